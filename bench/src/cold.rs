@@ -1,4 +1,4 @@
-//! From a push to the first result, for a module that a worker at a real broker never saw.
+//! Measures the time from a push to the first result, for a module that a worker at a real broker has never seen.
 
 use std::{process::Stdio, time::Instant};
 

@@ -1,4 +1,4 @@
-//! What somebody gets who sets nothing: `waft serve`, `waft worker` and `waft submit`, beside Celery's worker as it comes.
+//! Measures the default setup: `waft serve`, `waft worker` and `waft submit`, beside Celery's worker with its defaults.
 //!
 //! waft keeps its records in SQLite and takes the flow over HTTP; Celery keeps no records. Both use the same RabbitMQ.
 
@@ -17,13 +17,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::{Bench, cold::start_worker, report::Pairs};
 
-/// Tasks of a round.
+/// The number of tasks of a round.
 const TASKS: usize = 2_000;
 
-/// Rounds of each, one after the other in turn.
+/// The number of rounds of each, in alternation.
 const ROUNDS: usize = 5;
 
-/// Where the program of the baseline lies.
+/// The folder of the baseline's program.
 const CELERY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/celery");
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
@@ -41,7 +41,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server and a worker, each a process with nothing set but where things are.
+/// A server and a worker, each a process with only its addresses and folders set.
 struct Waft {
     binary: PathBuf,
     folder: tempfile::TempDir,
@@ -64,7 +64,7 @@ impl Waft {
                 break format!("http://{}", host.trim_end_matches(['"', ',']));
             }
         };
-        // What else it says is not read: a full pipe must not stop it.
+        // Read and drop the rest of its output: a full pipe must not block it.
         TaskTracker::new().spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let worker = start_worker(command("worker")).await?;
         std::fs::copy(&bench.text_guest, folder.path().join("guest.wasm"))?;
@@ -93,7 +93,7 @@ fn waft(binary: &Path, place: &Path, broker: &str) -> Command {
     command
 }
 
-/// As many tasks as a round has, none after another.
+/// A flow with the tasks of a round, none after another.
 fn flow() -> String {
     let mut text = String::from("name = \"noops\"\npattern = \"unordered\"\n[modules]\nguest = \"guest.wasm\"\n");
     for task in 0..TASKS {

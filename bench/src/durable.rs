@@ -1,4 +1,4 @@
-//! What durability costs: logbooks beside one another, recovery, failover, bytes and memory.
+//! Measures the cost of durability: logbooks compared, recovery, failover, bytes and memory.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use crate::{
 
 const SLOTS: u16 = 64;
 
-/// Tasks per second with each logbook beside memory: one large run, and many small ones at once.
+/// Measures tasks per second with each logbook and with memory: one large run, and many small concurrent ones.
 pub(crate) async fn logbooks(bench: &Bench) -> anyhow::Result<()> {
     const TASKS: usize = 5_000;
     const RUNS: usize = 500;
@@ -64,7 +64,7 @@ pub(crate) fn size(folder: &Path) -> anyhow::Result<u64> {
     Ok(files.iter().map(|file| file.metadata().map_or(0, |metadata| metadata.len())).sum())
 }
 
-/// Tasks per second over the broker with each durable logbook beside memory.
+/// Measures tasks per second over the broker with each durable logbook and with memory.
 pub(crate) async fn over_amqp(bench: &Bench) -> anyhow::Result<()> {
     const TASKS: usize = 5_000;
     let folder = tempfile::tempdir()?;
@@ -90,7 +90,7 @@ pub(crate) async fn over_amqp(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What an engine keeps in memory of runs that have ended.
+/// Measures the memory that an engine keeps for ended runs.
 pub(crate) async fn finished(bench: &Bench) -> anyhow::Result<()> {
     const AT_ONCE: usize = 500;
     const RUNS: usize = 1_000_000;
@@ -105,7 +105,7 @@ pub(crate) async fn finished(bench: &Bench) -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     };
-    // What is taken once, by allocators and caches, is no cost of a run.
+    // One-time allocations and caches are no cost of a run.
     rounds(100).await?;
     let (before, begun) = (resident()?, Instant::now());
     rounds(RUNS / AT_ONCE).await?;
@@ -115,14 +115,14 @@ pub(crate) async fn finished(bench: &Bench) -> anyhow::Result<()> {
     waft.stop().await
 }
 
-/// How long an engine takes to take up ten thousand open runs, and what they take in memory.
+/// Measures how long an engine takes to recover ten thousand open runs, and their memory.
 pub(crate) async fn recovery(bench: &Bench) -> anyhow::Result<()> {
     const RUNS: usize = 10_000;
     let folder = tempfile::tempdir()?;
     let address = format!("sqlite:{}", folder.path().join("logbook.db").display());
     let logbook = logbook::open(&address).await?;
     let waft = Waft::with_logbook(&bench.guest, SLOTS, logbook.clone()).await?;
-    // A queue that nobody takes from.
+    // A queue without a worker.
     let flow = waft.flow_on("nobody", &[1])?;
     let broker = InProcess::new();
     let engine = start(&broker, &logbook, "one").await?;
@@ -130,7 +130,7 @@ pub(crate) async fn recovery(bench: &Bench) -> anyhow::Result<()> {
     for batch in 0..RUNS / 500 {
         let submit = |number: usize| engine.submit(run_id("open", batch * 500 + number), flow.clone());
         let submitted = futures::future::join_all((0..500).map(submit)).await;
-        // A run whose watch is dropped goes on unwatched.
+        // Dropping its watch leaves a run going, without a watcher.
         submitted.into_iter().collect::<Result<Vec<_>, _>>()?;
     }
     let held = resident()?.saturating_sub(before) / RUNS as u64;
@@ -145,7 +145,7 @@ pub(crate) async fn recovery(bench: &Bench) -> anyhow::Result<()> {
     waft.stop().await
 }
 
-/// How long a run stands still when its engine dies, over the broker.
+/// Measures how long a run stands still after its engine dies, over the broker.
 pub(crate) async fn failover(bench: &Bench) -> anyhow::Result<()> {
     let waft = Waft::over_amqp(&bench.broker, &bench.guest, SLOTS).await?;
     let mut times = Vec::new();
@@ -199,7 +199,7 @@ async fn wait_for_jobs(broker: &InProcess, jobs: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes that this process has in memory.
+/// The resident memory of this process, in bytes.
 pub(crate) fn resident() -> anyhow::Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("this machine does not say what is in memory")?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("there is no VmRSS")?;

@@ -1,4 +1,4 @@
-//! What an idle worker takes of the machine's memory.
+//! Measures the memory of an idle worker.
 
 use anyhow::Context;
 use tokio::process::Command;

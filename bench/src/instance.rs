@@ -1,4 +1,4 @@
-//! A fresh instance and a no-op apply, against wasmtime alone doing the same.
+//! Measures a fresh instance and a no-op apply, against plain wasmtime doing the same.
 
 use std::{sync::Arc, time::Instant};
 
@@ -15,7 +15,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::{Bench, report::Pairs};
 
 mod bindings {
-    //! What wasmtime makes of the contract.
+    //! The bindings that wasmtime generates from the contract.
     wasmtime::component::bindgen!({
         path: "../guest-sdk/wit",
         world: "task",
@@ -26,7 +26,7 @@ mod bindings {
 
 use bindings::{TaskPre, exports::waft::task::guest as contract, waft::task::host};
 
-/// Calls a round.
+/// The number of calls of a round.
 const CALLS: u32 = 2_000;
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
@@ -81,7 +81,7 @@ fn call() -> Call {
     }
 }
 
-/// wasmtime with its own WASI, a pool, and nothing of ours.
+/// wasmtime with its own WASI and a pool, and without waft.
 struct PlainWasmtime {
     engine: Engine,
     pre: TaskPre<Context_>,

@@ -1,4 +1,4 @@
-//! Flows that live: lists of elements, firings, edits of large flows, and who listens from outside.
+//! Measures persistent flows: lists of elements, firings, edits of large flows, and external listeners.
 
 use std::{
     sync::Arc,
@@ -19,7 +19,7 @@ use crate::{
 
 const SLOTS: u16 = 64;
 
-/// Calls for each element of a list beside as many tasks of a flow, and then one large list.
+/// Measures a call for each element of a list beside as many tasks of a flow, and then one large list.
 pub(crate) async fn for_each(bench: &Bench) -> anyhow::Result<()> {
     const ELEMENTS: usize = 10_000;
     const MANY: usize = 100_000;
@@ -52,7 +52,7 @@ async fn rate(waft: &Waft, flow: &Arc<Flow>, calls: usize) -> anyhow::Result<f64
     Ok(calls as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Firings of a flow that goes in a circle beside a chain of as many tasks.
+/// Measures firings of a cyclic flow beside a chain of as many tasks.
 pub(crate) async fn firings(bench: &Bench) -> anyhow::Result<()> {
     const FIRINGS: usize = 2_000;
     let waft = Waft::in_process(&bench.guest, SLOTS).await?;
@@ -65,7 +65,7 @@ pub(crate) async fn firings(bench: &Bench) -> anyhow::Result<()> {
     waft.stop().await
 }
 
-/// What a run keeps in memory that has fired a million times.
+/// Measures the memory of a run that has fired a million times.
 pub(crate) async fn million_firings(bench: &Bench) -> anyhow::Result<()> {
     const AT_ONCE: usize = 64;
     const WARM: usize = 20_000;
@@ -73,7 +73,7 @@ pub(crate) async fn million_firings(bench: &Bench) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let address = format!("sqlite:{}", folder.path().join("logbook.db").display());
     let waft = Waft::with_logbook(&bench.guest, SLOTS, logbook::open(&address).await?).await?;
-    // What is taken once is no cost of a firing.
+    // One-time allocations are no cost of a firing.
     waft.run(&waft.wire(&circles(waft.queue(), AT_ONCE, WARM))?).await?;
     let before = resident()?;
     let rate = rate(&waft, &waft.wire(&circles(waft.queue(), AT_ONCE, FIRINGS))?, FIRINGS).await?;
@@ -85,7 +85,7 @@ pub(crate) async fn million_firings(bench: &Bench) -> anyhow::Result<()> {
     waft.stop().await
 }
 
-/// Tasks that fire themselves again and again, side by side.
+/// Tasks that each trigger themselves again, side by side.
 fn circles(queue: &str, at_once: usize, firings: usize) -> String {
     let turn = |number: usize| {
         format!(
@@ -97,11 +97,11 @@ fn circles(queue: &str, at_once: usize, firings: usize) -> String {
     format!("name = \"bench\"\ncyclic = true\nmax_firings = {firings}\nmax_parallel = {at_once}\n{turns}")
 }
 
-/// An edit of a run of a large flow beside the submission of that flow: both read and wire all of it.
+/// Measures an edit of a large run beside the submission of its flow: both parse and wire the whole flow.
 pub(crate) async fn edits(bench: &Bench) -> anyhow::Result<()> {
     const TASKS: usize = 100_000;
     let waft = Waft::in_process(&bench.guest, SLOTS).await?;
-    // A queue that nobody takes from.
+    // A queue without a worker.
     let task = |number: usize| format!("[[task]]\nname = \"t{number}\"\nuse = \"guest#noop\"\nqueue = \"nobody\"\n");
     let text = format!("name = \"bench\"\npattern = \"linear\"\n{}", (0..TASKS).map(task).collect::<String>());
     let mut pairs = Pairs::default();
@@ -113,7 +113,7 @@ pub(crate) async fn edits(bench: &Bench) -> anyhow::Result<()> {
         watch.next().await.context("the run is under way")?;
         let submitted = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        // As a server does it: what the run is by now, planned, wired and asked for.
+        // Does what a server does: it loads the run, then plans, wires and requests the edit.
         let machine = Machine::new(run.clone(), flow);
         let addition = "[[task]]\nname = \"added\"\nuse = \"guest#noop\"\nqueue = \"nobody\"\n";
         let (origin, draft) = machine.plan(&[Edit::Add { text: addition.into() }]).map_err(|why| anyhow!("{why:?}"))?;
@@ -127,10 +127,10 @@ pub(crate) async fn edits(bench: &Bench) -> anyhow::Result<()> {
     waft.stop().await
 }
 
-/// Notifications to a program that listens to all that happens, beside the same runs without one.
+/// Measures notifications to a program that listens to all changes, beside the same runs without one.
 pub(crate) async fn notifications(bench: &Bench) -> anyhow::Result<()> {
     const TASKS: usize = 5_000;
-    // Each task tells that it runs, and that it has succeeded.
+    // Each task sends two notifications: that it runs, and that it has succeeded.
     const NOTIFICATIONS: usize = 2 * TASKS;
     let waft = Waft::over_amqp(&bench.broker, &bench.guest, SLOTS).await?;
     let flow = waft.flow(&[TASKS])?;
@@ -170,7 +170,7 @@ pub(crate) async fn notifications(bench: &Bench) -> anyhow::Result<()> {
 }
 
 impl Waft {
-    /// A flow from its text, which names the module `guest`.
+    /// Wires a flow from its text, which names the module `guest`.
     fn wire(&self, text: &str) -> anyhow::Result<Arc<Flow>> {
         let text = format!("{text}[modules]\nguest = \"guest.wasm\"\n");
         let draft = flow::file::parse(&text).map_err(|mistakes| anyhow!("{mistakes:?}"))?;

@@ -1,7 +1,7 @@
-//! Measures waft side by side with what it stands on, in one run, as ratios: `cargo xtask bench [NAME]...`.
+//! Measures waft side by side with its baselines, in one run, as ratios: `cargo xtask bench [NAME]...`.
 //!
-//! The machine is taken to be shared and noisy: each measurement alternates between waft and its baseline several
-//! times, and the median of the ratios is what counts.
+//! The machine is assumed to be shared and noisy. Each measurement alternates between waft and its baseline several times,
+//! and reports the median of the ratios.
 
 mod cold;
 mod defaults;
@@ -19,19 +19,19 @@ use std::{env, path::PathBuf};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 
-/// What every measurement may use.
+/// The inputs of every measurement.
 struct Bench {
     /// The component with the task `noop`.
     guest: Bytes,
-    /// A real broker.
+    /// The address of a real broker.
     broker: String,
-    /// A real database, where there is one.
+    /// The address of a real database, if there is one.
     postgres: Option<String>,
-    /// The `waft` binary.
+    /// The path of the `waft` binary.
     binary: PathBuf,
-    /// The module of a first result, as it was built.
+    /// The module for the first-result measurement, as it was built.
     text_guest: PathBuf,
-    /// A Python that has Celery, where one was named.
+    /// A Python with Celery, if one was named.
     python: Option<String>,
 }
 
@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(bench: &Bench, wanted: &[String]) -> anyhow::Result<()> {
-    // A million runs, or firings, take minutes: only who names them gets them.
+    // A million runs or firings take minutes, so they run only when named.
     let takes_long = |name: &str| name == "finished" || name == "million";
     let is_wanted = |name: &str| wanted.iter().any(|other| other == name) || (wanted.is_empty() && !takes_long(name));
     for name in NAMES.into_iter().filter(|name| is_wanted(name)) {

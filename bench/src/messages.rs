@@ -1,4 +1,4 @@
-//! Throughput, latency, chains and fan-outs, against the raw loop with as many jobs in flight.
+//! Measures throughput, latency, chains and fan-outs, against the raw loop with as many jobs in flight.
 
 use std::{future::Future, time::Instant};
 
@@ -9,7 +9,7 @@ use crate::{
     system::Waft,
 };
 
-/// Calls at once, on both sides.
+/// The number of concurrent calls, on both sides.
 const SLOTS: u16 = 64;
 
 async fn seconds<Output>(work: impl Future<Output = anyhow::Result<Output>>) -> anyhow::Result<f64> {
@@ -18,7 +18,7 @@ async fn seconds<Output>(work: impl Future<Output = anyhow::Result<Output>>) -> 
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// Tasks per second over the broker in this process: nothing to compare with but itself.
+/// Measures tasks per second over the in-process broker, without a baseline.
 pub(crate) async fn in_process(bench: &Bench) -> anyhow::Result<()> {
     const TASKS: usize = 10_000;
     let waft = Waft::in_process(&bench.guest, SLOTS).await?;
@@ -32,7 +32,7 @@ pub(crate) async fn in_process(bench: &Bench) -> anyhow::Result<()> {
     waft.stop().await
 }
 
-/// Alternates rounds of both and hands the seconds of each to `note`.
+/// Alternates rounds of both and passes the seconds of each to `note`.
 async fn alternate(
     bench: &Bench,
     layers: &[usize],

@@ -1,7 +1,7 @@
-//! The baseline: publish, consume, answer, acknowledge with lapin alone, and with the guarantees waft gives.
+//! The baseline: publish, consume, answer, acknowledge with lapin alone, and with waft's delivery guarantees.
 //!
-//! Quorum queues, persistent and mandatory messages, every publish confirmed; an answer is confirmed before its job
-//! is acknowledged; a job's outcome counts once its answer is consumed.
+//! It uses quorum queues, persistent and mandatory messages, and a confirm for every publish. An answer is confirmed before
+//! its job is acknowledged. A job's outcome counts once its answer is consumed.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use lapin::{
 };
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-/// About what a small job takes.
+/// Roughly the size of a small job in bytes.
 const JOB: [u8; 300] = [7; 300];
 const ANSWER: [u8; 80] = [8; 80];
 
-/// A client and a worker, a connection each.
+/// A client and a worker, with one connection each.
 pub(crate) struct Loop {
     client: Connection,
     jobs: Channel,
@@ -49,7 +49,7 @@ impl Loop {
         Ok(Self { client, jobs, answers, names, _worker: (worker, AbortOnDropHandle::new(working)) })
     }
 
-    /// Publishes some jobs and returns when all are answered.
+    /// Publishes `count` jobs and returns when all are answered.
     pub(crate) async fn round(&mut self, count: usize) -> anyhow::Result<()> {
         let publishing = try_join_all((0..count).map(|_| publish(&self.jobs, &self.names[0], &JOB)));
         let answers = &mut self.answers;
@@ -80,7 +80,7 @@ async fn work(mut jobs: Consumer, answers: Channel, to: String) {
         let (answers, to) = (answers.clone(), to.clone());
         calls.spawn(async move {
             if publish(&answers, &to, &ANSWER).await.is_ok() {
-                // A connection that is closing answers nobody.
+                // A closing connection does not reply.
                 let _ = delivery.ack(BasicAckOptions::default()).await;
             }
         });

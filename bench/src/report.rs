@@ -1,8 +1,8 @@
-//! Figures: medians of alternating rounds, printed as ratios.
+//! Reports medians of alternating rounds, printed as ratios.
 
 use std::time::Duration;
 
-/// One figure of waft and of its baseline, round by round.
+/// The results of waft and of its baseline for one figure, round by round.
 #[derive(Default)]
 pub(crate) struct Pairs {
     waft: Vec<f64>,
@@ -43,14 +43,14 @@ impl Pairs {
     }
 }
 
-/// The middle of some figures.
+/// The median of some figures.
 pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Seconds for a person.
+/// Formats seconds for a person.
 pub(crate) fn duration(seconds: f64) -> String {
     format!("{:.2?}", Duration::from_secs_f64(seconds.max(0.0)))
 }

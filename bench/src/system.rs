@@ -25,12 +25,12 @@ pub(crate) struct Waft {
 }
 
 impl Waft {
-    /// Over RabbitMQ, with a connection for the engine and one for the worker.
+    /// Starts it over RabbitMQ, with one connection for the engine and one for the worker.
     pub(crate) async fn over_amqp(url: &str, guest: &Bytes, slots: u16) -> anyhow::Result<Self> {
         Self::durable_over_amqp(url, guest, slots, Arc::new(Memory::new())).await
     }
 
-    /// Over RabbitMQ, with a logbook.
+    /// Starts it over RabbitMQ, with a logbook.
     pub(crate) async fn durable_over_amqp(
         url: &str,
         guest: &Bytes,
@@ -41,13 +41,13 @@ impl Waft {
         Self::start([connect().await?, connect().await?], guest, slots, logbook).await
     }
 
-    /// Over the broker in this process.
+    /// Starts it over the in-process broker.
     pub(crate) async fn in_process(guest: &Bytes, slots: u16) -> anyhow::Result<Self> {
         let broker = InProcess::new();
         Self::start([Arc::new(broker.connect()), Arc::new(broker)], guest, slots, Arc::new(Memory::new())).await
     }
 
-    /// Over the broker in this process, with a logbook.
+    /// Starts it over the in-process broker, with a logbook.
     pub(crate) async fn with_logbook(guest: &Bytes, slots: u16, logbook: Arc<dyn Logbook>) -> anyhow::Result<Self> {
         let broker = InProcess::new();
         Self::start([Arc::new(broker.connect()), Arc::new(broker)], guest, slots, logbook).await
@@ -60,7 +60,7 @@ impl Waft {
         logbook: Arc<dyn Logbook>,
     ) -> anyhow::Result<Self> {
         let unique = uuid::Uuid::now_v7().to_string();
-        // Jobs of this start alone.
+        // Only jobs of this start.
         let queue = format!("bench-{unique}");
         let store = Arc::new(store::Memory::new());
         let digest = store.put(guest.clone()).await?;
@@ -96,7 +96,7 @@ impl Waft {
         &self.queue
     }
 
-    /// What the guest is.
+    /// The guest's module.
     pub(crate) fn module(&self) -> &ModuleInfo {
         &self.module
     }
@@ -120,12 +120,12 @@ impl Waft {
         Err(anyhow!("the engine stopped"))
     }
 
-    /// A flow of `noop` tasks: layers of so many, each after the one before.
+    /// Builds a flow of `noop` tasks in layers of the given sizes; each layer follows the one before.
     pub(crate) fn flow(&self, layers: &[usize]) -> anyhow::Result<Arc<Flow>> {
         self.flow_on(&self.queue, layers)
     }
 
-    /// Such a flow with its jobs on any queue.
+    /// Builds the same flow with its jobs on a given queue.
     pub(crate) fn flow_on(&self, queue: &str, layers: &[usize]) -> anyhow::Result<Arc<Flow>> {
         let ModuleContent::Tasks(_) = &self.module.content else { return Err(anyhow!("the guest is a command")) };
         let mut builder = Draft::builder("bench")?.pattern(Pattern::Linear);

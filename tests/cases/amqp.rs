@@ -1,4 +1,4 @@
-//! Runs over RabbitMQ, with workers that are processes of their own: what comes, goes, dies and is sent twice.
+//! Tests runs over RabbitMQ, with worker processes that start, stop and die, and with duplicate messages.
 
 use std::{
     process::Stdio,
@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use waft_tests::{CommandOutput, Process, Waft, broker_url, unique};
 use xtask::rabbitmq::Rabbit;
 
-/// Only a broken test waits that long.
+/// Only a broken test waits this long.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A flow of one task, whose jobs go to a queue of their own.
+/// A flow of one task, with its own job queue.
 fn one_task(queue: &str, uses: &str, keys: &str) -> String {
     format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"{uses}\"\nqueue = \"{queue}\"\n{keys}")
 }
 
-/// A flow of tasks one after another.
+/// A flow of tasks, one after another.
 fn chain(queue: &str, length: usize) -> String {
     let task = |number: usize| {
         format!(
@@ -29,17 +29,17 @@ fn chain(queue: &str, length: usize) -> String {
     format!("name = \"f\"\npattern = \"linear\"\n{tasks}")
 }
 
-/// The trace of a chain, each step recorded once.
+/// The trace of a chain with each step recorded once.
 fn each_once(length: usize) -> Vec<String> {
     (0..length).flat_map(|task| [format!("t{task}:running"), format!("t{task}:success")]).collect()
 }
 
-/// What the workers at a broker say of themselves.
+/// The workers at a broker, as `waft workers` reports them.
 fn workers(waft: &Waft, url: &str) -> Vec<Value> {
     waft.run(["workers", "--broker", url, "--json"]).expect(0).json()
 }
 
-/// Waits until a worker has so many calls in hand.
+/// Waits until a worker is executing `calls` calls.
 #[track_caller]
 fn wait_until_busy(waft: &Waft, url: &str, name: &str, calls: u64) {
     let until = Instant::now() + TEST_TIMEOUT;
@@ -48,7 +48,7 @@ fn wait_until_busy(waft: &Waft, url: &str, name: &str, calls: u64) {
     }
 }
 
-/// Starts a run whose output is read once it has ended.
+/// Starts a run; the test reads its output after its end.
 fn start_run(waft: &Waft, url: &str, flow: &str) -> std::process::Child {
     let flow = waft.flow(flow);
     let mut command = waft.command(["run", "--broker", url, "--json"]);
@@ -62,7 +62,7 @@ fn ended(run: std::process::Child) -> CommandOutput {
 #[test]
 fn a_worker_without_task_code_runs_what_arrives() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
-    // The worker has an empty store and an empty cache of its own.
+    // The worker has its own empty store and empty cache.
     let elsewhere = Waft::with_own_cache();
     let _worker = Process::worker(&elsewhere, &url, &["--queues", &queue, "--name", &queue]);
     let flow = one_task(&queue, "hostile#echo", "with = { value = { a = 1 } }");
@@ -147,7 +147,7 @@ fn a_job_that_kills_its_workers_becomes_poison() {
     let (kind, message) = ran.expect(1).failure("t");
     assert_eq!(kind, "poison");
     assert!(message.contains("came back 2 times") && message.contains("waft.quarantine"), "{message}");
-    // Its message waits for a person, under the id of its call.
+    // Its message waits in quarantine for a person, under the id of its call.
     let run = ran.json()[0]["run"].as_str().expect("a run has an id").to_owned();
     let id = format!("{run}.t.1.1.apply");
     let kept = || {
@@ -251,7 +251,7 @@ fn an_address_that_is_none_is_refused() {
     assert!(told.expect(2).stderr.contains("hint: write amqp://user:password@host:5672/vhost"), "{}", told.stderr);
 }
 
-/// Publishes bytes to a queue of jobs, as somebody else's program might.
+/// Publishes bytes to a job queue, as another program might.
 fn publish(url: &str, queue: &str, body: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -297,7 +297,7 @@ fn answer_as_later_waft(url: &str, queue: &str) {
         let report =
             protocol::Report::Heartbeat { call: job.call.clone(), worker: "later".parse().expect("a lawful name") };
         let mut body = report.encode();
-        // The third byte is the version of the format.
+        // The third byte is the format version.
         body[2] = 99;
         let message = Message {
             exchange: String::new(),
@@ -323,7 +323,7 @@ fn a_call_whose_worker_is_of_a_later_version_fails_and_its_report_is_kept_with_t
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#noop", ""));
     answer_as_later_waft(&url, &queue);
-    // For the rollback.
+    // This worker executes the rollback.
     let _worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     let ran = ended(run);
     let (kind, message) = ran.expect(1).failure("t");
@@ -375,7 +375,7 @@ fn a_large_value_travels_by_digest_and_arrives_whole() {
     for (part, name) in [("inputs", "given"), ("provides", "once"), ("provides", "twice")] {
         assert_eq!(last[part][name].as_str().map(str::len), Some(large.len()), "{name} is shown whole");
     }
-    // All three are the same content, which stands in the store once and in no record.
+    // All three have the same content, which the store holds once and no record contains.
     let store = walk(&waft.folder().join("store"));
     assert_eq!(store.into_iter().filter(|size| (100_000..101_000).contains(size)).count(), 1);
 }
@@ -402,7 +402,7 @@ fn a_task_runs_one_at_a_time_over_two_engines_and_two_workers() {
         "name = \"{flow}\"\n[[task]]\nname = \"t\"\nuse = \"hostile#sleep\"\nqueue = \"{queue}\"\nmax_running = 1\n\
          for_each = [100, 100, 100]\nas = \"ms\"\n"
     );
-    // Each is an engine of its own.
+    // Each is a separate engine.
     let runs = [start_run(&waft, &url, &text), start_run(&waft, &url, &text)];
     let mut ended_at = Vec::new();
     for run in runs {
@@ -415,7 +415,7 @@ fn a_task_runs_one_at_a_time_over_two_engines_and_two_workers() {
     ended_at.sort_unstable();
     assert_eq!(ended_at.len(), 6);
     for pair in ended_at.windows(2) {
-        // The next one starts once the one before was recorded, and sleeps as long.
+        // Each call starts once the previous call's result was recorded, and sleeps for the same time.
         let apart = pair[1].as_millisecond() - pair[0].as_millisecond();
         assert!(apart >= 99, "{apart} ms apart: {ended_at:?}");
     }

@@ -1,10 +1,10 @@
-//! Arrows between the rooms go down the list and never up; a library that one room alone may know stays there.
+//! Checks the crates' dependencies: they go down the list and never up, and a library with one owner stays in that crate.
 
 use std::{collections::BTreeMap, process::Command};
 
 use serde_json::Value;
 
-/// The rooms from top to bottom, with the rooms below that each may use.
+/// The crates from top to bottom, with the lower crates that each may use.
 const CRATES: [(&str, &[&str]); 11] = [
     ("cli", &["server", "engine", "worker", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
     ("server", &["engine", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
@@ -19,7 +19,7 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("flow", &[]),
 ];
 
-/// Libraries that one room alone knows.
+/// Libraries that only one crate uses.
 const EXCLUSIVE_LIBRARIES: [(&str, &str); 16] = [
     ("clap", "cli"),
     ("axum", "server"),
@@ -39,13 +39,13 @@ const EXCLUSIVE_LIBRARIES: [(&str, &str); 16] = [
     ("crossterm", "cli"),
 ];
 
-/// Rooms that may know a library though it is another's: each with its reason.
+/// Crates that may use another crate's library, each with its reason.
 const EXCEPTIONS: [(&str, &str); 1] = [
     // Its settings are a TOML file.
     ("toml", "cli"),
 ];
 
-/// What the crates of the workspace depend on when they run.
+/// The runtime dependencies of the workspace's crates.
 fn dependencies() -> BTreeMap<String, Vec<String>> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]).current_dir(waft_tests::root());

@@ -1,8 +1,8 @@
-//! Real parts under fire: two engines on one PostgreSQL, three workers, a RabbitMQ, and a network that is cut.
+//! Tests real processes under faults: two engines on one PostgreSQL, three workers, a RabbitMQ, and a faulty network.
 //!
-//! While runs go through, engines and workers are killed with SIGKILL, the broker and the database die and come back, and
-//! connections are cut or fall silent. Every apply and rollback says so in its worker's log before it does anything: a
-//! ledger outside waft. In the end it is held against the logbook. `cargo xtask chaos` does this for longer.
+//! While runs proceed, the test kills engines and workers with SIGKILL, restarts the broker and the database, and cuts or
+//! silences connections. Every apply and rollback writes a line to its worker's log before it does anything: a ledger
+//! outside waft. In the end the test compares the ledger with the logbook. `cargo xtask chaos` does this for longer.
 
 mod house;
 mod proxy;
@@ -20,11 +20,11 @@ use logbook::{Filter, Logbook, Version};
 use crate::simulation::check;
 use house::Deployment;
 
-/// Runs in `cargo xtask test`.
+/// The number of runs in `cargo xtask test`.
 const RUNS: u64 = 40;
 
-/// By when every run has ended after the last fault: leases are missed and retries wait meanwhile, and each run has a call of
-/// fourteen seconds, longer than a worker holds one by its delivery.
+/// The time after the last fault within which every run must end. Leases expire and retries wait meanwhile, and each run
+/// has a call of fourteen seconds, which needs a lease.
 fn end(runs: u64) -> Duration {
     Duration::from_secs(240 + 3 * runs)
 }
@@ -38,12 +38,12 @@ fn whatever_is_killed_the_ledger_and_the_logbook_agree() {
     }
 }
 
-/// Lives one world to its end; says what it came to. Each world begins with another fault.
+/// Simulates one world to its end and returns a summary. Each world starts with another fault.
 fn run_round(runs: u64, world: u64) -> String {
     let mut house = Deployment::build();
     let (submitted, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let submitting = house.submitter();
-    // More runs take more of it, since they are submitted sooner than they end.
+    // More runs need more faults, since submitting them is faster than running them.
     let least = house::FAULTS * (1 + runs / 100);
     let faults = thread::scope(|scope| {
         scope.spawn(|| {
@@ -66,7 +66,7 @@ fn run_round(runs: u64, world: u64) -> String {
     format!("{runs} runs through {faults} faults: {counts}")
 }
 
-/// Waits until every run has ended, then holds the ledger against the logbook.
+/// Waits until every run has ended, then compares the ledger with the logbook.
 fn verify(house: &mut Deployment, runs: u64) -> String {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let logbook = runtime.block_on(logbook::open(house.logbook())).expect("the logbook opens");
@@ -99,7 +99,8 @@ fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: 
         if lines != known || !open.is_empty() {
             (known, quiet_since) = (lines, Instant::now());
         }
-        // What a lost worker did late is taken back late: longer than a lease lasts, nothing has happened.
+        // The late work of a lost worker is rolled back late, so wait until nothing has happened for longer than a lease
+        // lasts.
         if list.len() as u64 == runs && quiet_since.elapsed() > Duration::from_secs(25) {
             return;
         }
@@ -112,7 +113,7 @@ fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: 
     }
 }
 
-/// Says of a run that does not end what it waits for, by its records.
+/// Reports what an unfinished run waits for, by its records.
 async fn waiting_reason(logbook: &dyn Logbook, run: &RunId) -> String {
     let Ok(history) = logbook.load(run).await else { return format!("{run} cannot be read") };
     let (shard, version) = (history.standing.shard.clone(), history.version().get());

@@ -1,4 +1,4 @@
-//! `waft doctor` as a person meets it: what it finds, what it says to do, its exit code, and that it always ends.
+//! Tests `waft doctor` as a person uses it: its findings, its advice, its exit code, and that it always ends.
 
 use std::{
     net::TcpListener,
@@ -11,16 +11,16 @@ use serde_json::Value;
 use waft_tests::{CommandOutput, Process, Waft, guest, root};
 use xtask::rabbitmq::Rabbit;
 
-/// Only a broken test waits that long.
+/// Only a broken test waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long `waft doctor` may take, whatever does not answer.
+/// The maximum duration of `waft doctor`, even if nothing answers.
 const LONGEST: Duration = Duration::from_secs(35);
 
-/// The exit code when something is to be done.
+/// The exit code for a problem that needs action.
 const UNWELL: i32 = 5;
 
-/// What a doctor found.
+/// The findings of one `waft doctor`.
 struct Found(Vec<Value>);
 
 impl Found {
@@ -38,7 +38,7 @@ impl Found {
         self.0.iter().filter(move |line| line["check"] == check)
     }
 
-    /// Asserts that a check came out in one way only, and that what it says and what it advises hold some texts.
+    /// Asserts that a check had exactly one outcome, with the given texts in its detail and advice.
     #[track_caller]
     fn says(&self, check: &str, outcome: &str, detail: &str, advice: &str) {
         let fits = |line: &Value| {
@@ -54,7 +54,7 @@ fn doctor(waft: &Waft, arguments: &[&str]) -> CommandOutput {
     waft.run(["doctor", "--json"].iter().chain(arguments))
 }
 
-/// A logbook and a store that `waft run` has made, with a run that has ended.
+/// A logbook and a store of `waft run`, with a run that has ended.
 fn used() -> Waft {
     let waft = Waft::with_own_cache();
     waft.run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\nprovides = []\n", &[]).expect(0);
@@ -106,7 +106,7 @@ fn a_broker_that_is_not_there_is_told_at_once_and_nothing_behind_it_is_called_we
 #[test]
 fn what_never_answers_keeps_nobody_waiting_for_long() {
     let waft = used();
-    // It takes connections, and says nothing on them.
+    // It accepts connections but sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("an address");
     let started = Instant::now();
@@ -123,7 +123,7 @@ fn what_never_answers_keeps_nobody_waiting_for_long() {
     assert!(started.elapsed() < 2 * LONGEST, "{:?}", started.elapsed());
 }
 
-/// An SQLite database without tables, as a waft of some schema would mark it
+/// An SQLite database without tables, marked as a waft with a given schema version would mark it
 /// (<https://www.sqlite.org/fileformat.html#the_database_header>).
 fn logbook_of_schema(version: u32) -> Vec<u8> {
     let mut page = vec![0; 4_096];
@@ -161,7 +161,7 @@ fn a_logbook_and_a_store_that_are_no_such_thing_are_told() {
     let found = Found::of(&doctor(&waft, &["--logbook", &format!("sqlite:{file}"), "--store", file]), UNWELL);
     found.says("logbook", "fail", "is no logbook, or a damaged one", "backup");
     found.says("store", "fail", "cannot be read", "--store");
-    // As root may write anywhere, something that no folder can be below.
+    // Root can write anywhere, so use a path below a file: no folder can exist there.
     let below = format!("{file}/below");
     let found = Found::of(&doctor(&waft, &["--logbook", &format!("sqlite:{below}"), "--store", &below]), UNWELL);
     found.says("logbook", "fail", "", "");
@@ -185,12 +185,12 @@ fn a_run_whose_waft_run_was_killed_is_told_with_how_to_go_on() {
     run.kill();
     let found = Found::of(&doctor(&waft, &[]), UNWELL);
     found.says("runs", "warn", "the `waft run` of 1 open run is gone: left", "waft run --resume left");
-    // It was only looked at.
+    // The doctor only read it.
     waft.run(["cancel", "left"]).expect(1);
     Found::of(&doctor(&waft, &[]), 0).says("runs", "ok", "0 open runs", "");
 }
 
-/// A server over a broker of its own, and a worker that takes jobs from `default`.
+/// A server over its own broker, and a worker that takes jobs from `default`.
 struct Served {
     waft: Waft,
     rabbit: Rabbit,
@@ -232,7 +232,7 @@ fn serve(waft: &Waft, broker: &str) -> (Process, String) {
     (server, address)
 }
 
-/// Does something at a broker.
+/// Runs an operation at a broker.
 fn at_broker<T>(url: &str, work: impl AsyncFnOnce(&dyn Broker) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     runtime.block_on(async {
@@ -298,7 +298,7 @@ fn over_rabbitmq_all_is_well_until_a_queue_has_no_worker_and_a_message_is_kept()
 fn a_run_whose_job_is_lost_is_stuck_and_one_that_nobody_drives_is_told() {
     let served = Served::new();
     served.submit("lost", "nobody");
-    // The engine makes the queue anew with the next job for it; what was in it is gone.
+    // The engine declares the queue again with the next job for it; its previous jobs are lost.
     at_broker(served.rabbit.url(), async |broker| {
         broker.delete_queue("waft.jobs.nobody").await.expect("it is deleted")
     });
@@ -326,7 +326,7 @@ fn a_run_whose_job_is_lost_is_stuck_and_one_that_nobody_drives_is_told() {
     let found = direct();
     found.says("queues", "fail", "no engine consumes waft.engine.0", "waft serve");
     found.says("runs", "fail", "no engine drives 1 open run: lost", "waft serve");
-    // An engine that starts sends again what has no answer.
+    // A starting engine resends unanswered calls.
     let (_server, _) = serve(&served.waft, served.rabbit.url());
     let until = Instant::now() + PATIENCE;
     while !direct().all("queues").any(|line| line["detail"].as_str().is_some_and(|text| text.contains("1 job waits"))) {
@@ -352,7 +352,7 @@ fn a_user_without_rights_is_told_which_and_stores_that_differ_are_found() {
     served.waft.run(["push".as_ref(), module.as_os_str()]).expect(0);
     let found = served.of_server(UNWELL);
     found.says("store-shared", "fail", "which", "the same folder");
-    // The other one has nothing that could be asked for.
+    // The other store has no content to request.
     let found = Found::of(&doctor(&other, &["--server", &address]), 0);
     assert_eq!(found.outcomes("store-shared"), ["skipped"]);
 }

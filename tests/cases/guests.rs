@@ -1,5 +1,5 @@
-//! Guests through the whole of waft: each example does what it is there to show, and each hostile guest ends as a
-//! failure of its own kind that tells limit and use.
+//! Tests guests in a whole waft: each example shows what it is meant to show, and each hostile guest causes a failure of
+//! its own kind that names limit and use.
 
 use serde_json::{Value, json};
 use waft_tests::{CommandOutput, Waft, example};
@@ -11,26 +11,26 @@ fn run_example(name: &str, arguments: &[&str]) -> CommandOutput {
     Waft::default().run(["run", flow, "--json"].into_iter().chain(arguments.iter().copied()))
 }
 
-/// Where a state was reached.
+/// The position of a state in a trace.
 #[track_caller]
 fn at(trace: &[String], state: &str) -> usize {
     trace.iter().position(|told| told == state).unwrap_or_else(|| panic!("no {state} in {trace:?}"))
 }
 
-/// Runs one task alone, with more keys of its own, and gives the failure it ends with.
+/// Runs one task alone, with additional keys, and returns its failure.
 fn failure_of(uses: &str, keys: &str) -> (String, String) {
     let ran =
         Waft::default().run_flow(&format!("name = \"hostile\"\n[[task]]\nname = \"t\"\nuse = \"{uses}\"\n{keys}"), &[]);
     ran.expect(1).failure("t")
 }
 
-/// Asserts how one task alone fails.
+/// Asserts the failure of one task alone.
 #[track_caller]
 fn fails(uses: &str, keys: &str, kind: &str, message: &str) {
     assert_eq!(failure_of(uses, keys), (kind.to_owned(), message.to_owned()));
 }
 
-/// Asserts how one task alone fails, where the message goes on.
+/// Asserts the failure of one task alone by the start of its message.
 #[track_caller]
 fn fails_with_prefix(uses: &str, keys: &str, kind: &str, beginning: &str) {
     let (actual, message) = failure_of(uses, keys);
@@ -276,7 +276,7 @@ fn integers_of_64_bits_keep_every_digit() {
     assert_eq!(ran.expect(0).end()["provides"]["value"].to_string(), "[18446744073709551615,-9223372036854775808]");
 }
 
-/// Traces 1 to 6 of the rules of a run, through every part.
+/// Traces 1 to 6 of the rules of a run, tested end to end.
 #[test]
 fn a_controller_tries_again_with_its_next_number() {
     let flow = |times: u32, task: &str| {

@@ -1,4 +1,4 @@
-//! Runs that `waft run` left in the logbook of this machine: shown, retried, skipped and cancelled there.
+//! Tests runs that `waft run` left in the logbook of this machine: show, retry, skip and cancel.
 
 mod read;
 
@@ -63,7 +63,7 @@ fn a_run_that_another_process_drives_is_left_to_it() {
         says(&waft.run(arguments), 2, "another process drives run r");
     }
     says(&waft.run(["show", "r"]), 0, "running");
-    // Killed, it lets go.
+    // A killed process releases its lock.
     run.kill();
     says(&waft.run(["cancel", "r"]), 1, "t failed (cancelled)");
     says(&waft.run(["run", "--resume", "r"]), 1, "t failed (cancelled)");

@@ -1,4 +1,4 @@
-//! What needs more than one crate, a real broker, or the binary.
+//! Tests that need more than one crate, a real broker, or the binary.
 
 mod amqp;
 mod architecture;

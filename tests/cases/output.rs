@@ -1,5 +1,5 @@
-//! The two streams of a command: who reads them may leave, the disk behind them may be full, and what guests say reaches
-//! them as text alone.
+//! Tests the two streams of a command: their readers may leave, the disk behind them may be full, and guests' text reaches
+//! them only as text.
 
 use std::{
     fs::OpenOptions,
@@ -82,19 +82,19 @@ fn a_run_whose_readers_have_left_goes_on_to_its_end() {
     }
 }
 
-/// A title, the clipboard (OSC 52), a cleared screen, moves in 8-bit codes, reversed text, and a line that passes itself off
-/// as one of waft's.
+/// A title, the clipboard (OSC 52), a cleared screen, moves in 8-bit codes, reversed text, and a line that imitates one of
+/// waft's.
 pub(crate) const EVIL: &str =
     "\u{1b}]0;title\u{7}\u{1b}]52;c;ZXZpbA==\u{7}\u{1b}[2J\u{9b}1A\u{202e}txt\u{2066}\r\nforged success";
 
-/// EVIL as flow files write a text.
+/// EVIL as a string in a flow file.
 pub(crate) fn evil_toml() -> String {
     let escaped =
         |char: char| if char.is_ascii_graphic() { char.into() } else { format!("\\u{:04x}", u32::from(char)) };
     format!("\"{}\"", EVIL.chars().map(escaped).collect::<String>())
 }
 
-/// Says EVIL in each way that a guest has, provides it, and fails with it.
+/// A flow that writes EVIL to each of a guest's outputs, provides it, and fails with it.
 pub(crate) fn evil_flow(waft: &Waft) {
     let evil = evil_toml();
     waft.flow(&format!(
@@ -106,7 +106,7 @@ pub(crate) fn evil_flow(waft: &Waft) {
     ));
 }
 
-/// Asserts that nothing of what was printed commands a terminal or forges a line.
+/// Asserts that the output contains no terminal commands and no forged lines.
 #[track_caller]
 pub(crate) fn is_harmless(what: &str, ran: &CommandOutput) {
     for text in [&ran.stdout, &ran.stderr] {
@@ -138,7 +138,7 @@ fn what_a_guest_says_commands_no_terminal() {
     is_harmless("a flow file", &waft.run(["check", "wrong.toml"]));
 }
 
-/// Runs a command in a terminal of its own; answers what the terminal got.
+/// Runs a command in its own terminal; returns the terminal's input.
 fn in_a_terminal(command: &mut Command, term: &str) -> String {
     let spawn = "import os, pty, sys; status = pty.spawn(sys.argv[1:]); sys.exit(os.waitstatus_to_exitcode(status))";
     let mut python = Command::new(waft_tests::python());
@@ -161,7 +161,7 @@ fn what_a_guest_says_commands_no_terminal_that_shows_a_live_table_in_colours() {
     evil_flow(&waft);
     let shown = in_a_terminal(&mut waft.command(["run", "flow.toml"]), "xterm-256color");
     assert!(shown.contains("\u{1b}[1m") && shown.contains("]0;title"), "colours, and what was said: {shown:?}");
-    // All that is left are colours, and the moves of the table.
+    // Only colours and the cursor moves of the table remain.
     let mut parts = shown.split('\u{1b}').skip(1);
     let is_ours = |part: &str| {
         let end = part.find(|char: char| char.is_ascii_alphabetic()).expect("a code has an end");
@@ -216,7 +216,7 @@ fn what_only_reads_needs_no_store_that_can_be_written() {
     let (waft, module, kitchen) = (Waft::default(), guest("hostile"), example("kitchen/flow.toml"));
     let (module, kitchen) = (module.to_str().unwrap(), kitchen.to_str().unwrap());
     for arguments in [&["check", kitchen][..], &["graph", kitchen], &["inspect", module], &["modules"]] {
-        // Nobody can make a folder there, not even root.
+        // Nobody can create a folder there, not even root.
         let ran = ended(waft.command(arguments).env("WAFT_STORE", "/proc/store"));
         ran.expect(0);
     }

@@ -1,4 +1,4 @@
-//! `waft serve` and the commands that speak with it, as a person meets them: a whole waft in one process.
+//! Tests `waft serve` and its client commands as a person uses them: a whole waft in one process.
 
 mod alone;
 mod described;
@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, process::Command};
 use serde_json::{Value, json};
 use waft_tests::{CommandOutput, Process, Waft, example, guest};
 
-/// A server without a broker, and a folder for those who speak with it.
+/// A server without a broker, and a folder for its client commands.
 struct TestServer {
     waft: Waft,
     address: String,
@@ -28,7 +28,7 @@ impl TestServer {
         Self { waft, address, server }
     }
 
-    /// One over a RabbitMQ, which leaves all calls to the workers there.
+    /// A server over RabbitMQ, which leaves all calls to the workers there.
     fn over(broker: &str) -> Self {
         let waft = Waft::default();
         let (server, address) = serve_with(&waft, &["--listen", "127.0.0.1:0", "--broker", broker]);
@@ -45,7 +45,7 @@ impl TestServer {
         self.command(arguments).output().expect("waft starts").into()
     }
 
-    /// Submits the flow of the folder.
+    /// Submits the flow in the folder.
     fn submit(&self, run: &str) {
         let ran = self.run(&["submit", "flow.toml", "--run-id", run]);
         assert_eq!(ran.expect(0).stdout, format!("{run}\n"));
@@ -86,7 +86,7 @@ fn refuses(ran: &CommandOutput, code: i32, told: &str) {
     assert_eq!(ran.stdout, "", "data is printed only when all is well");
 }
 
-/// The shape of a line: its keys, and what does not differ from run to run.
+/// The shape of a line: its keys, and the values that do not differ from run to run.
 fn shape(line: &Value) -> (BTreeSet<String>, Vec<Value>) {
     let object = line.as_object().expect("an object");
     let fixed = ["event", "kind", "name", "state", "attempt", "provides", "failures", "digest"];
@@ -222,7 +222,7 @@ fn a_server_that_was_killed_goes_on_with_its_runs() {
     server.kill();
     let listen = address.trim_start_matches("http://");
     let (server, address) = serve(&waft, listen);
-    // Whoever watched it hears the rest from the new one.
+    // A watcher of the old server receives the rest from the new one.
     assert_eq!(watch.wait().code(), Some(0), "{}", watch.output());
     let served = TestServer { waft, address, server };
     assert_eq!(served.state("r1"), "success");
@@ -359,7 +359,7 @@ fn a_run_of_its_own_process_does_not_wait_for_a_person() {
     assert!(ran.expect(2).stderr.contains("approve would wait to be notified"), "{}", ran.stderr);
 }
 
-/// A site: a server is made and started, and what is to run on it is fetched beside that. Its calls take a while.
+/// A site: the flow creates and starts a server, and meanwhile fetches the software for it. Its calls take a while.
 const SITE: &str = "name = \"site\"\n\
     [[task]]\nname = \"create-server\"\nuse = \"hostile#echo\"\nwith = { value = \"one\" }\nprovides = { value = \"server\" }\n\
     [[task]]\nname = \"pull-recipes\"\nuse = \"hostile#echo\"\nwith = { value = \"soup\" }\nprovides = { value = \"recipes\" }\n\
@@ -394,7 +394,7 @@ fn a_flow_is_changed_while_it_runs() {
     served.submit("r1");
     served.until("r1", "go", "running");
     served.until("r1", "pull-recipes", "success");
-    // The server has crashed: another one is made, and what was to run on the first goes there.
+    // The server has crashed: the edit creates another one, and the software goes there.
     let guest = guest("hostile").display().to_string();
     served.waft.write(
         "more.toml",
@@ -415,7 +415,7 @@ fn a_flow_is_changed_while_it_runs() {
         "r1 is at revision 2\n  add create-server-2\n  require wordpress value=server_2\n"
     );
     served.until("r1", "create-server-2", "success");
-    // What was forgotten before listens to what has succeeded already, and starts at once.
+    // The task that was added late listens to a task that has already succeeded, and starts at once.
     served.waft.write(
         "monitor.toml",
         "[[task]]\nname = \"add-monitor\"\nuse = \"hostile#noop\"\n\

@@ -1,9 +1,9 @@
-//! One seed is one world: real engines, workers and machine over a broker and a logbook in memory, in virtual time.
+//! Each seed is one world: real engines, workers and machines over an in-memory broker and logbook, in virtual time.
 //!
-//! While the storm lasts, messages are lost, doubled, delayed and so reordered, appends fail before or after they are
-//! written, and engines and workers crash between any two steps; then it is calm, and everything has to come to its end.
-//! A ledger that no crash touches knows what guests truly did. A failing seed is printed, and replays exactly:
-//! `WAFT_SIMULATE_FIRST=SEED WAFT_SIMULATE_SEEDS=1 cargo xtask simulate`.
+//! In the fault phase, messages are lost, duplicated, delayed and so reordered; appends fail before or after they are
+//! written; engines and workers crash between any two steps. Then the faults stop, and every run must end. A ledger that no
+//! crash affects records what guests really did. A failing seed is printed, and replays exactly: `WAFT_SIMULATE_FIRST=SEED
+//! WAFT_SIMULATE_SEEDS=1 cargo xtask simulate`.
 
 pub(crate) mod check;
 mod crash_points;
@@ -19,7 +19,7 @@ use std::{
     thread,
 };
 
-/// Worlds in `cargo xtask test`; `cargo xtask simulate` says how many it wants.
+/// The number of worlds in `cargo xtask test`; `cargo xtask simulate` sets its own.
 const SEEDS: u64 = 1_000;
 
 #[test]
@@ -45,7 +45,7 @@ fn one_seed_is_one_world() {
     }
 }
 
-/// Lives every so many-th world; the first that fails, with its reason.
+/// Simulates every `step`-th world; returns the first that fails, with its reason.
 fn run_every(first: u64, end: u64, step: u64) -> Option<(u64, String)> {
     let mut seed = first;
     while seed < end {

@@ -1,5 +1,5 @@
-//! What a worker does with a job. A call is a function of its job: any attempt can be run again, anywhere, with the same
-//! result.
+//! Tests how a worker handles a job. A call is a function of its job: any attempt can be executed again, anywhere, with the
+//! same result.
 
 mod large;
 mod live;
@@ -28,16 +28,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use waft_tests::guest;
 use worker::{Config, ContentSource, GuestResult, GuestRunner, Worker};
 
-/// Where the workers' signals go.
+/// The queue of the workers' signals.
 const SIGNALS: &str = "signals";
 
-/// How many calls a worker takes at once.
+/// The number of slots of a worker.
 const SLOTS: u16 = 2;
 
-/// Where the workers fetch.
+/// The queue of the workers' fetch requests.
 const STORE: &str = "store";
 
-/// A worker that takes jobs from the queue of its name, and has listened since the first of them was sent.
+/// The configuration of a worker that takes jobs from the queue of its name, and has listened since before the first of
+/// them was sent.
 fn config(name: &str) -> Config {
     Config {
         name: name.parse().expect("a name"),
@@ -52,7 +53,7 @@ fn config(name: &str) -> Config {
     }
 }
 
-/// A worker with a sandbox and a cache of its own, which takes jobs from the queue of its name.
+/// Starts a worker with its own sandbox and cache, which takes jobs from the queue of its name.
 async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, stop: &CancellationToken) {
     let cache = tempfile::tempdir().expect("a temporary folder");
     let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works here");
@@ -68,7 +69,7 @@ async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, 
     });
 }
 
-/// Guests of which the first call meets a bug of waft.
+/// Guests whose first call panics, as a bug of waft would.
 #[derive(Default)]
 struct PanickingGuests {
     calls: AtomicU32,
@@ -109,7 +110,7 @@ fn job(module: Digest, export: &str) -> Job {
     }
 }
 
-/// A broker with a store of the hostile guest, and a queue of signals, that needs workers.
+/// A broker with a store of the hostile guest and a signal queue, without workers so far.
 struct Harness {
     broker: Arc<dyn Broker>,
     module: Digest,
@@ -150,7 +151,7 @@ impl Harness {
         self.broker.publish(message).await.expect("the queue is there");
     }
 
-    /// The next answer of a worker.
+    /// The next result from a worker.
     async fn answer(&mut self) -> TaskResult {
         loop {
             let delivery = self.signals.next().await.expect("the broker is there");
@@ -159,7 +160,7 @@ impl Harness {
             delivery.accept();
             match (report, reply_to) {
                 (Report::Signal(signal, _), _) => return signal.answer,
-                // Whatever a worker asks about is wanted here.
+                // Every call that a worker asks about may begin here.
                 (Report::MayBegin { call }, Some(queue)) => {
                     let wanted = Control::MayStart { call, wanted: true };
                     self.control(Destination::Queue(queue), &wanted).await;
@@ -219,11 +220,11 @@ async fn a_job_that_came_back_and_whose_engine_has_gone_is_called_no_more() {
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
     broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
     world.publish("one", &Job { signal_to: "gone".into(), ..job(world.module, "spin") }).await;
-    // A worker took it, and died.
+    // A worker received it, and died.
     let mut doomed = world.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
     drop(doomed.next().await.expect("the job"));
     drop(doomed);
-    // It has one slot, so a call that spins would keep it from the next job.
+    // It has one slot, so a spinning call would block the next job.
     world.start_worker("one").await;
     world.publish("one", &job(world.module, "noop")).await;
     assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
@@ -244,7 +245,7 @@ async fn a_job_that_comes_again_while_its_call_runs_is_kept_until_that_has_ended
     world.stop.cancel();
     world.tasks.close();
     world.tasks.wait().await;
-    // The one that it was begun with may be dead, when a connection was lost: then the other is all there is.
+    // After a lost connection, the delivery that started the call may be void; only the second one is left then.
     assert_eq!(world.broker.waiting(&queue).await.expect("the broker is there"), Some(2), "both went back");
 }
 

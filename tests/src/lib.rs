@@ -1,8 +1,8 @@
-//! What the cases share: the `waft` binary as a person uses it, and processes that can be killed.
+//! Shared test helpers: the `waft` binary as a person uses it, and processes that a test can kill.
 //!
-//! `cargo xtask test` says where things are: `WAFT_TEST_BINARY` the binary, `WAFT_TEST_GUESTS` the built guests of
-//! `tests/guests`, `WAFT_TEST_BROKER` a RabbitMQ that is there for the tests alone, `WAFT_TEST_PYTHON` a Python that has pika,
-//! `WAFT_TEST_OPENAPI_PYTHON` one that has what `tests/python/requirements.txt` lists.
+//! `cargo xtask test` sets these variables: `WAFT_TEST_BINARY` is the binary, `WAFT_TEST_GUESTS` the built guests of
+//! `tests/guests`, and `WAFT_TEST_BROKER` a RabbitMQ for the tests alone. `WAFT_TEST_PYTHON` is a Python that has pika, and
+//! `WAFT_TEST_OPENAPI_PYTHON` one that has the packages of `tests/python/requirements.txt`.
 
 mod process;
 mod waft;
@@ -21,7 +21,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_owned()
 }
 
-/// The guests of `tests/guests`, as flow files call them.
+/// The guests of `tests/guests`, by their names in flow files.
 const GUESTS: [&str; 7] = ["careless", "command", "foreign_import", "hostile", "ledger", "liar", "traces"];
 
 /// A built guest of `tests/guests`.
@@ -52,7 +52,7 @@ pub fn python() -> String {
     from_xtask("WAFT_TEST_PYTHON")
 }
 
-/// A Python that has the tools which read the description of the HTTP API.
+/// A Python with the tools that read the OpenAPI description.
 #[must_use]
 pub fn openapi_python() -> String {
     from_xtask("WAFT_TEST_OPENAPI_PYTHON")
@@ -64,7 +64,7 @@ pub fn broker_url() -> String {
     from_xtask("WAFT_TEST_BROKER")
 }
 
-/// A name that no other test has.
+/// A name that no other test uses.
 #[must_use]
 pub fn unique(base: &str) -> String {
     let folder = tempfile::Builder::new().prefix("").rand_bytes(12).tempdir().expect("a temporary folder");

@@ -1,4 +1,4 @@
-//! Processes that live beside a test, and are killed when it ends.
+//! Processes that run beside a test, and are killed when it ends.
 
 use std::{
     io::{BufRead, BufReader},
@@ -10,7 +10,7 @@ use std::{
 
 use crate::Waft;
 
-/// How long something may take that takes a moment: only a broken test waits that long.
+/// The time limit of operations that take a moment: only a broken test waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process whose standard error is read line by line.
@@ -38,15 +38,15 @@ impl Process {
         let mut process = command.stderr(Stdio::piped()).spawn().expect("waft starts");
         let stderr = BufReader::new(process.stderr.take().expect("stderr is a pipe"));
         let (tx, lines) = mpsc::channel();
-        // It ends with the process.
+        // The thread ends with the process.
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tx.send(line)));
         Self { process, lines, lines_read: Vec::new() }
     }
 
-    /// Waits until a line holds a text, and gives the line.
+    /// Waits until a line contains a text, and returns the line.
     ///
     /// # Panics
-    /// When the process ends before, or nothing of it is heard for a long time.
+    /// When the process ends before, or prints nothing for a long time.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;
@@ -64,7 +64,7 @@ impl Process {
         }
     }
 
-    /// Kills it with SIGKILL: it can do nothing about that.
+    /// Kills the process with SIGKILL, which it cannot catch.
     ///
     /// # Panics
     /// When it cannot be killed.
@@ -73,13 +73,13 @@ impl Process {
         self.process.wait().expect("it can be waited for");
     }
 
-    /// Its number.
+    /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Sends it a signal by name, as `kill -TERM` does.
+    /// Sends the process a signal by name, as `kill -TERM` does.
     ///
     /// # Panics
     /// When it cannot be sent.
@@ -87,7 +87,7 @@ impl Process {
         signal(self.process.id(), name);
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends, and returns its exit status.
     ///
     /// # Panics
     /// When it does not end.
@@ -102,7 +102,7 @@ impl Process {
         self.process.wait().expect("it can be waited for")
     }
 
-    /// All it said so far, as far as it was read.
+    /// The output so far, as far as it was read.
     #[must_use]
     pub fn output(&self) -> String {
         self.lines_read.join("\n")
@@ -120,7 +120,7 @@ pub fn signal(process: u32, name: &str) {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

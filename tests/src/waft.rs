@@ -1,4 +1,4 @@
-//! The `waft` binary, with a store and a cache of its own.
+//! The `waft` binary, with its own store and cache.
 
 use std::{
     ffi::OsStr,
@@ -12,36 +12,36 @@ use tempfile::TempDir;
 
 use crate::from_xtask;
 
-/// A folder to run `waft` in, with a store of its own and an environment that says nothing else.
+/// A folder to run `waft` in, with its own store and an environment without other settings.
 pub struct Waft {
     folder: TempDir,
     cache: PathBuf,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub struct CommandOutput {
     /// Its exit code; `None` when it was killed.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it said besides.
+    /// Its standard error.
     pub stderr: String,
 }
 
 impl Default for Waft {
     fn default() -> Self {
-        // Compiled code is shared between tests: that it is checked is shown elsewhere.
+        // Tests share compiled code; another test shows that waft verifies it.
         let cache = std::env::temp_dir().join("waft-tests-cache");
         Self { folder: tempfile::tempdir().expect("a temporary folder"), cache }
     }
 }
 
 impl Waft {
-    /// As on a machine that never saw a module.
+    /// Uses its own empty cache, as on a machine that has never seen a module.
     ///
     /// # Panics
-    /// When there can be no temporary folder.
+    /// When no temporary folder can be created.
     #[must_use]
     pub fn with_own_cache() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -49,7 +49,7 @@ impl Waft {
         Self { folder, cache }
     }
 
-    /// The folder commands run in.
+    /// The folder that commands run in.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -73,7 +73,7 @@ impl Waft {
         self.write("flow.toml", format!("{text}\n[modules]\n{modules}"))
     }
 
-    /// Runs a flow of text to its end, as JSON.
+    /// Runs a flow from its text to its end, with JSON output.
     pub fn run_flow(&self, text: &str, arguments: &[&str]) -> CommandOutput {
         let flow = self.flow(text);
         self.run(
@@ -83,7 +83,7 @@ impl Waft {
         )
     }
 
-    /// A command to be run in the folder.
+    /// Builds a command to run in the folder.
     #[must_use]
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(from_xtask("WAFT_TEST_BINARY"));
@@ -116,10 +116,10 @@ impl From<Output> for CommandOutput {
 }
 
 impl CommandOutput {
-    /// Asserts the exit code, showing everything when it is another.
+    /// Asserts the exit code; on another code, it shows all output.
     ///
     /// # Panics
-    /// When it is another.
+    /// When the exit code is another.
     #[track_caller]
     pub fn expect(&self, code: i32) -> &Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
@@ -145,14 +145,14 @@ impl CommandOutput {
         self.json().pop().unwrap_or_else(|| panic!("nothing was printed; stderr:\n{}", self.stderr))
     }
 
-    /// The states that nodes went through, in order: `mix:running mix:success`.
+    /// The states of nodes, in order: `mix:running mix:success`.
     #[must_use]
     pub fn trace(&self) -> Vec<String> {
         let told = self.json().into_iter().filter(|line| line["event"] == "state");
         told.map(|line| format!("{}:{}", text(&line["name"]), text(&line["state"]))).collect()
     }
 
-    /// The failure a task has at the end: kind and message.
+    /// The final failure of a task: kind and message.
     ///
     /// # Panics
     /// When it has none.

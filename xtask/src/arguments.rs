@@ -1,4 +1,4 @@
-//! What a person asks of `cargo xtask`.
+//! The command line of `cargo xtask`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::test::Step;
 
-/// Told when the question is wrong, or when it is asked for.
+/// Printed for invalid arguments, or on request.
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
@@ -27,7 +27,7 @@ usage: cargo xtask COMMAND
 What is missing is installed with a line that says what and why. WAFT_TEST_BROKER=amqp://… names a broker to use instead of
 starting one.";
 
-/// One of the commands.
+/// The commands.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Demo(Profile),
@@ -42,20 +42,20 @@ pub(crate) enum Command {
     Help,
 }
 
-/// How the host's binary is built.
+/// The cargo profile of the host's binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// Dependencies optimised a little: minutes faster to build.
+    /// With lightly optimised dependencies: builds minutes faster.
     Dev,
     Release,
 }
 
-/// Which part of the tests.
+/// The part of the tests to run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TestOptions {
-    /// All steps when empty.
+    /// The steps to run; all of them when empty.
     pub(crate) only: Vec<Step>,
-    /// For the test runner.
+    /// The arguments for the test runner.
     pub(crate) rest: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         },
         "chaos" => {
             let worlds = number(&mut rest, "--worlds")?;
-            // Many short worlds, or one long one.
+            // Many short worlds, or one long world.
             let runs = number(&mut rest, "--runs")?.unwrap_or(if worlds.is_some() { 40 } else { 400 });
             Command::Chaos { runs, worlds: worlds.unwrap_or(1) }
         }
@@ -93,7 +93,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
     }
 }
 
-/// Takes a flag with a number, if it is there.
+/// Takes a flag with a number, if present.
 fn number(rest: &mut Vec<String>, flag: &str) -> Result<Option<u64>> {
     let Some(place) = rest.iter().position(|word| word == flag) else { return Ok(None) };
     let value = rest.get(place + 1).with_context(|| format!("{flag} wants a number"))?;
@@ -106,13 +106,13 @@ fn profile(rest: &mut Vec<String>) -> Profile {
     if flag(rest, "--release") { Profile::Release } else { Profile::Dev }
 }
 
-/// Takes a flag, if it is there.
+/// Takes a flag, if present.
 fn flag(rest: &mut Vec<String>, flag: &str) -> bool {
     let place = rest.iter().position(|word| word == flag);
     place.map(|place| rest.remove(place)).is_some()
 }
 
-/// Takes what it knows; what is left is a mistake.
+/// Takes the known options; anything left is an error.
 fn test_options(rest: &mut Vec<String>) -> Result<TestOptions> {
     let mut wanted = TestOptions::default();
     if let Some(place) = rest.iter().position(|word| word == "--") {

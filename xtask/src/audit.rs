@@ -1,4 +1,4 @@
-//! `cargo xtask audit`: whether the dependencies are sound, licensed as we may use them, and from where we think.
+//! `cargo xtask audit`: checks the dependencies for advisories, permitted licences, and expected sources.
 
 use std::process::ExitCode;
 
@@ -14,10 +14,10 @@ pub(crate) fn run() -> Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let mut is_sound = true;
-    // Each workspace has a lock file of its own; the configuration is found in the root from each.
+    // Each workspace has its own lock file; each finds the configuration in the root.
     for workspace in std::iter::once(project::root().to_owned()).chain(project::guest_workspaces()) {
         let mut deny = process::cargo();
-        // All features, since what a feature brings in can be turned on.
+        // Include all features, since a user can turn on any of them.
         deny.args(["deny", "--workspace", "--all-features", "check"]).current_dir(workspace);
         println!("$ {}", shown(&deny));
         let status = deny.status().with_context(|| format!("could not run `{}`", shown(&deny)))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: hands over to the package that measures, with a broker and guests for it.
+//! `cargo xtask bench`: runs the benchmark package, with a broker and guests for it.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ use crate::test::{BINARY, GUESTS};
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let transcript = Transcript::new();
     let guests = guests::build_all(&transcript)?;
-    // Built together, so that both have the same features of what they depend on.
+    // Build them together, so that their dependencies have the same features.
     transcript.run(process::cargo().args([
         "build",
         "--release",

@@ -1,4 +1,4 @@
-//! `cargo xtask broker`: a private RabbitMQ to try things on.
+//! `cargo xtask broker`: runs a private RabbitMQ for experiments.
 
 use std::{io, process::ExitCode};
 

@@ -1,4 +1,4 @@
-//! `cargo xtask build-guest`: one guest crate, with whatever toolchain is to be had.
+//! `cargo xtask build-guest`: builds one guest crate, with an available toolchain.
 
 use std::{path::Path, process::ExitCode};
 

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: what waft does, in a minute and without a server.
+//! `cargo xtask demo`: shows waft in a minute and without a server.
 
 pub(crate) mod live;
 
@@ -18,10 +18,10 @@ use xtask::{
 
 use crate::arguments::Profile;
 
-/// Variables that would let the demo depend on a person's own setup.
+/// Variables that would make the demo depend on a person's own setup.
 const SETTINGS: [&str; 4] = ["WAFT_BROKER", "WAFT_LOGBOOK", "WAFT_SERVER", "WAFT_STORE"];
 
-/// One flow that runs, and how it has to end.
+/// One flow to run, and its expected end.
 struct Scene {
     name: &'static str,
     says: &'static str,
@@ -29,7 +29,7 @@ struct Scene {
     expects: Ending,
 }
 
-/// How a run ends, by the exit code of `waft run`.
+/// The end of a run, by the exit code of `waft run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Success = 0,
@@ -71,7 +71,7 @@ pub(crate) fn run(profile: Profile) -> Result<ExitCode> {
     let modules = guests::build(&transcript, &project::root().join("examples-wasm"))?;
 
     let store = project::target().join("demo/store");
-    // Of an earlier demo; then the store shows what this one put there.
+    // Left by an earlier demo; without it, the store shows only content of this one.
     let _ = fs::remove_dir_all(&store);
     title("push: each module into the store, by the SHA-256 of its bytes");
     let mut push = command(&waft, &store);
@@ -108,7 +108,7 @@ fn title(text: &str) {
 }
 
 fn build(transcript: &Transcript, profile: Profile) -> Result<PathBuf> {
-    // With the whole workspace's features: then nothing is compiled twice for the demo and the tests.
+    // Use the whole workspace's features, so that nothing is compiled twice for the demo and the tests.
     let mut cargo = process::cargo();
     cargo.args(["build", "--workspace", "--bin", "waft"]);
     let folder = match profile {
@@ -122,7 +122,7 @@ fn build(transcript: &Transcript, profile: Profile) -> Result<PathBuf> {
     Ok(project::build_folder().join(folder).join("waft"))
 }
 
-/// The binary as a person in the root of the clone would call it.
+/// The binary, called as a person in the root of the clone would.
 fn command(waft: &Path, store: &Path) -> Command {
     let mut command = process::command(waft);
     command.current_dir(project::root()).arg("--store").arg(project::short(store));
@@ -132,7 +132,7 @@ fn command(waft: &Path, store: &Path) -> Command {
     command
 }
 
-/// Runs a command on this terminal and holds it to its exit code.
+/// Runs a command on this terminal and checks its exit code.
 fn expect(command: &mut Command, ending: Ending) -> Result<()> {
     println!("$ {}", shown(command));
     let status = command.status().with_context(|| format!("could not run `{}`", shown(command)))?;

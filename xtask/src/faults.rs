@@ -1,4 +1,4 @@
-//! `cargo xtask simulate` and `cargo xtask chaos`: the tests of faults, for longer than the tests take.
+//! `cargo xtask simulate` and `cargo xtask chaos`: run the fault tests for longer than the test suite does.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use xtask::{
 
 use crate::test::{BINARY, GUESTS};
 
-/// Lives so many worlds, optimised.
+/// Simulates `seeds` worlds, with optimisation.
 pub(crate) fn simulate(seeds: u64, first: u64) -> Result<ExitCode> {
     let mut cargo = process::cargo();
     cargo.args([
@@ -30,7 +30,7 @@ pub(crate) fn simulate(seeds: u64, first: u64) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts so many runs through each of so many worlds, on real parts that are killed and restarted.
+/// Runs `runs` runs in each of `worlds` worlds, on real processes that are killed and restarted.
 pub(crate) fn chaos(runs: u64, worlds: u64) -> Result<ExitCode> {
     let transcript = Transcript::new();
     let guests = guests::build_all(&transcript)?;

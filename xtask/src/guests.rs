@@ -1,7 +1,7 @@
-//! Guests, built for WebAssembly.
+//! Builds guests for WebAssembly.
 //!
-//! They are workspaces of their own. Where the active toolchain has their target, cargo builds them; where it cannot be
-//! had, Debian's toolchain does. Start reading at [`build`].
+//! Guests are separate workspaces. If the active toolchain has their target or can get it, cargo builds them; otherwise
+//! Debian's toolchain does. Start reading at [`build`].
 
 mod crates;
 mod debian;
@@ -21,14 +21,14 @@ use crate::{
     project,
 };
 
-/// What guests are compiled for.
+/// The compilation target of guests.
 pub const TARGET: &str = "wasm32-wasip1";
 
-/// Builds the guests of this repository and puts them into one folder, which is what `WAFT_TEST_GUESTS` names.
+/// Builds the guests of this repository and collects them in one folder, which `WAFT_TEST_GUESTS` names.
 ///
 /// # Errors
 ///
-/// When there is no toolchain to be had, or a guest does not build.
+/// When no toolchain is available, or a guest does not build.
 pub fn build_all(transcript: &Transcript) -> Result<PathBuf> {
     let folder = project::target().join("guests");
     fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
@@ -40,13 +40,13 @@ pub fn build_all(transcript: &Transcript) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Builds the guest crate at `path`, or all guests of the workspace there, in release; gives where their modules are.
+/// Builds the guest crate at `path`, or all guests of the workspace there, in release; returns the paths of their modules.
 ///
-/// They are in the workspace's own target folder, since that is where flow files look for them.
+/// The modules are in the workspace's own target folder, since flow files look for them there.
 ///
 /// # Errors
 ///
-/// When there is no toolchain to be had, no guest at `path`, or it does not build.
+/// When no toolchain is available, there is no guest at `path`, or it does not build.
 pub fn build(transcript: &Transcript, path: &Path) -> Result<Vec<PathBuf>> {
     let toolchain = Toolchain::find_or_install(transcript)?;
     let crates = Crates::at(path)?;
@@ -69,7 +69,7 @@ pub fn build(transcript: &Transcript, path: &Path) -> Result<Vec<PathBuf>> {
     Ok(modules)
 }
 
-/// Brings what guests depend on to this machine; asks nothing of the network when it is here.
+/// Downloads the dependencies of guests; uses no network when they are already on this machine.
 fn fetch(transcript: &Transcript, toolchain: Toolchain, crates: &Crates) -> Result<()> {
     if process::answers(crates.in_place(toolchain.cargo("fetch").arg("--offline"))) {
         return Ok(());
@@ -77,7 +77,7 @@ fn fetch(transcript: &Transcript, toolchain: Toolchain, crates: &Crates) -> Resu
     transcript.run(crates.in_place(&mut toolchain.cargo("fetch")))
 }
 
-/// Copies a module into a folder, unless it is there: what is not written is not read again.
+/// Copies a module into a folder, unless an identical one is there: an unchanged file is not read again.
 fn copy(module: &Path, folder: &Path) -> Result<()> {
     let to = folder.join(module.file_name().context("a module has a file name")?);
     let context = || format!("could not copy {} to {}", module.display(), to.display());
@@ -88,11 +88,11 @@ fn copy(module: &Path, folder: &Path) -> Result<()> {
     fs::write(&to, bytes).with_context(context)
 }
 
-/// Runs the unit tests of the guests at `path`: the tasks are plain functions of the host there.
+/// Runs the unit tests of the guests at `path`: there, the tasks are plain functions of the host.
 ///
 /// # Errors
 ///
-/// When one fails.
+/// When a test fails.
 pub fn test(transcript: &Transcript, path: &Path) -> Result<()> {
     let mut cargo = process::command("cargo");
     cargo.args(["test", "--workspace", "--no-fail-fast"]).current_dir(path).env_remove("CARGO_TARGET_DIR");

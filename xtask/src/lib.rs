@@ -1,7 +1,7 @@
-//! The project's commands, and the two things that tests need too: guests as WebAssembly, and a RabbitMQ of one's own.
+//! The project's commands, and two things that tests need too: guests as WebAssembly, and a private RabbitMQ.
 //!
-//! It owns how the project is built, tested and shown; it must not know what the runtime does, and it depends on nothing
-//! that takes long to compile. Start reading at `main.rs`, or at [`guests`] and [`rabbitmq`] for what tests use.
+//! This crate defines how the project is built, tested and demonstrated. It must not know what the runtime does, and its
+//! dependencies must compile quickly. Start reading at `main.rs`; tests use [`guests`] and [`rabbitmq`].
 
 pub mod guests;
 pub mod openapi;

@@ -1,5 +1,5 @@
-//! The tools in Python that read the description of the HTTP API: a virtual environment in the build folder, with what
-//! `tests/python/requirements.txt` lists.
+//! The Python tools that read the OpenAPI description: a virtual environment in the build folder, with the packages of
+//! `tests/python/requirements.txt`.
 
 use std::{
     fs,
@@ -14,27 +14,27 @@ use crate::{
     project,
 };
 
-/// The Debian package that makes virtual environments.
+/// The Debian package that creates virtual environments.
 const PACKAGE: &str = "python3-venv";
 
-/// Names the Python that has them, for the tests.
+/// The variable that names the Python with the tools, for the tests.
 pub const PYTHON: &str = "WAFT_TEST_OPENAPI_PYTHON";
 
-/// The first one that is found may be a person's own; the system's has what packages bring.
+/// The first candidate may be a person's own Python; the system's has Debian's packages.
 const CANDIDATES: [&str; 2] = ["python3", "/usr/bin/python3"];
 
-/// Finds the Python that has the tools, or makes it: that takes the package index of Python once, and nothing after that.
+/// Finds the Python with the tools, or creates it. Creating needs Python's package index once, and no network after that.
 ///
 /// # Errors
 ///
-/// When it cannot be made: then with what a person can do.
+/// When it cannot be created; the error says what a person can do.
 pub fn find_or_make(transcript: &Transcript) -> Result<PathBuf> {
     let folder = project::build_folder().join("python");
     let requirements = project::root().join("tests/python/requirements.txt");
     let wanted =
         fs::read_to_string(&requirements).with_context(|| format!("could not read {}", requirements.display()))?;
     let (python, installed) = (folder.join("bin/python"), folder.join("installed.txt"));
-    // Written last, so that what it says is there.
+    // This file is written last, so it proves that the packages are installed.
     if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) && works(&python) {
         return Ok(python);
     }
@@ -53,7 +53,7 @@ pub fn find_or_make(transcript: &Transcript) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Makes an empty virtual environment, in place of what may be there.
+/// Creates an empty virtual environment, and replaces an existing one.
 fn make(transcript: &Transcript, folder: &Path) -> Result<()> {
     if !CANDIDATES.into_iter().any(can_make) {
         if !packages::can_install() {
@@ -66,7 +66,7 @@ fn make(transcript: &Transcript, folder: &Path) -> Result<()> {
     transcript.run(process::command(base).args(["-m", "venv", "--clear"]).arg(folder))
 }
 
-/// Debian keeps apart what puts pip into a virtual environment.
+/// Whether this Python can create one: Debian ships the module that installs pip separately.
 fn can_make(python: &str) -> bool {
     process::answers(process::command(python).args(["-c", "import venv, ensurepip"]))
 }

@@ -1,4 +1,4 @@
-//! Debian packages: whether they are there, and how they get there.
+//! Checks for Debian packages and installs them.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command};
 
@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 
 use crate::process::{self, Transcript};
 
-/// Installs without starting the services that a package brings: they are for a machine's owner to start. Never removes
-/// a package to make room for another.
+/// Installs packages without starting their services: only a machine's owner starts those. It never removes a package to
+/// make room for another.
 const INSTALL: &str = r#"
 set -e
 policy=/usr/sbin/policy-rc.d
@@ -32,16 +32,17 @@ pub fn are_installed(packages: &[&str]) -> bool {
     })
 }
 
-/// Whether this process could install packages: Debian or a child of it, as root or as one who becomes root unasked.
+/// Whether this process can install packages: the system is Debian or a derivative, and the user is root or can become root
+/// without a password.
 pub fn can_install() -> bool {
     as_root().is_some()
 }
 
-/// Installs packages, after telling why.
+/// Installs packages, after printing the reason.
 ///
 /// # Errors
 ///
-/// When this is not Debian, this user may not, or a package cannot be had.
+/// When the system is not Debian, the user lacks permission, or a package is not available.
 pub fn install(transcript: &Transcript, packages: &[&str], why: &str) -> Result<()> {
     let list = packages.join(" ");
     let Some(mut command) = as_root() else {
@@ -59,7 +60,7 @@ fn as_root() -> Option<Command> {
     if !Path::new("/etc/debian_version").exists() || process::find("apt-get", &[]).is_none() {
         return None;
     }
-    // What is this process' own belongs to the user it runs as.
+    // The files of this process in `/proc` belong to its user.
     if fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0) {
         return Some(process::command("sh"));
     }

@@ -1,4 +1,4 @@
-//! Ports that nobody uses.
+//! Chooses free ports.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -14,28 +14,28 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Below the ports that operating systems give to outgoing connections: from among those, a client that tries to reach a
-/// node which is down may be given the very port it tries, and then talks to itself.
+/// Below the range that operating systems use for outgoing connections. In that range, a client of a stopped node may get
+/// the very port it tries to reach, and then talks to itself.
 const RANGE: Range<u16> = 20_000..32_000;
 
 /// The ports of one node.
 #[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) amqp: u16,
-    /// Where nodes of a cluster would meet.
+    /// The port for connections between cluster nodes.
     pub(crate) distribution: u16,
-    /// Where Erlang's port mapper listens.
+    /// The port of Erlang's port mapper.
     pub(crate) names: u16,
 }
 
 impl Ports {
-    /// Three ports that are free now. Two calls in one process never give the same; two processes hardly ever.
+    /// Chooses three free ports. Two calls in one process never return the same; two processes hardly ever do.
     pub(crate) fn free() -> Result<Self> {
         Ok(Self { amqp: free_port()?, distribution: free_port()?, names: free_port()? })
     }
 }
 
-/// A port that is free now. Two calls in one process never give the same; two processes hardly ever.
+/// Chooses a free port. Two calls in one process never return the same; two processes hardly ever do.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ fn first_free(mut candidates: impl Iterator<Item = u16>) -> Option<u16> {
     candidates.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
 }
 
-/// Where this process starts to look: processes that start together start apart.
+/// The first port to try: processes that start together start apart.
 fn start() -> u16 {
     static START: LazyLock<u16> = LazyLock::new(|| {
         let mut hasher = DefaultHasher::new();
@@ -61,7 +61,7 @@ fn start() -> u16 {
     *START
 }
 
-/// The port `count` steps after `start`, round and round in the range.
+/// The port `count` steps after `start`, with wrap-around in the range.
 fn nth(start: u16, count: u16) -> u16 {
     let length = u32::from(RANGE.end - RANGE.start);
     let step = (u32::from(start) + u32::from(count)) % length;

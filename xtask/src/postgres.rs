@@ -1,4 +1,4 @@
-//! A PostgreSQL of one's own: a private server that disturbs no other, for tests that need a real one.
+//! A private PostgreSQL server that disturbs no other, for tests that need a real one.
 
 use std::{
     fs,
@@ -17,22 +17,22 @@ use crate::{
     process::{self, Group, Transcript},
 };
 
-/// The variable that names the database server for tests; where it is set, none is started.
+/// The variable that names the database server for tests; if it is set, none is started.
 pub const POSTGRES: &str = "WAFT_TEST_POSTGRES";
 
-/// Debian's package of it.
+/// Debian's package of PostgreSQL.
 const PACKAGE: &str = "postgresql";
 
-/// Where Debian keeps a folder for each version.
+/// Debian's folder with one subfolder for each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
 /// How long a server may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often it is asked whether it answers.
+/// The poll interval while the server starts.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A running server. Dropped, it is killed and its files are removed; when the process dies, the server dies with it.
+/// A running server. Dropping it kills the server and removes its files; the server also dies with this process.
 #[derive(Debug)]
 pub struct Postgres {
     /// `None` while it is killed.
@@ -43,16 +43,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server with files of its own, and waits until it answers.
+    /// Starts a server with its own files, and waits until it answers.
     ///
     /// # Errors
     ///
-    /// When PostgreSQL is not installed, or does not start: then with the end of its log.
+    /// When PostgreSQL is not installed, or does not start; the error shows the end of its log.
     pub fn start() -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let programs = programs()?;
         let name = format!("waft-postgres-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        // Not below the project: the user that it runs as may not see that.
+        // Not inside the project: the server's user may not be able to read it.
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
         let mut postgres = Self { server: None, programs, folder, port: ports::free_port()? };
@@ -66,11 +66,11 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Makes a database and gives its address.
+    /// Creates a database and returns its address.
     ///
     /// # Errors
     ///
-    /// When it is there already, or the server is not.
+    /// When the database exists already, or the server does not run.
     pub fn database(&self, name: &str) -> Result<String> {
         let port = self.port.to_string();
         let mut create = process::command(self.programs.join("createdb"));
@@ -87,11 +87,11 @@ impl Postgres {
         }
     }
 
-    /// Starts the server again with what is on its disk; kills it first if it runs.
+    /// Starts the server again with the files on its disk; kills it first if it runs.
     ///
     /// # Errors
     ///
-    /// When it does not start: with the end of its log.
+    /// When it does not start; the error shows the end of its log.
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
         let patience = Instant::now() + START_TIMEOUT;
@@ -104,7 +104,7 @@ impl Postgres {
                 self.server = Some(server);
                 return Ok(());
             }
-            // Processes of a server that was killed may hold its memory for a moment.
+            // The processes of a killed server may hold its shared memory for a moment.
             if Instant::now() > patience {
                 bail!("PostgreSQL does not start; its log ends with:\n{}", self.log_tail());
             }
@@ -112,12 +112,12 @@ impl Postgres {
         }
     }
 
-    /// Restarts the server as `pg_ctl restart -m immediate` does: it leaves every connection where it is, and recovers from
-    /// its disk.
+    /// Restarts the server as `pg_ctl restart -m immediate` does: it ends every session without a clean disconnect, and
+    /// recovers from its disk.
     ///
     /// # Errors
     ///
-    /// When it cannot be stopped, or does not start: with the end of its log.
+    /// When it cannot be stopped, or does not start; the error shows the end of its log.
     pub fn restart_at_once(&mut self) -> Result<()> {
         let mut stop = self.unprivileged("pg_ctl");
         let stopped = stop.args(["stop", "-s", "-m", "immediate", "-D"]).arg(self.data()).output();
@@ -146,7 +146,7 @@ impl Postgres {
         server
     }
 
-    /// A program of the server, as the user that it may run as: it refuses to be root.
+    /// A program of the server, run as an unprivileged user: PostgreSQL refuses to run as root.
     fn unprivileged(&self, program: &str) -> Command {
         let program = self.programs.join(program);
         if !is_root() {
@@ -180,7 +180,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.kill();
-        // A failing test leaves them to be looked at.
+        // A failing test leaves the files for inspection.
         if !thread::panicking() {
             let _ = fs::remove_dir_all(&self.folder);
         }
@@ -188,11 +188,11 @@ impl Drop for Postgres {
 }
 
 fn is_root() -> bool {
-    // What is this process' own belongs to the user it runs as.
+    // The files of this process in `/proc` belong to its user.
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
-/// The folder of the newest version's programs.
+/// The folder with the programs of the newest version.
 fn programs() -> Result<PathBuf> {
     let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let newest = versions.filter(|folder| folder.join("postgres").is_file()).max();
@@ -205,11 +205,11 @@ fn programs() -> Result<PathBuf> {
     })
 }
 
-/// Installs PostgreSQL where it is missing and may be installed.
+/// Installs PostgreSQL if it is missing.
 ///
 /// # Errors
 ///
-/// When it may not: then with what a person can do.
+/// When it may not be installed; the error says what a person can do.
 pub fn install_if_missing(transcript: &Transcript) -> Result<()> {
     let Err(missing) = programs() else { return Ok(()) };
     if !packages::can_install() {
@@ -219,18 +219,18 @@ pub fn install_if_missing(transcript: &Transcript) -> Result<()> {
     programs().map(drop)
 }
 
-/// A database server for one command: the one that `WAFT_TEST_POSTGRES` names, or else one that lives as long as this
-/// value.
+/// A database server for one command: the server that `WAFT_TEST_POSTGRES` names, or else one that runs as long as this
+/// value exists.
 #[derive(Debug)]
 pub enum Database {
-    /// Somebody else's.
+    /// An external server.
     Given(String),
-    /// One's own.
+    /// A private server.
     Own(Postgres),
 }
 
 impl Database {
-    /// Finds or starts a server, and installs PostgreSQL for it where it is missing.
+    /// Finds or starts a server, and installs PostgreSQL if it is missing.
     ///
     /// # Errors
     ///
@@ -246,7 +246,7 @@ impl Database {
         Ok(Self::Own(postgres))
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub fn url(&self) -> String {
         match self {
             Self::Given(url) => url.clone(),

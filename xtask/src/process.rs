@@ -1,4 +1,4 @@
-//! Other programs: how they are started, shown and listened to.
+//! Starts other programs, shows their commands and reads their output.
 
 mod group;
 mod transcript;
@@ -15,8 +15,8 @@ pub use transcript::Transcript;
 
 use crate::project;
 
-/// A command without what `cargo run` told this process: build scripts watch such variables, and passing them on would
-/// have crates compiled again that have not changed. Nothing is read from standard input.
+/// A command without the variables that `cargo run` set for this process. Build scripts watch such variables, so passing
+/// them on would recompile unchanged crates. Its standard input is empty.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null());
@@ -41,12 +41,12 @@ fn is_of_cargo_run(name: &OsStr) -> bool {
     single.contains(&name) || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
-/// Whether `program` can be started and answers with success; what it says is not shown.
+/// Whether `program` starts and exits with success; its output is not shown.
 pub fn answers(program: &mut Command) -> bool {
     program.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Where `program` is, by `PATH` and then by `folders`.
+/// Finds `program` in `PATH` and then in `folders`.
 pub fn find(program: &str, folders: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(folders.iter().map(PathBuf::from));
@@ -57,7 +57,7 @@ pub fn find(program: &str, folders: &[&str]) -> Option<PathBuf> {
 pub fn shown(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {
-        // The build folder is the same for every command, and where it is not the default a person has set it.
+        // The build folder is the same for every command, and a person has set any other value.
         if let Some(value) = value
             && name != "CARGO_TARGET_DIR"
         {
@@ -75,7 +75,7 @@ pub fn shown(command: &Command) -> String {
     }
 }
 
-/// One word, the way a shell wants it, with paths of the clone from its root.
+/// Quotes one word for a shell, with paths of the clone relative to its root.
 fn quoted(word: &OsStr) -> String {
     let word = match Path::new(word) {
         path if path.is_absolute() => OsString::from(project::short(path)),

@@ -1,4 +1,4 @@
-//! Where things are: the clone, and the folders that builds fill.
+//! The folders of the clone and of builds.
 
 use std::{
     env,
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The workspaces of guests, beside the host's own: their target is WebAssembly, so they cannot be members of it.
+/// The workspaces of guests. Their target is WebAssembly, so they cannot be members of the host's workspace.
 const GUEST_WORKSPACES: [&str; 2] = ["examples-wasm", "tests/guests"];
 
 /// The clone this program was built from.
@@ -19,13 +19,13 @@ pub fn guest_workspaces() -> impl Iterator<Item = PathBuf> {
     GUEST_WORKSPACES.iter().map(|folder| root().join(folder))
 }
 
-/// The clone's own `target/`: for what must not be shared between clones, such as built guests and running brokers.
+/// The clone's own `target/`, for files that clones must not share, such as built guests and running brokers.
 pub fn target() -> PathBuf {
     root().join("target")
 }
 
-/// Where the host workspace is built. Continuous integration starts from a new clone each time, so there it is one
-/// folder outside, kept between runs; `CARGO_TARGET_DIR` has the last word.
+/// The build folder of the host workspace. Continuous integration starts from a new clone each time, so there it is a
+/// folder outside, kept between runs. `CARGO_TARGET_DIR` overrides both.
 pub fn build_folder() -> PathBuf {
     choose_build_folder(env::var_os("CARGO_TARGET_DIR"), env::var_os("CI"), env::home_dir())
 }

@@ -1,5 +1,5 @@
-//! A Python with the modules that programs beside waft use: pika, which the example of a listener speaks AMQP with, and
-//! Celery, which waft is measured beside.
+//! Finds a Python with the modules that programs beside waft use: pika, the AMQP client of the listener example, and
+//! Celery, a benchmark baseline.
 
 use anyhow::{Context, Result, bail};
 
@@ -8,13 +8,13 @@ use crate::{
     process::{self, Transcript},
 };
 
-/// Names the Python that has the modules, for tests and benchmarks.
+/// The variable that names the Python with the modules, for tests and benchmarks.
 pub const PYTHON: &str = "WAFT_TEST_PYTHON";
 
-/// The first one that is found may be a person's own; the system's has what packages bring.
+/// The first candidate may be a person's own Python; the system's has Debian's packages.
 const CANDIDATES: [&str; 2] = ["python3", "/usr/bin/python3"];
 
-/// A module that is needed.
+/// A required Python module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Module {
     /// An AMQP client.
@@ -24,7 +24,7 @@ pub enum Module {
 }
 
 impl Module {
-    /// As Python imports it, and as pip knows it.
+    /// The name for Python's `import` and for pip.
     const fn name(self) -> &'static str {
         match self {
             Self::Pika => "pika",
@@ -32,7 +32,7 @@ impl Module {
         }
     }
 
-    /// Debian's package of it.
+    /// Debian's package of the module.
     const fn package(self) -> &'static str {
         match self {
             Self::Pika => "python3-pika",
@@ -48,11 +48,11 @@ impl Module {
     }
 }
 
-/// Finds a Python that has a module, and installs both where they are missing.
+/// Finds a Python with a module, and installs both if they are missing.
 ///
 /// # Errors
 ///
-/// When it may not: then with what a person can do.
+/// When they may not be installed; the error says what a person can do.
 pub fn find_or_install(transcript: &Transcript, module: Module) -> Result<&'static str> {
     if let Some(python) = find(module) {
         return Ok(python);

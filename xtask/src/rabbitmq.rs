@@ -1,4 +1,4 @@
-//! A RabbitMQ of one's own: a private node that disturbs no other, for tests that need a real broker.
+//! A private RabbitMQ node that disturbs no other, for tests that need a real broker.
 //!
 //! Start reading at [`Rabbit`]; [`Broker`] is what a command of this project needs.
 
@@ -25,36 +25,37 @@ use crate::{
     project,
 };
 
-/// The variable that names the broker for tests; where it is set, no broker is started.
+/// The variable that names the broker for tests; if it is set, no broker is started.
 pub const BROKER: &str = "WAFT_TEST_BROKER";
 
 /// How long a node may take to start: Erlang starts slowly, and a busy machine makes it slower.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long a node that was asked to stop may take.
+/// How long a node may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is asked whether it answers.
+/// The poll interval while a node starts.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often other ports are tried when somebody took one between its choice and its use.
+/// The maximum number of tries when another process takes a chosen port.
 const TRIES: usize = 3;
 
-/// How much of the log an error shows.
+/// The number of log lines in an error.
 const LOG_LINES: usize = 30;
 
-/// A running node. Dropped, it is killed and its files are removed; when the process dies, the node dies with it.
+/// A running node. Dropping it kills the node and removes its files; the node also dies with this process.
 #[derive(Debug)]
 pub struct Rabbit {
-    /// `None` while it is killed or stopped. Before `names`, which it needs.
+    /// `None` while it is killed or stopped. Declared before `names`, so that it is dropped first: the node needs the
+    /// mapper.
     node: Option<Group>,
-    /// The port mapper of Erlang: its own, since a shared one would outlive it.
+    /// Its own port mapper of Erlang: a shared one would outlive the node.
     names: Group,
     place: NodeSetup,
     url: String,
 }
 
-/// What stays the same over restarts.
+/// The settings that stay the same over restarts.
 #[derive(Debug)]
 struct NodeSetup {
     installation: Installation,
@@ -64,11 +65,11 @@ struct NodeSetup {
 }
 
 impl Rabbit {
-    /// Starts a node that keeps its files in a new folder inside `parent`, and waits until it speaks AMQP.
+    /// Starts a node with its files in a new folder inside `parent`, and waits until it speaks AMQP.
     ///
     /// # Errors
     ///
-    /// When RabbitMQ is not installed, or does not start: then with the end of its log.
+    /// When RabbitMQ is not installed, or does not start; the error shows the end of its log.
     pub fn start(parent: &Path) -> Result<Self> {
         let installation = Installation::find()?;
         let mut tries = 1;
@@ -93,12 +94,12 @@ impl Rabbit {
         Ok(rabbit)
     }
 
-    /// Where clients connect: `amqp://guest:guest@127.0.0.1:PORT/%2f`.
+    /// The address for clients: `amqp://guest:guest@127.0.0.1:PORT/%2f`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The port that it listens on; the same after a restart.
+    /// The node's port, which stays the same after a restart.
     pub fn port(&self) -> u16 {
         self.place.ports.amqp
     }
@@ -119,11 +120,11 @@ impl Rabbit {
         }
     }
 
-    /// Starts the node again with what is on its disk; stops it first if it runs.
+    /// Starts the node again with the files on its disk; stops it first if it runs.
     ///
     /// # Errors
     ///
-    /// When it does not start: with the end of its log.
+    /// When it does not start; the error shows the end of its log.
     pub fn restart(&mut self) -> Result<()> {
         self.stop();
         if self.names.has_ended() {
@@ -144,11 +145,11 @@ impl Rabbit {
 }
 
 impl Rabbit {
-    /// Lets `rabbitmqctl` do something in the node, and answers what it prints.
+    /// Runs `rabbitmqctl` on the node, and returns its output.
     ///
     /// # Errors
     ///
-    /// When it cannot do so.
+    /// When the command fails.
     pub fn control(&self, arguments: &[&str]) -> Result<String> {
         let (order, rest) = arguments.split_first().context("rabbitmqctl takes a command")?;
         let done = self.place.control(order).args(rest).output().context("could not run rabbitmqctl")?;
@@ -156,12 +157,12 @@ impl Rabbit {
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
-    /// Stops the broker in its node and starts it again, as `rabbitmqctl stop_app` and `start_app` do: the node stays, and
-    /// queues elect their leaders anew.
+    /// Stops the broker in its node and starts it again, as `rabbitmqctl stop_app` and `start_app` do: the node keeps
+    /// running, and queues elect new leaders.
     ///
     /// # Errors
     ///
-    /// When `rabbitmqctl` cannot do so.
+    /// When a command fails.
     pub fn restart_app(&self) -> Result<()> {
         for order in ["stop_app", "start_app"] {
             let done = self.place.control(order).output().context("could not run rabbitmqctl")?;
@@ -174,7 +175,7 @@ impl Rabbit {
 impl Drop for Rabbit {
     fn drop(&mut self) {
         self.kill();
-        // A failing test leaves them to be looked at.
+        // A failing test leaves the files for inspection.
         if !thread::panicking() {
             let _ = fs::remove_dir_all(&self.place.folder);
         }
@@ -210,7 +211,7 @@ impl NodeSetup {
         epmd.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
         let mut names = Group::start(&epmd, &self.log())?;
         let patience = Instant::now() + START_TIMEOUT;
-        // A node that finds none starts one of its own, which would stay.
+        // A node that finds no mapper starts its own, which would stay behind.
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             if names.has_ended() || Instant::now() > patience {
                 bail!("the port mapper of Erlang does not start at port {port}: {}", self.log_tail());
@@ -220,7 +221,7 @@ impl NodeSetup {
         Ok(names)
     }
 
-    /// A program of RabbitMQ that finds this node, and shares nothing with another node on this machine.
+    /// A program of RabbitMQ with this node's settings, which shares nothing with another node on this machine.
     fn program(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         let file = |name: &str| self.folder.join(name);
@@ -234,14 +235,14 @@ impl NodeSetup {
         command
     }
 
-    /// The command that gives an order to the node.
+    /// A `rabbitmqctl` command for the node.
     fn control(&self, order: &str) -> Command {
         let mut control = self.program(&self.installation.server.with_file_name("rabbitmqctl"));
         control.arg(order);
         control
     }
 
-    /// The command that is the node.
+    /// The command that starts the node.
     fn node(&self) -> Command {
         let mut node = self.program(&self.installation.server);
         let file = |name: &str| self.folder.join(name);
@@ -258,7 +259,7 @@ impl NodeSetup {
         node
     }
 
-    /// Where what both processes print goes.
+    /// The log file of both processes.
     fn log(&self) -> PathBuf {
         self.folder.join("log/console.log")
     }
@@ -290,7 +291,7 @@ impl NodeSetup {
         ask().unwrap_or(false)
     }
 
-    /// A killed process is gone a moment after it was killed; only then does its port refuse.
+    /// Waits until a killed node is gone: its port refuses connections only a moment later.
     fn wait_until_gone(&self) {
         let patience = Instant::now() + STOP_TIMEOUT;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.amqp)).is_ok() && Instant::now() < patience {
@@ -299,17 +300,17 @@ impl NodeSetup {
     }
 }
 
-/// A broker for one command: the one that `WAFT_TEST_BROKER` names, or else one that lives as long as this value.
+/// A broker for one command: the broker that `WAFT_TEST_BROKER` names, or else one that runs as long as this value exists.
 #[derive(Debug)]
 pub enum Broker {
-    /// Somebody else's.
+    /// An external broker.
     Given(String),
-    /// One's own.
+    /// A private node.
     Own(Rabbit),
 }
 
 impl Broker {
-    /// Finds or starts a broker, and installs RabbitMQ for it where it is missing.
+    /// Finds or starts a broker, and installs RabbitMQ if it is missing.
     ///
     /// # Errors
     ///
@@ -325,7 +326,7 @@ impl Broker {
         Ok(Self::Own(rabbit))
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub fn url(&self) -> &str {
         match self {
             Self::Given(url) => url,

@@ -1,6 +1,6 @@
-//! `cargo xtask test`: every check there is, the same by hand and in continuous integration.
+//! `cargo xtask test`: runs every check, the same by hand and in continuous integration.
 //!
-//! Start reading at [`run`]; what each step does is in `test/session.rs`.
+//! Start reading at [`run`]; `test/session.rs` contains the steps.
 
 mod count;
 mod session;

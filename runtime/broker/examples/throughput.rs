@@ -1,4 +1,4 @@
-//! How many messages a second go through a quorum queue, this crate beside plain lapin with the same guarantees:
+//! Measures messages per second through a quorum queue, with this crate and with plain lapin, under the same guarantees:
 //! persistent, mandatory, confirmed, and as many in flight.
 //!
 //! `cargo run --release -p waft-broker --example throughput -- amqp://guest:guest@127.0.0.1:5672/%2f [MESSAGES]`
@@ -112,7 +112,7 @@ async fn consume_with_lapin(channel: &Channel, messages: usize) -> Result<()> {
     let (queue, tag) = (QUEUE.into(), "plain".into());
     let options = BasicConsumeOptions::default();
     let consumer = channel.basic_consume(queue, tag, options, FieldTable::default()).await?;
-    // No delivery waits until the one before it is acknowledged.
+    // No delivery waits for the acknowledgement of the previous one.
     consumer
         .take(messages)
         .map(|delivery| async { delivery?.ack(BasicAckOptions::default()).await })

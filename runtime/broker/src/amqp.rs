@@ -1,8 +1,8 @@
 //! The contract over AMQP 0.9.1, made for RabbitMQ.
 //!
-//! `sessions.rs` keeps a connection, `declared.rs` says what goes over it to be there, `publisher.rs` and
-//! `consumer.rs` what goes out and comes in. lapin could recover a connection by itself; it is not asked to, since
-//! then nobody could say which publish was confirmed and which delivery was lost.
+//! `sessions.rs` maintains a connection, `declared.rs` records the declarations to repeat on it, `publisher.rs` sends
+//! messages, and `consumer.rs` receives them. lapin can recover a connection by itself, but that is off: nobody could then
+//! tell which publish was confirmed and which delivery was lost.
 
 mod channel;
 mod connect;
@@ -38,14 +38,14 @@ use crate::{
     Binding, Broker, ConsumeError, Consumer, DeclareError, Destination, Exchange, Message, PublishError, Queue,
 };
 
-/// A connection to an AMQP broker that comes back by itself. Dropped, it is closed.
+/// A connection to an AMQP broker that reconnects automatically. Dropping it closes it.
 pub struct Amqp {
     sessions: Arc<Sessions>,
     publisher: Publisher,
 }
 
 impl Amqp {
-    /// Connects. Only this first connection can fail: afterwards there is always the next try.
+    /// Connects. Only this first connection can fail: later losses lead to reconnects.
     pub async fn connect(options: Options) -> Result<Self, ConnectError> {
         let endpoint = Endpoint::parse(options)?;
         let connection = connect::connect(&endpoint).await?;
@@ -54,7 +54,7 @@ impl Amqp {
         Ok(Self { sessions, publisher })
     }
 
-    /// Declares one thing, again if the connection is lost before it is remembered.
+    /// Makes one declaration, and repeats it if the connection is lost before it is recorded.
     async fn declare(&self, declaration: Declaration) -> Result<(), DeclareError> {
         let what = declaration.to_string();
         for name in declaration.names() {
@@ -92,7 +92,7 @@ fn declare_error(what: &str, undone: OperationError) -> DeclareError {
     }
 }
 
-/// For what is to be gone or may be missing.
+/// Maps a missing object to `None`, for operations on objects that may be missing.
 fn ok_if_missing<T>(what: &str, done: Result<T, OperationError>) -> Result<Option<T>, DeclareError> {
     match done {
         Ok(answer) => Ok(Some(answer)),
@@ -102,7 +102,7 @@ fn ok_if_missing<T>(what: &str, done: Result<T, OperationError>) -> Result<Optio
 }
 
 impl Amqp {
-    /// What the broker tells of a queue; `None` when there is no such queue.
+    /// The broker's answer about a queue; `None` if the queue does not exist.
     async fn passive_declare(&self, queue: &str) -> Result<Option<lapin::Queue>, DeclareError> {
         if check_name(queue).is_err() {
             return Ok(None);

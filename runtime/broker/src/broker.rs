@@ -1,4 +1,4 @@
-//! The contract every broker keeps, and how each of its operations can fail.
+//! The contract of every broker, and how each of its operations can fail.
 
 use async_trait::async_trait;
 
@@ -7,28 +7,28 @@ use crate::{Binding, Consumer, Exchange, Message, Queue};
 /// Why something could not be declared.
 #[derive(Debug, thiserror::Error)]
 pub enum DeclareError {
-    /// It is there already and not what is wanted.
+    /// The object exists with other properties.
     #[error("{object} is there already and differs: {reason}")]
     Mismatch {
         /// The exchange, queue or binding.
         object: String,
-        /// The broker's words.
+        /// The broker's message.
         reason: String,
     },
-    /// The broker said no.
+    /// The broker refused.
     #[error("the broker refused {what}: {reason}")]
     Refused {
         /// The exchange, queue or binding.
         what: String,
-        /// The broker's words.
+        /// The broker's message.
         reason: String,
     },
-    /// The broker answers, but says nothing of this.
+    /// The broker did not answer this declaration in time, but answers others.
     #[error("the broker has said nothing of {what} for {seconds} seconds: {NO_LEADER_HINT}")]
     TimedOut {
         /// The exchange, queue or binding.
         what: String,
-        /// For how long.
+        /// The waiting time.
         seconds: u64,
     },
     /// The broker was closed from this side.
@@ -36,14 +36,14 @@ pub enum DeclareError {
     Closed,
 }
 
-/// What a person can do about a queue of which a broker says nothing.
+/// The remedy for a queue about which a broker does not answer.
 const NO_LEADER_HINT: &str = "a quorum queue without a leader does that; delete it with `rabbitmqctl delete_queue`, with what is in it, and \
     it is made anew";
 
 /// Why a message may not have arrived.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// No queue took it.
+    /// No queue received the message.
     #[error("no queue takes messages for {key:?} on exchange {exchange:?}")]
     Unroutable {
         /// The exchange.
@@ -51,28 +51,28 @@ pub enum PublishError {
         /// The routing key.
         key: String,
     },
-    /// The broker said no (a nack, or an exchange that is not there).
+    /// The broker refused (a nack, or a missing exchange).
     #[error("the broker refused a message for {key:?} on exchange {exchange:?}: {reason}")]
     Refused {
         /// The exchange.
         exchange: String,
         /// The routing key.
         key: String,
-        /// The broker's words.
+        /// The broker's message.
         reason: String,
     },
-    /// It is larger than the broker takes. No other attempt helps.
+    /// The message is larger than the broker allows. A retry does not help.
     #[error("a message for {key:?} on exchange {exchange:?} is larger than the broker takes: {reason}")]
     TooLarge {
         /// The exchange.
         exchange: String,
         /// The routing key.
         key: String,
-        /// The broker's words, with both sizes.
+        /// The broker's message, with both sizes.
         reason: String,
     },
-    /// The confirm did not come: the connection went before, or a queue that takes the message has no leader. The message may
-    /// have arrived: publish it again.
+    /// The confirm did not arrive: the connection was lost, or a target queue has no leader. The message may have arrived:
+    /// publish it again.
     #[error("the broker has not confirmed a message for {key:?}: the connection was lost, or a queue has no leader")]
     Unconfirmed {
         /// The routing key.
@@ -86,26 +86,26 @@ pub enum PublishError {
 /// Why a queue cannot be consumed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumeError {
-    /// There is no such queue.
+    /// The queue does not exist.
     #[error("there is no queue {queue:?}")]
     NoQueue {
-        /// Its name.
+        /// The queue's name.
         queue: String,
     },
-    /// The broker said no.
+    /// The broker refused.
     #[error("the broker refused to let queue {queue:?} be consumed: {reason}")]
     Refused {
         /// The queue.
         queue: String,
-        /// The broker's words.
+        /// The broker's message.
         reason: String,
     },
-    /// The broker answers, but says nothing of this queue.
+    /// The broker did not answer about this queue in time, but answers others.
     #[error("the broker has said nothing of queue {queue:?} for {seconds} seconds: {NO_LEADER_HINT}")]
     Silent {
         /// The queue.
         queue: String,
-        /// For how long.
+        /// The waiting time.
         seconds: u64,
     },
     /// The broker was closed from this side.
@@ -115,35 +115,36 @@ pub enum ConsumeError {
 
 /// A message broker, as the runtime uses one. Cheap to share: all methods take `&self`.
 ///
-/// While a connection is away, methods wait until it is back (it comes back by itself); dropping their future
-/// is safe. Of a queue that says nothing while the broker does they say so after some time. What was declared through this value is declared again after a reconnect, and consumers go on.
+/// While the connection is lost, methods wait until it is back (reconnects are automatic); dropping their future is safe. If
+/// the broker answers but not about one queue, they fail after a time limit. After a reconnect, all declarations made
+/// through this value are repeated, and consumers continue.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Makes sure the exchange is there. Idempotent.
+    /// Makes sure that the exchange exists. Idempotent.
     async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError>;
-    /// Makes sure the queue is there. Idempotent.
+    /// Makes sure that the queue exists. Idempotent.
     async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError>;
-    /// Makes sure the binding is there. Idempotent.
+    /// Makes sure that the binding exists. Idempotent.
     async fn bind(&self, binding: &Binding) -> Result<(), DeclareError>;
-    /// Takes a binding back. It is no error when it is not there.
+    /// Removes a binding. A missing binding is no error.
     async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError>;
-    /// Removes a queue and what is in it. It is no error when it is not there.
+    /// Deletes a queue and its messages. A missing queue is no error.
     async fn delete_queue(&self, name: &str) -> Result<(), DeclareError>;
-    /// Publishes and waits for the broker's confirm. Messages published from one task are sent in the order
-    /// in which their futures are first polled; many may wait for confirms at once.
+    /// Publishes and waits for the broker's confirm. Messages published from one task are sent in the order in which their
+    /// futures are first polled; many may wait for confirms at once.
     async fn publish(&self, message: Message) -> Result<(), PublishError>;
-    /// Opens a consumer of its own on the queue (a channel of its own on AMQP). At most `prefetch` deliveries are
-    /// out and unsettled at a time (at least one). A consumer lives through reconnects: what was out then comes
-    /// again. It ends when its queue is deleted.
+    /// Opens a separate consumer on the queue (with its own channel on AMQP). At most `prefetch` deliveries are unsettled at
+    /// a time (at least one). A consumer survives reconnects: its unsettled deliveries are then redelivered. It ends when
+    /// its queue is deleted.
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError>;
-    /// Whether what it has taken is there when this process is not.
+    /// Whether accepted messages survive the end of this process.
     fn is_durable(&self) -> bool {
         true
     }
-    /// How many messages wait in a queue, or `None` when there is no such queue.
+    /// The number of messages that wait in a queue; `None` if the queue does not exist.
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError>;
-    /// How many consumers a queue has, or `None` when there is no such queue. One that is just reconnecting is not counted.
+    /// The number of consumers of a queue; `None` if the queue does not exist. A reconnecting consumer is not counted.
     async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError>;
-    /// Closes in order: consumers end, what is unsettled goes back.
+    /// Closes in order: consumers end, and unsettled deliveries return to their queues.
     async fn close(&self);
 }

@@ -1,7 +1,7 @@
-//! The suite that says what [`Broker`] means, run over every implementation.
+//! The suite that defines the meaning of [`Broker`], run over every implementation.
 //!
-//! Each rule is a function of its name in one of the files below, and is given a [`World`]: connections to one
-//! broker, and names that nobody else uses. [`contract_tests!`](crate::contract_tests) makes a test of each.
+//! Each rule is a function in one of the files below, and receives a [`Harness`]: connections to one broker, and names that
+//! nobody else uses. [`contract_tests!`](crate::contract_tests) makes a test of each rule.
 
 pub mod consume;
 pub mod declare;
@@ -23,19 +23,19 @@ use crate::{
     Routing,
 };
 
-/// How long something that must happen may take. Only a failing test waits that long.
+/// The time limit for an expected event. Only a failing test waits that long.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Opens connections to the broker that is tried.
+/// Opens connections to the broker under test.
 #[async_trait]
 pub trait Connect: Send + Sync {
     /// One more connection to the same broker.
     async fn connect(&self) -> Arc<dyn Broker>;
-    /// A name that nobody else uses, made from this one.
+    /// A name that nobody else uses, derived from `base`.
     fn unique(&self, base: &str) -> String;
 }
 
-/// What a rule is tried in.
+/// The environment of a rule.
 pub struct Harness {
     connect: Box<dyn Connect>,
     /// The first connection.
@@ -44,7 +44,7 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// A world on this broker.
+    /// A harness on this broker.
     pub async fn new(connect: impl Connect + 'static) -> Self {
         let broker = connect.connect().await;
         Self { connect: Box::new(connect), broker, queues: Mutex::default() }
@@ -60,19 +60,19 @@ impl Harness {
         self.connect.unique(base)
     }
 
-    /// Removes what the rule left, which a broker that lives on would keep.
+    /// Removes what the rule declared, which a long-lived broker would keep.
     pub async fn clean(self) {
         let queues = std::mem::take(&mut *self.queues.lock().unwrap_or_else(PoisonError::into_inner));
         let broker = self.another().await;
         for queue in queues {
-            // An exclusive one is gone already, or somebody else's.
+            // An exclusive queue is gone already, or belongs to another connection.
             let _ = broker.delete_queue(&queue).await;
         }
         broker.close().await;
         self.broker.close().await;
     }
 
-    /// Declares a queue under a name of its own.
+    /// Declares a queue with a unique name.
     pub async fn queue(&self, base: &str, kind: QueueKind) -> String {
         let name = self.name_queue(base);
         let queue = Queue { name: name.clone(), kind };
@@ -80,14 +80,14 @@ impl Harness {
         name
     }
 
-    /// A name for a queue that the rule declares itself.
+    /// A unique name for a queue that the rule declares itself.
     pub fn name_queue(&self, base: &str) -> String {
         let name = self.unique(base);
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
         name
     }
 
-    /// Declares an exchange under a name of its own.
+    /// Declares an exchange with a unique name.
     pub async fn exchange(&self, base: &str, kind: ExchangeKind) -> String {
         let name = self.unique(base);
         let exchange = Exchange { name: name.clone(), kind };
@@ -101,7 +101,7 @@ impl Harness {
         bound.expect("what is there can be bound");
     }
 
-    /// Publishes straight to a queue.
+    /// Publishes directly to a queue.
     pub async fn send(&self, queue: &str, body: &str) {
         let sent = self.broker.publish(message("", queue, body)).await;
         sent.expect("a queue that is there takes messages");
@@ -112,14 +112,14 @@ impl Harness {
         self.broker.consume(queue, prefetch).await.expect("a queue that is there can be consumed")
     }
 
-    /// How many messages wait in a queue that is there.
+    /// The number of messages that wait in an existing queue.
     pub async fn waiting(&self, queue: &str) -> u64 {
         let waiting = self.broker.waiting(queue).await.expect("anybody may look into this queue");
         waiting.expect("the queue is there")
     }
 }
 
-/// A queue of quorum kind with nothing special.
+/// A quorum queue with default options.
 pub(crate) const fn quorum() -> QueueKind {
     QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None }
 }
@@ -130,7 +130,7 @@ pub(crate) fn to_queue(exchange: &str, key: &str, queue: &str) -> Binding {
     Binding { exchange: exchange.to_owned(), key: key.to_owned(), to }
 }
 
-/// A message that must be routed.
+/// A mandatory message.
 pub(crate) fn message(exchange: &str, key: &str, body: &str) -> Message {
     Message {
         exchange: exchange.to_owned(),
@@ -143,7 +143,7 @@ pub(crate) fn message(exchange: &str, key: &str, body: &str) -> Message {
     }
 }
 
-/// The next delivery, which must come.
+/// The next delivery, which must arrive.
 pub(crate) async fn next(consumer: &mut Consumer) -> Delivery {
     within_timeout(consumer.next()).await.expect("the consumer has not ended")
 }
@@ -156,7 +156,7 @@ pub(crate) async fn take(consumer: &mut Consumer) -> String {
     body
 }
 
-/// Waits until the consumer has ended; nothing may come before.
+/// Waits until the consumer has ended; no delivery may arrive before.
 pub(crate) async fn end(consumer: &mut Consumer) {
     let last = within_timeout(consumer.next()).await;
     assert!(last.is_none(), "a consumer that must end is given another delivery");
@@ -170,7 +170,7 @@ async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
     time::timeout(TEST_TIMEOUT, future).await.expect("what must happen happens in time")
 }
 
-/// Makes a test of each rule. It is given an expression for a [`Connect`], and leaves `tokio` to its caller.
+/// Makes a test of each rule. It takes an expression for a [`Connect`]; the caller depends on `tokio`.
 #[macro_export]
 macro_rules! contract_tests {
     ($connect:expr) => {

@@ -1,4 +1,4 @@
-//! What can be declared: exchanges, queues, and the bindings between them.
+//! The objects to declare: exchanges, queues, and the bindings between them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub enum ExchangeKind {
     Fanout,
 }
 
-/// An exchange to be there. Every exchange is durable.
+/// An exchange to declare. Every exchange is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
     /// Its name.
@@ -22,47 +22,47 @@ pub struct Exchange {
     pub kind: ExchangeKind,
 }
 
-/// How a queue is kept.
+/// The durability and lifetime of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueKind {
-    /// Durable and replicated (a quorum queue). A message that was delivered more than `delivery_limit` times
-    /// without being accepted goes to the queue `dead_letter_to`, if any, else it is dropped.
+    /// Durable and replicated (a quorum queue). A message that was redelivered more than `delivery_limit` times without
+    /// being accepted goes to the queue `dead_letter_to`, if any, else it is dropped.
     Quorum {
-        /// How often a message may come back; any number of times when not given.
+        /// The maximum number of redeliveries; unlimited if `None`.
         delivery_limit: Option<u32>,
-        /// The queue that keeps what was refused or came back too often.
+        /// The queue for messages that were rejected or redelivered too often.
         dead_letter_to: Option<String>,
-        /// Whether one consumer at a time gets everything, and another takes over when it goes.
+        /// Whether only one consumer at a time receives messages, and another takes over when it ends.
         single_active_consumer: bool,
-        /// How long it stays without a consumer; for ever when not given.
+        /// How long the queue stays without a consumer; forever if `None`.
         expires: Option<Duration>,
     },
-    /// Gone with the connection that declared it; nobody else may use it.
+    /// Deleted with the connection that declared it; no other connection may use it.
     Exclusive,
-    /// On one node alone; gone once unused for this long. Others may use it.
+    /// Not replicated; deleted once unused for this long. Other connections may use it.
     Transient {
-        /// How long it stays without a consumer.
+        /// How long the queue stays without a consumer.
         expires: Duration,
     },
 }
 
-/// A queue to be there.
+/// A queue to declare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     /// Its name.
     pub name: String,
-    /// How it is kept.
+    /// Its durability and lifetime.
     pub kind: QueueKind,
 }
 
-/// What an exchange passes on, and where to.
+/// A rule by which an exchange passes on messages.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Binding {
-    /// From this exchange.
+    /// The source exchange.
     pub exchange: String,
-    /// What has this key (direct), or fits this pattern (topic). Fanout does not look.
+    /// The key to match: equal (direct) or a pattern (topic). Fanout ignores it.
     pub key: String,
-    /// To here.
+    /// The destination.
     pub to: Destination,
 }
 

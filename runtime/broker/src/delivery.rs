@@ -1,4 +1,4 @@
-//! What comes out of a queue, and how it is settled: exactly once, or else it goes back.
+//! Deliveries from a queue, and how they are settled: exactly once, or else they return to the queue.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::Message;
 
-/// A consumer of one queue. Dropped, it is cancelled and what was fetched and not yet taken goes back.
+/// A consumer of one queue. Dropping it cancels it, and returns the fetched deliveries that were not taken.
 pub struct Consumer {
     deliveries: mpsc::Receiver<Delivery>,
     renewals: Renewals,
@@ -14,9 +14,9 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer of whatever a broker sends to `deliveries`. `renewed` counts how often the consumer had to consume its
-    /// queue again: it counts before the first delivery that comes then. `cancel` is called once, before the receiver
-    /// closes: after it, the broker sends nothing more.
+    /// A consumer of the deliveries that a broker sends to `deliveries`. `renewed` counts how often the consumer had to
+    /// consume its queue again; it counts before the first delivery after that. `cancel` is called once, before the receiver
+    /// closes; the broker sends nothing after it.
     pub fn new(
         deliveries: mpsc::Receiver<Delivery>,
         renewed: watch::Receiver<u64>,
@@ -25,8 +25,8 @@ impl Consumer {
         Self { deliveries, renewals: Renewals(renewed), cancel: Some(Box::new(cancel)) }
     }
 
-    /// Tells each time that the consumer lost its connection and has to consume its queue again. Where a queue has a single
-    /// active consumer, another one may have been active in between.
+    /// Reports each time that the consumer lost its connection and has to consume its queue again. If the queue has a single
+    /// active consumer, another consumer may have been active in between.
     #[must_use]
     pub fn renewals(&self) -> Renewals {
         self.renewals.clone()
@@ -43,7 +43,7 @@ impl Consumer {
         }
     }
 
-    /// A delivery that is here already.
+    /// A delivery that has already been fetched.
     pub fn try_next(&mut self) -> Option<Delivery> {
         loop {
             let delivery = self.deliveries.try_recv().ok()?;
@@ -53,13 +53,13 @@ impl Consumer {
         }
     }
 
-    /// Whether a delivery is here that [`Consumer::next`] has not taken.
+    /// Whether a fetched delivery waits for [`Consumer::next`].
     pub fn has_fetched(&self) -> bool {
         !self.deliveries.is_empty()
     }
 
-    /// Asks for nothing more, and gives what was fetched and not yet taken, in its order. Waits until the broker has
-    /// said that nothing more comes, or the connection is gone. Dropping the future puts what was fetched back.
+    /// Stops consuming, and returns the fetched deliveries that were not taken, in order. Waits until the broker confirms
+    /// that no more will arrive, or the connection is lost. Dropping the future returns the fetched deliveries to the queue.
     pub async fn drain(mut self) -> Vec<Delivery> {
         if let Some(cancel) = self.cancel.take() {
             cancel();
@@ -71,8 +71,8 @@ impl Consumer {
         fetched
     }
 
-    /// Asks for nothing more. What was fetched and not yet taken by [`Consumer::next`] goes back to the queue.
-    /// Deliveries already taken can still be settled.
+    /// Stops consuming. Fetched deliveries that [`Consumer::next`] has not taken return to the queue. Deliveries that were
+    /// taken can still be settled.
     pub fn cancel(&mut self) {
         if let Some(cancel) = self.cancel.take() {
             cancel();
@@ -82,12 +82,12 @@ impl Consumer {
     }
 }
 
-/// Tells when a consumer has to consume its queue again.
+/// Reports when a consumer has to consume its queue again.
 #[derive(Debug, Clone)]
 pub struct Renewals(watch::Receiver<u64>);
 
 impl Renewals {
-    /// Resolves the next time; never, where the connection cannot be lost. Cancel-safe.
+    /// Resolves at the next renewal; never, if the connection cannot be lost. Cancel-safe.
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending().await
@@ -101,39 +101,39 @@ impl Drop for Consumer {
     }
 }
 
-/// What a delivery is settled with.
+/// The ways to settle a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
-    /// Done: the broker may forget it.
+    /// Done: the broker may delete it.
     Accept,
-    /// Back to the queue, for anyone.
+    /// Back to the queue, for any consumer.
     Requeue,
     /// To the queue's dead-letter queue.
     DeadLetter,
 }
 
-/// Where the deliveries of one consumer are settled.
+/// Settles the deliveries of one consumer.
 pub(crate) trait Settle: Send + Sync + 'static {
-    /// Called once for each delivery, from any thread. Must not block and cannot fail: when the connection has
-    /// gone, the delivery comes again by itself.
+    /// Settles one delivery; called once for each, from any thread. Must not block and cannot fail: if the connection is
+    /// lost, the delivery is redelivered anyway.
     fn settle(&self, tag: u64, settlement: Settlement);
 
-    /// Whether the connection has gone, so that what it delivered comes again (or has already).
+    /// Whether the connection is lost, so that its deliveries are redelivered (or already have been).
     fn is_lost(&self) -> bool;
 }
 
-/// A message that was handed out. Settled once, by a method that takes it; dropped unsettled, it goes back.
+/// A delivered message. A method that consumes it settles it once; dropping it unsettled returns it to the queue.
 pub struct Delivery {
-    /// Where it was published, with which key and properties, and its bytes.
+    /// The exchange, key, properties and body that were published.
     pub message: Message,
-    /// Whether the broker says that it was out before.
+    /// Whether the broker says that it was delivered before.
     pub redelivered: bool,
-    /// How often it came back before, where the queue counts (quorum queues do).
+    /// The number of earlier redeliveries, if the queue counts them (quorum queues do).
     pub returned: u32,
     unsettled: Option<Unsettled>,
 }
 
-/// What a delivery is known by where it came from.
+/// Identifies an unsettled delivery.
 pub(crate) struct Unsettled {
     pub(crate) at: Arc<dyn Settle>,
     pub(crate) tag: u64,
@@ -144,12 +144,12 @@ impl Delivery {
         Self { message, redelivered, returned, unsettled: Some(unsettled) }
     }
 
-    /// Done: the broker may forget it.
+    /// Done: the broker may delete it.
     pub fn accept(mut self) {
         self.settle(Settlement::Accept);
     }
 
-    /// Back to the queue, for anyone.
+    /// Back to the queue, for any consumer.
     pub fn requeue(mut self) {
         self.settle(Settlement::Requeue);
     }
@@ -165,7 +165,7 @@ impl Delivery {
         }
     }
 
-    /// Whether its connection has gone, so that the broker delivers it again, or has done so already.
+    /// Whether its connection is lost, so that the broker redelivers it, or already has.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.unsettled.as_ref().is_some_and(|unsettled| unsettled.at.is_lost())

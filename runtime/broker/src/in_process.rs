@@ -1,7 +1,7 @@
 //! The whole contract in memory: for a waft in one process, and for tests.
 //!
-//! Nothing runs by itself: whoever publishes, settles or cancels also hands out what that made possible.
-//! `in_process/queue.rs` is where a message waits, `in_process/server.rs` where it is routed.
+//! There is no background task: each publish, settlement or cancellation also dispatches the deliveries that it made
+//! possible. `in_process/queue.rs` holds waiting messages, `in_process/server.rs` routes them.
 
 mod queue;
 mod route;
@@ -17,12 +17,12 @@ use crate::{Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Mes
 
 /// A broker in this process. Its clones share one connection; [`InProcess::connect`] opens another.
 ///
-/// Nothing survives the process, so `persistent` says nothing here; `priority` is kept to.
+/// Nothing survives the process, so `persistent` has no effect here; `priority` has.
 #[derive(Clone)]
 pub struct InProcess {
     server: Arc<Server>,
     connection: Arc<Connection>,
-    /// The most bytes of a message that is taken.
+    /// The maximum size of a message, in bytes.
     max_message_bytes: usize,
 }
 
@@ -34,13 +34,13 @@ impl InProcess {
         Self { server, connection, max_message_bytes: usize::MAX }
     }
 
-    /// The same connection, which takes no message with more bytes than this, as brokers do that have a limit.
+    /// The same connection with a maximum message size, as some brokers have.
     #[must_use]
     pub fn with_max_message_bytes(self, largest: usize) -> Self {
         Self { max_message_bytes: largest, ..self }
     }
 
-    /// One more connection to the same broker: exclusive queues and what is unsettled belong to a connection.
+    /// One more connection to the same broker: exclusive queues and unsettled deliveries belong to a connection.
     pub fn connect(&self) -> Self {
         Self {
             server: self.server.clone(),
@@ -57,8 +57,8 @@ impl Default for InProcess {
 }
 
 impl InProcess {
-    /// Every message that waits in a queue, or is out with a consumer of it and not settled, with the name of the queue: for
-    /// tests that look after them.
+    /// All messages that wait in a queue or are delivered and unsettled, with the name of their queue: for tests that check
+    /// for leftovers.
     #[must_use]
     pub fn messages(&self) -> Vec<(String, Message)> {
         self.server.messages()
@@ -107,8 +107,8 @@ impl Broker for InProcess {
             return Err(PublishError::TooLarge { exchange: message.exchange, key: message.key, reason });
         }
         let published = self.server.publish(message);
-        // A task that only publishes must still let others run; after the message is on its way, so that
-        // the order of sending is the order of first polls.
+        // A task that only publishes must still let others run. This comes after the send, so that the order of sending is
+        // the order of first polls.
         coop::consume_budget().await;
         published
     }

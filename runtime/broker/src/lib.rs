@@ -1,8 +1,8 @@
-//! Exchanges, queues and deliveries: one trait, two brokers behind it.
+//! Exchanges, queues and deliveries: one trait with two brokers behind it.
 //!
-//! [`Broker`] is the contract and [`contract`] the suite that says what it means; [`InProcess`] and [`Amqp`]
-//! pass it alike. This crate alone knows lapin, and knows nothing of runs and tasks: what a body means is
-//! its users' business. Start reading at `broker.rs`.
+//! [`Broker`] is the contract and [`contract`] the suite that defines its meaning; [`InProcess`] and [`Amqp`] pass it alike.
+//! This crate alone knows lapin, and knows nothing of runs and tasks: its users define the meaning of a body. Start reading
+//! at `broker.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and knows how.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

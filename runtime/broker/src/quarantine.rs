@@ -1,7 +1,7 @@
-//! Messages that nobody here can read: a copy with the reason goes to the quarantine, where a person finds it.
+//! Moves unreadable messages to the quarantine: a copy with the reason goes there, where a person finds it.
 //!
-//! A copy is published, and not the delivery rejected, for three reasons: it carries the reason, its arrival is confirmed
-//! before the delivery is accepted, and it works for queues without a dead-letter queue.
+//! A copy is published instead of rejecting the delivery, for three reasons. It carries the reason; its arrival is confirmed
+//! before the delivery is accepted; and it works for queues without a dead-letter queue.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -13,22 +13,22 @@ use tracing::warn;
 
 use crate::{Broker, Delivery, Message, PublishError, Routing, topology};
 
-/// How long to wait before a copy that the broker did not take is published again.
+/// The pause before a refused copy is published again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The longest reason that travels with a copy, in characters.
+/// The maximum length of a reason in a copy, in characters.
 const MAX_REASON_CHARS: usize = 1_000;
 
-/// The copy of a message that goes to the quarantine, with the queue it was taken from and the reason.
+/// The quarantine copy of a message, with the queue it was taken from and the reason.
 #[must_use]
 pub fn quarantined(message: &Message, queue: &str, reason: &str) -> Message {
     let mut properties = message.properties.clone();
-    // What the broker said of an earlier death is obsolete.
+    // The broker's headers about an earlier dead-lettering are obsolete.
     properties.headers.retain(|name, _| !name.starts_with("x-"));
     properties.headers.insert(names::QUARANTINED_FROM.to_owned(), queue.to_owned());
     let reason = reason.chars().take(MAX_REASON_CHARS).collect();
     properties.headers.insert(names::QUARANTINE_REASON.to_owned(), reason);
-    // A person names a message by its id. The same message gets the same one when it is delivered again.
+    // People refer to a message by its id. A redelivered message gets the same id.
     properties.message_id.get_or_insert_with(|| {
         let mut hasher = DefaultHasher::new();
         message.body.hash(&mut hasher);
@@ -45,15 +45,15 @@ pub fn quarantined(message: &Message, queue: &str, reason: &str) -> Message {
     }
 }
 
-/// Moves a delivery to the quarantine: accepts it once the broker has confirmed the copy. Publishes the copy again until
-/// then. When the future is dropped, or the broker is closed from this side, the delivery goes back to its queue.
+/// Moves a delivery to the quarantine: publishes the copy until the broker has confirmed it, then accepts the delivery. If
+/// the future is dropped, or the broker is closed from this side, the delivery returns to its queue.
 pub async fn quarantine(broker: &dyn Broker, delivery: Delivery, queue: &str, reason: &str) {
     let copy = quarantined(&delivery.message, queue, reason);
     loop {
         match broker.publish(copy.clone()).await {
             Ok(()) => return delivery.accept(),
             Err(PublishError::Closed) => return,
-            // The copy's headers make it larger than what the broker took before. The broker moves the message as it is.
+            // The headers make the copy larger than the broker allows. The broker dead-letters the original as it is.
             Err(error @ PublishError::TooLarge { .. }) => {
                 warn!(queue, %error, "a message goes to the quarantine without its reason");
                 return delivery.dead_letter();

@@ -1,8 +1,8 @@
-//! A connection to a broker in memory that can be lost and comes back: for tests of what a lost connection may change.
+//! A connection to a broker in memory that can be lost and comes back: for tests of connection loss.
 //!
-//! It does what a connection over AMQP does: what was unsettled goes back, consumers get into the line of their queue again,
-//! behind all others, and queues that belong to the connection are made anew. And it can say nothing of a queue, as RabbitMQ
-//! does of a quorum queue without a leader.
+//! It behaves like a connection over AMQP: unsettled deliveries return, consumers rejoin their queue behind all others, and
+//! queues that belong to the connection are declared again. It can also leave a queue unanswered, as RabbitMQ does with a
+//! quorum queue without a leader.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone)]
 pub struct LossyConnection {
     state: Arc<Mutex<State>>,
-    /// Counts how often it was lost.
+    /// Counts the losses.
     lost: Arc<watch::Sender<u64>>,
     closed: CancellationToken,
     tasks: TaskTracker,
@@ -31,21 +31,21 @@ pub struct LossyConnection {
 
 struct State {
     connection: InProcess,
-    /// The queues that go with the connection, and what is bound to them.
+    /// The queues that end with the connection, and the bindings to them.
     queues: Vec<Queue>,
     bindings: Vec<Binding>,
-    /// The queues of which nothing is said.
+    /// The queues that are left unanswered.
     unresponsive: BTreeSet<String>,
 }
 
-/// How long it takes until it is known that nothing is said of a queue, in seconds.
+/// The time limit for a declaration of an unanswered queue, in seconds.
 const DECLARE_TIMEOUT_SECONDS: u64 = 20;
 
-/// How long a message that is not confirmed waits.
+/// How long an unconfirmed message waits.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl LossyConnection {
-    /// One more connection to the broker of this one.
+    /// One more connection to the broker of `broker`.
     #[must_use]
     pub fn to(broker: &InProcess) -> Self {
         let state = State {
@@ -63,7 +63,7 @@ impl LossyConnection {
         }
     }
 
-    /// Loses the connection; the next one is there at once.
+    /// Loses the connection; the next one is available at once.
     pub async fn drop_connection(&self) {
         if self.closed.is_cancelled() {
             return;
@@ -82,13 +82,13 @@ impl LossyConnection {
             next.declare_queue(queue).await.expect("it went with the connection before");
         }
         for binding in &bindings {
-            // Its exchange may be gone.
+            // The exchange may be gone.
             let _ = next.bind(binding).await;
         }
         self.lost.send_modify(|lost| *lost += 1);
     }
 
-    /// Says nothing of a queue from now on, or speaks of it again.
+    /// Leaves a queue unanswered from now on, or answers for it again.
     pub fn set_unresponsive(&self, queue: &str, silent: bool) {
         let all = &mut self.lock().unresponsive;
         if silent {
@@ -98,7 +98,7 @@ impl LossyConnection {
         }
     }
 
-    /// Waits for what never comes, where nothing is said of a queue.
+    /// Waits out the time limit if the queue is left unanswered.
     async fn wait_if_unresponsive(&self, queue: &str) -> bool {
         let is_silent = self.lock().unresponsive.contains(queue);
         if is_silent {
@@ -122,7 +122,7 @@ impl LossyConnection {
     }
 }
 
-/// Where the deliveries of one consumer go.
+/// The receiver of one consumer's deliveries.
 struct Outgoing {
     queue: String,
     prefetch: u16,
@@ -131,7 +131,7 @@ struct Outgoing {
     cancelled: CancellationToken,
 }
 
-/// Hands on what comes over one connection after another, until the queue is gone or nobody asks any more.
+/// Forwards deliveries over one connection after another, until the queue is deleted or the consumer is gone.
 async fn forward(broker: LossyConnection, mut consumer: Consumer, outgoing: Outgoing) {
     let mut lost = broker.lost.subscribe();
     let mut known = *lost.borrow_and_update();
@@ -148,17 +148,17 @@ async fn forward(broker: LossyConnection, mut consumer: Consumer, outgoing: Outg
                 biased;
                 () = broker.closed.cancelled() => return,
                 () = outgoing.cancelled.cancelled() => {}
-                // Dropped, it goes back: nobody asks any more.
+                // The dropped delivery returns to the queue: the consumer is gone.
                 _ = outgoing.deliveries.send(delivery) => {}
             }
             continue;
         }
         if *lost.borrow() == known {
-            // The queue was deleted, and no connection lost.
+            // The queue was deleted, and the connection was not lost.
             return;
         }
         known = *lost.borrow_and_update();
-        // Before anything can come again.
+        // Counted before the next delivery can arrive.
         outgoing.renewals.send_modify(|renewals| *renewals += 1);
         match broker.connection().consume(&outgoing.queue, outgoing.prefetch).await {
             Ok(again) => consumer = again,
@@ -294,7 +294,7 @@ mod tests {
         before.accept();
         broker.publish(message("new")).await.unwrap();
         let next = consumer.next().await.unwrap();
-        // An exclusive queue is another one now; only what came since is in it.
+        // The exclusive queue is a new one now; it holds only later messages.
         assert_eq!(next.message.body, "new");
         next.accept();
         broker.close().await;

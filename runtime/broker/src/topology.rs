@@ -1,5 +1,5 @@
-//! What engines and workers share on the broker, declared in one place because both must declare it alike:
-//! a broker refuses a second declaration that differs. The names are `protocol::topology`'s.
+//! The broker objects that engines and workers share. They are declared in one place, since a broker refuses a second
+//! declaration that differs. The names are in `protocol::topology`.
 
 use flow::QueueName;
 use protocol::topology as names;
@@ -16,14 +16,14 @@ pub async fn declare_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
     ] {
         broker.declare_exchange(&Exchange { name: name.to_owned(), kind }).await?;
     }
-    // What lies here waits for a person: nothing is counted, and nothing leaves by itself.
+    // Messages here wait for a person: deliveries are not counted, and nothing expires.
     let kind =
         QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None };
     broker.declare_queue(&Queue { name: names::QUARANTINE.to_owned(), kind }).await
 }
 
-/// Declares the queue of the jobs of a name and binds it to [`names::JOBS`]. The quarantine must be there:
-/// see [`declare_shared`].
+/// Declares the job queue for a queue name and binds it to [`names::JOBS`]. The quarantine must exist: see
+/// [`declare_shared`].
 pub async fn declare_jobs(broker: &dyn Broker, queue: &QueueName) -> Result<(), DeclareError> {
     let name = names::job_queue(queue);
     let kind = QueueKind::Quorum {

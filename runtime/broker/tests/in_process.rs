@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use broker::{Broker, InProcess, contract::Connect};
 
-/// A broker for one test, so that any number is a name nobody else uses.
+/// A broker for one test, so that any number makes a unique name.
 #[derive(Default)]
 struct Memory {
     broker: InProcess,

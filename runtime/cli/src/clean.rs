@@ -1,21 +1,21 @@
-//! Text that comes from outside, made harmless for a terminal: guests, people and other processes say what is printed here.
+//! Makes text from outside harmless for a terminal: guests, people and other processes supply text that is printed here.
 //!
-//! The printers of `out.rs` clean whatever passes them, so that nothing can be forgotten. What a line may not be broken by is
-//! cleaned where the line is made, with [`one_line`]; what is drawn in place is cut with [`cut`].
+//! The printers of `out.rs` clean everything they print, so no caller can forget it. Code that builds a line cleans its
+//! parts with [`one_line`], so that they cannot break it. Code that draws in place cuts text with [`cut`].
 
 use unicode_width::UnicodeWidthChar;
 
-/// Whether text keeps the colours that waft itself gave it.
+/// Whether text keeps the colour codes that waft itself added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ColourCodes {
-    /// The stream shows them. A guest may write the same codes; each line ends without any.
+    /// The stream shows colours. A guest may write the same codes; each line ends with a reset.
     Keep,
-    /// There are none.
+    /// The text contains no colours.
     Strip,
 }
 
-/// Makes text harmless: control characters, escape sequences, and characters that reverse the reading order stand there in
-/// writing, as `\x1b`. Line ends and tabs stay.
+/// Makes text harmless: it writes control characters, escape sequences, and characters that reverse the reading order as
+/// escapes like `\x1b`. Line ends and tabs stay.
 pub(crate) fn sanitize(text: &str, colours: ColourCodes) -> String {
     let mut cleaned = String::with_capacity(text.len());
     let mut is_coloured = false;
@@ -46,22 +46,22 @@ pub(crate) fn sanitize(text: &str, colours: ColourCodes) -> String {
     cleaned
 }
 
-/// As [`clean`], for text that must not begin another line, which it could pass off as ours.
+/// Like [`sanitize`], for text that must not start another line, which it could present as one of waft's.
 pub(crate) fn one_line(text: &str) -> String {
     sanitize(text.trim_end(), ColourCodes::Strip).replace('\n', " ⏎ ")
 }
 
-/// As [`clean`], for text of several lines below a heading of ours: what follows the first is indented.
+/// Like [`sanitize`], for text of several lines below a heading of waft's: it indents all lines but the first.
 pub(crate) fn indented(text: &str, columns: usize) -> String {
     sanitize(text.trim_end(), ColourCodes::Strip).replace('\n', &format!("\n{:columns$}", ""))
 }
 
-/// Makes JSON harmless that means the same afterwards: what a terminal might obey is escaped.
+/// Makes JSON harmless without changing its meaning: it escapes characters that a terminal might obey.
 pub(crate) fn sanitize_json(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for char in text.chars() {
         match char {
-            // Within strings JSON has them escaped: these stand between values.
+            // JSON escapes these within strings, so here they stand between values.
             '\n' | '\r' | '\t' => cleaned.push(' '),
             char if is_control(char) => cleaned.push_str(&format!("\\u{:04x}", u32::from(char))),
             char => cleaned.push(char),
@@ -70,7 +70,7 @@ pub(crate) fn sanitize_json(text: &str) -> String {
     cleaned
 }
 
-/// How many columns of a terminal a line takes that has no colours.
+/// The number of terminal columns that a line without colours takes.
 pub(crate) fn columns(line: &str) -> usize {
     line.chars().map(|char| char.width().unwrap_or(0)).sum()
 }
@@ -97,7 +97,7 @@ pub(crate) fn cut(line: &str, columns: usize) -> String {
     cut
 }
 
-/// Whether a terminal may do more with a character than show it in its place.
+/// Whether a terminal may do more with a character than display it.
 fn is_control(char: char) -> bool {
     let reorders = matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let ends_line = matches!(char, '\u{2028}' | '\u{2029}');
@@ -113,7 +113,7 @@ fn escape(char: char) -> String {
 
 const RESET: &str = "\x1b[0m";
 
-/// The code at the start of some text that sets colours or weights alone, as waft and its log lines use them.
+/// The code at the start of a text that only sets colours or weights, as waft and its log lines use them.
 fn colour_code(text: &str) -> Option<&str> {
     let parameters = text.strip_prefix("\x1b[")?;
     let length = parameters.find('m')?;
@@ -125,7 +125,7 @@ fn colour_code(text: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// Titles, clipboards (OSC 52), cursor moves, 8-bit codes, reversed text, and a line that passes itself off as ours.
+    /// Titles, clipboards (OSC 52), cursor moves, 8-bit codes, reversed text, and a line that imitates one of waft's.
     const EVIL: &str =
         "\x1b]0;title\x07\x1b]52;c;ZXZpbA==\x07\x1b[2J\x1b[8mhidden\u{9b}2A\u{202e}txt\u{2028}\rt success\nt success";
 

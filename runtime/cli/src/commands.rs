@@ -1,4 +1,4 @@
-//! What each command does, a file each.
+//! The commands, one file each.
 
 mod call;
 mod check;
@@ -41,12 +41,12 @@ use crate::{
     signals::StopSignal,
 };
 
-/// Runs a command to its end, or until nobody reads what it prints, if it does nothing else.
+/// Runs a command to its end. A command that only prints also stops once nobody reads its output.
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
     if !command.only_prints() {
         return perform(command, settings).await;
     }
-    // What only prints may be dropped anywhere.
+    // A command that only prints may be dropped at any point.
     tokio::select! {
         done = perform(command, settings) => done,
         () = crate::out::wait_for_reader_gone() => Ok(Exit::ReaderGone),
@@ -107,12 +107,12 @@ fn guests(quiet: bool) -> GuestLogs {
     if quiet { GuestLogs::Hide } else { GuestLogs::Show }
 }
 
-/// The broker that flag, environment or file name, if any.
+/// The broker from the flag, the environment or the file, if any.
 fn broker_url(settings: &Settings, flag: &BrokerFlag) -> Option<String> {
     flag.broker.clone().filter(|url| !url.is_empty()).or_else(|| settings.broker.clone())
 }
 
-/// The broker that a command cannot do without.
+/// The broker of a command that requires one.
 fn required_broker_url(settings: &Settings, flag: &BrokerFlag) -> Result<String, CliError> {
     broker_url(settings, flag).ok_or_else(|| {
         CliError::invalid(anyhow!("this command needs a broker"))
@@ -120,7 +120,7 @@ fn required_broker_url(settings: &Settings, flag: &BrokerFlag) -> Result<String,
     })
 }
 
-/// Connects to a broker, under a name that shows in its list of connections.
+/// Connects to a broker, under a name that its list of connections shows.
 async fn connect(url: String, tls_ca: Option<PathBuf>, name: &str) -> Result<Arc<Amqp>, CliError> {
     let options = Options { name: name.into(), tls_ca, ..Options::new(url) };
     match Amqp::connect(options).await {
@@ -143,17 +143,17 @@ fn process_name() -> String {
     format!("{host}-{}", std::process::id())
 }
 
-/// How many cores this machine lets us use.
+/// The number of cores that this process may use.
 fn core_count() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u16::try_from(cores).unwrap_or(u16::MAX)
 }
 
-/// How long running calls have once a person asked to stop.
+/// How long running calls may go on after a person asked to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Stops an engine, and waits until all that it has to say is said, or the person insists. What is durable stays so, and
-/// is sent when its runs go on.
+/// Stops an engine, and waits until it has sent its messages, or the person insists. Recorded messages stay durable, and
+/// are sent when their runs continue.
 async fn shut_down(engine: &engine::Engine, stop: &StopSignal) {
     // The first arm only waits: the engine goes on stopping without it.
     tokio::select! {
@@ -162,7 +162,7 @@ async fn shut_down(engine: &engine::Engine, stop: &StopSignal) {
     }
 }
 
-/// Where a worker in this process finds modules.
+/// The modules of a worker in this process.
 async fn local_modules(
     settings: &Settings,
     sandbox: sandbox::Sandbox,
@@ -172,7 +172,7 @@ async fn local_modules(
     let folder = settings.cache.join("modules");
     let bytes = match store::Cache::open(folder.clone(), settings.cache_size).await {
         Ok(cache) => cache,
-        // It saves time, and nothing else.
+        // The cache only saves time.
         Err(error) => {
             let (folder, error) = (folder.display(), format!("{:#}", anyhow!(error)));
             tracing::warn!(%folder, error, "fetched modules are not kept on disk; WAFT_CACHE names another folder");
@@ -189,7 +189,7 @@ async fn open_logbook(settings: &Settings) -> Result<Arc<dyn logbook::Logbook>, 
     logbook::open(&settings.logbook).await.map_err(logbook_error)
 }
 
-/// What a person can do about a logbook that cannot be used.
+/// An error with a hint about a logbook that cannot be used.
 fn logbook_error(error: logbook::OpenError) -> CliError {
     match error {
         error @ logbook::OpenError::Address { .. } => {

@@ -1,4 +1,4 @@
-//! Showing a run: JSON lines, a live table on a terminal, or plain lines where nobody watches.
+//! Shows a run: as JSON lines, as a live table on a terminal, or as plain lines elsewhere.
 
 mod line;
 pub(crate) mod log;
@@ -34,7 +34,7 @@ pub(crate) struct Display {
 /// Whether the log lines of guests are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GuestLogs {
-    /// Among the changes.
+    /// Between the changes.
     Show,
     /// Only `waft logs` shows them.
     Hide,
@@ -44,14 +44,14 @@ pub(crate) enum GuestLogs {
 enum Style {
     /// One JSON object a line on standard output, and nothing else there.
     Json,
-    /// A table that is drawn again and again.
+    /// A table that is redrawn in place.
     Live,
     /// A line for every change.
     Lines,
 }
 
 impl Display {
-    /// How often a live table is drawn again.
+    /// How often a live table is redrawn.
     pub(crate) const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 
     pub(crate) fn new(run: RunId, flow: &Flow, as_json: bool) -> Self {
@@ -77,12 +77,12 @@ impl Display {
         }
     }
 
-    /// Says where values that are shown cut are found whole, and whether guests are heard.
+    /// Sets where whole values are found, and whether guests' logs are shown.
     pub(crate) fn with_options(self, whole: FullValueHint, guests: GuestLogs) -> Self {
         Self { full_value_hint: whole, guest_logs: guests, ..self }
     }
 
-    /// A node or the run is in a new state.
+    /// Shows a new state of a node or of the run.
     pub(crate) fn change(&mut self, change: &Change) {
         match change {
             Change::Run { state: RunState::Running, at } if self.style == Style::Json => {
@@ -94,7 +94,7 @@ impl Display {
             Change::Firing { firing, state, .. } if self.style == Style::Lines => {
                 out::note!("firing {firing} {state}");
             }
-            // The other states of the run are told at its end.
+            // The summary shows the other states of the run.
             Change::Run { .. } | Change::Firing { .. } => {}
             Change::Node(change) => {
                 self.table.change(change);
@@ -107,14 +107,14 @@ impl Display {
         }
     }
 
-    /// Says which run it is, where no table does.
+    /// Prints which run it is, if there is no table.
     pub(crate) fn begin(&self) {
         if self.style == Style::Lines && self.full_value_hint == FullValueHint::Show {
             out::note!("run {}", self.run);
         }
     }
 
-    /// A guest has written something, and more than is kept where it is cut.
+    /// Shows lines of a guest, and whether its log was cut.
     pub(crate) fn log(&mut self, call: &CallId, lines: &[LiveLine], is_cut: bool) {
         let is_empty = lines.is_empty() && !is_cut;
         if is_empty || self.style == Style::Json || self.guest_logs == GuestLogs::Hide {
@@ -127,32 +127,32 @@ impl Display {
         self.draw();
     }
 
-    /// A call has come some way.
+    /// Shows the progress of a call.
     pub(crate) fn progress(&mut self, progress: &Progress) {
         self.table.progress(progress);
     }
 
-    /// Draws what is new, on a terminal.
+    /// Redraws the table on a terminal.
     pub(crate) fn draw(&mut self) {
         if self.style == Style::Live {
             self.table.draw(self.flow.as_str(), self.run.as_str());
         }
     }
 
-    /// Says something besides.
+    /// Shows a note.
     pub(crate) fn note(&mut self, text: &str) {
         self.clear();
         out::note!("{text}");
     }
 
-    /// Takes a live table away, so that other output may follow.
+    /// Removes a live table, so that other output may follow.
     pub(crate) fn clear(&mut self) {
         if self.style == Style::Live {
             self.table.clear();
         }
     }
 
-    /// Leaves the last of a live table where it is: nothing follows but the summary.
+    /// Leaves the final live table in place: only the summary follows.
     pub(crate) fn finish(&mut self) {
         self.draw();
         if self.style == Style::Live {
@@ -160,7 +160,7 @@ impl Display {
         }
     }
 
-    /// Shows how the run ended, and with which values.
+    /// Shows how the run ended, and its values.
     pub(crate) fn end(&mut self, machine: &Machine, values: &RunValues) {
         if self.style == Style::Json {
             return out::json(protocol::json::run_ended(machine, values));
@@ -172,14 +172,14 @@ impl Display {
     }
 }
 
-/// Prints values, one a line, and says how to see those whole that are cut.
+/// Prints values, one a line, and says how to see the whole of cut values.
 pub(crate) fn print_values(values: &Values, advice: &str) {
     let columns = value_columns();
     let mut are_whole = true;
     for (name, value) in values {
         let (line, is_whole) = match value {
             Value::Json(json) => value_line(name.as_str(), json.as_str(), columns),
-            // No JSON reads so: a string would stand in quotes.
+            // This cannot be mistaken for JSON: a JSON string would be in quotes.
             Value::Bytes(_) | Value::Stored(_) => (format!("{name} = {value:?}"), false),
         };
         out::line(&line);
@@ -190,12 +190,12 @@ pub(crate) fn print_values(values: &Values, advice: &str) {
     }
 }
 
-/// Where the whole of a value is found that is shown cut.
+/// Where to find the whole of a value that is displayed cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FullValueHint {
-    /// With its run, which is kept.
+    /// In the run, which is stored.
     Show,
-    /// In the command's own JSON: the run is not kept.
+    /// In the command's own JSON output: the run is not stored.
     Json,
 }
 
@@ -209,19 +209,19 @@ impl FullValueHint {
     }
 }
 
-/// How many columns the line of a value may take where no terminal says so.
+/// The maximum number of columns of a value's line without a terminal.
 const VALUE_COLUMNS: usize = 200;
 
-/// How many columns of a value are shown at least, however little room there is.
+/// The minimum number of columns of a displayed value, however narrow the terminal is.
 const MIN_VALUE_COLUMNS: usize = 16;
 
-/// How many columns the line of a value may take.
+/// The maximum number of columns of a value's line.
 fn value_columns() -> usize {
     let terminal = Stream::Out.is_terminal().then(crossterm::terminal::size).and_then(Result::ok);
     terminal.map_or(VALUE_COLUMNS, |(columns, _)| usize::from(columns))
 }
 
-/// A value on a line of its own, and whether it is whole; one that does not fit is cut, with its size.
+/// A value's line, and whether it is whole; a value that does not fit is cut, and its size is added.
 fn value_line(name: &str, json: &str, columns: usize) -> (String, bool) {
     let line = format!("{name} = {}", clean::sanitize_json(json));
     if clean::columns(&line) <= columns {

@@ -1,13 +1,13 @@
-//! What the process answers to its caller.
+//! The exit codes of the process.
 
 use flow::RunState;
 
 use crate::out;
 
-/// Exit codes, as the design has them.
+/// The exit codes, as the design defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All went well.
+    /// Success.
     Success,
     /// The run failed and was rolled back.
     RolledBack,
@@ -15,13 +15,13 @@ pub(crate) enum Exit {
     Invalid,
     /// The run needs a person: a rollback failed.
     NeedsAttention,
-    /// Something the runtime needs could not be reached.
+    /// A dependency of the runtime could not be reached.
     Unreachable,
-    /// `waft doctor` found something that somebody should do something about.
+    /// `waft doctor` found a problem that needs somebody's action.
     Unwell,
     /// Interrupted: the run is suspended.
     Interrupted,
-    /// The reader of standard output left before all data was written: what SIGPIPE (13) comes to in a shell.
+    /// The reader of standard output left before all data was written: a shell reports SIGPIPE (13) with this code.
     ReaderGone,
 }
 
@@ -40,7 +40,7 @@ impl Exit {
         }
     }
 
-    /// What the end of a run comes to.
+    /// The exit code for the end of a run.
     pub(crate) const fn of(state: RunState) -> Self {
         match state {
             RunState::Success => Self::Success,
@@ -51,7 +51,7 @@ impl Exit {
     }
 }
 
-/// An error with what becomes of the process, and what a person can do.
+/// An error, with the exit code and a hint.
 #[derive(Debug)]
 pub(crate) struct CliError {
     pub(crate) exit: Exit,
@@ -64,12 +64,12 @@ impl CliError {
         Self { exit, error: error.into(), hint: None }
     }
 
-    /// Something is wrong with what the person gave.
+    /// The person's input is invalid.
     pub(crate) fn invalid(error: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::Invalid, error)
     }
 
-    /// Something the runtime needs is not there.
+    /// A dependency of the runtime is unavailable.
     pub(crate) fn unreachable(error: impl Into<anyhow::Error>) -> Self {
         Self::new(Exit::Unreachable, error)
     }
@@ -83,7 +83,7 @@ impl CliError {
         if self.error.to_string().is_empty() {
             return;
         }
-        // What it quotes must not begin a line of its own. Lines of ours are indented already.
+        // Quoted text must not start a line of its own. Lines of waft are indented already.
         let mut text = String::from("error: ");
         for (number, line) in format!("{:#}", self.error).lines().enumerate() {
             let indent = if line.starts_with(' ') { "" } else { "       " };

@@ -1,4 +1,4 @@
-//! From a flow file to a flow that can run, or to every mistake in it.
+//! Reads a flow file into a flow that can run, or into all of its diagnostics.
 
 use std::{
     collections::BTreeMap,
@@ -15,17 +15,17 @@ use crate::{
     modules::{self, ModuleLibrary, Persist, folder_of},
 };
 
-/// A flow file and what is wrong with it.
+/// A flow file and its diagnostics.
 pub(crate) struct CheckedFlow {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
-    /// `None` when a mistake keeps it from running.
+    /// `None` when an error keeps it from running.
     pub(crate) flow: Option<Flow>,
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
 impl CheckedFlow {
-    /// Prints the mistakes for a person.
+    /// Prints the diagnostics for a person.
     pub(crate) fn print_diagnostics(&self) {
         if !self.diagnostics.is_empty() {
             let name = self.path.display().to_string();
@@ -33,7 +33,7 @@ impl CheckedFlow {
         }
     }
 
-    /// The flow; its mistakes are printed either way.
+    /// Returns the flow; prints its diagnostics in any case.
     pub(crate) fn into_flow(self) -> Result<Arc<Flow>, CliError> {
         self.print_diagnostics();
         let refused = self.diagnostics.iter().filter(|mistake| mistake.severity == Severity::Error).count();
@@ -55,7 +55,8 @@ pub(crate) async fn read(path: &Path) -> Result<String, CliError> {
     })
 }
 
-/// Reads a flow file, finds its modules and wires it, as far as each goes: what is wrong in one hides nothing in the next.
+/// Reads a flow file, finds its modules and wires it, as far as each step goes: an error in one step hides none in the
+/// next.
 pub(crate) async fn check(
     library: &ModuleLibrary,
     path: &Path,
@@ -67,7 +68,7 @@ pub(crate) async fn check(
     let modules = find_modules(library, &mut draft, &folder_of(path), keep).await;
     let (flow, mistakes) = match flow::wire(&draft, &modules, given) {
         Ok((flow, warnings)) => {
-            // What it was made of, so that a run of it can be edited.
+            // The source, so that a run of the flow can be edited.
             let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
             let origin = FlowSource { text: text.as_str().into(), modules, edits: Vec::new() };
             (Some(Flow { origin: Some(Arc::new(origin)), ..flow }), warnings)
@@ -77,14 +78,14 @@ pub(crate) async fn check(
     Ok(CheckedFlow { path: path.to_owned(), text, flow, diagnostics: mistakes })
 }
 
-/// Finds the modules that a flow names. Those that cannot be had say why in the draft, for wiring to tell.
+/// Finds the modules that a flow names. The draft notes why a module is not available, and wiring reports it.
 async fn find_modules(
     library: &ModuleLibrary,
     draft: &mut Draft,
     folder: &Path,
     keep: Persist,
 ) -> BTreeMap<String, flow::ModuleInfo> {
-    // One whose text is empty is wrong in the file.
+    // The diagnostics of the file already report an empty reference.
     let named = draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty());
     let references: Vec<(String, String)> =
         named.map(|(alias, reference)| (alias.clone(), reference.text.clone())).collect();
@@ -97,7 +98,7 @@ async fn find_modules(
     modules
 }
 
-/// Takes `--set` and `--set-file`; every mistake in them is told at once.
+/// Parses `--set` and `--set-file`, and reports all errors at once.
 pub(crate) fn parse_values(flags: &ValueFlags) -> Result<Values, CliError> {
     let mut values = Values::new();
     let mut mistakes = Vec::new();
@@ -136,10 +137,10 @@ fn split<'a>(text: &'a str, flag: &str) -> Result<(ValueName, &'a str), String> 
     Ok((name, value))
 }
 
-/// The value that a text is: JSON, or else a string.
+/// Parses a text as JSON, or else takes it as a string.
 ///
 /// # Errors
-/// [`InvalidJson`] for JSON that means another value to each reader; a string is not what was meant.
+/// [`InvalidJson`] for JSON that readers understand differently; a string was not intended.
 pub(crate) fn json_or_text(text: &str) -> Result<Value, InvalidJson> {
     match Json::parse(text) {
         Ok(json) => Ok(Value::Json(json)),

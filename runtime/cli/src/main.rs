@@ -1,4 +1,4 @@
-//! The `waft` binary: flags, configuration, output, exit codes. Alone knows clap, the environment and OS signals.
+//! The `waft` binary: flags, configuration, output, exit codes. Only this crate uses clap, the environment and OS signals.
 //!
 //! Start reading at `arguments.rs`, then `commands.rs`.
 
@@ -41,9 +41,9 @@ fn main() -> ExitCode {
     ExitCode::from(finish(exit).code())
 }
 
-/// Prints help, the version or what is wrong with the arguments.
+/// Prints help, the version or an error in the arguments.
 fn usage(error: &clap::Error) -> Exit {
-    // Help and version are no mistakes; clap knows which stream they go to.
+    // Help and version are no errors; clap knows which stream they go to.
     let (stream, exit) = if error.use_stderr() { (Stream::Err, Exit::Invalid) } else { (Stream::Out, Exit::Success) };
     let text = error.render();
     let text = if paint::on(stream) { text.ansi().to_string() } else { text.to_string() };
@@ -54,7 +54,7 @@ fn usage(error: &clap::Error) -> Exit {
     exit
 }
 
-/// The exit code of a command whose data may have been lost. A command that failed otherwise has something worse to say.
+/// The exit code of a command whose output may have been lost. The code of another failure takes precedence.
 fn finish(exit: Exit) -> Exit {
     match (exit, Stream::Out.failure()) {
         (Exit::Success, Some(WriteFailure::ReaderGone)) => Exit::ReaderGone,
@@ -75,13 +75,14 @@ fn run(arguments: Arguments) -> Result<Exit, exit::CliError> {
     let leaves_what_hangs = arguments.command.leaves_what_hangs();
     let done = runtime.block_on(commands::run(arguments.command, settings));
     if leaves_what_hangs {
-        // Dropped, the runtime would wait for its threads that block.
+        // Dropping the runtime would wait for its blocking threads.
         runtime.shutdown_background();
     }
     done
 }
 
-/// What of waft logs. Others' libraries are heard from a warning on, and lapin never: it logs whole messages.
+/// The crates whose log lines are shown. Other libraries are shown from a warning on, and lapin never: it logs whole
+/// messages.
 const LOG_TARGETS: [&str; 8] = ["waft", "server", "engine", "worker", "sandbox", "logbook", "store", "broker"];
 
 fn log(arguments: &Arguments) {
@@ -93,12 +94,12 @@ fn log(arguments: &Arguments) {
         _ => "trace",
     };
     let ours: String = LOG_TARGETS.iter().map(|target| format!("{target}={level},")).collect();
-    // How a run ended is told by its summary, except where nobody sees one.
+    // The summary shows how a run ended, except where nobody sees one.
     let is_told = arguments.shared.verbose == 0 && !arguments.command.is_service();
     let ending = if is_told { "off" } else { "info" };
     let default = format!("warn,{ours}lapin=off,waft::run={ending}");
     let filter = EnvFilter::try_from_env("WAFT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| out::Log).with_target(false);
-    // A line that cannot be written is lost: to tell that on the same stream would be no use.
+    // A log line that cannot be written is lost: reporting it on the same stream would be no use.
     logs.with_ansi(paint::on(Stream::Err)).compact().log_internal_errors(false).init();
 }

@@ -1,4 +1,4 @@
-//! From what a person calls a module to what it is: a file, a tag or a digest.
+//! Resolves a reference to a module: a file, a tag or a digest.
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +15,12 @@ use store::{Directory, Store};
 
 use crate::{exit::CliError, settings::Settings};
 
-/// Whether what is found is to be there for workers, too.
+/// Whether a found module is made available to workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Persist {
-    /// Put into the store.
+    /// Put it into the store.
     Store,
-    /// Only looked at.
+    /// Only inspect it.
     Nothing,
 }
 
@@ -33,7 +33,7 @@ pub(crate) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Cl
     Ok(Arc::new(store))
 }
 
-/// Opens the store of this machine for a command that only reads: it need not be there, nor be one that can be written.
+/// Opens the store of this machine for a command that only reads: it need not exist or be writable.
 pub(crate) async fn open_store_to_read(settings: &Settings) -> Result<Arc<dyn Store>, CliError> {
     let store = Directory::open_to_read(settings.store.clone()).await.map_err(|error| {
         let error = anyhow!(error).context(format!("could not read the store {}", settings.store.display()));
@@ -42,17 +42,17 @@ pub(crate) async fn open_store_to_read(settings: &Settings) -> Result<Arc<dyn St
     Ok(Arc::new(store))
 }
 
-/// Opens the store to read, and starts a sandbox for one call at once.
+/// Opens the store to read, and starts a sandbox with one slot.
 pub(crate) async fn open_to_read(settings: &Settings) -> Result<ModuleLibrary, CliError> {
     Ok(ModuleLibrary { store: open_store_to_read(settings).await?, sandbox: sandbox(settings, 1)? })
 }
 
-/// Opens the store and starts a sandbox for `slots` calls at once.
+/// Opens the store and starts a sandbox with `slots` slots.
 pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrary, CliError> {
     Ok(ModuleLibrary { store: open_store(settings).await?, sandbox: sandbox(settings, slots)? })
 }
 
-/// A sandbox for `slots` calls at once, with this machine's cache of compiled code.
+/// Starts a sandbox with `slots` slots and this machine's cache of compiled code.
 pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliError> {
     let config = sandbox::Config {
         cache_dir: Some(settings.cache.join("compiled")),
@@ -62,15 +62,15 @@ pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliErr
     Sandbox::new(config).map_err(CliError::unreachable)
 }
 
-/// What a reference to a module means.
+/// The kind of a reference to a module.
 pub(crate) enum Reference {
-    /// A file that is there.
+    /// An existing file.
     File(PathBuf),
-    /// A tag or a digest, for a store to tell.
+    /// A tag or a digest, which a store resolves.
     Name,
 }
 
-/// Tells files from tags and digests; a relative file is below `folder`.
+/// Tells files from tags and digests; a relative path is below `folder`.
 pub(crate) fn reference(text: &str, folder: &Path) -> anyhow::Result<Reference> {
     if text.parse::<Digest>().is_ok() {
         return Ok(Reference::Name);
@@ -86,7 +86,7 @@ pub(crate) fn reference(text: &str, folder: &Path) -> anyhow::Result<Reference> 
     Ok(Reference::Name)
 }
 
-/// Finds a module by file, tag or digest; a relative file is below `folder`.
+/// Finds a module by file, tag or digest; a relative path is below `folder`.
 pub(crate) async fn find(
     library: &ModuleLibrary,
     text: &str,
@@ -114,7 +114,7 @@ async fn by_name(library: &ModuleLibrary, text: &str, keep: Persist) -> Result<I
     }
 }
 
-/// Reads a module file, makes it a component, and looks into it.
+/// Reads a module file, converts it to a component where necessary, and inspects it.
 pub(crate) async fn file(library: &ModuleLibrary, path: &Path, keep: Persist) -> anyhow::Result<InspectedModule> {
     let shown = path.display();
     let read = tokio::fs::read(path).await.with_context(|| format!("could not read {shown}"))?;
@@ -128,7 +128,7 @@ pub(crate) async fn file(library: &ModuleLibrary, path: &Path, keep: Persist) ->
     Ok(found)
 }
 
-/// Finds all modules of a flow; every one that cannot be had is told.
+/// Finds all modules of a flow, and reports every one that is not available.
 pub(crate) async fn find_all(
     library: &ModuleLibrary,
     references: impl IntoIterator<Item = (String, String)>,

@@ -1,9 +1,9 @@
 //! The only way from this process to its two streams: data to standard output, diagnostics to standard error.
 //!
-//! Printing never fails and never panics. Once a write to a stream has failed, what follows for it is dropped: the command
-//! finishes its work, and `main` ends with an exit code that says that data was lost ([`Lost`]). Lost diagnostics change
-//! nothing. All text is cleaned on its way (`clean.rs`): guests, people and other processes say what is printed here.
-//! `clippy.toml` keeps everything else in this crate from the streams.
+//! Printing never fails and never panics. After a write to a stream has failed, further output to it is dropped. The
+//! command finishes its work, and `main` ends with an exit code that reports the lost data ([`WriteFailure`]). Lost
+//! diagnostics change nothing. All text is cleaned on its way (`clean.rs`), since guests, people and other processes supply
+//! parts of it. `clippy.toml` keeps all other code in this crate from the streams.
 
 use std::{
     fmt::Display,
@@ -29,19 +29,19 @@ pub(crate) enum Stream {
     Err,
 }
 
-/// Why a stream takes nothing any more.
+/// Why a stream accepts no more output.
 #[derive(Debug)]
 pub(crate) enum WriteFailure {
     /// Its reader has left, as `head -1` does.
     ReaderGone,
-    /// The system refuses the bytes: the disk is full, for one.
+    /// The operating system refuses the bytes: for example, the disk is full.
     Refused(io::Error),
 }
 
-/// What became of each stream, once a write to it failed.
+/// The failure of each stream, once a write to it failed.
 static WRITE_FAILURES: [OnceLock<WriteFailure>; 2] = [const { OnceLock::new() }; 2];
 
-/// Held for one write each, so that lines of several threads do not mix.
+/// A lock for each stream, held during a write, so that lines of several threads do not mix.
 static WRITE_LOCKS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
 
 impl Stream {
@@ -52,7 +52,7 @@ impl Stream {
         }
     }
 
-    /// Whether a person looks at it.
+    /// Whether the stream is a terminal.
     pub(crate) fn is_terminal(self) -> bool {
         self.descriptor().is_terminal()
     }
@@ -61,12 +61,12 @@ impl Stream {
         if paint::on(self) { ColourCodes::Keep } else { ColourCodes::Strip }
     }
 
-    /// Why data written to it was lost, if some was.
+    /// Why output to the stream was lost, if some was.
     pub(crate) fn failure(self) -> Option<&'static WriteFailure> {
         WRITE_FAILURES[self as usize].get()
     }
 
-    /// Writes all bytes, or notes that the stream is lost.
+    /// Writes all bytes, or notes the stream's failure.
     fn write(self, mut bytes: &[u8]) {
         let _whole = WRITE_LOCKS[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         while self.failure().is_none() && !bytes.is_empty() {
@@ -94,33 +94,33 @@ pub(crate) fn json(json: impl Display) {
     Stream::Out.write(format!("{}\n", clean::sanitize_json(&json.to_string())).as_bytes());
 }
 
-/// Writes data as it is. It is nothing that somebody else made, or nobody looks at it.
+/// Writes data without cleaning: it comes from waft itself, or does not go to a terminal.
 pub(crate) fn bytes(bytes: &[u8]) {
     Stream::Out.write(bytes);
 }
 
-/// Writes a diagnostic, a line or several.
+/// Writes a diagnostic of one or more lines.
 pub(crate) fn diagnostic(text: &str) {
     Stream::Err.write(format!("{}\n", clean::sanitize(text, Stream::Err.colours())).as_bytes());
 }
 
-/// Writes what moves the cursor of the terminal that diagnostics go to. Its text was cleaned by [`clean::cut`].
+/// Writes cursor moves to the terminal of standard error. [`clean::cut`] has cleaned the text in them.
 pub(crate) fn draw(text: &str) {
     Stream::Err.write(text.as_bytes());
 }
 
-/// Waits until the reader of standard output leaves, which a command that has nothing to write would not notice. Waits for
-/// ever where there is no such reader: a file, a terminal.
+/// Waits until the reader of standard output leaves, which a command without output would not notice. Waits forever if
+/// there is no such reader: for a file or a terminal.
 pub(crate) async fn wait_for_reader_gone() {
     let (tx, gone) = oneshot::channel();
-    // It blocks until the reader leaves, and ends with the process at the latest.
+    // The thread blocks until the reader leaves, and ends with the process at the latest.
     let watching = std::thread::Builder::new().name("reader of stdout".into()).spawn(move || {
         let mut polled = [PollFd::from_borrowed_fd(Stream::Out.descriptor(), PollFlags::empty())];
-        // Errors and hang-ups are always reported, and nothing else was asked for.
+        // `poll` always reports errors and hang-ups, and no other events were requested.
         while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
         if polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
             drop(WRITE_FAILURES[Stream::Out as usize].set(WriteFailure::ReaderGone));
-            // Whoever waited may be gone.
+            // The waiting future may be gone; a failed send is fine.
             let _ = tx.send(());
         }
     });
@@ -134,7 +134,7 @@ pub(crate) struct Log;
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // One event each time: what it quotes must not begin another.
+        // Each write is one event: text quoted in it must not start another.
         let event = String::from_utf8_lossy(bytes);
         let cleaned = clean::sanitize(event.trim_end(), Stream::Err.colours()).replace('\n', " ⏎ ");
         Stream::Err.write(format!("{cleaned}\n").as_bytes());

@@ -1,21 +1,21 @@
-//! Colour, only on a terminal that has it and only where it is wanted (<https://no-color.org>).
+//! Colour, used only on a terminal that supports it and only where it is wanted (<https://no-color.org>).
 
 use flow::State;
 
 use crate::out::Stream;
 
-/// Whether a stream takes colour.
+/// Whether to use colour on a stream.
 pub(crate) fn on(stream: Stream) -> bool {
     is_interactive(stream) && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
-/// Whether a stream is a terminal that knows more than text: `TERM=dumb` says that it does not, as in an editor's window.
+/// Whether a stream is a terminal that supports control codes: `TERM=dumb` says that it does not, as in an editor's window.
 pub(crate) fn is_interactive(stream: Stream) -> bool {
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     stream.is_terminal() && !is_dumb
 }
 
-/// A colour or weight, as the code that ECMA-48 (SGR) gives it.
+/// A colour or weight, with its ECMA-48 (SGR) code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colour {
     Bold,
@@ -38,12 +38,12 @@ impl Colour {
         }
     }
 
-    /// The text in this paint, if `on`.
+    /// The text in this colour, if `on`.
     pub(crate) fn text(self, text: &str, on: bool) -> String {
         if on { format!("\x1b[{}m{text}\x1b[0m", self.code()) } else { text.into() }
     }
 
-    /// The paint of a state.
+    /// The colour of a state.
     pub(crate) const fn of(state: State) -> Self {
         match state {
             State::Success => Self::Green,

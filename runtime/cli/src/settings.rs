@@ -1,4 +1,4 @@
-//! Settings: built-in, then `waft.toml`, then the environment; flags go over them where commands take them.
+//! Settings: the defaults, then `waft.toml`, then the environment; flags override them where commands have them.
 
 use std::{
     env,
@@ -14,13 +14,13 @@ use serde::Deserialize;
 
 use crate::{arguments::Shared, exit::CliError};
 
-/// The defaults, and their reference.
+/// The defaults, which also serve as reference.
 const DEFAULT: &str = include_str!("../default.toml");
 
-/// The file that people change settings in.
+/// The name of the settings file.
 const FILE: &str = "waft.toml";
 
-/// Settings as they are written.
+/// Settings before they are checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawSettings {
@@ -51,12 +51,12 @@ struct RawServeSettings {
     largest_request: Option<String>,
 }
 
-/// The server's address, and who chose it.
+/// The server's address, and whether a person chose it.
 #[derive(Debug, Clone)]
 pub(crate) enum Server {
-    /// A person, by flag, environment or file.
+    /// Chosen by flag, environment or file.
     Chosen(String),
-    /// Nobody.
+    /// The built-in address.
     BuiltIn(String),
 }
 
@@ -67,7 +67,7 @@ impl Server {
         }
     }
 
-    /// Whether commands that can do without a server are to go to this one.
+    /// Whether commands that can work without a server use this one.
     pub(crate) const fn is_chosen(&self) -> bool {
         matches!(self, Self::Chosen(_))
     }
@@ -79,27 +79,27 @@ pub(crate) struct Settings {
     pub(crate) broker: Option<String>,
     /// The logbook's address; it may hold a password, so it is never shown.
     pub(crate) logbook: String,
-    /// Whether it was named by a flag, here and now.
+    /// Whether a flag named the logbook.
     pub(crate) logbook_is_named: bool,
     pub(crate) server: Server,
     pub(crate) store: PathBuf,
-    /// Whether it was named by a flag, here and now.
+    /// Whether a flag named the store.
     pub(crate) store_is_named: bool,
     pub(crate) cache: PathBuf,
     pub(crate) cache_size: u64,
     pub(crate) slots: Option<u16>,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) grace: Duration,
-    /// How often a job may come back to workers that are lost, unless it says so itself.
+    /// How often a job may be redelivered after workers were lost, unless the job sets its own limit.
     pub(crate) delivery_limit: NonZeroU32,
     pub(crate) listen: SocketAddr,
-    /// Never shown.
+    /// The token; it is never shown.
     pub(crate) token: Option<String>,
     pub(crate) largest_request: u64,
 }
 
 impl RawSettings {
-    /// These settings, and where they say nothing the lower ones. An empty text says nothing.
+    /// These settings, with missing ones taken from `lower`. An empty text counts as missing.
     fn or(self, lower: Self) -> Self {
         let text = |upper: Option<String>, lower| upper.filter(|text| !text.is_empty()).or(lower);
         Self {
@@ -123,7 +123,7 @@ impl RawSettings {
         }
     }
 
-    /// What the environment says.
+    /// The settings in the environment.
     fn from_environment() -> Self {
         let variable = |name| env::var(name).ok();
         Self {
@@ -137,7 +137,7 @@ impl RawSettings {
         }
     }
 
-    /// What `waft.toml` says, if there is one.
+    /// The settings in `waft.toml`, if it exists.
     fn from_file() -> Result<Self, CliError> {
         match std::fs::read_to_string(FILE) {
             Ok(text) => parse(&text, FILE),
@@ -148,7 +148,7 @@ impl RawSettings {
 }
 
 impl Settings {
-    /// Reads and checks all settings; every mistake is told at once.
+    /// Reads and checks all settings, and reports all errors at once.
     pub(crate) fn read(flags: &Shared) -> Result<Self, CliError> {
         let given = RawSettings {
             server: flags.server.clone(),

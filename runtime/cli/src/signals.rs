@@ -1,4 +1,4 @@
-//! Ctrl-C and its like.
+//! Signals that ask the process to stop, such as Ctrl-C.
 
 use anyhow::anyhow;
 use tokio::signal::unix::{SignalKind, signal};
@@ -6,17 +6,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::{CliError, Exit};
 
-/// What the operating system says about stopping.
+/// Stop requests from the operating system.
 #[derive(Debug, Clone)]
 pub(crate) struct StopSignal {
-    /// Somebody asked to stop.
+    /// Cancelled by the first request to stop.
     pub(crate) requested: CancellationToken,
-    /// Somebody asked again: stop at once.
+    /// Cancelled by the second request: stop at once.
     pub(crate) forced: CancellationToken,
 }
 
 impl StopSignal {
-    /// Does something that nothing is lost by leaving out: it ends as soon as somebody asks to stop.
+    /// Best effort: skipping this loses nothing. The work ends as soon as somebody asks to stop.
     pub(crate) async fn until_stop_requested<Done>(
         &self,
         work: impl Future<Output = Result<Done, CliError>>,
@@ -39,7 +39,7 @@ impl StopSignal {
                 token.cancel();
             }
         };
-        // It lives as long as the process: the tracker is never waited for.
+        // The task runs as long as the process: nobody waits for the tracker.
         tokio_util::task::TaskTracker::new().spawn(listening);
         Ok(stop)
     }

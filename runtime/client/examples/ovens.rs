@@ -1,4 +1,4 @@
-//! A flow that is built in Rust, submitted, changed, notified and watched: the program of README.md.
+//! Builds a flow in Rust, then submits, changes, notifies and watches it: the program of README.md.
 //!
 //! `cargo xtask demo` builds the module. Start `waft serve` in the folder of `kitchen.wasm`, and there:
 //! `cargo run -p waft-client --example ovens`.

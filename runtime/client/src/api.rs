@@ -1,7 +1,7 @@
-//! What client and server say to each other: the JSON of the HTTP API.
+//! The JSON types of the HTTP API between client and server.
 //!
-//! Values of flows are kept as the text they were written in, so that no number loses a digit; bytes and references into the
-//! store stand apart from JSON, see [`ValuesObject`].
+//! Values of flows keep their original text, so that no number loses a digit. Bytes and references to the store are separate
+//! from JSON, see [`ValuesObject`].
 
 mod check;
 mod edit;
@@ -352,7 +352,7 @@ pub struct Edits {
 }
 
 /// Modules by alias, each a tag or a digest.
-// Generators of clients make a type of what has a name, and lose what has none within a choice.
+// Client generators make a type of each named schema, and lose unnamed schemas within a choice.
 #[cfg(feature = "schema")]
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it only describes")]

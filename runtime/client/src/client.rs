@@ -1,4 +1,4 @@
-//! A server's client: a method a route.
+//! The client of a server: one method for each route.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::{
     watch::Events,
 };
 
-/// How long connecting may take.
+/// The time limit of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a server may say nothing. One that is watched says something every few seconds.
+/// The maximum silence of a server. A watched server sends something every few seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Speaks with one server. Cheap to clone. Dropping a future is safe; what it asked for may then be done or not.
+/// The client of one server. Cheap to clone. Dropping a future is safe; its request may or may not have taken effect.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -30,11 +30,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for a server at `http://host:port`, or `https://` with the certificates that this machine trusts. Nothing
-    /// is connected yet.
+    /// Creates a client for a server at `http://host:port`, or `https://` with the certificates that this machine trusts.
+    /// It does not connect yet.
     ///
     /// # Errors
-    /// [`ClientError::Address`] when the address is of no use.
+    /// [`ClientError::Address`] when the address is invalid.
     pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
         let refused = |reason: String| ClientError::Address { url: url.to_owned(), reason };
         let mut server = Url::parse(url).map_err(|error| refused(error.to_string()))?;
@@ -57,16 +57,16 @@ impl Client {
         self.server.as_str().trim_end_matches('/')
     }
 
-    /// Starts a run. One that exists already, of the same flow, is answered as it is: what was not answered may be
-    /// submitted again.
+    /// Starts a run. If the run already exists with the same flow, it is returned as it is. A submission without an answer
+    /// may therefore be sent again.
     ///
     /// # Errors
-    /// [`ClientError`]; with status 422 the flow has mistakes, with 409 the id is another flow's.
+    /// [`ClientError`]; with status 422 the flow has errors, with 409 the id belongs to another flow.
     pub async fn submit(&self, submission: &Submission) -> Result<Run, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs"])?.json(submission)).await
     }
 
-    /// A page of the runs that pass a filter, the youngest first.
+    /// Reads a page of the runs that match a filter, the youngest first.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -74,7 +74,7 @@ impl Client {
         self.json(self.request(Method::GET, &["v1", "runs"])?.query(query)).await
     }
 
-    /// A run with all its tasks.
+    /// Reads a run with all its tasks.
     ///
     /// # Errors
     /// [`ClientError`]; with status 404 there is no such run.
@@ -82,7 +82,7 @@ impl Client {
         self.json(self.request(Method::GET, &["v1", "runs", run])?).await
     }
 
-    /// What guests wrote during a run.
+    /// Reads what guests wrote during a run.
     ///
     /// # Errors
     /// [`ClientError`]; with status 404 there is no such run.
@@ -90,8 +90,7 @@ impl Client {
         self.json(self.request(Method::GET, &["v1", "runs", run, "logs"])?).await
     }
 
-    /// Follows what the guests of a run write, line by line as they write it, until the run has ended. What was written
-    /// before comes first.
+    /// Follows the output of a run's guests, line by line, until the run has ended. Earlier lines come first.
     #[must_use]
     pub fn follow_logs(&self, run: &str) -> LogWatch {
         LogWatch::new(self.clone(), run.to_owned())
@@ -103,14 +102,13 @@ impl Client {
         Watch::new(self.clone(), run.to_owned(), None)
     }
 
-    /// Watches a run from what follows the event of an id.
+    /// Watches a run from the first line after an event.
     #[must_use]
     pub fn watch_after(&self, run: &str, event: &str) -> Watch {
         Watch::new(self.clone(), run.to_owned(), Some(event.to_owned()))
     }
 
-    /// Waits until a run has ended, however long that takes, and tells it whole. One that is persistent ends when it is
-    /// told to.
+    /// Waits until a run has ended, however long that takes, and returns the run. A persistent run ends only on request.
     ///
     /// # Errors
     /// As [`Watch::next`].
@@ -120,15 +118,15 @@ impl Client {
         self.run(run).await
     }
 
-    /// Stops a run and rolls it back.
+    /// Cancels a run: stops it and rolls it back.
     ///
     /// # Errors
-    /// [`ClientError`]; with status 409 that means nothing for the run as it is.
+    /// [`ClientError`]; with status 409 the run's state does not allow that.
     pub async fn cancel(&self, run: &str) -> Result<RunStateResponse, ClientError> {
         self.run_command(run, "cancel").await
     }
 
-    /// Lets a run start nothing new.
+    /// Suspends a run, which then starts nothing new.
     ///
     /// # Errors
     /// As [`Client::cancel`].
@@ -136,7 +134,7 @@ impl Client {
         self.run_command(run, "suspend").await
     }
 
-    /// Lets a suspended run go on.
+    /// Resumes a suspended run.
     ///
     /// # Errors
     /// As [`Client::cancel`].
@@ -144,7 +142,7 @@ impl Client {
         self.run_command(run, "resume").await
     }
 
-    /// Tries the rollbacks that failed for good again; a run that was rolled back, from the start.
+    /// Retries rollbacks that failed permanently; a run that was rolled back starts again.
     ///
     /// # Errors
     /// As [`Client::cancel`].
@@ -152,7 +150,7 @@ impl Client {
         self.run_command(run, "retry").await
     }
 
-    /// Takes the rollback of a task that failed for good as done.
+    /// Marks the permanently failed rollback of a task as done.
     ///
     /// # Errors
     /// As [`Client::cancel`].
@@ -160,7 +158,7 @@ impl Client {
         self.json(self.request(Method::POST, &["v1", "runs", run, "skip"])?.json(skip)).await
     }
 
-    /// Notifies a task: one that waits goes on, one of a persistent flow fires.
+    /// Notifies a task: a waiting task continues, and a task of a persistent flow fires.
     ///
     /// # Errors
     /// As [`Client::cancel`]; with status 409 the task does not wait, or not for these values.
@@ -171,22 +169,23 @@ impl Client {
     /// Changes the flow of a run, in one step.
     ///
     /// # Errors
-    /// As [`Client::cancel`]; with status 409 the run cannot be changed so by now, with 422 the changed flow has mistakes.
+    /// As [`Client::cancel`]; with status 409 the run cannot be changed like this any more, with 422 the changed flow has
+    /// errors.
     pub async fn edit(&self, run: &str, edits: &Edits) -> Result<EditResult, ClientError> {
         self.json(self.request(Method::POST, &["v1", "runs", run, "edits"])?.json(edits)).await
     }
 
-    /// Stores a module; with a tag, the tag stands for it from then on.
+    /// Stores a module; a given tag refers to it from then on.
     ///
     /// # Errors
-    /// [`ClientError`]; with status 422 it is no module.
+    /// [`ClientError`]; with status 422 the bytes are no module.
     pub async fn push(&self, bytes: Vec<u8>, tag: Option<&str>) -> Result<Module, ClientError> {
         let request = self.request(Method::POST, &["v1", "modules"])?;
         let request = request.query(&tag.map(|tag| [("tag", tag)])).body(bytes);
         self.json(request.header(header::CONTENT_TYPE, "application/wasm")).await
     }
 
-    /// A module by digest or tag; `None` when the server does not have it.
+    /// Reads a module by digest or tag; `None` when the server does not have it.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -198,7 +197,7 @@ impl Client {
         }
     }
 
-    /// What the server's store holds.
+    /// Lists the contents of the server's store.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -206,7 +205,7 @@ impl Client {
         self.json(self.request(Method::GET, &["v1", "modules"])?).await
     }
 
-    /// The workers that the server hears of.
+    /// Lists the workers that respond to the server.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -214,23 +213,23 @@ impl Client {
         self.json(self.request(Method::GET, &["v1", "workers"])?).await
     }
 
-    /// Whether the server can do what it is for.
+    /// Checks whether the server is ready.
     ///
     /// # Errors
-    /// [`ClientError`]; with status 503 it says what does not work.
+    /// [`ClientError`]; with status 503 it names what does not work.
     pub async fn ready(&self) -> Result<(), ClientError> {
         self.send(self.request(Method::GET, &["ready"])?).await.map(drop)
     }
 
-    /// What the server finds when it looks at all that it stands on. It takes up to half a minute.
+    /// Runs the server's checks of all its dependencies. It takes up to half a minute.
     ///
     /// # Errors
-    /// [`ClientError`]; with status 404 the server is older than that.
+    /// [`ClientError`]; with status 404 the server is too old for this.
     pub async fn checks(&self) -> Result<Checks, ClientError> {
         self.json(self.request(Method::GET, &["v1", "health", "checks"])?).await
     }
 
-    /// The events of a run, from after one of them.
+    /// Requests the events of a run, starting after the event `after`.
     pub(crate) async fn events(&self, run: &str, what: Events, after: Option<&str>) -> Result<Response, ClientError> {
         let path: &[&str] = match what {
             Events::Changes => &["v1", "runs", run, "events"],
@@ -258,7 +257,7 @@ impl Client {
         })
     }
 
-    /// Sends a request and takes the answer's head; a refusal is an error.
+    /// Sends a request and returns the response's head; a refusal is an error.
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(|source| self.unreachable(source))?;
         if response.status().is_success() {
@@ -279,7 +278,7 @@ impl Client {
     }
 
     fn unreachable(&self, source: reqwest::Error) -> ClientError {
-        // Its own message would name the address a second time.
+        // The error's own message would repeat the address.
         ClientError::Unreachable { server: self.server().into(), source: source.without_url() }
     }
 

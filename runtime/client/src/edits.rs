@@ -1,4 +1,4 @@
-//! Changes of a run's flow, said in one chain: all of them are made in one step, or none.
+//! Builds edits of a run's flow in one chain: the server makes all of them in one step, or none.
 
 use flow::{
     Draft, DraftLink, LinkBuilder,
@@ -11,10 +11,11 @@ use crate::{
 };
 
 impl Edits {
-    /// Adds tasks, nested flows and links, begun with [`Draft::addition`]; modules that the flow knows need no mention.
+    /// Adds tasks, nested flows and links from an addition, which starts with [`Draft::addition`]. It need not declare
+    /// modules that the flow has.
     ///
     /// # Errors
-    /// [`WriteError`] when they have mistakes.
+    /// [`WriteError`] when the addition has errors.
     #[expect(clippy::should_implement_trait, reason = "it is the word of `waft edit`, and may fail")]
     pub fn add(self, addition: &Draft) -> Result<Self, WriteError> {
         let text = write_addition(addition)?;
@@ -27,17 +28,17 @@ impl Edits {
         self.with(Edit::Remove { task: task.into() })
     }
 
-    /// Links two nodes; a link of theirs that is there already is replaced.
+    /// Links two nodes; replaces an existing link between them.
     #[must_use]
     pub fn link(self, from: impl Into<String>, to: impl Into<String>) -> Self {
         let (from, to) = (from.into(), to.into());
         self.with(Edit::Link { from, to, on: None, when: None, reach: None, join: None })
     }
 
-    /// Links two nodes by a link that says more: what of `from` it waits for, or a condition.
+    /// Links two nodes with a detailed link: the outcome of `from` that it waits for, or a condition.
     ///
     /// # Errors
-    /// [`WriteError`] when the link has mistakes.
+    /// [`WriteError`] when the link has errors.
     pub fn link_with(
         self,
         from: impl AsRef<str>,
@@ -60,20 +61,20 @@ impl Edits {
         }))
     }
 
-    /// Takes the links between two nodes away.
+    /// Removes the links between two nodes.
     #[must_use]
     pub fn unlink(self, from: impl Into<String>, to: impl Into<String>) -> Self {
         self.with(Edit::Unlink { from: from.into(), to: to.into() })
     }
 
-    /// Lets a task that has not run call something else: `module#task` or `module`, where the module is an alias of the
+    /// Makes a task that has not run call something else: `module#task` or `module`, where the module is an alias of the
     /// flow, a tag or a digest.
     #[must_use]
     pub fn uses(self, task: impl Into<String>, uses: impl Into<String>) -> Self {
         self.with(Edit::Use { task: task.into(), uses: uses.into() })
     }
 
-    /// Gives a task a constant.
+    /// Sets a constant of a task.
     #[must_use]
     pub fn set(
         self,
@@ -84,19 +85,19 @@ impl Edits {
         self.with(Edit::Set { task: task.into(), parameter: parameter.into(), value: raw(value) })
     }
 
-    /// Lets the parameter of a task take the value that the flow calls so.
+    /// Makes a parameter of a task take a named value of the flow.
     #[must_use]
     pub fn require(self, task: impl Into<String>, parameter: impl Into<String>, value: impl Into<String>) -> Self {
         self.with(Edit::Require { task: task.into(), parameter: parameter.into(), value: value.into() })
     }
 
-    /// Only where the flow is at this revision: refused where somebody else was faster.
+    /// Requires that the flow is at this revision: a concurrent edit makes the request fail.
     #[must_use]
     pub fn if_revision(self, revision: u64) -> Self {
         Self { if_revision: Some(revision), ..self }
     }
 
-    /// Only asks whether they can be made.
+    /// Only checks whether the edits can be made.
     #[must_use]
     pub fn dry_run(self) -> Self {
         Self { dry_run: true, ..self }

@@ -1,49 +1,49 @@
-//! Why a server did not do what it was asked.
+//! Errors of requests to a server.
 
 use crate::api::Problem;
 
-/// Why a server did not do what it was asked. Each error names the server.
+/// Why a request to a server failed. Each error names the server.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Its address is not one, or not one that is spoken with here.
+    /// The address is invalid or unsupported.
     #[error("{url:?} is no server's address: {reason}")]
     Address {
         /// The address.
         url: String,
-        /// What is wrong with it.
+        /// Why the address is refused.
         reason: String,
     },
-    /// It could not be reached, or did not answer to the end.
+    /// The server could not be reached, or its response is incomplete.
     #[error("could not reach the server {server}")]
     Unreachable {
-        /// Its address.
+        /// The server's address.
         server: String,
-        /// What the connection says.
+        /// The connection's error.
         source: reqwest::Error,
     },
-    /// It said no, and why.
+    /// The server refused the request.
     #[error("the server {server} refused: {}", problem.message())]
     Refused {
-        /// Its address.
+        /// The server's address.
         server: String,
-        /// Its words.
+        /// The server's reason.
         problem: Box<Problem>,
     },
-    /// Its answer is none of waft's.
+    /// The response does not come from waft.
     #[error("{server} does not answer as a waft server does: {reason}")]
     Unexpected {
-        /// Its address.
+        /// The server's address.
         server: String,
-        /// What is odd.
+        /// What is unexpected.
         reason: String,
     },
 }
 
 impl Problem {
-    /// What is wrong, on one line: the kind of the problem, and what is wrong this time.
+    /// The error on one line: the kind of the problem, and its detail.
     #[must_use]
     pub fn message(&self) -> String {
-        // "There is no run r" repeats "there is no such run", and says more.
+        // "There is no run r" repeats "there is no such run", and is more specific.
         if self.title.starts_with("there is ") {
             return self.detail.clone();
         }

@@ -1,4 +1,4 @@
-//! What a watcher hears: one line of a run, and what it tells.
+//! Events that a watcher receives: each is one line of a run.
 
 use flow::RunState;
 use serde::Deserialize;
@@ -8,25 +8,25 @@ use crate::api::{FiringState, Node};
 /// One line of a run, as `waft run --json` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Where it stands in the run: who names it to [`crate::Client::watch_after`] hears what follows.
+    /// The event's position in the run: [`crate::Client::watch_after`] starts after it.
     pub id: String,
     /// The line.
     pub line: String,
 }
 
-/// What a line tells.
+/// The content of a line.
 #[derive(Debug, Clone)]
 pub enum EventPayload {
     /// The run is in this state.
     Run(RunState),
-    /// A task or a retry controller is in another state.
+    /// A task or a retry controller changed its state.
     Node(Box<Node>),
-    /// A firing has begun or ended, of a run that fires more than once.
+    /// A firing started or ended, in a run that fires more than once.
     Firing(FiringState),
 }
 
 impl Event {
-    /// What the line tells; `None` for what a newer server tells, and this client does not know.
+    /// The content of the line; `None` if a newer server sends something that this client does not know.
     #[must_use]
     pub fn payload(&self) -> Option<EventPayload> {
         #[derive(Deserialize)]
@@ -49,7 +49,7 @@ impl Event {
         }
     }
 
-    /// The state the run is in, of a line about the run itself.
+    /// The run's state, if the line is about the run itself.
     #[must_use]
     pub fn run_state(&self) -> Option<RunState> {
         match self.payload() {

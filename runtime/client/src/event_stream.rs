@@ -1,18 +1,18 @@
-//! Server-sent events: from bytes as they come to whole events.
+//! Parses server-sent events from a stream of bytes.
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ServerSentEvent {
-    /// Its id, or that of the last one that had one.
+    /// Its id, or the last id before it.
     pub(crate) id: String,
     /// Its data.
     pub(crate) data: String,
 }
 
-/// The longest line that is taken: a run's last line holds all its values.
+/// The maximum length of a line in bytes: a run's last line holds all its values.
 const MAX_LINE_BYTES: usize = 1 << 30;
 
-/// Puts bytes together to events.
+/// Assembles events from bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     line: Vec<u8>,
@@ -21,7 +21,7 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-    /// Takes some bytes, and gives the events that they complete; `None` when a line is longer than any is.
+    /// Consumes some bytes, and returns the events that they complete; `None` when a line exceeds the maximum.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<Vec<ServerSentEvent>> {
         let mut messages = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -53,7 +53,7 @@ impl Parser {
                 }
                 none => *none = Some(value.into()),
             },
-            // A comment, which has no field, keeps the connection alive; others are of no use here.
+            // A comment has no field and only keeps the connection alive; other fields are not used here.
             _ => {}
         }
         None

@@ -1,10 +1,10 @@
-//! The Distributed Task Client: the library by which programs speak with a running waft.
+//! The Distributed Task Client: the library that connects programs with a running waft.
 //!
-//! [`Client`] speaks with a server over HTTP; what they say to each other is in [`api`], which the server takes from
-//! here. A program builds a flow with [`flow::Draft::builder`], and submits it as [`api::Submission::of`] it; the other
-//! verbs are in `docs/client.md`. [`workers`] asks the workers at a broker, without a server. Start reading at `client.rs`.
+//! [`Client`] talks to a server over HTTP; the API types are in [`api`], which the server uses from here. A program builds
+//! a flow with [`flow::Draft::builder`], and submits it with [`api::Submission::of`]; `docs/client.md` shows the other
+//! methods. [`workers`] pings the workers at a broker, without a server. Start reading at `client.rs`.
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has left; only the binary prints, and handles that case.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api;

@@ -1,4 +1,4 @@
-//! Following what the guests of a run write, line by line, over broken connections.
+//! Follows the output of a run's guests, line by line, across broken connections.
 
 use std::collections::BTreeMap;
 
@@ -6,36 +6,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Client, ClientError, Watch};
 
-/// What one who follows the logs of a run hears. In JSON, `event` says which one it is.
+/// An event of a followed log. In JSON, `event` names its variant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event")]
 pub enum LogEvent {
     /// A line that a guest wrote.
     #[serde(rename = "log")]
     Line {
-        /// Which attempt wrote it.
+        /// The attempt that wrote it.
         #[serde(flatten)]
         attempt: LogAttempt,
-        /// Its number, from 1, among the lines of its source: what the attempt logged, its standard output, its standard error.
+        /// Its number, from 1, among the lines of its source: the attempt's log, its standard output, or its standard
+        /// error.
         number: u32,
-        /// The level's word; `stdout` or `stderr` for what was printed.
+        /// The name of the level; `stdout` or `stderr` for printed lines.
         level: String,
         /// The line.
         text: String,
     },
-    /// So many lines of a running attempt are not known. They follow when it ends, or sooner.
+    /// Some lines of a running attempt are not known. They follow when it ends, or sooner.
     #[serde(rename = "log-missing")]
     Missing {
-        /// Which attempt wrote them.
+        /// The attempt that wrote them.
         #[serde(flatten)]
         attempt: LogAttempt,
-        /// How many.
+        /// The number of missing lines.
         lines: usize,
     },
     /// An attempt wrote more than is kept.
     #[serde(rename = "log-cut")]
     Cut(LogAttempt),
-    /// An attempt has ended, and all lines that are kept of it are told.
+    /// An attempt has ended, and all of its kept lines have come.
     #[serde(rename = "log-end")]
     End(LogAttempt),
     /// The run has ended.
@@ -46,12 +47,12 @@ pub enum LogEvent {
         /// Its state.
         state: String,
     },
-    /// What a newer server tells, and this client does not know.
+    /// An event of a newer server that this client does not know.
     #[serde(other)]
     Unknown,
 }
 
-/// Which attempt wrote a line.
+/// The attempt that wrote a line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogAttempt {
     /// The task.
@@ -60,20 +61,20 @@ pub struct LogAttempt {
     pub call: String,
     /// The firing.
     pub firing: u64,
-    /// The attempt.
+    /// The attempt's number.
     pub attempt: u32,
-    /// Who called it, where known.
+    /// The worker that executed it, where known.
     pub worker: Option<String>,
 }
 
-/// What tells a line of an attempt from the others: its source, and its number there.
+/// Identifies a line within an attempt: its source, and its number there.
 type Place = (&'static str, u32);
 
-/// The logs of a run that are followed, until it has ended.
+/// Follows the logs of a run, until it has ended.
 pub struct LogWatch {
     watch: Watch,
     client: Client,
-    /// The lines of attempts that have not ended: after a reconnect they come again.
+    /// The received lines of attempts that have not ended: after a reconnect they come again.
     shown: BTreeMap<LogAttempt, BTreeMap<Place, String>>,
 }
 
@@ -82,8 +83,8 @@ impl LogWatch {
         Self { watch: Watch::of_logs(client.clone(), run), client, shown: BTreeMap::new() }
     }
 
-    /// What comes next; `None` once the run has ended. When the connection breaks, another one goes on where it broke, and
-    /// each line comes once. Poll it to its end.
+    /// Waits for the next event; returns `None` once the run has ended. When the connection breaks, it reconnects and
+    /// continues, and each line comes once. Poll it to its end.
     ///
     /// # Errors
     /// As [`Watch::next`].
@@ -106,7 +107,7 @@ impl LogWatch {
                     "stderr" => "stderr",
                     _ => "log",
                 };
-                // The worker of an attempt may be another one after its first was lost.
+                // Another worker may take over an attempt after its first one was lost.
                 let key = LogAttempt { worker: None, ..attempt.clone() };
                 let known = self.shown.entry(key).or_default().insert((source, *number), text.clone());
                 known.is_none_or(|known| known != *text)

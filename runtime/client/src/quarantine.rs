@@ -1,4 +1,4 @@
-//! What no worker or engine could take, and a person decides about: listed, handed out again, or dropped.
+//! Lists, releases or drops messages that no worker or engine could handle.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -6,10 +6,10 @@ use broker::{Broker, ConsumeError, DeclareError, Delivery, Message, PublishError
 use protocol::topology;
 use tokio::time::timeout;
 
-/// How many messages are looked at in one go; the queue holds no more of them back than that.
+/// The maximum number of messages to read at once; the queue holds back no more than that.
 const MAX_MESSAGES: u16 = 1_000;
 
-/// How long to wait for one more message before the queue is taken to be read to its end.
+/// How long to wait for one more message before the queue counts as read to its end.
 const END_OF_QUEUE_WAIT: Duration = Duration::from_millis(500);
 
 /// Why the quarantine could not be used.
@@ -21,7 +21,7 @@ pub enum QuarantineError {
     /// Its queue could not be consumed.
     #[error("could not read the quarantine")]
     Consume(#[from] ConsumeError),
-    /// A message could not be handed out again; it is still in quarantine.
+    /// A message could not be released; it is still in quarantine.
     #[error("could not hand the message out again: it stays in quarantine")]
     Release(#[from] PublishError),
 }
@@ -29,25 +29,25 @@ pub enum QuarantineError {
 /// A message in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantinedMessage {
-    /// The message's id: that of its call, where it is a job.
+    /// The message's id: the id of its call, if it is a job.
     pub id: String,
     /// The queue it came from.
     pub queue: Option<String>,
-    /// Why it is here, in a sentence; `delivery_limit` where the broker gave it up.
+    /// Why it is in quarantine, in a sentence; `delivery_limit` if the broker dead-lettered it.
     pub reason: Option<String>,
-    /// The ids it carries in the clear: run, task, firing, attempt, call.
+    /// The ids in its headers: run, task, firing, attempt, call.
     pub headers: BTreeMap<String, String>,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: usize,
 }
 
 impl QuarantinedMessage {
-    /// Whether it is a job that was lost with its workers too often.
+    /// Whether it is a job whose workers were lost too often.
     #[must_use]
     pub fn is_poison(&self) -> bool {
         let is_job = self.queue.as_deref().is_some_and(|queue| queue.starts_with(topology::JOBS_PREFIX));
         let reason = self.reason.as_deref().unwrap_or_default();
-        // The second one is the broker's word.
+        // The broker sets the second reason.
         is_job && (reason.starts_with(topology::POISON) || reason == "delivery_limit")
     }
 }
@@ -55,24 +55,24 @@ impl QuarantinedMessage {
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuarantineAction {
-    /// Hand it out again, to the queue it came from.
+    /// Send it again to the queue it came from.
     Release,
-    /// Forget it.
+    /// Delete it.
     Drop,
 }
 
-/// Lists what is in quarantine, up to a thousand messages. They stay there.
+/// Lists at most a thousand messages in quarantine. They stay there.
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something.
 pub async fn list(broker: Arc<dyn Broker>) -> Result<Vec<QuarantinedMessage>, QuarantineError> {
     let deliveries = read(&*broker).await?;
-    // Dropped unsettled, they go back.
+    // Dropped without acknowledgement, they return to the queue.
     Ok(deliveries.iter().map(quarantined).collect())
 }
 
-/// As [`list`], for somebody who knows how many messages wait there and makes nothing: at most `waiting` are read, and they go
-/// back.
+/// Like [`list`], for a caller who knows how many messages wait, and without declaring anything. It reads at most `waiting`
+/// messages, and they return to the queue.
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something, or there is no quarantine.
@@ -81,19 +81,19 @@ pub async fn peek(broker: &dyn Broker, waiting: u64) -> Result<Vec<QuarantinedMe
     Ok(consume(broker, most).await?.iter().map(quarantined).collect())
 }
 
-/// What became of messages.
+/// The result of an action on messages.
 #[derive(Debug, Default)]
 pub struct QuarantineResult {
-    /// Those that were released or dropped.
+    /// The released or dropped messages.
     pub done: Vec<QuarantinedMessage>,
-    /// Those that stay, though they were to be released: they do not say which queue they came from, or that queue is gone.
+    /// The messages that could not be released: they do not name the queue they came from, or that queue is gone.
     pub without_origin: Vec<QuarantinedMessage>,
 }
 
-/// Decides about the messages of an id, or about all.
+/// Applies an action to the messages with an id, or to all.
 ///
 /// # Errors
-/// [`QuarantineError`] when the broker refuses something; what was not decided about stays in quarantine.
+/// [`QuarantineError`] when the broker refuses something; messages without an action so far stay in quarantine.
 pub async fn apply(
     broker: Arc<dyn Broker>,
     id: Option<&str>,
@@ -114,7 +114,7 @@ pub async fn apply(
                 };
                 let routing = Routing::Mandatory;
                 let mut again = Message { exchange, key, routing, persistent: true, ..delivery.message.clone() };
-                // It begins anew: what was added when it came here goes.
+                // It starts anew, so the headers that the quarantine added are removed.
                 again.properties.headers.retain(|name, _| is_own(name));
                 match broker.publish(again).await {
                     Ok(()) => {}
@@ -156,7 +156,7 @@ fn route_to(queue: &str) -> (String, String) {
     }
 }
 
-/// Whether a header is the message's own, and not one that was added when it came to the quarantine.
+/// Whether a header is the message's own, and not one that the quarantine added.
 fn is_own(name: &str) -> bool {
     !name.starts_with("x-") && ![topology::QUARANTINED_FROM, topology::QUARANTINE_REASON].contains(&name)
 }

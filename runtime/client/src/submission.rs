@@ -1,4 +1,4 @@
-//! From a flow that was built in Rust to a run that can be submitted.
+//! Builds a submission from a flow that was built in Rust.
 
 use flow::{
     Draft, Value,
@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 use crate::api::Submission;
 
 impl Submission {
-    /// A run of a flow. It has an id from here on: submitted a second time, because an answer was lost, it starts nothing
+    /// A submission of a flow. It gets a run id here: if an answer is lost and it is submitted again, it starts nothing
     /// new.
     ///
-    /// The flow goes as the text of a flow file; what it starts with goes beside it, so that it may be any JSON, or bytes.
+    /// The flow is sent as the text of a flow file. Its inputs are sent beside it, so that they may be any JSON, or bytes.
     ///
     /// # Errors
-    /// [`WriteError`] when the flow has mistakes, or says what no flow file can.
+    /// [`WriteError`] when the flow has errors, or contains something that a flow file cannot express.
     pub fn of(flow: &Draft) -> Result<Self, WriteError> {
         let mut draft = flow.clone();
         let mut submission = Self { run: Some(uuid::Uuid::now_v7().to_string()), ..Self::default() };
@@ -24,35 +24,35 @@ impl Submission {
                 submission.inputs.insert(name.as_str(), value);
                 false
             }
-            // Nobody here has it: the writer says so.
+            // The value is not available here; the writer reports it.
             Value::Stored(_) => true,
         });
         submission.flow = write(&draft)?;
         Ok(submission)
     }
 
-    /// The run's id, in place of the one that was chosen. A run of this id that exists already is answered as it is.
+    /// Sets the run's id, in place of the generated one. If the run already exists, it is returned as it is.
     #[must_use]
     pub fn run(mut self, run: impl Into<String>) -> Self {
         self.run = Some(run.into());
         self
     }
 
-    /// A tag or digest for a module of the flow, in place of what the flow says.
+    /// Sets a tag or digest for a module of the flow, in place of the flow's own.
     #[must_use]
     pub fn module(mut self, alias: impl Into<String>, reference: impl Into<String>) -> Self {
         self.modules.insert(alias.into(), reference.into());
         self
     }
 
-    /// A value that the run starts with, over that of the flow.
+    /// Sets an input of the run, in place of the flow's own.
     #[must_use]
     pub fn input(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
         self.inputs.insert(name, &Value::json(&value.into()));
         self
     }
 
-    /// Bytes that the run starts with, over what the flow says.
+    /// Sets an input of bytes, in place of the flow's own.
     #[must_use]
     pub fn input_bytes(mut self, name: impl Into<String>, bytes: impl AsRef<[u8]>) -> Self {
         self.inputs.insert(name, &Value::Bytes(bytes.as_ref().into()));
@@ -60,7 +60,7 @@ impl Submission {
     }
 }
 
-/// A JSON value as it is written.
+/// Serializes a JSON value.
 pub(crate) fn raw(value: impl Into<serde_json::Value>) -> Box<RawValue> {
     RawValue::from_string(value.into().to_string()).expect("a tree is written as JSON")
 }

@@ -1,16 +1,16 @@
-//! TLS to a server: ring, and the certificates that the machine trusts.
+//! TLS to a server, with ring and the certificates that the machine trusts.
 
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-/// How to speak TLS.
+/// The TLS configuration.
 ///
 /// # Errors
-/// Says why that cannot be done here.
+/// Why TLS is not possible here.
 pub(crate) fn config() -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
-    // A machine may have certificates that nobody can read, among others that are good.
+    // Some of a machine's certificates may be unreadable, while the others are good.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Watching a run over HTTP, for as long as it takes and over broken connections.
+//! Watches a run over HTTP until it ends, across broken connections.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -11,36 +11,36 @@ use crate::{
     event_stream::{Parser, ServerSentEvent},
 };
 
-/// How long a server may be away before a watcher gives up.
+/// How long a server may be unavailable before a watcher gives up.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The pause before the first try to connect again; it doubles up to the longest.
+/// The pause before the first reconnect; it doubles up to a maximum.
 const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// A run that is watched: a stream of its lines, which ends with the run.
+/// Watches a run: a stream of its lines, which ends with the run.
 pub struct Watch {
     client: Client,
     run: String,
     what: Events,
-    /// The last event that was taken.
+    /// The last event that was received.
     after: Option<String>,
     ended: bool,
     connection: Option<Connection>,
-    /// While the server is away.
+    /// Set while the server is unavailable.
     away: Option<Disconnected>,
 }
 
-/// Which events of a run.
+/// The kind of events to watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Events {
-    /// What changes in it.
+    /// The run's changes.
     Changes,
-    /// What its guests write.
+    /// The output of its guests.
     Logs,
 }
 
-/// A server that was there, and is away.
+/// A server that was available before, and is not now.
 #[derive(Clone, Copy)]
 struct Disconnected {
     since: Instant,
@@ -59,16 +59,17 @@ impl Watch {
         Self { client, run, what: Events::Changes, after, ended: false, connection: None, away: None }
     }
 
-    /// The lines that guests write, which end with a line of the run as well.
+    /// The guests' lines, which also end with a line of the run.
     pub(crate) fn of_logs(client: Client, run: String) -> Self {
         Self { what: Events::Logs, ..Self::new(client, run, None) }
     }
 
-    /// The next line; `None` once the run has ended. When the connection breaks, another one goes on where it broke.
-    /// Dropping the future loses no line, but a request that was on its way is sent again: poll it to its end.
+    /// Waits for the next line; returns `None` once the run has ended. When the connection breaks, it reconnects and
+    /// continues. Dropping the future loses no line, but a pending request is sent again: poll it to its end.
     ///
     /// # Errors
-    /// [`ClientError`] when the server refuses, or stays away for a minute. Who has heard nothing yet is told at once.
+    /// [`ClientError`] when the server refuses, or is unavailable for a minute. Before the first event, the error comes at
+    /// once.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             if let Some(connection) = &mut self.connection {
@@ -115,7 +116,7 @@ impl Watch {
         }
     }
 
-    /// The same as a stream, for those who combine it with others. It ends with the run, or with an error.
+    /// Converts it to a stream, for use with combinators. The stream ends with the run, or with an error.
     #[must_use]
     pub fn into_stream(self) -> BoxStream<'static, Result<Event, ClientError>> {
         stream::try_unfold(self, |mut watch| async move { Ok(watch.next().await?.map(|event| (event, watch))) }).boxed()
@@ -123,7 +124,7 @@ impl Watch {
 }
 
 impl Disconnected {
-    /// Away, or still so: the pauses grow.
+    /// The next state of a disconnect: the pauses grow.
     fn next(before: Option<Self>) -> Self {
         let now = Instant::now();
         let pause = before.map_or(INITIAL_RETRY_DELAY, |away| (away.pause * 2).min(MAX_RETRY_DELAY));
@@ -132,7 +133,7 @@ impl Disconnected {
 }
 
 impl Connection {
-    /// Waits for more; `false` when there is no more to come.
+    /// Waits for more; returns `false` at the end of the stream.
     async fn read_more(&mut self) -> bool {
         let Some(Ok(bytes)) = self.body.next().await else { return false };
         let Some(messages) = self.parser.take(&bytes) else { return false };

@@ -1,4 +1,4 @@
-//! Finding the workers at a broker: one ping to all, answers for a while.
+//! Finds the workers at a broker: pings all of them and collects answers for a while.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,21 +7,21 @@ use protocol::{Control, Ping, WorkerStatus, topology};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-/// Why workers could not be asked.
+/// Why workers could not be pinged.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkersError {
-    /// The queue for their answers could not be declared.
+    /// The reply queue could not be declared.
     #[error("could not declare a queue for the workers' answers")]
     Declare(#[from] DeclareError),
-    /// The queue for their answers could not be consumed.
+    /// The reply queue could not be consumed.
     #[error("could not consume the workers' answers")]
     Consume(#[from] ConsumeError),
-    /// The question could not be published.
+    /// The ping could not be published.
     #[error("could not ask the workers")]
     Ping(#[from] PublishError),
 }
 
-/// Asks all workers who they are and takes answers for as long as `patience`. Dropping the future is safe.
+/// Pings all workers and collects answers for the duration `patience`. Dropping the future is safe.
 ///
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.
@@ -30,17 +30,17 @@ pub async fn workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<Vec<
     Ok(ask_workers(broker, patience).await?.workers)
 }
 
-/// What came of a question to all workers.
+/// The result of a ping to all workers.
 #[derive(Debug, Default)]
 pub struct AskedWorkers {
-    /// Those that answered.
+    /// The workers that answered.
     pub workers: Vec<WorkerStatus>,
-    /// How many answers could not be read: those of another version.
+    /// The number of unreadable answers, which come from other versions.
     pub unreadable: usize,
 }
 
-/// As [`workers`], for somebody who looks at a broker and makes nothing there that stays: where no waft has declared its
-/// exchanges yet, the question cannot be asked.
+/// Like [`workers`], for a caller that must leave nothing behind at the broker. If no waft has declared its exchanges there
+/// yet, the ping fails.
 ///
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.
@@ -63,7 +63,7 @@ pub async fn ask_workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<
     while let Ok(Some(delivery)) = timeout_at(until, answers.next()).await {
         match WorkerStatus::decode(&delivery.message.body) {
             Ok(status) => asked.workers.push(status),
-            // Another version's answer is no reason to lose the others'.
+            // An unreadable answer of another version must not lose the other answers.
             Err(error) => {
                 asked.unreadable += 1;
                 warn!(%error, "a worker of another version has answered: it is not listed");

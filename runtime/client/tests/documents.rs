@@ -1,6 +1,6 @@
-//! What the documents show of the client is what its examples do, which compile.
+//! Checks that the code in the documents equals the examples, which compile.
 
-/// The blocks of Rust in a part of a document, their lines as far to the left as they go.
+/// The Rust code blocks in a part of a document, with their common indentation removed.
 fn blocks(text: &str) -> Vec<String> {
     let blocks = text.split("```rust\n").skip(1);
     blocks.map(|rest| flush_left(rest.split("```").next().unwrap_or_default())).collect()

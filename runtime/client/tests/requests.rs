@@ -1,5 +1,4 @@
-//! What the client sends, and what it makes of the answers, against a server that only plays one: the real one has its
-//! cases in `tests/cases/server`.
+//! Checks what the client sends, and how it reads answers, against a mock server. `tests/cases/server` tests the real one.
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
@@ -17,7 +16,7 @@ use waft_client::{
     flow::{Draft, RunState, file},
 };
 
-/// A request as it came.
+/// A received request.
 struct Request {
     /// Its first line.
     line: String,
@@ -28,7 +27,7 @@ struct Request {
 /// The status, the content type and the body of an answer.
 type CannedResponse = (u16, &'static str, String);
 
-/// Answers so many requests, one after the other, and gives them back.
+/// A server that answers each request with the next canned response, and returns the requests.
 struct CannedServer {
     address: SocketAddr,
     serving: JoinHandle<Vec<Request>>,

@@ -1,4 +1,4 @@
-//! Where time comes from: the machine itself reads no clock.
+//! Sources of time: the state machine of a run reads no clock.
 
 use std::{
     sync::LazyLock,
@@ -9,16 +9,16 @@ use flow::{ClockShift, Timestamp};
 
 /// A source of time.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now, as people have it. Somebody may set it, forward or back.
+    /// The current wall-clock time. It may be set, forward or back.
     fn now(&self) -> Timestamp;
 
-    /// The time since some moment that stays the same while the process lives. Nobody sets it.
+    /// The time since a fixed moment in the life of the process. It cannot be set.
     fn monotonic(&self) -> Duration;
 }
 
-/// Reads a clock, and notices when it was set.
+/// Reads a clock, and detects when it was set.
 pub(crate) struct ClockReader {
-    /// What both times were when the clock was last found to be set, or at first.
+    /// Both times at the first reading, or when the clock was last found to be set.
     anchor: (Timestamp, Duration),
 }
 
@@ -27,7 +27,7 @@ impl ClockReader {
         Self { anchor: (clock.now(), clock.monotonic()) }
     }
 
-    /// The time now, and by how much the clock was set since the last reading.
+    /// Returns the current time, and by how much the clock was set since the last reading.
     pub(crate) fn read(&mut self, clock: &dyn Clock) -> (Timestamp, Option<ClockShift>) {
         let (now, steady) = (clock.now(), clock.monotonic());
         let expected = self.anchor.0.after(steady.saturating_sub(self.anchor.1));
@@ -39,7 +39,7 @@ impl ClockReader {
     }
 }
 
-/// The machine's own clock.
+/// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

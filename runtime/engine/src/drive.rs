@@ -1,11 +1,19 @@
 //! The one task that owns the runs of an engine's shards.
 //!
-//! Each turn takes what is at hand, decides about it, makes the records durable in one append, and only then sends.
-//! Reading order: this file, `drive/hear.rs` (what arrives), `drive/load.rs` (runs that are read from the logbook),
-//! `drive/shards.rs` (which shards are driven here), `drive/leases.rs`, `drive/withdrawals.rs` (calls that nobody wants any
-//! more), `drive/permits.rs` (calls that wait for their turn), `drive/compare.rs` (whether memory and logbook agree),
-//! `drive/unreadable.rs` (what cannot be read), `drive/errands.rs` (what runs send for), `drive/telling.rs` (what was told of
-//! runs), `drive/retell.rs` (what is told again).
+//! Each iteration of its loop takes a batch of events, decides records for them, and appends all records at once.
+//! Messages are sent only after the append.
+//!
+//! Reading order:
+//! - this file;
+//! - `drive/receive.rs`: messages from the shard queues;
+//! - `drive/load.rs`: runs that are read from the logbook;
+//! - `drive/shards.rs`: the shards that this engine drives;
+//! - `drive/leases.rs` and `drive/withdrawals.rs`: calls under a lease, and calls that are taken back;
+//! - `drive/permits.rs`: calls that wait for a permit;
+//! - `drive/reconcile.rs`: comparison of memory and logbook;
+//! - `drive/unreadable.rs`: messages that cannot be decoded;
+//! - `drive/fetches.rs`: lists that runs fetch from the store;
+//! - `drive/publish_cursor.rs` and `drive/republish.rs`: published versions, and changes that are published again.
 
 mod reconcile;
 mod delivery_barrier;
@@ -63,87 +71,89 @@ use republish::Republisher;
 pub(crate) use shards::{Shards, Sharing};
 use withdrawals::Withdrawals;
 
-/// Signals in one batch. Enough to share the cost of an append, few enough to answer soon.
+/// Maximum number of signals in one batch: enough to share the cost of an append, few enough to answer soon.
 const MAX_BATCH_SIGNALS: usize = 512;
 
-/// The most records that the runs of one batch go on for, together, so that whoever asks something meanwhile waits for some
-/// tens of milliseconds. Each run goes on for a share of it, and with the rest in the next batch.
+/// Maximum number of records that all runs of one batch add together, so that a request waits some tens of
+/// milliseconds at most. Each run gets an equal share and continues with the rest in the next batch.
 const MAX_BATCH_RECORDS: usize = 4_096;
 
-/// The least share of a run.
+/// Minimum share of a run.
 const MIN_RUN_RECORDS: usize = 8;
 
-/// How often what nobody else brings about is looked after: shards without an owner, runs that could not be read.
+/// Interval of periodic work, such as probing shards without an owner and reading stale runs again.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
-/// A run gets a snapshot once so many records came after the last one, and more in a larger flow: what it costs is then
-/// small beside what the records cost.
+/// Minimum number of records between two snapshots of a run; a larger flow waits for more. The cost of a snapshot is
+/// then small beside the cost of the records.
 const SNAPSHOT_INTERVAL: u64 = 1_000;
 
-/// So many times that is the most that a snapshot waits until what came before the last one was told.
+/// Maximum delay of a snapshot, in snapshot intervals, while the records before the previous snapshot are
+/// unpublished.
 const MAX_SNAPSHOT_DELAY: u64 = 100;
 
-/// The target of the one line that closes each run, so that who shows the end otherwise can leave it out.
+/// Log target of the one line that closes each run, so that a program that shows the end itself can filter it out.
 const RUN_LOG_TARGET: &str = "waft::run";
 
-/// What the engine's handle asks.
+/// A request from the engine's handle to the driver.
 pub(crate) enum DriverRequest {
     /// Start a run.
     Submit { run: RunId, flow: Arc<Flow>, answer: oneshot::Sender<Result<Watch, SubmitError>> },
-    /// Drive a run here that another process left.
+    /// Take over a run that another process left.
     Adopt { run: RunId, command: RunCommand, answer: oneshot::Sender<Result<Watch, CommandError>> },
-    /// Record a wish for a run of a shard that is driven here.
+    /// Record a command for a run of a shard that is driven here.
     Command { run: RunId, wish: RunCommand, answer: oneshot::Sender<Reply> },
-    /// Give up the calls of a run that is being suspended.
+    /// Abandon the calls of a run that is being suspended.
     Abandon { run: RunId },
-    /// Say for how long the workers of a run that is driven here have sent no heartbeat of their calls.
+    /// Return, for each leased call of a run that is driven here, the time since its last heartbeat.
     SilentLeases { run: RunId, answer: oneshot::Sender<Vec<SilentLease>> },
-    /// Say that you are alive.
+    /// Health check: answer as soon as possible.
     Check { answer: oneshot::Sender<()> },
-    /// Say where each call is that is out.
+    /// Return the location of each outstanding call.
     CallLocations { answer: oneshot::Sender<Vec<(CallId, CallLocation)>> },
 }
 
-/// A call under a lease, and for how long no heartbeat of it has come.
+/// A call under a lease, and the time since its last heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SilentLease {
     /// The call.
     pub call: CallId,
-    /// Who has it.
+    /// The worker that holds the lease.
     pub worker: WorkerName,
-    /// For how long no heartbeat has come.
+    /// Time since the last heartbeat.
     pub since: Duration,
 }
 
-/// A run in memory, at the version its records have in the logbook.
+/// A run in memory, at the version of its records in the logbook.
 struct ActiveRun {
     machine: Machine,
     version: Version,
-    /// The version of its last snapshot.
+    /// The version of the last snapshot.
     snapshot: Version,
     shard: Shard,
     watcher: Option<mpsc::Sender<WatchEvent>>,
     due: Option<Timestamp>,
-    /// Calls that were out when the run was loaded, and are sent again if no answer to them waits in the queue.
+    /// Calls that were outstanding when the run was loaded. They are sent again unless an answer to them waits in the
+    /// queue.
     outstanding_at_load: BTreeSet<CallId>,
-    /// Whether the run rested when it was loaded, and has not gone on since: its end was told long ago.
+    /// Whether the run was inactive when it was loaded and has not continued since. Its end was published long ago.
     is_suspended: bool,
 }
 
-/// Something that happened to a run, and who waits to hear what it led to.
+/// An event for a run, and the target of the reply, if there is one.
 struct RunEvent {
     run: RunId,
     event: Event,
     reply_to: Option<ReplyTo>,
 }
 
-/// Where the answer to a wish goes.
+/// The target of the reply to a run command.
 enum ReplyTo {
     Local(oneshot::Sender<Reply>),
     Remote { queue: String, correlation_id: Option<String> },
 }
 
-/// What one turn takes, before anything of it is durable.
+/// The input of one iteration of the driver's loop, before any of it is durable.
 #[derive(Default)]
 struct Batch {
     events: Vec<RunEvent>,
@@ -153,13 +163,13 @@ struct Batch {
     messages: Vec<Message>,
     probes: Vec<Message>,
     watch_events: Vec<(mpsc::Sender<WatchEvent>, WatchEvent)>,
-    /// Runs that were read from the logbook for this turn.
+    /// Runs that were read from the logbook for this batch.
     loaded: BTreeSet<RunId>,
-    /// Runs that were looked for and are not there: what comes for them is done with.
+    /// Runs that do not exist: messages for them are accepted and dropped.
     not_found: BTreeSet<RunId>,
-    /// What is done with once the messages of the round are out.
+    /// Deliveries to accept once the messages of the batch are published.
     to_accept: Vec<Delivery>,
-    /// Runs of shards that are driven elsewhere: what comes for them is passed on.
+    /// Runs of shards that another engine drives: their messages are forwarded.
     remote_runs: BTreeMap<RunId, Shard>,
 }
 
@@ -169,14 +179,14 @@ impl Batch {
     }
 }
 
-/// A run that begins, and who waits to hear that it did.
+/// A new run, and the requester that waits until its start is durable.
 struct Submitted {
     run: RunId,
     answer: oneshot::Sender<Result<Watch, SubmitError>>,
     watch: Watch,
 }
 
-/// What the steps of one run came to in a turn.
+/// The result of all steps of one run in a batch.
 #[derive(Default)]
 struct StepResult {
     records: Vec<Record>,
@@ -184,28 +194,28 @@ struct StepResult {
     answers: Vec<ReplyTo>,
     /// Calls that may have ended.
     ended: EndedCalls,
-    /// Whether some of the commands may have been carried out before.
+    /// Whether some of the commands may have been performed before.
     may_repeat: bool,
-    /// Whether the run goes on in the next turn.
+    /// Whether the run continues in the next batch.
     is_unfinished: bool,
 }
 
-/// What a driver works with.
+/// The dependencies of a driver.
 pub(crate) struct DriverContext {
     pub(crate) logbook: Arc<dyn Logbook>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) out: mpsc::Sender<OutboxBatch>,
-    /// What of it the broker has taken.
+    /// The versions whose messages the broker has confirmed.
     pub(crate) confirmed: ConfirmedVersions,
-    /// Whether what the broker has taken outlives this process.
+    /// Whether messages that the broker has confirmed outlive this process.
     pub(crate) is_durable: bool,
     pub(crate) declared: TopologyCache,
-    /// Hears of every run that has new records.
+    /// Receives the id of every run that has new records.
     pub(crate) changes: broadcast::Sender<RunId>,
-    /// The queue that answers requests for content.
+    /// The name of the queue that serves content from the store.
     pub(crate) store_queue: String,
-    /// Where calls wait for a worker.
+    /// The number of calls that wait for a worker, by queue.
     pub(crate) waiting: unserved_queues::WaitingCalls,
 }
 
@@ -215,10 +225,10 @@ pub(crate) struct Driver {
     shards: Shards,
     runs: BTreeMap<RunId, ActiveRun>,
     stale: BTreeMap<RunId, StaleRun>,
-    /// Runs that cannot be read, or that a bug of ours stopped: what comes for them is kept, unsettled, for whoever drives
-    /// them after this process.
+    /// Runs that cannot be read, or that a bug of waft stopped. Their deliveries stay unsettled for the next process
+    /// that drives these runs.
     corrupt: BTreeMap<RunId, Vec<Delivery>>,
-    /// What a bug of ours said that stopped a run, and which record or event brought it about.
+    /// For each run that a bug of waft stopped: the panic message and the record or event that caused it.
     bugs: BTreeMap<RunId, String>,
     leases: Leases,
     withdrawals: Withdrawals,
@@ -229,11 +239,11 @@ pub(crate) struct Driver {
     publish_cursors: PublishCursors,
     barrier: DeliveryBarrier,
     again: Republisher,
-    /// Runs that another process left, and that were not taken up here: they may have permits.
+    /// Runs that another process left and that were not adopted here: they may hold permits.
     abandoned: BTreeSet<RunId>,
-    /// What follows from the last turn, for the next.
+    /// Events that the last batch caused for the next one.
     deferred: Vec<RunEvent>,
-    /// When it was looked last which calls wait for a worker.
+    /// When the calls that wait for a worker were last counted.
     checked_waiting_at: Option<tokio::time::Instant>,
     clock: ClockReader,
 }
@@ -244,7 +254,7 @@ impl Driver {
         let clock = ClockReader::new(&*tools.clock);
         let mut again = Republisher::default();
         if shards.sharing() == Sharing::Exclusive {
-            // Nobody takes it over: it is driven here from the start.
+            // No other engine takes the shard over: this one drives it from the start.
             shards.known().for_each(|shard| again.add_shard(shard.clone()));
         }
         Self {
@@ -270,7 +280,7 @@ impl Driver {
         }
     }
 
-    /// Steps runs until told to stop, or until the broker is closed.
+    /// Steps runs until `stop` is cancelled, or until the broker closes.
     pub(crate) async fn run(
         mut self,
         mut inbox: Inbox,
@@ -286,8 +296,8 @@ impl Driver {
             }
             let now = self.tools.clock.now();
             let wait = self.due.first().map(|(at, _)| at.since(now));
-            // Every arm only receives, or only waits: dropping it loses nothing. Biased, so that the same things in the
-            // same order always lead to the same; none starves another, since each turn takes from all.
+            // Every arm only receives or waits, so dropping it loses nothing. The order is fixed, so that the same
+            // input always leads to the same batches. No arm blocks another, since each batch takes from all of them.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -306,7 +316,7 @@ impl Driver {
                     Some(incoming) => self.on_incoming(incoming, &mut round).await,
                     None => break,
                 },
-                // After all others: there may be something to go on with at each turn.
+                // These come last, since they may be ready in every iteration.
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 () = std::future::ready(()), if !round.events.is_empty() => {}
             }
@@ -331,7 +341,7 @@ impl Driver {
             DriverRequest::Submit { run, flow, answer } => self.submit(run, flow, answer, round).await,
             DriverRequest::Adopt { run, command: wish, answer } => {
                 let adopted = self.adopt(&run, wish, round).await;
-                // Whoever asked may be gone.
+                // The requester may have disconnected.
                 let _ = answer.send(adopted);
             }
             DriverRequest::Command { run, wish, answer } => {
@@ -355,7 +365,7 @@ impl Driver {
         }
     }
 
-    /// Tells where calls wait that no worker is known to have begun.
+    /// Counts, by queue, the sent calls that no worker is known to have started.
     fn note_waiting(&mut self) {
         if self.checked_waiting_at.is_some_and(|at| at.elapsed() < unserved_queues::CHECK_INTERVAL) {
             return;
@@ -394,7 +404,7 @@ impl Driver {
         let refused = if self.runs.contains_key(&run) {
             Err(SubmitError::Exists { run: run.clone() })
         } else if self.stale.contains_key(&run) {
-            // It may have begun: that is known with the next beat.
+            // The run may have begun: the next tick reads its records.
             Err(SubmitError::NoShard)
         } else {
             self.shards.for_new(&run).ok_or(SubmitError::NoShard)
@@ -402,13 +412,13 @@ impl Driver {
         let shard = match refused {
             Ok(shard) => shard,
             Err(error) => {
-                // Whoever asked may be gone.
+                // The requester may have disconnected.
                 let _ = answer.send(Err(error));
                 return;
             }
         };
         if let Err(error) = self.tools.declared.bind_listeners(&flow, &shard).await {
-            // Whoever asked may be gone.
+            // The requester may have disconnected.
             let _ = answer.send(Err(error.into()));
             return;
         }
@@ -428,7 +438,7 @@ impl Driver {
         round.submitted.push(Submitted { run, answer, watch: Watch { happenings } });
     }
 
-    /// Adds the runs that have something due.
+    /// Adds a tick for every run with a timer that is due.
     fn add_due_runs(&self, round: &mut Batch) {
         let now = self.tools.clock.now();
         for (_, run) in self.due.iter().take_while(|(at, _)| *at <= now) {
@@ -436,7 +446,7 @@ impl Driver {
         }
     }
 
-    /// The time now. Where the clock was set, each run hears of that before all else.
+    /// Returns the current time. If the clock was set, each run gets that event before all others.
     fn read_clock(&mut self, round: &mut Batch) -> Timestamp {
         let (now, set) = self.clock.read(&*self.tools.clock);
         if let Some(by) = set {
@@ -450,7 +460,7 @@ impl Driver {
         now
     }
 
-    /// Decides about every event of a round, makes the records durable in one append, and only then sends.
+    /// Decides records for every event of a batch, appends them all at once, and only then sends messages.
     async fn step(&mut self, mut round: Batch) {
         self.on_confirmed_versions();
         let now = self.read_clock(&mut round);
@@ -467,7 +477,8 @@ impl Driver {
             to_accept: done,
             remote_runs: elsewhere,
         } = round;
-        // Their shards were let go since they were heard of: what came goes back, to whoever drives them now.
+        // The shards of these runs were released after the deliveries arrived, so the deliveries go back to the
+        // queue.
         let gone: BTreeSet<RunId> = {
             let is_known =
                 |run: &RunId| missing.contains(run) || elsewhere.contains_key(run) || self.corrupt.contains_key(run);
@@ -492,7 +503,7 @@ impl Driver {
                 });
                 continue;
             };
-            // What was given up while the run rested is asked for again when it goes on.
+            // Calls that were abandoned when the run was suspended are sent again when it continues.
             let given_up = if live.is_suspended { live.machine.pending() } else { Vec::new() };
             let left = share.saturating_sub(steps.get(&run).map_or(0, |stepped| stepped.records.len()));
             let doing = || format!("after version {}, {}", live.version.get(), event.summary());
@@ -518,7 +529,7 @@ impl Driver {
             let stepped = steps.entry(run.clone()).or_default();
             if live.is_suspended && !is_inactive(live.machine.state()) {
                 live.is_suspended = false;
-                // It may go on only to be rolled back.
+                // The run may continue only to roll back, so calls that it would withdraw are not sent.
                 let withdrawable: BTreeSet<CallId> = live.machine.withdrawable_calls().collect();
                 let is_sent = |command: &Command| match command {
                     Command::Call(call) => !withdrawable.contains(&call.id),
@@ -541,11 +552,12 @@ impl Driver {
         let is_kept = |(run, ..): &(RunId, _, _)| !refused.contains_key(run);
         batch.watch_events.extend(written.into_iter().filter(is_kept).map(|(_, watcher, log)| (watcher, log)));
         for (run, error) in &refused {
-            // One that may have begun, as far as is known, is read again too; one whose name is taken is not.
+            // A run that may have begun is read again; a new run whose name is taken is not.
             let may_have_begun = !begun.contains(run) || matches!(error, SubmitError::Append(_));
             self.drop_machine(run, may_have_begun);
         }
-        // Those of runs that are to be read again are not durable: their machines are gone by now.
+        // Events of refused runs are not durable; their machines are already dropped, so the events have no effect
+        // here.
         decided.iter().for_each(|(run, event)| self.note_lease(run, event));
         debug_assert!(decided.iter().all(|(run, _)| self.watches_all(run)), "a lease is known and not watched");
         let (here, passed_on): (Vec<_>, Vec<_>) =
@@ -581,10 +593,10 @@ impl Driver {
                         self.deferred.push(RunEvent { run: run.clone(), event: Event::Tick, reply_to: None });
                     }
                     if let Some(live) = self.runs.get(&run).filter(|_| stops) {
-                        // Whoever has begun a call has to stop it now, and can say so as well.
+                        // A worker that has started a call must stop it now, and can report the start as well.
                         batch.messages.extend(self.query_started(&live.shard.clone()));
                     }
-                    // Nobody has to listen.
+                    // There may be no subscriber.
                     let _ = self.tools.changes.send(run);
                 }
                 Some(error) => {
@@ -599,12 +611,12 @@ impl Driver {
                 None if self.corrupt.contains_key(&run) => Err(SubmitError::Bug { run }),
                 None => Ok(watch),
             };
-            // Whoever asked may be gone.
+            // The requester may have disconnected.
             let _ = answer.send(result);
         }
         for run in visited {
             if self.runs.get(&run).is_some_and(|live| live.is_suspended) {
-                // Its end is known by now, but perhaps not to who watches it.
+                // The end is recorded, but the watcher may not have received it.
                 self.close(&run, &mut batch);
             }
         }
@@ -613,7 +625,7 @@ impl Driver {
         self.send(batch).await;
     }
 
-    /// What guests wrote in runs that are watched.
+    /// Returns the guests' logs of watched runs, each with its watcher.
     fn watched_logs(
         &self,
         logs: &BTreeMap<RunId, Vec<AttemptLog>>,
@@ -626,7 +638,7 @@ impl Driver {
         logs.iter().filter_map(of_run).flatten().collect()
     }
 
-    /// Appends every run's records in one go; answers which runs it was refused for.
+    /// Appends the records of every run at once; returns the runs for which the append failed, each with its error.
     async fn append(
         &mut self,
         steps: &BTreeMap<RunId, StepResult>,
@@ -669,8 +681,9 @@ impl Driver {
         refused
     }
 
-    /// Keeps a snapshot of a run now and then, so that loading it costs by its size and not by its history. A run that lives
-    /// lets go of its records up to the snapshot before, so that they are bounded too.
+    /// Saves a snapshot of a run now and then, so that the cost of loading it depends on its size and not on its
+    /// history. For a persistent run, the records before the previous snapshot are deleted, so that their number is
+    /// bounded too.
     async fn snapshot(&mut self, run: &RunId) {
         let Some(live) = self.runs.get_mut(run) else { return };
         let since = live.version.get().saturating_sub(live.snapshot.get());
@@ -679,7 +692,8 @@ impl Driver {
             return;
         }
         let lives = live.machine.flow().triggers.is_some();
-        // What was not told yet cannot be let go: at a high rate the next snapshot waits for that, or nothing ever would be.
+        // Unpublished records must not be deleted. At a high rate the next snapshot waits for publishing: otherwise
+        // no records would ever be deleted.
         if lives && !self.publish_cursors.is_published(run, live.snapshot) && since < MAX_SNAPSHOT_DELAY * worth {
             return;
         }
@@ -696,7 +710,7 @@ impl Driver {
         }
     }
 
-    /// Turns commands into what the outbox sends, and lets go of the run if that was all.
+    /// Converts commands into a batch for the outbox, and closes the run if it is inactive afterwards.
     fn perform(&mut self, run: &RunId, commands: Vec<Command>, past: DispatchHistory, batch: &mut OutboxBatch) {
         self.dispatch(run, commands, past, batch);
         self.note_due(run);
@@ -752,7 +766,7 @@ impl Driver {
         }
     }
 
-    /// Lets go of a run that has ended, or rests.
+    /// Removes a run that has ended or is suspended from memory.
     fn close(&mut self, run: &RunId, batch: &mut OutboxBatch) {
         self.permits.remove_run(run);
         let Some(live) = self.remove_run(run) else { return };
@@ -782,17 +796,17 @@ impl Driver {
     }
 
     async fn send(&self, batch: OutboxBatch) {
-        // The outbox outlives the driver: it ends when this sender goes.
+        // The outbox outlives the driver: it ends when this sender is dropped.
         let _ = self.tools.out.send(batch).await;
     }
 }
 
 impl OutboxBatch {
-    /// Answers a wish, once the batch is out.
+    /// Sends the reply to a run command: a local one now, a remote one with the batch.
     fn answer(&mut self, answer: ReplyTo, reply: Reply) {
         match answer {
             ReplyTo::Local(answer) => {
-                // Whoever asked may be gone.
+                // The requester may have disconnected.
                 let _ = answer.send(reply);
             }
             ReplyTo::Remote { queue, correlation_id } => {
@@ -802,14 +816,14 @@ impl OutboxBatch {
     }
 }
 
-/// What a run is told that waft itself is wrong about.
+/// The message for a run that a bug of waft stopped.
 const BUG_MESSAGE: &str =
     "the run is damaged, or meets a bug of waft: it is left alone until a version of waft drives it that can";
 
-/// Does something with a run's machine that panics where waft has a bug: only that run stops then. The error is what was
-/// done, as `doing` says it, and what the bug says, which names the record that brought it about.
+/// Runs `work` on a run's machine and catches a panic, so that a bug of waft stops only that run. The error contains
+/// `doing` and the panic message, which names the record that caused it.
 fn catch_bug<Done>(run: &RunId, doing: &str, work: impl FnOnce() -> Done) -> Result<Done, String> {
-    // What the work had in hand is not used again.
+    // The values that the work borrowed are not used again after a panic.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
         let reason = format!("{doing}: {}", flow::panic_message(&*panic));
         error!(%run, reason, BUG_MESSAGE);
@@ -817,7 +831,7 @@ fn catch_bug<Done>(run: &RunId, doing: &str, work: impl FnOnce() -> Done) -> Res
     })
 }
 
-/// Why an event meant nothing.
+/// Returns the reply that explains why an event had no effect.
 fn rejection(machine: &Machine, event: &Event) -> Reply {
     let state = machine.state();
     match event {

@@ -1,4 +1,4 @@
-//! The engine's handle: what the rest of the system may ask of it.
+//! The engine's handle: the requests that the rest of the system can make.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,26 +25,26 @@ use crate::{
     unserved_queues,
 };
 
-/// Requests that wait for the engine before those who ask wait: each is answered within a batch.
+/// Capacity of the request queue; more requests wait. Each request is answered within a batch.
 const REQUEST_QUEUE: usize = 64;
 
-/// Signals on their way to an engine at once, over all its shards: some batches' worth, so that the broker never waits for
-/// us.
+/// Maximum number of unsettled signals of an engine, over all its shards: some batches' worth, so that the broker
+/// never waits for the engine.
 const PREFETCH: usize = 2_048;
 
-/// Changes that wait for whoever follows them; one who falls behind reads the logbook instead.
+/// Capacity of the change channel; a subscriber that falls behind reads the logbook instead.
 const CHANGE_QUEUE: usize = 1_024;
 
-/// How long a new run waits for its engine to drive some shard, and a wish for its answer.
+/// Maximum time that a new run waits for a shard, and a run command for its reply.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long after a try for a shard the next one follows.
+/// Pause between two attempts to start a run while the engine drives no shard.
 const SHARD_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What an engine needs to know.
+/// Configuration of an engine.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Tells engines apart: chosen anew at each start.
+    /// Unique name of the engine, chosen anew at each start.
     pub id: String,
     /// The runs it drives.
     pub shards: ShardAssignment,
@@ -53,26 +53,27 @@ pub struct Config {
 /// The runs that an engine drives.
 #[derive(Debug, Clone)]
 pub enum ShardAssignment {
-    /// Those of a shard of its own alone. Its queues go some time after it: until then, who drives the shard next hears
-    /// what was answered meanwhile.
+    /// Only the runs of one shard of its own. Its queues are deleted some time after the engine ends: until then, the
+    /// next driver of the shard still receives the answers.
     Own(Shard),
-    /// A fair part of all, beside the other engines that share broker and logbook. Their stores have the same content.
+    /// A fair part of all runs, beside the other engines that share broker and logbook. Their stores must have the
+    /// same content.
     Shared,
 }
 
 /// Why an engine could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its id does not go into the names of its queues.
+    /// The engine's id is not a valid part of a queue name.
     #[error("the engine's id is not lawful")]
     Id(#[from] flow::InvalidName),
-    /// Its exchanges and queues could not be declared.
+    /// The engine's exchanges and queues could not be declared.
     #[error("could not declare the engine's exchanges and queues")]
     Declare(#[from] DeclareError),
-    /// A queue of its could not be consumed.
+    /// A queue of the engine could not be consumed.
     #[error("could not consume the engine's queues")]
     Consume(#[from] ConsumeError),
-    /// Its store could not be offered to the workers.
+    /// The store could not be served to the workers.
     #[error("could not offer the store to the workers")]
     Store(#[from] store::bus::StartError),
 }
@@ -80,16 +81,16 @@ pub enum StartError {
 /// Why a run could not be submitted.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// A queue of its jobs could not be declared.
+    /// A queue for the flow's jobs could not be declared.
     #[error("could not declare the queues of the flow's jobs")]
     Declare(#[from] DeclareError),
-    /// There is a run of this id already.
+    /// A run with this id exists already.
     #[error("there is a run {run} already")]
     Exists {
         /// The run.
         run: RunId,
     },
-    /// The engine drives no shard yet, and so no runs.
+    /// The engine drives no shard yet, and so cannot start a run.
     #[error("the engine drives no shard yet")]
     NoShard,
     /// The engine is stopping.
@@ -98,61 +99,61 @@ pub enum SubmitError {
     /// A large value of the flow could not be put into the store.
     #[error("could not keep a large value of the flow")]
     Put(#[from] store::PutError),
-    /// The flow meets a bug of waft.
+    /// The flow triggers a bug of waft.
     #[error("waft has a bug that run {run} meets: it was not begun")]
     Bug {
         /// The run.
         run: RunId,
     },
-    /// The run's first records could not be written, as far as is known.
+    /// The run's first records were not written, as far as is known.
     #[error("could not write the run's first records")]
     Append(#[from] logbook::AppendError),
 }
 
-/// Why a wish for a run was not fulfilled.
+/// Why a run command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// There is no such run.
+    /// The run does not exist.
     #[error("there is no run {run}")]
     Missing {
         /// The run.
         run: RunId,
     },
-    /// It means nothing for a run in this state; nothing was recorded.
+    /// The command does not apply to a run in this state; nothing was recorded.
     #[error("run {run} is {state}: there is nothing to {wish}")]
     NotApplicable {
         /// The run.
         run: RunId,
-        /// What was wished.
+        /// The command.
         wish: &'static str,
-        /// The state it is in.
+        /// The state of the run.
         state: RunState,
     },
-    /// The run is driven by this engine already.
+    /// This engine drives the run already.
     #[error("run {run} is under way here already")]
     AlreadyDriven {
         /// The run.
         run: RunId,
     },
-    /// No engine drives the run just now. The wish may be fulfilled later all the same.
+    /// No engine that drives the run has answered in time. The command may still take effect later.
     #[error("no engine that drives run {run} has answered")]
     Unreachable {
         /// The run.
         run: RunId,
     },
-    /// No engine will drive the run by itself: the process that ran it, and only it, has ended.
+    /// No engine will drive the run by itself: the one process that could has ended.
     #[error("no process drives run {run}: the one that ran it has ended")]
     Abandoned {
         /// The run.
         run: RunId,
     },
-    /// The run cannot take it now; nothing was recorded.
+    /// The run cannot accept the command now; nothing was recorded.
     #[error("{reason}")]
     Refused {
         /// Why.
         reason: String,
     },
-    /// It could not be recorded.
+    /// The command could not be recorded.
     #[error("{reason}")]
     Failed {
         /// Why.
@@ -164,7 +165,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// The run's new state, or why there is none.
+    /// Converts a reply into the run's new state, or the reason why there is none.
     pub(crate) fn result(run: &RunId, wish: &'static str, reply: Reply) -> Result<RunState, Self> {
         match reply {
             Reply::Recorded(state) => Ok(state),
@@ -210,7 +211,7 @@ impl Engine {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        // It goes into the names of queues.
+        // The id becomes part of queue names.
         let _lawful = Shard::new(&config.id)?;
         let (sharing, shards, store_queue) = match config.shards {
             ShardAssignment::Own(own) => (Sharing::Exclusive, vec![own.clone()], names::store_queue(&own)),
@@ -265,21 +266,21 @@ impl Engine {
         let (ended, until) = (CancellationToken::new(), stop.clone());
         let ends = ended.clone().drop_guard();
         tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
-            // Whichever way it ends, a panic too.
+            // Also ends the engine after a panic.
             let _ends = ends;
-            // Without one of its parts an engine would seem to work, and leave some of its runs waiting.
-            // On the heap: what one turn of it holds is large.
+            // Without one of its tasks an engine would seem to work, but some of its runs would wait for ever. The
+            // driver is boxed, since the state of one iteration is large.
             parts.failed().run_until_cancelled(Box::pin(driver.run(inbox, asked, until))).await;
         }));
         tasks.close();
         Ok(Self { requests, logbook, declared, remote: elsewhere, store, changed, stop, aborted, ended, tasks })
     }
 
-    /// Starts a run and watches it. When this returns, the run's beginning is durable. Large values of the flow are put
+    /// Starts a run and watches it. When this returns, the run's start is durable. Large values of the flow are put
     /// into the store.
     ///
     /// # Errors
-    /// [`SubmitError`]; nothing was started then, as far as is known.
+    /// [`SubmitError`]; as far as is known, nothing was started.
     pub async fn submit(&self, run: RunId, flow: Arc<Flow>) -> Result<Watch, SubmitError> {
         self.declared.declare_for(&flow).await?;
         let flow = store::values::put_large_of_flow(&*self.store, flow).await?;
@@ -289,7 +290,7 @@ impl Engine {
             let request = drive::DriverRequest::Submit { run: run.clone(), flow: flow.clone(), answer };
             self.requests.send(request).await.map_err(|_| SubmitError::Stopping)?;
             match answered.await.map_err(|_| SubmitError::Stopping)? {
-                // It has just started, or its shards are on their way to another engine.
+                // The engine has just started, or its shards are moving to another engine.
                 Err(SubmitError::NoShard) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(SHARD_RETRY_DELAY).await;
                 }
@@ -298,12 +299,12 @@ impl Engine {
         }
     }
 
-    /// Drives a run here that another process left, and watches it: what was unanswered is sent again, and then the run
-    /// takes what is asked for it, such as to resume. No other process may drive it; of two that do, one loses. Where it
-    /// means nothing for a run that rests, the watch ends at once.
+    /// Takes over a run that another process left, applies a command to it, such as resume, and watches it.
+    /// Unanswered calls are sent again first. No other process may drive the run; if two do, one of them loses. If
+    /// the command does not apply to a suspended run, the watch ends at once.
     ///
     /// # Errors
-    /// [`CommandError`] when there is no such run, it has ended otherwise than to be retried, or cannot be read.
+    /// [`CommandError`] when the run does not exist, has ended and the command cannot reopen it, or cannot be read.
     pub async fn adopt(&self, run: RunId, wish: RunCommand) -> Result<Watch, CommandError> {
         let history = self.logbook.load(&run).await.map_err(|error| CommandError::of_load(&run, &error))?;
         let machine = history.into_machine().map_err(|error| CommandError::of_load(&run, &error))?;
@@ -314,12 +315,12 @@ impl Engine {
         answered.await.map_err(|_| CommandError::Stopping)?
     }
 
-    /// Asks something for a run of the engine that drives it, here or elsewhere. When this returns, what it led to is
-    /// durable; answers the state that the run is in then.
+    /// Sends a command to the engine that drives the run, this one or a remote one. When this returns, the effect of
+    /// the command is durable. Returns the state of the run after it.
     ///
     /// # Errors
-    /// [`CommandError`] when that means nothing for the run, or could not be recorded. With [`CommandError::Unreachable`] it may
-    /// be recorded later.
+    /// [`CommandError`] when the command does not apply to the run, or could not be recorded. After
+    /// [`CommandError::Unreachable`] it may be recorded later.
     pub async fn command(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
         let word = wish.as_str();
         let summary = self.logbook.summary(run).await.map_err(|error| CommandError::of_load(run, &error))?;
@@ -343,10 +344,10 @@ impl Engine {
         }
     }
 
-    /// Asks something for a run that this engine drives, without a way over the broker.
+    /// Applies a command to a run that this engine drives, without the broker.
     ///
     /// # Errors
-    /// As [`Engine::ask`].
+    /// Same as [`Engine::command`].
     pub async fn command_local(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
         let word = wish.as_str();
         let (answer, answered) = oneshot::channel();
@@ -354,8 +355,8 @@ impl Engine {
         CommandError::result(run, word, answered.await.map_err(|_| CommandError::Stopping)?)
     }
 
-    /// Stops the calls of a run that is being suspended, wherever they run: the run rests at once, and would send them
-    /// again when it goes on. A run that is not there is left alone.
+    /// Stops the calls of a run that is being suspended, on all workers. The run is suspended at once, and sends them
+    /// again when it continues. An unknown run is ignored.
     ///
     /// # Errors
     /// [`CommandError::Stopping`] when the engine is stopping.
@@ -363,7 +364,7 @@ impl Engine {
         self.send(drive::DriverRequest::Abandon { run }).await
     }
 
-    /// Where each call is that is out, of all runs that this engine drives.
+    /// Returns the location of each outstanding call, for all runs that this engine drives.
     ///
     /// # Errors
     /// [`CommandError::Stopping`] when the engine is stopping.
@@ -373,8 +374,8 @@ impl Engine {
         answered.await.map_err(|_| CommandError::Stopping)
     }
 
-    /// The calls of a run that workers have under a lease, and for how long no heartbeat of each has come. Nothing of a run
-    /// that is not driven here.
+    /// Returns the leased calls of a run, each with the time since its last heartbeat. Empty for a run that this
+    /// engine does not drive.
     pub async fn silent_leases(&self, run: &RunId) -> Vec<SilentLease> {
         let (answer, answered) = oneshot::channel();
         match self.send(drive::DriverRequest::SilentLeases { run: run.clone(), answer }).await {
@@ -383,17 +384,17 @@ impl Engine {
         }
     }
 
-    /// Hears of every run that gets new records here. One who falls behind misses some.
+    /// Subscribes to the ids of runs that get new records here. A subscriber that falls behind misses some.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<RunId> {
         self.changed.subscribe()
     }
 
-    /// Whether the engine works: its task answers, a message goes through the broker and comes back, and the logbook is
+    /// Checks that the engine works: its driver answers, a message returns through the broker, and the logbook can be
     /// written and read.
     ///
     /// # Errors
-    /// Says what does not work.
+    /// A description of the part that does not work.
     pub async fn check(&self) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
         self.send(drive::DriverRequest::Check { answer }).await.map_err(|error| error.to_string())?;
@@ -406,20 +407,21 @@ impl Engine {
         logbook.await.map_err(|_| silent("the logbook"))?.map_err(|error| error.to_string())
     }
 
-    /// Returns when the engine drives runs no more: it was stopped, or cannot go on, since a queue of its was deleted or
-    /// one of its tasks panicked. Its process is best started anew then: the runs are safe in the logbook. Cancel-safe.
+    /// Returns when the engine no longer drives runs: it was stopped, a queue of it was deleted, or one of its tasks
+    /// panicked. The process should then be restarted: the runs are safe in the logbook. Cancel-safe.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// Takes nothing new, sends what is durable, and returns when all of it is out: with a broker that is away it waits
-    /// until that is back. Unsettled signals go back. Dropping the future leaves it stopping.
+    /// Accepts nothing new, publishes the messages of durable records, and returns when all are published. If the
+    /// broker is away, it waits for the broker. Unsettled signals go back to their queues. Dropping the future does
+    /// not undo the stop.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
     }
 
-    /// Stops in the middle of whatever it does, as a crash would. What is durable stays so.
+    /// Stops at once, as a crash would. Durable records stay durable.
     pub async fn abort(&self) {
         self.aborted.cancel();
         self.stop.cancel();

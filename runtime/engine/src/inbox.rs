@@ -1,4 +1,4 @@
-//! The queues of an engine's shards, brought together.
+//! Merges the queues of an engine's shards into one stream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,16 +11,17 @@ use tracing::warn;
 
 use crate::{StartError, drive::Sharing, topology};
 
-/// Deliveries that wait for the engine, over all shards, before their consumers wait: some batches' worth.
+/// Maximum number of deliveries that wait for the engine, over all shards: some batches' worth. Then their consumers
+/// wait.
 const INBOX_CAPACITY: usize = 2_048;
 
-/// How long a shard that was let go is left to the others before its queue is consumed again.
+/// Pause after releasing a shard before its queue is consumed again, so that another engine can take it.
 const RELEASE_DELAY: Duration = Duration::from_secs(2);
 
-/// How long after its queue said nothing a shard is tried again. Each try takes as long as the broker has patience.
+/// Pause before an unresponsive shard is tried again. Each try takes as long as the broker's timeout.
 const UNRESPONSIVE_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// How the queues of shards are opened.
+/// Opens the queues of shards.
 #[derive(Clone)]
 pub(crate) struct ShardQueues {
     pub(crate) broker: Arc<dyn Broker>,
@@ -35,10 +36,10 @@ impl ShardQueues {
         Ok(self.broker.consume(&names::shard_queue(shard), self.prefetch).await?)
     }
 
-    /// Opens the queue of a shard; `None` where it says nothing and others may be driven meanwhile.
+    /// Opens the queue of a shard; `None` if it does not respond and other shards can be driven meanwhile.
     ///
     /// # Errors
-    /// [`StartError`] when the broker refuses it, or an engine would have no other.
+    /// [`StartError`] when the broker refuses it, or when it does not respond and the engine has only this shard.
     pub(crate) async fn open_if_responsive(&self, shard: &Shard) -> Result<(Shard, Option<Consumer>), StartError> {
         match self.open(shard).await {
             Ok(consumer) => Ok((shard.clone(), Some(consumer))),
@@ -51,7 +52,7 @@ impl ShardQueues {
     }
 }
 
-/// Whether the broker says nothing of a queue.
+/// Whether the error is a timeout of the broker for one queue.
 fn is_timeout(error: &StartError) -> bool {
     matches!(
         error,
@@ -62,18 +63,18 @@ fn is_timeout(error: &StartError) -> bool {
 /// One delivery from the queue of a shard.
 pub(crate) struct ShardDelivery {
     pub(crate) shard: Shard,
-    /// The term in which it was delivered: what was delivered in an earlier one belongs to another engine by now.
+    /// The term in which it was delivered: a delivery of an earlier term belongs to another engine by now.
     pub(crate) term: u64,
     pub(crate) delivery: Delivery,
 }
 
-/// What comes from the queues of the shards.
+/// An item of the merged stream.
 #[expect(clippy::large_enum_variant, reason = "nearly all are deliveries, and a box for each costs more than the room")]
 pub(crate) enum Incoming {
     /// A delivery.
     Delivery(ShardDelivery),
-    /// A new term: the queue of the shard is consumed again, after the connection was lost or the shard was let go. Another
-    /// engine may have driven the shard in between.
+    /// A new term: the queue of the shard is consumed again, after a lost connection or a release. Another engine may
+    /// have driven the shard in between.
     Term { shard: Shard, term: u64 },
 }
 
@@ -91,7 +92,7 @@ struct ShardHandle {
 }
 
 impl Inbox {
-    /// Brings the consumers of all shards together.
+    /// Merges the consumers of all shards.
     pub(crate) fn new(
         queues: &ShardQueues,
         consumers: Vec<(Shard, Option<Consumer>)>,
@@ -101,11 +102,11 @@ impl Inbox {
         let (tx, arrived) = mpsc::channel(INBOX_CAPACITY);
         let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
         let open = |(shard, consumer): (Shard, Option<Consumer>)| {
-            // One wish to let go at a time is enough: more would mean the same.
+            // One pending release request is enough: more would mean the same.
             let (let_go, asked) = mpsc::channel(1);
             let (queues, shard_of, tx, stop) = (queues.clone(), shard.clone(), tx.clone(), stop.clone());
             let bringing = ShardReceiver { queues, shard: shard_of, tx, asked, stop };
-            // Without one of its queues an engine would seem to work, and leave that shard's runs alone.
+            // Without one of its queues an engine would seem to work, but that shard's runs would wait for ever.
             let gone = gone.clone().drop_guard();
             tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
                 let _gone = gone;
@@ -117,25 +118,25 @@ impl Inbox {
         Self { incoming: arrived, shards, stop, closed: gone }
     }
 
-    /// What arrived next; `None` once a queue is gone, or the broker closed. Cancel-safe.
+    /// Returns the next item; `None` once a queue is gone, or the broker closed. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Incoming> {
         self.closed.run_until_cancelled(self.incoming.recv()).await?
     }
 
-    /// What is here already.
+    /// Returns an item that has already arrived.
     pub(crate) fn try_next(&mut self) -> Option<Incoming> {
         self.incoming.try_recv().ok()
     }
 
-    /// Lets another engine have a shard, if one waits for it.
+    /// Releases a shard, so that another engine that waits for it can take it.
     pub(crate) fn release(&self, shard: &Shard) {
         for opened in self.shards.iter().filter(|opened| opened.shard == *shard) {
-            // One that waits already means the same.
+            // A release request that is already pending means the same.
             let _ = opened.release.try_send(());
         }
     }
 
-    /// Asks for nothing more; what was not taken goes back.
+    /// Stops all consumers; unhandled deliveries go back to their queues.
     pub(crate) fn close(mut self) {
         self.stop.cancel();
         self.incoming.close();
@@ -143,7 +144,7 @@ impl Inbox {
     }
 }
 
-/// Brings the deliveries of one shard.
+/// Forwards the deliveries of one shard.
 struct ShardReceiver {
     queues: ShardQueues,
     shard: Shard,
@@ -162,8 +163,8 @@ impl ShardReceiver {
         let mut renewals = consumer.renewals();
         let mut term = 0;
         loop {
-            // All arms are cancel-safe: each only receives. What is delivered after a renewal comes after its term, since
-            // renewals are looked at first.
+            // All arms are cancel-safe: each only receives. Renewals are polled first, so a delivery after a renewal
+            // always follows its new term.
             let incoming = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -196,13 +197,13 @@ impl ShardReceiver {
         }
     }
 
-    /// Opens a queue that said nothing when the engine started.
+    /// Opens a queue that did not respond when the engine started.
     async fn open_again(&self) -> Option<Consumer> {
         loop {
             self.stop.run_until_cancelled(tokio::time::sleep(UNRESPONSIVE_RETRY_DELAY)).await?;
             match self.stop.run_until_cancelled(self.queues.open_if_responsive(&self.shard)).await? {
                 Ok((_, Some(consumer))) => return Some(consumer),
-                // It was told.
+                // `open_if_responsive` has already logged it.
                 Ok((_, None)) => {}
                 Err(StartError::Declare(DeclareError::Closed) | StartError::Consume(ConsumeError::Closed)) => {
                     return None;
@@ -215,7 +216,7 @@ impl ShardReceiver {
         }
     }
 
-    /// Gets into the line of those who wait for the shard, behind them all.
+    /// Consumes the queue again after a pause, behind all engines that already wait for the shard.
     async fn reconsume(&self) -> Option<Consumer> {
         loop {
             self.stop.run_until_cancelled(tokio::time::sleep(RELEASE_DELAY)).await?;

@@ -1,11 +1,12 @@
-//! Drives runs: signals in; records, jobs and notifications out.
+//! Drives runs: it consumes signals, and produces records, jobs and notifications.
 //!
-//! One task owns the runs of the engine's shards ([`engine`](crate::Engine) in front of it) and steps them in batches:
-//! every signal at hand, one append to the logbook, then all commands. A second task, the outbox, makes them visible and settles
-//! the signals once they are. The engine decides nothing itself: that is [`flow::Machine`]'s. Start reading at
-//! `engine.rs`, then `drive.rs`. The permits of tasks with a limited pace are in `permits.rs`.
+//! One task, the driver, owns the runs of the engine's shards; [`engine`](crate::Engine) is its handle. It steps the
+//! runs in batches: all available signals, one append to the logbook, then all commands. A second task, the outbox,
+//! publishes the messages and then settles the signals. The engine itself decides nothing: [`flow::Machine`] does.
+//!
+//! Start reading at `engine.rs`, then `drive.rs`. The permits of rate-limited tasks are in `permits.rs`.
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod clock;

@@ -1,19 +1,19 @@
-//! Commands as messages.
+//! Builds the messages that an engine sends.
 
 use broker::{Delivery, Message, Properties, Routing};
 use bytes::Bytes;
 use flow::{Action, Call, CallId, Flow, FlowName, NodeChange, NodeName, RunId, Shard, Task};
 use protocol::{CommandRequest, Control, Job, PermitGrant, PermitMessage, Reply, Report, topology};
 
-/// Where workers reach the engine that sends a job.
+/// The addresses at which workers reach the engine that sends a job.
 pub(crate) struct EngineAddress<'a> {
     pub(crate) shard: &'a Shard,
     pub(crate) store_queue: &'a str,
 }
 
-/// The message that hands a call to the workers.
+/// The message that dispatches a call to the workers.
 pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) -> Message {
-    // What takes back waits for as long as it takes.
+    // A rollback never expires.
     let expires = task.expires.filter(|_| call.action() == Action::Apply);
     let job = Job {
         expires_at: expires.map(|expires| call.at.after(expires)),
@@ -41,7 +41,7 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
     }
 }
 
-/// The message that tells the world of a node's change.
+/// The message that publishes the change of a node.
 pub(crate) fn notification(run: &RunId, flow: &Flow, change: &NodeChange) -> Message {
     let content_type = Some("application/json".into());
     Message {
@@ -55,7 +55,7 @@ pub(crate) fn notification(run: &RunId, flow: &Flow, change: &NodeChange) -> Mes
     }
 }
 
-/// The message that stops a call wherever it runs.
+/// The message that stops a call on whichever worker runs it.
 pub(crate) fn interrupt(call: CallId) -> Message {
     Message {
         exchange: topology::CONTROL.into(),
@@ -68,7 +68,8 @@ pub(crate) fn interrupt(call: CallId) -> Message {
     }
 }
 
-/// The message that asks all workers which of these calls they have begun, and lets them begin no other of them unasked.
+/// The message that asks all workers which of these calls they have begun. They begin none of the others without
+/// asking.
 pub(crate) fn withdraw(calls: Vec<CallId>) -> Message {
     Message {
         exchange: topology::CONTROL.into(),
@@ -86,35 +87,35 @@ pub(crate) fn may_start(reply_to: String, call: CallId, wanted: bool) -> Message
     to_queue(reply_to, Routing::Optional, properties(&call), Control::MayStart { call, wanted }.encode())
 }
 
-/// The message that asks who hears the queue of a shard. It goes to nobody, and is kept by nobody, where that is none.
+/// A probe through the queue of a shard. Without a queue it is dropped.
 pub(crate) fn probe(shard: &Shard, engine: &str, number: u64) -> Message {
     let report = Report::Probe { engine: engine.to_owned(), number };
     to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode())
 }
 
-/// The message that says something of a task's permits to whoever keeps them. It is said again later if it is lost.
+/// A message to the permit coordinator of a task. It is repeated later if it is lost.
 pub(crate) fn permit_message(flow: &FlowName, task: &NodeName, permits: &PermitMessage) -> Message {
     to_queue(topology::permit_queue(flow, task), Routing::Optional, Properties::default(), permits.encode())
 }
 
-/// The message that tells who drives a shard of permits.
+/// A grant of permits to the driver of a shard.
 pub(crate) fn permit_grant(shard: &Shard, granted: PermitGrant) -> Message {
     let report = Report::PermitGrant(granted);
     to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode())
 }
 
-/// A report to the engine that drives a shard, as workers send them.
+/// A report to the engine that drives a shard, as workers send it.
 pub(crate) fn report(queue: String, report: &Report) -> Message {
     let message = to_queue(queue, Routing::Mandatory, Properties::default(), report.encode());
     Message { persistent: true, ..message }
 }
 
-/// The message that answers a request.
+/// The reply to a request.
 pub(crate) fn reply(queue: String, correlation_id: Option<String>, reply: &Reply) -> Message {
     to_queue(queue, Routing::Optional, Properties { correlation_id, ..Properties::default() }, reply.encode())
 }
 
-/// The message that asks something of the engine that drives a run.
+/// A run command to the engine that drives the run, with a reply.
 pub(crate) fn request(shard: &Shard, request: CommandRequest, reply_to: String, correlation_id: String) -> Message {
     let headers =
         [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.command.as_str().to_owned())];
@@ -126,11 +127,11 @@ pub(crate) fn request(shard: &Shard, request: CommandRequest, reply_to: String, 
     };
     let message =
         to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, Report::Command(request).encode());
-    // A wish outlives the engine that was to hear it.
+    // Persistent, so that the command outlives the engine that should receive it.
     Message { persistent: true, ..message }
 }
 
-/// The message that asks something for a run of the engine that drives it, without an answer.
+/// A run command to the engine that drives the run, without a reply.
 pub(crate) fn one_way_command(shard: &Shard, request: CommandRequest) -> Message {
     let headers =
         [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.command.as_str().to_owned())];
@@ -140,7 +141,7 @@ pub(crate) fn one_way_command(shard: &Shard, request: CommandRequest) -> Message
     Message { persistent: true, ..message }
 }
 
-/// What came for a run that another shard has by now, to be heard there.
+/// Forwards a delivery to the shard that now has its run.
 pub(crate) fn forward(shard: &Shard, delivery: &Delivery) -> Message {
     let Message { properties, body, .. } = delivery.message.clone();
     let message = to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, body.to_vec());

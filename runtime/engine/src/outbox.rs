@@ -1,6 +1,7 @@
-//! Makes visible what is durable: publishes, tells watchers, and settles signals once that is done.
+//! Publishes messages, notifies watchers, and settles signals after that, all for records that are already durable.
 //!
-//! Nothing here has to outlive the process: whoever drives a run after it sends from the records whatever is missing.
+//! No state of the outbox has to outlive the process: the next driver of a run sends missing messages from its
+//! records.
 
 mod large;
 
@@ -23,38 +24,39 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{drive::TICK, watch::WatchEvent};
 
-/// Batches on their way at once. More would only wait in the broker's confirms.
+/// Maximum number of batches in flight. More would only wait for the broker's confirms.
 const IN_FLIGHT: usize = 64;
 
-/// Batches that wait for the outbox before the engine waits for it.
+/// Maximum number of batches that wait for the outbox; then the engine waits.
 pub(crate) const OUTBOX_CAPACITY: usize = 16;
 
-/// How long to wait before a message that was not taken is published again.
+/// Pause before a message that the broker did not take is published again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How often a message is published again at once that the broker did not confirm: it was for a lost connection, or else its
-/// queue says nothing.
+/// How often an unconfirmed message is published again at once. After that, the cause is not a lost connection: the
+/// queue itself does not respond.
 const MAX_IMMEDIATE_RETRIES: u32 = 2;
 
-/// What one batch of steps leads to, its records being durable.
+/// The messages that one batch of steps causes; its records are durable.
 #[derive(Default)]
 pub(crate) struct OutboxBatch {
     pub(crate) messages: Vec<Message>,
-    /// Messages that mean something at once or never: what is not out within a beat is dropped.
+    /// Messages that are useful only now: a probe that is not published within a tick is dropped.
     pub(crate) probes: Vec<Message>,
     pub(crate) watch_events: Vec<(mpsc::Sender<WatchEvent>, WatchEvent)>,
     pub(crate) signals: Vec<Delivery>,
-    /// Runs, and up to which version the batch has all that they tell, after the batches before.
+    /// Runs, each with the version up to which this batch and all earlier ones contain its messages.
     pub(crate) published: Vec<(RunId, Version)>,
 }
 
-/// What runs have told that the broker has taken: the outbox adds to it, and the driver takes it out, once a turn. Cheap to
-/// clone. It holds no more than what the driver sent since then, and nobody waits for it.
+/// The versions whose messages the broker has confirmed. The outbox adds to them, and the driver takes them once per
+/// batch. Cheap to clone. It holds at most what the driver has sent since it last took them, and nothing blocks on
+/// it.
 #[derive(Clone, Default)]
 pub(crate) struct ConfirmedVersions(Arc<Mutex<Vec<(RunId, Version)>>>);
 
 impl ConfirmedVersions {
-    /// What was added since this was asked last.
+    /// Takes all versions that were added since the last call.
     pub(crate) fn take(&self) -> Vec<(RunId, Version)> {
         std::mem::take(&mut *self.lock())
     }
@@ -64,12 +66,12 @@ impl ConfirmedVersions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(RunId, Version)>> {
-        // A panic elsewhere leaves no part of an entry.
+        // A panic in another thread leaves no partial entry.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What runs tell in a batch of which not all notifications are out.
+/// The versions of a batch whose notifications are not all confirmed yet.
 struct PendingPublication {
     left: AtomicUsize,
     told: Vec<(RunId, Version)>,
@@ -84,8 +86,8 @@ impl PendingPublication {
     }
 }
 
-/// Where messages go that the broker does not confirm, though it answers: what goes there waits until one is confirmed, and
-/// takes the place of nothing else. Cheap to clone.
+/// Targets that the broker does not confirm, although it is connected. Messages to such a target wait until one of
+/// them is confirmed, and do not block messages to other targets. Cheap to clone.
 #[derive(Clone, Default)]
 struct UnconfirmedTargets(Arc<Mutex<BTreeSet<(String, String)>>>);
 
@@ -103,7 +105,7 @@ impl UnconfirmedTargets {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<(String, String)>> {
-        // Each change is whole.
+        // Each change is a single operation, so the set is always consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,13 +114,14 @@ fn target(message: &Message) -> (String, String) {
     (message.exchange.clone(), message.key.clone())
 }
 
-/// A message, and what is told with it.
+/// A message, and the publication that its confirm completes.
 struct OutgoingMessage {
     message: Message,
     publication: Option<Arc<PendingPublication>>,
 }
 
-/// The messages of a batch. What its runs tell is told once all its notifications are out: no job has to be.
+/// Prepares the messages of a batch. Its versions count as published once all its notifications are confirmed; jobs
+/// do not matter for that.
 fn outgoing(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &ConfirmedVersions) -> Vec<OutgoingMessage> {
     let is_notification = |message: &Message| message.exchange == names::NOTIFICATIONS;
     let left = messages.iter().filter(|message| is_notification(message)).count();
@@ -134,7 +137,7 @@ fn outgoing(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Confirm
     messages.into_iter().map(leave).collect()
 }
 
-/// Where messages go, and where values go that are too large for them. Cheap to clone.
+/// The broker for messages, and the store for values that are too large for a message. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct OutboxContext {
     pub(crate) broker: Arc<dyn Broker>,
@@ -143,23 +146,23 @@ pub(crate) struct OutboxContext {
 }
 
 impl OutboxContext {
-    /// Over a broker and a store.
+    /// Creates the context for a broker and a store.
     pub(crate) fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>) -> Self {
         Self { broker, store, silent: UnconfirmedTargets::default() }
     }
 }
 
-/// Runs until the engine drops its end, then until everything is out that the broker takes.
+/// Runs until the engine drops its sender, and then until the broker has taken every message that it accepts.
 pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxBatch>, taken: ConfirmedVersions) {
     let broker = ways.broker.clone();
     let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<OutgoingMessage>>> = FuturesUnordered::new();
-    // They take no place of others: one queue that is full or gone holds up nothing but its own jobs.
+    // These occupy no batch slot: a queue that is full or deleted delays only its own jobs.
     let mut held_up: Vec<OutgoingMessage> = Vec::new();
     let mut trying: Option<BoxFuture<'static, Vec<OutgoingMessage>>> = None;
     let mut probing: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     let mut open = true;
     while open || !in_flight.is_empty() {
-        // All arms only receive. Biased, so that the same batches always go out in the same order.
+        // All arms only receive. Their order is fixed, so that the same batches always go out in the same order.
         tokio::select! {
             biased;
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
@@ -168,7 +171,7 @@ pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxB
                     in_flight.push(Box::pin(publish_all(ways.clone(), leaving, signals)));
                     probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, happening) in watch_events {
-                        // A watcher that left is no concern of the run.
+                        // The watcher may have left; the run does not depend on it.
                         let _ = watcher.send(happening).await;
                     }
                 }
@@ -190,7 +193,7 @@ pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxB
     }
 }
 
-/// Publishes what the broker takes, and answers what it refused.
+/// Publishes the messages that the broker takes, and returns those that it refused.
 async fn publish_all(
     ways: OutboxContext,
     leaving: Vec<OutgoingMessage>,
@@ -198,13 +201,13 @@ async fn publish_all(
 ) -> Vec<OutgoingMessage> {
     let is_silent = |leaving: &OutgoingMessage| ways.silent.has(&leaving.message);
     let (waiting, leaving): (Vec<_>, Vec<_>) = leaving.into_iter().partition(is_silent);
-    // Joined futures are first polled in order, so the broker gets them in order.
+    // `join_all` first polls its futures in order, so the broker receives the messages in order.
     let published = futures::future::join_all(leaving.into_iter().map(|leaving| publish(&ways, leaving))).await;
     signals.into_iter().for_each(Delivery::accept);
     published.into_iter().filter_map(Result::err).chain(waiting).collect()
 }
 
-/// Publishes until the broker has taken a message, or said that it does not.
+/// Publishes a message until the broker has either taken or refused it.
 async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(), OutgoingMessage> {
     large::move_large_values(&*ways.store, &mut leaving.message).await;
     let message = &leaving.message;
@@ -221,7 +224,7 @@ async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(
                 leaving.publication.iter().for_each(|untold| untold.confirm_one());
                 return Ok(());
             }
-            // Whoever drives the run next tells it again.
+            // The next driver of the run publishes the message again.
             Err(PublishError::Closed) => return Ok(()),
             Err(error @ PublishError::Unconfirmed { .. }) if unconfirmed < MAX_IMMEDIATE_RETRIES => {
                 unconfirmed += 1;
@@ -233,8 +236,8 @@ async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(
                 ways.silent.note(message);
                 return Err(leaving);
             }
-            // Straight to a queue that is gone: whoever heard it has gone with it. The quarantine is nobody's, and is declared
-            // again.
+            // The message goes straight to a deleted queue, so its reader no longer exists. The quarantine has no
+            // owner, and is declared again.
             Err(error @ PublishError::Unroutable { .. })
                 if message.exchange.is_empty() && message.key != names::QUARANTINE =>
             {
@@ -249,10 +252,10 @@ async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(
     }
 }
 
-/// After a pause, declares what these need, which somebody may have deleted, and publishes them again; answers those that are
-/// refused once more.
+/// After a pause, declares the queues and exchanges that the messages need, since they may have been deleted, and
+/// publishes the messages again. Returns those that are refused once more.
 ///
-/// Of those that go where nothing is confirmed only the first is tried: it would be one more that waits there.
+/// For an unconfirmed target only the first message is tried: each further one would only wait as well.
 fn retry(ways: OutboxContext, held_up: Vec<OutgoingMessage>) -> BoxFuture<'static, Vec<OutgoingMessage>> {
     Box::pin(async move {
         tokio::time::sleep(RETRY_DELAY).await;
@@ -278,7 +281,7 @@ async fn declare(broker: &dyn Broker, queues: BTreeSet<QueueName>) -> Result<(),
 
 fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        // The next beat has another.
+        // The next tick sends another probe.
         let _ = timeout(TICK, broker.publish(probe)).await;
     })
 }
@@ -314,7 +317,7 @@ mod tests {
         let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
         let (taken, start) = (ConfirmedVersions::default(), Instant::now());
         assert!(out.send(batch()).await.is_ok());
-        // There is no exchange yet.
+        // The exchange does not exist yet.
         let running = run(ways(InProcess::new()), batches, taken.clone());
         let told = async {
             loop {
@@ -359,7 +362,8 @@ mod tests {
         }
     }
 
-    /// Sends a job over a broker that takes messages up to a size; what comes on its queue, and what on that of signals.
+    /// Sends a job through a broker with a maximum message size; returns the delivery from the job queue and from the
+    /// signal queue.
     async fn sent(job: &Job, largest: usize, store: Arc<dyn Store>) -> (Option<Delivery>, Option<Delivery>) {
         let broker = InProcess::new().with_max_message_bytes(largest);
         declare(&broker, ["default".parse().expect("a lawful name")].into()).await.expect("memory takes it");
@@ -429,7 +433,7 @@ mod tests {
         ));
         let job =
             |queue: &str| Message { exchange: names::JOBS.into(), key: queue.into(), ..batch().messages.remove(0) };
-        // More than may be on their way at once.
+        // More than the maximum number of batches in flight.
         let many = 10 * IN_FLIGHT as u64;
         let sending = async {
             for _ in 0..many {

@@ -1,4 +1,4 @@
-//! What is asked of the engine that drives a run, over the queue of its shard: that may be another one.
+//! Sends requests to the engine that drives a run, through the queue of its shard. That may be a remote engine.
 
 use std::{
     collections::HashMap,
@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{StartError, messages, supervisor::Supervisor};
 
-/// Answers on their way at once: people ask, not programs in a loop.
+/// Maximum number of unsettled replies: people send requests, not programs in a loop.
 const PREFETCH: u16 = 64;
 
 type PendingReplies = Arc<Mutex<HashMap<String, oneshot::Sender<Bytes>>>>;
 
-/// Why something could not be asked.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RemoteEngineError {
     #[error("the question could not be sent: {0}")]
@@ -33,7 +33,7 @@ pub(crate) enum RemoteEngineError {
     Stopping,
 }
 
-/// Asks engines and takes their answers. Cheap to clone.
+/// Sends requests to engines and receives their replies. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct RemoteEngineClient {
     broker: Arc<dyn Broker>,
@@ -43,7 +43,7 @@ pub(crate) struct RemoteEngineClient {
 }
 
 impl RemoteEngineClient {
-    /// Declares the queue of answers and begins to hear it.
+    /// Declares the reply queue and starts to consume it.
     pub(crate) async fn start(
         broker: Arc<dyn Broker>,
         engine: &str,
@@ -58,13 +58,14 @@ impl RemoteEngineClient {
         Ok(Self { broker, queue, pending: waiting, next_id: Arc::default() })
     }
 
-    /// Asks the engine that drives a shard, and waits for its answer. Dropping the future gives the answer up.
+    /// Sends a request to the engine that drives a shard, and waits for its reply. Dropping the future abandons the
+    /// reply.
     pub(crate) async fn request(&self, shard: &Shard, request: CommandRequest) -> Result<Reply, RemoteEngineError> {
         let message = |id: String| messages::request(shard, request, self.queue.clone(), id);
         Ok(Reply::decode(&self.request_message(message).await?)?)
     }
 
-    /// Sends something to this engine itself, through the broker.
+    /// Sends a message to this engine itself, through the broker.
     pub(crate) async fn check(&self) -> Result<(), RemoteEngineError> {
         let message = |id: String| Message {
             exchange: String::new(),
@@ -83,7 +84,7 @@ impl RemoteEngineClient {
         let (answer, answered) = oneshot::channel();
         {
             let mut waiting = lock(&self.pending);
-            // Those who gave up are forgotten with the next question.
+            // Requests whose caller has gone are removed with the next request.
             waiting.retain(|_, answer| !answer.is_closed());
             waiting.insert(id.clone(), answer);
         }
@@ -96,7 +97,7 @@ async fn receive(mut answers: Consumer, waiting: PendingReplies, stop: Cancellat
     while let Some(Some(delivery)) = stop.run_until_cancelled(answers.next()).await {
         let id = delivery.message.properties.correlation_id.as_deref().unwrap_or_default();
         if let Some(answer) = lock(&waiting).remove(id) {
-            // Whoever asked may have given up.
+            // The requester may have disconnected.
             let _ = answer.send(delivery.message.body.clone());
         }
         delivery.accept();
@@ -105,6 +106,6 @@ async fn receive(mut answers: Consumer, waiting: PendingReplies, stop: Cancellat
 }
 
 fn lock(waiting: &PendingReplies) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Bytes>>> {
-    // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
+    // Each insertion or removal is a single operation, so a panic in another thread leaves no partial one.
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,12 +1,12 @@
-//! The tasks without which an engine cannot go on.
+//! Supervises the tasks that an engine needs.
 //!
-//! A task that panics is gone without a word, and whoever waits for it would wait for ever. So each is spawned here: when one
-//! ends before the engine was stopped, the engine ends too, and is best started anew.
+//! A task that panics ends silently, and its callers would wait for ever. So each task is spawned here. If one ends
+//! before the engine is stopped, the engine ends too, and its process should be restarted.
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 
-/// Spawns the parts of one engine. Cheap to clone.
+/// Spawns the tasks of one engine. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Supervisor {
     tasks: TaskTracker,
@@ -15,19 +15,19 @@ pub(crate) struct Supervisor {
     lost: CancellationToken,
 }
 
-/// Tells of the end of a part, whichever way it ends.
+/// Reports the end of a task, even after a panic.
 struct ExitGuard {
     part: &'static str,
     supervisor: Supervisor,
 }
 
 impl Supervisor {
-    /// Parts that may end once `stop` is cancelled, and end at once when `aborted` is.
+    /// Creates a supervisor. Its tasks may end once `stop` is cancelled, and end at once when `aborted` is.
     pub(crate) fn new(tasks: TaskTracker, stop: CancellationToken, aborted: CancellationToken) -> Self {
         Self { tasks, stop, aborted, lost: CancellationToken::new() }
     }
 
-    /// Spawns a part of the engine.
+    /// Spawns a task of the engine.
     pub(crate) fn spawn(&self, part: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let guard = ExitGuard { part, supervisor: self.clone() };
         self.tasks.spawn(self.aborted.clone().run_until_cancelled_owned(async move {
@@ -36,7 +36,7 @@ impl Supervisor {
         }));
     }
 
-    /// Cancelled once a part has ended that should not have.
+    /// Cancelled once a task has ended too early.
     pub(crate) fn failed(&self) -> &CancellationToken {
         &self.lost
     }

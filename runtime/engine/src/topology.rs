@@ -8,17 +8,18 @@ use protocol::topology;
 
 use crate::drive::Sharing;
 
-/// In larger flows the exchanges of tasks are declared on request: each costs the broker about a millisecond.
+/// Maximum number of tasks whose exchanges are declared in advance; in larger flows they are declared on request.
+/// Each costs the broker about a millisecond.
 const MAX_DECLARED_TASKS: usize = 256;
 
-/// How often a signal may come back: at each death of its engine. So high that a signal meets it only where it kills
-/// engines, and given at all so that such a one is kept in the quarantine and kills no more of them.
+/// Maximum number of deliveries of a signal: one for each crash of its engine. Only a signal that crashes engines
+/// reaches it; that signal then goes to the quarantine and crashes no more of them.
 const SIGNAL_DELIVERY_LIMIT: u32 = 1_000;
 
-/// How long the queue of a shard that ends with its process outlives it.
+/// How long the queue of an exclusive shard outlives its process.
 const SHARD_QUEUE_EXPIRY: Duration = Duration::from_secs(600);
 
-/// Declares the queue of a shard. That of a shard which ends with its process is gone some time after it.
+/// Declares the queue of a shard. The queue of an exclusive shard is deleted some time after its process has ended.
 pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard, sharing: Sharing) -> Result<(), DeclareError> {
     let kind = QueueKind::Quorum {
         delivery_limit: Some(SIGNAL_DELIVERY_LIMIT),
@@ -32,7 +33,7 @@ pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard, sharing: S
     broker.declare_queue(&Queue { name: topology::shard_queue(shard), kind }).await
 }
 
-/// The tasks of a flow whose exchanges are declared at its first run: those that others of the flow listen to.
+/// The tasks whose exchanges are declared at a flow's first run: those that others of the flow listen to.
 pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
     if flow.tasks().count() > MAX_DECLARED_TASKS {
         return Vec::new();
@@ -56,7 +57,7 @@ pub(crate) async fn declare_task(broker: &dyn Broker, flow: &FlowName, task: &No
     broker.bind(&Binding { exchange: topology::NOTIFICATIONS.into(), key, to }).await
 }
 
-/// Lets the queue of a shard hear how a task ends.
+/// Binds the queue of a shard to the final states of a task.
 pub(crate) async fn bind_shard(broker: &dyn Broker, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
     for binding in bindings(exchange, shard) {
         broker.bind(&binding).await?;
@@ -64,7 +65,7 @@ pub(crate) async fn bind_shard(broker: &dyn Broker, exchange: &str, shard: &Shar
     Ok(())
 }
 
-/// The queue of a shard hears no more how a task ends.
+/// Unbinds the queue of a shard from the final states of a task.
 pub(crate) async fn unbind_shard(broker: &dyn Broker, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
     for binding in bindings(exchange, shard) {
         broker.unbind(&binding).await?;

@@ -1,4 +1,4 @@
-//! What was declared for flows: each once, since each costs the broker about a millisecond.
+//! Remembers the broker objects that are declared for flows: a declaration costs the broker about a millisecond.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,21 +16,20 @@ use tokio::{
 
 use crate::{permits::service::PermitService, topology};
 
-/// Knows what was declared for flows. Cheap to clone.
+/// Declares broker objects for flows, each only once. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct TopologyCache {
     broker: Arc<dyn Broker>,
     permits: PermitService,
     declared: Arc<Mutex<BTreeSet<String>>>,
-    /// The queues of jobs of which the broker says nothing, and since when that is known.
+    /// Job queues that do not respond, and since when that is known.
     unresponsive: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
-/// How long one waits who must not wait for long. A broker that works takes milliseconds.
+/// Maximum time of [`TopologyCache::declare_within`]. A working broker takes milliseconds.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a queue of which the broker says nothing is not asked for again: each time takes as long as the broker has
-/// patience.
+/// How long an unresponsive queue is not declared again: each try takes as long as the broker's timeout.
 const UNRESPONSIVE_FOR: Duration = Duration::from_secs(60);
 
 impl TopologyCache {
@@ -38,10 +37,11 @@ impl TopologyCache {
         Self { broker, permits, declared: Arc::default(), unresponsive: Arc::default() }
     }
 
-    /// Declares the queues of a flow's jobs, and at its first run the exchanges of its notifying tasks, and what keeps the
-    /// permits of those that have a pace. A queue of which the broker says nothing keeps none of the others back.
+    /// Declares the queues of a flow's jobs. At the flow's first run it also declares the exchanges of its notifying
+    /// tasks, and starts the permit coordinators of its rate-limited tasks. An unresponsive queue does not delay the
+    /// others.
     pub(crate) async fn declare_for(&self, flow: &Flow) -> Result<(), DeclareError> {
-        // Held over the declarations, so that of two runs of a flow the second waits for the first one's.
+        // Held during the declarations, so that of two runs of a flow the second waits for those of the first.
         let mut known = self.declared.lock().await;
         let queues: BTreeSet<_> = flow.tasks().map(|(_, _, task)| &task.queue).collect();
         let mut silent = None;
@@ -72,8 +72,8 @@ impl TopologyCache {
         silent.map_or(Ok(()), Err)
     }
 
-    /// As [`Declared::declare_for`], for one who must not wait for long: what was not declared by then is declared with the
-    /// first job that finds it missing.
+    /// Same as [`TopologyCache::declare_for`], with a short timeout: the first job that needs a missing object
+    /// declares it.
     pub(crate) async fn declare_within(&self, flow: &Flow) -> Result<(), DeclareError> {
         let late = |_| DeclareError::TimedOut {
             what: format!("the queues of flow {}", flow.name),
@@ -89,7 +89,7 @@ impl TopologyCache {
         {
             return Err(DeclareError::TimedOut { what: format!("queue {name:?}"), seconds: since.elapsed().as_secs() });
         }
-        // Before the answer, which whoever asks may not wait for.
+        // Noted before the answer, since the caller may not wait for it.
         self.unresponsive.lock().await.insert(name.clone(), Instant::now());
         let declared = broker::topology::declare_jobs(&*self.broker, queue).await;
         if !matches!(declared, Err(DeclareError::TimedOut { .. })) {
@@ -98,8 +98,7 @@ impl TopologyCache {
         declared
     }
 
-    /// Lets the queue of a shard hear the tasks of other flows that a flow listens to; their exchanges are declared where
-    /// there are none yet.
+    /// Binds the queue of a shard to the tasks of other flows that a flow listens to; missing exchanges are declared.
     pub(crate) async fn bind_listeners(&self, flow: &Flow, shard: &Shard) -> Result<(), DeclareError> {
         if flow.listeners.is_empty() {
             return Ok(());
@@ -120,9 +119,9 @@ impl TopologyCache {
         Ok(())
     }
 
-    /// The queue of a shard need not hear a task of another flow any more: nobody here listens to it.
+    /// Unbinds the queue of a shard from a task of another flow: no run here listens to it.
     pub(crate) async fn unbind_listener(&self, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
-        // Held meanwhile, so that who begins to listen now binds it anew afterwards.
+        // Held meanwhile, so that a run that starts to listen now binds it again afterwards.
         let mut known = self.declared.lock().await;
         known.remove(&format!("{exchange} {}", names::shard_queue(shard)));
         topology::unbind_shard(&*self.broker, exchange, shard).await

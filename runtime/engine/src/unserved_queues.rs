@@ -1,4 +1,4 @@
-//! Queues of jobs that no worker takes: the log says so, or a run waits in silence.
+//! Detects job queues that no worker consumes, and logs them: otherwise a run would wait without a sign.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,10 +11,11 @@ use flow::QueueName;
 use protocol::topology;
 use tracing::{debug, info, warn};
 
-/// How often it is looked. A worker that is just starting again is not missed.
+/// Interval of the check. It is long enough that a restarting worker is not reported.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many calls wait in each queue, as far as is known: the driver writes it, each [`PERIOD`]. Cheap to clone.
+/// The number of waiting calls in each queue, as far as is known: the driver sets it each [`CHECK_INTERVAL`]. Cheap
+/// to clone.
 #[derive(Clone, Default)]
 pub(crate) struct WaitingCalls(Arc<Mutex<BTreeMap<QueueName, usize>>>);
 
@@ -28,16 +29,16 @@ impl WaitingCalls {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<QueueName, usize>> {
-        // An assignment is whole.
+        // An assignment is a single operation.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Says once of each queue that calls wait there and no worker takes them, and once that one does.
+/// Logs, once per queue, that calls wait in a queue without a worker, and once that a worker consumes it again.
 pub(crate) async fn watch(broker: Arc<dyn Broker>, waiting: WaitingCalls) {
     let mut untaken: BTreeSet<QueueName> = BTreeSet::new();
     loop {
-        // Calls that wait at one look only are just being taken.
+        // Calls that wait at only one check are just being delivered.
         let before = waiting.get();
         tokio::time::sleep(CHECK_INTERVAL).await;
         let now = waiting.get();

@@ -1,4 +1,4 @@
-//! Seeing a run as it goes.
+//! Watching a run while it executes.
 
 use std::sync::Arc;
 
@@ -6,30 +6,30 @@ use flow::{Change, Machine};
 use protocol::{AttemptLog, Progress};
 use tokio::sync::mpsc;
 
-/// How many happenings wait for a watcher before the engine waits for it: a large fan-out at once.
+/// Maximum number of events that wait for a watcher; then the engine waits. It fits a large fan-out at once.
 pub(crate) const WATCH_CAPACITY: usize = 4_096;
 
-/// Something that happened in a watched run, in the order it was recorded.
+/// An event of a watched run, in the order of the records.
 #[derive(Debug, Clone)]
 pub enum WatchEvent {
     /// A node or the run is in a new state.
     Change(Change),
-    /// An attempt was answered, and its guest wrote something. It comes before what the answer changes.
+    /// The log of an attempt that was answered. It comes before the changes that the answer causes.
     Log(AttemptLog),
-    /// A call has come some way. May be left out when the watcher is slow.
+    /// Progress of a call. May be left out when the watcher is slow.
     Progress(Progress),
-    /// The run has ended, or rests: the last one.
+    /// The run has ended or is suspended: the last event.
     Ended(Arc<Machine>),
 }
 
-/// What a watcher holds. Dropped, the run goes on unwatched.
+/// A subscription to the events of a run. If dropped, the run continues unwatched.
 #[derive(Debug)]
 pub struct Watch {
     pub(crate) happenings: mpsc::Receiver<WatchEvent>,
 }
 
 impl Watch {
-    /// What happened next; `None` after the run ended, or when its engine stopped. Cancel-safe.
+    /// The next event; `None` after the run ended, or when its engine stopped. Cancel-safe.
     pub async fn next(&mut self) -> Option<WatchEvent> {
         self.happenings.recv().await
     }

@@ -1,7 +1,7 @@
-//! Flows built in Rust: the same [`Draft`] that a flow file reads to.
+//! Builds flows in Rust: the result is the same [`Draft`] that a flow file parses to.
 //!
-//! A name that is not one, or a text that is not what it must be, is kept as a mistake of the draft, so that
-//! building reads as one chain and [`crate::wire`] tells them all.
+//! An invalid name or text becomes a diagnostic of the draft, so that building reads as one chain and [`crate::wire`]
+//! reports all diagnostics.
 
 mod triggers;
 #[cfg(test)]
@@ -17,11 +17,11 @@ use crate::{
     Value, ValueName, Values,
 };
 
-/// The whole flow, which has modules and inputs.
+/// The level of the whole flow, which has modules and inputs.
 #[derive(Debug)]
 pub enum RootFlow {}
 
-/// A flow in another one.
+/// The level of a nested flow.
 #[derive(Debug)]
 pub enum NestedFlow {}
 
@@ -64,7 +64,7 @@ pub struct LinkBuilder {
 }
 
 impl Draft {
-    /// Begins a flow.
+    /// Creates the builder of a flow.
     ///
     /// ```
     /// use waft_flow::Draft;
@@ -78,13 +78,13 @@ impl Draft {
     /// ```
     ///
     /// # Errors
-    /// [`InvalidName`] when the flow cannot be called that.
+    /// [`InvalidName`] when the name of the flow is invalid.
     pub fn builder(name: impl AsRef<str>) -> Result<Builder, InvalidName> {
         let name = Some(FlowName::new(name)?);
         Ok(Builder { draft: Draft { name, ..Draft::default() }, level: PhantomData })
     }
 
-    /// Begins what is to be added to a flow that runs: it has no name of its own, and says nothing of the whole flow.
+    /// Creates the builder of an addition to a running flow: it has no name of its own, and no settings of the whole flow.
     #[must_use]
     pub fn addition() -> Builder {
         Builder { draft: Draft::default(), level: PhantomData }
@@ -92,7 +92,7 @@ impl Draft {
 }
 
 impl Builder<RootFlow> {
-    /// Names a module: a path, a tag, or `sha256:…`.
+    /// Adds a module: a path, a tag, or `sha256:…`.
     #[must_use]
     pub fn module(mut self, alias: impl Into<String>, reference: impl Into<String>) -> Self {
         self.draft
@@ -101,7 +101,7 @@ impl Builder<RootFlow> {
         self
     }
 
-    /// A value that runs start with.
+    /// Adds an input value of runs.
     #[must_use]
     pub fn input(mut self, name: impl AsRef<str>, value: impl Into<Value>) -> Self {
         if let Some(name) = parse_name(name.as_ref(), "an input", &mut self.draft.mistakes) {
@@ -110,7 +110,7 @@ impl Builder<RootFlow> {
         self
     }
 
-    /// The flow as far as it was built, mistakes included.
+    /// Finishes the draft, including its diagnostics.
     #[must_use]
     pub fn build(self) -> Draft {
         self.draft
@@ -118,7 +118,7 @@ impl Builder<RootFlow> {
 }
 
 impl<Level> Builder<Level> {
-    /// What gives the nodes their order.
+    /// Sets the source of the nodes' order.
     #[must_use]
     pub fn pattern(mut self, pattern: Pattern) -> Self {
         self.draft.body.pattern = pattern;
@@ -138,7 +138,7 @@ impl<Level> Builder<Level> {
         self
     }
 
-    /// Adds a task that calls no guest, and waits to be notified of something.
+    /// Adds a task that calls no guest, and waits for a notification.
     #[must_use]
     pub fn wait(
         mut self,
@@ -192,13 +192,13 @@ impl<Level> Builder<Level> {
         self
     }
 
-    /// Adds a link: `to` comes after `from`, whatever they require and provide.
+    /// Adds a link: `to` comes after `from`, regardless of their values.
     #[must_use]
     pub fn link(self, from: impl AsRef<str>, to: impl AsRef<str>) -> Self {
         self.link_with(from, to, |link| link)
     }
 
-    /// Adds a link that says more: what of `from` it waits for, or a condition.
+    /// Adds a link with options: the awaited outcome of `from`, or a condition.
     #[must_use]
     pub fn link_with(
         mut self,
@@ -217,21 +217,21 @@ impl<Level> Builder<Level> {
         self
     }
 
-    /// When the flow begins once it could: of the whole flow, when the run does.
+    /// Sets the start time or delay of the flow once it could start; for the whole flow, from the start of the run.
     #[must_use]
     pub fn starts(mut self, starts: StartTime) -> Self {
         self.draft.body.starts = Some(starts);
         self
     }
 
-    /// Gives the flow a retry controller that provides nothing.
+    /// Adds a retry controller that provides nothing.
     #[must_use]
     pub fn retry(mut self, strategy: Strategy, otherwise: Otherwise) -> Self {
         self.draft.body.controller = Some(DraftController { strategy, otherwise, provides: None, span: None });
         self
     }
 
-    /// Gives the flow a retry controller that provides its attempt number, or its value.
+    /// Adds a retry controller that provides its attempt number, or its value.
     #[must_use]
     pub fn retry_as(mut self, provides: impl AsRef<str>, strategy: Strategy, otherwise: Otherwise) -> Self {
         let provides = parse_name(provides.as_ref(), "what a retry controller provides", &mut self.draft.mistakes);
@@ -241,13 +241,13 @@ impl<Level> Builder<Level> {
 }
 
 impl LinkBuilder {
-    /// What of the source it waits for.
+    /// Sets the outcome of the source that the link waits for.
     #[must_use]
     pub fn on(self, on: SourceOutcome) -> Self {
         Self { on, ..self }
     }
 
-    /// A condition in CEL over what the source provides and the run's inputs: a no leaves the target out.
+    /// Sets a condition in CEL over the source's values and the run's inputs: `false` skips the target.
     #[must_use]
     pub fn when(mut self, condition: impl AsRef<str>) -> Self {
         match Condition::new(condition.as_ref()) {
@@ -257,13 +257,13 @@ impl LinkBuilder {
         self
     }
 
-    /// How far a no reaches.
+    /// Sets how far a false condition reaches.
     #[must_use]
     pub fn reach(self, reach: SkipReach) -> Self {
         Self { reach: Some(reach), ..self }
     }
 
-    /// How it joins the others into its target.
+    /// Sets how the link joins the other links into its target.
     #[must_use]
     pub fn join(self, join: Join) -> Self {
         Self { join, ..self }
@@ -292,7 +292,7 @@ impl TaskBuilder {
         }
     }
 
-    /// Calls the task for each element of the list that a value holds; `element` is what the flow calls the element.
+    /// Calls the task for each element of the list in a value; `element` is the flow's name for the element.
     #[must_use]
     pub fn for_each(mut self, list: impl AsRef<str>, element: impl AsRef<str>) -> Self {
         let list = parse_name(list.as_ref(), &self.owner, &mut self.diagnostics);
@@ -303,7 +303,7 @@ impl TaskBuilder {
         self
     }
 
-    /// Calls the task for each of these values; `element` is what the flow calls the value of a call.
+    /// Calls the task for each of these values; `element` is the flow's name for the value of a call.
     #[must_use]
     pub fn for_each_of(mut self, list: impl IntoIterator<Item = Json>, element: impl AsRef<str>) -> Self {
         let element = parse_name(element.as_ref(), &self.owner, &mut self.diagnostics);
@@ -312,26 +312,26 @@ impl TaskBuilder {
         self
     }
 
-    /// So many elements of the list at once.
+    /// Sets the maximum number of parallel calls.
     #[must_use]
     pub fn max_parallel(mut self, most: u32) -> Self {
         self.for_each.iter_mut().for_each(|each| each.max_parallel = Some(most));
         self
     }
 
-    /// When it starts once it could.
+    /// Sets the start time or delay once the task could start.
     #[must_use]
     pub fn starts(self, starts: StartTime) -> Self {
         Self { starts: Some(starts), ..self }
     }
 
-    /// How long a task that waits does so before it fails.
+    /// Sets how long a waiting task waits before it fails.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// The parameter `own` takes the value that the flow calls `flows`.
+    /// The parameter `own` takes the value with the flow's name `flows`.
     #[must_use]
     pub fn requires(mut self, own: impl AsRef<str>, flows: impl AsRef<str>) -> Self {
         let pair = self.pair("requires", own.as_ref(), flows.as_ref());
@@ -346,7 +346,7 @@ impl TaskBuilder {
         names.into_iter().fold(self, |task, name| task.requires(name.as_ref(), name.as_ref()))
     }
 
-    /// What the task calls `own`, the flow calls `flows`. What is not named is not provided.
+    /// Provides the task's value `own` under the flow's name `flows`. Values that are not named are not provided.
     #[must_use]
     pub fn provides(mut self, own: impl AsRef<str>, flows: impl AsRef<str>) -> Self {
         let pair = self.pair("provides", own.as_ref(), flows.as_ref());
@@ -354,14 +354,14 @@ impl TaskBuilder {
         self
     }
 
-    /// The task provides these, under the same names. What is not named is not provided.
+    /// Provides these values under the same names. Values that are not named are not provided.
     #[must_use]
     pub fn provides_same(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         self.provides.get_or_insert_default();
         names.into_iter().fold(self, |task, name| task.provides(name.as_ref(), name.as_ref()))
     }
 
-    /// A constant for a parameter.
+    /// Sets a parameter to a constant.
     #[must_use]
     pub fn with(mut self, parameter: impl AsRef<str>, value: impl Into<Value>) -> Self {
         let whose = format!("\"with\" of {}", self.owner);
@@ -371,19 +371,19 @@ impl TaskBuilder {
         self
     }
 
-    /// When a failed call is tried again.
+    /// Sets the retry policy for a failed call.
     #[must_use]
     pub fn retry(self, retry: RetryPolicy) -> Self {
         Self { retry: Some(retry), ..self }
     }
 
-    /// Limits that differ from the module's and the defaults; they stand in place of all said before.
+    /// Sets limits that differ from the module's and the defaults; this replaces limits set before.
     #[must_use]
     pub fn limits(self, limits: LimitOverrides) -> Self {
         Self { limits, ..self }
     }
 
-    /// The longest a call may take, as in a flow file: `30s`.
+    /// Sets the timeout of a call, as in a flow file: `30s`.
     #[must_use]
     pub fn timeout(mut self, text: impl AsRef<str>) -> Self {
         match crate::parse_duration(text.as_ref()) {
@@ -395,7 +395,7 @@ impl TaskBuilder {
         self
     }
 
-    /// The queue its jobs go to.
+    /// Sets the queue of its jobs.
     #[must_use]
     pub fn queue(mut self, queue: impl AsRef<str>) -> Self {
         let whose = format!("\"queue\" of {}", self.owner);
@@ -403,26 +403,26 @@ impl TaskBuilder {
         self
     }
 
-    /// Higher first.
+    /// Sets the priority; higher runs first.
     #[must_use]
     pub fn priority(self, priority: i32) -> Self {
         Self { priority, ..self }
     }
 
-    /// How long each of its applies may wait for a worker before it fails.
+    /// Sets how long each of its applies may wait for a worker before it fails.
     #[must_use]
     pub fn expires(self, expires: Duration) -> Self {
         Self { expires: Some(expires), ..self }
     }
 
-    /// How many workers may be lost with one of its calls before the call fails as poison: at least 1, and at most
-    /// [`MAX_DELIVERY_LIMIT`].
+    /// Sets the number of workers that may be lost with one of its calls before the call fails as poison: at least 1, and at
+    /// most [`MAX_DELIVERY_LIMIT`].
     #[must_use]
     pub fn delivery_limit(self, limit: u32) -> Self {
         Self { delivery_limit: NonZeroU32::new(limit.clamp(1, MAX_DELIVERY_LIMIT)), ..self }
     }
 
-    /// So many of its applies run at once, over all workers, engines and runs of the flow.
+    /// Sets the maximum of parallel applies, over all workers, engines and runs of the flow.
     #[must_use]
     pub fn max_running(mut self, count: u32) -> Self {
         match NonZeroU32::new(count) {
@@ -435,7 +435,8 @@ impl TaskBuilder {
         self
     }
 
-    /// So many of its applies start in a time, over all workers, engines and runs of the flow; as in a flow file: `10/s`.
+    /// Sets the maximum start rate of its applies, over all workers, engines and runs of the flow; as in a flow file:
+    /// `10/s`.
     #[must_use]
     pub fn rate(mut self, text: impl AsRef<str>) -> Self {
         match Rate::parse(text.as_ref()) {
@@ -447,7 +448,7 @@ impl TaskBuilder {
         self
     }
 
-    /// Whether a guest takes it back; unsaid, the module says it.
+    /// Sets whether a guest rolls it back; by default the module decides.
     #[must_use]
     pub fn rollback(self, rollback: bool) -> Self {
         Self { rollback: Some(rollback), ..self }
@@ -456,13 +457,13 @@ impl TaskBuilder {
     fn pair(&mut self, key: &str, own: &str, flows: &str) -> Option<(ValueName, ValueName)> {
         let whose = format!("{key:?} of {}", self.owner);
         let own_name = parse_name(own, &whose, &mut self.diagnostics);
-        // One name that stands for both is told once.
+        // A name that stands for both is reported once.
         let flows_name = if flows == own { own_name.clone() } else { parse_name(flows, &whose, &mut self.diagnostics) };
         own_name.zip(flows_name)
     }
 }
 
-/// A name, or a mistake of what should have it.
+/// Parses a name, or reports a diagnostic of the item to be named.
 fn parse_name<Name>(text: &str, whose: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Name>
 where
     Name: FromStr<Err = InvalidName>,

@@ -1,4 +1,4 @@
-//! The identity of a call: deterministic, so that whatever arrives twice, late or out of order is known again.
+//! The identity of a call: deterministic, so that duplicate, late or out-of-order messages are recognized.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ macro_rules! count {
         pub struct $type($inner);
 
         impl $type {
-            /// The first one.
+            /// The first number.
             pub const FIRST: Self = Self(1);
 
-            /// Takes a count that came from a record or a message.
+            /// Creates the number from a count in a record or a message.
             #[must_use]
             pub const fn new(count: $inner) -> Self {
                 Self(count)
             }
 
-            /// The count.
+            /// The number as an integer.
             #[must_use]
             pub const fn get(self) -> $inner {
                 self.0
             }
 
-            /// The one after.
+            /// The next number.
             #[must_use]
             pub const fn next(self) -> Self {
                 Self(self.0.saturating_add(1))
@@ -42,35 +42,35 @@ macro_rules! count {
 }
 
 count! {
-    /// One try at one call of a task, from 1. It goes on counting when a retry controller runs its flow again,
-    /// so that no two calls of a firing share an identity.
+    /// One attempt of a call of a task, numbered from 1. Numbers continue when a retry controller runs its flow again, so
+    /// that no two calls of a firing share an identity.
     Attempt(u32)
 }
 count! {
-    /// One time a task is triggered. Always 1 unless the flow is cyclic or persistent.
+    /// One firing of a task. Always 1 unless the flow is cyclic or persistent.
     Firing(u64)
 }
 count! {
-    /// One time a worker made a call, by a number that no other time has: a job that is delivered twice is executed twice,
-    /// and each execution answers for itself.
+    /// One execution of a call by a worker, with a unique number: a job that is delivered twice is executed twice, and each
+    /// execution sends its own answer.
     Execution(u64)
 }
 count! {
-    /// What a run's flow looked like: 1 as it was started, and one more with every edit.
+    /// The revision of a run's flow: 1 at the start, and one more with every edit.
     Revision(u64)
 }
 
-/// Which of its two functions a task is called for.
+/// The function of a task that a call executes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
-    /// Do what the task is for.
+    /// Executes the task.
     Apply,
-    /// Take it back.
+    /// Rolls the task back.
     Rollback,
 }
 
 impl Action {
-    /// The word for ids, headers and logs.
+    /// The action as a word for ids, headers and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -86,7 +86,7 @@ impl fmt::Display for Action {
     }
 }
 
-/// Which call of which run: the id of its job and of its signal.
+/// The identity of a call: the id of its job and of its signal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     /// The run.
@@ -102,14 +102,14 @@ pub struct CallId {
 }
 
 impl CallId {
-    /// What a guest may hand to services that know idempotency keys: the same for every attempt of a firing.
+    /// The idempotency key that a guest may pass to services: the same for every attempt of a firing.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         format!("{}.{}.{}", self.run, self.task, self.firing)
     }
 }
 
-/// `run.task.firing.attempt.call`: no part can hold a dot.
+/// `run.task.firing.attempt.call`: no part can contain a dot.
 impl fmt::Display for CallId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { run, task, firing, attempt, action } = self;

@@ -1,4 +1,4 @@
-//! What the machine takes, and what it wants done.
+//! The events that the machine takes, and the commands that it returns.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -7,86 +7,87 @@ use crate::{
     NodeIndex, NodeName, Outcome, Revision, RunState, Timestamp, Value, ValueName, Values, WorkerName,
 };
 
-/// Something that happened, as the machine is told.
+/// An event for the machine of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The run is to begin.
+    /// Starts the run.
     Start,
     /// A worker answered a call.
     Signal(Signal),
-    /// The run is to stop and be rolled back.
+    /// Stops the run and rolls it back.
     Cancel,
-    /// The run is to start nothing new.
+    /// Suspends the run: it starts nothing new.
     Suspend,
-    /// What is still with the workers of a run that is being suspended is given up for now: it rests at once, and
-    /// sends those calls again when it goes on.
+    /// Gives up for now the calls that are still with the workers of a run that is being suspended. The run is suspended at
+    /// once, and sends those calls again when it resumes.
     Abandon,
-    /// The run is to go on.
+    /// Resumes the run.
     Resume,
     /// A worker has taken a long call under a lease.
     Leased {
-        /// Which call.
+        /// The call.
         call: CallId,
-        /// Who has it.
+        /// The worker that holds the lease.
         worker: WorkerName,
     },
-    /// The lease of a call was missed, or its worker gave it back.
+    /// The lease of a call expired, or its worker returned it.
     Lost {
-        /// Which call.
+        /// The call.
         call: CallId,
-        /// Who had it.
+        /// The worker that held the lease.
         worker: WorkerName,
     },
-    /// The rollbacks that failed for good are to be tried again; of a run that was rolled back, the whole from the start.
+    /// Retries the permanently failed rollbacks; a run that was rolled back restarts from the beginning.
     Retry,
-    /// A person has settled a rollback that failed for good.
+    /// Skips a permanently failed rollback that a person has settled.
     Skip {
         /// The task.
         task: NodeName,
-        /// Why, in the person's words.
+        /// The reason, in the person's words.
         reason: String,
     },
-    /// Somebody has notified a task that waits.
+    /// Notifies a waiting task.
     Notify {
         /// The task.
         task: NodeName,
-        /// What it comes to.
+        /// The result that the notification reports.
         result: TaskResult,
-        /// What tells it from other notifications; the same one twice fires once.
+        /// The key of the notification; the same key twice fires once.
         key: Option<String>,
     },
-    /// A task of another flow has done something that the run may listen to.
+    /// Reports the result of a task of another flow that the run may listen to.
     TaskNotification(TaskNotification),
-    /// What was sent for has come, or cannot be had.
+    /// Delivers the result of a fetch.
     Fetched {
-        /// What for: the errand's id.
+        /// The id of the fetch.
         id: CallId,
-        /// What it came to.
+        /// The fetched values, or the failure.
         result: FetchResult,
     },
-    /// No worker has begun a call that nobody wants any more: it was never handed out, or it waits in a queue.
+    /// A call that is no longer needed was withdrawn before any worker started it: it was never dispatched, or it waits in a
+    /// queue.
     Withdrawn {
-        /// Which call.
+        /// The call.
         call: CallId,
     },
-    /// The run is to go on with another flow.
+    /// Replaces the flow of the run.
     Edit {
-        /// What the flow looked like when the edit was made: it means nothing against another one.
+        /// The revision that the edit was made against; against another revision the edit has no effect.
         revision: Revision,
-        /// The flow.
+        /// The new flow.
         flow: Arc<Flow>,
     },
-    /// The clock was set: waits go on for as long as they would have, schedules go by the clock.
+    /// The clock was set: waits keep their remaining length, schedules follow the clock.
     ClockSet {
-        /// By how much.
+        /// The change of the clock.
         by: ClockShift,
     },
-    /// Time passed, or records have left work to go on with.
+    /// Time has passed, or a step left work that the next one continues.
     Tick,
 }
 
 impl Event {
-    /// What the event says and of which task, for people; nothing of its values.
+    /// Summarizes the event and its task, for people; it contains no values.
     #[must_use]
     pub fn summary(&self) -> String {
         let of = |what: &str, call: &CallId| {
@@ -114,85 +115,85 @@ impl Event {
     }
 }
 
-/// What a task of another flow did, as its notification tells it.
+/// The notification of a task of another flow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskNotification {
     /// The flow.
     pub flow: FlowName,
     /// Its task.
     pub task: NodeName,
-    /// What it came to.
+    /// The outcome of the task.
     pub outcome: NotificationOutcome,
-    /// The same each time that this notification comes.
+    /// The key of the notification, the same for each delivery.
     pub key: String,
 }
 
-/// What a task of another flow came to.
+/// The outcome of a task of another flow.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NotificationOutcome {
-    /// It succeeded, and provided these values, by its flow's names.
+    /// It succeeded with these values, by its flow's names.
     Success(Values),
-    /// It failed for good; why, as those see it who listen to failures.
+    /// It failed permanently; the failure as a value, as failure listeners receive it.
     Failure(Value),
 }
 
 /// A worker's answer to one call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signal {
-    /// Which call.
+    /// The call.
     pub call: CallId,
-    /// What came of it.
+    /// The result.
     pub answer: TaskResult,
-    /// Which time of calling it this was.
+    /// The number of the execution.
     pub execution: Execution,
-    /// Whether the job had been handed out before, to a worker that was lost with its answer: what that one did is not
-    /// known.
+    /// Whether the job was delivered before, to a worker that was lost with its answer: the effects of that execution are
+    /// unknown.
     pub redelivered: bool,
-    /// Who called it.
+    /// The worker that executed the call.
     pub worker: Option<WorkerName>,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskResult {
-    /// It succeeded and left these values, by the names its module gives them.
+    /// It succeeded and provided these values, by the module's names.
     Succeeded(Values),
     /// It failed.
     Failed(Failure),
 }
 
-/// What is to be done once the records are durable.
+/// An action to execute once the records are durable.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Hand this call to the workers.
+    /// Dispatch this call to the workers.
     Call(Box<Call>),
     /// Stop this call wherever it runs.
     Interrupt(CallId),
-    /// Bring what stands in the store, for a task that is called for each element of a list.
+    /// Fetch values from the store, or put them there, for a `for_each` task.
     Fetch(Box<ValueFetch>),
-    /// Tell everyone.
+    /// Publish this change.
     Publish(Change),
 }
 
-/// Something that stands in the store, or has to, and that a run goes on with.
+/// Values in the store, or to be put there, that a run needs to continue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValueFetch {
-    /// What it is for: the task, and its attempt.
+    /// The identity of the fetch: the task, and its attempt.
     pub id: CallId,
-    /// What is to be brought.
+    /// The values to fetch.
     pub target: FetchTarget,
 }
 
-/// What is to be brought.
+/// The values to fetch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FetchTarget {
     /// The elements of a list.
     List(Value),
-    /// Lists of what the elements left, in the store where they are large.
+    /// Lists of the elements' values; large lists are put into the store.
     Results(BTreeMap<ValueName, Vec<Value>>),
 }
 
-/// What was brought, or why it cannot be had.
+/// The result of a fetch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FetchResult {
     /// The elements.
@@ -204,28 +205,28 @@ pub enum FetchResult {
 /// One call for the workers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// Its identity.
+    /// The identity of the call.
     pub id: CallId,
-    /// The task, in the flow.
+    /// The node of the task in the flow.
     pub node: NodeIndex,
-    /// When it was handed out: the guest's clock stands here.
+    /// The dispatch time: the guest's clock shows this time.
     pub at: Timestamp,
-    /// What it takes, by the module's names.
+    /// The inputs, by the module's names.
     pub inputs: Values,
-    /// What a rollback is told of the apply.
+    /// The additional input of a rollback.
     pub rollback: Option<RollbackCall>,
 }
 
-/// What a rollback is told.
+/// The additional input of a rollback.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RollbackCall {
-    /// What apply left, by the module's names.
+    /// The outcome of the apply, by the module's names.
     pub outcome: Outcome,
     /// The tasks that failed.
     pub failures: FailureSummary,
 }
 
-/// Something that is now so.
+/// A change to publish.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A node is in a new state.
@@ -234,21 +235,21 @@ pub enum Change {
     Run {
         /// The state.
         state: RunState,
-        /// Since when.
+        /// The time of the change.
         at: Timestamp,
     },
-    /// A firing of a run that fires more than once has begun, or has ended.
+    /// A firing of a run that fires more than once has started or ended.
     Firing {
-        /// Which.
+        /// The firing.
         firing: Firing,
-        /// Running, or what it ended in.
+        /// Running, or the final state.
         state: RunState,
-        /// Since when.
+        /// The time of the change.
         at: Timestamp,
     },
 }
 
-/// A node is in a new state.
+/// The new state of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeChange {
     /// Task or retry controller.
@@ -259,23 +260,23 @@ pub struct NodeChange {
     pub state: State,
     /// The firing.
     pub firing: Firing,
-    /// The attempt; of a controller, its try.
+    /// The attempt; for a controller, its own attempt.
     pub attempt: Attempt,
-    /// Since when.
+    /// The time of the change.
     pub at: Timestamp,
-    /// On success: what it left, by the flow's names.
+    /// On success: its values, by the flow's names.
     pub provides: Option<Values>,
     /// On failure and rollback-failure.
     pub failure: Option<Failure>,
-    /// On a failure that is tried again: how long from now.
+    /// On a failure that is retried: the delay until then.
     pub retry_in: Option<Duration>,
-    /// Who called it, where known.
+    /// The worker that executed the call, where known.
     pub worker: Option<WorkerName>,
-    /// The module, of a task.
+    /// The module of a task.
     pub digest: Option<Digest>,
 }
 
-/// What a node is, to those who watch.
+/// The kind of a node, as published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeKind {
     /// A task.
@@ -285,7 +286,7 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
-    /// The kind's word.
+    /// The kind as a word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -295,7 +296,7 @@ impl NodeKind {
     }
 }
 
-/// The state of a node, as it is told.
+/// The published state of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// It waits.
@@ -306,20 +307,20 @@ pub enum State {
     Success,
     /// Its apply failed.
     Failure,
-    /// What it did is being taken back.
+    /// Its effects are being rolled back.
     RollingBack,
-    /// What it did was taken back.
+    /// Its effects were rolled back.
     RolledBack,
-    /// Taking back failed for good.
+    /// Its rollback failed permanently.
     RollbackFailure,
-    /// A condition left it out.
+    /// A condition excluded it.
     Ignored,
     /// A controller will execute again.
     Retrying,
 }
 
 impl State {
-    /// Every state, in the order of the design.
+    /// Every state, in the order of the documentation.
     pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Running,
@@ -332,7 +333,7 @@ impl State {
         Self::Retrying,
     ];
 
-    /// The state's word, the same in JSON, keys and logs.
+    /// The state as a word, the same in JSON, keys and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

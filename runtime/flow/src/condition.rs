@@ -1,7 +1,7 @@
 //! Conditions: expressions in CEL, the Common Expression Language, over the values of a run.
 //!
-//! An expression can neither call out nor run on for long: it has no functions but CEL's own, its loops do not nest, and
-//! what it reads is no larger than what stands in records.
+//! An expression can neither call out nor run for long: it has no functions but CEL's own, its loops do not nest, and the
+//! values it reads fit into records.
 
 mod convert;
 mod complexity;
@@ -19,61 +19,61 @@ use self::types::{Checker, ENVIRONMENT};
 pub(crate) use self::types::{Finding, StaticType};
 use crate::{Size, Value, ValueName, value_types::ValueType};
 
-/// The longest text of a condition, in bytes.
+/// The maximum length of a condition, in bytes.
 const MAX_LEN: usize = 1_000;
 
-/// How deep a condition may nest: parsing and evaluating recurse as deep.
+/// The maximum nesting depth of a condition: parsing and evaluation recurse this deep.
 const MAX_DEPTH: u16 = 24;
 
-/// How many loops a condition may have.
+/// The maximum number of loops in a condition.
 const MAX_LOOPS: usize = 2;
 
 /// The largest value, in bytes of JSON, that a condition with a loop reads: a loop may search a list for each element of
 /// another.
 const MAX_LOOP_INPUT_BYTES: usize = 4 << 10;
 
-/// A condition: a CEL expression that comes to true or false.
+/// A condition: a CEL expression that evaluates to true or false.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Condition(Arc<str>);
 
-/// Why a text is no condition.
+/// Why a text is not a valid condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCondition {
-    /// It is too long.
+    /// The text is too long.
     #[error("it has {length} bytes: {MAX_LEN} are the most; let a task decide and provide what it decided")]
     TooLong {
-        /// How long it is.
+        /// Its length.
         length: usize,
     },
-    /// It does not parse.
+    /// The text does not parse.
     #[error("it is not CEL, {reason}: write it like `pan.size > 30 && colour in [\"red\", \"blue\"]`")]
     Syntax {
-        /// What the parser says.
+        /// The parser's message.
         reason: String,
     },
-    /// It surely comes to something else than true or false.
+    /// It surely evaluates to something other than true or false.
     #[error("it comes to {what}, and not to true or false: compare it with something")]
     NotBoolean {
-        /// What it comes to.
+        /// Its result.
         what: String,
     },
-    /// It does what CEL would refuse whenever it is asked.
+    /// CEL would refuse it at every evaluation.
     #[error("it {what}: {hint}")]
     AlwaysFails {
-        /// What it does.
+        /// The refused operation.
         what: String,
-        /// What to write instead.
+        /// The correct form.
         hint: String,
     },
-    /// Its loops could take all memory, or long.
+    /// Its loops could use all memory, or take too long.
     #[error("its loops do too much: at most {MAX_LOOPS} of them, and no `+` in one: let a task decide")]
     TooExpensive,
-    /// A loop stands in a loop.
+    /// It contains a nested loop.
     #[error("a loop (all, exists, map, filter) stands in a loop, which could take for ever: let a task decide")]
     NestedLoop,
 }
 
-/// Why a condition came to neither true nor false.
+/// Why a condition evaluated to neither true nor false.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("condition `{condition}` {reason}")]
 pub struct EvaluationError {
@@ -82,11 +82,11 @@ pub struct EvaluationError {
 }
 
 impl Condition {
-    /// Reads a condition.
+    /// Parses a condition.
     ///
     /// # Errors
-    /// [`InvalidCondition`] for what does not parse, could take long, calls what CEL does not have, or surely is no yes or
-    /// no.
+    /// [`InvalidCondition`] for a text that does not parse, could take too long, calls a function unknown to CEL, or surely
+    /// yields no boolean.
     pub fn new(text: &str) -> Result<Self, InvalidCondition> {
         let expression = parse_bounded(text)?;
         let mut checker = Checker::new([]);
@@ -100,16 +100,16 @@ impl Condition {
         Ok(Self(text.into()))
     }
 
-    /// Reads a condition that a record holds. What newer rules refuse may stand there: it is undecided when it is asked.
+    /// Parses a condition from a record. Newer rules may refuse it: then its evaluation fails.
     ///
     /// # Errors
-    /// [`InvalidCondition`] for what does not parse, or could take long.
+    /// [`InvalidCondition`] for a text that does not parse, or could take too long.
     pub fn from_record(text: &str) -> Result<Self, InvalidCondition> {
         parse_bounded(text)?;
         Ok(Self(text.into()))
     }
 
-    /// What is wrong with it, for all that is known of the values that it reads.
+    /// Checks the condition against the known types of the values that it reads.
     pub(crate) fn check<'s>(&self, reads: impl IntoIterator<Item = (String, StaticType<'s>)>) -> Vec<Finding> {
         let Ok(expression) = parse(&self.0) else { return Vec::new() };
         let mut checker = Checker::new(reads);
@@ -123,7 +123,7 @@ impl Condition {
         &self.0
     }
 
-    /// The names of the values it reads, each once, in their order.
+    /// The names of the values it reads, each once, in their order of names.
     #[must_use]
     pub fn variables(&self) -> BTreeSet<String> {
         let mut reads = BTreeSet::new();
@@ -133,10 +133,10 @@ impl Condition {
         reads
     }
 
-    /// What it comes to over these values; those it does not read may be left out.
+    /// Evaluates the condition over these values; values that it does not read may be omitted.
     ///
     /// # Errors
-    /// [`EvaluationError`] when a value is missing, too large or of the wrong type, or it comes to no yes or no.
+    /// [`EvaluationError`] when a value is missing, too large or of the wrong type, or the result is not a boolean.
     pub fn evaluate(&self, values: &BTreeMap<ValueName, &Value>) -> Result<bool, EvaluationError> {
         let undecided = |reason: String| EvaluationError { condition: self.clone(), reason };
         let expression = parse(&self.0).map_err(|error| undecided(error.to_string()))?;
@@ -171,7 +171,7 @@ impl fmt::Display for Condition {
     }
 }
 
-/// An expression that neither parsing nor evaluating takes long for.
+/// Parses an expression that is cheap to parse and evaluate.
 fn parse_bounded(text: &str) -> Result<IdedExpr, InvalidCondition> {
     if text.len() > MAX_LEN {
         return Err(InvalidCondition::TooLong { length: text.len() });
@@ -192,7 +192,7 @@ fn parse(text: &str) -> Result<IdedExpr, InvalidCondition> {
     Parser::new().max_recursion_depth(MAX_DEPTH).parse(text).map_err(|errors| {
         let first = errors.errors.first();
         let reason = first.map_or_else(|| errors.to_string(), |error| error.msg.clone());
-        // All that could have stood there helps nobody.
+        // The parser's list of expected tokens is too long to help.
         let reason = reason.lines().next().unwrap_or_default().split(" expecting ").next().unwrap_or_default();
         InvalidCondition::Syntax { reason: reason.trim_start_matches("Syntax error: ").to_owned() }
     })

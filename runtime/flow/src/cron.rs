@@ -1,8 +1,8 @@
-//! Times in cron form, in the time of a place.
+//! Times in cron form, in the local time of a zone.
 //!
-//! Local time has hours that come twice and hours that do not exist, where a zone sets its clocks back or forward. This
-//! file maps the local times that a line names to instants, by the rule of cron's own manual: what runs every few minutes
-//! or every hour goes on as time does, and what runs at a fixed time runs once.
+//! Some local hours occur twice and some do not exist, where a zone sets its clocks back or forward. This file maps the
+//! local times of a cron line to instants by the rule of cron's own manual: intervals (every few minutes, every hour) follow
+//! elapsed time, and fixed times run once.
 
 #[cfg(test)]
 mod tests;
@@ -14,12 +14,12 @@ use chrono_tz::{GapInfo, Tz};
 
 use crate::Timestamp;
 
-/// Where the last 400 years begin that cron reckons with, the first second of 4600. The calendar repeats after 400 years: a
-/// line without a year that never comes in them never comes.
+/// The start of the last 400 years that are searched: the first second of 4600. The calendar repeats after 400 years, so a
+/// line without a year that has no time in them never fires.
 const CYCLE: Timestamp = Timestamp::from_micros(82_994_803_200_000_000);
 
-/// When something happens again and again: five fields (minute, hour, day of month, month, day of week) or six with
-/// seconds first, as cron has them, in a time zone.
+/// A recurring time in cron form: five fields (minute, hour, day of month, month, day of week), or six with seconds first,
+/// in a time zone.
 #[derive(Clone)]
 pub struct Cron {
     line: String,
@@ -27,18 +27,18 @@ pub struct Cron {
     times: Box<croner::Cron>,
 }
 
-/// A text is no time in cron form, or no time zone.
+/// A text is not a valid cron line or time zone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCron {
-    /// The line is none.
+    /// The line is invalid.
     #[error("{line:?} is no time in cron form ({reason}): write minute, hour, day of month, month and day of week")]
     Line {
         /// The line.
         line: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The line names years. A line has to come again for ever; a single moment is what `start_at` is for.
+    /// The line names years. A schedule must recur forever; `start_at` is for a single time.
     #[error(
         "{line:?} has seven fields, and the last would be the year: write five, or six that begin with seconds, and \
          `start_at` for a single moment"
@@ -47,13 +47,13 @@ pub enum InvalidCron {
         /// The line.
         line: String,
     },
-    /// The zone is not known.
+    /// The zone is unknown.
     #[error("there is no time zone {zone:?}: write one such as \"Europe/Berlin\" or \"UTC\"")]
     Zone {
         /// The zone.
         zone: String,
     },
-    /// It is well written, and never happens.
+    /// The line is valid, but its time never occurs.
     #[error("{line:?} never happens: write a date that the calendar has")]
     Never {
         /// The line.
@@ -61,21 +61,21 @@ pub enum InvalidCron {
     },
 }
 
-/// Two passes of the clock over the same local times: it was set back at the end of the first.
+/// Local times that occur twice, because the clock was set back at the end of the first pass.
 struct RepeatedHour {
     /// The instant at which the clock is set back.
     at: DateTime<Utc>,
-    /// The first local time that comes twice.
+    /// The first local time that occurs twice.
     begin: NaiveDateTime,
-    /// The first local time after those that come twice.
+    /// The first local time after the repeated ones.
     end: NaiveDateTime,
 }
 
 impl Cron {
-    /// Reads a line in cron form, for a time zone of the IANA database.
+    /// Parses a line in cron form, for a time zone of the IANA database.
     ///
     /// # Errors
-    /// [`InvalidCron`] when either is not what it should be, or the time never comes.
+    /// [`InvalidCron`] when the line or the zone is invalid, or the time never occurs.
     pub fn new(line: &str, zone: &str) -> Result<Self, InvalidCron> {
         let reason =
             |error: croner::errors::CronError| InvalidCron::Line { line: line.into(), reason: error.to_string() };
@@ -92,7 +92,7 @@ impl Cron {
         }
     }
 
-    /// The line, as it was written.
+    /// The line, as written.
     #[must_use]
     pub fn line(&self) -> &str {
         &self.line
@@ -104,22 +104,22 @@ impl Cron {
         self.zone.name()
     }
 
-    /// Whether the line means "every so often" and not "at this time": its hour is every hour, or its minutes or seconds
-    /// are written with a star.
+    /// Whether the line is an interval and not a fixed time: its hour is every hour, or its minutes or seconds contain a
+    /// star.
     #[must_use]
     pub fn is_interval(&self) -> bool {
         self.is_hourly() || self.times.pattern.minutes.from_wildcard || self.times.pattern.seconds.from_wildcard
     }
 
-    /// Whether its hour is every hour, however that is written.
+    /// Whether its hour is every hour, in any notation.
     fn is_hourly(&self) -> bool {
         self.times.pattern.hours.is_all_set()
     }
 
-    /// The first such time after another. `None` when there is none within the years that cron reckons with.
+    /// The first time of the line after another time. `None` when there is none within the supported years.
     ///
-    /// Where the clock is set back, an interval goes on through both passes, and a fixed time happens in the first pass
-    /// alone. Where the clock is set forward, a fixed time that is left out happens at the end of the gap.
+    /// Where the clock is set back, an interval continues through both passes, and a fixed time occurs only in the first
+    /// pass. Where the clock is set forward, a skipped fixed time occurs at the end of the gap.
     #[must_use]
     pub fn after(&self, time: Timestamp) -> Option<Timestamp> {
         // A line names whole seconds.
@@ -140,7 +140,7 @@ impl Cron {
         u64::try_from(next.timestamp()).ok().map(|seconds| Timestamp::from_micros(seconds * 1_000_000))
     }
 
-    /// The first instant after `time` of a local time after `local`; of one that comes twice, the first time.
+    /// The first instant after `time` of a local time after `local`; for a repeated local time, its first pass.
     fn first_occurrence_after(&self, mut local: NaiveDateTime, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
         loop {
             local = self.matching_after(local)?;
@@ -149,7 +149,7 @@ impl Cron {
                 LocalResult::None => {
                     let end = GapInfo::new(&local, &self.zone)?.end?;
                     if self.is_hourly() {
-                        // It has left out nothing: it goes on with the first local time after the gap.
+                        // An interval skips nothing: it continues with the first local time after the gap.
                         local = end.naive_local() - Duration::seconds(1);
                         continue;
                     }
@@ -162,7 +162,7 @@ impl Cron {
         }
     }
 
-    /// The first instant of an interval in the second pass of a fold, of a local time after `local`.
+    /// The first instant of an interval in the second pass of a repeated hour, of a local time after `local`.
     fn second_occurrence(&self, fold: &RepeatedHour, local: NaiveDateTime) -> Option<DateTime<Utc>> {
         if !self.is_interval() {
             return None;
@@ -171,7 +171,7 @@ impl Cron {
         Some(fold.at + (local - fold.begin))
     }
 
-    /// The two passes that an instant is in one of.
+    /// The repeated hour that contains an instant, in either pass.
     fn repeated_hour_at(&self, time: DateTime<Utc>) -> Option<RepeatedHour> {
         let LocalResult::Ambiguous(first, second) = self.zone.from_local_datetime(&self.local(time)) else {
             return None;
@@ -193,9 +193,9 @@ impl Cron {
         time.with_timezone(&self.zone).naive_local()
     }
 
-    /// The first local time after another that the line names, whether the zone has it or not.
+    /// The first local time of the line after another, whether it exists in the zone or not.
     fn matching_after(&self, local: NaiveDateTime) -> Option<NaiveDateTime> {
-        // In UTC each local time comes once.
+        // In UTC each local time occurs once.
         self.times.find_next_occurrence(&local.and_utc(), false).ok().map(|next| next.naive_utc())
     }
 }

@@ -1,4 +1,4 @@
-//! A module's only identity. What computes a digest is the store; here it is only a name.
+//! The identity of a module. The store computes digests; here a digest is only a name.
 
 use std::{fmt, str::FromStr};
 
@@ -15,7 +15,7 @@ pub struct InvalidDigest {
 }
 
 impl Digest {
-    /// Takes the 32 bytes that SHA-256 gave.
+    /// Creates a digest from the 32 bytes of a SHA-256 hash.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -1,7 +1,7 @@
-//! A flow as its author wrote it, in a file or in Rust, before anything about it is known to be right.
+//! A flow as its author wrote it, in a file or in Rust, before it is checked.
 //!
-//! [`Draft`] is what a flow file parses to and what programs build by hand. Only [`crate::wire`] turns it into
-//! a [`crate::Flow`], and says every mistake on the way.
+//! A flow file parses to a [`Draft`], and programs build one by hand. Only [`crate::wire`] turns it into a [`crate::Flow`],
+//! and reports every diagnostic on the way.
 
 use std::{collections::BTreeMap, num::NonZeroU32, ops::Range, time::Duration};
 
@@ -10,143 +10,143 @@ use crate::{
     RetryPolicy, StartTime, TaskInfo, ValueName, Values,
 };
 
-/// Where in the flow file something was written, in bytes; `None` in flows built in Rust.
+/// A byte range in the flow file; `None` in flows built in Rust.
 pub type Span = Option<Range<usize>>;
 
-/// A flow as it was written.
+/// A flow as written.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
-    /// The flow's name; `None` only when the file lacks it, which is a mistake that parsing reports.
+    /// The flow's name; `None` only when the file lacks it, which parsing reports as an error.
     pub name: Option<FlowName>,
-    /// The modules it speaks of, by alias: a path, a tag or a digest, not looked up yet.
+    /// The modules it names, by alias: a path, a tag or a digest, not resolved yet.
     pub modules: BTreeMap<String, ModuleReference>,
-    /// The values its runs start with.
+    /// The input values of its runs.
     pub inputs: Values,
-    /// Where the inputs stand.
+    /// The spans of the inputs.
     pub input_spans: BTreeMap<ValueName, Range<usize>>,
     /// Its nodes and links.
     pub body: FlowBody,
-    /// How long a run may take.
+    /// The maximum duration of a run.
     pub expires: Option<Duration>,
-    /// How it lives, where it is passed through more than once.
+    /// Its triggers, where it fires more than once.
     pub triggers: DraftTriggers,
-    /// Tasks of other flows that it listens to.
+    /// The tasks of other flows that it listens to.
     pub listeners: Vec<DraftListener>,
-    /// Times at which it fires by itself.
+    /// The schedules of its tasks.
     pub schedules: Vec<DraftSchedule>,
-    /// What went wrong while it was read, or built in Rust: [`crate::wire`] tells it with all the rest.
+    /// The diagnostics from reading it, or from building it in Rust: [`crate::wire`] reports them with its own.
     pub mistakes: Vec<Diagnostic>,
-    /// How much of it could be read.
+    /// The part of it that could be read.
     pub extent: ParseExtent,
 }
 
-/// How much of a flow file could be read.
+/// The part of a flow file that could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ParseExtent {
-    /// All that other parts depend on. What went wrong beside that changes nothing for them.
+    /// Everything that other parts depend on. Other errors do not affect the rest.
     #[default]
     Whole,
-    /// Not all: what only seems to be missing because of that is no mistake of its own.
+    /// Not everything: a part that only seems to be missing because of that is no error of its own.
     Partial,
     /// It is not TOML.
     Nothing,
 }
 
-/// What a flow says of how it is passed through more than once.
+/// The trigger settings of a flow that fires more than once.
 #[derive(Debug, Clone, Default)]
 pub struct DraftTriggers {
-    /// Whether a run stays until it is told to end.
+    /// Whether a run stays open until it is told to end.
     pub persistent: bool,
-    /// Whether its links may lead round in circles.
+    /// Whether its links may form cycles.
     pub cyclic: bool,
-    /// So many firings, and no more.
+    /// The maximum number of firings.
     pub max_firings: Option<u64>,
-    /// So many firings at once.
+    /// The maximum number of parallel firings.
     pub max_parallel: Option<u32>,
-    /// Where the parts of it stand: `persistent`, `cyclic`, `max_firings`, `max_parallel`.
+    /// The spans of its parts: `persistent`, `cyclic`, `max_firings`, `max_parallel`.
     pub spans: BTreeMap<String, Range<usize>>,
 }
 
 impl DraftTriggers {
-    /// The most firings at once.
+    /// The largest maximum of parallel firings.
     pub const MAX_PARALLEL_FIRINGS: u32 = 10_000;
 }
 
-/// A task of another flow that is listened to, as it was written.
+/// A task of another flow to listen to, as written.
 #[derive(Debug, Clone)]
 pub struct DraftListener {
     /// The other flow.
     pub flow: FlowName,
     /// Its task.
     pub task: NodeName,
-    /// What of it is waited for.
+    /// The outcome of the task to listen to.
     pub on: SourceOutcome,
-    /// What its notifications fire, or answer.
+    /// The node that the notifications fire, or complete.
     pub to: NodeName,
-    /// Where it stands.
+    /// Its span.
     pub span: Span,
 }
 
-/// Times at which a task fires, as they were written.
+/// A schedule of a task, as written.
 #[derive(Debug, Clone)]
 pub struct DraftSchedule {
-    /// When.
+    /// The firing times.
     pub cron: Cron,
-    /// What fires.
+    /// The task that fires.
     pub to: NodeName,
-    /// What becomes of a time at which an earlier firing of it is still under way.
+    /// The policy for a time at which an earlier firing of the schedule is still under way.
     pub overlap: OverlapPolicy,
-    /// What becomes of times that went by unheard.
+    /// The policy for missed times.
     pub missed: MissedPolicy,
-    /// Where it stands.
+    /// Its span.
     pub span: Span,
 }
 
-/// How a link joins the others into its target.
+/// How a link joins the other links into its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Join {
-    /// The target waits for all of them.
+    /// The target waits for all links.
     #[default]
     All,
-    /// Each fires the target, which takes what the others left last.
+    /// Each link fires the target, which takes the latest values of the others.
     Any,
 }
 
-/// How a flow file names a module.
+/// A module as a flow file names it.
 #[derive(Debug, Clone, Default)]
 pub struct ModuleReference {
-    /// A path relative to the flow file, a tag, or `sha256:…`; empty where what was written is none, which was told.
+    /// A path relative to the flow file, a tag, or `sha256:…`; empty where the written text is invalid, which is reported.
     pub text: String,
-    /// Where it stands.
+    /// Its span.
     pub span: Span,
-    /// Why it was not found, where somebody looked.
+    /// Why it was not found, if a lookup failed.
     pub missing: Option<String>,
 }
 
-/// What the whole flow and each nested flow have alike.
+/// The common parts of the whole flow and of nested flows.
 #[derive(Debug, Clone, Default)]
 pub struct FlowBody {
-    /// What gives the nodes their order.
+    /// The source of the nodes' order.
     pub pattern: Pattern,
     /// Tasks and nested flows in reading order.
     pub nodes: Vec<DraftNode>,
-    /// Explicit order.
+    /// The explicit links.
     pub links: Vec<DraftLink>,
     /// The retry controller, if it has one.
     pub controller: Option<DraftController>,
-    /// When it starts once it could; `None` at once.
+    /// The start time or delay once it could start; `None` means at once.
     pub starts: Option<StartTime>,
 }
 
-/// What gives the nodes of a flow their order.
+/// The source of the order of a flow's nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pattern {
-    /// Links, and who requires what another provides.
+    /// Links, and values that one node provides and another requires.
     #[default]
     Graph,
-    /// One after the other, as they stand.
+    /// The order in the file, one after the other.
     Linear,
-    /// None.
+    /// None: the nodes have no order.
     Unordered,
 }
 
@@ -160,7 +160,7 @@ pub enum DraftNode {
 }
 
 impl DraftNode {
-    /// The name it is told by.
+    /// The published name.
     #[must_use]
     pub fn name(&self) -> &NodeName {
         match self {
@@ -170,27 +170,27 @@ impl DraftNode {
     }
 }
 
-/// A nested flow as it was written.
+/// A nested flow as written.
 #[derive(Debug, Clone)]
 pub struct DraftFlow {
     /// Its name.
     pub name: NodeName,
     /// Its nodes and links.
     pub body: FlowBody,
-    /// Where it stands.
+    /// Its span.
     pub span: Span,
 }
 
-/// A task as it was written.
+/// A task as written.
 #[derive(Debug, Clone)]
 pub struct DraftTask {
     /// Its name.
     pub name: NodeName,
-    /// What it does.
+    /// The kind of the task.
     pub kind: DraftTaskKind,
-    /// What the task calls a value = what the flow calls it; `None` where nothing was said.
+    /// The required values: the task's name = the flow's name; `None` where not stated.
     pub requires: Option<Renames>,
-    /// What the task calls a value = what the flow calls it; `None` where nothing was said.
+    /// The provided values: the task's name = the flow's name; `None` where not stated.
     pub provides: Option<Renames>,
     /// Constants by parameter.
     pub with: Values,
@@ -198,206 +198,206 @@ pub struct DraftTask {
     pub retry: Option<RetryPolicy>,
     /// Limits that differ from the defaults.
     pub limits: LimitOverrides,
-    /// The queue its jobs go to.
+    /// The queue of its jobs.
     pub queue: Option<QueueName>,
-    /// Higher first.
+    /// The priority; higher runs first.
     pub priority: i32,
-    /// How many of its calls run at once, and how often they start.
+    /// The maximum of parallel calls, and their start rate.
     pub pace: Pace,
-    /// How long a call may wait for a worker; `None` for ever.
+    /// The maximum time that a call may wait for a worker; `None` means without limit.
     pub expires: Option<Duration>,
-    /// How many workers may be lost with one call before it fails as poison; `None` for the default.
+    /// The number of workers that may be lost with one call before it fails as poison; `None` means the default.
     pub delivery_limit: Option<NonZeroU32>,
-    /// Whether it is rolled back by a guest; `None` leaves it to the module.
+    /// Whether a guest rolls it back; `None` means as the module describes.
     pub rollback: Option<bool>,
-    /// When it starts once it could; `None` at once.
+    /// The start time or delay once it could start; `None` means at once.
     pub starts: Option<StartTime>,
-    /// How long one that waits does so; `None` for ever.
+    /// The maximum wait of a waiting task; `None` means without limit.
     pub deadline: Option<Duration>,
-    /// The list it is called for, each element by itself; `None` where it is called once.
+    /// The list whose elements it is called for; `None` where it is called once.
     pub for_each: Option<DraftForEach>,
     /// Whether an edit has removed it after it had run.
     pub retired: bool,
-    /// Where the parts of it stand: `name`, `use`, `requires`, `provides`, `with`, `retry`, `rollback` and, for
-    /// entries of tables, `requires.pan` and the like. The empty key is the whole.
+    /// The spans of its parts: `name`, `use`, `requires`, `provides`, `with`, `retry`, `rollback` and, for entries of
+    /// tables, `requires.pan` and the like. The empty key is the whole task.
     pub spans: BTreeMap<String, Range<usize>>,
 }
 
-/// A list that a task is called for, as it was written.
+/// The list of a `for_each` task, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DraftForEach {
     /// The list.
     pub list: DraftList,
-    /// What the flow calls the element that a call is for; `None` where nothing was said.
+    /// The flow's name for the element of a call; `None` where not stated.
     pub element: Option<ValueName>,
-    /// So many calls at once.
+    /// The maximum number of parallel calls.
     pub max_parallel: Option<u32>,
 }
 
 impl DraftForEach {
-    /// What the flow calls the element that a call is for: `item` where nothing was said.
+    /// The flow's name for the element of a call: `item` by default.
     #[must_use]
     pub fn element(&self) -> ValueName {
         self.element.clone().unwrap_or_else(|| ValueName::new("item").expect("it keeps the rules of names"))
     }
 }
 
-/// A list, or where it comes from.
+/// A list, or its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DraftList {
-    /// These.
+    /// These elements.
     Literal(Vec<Json>),
-    /// Those of the list that this value holds when the task starts.
+    /// The elements of the list that this value contains when the task starts.
     Value(ValueName),
 }
 
-/// What a task does.
+/// The kind of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DraftTaskKind {
     /// Calls `module#task` or `module`: an alias of [`Draft::modules`], and a task of the module.
     Call(String),
-    /// Waits to be notified of this.
+    /// Waits for a notification; the text describes the awaited event.
     Wait(String),
 }
 
-/// What a task calls a value = what the flow calls it.
+/// Value names: the task's name = the flow's name.
 pub type Renames = BTreeMap<ValueName, ValueName>;
 
-/// An explicit link as it was written.
+/// An explicit link as written.
 #[derive(Debug, Clone)]
 pub struct DraftLink {
-    /// What comes first.
+    /// The source.
     pub from: NodeName,
-    /// What comes after.
+    /// The target.
     pub to: NodeName,
-    /// What of the source it waits for.
+    /// The outcome of the source that it waits for.
     pub on: SourceOutcome,
-    /// Asked once the target could start: a no leaves it out.
+    /// Evaluated when the target could start; `false` skips the target.
     pub when: Option<Condition>,
-    /// How far a no reaches; `None` where nothing was said.
+    /// How far a false condition reaches; `None` where not stated.
     pub reach: Option<SkipReach>,
-    /// How it joins the others into its target.
+    /// How it joins the other links into its target.
     pub join: Join,
-    /// Where the parts of it stand.
+    /// The spans of its parts.
     pub spans: LinkSpans,
 }
 
-/// Where the parts of a link stand.
+/// The spans of a link's parts.
 #[derive(Debug, Clone, Default)]
 pub struct LinkSpans {
-    /// Where `from` stands.
+    /// The span of `from`.
     pub from: Span,
-    /// Where `to` stands.
+    /// The span of `to`.
     pub to: Span,
-    /// Where `on` stands.
+    /// The span of `on`.
     pub on: Span,
-    /// Where `when` stands.
+    /// The span of `when`.
     pub when: Span,
-    /// Where `reach` stands.
+    /// The span of `reach`.
     pub reach: Span,
-    /// Where `join` stands.
+    /// The span of `join`.
     pub join: Span,
 }
 
-/// What of its source a link waits for.
+/// The outcome of its source that a link waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SourceOutcome {
-    /// That it succeeds.
+    /// Success.
     #[default]
     Success,
-    /// That it fails for good.
+    /// Permanent failure.
     Failure,
-    /// Either.
+    /// Either outcome.
     Any,
 }
 
-/// How far it reaches that a link's condition says no: who is left out besides its target.
+/// The reach of a false link condition: the nodes that are skipped besides its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum SkipReach {
-    /// Nobody.
+    /// None.
     Task,
-    /// The tasks right after it.
+    /// The direct successors of the target.
     Neighbors,
-    /// Everything after it in the same flow, nested flows apart.
+    /// All successors in the same flow, without nested flows.
     Flow,
-    /// Everything after it.
+    /// All successors.
     #[default]
     All,
 }
 
-/// A retry controller as it was written.
+/// A retry controller as written.
 #[derive(Debug, Clone)]
 pub struct DraftController {
-    /// What it tries.
+    /// The strategy.
     pub strategy: Strategy,
-    /// What it answers when nothing is left to try.
+    /// The answer when no attempt is left.
     pub otherwise: Otherwise,
     /// The name under which it provides its attempt number or value.
     pub provides: Option<ValueName>,
-    /// Where it stands.
+    /// Its span.
     pub span: Span,
 }
 
-/// What a retry controller answers when a task of its flow has failed.
+/// The answer of a retry controller to a failure in its flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Strategy {
-    /// Retry until there were this many tries in all; 0 and 1 mean one. Provides the number of the try.
+    /// Retry up to this number of attempts; 0 and 1 mean one. Provides the number of the attempt.
     Times(u32),
-    /// Retry with the next of these. Provides it. Never empty in a [`crate::Flow`].
+    /// Retry with the next of these values, and provide it. Never empty in a [`crate::Flow`].
     ForEach(Vec<Json>),
-    /// Retry with the next element of the list that this value holds when the flow starts.
+    /// Retry with the next element of the list that this value contains when the flow starts.
     ForEachOf(ValueName),
     /// Never retry.
     Always,
 }
 
-/// What a retry controller answers when it does not retry.
+/// The answer of a retry controller that does not retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Otherwise {
-    /// Its flow will be rolled back, and the next controller outward is asked.
+    /// Its flow is rolled back, and the next controller outward is asked.
     #[default]
     Rollback,
-    /// The whole run, without asking further.
+    /// The whole run is rolled back, without asking further controllers.
     RollbackAll,
 }
 
-/// What is known of a module once it was resolved.
+/// The description of a resolved module.
 #[derive(Debug, Clone)]
 pub struct ModuleInfo {
     /// Its identity.
     pub digest: Digest,
-    /// What it holds.
+    /// Its content.
     pub content: ModuleContent,
 }
 
-/// What a module holds.
+/// The content of a module.
 #[derive(Debug, Clone)]
 pub enum ModuleContent {
-    /// Tasks that describe themselves.
+    /// Tasks with their descriptions.
     Tasks(Vec<TaskInfo>),
-    /// A WASI command: one task, of which the flow says what it requires and provides.
+    /// A WASI command: one task, whose required and provided values the flow declares.
     Command,
 }
 
-/// One thing that is wrong with a flow.
+/// One error or warning about a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Whether the flow can run all the same.
+    /// Whether the flow can still run.
     pub severity: Severity,
-    /// What is wrong, naming the culprit: a lowercase fragment without a full stop.
+    /// The problem and its cause: a lowercase fragment without a full stop.
     pub message: String,
-    /// What to do about it.
+    /// A hint how to fix it.
     pub hint: Option<String>,
-    /// Where in the file.
+    /// Its place in the file.
     pub span: Span,
 }
 
-/// Whether a mistake keeps the flow from running.
+/// Whether a diagnostic prevents the flow from running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// It cannot run.
+    /// The flow cannot run.
     Error,
-    /// It can, but will hardly do what was meant.
+    /// The flow can run, but probably not as intended.
     Warning,
 }
 
@@ -410,7 +410,7 @@ impl Diagnostic {
         Self { severity: Severity::Warning, ..Self::error(span, message) }
     }
 
-    /// A text was refused. Our errors say what is wrong and then, after a colon, what to write.
+    /// A text was refused. The errors of this crate state the problem and then, after a colon, the fix.
     pub(crate) fn rejected(span: Span, whose: &str, error: &impl std::fmt::Display) -> Self {
         let error = error.to_string();
         let (wrong, hint) = error.rsplit_once(": ").unwrap_or((&error, "write it otherwise"));
@@ -423,12 +423,12 @@ impl Diagnostic {
 }
 
 impl DraftTask {
-    /// Whether it is called for each element of the list that a value holds.
+    /// Whether it is called for each element of the list in a value.
     pub(crate) fn iterates_over(&self, value: &ValueName) -> bool {
         self.for_each.as_ref().is_some_and(|each| matches!(&each.list, DraftList::Value(list) if list == value))
     }
 
-    /// Where a part of it stands; the whole where the part was not written.
+    /// The span of one of its parts; the span of the whole task where the part was not written.
     pub(crate) fn span(&self, part: &str) -> Span {
         self.spans.get(part).or_else(|| self.spans.get("")).cloned()
     }

@@ -1,7 +1,7 @@
-//! Changing a flow while it runs: what a flow was made of, and what was done to it since.
+//! Editing a flow while it runs: the original source of a flow, and its edits since.
 //!
-//! An edit changes the flow as its author wrote it, and all of it is wired anew: so it is checked as a whole, by the same
-//! rules as a new flow. What a run makes of it is the machine's to say.
+//! An edit changes the flow as its author wrote it, and the whole result is wired anew: it is checked by the same rules as a
+//! new flow. The machine decides how a run continues with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,21 +15,21 @@ use crate::{
     suggest,
 };
 
-/// What a flow was made of: enough to make it again, and to change it.
+/// The source of a flow: enough to build it again, and to edit it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowSource {
     /// The flow file.
     pub text: Arc<str>,
-    /// The modules that it names, as they were found when it was submitted, and those of its edits.
+    /// The digests of the modules that it names, as resolved at submission, and those of its edits.
     pub modules: BTreeMap<String, Digest>,
-    /// What was changed since, in order.
+    /// The edits since, in order.
     pub edits: Vec<Edit>,
 }
 
-/// One change of a flow.
+/// One edit of a flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
-    /// Adds what such a text holds, written as a flow file without its name: tasks, nested flows, links and modules.
+    /// Adds the content of a text, written as a flow file without its name: tasks, nested flows, links and modules.
     Add {
         /// The text.
         text: Arc<str>,
@@ -38,54 +38,54 @@ pub enum Edit {
     Remove {
         /// The task.
         task: NodeName,
-        /// Whether it has run: then it stays to be rolled back, and nobody hears of it any more.
+        /// Whether it has run: then it stays for its rollback, but no longer takes part in the flow.
         ran: bool,
     },
-    /// Links two nodes of one flow; links of theirs that are there already are replaced.
+    /// Links two nodes of one flow; this replaces existing links between them.
     Link {
         /// The source.
         from: NodeName,
-        /// Who listens.
+        /// The target.
         to: NodeName,
-        /// What of the source it waits for.
+        /// The outcome of the source that the target waits for.
         on: SourceOutcome,
-        /// A condition.
+        /// The condition of the link.
         when: Option<Condition>,
-        /// How far a no reaches.
+        /// How far a false condition reaches.
         reach: Option<SkipReach>,
-        /// How it joins the others into its target.
+        /// How the link joins the other links into its target.
         join: Join,
     },
-    /// Takes the links between two nodes away.
+    /// Removes the links between two nodes.
     Unlink {
         /// The source.
         from: NodeName,
-        /// Who listens.
+        /// The target.
         to: NodeName,
     },
-    /// Lets a task call something else.
+    /// Changes the module or task that a task calls.
     Use {
         /// The task.
         task: NodeName,
         /// `module#task` or `module`; the module is an alias of the flow, or a digest.
         uses: String,
     },
-    /// Gives a task a constant.
+    /// Sets a parameter of a task to a constant.
     Set {
         /// The task.
         task: NodeName,
-        /// What the task calls it.
+        /// The task's name for the parameter.
         parameter: ValueName,
         /// The value.
         value: Value,
     },
-    /// Lets a task take a value from elsewhere.
+    /// Takes a parameter of a task from another value of the flow.
     Require {
         /// The task.
         task: NodeName,
-        /// What the task calls it.
+        /// The task's name for the parameter.
         parameter: ValueName,
-        /// What the flow calls it.
+        /// The flow's name for the value.
         value: ValueName,
     },
 }
@@ -122,10 +122,10 @@ fn added_names(text: &str) -> Vec<String> {
 }
 
 impl FlowSource {
-    /// The flow as its author would write it by now.
+    /// The draft of the flow with all its edits.
     ///
     /// # Errors
-    /// Why the text or an edit cannot be read: it comes from a waft that knew more.
+    /// Why the text or an edit cannot be read: a newer version of waft wrote it.
     pub fn draft(&self) -> Result<Draft, String> {
         let mut draft = file::parse(&self.text).map_err(|mistakes| join_messages(&mistakes))?;
         self.edits.iter().try_for_each(|edit| edit.apply(&mut draft))?;
@@ -142,20 +142,20 @@ fn join_messages(mistakes: &[Diagnostic]) -> String {
     mistakes.iter().map(|mistake| mistake.message.clone()).collect::<Vec<_>>().join("; ")
 }
 
-/// Every flow has a name; that of an addition is not read.
+/// Every flow needs a name; the name of an addition is ignored.
 const NAME: &str = "name = \"addition\"\n";
 
 impl Edit {
-    /// Reads what is to be added.
+    /// Parses an addition.
     ///
     /// # Errors
-    /// Every mistake in it, as of a flow file.
+    /// Every diagnostic in it, as for a flow file.
     pub fn parse_addition(text: &str) -> Result<Draft, Vec<Diagnostic>> {
         let mut added = Self::read_addition(text);
         if added.mistakes.is_empty() { Ok(added) } else { Err(std::mem::take(&mut added.mistakes)) }
     }
 
-    /// Reads what is to be added, as far as that goes: the mistakes are in the draft.
+    /// Reads an addition as far as possible: its diagnostics are in the draft.
     #[must_use]
     pub fn read_addition(text: &str) -> Draft {
         let moved =
@@ -179,7 +179,7 @@ impl Edit {
         added
     }
 
-    /// The first alias of an added text by which the flow knows another module already.
+    /// The first alias of an added text that the flow already uses for another module.
     pub(crate) fn conflicting_alias(text: &str, draft: &Draft) -> Option<String> {
         let added = Self::parse_addition(text).ok()?;
         let is_other = |(alias, reference): &(String, ModuleReference)| {
@@ -195,10 +195,10 @@ impl Edit {
         Self::read_addition(text).inputs.into_keys().collect()
     }
 
-    /// Changes a flow.
+    /// Applies the edit to a draft.
     ///
     /// # Errors
-    /// Why it cannot be changed so, for people.
+    /// Why the edit is invalid, for people.
     pub fn apply(&self, draft: &mut Draft) -> Result<(), String> {
         match self {
             Self::Add { text } => add(draft, text),
@@ -272,7 +272,7 @@ fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A node whose places are in another text than the flow's.
+/// Removes the spans of a node, since they refer to a text other than the flow's.
 fn without_spans(node: DraftNode) -> DraftNode {
     match node {
         DraftNode::Task(task) => DraftNode::Task(Box::new(DraftTask { spans: BTreeMap::new(), ..*task })),
@@ -312,7 +312,7 @@ fn collect_names(body: &FlowBody, names: &mut Vec<NodeName>) {
     }
 }
 
-/// The flow that a node stands in. Flows nest no deeper than can be laid out.
+/// The flow that contains a node. Flows nest no deeper than the layout allows.
 fn enclosing_body<'b>(body: &'b mut FlowBody, name: &NodeName) -> Option<&'b mut FlowBody> {
     if body.nodes.iter().any(|node| node.name() == name) {
         return Some(body);

@@ -1,41 +1,41 @@
-//! Failures are data: what a guest or its limits answered. They are recorded and shown to retries.
+//! Failures are data: the answer of a guest or of its limits. They are recorded and shown to retries.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use crate::{Json, NodeName, Value, Values};
 
-/// The longest message that is kept whole, in bytes.
+/// The maximum length of a message, in bytes; longer ones are cut.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
-/// What kind of failure it was.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureKind {
-    /// The guest says that trying again can help.
+    /// The guest reports that a retry can help.
     Transient,
-    /// The guest says that trying again cannot help.
+    /// The guest reports that a retry cannot help.
     Permanent,
-    /// The call outlived its timeout.
+    /// The call exceeded its timeout.
     Timeout,
-    /// The guest asked for more memory than it was granted.
+    /// The guest requested more memory than its limit.
     Memory,
     /// The guest trapped: it panicked, divided by zero, overflowed its stack.
     Trap,
-    /// The guest left more output than it was granted.
+    /// The output of the guest exceeded its limit.
     OutputLimit,
-    /// What the guest left is not what it promised.
+    /// The output of the guest does not match its declaration.
     InvalidOutput,
-    /// A value that some node provides was not there when the task started.
+    /// A value that some node provides was missing when the task started.
     MissingInput,
-    /// The module could not be had, or is not what the flow took it for.
+    /// The module was not available, or does not match the flow.
     Module,
-    /// The job killed its workers as often as the delivery limit allows.
+    /// The job lost its workers as often as the delivery limit allows.
     Poison,
-    /// The run was told to stop.
+    /// The run was cancelled.
     Cancelled,
 }
 
 impl FailureKind {
-    /// Every kind, in the order of the design.
+    /// Every kind, in the order of the documentation.
     pub const ALL: [Self; 11] = [
         Self::Transient,
         Self::Permanent,
@@ -50,7 +50,7 @@ impl FailureKind {
         Self::Cancelled,
     ];
 
-    /// The kind's word, the same in files, JSON and logs.
+    /// The kind as a word, the same in files, JSON and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ impl FailureKind {
         }
     }
 
-    /// Whether another attempt could end otherwise. Only what says by itself that it cannot stops a retry.
+    /// Whether another attempt could end differently. Only a failure that rules this out itself stops a retry.
     #[must_use]
     pub const fn may_retry(self) -> bool {
         match self {
@@ -99,24 +99,24 @@ impl FromStr for FailureKind {
     }
 }
 
-/// Why a call did not do what it was asked for.
+/// The failure of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of failure.
+    /// The kind of the failure.
     pub kind: FailureKind,
     /// One sentence for a person, at most [`MAX_MESSAGE_BYTES`] bytes and a mark.
     pub message: String,
-    /// What a program may want to know besides.
+    /// Additional details, for programs.
     pub details: Option<Json>,
 }
 
 impl Failure {
-    /// The failure as a value, for those who listen to it: an object of `task`, `kind`, `message`, and `details` where the
-    /// guest gave any.
+    /// The failure as a value, for failure listeners: an object of `task`, `kind`, `message`, and `details` where the guest
+    /// gave any.
     #[must_use]
     pub fn as_value(&self, task: &NodeName) -> Value {
         let string = |text: &str| serde_json::Value::from(text).to_string();
-        // The details stay the text that the guest gave: a tree cannot hold all that JSON may.
+        // The details stay in the guest's text form: a tree cannot represent every JSON document.
         let details = self.details.iter().map(|details| format!("\"details\":{},", details.as_str()));
         let text = format!(
             "{{{}\"kind\":{},\"message\":{},\"task\":{}}}",
@@ -128,7 +128,7 @@ impl Failure {
         Value::Json(Json::parse(text).expect("an object of JSON texts is one"))
     }
 
-    /// A failure with a message that is cut, with a mark, where it is too long.
+    /// Creates a failure; a message that is too long is cut, with a mark.
     #[must_use]
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: cut(message.into(), MAX_MESSAGE_BYTES), details: None }
@@ -144,23 +144,24 @@ impl fmt::Display for Failure {
 /// Failures by the task that failed.
 pub type Failures = BTreeMap<NodeName, Failure>;
 
-/// The failures that one rollback is told of: a bounded part of what may be as many as a list has elements.
+/// The failures that one rollback receives: a bounded part, since a list may have as many failures as elements.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FailureSummary {
-    /// The first of them by name, at most [`FailureSummary::MOST`]; long messages are cut, and long details left out.
+    /// The first failures by name, at most [`FailureSummary::MAX_FAILURES`]; long messages are cut, and long details left
+    /// out.
     pub first: Failures,
-    /// How many there are.
+    /// The total number of failures.
     pub total: u64,
 }
 
 impl FailureSummary {
-    /// The most failures in one.
+    /// The maximum number of failures in one summary.
     pub const MAX_FAILURES: usize = 16;
 
-    /// The longest message in one, in bytes, before it is cut; longer details are left out.
+    /// The maximum length of a message in a summary, in bytes, before it is cut; longer details are left out.
     pub const MAX_SUMMARY_MESSAGE_BYTES: usize = 2 * 1024;
 
-    /// Sums failures up.
+    /// Summarizes failures.
     #[must_use]
     pub fn of(failures: &Failures) -> Self {
         let short = |failure: &Failure| {
@@ -177,7 +178,7 @@ impl FailureSummary {
     }
 }
 
-/// A text that is cut, with a mark, where it is longer than so many bytes.
+/// Cuts a text, with a mark, where it is longer than a maximum in bytes.
 fn cut(mut text: String, longest: usize) -> String {
     if text.len() > longest {
         let whole = text.len();
@@ -187,19 +188,19 @@ fn cut(mut text: String, longest: usize) -> String {
     text
 }
 
-/// What `apply` left behind, as a rollback is told.
+/// The outcome of `apply`, as a rollback receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It succeeded and left these values, by the names its module gives them.
+    /// It succeeded and provided these values, by the module's names.
     Provided(Values),
     /// It failed.
     Failed(Failure),
-    /// Its answer was lost: it may have happened.
+    /// Its answer was lost: it may have had effects.
     Unknown,
 }
 
 impl Outcome {
-    /// The values it left, if it succeeded.
+    /// The values it provided, if it succeeded.
     #[must_use]
     pub fn provided(&self) -> Option<&Values> {
         match self {

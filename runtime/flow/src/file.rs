@@ -1,7 +1,7 @@
-//! Flow files: TOML in, a [`Draft`] or every mistake out; and the other way round.
+//! Flow files: parses TOML into a [`Draft`] or every diagnostic, and writes drafts as TOML.
 //!
-//! Tables are read key by key and not through serde, so that one wrong value does not hide the next. What the
-//! words mean together is not asked here: [`crate::wire`] does that.
+//! Tables are read key by key and not through serde, so that one wrong value does not hide the next. [`crate::wire`] checks
+//! the meaning of the keys together.
 
 mod body;
 mod syntax_errors;
@@ -29,16 +29,16 @@ pub(crate) use self::task::CALL_KEYS;
 pub use self::writer::{WriteError, write, write_addition};
 use crate::{Diagnostic, Draft, FlowName, ModuleReference, ParseExtent};
 
-/// Reads a flow file that is to be right.
+/// Parses a flow file that must be valid.
 ///
 /// # Errors
-/// Every mistake in it, in the order of the file.
+/// Every diagnostic in it, in the order of the file.
 pub fn parse(text: &str) -> Result<Draft, Vec<Diagnostic>> {
     let mut draft = read(text);
     if draft.mistakes.is_empty() { Ok(draft) } else { Err(std::mem::take(&mut draft.mistakes)) }
 }
 
-/// Reads a flow file as far as that goes. Its mistakes are told with those that [`crate::wire`] finds in the rest of it.
+/// Reads as much of a flow file as possible. [`crate::wire`] reports its diagnostics together with those of wiring.
 #[must_use]
 pub fn read(text: &str) -> Draft {
     let (table, breaks) = DeTable::parse_recoverable(text);
@@ -66,7 +66,7 @@ fn read_root(toml: &Spanned<DeTable<'_>>, mistakes: &mut Diagnostics) -> Draft {
     if let Some(name) = name.as_ref().filter(is_so_called) {
         table.owner = format!("flow {name:?}");
     }
-    // What the whole flow is called nothing else depends on.
+    // Nothing else depends on the name of the whole flow.
     let name = name.or_else(|| FlowName::new("flow").ok());
     let modules = table.take("modules").map(|toml| modules(toml, mistakes)).unwrap_or_default();
     let inputs =
@@ -109,7 +109,7 @@ fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Diagnostics) -> BTreeMap<
             let mistake = Diagnostic::error(Some(alias.span()), format!("a module cannot be called {name:?}"));
             mistakes.push(mistake.hint("`#` parts the module from its task in use = \"module#task\""));
         }
-        // What names it finds it, whatever it is.
+        // A task that names the module finds it, although the reference is invalid.
         let known = ModuleReference { span: Some(reference.span()), ..ModuleReference::default() };
         modules.insert(name.clone().into_owned(), known);
         match reference.get_ref().as_str() {

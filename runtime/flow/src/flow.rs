@@ -1,7 +1,7 @@
-//! A flow that was checked whole: every requirement has its source, every order is explicit, no circle.
+//! A checked flow: every requirement has its source, every order is explicit, and no cycle orders one firing.
 //!
-//! It is a graph of nodes in one arena. A nested flow stands between its `Start` (or its retry controller, which
-//! takes the place of `Start`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
+//! The flow is a graph of nodes in one arena. A nested flow lies between its `Start` (or its retry controller, which
+//! replaces `Start`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
 
 mod notification_inputs;
 mod describe_triggers;
@@ -23,11 +23,11 @@ use crate::{
 
 pub use unknown_task::UnknownTask;
 
-/// Where a node stands in [`Flow::nodes`].
+/// The index of a node in [`Flow::nodes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeIndex(pub u32);
 
-/// Where a scope stands in [`Flow::scopes`].
+/// The index of a scope in [`Flow::scopes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScopeIndex(pub u32);
 
@@ -36,340 +36,342 @@ impl ScopeIndex {
     pub const ROOT: Self = Self(0);
 }
 
-/// A flow that was checked whole. Made by [`crate::wire`] only.
+/// A checked flow. Only [`crate::wire`] creates one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
     /// Its name.
     pub name: FlowName,
-    /// All nodes, so that among those that may start a lower index comes first in the file.
+    /// All nodes. Of two nodes that may start at the same time, the one with the lower index comes first in the file.
     pub nodes: Vec<Node>,
-    /// The whole flow first, then the nested ones; a parent stands before its children.
+    /// The whole flow first, then the nested ones; a parent comes before its children.
     pub scopes: Vec<Scope>,
-    /// The values a run starts with: the file's, with those the caller set put over them.
+    /// The values a run starts with: the file's inputs, overridden by the caller's.
     pub inputs: Values,
-    /// How long a run may take: what is not done by then is stopped, and the run rolled back.
+    /// The maximum duration of a run: after it, the run is stopped and rolled back.
     pub expires: Option<Duration>,
-    /// What it was made of, where it can be edited.
+    /// The source of the flow, where it can be edited.
     pub origin: Option<Arc<FlowSource>>,
-    /// How it lives, where it is passed through more than once.
+    /// The triggers of the flow, where it fires more than once.
     pub triggers: Option<Triggers>,
-    /// Tasks of other flows whose notifications it hears.
+    /// The tasks of other flows whose notifications it receives.
     pub listeners: Vec<Listener>,
-    /// The types of the values that notifications bring, as far as modules describe what their tasks take.
+    /// The types of the values in notifications, as far as modules describe the parameters of their tasks.
     pub notification_inputs: Vec<NotificationInput>,
 }
 
-/// How a flow lives that is passed through more than once: each pass is one firing.
+/// The triggers of a flow that fires more than once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Triggers {
-    /// Whether a run of it stays until it is told to end; else it ends once nothing fires any more.
+    /// Whether a run stays open until it is told to end; otherwise it ends once nothing fires any more.
     pub persistent: bool,
-    /// So many firings, and no more.
+    /// The maximum number of firings.
     pub max_firings: Option<u64>,
-    /// So many firings at once; others wait for their turn.
+    /// The maximum number of parallel firings; further ones wait for their turn.
     pub max_parallel: u32,
-    /// What begins no earlier than somebody notifies it: it and all that comes after it are not of the first pass.
+    /// The nodes that start only when notified: they and their successors are not part of the first firing.
     pub entries: BTreeSet<NodeIndex>,
-    /// Links that fire their target anew.
+    /// Links that trigger a new firing of their target.
     pub back_edges: Vec<BackEdge>,
-    /// Times at which it fires by itself.
+    /// The schedules of the flow.
     pub schedules: Vec<Schedule>,
 }
 
-/// A link that does not order one pass, but begins another.
+/// A link that does not order one firing, but triggers another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackEdge {
-    /// Its source, its condition and where the condition's values come from.
+    /// The source, the condition, and the sources of the values that the condition reads.
     pub link: Link,
-    /// What it fires.
+    /// The target.
     pub to: NodeIndex,
-    /// When it fires.
+    /// The time at which it fires.
     pub timing: BackEdgeTiming,
 }
 
-/// When a link fires its target anew.
+/// The time at which a back edge fires its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackEdgeTiming {
-    /// Once the pass has ended in success: the link closes a circle.
+    /// Once the firing has ended in success: the link closes a cycle.
     End,
-    /// As soon as its source has succeeded: its target takes whatever comes.
+    /// As soon as its source has succeeded: its target fires for each source.
     Success,
 }
 
-/// Times at which a task fires.
+/// The schedule of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// When.
+    /// The firing times.
     pub cron: Cron,
-    /// What fires.
+    /// The task that fires.
     pub to: NodeIndex,
-    /// What becomes of a time at which an earlier firing of it is still under way.
+    /// The policy for a time at which an earlier firing of the schedule is still under way.
     pub overlap: OverlapPolicy,
-    /// What becomes of times that went by unheard.
+    /// The policy for missed times.
     pub missed: MissedPolicy,
 }
 
-/// What becomes of a scheduled time at which an earlier firing is still under way.
+/// The policy for a scheduled time at which an earlier firing is still under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OverlapPolicy {
-    /// It is left out.
+    /// The time is skipped.
     #[default]
     Skip,
-    /// It waits until that has ended.
+    /// The firing waits until the earlier one has ended.
     Queue,
-    /// It fires beside it.
+    /// The firing runs in parallel.
     Allow,
 }
 
-/// What becomes of scheduled times that went by while nobody drove the run.
+/// The policy for scheduled times at which no engine drove the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MissedPolicy {
     /// They fire once, all together.
     #[default]
     Once,
-    /// They are left out.
+    /// They are skipped.
     Skip,
     /// Each fires, one after the other.
     All,
 }
 
-/// A task of another flow whose notifications are heard.
+/// A task of another flow whose notifications this flow receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// The other flow.
     pub flow: FlowName,
     /// Its task.
     pub task: NodeName,
-    /// What of it is waited for.
+    /// The outcome of the task to listen to.
     pub on: SourceOutcome,
-    /// What its notifications fire, or answer.
+    /// The node that the notifications fire, or complete.
     pub to: NodeIndex,
 }
 
-/// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of it.
+/// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of its nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// The flow it stands in; `None` for the whole.
+    /// The enclosing flow; `None` for the whole flow.
     pub parent: Option<ScopeIndex>,
-    /// Its `Start` or controller: every node of it comes after this one.
+    /// Its `Start` or controller: every node of the flow comes after this one.
     pub begin: NodeIndex,
-    /// Its `End`: comes after every node of it.
+    /// Its `End`: comes after every node of the flow.
     pub end: NodeIndex,
 }
 
 /// One node of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// The name it is told by. `Start` and `End` carry their flow's name and are never told.
+    /// The name in notifications. `Start` and `End` have their flow's name and are never published.
     pub name: NodeName,
-    /// The flow it stands in. `Start`, controller and `End` stand in the flow they belong to.
+    /// The flow that contains it. `Start`, controller and `End` are in the flow they belong to.
     pub scope: ScopeIndex,
-    /// What it does.
+    /// The role of the node.
     pub role: Role,
-    /// When it starts once it could; `None` at once.
+    /// The start time or delay once it could start; `None` means at once.
     pub starts: Option<StartTime>,
-    /// The links into it that say more than its order.
+    /// The incoming links with properties beyond the order.
     pub links: Vec<Link>,
-    /// Whether an edit has removed it after it had run: it is rolled back with the rest, and nobody waits for it.
+    /// Whether an edit has removed it after it had run: it is rolled back with the other nodes, and no node waits for it.
     pub retired: bool,
-    /// Whether it stands aside: it listens to a failure, or comes after what does. It runs though its flow is rolled
-    /// back, is not rolled back itself, and whether it fails changes nothing for the others.
+    /// Whether it is a failure handler: it listens to a failure, or follows a node that does. It runs although its flow is
+    /// rolled back, and is not rolled back itself. Other nodes are unaffected when it fails.
     pub is_failure_handler: bool,
-    /// What it waits for, each once.
+    /// The nodes that it waits for, each once.
     pub before: Vec<NodeIndex>,
-    /// What waits for it, each once.
+    /// The nodes that wait for it, each once.
     pub after: Vec<NodeIndex>,
 }
 
-/// When a node starts that could.
+/// The start time of a node that could start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartTime {
-    /// So long after it could.
+    /// This long after it could start.
     After(Duration),
-    /// Not before that.
+    /// Not before this time.
     At(Timestamp),
 }
 
-/// A link that says more than an order.
+/// A link with properties beyond the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// The source: a task, or the end of a nested flow.
     pub from: NodeIndex,
-    /// What of the source it waits for.
+    /// The outcome of the source that it waits for.
     pub on: SourceOutcome,
-    /// Asked once the target could start: a no leaves it out.
+    /// Evaluated when the target could start; `false` skips the target.
     pub when: Option<Condition>,
-    /// Where the values come from that the condition reads.
+    /// The sources of the values that the condition reads.
     pub reads: Vec<(ValueName, Source)>,
-    /// How far a no reaches.
+    /// How far a false condition reaches.
     pub reach: SkipReach,
 }
 
-/// What a node does.
+/// The role of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     /// Calls a guest.
     Task(Box<Task>),
-    /// Calls nobody, and waits to be notified.
+    /// Calls no guest, and waits for a notification.
     Wait(Box<Wait>),
-    /// Calls a guest for each element of a list. What collects the results stands right after it.
+    /// Calls a guest for each element of a list. Its fan-in comes right after it.
     ForEach(Box<ForEach>),
-    /// One element of such a list. Only a run has them: they come into being once the list is known.
+    /// One element of such a list. Only a run has elements: they are created once the list is known.
     Element(Element),
-    /// Collects what the elements left. It carries the name of its task, which it ends, and others wait for it.
+    /// The fan-in of a task: it collects the values of the elements. It has the name of its task and ends it; other nodes
+    /// wait for it.
     FanIn(NodeIndex),
-    /// Opens a flow and decides about its failures.
+    /// Begins a flow and resolves its failures.
     Controller(Controller),
-    /// Opens a flow without a controller.
+    /// Begins a flow without a controller.
     Begin,
-    /// Closes a flow.
+    /// Ends a flow.
     End,
 }
 
 /// A task that is called for each element of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForEach {
-    /// What each call is.
+    /// The task of each call.
     pub task: Task,
-    /// Where the list comes from.
+    /// The source of the list.
     pub list: Source,
-    /// So many calls at once; others wait for their turn.
+    /// The maximum number of parallel calls; further ones wait for their turn.
     pub max_parallel: Option<u32>,
 }
 
-/// One element of a list that a task is called for.
+/// One list element of a `for_each` task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Element {
     /// The task.
     pub of: NodeIndex,
-    /// Which one, from 0.
+    /// The index of the element, from 0.
     pub number: u32,
 }
 
 /// A task that waits for a person, or for another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    /// What it waits for, in a word for people.
+    /// A short description of the awaited event, for people.
     pub waits_for: String,
-    /// What a notification has to bring: how that calls it, and how the flow does.
+    /// The values that a notification must contain: the notification's name, and the flow's name.
     pub provides: BTreeMap<ValueName, ValueName>,
-    /// How long it waits before it fails; `None` for ever.
+    /// The maximum wait before it fails; `None` means without limit.
     pub deadline: Option<Duration>,
 }
 
-/// What a task calls, and with what.
+/// The call of a task, with its inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     /// The module.
     pub module: Digest,
     /// The task in the module; `None` for a WASI command.
     pub export: Option<Export>,
-    /// Where each of its parameters comes from, `rollback`'s own included.
+    /// The source of each parameter, including those of `rollback` alone.
     pub inputs: Vec<Input>,
-    /// What it leaves: what the task calls it, and what the flow calls it.
+    /// The values that it provides: the task's name, and the flow's name.
     pub provides: BTreeMap<ValueName, ValueName>,
-    /// Whether taking it back calls the guest.
+    /// Whether its rollback calls the guest.
     pub rollback: bool,
-    /// When a failed call is tried again.
+    /// The retry policy for a failed call.
     pub retry: RetryPolicy,
-    /// What a call may use.
+    /// The resource limits of a call.
     pub limits: Limits,
-    /// The queue its jobs go to.
+    /// The queue of its jobs.
     pub queue: QueueName,
-    /// Higher first.
+    /// The priority; higher runs first.
     pub priority: i32,
-    /// How many of its applies run at once, and how often they start: over all runs of flows of this name.
+    /// The maximum of parallel applies, and their start rate: over all runs of flows of this name.
     pub pace: Pace,
-    /// How long an apply may wait for a worker, from when it is handed out; `None` for ever.
+    /// The maximum time that an apply may wait for a worker after its dispatch; `None` means without limit.
     pub expires: Option<Duration>,
-    /// How many workers may be lost with one call of it before the call fails as poison; `None`: [`DELIVERY_LIMIT`], or what
-    /// the worker's configuration says.
+    /// The number of workers that may be lost with one call of it before the call fails as poison; `None` means
+    /// [`DELIVERY_LIMIT`], or the worker's configuration.
     pub delivery_limit: Option<NonZeroU32>,
 }
 
-/// How many workers may be lost with one call before it fails as poison, unless the task says otherwise.
+/// The number of workers that may be lost with one call before it fails as poison, unless the task sets another.
 pub const DELIVERY_LIMIT: NonZeroU32 = NonZeroU32::new(5).expect("it is not 0");
 
-/// The largest delivery limit of a task: the queues of jobs have one of their own, which stands above.
+/// The largest delivery limit of a task: job queues have their own limit, which is higher.
 pub const MAX_DELIVERY_LIMIT: u32 = 50;
 
-/// One parameter of a task and where it comes from.
+/// One parameter of a task and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// What the task calls it.
+    /// The task's name for it.
     pub parameter: ValueName,
-    /// Where it comes from.
+    /// The source of the value.
     pub source: Source,
-    /// Whether the task can do without.
+    /// Whether the task accepts a missing value.
     pub optional: bool,
-    /// Which calls get it.
+    /// The calls that receive it.
     pub used_by: InputUse,
 }
 
-/// Whether something can be done without a value.
+/// Whether a value may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Requiredness {
-    /// It can.
+    /// It may.
     Optional,
-    /// It cannot.
+    /// It may not.
     Required,
 }
 
-/// Which calls get an input.
+/// The calls that receive an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputUse {
-    /// `apply`, and `rollback` too.
+    /// `apply` and `rollback`.
     ApplyAndRollback,
-    /// `rollback` alone.
+    /// Only `rollback`.
     Rollback,
 }
 
-/// Where the value of a parameter comes from.
+/// The source of a parameter's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The flow says it.
+    /// A constant in the flow.
     Constant(Value),
-    /// A task or controller provides it, under this name of the flow's.
+    /// A task or controller provides it.
     Node {
         /// The provider.
         node: NodeIndex,
-        /// What the flow calls it.
+        /// The flow's name for the value.
         value: ValueName,
     },
-    /// The run starts with it.
+    /// The run starts with this input.
     RunInput(ValueName),
-    /// The element of the list that the task is called for.
+    /// The list element of the call.
     Element,
-    /// Why the first of these failed that did.
+    /// The failure of the first of these nodes that failed.
     Failure(Vec<NodeIndex>),
-    /// What came round: what the notification brought, or the first of these provided the last time.
+    /// A loop-carried value: from the notification, or from the first of these nodes that provided it in the previous
+    /// firing.
     LoopCarried {
-        /// Who provides it, in the order in which they are asked.
+        /// The providers, in the order of preference.
         nodes: Vec<NodeIndex>,
-        /// What the flow calls it.
+        /// The flow's name for the value.
         value: ValueName,
-        /// Where it comes from the first time.
+        /// The source in the first firing.
         initial: Box<Source>,
     },
-    /// Nobody provides it, and the task can do without.
+    /// No node provides it, and the task does not need it.
     Absent,
 }
 
 /// A retry controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Controller {
-    /// What it tries.
+    /// The strategy of the controller.
     pub strategy: Strategy,
-    /// Where the list comes from, when the strategy is [`Strategy::ForEachOf`].
+    /// The source of the list, when the strategy is [`Strategy::ForEachOf`].
     pub list: Option<Source>,
-    /// What it answers in the end.
+    /// The answer when no attempt is left.
     pub otherwise: Otherwise,
-    /// What the flow calls what it provides.
+    /// The flow's name for the value that it provides.
     pub provides: Option<ValueName>,
 }
 
 impl Listener {
-    /// Whether it is for what a task of another flow did.
+    /// Whether it listens to this notification of a task in another flow.
     #[must_use]
     pub fn is_for(&self, heard: &TaskNotification) -> bool {
         let is_meant = match heard.outcome {
@@ -381,7 +383,7 @@ impl Listener {
 }
 
 impl TaskNotification {
-    /// The values that come with it: what the task provided, or its failure.
+    /// The values of the notification: those that the task provided, or its failure.
     #[must_use]
     pub fn values(&self) -> Values {
         match &self.outcome {
@@ -407,8 +409,8 @@ impl Flow {
         self.node(to).links.iter().any(|link| link.from == from && link.on != SourceOutcome::Success)
     }
 
-    /// The nodes of one pass: those that its entry leads to, or without one all that nobody has to notify first. `None`
-    /// where every pass has all.
+    /// The nodes of one firing: those that its entry leads to, or without an entry all nodes that need no notification
+    /// first. `None` where every firing has all nodes.
     #[must_use]
     pub fn nodes_of_firing(&self, entry: Option<NodeIndex>) -> Option<BTreeSet<NodeIndex>> {
         let living = self.triggers.as_ref()?;
@@ -423,7 +425,7 @@ impl Flow {
         }
     }
 
-    /// Some nodes, and all that comes after them.
+    /// Some nodes, and all nodes after them.
     fn reachable_from(&self, nodes: impl IntoIterator<Item = NodeIndex>) -> BTreeSet<NodeIndex> {
         let mut work: Vec<NodeIndex> = nodes.into_iter().collect();
         let mut reached = BTreeSet::new();
@@ -435,7 +437,7 @@ impl Flow {
         reached
     }
 
-    /// The names that a notification of a task may bring, and whether the task can do without each.
+    /// The values that a notification of a task may contain, and whether the task requires each.
     #[must_use]
     pub fn notification_values(&self, entry: NodeIndex) -> BTreeMap<ValueName, Requiredness> {
         let mut brought = BTreeMap::new();
@@ -488,7 +490,7 @@ impl Flow {
         })
     }
 
-    /// What a node calls: a task, or one element of a list that a task is called for.
+    /// The task that a node calls, also for a list element.
     #[must_use]
     pub fn task_called(&self, index: NodeIndex) -> Option<&Task> {
         match &self.node(index).role {
@@ -498,7 +500,7 @@ impl Flow {
         }
     }
 
-    /// What a task is that is called for each element of a list.
+    /// The definition of a `for_each` task.
     #[must_use]
     pub fn for_each(&self, index: NodeIndex) -> Option<&ForEach> {
         match &self.node(index).role {
@@ -513,13 +515,13 @@ impl Flow {
         }
     }
 
-    /// What collects the results of a task that is called for each element of a list.
+    /// The fan-in of a `for_each` task.
     #[must_use]
     pub fn fan_in_of(&self, each: NodeIndex) -> NodeIndex {
         NodeIndex(each.0 + 1)
     }
 
-    /// The constants that its tasks take.
+    /// The constants of its tasks.
     pub fn constants(&self) -> impl Iterator<Item = &Value> {
         let inputs = self.tasks().flat_map(|(_, _, task)| &task.inputs).map(|input| &input.source);
         let lists = self.indices().filter_map(|index| self.for_each(index)).map(|each| &each.list);
@@ -534,7 +536,7 @@ impl Flow {
         })
     }
 
-    /// The constants that its tasks take, to be put elsewhere.
+    /// The constants of its tasks, mutable so that they can be moved to the store.
     pub fn constants_mut(&mut self) -> impl Iterator<Item = &mut Value> {
         let sources = self.nodes.iter_mut().flat_map(|node| {
             let (inputs, list) = match &mut node.role {
@@ -557,7 +559,7 @@ impl Flow {
         })
     }
 
-    /// What of the store the flow refers to, each once: its modules, and values too large to stand in it.
+    /// The digests that the flow refers to, each once: its modules, and values too large to be inline.
     #[must_use]
     pub fn digests(&self) -> Vec<Digest> {
         let values = self.constants().chain(self.inputs.values()).filter_map(Value::digest);

@@ -1,15 +1,15 @@
-//! The words that flow files, the API and programs have for the variants of our enums: each stands here once.
+//! Keywords for the variants of enums in flow files, the API and programs: each is defined once, here.
 
 use crate::{Backoff, Join, MissedPolicy, Otherwise, OverlapPolicy, Pattern, SkipReach, SourceOutcome};
 
-/// Gives an enum its words, the default first.
+/// Defines the keywords of an enum, the default first.
 macro_rules! words {
     ($type:ident: $($word:literal $variant:ident),+) => {
         impl $type {
-            /// The words and what they mean, in the order in which they are told.
+            /// The keywords and their variants, in the order of messages.
             pub(crate) const WORDS: &[(&'static str, Self)] = &[$(($word, Self::$variant)),+];
 
-            /// The word for it.
+            /// The keyword of the variant.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {

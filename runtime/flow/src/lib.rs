@@ -1,9 +1,9 @@
-//! Flows, and the machine that decides how a run of one goes on.
+//! Flows, and the state machine that decides how a run of a flow continues.
 //!
-//! This crate is the vocabulary of the system: names, values, failures, limits. It knows no I/O, no clock
-//! and no async. Start reading at `machine`.
+//! This crate defines the vocabulary of the system: names, values, failures, limits. It has no I/O, no clock and no async.
+//! Start reading at `machine`.
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has closed the pipe; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![warn(clippy::wildcard_enum_match_arm)]
 

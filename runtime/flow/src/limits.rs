@@ -1,27 +1,27 @@
-//! What one call may use. There is no unlimited value.
+//! The resource limits of one call. There is no unlimited value.
 
 use std::time::Duration;
 
-/// The largest [`Limits::stack`] that there is: what a sandbox keeps an engine for.
+/// The largest allowed [`Limits::stack`]: sandboxes have engines up to this size.
 pub const MAX_STACK_BYTES: u64 = 8 << 20;
 
-/// The limits of one call, all of them granted, none open.
+/// The limits of one call; each one is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Wall-clock time from the start of the call, waiting included.
+    /// The maximum wall-clock time from the start of the call, including waits.
     pub timeout: Duration,
-    /// Bytes over all linear memories of the call together.
+    /// The maximum number of bytes of all linear memories of the call together.
     pub memory: u64,
-    /// Bytes of WebAssembly stack, at most [`MAX_STACK_BYTES`]. A sandbox may round it up to the next class it keeps an
-    /// engine for.
+    /// The maximum bytes of WebAssembly stack, at most [`MAX_STACK_BYTES`]. A sandbox may round it up to the next class that
+    /// it has an engine for.
     pub stack: u64,
-    /// Bytes over all values the call leaves, names included.
+    /// The maximum bytes of all values that the call provides, including names.
     pub output: u64,
-    /// Bytes of log lines, standard output and standard error together.
+    /// The maximum bytes of log lines, standard output and standard error together.
     pub log: u64,
-    /// Elements over all tables of the call together.
+    /// The maximum number of elements of all tables of the call together.
     pub table_elements: u64,
-    /// Core instances, memories and tables the component may have, each.
+    /// The maximum number each of core instances, memories and tables of the component.
     pub instances: u32,
 }
 
@@ -39,7 +39,7 @@ impl Default for Limits {
     }
 }
 
-/// Limits that a module or a flow file states; what is not stated stays as it is.
+/// Limits that a module or a flow file sets; the others keep their values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LimitOverrides {
     /// See [`Limits::timeout`].
@@ -59,7 +59,7 @@ pub struct LimitOverrides {
 }
 
 impl Limits {
-    /// These limits with what is stated put in.
+    /// These limits, with the set overrides applied.
     #[must_use]
     pub fn with(self, stated: &LimitOverrides) -> Self {
         Self {

@@ -1,11 +1,11 @@
-//! The machine that decides how a run goes on: a plain value, the same for live work and for recovery.
+//! The state machine of a run: a plain value without I/O, the same for live work and for recovery.
 //!
-//! [`Machine::decide`] says what an event means, [`Machine::evolve`] takes one durable record, and nothing else
-//! changes the machine. An event costs in proportion to what it changes, never to the size of the flow: each node
-//! counts the neighbours it still waits for, and only nodes whose count reaches nothing are looked at.
+//! [`Machine::decide`] turns an event into records, [`Machine::evolve`] applies one durable record, and nothing else changes
+//! the machine. The cost of an event depends on what it changes, never on the size of the flow: each node counts the
+//! neighbours it still waits for, and the machine looks only at nodes whose count reaches zero.
 //!
-//! Reading order: this file, `pass.rs` (one pass through the flow, which is all there is of most runs), `life.rs` (runs
-//! that fire more than once), `edits.rs` (flows that are changed), `snapshot.rs` (a machine without its history).
+//! Reading order: this file, `firing.rs` (one firing of the flow; most runs have only one), `triggers.rs` (runs that fire
+//! more than once), `edits.rs` (flows that are changed), `snapshot.rs` (a machine without its history).
 
 mod edits;
 mod triggers;
@@ -32,59 +32,59 @@ pub use notifications::NotificationKeys;
 pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
 pub use triggers::{Backlog, NextFiring, PendingTrigger, QueuedFiring, SkipCount, TriggerState};
 
-/// A record that cannot follow those before it: the logbook is damaged or belongs to another run.
+/// A record that cannot follow the records before it: the logbook is damaged or belongs to another run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("record {about} does not fit run {run}: {reason}")]
 pub struct IllegalRecord {
     run: RunId,
-    /// What the record says, and of which task and firing.
+    /// Summary of the record, with its task and firing.
     about: String,
     reason: String,
 }
 
-/// The words that a panic came with.
+/// The message of a caught panic.
 #[must_use]
 pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it says nothing".into())
 }
 
-/// What one event came to: what to make durable, and what to do afterwards.
+/// The result of one event: records to store, and commands to execute afterwards.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// To be appended to the logbook, in this order, before any command leaves.
+    /// Records to append to the logbook, in this order, before any command is sent.
     pub records: Vec<Record>,
-    /// To be done once the records are durable, in this order.
+    /// Commands to execute once the records are durable, in this order.
     pub commands: Vec<Command>,
-    /// Whether more may follow at this time: then the next event is [`Event::Tick`], once others had their turn.
+    /// Whether more records may follow at this time: then the caller sends [`Event::Tick`] after other runs had their turn.
     pub is_unfinished: bool,
 }
 
-/// The most records that one event leads to in one step, but for a last decision that goes beyond it. At some microseconds a
-/// record, other runs wait for a few milliseconds.
+/// The maximum number of records of one step; only its last decision may exceed it. At some microseconds a record, other
+/// runs wait for a few milliseconds.
 pub const MAX_STEP_RECORDS: usize = 512;
 
-/// One run.
+/// The state machine of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
     run: RunId,
     flow: Arc<Flow>,
-    /// Where the tasks stand.
+    /// The index of each task, by name.
     tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
     revision: Revision,
-    /// The passes that are under way, and those of which there may be more to hear. Of a run that fires once the only
-    /// one, from its start.
+    /// The firings that are under way, and ended firings that may still receive a late outcome. A run that fires once has
+    /// exactly one, from its start.
     firings: BTreeMap<Firing, FiringMachine>,
-    /// What is true of a run that fires more than once, besides.
+    /// The additional state of a run that fires more than once.
     triggers: Option<TriggerState>,
-    /// The notifications that it has received.
+    /// The keys of the notifications that the run has received.
     notifications: NotificationKeys,
-    /// When its last record was decided: a clock that shows an earlier time was set back.
+    /// The time of the last record: a clock that shows an earlier time was set back.
     latest: Timestamp,
 }
 
 impl Machine {
-    /// A run of a flow that has no record yet. [`Event::Start`] begins it.
+    /// Creates the machine of a run without records. [`Event::Start`] starts the run.
     #[must_use]
     pub fn new(run: RunId, flow: Arc<Flow>) -> Self {
         let tasks = tasks_of(&flow);
@@ -102,11 +102,11 @@ impl Machine {
         }
     }
 
-    /// The run as its records tell it. Commands the records caused are not told again; [`Machine::pending`] has
-    /// those that are still unanswered.
+    /// Rebuilds a run from its records. Commands that the records caused are not returned again; [`Machine::pending`] has
+    /// the commands that are still unanswered.
     ///
     /// # Errors
-    /// [`IllegalRecord`] when there is none, the first does not start the run, or one does not fit.
+    /// [`IllegalRecord`] when there is no record, the first record does not start the run, or a record does not fit.
     pub fn replay<'a>(run: RunId, records: impl IntoIterator<Item = &'a Record>) -> Result<Self, IllegalRecord> {
         let mut records = records.into_iter();
         let illegal =
@@ -123,9 +123,9 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Says what an event means. Changes nothing.
+    /// Decides which records an event leads to. Changes nothing.
     ///
-    /// An event that came twice, late or out of order means nothing.
+    /// A duplicate, late or out-of-order event leads to no records.
     #[must_use]
     pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
         if let Event::Notify { task, result: answer, .. } = event {
@@ -156,13 +156,13 @@ impl Machine {
         }
     }
 
-    /// Takes one durable record. Nothing else ever changes the machine.
+    /// Applies one durable record. Nothing else ever changes the machine.
     ///
     /// # Errors
-    /// [`IllegalRecord`] when the record cannot follow those before it, or taking it meets a bug of ours; the machine is
-    /// then to be dropped.
+    /// [`IllegalRecord`] when the record cannot follow the records before it, or applying it hits a bug; drop the machine
+    /// then.
     pub fn evolve(&mut self, record: &Record) -> Result<Vec<Command>, IllegalRecord> {
-        // Whoever is told of a bug wants to know which record brought it about: only here that is known.
+        // A bug report needs the record that caused it, and only this function knows the record.
         let evolved = catch_unwind(AssertUnwindSafe(|| self.try_evolve(record)));
         let evolved =
             evolved.unwrap_or_else(|panic| Err(format!("it meets a bug of waft: {}", panic_message(&*panic))));
@@ -170,7 +170,7 @@ impl Machine {
         evolved.map_err(|reason| IllegalRecord { run: self.run.clone(), about: self.describe_record(record), reason })
     }
 
-    /// What a record says and of which task and firing, for people; nothing of its values.
+    /// Summarizes a record with its task and firing, for people; it contains no values.
     fn describe_record(&self, record: &Record) -> String {
         let node = record.fact.node().map(|node| {
             let of_pass = record.firing.unwrap_or(Firing::FIRST);
@@ -226,26 +226,25 @@ impl Machine {
         FiringMachine::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), beginning)
     }
 
-    /// The pass of a run that fires once.
+    /// The firing of a run that fires once.
     fn single_firing(&self) -> Option<&FiringMachine> {
         if self.triggers.is_some() { None } else { self.firings.get(&Firing::FIRST) }
     }
 
-    /// Decides about an event and goes on until nothing more follows from it at this time, or for [`MAX_STEP_RECORDS`] records.
+    /// Decides an event and continues until nothing more follows at this time, or until [`MAX_STEP_RECORDS`] records.
     ///
-    /// The machine is ahead of the logbook until the records are appended: if that fails, drop the machine and
-    /// replay.
+    /// The machine is ahead of the logbook until the records are appended: if the append fails, drop the machine and replay.
     ///
     /// # Panics
-    /// When the machine refuses its own decision: a bug.
+    /// When the machine refuses its own decision, which is a bug.
     pub fn step(&mut self, now: Timestamp, event: &Event) -> Step {
         self.step_within(now, event, MAX_STEP_RECORDS)
     }
 
-    /// Like [`Machine::step`], for so many records: no decision follows once there are as many.
+    /// Like [`Machine::step`], with a given maximum: once there are `most` records, no further decision follows.
     ///
     /// # Panics
-    /// When the machine refuses its own decision: a bug.
+    /// When the machine refuses its own decision, which is a bug.
     pub fn step_within(&mut self, now: Timestamp, event: &Event, most: usize) -> Step {
         let mut step = Step::default();
         if let Some(record) = self.decide_clock(now, event) {
@@ -254,7 +253,7 @@ impl Machine {
         }
         let mut records = self.decide(now, event);
         if records.is_empty() && !step.records.is_empty() {
-            // By the clock that was set something may be due.
+            // Something may be due by the new clock.
             records = self.decide(now, &Event::Tick);
         }
         while !records.is_empty() {
@@ -274,9 +273,9 @@ impl Machine {
         step
     }
 
-    /// What it means for the run that the clock was set, as its driver says or as the time of the last record shows. A driver
-    /// that was not there cannot know by how much: then waits that had begun begin anew, and none becomes longer than it was
-    /// meant to be.
+    /// Decides how a clock change affects the run. The driver reports the change, or the time of the last record shows it. A
+    /// driver that was not running cannot know the size of the change: then started waits begin again, and no wait becomes
+    /// longer than intended.
     fn decide_clock(&self, now: Timestamp, event: &Event) -> Option<Record> {
         let by = if let Event::ClockSet { by } = event {
             Some(*by)
@@ -290,7 +289,7 @@ impl Machine {
         Some(Record { at: now, firing: None, fact: Fact::ClockSet { by } })
     }
 
-    /// When to tell the machine [`Event::Tick`] if nothing happens before.
+    /// The time at which to send [`Event::Tick`] if no other event arrives first.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         if self.triggers.as_ref().is_some_and(|life| life.state != RunState::Running) {
@@ -300,19 +299,19 @@ impl Machine {
         of_passes.chain(self.triggers.iter().filter_map(TriggerState::next_due)).min()
     }
 
-    /// The run's id.
+    /// The id of the run.
     #[must_use]
     pub fn run(&self) -> &RunId {
         &self.run
     }
 
-    /// The flow it runs.
+    /// The flow that the run executes.
     #[must_use]
     pub fn flow(&self) -> &Arc<Flow> {
         &self.flow
     }
 
-    /// What the flow looks like by now.
+    /// The current revision of the flow.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
@@ -327,18 +326,18 @@ impl Machine {
         }
     }
 
-    /// How often it has fired: the number of its last firing, and 0 before the first.
+    /// The number of firings so far: the number of the last firing, or 0 before the first.
     #[must_use]
     pub fn firing_count(&self) -> u64 {
         self.triggers.as_ref().map_or(u64::from(!self.firings.is_empty()), |life| life.firing_count)
     }
 
-    /// The firings that are under way or need a person, and the state of each.
+    /// The firings that are under way or need a person, each with its state.
     pub fn firings(&self) -> impl Iterator<Item = (Firing, RunState)> {
         self.firings.iter().map(|(firing, pass)| (*firing, pass.state))
     }
 
-    /// Every node that failed in the last pass, and why. Where apply and rollback both failed it is the
+    /// The failure of every node that failed in the last firing. Where both apply and rollback failed, this is the
     /// rollback's failure; [`Machine::apply_failure`] has the other.
     #[must_use]
     pub fn failures(&self) -> &Failures {
@@ -349,13 +348,13 @@ impl Machine {
         }
     }
 
-    /// Why the apply of a node failed whose rollback failed too.
+    /// The failure of an apply whose rollback failed too.
     #[must_use]
     pub fn apply_failure(&self, name: &NodeName) -> Option<&crate::Failure> {
         self.firings.values().rev().find_map(|pass| pass.apply_failure(pass.index_of(name)?))
     }
 
-    /// Why a notification of a task would be refused now, for people; `None` when it is waited for.
+    /// Explains to people why the machine would refuse a notification of a task now; `None` when the task waits for it.
     #[must_use]
     pub fn notification_error(&self, task: &NodeName, answer: &TaskResult) -> Option<String> {
         let Some(index) = self.tasks.get(task).copied() else { return Some(format!("the run has no task {task:?}")) };
@@ -369,90 +368,90 @@ impl Machine {
         self.refuses_firing(index, answer)
     }
 
-    /// What a task calls, by its name: an edit may have given it another place since a call was handed out.
+    /// The task with a name. Look tasks up by name: an edit may have changed the index since a call was dispatched.
     #[must_use]
     pub fn task(&self, name: &NodeName) -> Option<&crate::Task> {
         let index = *self.tasks.get(&name.base())?;
         self.flow.task_called(index).or_else(|| self.flow.for_each(index).map(|each| &each.task))
     }
 
-    /// The name of a node and what it calls, elements of lists included; `None` of what calls nobody.
+    /// The name of a node and the task that it calls, list elements included; `None` for a node without a guest call.
     #[must_use]
     pub fn call_of(&self, firing: Option<Firing>, index: NodeIndex) -> Option<(&NodeName, &crate::Task)> {
         let pass = self.firings.get(&firing.unwrap_or(Firing::FIRST))?;
         Some((&pass.flow.nodes.get(index.0 as usize)?.name, pass.flow.task_called(index)?))
     }
 
-    /// How many elements a task is called for, and how many of them are in success; `None` before its list is known, and of
-    /// one that is called once.
+    /// The number of elements of a `for_each` task, and how many of them succeeded; `None` before its list is known, and for
+    /// a task that is called once.
     #[must_use]
     pub fn progress(&self, index: NodeIndex) -> Option<(usize, usize)> {
         self.firings.values().rev().find_map(|pass| pass.progress(index))
     }
 
-    /// The flow of each pass, with the elements that its tasks are called for.
+    /// The flow of each firing, including the list elements of its tasks.
     #[cfg(test)]
     fn expanded_flows(&self) -> impl Iterator<Item = (Firing, Arc<Flow>)> {
         self.firings.iter().map(|(firing, pass)| (*firing, pass.flow.clone()))
     }
 
-    /// How many nodes it has, and elements of lists, whether they have nodes by now or not: what a snapshot of it costs.
+    /// The number of nodes and list elements, with or without a node yet: the cost of a snapshot of the machine.
     #[must_use]
     pub fn size(&self) -> usize {
         let of_elements = |pass: &FiringMachine| pass.nodes.len() - self.flow.nodes.len() + pass.elements_ahead();
         self.flow.nodes.len() + self.firings.values().map(of_elements).sum::<usize>()
     }
 
-    /// The tasks that wait to be notified, and until when where they do not wait for ever.
+    /// The tasks that wait for a notification, each with its deadline if it has one.
     pub fn waiting_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
         self.firings.values().flat_map(FiringMachine::expected)
     }
 
-    /// The calls that are with the workers.
+    /// The calls that are dispatched to workers and not answered.
     pub fn outstanding_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.firings.values().flat_map(FiringMachine::calls_out)
     }
 
-    /// Since when a call is with the workers; `None` of one that is not.
+    /// The time since when a call is with the workers; `None` when it is not.
     #[must_use]
     pub fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
         self.firings.get(&call.firing)?.out_since(call)
     }
 
-    /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
-    /// them: their worker is heard from, or the lease is missed.
+    /// The commands that are still unanswered: a restarted engine sends them again. Calls under a lease are not included:
+    /// their worker sends heartbeats, or the lease expires.
     #[must_use]
     pub fn pending(&self) -> Vec<Command> {
         self.firings.values().flat_map(FiringMachine::pending).collect()
     }
 
-    /// The calls that workers have under a lease, and who has each: those that are out, and those whose answer nobody
-    /// waits for any more.
+    /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
     pub fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
         self.firings.values().flat_map(FiringMachine::leased)
     }
 
-    /// Whether a worker has a call under a lease, as far as is recorded.
+    /// Whether a worker holds a recorded lease on a call.
     #[must_use]
     pub fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
         self.firings.get(&call.firing).is_some_and(|pass| pass.holds(call, worker))
     }
 
-    /// The calls that are out, that nobody wants any more, and of which no worker has said that it has begun them: they are
-    /// to be withdrawn, unless one says so.
+    /// The dispatched calls that the run no longer needs and that no worker has reported as started: the engine withdraws
+    /// them, unless a worker reports one as started.
     pub fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.firings.values().flat_map(FiringMachine::withdrawable)
     }
 
-    /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
-    /// back what it is about to do.
+    /// Whether a call is with the workers and still needed: it is neither answered nor lost, and the run is not about to
+    /// roll it back.
     #[must_use]
     pub fn is_wanted(&self, call: &CallId) -> bool {
         self.firings.get(&call.firing).is_some_and(|pass| pass.wants(call))
     }
 
-    /// Whether a worker that has the job of a call may begin it: nothing says that it was answered, withdrawn or given up, or
-    /// is about to be, and it has not waited for longer than its task allows. Of a suspended run nothing begins: what is out is sent again when the run goes on.
+    /// Whether a worker that has the job of a call may start it. It may not when the call was answered, withdrawn or given
+    /// up, or is about to be, or when it waited longer than its task allows. In a suspended run no call starts: the run
+    /// sends its dispatched calls again when it resumes.
     #[must_use]
     pub fn may_start(&self, now: Timestamp, call: &CallId) -> bool {
         match self.firings.get(&call.firing) {
@@ -462,7 +461,7 @@ impl Machine {
         }
     }
 
-    /// Every value in force: the inputs, and what nodes provide that are in success, failure or rolling-back.
+    /// All current values: the inputs, and the values of nodes in success, failure or rolling-back.
     #[must_use]
     pub fn values(&self) -> Values {
         let mut values = self.flow.inputs.clone();
@@ -470,7 +469,7 @@ impl Machine {
         values
     }
 
-    /// What nodes provide that are in success, failure or rolling-back.
+    /// The values of nodes in success, failure or rolling-back.
     #[must_use]
     pub fn provided(&self) -> Values {
         let mut values = Values::new();
@@ -483,7 +482,7 @@ impl Machine {
         values
     }
 
-    /// The state of a node, as it is told; of a run that fires more than once, in the last firing that it is of.
+    /// The published state of a node; in a run that fires more than once, its state in the last firing that contains it.
     #[must_use]
     pub fn node_state(&self, index: NodeIndex) -> State {
         match self.firings.values().rev().find(|pass| pass.has(index)) {

@@ -1,8 +1,8 @@
-//! Names: parsed once, at the edge; inside, a value of the type is proof that the name is lawful.
+//! Names: parsed once, at the edge; inside, a value of the type proves that the name is valid.
 
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
-/// The longest name, in bytes. AMQP short strings hold 255; an exchange name joins two of ours.
+/// The maximum length of a name, in bytes. AMQP short strings hold 255; an exchange name joins two names.
 const MAX_LEN: usize = 100;
 
 /// Why a text is not a name.
@@ -14,8 +14,8 @@ pub struct InvalidName {
 }
 
 impl InvalidName {
-    /// The name that is nearest to the refused text: it stands for what was meant while the rest of a file is read, so that
-    /// what refers to it by the same text finds it.
+    /// The valid name nearest to the refused text. It replaces the text while the rest of a file is read, so that references
+    /// with the same text find it.
     pub(crate) fn closest_valid(&self) -> String {
         let lawful = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
         let nearest: String =
@@ -24,7 +24,7 @@ impl InvalidName {
     }
 }
 
-/// A node's name, or that of an element of a task that is called for each of a list: `resize[17]`.
+/// Checks a node's name, or the name of a list element of a `for_each` task: `resize[17]`.
 fn check_node(text: &str) -> Result<(), InvalidName> {
     let (of, number) = element(text).map_or((text, None), |(of, number)| (of, Some(number)));
     let is_canonical = number.is_none_or(|number| text.len() == of.len() + format!("[{number}]").len());
@@ -55,7 +55,7 @@ macro_rules! name {
             /// Parses a name.
             ///
             /// # Errors
-            /// [`InvalidName`] when the text is empty, too long or holds another character.
+            /// [`InvalidName`] when the text is empty, too long or contains an invalid character.
             pub fn new(text: impl AsRef<str>) -> Result<Self, InvalidName> {
                 $check(text.as_ref())?;
                 Ok(Self(text.as_ref().into()))
@@ -105,8 +105,7 @@ name! {
     /// The name of a node of a flow: a task, or a nested flow (which is also its controller's name).
     /// Unique in the whole flow file.
     ///
-    /// The calls of a task that is called for each element of a list have names of their own, `resize[0]`,
-    /// `resize[1]`, which no flow file can give.
+    /// The calls of a `for_each` task have names of their own, `resize[0]`, `resize[1]`, which no flow file can use.
     NodeName, check_node
 }
 name! {
@@ -118,36 +117,36 @@ name! {
     Export
 }
 name! {
-    /// The name of a queue of jobs.
+    /// The name of a job queue.
     QueueName
 }
 name! {
-    /// The name of a worker, as it shows in `waft workers`.
+    /// The name of a worker, as `waft workers` shows it.
     WorkerName
 }
 name! {
-    /// The identity of one run, chosen by who starts it.
+    /// The identity of one run, chosen by the caller that starts it.
     RunId
 }
 name! {
-    /// The part of all runs that one engine at a time drives.
+    /// A fixed part of all runs; one engine at a time drives it.
     Shard
 }
 
 impl NodeName {
-    /// The name of one element of a task that is called for each of a list, counted from 0.
+    /// The name of one element of a `for_each` task, counted from 0.
     #[must_use]
     pub fn element(&self, number: u32) -> Self {
         Self(format!("{self}[{number}]").into())
     }
 
-    /// The node of the flow that it names, or of which it names an element.
+    /// The node of the flow with this name; for an element's name, its task.
     #[must_use]
     pub fn base(&self) -> Self {
         self.as_element().map_or_else(|| self.clone(), |(of, _)| of)
     }
 
-    /// Which element of which task it names; `None` of a node of the flow.
+    /// The task and the index of an element's name; `None` for a node of the flow.
     #[must_use]
     pub fn as_element(&self) -> Option<(Self, u32)> {
         element(&self.0).map(|(of, number)| (Self(of.into()), number))

@@ -1,26 +1,26 @@
-//! How many calls of a task run at once, and how often they start: over all workers and all engines.
+//! The pace of a task: its maximum of parallel calls and its start rate, over all workers and all engines.
 
 use std::{fmt, num::NonZeroU32, time::Duration};
 
-/// How many calls of a task run at once, and how often they start. Open where nothing was said.
+/// The maximum of parallel calls of a task, and their start rate. Unlimited by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Pace {
-    /// So many at once.
+    /// The maximum number of parallel calls.
     pub max_running: Option<NonZeroU32>,
-    /// So many in a length of time.
+    /// The maximum start rate.
     pub rate: Option<Rate>,
 }
 
-/// So many starts in a length of time.
+/// A maximum number of starts per unit of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate {
-    /// How many.
+    /// The number of starts.
     pub count: NonZeroU32,
-    /// In which time.
+    /// The unit of time.
     pub per: Per,
 }
 
-/// The time in which starts are counted.
+/// The unit of time of a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Per {
     /// A second.
@@ -32,10 +32,10 @@ pub enum Per {
 }
 
 impl Per {
-    /// Each of them.
+    /// Every unit.
     pub const ALL: [Self; 3] = [Self::Second, Self::Minute, Self::Hour];
 
-    /// The letter that stands for it.
+    /// The letter of the unit.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Per {
         }
     }
 
-    /// How long it is.
+    /// The length of the unit.
     #[must_use]
     pub const fn length(self) -> Duration {
         match self {
@@ -57,13 +57,13 @@ impl Per {
 }
 
 impl Pace {
-    /// Whether calls start as they come.
+    /// Whether there is no limit.
     #[must_use]
     pub fn is_unlimited(self) -> bool {
         self.max_running.is_none() && self.rate.is_none()
     }
 
-    /// What keeps to both.
+    /// The stricter combination of both.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         Self {
@@ -74,10 +74,10 @@ impl Pace {
 }
 
 impl Rate {
-    /// How far apart two starts are that follow one another.
+    /// The minimum interval between two starts.
     #[must_use]
     pub fn min_interval(self) -> Duration {
-        // Rounded up, so that they are never more.
+        // Rounded up, so that the rate is never exceeded.
         let micros = u64::try_from(self.per.length().as_micros()).expect("an hour has few microseconds");
         Duration::from_micros(micros.div_ceil(self.count.get().into()))
     }
@@ -97,7 +97,8 @@ pub struct InvalidRate {
 }
 
 impl Rate {
-    /// The most starts that can be said. More in a second would be less than a millisecond apart, and is as good as none.
+    /// The largest count. A larger count per second means less than a microsecond between starts, which is as good as no
+    /// limit.
     pub const MAX_COUNT: u32 = 1_000_000;
 
     /// Parses `10/s 100/m 5000/h`.

@@ -1,8 +1,7 @@
-//! Pictures of a flow: Graphviz, Mermaid, and SVG of our own.
+//! Pictures of a flow: Graphviz, Mermaid, and waft's own SVG.
 //!
-//! All three show the same: tasks as boxes, nested flows as frames around theirs, order as arrows, and on an arrow
-//! the values that go along it. What begins and ends a flow is not shown; a retry controller is told in the title
-//! of its flow.
+//! All three show the same: tasks as boxes, nested flows as frames around their nodes, order as arrows, and on an arrow its
+//! values. The begin and the end of a flow are not shown; a retry controller appears in the title of its flow.
 
 mod dot;
 mod layers;
@@ -16,37 +15,37 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::{dot::dot, mermaid::mermaid, svg::svg};
 use crate::{Controller, Flow, NodeIndex, Otherwise, Role, ScopeIndex, Source, SourceOutcome, Strategy, ValueName};
 
-/// What is drawn: a task, or a nested flow.
+/// A drawn shape: a task, or a nested flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Shape {
     Task(NodeIndex),
     Flow(ScopeIndex),
 }
 
-/// The shapes of one flow and the arrows between them, with the values that go along.
+/// The shapes of one flow and the arrows between them, with their values.
 struct Drawing<'f> {
     shapes: Vec<Shape>,
     arrows: BTreeMap<(Shape, Shape), ArrowLabel<'f>>,
 }
 
-/// What is written on an arrow.
+/// The label of an arrow.
 #[derive(Default)]
 struct ArrowLabel<'f> {
-    /// The values that go along.
+    /// The values that the arrow carries.
     values: BTreeSet<&'f ValueName>,
-    /// What links say besides the order.
+    /// The properties of links besides the order.
     conditions: Vec<String>,
 }
 
 impl ArrowLabel<'_> {
-    /// The words on it; empty for most.
+    /// The text of the label; empty for most arrows.
     fn label(&self) -> String {
         let values = self.values.iter().map(|value| value.to_string());
         values.chain(self.conditions.iter().cloned()).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// A flow as its drawings, the whole first.
+/// A flow as drawings, the whole flow first.
 struct Drawings<'f> {
     flow: &'f Flow,
     by_scope: Vec<Drawing<'f>>,
@@ -73,7 +72,7 @@ impl<'f> Drawings<'f> {
         &self.by_scope[scope.0 as usize]
     }
 
-    /// What stands where a node begins it.
+    /// The shape that begins with a node.
     fn shape_starting_at(&self, index: NodeIndex) -> Option<Shape> {
         let node = self.flow.node(index);
         match node.role {
@@ -83,7 +82,7 @@ impl<'f> Drawings<'f> {
         }
     }
 
-    /// What stands where a node ends it.
+    /// The shape that ends with a node.
     fn shape_ending_at(&self, index: NodeIndex) -> Option<Shape> {
         let node = self.flow.node(index);
         match node.role {
@@ -94,7 +93,7 @@ impl<'f> Drawings<'f> {
         }
     }
 
-    /// The flow a shape is drawn in; none around the whole.
+    /// The flow that contains a shape; `None` for the whole flow.
     fn parent_scope(&self, shape: Shape) -> Option<ScopeIndex> {
         match shape {
             Shape::Task(index) => Some(self.flow.node(index).scope),
@@ -102,7 +101,7 @@ impl<'f> Drawings<'f> {
         }
     }
 
-    /// The name, what fires it anew, and, for a flow with a retry controller, what that does.
+    /// The title of a shape: its name, its triggers and, for a flow with a retry controller, the controller's strategy.
     fn title(&self, shape: Shape) -> String {
         match shape {
             Shape::Task(index) => {
@@ -146,15 +145,15 @@ impl<'f> Drawings<'f> {
         }
     }
 
-    /// Writes a value on the arrow between the shapes of one flow that hold its provider and who requires it.
+    /// Adds a value to the arrow between the shapes in one flow that contain its provider and its consumer.
     fn add_value(&mut self, provider: NodeIndex, consumer: NodeIndex, value: &'f ValueName) {
         let (from_line, to_line) = (self.enclosing_shapes(provider), self.enclosing_shapes(consumer));
         let apart = from_line.iter().zip(&to_line).find(|(from, to)| from != to);
-        // A controller provides to what it holds, which needs no arrow.
+        // A controller provides to nodes inside its flow, which needs no arrow.
         let Some((from, to)) = apart else { return };
         let Some(home) = self.parent_scope(*from) else { return };
         let arrows = &mut self.by_scope[home.0 as usize].arrows;
-        // Where a link turned the order round, the value never arrives.
+        // Where a link reversed the order, the value never arrives.
         if !arrows.contains_key(&(*to, *from)) {
             arrows.entry((*from, *to)).or_default().values.insert(value);
         }
@@ -176,7 +175,7 @@ impl<'f> Drawings<'f> {
         }
     }
 
-    /// What holds a node, from the whole flow inward, the node itself last.
+    /// The shapes that contain a node, from the whole flow inward, the node itself last.
     fn enclosing_shapes(&self, index: NodeIndex) -> Vec<Shape> {
         let node = self.flow.node(index);
         let mut holders = Vec::new();
@@ -195,7 +194,7 @@ impl<'f> Drawings<'f> {
     }
 }
 
-/// A flow's name, and what its retry controller does if it has one.
+/// The title of a flow: its name, and the strategy of its retry controller if it has one.
 fn title(flow: &Flow, scope: ScopeIndex) -> String {
     let begin = flow.node(flow.scope(scope).begin);
     match &begin.role {

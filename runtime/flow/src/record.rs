@@ -1,4 +1,4 @@
-//! The history of a run: what was decided, in order, never rewritten.
+//! The history of a run: its decisions, in order, never rewritten.
 
 use std::sync::Arc;
 
@@ -7,306 +7,306 @@ use crate::{
     ScopeIndex, SkipReach, Timestamp, Value, Values, WorkerName,
 };
 
-/// One line of a run's history.
+/// One entry of a run's history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// When it was decided.
+    /// The time of the decision.
     pub at: Timestamp,
-    /// Which firing it is about; `None` for what is about the run, which in a run that fires once is the same.
+    /// The firing of the decision; `None` for a decision about the whole run, which in a run that fires once is the same.
     pub firing: Option<Firing>,
-    /// What was decided.
+    /// The decision.
     pub fact: Fact,
 }
 
-/// What a record says.
+/// The decision that a record contains.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
-    /// The run begins. Always the first record, and only that.
+    /// The run starts. Always the first record, and only the first.
     RunStarted {
-        /// What it runs.
+        /// The flow that the run executes.
         flow: Arc<Flow>,
         /// The first revision.
         revision: Revision,
     },
-    /// A task's attempt is handed to the workers.
+    /// A task's attempt is dispatched to the workers.
     Started {
-        /// Which call.
+        /// The attempt.
         attempt: NodeAttempt,
         /// Apply or rollback.
         action: Action,
     },
     /// An apply succeeded.
     Succeeded {
-        /// Which call.
+        /// The attempt.
         attempt: NodeAttempt,
-        /// What it left, by the flow's names.
+        /// Its values, by the flow's names.
         provided: Values,
-        /// Which time of calling it this was.
+        /// The number of the execution.
         execution: Execution,
-        /// Who called it.
+        /// The worker that executed it.
         worker: Option<WorkerName>,
     },
     /// An apply failed.
     Failed {
-        /// Which call.
+        /// The attempt.
         attempt: NodeAttempt,
-        /// Why.
+        /// The failure.
         failure: Failure,
-        /// When it is tried again; `None` when it failed for good.
+        /// The time of the next attempt; `None` when the failure is permanent.
         retry_at: Option<Timestamp>,
-        /// Which time of calling it this was; `None` where no worker has answered.
+        /// The number of the execution; `None` where no worker has answered.
         execution: Option<Execution>,
-        /// Whether the attempt had begun before, on a worker that was lost with its answer.
+        /// Whether the attempt had started before, on a worker that was lost with its answer.
         redelivered: bool,
-        /// Who called it.
+        /// The worker that executed it.
         worker: Option<WorkerName>,
     },
     /// A worker has taken a long call under a lease: it accepted the job, and sends heartbeats instead.
     Leased {
-        /// Which call.
+        /// The attempt.
         attempt: NodeAttempt,
         /// Apply or rollback.
         action: Action,
-        /// Who has it.
+        /// The worker that holds the lease.
         worker: WorkerName,
     },
-    /// The lease of a call was missed, or its worker gave it back: another attempt follows under a new number. What the
-    /// lost one did is not known.
+    /// The lease of a call expired, or its worker returned it: another attempt follows under a new number. The effects of
+    /// the lost attempt are unknown.
     Lost {
-        /// Which call.
+        /// The attempt.
         attempt: NodeAttempt,
         /// Apply or rollback.
         action: Action,
-        /// Who had it.
+        /// The worker that held the lease.
         worker: Option<WorkerName>,
     },
-    /// A lost attempt was answered after all, or an execution of one that is answered has come to its end. That changes nothing,
-    /// unless what it applied, or began to, was rolled back meanwhile: then it is rolled back again.
+    /// A lost attempt was answered after all, or another execution of an answered attempt has ended. This changes nothing,
+    /// unless its effects, or those it began, were rolled back meanwhile: then they are rolled back again.
     LateOutcome {
-        /// Which call.
+        /// The attempt.
         attempt: NodeAttempt,
         /// Apply or rollback.
         action: Action,
-        /// Which time of calling it this was; `None` where its lease was missed and it has not answered.
+        /// The number of the execution; `None` where its lease expired and it has not answered.
         execution: Option<Execution>,
-        /// What an apply came to, by the flow's names; `None` of a rollback.
+        /// The outcome of an apply, by the flow's names; `None` for a rollback.
         outcome: Option<Outcome>,
-        /// Who answered.
+        /// The worker that answered.
         worker: Option<WorkerName>,
     },
-    /// What a task did was taken back.
+    /// The effects of a task were rolled back.
     RolledBack {
-        /// Which call.
+        /// The attempt.
         attempt: NodeAttempt,
-        /// Who called it.
+        /// The worker that executed it.
         worker: Option<WorkerName>,
     },
     /// A rollback failed.
     RollbackFailed {
-        /// Which call.
+        /// The attempt.
         attempt: NodeAttempt,
-        /// Why.
+        /// The failure.
         failure: Failure,
-        /// When it is tried again; `None` when it failed for good.
+        /// The time of the next attempt; `None` when the failure is permanent.
         retry_at: Option<Timestamp>,
-        /// Who called it.
+        /// The worker that executed it.
         worker: Option<WorkerName>,
     },
-    /// The list is known that a task is called for.
+    /// The list of a `for_each` task is known.
     Expanded {
         /// The task.
         node: NodeIndex,
         /// The list.
         list: Arc<[Json]>,
     },
-    /// A node without a guest to call, a retry controller included, passed through its rollback.
+    /// A node without a guest call, such as a retry controller, passed through its rollback.
     RollbackNotNeeded {
         /// The node.
         node: NodeIndex,
     },
-    /// What a failure leads to.
+    /// The controllers resolved a failure.
     FailureResolved {
-        /// The node that failed for good.
+        /// The node that failed permanently.
         node: NodeIndex,
-        /// What the controllers answered.
+        /// The answer of the controllers.
         resolution: Resolution,
     },
     /// A retry controller executed.
     ControllerRan {
         /// The controller.
         node: NodeIndex,
-        /// Its try.
+        /// Its attempt.
         attempt: Attempt,
-        /// What it provides.
+        /// The value that it provides.
         value: Option<Value>,
-        /// The values it will try, when they were read from another node; kept until it is started anew.
+        /// The values that it will try, when they were read from another node; kept until the controller starts anew.
         list: Option<Vec<Json>>,
     },
-    /// A node could not start: a condition could not be decided, or a retry controller has nothing to execute with.
+    /// A node could not start: a condition could not be evaluated, or a retry controller has no value to execute with.
     StartFailed {
         /// The node.
         node: NodeIndex,
-        /// The attempt, or the controller's try.
+        /// The attempt.
         attempt: Attempt,
-        /// Why.
+        /// The failure.
         failure: Failure,
     },
-    /// A condition said no: the node is left out, and so is what the no reaches.
+    /// A condition was false: the node is ignored, and so are the nodes that the skip reaches.
     Ignored {
         /// The node.
         node: NodeIndex,
-        /// How far the no reaches.
+        /// The reach of the skip.
         reach: SkipReach,
     },
-    /// A node could start, and starts at a time.
+    /// A node could start, and its start is delayed until a time.
     Delayed {
         /// The node.
         node: NodeIndex,
-        /// When.
+        /// The start time.
         until: Timestamp,
     },
     /// The flow was changed.
     Edited {
-        /// What the run goes on with.
+        /// The new flow.
         flow: Arc<Flow>,
-        /// What the flow looks like from now on.
+        /// The new revision.
         revision: Revision,
     },
-    /// The run is triggered once more.
+    /// A new firing of the run is triggered.
     Triggered {
-        /// Which time this is.
+        /// The number of the firing.
         firing: Firing,
-        /// What it begins with.
+        /// The node that it starts with.
         entry: NodeIndex,
-        /// What triggered it.
+        /// The trigger.
         by: Trigger,
-        /// What came with that.
+        /// The values of the trigger.
         values: Values,
     },
-    /// A link that could have fired its target did not: its condition said no, or there were enough firings.
+    /// A back edge that could have fired its target did not: its condition was false, or the maximum of firings was reached.
     BackEdgeSkipped {
-        /// Which of the flow's links.
+        /// The index of the back edge in the flow.
         back_edge: u32,
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
-    /// When a schedule fires next.
+    /// The next time of a schedule was determined.
     Scheduled {
-        /// Which of the flow's schedules.
+        /// The index of the schedule in the flow.
         schedule: u32,
-        /// When; `None` never again.
+        /// The next time; `None` means never again.
         next: Option<Timestamp>,
     },
-    /// Something came that triggers the run, and fires nothing.
+    /// A trigger of the run fired nothing.
     TriggerSkipped {
-        /// What it would have begun with.
+        /// The node that the firing would have started with.
         entry: NodeIndex,
-        /// What came.
+        /// The trigger.
         by: Trigger,
-        /// Why nothing fires.
+        /// The reason.
         reason: SkipReason,
-        /// How many of them.
+        /// The number of such triggers.
         count: u64,
     },
-    /// Times of a schedule passed that are still to fire.
+    /// Missed times of a schedule joined its backlog, and will still fire.
     BacklogAdded {
-        /// Which of the flow's schedules.
+        /// The index of the schedule in the flow.
         schedule: u32,
-        /// The first of them.
+        /// The first missed time.
         from: Timestamp,
-        /// They come before this.
+        /// All missed times are before this time.
         until: Timestamp,
     },
     /// The first time in the backlog of a schedule has fired.
     BacklogFired {
-        /// Which of the flow's schedules.
+        /// The index of the schedule in the flow.
         schedule: u32,
-        /// The next one of the same span; `None` when that was its last.
+        /// The next time of the same span; `None` when that was its last.
         next: Option<Timestamp>,
     },
-    /// The clock by which the run's times are written was set.
+    /// The clock that dates the run's records was set.
     ClockSet {
-        /// By how much, or by how much at least.
+        /// The change of the clock, or its lower bound.
         by: ClockShift,
     },
-    /// Somebody has notified a task that waits: the same notification means nothing from now on.
+    /// A waiting task was notified: from now on the same notification has no effect.
     NotificationReceived {
         /// The task.
         node: NodeIndex,
-        /// The key that tells the notification from others.
+        /// The key of the notification.
         key: String,
     },
-    /// The run was not done in the time it has: it is stopped and rolled back.
+    /// The run was not done by its expiry: it is stopped and rolled back.
     Expired,
-    /// The conditions of the links to a nested flow let it begin.
+    /// The conditions of the links to a nested flow let it start.
     ScopeStarted {
-        /// What begins it.
+        /// The begin node of the nested flow.
         node: NodeIndex,
     },
-    /// Everything in a controller's flow is rolled back, and is pending again.
+    /// Everything in a controller's flow was rolled back, and is pending again.
     Retrying {
         /// The controller.
         node: NodeIndex,
     },
-    /// A person wants a rollback that failed for good to be tried again.
+    /// A person retries a permanently failed rollback.
     RollbackRetried {
         /// The node.
         node: NodeIndex,
     },
-    /// A person has settled a rollback that failed for good.
+    /// A person has settled a permanently failed rollback.
     RollbackSkipped {
         /// The node.
         node: NodeIndex,
-        /// Why, in the person's words.
+        /// The reason, in the person's words.
         reason: String,
     },
-    /// The run, which was rolled back, begins from the start: every node is pending again.
+    /// The run, which was rolled back, restarts: every node is pending again.
     Reset,
-    /// The run is to stop and to be rolled back.
+    /// The run is to stop and be rolled back.
     CancelRequested,
     /// The run is to start nothing new.
     SuspendRequested,
     /// The run goes on.
     Resumed,
-    /// The run reached this state: its end, or a rest.
+    /// The run reached this state: it ended or was suspended.
     RunStateChanged {
         /// Success, failure, rolled-back or suspended.
         state: RunState,
     },
 }
 
-/// What triggers a run once more.
+/// The trigger of a firing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// The run began anew.
+    /// The run started anew.
     Start,
-    /// A link of the flow: which of its turns.
+    /// The back edge with this index in the flow.
     BackEdge(u32),
-    /// Somebody has notified it; the key is the same each time the same notification comes.
+    /// A notification; each delivery of the same one has the same key.
     Notification {
-        /// What tells it from other notifications.
+        /// The key of the notification.
         key: Option<String>,
     },
     /// A schedule of the flow.
     Schedule(u32),
 }
 
-/// Why a trigger fires nothing.
+/// The reason why a trigger fired nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SkipReason {
-    /// As many firings as may wait for their turn did.
+    /// The queue of firings had reached its maximum length.
     QueueFull,
     /// An earlier firing of the schedule was under way, and its `overlap` is `skip`.
     Overlap,
-    /// Nobody drove the run when the time came, and the schedule's `missed` does not want it.
+    /// No engine drove the run at that time, and the schedule's `missed` excludes missed times.
     Missed,
 }
 
 impl SkipReason {
-    /// Each of them.
+    /// Every reason.
     pub const ALL: [Self; 3] = [Self::QueueFull, Self::Overlap, Self::Missed];
 
-    /// The reason's word.
+    /// The reason as a word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -328,10 +328,10 @@ pub struct NodeAttempt {
     pub attempt: Attempt,
 }
 
-/// What a failure that cannot be retried by its task leads to.
+/// The consequence of a failure that the task's own retries cannot resolve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
-    /// This flow is rolled back, and its controller tries again.
+    /// This flow is rolled back, and its controller retries.
     Retry(ScopeIndex),
     /// The whole run is rolled back.
     RollbackRun,
@@ -346,18 +346,18 @@ pub enum RunState {
     Running,
     /// Every node is in success or ignored.
     Success,
-    /// A rollback failed: only a person can settle it.
+    /// A rollback failed permanently: only a person can settle it.
     Failure,
-    /// What was applied was taken back.
+    /// The effects of the run were rolled back.
     RolledBack,
-    /// Told to stop; running attempts may finish.
+    /// The run is stopping; running attempts may finish.
     Suspending,
     /// Stopped with work left.
     Suspended,
 }
 
 impl RunState {
-    /// Every state, in the order of the design.
+    /// Every state, in the order of the documentation.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Running,
@@ -368,7 +368,7 @@ impl RunState {
         Self::Suspended,
     ];
 
-    /// The state's word.
+    /// The state as a word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -399,7 +399,7 @@ impl std::fmt::Display for RunState {
 }
 
 impl Record {
-    /// What of the store the record refers to: modules, and values too large to stand in it.
+    /// The digests that the record refers to: modules, and values too large to be inline.
     #[must_use]
     pub fn digests(&self) -> Vec<Digest> {
         fn stored_digests(values: &Values) -> impl Iterator<Item = Digest> + use<'_> {
@@ -447,7 +447,7 @@ impl Record {
 }
 
 impl Fact {
-    /// The node that the record is about; `None` of what concerns the whole run.
+    /// The node of the record; `None` when it concerns the whole run.
     #[must_use]
     pub const fn node(&self) -> Option<NodeIndex> {
         match self {
@@ -488,7 +488,7 @@ impl Fact {
         }
     }
 
-    /// What the record says, in a word, for errors and displays.
+    /// The name of the record's decision, for errors and displays.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {

@@ -1,13 +1,13 @@
-//! Mistakes as a person reads them: what, where, the line itself, and what to do.
+//! Renders diagnostics for people: the message, the place, the line itself, and the hint.
 
 use std::{fmt::Write, ops::Range};
 
 use crate::{Diagnostic, Severity};
 
-/// The widest piece of a line that is shown, in characters.
+/// The widest excerpt of a line, in characters.
 const MAX_EXCERPT_CHARS: usize = 120;
 
-/// Where the lines of a text begin.
+/// The starts of the lines of a text.
 pub(crate) struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
@@ -26,7 +26,7 @@ impl<'t> Lines<'t> {
         (line, self.text[self.starts[line - 1]..offset].chars().count() + 1)
     }
 
-    /// A line, from 1, without its end.
+    /// A line, numbered from 1, without its line break.
     fn line(&self, number: usize) -> &'t str {
         let end = self.starts.get(number).map_or(self.text.len(), |next| next - 1);
         self.text[self.starts[number - 1]..end].trim_end_matches('\r')
@@ -39,7 +39,7 @@ pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     Lines::of(text).line_and_column(offset)
 }
 
-/// Shows mistakes with the lines they are about. `file` is the name that is shown, `text` what it holds.
+/// Renders diagnostics with the lines that they concern. `file` is the name to show, `text` the content of the file.
 #[must_use]
 pub fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String {
     let lines = Lines::of(text);
@@ -69,7 +69,7 @@ fn excerpt(span: &Range<usize>, file: &str, lines: &Lines<'_>, out: &mut String)
     let (end_number, end_column) = lines.line_and_column(span.end);
     let line: Vec<char> = lines.line(number).chars().map(printable).collect();
     let end = if end_number == number { end_column - 1 } else { line.len() };
-    // Of a very long line, the piece around the culprit.
+    // Of a very long line, the piece around the span.
     let from = if line.len() <= MAX_EXCERPT_CHARS {
         0
     } else {
@@ -88,7 +88,7 @@ fn excerpt(span: &Range<usize>, file: &str, lines: &Lines<'_>, out: &mut String)
     let _ = writeln!(out, "{margin} |\n{number} | {}\n{margin} | {pad}{carets}", piece.trim_end());
 }
 
-/// A file may hold what would command a terminal.
+/// Replaces control characters: a file may contain terminal escape sequences.
 fn printable(char: char) -> char {
     if char.is_control() && char != '\t' { '\u{FFFD}' } else { char }
 }

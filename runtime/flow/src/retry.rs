@@ -1,28 +1,28 @@
-//! A task's own retry policy: apply again, after a pause, without rollback between.
+//! A task's own retry policy: apply again after a delay, without a rollback in between.
 
 use std::time::Duration;
 
-/// How the pause grows from attempt to attempt.
+/// The growth of the delay between attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backoff {
-    /// Each pause is twice the one before, up to the longest.
+    /// Each delay is twice the previous one, up to the maximum.
     Exponential,
-    /// Each pause is the first one.
+    /// Each delay equals the first.
     Fixed,
 }
 
-/// When a failed call is tried again. The same policy governs apply and rollback.
+/// The retry policy for a failed call. The same policy applies to apply and rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts in all, the first included; at least one.
+    /// The maximum number of attempts, including the first; at least one.
     pub attempts: u32,
-    /// How pauses grow.
+    /// The growth of delays.
     pub backoff: Backoff,
-    /// The first pause.
+    /// The first delay.
     pub initial: Duration,
-    /// The longest pause.
+    /// The maximum delay.
     pub max: Duration,
-    /// Whether a pause is drawn from between its half and its whole.
+    /// Whether a delay is drawn randomly between its half and its full length.
     pub jitter: bool,
 }
 
@@ -39,9 +39,9 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause after the `failed`-th attempt of a row (from 1), or `None` when no attempt is left.
+    /// The delay after the `failed`-th failed attempt in a row (from 1), or `None` when no attempt is left.
     ///
-    /// `seed` decides the jitter, so that live and replay agree.
+    /// `seed` determines the jitter, so that live work and replay agree.
     #[must_use]
     pub fn delay(&self, failed: u32, seed: u64) -> Option<Duration> {
         if failed >= self.attempts {

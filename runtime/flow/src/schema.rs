@@ -1,7 +1,7 @@
-//! JSON schemas, as modules describe their values with: whether a value can be what a task takes.
+//! JSON schemas, with which modules describe their values: decides whether a value can fit a parameter.
 //!
-//! A subset is read: the keywords that the guest SDK writes (those of `schemars` for the types of serde). Any other keyword
-//! refuses nothing, so a value is refused only where it surely does not fit.
+//! A subset is supported: the keywords that the guest SDK writes (those of `schemars` for the types of serde). Other
+//! keywords are ignored, so a value is refused only where it surely does not fit.
 
 mod check;
 
@@ -14,47 +14,47 @@ use crate::{
     value_types::{ValueType, ValueTypes},
 };
 
-/// How many references in a row are followed, so that a schema that refers to itself ends.
+/// The maximum number of references followed in a row, so that a self-referencing schema ends.
 const MAX_REFERENCES: usize = 32;
 
-/// How deep alternatives nest before nothing is said of them any more.
+/// The maximum nesting of alternatives; deeper ones accept every value.
 const MAX_DEPTH: usize = 32;
 
-/// How many alternatives are looked at for the types of a schema: each may have alternatives of its own.
+/// The maximum number of alternatives that are inspected for the types of a schema: each may have alternatives of its own.
 const MAX_ALTERNATIVES: usize = 10_000;
 
-/// A JSON schema, as far as waft reads one.
+/// A JSON schema, as far as waft supports it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema(Tree);
 
-/// A part of a schema, and the whole that its references are looked up in.
+/// A part of a schema, with the whole schema for resolving its references.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SchemaView<'s> {
     root: &'s Tree,
     node: &'s Tree,
 }
 
-/// What a schema says of a field of an object.
+/// A schema's description of a field of an object.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Field<'s> {
-    /// It is this.
+    /// The field has this schema.
     Known(SchemaView<'s>),
-    /// The object has other fields, and no more.
+    /// The object has only other fields.
     Absent,
-    /// Nothing.
+    /// The schema does not restrict the field.
     Unspecified,
 }
 
 impl Schema {
-    /// Reads a schema. One that nests too deep to be read says nothing.
+    /// Reads a schema. A schema that nests too deeply accepts every value.
     #[must_use]
     pub fn new(text: &Json) -> Self {
         Self(text.to_tree().unwrap_or(Tree::Bool(true)))
     }
 
-    /// The first reason why a value is surely not of this schema; `None` where it may be.
+    /// The first reason why a value surely does not match this schema; `None` where it may match.
     ///
-    /// Bytes stand for their text where they are UTF-8, as guests read them. What the store keeps is not looked at.
+    /// Bytes count as their text where they are UTF-8, as guests read them. Values in the store are not checked.
     #[must_use]
     pub fn mismatch(&self, value: &Value) -> Option<SchemaMismatch> {
         match value {
@@ -67,7 +67,7 @@ impl Schema {
         }
     }
 
-    /// The first reason why an element of a list is surely not of this schema, and which element that is.
+    /// The first reason why an element of a list surely does not match this schema, with the element's index.
     pub(crate) fn element_mismatch(&self, list: &Json) -> Option<(usize, SchemaMismatch)> {
         let elements = list.elements()?;
         elements.into_iter().enumerate().find_map(|(place, element)| {
@@ -85,9 +85,9 @@ impl Schema {
         SchemaView { root: &self.0, node: &self.0 }
     }
 
-    /// The schema of a list whose elements are of this one.
+    /// The schema of a list whose elements match this one.
     pub(crate) fn list_of(self) -> Self {
-        // References stay those of the elements' own schema, which is the whole no more.
+        // References refer to the elements' own schema, which is no longer the root.
         let has_references = self.0.to_string().contains("\"$ref\"");
         let items = if has_references { Tree::Bool(true) } else { self.0 };
         Self(serde_json::json!({"type": "array", "items": items}))
@@ -98,7 +98,7 @@ impl Schema {
         Self(serde_json::json!({"type": kind}))
     }
 
-    /// The schema of a failure, as those see it who listen to one.
+    /// The schema of a failure, as failure listeners receive it.
     pub(crate) fn of_failure() -> Self {
         let text = || serde_json::json!({"type": "string"});
         Self(serde_json::json!({
@@ -108,7 +108,7 @@ impl Schema {
         }))
     }
 
-    /// The schema of what this value is: its types, and those of what it holds.
+    /// The schema of this value: its types, and those of its content.
     pub(crate) fn of_value(value: &Value) -> Option<Self> {
         match value {
             Value::Json(json) => Some(Self(shape(&json.to_tree().ok()?, 0))),
@@ -117,7 +117,7 @@ impl Schema {
     }
 }
 
-/// The schema of a value that is there: exact for objects, and of lists only that they are lists.
+/// The schema of an existing value: exact for objects; for lists it states only that they are lists.
 fn shape(value: &Tree, depth: usize) -> Tree {
     let of = |kind: &str| serde_json::json!({"type": kind});
     match value {
@@ -145,18 +145,18 @@ impl<'s> SchemaView<'s> {
         self.node.get(name)
     }
 
-    /// The schema that this one refers to, if it does nothing but refer.
+    /// The referenced schema, if this one is only a reference.
     fn resolve_reference(mut self) -> Self {
         for _ in 0..MAX_REFERENCES {
             let Some(pointer) = self.keyword("$ref").and_then(Tree::as_str) else { return self };
             let found = pointer.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
-            // What cannot be found says nothing.
+            // An unresolvable reference accepts every value.
             self = self.at(found.unwrap_or(&Tree::Bool(true)));
         }
         self.at(&Tree::Bool(true))
     }
 
-    /// The types that a value of it may have.
+    /// The possible types of a value that matches it.
     pub(crate) fn types(self) -> ValueTypes {
         self.types_within(MAX_DEPTH, &mut 0)
     }
@@ -194,7 +194,7 @@ impl<'s> SchemaView<'s> {
         types
     }
 
-    /// What it says of a field of the object that it is of.
+    /// Its description of a field of the object.
     pub(crate) fn field(self, name: &str) -> Field<'s> {
         let view = self.resolve_reference();
         let has_more = ["patternProperties", "anyOf", "oneOf", "allOf", "$ref"];
@@ -208,13 +208,13 @@ impl<'s> SchemaView<'s> {
         }
     }
 
-    /// The names of the fields that it speaks of.
+    /// The names of the fields that it describes.
     pub(crate) fn field_names(self) -> impl Iterator<Item = &'s str> {
         let fields = self.resolve_reference().keyword("properties").and_then(Tree::as_object);
         fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str))
     }
 
-    /// What it says of each element of the list that it is of.
+    /// Its description of each element of the list.
     pub(crate) fn element(self) -> Option<Self> {
         let view = self.resolve_reference();
         let items = view.keyword("items").filter(|_| view.keyword("prefixItems").is_none())?;
@@ -226,7 +226,7 @@ fn union(types: impl Iterator<Item = ValueTypes>) -> ValueTypes {
     types.fold(ValueTypes::NONE, ValueTypes::or)
 }
 
-/// The types that a schema's `type` names; an unknown name says nothing.
+/// The types that a schema's `type` names; an unknown name allows all types.
 fn types_named(name: &str) -> ValueTypes {
     match name {
         "null" => ValueTypes::of(ValueType::Null),
@@ -240,12 +240,12 @@ fn types_named(name: &str) -> ValueTypes {
     }
 }
 
-/// The types that this value is of.
+/// The possible types of this value.
 fn type_of(value: &Tree) -> ValueTypes {
     match value {
         Tree::Null => ValueTypes::of(ValueType::Null),
         Tree::Bool(_) => ValueTypes::of(ValueType::Bool),
-        // A whole number may be written with a point.
+        // A whole number may be written with a decimal point.
         Tree::Number(number) if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
             ValueTypes::of(ValueType::Double)
         }

@@ -1,12 +1,12 @@
-//! "Did you mean": the known name that a wrong one was most likely meant to be.
+//! "Did you mean": finds the known name that a wrong one probably meant.
 
-/// How many known names are looked at, so that a file full of mistakes costs time in proportion to its size.
+/// The maximum number of known names to compare, so that the cost of a file full of errors is proportional to its size.
 const MAX_CANDIDATES: usize = 1_000;
 
-/// How many mistakes come with a search for what was meant. Nobody reads more, and each search costs time.
+/// The maximum number of errors with a suggestion. Nobody reads more, and each search takes time.
 pub(crate) const MAX_SUGGESTIONS: usize = 200;
 
-/// No key or name of ours is longer.
+/// No key or name of waft is longer.
 const MAX_LEN: usize = 100;
 
 /// A hint with the known name closest to a wrong one, if any is close enough.
@@ -14,7 +14,7 @@ pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a 
     closest(wrong, known).map(hint)
 }
 
-/// The hint with the name that was meant.
+/// The hint with the intended name.
 pub(crate) fn hint(meant: &str) -> String {
     format!("did you mean {meant:?}?")
 }
@@ -35,7 +35,7 @@ pub(crate) fn closest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
     known.into_iter().take(MAX_CANDIDATES).filter_map(near).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
-/// How many letters were put in, left out, changed, or swapped with their neighbour.
+/// The edit distance: letters inserted, removed, changed, or swapped with their neighbour.
 fn distance(from: &[char], to: &[char]) -> usize {
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=to.len()).collect();

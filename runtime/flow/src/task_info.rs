@@ -1,34 +1,34 @@
-//! What a module says of its tasks.
+//! The descriptions of a module's tasks.
 
 use crate::{Export, Json, LimitOverrides, RetryPolicy, ValueName};
 
-/// One task of a module, as its `describe` tells.
+/// One task of a module, as its `describe` function returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskInfo {
-    /// What follows `#` in `use = "module#task"`.
+    /// The name after `#` in `use = "module#task"`.
     pub name: Export,
-    /// What it does, in its author's words.
+    /// Its description by the author.
     pub doc: String,
-    /// What `apply` takes.
+    /// The parameters of `apply`.
     pub requires: Vec<Parameter>,
-    /// What it leaves.
+    /// The values that it provides.
     pub provides: Vec<Provided>,
-    /// Whether what it did can be taken back, and what that takes.
+    /// Whether a guest function rolls it back, with the additional parameters.
     pub rollback: Rollback,
-    /// The retry policy it is written for.
+    /// The retry policy that its author chose.
     pub retry: Option<RetryPolicy>,
-    /// The limits it is written for.
+    /// The limits that its author chose.
     pub limits: LimitOverrides,
 }
 
-/// Whether a task can be taken back.
+/// The rollback of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rollback {
-    /// Nothing is called: the task passes through rolling-back by itself.
+    /// No guest is called: the task passes through rolling-back by itself.
     None,
-    /// The guest's `rollback` is called, with these inputs besides those of `apply`.
+    /// The guest's `rollback` is called, with these inputs in addition to those of `apply`.
     Guest {
-        /// What it takes that `apply` does not.
+        /// The additional parameters.
         requires: Vec<Parameter>,
     },
 }
@@ -38,20 +38,20 @@ pub enum Rollback {
 pub struct Parameter {
     /// Its name.
     pub name: ValueName,
-    /// What it means.
+    /// Its description.
     pub doc: String,
     /// Its JSON schema, where known.
     pub schema: Option<Json>,
-    /// Whether the task can do without.
+    /// Whether the value may be missing.
     pub optional: bool,
 }
 
-/// A named value that a task leaves.
+/// A named value that a task provides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provided {
     /// Its name.
     pub name: ValueName,
-    /// What it means.
+    /// Its description.
     pub doc: String,
     /// Its JSON schema, where known.
     pub schema: Option<Json>,

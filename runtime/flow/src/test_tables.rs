@@ -1,8 +1,8 @@
-//! Tables of cases as text: a flow, and what comes of it.
+//! Tables of test cases as text: a flow, and the expected result.
 //!
-//! A case opens with `=== the rule`; then comes what goes in, a line `---`, and what comes out.
+//! A case starts with `=== the rule`; then follow the input, a line `---`, and the expected output.
 
-/// Checks every case of a table and shows all that differ, each as it would have to be written.
+/// Checks every case of a table and prints all that differ, each in its corrected form.
 #[track_caller]
 pub(crate) fn check(table: &str, run: impl Fn(&str) -> String) {
     let cases = table.split("=== ").skip(1);

@@ -1,4 +1,4 @@
-//! Points in time and lengths of it. Nothing here reads a clock: time arrives with each event.
+//! Points in time and durations. Nothing here reads a clock: the time arrives with each event.
 
 use std::{fmt, time::Duration};
 
@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// Takes microseconds since the epoch.
+    /// Creates a timestamp from microseconds since the epoch.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
@@ -19,7 +19,7 @@ impl Timestamp {
         self.0
     }
 
-    /// This long after; stops at the end of time instead of wrapping.
+    /// The time after a delay; saturates at the maximum instead of wrapping.
     #[must_use]
     pub fn after(self, pause: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)))
@@ -31,35 +31,34 @@ impl Timestamp {
         Self(self.0.saturating_add_signed(by.as_micros()))
     }
 
-    /// How long from `earlier` until this; zero when the clock went backwards.
+    /// The duration from `earlier` until this time; zero when the clock went backwards.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// By how much a clock was set forward (positive) or back (negative), in microseconds.
+/// The change of a clock, forward (positive) or back (negative), in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClockShift(i64);
 
 impl ClockShift {
-    /// Differences up to this are not taken for a clock that was set: clocks are slewed, and read one after the other.
+    /// The maximum difference that does not count as a clock change: clocks are slewed, and are read one after the other.
     pub const TOLERANCE: Duration = Duration::from_secs(2);
 
-    /// Takes microseconds.
+    /// Creates a change from microseconds.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds.
+    /// The change in microseconds.
     #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// What a clock was set by that shows `now` where it would have shown `expected`; `None` within
-    /// [`ClockShift::TOLERANCE`].
+    /// The change of a clock that shows `now` where `expected` was expected; `None` within [`ClockShift::TOLERANCE`].
     #[must_use]
     pub fn between(expected: Timestamp, now: Timestamp) -> Option<Self> {
         let by = i128::from(now.as_micros()) - i128::from(expected.as_micros());
@@ -91,7 +90,7 @@ fn split(text: &str) -> Option<(u64, &str)> {
 /// Parses `200ms 30s 5m 2h 7d`.
 ///
 /// # Errors
-/// [`InvalidQuantity`] for anything else, and for what does not fit 64 bits of milliseconds.
+/// [`InvalidQuantity`] for any other text, and for a duration that does not fit 64 bits of milliseconds.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidQuantity> {
     let parse = || {
         let (count, unit) = split(text)?;
@@ -115,7 +114,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidQuantity> {
 /// Parses `512B 64KiB 32MiB 1GiB`.
 ///
 /// # Errors
-/// [`InvalidQuantity`] for anything else, and for what does not fit 64 bits of bytes.
+/// [`InvalidQuantity`] for any other text, and for a size that does not fit 64 bits of bytes.
 pub fn parse_size(text: &str) -> Result<u64, InvalidQuantity> {
     let parse = || {
         let (count, unit) = split(text)?;
@@ -135,7 +134,7 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidQuantity> {
     })
 }
 
-/// Shows a size in the unit that keeps it whole, `64MiB`; with `{:#}` rounded down to a tenth, `235.9KiB`.
+/// Shows a size in the largest unit that divides it, `64MiB`; with `{:#}` rounded down to a tenth, `235.9KiB`.
 #[derive(Debug, Clone, Copy)]
 pub struct Size(pub u64);
 
@@ -149,7 +148,7 @@ impl fmt::Display for Size {
         if out.alternate() {
             for (unit, bytes) in [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
                 if self.0 >= bytes {
-                    // In tenths, since a person compares and does not count.
+                    // In tenths: enough for a person to compare sizes.
                     let tenths = u128::from(self.0) * 10 / u128::from(bytes);
                     return write!(out, "{}.{}{unit}", tenths / 10, tenths % 10);
                 }

@@ -1,4 +1,4 @@
-//! Values: what tasks take and leave.
+//! Values: the inputs and outputs of tasks.
 
 mod keys;
 mod object;
@@ -9,58 +9,58 @@ pub use object::{InvalidValues, StoredReferences, ValuesObject};
 
 use crate::{Digest, ValueName};
 
-/// The most bytes of a value that travel in messages and stand in records; a larger one goes to the store by digest.
+/// The maximum size of a value in messages and records, in bytes; a larger value goes to the store by digest.
 pub const MAX_INLINE_BYTES: usize = 64 << 10;
 
-/// The most bytes of values that travel together in one message; of more, the largest go to the store. With a log and a
-/// failure beside them a message stays below 1 MiB.
+/// The maximum size of all inline values of one message, in bytes; beyond it the largest values go to the store. With a log
+/// and a failure a message then stays below 1 MiB.
 pub const MAX_INLINE_TOTAL_BYTES: usize = 768 << 10;
 
-/// One value: JSON text, kept as it was written so that every digit survives, or bytes; or where to find it.
+/// One value: JSON text, kept as written so that every digit survives, or bytes; or a reference into the store.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
     /// A JSON text that parses.
     Json(Json),
-    /// Bytes that mean something to the guests alone.
+    /// Bytes that only guests interpret.
     Bytes(Arc<[u8]>),
-    /// A value over [`MAX_INLINE_BYTES`], which the store keeps.
+    /// A value over [`MAX_INLINE_BYTES`], in the store.
     Stored(Stored),
 }
 
-/// A value that the store keeps.
+/// A reference to a value in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
-    /// The digest of its bytes: of the text, where it is JSON.
+    /// The digest of its bytes; for JSON, of its text.
     pub digest: Digest,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: u64,
-    /// What the bytes are.
+    /// The kind of its content.
     pub form: ValueKind,
 }
 
-/// What the bytes of a value are.
+/// The kind of a value's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
     /// A JSON text.
     Json,
-    /// Anything.
+    /// Any bytes.
     Bytes,
 }
 
 /// Values by name.
 pub type Values = BTreeMap<ValueName, Value>;
 
-/// A text that is known to be one JSON value, of which no object has a key twice.
+/// A valid JSON text of one value, without duplicate keys in an object.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Arc<str>);
 
 /// Why a text is not a JSON value.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidJson {
-    /// It is not JSON.
+    /// The text is not JSON.
     #[error("not a JSON value: {0}")]
     Syntax(#[from] serde_json::Error),
-    /// It is JSON that means another value to each reader.
+    /// The text is JSON, but readers may interpret it differently.
     #[error("JSON with the key {key:?} twice in one object: leave one of the two out")]
     DuplicateKey {
         /// The key.
@@ -72,13 +72,13 @@ impl Json {
     /// Checks that the text is one JSON value.
     ///
     /// # Errors
-    /// [`InvalidJson`] with line and column, or with the key that one object has twice.
+    /// [`InvalidJson`] with line and column, or with the duplicate key.
     pub fn parse(text: impl AsRef<str> + Into<Arc<str>>) -> Result<Self, InvalidJson> {
         Self::check(text.as_ref())?;
         Ok(Self(text.into()))
     }
 
-    /// Checks a text as [`Json::parse`] does, and keeps nothing of it.
+    /// Checks a text as [`Json::parse`] does, without storing it.
     ///
     /// # Errors
     /// As [`Json::parse`].
@@ -106,8 +106,8 @@ impl Json {
     /// The text as a tree.
     ///
     /// # Errors
-    /// [`InvalidJson`] where a tree cannot hold what the text may: numbers beyond `f64`, and what nests over 127 deep. It is
-    /// never another value.
+    /// [`InvalidJson`] where a tree cannot represent the text: numbers beyond `f64`, and nesting over 127 deep. The result
+    /// is never a different value.
     pub fn to_tree(&self) -> Result<serde_json::Value, InvalidJson> {
         Ok(serde_json::from_str(&self.0)?)
     }
@@ -126,7 +126,7 @@ impl Value {
         Self::Json(Json::from(tree))
     }
 
-    /// How many bytes the value takes.
+    /// The size of the value in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         match self {
@@ -136,7 +136,7 @@ impl Value {
         }
     }
 
-    /// Whether the value is bytes, here or in the store.
+    /// Whether the value is bytes, inline or in the store.
     #[must_use]
     pub fn is_bytes(&self) -> bool {
         match self {
@@ -146,7 +146,7 @@ impl Value {
         }
     }
 
-    /// What of the value is in the store.
+    /// The digest of a value in the store; `None` for an inline value.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self {
@@ -162,7 +162,7 @@ impl From<Json> for Value {
     }
 }
 
-/// What programs give without a thought of JSON. Bytes are not among it: they are said to be [`Value::Bytes`].
+/// Conversions from common Rust types to JSON values. Bytes are not included: they need an explicit [`Value::Bytes`].
 macro_rules! values_from {
     ($($type:ty),+) => {
         $(impl From<$type> for Value {

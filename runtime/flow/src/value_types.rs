@@ -1,8 +1,8 @@
-//! Which types a value may have: what a schema, a literal or an expression tells of it before it is there.
+//! The possible types of a value: what a schema, a literal or an expression states about it before it exists.
 
 use std::fmt;
 
-/// One type of a value. JSON's numbers are three, since conditions compute with each in its own way.
+/// One type of a value. JSON numbers are three types, since conditions compute with each in its own way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ValueType {
     /// JSON's `null`.
@@ -23,7 +23,7 @@ pub(crate) enum ValueType {
     List,
     /// A JSON object.
     Object,
-    /// What only expressions know, such as a type.
+    /// A type that only expressions have, such as the type of a type.
     Other,
 }
 
@@ -45,7 +45,7 @@ impl ValueType {
         1 << self as u16
     }
 
-    /// The type as messages tell it.
+    /// The name of the type in messages.
     pub(crate) const fn describe(self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -61,13 +61,13 @@ impl ValueType {
     }
 }
 
-/// A set of types: those that a value may have.
+/// A set of possible types of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ValueTypes(u16);
 
 impl ValueTypes {
     pub(crate) const NONE: Self = Self(0);
-    /// Nothing is known: any value that tasks take and leave.
+    /// Nothing is known: any type of task values.
     pub(crate) const ANY: Self = Self((1 << ValueType::Other as u16) - 1);
     pub(crate) const INTEGER: Self = Self(ValueType::Int.bit() | ValueType::UInt.bit());
     pub(crate) const NUMBER: Self = Self(Self::INTEGER.0 | ValueType::Double.bit());
@@ -96,7 +96,7 @@ impl ValueTypes {
         ValueType::ALL.into_iter().filter(move |value| self.has(*value))
     }
 
-    /// With all numbers where there is one: what can be equal to a value of these types.
+    /// These types, with all number types where there is one: the types of values that may equal a value of these types.
     pub(crate) const fn equals(self) -> Self {
         if self.and(Self::NUMBER).is_empty() { self } else { self.or(Self::NUMBER) }
     }

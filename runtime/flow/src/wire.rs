@@ -1,9 +1,9 @@
-//! From a [`Draft`] to a [`Flow`]: every requirement finds its source, every order becomes explicit, or every
-//! mistake is told.
+//! Wires a [`Draft`] into a [`Flow`]: every requirement gets its source and every order becomes explicit, or every
+//! diagnostic is reported.
 //!
-//! The flows of a draft are wired from the inside out, since what a nested flow does not provide itself it wants
-//! from the flow around it. In each, [`order`] lays the explicit edges, [`values`] finds who provides what and
-//! adds the order that follows from it, and [`assembly`] makes the arena of the result.
+//! The flows of a draft are wired from the inside out: a nested flow requires from its enclosing flow the values that it
+//! does not provide itself. In each flow, [`order`] adds the explicit edges, and [`scope_resolver`] finds the provider of
+//! each value and adds the resulting order. [`assembly`] builds the arena of the result.
 
 mod assembly;
 mod cycles;
@@ -38,13 +38,13 @@ use crate::{
     Source, Strategy, ValueName, Values,
 };
 
-/// Wires a flow. `modules` holds what is known of each module by its alias; `given` are values that the caller
-/// sets, over those of the file.
+/// Wires a flow. `modules` contains the resolved modules by alias; `given` are the caller's input values, which override
+/// those of the file.
 ///
-/// A flow that can run comes with warnings.
+/// A flow that can run is returned with its warnings.
 ///
 /// # Errors
-/// Every mistake in it, in the order of its file, warnings included.
+/// Every diagnostic in it, in the order of its file, warnings included.
 pub fn wire(
     draft: &Draft,
     modules: &BTreeMap<String, ModuleInfo>,
@@ -70,8 +70,8 @@ pub fn wire(
     }
 }
 
-/// The flow as far as it goes, where something is wrong with it. `mistakes` are those that stand for themselves; what is
-/// found beside them may follow from what could not be read.
+/// Wires as much of the flow as possible despite errors. `mistakes` are independent diagnostics; later ones may only follow
+/// from unreadable parts.
 fn try_wire(
     draft: &Draft,
     name: &FlowName,
@@ -143,7 +143,7 @@ fn try_wire(
     fits.check_inputs(&answers, sure);
     fits.check_between(&answers, mistakes);
     if tasks.values().any(|task| !task.is_resolved()) {
-        // What nobody seems to provide such a task may.
+        // Such a task may provide the values that seem to have no provider.
         awaiting.clear();
     }
     let ends = if is_living { EndDependencies::All } else { EndDependencies::Last };
@@ -154,7 +154,7 @@ fn try_wire(
     Flow { expires: draft.expires, notification_inputs: accepts, ..flow }
 }
 
-/// Only the links of the whole flow can begin another pass.
+/// Only links of the whole flow can trigger another firing.
 fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Diagnostic>) {
     for link in layout.flow(scope).body.links.iter().filter(|link| link.join == Join::Any) {
         let message = format!("the link {:?} -> {:?} joins any, in a nested flow", link.from, link.to);
@@ -163,7 +163,7 @@ fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Di
     }
 }
 
-/// The values that come round: a first turn may begin with an input of that name.
+/// The loop-carried values: the first firing may start with an input of that name.
 fn loop_carried_names(answers: &[ResolvedInput]) -> BTreeSet<ValueName> {
     let carried = answers.iter().filter_map(|answer| match &answer.source {
         Source::LoopCarried { value, .. } => Some(value.clone()),
@@ -177,7 +177,7 @@ fn loop_carried_names(answers: &[ResolvedInput]) -> BTreeSet<ValueName> {
     carried.collect()
 }
 
-/// Where the wants of the whole flow go that nothing in it answers.
+/// The target of root requirements that nothing in the flow resolves.
 const NO_SCOPE: ScopeIndex = ScopeIndex(u32::MAX);
 
 fn resolve_tasks(
@@ -192,7 +192,7 @@ fn resolve_tasks(
     tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, mistakes))).collect()
 }
 
-/// Who provides what, wherever it stands, in the order of the arena.
+/// The providers of each value, in any scope, in the order of the arena.
 fn providers(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, ResolvedTask>) -> BTreeMap<ValueName, Vec<NodeIndex>> {
     let mut providers: BTreeMap<ValueName, Vec<NodeIndex>> = BTreeMap::new();
     for (index, slot) in layout.slots() {
@@ -210,7 +210,7 @@ fn providers(layout: &Layout<'_>, tasks: &BTreeMap<NodeIndex, ResolvedTask>) -> 
 
 type RequirementsByScope = BTreeMap<ScopeIndex, Vec<(usize, Requirement)>>;
 
-/// What tasks want of others. A task that listens to failures is told of them by their links.
+/// The values that tasks require from other nodes. A failure listener gets its failure through its links.
 fn requirements_by_scope(
     layout: &Layout<'_>,
     tasks: &BTreeMap<NodeIndex, ResolvedTask>,
@@ -234,7 +234,7 @@ fn requirements_by_scope(
     wants
 }
 
-/// What a controller reads when its flow starts, and so from before its flow.
+/// The value that a controller reads when its flow starts; it comes from before its flow.
 fn controller_requirement(layout: &Layout<'_>, scope: ScopeIndex) -> Option<Requirement> {
     let flow = layout.flow(scope);
     let controller = flow.body.controller.as_ref()?;
@@ -268,7 +268,7 @@ fn check_controller(controller: Option<&DraftController>, flow: &str, mistakes: 
     }
 }
 
-/// An input with the name of a value that is provided would silently be another value at another time.
+/// An input with the name of a provided value would silently be a different value at different times.
 fn check_shadowing(
     draft: &Draft,
     inputs: &Values,
@@ -285,7 +285,7 @@ fn check_shadowing(
     }
 }
 
-/// A source that a node provides.
+/// The source of a value that a node provides.
 fn node_source(node: NodeIndex, value: &ValueName) -> Source {
     Source::Node { node, value: value.clone() }
 }

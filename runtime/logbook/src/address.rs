@@ -1,4 +1,4 @@
-//! Addresses: which logbook is meant.
+//! Logbook addresses.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -7,7 +7,7 @@ use crate::{Logbook, Memory, OpenError, Postgres, Sqlite};
 /// Opens the logbook at an address: `memory:`, `sqlite:PATH`, a plain path, or `postgres://user:password@host/database`.
 ///
 /// # Errors
-/// [`OpenError`] when there is none at that address, or it cannot be used. No error shows a password.
+/// [`OpenError`] when the address has no logbook or an unusable one. No error shows a password.
 pub async fn open(url: &str) -> Result<Arc<dyn Logbook>, OpenError> {
     match parse(url)? {
         Address::Memory => Ok(Arc::new(Memory::new())),
@@ -16,10 +16,10 @@ pub async fn open(url: &str) -> Result<Arc<dyn Logbook>, OpenError> {
     }
 }
 
-/// Whether there may be a logbook at an address: a file that is not there yet holds no run.
+/// Whether a logbook can be at an address. A file that does not exist yet holds no runs.
 ///
 /// # Errors
-/// [`OpenError::Address`] when no logbook can be there.
+/// [`OpenError::Address`] when the address is invalid.
 pub fn may_exist(url: &str) -> Result<bool, OpenError> {
     Ok(match parse(url)? {
         Address::Memory => false,
@@ -28,7 +28,7 @@ pub fn may_exist(url: &str) -> Result<bool, OpenError> {
     })
 }
 
-/// What an address says.
+/// A parsed address.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Address<'a> {
     Memory,
@@ -44,7 +44,7 @@ pub(crate) fn parse(url: &str) -> Result<Address<'_>, OpenError> {
         "memory" if rest.is_empty() => Ok(Address::Memory),
         "sqlite" => {
             let path = rest.strip_prefix("//").unwrap_or(rest);
-            // SQLite's own word for a file that is none: it would not be shared by our two connections.
+            // To SQLite this is a database in memory: our two connections would not share it.
             if path.is_empty() || path == ":memory:" {
                 Err(address_error(url))
             } else {
@@ -56,15 +56,16 @@ pub(crate) fn parse(url: &str) -> Result<Address<'_>, OpenError> {
     }
 }
 
-/// The scheme, and what follows its colon. One letter is a drive of Windows, and what has another character is a path.
+/// The scheme of an address, and the text after its colon. A scheme of one letter is a Windows drive; one with another
+/// character is a path.
 fn scheme(url: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = url.split_once(':')?;
     let lawful = scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '_'));
     (lawful && scheme.len() > 1).then_some((scheme, rest))
 }
 
-/// The error for an address that is of no use. It shows the scheme alone: a password may stand anywhere behind it when
-/// the rest is malformed.
+/// The error for an invalid address. It shows only the scheme: in the rest of a malformed address a password may be
+/// anywhere.
 pub(crate) fn address_error(url: &str) -> OpenError {
     let shown = match scheme(url) {
         Some((scheme, rest)) if rest.starts_with("//") => format!("{scheme}://…"),

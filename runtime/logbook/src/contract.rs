@@ -1,4 +1,4 @@
-//! What every logbook keeps, as one suite to run over each.
+//! The rules of every logbook, as one suite to run over each.
 
 mod told;
 mod trim;
@@ -16,7 +16,7 @@ use crate::{Append, AppendOutcome, Filter, LoadError, Logbook, ReadError, RunInf
 /// Runs the whole suite, each rule over a logbook of its own.
 ///
 /// # Panics
-/// When a rule is broken.
+/// When a logbook violates a rule.
 pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Making) {
     records_are_read_in_order(make().await).await;
     records_are_read_from_any_version(make().await).await;
@@ -97,7 +97,7 @@ async fn a_run_is_locked_by_one_at_a_time(logbook: impl Logbook) {
     assert_eq!(holder("b").await, None);
     let other = lock("b").await.expect("each run has its own");
     drop(first);
-    // A database takes a moment to see that a session has ended.
+    // A database takes a moment to notice that a session has ended.
     while lock("a").await.is_none() {}
     drop(other);
 }
@@ -180,7 +180,7 @@ async fn a_summary_describes_a_run(logbook: impl Logbook) {
 
 async fn open_runs_are_running_or_suspending(logbook: impl Logbook) {
     for (at, state) in (0..).zip(RunState::ALL) {
-        // The names stand against the order of time.
+        // The order of the names is the reverse of the order of time.
         let name = format!("{}-{state}", 9 - at);
         write(&logbook, vec![append_as(&name, 0, [at], standing("s", "f", state))]).await;
     }
@@ -215,7 +215,7 @@ async fn a_list_is_filtered_and_paged(logbook: impl Logbook) {
     assert_eq!(names(&logbook, Filter { after, limit: 2, ..all }).await, ["b", "a"]);
 }
 
-/// A run of one task, as far as its call.
+/// A run of one task, up to its call.
 fn started_run() -> (Machine, Vec<Record>) {
     let mut machine = Machine::new(run("long"), flow());
     let records = machine.step(Timestamp::from_micros(5), &Event::Start).records;
@@ -266,7 +266,7 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
     assert_eq!(history.records, suspend);
     assert_eq!(history.version(), known.after(&suspend));
     assert!(history.into_machine().expect("the history is whole") == machine, "it loads as it was");
-    // All records are there all the same.
+    // All records still exist.
     let all = logbook.read(&run("long"), Version::NONE, 100).await.expect("the run is there");
     assert_eq!(all.len(), length + suspend.len());
     let late = (known.after(&suspend), machine.snapshot());
@@ -277,7 +277,7 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
     assert_eq!(history.records, []);
 }
 
-/// Of a run that cannot be read it is told which of its records is to blame.
+/// The error for an unreadable run names the record that causes it.
 async fn an_illegal_record_is_reported_with_its_version(logbook: impl Logbook) {
     let (_, mut records) = started_run();
     let first = records.first().expect("it has begun").clone();
@@ -314,7 +314,7 @@ async fn logs_are_stored_with_the_run(logbook: impl Logbook) {
     };
     write(&logbook, vec![Append { logs: vec![log("z", "one"), log("y", "two")], ..append("a", 0, [1]) }]).await;
     write(&logbook, vec![Append { logs: vec![log("x", "three")], ..append("a", 1, [2]) }]).await;
-    // What loses leaves nothing.
+    // A conflicting append leaves nothing.
     write(&logbook, vec![Append { logs: vec![log("x", "never")], ..append("a", 1, [2]) }]).await;
     let logs = async |after| logbook.logs(&run("a"), Version::new(after)).await.expect("the run is there");
     assert_eq!(logs(0).await, [log("z", "one"), log("y", "two"), log("x", "three")]);
@@ -333,7 +333,7 @@ async fn only_runs_ended_before_the_limit_are_deleted(logbook: impl Logbook) {
     assert_eq!(left, ["suspending", "suspended", "running", "pending", "late", "failure"]);
     let error = logbook.load(&run("success")).await.expect_err("it is forgotten");
     assert!(matches!(error, LoadError::Missing { .. }), "{error}");
-    // Its id is free again.
+    // The id is free again.
     assert_eq!(write(&logbook, vec![append("success", 0, [20])]).await, [AppendOutcome::Durable]);
     assert_eq!(records(&logbook, "success").await, [record(20)]);
 }

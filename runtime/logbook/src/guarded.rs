@@ -1,5 +1,4 @@
-//! A logbook whose appends and reads somebody watches over: for tests that hold them, lose them, or do something between
-//! them.
+//! A logbook with an interceptor for appends and reads: for tests that delay them, lose them, or act between them.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -13,47 +12,47 @@ use crate::{
     Version,
 };
 
-/// Watches over the appends to a logbook, and over what is read from it.
+/// Intercepts the appends to a logbook, and the reads from it.
 #[async_trait]
 pub trait AppendInterceptor: Send + Sync + 'static {
-    /// Before anything is written. An error is what the append comes to, and nothing is written.
+    /// Runs before anything is written. On an error nothing is written, and the append returns this error.
     ///
     /// # Errors
-    /// What the guard makes up.
+    /// An error that the interceptor makes up.
     async fn before(&self, appends: &[Append]) -> Result<(), AppendError>;
 
-    /// After all is written. An error is what the append comes to all the same.
+    /// Runs after everything is written. On an error the append still returns this error.
     ///
     /// # Errors
-    /// What the guard makes up.
+    /// An error that the interceptor makes up.
     async fn after(&self) -> Result<(), AppendError>;
 
-    /// How long after its answer an append is written that is said to have failed; `None` where it is written before its
-    /// answer, or not at all. A database that loses a connection may still commit what came over it.
+    /// How long after a failed append its records are still written; `None` if they are written before the answer, or never.
+    /// A database that loses a connection may still commit a transaction from it.
     fn late_write_delay(&self) -> Option<Duration> {
         None
     }
 
-    /// Before anything is read to go on from. An error is what the reading comes to.
+    /// Runs before a run is loaded. On an error the load returns this error.
     ///
     /// # Errors
-    /// What the guard makes up.
+    /// An error that the interceptor makes up.
     async fn before_load(&self) -> Result<(), LoadError> {
         Ok(())
     }
 
-    /// Before records are read: what somebody else does to the logbook meanwhile.
+    /// Runs before records are read, to change the logbook in the meantime.
     async fn before_read(&self) {}
 }
 
-/// A logbook with a guard.
+/// A logbook with an interceptor.
 pub struct InterceptedLogbook {
     inner: Arc<dyn Logbook>,
     interceptor: Arc<dyn AppendInterceptor>,
 }
 
 impl InterceptedLogbook {
-    /// Puts a guard before a logbook.
+    /// Wraps a logbook in an interceptor.
     #[must_use]
     pub fn new(inner: Arc<dyn Logbook>, guard: Arc<dyn AppendInterceptor>) -> Self {
         Self { inner, interceptor: guard }
@@ -68,7 +67,7 @@ impl Logbook for InterceptedLogbook {
             let inner = self.inner.clone();
             TaskTracker::new().spawn(async move {
                 tokio::time::sleep(delay).await;
-                // Nobody hears of it.
+                // Nobody receives the result.
                 let _ = inner.append(appends).await;
             });
             return Err(AppendError::Unavailable { reason: "its answer was lost".into() });

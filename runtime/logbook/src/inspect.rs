@@ -1,6 +1,6 @@
-//! A look at a logbook that changes nothing: no file and no table is made, nothing is migrated, nothing is written.
+//! Inspects a logbook without changing it: it creates no file or table, migrates nothing and writes nothing.
 //!
-//! [`open`](crate::open) makes and migrates what it opens. Somebody who looks for what is wrong must not.
+//! [`open`](crate::open) creates and migrates the logbook that it opens. A diagnosis must not.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -11,44 +11,44 @@ use crate::{
     address::{Address, parse},
 };
 
-/// What is at the address of a logbook.
+/// What an inspection found at the address of a logbook.
 pub enum Inspection {
-    /// A logbook in memory: it is its process's own.
+    /// A logbook in memory, private to its process.
     Memory,
-    /// Nothing yet: whoever opens the logbook makes it.
+    /// There is no logbook yet: opening it creates it.
     Absent {
-        /// Where it would be.
+        /// The place where it would be created.
         place: String,
-        /// Why it could not be made there; `None` when it could.
+        /// Why it cannot be created there; `None` if it can.
         obstacle: Option<String>,
     },
-    /// A logbook.
+    /// There is a logbook.
     Found(Found),
 }
 
-/// A logbook, opened to be read.
+/// A logbook, opened for reading.
 pub struct Found {
-    /// Which logbook, without a password.
+    /// The place of the logbook, without a password.
     pub place: String,
-    /// The version of its schema. It is migrated to [`Found::known`] when it is opened otherwise.
+    /// The version of its schema. Opening the logbook normally migrates it to [`Found::known`].
     pub schema: i64,
-    /// The newest schema that this waft knows.
+    /// The newest schema version that this waft knows.
     pub known: i64,
-    /// Why it could not be written, as far as that shows without writing.
+    /// Why the logbook cannot be written, as far as this shows without writing.
     pub obstacle: Option<String>,
-    /// What the database's clock says, where it has one of its own.
+    /// The reading of the database's clock, if it has its own.
     pub clock: Option<ClockReading>,
     pub(crate) opened: Opened,
 }
 
-/// A clock that was asked for the time.
+/// One reading of another clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
-    /// When it was asked, by the clock of this machine.
+    /// The local time before the request.
     pub asked: SystemTime,
-    /// What it said.
+    /// The time that the other clock gave.
     pub said: SystemTime,
-    /// When it had answered, by the clock of this machine.
+    /// The local time after the answer.
     pub answered: SystemTime,
 }
 
@@ -58,8 +58,8 @@ pub(crate) enum Opened {
 }
 
 impl Found {
-    /// The logbook, to be read; `None` when its schema is older: this waft's statements do not fit it. What writes fails, or
-    /// must not be called.
+    /// The logbook, for reading; `None` if its schema is older, since this waft's statements do not fit it. Methods that
+    /// write fail, or must not be called.
     #[must_use]
     pub fn logbook(&self) -> Option<Arc<dyn Logbook>> {
         (self.schema == self.known).then(|| match &self.opened {
@@ -68,7 +68,7 @@ impl Found {
         })
     }
 
-    /// Whether a process holds the lock of a run; `None` where that cannot be told.
+    /// Whether a process holds the lock of a run; `None` if this cannot be determined.
     pub async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         match &self.opened {
             Opened::Sqlite(sqlite) => sqlite.is_run_locked(run).await,
@@ -77,10 +77,10 @@ impl Found {
     }
 }
 
-/// Looks at the logbook at an address. Takes as long as its server takes; dropping the future is safe.
+/// Inspects the logbook at an address. Takes as long as its server takes; dropping the future is safe.
 ///
 /// # Errors
-/// [`OpenError`] when there is something that cannot be used. No error shows a password.
+/// [`OpenError`] when there is something unusable at the address. No error shows a password.
 pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
     match parse(url)? {
         Address::Memory => Ok(Inspection::Memory),

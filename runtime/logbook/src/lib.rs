@@ -1,8 +1,8 @@
 //! The durable history of runs: records in order, per run.
 //!
-//! An append names the version it follows, so that of two engines that drive one run, one loses. A batch of runs is
-//! one append and one transaction. [`Sqlite`] is one file, [`Postgres`] is shared by several machines, and [`Memory`]
-//! lasts as long as its process; every implementation passes [`contract`], and [`open`] picks one by its address. Start
+//! An append names the version that it follows, so of two engines that drive one run, one gets a conflict. One append covers
+//! a batch of runs in one transaction. [`Sqlite`] is one file, [`Postgres`] is shared by several machines, and [`Memory`]
+//! lasts as long as its process. Every implementation passes [`contract`], and [`open`] picks one by its address. Start
 //! reading at `logbook.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and knows how.

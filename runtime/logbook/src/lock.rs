@@ -1,7 +1,8 @@
-//! The lock that keeps two engines which do not hear of each other from driving the runs of one logbook.
+//! The engine lock: keeps two engines without a shared broker from driving the runs of one logbook.
 //!
-//! Engines that share a broker divide the runs among themselves, and share the lock. An engine without a broker hears of
-//! nobody: its lock is exclusive. SQLite has a lock file beside the database; PostgreSQL has an advisory lock.
+//! Engines that share a broker divide the runs among themselves, and share the lock. An engine without a broker cannot
+//! coordinate with others, so its lock is exclusive. SQLite uses a lock file beside the database; PostgreSQL uses an
+//! advisory lock.
 
 use std::{
     fs::{File, TryLockError},
@@ -15,22 +16,22 @@ use crate::{
     postgres::SessionLock,
 };
 
-/// With whom an engine may drive the runs of a logbook.
+/// Whether an engine drives the runs of a logbook alone or together with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockMode {
-    /// With nobody.
+    /// The engine is alone.
     Exclusive,
-    /// With others that share the lock.
+    /// Other engines may share the lock.
     Shared,
 }
 
-/// The right of an engine to drive the runs of a logbook, until it is dropped.
+/// The right of an engine to drive the runs of a logbook, held until dropped.
 #[derive(Debug)]
 pub struct EngineLock(LockHandle);
 
 #[derive(Debug)]
 enum LockHandle {
-    /// The logbook is this process's own.
+    /// The logbook is private to this process.
     InProcess,
     File(#[expect(dead_code, reason = "it holds the lock for as long as it is open")] File),
     Session(Box<SessionLock>),
@@ -40,7 +41,7 @@ impl EngineLock {
     /// Takes the lock of the logbook at an address.
     ///
     /// # Errors
-    /// [`OpenError::Driven`] when another process has the lock and does not share it.
+    /// [`OpenError::Locked`] when another process has the lock and does not share it.
     pub async fn take(url: &str, mode: LockMode) -> Result<Self, OpenError> {
         Ok(Self(match parse(url)? {
             Address::Memory => LockHandle::InProcess,
@@ -49,8 +50,8 @@ impl EngineLock {
         }))
     }
 
-    /// Waits until another process has the lock instead, and says so. A lock that ends with its connection to a database is
-    /// taken again by itself while this is awaited. Dropping the future is safe.
+    /// Waits until another process has the lock instead, and returns that error. While this future is awaited, it retakes a
+    /// lock that ended with its database connection. Dropping the future is safe.
     pub async fn lost(&mut self) -> OpenError {
         match &mut self.0 {
             LockHandle::InProcess | LockHandle::File(_) => future::pending().await,
@@ -59,15 +60,15 @@ impl EngineLock {
     }
 }
 
-/// The path of a file beside a database. Whoever names the database by a link means the same file.
+/// The path of a file beside a database. All links to the database lead to the same file.
 pub(crate) fn sibling_path(database: &Path, suffix: &str) -> PathBuf {
-    // One that is not there yet has no links that lead to it.
+    // A database that does not exist yet has no links.
     let mut path = database.canonicalize().unwrap_or_else(|_| database.to_owned());
     path.as_mut_os_string().push(suffix);
     path
 }
 
-/// Locks the file beside a database. The system unlocks it when the process ends.
+/// Locks the file beside a database. The operating system unlocks it when the process ends.
 fn lock_file(path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
     let path = sibling_path(&path, ".lock");
     let unavailable =
@@ -84,10 +85,10 @@ fn lock_file(path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
     }
 }
 
-/// What the lock of any logbook keeps.
+/// Checks the rules that the lock of every logbook follows.
 ///
 /// # Panics
-/// When a rule is broken.
+/// When a logbook violates a rule.
 #[cfg(test)]
 pub(crate) async fn check_rules(url: &str) {
     use LockMode::{Exclusive, Shared};
@@ -100,7 +101,7 @@ pub(crate) async fn check_rules(url: &str) {
     let alone = EngineLock::take(url, Exclusive).await.expect("nobody has it");
     assert!(is_driven(Exclusive).await && is_driven(Shared).await, "it is exclusive");
     drop(alone);
-    // A server may see the end of a connection a moment later.
+    // A server may notice the end of a connection a moment later.
     while is_driven(Shared).await {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! The contract every logbook keeps, and how each of its operations can fail.
+//! The contract of every logbook, and how each of its operations can fail.
 
 use std::collections::BTreeSet;
 
@@ -8,34 +8,34 @@ use protocol::AttemptLog;
 
 use crate::{RunLock, TrimPoint, replay};
 
-/// How many records a run has: what an append follows.
+/// The number of records of a run: the position that an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Version(u64);
 
 impl Version {
-    /// Before the first record.
+    /// The version before the first record.
     pub const NONE: Self = Self(0);
 
-    /// A version that was read from a logbook.
+    /// Wraps a version that was read from a logbook.
     #[must_use]
     pub const fn new(records: u64) -> Self {
         Self(records)
     }
 
-    /// How many records the run has.
+    /// The number of records of the run.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The version after this many more records.
+    /// The version after these additional records.
     #[must_use]
     pub fn after(self, records: &[Record]) -> Self {
         Self(self.0 + records.len() as u64)
     }
 }
 
-/// Records to be added to one run.
+/// Records to append to one run.
 #[derive(Debug, Clone)]
 pub struct Append {
     /// The run.
@@ -44,19 +44,19 @@ pub struct Append {
     pub follows: Version,
     /// The records; at least one.
     pub records: Vec<Record>,
-    /// Where the run stands after them.
+    /// The run's state after the records.
     pub info: RunInfo,
-    /// What guests wrote during attempts that the records answer.
+    /// The logs of the attempts whose results the records hold.
     pub logs: Vec<AttemptLog>,
-    /// Up to which version all that the run's records changed is known to have been told. One that is below what is known
-    /// already means nothing.
+    /// The version up to which everything that the run's records caused is known to be published. A lower value than the
+    /// stored one has no effect.
     pub published: Version,
 }
 
-/// Where a run stands: what is known of it without its records.
+/// The summary data of a run, known without its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunInfo {
-    /// The shard that drives it.
+    /// The shard whose engine drives it.
     pub shard: Shard,
     /// The flow it runs.
     pub flow: FlowName,
@@ -64,12 +64,12 @@ pub struct RunInfo {
     pub state: RunState,
 }
 
-/// What became of one run's part of an append.
+/// The result of one run's part of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendOutcome {
     /// The records are durable.
     Durable,
-    /// Somebody else has added to the run, which is now at this version; nothing of it was written.
+    /// Another writer has appended to the run, which is now at this version; nothing of this part was written.
     Conflict(Version),
 }
 
@@ -78,9 +78,9 @@ pub enum AppendOutcome {
 pub struct Summary {
     /// The run.
     pub run: RunId,
-    /// Where it stands.
+    /// The summary data of the run.
     pub standing: RunInfo,
-    /// How many records it has.
+    /// The number of its records.
     pub version: Version,
     /// When its first record was decided.
     pub started_at: Timestamp,
@@ -88,20 +88,20 @@ pub struct Summary {
     pub changed_at: Timestamp,
 }
 
-/// Which runs a list is to have. The youngest come first: by when they started, then by id, both downwards.
+/// Selects runs for a list. The list is ordered by start time, then by id, both descending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// Of this flow only.
+    /// Only runs of this flow.
     pub flow: Option<FlowName>,
-    /// In one of these states; in any where there is none.
+    /// Only runs in one of these states; empty means any state.
     pub states: Vec<RunState>,
-    /// Started at or after this.
+    /// Only runs started at or after this time.
     pub since: Option<Timestamp>,
-    /// Started before this.
+    /// Only runs started before this time.
     pub until: Option<Timestamp>,
-    /// Those that come after this one in the order of the list: where the page before ended.
+    /// Only runs after this one in the order of the list: the end of the previous page.
     pub after: Option<(Timestamp, RunId)>,
-    /// At most so many.
+    /// The maximum number of runs.
     pub limit: usize,
 }
 
@@ -111,18 +111,18 @@ impl Default for Filter {
     }
 }
 
-/// What a run is loaded from: its last snapshot, if it has one, and the records since.
+/// The data that a run is loaded from: its last snapshot, if any, and the later records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     /// The run.
     pub run: RunId,
-    /// Where it stands.
+    /// The summary data of the run.
     pub standing: RunInfo,
-    /// The machine at some version.
+    /// The machine and its version.
     pub snapshot: Option<(Version, Snapshot)>,
-    /// The records after that.
+    /// The records after the snapshot.
     pub records: Vec<Record>,
-    /// Up to which version all that its records changed is known to have been told.
+    /// The version up to which everything that the records caused is known to be published.
     pub told: Version,
 }
 
@@ -133,7 +133,7 @@ impl History {
         self.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version).after(&self.records)
     }
 
-    /// The machine that its records tell of.
+    /// Builds the machine from the snapshot and the records.
     ///
     /// # Errors
     /// [`LoadError::Damaged`] when they do not fit together.
@@ -141,8 +141,8 @@ impl History {
         self.replay(|_, _| {})
     }
 
-    /// The machine that its records tell of; hears what each record after the snapshot changed, and the version with it.
-    /// That is what was told when the record was new: replay never differs from live.
+    /// Builds the machine, and passes to `hear` each change of the records after the snapshot, with its version. These are
+    /// the changes that were published when the record was new: replay never differs from live.
     ///
     /// # Errors
     /// [`LoadError::Damaged`] when they do not fit together.
@@ -170,7 +170,7 @@ pub enum AppendError {
     /// The logbook could not be reached or written.
     #[error("could not write the logbook: {reason}")]
     Unavailable {
-        /// What its driver says.
+        /// The driver's message.
         reason: String,
     },
 }
@@ -189,19 +189,19 @@ pub enum LoadError {
     Damaged {
         /// The run.
         run: RunId,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
     /// The logbook could not be reached or read.
     #[error("could not read the logbook: {reason}")]
     Unavailable {
-        /// What its driver says.
+        /// The driver's message.
         reason: String,
     },
 }
 
 impl LoadError {
-    /// Names the logbook that has the records.
+    /// Adds the place of the logbook that has the records.
     pub(crate) fn within(self, place: &str) -> Self {
         match self {
             Self::Damaged { run, reason } => Self::Damaged { run, reason: format!("{place}: {reason}") },
@@ -213,16 +213,16 @@ impl LoadError {
 /// Why some records could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Some of them were trimmed, perhaps since the reader has read those before: read [`Logbook::beginning`] and go on from
-    /// there. [`Replay`](crate::Replay) does that.
+    /// Some of them were trimmed, perhaps after the reader had read earlier ones: read [`Logbook::trim_point`] and continue
+    /// from there. [`Replay`](crate::Replay) does that.
     #[error("the first {} records of run {run} are trimmed", version.get())]
     Trimmed {
         /// The run.
         run: RunId,
-        /// The version after those that are trimmed.
+        /// The version after the trimmed records.
         version: Version,
     },
-    /// There is no such run, or it cannot be read.
+    /// The run does not exist or cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
 }
@@ -230,61 +230,61 @@ pub enum ReadError {
 /// Why a logbook could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The address is of no kind that is known.
+    /// The address is of no known kind.
     #[error("{url:?} is no logbook's address: write sqlite:PATH, postgres://… or memory:")]
     Address {
         /// The address, without a password.
         url: String,
     },
-    /// A newer waft has written it.
+    /// A newer waft wrote the logbook.
     #[error(
         "the logbook {location} has schema {found}, and this waft knows up to {known}: it was written by a newer waft"
     )]
     Newer {
-        /// Which logbook.
+        /// The place of the logbook.
         location: String,
-        /// Its schema.
+        /// Its schema version.
         found: i64,
-        /// The newest schema known here.
+        /// The newest schema version that this waft knows.
         known: i64,
     },
-    /// Another engine drives its runs, and does not share them with this one.
+    /// Another engine drives the runs of the logbook, and does not share them with this one.
     #[error("another waft drives the runs of this logbook: it holds {place}")]
     Locked {
-        /// The lock that it holds.
+        /// The lock that the other engine holds.
         place: String,
     },
-    /// There is something else in its place, or it is damaged.
+    /// There is something else in place of the logbook, or the logbook is damaged.
     #[error("{place} is no logbook, or a damaged one: {reason}")]
     Damaged {
-        /// Which logbook.
+        /// The place of the logbook.
         place: String,
-        /// What its driver says.
+        /// The driver's message.
         reason: String,
     },
-    /// It could not be reached, read or written.
+    /// The logbook could not be reached, read or written.
     #[error("could not open the logbook {place}: {reason}")]
     Unavailable {
-        /// Which logbook.
+        /// The place of the logbook.
         place: String,
-        /// What its driver says.
+        /// The driver's message.
         reason: String,
     },
 }
 
-/// Records in order, per run. Cheap to share: all methods take `&self`, and dropping their future is safe: what it would
-/// have written is then written or not, and never by half.
+/// Stores records in order, per run. Cheap to share: all methods take `&self`. Dropping a future is safe: its write happens
+/// completely or not at all.
 #[async_trait]
 pub trait Logbook: Send + Sync + 'static {
-    /// Appends to several runs in one transaction: those that follow the version they name become durable together,
-    /// in order; the others are told apart as conflicts. The answers stand in the order of the appends.
+    /// Appends to several runs in one transaction. The parts that follow the version they name become durable together, in
+    /// order; the others return conflicts. The outcomes are in the order of the appends.
     ///
     /// # Errors
-    /// [`AppendError`] when nothing was written, or when it is not known whether it was: drop the runs' machines
-    /// and load them again. Dropping the future is the same.
+    /// [`AppendError`] when nothing was written, or the write may have happened: drop the runs' machines
+    /// and load them again. The same applies after dropping the future.
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError>;
 
-    /// What a run is loaded from.
+    /// Loads a run.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
@@ -302,94 +302,94 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError>;
 
-    /// The runs of a shard that are running or suspending, in the order they started, and the version each is at.
+    /// The runs of a shard that are running or suspending, in the order of their start, with their versions.
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read.
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError>;
 
-    /// Notes up to which version all that the records of some runs changed was told. One that is below what is known
-    /// already, or beyond the records that there are, means nothing; so does a run that is not there.
+    /// Stores the published versions of some runs. A version has no effect if it is lower than the stored one, or beyond the
+    /// existing records, or if the run does not exist.
     ///
     /// # Errors
-    /// [`AppendError`] when it is not known whether it was noted: it may be told once more then.
+    /// [`AppendError`] when the write may have failed: the changes may then be published once more.
     async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError>;
 
-    /// At most `limit` runs of a shard that have ended or rest, and of which it is not known that all was told.
+    /// At most `limit` runs of a shard that have ended or are idle, and may have unpublished changes.
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read.
     async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError>;
 
-    /// The runs that pass a filter, the youngest first.
+    /// The runs that match a filter, the youngest first.
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read.
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError>;
 
-    /// Keeps a snapshot of a run at a version, so that it loads without the records before. One that is older than what
-    /// is kept is dropped.
+    /// Saves a snapshot of a run at a version, so that loading does not need the earlier records. A snapshot older than the
+    /// stored one is dropped.
     ///
     /// # Errors
-    /// [`AppendError`] when it was not written: the run then loads from an older one.
+    /// [`AppendError`] when it was not written: loading then uses an older snapshot.
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError>;
 
-    /// Lets go of the records of a run up to a version, and of what guests wrote by then: its last snapshot, which has to be
-    /// of that version, is what the run begins with from then on. Nothing is done where the last snapshot is another one, or
-    /// where it is not known that all up to it was told.
+    /// Deletes the records of a run up to a version, and the attempt logs up to then. The last snapshot has to be of that
+    /// version; it becomes the trim point of the run. Does nothing if the last snapshot has another version, or if changes
+    /// up to it may be unpublished.
     ///
     /// # Errors
-    /// [`AppendError`] when it was not done, as far as is known.
+    /// [`AppendError`] when the trim may not have happened.
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError>;
 
-    /// What a run begins with whose oldest records were let go; `None` where all are there.
+    /// The snapshot that replaces the deleted oldest records of a run; `None` if all records exist.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError>;
 
-    /// What guests wrote during the attempts of a run, as far as it is kept, in the order they were answered; only what came
-    /// with records after a version. With [`Version::NONE`] that is all of it.
+    /// The stored attempt logs of a run, in the order in which their results were recorded. Only those that came with
+    /// records after a version; [`Version::NONE`] selects all.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError>;
 
-    /// Takes the exclusive lock of a run, which need not be there yet; `None` when another process holds it, or this one
-    /// already. Engines that share their runs over a broker take none.
+    /// Takes the exclusive lock of a run, which need not exist yet; `None` if another process or this one already holds it.
+    /// Engines that share their runs over a broker take no run locks.
     ///
     /// # Errors
-    /// [`AppendError`] when the lock could not be asked for.
+    /// [`AppendError`] when the lock could not be requested.
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError>;
 
-    /// The process that holds the exclusive lock of a run, named for people; `None` when nobody does. It may end in the
-    /// same moment.
+    /// The process that holds the exclusive lock of a run, named for people; `None` if the lock is free. The holder may end
+    /// at the same moment.
     ///
     /// # Errors
-    /// [`LoadError`] when that cannot be found out.
+    /// [`LoadError`] when the holder cannot be determined.
     async fn run_lock_holder(&self, run: &RunId) -> Result<Option<String>, LoadError>;
 
-    /// Forgets the runs that ended before a time, with all that is kept of them; answers how many. Runs that are
-    /// suspended or need a person are kept.
+    /// Deletes the runs that ended before a time, with all their data; returns their number. Runs that are suspended or need
+    /// a person stay.
     ///
     /// # Errors
-    /// [`AppendError`] when it broke off: some may be forgotten then, each of them whole.
+    /// [`AppendError`] when it stopped early: some runs may then be deleted, each of them completely.
     async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError>;
 
-    /// The digests of modules and values that the runs refer to.
+    /// The digests of the modules and values that the runs refer to.
     ///
     /// # Errors
     /// [`LoadError`] when they cannot be read.
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError>;
 
-    /// Writes something small and reads it back.
+    /// Writes a small value and reads it back.
     ///
     /// # Errors
-    /// [`AppendError`] when that does not work.
+    /// [`AppendError`] when the write or the read fails.
     async fn check(&self) -> Result<(), AppendError>;
 }
 
-/// The states of runs that an engine has work with.
+/// Whether an engine has work to do for a run in this state.
 #[must_use]
 pub const fn is_open(state: RunState) -> bool {
     match state {
@@ -398,7 +398,7 @@ pub const fn is_open(state: RunState) -> bool {
     }
 }
 
-/// The states of runs that may be forgotten.
+/// Whether a run in this state may be deleted.
 #[must_use]
 pub const fn is_deletable(state: RunState) -> bool {
     match state {

@@ -22,7 +22,7 @@ pub struct Memory {
     locked: Arc<Mutex<BTreeSet<RunId>>>,
 }
 
-/// The lock of a run.
+/// The exclusive lock of a run.
 struct RunLockGuard {
     run: RunId,
     locked: Arc<Mutex<BTreeSet<RunId>>>,
@@ -37,10 +37,10 @@ impl Drop for RunLockGuard {
 #[derive(Debug)]
 struct StoredRun {
     standing: RunInfo,
-    /// Those that were not let go.
+    /// The records that were not trimmed.
     records: Vec<Record>,
     snapshot: Option<(Version, Snapshot)>,
-    /// Each with the version that its records follow.
+    /// Each log with the version that its records follow.
     logs: Vec<(Version, AttemptLog)>,
     told: Version,
     started_at: Timestamp,
@@ -55,7 +55,7 @@ impl Memory {
     }
 
     fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, StoredRun>> {
-        // A panic elsewhere cannot leave the map half written: each insertion is whole.
+        // A panic in another thread cannot leave the map half written: each insertion is whole.
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,7 +75,7 @@ impl StoredRun {
         }
     }
 
-    /// The version that the first record follows.
+    /// The version that the first stored record follows.
     fn first(&self) -> Version {
         self.trim_point.as_ref().map_or(Version::NONE, |beginning| beginning.version)
     }
@@ -84,7 +84,7 @@ impl StoredRun {
         self.first().after(&self.records)
     }
 
-    /// The records after a version that is kept.
+    /// The stored records after a version.
     fn after(&self, version: Version) -> &[Record] {
         let skipped = usize::try_from(version.get() - self.first().get()).unwrap_or(usize::MAX);
         self.records.get(skipped..).unwrap_or_default()

@@ -1,8 +1,8 @@
-//! A logbook in a PostgreSQL database: what several engines on several machines share.
+//! A logbook in a PostgreSQL database, shared by several engines on several machines.
 //!
-//! Everything is in the schema `waft`. A few connections are shared by all callers and made again by themselves: a call
-//! that finds its connection lost fails, and the next one connects. That what is answered is durable rests on the
-//! server's `synchronous_commit`, which is on unless somebody turned it off.
+//! Everything is in the schema `waft`. All callers share a few connections, which are replaced automatically: a call whose
+//! connection is lost fails, and the next call connects again. Durability after an answer depends on the server's
+//! `synchronous_commit`, which is on by default.
 
 mod append;
 mod connection;
@@ -35,18 +35,18 @@ use crate::{
     run_lock,
 };
 
-/// How long the server may take for what concerns some runs: one that takes longer is stuck, on a disk or a lock.
+/// The server's time limit for a query about a few runs: a slower query is stuck, on a disk or a lock.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many runs are forgotten in one transaction: appends to them would wait for it.
+/// The maximum number of runs to delete in one transaction: appends to them would wait for it.
 const DELETE_BATCH: usize = 500;
 
-// The run's row is held, so that nobody forgets it in between.
+// Locks the run's row, so that nobody deletes it in between.
 const SAVE_SNAPSHOT: &str = "INSERT INTO waft.snapshots AS snapshots (run, version, body)
     SELECT key, $2, $3 FROM waft.runs WHERE id = $1 AND version >= $2 FOR KEY SHARE
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body
     WHERE excluded.version > snapshots.version";
-// Those that somebody appends to at this moment are not waited for: they are forgotten another time.
+// Skips the runs that somebody appends to at this moment: a later cleanup deletes them.
 const SELECT_DELETABLE: &str = "SELECT key FROM waft.runs WHERE state IN ('success', 'rolled-back') AND changed_at < $1
     ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED";
 const DELETE_ENDED: [&str; 7] = [
@@ -58,7 +58,7 @@ const DELETE_ENDED: [&str; 7] = [
     "DELETE FROM waft.revisions WHERE run = ANY ($1)",
     "DELETE FROM waft.runs WHERE key = ANY ($1)",
 ];
-// Locked in the order of ids, as an append locks them.
+// Locks in the order of ids, as an append does.
 const MARK_PUBLISHED: &str =
     "WITH known AS (SELECT key, id FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE)
     UPDATE waft.runs AS runs SET told = new.told, owing = runs.owing AND runs.version > new.told
@@ -66,10 +66,10 @@ const MARK_PUBLISHED: &str =
     WHERE runs.key = known.key AND runs.told < new.told AND runs.version >= new.told";
 const CHECK: &str = "INSERT INTO waft.checks AS checks (key, number) VALUES (1, 1)
     ON CONFLICT (key) DO UPDATE SET number = checks.number + 1 RETURNING number";
-// The first number tells the locks of runs from others'; the second is the run's.
+// The first number separates run locks from other locks; the second number is the run's.
 const LOCK_RUN: &str = "SELECT pg_try_advisory_lock(hashtext('waft run'), hashtext($1))";
 const NAME_SESSION: &str = "SELECT set_config('application_name', $1, false)";
-// The two numbers of a lock stand there without their sign.
+// The two numbers of a lock appear there without their sign.
 const LOCK_HOLDER: &str = "SELECT application_name || coalesce(' at ' || host(client_addr), '') FROM pg_locks
     JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted AND objsubid = 2
     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -83,12 +83,11 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Connects to the database at `postgres://user:password@host:port/database`, and makes the tables where they are
-    /// missing.
+    /// Connects to the database at `postgres://user:password@host:port/database`, and creates missing tables.
     ///
     /// # Errors
-    /// [`OpenError`] when the address is malformed, the database cannot be reached or written, or was written by a newer
-    /// waft. None shows the password.
+    /// [`OpenError`] when the address is malformed, the database cannot be reached or written, or a newer waft wrote it. No
+    /// error shows the password.
     pub async fn connect(url: &str) -> Result<Self, OpenError> {
         Self::with(connection::parse(url)?).await
     }
@@ -97,8 +96,8 @@ impl Postgres {
         Ok(Self { connections: Connections::open(config).await? })
     }
 
-    /// Does something with a connection, which a healthy server does in moments. The error is a reason for people; what
-    /// was to be written may be.
+    /// Runs work on a connection with the query time limit. The error is a reason for people; a write may still have
+    /// happened.
     async fn with_connection<Answer>(
         &self,
         work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
@@ -110,7 +109,7 @@ impl Postgres {
         }
     }
 
-    /// Does something with a connection that may take as long as the whole logbook is large.
+    /// Runs work on a connection without a time limit, for work that grows with the whole logbook.
     async fn with_connection_unbounded<Answer>(
         &self,
         work: impl AsyncFnOnce(&mut Client) -> Result<Answer, Error>,
@@ -120,7 +119,7 @@ impl Postgres {
     }
 }
 
-/// Reads something of a run that has to be there.
+/// Reads data of a run that has to exist.
 async fn of_run<Found>(
     run: &RunId,
     found: impl Future<Output = Result<Option<Found>, String>>,
@@ -230,12 +229,12 @@ impl Logbook for Postgres {
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
         let unavailable = |reason| AppendError::Unavailable { reason };
-        // A session of its own: the lock ends with it, and so with the process.
+        // The lock has its own session: it ends with the session, and so with the process.
         let client = self.connections.get().await.map_err(unavailable)?;
         let asked = timeout(QUERY_TIMEOUT, client.query_one(LOCK_RUN, &[&run.as_str()])).await;
         match asked.map(|asked| asked.and_then(|row| row.try_get::<_, bool>(0))) {
             Ok(Ok(true)) => {
-                // For whoever finds it locked; the lock holds without it.
+                // The name is for others that find the run locked; the lock works without it.
                 let name = format!("waft, {}", run_lock::this_process());
                 let _ = timeout(QUERY_TIMEOUT, client.query_one(NAME_SESSION, &[&name])).await;
                 Ok(Some(RunLock::new(Client::take(client))))
@@ -299,7 +298,8 @@ async fn delete_batch(client: &mut Client, before: i64) -> Result<usize, Error> 
             let statement = transaction.prepare_cached(sql).await?;
             transaction.execute(&statement, &[&keys]).await
         };
-        // Not in the statement that locks them: it would not see what was appended while it waited for the locks.
+        // This is separate from the locking statement, which would not see appends that happened while it waited for the
+        // locks.
         future::try_join_all(DELETE_ENDED.map(delete)).await?;
     }
     transaction.commit().await?;

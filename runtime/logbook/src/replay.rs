@@ -1,4 +1,4 @@
-//! A run as its records tell it, page by page: what live watchers and late readers are both told.
+//! Replays a run from its records, page by page, for live watchers and late readers alike.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use flow::{Change, Command, Fact, Machine, Record, RunId};
 
 use crate::{LoadError, Logbook, ReadError, RevisionEntry, TrimPoint, Version};
 
-/// How many records are read at once: some hundred kilobytes where values are large.
+/// The maximum number of records per read: some hundred kilobytes when values are large.
 const PAGE_RECORDS: usize = 1_000;
 
 /// Follows the records of a run.
@@ -19,51 +19,51 @@ pub struct Replay {
     revisions: Vec<RevisionEntry>,
 }
 
-/// What one read came to.
+/// The result of one read.
 #[derive(Debug)]
 pub struct Page {
-    /// The records, to be taken one after the other.
+    /// The records, to be applied in order.
     pub records: Vec<Record>,
-    /// Whether the replay begins with this page: what was noted of earlier pages, if there were any, is obsolete.
+    /// Whether the replay starts with this page: any state derived from earlier pages is obsolete.
     pub starts_replay: bool,
 }
 
-/// One record that the machine has taken.
+/// The effect of one applied record.
 pub struct AppliedRecord {
-    /// The version of the run with it.
+    /// The version of the run after the record.
     pub version: Version,
-    /// What it made so.
+    /// The changes that the record made.
     pub changes: Vec<Change>,
 }
 
 impl Replay {
-    /// Before the first record that is kept.
+    /// Starts before the first stored record.
     #[must_use]
     pub fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
         Self { run, logbook, machine: None, version: Version::NONE, revisions: Vec::new() }
     }
 
-    /// The run as far as it was read; `None` before its first record.
+    /// The machine after the applied records; `None` before the first record.
     #[must_use]
     pub fn machine(&self) -> Option<&Machine> {
         self.machine.as_ref()
     }
 
-    /// The version of the run as far as it was read.
+    /// The version of the run after the applied records.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// How the flow was changed in records that were let go.
+    /// The revisions of the flow in trimmed records.
     #[must_use]
     pub fn revisions(&self) -> &[RevisionEntry] {
         &self.revisions
     }
 
-    /// The records that follow what was taken, up to a page of them; none when there are none yet. Where the oldest are
-    /// trimmed, the first call begins with the snapshot that stands for them. A reader that a trim overtakes begins anew with
-    /// the snapshot of that trim, and misses the records before it. Cancel-safe.
+    /// Reads the next page of records; empty if there are none yet. If the oldest records are trimmed, the first call starts
+    /// with the trim point's snapshot. If a trim overtakes the reader, it restarts with the snapshot of that trim, and
+    /// misses the earlier records. Cancel-safe.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run, or it cannot be read.
@@ -75,7 +75,7 @@ impl Replay {
         loop {
             match self.logbook.read(&self.run, self.version, PAGE_RECORDS).await {
                 Ok(records) => return Ok(Page { records, starts_replay: begins }),
-                // Each turn of this loop needs another trim since the snapshot was read.
+                // Each iteration of this loop needs another trim after the snapshot was read.
                 Err(ReadError::Trimmed { .. }) => {
                     begins = true;
                     self.load_trim_point().await?;
@@ -85,7 +85,7 @@ impl Replay {
         }
     }
 
-    /// Begins with the snapshot that stands for the trimmed records, if there is one.
+    /// Starts with the snapshot of the trim point, if there is one.
     async fn load_trim_point(&mut self) -> Result<(), LoadError> {
         let beginning = self.logbook.trim_point(&self.run).await?;
         let Some(TrimPoint { version, snapshot, revisions }) = beginning else { return Ok(()) };
@@ -96,10 +96,10 @@ impl Replay {
         Ok(())
     }
 
-    /// Takes the next record that was read.
+    /// Applies the next record that was read.
     ///
     /// # Errors
-    /// [`LoadError::Damaged`] when it cannot follow what was taken.
+    /// [`LoadError::Damaged`] when the record cannot follow the applied ones.
     pub fn apply(&mut self, record: &Record) -> Result<AppliedRecord, LoadError> {
         let version = self.version.after(std::slice::from_ref(record));
         let changes = take(&self.run, &mut self.machine, version, record)?;
@@ -108,8 +108,8 @@ impl Replay {
     }
 }
 
-/// Lets a machine, which is not there before the first record, take the record that leads to this version; answers what
-/// that changed.
+/// Applies the record that leads to this version to a machine, which does not exist before the first record; returns the
+/// changes.
 pub(crate) fn take(
     run: &RunId,
     machine: &mut Option<Machine>,

@@ -1,7 +1,7 @@
-//! What the logbooks in SQL databases share: what they keep as plain columns, and the way back.
+//! Code shared by the logbooks in SQL databases: the conversion to plain columns and back.
 //!
-//! Nothing here knows a driver. Counts and times are `i64`, which is what both databases have; what is beyond it is
-//! taken for the largest. Bytes are those of `protocol`.
+//! This module knows no driver. Counts and times are `i64`, the type that both databases have; larger values become the
+//! maximum. The bytes are in the format of `protocol`.
 
 use std::collections::BTreeSet;
 
@@ -18,14 +18,14 @@ pub(crate) struct AppendRow {
     pub(crate) follows: i64,
     pub(crate) version: i64,
     pub(crate) standing: RunInfo,
-    /// When the first of these records was decided: the run's start, if they are its first.
+    /// When the first of these records was decided: the run's start, if they are its first records.
     pub(crate) started_at: i64,
     pub(crate) changed_at: i64,
     pub(crate) body: Vec<u8>,
     pub(crate) logs: Vec<LogRow>,
     pub(crate) content: BTreeSet<Digest>,
     pub(crate) published: i64,
-    /// Whether the run has ended or rests with these records, so that nothing will tell by itself that they were told.
+    /// Whether the run ends or becomes idle with these records, so that no later append stores that they were published.
     pub(crate) has_unpublished: bool,
 }
 
@@ -50,7 +50,7 @@ impl From<Append> for AppendRow {
     }
 }
 
-/// Where a run stands, as its row.
+/// The summary data of a run, as its row.
 pub(crate) struct RunRow {
     pub(crate) id: String,
     pub(crate) shard: String,
@@ -63,19 +63,19 @@ pub(crate) struct RunRow {
 }
 
 impl RunRow {
-    /// Up to which version all is known to have been told.
+    /// The version up to which everything is known to be published.
     ///
     /// # Errors
-    /// [`LoadError`] when that is no version.
+    /// [`LoadError`] when the column is not a valid version.
     pub(crate) fn told(&self) -> Result<Version, LoadError> {
         let run = run_id(&self.id)?;
         Ok(Version::new(count(&run, self.told)?))
     }
 
-    /// The summary it is of.
+    /// Converts the row to a summary.
     ///
     /// # Errors
-    /// [`LoadError`] when a column holds what none of ours would.
+    /// [`LoadError`] when a column holds a value that waft does not write.
     pub(crate) fn into_summary(self) -> Result<Summary, LoadError> {
         let run = run_id(&self.id)?;
         let damaged = |reason: String| damaged(&run, reason);
@@ -92,7 +92,7 @@ impl RunRow {
     }
 }
 
-/// That a run's flow was changed, as its row.
+/// A change of a run's flow, as its row.
 pub(crate) struct RevisionRow {
     pub(crate) revision: i64,
     pub(crate) at: i64,
@@ -105,10 +105,10 @@ impl From<RevisionEntry> for RevisionRow {
     }
 }
 
-/// What a run is loaded from, out of its rows.
+/// Builds the data that a run is loaded from.
 ///
 /// # Errors
-/// [`LoadError::Damaged`] when they hold what none of ours would.
+/// [`LoadError::Damaged`] when the rows hold a value that waft does not write.
 pub(crate) fn history(
     run: &RunId,
     row: RunRow,
@@ -129,13 +129,13 @@ pub(crate) fn history(
     Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
 }
 
-/// What a run begins with, as its rows: the version, the snapshot, and how its flow was changed before.
+/// The rows of a trim point: the version, the snapshot, and the earlier revisions of the flow.
 pub(crate) type TrimPointRow = (i64, Vec<u8>, Vec<RevisionRow>);
 
-/// What a run begins with, out of its rows.
+/// Builds a trim point from its rows.
 ///
 /// # Errors
-/// [`LoadError::Damaged`] when they hold what none of ours would.
+/// [`LoadError::Damaged`] when the rows hold a value that waft does not write.
 pub(crate) fn trim_point(run: &RunId, (version, body, revisions): TrimPointRow) -> Result<TrimPoint, LoadError> {
     let snapshot = decode_snapshot(&body).map_err(|error| undecodable(run, &error))?;
     let revised = |RevisionRow { revision, at, edits }| {
@@ -149,12 +149,12 @@ pub(crate) fn trim_point(run: &RunId, (version, body, revisions): TrimPointRow) 
     Ok(TrimPoint { version: Version::new(count(run, version)?), snapshot, revisions })
 }
 
-/// What is said when records are asked for that are trimmed.
+/// The error for a read of trimmed records.
 pub(crate) fn trimmed(run: &RunId, version: u64) -> ReadError {
     ReadError::Trimmed { run: run.clone(), version: Version::new(version) }
 }
 
-/// What a guest wrote during one attempt, as its row.
+/// The log of one attempt, as its row.
 pub(crate) struct LogRow {
     pub(crate) task: String,
     pub(crate) firing: i64,
@@ -180,10 +180,10 @@ impl From<AttemptLog> for LogRow {
 }
 
 impl LogRow {
-    /// The log it is of.
+    /// Converts the row to an attempt log.
     ///
     /// # Errors
-    /// [`LoadError::Damaged`] when a column holds what none of ours would.
+    /// [`LoadError::Damaged`] when a column holds a value that waft does not write.
     pub(crate) fn into_log(self, run: &RunId) -> Result<AttemptLog, LoadError> {
         let unnamed = |error: flow::InvalidName| damaged(run, error.to_string());
         let action = [Action::Apply, Action::Rollback].into_iter().find(|action| action.as_str() == self.action);
@@ -212,10 +212,10 @@ pub(crate) struct RecordChunk {
     pub(crate) body: Vec<u8>,
 }
 
-/// Puts together the records that come after one version, up to another, out of pieces in order.
+/// Joins the records after one version, up to another, from ordered chunks.
 ///
 /// # Errors
-/// [`LoadError::Damaged`] when one does not decode, or when there is a gap.
+/// [`LoadError::Damaged`] when a chunk does not decode, or when there is a gap.
 pub(crate) fn concat_chunks(
     run: &RunId,
     pieces: impl IntoIterator<Item = RecordChunk>,
@@ -231,7 +231,7 @@ pub(crate) fn concat_chunks(
         let first = count(run, first)?;
         let piece = decode_records(&body).map_err(|error| undecodable(run, &error))?;
         let end = first + piece.len() as u64;
-        // The first piece may begin before what is asked for; all the others begin where one ended.
+        // The first chunk may start before the requested version; each other chunk starts where the previous one ended.
         let fits = if next == after { first <= next } else { first == next };
         if !fits || end <= next {
             break;
@@ -247,28 +247,28 @@ pub(crate) fn concat_chunks(
     Ok(records)
 }
 
-/// A count or a time as a column.
+/// Converts a count or a time to a column.
 pub(crate) fn column(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A column as a count or a time.
+/// Converts a column to a count or a time.
 ///
 /// # Errors
-/// [`LoadError::Damaged`] when it is below nothing.
+/// [`LoadError::Damaged`] when the column is negative.
 pub(crate) fn count(run: &RunId, column: i64) -> Result<u64, LoadError> {
     u64::try_from(column).map_err(|_| damaged(run, format!("{column} stands where there is a count")))
 }
 
-/// A column as a run's id.
+/// Converts a column to a run id.
 ///
 /// # Errors
-/// [`LoadError::Unavailable`] when it is none: there is no run to name.
+/// [`LoadError::Unavailable`] when the column is not a run id: there is no run to name.
 pub(crate) fn run_id(column: &str) -> Result<RunId, LoadError> {
     RunId::new(column).map_err(|error| LoadError::Unavailable { reason: format!("a run has no lawful id: {error}") })
 }
 
-/// The columns of an open run.
+/// Converts the columns of an open run.
 ///
 /// # Errors
 /// As [`run_id`].
@@ -276,10 +276,10 @@ pub(crate) fn open_run(id: &str, version: i64) -> Result<(RunId, Version), LoadE
     Ok((run_id(id)?, Version::new(u64::try_from(version).unwrap_or_default())))
 }
 
-/// A column as a digest.
+/// Converts a column to a digest.
 ///
 /// # Errors
-/// [`LoadError::Unavailable`] when it is none.
+/// [`LoadError::Unavailable`] when the column is not a digest.
 pub(crate) fn digest(column: &[u8]) -> Result<Digest, LoadError> {
     let bytes = column.try_into().map_err(|_| {
         let reason = format!("a digest has {} bytes instead of 32", column.len());
@@ -292,7 +292,7 @@ pub(crate) fn damaged(run: &RunId, reason: impl Into<String>) -> LoadError {
     LoadError::Damaged { run: run.clone(), reason: reason.into() }
 }
 
-/// Says why records do not decode, and what to do.
+/// The error for records that do not decode, with the remedy.
 pub(crate) fn undecodable(run: &RunId, error: &DecodeError) -> LoadError {
     match error {
         DecodeError::Version { .. } => {

@@ -1,6 +1,6 @@
-//! The exclusive lock of a run: of the processes that would drive it by themselves, one does.
+//! The exclusive lock of a run: only one of several processes without a broker drives the run.
 //!
-//! A lock ends with its process, however that ends: the operating system holds it, or the database's session.
+//! A lock ends with its process, however the process ends: the operating system or the database's session holds it.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -13,7 +13,7 @@ use std::{
 
 use flow::RunId;
 
-/// The exclusive lock of a run, until it is dropped.
+/// The exclusive lock of a run, held until dropped.
 pub struct RunLock {
     _handle: Box<dyn Send + Sync>,
 }
@@ -30,7 +30,7 @@ impl std::fmt::Debug for RunLock {
     }
 }
 
-/// A locked file, which goes when the lock is dropped. What a killed process left is taken over.
+/// A locked file, which is removed when the lock is dropped. The next process takes over the file of a killed process.
 struct LockedFile {
     _file: File,
     path: PathBuf,
@@ -38,19 +38,19 @@ struct LockedFile {
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        // Still locked: nobody else can have taken it. One that stays is taken over next time.
+        // The file is still locked, so nobody else can have taken it. If the removal fails, the next process takes the file
+        // over.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// How often a lock is tried before it counts as held. [`holder`] shares the lock for a moment to look at it.
+/// The number of tries before a lock counts as held. [`holder`] shares the lock for a moment to read it.
 const TRIES: u32 = 5;
 
-/// The pause between two tries: longer than a look takes.
+/// The pause between two tries: longer than [`holder`] needs.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Whether a process holds the lock of a run. No file is made; one that is there is locked for a moment, together with others
-/// that look.
+/// Whether a process holds the lock of a run. Creates no file; an existing file is share-locked for a moment.
 pub(crate) fn is_locked(folder: &Path, run: &RunId) -> io::Result<bool> {
     let file = match File::open(folder.join(run.as_str())) {
         Ok(file) => file,
@@ -64,7 +64,7 @@ pub(crate) fn is_locked(folder: &Path, run: &RunId) -> io::Result<bool> {
     }
 }
 
-/// Locks a run by a file in a folder; `None` when another process holds it. It blocks for moments.
+/// Locks a run with a file in a folder; `None` if another process holds the lock. Blocks for moments.
 pub(crate) fn lock_file(folder: &Path, run: &RunId) -> io::Result<Option<RunLock>> {
     fs::create_dir_all(folder)?;
     let path = folder.join(run.as_str());
@@ -81,10 +81,10 @@ pub(crate) fn lock_file(folder: &Path, run: &RunId) -> io::Result<Option<RunLock
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Whoever held it before may have removed it between the two steps: then another file is in its place, or none.
+        // The previous holder may have removed the file between the two steps: then another file or none is in its place.
         let in_place = fs::metadata(&path).ok().map(|there| there.ino());
         if in_place == Some(file.metadata()?.ino()) {
-            // For whoever finds it locked.
+            // The content is for processes that find the run locked.
             file.set_len(0)?;
             file.write_all(this_process().as_bytes())?;
             return Ok(Some(RunLock::new(LockedFile { _file: file, path })));
@@ -92,7 +92,8 @@ pub(crate) fn lock_file(folder: &Path, run: &RunId) -> io::Result<Option<RunLock
     }
 }
 
-/// The process that holds the lock of a run, for people; `None` when nobody does. What a killed process left counts as nothing.
+/// The process that holds the lock of a run, for people; `None` if the lock is free. The file of a killed process counts as
+/// free.
 pub(crate) fn holder(folder: &Path, run: &RunId) -> io::Result<Option<String>> {
     let path = folder.join(run.as_str());
     let file = match File::open(&path) {
@@ -101,18 +102,18 @@ pub(crate) fn holder(folder: &Path, run: &RunId) -> io::Result<Option<String>> {
         Err(error) => return Err(error),
     };
     match file.try_lock_shared() {
-        // It ends with the file.
+        // The lock taken here ends with the file.
         Ok(()) => Ok(None),
         Err(TryLockError::WouldBlock) => {
             let text = fs::read_to_string(&path).unwrap_or_default();
-            // It may be written in the next moment.
+            // The holder may write its name in the next moment.
             Ok(Some(if text.is_empty() { "a process that has just started".into() } else { text }))
         }
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
-/// This process, as others name it to people.
+/// The name of this process, shown to people by other processes.
 pub(crate) fn this_process() -> String {
     format!("process {}", std::process::id())
 }
@@ -131,7 +132,7 @@ mod tests {
         assert!(lock_file(folder.path(), &run).unwrap().is_none());
         drop(lock);
         assert_eq!(holder(folder.path(), &run).unwrap(), None);
-        // As a killed process leaves it.
+        // A killed process leaves such a file.
         fs::write(folder.path().join("r"), "process 1").unwrap();
         assert_eq!(holder(folder.path(), &run).unwrap(), None);
     }

@@ -1,8 +1,8 @@
 //! A logbook in one file, with SQLite.
 //!
-//! One thread owns the connection that writes and another the one that reads, so that loading does not hold up appends.
-//! Appends that wait are written together: a commit costs one wait for the disk, however many they are. Several
-//! processes of one machine may share the file; a network file system has no place here.
+//! One thread owns the connection that writes and another thread the connection that reads, so that loads do not delay
+//! appends. Waiting appends are written together: a commit waits for the disk once, for any number of appends. Several
+//! processes of one machine may share the file; network file systems are not supported.
 
 mod append;
 mod connection;
@@ -35,7 +35,7 @@ use crate::{
     run_lock,
 };
 
-/// How many runs are forgotten in one transaction: appends get their turn in between.
+/// The maximum number of runs to delete in one transaction: appends run in between.
 const DELETE_BATCH: usize = 500;
 
 const KEEP_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
@@ -53,28 +53,28 @@ pub struct Sqlite {
     place: String,
     writer: ConnectionThread,
     reader: ConnectionThread,
-    /// The folder of the locks of runs, beside the file.
+    /// The folder of the run locks, beside the file.
     locks: PathBuf,
 }
 
 impl Sqlite {
-    /// Opens a file, and makes it and its folder where they are missing.
+    /// Opens a file; creates it and its folder if missing.
     ///
     /// # Errors
-    /// [`OpenError`] when it cannot be read and written, is no logbook, or is one of a newer waft.
+    /// [`OpenError`] when the file cannot be read and written, is not a logbook, or a newer waft wrote it.
     pub async fn open(path: PathBuf) -> Result<Self, OpenError> {
         let place = path.display().to_string();
         let path = std::path::absolute(path)
             .map_err(|error| OpenError::Unavailable { place: place.clone(), reason: error.to_string() })?;
         let file = path.clone();
         let writer = ConnectionThread::start(&place, move || open_writer(&file)).await?;
-        // The file is there now, so that links to it are followed.
+        // The file exists now, so links to it are followed.
         let locks = lock::sibling_path(&path, ".locks");
         let reader = ConnectionThread::start(&place, move || open_reader(&path)).await?;
         Ok(Self { place, writer, reader, locks })
     }
 
-    /// Whether a process holds the lock of a run; `None` where that cannot be told.
+    /// Whether a process holds the lock of a run; `None` if this cannot be determined.
     pub(crate) async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         let (locks, run) = (self.locks.clone(), run.clone());
         tokio::task::spawn_blocking(move || run_lock::is_locked(&locks, &run)).await.ok()?.ok()
@@ -88,7 +88,7 @@ impl Sqlite {
         LoadError::Unavailable { reason: format!("{}: {failure}", self.place) }
     }
 
-    /// Reads something of a run.
+    /// Reads data of a run.
     async fn of_run<Found, Work>(&self, run: &RunId, work: Work) -> Result<Found, LoadError>
     where
         Found: Send + 'static,
@@ -107,7 +107,7 @@ impl Sqlite {
 #[async_trait]
 impl Logbook for Sqlite {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
-        // Encoded here, so that the one thread has only to write.
+        // Encoded here, so that the one thread only writes.
         let rows = appends.into_iter().map(AppendRow::from).collect();
         self.writer.append(rows).await.map_err(|failure| self.append_error(failure))
     }

@@ -1,4 +1,4 @@
-//! What stays of a run that lives when its oldest records are let go.
+//! The trim point: what remains after the oldest records of a long-lived run are deleted.
 
 use std::collections::BTreeSet;
 
@@ -6,29 +6,29 @@ use flow::{Digest, Fact, Record, Revision, Snapshot, Timestamp};
 
 use crate::Version;
 
-/// What stands for the records of a run that were let go.
+/// Replaces the trimmed records of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrimPoint {
-    /// How many they are: what is kept comes after this version.
+    /// The number of trimmed records: the remaining ones come after this version.
     pub version: Version,
-    /// The run after them.
+    /// The state of the run after them.
     pub snapshot: Snapshot,
-    /// How its flow was changed in them, in order.
+    /// The revisions of the flow in the trimmed records, in order.
     pub revisions: Vec<RevisionEntry>,
 }
 
-/// That a run's flow was changed.
+/// A change of a run's flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RevisionEntry {
-    /// What the flow looked like from then on.
+    /// The revision of the flow from then on.
     pub revision: Revision,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
-    /// How many edits it was made with by then: the first ones that the flow says it was made with.
+    /// The number of edits up to then: a prefix of the edits that the flow lists.
     pub edits: usize,
 }
 
-/// How records that are let go changed the flow.
+/// The revisions of the flow in records that are about to be trimmed.
 pub(crate) fn revision_entries<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<RevisionEntry> {
     let revised = |record: &Record| {
         let Fact::Edited { flow, revision } = &record.fact else { return None };
@@ -38,7 +38,7 @@ pub(crate) fn revision_entries<'a>(records: impl IntoIterator<Item = &'a Record>
     records.into_iter().filter_map(revised).collect()
 }
 
-/// What of the store a run still refers to, by what it begins with and the records after that.
+/// The store digests that a run still refers to, by its trim point and the later records.
 pub(crate) fn referenced_digests<'a>(
     beginning: &Snapshot,
     records: impl IntoIterator<Item = &'a Record>,

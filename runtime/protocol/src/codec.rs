@@ -73,35 +73,35 @@ impl MessageKind {
     pub(crate) const PERMITS: Self = Self { magic: *b"wK", name: "message about permits", version: 1 };
 }
 
-/// Why bytes are not the message that was expected.
+/// Why bytes are not the expected message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes begin differently.
+    /// The bytes start differently.
     #[error("not a {what}: {length} bytes that begin {prefix:02x?}")]
     NotThisKind {
-        /// What was expected.
+        /// The expected kind.
         what: &'static str,
-        /// How many bytes there were.
+        /// The number of bytes.
         length: usize,
-        /// The first of them.
+        /// The first bytes.
         prefix: Vec<u8>,
     },
     /// The message has a version that this build does not know.
     #[error("a {expected} of format version {version}; this waft reads up to {known}: upgrade it")]
     Version {
-        /// What was expected.
+        /// The expected kind.
         expected: &'static str,
         /// Its version.
         version: u8,
-        /// The newest version known here.
+        /// The newest version that this build knows.
         known: u8,
     },
     /// The message is cut off or too long, or holds something that is not valid.
     #[error("a damaged {what}: {reason}")]
     Damaged {
-        /// What was expected.
+        /// The expected kind.
         what: &'static str,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
 }
@@ -129,7 +129,7 @@ pub(crate) fn encode(kind: MessageKind, message: &impl Encode) -> Vec<u8> {
     bytes
 }
 
-/// The message in bytes of a kind that reads all its versions as one type.
+/// Decodes a message of a kind that reads all its versions as one type.
 pub(crate) fn decode<'a, Message: BorrowDecode<'a, ()>>(
     kind: MessageKind,
     bytes: &'a [u8],
@@ -137,7 +137,7 @@ pub(crate) fn decode<'a, Message: BorrowDecode<'a, ()>>(
     Body::open(kind, bytes)?.read()
 }
 
-/// The body of a message whose version is known here.
+/// The body of a message whose version this build knows.
 #[derive(Clone, Copy)]
 pub(crate) struct Body<'a> {
     kind: MessageKind,
@@ -149,7 +149,7 @@ impl<'a> Body<'a> {
     /// Checks the bytes before the body.
     ///
     /// # Errors
-    /// [`DecodeError`] for another kind, and for a version that is not known here.
+    /// [`DecodeError`] for another kind, and for a version that this build does not know.
     pub(crate) fn open(kind: MessageKind, bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let Some(rest) = bytes.strip_prefix(&kind.magic) else {
             let beginning = bytes.iter().take(8).copied().collect();
@@ -164,16 +164,16 @@ impl<'a> Body<'a> {
         Ok(Self { kind, version, bytes })
     }
 
-    /// The version of the message, which says as what the body is read.
+    /// The version of the message, which decides the type of the body.
     #[cfg_attr(not(test), expect(dead_code, reason = "each kind has one version so far"))]
     pub(crate) fn version(self) -> u8 {
         self.version
     }
 
-    /// The body, read to its end.
+    /// Decodes the body, to its end.
     ///
     /// # Errors
-    /// [`DecodeError::Damaged`] when it is not such a message.
+    /// [`DecodeError::Damaged`] when the body is not such a message.
     pub(crate) fn read<Message: BorrowDecode<'a, ()>>(self) -> Result<Message, DecodeError> {
         let (message, read) = bincode::borrow_decode_from_slice(self.bytes, configuration())
             .map_err(|error| damaged(self.kind, error))?;

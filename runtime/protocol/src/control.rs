@@ -1,4 +1,4 @@
-//! What is said to all workers at once, and what they answer.
+//! Messages to all workers, and their answers.
 
 use flow::{CallId, QueueName, RunId, WorkerName};
 
@@ -8,25 +8,25 @@ use crate::{
     wire::{Invalid, WireCall, invalid},
 };
 
-/// Said to all workers.
+/// A message to all workers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Control {
-    /// Say who you are.
+    /// Asks each worker for its status.
     Ping(Ping),
-    /// Stop this attempt, if you have it.
+    /// Stops this attempt on the worker that has it.
     Interrupt(CallId),
-    /// Nobody wants these calls any more: whoever has begun one says so with [`Report::Begun`](crate::Report::Begun), and
-    /// whoever gets the job of one does not begin it before an engine says that it may.
+    /// Withdraws calls. A worker that has started one answers with [`Report::Started`](crate::Report::Started). A worker
+    /// that receives the job of one later asks the engine before it starts the call.
     Withdraw(Vec<CallId>),
-    /// An engine's answer to one worker that asked with [`Report::MayStart`](crate::Report::MayBegin).
+    /// An engine's answer to a worker that asked with [`Report::MayBegin`](crate::Report::MayBegin).
     MayStart {
-        /// Which call.
+        /// The call.
         call: CallId,
-        /// Whether the call is to be made; if not, the run has withdrawn it, or has an answer to it.
+        /// Whether to make the call; false when the run has withdrawn it or already has its result.
         wanted: bool,
     },
-    /// Somebody follows what the guests of a run write: whoever calls some publishes their lines on
-    /// [`LOGS`](crate::topology::LOGS) from the first one again.
+    /// Somebody follows the lines that the guests of a run write. Each worker that calls one publishes the lines on
+    /// [`LOGS`](crate::topology::LOGS), again from the first.
     TellLogs {
         /// The run.
         run: RunId,
@@ -36,7 +36,7 @@ pub enum Control {
 /// A question to all workers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ping {
-    /// The queue that takes the answers.
+    /// The queue for the answers.
     pub reply_to: String,
 }
 
@@ -45,19 +45,19 @@ pub struct Ping {
 pub struct WorkerStatus {
     /// Its name.
     pub name: WorkerName,
-    /// Tells two workers of one name apart: chosen anew at each start.
+    /// Distinguishes two workers of one name: chosen at each start.
     pub instance: String,
-    /// The machine it runs on.
+    /// The host that the worker runs on.
     pub host: String,
-    /// Its process there.
+    /// Its process id on that host.
     pub process: u32,
-    /// How many calls it takes at once.
+    /// The maximum number of concurrent calls.
     pub slots: u32,
-    /// How many it has now.
+    /// The number of calls that it makes now.
     pub busy: u32,
-    /// The queues it takes jobs from.
+    /// The queues that it consumes jobs from.
     pub queues: Vec<QueueName>,
-    /// The version of waft it is.
+    /// The version of waft.
     pub version: String,
 }
 
@@ -83,7 +83,7 @@ struct WireStatus<'a> {
 }
 
 impl Control {
-    /// The message as bytes.
+    /// Encodes the message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
@@ -96,10 +96,10 @@ impl Control {
         codec::encode(MessageKind::CONTROL, &wire)
     }
 
-    /// The message in some bytes.
+    /// Decodes the message.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is not a control message of a known version.
+    /// [`DecodeError`] for bytes that are not a control message of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wire: WireControl<'_> = codec::decode(MessageKind::CONTROL, bytes)?;
         wire.into_control().map_err(|reason| codec::damaged(MessageKind::CONTROL, reason))
@@ -107,7 +107,7 @@ impl Control {
 }
 
 impl WorkerStatus {
-    /// The answer as bytes.
+    /// Encodes the answer.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = WireStatus {
@@ -123,10 +123,10 @@ impl WorkerStatus {
         codec::encode(MessageKind::WORKER_STATUS, &wire)
     }
 
-    /// The answer in some bytes.
+    /// Decodes the answer.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is not a worker's status of a known version.
+    /// [`DecodeError`] for bytes that are not a worker's status of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wire: WireStatus<'_> = codec::decode(MessageKind::WORKER_STATUS, bytes)?;
         wire.into_status().map_err(|reason| codec::damaged(MessageKind::WORKER_STATUS, reason))

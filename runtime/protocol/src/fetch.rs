@@ -1,4 +1,4 @@
-//! Content on its way over the bus: asked for by ranges of chunks, answered chunk by chunk.
+//! Content transfer over the bus: requested by ranges of chunks, answered chunk by chunk.
 
 use std::ops::Range;
 
@@ -9,64 +9,64 @@ use crate::{
     codec::{self, BorrowDecode, Encode, MessageKind},
 };
 
-/// The bytes of a chunk; the last one of a content may be shorter. It is part of the format: a chunk's place follows
-/// from its index. Large enough that a module is a few messages, small enough that a broker passes them on with ease.
+/// The size of a chunk in bytes; the last chunk of a content may be shorter. It is part of the format: a chunk's offset
+/// follows from its index. A module takes few messages of this size, and a broker passes them on easily.
 pub const CHUNK: usize = 256 << 10;
 
-/// The most chunks that one request is answered with.
+/// The maximum number of chunks in the answer to one request.
 pub const MAX_RANGE_CHUNKS: u32 = 16;
 
-/// Asks for some chunks of a content. The message's reply queue and correlation id say where the answers go.
+/// Requests some chunks of a content. The message's reply queue and correlation id say where the replies go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRequest {
-    /// The content.
+    /// The digest of the content.
     pub digest: Digest,
-    /// Which of its chunks. What lies behind its end, or goes beyond [`MAX_RANGE_CHUNKS`], is not answered.
+    /// The requested chunks. Chunks behind the end or beyond [`MAX_RANGE_CHUNKS`] are not answered.
     pub chunks: Range<u32>,
 }
 
-/// Asks a store to keep a content. The message's reply queue and correlation id say where the answer goes.
+/// Asks a store to store a content. The message's reply queue and correlation id say where the reply goes.
 ///
-/// It is one message, since any of several engines may take it; what a call may leave bounds it.
+/// It is one message, since any of several engines may receive it; the output limit of a call limits its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutRequest<'a> {
-    /// Its bytes.
+    /// The bytes of the content.
     pub bytes: &'a [u8],
 }
 
-/// Answers a [`FetchRequest`], once for every chunk or once in all; or a [`PutRequest`].
+/// Answers a [`FetchRequest`], once per chunk or once for the whole request; or answers a [`PutRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchReply<'a> {
-    /// The content that was asked for.
+    /// The digest of the requested content.
     pub digest: Digest,
     /// The answer.
     pub response: FetchResponse<'a>,
 }
 
-/// What became of a request for content.
+/// The result of a request for content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetchResponse<'a> {
-    /// One chunk. Empty content has one, which is empty.
+    /// One chunk. Empty content has one empty chunk.
     Chunk {
-        /// How many bytes the whole content has.
+        /// The size of the whole content, in bytes.
         size: u64,
-        /// Which chunk this is, from 0.
+        /// The index of the chunk, from 0.
         index: u32,
         /// Its bytes.
         bytes: &'a [u8],
     },
-    /// The store has the content now, as durably as it has anything.
+    /// The store now has the content, as durably as it has any.
     Stored,
     /// The store does not have the content.
     Missing,
-    /// The store has other bytes in its place.
+    /// The store has other bytes under this digest.
     Corrupt {
-        /// Their digest.
+        /// The digest of those bytes.
         actual: Digest,
     },
-    /// The store could not read it, or not keep it.
+    /// The store could not read or write the content.
     Unreadable {
-        /// Why.
+        /// The reason.
         reason: &'a str,
     },
 }
@@ -99,16 +99,16 @@ struct WirePut<'a> {
 }
 
 impl<'a> PutRequest<'a> {
-    /// The request as bytes.
+    /// Encodes the request.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(MessageKind::PUT_REQUEST, &WirePut { bytes: self.bytes })
     }
 
-    /// The request in some bytes, which it borrows.
+    /// Decodes the request, which borrows the bytes.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is not a request of a known version.
+    /// [`DecodeError`] for bytes that are not a request of a known version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let WirePut { bytes } = codec::decode(MessageKind::PUT_REQUEST, bytes)?;
         Ok(Self { bytes })
@@ -116,17 +116,17 @@ impl<'a> PutRequest<'a> {
 }
 
 impl FetchRequest {
-    /// The request as bytes.
+    /// Encodes the request.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Range { start: first, end } = self.chunks;
         codec::encode(MessageKind::FETCH_REQUEST, &WireRequest { digest: *self.digest.as_bytes(), first, end })
     }
 
-    /// The request in some bytes.
+    /// Decodes the request.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is not a request of a known version.
+    /// [`DecodeError`] for bytes that are not a request of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let WireRequest { digest, first, end } = codec::decode(MessageKind::FETCH_REQUEST, bytes)?;
         Ok(Self { digest: Digest::from_bytes(digest), chunks: first..end })
@@ -134,7 +134,7 @@ impl FetchRequest {
 }
 
 impl<'a> FetchReply<'a> {
-    /// The reply as bytes.
+    /// Encodes the reply.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let answer = match self.response {
@@ -147,10 +147,10 @@ impl<'a> FetchReply<'a> {
         codec::encode(MessageKind::FETCH_REPLY, &WireReply { digest: *self.digest.as_bytes(), answer })
     }
 
-    /// The reply in some bytes, which it borrows.
+    /// Decodes the reply, which borrows the bytes.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is not a reply of a known version.
+    /// [`DecodeError`] for bytes that are not a reply of a known version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let WireReply { digest, answer } = codec::decode(MessageKind::FETCH_REPLY, bytes)?;
         let answer = match answer {

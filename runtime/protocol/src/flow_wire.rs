@@ -13,7 +13,7 @@ use ::flow::{Digest, NodeIndex, ScopeIndex};
 pub(crate) use self::{flow::WireFlow, links::WireReach, task::WirePace};
 use crate::wire::Invalid;
 
-/// What the indices in a flow may refer to. An index from bytes is checked before it is used.
+/// Upper bounds for the indices in a flow. An index from bytes is checked before use.
 struct Bounds {
     nodes: usize,
     scopes: usize,

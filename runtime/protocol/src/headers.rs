@@ -1,10 +1,10 @@
-//! The ids that travel in the clear, so that an operator can read a queue.
+//! Ids in plain text headers, so that an operator can read a queue.
 
 use std::collections::BTreeMap;
 
 use flow::{Action, Attempt, CallId, Firing, NodeName, RunId};
 
-/// The id of a call's messages: the same whenever they are sent again.
+/// The message id of a call: the same each time its messages are sent.
 #[must_use]
 pub fn message_id(call: &CallId) -> String {
     call.to_string()
@@ -22,7 +22,7 @@ pub fn headers(call: &CallId) -> BTreeMap<String, String> {
     ])
 }
 
-/// The call that headers tell of; `None` where they are not those of a call.
+/// The call that the headers name; `None` if they are not the headers of a call.
 #[must_use]
 pub fn call_of(headers: &BTreeMap<String, String>) -> Option<CallId> {
     let header = |name: &str| headers.get(name).map(String::as_str);
@@ -40,11 +40,11 @@ pub fn call_of(headers: &BTreeMap<String, String>) -> Option<CallId> {
     })
 }
 
-/// The header in which a worker that gives a job back unstarted says how often deliveries of it came back before.
+/// The header that counts earlier redeliveries of a job. A worker sets it when it publishes an unstarted job again.
 const RETURNED: &str = "returned";
 
-/// Notes in the headers of a job that is published again, since nobody started it, how often deliveries of it came back
-/// before: those may have been executed.
+/// Records in the headers how often a job was redelivered before it is published again. Nobody started this delivery, but
+/// earlier ones may have been executed.
 pub fn set_returned(headers: &mut BTreeMap<String, String>, times: u32) {
     match times {
         0 => headers.remove(RETURNED),
@@ -52,7 +52,7 @@ pub fn set_returned(headers: &mut BTreeMap<String, String>, times: u32) {
     };
 }
 
-/// How often deliveries of a job came back before it was published again; the broker counts only those since.
+/// How often a job was redelivered before it was published again; the broker counts only later redeliveries.
 #[must_use]
 pub fn returned(headers: &BTreeMap<String, String>) -> u32 {
     headers.get(RETURNED).and_then(|times| times.parse().ok()).unwrap_or(0)

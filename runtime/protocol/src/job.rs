@@ -1,4 +1,4 @@
-//! A job: one call, with all that a worker needs for it.
+//! A job: one call, with everything that a worker needs for it.
 
 use std::num::NonZeroU32;
 
@@ -16,7 +16,7 @@ use crate::{
 /// One call for a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// Which call.
+    /// The call.
     pub call: CallId,
     /// The flow of the run.
     pub flow: FlowName,
@@ -24,23 +24,23 @@ pub struct Job {
     pub module: Digest,
     /// The task in the module; `None` for a WASI command.
     pub export: Option<Export>,
-    /// What it takes, by the module's names.
+    /// The inputs, by the module's names.
     pub inputs: Values,
-    /// What a rollback is told: what apply left, and which tasks failed. `None` for an apply.
+    /// For a rollback, the outcome of apply and the failures; `None` for an apply.
     pub rollback: Option<(Outcome, FailureSummary)>,
-    /// What it must leave, by the module's names.
+    /// The outputs that the task must provide, by the module's names.
     pub required_outputs: Vec<ValueName>,
-    /// What it may use.
+    /// The limits of the call.
     pub limits: Limits,
-    /// When it was handed out: the guest's clock stands here.
+    /// When the job was dispatched: the guest's clock shows this time.
     pub at: Timestamp,
-    /// When it is too late to begin it.
+    /// The deadline for starting the call.
     pub expires_at: Option<Timestamp>,
-    /// The queue that takes the signal.
+    /// The queue that receives the signal.
     pub signal_to: String,
-    /// The queue that answers requests for modules.
+    /// The queue that answers content requests.
     pub fetch_from: String,
-    /// How often it may come back before it is taken for poison; `None` leaves that to the worker.
+    /// The maximum number of redeliveries before the job counts as poison; `None` leaves that to the worker.
     pub delivery_limit: Option<NonZeroU32>,
 }
 
@@ -61,7 +61,7 @@ struct WireJob<'a> {
     delivery_limit: Option<u32>,
 }
 
-/// What a rollback gets: the outcome of the apply, and the failures of its flow.
+/// The input of a rollback: the outcome of the apply, and the failures of its flow.
 #[derive(Encode, BorrowDecode)]
 struct WireRollback<'a> {
     outcome: WireOutcome<'a>,
@@ -70,7 +70,7 @@ struct WireRollback<'a> {
 }
 
 impl Job {
-    /// The job as bytes.
+    /// Encodes the job.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = WireJob {
@@ -95,10 +95,10 @@ impl Job {
         codec::encode(MessageKind::JOB, &wire)
     }
 
-    /// The job in some bytes.
+    /// Decodes the job.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is not a job of a known version.
+    /// [`DecodeError`] for bytes that are not a job of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wire: WireJob<'_> = codec::decode(MessageKind::JOB, bytes)?;
         wire.into_job().map_err(|reason| codec::damaged(MessageKind::JOB, reason))

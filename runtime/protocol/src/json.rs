@@ -1,7 +1,7 @@
-//! The JSON that programs in any language read: notifications, and the lines of `waft run --json`.
+//! JSON for programs in any language: notifications, and the lines of `waft run --json`.
 //!
-//! Values stand in a [`ValuesObject`]: JSON as the guests wrote it, every digit kept; bytes, and references to values that
-//! only the store has, apart from it.
+//! Values appear in a [`ValuesObject`]: JSON as the guests wrote it, with every digit. Bytes, and references to values in
+//! the store, are separate from the JSON.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -80,7 +80,7 @@ struct FailureObject<'a> {
     apply: Option<Box<FailureObject<'a>>>,
 }
 
-/// The first line of a run.
+/// The first line of a run's output.
 #[must_use]
 pub fn run_started(run: &RunId, flow: &FlowName, at: Timestamp) -> String {
     line(&RunLine {
@@ -95,17 +95,17 @@ pub fn run_started(run: &RunId, flow: &FlowName, at: Timestamp) -> String {
     })
 }
 
-/// The line of a node's change.
+/// The line for a change of a node.
 #[must_use]
 pub fn node_changed(change: &NodeChange) -> String {
     let told = node_line(None, None, change);
     line(&NodeLine { state: word(change.kind.as_str(), told.state), ..told })
 }
 
-/// The word of a retry controller's success: it has decided to let its flow begin. How that goes on its tasks say.
+/// The word for a retry controller's success: it decided to start its flow. Whether the flow succeeds shows on its tasks.
 pub const STARTED: &str = "started";
 
-/// The word for the state of a node in lines for people and programs.
+/// The word for a node's state in lines for people and programs.
 #[must_use]
 pub fn word<'s>(kind: &str, state: &'s str) -> &'s str {
     if kind == NodeKind::Retry.as_str() && state == State::Success.as_str() { STARTED } else { state }
@@ -117,25 +117,25 @@ pub fn state_of(word: &str) -> Option<State> {
     if word == STARTED { Some(State::Success) } else { State::ALL.into_iter().find(|state| state.as_str() == word) }
 }
 
-/// The line of a firing that has begun or ended, of a run that fires more than once.
+/// The line for a firing that began or ended, in a run that fires more than once.
 #[must_use]
 pub fn firing_changed(firing: Firing, state: RunState, at: Timestamp) -> String {
     line(&FiringLine { event: "firing", firing: firing.get(), state: state.as_str(), at: rfc3339(at) })
 }
 
-/// The line that says that the first records of a run, so many of them, are not kept: what they told is not told.
+/// The line that says that the first `records` records of a run are trimmed, so their changes are not shown.
 #[must_use]
 pub fn trimmed(records: u64) -> String {
     line(&TrimmedLine { event: "trimmed", records })
 }
 
-/// What is published when a node's change is recorded: its line, with run and flow.
+/// The notification for a recorded change of a node: its line, with run and flow.
 #[must_use]
 pub fn notification(run: &RunId, flow: &FlowName, change: &NodeChange) -> String {
     line(&node_line(Some(run.as_str()), Some(flow.as_str()), change))
 }
 
-/// What of a notification an engine hears for runs that listen to its task.
+/// The part of a notification that an engine reads for runs that listen to its task.
 #[derive(Deserialize)]
 struct NotificationLine<'a> {
     #[serde(borrow)]
@@ -166,17 +166,17 @@ struct NotificationFailure<'a> {
     details: Option<&'a RawValue>,
 }
 
-/// What a notification tells those who listen to its task: that the task succeeded, or failed for good. `None` for one
-/// that tells of anything else.
+/// Parses a notification for the listeners of its task: the task succeeded, or failed permanently. `None` for a notification
+/// about anything else.
 ///
 /// # Errors
-/// [`DecodeError`] for whatever is no notification.
+/// [`DecodeError`] for bytes that are not a notification.
 pub fn parse_notification(body: &[u8]) -> Result<Option<TaskNotification>, DecodeError> {
     let damaged = |reason: String| DecodeError::Damaged { what: "notification", reason };
     let told: NotificationLine<'_> = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
     let end = match (&*told.state, &told.failure) {
         ("success", _) => {
-            // An engine wrote it, so it may refer to the store.
+            // An engine wrote the notification, so it may refer to the store.
             let provided = told.provides.read(StoredReferences::Accept).map_err(|error| damaged(error.to_string()))?;
             NotificationOutcome::Success(provided)
         }
@@ -200,16 +200,16 @@ pub fn parse_notification(body: &[u8]) -> Result<Option<TaskNotification>, Decod
     }))
 }
 
-/// What a run started with and what its tasks provide, whole as far as the store has the values.
+/// The inputs of a run and the values that its tasks provide, loaded as far as the store has them.
 #[derive(Debug, Clone, Default)]
 pub struct RunValues {
-    /// What the run started with.
+    /// The inputs of the run.
     pub inputs: Values,
-    /// What its tasks provide that is still in force.
+    /// The provided values that are still in force.
     pub provided: Values,
 }
 
-/// The last line of a run: its values, and every failure of the last pass.
+/// The last line of a run: its values, and every failure of the last firing.
 #[must_use]
 pub fn run_ended(machine: &Machine, values: &RunValues) -> String {
     let failures = match machine.state() {
@@ -240,7 +240,7 @@ pub fn run_ended(machine: &Machine, values: &RunValues) -> String {
     })
 }
 
-/// A point in time as RFC 3339 has it, in UTC and to the microsecond.
+/// Formats a time as RFC 3339, in UTC and with microseconds.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
     let micros = i64::try_from(at.as_micros()).unwrap_or(i64::MAX);

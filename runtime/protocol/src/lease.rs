@@ -1,16 +1,16 @@
-//! How long calls hold what: the numbers that engines and workers have to agree on.
+//! Lease times of calls, which engines and workers have to agree on.
 
 use std::time::Duration;
 
-/// A call that runs for longer than this is taken under a lease: its worker tells the engine, accepts the job and
-/// sends heartbeats, so that no delivery is held for long.
+/// A call that runs longer than this gets a lease: its worker tells the engine, accepts the job and sends heartbeats. So no
+/// delivery stays unsettled for long.
 pub const LEASE_THRESHOLD: Duration = Duration::from_secs(10);
 
-/// How often a call under a lease is heard of.
+/// The interval between heartbeats of a call under a lease.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// After how long without a heartbeat people are told that they have stopped: the next one is late by three seconds.
+/// How long after the last heartbeat people are told that heartbeats stopped: the next one is then three seconds late.
 pub const SILENT_AFTER: Duration = Duration::from_secs(8);
 
-/// How long a lease lasts without a heartbeat. Three may be lost; a fourth means that the worker is.
+/// How long a lease lasts without a heartbeat. Three heartbeats may be lost; after a fourth, the worker counts as lost.
 pub const LEASE_DURATION: Duration = Duration::from_secs(20);

@@ -1,8 +1,8 @@
 //! Messages as bytes, and as the JSON that other languages read.
 //!
-//! Each struct and enum that travels has a type of its own here, named `Wire…`, with conversions from and to the core's
-//! types. Every message begins with its kind and a format version. `codec.rs` says how the format grows, and is the one
-//! file that names the codec. Bytes are never trusted: each failure to read them is a [`DecodeError`].
+//! Each struct and enum in a message has its own type here, named `Wire…`, with conversions from and to the core's types.
+//! Every message starts with its kind and a format version. `codec.rs` describes how the format grows, and is the only file
+//! that names the codec. Bytes are never trusted: each failure to read them is a [`DecodeError`].
 
 // Printing panics when the reader has left; only the binary prints, and knows how.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -1,4 +1,4 @@
-//! What a guest wrote during one attempt, as it is kept with its run.
+//! The log of one attempt, stored with its run.
 
 mod join;
 mod live;
@@ -13,40 +13,40 @@ use crate::{
 pub use join::{Joined, LogJoin};
 pub use live::{LiveLine, LiveLog, LogSource, log_size};
 
-/// The most bytes of text that are kept of one attempt.
+/// The maximum bytes of text that are stored of one attempt.
 pub const MAX_LOG_BYTES: usize = 64 << 10;
 
-/// What a line costs besides its text, in bytes: empty ones are bounded as well.
+/// The cost of a line besides its text, in bytes, so that the number of empty lines is limited too.
 const LINE_OVERHEAD: usize = 16;
 
-/// What a guest wrote during one attempt.
+/// The log of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallLog {
-    /// The lines: those it logged in order, then its standard output and standard error.
+    /// The lines: the logged ones in order, then standard output and standard error.
     pub lines: Vec<LogLine>,
-    /// Whether there was more than [`MAX_LOG_BYTES`].
+    /// Whether the guest wrote more than [`MAX_LOG_BYTES`].
     pub cut: bool,
 }
 
 /// One line that a guest wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// The level's word; `stdout` or `stderr` for what was not logged but printed.
+    /// The level's word; `stdout` or `stderr` for printed lines.
     pub level: String,
     /// The line.
     pub text: String,
 }
 
-/// The log of one attempt, as a logbook keeps it.
+/// The log of one attempt, as a logbook stores it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptLog {
-    /// Which call.
+    /// The call.
     pub call: CallId,
-    /// When it was answered.
+    /// When the result of the attempt was recorded.
     pub at: Timestamp,
-    /// Who called it.
+    /// The worker that made the call.
     pub worker: Option<WorkerName>,
-    /// What the guest wrote.
+    /// The lines that the guest wrote.
     pub log: CallLog,
 }
 
@@ -63,7 +63,7 @@ impl CallLog {
         self.lines.is_empty() && !self.cut
     }
 
-    /// Adds a line, until there are [`MAX_LOG_BYTES`] bytes.
+    /// Adds a line, unless the log has reached [`MAX_LOG_BYTES`].
     pub fn push(&mut self, level: impl Into<String>, text: impl Into<String>) {
         if self.cut {
             return;
@@ -79,16 +79,16 @@ impl CallLog {
         }
     }
 
-    /// The log as bytes.
+    /// Encodes the log.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(MessageKind::LOG, &WireLog::from(self))
     }
 
-    /// The log in some bytes.
+    /// Decodes the log.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is not a log of a known version.
+    /// [`DecodeError`] for bytes that are not a log of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         Ok(codec::decode::<WireLog<'_>>(MessageKind::LOG, bytes)?.into())
     }

@@ -1,7 +1,7 @@
-//! What is said about the permits of a task that has a pace: on the queue of its permits, and back to those who asked.
+//! Messages about the permits of a rate-limited task: on its permit queue, and the grants sent back to the requesters.
 //!
-//! Who asks tells all that it has and wants each time, so that what is lost or comes twice changes nothing. Who keeps the
-//! permits writes them on the same queue before it gives any: they outlive it there.
+//! Each request lists all permits that the shard holds and wants, so lost or duplicate messages change nothing. The permit
+//! coordinator publishes a snapshot to the same queue before it grants permits: the queue outlives the coordinator.
 
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
 
@@ -12,37 +12,37 @@ use crate::{
     wire::{Invalid, WireCall, invalid},
 };
 
-/// What reaches the queue of a task's permits.
+/// A message on the permit queue of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PermitMessage {
-    /// What the runs of a shard have and want.
+    /// The permits that the runs of a shard hold and want.
     Request(PermitRequest),
-    /// Which permits are out.
+    /// The permits that are granted.
     Snapshot(PermitSnapshot),
-    /// Who consumes the queue asks whether it still does.
+    /// The coordinator checks whether it still consumes the queue.
     Tick(PermitTick),
 }
 
-/// What the runs of a shard have and want of a task's permits.
+/// The permits of a task that the runs of a shard hold and want.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PermitRequest {
     /// The shard.
     pub shard: Shard,
     /// The engine that drives it.
     pub engine: String,
-    /// Since when it does, as far as this task goes.
+    /// When the engine began to drive the shard, as far as this task is concerned.
     pub since: Timestamp,
-    /// Which claims of that engine these are.
+    /// The number of this request, counted by that engine.
     pub number: u64,
-    /// What the runs say of the task's pace.
+    /// The task's pace, according to the runs.
     pub pace: Pace,
-    /// Runs of the shard of which the engine does not know yet what they have.
+    /// Runs of the shard that the engine has not loaded yet, so their permits are unknown.
     pub unloaded: Vec<RunId>,
-    /// Whether an answer is wanted even if there is nothing new.
+    /// Whether the engine wants a reply even if nothing is new.
     pub wants_reply: bool,
-    /// The calls that have a permit.
+    /// The calls that hold a permit.
     pub held: Vec<CallId>,
-    /// Those that want one.
+    /// The calls that want a permit.
     pub wanted: Vec<RequestedCall>,
 }
 
@@ -55,53 +55,53 @@ pub struct RequestedCall {
     pub priority: i32,
 }
 
-/// Which permits are out, as their keeper writes it before it gives any.
+/// The granted permits, as the permit coordinator writes them before it grants new ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PermitSnapshot {
-    /// The engine.
+    /// The engine that coordinates the permits.
     pub coordinator: String,
-    /// One more than the last it knew of.
+    /// One more than the last number that this engine knew.
     pub number: u64,
-    /// When the next call may start, by the task's rate.
+    /// The earliest start of the next call that the task's rate allows.
     pub free_at: Timestamp,
-    /// All of them, and the new ones.
+    /// All granted permits, including the new ones.
     pub permits: Vec<Permit>,
 }
 
-/// A permit that is out.
+/// A granted permit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
-    /// Whose it is.
+    /// The call that holds the permit.
     pub call: CallId,
     /// The shard of its run.
     pub shard: Shard,
     /// The engine that asked for it.
     pub engine: String,
-    /// The claims of that engine that it answers.
+    /// The number of the request that this permit answers.
     pub request_number: u64,
 }
 
-/// Who consumes the queue asks whether it still does.
+/// The coordinator checks whether it still consumes the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PermitTick {
     /// The engine.
     pub keeper: String,
-    /// Which of its beats it is.
+    /// The number of this tick, counted by that engine.
     pub number: u64,
 }
 
-/// Permits that a shard's runs have by now.
+/// Permits that are granted to the runs of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PermitGrant {
     /// The task's flow.
     pub flow: FlowName,
     /// The task.
     pub task: NodeName,
-    /// The engine that asked.
+    /// The engine that sent the request.
     pub engine: String,
-    /// The claims that this answers.
+    /// The number of the request that this grant answers.
     pub number: u64,
-    /// Those of the calls wanting one that have one.
+    /// The requested calls that have a permit.
     pub calls: Vec<CallId>,
 }
 
@@ -143,7 +143,7 @@ pub(crate) struct WireGranted<'a> {
 }
 
 impl PermitMessage {
-    /// The message as bytes.
+    /// Encodes the message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
@@ -159,10 +159,10 @@ impl PermitMessage {
         codec::encode(MessageKind::PERMITS, &wire)
     }
 
-    /// The message in some bytes.
+    /// Decodes the message.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is no such message of a known version.
+    /// [`DecodeError`] for bytes that are not a permit message of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wire: WirePermits<'_> = codec::decode(MessageKind::PERMITS, bytes)?;
         wire.into_message().map_err(|reason| codec::damaged(MessageKind::PERMITS, reason))

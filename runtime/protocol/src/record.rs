@@ -1,4 +1,4 @@
-//! Records as bytes: what a logbook keeps. One append is one message with all its records.
+//! Records as bytes, as a logbook stores them. One append is one message with all its records.
 
 mod call;
 mod controller;
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Encode, BorrowDecode)]
 struct WireRecord<'a> {
     at_micros: u64,
-    /// The firing that it is about, of a run that fires more than once.
+    /// The firing that the record belongs to, in a run that fires more than once.
     firing: Option<u64>,
     fact: WireFact<'a>,
 }
@@ -69,14 +69,14 @@ enum WireFact<'a> {
     RunEntered { state: &'a str },
 }
 
-/// Records that are appended together, as bytes.
+/// Encodes records that are appended together.
 #[must_use]
 pub fn encode_records(records: &[Record]) -> Vec<u8> {
     let wire: Vec<WireRecord<'_>> = records.iter().map(WireRecord::from).collect();
     codec::encode(MessageKind::RECORDS, &wire)
 }
 
-/// The records in some bytes.
+/// Decodes records.
 ///
 /// # Errors
 /// [`DecodeError`] for bytes that are not records of a known version.
@@ -246,7 +246,7 @@ impl WireFact<'_> {
     }
 }
 
-/// The state of a word.
+/// The state that a word names.
 pub(crate) fn run_state(word: &str) -> Result<RunState, Invalid> {
     let known = RunState::ALL.into_iter().find(|state| state.as_str() == word);
     known.ok_or_else(|| format!("{word:?} is no state of a run"))

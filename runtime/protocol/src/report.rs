@@ -1,4 +1,4 @@
-//! What reaches the queue of a shard: what workers tell of calls, what is asked for runs, and engines' probes.
+//! Messages on the queue of a shard: workers' reports about calls, run commands, and engines' probes.
 
 use flow::{CallId, Execution, Signal, TaskResult, WorkerName};
 
@@ -11,65 +11,64 @@ use crate::{
     wire::{Invalid, WireCall, WireFailure, WireValues, invalid, values_from_wire, values_to_wire},
 };
 
-/// What reaches the queue of a shard.
+/// A message on the queue of a shard.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
-    /// How a call ended, and what its guest wrote.
+    /// The result of a call, and the log of its guest.
     Signal(Signal, CallLog),
-    /// How far a call has come. Sent for calls that take a while, kept by nobody.
+    /// The progress of a long call. It is not recorded.
     Progress(Progress),
-    /// A long call is alive: its worker has it under a lease, which this renews. The first one comes before the worker
-    /// accepts the job.
+    /// Renews the lease that a worker holds for a long call. The worker sends the first heartbeat before it accepts the job.
     Heartbeat {
-        /// Which call.
+        /// The call.
         call: CallId,
-        /// Who calls it.
+        /// The worker that makes the call.
         worker: WorkerName,
     },
-    /// A worker that stops gives a call back that it had under a lease.
+    /// A stopping worker returns a call that it held under a lease.
     Released {
-        /// Which call.
+        /// The call.
         call: CallId,
-        /// Who had it.
+        /// The worker that held the lease.
         worker: WorkerName,
     },
-    /// Something asked for a run. The message's reply queue and correlation id say where the answer goes.
+    /// A run command. The message's reply queue and correlation id say where the reply goes.
     Command(CommandRequest),
-    /// An engine asks who hears this queue: whoever takes it drives the shard from then on.
+    /// An engine's probe of the queue: the engine that receives it drives the shard from then on.
     Probe {
-        /// Which engine asks.
+        /// The engine that sent the probe.
         engine: String,
-        /// Which of its probes it is.
+        /// The number of the probe.
         number: u64,
     },
-    /// Who keeps the permits of a task has given some, or has them given already.
+    /// The permit coordinator of a task granted permits, or confirms earlier grants.
     PermitGrant(PermitGrant),
-    /// A worker asks before it begins a call that may have been withdrawn. The message's reply queue takes the
-    /// [`Control::MayStart`](crate::Control::MayBegin) that answers it.
+    /// A worker asks before it starts a call that may have been withdrawn. The message's reply queue receives the answer,
+    /// [`Control::MayStart`](crate::Control::MayStart).
     MayBegin {
-        /// Which call.
+        /// The call.
         call: CallId,
     },
-    /// The answer to [`Control::Withdraw`](crate::Control::Withdraw) of a worker that has begun the call: it has the call
-    /// under a lease from here on.
+    /// A worker's answer to [`Control::Withdraw`](crate::Control::Withdraw) when it has already started the call. From then
+    /// on, it holds the call under a lease.
     Started {
-        /// Which call.
+        /// The call.
         call: CallId,
-        /// Who calls it.
+        /// The worker that makes the call.
         worker: WorkerName,
     },
 }
 
-/// How far a call has come.
+/// The progress of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
-    /// Which call.
+    /// The call.
     pub call: CallId,
-    /// Who calls it.
+    /// The worker that makes the call.
     pub worker: WorkerName,
-    /// From 0 to 1, when the guest has said so.
+    /// From 0 to 1, when the guest has reported it.
     pub fraction: Option<f64>,
-    /// What the guest said last: with its progress, or in its log.
+    /// The guest's last message: from its progress or its log.
     pub message: Option<String>,
 }
 
@@ -97,7 +96,7 @@ struct WireSignal<'a> {
 }
 
 impl Report {
-    /// The report as bytes.
+    /// Encodes the report.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
@@ -131,10 +130,10 @@ impl Report {
         codec::encode(MessageKind::REPORT, &wire)
     }
 
-    /// The report in some bytes.
+    /// Decodes the report.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is not a report of a known version.
+    /// [`DecodeError`] for bytes that are not a report of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wire: WireReport<'_> = codec::decode(MessageKind::REPORT, bytes)?;
         wire.into_report().map_err(|reason| codec::damaged(MessageKind::REPORT, reason))

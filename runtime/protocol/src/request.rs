@@ -1,4 +1,4 @@
-//! What is asked of the engine that drives a run, wherever it is, and what it answers.
+//! Run commands to the engine that drives a run, wherever it is, and its replies.
 
 use std::sync::Arc;
 
@@ -12,70 +12,70 @@ use crate::{
     wire::{Invalid, WireFailure, WireValue, WireValues, invalid, value_from_wire, values_from_wire, values_to_wire},
 };
 
-/// Something asked of the engine that drives a run.
+/// A command for one run, addressed to the engine that drives it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommandRequest {
     /// The run.
     pub run: RunId,
-    /// What is asked.
+    /// The command.
     pub command: RunCommand,
 }
 
-/// What is asked for a run.
+/// A command for a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunCommand {
-    /// Stop it and roll it back.
+    /// Stops the run and rolls it back.
     Cancel,
-    /// Start nothing new; what runs may finish.
+    /// Starts nothing new; running calls may finish.
     Suspend,
-    /// Go on.
+    /// Continues a suspended run.
     Resume,
-    /// Try the rollbacks that failed for good again; a run that was rolled back, from the start.
+    /// Retries the rollbacks that failed permanently; a run that was rolled back starts again.
     Retry,
-    /// Take the rollback of a task that failed for good as done.
+    /// Treats the permanently failed rollback of a task as done.
     Skip {
         /// The task.
         task: NodeName,
-        /// Why, in a person's words.
+        /// The reason, in a person's words.
         reason: String,
     },
-    /// Go on with another flow.
+    /// Continues with another flow.
     Edit {
-        /// What the flow looked like when the edit was made.
+        /// The revision of the flow that the edit is based on.
         revision: Revision,
-        /// The flow.
+        /// The new flow.
         flow: Arc<Flow>,
     },
-    /// Hear what a task of another flow did.
+    /// Passes on what a task of another flow did.
     TaskNotification(TaskNotification),
-    /// Notify a task that waits, or fires.
+    /// Completes or fires a task with a notification.
     Notify {
         /// The task.
         task: NodeName,
-        /// What it comes to.
+        /// The result that the notification gives the task.
         answer: TaskResult,
-        /// What tells it from other notifications; the same one twice fires once.
+        /// The key that identifies the notification; a repeated key fires only once.
         key: Option<String>,
     },
 }
 
-/// What an engine answers to a request, once what it led to is durable.
+/// An engine's reply to a command, sent once all its effects are durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// It is recorded; the run is in this state now.
+    /// The command is recorded; the run is now in this state.
     Recorded(RunState),
-    /// It means nothing for a run in this state; nothing was recorded.
+    /// The command does not apply to a run in this state; nothing was recorded.
     NotApplicable(RunState),
-    /// There is no such run.
+    /// The run does not exist.
     RunNotFound,
-    /// It could not be recorded.
+    /// The command could not be recorded.
     Failed(String),
-    /// It is not what the run can take now, and why; nothing was recorded.
+    /// The run cannot accept the command now, for this reason; nothing was recorded.
     Refused(String),
 }
 
 impl RunCommand {
-    /// The wish's word.
+    /// The command's word.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -195,7 +195,7 @@ impl WireRequest<'_> {
 }
 
 impl Reply {
-    /// The reply as bytes.
+    /// Encodes the reply.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
@@ -208,10 +208,10 @@ impl Reply {
         codec::encode(MessageKind::REPLY, &wire)
     }
 
-    /// The reply in some bytes.
+    /// Decodes the reply.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever is not a reply of a known version.
+    /// [`DecodeError`] for bytes that are not a reply of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let state = |word| run_state(word).map_err(|reason| codec::damaged(MessageKind::REPLY, reason));
         Ok(match codec::decode(MessageKind::REPLY, bytes)? {

@@ -1,4 +1,4 @@
-//! Snapshots as bytes: what a long run is loaded from.
+//! Snapshots as bytes: the state that a long run is loaded from.
 
 mod firing;
 mod node;
@@ -20,9 +20,9 @@ use crate::{
 struct WireSnapshot<'a> {
     flow: WireFlow<'a>,
     revision: u64,
-    /// All of them: one of a run that fires once.
+    /// All firings; exactly one for a run that fires once.
     firings: Vec<WireFiring<'a>>,
-    /// Of a run that fires more than once.
+    /// Present for a run that fires more than once.
     triggers: Option<WireTriggerState<'a>>,
     /// The hashes of the notifications that the run has received.
     notifications: Vec<u64>,
@@ -30,7 +30,7 @@ struct WireSnapshot<'a> {
     latest_micros: u64,
 }
 
-/// A snapshot as bytes.
+/// Encodes a snapshot.
 #[must_use]
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     let Snapshot { flow, revision, firings: passes, triggers: life, notifications, latest } = snapshot;
@@ -45,7 +45,7 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     codec::encode(MessageKind::SNAPSHOT, &wire)
 }
 
-/// The snapshot in some bytes.
+/// Decodes a snapshot.
 ///
 /// # Errors
 /// [`DecodeError`] for bytes that are not a snapshot of a known version.
@@ -67,7 +67,7 @@ impl WireSnapshot<'_> {
     }
 }
 
-/// What nodes provided, by the node.
+/// Provided values, by node.
 type WireProvided<'a> = Vec<(u32, WireValues<'a>)>;
 
 fn provided_to_wire(provided: &BTreeMap<NodeIndex, Values>) -> WireProvided<'_> {

@@ -1,4 +1,4 @@
-//! The names of exchanges and queues, as every waft and every program beside it knows them.
+//! The names of exchanges and queues, shared by every waft and by other programs that use them.
 
 use flow::{FlowName, NodeName, QueueName, RunId, Shard, State};
 
@@ -8,14 +8,14 @@ pub const JOBS: &str = "waft.jobs";
 /// The exchange that takes notifications; see [`notification_key`].
 pub const NOTIFICATIONS: &str = "waft.notifications";
 
-/// The exchange that everyone hears.
+/// The exchange that every worker receives from.
 pub const CONTROL: &str = "waft.control";
 
-/// The exchange that takes the lines that guests write while they run; the routing key is the run. Nothing is bound to it
-/// unless somebody follows.
+/// The exchange for lines that guests write while they run; the routing key is the run. It has no bindings while nobody
+/// follows a run.
 pub const LOGS: &str = "waft.logs";
 
-/// The queue that keeps what no worker and no engine could take, for a person.
+/// The queue that keeps messages which no worker and no engine could process, for a person.
 pub const QUARANTINE: &str = "waft.quarantine";
 
 /// The header of a message in [`QUARANTINE`] that names the queue it was taken from.
@@ -24,21 +24,21 @@ pub const QUARANTINED_FROM: &str = "quarantined-from";
 /// The header of a message in [`QUARANTINE`] that says why it is there.
 pub const QUARANTINE_REASON: &str = "quarantine-reason";
 
-/// What the reason of a job in [`QUARANTINE`] begins with that came back too often.
+/// The prefix of the quarantine reason of a job that was redelivered too often.
 pub const POISON: &str = "the job came back";
 
-/// How many shards the runs of engines that share a broker are spread over: each has a queue of its own, and the engines
-/// divide them among themselves.
+/// The number of shards that hold the runs of engines with a shared broker. Each shard has its own queue, and the engines
+/// divide the shards among themselves.
 pub const SHARDS: u32 = 8;
 
-/// How often a job may come back before the broker itself puts it into quarantine. A worker does that sooner, and tells the
-/// run: this is for a job whose workers die before they read it.
+/// The maximum number of redeliveries before the broker itself quarantines a job. A worker normally does so sooner and tells
+/// the run; this limit is for a job whose workers die before they read it.
 pub const QUEUE_DELIVERY_LIMIT: u32 = 2 * flow::MAX_DELIVERY_LIMIT;
 
-/// What the names of the queues of jobs begin with.
+/// The prefix of job queue names.
 pub const JOBS_PREFIX: &str = "waft.jobs.";
 
-/// The queue of the jobs of a name.
+/// The job queue for a queue name.
 #[must_use]
 pub fn job_queue(queue: &QueueName) -> String {
     format!("{JOBS_PREFIX}{queue}")
@@ -50,34 +50,34 @@ pub fn shard_queue(shard: &Shard) -> String {
     format!("waft.engine.{shard}")
 }
 
-/// The queue of one who follows the lines of a run.
+/// The queue of a follower of a run's lines.
 #[must_use]
 pub fn logs(follower: &str) -> String {
     format!("{LOGS}.{follower}")
 }
 
-/// The shards of engines that share a broker.
+/// The shards of engines with a shared broker.
 pub fn shards() -> impl Iterator<Item = Shard> {
     (0..SHARDS).map(|number| Shard::new(number.to_string()).expect("a number is a lawful name"))
 }
 
-/// The queue on which an engine takes answers.
+/// The queue on which an engine receives replies.
 #[must_use]
 pub fn reply_queue(engine: &str) -> String {
     format!("waft.reply.{engine}")
 }
 
-/// The queue that answers requests for content where engines share a broker: any of them answers, since their stores have
-/// the same content.
+/// The queue for content requests where engines share a broker. Any engine may answer, since their stores have the same
+/// content.
 pub const SHARED_STORE: &str = "waft.store.shared";
 
-/// The queue that answers requests for content.
+/// The queue for content requests to the store of a shard's engine.
 #[must_use]
 pub fn store_queue(shard: &Shard) -> String {
     format!("waft.store.{shard}")
 }
 
-/// The queue that takes content for the store that answers on a queue.
+/// The queue for content that is put into the store behind `store_queue`.
 #[must_use]
 pub fn store_put_queue(store_queue: &str) -> String {
     format!("{store_queue}.put")
@@ -89,7 +89,7 @@ pub fn task_exchange(flow: &FlowName, task: &NodeName) -> String {
     format!("waft.task.{flow}.{task}")
 }
 
-/// The queue of a task's permits: whoever consumes it keeps them.
+/// The queue of a task's permits: the engine that consumes it coordinates them.
 #[must_use]
 pub fn permit_queue(flow: &FlowName, task: &NodeName) -> String {
     format!("waft.permits.{flow}.{task}")

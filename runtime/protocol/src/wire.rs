@@ -1,4 +1,4 @@
-//! The parts that several kinds of message share: the core's types as plain ones, which borrow from the bytes.
+//! Parts that several kinds of message share: the core's types as plain types that borrow from the bytes.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) fn invalid(error: impl ToString) -> Invalid {
     error.to_string()
 }
 
-/// An enum that travels and whose variants have no fields, with its conversions from and to the core's.
+/// Defines a wire enum whose variants have no fields, with its conversions from and to the core's enum.
 macro_rules! wire_enum {
     ($wire:ident = $core:ident { $($variant:ident),+ }) => {
         #[derive(Encode, BorrowDecode)]
@@ -44,7 +44,7 @@ macro_rules! wire_enum {
 
 pub(crate) use wire_enum;
 
-/// A duration in microseconds; one that is too long becomes the longest.
+/// Converts a duration to microseconds; one that does not fit becomes the maximum.
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,8 @@
-//! Compiled code on this machine's disk, by digest and by the engine that compiled it.
+//! The disk cache of compiled code, by digest and by the engine that compiled it.
 //!
-//! Machine code is run as it is, so it is taken only from where nobody but this user can have put it: the folder
-//! and its files must be ours and closed to others. The header then guards against accidents: a file of another
-//! module, of another engine, cut short or damaged is removed, and the module compiled anew.
+//! Machine code runs unchecked, so it is loaded only from a place that nobody but this user can write: the folder and its
+//! files must be ours and closed to others. The header guards against accidents: a file of another module or engine, or a
+//! truncated or damaged file, is removed, and the module is compiled again.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
@@ -15,16 +15,16 @@ use std::{
 
 use flow::Digest;
 
-/// What a file begins with. The number is the format's version.
+/// The first bytes of a file. The number is the format's version.
 const MAGIC: [u8; 8] = *b"waftcc\x00\x01";
 
 /// Magic, digest, compatibility, length of the code, checksum of the code.
 const HEADER: usize = MAGIC.len() + 32 + 32 + 8 + 32;
 
-/// How the names of files end.
+/// The extension of file names.
 const SUFFIX: &str = "cwasm";
 
-/// Which engines can run a file's code: a hash over version, settings and processor.
+/// Identifies the engines that can run a file's code: a hash over version, settings and processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Compatibility([u8; 32]);
 
@@ -37,7 +37,7 @@ pub(crate) struct DiskCache {
     written: AtomicU64,
 }
 
-/// Why a folder is not used.
+/// Why a cache folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error("could not make or read the folder")]
@@ -46,20 +46,20 @@ pub(crate) enum OpenError {
     Foreign { owner: u32, us: u32 },
 }
 
-/// The user whose folder of compiled code it is, and the user that this process runs as.
+/// The owner of a folder of compiled code, and the user of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheOwner {
-    /// The user whose folder it is. The code of another user's folder is not run.
+    /// The user that owns the folder. Code in another user's folder is not run.
     pub owner: u32,
-    /// The user that this process runs as.
+    /// The user of this process.
     pub us: u32,
 }
 
 impl CacheOwner {
-    /// Looks at a folder of compiled code. It blocks for moments.
+    /// Reads the owner of a folder of compiled code. Blocks for moments.
     ///
     /// # Errors
-    /// What the system says; that there is no folder, too.
+    /// The operating system's error, also when the folder does not exist.
     pub fn of(folder: &Path) -> io::Result<Self> {
         Ok(Self { owner: folder.metadata()?.uid(), us: user() })
     }
@@ -67,7 +67,7 @@ impl CacheOwner {
 
 impl Compatibility {
     pub(crate) fn of(engine: &wasmtime::Engine) -> Self {
-        /// Feeds what an engine wants hashed to a hash that is the same in every process.
+        /// Feeds the engine's compatibility hash to a hasher that is the same in every process.
         struct Stable(blake3::Hasher);
         impl std::hash::Hasher for Stable {
             fn write(&mut self, bytes: &[u8]) {
@@ -84,7 +84,7 @@ impl Compatibility {
 }
 
 impl DiskCache {
-    /// Opens the folder, making it if it is not there, and closes it to others.
+    /// Opens the folder, creates it if missing, and closes it to others.
     pub(crate) fn open(folder: PathBuf, largest: u64, compatibility: Compatibility) -> Result<Self, OpenError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let metadata = folder.metadata()?;
@@ -98,7 +98,7 @@ impl DiskCache {
         Ok(Self { folder, max_bytes: largest, compatibility, written: AtomicU64::new(0) })
     }
 
-    /// The code of a module, if it is here and whole.
+    /// The code of a module, if the cache has an intact file.
     pub(crate) fn load(&self, digest: &Digest) -> Option<Vec<u8>> {
         let path = self.path(digest);
         match self.read(&path, digest) {
@@ -112,7 +112,7 @@ impl DiskCache {
         }
     }
 
-    /// Removes what is known of a module.
+    /// Removes the cached code of a module.
     pub(crate) fn discard(&self, digest: &Digest) {
         let path = self.path(digest);
         if let Err(error) = std::fs::remove_file(&path)
@@ -122,7 +122,7 @@ impl DiskCache {
         }
     }
 
-    /// Keeps the code of a module, and makes room for it. A cache that cannot be written costs time, not the call.
+    /// Stores the code of a module, and makes room for it. If the cache cannot be written, only time is lost.
     pub(crate) fn store(&self, digest: &Digest, code: &[u8]) {
         let path = self.path(digest);
         if let Err(error) = self.write(&path, digest, code).and_then(|()| self.evict()) {
@@ -148,13 +148,13 @@ impl DiskCache {
         if !is_whole {
             return Err(io::Error::other("it is damaged, or of another module or engine"));
         }
-        // The age of a file is its last use. One that keeps its age is only removed sooner.
+        // The modification time of a file is its last use. If this fails, the file is only evicted sooner.
         let _ = file.set_modified(SystemTime::now());
         bytes.drain(..HEADER);
         Ok(bytes)
     }
 
-    /// Writes beside the file and renames, so that the file is whole or not there.
+    /// Writes a temporary file and renames it, so that the file is whole or missing.
     fn write(&self, path: &Path, digest: &Digest, code: &[u8]) -> io::Result<()> {
         let serial = self.written.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.folder.join(format!("{}.{}-{serial}.new", digest.hex(), std::process::id()));
@@ -165,7 +165,7 @@ impl DiskCache {
             std::fs::rename(&unfinished, path)
         })();
         if written.is_err() {
-            // What it failed on is told; that its leftovers stay, too, is not worth a word more.
+            // The write error is reported; a leftover temporary file needs no further report.
             let _ = std::fs::remove_file(&unfinished);
         }
         written
@@ -181,13 +181,13 @@ impl DiskCache {
         header
     }
 
-    /// Removes what was unused for longest until the rest fits. Files of other engines and leftovers of crashes
-    /// count like any other, and age away.
+    /// Evicts the least recently used files until the rest fits. Files of other engines and leftovers of crashes count like
+    /// any other, and are evicted by age.
     fn evict(&self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in self.folder.read_dir()? {
             let entry = entry?;
-            // Another process may have removed it meanwhile.
+            // Another process may have removed it in the meantime.
             let Ok(metadata) = entry.metadata() else { continue };
             files.push((metadata.modified()?, metadata.len(), entry.path()));
         }

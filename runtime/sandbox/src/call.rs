@@ -1,4 +1,4 @@
-//! What a call is told, and what comes of it.
+//! The input and the result of a call.
 
 use std::{fmt, time::Duration};
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flow::{Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName, Values};
 use tokio_util::sync::CancellationToken;
 
-/// One call of a guest: a job, as the sandbox sees it.
+/// One call of a guest: a job, as the sandbox receives it.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// The run.
@@ -17,67 +17,67 @@ pub struct Call {
     pub task: NodeName,
     /// The task's name in the module; a WASI command has none.
     pub export: Option<Export>,
-    /// How often the task has been triggered, from 1.
+    /// The number of the firing, from 1.
     pub firing: u64,
-    /// Which try this is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
     /// The same for every attempt of one firing.
     pub idempotency_key: String,
-    /// When the job was handed out: the guest's wall clock stands here.
+    /// When the job was dispatched: the guest's wall clock shows this time.
     pub job_time: Timestamp,
-    /// What the task takes, by its module's names.
+    /// The task's inputs, by its module's names.
     pub inputs: Values,
     /// Apply or rollback.
     pub action: Action,
-    /// What the call may use.
+    /// The limits of the call.
     pub limits: Limits,
-    /// What it must leave, by its module's names.
+    /// The outputs that the task must provide, by its module's names.
     pub required_outputs: Vec<ValueName>,
     /// Cancelled to stop this one call.
     pub interrupt: CancellationToken,
 }
 
-/// Which of its two functions a task is called for.
+/// The function of the task to call.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Do what the task is for.
+    /// Does the task's work.
     Apply,
-    /// Take it back.
+    /// Undoes the task's work.
     Rollback {
-        /// What apply left.
+        /// The outcome of the apply.
         outcome: Outcome,
-        /// The tasks that failed, and why.
+        /// The failed tasks, with their failures.
         failures: FailureSummary,
     },
 }
 
-/// What a call came to.
+/// The result of a call.
 #[derive(Debug, Clone)]
 pub struct CallReport {
-    /// The answer.
+    /// How the call ended.
     pub completion: Completion,
     /// The lines the guest logged, up to the limit.
     pub log: Vec<LogLine>,
-    /// What it wrote to standard output. A command's apply answers there: then this is empty.
+    /// The guest's standard output. A command's apply returns its outputs there, and this is then empty.
     pub stdout: Bytes,
-    /// What it wrote to standard error, up to the limit.
+    /// The guest's standard error, up to the limit.
     pub stderr: Bytes,
-    /// What it took.
+    /// The resources that the call used.
     pub stats: Stats,
 }
 
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
-    /// It did what it was asked for and left these values; a rollback leaves none.
+    /// The guest succeeded and left these values; a rollback leaves none.
     Succeeded(Values),
-    /// It did not: the guest says so, or a limit.
+    /// The guest reported a failure, or reached a limit.
     Failed(Failure),
-    /// It was stopped from outside before it ended.
+    /// The call was stopped from outside before it ended.
     Interrupted,
 }
 
-/// What a call took.
+/// The resources that a call used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
     /// Wall-clock time from its start.
@@ -89,22 +89,22 @@ pub struct Stats {
 /// One line that a guest logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// How much it matters.
+    /// The severity.
     pub level: Level,
     /// The line.
     pub message: String,
 }
 
-/// How much a line matters.
+/// The severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// For one who follows every step.
+    /// Every step in detail.
     Trace,
-    /// For a developer.
+    /// Details for developers.
     Debug,
-    /// For everyone.
+    /// Information for everyone.
     Info,
-    /// Something is not as it should be.
+    /// Something unexpected happened.
     Warn,
     /// Something went wrong.
     Error,
@@ -130,7 +130,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// Which of a guest's two outputs.
+/// One of a guest's two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standard {
     /// Standard output.
@@ -139,15 +139,15 @@ pub enum Standard {
     Error,
 }
 
-/// Hears what a guest says while it runs. Called from within the guest's call: it must be quick and must not block.
+/// Receives a guest's output while it runs. Called from within the guest's call: it must be quick and must not block.
 pub trait Observer: Send + Sync {
-    /// The guest logged a line. What is beyond the limit is not told.
+    /// The guest logged a line. Lines beyond the limit are not passed on.
     fn log(&self, level: Level, line: &str);
 
-    /// The guest has printed some bytes, which need not be whole lines. What is beyond the limit is not told, and neither is
-    /// the answer that a command prints.
+    /// The guest printed some bytes, which need not be whole lines. Bytes beyond the limit and the outputs that a command
+    /// prints are not passed on.
     fn print(&self, standard: Standard, bytes: &[u8]);
 
-    /// The guest tells how far it is, from 0 to 1, and what it does now.
+    /// The guest reported its progress, from 0 to 1, and its current step.
     fn progress(&self, fraction: f64, message: &str);
 }

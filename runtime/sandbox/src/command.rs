@@ -1,9 +1,9 @@
 //! A WASI command as a task: a program with `main`, in any language.
 //!
-//! Apply: no argument, standard input is one JSON object of the inputs, standard output one of the outputs.
-//! Rollback: the first argument is `rollback`, and standard input tells the outcome and the failures, too. Values stand in
-//! both directions as in every [`ValuesObject`]: bytes are apart from the JSON, under `$bytes`. A status that is not 0 is a
-//! failure whose message is the last line of standard error.
+//! Apply: there is no argument, standard input is one JSON object of the inputs, and standard output is one JSON object of
+//! the outputs. Rollback: the first argument is `rollback`, and standard input also has the outcome and the failures. Values
+//! have the format of every [`ValuesObject`] in both directions: bytes are separate from the JSON, under `$bytes`. A nonzero
+//! status is a failure whose message is the last line of standard error.
 
 use std::collections::BTreeMap;
 
@@ -19,19 +19,19 @@ use crate::{
     world::{Exited, HostState, Process, Stdout},
 };
 
-/// EX_DATAERR of sysexits.h: trying again cannot help.
+/// EX_DATAERR of sysexits.h: a retry cannot help.
 const DATA_ERROR: u8 = 65;
 
-/// How much of a text that is not JSON is shown.
+/// The maximum number of shown characters of a text that is not JSON.
 const MAX_QUOTED_CHARS: usize = 60;
 
-/// What a rollback reads.
+/// The standard input of a rollback.
 #[derive(Serialize)]
 struct RollbackInput<'a> {
     inputs: ValuesObject,
     outcome: OutcomeJson<'a>,
     failures: BTreeMap<&'a str, FailureJson<'a>>,
-    /// How many there are: `failures` has the first 16 by name.
+    /// The total number of failures: `failures` names the first 16.
     failures_total: u64,
 }
 
@@ -51,7 +51,7 @@ struct FailureJson<'a> {
     details: Option<Box<RawValue>>,
 }
 
-/// What the program is started with.
+/// The arguments, environment and standard input of the program.
 pub(crate) fn process(call: &Call) -> Process {
     let name = call.task.to_string();
     let (arguments, stdin, stdout) = match &call.action {
@@ -80,7 +80,7 @@ pub(crate) fn process(call: &Call) -> Process {
     Process::command(arguments, environment, stdin, stdout)
 }
 
-/// Runs the program and judges what it left.
+/// Runs the program and classifies the result.
 pub(crate) async fn call(
     program: &Command,
     store: &mut Store<HostState>,
@@ -112,7 +112,7 @@ fn failure(status: u8, stderr: &str) -> Failure {
     Failure::new(kind, message)
 }
 
-/// The outputs that a program wrote, if they are what it promised. A program that wrote nothing left nothing.
+/// Parses the outputs of a program, and checks that they are the required ones. Empty output means no values.
 fn parse_outputs(stdout: &[u8], names: &[ValueName]) -> Result<Values, Failure> {
     let text = std::str::from_utf8(stdout)
         .map_err(|error| invalid(format!("its standard output is not UTF-8 from byte {} on", error.valid_up_to())))?;
@@ -121,7 +121,7 @@ fn parse_outputs(stdout: &[u8], names: &[ValueName]) -> Result<Values, Failure> 
     }
     let mut left: ValuesObject = serde_json::from_str(text).map_err(|error| not_an_object(text, &error))?;
     let is_name = |name: &str| ValueName::new(name).is_ok();
-    // What nobody was promised is dropped, unread. A name that is none is told.
+    // Undeclared outputs are dropped without reading them. An invalid name is an error.
     left.retain(|name| !is_name(name) || names.iter().any(|promised| promised.as_str() == name));
     let values =
         left.read(StoredReferences::Reject).map_err(|error| invalid(format!("its outputs are invalid: {error}")))?;

@@ -1,4 +1,4 @@
-//! A module as machine code, ready to be called.
+//! A module as machine code, ready to call.
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,11 +19,11 @@ pub struct Compiled(Arc<Inner>);
 
 struct Inner {
     digest: Digest,
-    /// Bytes of code and data.
+    /// The size of code and data in bytes.
     size: usize,
     allocation: Allocation,
     engines: Arc<Engines>,
-    /// What each engine needs to call it: the first when it is compiled, others when a call needs them.
+    /// The linked module for each engine: the first is linked after compilation, others when a call needs them.
     linked: [OnceLock<LinkedModule>; EngineKind::COUNT],
 }
 
@@ -38,28 +38,28 @@ pub(crate) enum LinkedModule {
 /// Why a module could not be compiled.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CompileError {
-    /// It is no module that could be called.
+    /// The bytes are not a callable module.
     #[error("module {} cannot be called", digest.short())]
     Module {
         /// The module.
         digest: Digest,
-        /// What it lacks.
+        /// The reason.
         source: ModuleError,
     },
-    /// The compiler refused it.
+    /// The compiler rejected the module.
     #[error("could not compile module {}: {reason}", digest.short())]
     Refused {
         /// The module.
         digest: Digest,
-        /// The compiler's words.
+        /// The compiler's message.
         reason: String,
     },
-    /// What it imports or exports has another type than the contract says.
+    /// An import or export of the module has another type than in the contract.
     #[error("module {} does not keep the contract: {reason}", digest.short())]
     ContractMismatch {
         /// The module.
         digest: Digest,
-        /// What differs.
+        /// The difference.
         reason: String,
     },
     /// The process is ending.
@@ -77,17 +77,17 @@ impl Compiled {
         self.0.digest
     }
 
-    /// Bytes of code and data.
+    /// The size of code and data in bytes.
     pub(crate) fn size(&self) -> usize {
         self.0.size
     }
 
-    /// Where its instances may be allocated.
+    /// How its instances can be allocated.
     pub(crate) fn allocation(&self) -> Allocation {
         self.0.allocation
     }
 
-    /// Compiles a component to what the disk keeps and [`Compiled::load`] takes. Takes its time: not for async.
+    /// Compiles a component to code for the disk cache and [`Compiled::load`]. Slow: not for async threads.
     pub(crate) fn compile(engines: &Engines, digest: Digest, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
         module::check_component(bytes).map_err(|source| CompileError::Module { digest, source })?;
         let refused = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
@@ -95,10 +95,10 @@ impl Compiled {
         room.engine.precompile_component(bytes).map_err(refused)
     }
 
-    /// Loads what [`Compiled::compile`] made, and links it.
+    /// Loads code that [`Compiled::compile`] made, and links it.
     pub(crate) fn load(engines: &Arc<Engines>, digest: Digest, code: &[u8]) -> Result<Self, CompileError> {
         let refused = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
-        // What has more memories or tables than a place in the pool is refused there and allocated on demand.
+        // The pool refuses a module with more memories or tables than a slot has; it is then allocated on demand.
         let (kind, room, component) = match load_into(engines, EngineKind::first(Allocation::Pooled), code) {
             Ok(loaded) => loaded,
             Err(_) => load_into(engines, EngineKind::first(Allocation::OnDemand), code).map_err(refused)?,
@@ -112,18 +112,18 @@ impl Compiled {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The module for one of the engines, if it is there.
+    /// The linked module for one of the engines, if it is ready.
     pub(crate) fn ready(&self, kind: EngineKind) -> Option<&LinkedModule> {
         self.0.linked[kind.index()].get()
     }
 
-    /// Makes the module ready for one of the engines. Takes its time: not for async.
+    /// Links the module for one of the engines. Slow: not for async threads.
     pub(crate) fn prepare(&self, kind: EngineKind) -> wasmtime::Result<()> {
         let inner = &*self.0;
         let first = inner.linked.iter().find_map(OnceLock::get).expect("one is made where the module is loaded");
         let code = first.component().serialize()?;
         let (_, room, component) = load_into(&inner.engines, kind, &code)?;
-        // Should two prepare it at once, either will do.
+        // If two threads prepare it at once, either result works.
         let _ = inner.linked[kind.index()].set(link(room, component)?);
         Ok(())
     }
@@ -150,9 +150,9 @@ fn load_into<'a>(
 ) -> wasmtime::Result<(EngineKind, &'a LinkedEngine, Component)> {
     let room = engines.linked_engine(kind)?;
     #[expect(unsafe_code, reason = "machine code cannot be validated; only this crate makes it")]
-    // SAFETY: the bytes are what `Engine::precompile_component` gave to this process just now, what
-    // `Component::serialize` gave from it, or what the same wrote to a folder that only this user can write to, with
-    // the digest, the engine's compatibility and a checksum verified. See `cache`.
+    // SAFETY: The bytes come from `Engine::precompile_component` or `Component::serialize` in this process, or from a file
+    // that one of these wrote. Only this user can write to the file's folder, and the file's digest, engine compatibility
+    // and checksum were verified. See `cache`.
     let component = unsafe { Component::deserialize(&room.engine, code)? };
     Ok((kind, room, component))
 }

@@ -1,4 +1,4 @@
-//! Asks a module what it holds, and believes only what can be so.
+//! Asks a module for its tasks, and validates the answer.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,31 +19,31 @@ use crate::{
     world::{CallOrigin, HostState, Process, Seed},
 };
 
-/// Tasks in a module, parameters and provided values of one task, each: far beyond what a person writes.
+/// The maximum number of tasks in a module, and of parameters and provided values of one task: far more than anybody writes.
 const MAX_ITEMS: usize = 1_000;
 
-/// What describing may use: it computes nothing.
+/// The limits of a describe call, which computes almost nothing.
 fn limits() -> Limits {
     Limits { timeout: Duration::from_secs(10), memory: 128 << 20, output: 1 << 20, log: 16 << 10, ..Limits::default() }
 }
 
-/// Why it is not known what a module holds.
+/// Why a module could not be described.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DescribeError {
-    /// It did not answer.
+    /// The module did not answer.
     #[error("module {} does not describe itself: {failure}", digest.short())]
     Failed {
         /// The module.
         digest: Digest,
-        /// How it ended.
+        /// The failure of the call.
         failure: Failure,
     },
-    /// Its answer cannot be.
+    /// The answer is invalid.
     #[error("module {} describes itself wrongly: {reason}", digest.short())]
     Invalid {
         /// The module.
         digest: Digest,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
     /// All guests were stopped.
@@ -54,7 +54,7 @@ pub enum DescribeError {
     },
 }
 
-/// What a module says of itself.
+/// Describes a module, and validates the answer.
 pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<ModuleContent, DescribeError> {
     let digest = compiled.digest();
     match call_describe(shared, compiled).await {
@@ -68,7 +68,7 @@ pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<Mod
     }
 }
 
-/// The guest's words; `None` for a command, which has none.
+/// The guest's description; `None` for a command, which has none.
 async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<wit::TaskInfo>>, Completion> {
     let limits = limits();
     let interrupts = [CancellationToken::new(), shared.interrupts()];
@@ -96,7 +96,7 @@ async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Ve
     }
 }
 
-/// What the guest said, if it can be so; else what cannot.
+/// Validates the guest's description; the error is the reason.
 fn content(tasks: Vec<wit::TaskInfo>) -> Result<Vec<TaskInfo>, String> {
     at_most(tasks.len(), "tasks")?;
     if tasks.is_empty() {

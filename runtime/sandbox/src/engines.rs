@@ -1,7 +1,7 @@
-//! The engines that guests run in: one for each size of stack and way of allocating, made when first needed.
+//! The engines that run guests: one for each stack size and allocation strategy, created on first use.
 //!
-//! Wasmtime fixes the stack for an engine and not for a call, so there are classes of it. All engines compile the
-//! same code.
+//! Wasmtime sets the stack size per engine and not per call, so there are a few stack classes. All engines compile the same
+//! code.
 
 use std::sync::OnceLock;
 
@@ -13,45 +13,46 @@ use crate::{
     world::{self, HostState},
 };
 
-/// Bytes of WebAssembly stack in each class. The first is the default limit's, the last the largest that a flow may have.
+/// The WebAssembly stack of each class, in bytes. The first is the default limit, the last the maximum for a flow.
 const STACKS: [usize; 3] = [512 << 10, 2 << 20, flow::MAX_STACK_BYTES as usize];
 
-/// What host functions may need of a stack beyond the guest's own part, in a debug build, too.
+/// The stack for host functions beyond the guest's part, enough for a debug build too.
 const HOST_STACK: usize = 1 << 20;
 
-/// The largest memory and the most table elements that a place in the pool has room for.
+/// The maximum memory, in bytes, and number of table elements of a slot in the pool.
 const POOL_MEMORY: usize = 1 << 32;
 const POOL_TABLE_ELEMENTS: u32 = 100_000;
 
-/// What one component may have in the pool. One made of a core module has four instances, a memory and two tables.
+/// The maximum for one component in the pool. A component made of a core module has four instances, one memory and two
+/// tables.
 const POOL_INSTANCES: u32 = 12;
 const POOL_MEMORIES: u32 = 2;
 const POOL_TABLES: u32 = 8;
 
-/// How much of a memory is put back byte by byte after a call. Beyond it the pages are given to the system, which
-/// costs a fault each at the next call.
+/// How much of a memory is reset by copying after a call. Pages beyond it are returned to the operating system, which costs
+/// a page fault each at the next call.
 const KEEP_RESIDENT: usize = 128 << 10;
 
-/// How many bytes a component's own bookkeeping may take in the pool.
+/// The maximum size of a component's own bookkeeping in the pool, in bytes.
 const INSTANCE_SIZE: usize = 4 << 20;
 
 /// How an engine allocates instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Allocation {
-    /// From places made beforehand: fast, and of bounded size.
+    /// From preallocated slots: fast, with a size limit.
     Pooled,
-    /// From the system, for what is larger than a place.
+    /// From the operating system, for modules that do not fit a slot.
     OnDemand,
 }
 
-/// Which engine.
+/// Selects an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EngineKind {
     stack: usize,
     allocation: Allocation,
 }
 
-/// An engine, and what its guests may import.
+/// An engine, and the imports that it offers to guests.
 pub(crate) struct LinkedEngine {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<HostState>,
@@ -65,11 +66,11 @@ pub(crate) struct Engines {
 }
 
 impl EngineKind {
-    /// How many there are.
+    /// The number of engines.
     pub(crate) const COUNT: usize = 2 * STACKS.len();
 
-    /// The engine for a call, given how the module may be allocated. A larger stack than the largest class has is
-    /// cut to it.
+    /// The engine for a call, given how the module can be allocated. A larger stack limit than the largest class is reduced
+    /// to it.
     pub(crate) fn of(limits: &Limits, allocation: Allocation) -> Self {
         let fits = |bytes: usize| limits.stack <= bytes as u64;
         let stack = STACKS.iter().position(|bytes| fits(*bytes)).unwrap_or(STACKS.len() - 1);
@@ -77,7 +78,7 @@ impl EngineKind {
         Self { stack, allocation: if in_pool { allocation } else { Allocation::OnDemand } }
     }
 
-    /// The engine that new modules are compiled in.
+    /// The engine that compiles new modules.
     pub(crate) fn first(allocation: Allocation) -> Self {
         Self { stack: 0, allocation }
     }
@@ -86,12 +87,12 @@ impl EngineKind {
         self.allocation
     }
 
-    /// Bytes of WebAssembly stack.
+    /// The WebAssembly stack in bytes.
     pub(crate) fn stack(self) -> usize {
         STACKS[self.stack]
     }
 
-    /// Its place in a list of all.
+    /// Its index in a list of all engines.
     pub(crate) fn index(self) -> usize {
         match self.allocation {
             Allocation::Pooled => self.stack,
@@ -101,7 +102,7 @@ impl EngineKind {
 }
 
 impl Engines {
-    /// Makes the engine that is always needed.
+    /// Creates the engine that is always needed.
     pub(crate) fn new(places: u32, ticker: Ticker) -> wasmtime::Result<Self> {
         let engines = Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots: places, ticker };
         engines.linked_engine(EngineKind::first(Allocation::Pooled))?;
@@ -112,7 +113,7 @@ impl Engines {
         &self.ticker
     }
 
-    /// The engine of this kind, made now if it is not there.
+    /// The engine of this kind, created now if missing.
     pub(crate) fn linked_engine(&self, kind: EngineKind) -> wasmtime::Result<&LinkedEngine> {
         let place = &self.engines[kind.index()];
         if let Some(room) = place.get() {
@@ -121,7 +122,7 @@ impl Engines {
         let engine = self.engine(kind)?;
         let mut linker = Linker::new(&engine);
         world::link(&mut linker)?;
-        // Should two make it at once, one is dropped; only the one that stays is ticked.
+        // If two threads create it at once, one is dropped; the ticker ticks only the other.
         if place.set(LinkedEngine { engine: engine.clone(), linker }).is_ok() {
             self.ticker.add(engine);
         }
@@ -149,7 +150,7 @@ impl Engines {
     }
 }
 
-/// What all engines have in common: limits that can be enforced, and answers that depend on the job alone.
+/// Settings of all engines: enforceable limits, and results that depend only on the job.
 fn config(stack: usize) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
@@ -158,7 +159,7 @@ fn config(stack: usize) -> Config {
     config.async_stack_size(stack + HOST_STACK);
     config.cranelift_nan_canonicalization(true);
     config.relaxed_simd_deterministic(true);
-    // The pool is made for it, and other engines must compile the same code.
+    // The slots of the pool have this size, and all engines must compile the same code.
     config.memory_reservation(POOL_MEMORY as u64);
     config.memory_init_cow(true);
     config

@@ -1,4 +1,4 @@
-//! The contract as Rust types, and the way between them and ours. Nothing that comes from a guest is trusted.
+//! The contract as Rust types, and their conversions. Data from a guest is never trusted.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ pub(crate) use bindings::{Task, TaskPre, waft::task::types as wit};
 
 use bindings::waft::task::host;
 
-/// The longest JSON that a failure may carry: it is recorded with every failed attempt.
+/// The maximum size of the JSON details of a failure, in bytes: they are recorded with every failed attempt.
 const MAX_DETAILS_BYTES: usize = 64 << 10;
 
 pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
@@ -58,10 +58,10 @@ impl host::Host for HostState {
     }
 }
 
-/// The longest word on progress, in bytes: it is shown in one line.
+/// The maximum size of a progress message, in bytes: it is shown in one line.
 const MAX_PROGRESS_BYTES: usize = 1 << 10;
 
-/// Calls the guest for what the job asks, and judges what it says.
+/// Calls the guest's function for the job, and checks its answer.
 pub(crate) async fn call(
     task: &Task,
     store: &mut wasmtime::Store<HostState>,
@@ -129,7 +129,7 @@ fn recorded(failure: &Failure) -> wit::RecordedFailure<'_> {
     }
 }
 
-/// The guest's own failure.
+/// Converts the guest's own failure.
 fn failure(said: wit::Failure) -> Failure {
     let kind = match said.retryable {
         wit::Retryable::Transient => FailureKind::Transient,
@@ -152,7 +152,7 @@ fn failure(said: wit::Failure) -> Failure {
     Failure { details, ..Failure::new(kind, message) }
 }
 
-/// The values that an apply left, if they are what it promised.
+/// The values that an apply left, checked against the required outputs.
 fn checked_outputs(left: Vec<wit::ValueResult>, call: &Call) -> Result<Values, Failure> {
     let used: u64 = left.iter().map(size).sum();
     if used > call.limits.output {
@@ -170,7 +170,7 @@ fn checked_outputs(left: Vec<wit::ValueResult>, call: &Call) -> Result<Values, F
         if !names.insert(name.clone()) {
             return Err(invalid(format!("it left the value {name} twice")));
         }
-        // What nobody was promised is dropped, unread.
+        // Undeclared outputs are dropped without reading them.
         if call.required_outputs.contains(&name) {
             values.insert(name.clone(), parsed(&name, value.content)?);
         }
@@ -196,7 +196,7 @@ fn parsed(name: &ValueName, content: wit::ContentResult) -> Result<Value, Failur
     }
 }
 
-/// The values, if all that was promised is there.
+/// Returns the values if all required outputs are among them.
 pub(crate) fn require_outputs(values: Values, promised: &[ValueName]) -> Result<Values, Failure> {
     let missing: Vec<&str> =
         promised.iter().filter(|name| !values.contains_key(*name)).map(ValueName::as_str).collect();

@@ -1,9 +1,9 @@
 //! One guest call inside its limits.
 //!
-//! This crate alone knows wasmtime. It makes components of what compilers leave ([`Module`]), compiles them once a
-//! machine ([`Compiled`]), asks what they hold, and calls them ([`Sandbox::call`]): a fresh instance each time, with
-//! nothing but what [`flow::Limits`] grant, where the same job always sees the same world. It must not know of
-//! stores, brokers or runs beyond the ids that it passes on. Start reading at `sandbox.rs`, then `call.rs`.
+//! This crate alone knows wasmtime. It makes components of compiler output ([`Module`]), compiles them once per machine
+//! ([`Compiled`]), describes them, and calls them ([`Sandbox::call`]). Each call gets a fresh instance with only the
+//! resources that [`flow::Limits`] grant, and the same job always sees the same environment. The crate must not know of
+//! stores or brokers, nor of runs beyond the ids that it passes on. Start reading at `sandbox.rs`, then `call.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and knows how.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

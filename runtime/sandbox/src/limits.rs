@@ -1,10 +1,9 @@
-//! What a call has used, counted where wasmtime asks whether it may have more.
+//! Counts the resources of a call, where wasmtime asks whether a growth is allowed.
 
 use flow::{Limits, Size};
 use wasmtime::ResourceLimiter;
 
-/// Counts memory and table elements over the whole of one call. Nothing is counted back: a guest cannot shrink
-/// what it has.
+/// Counts memory and table elements over one whole call. The counts never decrease, since a guest cannot shrink its memory.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limits: Limits,
@@ -13,7 +12,7 @@ pub(crate) struct Meter {
     denied: Option<DeniedGrowth>,
 }
 
-/// The last thing that a guest asked for and was not granted.
+/// The last growth that was denied to a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DeniedGrowth {
     Memory { asked: u64 },
@@ -34,7 +33,7 @@ impl Meter {
         self.memory
     }
 
-    /// What was refused, with limit and use, if anything was.
+    /// The last denied growth, with limit and use, if there was one.
     pub(crate) fn denied(&self) -> Option<String> {
         Some(match self.denied? {
             DeniedGrowth::Memory { asked } => {
@@ -49,14 +48,14 @@ impl Meter {
     }
 }
 
-/// Whether a growth is granted, and what is used then.
+/// Checks a growth; returns the new use if it is allowed.
 fn grow(used: u64, current: usize, desired: usize, limit: u64) -> Result<u64, u64> {
     let wanted = used.saturating_add(desired.saturating_sub(current) as u64);
     if wanted > limit { Err(wanted) } else { Ok(wanted) }
 }
 
-/// A growth within the call's limit but beyond what the module itself declares fails whatever we say, so it is not
-/// counted. Asked after the limit: in a pool, `maximum` is also what a slot holds.
+/// Whether a growth exceeds the maximum that the module itself declares. Such a growth fails in any case, so it is not
+/// counted. Checked after the limit: in a pool, `maximum` is also the size of a slot.
 fn is_beyond(desired: usize, maximum: Option<usize>) -> bool {
     maximum.is_some_and(|maximum| desired > maximum)
 }

@@ -1,4 +1,4 @@
-//! From what a compiler left to a component that can be called, or to a word on what it lacks.
+//! Converts compiler output to a callable component, or explains why that is impossible.
 
 mod core;
 mod exit;
@@ -14,78 +14,78 @@ use outline::{Encoding, ModuleOutline};
 /// The interface that a component of the contract exports.
 pub(crate) const GUEST: &str = "waft:task/guest@1.0.0";
 
-/// What a WASI command exports, without the version.
+/// The export of a WASI command, without the patch version.
 const RUN: &str = "wasi:cli/run@0.2.";
 
-/// The bytes of a component that exports tasks or is a command, and imports nothing but what is granted.
+/// The bytes of a component that exports tasks or is a command, and imports only granted interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module(Bytes);
 
-/// Why some bytes are no module.
+/// Why bytes are not a module.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModuleError {
-    /// They do not begin as WebAssembly does.
+    /// The bytes do not start like WebAssembly.
     #[error("this is not WebAssembly: {looks_like}")]
     NotWebAssembly {
-        /// What they look like.
+        /// What the bytes look like.
         looks_like: String,
     },
-    /// They end before what they announce.
+    /// The bytes end too early.
     #[error("this WebAssembly is cut short: it is {length} bytes long and goes on after that")]
     Truncated {
-        /// How many there are.
+        /// The number of bytes.
         length: usize,
     },
-    /// They are damaged, or use what is not supported.
+    /// The bytes are damaged, or use unsupported features.
     #[error("this is not valid WebAssembly: {reason} (at byte {offset})")]
     Invalid {
-        /// What is wrong.
+        /// The error.
         reason: String,
-        /// Where.
+        /// The offset of the error.
         offset: usize,
     },
-    /// A guest is not granted what it imports.
+    /// The module imports interfaces that guests are not granted.
     #[error("it imports {}, which no guest is granted", names.join(", "))]
     NotGranted {
-        /// What it imports, as it writes it.
+        /// The imports, as the module names them.
         names: Vec<String>,
     },
-    /// It has nothing to call.
+    /// The component exports nothing to call.
     #[error("it exports neither {GUEST} nor wasi:cli/run; it exports {}", list(exports))]
     NoTask {
-        /// What it exports instead.
+        /// Its actual exports.
         exports: Vec<String>,
     },
-    /// It is a core module and has nothing to call.
+    /// The core module exports nothing to call.
     #[error(
         "it exports neither {GUEST} (a library made with the guest SDK does) nor _start (a program with a main \
          function does); it exports {}",
         list(exports)
     )]
     NoTaskInCore {
-        /// What it exports instead.
+        /// Its actual exports.
         exports: Vec<String>,
     },
-    /// It speaks another version of the contract.
+    /// The module uses another version of the contract.
     #[error("it exports {export}, another version of the contract than {GUEST}")]
     OtherContract {
-        /// What it exports.
+        /// The export with that version.
         export: String,
     },
-    /// It could not be made a component.
+    /// The core module could not be converted to a component.
     #[error("it cannot be made a component: {reason}")]
     NotComponentizable {
-        /// What stands against it.
+        /// The reason.
         reason: String,
     },
 }
 
 impl Module {
-    /// Takes a component as it is, and makes one of a core module: the same one whenever the bytes are the same.
-    /// Takes its time: not for async.
+    /// Checks a component, or converts a core module to a component: equal bytes always give the same component. Slow: not
+    /// for async threads.
     ///
     /// # Errors
-    /// [`ModuleError`] says what the bytes lack.
+    /// [`ModuleError`] when the bytes are not a usable module.
     pub fn componentize(bytes: &[u8]) -> Result<Self, ModuleError> {
         let outline = ModuleOutline::read(bytes)?;
         let component = match outline.encoding {
@@ -97,22 +97,22 @@ impl Module {
         Ok(Self(component))
     }
 
-    /// The component's bytes: what a digest is of.
+    /// The component's bytes, over which the digest is computed.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.0
     }
 }
 
-/// The names of what a component imports, in its order.
+/// The names of a component's imports, in order.
 ///
 /// # Errors
-/// [`ModuleError`] when the bytes are no component.
+/// [`ModuleError`] when the bytes are not a component.
 pub fn imports(bytes: &[u8]) -> Result<Vec<String>, ModuleError> {
     Ok(ModuleOutline::read(bytes)?.imports)
 }
 
-/// Checks that a component has something to call and imports what is granted only.
+/// Checks that a component exports something to call and imports only granted interfaces.
 pub(crate) fn check_component(bytes: &[u8]) -> Result<(), ModuleError> {
     let outline = ModuleOutline::read(bytes)?;
     match outline.encoding {
@@ -133,7 +133,7 @@ pub(crate) fn check_component(bytes: &[u8]) -> Result<(), ModuleError> {
     }
 }
 
-/// Whether a guest may import this interface. Versions that do not break with ours are ours.
+/// Whether a guest may import this interface. Compatible versions count as the granted one.
 fn is_granted(import: &str) -> bool {
     let Some((interface, version)) = import.split_once('@') else { return false };
     let ours = if interface.starts_with("waft:") { "1." } else { "0.2." };
@@ -147,7 +147,7 @@ fn validate(bytes: &[u8]) -> Result<(), ModuleError> {
 }
 
 fn list(names: &[String]) -> String {
-    /// How many names are told: enough to recognise the file.
+    /// The maximum number of shown names: enough to recognise the file.
     const MOST: usize = 8;
     match names.len() {
         0 => "nothing".into(),

@@ -1,4 +1,4 @@
-//! The modules called last, in memory.
+//! The memory cache of the most recently called modules.
 
 use std::{
     collections::HashMap,
@@ -9,10 +9,10 @@ use flow::Digest;
 
 use crate::compiled::Compiled;
 
-/// How many bytes of code are kept. Beyond it the module unused for longest goes; the one used last always stays.
+/// The maximum bytes of cached code. Beyond it the least recently used module is evicted; the last used one always stays.
 const MAX_CODE_BYTES: usize = 512 << 20;
 
-/// How many modules are kept: each holds maps of its own at the operating system, which are counted, too.
+/// The maximum number of cached modules: each uses memory maps of the operating system, whose number is limited too.
 const MAX_MODULES: usize = 256;
 
 /// Compiled modules by digest.
@@ -21,7 +21,7 @@ pub(crate) struct MemoryCache(Mutex<CacheState>);
 
 #[derive(Debug, Default)]
 struct CacheState {
-    /// Counts uses: the larger, the later.
+    /// Counts uses: a larger number is a later use.
     now: u64,
     size: usize,
     modules: HashMap<Digest, (u64, Compiled)>,

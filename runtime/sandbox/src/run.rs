@@ -1,4 +1,4 @@
-//! Runs a guest in a fresh store until it answers, a limit is hit or somebody stops it.
+//! Runs a guest in a fresh store until it ends, reaches a limit or is stopped.
 
 use std::{
     sync::Arc,
@@ -20,20 +20,20 @@ use crate::{
     world::{CallOrigin, CapturedOutput, HostState, MAX_HANDLES, Process, Seed},
 };
 
-/// What the host may allocate for a guest at once beyond twice the limit of outputs: the lists that hold many
-/// small values take more room than the values.
+/// The host memory allowance for a guest beyond twice the output limit, in bytes: lists of many small values take more
+/// memory than the values.
 const HOST_ALLOCATION_SLACK: usize = 1 << 20;
 
-/// What may end a guest from outside.
+/// Ends a guest from outside.
 #[derive(Debug, Clone)]
 pub(crate) struct Watchdog {
     started: Instant,
     timeout: Duration,
-    /// One call's, and that of all calls.
+    /// The interrupt of one call, and that of all calls.
     interrupts: [CancellationToken; 2],
 }
 
-/// Why a guest was ended. It is carried through the guest as an error.
+/// Why a guest was stopped. An error carries it through the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StopReason {
     #[error("it outlived its timeout")]
@@ -43,7 +43,7 @@ pub(crate) enum StopReason {
 }
 
 impl Watchdog {
-    /// Time starts to count now.
+    /// Starts the timeout now.
     pub(crate) fn start(timeout: Duration, interrupts: [CancellationToken; 2]) -> Self {
         Self { started: Instant::now(), timeout, interrupts }
     }
@@ -56,7 +56,7 @@ impl Watchdog {
         self.timeout
     }
 
-    /// Asked at every tick while the guest computes: the runtime's timers may be late then.
+    /// Checks at every tick while the guest computes: the runtime's timers may then be late.
     fn check(&self) -> Result<(), StopReason> {
         if self.interrupts.iter().any(CancellationToken::is_cancelled) {
             return Err(StopReason::Interrupt);
@@ -64,12 +64,12 @@ impl Watchdog {
         if self.elapsed() >= self.timeout { Err(StopReason::Timeout) } else { Ok(()) }
     }
 
-    /// Runs some work until it ends or must. This ends what waits; what computes is ended by [`Watchdog::check`].
+    /// Runs work until it ends or is stopped. This stops a waiting guest; [`Watchdog::check`] stops a computing guest.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
         let [one, all] = &self.interrupts;
         tokio::select! {
-            // A guest that is ready is not stopped any more. What is dropped in the other arms is a guest, with all
-            // it has: that is what stopping one means.
+            // Biased, so that a finished guest is not stopped any more. The other arms drop the guest with its whole state,
+            // which is how a guest is stopped.
             biased;
             ended = work => ended,
             () = one.cancelled() => Err(StopReason::Interrupt.into()),
@@ -79,7 +79,7 @@ impl Watchdog {
     }
 }
 
-/// A store for one guest, with every limit armed.
+/// A store for one guest, with all limits enabled.
 pub(crate) fn store(engine: &Engine, world: HostState) -> Store<HostState> {
     let output = usize::try_from(world.meter.limits().output).unwrap_or(usize::MAX);
     let mut store = Store::new(engine, world);
@@ -91,18 +91,18 @@ pub(crate) fn store(engine: &Engine, world: HostState) -> Store<HostState> {
     store
 }
 
-/// Looks at a guest that computes, and lets others run.
+/// Checks a computing guest, and yields to other tasks.
 fn tick(context: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     context.data().watch.check()?;
-    // Tokio's own yield looks at timers and sockets before it comes back, so that guests which compute do not
-    // starve the runtime of either.
+    // Tokio's own yield polls timers and sockets before it returns, so that computing guests do not starve the runtime of
+    // either.
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
 }
 
 /// Calls a module.
 pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, observer: Arc<dyn Observer>) -> CallReport {
     let interrupts = [call.interrupt.clone(), shared.interrupts()];
-    // Its time starts when it has a slot.
+    // Its timeout starts when it has a slot.
     let waiting = Watchdog::start(Duration::MAX, interrupts.clone());
     let slot = waiting.run(async { Ok(shared.slots().acquire().await?) }).await;
     let watch = Watchdog::start(call.limits.timeout, interrupts);
@@ -147,7 +147,7 @@ async fn act(
     }
 }
 
-/// The module for an engine; made ready for it first where that is needed.
+/// The module linked for an engine; linked now if needed.
 pub(crate) async fn ready(compiled: &Compiled, kind: EngineKind) -> wasmtime::Result<&LinkedModule> {
     if let Some(ready) = compiled.ready(kind) {
         return Ok(ready);
@@ -164,7 +164,7 @@ impl CallReport {
         Self { completion: answer, log, stdout: stdout.into(), stderr: stderr.into(), stats }
     }
 
-    /// The guest was not called at all.
+    /// The report of a call that never reached the guest.
     fn without_guest(answer: Completion) -> Self {
         Self {
             completion: answer,

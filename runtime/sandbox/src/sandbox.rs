@@ -1,4 +1,4 @@
-//! The sandbox: what all calls of a process share.
+//! The sandbox: the state that all calls of a process share.
 
 use std::{
     collections::HashMap,
@@ -26,17 +26,17 @@ use crate::{
     ticker::Ticker,
 };
 
-/// How many modules are asked what they hold at once, besides the calls.
+/// The maximum number of concurrent describe calls, in addition to the other calls.
 const MAX_CONCURRENT_DESCRIBES: u32 = 2;
 
-/// What a sandbox needs to know.
+/// The configuration of a sandbox.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where compiled code is kept between processes; `None` keeps none. The folder is made, and closed to others.
+    /// The folder for compiled code between processes; `None` for no cache. The folder is created, and closed to others.
     pub cache_dir: Option<PathBuf>,
-    /// How many bytes that folder may hold.
+    /// The maximum size of that folder, in bytes.
     pub cache_size: u64,
-    /// How many calls run at once; others wait. At least one.
+    /// The maximum number of concurrent calls; others wait. At least one.
     pub slots: u32,
 }
 
@@ -46,16 +46,16 @@ impl Default for Config {
     }
 }
 
-/// Why there is no sandbox.
+/// Why a sandbox could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// Wasmtime cannot work here.
+    /// Wasmtime does not work on this machine.
     #[error("could not start the WebAssembly engine: {reason}")]
     Engine {
-        /// Its words.
+        /// Wasmtime's message.
         reason: String,
     },
-    /// There is no thread for the clock of running calls.
+    /// The thread that ticks running calls could not be started.
     #[error("could not start the thread that watches running guests")]
     Ticker(#[source] std::io::Error),
 }
@@ -64,26 +64,26 @@ pub enum SandboxError {
 #[derive(Clone)]
 pub struct Sandbox(Arc<Shared>);
 
-/// What is shared.
+/// The shared state.
 pub(crate) struct Shared {
     engines: Arc<Engines>,
     recent: MemoryCache,
     cache: Option<DiskCache>,
-    /// What is being compiled now: who asks for the same waits for the same.
+    /// The compilations in progress: concurrent callers for one module share one.
     compiling: Mutex<HashMap<Digest, Compiling>>,
     slots: Semaphore,
     describing: Semaphore,
-    /// Cancelled, and replaced, to stop the calls that run.
+    /// Cancelled, and replaced, to stop the running calls.
     interrupt: Mutex<CancellationToken>,
 }
 
 type Compiling = SharedFuture<BoxFuture<'static, Result<Compiled, CompileError>>>;
 
 impl Sandbox {
-    /// Starts a sandbox. A cache that cannot be used is told of and done without.
+    /// Creates a sandbox. An unusable cache is logged and not used.
     ///
     /// # Errors
-    /// [`SandboxError`] when wasmtime cannot work on this machine.
+    /// [`SandboxError`] when wasmtime does not work on this machine.
     pub fn new(config: Config) -> Result<Self, SandboxError> {
         let engine_error = |error: wasmtime::Error| SandboxError::Engine { reason: format!("{error:#}") };
         let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
@@ -103,7 +103,7 @@ impl Sandbox {
         })))
     }
 
-    /// The module, if it is compiled already: in memory, or on this machine's disk.
+    /// The module, if it is already compiled: in memory, or on the disk of this machine.
     pub async fn cached(&self, digest: &Digest) -> Option<Compiled> {
         if let Some(compiled) = self.0.recent.get(digest) {
             return Some(compiled);
@@ -112,12 +112,10 @@ impl Sandbox {
         tokio::task::spawn_blocking(move || shared.load(&digest)).await.ok().flatten()
     }
 
-    /// Compiles a component, once however many ask at the same time. Whoever calls this has checked that the bytes
-    /// have this digest.
+    /// Compiles a component, only once for concurrent callers. The caller has verified that the bytes have this digest.
     ///
     /// # Errors
-    /// [`CompileError`] when the bytes are no component that could be called. Dropping the future does not stop the
-    /// compiler.
+    /// [`CompileError`] when the bytes are not a callable component. Dropping the future does not stop the compiler.
     pub async fn compile(&self, digest: Digest, bytes: Bytes) -> Result<Compiled, CompileError> {
         let compiling = {
             let mut compiling = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,10 +125,10 @@ impl Sandbox {
         compiling.await
     }
 
-    /// What a module says of itself, checked. It need not say the same twice.
+    /// Describes a module, and validates its answer. Two descriptions of one module may differ.
     ///
     /// # Errors
-    /// [`DescribeError`] when it fails to answer, or its answer cannot be.
+    /// [`DescribeError`] when the module does not answer, or its answer is invalid.
     pub async fn describe(&self, compiled: &Compiled) -> Result<ModuleContent, DescribeError> {
         Box::pin(describe::describe(&self.0, compiled)).await
     }
@@ -140,7 +138,7 @@ impl Sandbox {
         Box::pin(run::call(&self.0, compiled, &call, observer)).await
     }
 
-    /// Stops all guests that run now; their calls end as interrupted.
+    /// Stops all running guests; their calls end as interrupted.
     pub fn interrupt_all(&self) {
         let mut interrupt = self.0.interrupt.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *interrupt).cancel();
@@ -154,12 +152,12 @@ impl std::fmt::Debug for Sandbox {
 }
 
 impl Shared {
-    /// A place for each call that runs.
+    /// The permits for concurrent calls.
     pub(crate) fn slots(&self) -> &Semaphore {
         &self.slots
     }
 
-    /// A place for each module that is asked what it holds.
+    /// The permits for concurrent describe calls.
     pub(crate) fn describing(&self) -> &Semaphore {
         &self.describing
     }
@@ -168,12 +166,12 @@ impl Shared {
         self.engines.ticker()
     }
 
-    /// Cancelled when all calls that run now are to stop.
+    /// Cancelled to stop all running calls.
     pub(crate) fn interrupts(&self) -> CancellationToken {
         self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes a module from disk.
+    /// Loads a module from disk.
     fn load(&self, digest: &Digest) -> Option<Compiled> {
         let cache = self.cache.as_ref()?;
         let code = cache.load(digest)?;
@@ -191,7 +189,7 @@ impl Shared {
     }
 
     fn compile(&self, digest: Digest, bytes: &[u8]) -> Result<Compiled, CompileError> {
-        // Someone may have ended compiling it between the question and now.
+        // Another caller may have finished compiling it in the meantime.
         if let Some(compiled) = self.recent.get(&digest) {
             return Ok(compiled);
         }
@@ -205,9 +203,9 @@ impl Shared {
     }
 }
 
-/// Starts the compiler. It runs to its end, whoever still waits.
+/// Starts the compiler. It runs to its end, even if nobody waits any more.
 fn start_compiling(shared: Arc<Shared>, digest: Digest, bytes: Bytes) -> Compiling {
-    /// Takes the module off the list of what is being compiled, however the compiler ends.
+    /// Removes the module from the compilations in progress, however the compiler ends.
     struct Listed(Arc<Shared>, Digest);
     impl Drop for Listed {
         fn drop(&mut self) {

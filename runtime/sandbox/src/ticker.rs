@@ -1,8 +1,8 @@
-//! The clock by which running guests are looked at.
+//! The ticker: makes running guests yield for regular checks.
 //!
-//! Compiled code compares its engine's epoch with its own at every loop and call. One thread moves the epochs on
-//! while calls run, and rests when none does: a thread and not a task, for a guest that holds the only runtime
-//! thread must be stopped, too.
+//! Compiled code compares its engine's epoch with its own deadline at every loop and call. One thread advances the epochs
+//! while calls run, and rests otherwise. It is a thread and not a task, since a guest that blocks the only runtime thread
+//! must be stopped too.
 
 use std::{
     io,
@@ -16,13 +16,13 @@ use std::{
 
 use wasmtime::Engine;
 
-/// How often running guests are looked at: how late a stop may be, and how long a busy guest holds a thread.
+/// The interval of checks: the maximum delay of a stop, and how long a busy guest may block a thread.
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// How many periods without a call the thread goes on before it rests: calls in a row need not wake it each time.
+/// The number of idle periods before the thread rests, so that consecutive calls need not wake it each time.
 const IDLE_TICKS: u32 = 200;
 
-/// Moves the epochs of its engines on while calls run.
+/// Advances the epochs of its engines while calls run.
 #[derive(Debug)]
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
@@ -31,7 +31,7 @@ pub(crate) struct Ticker {
 
 #[derive(Default)]
 struct Shared {
-    /// Calls that run now.
+    /// The number of running calls.
     running: AtomicUsize,
     idle: AtomicBool,
     ended: AtomicBool,
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// A call runs as long as this lives.
+/// Marks a running call until dropped.
 #[derive(Debug)]
 pub(crate) struct ActiveCall<'a>(&'a Shared);
 
@@ -58,12 +58,12 @@ impl Ticker {
         Ok(Self { shared, thread })
     }
 
-    /// Moves this engine's epoch on, too.
+    /// Adds an engine whose epoch is advanced.
     pub(crate) fn add(&self, engine: Engine) {
         self.shared.engines.lock().unwrap_or_else(PoisonError::into_inner).push(engine);
     }
 
-    /// A call begins.
+    /// Marks the start of a call.
     pub(crate) fn begin(&self) -> ActiveCall<'_> {
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         if self.shared.idle.swap(false, Ordering::SeqCst) {
@@ -102,8 +102,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a call. One that begins either finds us resting and wakes us, or is seen by us here: of the two
-    /// stores, each looks at the other's after its own.
+    /// Waits for a call. A call that starts now either sees the idle flag and wakes this thread, or this thread sees the
+    /// call: each side stores its own flag before it reads the other's.
     fn wait_for_call(&self) {
         self.idle.store(true, Ordering::SeqCst);
         while self.idle.load(Ordering::SeqCst)

@@ -1,4 +1,4 @@
-//! From how a guest ended to what that means: which limit was hit, or what went wrong and where.
+//! Classifies how a guest ended: which limit it reached, or what failed and where.
 
 use flow::{Failure, FailureKind, Size, Values};
 use wasmtime::{Trap, WasmBacktrace};
@@ -9,13 +9,13 @@ use crate::{
     world::{Exited, HostState},
 };
 
-/// How many functions of a trap's stack are told: the first few say where it was.
+/// The maximum number of functions shown from a trap's stack: the first few give the location.
 const MAX_FRAMES: usize = 5;
 
-/// How many lines of standard error are told with a trap.
+/// The maximum number of lines of standard error shown with a trap.
 const MAX_STDERR_LINES: usize = 3;
 
-/// Judges a guest that ran. A limit that was hit names the kind, whatever the guest then did about it.
+/// Classifies a guest that ran. A reached limit decides the kind, whatever the guest did afterwards.
 pub(crate) fn classify(
     ended: wasmtime::Result<Result<Values, Failure>>,
     world: &HostState,
@@ -38,17 +38,17 @@ pub(crate) fn classify(
     }
 }
 
-/// How Rust's standard library says that a guest lacks something, and what that is. It calls no import then, so its words
-/// decide; tests hold it to them.
+/// Messages with which Rust's standard library reports a missing capability, and the explanation. It calls no import in
+/// these cases, so the message text decides; tests verify the texts.
 const MISSING_CAPABILITY_MESSAGES: [(&str, &str); 3] = [
     ("operation not supported on this platform", "guests have no network, threads or processes"),
     ("failed to find a pre-opened file descriptor", "guests have no files"),
-    // The error's number is WASI's own. Newer versions of the library ask the C library, which knows of no folder.
+    // The error number is WASI's own. Newer versions of the library ask the C library, which has no preopened folder.
     ("No such file or directory (os error 44)", "guests have no files"),
 ];
 
-/// A guest that fails after it tried what no guest is granted fails each other time as well: no attempt helps, and what it
-/// lacks is told.
+/// Marks a failure as permanent after the guest tried something that no guest is granted: every retry would fail too. The
+/// message names the missing capability.
 fn not_granted(failure: Failure, world: &HostState) -> Failure {
     let by_guest = matches!(failure.kind, FailureKind::Transient | FailureKind::Permanent | FailureKind::Trap);
     let tried = world.denied().map(|tried| format!("{}, and guests have no network", tried.describe()));
@@ -67,7 +67,7 @@ fn not_granted(failure: Failure, world: &HostState) -> Failure {
     }
 }
 
-/// Judges a call that ended before the guest was there.
+/// Classifies a call that ended before the guest was instantiated.
 pub(crate) fn without_guest(error: &wasmtime::Error, watch: &Watchdog) -> Completion {
     match error.downcast_ref::<StopReason>() {
         Some(StopReason::Interrupt) => Completion::Interrupted,
@@ -81,7 +81,7 @@ fn timeout(watch: &Watchdog) -> Failure {
     Failure::new(FailureKind::Timeout, format!("it had run for {used:.1?} when it was stopped, the limit is {limit:?}"))
 }
 
-/// Judges a guest that ended without an answer.
+/// Classifies a guest that ended without an answer.
 fn classify_error(error: &wasmtime::Error, world: &HostState, stack: usize) -> Failure {
     let limits = world.meter.limits();
     let root = error.root_cause().to_string();
@@ -92,7 +92,7 @@ fn classify_error(error: &wasmtime::Error, world: &HostState, stack: usize) -> F
         let then = trap(error, world, stack);
         return Failure::new(FailureKind::Memory, format!("{refusal}; then it broke off: {then}"));
     }
-    // Wasmtime has no types for these two, so their words decide; tests hold them to it.
+    // Wasmtime has no types for these two errors, so the message text decides; tests verify the texts.
     if root.contains("fuel allocated for hostcalls has been exhausted") {
         let limit = Size(limits.output);
         let message = format!("it handed over more at once than values of {limit} can take, the limit is {limit}");
@@ -110,7 +110,7 @@ fn classify_error(error: &wasmtime::Error, world: &HostState, stack: usize) -> F
     Failure::new(FailureKind::Trap, trap(error, world, stack))
 }
 
-/// Why a guest broke off, where, and what it said of it.
+/// The reason of a trap, its location, and the guest's own message.
 fn trap(error: &wasmtime::Error, world: &HostState, stack: usize) -> String {
     let cause = match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => format!("its call stack is exhausted, the limit is {}", Size(stack as u64)),
@@ -124,7 +124,7 @@ fn trap(error: &wasmtime::Error, world: &HostState, stack: usize) -> String {
     }
 }
 
-/// The functions a trap passed through, innermost first, as far as the module kept their names.
+/// The functions on a trap's stack, innermost first, as far as the module has names for them.
 fn backtrace(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
     let names: Vec<String> = backtrace
@@ -137,7 +137,7 @@ fn backtrace(error: &wasmtime::Error) -> String {
     if names.is_empty() { String::new() } else { format!(", in {}", names.join(", called by ")) }
 }
 
-/// What a Rust panic says, in one line, if standard error ends with one.
+/// The message of a Rust panic, in one line, if standard error ends with one.
 fn panic_message(stderr: &str) -> Option<String> {
     let start = stderr.rfind("panicked at ")?;
     let start = stderr[..start].rfind('\n').map_or(0, |end| end + 1);

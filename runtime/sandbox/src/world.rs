@@ -1,7 +1,7 @@
-//! What a guest sees of the world: its job's time, its job's randomness, its standard streams, and nothing else.
+//! The environment that a guest sees: its job's time, its job's randomness, its standard streams, and nothing else.
 //!
-//! Where WASI has more (files, sockets, terminals) it is offered, since guests' standard libraries import it, and it
-//! is empty: no folder is open, no socket can be made, no stream is a terminal.
+//! Further WASI interfaces (files, sockets, terminals) exist, since guests' standard libraries import them, but they are
+//! empty: no folder is open, no socket can be created, no stream is a terminal.
 
 mod clock;
 mod process;
@@ -28,10 +28,10 @@ pub(crate) use stdio::{CapturedOutput, Stdout, Streams};
 use clock::Clock;
 use random::Randomness;
 
-/// Handles a guest may hold at once. Each costs the host some hundred bytes; a guest of the SDK holds a dozen.
+/// The maximum number of handles of a guest. Each costs the host some hundred bytes; a guest of the SDK has a dozen.
 pub(crate) const MAX_HANDLES: usize = 10_000;
 
-/// What a store holds beside the guest.
+/// The host state in a guest's store.
 pub(crate) struct HostState {
     pub(crate) meter: Meter,
     pub(crate) watch: Watchdog,
@@ -44,23 +44,23 @@ pub(crate) struct HostState {
     terminals: WasiCliCtx,
     files: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
-    /// What the guest tried first that no guest is granted.
+    /// The first capability that the guest tried and that no guest is granted.
     denied: Option<DeniedCapability>,
 }
 
-/// Something that WASI offers and that no guest is granted.
+/// A capability that WASI has and that no guest is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeniedCapability {
     /// A TCP socket.
     Tcp,
     /// A UDP socket.
     Udp,
-    /// The address of a host.
+    /// Name resolution.
     Names,
 }
 
 impl DeniedCapability {
-    /// What the guest tried, for people.
+    /// The attempted capability, for people.
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Tcp => "it opened a TCP socket",
@@ -70,21 +70,21 @@ impl DeniedCapability {
     }
 }
 
-/// What makes the world of one call another than that of the next.
+/// The data that distinguishes the environments of two calls.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallOrigin<'a> {
-    /// The wall clock stands here.
+    /// The time of the wall clock.
     pub(crate) time: Timestamp,
-    /// Randomness is a function of this.
+    /// The seed of the randomness.
     pub(crate) seed: Seed<'a>,
 }
 
-/// Which call randomness is for.
+/// The call that the randomness is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Seed<'a> {
-    /// One attempt at one task.
+    /// One attempt of one task.
     Attempt { run: &'a RunId, task: &'a NodeName, firing: u64, attempt: u32 },
-    /// A module that is asked what it holds.
+    /// A describe call of a module.
     Describe,
 }
 
@@ -114,13 +114,13 @@ impl HostState {
         }
     }
 
-    /// What the guest tried first that no guest is granted.
+    /// The first capability that the guest tried and that no guest is granted.
     pub(crate) fn denied(&self) -> Option<DeniedCapability> {
         self.denied
     }
 }
 
-/// The interfaces that [`link`] offers, without their versions. Nothing else can be imported.
+/// The interfaces that [`link`] offers, without their versions. No other interface can be imported.
 pub(crate) const GRANTED: [&str; 29] = [
     "waft:task/host",
     "waft:task/types",
@@ -153,14 +153,14 @@ pub(crate) const GRANTED: [&str; 29] = [
     "wasi:sockets/udp-create-socket",
 ];
 
-/// Offers a guest everything that it may import.
+/// Links everything that a guest may import.
 pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     link_own(linker)?;
     link_streams(linker)?;
     link_empty(linker)
 }
 
-/// What is a function of the job.
+/// Links the interfaces that depend only on the job.
 fn link_own(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     type Own = HasSelf<HostState>;
     crate::guest::link(linker)?;
@@ -177,7 +177,7 @@ fn link_own(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     cli::stderr::add_to_linker::<_, Own>(linker, |world| world)
 }
 
-/// What works on the streams that we made.
+/// Links the interfaces of our own streams.
 fn link_streams(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     struct Table;
     impl HasData for Table {
@@ -187,7 +187,7 @@ fn link_streams(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     io::streams::add_to_linker::<_, Table>(linker, |world| &mut world.table)
 }
 
-/// What WASI has and no guest is granted: a context that nobody filled refuses everything.
+/// Links the WASI interfaces that no guest is granted: an empty context refuses everything.
 fn link_empty(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     fn terminals(world: &mut HostState) -> WasiCliCtxView<'_> {
         WasiCliCtxView { ctx: &mut world.terminals, table: &mut world.table }

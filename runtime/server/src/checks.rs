@@ -1,8 +1,8 @@
-//! Checks of all that a waft stands on: what works, what does not, and what to do next.
+//! Checks everything that a waft depends on: what works, what does not, and what to do next.
 //!
-//! [`check`] works without a running server, from the addresses alone, and inside a server, which has an engine as well. It
-//! changes nothing: the logbook and the store are read, and what it makes at the broker are two queues of its own that it
-//! deletes. Each check has a time limit, and the sum of the limits is [`LIMIT`].
+//! [`check`] works without a running server, from the addresses alone. Inside a server it also checks the engine. It
+//! changes nothing: it reads the logbook and the store, and deletes the two queues that it declares at the broker. Each
+//! check has a time limit, and the sum of the limits is [`LIMIT`].
 
 mod broker;
 mod cache;
@@ -33,16 +33,16 @@ use flow::QueueName;
 
 use self::{engine::Seen, queues::Wanted, runs::Judge};
 
-/// How long all checks may take together.
+/// The maximum duration of all checks together.
 pub const LIMIT: Duration = Duration::from_secs(26);
 
-/// How long one look may take that a healthy system answers in milliseconds.
+/// The time limit of one query that a healthy system answers in milliseconds.
 const LOOK: Duration = Duration::from_secs(4);
 
-/// Where a waft stands: addresses and folders. It has no `Debug`: addresses hold passwords.
+/// The addresses and folders that a waft uses. It has no `Debug`: addresses hold passwords.
 #[derive(Clone)]
 pub struct Places {
-    /// The broker; `None` where everything happens in one process.
+    /// The address of the broker; `None` where everything runs in one process.
     pub broker: Option<::broker::Options>,
     /// The address of the logbook.
     pub logbook: String,
@@ -50,11 +50,11 @@ pub struct Places {
     pub store: PathBuf,
     /// The folder of the module cache.
     pub cache: PathBuf,
-    /// Queues of jobs that workers should take, besides those that open runs use.
+    /// Job queues that need a worker, besides the queues that open runs use.
     pub queues: BTreeSet<QueueName>,
 }
 
-/// What runs in this process.
+/// The parts of a server that runs in this process.
 #[derive(Clone)]
 pub struct Live {
     /// The engine.
@@ -65,7 +65,7 @@ pub struct Live {
     pub logbook: Arc<dyn Logbook>,
 }
 
-/// Makes all checks. It ends within [`LIMIT`], whatever does not answer; dropping the future is safe.
+/// Runs all checks. It ends within [`LIMIT`], even if nothing answers; dropping the future is safe.
 pub async fn check(places: &Places, live: Option<&Live>) -> Vec<Check> {
     let (reached, found, seen, kept, cache) = tokio::join!(
         broker::reach(places, live),
@@ -89,7 +89,7 @@ pub async fn check(places: &Places, live: Option<&Live>) -> Vec<Check> {
     if reached.is_own
         && let Some(connection) = connection
     {
-        // The broker notices the end of the process otherwise.
+        // Otherwise the broker notices the end of the process.
         let _ = within(Duration::from_secs(1), connection.close()).await;
     }
     engine
@@ -105,36 +105,36 @@ pub async fn check(places: &Places, live: Option<&Live>) -> Vec<Check> {
         .collect()
 }
 
-/// Whether something was found that somebody should do something about.
+/// Whether no check found a problem that needs somebody's action.
 #[must_use]
 pub fn is_well(checks: &[Check]) -> bool {
     checks.iter().all(|check| matches!(check.outcome, Outcome::Ok | Outcome::Skipped))
 }
 
-/// What came within a time; `None` when nothing did.
+/// The result of `work`, or `None` if it takes longer than `limit`.
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, work).await.ok()
 }
 
-/// Does something with files on a thread that may block: a network file system may never answer.
+/// Runs file operations on a thread that may block: a network file system may never answer.
 async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(payload) => std::panic::resume_unwind(payload),
-            // Only a runtime that shuts down cancels such work, and then drops who waits for it, too.
+            // Only a runtime that shuts down cancels such work, and it also drops the waiting future.
             Err(_) => std::future::pending().await,
         },
     }
 }
 
-/// The folder itself, or the nearest one above it that is there.
+/// The folder itself, or its nearest parent that exists.
 async fn nearest(folder: &Path) -> PathBuf {
     let folder = folder.to_owned();
     on_disk(move || folder.ancestors().find(|folder| folder.exists()).unwrap_or(&folder).to_owned()).await
 }
 
-/// Some names, the first few of them in words.
+/// The first few of the names, as text.
 fn few(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");

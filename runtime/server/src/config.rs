@@ -1,28 +1,28 @@
-//! What a server needs to know.
+//! The configuration of a server.
 
 use std::{hint::black_box, net::SocketAddr};
 
-/// What a server needs to know.
+/// The configuration of a server.
 pub struct Config {
-    /// Where it listens.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// What requests must carry, if anything.
+    /// The token that requests must carry, if any.
     pub token: Option<Token>,
-    /// The most bytes of a request's body that are read.
+    /// The maximum size of a request body, in bytes.
     pub max_request_bytes: u64,
 }
 
-/// What requests must carry. It is never shown.
+/// The token that requests must carry. It is never shown.
 pub struct Token(Box<[u8]>);
 
 impl Token {
-    /// A token that is not empty.
+    /// A token; `None` if the text is empty.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| Self(text.as_bytes().into()))
     }
 
-    /// Whether a text is the token. How long that takes tells nothing but the length.
+    /// Whether a text equals the token. The duration reveals nothing but the length.
     pub(crate) fn is(&self, text: &[u8]) -> bool {
         let differing = |sum, (one, other): (&u8, &u8)| black_box(sum | (one ^ other));
         self.0.len() == text.len() && self.0.iter().zip(text).fold(0, differing) == 0

@@ -21,7 +21,7 @@ use crate::{
     state::Shared,
 };
 
-/// The pause after which a watcher is told that the server lives.
+/// The pause after which a keep-alive comment shows a watcher that the server still runs.
 pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Watches a run.
@@ -48,13 +48,13 @@ pub(crate) async fn events(
             Problem::bad_request("the header Last-Event-ID holds no id of an event").hint("leave it out to hear all")
         })?,
     };
-    // Subscribed before anything is read, so that nothing is missed between.
+    // Subscribe before reading, so that no record in between is missed.
     let changes = state.dependencies.engine.changes();
     let lines = Lines::open(run, state.dependencies.logbook.clone(), state.dependencies.modules.store.clone()).await?;
     let lines = lines.after(position).told_of(changes);
     let events = stream::unfold(lines, async |mut lines| match lines.next().await {
         Ok(line) => line.map(|Line { id, text }| (Ok(Event::default().id(id).data(text)), lines)),
-        // The watcher comes again with the last id it heard.
+        // The watcher reconnects with the last id it received.
         Err(error) => {
             warn!(run = %lines.run(), error = &error as &dyn std::error::Error, "a watcher was left");
             None

@@ -1,4 +1,4 @@
-//! What is taken from requests; what is wrong with them is a problem like any other.
+//! Extractors for requests. An invalid request becomes a problem document.
 
 use axum::{
     body::Bytes,
@@ -10,16 +10,16 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 
-/// The run that a path names.
+/// The run that the path names.
 pub(crate) struct Run(pub(crate) RunId);
 
-/// What follows the `?`.
+/// The query string, parsed.
 pub(crate) struct Query<Value>(pub(crate) Value);
 
-/// A body that is JSON.
+/// A JSON body.
 pub(crate) struct Json<Value>(pub(crate) Value);
 
-/// A body as it is.
+/// The raw body.
 pub(crate) struct Body(pub(crate) Bytes);
 
 impl<State: Send + Sync> FromRequestParts<State> for Run {
@@ -55,7 +55,7 @@ impl<State: Send + Sync, Value: DeserializeOwned> FromRequest<State> for Json<Va
     async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
-        // A web page may send other kinds anywhere without being asked.
+        // A web page may send other content types to any origin without a preflight request.
         if !kind.eq_ignore_ascii_case("application/json") {
             let title = "the body is of a kind that is not taken here";
             let detail = format!("the body is {kind:?}");
@@ -67,7 +67,7 @@ impl<State: Send + Sync, Value: DeserializeOwned> FromRequest<State> for Json<Va
     }
 }
 
-/// A body as what it says. It is one object, and no object in it has a key twice: of two, a reader would take either.
+/// Parses a body. It must be one object, and no object in it may repeat a key: readers disagree about which one counts.
 fn read<Value: DeserializeOwned>(bytes: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     flow::Json::check(text).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Who may ask: those with the token, and no web page of another origin.
+//! Access control: requests need the token, and pages of other origins are refused.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -11,9 +11,9 @@ use axum::{
 
 use crate::{Token, problem::Problem, state};
 
-/// Lets a request pass that carries the token. Without a token, the server listens to this machine alone, and a page of
-/// the web that has a name of its own lead here must not speak for its visitor: the request must name an address, or
-/// `localhost`.
+/// Passes a request that carries the token. Without a token, the server listens only on this machine. Then the request must
+/// name an IP address or `localhost` as its host. This stops a web page whose own host name resolves to this machine from
+/// acting for its visitor.
 pub(crate) async fn require_token(State(state): State<Arc<state::State>>, request: Request, next: Next) -> Response {
     match &state.token {
         Some(_) if !has_token(request.headers(), state.token.as_ref()) => unauthorized(),
@@ -27,7 +27,7 @@ pub(crate) async fn require_token(State(state): State<Arc<state::State>>, reques
     }
 }
 
-/// Refuses what a web page of another origin asks for.
+/// Refuses requests that a web page of another origin makes.
 pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let Some(origin) = text(headers, &header::ORIGIN) else { return next.run(request).await };
@@ -39,7 +39,7 @@ pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Respo
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request comes from another origin", detail).into_response()
 }
 
-/// Whether who asks has the token, if there is one.
+/// Whether the request carries the token, or no token is configured.
 pub(crate) fn has_token(headers: &HeaderMap, token: Option<&Token>) -> bool {
     token.is_none_or(|token| bears(headers, token))
 }
@@ -59,7 +59,7 @@ fn unauthorized() -> Response {
 }
 
 fn is_local_host(headers: &HeaderMap) -> bool {
-    // HTTP/1.1 has it always; what comes without is no browser.
+    // HTTP/1.1 requires this header; a request without it does not come from a browser.
     let Some(host) = text(headers, &header::HOST) else { return true };
     let name = match host.strip_prefix('[') {
         Some(address) => address.split(']').next().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Whether the server lives, and whether it works.
+//! Reports whether the server process responds, and whether it works.
 
 use std::time::{Duration, Instant};
 
@@ -48,17 +48,17 @@ pub(crate) async fn checks(State(state): Shared) -> Json<Checks> {
     Json(Checks { version: env!("CARGO_PKG_VERSION").to_owned(), at, checks })
 }
 
-/// How long what was found out is told again: whoever asks more often costs nothing.
+/// How long a readiness result is reused, so that frequent requests cost nothing.
 const CACHE_FOR: Duration = Duration::from_secs(1);
 
-/// What was found out when the server was tried last.
+/// The result of the last readiness check.
 #[derive(Debug, Default)]
 pub(crate) struct Readiness {
     last: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
 impl Readiness {
-    /// Tries the engine, unless that was done a moment ago. Those who ask meanwhile wait for the same answer.
+    /// Checks the engine, unless a recent result exists. Concurrent requests wait for the same result.
     async fn check(&self, engine: &Engine) -> Result<(), String> {
         let mut last = self.last.lock().await;
         if let Some((at, found)) = &*last
@@ -72,14 +72,14 @@ impl Readiness {
     }
 }
 
-/// What was found when all was looked at last.
+/// The results of the last full check.
 #[derive(Debug, Default)]
 pub(crate) struct Examination {
     last: Mutex<Option<(Instant, Vec<api::Check>)>>,
 }
 
 impl Examination {
-    /// Makes all checks, unless that was done a moment ago. Those who ask meanwhile wait for the same answer.
+    /// Runs all checks, unless recent results exist. Concurrent requests wait for the same results.
     async fn make(&self, parts: &Dependencies) -> Vec<api::Check> {
         let mut last = self.last.lock().await;
         if let Some((at, found)) = &*last
@@ -89,7 +89,7 @@ impl Examination {
         }
         let Dependencies { engine, broker, logbook, places, .. } = parts;
         let live = Live { engine: engine.clone(), broker: broker.clone(), logbook: logbook.clone() };
-        // On the heap: it waits for many things at once.
+        // Boxed because this future is large.
         let found = Box::pin(checks::check(places, Some(&live))).await;
         *last = Some((Instant::now(), found.clone()));
         found

@@ -1,10 +1,10 @@
-//! The HTTP API over an engine: runs in and out, their events as they happen, modules, workers.
+//! The HTTP API over an engine: starting and reading runs, their live events, modules, workers.
 //!
-//! It decides nothing: what is asked for a run goes to the [`engine`], and what is told of one is read from its records,
-//! so that any server over the same logbook tells the same. What is said is in [`client::api`], and described in
+//! It decides nothing. It passes run commands to the [`engine`], and reads the state of a run from its records, so every
+//! server over the same logbook gives the same answers. The API types are in [`client::api`], and their description is in
 //! `docs/openapi.json`. Start reading at `server.rs`, then `routes.rs`.
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has left; only the binary prints, and handles that case.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod config;

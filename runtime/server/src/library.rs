@@ -1,4 +1,4 @@
-//! From what a module is called to what it is: by tag or digest, in a store and with a sandbox to look into it.
+//! Finds modules by tag or digest in a store, and inspects them with a sandbox.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use flow::{Digest, ModuleContent};
 use sandbox::{CompileError, Compiled, DescribeError, Module, ModuleError, Sandbox};
 use store::{FetchError, InvalidTag, PutError, Store, Tag, TagError};
 
-/// A store, and a sandbox to look into its modules with.
+/// A store, and a sandbox that inspects its modules.
 #[derive(Clone)]
 pub struct ModuleLibrary {
-    /// Where modules and large values are.
+    /// The store of modules and large values.
     pub store: Arc<dyn Store>,
-    /// What looks into modules.
+    /// The sandbox that inspects modules.
     pub sandbox: Sandbox,
 }
 
-/// A module that was found and looked into.
+/// A module that was found and inspected.
 pub struct InspectedModule {
     /// Its identity.
     pub digest: Digest,
     /// The component.
     pub bytes: Bytes,
-    /// What it holds.
+    /// Its tasks and their descriptions.
     pub content: ModuleContent,
 }
 
@@ -37,15 +37,15 @@ impl InspectedModule {
     }
 }
 
-/// Why a module could not be had.
+/// Why a module is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
-    /// It is named in no way that is known.
+    /// The reference is neither a tag nor a digest.
     #[error("{text:?} is no tag and no digest")]
     Name {
-        /// What was given.
+        /// The given text.
         text: String,
-        /// What is wrong with it as a tag.
+        /// Why it is not a valid tag.
         source: InvalidTag,
     },
     /// No module has the tag.
@@ -57,10 +57,10 @@ pub enum LibraryError {
     /// Tags could not be read or written.
     #[error(transparent)]
     Tag(#[from] TagError),
-    /// It is not in the store, or cannot be read.
+    /// The store lacks the module or cannot read it.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// It could not be kept.
+    /// The store could not save the module.
     #[error(transparent)]
     Put(#[from] PutError),
     /// The bytes are no module that waft can run.
@@ -69,7 +69,7 @@ pub enum LibraryError {
     /// It does not compile.
     #[error("it does not compile")]
     Compile(#[from] CompileError),
-    /// It does not describe itself as it should.
+    /// Its description of itself is invalid.
     #[error("it does not describe itself as a module should")]
     Describe(#[from] DescribeError),
     /// The process is about to end.
@@ -81,18 +81,18 @@ impl ModuleLibrary {
     /// Finds a module in the store by tag or digest.
     ///
     /// # Errors
-    /// [`LibraryError`] when there is none, or it is not right.
+    /// [`LibraryError`] when there is none, or it is invalid.
     pub async fn find(&self, text: &str) -> Result<InspectedModule, LibraryError> {
         let digest = self.resolve(text).await?;
         let bytes = self.store.fetch(&digest).await?;
         self.describe(digest, bytes).await
     }
 
-    /// Finds a module in the store for a run that is about to refer to it: from now on it counts as new, so that nobody who
-    /// cleans up the store removes it before the run is recorded.
+    /// Finds a module in the store for a run that will refer to it. The store then counts it as new, so a cleanup does not
+    /// remove it before the run is recorded.
     ///
     /// # Errors
-    /// [`LibraryError`] when there is none, or it is not right.
+    /// [`LibraryError`] when there is none, or it is invalid.
     pub async fn find_for_run(&self, text: &str) -> Result<InspectedModule, LibraryError> {
         let digest = self.resolve(text).await?;
         if !self.store.touch(&digest).await? {
@@ -102,10 +102,10 @@ impl ModuleLibrary {
         self.describe(digest, bytes).await
     }
 
-    /// The digest that a tag or digest stands for. Whether the store has it is another matter.
+    /// Resolves a tag or digest to a digest. It does not check that the store has the content.
     ///
     /// # Errors
-    /// [`LibraryError`] when it is neither, or the tag stands for nothing.
+    /// [`LibraryError`] when the text is neither, or the tag is unknown.
     pub async fn resolve(&self, text: &str) -> Result<Digest, LibraryError> {
         if let Ok(digest) = text.parse::<Digest>() {
             return Ok(digest);
@@ -114,12 +114,12 @@ impl ModuleLibrary {
         self.store.resolve_tag(&tag).await?.ok_or(LibraryError::NoTag { tag })
     }
 
-    /// Makes a component of a module's bytes, if they are none, and looks into it. Nothing is stored.
+    /// Converts a core module to a component where necessary, and inspects it. Nothing is stored.
     ///
     /// # Errors
-    /// [`LibraryError`] when it is no module, or not right.
+    /// [`LibraryError`] when the bytes are no valid module.
     pub async fn inspect(&self, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
-        // Both take a while.
+        // Converting and compiling take long.
         let making = tokio::task::spawn_blocking(move || {
             let bytes = Module::componentize(&bytes)?.into_bytes();
             Ok::<_, ModuleError>((store::digest_of(&bytes), bytes))
@@ -128,10 +128,10 @@ impl ModuleLibrary {
         self.describe(digest, bytes).await
     }
 
-    /// Stores what was read.
+    /// Stores an inspected module.
     ///
     /// # Errors
-    /// [`LibraryError`] when it could not be kept.
+    /// [`LibraryError`] when the store could not save it.
     pub async fn store(&self, found: &InspectedModule) -> Result<(), LibraryError> {
         self.store.put(found.bytes.clone()).await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! The lines of a run as its records tell it: those of `waft run --json`, for whoever watches it, over HTTP or beside it.
+//! The lines of a run, made from its records as `waft run --json` prints them, for watchers over HTTP or in this process.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -10,10 +10,10 @@ use tokio::{
     time::timeout,
 };
 
-/// How long after the records were read they are read again, though nothing was heard: another engine may drive the run.
+/// The poll interval for records without a change notice: another engine may drive the run.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Up to where a watcher has heard: all of a version's record, or some events of the record after it.
+/// The position of a watcher: all of a version's record, or some events of the next record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct EventPosition {
     version: u64,
@@ -26,7 +26,7 @@ impl EventPosition {
         Some(Self { version: version.parse().ok()?, told: told.parse().ok()? })
     }
 
-    /// After an event of a record: the number of the event, from 0, and how many the record has.
+    /// The position after an event of a record: the event's number, from 0, and the record's number of events.
     fn after(version: Version, index: usize, events: usize) -> Self {
         if index + 1 == events {
             Self { version: version.get(), told: 0 }
@@ -46,7 +46,7 @@ impl EventPosition {
 /// One line of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Where it stands in the run.
+    /// The line's position in the run.
     pub id: String,
     /// The line, as `waft run --json` prints it.
     pub text: String,
@@ -59,13 +59,13 @@ pub struct Lines {
     store: Arc<dyn Store>,
     replay: Replay,
     position: EventPosition,
-    /// The runs that an engine of this process has added records to.
+    /// The runs that an engine of this process has appended records to.
     changes: Option<broadcast::Receiver<RunId>>,
     waiting: VecDeque<Line>,
 }
 
 impl Lines {
-    /// Before the first line of a run.
+    /// Starts before the first line of a run.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run, or it cannot be read.
@@ -76,23 +76,23 @@ impl Lines {
         Ok(Self { run, started_at, store, replay, position, changes: None, waiting })
     }
 
-    /// Leaves out the lines up to a position.
+    /// Skips the lines up to a position.
     pub(crate) fn after(self, position: EventPosition) -> Self {
         Self { position, ..self }
     }
 
-    /// Reads again as soon as an engine of this process has changed the run, and not only after some time.
+    /// Reads at once after an engine of this process has changed the run, instead of only after an interval.
     pub(crate) fn told_of(self, changes: broadcast::Receiver<RunId>) -> Self {
         Self { changes: Some(changes), ..self }
     }
 
-    /// Which run it is.
+    /// The run's id.
     #[must_use]
     pub fn run(&self) -> &RunId {
         &self.run
     }
 
-    /// The next line, once there is one; `None` after the last line of a run that has ended.
+    /// Waits for the next line; returns `None` after the last line of an ended run.
     ///
     /// # Errors
     /// [`LoadError`] when the records cannot be read.
@@ -111,7 +111,7 @@ impl Lines {
         }
     }
 
-    /// Reads a page of records, and what they tell.
+    /// Reads a page of records and makes their lines.
     async fn read(&mut self) -> Result<PageRead, LoadError> {
         let Page { records, starts_replay: begins } = self.replay.read().await?;
         if begins {
@@ -127,8 +127,8 @@ impl Lines {
         Ok(PageRead::Some)
     }
 
-    /// Tells whoever has not heard of the records that are not kept any more how many they are; and who has heard of nothing
-    /// yet, which run it is.
+    /// Tells a watcher how many trimmed records it missed. A watcher that has received nothing yet also gets the run's
+    /// first line.
     fn send_trimmed(&mut self) {
         let Some(machine) = self.replay.machine() else { return };
         let version = self.replay.version();
@@ -169,17 +169,17 @@ pub(crate) async fn until_changed(changes: &mut Option<broadcast::Receiver<RunId
         loop {
             match changes.recv().await {
                 Ok(changed) if changed != *run => {}
-                // Of those that were missed one may have been this run.
+                // The channel dropped some notices; one may have named this run.
                 Ok(_) | Err(RecvError::Lagged(_)) => return,
                 Err(RecvError::Closed) => std::future::pending().await,
             }
         }
     };
-    // Another engine may drive the run: after some time it is read again in any case.
+    // Another engine may drive the run, so it is read again after an interval in any case.
     let _ = timeout(POLL_INTERVAL, ours).await;
 }
 
-/// Whether there was something to read.
+/// Whether there were records to read.
 enum PageRead {
     Some,
     Nothing,
@@ -197,7 +197,7 @@ fn is_event(change: &Change) -> bool {
     }
 }
 
-/// The line of a change, right after the machine has taken its record.
+/// The line of a change, made right after the machine has applied its record.
 async fn line(machine: &Machine, change: &Change, store: &dyn Store) -> String {
     match change {
         Change::Run { state: RunState::Running, at } => {
@@ -209,7 +209,7 @@ async fn line(machine: &Machine, change: &Change, store: &dyn Store) -> String {
     }
 }
 
-/// The change with the values that only the store has.
+/// The change, with values loaded from the store.
 pub(crate) async fn load_values(store: &dyn Store, change: &NodeChange) -> NodeChange {
     let provides = match &change.provides {
         Some(provides) => Some(store::values::load_values(store, provides.clone()).await),

@@ -1,4 +1,4 @@
-//! Modules in and out of the store.
+//! Uploads, lists and shows modules of the store.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -96,7 +96,7 @@ fn module(found: &InspectedModule) -> api::Module {
     api::Module { digest: found.digest.to_string(), size: found.bytes.len() as u64, tasks: found.task_names() }
 }
 
-/// A problem with a module that a request names or brings.
+/// The problem for a module that a request names or contains.
 fn refused(error: LibraryError) -> Problem {
     let told = chain(&error);
     match error {

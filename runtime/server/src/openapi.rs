@@ -1,4 +1,4 @@
-//! The description of the API, made from its code.
+//! Builds the OpenAPI description of the API from its code.
 
 use axum::Json;
 use utoipa::{
@@ -40,12 +40,12 @@ impl Modify for Scheme {
     }
 }
 
-/// The description before its routes.
+/// The description without its routes.
 pub(crate) fn head() -> openapi::OpenApi {
     Head::openapi()
 }
 
-/// The description of the whole API, as OpenAPI has it.
+/// The OpenAPI description of the whole API.
 #[must_use]
 pub fn description() -> openapi::OpenApi {
     let (guarded, open) = routes::described();

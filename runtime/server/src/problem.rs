@@ -1,4 +1,4 @@
-//! Problems, as RFC 9457 has them.
+//! Problem details, as in RFC 9457.
 
 use std::error::Error;
 
@@ -19,13 +19,13 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// What is said of it, as a server answers it.
+    /// The problem document of the API.
     #[must_use]
     pub fn into_said(self) -> api::Problem {
         *self.problem
     }
 
-    /// A problem of a kind: its word, its title, and what is wrong this time.
+    /// A problem: its kind, its title, and the detail of this occurrence.
     pub(crate) fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
         let said = api::Problem {
             kind: format!("urn:waft:problem:{kind}"),
@@ -38,25 +38,25 @@ impl Problem {
         Self { status, problem: Box::new(said) }
     }
 
-    /// Something in the request cannot be read.
+    /// A part of the request cannot be parsed.
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", "the request cannot be read", detail)
     }
 
-    /// Something that the server stands on does not work.
+    /// A dependency of the server is unavailable.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         let title = "something the server needs does not work";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail)
     }
 
-    /// What the server stands on does not work, with the chain of its reasons.
+    /// A dependency of the server failed, with the chain of causes.
     pub(crate) fn internal(error: &dyn Error) -> Self {
         let told = chain(error);
         warn!(error = told, "a request failed");
         Self::unavailable(told)
     }
 
-    /// Something that is kept is damaged.
+    /// Stored data is corrupt.
     fn corrupt(detail: String) -> Self {
         warn!(error = detail, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", "what is kept of the run is damaged", detail)
@@ -139,7 +139,7 @@ impl From<SubmitError> for Problem {
     }
 }
 
-/// An error with all its reasons.
+/// An error with all its causes.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut told = error.to_string();
     let mut reason = error.source();

@@ -1,4 +1,4 @@
-//! Which path leads where.
+//! Maps paths to handlers.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{events, guard, health, modules, openapi, problem::Problem, runs, state::State, workers};
 
-/// Every route, with its description. Those that ask for no token are in the second one.
+/// Every route, with its description. The second router holds the routes that need no token.
 pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State>>) {
     let guarded = OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(runs::submit::submit, runs::list::list))
@@ -41,7 +41,7 @@ pub(crate) fn router(state: Arc<State>, largest_request: usize) -> Router {
     let (guarded, open) = described();
     let (guarded, _) = guarded.split_for_parts();
     let (open, _) = open.split_for_parts();
-    // What is not there asks for a token too: nobody outside learns what is.
+    // Unknown paths need a token too, so that outsiders do not learn which paths exist.
     let guarded = guarded.fallback(unknown).method_not_allowed_fallback(wrong_method);
     let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), guard::require_token));
     let router = guarded.merge(open.method_not_allowed_fallback(wrong_method));

@@ -1,4 +1,4 @@
-//! Runs: started, listed, shown, steered.
+//! Starts, lists, shows and controls runs.
 
 pub(crate) mod edits;
 pub(crate) mod follow;

@@ -1,4 +1,4 @@
-//! The server: a listener, the routes, and a stop that waits for requests on their way.
+//! The server: a listener, the routes, and a shutdown that waits for open requests.
 
 use std::{
     io,
@@ -18,29 +18,29 @@ use crate::{
     state::State,
 };
 
-/// How long requests on their way have once the server is told to stop.
+/// How long open requests may take after shutdown starts.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// It would let everybody in.
+    /// The server would accept requests from everybody.
     #[error("will not listen on {listen} without a token: everybody who reaches it could run anything")]
     NoToken {
-        /// Where it was to listen.
+        /// The address to listen on.
         listen: SocketAddr,
     },
-    /// The system does not let it listen there.
+    /// The operating system refused to listen there.
     #[error("could not listen on {listen}")]
     Listen {
-        /// Where it was to listen.
+        /// The address to listen on.
         listen: SocketAddr,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// A server that listens and has not taken a request yet: they wait until it runs.
+/// A server that listens but handles no request yet: requests wait until it runs.
 pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
@@ -49,10 +49,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins to listen. Whoever starts an engine for it does so afterwards: one that cannot be asked is of no use.
+    /// Starts to listen. Start the engine afterwards: an engine without a server is of no use.
     ///
     /// # Errors
-    /// [`BindError`] when it may not, or would be open to everybody.
+    /// [`BindError`] when the system refuses, or the server would be open to everybody.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         let Config { listen, token, max_request_bytes: largest_request } = config;
         if token.is_none() && !is_loopback(listen.ip()) {
@@ -65,17 +65,17 @@ impl Server {
         Ok(Self { listener, local_addr, token, largest_request })
     }
 
-    /// Where it listens, with the port that the system chose where none was given.
+    /// The address it listens on, with the port that the system chose where none was given.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Answers requests until told to stop. Then it takes none, ends the streams of those who watch, and lets the other
-    /// requests finish for a while.
+    /// Handles requests until `stop`. Then it accepts no more requests, ends event streams, and waits at most
+    /// five seconds for the other requests.
     ///
     /// # Errors
-    /// When the system lets it listen no longer.
+    /// When the operating system stops it from listening.
     pub async fn run(self, parts: Dependencies, stop: CancellationToken) -> io::Result<()> {
         let Self { listener, token, largest_request, local_addr: _ } = self;
         let state = State {

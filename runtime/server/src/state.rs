@@ -1,4 +1,4 @@
-//! What the routes share.
+//! The state that the routes share.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -13,28 +13,28 @@ use crate::{
     health::{Examination, Readiness},
 };
 
-/// What a server stands on.
+/// The dependencies of a server.
 pub struct Dependencies {
-    /// Drives the runs.
+    /// The engine that drives the runs.
     pub engine: Engine,
-    /// Where their records are: the engine's.
+    /// The engine's logbook, which holds the records of the runs.
     pub logbook: Arc<dyn Logbook>,
-    /// Where modules and large values are: the engine's store, and a sandbox to look into modules with.
+    /// The engine's store for modules and large values, and a sandbox to inspect modules.
     pub modules: ModuleLibrary,
-    /// Where workers are asked who they are: the engine's.
+    /// The engine's broker, used to ping workers.
     pub broker: Arc<dyn Broker>,
-    /// Who takes jobs.
+    /// The queues that workers take jobs from.
     pub coverage: QueueCoverage,
-    /// Where all of it is, to be checked.
+    /// The addresses and folders for the checks.
     pub places: Places,
 }
 
-/// Who takes jobs.
+/// The queues that workers take jobs from.
 #[derive(Debug, Clone)]
 pub enum QueueCoverage {
-    /// Workers at a broker, which may come and go: a flow may name any queue.
+    /// Workers at a broker, which may start and stop: a flow may name any queue.
     AnyWorker,
-    /// A worker in this process alone: a flow that names another queue would wait for ever, and is refused.
+    /// Only the worker in this process. A flow with another queue would wait forever, so it is refused.
     Embedded(BTreeSet<QueueName>),
 }
 
@@ -46,5 +46,5 @@ pub(crate) struct State {
     pub(crate) stop: CancellationToken,
 }
 
-/// The state, as routes take it.
+/// The state, as an extractor for routes.
 pub(crate) type Shared = axum::extract::State<Arc<State>>;

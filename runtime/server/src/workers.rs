@@ -1,4 +1,4 @@
-//! Who takes jobs.
+//! Lists the workers.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use client::api::{self, Worker, Workers};
 
 use crate::{problem::Problem, state::Shared};
 
-/// How long workers have to answer. They answer at once unless they are starved.
+/// How long workers have to answer. Workers answer at once unless they are starved.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The workers that answer within a second.

@@ -1,4 +1,4 @@
-//! The HTTP API over an engine in this process, without guests: what is refused, and how; what is listed and told.
+//! Tests the HTTP API over an engine in this process, without guests: refusals, lists and events.
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
@@ -25,10 +25,10 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use server::{BindError, Config, Dependencies, ModuleLibrary, Places, QueueCoverage, Server, Token};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// The largest request that the servers here take.
+/// The maximum request size of the servers here, in bytes.
 const LARGEST: u64 = 10_000;
 
-/// A server, and the engine beneath it.
+/// A server and its engine.
 struct Harness {
     address: SocketAddr,
     engine: Engine,
@@ -94,18 +94,18 @@ impl Harness {
         reqwest_client().request(method, format!("http://{}{path}", self.address))
     }
 
-    /// What a request that makes no sense is answered with.
+    /// The problem in the response to an invalid request.
     async fn problem(&self, method: Method, path: &str) -> Problem {
         problem(self.request(method, path)).await
     }
 
-    /// Starts a run whose job nobody takes.
+    /// Starts a run without a worker for its job.
     async fn run(&self, run: &str, flow: &str) {
         self.engine.submit(RunId::new(run).unwrap(), flow_named(flow)).await.unwrap();
     }
 }
 
-/// A worker's report on a queue of signals.
+/// A worker's report, sent to a signal queue.
 fn report(queue: &str, report: &Report) -> Message {
     Message {
         exchange: String::new(),
@@ -119,14 +119,14 @@ fn report(queue: &str, report: &Report) -> Message {
 }
 
 fn reqwest_client() -> reqwest::Client {
-    // The client's own has no way to send what is wrong.
+    // The client cannot send invalid requests, so this uses its own HTTP client.
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let tls = tls.with_safe_default_protocol_versions().unwrap();
     let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
     reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap()
 }
 
-/// The problem that a request is answered with; it is whole, whatever it is.
+/// The problem in the response to a request; asserts that it is complete.
 async fn problem(request: RequestBuilder) -> Problem {
     let response = request.send().await.unwrap();
     let status = response.status();
@@ -138,7 +138,7 @@ async fn problem(request: RequestBuilder) -> Problem {
     problem
 }
 
-/// A flow of one task, of a module that is nowhere.
+/// A flow of one task, with a module that no store has.
 fn flow_named(name: &str) -> Arc<Flow> {
     flow_of(&format!("name = \"{name}\"\n[[task]]\nname = \"t\"\nuse = \"m\"\n[modules]\nm = \"m\"\n"))
 }
@@ -397,7 +397,7 @@ async fn a_run_is_steered_and_watched_to_its_end() {
     world.engine.abandon("r1".parse().unwrap()).await.unwrap();
     let resting = watch.next().await.unwrap().unwrap();
     assert_eq!(resting.run_state(), Some(flow::RunState::Suspended), "{resting:?}");
-    // Whoever comes back hears what followed, and nothing twice.
+    // A watcher that reconnects receives the events that followed, and none twice.
     let mut late = client.watch_after("r1", &started.id);
     assert_eq!(late.next().await.unwrap().unwrap(), resting);
     assert_eq!(client.resume("r1").await.unwrap().state, "running");
@@ -451,7 +451,7 @@ async fn a_cancelled_run_is_cancelling_until_it_is_rolled_back() {
 #[tokio::test]
 async fn a_run_that_has_ended_is_told_whole_and_its_stream_ends() {
     let world = Harness::new().await;
-    // Its controller has no list to go through, and no guest is called.
+    // The input of its controller's `for_each` is no list, so it calls no guest.
     let text = "name = \"f\"\nretry = { for_each = \"list\" }\n[inputs]\nlist = []\n\
                 [[task]]\nname = \"t\"\nuse = \"m\"\n[modules]\nm = \"m\"\n";
     let none = flow::Json::parse("18446744073709551615").unwrap();
@@ -477,7 +477,7 @@ async fn a_run_that_has_ended_is_told_whole_and_its_stream_ends() {
     assert_eq!(refusal(client.cancel("r1").await).status, 409);
 }
 
-/// Trims the run `r` whenever somebody is about to read its records.
+/// A logbook that trims the run `r` whenever its records are about to be read.
 struct TrimsBeforeReads(Arc<Memory>);
 
 #[async_trait]
@@ -513,10 +513,10 @@ async fn a_run_is_shown_and_watched_while_its_records_are_trimmed() {
     assert!(format!("{first:?}").contains("trimmed"), "{first:?}");
 }
 
-/// A flow whose only task waits to be notified of `v`.
+/// A flow whose only task waits for a notification with `v`.
 const WAITS: &str = "name = \"f\"\n[[task]]\nname = \"w\"\nwait = \"a word\"\nprovides = [\"v\"]\n";
 
-/// JSON that looks like bytes, or like a reference into the store.
+/// JSON that looks like bytes, or like a reference to the store.
 fn deceptive() -> Vec<String> {
     let reference = format!(r#"{{"digest":"sha256:{}","size":4,"form":"json"}}"#, "ab".repeat(32));
     vec![
@@ -627,7 +627,7 @@ async fn a_server_looks_at_what_it_stands_on() {
     for name in ["engine", "broker", "quarantine", "runs"] {
         assert_eq!(outcome(name), Some(Outcome::Ok), "{name}: {:#?}", found.checks);
     }
-    // Nobody takes the job of the run, and a logbook in memory ends with the process.
+    // No worker takes the run's job, and an in-memory logbook ends with the process.
     assert_eq!((outcome("queues"), outcome("logbook")), (Some(Outcome::Fail), Some(Outcome::Warn)));
     for check in &found.checks {
         let is_to_be_done = matches!(check.outcome, Outcome::Warn | Outcome::Fail);

@@ -1,10 +1,10 @@
 //! Content over the broker: a worker that has only a broker's address asks the store of the engine that sent the job.
 //!
-//! The [`Client`] asks a queue for ranges of chunks and takes the answers on a queue of its own; the [`Server`] behind
-//! the asked queue answers chunk by chunk. Neither trusts that a message arrives, once or in order: the client keeps a
-//! window of chunks in flight, notes which have come, and asks again for what has not. So neither side, nor the
-//! broker between them, holds more of a content on its way than the window. What has come is checked against the
-//! digest before it is handed out. Start reading at `bus/fetch.rs`.
+//! The [`Client`] requests ranges of chunks on a queue and receives the replies on its own queue. The [`Server`] behind the
+//! request queue replies chunk by chunk. Messages may be lost, duplicated or reordered: the client keeps a window of chunks
+//! in flight, notes which arrived, and requests the missing ones again. So neither end nor the broker holds more of a
+//! content in flight than the window. The client checks the content against the digest before it returns it. Start reading
+//! at `bus/fetch.rs`.
 
 mod assembly;
 mod client;
@@ -18,48 +18,48 @@ pub use server::Server;
 /// Why one end of the bus could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its queue could not be declared.
+    /// Declaring the queue failed.
     #[error("could not declare the queue {queue:?}")]
     Declare {
         /// The queue.
         queue: String,
-        /// What the broker says.
+        /// The broker's error.
         source: broker::DeclareError,
     },
-    /// Its queue could not be consumed.
+    /// Consuming the queue failed.
     #[error("could not consume the queue {queue:?}")]
     Consume {
         /// The queue.
         queue: String,
-        /// What the broker says.
+        /// The broker's error.
         source: broker::ConsumeError,
     },
 }
 
-/// Why a store at the other end may not have what it was to keep.
+/// Why the store at the other end may not have a content that was put.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The store said no.
+    /// The store could not store it.
     #[error("the store that answers on {queue:?} could not keep the value: {reason}")]
     NotStored {
         /// The queue.
         queue: String,
-        /// The other end's words.
+        /// The other end's message.
         reason: String,
     },
-    /// There is no longer a queue to send it to.
+    /// The queue no longer exists.
     #[error("the engine that sent the job is gone: there is no queue {queue:?}")]
     EngineGone {
         /// The queue.
         queue: String,
     },
-    /// It is larger than the broker takes.
+    /// The content is larger than the broker allows.
     #[error("the value is larger than the broker takes: {reason}")]
     TooLarge {
-        /// The broker's words.
+        /// The broker's message.
         reason: String,
     },
-    /// The other end said nothing for long.
+    /// The other end did not reply in time.
     #[error("nobody has answered on {queue:?}")]
     TimedOut {
         /// The queue.
@@ -70,7 +70,7 @@ pub enum SendError {
     Closed,
 }
 
-/// Declares a queue of one end and opens it.
+/// Declares the queue of one end and consumes it.
 async fn open(
     broker: &dyn broker::Broker,
     queue: &str,

@@ -1,4 +1,4 @@
-//! What a worker has fetched, kept on its disk within bounds.
+//! A worker's cache of fetched content, on disk and with a maximum size.
 
 mod flights;
 
@@ -11,41 +11,41 @@ use tracing::{debug, warn};
 use self::flights::SingleFlight;
 use crate::{FetchError, ListError, OpenError, blocking::blocking, digest::digest_of, folder::Folder};
 
-/// Keeps what was fetched on disk, up to a size, and forgets first what was used longest ago.
+/// Caches fetched content on disk up to a size, and evicts the least recently used first.
 ///
-/// Several processes may share a folder. Nothing is lost with it: whatever is wrong with the disk, content is then
-/// fetched instead, and handed out without being kept.
+/// Several processes may share a folder. The cache is expendable: on any disk problem, content is fetched and returned
+/// without being cached.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    /// `None` where nothing is kept.
+    /// `None` if nothing is cached.
     folder: Option<Arc<Folder>>,
     size: u64,
     single_flight: SingleFlight,
 }
 
 impl Cache {
-    /// Opens the cache in a folder, which is made if it is not there. It holds `size` bytes; more only for the moment
-    /// in which something new comes.
+    /// Opens the cache in a folder, which is created if missing. It holds `size` bytes; it exceeds them only for a moment
+    /// when new content arrives.
     ///
     /// # Errors
-    /// [`OpenError`] when the folder cannot be made, or is of a format unknown here.
+    /// [`OpenError`] when the folder cannot be created, or has an unknown format.
     pub async fn open(folder: PathBuf, size: u64) -> Result<Self, OpenError> {
         let folder = blocking(move || Folder::open(folder)).await?;
         Ok(Self { folder: Some(Arc::new(folder)), size, single_flight: SingleFlight::default() })
     }
 
-    /// A cache that keeps nothing: for a machine whose disk cannot be written.
+    /// A cache that stores nothing, for a machine whose disk cannot be written.
     #[must_use]
     pub fn none() -> Self {
         Self { folder: None, size: 0, single_flight: SingleFlight::default() }
     }
 
-    /// The bytes of a digest: from disk, or else from `fetch`, which is not polled otherwise. Of those who want the
-    /// same at the same time, one fetches; when that fails, the others fetch for themselves. Dropping the future lets
-    /// another of them fetch.
+    /// The bytes of a digest: from disk, or else from `fetch`, which is not polled otherwise. Of several concurrent callers
+    /// for one digest, one fetches; if that fails, the others fetch for themselves. Dropping the future lets another caller
+    /// fetch.
     ///
     /// # Errors
-    /// What `fetch` fails with, and [`FetchError::Corrupt`] when it comes to other bytes.
+    /// The error of `fetch`, and [`FetchError::Corrupt`] when it returns other bytes.
     pub async fn get_or_fetch(
         &self,
         digest: Digest,
@@ -80,7 +80,7 @@ impl Cache {
         }
     }
 
-    /// Checks what was fetched, and keeps it if there is room.
+    /// Verifies fetched bytes, and caches them if there is room.
     async fn verify_and_store(&self, digest: Digest, bytes: Bytes) -> Result<Bytes, FetchError> {
         let (folder, size) = (self.folder.clone(), self.size);
         blocking(move || {
@@ -106,8 +106,8 @@ impl Cache {
     }
 }
 
-/// Removes what was used longest ago until the rest fits, and never what has just come. It happens after something
-/// new has come, so that whoever is last of several at once sees all of it.
+/// Evicts the least recently used contents until the rest fits, but never the newest. It runs after new content is written,
+/// so that the last of several concurrent writers sees all of it.
 fn evict(folder: &Folder, size: u64, newest: Digest) -> Result<(), ListError> {
     let mut entries = folder.entries()?;
     let mut used: u64 = entries.iter().map(|entry| entry.size).sum();

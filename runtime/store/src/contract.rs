@@ -1,4 +1,4 @@
-//! What every store keeps, as one suite to run over each.
+//! The rules of every store, as one suite to run over each.
 
 use bytes::Bytes;
 use flow::Digest;
@@ -8,7 +8,7 @@ use crate::{Entry, FetchError, Store, Tag, TagError, digest::digest_of};
 /// Runs the whole suite, each rule over a store of its own.
 ///
 /// # Panics
-/// When a rule is broken.
+/// When a store violates a rule.
 pub async fn all<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     fetching(&store, async |digest| store.fetch(&digest).await).await;
@@ -21,10 +21,10 @@ pub async fn all<S: Store>(make: impl AsyncFn() -> S) {
     concurrent_operations_are_independent(make().await).await;
 }
 
-/// Runs the rules of fetching, for whatever way leads from a digest to the bytes in `store`.
+/// Runs the rules of fetching; `fetch` is any way from a digest to the bytes in `store`.
 ///
 /// # Panics
-/// When a rule is broken.
+/// When a store violates a rule.
 pub async fn fetching(store: &dyn Store, fetch: impl AsyncFn(Digest) -> Result<Bytes, FetchError>) {
     put_content_is_fetched_by_digest(store, &fetch).await;
     missing_content_is_reported(&fetch).await;
@@ -145,11 +145,11 @@ async fn concurrent_operations_are_independent(store: impl Store) {
     assert_eq!(store.list().await.expect("the store can be listed").len(), 4);
 }
 
-/// Bytes of which no two stretches are alike, so that a piece in the wrong place shows.
+/// Bytes in which no two parts are alike, so that a misplaced part is detected.
 fn sample(size: usize) -> Bytes {
     let mut state = size as u64;
     let next = || {
-        // A linear congruential generator: any that does not repeat would do.
+        // A linear congruential generator: any generator that does not repeat would do.
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };

@@ -3,7 +3,7 @@
 use flow::Digest;
 use sha2::{Digest as _, Sha256};
 
-/// The digest of some bytes. Takes a while for large ones: hash on a thread that may block.
+/// The digest of some bytes. It is slow for large inputs: hash on a thread that may block.
 #[must_use]
 pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest::from_bytes(Sha256::digest(bytes).into())

@@ -1,4 +1,4 @@
-//! A store in a folder, for all processes of this machine.
+//! A store in a folder, for all processes of one machine.
 
 use std::{fs, io, path::PathBuf, sync::Arc};
 
@@ -21,26 +21,25 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens the store in a folder, which is made if it is not there.
+    /// Opens the store in a folder, which is created if missing.
     ///
     /// # Errors
-    /// [`OpenError`] when it cannot be made, or is a store of a format unknown here.
+    /// [`OpenError`] when the folder cannot be created, or has an unknown format.
     pub async fn open(folder: PathBuf) -> Result<Self, OpenError> {
         let folder = blocking(move || Folder::open(folder)).await?;
         Ok(Self { folder: Arc::new(folder) })
     }
 
-    /// Opens the store in a folder for somebody who only reads: the folder need not be there, nor be one that can be
-    /// written.
+    /// Opens the store in a folder for reading only: the folder may be missing or read-only.
     ///
     /// # Errors
-    /// [`OpenError`] when it cannot be read, or is a store of a format unknown here.
+    /// [`OpenError`] when the folder cannot be read, or has an unknown format.
     pub async fn open_to_read(folder: PathBuf) -> Result<Self, OpenError> {
         let folder = blocking(move || Folder::open_to_read(folder)).await?;
         Ok(Self { folder: Arc::new(folder) })
     }
 
-    /// Does something with the folder on a thread that may block.
+    /// Runs work on the folder, on a thread that may block.
     async fn with<Output: Send + 'static>(&self, work: impl FnOnce(&Folder) -> Output + Send + 'static) -> Output {
         let folder = self.folder.clone();
         blocking(move || work(&folder)).await
@@ -77,7 +76,7 @@ impl Store for Directory {
         self.with(move |folder| match folder.touch(&digest) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            // It may be another user's file. Written anew it is ours, and as new.
+            // It may be another user's file. A rewritten file is ours, and has a new age.
             Err(_) => match folder.read(&digest) {
                 Ok(bytes) => folder.put(&digest, &bytes).map(|()| true),
                 Err(FetchError::Missing { .. }) => Ok(false),
@@ -139,7 +138,7 @@ fn read_tag(folder: &Folder, tag: Tag) -> Result<Option<Digest>, TagError> {
     }
 }
 
-/// All tags that can be read: one that is damaged does not hide the others.
+/// All readable tags: a damaged tag does not hide the others.
 fn all_tags(folder: &Folder) -> Result<Vec<(Tag, Digest)>, ListError> {
     let mut tags = Vec::new();
     for file in folder::list(&folder.tags())? {
@@ -188,7 +187,7 @@ mod tests {
         let store = Directory::open(root.path().into()).await.unwrap();
         store.put("pan".into()).await.unwrap();
         let [entry] = &store.list().await.unwrap()[..] else { panic!("there is one") };
-        // Somebody is in the middle of putting it again.
+        // Another writer is putting the content again.
         let putting = fs::File::open(root.path().join("lock")).unwrap();
         putting.lock_shared().unwrap();
         let removing = store.remove(entry);

@@ -1,9 +1,9 @@
 //! Content by the SHA-256 of its bytes: modules, and values too large for a message.
 //!
-//! [`Store`] is the contract and [`contract`] the suite that says what it means; [`Memory`] and [`Directory`] pass it
-//! alike. [`bus`] carries content from the store of an engine to a worker that has only a broker, and [`Cache`] keeps
-//! there what was fetched. Bytes that do not have the digest they were asked for by are never handed out and never
-//! cached. This crate alone computes digests, and does not know what its content means. Start reading at `store.rs`.
+//! [`Store`] is the contract and [`contract`] the suite that defines its meaning; [`Memory`] and [`Directory`] pass it
+//! alike. [`bus`] carries content from the store of an engine to a worker that has only a broker, and [`Cache`] stores
+//! fetched content there. Bytes that do not match the requested digest are never returned and never cached. This crate alone
+//! computes digests, and does not know what its content means. Start reading at `store.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and knows how.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -1,4 +1,4 @@
-//! The contract every store keeps, and how each of its operations can fail.
+//! The contract of every store, and how each of its operations can fail.
 
 use std::{io, path::PathBuf, time::SystemTime};
 
@@ -8,52 +8,52 @@ use flow::Digest;
 
 use crate::Tag;
 
-/// Content by digest, and tags for digests. Cheap to share: all methods take `&self`, and dropping their future is
-/// safe: what it would have done is then done or not, and never by half.
+/// Stores content by digest, and tags for digests. Cheap to share: all methods take `&self`. Dropping a future is safe: its
+/// operation happens completely or not at all.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Makes sure the store has these bytes, and says by which digest. When this returns, they are as durable as the
-    /// store makes anything, and as old as if they had just come. Idempotent; wrong bytes in their place are replaced.
+    /// Makes sure that the store has these bytes, and returns their digest. On return they are as durable as anything in the
+    /// store, and have the age of new content. Idempotent; wrong bytes in their place are replaced.
     ///
     /// # Errors
-    /// [`PutError`] when they could not be kept.
+    /// [`PutError`] when the bytes could not be stored.
     async fn put(&self, bytes: Bytes) -> Result<Digest, PutError>;
 
     /// The bytes of a digest, checked against it.
     ///
     /// # Errors
-    /// [`FetchError`] when there are none, or others.
+    /// [`FetchError`] when the store has no bytes or other bytes for the digest.
     async fn fetch(&self, digest: &Digest) -> Result<Bytes, FetchError>;
 
-    /// Whether there are bytes for a digest. They are not read: only [`Store::fetch`] tells whether they are right.
+    /// Whether there are bytes for a digest. They are not read: only [`Store::fetch`] verifies them.
     ///
     /// # Errors
-    /// [`FetchError`] when that cannot be told.
+    /// [`FetchError`] when this cannot be determined.
     async fn contains(&self, digest: &Digest) -> Result<bool, FetchError>;
 
-    /// Makes the content of a digest as old as if it had just come, for a run that is about to refer to it; answers whether it
-    /// is there.
+    /// Gives the content of a digest the age of new content, for a run that is about to refer to it; returns whether the
+    /// store has it.
     ///
     /// # Errors
-    /// [`PutError`] when that cannot be noted.
+    /// [`PutError`] when the new age cannot be recorded.
     async fn touch(&self, digest: &Digest) -> Result<bool, PutError>;
 
-    /// What the store has, in order of digest.
+    /// The contents of the store, in order of digest.
     ///
     /// # Errors
-    /// [`ListError`] when that cannot be read.
+    /// [`ListError`] when they cannot be read.
     async fn list(&self) -> Result<Vec<Entry>, ListError>;
 
-    /// Lets a tag stand for a digest, from now on and whatever it stood for before.
+    /// Points a tag to a digest from now on, and replaces its earlier digest.
     ///
     /// # Errors
     /// [`TagError`] when the store does not have the digest, or the tag could not be written.
     async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError>;
 
-    /// The digest a tag stands for, if any.
+    /// The digest of a tag, if the tag exists.
     ///
     /// # Errors
-    /// [`TagError`] when that cannot be read.
+    /// [`TagError`] when the tag cannot be read.
     async fn resolve_tag(&self, tag: &Tag) -> Result<Option<Digest>, TagError>;
 
     /// All tags and their digests, in order of tag.
@@ -62,11 +62,11 @@ pub trait Store: Send + Sync + 'static {
     /// [`ListError`] when they cannot be read.
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError>;
 
-    /// Forgets the bytes of an entry of [`Store::list`], unless somebody has put or touched them since it was listed; answers
-    /// whether they are gone. Whoever asks knows that nobody needed them by then.
+    /// Removes the bytes of an entry of [`Store::list`], unless somebody has put or touched them since then; returns whether
+    /// they are gone. The caller knows that nobody needed them at the time of the list.
     ///
     /// # Errors
-    /// [`RemoveError`] when that is not known.
+    /// [`RemoveError`] when the bytes may still be there.
     async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError>;
 }
 
@@ -75,39 +75,39 @@ pub trait Store: Send + Sync + 'static {
 pub struct Entry {
     /// Its digest.
     pub digest: Digest,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: u64,
-    /// When it came into the store, or was last put or touched.
+    /// When the content was last put or touched.
     pub stored_at: SystemTime,
 }
 
-/// Why bytes could not be kept.
+/// Why bytes could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
-    /// The disk, or what of it may be used, is full.
+    /// The disk or the quota is full.
     #[error("no space left for module {digest} at {}", path.display())]
     NoSpace {
-        /// Their digest.
+        /// The digest of the bytes.
         digest: Digest,
-        /// Where they were to be kept.
+        /// The path for the bytes.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// They could not be written.
+    /// The bytes could not be written.
     #[error("could not write module {digest} to {}", path.display())]
     Write {
-        /// Their digest.
+        /// The digest of the bytes.
         digest: Digest,
-        /// Where they were to be kept.
+        /// The path for the bytes.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl PutError {
-    /// The digest of what could not be kept.
+    /// The digest of the content that could not be stored.
     #[must_use]
     pub fn digest(&self) -> Digest {
         match self {
@@ -123,92 +123,92 @@ impl PutError {
     }
 }
 
-/// Why the bytes of a digest could not be had.
+/// Why the bytes of a digest could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The store does not have it.
+    /// The store does not have the content.
     #[error("module {digest} is not in the store")]
     Missing {
-        /// What was asked for.
+        /// The requested digest.
         digest: Digest,
     },
-    /// Other bytes are in its place.
+    /// Other bytes are in place of the content.
     #[error("module {expected} holds the bytes of {actual}")]
     Corrupt {
-        /// What was asked for.
+        /// The requested digest.
         expected: Digest,
-        /// What is there.
+        /// The digest of the bytes in its place.
         actual: Digest,
     },
-    /// It is larger than who asked would take.
+    /// The content is larger than the requester allows.
     #[error("module {digest} has {size} bytes, more than the {largest} that are taken")]
     TooLarge {
-        /// What was asked for.
+        /// The requested digest.
         digest: Digest,
-        /// How many bytes it has.
+        /// The size of the content, in bytes.
         size: u64,
-        /// The most that were to be taken.
+        /// The maximum that the requester allows, in bytes.
         largest: u64,
     },
-    /// It could not be read.
+    /// The content could not be read.
     #[error("could not read module {digest} from {}", path.display())]
     Read {
-        /// What was asked for.
+        /// The requested digest.
         digest: Digest,
-        /// Where it is kept.
+        /// The path of the content.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The store at the other end of the bus could not read it.
+    /// The store at the other end of the bus could not read the content.
     #[error("the store that answers on {queue:?} could not read module {digest}: {reason}")]
     Unreadable {
-        /// What was asked for.
+        /// The requested digest.
         digest: Digest,
-        /// The queue that was asked.
+        /// The request queue.
         queue: String,
-        /// The other end's words.
+        /// The other end's message.
         reason: String,
     },
-    /// There is no longer a queue to ask on.
+    /// The request queue no longer exists.
     #[error(
         "the engine that sent the job is gone: module {digest} cannot be asked for, as there is no queue {queue:?}"
     )]
     QueueMissing {
-        /// What was asked for.
+        /// The requested digest.
         digest: Digest,
-        /// The queue that was asked.
+        /// The request queue.
         queue: String,
     },
-    /// The other end of the bus said nothing for long.
+    /// The other end of the bus did not reply in time.
     #[error("nobody has answered on {queue:?} for {} seconds: module {digest} could not be fetched", waited.as_secs())]
     TimedOut {
-        /// What was asked for.
+        /// The requested digest.
         digest: Digest,
-        /// The queue that was asked.
+        /// The request queue.
         queue: String,
-        /// For how long nothing came.
+        /// How long no reply came.
         waited: std::time::Duration,
     },
     /// This side of the bus is closed.
     #[error("module {digest} cannot be fetched: the connection to the broker is closed")]
     Closed {
-        /// What was asked for.
+        /// The requested digest.
         digest: Digest,
     },
 }
 
-/// What becomes of a request that failed.
+/// Whether to repeat a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryAdvice {
-    /// It may be asked again: the answer may be another then.
+    /// Repeat it later: the answer may differ then.
     Later,
-    /// It is answered for good, until a person does something.
+    /// Do not repeat it: the answer stays the same until a person acts.
     Never,
 }
 
 impl FetchError {
-    /// Whether to ask again. No wildcard arm: a new variant must choose.
+    /// Whether to repeat the request. No wildcard arm: a new variant must choose.
     #[must_use]
     pub fn disposition(&self) -> RetryAdvice {
         match self {
@@ -222,7 +222,7 @@ impl FetchError {
     }
 }
 
-/// Why it could not be told what a store has.
+/// Why the contents of a store could not be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
     /// A folder could not be read.
@@ -230,22 +230,22 @@ pub enum ListError {
     Read {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// Why the bytes of a digest could not be forgotten.
+/// Why the bytes of a digest could not be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
-    /// They could not be deleted.
+    /// The bytes could not be deleted.
     #[error("could not delete module {digest} from {}", path.display())]
     Delete {
-        /// What was to be forgotten.
+        /// The digest of the content to remove.
         digest: Digest,
-        /// Where it is kept.
+        /// The path of the content.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
 }
@@ -253,35 +253,35 @@ pub enum RemoveError {
 /// Why a tag could not be set or read.
 #[derive(Debug, thiserror::Error)]
 pub enum TagError {
-    /// It was to stand for what the store does not have.
+    /// The store does not have the tag's digest.
     #[error("tag {tag} cannot stand for module {digest}, which is not in the store")]
     Missing {
         /// The tag.
         tag: Tag,
-        /// What it was to stand for.
+        /// The digest for the tag.
         digest: Digest,
     },
-    /// It could not be written.
+    /// The tag could not be written.
     #[error("could not write tag {tag} to {}", path.display())]
     Write {
         /// The tag.
         tag: Tag,
         /// Its file.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// It could not be read.
+    /// The tag could not be read.
     #[error("could not read tag {tag} from {}", path.display())]
     Read {
         /// The tag.
         tag: Tag,
         /// Its file.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Its file holds something else. Setting the tag again repairs it.
+    /// The tag's file holds something else. Setting the tag again repairs it.
     #[error("tag {tag} is damaged: {} holds no digest", path.display())]
     Damaged {
         /// The tag.

@@ -4,13 +4,13 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use flow::Digest;
 
-/// The longest tag, in bytes: as long as the longest name.
+/// The maximum length of a tag, in bytes: the same as for names.
 const MAX_LEN: usize = 100;
 
 /// A movable name for a digest, such as `kitchen` or `kitchen:1.2`.
 ///
-/// It is made of the characters of names, `.` and `:`, begins with a letter or digit, and can be taken neither for a
-/// digest nor for the path of a file: a reference to a module is the one, the other or a tag.
+/// It consists of the characters of names, `.` and `:`, and starts with a letter or digit. It never looks like a digest or a
+/// file path: a reference to a module is one of these or a tag.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(Arc<str>);
 
@@ -18,9 +18,9 @@ pub struct Tag(Arc<str>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a tag: {reason}")]
 pub struct InvalidTag {
-    /// The refused text, cut to what fits a line.
+    /// The refused text, shortened to fit a line.
     pub text: String,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: &'static str,
 }
 

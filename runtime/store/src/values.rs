@@ -1,4 +1,4 @@
-//! Values that are too large for messages and records: kept by digest, and made whole again.
+//! Values that are too large for messages and records: stored by digest, and loaded again.
 
 use std::{str, sync::Arc};
 
@@ -11,11 +11,11 @@ use tracing::warn;
 
 use crate::{PutError, Store};
 
-/// Puts the large ones among some values into a store, and leaves their digests in their place: those that are large by
-/// themselves, and then the largest until the others may travel together.
+/// Puts the large values into a store, and replaces them with their digests. First come the values that are too large alone,
+/// then the largest until the others fit one message together.
 ///
 /// # Errors
-/// [`PutError`] when one could not be kept; the values are as they were, or some are put away already.
+/// [`PutError`] when a value could not be stored; some values may then already be replaced.
 pub async fn put_large(store: &dyn Store, values: &mut Values) -> Result<(), PutError> {
     for name in too_large_for_message(values.iter()) {
         if let Some(value) = values.get_mut(&name) {
@@ -25,8 +25,8 @@ pub async fn put_large(store: &dyn Store, values: &mut Values) -> Result<(), Put
     Ok(())
 }
 
-/// Which of some values are too large for one message: those over [`MAX_INLINE_BYTES`], and then the largest until the others
-/// have [`MAX_INLINE_TOTAL_BYTES`] at most.
+/// The names of the values that are too large for one message: those over [`MAX_INLINE_BYTES`], then the largest until the
+/// others have at most [`MAX_INLINE_TOTAL_BYTES`].
 pub fn too_large_for_message<'a, Name: Clone + 'a>(values: impl Iterator<Item = (&'a Name, &'a Value)>) -> Vec<Name> {
     let inline = values.filter(|(_, value)| value.digest().is_none());
     let mut by_size: Vec<(usize, &Name)> = inline.map(|(name, value)| (value.size(), name)).collect();
@@ -43,10 +43,10 @@ pub fn too_large_for_message<'a, Name: Clone + 'a>(values: impl Iterator<Item = 
     large
 }
 
-/// Puts a value into a store, and leaves its digest in its place; one that is there already stays as it is.
+/// Puts a value into a store, and replaces it with its digest; a value that is already stored stays as it is.
 ///
 /// # Errors
-/// [`PutError`] when it could not be kept; the value is as it was.
+/// [`PutError`] when the value could not be stored; it is then unchanged.
 pub async fn put(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
     let Some((bytes, form)) = bytes_of(value) else { return Ok(()) };
     let size = bytes.len() as u64;
@@ -58,15 +58,15 @@ pub async fn put(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
 /// Puts one value into a store if it is large.
 ///
 /// # Errors
-/// [`PutError`] when it could not be kept; the value is as it was.
+/// [`PutError`] when the value could not be stored; it is then unchanged.
 pub async fn put_if_large(store: &dyn Store, value: &mut Value) -> Result<(), PutError> {
     if value.digest().is_none() && value.size() > MAX_INLINE_BYTES { put(store, value).await } else { Ok(()) }
 }
 
-/// The flow with the large ones among its inputs and constants in a store.
+/// Puts the large inputs and constants of a flow into a store, and returns the changed flow.
 ///
 /// # Errors
-/// [`PutError`] when one could not be kept.
+/// [`PutError`] when a value could not be stored.
 pub async fn put_large_of_flow(store: &dyn Store, flow: Arc<Flow>) -> Result<Arc<Flow>, PutError> {
     let is_large = |value: &Value| value.digest().is_none() && value.size() > MAX_INLINE_BYTES;
     if too_large_for_message(flow.inputs.iter()).is_empty() && !flow.constants().any(is_large) {
@@ -80,7 +80,7 @@ pub async fn put_large_of_flow(store: &dyn Store, flow: Arc<Flow>) -> Result<Arc
     Ok(Arc::new(flow))
 }
 
-/// Makes values whole for one who shows them. One that the store cannot give stays a digest.
+/// Loads values to show them. A value that the store cannot return stays a digest.
 pub async fn load_values(store: &dyn Store, mut values: Values) -> Values {
     for (name, value) in &mut values {
         let Value::Stored(Stored { digest, form, .. }) = *value else { continue };
@@ -99,13 +99,13 @@ pub async fn load_values(store: &dyn Store, mut values: Values) -> Values {
     values
 }
 
-/// The values of a run, made whole as [`whole`] does.
+/// Loads the values of a run, as [`load_values`] does.
 pub async fn load_run_values(store: &dyn Store, machine: &Machine) -> RunValues {
     let inputs = load_values(store, machine.flow().inputs.clone()).await;
     RunValues { inputs, provided: load_values(store, machine.provided()).await }
 }
 
-/// The bytes of a value; `None` for one that is put away already.
+/// The bytes of a value; `None` for a value that is already stored.
 #[must_use]
 pub fn bytes_of(value: &Value) -> Option<(Bytes, ValueKind)> {
     let (bytes, form) = match value {
@@ -116,10 +116,10 @@ pub fn bytes_of(value: &Value) -> Option<(Bytes, ValueKind)> {
     Some((Bytes::copy_from_slice(bytes), form))
 }
 
-/// The value that some bytes from a store are.
+/// Converts bytes from a store to a value.
 ///
 /// # Errors
-/// [`InvalidContent`] when they are to be JSON and are none.
+/// [`InvalidContent`] when the bytes should be JSON and are not.
 pub fn from_bytes(bytes: &[u8], form: ValueKind) -> Result<Value, InvalidContent> {
     Ok(match form {
         ValueKind::Bytes => Value::Bytes(bytes.into()),
@@ -127,13 +127,13 @@ pub fn from_bytes(bytes: &[u8], form: ValueKind) -> Result<Value, InvalidContent
     })
 }
 
-/// Why bytes from a store are not the value they should be.
+/// Why bytes from a store are not the expected value.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidContent {
-    /// They are no text.
+    /// The bytes are not UTF-8.
     #[error("its bytes are no text")]
     InvalidUtf8(#[from] str::Utf8Error),
-    /// They are no JSON.
+    /// The bytes are not JSON.
     #[error("its bytes are no JSON")]
     InvalidJson(#[from] InvalidJson),
 }
@@ -153,12 +153,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_large_goes_to_the_store_and_then_the_largest_until_the_rest_may_travel_together() {
         let store = crate::Memory::new();
-        // The two that are too large by themselves leave no more than what may travel together.
+        // The two that are too large alone leave exactly the total that fits one message.
         let mut values = sized(&[MAX_INLINE_BYTES + 1, MAX_INLINE_BYTES, 10, 2 * MAX_INLINE_BYTES]);
         put_large(&store, &mut values).await.expect("memory takes it");
         let stored = |values: &Values| values.values().map(|value| value.digest().is_some()).collect::<Vec<_>>();
         assert_eq!(stored(&values), [true, false, false, true]);
-        // None of these is large by itself.
+        // None of these is too large alone.
         let mut many = sized(&[[MAX_INLINE_BYTES; 12], [MAX_INLINE_BYTES - 1; 12]].concat());
         put_large(&store, &mut many).await.expect("memory takes it");
         let inline: usize = many.values().filter(|value| value.digest().is_none()).map(Value::size).sum();

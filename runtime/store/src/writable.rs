@@ -1,17 +1,17 @@
-//! Whether a folder can be written, tried without leaving anything.
+//! Checks whether a folder can be written, without leaving anything there.
 
 use std::{io, io::Write as _, path::PathBuf};
 
 use crate::blocking::blocking;
 
-/// How many bytes are tried: more than a file system keeps beside a file's name, so that a full disk shows.
+/// The bytes to write: more than a file system stores inline with a file's name, so that a full disk is detected.
 const TRIED: usize = 64 * 1024;
 
-/// Writes to a file without a name in a folder, so that nothing is left, whatever becomes of this process. It takes as long as
-/// the file system takes; dropped, the attempt still goes to its end.
+/// Writes to an unnamed file in a folder, so that nothing remains even if this process dies. Takes as long as the file
+/// system takes; if the future is dropped, the attempt still runs to its end.
 ///
 /// # Errors
-/// What the system says.
+/// The operating system's error.
 pub async fn try_writing(folder: PathBuf) -> io::Result<()> {
     blocking(move || {
         let mut file = tempfile::tempfile_in(folder)?;

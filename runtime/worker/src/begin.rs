@@ -1,7 +1,7 @@
-//! Whether a call may begin that may have been withdrawn: an engine says so.
+//! Decides whether a call may begin that may have been withdrawn: an engine is asked.
 //!
-//! Withdrawing a call cannot take its job off its queue. A worker that listens hears what is withdrawn; one that cannot know
-//! asks, which costs a round trip, and only for such a job.
+//! A withdrawal cannot remove a job from its queue. A listening worker receives withdrawals. A worker that may have
+//! missed one asks the engine, which costs a round trip, and only for such a job.
 
 use std::time::Duration;
 
@@ -18,30 +18,30 @@ use crate::{
     control::{self, CallGuard, StartPrecondition},
 };
 
-/// How long an engine has to answer. Another one takes over the runs of one that dies within some seconds.
+/// Maximum time for the engine's reply. If an engine dies, another one takes over its runs within some seconds.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait before a question that was not taken is sent again.
+/// Pause before an unconfirmed question is sent again.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// What becomes of a call before it begins.
+/// The decision about a call before it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StartDecision {
-    /// It begins.
+    /// The call begins.
     Start,
-    /// It does not: nobody wants it any more.
+    /// The call does not begin: it was withdrawn.
     Withdrawn {
-        /// Whether the engine knows that, and waits for no answer.
+        /// Whether the engine has confirmed that, and so waits for no answer.
         is_confirmed: bool,
     },
-    /// The worker stops: another one begins it.
+    /// The worker stops: another one begins the call.
     GiveBack,
 }
 
 impl JobHandler {
-    /// Asks an engine whether a call is still wanted, where that has to be known first. If no engine answers in time, a call
-    /// begins that was not withdrawn as far as this worker knows: what it does is then taken back as a late outcome, if it
-    /// was withdrawn.
+    /// Asks an engine whether a call is still wanted, if that is uncertain. If no engine replies in time, a call
+    /// begins unless this worker knows of its withdrawal. If it was withdrawn after all, its effects are rolled back
+    /// as a late outcome.
     pub(crate) async fn check_start(
         &self,
         job: &Job,
@@ -57,7 +57,7 @@ impl JobHandler {
             match wanted.await {
                 Ok(true) => StartDecision::Start,
                 Ok(false) => StartDecision::Withdrawn { is_confirmed: true },
-                // The call is forgotten with its sender, and not before.
+                // The sender is dropped only when the call ends.
                 Err(_) => std::future::pending().await,
             }
         };
@@ -65,7 +65,7 @@ impl JobHandler {
         let leave = tokio::select! {
             biased;
             () = self.abandon.cancelled() => return StartDecision::GiveBack,
-            // An engine that interrupts a call waits for no answer of one that has not begun.
+            // An engine that interrupts a call waits for no answer if the call has not begun.
             () = interrupt.cancelled() => StartDecision::Withdrawn { is_confirmed: true },
             asked = timeout(REPLY_TIMEOUT, asking) => match asked {
                 Ok(leave) => leave,
@@ -79,7 +79,7 @@ impl JobHandler {
         leave
     }
 
-    /// Sends the question until the broker has it; answers whether anybody can hear it.
+    /// Sends the question until the broker has it; returns `false` if its queue no longer exists.
     async fn send_question(&self, job: &Job) -> bool {
         let message = Message {
             exchange: String::new(),
@@ -98,7 +98,7 @@ impl JobHandler {
             match self.broker.publish(message.clone()).await {
                 Ok(()) => return true,
                 Err(PublishError::Unroutable { .. }) => return false,
-                // The worker ends, or is told to.
+                // The worker ends, or is about to be stopped.
                 Err(PublishError::Closed) => std::future::pending().await,
                 Err(
                     error @ (PublishError::Refused { .. }
@@ -112,8 +112,8 @@ impl JobHandler {
         }
     }
 
-    /// Leaves a call that nobody wants. Nobody waits for an answer, unless a worker had the job before: that one may have
-    /// executed it, which nobody else can tell.
+    /// Drops a withdrawn call. No answer is needed, unless another worker had the job before: only that worker could
+    /// tell whether it executed the job.
     pub(crate) async fn drop_withdrawn(&self, delivery: Delivery, job: &Job, call: CallGuard<'_>, is_sure: bool) {
         debug!("the call was withdrawn before it began");
         let again = call.end();

@@ -19,7 +19,7 @@ use crate::{
     slots::Slot,
 };
 
-/// How long to wait before a signal that was not taken is sent again; after the last the job goes back.
+/// Pauses before an unconfirmed signal is sent again; after the last one the job is requeued.
 const RESEND_AFTER: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
@@ -28,19 +28,19 @@ const RESEND_AFTER: [Duration; 5] = [
     Duration::from_secs(10),
 ];
 
-/// How long a worker that stops tries to give a call back that it has under a lease. If it fails, the lease is missed.
+/// Maximum time that a stopping worker tries to release a leased call. If it fails, the lease expires.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What became of a signal.
+/// The result of publishing a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PublishOutcome {
-    /// The broker has it, or nobody wants it any more.
+    /// The broker has it, or its receiver no longer exists.
     Confirmed,
-    /// The broker may not have it: the job has to come again.
+    /// The broker may not have it: the job must be delivered again.
     Unconfirmed,
 }
 
-/// A message is larger than the broker takes, in its words.
+/// A message is too large for the broker; the text is the broker's reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TooLarge(String);
 
@@ -52,10 +52,10 @@ enum CallHold {
     Lease,
 }
 
-/// What came of a call: `None` when the worker stopped it.
+/// The result of a call: `None` when the worker stopped it.
 type CallResult = Option<(TaskResult, CallLog)>;
 
-/// What all jobs of a worker share.
+/// The state that all jobs of a worker share.
 pub(crate) struct JobHandler {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) guests: Arc<dyn GuestRunner>,
@@ -63,16 +63,16 @@ pub(crate) struct JobHandler {
     pub(crate) recent: ResultCache,
     pub(crate) executions: Executions,
     pub(crate) name: WorkerName,
-    /// How often a job may come back that does not say so itself.
+    /// Maximum number of redeliveries of a job that sets no own limit.
     pub(crate) delivery_limit: NonZeroU32,
-    /// Cancelled when the worker's grace is over: what runs then goes back.
+    /// Cancelled when the worker's grace period is over: running calls are then returned.
     pub(crate) abandon: CancellationToken,
 }
 
 impl JobHandler {
-    /// Answers a job. The delivery is accepted once its signal is confirmed, or the call is under a lease; it goes back
-    /// when the worker stops before that. What cannot be a job, and a job that killed as many workers as the delivery
-    /// limit allows, is kept in quarantine, and its run is told.
+    /// Handles a job. The delivery is accepted once its signal is confirmed, or the call is under a lease; it is
+    /// requeued when the worker stops before that. A message that is no job goes to the quarantine, and so does a job
+    /// that reached the delivery limit by killing workers; its run is notified.
     ///
     /// The slot is free once the guest has answered.
     pub(crate) async fn handle(self: Arc<Self>, delivery: Delivery, slot: Slot) {
@@ -101,8 +101,8 @@ impl JobHandler {
 
     async fn handle_job(&self, delivery: Delivery, job: Job, mut slot: Slot) {
         let came_back = control::was_redelivered(&delivery);
-        // A delivery that was out before may have been executed by a worker that was lost: that is answered for by calling
-        // again, and not by what was answered before.
+        // A redelivered job may have been executed by a lost worker. It is called again, and not answered from the
+        // cache.
         let answered = if came_back { None } else { self.recent.get(&job.call, &job.signal_to) };
         if let Some(answer) = answered {
             debug!("the job was answered before; the answer is sent again");
@@ -142,7 +142,7 @@ impl JobHandler {
         if let TaskResult::Failed(failure) = &answer {
             debug!(%failure, "the call failed");
         }
-        // Between two deliveries to this worker there may have been one to another, which was lost.
+        // Between two deliveries to this worker, another worker may have had the job and been lost.
         let signal = self.signal_of(&job, answer, came_back || again.was_redelivered);
         let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode());
         match hold {
@@ -154,7 +154,7 @@ impl JobHandler {
                 settle(*delivery, signalled);
                 again.deliveries.into_iter().for_each(|delivery| settle(delivery, signalled));
             }
-            // Nobody but this worker knows the answer.
+            // Only this worker knows the answer.
             CallHold::Lease => {
                 while self.send_answer(&mut body, &signal, &job.signal_to).await == PublishOutcome::Unconfirmed
                     && !self.abandon.is_cancelled()
@@ -170,8 +170,8 @@ impl JobHandler {
         Signal { call, answer, execution, redelivered, worker: Some(self.name.clone()) }
     }
 
-    /// Makes the call; a long one is taken under a lease on the way, so that its delivery is not held for long. What the
-    /// engine is told waits for the broker beside the call, and never holds it up.
+    /// Makes the call. A long call gets a lease on the way, so that its delivery is not held for long. Reports to the
+    /// engine are published beside the call, and never delay it.
     async fn hold_and_call(
         &self,
         delivery: Delivery,
@@ -182,7 +182,7 @@ impl JobHandler {
         let mut hold = CallHold::Delivery(Box::new(delivery));
         let outcome = {
             let (calling, holding) = (pin!(self.call(job, interrupt)), pin!(self.hold(&mut hold, job, slot)));
-            // Once the call has ended, what is said of it is dropped: its answer says more.
+            // Once the call has ended, a pending report is dropped: the answer says more.
             tokio::select! {
                 biased;
                 outcome = calling => outcome,
@@ -192,7 +192,7 @@ impl JobHandler {
         (hold, outcome)
     }
 
-    /// Takes a call under a lease once it has run for long, and renews that for as long as it is polled.
+    /// Takes a lease for a call once it has run for long, and renews the lease for as long as it is polled.
     async fn hold(&self, hold: &mut CallHold, job: &Job, slot: &mut Slot) -> Infallible {
         tokio::time::sleep(lease::LEASE_THRESHOLD).await;
         loop {
@@ -219,7 +219,7 @@ impl JobHandler {
         Report::Heartbeat { call: job.call.clone(), worker: self.name.clone() }
     }
 
-    /// Gives a call back that the worker stopped.
+    /// Returns a call that the worker stopped.
     async fn give_back(&self, hold: CallHold, job: &Job) {
         match hold {
             CallHold::Delivery(delivery) => delivery.requeue(),
@@ -233,7 +233,7 @@ impl JobHandler {
         }
     }
 
-    /// Keeps a delivery for a person and tells its run, where the headers say which.
+    /// Moves a delivery to the quarantine and notifies its run, if the headers name it.
     async fn quarantine(&self, delivery: Delivery, reason: String) {
         let properties = &delivery.message.properties;
         let told = protocol::call_of(&properties.headers).zip(properties.reply_to.clone());
@@ -259,15 +259,15 @@ impl JobHandler {
                 let queue =
                     if exchange == topology::JOBS { format!("{}{key}", topology::JOBS_PREFIX) } else { key.clone() };
                 let moving = broker::quarantine(&*self.broker, delivery, &queue, &reason);
-                // Dropped, the delivery goes back.
+                // If dropped, the delivery is requeued.
                 self.abandon.run_until_cancelled(moving).await;
             }
             PublishOutcome::Unconfirmed => delivery.requeue(),
         }
     }
 
-    /// Sends the answer to a call. One that the broker does not take since it is too large becomes a failure that says so:
-    /// no other attempt could be answered either.
+    /// Sends the answer to a call. An answer that is too large for the broker becomes a failure that says so: another
+    /// attempt could not be answered either.
     async fn send_answer(&self, body: &mut Bytes, signal: &Signal, signal_to: &str) -> PublishOutcome {
         let size = body.len();
         let TooLarge(reason) = match self.send_signal(&signal.call, body.clone(), signal_to).await {
@@ -282,7 +282,7 @@ impl JobHandler {
         self.send_signal(&signal.call, body.clone(), signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
-    /// Broadcasts the answer to a call.
+    /// Publishes the answer to a call.
     pub(crate) async fn send_signal(
         &self,
         call: &CallId,
@@ -293,7 +293,7 @@ impl JobHandler {
         self.abandon.run_until_cancelled(self.publish(message)).await.unwrap_or(Ok(PublishOutcome::Unconfirmed))
     }
 
-    /// Tells the engine of a call that runs.
+    /// Sends the engine a report about a running call.
     async fn report(&self, job: &Job, report: Report, told: DeliveryGuarantee) -> PublishOutcome {
         let message = self.message(&job.call, &job.signal_to, report.encode().into());
         let telling = async {
@@ -301,13 +301,13 @@ impl JobHandler {
                 DeliveryGuarantee::AtLeastOnce => self.publish(message).await.unwrap_or(PublishOutcome::Unconfirmed),
                 DeliveryGuarantee::BestEffort => {
                     let once = Message { persistent: false, routing: Routing::Optional, ..message };
-                    // What is lost is told again with the next.
+                    // The next report repeats a lost one.
                     let _ = self.broker.publish(once).await;
                     PublishOutcome::Confirmed
                 }
             }
         };
-        // The call is not kept waiting for longer than until the next one.
+        // The report waits at most until the next one is due.
         tokio::time::timeout(lease::HEARTBEAT_INTERVAL, telling).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
@@ -328,8 +328,8 @@ impl JobHandler {
         }
     }
 
-    /// Publishes until the broker has it: to send it again is cheaper than to make the call again, and a queue that is
-    /// just being deleted refuses a signal before it is known to be gone.
+    /// Publishes until the broker has the message: sending again is cheaper than repeating the call. A queue that is
+    /// just being deleted may refuse a signal before it is known to be gone.
     async fn publish(&self, message: Message) -> Result<PublishOutcome, TooLarge> {
         for pause in RESEND_AFTER {
             match self.broker.publish(message.clone()).await {
@@ -350,7 +350,7 @@ impl JobHandler {
         Ok(PublishOutcome::Unconfirmed)
     }
 
-    /// Calls the guest; `None` when the worker stopped the call and the job is to go back.
+    /// Calls the guest; `None` when the worker stopped the call and the job must be returned.
     async fn call(&self, job: &Job, interrupt: CancellationToken) -> CallResult {
         let said = Arc::new(LastProgress::default());
         let done = CancellationToken::new();
@@ -372,7 +372,7 @@ impl JobHandler {
         );
         let calling = async {
             let _telling_ends = done.drop_guard();
-            // Dropped, the call stops; the token of one call is not that of all.
+            // If dropped, the call stops; the token `interrupt` is for this call, `abandon` for all.
             self.abandon.run_until_cancelled(self.guests.call(job, interrupt.clone(), said.clone())).await
         };
         let (called, (), ()) = futures::join!(calling, telling, publishing);
@@ -389,12 +389,12 @@ impl JobHandler {
     }
 }
 
-/// How surely the engine is to be told.
+/// Delivery guarantee for a report to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DeliveryGuarantee {
-    /// Until the broker has it.
+    /// Repeated until the broker has it.
     AtLeastOnce,
-    /// As well as it goes.
+    /// Published once; a failure is ignored.
     BestEffort,
 }
 

@@ -1,4 +1,4 @@
-//! What a worker calls: guests in the sandbox, or what a simulation has in their place.
+//! Runs guests for a worker: in the sandbox, or in a simulation.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ContentSource;
 
-/// How a call ended, and what its guest wrote.
+/// The result of a call, and the guest's log.
 #[derive(Debug)]
 pub struct GuestResult {
-    /// The answer; values of any size are in it as they are.
+    /// The answer; it contains values of any size inline.
     pub answer: sandbox::Completion,
-    /// What the guest wrote.
+    /// The log of the guest.
     pub log: CallLog,
 }
 
@@ -83,7 +83,7 @@ fn sandbox_call(job: &Job, interrupt: CancellationToken) -> Call {
     }
 }
 
-/// What the guest wrote, up to what is kept.
+/// Builds the guest's log, up to the size limit.
 fn log(report: &sandbox::CallReport) -> CallLog {
     let mut log = CallLog::default();
     for line in &report.log {

@@ -1,7 +1,9 @@
-//! Jobs come in: as many are fetched as the slots work off soon, and what cannot be started soon goes back.
+//! Takes jobs from the queues: fetches as many as the slots can work off soon, and returns jobs that cannot start
+//! soon.
 //!
-//! A job that was fetched and not started is nobody's: it is published again, so that its delivery does not count as lost, and
-//! any worker can take it. Only where the broker takes nothing for some seconds, the delivery itself goes back. See [`Intake::run`] for the loop, `slots.rs` for how many jobs are fetched.
+//! A job that was fetched but not started is published again. So its delivery does not count as lost, and any worker
+//! can take it. Only if the broker takes no message for some seconds, the delivery itself is requeued. See
+//! [`Intake::run`] for the loop, and `slots.rs` for the number of jobs to fetch.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -23,28 +25,30 @@ use crate::{
     slots::{Slot, Slots},
 };
 
-/// How long to wait before a queue that was deleted is declared again: whoever deletes it may delete more.
+/// Pause before a deleted queue is declared again: more queues may be deleted meanwhile.
 const REDECLARE_DELAY: Duration = Duration::from_secs(1);
 
-/// How long a fetched job may wait while no slot becomes free. Then it goes back, for workers that have one.
+/// Maximum time that a fetched job waits while no slot becomes free. Then it is returned, for workers with a free
+/// slot.
 const MAX_FETCHED_WAIT: Duration = Duration::from_millis(100);
 
-/// How long the queues stay open at least before they are opened anew for more or fewer jobs: that costs some round trips.
+/// Minimum time between opening the queues and reopening them with another prefetch count: reopening costs some round
+/// trips.
 const MIN_OPEN_TIME: Duration = Duration::from_millis(50);
 
-/// How long giving back may take: a broker that is away takes back by itself what it delivered.
+/// Maximum time for returning jobs: a broker that is away takes back its deliveries by itself.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The queues that jobs are taken from.
+/// The queues that a worker takes jobs from.
 pub(crate) struct Intake {
     slots: Arc<Slots>,
     queues: Vec<JobQueue>,
-    /// Queues that somebody deleted, or of which the broker said nothing: each is opened beside all else, so that it keeps no
-    /// other waiting.
+    /// Queues that were deleted or did not respond: each is opened in the background, so that it does not delay the
+    /// others.
     opening: FuturesUnordered<Opening>,
-    /// Jobs that were fetched over consumers that are closed now.
+    /// Jobs that were fetched by consumers that are closed now.
     fetched: VecDeque<Delivery>,
-    /// What the queues were opened with last, and when.
+    /// The prefetch count with which the queues were last opened, and when.
     prefetch: u16,
     opened_at: Instant,
 }
@@ -57,12 +61,12 @@ struct JobQueue {
     name: QueueName,
     /// `None` while no slot is free and calls are long.
     consumer: Option<Consumer>,
-    /// How many deliveries may be out over it.
+    /// Maximum number of unsettled deliveries of the queue.
     prefetch: u16,
 }
 
 impl Intake {
-    /// Declares the queues and begins to fetch from them. Those of which the broker says nothing are opened when it does.
+    /// Declares the queues and begins to fetch from them. Unresponsive queues are opened once they respond.
     pub(crate) async fn open(broker: &Arc<dyn Broker>, names: &[QueueName], slots: u16) -> Result<Self, WorkerError> {
         let slots = Slots::new(slots);
         let prefetch = slots.prefetch();
@@ -79,8 +83,8 @@ impl Intake {
         Ok(intake)
     }
 
-    /// Takes jobs from all queues in turn and has each called, until told to stop. What was fetched by then goes back, unless
-    /// `abandon` is cancelled: then the broker takes it back when the connection ends.
+    /// Takes jobs from all queues in turn and calls the guest for each, until `stop` is cancelled. Fetched jobs are
+    /// then returned. If `abandon` is cancelled, the broker takes them back when the connection ends.
     pub(crate) async fn run(
         mut self,
         caller: Arc<JobHandler>,
@@ -99,7 +103,7 @@ impl Intake {
         abandon.run_until_cancelled(self.give_back(&*broker)).await;
     }
 
-    /// The next job, and a slot for it; `None` when it is to stop, or the queues have to be looked after first.
+    /// Returns the next job and a slot for it; `None` to stop, or to check the queues first.
     async fn next(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<(Delivery, Slot)> {
         let slot = self.slot(broker, stop).await?;
         self.adjust(broker).await;
@@ -108,7 +112,7 @@ impl Intake {
         if let Some(delivery) = self.fetched.pop_front() {
             return Some((delivery, slot));
         }
-        // What was asked first is asked last the next time, so that no queue keeps another waiting.
+        // The queue that is polled first now is polled last the next time, so that no queue delays another.
         let turn = self.queues.len().min(1);
         self.queues.rotate_left(turn);
         // Each arm only waits: dropping it loses nothing.
@@ -120,7 +124,7 @@ impl Intake {
                 return None;
             }
             fetched = fetch(&mut self.queues), if !self.queues.is_empty() => fetched,
-            // More can be asked for then.
+            // The queues can then be reopened with a higher prefetch count.
             () = tokio::time::sleep_until(self.opened_at + MIN_OPEN_TIME), if leaves_slots_idle => return None,
             else => return None,
         };
@@ -133,7 +137,8 @@ impl Intake {
         }
     }
 
-    /// A free slot; `None` when it is to stop, a queue was deleted, or what was fetched has waited too long for one and went back.
+    /// Returns a free slot; `None` to stop, when a queue was deleted, or when fetched jobs waited too long and were
+    /// returned.
     async fn slot(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<Slot> {
         let mut waits_since = Instant::now();
         loop {
@@ -175,31 +180,31 @@ impl Intake {
         self.opening.push(open_after(REDECLARE_DELAY, broker.clone(), name, self.prefetch));
     }
 
-    /// Opens a queue beside all else that cannot be opened now.
+    /// Opens a queue in the background that cannot be opened now.
     fn open_later(&mut self, broker: &Arc<dyn Broker>, name: QueueName, error: &WorkerError) {
         let error: &dyn std::error::Error = error;
         warn!(queue = %name, error, "a queue of jobs cannot be opened yet: the others are taken from meanwhile");
         self.opening.push(open_after(REDECLARE_DELAY, broker.clone(), name, self.prefetch));
     }
 
-    /// Takes from a queue from now on, if it could be opened.
+    /// Takes jobs from a queue from now on, if it could be opened.
     fn on_opened(&mut self, broker: &Arc<dyn Broker>, name: QueueName, opened: Result<JobQueue, WorkerError>) {
         match opened {
             Ok(queue) => self.queues.push(queue),
-            // The worker's own connection is closed: it takes nothing any more.
+            // The worker's own connection is closed: it takes no more jobs.
             Err(WorkerError::Declare(DeclareError::Closed) | WorkerError::Consume(ConsumeError::Closed)) => {}
             Err(error) => self.open_later(broker, name, &error),
         }
     }
 
-    /// Whether the broker may give fewer jobs than there are free slots.
+    /// Whether the prefetch count may leave free slots without jobs.
     fn underuses_slots(&self) -> bool {
         self.slots.prefetch() > self.prefetch && self.prefetch < self.slots.count()
     }
 
-    /// Opens the queues anew where their consumers let too few or too many jobs be at hand.
+    /// Reopens the queues if their prefetch count is too low or too high.
     async fn adjust(&mut self, broker: &Arc<dyn Broker>) {
-        // One that was opened beside the others may have been asked for another number.
+        // A queue that was opened in the background may have another prefetch count.
         let is_other = |queue: &JobQueue| queue.consumer.is_none() || queue.prefetch != self.prefetch;
         let wanted = self.slots.prefetch();
         let differs =
@@ -216,27 +221,27 @@ impl Intake {
         }
     }
 
-    /// Closes the consumers, and keeps what they have fetched.
+    /// Closes the consumers, and keeps the jobs that they have fetched.
     async fn close(&mut self) {
         let consumers = self.queues.iter_mut().filter_map(|queue| queue.consumer.take());
         let closing = consumers.map(|consumer| timeout(GIVE_BACK_TIMEOUT, consumer.drain()));
-        // Of which the broker does not say that nothing more comes, what came is dropped, and so goes back.
+        // If the broker does not confirm the end of a consumer, its deliveries are dropped, and so requeued.
         let drained = join_all(closing).await.into_iter().flatten();
         self.fetched.extend(drained.flatten());
     }
 
-    /// Closes the consumers, and publishes again what was fetched and not started: a delivery that goes back to its queue
-    /// would count as one that may have been executed.
+    /// Closes the consumers, and publishes fetched jobs again that were not started: a requeued delivery would count
+    /// as a possible execution.
     async fn give_back(&mut self, broker: &dyn Broker) {
         self.close().await;
         let fetched = self.fetched.drain(..).filter(|delivery| !delivery.is_lost());
         let publishing = fetched.map(|delivery| republish(broker, delivery));
-        // What is not published in time is dropped, and so goes back as it is.
+        // A job that is not published in time is dropped, and so requeued.
         let _ = timeout(GIVE_BACK_TIMEOUT, join_all(publishing)).await;
     }
 }
 
-/// Whether the broker says nothing of a queue.
+/// Whether the error is a timeout of the broker for one queue.
 fn is_timeout(error: &WorkerError) -> bool {
     matches!(
         error,
@@ -262,7 +267,8 @@ impl JobQueue {
     }
 }
 
-/// The next delivery of any queue that is open, and which queue: without one when somebody deleted the queue.
+/// Returns the next delivery of any open queue, and the index of the queue; `None` as the delivery if the queue was
+/// deleted.
 async fn fetch(queues: &mut [JobQueue]) -> (usize, Option<Delivery>) {
     let waiting = queues.iter_mut().enumerate().filter_map(|(place, queue)| {
         let consumer = queue.consumer.as_mut()?;
@@ -274,12 +280,12 @@ async fn fetch(queues: &mut [JobQueue]) -> (usize, Option<Delivery>) {
     }
 }
 
-/// Publishes a job that nobody started again, as a new message. Both may be there if the worker dies in between, as after
-/// any lost acknowledgement.
+/// Publishes a job that was not started again, as a new message. If the worker dies in between, both copies may
+/// exist, as after any lost acknowledgement.
 async fn republish(broker: &dyn Broker, delivery: Delivery) {
     let Delivery { message, redelivered, returned, .. } = &delivery;
     let before = protocol::returned(&message.properties.headers);
-    // A delivery that was out before may have been executed, even where the queue does not count.
+    // A redelivered job may have been executed, even if the queue counts no deliveries.
     let times = before.saturating_add((*returned).max(u32::from(*redelivered)));
     let mut message = Message { routing: Routing::Mandatory, ..message.clone() };
     protocol::set_returned(&mut message.properties.headers, times);

@@ -1,11 +1,11 @@
-//! Answers jobs: takes one when a slot is free, finds its module, calls the guest in the sandbox, broadcasts the
+//! Handles jobs: takes one when a slot is free, finds its module, calls the guest in the sandbox, publishes the
 //! signal, and only then accepts the job.
 //!
-//! A worker knows nothing of flows or runs beyond the ids it passes on, and needs nothing but a broker: modules
-//! come by digest from the store of the engine that sent the job. Start reading at `worker.rs`, then `intake.rs` (jobs
-//! come in), `call.rs` (a job is answered).
+//! A worker knows nothing of flows or runs beyond the ids that it passes on, and needs only a broker: modules come by
+//! digest from the store of the engine that sent the job. Start reading at `worker.rs`, then `intake.rs` (fetching
+//! jobs) and `call.rs` (handling a job).
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod begin;

@@ -1,7 +1,7 @@
-//! The lines that a guest writes, published while it runs for whoever follows its run.
+//! Publishes the lines that a guest writes, while it runs, for those who follow its run.
 //!
-//! Nothing waits for them: they are gathered beside the guest, in bounds, and go out in batches as well as the broker takes
-//! them. A call that writes nothing, or is over soon, publishes nothing: its log comes with its answer.
+//! Publishing never delays the guest: a bounded buffer collects its lines, and they are published in batches, best
+//! effort. A call that writes nothing, or is short, publishes nothing: its log comes with its answer.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,60 +19,61 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// How long after the start of a call its first lines are published, and how long after a batch the next one.
+/// Pause after the start of a call before its first lines are published, and between two batches.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// So much text makes a batch at once: larger messages help nobody.
+/// Number of bytes that completes a batch at once: larger messages have no benefit.
 const BATCH: usize = 16 << 10;
 
-/// The runs that somebody has just begun to follow. One who misses some of them publishes its lines again.
+/// The runs that a reader has just begun to follow. A receiver that misses some publishes its lines again.
 pub(crate) type Followed = broadcast::Sender<RunId>;
 
-/// How many wait for a call that is slow to take them.
+/// Number of such runs that wait for a slow receiver.
 const FOLLOWED: usize = 64;
 
-/// Nobody follows any run yet.
+/// Creates the channel for followed runs.
 pub(crate) fn followed() -> Followed {
     broadcast::channel(FOLLOWED).0
 }
 
-/// The lines that a call has written so far: [`MAX_LOG_BYTES`] bytes at most, which is what is kept of it at its end.
+/// The lines that a call has written so far: at most [`MAX_LOG_BYTES`] bytes, which is also the limit of its final
+/// log.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     gathered: Mutex<Gathered>,
-    /// There is a line to publish.
+    /// Notified when there is a line to publish.
     some: Notify,
-    /// There is a batch to publish.
+    /// Notified when there is a full batch to publish.
     batch: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Gathered {
     lines: Vec<LiveLine>,
-    /// How many of them are published.
+    /// Number of published lines.
     published: usize,
-    /// The bytes of those that are not.
+    /// Number of bytes of the unpublished lines.
     waiting: usize,
-    /// The bytes of all.
+    /// Number of bytes of all lines.
     used: usize,
     numbers: [u32; LogSource::COUNT],
-    /// What was printed to standard output and standard error since the end of the last line.
+    /// Standard output and standard error since the end of the last line.
     open: [Vec<u8>; 2],
-    /// Whether lines were left out, since there are too many.
+    /// Whether lines were dropped because of the limit.
     cut: bool,
-    /// Whether it is published that lines were left out.
+    /// Whether the cut was published.
     told_cut: bool,
 }
 
 impl Lines {
-    /// Takes a line that the guest has logged or printed.
+    /// Adds a line that the guest has logged or printed.
     pub(crate) fn push(&self, level: &str, text: &str) {
         let mut gathered = self.gathered();
         gathered.push(level, text);
         self.tell(&gathered);
     }
 
-    /// Takes some bytes that the guest has printed. A line is published once it has ended.
+    /// Adds bytes that the guest has printed. A line is published once it has ended.
     pub(crate) fn print(&self, standard: Standard, bytes: &[u8]) {
         let mut gathered = self.gathered();
         gathered.print(standard, bytes);
@@ -88,12 +89,12 @@ impl Lines {
         }
     }
 
-    /// The next lines to be published, and whether there are no more to come; `None` when there is nothing new.
+    /// Returns the next lines to publish, and whether they are the last; `None` when there is nothing new.
     fn take(&self) -> Option<(Vec<LiveLine>, bool)> {
         self.gathered().take()
     }
 
-    /// Lets everything be published once more.
+    /// Marks all lines as unpublished.
     fn rewind(&self) {
         let mut gathered = self.gathered();
         gathered.published = 0;
@@ -103,7 +104,7 @@ impl Lines {
     }
 
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
-        // A panic elsewhere cannot have left half of a line: each is pushed whole.
+        // Each line is pushed as a whole, so a panic in another thread leaves no partial one.
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -145,7 +146,7 @@ impl Gathered {
             self.open[open].extend_from_slice(piece);
             if piece.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.open[open]);
-                // As the lines of a whole text are told apart when the log is recorded.
+                // The lines are split in the same way as when the log is recorded.
                 String::from_utf8_lossy(&line).lines().for_each(|text| self.push(level, text));
             }
         }
@@ -171,8 +172,8 @@ impl Gathered {
     }
 }
 
-/// Publishes the lines of a call as they come, until `done`: no sooner than some moments after its start, in few messages,
-/// and all of them again when somebody begins to follow its run.
+/// Publishes the lines of a call until `done`: not before [`PERIOD`] after its start, in few messages, and all of
+/// them again when a reader begins to follow its run.
 pub(crate) async fn publish(
     broker: Arc<dyn Broker>,
     call: CallId,
@@ -202,7 +203,7 @@ pub(crate) async fn publish(
             while let Some((batch, cut)) = lines.take() {
                 let log = LiveLog { call: call.clone(), worker: worker.clone(), lines: batch, cut };
                 if let Err(error) = broker.publish(message(&log)).await {
-                    // They come with the answer.
+                    // The final log contains them too.
                     debug!(%error, "some lines of a guest were not published");
                     if matches!(error, PublishError::Closed) {
                         return;
@@ -222,7 +223,7 @@ fn message(log: &LiveLog) -> Message {
     Message {
         exchange: topology::LOGS.to_owned(),
         key: log.call.run.to_string(),
-        // Mostly nobody follows.
+        // Mostly there is no follower.
         routing: Routing::Optional,
         persistent: false,
         priority: 0,

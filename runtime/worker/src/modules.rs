@@ -1,4 +1,4 @@
-//! From a digest to what it stands for: memory, this machine's disk, then the store of the job's engine.
+//! Loads content by digest: from memory, from the local disk, then from the store of the job's engine.
 
 use std::{error::Error, iter::successors};
 
@@ -7,7 +7,7 @@ use protocol::Job;
 use sandbox::{Compiled, Sandbox};
 use tracing::warn;
 
-/// The largest module or value a worker fetches, in bytes.
+/// Maximum size of a module or value that a worker fetches, in bytes.
 const MAX_CONTENT_BYTES: u64 = 256 << 20;
 
 /// Finds modules and large values by digest.
@@ -19,7 +19,7 @@ pub struct ContentSource {
 }
 
 impl ContentSource {
-    /// Takes where compiled code, bytes and the engines' stores are.
+    /// Creates a source from a sandbox, a disk cache, and a client for the engines' stores.
     #[must_use]
     pub fn new(sandbox: Sandbox, bytes: store::Cache, client: store::bus::Client) -> Self {
         Self { sandbox, bytes, client }
@@ -29,10 +29,10 @@ impl ContentSource {
         &self.sandbox
     }
 
-    /// The module, ready to be called.
+    /// Returns the module, ready to be called.
     ///
     /// # Errors
-    /// A failure of kind `module` that says why it could not be had: the fetch has tried for as long as it makes sense.
+    /// A failure of kind `module` with the reason, after all retries of the fetch.
     pub(crate) async fn find(&self, digest: Digest, fetch_from: &str) -> Result<Compiled, Failure> {
         if let Some(compiled) = self.sandbox.cached(&digest).await {
             return Ok(compiled);
@@ -41,10 +41,10 @@ impl ContentSource {
         self.sandbox.compile(digest, bytes).await.map_err(|error| failure(&error))
     }
 
-    /// The job with every value as the guest takes it.
+    /// Returns the job with all its values in the form that the guest takes.
     ///
     /// # Errors
-    /// A failure of kind `module` that says which value could not be had, and why.
+    /// A failure of kind `module` that names the value that could not be loaded, and the reason.
     pub(crate) async fn with_loaded_values(&self, job: &Job) -> Result<Job, Failure> {
         let mut job = job.clone();
         let fetch_from = job.fetch_from.clone();
@@ -65,7 +65,7 @@ impl ContentSource {
         Ok(())
     }
 
-    /// The values with the large ones put into the engine's store. One that cannot be put there travels as it is.
+    /// Puts large values into the engine's store. A value that cannot be stored stays inline.
     pub(crate) async fn put_large(&self, mut values: Values, put_to: &str) -> Values {
         for name in store::values::too_large_for_message(values.iter()) {
             let Some((value, (bytes, form))) =
@@ -88,7 +88,7 @@ impl ContentSource {
     }
 }
 
-/// The error and what caused it, as a failure.
+/// Converts an error and its causes into a failure.
 fn failure(error: &(dyn Error + 'static)) -> Failure {
     let chain: Vec<String> = successors(Some(error), |cause| (**cause).source()).map(ToString::to_string).collect();
     Failure::new(FailureKind::Module, chain.join(": "))

@@ -1,4 +1,4 @@
-//! What a guest says while it runs, told now and then: a call that is over soon says nothing on the way.
+//! Reports a guest's progress at intervals; a short call reports none.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,27 +13,27 @@ use tracing::debug;
 
 use crate::live::Lines;
 
-/// How often a call is heard of. A shorter call sends its signal alone.
+/// Interval of progress reports. A shorter call sends only its signal.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The last thing a guest said, and all that it wrote.
+/// The latest progress of a guest, and all lines that it wrote.
 #[derive(Debug, Default)]
 pub(crate) struct LastProgress {
     last: Mutex<(Option<f64>, Option<String>)>,
-    /// The lines that it wrote.
+    /// The lines that the guest wrote.
     pub(crate) lines: Lines,
 }
 
 impl LastProgress {
     fn last(&self) -> (Option<f64>, Option<String>) {
-        // Each assignment is whole, so a panic elsewhere cannot have left half of one.
+        // Each assignment is a single operation, so a panic in another thread leaves no partial one.
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl sandbox::Observer for LastProgress {
     fn log(&self, level: sandbox::Level, line: &str) {
-        // Its level is the guest's: to an operator, all that guests say is detail.
+        // The level is the guest's choice: for an operator, all guest output is detail.
         debug!(target: "waft::guest", %level, "{line}");
         self.last.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(line.into());
         self.lines.push(level.as_str(), line);
@@ -52,7 +52,8 @@ impl sandbox::Observer for LastProgress {
     }
 }
 
-/// Tells the engine of a call every [`PERIOD`] until `done`: that it runs here, then whatever is new.
+/// Reports a call to the engine every [`REPORT_INTERVAL`] until `done`: first that it runs here, then any new
+/// progress.
 pub(crate) async fn report_progress(
     broker: Arc<dyn Broker>,
     signal_to: String,
@@ -79,7 +80,7 @@ pub(crate) async fn report_progress(
             properties: Properties { headers: protocol::headers(&call), ..Properties::default() },
             body: report.encode().into(),
         };
-        // Nobody's record depends on it: what is lost is told again with the next.
+        // No record depends on it: the next report repeats a lost one.
         let _ = done.run_until_cancelled(broker.publish(message)).await;
     }
 }

@@ -1,6 +1,6 @@
-//! Answers that were given lately: a job that comes a second time is answered from memory. And the numbers of executions.
+//! A cache of recent answers, for jobs that arrive a second time, and the numbering of executions.
 //!
-//! An engine that starts anew sends again what its records say is unanswered, though the answers may wait in its queue.
+//! An engine that restarts sends unanswered calls again, although their answers may wait in its queue.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,13 +13,13 @@ use std::{
 use bytes::Bytes;
 use flow::{CallId, Execution};
 
-/// So many answers are kept.
+/// Maximum number of cached answers.
 const MAX_ENTRIES: usize = 2_000;
 
-/// A larger answer is not kept: its call is made again.
+/// Maximum size of a cached answer, in bytes; for a larger one the call is repeated.
 const MAX_ENTRY_BYTES: usize = 8 << 10;
 
-/// Answers that were given lately, by call and by the queue they went to.
+/// Recent answers, by call and by the queue that they were sent to.
 #[derive(Debug, Default)]
 pub(crate) struct ResultCache {
     entries: Mutex<CacheEntries>,
@@ -53,22 +53,22 @@ impl ResultCache {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, CacheEntries> {
-        // A panic elsewhere can at worst have left a key without its answer, or one that is forgotten late.
+        // A panic in another thread can at worst leave a key without its answer, or an answer that is evicted late.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Numbers the executions of this start of this worker, unlike those of any other.
+/// Numbers the executions of one start of a worker, distinct from those of any other start.
 #[derive(Debug)]
 pub(crate) struct Executions {
     next: AtomicU64,
 }
 
 impl Executions {
-    /// Takes what tells this start of this worker from all others. Its hash is where the numbers begin: two ranges that
-    /// meet are as good as impossible, among a few thousand starts of a few million calls each.
+    /// Creates a numbering from the unique instance of a worker's start; its hash is the first number. Overlapping
+    /// ranges are practically impossible, among a few thousand starts of a few million calls each.
     pub(crate) fn of(instance: &str) -> Self {
-        // The 64-bit FNV-1a hash, which stays the same from build to build.
+        // The 64-bit FNV-1a hash, which is the same in every build.
         let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
         Self { next: AtomicU64::new(instance.bytes().fold(0xCBF2_9CE4_8422_2325, hash)) }
     }

@@ -1,7 +1,7 @@
-//! The slots of a worker: how many calls run at once, how long they take, and how many jobs to have at hand for them.
+//! The slots of a worker: how many calls run at once, how long calls take, and how many jobs to prefetch for them.
 //!
-//! A slot is held by a guest's call, from its job to its answer, and by the question whether the call is still wanted. While
-//! the answer travels to the broker, the slot serves the next job: what waits for the broker needs no core.
+//! A call holds a slot from its job to its answer, including the question whether the call is still wanted. While the
+//! answer travels to the broker, the slot serves the next job: waiting for the broker needs no core.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,15 +13,15 @@ use tokio::{
     time::Instant,
 };
 
-/// How much work is fetched ahead for each slot, as far as the calls stay as long as they were. It covers some round trips
-/// to the broker.
+/// Amount of work to prefetch for each slot, if calls take as long as before. It covers some round trips to the
+/// broker.
 const PREFETCH_TIME: Duration = Duration::from_millis(50);
 
-/// The most jobs that are fetched from one queue at a time, if there are no more slots than that. A broker carries some
-/// thousand jobs a second, so this is [`PREFETCH_TIME`] of what it can give.
+/// Maximum prefetch count of one queue, unless there are more slots. A broker carries some thousand jobs a second, so
+/// this is [`PREFETCH_TIME`] of its throughput.
 const MAX_PREFETCH: u16 = 256;
 
-/// What is assumed of calls before any was seen: they are long, so nothing is fetched ahead.
+/// Assumed length of calls before the first one: long, so that nothing is prefetched.
 const INITIAL_CALL_LENGTH: Duration = Duration::from_secs(1);
 
 /// The slots of one worker.
@@ -32,13 +32,13 @@ pub(crate) struct Slots {
 }
 
 struct State {
-    /// Slots that run a call.
+    /// Number of slots that run a call.
     running: u16,
-    /// Counts how often the queues were opened. A consumer's credit counts only the calls whose jobs it delivered.
+    /// Number of times that the queues were opened. A consumer's prefetch counts only calls whose jobs it delivered.
     opening: u64,
-    /// Slots held by calls that no open consumer's credit counts: of an earlier opening, or under a lease.
+    /// Slots held by calls that no open consumer's prefetch counts: of an earlier opening, or under a lease.
     uncounted: u16,
-    /// How long calls take, weighted towards the latest ones and towards long ones.
+    /// Length of calls, weighted towards the latest ones and towards long ones.
     length: Duration,
 }
 
@@ -49,7 +49,7 @@ impl Slots {
         Arc::new(Self { count, free, state })
     }
 
-    /// How many there are.
+    /// The number of slots.
     pub(crate) fn count(&self) -> u16 {
         self.count
     }
@@ -60,8 +60,8 @@ impl Slots {
         Slot { slots: self.clone(), _permit: permit, started_at: None, opening: 0, is_counted: false }
     }
 
-    /// How many jobs of a queue may be at hand now, running ones included: one for each slot, and as many more as the
-    /// slots work off in [`PREFETCH_TIME`].
+    /// Returns the prefetch count of a queue, running jobs included: one for each slot, plus as many as the slots
+    /// work off in [`PREFETCH_TIME`].
     pub(crate) fn prefetch(&self) -> u16 {
         let state = self.lock();
         let length = state.length.as_nanos().max(1);
@@ -70,7 +70,7 @@ impl Slots {
         (self.count - state.uncounted.min(self.count)).saturating_add(ahead).max(1)
     }
 
-    /// Notes that the queues are opened anew: their credit counts no call that runs now.
+    /// Notes that the queues were opened again: their prefetch counts no call that runs now.
     pub(crate) fn opened(&self) {
         let mut state = self.lock();
         state.opening += 1;
@@ -84,16 +84,16 @@ impl Slots {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change is whole, so a panic elsewhere cannot have left half of one.
+        // Each change is a single operation, so a panic in another thread leaves no partial one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A slot in use. Dropped, it is free again.
+/// A slot in use. Dropping it frees the slot.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     _permit: OwnedSemaphorePermit,
-    /// When its job came.
+    /// When its job arrived.
     started_at: Option<Instant>,
     /// The opening whose consumer delivered its job.
     opening: u64,
@@ -101,7 +101,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// A job has come for the slot, over a consumer that is open now.
+    /// Notes that a job arrived for the slot, from a consumer that is open now.
     pub(crate) fn begin(&mut self) {
         let mut state = self.slots.lock();
         state.running += 1;
@@ -110,7 +110,8 @@ impl Slot {
         self.is_counted = true;
     }
 
-    /// The delivery of its job is settled while its call goes on, so the consumer's credit no longer counts it.
+    /// Notes that the job's delivery is settled while its call runs on, so the consumer's prefetch no longer counts
+    /// it.
     pub(crate) fn lease(&mut self) {
         let mut state = self.slots.lock();
         if self.is_counted && self.opening == state.opening {

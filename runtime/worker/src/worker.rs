@@ -17,45 +17,46 @@ use crate::{
     recent::{Executions, ResultCache},
 };
 
-/// What a worker needs to know.
+/// Configuration of a worker.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Its name; no other worker at the broker may have it.
+    /// Name of the worker, unique at the broker.
     pub name: WorkerName,
-    /// The machine it runs on, for people.
+    /// The host it runs on, for display.
     pub host: String,
-    /// Tells this start of it from others, for people.
+    /// Identifies this start of the worker, for display.
     pub instance: String,
-    /// The version of waft, for people.
+    /// The version of waft, for display.
     pub version: String,
-    /// How many calls it takes at once.
+    /// Maximum number of calls at once.
     pub slots: u16,
-    /// The queues it takes jobs from.
+    /// The queues to take jobs from.
     pub queues: Vec<QueueName>,
-    /// How long running calls may go on once it is told to stop.
+    /// Grace period: how long running calls may continue after a stop.
     pub grace: Duration,
-    /// When it started, by the clock that engines stamp jobs with. It did not hear which of the jobs that were sent before
-    /// were withdrawn, and asks.
+    /// When the worker started, by the clock that engines stamp jobs with. It missed the withdrawals of earlier jobs,
+    /// so it asks about those jobs.
     pub since: Timestamp,
-    /// How often a job may come back, since its workers were lost, before it is taken for poison; a job may say otherwise.
+    /// Maximum number of redeliveries of a job whose workers were lost, before it counts as poison; a job may set its
+    /// own limit.
     pub delivery_limit: NonZeroU32,
 }
 
 /// Why a worker could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// Another worker of its name is connected.
+    /// Another worker with this name is connected.
     #[error("a worker named {name} is connected to this broker already: {reason}")]
     NameTaken {
         /// The name.
         name: WorkerName,
-        /// The broker's words.
+        /// The broker's reason.
         reason: String,
     },
-    /// Its exchanges and queues could not be declared.
+    /// The worker's exchanges and queues could not be declared.
     #[error("could not declare the worker's exchanges and queues")]
     Declare(#[from] DeclareError),
-    /// A queue could not be consumed.
+    /// A queue of jobs could not be consumed.
     #[error("could not consume a queue of jobs")]
     Consume(#[from] ConsumeError),
 }
@@ -70,10 +71,10 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Declares what it needs and opens its queues.
+    /// Declares the worker's queues and opens them.
     ///
     /// # Errors
-    /// [`WorkerError`] when the broker refuses something, or its name is taken.
+    /// [`WorkerError`] when the broker refuses a declaration or a queue, or the name is taken.
     pub async fn connect(
         config: Config,
         broker: Arc<dyn Broker>,
@@ -105,10 +106,13 @@ impl Worker {
         Ok(Self { config, broker, caller, control, jobs })
     }
 
-    /// Answers jobs until told to stop. Dropping the future is a crash: calls stop where they are, and their jobs go back
-    /// when the connection ends, or their leases are missed. First nothing new is taken and what was only fetched goes back; then what
-    /// runs may finish, for the grace; then guests are stopped and their jobs go back. Cancelling `abandon`
-    /// goes straight to the third stage.
+    /// Handles jobs until `stop` is cancelled, and then stops in three stages:
+    /// - it takes no new jobs and returns fetched ones;
+    /// - running calls may finish during the grace period;
+    /// - guests are stopped and their jobs are returned.
+    ///
+    /// Cancelling `abandon` goes straight to the third stage. Dropping the future is a crash: calls stop, and their
+    /// jobs are requeued when the connection ends, or their leases expire.
     pub async fn run(self, stop: CancellationToken, abandon: CancellationToken) {
         let Self { config, broker, caller, control, jobs } = self;
         let (calls, listening) = (TaskTracker::new(), TaskTracker::new());
@@ -126,7 +130,7 @@ impl Worker {
         calls.close();
         info!(running = calls.len(), "the worker takes nothing new");
         let in_grace = async {
-            // Either may come first; both leave the calls where they are.
+            // Either may complete first; both leave the calls running.
             tokio::select! {
                 biased;
                 ended = timeout(config.grace, calls.wait()) => ended.is_ok(),

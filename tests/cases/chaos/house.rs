@@ -1,4 +1,4 @@
-//! The parts, how they are struck, and what they leave behind.
+//! The deployment, its faults, and the ledger of its guests.
 
 use std::{
     ffi::OsString,
@@ -17,19 +17,19 @@ use xtask::{ports, postgres::Postgres, rabbitmq::Rabbit};
 use super::proxy::Proxy;
 use crate::simulation::guests::Entry;
 
-/// As many kinds of faults as there are: each happens at least once.
+/// The number of fault kinds; each happens at least once.
 pub(crate) const FAULTS: u64 = 11;
 
 const ENGINES: usize = 2;
 const WORKERS: usize = 3;
 
-/// How long something may take that takes seconds: only a broken test waits that long.
+/// The time limit of operations that take seconds: only a broken test waits this long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long the network is silent: longer than a heartbeat, so that calls seem lost that are not.
+/// How long the network is silent: longer than a heartbeat, so that running calls seem lost.
 const SILENCE: Duration = Duration::from_secs(8);
 
-/// Everything that a deployment consists of.
+/// All processes of a deployment.
 pub(crate) struct Deployment {
     waft: Arc<Waft>,
     rabbit: Rabbit,
@@ -40,14 +40,14 @@ pub(crate) struct Deployment {
     workers: Vec<DeploymentProcess>,
 }
 
-/// A process that is started again with the same arguments.
+/// A process that restarts with the same arguments.
 struct DeploymentProcess {
     arguments: Vec<OsString>,
     log: PathBuf,
     process: Option<Child>,
 }
 
-/// Submits runs to whichever engine answers.
+/// Submits runs to any engine that answers.
 pub(crate) struct Submitter {
     waft: Arc<Waft>,
     flow: PathBuf,
@@ -91,7 +91,7 @@ impl Deployment {
         Submitter { waft: self.waft.clone(), flow, servers: self.engines.iter().map(address).collect() }
     }
 
-    /// Does something terrible, each kind in its turn, and each world from another one on.
+    /// Injects the next fault: each kind in turn; each world starts with another kind.
     pub(crate) fn inject_fault(&mut self, turn: u64, world: u64) {
         let round = (turn / FAULTS) as usize;
         match (turn + world - 1) % FAULTS {
@@ -105,7 +105,7 @@ impl Deployment {
             3 => self.engines.iter_mut().for_each(DeploymentProcess::kill),
             4 => {
                 self.postgres.kill();
-                // In the second round for a whole minute, which the short form does not come to.
+                // The second round takes a whole minute; the short form of the test does not reach it.
                 thread::sleep(Duration::from_secs(if round == 1 { 60 } else { 2 }));
                 self.postgres.restart().expect("PostgreSQL starts again");
             }
@@ -121,14 +121,14 @@ impl Deployment {
             7 => self.workers[round % WORKERS].kill(),
             8 => self.postgres.restart_at_once().expect("PostgreSQL restarts"),
             9 => self.rabbit.restart_app().expect("RabbitMQ restarts in its node"),
-            // Last, since an engine that starts anew would make up for a job that is lost with its worker.
+            // This fault comes last: otherwise a later engine restart would resend a job that was lost with its worker.
             _ => self.workers.iter_mut().for_each(DeploymentProcess::kill),
         }
         thread::sleep(Duration::from_millis(500));
         self.start_what_is_down();
     }
 
-    /// Everything works again.
+    /// Ends all faults.
     pub(crate) fn restore(&mut self) {
         self.proxy.set_silent(false);
         self.start_what_is_down();
@@ -140,7 +140,7 @@ impl Deployment {
         }
     }
 
-    /// Asks for a rollback that failed to be tried again, of any engine that answers.
+    /// Sends a retry for a failed rollback to any engine that answers.
     pub(crate) fn retry(&self, run: &str) {
         for server in self.submitter().servers {
             if self.waft.run(["retry", run, "--server", &server]).code == Some(0) {
@@ -149,13 +149,13 @@ impl Deployment {
         }
     }
 
-    /// What guests said they do, in the order they said it.
+    /// The actions that guests logged, in order.
     pub(crate) fn ledger(&self) -> Vec<Entry> {
         let read = |part: &DeploymentProcess| fs::read_to_string(&part.log).expect("the log is there");
         let mut lines: Vec<String> =
             self.workers.iter().flat_map(|part| read(part).lines().map(String::from).collect::<Vec<_>>()).collect();
         lines.retain(|line| line.contains("LEDGER "));
-        // Each begins with its time, to the microsecond.
+        // Each line starts with its time, in microseconds.
         lines.sort();
         (0..).zip(&lines).map(|(place, line)| entry(place, line)).collect()
     }
@@ -188,7 +188,7 @@ impl DeploymentProcess {
         }
     }
 
-    /// Starts it, or starts it again if it has ended: a part that cannot reach what it needs may give up.
+    /// Starts the process, or restarts it if it has ended: a process may exit when a dependency is unreachable.
     fn start(&mut self, waft: &Waft) {
         let has_ended = |process: &mut Child| !matches!(process.try_wait(), Ok(None));
         if self.process.as_mut().is_none_or(has_ended) {
@@ -211,7 +211,7 @@ pub(crate) fn run_id(number: u64) -> String {
 }
 
 impl Submitter {
-    /// Submits a run until an engine says that it is durable.
+    /// Submits a run until an engine confirms that it is durable.
     pub(crate) fn submit(&self, number: u64) {
         let until = Instant::now() + PATIENCE;
         let mut tries = number as usize;
@@ -229,7 +229,7 @@ impl Submitter {
     }
 }
 
-/// Two branches that meet, a controller that tries again, and one call that outlives the threshold of leases.
+/// Two branches that meet, a retry controller, and one call that outlives the lease threshold.
 const FLOW: &str = r#"
 name = "chaos"
 [[task]]

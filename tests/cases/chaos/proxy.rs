@@ -1,4 +1,4 @@
-//! A network between two ends that can be cut, or fall silent without anybody being told.
+//! A network proxy between two ends that can cut connections, or silence them unnoticed.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// Passes connections on to another port.
+/// Forwards connections to another port.
 pub(crate) struct Proxy {
     port: u16,
     silent: Arc<AtomicBool>,
@@ -19,7 +19,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port of its own. It ends with the test's process.
+    /// Listens on its own port. It ends with the test's process.
     pub(crate) fn to(target: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = listener.local_addr().expect("it has an address").port();
@@ -47,15 +47,15 @@ impl Proxy {
         self.port
     }
 
-    /// Cuts every connection; new ones can be made.
+    /// Cuts every connection; new connections are possible.
     pub(crate) fn cut(&self) {
         for stream in self.open.lock().expect("nobody panics with it").drain(..) {
-            // It may be closed already.
+            // The connection may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Passes nothing on until told otherwise; nobody is told.
+    /// Sets whether it stops forwarding; the ends are not notified.
     pub(crate) fn set_silent(&self, silent: bool) {
         self.silent.store(silent, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Runs of `waft run` that are listed, watched and edited; and runs that are not there.
+//! Tests runs of `waft run` that are listed, watched and edited, and unknown runs.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use waft_tests::{CommandOutput, Process, Waft};
 
 use super::{FAILED_ROLLBACK_FLOW, says};
 
-/// A task that sleeps, and one after it.
+/// A task that sleeps, and one that follows it.
 fn slow(waft: &Waft, ms: u32) -> String {
     let text = format!(
         "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"nap\"\nuse = \"hostile#sleep\"\nwith = {{ ms = {ms} }}\n\
@@ -15,7 +15,7 @@ fn slow(waft: &Waft, ms: u32) -> String {
     waft.flow(&text).to_str().expect("a path in UTF-8").to_owned()
 }
 
-/// A server that nobody listens at.
+/// A server address where nothing listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
 #[test]
@@ -38,7 +38,7 @@ fn runs_of_this_machine_are_listed() {
     assert_eq!(listed(&["--flow", "g", "--since", "1h"]), ["s"]);
     says(&waft.run(["list", "--flow", "h"]), 0, "no run fits");
     says(&waft.run(["list", "--state", "tired"]), 2, "\"tired\" is no state of a run");
-    // A logbook that is named is meant, whatever server the environment chooses.
+    // A logbook that a flag names takes precedence over a server in the environment.
     let logbook = waft.folder().join("logbook.db");
     let mut there = waft.command(["list", "--logbook", logbook.to_str().unwrap()]);
     let there: CommandOutput = there.env("WAFT_SERVER", NOWHERE).output().unwrap().into();
@@ -135,7 +135,7 @@ fn a_run_that_is_not_there_is_told_with_the_place_that_was_looked_in() {
         &["notify", "nobody", "t"],
         &["run", "--resume", "nobody"],
     ];
-    // Nobody listens at the built-in address where tests run.
+    // Nothing listens at the built-in address where tests run.
     for command in commands {
         let ran = waft.run(command);
         says(&ran, 2, "there is no run nobody in the logbook ");
@@ -163,7 +163,7 @@ fn a_task_to_skip_that_the_flow_does_not_have_is_told_with_the_one_that_was_mean
     says(&waft.run(["skip", "r", "nosuch", "--reason", "x"]), 2, "hint: its tasks are hold, sum, charge");
 }
 
-/// A task that says something in each way that a guest has, sleeps, and says it again.
+/// A task that writes to each of a guest's outputs, sleeps, and writes again.
 fn say(waft: &Waft, ms: u32) -> String {
     let text = format!(
         "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = {{ text = \"hello\", ms = {ms} }}\ntimeout = \"10m\"\n"
@@ -205,7 +205,7 @@ fn a_run_of_schedules_shows_when_each_fires_next() {
     let flow = waft.flow(text);
     let mut run = Process::spawn(&mut waft.command(["run", flow.to_str().unwrap(), "--run-id", "r"]));
     run.wait_for("run r");
-    // The first time is found once the run has begun.
+    // The run may not exist yet; its first scheduled time is known once it has started.
     let mut shown = waft.run(["show", "r"]);
     while !shown.stdout.contains("t fires next at ") {
         assert!(shown.code == Some(0) || shown.stderr.contains("there is no run r"), "{}", shown.stderr);

@@ -1,4 +1,4 @@
-//! Servers that share a logbook and hear nothing of each other.
+//! Tests servers that share a logbook but no broker.
 
 use waft_tests::{Waft, broker_url};
 use xtask::postgres::Postgres;

@@ -1,4 +1,4 @@
-//! The description of the HTTP API, as tools that know nothing of waft read it.
+//! Tests the OpenAPI description with generic tools.
 
 use std::{ffi::OsStr, fs, path::Path, process::Command};
 
@@ -10,7 +10,7 @@ fn run_python(arguments: &[&OsStr]) -> CommandOutput {
     Command::new(openapi_python()).args(arguments).output().expect("Python starts").into()
 }
 
-/// The description that a server gives, in a file.
+/// Saves the server's description to a file.
 fn description(served: &TestServer, file: &Path) {
     let fetched = run_python(&[
         OsStr::new("-c"),
@@ -44,7 +44,7 @@ fn the_description_of_the_api_is_valid_and_a_client_made_of_it_lists_runs() {
         package.as_os_str(),
         OsStr::new("--meta"),
         OsStr::new("none"),
-        // A part of the API that the client would lack.
+        // A warning means that the generated client lacks a part of the API.
         OsStr::new("--fail-on-warning"),
     ]);
     made.expect(0);

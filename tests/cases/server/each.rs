@@ -1,4 +1,4 @@
-//! Tasks that are called for each element of a list, on real guests.
+//! Tests `for_each` tasks on real guests.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use waft_tests::{example, guest};
 #[test]
 fn a_text_is_counted_part_by_part_however_many_there_are() {
     let served = TestServer::new();
-    // Too large for a message, and so is the list of its parts.
+    // Too large for a message; the list of its parts is too.
     let text = "the quick brown fox jumps over the lazy dog\n".repeat(5_000);
     std::fs::write(served.waft.folder().join("text.txt"), &text).unwrap();
     let flow = example("text/each.toml");
@@ -28,7 +28,7 @@ fn a_text_is_counted_part_by_part_however_many_there_are() {
 fn one_element_fails_and_those_that_applied_are_rolled_back() {
     let served = TestServer::new();
     let (text, hostile) = (example("target/wasm32-wasip1/release/text.wasm"), guest("hostile"));
-    // What an element is that a task provides is only known once it has.
+    // The types of the elements are known only after the task has provided the list.
     let flow = format!(
         "name = \"each\"\n[modules]\ntext = {text:?}\nhostile = {hostile:?}\n\
          [[task]]\nname = \"list\"\nuse = \"hostile#echo\"\nwith = {{ value = [\"a\", 7, \"c\"] }}\n\

@@ -1,4 +1,4 @@
-//! Flows that fire more than once, on real guests: what fires them, what a failed firing comes to, and circles.
+//! Tests flows that fire more than once, on real guests: their triggers, failed firings, and cycles.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) fn fired(served: &TestServer, run: &str) -> u64 {
     served.run(&["show", run, "--json"]).expect(0).end()["fired"].as_u64().expect("it fires")
 }
 
-/// Waits until a run has fired so often, and nothing of it is under way.
+/// Waits until a run has fired `times` times, and no firing is in progress.
 #[track_caller]
 pub(super) fn has_fired(served: &TestServer, run: &str, times: u64) {
     for _ in 0..1_000 {
@@ -35,7 +35,7 @@ fn a_persistent_flow_fires_for_each_notification_and_outlives_its_server() {
     served.submit("lb");
     for ip in ["10.0.0.1", "10.0.0.2"] {
         served.run(&["notify", "lb", "add-ip", "--set", &format!("ip={ip}"), "--key", ip]).expect(0);
-        // The same once more.
+        // A duplicate notification.
         served.run(&["notify", "lb", "add-ip", "--set", &format!("ip={ip}"), "--key", ip]).expect(0);
     }
     has_fired(&served, "lb", 2);
@@ -53,7 +53,7 @@ fn a_persistent_flow_fires_for_each_notification_and_outlives_its_server() {
     let served = TestServer { waft, address, server };
     served.run(&["notify", "lb", "add-ip", "--set", "ip=10.0.0.2", "--key", "10.0.0.2"]).expect(0);
     assert_eq!(fired(&served, "lb"), 2, "what was heard before a restart is not heard anew");
-    // A condition that cannot be decided fails its firing, and nothing else.
+    // A condition that cannot be evaluated fails only its own firing.
     served.run(&["notify", "lb", "add-ip", "--set", "ip=7"]).expect(0);
     has_fired(&served, "lb", 3);
     let shown = served.run(&["show", "lb", "--json"]).expect(0).end();

@@ -1,4 +1,4 @@
-//! Following what guests write while they run.
+//! Tests following the output of guests while they run.
 
 use std::{
     io::{BufRead, BufReader, Lines},
@@ -10,7 +10,7 @@ use waft_tests::{Process, Waft, broker_url, unique};
 
 use super::TestServer;
 
-/// A task that says something in each way that a guest has, sleeps, and says it again.
+/// A task that writes to each of a guest's outputs, sleeps, and writes again.
 fn say(waft: &Waft, ms: u32, queue: &str) {
     waft.flow(&format!(
         "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = {{ text = \"hello\", ms = {ms} }}\n\
@@ -18,13 +18,13 @@ fn say(waft: &Waft, ms: u32, queue: &str) {
     ));
 }
 
-/// A sleep that lasts until it is cancelled.
+/// A sleep that lasts until the run is cancelled.
 const LONG: u32 = 300_000;
 
-/// What is said before the sleep.
+/// The lines before the sleep.
 const ONCE: [&str; 3] = ["t | info   hello", "t | stdout hello", "t | stderr hello"];
 
-/// A `waft logs --follow`, of which lines are read as they come.
+/// A `waft logs --follow` whose lines are read as they come.
 struct Follower {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -37,14 +37,14 @@ impl Follower {
         Self { process, lines }
     }
 
-    /// The next lines, in the order of the alphabet.
+    /// The next lines, in alphabetical order.
     fn next(&mut self, count: usize) -> Vec<String> {
         let mut lines: Vec<String> = self.lines.by_ref().take(count).map(|line| line.expect("it is UTF-8")).collect();
         lines.sort();
         lines
     }
 
-    /// What else it prints, and its exit code.
+    /// The rest of its output, and its exit code.
     fn end(mut self) -> (Vec<String>, Option<i32>) {
         let rest = self.lines.map(|line| line.expect("it is UTF-8")).collect();
         (rest, self.process.wait().expect("it ends").code())
@@ -73,7 +73,7 @@ fn followers_have_lines_while_the_call_runs_however_late_they_come_and_end_with_
     );
     assert_eq!((&line["worker"], &line["text"], &line["call"]), (&"local".into(), &"hello".into(), &"apply".into()));
     let other = Follower::start(&mut served.command(&["logs", "r", "--follow", "--task", "u"]));
-    // Whatever they printed came before the end of the call.
+    // These lines came before the end of the call.
     assert_eq!(served.state("r"), "running");
     served.run(&["cancel", "r"]).expect(0);
     for follower in [early, late, other] {
@@ -113,7 +113,7 @@ fn a_worker_that_is_killed_and_the_next_one_tell_each_line_once() {
     first.kill();
     let name = unique("second");
     let _second = Process::worker(&served.waft, &broker, &["--queues", &queue, "--name", &name]);
-    // It has said all that it says before it sleeps once a follower hears it from there.
+    // Once a follower has these lines, the guest has written everything that precedes its sleep.
     let mut later = Follower::start(&mut served.command(&["logs", &run, "--follow", "--json"]));
     for line in later.next(3) {
         let line: Value = serde_json::from_str(&line).expect("it is JSON");

@@ -1,4 +1,4 @@
-//! What becomes of watchers and services whose readers leave.
+//! Tests watchers and services whose readers leave.
 
 use std::{
     io::{BufRead, BufReader},
@@ -23,7 +23,7 @@ fn a_list_says_why_it_is_empty_and_a_server_says_little_of_itself() {
     assert!(heard.lines().filter(|line| line.contains("shard")).count() <= 1, "{heard}");
 }
 
-/// A run that waits for a person: nothing more is told of it.
+/// A run that waits for a person, so no more events come.
 fn submit_one_that_waits(served: &TestServer, run: &str) {
     served.waft.write("flow.toml", "name = \"f\"\n[[task]]\nname = \"ask\"\nwait = \"an answer\"\n");
     served.submit(run);

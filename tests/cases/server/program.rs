@@ -1,4 +1,4 @@
-//! A program that speaks with a real server through the client: it builds flows, submits, notifies, edits and watches.
+//! Tests a program that uses a real server through the client: it builds flows, submits, notifies, edits and watches.
 
 use client::{
     Client, ClientError, EventPayload,
@@ -20,7 +20,7 @@ impl TestServer {
     }
 }
 
-/// An order that is packed, approved by a person, and shipped.
+/// A flow that packs an order, waits for a person's approval, and ships it.
 fn order() -> Draft {
     Draft::builder("order")
         .expect("it is a name")
@@ -35,7 +35,7 @@ fn order() -> Draft {
         .build()
 }
 
-/// Waits until a task is in a state, and tells all that was heard until then.
+/// Waits until a task is in a state, and returns all changes until then.
 async fn until(watch: &mut client::Watch, task: &str, state: &str) -> Vec<String> {
     let mut heard = Vec::new();
     while let Some(event) = watch.next().await.expect("the server is there") {

@@ -1,5 +1,5 @@
-//! What the first idea of waft promised, on real guests, with workers of their own over RabbitMQ: flows that listen for
-//! ever, and flows that are mended while they run.
+//! Tests the original promises of waft, on real guests, with its own workers over RabbitMQ: flows that listen permanently,
+//! and flows that are repaired while they run.
 
 use std::{process::Command, time::Duration};
 
@@ -9,7 +9,7 @@ use xtask::rabbitmq::Rabbit;
 
 use super::{TestServer, living::has_fired};
 
-/// A server and two workers over a RabbitMQ of their own.
+/// A server and two workers over their own RabbitMQ.
 struct ScenarioSetup {
     served: TestServer,
     workers: Vec<Process>,
@@ -51,7 +51,8 @@ fn a_balancer_hears_of_every_server_however_its_workers_and_its_broker_come_and_
     house.workers.remove(0).kill();
     house.submit("create-server", &["--set", "name=two", "--wait"]);
     has_fired(&house.served, "lb", 2);
-    // Killed, RabbitMQ 3.10 may leave a queue without a leader for ever that was declared less than a second before.
+    // Stop it instead of killing it: a killed RabbitMQ 3.10 may leave a queue without a leader forever if it was declared
+    // less than a second before.
     house.rabbit.stop();
     house.rabbit.restart().expect("RabbitMQ starts again");
     house.submit("create-server", &["--set", "name=three", "--wait"]);
@@ -79,7 +80,7 @@ fn a_site_goes_on_with_another_server_and_with_what_was_forgotten() {
     house.submit("site", &["--run-id", "site"]);
     house.served.until("site", "window", "running");
     house.served.until("site", "pull-recipes", "success");
-    // What was forgotten listens to a task that has succeeded already, and starts at once.
+    // The task that was added late listens to a task that has already succeeded, and starts at once.
     house.edit("site", "add", "monitor");
     house.served.until("site", "add-monitor", "success");
     // The server has crashed meanwhile.
@@ -88,7 +89,7 @@ fn a_site_goes_on_with_another_server_and_with_what_was_forgotten() {
     let watched = house.served.run(&["watch", "site", "--json"]);
     let (ended, trace) = (watched.expect(0).end(), watched.trace());
     let told = |word: &str| trace.iter().filter(|told| *told == word).count();
-    // The failed attempt was tried again, and nobody heard of a failure but who watches.
+    // The failed attempt was retried, and only watchers saw the failure.
     assert_eq!((told("create-server:failure"), told("create-server:success")), (1, 1), "{trace:?}");
     assert_eq!((told("pull-recipes:running"), told("wordpress:success")), (1, 1), "{trace:?}");
     let ledger = ended["provides"]["ledger"].to_string();
@@ -101,7 +102,7 @@ fn a_site_goes_on_with_another_server_and_with_what_was_forgotten() {
 fn a_program_in_python_hears_what_a_task_of_a_flow_does() {
     let house = ScenarioSetup::new();
     let script = waft_tests::root().join("examples/listeners/listen.py");
-    // Lines are heard on standard error.
+    // Its lines come on standard error.
     let mut listening = Command::new("sh");
     listening.args(["-c", "exec \"$@\" 1>&2", "sh"]).arg(waft_tests::python()).arg(script);
     listening.args(["create-server", "kick-server"]).env("WAFT_BROKER", house.rabbit.url());

@@ -1,4 +1,4 @@
-//! What has to be true of every world, once it is calm.
+//! The properties that every world must have after the fault phase.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use flow::{Action, Attempt, Fact, Firing, Machine, NodeIndex, NodeName, Record, 
 
 use super::guests::Entry;
 
-/// Checks one run against the ledger; a mistake comes with the run's records and what its guests truly did.
+/// Checks one run against the ledger; an error contains the run's records and what its guests really did.
 pub(crate) fn run(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState, String> {
     checked(run, records, ledger).map_err(|mistake| {
         let record = |record: &Record| match &record.fact {
@@ -49,10 +49,10 @@ fn checked(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState
     Ok(machine.state())
 }
 
-/// The records that tell of an answer: whose, which attempt and action, and whether all went well.
+/// The recorded results: the task, its firing and attempt, the action, and whether it succeeded.
 type TaskResults = Vec<(NodeName, (Firing, Attempt), Action, bool)>;
 
-/// Nodes have other places after an edit, and keep their names.
+/// Results by node name: an edit changes the indices of nodes, but not their names.
 fn named(run: &RunId, records: &[Record]) -> Result<TaskResults, String> {
     let mut machine: Option<Machine> = None;
     let mut named = TaskResults::new();
@@ -65,7 +65,7 @@ fn named(run: &RunId, records: &[Record]) -> Result<TaskResults, String> {
             _ => None,
         };
         if let (Some(machine), Some((attempt, action, well))) = (&machine, answered) {
-            // Some answer without a call: what gathers results, and a task that waits.
+            // Fan-ins and waiting tasks succeed or fail without a call.
             named.extend(
                 machine
                     .call_of(record.firing, attempt.node)
@@ -100,7 +100,7 @@ fn what_succeeded_was_applied(run: &RunId, named: &TaskResults, ledger: &[&Entry
     Ok(())
 }
 
-/// After the last thing that an apply did which nobody wants any more comes a rollback of it.
+/// Checks that a rollback follows the last effect of every apply whose result is no longer needed.
 fn no_unwanted_effect_stands(run: &RunId, machine: &Machine, ledger: &[&Entry]) -> Result<(), String> {
     let is_unwanted = |index: NodeIndex| match machine.node_state(index) {
         State::RolledBack | State::Ignored => true,
@@ -114,7 +114,7 @@ fn no_unwanted_effect_stands(run: &RunId, machine: &Machine, ledger: &[&Entry]) 
     Ok(())
 }
 
-/// After the last thing that an apply did in a firing that was rolled back comes a rollback of it.
+/// Checks that a rollback follows the last effect of every apply in a firing that was rolled back.
 fn no_effect_of_a_rolled_back_firing_stands(
     run: &RunId,
     machine: &Machine,
@@ -139,7 +139,7 @@ fn no_effect_of_a_rolled_back_firing_stands(
     Ok(())
 }
 
-/// Of a task and of the elements that it was called for, one of which the last thing that happened is an apply.
+/// The task, or an element of it, whose last effect is an apply.
 fn standing_effect(ledger: &[&Entry], task: &NodeName, firing: Option<Firing>) -> Option<NodeName> {
     let is_of_it = |entry: &&&Entry| entry.task.base() == *task && firing.is_none_or(|firing| entry.firing == firing);
     let last: BTreeMap<&NodeName, Action> =

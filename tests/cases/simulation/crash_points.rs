@@ -1,5 +1,5 @@
-//! A crash at every step: the engine dies around its k-th durable or visible action, for every k, and another goes on.
-//! However it went, the run ends as it does undisturbed.
+//! Tests a crash at every step: the engine dies around its k-th durable or visible action, for every k, and another engine
+//! continues. In each case the run ends as it does without a crash.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ use super::{
     world::WorldClock,
 };
 
-/// A flow to crash in, and the seed of what its guests come to.
+/// The flows to crash in: each has a name, the seed of its guests' results, and its text.
 const FLOWS: [(&str, u64, &str); 11] = [
     (
         "a chain that succeeds",
@@ -100,7 +100,7 @@ const FLOWS: [(&str, u64, &str); 11] = [
     ),
 ];
 
-/// The flow that is changed while it runs, and what is added to it.
+/// The name of the flow that is edited while it runs.
 const EDITED: &str = "a flow that is changed";
 const ADDED: &str =
     "[[task]]\nname = \"c\"\nuse = \"g#undoable\"\nretry = { attempts = 4 }\n[[link]]\nfrom = \"a\"\nto = \"c\"\n";
@@ -187,10 +187,10 @@ async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at:
             };
             if let Some(engine) = engine {
                 let ending = async {
-                    // It may be there since an earlier life.
+                    // An earlier engine may have submitted it.
                     let _ = engine.submit(run.clone(), flow.clone()).await;
                     if let Some(flow) = edited.clone() {
-                        // It may be made since an earlier life, and is refused then.
+                        // An earlier engine may have made this edit, which is then refused.
                         let _ = engine.command(&run, RunCommand::Edit { revision: Revision::FIRST, flow }).await;
                     }
                     let is_final = |summary: logbook::Summary| summary.standing.state.is_final();

@@ -1,11 +1,11 @@
-//! All chance of a world, from its seed.
+//! The random numbers of a world, from its seed.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-/// Throws the dice of one world. Its clones go on throwing the same ones.
+/// The random number generator of one world. Its clones share one sequence.
 #[derive(Debug, Clone)]
 pub(crate) struct SeededRng(Arc<AtomicU64>);
 
@@ -20,7 +20,7 @@ impl SeededRng {
         mix(counter) % end.max(1)
     }
 
-    /// Whether something of so many in a hundred happens.
+    /// True with a probability of `hundredths` percent.
     pub(crate) fn percent(&self, hundredths: u64) -> bool {
         self.below(100) < hundredths
     }

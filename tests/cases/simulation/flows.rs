@@ -1,4 +1,4 @@
-//! Random flows: nested, with links, conditions, listeners to failures, retries, controllers, and what waits for time.
+//! Random flows: nested, with links, conditions, failure listeners, retries, controllers, and timers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,7 +9,7 @@ use flow::{
 
 use super::dice::SeededRng;
 
-/// Draws a flow.
+/// Generates a random flow.
 pub(crate) fn random(dice: &SeededRng) -> Arc<Flow> {
     let expires = if dice.percent(10) { "expires = \"2m\"\n" } else { "" };
     let mut text = format!("name = \"f\"\n{expires}{}", controller(dice));
@@ -22,7 +22,7 @@ pub(crate) fn random(dice: &SeededRng) -> Arc<Flow> {
     wired(&text)
 }
 
-/// A flow that goes round in a circle, or fires by a schedule.
+/// Generates a cyclic flow, or one that fires by a schedule.
 fn random_triggered_flow(dice: &SeededRng, names: &mut u32, text: &mut String) {
     let (first, last) = (*names + 1, *names + 2);
     *names = last;
@@ -35,7 +35,7 @@ fn random_triggered_flow(dice: &SeededRng, names: &mut u32, text: &mut String) {
     text.insert_str(0, &format!("{kind} = true\nmax_firings = {}\ninputs = {{ none = [] }}\n", 2 + dice.below(3)));
     for task in [first, last] {
         if dice.percent(25) {
-            // Nobody is called for it, and the file does not say so.
+            // The list is empty, so the task causes no call; the file does not show that.
             text.push_str(&format!(
                 "[[task]]\nname = \"t{task}\"\nuse = \"g#made\"\nfor_each = \"none\"\nprovides = []\n"
             ));
@@ -61,7 +61,7 @@ fn body(dice: &SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut 
     for _ in 0..dice.below(4) + u64::from(depth == 0) {
         *names += 1;
         if dice.percent(10) {
-            // Nobody notifies it: it fails in time.
+            // Nobody notifies it, so its deadline fails it.
             text.push_str(&format!("[[{prefix}task]]\nname = \"t{names}\"\nwait = \"word\"\ndeadline = \"20s\"\n"));
             tasks.push(*names);
             continue;
@@ -104,12 +104,12 @@ fn body(dice: &SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut 
     }
 }
 
-/// Some change of a run's flow, if one can be made of it.
+/// A random edit of a run's flow, if one is possible.
 pub(crate) fn edited(dice: &SeededRng, machine: &Machine) -> Option<Arc<Flow>> {
     let flow = machine.flow();
     let names: Vec<&NodeName> = flow.tasks().map(|(_, name, _)| name).collect();
     let any = || names.get(usize::try_from(dice.below(names.len().max(1) as u64)).ok()?).map(|name| (*name).clone());
-    // Without what its schedule fires a persistent run would stay for ever.
+    // Without its scheduled task, a persistent run would never end.
     let may_remove = flow.triggers.as_ref().is_none_or(|living| !living.persistent);
     let edit = match dice.below(4) {
         0 if !may_remove => return None,
@@ -136,7 +136,7 @@ pub(crate) fn edited(dice: &SeededRng, machine: &Machine) -> Option<Arc<Flow>> {
     Some(Arc::new(Flow { origin: Some(Arc::new(origin)), ..flow }))
 }
 
-/// A flow with something added by an edit.
+/// Adds tasks to a flow by an edit.
 pub(crate) fn with(flow: &Arc<Flow>, addition: &str) -> Arc<Flow> {
     let machine = Machine::new("r".parse().expect("a lawful name"), flow.clone());
     let planned = machine.plan(&[Edit::Add { text: addition.into() }]);
@@ -146,7 +146,7 @@ pub(crate) fn with(flow: &Arc<Flow>, addition: &str) -> Arc<Flow> {
     Arc::new(Flow { origin: Some(Arc::new(origin)), ..flow })
 }
 
-/// Wires a flow of the tasks `undoable`, `plain` and `made` of the module `g`. The last is called for an `item`.
+/// Wires a flow of the tasks `undoable`, `plain` and `made` of the module `g`. The last requires an `item`.
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
     let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
     let wired = flow::wire(&draft, &modules(), &Values::new());

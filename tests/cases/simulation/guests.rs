@@ -1,4 +1,4 @@
-//! Guests that take their time, fail, and write what they truly did into a ledger that no crash touches.
+//! Simulated guests: they take time, fail, and write their effects into a ledger that no crash affects.
 
 use std::{
     sync::{Arc, Mutex},
@@ -14,11 +14,11 @@ use worker::{GuestResult, GuestRunner};
 
 use super::dice::{SeededRng, mix};
 
-/// What guests truly did, in order.
+/// The effects of guests, in order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Vec<Entry>>>);
 
-/// One effect in the world outside.
+/// One effect outside waft.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) run: RunId,
@@ -26,7 +26,7 @@ pub(crate) struct Entry {
     pub(crate) action: Action,
     pub(crate) firing: Firing,
     pub(crate) attempt: Attempt,
-    /// Microseconds since the world began.
+    /// Microseconds since the start of the world.
     pub(crate) at: u128,
 }
 
@@ -59,7 +59,7 @@ impl GuestRunner for Simulated {
             return called(Completion::Interrupted);
         }
         let answer = self.answer_of(&job.call);
-        // A guest that fails may have got half way, which its rollback has to bear.
+        // A guest that fails may have an effect already, and its rollback must handle that.
         if matches!(answer, Completion::Succeeded(_)) || job.call.action == Action::Apply {
             self.ledger.write(&job.call, 1_000_000 + self.start.elapsed().as_micros());
         }
@@ -82,7 +82,7 @@ impl GuestRunner for Simulated {
 }
 
 impl Simulated {
-    /// What a call comes to: the same whenever it is made.
+    /// The result of a call: the same for every execution.
     fn answer_of(&self, call: &CallId) -> Completion {
         let name = format!("{call}");
         let hash = name.bytes().fold(self.seed, |hash, byte| mix(hash ^ u64::from(byte)));
@@ -91,7 +91,7 @@ impl Simulated {
             (Action::Apply, 0..12) => failed(FailureKind::Transient),
             (Action::Apply, 12..18) => failed(FailureKind::Permanent),
             (Action::Rollback, 0..6) => failed(FailureKind::Transient),
-            // What the flow does not take of it is dropped.
+            // Values that the flow does not require are dropped.
             _ => {
                 Completion::Succeeded(Values::from([("made".parse().expect("a lawful name"), Value::json(&1.into()))]))
             }

@@ -1,4 +1,4 @@
-//! The broker as an unlucky process sees it: what it publishes is lost, doubled or delayed, and it dies on the way.
+//! A faulty broker: it loses, duplicates or delays published messages, and the process may crash meanwhile.
 
 use std::{
     sync::{
@@ -17,20 +17,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::dice::SeededRng;
 
-/// What goes wrong, for as long as the storm lasts.
+/// The faults of the fault phase.
 #[derive(Clone)]
 pub(crate) struct FaultPlan {
     pub(crate) dice: SeededRng,
     pub(crate) faults_active: Arc<AtomicBool>,
     /// Cancelled to kill the process.
     pub(crate) crash: CancellationToken,
-    /// How many durable or visible actions are left before the process dies.
+    /// The number of durable or visible actions before the process dies.
     pub(crate) actions_left: Arc<AtomicU64>,
     pub(crate) database: Database,
 }
 
-/// The database that all engines share, as far as it is restarted: it ends in the middle of what it does. Its clones are the
-/// same one.
+/// The database that all engines share, with its restarts: it ends in the middle of its work. Clones share one database.
 #[derive(Clone, Default)]
 pub(crate) struct Database(Arc<AtomicU8>);
 
@@ -39,7 +38,8 @@ impl Database {
     const ENDING: u8 = 1;
     const DOWN: u8 = 2;
 
-    /// Ends at once, and comes back after a while. Until its end is noticed it writes, and its answers are lost.
+    /// Ends at once, and comes back after a while. Until its end is noticed, its writes take effect and its answers are
+    /// lost.
     pub(crate) async fn restart(&self, dice: &SeededRng) {
         self.0.store(Self::ENDING, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
@@ -65,7 +65,7 @@ impl FaultPlan {
         }
     }
 
-    /// The process dies here: nothing after this happens.
+    /// The process dies here: nothing after this runs.
     async fn crash(&self) {
         self.crash.cancel();
         std::future::pending::<()>().await;
@@ -147,7 +147,7 @@ impl Broker for FaultyBroker {
     }
 }
 
-/// Lets appends fail before they are written or after, and the engine die around them.
+/// Makes appends fail before or after they are written, and the engine die around them.
 #[async_trait::async_trait]
 impl AppendInterceptor for FaultPlan {
     async fn before(&self, _: &[Append]) -> Result<(), AppendError> {

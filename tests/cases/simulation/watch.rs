@@ -1,8 +1,8 @@
-//! Watches that no call is forgotten: each that is out is in a queue or with a worker's delivery, is told of by something on
-//! its way to the engine, or is under a lease that is watched.
+//! Checks that no call is forgotten: each outstanding call must have a location. It is in a queue or in a worker's
+//! delivery, a message about it is on its way to the engine, or it has a watched lease.
 //!
-//! An engine says of each call where it takes it to be, and the broker has to agree, for every engine that drives the call's
-//! run and all the time: in the storm too.
+//! Each engine reports the locations of its calls, and the broker must agree. This holds for every engine that drives the
+//! call's run, at all times, and in the fault phase too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,18 +15,18 @@ use engine::{CallLocation, Engine};
 use flow::CallId;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How often it is looked.
+/// The interval between checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a call may be nowhere: on its way out of an engine, or in the memory of one that learns a moment later that it
-/// drives the run no more.
+/// How long a call may have no location: while it leaves an engine, or in the memory of an engine that learns a moment
+/// later that it no longer drives the run.
 const MAX_UNTRACKED: Duration = Duration::from_secs(40);
 
-/// How long an engine that watches leases may hear nothing from the queue of their shard: it sends itself a message there
-/// each second.
+/// The maximum silence of a shard's queue for an engine that watches leases: the engine sends itself a message there each
+/// second.
 const MAX_PROBE_SILENCE: Duration = Duration::from_secs(20);
 
-/// Looks until a call is forgotten; says which.
+/// Checks until a call is forgotten; returns its description.
 pub(super) async fn find_lost_call(engines: &Mutex<Vec<Option<Engine>>>, broker: &InProcess) -> String {
     let mut nowhere: BTreeMap<(usize, CallId), Instant> = BTreeMap::new();
     loop {
@@ -37,18 +37,18 @@ pub(super) async fn find_lost_call(engines: &Mutex<Vec<Option<Engine>>>, broker:
         };
         let mut still = BTreeSet::new();
         for (number, engine) in alive {
-            // One that is busy, or dies just now, is asked again.
+            // An engine that is busy, or dies just now, is asked again.
             let Ok(Ok(calls)) = timeout(CHECK_INTERVAL, engine.call_locations()).await else {
                 still.extend(nowhere.keys().filter(|(of, _)| *of == number).cloned());
                 continue;
             };
-            // What is kept for a person, or told to all workers, does not answer a call.
+            // Messages in quarantine, or sent to all workers, do not answer a call.
             let counts = |queue: &str| queue.starts_with("waft.jobs.") || queue.starts_with("waft.engine.");
             let messages = broker.messages().into_iter().filter(|(queue, _)| counts(queue));
             let told_of = messages.filter_map(|(_, message)| protocol::call_of(&message.properties.headers));
             let told_of: BTreeSet<CallId> = told_of.collect();
             let is_nowhere = |call: &CallId, place: &CallLocation| match place {
-                // A lease is missed by the time for which the queue was heard: without that it never is.
+                // Lease expiry counts only time in which the queue delivers messages: a silent queue never expires a lease.
                 CallLocation::UnderLease { silent_for, .. } => *silent_for > MAX_PROBE_SILENCE,
                 CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier => false,
                 CallLocation::UnwatchedLease { .. } => true,

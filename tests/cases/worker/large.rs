@@ -1,4 +1,4 @@
-//! Answers that are larger than a broker takes.
+//! Tests results that exceed the broker's message size.
 
 use async_trait::async_trait;
 use protocol::CallLog;
@@ -7,7 +7,7 @@ use worker::{GuestResult, GuestRunner};
 
 use super::*;
 
-/// A guest that leaves a value of a megabyte.
+/// A guest that provides a value of a megabyte.
 struct LargeValueGuest;
 
 #[async_trait]

@@ -1,10 +1,10 @@
-//! The lines of a guest, published while it runs.
+//! Tests the lines of a guest, published while it runs.
 
 use protocol::{LiveLog, LogSource};
 
 use super::*;
 
-/// A queue that takes the lines of the run.
+/// A queue that receives the lines of the run.
 async fn lines(world: &Harness) -> Consumer {
     world.broker.declare_queue(&Queue { name: "lines".into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
@@ -14,7 +14,7 @@ async fn lines(world: &Harness) -> Consumer {
     world.broker.consume("lines", 16).await.expect("it is there")
 }
 
-/// A job that says something, and says it again after some time.
+/// A job that writes lines, and writes again after some time.
 fn say(world: &Harness, ms: u32) -> Job {
     let inputs = [("text", Value::json(&"hi".into())), ("ms", Value::json(&ms.into()))];
     let inputs = inputs.map(|(name, value)| (name.parse().expect("a name"), value)).into();
@@ -48,7 +48,7 @@ async fn lines_are_published_before_their_call_ends_and_again_when_somebody_begi
     let log = next(&mut lines).await;
     assert_eq!((told(&log), log.cut, log.call.clone(), log.worker.as_str()), (ONCE.to_vec(), false, job.call, "one"));
     let all = Destination::Exchange(topology::CONTROL.into());
-    // Lines of other runs are not asked for.
+    // A request for the lines of another run.
     world.control(all.clone(), &Control::TellLogs { run: "other".parse().expect("an id") }).await;
     world.control(all.clone(), &Control::TellLogs { run: "r".parse().expect("an id") }).await;
     assert_eq!(next(&mut lines).await, log);
@@ -68,7 +68,7 @@ async fn calls_that_are_short_or_write_nothing_publish_no_lines() {
         ..job(world.module, "sleep")
     };
     let short = say(&world, 0);
-    // The module is compiled by the first of them.
+    // The first job compiles the module.
     for (attempt, job) in [job(world.module, "noop"), asleep, short].into_iter().enumerate() {
         let attempt = Attempt::new(u32::try_from(attempt).expect("it is small") + 1);
         let call = CallId { attempt, ..job.call.clone() };

@@ -1,8 +1,8 @@
-//! Jobs whose workers are lost: after some of them, no other worker calls one.
+//! Tests jobs whose workers are lost: after some losses, no other worker executes them.
 
 use super::*;
 
-/// Lets as many workers die with the next job of a queue, and answers how a worker ends it then.
+/// Loses `lost` workers with the next job of a queue, and returns the result of the next worker.
 async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
     let mut world = Harness::new().await;
     let queue = "one".parse().expect("a name");
@@ -15,7 +15,7 @@ async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
         routing: Routing::Mandatory,
         persistent: true,
         priority: 0,
-        // By these a job that may not even be readable is told of.
+        // These identify a job whose body may be unreadable.
         properties: Properties {
             reply_to: Some(SIGNALS.into()),
             headers: protocol::headers(&job.call),
@@ -27,7 +27,7 @@ async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
     for _ in 0..lost {
         let mut doomed = world.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
         let delivery = doomed.next().await.expect("the job");
-        // First the consumer: what goes back would come to it again.
+        // Drop the consumer first: otherwise a requeued message would return to it.
         drop(doomed);
         drop(delivery);
     }

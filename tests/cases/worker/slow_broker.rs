@@ -1,4 +1,4 @@
-//! A broker that is slow to confirm holds up what workers say, and never their guests.
+//! Tests a broker with slow confirms: it delays workers' messages, and never their guests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ use worker::{GuestResult, GuestRunner};
 
 use super::*;
 
-/// How long the call takes: beyond its first heartbeat, and not a whole number of heartbeats.
+/// The duration of the call: beyond its first heartbeat, and not a whole number of heartbeats.
 const CALL: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 2);
 
 /// A broker that confirms no heartbeat, and no status of a worker.
@@ -68,7 +68,7 @@ impl Broker for SlowBroker {
     }
 }
 
-/// A guest that works in steps of a second, as often as it is polled.
+/// A guest that works in steps of a second, one for each poll.
 struct StepwiseGuest;
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! Jobs of calls that were withdrawn: a worker that cannot know it asks before it begins one.
+//! Tests jobs of withdrawn calls: a worker that may have missed a withdrawal asks before it starts a call.
 
 use flow::WorkerName;
 
@@ -10,7 +10,7 @@ fn early(module: Digest, export: &str) -> Job {
 }
 
 impl Harness {
-    /// The next report that is no progress.
+    /// The next report other than progress.
     async fn report(&mut self) -> Report {
         loop {
             let delivery = self.signals.next().await.expect("the broker is there");
@@ -22,7 +22,7 @@ impl Harness {
         }
     }
 
-    /// Waits until a worker asks whether it may begin a call; where the answer goes.
+    /// Waits until a worker asks whether it may begin a call; returns the call and the reply queue.
     async fn next_may_start(&mut self) -> (CallId, String) {
         let delivery = self.signals.next().await.expect("the broker is there");
         let report = Report::decode(&delivery.message.body).expect("a worker's report");
@@ -95,7 +95,7 @@ async fn a_job_that_came_back_and_was_withdrawn_is_answered_since_it_may_have_ap
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
     broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
     world.publish("one", &job(world.module, "noop")).await;
-    // A worker took it, and died.
+    // A worker received it, and died.
     let mut doomed = world.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
     drop(doomed.next().await.expect("the job"));
     drop(doomed);
@@ -127,7 +127,7 @@ async fn a_worker_says_which_withdrawn_call_it_has_begun_and_asks_about_the_othe
     assert_eq!(world.report().await, Report::Started { call: spinning.call.clone(), worker });
     world.publish("one", &other).await;
     assert_eq!(world.next_may_start().await.0, other.call);
-    // What is interrupted before it begins does not begin.
+    // A call that is interrupted before its start does not start.
     for call in [other.call, spinning.call.clone()] {
         world.control(Destination::Exchange(topology::CONTROL.into()), &Control::Interrupt(call)).await;
     }

@@ -1,5 +1,5 @@
-//! `cargo xtask demo --live`: flows that live, over a real RabbitMQ, with a server and workers of their own. What happens
-//! is what the stories in `examples-wasm/provision/stories` tell, which are tests too.
+//! `cargo xtask demo --live`: runs persistent flows over a real RabbitMQ, with its own server and workers. It shows the
+//! stories of `examples-wasm/provision/stories`, which are tests too.
 
 use std::{
     fs,
@@ -24,10 +24,10 @@ use crate::arguments::Profile;
 
 const SCENARIOS: &str = "examples-wasm/provision/stories";
 
-/// Only what is broken takes so long.
+/// Only a defect makes a step take this long.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often a run is looked at that is waited for.
+/// The poll interval while waiting for a run.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(profile: Profile) -> Result<ExitCode> {
@@ -91,7 +91,7 @@ fn state_of<'r>(run: &'r Value, task: &str) -> &'r str {
     tasks.clone().find(|shown| shown["name"] == task).and_then(|shown| shown["state"].as_str()).unwrap_or("")
 }
 
-/// A RabbitMQ, a server and two workers. Dropped, all of them are gone.
+/// A RabbitMQ, a server and two workers. Dropping it stops all of them.
 struct DemoEnvironment {
     waft: PathBuf,
     address: String,
@@ -104,7 +104,7 @@ impl DemoEnvironment {
     fn set(waft: PathBuf) -> Result<Self> {
         title("a RabbitMQ, a server, and two workers without any task code");
         let folder = project::target().join("demo-live");
-        // Of an earlier demo.
+        // Left by an earlier demo.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
         let rabbit = Rabbit::start(&folder)?;
@@ -137,7 +137,7 @@ impl DemoEnvironment {
         command
     }
 
-    /// Runs a command on this terminal, which has to succeed.
+    /// Runs a command on this terminal, which must succeed.
     fn waft(&self, arguments: &[&str]) -> Result<()> {
         let mut command = self.command(arguments);
         println!("$ {}", shown(&command));
@@ -148,7 +148,7 @@ impl DemoEnvironment {
         Ok(())
     }
 
-    /// Waits until a run is as it should be.
+    /// Waits until a run meets a condition.
     fn until(&self, run: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
         self.wait_for(&format!("run {run} is not where it should be by now"), || {
             let output = self.command(&["show", run, "--json"]).output()?;
@@ -169,7 +169,7 @@ impl DemoEnvironment {
     }
 }
 
-/// The binary as a person in the root of the clone would call it, without a setup of their own.
+/// The binary, called as a person in the root of the clone would, without their own setup.
 fn bare(waft: &Path) -> Command {
     let mut command = xtask::process::command(waft);
     command.current_dir(project::root());

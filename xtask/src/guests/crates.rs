@@ -1,4 +1,4 @@
-//! Which guests a folder holds, by `cargo metadata`.
+//! Finds the guests in a folder, by `cargo metadata`.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,20 +11,20 @@ use serde_json::Value;
 use super::TARGET;
 use crate::process;
 
-/// What becomes of a guest crate.
+/// The kind of a guest crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A `cdylib`: tasks that are functions.
+    /// A `cdylib`: its tasks are functions.
     Library,
-    /// A program with `main`: a task that is a WASI command.
+    /// A program with `main`: it is one task, a WASI command.
     Program,
 }
 
-/// One guest, which becomes one module.
+/// One guest, which is built into one module.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Guest {
     pub(super) package: String,
-    /// Of the library or the program in the package.
+    /// The name of the library or the program in the package.
     pub(super) name: String,
     pub(super) kind: Kind,
 }
@@ -48,7 +48,7 @@ pub(super) struct Crates {
 }
 
 impl Crates {
-    /// Those of the package at `path`, or of the workspace where there is no package there. A path is a folder or a
+    /// Finds the guests of the package at `path`, or of the whole workspace if there is no package. A path is a folder or a
     /// `Cargo.toml`.
     pub(super) fn at(path: &Path) -> Result<Self> {
         let manifest = if path.is_dir() { path.join("Cargo.toml") } else { path.to_owned() };
@@ -59,23 +59,23 @@ impl Crates {
         Ok(Self { target: target.into(), guests: guests(&metadata, &manifest), folder })
     }
 
-    /// All of them.
+    /// All guests.
     pub(super) fn guests(&self) -> &[Guest] {
         &self.guests
     }
 
-    /// All of them, as cargo's flags.
+    /// All guests, as cargo's flags.
     pub(super) fn selection(&self) -> impl Iterator<Item = &str> {
         self.guests.iter().flat_map(|guest| ["--package", &guest.package])
     }
 
-    /// Where their modules are once built.
+    /// The paths of their built modules.
     pub(super) fn modules(&self) -> Vec<PathBuf> {
         let folder = self.target.join(TARGET).join("release");
         self.guests.iter().map(|guest| folder.join(guest.file_name())).collect()
     }
 
-    /// Lets a cargo command work on them, and fill the folder where flow files look for modules.
+    /// Makes a cargo command work on them, and build into the folder where flow files look for modules.
     pub(super) fn in_place<'a>(&self, cargo: &'a mut Command) -> &'a mut Command {
         in_folder(cargo, &self.folder)
     }
@@ -85,7 +85,7 @@ fn in_folder<'a>(cargo: &'a mut Command, folder: &Path) -> &'a mut Command {
     cargo.current_dir(folder).env_remove("CARGO_TARGET_DIR")
 }
 
-/// What cargo knows about a folder, without what it depends on.
+/// Reads cargo's metadata of a folder, without dependencies.
 fn read(folder: &Path) -> Result<Value> {
     let mut cargo = process::command("cargo");
     cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
@@ -99,7 +99,7 @@ fn read(folder: &Path) -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")
 }
 
-/// The guests in the package whose manifest this is, or else in all packages of the workspace.
+/// The guests in the package of this manifest, or else in all packages of the workspace.
 fn guests(metadata: &Value, manifest: &Path) -> Vec<Guest> {
     let packages = list(&metadata["packages"]);
     let is_at_the_path = |package: &&Value| package["manifest_path"].as_str().map(Path::new) == Some(manifest);

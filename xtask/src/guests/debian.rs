@@ -1,4 +1,4 @@
-//! Debian's toolchain for guests. It brings the standard library as source, which each build folder compiles once.
+//! Debian's toolchain for guests. It contains the standard library as source, which each build folder compiles once.
 
 use std::process::Command;
 
@@ -10,17 +10,17 @@ use super::{
 };
 use crate::process::{self, Transcript};
 
-/// What it consists of.
+/// The packages of the toolchain.
 pub(super) const PACKAGES: [&str; 6] =
     ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm", "lld-22", "wasi-libc"];
 
-/// Where it has the C library for the target.
+/// The folder of the C library for the target.
 const LIBRARIES: &str = "/usr/lib/wasm32-wasi";
 
-/// How all of a guest is compiled.
+/// The compiler flags for all crates of a guest.
 const FLAGS: &str = "-Clinker=wasm-ld-22 -Clink-self-contained=no -L/usr/lib/wasm32-wasi";
 
-/// Variables that would lead Debian's cargo to another compiler, or the compiler to another's libraries or flags.
+/// Variables that would lead Debian's cargo to another compiler, or the compiler to other libraries or flags.
 const OF_OTHERS: [&str; 7] = [
     "CARGO_ENCODED_RUSTFLAGS",
     "LD_LIBRARY_PATH",
@@ -31,21 +31,21 @@ const OF_OTHERS: [&str; 7] = [
     "RUSTUP_TOOLCHAIN",
 ];
 
-/// Its cargo at a command that is told which standard library is wanted.
+/// A command of Debian's cargo, which builds the standard library from source.
 pub(super) fn cargo(command: &str) -> Command {
-    // By its path: before it in `PATH` is rustup's.
+    // Use the full path: rustup's cargo comes first in `PATH`.
     let mut cargo = process::command("/usr/bin/cargo");
     for name in OF_OTHERS {
         cargo.env_remove(name);
     }
-    // The second is for `-Z`; users never type this.
+    // `RUSTC_BOOTSTRAP` allows `-Z`; users never type this.
     cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
     cargo.args([command, "-Zbuild-std=std,panic_abort", "--target", TARGET]);
     cargo
 }
 
-/// Libraries and programs are linked with different start files. Told to each crate alone and not to cargo as flags of
-/// the target, that leaves one standard library for all.
+/// Builds guests. Libraries and programs need different start files at linking. These flags go to each crate and not to
+/// cargo as target flags, so that all crates share one standard library.
 pub(super) fn build(transcript: &Transcript, crates: &Crates) -> Result<()> {
     for guest in crates.guests() {
         let mut cargo = cargo("rustc");

@@ -1,4 +1,4 @@
-//! Which toolchain builds guests.
+//! Chooses the toolchain that builds guests.
 
 use std::{fs, path::Path, process::Command};
 
@@ -14,14 +14,14 @@ use crate::{
 /// A toolchain that builds guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Toolchain {
-    /// The one that builds the host workspace, which has the guests' target too.
+    /// The toolchain of the host workspace, which also has the guests' target.
     Active,
-    /// Debian's, beside it.
+    /// Debian's toolchain, beside it.
     Debian,
 }
 
 impl Toolchain {
-    /// What is there already comes first, so that nothing is asked of the network twice.
+    /// Finds a toolchain, or installs one. It prefers an installed one, so that the network is used at most once.
     pub(super) fn find_or_install(transcript: &Transcript) -> Result<Self> {
         if active_has_target() {
             return Ok(Self::Active);
@@ -51,7 +51,7 @@ impl Toolchain {
         Ok(Self::Debian)
     }
 
-    /// Its cargo at a command, for the guests' target.
+    /// A command of its cargo, for the guests' target.
     pub(super) fn cargo(self, command: &str) -> Command {
         match self {
             Self::Active => {
@@ -64,7 +64,7 @@ impl Toolchain {
     }
 }
 
-/// Whether the standard library for the target lies where the active compiler looks for it.
+/// Whether the active compiler has the standard library for the target.
 fn active_has_target() -> bool {
     let mut rustc = process::command("rustc");
     rustc.args(["--print", "target-libdir", "--target", TARGET]).current_dir(project::root());

@@ -1,4 +1,4 @@
-//! A program that never outlives the process that wanted it.
+//! Runs a program that never outlives this process.
 
 use std::{
     fs::File,
@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Leads a process group of its own, with the program in it. The pipe on its standard input is the leash: a line on it
-/// asks the program to end, its end kills the group. The kernel closes the pipe when the owner dies, however it dies, so
-/// that nothing is left behind. When the program ends by itself, what it started goes too.
+/// Leads its own process group, which contains the program. Its standard input is a pipe: a line on it asks the program to
+/// end, and closing it kills the group. The kernel closes the pipe when the owner dies, however it dies, so nothing stays
+/// behind. When the program ends by itself, its child processes are killed too.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -24,18 +24,18 @@ wait "$program"
 kill -KILL 0
 "#;
 
-/// How often a program that was asked to end is looked at.
+/// The poll interval while a program is asked to end.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A running program and everything it started. Dropped, all of it is killed.
+/// A running program and everything it started. Dropping it kills all of them.
 #[derive(Debug)]
 pub struct Group {
     supervisor: Child,
 }
 
 impl Group {
-    /// Starts `command` with its output going to the file `log`. Only program, arguments and variables of the command
-    /// count.
+    /// Starts `command` and writes its output to the file `log`. It uses only the program, arguments and variables of the
+    /// command.
     ///
     /// # Errors
     ///
@@ -62,10 +62,10 @@ impl Group {
         !matches!(self.supervisor.try_wait(), Ok(None))
     }
 
-    /// Asks the program to end, and waits until it has, or kills it when it takes longer than `grace`.
+    /// Asks the program to end and waits for it; kills it after `grace`.
     pub fn stop(mut self, grace: Duration) {
         if let Some(leash) = &mut self.supervisor.stdin {
-            // Without a reader it has ended already.
+            // If the pipe has no reader, the program has ended already.
             let _ = leash.write_all(b"stop\n");
         }
         let patience = Instant::now() + grace;
@@ -83,7 +83,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         drop(self.supervisor.stdin.take());
-        // It cannot fail for a child that nobody else waits for.
+        // This cannot fail for a child that nobody else waits for.
         let _ = self.supervisor.wait();
     }
 }
@@ -99,8 +99,8 @@ mod tests {
 
     use super::*;
 
-    /// Runs a script whose file 4, and that of all it starts, is a connection to `listener`: it closes when all of them
-    /// are gone.
+    /// Runs a script with a connection to `listener` as file 4. All its child processes inherit the connection, so it
+    /// closes when all of them are gone.
     fn start(listener: &TcpListener, script: &str) -> (Group, TcpStream) {
         let port = listener.local_addr().unwrap().port();
         let mut command = Command::new("bash");

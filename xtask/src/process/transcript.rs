@@ -1,4 +1,4 @@
-//! Commands whose output is shown as it comes and kept for whoever asks afterwards.
+//! Runs commands, shows their output at once, and stores it for later.
 
 use std::{
     io::{self, IsTerminal, Read, Write},
@@ -12,49 +12,49 @@ use anyhow::{Context, Result, bail};
 
 use super::shown;
 
-/// How long output is waited for once its command has ended: a process it left behind may hold the pipe for ever.
+/// How long to wait for output after its command has ended: a leftover child process may hold the pipe forever.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the commands of one piece of work printed, in their order.
+/// The output of a series of commands, in order.
 #[derive(Debug, Default, Clone)]
 pub struct Transcript {
     text: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Transcript {
-    /// Nothing yet.
+    /// An empty transcript.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Tells a person what is done and why.
+    /// Prints what is done and why, for a person.
     pub fn print(&self, line: &str) {
         println!("{line}");
         self.keep(line.as_bytes());
         self.keep(b"\n");
     }
 
-    /// Runs a command to its end, after showing it as one would type it.
+    /// Prints a command as a person would type it, and runs it to its end.
     ///
     /// # Errors
     ///
-    /// When it cannot be started or ends without success.
+    /// When it cannot be started or exits without success.
     pub fn run(&self, command: &mut Command) -> Result<()> {
         let status = self.status(command)?;
         succeeded(&shown(command), status)
     }
 
-    /// As [`Transcript::run`], for a command that is not what one would type: told as `name`, and only where it fails.
+    /// Like [`Transcript::run`], for a command that a person would not type. It is printed as `name`, and only if it fails.
     ///
     /// # Errors
     ///
-    /// When it cannot be started or ends without success.
+    /// When it cannot be started or exits without success.
     pub fn run_as(&self, name: &str, command: &mut Command) -> Result<()> {
         let status = self.listen(name, command)?;
         succeeded(name, status)
     }
 
-    /// As [`Transcript::run`], for commands whose exit code is an answer.
+    /// Like [`Transcript::run`], for commands whose exit code is a result.
     ///
     /// # Errors
     ///
@@ -67,23 +67,23 @@ impl Transcript {
 
     fn listen(&self, name: &str, command: &mut Command) -> Result<ExitStatus> {
         if io::stdout().is_terminal() {
-            // The pipe below would turn colours off.
+            // The pipe below would turn off colours.
             command.env("CARGO_TERM_COLOR", "always");
         }
         let context = || format!("could not run `{name}`");
         let (reader, writer) = io::pipe().with_context(context)?;
         command.stdout(writer.try_clone().with_context(context)?).stderr(writer);
         let child = command.spawn();
-        // The command holds the ends that are written to; while it does, the reader never sees the end.
+        // The command object holds the write ends of the pipe; until it drops them, the reader sees no end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let ended = self.clone().follow(reader);
         let status = child.and_then(|mut child| child.wait()).with_context(context)?;
-        // Late output is only missing from the transcript.
+        // Late output is missing only from the transcript.
         let _ = ended.recv_timeout(GRACE);
         Ok(status)
     }
 
-    /// Shows and keeps what comes, and drops the sender at its end.
+    /// Shows and stores the output, and drops the sender at its end.
     fn follow(self, mut reader: io::PipeReader) -> mpsc::Receiver<()> {
         let (tx, rx) = mpsc::channel();
         thread::spawn(move || {
@@ -92,7 +92,7 @@ impl Transcript {
             while let Ok(length) = reader.read(&mut buffer)
                 && length > 0
             {
-                // A reader that has gone away must not stop the work.
+                // A reader that has left must not stop the work.
                 let _ = io::stdout().write_all(&buffer[..length]).and_then(|()| io::stdout().flush());
                 self.keep(&buffer[..length]);
             }
@@ -108,12 +108,12 @@ impl Transcript {
         self.text.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of it, without colours.
+    /// The whole output, without colours.
     pub fn text(&self) -> String {
         without_colours(&String::from_utf8_lossy(&self.lock()))
     }
 
-    /// Its last lines.
+    /// The last lines of the output.
     pub fn tail(&self, lines: usize) -> String {
         let text = self.text();
         let all: Vec<&str> = text.lines().collect();
@@ -128,7 +128,7 @@ fn succeeded(name: &str, status: ExitStatus) -> Result<()> {
     Ok(())
 }
 
-/// Text without escape sequences of the kind that sets colours: `ESC [ … letter`.
+/// Removes the escape sequences that set colours: `ESC [ … letter`.
 fn without_colours(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();

@@ -1,4 +1,4 @@
-//! Where RabbitMQ is on this machine, and how it gets here.
+//! Finds RabbitMQ on this machine, or installs it.
 
 use std::path::PathBuf;
 
@@ -10,14 +10,14 @@ use crate::{
     process::{self, Transcript},
 };
 
-/// Debian's package of it.
+/// Debian's package of RabbitMQ.
 const PACKAGE: &str = "rabbitmq-server";
 
-/// Where distributions keep the server itself. What Debian and others have in `PATH` under the same name is a wrapper
-/// that changes to the user and the folders of the machine's own node.
+/// The folders where distributions install the server itself. The program of the same name in `PATH` is a wrapper on Debian
+/// and elsewhere: it switches to the user and the folders of the machine's own node.
 const FOLDERS: [&str; 3] = ["/usr/lib/rabbitmq/bin", "/opt/homebrew/sbin", "/usr/local/sbin"];
 
-/// The programs that a node consists of.
+/// The programs of a node.
 #[derive(Debug, Clone)]
 pub(super) struct Installation {
     pub(super) server: PathBuf,
@@ -42,11 +42,11 @@ impl Installation {
     }
 }
 
-/// Installs RabbitMQ where it is missing and may be installed.
+/// Installs RabbitMQ if it is missing.
 ///
 /// # Errors
 ///
-/// When it may not: then with what a person can do.
+/// When it may not be installed; the error says what a person can do.
 pub fn install_if_missing(transcript: &Transcript) -> Result<()> {
     let missing = match Installation::find() {
         Ok(_) => return Ok(()),

@@ -1,8 +1,8 @@
-//! How many tests ended how, by what the test runners print.
+//! Counts test results in the output of the test runners.
 
 use std::ops::AddAssign;
 
-/// Tests that ran.
+/// The numbers of passed and failed tests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) passed: usize,
@@ -17,7 +17,7 @@ impl AddAssign for Count {
 }
 
 impl Count {
-    /// Counts by the closing lines in an output: those of `cargo test`, one a test binary, and those of nextest.
+    /// Counts by the closing lines in an output: one for each test binary of `cargo test`, and one of nextest.
     pub(super) fn of(text: &str) -> Self {
         let mut count = Self::default();
         for line in text.lines() {
@@ -30,7 +30,7 @@ impl Count {
         match ended {
             "passed" => self.passed += number,
             "failed" | "timed out" | "exec failed" => self.failed += number,
-            // Skipped, ignored, measured, filtered out: they did not run.
+            // Skipped, ignored, measured or filtered out: these tests did not run.
             _ => {}
         }
     }
@@ -66,7 +66,7 @@ fn number_and_word(part: &str) -> Option<(usize, &str)> {
     Some((number.parse().ok()?, word.trim()))
 }
 
-/// Takes out what stands in parentheses: it tells more about a number already given.
+/// Removes text in parentheses, which only details the number before it.
 fn without_remarks(text: &str) -> String {
     let mut depth = 0_usize;
     text.chars()

@@ -1,4 +1,4 @@
-//! What each step does.
+//! Carries out the test steps.
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,9 @@ use xtask::{
 
 use super::{BINARY, GUESTS, Step, count::Count};
 
-/// One run of the tests: what its steps share.
+/// The state that the steps of one test run share.
 pub(super) struct Session<'a> {
-    /// What a person gave for the test runner.
+    /// A person's arguments for the test runner.
     for_the_runner: &'a [String],
     guests: Option<PathBuf>,
     binary: Option<PathBuf>,
@@ -27,7 +27,7 @@ impl<'a> Session<'a> {
         Self { for_the_runner, guests: None, binary: None, count: Count::default() }
     }
 
-    /// How many tests ended how, so far.
+    /// The test results so far.
     pub(super) fn count(&self) -> Count {
         self.count
     }
@@ -50,7 +50,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The folder of built guests; builds them when that has not been done.
+    /// The folder of built guests; builds them on first use.
     fn guests(&mut self, transcript: &Transcript) -> Result<&Path> {
         let folder = match self.guests.take() {
             Some(folder) => folder,
@@ -59,8 +59,8 @@ impl<'a> Session<'a> {
         Ok(self.guests.insert(folder))
     }
 
-    /// The `waft` binary; builds it, and the tests with it, when that has not been done. Built alone, it would have other
-    /// features of its dependencies than the tests have, and all would be compiled twice.
+    /// The `waft` binary; builds it, and the tests with it, on first use. Built alone, its dependencies would have other
+    /// features than in the tests, and all would be compiled twice.
     fn binary(&mut self, transcript: &Transcript) -> Result<&Path> {
         let binary = match self.binary.take() {
             Some(binary) => binary,
@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
         Ok(self.binary.insert(binary))
     }
 
-    /// All tests of the host workspace, with guests, and a broker and a database that live as long as they run.
+    /// Runs all tests of the host workspace, with guests, a broker and a database that run as long as the tests.
     fn tests(&mut self, transcript: &Transcript) -> Result<()> {
         let mut cargo = process::cargo();
         cargo.env(GUESTS, self.guests(transcript)?).env(BINARY, self.binary(transcript)?);
@@ -85,7 +85,7 @@ impl<'a> Session<'a> {
         if process::answers(process::cargo().args(["nextest", "--version"])) {
             cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(self.for_the_runner);
         } else {
-            // Without `--all-targets` it would run the doctests too, which are a step of their own.
+            // Without `--all-targets`, it would also run the doctests, which are a separate step.
             cargo.args(["test", "--workspace", "--all-targets", "--no-fail-fast", "--"]).args(self.for_the_runner);
         }
         transcript.run(&mut cargo)?;
@@ -93,7 +93,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Adds what a step's test runners said to the count, however the step ends.
+    /// Adds the results in a step's output to the count, however the step ends.
     fn counted(&mut self, transcript: &Transcript, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let ended = step(self);
         let count = Count::of(&transcript.text());
@@ -110,7 +110,7 @@ fn cargo(transcript: &Transcript, arguments: &[&str]) -> Result<()> {
 
 fn format(transcript: &Transcript) -> Result<()> {
     let folders = std::iter::once(project::root().to_owned()).chain(project::guest_workspaces());
-    // The rest is looked at however one ends, so that one pass finds all.
+    // Continue after a failure, so that one run finds all failures.
     let results: Vec<Result<()>> = folders
         .map(|folder| transcript.run(process::cargo().args(["fmt", "--all", "--check"]).current_dir(folder)))
         .collect();

@@ -1,6 +1,6 @@
-//! The steps that the tests consist of.
+//! The steps of the tests.
 
-/// One step, in the order in which they are carried out: the quick ones first.
+/// One step, in execution order: the quick ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Format,
@@ -14,7 +14,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// All of them, in their order.
+    /// All steps, in order.
     pub(crate) const ALL: [Self; 8] = [
         Self::Format,
         Self::Clippy,
@@ -26,7 +26,7 @@ impl Step {
         Self::Doctests,
     ];
 
-    /// As `--only` takes it.
+    /// The step's name for `--only`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Format => "fmt",
@@ -40,13 +40,13 @@ impl Step {
         }
     }
 
-    /// The step of that name.
+    /// The step with a name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|step| step.name() == name)
     }
 
-    /// Whether the steps after it have nothing to work on when it fails. Elsewhere the more is found out at once, the
-    /// better.
+    /// Whether later steps cannot work if this one fails. After other failures the rest still runs, to find as much as
+    /// possible at once.
     pub(crate) const fn is_needed_by_the_rest(self) -> bool {
         match self {
             Self::Guests | Self::Build => true,

@@ -1,4 +1,4 @@
-//! What came of it all.
+//! Reports the result of all steps.
 
 use std::{fmt::Write, time::Duration};
 
@@ -6,7 +6,7 @@ use xtask::process::Transcript;
 
 use super::{Step, count::Count};
 
-/// How much of a failed step's output is shown again at the end.
+/// The number of output lines of a failed step that are shown again at the end.
 const TAIL: usize = 40;
 
 /// How a step ended.
@@ -19,11 +19,11 @@ pub(super) enum Outcome {
         took: Duration,
         transcript: Transcript,
     },
-    /// Something it needs has failed.
+    /// A step that it needs has failed.
     Skipped,
 }
 
-/// How every step ended.
+/// The outcome of every step.
 #[derive(Debug, Default)]
 pub(super) struct TestReport {
     steps: Vec<(Step, Outcome)>,
@@ -34,12 +34,12 @@ impl TestReport {
         self.steps.push((step, outcome));
     }
 
-    /// Whether nothing has failed.
+    /// Whether no step has failed.
     pub(super) fn is_good(&self) -> bool {
         self.failed().next().is_none()
     }
 
-    /// Whether the steps to come have nothing to work on.
+    /// Whether the remaining steps cannot work.
     pub(super) fn must_stop(&self) -> bool {
         self.failed().any(|(step, _)| step.is_needed_by_the_rest())
     }
@@ -51,7 +51,7 @@ impl TestReport {
         })
     }
 
-    /// The last words: the steps; then the count where all is good, or else what failed and how to do it again.
+    /// The summary: the steps, then the test count on success, or else the failures and how to repeat them.
     pub(super) fn summary(&self, count: Count) -> String {
         let mut text = String::from("\n");
         for (step, outcome) in &self.steps {

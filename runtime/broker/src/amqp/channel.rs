@@ -1,4 +1,4 @@
-//! A channel, closed in order by whoever drops it last.
+//! A channel that is closed in order by its last owner.
 
 use std::ops::Deref;
 
@@ -6,8 +6,8 @@ use futures::FutureExt;
 
 /// A channel of lapin.
 ///
-/// lapin closes a dropped channel too, but from a task of its own that takes the whole connection for broken when
-/// the channel closes otherwise meanwhile, as it does when the connection is being closed.
+/// lapin closes a dropped channel too, but from its own task. That task considers the whole connection broken if the channel
+/// closes otherwise in the meantime, as it does while the connection closes.
 pub(super) struct Channel(lapin::Channel);
 
 impl Channel {
@@ -26,7 +26,7 @@ impl Deref for Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        // The first poll sends it; the answer concerns nobody. An error says that it was closed already.
+        // The first poll sends the frame; nobody needs the answer. An error means that the channel was already closed.
         let _ = self.0.close(200, "done".into()).now_or_never();
     }
 }

@@ -1,4 +1,4 @@
-//! Making one connection, and how that can fail.
+//! Opens one connection, and explains failures.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -7,35 +7,35 @@ use tokio::time;
 
 use super::{options::Endpoint, refusal};
 
-/// How long a broker may take from the first packet to an open connection.
+/// The time limit from the first packet to an open connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why there is no connection. No variant and no message holds the password.
+/// Why a connection could not be opened. No variant and no message holds the password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The address is not one.
+    /// The address is malformed.
     #[error("the broker's address cannot be used: {reason}")]
     BadUrl {
-        /// What is wrong with it.
+        /// The error.
         reason: String,
     },
-    /// The certificates to trust are not to be had.
+    /// The file of trusted certificates cannot be read.
     #[error("could not read the certificates in {}", path.display())]
     TlsCa {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Nobody answers there.
+    /// Nothing answers at the address.
     #[error("no broker answers at {address}; check that it runs and that this host and port are right")]
     Unreachable {
         /// Host and port.
         address: String,
-        /// What the system says.
+        /// The operating system's error.
         source: Arc<io::Error>,
     },
-    /// Somebody answers, but not in time.
+    /// The broker does not answer in time.
     #[error(
         "the broker at {address} did not answer within {} seconds; check host and port, and what lies between",
         CONNECT_TIMEOUT.as_secs()
@@ -44,17 +44,17 @@ pub enum ConnectError {
         /// Host and port.
         address: String,
     },
-    /// The two sides do not agree on TLS.
+    /// The TLS handshake failed.
     #[error(
         "could not agree on TLS with {address}; check that this port speaks TLS and that its certificate is trusted"
     )]
     Tls {
         /// Host and port.
         address: String,
-        /// What TLS says.
+        /// The TLS error.
         source: Arc<io::Error>,
     },
-    /// The user or the password is wrong, or this user may not come from here.
+    /// The user or the password is wrong, or this user may not connect from this host.
     #[error(
         "the broker at {address} refused user {user:?} with this password; check both (guest is let in from the \
          broker's own machine only, by default)"
@@ -62,10 +62,10 @@ pub enum ConnectError {
     Credentials {
         /// Host and port.
         address: String,
-        /// Who wanted in.
+        /// The user.
         user: String,
     },
-    /// The virtual host is not there, or not for this user.
+    /// The virtual host does not exist, or this user may not use it.
     #[error(
         "the broker at {address} has no virtual host {vhost:?} for user {user:?} ({reason}); check what follows host \
          and port in the address, or create it"
@@ -75,12 +75,12 @@ pub enum ConnectError {
         address: String,
         /// The virtual host.
         vhost: String,
-        /// Who wanted in.
+        /// The user.
         user: String,
-        /// The broker's words.
+        /// The broker's message.
         reason: String,
     },
-    /// It broke off, or is no AMQP broker.
+    /// The connection broke off, or the other side is no AMQP broker.
     #[error(
         "the connection to {address} broke off before it was open; check that an AMQP 0.9.1 broker listens there, and \
          whether it wants amqps://"
@@ -88,7 +88,7 @@ pub enum ConnectError {
     Interrupted {
         /// Host and port.
         address: String,
-        /// What was said last.
+        /// The last error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -108,7 +108,7 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectEr
     }
 }
 
-/// Read anew for each connection, so that a renewed file counts from the next one on.
+/// Reads the certificates for each connection, so that a renewed file takes effect with the next connection.
 pub(super) async fn certificates(endpoint: &Endpoint) -> Result<Option<String>, ConnectError> {
     let Some(path) = endpoint.tls_ca.as_ref().filter(|_| endpoint.uses_tls()) else {
         return Ok(None);
@@ -143,7 +143,7 @@ fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
     }
 }
 
-/// What an error of the connection itself means.
+/// Explains an error of the connection itself.
 pub(super) fn explain_io(endpoint: &Endpoint, source: Arc<io::Error>) -> ConnectError {
     let address = endpoint.address();
     if endpoint.uses_tls() && is_tls_error(&source) {
@@ -160,7 +160,7 @@ fn speaks_of_the_connection(endpoint: &Endpoint, error: &io::Error) -> bool {
     endpoint.uses_tls() && is_tls_error(error) || !is_after_connect(error)
 }
 
-/// lapin makes an abort of its own when the other side closes.
+/// lapin reports its own kind of abort when the other side closes.
 fn is_after_connect(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -168,7 +168,7 @@ fn is_after_connect(error: &io::Error) -> bool {
     )
 }
 
-/// rustls reports through these kinds; what TCP reports has kinds of its own.
+/// rustls reports these kinds; TCP errors have other kinds.
 fn is_tls_error(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
 }

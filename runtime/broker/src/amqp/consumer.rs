@@ -1,7 +1,7 @@
-//! One consumer: a channel of its own at a time, and a task that hands on what comes.
+//! One consumer: one channel at a time, and a task that forwards its deliveries.
 //!
-//! A delivery is settled straight on its channel, from wherever it is settled: nothing waits, and the channel
-//! lasts until the last of its deliveries is settled.
+//! A delivery is settled directly on its channel, from any thread: nothing waits, and the channel lasts until its last
+//! delivery is settled.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,10 +27,10 @@ use crate::{
     delivery::{Settle, Unsettled},
 };
 
-/// The consumer's tag: it has its channel for itself.
+/// The consumer's tag: each consumer has its own channel, so the tag is unique there.
 const TAG: &str = "waft";
 
-/// How long to wait before a queue is consumed again that could not be for a reason of its own.
+/// How long to wait before a failed consume is retried, if the cause was the queue and not the connection.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Opens a consumer.
@@ -42,7 +42,7 @@ pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16
         state: Mutex::new(ConsumeState::None),
     });
     let incoming = subscription.open(sessions).await?;
-    // As many as may be unsettled; what came over a lost connection may hold the room of others until it is seen.
+    // The capacity is the prefetch. Deliveries of a lost connection may take the places of others until they are discarded.
     let (tx, deliveries) = mpsc::channel(usize::from(subscription.prefetch));
     let (renewals, renewed) = watch::channel(0);
     let outgoing = Outgoing { deliveries: tx, renewals };
@@ -50,28 +50,28 @@ pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16
     Ok(Consumer::new(deliveries, renewed, move || subscription.cancel()))
 }
 
-/// What is asked for, over all connections.
+/// The consumed queue and its options, which last over all connections.
 struct Subscription {
     queue: String,
     prefetch: u16,
     state: Mutex<ConsumeState>,
 }
 
-/// Where it is consumed now.
+/// The channel that the queue is consumed on now.
 enum ConsumeState {
     None,
     On(Arc<Channel>),
     Cancelled,
 }
 
-/// Where what comes goes.
+/// The receiver of the deliveries.
 struct Outgoing {
     deliveries: mpsc::Sender<Delivery>,
-    /// Counts how often the queue is consumed again.
+    /// Counts how often the queue was consumed again.
     renewals: watch::Sender<u64>,
 }
 
-/// What comes over one channel.
+/// The deliveries of one channel.
 struct Incoming {
     stream: lapin::Consumer,
     settler: Arc<ChannelSettler>,
@@ -82,7 +82,7 @@ impl Subscription {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Consumes on the session there is, or the next.
+    /// Consumes on the current session, or on the next.
     async fn open(&self, sessions: &Sessions) -> Result<Incoming, ConsumeError> {
         let queue = || self.queue.clone();
         loop {
@@ -119,7 +119,7 @@ impl Subscription {
         Ok(Incoming { stream, settler: Arc::new(ChannelSettler { channel }) })
     }
 
-    /// From here on a cancellation finds the channel. One that came before is done now.
+    /// From here on a cancellation finds the channel. An earlier cancellation takes effect now.
     fn settle_on(&self, channel: &Arc<Channel>) {
         let mut place = self.lock();
         match *place {
@@ -128,7 +128,7 @@ impl Subscription {
         }
     }
 
-    /// The broker hears this before it hears that what was fetched goes back, so that nothing comes here again.
+    /// The broker receives this before the fetched deliveries are returned, so that they do not come here again.
     fn cancel(&self) {
         match std::mem::replace(&mut *self.lock(), ConsumeState::Cancelled) {
             ConsumeState::On(channel) => cancel(&channel),
@@ -144,23 +144,23 @@ impl Subscription {
     }
 }
 
-/// The first poll sends it. The stream ends once the broker has answered.
+/// The first poll sends the frame. The stream ends once the broker has answered.
 fn cancel(channel: &Channel) {
     let _ = channel.basic_cancel(TAG.into(), BasicCancelOptions::default()).now_or_never();
 }
 
-/// Hands on what comes, from one channel after another.
+/// Forwards deliveries, from one channel after another.
 async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut incoming: Incoming, outgoing: Outgoing) {
     loop {
         if sessions.stop.run_until_cancelled(forward_all(&mut incoming, &outgoing.deliveries)).await.is_none() {
-            // Or else lapin would, when it is too late.
+            // Otherwise lapin would cancel, but too late.
             return subscription.cancel();
         }
-        // It was cancelled, or its queue, its channel or its connection is gone.
+        // The consumer was cancelled, or its queue, channel or connection is gone.
         if subscription.is_cancelled() {
             return;
         }
-        // Before anything can come again.
+        // Counted before the next delivery can arrive.
         outgoing.renewals.send_modify(|renewals| *renewals += 1);
         incoming = loop {
             match subscription.open(&sessions).await {
@@ -178,15 +178,15 @@ async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut i
     }
 }
 
-/// Hands on what comes over one channel, until nothing more will come.
+/// Forwards the deliveries of one channel, until no more will arrive.
 async fn forward_all(incoming: &mut Incoming, deliveries: &mpsc::Sender<Delivery>) {
     while let Some(Ok(delivery)) = incoming.stream.next().await {
-        // When nobody listens any more the delivery goes back by being dropped.
+        // If the receiver is gone, the delivery is dropped and so returns to the queue.
         let _ = deliveries.send(incoming.settler.take(delivery)).await;
     }
 }
 
-/// Settles what came over one channel.
+/// Settles the deliveries of one channel.
 struct ChannelSettler {
     channel: Arc<Channel>,
 }
@@ -202,8 +202,8 @@ impl ChannelSettler {
 
 impl Settle for ChannelSettler {
     fn settle(&self, tag: u64, settlement: Settlement) {
-        // The first poll queues the frame; what the rest would wait for is only that it was written. An error is
-        // that of a channel that has gone, and its deliveries with it.
+        // The first poll queues the frame; the rest would only wait until it is written. An error means that the channel has
+        // gone, and its deliveries with it.
         let _ = match settlement {
             Settlement::Accept => self.channel.basic_ack(tag, BasicAckOptions::default()).now_or_never(),
             Settlement::Requeue => {

@@ -1,4 +1,4 @@
-//! What was declared through one [`Amqp`](crate::Amqp), to be declared again on the next connection.
+//! The declarations made through one [`Amqp`](crate::Amqp), which are repeated on the next connection.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,19 +22,18 @@ use super::{
 };
 use crate::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
 
-/// How many declarations are under way at once after a reconnect.
+/// The maximum number of concurrent declarations after a reconnect.
 const MAX_CONCURRENT_DECLARES: usize = 16;
 
-/// How long an exclusive queue may be held by the connection that was lost, while the broker has not noticed the
-/// loss: it does after two heartbeats.
+/// How long the lost connection may still hold an exclusive queue: the broker notices the loss after two heartbeats.
 const EXCLUSIVE_RELEASE_TIMEOUT: Duration = Duration::from_secs(60);
 const EXCLUSIVE_RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Where a message may come back any number of times. Given nothing, RabbitMQ 4 drops it after twenty, and RabbitMQ 3
-/// puts it behind all others; RabbitMQ 4 would take -1, and RabbitMQ 3 would not.
+/// The delivery limit of a queue without one. Without this value, RabbitMQ 4 drops a message after twenty redeliveries, and
+/// RabbitMQ 3 puts it behind all others. RabbitMQ 4 would accept -1, but RabbitMQ 3 would not.
 const UNLIMITED: u32 = u32::MAX;
 
-/// One thing to be there.
+/// One declaration.
 #[derive(Debug, Clone)]
 pub(super) enum Declaration {
     Exchange(Exchange),
@@ -43,7 +42,7 @@ pub(super) enum Declaration {
 }
 
 impl Declaration {
-    /// Makes sure it is there.
+    /// Makes sure that the object exists.
     pub(super) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
         match self {
             Self::Exchange(exchange) => {
@@ -77,7 +76,7 @@ impl Declaration {
         }
     }
 
-    /// The names in it; AMQP has a limit for each.
+    /// The names in the declaration; AMQP limits the length of each.
     pub(super) fn names(&self) -> Vec<&str> {
         match self {
             Self::Exchange(exchange) => vec![&exchange.name],
@@ -124,8 +123,8 @@ fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
             if let Some(queue) = dead_letter_to {
                 arguments.insert("x-dead-letter-exchange".into(), text(""));
                 arguments.insert("x-dead-letter-routing-key".into(), text(queue));
-                // The message stays until the other queue has it. RabbitMQ does that only where a full queue
-                // refuses new messages rather than dropping old ones; ours have no limit and are never full.
+                // The message stays until the other queue has it. RabbitMQ does that only where a full queue refuses new
+                // messages instead of dropping old ones; our queues have no limit and are never full.
                 arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
                 arguments.insert("x-overflow".into(), text("reject-publish"));
             }
@@ -140,20 +139,20 @@ fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
         QueueKind::Exclusive => (QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() }, arguments),
         QueueKind::Transient { expires } => {
             arguments.insert("x-expires".into(), milliseconds(*expires));
-            // RabbitMQ 4 gives up queues that are neither durable nor exclusive, so that this one outlives a
-            // restart, for as long as it would have outlived its last consumer.
+            // RabbitMQ 4 deprecates queues that are neither durable nor exclusive. A durable queue outlives a restart, but
+            // only for as long as it would have outlived its last consumer.
             (durable, arguments)
         }
     }
 }
 
-/// A time in which a queue expires, within RabbitMQ's bounds: from 1 to what fits in 32 bits.
+/// The expiry time of a queue, within RabbitMQ's limits: from 1 to 2^32 - 1 milliseconds.
 fn milliseconds(time: Duration) -> AMQPValue {
     let time = time.as_millis().clamp(1, u32::MAX.into());
     AMQPValue::LongLongInt(i64::try_from(time).unwrap_or(i64::MAX))
 }
 
-/// Everything declared so far.
+/// All declarations so far.
 #[derive(Default)]
 pub(super) struct RecordedTopology(Mutex<Topology>);
 
@@ -188,14 +187,14 @@ impl RecordedTopology {
         self.lock().bindings.remove(binding);
     }
 
-    /// A queue takes the bindings to it along.
+    /// Removing a queue also removes the bindings to it.
     pub(super) fn remove_queue(&self, name: &str) {
         let mut all = self.lock();
         all.queues.remove(name);
         all.bindings.retain(|binding| !matches!(&binding.to, Destination::Queue(to) if to == name));
     }
 
-    /// In the order they must be declared in: within a stage any order will do.
+    /// The declarations in order; within a stage any order works.
     fn stages(&self) -> [Vec<Declaration>; 3] {
         let all = self.lock();
         [
@@ -205,7 +204,7 @@ impl RecordedTopology {
         ]
     }
 
-    /// Declares everything on a new session. What the broker refuses now is left out, and told.
+    /// Repeats all declarations on a new session. A declaration that the broker now refuses is skipped and logged.
     pub(super) async fn restore(&self, session: &Session) {
         for stage in self.stages() {
             stream::iter(&stage)
@@ -221,7 +220,7 @@ async fn restore(session: &Session, declaration: &Declaration) {
         let declared = session.operate(|channel| async move { declaration.declare(&channel).await });
         let Err(failure) = declared.await else { return };
         if matches!(failure, Failure::Silent) && !session.is_lost() {
-            // Whoever consumes it tries again, and says so.
+            // The consumer of the queue tries again, and logs that.
             let seconds = OPERATION_TIMEOUT.as_secs();
             tracing::warn!(what = %declaration, seconds, "the broker says nothing of what was declared before a reconnect");
             return;

@@ -1,6 +1,6 @@
-//! What a broker says of itself before anybody logs in: which product it is, and its version.
+//! A broker's greeting before login: its product and version.
 //!
-//! AMQP tells it in the first frame of a connection, `connection.start`. lapin reads that frame and keeps nothing of it.
+//! AMQP sends them in the first frame of a connection, `connection.start`. lapin reads that frame and discards them.
 
 use std::{io, sync::Arc};
 
@@ -17,7 +17,7 @@ use super::{
     options::{Endpoint, Options},
 };
 
-/// The header with which a client begins AMQP 0.9.1.
+/// The header with which an AMQP 0.9.1 client starts.
 const PROTOCOL: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
 /// A frame's type, channel and size.
@@ -26,13 +26,13 @@ const FRAME_HEADER: usize = 7;
 /// The type of a frame that holds a method.
 const METHOD: u8 = 1;
 
-/// The largest first frame that is read: RabbitMQ's has some 500 bytes.
+/// The maximum size of the first frame: RabbitMQ's has some 500 bytes.
 const LARGEST: u32 = 64 * 1024;
 
-/// What a broker says of itself.
+/// A broker's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
-    /// Host and port that were asked.
+    /// Host and port of the broker.
     pub address: String,
     /// The product, for example `RabbitMQ`.
     pub product: String,
@@ -41,11 +41,11 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// Asks a broker which product and version it is. Nobody is logged in: it works with a wrong password too. It waits for
-    /// as long as the broker takes; dropping the future is safe.
+    /// Asks a broker for its product and version. It needs no login, so it works with a wrong password too. It has no time
+    /// limit; dropping the future is safe.
     ///
     /// # Errors
-    /// [`ConnectError`] when nobody answers there, or no AMQP broker does.
+    /// [`ConnectError`] when nothing answers at the address, or no AMQP broker does.
     pub async fn ask(options: Options) -> Result<Self, ConnectError> {
         let endpoint = Endpoint::parse(options)?;
         let tls = OwnedTLSConfig { identity: None, cert_chain: certificates(&endpoint).await? };
@@ -78,7 +78,7 @@ async fn read_start(endpoint: &Endpoint, tls: &OwnedTLSConfig) -> Result<protoco
     }
 }
 
-/// The kind is none of those that speak of the connection itself or of TLS.
+/// An error whose kind is neither a connection error nor a TLS error.
 fn foreign() -> Arc<io::Error> {
     Arc::new(io::Error::other("its first frame is not AMQP's connection.start"))
 }

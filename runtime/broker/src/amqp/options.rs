@@ -1,4 +1,4 @@
-//! Where and how to connect: what a caller says, and what comes of it once it is checked.
+//! The connection options: the caller's settings, and the checked endpoint.
 
 use std::{fmt, path::PathBuf};
 
@@ -6,30 +6,30 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 
 use super::ConnectError;
 
-/// How often the two sides show that they are there, in seconds. A dead connection is noticed after twice that.
+/// The heartbeat interval in seconds. A dead connection is noticed after two intervals.
 const HEARTBEAT: u16 = 15;
 
 const MISPLACED_AT: &str = "there is an @ behind its host; in a user, a password or a virtual host, write / as %2F, \
     ? as %3F, # as %23 and @ as %40";
 
-/// Where and how to connect. It has no `Debug`: the address holds the password.
+/// The connection options. There is no `Debug`: the address holds the password.
 #[derive(Clone)]
 pub struct Options {
     /// `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
     pub url: String,
-    /// How the connection shows in the broker's list of connections.
+    /// The connection's name in the broker's list of connections.
     pub name: String,
-    /// A file of certificates (PEM) to trust besides the system's own.
+    /// A file of trusted certificates (PEM), in addition to the system's.
     pub tls_ca: Option<PathBuf>,
 }
 
 impl Options {
-    /// Everything at its default but the address.
+    /// Default options for an address.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), name: "waft".to_owned(), tls_ca: None }
     }
 
-    /// Host and port, and the user that logs in, for people; `None` when the address is of no use.
+    /// Host and port, and the user, for people; `None` if the address is invalid.
     #[must_use]
     pub fn address_and_user(&self) -> Option<(String, String)> {
         let endpoint = Endpoint::parse(self.clone()).ok()?;
@@ -37,7 +37,7 @@ impl Options {
     }
 }
 
-/// A checked address, with all that a connection to it takes.
+/// A checked address, with everything that a connection needs.
 pub(super) struct Endpoint {
     pub(super) uri: AMQPUri,
     pub(super) name: String,
@@ -73,14 +73,14 @@ impl Endpoint {
     }
 }
 
-/// The reason of a refusal never quotes the address, which may hold a password anywhere when it is malformed.
+/// Parses an address. The error never quotes it: a malformed address may hold a password anywhere.
 fn parse(url: &str) -> Result<AMQPUri, String> {
     let rest = url
         .strip_prefix("amqp://")
         .or_else(|| url.strip_prefix("amqps://"))
         .ok_or("it does not begin with amqp:// or amqps://")?;
     let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // The beginning of such a password would be taken for a port, and shown as one.
+    // The start of such a password would be taken for a port, and shown as one.
     if behind.contains('@') {
         return Err(MISPLACED_AT.to_owned());
     }
@@ -92,14 +92,14 @@ fn parse(url: &str) -> Result<AMQPUri, String> {
     })?;
     match authority.rsplit_once('@').map_or(authority, |(_, host)| host) {
         "" => return Err("it names no host".to_owned()),
-        // The parser of AMQP addresses passes over a host in brackets, in favour of localhost.
+        // The parser of AMQP addresses skips a host in brackets, and uses localhost.
         host => {
             if let Some((host, _)) = host.strip_prefix('[').and_then(|host| host.split_once(']')) {
                 host.clone_into(&mut uri.authority.host);
             }
         }
     }
-    // Nobody means the virtual host without a name, and people write the slash.
+    // Nobody means the virtual host with the empty name, but people write the slash.
     if uri.vhost.is_empty() {
         "/".clone_into(&mut uri.vhost);
     }

@@ -1,4 +1,4 @@
-//! Messages as lapin has them.
+//! Conversion between messages and lapin's types.
 
 use std::collections::BTreeMap;
 
@@ -11,27 +11,28 @@ use lapin::{
 
 use crate::{DEATH_TIME, Message, Properties, Routing};
 
-/// How many bytes a name, a key or an id may have in AMQP.
+/// The maximum bytes of a name, a key or an id in AMQP.
 const MAX_NAME_BYTES: usize = 255;
 
-/// How many bytes all headers may have together: they travel in one frame, and the smallest that brokers are set
-/// to is larger than this.
+/// The maximum bytes of all headers together: they travel in one frame, and the smallest common frame limit of brokers is
+/// larger.
 const MAX_HEADERS_BYTES: usize = 100 * 1024;
 
-/// AMQP's value for what survives a restart, and for what does not.
+/// AMQP's delivery mode for messages that survive a restart, and for those that do not.
 const PERSISTENT: u8 = 2;
 const TRANSIENT: u8 = 1;
 
-/// The header in which quorum queues count how often a message came back.
+/// The header in which quorum queues count redeliveries.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
-/// The header in which RabbitMQ lists the times that a message was dead-lettered, the last first.
+/// The header in which RabbitMQ lists the dead-letterings of a message, the last first.
 const DEATHS: &str = "x-death";
 
-/// Who sent it: a publish marks what must be routed with its number, and finds it again by that if it is returned.
+/// The prefix of the sender's mark. A mandatory publish marks its message with its number, to recognise it when it is
+/// returned.
 const SENDER: &str = "waft/";
 
-/// Whether AMQP can carry a name.
+/// Checks that AMQP can carry a name.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     if name.len() > MAX_NAME_BYTES {
         return Err(format!("{name:?} is longer than {MAX_NAME_BYTES} bytes"));
@@ -39,7 +40,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether AMQP can carry a message, apart from its size, which is the broker's matter.
+/// Checks that AMQP can carry a message, apart from its size, which the broker limits.
 pub(super) fn check(message: &Message) -> Result<(), String> {
     let Properties { message_id, reply_to, correlation_id, content_type, headers } = &message.properties;
     check_name(&message.exchange)?;
@@ -54,7 +55,7 @@ pub(super) fn check(message: &Message) -> Result<(), String> {
     Ok(())
 }
 
-/// The properties of a checked message. A publish that may be returned gives its number.
+/// The properties of a checked message. A mandatory publish passes its number.
 pub(super) fn outgoing(message: &Message, number: Option<u64>) -> BasicProperties {
     let Properties { message_id, reply_to, correlation_id, content_type, headers } = &message.properties;
     let short = |text: &String| ShortString::from(text.as_str());
@@ -89,7 +90,7 @@ pub(super) fn number(returned: &BasicProperties) -> Option<u64> {
     returned.app_id().as_ref()?.as_str().strip_prefix(SENDER)?.parse().ok()
 }
 
-/// A message as it was published, and how often it came back.
+/// The received message, and its number of redeliveries.
 pub(super) fn incoming(delivery: Delivery) -> (Message, u32) {
     let Delivery { exchange, routing_key, properties, data, .. } = delivery;
     let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
@@ -120,7 +121,7 @@ pub(super) fn incoming(delivery: Delivery) -> (Message, u32) {
     (message, returned)
 }
 
-/// When a message was dead-lettered last, in seconds since 1970.
+/// The time of the last dead-lettering, in seconds since 1970.
 fn last_death(deaths: &AMQPValue) -> Option<u64> {
     let AMQPValue::FieldArray(deaths) = deaths else { return None };
     let Some(AMQPValue::FieldTable(last)) = deaths.as_slice().first() else { return None };
@@ -134,7 +135,7 @@ fn count(value: &AMQPValue) -> u32 {
     scalar(value).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// A header's value as text. What has an inner structure, like the broker's `x-death`, is no text and is left out.
+/// A header's value as text. A structured value, like the broker's `x-death`, is left out.
 fn scalar(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => Some(text.to_string()),

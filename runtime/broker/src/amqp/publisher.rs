@@ -1,7 +1,7 @@
-//! Publishing with confirms: one channel, one task that owns it, and any number of publishes that wait.
+//! Publishing with confirms: one channel, one task that owns it, and any number of waiting publishes.
 //!
-//! lapin numbers a publish and queues its frames in two steps, so only one task may publish on a channel; that
-//! also keeps the order. `publisher/confirms.rs` is what happens to a message once it was sent.
+//! lapin numbers a publish and queues its frames in two steps, so only one task may publish on a channel. That also
+//! preserves the order. `publisher/confirms.rs` tracks sent messages.
 
 mod confirms;
 
@@ -26,32 +26,32 @@ use super::{
 };
 use crate::{Message, PublishError};
 
-/// How many messages may be unconfirmed at once. It bounds what lapin and the broker hold of ours; a broker
-/// confirms in batches, and gains nothing from more.
+/// The maximum number of unconfirmed messages. It limits what lapin and the broker hold for us; a broker confirms in
+/// batches, and gains nothing from more.
 const MAX_UNCONFIRMED: usize = 4096;
 
-/// How many publishes are taken in one turn, so that confirms are seen to between them.
+/// The maximum number of publishes per poll, so that confirms are processed in between.
 const MAX_PUBLISHES_PER_POLL: usize = 256;
 
-/// How long the broker may take to confirm a message while it takes any: a queue without a leader never does.
+/// How long the broker may take to confirm a message while it accepts messages: a queue without a leader never confirms.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often it is looked for messages that are not confirmed for so long.
+/// How often to look for messages that exceed this limit.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A publish and who waits for it.
+/// A publish and its waiting caller.
 struct QueuedPublish {
     message: Message,
     confirm: ConfirmSender,
 }
 
-/// Where the outcome goes. Whoever waited may be gone, which is fine: a publish may be given up.
+/// The channel for the outcome. The caller may be gone, which is fine: a publish may be cancelled.
 type ConfirmSender = oneshot::Sender<Result<(), PublishError>>;
 
-/// Hands messages to the task that publishes.
+/// Sends messages to the publishing task.
 pub(super) struct Publisher {
-    /// Not bounded by itself: each entry is a publish that somebody waits for, and holds what its caller would
-    /// hold instead. A bounded queue would let publishes that wait for room overtake one another.
+    /// Unbounded: each entry is a publish with a waiting caller, and holds only what the caller would hold instead. With a
+    /// bounded queue, waiting publishes could overtake one another.
     queue: mpsc::UnboundedSender<QueuedPublish>,
 }
 
@@ -62,7 +62,7 @@ impl Publisher {
         Self { queue: tx }
     }
 
-    /// Takes its place in the order when it is first polled.
+    /// Publishes a message. The first poll fixes its place in the order.
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
         if let Err(reason) = properties::check(&message) {
             let Message { exchange, key, .. } = message;
@@ -70,12 +70,12 @@ impl Publisher {
         }
         let (answer, answered) = oneshot::channel();
         self.queue.send(QueuedPublish { message, confirm: answer }).map_err(|_| PublishError::Closed)?;
-        // What was sent is always answered.
+        // Each sent message gets an answer.
         answered.await.unwrap_or(Err(PublishError::Closed))
     }
 }
 
-/// Publishes what waits, on the channel of one session after another, until the broker is closed.
+/// Publishes queued messages, on the channel of one session after another, until the broker is closed.
 async fn run(sessions: Arc<Sessions>, mut queue: mpsc::UnboundedReceiver<QueuedPublish>) {
     while let Some(session) = sessions.current().await {
         match open(&session).await {
@@ -104,9 +104,9 @@ async fn open(session: &Session) -> lapin::Result<Arc<Channel>> {
 
 /// Why publishing on a channel ended.
 enum PublishEnd {
-    /// The channel went, alone or with its connection.
+    /// The channel closed, alone or with its connection.
     Channel,
-    /// Nobody can publish any more.
+    /// No publisher is left.
     AllSendersDropped,
 }
 
@@ -114,8 +114,8 @@ enum PublishEnd {
 struct Outgoing<'session> {
     session: &'session Session,
     confirms: Confirms,
-    /// Exchanges that were seen to be there: a publish to one that is not costs the channel, and with it the
-    /// confirms of others.
+    /// Exchanges that are known to exist: a publish to a missing exchange closes the channel, and so loses the confirms of
+    /// other publishes.
     exchanges: HashSet<String>,
 }
 
@@ -124,8 +124,8 @@ impl<'session> Outgoing<'session> {
         Self { session, confirms: Confirms::new(channel), exchanges: HashSet::new() }
     }
 
-    /// Publishes until the channel or the queue ends. May be dropped at any time: what was sent stays in
-    /// `confirms`, and what was taken from the queue and not sent hears that the broker is closed.
+    /// Publishes until the channel or the queue ends. May be dropped at any time: sent messages stay in `confirms`, and the
+    /// callers of unsent messages get the error that the broker is closed.
     async fn publish(&mut self, queue: &mut mpsc::UnboundedReceiver<QueuedPublish>) -> PublishEnd {
         let mut turn = Vec::with_capacity(MAX_PUBLISHES_PER_POLL);
         let mut look = time::interval(CHECK_INTERVAL);
@@ -135,7 +135,7 @@ impl<'session> Outgoing<'session> {
             tokio::select! {
                 biased;
                 () = self.session.lost() => return PublishEnd::Channel,
-                // Cancel-safe: see there.
+                // Cancel-safe by its documentation.
                 still_open = self.confirms.next(), if self.confirms.unconfirmed() > 0 => {
                     if !still_open {
                         return PublishEnd::Channel;
@@ -171,7 +171,7 @@ impl<'session> Outgoing<'session> {
         }
     }
 
-    /// Refuses an exchange that is not there. When the connection is lost meanwhile, the publish will tell.
+    /// Refuses a missing exchange. If the connection is lost in the meantime, the publish reports it.
     async fn find_exchange(&mut self, name: &str) -> Result<(), String> {
         if name.is_empty() || self.exchanges.contains(name) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What a lapin error means: the broker's no to one operation, or a channel or connection that went away.
+//! Interprets a lapin error: the broker refused one operation, or a channel or connection was lost.
 
 use lapin::ErrorKind;
 
@@ -7,21 +7,21 @@ pub(super) const NOT_FOUND: u16 = 404;
 pub(super) const PRECONDITION_FAILED: u16 = 406;
 pub(super) const NOT_ALLOWED: u16 = 530;
 
-/// Connection errors that say nothing about the operation that met them: the broker stops, is short of
-/// something, or is at odds with other frames of the connection.
+/// Connection errors that are unrelated to the failed operation: the broker stops, lacks a resource, or rejects other frames
+/// of the connection.
 const CONNECTION_CODES: [u16; 5] = [320, 501, 504, 505, 506];
 
-/// The broker's no.
+/// The broker's refusal.
 #[derive(Debug)]
 pub(super) struct Refusal {
     /// AMQP's reply code.
     pub(super) code: u16,
-    /// The broker's words.
+    /// The broker's message.
     pub(super) reason: String,
 }
 
 impl Refusal {
-    /// `None` when the channel or the connection went away, so that the operation may be tried again.
+    /// `None` when the channel or the connection was lost, so that the operation can be retried.
     pub(super) fn of(error: &lapin::Error) -> Option<Self> {
         let ErrorKind::ProtocolError(said) = error.kind() else { return None };
         let code = said.get_id();

@@ -1,4 +1,4 @@
-//! One connection's life, from its making to its loss, and the channels on it.
+//! One connection from its opening to its loss, and the channels on it.
 
 use std::{
     future::Future,
@@ -17,30 +17,31 @@ use tokio_util::sync::CancellationToken;
 
 use super::{channel::Channel, refusal::Refusal};
 
-/// How many operations may be under way at once: each has a channel of its own, and a broker grants a connection
-/// about two thousand.
+/// The maximum number of concurrent operations: each has its own channel, and a broker grants a connection about two
+/// thousand.
 const OPERATIONS: usize = 16;
 
-/// lapin tells of every loss but a close without an error code, so its status is looked at now and then besides.
+/// The interval of status checks. lapin reports every loss except a close without an error code, so the status is checked
+/// too.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the broker may take for one operation. It takes milliseconds, and some seconds when it has just started; a
-/// quorum queue without a leader takes for ever.
+/// The time limit of one operation. It takes milliseconds, or some seconds when the broker has just started; a quorum queue
+/// without a leader never answers.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Why an operation was not done.
+/// Why an operation failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The broker said no, or the channel or the connection went away.
+    /// The broker refused, or the channel or the connection was lost.
     Lapin(lapin::Error),
-    /// The broker has not answered in time, and answers others: it is about what was asked.
+    /// The broker did not answer in time but answers other operations: the cause is the object of this operation.
     Silent,
-    /// The broker answers nobody on this connection, which will be lost.
+    /// The broker answers nothing on this connection, which will be lost.
     ConnectionStuck,
 }
 
 impl Failure {
-    /// The broker's no, if that is what it was.
+    /// The broker's refusal, if it is one.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Lapin(error) => Refusal::of(error),
@@ -49,17 +50,17 @@ impl Failure {
     }
 }
 
-/// How long the broker has to say that a connection is closed.
+/// The time limit for the broker to confirm the close of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection while it lasts.
+/// An open connection.
 pub(super) struct Session {
     connection: Connection,
-    /// Channels at rest. An operation the broker refuses costs its channel, so none is ever shared.
+    /// Idle channels. A refused operation closes its channel, so channels are never shared.
     idle: Mutex<Vec<Arc<Channel>>>,
     operations: Semaphore,
     lost: CancellationToken,
-    /// Whether the broker has said that it takes no messages for now.
+    /// Whether the broker has announced that it accepts no messages for now.
     is_blocked: AtomicBool,
 }
 
@@ -78,28 +79,28 @@ impl Session {
         self.lost.is_cancelled()
     }
 
-    /// Whether the broker takes no messages for now.
+    /// Whether the broker accepts no messages for now.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
-    /// Resolves when the connection has gone.
+    /// Resolves when the connection is lost.
     pub(super) async fn lost(&self) {
         self.lost.cancelled().await;
     }
 
-    /// Waits after a failure that may be the connection's: until it is known to be lost, or for a moment.
+    /// Waits after a failure that the connection may have caused: until the loss is known, or for `moment`.
     pub(super) async fn wait_for_loss(&self, moment: Duration) {
-        // Either way it is time to look again.
+        // Either way it is time to check again.
         let _ = time::timeout(moment, self.lost()).await;
     }
 
-    /// A channel for a long time.
+    /// Opens a channel for long use.
     pub(super) async fn open_channel(&self) -> lapin::Result<Arc<Channel>> {
         self.connection.create_channel().await.map(|channel| Arc::new(Channel::new(channel)))
     }
 
-    /// Waits for what the broker answers, but not for ever.
+    /// Waits for the broker's answer, with a time limit.
     pub(super) async fn with_timeout<T>(&self, answer: impl Future<Output = lapin::Result<T>>) -> Result<T, Failure> {
         match time::timeout(OPERATION_TIMEOUT, answer).await {
             Ok(answer) => answer.map_err(Failure::Lapin),
@@ -111,7 +112,7 @@ impl Session {
         }
     }
 
-    /// Runs one operation on a channel of its own.
+    /// Runs one operation on its own channel.
     pub(super) async fn operate<T, F>(&self, operation: impl FnOnce(Arc<Channel>) -> F) -> Result<T, Failure>
     where
         F: Future<Output = lapin::Result<T>>,
@@ -142,7 +143,7 @@ impl Session {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows the connection until it is lost.
+    /// Monitors the connection until it is lost.
     pub(super) async fn monitor(&self) {
         let mut events = pin!(self.connection.events_listener());
         while self.connection.status().connected() {
@@ -155,7 +156,7 @@ impl Session {
                     self.is_blocked.store(false, Ordering::Relaxed);
                     tracing::info!("the broker takes messages again");
                 }
-                // Errors of channels come here too; the status says whether it was the connection's.
+                // Errors of channels arrive here too; the status shows whether the connection failed.
                 Ok(Some(_)) | Err(_) => {}
                 Ok(None) => break,
             }
@@ -163,13 +164,13 @@ impl Session {
         self.lost.cancel();
     }
 
-    /// Closes in order; what is unsettled goes back. A connection that is gone already is closed.
+    /// Closes in order; unsettled deliveries return to their queues. A lost connection counts as closed.
     pub(super) async fn close(&self) {
         self.lost.cancel();
         match time::timeout(CLOSE_TIMEOUT, self.connection.close(200, "closed".into())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the connection was gone before it was closed"),
-            // The broker notices its end when the process ends.
+            // The broker notices the end when the process ends.
             Err(_) => tracing::warn!("the broker does not answer: its connection is left"),
         }
     }

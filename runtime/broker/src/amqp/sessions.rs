@@ -1,5 +1,4 @@
-//! The sessions of one [`Amqp`](crate::Amqp), one after another: whoever needs a connection asks here and waits
-//! while there is none.
+//! The consecutive sessions of one [`Amqp`](crate::Amqp). All users get their session here, and wait while there is none.
 
 use std::{
     future::Future,
@@ -20,26 +19,26 @@ use super::{
     session::{Failure, Session},
 };
 
-/// The pauses between tries to connect again. The last is short enough that a broker which is back finds its
-/// clients within seconds.
+/// The delays between connection attempts. The last is short enough that a recovered broker has its clients back within
+/// seconds.
 const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(100);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// How long an operation that failed waits to hear that its connection is lost, before it is tried again.
+/// How long a failed operation waits for the news that its connection is lost, before it is retried.
 pub(super) const LOSS_GRACE: Duration = Duration::from_millis(100);
 
-/// Whether there is a connection.
+/// The state of the connection.
 enum State {
     Up(Arc<Session>),
-    /// It will come back.
+    /// The connection is lost and will be replaced.
     Down,
     Closed,
 }
 
-/// Why an operation was not done.
+/// Why an operation failed.
 pub(super) enum OperationError {
     Refused(Refusal),
-    /// The broker says nothing of what was asked.
+    /// The broker does not answer this operation.
     Silent,
     Closed,
 }
@@ -47,13 +46,13 @@ pub(super) enum OperationError {
 pub(super) struct Sessions {
     state: watch::Receiver<State>,
     pub(super) declared: Arc<RecordedTopology>,
-    /// Everything ends when this does.
+    /// Cancels everything.
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
 
 impl Sessions {
-    /// Starts from the first connection, and keeps replacing it.
+    /// Starts with the first connection, and replaces it after each loss.
     pub(super) fn start(first: Session, endpoint: Endpoint) -> Self {
         let first = Arc::new(first);
         let (tx, state) = watch::channel(State::Up(first.clone()));
@@ -65,7 +64,7 @@ impl Sessions {
         sessions
     }
 
-    /// The session there is, or the next; `None` once closed.
+    /// The current session, or the next; `None` once closed.
     pub(super) async fn current(&self) -> Option<Arc<Session>> {
         let mut state = self.state.clone();
         let settled = state.wait_for(|state| !matches!(state, State::Down)).await.ok()?;
@@ -75,7 +74,7 @@ impl Sessions {
         }
     }
 
-    /// Does one operation, on the next session too if this one is lost meanwhile: it must be idempotent.
+    /// Runs one operation, and repeats it on the next session if this one is lost: it must be idempotent.
     pub(super) async fn operate<T, F>(
         &self,
         operation: impl Fn(Arc<Channel>) -> F,
@@ -97,7 +96,7 @@ impl Sessions {
     }
 }
 
-/// Owns the connection: it follows it, and makes the next one when it is lost.
+/// Owns the connection: monitors it, and replaces it when it is lost.
 struct Reconnector {
     endpoint: Endpoint,
     state: watch::Sender<State>,
@@ -106,7 +105,7 @@ struct Reconnector {
 }
 
 impl Drop for Reconnector {
-    /// Whichever way it ends, a panic too: nobody waits for a connection that nobody makes.
+    /// Runs on every exit, even a panic: nobody waits for a connection that nobody opens.
     fn drop(&mut self) {
         self.state.send_replace(State::Closed);
     }
@@ -131,7 +130,7 @@ impl Reconnector {
         session.close().await;
     }
 
-    /// The next session, with everything declared on it that was declared before.
+    /// Opens the next session, and repeats all declarations on it.
     async fn reconnect(&self) -> Arc<Session> {
         let mut pause = INITIAL_RETRY_DELAY;
         loop {
@@ -161,7 +160,7 @@ impl Reconnector {
     }
 }
 
-/// Between half and the whole of a pause, so that the clients of a broker that was restarted do not come all at
+/// A random delay between half and the whole of `pause`, so that the clients of a restarted broker do not reconnect all at
 /// once.
 fn jittered(pause: Duration) -> Duration {
     // The standard library's only source of randomness: each state has new keys.

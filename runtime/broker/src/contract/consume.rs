@@ -1,11 +1,11 @@
-//! Rules of consuming: who gets what, and how a consumer ends.
+//! Rules of consuming: which consumer gets which delivery, and how a consumer ends.
 
 use std::collections::BTreeSet;
 
 use super::{Harness, body, end, message, next, quorum, take};
 use crate::{ConsumeError, QueueKind};
 
-/// The refusal names it.
+/// The error names the queue.
 pub async fn consuming_a_missing_queue_fails(world: &Harness) {
     let nowhere = world.unique("nowhere");
     match world.broker.consume(&nowhere, 1).await {
@@ -15,7 +15,7 @@ pub async fn consuming_a_missing_queue_fails(world: &Harness) {
     }
 }
 
-/// It is still out: whoever drained it settles it. Nothing comes after it.
+/// The deliveries are still unsettled: the caller of `drain` settles them. Nothing arrives after them.
 pub async fn a_drained_consumer_returns_its_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     for text in ["a", "b", "c", "d"] {
@@ -42,7 +42,7 @@ pub async fn a_drained_consumer_returns_its_deliveries(world: &Harness) {
     assert!(next(&mut other).await.redelivered);
 }
 
-/// What it may not have is there for another.
+/// Another consumer gets the deliveries beyond the prefetch.
 pub async fn prefetch_limits_unsettled_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut greedy = world.consume(&queue, 3).await;
@@ -59,13 +59,13 @@ pub async fn prefetch_limits_unsettled_deliveries(world: &Harness) {
     let fourth = next(&mut other).await;
     let fifth = next(&mut other).await;
     assert_eq!((body(&fourth), body(&fifth)), ("3".to_owned(), "4".to_owned()));
-    // Room for one more, and it comes.
+    // One delivery was settled, so one more arrives.
     world.send(&queue, "5").await;
     held.pop().expect("three are held").accept();
     assert_eq!(take(&mut greedy).await, "5");
 }
 
-/// Nothing would ever come otherwise.
+/// With a prefetch of zero nothing would ever arrive.
 pub async fn a_prefetch_of_zero_is_one(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     world.send(&queue, "first").await;
@@ -77,7 +77,7 @@ pub async fn a_prefetch_of_zero_is_one(world: &Harness) {
     assert_eq!(body(&first), "first");
 }
 
-/// Each message goes to one of them.
+/// Each message goes to exactly one consumer.
 pub async fn consumers_share_a_queue(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let other = world.another().await;
@@ -92,8 +92,8 @@ pub async fn consumers_share_a_queue(world: &Harness) {
     other.close().await;
 }
 
-/// Another gets nothing even while the active one holds all it may; then it takes over, beginning with what the
-/// first left.
+/// Another consumer gets nothing even while the active one is at its prefetch limit. Then it takes over, starting with the
+/// returned deliveries of the first.
 pub async fn a_single_active_consumer_receives_everything_until_it_ends(world: &Harness) {
     let kind =
         QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: true, expires: None };
@@ -115,7 +115,7 @@ pub async fn a_single_active_consumer_receives_everything_until_it_ends(world: &
     assert_eq!(take(&mut standby).await, "4");
 }
 
-/// In the same order, marked as redelivered.
+/// They arrive in the same order, marked as redelivered.
 pub async fn a_cancelled_consumer_returns_fetched_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 3).await;
@@ -132,7 +132,7 @@ pub async fn a_cancelled_consumer_returns_fetched_deliveries(world: &Harness) {
     taken.accept();
 }
 
-/// The same without a word.
+/// The same as for a cancelled consumer.
 pub async fn a_dropped_consumer_returns_fetched_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 2).await;
@@ -146,7 +146,7 @@ pub async fn a_dropped_consumer_returns_fetched_deliveries(world: &Harness) {
     assert_eq!(take(&mut other).await, "taken");
 }
 
-/// Accepted, it is gone; requeued, it comes to another.
+/// An accepted delivery is gone; a requeued one goes to another consumer.
 pub async fn a_delivery_can_be_settled_after_its_consumer_was_cancelled(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 2).await;
@@ -163,7 +163,7 @@ pub async fn a_delivery_can_be_settled_after_its_consumer_was_cancelled(world: &
     assert_eq!(take(&mut other).await, "last");
 }
 
-/// On every connection.
+/// This holds on every connection.
 pub async fn a_deleted_queue_ends_its_consumers(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let other = world.another().await;
@@ -175,7 +175,7 @@ pub async fn a_deleted_queue_ends_its_consumers(world: &Harness) {
     other.close().await;
 }
 
-/// Those of other connections go on.
+/// The consumers of other connections continue.
 pub async fn a_closed_connection_ends_its_consumers(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let other = world.another().await;
@@ -187,7 +187,7 @@ pub async fn a_closed_connection_ends_its_consumers(world: &Harness) {
     assert_eq!(take(&mut consumer).await, "still here");
 }
 
-/// What was taken and what was only fetched; settling it later changes nothing.
+/// This includes deliveries that were only fetched; settling them later has no effect.
 pub async fn a_closed_connection_returns_unsettled_deliveries(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let other = world.another().await;
@@ -205,7 +205,7 @@ pub async fn a_closed_connection_returns_unsettled_deliveries(world: &Harness) {
     }
 }
 
-/// Without waiting, and then the rest by waiting.
+/// First without waiting, then the rest with waiting.
 pub async fn try_next_returns_a_fetched_delivery(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 10).await;

@@ -1,4 +1,4 @@
-//! Rules of what is declared: exchanges, queues and bindings.
+//! Rules of declarations: exchanges, queues and bindings.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub async fn exchanges_and_queues_may_be_declared_again(world: &Harness) {
     }
 }
 
-/// What is there is never changed by declaring it otherwise, and the refusal names it.
+/// A declaration never changes an existing exchange, and the error names it.
 pub async fn an_exchange_of_another_kind_differs(world: &Harness) {
     let name = world.exchange("exchange", ExchangeKind::Direct).await;
     let other = Exchange { name: name.clone(), kind: ExchangeKind::Fanout };
@@ -47,7 +47,7 @@ pub async fn an_exchange_of_another_kind_differs(world: &Harness) {
     }
 }
 
-/// Each property of a queue counts.
+/// Each property of a queue is compared.
 pub async fn a_queue_of_another_kind_differs(world: &Harness) {
     let with = |delivery_limit, single_active_consumer| QueueKind::Quorum {
         delivery_limit,
@@ -66,7 +66,7 @@ pub async fn a_queue_of_another_kind_differs(world: &Harness) {
     world.broker.declare_queue(&same).await.expect("a refused declaration changes nothing");
 }
 
-/// A binding from or to nothing is refused.
+/// A binding with a missing end is refused.
 pub async fn a_binding_needs_both_ends(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("queue", quorum()).await;
@@ -80,7 +80,7 @@ pub async fn a_binding_needs_both_ends(world: &Harness) {
     world.bind(&exchange, "key", &queue).await;
 }
 
-/// Taking back is idempotent too.
+/// Unbinding is idempotent.
 pub async fn unbinding_a_missing_binding_succeeds(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("queue", quorum()).await;
@@ -105,7 +105,7 @@ pub async fn an_unbound_queue_receives_nothing_more(world: &Harness) {
     assert_eq!(world.waiting(&queue).await, 1);
 }
 
-/// And so is deleting.
+/// Deleting is idempotent.
 pub async fn deleting_a_missing_queue_succeeds(world: &Harness) {
     let nowhere = world.unique("nowhere");
     world.broker.delete_queue(&nowhere).await.expect("it was never there");
@@ -130,7 +130,7 @@ pub async fn a_deleted_queue_takes_its_messages_along(world: &Harness) {
     assert!(matches!(unbound, Err(PublishError::Unroutable { .. })), "{unbound:?}");
 }
 
-/// Whatever they want of it; but anybody may publish to it.
+/// Every operation except publishing is refused on other connections.
 pub async fn an_exclusive_queue_rejects_other_connections(world: &Harness) {
     let exchange = world.exchange("exchange", ExchangeKind::Direct).await;
     let queue = world.queue("mine", QueueKind::Exclusive).await;
@@ -150,7 +150,7 @@ pub async fn an_exclusive_queue_rejects_other_connections(world: &Harness) {
     other.close().await;
 }
 
-/// It is gone once the connection is closed.
+/// It is deleted once the connection is closed.
 pub async fn an_exclusive_queue_is_deleted_with_its_connection(world: &Harness) {
     let queue = world.name_queue("mine");
     let other = world.another().await;
@@ -162,7 +162,7 @@ pub async fn an_exclusive_queue_is_deleted_with_its_connection(world: &Harness) 
     world.broker.declare_queue(&exclusive).await.expect("the name is free again");
 }
 
-/// Whatever its kind, a queue that is to go when it is unused goes then, and not while it has a consumer.
+/// A queue of any kind with an expiry time is deleted once unused for that time, but not while it has a consumer.
 pub async fn an_unused_queue_expires(world: &Harness) {
     let expires = Duration::from_millis(200);
     for kind in [
@@ -177,7 +177,7 @@ pub async fn an_unused_queue_expires(world: &Harness) {
         let used = world.queue("used", kind.clone()).await;
         let _consumer = world.broker.consume(&used, 1).await.expect("it is there");
         let unused = world.queue("unused", kind).await;
-        // It ends only when the queue has gone.
+        // This ends only when the queue is deleted.
         while world.broker.waiting(&unused).await.expect("the broker answers").is_some() {
             tokio::time::sleep(expires).await;
         }
@@ -185,7 +185,7 @@ pub async fn an_unused_queue_expires(world: &Harness) {
     }
 }
 
-/// Another connection may publish to it and consume it.
+/// Other connections may publish to it and consume it.
 pub async fn a_transient_queue_is_for_everybody(world: &Harness) {
     let queue = world.queue("ours", TRANSIENT).await;
     let other = world.another().await;
@@ -199,7 +199,7 @@ pub async fn a_transient_queue_is_for_everybody(world: &Harness) {
     assert_eq!(world.waiting(&queue).await, 0);
 }
 
-/// And there is no number for a queue that is not there.
+/// A missing queue has no number.
 pub async fn waiting_counts_undelivered_messages(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     assert_eq!(world.waiting(&queue).await, 0);
@@ -215,7 +215,7 @@ pub async fn waiting_counts_undelivered_messages(world: &Harness) {
     assert!(matches!(missing, Ok(None)), "{missing:?}");
 }
 
-/// Who consumes a queue is counted, whether or not anything is out with them.
+/// Consumers are counted with or without unsettled deliveries.
 pub async fn consumers_are_counted(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let count = || async { world.broker.consumers(&queue).await.expect("anybody may look") };
@@ -231,7 +231,7 @@ pub async fn consumers_are_counted(world: &Harness) {
     assert!(matches!(missing, Ok(None)), "{missing:?}");
 }
 
-/// Each operation says why.
+/// Each operation returns the reason.
 pub async fn a_closed_broker_refuses_everything(world: &Harness) {
     let queue = Queue { name: world.name_queue("queue"), kind: quorum() };
     let closed = world.another().await;

@@ -1,4 +1,4 @@
-//! Rules of publishing: what a confirm means, and what arrives.
+//! Rules of publishing: the meaning of a confirm, and the received message.
 
 use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
@@ -6,7 +6,7 @@ use futures::{FutureExt, future::join_all};
 use super::{Harness, body, message, next, quorum, take};
 use crate::{Message, Properties, PublishError, Routing};
 
-/// Once a publish has returned, anybody can see the message.
+/// Once a publish has returned, every connection sees the message.
 pub async fn a_confirmed_message_is_in_its_queue(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     for count in 1..=10 {
@@ -15,7 +15,7 @@ pub async fn a_confirmed_message_is_in_its_queue(world: &Harness) {
     }
 }
 
-/// Whichever way it finds none.
+/// This holds for every way to miss all queues.
 pub async fn a_mandatory_message_without_a_queue_is_unroutable(world: &Harness) {
     let exchange = world.exchange("exchange", crate::ExchangeKind::Direct).await;
     for message in [message(&exchange, "nobody", "lost"), message("", &world.unique("nowhere"), "lost")] {
@@ -29,18 +29,18 @@ pub async fn a_mandatory_message_without_a_queue_is_unroutable(world: &Harness) 
     }
 }
 
-/// It is confirmed like any other.
+/// The message is confirmed like any other.
 pub async fn an_optional_message_may_have_no_queue(world: &Harness) {
     let exchange = world.exchange("exchange", crate::ExchangeKind::Topic).await;
     let heard = Message { routing: Routing::Optional, ..message(&exchange, "nobody", "lost") };
     world.broker.publish(heard).await.expect("nobody has to listen");
 }
 
-/// However many are on their way: each publish hears of its own message.
+/// With any number of messages in flight, each publish gets the outcome of its own message.
 pub async fn of_many_messages_only_the_unroutable_fail(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let nowhere = world.unique("nowhere");
-    // Runs of both kinds and of different lengths, so that the broker answers several at a time.
+    // Sequences of both kinds with different lengths, so that the broker confirms several at a time.
     let is_lost = |number: usize| (number * number) % 7 < 3;
     let publishes = (0..2000).map(|number| {
         let key = if is_lost(number) { &nowhere } else { &queue };
@@ -57,7 +57,7 @@ pub async fn of_many_messages_only_the_unroutable_fail(world: &Harness) {
     assert_eq!(world.waiting(&queue).await, kept);
 }
 
-/// The refusal names the exchange; messages sent before and after it arrive.
+/// The error names the exchange; messages sent before and after it arrive.
 pub async fn publishing_to_a_missing_exchange_affects_no_other_message(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let nowhere = world.unique("nowhere");
@@ -76,7 +76,7 @@ pub async fn publishing_to_a_missing_exchange_affects_no_other_message(world: &H
     assert_eq!(world.waiting(&queue).await, 90);
 }
 
-/// Though many wait for their confirms at once, and whatever the confirms' order.
+/// This holds while many wait for their confirms at once, in whatever order the confirms arrive.
 pub async fn messages_keep_the_order_in_which_they_were_sent(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 50).await;
@@ -113,7 +113,7 @@ pub async fn all_message_properties_arrive(world: &Harness) {
         let sent = Message { persistent, ..sent.clone() };
         world.broker.publish(sent.clone()).await.expect("the queue takes everything");
         let delivery = next(&mut consumer).await;
-        // The question was answered when it was published.
+        // Routing was decided when the message was published.
         assert_eq!(delivery.message, Message { routing: Routing::Optional, ..sent });
         delivery.accept();
     }
@@ -123,11 +123,11 @@ pub async fn all_message_properties_arrive(world: &Harness) {
     assert_eq!(delivery.message, Message { routing: Routing::Optional, ..plain });
 }
 
-/// Byte for byte.
+/// The bodies are compared byte for byte.
 pub async fn empty_and_large_bodies_arrive_unchanged(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 1).await;
-    // No frame, one, and many: a broker cuts at about 128 KiB.
+    // No body frame, one, and many: a broker splits at about 128 KiB.
     for size in [0, 1, 128 * 1024, 5_000_000] {
         let body: Bytes = (0..size).map(|at: u32| at.to_le_bytes()[at as usize % 3]).collect();
         let sent = Message { body: body.clone(), ..message("", &queue, "") };
@@ -138,7 +138,7 @@ pub async fn empty_and_large_bodies_arrive_unchanged(world: &Harness) {
     }
 }
 
-/// It is a hint: what it changes about the order is the queue's matter.
+/// A priority is a hint: its effect on the order depends on the queue.
 pub async fn a_priority_loses_no_message(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     for priority in 0..10 {
@@ -157,7 +157,7 @@ pub async fn a_priority_loses_no_message(world: &Harness) {
     assert_eq!(taken, Vec::from_iter(0..10));
 }
 
-/// Whether the message arrives then is open; that others do is not.
+/// A cancelled message may or may not arrive; all others do.
 pub async fn a_publish_may_be_cancelled(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     for _ in 0..20 {

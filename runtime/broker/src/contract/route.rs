@@ -1,9 +1,9 @@
-//! Rules of routing: which queues a message goes to.
+//! Rules of routing: the queues that receive a message.
 
 use super::{Harness, message, quorum};
 use crate::{Binding, Destination, ExchangeKind, Message, Routing};
 
-/// How many of these queues hold how many messages.
+/// The number of messages in each of these queues.
 async fn counts<const N: usize>(world: &Harness, queues: &[String; N]) -> [u64; N] {
     let mut counts = [0; N];
     for (count, queue) in counts.iter_mut().zip(queues) {
@@ -25,7 +25,7 @@ async fn publish(world: &Harness, exchange: &str, key: &str) {
     world.broker.publish(heard).await.expect("the exchange is there");
 }
 
-/// And all queues bound with the same key get it.
+/// All queues bound with the same key receive the message.
 pub async fn a_direct_exchange_matches_the_exact_key(world: &Harness) {
     let exchange = world.exchange("direct", ExchangeKind::Direct).await;
     let bound = queues::<3>(world).await;
@@ -38,7 +38,7 @@ pub async fn a_direct_exchange_matches_the_exact_key(world: &Harness) {
     }
 }
 
-/// `*` is one word, `#` none or more.
+/// `*` matches one word, `#` none or more.
 pub async fn a_topic_exchange_matches_patterns(world: &Harness) {
     let exchange = world.exchange("topic", ExchangeKind::Topic).await;
     let bound = queues::<4>(world).await;
@@ -57,7 +57,7 @@ pub async fn a_topic_exchange_matches_patterns(world: &Harness) {
     }
 }
 
-/// Whatever the keys.
+/// The keys have no effect.
 pub async fn a_fanout_exchange_reaches_every_queue(world: &Harness) {
     let exchange = world.exchange("fanout", ExchangeKind::Fanout).await;
     let bound = queues::<3>(world).await;
@@ -68,14 +68,14 @@ pub async fn a_fanout_exchange_reaches_every_queue(world: &Harness) {
     assert_eq!(counts(world, &bound).await, [1, 1, 1]);
 }
 
-/// Without any binding.
+/// No binding is needed.
 pub async fn the_default_exchange_routes_by_queue_name(world: &Harness) {
     let two = queues::<2>(world).await;
     publish(world, "", &two[1]).await;
     assert_eq!(counts(world, &two).await, [0, 1]);
 }
 
-/// As far as its binding says, and over several exchanges.
+/// A bound exchange receives what its binding matches, also over several exchanges.
 pub async fn a_bound_exchange_receives_messages(world: &Harness) {
     let all = world.exchange("all", ExchangeKind::Topic).await;
     let task = world.exchange("task", ExchangeKind::Topic).await;
@@ -95,7 +95,7 @@ pub async fn a_bound_exchange_receives_messages(world: &Harness) {
     }
 }
 
-/// Whether one exchange has it twice or two ways lead there.
+/// This holds for two bindings on one exchange, and for two paths to the queue.
 pub async fn a_queue_bound_twice_gets_a_message_once(world: &Harness) {
     let exchange = world.exchange("topic", ExchangeKind::Topic).await;
     let detour = world.exchange("detour", ExchangeKind::Fanout).await;

@@ -1,11 +1,11 @@
-//! Rules of settling: what becomes of a message that was handed out.
+//! Rules of settling: what happens to a delivered message.
 
 use std::thread;
 
 use super::{Harness, body, next, quorum, take};
 use crate::{Delivery, QueueKind};
 
-/// It was not out before.
+/// The message was not delivered before.
 pub async fn a_first_delivery_is_not_redelivered(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     world.send(&queue, "new").await;
@@ -14,7 +14,7 @@ pub async fn a_first_delivery_is_not_redelivered(world: &Harness) {
     assert_eq!(delivery.returned, 0);
 }
 
-/// Not even when the connection that accepted it goes.
+/// Not even when the connection that accepted it is lost.
 pub async fn an_accepted_message_is_never_redelivered(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let other = world.another().await;
@@ -26,7 +26,7 @@ pub async fn an_accepted_message_is_never_redelivered(world: &Harness) {
     for _ in 0..10 {
         deliveries.push(next(&mut consumer).await);
     }
-    // In an order of its own, and one of them not at all.
+    // Settled in another order, and one of them not at all.
     let kept = deliveries.remove(4);
     deliveries.reverse();
     deliveries.into_iter().for_each(Delivery::accept);
@@ -38,7 +38,7 @@ pub async fn an_accepted_message_is_never_redelivered(world: &Harness) {
     assert_eq!(take(&mut heir).await, "last");
 }
 
-/// Each time it counts one more.
+/// Each redelivery raises the count by one.
 pub async fn a_requeued_message_is_redelivered(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 1).await;
@@ -53,7 +53,7 @@ pub async fn a_requeued_message_is_redelivered(world: &Harness) {
     next(&mut consumer).await.accept();
 }
 
-/// Nobody has to say anything.
+/// Dropping needs no call to settle.
 pub async fn a_dropped_delivery_is_redelivered(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 1).await;
@@ -64,7 +64,7 @@ pub async fn a_dropped_delivery_is_redelivered(world: &Harness) {
     assert!(again.redelivered);
 }
 
-/// It keeps its place, whether or not there is a limit.
+/// It stays in its position, with or without a delivery limit.
 pub async fn a_returned_message_keeps_its_position(world: &Harness) {
     for kind in [quorum(), with_limit(5, None)] {
         let queue = world.queue("queue", kind).await;
@@ -79,7 +79,7 @@ pub async fn a_returned_message_keeps_its_position(world: &Harness) {
     }
 }
 
-/// More often than any broker allows by itself.
+/// This exceeds the default limit of any broker.
 pub async fn without_a_limit_a_message_is_redelivered_forever(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     world.send(&queue, "again").await;
@@ -97,7 +97,7 @@ fn with_limit(limit: u32, dead_letter_to: Option<String>) -> QueueKind {
     QueueKind::Quorum { delivery_limit, dead_letter_to, single_active_consumer: false, expires: None }
 }
 
-/// Checks how a message arrived in its dead-letter queue.
+/// Checks a message in its dead-letter queue.
 fn check_dead_letter(delivery: &Delivery, from: &str, reason: &str, original: &str) {
     let headers = &delivery.message.properties.headers;
     let header = |name: &str| headers.get(name).map(String::as_str);
@@ -107,7 +107,7 @@ fn check_dead_letter(delivery: &Delivery, from: &str, reason: &str, original: &s
     assert_eq!(body(delivery), original);
 }
 
-/// With the reason, and everything it had.
+/// It arrives with the reason and all its properties.
 pub async fn a_rejected_message_is_dead_lettered(world: &Harness) {
     let dead = world.queue("dead", quorum()).await;
     let queue = world.queue("queue", with_limit(5, Some(dead.clone()))).await;
@@ -121,7 +121,7 @@ pub async fn a_rejected_message_is_dead_lettered(world: &Harness) {
     assert_eq!(buried.message.properties.message_id.as_deref(), Some("message-1"));
 }
 
-/// The limit says how often it may come back; the next time is too often.
+/// The limit is the maximum number of redeliveries; the next one dead-letters the message.
 pub async fn a_message_beyond_its_delivery_limit_is_dead_lettered(world: &Harness) {
     let dead = world.queue("dead", quorum()).await;
     let queue = world.queue("queue", with_limit(2, Some(dead.clone()))).await;
@@ -140,7 +140,7 @@ pub async fn a_message_beyond_its_delivery_limit_is_dead_lettered(world: &Harnes
     assert_eq!(take(&mut consumer).await, "healthy");
 }
 
-/// Refused, or too often returned: the next one comes.
+/// After a rejection or too many redeliveries, the next message arrives.
 pub async fn a_message_without_a_dead_letter_queue_is_dropped(world: &Harness) {
     let queue = world.queue("queue", with_limit(1, None)).await;
     for body in ["refused", "poison", "healthy"] {
@@ -156,7 +156,7 @@ pub async fn a_message_without_a_dead_letter_queue_is_dropped(world: &Harness) {
     assert_eq!(take(&mut consumer).await, "healthy");
 }
 
-/// From any thread, outside of any runtime.
+/// Any thread works, outside of any runtime.
 pub async fn a_delivery_can_be_settled_anywhere(world: &Harness) {
     let queue = world.queue("queue", quorum()).await;
     let mut consumer = world.consume(&queue, 2).await;

@@ -1,4 +1,4 @@
-//! One queue in memory: what waits in it, who consumes it, and what is out with whom.
+//! One queue in memory: its waiting messages, its subscribers, and their unsettled deliveries.
 
 use std::{
     cmp::Reverse,
@@ -18,7 +18,7 @@ use crate::{
     delivery::{Settle, Unsettled},
 };
 
-/// Numbers that are used once: sequences, tags, consumers and connections.
+/// A source of unique numbers: sequences, tags, consumers and connections.
 #[derive(Default)]
 pub(super) struct Numbers(AtomicU64);
 
@@ -28,8 +28,8 @@ impl Numbers {
     }
 }
 
-/// Where a message stands in its queue. It keeps its place when it comes back, which is at the front of its
-/// priority: whatever stood before it is gone.
+/// The position of a message in its queue. A returned message keeps its position, which is at the front of its priority: all
+/// earlier messages are gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct MessagePosition {
     priority: Reverse<u8>,
@@ -42,7 +42,7 @@ struct ReadyMessage {
     returned: u32,
 }
 
-/// A delivery nobody has settled yet.
+/// An unsettled delivery.
 struct Outstanding {
     place: MessagePosition,
     entry: ReadyMessage,
@@ -50,30 +50,30 @@ struct Outstanding {
     connection: u64,
 }
 
-/// Someone who consumes the queue.
+/// A consumer of the queue.
 pub(super) struct Subscriber {
     pub(super) id: u64,
     pub(super) connection: u64,
-    /// How many more deliveries may be out with it. The channel holds at least as many.
+    /// How many more unsettled deliveries it may have. The channel holds at least as many.
     pub(super) credit: u16,
     pub(super) deliveries: mpsc::Sender<Delivery>,
     pub(super) settle: Arc<dyn Settle>,
 }
 
-/// A message that leaves for the dead-letter queue.
+/// A message on its way to the dead-letter queue.
 pub(super) struct DeadLetter {
     pub(super) message: Arc<Message>,
-    /// RabbitMQ's word for why.
+    /// RabbitMQ's word for the reason.
     pub(super) reason: &'static str,
 }
 
 pub(super) struct Queue {
     pub(super) kind: QueueKind,
-    /// The connection that declared it, which matters for an exclusive queue.
+    /// The connection that declared the queue, which matters for an exclusive queue.
     pub(super) owner: u64,
     numbers: Arc<Numbers>,
     ready: BTreeMap<MessagePosition, ReadyMessage>,
-    /// The first is served next; with a single active consumer, it alone is served.
+    /// The first is served next; with a single active consumer, only the first is served.
     subscribers: VecDeque<Subscriber>,
     outstanding: HashMap<u64, Outstanding>,
     unused_since: Option<Instant>,
@@ -94,7 +94,7 @@ impl Queue {
         queue
     }
 
-    /// Starts the time anew after which an unused queue goes.
+    /// Restarts the expiry time of the unused queue.
     pub(super) fn touch(&mut self) {
         self.unused_since = self.subscribers.is_empty().then(Instant::now);
     }
@@ -103,7 +103,7 @@ impl Queue {
         self.expires().zip(self.unused_since).is_some_and(|(expires, since)| since.elapsed() >= expires)
     }
 
-    /// How long it stays unused.
+    /// How long the queue stays while unused.
     fn expires(&self) -> Option<Duration> {
         match self.kind {
             QueueKind::Transient { expires } => Some(expires),
@@ -112,7 +112,7 @@ impl Queue {
         }
     }
 
-    /// Whether a connection may use it.
+    /// Whether a connection may use the queue.
     pub(super) fn allows(&self, connection: u64) -> bool {
         match self.kind {
             QueueKind::Exclusive => self.owner == connection,
@@ -131,7 +131,7 @@ impl Queue {
         self.ready.len() as u64
     }
 
-    /// What waits, and what is out.
+    /// The waiting messages and the unsettled deliveries.
     pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
         let out = self.outstanding.values().map(|out| &out.entry);
         self.ready.values().chain(out).map(|entry| &*entry.message)
@@ -153,7 +153,7 @@ impl Queue {
         self.dispatch();
     }
 
-    /// The removed subscriber is for the caller to drop, outside of the lock.
+    /// Removes a subscriber. The caller drops it outside of the lock.
     pub(super) fn unsubscribe(&mut self, consumer: u64) -> Option<Subscriber> {
         let at = self.subscribers.iter().position(|subscriber| subscriber.id == consumer)?;
         let gone = self.subscribers.remove(at);
@@ -162,7 +162,7 @@ impl Queue {
         gone
     }
 
-    /// Settles what is out under this tag, unless that was done before.
+    /// Settles the delivery with this tag, unless it is already settled.
     pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) -> Option<DeadLetter> {
         let out = self.outstanding.remove(&tag)?;
         if let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == out.consumer) {
@@ -177,7 +177,7 @@ impl Queue {
         dead
     }
 
-    /// Takes back everything from a connection that closed. The subscribers are for the caller to drop.
+    /// Takes back all deliveries of a closed connection. The caller drops the subscribers.
     pub(super) fn remove_connection(&mut self, connection: u64) -> (Vec<Subscriber>, Vec<DeadLetter>) {
         let (gone, stay) = mem::take(&mut self.subscribers)
             .into_iter()
@@ -209,12 +209,12 @@ impl Queue {
         None
     }
 
-    /// Hands out what waits, as far as there is credit.
+    /// Dispatches waiting messages, as far as subscribers have credit.
     fn dispatch(&mut self) {
         while !self.ready.is_empty() && self.rotate_to_next() {
             let subscriber = &mut self.subscribers[0];
             let Ok(permit) = subscriber.deliveries.try_reserve() else {
-                // Its receiver is gone, or its credit is wrong: either way nothing more fits.
+                // Its receiver is gone, or its credit is wrong: either way it cannot receive more.
                 self.subscribers.pop_front();
                 continue;
             };
@@ -235,7 +235,7 @@ impl Queue {
         }
     }
 
-    /// Brings the subscriber to the front whose turn it is; false when nobody has credit.
+    /// Moves the next subscriber with credit to the front; false if none has credit.
     fn rotate_to_next(&mut self) -> bool {
         let considered = if self.is_single_active() { 1 } else { self.subscribers.len() };
         let next = self.subscribers.iter().take(considered).position(|s| s.credit > 0);

@@ -1,10 +1,10 @@
-//! How an exchange chooses: its bindings, and which of them a key fits.
+//! How an exchange routes: its bindings, and which of them match a key.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{Destination, ExchangeKind};
 
-/// The end of a binding, cheap to hand around.
+/// The end of a binding, cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum BindingTarget {
     Queue(Arc<str>),
@@ -20,11 +20,11 @@ impl From<&Destination> for BindingTarget {
     }
 }
 
-/// The bindings of one exchange, kept as its kind looks them up.
+/// The bindings of one exchange, in the form that its kind looks them up.
 pub(super) enum Routes {
     Direct(HashMap<String, Vec<BindingTarget>>),
     Topic(Vec<(Pattern, BindingTarget)>),
-    /// The key is kept because it tells one binding from another, though it chooses nothing.
+    /// The key is stored because it distinguishes bindings, though it does not affect routing.
     Fanout(Vec<(String, BindingTarget)>),
 }
 
@@ -45,7 +45,7 @@ impl Routes {
         }
     }
 
-    /// Adds a binding once, however often it is asked for.
+    /// Adds a binding; a repeated binding has no effect.
     pub(super) fn bind(&mut self, key: &str, end: BindingTarget) {
         self.unbind(key, &end);
         match self {
@@ -75,7 +75,7 @@ impl Routes {
         }
     }
 
-    /// Forgets every binding that ends there.
+    /// Removes all bindings to this end.
     pub(super) fn remove_target(&mut self, end: &BindingTarget) {
         match self {
             Self::Direct(routes) => routes.retain(|_, ends| {
@@ -87,7 +87,7 @@ impl Routes {
         }
     }
 
-    /// Hands every end that takes this key to `found`; an end with several bindings may come several times.
+    /// Calls `found` for each end whose binding matches the key; an end with several bindings may occur several times.
     pub(super) fn each(&self, key: &str, mut found: impl FnMut(&BindingTarget)) {
         match self {
             Self::Direct(routes) => routes.get(key).into_iter().flatten().for_each(found),
@@ -104,7 +104,7 @@ impl Routes {
     }
 }
 
-/// A topic pattern, cut into its words.
+/// A topic pattern, split into its words.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pattern(Vec<PatternWord>);
 

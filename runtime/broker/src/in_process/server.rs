@@ -1,5 +1,4 @@
-//! The state behind every handle: exchanges and queues under one lock, held for a few map operations and
-//! never over an await.
+//! The state behind all handles: exchanges and queues under one lock, held for a few map operations and never over an await.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,7 +31,7 @@ struct State {
     queues: HashMap<Arc<str>, Queue>,
 }
 
-/// One connection: what it declared exclusively and holds unsettled goes when it closes.
+/// One connection: closing it deletes its exclusive queues and returns its unsettled deliveries.
 pub(super) struct Connection {
     id: u64,
     closed: AtomicBool,
@@ -44,7 +43,7 @@ impl Connection {
     }
 }
 
-/// Settles what one consumer received.
+/// Settles the deliveries of one consumer.
 struct Settler {
     server: Weak<Server>,
     connection: Arc<Connection>,
@@ -68,8 +67,8 @@ impl Server {
         Arc::new(Connection { id: self.numbers.next(), closed: AtomicBool::new(false) })
     }
 
-    /// A panic of another thread cannot have left a half-done change that matters: what is behind the lock
-    /// are maps, each changed by whole operations.
+    /// A panic in another thread cannot leave a harmful partial change: the lock protects maps, each changed by whole
+    /// operations.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -225,7 +224,7 @@ impl Server {
         });
         queue.subscribe(Subscriber { id, connection: connection.id, credit, deliveries, settle });
         let server = Arc::downgrade(self);
-        // Its connection is never lost.
+        // This connection is never lost.
         let (_, renewed) = watch::channel(0);
         Ok(Consumer::new(receiver, renewed, move || {
             if let Some(server) = server.upgrade() {
@@ -253,7 +252,7 @@ impl Server {
             return;
         }
         let mut names: Vec<Arc<str>> = state.queues.keys().cloned().collect();
-        // What goes back is handed out in this order: the same for the same history.
+        // Queues are processed in this order, so that equal histories give equal results.
         names.sort();
         let mut deleted = Vec::new();
         let mut subscribers = Vec::new();
@@ -279,7 +278,7 @@ impl State {
         self.named_queue(name).map(|(_, queue)| queue)
     }
 
-    /// The queue, unless it is not there or its time is over.
+    /// The queue, unless it does not exist or has expired.
     fn named_queue(&mut self, name: &str) -> Option<(Arc<str>, &mut Queue)> {
         if self.queues.get(name)?.is_expired() {
             self.remove_queue(name);
@@ -290,7 +289,7 @@ impl State {
         Some((name, queue))
     }
 
-    /// Removes a queue and the bindings to it. It is for the caller to drop, outside of the lock.
+    /// Removes a queue and the bindings to it. The caller drops it outside of the lock.
     fn remove_queue(&mut self, name: &str) -> Option<Queue> {
         let (name, queue) = self.queues.remove_entry(name)?;
         let end = BindingTarget::Queue(name);
@@ -298,15 +297,14 @@ impl State {
         Some(queue)
     }
 
-    /// Removes the transient queues whose time is over. Nobody can see when that happens, so it happens when
-    /// another queue comes.
+    /// Removes expired transient queues. Nobody can observe when that happens, so it happens when another queue is declared.
     fn expire_queues(&mut self) -> Vec<Queue> {
         let expired: Vec<Arc<str>> =
             self.queues.iter().filter(|(_, queue)| queue.is_expired()).map(|(name, _)| name.clone()).collect();
         expired.iter().filter_map(|name| self.remove_queue(name)).collect()
     }
 
-    /// The queues that take a message, each once; `None` when there is no such exchange.
+    /// The queues that receive a message, each once; `None` if the exchange does not exist.
     fn route(&mut self, exchange: &str, key: &str) -> Option<Vec<Arc<str>>> {
         if exchange.is_empty() {
             return Some(self.named_queue(key).map(|(name, _)| name).into_iter().collect());
@@ -335,7 +333,7 @@ impl State {
         Some(queues)
     }
 
-    /// Moves a message that left `from` to its dead-letter queue, with the headers that RabbitMQ gives it.
+    /// Moves a message that left `from` to its dead-letter queue, with the headers that RabbitMQ adds.
     fn dead_letter(&mut self, from: &str, dead: DeadLetter) {
         let Some(target) = self.queues.get(from).and_then(Queue::dead_letter_to) else { return };
         let mut message = Message::clone(&dead.message);

@@ -1,4 +1,4 @@
-//! A first connection that cannot be made says why, and never with the password.
+//! A failed first connection gives the reason, and never shows the password.
 
 use broker::{Amqp, ConnectError, Options};
 use lapin::uri::{AMQPScheme, AMQPUri};
@@ -9,7 +9,7 @@ use crate::url;
 
 const PASSWORD: &str = "not-the-pass-word";
 
-/// The error, with all it shows anybody.
+/// The error, and all its text that anybody can see.
 async fn refused(options: Options) -> (ConnectError, String) {
     let Err(error) = Amqp::connect(options).await else { panic!("it is connected") };
     let mut shown = format!("{error:?} {error}");

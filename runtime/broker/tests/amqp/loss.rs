@@ -1,4 +1,4 @@
-//! What a lost connection may change, and what it must not.
+//! The allowed and forbidden effects of a lost connection.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use tokio::time;
 
 use crate::{connect, proxy::Proxy, unique, url};
 
-/// How long something that must happen may take. Only a failing test waits that long.
+/// The time limit for an expected event. Only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const QUORUM: QueueKind =
     QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None };
 
-/// A connection through a proxy, and one beside it.
+/// A connection through a proxy, and a direct one.
 pub(crate) struct Harness {
     pub(crate) proxy: Proxy,
     pub(crate) broker: Amqp,
@@ -92,7 +92,7 @@ async fn what_was_declared_is_declared_again_and_consumers_go_on() {
         world.broker.bind(&binding).await.unwrap();
         consumers.push(world.broker.consume(&queue.name, 2).await.unwrap());
     }
-    // Gone while nobody looks: it must come back by itself.
+    // The queue is gone without anybody noticing: it must be declared again automatically.
     world.direct.delete_queue(&queues[1].name).await.unwrap();
     assert!(soon(consumers[1].next()).await.is_none());
     consumers[1] = {
@@ -102,7 +102,7 @@ async fn what_was_declared_is_declared_again_and_consumers_go_on() {
     for round in ["one", "two"] {
         soon(world.broker.publish(message(&exchange, "", round))).await.unwrap();
         for consumer in &mut consumers {
-            // What was accepted just before the cut may come again: the broker may not have heard of it.
+            // Deliveries accepted just before the cut may be redelivered: the broker may not have received the accept.
             let mut delivery = next(consumer).await;
             while body(&delivery) != round.as_bytes() {
                 assert!(delivery.redelivered);
@@ -125,7 +125,7 @@ async fn a_publish_that_was_not_confirmed_says_so() {
     world.proxy.hold_answers();
     let publish = world.broker.publish(message("", &world.queue, "perhaps"));
     let cut = async {
-        // It has arrived, and the confirm has not.
+        // The message has arrived, but its confirm has not.
         let delivery = next(&mut consumer).await;
         world.proxy.cut();
         delivery.accept();
@@ -201,7 +201,7 @@ async fn everything_waits_while_the_connection_is_away() {
 async fn messages_sent_while_the_connection_is_away_keep_their_order() {
     let world = Harness::new().await;
     let mut consumer = world.direct.consume(&world.queue, 100).await.unwrap();
-    // The loss is known for sure once a publish fails of it.
+    // The loss is certain once a publish fails because of it.
     world.proxy.hold_answers();
     let last = world.broker.publish(message("", &world.queue, "last"));
     let cut = async {
@@ -262,7 +262,7 @@ async fn an_exchange_that_was_deleted_is_refused_and_the_rest_goes_on() {
     world.clean().await;
 }
 
-/// The largest message that RabbitMQ takes unless it is told otherwise: 16 MiB from 4.0 on, 128 MiB before.
+/// RabbitMQ's default maximum message size: 16 MiB from 4.0 on, 128 MiB before.
 const TAKEN_AT_MOST: usize = 128 << 20;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The contract over RabbitMQ, and what only a network can do to it.
+//! The contract over RabbitMQ, and the faults that only a network has.
 //!
 //! `WAFT_TEST_BROKER` names the broker: `amqp://guest:guest@127.0.0.1:5672/%2f`.
 
@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use broker::{Amqp, Broker, Options, contract::Connect};
 use uuid::Uuid;
 
-/// The broker that tests use. A test without one fails: what was not tried is not known to work.
+/// The broker for the tests. A test without one fails: an untested rule must not pass.
 fn url() -> String {
     std::env::var("WAFT_TEST_BROKER").expect("set WAFT_TEST_BROKER, or run `cargo xtask test`, which starts a RabbitMQ")
 }
@@ -25,7 +25,7 @@ async fn connect(url: impl Into<String>) -> Amqp {
     Amqp::connect(options).await.expect("the broker answers")
 }
 
-/// A name that no other test and no other run of this one uses.
+/// A name that no other test and no other test run uses.
 fn unique(base: &str) -> String {
     format!("waft-test.{}.{base}", Uuid::now_v7())
 }

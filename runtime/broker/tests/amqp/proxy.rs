@@ -1,4 +1,4 @@
-//! A stretch of network that can be cut.
+//! A network proxy that can be cut.
 
 use std::{
     future,
@@ -15,28 +15,28 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// What becomes of the connections of a time.
+/// The switches for the connections since the last cut.
 #[derive(Clone, Default)]
 struct Line {
-    /// Cancelled, they are cut.
+    /// Cancelled to cut the connections.
     cut: CancellationToken,
-    /// Cancelled, the client hears nothing more.
+    /// Cancelled so that the client receives nothing more.
     muted: CancellationToken,
-    /// Cancelled, new ones are closed at once.
+    /// Cancelled to close new connections at once.
     closed: CancellationToken,
 }
 
-/// Passes connections on to a broker, as long as it is let.
+/// Passes connections on to a broker, until told otherwise.
 pub(crate) struct Proxy {
     address: SocketAddr,
     line: Arc<Mutex<Line>>,
-    /// The queue that nothing may be asked of; empty for none.
+    /// The queue whose requests are swallowed; empty for none.
     filtered_queue: Arc<Mutex<String>>,
     stop: CancellationToken,
 }
 
 impl Proxy {
-    /// Starts one in front of the broker at this address.
+    /// Starts a proxy in front of the broker at this address.
     pub(crate) async fn start(broker: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,24 +56,24 @@ impl Proxy {
         self.replace(Line::default());
     }
 
-    /// Cuts all connections and lets no new ones through.
+    /// Cuts all connections and accepts no new ones.
     pub(crate) fn close(&self) {
         let line = Line::default();
         line.closed.cancel();
         self.replace(line);
     }
 
-    /// Lets connections through again.
+    /// Accepts connections again.
     pub(crate) fn open(&self) {
         self.replace(Line::default());
     }
 
-    /// Lets nothing through from now on that asks something about a queue: the broker seems to say nothing of it.
+    /// Swallows all requests about a queue from now on: the broker seems not to answer for it.
     pub(crate) fn filter_queue(&self, queue: &str) {
         *self.filtered_queue.lock().unwrap() = queue.to_owned();
     }
 
-    /// Holds back what the broker says over the connections there are.
+    /// Holds back the broker's answers on the existing connections.
     pub(crate) fn hold_answers(&self) {
         self.line.lock().unwrap().muted.cancel();
     }
@@ -112,14 +112,14 @@ async fn pass(client: TcpStream, broker: String, deaf: CancellationToken, swallo
     }
 }
 
-/// Copies what the client says, but for what asks about the queue that is swallowed.
+/// Copies the client's frames, except requests about the swallowed queue.
 async fn forward_client(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallowed: Arc<Mutex<String>>) {
     let mut header = [0; 8];
     if from.read_exact(&mut header).await.is_err() || to.write_all(&header).await.is_err() {
         return;
     }
     loop {
-        // A type, a channel and a length; then what it says, and a mark.
+        // A frame has a type, a channel and a length, then a payload and an end mark.
         let mut frame = vec![0; 7];
         if from.read_exact(&mut frame).await.is_err() {
             return;
@@ -136,7 +136,7 @@ async fn forward_client(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallow
     }
 }
 
-/// Whether a frame declares, deletes or consumes a queue: the class and the method, two bytes that mean nothing, and its name.
+/// Whether a frame declares, deletes or consumes a queue: class, method, two reserved bytes, and the queue's name.
 fn names_queue(frame: &[u8], queue: &[u8]) -> bool {
     const ASKING: [[u8; 4]; 3] = [[0, 50, 0, 10], [0, 50, 0, 40], [0, 60, 0, 20]];
     let is_method = frame[0] == 1 && ASKING.iter().any(|asking| frame[7..].starts_with(asking));

@@ -1,4 +1,5 @@
-//! A queue of which the broker says nothing, as RabbitMQ 3 does of a quorum queue that lost its leader in its first second.
+//! A queue that the broker leaves unanswered, as RabbitMQ 3 does with a quorum queue that lost its leader in its first
+//! second.
 
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ async fn a_queue_of_which_nothing_is_said_after_a_reconnect_holds_up_nothing_els
     let mut consumer = world.broker.consume(&world.queue, 1).await.unwrap();
     world.proxy.filter_queue(&silent);
     world.proxy.cut();
-    // What was sent over the connection that was cut is not confirmed.
+    // Messages sent over the cut connection are not confirmed.
     while soon(world.broker.publish(message("", &world.queue, "through"))).await.is_err() {}
     let delivery = next(&mut consumer).await;
     assert_eq!(body(&delivery), b"through");

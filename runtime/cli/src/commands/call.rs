@@ -1,4 +1,4 @@
-//! `waft call`: one task, now.
+//! `waft call`: runs one task now.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -39,7 +39,7 @@ pub(super) async fn run(
     let uses = export.map_or_else(|| "module".to_owned(), |export| format!("module#{export}"));
     let node = task_name(export);
     let draft = draft.task(&node, &uses, |task| {
-        // As constants: a task may call what it takes and what it leaves alike.
+        // Pass them as constants: a task may use one name for a required and a provided value.
         let task = given.into_iter().fold(task, |task, (name, value)| task.with(name, value));
         if provides.is_empty() { task } else { task.provides_same(provides) }
     });
@@ -56,8 +56,8 @@ pub(super) async fn run(
         .await
 }
 
-/// Refuses a value that the task does not take: as a constant it would reach the guest unheard. A command takes any, and
-/// what is wrong with the task's own name is told when the flow is wired.
+/// Refuses a value that the task does not require: as a constant, the guest would ignore it. A WASI command accepts any
+/// value. Wiring reports a wrong task name.
 fn reject_unknown_inputs(given: &Values, content: &ModuleContent, export: Option<&str>) -> Result<(), CliError> {
     let ModuleContent::Tasks(tasks) = content else { return Ok(()) };
     let Some(task) = tasks.iter().find(|task| export.is_none_or(|name| task.name.as_str() == name)) else {
@@ -76,7 +76,7 @@ fn reject_unknown_inputs(given: &Values, content: &ModuleContent, export: Option
         .hint("`waft inspect MODULE` shows its tasks and what they require"))
 }
 
-/// What the one task is called in displays: as its module calls it.
+/// The name of the one task in displays: the export's name.
 fn task_name(export: Option<&str>) -> String {
     export.filter(|name| flow::NodeName::new(name).is_ok()).unwrap_or("task").into()
 }

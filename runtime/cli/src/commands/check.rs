@@ -1,4 +1,4 @@
-//! `waft check`: every mistake in a flow at once.
+//! `waft check`: reports all diagnostics of a flow at once.
 
 use std::path::Path;
 

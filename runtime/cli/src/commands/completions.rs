@@ -1,4 +1,4 @@
-//! `waft completions`: what makes a shell complete waft's commands.
+//! `waft completions`: prints the script that completes waft's commands in a shell.
 
 use clap::CommandFactory;
 

@@ -1,4 +1,4 @@
-//! `waft doctor`: prints what is well, what is not, and what to do. What is checked is [`server::check`]'s.
+//! `waft doctor`: prints what works, what does not, and what to do. [`server::check`] runs the checks.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,20 +19,20 @@ use crate::{
     settings::Settings,
 };
 
-/// How long all of it may take: the checks have their own limits, and this is for what those do not see.
+/// The time limit of the whole command. The checks have their own limits; this one covers everything else.
 const LIMIT: Duration = Duration::from_secs(29);
 
-/// How to look where there is no server to ask.
+/// The hint for checking without a server.
 const WITHOUT_SERVER: &str = "without a server: waft doctor --broker URL --logbook URL --store FOLDER";
 
-/// How far clocks may be apart.
+/// The maximum difference between clocks.
 const APART: Duration = Duration::from_secs(5);
 
 /// The version of this waft.
 const OURS: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, CliError> {
-    // What is named here and now is meant.
+    // An address that a flag names takes precedence.
     let is_named = flag.broker.is_some() || settings.logbook_is_named || settings.store_is_named;
     let asks_server = settings.server.is_chosen() && !is_named;
     let checking = async {
@@ -63,7 +63,7 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     Ok(if ::server::is_well(&checks) { Exit::Success } else { Exit::Unwell })
 }
 
-/// Where a waft with these settings stands.
+/// The addresses and folders of a waft with these settings.
 pub(super) fn places(settings: &Settings, flag: &BrokerFlag) -> Places {
     let broker = broker_url(settings, flag).map(|url| broker::Options {
         name: format!("waft doctor {}", process_name()),
@@ -79,7 +79,7 @@ pub(super) fn places(settings: &Settings, flag: &BrokerFlag) -> Places {
     }
 }
 
-/// What a server finds, and what shows of the server itself.
+/// The server's checks, and a comparison with the server's clock and version.
 async fn at_server(settings: &Settings) -> Result<Vec<Check>, CliError> {
     let client = remote::client(settings)?;
     match client.checks().await {
@@ -117,7 +117,7 @@ fn answered(server: &str, version: &str) -> Check {
     Check::warn("server", detail, "use the same version on both sides")
 }
 
-/// The server's clock, as it stamped its answer a moment ago.
+/// Compares the server's clock, as stamped on an answer that has just arrived.
 fn clock(at: &str, now: SystemTime) -> Check {
     let Ok(at) = at.parse::<jiff::Timestamp>() else {
         return Check::skipped("server-clock", "the server does not tell its time as this waft knows it");
@@ -141,7 +141,7 @@ fn print(checks: &[Check]) {
     let colour = paint::on(Stream::Out);
     let width = checks.iter().map(|check| check.check.len()).max().unwrap_or_default();
     for Check { check, outcome, detail, advice } in checks {
-        // Names of queues and runs, and what a broker or a server says.
+        // It may contain names of queues and runs, and messages of a broker or a server.
         let line = clean::one_line(&format!("{check:width$}  {detail}"));
         out::line(&format!("{} {line}", state_label(*outcome, colour)));
         if let Some(advice) = advice {

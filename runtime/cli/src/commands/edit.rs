@@ -1,4 +1,4 @@
-//! `waft edit`: the flow of a run, changed while it runs.
+//! `waft edit`: changes the flow of a run while it runs.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -24,7 +24,7 @@ use crate::{
     settings::Settings,
 };
 
-/// What is to be changed, and when.
+/// The edits, and their conditions.
 pub(super) struct EditRequest {
     pub(super) edit: EditCommand,
     pub(super) if_revision: Option<u64>,
@@ -56,7 +56,7 @@ pub(super) async fn run(settings: &Settings, run: &str, wanted: EditRequest, as_
     Ok(Exit::Success)
 }
 
-/// Asks a server.
+/// Sends the edits to a server.
 async fn edit_there(client: &Client, run: &str, wanted: EditRequest) -> Result<EditResult, CliError> {
     let EditRequest { edit, if_revision, dry_run } = wanted;
     let edits = edits(Target::Server(client), edit).await?;
@@ -65,7 +65,8 @@ async fn edit_there(client: &Client, run: &str, wanted: EditRequest) -> Result<E
     asked.map_err(|error| refused(Path::new(path), &text, error))
 }
 
-/// Edits a run of `waft run` that no process drives, in its logbook. One that is driven has its flow in that process.
+/// Edits a run of `waft run` that no process drives, in its logbook. If a process drives the run, that process holds the
+/// flow.
 async fn edit_here(settings: &Settings, here: LocalRun, wanted: EditRequest) -> Result<EditResult, CliError> {
     let LocalRun { logbook, run } = here;
     let EditRequest { edit, if_revision, dry_run } = wanted;
@@ -95,7 +96,7 @@ async fn edit_here(settings: &Settings, here: LocalRun, wanted: EditRequest) -> 
     })
 }
 
-/// The text that mistakes stand in, where it is one, and what it is called.
+/// The text that diagnostics point into, if there is exactly one, and its name.
 fn added_text(edits: &[Edit]) -> (&'static str, String) {
     match edits {
         [Edit::Add { text, .. }] => ("the added text", text.clone()),
@@ -144,7 +145,7 @@ async fn add(target: Target<'_>, file: &Path) -> Result<Edit, CliError> {
     Ok(Edit::Add { text, modules })
 }
 
-/// A module that is a file here goes to the target first. Paths are relative to a folder.
+/// Uploads a module that is a local file to the target first. Paths are relative to `folder`.
 async fn uses(target: Target<'_>, folder: &Path, task: String, module: &str) -> Result<Edit, CliError> {
     let (name, export) = module.split_once('#').map_or((module, None), |(name, export)| (name, Some(export)));
     let file = folder.join(name);
@@ -159,7 +160,7 @@ fn read(file: &Path) -> Result<String, CliError> {
         .map_err(CliError::invalid)
 }
 
-/// The edits of a file, read as a flow file is; files in it are relative to it.
+/// Reads the edits from a file, as a flow file is read; paths in it are relative to it.
 async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     let text = read(file)?;
     let written = match flow::file::edits(&text) {
@@ -183,7 +184,7 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     Ok(edits)
 }
 
-/// An edit as a server is asked for it.
+/// Converts an edit for a request to a server.
 fn to_api_edit(edit: flow::Edit) -> Edit {
     match edit {
         flow::Edit::Add { text } => Edit::Add { text: text.to_string(), modules: BTreeMap::new() },

@@ -1,4 +1,4 @@
-//! A run that this process drives, shown until it has ended.
+//! Shows a run that this process drives, until it has ended.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -13,17 +13,17 @@ use tracing::debug;
 use super::STOP_GRACE;
 use crate::{display::Display, signals::StopSignal};
 
-/// Something that the engine is being asked.
+/// A run command on its way to the engine.
 type CommandFuture<'a> = Pin<Box<dyn Future<Output = Result<(), engine::CommandError>> + Send + 'a>>;
 
-/// A run that is shown until it has ended.
+/// Shows a run until it has ended.
 pub(super) struct RunFollower<'a> {
     pub(super) engine: &'a Engine,
     pub(super) run_id: &'a RunId,
     pub(super) store: &'a dyn Store,
 }
 
-/// The lines of guests while they run. Without them lines are shown when attempts end.
+/// The lines of guests while they run; `None` if they are not available. Then lines are shown when attempts end.
 pub(super) async fn live_lines(broker: &Arc<dyn Broker>, run: &RunId) -> Option<LiveLines> {
     let opened = LiveLines::open(broker, run).await;
     opened
@@ -32,8 +32,8 @@ pub(super) async fn live_lines(broker: &Arc<dyn Broker>, run: &RunId) -> Option<
 }
 
 impl RunFollower<'_> {
-    /// Shows what happens until the run has ended. Asked to stop, it lets running calls finish for a while, then gives
-    /// them up; asked again, it leaves at once.
+    /// Shows what happens until the run has ended. On the first stop request, running calls get some time to finish and are
+    /// then abandoned. On the second request it returns at once.
     pub(super) async fn run(
         &self,
         mut watch: Watch,
@@ -50,7 +50,7 @@ impl RunFollower<'_> {
         let mut gave_up = false;
         let mut lines = LogJoin::default();
         let mut redraw = tokio::time::interval(Display::REDRAW_INTERVAL);
-        // Asked beside all else: what happens meanwhile has to be taken, or the engine waits for us.
+        // Run concurrently with everything else: unless changes are received meanwhile, the engine waits for this process.
         let mut asking: Option<CommandFuture<'_>> = None;
         loop {
             tokio::select! {
@@ -68,7 +68,7 @@ impl RunFollower<'_> {
                 },
                 log = next_lines(&mut live) => {
                     let call = log.call.clone();
-                    // What is missing comes when the attempt ends.
+                    // Missing lines come when the attempt ends.
                     display.log(&call, &lines.live(log).lines, false);
                 }
                 _ = redraw.tick() => display.draw(),
@@ -92,19 +92,19 @@ impl RunFollower<'_> {
     }
 }
 
-/// The next lines of a guest, of those that are followed. Cancel-safe.
+/// The next lines of a guest. Cancel-safe; waits forever when none are followed.
 async fn next_lines(live: &mut Option<LiveLines>) -> LiveLog {
     if let Some(lines) = live
         && let Some(log) = lines.next().await
     {
         return log;
     }
-    // The broker has closed, or none are followed.
+    // The broker has closed, or no lines are followed.
     *live = None;
     std::future::pending().await
 }
 
-/// The change with the values that only the store has.
+/// The change, with values loaded from the store.
 async fn load_values(store: &dyn Store, change: Change) -> Change {
     match change {
         Change::Node(change) => {

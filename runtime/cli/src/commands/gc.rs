@@ -1,4 +1,4 @@
-//! `waft gc`: forgets runs that ended long ago, and removes from the store what nothing needs any more.
+//! `waft gc`: deletes runs that ended long ago, and removes unreferenced content from the store.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use crate::{
     settings::Settings,
 };
 
-/// How many runs and records are read at once.
+/// The number of runs and records to read at once.
 const PAGE: usize = 1_000;
 
 pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) -> Result<Exit, CliError> {
@@ -47,7 +47,8 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
         return Ok(Exit::Success);
     }
     let forgotten = logbook.delete_ended_runs(ended_before).await.map_err(CliError::unreachable)?;
-    // Listed before it is asked what runs need: what a run needs that begins meanwhile is put or touched, and stays.
+    // List content before reading what runs need. A run that starts meanwhile puts or touches the content it needs, so that
+    // stays.
     let old = list_older_than(&*store, age).await?;
     let needed = logbook.digests().await.map_err(CliError::unreachable)?;
     let mut removed = Vec::new();
@@ -66,7 +67,7 @@ fn print_counts(what: &str, runs: u64, entries: &[Entry]) {
     crate::out::note!("{what}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
 }
 
-/// What has been in the store for long: what came lately may be for a run that is just being submitted.
+/// The entries of the store that are older than `age`. Newer content may belong to a run that is just being submitted.
 async fn list_older_than(store: &dyn Store, age: Duration) -> Result<Vec<Entry>, CliError> {
     let now = SystemTime::now();
     let mut entries = store.list().await.map_err(CliError::unreachable)?;
@@ -74,7 +75,7 @@ async fn list_older_than(store: &dyn Store, age: Duration) -> Result<Vec<Entry>,
     Ok(entries)
 }
 
-/// What of it no run and no tag refers to.
+/// The entries among them that no run and no tag refers to.
 async fn unreferenced(
     store: &dyn Store,
     mut old: Vec<Entry>,
@@ -86,7 +87,7 @@ async fn unreferenced(
     Ok(old)
 }
 
-/// All runs: those that would be forgotten, and those that would stay.
+/// All runs: the ones to delete, and the ones to keep.
 async fn partition_runs(
     logbook: &dyn Logbook,
     ended_before: Timestamp,
@@ -103,7 +104,7 @@ async fn partition_runs(
     Ok(all.into_iter().partition(goes))
 }
 
-/// The digests that some runs refer to.
+/// The digests that these runs refer to.
 async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<Digest>, CliError> {
     let mut digests = BTreeSet::new();
     for run in runs {
@@ -127,7 +128,7 @@ async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<
     Ok(digests)
 }
 
-/// The version after the trimmed records of a run; adds the digests that the snapshot in their place refers to.
+/// Returns the version after the trimmed records of a run, and adds the digests in the snapshot that replaces them.
 async fn add_trim_point(
     logbook: &dyn Logbook,
     run: &Summary,

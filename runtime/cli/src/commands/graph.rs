@@ -1,4 +1,4 @@
-//! `waft graph`: the picture of a flow.
+//! `waft graph`: draws a flow.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The worker inside this process, where there is no broker.
+//! The worker inside this process, for use without a broker.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -12,16 +12,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{local_modules, process_name};
 use crate::{exit::CliError, settings::Settings};
 
-/// What the worker is to be.
+/// The options of the worker.
 pub(super) struct EmbeddedWorker {
     pub(super) sandbox: Sandbox,
     pub(super) slots: u16,
     pub(super) queues: BTreeSet<QueueName>,
-    /// How long running calls may go on once it is told to stop.
+    /// How long running calls may go on after a stop request.
     pub(super) grace: Duration,
 }
 
-/// The worker at work.
+/// The running worker.
 pub(super) struct RunningWorker {
     stop: CancellationToken,
     abandon: CancellationToken,
@@ -54,7 +54,7 @@ impl EmbeddedWorker {
 }
 
 impl RunningWorker {
-    /// Takes nothing new, and lets what runs finish for its grace, or until `abandon`.
+    /// Accepts no new jobs, and lets running calls finish within the grace, or until `abandon`.
     pub(super) async fn stop(self, abandon: &CancellationToken) {
         self.stop.cancel();
         tokio::select! {

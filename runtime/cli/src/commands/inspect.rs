@@ -1,4 +1,4 @@
-//! `waft inspect`: the tasks of a module.
+//! `waft inspect`: shows the tasks of a module.
 
 use std::path::Path;
 
@@ -75,7 +75,7 @@ fn print_task(task: &TaskInfo) {
     }
 }
 
-/// The type a schema speaks of, where it is a simple one.
+/// The type in a schema, if it is a simple one.
 fn kind_of(schema: Option<&Json>) -> String {
     let kind = schema.and_then(|schema| Some(schema.to_tree().ok()?.get("type")?.as_str()?.to_owned()));
     kind.map_or_else(String::new, |kind| format!(": {kind}"))

@@ -1,4 +1,4 @@
-//! `waft list`: the runs that a server knows, or those in the logbook of this machine.
+//! `waft list`: lists the runs of a server, or those in the logbook of this machine.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,13 +18,13 @@ use crate::{
     settings::Settings,
 };
 
-/// The most runs that are asked for at once.
+/// The maximum number of runs in one request.
 const PAGE: usize = 1_000;
 
-/// Where runs are listed from.
+/// Where the listed runs come from.
 enum Listed {
     Server(Client),
-    /// The logbook of this machine; `None` where there is none yet.
+    /// The logbook of this machine; `None` if it does not exist yet.
     Here(Option<Arc<dyn Logbook>>),
 }
 
@@ -40,8 +40,8 @@ impl Listed {
     }
 }
 
-/// Chooses where runs are listed from: a server that was chosen, and else the logbook of this machine. Where that has no run
-/// at all, the server of the built-in address may have some.
+/// Chooses where runs are listed from: a chosen server, or else the logbook of this machine. If that has no runs, the
+/// server at the built-in address may have some.
 async fn listed(settings: &Settings) -> Result<Listed, CliError> {
     if !reads_logbook(settings) {
         return remote::client(settings).map(Listed::Server);
@@ -93,7 +93,7 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, C
     Ok(Exit::Success)
 }
 
-/// What is said where no run is listed.
+/// The message for an empty list.
 fn none(settings: &Settings, listed: &Listed, is_filtered: bool) -> String {
     match listed {
         _ if is_filtered => "no run fits; `waft list` without filters shows all".into(),
@@ -106,7 +106,7 @@ fn none(settings: &Settings, listed: &Listed, is_filtered: bool) -> String {
     }
 }
 
-/// A duration is that long ago; what is none is for the server to read.
+/// Converts a duration to the time that long ago; the server parses any other text.
 fn time(text: &str) -> String {
     match flow::parse_duration(text) {
         Ok(ago) => protocol::json::rfc3339(before(ago)),
@@ -114,7 +114,7 @@ fn time(text: &str) -> String {
     }
 }
 
-/// This long ago.
+/// The time that long ago.
 pub(super) fn before(ago: Duration) -> Timestamp {
     let now = SystemClock.now().as_micros();
     Timestamp::from_micros(now.saturating_sub(u64::try_from(ago.as_micros()).unwrap_or(u64::MAX)))
@@ -133,13 +133,13 @@ fn print_table(runs: &[Summary]) {
     }
 }
 
-/// How long a run has lasted: one that has not ended lasts until now, however long ago something happened in it.
+/// How long a run has lasted. A run that has not ended counts until now, however old its last change is.
 fn lasted(run: &Summary, now: &str) -> Option<Duration> {
     let has_ended = RunState::ALL.into_iter().any(|known| known.is_final() && known.as_str() == run.state);
     remote::between(&run.started_at, if has_ended { &run.changed_at } else { now })
 }
 
-/// A time to the second.
+/// A time, to the second.
 pub(super) fn short(time: &str) -> String {
     match time.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),

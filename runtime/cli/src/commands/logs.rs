@@ -1,4 +1,4 @@
-//! `waft logs`: what guests wrote during a run, or write while it goes on.
+//! `waft logs`: prints what guests wrote during a run, or follows it.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
     Ok(Exit::Success)
 }
 
-/// After how long it is asked whether anybody drives a run of `waft run`.
+/// The interval at which it checks whether a process drives a run of `waft run`.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Prints lines as they are written, until the run has ended.
@@ -58,7 +58,7 @@ pub(super) async fn follow(
             Logs::Here(Box::new(LogFollow::new(run.clone(), logbook.clone())))
         }
     };
-    // The run goes on without whoever followed it.
+    // The run goes on without this follower.
     tokio::select! {
         shown = show(&source, logs, task, as_json) => shown.map(|()| Exit::Success),
         () = stop.requested.cancelled() => {
@@ -67,10 +67,10 @@ pub(super) async fn follow(
     }
 }
 
-/// Where lines come from.
+/// The source of the lines.
 enum Logs {
     Server(Box<LogWatch>),
-    /// The logbook has the lines of an attempt once that has ended.
+    /// The logbook holds the lines of an attempt once it has ended.
     Here(Box<LogFollow>),
 }
 

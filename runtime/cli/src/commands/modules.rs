@@ -1,4 +1,4 @@
-//! `waft modules`: what the store holds.
+//! `waft modules`: lists the contents of the store.
 
 use client::api::StoredModule;
 use flow::{Size, Timestamp};
@@ -36,7 +36,7 @@ pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, CliE
     Ok(Exit::Success)
 }
 
-/// What the store of this machine holds.
+/// Lists the contents of this machine's store.
 async fn local(settings: &Settings) -> Result<Vec<StoredModule>, CliError> {
     let store = modules::open_store_to_read(settings).await?;
     let entries = store.list().await.map_err(CliError::unreachable)?;

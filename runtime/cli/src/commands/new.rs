@@ -1,4 +1,4 @@
-//! `waft new`: a guest crate that builds as it is. The SDK and the contract it speaks travel inside this binary.
+//! `waft new`: creates a guest crate that builds as it is. This binary contains the SDK and its contract.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk/wit");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk/waft-guest");
 static MACROS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk/waft-guest-macros");
 
-/// Where the SDK goes in the new crate.
+/// The folder of the SDK in the new crate.
 const SDK_FOLDER: &str = "waft-sdk";
 
 pub(super) fn run(name: &str) -> Result<Exit, CliError> {
@@ -39,13 +39,13 @@ pub(super) fn run(name: &str) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-/// Writes everything beside its place and moves it there at last: a crate is there whole or not at all.
+/// Writes everything to a draft folder and then renames it: the crate exists completely or not at all.
 fn write_all(folder: &Path, name: &FlowName) -> anyhow::Result<()> {
     let draft = PathBuf::from(format!(".{name}.waft-new-{}", std::process::id()));
     let written = write_draft(&draft, name)
         .and_then(|()| fs::rename(&draft, folder).with_context(|| format!("could not create {}", folder.display())));
     if written.is_err() {
-        // The first error is the one to tell.
+        // The first error matters more.
         let _ = fs::remove_dir_all(&draft);
     }
     written
@@ -62,7 +62,7 @@ fn write_draft(draft: &Path, name: &FlowName) -> anyhow::Result<()> {
 
 fn write(from: &Dir<'_>, to: &Path, wanted: &dyn Fn(&Path) -> bool, name: &FlowName) -> anyhow::Result<()> {
     for file in from.files().filter(|file| wanted(file.path())) {
-        // A template's name that cargo or git would take for its own ends in `.in`.
+        // A template whose name cargo or git would treat as its own ends in `.in`.
         let path = to.join(file.path());
         let path = if path.extension().is_some_and(|end| end == "in") { path.with_extension("") } else { path };
         if let Some(parent) = path.parent() {

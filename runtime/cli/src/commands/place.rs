@@ -1,4 +1,4 @@
-//! Where a run is: with a server, or in the logbook of this machine, where `waft run` left it.
+//! Finds where a run is: at a server, or in the logbook of this machine, where `waft run` left it.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::{exit::CliError, settings::Settings};
 
 /// Where a run is.
 pub(super) enum RunLocation {
-    /// With a server.
+    /// At a server.
     Server(Client),
-    /// In the logbook that `waft run` keeps: nobody drives it unless a `waft run` does.
+    /// In the logbook of `waft run`: only a running `waft run` drives it.
     Local(LocalRun),
 }
 
@@ -25,16 +25,16 @@ pub(super) struct LocalRun {
     pub(super) run: RunId,
 }
 
-/// Whether commands read the logbook of this machine: it was named here and now, or no server was chosen.
+/// Whether commands read the logbook of this machine: a flag named it, or no server was chosen.
 pub(super) fn reads_logbook(settings: &Settings) -> bool {
     settings.logbook_is_named || !settings.server.is_chosen()
 }
 
-/// Finds a run to do something with it. Where no server was chosen, or a logbook was named, a run that a `waft run` began is in
-/// the logbook; any other is with the server, be it the one of the built-in address.
+/// Finds a run for a command. If no server was chosen, or a logbook was named, a run that `waft run` started is in the
+/// logbook. Any other run is at the server, which may be at the built-in address.
 ///
 /// # Errors
-/// A run that is neither in the logbook nor with a server that can be asked.
+/// The run is neither in the logbook nor at a reachable server.
 pub(super) async fn locate(settings: &Settings, run: &str) -> Result<RunLocation, CliError> {
     if !reads_logbook(settings) {
         return remote::client(settings).map(RunLocation::Server);
@@ -46,10 +46,10 @@ pub(super) async fn locate(settings: &Settings, run: &str) -> Result<RunLocation
         Found::Nothing if settings.logbook_is_named => Err(missing(settings, &run)),
         Found::Nothing => {
             let client = remote::client(settings)?;
-            // Nobody chose the server of the built-in address: that it does not answer is no news.
+            // Nobody chose the server at the built-in address, so its silence is not worth reporting.
             match client.run(run.as_str()).await {
                 Err(ClientError::Unreachable { .. } | ClientError::Unexpected { .. }) => Err(missing(settings, &run)),
-                // The command asks again, and tells what is wrong.
+                // The command asks again, and reports the problem.
                 Ok(_) | Err(ClientError::Refused { .. } | ClientError::Address { .. }) => {
                     Ok(RunLocation::Server(client))
                 }
@@ -58,10 +58,10 @@ pub(super) async fn locate(settings: &Settings, run: &str) -> Result<RunLocation
     }
 }
 
-/// Finds a run to read it: where a logbook was named, the runs of servers are read from it too.
+/// Finds a run to read it. If a logbook was named, runs of servers are read from it too.
 ///
 /// # Errors
-/// As [`place`].
+/// As [`locate`].
 pub(super) async fn place_to_read(settings: &Settings, run: &str) -> Result<RunLocation, CliError> {
     if settings.logbook_is_named
         && let Ok(run) = RunId::new(run)
@@ -72,7 +72,7 @@ pub(super) async fn place_to_read(settings: &Settings, run: &str) -> Result<RunL
     locate(settings, run).await
 }
 
-/// There is no such run.
+/// The error for an unknown run.
 pub(super) fn missing(settings: &Settings, run: &RunId) -> CliError {
     let logbook = without_password(&settings.logbook);
     CliError::invalid(anyhow!("there is no run {run} in the logbook {logbook}")).hint(
@@ -80,15 +80,15 @@ pub(super) fn missing(settings: &Settings, run: &RunId) -> CliError {
     )
 }
 
-/// What the logbook of this machine has of a run.
+/// What the logbook of this machine holds of a run.
 enum Found {
-    /// A `waft run` began it.
+    /// `waft run` started it.
     Own(Arc<dyn Logbook>),
     /// It was submitted to a server.
     OfServer(Arc<dyn Logbook>),
     /// There is no such run, or no logbook.
     Nothing,
-    /// The logbook cannot be read, and nobody named it.
+    /// The logbook cannot be read, and no flag named it.
     Unknown,
 }
 
@@ -112,7 +112,7 @@ async fn look_up(settings: &Settings, run: &RunId) -> Result<Found, CliError> {
     }
 }
 
-/// Whether a shard is that of one `waft run`; servers share the others.
+/// Whether a shard belongs to one `waft run`; servers share the others.
 pub(super) fn is_own(shard: &Shard) -> bool {
     !protocol::topology::shards().any(|shared| shared == *shard)
 }

@@ -1,4 +1,4 @@
-//! `waft push`: modules into the store, their digests out.
+//! `waft push`: stores modules and prints their digests.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ pub(super) async fn run(
     Ok(Exit::Success)
 }
 
-/// Lets a server make components of modules, check and store them.
+/// Uploads modules to a server, which converts, checks and stores them.
 async fn to_server(settings: &Settings, files: &[PathBuf], tag: Option<&Tag>, as_json: bool) -> Result<Exit, CliError> {
     let client = remote::client(settings)?;
     for file in files {

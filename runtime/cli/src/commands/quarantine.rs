@@ -1,4 +1,4 @@
-//! `waft quarantine`: what no worker or engine could take, and what becomes of it.
+//! `waft quarantine`: lists, releases or drops messages that no worker or engine could handle.
 
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ fn show(messages: &[QuarantinedMessage], as_json: bool) {
             crate::out::json(json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size}));
         } else {
             let (queue, reason) = (queue.as_deref().unwrap_or("-"), reason.as_deref().unwrap_or("-"));
-            // Whoever may publish at the broker wrote them.
+            // Anyone who may publish at the broker can have written these texts.
             let line = clean::one_line(&format!("{id}  {queue}  {reason}  {size} bytes"));
             crate::out::line(&line);
         }

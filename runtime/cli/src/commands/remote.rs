@@ -1,4 +1,4 @@
-//! Speaking with a server: what its refusals mean for a person, and runs that are watched over there.
+//! Talks to a server: explains its refusals to a person, and watches runs there.
 
 use anyhow::anyhow;
 use client::{
@@ -24,7 +24,7 @@ pub(super) fn client(settings: &Settings) -> Result<Client, CliError> {
     Client::new(settings.server.url(), settings.token.clone()).map_err(cli_error)
 }
 
-/// What an error means for the process and the person.
+/// The exit code and the hint for a client error.
 pub(super) fn cli_error(error: ClientError) -> CliError {
     match &error {
         ClientError::Address { .. } => CliError::invalid(error).hint("write --server http://host:port"),
@@ -44,13 +44,13 @@ pub(super) fn cli_error(error: ClientError) -> CliError {
     }
 }
 
-/// What a refusal in this process means, which a server would answer alike.
+/// The same for a problem found in this process, which a server would report alike.
 pub(super) fn refused_here(problem: Problem) -> CliError {
     let exit = if problem.status >= 500 { Exit::Unreachable } else { Exit::Invalid };
     CliError { exit, error: anyhow!(problem.message()), hint: problem.hint }
 }
 
-/// Mistakes that a server found in a flow file, as `waft check` shows them.
+/// Renders a server's diagnostics of a flow file as `waft check` does.
 pub(super) fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String {
     let mistakes: Vec<flow::Diagnostic> = mistakes
         .iter()
@@ -58,14 +58,14 @@ pub(super) fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String 
             severity: if mistake.severity == "warning" { Severity::Warning } else { Severity::Error },
             message: mistake.message.clone(),
             hint: mistake.hint.clone(),
-            // Another version's idea of the file must not lead out of it.
+            // Another version may count differently, and its span must not exceed the text.
             span: mistake.span.map(|(start, end)| start..end).filter(|span| text.get(span.clone()).is_some()),
         })
         .collect();
     flow::render(&mistakes, file, text)
 }
 
-/// The state of a run that a server tells.
+/// The state of a run, as a server reports it.
 pub(super) fn state(run: &Run) -> Result<RunState, CliError> {
     let found = RunState::ALL.into_iter().find(|state| state.as_str() == run.state);
     found.ok_or_else(|| {
@@ -77,8 +77,7 @@ pub(super) fn state(run: &Run) -> Result<RunState, CliError> {
     })
 }
 
-/// Shows a run until it has ended; what this comes to is the run's exit code. Asked to stop, it leaves, and the run goes
-/// on.
+/// Shows a run until it has ended, and returns the run's exit code. On a stop request it returns, and the run goes on.
 pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<Exit, CliError> {
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
     let lawful = |error: flow::InvalidName| {
@@ -91,7 +90,7 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
     let watch = source.watch(&run.run).await?;
     let ended = tokio::select! {
         ended = show(source, run, watch, &mut display, as_json) => ended,
-        // The run goes on; it only has no watcher any more.
+        // The run goes on; only its watcher leaves.
         () = out::wait_for_reader_gone() => {
             display.clear();
             return Ok(Exit::ReaderGone);
@@ -117,13 +116,14 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
     Ok(exit)
 }
 
-/// After how long without a change it is asked what a run waits for.
+/// The time without a change after which it asks what the run waits for.
 const WAIT_HINT_AFTER: Duration = Duration::from_secs(3);
 
-/// After how long without a change it is asked whether anybody drives a run of `waft run`.
+/// The interval at which it checks whether a process drives a run of `waft run`.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Shows a run's lines until the last one; where none comes for some time, what it waits for, each thing once.
+/// Shows a run's lines until the last one. If no line comes for some time, it shows each thing that the run waits for,
+/// once.
 async fn show(
     source: &Source,
     run: &Run,
@@ -149,7 +149,7 @@ async fn show(
                     _ = redraw.tick() => display.draw(),
                     _ = looking.tick() => source.is_left().await?,
                     _ = asking.tick(), if !as_json => {
-                        // A server that cannot say it now is asked again; its run goes on all the same.
+                        // If the server cannot answer now, it is asked again; the run goes on anyway.
                         let waits = source.run(&run.run).await.map(|run| waiting_reasons(&run)).unwrap_or_default();
                         waits.into_iter().filter(|wait| told.insert(wait.clone())).for_each(|wait| display.note(&wait));
                     }
@@ -167,7 +167,7 @@ async fn show(
     }
 }
 
-/// What keeps the calls of a run from their end, as far as a person can do something about it.
+/// The reasons that calls of a run do not end, if a person can do something about them.
 fn waiting_reasons(run: &Run) -> Vec<String> {
     let tell = |node: &Node| {
         let out = node.out.as_ref()?;
@@ -181,7 +181,7 @@ fn waiting_reasons(run: &Run) -> Vec<String> {
     run.tasks.iter().filter_map(tell).collect()
 }
 
-/// Where a run stands, or how it ended, for a person to act on.
+/// The progress of a run, or how it ended, for a person to act on.
 pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
     let colour = paint::on(stream);
     let (told, paint) = match state {
@@ -196,7 +196,7 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
     let lasted = lasted.map(|lasted| format!(" after {:.1}s", lasted.as_secs_f64())).unwrap_or_default();
     let mut text = format!("\n{} {}{lasted}\n", Colour::Bold.text(&run.flow, colour), paint.text(told, colour));
     for (name, failure) in &run.failures {
-        // A newer server may say it otherwise.
+        // A newer server may use another format.
         let Ok(Failure { kind, message, apply, .. }) = serde_json::from_str(failure.get()) else { continue };
         let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == "rollback-failure");
         let what = if stuck { "could not be rolled back" } else { "failed" };
@@ -220,13 +220,13 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
     text
 }
 
-/// The values that tasks left, one a line. A newer server may say them otherwise: then none is shown.
+/// Prints the values that tasks provided, one a line; prints none if a newer server uses another format.
 pub(super) fn print_values(run: &Run) {
     let values = run.provides.read(StoredReferences::Accept).unwrap_or_default();
     display::print_values(&values, &display::FullValueHint::Show.advice(&run.run));
 }
 
-/// How long between two times as a server tells them; `None` where one is no time.
+/// The duration between two times of a server; `None` if one is not a time.
 pub(super) fn between(from: &str, until: &str) -> Option<Duration> {
     let micros = |text: &str| Some(text.parse::<jiff::Timestamp>().ok()?.as_microsecond());
     Some(Duration::from_micros(u64::try_from(micros(until)? - micros(from)?).ok()?))

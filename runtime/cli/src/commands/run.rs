@@ -1,4 +1,4 @@
-//! `waft run`: a flow from its file to its end, here or on the workers at a broker.
+//! `waft run`: runs a flow from a file to its end, here or on the workers at a broker.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -27,10 +27,10 @@ use crate::{
     signals::StopSignal,
 };
 
-/// A run without a broker starts with at least this many slots.
+/// The minimum number of slots of a run without a broker.
 const MIN_SLOTS: u16 = 4;
 
-/// What a run needs.
+/// Everything that a run needs.
 pub(super) struct RunContext<'a> {
     pub(super) settings: &'a Settings,
     pub(super) modules: ModuleLibrary,
@@ -39,23 +39,23 @@ pub(super) struct RunContext<'a> {
     pub(super) broker: &'a BrokerFlag,
     pub(super) run: RunTarget,
     pub(super) as_json: bool,
-    /// Where values that are shown cut are found whole.
+    /// Where to find the whole of a value that is displayed cut.
     pub(super) whole: FullValueHint,
     /// Whether the log lines of guests are shown.
     pub(super) guests: GuestLogs,
-    /// The run's exclusive lock, of a run that was there.
+    /// The run's exclusive lock, if the run already existed.
     pub(super) lock: Option<RunLock>,
 }
 
-/// How a run is shown: whether as JSON, and whether with what guests write.
+/// How to show a run: whether as JSON, and whether with the guests' logs.
 pub(super) type OutputOptions = (bool, GuestLogs);
 
-/// Which run it is.
+/// The run to drive.
 #[derive(Debug, Clone)]
 pub(super) enum RunTarget {
-    /// A new one; its id is chosen where none is given.
+    /// A new one; its id is chosen if none is given.
     New(Option<RunId>),
-    /// One that another process left: the shard that it was driven under, and what is asked for it now.
+    /// A run that another process left: the shard it was driven under, and a command for it.
     Resumed { run: RunId, shard: Shard, wish: RunCommand },
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn run(
     .await
 }
 
-/// Goes on with a run that was interrupted.
+/// Continues an interrupted run.
 pub(super) async fn resume(
     settings: &Settings,
     run: &str,
@@ -100,7 +100,7 @@ pub(super) async fn resume(
     continue_run(settings, LocalRun { logbook, run }, RunCommand::Resume, broker, shown).await
 }
 
-/// Drives a run that no process drives to its end, after what a person asks for it.
+/// Drives a run that no process drives to its end, after applying a person's command.
 pub(super) async fn continue_run(
     settings: &Settings,
     LocalRun { logbook, run }: LocalRun,
@@ -117,7 +117,7 @@ pub(super) async fn continue_run(
         let error = anyhow!("run {run} was submitted to a server, and servers drive it");
         return Err(CliError::invalid(error).hint("`waft serve` over this logbook goes on with it"));
     }
-    // Locked before it is read: what is read is its last state then.
+    // Lock before reading, so that the read state is final.
     let lock = lock(&*logbook, &run).await?;
     let modules = modules::open(settings, slots(settings)).await?;
     let machine = logbook.load(&run).await.map_err(unread)?.into_machine().map_err(CliError::unreachable)?;
@@ -140,7 +140,7 @@ pub(super) async fn continue_run(
         .await
 }
 
-/// Why a run does not take what a person asks for it.
+/// Why a run rejects a person's command.
 fn command_rejection(machine: &Machine, wish: &RunCommand) -> Option<String> {
     let (run, state) = (machine.run(), machine.state());
     let node = |task: &NodeName| machine.flow().indices().find(|index| machine.flow().node(*index).name == *task);
@@ -161,12 +161,12 @@ fn command_rejection(machine: &Machine, wish: &RunCommand) -> Option<String> {
     (!takes).then(|| format!("run {run} is {state}: there is nothing to {}", wish.as_str()))
 }
 
-/// Takes the exclusive lock of a run: it ends with this process, however that ends.
+/// Takes the exclusive lock of a run. The lock ends with this process, however that ends.
 pub(super) async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, CliError> {
     if let Some(lock) = logbook.lock_run(run).await.map_err(CliError::unreachable)? {
         return Ok(lock);
     }
-    // It may have ended since.
+    // The run may have ended since.
     let holder = logbook.run_lock_holder(run).await.ok().flatten();
     let holder = holder.map(|holder| format!(": {holder}")).unwrap_or_default();
     Err(CliError::invalid(anyhow!("another process drives run {run}{holder}")).hint(format!(
@@ -174,7 +174,7 @@ pub(super) async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, 
     )))
 }
 
-/// How many slots a run on its own has.
+/// The number of slots of a run without a broker.
 pub(super) fn slots(settings: &Settings) -> u16 {
     settings.slots.unwrap_or_else(core_count).max(MIN_SLOTS)
 }
@@ -188,7 +188,7 @@ pub(super) async fn run_flow(running: RunContext<'_>) -> Result<Exit, CliError> 
         RunTarget::New(Some(run)) | RunTarget::Resumed { run, .. } => run.clone(),
     };
     let shard = match &running.run {
-        // What workers answer to the calls of an interrupted run goes to the queue of its shard.
+        // Workers send answers for calls of an interrupted run to the queue of its shard.
         RunTarget::Resumed { shard, .. } => shard.clone(),
         RunTarget::New(_) => Shard::new(&unique).map_err(CliError::invalid)?,
     };
@@ -224,7 +224,7 @@ pub(super) async fn run_flow(running: RunContext<'_>) -> Result<Exit, CliError> 
     }
 }
 
-/// A run in this process alone has nobody to be notified by.
+/// Refuses waiting tasks: nobody can notify a run in a single process.
 fn reject_waiting_tasks(flow: &Flow) -> Result<(), CliError> {
     let waits = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Wait(_));
     let waiting: Vec<&str> = flow.indices().filter(waits).map(|index| flow.node(index).name.as_str()).collect();
@@ -240,10 +240,10 @@ fn reject_waiting_tasks(flow: &Flow) -> Result<(), CliError> {
     Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"))
 }
 
-/// Waits a while, and says which queues of the flow no worker at the broker takes jobs from, if any.
+/// Waits a while, and names the flow's queues that no worker at the broker serves, if any.
 async fn missing_workers(broker: Arc<dyn Broker>, flow: Arc<Flow>) -> Option<String> {
     tokio::time::sleep(STOP_GRACE).await;
-    // Advice that cannot be had is no reason to stop a run.
+    // A failure to get this advice must not stop a run.
     let workers = client::workers(broker, std::time::Duration::from_secs(1)).await.ok()?;
     let served: BTreeSet<&QueueName> = workers.iter().flat_map(|worker| &worker.queues).collect();
     let wanted: BTreeSet<&QueueName> = flow.tasks().map(|(_, _, task)| &task.queue).collect();
@@ -285,7 +285,7 @@ async fn drive(
             }
         }
     };
-    // It may have begun by the time that somebody asks to stop, so that only insisting leaves it.
+    // The command may already be in progress when somebody asks to stop, so only a second request abandons it.
     let stopped = || {
         let hint = format!("`waft run --resume {run_id}` goes on with it, if it had begun");
         CliError::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
@@ -320,12 +320,12 @@ async fn drive(
     Ok(Exit::of(machine.state()))
 }
 
-/// Takes the queues of a run away once nothing more is to come. Those of an interrupted one go by themselves, later: its
-/// workers are still answering, and RabbitMQ 3 closes the connection of a worker whose signal meets a quorum queue that is
-/// just being deleted.
+/// Deletes the queues of a run once no more messages are to come. The queues of an interrupted run expire by themselves
+/// later, because its workers still answer. RabbitMQ 3 closes the connection of a worker whose signal meets a quorum queue
+/// that is just being deleted.
 async fn delete_queues(broker: &dyn Broker, shard: &Shard) {
     for queue in [protocol::topology::shard_queue(shard), protocol::topology::store_queue(shard)] {
-        // Left behind, it goes by itself.
+        // A queue that stays behind expires by itself.
         let _ = broker.delete_queue(&queue).await;
     }
 }

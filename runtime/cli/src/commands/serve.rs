@@ -1,4 +1,4 @@
-//! `waft serve`: the engine as a service; without a broker, a whole waft in one process.
+//! `waft serve`: runs the engine as a service; without a broker, it runs a whole waft in one process.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
@@ -39,7 +39,7 @@ pub(super) async fn run(
     let server = Server::bind(config).await.map_err(refused)?;
     let library = modules::open(&settings, slots).await?;
     let logbook = stop.until_stop_requested(open_logbook(&settings)).await?;
-    // Engines that share a broker divide the runs; one without a broker has to be the only one.
+    // Engines that share a broker divide the runs; an engine without a broker must be the only one.
     let mode = broker_url(&settings, flag).map_or(LockMode::Exclusive, |_| LockMode::Shared);
     let lock = stop.until_stop_requested(lock(&settings, mode)).await?;
     let served = match broker_url(&settings, flag) {
@@ -81,7 +81,7 @@ pub(super) async fn run(
             };
             let engine = serving.start().await?;
             let served = serving.run(server, &engine, QueueCoverage::Embedded(queues), &shown, &stop).await;
-            // The engine is still there to record what running calls answer.
+            // The engine still runs here, and records the answers of running calls.
             here.stop(&stop.forced).await;
             shut_down(&engine, &stop).await;
             broker.close().await;
@@ -92,13 +92,13 @@ pub(super) async fn run(
     served
 }
 
-/// The queues that the worker in this process takes jobs from.
+/// The queues of the worker in this process.
 fn queues(settings: &Settings) -> BTreeSet<QueueName> {
     let default = QueueName::new("default").expect("it is a lawful name");
     settings.queues.iter().cloned().chain([default]).collect()
 }
 
-/// What is served.
+/// The parts to serve.
 struct ServeContext<'a> {
     settings: &'a Settings,
     broker: Arc<dyn Broker>,
@@ -120,7 +120,7 @@ impl ServeContext<'_> {
         engine.await.map_err(CliError::unreachable)
     }
 
-    /// Serves until told to stop. The engine still runs then.
+    /// Serves until a stop request. The engine still runs when this returns.
     async fn run(
         self,
         server: Server,
@@ -138,7 +138,7 @@ impl ServeContext<'_> {
             settings.store.display()
         );
         let parts = Dependencies { engine: engine.clone(), logbook, modules, broker, coverage: takers, places };
-        // Dropped, the server leaves requests unanswered: nobody is left to answer them.
+        // If dropped, the server leaves requests unanswered: no requester is left.
         tokio::select! {
             biased;
             served = server.run(parts, stop.requested.clone()) => served.map(|()| Exit::Success).map_err(CliError::unreachable),
@@ -161,11 +161,11 @@ fn refused(error: BindError) -> CliError {
     }
 }
 
-/// An address without what may be secret: who logs in, and what follows a `?`.
+/// An address without its possibly secret parts: the login, and everything after a `?`.
 pub(super) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let rest = rest.split('?').next().unwrap_or_default();
-    // A password may hold a slash that should have been escaped.
+    // A password may contain a slash that should have been escaped.
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     format!("{scheme}://{rest}")
 }

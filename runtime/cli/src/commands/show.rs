@@ -1,4 +1,4 @@
-//! `waft show`: a run with all its tasks.
+//! `waft show`: shows a run with all its tasks.
 
 use anyhow::anyhow;
 use client::api::{
@@ -60,7 +60,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     Ok(Exit::Success)
 }
 
-/// What came to fire a task, and fired nothing: `clean was not fired 5 times, …`.
+/// The triggers of a task that fired nothing: `clean was not fired 5 times, …`.
 fn skipped_line(skipped: &SkippedTriggers) -> String {
     let SkippedTriggers { task, reason, count, last_at } = skipped;
     let times = if *count == 1 { "once".into() } else { format!("{count} times") };
@@ -68,7 +68,7 @@ fn skipped_line(skipped: &SkippedTriggers) -> String {
         "overlap" => "an earlier firing of its schedule was under way",
         "missed" => "nobody drove the run when it was due",
         "full" => "too many firings waited for their turn",
-        // A newer server may have other reasons.
+        // A newer server may send other reasons.
         other => other,
     };
     format!("{task} was not fired {times}, since {why}; last at {}", short(last_at))
@@ -102,7 +102,7 @@ pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<
     Ok(Exit::Success)
 }
 
-/// Where a call is that is out.
+/// The location of an outstanding call.
 pub(super) fn call_location(out: &OutstandingCall) -> String {
     let OutstandingCall { queue, since, worker, untaken, silent_for } = out;
     let since = short(since);
@@ -116,7 +116,7 @@ pub(super) fn call_location(out: &OutstandingCall) -> String {
     }
 }
 
-/// How often a call was lost, and with whom.
+/// How often a call was lost, and which workers lost it.
 fn lost(lost: &[LostWorker]) -> Option<String> {
     let times = match lost.len() {
         0 => return None,
@@ -156,7 +156,7 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     if let Some(reason) = &node.rollback_skipped {
         line.push_str(&format!("  skipped: {}", clean::one_line(reason)));
     }
-    // A newer server may say it otherwise.
+    // A newer server may use another format.
     let failure = node.failure.as_ref().and_then(|failure| serde_json::from_str::<Failure>(failure.get()).ok());
     if let Some(Failure { kind, message, .. }) = failure {
         line.push_str(&format!("  {kind}: {}", clean::one_line(message.lines().next().unwrap_or_default())));

@@ -1,4 +1,4 @@
-//! Where what is told of a run is read: a server, or the logbook of this machine.
+//! Reads runs from a server, or from the logbook of this machine.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::{
     settings::Settings,
 };
 
-/// Where what is told of a run is read.
+/// The source that a run is read from.
 pub(super) enum Source {
-    /// From a server.
+    /// A server.
     Server(Client),
-    /// From the logbook of this machine, and the store beside it.
+    /// The logbook of this machine, and the store beside it.
     Here(LocalRun, Arc<dyn Store>),
 }
 
@@ -63,13 +63,14 @@ impl Source {
         })
     }
 
-    /// Why nothing more is to come of a run that has not ended: no process drives it. A server's runs have their engines.
+    /// An error if no process drives a run that has not ended, so that nothing more will come. A server's runs have their
+    /// engines.
     pub(super) async fn is_left(&self) -> Result<(), CliError> {
         let Self::Here(LocalRun { logbook, run }, _) = self else { return Ok(()) };
         if logbook.run_lock_holder(run).await.map_err(CliError::unreachable)?.is_some() {
             return Ok(());
         }
-        // Asked afterwards: a process lets go of its run once it has written the end.
+        // Read this second: a process releases its run only after it has written the end.
         let RunInfo { state, shard, .. } = logbook.summary(run).await.map_err(CliError::unreachable)?.standing;
         if state.is_final() || !is_own(&shard) {
             return Ok(());
@@ -81,7 +82,7 @@ impl Source {
 }
 
 impl Watching {
-    /// The next line; `None` after the last one of a run that has ended. It is polled to its end.
+    /// Waits for the next line; returns `None` after the last line of an ended run. Poll it to its end.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, CliError> {
         match self {
             Self::Server(watch) => watch.next().await.map_err(remote::cli_error),

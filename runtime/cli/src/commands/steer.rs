@@ -1,7 +1,7 @@
-//! `waft cancel`, `suspend`, `resume`, `retry`, `skip` and `notify`: what a person may ask for a run.
+//! `waft cancel`, `suspend`, `resume`, `retry`, `skip` and `notify`: the run commands.
 //!
-//! A server's run takes it over there, and goes on there. A run that a `waft run` left has no process: this one drives it to
-//! its end, as `waft run --resume` does.
+//! A run at a server gets the command there and goes on there. A run that `waft run` left has no process: this command
+//! drives it to its end, as `waft run --resume` does.
 
 use anyhow::anyhow;
 use client::api::{Notification, SkipRollback, ValuesObject};
@@ -21,7 +21,7 @@ use crate::{
     settings::Settings,
 };
 
-/// What is asked for.
+/// The command for the run.
 pub(super) enum ControlCommand {
     Cancel,
     Suspend,
@@ -61,7 +61,7 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: ControlCommand, as
     Ok(Exit::Success)
 }
 
-/// Takes up a run that a `waft run` left.
+/// Drives a run that `waft run` left.
 async fn control_local(
     settings: &Settings,
     here: LocalRun,

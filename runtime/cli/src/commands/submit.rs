@@ -1,4 +1,4 @@
-//! `waft submit`: a flow to a server, with the modules that it lacks.
+//! `waft submit`: submits a flow to a server, and uploads the modules that it lacks.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -46,16 +46,16 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     Ok(Exit::Success)
 }
 
-/// Where the modules go that flows and edits name as files.
+/// Where to upload the module files that flows and edits name.
 #[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
-    /// To a server.
+    /// A server.
     Server(&'a Client),
-    /// Into the store of this machine.
+    /// The store of this machine.
     Here(&'a ModuleLibrary),
 }
 
-/// Sends the module files that a flow names and the target does not have; gives the digests of all of them.
+/// Uploads the module files that a flow names and the target lacks; returns the digests of all of them.
 pub(super) async fn push_modules(
     target: Target<'_>,
     path: &Path,
@@ -92,7 +92,7 @@ pub(super) async fn push_modules(
     Ok(digests)
 }
 
-/// Sends a module that the target does not have; gives its digest.
+/// Uploads a module if the target lacks it; returns its digest.
 async fn push(target: Target<'_>, digest: String, bytes: Vec<u8>) -> Result<String, CliError> {
     let client = match target {
         Target::Server(client) => client,
@@ -107,7 +107,7 @@ async fn push(target: Target<'_>, digest: String, bytes: Vec<u8>) -> Result<Stri
     Ok(digest)
 }
 
-/// Sends a module file that the target does not have; gives its digest.
+/// Uploads a module file if the target lacks it; returns its digest.
 pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String, CliError> {
     let (digest, bytes) = component(file).await.map_err(CliError::invalid)?;
     push(target, digest, bytes).await
@@ -125,7 +125,7 @@ async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
     made.with_context(|| format!("{shown} is not a module waft can run"))
 }
 
-/// What a refusal means; the mistakes of a flow are shown as `waft check` shows them.
+/// Explains a refusal; shows the diagnostics of a flow as `waft check` does.
 pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> CliError {
     match &error {
         ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => mistaken(path, text, &problem.mistakes),
@@ -133,7 +133,7 @@ pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> CliError {
     }
 }
 
-/// Shows the mistakes of a flow as `waft check` does.
+/// Shows the diagnostics of a flow as `waft check` does.
 pub(super) fn mistaken(path: &Path, text: &str, mistakes: &[api::Diagnostic]) -> CliError {
     let shown = path.display();
     crate::out::note!("{}", remote::render(mistakes, &shown.to_string(), text));

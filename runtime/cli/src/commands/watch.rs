@@ -1,4 +1,4 @@
-//! `waft watch`: a run from its start to its end, be it with a server or driven by another process here.
+//! `waft watch`: shows a run from its start to its end, whether a server or another process here drives it.
 
 use super::{remote, source::Source};
 use crate::{

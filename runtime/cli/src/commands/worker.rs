@@ -1,4 +1,4 @@
-//! `waft worker`: a generic worker.
+//! `waft worker`: runs a generic worker.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `waft workers`: who takes jobs, at a broker or of a server.
+//! `waft workers`: lists the workers at a broker or of a server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     settings::Settings,
 };
 
-/// How long workers have to answer. They answer at once unless they are starved.
+/// How long workers have to answer. Workers answer at once unless they are starved.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, CliError> {
-    // A broker that is named here and now is meant.
+    // A broker that a flag names takes precedence.
     let workers = if settings.server.is_chosen() && flag.broker.is_none() {
         remote::client(settings)?.workers().await.map_err(remote::cli_error)?.workers
     } else {

@@ -1,11 +1,11 @@
-//! From a line of `waft run --json`, as servers send it, back to what it tells.
+//! Parses a line of `waft run --json`, as servers send it.
 
 use std::time::Duration;
 
 use flow::{Attempt, Change, Failure, FailureKind, Firing, NodeChange, NodeKind, RunState, Timestamp};
 use serde::Deserialize;
 
-/// What every line has.
+/// The fields that every line has.
 #[derive(Deserialize)]
 struct Kind {
     event: String,
@@ -38,7 +38,7 @@ struct LineFailure {
     message: String,
 }
 
-/// The change of a node or of a firing that a line tells, as far as it is shown; `None` for other lines.
+/// The change of a node or of a firing in a line, with the displayed fields only; `None` for other lines.
 pub(crate) fn change_of(line: &str) -> Option<Change> {
     let Kind { event } = serde_json::from_str(line).ok()?;
     match event.as_str() {
@@ -51,7 +51,7 @@ pub(crate) fn change_of(line: &str) -> Option<Change> {
 fn firing(line: &str) -> Option<Change> {
     let FiringLine { firing, state } = serde_json::from_str(line).ok()?;
     let state = RunState::ALL.into_iter().find(|known| known.as_str() == state)?;
-    // When is not shown.
+    // The time is not displayed.
     Some(Change::Firing { firing: Firing::new(firing), state, at: Timestamp::default() })
 }
 
@@ -59,7 +59,7 @@ fn node(line: &str) -> Option<NodeChange> {
     let line: Line = serde_json::from_str(line).ok()?;
     let failure = line.failure.map(|failure| {
         let kind = FailureKind::ALL.into_iter().find(|kind| kind.as_str() == failure.kind);
-        // A newer server may know more kinds.
+        // A newer server may send more kinds.
         Failure::new(kind.unwrap_or(FailureKind::Permanent), failure.message)
     });
     Some(NodeChange {
@@ -68,7 +68,7 @@ fn node(line: &str) -> Option<NodeChange> {
         state: protocol::json::state_of(&line.state)?,
         firing: Firing::new(line.firing),
         attempt: Attempt::new(line.attempt),
-        // Neither is shown.
+        // Neither is displayed.
         at: Timestamp::default(),
         provides: None,
         failure,

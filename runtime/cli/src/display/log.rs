@@ -1,20 +1,20 @@
-//! What guests wrote, line by line, with the call that each line is of.
+//! Formats what guests wrote, line by line, with the call of each line.
 
 use client::{LogAttempt, api::AttemptLog};
 use flow::CallId;
 
 use crate::clean;
 
-/// The call that lines are of, as people read it.
+/// The displayed name of the call that wrote the lines.
 pub(crate) struct Title(String);
 
 impl Title {
-    /// Of a call.
+    /// The title of a call.
     pub(crate) fn of(call: &CallId) -> Self {
         Self::new(call.task.as_str(), call.action.as_str(), call.firing.get(), call.attempt.get())
     }
 
-    /// Of a call that is followed.
+    /// The title of an attempt that is followed.
     pub(crate) fn of_followed(attempt: &LogAttempt) -> Self {
         Self::new(&attempt.task, &attempt.call, attempt.firing, attempt.attempt)
     }
@@ -33,17 +33,17 @@ impl Title {
         Self(title)
     }
 
-    /// A line of the call.
+    /// Formats one line of the call.
     pub(crate) fn line(&self, level: &str, text: &str) -> String {
         format!("{} | {:6} {}", self.0, clean::one_line(level), clean::one_line(text))
     }
 
-    /// Says that the call wrote more.
+    /// A line that says that the call wrote more than is kept.
     pub(crate) fn cut(&self) -> String {
         format!("{} | … there was more than is kept", self.0)
     }
 
-    /// Says that lines of the call are not known yet.
+    /// A line that says that some of the call's lines are not known yet.
     pub(crate) fn missing(&self, lines: usize) -> String {
         let (lines, follow) =
             if lines == 1 { ("a line is".into(), "follows") } else { (format!("{lines} lines are"), "follow") };
@@ -51,7 +51,7 @@ impl Title {
     }
 }
 
-/// The lines of an attempt as people read them.
+/// The lines of an attempt, formatted for people.
 pub(crate) fn lines(log: &AttemptLog) -> Vec<String> {
     let title = Title::new(&log.task, &log.call, log.firing, log.attempt);
     let cut = log.cut.then(|| title.cut());

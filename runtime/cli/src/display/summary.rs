@@ -1,4 +1,4 @@
-//! The end of a run, for a person to act on: what failed, why, what was rolled back.
+//! Summarizes the end of a run for a person to act on: what failed, why, what was rolled back.
 
 use std::{fmt::Write, time::Duration};
 
@@ -7,7 +7,7 @@ use flow::{Machine, NodeIndex, RunState, State, Task};
 use super::FullValueHint;
 use crate::{clean, paint::Colour};
 
-/// The summary, lines and all.
+/// The text of the summary.
 pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: FullValueHint) -> String {
     let mut text = String::new();
     let flow = &machine.flow().name;
@@ -31,7 +31,7 @@ pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: Fu
     if machine.state() != RunState::Success {
         failures(machine, colour, &mut text);
         let has_rollback = |task: &Task, _: &str| task.rollback;
-        // One that failed is told above.
+        // A failed rollback is already listed above.
         let has_none = |task: &Task, name: &str| {
             !task.rollback && !machine.failures().keys().any(|failed| failed.as_str() == name)
         };
@@ -69,7 +69,7 @@ fn rollback_failed(machine: &Machine, name: &str) -> bool {
     found.is_some_and(|index| machine.node_state(index) == State::RollbackFailure)
 }
 
-/// Names tasks that are in a state and are meant, a few of them.
+/// Appends the names of the first few tasks that are in a state and meet a condition.
 fn nodes(machine: &Machine, what: &str, state: State, is_meant: impl Fn(&Task, &str) -> bool, text: &mut String) {
     const MOST: usize = 20;
     let is_in = |index: NodeIndex| machine.node_state(index) == state;

@@ -1,4 +1,4 @@
-//! The live table: a line a node, drawn in place, never longer than the terminal is high.
+//! The live table: one line a node, drawn in place, never longer than the terminal is high.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
     paint::{self, Colour},
 };
 
-/// What is known of each node, and what is on the screen of it.
+/// The state of each node, and of the screen.
 pub(super) struct Table {
     rows: Vec<Row>,
     by_name: BTreeMap<NodeName, usize>,
@@ -42,7 +42,7 @@ struct Row {
     elements: ElementStates,
 }
 
-/// The elements of a list that a task is called for, as far as they were told.
+/// The reported states of the list elements of a `for_each` task.
 #[derive(Default)]
 struct ElementStates {
     done: BTreeMap<u32, bool>,
@@ -117,7 +117,7 @@ impl Table {
         }
     }
 
-    /// An element of a list that a task is called for: its task tells of it.
+    /// Shows a change of a list element in the row of its task.
     fn element_changed(&mut self, of: &NodeName, number: u32, change: &NodeChange) {
         let Some(row) = self.by_name.get(of).and_then(|index| self.rows.get_mut(*index)) else { return };
         row.elements.note(number, change.state == State::Success);
@@ -135,7 +135,7 @@ impl Table {
         row.message.push_str(progress.message.as_deref().unwrap_or_default());
     }
 
-    /// Draws the table where it stands, or below what is there.
+    /// Draws the table in place, or below the existing output.
     pub(super) fn draw(&mut self, flow: &str, run: &str) {
         let (width, height) = terminal::size().unwrap_or((80, 24));
         let lines = self.lines(flow, run, usize::from(height.max(4)) - 1);
@@ -149,7 +149,7 @@ impl Table {
         self.drawn_lines = u16::try_from(lines.len()).unwrap_or(u16::MAX);
     }
 
-    /// Takes the table away.
+    /// Removes the table.
     pub(super) fn clear(&mut self) {
         if self.drawn_lines > 0 {
             let mut moves = String::new();
@@ -161,7 +161,7 @@ impl Table {
         self.drawn_lines = 0;
     }
 
-    /// Lets the table stand.
+    /// Leaves the table in place.
     pub(super) fn finish(&mut self) {
         self.drawn_lines = 0;
     }
@@ -179,7 +179,7 @@ impl Table {
         lines
     }
 
-    /// All rows in order, or as many as fit: those that say most come first.
+    /// All rows in order, or as many as fit: the most informative rows first.
     fn shown(&self, most: usize) -> Vec<&Row> {
         if self.rows.len() <= most {
             return self.rows.iter().collect();

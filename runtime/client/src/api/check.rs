@@ -1,4 +1,4 @@
-//! What a look at a waft found: a list of checks.
+//! The results of the checks of a waft.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! How an edit is read: serde reads the variants of a tagged enum from a tree, and a tree has no room for the text of a
-//! value. So the edit that has one is read by itself.
+//! Deserializes edits. serde reads the variants of a tagged enum from a tree, which cannot hold the original text of a
+//! value. So the edit with a value is read separately.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::value::RawValue;
@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for Edit {
                 value,
             })
         } else {
-            // What serde has made for all of them.
+            // The derived deserializer of all variants.
             Self::deserialize(&mut serde_json::Deserializer::from_str(written.get()))
         };
         read.map_err(D::Error::custom)

@@ -1,4 +1,4 @@
-//! How the API's description tells of values.
+//! The OpenAPI schemas of values.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Where each call is that is out, as the driver has it.
+//! The location of each outstanding call, as the driver knows it.
 
 use std::time::Duration;
 
@@ -6,32 +6,33 @@ use flow::{CallId, WorkerName};
 
 use super::{ActiveRun, Driver};
 
-/// Where a call is that has no answer yet.
+/// The location of a call that has no answer yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallLocation {
-    /// Under the lease of a worker, whose heartbeats are waited for.
+    /// Under the lease of a worker whose heartbeats the engine watches.
     UnderLease {
         /// The worker.
         worker: WorkerName,
-        /// For how long nothing proved that the queue of the shard is heard here. A lease is missed only by the time for
-        /// which it was heard.
+        /// Time since a probe last proved that the engine receives the shard's queue. A lease expires only by
+        /// received time.
         silent_for: Duration,
     },
-    /// Under the lease of a worker, whose heartbeats nobody waits for: this never is.
+    /// Under the lease of a worker, but not watched: this never happens.
     UnwatchedLease {
         /// The worker.
         worker: WorkerName,
     },
-    /// With the engine, until there is a permit for it.
+    /// With the engine, until it has a permit.
     AwaitingPermit,
-    /// With the engine, until every answer that waits in the queue of its shard was read: it may be among them.
+    /// With the engine, until every answer that waits in the shard's queue was read: the call's answer may be among
+    /// them.
     AwaitingBarrier,
-    /// With the broker: in a queue, with a worker's delivery, or answered and not heard yet.
+    /// With the broker: in a queue, delivered to a worker, or answered but not received yet.
     Sent,
 }
 
 impl Driver {
-    /// Where each call is that is out, of all runs that are driven here.
+    /// Returns the location of each outstanding call, for all runs that are driven here.
     pub(super) fn call_locations(&self) -> Vec<(CallId, CallLocation)> {
         self.runs.values().flat_map(|live| self.whereabouts_of(live)).collect()
     }

@@ -1,50 +1,51 @@
-//! When what a broker has taken that ends with this process was heard and recorded: only then it counts as told.
+//! For a broker that ends with this process: delays a published version until its notifications were received and
+//! recorded.
 //!
-//! A notification goes two ways through the queues of the shards: it is heard, and asked of each run that listens. What has
-//! come back from all of them, twice, was behind both.
+//! A notification passes the shard queues twice: as the notification itself, and then as a command to each run that
+//! listens. Probes that have returned from all queues twice were behind both.
 
 use std::collections::BTreeMap;
 
 use flow::{RunId, Shard};
 use logbook::Version;
 
-/// What was taken, and is not known to be recorded.
+/// Versions that are confirmed by the broker, but may not be recorded by their listeners yet.
 #[derive(Default)]
 pub(super) struct DeliveryBarrier {
-    /// What waits for its turn.
+    /// Versions that wait for the next barrier.
     waiting: Vec<(RunId, Version)>,
-    /// What this turn is about.
+    /// Versions of the current barrier.
     current: Vec<(RunId, Version)>,
     phase: BarrierPhase,
-    /// Probes that have not come back.
+    /// Outstanding probes.
     out: BTreeMap<Shard, u64>,
     needs_probes: bool,
 }
 
-/// Which way the probes go that are out.
+/// The round of the outstanding probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum BarrierPhase {
-    /// Behind notifications.
+    /// Behind the notifications.
     #[default]
     First,
-    /// Behind what was asked of runs because of them.
+    /// Behind the commands to listening runs.
     Second,
 }
 
 impl DeliveryBarrier {
-    /// The broker has taken this.
+    /// Adds versions that the broker has confirmed.
     pub(super) fn add(&mut self, taken: Vec<(RunId, Version)>) {
         self.waiting.extend(taken);
     }
 
-    /// All that waits: nothing has to be waited for any more.
+    /// Returns all versions, since no barrier is needed any more.
     pub(super) fn give_up(&mut self) -> Vec<(RunId, Version)> {
         let Self { waiting, current: group, .. } = std::mem::take(self);
         group.into_iter().chain(waiting).collect()
     }
 
-    /// Goes on where all probes are back; answers what is recorded by now. `is_recorded` says whether everything that has
-    /// been heard is.
+    /// Advances if all probes have returned; returns the versions that are recorded by now. `is_recorded` tells
+    /// whether everything that was received is recorded.
     pub(super) fn advance(&mut self, is_recorded: bool) -> Vec<(RunId, Version)> {
         if !self.out.is_empty() {
             return Vec::new();
@@ -66,18 +67,18 @@ impl DeliveryBarrier {
         done
     }
 
-    /// Whether probes are to go to all shards now.
+    /// Whether probes must be sent to all shards now.
     pub(super) fn needs_probes(&self) -> bool {
         self.needs_probes
     }
 
-    /// They are on their way.
+    /// The probes were sent.
     pub(super) fn probed(&mut self, probes: impl IntoIterator<Item = (Shard, u64)>) {
         self.out.extend(probes);
         self.needs_probes = false;
     }
 
-    /// A probe has come back.
+    /// A probe has returned.
     pub(super) fn on_probe(&mut self, shard: &Shard, number: u64) {
         if self.out.get(shard).is_some_and(|awaited| number >= *awaited) {
             self.out.remove(shard);

@@ -1,4 +1,4 @@
-//! What runs fetch: lists that are in the store, and lists that have to be put there.
+//! Fetches for runs: loading lists from the store, and collecting results into it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,22 +23,22 @@ const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The longest pause between two tries.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// The tries after which the node fails: with their pauses they take about five minutes, in which a store comes back
-/// that can.
+/// Maximum number of tries; then the node fails. With their pauses they take about five minutes, time enough for a
+/// store to recover.
 const MAX_TRIES: u32 = 14;
 
-/// The longest that a store may take for one value.
+/// Maximum time for fetching one value from the store.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The fetches of an engine's runs that are under way.
+/// The running fetches of an engine's runs.
 ///
-/// Each is watched like a call: one that fails, panics or takes too long is tried again, and fails its node in the end. A
-/// fetch of a run that is driven elsewhere meanwhile ends for nothing; whoever drives the run fetches again. Fetches end with
-/// their engine.
+/// Each is supervised like a call: a fetch that fails, panics or times out is tried again, and fails its node in the
+/// end. If a remote engine drives the run meanwhile, the result is ignored, and that engine fetches again. Fetches
+/// end with their engine.
 pub(super) struct Fetches {
     store: Arc<dyn Store>,
     running: JoinSet<Result<FetchResult, String>>,
-    /// What each task fetches. A task that panics answers nothing but its id.
+    /// The fetch of each task. A task that panics returns only its id.
     fetches: HashMap<Id, PendingFetch>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Fetches {
 struct PendingFetch {
     run: RunId,
     fetch: ValueFetch,
-    /// Tries that have failed.
+    /// Number of failed tries.
     failed: u32,
 }
 
@@ -72,7 +72,7 @@ impl Fetches {
         self.fetches.insert(task.id(), fetch);
     }
 
-    /// The next fetch that ends; `None` when none is under way. Cancel-safe.
+    /// The next fetch that ends; `None` when none is running. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<(RunId, Event)> {
         loop {
             let (id, ended) = match self.running.join_next_with_id().await? {
@@ -86,7 +86,7 @@ impl Fetches {
         }
     }
 
-    /// Takes the end of one try: its result, or one more try.
+    /// Handles the end of one try: returns its result, or starts another try.
     fn on_try_ended(&mut self, fetch: PendingFetch, ended: Result<FetchResult, String>) -> Option<(RunId, Event)> {
         let PendingFetch { run, fetch: errand, failed } = fetch;
         let brought = match ended {
@@ -114,16 +114,16 @@ impl Fetches {
     }
 }
 
-/// The pause after some failed tries, beyond the first.
+/// The pause after the first failed try and `more` further ones.
 fn retry_delay(more: u32) -> Duration {
     INITIAL_RETRY_DELAY.saturating_mul(2_u32.saturating_pow(more)).min(MAX_RETRY_DELAY)
 }
 
-/// Why something cannot be brought.
+/// Why a fetch failed.
 enum FetchFailure {
-    /// It may be another time.
+    /// Another try may succeed.
     Transient(String),
-    /// It never will.
+    /// No try will succeed.
     Permanent(Failure),
 }
 
@@ -136,7 +136,7 @@ impl From<FetchError> for FetchFailure {
     }
 }
 
-/// Tries once. An error says why another try may succeed.
+/// Tries a fetch once. An error is one after which another try may succeed.
 async fn fetch_target(store: &dyn Store, target: &What) -> Result<FetchResult, String> {
     let brought = match target {
         What::List(list) => fetch_elements(store, list).await.map(|list| FetchResult::List(Ok(list))),
@@ -151,7 +151,7 @@ async fn fetch_target(store: &dyn Store, target: &What) -> Result<FetchResult, S
     })
 }
 
-/// Waits for a store that may never answer.
+/// Waits for a store that may never answer, at most [`FETCH_TIMEOUT`].
 async fn with_timeout<T>(answer: impl Future<Output = T>) -> Result<T, FetchFailure> {
     let late =
         |_| FetchFailure::Transient(format!("the store has not answered for {} seconds", FETCH_TIMEOUT.as_secs()));
@@ -184,7 +184,7 @@ async fn fetch_results(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Valu
 async fn fetch_value(store: &dyn Store, value: &Value) -> Result<Value, FetchFailure> {
     let Value::Stored(stored) = value else { return Ok(value.clone()) };
     if stored.form == ValueKind::Bytes {
-        // Nobody has to fetch what no list can hold.
+        // A list cannot hold bytes, so they need no fetch.
         return Ok(Value::Bytes(Vec::new().into()));
     }
     let bytes = with_timeout(store.fetch(&stored.digest)).await??;

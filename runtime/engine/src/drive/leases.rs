@@ -1,14 +1,14 @@
-//! Calls that workers have under a lease, and when each is missed.
+//! Calls under a lease, and when each lease expires.
 //!
-//! That a call is under a lease is a record; when it was heard of last is not: an engine that takes a shard over gives
-//! every lease its full time again. So a lease is watched from when its record is durable here, or is read, until a durable
-//! record ends it: `watch_leases` and `note_lease` below are the only places where that is decided, whichever way a run came
-//! to be in memory.
+//! A lease is recorded, but the time of its last heartbeat is not: an engine that takes a shard over gives every
+//! lease its full time again. A lease is watched from when its record is durable here, or is read, until a durable
+//! record ends it. Only `watch_leases` and `note_lease` below decide that, regardless of how the run came into
+//! memory.
 //!
-//! A lease runs out by the time for which the shard's queue was *heard*, and not by a clock: while a broker is away, an
-//! engine waits for its logbook or a queue is long, heartbeats may be on their way, and a worker that cannot be heard is
-//! not lost. So the engine sends a probe through the queue each beat; one that comes back proves that everything which was
-//! sent before it has been heard.
+//! A lease expires by the time during which the shard's queue was *received*, and not by a clock. Heartbeats may be
+//! delayed while a broker is away, an engine waits for its logbook, or a queue is long. Their workers are not lost.
+//! So the engine sends a probe through the queue with each tick. A probe that returns proves that every earlier
+//! message was received.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,38 +18,38 @@ use tokio::time::{Duration, Instant};
 
 use super::{Driver, TICK};
 
-/// The most that one probe can add to the time for which a queue was heard: after a longer silence workers have time to
-/// be heard of again.
+/// Maximum time that one probe can add to the received time of a queue. After a longer silence, workers still have
+/// time for a heartbeat.
 const MAX_PROBE_STEP: Duration = Duration::from_secs(3 * TICK.as_secs());
 
-/// Probes of one queue that may be on their way; of more, the oldest are given up.
+/// Maximum number of outstanding probes of one queue; the oldest ones beyond it are dropped.
 const MAX_OUTSTANDING_PROBES: usize = 64;
 
-/// A call, and who has it.
+/// A call, and the worker that holds it.
 pub(super) type CallHolder = (CallId, WorkerName);
 
 /// The leases of all shards that are driven here.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    /// Those that have any.
+    /// Only shards with leases.
     shards: BTreeMap<Shard, ShardLeases>,
 }
 
-/// What was heard from the queue of a shard.
+/// The leases and the received time of one shard's queue.
 #[derive(Debug)]
 struct ShardLeases {
-    /// For how long, in all.
+    /// Total received time of the queue.
     received_for: Duration,
-    /// When the last probe that came back was sent.
+    /// When the last returned probe was sent.
     received_until: Instant,
-    /// When it came back.
+    /// When it returned.
     back_at: Instant,
-    /// Probes on their way, and when they were sent.
+    /// Outstanding probes, and when each was sent.
     probes: BTreeMap<u64, Instant>,
-    /// When each lease runs out, by the time heard.
+    /// When each lease expires, in received time.
     expiry: BTreeMap<CallHolder, Duration>,
     order: BTreeSet<(Duration, CallHolder)>,
-    /// Those whose heartbeats have stopped, which was said.
+    /// Calls whose missing heartbeats were already reported.
     reported_silent: BTreeSet<CallHolder>,
 }
 
@@ -76,7 +76,7 @@ impl ShardLeases {
 }
 
 impl Leases {
-    /// A call was heard of: its lease has its full time again.
+    /// A heartbeat of a call arrived: its lease has its full time again.
     pub(super) fn renew(&mut self, shard: &Shard, call: CallHolder) {
         let heard = self.shards.entry(shard.clone()).or_insert_with(ShardLeases::new);
         heard.end(&call);
@@ -90,14 +90,14 @@ impl Leases {
         self.shards.get(shard).is_some_and(|heard| heard.expiry.contains_key(call))
     }
 
-    /// For how long no heartbeat of a call has come, by the time for which the queue was received.
+    /// Returns the time since the last heartbeat of a call, in received time of the queue.
     pub(super) fn silent_time(&self, shard: &Shard, call: &CallHolder) -> Option<Duration> {
         let heard = self.shards.get(shard)?;
         let until = heard.expiry.get(call)?;
         Some((heard.received_for + lease::LEASE_DURATION).saturating_sub(*until))
     }
 
-    /// The calls whose heartbeats have stopped since this was asked last.
+    /// Returns the calls whose heartbeats have stopped since the last call of this method.
     pub(super) fn newly_silent(&mut self, shard: &Shard) -> Vec<CallHolder> {
         let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
         let time = heard.received_for;
@@ -108,7 +108,7 @@ impl Leases {
         silent
     }
 
-    /// A call is not under a lease any more.
+    /// A call is no longer under a lease.
     pub(super) fn end(&mut self, shard: &Shard, call: &CallHolder) {
         if let Some(heard) = self.shards.get_mut(shard) {
             heard.end(call);
@@ -118,22 +118,22 @@ impl Leases {
         }
     }
 
-    /// A shard is driven here no more.
+    /// Removes a shard that is no longer driven here.
     pub(super) fn drop_shard(&mut self, shard: &Shard) {
         self.shards.remove(shard);
     }
 
-    /// For how long no probe of a shard has come back.
+    /// Time since a probe of the shard last returned.
     pub(super) fn queue_silent_time(&self, shard: &Shard) -> Duration {
         self.shards.get(shard).map_or(Duration::ZERO, |heard| heard.back_at.elapsed())
     }
 
-    /// The shards whose queues are to be probed.
+    /// The shards whose queues need probes.
     pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.shards.keys()
     }
 
-    /// A probe goes out now.
+    /// A probe was sent.
     pub(super) fn probe_sent(&mut self, shard: &Shard, number: u64) {
         if let Some(heard) = self.shards.get_mut(shard) {
             heard.probes.insert(number, Instant::now());
@@ -143,13 +143,13 @@ impl Leases {
         }
     }
 
-    /// A probe has come back. Takes out the leases that are missed by then.
+    /// A probe has returned. Removes and returns the leases that have expired by then.
     pub(super) fn on_probe(&mut self, shard: &Shard, number: u64) -> Vec<CallHolder> {
         let Some(heard) = self.shards.get_mut(shard) else { return Vec::new() };
         let Some(sent) = heard.probes.remove(&number) else { return Vec::new() };
         heard.probes.retain(|other, _| *other > number);
         let now = Instant::now();
-        // Many that come back at once are one proof: after a silence others have not been heard of yet.
+        // Probes that return together are a single proof: after a silence, heartbeats may still be on their way.
         let step = sent
             .saturating_duration_since(heard.received_until)
             .min(now.duration_since(heard.back_at))
@@ -171,11 +171,11 @@ impl Leases {
     }
 }
 
-/// A larger run is not looked at after each step, which would take longer than the step.
+/// Maximum size of a run that is checked after each step; for a larger one the check would take longer than the step.
 const MAX_CHECKED_CALLS: usize = 1_000;
 
 impl Driver {
-    /// Watches every lease that the records of a run tell of: it has just been read.
+    /// Watches every lease in the records of a run that has just been read.
     pub(super) fn watch_leases(&mut self, run: &RunId) {
         let Some(live) = self.runs.get(run) else { return };
         for held in live.machine.leased_calls() {
@@ -185,7 +185,7 @@ impl Driver {
         }
     }
 
-    /// Watches a lease, or watches it no more, now that what an event led to is durable.
+    /// Starts or ends watching a lease, after the records of an event are durable.
     pub(super) fn note_lease(&mut self, run: &RunId, event: &Event) {
         let Some(live) = self.runs.get(run) else { return };
         let (held, is_heartbeat) = match event {
@@ -211,7 +211,8 @@ impl Driver {
             | Event::Tick => return,
         };
         let is_watched = self.leases.holds(&live.shard, &held);
-        // An execution that nobody wants has no lease, and is watched all the same, so that only its first heartbeat is news.
+        // An unwanted execution has no lease, but is watched anyway, so that only its first heartbeat causes a
+        // record.
         match is_heartbeat || live.machine.has_lease(&held.0, &held.1) {
             true if !is_watched => self.leases.renew(&live.shard, held),
             true => {}
@@ -219,7 +220,7 @@ impl Driver {
         }
     }
 
-    /// Whether every lease that the records of a run tell of is watched.
+    /// Whether every lease in the records of a run is watched.
     pub(super) fn watches_all(&self, run: &RunId) -> bool {
         let Some(live) = self.runs.get(run).filter(|live| live.machine.size() <= MAX_CHECKED_CALLS) else {
             return true;

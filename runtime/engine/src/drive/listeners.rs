@@ -1,7 +1,8 @@
-//! Which runs listen to tasks of other flows, and what becomes of a notification of one.
+//! Runs that listen to tasks of other flows, and the handling of those tasks' notifications.
 //!
-//! The queue of a shard is bound to the exchanges of the tasks that its runs listen to. What arrives is asked of each of those
-//! runs through the same queue, so that it is recorded, and only then done with, like any other wish.
+//! The queue of a shard is bound to the exchanges of the tasks that its runs listen to. The engine sends each
+//! notification to each of those runs as a command through the same queue. So, like any other command, it is
+//! recorded before it is accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +14,14 @@ use tracing::debug;
 use super::{Batch, Driver};
 use crate::messages;
 
-/// The runs that listen, by what they listen to.
+/// The listening runs, by the task that they listen to.
 #[derive(Default)]
 pub(super) struct Listeners {
     runs: BTreeMap<(Shard, FlowName, NodeName), BTreeSet<RunId>>,
 }
 
 impl Listeners {
-    /// Takes note of what a run listens to now; nothing, once it has ended.
+    /// Records the tasks that a run listens to now, or removes an ended run.
     pub(super) fn note(&mut self, shard: &Shard, machine: &Machine) {
         if !machine.state().is_final() {
             for listen in &machine.flow().listeners {
@@ -44,14 +45,14 @@ impl Listeners {
         self.runs.get(&(shard.clone(), heard.flow.clone(), heard.task.clone())).filter(|runs| !runs.is_empty())
     }
 
-    /// Forgets the runs of a shard that is driven elsewhere.
+    /// Removes the runs of a shard that a remote engine drives.
     pub(super) fn drop_shard(&mut self, shard: &Shard) {
         self.runs.retain(|(of, ..), _| of != shard);
     }
 }
 
 impl Driver {
-    /// Takes a notification of another flow's task.
+    /// Handles a notification of another flow's task.
     pub(super) async fn on_notification(&mut self, shard: &Shard, delivery: Delivery, round: &mut Batch) {
         let heard = match protocol::json::parse_notification(&delivery.message.body) {
             Ok(Some(heard)) => heard,

@@ -1,5 +1,5 @@
-//! Runs that are read from the logbook: those of a shard that is taken over, those that rest and are asked for, and those
-//! whose append failed, so that their machines were dropped.
+//! Runs that are read from the logbook: runs of a shard that is taken over, suspended runs that receive a message,
+//! and stale runs whose append failed.
 
 use std::collections::BTreeSet;
 
@@ -19,16 +19,16 @@ use crate::{
     CommandError, Watch, WatchEvent, inbox::ShardDelivery, outbox::OutboxBatch, permits::client::DispatchHistory, watch,
 };
 
-/// A run whose last append failed, or may have, or that could not be read: only its records say where it stands.
+/// A run whose last append failed, or may have failed, or that could not be read. Only its records tell its state.
 #[derive(Default)]
 pub(super) struct StaleRun {
     shard: Option<Shard>,
-    /// The version up to which its changes were sent, and its watcher was told of them.
+    /// The version up to which its changes were sent, including those to the watcher.
     told: Version,
     watcher: Option<mpsc::Sender<WatchEvent>>,
-    /// What arrived for it since, unsettled.
+    /// Deliveries that arrived for it since, unsettled.
     pub(super) signals: Vec<Delivery>,
-    /// What was asked for it since.
+    /// Events and run commands that arrived for it since.
     pub(super) pending: Vec<RunEvent>,
 }
 
@@ -37,7 +37,7 @@ impl StaleRun {
         Self { shard: Some(shard.clone()), ..Self::default() }
     }
 
-    /// A call of it was heard of: that its lease was missed meanwhile means nothing.
+    /// A heartbeat arrived for this call, so an earlier lease expiry no longer counts.
     pub(super) fn note_heartbeat(&mut self, (call, worker): &CallHolder) {
         let is_lost = |event: &Event| matches!(event, Event::Lost { call: c, worker: w } if (c, w) == (call, worker));
         self.pending.retain(|happened| !is_lost(&happened.event));
@@ -47,17 +47,17 @@ impl StaleRun {
         self.shard.as_ref() == Some(shard)
     }
 
-    /// Whether it is not known of which shard it is.
+    /// Whether the shard of the run is unknown.
     pub(super) fn has_unknown_shard(&self) -> bool {
         self.shard.is_none()
     }
 
-    /// Answers those who asked here, and gives back what arrived, unsettled: dropped, it goes back, and what was asked over
-    /// the broker with it.
+    /// Answers the local requesters and returns the unsettled deliveries. If dropped, they go back to the queue, and
+    /// remote commands with them.
     pub(super) fn give_up(self, reply: &Reply) -> Vec<Delivery> {
         for answer in self.pending.into_iter().filter_map(|happened| happened.reply_to) {
             match answer {
-                // Whoever asked may be gone.
+                // The requester may have disconnected.
                 ReplyTo::Local(answer) => drop(answer.send(reply.clone())),
                 ReplyTo::Remote { .. } => {}
             }
@@ -67,10 +67,10 @@ impl StaleRun {
 }
 
 impl Driver {
-    /// Drops the machine of a run that is ahead of its records, to be read again if the run had begun.
+    /// Drops the machine of a run that is ahead of its records; the run is read again if it had begun.
     pub(super) fn drop_machine(&mut self, run: &RunId, had_begun: bool) {
         let Some(live) = self.remove_run(run) else { return };
-        // A shard that was lost with the append is read by whoever drives it now.
+        // If the shard was lost meanwhile, its new driver reads the run.
         if had_begun && self.shards.owns(&live.shard) {
             let lost =
                 StaleRun { shard: Some(live.shard), told: live.version, watcher: live.watcher, ..StaleRun::default() };
@@ -78,8 +78,8 @@ impl Driver {
         }
     }
 
-    /// Keeps what a round brought for lost runs, since none of it is recorded; answers the signals that are done with. What
-    /// came for a run whose shard was lost goes back, to whoever drives it now.
+    /// Holds the deliveries of a batch for stale runs, since nothing of the batch is recorded for them. Returns the
+    /// signals to accept. Deliveries for a run whose shard was lost go back to the queue, for the new driver.
     pub(super) fn hold_for_stale(
         &mut self,
         signals: Vec<(RunId, Delivery)>,
@@ -93,8 +93,8 @@ impl Driver {
                         lost.pending.push(RunEvent { run, event, reply_to: None });
                     }
                 }
-                // A signal or a heartbeat is kept with its delivery, a beginning or a wish was answered, what was sent for is
-                // sent for again, a call that nobody wants is withdrawn again, and time passes by itself.
+                // These need nothing: a signal or heartbeat is held with its delivery, a start or command was
+                // answered, fetches and withdrawals are repeated, and time passes by itself.
                 Event::Signal(_)
                 | Event::Leased { .. }
                 | Event::Fetched { .. }
@@ -124,37 +124,37 @@ impl Driver {
         done
     }
 
-    /// Whether it is known here where a run stands, or that its records have to be read.
+    /// Whether the state of the run is known here, or its records will be read.
     pub(super) fn is_loaded_or_stale(&self, run: &RunId) -> bool {
         self.runs.contains_key(run) || self.stale.contains_key(run) || self.corrupt.contains_key(run)
     }
 
-    /// Lets a run of a shard wait until its records are read, with the next beat.
+    /// Marks a run of a shard as stale; its records are read with the next tick.
     pub(super) fn mark_stale(&mut self, run: RunId, shard: &Shard) {
         self.stale.entry(run).or_insert_with(|| StaleRun::of(shard));
     }
 
-    /// Reads the records of lost runs; those that can be read go on from there. A logbook that cannot be read is asked
-    /// once.
+    /// Reads the records of stale runs; each run that can be read continues from there. After the first failure the
+    /// rest waits for the next tick.
     pub(super) async fn reload_stale(&mut self, round: &mut Batch) {
         let mut lost = std::mem::take(&mut self.stale);
         while let Some((run, lost_run)) = lost.pop_first() {
             if !self.reload(run, lost_run, round).await {
-                // What came for a run that was found may have lost others meanwhile.
+                // Deliveries for a reloaded run may have made other runs stale meanwhile.
                 self.stale.append(&mut lost);
                 return;
             }
         }
     }
 
-    /// Reads the records of a lost run. Answers whether the logbook can be read.
+    /// Reads the records of a stale run. Returns whether the logbook is available.
     async fn reload(&mut self, run: RunId, lost: StaleRun, round: &mut Batch) -> bool {
         match self.load_for_publishing(&run, lost.told).await {
             Ok((live, changes)) => {
-                // A run that was adopted has its new shard in no record yet.
+                // An adopted run has its new shard in no record yet.
                 let shard = lost.shard.clone().unwrap_or_else(|| live.shard.clone());
                 let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
-                    // What arrived for it goes back unsettled, to whoever drives it now.
+                    // Deliveries that arrived for it go back unsettled, for the new driver.
                     drop(lost.give_up(&Reply::Failed("the run is driven elsewhere now".into())));
                     return true;
                 };
@@ -192,10 +192,10 @@ impl Driver {
         true
     }
 
-    /// Tells a watcher of records that were written without an answer, so that it was not told of them.
+    /// Sends a watcher the changes of records that were appended without a confirm, so that it has not received them.
     ///
     /// # Errors
-    /// [`LoadError`] when they cannot be read; then some were not told.
+    /// [`LoadError`] when the records cannot be read; the watcher then misses some changes.
     async fn publish_from(
         &self,
         run: &RunId,
@@ -219,11 +219,11 @@ impl Driver {
         }
     }
 
-    /// Reads every run of a shard that an engine has work with; what they left unanswered is sent again later, when it is
-    /// known which answers wait in the queue.
+    /// Reads all open runs of a shard. Unanswered calls are sent again later, when it is known which answers wait in
+    /// the queue.
     ///
     /// # Errors
-    /// [`LoadError`] when it cannot be told which runs there are. A run that cannot be read is lost for now.
+    /// [`LoadError`] when the runs cannot be listed. A run that cannot be read is marked as stale.
     pub(super) async fn read_shard(&mut self, shard: &Shard, round: &mut Batch) -> Result<usize, LoadError> {
         let open = self.tools.logbook.open_runs(shard).await?;
         let count = open.len();
@@ -242,7 +242,7 @@ impl Driver {
                     let (paced, others) = split_paced(&live.machine, live.machine.pending());
                     let unanswered = others.iter().filter_map(call_id).collect();
                     self.insert(run.clone(), ActiveRun { outstanding_at_load: unanswered, ..live });
-                    // Their permits come behind every answer that waits in the queue.
+                    // Their permits arrive behind every answer that waits in the queue.
                     self.resend(&run, paced, round);
                     round.push(run, Event::Tick);
                 }
@@ -263,7 +263,8 @@ impl Driver {
         Ok(count)
     }
 
-    /// Takes note of what the suspended runs of a shard listen to: they hear it all the same, and go on from there.
+    /// Records the listeners of a shard's suspended runs: a suspended run still receives notifications, and continues
+    /// from there.
     async fn note_suspended(&mut self, shard: &Shard) -> Result<(), LoadError> {
         let filter = Filter { states: vec![RunState::Suspended], limit: usize::MAX >> 1, ..Filter::default() };
         let resting = self.tools.logbook.list(&filter).await?;
@@ -276,21 +277,22 @@ impl Driver {
         Ok(())
     }
 
-    /// Sends again what the runs of a shard left unanswered, now that every answer that waited in its queue is heard.
+    /// Sends unanswered calls of a shard's runs again, now that every answer that waited in its queue is received.
     pub(super) fn resend_outstanding(&mut self, shard: &Shard, round: &mut Batch) {
         let runs: Vec<RunId> =
             self.runs.iter().filter(|(_, live)| live.shard == *shard).map(|(run, _)| run.clone()).collect();
         for run in runs {
             let Some(live) = self.runs.get_mut(&run) else { continue };
             let unanswered = std::mem::take(&mut live.outstanding_at_load);
-            // What the round decides about in a moment is still out here, and is sent once too often.
+            // An answer in the current batch is not applied yet, so its call is still outstanding here and is sent
+            // once too often.
             let mut commands = live.machine.pending();
             commands.retain(|command| call_id(command).is_none_or(|call| unanswered.contains(&call)));
             self.resend(&run, commands, round);
         }
     }
 
-    /// Carries out what may have been carried out before.
+    /// Performs commands that may have been performed before.
     fn resend(&mut self, run: &RunId, commands: Vec<Command>, round: &mut Batch) {
         let mut batch = OutboxBatch::default();
         self.dispatch(run, commands, DispatchHistory::MaybeSent, &mut batch);
@@ -298,15 +300,15 @@ impl Driver {
         self.release_ended(run, &EndedCalls::Any);
     }
 
-    /// Looks for a run that something came for, from the queue of a shard or from here. One that rests is read for this
-    /// round; one that cannot be read yet is lost for now.
+    /// Looks up a run that a message or request names. An inactive run is loaded for this batch; a run that cannot be
+    /// read yet is marked as stale.
     pub(super) async fn load_inactive(&mut self, run: &RunId, shard: Option<&Shard>, round: &mut Batch) {
         if self.is_loaded_or_stale(run) {
             return;
         }
         match self.read(run).await {
             Ok(live) if self.shards.owns(&live.shard) => self.activate(run.clone(), live, round),
-            // It was adopted since. What comes late is news to whoever drives it.
+            // The run was adopted since. The late message is forwarded to its new driver.
             Ok(live) => drop(round.remote_runs.insert(run.clone(), live.shard)),
             Err(LoadError::Missing { .. }) => drop(round.not_found.insert(run.clone())),
             Err(error @ LoadError::Damaged { .. }) => {
@@ -320,7 +322,7 @@ impl Driver {
         }
     }
 
-    /// Drives a run here that another process left.
+    /// Takes over a run that another process left.
     pub(super) async fn adopt(
         &mut self,
         run: &RunId,
@@ -357,8 +359,8 @@ impl Driver {
         Ok(Watch { happenings })
     }
 
-    /// Takes a run up where its records end: what they left unanswered is sent again. One that rests stays for this round,
-    /// or for as long as what happens in it takes.
+    /// Continues a run where its records end: unanswered calls are sent again. An inactive run stays for this batch,
+    /// or until its events are handled.
     fn activate(&mut self, run: RunId, live: ActiveRun, round: &mut Batch) {
         if is_inactive(live.machine.state()) {
             self.permits.remove_run(&run);
@@ -386,7 +388,7 @@ impl Driver {
         self.restore(run, history, |_, _| {}).await
     }
 
-    /// What a run is driven with that its history tells of; hears what the records after its snapshot changed.
+    /// Builds a run in memory from its history; calls `hear` for each change in the records after its snapshot.
     pub(super) async fn restore(
         &self,
         run: &RunId,
@@ -397,7 +399,7 @@ impl Driver {
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
         let damaged = |reason| LoadError::Damaged { run: run.clone(), reason };
         let machine = catch_bug(run, "reading it", || history.replay(hear)).map_err(damaged)??;
-        // A broker that lost its data has lost the queues too.
+        // A broker that lost its data has lost the queues too, so they are declared again.
         if let Err(error) = self.tools.declared.declare_within(machine.flow()).await {
             warn!(%run, %error, "the queues of a run's jobs could not be declared");
         }

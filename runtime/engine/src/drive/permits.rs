@@ -1,4 +1,4 @@
-//! Calls that leave only with a permit: what their runs have to do with it.
+//! Calls that need a permit: the part of the work that concerns their runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,11 +11,11 @@ use super::{Batch, Driver, RunEvent};
 use crate::outbox::OutboxBatch;
 use crate::permits::client::PacedCall;
 
-/// Which calls an event may have ended.
+/// The calls that an event may have ended.
 pub(super) enum EndedCalls {
-    /// These.
+    /// Only these calls.
     Calls(Vec<CallId>),
-    /// Any of its run.
+    /// Any call of the run.
     Any,
 }
 
@@ -26,7 +26,7 @@ impl Default for EndedCalls {
 }
 
 impl EndedCalls {
-    /// Which calls an event may have ended that led to some records.
+    /// Returns the calls that an event and its records may have ended.
     pub(super) fn from_event(event: &Event, records: &[Record]) -> Self {
         let takes_back = |record: &Record| {
             matches!(record.fact, Fact::FailureResolved { .. } | Fact::Expired | Fact::CancelRequested)
@@ -55,7 +55,7 @@ impl EndedCalls {
         }
     }
 
-    /// Those, and these.
+    /// Combines two sets of calls.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Calls(mut some), Self::Calls(others)) => {
@@ -67,18 +67,18 @@ impl EndedCalls {
     }
 }
 
-/// Whether a call needs a permit. What takes back never waits behind what applies.
+/// Whether a call needs a permit. A rollback never waits behind applies.
 pub(super) fn is_paced(task: &Task, action: Action) -> bool {
     action == Action::Apply && !task.pace.is_unlimited()
 }
 
-/// A call that wants a permit, and the job that hands it out.
+/// Creates a permit request for a call, with the job that dispatches it.
 pub(super) fn paced_call(task: &Task, call: CallId, job: Message) -> PacedCall {
     PacedCall { call, pace: task.pace, priority: task.priority, job }
 }
 
 impl Driver {
-    /// The calls of a run that are known to be with a worker have their permits.
+    /// Holds permits for the calls of a run that workers have under a lease.
     pub(super) fn hold_leased(&mut self, run: &RunId) {
         let Some(live) = self.runs.get(run) else { return };
         let machine = &live.machine;
@@ -97,7 +97,7 @@ impl Driver {
         }
     }
 
-    /// A run of a shard that another process left is driven here: what the others of that shard have stays theirs.
+    /// An adopted run of this shard is driven here: the other runs of the shard keep their permits.
     pub(super) async fn note_adopted(&mut self, shard: &Shard) {
         match self.tools.logbook.open_runs(shard).await {
             Ok(open) => {
@@ -108,7 +108,7 @@ impl Driver {
         }
     }
 
-    /// Hears which calls have a permit by now, and hands them out.
+    /// Handles a grant: dispatches the calls that have a permit now.
     pub(super) fn on_grant(&mut self, shard: &Shard, granted: &PermitGrant, round: &mut Batch) {
         let (jobs, known) = self.permits.on_grant(shard, granted);
         round.messages.extend(jobs);
@@ -117,7 +117,8 @@ impl Driver {
         }
     }
 
-    /// Takes note of calls that may have ended: their permits are free, and who waits in vain is answered here.
+    /// Handles calls that may have ended: releases their permits, and withdraws waiting calls that are no longer
+    /// wanted.
     pub(super) fn release_ended(&mut self, run: &RunId, ended: &EndedCalls) {
         match ended {
             EndedCalls::Any => self.note_withdrawable(run),
@@ -146,7 +147,8 @@ impl Driver {
                 self.permits.set_requesting(run, live.machine.state() != RunState::Suspending);
             }
         }
-        // Nothing of it is with a worker, and nothing new may be: it rests, and asks anew when it goes on.
+        // No worker has a call of this run, and no new one may start: it is suspended, and requests permits again on
+        // resume.
         if live.machine.state() == RunState::Suspending {
             let mut out = live.machine.outstanding_calls().peekable();
             if out.peek().is_some() && out.all(|call| self.permits.is_waiting(&call)) {
@@ -155,7 +157,7 @@ impl Driver {
         }
     }
 
-    /// Tells the keepers what has changed.
+    /// Sends changed permit requests to the coordinators.
     pub(super) fn send_permit_requests(&mut self, batch: &mut OutboxBatch) {
         let (shards, lost, left) = (&self.shards, &self.stale, &self.abandoned);
         let unread = |shard: &Shard| {
@@ -166,7 +168,7 @@ impl Driver {
     }
 }
 
-/// The calls among what is to be sent again that need a permit, and the others.
+/// Splits the commands to perform again into calls that need a permit, and all others.
 pub(super) fn split_paced(machine: &Machine, commands: Vec<Command>) -> (Vec<Command>, Vec<Command>) {
     let needs_permit = |call: &Call| machine.task(&call.id.task).is_some_and(|task| is_paced(task, call.id.action));
     commands.into_iter().partition(|command| match command {

@@ -1,7 +1,7 @@
-//! Up to which version the changes of each run were told: taken by the broker, and noted in the logbook.
+//! The published version of each run: confirmed by the broker, and persisted in the logbook.
 //!
-//! What was told is noted with the next append of its run, which costs nothing. Of a run that has ended, rests or has nothing
-//! to do it is noted by itself, once a beat for all of them together.
+//! The published version is persisted with the next append of its run, which costs nothing. For runs without a next
+//! append, one write per tick persists it for all of them together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,22 +11,22 @@ use tracing::warn;
 
 use super::{Batch, Driver};
 
-/// What was told of the runs that have told something.
+/// The publish cursors of all runs that have published something.
 #[derive(Default)]
 pub(super) struct PublishCursors {
-    /// Those of which something is on its way, or is not noted yet.
+    /// Only runs with a version that is in flight or not persisted yet.
     runs: BTreeMap<RunId, PublishCursor>,
 }
 
 #[derive(Default)]
 struct PublishCursor {
-    /// What is on its way: each up to a version.
+    /// Versions whose messages are in flight.
     in_flight: BTreeSet<Version>,
-    /// What has arrived before something that is older.
+    /// Versions that were confirmed before an older one.
     confirmed_early: BTreeSet<Version>,
     published: Version,
     persisted: Version,
-    /// Whether something was sent since the last beat.
+    /// Whether something was sent since the last tick.
     is_busy: bool,
 }
 
@@ -37,14 +37,14 @@ impl PublishCursor {
 }
 
 impl PublishCursors {
-    /// The changes of a run up to a version are on their way, or are to be.
+    /// The changes of a run up to a version are in flight, or will be.
     pub(super) fn send(&mut self, run: &RunId, version: Version) {
         let told = self.runs.entry(run.clone()).or_default();
         told.in_flight.insert(version);
         told.is_busy = true;
     }
 
-    /// What was sent up to a version has arrived.
+    /// The messages of a run up to a version are confirmed.
     pub(super) fn on_confirmed(&mut self, run: &RunId, version: Version) {
         let Some(told) = self.runs.get_mut(run) else { return };
         if !told.in_flight.remove(&version) {
@@ -59,12 +59,12 @@ impl PublishCursors {
         }
     }
 
-    /// Up to where all of a run was told, as far as it is known here.
+    /// Returns the published version of a run, as far as it is known here.
     pub(super) fn published(&self, run: &RunId) -> Version {
         self.runs.get(run).map_or(Version::NONE, |told| told.published)
     }
 
-    /// Whether nothing of a run up to a version is on its way any more.
+    /// Whether no message of a run up to a version is in flight any more.
     pub(super) fn is_published(&self, run: &RunId, version: Version) -> bool {
         let has = |told: &PublishCursor| {
             told.published >= version || told.in_flight.first().is_none_or(|first| *first > version)
@@ -72,25 +72,25 @@ impl PublishCursors {
         self.runs.get(run).is_none_or(has)
     }
 
-    /// That stands in the logbook now.
+    /// The logbook contains this published version now.
     pub(super) fn on_persisted(&mut self, run: &RunId, version: Version) {
         if let Some(told) = self.runs.get_mut(run) {
             told.persisted = told.persisted.max(version);
         }
     }
 
-    /// Whether something of a run is on its way, or is to be.
+    /// Whether messages of a run are in flight, or will be.
     pub(super) fn is_publishing(&self, run: &RunId) -> bool {
         self.runs.get(run).is_some_and(|told| !told.in_flight.is_empty())
     }
 
-    /// Whether nothing is left to be told and noted of runs but of some.
+    /// Whether everything is published and persisted for all runs, except those that `of` selects.
     pub(super) fn is_done_but(&self, of: impl Fn(&RunId) -> bool) -> bool {
         self.runs.iter().all(|(run, told)| told.is_done() || of(run))
     }
 
-    /// What no append will note soon: of runs that are not open here, and of those that are, but were not busy since this
-    /// was asked last.
+    /// Returns the published versions that no append will persist soon: of runs that are not open here, and of open
+    /// runs that were not busy since the last call.
     fn due(&mut self, is_open: impl Fn(&RunId) -> bool) -> Vec<(RunId, Version)> {
         self.runs.retain(|_, told| !told.is_done());
         let mut due = Vec::new();
@@ -105,7 +105,7 @@ impl PublishCursors {
 }
 
 impl Driver {
-    /// Hears what the broker has taken.
+    /// Handles the versions that the broker has confirmed.
     pub(super) fn on_confirmed_versions(&mut self) {
         let taken = self.tools.confirmed.take();
         if self.is_lasting() {
@@ -116,13 +116,13 @@ impl Driver {
         }
     }
 
-    /// Whether what the broker has taken outlives this process. Where other engines are heard of it does.
+    /// Whether confirmed messages outlive this process. If other engines were seen, they do.
     pub(super) fn is_lasting(&self) -> bool {
         self.tools.is_durable || self.shards.has_peers()
     }
 
-    /// Once a beat: notes what was told, in one go. To be called before lost runs are looked for: what was heard for those is
-    /// not recorded yet.
+    /// Persists the published versions, once per tick and all at once. Call it before stale runs are reloaded:
+    /// messages that were received for them are not recorded yet.
     pub(super) async fn persist_cursors(&mut self, round: &mut Batch) {
         self.on_confirmed_versions();
         if !self.is_lasting() {

@@ -1,4 +1,4 @@
-//! What arrives on the queues of the shards, and what is wished for.
+//! Messages from the shard queues, and run commands.
 
 use broker::Delivery;
 use flow::{CallId, Event, RunId, Shard, Signal};
@@ -15,17 +15,17 @@ use crate::{
 /// The content type of notifications.
 const JSON: &str = "application/json";
 
-/// What a call does that runs and that nobody wants any more.
+/// The treatment of a running call that is no longer wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnwantedCallPolicy {
-    /// It is told to stop.
+    /// The worker is told to stop it.
     Interrupt,
-    /// It may finish.
+    /// The call may finish.
     LetFinish,
 }
 
 impl Driver {
-    /// Takes in what came from the queues of the shards.
+    /// Handles an item from the queues of the shards.
     pub(super) async fn on_incoming(&mut self, incoming: Incoming, round: &mut Batch) {
         match incoming {
             Incoming::Delivery(arrived) => self.on_delivery(arrived, round).await,
@@ -33,14 +33,15 @@ impl Driver {
         }
     }
 
-    /// Takes a delivery into the round, or passes on what needs no record.
+    /// Adds a delivery to the batch, or handles it at once if it needs no record.
     pub(super) async fn on_delivery(&mut self, arrived: ShardDelivery, round: &mut Batch) {
         let ShardDelivery { shard, term, delivery } = arrived;
         if !self.shards.is_current(&shard, term) {
-            // It was delivered before the shard was let go. Dropped, it goes back, to whoever drives the shard now.
+            // It was delivered before the shard was released. If dropped, it goes back to the queue, for the current
+            // driver.
             return;
         }
-        // What is held already shows that the logbook cannot be read: it is asked again with the next beat.
+        // Deferred deliveries show that the logbook cannot be read: the next tick tries again.
         if !self.shards.owns(&shard) && (self.shards.has_deferred() || !self.take_over(&shard, round).await) {
             self.shards.defer(ShardDelivery { shard, term, delivery });
             return;
@@ -58,7 +59,7 @@ impl Driver {
             Ok(Report::Progress(progress)) => {
                 let watcher = self.runs.get(&progress.call.run).and_then(|live| live.watcher.as_ref());
                 if let Some(watcher) = watcher {
-                    // A slow watcher misses some progress, and no change.
+                    // A slow watcher misses some progress, but no change.
                     let _ = watcher.try_send(WatchEvent::Progress(progress));
                 }
                 delivery.accept();
@@ -107,12 +108,12 @@ impl Driver {
             Err(_) if delivery.message.properties.content_type.as_deref() == Some(JSON) => {
                 self.on_notification(&shard, delivery, round).await;
             }
-            // Rare, so that it makes the future of all else no larger.
+            // Rare, so it is boxed: that keeps the future of all other cases small.
             Err(error) => Box::pin(self.on_unreadable(&shard, delivery, &error, round)).await,
         }
     }
 
-    /// A worker has a call no more, and no answer to it is to be waited for.
+    /// A worker no longer has a call, and no answer to it will arrive.
     async fn on_call_lost(&mut self, shard: &Shard, (call, worker): CallHolder, round: &mut Batch) {
         let run = call.run.clone();
         self.load_inactive(&run, Some(shard), round).await;
@@ -125,13 +126,13 @@ impl Driver {
             lost.signals.push(delivery);
             return;
         }
-        // Where it comes late, the run has ended, or rests.
+        // The signal may be late, when the run has ended or is suspended.
         self.load_inactive(&run, Some(shard), round).await;
         round.push(run.clone(), Event::Signal(signal));
         round.signals.push((run, delivery));
     }
 
-    /// Tells a worker whether it may begin a call, by the records that are durable.
+    /// Tells a worker whether it may begin a call, according to the durable records.
     async fn reply_may_start(&mut self, shard: &Shard, call: CallId, delivery: Delivery, round: &mut Batch) {
         let run = call.run.clone();
         if let Some(lost) = self.stale.get_mut(&run) {
@@ -139,7 +140,7 @@ impl Driver {
             return;
         }
         self.load_inactive(&run, Some(shard), round).await;
-        // What is driven elsewhere is answered there; of what cannot be read, nothing is known.
+        // A run that a remote engine drives is answered there; the calls of an unreadable run are unknown.
         let wanted = match self.runs.get(&run) {
             Some(live) => Some(live.machine.may_start(self.tools.clock.now(), &call)),
             None => round.not_found.contains(&run).then_some(false),
@@ -150,8 +151,8 @@ impl Driver {
         round.signals.push((run, delivery));
     }
 
-    /// Renews a lease. The first heartbeat of an execution is recorded, wanted or not, since its worker accepts the job
-    /// then, and is watched from the record on.
+    /// Renews a lease. The first heartbeat of an execution is recorded even for an unwanted call, since its worker
+    /// then accepts the job; the lease is watched from that record on.
     async fn on_heartbeat(
         &mut self,
         shard: &Shard,
@@ -182,7 +183,7 @@ impl Driver {
         round.signals.push((run, delivery));
     }
 
-    /// Takes a wish for a run into the round; the run is read from the logbook where it rests.
+    /// Adds a run command to the batch; an inactive run is read from the logbook.
     pub(super) async fn on_command(
         &mut self,
         run: RunId,
@@ -201,7 +202,8 @@ impl Driver {
             RunCommand::TaskNotification(heard) => Event::TaskNotification(heard),
             RunCommand::Notify { task, answer, key } => Event::Notify { task, result: answer, key },
             RunCommand::Edit { revision, flow } => {
-                // What the new tasks need on the broker; a job without a queue would declare it too, later.
+                // Declares what the new tasks need on the broker now; otherwise the first job without a queue would
+                // declare it later.
                 let shard = self.runs.get(&run).map(|live| live.shard.clone());
                 let listened = match &shard {
                     Some(shard) => self.tools.declared.bind_listeners(&flow, shard).await,
@@ -216,7 +218,7 @@ impl Driver {
         self.enqueue(RunEvent { run, event, reply_to: answer }, round);
     }
 
-    /// Takes something into the round, or keeps it for a run whose records are to be read first.
+    /// Adds an event to the batch, or holds it for a stale run whose records must be read first.
     pub(super) fn enqueue(&mut self, happened: RunEvent, round: &mut Batch) {
         match self.stale.get_mut(&happened.run) {
             Some(lost) => lost.pending.push(happened),

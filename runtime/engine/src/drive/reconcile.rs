@@ -1,9 +1,9 @@
-//! Whether the runs in memory are as the logbook has them.
+//! Compares the runs in memory with the logbook.
 //!
-//! They are, but for what is written behind the back of whoever drives a run: an append whose answer was lost and that the
-//! database commits after the run was read again, or the last appends of an engine that does not know yet that it drives the
-//! shard no more. Mostly the next append meets a conflict, and the run is read anew; but nothing may be left that leads to an
-//! append, and the run would wait for ever for what is written already. So each shard is compared now and then.
+//! They agree, unless records were added without the driver's knowledge. Example: the database commits an append
+//! after its reply was lost and the run was read again. Or an engine still appends although it no longer drives the
+//! shard. Mostly the next append meets a conflict, and the run is read again. But a run may have no next append, and
+//! would then wait for ever for something that is already written. So each shard is compared regularly.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use tracing::{debug, warn};
 use super::{Driver, is_inactive};
 
 impl Driver {
-    /// Compares one shard with the logbook: what differs is read again.
+    /// Compares one shard with the logbook; runs that differ are read again.
     pub(super) async fn reconcile(&mut self) {
-        // A broker that ends with this process has no other engines beside it.
+        // A broker that ends with this process has no other engines.
         if !self.is_lasting() {
             return;
         }
@@ -32,7 +32,7 @@ impl Driver {
             warn!(%run, %shard, "the run was begun, and not by this engine: it is driven here");
             self.mark_stale(run, shard);
         }
-        // No append is under way here, so a run is at the version of its last one.
+        // No append is running here, so a run is at the version of its last one.
         let is_ahead = |run: &RunId, known: Version| open.get(run).is_none_or(|version| *version > known);
         let of_shard = self.runs.iter().filter(|(_, live)| live.shard == *shard && !is_inactive(live.machine.state()));
         let ahead = of_shard.filter(|(run, live)| is_ahead(run, live.version)).map(|(run, _)| run.clone());

@@ -1,8 +1,9 @@
-//! What may not have been told, and is told again: the changes of runs that another process left, or whose append did not
-//! say whether it was written.
+//! Publishes changes again that may be unpublished: of runs that another process left, or whose append was not
+//! confirmed.
 //!
-//! Replay never differs from live, so the records that come after what was told lead to the same notifications once more,
-//! whatever edits are among them. Who listens tells them apart by what they say: run, task, firing, attempt and state.
+//! A replay decides the same as the live run did. So the records after the published version lead to the same
+//! notifications, even if there are edits among them. Receivers recognize a duplicate by its run, task, firing,
+//! attempt and state.
 
 use std::collections::BTreeSet;
 
@@ -15,34 +16,34 @@ use tracing::{error, warn};
 use super::{ActiveRun, Driver};
 use crate::{messages, outbox::OutboxBatch};
 
-/// Runs that have ended and are told again at once; more follow when these were. As many as an engine ends in some
-/// seconds, which is what one leaves that dies.
+/// Maximum number of ended runs that are republished at once; more follow after these. An engine ends about as many
+/// in some seconds, so it leaves about as many when it dies.
 const MAX_REPUBLISHED_RUNS: usize = 1_000;
 
-/// What is told again, and what is not told yet.
+/// Notifications to publish again, or to publish later.
 #[derive(Default)]
 pub(super) struct Republisher {
     notifications: Vec<Message>,
-    /// Runs, and up to which version those have all that they tell.
+    /// Runs, each with the version up to which the notifications contain its messages.
     published: Vec<(RunId, Version)>,
-    /// Shards of which more runs that have ended are to be told again.
+    /// Shards with further ended runs to republish.
     shards_with_more: BTreeSet<Shard>,
-    /// Whether everyone who listens can hear by now.
+    /// Whether all listeners are bound by now.
     listeners_bound: bool,
 }
 
 impl Republisher {
-    /// Runs of a shard that have ended are to be looked for.
+    /// Marks a shard whose ended runs must be searched for unpublished changes.
     pub(super) fn add_shard(&mut self, shard: Shard) {
         self.shards_with_more.insert(shard);
     }
 }
 
 impl Driver {
-    /// Reads the runs of a shard that have ended or rest, and of which not all may have been told.
+    /// Reads the ended or suspended runs of a shard that may have unpublished changes.
     ///
     /// # Errors
-    /// [`LoadError`] when they cannot be read; those that could are told again all the same.
+    /// [`LoadError`] when runs cannot be read; the runs read before it are still republished.
     pub(super) async fn load_unpublished(&mut self, shard: &Shard) -> Result<(), LoadError> {
         self.again.shards_with_more.remove(shard);
         let runs = self.tools.logbook.unpublished_runs(shard, MAX_REPUBLISHED_RUNS).await?;
@@ -65,7 +66,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Reads more of them, once the others were told.
+    /// Reads more unpublished runs, once the previous ones are published.
     pub(super) async fn load_more_unpublished(&mut self) {
         if self.again.shards_with_more.is_empty()
             || !self.publish_cursors.is_done_but(|run| self.runs.contains_key(run))
@@ -80,7 +81,7 @@ impl Driver {
         }
     }
 
-    /// Tells again what a run may not have told.
+    /// Queues the possibly unpublished changes of a run for publishing.
     pub(super) fn republish(&mut self, run: &RunId, live: &ActiveRun, changes: Option<Vec<NodeChange>>) {
         let Some(changes) = changes else { return };
         let flow = live.machine.flow();
@@ -89,8 +90,8 @@ impl Driver {
         self.publish_cursors.send(run, live.version);
     }
 
-    /// Adds what is to be told again to a batch. A broker that has begun with this process gets no notification before all
-    /// runs have been read: until then those who listen may not be bound.
+    /// Adds the queued notifications to a batch. A broker that started with this process gets no notification before
+    /// all runs are read: until then their listeners may not be bound.
     pub(super) fn add_republished(&mut self, batch: &mut OutboxBatch) {
         self.again.listeners_bound |= self.is_lasting() || (self.shards.owns_all() && self.stale.is_empty());
         if self.again.listeners_bound {
@@ -103,8 +104,8 @@ impl Driver {
         self.again.published.append(&mut batch.published);
     }
 
-    /// Reads a run, and what it changed after a version, or after what it is known to have told, if that is more; `None`
-    /// where it has told all.
+    /// Reads a run, with its changes after `told` or after its published version, whichever is later; `None` if all
+    /// are published.
     pub(super) async fn load_for_publishing(
         &self,
         run: &RunId,
@@ -121,13 +122,13 @@ impl Driver {
         });
         let live = live.await?;
         if snapshot > told {
-            // It was kept before all up to it was told.
+            // The snapshot was saved before all changes up to it were published.
             changes = self.replay_changes(run, told, version).await?;
         }
         Ok((live, (version > told).then_some(changes)))
     }
 
-    /// What a run changed between two versions, by all its records.
+    /// Replays all records of a run and returns its changes between two versions.
     async fn replay_changes(&self, run: &RunId, after: Version, until: Version) -> Result<Vec<NodeChange>, LoadError> {
         let mut replay = Replay::new(run.clone(), self.tools.logbook.clone());
         let mut changes = Vec::new();
@@ -150,7 +151,7 @@ impl Driver {
     }
 }
 
-/// What is published of a change.
+/// Returns the part of a change that is published.
 fn of_node(change: Change) -> Option<NodeChange> {
     match change {
         Change::Node(change) => Some(change),

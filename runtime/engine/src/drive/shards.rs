@@ -1,13 +1,13 @@
-//! Which shards are driven here.
+//! Decides which shards this engine drives.
 //!
-//! A shard's queue has a single active consumer, and whoever gets its messages drives its runs. A broker does not tell a
-//! consumer that it became the active one, so every engine sends a probe to each shard it does not drive, now and then:
-//! who takes it off the queue knows. Two engines may take themselves for the driver of a shard for a moment; the version
-//! that an append follows makes one of them lose, and the loser lets the shard go.
+//! A shard's queue has a single active consumer, and the engine that gets its messages drives its runs. The broker
+//! does not tell a consumer that it became active. So every engine regularly sends a probe to each shard that it does
+//! not drive: the engine that receives the probe is the driver. For a moment two engines may both act as the driver
+//! of a shard. The version check of an append makes one of them fail, and that engine releases the shard.
 //!
-//! What an engine knows of a shard's runs holds for one term: from the first message that it gets over a subscription until
-//! that subscription ends. Afterwards another engine may have driven them, whether the messages come here again or not, and so
-//! the shard is let go, and its runs are read anew.
+//! An engine's knowledge of a shard's runs is valid for one term: from the first message of a subscription until that
+//! subscription ends. After that, another engine may have driven the runs, even if the messages arrive here again. So
+//! the engine releases the shard and reads its runs again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,30 +23,30 @@ use crate::{
     messages,
 };
 
-/// An engine that was not heard of for so long is taken for gone.
+/// An engine that sent no message for this long counts as gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the shards that an engine drives stay as they are before it lets some go to others: they may just be coming.
+/// How long an engine keeps all its shards after a change before it releases surplus ones: more may still arrive.
 const MIN_OWNERSHIP: Duration = Duration::from_secs(3);
 
-/// Which shards are driven here, and which could be.
+/// The shards that this engine drives or could drive.
 pub(crate) struct Shards {
     engine: String,
     sharing: Sharing,
     states: BTreeMap<Shard, ShardState>,
-    /// Other engines, and when each was heard of.
+    /// Other engines, and when each was last seen.
     peers: BTreeMap<String, Instant>,
-    /// What arrived for a shard whose runs could not be read yet.
+    /// Deliveries for shards whose runs could not be read yet.
     deferred: Vec<ShardDelivery>,
     probes: u64,
     changed_at: Option<Instant>,
-    /// Which of the shards driven here was compared with the logbook last.
+    /// Index of the driven shard that was last compared with the logbook.
     compared: usize,
-    /// The change after which the log says how many there are: one line for many that change at once.
+    /// The change that the log last reported: changes that happen together get one line.
     logged_at: Option<Instant>,
 }
 
-/// In how many beats each shard is compared once with the logbook; more than there are shards.
+/// Number of ticks in which each shard is compared once with the logbook; more than there are shards.
 const RECONCILE_TICKS: usize = 10;
 
 /// Whether other engines may drive the same shards.
@@ -60,9 +60,9 @@ pub(crate) enum Sharing {
 
 struct ShardState {
     owned: bool,
-    /// The term whose deliveries count; `None` from when the shard was let go until its queue is consumed again.
+    /// The term whose deliveries count; `None` from the release of the shard until its queue is consumed again.
     term: Option<u64>,
-    /// The probe behind which no answer to what was sent before can come.
+    /// The number of the probe after which no answer to an earlier message can arrive.
     barrier: Option<u64>,
 }
 
@@ -88,7 +88,7 @@ impl Shards {
         self.states.get(shard).is_some_and(|known| known.owned)
     }
 
-    /// Whether something was delivered in the term that counts.
+    /// Whether a delivery's term is the current one.
     pub(super) fn is_current(&self, shard: &Shard, term: u64) -> bool {
         self.term(shard) == Some(term)
     }
@@ -101,12 +101,12 @@ impl Shards {
         self.sharing
     }
 
-    /// All shards that could be driven here.
+    /// All shards that this engine could drive.
     pub(super) fn known(&self) -> impl Iterator<Item = &Shard> {
         self.states.keys()
     }
 
-    /// The shard that is to be compared with the logbook this time, if any.
+    /// Returns the shard to compare with the logbook at this tick, if any.
     pub(super) fn next_to_reconcile(&mut self) -> Option<Shard> {
         self.compared = (self.compared + 1) % RECONCILE_TICKS;
         self.owned().nth(self.compared).cloned()
@@ -116,7 +116,7 @@ impl Shards {
         self.states.iter().filter(|(_, known)| known.owned).map(|(shard, _)| shard)
     }
 
-    /// The shard that a new run goes to: one that is driven here, the same for the same run as long as those stay.
+    /// Returns the shard for a new run: one that is driven here, the same one for the same run while the shards stay.
     pub(super) fn for_new(&self, run: &RunId) -> Option<Shard> {
         let owned: Vec<&Shard> = self.owned().collect();
         let spread = run.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
@@ -140,19 +140,19 @@ impl Shards {
         &self.engine
     }
 
-    /// Whether that is the name of this engine.
+    /// Whether this is the name of this engine.
     pub(super) fn is_self(&self, engine: &str) -> bool {
         self.engine == engine
     }
 
-    /// Another engine has said that it is there.
+    /// Records that another engine is alive.
     fn note_peer(&mut self, engine: String) {
         if engine != self.engine {
             self.peers.insert(engine, Instant::now());
         }
     }
 
-    /// Whether a probe is the one behind which no old answer can come.
+    /// Whether a probe is the barrier after which no old answer can arrive.
     pub(super) fn is_barrier(&mut self, shard: &Shard, engine: &str, number: u64) -> bool {
         if engine != self.engine {
             self.note_peer(engine.to_owned());
@@ -166,17 +166,17 @@ impl Shards {
         is_barrier
     }
 
-    /// Whether all runs that there are are driven here.
+    /// Whether this engine drives all shards.
     pub(super) fn owns_all(&self) -> bool {
         self.states.values().all(|known| known.owned)
     }
 
-    /// Whether other engines were heard of.
+    /// Whether other engines were seen.
     pub(super) fn has_peers(&self) -> bool {
         !self.peers.is_empty()
     }
 
-    /// A probe for each shard, and its number.
+    /// Creates a probe for each shard, with its number.
     pub(super) fn probe_all(&mut self) -> Vec<(Shard, u64, broker::Message)> {
         let shards: Vec<Shard> = self.states.keys().cloned().collect();
         let probe = |shard: Shard| {
@@ -191,7 +191,7 @@ impl Shards {
         messages::probe(shard, &self.engine, self.probes)
     }
 
-    /// How many shards are a fair part for each engine that is there.
+    /// The number of shards that is a fair part for each engine.
     fn fair_share(&self) -> usize {
         let now = Instant::now();
         let peers = self.peers.values().filter(|heard| now.duration_since(**heard) < PEER_TIMEOUT).count();
@@ -200,11 +200,11 @@ impl Shards {
 }
 
 impl Driver {
-    /// Begins to drive a shard: reads its runs. Answers whether that worked.
+    /// Starts to drive a shard: reads its runs. Returns whether that worked.
     pub(super) async fn take_over(&mut self, shard: &Shard, round: &mut Batch) -> bool {
         let read = self.read_shard(shard, round).await;
         if read.is_err() {
-            // Until the next try others may add to what could be read.
+            // Until the next try, other engines may add records to the runs that were read.
             self.remove_shard(shard);
         }
         match read {
@@ -217,7 +217,7 @@ impl Driver {
                     known.owned = true;
                     known.barrier = Some(number);
                 }
-                // The barrier has to come back, where other probes may be lost.
+                // The barrier must return, so it is a message; other probes may be lost.
                 round.messages.push(probe);
                 true
             }
@@ -228,9 +228,9 @@ impl Driver {
         }
     }
 
-    /// Somebody else has added to a run: where shards are shared, another engine drives this one's.
+    /// Another engine has added records to a run: if shards are shared, that engine drives the shard of this run.
     pub(super) fn on_conflict(&mut self, run: &RunId, version: Version) {
-        // A run that did not begin here only has a name that is taken.
+        // A run that has not begun here only has a name that is taken.
         let Some(live) = self.runs.get(run).filter(|live| live.version != Version::NONE) else { return };
         warn!(%run, version = version.get(), "another engine has added to this run");
         if self.shards.sharing == Sharing::Shared {
@@ -239,7 +239,7 @@ impl Driver {
         }
     }
 
-    /// Begins a term of a shard: another engine may have driven it since the last one.
+    /// Starts a term of a shard: another engine may have driven it since the last one.
     pub(super) fn begin_term(&mut self, shard: &Shard, term: u64) {
         if self.shards.sharing == Sharing::Shared && self.shards.owns(shard) {
             self.release_shard(shard);
@@ -249,7 +249,7 @@ impl Driver {
         }
     }
 
-    /// Drives a shard no more.
+    /// Stops driving a shard.
     fn release_shard(&mut self, shard: &Shard) {
         debug!(%shard, "drives the shard no more");
         self.shards.changed_at = Some(Instant::now());
@@ -260,7 +260,7 @@ impl Driver {
         self.remove_shard(shard);
     }
 
-    /// Forgets what is known of the runs of a shard.
+    /// Removes all runs of a shard from memory, and everything known about them.
     fn remove_shard(&mut self, shard: &Shard) {
         self.leases.drop_shard(shard);
         self.withdrawals.drop_shard(shard);
@@ -276,7 +276,7 @@ impl Driver {
         }
     }
 
-    /// Looks after what nobody else brings about: shards without an owner, and a fair part for each engine.
+    /// Periodic work: probes shards without an owner, and releases shards beyond the fair share.
     pub(super) async fn tick(&mut self, inbox: &Inbox, round: &mut Batch) {
         for arrived in std::mem::take(&mut self.shards.deferred) {
             self.on_delivery(arrived, round).await;

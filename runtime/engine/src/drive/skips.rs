@@ -1,10 +1,10 @@
-//! What the log says of triggers that fired nothing.
+//! Logs triggers that started no firing.
 
 use flow::{Fact, Machine, Record, SkipReason};
 use tracing::{debug, warn};
 
-/// Logs the triggers that a run's new records skip: the first of its kind, and then each time their number has doubled, so that
-/// a flood of them does not flood the log.
+/// Logs the triggers that a run's new records skip. It logs the first of each kind, and then each time their number
+/// has doubled. So many skips cause few log lines.
 pub(super) fn log(machine: &Machine, records: &[Record]) {
     for record in records {
         let Fact::TriggerSkipped { entry, reason, count, .. } = &record.fact else { continue };
@@ -19,7 +19,7 @@ pub(super) fn log(machine: &Machine, records: &[Record]) {
             SkipReason::Missed if has_doubled => {
                 warn!(%run, %task, all, "times of a schedule fired nothing: nobody drove the run when they were due");
             }
-            // The flow asks for it.
+            // The flow is defined that way, so this is no warning.
             SkipReason::Overlap | SkipReason::QueueFull | SkipReason::Missed => {
                 debug!(%run, %task, reason = reason.as_str(), all, "a trigger fired nothing");
             }

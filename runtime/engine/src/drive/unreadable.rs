@@ -1,7 +1,7 @@
-//! What arrives on the queue of a shard and cannot be read here: mostly reports of a newer waft.
+//! Messages on a shard's queue that this engine cannot read: mostly reports of a newer waft.
 //!
-//! Nothing of it is lost: it goes to the quarantine with the reason. And nobody waits for ever for what it would have said:
-//! a call fails whose worker this engine does not understand, and a request is answered.
+//! None is lost: each goes to the quarantine with the reason. Nobody waits for them for ever: the call of an
+//! unreadable report fails, and an unreadable request is answered.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -14,7 +14,7 @@ use super::{Batch, Driver};
 use crate::messages;
 
 impl Driver {
-    /// Takes what is no report that this engine knows.
+    /// Handles a message that is no known report.
     pub(super) async fn on_unreadable(
         &mut self,
         shard: &Shard,
@@ -39,8 +39,8 @@ impl Driver {
         self.quarantine(shard, delivery, &reason, round);
     }
 
-    /// Fails a call whose worker reports what cannot be read: its answer will not be readable either. What the call did is
-    /// not known, so a rollback takes it back.
+    /// Fails a call whose worker sent an unreadable report: its answer would be unreadable too. The effects of the
+    /// call are unknown, so it needs a rollback.
     async fn fail_unreadable(
         &mut self,
         shard: &Shard,
@@ -62,13 +62,13 @@ impl Driver {
         let signal = Signal {
             call: call.clone(),
             answer: Outcome::Failed(Failure::new(FailureKind::Poison, message)),
-            // The same report is the same execution when it is delivered again.
+            // The same report has the same execution when it is delivered again.
             execution: Execution::new(hasher.finish()),
             redelivered: true,
             worker: None,
         };
         round.messages.push(quarantined(&delivery.message, &queue, reason));
-        // It may be under way still.
+        // The call may still be running.
         round.messages.push(messages::interrupt(call));
         self.load_inactive(&run, Some(shard), round).await;
         round.push(run.clone(), Event::Signal(signal));

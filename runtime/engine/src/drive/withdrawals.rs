@@ -1,12 +1,14 @@
-//! Calls that are out and that nobody wants any more: a cancel, an expiry, a failure elsewhere or an edit has seen to that.
+//! Withdraws outstanding calls that are no longer wanted, because of a cancel, an expiry, a failure elsewhere or an
+//! edit.
 //!
-//! Their jobs may wait in a queue that no worker takes, and cannot be taken off it. So workers are asked who has begun one.
-//! A call that has begun is under a lease from then on, and its worker answers it, or is missed. A call of which nobody says
-//! so in time is withdrawn: it counts as never called. A worker that gets its job later asks before it begins it, and if one
-//! has begun it all the same, unheard, what it did is taken back as a late outcome.
+//! A job may wait in a queue that no worker consumes, and cannot be removed from it. So the engine asks all workers
+//! which of these calls they have begun. A begun call is under a lease from then on: its worker answers it, or its
+//! lease expires. A call that no worker reports in time is withdrawn: it counts as never called. A worker that gets
+//! its job later asks before it begins it. If a worker has begun it anyway, unnoticed, its effects are rolled back as
+//! a late outcome.
 //!
-//! The time to answer is counted, as with leases, by what was *received*: a probe that was sent after it and has come back
-//! proves that every answer before it was received.
+//! The time to answer is measured, as with leases, by *received* messages: a probe that was sent after that time and
+//! has returned proves that every earlier answer was received.
 
 use std::collections::BTreeMap;
 
@@ -18,39 +20,39 @@ use tracing::info;
 use super::{Batch, Driver, RunEvent};
 use crate::messages;
 
-/// How long workers have to say that they have begun a call. They answer at once, however busy they are with calls.
+/// How long workers have to report that they have begun a call. They answer at once, even when all slots are busy.
 const WORKER_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The most calls in one message to the workers.
+/// Maximum number of calls in one message to the workers.
 const MAX_CALLS_PER_MESSAGE: usize = 1_000;
 
-/// Probes of one queue that may be on their way; of more, the oldest are given up.
+/// Maximum number of outstanding probes of one queue; the oldest ones beyond it are dropped.
 const MAX_OUTSTANDING_PROBES: usize = 64;
 
-/// The calls of all shards that are to be withdrawn.
+/// The calls of all shards that may be withdrawn.
 #[derive(Debug, Default)]
 pub(super) struct Withdrawals {
-    /// Those that have any.
+    /// Only shards with such calls.
     shards: BTreeMap<Shard, ShardWithdrawals>,
 }
 
 /// The calls of one shard.
 #[derive(Debug, Default)]
 struct ShardWithdrawals {
-    /// When workers were asked about each; `None` before they are.
+    /// When workers were asked about each call; `None` before that.
     asked: BTreeMap<CallId, Option<Instant>>,
-    /// Probes on their way, and when they were sent.
+    /// Outstanding probes, and when each was sent.
     probes: BTreeMap<u64, Instant>,
 }
 
 impl Withdrawals {
-    /// Nobody wants a call any more. Workers are asked about it with the next beat, so that one that is over soon is not
-    /// asked about at all.
+    /// Adds a call that is no longer wanted. Workers are asked about it with the next tick, so that a call that ends
+    /// soon needs no question.
     fn add(&mut self, shard: &Shard, call: CallId) {
         self.shards.entry(shard.clone()).or_default().asked.entry(call).or_default();
     }
 
-    /// The calls of a shard that workers are asked about now.
+    /// Returns the calls of a shard to ask workers about now.
     fn take_queries(&mut self, shard: &Shard) -> Vec<CallId> {
         let Some(calls) = self.shards.get_mut(shard) else { return Vec::new() };
         let now = Instant::now();
@@ -62,12 +64,12 @@ impl Withdrawals {
         unasked.map(ask).collect()
     }
 
-    /// The shards whose queues are to be probed.
+    /// The shards whose queues need probes.
     pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.shards.keys()
     }
 
-    /// A probe goes out now.
+    /// A probe was sent.
     pub(super) fn probed(&mut self, shard: &Shard, number: u64) {
         if let Some(calls) = self.shards.get_mut(shard) {
             calls.probes.insert(number, Instant::now());
@@ -77,7 +79,7 @@ impl Withdrawals {
         }
     }
 
-    /// A probe has come back. Takes out the calls of which workers had the time to say that they have begun them.
+    /// A probe has returned. Removes and returns the calls that no worker reported in time.
     fn take_due(&mut self, shard: &Shard, number: u64) -> Vec<CallId> {
         let Some(calls) = self.shards.get_mut(shard) else { return Vec::new() };
         let Some(sent) = calls.probes.remove(&number) else { return Vec::new() };
@@ -92,14 +94,14 @@ impl Withdrawals {
         due
     }
 
-    /// A shard is driven here no more.
+    /// Removes a shard that is no longer driven here.
     pub(super) fn drop_shard(&mut self, shard: &Shard) {
         self.shards.remove(shard);
     }
 }
 
 impl Driver {
-    /// Takes note of the calls of a run that nobody wants any more. Those that wait for a permit are no worker's.
+    /// Adds the unwanted calls of a run. No worker has a call that waits for a permit, so those are left out.
     pub(super) fn note_withdrawable(&mut self, run: &RunId) {
         let Some(live) = self.runs.get(run) else { return };
         for call in live.machine.withdrawable_calls().filter(|call| !self.permits.is_waiting(call)) {
@@ -107,7 +109,7 @@ impl Driver {
         }
     }
 
-    /// Asks workers which of a shard's calls that nobody wants have begun.
+    /// Asks workers which of a shard's unwanted calls they have begun.
     pub(super) fn query_started(&mut self, shard: &Shard) -> Vec<Message> {
         self.withdrawals
             .take_queries(shard)
@@ -116,7 +118,7 @@ impl Driver {
             .collect()
     }
 
-    /// A probe has come back: withdraws the calls that no worker has said to have begun.
+    /// A probe has returned: withdraws the calls that no worker has reported as begun.
     pub(super) fn withdraw_due(&mut self, shard: &Shard, number: u64, round: &mut Batch) {
         for call in self.withdrawals.take_due(shard, number) {
             let run = call.run.clone();

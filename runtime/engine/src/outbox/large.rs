@@ -1,4 +1,4 @@
-//! Messages that are large: what can be moved to the store is, and what the broker does not take all the same fails by name.
+//! Large messages: their values move to the store if possible, and a job that is still too large fails its call.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use tracing::{error, warn};
 
 use crate::messages;
 
-/// A job with more bytes than this has its largest values moved to the store: inputs come from many tasks, and each of those
-/// left what may travel alone.
+/// A job with more bytes than this has its largest values moved to the store. Each value is small enough for a
+/// message alone, but inputs come from many tasks.
 const MAX_INLINE_JOB_BYTES: usize = 1 << 20;
 
-/// Which of a job's values.
+/// The position of a value in a job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum ValueSlot {
     Input(ValueName),
     Provided(ValueName),
 }
 
-/// Moves the largest values of a large job to the store. One that cannot be put there travels as it is, if the broker takes it.
+/// Moves the largest values of a large job to the store. A value that cannot be stored stays in the message.
 pub(super) async fn move_large_values(store: &dyn Store, message: &mut Message) {
     if message.exchange != names::JOBS || message.body.len() <= MAX_INLINE_JOB_BYTES {
         return;
@@ -42,7 +42,7 @@ pub(super) async fn move_large_values(store: &dyn Store, message: &mut Message) 
     message.body = job.encode().into();
 }
 
-/// What the broker never takes is not sent again. A job fails by name; of anything else only the log tells.
+/// Gives up a message that the broker never takes. A job fails its call; any other message is only logged.
 pub(super) async fn give_up(broker: &dyn Broker, message: &Message, refused: &PublishError) {
     let size = Size(message.body.len() as u64);
     error!(key = message.key, %size, error = %refused, "a message is given up: the broker never takes it");
@@ -54,7 +54,7 @@ pub(super) async fn give_up(broker: &dyn Broker, message: &Message, refused: &Pu
     let signal = Signal {
         call: job.call,
         answer: TaskResult::Failed(Failure::new(FailureKind::Permanent, reason)),
-        // Nobody executes it.
+        // No worker executes it.
         execution: Execution::new(0),
         redelivered: false,
         worker: None,

@@ -1,7 +1,7 @@
-//! Calls of tasks that have a pace: those that wait for a permit, and those that have one.
+//! Calls of tasks with a rate limit or a concurrency limit: those that wait for a permit, and those that hold one.
 //!
-//! A plain value. For each such task, and for each shard, it tells the task's keeper all that it has and wants: when that has
-//! changed, and each beat. What a permit was given for, and who gives it, is the keeper's business.
+//! A plain value. For each such task and shard, it sends the task's permit coordinator a request with all calls that
+//! wait or hold a permit: after each change, and with each tick. Only the coordinator decides on the permits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,31 +14,31 @@ use crate::{
     permits::fair_queue::{FairQueue, QueuePosition},
 };
 
-/// So many calls of a shard that wait for a permit of one task are told: more than are given until it is told again.
+/// Maximum number of waiting calls in one request: more than are granted before the next request.
 const MAX_REQUESTED_CALLS: usize = 256;
 
-/// How often it is told that nothing is had or wanted any more: a message may be lost.
+/// How often an empty request is sent after the last call has gone: a message may be lost.
 const FINAL_REQUESTS: u32 = 3;
 
-/// What is known of a call that wants a permit.
+/// Whether a call that needs a permit may have been dispatched before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DispatchHistory {
-    /// It was never handed out.
+    /// It was never dispatched.
     NeverSent,
-    /// It may have been handed out before, with a permit that its keeper knows of.
+    /// It may have been dispatched before, with a permit that its coordinator knows.
     MaybeSent,
 }
 
-/// A call that wants a permit.
+/// A call that needs a permit.
 pub(crate) struct PacedCall {
     pub(crate) call: CallId,
     pub(crate) pace: Pace,
     pub(crate) priority: i32,
-    /// What hands it out.
+    /// The message that dispatches the call.
     pub(crate) job: Message,
 }
 
-/// All calls of tasks with a pace, of all shards that are driven here.
+/// All rate-limited calls of all shards that are driven here.
 pub(crate) struct PermitClient {
     engine: String,
     requested: u64,
@@ -60,15 +60,15 @@ struct TaskKey {
 #[derive(Default)]
 struct TaskCalls {
     waiting: BTreeMap<CallId, WaitingCall>,
-    /// Those that have a permit and keep it until they are answered.
+    /// Calls that hold a permit until they are answered.
     held: BTreeMap<CallId, Pace>,
-    /// Those that wait and may be given a permit, in the order in which they are told: their runs take turns.
+    /// Waiting calls that may be granted a permit, in the order in which they are requested: their runs alternate.
     order: FairQueue<CallId>,
-    /// Those that may have one.
+    /// Waiting calls that may hold a permit already.
     maybe_granted: BTreeSet<CallId>,
-    /// Those that were told, and in which claims first.
+    /// Calls that were requested, each with the number of its first request.
     told: BTreeMap<CallId, u64>,
-    /// How many say so of the pace.
+    /// Number of calls with each pace.
     paces: BTreeMap<Pace, usize>,
     changed: bool,
     final_requests: u32,
@@ -100,7 +100,7 @@ impl TaskCalls {
         }
     }
 
-    /// A call waits no more.
+    /// Removes a call that waits.
     fn remove(&mut self, call: &CallId) -> Option<PacedCall> {
         let waiting = self.waiting.remove(call)?;
         self.order.remove(&waiting.place());
@@ -135,7 +135,7 @@ impl PermitClient {
         }
     }
 
-    /// A call wants a permit. Answers what hands it out, if it has one already.
+    /// Requests a permit for a call. Returns its job if it holds a permit already.
     pub(crate) fn request(
         &mut self,
         now: Timestamp,
@@ -166,7 +166,7 @@ impl PermitClient {
         None
     }
 
-    /// A call is known to be with a worker.
+    /// Marks a call that a worker has as holding a permit.
     pub(crate) fn hold(&mut self, now: Timestamp, shard: &Shard, flow: &FlowName, call: CallId, pace: Pace) {
         self.since.entry(shard.clone()).or_insert(now);
         let door = self.register(shard, flow, &call);
@@ -181,8 +181,8 @@ impl PermitClient {
         door
     }
 
-    /// Hears which calls have a permit. Answers what hands out those that waited for it, and the runs of those of which it is
-    /// known by now that they have none.
+    /// Handles a grant. Returns the jobs of the calls that now have a permit, and the runs of calls that are now
+    /// known to have none.
     pub(crate) fn on_grant(&mut self, shard: &Shard, granted: &PermitGrant) -> (Vec<Message>, BTreeSet<RunId>) {
         let door = TaskKey { shard: shard.clone(), flow: granted.flow.clone(), task: granted.task.clone() };
         let calls = self.tasks.entry(door).or_default();
@@ -198,7 +198,7 @@ impl PermitClient {
                     None => out.push(call.clone()),
                 }
             } else if !calls.waiting.contains_key(call) && !calls.held.contains_key(call) {
-                // Its keeper is to know that it is not here.
+                // The request that follows tells the coordinator that this call is unknown here.
                 calls.changed = true;
             }
         }
@@ -212,7 +212,7 @@ impl PermitClient {
                     known.insert(call.run.clone());
                 }
             }
-            // Those that were not told yet are next.
+            // The calls that were not in a request yet are next.
             calls.changed |= !known.is_empty() && !calls.maybe_granted.is_empty();
         } else {
             calls.changed = true;
@@ -221,17 +221,17 @@ impl PermitClient {
         (jobs, known)
     }
 
-    /// Whether calls of a run wait or have a permit.
+    /// Whether calls of a run wait for or hold a permit.
     pub(crate) fn has(&self, run: &RunId) -> bool {
         self.runs.contains_key(run)
     }
 
-    /// The calls of a run that wait or have a permit.
+    /// The calls of a run that wait for or hold a permit.
     pub(crate) fn calls_of(&self, run: &RunId) -> Vec<CallId> {
         self.runs.get(run).map(|calls| calls.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// Whether a call waits for a permit, and was never handed out.
+    /// Whether a call waits for a permit and was never dispatched.
     pub(crate) fn is_waiting(&self, call: &CallId) -> bool {
         self.waiting(call).is_some_and(|waiting| waiting.history == DispatchHistory::NeverSent)
     }
@@ -246,7 +246,7 @@ impl PermitClient {
         self.tasks.get(door)?.waiting.get(call)
     }
 
-    /// Lets the calls of a run that were never handed out wait without asking, or ask again.
+    /// Stops or resumes the permit requests for a run's waiting calls that were never dispatched.
     pub(crate) fn set_requesting(&mut self, run: &RunId, asks: bool) {
         for (call, door) in self.runs.get(run).into_iter().flatten() {
             let Some(calls) = self.tasks.get_mut(door) else { continue };
@@ -262,7 +262,7 @@ impl PermitClient {
         }
     }
 
-    /// A call neither waits nor needs its permit any more.
+    /// A call needs no permit any more, and does not wait for one.
     pub(crate) fn release(&mut self, call: &CallId) {
         let Some(door) = self.runs.get(&call.run).and_then(|calls| calls.get(call)) else { return };
         if let Some(calls) = self.tasks.get_mut(door) {
@@ -284,14 +284,14 @@ impl PermitClient {
         }
     }
 
-    /// A run has ended, or rests.
+    /// Releases all calls of a run that has ended or is suspended.
     pub(crate) fn remove_run(&mut self, run: &RunId) {
         for call in self.calls_of(run) {
             self.release(&call);
         }
     }
 
-    /// A shard is driven here no more: who drives it now speaks for its runs.
+    /// Removes a shard that is no longer driven here: its new driver requests permits for its runs.
     pub(crate) fn drop_shard(&mut self, shard: &Shard) {
         self.since.remove(shard);
         self.tasks.retain(|door, _| door.shard != *shard);
@@ -301,7 +301,7 @@ impl PermitClient {
         });
     }
 
-    /// A beat of time has passed: all is told once more.
+    /// A tick: every request is sent again.
     pub(crate) fn tick(&mut self) {
         self.tasks.retain(|_, calls| {
             calls.changed = true;
@@ -309,8 +309,8 @@ impl PermitClient {
         });
     }
 
-    /// What is to be told to the keepers. `unread` answers which runs of a shard are not known yet; `None` for one that is
-    /// not driven here.
+    /// Returns the requests to send to the coordinators. `unread` returns the runs of a shard that are not loaded
+    /// yet; `None` for a shard that is not driven here.
     pub(crate) fn take_requests(
         &mut self,
         now: Timestamp,
@@ -330,7 +330,8 @@ impl PermitClient {
                 .filter_map(|call| calls.waiting.get(call))
                 .map(|waiting| RequestedCall { call: waiting.paced.call.clone(), priority: waiting.paced.priority })
                 .collect();
-            // Of the others it is not known yet either what they have.
+            // For calls beyond the maximum it is also unknown whether they hold a permit, so their runs count as not
+            // loaded.
             let untold: BTreeSet<&RunId> =
                 calls.maybe_granted.iter().skip(MAX_REQUESTED_CALLS).map(|call| &call.run).collect();
             unread.extend(untold.into_iter().cloned());

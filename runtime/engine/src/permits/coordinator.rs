@@ -1,9 +1,9 @@
-//! Who gives the permits of a task that has a pace: a plain value, which is told the time and what it hears.
+//! Grants the permits of a rate-limited task: a plain value, which receives the time and its messages as arguments.
 //!
-//! What it hears comes from one queue, in one order, and to one keeper at a time. A keeper that wants to give permits writes
-//! all that are then out on that queue, and gives them only when it hears that back: so it was the keeper until then, and what
-//! it gave is there for whoever keeps them next. The last such message is kept unsettled; a delivery that was out before tells
-//! that somebody else may have kept them meanwhile.
+//! The messages come from one queue, in order, and to one coordinator at a time. Before a coordinator grants permits,
+//! it writes a snapshot of all granted permits to that queue, and grants only when it receives that snapshot back.
+//! That proves that it was still the coordinator, and the snapshot is there for the next one. The last snapshot stays
+//! unsettled. A redelivered message tells a coordinator that another one may have been active meanwhile.
 
 #[cfg(test)]
 mod tests;
@@ -18,66 +18,68 @@ use protocol::{Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot
 
 use super::fair_queue::{FairQueue, QueuePosition};
 
-/// So many beats may be heard without any word from a shard: then what its runs had is given to others.
+/// Ticks without a message from a shard after which the permits of its runs are granted to others.
 pub(crate) const LOST_SHARD_TICKS: u32 = 60;
 
-/// A shard that was not heard of for so many beats is asked what it still has, and another engine may speak for it.
+/// Ticks without a message from a shard after which it is asked for its permits, and another engine may request for
+/// it.
 const SILENT_SHARD_TICKS: u32 = 3;
 
-/// Beats that may be unheard before no more are sent: somebody else keeps the permits.
+/// Maximum number of unanswered ticks; then none are sent, since another coordinator is active.
 const MAX_UNANSWERED_TICKS: u32 = 10;
 
-/// A message that is kept unsettled is written anew after so many beats, before a broker takes its keeper for stuck.
+/// Number of ticks after which the unsettled snapshot is written again, before the broker considers the consumer
+/// stuck.
 const SNAPSHOT_RENEW_TICKS: u32 = 600;
 
-/// Starts as many as this much time brings may fall together: what is said to a keeper comes in bursts.
+/// Calls that are due within this time may start together, since requests come in bursts.
 const MAX_BURST: Duration = Duration::from_millis(100);
 
-/// The most permits that are given with one message. The next follows once it is written.
+/// Maximum number of permits that one snapshot grants. The next snapshot follows once it is written.
 const MAX_GRANTS_PER_SNAPSHOT: usize = 1_000;
 
-/// What becomes of a delivery that the keeper has heard.
+/// What happens to a delivery after the coordinator has handled it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryDisposition {
     /// It is accepted.
     Accept,
-    /// It stays unsettled, beside those before it.
+    /// It stays unsettled, beside the earlier ones.
     Hold,
-    /// It stays unsettled, and those before it are accepted.
+    /// It stays unsettled, and the earlier ones are accepted.
     Replace,
 }
 
-/// What a keeper has to say.
+/// A message that the coordinator wants to send.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum CoordinatorAction {
-    /// On its own queue, until it is there.
+    /// To its own queue, repeated until the broker confirms it.
     WriteSnapshot(PermitSnapshot),
-    /// On its own queue, now or never.
+    /// To its own queue, best effort.
     SendTick(PermitTick),
-    /// To whoever drives a shard, now or never.
+    /// To the driver of a shard, best effort.
     Grant(Shard, PermitGrant),
 }
 
-/// Keeps the permits of one task.
+/// Grants the permits of one task.
 pub(crate) struct PermitCoordinator {
     engine: String,
     flow: FlowName,
     task: NodeName,
     stage: Leadership,
-    /// Those that are out.
+    /// Permits that are granted.
     permits: BTreeMap<CallId, Permit>,
     requesters: BTreeMap<Shard, Requester>,
-    /// For how many beats shards have said nothing that have permits, and no claimant.
+    /// For each shard that holds permits but has no requester: the number of ticks without a message from it.
     absent: BTreeMap<Shard, u32>,
-    /// Calls that want a permit. Their runs take turns.
+    /// Calls that wait for a permit. Their runs alternate.
     queue: FairQueue<QueuedRequest>,
     arrivals: u64,
-    /// When the next may start by the rate, if they started evenly.
+    /// When the next call may start by the rate, if calls started evenly.
     free_at: Timestamp,
-    /// The number of the last message that says which permits are out.
+    /// The number of the last snapshot.
     snapshot_number: u64,
     pending_snapshot: Option<PendingSnapshot>,
-    /// Whether what is kept unsettled does not say, or not for long enough, which permits are out.
+    /// Whether the unsettled snapshot must be written again, since it is incomplete or too old.
     needs_renewal: bool,
     age: u32,
     ticks: u64,
@@ -85,18 +87,18 @@ pub(crate) struct PermitCoordinator {
     actions: Vec<CoordinatorAction>,
 }
 
-/// What a keeper knows of itself.
+/// Whether a coordinator is the active one, as far as it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leadership {
-    /// It has heard nothing.
+    /// It has received no message.
     Idle,
-    /// It asks, with this beat and those after it: once that is back, all that was said before is heard.
+    /// It has sent a tick: once that tick or a later one returns, all earlier messages are received.
     Probing { beat: u64 },
-    /// It gives permits.
+    /// It grants permits.
     Active,
 }
 
-/// A call that wants a permit.
+/// A call that waits for a permit.
 #[derive(Debug, Clone)]
 struct QueuedRequest {
     shard: Shard,
@@ -104,7 +106,7 @@ struct QueuedRequest {
     priority: i32,
 }
 
-/// An engine that speaks for the runs of a shard.
+/// An engine that requests permits for the runs of a shard.
 struct Requester {
     engine: String,
     since: Timestamp,
@@ -114,7 +116,7 @@ struct Requester {
     requests: BTreeMap<CallId, QueuePosition>,
 }
 
-/// What was written and not heard yet.
+/// A snapshot that was written but not received back yet.
 struct PendingSnapshot {
     number: u64,
     calls: Vec<(Shard, CallId)>,
@@ -143,19 +145,19 @@ impl PermitCoordinator {
         }
     }
 
-    /// What it has to say since it was asked last.
+    /// Takes the messages to send since the last call.
     pub(crate) fn take_actions(&mut self) -> Vec<CoordinatorAction> {
         std::mem::take(&mut self.actions)
     }
 
-    /// The queue was gone, and is there anew: what was kept unsettled is lost.
+    /// The queue was deleted and declared again: the unsettled snapshot is lost.
     pub(crate) fn restart(&mut self) {
         self.stage = Leadership::Idle;
         self.pending_snapshot = None;
         self.needs_renewal = true;
     }
 
-    /// Hears a message; `redelivered` says that somebody had it before.
+    /// Handles a message; `redelivered` tells that it was delivered to a consumer before.
     pub(crate) fn on_message(&mut self, redelivered: bool, message: PermitMessage) -> DeliveryDisposition {
         let is_asking = matches!(self.stage, Leadership::Probing { .. });
         if !is_asking && (redelivered || self.stage == Leadership::Idle) {
@@ -178,7 +180,7 @@ impl PermitCoordinator {
         }
     }
 
-    /// A beat of time has passed.
+    /// A tick.
     pub(crate) fn tick(&mut self) {
         let is_idle = self.requesters.is_empty() && self.permits.is_empty();
         match self.stage {
@@ -198,7 +200,7 @@ impl PermitCoordinator {
         self.actions.push(CoordinatorAction::SendTick(PermitTick { keeper: self.engine.clone(), number: self.ticks }));
     }
 
-    /// Gives what there is to give. Answers when to ask again if nothing is heard before.
+    /// Grants the permits that are available. Returns when to call it again if no message arrives before.
     pub(crate) fn poll_grants(&mut self, now: Timestamp) -> Option<Timestamp> {
         if self.stage != Leadership::Active || self.pending_snapshot.is_some() {
             return None;
@@ -220,17 +222,17 @@ impl PermitCoordinator {
         due
     }
 
-    /// The first in the line, at most so many.
+    /// Returns the first requests of the queue, at most `room`.
     fn next(&self, room: usize) -> Vec<QueuedRequest> {
         self.queue.first(room.min(MAX_GRANTS_PER_SNAPSHOT)).into_iter().cloned().collect()
     }
 
-    /// Those of the first in the line who may start by now, and when the next may.
+    /// Returns the first requests of the queue that may start now, and when the next one may.
     fn within_rate(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<QueuedRequest>, Option<Timestamp>) {
         let spacing = rate.min_interval();
         let together = MAX_BURST.as_nanos().checked_div(spacing.as_nanos()).unwrap_or(1);
         let slack = spacing * u32::try_from(together.saturating_sub(1)).unwrap_or(u32::MAX);
-        // A clock that was set back must not make anybody wait for longer than the rate does.
+        // A clock that was set back must not make a call wait for longer than the rate demands.
         let mut free_at = self.free_at.min(now.after(slack).after(spacing));
         let mut calls = Vec::new();
         let mut line = self.next(room).into_iter().peekable();
@@ -243,7 +245,7 @@ impl PermitCoordinator {
         (calls, due)
     }
 
-    /// Writes which permits are out, with new ones for these calls.
+    /// Writes a snapshot of all permits, with new ones for these calls.
     fn write_snapshot(&mut self, calls: Vec<QueuedRequest>) {
         let number = self.snapshot_number + 1;
         let new = calls.iter().filter_map(|wanted| self.permit(&wanted.shard, &wanted.call));
@@ -267,7 +269,7 @@ impl PermitCoordinator {
         Some(Permit { call: call.clone(), shard: shard.clone(), engine: engine.clone(), request_number: *number })
     }
 
-    /// Whether nothing is known that has to outlive this keeper: what was kept unsettled can be accepted.
+    /// Whether no state has to outlive this coordinator: then its unsettled snapshot can be accepted.
     pub(crate) fn is_empty(&self, now: Timestamp) -> bool {
         let is_still = self.stage == Leadership::Active && self.pending_snapshot.is_none();
         is_still && self.permits.is_empty() && self.requesters.is_empty() && self.free_at <= now
@@ -333,7 +335,7 @@ impl PermitCoordinator {
             return DeliveryDisposition::Replace;
         }
         match self.stage {
-            // Whoever wrote it may have given what it says.
+            // The writer of this snapshot may have granted the permits in it.
             Leadership::Probing { .. } => {
                 self.snapshot_number = self.snapshot_number.max(kept.number);
                 self.free_at = self.free_at.max(kept.free_at);
@@ -344,12 +346,12 @@ impl PermitCoordinator {
                 self.needs_renewal = true;
                 DeliveryDisposition::Hold
             }
-            // Its writer does not hear it, and so gives nothing.
+            // Its writer is no longer active, so it never receives the snapshot, and grants nothing.
             Leadership::Idle | Leadership::Active => DeliveryDisposition::Accept,
         }
     }
 
-    /// Gives these calls what was written for them, if they still want it.
+    /// Grants these calls the permits of the snapshot, if they still wait for one.
     fn grant(&mut self, calls: Vec<(Shard, CallId)>) {
         let mut given: BTreeMap<Shard, Vec<CallId>> = BTreeMap::new();
         for (shard, call) in calls {
@@ -368,13 +370,14 @@ impl PermitCoordinator {
         }
     }
 
-    /// A call wants no permit any more. Answers whether it did.
+    /// Removes a waiting call. Returns whether it did wait.
     fn dequeue(&mut self, shard: &Shard, call: &CallId) -> bool {
         let place = self.requesters.get_mut(shard).and_then(|claimant| claimant.requests.remove(call));
         place.is_some_and(|place| self.queue.remove(&place).is_some())
     }
 
-    /// One of its own beats is back: it is the keeper, and whoever speaks could have been heard for another beat.
+    /// Its own tick has returned: it is the active coordinator, and every requester had one more tick to send a
+    /// message.
     fn on_tick(&mut self, number: u64) {
         self.unanswered_ticks = 0;
         if let Leadership::Probing { beat } = self.stage
@@ -400,7 +403,8 @@ impl PermitCoordinator {
         self.expire_silent_shards();
     }
 
-    /// Asks those who have said nothing for some time what they still have, and takes it away from those who never will.
+    /// Asks silent shards for the permits that they still hold, and revokes the permits of shards that are silent for
+    /// too long.
     fn expire_silent_shards(&mut self) {
         let of_claimants = self.requesters.iter().map(|(shard, claimant)| (shard.clone(), claimant.silent));
         let silent: Vec<(Shard, u32)> = of_claimants
@@ -424,7 +428,7 @@ impl PermitCoordinator {
 }
 
 impl Requester {
-    /// Whether these claims come late, or from an engine that does not drive the shard any more.
+    /// Whether this request is late, or comes from an engine that no longer drives the shard.
     fn is_outdated(&self, claims: &PermitRequest) -> bool {
         if self.engine == claims.engine {
             return claims.number <= self.number;

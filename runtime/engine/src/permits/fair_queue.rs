@@ -1,19 +1,19 @@
-//! A line in which runs take turns: higher priority first, then one call of each run after the other, and the calls of a run in
-//! the order in which they came.
+//! A queue in which runs alternate: higher priority first, then one call of each run after the other. The calls of
+//! one run keep their order of arrival.
 //!
-//! A run that is served goes behind all others that wait, and so does one that comes new: however many calls a run has, another
-//! waits for one call of it at most. A plain value.
+//! A run that was served goes behind all other waiting runs, and so does a new run. So a run waits for at most one
+//! call of each other run, however many calls that run has. A plain value.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use flow::RunId;
 
-/// Where a call stands in the line.
+/// The position of a call in the queue.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct QueuePosition {
     pub(crate) priority: i32,
     pub(crate) run: RunId,
-    /// Its number among all that ever came.
+    /// Its arrival number, which increases over all calls.
     pub(crate) arrival: u64,
 }
 
@@ -23,10 +23,10 @@ struct RunQueue<Call> {
     calls: BTreeMap<u64, Call>,
 }
 
-/// Calls that wait.
+/// The waiting calls.
 pub(crate) struct FairQueue<Call> {
     queues: BTreeMap<(i32, RunId), RunQueue<Call>>,
-    /// Whose turn it is.
+    /// The order in which the runs are served.
     rotation: BTreeMap<(Reverse<i32>, u64), RunId>,
     turn: u64,
 }
@@ -38,7 +38,7 @@ impl<Call> Default for FairQueue<Call> {
 }
 
 impl<Call> FairQueue<Call> {
-    /// Puts a call in. Answers whether it was not there.
+    /// Inserts a call. Returns whether it is new.
     pub(crate) fn insert(&mut self, place: &QueuePosition, call: Call) -> bool {
         let QueuePosition { priority, run, arrival } = place;
         let queue = self.queues.entry((*priority, run.clone())).or_insert_with(|| {
@@ -49,7 +49,7 @@ impl<Call> FairQueue<Call> {
         queue.calls.insert(*arrival, call).is_none()
     }
 
-    /// Takes a call out, if it is there.
+    /// Removes a call, if it is there.
     pub(crate) fn remove(&mut self, place: &QueuePosition) -> Option<Call> {
         let key = (place.priority, place.run.clone());
         let queue = self.queues.get_mut(&key)?;
@@ -61,7 +61,7 @@ impl<Call> FairQueue<Call> {
         call
     }
 
-    /// A call of a run was served: the others come before the next one of it.
+    /// A call of a run was served: all other runs come before its next one.
     pub(crate) fn mark_served(&mut self, priority: i32, run: &RunId) {
         if let Some(queue) = self.queues.get_mut(&(priority, run.clone())) {
             self.rotation.remove(&(Reverse(priority), queue.next_turn));
@@ -71,14 +71,14 @@ impl<Call> FairQueue<Call> {
         }
     }
 
-    /// The next calls, at most so many, in the order in which they are served if no others come.
+    /// Returns the next calls, at most `most`, in the order in which they are served if no others arrive.
     pub(crate) fn first(&self, most: usize) -> Vec<&Call> {
         let mut first = Vec::new();
         let mut turns = self.rotation.iter().peekable();
         while let Some(((priority, _), _)) = turns.peek().copied() {
             let mut queues = Vec::new();
             while let Some(((_, _), run)) = turns.next_if(|((other, _), _)| other == priority) {
-                // Those behind are not reached.
+                // Runs further behind are not reached.
                 if first.len() + queues.len() < most {
                     queues.extend(self.queues.get(&(priority.0, run.clone())).map(|queue| queue.calls.values()));
                 }
@@ -109,7 +109,7 @@ mod tests {
         QueuePosition { priority, run: run.parse().unwrap(), arrival }
     }
 
-    /// Serves all that wait, each in its turn.
+    /// Serves all waiting calls in order.
     fn served(line: &mut FairQueue<QueuePosition>) -> String {
         let mut order = String::new();
         while let Some(next) = line.first(1).first().map(|place| (*place).clone()) {

@@ -1,7 +1,7 @@
-//! The queues of permits that this engine consumes, each with its [`Keeper`].
+//! The permit queues that this engine consumes, each with its [`PermitCoordinator`].
 //!
-//! An engine gets into the line of those who may keep a task's permits when it meets the first flow with that task, and stays
-//! in it. Where there is no task with a pace there is no such queue.
+//! An engine subscribes to a task's permit queue when it meets the first flow with that task, and stays subscribed.
+//! One subscriber at a time is the active coordinator. A task without a rate or concurrency limit has no such queue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,19 +21,20 @@ use crate::{
     supervisor::Supervisor,
 };
 
-/// How long the queue stays without anybody who could keep the permits: calls that have one may still run.
+/// How long the queue exists without consumers: calls that hold a permit may still run.
 const PERMIT_QUEUE_EXPIRY: Duration = Duration::from_secs(24 * 3_600);
 
-/// How often what the keeper wrote may come back: at each change of keepers, until the next one writes it anew.
+/// Maximum number of deliveries of a snapshot: one for each change of coordinators, until the next one writes it
+/// anew.
 const DELIVERY_LIMIT: u32 = 1_000;
 
-/// Messages on their way at once: claims come once a second from each engine, and with each change.
+/// Maximum number of unsettled messages: requests come once a second from each engine, and with each change.
 const PREFETCH: u16 = 256;
 
-/// How long to wait before what was not taken is tried again.
+/// Pause before a failed operation is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Gets this engine into the lines of those who keep permits. Cheap to clone.
+/// Runs permit coordinators on this engine. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PermitService {
     pub(crate) engine: String,
@@ -44,7 +45,7 @@ pub(crate) struct PermitService {
 }
 
 impl PermitService {
-    /// Declares the queue of a task's permits, and consumes it from now on.
+    /// Declares the permit queue of a task, and consumes it from now on.
     pub(crate) async fn coordinate(&self, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
         declare(&*self.broker, flow, task).await?;
         let keeping = CoordinatorRunner {
@@ -72,12 +73,12 @@ async fn declare(broker: &dyn Broker, flow: &FlowName, task: &NodeName) -> Resul
     broker.declare_queue(&Queue { name: names::permit_queue(flow, task), kind }).await
 }
 
-/// The permits of one task, as far as they are kept here.
+/// The permit coordinator of one task on this engine, with its deliveries.
 struct CoordinatorRunner {
     keepers: PermitService,
     flow: FlowName,
     task: NodeName,
-    /// What says which permits are out: unsettled, it goes to whoever keeps them next.
+    /// Deliveries of snapshots: unsettled, so that the next coordinator receives them.
     held_snapshots: Vec<Delivery>,
     publishing: FuturesUnordered<BoxFuture<'static, ()>>,
 }
@@ -103,7 +104,7 @@ impl CoordinatorRunner {
         }
     }
 
-    /// Keeps them until the queue is deleted, or the broker closes.
+    /// Runs the coordinator until the queue is deleted, or the broker closes.
     async fn keep(&mut self, keeper: &mut PermitCoordinator, mut consumer: Consumer) {
         let mut beat = tokio::time::interval(TICK);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -111,7 +112,7 @@ impl CoordinatorRunner {
         loop {
             let now = self.keepers.clock.now();
             let wait = due.map(|at: flow::Timestamp| at.since(now));
-            // Every arm only receives, or only waits: dropping it loses nothing.
+            // Every arm only receives or waits: dropping it loses nothing.
             tokio::select! {
                 biased;
                 delivery = consumer.next() => match delivery {
@@ -148,8 +149,8 @@ impl CoordinatorRunner {
         }
     }
 
-    /// Moves what cannot be read to the quarantine, unless it is said again. Where it may say which permits are out, the
-    /// keeper knows that no more, and asks all engines before it gives any.
+    /// Moves an unreadable message to the quarantine, unless it is repeated anyway. It may have been a snapshot, so
+    /// the coordinator restarts, and asks all engines before it grants permits.
     fn on_unreadable(&mut self, keeper: &mut PermitCoordinator, delivery: Delivery, error: &DecodeError) {
         let queue = names::permit_queue(&self.flow, &self.task);
         if !error.is_loss(delivery.message.persistent) {
@@ -167,7 +168,7 @@ impl CoordinatorRunner {
         let broker = self.keepers.broker.clone();
         let to_own = |permits: &PermitMessage| messages::permit_message(&self.flow, &self.task, permits);
         match say {
-            // Persistent, unlike what is said again: nobody else knows it.
+            // Persistent, unlike the messages that are repeated: only this one has the information.
             CoordinatorAction::WriteSnapshot(kept) => Box::pin(publish_until_confirmed(
                 broker,
                 Message { persistent: true, ..to_own(&PermitMessage::Snapshot(kept)) },
@@ -182,7 +183,7 @@ impl CoordinatorRunner {
     }
 }
 
-/// Publishes until the broker has taken it, or its queue is gone: then its consumer is too, and begins anew.
+/// Publishes until the broker has taken the message, or its queue is gone: then its consumer ends too, and restarts.
 async fn publish_until_confirmed(broker: Arc<dyn Broker>, message: Message) {
     loop {
         match broker.publish(message.clone()).await {
@@ -196,7 +197,7 @@ async fn publish_until_confirmed(broker: Arc<dyn Broker>, message: Message) {
     }
 }
 
-/// Publishes what is said again later if it is lost.
+/// Publishes a message that is repeated later if it is lost.
 async fn publish_best_effort(broker: Arc<dyn Broker>, message: Message) {
     let _ = timeout(TICK, broker.publish(message)).await;
 }

@@ -1,4 +1,4 @@
-//! A clock that is set holds up nothing, and hurries nothing.
+//! Setting the clock neither delays nor hastens anything.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::{Harness, wired};
 const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;
 
-/// A task that is tried again after half a minute.
+/// A task that is retried after half a minute.
 const RETRIED: &str = "name = \"g\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n\
                        retry = { attempts = 2, initial = \"30s\", jitter = false }\n";
 
@@ -18,7 +18,7 @@ const RETRIED: &str = "name = \"g\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname =
 const SCHEDULED: &str = "name = \"g\"\npersistent = true\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n\
                          [[schedule]]\ncron = \"*/2 * * * * *\"\nto = \"a\"\n";
 
-/// How many seconds go by until the next job.
+/// Returns the number of seconds until the next job.
 async fn seconds_to_next(world: &mut Harness) -> u64 {
     let start = Instant::now();
     let next = timeout(Duration::from_secs(600), world.answer_next()).await;
@@ -53,12 +53,12 @@ async fn a_clock_change_without_an_engine_does_not_extend_a_delay() {
     let first = world.take_job().await;
     world.fail_job(&first, FailureKind::Transient).await;
     world.wait_for_fact("r", "failed").await;
-    // Its clock begins anew, a day before.
+    // The new process has a new clock, a day behind.
     let mut world = world.new_process().await;
     let start = Instant::now();
     let next = timeout(Duration::from_secs(600), world.answer_shared("r")).await;
     assert!(next.is_ok(), "no job comes: {:?}", world.facts("r").await);
-    // And what it takes to take the shards over.
+    // This includes the time to take over the shards.
     let waited = start.elapsed().as_secs();
     assert!((29..=60).contains(&waited), "{waited} seconds");
     world.wait_for_state("r", RunState::Success).await;

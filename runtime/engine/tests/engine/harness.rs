@@ -1,4 +1,4 @@
-//! An engine over the broker in this process, and what surrounds it.
+//! An engine over the in-process broker, with its surroundings.
 
 use std::{
     collections::BTreeMap,
@@ -29,13 +29,13 @@ use tokio::{
     time::Instant,
 };
 
-/// A flow of tasks one after the other, each with a rollback.
+/// A flow of consecutive tasks, each with a rollback.
 pub(crate) fn linear(tasks: &[&str]) -> Arc<Flow> {
     let nodes: String = tasks.iter().map(|name| format!("[[task]]\nname = \"{name}\"\nuse = \"g\"\n")).collect();
     wired(&format!("name = \"f\"\npattern = \"linear\"\n{nodes}[modules]\ng = \"g.wasm\"\n"))
 }
 
-/// A flow of tasks of the module `g`, which has one.
+/// A flow of tasks of the module `g`, which has a rollback.
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
     let item = Parameter { name: "item".parse().unwrap(), doc: String::new(), schema: None, optional: true };
     let task = TaskInfo {
@@ -53,7 +53,7 @@ pub(crate) fn wired(text: &str) -> Arc<Flow> {
     Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0)
 }
 
-/// The queue of all jobs here.
+/// The queue of all jobs in these tests.
 const JOBS: &str = "waft.jobs.default";
 
 pub(crate) struct Harness {
@@ -62,10 +62,10 @@ pub(crate) struct Harness {
     pub(crate) logbook: Arc<dyn Logbook>,
     /// The engine's own connection.
     pub(crate) connection: LossyConnection,
-    /// The engine's clock, which begins anew with each engine.
+    /// The engine's clock, which restarts with each engine.
     pub(crate) clock: Arc<PausedClock>,
     broker: InProcess,
-    /// Opened when the first job is taken, so that until then all jobs can be counted where they wait.
+    /// Opened when the first job is taken, so that until then all jobs can be counted in the queue.
     jobs: Option<Consumer>,
     control: Consumer,
     signal_to: String,
@@ -123,7 +123,7 @@ impl Harness {
         Self::on_broker(InProcess::new(), logbook, faults, "one", ShardAssignment::Shared).await
     }
 
-    /// A world whose engine starts while the broker says nothing of a queue.
+    /// A world whose engine starts while a queue does not respond.
     pub(crate) async fn with_unresponsive_queue(queue: &str) -> Self {
         let faults: Arc<AppendFaults> = Arc::default();
         let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), faults.clone()));
@@ -139,14 +139,14 @@ impl Harness {
             .await
     }
 
-    /// The process dies, and its queues with it; another starts that shares the logbook.
+    /// Stops the process and its queues; starts another engine that shares the logbook.
     pub(crate) async fn new_process(self) -> Self {
         self.engine.abort().await;
         self.faults.resume();
         Self::on_broker(InProcess::new(), self.logbook, self.faults, "again", ShardAssignment::Shared).await
     }
 
-    /// The engine dies, and another starts for the same shard.
+    /// Aborts the engine, and starts another for the same shard.
     pub(crate) async fn restart(self) -> Self {
         self.engine.abort().await;
         let (broker, jobs, control) = (self.broker.connect(), self.jobs, self.control);
@@ -164,7 +164,7 @@ impl Harness {
         let jobs = match &mut self.jobs {
             Some(jobs) => jobs,
             none => {
-                // Where it was deleted, until it is there again.
+                // If the queue was deleted, waits until it exists again.
                 while self.broker.waiting(JOBS).await.unwrap().is_none() {
                     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 }
@@ -177,13 +177,13 @@ impl Harness {
         job
     }
 
-    /// Somebody deletes the queue of all jobs.
+    /// Deletes the queue of all jobs.
     pub(crate) async fn delete_jobs(&mut self) {
         self.broker.delete_queue(JOBS).await.unwrap();
         self.jobs = None;
     }
 
-    /// Somebody deletes the queue of the engine's shard.
+    /// Deletes the queue of the engine's shard.
     pub(crate) async fn delete_own_queue(&self) {
         self.broker.delete_queue(&self.signal_to).await.unwrap();
     }
@@ -203,7 +203,7 @@ impl Harness {
         self.report(call, TaskResult::Failed(Failure::new(kind, "by hand"))).await;
     }
 
-    /// Takes the next job and answers it on the queue that it names.
+    /// Takes the next job and answers it on the queue that the job names.
     pub(crate) async fn answer_shared(&mut self, run: &str) -> CallId {
         let job = self.take_job().await;
         assert_eq!(job.call.run.as_str(), run);
@@ -211,12 +211,12 @@ impl Harness {
         job.call
     }
 
-    /// Answers a job on the queue that it names.
+    /// Answers a job on the queue that the job names.
     pub(crate) async fn signal_job(&self, job: &Job) {
         self.answer_job(job, TaskResult::Succeeded(Values::new())).await;
     }
 
-    /// Fails a job on the queue that it names.
+    /// Fails a job on the queue that the job names.
     pub(crate) async fn fail_job(&self, job: &Job, kind: FailureKind) {
         self.answer_job(job, TaskResult::Failed(Failure::new(kind, "by hand"))).await;
     }
@@ -227,26 +227,26 @@ impl Harness {
         self.publish(job.signal_to.clone(), &Report::Signal(signal, CallLog::default()).encode()).await;
     }
 
-    /// A worker says that it has a call under a lease.
+    /// Sends a worker's heartbeat for a call.
     pub(crate) async fn heartbeat(&self, call: &CallId) {
         let report = Report::Heartbeat { call: call.clone(), worker: "w".parse().unwrap() };
         self.publish_to_engine(&report.encode()).await;
     }
 
-    /// A worker says so of a job on the queue that it names.
+    /// Sends a worker's heartbeat on the queue that the job names.
     pub(crate) async fn heartbeat_job(&self, job: &Job) {
         let report = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap() };
         self.publish(job.signal_to.clone(), &report.encode()).await;
     }
 
-    /// Waits until a record of a run says something.
+    /// Waits until a run has a record with this fact.
     pub(crate) async fn wait_for_fact(&self, run: &str, fact: &str) {
         while !self.facts(run).await.contains(&fact) {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
 
-    /// A worker that stops gives a call back.
+    /// A stopping worker releases a call.
     pub(crate) async fn release(&self, call: &CallId) {
         let report = Report::Released { call: call.clone(), worker: "w".parse().unwrap() };
         self.publish_to_engine(&report.encode()).await;
@@ -258,7 +258,7 @@ impl Harness {
         records.iter().map(|record| record.fact.name()).collect()
     }
 
-    /// The state that the run's records say.
+    /// The state of the run, according to its records.
     pub(crate) async fn state(&self, run: &str) -> RunState {
         self.logbook.summary(&run.parse().unwrap()).await.unwrap().standing.state
     }
@@ -268,7 +268,7 @@ impl Harness {
         self.logbook.summary(&run.parse().unwrap()).await.unwrap().standing.shard.to_string()
     }
 
-    /// Waits until the run is recorded to be in a state.
+    /// Waits until the recorded state of the run is `state`.
     pub(crate) async fn wait_for_state(&self, run: &str, state: RunState) {
         while self.state(run).await != state {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -322,12 +322,12 @@ impl Harness {
         (message, queue, reason)
     }
 
-    /// Jobs that are out, as long as none was taken.
+    /// Number of sent jobs, as long as none was taken.
     pub(crate) async fn jobs_waiting(&self) -> u64 {
         self.broker.waiting(JOBS).await.unwrap().unwrap_or(0)
     }
 
-    /// The next call that all workers are told to stop.
+    /// Returns the next call that all workers are told to stop.
     pub(crate) async fn next_interrupt(&mut self) -> CallId {
         loop {
             match self.next_control().await {
@@ -340,7 +340,7 @@ impl Harness {
         }
     }
 
-    /// The next calls that nobody wants any more, as all workers hear it.
+    /// Returns the next withdrawn calls, as all workers receive them.
     pub(crate) async fn next_withdrawn(&mut self) -> Vec<CallId> {
         loop {
             match self.next_control().await {
@@ -360,13 +360,13 @@ impl Harness {
         control
     }
 
-    /// A worker says that it has begun a call.
+    /// A worker reports that it has begun a call.
     pub(crate) async fn report_started(&self, call: &CallId) {
         let report = Report::Started { call: call.clone(), worker: "w".parse().unwrap() };
         self.publish_to_engine(&report.encode()).await;
     }
 
-    /// A worker asks whether it may begin a call; what the engine says.
+    /// A worker asks whether it may begin a call; returns the engine's reply.
     pub(crate) async fn may_begin(&self, call: &CallId) -> bool {
         let queue = format!("worker.{}", uuid::Uuid::now_v7());
         let broker = self.broker.connect();
@@ -391,7 +391,7 @@ impl Harness {
         }
     }
 
-    /// Hears the notifications that a pattern takes.
+    /// Consumes the notifications that match a pattern.
     pub(crate) async fn listen(&self, pattern: &str) -> Consumer {
         listen(&self.broker, topology::NOTIFICATIONS, pattern).await
     }
@@ -405,7 +405,7 @@ impl Harness {
         }
     }
 
-    /// The tasks that the run's records say succeeded, in order.
+    /// The tasks that succeeded according to the run's records, in order.
     pub(crate) async fn successes(&self, run: &str) -> Vec<String> {
         let run: RunId = run.parse().unwrap();
         let records = self.logbook.load(&run).await.unwrap().records;
@@ -424,7 +424,7 @@ fn own(shard: &str) -> ShardAssignment {
 
 async fn listen(broker: &InProcess, exchange: &str, key: &str) -> Consumer {
     let broker = broker.connect();
-    // It does not end with the connection's last handle, so each listener has a queue of its own.
+    // The queue outlives the connection's last handle, so each listener has its own.
     let name = format!("listener.{}", uuid::Uuid::now_v7());
     broker.declare_queue(&Queue { name: name.clone(), kind: QueueKind::Exclusive }).await.unwrap();
     let to = Destination::Queue(name.clone());
@@ -432,15 +432,15 @@ async fn listen(broker: &InProcess, exchange: &str, key: &str) -> Consumer {
     broker.consume(&name, 100).await.unwrap()
 }
 
-/// Each call is made once here, however often it is answered.
+/// Returns the same execution for each answer to a call.
 fn execution(call: &CallId) -> Execution {
     Execution::new(call.to_string().bytes().fold(7, |sum, byte| sum * 31 % 1_000_007 + u64::from(byte)))
 }
 
-/// A clock that goes with the time of the test, and can be set.
+/// A clock that follows the time of the test, and can be set.
 pub(crate) struct PausedClock {
     start: Instant,
-    /// By how many seconds.
+    /// Offset in seconds.
     set_by: AtomicI64,
 }
 
@@ -472,7 +472,7 @@ pub(crate) enum Fault {
     WrittenUnconfirmed,
 }
 
-/// A guard that can hold appends and let them fail.
+/// An append interceptor that can hold appends and make them fail.
 pub(crate) struct AppendFaults {
     fault: Mutex<Option<Fault>>,
     append_permits: Semaphore,
@@ -481,7 +481,7 @@ pub(crate) struct AppendFaults {
     /// The run at whose next append the engine stops, and when.
     stop: Mutex<Option<(RunId, StopPoint)>>,
     stopped: Notify,
-    /// Whether the append that is under way is the one.
+    /// Whether the running append is the one to stop at.
     stops_after: AtomicBool,
     /// All records of a run that were appended.
     copied: Mutex<Option<(RunId, Vec<Record>)>>,
@@ -492,7 +492,7 @@ pub(crate) struct AppendFaults {
 pub(crate) enum StopPoint {
     /// Before it is written.
     Before,
-    /// When it is written, and nothing of it was sent.
+    /// After it is written, but before any of its messages is sent.
     After,
 }
 
@@ -534,7 +534,7 @@ impl AppendFaults {
         self.copied.lock().unwrap().as_ref().map(|(_, records)| records.clone()).unwrap_or_default()
     }
 
-    /// The engine does nothing more from the next append of a run on.
+    /// Stops the engine for ever at the next append of a run.
     pub(crate) fn stop_at(&self, run: &str, moment: StopPoint) {
         *self.stop.lock().unwrap() = Some((run.parse().unwrap(), moment));
     }
@@ -543,7 +543,7 @@ impl AppendFaults {
         self.stopped.notified().await;
     }
 
-    /// Whoever drives runs from now on does not stop.
+    /// Later appends no longer stop.
     pub(crate) fn resume(&self) {
         *self.stop.lock().unwrap() = None;
     }

@@ -1,4 +1,4 @@
-//! Calls under a lease: heartbeats instead of deliveries, and what happens when they cease.
+//! Calls under a lease: heartbeats instead of deliveries, and what happens when they stop.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use protocol::lease;
 
 use crate::harness::{Fault, Harness, linear};
 
-/// Longer than a lease lasts.
+/// Longer than the duration of a lease.
 const LONG: Duration = Duration::from_secs(2 * lease::LEASE_DURATION.as_secs());
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +106,7 @@ async fn a_late_apply_is_rolled_back_again() {
     assert_eq!(outcome, flow::Outcome::Unknown, "the lost attempt may have applied");
     world.signal(&rollback.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
-    // Only now does the lost worker say that it applied, and the run has long been let go of.
+    // The lost worker reports its apply only now, long after the run was removed from memory.
     world.signal(&lost.call).await;
     let again = world.take_job().await;
     assert_eq!(again.call.action, Action::Rollback);
@@ -126,7 +126,7 @@ async fn a_restarted_engine_does_not_resend_leased_calls() {
     let watch = world.engine.adopt("r".parse().unwrap(), protocol::RunCommand::Resume).await.expect("the run goes on");
     tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
     assert_eq!(world.jobs_waiting().await, 0, "its worker has it");
-    // Its lease has its full time again, and is missed after that.
+    // The lease gets its full time again, and then expires.
     tokio::time::sleep(LONG).await;
     let second = world.answer_next().await;
     assert_eq!(second.attempt, job.call.attempt.next());

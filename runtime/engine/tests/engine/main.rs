@@ -1,4 +1,4 @@
-//! What an engine promises, with a worker that answers by hand and a logbook that can fail.
+//! Tests of the engine, with a worker that the test plays and a logbook that can fail.
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
@@ -27,7 +27,7 @@ async fn no_command_is_sent_before_its_record_is_durable() {
     let watch = {
         let submitting = world.submit("r", &flow);
         tokio::pin!(submitting);
-        // Nothing can be awaited but the append, which is held: when the run is asked for, no job may be out.
+        // Only the held append can be awaited here: when the append is requested, no job may have been sent.
         let held = tokio::select! {
             _ = &mut submitting => panic!("the run began before its records were durable"),
             () = world.faults.wait_for_append() => world.jobs_waiting().await,
@@ -77,7 +77,7 @@ async fn a_failed_append_reloads_the_run() {
         let mut world = Harness::new().await;
         let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
         world.faults.fail_next(fault);
-        // Its signal cannot be recorded; the run goes on from its records all the same.
+        // Its signal cannot be recorded; the run still continues from its records.
         world.answer_next().await;
         while world.answer_next().await.task.as_str() != "b" {}
         assert_eq!(Harness::end(watch).await.state(), RunState::Success, "{fault:?}");

@@ -1,4 +1,4 @@
-//! Tasks that have a pace: how many of their calls run at once, and how often they start, over all engines.
+//! Tasks with a concurrency limit or a rate limit, over all engines.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -8,16 +8,16 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Harness, wired};
 
-/// Long enough for engines to find one another and to share what there is.
+/// Long enough for engines to find one another and to share the shards.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Long enough for whatever is about to come.
+/// Long enough for a job that is about to arrive.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Long enough for a shard to be taken over, and too short for permits to be taken away.
+/// Long enough for a shard to be taken over, but too short for permits to be revoked.
 const TAKEN_OVER: Duration = Duration::from_secs(25);
 
-/// A flow of one task that has a pace.
+/// A flow of one task with a limit.
 fn paced(pace: &str) -> Arc<Flow> {
     wired(&format!("name = \"f\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n{pace}\n"))
 }
@@ -35,7 +35,7 @@ async fn job_within(world: &mut Harness, time: Duration) -> Option<Job> {
     timeout(time, world.take_job()).await.ok()
 }
 
-/// The jobs that come, until none comes for some time.
+/// Collects jobs until none arrives for some time.
 async fn jobs(world: &mut Harness) -> Vec<CallId> {
     let mut calls = Vec::new();
     while let Some(job) = job_within(world, SHORT_TIMEOUT).await {
@@ -44,12 +44,12 @@ async fn jobs(world: &mut Harness) -> Vec<CallId> {
     calls
 }
 
-/// Answers jobs to the end, and asserts that no more are out at once than may be.
+/// Answers all jobs, and asserts that at most `most` are outstanding at once.
 async fn work(world: &mut Harness, most: usize, mut out: Vec<Job>) -> usize {
     let mut done = 0;
     loop {
         match job_within(world, TAKEN_OVER).await {
-            // One that was sent again is the same.
+            // A job that was sent again counts once.
             Some(job) if out.iter().any(|known| known.call == job.call) => {}
             Some(job) => out.push(job),
             None if out.is_empty() => return done,
@@ -105,7 +105,7 @@ async fn rate_holds_over_all_engines() {
 async fn a_coordinator_crash_neither_exceeds_the_limit_nor_stalls() {
     let (mut one, two) = two_engines().await;
     let flow = paced("max_running = 2");
-    // The first to meet the flow keeps its permits.
+    // The first engine that meets the flow coordinates its permits.
     for number in 0..4 {
         for (world, name) in [(&one, "one"), (&two, "two")] {
             world.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
@@ -124,7 +124,7 @@ async fn a_coordinator_crash_neither_exceeds_the_limit_nor_stalls() {
 async fn permits_of_a_dead_engine_are_released_on_takeover() {
     let (mut one, two) = two_engines().await;
     let flow = paced("max_running = 1");
-    // The engine that lives on keeps the permits.
+    // The engine that stays alive coordinates the permits.
     two.submit("first", &flow).await.map(drop).expect("the run begins");
     let job = one.take_job().await;
     one.signal_job(&job).await;
@@ -149,7 +149,7 @@ async fn calls_of_a_dead_engine_still_count() {
     let first = world.take_job().await;
     assert!(jobs(&mut world).await.is_empty());
     let mut world = world.restart().await;
-    // Those that waited ask first.
+    // The runs that waited send their requests first.
     for run in runs.into_iter().rev() {
         world
             .engine

@@ -1,4 +1,4 @@
-//! What a run tells is never lost: who listens hears it, and fires once.
+//! The changes of a run are never lost: each listener receives them, and fires once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use protocol::topology;
 
 use crate::harness::{Fault, Harness, StopPoint, linear, wired};
 
-/// Long enough for an engine to take all shards, and to note what was told.
+/// Long enough for an engine to take all shards, and to persist the published versions.
 const SETTLED: Duration = Duration::from_secs(30);
 
 /// A flow that fires for the task `a` of the flow `f`.
@@ -23,14 +23,14 @@ async fn fired(world: &Harness, run: &str) -> u64 {
     world.logbook.load(&run.parse().unwrap()).await.unwrap().into_machine().unwrap().firing_count()
 }
 
-/// Whether all that a run has recorded is known to have been told.
+/// Whether everything that a run has recorded is published.
 async fn is_published(world: &Harness, run: &str) -> bool {
     let history = world.logbook.load(&run.parse().unwrap()).await.unwrap();
     assert!(history.told <= history.version());
     history.told == history.version()
 }
 
-/// Runs that have ended, and are not known to have told all.
+/// Ended runs with unpublished changes.
 async fn unpublished(world: &Harness) -> Vec<String> {
     let mut untold = Vec::new();
     for shard in topology::shards() {
@@ -40,7 +40,7 @@ async fn unpublished(world: &Harness) -> Vec<String> {
     untold
 }
 
-/// The listening run has fired once, and does not fire again, whoever drives it.
+/// Asserts that the listening run has fired once, and does not fire again on another engine.
 async fn fires_once(mut world: Harness) {
     let heard = world.take_job().await;
     assert_eq!((heard.call.run.as_str(), heard.call.task.as_str()), ("l", "heard"));
@@ -63,7 +63,7 @@ async fn changes_before_a_crash_are_received_once() {
             world.submit("l", &listening()).await.expect("the run begins");
             world.submit("r", &linear(tasks)).await.expect("the run begins");
             let a = world.take_job().await;
-            // Nothing of it was published; or it was, and is in a queue that dies with the process.
+            // Either nothing of it was published, or it is in a queue that dies with the process.
             world.faults.stop_at(if moment == StopPoint::After { "r" } else { "l" }, moment);
             world.signal_job(&a).await;
             world.faults.until_stopped().await;
@@ -77,7 +77,7 @@ async fn changes_before_a_crash_are_received_once() {
                     if job.call.run.as_str() == "r" {
                         break job;
                     }
-                    // The run that listens was first.
+                    // The job of the listening run came first.
                     again.signal_job(&job).await;
                 };
                 again.signal_job(&b).await;
@@ -164,7 +164,7 @@ async fn a_republished_change_equals_the_first() {
         told.push((delivery.message.key.clone(), delivery.message.body.clone()));
         delivery.accept();
     }
-    // It dies before it has noted that.
+    // The engine dies before it has persisted the published version.
     assert_eq!(world.logbook.load(&"r".parse().unwrap()).await.unwrap().told, Version::NONE);
     let again = world.new_process().await;
     let mut second = again.listen("f.a.r.*").await;

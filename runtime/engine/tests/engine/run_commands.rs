@@ -1,4 +1,4 @@
-//! What people wish for runs: it is recorded before it is answered, and holds after a restart.
+//! Run commands: each is recorded before its reply, and holds after a restart.
 
 use engine::CommandError;
 use flow::{Action, FailureKind, RunId, RunState};
@@ -38,7 +38,7 @@ async fn a_cancelled_run_stays_cancelled_after_a_restart() {
     world.engine.command_local(&run(), RunCommand::Cancel).await.expect("it is recorded");
     let mut world = world.restart().await;
     let watch = world.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
-    // The call that was out is not sent again; whatever comes of it, it is taken back.
+    // The outstanding call is not sent again; whatever its outcome, it is rolled back.
     assert_eq!(world.next_withdrawn().await, std::slice::from_ref(&b.call));
     world.report_started(&b.call).await;
     world.signal(&b.call).await;
@@ -49,7 +49,7 @@ async fn a_cancelled_run_stays_cancelled_after_a_restart() {
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
 }
 
-/// A run whose rollback of `a` has failed for good.
+/// A run whose rollback of `a` has failed permanently.
 async fn run_with_failed_rollback() -> Harness {
     let mut world = Harness::new().await;
     let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
@@ -122,7 +122,7 @@ async fn a_call_sent_during_an_edit_calls_its_own_task() {
     let head = "name = \"f\"\n[modules]\ng = \"g.wasm\"\n";
     let rest = task("a", "") + &task("b", "timeout = \"7s\"\n") + &task("c", "") + &link("a", "b") + &link("b", "c");
     let before = wired(&format!("{head}{}{rest}{}", task("old", ""), link("c", "old")));
-    // Without the first task, the others stand in other places.
+    // Without the first task, the others have other positions.
     let after = wired(&format!("{head}{rest}"));
     let mut world = Harness::new().await;
     let watch = world.submit("r", &before).await.expect("the run begins");
@@ -134,7 +134,7 @@ async fn a_call_sent_during_an_edit_calls_its_own_task() {
     let wish = RunCommand::Edit { revision: flow::Revision::FIRST, flow: after };
     let both = async {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        // Both wait in the queue, one behind the other, and are taken in one turn.
+        // Both wait in the queue, one behind the other, and are taken in one batch.
         world.signal(&a.call).await;
         let edited = tokio::join!(other.command(&run, wish), async {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;

@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Harness, linear, wired};
 
-/// Long enough for engines to find one another and to share what there is.
+/// Long enough for engines to find one another and to share the shards.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Longer than leases last and shards are without an engine. Only a failing test waits that long.
+/// Longer than a lease lasts, or than a shard is without an engine. Only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[tokio::test(start_paused = true)]
@@ -25,7 +25,7 @@ async fn another_engine_takes_over_a_run() {
     let b = one.take_job().await;
     assert_eq!(b.call.task.as_str(), "b");
     one.engine.abort().await;
-    // Its answer waits in the queue of the shard, for whoever drives it next.
+    // The answer waits in the queue of the shard, for the next driver.
     one.signal_job(&b).await;
     assert_eq!(one.answer_shared("r").await.task.as_str(), "c");
     other.wait_for_state("r", RunState::Success).await;
@@ -38,11 +38,11 @@ async fn a_returning_shard_owner_loads_leases_recorded_meanwhile() {
     let other = one.sharing_engine("other").await;
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
     let first = one.take_job().await;
-    // From here on the messages of the shard go to the other engine, which records the lease.
+    // From here on, the messages of the shard go to the other engine, which records the lease.
     one.connection.drop_connection().await;
     one.heartbeat_job(&first).await;
     one.wait_for_fact("r", "leased").await;
-    // They come here again, and nothing else ever comes of the call: its worker is dead.
+    // The messages arrive here again, but no answer to the call ever does: its worker is dead.
     other.engine.abort().await;
     other.connection.close().await;
     let second = timeout(PATIENCE, one.take_job()).await.expect("the lease is missed");
@@ -54,7 +54,7 @@ async fn a_run_is_driven_by_the_owner_of_its_shard() {
     let mut one = Harness::shared().await;
     let _other = one.sharing_engine("other").await;
     sleep(SETTLED).await;
-    // Whoever took itself for the driver of the shard writes that the run begins, and never comes to more.
+    // An engine that wrongly acted as the driver of the shard records the start of the run, and does nothing more.
     let (run, flow) = ("r".parse().unwrap(), linear(&["a"]));
     let mut machine = Machine::new(run, flow.clone());
     let records = machine.step(Timestamp::from_micros(1_000_000), &Event::Start).records;
@@ -120,7 +120,7 @@ async fn unsent_messages_of_a_dead_engine_are_sent() {
     let _watch = one.submit("r", &flow).await.expect("the run begins");
     let first = one.take_job().await;
     one.engine.abort().await;
-    // Whether its job arrived is not recorded: it is sent again, under the same id.
+    // No record tells whether its job arrived: it is sent again, with the same id.
     let other = one.sharing_engine("other").await;
     let again = one.take_job().await;
     assert_eq!(again.call, first.call);
@@ -134,7 +134,7 @@ async fn engines_share_the_shards_evenly() {
     tokio::time::sleep(SETTLED).await;
     let two = one.sharing_engine("two").await;
     tokio::time::sleep(SETTLED).await;
-    // New runs go to shards that an engine drives itself: both have some.
+    // New runs go to shards that their engine drives: both engines have some.
     for (engine, run) in [(&one, "r1"), (&two, "r2")] {
         engine.submit(run, &linear(&["a"])).await.map(drop).expect("the run begins");
     }
@@ -174,7 +174,7 @@ async fn late_messages_for_an_adopted_run_are_forwarded() {
     one.wait_for_state("r", RunState::Suspended).await;
     let other = one.another_engine().await;
     let watch = other.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
-    // The answer goes where the job said, and its run has moved.
+    // The answer goes to the queue that the job names, but the run has moved.
     one.signal_job(&a).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }

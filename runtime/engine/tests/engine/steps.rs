@@ -1,4 +1,4 @@
-//! Runs take turns: none keeps the others waiting, however much follows from one event.
+//! Runs alternate: none delays the others, however much work follows from one event.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::harness::{Harness, linear, wired};
 
-/// A circle in which nobody is called.
+/// A cycle that calls no guest.
 fn idle_circle() -> Arc<Flow> {
     wired(
         "name = \"idle\"\ncyclic = true\n[inputs]\nnone = []\n[[task]]\nname = \"spin\"\nuse = \"g\"\nfor_each = \"none\"\n\
@@ -16,7 +16,7 @@ fn idle_circle() -> Arc<Flow> {
     )
 }
 
-/// Tasks without an order: more than one step starts.
+/// Unordered tasks: more than one step can start.
 fn wide(tasks: u32) -> Arc<Flow> {
     let task = |number| format!("[[task]]\nname = \"t{number}\"\nuse = \"g\"\n");
     let tasks: String = (0..tasks).map(task).collect();

@@ -1,4 +1,4 @@
-//! The logbook of a run that lives is bounded.
+//! The number of records of a persistent run is bounded.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,10 +8,10 @@ use protocol::RunCommand;
 
 use crate::harness::{Harness, linear, wired};
 
-/// Long enough for an engine to know what was told.
+/// Long enough for an engine to know the published version.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// Firings, some at a time: each is some records.
+/// Batches of firings; each firing adds some records.
 const TIMES: u64 = 20;
 const AT_A_TIME: u64 = 250;
 

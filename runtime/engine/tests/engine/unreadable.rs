@@ -1,4 +1,5 @@
-//! What an engine cannot read, mostly because a newer waft wrote it: never lost, never delivered for ever, never waited for.
+//! Messages that an engine cannot read, mostly of a newer waft: not lost, not redelivered for ever, and nothing waits
+//! for them.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use protocol::{CallLog, CommandRequest, Reply, Report, RunCommand, topology};
 
 use crate::harness::{Harness, linear, wired};
 
-/// The same message as a later waft would write it: the third byte is the version of the format.
+/// The same message in the format of a later waft: the third byte is the format version.
 fn newer(mut body: Vec<u8>) -> Vec<u8> {
     body[2] = 99;
     body
@@ -75,7 +76,7 @@ async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
     let failure = machine.failures().values().next().expect("its failure is told");
     assert_eq!(failure.kind, FailureKind::Poison);
     assert!(failure.message.contains("the report is in waft.quarantine"), "{}", failure.message);
-    // The same answer once more changes nothing.
+    // The same answer again changes nothing.
     world.publish_message(answer).await;
     world.next_quarantined().await;
     assert_eq!(world.state("r").await, RunState::RolledBack);

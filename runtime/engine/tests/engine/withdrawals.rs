@@ -1,4 +1,4 @@
-//! Calls that nobody wants any more: those that no worker has begun are withdrawn, whoever hears of it.
+//! Unwanted calls: those that no worker has begun are withdrawn, whichever engine or worker is told.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use protocol::RunCommand;
 
 use crate::harness::{Harness, linear, wired};
 
-/// Within this a call is withdrawn that no worker has begun: workers have half a second to say so, and probes go each second.
+/// Maximum time until an unbegun call is withdrawn: workers have half a second to report, and probes are sent each
+/// second.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// Two tasks side by side.
+/// Two tasks without an order.
 const SIDE_BY_SIDE: &str = "name = \"f\"\npattern = \"unordered\"\n\
     [[task]]\nname = \"a\"\nuse = \"g\"\n[[task]]\nname = \"b\"\nuse = \"g\"\n[modules]\ng = \"g.wasm\"\n";
 

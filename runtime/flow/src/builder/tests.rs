@@ -1,4 +1,4 @@
-//! A flow built in Rust is the flow of its file, and what is wrong in it is told as of a file.
+//! Tests that a flow built in Rust equals the flow of its file, with the same diagnostics.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,5 +1,4 @@
-//! What is said of a whole flow in time: how long it takes, how often it fires, what it listens to, and when it fires by
-//! itself.
+//! Settings of a whole flow: its expiry, its triggers, its listeners and its schedules.
 
 use std::{fmt::Display, time::Duration};
 
@@ -18,35 +17,35 @@ pub struct ScheduleBuilder {
 }
 
 impl Builder<RootFlow> {
-    /// How long a run may take from its start.
+    /// Sets the maximum duration of a run from its start.
     #[must_use]
     pub fn expires(mut self, expires: Duration) -> Self {
         self.draft.expires = Some(expires);
         self
     }
 
-    /// A run stays, and fires each time it is notified.
+    /// Keeps a run open; it fires for each notification.
     #[must_use]
     pub fn persistent(mut self) -> Self {
         self.draft.triggers.persistent = true;
         self
     }
 
-    /// Links may lead round in circles: each turn is a firing.
+    /// Allows cycles of links: each iteration is a firing.
     #[must_use]
     pub fn cyclic(mut self) -> Self {
         self.draft.triggers.cyclic = true;
         self
     }
 
-    /// So many firings of a run, from one, and no more.
+    /// Sets the maximum number of firings of a run, at least one.
     #[must_use]
     pub fn max_firings(mut self, firings: u64) -> Self {
         self.draft.triggers.max_firings = self.set_count("max_firings", firings, u64::MAX);
         self
     }
 
-    /// So many firings at once, from one to ten thousand; others wait for their turn.
+    /// Sets the maximum of parallel firings, from one to ten thousand; further ones wait for their turn.
     #[must_use]
     pub fn max_parallel(mut self, firings: u32) -> Self {
         self.draft.triggers.max_parallel = self.set_count("max_parallel", firings, DraftTriggers::MAX_PARALLEL_FIRINGS);
@@ -62,13 +61,13 @@ impl Builder<RootFlow> {
         None
     }
 
-    /// The task `to` fires, or is answered where it waits, each time that the task of any run of another flow succeeds.
+    /// Fires the task `to`, or completes it where it waits, each time that the task of any run of another flow succeeds.
     #[must_use]
     pub fn listen(self, flow: impl AsRef<str>, task: impl AsRef<str>, to: impl AsRef<str>) -> Self {
         self.listen_on(flow, task, SourceOutcome::Success, to)
     }
 
-    /// The same for what else may become of the other flow's task.
+    /// Like [`Self::listen`], for another outcome of the other flow's task.
     #[must_use]
     pub fn listen_on(
         mut self,
@@ -87,13 +86,13 @@ impl Builder<RootFlow> {
         self
     }
 
-    /// The task `to` fires at these times, in cron form and in UTC.
+    /// Fires the task `to` at these times, in cron form and in UTC.
     #[must_use]
     pub fn schedule(self, cron: impl AsRef<str>, to: impl AsRef<str>) -> Self {
         self.schedule_with(cron, to, |schedule| schedule)
     }
 
-    /// A schedule that says more: its time zone, or what becomes of times that overlap or were missed.
+    /// Adds a schedule with options: its time zone, or its policies for overlapping and missed times.
     #[must_use]
     pub fn schedule_with(
         mut self,
@@ -117,19 +116,19 @@ impl Builder<RootFlow> {
 }
 
 impl ScheduleBuilder {
-    /// The time zone it is meant in, such as `Europe/Berlin`.
+    /// Sets the time zone, such as `Europe/Berlin`.
     #[must_use]
     pub fn zone(self, zone: impl Into<String>) -> Self {
         Self { zone: zone.into(), ..self }
     }
 
-    /// What becomes of a time at which an earlier firing of it is still under way.
+    /// Sets the policy for a time at which an earlier firing of the schedule is still under way.
     #[must_use]
     pub fn overlap(self, overlap: OverlapPolicy) -> Self {
         Self { overlap, ..self }
     }
 
-    /// What becomes of times that went by unheard.
+    /// Sets the policy for missed times.
     #[must_use]
     pub fn missed(self, missed: MissedPolicy) -> Self {
         Self { missed, ..self }

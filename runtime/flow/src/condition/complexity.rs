@@ -1,4 +1,4 @@
-//! What the text of a condition is made of: how deep its loops nest, what they do, and what it reads.
+//! The structure of a condition: the nesting of its loops, their operations, and the values it reads.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the enums of the CEL crate are its own, and grow")]
 
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, operators};
 
-/// How deep loops nest.
+/// The nesting depth of loops.
 pub(super) fn loops(expression: &IdedExpr) -> usize {
     match &expression.expr {
         Expr::Comprehension(comprehension) => {
@@ -27,7 +27,7 @@ pub(super) fn count_loops(expression: &IdedExpr) -> usize {
     }
 }
 
-/// Whether a loop joins texts or lists, each time anew. What a loop gathers itself is no such join.
+/// Whether a loop concatenates texts or lists in each iteration. A loop's own accumulator does not count.
 pub(super) fn concatenates_in_loop<'e>(expression: &'e IdedExpr, gathered: &mut Vec<&'e str>) -> bool {
     match &expression.expr {
         Expr::Comprehension(comprehension) => {
@@ -44,7 +44,7 @@ pub(super) fn concatenates_in_loop<'e>(expression: &'e IdedExpr, gathered: &mut 
     }
 }
 
-/// Notes the names that an expression takes from outside.
+/// Collects the names that an expression takes from outside.
 pub(super) fn collect_variables<'e>(expression: &'e IdedExpr, own: &mut Vec<&'e str>, reads: &mut BTreeSet<String>) {
     match &expression.expr {
         Expr::Ident(name) if !own.contains(&name.as_str()) => drop(reads.insert(name.clone())),
@@ -60,17 +60,17 @@ pub(super) fn collect_variables<'e>(expression: &'e IdedExpr, own: &mut Vec<&'e 
     }
 }
 
-/// What of a loop does not see its variables.
+/// The parts of a loop that do not see its variables.
 pub(super) fn outer_parts(comprehension: &ComprehensionExpr) -> [&IdedExpr; 2] {
     [&comprehension.iter_range, &comprehension.accu_init]
 }
 
-/// What of a loop sees its variables.
+/// The parts of a loop that see its variables.
 fn inner_parts(comprehension: &ComprehensionExpr) -> [&IdedExpr; 3] {
     [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result]
 }
 
-/// What an expression that is no loop is made of.
+/// The parts of an expression that is not a loop.
 pub(super) fn parts(expression: &IdedExpr) -> Vec<&IdedExpr> {
     match &expression.expr {
         Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),

@@ -1,4 +1,4 @@
-//! Values as CEL sees them.
+//! Converts values to CEL.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the enums of the CEL crate are its own, and grow")]
 
@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 use crate::{Size, Value};
 
-/// The value in CEL's types. The error is what it is instead, for people.
+/// The value in CEL's types. The error describes the value's actual form, for people.
 pub(super) fn of_value(value: &Value) -> Result<cel::Value, String> {
     match value {
         Value::Json(json) => match serde_json::from_str::<CelValue>(json.as_str()) {
@@ -21,9 +21,9 @@ pub(super) fn of_value(value: &Value) -> Result<cel::Value, String> {
     }
 }
 
-/// A JSON value in CEL's types. Whole numbers are `int` where they fit, so that they compare and add with those an author
-/// writes. What has no place there is an error and never another value: numbers that a double does not hold, and what nests
-/// deeper than the parser goes. That no object says a key twice [`crate::Json`] has seen to.
+/// A JSON value in CEL's types. Whole numbers are `int` where they fit, so that they compare and add with an author's
+/// literals. Unrepresentable values are errors and never become other values: numbers beyond a double, and values that nest
+/// deeper than the parser allows. [`crate::Json`] has already refused duplicate keys.
 struct CelValue(cel::Value);
 
 impl<'de> Deserialize<'de> for CelValue {
@@ -97,7 +97,7 @@ pub(super) fn type_name(value: &cel::Value) -> &'static str {
     }
 }
 
-/// What went wrong, without the values: they may be long.
+/// The error message, without the values: they may be long.
 pub(super) fn error_message(error: &cel::ExecutionError) -> String {
     match error {
         cel::ExecutionError::NoSuchKey(key) => format!("there is no {key:?}"),

@@ -1,4 +1,4 @@
-//! Conditions over values: what is decided, what cannot be, and what is refused when a condition is read.
+//! Tests of conditions over values: decided ones, undecidable ones, and those refused when parsed.
 
 use super::*;
 
@@ -85,7 +85,7 @@ fn a_malicious_condition_is_rejected() {
         "a".to_owned() + &".b".repeat(450) + " == 1",
         "!".repeat(999) + "a",
     ] {
-        // Whatever becomes of it, nothing is torn down.
+        // Whatever the result, nothing may crash.
         let _ = decide(&text, &[("a", "1")]);
     }
     let chained = "a ? true : ".repeat(80) + "false";
@@ -116,7 +116,7 @@ fn a_value_that_cel_cannot_represent_is_an_evaluation_error() {
     assert_eq!(decide("pan > 9223372036854775807u", &[("pan", "18446744073709551615")]), Ok(true));
 }
 
-/// All functions and macros that CEL's own documents or its extensions name.
+/// All functions and macros named in CEL's own documents or its extensions.
 const OF_CEL: [&str; 60] = [
     "abs",
     "all",
@@ -200,7 +200,7 @@ fn an_unsupported_function_is_rejected_before_evaluation() {
         }
         for form in forms {
             let errors = match Condition::new(&form) {
-                // What is let through is refused by nothing but the values: CEL knows the function.
+                // An accepted condition fails only because of values: CEL knows the function.
                 Ok(condition) => {
                     let one = Value::json(&1.into());
                     let values = ["a", "b", "c"].map(|name| (name.parse().unwrap(), &one));

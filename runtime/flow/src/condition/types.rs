@@ -1,8 +1,8 @@
-//! What a condition does with types, found before it is asked: functions that CEL does not have here, arguments that none
-//! of them takes, comparisons that cannot be made, and some that always come to the same.
+//! Type checks of a condition before its evaluation: unknown functions, arguments of the wrong type, impossible comparisons,
+//! and some that always have the same result.
 //!
-//! Which types a function or operator takes is not written down a second time: CEL itself is asked, with one value of each
-//! type that an argument may have. What it refuses for all of them, it would refuse when the condition is asked.
+//! The argument types of functions and operators are not listed here: the checker calls CEL itself with one value of each
+//! possible type. If CEL refuses all of them, it would refuse the evaluation too.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::{
     value_types::{ValueType, ValueTypes},
 };
 
-/// The functions and loops that a condition may call, and how each is written.
+/// The functions and loops that a condition may call, and the syntax of each.
 pub(super) const FUNCTIONS: [(&str, &str); 17] = [
     ("all", "list.all(x, condition)"),
     ("bool", "bool(text)"),
@@ -42,21 +42,21 @@ pub(super) const FUNCTIONS: [(&str, &str); 17] = [
     ("uint", "uint(number or text)"),
 ];
 
-/// What CEL knows by itself, made once.
+/// CEL's standard environment, created once.
 pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// Something that is wrong with a condition.
+/// A problem of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// Whether it can never be decided, or only hardly says what was meant.
+    /// Whether it can never be decided, or probably does not mean what was intended.
     pub(crate) is_error: bool,
-    /// What is wrong: a fragment whose subject is the condition.
+    /// The problem: a fragment whose subject is the condition.
     pub(crate) message: String,
-    /// What to do about it.
+    /// A hint how to fix it.
     pub(crate) hint: String,
 }
 
-/// What is known of a value before it is there.
+/// The known type of a value before it exists.
 #[derive(Clone, Copy)]
 pub(crate) struct StaticType<'s> {
     pub(crate) types: ValueTypes,
@@ -75,18 +75,18 @@ impl<'s> StaticType<'s> {
     }
 }
 
-/// What a call of CEL with values of certain types came to.
+/// The result of a trial call of CEL with values of certain types.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ProbeResult {
-    /// A value of these types, or an error that other values would not have led to.
+    /// A value of these types, or an error that other values may not cause.
     Returns(ValueTypes),
-    /// There is no such function.
+    /// No such function exists.
     Unknown,
-    /// It takes other types, or so many arguments.
+    /// It takes other types, or another number of arguments.
     Rejects,
 }
 
-/// Walks an expression, and finds what types its parts have and what is wrong with them.
+/// Walks an expression, and determines the types and problems of its parts.
 pub(super) struct Checker<'s> {
     names: Vec<(String, StaticType<'s>)>,
     probed: BTreeMap<(String, bool, Vec<ValueType>), ProbeResult>,
@@ -94,7 +94,7 @@ pub(super) struct Checker<'s> {
 }
 
 impl<'s> Checker<'s> {
-    /// Begins with what is known of the values from outside.
+    /// Creates a checker with the known types of the values from outside.
     pub(super) fn new(names: impl IntoIterator<Item = (String, StaticType<'s>)>) -> Self {
         Self { names: names.into_iter().collect(), probed: BTreeMap::new(), findings: Vec::new() }
     }
@@ -107,7 +107,7 @@ impl<'s> Checker<'s> {
         self.findings.push(Finding { is_error: false, message, hint: hint.into() });
     }
 
-    /// What an expression comes to. The parser bounds how deep it nests, and so this recursion.
+    /// The type of an expression. The parser bounds its nesting, and therefore this recursion.
     pub(super) fn check(&mut self, expression: &IdedExpr) -> StaticType<'s> {
         match &expression.expr {
             Expr::Literal(literal) => StaticType::of(ValueTypes::of(of_literal(literal))),
@@ -140,7 +140,7 @@ impl<'s> Checker<'s> {
         StaticType::of(ValueTypes::of(of))
     }
 
-    /// A field of a value.
+    /// The type of a field of a value.
     fn select(&mut self, operand: StaticType<'s>, field: &str, is_test: bool) -> StaticType<'s> {
         if !operand.types.has(ValueType::Object) && !operand.types.has(ValueType::Other) {
             self.error(format!("takes {field:?} of {}", operand.types), "only an object has fields");
@@ -206,7 +206,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// Asks CEL whether it has a function for the types that the arguments may have.
+    /// Calls CEL on trial with the possible types of the arguments.
     fn probe(&mut self, call: &CallExpr, target: Option<StaticType<'s>>, given: &[StaticType<'s>]) -> StaticType<'s> {
         let all: Vec<ValueTypes> = target.iter().chain(given).map(|known| known.types).collect();
         let (mut types, mut is_unknown) = (ValueTypes::NONE, true);
@@ -265,7 +265,7 @@ impl<'s> Checker<'s> {
         let gathered = self.check(&comprehension.accu_init);
         let before = self.names.len();
         match &comprehension.iter_var2 {
-            // The first of two is the place or the key.
+            // The first of the two is the index or the key.
             Some(second) => {
                 self.names.push((comprehension.iter_var.clone(), StaticType::ANY));
                 self.names.push((second.clone(), element));
@@ -300,7 +300,7 @@ fn describe_arguments(all: &[ValueTypes]) -> String {
     }
 }
 
-/// Each way to choose one type for each argument. Whatever takes more than three is no function of ours: any types do.
+/// Every combination of one type per argument. No supported function takes more than three arguments: then any types do.
 fn combinations(all: &[ValueTypes]) -> Vec<Vec<ValueType>> {
     let mut combinations = vec![Vec::new()];
     for (place, types) in all.iter().enumerate() {
@@ -326,7 +326,7 @@ fn probe_function(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult
     let call = CallExpr { func_name: name.to_owned(), target, args: arguments };
     match context.resolve(&IdedExpr { id: 0, expr: Expr::Call(call) }) {
         Err(ExecutionError::UndeclaredReference(_)) => ProbeResult::Unknown,
-        // What is not known to be one of JSON's types may be any.
+        // A value of unknown type may have any type.
         _ if of.contains(&ValueType::Other) => {
             ProbeResult::Returns(ValueTypes::ANY.or(ValueTypes::of(ValueType::Other)))
         }
@@ -341,12 +341,12 @@ fn probe_function(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult
             | ExecutionError::InvalidArgumentCount { .. }
             | ExecutionError::MissingArgumentOrTarget,
         ) => ProbeResult::Rejects,
-        // Another value of the type may do.
+        // Another value of the type may succeed.
         Err(_) => ProbeResult::Returns(ValueTypes::ANY),
     }
 }
 
-/// A value of a type, with which most things can be done.
+/// An example value of a type that most operations accept.
 fn example(of: ValueType) -> cel::Value {
     let text = || Arc::new("1".to_owned());
     match of {

@@ -1,4 +1,4 @@
-//! What each line comes to where clocks are set forward and back, and at the ends of the calendar.
+//! Tests of cron lines at clock changes, and at the ends of the calendar.
 
 use super::*;
 
@@ -35,15 +35,15 @@ fn minutes(line: &str, zone: &str, from: &str, hours: u64) -> Vec<u64> {
         .collect()
 }
 
-/// A zone, the instant at which its clocks are set back, and that at which they are set forward.
+/// A zone, the instant at which its clocks are set back, and the instant at which they are set forward.
 const CHANGES: [(&str, &str, &str); 4] = [
-    // 03:00 is 02:00 again; 02:00 is 03:00.
+    // 03:00 becomes 02:00; 02:00 becomes 03:00.
     ("Europe/Berlin", "2026-10-25T01:00:00Z", "2026-03-29T01:00:00Z"),
-    // 02:00 is 01:00 again; 02:00 is 03:00.
+    // 02:00 becomes 01:00; 02:00 becomes 03:00.
     ("America/New_York", "2026-11-01T06:00:00Z", "2026-03-08T07:00:00Z"),
-    // 02:00 is 01:30 again; 02:00 is 02:30.
+    // 02:00 becomes 01:30; 02:00 becomes 02:30.
     ("Australia/Lord_Howe", "2026-04-04T15:00:00Z", "2026-10-03T15:30:00Z"),
-    // 00:00 is 23:00 of the day before; 00:00 is 01:00.
+    // 00:00 becomes 23:00 of the day before; 00:00 becomes 01:00.
     ("America/Santiago", "2026-04-05T03:00:00Z", "2026-09-06T04:00:00Z"),
 ];
 
@@ -74,10 +74,10 @@ fn an_hourly_schedule_fires_in_both_occurrences_of_a_repeated_hour() {
     assert_eq!(berlin, hours.map(|hour| format!("{hour}:00:00Z")));
     let new_york = between("0 0-23 * * *", "America/New_York", ("2026-11-01T04:30:00Z", "2026-11-01T08:30:00Z"));
     assert_eq!(new_york, ["05", "06", "07", "08"].map(|hour| format!("2026-11-01T{hour}:00:00Z")));
-    // In the spring it goes from 01:05 to 03:05, and that is an hour.
+    // In spring the clock goes from 01:05 to 03:05, which is one hour.
     let berlin = between("5 * * * *", "Europe/Berlin", ("2026-03-28T23:30:00Z", "2026-03-29T02:30:00Z"));
     assert_eq!(berlin, ["00", "01", "02"].map(|hour| format!("2026-03-29T{hour}:05:00Z")));
-    // Half an hour comes twice: 01:45, 01:45 once more, 02:45; and 01:15, 02:15.
+    // Half an hour occurs twice: 01:45, 01:45 once more, 02:45; and 01:15, 02:15.
     let twice = between("45 * * * *", "Australia/Lord_Howe", ("2026-04-04T14:00:00Z", "2026-04-04T16:30:00Z"));
     assert_eq!(twice, ["14:45", "15:15", "16:15"].map(|time| format!("2026-04-04T{time}:00Z")));
     let once = between("15 * * * *", "Australia/Lord_Howe", ("2026-04-04T14:00:00Z", "2026-04-04T16:30:00Z"));
@@ -95,7 +95,7 @@ fn a_fixed_time_in_a_repeated_hour_fires_only_once() {
     ] {
         assert_eq!(between(line, zone, (from, until)), [first], "{line} {zone}");
     }
-    // What runs each second hour runs at fixed times: 0, 2, 4.
+    // Every second hour is a set of fixed times: 0, 2, 4.
     let each_second = between("0 */2 * * *", "Europe/Berlin", ("2026-10-24T21:30:00Z", "2026-10-25T03:30:00Z"));
     assert_eq!(each_second, ["2026-10-24T22:00:00Z", "2026-10-25T00:00:00Z", "2026-10-25T03:00:00Z"]);
 }
@@ -107,14 +107,14 @@ fn a_skipped_fixed_time_fires_at_the_end_of_the_gap() {
         ("15 2 * * *", "America/New_York", ("2026-03-07T12:00:00Z", "2026-03-08T12:00:00Z"), "2026-03-08T07:00:00Z"),
         ("10 2 * * *", "Australia/Lord_Howe", ("2026-10-03T03:00:00Z", "2026-10-04T01:00:00Z"), "2026-10-03T15:30:00Z"),
         ("0 0 * * *", "America/Santiago", ("2026-09-05T12:00:00Z", "2026-09-06T12:00:00Z"), "2026-09-06T04:00:00Z"),
-        // Several of them, or an interval within an hour that is not there, are one; so are it and what is due then.
+        // Several skipped times, or a skipped interval within one hour, fire once, together with a time that is due then.
         ("0,20,40 2 * * *", "Europe/Berlin", ("2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z"), "2026-03-29T01:00:00Z"),
         ("*/10 2 * * *", "Europe/Berlin", ("2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z"), "2026-03-29T01:00:00Z"),
         ("0 2,3 * * *", "Europe/Berlin", ("2026-03-28T12:00:00Z", "2026-03-29T12:00:00Z"), "2026-03-29T01:00:00Z"),
     ] {
         assert_eq!(between(line, zone, (from, until)), [end], "{line} {zone}");
     }
-    // Half of it is there.
+    // Half of the hour exists.
     let rest = between("*/10 2 * * *", "Australia/Lord_Howe", ("2026-10-03T03:00:00Z", "2026-10-04T01:00:00Z"));
     assert_eq!(rest, ["15:30", "15:40", "15:50"].map(|time| format!("2026-10-03T{time}:00Z")));
 }
@@ -135,7 +135,7 @@ fn a_leap_day_comes_every_four_years_and_not_in_2100() {
     assert_eq!(leap_days, ["2088", "2092", "2096", "2104", "2108"].map(|year| format!("{year}-02-29T12:00:00Z")));
     assert_eq!(next("0 0 L 2 *", "UTC", "2028-02-01T00:00:00Z"), at("2028-02-29T00:00:00Z"));
     assert_eq!(next("0 0 L 2 *", "UTC", "2027-02-01T00:00:00Z"), at("2027-02-28T00:00:00Z"));
-    // A leap day that is a Monday.
+    // A leap day on a Monday.
     assert_eq!(next("0 0 29 2 +MON", "UTC", "2026-01-01T00:00:00Z"), at("2044-02-29T00:00:00Z"));
     let daily = between("0 3 * * *", "Europe/Berlin", ("2028-02-28T00:00:00Z", "2028-03-02T00:00:00Z"));
     assert_eq!(daily, ["02-28", "02-29", "03-01"].map(|day| format!("2028-{day}T02:00:00Z")));
@@ -146,7 +146,7 @@ fn cron_times_use_the_time_zone() {
     assert_eq!(next("0 3 * * *", "Europe/Berlin", "2026-11-24T00:00:00Z"), at("2026-11-24T02:00:00Z"));
     assert_eq!(next("0 3 * * *", "Europe/Berlin", "2026-07-24T02:00:00Z"), at("2026-07-25T01:00:00Z"));
     assert_eq!(next("*/10 * * * * *", "UTC", "2026-11-24T00:00:01Z"), at("2026-11-24T00:00:10Z"));
-    // On the second, whenever it is asked.
+    // On the full second, whatever the time of the query.
     assert_eq!(next("* * * * * *", "UTC", "2026-11-24T00:00:01.302828Z"), at("2026-11-24T00:00:02Z"));
 }
 
@@ -155,7 +155,7 @@ fn an_invalid_or_impossible_cron_line_is_rejected() {
     for never in ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 31 2 +MON"] {
         assert!(matches!(Cron::new(never, "UTC"), Err(InvalidCron::Never { .. })), "{never} passed");
     }
-    // A year that has passed never comes, and one that has not comes to its end: neither is a schedule.
+    // A past year never occurs, and a future one ends: neither is a schedule.
     assert_eq!(shown(CYCLE), "4600-01-01T00:00:00Z");
     for year in ["0 0 3 * * * 2020", "0 0 3 * * * 2199", "0 0 3 * * * *"] {
         assert!(matches!(Cron::new(year, "UTC"), Err(InvalidCron::Year { .. })), "{year} passed");

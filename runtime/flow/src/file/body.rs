@@ -1,4 +1,4 @@
-//! What the whole flow and each nested flow have alike: nodes, links, pattern, order and retry controller.
+//! The common parts of the whole flow and of nested flows: nodes, links, pattern, order and retry controller.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::{
     SourceOutcome, suggest,
 };
 
-/// Reads the body of a flow from the flow's table. The parser bounds how deep flows nest, and so this recursion.
+/// Reads the body of a flow from the flow's table. The parser bounds the nesting of flows, and therefore this recursion.
 pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> FlowBody {
     let pattern =
         mistakes.read_needed(|mistakes| table.keyword("pattern", Pattern::WORDS, mistakes)).unwrap_or_default();
@@ -93,7 +93,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Optio
     Some(DraftLink { from: from.value, to: to.value, on, when, reach, join, spans })
 }
 
-/// What a link says besides its ends.
+/// The options of a link besides its ends.
 pub(super) struct LinkOptions {
     pub(super) on: SourceOutcome,
     pub(super) when: Option<Condition>,
@@ -116,7 +116,7 @@ pub(super) fn read_link_options(table: &mut Reader<'_>, mistakes: &mut Diagnosti
     LinkOptions { on, when, reach, join }
 }
 
-/// Puts the nodes in the order that `order` says, and tells what it misses, doubles or does not know.
+/// Orders the nodes as `order` states, and reports missing, duplicate and unknown names.
 fn apply_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode], mistakes: &mut Diagnostics) {
     let Some(order) = table.list("order", "a list of names", mistakes) else { return };
     if pattern != Pattern::Linear {

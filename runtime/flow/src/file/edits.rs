@@ -1,7 +1,6 @@
-//! Files of edits: TOML in, what is to be changed or every mistake out.
+//! Edit files: parses TOML into edits or every diagnostic.
 //!
-//! They are read as flow files are: a value of an edit is the value that it would be in a flow file, and what nobody asked
-//! for is told.
+//! Edit files are read like flow files: a value means the same in both, and unknown keys are reported.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -17,19 +16,19 @@ use super::{
 };
 use crate::{Diagnostic, Edit, NodeName, Values};
 
-/// One step of a file of edits.
+/// One step of an edit file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParsedEdit {
-    /// Adds what another file holds.
+    /// Adds the content of another file.
     Add {
-        /// Its path, relative to the file of edits.
+        /// Its path, relative to the edit file.
         file: String,
     },
-    /// Any other edit; the module of [`Edit::Use`] may be a path, relative to the file of edits.
+    /// Any other edit; the module of [`Edit::Use`] may be a path, relative to the edit file.
     Edit(Edit),
 }
 
-/// What an edit does, and the keys that say more of it.
+/// The kinds of edits, each with its additional keys.
 const KINDS: [(&str, &[&str]); 7] = [
     ("add", &[]),
     ("remove", &[]),
@@ -40,10 +39,10 @@ const KINDS: [(&str, &[&str]); 7] = [
     ("require", &["requires"]),
 ];
 
-/// Reads a file of edits.
+/// Parses an edit file.
 ///
 /// # Errors
-/// Every mistake in it, in the order of the file.
+/// Every diagnostic in it, in the order of the file.
 pub fn edits(text: &str) -> Result<Vec<ParsedEdit>, Vec<Diagnostic>> {
     let (table, found) = DeTable::parse_recoverable(text);
     let mut mistakes = Diagnostics::default();
@@ -72,7 +71,7 @@ fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, mistakes: &mut Diagnostics) -> 
     edits
 }
 
-/// The edits of one table: a value each, where it gives several.
+/// The edits of one table: one edit per value, where the table gives several.
 fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Vec<ParsedEdit> {
     let Some(mut table) = Reader::open(toml, "an edit", "{ remove = \"a task\" }", mistakes) else { return Vec::new() };
     let is_said = |key: &&(&str, &[&str])| toml.get_ref().get(key.0).is_some();
@@ -80,7 +79,7 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Vec<P
     let Some((kind, also)) = said.first().copied() else {
         let kinds = KINDS.map(|(kind, _)| kind).join(", ");
         let mistake = Diagnostic::error(Some(toml.span()), "an edit does nothing");
-        // What was meant is most likely a key that is misspelt.
+        // A key is probably misspelt.
         for (kind, _) in KINDS {
             table.take(kind);
         }
@@ -94,7 +93,7 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Vec<P
     }
     table.owner = format!("the edit {kind:?}");
     let edits = read(kind, &mut table, mistakes);
-    // That these are there was told already.
+    // These keys were already reported as present.
     for (other, also) in said.iter().skip(1) {
         for key in [*other].iter().chain(*also) {
             table.take(key);
@@ -151,7 +150,7 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Diagnostics) 
     }
 }
 
-/// The constants of an edit that sets some.
+/// The constants of a `set` edit.
 fn constants(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Values {
     let lacks = |table: &Reader<'_>| table.missing_key("with", "with = { celsius = 180 }");
     let Some(toml) = table.take("with") else {
@@ -171,7 +170,7 @@ fn ends(table: &mut Reader<'_>, key: &'static str, mistakes: &mut Diagnostics) -
     Some((from?, to?))
 }
 
-/// A text and where it stands.
+/// A text and its span.
 type Text<'t> = (&'t str, Range<usize>);
 
 /// Two texts in a list.

@@ -1,6 +1,6 @@
-//! What other systems call what a flow file calls otherwise: words too far from ours to be taken for misspelt.
+//! Keys of other systems for concepts of a flow file: too different from waft's keys to be found as misspellings.
 
-/// What a key of a task was meant to be.
+/// Suggests the intended key of a task.
 pub(super) fn suggest_task_key(key: &str) -> Option<String> {
     let meant = match key {
         "retries" | "max_retries" | "attempts" | "max_attempts" | "tries" => "did you mean retry = { attempts = n }?",
@@ -23,7 +23,7 @@ pub(super) fn suggest_task_key(key: &str) -> Option<String> {
     Some(meant.into())
 }
 
-/// What a key of a flow was meant to be.
+/// Suggests the intended key of a flow.
 pub(super) fn suggest_flow_key(key: &str) -> Option<String> {
     let meant = match key {
         "retries" | "max_retries" | "attempts" | "max_attempts" | "tries" => "did you mean retry = { times = n }?",
@@ -38,7 +38,7 @@ pub(super) fn suggest_flow_key(key: &str) -> Option<String> {
     Some(meant.into())
 }
 
-/// What a key of a task's own retry was meant to be.
+/// Suggests the intended key of a task's own retry.
 pub(super) fn suggest_policy_key(key: &str) -> Option<String> {
     let meant = match key {
         "retries" | "max_retries" | "max_attempts" | "tries" | "count" | "limit" => "attempts",
@@ -49,7 +49,7 @@ pub(super) fn suggest_policy_key(key: &str) -> Option<String> {
     Some(format!("did you mean {meant:?}?"))
 }
 
-/// What a key of a flow's retry controller was meant to be.
+/// Suggests the intended key of a flow's retry controller.
 pub(super) fn suggest_controller_key(key: &str) -> Option<String> {
     let meant = match key {
         "retries" | "max_retries" | "max_attempts" | "tries" | "count" | "limit" => "times",

@@ -1,10 +1,10 @@
-//! Values of TOML as JSON, every digit kept.
+//! Converts TOML values to JSON without losing digits.
 
 use toml::{Spanned, de::DeValue};
 
 use crate::{Diagnostic, Json, Value};
 
-/// The value of a TOML value; `whose` names it in the mistake.
+/// The value of a TOML value; `whose` names it in a diagnostic.
 pub(super) fn value(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Value, Diagnostic> {
     json(toml, whose).map(Value::Json)
 }
@@ -16,7 +16,7 @@ pub(super) fn json(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Json, Dia
     Ok(Json::parse(text).expect("what is written below is JSON"))
 }
 
-/// The parser bounds how deep a value can be nested, and so this recursion.
+/// Writes JSON text. The parser bounds the nesting of a value, and therefore this recursion.
 fn write(toml: &Spanned<DeValue<'_>>, whose: &str, out: &mut String) -> Result<(), Diagnostic> {
     let refuse = |message: String| Diagnostic::error(Some(toml.span()), message);
     match toml.get_ref() {
@@ -24,7 +24,7 @@ fn write(toml: &Spanned<DeValue<'_>>, whose: &str, out: &mut String) -> Result<(
         DeValue::Boolean(value) => out.push_str(if *value { "true" } else { "false" }),
         DeValue::Datetime(value) => {
             let mut value = *value;
-            // TOML may leave seconds out, RFC 3339 may not.
+            // Seconds are optional in TOML, but required in RFC 3339.
             value.time.iter_mut().for_each(|time| time.second = time.second.or(Some(0)));
             write_string(&value.to_string(), out);
         }

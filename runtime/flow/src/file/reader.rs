@@ -1,4 +1,4 @@
-//! A table of a flow file, read key by key, so that every mistake in it is found and what was not asked for is told.
+//! Reads a table of a flow file key by key, so that it finds every error and reports unknown keys.
 
 use std::{
     num::NonZeroU32,
@@ -14,23 +14,23 @@ use toml::{
 
 use crate::{Diagnostic, InvalidName, Pace, Rate, StartTime, Timestamp, parse_duration, parse_size, suggest};
 
-/// Keys that other versions of waft have; this one says so instead of guessing at what was meant.
+/// Keys that only other versions of waft support; the diagnostic states this instead of a spelling suggestion.
 const RESERVED_KEYS: [&str; 2] = ["capabilities", "grant"];
 
-/// A value and where it stands.
+/// A value and its span.
 pub(super) struct WithSpan<T> {
     pub(super) value: T,
     pub(super) span: Range<usize>,
 }
 
-/// What is wrong with a file so far.
+/// The diagnostics of a file so far.
 #[derive(Default)]
 pub(super) struct Diagnostics {
-    /// What is there and should not be so.
+    /// Diagnostics about present parts.
     pub(super) present: Vec<Diagnostic>,
-    /// What should be there and is not; in a file that is not TOML it may only be lost.
+    /// Diagnostics about missing parts; in a file that is not valid TOML the parts may only be unreadable.
     pub(super) missing: Vec<Diagnostic>,
-    /// Whether something could not be read that other parts depend on.
+    /// Whether a part that others depend on could not be read.
     pub(super) is_partial: bool,
 }
 
@@ -43,7 +43,7 @@ impl Diagnostics {
         self.missing.push(mistake);
     }
 
-    /// Reads what other parts depend on: without it they would seem to be wrong, too.
+    /// Reads a part that others depend on: without it they would seem to be wrong, too.
     pub(super) fn read_needed<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let count = |mistakes: &Self| mistakes.present.len() + mistakes.missing.len();
         let before = count(self);
@@ -53,7 +53,7 @@ impl Diagnostics {
     }
 }
 
-/// Keys that other parts depend on: one that is misspelt is as good as lost.
+/// Keys that other parts depend on: a misspelt one counts as unreadable.
 const NEEDED: [&str; 22] = [
     "task",
     "flow",
@@ -82,9 +82,9 @@ const NEEDED: [&str; 22] = [
 /// A table that is being read.
 pub(super) struct Reader<'t> {
     table: &'t DeTable<'t>,
-    /// Where it stands: its header, or the whole of an inline table.
+    /// The span of its header, or of the whole inline table.
     pub(super) span: Range<usize>,
-    /// What it is, as mistakes tell it: `task "mix"`.
+    /// Its description for diagnostics: `task "mix"`.
     pub(super) owner: String,
     read_keys: Vec<&'static str>,
 }
@@ -94,7 +94,7 @@ impl<'t> Reader<'t> {
         Self { table, span, owner: whose.into(), read_keys: Vec::new() }
     }
 
-    /// Reads a value that must be a table; `example` is one.
+    /// Reads a value that must be a table; `example` shows a valid one.
     pub(super) fn open(
         toml: &'t Spanned<DeValue<'t>>,
         whose: impl Into<String>,
@@ -117,7 +117,7 @@ impl<'t> Reader<'t> {
         self.table.get(key)
     }
 
-    /// Says that a key must be there.
+    /// The diagnostic for a missing required key.
     pub(super) fn missing_key(&self, key: &str, example: &str) -> Diagnostic {
         Diagnostic::error(Some(self.span.clone()), format!("{} has no {key:?}", self.owner))
             .hint(format!("write {example}"))
@@ -149,7 +149,7 @@ impl<'t> Reader<'t> {
         self.typed(key, what, DeValue::as_str, mistakes)
     }
 
-    /// The name under a key.
+    /// The name in a key.
     pub(super) fn name<Name>(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<WithSpan<Name>>
     where
         Name: FromStr<Err = InvalidName>,
@@ -164,8 +164,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The name under a key, or the nearest one to what stands there: so much is known of it that what refers to it finds
-    /// it.
+    /// The name in a key, or the nearest valid name to its text: references with the same text then find it.
     pub(super) fn name_or_nearest<Name>(
         &mut self,
         key: &'static str,
@@ -182,7 +181,7 @@ impl<'t> Reader<'t> {
         Some(WithSpan { value: value.ok()?, span: text.span })
     }
 
-    /// One of a few words.
+    /// One of a set of keywords.
     pub(super) fn keyword<T: Copy>(
         &mut self,
         key: &'static str,
@@ -199,7 +198,7 @@ impl<'t> Reader<'t> {
         found
     }
 
-    /// A truth value.
+    /// A boolean.
     pub(super) fn boolean(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<WithSpan<bool>> {
         self.typed(key, "true or false", DeValue::as_bool, mistakes)
     }
@@ -229,7 +228,7 @@ impl<'t> Reader<'t> {
         self.quantity(key, "a duration such as \"30s\"", parse_duration, mistakes)
     }
 
-    /// When something starts that could.
+    /// The start time or delay.
     pub(super) fn starts(&mut self, mistakes: &mut Diagnostics) -> Option<StartTime> {
         let after = self.duration("start_after", mistakes).map(StartTime::After);
         let Some(toml) = self.take("start_at") else { return after };
@@ -251,7 +250,7 @@ impl<'t> Reader<'t> {
         self.quantity(key, "a size such as \"64MiB\"", parse_size, mistakes)
     }
 
-    /// How many calls run at once, and how often they start.
+    /// The maximum of parallel calls, and their start rate.
     pub(super) fn pace(&mut self, mistakes: &mut Diagnostics) -> Pace {
         Pace {
             max_running: self.integer("max_running", 1..=u32::MAX, mistakes).and_then(NonZeroU32::new),
@@ -286,7 +285,7 @@ impl<'t> Reader<'t> {
         self.typed(key, what, |toml| toml.as_array().map(|elements| &elements[..]), mistakes)
     }
 
-    /// Tells the keys nobody asked for. `foreign` knows those that belong elsewhere.
+    /// Reports unknown keys. `foreign` knows the keys of other systems.
     pub(super) fn finish(self, foreign: impl Fn(&str) -> Option<String>, mistakes: &mut Diagnostics) {
         for key in self.table.keys().filter(|key| !self.read_keys.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
@@ -308,7 +307,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// A moment, written as TOML's own date or as a text.
+/// A timestamp, written as a TOML date or as a text.
 fn timestamp(toml: &DeValue<'_>) -> Option<Timestamp> {
     let text = match toml {
         DeValue::Datetime(moment) => moment.to_string(),
@@ -321,7 +320,7 @@ fn timestamp(toml: &DeValue<'_>) -> Option<Timestamp> {
     Some(Timestamp::from_micros(u64::try_from(moment.as_microsecond()).ok()?))
 }
 
-/// Says that something is of another type than it must be.
+/// The diagnostic for a value of the wrong type.
 pub(super) fn wrong_type(whose: &str, what: &str, found: &DeValue<'_>, span: Range<usize>) -> Diagnostic {
     let found = match found {
         DeValue::String(_) => "a string",

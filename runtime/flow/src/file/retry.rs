@@ -1,4 +1,4 @@
-//! What `retry` says: a task's own policy, or a flow's retry controller.
+//! Reads `retry`: a task's own policy, or a flow's retry controller.
 
 use toml::{Spanned, de::DeValue};
 
@@ -11,7 +11,7 @@ use crate::{Backoff, Diagnostic, DraftController, Otherwise, RetryPolicy, Strate
 const POLICY: [&str; 5] = ["attempts", "backoff", "initial", "max", "jitter"];
 const CONTROLLER: [&str; 5] = ["times", "for_each", "always", "otherwise", "provides"];
 
-/// A task's own policy.
+/// Reads a task's own policy.
 pub(super) fn policy<'t>(
     toml: &'t Spanned<DeValue<'t>>,
     owner: &str,
@@ -36,7 +36,7 @@ pub(super) fn policy<'t>(
     Some(policy)
 }
 
-/// A flow's retry controller.
+/// Reads a flow's retry controller.
 pub(super) fn controller<'t>(
     toml: &'t Spanned<DeValue<'t>>,
     owner: &str,
@@ -96,7 +96,7 @@ fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, mistakes: &mut Diagnostics
     }
 }
 
-/// A controller does one thing, and says once what it answers in the end.
+/// Checks that a controller states one strategy and one final answer.
 fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, mistakes: &mut Diagnostics) {
     let said = |key: &&str| toml.get_ref().get(*key).is_some();
     let strategies: Vec<&str> = ["times", "for_each", "always"].into_iter().filter(said).collect();

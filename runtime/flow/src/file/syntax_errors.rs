@@ -1,4 +1,4 @@
-//! What is said of a text that is not TOML.
+//! Diagnostics for a text that is not valid TOML.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,14 +9,14 @@ use toml::de::Error;
 
 use crate::{Diagnostic, render::Lines};
 
-/// The longest piece of the text that a message repeats, in characters.
+/// The maximum length of a quoted piece of text in a message, in characters.
 const MAX_QUOTED_CHARS: usize = 60;
 
-/// The breaks of a text, and those of its other mistakes that no break can be the cause of.
+/// The syntax errors of a text, and those of its other diagnostics that no syntax error can have caused.
 pub(super) fn with_syntax_errors(mistakes: Vec<Diagnostic>, breaks: &[Error], text: &str) -> Vec<Diagnostic> {
     let lines = Lines::of(text);
     let line = |span: &Range<usize>| lines.line_and_column(span.start).0;
-    // A second break of one line follows from the first.
+    // A second syntax error in one line follows from the first.
     let mut first: BTreeMap<usize, (usize, &Error)> = BTreeMap::new();
     for (error, span) in breaks.iter().filter_map(|error| Some((error, error.span()?))) {
         let known = first.entry(line(&span)).or_insert((span.start, error));
@@ -42,7 +42,7 @@ fn diagnostic(error: &Error, text: &str) -> Diagnostic {
         "duplicate key" => {
             (format!("{shown} is written twice"), "write each key once; each table of a list begins with [[..]]".into())
         }
-        // The parser takes nothing for a text without its quotes.
+        // The parser reports these errors for a text without quotes.
         "string values must be quoted" | "invalid literal string"
             if before.trim_end().ends_with('=') && excerpt.is_empty() =>
         {

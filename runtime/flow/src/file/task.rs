@@ -1,4 +1,4 @@
-//! One task of a flow file.
+//! Reads one task of a flow file.
 
 use std::{collections::BTreeMap, num::NonZeroU32, ops::Range};
 
@@ -16,7 +16,7 @@ use crate::{
 
 pub(super) type Spans = BTreeMap<String, Range<usize>>;
 
-/// Reads a task; `None` when it is not even known what it is.
+/// Reads a task; `None` when even its kind is unknown.
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftTask> {
     let example = "{ name = \"mix\", use = \"kitchen#mix\" }";
     let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a task", example, mistakes))?;
@@ -85,7 +85,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostic
     })
 }
 
-/// The keys that say something of a call.
+/// The keys that configure a call.
 pub(crate) const CALL_KEYS: [&str; 20] = [
     "delivery_limit",
     "expires",
@@ -109,7 +109,7 @@ pub(crate) const CALL_KEYS: [&str; 20] = [
     "rollback",
 ];
 
-/// The list that a task is called for.
+/// Reads the list of a `for_each` task.
 fn for_each(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Option<DraftForEach> {
     let toml = table.take("for_each");
     let element: Option<WithSpan<ValueName>> = table.name("as", mistakes);
@@ -144,13 +144,13 @@ fn for_each(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Option<DraftF
         }
     };
     if is_misnamed {
-        // Which of its values is the element is not known.
+        // It is unknown which of its values is the element.
         return None;
     }
     Some(DraftForEach { list, element: element.map(|element| element.value), max_parallel })
 }
 
-/// What a task does: it calls a guest, or waits.
+/// Reads the kind of a task: it calls a guest, or waits.
 fn task_kind(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnostics) -> Option<DraftTaskKind> {
     let uses = table.string("use", "a text such as \"module#task\"", mistakes);
     let wait = table.string("wait", "a text such as \"approval\"", mistakes);
@@ -176,7 +176,7 @@ fn task_kind(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnosti
     }
 }
 
-/// The name of a node, which then stands in the mistakes of its table.
+/// Reads the name of a node, which the diagnostics of its table then contain.
 pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Diagnostics) -> Option<WithSpan<NodeName>> {
     if table.take("name").is_none() {
         mistakes.is_partial = true;
@@ -191,7 +191,7 @@ pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Diagnos
     Some(name)
 }
 
-/// What the task calls a value = what the flow calls it; a list keeps the names.
+/// Reads value names: the task's name = the flow's name; a list keeps the names.
 pub(super) fn renames(
     table: &mut Reader<'_>,
     key: &'static str,
@@ -242,7 +242,7 @@ fn constants(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnosti
     values
 }
 
-/// A table of values by name, and where each stands.
+/// Reads a table of values by name, with their spans.
 pub(super) fn values<'t>(
     toml: &'t Spanned<DeValue<'t>>,
     whose: &str,

@@ -1,4 +1,4 @@
-//! What a flow file may hold, and what is said of one that does not.
+//! Tests of valid flow files, and of the diagnostics of invalid ones.
 
 use super::parse;
 use crate::{DraftNode, DraftTask, Strategy, Value, render, test_tables};
@@ -22,7 +22,7 @@ fn excessive_nesting_is_reported() {
     }
 }
 
-/// The blocks of the reference that are flow files, or the rest of one.
+/// The code blocks of the reference that are flow files, or parts of one.
 fn examples() -> Vec<String> {
     let blocks = REFERENCE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     blocks

@@ -1,4 +1,4 @@
-//! What a flow says of how it is passed through more than once, what it listens to, and when it fires by itself.
+//! Reads the triggers of a flow: persistent and cyclic settings, listeners and schedules.
 
 use toml::{Spanned, de::DeValue};
 

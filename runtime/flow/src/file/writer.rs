@@ -1,6 +1,6 @@
-//! A [`Draft`] written as a flow file: what [`super::parse`] reads as the same draft, with what is the default left out.
+//! Writes a [`Draft`] as a flow file: [`super::parse`] reads the same draft from it. Default values are omitted.
 //!
-//! Every table is taken apart field by field, so that a key that is added to a draft is one that must be written here.
+//! Every table is destructured field by field, so that a new field of a draft must be handled here.
 
 mod table;
 #[cfg(test)]
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the flow cannot be written as a flow file: {}", join_messages(.mistakes))]
 pub struct WriteError {
-    /// Every reason: what went wrong while it was built, and what flow files have no way to say.
+    /// Every reason: errors from building it, and settings that flow files cannot express.
     pub mistakes: Vec<Diagnostic>,
 }
 
@@ -33,12 +33,11 @@ fn join_messages(mistakes: &[Diagnostic]) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// Writes a flow as a flow file. Read again, it is the same draft, but for where things stand, and the order of keys in
-/// values.
+/// Writes a flow as a flow file. Parsing it yields the same draft, except for spans and the order of keys in values.
 ///
 /// # Errors
-/// [`WriteError`] with every mistake of the draft that a file would have, and with what a file cannot say. What only
-/// [`crate::wire`] finds out is not asked here.
+/// [`WriteError`] with every diagnostic that a file of the draft would have, and with the settings that a file cannot
+/// express. Diagnostics of [`crate::wire`] are not included.
 pub fn write(draft: &Draft) -> Result<String, WriteError> {
     let mut mistakes = draft.mistakes.clone();
     let whose = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
@@ -49,10 +48,10 @@ pub fn write(draft: &Draft) -> Result<String, WriteError> {
     verify(text, read, mistakes)
 }
 
-/// Writes what is to be added to a flow that runs, which has no name: the text of an [`Edit::Add`].
+/// Writes an addition to a running flow, which has no name: the text of an [`Edit::Add`].
 ///
 /// # Errors
-/// As [`write()`], and where the draft says something of the whole flow.
+/// As [`write()`], and where the draft contains settings of the whole flow.
 pub fn write_addition(draft: &Draft) -> Result<String, WriteError> {
     let mut mistakes = draft.mistakes.clone();
     let text = write_root(Table::new("the flow"), draft, &mut mistakes);
@@ -60,14 +59,14 @@ pub fn write_addition(draft: &Draft) -> Result<String, WriteError> {
     verify(text, read, mistakes)
 }
 
-/// What was written, where it can be read: the reader tells best what it takes for a mistake.
+/// Parses the written text again: the reader has the best diagnostics.
 fn verify(
     text: String,
     read: Result<Draft, Vec<Diagnostic>>,
     mut mistakes: Vec<Diagnostic>,
 ) -> Result<String, WriteError> {
     let refused = read.err().unwrap_or_default();
-    // Nobody sees the text that was refused.
+    // The refused text is not shown, so spans would be meaningless.
     mistakes.extend(refused.into_iter().map(|mistake| Diagnostic { span: None, ..mistake }));
     if mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) {
         Ok(text)
@@ -77,7 +76,7 @@ fn verify(
 }
 
 fn write_root(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> String {
-    // The name is said above, or nowhere.
+    // The name is written above, or not at all.
     let Draft {
         name: _,
         modules,
@@ -107,7 +106,7 @@ fn write_root(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> 
     text
 }
 
-/// A list of tables has each of them, whatever is in it; a table that has nothing is left out.
+/// Writes a section. A list of tables contains all its tables, even empty ones; an empty table is omitted.
 fn section(text: &mut String, header: &str, table: &Table) {
     if header.starts_with("[[") || !table.is_empty() {
         let blank = if text.is_empty() { "" } else { "\n" };
@@ -131,7 +130,7 @@ fn values_table(values: &Values, whose: &str, mistakes: &mut Vec<Diagnostic>) ->
     table
 }
 
-/// What a flow says of itself, whole or nested.
+/// Writes the settings of a whole or nested flow.
 fn write_flow_keys(body: &FlowBody, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
     let FlowBody { pattern, nodes: _, links: _, controller, starts } = body;
     table.keyword("pattern", pattern.as_str(), *pattern != Pattern::default());
@@ -142,7 +141,7 @@ fn write_flow_keys(body: &FlowBody, table: &mut Table, mistakes: &mut Vec<Diagno
     }
 }
 
-/// The nodes and links of a flow, in order: what stands in a nested flow comes right after it.
+/// Writes the nodes and links of a flow, in order: the content of a nested flow comes right after it.
 fn members(body: &FlowBody, prefix: &str, text: &mut String, mistakes: &mut Vec<Diagnostic>) {
     for node in &body.nodes {
         match node {

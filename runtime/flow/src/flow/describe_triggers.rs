@@ -1,10 +1,10 @@
-//! What fires a node anew, in words for a person.
+//! Describes the triggers of a node for people.
 
 use super::{Flow, NodeIndex};
 use crate::SourceOutcome;
 
 impl Flow {
-    /// What fires a node of a flow that lives, or answers one that waits; each ends the sentence `it fires …`.
+    /// The triggers that fire a node, or complete a waiting one; each ends the sentence `it fires …`.
     #[must_use]
     pub fn describe_triggers(&self, index: NodeIndex) -> Vec<String> {
         let listens = self.listeners.iter().filter(|listen| listen.to == index).map(|listen| {

@@ -1,24 +1,24 @@
-//! Whether the values that a notification brings are of the types that tasks take them as.
+//! Type checks of notification values against the parameters of tasks.
 
 use super::{Flow, NodeIndex};
 use crate::{Json, Schema, Value, ValueName, Values};
 
-/// The type that one task takes a value as which a notification may bring.
+/// The type of a task's parameter that a notification may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotificationInput {
-    /// The waiting task that the notification answers; `None` where the notification fires a task.
+    /// The waiting task that the notification completes; `None` where the notification fires a task.
     pub from: Option<NodeIndex>,
     /// The value, by the flow's name.
     pub value: ValueName,
-    /// The task that takes it.
+    /// The task with the parameter.
     pub by: NodeIndex,
-    /// What the task calls it.
+    /// The task's name for the value.
     pub parameter: ValueName,
     /// The JSON schema of the value, or of each of its elements.
     pub schema: Json,
     /// Whether the task is called for each element of the value.
     pub is_list: bool,
-    /// Whether the task can do without it, so that it may be `null`.
+    /// Whether the task does not require it, so that it may be `null`.
     pub optional: bool,
 }
 
@@ -44,7 +44,7 @@ impl NotificationInput {
 }
 
 impl Flow {
-    /// Why values cannot answer a waiting task, for people. The values have the flow's names.
+    /// Why values cannot complete a waiting task, for people. The values have the flow's names.
     pub(crate) fn wait_mismatch(&self, wait: NodeIndex, values: &Values) -> Option<String> {
         self.mismatch(values, |accept| accept.from == Some(wait))
     }

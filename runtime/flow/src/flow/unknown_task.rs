@@ -1,8 +1,8 @@
-//! A name that is said to be a task of a flow, and is none.
+//! The error for a task name that the flow does not have.
 
 use crate::{Flow, FlowName, NodeName, suggest};
 
-/// A flow does not have a task that is named.
+/// The flow has no task with this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("flow {flow} has no task {:?}", task.as_str())]
 pub struct UnknownTask {
@@ -12,7 +12,7 @@ pub struct UnknownTask {
 }
 
 impl Flow {
-    /// The mistake in the name of a task, if the flow has none of that name. Elements of a list are of their task.
+    /// The error for the name of a task, if the flow has no such task. The names of list elements count as their task.
     #[must_use]
     pub fn unknown_task(&self, task: &NodeName) -> Option<UnknownTask> {
         let name = task.base();
@@ -25,7 +25,7 @@ impl Flow {
 }
 
 impl UnknownTask {
-    /// What was most likely meant, or else which tasks there are.
+    /// The most likely intended name, or else the existing tasks.
     #[must_use]
     pub fn hint(&self) -> String {
         let known = self.known.iter().map(NodeName::as_str);

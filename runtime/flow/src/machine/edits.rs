@@ -1,4 +1,4 @@
-//! A flow that is changed while it runs: what an edit may do, and how the run goes on with it.
+//! Edits of a running flow: which edits are valid, and how the run continues with the new flow.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -15,11 +15,11 @@ use super::{
     firing::FiringMachine,
 };
 
-/// What a node is known by in two flows. Names are unique, but what begins a flow and what ends it share one, and so do a
-/// task and what gathers the results of its elements; and a task may have the name of the whole flow.
+/// The identity of a node across two flows. Names are unique, except that the begin and the end of a flow share a name, as
+/// do a task and its fan-in; and a task may have the name of the whole flow.
 type Key<'f> = (&'f NodeName, NodePart);
 
-/// Which of those that share a name.
+/// Distinguishes nodes that share a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum NodePart {
     Task,
@@ -29,10 +29,10 @@ enum NodePart {
 }
 
 impl Machine {
-    /// What the flow would be made of with some edits, and how its author would write it.
+    /// Plans some edits: returns the source and the draft of the edited flow.
     ///
     /// # Errors
-    /// Every reason why they cannot be made, for people.
+    /// Every reason why the edits are invalid, for people.
     pub fn plan(&self, edits: &[Edit]) -> Result<(FlowSource, Draft), Vec<String>> {
         let Some(origin) = &self.flow.origin else {
             return Err(vec!["the run was submitted without its flow file, and cannot be edited".into()]);
@@ -74,12 +74,12 @@ impl Machine {
         self.tasks.get(task).is_some_and(|index| !self.is_untouched(*index))
     }
 
-    /// Whether nothing was ever done for a node in this run, as far as something could still be taken back.
+    /// Whether this run never acted for a node, as far as effects could still be rolled back.
     fn is_untouched(&self, index: NodeIndex) -> bool {
         self.firings.values().all(|pass| pass.is_untouched(index) && pass.entry != Some(index))
     }
 
-    /// Every reason why the run cannot go on with another flow, for people.
+    /// Every reason why the run cannot continue with another flow, for people.
     #[must_use]
     pub fn edit_errors(&self, flow: &Flow) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -110,11 +110,11 @@ impl Machine {
         reasons
     }
 
-    /// Why what a node calls cannot be replaced yet: something that the call did may still have to be taken back, with the
-    /// module and the values that it was made with.
+    /// Why the call of a node cannot be replaced yet: its effects may still have to be rolled back, with the module and the
+    /// values of that call.
     ///
-    /// What a firing did that has ended in success stands, and is nobody's concern any more; but for the firing that a
-    /// persistent run began with, which is taken back when the run is told to end.
+    /// The effects of a successfully ended firing are final and do not matter. The exception is the first firing of a
+    /// persistent run, which is rolled back when the run is told to end.
     fn call_in_use(&self, index: NodeIndex) -> Option<String> {
         let name = &self.flow.node(index).name;
         let base = self.triggers.as_ref().and_then(|life| life.base_firing);
@@ -140,10 +140,10 @@ impl Machine {
         })
     }
 
-    /// The tasks that another flow adds and that would never run: what they are of has ended.
+    /// The tasks that another flow adds and that would never run: their firing has ended.
     ///
-    /// In a flow that goes in circles, and is not persistent, the first firing is let go once it has ended, and nothing begins
-    /// it again; later ones begin with what a link leads back to.
+    /// In a flow that is cyclic but not persistent, the first firing is dropped once it has ended, and nothing starts it
+    /// again; later firings start at the target of a back edge.
     fn unreachable_additions(&self, flow: &Flow) -> Vec<String> {
         let (Some(life), Some(living)) = (&self.triggers, &flow.triggers) else { return Vec::new() };
         let is_first_left = life.queued.iter().any(|waiting| waiting.entry.is_none())
@@ -174,8 +174,7 @@ impl Machine {
         may_be.then(|| Fact::Edited { flow: flow.clone(), revision: self.revision.next() })
     }
 
-    /// Goes on with another flow: what is known of nodes stays with their names, and all that follows from it is found
-    /// anew.
+    /// Continues with another flow: the state of nodes is kept by name, and everything derived from it is recomputed.
     pub(super) fn replace_flow(&mut self, at: Timestamp, flow: &Arc<Flow>, revision: Revision) -> Vec<Command> {
         let snapshot = self.snapshot();
         let moves = NodeMapping::new(&self.flow, flow);
@@ -188,7 +187,7 @@ impl Machine {
         self.resume_base_firing(at)
     }
 
-    /// What a persistent run began with goes on where an edit has added to it.
+    /// Resumes the first firing of a persistent run where an edit has added nodes to it.
     fn resume_base_firing(&mut self, at: Timestamp) -> Vec<Command> {
         let Some(life) = self.triggers.as_ref().filter(|life| !life.ending) else { return Vec::new() };
         let (Some(base), state) = (life.base_firing, life.resumed_state()) else { return Vec::new() };
@@ -207,7 +206,7 @@ impl Machine {
 }
 
 impl FiringMachine {
-    /// The nodes that a node's calls are made for: itself, and the elements that it is called for.
+    /// The nodes whose calls belong to a node: itself, and its list elements.
     fn calls_of(&self, index: NodeIndex) -> impl Iterator<Item = NodeIndex> {
         let elements = self.elements.get(&index).into_iter().flat_map(|elements| elements.known.nodes.iter().copied());
         std::iter::once(index).chain(elements)
@@ -219,7 +218,7 @@ impl FiringMachine {
     }
 }
 
-/// Where the nodes of a flow stand in what an edit made of it.
+/// Maps the nodes of a flow to the nodes of the edited flow.
 struct NodeMapping<'f> {
     old: &'f Flow,
     new: &'f Flow,
@@ -243,7 +242,7 @@ impl<'f> NodeMapping<'f> {
         given.iter().filter_map(|(index, said)| Some((self.node(*index)?, said.clone()))).collect()
     }
 
-    /// `None` where what it began with is gone, which stays while anything of the pass does.
+    /// `None` where the entry is gone; an entry stays while any node of its firing does.
     fn pass(&self, pass: FiringSnapshot) -> Option<FiringSnapshot> {
         let entry = match pass.entry {
             Some(entry) => Some(self.node(entry)?),
@@ -254,12 +253,12 @@ impl<'f> NodeMapping<'f> {
         let tasks: BTreeMap<NodeIndex, NodeIndex> = of_elements.collect();
         let nodes = pass.nodes.iter().filter_map(|(index, node)| {
             let (place, mut node) = (self.node_or(*index, &places)?, node.clone());
-            // What an element is of says what becomes of it.
+            // The task of an element decides what happens to the element.
             let of = tasks.get(&place).copied().unwrap_or(place);
             if let NodeState::Failure { retry_at, .. } = &mut node.state
                 && self.new.node(of).retired
             {
-                // Nobody hears of another attempt of what was removed.
+                // A removed node makes no further attempt.
                 *retry_at = None;
             }
             Some((place, node))
@@ -275,7 +274,7 @@ impl<'f> NodeMapping<'f> {
         if (index.0 as usize) < self.old.nodes.len() { self.node(index) } else { places.get(&index).copied() }
     }
 
-    /// The elements that tasks were called for, after the nodes of the new flow; and where each stood before.
+    /// The list elements of tasks, placed after the nodes of the new flow, with their previous indices.
     fn elements(
         &self,
         old: &[(NodeIndex, Expansion)],
@@ -330,7 +329,7 @@ impl<'f> NodeMapping<'f> {
         }
     }
 
-    /// Where a link stands that fires its target; `None` when it is gone.
+    /// The new index of a back edge; `None` when it is gone.
     fn turn(&self, number: u32) -> Option<u32> {
         let old = self.old.triggers.as_ref()?.back_edges.get(number as usize)?;
         let ends = (self.node(old.link.from)?, self.node(old.to)?);
@@ -340,7 +339,7 @@ impl<'f> NodeMapping<'f> {
     }
 }
 
-/// Whether a task would be called as it was: with the same module and the same values, wherever their providers stand.
+/// Whether a task's call stays the same: the same module and the same values, wherever their providers stand.
 fn same_call((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) -> bool {
     match (role, other) {
         (Role::Task(task), Role::Task(other)) => is_the_same_task((flow, task), (other_flow, other)),
@@ -377,7 +376,7 @@ fn is_the_same_task((flow, task): (&Flow, &Task), (other_flow, other): (&Flow, &
         && inputs(flow, task) == inputs(other_flow, other)
 }
 
-/// Where a value comes from, told without the places that nodes have in a flow.
+/// Describes the source of a value without node indices.
 fn describe_source(flow: &Flow, source: &Source) -> String {
     let name = |node: &NodeIndex| flow.node(*node).name.to_string();
     match source {
@@ -392,7 +391,7 @@ fn describe_source(flow: &Flow, source: &Source) -> String {
     }
 }
 
-/// Whether a task in this state did something, or is about to.
+/// Whether a task in this state had effects, or is about to have some.
 fn has_effect(state: State) -> bool {
     match state {
         State::Pending | State::Ignored | State::RolledBack | State::Retrying => false,

@@ -1,11 +1,12 @@
-//! One pass through a flow: what is true of its nodes, and what an event in it means.
+//! One firing of a flow: the state of its nodes, and the decisions that an event leads to.
 //!
-//! A run of most flows is one pass. A flow that is persistent or goes in circles is passed through once for each of its
-//! firings, and each pass has its own results, attempts and rollback.
+//! Most runs have one firing. A persistent or cyclic flow has one for each trigger, and each firing has its own results,
+//! attempts and rollback.
 //!
-//! Reading order: this file, `node.rs` (what is true of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (who may
-//! start), `conditions.rs` (whether links let it), `calls.rs` (what workers are asked for), `clock.rs` (a clock that was set), `each.rs` (tasks that are
-//! called for each element of a list), `late.rs` (lost attempts and their late answers).
+//! Reading order: this file, `node.rs` (the state of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (which nodes may
+//! start), `conditions.rs` (whether links let a node start), `calls.rs` (calls for workers), `clock.rs` (clock changes),
+//! `for_each.rs` (tasks that are called for each element of a list), `late_outcomes.rs` (lost attempts and their late
+//! outcomes).
 
 mod calls;
 mod clock;
@@ -30,67 +31,68 @@ use crate::{
 use for_each::Elements;
 use node::{NodeRun, NodeState, ScopeRun};
 
-/// What nodes have provided outside of a pass.
+/// The values of nodes outside a firing.
 pub(super) type InheritedValues = Arc<BTreeMap<NodeIndex, Values>>;
 
-/// One pass through a flow.
+/// The state machine of one firing.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FiringMachine {
     pub(super) run: RunId,
-    /// The flow, and after its own nodes those of the elements that its tasks are called for.
+    /// The flow; the nodes of list elements follow its own nodes.
     pub(super) flow: Arc<Flow>,
-    /// Where the tasks stand, for signals name them.
+    /// The index of each task by name, since signals contain names.
     pub(super) tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
-    /// Which one of the run it is: all its nodes are triggered for that time.
+    /// The number of this firing in the run; all its nodes are triggered for this firing.
     pub(super) firing: Firing,
-    /// The node that it begins with; `None` of the first, which begins with all that nobody triggers.
+    /// The node that this firing starts with; `None` for the first firing, which starts with all nodes that no trigger
+    /// fires.
     pub(super) entry: Option<NodeIndex>,
-    /// What triggered it.
+    /// The trigger of this firing.
     pub(super) by: Trigger,
-    /// What came with the notification that triggered it.
+    /// The values of the notification that triggered this firing.
     pub(super) inputs: Values,
-    /// What nodes have provided outside of it that stand outside, and what those in it provided the last time.
+    /// The values of nodes outside this firing, and the values that its own nodes provided the last time.
     pub(super) inherited: InheritedValues,
     pub(super) state: RunState,
     pub(super) nodes: Vec<NodeRun>,
     pub(super) scopes: Vec<ScopeRun>,
     /// Nodes that may execute now.
     ready: BTreeSet<StartOrder>,
-    /// Nodes that may be rolled back now, or controllers that may try again.
+    /// Nodes that may be rolled back now, or controllers that may retry.
     rollback_ready: BTreeSet<StartOrder>,
-    /// Failures for good that no controller was asked about yet.
+    /// Permanent failures that no controller has resolved yet.
     pub(super) unresolved: BTreeSet<NodeIndex>,
     /// Failed calls that wait for their next attempt.
     pub(super) retries: BTreeSet<(Timestamp, NodeIndex)>,
     /// Tasks whose call is with the workers.
     pub(super) outstanding: BTreeSet<NodeIndex>,
-    /// Tasks that wait to be notified.
+    /// Tasks that wait for a notification.
     pub(super) waiting_tasks: BTreeSet<NodeIndex>,
-    /// When it is stopped and rolled back, if it is not done by then.
+    /// The time at which the firing is stopped and rolled back, if it is not done by then.
     pub(super) expires_at: Option<Timestamp>,
-    /// Tasks whose attempt started without all its inputs: no call is out, and it is about to fail.
+    /// Tasks whose attempt started without all its inputs: no call was dispatched, and the attempt is about to fail.
     missing_inputs: BTreeSet<NodeIndex>,
-    /// The elements of tasks that are called for each of a list.
+    /// The elements of `for_each` tasks.
     pub(super) elements: BTreeMap<NodeIndex, Elements>,
-    /// Tasks of which elements may start.
+    /// Tasks with elements that may start.
     queued: BTreeSet<NodeIndex>,
-    /// Tasks of which elements may be rolled back now.
+    /// Tasks with elements that may be rolled back now.
     rollback_ready_lists: BTreeSet<NodeIndex>,
-    /// Tasks that read their list, or gather results, and whether somebody has to bring what the results are.
+    /// Tasks that read their list or join results, and whether the values have to be fetched from the store.
     fetches: BTreeMap<NodeIndex, bool>,
-    /// Nodes whose rollback failed for good.
+    /// Nodes whose rollback failed permanently.
     pub(super) failed_rollbacks: BTreeSet<NodeIndex>,
-    /// Pending nodes of which a lost apply has answered.
+    /// Pending nodes for which a lost apply has answered.
     pub(super) late_outcomes: BTreeSet<NodeIndex>,
-    /// Nodes that failed in the last try and why. Shared with the rollbacks that are told of it.
+    /// The failure of each node that failed in the last attempt. Shared with the rollbacks that receive it.
     pub(super) failures: Arc<Failures>,
 }
 
-/// Among nodes that may start, higher priority first, then file order.
+/// Orders nodes that may start: higher priority first, then file order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct StartOrder(Reverse<i32>, NodeIndex);
 
-/// What a pass begins with.
+/// The initial state of a firing.
 #[derive(Debug, Clone)]
 pub(super) struct FiringStart {
     pub(super) firing: Firing,
@@ -101,7 +103,7 @@ pub(super) struct FiringStart {
 }
 
 impl FiringStart {
-    /// The only pass of a flow that is passed through once.
+    /// The only firing of a flow that fires once.
     pub(super) fn single() -> Self {
         Self {
             firing: Firing::FIRST,
@@ -114,7 +116,7 @@ impl FiringStart {
 }
 
 impl FiringMachine {
-    /// A pass that has not begun.
+    /// Creates a firing that has not started.
     pub(super) fn new(
         run: RunId,
         flow: Arc<Flow>,
@@ -168,17 +170,17 @@ impl FiringMachine {
         }
     }
 
-    /// Begins it.
+    /// Starts the firing.
     pub(super) fn begin(&mut self, at: Timestamp) {
         self.state = RunState::Running;
         self.expires_at = self.flow.expires.filter(|_| self.flow.triggers.is_none()).map(|expires| at.after(expires));
         let begin = self.flow.scope(ScopeIndex::ROOT).begin;
-        // What it begins with may come after what stands outside, and waits for nobody here.
+        // The entry may follow nodes outside this firing, and then waits for no node inside it.
         let entry = self.entry.filter(|entry| self.node(*entry).waiting == 0);
         self.settle([begin].into_iter().chain(entry).collect());
     }
 
-    /// When to tick if nothing happens before.
+    /// The time of the next tick if no other event arrives first.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         match self.state {
             RunState::Running => {
@@ -194,7 +196,7 @@ impl FiringMachine {
         }
     }
 
-    /// Why the apply of a node failed whose rollback failed too.
+    /// The failure of an apply whose rollback failed too.
     pub(super) fn apply_failure(&self, index: NodeIndex) -> Option<&crate::Failure> {
         match &self.node(index).state {
             NodeState::RollbackFailure { outcome: Outcome::Failed(failure) } => Some(failure),
@@ -211,7 +213,7 @@ impl FiringMachine {
         }
     }
 
-    /// Why a notification of a task that waits would be refused now, for people.
+    /// Explains to people why a waiting task would refuse a notification now.
     pub(super) fn refuses(&self, index: NodeIndex, wait: &crate::Wait, answer: &TaskResult) -> Option<String> {
         if !self.waiting_tasks.contains(&index) {
             let name = &self.flow.node(index).name;
@@ -226,12 +228,12 @@ impl FiringMachine {
         }
     }
 
-    /// The tasks that wait to be notified, and until when where they do not wait for ever.
+    /// The tasks that wait for a notification, each with its deadline if it has one.
     pub(super) fn expected(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
         self.waiting_tasks.iter().map(|index| (*index, self.deadline(*index)))
     }
 
-    /// When a task that waits fails.
+    /// The time at which a waiting task fails.
     fn deadline(&self, index: NodeIndex) -> Option<Timestamp> {
         let (Role::Wait(wait), NodeState::Running { since, .. }) =
             (&self.flow.node(index).role, &self.node(index).state)
@@ -241,28 +243,28 @@ impl FiringMachine {
         wait.deadline.map(|deadline| since.after(deadline))
     }
 
-    /// What nodes provide that are in success, failure or rolling-back.
+    /// The values of nodes in success, failure or rolling-back.
     pub(super) fn values(&self) -> impl Iterator<Item = (NodeIndex, &Values)> {
         let nodes = self.flow.indices().zip(&self.nodes).filter(|(index, _)| self.element(*index).is_none());
         nodes.filter_map(|(index, node)| Some((index, node.state.readable()?)))
     }
 
-    /// The state of a node, as it is told.
+    /// The published state of a node.
     pub(super) fn node_state(&self, index: NodeIndex) -> State {
         if self.flow.for_each(index).is_some() { self.for_each_state(index) } else { self.node(index).state.told() }
     }
 
-    /// Whether a node is of this pass.
+    /// Whether a node belongs to this firing.
     pub(super) fn has(&self, index: NodeIndex) -> bool {
         self.node(index).state != NodeState::NotInFiring
     }
 
-    /// Whether an attempt that was lost may answer yet, or somebody has a call of it.
+    /// Whether a lost attempt may still answer, or a worker holds a lease on a call.
     pub(super) fn has_outstanding_attempts(&self) -> bool {
         self.nodes.iter().any(|node| !node.lost.is_empty() || !node.lease_holders.is_empty())
     }
 
-    /// Whether anybody was called or waited for in it.
+    /// Whether this firing has called a guest or waited for a notification.
     pub(super) fn has_called(&self) -> bool {
         self.flow.indices().any(|index| match self.flow.node(index).role {
             Role::Task(_) | Role::Wait(_) | Role::Element(_) => self.node(index).applies > 0,
@@ -270,7 +272,7 @@ impl FiringMachine {
         })
     }
 
-    /// The place of the node that a call is of, in the pass that made it.
+    /// The index of the node that made a call in this firing.
     pub(super) fn node_of_call(&self, call: &CallId) -> Option<NodeIndex> {
         self.index_of(&call.task).filter(|_| call.firing == self.firing)
     }
@@ -300,7 +302,7 @@ impl FiringMachine {
         StartOrder(Reverse(priority), index)
     }
 
-    /// The scope and those around it, from the inside out.
+    /// The scope and its enclosing scopes, from the inside out.
     fn enclosing(&self, innermost: ScopeIndex) -> impl Iterator<Item = ScopeIndex> + use<'_> {
         std::iter::successors(Some(innermost), |scope| self.flow.scope(*scope).parent)
     }

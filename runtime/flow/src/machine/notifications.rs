@@ -1,4 +1,4 @@
-//! Which notifications a run has received, so that one that comes twice counts once.
+//! The notifications that a run has received, so that a duplicate counts once.
 
 use std::collections::VecDeque;
 
@@ -6,24 +6,24 @@ use crate::{Event, Fact, NodeIndex, NodeName, Record, Role, TaskResult, Timestam
 
 use super::Machine;
 
-/// How many notifications a run remembers; it forgets the oldest first.
+/// The maximum number of notifications that a run remembers; it drops the oldest first.
 const MAX_NOTIFICATION_KEYS: usize = 4_096;
 
 /// The keys of the last notifications that a run has received.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotificationKeys {
-    /// The hashes of tasks and keys, the oldest first.
+    /// The hashes of task and key, oldest first.
     hashes: VecDeque<u64>,
 }
 
 impl NotificationKeys {
-    /// From their hashes, the oldest first.
+    /// Creates the keys from their hashes, oldest first.
     #[must_use]
     pub fn from_hashes(hashes: impl IntoIterator<Item = u64>) -> Self {
         Self { hashes: hashes.into_iter().collect() }
     }
 
-    /// Their hashes, the oldest first.
+    /// The hashes of the keys, oldest first.
     pub fn hashes(&self) -> impl Iterator<Item = u64> + '_ {
         self.hashes.iter().copied()
     }
@@ -47,14 +47,14 @@ fn hash(task: &NodeName, key: &str) -> u64 {
 }
 
 impl Machine {
-    /// Whether the run has received a notification of this task with this key. A key stands for one notification as long as
-    /// the run remembers it: a task that waits once more takes another key.
+    /// Whether the run has received a notification of this task with this key. A key identifies one notification as long as
+    /// the run remembers it: a task that waits again needs another key.
     #[must_use]
     pub fn has_received(&self, task: &NodeName, key: &str) -> bool {
         self.notifications.has(task, key)
     }
 
-    /// Decides about a notification that somebody sent to one task.
+    /// Decides about a notification that was sent to one task.
     pub(super) fn decide_notify(
         &self,
         now: Timestamp,
@@ -69,7 +69,7 @@ impl Machine {
         }
         let mut records = self.decide_other(now, event);
         let waiting = self.tasks.get(task).filter(|index| matches!(self.flow.node(**index).role, Role::Wait(_)));
-        // The record of a firing has the key itself.
+        // The record of a firing contains the key itself.
         if let (Some(node), Some(key), false) = (waiting, key, records.is_empty()) {
             let fact = Fact::NotificationReceived { node: *node, key: key.into() };
             records.insert(0, Record { at: now, firing: None, fact });
@@ -77,7 +77,7 @@ impl Machine {
         records
     }
 
-    /// Remembers a notification that a record tells of.
+    /// Remembers a notification from a record.
     pub(super) fn remember_notification(&mut self, node: NodeIndex, key: &str) -> Result<(), String> {
         let node = self.flow.nodes.get(node.0 as usize).ok_or("it is about a node that the flow does not have")?;
         self.notifications.add(&node.name, key);

@@ -1,7 +1,6 @@
-//! A machine without its history: what a long run is loaded from, with the records that came after.
+//! Snapshots: a machine without its history. A long run is loaded from a snapshot and the records after it.
 //!
-//! Only what records decided is kept. Who may start, who waits for whom and what is due follow from that, and are found
-//! anew.
+//! A snapshot contains only what records decided. Readiness, wait counts and due times are derived and recomputed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,48 +24,48 @@ use super::{
 /// A run at one point of its history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    /// The flow, as the run has it by now.
+    /// The current flow of the run.
     pub flow: Arc<Flow>,
-    /// What the flow looks like by now.
+    /// The current revision of the flow.
     pub revision: Revision,
-    /// Its passes, in order. One, of a run that fires once.
+    /// The firings, in order; exactly one in a run that fires once.
     pub firings: Vec<FiringSnapshot>,
-    /// What is true of a run that fires more than once, besides.
+    /// The additional state of a run that fires more than once.
     pub triggers: Option<TriggerState>,
-    /// The notifications that it has received.
+    /// The keys of the notifications that the run has received.
     pub notifications: NotificationKeys,
-    /// When the last record was decided.
+    /// The time of the last record.
     pub latest: Timestamp,
 }
 
-/// One pass at one point of its history.
+/// One firing at one point of its history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FiringSnapshot {
-    /// Which firing it is.
+    /// The number of the firing.
     pub firing: Firing,
-    /// What it began with; `None` of what a run begins with.
+    /// The node that it started with; `None` for the first firing of a run.
     pub entry: Option<NodeIndex>,
-    /// What triggered it.
+    /// The trigger of the firing.
     pub by: Trigger,
-    /// What came with that.
+    /// The values of the trigger.
     pub inputs: Values,
-    /// What nodes had provided when it was triggered.
+    /// The values that nodes had provided when it was triggered.
     pub given: Arc<BTreeMap<NodeIndex, Values>>,
     /// Its state.
     pub state: RunState,
-    /// The elements that tasks were called for.
+    /// The elements of `for_each` tasks.
     pub elements: Vec<(NodeIndex, Expansion)>,
-    /// The nodes that are not as they were before it began.
+    /// The nodes whose state has changed since the firing started.
     pub nodes: Vec<(NodeIndex, NodeRun)>,
-    /// The scopes that are not to execute.
+    /// The scopes whose intention is not to execute.
     pub intentions: Vec<(ScopeIndex, Intention)>,
-    /// Nodes that failed in the last try, and why.
+    /// The failure of each node that failed in the last attempt.
     pub failures: Failures,
-    /// When it is stopped, if it is not done by then.
+    /// The time at which it is stopped, if it is not done by then.
     pub expires_at: Option<Timestamp>,
 }
 
-/// A snapshot that tells of nodes or scopes its flow does not have: the logbook is damaged.
+/// A snapshot with nodes or scopes that its flow does not have: the logbook is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the snapshot of run {run} is not one of its flow")]
 pub struct IllegalSnapshot {
@@ -74,7 +73,7 @@ pub struct IllegalSnapshot {
 }
 
 impl Snapshot {
-    /// What of the store the run refers to at this point: modules, and values too large to stand in it.
+    /// The digests that the run refers to at this point: modules, and values too large to be inline.
     #[must_use]
     pub fn digests(&self) -> BTreeSet<Digest> {
         let mut digests: BTreeSet<Digest> = self.flow.digests().into_iter().collect();
@@ -115,7 +114,7 @@ impl Snapshot {
 }
 
 impl Machine {
-    /// The machine without its history.
+    /// Takes a snapshot of the machine.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
@@ -128,10 +127,10 @@ impl Machine {
         }
     }
 
-    /// The machine that a snapshot was taken of.
+    /// Restores the machine from a snapshot.
     ///
     /// # Errors
-    /// [`IllegalSnapshot`] when it tells of nodes or scopes that its flow does not have.
+    /// [`IllegalSnapshot`] when it contains nodes or scopes that its flow does not have.
     pub fn restore(run: RunId, snapshot: Snapshot) -> Result<Self, IllegalSnapshot> {
         let Snapshot { flow, revision, firings: passes, triggers: life, notifications, latest } = snapshot;
         let mut machine = Self::new(run.clone(), flow);
@@ -158,7 +157,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// `None` when it tells of nodes or scopes that the flow does not have.
+    /// Restores a firing; `None` when it contains nodes or scopes that the flow does not have.
     pub(super) fn restore_firing(&self, snapshot: FiringSnapshot) -> Option<FiringMachine> {
         let FiringSnapshot {
             firing,
@@ -228,7 +227,7 @@ impl FiringMachine {
         }
     }
 
-    /// Finds what follows from the states of the nodes.
+    /// Recomputes everything that follows from the states of the nodes.
     fn rebuild_indexes(&mut self) {
         let flow = self.flow.clone();
         for index in flow.indices() {
@@ -246,7 +245,7 @@ impl FiringMachine {
             };
             let waiting = node.before.iter().filter(is_waited_for).count() + rest;
             self.node_mut(index).waiting = waiting;
-            // What a rollback passes through passes on what it is counted for.
+            // A node that a rollback passes through passes its own count on.
             if !self.lets_rollback_through(index) && self.holds_back(index) {
                 let (before, mut nobody) = (node.before.clone(), Vec::new());
                 before.into_iter().for_each(|before| self.count_holding(before, true, &mut nobody));
@@ -255,7 +254,7 @@ impl FiringMachine {
             let run = self.node(index);
             let is_stray = run.late_outcome.is_some();
             let (state, starts_at) = (run.state.clone(), run.starts_at);
-            // After an edit it may have to wait for others first.
+            // After an edit it may have to wait for other nodes first.
             if waiting == 0 && !node.retired && self.may_continue(index) {
                 self.retries.extend(starts_at.map(|at| (at, index)));
             } else {

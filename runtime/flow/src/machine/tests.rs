@@ -1,6 +1,6 @@
-//! The rules of a run as tables: a flow as text in, the changes that are told as text out.
+//! The rules of a run as tables: a flow as text in, the published changes as text out.
 //!
-//! Every run here checks the machine's invariants on the way, whatever its own table asks.
+//! Every run here also checks the machine's invariants.
 
 mod for_each;
 mod edits;
@@ -21,7 +21,7 @@ mod harness;
 use self::harness::{Harness, flow};
 use crate::RunState;
 
-/// Runs a flow and compares what was told, the state at the end, and the values.
+/// Runs a flow and compares the published changes, the final state, and the values.
 #[track_caller]
 fn check_trace(text: &str, trace: &str, state: RunState, values: &str) {
     let mut world = Harness::start(flow(text));

@@ -1,7 +1,7 @@
-//! Runs that fire more than once: what begins a firing, what becomes of it when it ends, and when the run does.
+//! Runs that fire more than once: the start and the end of firings, and the end of the run.
 //!
-//! Each firing is a pass of its own. It sees what the firing that triggered it has provided, and beyond that what the
-//! last firing left that ended in success; and what it did is taken back without the others.
+//! Each firing has its own machine. It sees the values of the firing that triggered it, and also the values of the last
+//! successful firing. Its effects are rolled back independently of other firings.
 
 mod decide;
 mod schedules;
@@ -24,77 +24,77 @@ use super::{
 
 pub use schedules::{Backlog, SkipCount};
 
-/// How long after a firing in which nobody was called the firing begins that a back edge triggers. Nothing else slows down a
-/// circle that calls nobody: it would take all of an engine's time.
+/// The delay before a back edge triggers the next firing after a firing without calls. Nothing else slows a cycle without
+/// calls down: it would use all of an engine's time.
 const EMPTY_FIRING_DELAY: Duration = Duration::from_millis(100);
 
-/// So many firings that have ended are kept because something may come late: an answer of a lost attempt, or of a job that
-/// was delivered twice.
+/// The maximum number of ended firings that are kept for late messages: the answer of a lost attempt, or of a job that was
+/// delivered twice.
 const MAX_ENDED_FIRINGS: usize = 16;
 
-/// What is true of a run that fires more than once, besides its passes.
+/// The additional state of a run that fires more than once, apart from its firings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TriggerState {
     /// The state of the run.
     pub state: RunState,
-    /// How often it has fired: the number of its last firing.
+    /// The number of firings so far: the number of the last one.
     pub firing_count: u64,
     /// Firings that wait for their turn, in order.
     pub queued: VecDeque<QueuedFiring>,
-    /// Links that are to fire their target, or to say why not, in order.
+    /// Back edges that are to fire or skip their target, in order.
     pub pending_triggers: VecDeque<PendingTrigger>,
-    /// What nodes provided in the last firing of each that ended in success.
+    /// The values of each node in its last successful firing.
     pub latest_values: Arc<BTreeMap<NodeIndex, Values>>,
-    /// The state of each node in its last firing that has ended.
+    /// The state of each node in its last ended firing.
     pub last_states: BTreeMap<NodeIndex, State>,
-    /// What failed in firings that have ended, and has not succeeded in one since.
+    /// Failures of ended firings whose node has not succeeded in a firing since.
     pub failures: Arc<Failures>,
-    /// Whether it was told to end: it fires no more, and takes back what is under way.
+    /// Whether the run was told to end: it fires no more, and rolls back firings that are under way.
     pub ending: bool,
-    /// What the last firing ended in.
+    /// The final state of the last firing.
     pub last_end: Option<RunState>,
-    /// When it is told to end, if it has not ended by then.
+    /// The time at which the run is told to end, if it has not ended by then.
     pub expires_at: Option<Timestamp>,
-    /// When each of the flow's schedules fires next.
+    /// The next firing time of each schedule.
     pub schedules: Vec<NextFiring>,
-    /// The firing that a persistent run began with: it is taken back when the run is told to end.
+    /// The first firing of a persistent run: it is rolled back when the run is told to end.
     pub base_firing: Option<Firing>,
-    /// What each of the flow's schedules missed and is to make up for, in order.
+    /// The backlog of missed times of each schedule, in order.
     pub backlogs: Vec<VecDeque<Backlog>>,
-    /// The triggers that fired nothing.
+    /// The triggers that were skipped.
     pub skips: BTreeMap<(NodeIndex, SkipReason), SkipCount>,
 }
 
 /// A firing that waits for its turn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueuedFiring {
-    /// Which.
+    /// The number of the firing.
     pub firing: Firing,
-    /// What it begins with; `None` of what a run begins with.
+    /// The node that it starts with; `None` for the first firing of a run.
     pub entry: Option<NodeIndex>,
-    /// What triggered it.
+    /// The trigger of the firing.
     pub by: Trigger,
-    /// What came with that.
+    /// The values of the trigger.
     pub values: Values,
-    /// What the firing that triggered it has provided; `None` where none did.
+    /// The values of the firing that triggered it; `None` where no firing did.
     pub inherited: Option<Arc<BTreeMap<NodeIndex, Values>>>,
 }
 
-/// A link that is to fire its target.
+/// A back edge that is to fire its target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PendingTrigger {
-    /// Which of the flow's turns.
+    /// The index of the back edge in the flow.
     pub turn: u32,
-    /// What came with the notification of the firing that it is owed to.
+    /// The notification values of the firing that the back edge leaves.
     pub values: Values,
-    /// What that firing has provided.
+    /// The values that this firing provided.
     pub given: Arc<BTreeMap<NodeIndex, Values>>,
-    /// When it is decided at the earliest; `None` at once.
+    /// The earliest time of the decision; `None` for an immediate one.
     pub not_before: Option<Timestamp>,
 }
 
 impl PendingTrigger {
-    /// Whether it still waits for its time. A wait of more than the pause can only be a clock that was set back.
+    /// Whether it still waits for its time. A wait longer than the delay means that the clock was set back.
     fn is_early(&self, now: Timestamp) -> bool {
         self.not_before.is_some_and(|at| now < at && at.since(now) <= EMPTY_FIRING_DELAY)
     }
@@ -103,11 +103,11 @@ impl PendingTrigger {
 /// When a schedule fires next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextFiring {
-    /// That is still to be found.
+    /// The next time is not computed yet.
     Unknown,
-    /// Then.
+    /// It fires at this time.
     At(Timestamp),
-    /// Never again.
+    /// It never fires again.
     Never,
 }
 
@@ -140,12 +140,12 @@ impl TriggerState {
         of_schedules.chain(self.expires_at).chain(of_back_edges).filter(|_| !self.ending).min()
     }
 
-    /// The first back edge whose time has come: the one that the next decision is about.
+    /// The first back edge whose time has come: the next decision concerns it.
     fn next_pending(&self, now: Timestamp) -> Option<usize> {
         self.pending_triggers.iter().position(|owed| !owed.is_early(now))
     }
 
-    /// Takes out the back edge that was decided at a time.
+    /// Removes the back edge that was decided at a time.
     fn take_pending(&mut self, at: Timestamp) -> Result<PendingTrigger, String> {
         let place = self.next_pending(at);
         place.and_then(|place| self.pending_triggers.remove(place)).ok_or_else(|| "no link was to fire".into())
@@ -156,7 +156,7 @@ impl TriggerState {
         self.expires_at.is_some() || self.schedules.iter().any(|due| matches!(due, NextFiring::At(_)))
     }
 
-    /// What a firing is in that goes on after it had ended: while the run is suspended, nothing of it starts.
+    /// The state of an ended firing that resumes: while the run is suspended, nothing in it starts.
     pub(super) fn resumed_state(&self) -> RunState {
         match self.state {
             RunState::Suspending | RunState::Suspended => RunState::Suspended,
@@ -167,7 +167,7 @@ impl TriggerState {
     }
 }
 
-/// Whether a pass is still under way.
+/// Whether a firing is still under way.
 fn is_active(pass: &FiringMachine) -> bool {
     !pass.state.is_final()
 }
@@ -206,7 +206,7 @@ impl Machine {
         commands
     }
 
-    /// Begins the firings whose turn it is.
+    /// Starts the queued firings whose turn it is.
     fn start_queued(&mut self, at: Timestamp) -> Vec<Command> {
         let mut commands = Vec::new();
         loop {
@@ -275,7 +275,7 @@ impl Machine {
         Ok(commands)
     }
 
-    /// Notes the links that are to fire their targets because of what a firing did.
+    /// Queues the back edges that are to fire their targets after a firing.
     fn queue_back_edges(
         &mut self,
         at: Timestamp,
@@ -293,7 +293,7 @@ impl Machine {
         let given = pass.provided();
         let mut values = pass.inputs.clone();
         for provided in given.values() {
-            // What came round is newer than what a notification brought.
+            // Loop-carried values are newer than the values of a notification.
             provided.keys().for_each(|name| drop(values.remove(name)));
         }
         let not_before = (!pass.has_called()).then(|| at.after(EMPTY_FIRING_DELAY));
@@ -303,7 +303,7 @@ impl Machine {
         self.trigger_state_mut().pending_triggers.extend(owed);
     }
 
-    /// What a firing leaves when it has ended.
+    /// Stores the results of a firing that has ended.
     fn end_firing(&mut self, at: Timestamp, firing: Firing, state: RunState) {
         let Some(pass) = self.firings.get(&firing) else { return };
         let members: Vec<NodeIndex> = self.flow.indices().filter(|index| pass.has(*index)).collect();
@@ -329,12 +329,12 @@ impl Machine {
         }
         let is_base = life.base_firing == Some(firing);
         if is_base && state != RunState::Success {
-            // Nothing can fire on what a run did not begin.
+            // The first firing of the run did not succeed, so nothing can fire after it.
             life.ending = true;
             life.queued.clear();
             life.pending_triggers.clear();
         }
-        // What was rolled back may have to be taken back again, if one of its jobs was delivered twice.
+        // A rolled-back firing may need another rollback, if one of its jobs was delivered twice.
         let is_kept = state != RunState::Success || is_base || may_hear_more;
         if !is_kept {
             self.firings.remove(&firing);
@@ -342,7 +342,7 @@ impl Machine {
         self.evict_ended_firings();
     }
 
-    /// Lets go of the oldest firings that have ended, and are kept only for what may come late.
+    /// Drops the oldest ended firings that are kept only for late messages.
     fn evict_ended_firings(&mut self) {
         let base = self.triggers.as_ref().and_then(|life| life.base_firing);
         let is_kept = |pass: &FiringMachine| match pass.state {
@@ -473,7 +473,7 @@ fn publish_firing(firing: Firing, state: RunState, at: Timestamp) -> Command {
     Command::Publish(Change::Firing { firing, state, at })
 }
 
-/// What a pass was given, with what its own nodes provide put over it.
+/// The values of a firing: the inherited values, overridden by the values of its own nodes.
 impl FiringMachine {
     fn provided(&self) -> InheritedValues {
         let mut given = (*self.inherited).clone();

@@ -1,4 +1,4 @@
-//! A flow for Graphviz.
+//! Draws a flow for Graphviz.
 
 use super::{ArrowLabel, Drawings, Shape};
 use crate::{Flow, ScopeIndex};
@@ -19,7 +19,7 @@ pub fn dot(flow: &Flow) -> String {
 fn write_scope(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut String) {
     let drawing = drawings.drawing(scope);
     if drawing.shapes.is_empty() && scope != ScopeIndex::ROOT {
-        // Graphviz draws no cluster, and leads no edge to one, that holds nothing.
+        // Graphviz draws no empty cluster, and no edge to one.
         out.push_str(&format!(
             "{indent}{} [style=invis, label=\"\"];\n",
             node(drawings, Shape::Flow(scope), End::First)
@@ -64,7 +64,7 @@ fn cluster(drawings: &Drawings<'_>, scope: ScopeIndex) -> String {
     quoted(&format!("cluster_{}", drawings.flow.node(begin).name))
 }
 
-/// Which of the tasks in a flow stands for it where an edge needs a node.
+/// The end of a flow whose task represents it where an edge needs a node.
 #[derive(Clone, Copy)]
 enum End {
     First,
@@ -80,7 +80,7 @@ fn node(drawings: &Drawings<'_>, shape: Shape, end: End) -> String {
                 End::First => shapes.first(),
                 End::Last => shapes.last(),
             };
-            // No node has a colon in its name.
+            // No node name contains a colon.
             let empty = || quoted(&format!("empty:{}", drawings.flow.node(drawings.flow.scope(scope).begin).name));
             held.map_or_else(empty, |held| node(drawings, *held, end))
         }

@@ -1,39 +1,40 @@
-//! Boxes in layers, so that every arrow points down: where each box stands and which way each arrow takes.
+//! Lays out boxes in layers, so that every arrow points down: computes box positions and arrow paths.
 //!
-//! After Sugiyama: a box stands below all that come before it; an arrow over several layers gets a place of its own
-//! in each of them; places are sorted, and then moved, towards the middle of what they are joined to.
+//! After Sugiyama: a box is below all its predecessors; an arrow over several layers gets an item in each of them; items are
+//! sorted, and then moved, towards the middle of their neighbours in adjacent layers.
 
 /// The space between two boxes of a layer.
 const BOX_GAP: f64 = 28.0;
-/// The space between two layers: an arrow turns in it, and its label stands there.
+/// The space between two layers, for the curve and the label of an arrow.
 const LAYER_GAP: f64 = 52.0;
-/// The least space that an arrow takes where it passes a layer.
+/// The minimum space of an arrow where it passes a layer.
 const MIN_ARROW_GAP: f64 = 10.0;
-/// An arrow over more layers is drawn as it comes; places for it would cost more than they help.
+/// The maximum number of layers of a routed arrow; a longer one is drawn directly, since items for it would cost more than
+/// they help.
 const MAX_ROUTED_LAYERS: usize = 64;
-/// How often places are sorted and moved; more changes little.
+/// The number of sort and move iterations; more change little.
 const LAYOUT_ITERATIONS: usize = 4;
 
-/// What one flow's boxes and arrows take.
+/// The layout of one flow's boxes and arrows.
 pub(super) struct Layers {
     pub(super) width: f64,
     pub(super) height: f64,
     /// The upper left corner of each box.
     pub(super) corners: Vec<(f64, f64)>,
-    /// Where each arrow passes, from its box to its box: ends of straight lines, between which it curves.
+    /// The path of each arrow, from its source to its target: the ends of straight lines, connected by curves.
     pub(super) arrow_paths: Vec<Vec<(f64, f64)>>,
 }
 
-/// An arrow from one box to another, by their places among the boxes.
+/// An arrow from one box to another, by box index.
 #[derive(Clone, Copy)]
 pub(super) struct Arrow {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// The width of what is written on it.
+    /// The width of its label.
     pub(super) label: f64,
 }
 
-/// A box, or the place of an arrow in a layer that it passes.
+/// A box, or an arrow's item in a layer that it passes.
 struct LayerItem {
     layer: usize,
     width: f64,
@@ -43,7 +44,7 @@ struct LayerItem {
     below: Vec<usize>,
 }
 
-/// Lays out boxes of these sizes. The arrows make no circle.
+/// Lays out boxes of these sizes. The arrows must not form a cycle.
 pub(super) fn lay_out(sizes: &[(f64, f64)], arrows: &[Arrow]) -> Layers {
     let layer_of = layers_of(sizes.len(), arrows);
     let new = |layer, (width, height)| LayerItem { layer, width, height, center: 0.0, above: vec![], below: vec![] };
@@ -75,7 +76,7 @@ pub(super) fn lay_out(sizes: &[(f64, f64)], arrows: &[Arrow]) -> Layers {
     finish(sizes.len(), &layers, &items, &chains)
 }
 
-/// The layer of each box: one below the lowest of those before it.
+/// The layer of each box: one below its lowest predecessor.
 fn layers_of(boxes: usize, arrows: &[Arrow]) -> Vec<usize> {
     let (mut after, mut waiting) = (vec![Vec::new(); boxes], vec![0_usize; boxes]);
     for Arrow { from, to, .. } in arrows {
@@ -96,7 +97,7 @@ fn layers_of(boxes: usize, arrows: &[Arrow]) -> Vec<usize> {
     layers
 }
 
-/// Sorts each layer by the middle of what its places are joined to, above and below in turn.
+/// Sorts each layer by the middle of its items' neighbours, above and below in turn.
 fn sort(layers: &mut [Vec<usize>], places: &mut [LayerItem]) {
     let count = layers.len();
     let number = |layer: &[usize], places: &mut [LayerItem]| {
@@ -117,7 +118,7 @@ fn sort(layers: &mut [Vec<usize>], places: &mut [LayerItem]) {
     }
 }
 
-/// Moves the places of each layer towards the middle of what they are joined to, as far as there is space.
+/// Moves the items of each layer towards the middle of their neighbours, as far as space allows.
 fn spread(layers: &[Vec<usize>], places: &mut [LayerItem]) {
     places.iter_mut().for_each(|place| place.center = 0.0);
     layers.iter().for_each(|layer| put(layer, places, &vec![0.0; layer.len()]));
@@ -131,7 +132,7 @@ fn spread(layers: &[Vec<usize>], places: &mut [LayerItem]) {
     }
 }
 
-/// Puts the places of a layer as near to where they are wanted as their neighbours let them.
+/// Puts the items of a layer as near to their desired positions as their neighbours allow.
 fn put(layer: &[usize], places: &mut [LayerItem], wanted: &[f64]) {
     let halves: Vec<f64> = layer.iter().map(|index| places[*index].width / 2.0).collect();
     let mut rightward = Vec::new();
@@ -145,12 +146,12 @@ fn put(layer: &[usize], places: &mut [LayerItem], wanted: &[f64]) {
     for (at, index) in layer.iter().enumerate().rev() {
         let center = wanted[at].min(edge - halves[at]);
         edge = center - halves[at] - BOX_GAP;
-        // Both ways of pushing neighbours aside keep the distances, and so does the mean of the two.
+        // Both ways of pushing neighbours aside keep the distances, and so does their mean.
         places[*index].center = f64::midpoint(rightward[at], center);
     }
 }
 
-/// The middle of what a place is joined to on one side; where it is now when there is nothing.
+/// The middle of an item's neighbours on one side; its current position when it has none.
 fn middle(places: &[LayerItem], index: usize, above: bool) -> f64 {
     let place = &places[index];
     let joined = if above { &place.above } else { &place.below };

@@ -1,4 +1,4 @@
-//! A flow for Mermaid, which many wikis and code hosts draw.
+//! Draws a flow for Mermaid, which many wikis and code hosts render.
 
 use super::{Drawings, Shape};
 use crate::{Flow, ScopeIndex};
@@ -18,7 +18,7 @@ fn inside(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut St
     for shape in &drawing.shapes {
         let (id, title) = (id(*shape), quoted(&drawings.title(*shape)));
         match shape {
-            // A subgraph that holds nothing is not drawn.
+            // Mermaid does not draw an empty subgraph.
             Shape::Flow(nested) if !drawings.drawing(*nested).shapes.is_empty() => {
                 out.push_str(&format!("{indent}subgraph {id}[{title}]\n"));
                 inside(drawings, *nested, &format!("{indent}  "), out);
@@ -34,7 +34,7 @@ fn inside(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut St
     }
 }
 
-/// Names can be words of Mermaid, such as `end`; these ids cannot.
+/// The id of a shape. Names can be keywords of Mermaid, such as `end`; these ids cannot.
 fn id(shape: Shape) -> String {
     match shape {
         Shape::Task(index) => format!("t{}", index.0),

@@ -1,4 +1,4 @@
-//! A flow as an SVG image that needs no other program.
+//! Draws a flow as an SVG image that needs no other program.
 
 use std::fmt::Write;
 
@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{Flow, ScopeIndex};
 
-/// The width that a character of a title takes.
+/// The width of a character in a title.
 const CHARACTER: f64 = 8.0;
-/// The width that a character on an arrow takes.
+/// The width of a character on an arrow.
 const SMALL_CHARACTER: f64 = 7.0;
 const BOX_HEIGHT: f64 = 34.0;
 const BOX_PADDING: f64 = 14.0;
@@ -41,7 +41,7 @@ const STYLE: &str = "
 #[must_use]
 pub fn svg(flow: &Flow) -> String {
     let drawings = Drawings::of(flow);
-    // A nested flow stands after the one around it: so the inner sizes are there when the outer ones are asked for.
+    // A nested flow comes after its enclosing flow: so the inner sizes are known before the outer ones are computed.
     let mut frames: Vec<Option<Frame>> = flow.scopes.iter().map(|_| None).collect();
     for scope in (0..flow.scopes.len()).rev() {
         frames[scope] =
@@ -102,7 +102,7 @@ impl Frame {
     }
 }
 
-/// The node that begins a shape: shapes of one flow are sorted by it.
+/// The begin node of a shape: the shapes of a flow are sorted by it.
 fn first_node(drawings: &Drawings<'_>, shape: Shape) -> crate::NodeIndex {
     match shape {
         Shape::Task(index) => index,
@@ -130,7 +130,7 @@ fn draw(
     let title = escape(&drawings.title(Shape::Flow(scope)));
     let (x, y) = (left + FRAME_PADDING, top + FRAME_PADDING + 6.0);
     let _ = writeln!(out, "<text class=\"title\" x=\"{x:.1}\" y=\"{y:.1}\">{title}</text>");
-    // The layers stand in the middle of a frame that its title makes wider.
+    // The layers are centered in a frame that its title makes wider.
     let (left, top) = (left + (frame.width - frame.layers.width) / 2.0, top + FRAME_PADDING + FRAME_TITLE);
     for (at, shape) in drawing.shapes.iter().enumerate() {
         let (x, y) = (left + frame.layers.corners[at].0, top + frame.layers.corners[at].1);
@@ -149,7 +149,7 @@ fn draw(
     {
         let way: Vec<(f64, f64)> = way.iter().map(|(x, y)| (left + x, top + y)).collect();
         arrow(&way, out);
-        // Where arrows from one source have parted, or those to one target have not met yet.
+        // The label is where arrows from one source have diverged, or arrows to one target have not converged yet.
         let along = if outs[*from] > ins[*to] { 0.75 } else { 0.25 };
         label(&words.label(), &way, along, out);
     }
@@ -165,7 +165,7 @@ fn task(name: &str, (x, y): (f64, f64), width: f64, out: &mut String) {
     );
 }
 
-/// An arrow: straight through each layer, curved between two.
+/// Draws an arrow: straight through each layer, curved between two.
 fn arrow(way: &[(f64, f64)], out: &mut String) {
     let Some(((x, y), rest)) = way.split_first() else { return };
     let mut path = format!("M{x:.1} {y:.1}");
@@ -181,12 +181,12 @@ fn arrow(way: &[(f64, f64)], out: &mut String) {
     let _ = writeln!(out, "<path class=\"arrow\" marker-end=\"url(#head)\" d=\"{path}\"/>");
 }
 
-/// What goes along an arrow, written on its last curve.
+/// Writes the label of an arrow on its last curve.
 fn label(label: &str, way: &[(f64, f64)], along: f64, out: &mut String) {
     if let [.., (from, above), (to, below), _] = way
         && !label.is_empty()
     {
-        // The point of the curve in `arrow`, from its four points.
+        // The point of the curve in `arrow`, computed from its four control points.
         let rest = 1.0 - along;
         let [first, second, third, fourth] =
             [rest.powi(3), 3.0 * rest * rest * along, 3.0 * rest * along * along, along.powi(3)];

@@ -1,4 +1,4 @@
-//! What the pictures of a flow show.
+//! Tests of the pictures of a flow.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ fn flow(text: &str) -> Flow {
     wire(&file::parse(&text).unwrap(), &BTreeMap::from([("m".into(), info)]), &Values::new()).unwrap().0
 }
 
-/// Values, links, a nested flow with a retry controller, one with nothing in it, and a name that is a word of Mermaid.
+/// Values, links, a nested flow with a retry controller, an empty one, and a name that is a keyword of Mermaid.
 const CAKE: &str = r#"
     name = "cake"
     retry = { times = 3 }
@@ -133,7 +133,7 @@ fn an_empty_flow_is_drawn() {
     assert!(svg(&nothing).contains(">nothing</text>"));
 }
 
-/// Random boxes and arrows that have no circle.
+/// Random boxes and arrows without cycles.
 fn random_layers(seed: u64) -> (Vec<(f64, f64)>, Vec<Arrow>, Layers) {
     let mut draw = SeededRng(seed);
     let boxes = 1 + draw.below(20);

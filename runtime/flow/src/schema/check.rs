@@ -1,4 +1,4 @@
-//! Whether a JSON value is of a schema.
+//! Checks a JSON value against a schema.
 
 use std::fmt;
 
@@ -7,21 +7,22 @@ use serde_json::Value as Tree;
 use super::{MAX_DEPTH, SchemaView, type_of};
 use crate::value_types::ValueTypes;
 
-/// How many steps a check takes before the rest of the value is believed: a schema may have alternatives of alternatives.
+/// The maximum number of steps of a check; beyond it the rest of the value is accepted. A schema may have alternatives of
+/// alternatives.
 const MAX_STEPS: usize = 4_000_000;
 
-/// The most alternatives or fields that a message lists.
+/// The maximum number of alternatives or fields that a message lists.
 const MAX_LISTED: usize = 12;
 
-/// The longest text of a value that a message repeats, in characters.
+/// The maximum length of a value's text in a message, in characters.
 const MAX_QUOTED_CHARS: usize = 40;
 
-/// Why a value is not of a schema.
+/// Why a value does not match a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaMismatch {
-    /// Where in the value: `[2].size`, or nothing for the whole.
+    /// The path in the value: `[2].size`, or empty for the whole.
     at: String,
-    /// What is wrong there.
+    /// The problem there.
     what: String,
 }
 
@@ -43,20 +44,20 @@ impl fmt::Display for SchemaMismatch {
     }
 }
 
-/// The first reason why a value is surely not of a schema.
+/// The first reason why a value surely does not match a schema.
 pub(super) fn find_mismatch(schema: SchemaView<'_>, value: &Tree) -> Option<SchemaMismatch> {
     Check { steps: 0, alternatives: 0 }.value(schema, value, "")
 }
 
 struct Check {
-    /// Parts of the value that were looked at, once for each alternative.
+    /// The number of inspected parts of the value, counted once for each alternative.
     steps: usize,
-    /// Alternatives that the part in hand stands in.
+    /// The nesting depth of alternatives around the current part.
     alternatives: usize,
 }
 
 impl Check {
-    /// JSON nests no deeper than its parser goes, and a schema is JSON: so is this recursion bounded.
+    /// Checks a value. JSON nests no deeper than its parser allows, and a schema is JSON: this bounds the recursion.
     fn value(&mut self, schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         self.steps += 1;
         if self.steps > MAX_STEPS {
@@ -80,7 +81,7 @@ impl Check {
             })
     }
 
-    /// A schema may be an alternative of itself.
+    /// Bounds the nesting of alternatives: a schema may be an alternative of itself.
     fn within_alternatives(&mut self, schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         if self.alternatives >= MAX_DEPTH {
             return None;
@@ -110,7 +111,7 @@ impl Check {
             if misfits.len() < alternatives.len() || misfits.is_empty() {
                 continue;
             }
-            // Those of its type say best what is wrong with it.
+            // The alternatives of the value's type explain the problem best.
             let of_its_type = |view: &SchemaView<'_>| !view.types().and(type_of(value)).is_empty();
             let mut near = misfits.iter().filter(|(view, _)| of_its_type(view)).map(|(_, misfit)| misfit);
             return match (near.next(), near.next()) {
@@ -168,7 +169,7 @@ impl Check {
 }
 
 fn of_type(schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
-    // Only what it says itself: alternatives are asked one by one.
+    // Only its own keyword: alternatives are checked one by one.
     let said = match schema.keyword("type")? {
         Tree::String(name) => super::types_named(name),
         Tree::Array(names) => super::union(names.iter().filter_map(Tree::as_str).map(super::types_named)),
@@ -243,7 +244,7 @@ fn check_length(schema: SchemaView<'_>, of: &str, noun: &str, length: usize, at:
     Some(SchemaMismatch::new(at, format!("has {length} {noun}, and has to have {wanted}")))
 }
 
-/// The bounds of a number, and those of the integers that a `format` names.
+/// Checks the bounds of a number, and the range of an integer `format`.
 fn in_range(schema: SchemaView<'_>, number: &serde_json::Number, at: &str) -> Option<SchemaMismatch> {
     let value = number.as_f64()?;
     let bound = |name: &str| schema.keyword(name).and_then(Tree::as_f64);
@@ -267,7 +268,7 @@ fn in_range(schema: SchemaView<'_>, number: &serde_json::Number, at: &str) -> Op
     Some(SchemaMismatch::new(at, format!("is {number}, and has to be {wanted}")))
 }
 
-/// The range of the integers that a format names. Those of 64 bits are left out: a double does not tell their ends.
+/// The range of an integer format. 64-bit formats are excluded: a double does not represent their bounds exactly.
 fn integers(format: &str) -> Option<(f64, f64)> {
     match format {
         "int8" => Some((f64::from(i8::MIN), f64::from(i8::MAX))),

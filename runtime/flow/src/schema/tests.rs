@@ -1,4 +1,4 @@
-//! What a schema refuses, and that it refuses nothing that may be of it.
+//! Tests that a schema refuses invalid values, and never a value that may match.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn mismatch_text(schema: &str, value: &str) -> String {
     schema.mismatch(&value).map_or_else(String::new, |misfit| misfit.to_string())
 }
 
-/// As `schemars` writes them for types of serde.
+/// A schema as `schemars` writes it for types of serde.
 const PAN: &str = r##"{"title": "Pan", "type": "object", "properties": {
     "size": {"type": "integer", "format": "uint8", "minimum": 0, "maximum": 255},
     "colour": {"oneOf": [{"type": "string", "enum": ["red", "blue"]},

@@ -1,16 +1,16 @@
-//! Keys that stand twice in one object of a JSON text.
+//! Finds duplicate keys in one object of a JSON text.
 //!
-//! JSON parsers take the first, the last or none of two equal keys, so such a text means another value to each reader.
+//! JSON parsers take the first, the last or none of two equal keys, so readers interpret such a text differently.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-/// The first key that one object of the text has twice, at any depth. The text is JSON; of any other text the answer
-/// means nothing. Works in a loop, so that deep nesting costs no stack.
+/// The first key that occurs twice in one object of the text, at any depth. The text must be JSON; for any other text the
+/// result is meaningless. It is iterative, so that deep nesting costs no stack.
 pub(super) fn find_duplicate_key(text: &str) -> Option<String> {
     if !text.contains('{') {
         return None;
     }
-    // The keys of each object that is open, outermost first; `None` for a list.
+    // The keys of each open object, outermost first; `None` for a list.
     let mut open: Vec<Option<BTreeSet<Cow<'_, str>>>> = Vec::new();
     let mut expects_key = false;
     let (bytes, mut at) = (text.as_bytes(), 0);
@@ -49,7 +49,7 @@ pub(super) fn find_duplicate_key(text: &str) -> Option<String> {
     None
 }
 
-/// Where a string ends that begins at `start`: after its closing quote.
+/// The end of a string that begins at `start`: the index after its closing quote.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(byte) = bytes.get(at) {
@@ -62,7 +62,8 @@ fn end_of_string(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
-/// The text of a string that stands in quotes. One that no text can hold, as half of a surrogate pair, stays as written.
+/// The unescaped text of a quoted string. A string that is not valid Unicode, such as half of a surrogate pair, stays as
+/// written.
 fn unescaped(quoted: &str) -> Cow<'_, str> {
     if quoted.contains('\\') {
         return serde_json::from_str::<String>(quoted).map_or(Cow::Borrowed(quoted), Cow::Owned);

@@ -1,14 +1,14 @@
 //! Values as one JSON object: the form in which programs in any language read and write them.
 //!
-//! A JSON value stands under its name. Bytes and references into the store are not JSON: they stand in objects of their
-//! own, under the keys `$bytes` and `$stored`, which are no names of values.
+//! A JSON value is stored under its name. Bytes and references into the store are not JSON: they are in objects of their
+//! own, under the keys `$bytes` and `$stored`, which are not valid value names.
 //!
 //! ```json
 //! {"celsius": 180, "$bytes": {"photo": "/wA="},
 //!  "$stored": {"film": {"digest": "sha256:…", "size": 70000, "form": "bytes"}}}
 //! ```
 //!
-//! The kind of a value is never read from the value itself, so no JSON that a guest leaves becomes bytes or a reference.
+//! The kind of a value is never read from the value itself, so no JSON from a guest becomes bytes or a reference.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
@@ -23,13 +23,13 @@ use serde_json::value::RawValue;
 use super::{Json, Stored, Value, ValueKind, Values};
 use crate::ValueName;
 
-/// The key under which bytes stand, each as base64.
+/// The key of the object with bytes, each encoded as base64.
 const BYTES: &str = "$bytes";
 
-/// The key under which references into the store stand.
+/// The key of the object with references into the store.
 const STORED: &str = "$stored";
 
-/// Values by name, as one JSON object holds them. Names and contents are checked by [`ValuesObject::read`].
+/// Values by name, in the form of one JSON object. [`ValuesObject::read`] checks the names and contents.
 #[derive(Debug, Clone, Default)]
 pub struct ValuesObject {
     json: BTreeMap<String, Box<RawValue>>,
@@ -53,7 +53,7 @@ enum ValueKindName {
     Bytes,
 }
 
-/// Whether an object may hold references into the store. Whoever can make one can read whatever the store holds.
+/// Whether an object may contain references into the store. A writer of references can read anything in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredReferences {
     /// An engine wrote the object.
@@ -62,34 +62,34 @@ pub enum StoredReferences {
     Reject,
 }
 
-/// What is wrong with values that a guest or a client wrote: every mistake.
+/// Values from a guest or a client are invalid: lists every error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", mistakes.join("; "))]
 pub struct InvalidValues {
-    /// The mistakes, each with the name of its value.
+    /// The errors, each with the name of its value.
     pub mistakes: Vec<String>,
 }
 
 impl ValuesObject {
-    /// Whether no value is there.
+    /// Whether there are no values.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.json.is_empty() && self.bytes.is_empty() && self.stored.is_empty()
     }
 
-    /// The text of a JSON value; `None` where the name has none, or has bytes.
+    /// The text of a JSON value; `None` where there is no such value, or it is bytes.
     #[must_use]
     pub fn json(&self, name: &str) -> Option<&str> {
         self.json.get(name).map(|raw| raw.get())
     }
 
-    /// The value of this name that is bytes; `None` where the name has none, or has JSON.
+    /// The bytes of a value; `None` where there is no such value, or it is JSON.
     #[must_use]
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         BASE64.decode(self.bytes.get(name)?).ok()
     }
 
-    /// Puts a value under a name, in place of the one that is there.
+    /// Inserts a value under a name, and replaces an existing one.
     pub fn insert(&mut self, name: impl Into<String>, value: &Value) {
         let name = name.into();
         self.json.remove(&name);
@@ -111,18 +111,18 @@ impl ValuesObject {
         }
     }
 
-    /// Leaves out the values whose names nobody asks for.
+    /// Keeps only the values whose names `is_kept` accepts.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.json.retain(|name, _| is_kept(name));
         self.bytes.retain(|name, _| is_kept(name));
         self.stored.retain(|name, _| is_kept(name));
     }
 
-    /// The values.
+    /// Checks and returns the values.
     ///
     /// # Errors
-    /// [`InvalidValues`] with every mistake: a name that is none or stands twice, JSON with a doubled key, a text that is
-    /// not base64, a reference that is refused or damaged.
+    /// [`InvalidValues`] with every error: an invalid or duplicate name, JSON with a duplicate key, invalid base64, a
+    /// reference that is refused or damaged.
     pub fn read(&self, references: StoredReferences) -> Result<Values, InvalidValues> {
         let json = self.json.iter().map(|(name, raw)| {
             let json = Json::parse(raw.get()).map(Value::Json);
@@ -232,7 +232,7 @@ impl<'de> Deserialize<'de> for ValuesObject {
     }
 }
 
-/// A JSON object that has each key once.
+/// A JSON object without duplicate keys.
 struct UniqueMap<Member>(BTreeMap<String, Member>);
 
 impl<'de, Member: Deserialize<'de>> Deserialize<'de> for UniqueMap<Member> {

@@ -1,9 +1,9 @@
-//! Values that several members of one graph flow provide: whom each of those that want one takes it from.
+//! Values with several providers in one graph flow: selects the provider of each requirement.
 //!
-//! The right one is the last of those that surely come before whoever wants it; and whoever wants it comes after
-//! all of them but those that come after itself. So the choice depends on the order, and the order on the choice.
-//! It is found in rounds: first what only one provider is left for, then what is clear because the providers
-//! stand in a chain. What is not clear then is a mistake of the flow.
+//! The right provider is the last of those that surely precede the consumer; and the consumer follows all of them except
+//! those that follow itself. So the choice depends on the order, and the order on the choice. It is found iteratively: first
+//! requirements with only one possible provider, then those whose providers form a chain. A remaining ambiguity is a
+//! diagnostic of the flow.
 
 use std::collections::BTreeMap;
 
@@ -14,32 +14,32 @@ use crate::ValueName;
 pub(super) struct ProviderConflict {
     value: ValueName,
     pub(super) providers: Vec<usize>,
-    /// The providers that are tasks. They must stand in a chain, even where nobody wants the value.
+    /// The providers that are tasks. They must form a chain, even where no node requires the value.
     pub(super) direct: Vec<usize>,
-    /// Who wants the value: which of the wants of the flow, and the member it is of.
+    /// The requirements of the value: the index among the flow's requirements, and the member of each.
     pub(super) requirements: Vec<(usize, usize)>,
 }
 
-/// Where a want gets its value.
+/// The provider choice of a requirement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
     /// Of this member.
     Of(usize),
-    /// No member that comes before provides it.
+    /// No preceding member provides it; the enclosing flow must.
     Outward,
-    /// Nowhere, and that is told as another mistake.
+    /// None; another diagnostic reports the problem.
     Reported,
 }
 
-/// Two providers of a value of which neither comes before the other.
+/// Two providers of a value without an order between them.
 pub(super) struct Ambiguity {
     pub(super) value: ValueName,
     pub(super) pair: (usize, usize),
-    /// The want that it matters to; `None` where it matters by itself.
+    /// The requirement that it affects; `None` where it is an error by itself.
     pub(super) requirement: Option<usize>,
 }
 
-/// What a member may take: the providers that do not come after it.
+/// The providers that a member may use: those that do not follow it.
 struct VisibleProviders {
     at: usize,
     member: usize,
@@ -65,8 +65,7 @@ impl ProviderConflict {
         reach.sort(&mut self.direct);
     }
 
-    /// What each want may take, whatever the order of the providers among themselves. Of a want that may take more
-    /// than `most` no more is counted.
+    /// The providers that each requirement may use, whatever their order. Counting stops at `most` providers.
     fn views(&self, reach: &mut Reachability<'_>, most: usize) -> Vec<VisibleProviders> {
         let view = |(at, member): &(usize, usize)| VisibleProviders { at: *at, member: *member, count: 0, last: None };
         let mut views: Vec<VisibleProviders> = self.requirements.iter().map(view).collect();
@@ -90,8 +89,8 @@ impl ProviderConflict {
     }
 }
 
-/// Decides the contests of a flow: puts the choices in their places and the edges that follow into the graph.
-/// Returns what is not clear. The choices of a flow that goes round in a circle are left as told: the circle is.
+/// Resolves the provider conflicts of a flow: stores the choices and adds the resulting edges to the graph. Returns the
+/// ambiguities. Choices in a cyclic flow stay [`Choice::Reported`]: the cycle is reported.
 pub(super) fn resolve_conflicts(
     graph: &mut Graph,
     mut contests: Vec<ProviderConflict>,
@@ -122,7 +121,7 @@ pub(super) fn resolve_conflicts(
             for (_, tangle) in &clear {
                 picks.extend(select_each(&mut reach, tangle, &mut ambiguities));
             }
-            // Where something became clear, it may put others in order.
+            // Each resolved requirement may order other members.
             if clear.is_empty() {
                 let told = |(pair, tangle): (Option<_>, ProviderConflict)| {
                     Some(Ambiguity { value: tangle.value, pair: pair?, requirement: None })
@@ -143,7 +142,7 @@ pub(super) fn resolve_conflicts(
     ambiguities
 }
 
-/// Decides the contests of a flow in which only links give order. Returns what is not clear.
+/// Resolves the provider conflicts of a flow in which only links give order. Returns the ambiguities.
 pub(super) fn resolve_unordered(
     graph: &Graph,
     contests: Vec<ProviderConflict>,
@@ -153,7 +152,7 @@ pub(super) fn resolve_unordered(
         choices[*at] = Choice::Reported;
     }
     let mut ambiguities = Vec::new();
-    // A circle is told as what it is.
+    // The cycle itself is reported.
     let Some(mut reach) = Reachability::of(graph) else { return ambiguities };
     for mut contest in contests {
         contest.sort(&reach);
@@ -173,7 +172,7 @@ pub(super) fn resolve_unordered(
     ambiguities
 }
 
-/// A want and whom it takes its value from, if anyone.
+/// A requirement and its provider, if any.
 struct Selection {
     at: usize,
     member: usize,
@@ -181,7 +180,7 @@ struct Selection {
     value: ValueName,
 }
 
-/// Takes the wants out of a contest that at most one provider is left for.
+/// Removes the requirements with at most one possible provider from a conflict.
 fn select_forced(reach: &mut Reachability<'_>, contest: &mut ProviderConflict) -> Vec<Selection> {
     let (clear, open): (Vec<VisibleProviders>, Vec<VisibleProviders>) =
         contest.views(reach, 1).into_iter().partition(|view| view.count <= 1);
@@ -195,7 +194,7 @@ fn select_forced(reach: &mut Reachability<'_>, contest: &mut ProviderConflict) -
     clear.into_iter().map(pick).collect()
 }
 
-/// In a chain, those that come after a member are the end of it: it takes what stands before them.
+/// In a chain, the providers after a member form its end: the member uses the last one before them.
 fn select_from_chain(reach: &mut Reachability<'_>, contest: &ProviderConflict) -> Vec<Selection> {
     let earliest = contest.requirements.iter().map(|(_, member)| reach.position[*member]).min().unwrap_or(usize::MAX);
     let first_after = reach.first_of_chain(&contest.providers, earliest);
@@ -209,7 +208,7 @@ fn select_from_chain(reach: &mut Reachability<'_>, contest: &ProviderConflict) -
     contest.requirements.iter().map(pick).collect()
 }
 
-/// Where the providers are no chain, each want must see one that comes after all others it may take.
+/// Without a chain, each requirement needs a possible provider that follows all its other possible providers.
 fn select_each(
     reach: &mut Reachability<'_>,
     contest: &ProviderConflict,
@@ -222,7 +221,7 @@ fn select_each(
             (last, before_last.entry(last).or_insert_with(|| reach.before(last, &contest.providers)).as_slice())
         });
         match before {
-            // What comes before the last cannot come after this member: so to count them is enough.
+            // A predecessor of the last provider cannot follow this member: so counting them is enough.
             Some((last, before)) if before.len() + 1 < count => {
                 let other =
                     |provider: &&usize| **provider != last && **provider != member && !before.contains(*provider);
@@ -236,7 +235,7 @@ fn select_each(
     picks
 }
 
-/// In a chain, a member takes what the last of those that come before it provides.
+/// In a chain, a member uses the last provider before it.
 fn last_before(reach: &mut Reachability<'_>, contest: &ProviderConflict) -> Vec<Selection> {
     let latest = contest.requirements.iter().map(|(_, member)| reach.position[*member]).max().unwrap_or(0);
     let last = reach.last_of_chain(&contest.providers, latest);
@@ -247,7 +246,7 @@ fn last_before(reach: &mut Reachability<'_>, contest: &ProviderConflict) -> Vec<
     contest.requirements.iter().map(pick).collect()
 }
 
-/// Where the providers are no chain, one of those before a member must come after all the others before it.
+/// Without a chain, one provider before a member must follow all other providers before it.
 fn clear_before(
     reach: &mut Reachability<'_>,
     contest: &ProviderConflict,
@@ -265,7 +264,7 @@ fn clear_before(
     picks
 }
 
-/// One of some sorted members that does not surely come before the last of them.
+/// A member of a sorted list that does not surely precede the last one.
 pub(super) fn gap_before(reach: &mut Reachability<'_>, last: usize, sorted: &[usize]) -> Option<usize> {
     if reach.is_chain(sorted) {
         return None;

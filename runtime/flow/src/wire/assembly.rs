@@ -1,4 +1,4 @@
-//! The arena of a flow, from everything that was found about it.
+//! Builds the arena of a flow from the results of wiring.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Controller, Flow, FlowName, Node, NodeIndex, Role, Scope, ScopeIndex, Values};
 
-/// Puts the flow together.
+/// Assembles the flow.
 pub(super) fn assemble(
     layout: &Layout<'_>,
     tasks: BTreeMap<NodeIndex, ResolvedTask>,
@@ -27,7 +27,7 @@ pub(super) fn assemble(
             Role::Task(task) => task.inputs[input].source = source,
             Role::ForEach(each) => match each.task.inputs.get_mut(input) {
                 Some(input) => input.source = source,
-                // What its list is wanted as stands after its inputs.
+                // The requirement of the list follows those of the inputs.
                 None => each.list = source,
             },
             Role::Controller(controller) => controller.list = Some(source),
@@ -110,16 +110,16 @@ fn begin_role(layout: &Layout<'_>, scope: ScopeIndex) -> Role {
     })
 }
 
-/// Which members the end of a flow comes after.
+/// The members that the end of a flow follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndDependencies {
-    /// Those that nothing comes after.
+    /// The members without successors.
     Last,
-    /// All: what comes after one may be of another pass.
+    /// All members: the successors of a member may belong to another firing.
     All,
 }
 
-/// Joins the members of a flow with one another, with its beginning and with its end.
+/// Connects the members of a flow with one another, with its begin and with its end.
 fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, ends: EndDependencies, nodes: &mut [Node]) {
     let flow = layout.flow(scope);
     let mut join = |before: NodeIndex, after: NodeIndex| {

@@ -1,4 +1,4 @@
-//! Circles of members that wait for one another: found, and told with the reason of each step.
+//! Finds cycles of members that wait for one another, and reports them with the reason of each step.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Diagnostic, ScopeIndex, Span};
 
-/// Tells the circles of a flow, no member in two of them.
+/// Reports the cycles of a flow; each member is in at most one of them.
 pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistakes: &mut Vec<Diagnostic>) {
     if graph.positions().is_some() {
         return;
@@ -32,7 +32,7 @@ pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Grap
     }
 }
 
-/// Where the reason of a step stands.
+/// The span of the reason of a step.
 fn span(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, from: usize, to: usize) -> Span {
     let flow = layout.flow(scope);
     match graph.reason(from, to)? {
@@ -42,7 +42,7 @@ fn span(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, from: usize, to: 
     }
 }
 
-/// The members that are in circles, or between two of them.
+/// The members that are in cycles, or between two of them.
 struct CycleFinder<'g> {
     graph: &'g Graph,
     remaining: Vec<bool>,
@@ -62,7 +62,7 @@ impl<'g> CycleFinder<'g> {
         remains
     }
 
-    /// Takes members out, and then all that no circle can pass any more.
+    /// Removes members, and then all that are in no cycle any more.
     fn remove(&mut self, mut work: Vec<usize>) {
         while let Some(member) = work.pop() {
             if !std::mem::take(&mut self.remaining[member]) {
@@ -83,7 +83,7 @@ impl<'g> CycleFinder<'g> {
         }
     }
 
-    /// The first circle that a walk from the lowest member closes, its lowest member first.
+    /// The first cycle that a walk from the lowest member closes, its lowest member first.
     fn take_cycle(&mut self) -> Option<Vec<usize>> {
         while !*self.remaining.get(self.lowest)? {
             self.lowest += 1;

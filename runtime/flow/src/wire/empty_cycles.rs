@@ -1,12 +1,12 @@
-//! Circles in which nobody is ever called: nothing would slow them down, and nothing would come of them.
+//! Cycles without calls: nothing would slow them down, and they would have no effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::Layout;
 use crate::{BackEdge, Diagnostic, DraftLink, Flow, Json, Role, ScopeIndex, Source, Value};
 
-/// Refuses the back edges that lead round without a call. A list that is not known yet may be empty too; the machine slows
-/// down such a circle.
+/// Refuses back edges that form a cycle without a call. A list that is not known yet may be empty too; the machine slows
+/// such a cycle down.
 pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Diagnostic>) {
     let turns = flow.triggers.iter().flat_map(|living| &living.back_edges);
     let idle: Vec<&BackEdge> = turns.filter(|turn| !calls(flow, turn)).collect();
@@ -30,7 +30,7 @@ pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, mistakes: &mu
     }
 }
 
-/// Whether anybody may be called in the firing that a back edge begins.
+/// Whether the firing that a back edge triggers may call a guest.
 fn calls(flow: &Flow, turn: &BackEdge) -> bool {
     flow.nodes_of_firing(Some(turn.to)).into_iter().flatten().any(|index| match &flow.node(index).role {
         Role::Task(_) | Role::Wait(_) | Role::Element(_) => true,

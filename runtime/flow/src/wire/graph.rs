@@ -1,4 +1,4 @@
-//! What comes before what among the members of one flow, and why.
+//! The order among the members of one flow, with the reason of each edge.
 
 use std::{
     cmp::Reverse,
@@ -7,21 +7,21 @@ use std::{
 
 use crate::ValueName;
 
-/// The members of one flow, by their place in it, and the edges between them.
+/// The members of one flow, by index, and the edges between them.
 pub(super) struct Graph {
     pub(super) after: Vec<Vec<usize>>,
     pub(super) before: Vec<Vec<usize>>,
     reasons: BTreeMap<(usize, usize), Reason>,
 }
 
-/// Why one member comes before another.
+/// The reason why one member precedes another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reason {
     /// The flow is linear.
     Sequence,
-    /// The link at this place among the flow's links.
+    /// The link at this index among the flow's links.
     Link(usize),
-    /// The other requires this value of it.
+    /// The successor requires this value of the predecessor.
     Value(ValueName),
 }
 
@@ -30,7 +30,7 @@ impl Graph {
         Self { after: vec![Vec::new(); members], before: vec![Vec::new(); members], reasons: BTreeMap::new() }
     }
 
-    /// Adds an edge; of several for one pair the first gives the reason.
+    /// Adds an edge; the first edge of a pair determines the reason.
     pub(super) fn add(&mut self, from: usize, to: usize, reason: Reason) {
         self.reasons.entry((from, to)).or_insert_with(|| {
             self.after[from].push(to);
@@ -39,7 +39,7 @@ impl Graph {
         });
     }
 
-    /// Why `from` comes right before `to`, if it does.
+    /// The reason why `from` directly precedes `to`, if it does.
     pub(super) fn reason(&self, from: usize, to: usize) -> Option<&Reason> {
         self.reasons.get(&(from, to))
     }
@@ -48,12 +48,12 @@ impl Graph {
         self.reasons.keys().copied()
     }
 
-    /// Whether an explicit link makes `to` come right after `from`.
+    /// Whether an explicit link orders `to` directly after `from`.
     pub(super) fn is_linked(&self, from: usize, to: usize) -> bool {
         matches!(self.reason(from, to), Some(Reason::Link(_)))
     }
 
-    /// The members from which explicit links, one after the other, lead to this one.
+    /// The members from which a path of explicit links leads to this one.
     pub(super) fn linked_to(&self, member: usize) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
         let mut work = vec![member];
@@ -64,7 +64,7 @@ impl Graph {
         found
     }
 
-    /// The place of each member in an order that keeps all edges, lower members first; `None` in a circle.
+    /// The position of each member in a topological order, lower members first; `None` for a cyclic graph.
     pub(super) fn positions(&self) -> Option<Vec<usize>> {
         let mut waiting: Vec<usize> = self.before.iter().map(Vec::len).collect();
         let mut ready: BinaryHeap<_> = (0..waiting.len()).filter(|member| waiting[*member] == 0).map(Reverse).collect();
@@ -84,28 +84,28 @@ impl Graph {
     }
 }
 
-/// Answers who surely comes before whom, looking no further than it must.
+/// Answers which members surely precede others; each search visits only as many members as necessary.
 pub(super) struct Reachability<'g> {
     graph: &'g Graph,
-    /// The place of each member in an order that keeps all edges.
+    /// The position of each member in a topological order.
     pub(super) position: Vec<usize>,
     seen: Vec<u32>,
     search: u32,
 }
 
 impl<'g> Reachability<'g> {
-    /// `None` when the graph has a circle.
+    /// `None` when the graph has a cycle.
     pub(super) fn of(graph: &'g Graph) -> Option<Self> {
         let position = graph.positions()?;
         Some(Self { graph, seen: vec![0; position.len()], position, search: 0 })
     }
 
-    /// Sorts members so that each stands before those it surely comes before.
+    /// Sorts members so that each one precedes those that surely follow it.
     pub(super) fn sort(&self, members: &mut [usize]) {
         members.sort_by_key(|member| self.position[*member]);
     }
 
-    /// Whether `from` surely comes before `to`.
+    /// Whether `from` surely precedes `to`.
     pub(super) fn is_before(&mut self, from: usize, to: usize) -> bool {
         let last = self.position[to];
         self.begin();
@@ -124,24 +124,24 @@ impl<'g> Reachability<'g> {
         false
     }
 
-    /// Whether each of these, sorted, surely comes before the next. Each search stays between two neighbours.
+    /// Whether each member of a sorted list surely precedes the next. Each search stays between two neighbours.
     pub(super) fn is_chain(&mut self, sorted: &[usize]) -> bool {
         self.first_gap(sorted).is_none()
     }
 
-    /// The first two neighbours of these, sorted, of which neither comes before the other.
+    /// The first two neighbours of a sorted list without an order between them.
     pub(super) fn first_gap(&mut self, sorted: &[usize]) -> Option<(usize, usize)> {
         sorted.windows(2).map(|pair| (pair[0], pair[1])).find(|(one, other)| !self.is_before(*one, *other))
     }
 
-    /// Of these, sorted, those that surely come before a member.
+    /// The members of a sorted list that surely precede a member.
     pub(super) fn before(&mut self, member: usize, sorted: &[usize]) -> Vec<usize> {
         let first = sorted.first().map_or(usize::MAX, |first| self.position[*first]);
         self.visit_before(vec![member], first, |_| {});
         sorted.iter().copied().filter(|other| *other != member && self.seen[*other] == self.search).collect()
     }
 
-    /// Visits all that comes before these members and no earlier than a position.
+    /// Visits all predecessors of these members down to a position.
     fn visit_before(&mut self, mut work: Vec<usize>, first: usize, mut visit: impl FnMut(usize)) {
         self.begin();
         while let Some(member) = work.pop() {
@@ -155,7 +155,7 @@ impl<'g> Reachability<'g> {
         }
     }
 
-    /// For each member, no earlier than a position, the lowest of a chain's links that surely comes after it.
+    /// For each member from a position on, the lowest member of a chain that surely follows it.
     pub(super) fn first_of_chain(&mut self, chain: &[usize], earliest: usize) -> BTreeMap<usize, usize> {
         self.begin();
         let mut first = BTreeMap::new();
@@ -174,7 +174,7 @@ impl<'g> Reachability<'g> {
         first
     }
 
-    /// For each member, no later than a position, the highest of a chain's links that surely comes before it.
+    /// For each member up to a position, the highest member of a chain that surely precedes it.
     pub(super) fn last_of_chain(&mut self, chain: &[usize], latest: usize) -> BTreeMap<usize, usize> {
         self.begin();
         let mut last = BTreeMap::new();
@@ -193,8 +193,7 @@ impl<'g> Reachability<'g> {
         last
     }
 
-    /// For each member, which of up to 64 others surely come after it, as bits; members that nothing of them
-    /// comes after are left out.
+    /// For each member, which of up to 64 others surely follow it, as bits; members without such followers are left out.
     pub(super) fn followers(&mut self, others: &[usize]) -> BTreeMap<usize, u64> {
         let mut ancestors = Vec::new();
         self.visit_before(others.to_vec(), 0, |member| ancestors.push(member));

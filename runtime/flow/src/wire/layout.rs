@@ -1,11 +1,11 @@
-//! Where everything of a draft stands in the arena: a flow's members between its beginning and its end.
+//! The layout of a draft in the arena: a flow's members are between its begin and its end.
 
 use std::collections::BTreeMap;
 
 use crate::{Diagnostic, DraftNode, DraftTask, FlowBody, FlowName, NodeIndex, NodeName, ScopeIndex, Span, ValueName};
 
-/// How deep flows may nest. Deeper ones are refused, since every walk over a draft recurses as deep. What reads TOML
-/// stops at tables 80 deep, and less clearly.
+/// The maximum nesting depth of flows. Every walk over a draft recurses this deep, so deeper ones are refused. The TOML
+/// parser stops at tables 80 deep, with a less clear message.
 const MAX_DEPTH: usize = 64;
 
 /// The draft, laid out.
@@ -19,7 +19,7 @@ pub(super) struct Layout<'d> {
 pub(super) struct FlowLayout<'d> {
     pub(super) name: NodeName,
     pub(super) body: &'d FlowBody,
-    /// Where it stands in the flow around it.
+    /// Its position in the enclosing flow.
     pub(super) parent: Option<MemberPosition>,
     pub(super) begin: NodeIndex,
     pub(super) end: NodeIndex,
@@ -28,8 +28,8 @@ pub(super) struct FlowLayout<'d> {
     span: Span,
 }
 
-/// A task or nested flow among the members of a flow. A task begins and ends with the same node, unless it is called for
-/// each element of a list: then it ends with what gathers the results.
+/// A task or nested flow among the members of a flow. A task begins and ends with the same node, except a `for_each` task,
+/// which ends with its fan-in.
 pub(super) struct Member<'d> {
     pub(super) name: &'d NodeName,
     pub(super) first: NodeIndex,
@@ -37,22 +37,22 @@ pub(super) struct Member<'d> {
     pub(super) nested: Option<ScopeIndex>,
 }
 
-/// Which member of which flow.
+/// The index of a flow, and of a member in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct MemberPosition {
     pub(super) scope: ScopeIndex,
     pub(super) member: usize,
 }
 
-/// What stands at one place of the arena.
+/// The content of one index of the arena.
 pub(super) enum Slot<'d> {
-    /// The beginning of a flow, or its controller.
+    /// The begin of a flow, or its controller.
     Begin(ScopeIndex),
     Task {
         task: &'d DraftTask,
         place: MemberPosition,
     },
-    /// What gathers the results of the task before it.
+    /// The fan-in of the task before it.
     FanIn {
         task: &'d DraftTask,
         place: MemberPosition,
@@ -69,7 +69,7 @@ impl<'d> Layout<'d> {
         layout
     }
 
-    /// Lays a flow out and gives its members their names. Returns its index.
+    /// Lays out a flow and names its members. Returns its index.
     fn lay_out_scope(
         &mut self,
         name: NodeName,
@@ -96,7 +96,7 @@ impl<'d> Layout<'d> {
 
     fn lay_out_member(&mut self, scope: ScopeIndex, node: &'d DraftNode, depth: usize, mistakes: &mut Vec<Diagnostic>) {
         let place = MemberPosition { scope, member: self.flow(scope).members.len() };
-        // Its place is taken before what is in it is laid out, for the order of the names.
+        // Its index is assigned before its content is laid out, to keep the order of the names.
         self.name(node, place, mistakes);
         let member = match node {
             DraftNode::Task(task) => {
@@ -130,7 +130,7 @@ impl<'d> Layout<'d> {
         }
     }
 
-    /// A controller is told by the name of its flow.
+    /// A controller is published under the name of its flow.
     fn check_controllers_name(&self, whole: ScopeIndex, mistakes: &mut Vec<Diagnostic>) {
         let flow = self.flow(whole);
         let Some(place) = self.positions.get(&flow.name) else { return };
@@ -143,8 +143,7 @@ impl<'d> Layout<'d> {
         }
     }
 
-    /// Warns of nested flows that hold nothing: what was meant for them stands beside them. What a program builds may well
-    /// be empty.
+    /// Warns of empty nested flows: their intended content is outside them. A flow that a program builds may well be empty.
     pub(super) fn warn_empty_flows(&self, mistakes: &mut Vec<Diagnostic>) {
         for flow in self.flows.iter().filter(|flow| flow.members.is_empty()) {
             let (Some(parent), Some(span)) = (flow.parent, &flow.span) else { continue };
@@ -166,7 +165,7 @@ impl<'d> Layout<'d> {
         }
     }
 
-    /// What the headers of a flow in this one are called, and of a task in this one.
+    /// The headers of a nested flow and of a task in this flow.
     fn headers(&self, scope: ScopeIndex) -> (String, String) {
         let depth = std::iter::successors(Some(scope), |scope| Some(self.flow(*scope).parent?.scope)).count();
         let flow = vec!["flow"; depth].join(".");
@@ -200,7 +199,7 @@ impl<'d> Layout<'d> {
         self.slots().filter_map(|(index, _)| Some((index, self.task(index)?)))
     }
 
-    /// The flow a node stands in. What begins and ends a flow stands in it.
+    /// The flow that contains a node. The begin and the end of a flow belong to that flow.
     pub(super) fn scope_of(&self, node: NodeIndex) -> ScopeIndex {
         match &self.slots[node.0 as usize] {
             Slot::Begin(scope) | Slot::End(scope) => *scope,
@@ -224,14 +223,14 @@ impl<'d> Layout<'d> {
         self.flow(scope).body.controller.as_ref()?.provides.as_ref()
     }
 
-    /// The member of a flow that is a node or holds it; `None` when the node stands elsewhere.
+    /// The member of a flow that is or contains a node; `None` when the node is elsewhere.
     pub(super) fn member_with(&self, scope: ScopeIndex, node: NodeIndex) -> Option<usize> {
         let members = &self.flow(scope).members;
         let member = members.partition_point(|member| member.last < node);
         members.get(member).is_some_and(|member| member.first <= node).then_some(member)
     }
 
-    /// A node as messages tell it.
+    /// Describes a node for messages.
     pub(super) fn describe(&self, node: NodeIndex) -> String {
         match &self.slots[node.0 as usize] {
             Slot::Task { task, .. } | Slot::FanIn { task, .. } => format!("task {:?}", task.name),
@@ -243,7 +242,7 @@ impl<'d> Layout<'d> {
         }
     }
 
-    /// Where a part of a node stands in the file.
+    /// The span of a part of a node.
     pub(super) fn span(&self, node: NodeIndex, part: &str) -> Span {
         match &self.slots[node.0 as usize] {
             Slot::Task { task, .. } | Slot::FanIn { task, .. } => task.span(part),

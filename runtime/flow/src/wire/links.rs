@@ -1,5 +1,5 @@
-//! Links that say more than an order: what of its source each waits for, its condition, and who stands aside because of
-//! it.
+//! Links with properties beyond the order: the awaited outcome of the source, the condition, and the resulting failure
+//! handlers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,23 +16,23 @@ use crate::{
     condition, suggest,
 };
 
-/// What conditions call a failure, and tasks that listen to one.
+/// The name of a failure in conditions, and in tasks that listen to one.
 const FAILURE: &str = "failure";
 
-/// Who listens to whose failure.
+/// The nodes whose failure each listener receives.
 pub(super) type FailureListeners = BTreeMap<NodeIndex, Vec<NodeIndex>>;
 
-/// What links say besides the order.
+/// The properties of links besides the order.
 #[derive(Default)]
 pub(super) struct LinkProperties {
     pub(super) links: BTreeMap<NodeIndex, Vec<Link>>,
-    /// Those that stand aside from what is rolled back.
+    /// The nodes that are not rolled back with the flow.
     pub(super) failure_handlers: BTreeSet<NodeIndex>,
     /// The inputs of the run that conditions read.
     pub(super) inputs: BTreeSet<ValueName>,
 }
 
-/// The tasks that listen to failures, wherever they stand.
+/// The tasks that listen to failures, in any scope.
 pub(super) fn listeners(layout: &Layout<'_>) -> FailureListeners {
     let mut listeners = FailureListeners::new();
     for scope in layout.scopes() {
@@ -45,7 +45,7 @@ pub(super) fn listeners(layout: &Layout<'_>) -> FailureListeners {
     listeners
 }
 
-/// Whether that is how a value is called that tells of a failure.
+/// Whether a value has the name of a failure.
 pub(super) fn is_failure(value: &ValueName) -> bool {
     value.as_str() == FAILURE
 }
@@ -62,7 +62,7 @@ pub(super) fn ends<'l, 'd>(
     Some((member(&link.from)?, member(&link.to)?))
 }
 
-/// What is known of the flow whose links are read.
+/// The data about the flow whose links are read.
 pub(super) struct LinkContext<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
@@ -137,7 +137,7 @@ impl LinkContext<'_, '_> {
         }
     }
 
-    /// Where the values come from that a condition reads.
+    /// The sources of the values that a condition reads.
     pub(super) fn condition_sources(
         &self,
         link: &DraftLink,
@@ -185,7 +185,7 @@ impl LinkContext<'_, '_> {
         reads
     }
 
-    /// Holds a condition against what is known of the values that it reads.
+    /// Checks a condition against the known types of the values that it reads.
     fn check_types(
         &self,
         link: &DraftLink,
@@ -218,12 +218,12 @@ impl LinkContext<'_, '_> {
         }
     }
 
-    /// Whether it is known what a member provides.
+    /// Whether the values that a member provides are known.
     fn is_resolved(&self, member: &Member<'_>) -> bool {
         self.tasks.range(member.first..=member.last).all(|(_, task)| task.is_resolved())
     }
 
-    /// What listens to a failure, and all that comes after it, is not rolled back with the rest.
+    /// A failure listener, and every node after it, is not rolled back with the flow.
     fn mark_failure_handlers(
         &self,
         scope: ScopeIndex,

@@ -1,4 +1,4 @@
-//! The order that a flow states: its pattern, and its links.
+//! The explicit order of a flow: its pattern, and its links.
 
 use super::{
     graph::{Graph, Reason},
@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{Diagnostic, NodeName, Pattern, ScopeIndex, Span, suggest};
 
-/// The order of a flow's members as far as it was stated.
+/// The explicit order of a flow's members.
 ///
-/// Links that begin another pass give none.
+/// Links that trigger another firing give no order.
 pub(super) fn explicit(
     layout: &Layout<'_>,
     scope: ScopeIndex,
@@ -76,7 +76,7 @@ fn end(
     None
 }
 
-/// Which two nodes a link could join instead of one that reaches into another flow, or out of its own.
+/// The two nodes that a link could join instead of one inside another flow, or outside its own.
 fn linkable_ends(layout: &Layout<'_>, scope: ScopeIndex, name: &NodeName, place: MemberPosition) -> String {
     let holder = |scope| {
         let member = layout.member_with(scope, layout.flow(place.scope).begin)?;

@@ -1,4 +1,4 @@
-//! What nothing in the flow answers: the run's inputs do, or it is a mistake that says what to do about it.
+//! Resolves the requirements that nothing in the flow provides: by the run's inputs, or by a diagnostic with a hint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{Diagnostic, Draft, DraftTaskKind, NodeIndex, Pattern, Source, ValueName, Values, suggest};
 
-/// The most tasks that are named of those that use a module.
+/// The maximum number of tasks that a diagnostic names for one module.
 const MAX_NAMED: usize = 10;
 
-/// Tells each module that was not found, once, with the tasks that use it.
+/// Reports each module that was not found, once, with the tasks that use it.
 pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes: &mut Vec<Diagnostic>) {
     let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (_, task) in layout.tasks() {
@@ -23,7 +23,7 @@ pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>,
     }
     for (alias, reference) in modules.named.iter().filter(|(alias, _)| modules.is_missing(alias)) {
         let users = users.get(alias.as_str()).map_or(&[][..], Vec::as_slice);
-        // Whose reference is empty was told as what it is; and of a module that nobody uses only who looked for it tells.
+        // An empty reference has its own diagnostic. An unused module is reported only if a lookup has failed.
         if reference.text.is_empty() || (users.is_empty() && reference.missing.is_none()) {
             continue;
         }
@@ -42,7 +42,7 @@ pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>,
     }
 }
 
-/// The flow, when all in it was asked.
+/// The flow, with all requirements collected.
 pub(super) struct RootResolver<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) draft: &'d Draft,
@@ -52,9 +52,9 @@ pub(super) struct RootResolver<'a, 'd> {
 }
 
 impl RootResolver<'_, '_> {
-    /// Answers what is left, or tells that nothing does.
+    /// Resolves the remaining requirements, or reports those without a provider.
     ///
-    /// In a persistent flow a notification may bring what nothing provides: those who await it are noted.
+    /// In a persistent flow a notification may contain values that nothing provides: the tasks that need them are recorded.
     pub(super) fn resolve(
         &self,
         wants: Vec<Requirement>,
@@ -81,7 +81,7 @@ impl RootResolver<'_, '_> {
                 mistakes.push(self.missing_initial_value(&want));
                 Source::Absent
             } else {
-                // A task of which it is not known what it calls may provide it.
+                // A task with an unknown callee may provide it.
                 if !self.tasks.values().any(|task| task.may_provide(&want.value)) {
                     let mistake = self.missing(&want, mistakes.len());
                     mistakes.push(mistake);
@@ -100,7 +100,7 @@ impl RootResolver<'_, '_> {
         Diagnostic::error(self.span(want), message).hint(hint)
     }
 
-    /// Warns of inputs that nobody reads.
+    /// Warns of inputs that no task reads.
     pub(super) fn unused(
         &self,
         answers: &[ResolvedInput],
@@ -123,7 +123,7 @@ impl RootResolver<'_, '_> {
         }
     }
 
-    /// Whether it is known of each task what it calls.
+    /// Whether the callee of every task is known.
     fn is_resolved(&self) -> bool {
         self.tasks.values().all(ResolvedTask::is_resolved)
     }
@@ -136,7 +136,7 @@ impl RootResolver<'_, '_> {
         Diagnostic::warning(span, message).hint(hint)
     }
 
-    /// `told` mistakes were told already.
+    /// `told` is the number of diagnostics that were reported already.
     fn missing(&self, want: &Requirement, told: usize) -> Diagnostic {
         let consumer = self.layout.describe(want.node);
         let renamed = if want.parameter == want.value { String::new() } else { format!(" (its {:?})", want.parameter) };
@@ -162,7 +162,7 @@ impl RootResolver<'_, '_> {
         self.layout.span(want.node, &part)
     }
 
-    /// Why a value is not there although some node provides it.
+    /// Why a value is not available although some node provides it.
     fn missing_reason(&self, want: &Requirement, provider: NodeIndex) -> String {
         let who = self.layout.describe(provider);
         let mut scope = self.layout.scope_of(want.node);
@@ -194,7 +194,7 @@ impl RootResolver<'_, '_> {
         }
     }
 
-    /// What was likely meant where a value does not exist at all.
+    /// The most likely intended value, where a value does not exist at all.
     fn suggestion(&self, want: &Requirement) -> Option<String> {
         let task = self.layout.task(want.node);
         let constants = task.into_iter().flat_map(|task| task.with.keys()).map(ValueName::as_str);

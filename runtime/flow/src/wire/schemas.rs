@@ -1,4 +1,4 @@
-//! What is known of values before a run: the schemas that modules give to what their tasks provide, and the run's inputs.
+//! The known types of values before a run: the schemas that modules give for provided values, and the run's inputs.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -8,16 +8,17 @@ use super::{
 };
 use crate::{NodeIndex, Schema, Source, Strategy, ValueName, Values};
 
-/// What is known of the values of a flow.
+/// The known types of the values of a flow.
 pub(super) struct Schemas<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
-    /// The inputs that each firing surely begins with; in a flow that fires more than once a notification may bring others.
+    /// The inputs that each firing surely starts with; in a flow that fires more than once a notification may contain
+    /// others.
     pub(super) inputs: Option<&'a Values>,
 }
 
 impl Schemas<'_, '_> {
-    /// The schema of what comes from a source, if anything is known of it.
+    /// The schema of a source, if one is known.
     pub(super) fn of(&self, source: &Source) -> Option<Cow<'_, Schema>> {
         match source {
             Source::Constant(value) => Schema::of_value(value).map(Cow::Owned),
@@ -31,7 +32,7 @@ impl Schemas<'_, '_> {
     fn provided_schema(&self, node: NodeIndex, value: &ValueName) -> Option<Cow<'_, Schema>> {
         match self.layout.slot(node) {
             Slot::Task { .. } => self.tasks.get(&node)?.schemas.get(value).map(Cow::Borrowed),
-            // It stands after its task, whose results it gathers into lists.
+            // The fan-in follows its task, and joins the results into lists.
             Slot::FanIn { .. } => {
                 let task = self.tasks.get(&NodeIndex(node.0.checked_sub(1)?))?;
                 task.schemas.get(value).cloned().map(|element| Cow::Owned(element.list_of()))

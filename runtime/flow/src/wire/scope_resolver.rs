@@ -1,4 +1,4 @@
-//! Who provides what to whom among the members of one flow, and the order that follows from it.
+//! Finds the providers of values among the members of one flow, and the resulting order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,28 +11,27 @@ use super::{
 };
 use crate::{Diagnostic, NodeIndex, Pattern, ScopeIndex, Source, ValueName};
 
-/// One flow and what is known around it.
+/// One flow, with the data about the flows around it.
 pub(super) struct ScopeResolver<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) scope: ScopeIndex,
     pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
-    /// What the flows nested in it leave.
+    /// The outputs of its nested flows.
     pub(super) exports: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
-    /// Who provides what in the whole flow, in the order of the arena.
+    /// The providers of each value in the whole flow, in the order of the arena.
     pub(super) all_providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
-    /// Members that provide something to one before them, where it arrives with the next turn.
+    /// Members that provide a value to a preceding member, which receives it in the next firing.
     pub(super) carried: &'a BTreeSet<(usize, usize)>,
 }
 
-/// What a flow leaves to those that come after it.
+/// The values that a flow leaves to the nodes after it.
 pub(super) type ScopeOutputs = BTreeMap<ValueName, ScopeOutput>;
 
-/// Who has the last word on a value in a flow.
+/// The final provider of a value in a flow.
 #[derive(Clone, Copy)]
 pub(super) struct ScopeOutput {
     pub(super) node: NodeIndex,
-    /// Another that provides it, so that neither comes before the other: whoever wants the value from outside
-    /// does not know which.
+    /// Another provider of the value without an order between the two: the value is ambiguous for consumers outside.
     pub(super) conflicting: Option<NodeIndex>,
 }
 
@@ -40,28 +39,28 @@ pub(super) struct ScopeOutput {
 struct Provider {
     member: usize,
     export: ScopeOutput,
-    /// Whether the member is a task, and not a flow with a task that does.
+    /// Whether the member is a task, rather than a flow that contains the providing task.
     is_direct: bool,
 }
 
-/// Where an input comes from.
+/// The source of an input.
 pub(super) struct ResolvedInput {
     pub(super) node: NodeIndex,
     pub(super) input: usize,
     pub(super) source: Source,
 }
 
-/// What became of the wants of one flow.
+/// The resolved requirements of one flow.
 pub(super) struct ResolvedScope {
-    /// With the edges that follow from the values.
+    /// The graph, with the edges that follow from the values.
     pub(super) graph: Graph,
     pub(super) inputs: Vec<ResolvedInput>,
-    /// What the flow around must answer.
+    /// The requirements that the enclosing flow must resolve.
     pub(super) unresolved: Vec<Requirement>,
     pub(super) exports: ScopeOutputs,
 }
 
-/// Finds what provides the values that the members of a flow want.
+/// Finds the providers of the values that the members of a flow require.
 pub(super) fn resolve(
     home: &ScopeResolver<'_, '_>,
     mut graph: Graph,
@@ -109,7 +108,7 @@ fn output_of(offers: &[Provider], member: usize) -> ScopeOutput {
     offers[place].export
 }
 
-/// The nearest before, by the places in the file.
+/// The nearest preceding provider, by the order of the file.
 fn resolve_linear(offers: &Providers, wants: &[(usize, Requirement)]) -> Vec<Choice> {
     let choose = |(member, want): &(usize, Requirement)| {
         let offers = offers.get(&want.value)?;
@@ -119,7 +118,7 @@ fn resolve_linear(offers: &Providers, wants: &[(usize, Requirement)]) -> Vec<Cho
     wants.iter().map(|want| choose(want).unwrap_or(Choice::Outward)).collect()
 }
 
-/// The nearest before, where only links say who comes before whom.
+/// The nearest preceding provider, where only links give order.
 fn resolve_unordered(
     home: &ScopeResolver<'_, '_>,
     graph: &Graph,
@@ -142,7 +141,7 @@ fn contest(value: &ValueName, offers: &[Provider]) -> ProviderConflict {
     ProviderConflict::new(value, offers.iter().map(|offer| (offer.member, offer.is_direct)))
 }
 
-/// The nearest before, where whoever requires a value comes after whoever provides it.
+/// The nearest preceding provider, where each consumer follows its provider.
 fn resolve_graph(
     home: &ScopeResolver<'_, '_>,
     graph: &mut Graph,
@@ -160,7 +159,7 @@ fn resolve_graph(
         match (others.next(), others.next()) {
             (None, _) => {}
             (Some(only), None) => {
-                // Where links lead to the only provider, the value comes from further out, if it is there.
+                // Where links lead to the only provider, the value comes from an enclosing flow, if one has it.
                 let mut leads =
                     || linked_to.entry(only.member).or_insert_with(|| graph.linked_to(only.member)).contains(member);
                 let is_turned = home.carried.contains(&(only.member, *member))
@@ -193,7 +192,7 @@ impl ScopeResolver<'_, '_> {
         members.filter(|(_, member)| provides(member)).map(|(place, _)| place).collect()
     }
 
-    /// What each member provides, in their order.
+    /// The providers of each value, in member order.
     fn providers(&self) -> Providers {
         let mut offers = Providers::new();
         for (place, member) in self.layout.flow(self.scope).members.iter().enumerate() {
@@ -221,14 +220,14 @@ impl ScopeResolver<'_, '_> {
             || everywhere.last().is_some_and(|last| *last > flow.end)
     }
 
-    /// Who would provide a value to a member, were there not a link that turns their order round.
+    /// The provider of a value for a member, if no link reversed their order.
     fn reversed_provider(&self, graph: &Graph, member: usize, offers: &[Provider]) -> Option<NodeIndex> {
         let linked = offers.iter().find(|offer| graph.is_linked(member, offer.member));
         let is_graph = self.layout.flow(self.scope).body.pattern == Pattern::Graph;
         linked.filter(|_| is_graph).map(|offer| offer.export.node)
     }
 
-    /// What those that come after the flow can have of it.
+    /// The values that nodes after the flow can use.
     fn outputs(&self, graph: &Graph, offers: &Providers) -> ScopeOutputs {
         let mut reach = Reachability::of(graph);
         let mut exports = ScopeOutputs::new();

@@ -1,4 +1,4 @@
-//! A task of the draft and what its module says of it, brought together.
+//! Combines a task of the draft with the description in its module.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,46 +11,46 @@ use crate::{
 
 /// The modules a flow may use.
 pub(super) struct Modules<'d> {
-    /// Those that are known.
+    /// The resolved modules.
     pub(super) resolved: &'d BTreeMap<String, ModuleInfo>,
-    /// Those the flow names.
+    /// The modules that the flow names.
     pub(super) named: &'d BTreeMap<String, ModuleReference>,
 }
 
-/// A task as far as it is known.
+/// A task as far as it is resolved.
 pub(super) struct ResolvedTask {
-    /// Where it is not known what it calls, which is a mistake that is told, a call of nothing: the rest of the flow is
-    /// looked at all the same.
+    /// The role. Where the callee is unknown, which a diagnostic reports, this is a call of nothing: the rest of the flow is
+    /// checked anyway.
     pub(super) role: Role,
-    /// The values that its inputs are to come from.
+    /// The values that its inputs require.
     pub(super) requirements: Vec<Requirement>,
-    /// What the task calls it = what the flow calls it.
+    /// The provided values: the task's name = the flow's name.
     pub(super) provides: Renames,
-    /// What it may provide besides.
+    /// Further values that it may provide.
     pub(super) may_provide: MayProvide,
-    /// What its module says of what it provides, by the flow's names; of each element, where it is called for several.
+    /// The module's schemas of the provided values, by the flow's names; for a `for_each` task, of each element.
     pub(super) schemas: BTreeMap<ValueName, Schema>,
-    /// What its module says of what it takes.
+    /// The module's descriptions of the parameters.
     pub(super) parameters: BTreeMap<ValueName, ParameterSpec>,
 }
 
-/// What a task may provide of which it is not known what it calls.
+/// The values that a task with an unknown callee may provide.
 pub(super) enum MayProvide {
-    /// Nothing: all of it is known.
+    /// None: all its values are known.
     Nothing,
-    /// One of these: it calls some task of a module that is known.
+    /// Any of these: it calls some task of a known module.
     OneOf(BTreeSet<ValueName>),
-    /// Anything.
+    /// Any value.
     Anything,
 }
 
 impl ResolvedTask {
-    /// Whether all is known that it provides.
+    /// Whether all values that it provides are known.
     pub(super) fn is_resolved(&self) -> bool {
         matches!(self.may_provide, MayProvide::Nothing)
     }
 
-    /// Whether it may provide this value, for all that is known.
+    /// Whether it may provide this value, as far as is known.
     pub(super) fn may_provide(&self, value: &ValueName) -> bool {
         match &self.may_provide {
             MayProvide::Nothing => false,
@@ -60,33 +60,33 @@ impl ResolvedTask {
     }
 }
 
-/// What a module says of a parameter.
+/// A module's description of a parameter.
 pub(super) struct ParameterSpec {
     pub(super) schema: Schema,
-    /// Whether it may be left out, and so be `null`.
+    /// Whether it may be missing, and so be `null`.
     pub(super) optional: bool,
 }
 
-/// A value that a node wants.
+/// A value that a node requires.
 #[derive(Clone)]
 pub(super) struct Requirement {
-    /// Who wants it: a task, or a controller.
+    /// The consumer: a task, or a controller.
     pub(super) node: NodeIndex,
-    /// Which of its inputs it is for.
+    /// The index of the input that it is for.
     pub(super) input: usize,
-    /// What the task calls it.
+    /// The task's name for it.
     pub(super) parameter: ValueName,
-    /// What the flow calls it.
+    /// The flow's name for it.
     pub(super) value: ValueName,
     pub(super) optional: bool,
-    /// Who would have provided it, had no link turned their order round.
+    /// The provider, if no link had reversed the order.
     pub(super) reversed_provider: Option<NodeIndex>,
-    /// Who provides it to the next turn.
+    /// The providers for the next firing.
     pub(super) loop_carried: Vec<NodeIndex>,
 }
 
 impl Requirement {
-    /// A source for it: what comes round, if anything does, and else this one.
+    /// The source of the value: loop-carried if there is a provider for the next firing, otherwise `first`.
     pub(super) fn or_loop_carried(&self, first: Source) -> Source {
         if self.loop_carried.is_empty() {
             return first;
@@ -95,19 +95,19 @@ impl Requirement {
     }
 }
 
-/// What a task calls.
+/// The callee of a task.
 enum Callee<'d> {
     Task(Digest, &'d TaskInfo),
     Command(Digest),
 }
 
-/// One parameter of a task, whichever of its two functions takes it.
+/// One parameter of a task, of either of its two functions.
 struct TaskParameter {
     name: ValueName,
     audience: InputUse,
-    /// Whether apply can do without.
+    /// Whether apply does not require it.
     optional: bool,
-    /// Whether the flow must have it.
+    /// Whether the flow must provide it.
     needed: bool,
 }
 
@@ -126,7 +126,7 @@ pub(super) fn resolve(
         let hint = "one that waits has a deadline; a call has a timeout";
         mistakes.push(Diagnostic::error(draft.span("deadline"), message).hint(hint));
     }
-    // A module that was not found is told once, with all tasks that use it.
+    // A module that was not found is reported once, with all tasks that use it.
     let callee = modules.find(draft, uses).map_err(|mistake| mistakes.extend(mistake)).ok();
     if draft.retry.is_some_and(|retry| retry.attempts == 0) {
         let message = format!("the retry of task {:?} has no attempts", draft.name);
@@ -141,7 +141,7 @@ pub(super) fn resolve(
             check_requires(draft, info, mistakes);
             parameters(info, rollback)
         }
-        // What else it takes nobody says.
+        // Its other parameters are unknown.
         Some(Callee::Command(_)) | None => {
             let names = draft.requires.iter().flat_map(BTreeMap::keys);
             let taken = |name: &ValueName| TaskParameter {
@@ -186,7 +186,7 @@ pub(super) fn resolve(
     }
 }
 
-/// Refuses a stack that no sandbox gives.
+/// Refuses a stack size that no sandbox allows.
 fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Diagnostic>) {
     let stack = task.limits.stack;
     if stack > MAX_STACK_BYTES {
@@ -202,7 +202,7 @@ fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The parameters that take the element which a call is for want nothing of others.
+/// The parameters that take the list element of a call require nothing from other nodes.
 fn take_elements(
     draft: &DraftTask,
     element: &ValueName,
@@ -225,7 +225,7 @@ fn take_elements(
     }
 }
 
-/// Where the list comes from that a task is called for: from elsewhere, it is wanted after all its inputs.
+/// The source of a `for_each` list. If another node provides it, its requirement follows those of the inputs.
 fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Requirement>) -> Source {
     match &each.list {
         DraftList::Literal(list) => {
@@ -248,12 +248,12 @@ fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Req
     }
 }
 
-/// What others may take of a task: nothing of one that was removed.
+/// The values that a task offers to others; none for a removed task.
 fn visible_provides(draft: &DraftTask, provides: Renames) -> Renames {
     if draft.retired { Renames::new() } else { provides }
 }
 
-/// A task that waits. It says itself what it provides, and calls nobody.
+/// A waiting task. It declares its values itself, and calls no guest.
 fn resolve_waiting_task(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diagnostic>) -> ResolvedTask {
     for key in CALL_KEYS.iter().filter(|key| draft.spans.contains_key(**key)) {
         let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
@@ -278,7 +278,7 @@ fn resolve_waiting_task(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diag
 }
 
 impl<'d> Modules<'d> {
-    /// What a task calls; else why that is not known, where it is not only that its module was not found.
+    /// The callee of a task, or why it is unknown; `None` where the only reason is that its module was not found.
     fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Option<Diagnostic>> {
         if self.is_missing(alias_of(uses)) { Err(None) } else { self.find_resolved(draft, uses).map_err(Some) }
     }
@@ -288,7 +288,7 @@ impl<'d> Modules<'d> {
         self.named.contains_key(alias) && !self.resolved.contains_key(alias)
     }
 
-    /// What a task may provide that calls something of a module.
+    /// The values that a task may provide if it calls something in a module.
     fn may_provide(&self, uses: &str) -> MayProvide {
         match self.resolved.get(alias_of(uses)).map(|module| &module.content) {
             Some(ModuleContent::Tasks(tasks)) => {
@@ -363,26 +363,26 @@ impl Modules<'_> {
         (why, hint)
     }
 
-    /// A module that the flow names and its task, where something else than `#` stands between them.
+    /// A named module and its task, separated by something other than `#`.
     fn split_other_separator<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
         let parted = [".", "::", ":", "/", "@"].into_iter().filter_map(|mark| text.split_once(mark));
         parted.into_iter().find(|(module, export)| !export.is_empty() && self.named.contains_key(*module))
     }
 }
 
-/// A module and its task as in Python, and no path of a file.
+/// A module and its task separated by a dot as in Python, but not a file path.
 fn parted_by_dot(text: &str) -> Option<(&str, &str)> {
     let (module, export) = text.rsplit_once('.')?;
     let is_name = |text: &str| !text.is_empty() && !text.contains(['/', '\\', '.', '#', ' ']);
     (is_name(module) && is_name(export) && export != "wasm").then_some((module, export))
 }
 
-/// The alias of the module that `use` names.
+/// The alias of the module in `use`.
 pub(super) fn alias_of(uses: &str) -> &str {
     uses.split('#').next().unwrap_or_default()
 }
 
-/// What the module says of each parameter that is taken.
+/// The module's description of each parameter.
 fn takes(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, ParameterSpec> {
     let Callee::Task(_, info) = callee else { return BTreeMap::new() };
     let of_rollback = match &info.rollback {
@@ -400,7 +400,7 @@ fn listed(tasks: &[TaskInfo]) -> String {
     quoted(tasks.iter().map(|task| task.name.as_str()))
 }
 
-/// Names as messages list them.
+/// Quotes and lists names for messages.
 pub(super) fn quoted<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
@@ -433,7 +433,7 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<D
     provides
 }
 
-/// What the module says of each value that is provided.
+/// The module's schema of each provided value.
 fn schemas(callee: &Callee<'_>, provides: &Renames) -> BTreeMap<ValueName, Schema> {
     let Callee::Task(_, info) = callee else { return BTreeMap::new() };
     let said = info.provides.iter().filter_map(|provided| {
@@ -470,7 +470,7 @@ fn check_requires(draft: &DraftTask, info: &TaskInfo, mistakes: &mut Vec<Diagnos
     }
 }
 
-/// What apply takes, then what rollback alone takes; each name once.
+/// The parameters of apply, then those of rollback alone; each name once.
 fn parameters(info: &TaskInfo, rollback: bool) -> Vec<TaskParameter> {
     let of_rollback = match &info.rollback {
         Rollback::Guest { requires } if rollback => requires.as_slice(),
@@ -493,7 +493,7 @@ fn parameters(info: &TaskInfo, rollback: bool) -> Vec<TaskParameter> {
     all
 }
 
-/// The inputs of a task, with the constants in their places, and the values that the others want.
+/// The inputs of a task, including its constants, and the requirements of the others.
 fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[TaskParameter]) -> (Vec<Input>, Vec<Requirement>) {
     let (mut inputs, mut wants) = (Vec::new(), Vec::new());
     for TaskParameter { name, audience, optional, needed } in taken {

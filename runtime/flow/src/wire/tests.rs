@@ -1,4 +1,4 @@
-//! Where the value of each parameter comes from, what waits for what, and what is said of a flow that cannot run.
+//! Tests of the sources of parameters, the order of nodes, and the diagnostics of flows that cannot run.
 
 mod any_flow;
 
@@ -10,7 +10,8 @@ use crate::{
     Role, Rollback, Source, TaskInfo, Value, Values, file, render, test_tables,
 };
 
-/// A task's name, what it requires (`?` where it can do without), what it provides, and what its rollback requires.
+/// A task's name, the values it requires (`?` marks optional ones), its provided values, and the values its rollback
+/// requires.
 type Described = (&'static str, &'static [&'static str], &'static [&'static str], Option<&'static [&'static str]>);
 
 /// The tasks of the module `m`.
@@ -93,7 +94,7 @@ fn modules() -> BTreeMap<String, ModuleInfo> {
     .into()
 }
 
-/// Every task, and every beginning of a nested flow, with what it waits for and where its inputs come from.
+/// Every task, and every begin of a nested flow, with its predecessors and the sources of its inputs.
 fn shown(flow: &Flow) -> String {
     let name = |index| match &flow.node(index).role {
         Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::Controller(_) => {
@@ -148,7 +149,7 @@ fn shown(flow: &Flow) -> String {
     text
 }
 
-/// How the flows of the tables name them; nothing is known of the last.
+/// The module aliases in the flows of the tables; the last module is unknown.
 const MODULES: &str = "
 [modules]
 m = \"m.wasm\"

@@ -1,5 +1,5 @@
-//! Flows that are passed through more than once: which links begin another pass instead of ordering one, what comes round
-//! with them, and what waits to be notified.
+//! Flows that fire more than once: finds the links that trigger another firing instead of ordering one, the loop-carried
+//! values, and the nodes that wait for a notification.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,20 +9,20 @@ use crate::{
     Schedule, ScopeIndex, SourceOutcome, Triggers, ValueName,
 };
 
-/// So many firings at once, where the flow does not say.
+/// The default maximum of parallel firings.
 const DEFAULT_PARALLEL_FIRINGS: u32 = 100;
 
-/// What goes round in the whole flow.
+/// The cycles of the whole flow.
 #[derive(Default)]
 pub(super) struct Cycles {
-    /// The places of the links that begin another pass, and when each does.
+    /// The indices of the links that trigger another firing, with their timing.
     pub(super) turns: BTreeMap<usize, BackEdgeTiming>,
-    /// Members that provide a value to one before them: it arrives there with the next turn.
+    /// Members that provide a value to a preceding member: it arrives there in the next firing.
     pub(super) loop_carried: BTreeSet<(usize, usize)>,
 }
 
-/// Finds what goes round. Links and values that lead back, to what stands no later in the file, begin another pass where
-/// a way leads from there to here.
+/// Finds the cycles. A link or value that leads back, to a member no later in the file, triggers another firing if a path
+/// leads from its target to its source.
 pub(super) fn find_cycles(
     home: &ScopeResolver<'_, '_>,
     draft: &Draft,
@@ -63,7 +63,7 @@ pub(super) fn find_cycles(
     let mut given = BTreeSet::new();
     for (consumer, want) in wants {
         for provider in home.providers_of(&want.value) {
-            // An explicit link replaces the order that values give, for its pair.
+            // An explicit link replaces the value order for its pair.
             if !linked.contains(&(*consumer, provider)) || provider == *consumer {
                 whole[provider].insert(*consumer);
             }
@@ -90,7 +90,7 @@ pub(super) fn find_cycles(
 }
 
 impl LinkContext<'_, '_> {
-    /// The links that begin another pass.
+    /// The links that trigger another firing.
     pub(super) fn back_edges(
         &self,
         rounds: &Cycles,
@@ -101,7 +101,7 @@ impl LinkContext<'_, '_> {
         for (place, moment) in &rounds.turns {
             let link = &self.layout.flow(ScopeIndex::ROOT).body.links[*place];
             let Some((from, to)) = super::links::ends(self.layout, ScopeIndex::ROOT, link) else { continue };
-            // What was removed fires nobody, and is fired by nobody.
+            // A removed task neither fires other tasks nor is fired by them.
             if [from, to].iter().any(|end| self.layout.task(end.first).is_some_and(|task| task.retired)) {
                 continue;
             }
@@ -133,7 +133,7 @@ fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Diagnostic>) {
     }
 }
 
-/// How the flow lives: of one that says so, with what its tasks wait for.
+/// The triggers of a flow that declares some, with the values that its tasks await.
 pub(super) fn build_triggers(
     layout: &Layout<'_>,
     draft: &Draft,
@@ -194,7 +194,7 @@ pub(super) fn build_triggers(
         schedules: schedules.clone(),
     };
     let flow = Flow { listeners: listens, triggers: Some(living(entries.clone())), ..flow };
-    // What nobody notifies first, and yet requires what only a notification can bring, is notified itself.
+    // A task of the first firing that requires a value only a notification can contain becomes an entry itself.
     let begins = flow.nodes_of_firing(None).unwrap_or_default();
     for index in awaiting.iter().filter(|index| begins.contains(index)) {
         let is_after_another = awaiting.iter().any(|other| {
@@ -219,7 +219,7 @@ pub(super) fn build_triggers(
     Flow { triggers: Some(living), ..flow }
 }
 
-/// The task of the flow itself that something fires.
+/// The task of this flow that a trigger fires.
 fn target(
     layout: &Layout<'_>,
     flow: &Flow,

@@ -1,4 +1,4 @@
-//! Whether values are what the tasks take that they go to, as far as modules say what that is.
+//! Type checks: values against the parameters that receive them, as far as modules describe their types.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{
     value_types::{ValueType, ValueTypes},
 };
 
-/// A flow whose values have found their ways.
+/// A flow whose requirements are resolved.
 pub(super) struct TypeChecker<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) draft: &'a Draft,
@@ -23,7 +23,7 @@ pub(super) struct TypeChecker<'a, 'd> {
     pub(super) has_triggers: bool,
 }
 
-/// Where a value goes.
+/// The parameter that receives a value.
 struct ParameterTarget<'a> {
     node: NodeIndex,
     parameter: &'a ValueName,
@@ -31,21 +31,21 @@ struct ParameterTarget<'a> {
 }
 
 impl<'a> TypeChecker<'a, '_> {
-    /// The parameter that an answer is for; `None` where nothing is said of it, or it is the list of a `for_each`.
+    /// The parameter of an input; `None` where its type is unknown, or it is the list of a `for_each`.
     fn target(&self, node: NodeIndex, input: usize) -> Option<ParameterTarget<'a>> {
         let resolved = self.tasks.get(&node)?;
         let parameter = &call(&resolved.role)?.inputs.get(input)?.parameter;
         Some(ParameterTarget { node, parameter, takes: resolved.parameters.get(parameter)? })
     }
 
-    /// The parameter that takes each element of the list that a task is called for.
+    /// The parameter that receives each element of a `for_each` list.
     fn element_target(&self, node: NodeIndex) -> Option<ParameterTarget<'a>> {
         let inputs = &call(&self.tasks.get(&node)?.role)?.inputs;
         let place = inputs.iter().position(|input| input.source == Source::Element)?;
         self.target(node, place)
     }
 
-    /// Constants, and lists that stand in the flow.
+    /// Checks constants, and lists in the flow itself.
     pub(super) fn check_constants(&self, mistakes: &mut Vec<Diagnostic>) {
         for (node, task) in self.layout.tasks() {
             let Some(called) = call(&self.tasks[&node].role) else { continue };
@@ -64,7 +64,7 @@ impl<'a> TypeChecker<'a, '_> {
         }
     }
 
-    /// Inputs of the run, wherever they go.
+    /// Checks the inputs of the run against all their parameters.
     pub(super) fn check_inputs(&self, answers: &[ResolvedInput], mistakes: &mut Vec<Diagnostic>) {
         for answer in answers {
             let Some((name, value)) = read_input(&answer.source).and_then(|name| self.inputs.get_key_value(name))
@@ -101,7 +101,7 @@ impl<'a> TypeChecker<'a, '_> {
         }
     }
 
-    /// What one task provides and another takes, where they surely are of different types.
+    /// Checks values between tasks; reports those whose types surely differ.
     pub(super) fn check_between(&self, answers: &[ResolvedInput], mistakes: &mut Vec<Diagnostic>) {
         let inputs = (!self.has_triggers).then_some(self.inputs);
         let schemas = Schemas { layout: self.layout, tasks: self.tasks, inputs };
@@ -130,7 +130,7 @@ impl<'a> TypeChecker<'a, '_> {
         }
     }
 
-    /// The types that tasks take values as which notifications bring.
+    /// The parameter types of values that notifications contain.
     pub(super) fn notification_inputs(&self, answers: &[ResolvedInput]) -> Vec<NotificationInput> {
         let mut accepts = Vec::new();
         for answer in answers {
@@ -157,7 +157,7 @@ impl<'a> TypeChecker<'a, '_> {
         accepts
     }
 
-    /// Notes the values of a source that notifications bring, and the waiting tasks that they answer.
+    /// Collects the values of a source that notifications contain, and the waiting tasks that they complete.
     fn check_notification_inputs(&self, source: &Source, brought: &mut Vec<(Option<NodeIndex>, ValueName)>) {
         let waits = |node: &NodeIndex| matches!(self.tasks.get(node).map(|task| &task.role), Some(Role::Wait(_)));
         match source {
@@ -177,7 +177,7 @@ impl<'a> TypeChecker<'a, '_> {
         }
     }
 
-    /// The list that a task is called for, or a controller goes through, where another task provides it.
+    /// Checks the list of a `for_each` task or a controller, where another task provides it.
     fn check_list(&self, schemas: &Schemas<'_, '_>, answer: &ResolvedInput, mistakes: &mut Vec<Diagnostic>) {
         for (source, value) in of_nodes(&answer.source) {
             let Some(provided) = schemas.of(&source) else { continue };
@@ -200,7 +200,7 @@ impl<'a> TypeChecker<'a, '_> {
         }
     }
 
-    /// Whether an answer is for the list of a task or of a controller.
+    /// Whether an input is the list of a task or of a controller.
     fn is_list(&self, answer: &ResolvedInput) -> bool {
         match self.tasks.get(&answer.node).map(|task| &task.role) {
             Some(Role::ForEach(each)) => answer.input >= each.task.inputs.len(),
@@ -213,7 +213,7 @@ impl<'a> TypeChecker<'a, '_> {
                 | Role::Begin
                 | Role::End,
             ) => false,
-            // Only a controller requires anything beside tasks: its list.
+            // Besides tasks, only a controller requires a value: its list.
             None => true,
         }
     }
@@ -234,7 +234,7 @@ impl<'a> TypeChecker<'a, '_> {
         Some(Diagnostic::error(span, message).hint(self.hint(&target)))
     }
 
-    /// Where to read what a task takes.
+    /// A hint where to read the parameters of a task.
     fn hint(&self, target: &ParameterTarget<'_>) -> String {
         let uses = self.layout.task(target.node).map(|task| &task.kind);
         let Some(DraftTaskKind::Call(uses)) = uses else { return "give it another value".into() };
@@ -268,7 +268,7 @@ fn read_input(source: &Source) -> Option<&ValueName> {
     }
 }
 
-/// What a source takes from nodes, each by itself.
+/// The values that a source takes from nodes, as separate sources.
 fn of_nodes(source: &Source) -> Vec<(Source, ValueName)> {
     match source {
         Source::Node { value, .. } => vec![(source.clone(), value.clone())],

@@ -1,4 +1,4 @@
-//! What was told of a run, and of which runs not all was.
+//! Rules of the published version, and of the list of runs with unpublished changes.
 
 use flow::RunState;
 
@@ -25,7 +25,7 @@ pub(super) async fn the_publish_cursor_is_saved_with_an_append_or_alone(logbook:
     assert_eq!(told(&logbook, "a").await, 0);
     write(&logbook, vec![Append { published: Version::new(2), ..append("a", 2, [3]) }]).await;
     assert_eq!(told(&logbook, "a").await, 2);
-    // What is older means nothing, and neither does what loses.
+    // Neither a lower version nor a conflicting append has an effect.
     write(&logbook, vec![Append { published: Version::new(1), ..append("a", 3, [4]) }]).await;
     write(&logbook, vec![Append { published: Version::new(3), ..append("a", 3, [4]) }]).await;
     assert_eq!(told(&logbook, "a").await, 2);
@@ -41,14 +41,14 @@ pub(super) async fn unpublished_runs_are_listed(logbook: impl Logbook) {
         write(&logbook, vec![append_as(state.as_str(), 0, [1, 2], standing("s", "f", state))]).await;
     }
     write(&logbook, vec![append_as("elsewhere", 0, [1], standing("t", "f", RunState::Success))]).await;
-    // Those that are open are loaded anyway.
+    // Open runs are loaded anyway.
     let all = ["failure", "pending", "rolled-back", "success", "suspended"];
     assert_eq!(unpublished(&logbook, "s", 9).await, all);
     assert_eq!(unpublished(&logbook, "s", 2).await.len(), 2);
     assert_eq!(unpublished(&logbook, "t", 9).await, ["elsewhere"]);
     note(&logbook, &[("failure", 2), ("pending", 2), ("success", 1), ("suspended", 2)]).await;
     assert_eq!(unpublished(&logbook, "s", 9).await, ["rolled-back", "success"], "one of them but in part");
-    // It goes on, and ends.
+    // The run continues, and ends.
     write(&logbook, vec![append("suspended", 2, [3])]).await;
     assert_eq!(unpublished(&logbook, "s", 9).await, ["rolled-back", "success"]);
     let ended =

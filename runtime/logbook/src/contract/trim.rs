@@ -1,4 +1,4 @@
-//! Records that are let go.
+//! Rules of trimmed records.
 
 use std::{
     collections::VecDeque,
@@ -30,7 +30,7 @@ fn append(follows: Version, records: &[Record]) -> Append {
     }
 }
 
-/// What a guest wrote at a version.
+/// The log of an attempt at a version.
 fn log(version: Version) -> AttemptLog {
     let mut log = CallLog::default();
     log.push("info", version.get().to_string());
@@ -68,7 +68,7 @@ pub(super) async fn a_trimmed_run_starts_with_a_snapshot(logbook: impl Logbook) 
     let later = machine.step(Timestamp::from_micros(7), &Event::Suspend).records;
     let second = first.after(&later);
     write(&logbook, vec![append(first, &later)]).await;
-    // Not all of it was told yet.
+    // Some changes are not published yet.
     trim(&logbook, first).await;
     assert_eq!(begins_at(&logbook).await, None);
     mark_published(&logbook, second).await;
@@ -141,7 +141,7 @@ pub(super) async fn digests_of_trimmed_records_are_released(logbook: impl Logboo
     needs(&[8, 9]).await;
 }
 
-/// Trims a run each time somebody is about to read its records, up to one snapshot after the other.
+/// Trims a run before each read of its records, up to one snapshot after the other.
 struct TrimsBeforeReads<L> {
     logbook: Arc<L>,
     snapshots: Mutex<VecDeque<(Version, Snapshot)>>,

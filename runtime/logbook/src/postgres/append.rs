@@ -1,4 +1,4 @@
-//! Appends: a batch of runs in a number of round trips that does not grow with it.
+//! Appends a batch of runs with a constant number of round trips.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     row::{AppendRow, LogRow},
 };
 
-// In the order of ids, so that two engines wait for each other in one direction only. What is read is what is locked.
+// In the order of ids, so that two engines cannot deadlock. The statement returns the locked rows.
 const LOCK: &str = "SELECT id, key, version FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
 const ADVANCE: &str = "UPDATE waft.runs AS runs
     SET shard = new.shard, state = new.state, version = new.version, changed_at = new.changed_at,
@@ -50,7 +50,7 @@ pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Ve
     Ok(appended)
 }
 
-/// Which rows to write together: each run once a round, in the order of ids. There is one round, unless a batch names a
+/// Groups rows so that each group has a run at most once, in the order of ids. There is one group, unless a batch names a
 /// run twice.
 fn conflict_free_groups(rows: &[AppendRow]) -> Vec<Vec<usize>> {
     let mut sorted: Vec<usize> = (0..rows.len()).collect();
@@ -67,7 +67,7 @@ fn conflict_free_groups(rows: &[AppendRow]) -> Vec<Vec<usize>> {
     rounds
 }
 
-/// Writes one round; answers the versions of those runs that are at another than the one that is followed.
+/// Writes one group; returns the current versions of the runs whose version differs from the one that the append follows.
 async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Result<BTreeMap<&'a str, i64>, Error> {
     let ids: Vec<&str> = rows.iter().map(|row| row.run.as_str()).collect();
     let locked = query(transaction, LOCK, &[&ids]).await?;
@@ -94,7 +94,7 @@ async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Res
         let versions = query(transaction, VERSIONS, &[&ids]).await?;
         let versions = versions.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         let versions: BTreeMap<&str, i64> = versions.collect::<Result<_, Error>>()?;
-        // One that is gone again was forgotten in between.
+        // A missing run was deleted in between.
         let conflict = |row: &'a AppendRow| (row.run.as_str(), versions.get(row.run.as_str()).copied().unwrap_or(0));
         conflicts.extend(lost.into_iter().map(|(_, row)| conflict(row)));
     }
@@ -103,7 +103,7 @@ async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Res
     Ok(conflicts)
 }
 
-/// Moves runs that are locked to their next version.
+/// Moves locked runs to their next version.
 async fn update_runs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
@@ -119,7 +119,7 @@ async fn update_runs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) 
     query(transaction, ADVANCE, &columns).await.map(drop)
 }
 
-/// Makes the rows of new runs; answers the keys of those that nobody else has made meanwhile.
+/// Inserts the rows of new runs; returns the keys of those that nobody else has inserted in the meantime.
 async fn insert_runs(transaction: &Transaction<'_>, rows: &[&AppendRow]) -> Result<BTreeMap<String, i64>, Error> {
     if rows.is_empty() {
         return Ok(BTreeMap::new());
@@ -138,7 +138,7 @@ async fn insert_runs(transaction: &Transaction<'_>, rows: &[&AppendRow]) -> Resu
     begun.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Keeps the records, logs and digests of runs whose rows are written.
+/// Inserts the records, logs and digests of runs whose rows are written.
 async fn insert_records(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
@@ -149,7 +149,7 @@ async fn insert_records(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)
         let bodies = column(rows, |(_, row)| row.body.as_slice());
         query(transaction, RECORDS, &[&keys, &firsts, &bodies]).await
     };
-    // They are sent one after another without waiting for answers.
+    // The statements are pipelined: each is sent without waiting for the previous answer.
     future::try_join3(records, insert_logs(transaction, rows), insert_content(transaction, rows)).await.map(drop)
 }
 

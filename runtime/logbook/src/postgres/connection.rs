@@ -1,4 +1,4 @@
-//! Connections: how they are made, made again and shared, and what their errors mean.
+//! Connections: how they are opened, replaced and shared, and what their errors mean.
 
 use std::{error::Error as _, time::Duration};
 
@@ -11,17 +11,17 @@ use super::{
 };
 use crate::{OpenError, address};
 
-/// How many connections at most: one for the appends of an engine, and a few so that loads, lists and what cleans up do
-/// not wait for them. The server's own limit is 100 for everyone.
+/// The maximum number of connections: one for the appends of an engine, and a few so that loads, lists and cleanups do not
+/// wait for them. The server's own default limit is 100 for all clients.
 const MAX_CONNECTIONS: usize = 4;
 
-/// How long a connection may take to be made.
+/// The time limit for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the server may leave our bytes unacknowledged before the connection counts as lost.
+/// How long the server may leave sent bytes unacknowledged before the connection counts as lost.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long to wait for one of our connections to be free.
+/// The time limit for waiting for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The connections to one database.
@@ -31,7 +31,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Connects once, to see that it works, and brings the schema up to date.
+    /// Connects once to verify the configuration, and migrates the schema.
     pub(super) async fn open(config: Config) -> Result<Self, OpenError> {
         let (connections, mut client) = Self::connect(config).await?;
         match schema::migrate(&mut client, MIGRATIONS).await {
@@ -40,12 +40,12 @@ impl Connections {
         }
     }
 
-    /// Connects once, and leaves the schema as it is.
+    /// Connects once, and does not change the schema.
     pub(super) async fn connect(mut config: Config) -> Result<(Self, Client), OpenError> {
         apply_defaults(&mut config);
         let place = place(&config);
         let connector = tls::connector(config.get_ssl_mode());
-        // Whether a connection lives is seen by its task: no query is needed to ask.
+        // The connection's task notices a loss, so no test query is needed.
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let builder = Pool::builder(Manager::from_config(config, connector, manager_config));
         let builder = builder.max_size(MAX_CONNECTIONS).runtime(Runtime::Tokio1);
@@ -58,13 +58,13 @@ impl Connections {
         }
     }
 
-    /// A connection that lives as far as is known. The error is a reason for people.
+    /// A connection that works as far as is known. The error is a reason for people.
     pub(super) async fn get(&self) -> Result<Client, String> {
         self.pool.get().await.map_err(|error| format!("{}: {}", self.location, pool_reason(&error)))
     }
 
-    /// The reason for people. When a connection was lost the others are as well, whether they know or not: the next call
-    /// makes a new one.
+    /// The reason for people. When one connection was lost, the others are lost too, even if they have not noticed: the next
+    /// call opens a new one.
     pub(super) fn reason_for(&self, client: Client, error: &Error) -> String {
         let shut_down = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
         if error.code().is_none_or(|code| shut_down.contains(code)) {
@@ -74,8 +74,8 @@ impl Connections {
         format!("{}: {}", self.location, reason(error))
     }
 
-    /// The reason for people when the server has not answered for so long. What it does on that connection nobody waits
-    /// for any more.
+    /// The reason for people when the server has not answered within `patience`. Nobody waits any more for the work on that
+    /// connection.
     pub(super) fn timed_out(&self, client: Client, patience: Duration) -> String {
         drop(Client::take(client));
         format!("{}: the server has not answered for {} seconds", self.location, patience.as_secs())
@@ -86,14 +86,15 @@ impl Connections {
     }
 }
 
-/// Reads an address. `sslmode` may be `disable`, `prefer`, `require`, or as strict as that is here: `verify-full`.
+/// Parses an address. `sslmode` may be `disable`, `prefer`, `require`, or `verify-full`, which means the same as `require`
+/// here.
 pub(super) fn parse(url: &str) -> Result<Config, OpenError> {
     let known = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
-    // What the driver says of a malformed address may quote the password.
+    // The driver's message about a malformed address may quote the password.
     known.parse().map_err(|_| address::address_error(url))
 }
 
-/// Sets what the address leaves open.
+/// Sets defaults for the options that the address does not set.
 pub(super) fn apply_defaults(config: &mut Config) {
     if config.get_application_name().is_none() {
         config.application_name("waft");
@@ -107,7 +108,7 @@ pub(super) fn apply_defaults(config: &mut Config) {
     config.keepalives_idle(TCP_USER_TIMEOUT);
 }
 
-/// Which database, without the password.
+/// The place of the database, without the password.
 pub(super) fn place(config: &Config) -> String {
     let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();
     let ports = config.get_ports();
@@ -141,7 +142,7 @@ fn pool_reason(error: &PoolError) -> String {
     }
 }
 
-/// The driver's message with those below it: its own says little.
+/// The driver's message with its sources: the outer message alone says little.
 pub(super) fn reason(error: &Error) -> String {
     if let Some(error) = error.as_db_error() {
         let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();

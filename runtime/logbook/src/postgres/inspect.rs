@@ -1,4 +1,4 @@
-//! A look at a database that changes nothing.
+//! Inspects a database without changing it.
 
 use std::{
     sync::Arc,
@@ -18,7 +18,7 @@ use crate::{
     inspect::{ClockReading, Found, Opened},
 };
 
-// Microseconds: not the time at which the transaction began.
+// In microseconds. `clock_timestamp` is the current time, not the start of the transaction.
 const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on'";
 const TABLES: [&str; 2] = ["waft.runs", "waft.records"];
@@ -26,18 +26,18 @@ const MAY_WRITE: &str = "SELECT has_table_privilege($1, 'INSERT') AND has_table_
     AND has_table_privilege($1, 'DELETE')";
 const MAY_MAKE: &str = "SELECT has_database_privilege(current_database(), 'CREATE')
     OR coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = 'waft'), false)";
-// The two numbers of the lock of a run; PostgreSQL shows them unsigned. The last one says that there are two.
+// The two numbers of a run lock; PostgreSQL shows them unsigned. The last condition says that the lock has two numbers.
 const IS_RUN_LOCKED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
     AND classid::bigint = hashtext('waft run')::bigint & 4294967295
     AND objid::bigint = hashtext($1)::bigint & 4294967295 AND objsubid = 2)";
 
-/// Looks at the logbook in a database.
+/// Inspects the logbook in a database.
 pub(crate) async fn inspect(url: &str) -> Result<Found, OpenError> {
     with(connection::parse(url)?).await
 }
 
-/// Looks at the logbook in the database that a configuration names.
+/// Inspects the logbook in the database of a configuration.
 pub(super) async fn with(config: Config) -> Result<Found, OpenError> {
     let (connections, client) = Connections::connect(config).await?;
     let place = connections.location().to_owned();
@@ -56,7 +56,7 @@ pub(super) async fn with(config: Config) -> Result<Found, OpenError> {
 
 async fn look(client: &Client) -> Result<(i64, ClockReading, Option<String>), SchemaError> {
     let schema = schema::version(client, MIGRATIONS).await?;
-    // Prepared first, so that one way there and back lies between the two looks at our clock.
+    // Prepared first, so that only one round trip lies between the two readings of the local clock.
     let statement = client.prepare(NOW).await?;
     let asked = SystemTime::now();
     let micros: i64 = client.query_one(&statement, &[]).await?.try_get(0)?;
@@ -68,7 +68,7 @@ async fn look(client: &Client) -> Result<(i64, ClockReading, Option<String>), Sc
     Ok((schema, clock, obstacle(client, schema).await?))
 }
 
-/// Why this user could not write.
+/// Why this user cannot write.
 async fn obstacle(client: &Client, schema: i64) -> Result<Option<String>, Error> {
     let state = client.query_one(STATE, &[]).await?;
     if state.try_get(0)? {

@@ -1,4 +1,4 @@
-//! An advisory lock on a connection of its own: the server gives it back when the connection ends.
+//! An advisory lock on its own connection: the server releases it when the connection ends.
 
 use std::time::Duration;
 
@@ -14,26 +14,26 @@ use super::{
 };
 use crate::{LockMode, OpenError};
 
-/// "waft" in ASCII and a one: the lock of those who drive the runs of a database.
+/// "waft" in ASCII and a one: the lock of the engines that drive the runs of a database.
 const LOCK: i64 = 0x7761_6674_0001;
 
 const LOCK_EXCLUSIVE: &str = "SELECT pg_try_advisory_lock($1)";
 const LOCK_SHARED: &str = "SELECT pg_try_advisory_lock_shared($1)";
 const SELECT_HOLDER: &str = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
-// The time of its start tells it from a later session with the same number.
+// The start time distinguishes the session from a later one with the same process id.
 const TERMINATE_BACKEND: &str =
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start::text = $2";
 
-/// How often the server is asked whether it still has the session.
+/// How often to check that the server still has the session.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the server may take for one answer.
+/// The time limit for one answer of the server.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait before the lock is asked for again.
+/// The pause before the next attempt to take the lock.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// How often it is asked for after a loss, where somebody has it: the server may need some time to end our own session.
+/// The maximum number of attempts after a loss while the lock is held: the server may need time to end our own session.
 const MAX_TRIES: u32 = 10;
 
 /// An advisory lock.
@@ -44,7 +44,7 @@ pub(crate) struct SessionLock {
     session: Session,
 }
 
-/// The connection that has the lock.
+/// The connection that holds the lock.
 #[derive(Debug)]
 struct Session {
     client: Client,
@@ -77,7 +77,7 @@ impl SessionLock {
                 match self.relock().await {
                     Ok(true) => break,
                     Ok(false) => tries += 1,
-                    // Nobody else gets it from a server that cannot be reached.
+                    // The server cannot be reached, so nobody else can take the lock from it either.
                     Err(_) => {}
                 }
                 sleep(RETRY_DELAY).await;
@@ -88,7 +88,7 @@ impl SessionLock {
         }
     }
 
-    /// Takes the lock on a new connection. The server may not have seen the end of the last one.
+    /// Takes the lock on a new connection. The server may not have noticed the end of the previous one.
     async fn relock(&mut self) -> Result<bool, OpenError> {
         let session = Session::open(&self.config).await?;
         let Session { pid, started, .. } = &self.session;
@@ -100,7 +100,7 @@ impl SessionLock {
         Ok(locked)
     }
 
-    /// The process at the server that has the lock.
+    /// The server process that holds the lock.
     #[cfg(test)]
     pub(super) fn pid(&self) -> i32 {
         self.session.pid
@@ -113,7 +113,7 @@ impl Session {
         let (client, connecting) = answer(config, connecting).await?;
         let mut connection = JoinSet::new();
         connection.spawn(async move {
-            // What became of it is seen by those who ask something of it.
+            // Later queries on the connection report its failure.
             let _ = connecting.await;
         });
         let row = answer(config, client.query_one(SELECT_HOLDER, &[])).await?;
@@ -147,7 +147,7 @@ impl Session {
     }
 }
 
-/// What the server answers in time.
+/// Applies the time limit to an answer of the server.
 async fn answer<T>(config: &Config, asking: impl Future<Output = Result<T, Error>>) -> Result<T, OpenError> {
     match timeout(QUERY_TIMEOUT, asking).await {
         Ok(answer) => answer.map_err(|error| unavailable(config, reason(&error))),

@@ -1,4 +1,4 @@
-//! What is read, as rows. Each is one statement, which sees one state of the database.
+//! Reads rows. Each read is one statement, which sees one state of the database.
 
 use deadpool_postgres::Client;
 use tokio_postgres::{Error, Row};
@@ -38,7 +38,7 @@ const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, bod
     LEFT JOIN waft.logs ON run = key AND first >= $2 WHERE id = $1 ORDER BY first, number";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
 
-/// What a run is loaded from.
+/// The rows that a run is loaded from.
 pub(super) struct Loaded {
     pub(super) run: RunRow,
     pub(super) snapshot: Option<(i64, Vec<u8>)>,
@@ -48,12 +48,12 @@ pub(super) struct Loaded {
 /// Some records of a run.
 pub(super) struct RecordRows {
     pub(super) run: RunRow,
-    /// The version after those that were let go.
+    /// The version after the trimmed records.
     pub(super) trim_version: i64,
     pub(super) pieces: Vec<RecordChunk>,
 }
 
-/// A run with its snapshot and the records since, if there is such a run.
+/// Reads a run with its snapshot and the later records, if the run exists.
 pub(super) async fn load(client: &Client, id: &str) -> Result<Option<Loaded>, Error> {
     let found = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id]).await?;
     let loaded = |row: Row| {
@@ -63,7 +63,7 @@ pub(super) async fn load(client: &Client, id: &str) -> Result<Option<Loaded>, Er
     found.map(loaded).transpose()
 }
 
-/// A run with the pieces that hold its records after one version and up to another, if there is such a run.
+/// Reads a run with the chunks that hold its records after one version and up to another, if the run exists.
 pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> Result<Option<RecordRows>, Error> {
     let found = client.query_opt(&client.prepare_cached(READ).await?, &[&id, &after, &until]).await?;
     let some = |row: Row| {
@@ -73,7 +73,7 @@ pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> R
     found.map(some).transpose()
 }
 
-/// Where a run stands, if there is such a run.
+/// Reads the summary of a run, if the run exists.
 pub(super) async fn summary(client: &Client, id: &str) -> Result<Option<RunRow>, Error> {
     let found = client.query_opt(&client.prepare_cached(SUMMARY).await?, &[&id]).await?;
     found.as_ref().map(run_row).transpose()
@@ -102,7 +102,7 @@ pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>
     rows.iter().map(run_row).collect()
 }
 
-/// What guests wrote during a run and came after a version, if there is such a run.
+/// Reads the attempt logs of a run after a version, if the run exists.
 pub(super) async fn logs(client: &Client, id: &str, after: i64) -> Result<Option<Vec<LogRow>>, Error> {
     let rows = client.query(&client.prepare_cached(LOGS).await?, &[&id, &after]).await?;
     if rows.is_empty() {
@@ -136,7 +136,7 @@ fn run_row(row: &Row) -> Result<RunRow, Error> {
     })
 }
 
-/// The pieces of a row that holds them behind those of the run. No pieces are no array.
+/// The chunks of a row, which follow the run's columns. A row without chunks has no array.
 fn pieces(row: &Row) -> Result<Vec<RecordChunk>, Error> {
     let firsts: Option<Vec<i64>> = row.try_get(8)?;
     let bodies: Option<Vec<Vec<u8>>> = row.try_get(9)?;

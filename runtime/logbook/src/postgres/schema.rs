@@ -1,16 +1,15 @@
-//! The tables of the database, and how those of an older waft become those of this.
+//! The tables of the database, and their migration from an older waft.
 
 use tokio_postgres::{Client, Error, GenericClient};
 
-/// What leads from each schema version to the next, beginning with an empty database. Those that were released never
-/// change.
+/// The migrations from each schema version to the next, starting with an empty database. Released migrations never change.
 pub(super) const MIGRATIONS: &[&str] =
     &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
-/// "waft" in ASCII: the lock that those who migrate hold one after another.
+/// "waft" in ASCII: the lock that serializes migrations.
 const LOCK: i64 = 0x7761_6674;
 
-// Not `to_regclass`: it answers from a cache, which may not know yet what another process has made.
+// Not `to_regclass`: it answers from a cache, which may not yet contain a table that another process created.
 const TABLES: &str = "SELECT coalesce(bool_or(tablename = 'meta'), false), count(*) > 0
     FROM pg_catalog.pg_tables WHERE schemaname = 'waft'";
 const SET_VERSION: &str = "INSERT INTO waft.meta (key, schema) VALUES (1, $1)
@@ -19,9 +18,9 @@ const SET_VERSION: &str = "INSERT INTO waft.meta (key, schema) VALUES (1, $1)
 /// Why a database's schema cannot be used.
 #[derive(Debug)]
 pub(super) enum SchemaError {
-    /// It has a newer version than there are migrations.
+    /// The database has a newer version than the migrations lead to.
     Newer { found: i64, known: i64 },
-    /// There is something else in its place.
+    /// The database belongs to something else.
     Foreign(String),
     /// The database could not be reached, read or written.
     Failed(Error),
@@ -33,14 +32,14 @@ impl From<Error> for SchemaError {
     }
 }
 
-/// Brings a database up to the newest schema, in one transaction. One that is there already is only read.
+/// Migrates a database to the newest schema, in one transaction. A current database is only read.
 pub(super) async fn migrate(client: &mut Client, migrations: &[&str]) -> Result<(), SchemaError> {
     if missing_migrations(client, migrations).await?.is_empty() {
         return Ok(());
     }
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    // Another process may have done it since.
+    // Another process may have migrated it in the meantime.
     for migration in missing_migrations(&transaction, migrations).await? {
         transaction.batch_execute(migration).await?;
     }
@@ -59,8 +58,8 @@ async fn missing_migrations<'a>(
     Ok(&migrations[done..])
 }
 
-/// The version of the database's schema, which has to be ours and no newer than what the migrations lead to. One without
-/// our tables has none: 0.
+/// The version of the database's schema, which has to be ours and at most the newest known version. A database without our
+/// tables has version 0.
 pub(super) async fn version(client: &impl GenericClient, migrations: &[&str]) -> Result<i64, SchemaError> {
     let row = client.query_one(TABLES, &[]).await?;
     let version = match (row.try_get(0)?, row.try_get(1)?) {

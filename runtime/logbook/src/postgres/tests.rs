@@ -1,4 +1,4 @@
-//! The contract over a real server, whose address stands in `WAFT_TEST_POSTGRES`: each rule has a database of its own.
+//! The contract over a real server at the address in `WAFT_TEST_POSTGRES`: each rule has its own database.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,14 +9,14 @@ use super::*;
 use crate::{LockMode, RunInfo, contract};
 use flow::{Fact, RunState};
 
-/// A server to test with, and the databases that were made there.
+/// A server to test with, and the databases created there.
 struct Server {
     config: Config,
     databases: RefCell<Vec<String>>,
 }
 
 impl Server {
-    /// None when there is no server to test with; the test is then over.
+    /// Returns `None` if there is no server to test with; the test is then over.
     fn find() -> Option<Self> {
         let Ok(url) = std::env::var("WAFT_TEST_POSTGRES") else {
             eprintln!("skipped: WAFT_TEST_POSTGRES is not set");
@@ -25,7 +25,7 @@ impl Server {
         Some(Self { config: connection::parse(&url).unwrap(), databases: RefCell::default() })
     }
 
-    /// Runs a statement on the database that the address names.
+    /// Runs a statement on the database of the address.
     async fn execute(&self, sql: &str) {
         let (client, connection) = self.config.connect(tls::connector(self.config.get_ssl_mode())).await.unwrap();
         let (result, _) = tokio::join!(
@@ -39,7 +39,7 @@ impl Server {
         result.unwrap();
     }
 
-    /// Makes a database without tables.
+    /// Creates a database without tables.
     async fn database(&self) -> Config {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("waft_test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -50,7 +50,7 @@ impl Server {
         config
     }
 
-    /// The process at the server that has an advisory lock in a database.
+    /// The server process that holds an advisory lock in a database.
     async fn holder(&self, config: &Config) -> Option<i32> {
         let (client, connection) = self.config.connect(tls::connector(self.config.get_ssl_mode())).await.unwrap();
         let sql = "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
@@ -185,7 +185,7 @@ async fn after_a_lost_connection_the_next_call_makes_a_new_one() {
     server.clean_up().await;
 }
 
-/// The address of a database that was made here.
+/// The address of a database created here.
 fn url_of(config: &Config) -> String {
     let url = std::env::var("WAFT_TEST_POSTGRES").unwrap();
     let (rest, _) = url.rsplit_once('/').expect("an address names a database");
@@ -212,14 +212,14 @@ async fn a_lock_whose_connection_is_lost_is_taken_again_unless_somebody_else_has
     tokio::select! {
         error = first.lost() => panic!("nobody else wants it: {error}"),
         () = async {
-            // Free for a moment at most, then it is taken again.
+            // The lock is free for a moment at most, then it is taken again.
             while server.holder(&config).await.is_none_or(|holder| holder == killed) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         } => {}
     }
     assert!(matches!(take().await, Err(OpenError::Locked { .. })));
-    // Nothing takes it again while nobody waits for its loss.
+    // Nothing retakes the lock while nobody waits for its loss.
     kill(first.pid()).await;
     let second = loop {
         if let Ok(second) = take().await {

@@ -11,8 +11,8 @@ use rustls::{
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How to encrypt. `require` checks the server's certificate against those this machine trusts, or those that
-/// `SSL_CERT_FILE` names. `prefer` takes any: whoever can put themselves between could as well have refused to encrypt.
+/// Builds the TLS connector. `require` checks the server's certificate against this machine's trusted ones, or those in
+/// `SSL_CERT_FILE`. `prefer` accepts any certificate: an attacker in between could as well have refused to encrypt.
 pub(super) fn connector(mode: SslMode) -> MakeRustlsConnect {
     let provider = Arc::new(ring::default_provider());
     let versions = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
@@ -21,10 +21,10 @@ pub(super) fn connector(mode: SslMode) -> MakeRustlsConnect {
         SslMode::Disable | SslMode::Prefer => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(UnverifiedCertificates { provider }))
         }
-        // The enum is open: what is added is checked.
+        // The enum is open: any new mode checks the certificate.
         _ => {
             let mut roots = RootCertStore::empty();
-            // Without any, the handshake says that the issuer is not known.
+            // Without roots, the handshake fails with an unknown issuer.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             builder.with_root_certificates(roots)
         }
@@ -32,7 +32,7 @@ pub(super) fn connector(mode: SslMode) -> MakeRustlsConnect {
     MakeRustlsConnect::new(builder.with_no_client_auth())
 }
 
-/// Takes any certificate, and still makes sure that the server has its key.
+/// Accepts any certificate, but still verifies that the server has its key.
 #[derive(Debug)]
 struct UnverifiedCertificates {
     provider: Arc<CryptoProvider>,

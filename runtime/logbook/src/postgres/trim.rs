@@ -1,4 +1,4 @@
-//! Records that are let go, in the database.
+//! Trims records in the database.
 
 use deadpool_postgres::{Client, Transaction};
 use flow::{Digest, Record};
@@ -10,12 +10,12 @@ use crate::{
     trim::{RevisionEntry, referenced_digests, revision_entries},
 };
 
-// The run's row is held until all is done: nobody appends in between.
+// Locks the run's row until the trim is done: nobody appends in between.
 const SNAPSHOT: &str = "SELECT key, body FROM waft.runs AS runs JOIN waft.snapshots AS snapshots ON run = key
     WHERE id = $1 AND snapshots.version = $2 AND told >= $2 FOR NO KEY UPDATE OF runs";
 const INSERT_TRIM_POINT: &str = "INSERT INTO waft.beginnings (run, version, body) VALUES ($1, $2, $3)
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
-// The append that the version is in the middle of stays whole.
+// An append that the version cuts in two stays whole.
 const PIECES: &str = "SELECT first, body, first < coalesce((SELECT max(first) FROM waft.records
         WHERE run = $1 AND first <= $2), 0) FROM waft.records WHERE run = $1 ORDER BY first";
 const REVISED: &str = "INSERT INTO waft.revisions (run, revision, at, edits)
@@ -29,7 +29,8 @@ const SELECT_TRIM_POINT: &str = "SELECT beginnings.version, body, revisions.revi
             array_agg(edits ORDER BY revision) AS edits FROM waft.revisions WHERE run = key
     ) AS revisions WHERE id = $1";
 
-/// The records of a run: those that go, those that stay, and the version before the first that stays.
+/// The records of a run split at a version: the deleted ones, the remaining ones, and the version before the first
+/// remaining.
 #[derive(Default)]
 struct SplitRecords {
     trimmed: Vec<Record>,
@@ -37,8 +38,8 @@ struct SplitRecords {
     first: Option<i64>,
 }
 
-/// Lets go of the records before a version, if the run's last snapshot is of it and all up to it was told. An error of the
-/// outer kind is the database's; one of the inner kind says that what was written does not read as it was.
+/// Deletes the records before a version, if the run's last snapshot has this version and everything up to it was published.
+/// The outer error is the database's; the inner one says that a stored record cannot be decoded.
 pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<Result<(), DecodeError>, Error> {
     let transaction = client.transaction().await?;
     let Some(snapshot) = query(&transaction, SNAPSHOT, &[&id, &before]).await?.into_iter().next() else {
@@ -95,7 +96,7 @@ async fn insert_revisions(transaction: &Transaction<'_>, key: i64, revised: &[Re
     query(transaction, REVISED, &[&key, &revisions, &at, &edits]).await.map(drop)
 }
 
-/// What a run begins with whose oldest records were let go, if there is such a run.
+/// Reads the trim point of a run, if the run exists.
 pub(super) async fn trim_point(client: &Client, id: &str) -> Result<Option<Option<TrimPointRow>>, Error> {
     let Some(row) = client.query_opt(&client.prepare_cached(SELECT_TRIM_POINT).await?, &[&id]).await? else {
         return Ok(None);

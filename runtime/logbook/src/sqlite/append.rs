@@ -1,4 +1,4 @@
-//! Appends: many callers, one transaction.
+//! Appends of many callers in one transaction.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
@@ -21,7 +21,7 @@ const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, 
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 const CONTENT: &str = "INSERT INTO content (run, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 
-/// Writes what several callers wait for in one transaction, and answers each of them. If it fails, it fails for all.
+/// Writes the appends of several callers in one transaction, and answers each caller. A failure fails them all.
 pub(super) fn append(connection: &mut Connection, requests: Vec<AppendRequest>) {
     if requests.is_empty() {
         return;
@@ -34,12 +34,12 @@ pub(super) fn append(connection: &mut Connection, requests: Vec<AppendRequest>) 
         Err(failure) => vec![Err(failure); answers.len()],
     };
     for (answer, result) in answers.into_iter().zip(results) {
-        // A caller who has gone loads the run again and finds what was written.
+        // A caller that has gone loads the run again and finds the written records.
         let _ = answer.send(result);
     }
 }
 
-/// Notes up to which versions some runs were told, in one transaction.
+/// Stores the published versions of some runs, in one transaction.
 pub(super) fn mark_published(connection: &mut Connection, told: &[(String, i64)]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (run, version) in told {
@@ -84,7 +84,7 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
     Ok(AppendOutcome::Durable)
 }
 
-/// Moves a run from the version that is followed to the next; answers its key. None when it is at another version.
+/// Moves a run from the version that the append follows to the next; returns its key, or `None` if it is at another version.
 fn advance_run(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Option<i64>> {
     let AppendRow { run, standing, .. } = row;
     let (run, shard, state) = (run.as_str(), standing.shard.as_str(), standing.state.as_str());

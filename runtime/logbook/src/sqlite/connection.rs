@@ -1,4 +1,4 @@
-//! One connection to the file: how it is opened, and why it may not be.
+//! One connection to the file: how it is opened, and why opening can fail.
 
 use std::{
     fs,
@@ -20,11 +20,11 @@ use crate::{OpenError, lock::sibling_path};
 /// big checkpoint may take seconds.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often to ask again where SQLite itself does not wait.
+/// The pause between tries where SQLite itself does not wait.
 const RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// What holds for every connection. Each commit is on the disk before it is answered, on macOS too. The log of writes is
-/// moved into the file after 16 MiB and cut to 64 MiB, so that a burst leaves no giant behind.
+/// Settings of every connection. Each commit is on the disk before it is answered, on macOS too. The write-ahead log is
+/// moved into the file after 16 MiB and truncated to 64 MiB, so that a burst leaves no huge file behind.
 const PRAGMAS: &str = "
     PRAGMA synchronous = FULL;
     PRAGMA fullfsync = ON;
@@ -35,7 +35,7 @@ const PRAGMAS: &str = "
     PRAGMA temp_store = MEMORY;
 ";
 
-/// Opens the connection that writes: makes the file and its folder where they are missing, and its tables.
+/// Opens the connection that writes; creates the file, its folder and its tables if missing.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let place = path.display().to_string();
     if let Some(folder) = path.parent() {
@@ -51,7 +51,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     opened.map_err(|unusable| refused(place, unusable))
 }
 
-/// Opens a connection that only reads a file that is there.
+/// Opens a read-only connection to an existing file.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let opened = connect(path, OpenFlags::empty()).and_then(|connection| {
         connection.pragma_update(None, "query_only", true)?;
@@ -60,11 +60,11 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     opened.map_err(|failure| refused(path.display().to_string(), Unusable::Failed(failure)))
 }
 
-/// How long to wait for another process when the file is only looked at: whoever looks for what is wrong has no time.
+/// How long to wait for another process during an inspection: a person waits for the result.
 const LOOKING: Duration = Duration::from_secs(2);
 
-/// Opens a connection that changes nothing, not even the files beside the database: SQLite would make them for a reader and
-/// leave them behind. Where there is no log of writes, nobody has the file open, and it is read as one that does not change.
+/// Opens a connection that changes nothing, not even the files beside the database: SQLite would create them for a reader
+/// and leave them behind. Without a write-ahead log nobody has the file open, and it is read as immutable.
 pub(super) fn open_to_look(path: &Path) -> Result<Connection, Failure> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = if sibling_path(path, "-wal").exists() {
@@ -77,7 +77,7 @@ pub(super) fn open_to_look(path: &Path) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-/// The URI of a file that does not change while it is read.
+/// The URI that opens a file as immutable.
 fn immutable(path: &Path) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
     let encode = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02x}") };
@@ -97,7 +97,7 @@ fn connect(path: &Path, also: OpenFlags) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-/// Readers and one writer at once. SQLite does not wait by itself while another process does the same.
+/// Allows readers together with one writer. SQLite does not wait by itself while another process sets the same mode.
 fn enable_wal(connection: &Connection) -> Result<(), Failure> {
     let started = Instant::now();
     loop {

@@ -1,16 +1,16 @@
-//! What SQLite's errors mean to us.
+//! Classifies SQLite's errors.
 
 use rusqlite::ErrorCode;
 
 use super::connection::BUSY_TIMEOUT;
 
-/// Why something was not done.
+/// Why an operation failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(super) enum Failure {
-    /// The file holds what SQLite or we would not have written.
+    /// The file holds data that neither SQLite nor waft would write.
     #[error("{0}")]
     Damaged(String),
-    /// It could not be read or written.
+    /// The file could not be read or written.
     #[error("{0}")]
     Unavailable(String),
 }

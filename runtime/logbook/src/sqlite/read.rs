@@ -1,4 +1,4 @@
-//! What is read, as rows.
+//! Reads rows.
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
@@ -10,7 +10,7 @@ use crate::{
 const RUN: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, told FROM runs WHERE id = ?1";
 const SNAPSHOT: &str = "SELECT version, body FROM snapshots WHERE run = ?1";
 const SELECT_TRIM_VERSION: &str = "SELECT version FROM beginnings WHERE run = ?1";
-// From the piece that holds the first one wanted.
+// Starts with the chunk that holds the first requested record.
 const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
 const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
@@ -24,7 +24,7 @@ const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, bod
     LEFT JOIN logs ON run = key AND first >= ?2 WHERE id = ?1 ORDER BY first, number";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
 
-/// What a run is loaded from.
+/// The rows that a run is loaded from.
 pub(super) struct Loaded {
     pub(super) run: RunRow,
     pub(super) snapshot: Option<(i64, Vec<u8>)>,
@@ -34,14 +34,14 @@ pub(super) struct Loaded {
 /// Some records of a run.
 pub(super) struct RecordRows {
     pub(super) run: RunRow,
-    /// The version after those that were let go.
+    /// The version after the trimmed records.
     pub(super) beginning: i64,
     pub(super) pieces: Vec<RecordChunk>,
 }
 
-/// A run with its snapshot and the records since, if there is such a run.
+/// Reads a run with its snapshot and the later records, if the run exists.
 pub(super) fn load(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Loaded>> {
-    // One view of the file: another process may append or forget meanwhile.
+    // One view of the file: another process may append or delete in the meantime.
     let view = connection.transaction()?;
     let Some((key, run)) = find(&view, id)? else { return Ok(None) };
     let snapshot = view.prepare_cached(SNAPSHOT)?.query_row([key], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -51,7 +51,7 @@ pub(super) fn load(connection: &mut Connection, id: &str) -> rusqlite::Result<Op
     Ok(Some(Loaded { run, snapshot, pieces }))
 }
 
-/// A run with the pieces that hold its records after one version and up to another, if there is such a run.
+/// Reads a run with the chunks that hold its records after one version and up to another, if the run exists.
 pub(super) fn read(
     connection: &mut Connection,
     id: &str,
@@ -66,7 +66,7 @@ pub(super) fn read(
     Ok(Some(RecordRows { run, beginning, pieces }))
 }
 
-/// Where a run stands, if there is such a run.
+/// Reads the summary of a run, if the run exists.
 pub(super) fn summary(connection: &Connection, id: &str) -> rusqlite::Result<Option<RunRow>> {
     Ok(find(connection, id)?.map(|(_, run)| run))
 }
@@ -82,7 +82,7 @@ pub(super) fn unpublished(connection: &Connection, shard: &str, limit: i64) -> r
 pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<RunRow>> {
     let (after, after_id) =
         filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
-    // No word holds a space.
+    // No state's word contains a space.
     let states: String = filter.states.iter().map(|state| format!(" {state} ")).collect();
     let wanted = named_params! {
         ":since": filter.since.map_or(0, |at| column(at.as_micros())),
@@ -98,7 +98,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result
     rows.collect()
 }
 
-/// What guests wrote during a run and came after a version, if there is such a run.
+/// Reads the attempt logs of a run after a version, if the run exists.
 pub(super) fn logs(connection: &Connection, id: &str, after: i64) -> rusqlite::Result<Option<Vec<LogRow>>> {
     let mut statement = connection.prepare_cached(LOGS)?;
     let mut rows = statement.query(params![id, after])?;

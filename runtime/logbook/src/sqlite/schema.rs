@@ -1,24 +1,24 @@
-//! The tables of the file, and how a file of an older waft becomes one of this.
+//! The tables of the file, and their migration from an older waft.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::failure::Failure;
 
-/// "waft" in ASCII: what tells our files from those of others.
+/// "waft" in ASCII: marks our files.
 const APPLICATION: i64 = 0x7761_6674;
 
-/// What leads from each schema version to the next, beginning with an empty file. Those that were released never change.
+/// The migrations from each schema version to the next, starting with an empty file. Released migrations never change.
 pub(super) const MIGRATIONS: &[&str] =
     &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Why a file's schema cannot be used.
 #[derive(Debug, PartialEq)]
 pub(super) enum Unusable {
-    /// It has a newer version than there are migrations.
+    /// The file has a newer version than the migrations lead to.
     Newer { found: i64, known: i64 },
-    /// It belongs to another program.
+    /// The file belongs to another program.
     Foreign(String),
-    /// It could not be read or written.
+    /// The file could not be read or written.
     Failed(Failure),
 }
 
@@ -34,13 +34,13 @@ impl From<rusqlite::Error> for Unusable {
     }
 }
 
-/// Brings a file up to the newest schema, in one transaction. One that is there already is only read.
+/// Migrates a file to the newest schema, in one transaction. A current file is only read.
 pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Unusable> {
     if pending(connection, migrations)?.is_empty() {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Another process may have done it since.
+    // Another process may have migrated it in the meantime.
     for migration in pending(&transaction, migrations)? {
         transaction.execute_batch(migration)?;
     }
@@ -56,8 +56,7 @@ fn pending<'a>(connection: &Connection, migrations: &'a [&'a str]) -> Result<&'a
     Ok(&migrations[done..])
 }
 
-/// The version of the file's schema, which has to be ours and no newer than what the migrations lead to. An empty file has
-/// none: 0.
+/// The version of the file's schema, which has to be ours and at most the newest known version. An empty file has version 0.
 pub(super) fn version(connection: &Connection, migrations: &[&str]) -> Result<i64, Unusable> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);

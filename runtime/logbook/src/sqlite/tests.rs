@@ -1,4 +1,4 @@
-//! The contract over files, and what only a file can do.
+//! The contract over files, and the behaviour that only a file has.
 
 use std::{cell::Cell, fs, path::Path, sync::Arc};
 
@@ -70,7 +70,7 @@ async fn of_two_handles_that_follow_one_version_one_loses() {
 async fn those_who_wait_together_are_answered_apart() {
     let folder = TempDir::new().unwrap();
     let logbook = Arc::new(open(folder.path().join("logbook.db")).await);
-    // More than the queue holds.
+    // More appends than the queue holds.
     let all = (0..300_u64).map(|number| {
         let run = format!("r{}", number % 100);
         let logbook = &logbook;
@@ -166,7 +166,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_written() {
     let folder = TempDir::new().unwrap();
     let logbook = open(folder.path().join("logbook.db")).await;
     logbook.append(vec![append("r", 0, [1])]).await.unwrap();
-    // SQLite answers as it does for a full disk.
+    // SQLite answers like for a full disk.
     let limit = |pages: &'static str| logbook.writer.run(move |connection| connection.execute_batch(pages));
     limit("PRAGMA max_page_count = 1").await.unwrap();
     let batch = (0..1000).map(|number| append(&format!("many-{number}"), 0, 0..100)).collect();
@@ -238,7 +238,7 @@ async fn a_look_at_a_file_reads_its_runs_and_changes_nothing() {
     drop(found);
     assert_eq!(files(&folder), before);
     drop(logbook);
-    // Its threads close the file a moment later, and the log of writes goes with that.
+    // The logbook's threads close the file a moment later, which removes the write-ahead log.
     while folder.path().join("odd name?#%41.db-wal").exists() {
         tokio::task::yield_now().await;
     }

@@ -1,4 +1,4 @@
-//! The threads that own a connection each, and their queues.
+//! Threads that each own a connection, and their request queues.
 
 use std::thread;
 
@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::{append, failure::Failure};
 use crate::{AppendOutcome, OpenError, row::AppendRow};
 
-/// How many requests wait at most, which is also how many appends share one commit: enough that a slow disk is asked once
-/// for many, and few enough that a transaction stays in the milliseconds. Whoever comes later waits for a place.
+/// The maximum number of waiting requests, and so of appends per commit. It is large enough that a slow disk serves many
+/// with one commit, and small enough that a transaction takes milliseconds. Later callers wait for a place.
 const QUEUE_CAPACITY: usize = 64;
 
-/// The appends of one caller, who waits for the answer.
+/// The appends of one caller, which waits for the answer.
 pub(super) struct AppendRequest {
     pub(super) rows: Vec<AppendRow>,
     pub(super) answer: oneshot::Sender<Result<Vec<AppendOutcome>, Failure>>,
@@ -23,13 +23,13 @@ enum ThreadJob {
     Other(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
-/// A handle to a thread that owns a connection. The thread ends after what it has begun when the handle is dropped.
+/// A handle to a thread that owns a connection. Dropping the handle ends the thread after its current request.
 pub(super) struct ConnectionThread {
     jobs: mpsc::Sender<ThreadJob>,
 }
 
 impl ConnectionThread {
-    /// Starts a thread with a connection that is opened on it.
+    /// Starts a thread that opens its own connection.
     pub(super) async fn start<Open>(name: &str, open: Open) -> Result<Self, OpenError>
     where
         Open: FnOnce() -> Result<Connection, OpenError> + Send + 'static,
@@ -38,7 +38,7 @@ impl ConnectionThread {
         let (opened_tx, opened_rx) = oneshot::channel();
         let body = move || match open() {
             Ok(connection) => {
-                // Whoever opened it has gone: the queue is closed as well, and serving ends at once.
+                // If the opener has gone, the queue is closed too, and serving ends at once.
                 let _ = opened_tx.send(Ok(()));
                 serve(connection, waiting);
             }
@@ -53,14 +53,14 @@ impl ConnectionThread {
         Ok(Self { jobs })
     }
 
-    /// Appends in one transaction with whatever else waits.
+    /// Appends in one transaction with all other waiting appends.
     pub(super) async fn append(&self, rows: Vec<AppendRow>) -> Result<Vec<AppendOutcome>, Failure> {
         let (answer, answered) = oneshot::channel();
         self.send(ThreadJob::Append(AppendRequest { rows, answer })).await?;
         answered.await.map_err(|_| ended())?
     }
 
-    /// Does something else with the connection.
+    /// Runs other work on the connection.
     pub(super) async fn run<Answer, Work>(&self, work: Work) -> Result<Answer, Failure>
     where
         Answer: Send + 'static,
@@ -68,7 +68,7 @@ impl ConnectionThread {
     {
         let (answer, answered) = oneshot::channel();
         let job = move |connection: &mut Connection| {
-            // The caller may have gone; what was asked for is done all the same.
+            // The caller may have gone; the work is done nevertheless.
             let _ = answer.send(work(connection));
         };
         self.send(ThreadJob::Other(Box::new(job))).await?;
@@ -80,7 +80,7 @@ impl ConnectionThread {
     }
 }
 
-/// Only a bug ends the thread while there is a handle to it.
+/// The error for a thread that ended while its handle exists, which only a bug can cause.
 fn ended() -> Failure {
     Failure::Unavailable("the thread that owns its connection has ended".to_owned())
 }
@@ -88,7 +88,7 @@ fn ended() -> Failure {
 fn serve(mut connection: Connection, mut jobs: mpsc::Receiver<ThreadJob>) {
     let mut waiting = Vec::with_capacity(QUEUE_CAPACITY);
     while jobs.blocking_recv_many(&mut waiting, QUEUE_CAPACITY) > 0 {
-        // None of those that wait has seen an answer, so their order among each other is free.
+        // None of the waiting callers has an answer yet, so the order among them is free.
         let mut requests = Vec::new();
         let mut others = Vec::new();
         for job in waiting.drain(..) {

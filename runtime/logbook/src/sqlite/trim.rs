@@ -1,4 +1,4 @@
-//! Records that are let go, in the file.
+//! Trims records in the file.
 
 use flow::{Digest, Record};
 use protocol::{DecodeError, decode_records, decode_snapshot};
@@ -13,7 +13,7 @@ const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key
     WHERE id = ?1 AND snapshots.version = ?2 AND told >= ?2";
 const INSERT_TRIM_POINT: &str = "INSERT INTO beginnings (run, version, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
-// The append that the version is in the middle of stays whole.
+// An append that the version cuts in two stays whole.
 const FIRST: &str = "SELECT coalesce(max(first), 0) FROM records WHERE run = ?1 AND first <= ?2";
 const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 ORDER BY first";
 const REVISED: &str = "INSERT INTO revisions (run, revision, at, edits) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
@@ -25,7 +25,7 @@ const SELECT_TRIM_POINT: &str = "SELECT key, beginnings.version, body FROM runs
     LEFT JOIN beginnings ON run = key WHERE id = ?1";
 const REVISIONS: &str = "SELECT revision, at, edits FROM revisions WHERE run = ?1 ORDER BY revision";
 
-/// Lets go of the records before a version, if the run's last snapshot is of it and all up to it was told.
+/// Deletes the records before a version, if the run's last snapshot has this version and everything up to it was published.
 pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let snapshot = transaction
@@ -61,7 +61,7 @@ pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqli
     transaction.commit()
 }
 
-/// What a run begins with whose oldest records were let go, if there is such a run.
+/// Reads the trim point of a run, if the run exists.
 pub(super) fn beginning(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Option<TrimPointRow>>> {
     let view = connection.transaction()?;
     let found = view.query_row(SELECT_TRIM_POINT, [id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)));

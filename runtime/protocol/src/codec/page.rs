@@ -1,4 +1,4 @@
-//! Keeps `docs/format.md` true: its kinds, its bytes and its example are those of the code.
+//! Checks that `docs/format.md` is true: its kinds, its bytes and its example match the code.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ fn cells(line: &str) -> Option<Vec<&str>> {
     Some(line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect())
 }
 
-/// The bytes of a cell: pairs of hex digits, `"text"`, and `×n` for what stands before it, n times in all.
+/// Decodes a cell: pairs of hex digits, `"text"`, and `×n`, which repeats the preceding bytes to n in all.
 fn drawn(cell: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for token in cell.trim_matches('`').split(' ') {
@@ -86,7 +86,7 @@ fn the_example_on_the_page_is_the_one_that_is_tested() {
     }
 }
 
-/// A variant that is appended needs a higher version of its kind; then this test lists the version with its variants.
+/// Each appended variant needs a higher version of its kind; this test lists the version with its variants.
 #[test]
 fn a_variant_is_appended_with_a_new_version() {
     for (kind, version, prefix, variants) in [

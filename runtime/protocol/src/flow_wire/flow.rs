@@ -1,4 +1,4 @@
-//! The flow itself: its nodes, its nested flows, and what holds for the whole.
+//! The flow itself: its nodes, its nested flows, and the settings of the whole flow.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -20,20 +20,20 @@ use crate::{
 #[derive(Encode, BorrowDecode)]
 pub(crate) struct WireFlow<'a> {
     name: &'a str,
-    /// The modules that tasks call, each once: tasks refer to them by their place here.
+    /// The modules that tasks call, each once: tasks refer to them by index.
     modules: Vec<[u8; 32]>,
     nodes: Vec<WireNode<'a>>,
     scopes: Vec<WireScope>,
     inputs: WireValues<'a>,
     expires_micros: Option<u64>,
     origin: Option<WireOrigin<'a>>,
-    /// How it is triggered, when it fires more than once.
+    /// The triggers of a flow that fires more than once.
     triggers: Option<WireTriggers<'a>>,
     listens: Vec<WireListen<'a>>,
     accepts: Vec<WireAccept<'a>>,
 }
 
-/// The whole flow, or a nested one.
+/// The whole flow, or a nested flow.
 #[derive(Encode, BorrowDecode)]
 struct WireScope {
     parent: Option<u32>,
@@ -108,7 +108,7 @@ impl WireFlow<'_> {
 impl WireScope {
     fn into_scope(self, index: usize, bounds: &Bounds) -> Result<Scope, Invalid> {
         let parent = self.parent.map(|parent| bounds.scope(parent)).transpose()?;
-        // A parent stands before its children, so that no flow is nested in itself. The whole flow has no parent.
+        // A parent precedes its children, so that no flow is nested in itself. The whole flow has no parent.
         if parent.map_or(index != 0, |parent| parent.0 as usize >= index) {
             return Err(format!("scope {index} has no parent before it"));
         }
@@ -116,7 +116,7 @@ impl WireScope {
     }
 }
 
-/// Checks that each task that is called for the elements of a list is followed by the node that gathers their results.
+/// Checks that each task that is called for the elements of a list is followed by its fan-in node.
 fn check_gathers(nodes: &[Node]) -> Result<(), Invalid> {
     let mut place = 0;
     while let Some(node) = nodes.get(place) {

@@ -10,7 +10,7 @@ use crate::{
     wire::{Invalid, invalid, wire_enum},
 };
 
-/// A link into a node that does more than put its source first.
+/// A link into a node that does more than order the node after its source.
 #[derive(Encode, BorrowDecode)]
 pub(super) struct WireLink<'a> {
     from: u32,
@@ -20,7 +20,7 @@ pub(super) struct WireLink<'a> {
     reach: WireReach,
 }
 
-/// A link from a task of another flow, whose notifications trigger a node or answer it.
+/// A link from a task of another flow, whose notifications trigger a node or complete it.
 #[derive(Encode, BorrowDecode)]
 pub(super) struct WireListen<'a> {
     flow: &'a str,
@@ -29,7 +29,7 @@ pub(super) struct WireListen<'a> {
     to: u32,
 }
 
-/// The type of a value that a notification brings.
+/// The type of a value that a notification carries.
 #[derive(Encode, BorrowDecode)]
 pub(super) struct WireAccept<'a> {
     from: Option<u32>,

@@ -1,4 +1,4 @@
-//! A node of a flow, and what a controller does.
+//! A node of a flow, and the decisions of a retry controller.
 
 use std::time::Duration;
 

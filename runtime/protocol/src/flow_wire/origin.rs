@@ -1,4 +1,4 @@
-//! What a flow was made from: its text, its modules and its edits.
+//! The origin of a flow: its text, its modules and its edits.
 
 use flow::{Condition, Digest, Edit, FlowSource, Join, NodeName, SkipReach, ValueName};
 

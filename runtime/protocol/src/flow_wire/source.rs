@@ -19,7 +19,7 @@ pub(super) enum WireSource<'a> {
     Element,
 }
 
-/// Where a value that an earlier firing carries over comes from in the first one.
+/// The source of a loop-carried value in the first firing.
 #[derive(Encode, BorrowDecode)]
 pub(super) enum WireFirst<'a> {
     Node { node: u32, value: &'a str },

@@ -1,4 +1,4 @@
-//! What a task calls, with what, and how often.
+//! The function that a task calls, its inputs and outputs, and its limits and pace.
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 
 #[derive(Encode, BorrowDecode)]
 pub(super) struct WireTask<'a> {
-    /// Its place among the flow's modules.
+    /// Index into the flow's modules.
     module: u32,
     export: Option<&'a str>,
     inputs: Vec<WireInput<'a>>,
@@ -44,7 +44,7 @@ struct WireRetry {
     jitter: bool,
 }
 
-/// How many calls of a task run at once, and how often they start.
+/// The maximum number of concurrent calls of a task, and the rate at which they start.
 #[derive(Encode, BorrowDecode)]
 pub(crate) struct WirePace {
     max_running: Option<u32>,
@@ -59,7 +59,7 @@ struct WireRate {
 
 wire_enum!(WirePer = Per { Second, Minute, Hour });
 
-/// The task of a node that calls one.
+/// The task of a node, if the node calls one.
 pub(super) fn task_of(role: &Role) -> Option<&Task> {
     match role {
         Role::Task(task) => Some(task),
@@ -69,7 +69,7 @@ pub(super) fn task_of(role: &Role) -> Option<&Task> {
 }
 
 impl<'a> WireTask<'a> {
-    /// A task, where `modules` are the modules of its flow, sorted.
+    /// Encodes a task. `modules` are the modules of its flow, sorted.
     pub(super) fn new(task: &'a Task, modules: &[Digest]) -> Self {
         let place = modules.binary_search(&task.module).expect("the modules are those of all tasks");
         Self {
@@ -169,7 +169,7 @@ impl WirePace {
     }
 }
 
-/// What a task or a notification leaves: its own name of each value, and the flow's.
+/// The values that a task or a notification provides: its own name of each value, and the flow's name.
 pub(super) fn provided_to_wire(provides: &BTreeMap<ValueName, ValueName>) -> Vec<(&str, &str)> {
     provides.iter().map(|(own, flows)| (own.as_str(), flows.as_str())).collect()
 }

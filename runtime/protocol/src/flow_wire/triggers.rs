@@ -1,4 +1,4 @@
-//! How a flow is triggered that fires more than once.
+//! The triggers of a flow that fires more than once.
 
 use flow::{BackEdge, BackEdgeTiming, Cron, MissedPolicy, OverlapPolicy, Schedule, Triggers};
 
@@ -13,9 +13,9 @@ pub(super) struct WireTriggers<'a> {
     persistent: bool,
     max_firings: Option<u64>,
     max_parallel: u32,
-    /// The nodes that begin no earlier than a notification arrives.
+    /// The nodes that start only when a notification arrives.
     entries: Vec<u32>,
-    /// The links that trigger their target anew.
+    /// The links that trigger their target again.
     back_edges: Vec<WireBackEdge<'a>>,
     schedules: Vec<WireSchedule<'a>>,
 }

@@ -1,4 +1,4 @@
-//! The lines that were published while attempts ran, and those that were recorded at their end, as one story: each line once.
+//! Joins the lines published while attempts ran with the lines recorded at their end: each line appears once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,20 +9,21 @@ use flow::CallId;
 
 use super::{CallLog, LiveLine, LiveLog, LogLine, LogSource, live::MOST_LINES};
 
-/// The attempts that are remembered: more than run at once, so that lines which come after the end of theirs are known.
+/// The maximum number of attempts to remember. It exceeds the number of concurrent attempts, so that lines which arrive
+/// after the end of their attempt are recognised.
 const REMEMBERED: usize = 512;
 
-/// Tells which lines are new. What is recorded is the truth: it fills the holes, and a line that it has otherwise is new.
+/// Finds out which lines are new. The recorded log is authoritative: it fills gaps, and a line that differs from it is new.
 #[derive(Debug, Default)]
 pub struct LogJoin {
     calls: HashMap<CallId, Shown>,
     oldest: VecDeque<CallId>,
 }
 
-/// What is known of an attempt.
+/// The known lines of one attempt.
 #[derive(Debug, Default)]
 struct Shown {
-    /// A hash of each line that was shown, by its place; `None` for one that is missing.
+    /// A hash of each line that was shown, by its position; `None` for a missing line.
     lines: [Vec<Option<u64>>; LogSource::COUNT],
     /// Whether its log is recorded.
     is_recorded: bool,
@@ -33,17 +34,17 @@ struct Shown {
 pub struct Joined {
     /// The lines.
     pub lines: Vec<LiveLine>,
-    /// How many lines are newly known to be missing before them. They come when the attempt ends, or sooner.
+    /// How many lines before these turned out to be missing. They arrive when the attempt ends, or sooner.
     pub missing: usize,
 }
 
 impl LogJoin {
-    /// Takes lines of an attempt that runs. The same attempt may run twice, when its first worker was lost.
+    /// Takes lines of a running attempt. The same attempt may run twice, when its first worker was lost.
     pub fn live(&mut self, log: LiveLog) -> Joined {
         let shown = self.shown(&log.call);
         let mut joined = Joined::default();
         for line in log.lines {
-            // A number that no line can have is not ours, and must not cost memory.
+            // No line can have such a number: the message is not ours, and must not cost memory.
             let Some(place) = (line.number as usize).checked_sub(1).filter(|place| *place < MOST_LINES) else {
                 continue;
             };
@@ -60,7 +61,7 @@ impl LogJoin {
         joined
     }
 
-    /// Takes the recorded log of an attempt, and gives its lines that were not shown.
+    /// Takes the recorded log of an attempt, and returns the lines that were not shown.
     pub fn recorded(&mut self, call: &CallId, log: &CallLog) -> Vec<LiveLine> {
         let shown = self.shown(call);
         shown.is_recorded = true;
@@ -75,7 +76,7 @@ impl LogJoin {
             }
             let hash = Some(hash(line));
             let before = std::mem::replace(&mut known[place], hash);
-            // The last line of a log that was cut is the beginning of one that may have been shown whole.
+            // The last line of a cut log may be the start of a line that was shown whole.
             let is_cut = log.cut && index + 1 == log.lines.len() && before.is_some();
             if before != hash && !is_cut {
                 let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
@@ -143,7 +144,7 @@ mod tests {
         let mut join = LogJoin::default();
         let first = join.live(live(&[(1, "info", "a"), (1, "stdout", "x"), (2, "warn", "b")]));
         assert_eq!((texts(&first.lines), first.missing), (vec!["a", "x", "b"], 0));
-        // A redelivered job writes the same again.
+        // A redelivered job writes the same lines again.
         let again = join.live(live(&[(1, "info", "a"), (2, "warn", "b")]));
         assert_eq!((again.lines, again.missing), (vec![], 0));
         let later = join.live(live(&[(5, "info", "e")]));
@@ -161,7 +162,7 @@ mod tests {
         ]);
         assert_eq!(texts(&join.recorded(&call(1), &log)), ["c", "d", "f", "y", "z"]);
         assert_eq!(join.recorded(&call(1), &log), []);
-        // A message that comes after the end says nothing new.
+        // A message that arrives after the end adds nothing.
         assert_eq!(join.live(live(&[(6, "info", "f")])), Joined::default());
         assert_eq!(texts(&join.recorded(&call(2), &log)).len(), 9, "another attempt has lines of its own");
     }

@@ -1,4 +1,4 @@
-//! Lines that a guest writes, as its worker publishes them while the attempt runs.
+//! Lines that a guest writes, published by its worker while the attempt runs.
 
 use flow::{CallId, WorkerName};
 
@@ -9,33 +9,32 @@ use crate::{
     wire::{Invalid, WireCall, invalid},
 };
 
-/// Some lines of an attempt that runs. The log that is recorded with the answer has all of them; these come sooner, and may
-/// be lost.
+/// Some lines of a running attempt. They may be lost; the log that is recorded with the result has all lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveLog {
-    /// Which call.
+    /// The call.
     pub call: CallId,
-    /// Who calls it.
+    /// The worker that makes the call.
     pub worker: WorkerName,
     /// The lines.
     pub lines: Vec<LiveLine>,
-    /// Whether no more are published, since there were [`MAX_LOG_BYTES`] bytes.
+    /// Whether the worker stopped publishing, because the lines reached [`MAX_LOG_BYTES`].
     pub cut: bool,
 }
 
-/// A line and its place.
+/// A line and its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveLine {
-    /// Its number, from 1, among the lines of its source: what the attempt logged, its standard output, its standard error.
+    /// The line's number, from 1, among the lines of its source: log, standard output or standard error.
     pub number: u32,
     /// The line.
     pub line: LogLine,
 }
 
-/// Where a line comes from. In the recorded log the lines of each source stand in order.
+/// The source of a line. In the recorded log the lines of each source are in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogSource {
-    /// It was logged, at some level.
+    /// The guest logged the line, at some level.
     Logged,
     /// Standard output.
     Output,
@@ -44,10 +43,10 @@ pub enum LogSource {
 }
 
 impl LogSource {
-    /// How many there are.
+    /// The number of sources.
     pub const COUNT: usize = 3;
 
-    /// The source of the lines with a level's word.
+    /// The source of lines with this level word.
     #[must_use]
     pub fn of(level: &str) -> Self {
         match level {
@@ -64,7 +63,7 @@ pub fn log_size(text: &str) -> usize {
     text.len() + super::LINE_OVERHEAD
 }
 
-/// The most lines of an attempt: none is free.
+/// The maximum number of lines of one attempt: each line costs at least the overhead.
 pub(super) const MOST_LINES: usize = MAX_LOG_BYTES / super::LINE_OVERHEAD;
 
 #[derive(Encode, BorrowDecode)]
@@ -85,10 +84,10 @@ impl LiveLog {
         codec::encode(MessageKind::LIVE_LOG, &wire)
     }
 
-    /// The message in some bytes.
+    /// Decodes the message.
     ///
     /// # Errors
-    /// [`DecodeError`] for whatever are no such lines of a known version.
+    /// [`DecodeError`] for bytes that are not live lines of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wire: WireLive<'_> = codec::decode(MessageKind::LIVE_LOG, bytes)?;
         wire.into_log().map_err(|reason| codec::damaged(MessageKind::LIVE_LOG, reason))

@@ -1,4 +1,4 @@
-//! Facts about the calls of a task.
+//! Records about the calls of a task.
 
 use flow::{
     Action, Attempt, Execution, Fact, Failure, Firing, NodeAttempt, NodeIndex, Outcome, Timestamp, Values, WorkerName,
@@ -37,7 +37,7 @@ pub(super) struct WireFailed<'a> {
     worker: Option<&'a str>,
 }
 
-/// An outcome that arrives after its call was lost or answered.
+/// An outcome that arrives after its call was lost or already has a result.
 #[derive(Encode, BorrowDecode)]
 pub(super) struct WireLate<'a> {
     attempt: WireAttempt,

@@ -1,4 +1,4 @@
-//! Facts about controllers.
+//! Records about retry controllers.
 
 use flow::{Attempt, Fact, Json, NodeIndex, Resolution, ScopeIndex, Value};
 
@@ -30,7 +30,7 @@ impl<'a> WireControllerRan<'a> {
     }
 }
 
-/// The scope that is tried again, if one is.
+/// The scope that is tried again, if any.
 pub(super) fn resolution_to_wire(resolution: Resolution) -> Option<u32> {
     match resolution {
         Resolution::Retry(scope) => Some(scope.0),

@@ -1,4 +1,4 @@
-//! Facts about the triggers of a run that fires more than once.
+//! Records about the triggers of a run that fires more than once.
 
 use flow::{Fact, Firing, NodeIndex, SkipReason, Timestamp, Trigger, Values};
 
@@ -33,7 +33,7 @@ pub(super) struct WireSkip<'a> {
     count: u64,
 }
 
-/// The times that a schedule has missed and fires for later.
+/// The times that a schedule missed and fires for later.
 #[derive(Encode, BorrowDecode)]
 pub(super) struct WireBacklog {
     schedule: u32,

@@ -1,4 +1,4 @@
-//! One firing of a run: its nodes, and what is to become of its scopes.
+//! One firing of a run: its nodes, and the pending reaction of each scope.
 
 use flow::{Expansion, Firing, FiringSnapshot, Intention, NodeIndex, NodeRun, ScopeIndex};
 
@@ -18,7 +18,7 @@ pub(super) struct WireFiring<'a> {
     entry: Option<u32>,
     by: WireTrigger<'a>,
     inputs: WireValues<'a>,
-    /// What nodes had provided when it was triggered.
+    /// The values that nodes had provided when the firing was triggered.
     provided_before: WireProvided<'a>,
     state: &'a str,
     elements: Vec<WireElements<'a>>,
@@ -28,7 +28,7 @@ pub(super) struct WireFiring<'a> {
     expires_at_micros: Option<u64>,
 }
 
-/// The elements that a task is called for.
+/// The elements for which a task is called.
 #[derive(Encode, BorrowDecode)]
 struct WireElements<'a> {
     task: u32,

@@ -1,4 +1,4 @@
-//! A node of a firing that is not as it was before the firing began.
+//! The nodes of a firing that have changed since the firing began.
 
 use flow::{Action, Attempt, Execution, Firing, NodeRun, NodeState, Timestamp, WorkerName};
 
@@ -52,7 +52,7 @@ enum WireNodeState<'a> {
     },
     Retrying,
     Ignored,
-    /// It is not part of this firing.
+    /// The node is not part of this firing.
     OtherFiring,
 }
 

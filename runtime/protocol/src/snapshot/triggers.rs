@@ -1,4 +1,4 @@
-//! What a run that fires more than once has besides its firings.
+//! The state that a run with more than one firing has in addition to its firings.
 
 use std::sync::Arc;
 
@@ -22,22 +22,22 @@ pub(super) struct WireTriggerState<'a> {
     state: &'a str,
     /// The number of the last firing.
     last_firing: u64,
-    /// Firings that wait until fewer run at once.
+    /// Firings that wait because the maximum number of concurrent firings is running.
     queued: Vec<WireQueuedFiring<'a>>,
-    /// Back edges whose condition is still to be decided.
+    /// Back edges whose condition is not decided yet.
     pending: Vec<WirePendingTrigger<'a>>,
-    /// What nodes provided in their last firing that ended in success.
+    /// The values that nodes provided in their last successful firing.
     provided: WireProvided<'a>,
-    /// The states of nodes in their last firing that has ended.
+    /// The states of nodes in their last firing that ended.
     last_states: Vec<(u32, &'a str)>,
     failures: WireFailures<'a>,
     ending: bool,
     last_end: Option<&'a str>,
     expires_at_micros: Option<u64>,
     schedules: Vec<WireNextTime>,
-    /// The firing that a persistent run began with.
+    /// The first firing of a persistent run.
     first_firing: Option<u64>,
-    /// For each schedule the spans of time that it has missed and fires for later.
+    /// For each schedule, the time spans that it missed and fires for later.
     backlogs: Vec<Vec<WireSpan>>,
     skips: Vec<WireSkips>,
 }
@@ -59,7 +59,7 @@ struct WirePendingTrigger<'a> {
     not_before_micros: Option<u64>,
 }
 
-/// When a schedule fires next.
+/// The next time at which a schedule fires.
 #[derive(Encode, BorrowDecode)]
 enum WireNextTime {
     Unknown,
@@ -73,7 +73,7 @@ struct WireSpan {
     until_micros: u64,
 }
 
-/// The triggers of a task that led to no firing, for one reason.
+/// Triggers of a task that led to no firing, with one shared reason.
 #[derive(Encode, BorrowDecode)]
 struct WireSkips {
     entry: u32,

@@ -1,4 +1,4 @@
-//! Flows that have every part of the format between them, and snapshots of their runs.
+//! Flows that together use every part of the format, and snapshots of their runs.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use flow::{
     TaskResult, Timestamp, Value, Values,
 };
 
-/// A flow with links, conditions, a task that waits, and starts that are put off.
+/// A flow with links, conditions, a waiting task, and delayed starts.
 pub(crate) fn linked_flow() -> Arc<Flow> {
     wired(&format!(
         "expires = \"7d\"\n{FLOW}{}",
@@ -87,7 +87,7 @@ requires = { x = "word" }
 provides = []
 "#;
 
-/// A flow with every edit that there is.
+/// A flow with every kind of edit.
 pub(crate) fn edited_flow() -> Arc<Flow> {
     let node = |name: &str| name.parse().unwrap();
     let value = |name: &str| name.parse().unwrap();
@@ -176,7 +176,7 @@ to = "hear"
     Arc::new(Flow { origin: Some(Arc::new(FlowSource { text: text.into(), modules, edits })), ..flow })
 }
 
-/// A run of that flow: one firing is under way, and one waits for its turn.
+/// A run of that flow: one firing is running, and one is queued.
 pub(crate) fn long_lived_snapshot() -> Snapshot {
     let mut machine = Machine::new("r".parse().unwrap(), long_lived_flow());
     let at = Timestamp::from_micros(1);
@@ -194,7 +194,7 @@ pub(crate) fn long_lived_snapshot() -> Snapshot {
 }
 
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
-    // Only that flow gives the parameter one type of value.
+    // Only in that flow does the parameter have a value type.
     let is_typed = |name: &str| name == "x" && text.contains("persistent");
     let schema_of = |name: &str| is_typed(name).then(|| flow::Json::parse("{\"type\": \"integer\"}").unwrap());
     let parameter = |name: &str, optional| Parameter {
@@ -218,7 +218,7 @@ pub(crate) fn wired(text: &str) -> Arc<Flow> {
     Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0)
 }
 
-/// A run of that flow after some answers.
+/// A run of that flow after some results.
 pub(crate) fn snapshot(seed: u64) -> Snapshot {
     snapshot_of(flow(), seed)
 }

@@ -303,7 +303,7 @@ fn permits() -> Samples {
     ]
 }
 
-/// A new message or version gets a file of its own here, named with the version; a file that is there never changes.
+/// Each new message or version gets a golden file named with the version; an existing file never changes.
 #[test]
 fn every_golden_file_is_written_as_it_was_and_decodes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");

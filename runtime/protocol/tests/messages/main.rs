@@ -17,7 +17,7 @@ use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
 use strategies::{control, job, log, permits, record, report, status, values};
 
 proptest! {
-    // A case that failed becomes a test by its name.
+    // A failed case becomes a named test instead.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]

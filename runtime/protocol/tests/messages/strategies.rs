@@ -1,4 +1,4 @@
-//! Any message, for the properties.
+//! Strategies that generate any message, for the property tests.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -33,7 +33,7 @@ pub(crate) fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// JSON that looks like the ways in which bytes and references are written, and JSON that does not.
+/// JSON that looks like an encoding of bytes or references, and JSON that does not.
 pub(crate) fn deceptive_json() -> impl Strategy<Value = serde_json::Value> {
     let digest = serde_json::Value::from(format!("sha256:{}", "ab".repeat(32)));
     let leaf = prop_oneof![Just("dGVzdA==".into()), Just(digest), any::<u32>().prop_map(serde_json::Value::from)];

@@ -1,4 +1,4 @@
-//! What the cache on disk keeps, and what it does not trust.
+//! What the disk cache stores, and what it does not trust.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What a program's standard output may hold.
+//! Valid and invalid standard output of a program.
 
 use super::*;
 

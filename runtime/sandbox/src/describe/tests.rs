@@ -1,4 +1,4 @@
-//! Descriptions that lie.
+//! Invalid descriptions.
 
 use super::*;
 

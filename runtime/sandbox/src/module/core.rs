@@ -1,5 +1,5 @@
-//! A core module becomes a component: with the preview-1 adapter of a library if it exports the contract, with that
-//! of a program if it has a `_start`.
+//! Converts a core module to a component: with the preview-1 reactor adapter if it exports the contract, with the command
+//! adapter if it has a `_start`.
 
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER as COMMAND,
@@ -16,7 +16,7 @@ pub(super) fn componentize(bytes: &[u8], outline: &ModuleOutline) -> Result<Vec<
         return Err(ModuleError::NotGranted { names });
     }
     let exports = |name: &str| outline.exports.iter().any(|export| export == name);
-    // A program may carry the contract's exports, too; then they are what it is for.
+    // A program may export the contract too; the contract then takes precedence.
     if exports(&format!("{GUEST}#apply")) {
         encode(bytes, REACTOR)
     } else if exports("_start") {
@@ -26,7 +26,7 @@ pub(super) fn componentize(bytes: &[u8], outline: &ModuleOutline) -> Result<Vec<
     }
 }
 
-/// Imports that neither the adapter answers nor the component could pass on.
+/// Imports that neither the adapter provides nor the component can pass on.
 fn not_adaptable(outline: &ModuleOutline) -> Vec<String> {
     let is_known = |import: &&String| {
         let interface = import.rsplit_once('.').map_or("", |(module, _)| module);

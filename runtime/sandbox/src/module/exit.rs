@@ -1,8 +1,8 @@
-//! A program's exit status survives its becoming a component.
+//! Preserves a program's exit status in its component.
 //!
-//! The adapter of programs turns `proc_exit` into `wasi:cli/exit`'s `exit`, which says no more than success or
-//! failure. The interface has `exit-with-code` beside it, of the same type as `proc_exit`, so the program's import
-//! is led there past the adapter.
+//! The command adapter turns `proc_exit` into `exit` of `wasi:cli/exit`, which reports only success or failure. The
+//! interface also has `exit-with-code`, of the same type as `proc_exit`, so the program's import is redirected there and
+//! bypasses the adapter.
 
 use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1;
 use wasm_encoder::{Encode, RawSection, SectionId};
@@ -10,10 +10,10 @@ use wasmparser::{BinaryReader, Imports, Parser, Payload};
 
 use super::{ModuleError, outline};
 
-/// The interface, in the version that the adapter's world has.
+/// The interface, in the version of the adapter's world.
 const EXIT: &str = "wasi:cli/exit@0.2.12";
 
-/// The program, importing [`EXIT`] where it imported `proc_exit`.
+/// Redirects the program's import of `proc_exit` to [`EXIT`].
 pub(super) fn redirect_proc_exit(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
     let invalid = |error: wasmparser::Error| outline::invalid(&error, bytes);
     let mut module = wasm_encoder::Module::new();
@@ -29,7 +29,7 @@ pub(super) fn redirect_proc_exit(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
     Ok(module.finish())
 }
 
-/// The section of imports, with that one renamed and everything else as it was.
+/// The import section with that import renamed and all others unchanged.
 fn redirect_import(imports: wasmparser::ImportSectionReader<'_>, bytes: &[u8]) -> wasmparser::Result<Vec<u8>> {
     let (count, end) = (imports.count(), imports.range().end);
     let entries = imports.into_iter_with_offsets().collect::<wasmparser::Result<Vec<_>>>()?;
@@ -41,7 +41,7 @@ fn redirect_import(imports: wasmparser::ImportSectionReader<'_>, bytes: &[u8]) -
             Imports::Single(_, import) if import.module == PREVIEW1 && import.name == "proc_exit" => {
                 EXIT.encode(&mut data);
                 "exit-with-code".encode(&mut data);
-                // The type stands after the two names.
+                // The type follows the two names.
                 let mut reader = BinaryReader::new(&bytes[*start..end], *start);
                 reader.read_string()?;
                 reader.read_string()?;

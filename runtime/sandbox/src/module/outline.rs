@@ -1,4 +1,4 @@
-//! What a WebAssembly binary is, imports and exports, read without trusting it.
+//! Reads the kind, imports and exports of an untrusted WebAssembly binary.
 
 use wasmparser::{Parser, Payload};
 
@@ -8,12 +8,12 @@ use super::ModuleError;
 #[derive(Debug)]
 pub(super) struct ModuleOutline {
     pub(super) encoding: Encoding,
-    /// For a core module: `module.name`.
+    /// For a core module, each is `module.name`.
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<String>,
 }
 
-/// Which of the two kinds of WebAssembly binaries.
+/// The two kinds of WebAssembly binaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     Core,
@@ -26,7 +26,7 @@ impl ModuleOutline {
             return Err(ModuleError::NotWebAssembly { looks_like: looks_like(bytes) });
         }
         let mut outline = Self { encoding: Encoding::Core, imports: Vec::new(), exports: Vec::new() };
-        // How many components and modules we are inside of, below the outermost.
+        // The nesting depth of components and modules below the outermost one.
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload.map_err(|error| invalid(&error, bytes))?;
@@ -70,7 +70,7 @@ impl ModuleOutline {
     }
 }
 
-/// Tells what ends too soon from what is wrong.
+/// Distinguishes truncated bytes from invalid ones.
 pub(super) fn invalid(error: &wasmparser::Error, bytes: &[u8]) -> ModuleError {
     if error.message().starts_with("unexpected end") {
         return ModuleError::Truncated { length: bytes.len() };
@@ -78,7 +78,7 @@ pub(super) fn invalid(error: &wasmparser::Error, bytes: &[u8]) -> ModuleError {
     ModuleError::Invalid { reason: error.message().into(), offset: error.offset() }
 }
 
-/// What bytes that are not WebAssembly look like to a person.
+/// Describes bytes that are not WebAssembly, for a person.
 fn looks_like(bytes: &[u8]) -> String {
     let known: [(&[u8], &str); 7] = [
         (b"\x7fELF", "it looks like a Linux program or library; build it for wasm32-wasip1"),
@@ -92,7 +92,7 @@ fn looks_like(bytes: &[u8]) -> String {
     if let Some((_, name)) = known.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return (*name).into();
     }
-    /// How much of it is shown.
+    /// The maximum number of shown characters.
     const SHOWN: usize = 24;
     let start = &bytes[..bytes.len().min(SHOWN)];
     match std::str::from_utf8(start) {

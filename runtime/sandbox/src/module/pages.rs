@@ -1,11 +1,11 @@
-//! The adapter's pages of memory are hidden from the program that it serves.
+//! Hides the adapter's memory pages from the program that it serves.
 //!
-//! Both live in one memory. A program that exports no allocator gives the adapter nothing, so that grows the memory
-//! for its own stack and state, some of it before the program begins. Many allocators, older ones of wasi-libc among
-//! them, take all memory between the program's data and `memory.size` for theirs, and would write over what the adapter
-//! has there. So `memory.size` becomes a global that counts no pages but those that the program declares or grows
-//! itself, and `memory.grow` a function that keeps it. Between two growths there may then be a gap, as when any other
-//! part of a program grows memory; an allocator that does not look where its new pages begin cannot be helped.
+//! Both use one memory. The adapter gets no allocator from a program that exports none, so it grows the memory for its own
+//! stack and state, some of it before the program starts. Many allocators, such as older ones of wasi-libc, claim all memory
+//! between the program's data and `memory.size`, and would overwrite the adapter's pages. So `memory.size` becomes a global
+//! that counts only the pages that the program declares or grows itself, and `memory.grow` becomes a function that updates
+//! this global. Two growths may then have a gap between them, as when any other part of a program grows memory. An allocator
+//! that does not check where its new pages start cannot be helped.
 
 use std::convert::Infallible;
 
@@ -21,17 +21,17 @@ use wasmparser::{
 
 use super::{ModuleError, outline};
 
-/// The exports that the adapter would allocate with.
+/// The exports with which the adapter would allocate.
 const ALLOCATORS: [&str; 3] = ["cabi_realloc", "cabi_realloc_adapter", "canonical_abi_realloc"];
 
-/// What is told of places in the code, which are others afterwards.
+/// Sections that hold code offsets, which change with this rewrite.
 const CODE_OFFSET_SECTIONS: [&str; 2] = [".debug_", "metadata.code."];
 
-/// A program's memory, and the first index of each kind that it leaves free.
+/// The memory of a program, and the first free index of each kind.
 #[derive(Debug, Default)]
 struct MemoryRewriter {
     memory: u32,
-    /// How many pages of it the program declares.
+    /// The number of pages that the program declares.
     declared: u32,
     types: u32,
     functions: u32,
@@ -39,7 +39,7 @@ struct MemoryRewriter {
     has_globals: bool,
 }
 
-/// The program, seeing no pages but its own; as it is, if the adapter takes none or it has no memory to share.
+/// Rewrites the program to see only its own pages. It stays as it is if nothing has to be hidden.
 pub(super) fn hide_adapters(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
     let Some(mut pages) = MemoryRewriter::of(bytes).map_err(|error| outline::invalid(&error, bytes))? else {
         return Ok(bytes.to_vec());
@@ -52,7 +52,7 @@ pub(super) fn hide_adapters(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
 }
 
 impl MemoryRewriter {
-    /// Those of a program, unless nothing is to be hidden from it.
+    /// Reads the memory of a program; `None` if nothing has to be hidden.
     fn of(bytes: &[u8]) -> wasmparser::Result<Option<Self>> {
         let mut pages = Self::default();
         let (mut memories, mut exported, mut has_code) = (Vec::new(), None, false);
@@ -99,7 +99,7 @@ impl MemoryRewriter {
             }
         }
         let Some(memory) = exported.filter(|_| has_code) else { return Ok(None) };
-        // The adapter cannot share a memory with addresses of 64 bits, and componentizing will say so.
+        // The adapter cannot share a 64-bit memory, and componentizing reports that.
         let declared = memories.get(memory as usize).filter(|memory| !memory.memory64);
         Ok(declared.and_then(|declared| u32::try_from(declared.initial).ok()).map(|declared| Self {
             memory,
@@ -108,18 +108,18 @@ impl MemoryRewriter {
         }))
     }
 
-    /// Adds the count of pages.
+    /// Adds the global that counts pages.
     fn add_count(&self, globals: &mut GlobalSection) {
         let count = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
         globals.global(count, &ConstExpr::i32_const(self.declared.cast_signed()));
     }
 
-    /// What a program calls in place of `memory.grow`.
+    /// The function that replaces `memory.grow`.
     fn grow(&self) -> Function {
         let (wanted, start) = (0, 1);
         let mut function = Function::new([(1, ValType::I32)]);
         let mut body = function.instructions();
-        // Who grows by nothing asks where the memory ends.
+        // A growth by zero asks where the memory ends.
         body.local_get(wanted).i32_eqz().if_(wasm_encoder::BlockType::Empty);
         body.global_get(self.globals).return_().end();
         body.local_get(wanted).memory_grow(self.memory).local_tee(start);

@@ -1,4 +1,4 @@
-//! What a module may import.
+//! The imports of a module.
 
 use wasmtime::{
     Engine,
@@ -8,7 +8,7 @@ use wasmtime::{
 use super::*;
 use crate::world::{self, HostState};
 
-/// One thing that each granted interface has.
+/// One item of each granted interface.
 const INTERFACE_ITEMS: [(&str, &str); 29] = [
     ("waft:task/host", "progress"),
     ("waft:task/types", ""),
@@ -41,7 +41,7 @@ const INTERFACE_ITEMS: [(&str, &str); 29] = [
     ("wasi:sockets/udp-create-socket", "create-udp-socket"),
 ];
 
-/// Whether a linker has this: it cannot be defined again. Of WASI's patch versions one is linked.
+/// Whether a linker has this item: it then cannot be defined again. Only one of WASI's patch versions is linked.
 fn has(linker: &mut Linker<HostState>, interface: &str, held: &str) -> bool {
     let versions: Vec<String> = match interface.starts_with("waft:") {
         true => vec!["1.0.0".into()],
@@ -58,7 +58,7 @@ fn what_is_granted_is_what_is_linked() {
     let mut linker = Linker::<HostState>::new(&Engine::default());
     world::link(&mut linker).unwrap();
     assert_eq!(INTERFACE_ITEMS.map(|(interface, _)| interface), GRANTED);
-    // Types alone need no linking.
+    // Interfaces that have only types need no linking.
     for (interface, held) in INTERFACE_ITEMS.into_iter().filter(|(_, held)| !held.is_empty()) {
         assert!(has(&mut linker, interface, held), "{interface} has no {held}");
     }

@@ -1,8 +1,8 @@
 //! The two clocks of a call, and waiting for them.
 //!
-//! The wall clock stands at the job's time. The monotonic clock starts at zero and moves in two ways only: by a fixed
-//! tick when it is read, and by what the guest sleeps. A sleep takes real time, but how long it really took is not
-//! told, so every attempt sees the same clock.
+//! The wall clock always shows the job's time. The monotonic clock starts at zero and advances in two ways only: by a fixed
+//! tick on each reading, and by the duration of each sleep of the guest. A sleep takes real time, but the clock hides its
+//! real duration, so every attempt sees the same clock.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,26 +22,25 @@ use wasmtime_wasi_io::{
 
 use super::HostState;
 
-/// How far a reading moves the monotonic clock, in nanoseconds: so that a guest which waits for it by reading it
-/// gets there.
+/// How far a reading advances the monotonic clock, in nanoseconds, so that a guest that polls the clock makes progress.
 const TICK: u64 = 1_000;
 
 /// The clocks of one call.
 #[derive(Debug)]
 pub(crate) struct Clock {
     wall: Timestamp,
-    /// Nanoseconds since the call began, as the guest is told.
+    /// Nanoseconds since the call began, as the guest sees them.
     monotonic: u64,
-    /// When each alarm rings, by the handle of its pollable.
+    /// The time of each timer, by the handle of its pollable.
     timers: HashMap<u32, u64>,
 }
 
-/// What an alarm's pollable refers to. When it rings is known to the [`Clock`].
+/// The resource behind a timer's pollable. The [`Clock`] has its time.
 struct Timer;
 
 #[async_trait]
 impl Pollable for Timer {
-    /// Never asked: `wasi:io/poll` below asks the clock.
+    /// Never called: `wasi:io/poll` below asks the clock.
     async fn ready(&mut self) {}
 }
 
@@ -56,12 +55,12 @@ impl Clock {
         now
     }
 
-    /// Whether a pollable is ready. Whatever is no alarm is a stream of ours, and those never wait.
+    /// Whether a pollable is ready. A pollable that is no timer is one of our streams, which never wait.
     fn is_ready(&self, pollable: &Resource<DynPollable>) -> bool {
         self.timers.get(&pollable.rep()).is_none_or(|rings| *rings <= self.monotonic)
     }
 
-    /// Sleeps until the first of the alarms rings. Nothing moves if the sleep is cut off.
+    /// Sleeps until the first of the timers is due. The clock does not advance if the sleep is cancelled.
     async fn sleep(&mut self, pollables: &[Resource<DynPollable>]) {
         let first = pollables.iter().filter_map(|pollable| self.timers.get(&pollable.rep())).min();
         if let Some(first) = first.copied() {

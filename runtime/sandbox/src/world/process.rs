@@ -1,4 +1,4 @@
-//! What a guest is told as a process: arguments, environment, standard input; and its exit.
+//! The process environment of a guest: arguments, variables, standard input, and its exit.
 
 use bytes::Bytes;
 use wasmtime::component::Resource;
@@ -14,7 +14,7 @@ use wasmtime_wasi_io::{
 use super::{HostState, stdio::Stdout};
 use crate::call::Standard;
 
-/// What a guest starts with. A component of the contract starts with nothing; a command with its job.
+/// The process input of a guest. A component of the contract has none; a command gets its job.
 #[derive(Debug, Default)]
 pub(crate) struct Process {
     arguments: Vec<String>,
@@ -24,7 +24,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// A command's, which answers on standard output.
+    /// The input of a command, which writes its outputs to standard output.
     pub(crate) fn command(
         arguments: Vec<String>,
         environment: Vec<(String, String)>,
@@ -39,7 +39,7 @@ impl Process {
     }
 }
 
-/// A guest ended itself with this status. It is how an exit leaves the guest, as an error that wasmtime carries.
+/// The exit status of a guest that ended itself. wasmtime carries it out of the guest as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it exited with status {0}")]
 pub(crate) struct Exited(pub(crate) u8);
@@ -70,7 +70,7 @@ impl exit::Host for HostState {
 
 impl stdin::Host for HostState {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
-        // Standard input is read once, by whoever asks first.
+        // Standard input is read once, through the first handle.
         let unread = Stdin(std::mem::take(&mut self.process.stdin));
         Ok(self.table.push(Box::new(unread) as DynInputStream)?)
     }
@@ -88,7 +88,7 @@ impl stderr::Host for HostState {
     }
 }
 
-/// What is left to read.
+/// The unread rest.
 struct Stdin(Bytes);
 
 #[async_trait]

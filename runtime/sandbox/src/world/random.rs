@@ -1,10 +1,10 @@
-//! Randomness that is a function of the attempt: the same again wherever it runs, another for the next one.
+//! Randomness that depends only on the attempt: equal wherever the attempt runs, different for the next attempt.
 
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
 use super::{HostState, Seed};
 
-/// Three streams of bytes that say nothing of one another, from one hash in its extendable form.
+/// Three independent streams of bytes, from one hash with extendable output.
 pub(crate) struct Randomness {
     secure: blake3::OutputReader,
     insecure: blake3::OutputReader,
@@ -16,7 +16,7 @@ impl Randomness {
         let mut hasher = blake3::Hasher::new_derive_key("waft 1: randomness of an attempt");
         match seed {
             Seed::Attempt { run, task, firing, attempt } => {
-                // A name holds no zero byte, so no two attempts feed the same bytes.
+                // A name contains no zero byte, so no two attempts feed the same bytes.
                 hasher.update(run.as_str().as_bytes()).update(&[0]).update(task.as_str().as_bytes()).update(&[0]);
                 hasher.update(&firing.to_le_bytes()).update(&attempt.to_le_bytes());
             }
@@ -38,7 +38,7 @@ fn next_u64(stream: &mut blake3::OutputReader) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// As many bytes as asked for, if they could fit the guest's memory at all: it must not make the host allocate more.
+/// Returns `count` bytes if they can fit the guest's memory: the guest must not make the host allocate more.
 fn next_bytes(stream: &mut blake3::OutputReader, count: u64, most: u64) -> wasmtime::Result<Vec<u8>> {
     if count > most {
         return Err(wasmtime::Error::msg(format!("it asked for {count} random bytes, more than its memory may hold")));

@@ -1,4 +1,4 @@
-//! What a guest says: log lines, standard output, standard error, under one limit for all three.
+//! A guest's output: log lines, standard output and standard error, with one limit for all three.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,23 +12,23 @@ use wasmtime_wasi_io::{
 
 use crate::call::{Level, LogLine, Observer, Standard};
 
-/// How much a guest may hand over in one write; standard libraries hand over less.
+/// The maximum size of one write of a guest; standard libraries write less.
 const MAX_WRITE_BYTES: usize = 64 << 10;
 
-/// How much of the end of standard error is known whatever the limit: a failure's message is found there.
+/// How much of the end of standard error is available despite the limit: a failure's message is there.
 const STDERR_TAIL_BYTES: usize = MAX_MESSAGE_BYTES;
 
-/// What standard output is.
+/// The use of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Stdout {
-    /// Talk, kept with the log.
+    /// Part of the log.
     #[default]
     Log,
-    /// A command's answer, under the limit of outputs.
+    /// A command's outputs, with the limit of outputs.
     Output,
 }
 
-/// What a guest says has outgrown a limit; [`Streams::overflow`] tells which.
+/// The guest's output exceeded a limit; [`Streams::overflow`] says which.
 #[derive(Debug, thiserror::Error)]
 #[error("what the guest says has outgrown its limit")]
 pub(crate) struct LimitExceeded;
@@ -39,15 +39,15 @@ impl From<LimitExceeded> for StreamError {
     }
 }
 
-/// A handle to what a guest says. The guest's streams hold clones of it.
+/// A handle to a guest's output. The guest's streams hold clones of it.
 #[derive(Clone)]
 pub(crate) struct Streams {
     said: Arc<Mutex<StreamState>>,
-    /// Hears what is printed to the log.
+    /// Receives the output that goes to the log.
     observer: Option<Arc<dyn Observer>>,
 }
 
-/// What was kept of it.
+/// The captured output.
 #[derive(Debug, Default)]
 pub(crate) struct CapturedOutput {
     pub(crate) log: Vec<LogLine>,
@@ -55,21 +55,21 @@ pub(crate) struct CapturedOutput {
     pub(crate) stderr: Vec<u8>,
 }
 
-/// What outgrew its limit, and how large it had become.
+/// The exceeded limit, and the size that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExceededLimit {
-    /// A command's answer.
+    /// A command's outputs.
     Answer { used: u64 },
-    /// Everything else that was said.
+    /// All other output.
     Log { used: u64 },
 }
 
-/// What was said so far.
+/// The output so far.
 #[derive(Debug)]
 struct StreamState {
     captured: CapturedOutput,
     stdout_is: Stdout,
-    /// Bytes of log lines, standard output and standard error so far.
+    /// The bytes of log lines, standard output and standard error so far.
     logged: u64,
     log_limit: u64,
     output_limit: u64,
@@ -91,7 +91,7 @@ impl Streams {
         Self { said: Arc::new(Mutex::new(said)), observer }
     }
 
-    /// Takes what the guest prints. What goes to the log the observer hears of.
+    /// Handles printed bytes. Bytes for the log go to the observer too.
     fn print(&self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
         let is_log = {
             let mut said = self.lock();
@@ -109,34 +109,34 @@ impl Streams {
         self.lock().last_words()
     }
 
-    /// What went beyond its limit, with limit and use, if something did.
+    /// The exceeded limit, with limit and use, if any.
     pub(crate) fn overflow(&self) -> Option<String> {
         self.lock().overflow()
     }
 
-    /// What a command answered, which is kept no longer.
+    /// Takes the outputs that a command printed, and leaves none.
     pub(crate) fn take_output(&self) -> Vec<u8> {
         std::mem::take(&mut self.lock().captured.stdout)
     }
 
-    /// Everything that was kept, which is kept here no longer.
+    /// Takes the captured output, and leaves none.
     pub(crate) fn take(&self) -> CapturedOutput {
         std::mem::take(&mut self.lock().captured)
     }
 
-    /// Private, so that nobody can hold the guard and ask again.
+    /// Private, so that nobody can hold the guard and lock again.
     fn lock(&self) -> MutexGuard<'_, StreamState> {
-        // Each change is whole, so a panic elsewhere cannot have left half of one.
+        // Each change is whole, so a panic in another thread cannot leave a partial one.
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a log line.
+    /// Adds a log line.
     ///
     /// # Errors
-    /// When it goes beyond the limit: the guest has to be stopped.
+    /// [`LimitExceeded`] when the line exceeds the limit: the guest has to be stopped.
     pub(crate) fn log(&self, level: Level, message: &str) -> Result<(), LimitExceeded> {
         let mut said = self.lock();
-        // Each line counts its end, too: an empty one is not free.
+        // Each line also counts its end, so that empty lines are not free.
         said.count_log_bytes(message.len() + 1)?;
         said.captured.log.push(LogLine { level, message: message.into() });
         Ok(())
@@ -203,14 +203,14 @@ impl StreamState {
     fn append_tail(&mut self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(STDERR_TAIL_BYTES)..];
         self.tail.extend_from_slice(bytes);
-        // Cut now and then, not at every write.
+        // Truncated occasionally, not at every write.
         if self.tail.len() > 2 * STDERR_TAIL_BYTES {
             self.tail.drain(..self.tail.len() - STDERR_TAIL_BYTES);
         }
     }
 }
 
-/// One of a guest's outputs.
+/// One of a guest's output streams.
 struct Writer {
     streams: Streams,
     standard: Standard,

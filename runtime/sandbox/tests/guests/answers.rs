@@ -1,4 +1,4 @@
-//! What a guest answers is checked, and what it says on the way is heard.
+//! A guest's answer is checked, and its output reaches the observer.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn leaving(left: &[(&str, Content<'_>)]) -> Vec<u8> {
     guest(&image, "", &format!("(i32.const {at})"))
 }
 
-/// A guest that fails of itself.
+/// A guest that reports its own failure.
 fn failing(retryable: u8, message: &str, details: Option<&str>) -> Vec<u8> {
     let mut image = Image::new();
     let at = image.failure(retryable, message, details);
@@ -153,10 +153,10 @@ async fn a_rollback_leaves_nothing() {
 
 #[tokio::test]
 async fn inputs_arrive() {
-    // Leaves the bytes of its one input: its list is the last but one of apply's parameters.
+    // Leaves the bytes of its one input: the input list is the last but one of apply's parameters.
     let mut image = Image::new();
     let at = image.success(&[("echo", Content::At(0, 0))]);
-    // The element's content is 12 bytes into it; the result's list is 4 bytes into it.
+    // The element's content is at offset 12; the result's list is at offset 4.
     let body = format!(
         "(local.set $i (i32.load offset=4 (i32.const {at})))
          (i32.store offset=12 (local.get $i) (i32.load offset=12 (local.get 13)))

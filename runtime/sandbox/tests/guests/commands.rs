@@ -5,7 +5,7 @@ use sandbox::{Action, Call, Completion};
 
 use crate::support::{assert_failure, bytes, call, failure, json, program, promising, report, text, values};
 
-/// Writes what it reads to its file descriptor 1 or 2.
+/// A program that writes its standard input to file descriptor 1 or 2.
 fn cat(to: u32) -> Vec<u8> {
     let body = format!(
         "(loop $more
@@ -19,7 +19,7 @@ fn cat(to: u32) -> Vec<u8> {
     program("", &body)
 }
 
-/// Writes these texts to standard output and standard error, and exits with this status.
+/// A program that writes these texts to standard output and standard error, and exits with this status.
 fn says(stdout: &str, stderr: &str, status: u32) -> Vec<u8> {
     let quoted = |text: &str| text.bytes().map(|byte| format!("\\{byte:02x}")).collect::<String>();
     let data = format!(r#"(data (i32.const 1024) "{}{}")"#, quoted(stdout), quoted(stderr));
@@ -97,7 +97,7 @@ async fn the_environment_tells_the_job_and_nothing_else() {
 
 #[tokio::test]
 async fn a_rollback_is_told_by_its_first_argument_and_an_apply_has_none() {
-    // Exits with as many as it has arguments beside its name.
+    // Exits with the number of arguments after its name.
     let counts = program(
         "",
         "(drop (call $args_sizes_get (i32.const 16) (i32.const 20)))
@@ -140,7 +140,7 @@ async fn a_program_that_traps_failed_for_it() {
     assert_failure(&failure, FailureKind::Trap, &["unreachable"]);
 }
 
-/// Calls the adapter: asks how many arguments there are, reads a byte and writes one to standard error.
+/// Calls the adapter: reads the number of arguments, reads a byte, and writes one to standard error.
 const READ_AND_WRITE: &str = "
     (drop (call $args_sizes_get (i32.const 16) (i32.const 20)))
     (i32.store (i32.const 0) (i32.const 40))
@@ -166,7 +166,7 @@ fn assert_full(from: &str, to: &str) -> String {
 
 #[tokio::test]
 async fn all_memory_that_a_program_sees_or_grows_is_its_own() {
-    // As old C libraries do: it takes all there is, and later what it grows, wherever that begins.
+    // Like old C libraries: takes all existing memory, and later each growth, wherever it starts.
     let (heap, end) = ("(i32.const 4096)", "(i32.load (i32.const 24))");
     let (grown, end_of_grown) = ("(i32.load (i32.const 28))", "(i32.load (i32.const 32))");
     let body = [
@@ -199,7 +199,7 @@ async fn a_program_sees_the_memory_that_it_declares_and_what_it_grows() {
         "(local.set $count (memory.grow (i32.const 3)))",
         &assert_equal("(memory.size)", "(i32.add (local.get $count) (i32.const 3))"),
         &assert_equal("(memory.grow (i32.const 0))", "(memory.size)"),
-        // The adapter has what it needs by now, so what is grown goes on where the last ended.
+        // The adapter has its pages by now, so a growth continues where the previous one ended.
         &assert_equal("(memory.grow (i32.const 1))", "(i32.add (local.get $count) (i32.const 3))"),
     ];
     let report = report(&program("", &body.concat()), command(&[])).await;

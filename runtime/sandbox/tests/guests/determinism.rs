@@ -1,4 +1,4 @@
-//! A call is a function of its job: clocks, randomness and numbers are the same in every attempt's world.
+//! A call depends only on its job: clocks, randomness and numbers are the same in every attempt's environment.
 
 use std::{
     sync::Arc,
@@ -10,8 +10,8 @@ use sandbox::{Call, Compiled, Completion, Sandbox};
 
 use crate::support::{Content, Image, RecordingObserver, compile, guest, promising, sandbox};
 
-/// Leaves, as bytes: the wall clock, the monotonic clock before and after a sleep of 3 ms, 16 random bytes, and two
-/// NaNs made with different signs.
+/// A guest that leaves, as bytes, the wall clock, the monotonic clock before and after a sleep of 3 ms, 16 random bytes, and
+/// two NaNs made with different signs.
 fn curious() -> Vec<u8> {
     let mut image = Image::new();
     let at = image.success(&[("seen", Content::At(512, 48))]);
@@ -57,7 +57,7 @@ async fn the_same_job_sees_the_same_world_wherever_it_runs() {
     let first = seen(&here, &compiled_here, job.clone()).await;
     assert_eq!(seen(&here, &compiled_here, job.clone()).await, first, "again");
     assert_eq!(seen(&there, &compiled_there, job.clone()).await, first, "elsewhere");
-    // A larger stack is another engine.
+    // A larger stack uses another engine.
     let mut larger = job;
     larger.limits.stack = 2 << 20;
     assert_eq!(seen(&here, &compiled_here, larger).await, first, "in another engine");

@@ -1,4 +1,4 @@
-//! A guest is stopped from outside, and one that computes does not keep others from their turn.
+//! A guest is stopped from outside, and a computing guest does not block others.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::support::{Content, Image, OnProgress, RecordingObserver, call, compil
 
 const PROGRESS: &str = r#"(import "waft:task/host@1.0.0" "progress" (func $progress (param f64 i32 i32)))"#;
 
-/// Tells that it has begun, and then computes for ever.
+/// A guest that reports that it has started, and then computes forever.
 fn spinning() -> Vec<u8> {
     guest(
         &Image::new(),
@@ -19,7 +19,7 @@ fn spinning() -> Vec<u8> {
     )
 }
 
-/// Tells that it has begun, and then sleeps for an hour.
+/// A guest that reports that it has started, and then sleeps for an hour.
 fn sleeping() -> Vec<u8> {
     let fields = format!(
         r#"{PROGRESS} (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#
@@ -38,7 +38,7 @@ fn quick() -> Vec<u8> {
     guest(&image, "", &format!("(i32.const {fine})"))
 }
 
-/// The answer of a call that is interrupted by `interrupt` as soon as the guest has begun.
+/// The completion of a call that `interrupt` interrupts as soon as the guest has started.
 async fn interrupted(
     sandbox: &Sandbox,
     compiled: &Compiled,
@@ -86,13 +86,13 @@ async fn a_call_that_waits_for_a_slot_can_be_interrupted() {
         stop_first.cancel();
         report.completion
     };
-    // Once the first one runs it holds the only slot.
+    // The first call holds the only slot while it runs.
     let first = interrupted(&sandbox, &compiled, first, move || stop_second.cancel());
     let (first, second) = futures::join!(first, second);
     assert_eq!((first, second), (Completion::Interrupted, Completion::Interrupted));
 }
 
-// One thread for all of it: whoever keeps it keeps it from everyone.
+// There is only one thread: whoever blocks it blocks everyone.
 #[tokio::test(flavor = "current_thread")]
 async fn a_guest_that_computes_does_not_keep_its_neighbours_from_their_turn() {
     let sandbox = sandbox();

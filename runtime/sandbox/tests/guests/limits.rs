@@ -1,4 +1,4 @@
-//! Each limit ends a call as its own kind of failure, and the message tells limit and use.
+//! Each limit ends a call as its own kind of failure, and the message names limit and use.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{
     Content, Image, assert_failure, call, failure, guest, json, limited, program, promising, report, values,
 };
 
-/// Asks for 16 MiB again and again until refused, then does `then`.
+/// A guest that requests 16 MiB again and again until refused, then does `then`.
 fn hungry(image: &Image, then: &str) -> Vec<u8> {
     guest(image, "", &format!("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 256)) (i32.const -1)))) {then}"))
 }
@@ -99,7 +99,7 @@ async fn instances_are_limited() {
     assert_failure(&failure, FailureKind::Memory, &said);
 }
 
-/// Recurses `depth` times, then succeeds.
+/// A guest that recurses `depth` times, then succeeds.
 fn recursive(depth: u32) -> Vec<u8> {
     let mut image = Image::new();
     let fine = image.success(&[]);
@@ -143,7 +143,7 @@ async fn values_and_their_names_are_summed_against_the_limit_of_outputs() {
 
 #[tokio::test]
 async fn a_guest_cannot_make_the_host_allocate_what_it_does_not_have() {
-    // A thousand values with names of 24 KiB, all of them in the same place.
+    // A thousand values whose names of 24 KiB share one place in memory.
     let mut image = Image::new();
     let overlapping = image.result_of_list(40_960, 1_000);
     let body = format!(

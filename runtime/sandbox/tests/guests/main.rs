@@ -1,4 +1,4 @@
-//! Guests that behave and guests that do not, written as WebAssembly text, through the crate's front door.
+//! Well-behaved and misbehaving guests, written as WebAssembly text and called through the crate's public API.
 
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 

@@ -1,4 +1,4 @@
-//! Compiled code is kept, and never trusted.
+//! Compiled code is cached, but never trusted.
 
 use std::{path::Path, sync::Arc};
 
@@ -66,7 +66,7 @@ async fn what_is_no_component_is_not_compiled() {
     let error = sandbox.compile(digest(), Bytes::from_static(b"neither")).await.unwrap_err();
     assert!(matches!(error, CompileError::Module { .. }), "{error:?}");
     assert_eq!(error.to_string(), "module sha256:070707070707 cannot be called");
-    // Types that differ are found by the linker.
+    // The linker detects differing types.
     let text = r#"(component
         (import "wasi:cli/environment@0.2.0" (instance (export "get-arguments" (func (param "no" u32)))))
         (core module $m (func (export "run") (result i32) (i32.const 0)))

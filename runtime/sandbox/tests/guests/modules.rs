@@ -1,4 +1,4 @@
-//! What can be called, what cannot, and what is said of it.
+//! Callable modules, other modules, and the messages about them.
 
 use flow::{Digest, Export, ModuleContent, Rollback};
 use sandbox::{DescribeError, Module};
@@ -18,7 +18,7 @@ fn the_same_core_module_gives_the_same_component() {
     let core = guest(&Image::new(), "", "unreachable");
     let once = Module::componentize(&core).unwrap();
     assert_eq!(Module::componentize(&core).unwrap(), once);
-    // And a component is taken as it is.
+    // A component is accepted unchanged.
     let bytes = once.clone().into_bytes();
     assert_eq!(Module::componentize(&bytes).unwrap(), once);
 }

@@ -1,4 +1,4 @@
-//! Guests from text, and calls of them.
+//! Guests from WebAssembly text, and calls of them.
 
 mod image;
 
@@ -15,18 +15,18 @@ use wit_parser::Resolve;
 
 pub(crate) use image::{Content, Image};
 
-/// Where a guest's heap begins: what is below is for its static data.
+/// The start of a guest's heap: its static data is below.
 const HEAP: u32 = 32 << 10;
 
-/// A core module with the contract's exports, whose apply has this body and whose fields these are.
+/// A core module with the contract's exports, the given body of apply, and the given fields.
 ///
-/// The fields are either all imports or none is. The body may use them, the local `$i` and the memory's first 32 KiB
-/// (with `image` in it), and must leave the address of a result.
+/// The fields are either all imports or none is. The body may use them, the local `$i` and the memory's first 32 KiB (with
+/// `image` in it), and must leave the address of a result.
 pub(crate) fn guest(image: &Image, fields: &str, body: &str) -> Vec<u8> {
     contract(core(image, fields, body))
 }
 
-/// The same, and its world is not told yet.
+/// The same without the section that names its world.
 pub(crate) fn core(image: &Image, fields: &str, body: &str) -> Vec<u8> {
     let (imports, fields) = if fields.contains("(import ") { (fields, "") } else { ("", fields) };
     let data = image.as_wat();
@@ -60,7 +60,7 @@ pub(crate) fn core(image: &Image, fields: &str, body: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// Tells a core module's world, as the guest SDK does.
+/// Adds the section that names a core module's world, as the guest SDK does.
 pub(crate) fn contract(mut module: Vec<u8>) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest-sdk/wit/task.wit");
@@ -96,13 +96,13 @@ pub(crate) fn sandbox() -> Sandbox {
     Sandbox::new(Config { slots: 4, ..Config::default() }).unwrap()
 }
 
-/// Componentizes and compiles. The digest is not the bytes': nothing here depends on that.
+/// Componentizes and compiles. The digest does not match the bytes: no test depends on that.
 pub(crate) async fn compile(sandbox: &Sandbox, core: &[u8]) -> Compiled {
     let component = Module::componentize(core).unwrap().into_bytes();
     sandbox.compile(Digest::from_bytes([1; 32]), component).await.unwrap()
 }
 
-/// A call that promises nothing.
+/// A call without required outputs.
 pub(crate) fn call() -> Call {
     Call {
         run: RunId::new("run-1").unwrap(),
@@ -129,7 +129,7 @@ pub(crate) fn limited(limits: Limits) -> Call {
     Call { limits, ..call() }
 }
 
-/// Calls a guest made of `core` in a sandbox of its own.
+/// Calls a guest made of `core` in a separate sandbox.
 pub(crate) async fn report(core: &[u8], call: Call) -> CallReport {
     let sandbox = sandbox();
     let compiled = compile(&sandbox, core).await;
@@ -143,7 +143,7 @@ pub(crate) async fn failure(core: &[u8], call: Call) -> Failure {
     }
 }
 
-/// Fails unless the failure is of this kind and its message holds all these parts.
+/// Asserts that the failure is of this kind and that its message has all these parts.
 #[track_caller]
 pub(crate) fn assert_failure(failure: &Failure, kind: FailureKind, parts: &[&str]) {
     assert_eq!(failure.kind, kind, "{failure}");
@@ -168,7 +168,7 @@ pub(crate) fn text(bytes: &Bytes) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Keeps what a guest said.
+/// Records a guest's output.
 #[derive(Default)]
 pub(crate) struct RecordingObserver(Mutex<Vec<String>>);
 
@@ -192,7 +192,7 @@ impl Observer for RecordingObserver {
     }
 }
 
-/// Does something when a guest tells of its progress.
+/// Runs a function when a guest reports progress.
 pub(crate) struct OnProgress<F>(pub(crate) F);
 
 impl<F: Fn() + Send + Sync> Observer for OnProgress<F> {

@@ -1,4 +1,4 @@
-//! What no guest is granted: a guest that tries it fails for good, and is told why.
+//! A guest that tries something that no guest is granted fails permanently, with the reason.
 
 use flow::{FailureKind, Values};
 use sandbox::Completion;
@@ -7,7 +7,7 @@ use wit_parser::Resolve;
 
 use crate::support::{Image, assert_failure, call, core, failure, guest, report};
 
-/// As much of WASI's sockets as the guest here imports, and its world.
+/// The part of WASI's sockets that the guest here imports, and its world.
 const SOCKETS: &str = "
     package wasi:sockets@0.2.0;
     interface network {
@@ -30,7 +30,7 @@ const SOCKETS: &str = "
         include waft:task/task@1.0.0;
     }";
 
-/// A guest that opens a TCP socket, and then leaves what the image holds at an address.
+/// A guest that opens a TCP socket, and then leaves the image's result at an address.
 fn opening_a_socket(image: &Image, leaves: u32) -> Vec<u8> {
     let imports = r#"(import "wasi:sockets/tcp-create-socket@0.2.0" "create-tcp-socket" (func $tcp (param i32 i32)))"#;
     let mut core = core(image, imports, &format!("(call $tcp (i32.const 0) (i32.const 64)) (i32.const {leaves})"));
@@ -59,7 +59,7 @@ async fn a_guest_that_does_without_the_socket_that_it_opened_succeeds() {
     assert_eq!(answer, Completion::Succeeded(Values::new()));
 }
 
-/// Rust's standard library for WASI's first preview has no import to call for these.
+/// For these, Rust's standard library for WASI preview 1 has no import to call.
 #[tokio::test]
 async fn what_rust_says_of_what_a_guest_lacks_is_permanent() {
     for (words, lack) in [

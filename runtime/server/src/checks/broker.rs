@@ -1,4 +1,4 @@
-//! Whether the broker can be reached, and which one it is.
+//! Checks whether the broker can be reached, and which broker it is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,22 +8,22 @@ use client::api::Check;
 use super::{LOOK, Live, Places, permissions, within};
 use crate::problem::chain;
 
-/// How long a connection may take: some round trips, and TLS.
+/// The time limit of connecting: some round trips, and TLS.
 const CONNECTING: Duration = Duration::from_secs(6);
 
 /// The oldest RabbitMQ that waft works with.
 const OLDEST: (u64, u64) = (3, 10);
 
-/// What is known of the broker.
+/// The broker connection and what the check found.
 pub(super) struct Reached {
     pub(super) checks: Vec<Check>,
-    /// To ask it more; `None` when it cannot be.
+    /// The connection for further checks; `None` when there is none.
     pub(super) connection: Option<Arc<dyn Broker>>,
     /// Whether the connection was made for the checks.
     pub(super) is_own: bool,
 }
 
-/// Connects to the broker and tries what waft does there.
+/// Connects to the broker and tries the operations that waft needs.
 pub(super) async fn reach(places: &Places, live: Option<&Live>) -> Reached {
     let Some(options) = &places.broker else {
         let (check, connection) = match live {
@@ -78,7 +78,7 @@ fn silent(options: &Options, greeting: Option<Greeting>) -> Reached {
     ))
 }
 
-/// What the other side said before it refused us.
+/// The product and version that the broker named before it refused the connection.
 fn of(greeting: Option<Greeting>) -> String {
     greeting.map(|Greeting { product, version, .. }| format!("; it is {product} {version}")).unwrap_or_default()
 }

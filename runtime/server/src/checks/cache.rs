@@ -1,4 +1,4 @@
-//! Whether compiled code and fetched modules can be kept on this machine, and whose they are.
+//! Checks whether this machine can cache compiled code and fetched modules, and who owns the cache.
 
 use std::{io, path::Path};
 
@@ -7,7 +7,7 @@ use sandbox::CacheOwner;
 
 use super::{LOOK, nearest, on_disk, within};
 
-/// The folders in the cache: compiled code, and modules as they were fetched.
+/// The folders in the cache: compiled code, and fetched modules.
 const PARTS: [&str; 2] = ["compiled", "modules"];
 
 /// Checks the module cache.
@@ -25,7 +25,10 @@ pub(super) async fn check(cache: &Path) -> Check {
     }
 }
 
-/// How many of the folders are there; or what is wrong with one.
+/// The number of folders that exist.
+///
+/// # Errors
+/// What is wrong with one of them.
 async fn look(cache: &Path) -> Result<usize, String> {
     let mut there = 0;
     for part in PARTS {

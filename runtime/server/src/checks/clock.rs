@@ -1,13 +1,14 @@
-//! Another clock against the one of this machine.
+//! Compares another clock with the clock of this machine.
 
 use std::time::{Duration, SystemTime};
 
 use client::api::Check;
 
-/// How far clocks may be apart. waft needs no equal clocks; schedules, `expires` and what people read go by them.
+/// The maximum difference between clocks. waft needs no equal clocks; schedules, `expires` and displayed times depend on
+/// them.
 const APART: Duration = Duration::from_secs(5);
 
-/// A look at another clock: between `asked` and `answered` it said `said`, rounded down by less than `grain`.
+/// One reading of another clock. Between `asked` and `answered` it showed `said`, rounded down by less than `grain`.
 pub(super) struct Reading {
     pub(super) asked: SystemTime,
     pub(super) said: SystemTime,
@@ -16,7 +17,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// By how much the other clock is surely ahead or behind: what the way and the rounding explain does not count.
+    /// The least amount by which the other clock is ahead or behind, after subtracting the round trip and the rounding.
     fn apart(&self) -> (Duration, &'static str) {
         let ahead = self.said.duration_since(self.answered).unwrap_or_default();
         let behind = self.asked.duration_since(self.said + self.grain).unwrap_or_default();
@@ -24,7 +25,7 @@ impl Reading {
     }
 }
 
-/// The check of a clock; `whose` names it.
+/// Checks one clock; `whose` names it.
 pub(super) fn check(check: &str, whose: &str, reading: &Reading) -> Check {
     let (apart, way) = reading.apart();
     if apart <= APART {

@@ -1,4 +1,4 @@
-//! Whether the engine in this process answers, over the connections that it has.
+//! Checks whether the engine in this process answers, over its own connections.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use protocol::topology;
 use super::{LOOK, Live, count, within};
 use crate::problem::chain;
 
-/// What is known of the engine.
+/// What the check found about the engine.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) check: Option<Check>,
-    /// The calls that are out of the runs that it drives, and where each is.
+    /// The outstanding calls of the runs that this engine drives, and the location of each.
     pub(super) calls: BTreeMap<CallId, CallLocation>,
 }
 
-/// Looks at the engine, if there is one.
+/// Checks the engine, if there is one.
 pub(super) async fn look(live: Option<&Live>) -> Seen {
     let Some(live) = live else { return Seen::default() };
     let restart = "look at the log of the server, and start it anew: no run is lost";
@@ -30,7 +30,7 @@ pub(super) async fn look(live: Option<&Live>) -> Seen {
         Ok(calls) => calls.into_iter().collect(),
         Err(error) => return failed(chain(&error)),
     };
-    // The connection that the engine has, and not one that was made for the checks.
+    // Uses the engine's own connection instead of the connection made for the checks.
     let check = match within(LOOK, live.broker.waiting(topology::QUARANTINE)).await {
         Some(Ok(_)) => {
             let unwatched =

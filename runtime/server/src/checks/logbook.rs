@@ -1,4 +1,4 @@
-//! Whether the logbook can be reached, which schema it has, whether it can be written, and its database's clock.
+//! Checks whether the logbook can be reached and written, its schema, and its database's clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,26 +13,26 @@ use super::{
 };
 use crate::problem::chain;
 
-/// How long the database may take to be connected to and asked.
+/// The time limit of connecting to the database and querying it.
 const LOOKING: Duration = Duration::from_secs(8);
 
-/// What is known of the logbook.
+/// The logbook and what the check found.
 #[derive(Default)]
 pub(super) struct Logged {
     pub(super) checks: Vec<Check>,
-    /// To be read; `None` when it cannot be.
+    /// The logbook for further checks; `None` when it cannot be read.
     pub(super) logbook: Option<Arc<dyn Logbook>>,
     found: Option<Found>,
 }
 
 impl Logged {
-    /// Whether a process holds the lock of a run; `None` where that is not known.
+    /// Whether a process holds the lock of a run; `None` where this is unknown.
     pub(super) async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         self.found.as_ref()?.is_run_locked(run).await
     }
 }
 
-/// Looks at the logbook.
+/// Checks the logbook.
 pub(super) async fn inspect(places: &Places, live: Option<&Live>) -> Logged {
     let logbook = live.map(|live| live.logbook.clone());
     let looked = match within(LOOKING, ::logbook::inspect(&places.logbook)).await {
@@ -63,7 +63,7 @@ pub(super) async fn inspect(places: &Places, live: Option<&Live>) -> Logged {
         Inspection::Found(found) => {
             let mut checks = vec![there(&found)];
             checks.extend(found.clock.map(|reading| clock_of(&reading)));
-            // The one that the engine has is asked for its runs: so it shows if that one hangs.
+            // Runs are read over the engine's own logbook, so that the check shows if that one hangs.
             Logged { checks, logbook: logbook.or_else(|| found.logbook()), found: Some(found) }
         }
     }

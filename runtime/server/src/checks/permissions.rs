@@ -1,8 +1,9 @@
-//! Whether the user may do at the broker what waft does there; and the broker's clock, which shows on the way.
+//! Checks whether the broker's user has the permissions that waft needs, and reads the broker's clock on the way.
 //!
-//! It is tried on two queues whose names begin as all of waft's do: a job is published to the first one, refused there, and
-//! taken from the second one, which dead letters go to. RabbitMQ notes when it moved the message, by its own clock: AMQP has
-//! no other way to ask for the time. Both queues are deleted; should this process die before, the broker removes them.
+//! The check uses two queues whose names start with waft's prefix. It publishes a job to the first queue, rejects it there,
+//! and takes it from the second queue, which receives dead letters. RabbitMQ notes when it moved the message, by its own
+//! clock: AMQP has no other way to read the time. The check deletes both queues; if this process dies before, the broker
+//! removes them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,21 +21,21 @@ use super::{
 };
 use crate::problem::chain;
 
-/// How long the first queue outlives a process that died in the middle.
+/// How long the first queue outlives a process that died during the check.
 const ABANDONED: Duration = Duration::from_secs(60);
 
-/// How long the whole trial may take. A quorum queue takes some 10 ms to be made.
+/// The time limit of the whole check. Declaring a quorum queue takes some 10 ms.
 const TRIAL: Duration = Duration::from_secs(6);
 
-/// Why a trial did not go through.
+/// Why the check did not complete.
 enum Obstacle {
-    /// Something could not be declared or bound.
+    /// A queue could not be declared or bound.
     Declare(DeclareError),
-    /// Something could not be published.
+    /// A message could not be published.
     Publish(PublishError),
-    /// Something could not be consumed.
+    /// A queue could not be consumed.
     Consume(ConsumeError),
-    /// A message that was published did not come.
+    /// A published message did not arrive.
     Missing,
 }
 
@@ -56,13 +57,13 @@ impl From<ConsumeError> for Obstacle {
     }
 }
 
-/// Checks the permissions, and the clock.
+/// Checks the permissions and the clock.
 pub(super) async fn check(broker: &dyn Broker, options: &Options) -> Vec<Check> {
     let name = format!("waft.doctor.{}", uuid::Uuid::now_v7());
     let dead = format!("{name}.dead");
     let tried = within(TRIAL, attempt(broker, &name, &dead)).await;
     for queue in [&name, &dead] {
-        // Where even that takes too long, the broker removes them by itself.
+        // If even this takes too long, the broker removes the queues itself.
         let _ = within(LOOK / 4, broker.delete_queue(queue)).await;
     }
     match tried {
@@ -106,7 +107,7 @@ fn refused(obstacle: Obstacle, options: &Options) -> Check {
     Check::fail("broker-permissions", format!("cannot {step}: {reason}"), advice)
 }
 
-/// Sends a message the way that jobs take. Answers the broker's clock where it shows.
+/// Sends a message along the path of a job. Returns the broker's clock if the broker reports it.
 async fn attempt(broker: &dyn Broker, name: &str, dead: &str) -> Result<Option<Reading>, Obstacle> {
     broker.declare_queue(&Queue { name: dead.to_owned(), kind: QueueKind::Exclusive }).await?;
     let kind = QueueKind::Quorum {
@@ -118,7 +119,7 @@ async fn attempt(broker: &dyn Broker, name: &str, dead: &str) -> Result<Option<R
     broker.declare_queue(&Queue { name: name.to_owned(), kind }).await?;
     let mut dead_letters = broker.consume(dead, 1).await?;
     let mut jobs = broker.consume(name, 1).await?;
-    // The exchange of jobs is declared with the quarantine. Nobody else binds this key.
+    // waft declares the exchange of jobs together with the quarantine. Nobody else binds this key.
     if broker.waiting(topology::QUARANTINE).await?.is_some() {
         let to = Destination::Queue(name.to_owned());
         broker.bind(&Binding { exchange: topology::JOBS.to_owned(), key: name.to_owned(), to }).await?;

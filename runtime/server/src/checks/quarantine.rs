@@ -1,4 +1,4 @@
-//! How many messages are in quarantine, and how many of them are poison.
+//! Counts the messages in quarantine, and the poison messages among them.
 
 use ::broker::Broker;
 use client::{
@@ -10,7 +10,7 @@ use protocol::topology;
 use super::{LOOK, count, within};
 use crate::problem::chain;
 
-/// Checks the quarantine. Messages that are read go back to their places.
+/// Checks the quarantine. Messages that the check reads go back to their places.
 pub(super) async fn check(broker: Option<&dyn Broker>) -> Check {
     let Some(broker) = broker else { return Check::skipped("quarantine", "there is no broker to ask") };
     let waiting = match within(LOOK, broker.waiting(topology::QUARANTINE)).await {

@@ -1,7 +1,7 @@
-//! Queues of which the broker says nothing, and queues that nobody consumes.
+//! Finds queues that the broker does not answer for, and queues without consumers.
 //!
-//! AMQP has no list of queues, so those are asked about that are known: the ones of engines, and those that open runs, this
-//! waft's settings and the workers that answer name. Each is asked in passing (a passive declare), which makes nothing.
+//! AMQP cannot list queues, so this checks the known ones: the engines' queues, and the queues that open runs, this waft's
+//! settings and the responding workers name. It queries each with a passive declare, which creates nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,40 +14,40 @@ use protocol::topology;
 use super::{LOOK, Places, count, few, runs::Loaded, within};
 use crate::problem::chain;
 
-/// How many queues are asked about at once, and how many at most.
+/// The number of concurrent queries, and the maximum number of queues to query.
 const AT_ONCE: usize = 8;
 const MOST: usize = 200;
 
-/// The queues to ask about.
+/// The queues to query.
 #[derive(Default)]
 pub(super) struct Wanted {
-    /// Queues of jobs.
+    /// Job queues.
     jobs: BTreeSet<QueueName>,
-    /// Queues of permits.
+    /// Permit queues.
     permits: BTreeSet<String>,
-    /// Queues of shards of which there are open runs.
+    /// Shard queues that have open runs.
     shards: BTreeSet<String>,
 }
 
-/// What the broker said of one queue.
+/// The broker's answer about one queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// It is there.
+    /// The queue exists.
     There {
-        /// Messages that wait.
+        /// The number of waiting messages.
         ready: u64,
-        /// Who consumes it.
+        /// The number of consumers.
         consumers: u64,
     },
     /// There is no such queue.
     Missing,
-    /// Nothing.
+    /// The broker did not answer.
     Silent,
-    /// It may not be asked.
+    /// The broker refused the query.
     Refused(String),
 }
 
-/// What the broker said of all queues.
+/// The broker's answers about all queues.
 #[derive(Default)]
 pub(super) struct Queues {
     pub(super) checks: Vec<Check>,
@@ -55,7 +55,7 @@ pub(super) struct Queues {
 }
 
 impl Wanted {
-    /// What the open runs and the settings name.
+    /// The queues that the open runs and the settings name.
     pub(super) fn of(places: &Places, open: &Loaded) -> Self {
         let mut wanted = Self { jobs: places.queues.clone(), ..Self::default() };
         wanted.jobs.extend("default".parse::<QueueName>());
@@ -81,12 +81,12 @@ impl Wanted {
 }
 
 impl Queues {
-    /// What the broker said of a queue; `None` when it was not asked.
+    /// The broker's answer about a queue; `None` when it was not queried.
     pub(super) fn of(&self, queue: &str) -> Option<&Asked> {
         self.asked.get(queue)
     }
 
-    /// Whether an engine drives a shard; `None` when that is not known.
+    /// Whether an engine drives a shard; `None` when this is unknown.
     pub(super) fn drives(&self, queue: &str) -> Option<bool> {
         match self.asked.get(queue)? {
             Asked::There { consumers, .. } => Some(*consumers > 0),
@@ -96,7 +96,7 @@ impl Queues {
     }
 }
 
-/// Asks about all queues.
+/// Queries all queues.
 pub(super) async fn ask(broker: Option<&dyn Broker>, wanted: &Wanted, open: &Loaded) -> Queues {
     let Some(broker) = broker else {
         return Queues { checks: vec![Check::skipped("queues", "there is no broker to ask")], ..Queues::default() };
@@ -104,7 +104,7 @@ pub(super) async fn ask(broker: Option<&dyn Broker>, wanted: &Wanted, open: &Loa
     let names: BTreeSet<String> = wanted.names().into_iter().chain(wanted.shards.iter().take(MOST).cloned()).collect();
     // Collected first: a future that borrows from a closure's argument is not general enough to be sent between threads.
     let asking: Vec<_> = names.into_iter().take(MOST).map(|name| ask_one(broker, name)).collect();
-    // All of them in the time of a few: one of which the broker says nothing holds up the others only in its place.
+    // The queries run concurrently, so one queue without an answer delays only its own slot.
     let asked = stream::iter(asking).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
     let asked: BTreeMap<String, Asked> = asked.into_iter().collect();
     let checks = judge(&asked, wanted, open.of_shared_shards());
@@ -125,7 +125,7 @@ async fn ask_one(broker: &dyn Broker, name: String) -> (String, Asked) {
     (name, asked)
 }
 
-/// What is wrong with the queues, or one line that nothing is.
+/// The problems of the queues, or one line that there are none.
 fn judge(asked: &BTreeMap<String, Asked>, wanted: &Wanted, shared_runs: u64) -> Vec<Check> {
     let mut checks = Vec::new();
     for (name, answer) in asked {
@@ -171,7 +171,7 @@ fn has_no_consumer(asked: Option<&Asked>) -> bool {
     matches!(asked, Some(Asked::There { consumers: 0, .. } | Asked::Missing))
 }
 
-/// What is wrong with the queues of engines that share runs.
+/// The problems of the queues of engines that share runs.
 fn engines(asked: &BTreeMap<String, Asked>, shared_runs: u64) -> Option<Check> {
     let mut idle = Vec::new();
     let mut waiting = 0;

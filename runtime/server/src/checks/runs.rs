@@ -1,4 +1,4 @@
-//! Open runs that nobody drives, and such as are stuck: the facts for the rule in `stuck.rs`.
+//! Finds open runs that no engine drives, and runs that are stuck: it collects the facts for the rule in `stuck.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -21,46 +21,45 @@ use super::{
     workers::Workers,
 };
 
-/// How many open runs are listed, and how many of them are looked at: those that changed longest ago.
+/// The maximum number of open runs to list, and the maximum number to check: the runs whose last change is oldest.
 const LISTED: usize = 5_000;
 const MOST: usize = 200;
 
-/// How long a call is out before it counts as old: a worker that has it takes a lease after [`lease::LEASE_THRESHOLD`], and some
-/// seconds are for the way.
+/// The age from which an outstanding call counts as old. A worker takes a lease after [`lease::LEASE_THRESHOLD`], and the
+/// message needs some seconds.
 const OLD: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 5);
 
-/// How long after a first look a run that seems to be stuck is looked at again: an answer that was on its way is recorded by
-/// then.
+/// The pause before a run that seems stuck is checked again. By then an answer that was on its way is recorded.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// An open run as its records tell it.
+/// An open run, read from its records.
 pub(super) struct Open {
     pub(super) summary: Summary,
     pub(super) machine: Machine,
 }
 
-/// The open runs that are looked at.
+/// The open runs to check.
 #[derive(Default)]
 pub(super) struct Loaded {
     pub(super) runs: Vec<Open>,
-    /// How many open runs there are in all, as far as they were listed.
+    /// The number of listed open runs.
     listed: usize,
     of_shared_shards: u64,
     /// The runs that cannot be read.
     unread: Vec<String>,
-    /// Why there are none, where they could not be listed.
+    /// Why the runs could not be listed, if listing failed.
     failed: Option<String>,
     logbook: Option<Arc<dyn Logbook>>,
 }
 
 impl Loaded {
-    /// How many open runs engines share.
+    /// The number of open runs on shards that engines share.
     pub(super) fn of_shared_shards(&self) -> u64 {
         self.of_shared_shards
     }
 }
 
-/// Reads the open runs that have not changed for longest.
+/// Reads the open runs whose last change is oldest.
 pub(super) async fn load(logbook: Option<Arc<dyn Logbook>>) -> Loaded {
     let Some(logbook) = logbook else {
         return Loaded { failed: Some("there is no logbook that can be read".to_owned()), ..Loaded::default() };
@@ -94,21 +93,21 @@ fn is_shared(shard: &Shard) -> bool {
     topology::shards().any(|shared| shared == *shard)
 }
 
-/// What the verdicts rest on.
+/// The facts that decide whether a run is stuck.
 pub(super) struct Judge<'a> {
     pub(super) found: &'a Logged,
     pub(super) queues: &'a Queues,
     pub(super) workers: &'a Workers,
-    /// The calls that the engine in this process knows of.
+    /// The calls that the engine in this process knows.
     pub(super) calls: &'a BTreeMap<CallId, CallLocation>,
     /// Whether there is an engine in this process.
     pub(super) is_live: bool,
 }
 
-/// What came of the looks at all runs.
+/// The results for all runs.
 #[derive(Default)]
 struct Verdicts {
-    /// Those that engines share and none drives, and those of a `waft run` that was killed.
+    /// Runs on shared shards that no engine drives, and runs of a `waft run` that was killed.
     undriven: Vec<String>,
     left: Vec<String>,
     stuck: Vec<(String, Vec<String>)>,
@@ -140,7 +139,7 @@ impl Judge<'_> {
         tell(&loaded, &verdicts)
     }
 
-    /// Those of which the records still say the same.
+    /// The runs that are still stuck after their records are read again.
     async fn still_stuck(&self, loaded: &Loaded, stuck: Vec<(String, Vec<String>)>) -> Vec<(String, Vec<String>)> {
         let mut still = Vec::new();
         let Some(logbook) = &loaded.logbook else { return still };
@@ -174,14 +173,14 @@ impl Judge<'_> {
         let is_old = |at: Timestamp| now().as_micros().saturating_sub(at.as_micros()) >= OLD.as_micros() as u64;
         let place = |call: &CallId| self.place(machine, call, shard, is_old);
         let prospects = Prospects {
-            // What fires again is not decided yet, or waits for notifications.
+            // The next firing is not decided yet, or waits for notifications.
             fires: machine.flow().triggers.is_some(),
             has_timer: machine.next_due().is_some(),
             waits_for_notification: machine.waiting_tasks().next().is_some(),
             fetches: machine.pending().iter().any(|command| matches!(command, Command::Fetch(_))),
             calls: machine.outstanding_calls().map(|call| (told(machine, &call), place(&call))).collect(),
         };
-        // A decision on its way is no run that nothing will come for.
+        // After a recent change the engine may still be deciding, so the run is not stuck yet.
         if prospects.calls.is_empty() && !is_old(summary.changed_at) && driver != Driver::Nobody {
             return Verdict::GoesOn;
         }
@@ -230,7 +229,7 @@ fn now() -> Timestamp {
     Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// A call for people: the task, the attempt, and since when it is out.
+/// A call as text for people: the task, the attempt, and since when it is outstanding.
 fn told(machine: &Machine, call: &CallId) -> String {
     let since = machine.outstanding_since(call).map(|at| format!(", out since {}", rfc3339(at))).unwrap_or_default();
     format!("{} of {} (attempt {}{since})", call.action.as_str(), call.task, call.attempt.get())

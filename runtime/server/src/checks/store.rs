@@ -1,4 +1,4 @@
-//! Whether the store can be written, has what runs refer to, and is the one that the engines at the broker have.
+//! Checks whether the store is writable, holds what runs refer to, and is the store of the engines at the broker.
 
 use std::{
     collections::BTreeSet,
@@ -16,23 +16,23 @@ use protocol::topology;
 use super::{LOOK, Live, Places, count, nearest, within};
 use crate::problem::chain;
 
-/// How many digests of runs are looked for in the store.
+/// The maximum number of digests of runs to look up in the store.
 const SOUGHT: usize = 1_000;
 
-/// The largest content that is asked for at the broker.
+/// The size in bytes of the largest content to request over the broker.
 const LARGEST: u64 = 1024 * 1024;
 
-/// How often it is asked for at most. Engines answer in turn, so that twice for each reaches all.
+/// The maximum number of requests. Engines answer in turn, so two requests per engine reach all of them.
 const TRIES: u64 = 16;
 
-/// What is known of the store.
+/// The store and what the check found.
 pub(super) struct Kept {
     pub(super) check: Check,
     store: Option<Directory>,
     entries: Vec<Entry>,
 }
 
-/// Looks at the store.
+/// Checks the store.
 pub(super) async fn look(folder: &Path) -> Kept {
     match within(LOOK, inspect(folder.to_owned())).await {
         Some(kept) => kept,
@@ -74,7 +74,7 @@ async fn inspect(folder: PathBuf) -> Kept {
         Ok(opened) => opened,
         Err(reason) => return without(Check::fail("store", format!("{shown} cannot be read: {reason}"), advice)),
     };
-    // Where contents are written before they are renamed to their places.
+    // The store writes contents here before it renames them to their places.
     let tried = ::store::try_writing(nearest(&folder.join("incoming")).await).await;
     let check = match tried {
         Ok(()) => {
@@ -88,7 +88,7 @@ async fn inspect(folder: PathBuf) -> Kept {
     Kept { check, store: Some(store), entries }
 }
 
-/// Compares the store with what runs refer to, and with what engines at the broker answer.
+/// Compares the store with what runs refer to, and with the answers of the engines at the broker.
 pub(super) async fn compare(
     places: &Places,
     live: Option<&Live>,
@@ -116,7 +116,7 @@ pub(super) async fn compare(
         checks.push(Check::skipped("store-shared", "the broker could not be reached"));
         return checks;
     };
-    // A folder of another waft may hold anything: without an engine here, only what these runs refer to counts.
+    // A folder of another waft may hold anything: without an engine here, only content that these runs refer to counts.
     let counts = |entry: &&Entry| {
         entry.size <= LARGEST
             && (live.is_some() || referred.as_ref().is_some_and(|referred| referred.contains(&entry.digest)))
@@ -158,7 +158,7 @@ fn differs(places: &Places, digest: Digest, is_engine: bool) -> Check {
     }
 }
 
-/// Whether the store lacks something that runs refer to.
+/// Reports content that runs refer to and the store lacks.
 async fn missing(store: &Directory, referred: &BTreeSet<Digest>, places: &Places) -> Option<Check> {
     let mut missing = Vec::new();
     let mut looked = 0_u64;
@@ -176,7 +176,7 @@ async fn missing(store: &Directory, referred: &BTreeSet<Digest>, places: &Places
     Some(Check::warn("store", detail, advice))
 }
 
-/// Fetches a content from the engines at the broker, often enough to reach all of them; answers how many there are.
+/// Requests a content over the broker, often enough to reach all engines; returns the number of engines.
 async fn ask(broker: Arc<dyn Broker>, digest: Digest) -> Result<u64, FetchError> {
     let engines = broker.consumers(topology::SHARED_STORE).await.ok().flatten().unwrap_or_default();
     if engines == 0 {
@@ -193,7 +193,7 @@ async fn ask(broker: Arc<dyn Broker>, digest: Digest) -> Result<u64, FetchError>
         }
     }
     client.close().await;
-    // It is gone with the connection otherwise.
+    // Otherwise it is deleted with the connection.
     let _ = broker.delete_queue(&reply).await;
     fetched
 }

@@ -1,39 +1,40 @@
-//! When a run is stuck: nothing that it waits for will come by itself.
+//! Decides when a run is stuck: nothing that it waits for will come by itself.
 //!
-//! A run goes on when a call is answered or lost, a time comes, or somebody notifies it. The rule is kept apart from how its
-//! facts are found: it is the same for every run, and cautious: what is not known counts as going on.
+//! A run continues when a call is answered or lost, a timer fires, or somebody notifies it. This module holds the rule,
+//! separate from the search for its facts. The rule is the same for every run, and cautious: an unknown fact counts as
+//! progress.
 
-/// What a run that is running or suspending could go on with.
+/// What can let a running or suspending run continue.
 #[derive(Debug, Default)]
 pub(super) struct Prospects {
-    /// Whether it fires again by itself or by notifications: a persistent run waits for those.
+    /// Whether it fires again by itself or through notifications: a persistent run waits for those.
     pub(super) fires: bool,
-    /// Whether a time will come that it waits for: a pause, a deadline, a schedule, its end.
+    /// Whether a timer is pending: a pause, a deadline, a schedule, or the end of the run.
     pub(super) has_timer: bool,
-    /// Whether tasks wait to be notified.
+    /// Whether tasks wait for notifications.
     pub(super) waits_for_notification: bool,
-    /// Whether something is being fetched from the store for it.
+    /// Whether the engine is fetching something from the store for it.
     pub(super) fetches: bool,
-    /// Its calls that are out.
+    /// Its outstanding calls.
     pub(super) calls: Vec<(String, Place)>,
 }
 
-/// Where a call that is out is.
+/// Where an outstanding call is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It has not been out for long.
+    /// The call is recent.
     Young,
-    /// A worker has it under a lease: the engine notices when its heartbeats stop.
+    /// A worker holds it under a lease: the engine notices when the heartbeats stop.
     Leased,
-    /// The engine has it, and waits for a permit or for answers that it has not read yet.
+    /// The engine holds it, and waits for a permit or has unread answers.
     WithEngine,
     /// Its queue has jobs.
     Queued,
-    /// Workers of its queue have calls in hand.
+    /// Workers of its queue are executing calls.
     WithWorker,
-    /// It cannot be told, and why.
+    /// Its place is unknown, with the reason.
     Unknown(String),
-    /// In no queue, with no worker, and under no lease.
+    /// In no queue, at no worker, and under no lease.
     Nowhere,
 }
 
@@ -44,30 +45,30 @@ pub(super) enum Driver {
     Somebody,
     /// Nobody.
     Nobody,
-    /// That is not known.
+    /// It is unknown whether somebody drives it.
     Unknown,
 }
 
-/// What comes of a look at one run.
+/// The result for one run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It goes on by itself, or when somebody notifies it.
+    /// It continues by itself, or when somebody notifies it.
     GoesOn,
     /// Nobody drives it.
     Undriven,
-    /// Nothing that it waits for will come: these calls are nowhere; none is out where there are none.
+    /// Nothing that it waits for will come. The list names its lost calls; it is empty if no call is outstanding.
     Stuck(Vec<String>),
-    /// It cannot be told, and why.
+    /// Unknown, with the reason.
     Unknown(String),
 }
 
-/// The rule.
+/// Decides whether a run is stuck.
 pub(super) fn verdict(driver: Driver, prospects: &Prospects) -> Verdict {
     let Prospects { fires, has_timer, waits_for_notification, fetches, calls } = prospects;
     match driver {
         Driver::Somebody => {}
         Driver::Nobody => return Verdict::Undriven,
-        // Without a driver no time comes and no lease is missed, so nothing else tells.
+        // Without a driver, no timer fires and no lease expires, so no other fact decides.
         Driver::Unknown => {
             return Verdict::Unknown(
                 "whether a server drives it shows only at its broker, or at the server".to_owned(),
@@ -91,22 +92,22 @@ pub(super) fn verdict(driver: Driver, prospects: &Prospects) -> Verdict {
     unknown.map_or(Verdict::Stuck(nowhere), Verdict::Unknown)
 }
 
-/// What is known of the queue of a call, and of who takes jobs from it.
+/// The facts about the queue of a call and its consumers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Takers {
-    /// Jobs that wait.
+    /// The number of waiting jobs.
     pub(super) ready: u64,
-    /// Consumers of the queue.
+    /// The number of consumers of the queue.
     pub(super) consumers: u64,
-    /// Workers of the queue that answered.
+    /// The number of the queue's workers that responded.
     pub(super) answered: u64,
-    /// Calls that those have in hand.
+    /// The number of calls that those workers are executing.
     pub(super) busy: u64,
-    /// Answers that wait for the engine.
+    /// The number of answers that wait for the engine.
     pub(super) answers: u64,
 }
 
-/// Where a call is that has been out for long and has no lease: a worker that has it would have taken one by now.
+/// The place of a call that has been outstanding for long without a lease. A worker that has it would hold a lease by now.
 pub(super) fn place(takers: Takers) -> Place {
     let Takers { ready, consumers, answered, busy, answers } = takers;
     if ready > 0 {

@@ -1,4 +1,4 @@
-//! Which workers answer, and which version of waft each is.
+//! Lists the workers that respond, and the waft version of each.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,13 +14,13 @@ use protocol::WorkerStatus;
 use super::{LOOK, count, few, within};
 use crate::problem::chain;
 
-/// How long workers have to answer. They answer at once unless they are starved.
+/// How long workers have to answer. Workers answer at once unless they are starved.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The version of this waft.
 const OURS: &str = env!("CARGO_PKG_VERSION");
 
-/// What the workers said.
+/// The answers of the workers.
 #[derive(Default)]
 pub(super) struct Workers {
     pub(super) checks: Vec<Check>,
@@ -28,14 +28,14 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// How many workers that take jobs from a queue have answered, and how many calls they have in hand.
+    /// The number of responding workers that take jobs from a queue, and the number of calls they are executing.
     pub(super) fn of(&self, queue: &QueueName) -> (u64, u64) {
         let takers = self.answered.iter().filter(|worker| worker.queues.contains(queue));
         takers.fold((0, 0), |(workers, busy), worker| (workers + 1, busy + u64::from(worker.busy)))
     }
 }
 
-/// Asks all workers who they are.
+/// Pings all workers.
 pub(super) async fn ask(broker: Option<Arc<dyn Broker>>) -> Workers {
     let Some(broker) = broker else {
         return Workers { checks: vec![Check::skipped("workers", "there is no broker to ask")], ..Workers::default() };
@@ -47,7 +47,7 @@ pub(super) async fn ask(broker: Option<Arc<dyn Broker>>) -> Workers {
             let check = judge(&asked, start);
             Workers { checks: vec![check], answered: asked.workers }
         }
-        // There is no exchange to ask over.
+        // The broker has no exchange for the ping.
         Some(Err(WorkersError::Ping(PublishError::Refused { reason, .. }))) if reason.contains("NOT_FOUND") => {
             failed(Check::warn("workers", "no waft has used this broker yet", start))
         }

@@ -1,4 +1,4 @@
-//! Changing the flow of a run while it runs.
+//! Edits the flow of a run while it runs.
 
 mod alone;
 
@@ -18,7 +18,7 @@ use crate::{ModuleLibrary, QueueCoverage, extract, problem::Problem, state};
 
 pub use alone::edit_alone;
 
-/// How often an edit is made anew because somebody else was faster, before that is told.
+/// The maximum number of tries when concurrent changes to the run interfere.
 const MAX_TRIES: usize = 5;
 
 /// Changes the flow of a run: all of the edits in one step, or none of them.
@@ -39,7 +39,7 @@ pub(crate) async fn edit(
 ) -> Result<Json<EditResult>, Problem> {
     let edits = all_lawful(&wanted)?;
     for turn in 0..MAX_TRIES {
-        // What was refused since the flow has changed may have changed it itself: its answer was lost on the way.
+        // An edit that is refused after the flow changed may have made that change itself: its answer was lost.
         if turn > 0
             && let Some(edited) = applied_edits(&state, &run, &edits).await?
         {
@@ -52,10 +52,10 @@ pub(crate) async fn edit(
     Err(conflict("the flow was changed by somebody else in the same moment".into()))
 }
 
-/// The edits as made, where they are the last ones of the run's flow.
+/// The edits as made, if they are the last ones of the run's flow.
 async fn applied_edits(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Option<EditResult>, Problem> {
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
-    // Whether a task had run is found out when an edit is made.
+    // Making an edit finds out whether a task had run.
     let asked = |edit: &Edit| match edit {
         Edit::Remove { task, .. } => Edit::Remove { task: task.clone(), ran: false },
         edit => edit.clone(),
@@ -67,7 +67,7 @@ async fn applied_edits(state: &state::State, run: &RunId, edits: &[Edit]) -> Res
     Ok(is_made.then_some(EditResult { run, revision, applied: true, edits, warnings }))
 }
 
-/// Makes the edits against the flow as it is now. `None` where it was changed in between.
+/// Makes the edits against the current flow. Returns `None` if the flow changed in between.
 async fn try_edit(
     state: &state::State,
     run: &RunId,
@@ -83,23 +83,23 @@ async fn try_edit(
     match state.dependencies.engine.command(run, RunCommand::Edit { revision, flow: Arc::new(flow) }).await {
         Ok(_) => Ok(Some(EditResult { applied: true, ..edited })),
         Err(CommandError::Refused { reason }) if wanted.if_revision.is_some() => Err(conflict(reason)),
-        // The run has gone on meanwhile: what that means is told by the next try.
+        // The run changed in between; the next try decides what follows.
         Err(CommandError::Refused { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Edits that can be made, and what they lead to.
+/// A plan for valid edits, with their result.
 struct Planned {
-    /// The revision that they follow.
+    /// The revision that the edits are based on.
     revision: Revision,
-    /// The flow that the run is to go on with.
+    /// The flow that the run continues with.
     flow: Flow,
-    /// What is answered; they are not applied yet.
+    /// The answer to the request; the edits are not applied yet.
     edited: EditResult,
 }
 
-/// Finds out what edits of a run lead to; changes nothing.
+/// Plans edits of a run; changes nothing.
 async fn planned(
     library: &ModuleLibrary,
     takers: &QueueCoverage,
@@ -124,7 +124,7 @@ async fn planned(
     Ok(Planned { revision, flow, edited: EditResult { run, revision: next, applied: false, edits, warnings } })
 }
 
-/// The flow that the run is to go on with.
+/// Builds the flow that the run continues with.
 async fn edited_flow(
     library: &ModuleLibrary,
     takers: &QueueCoverage,
@@ -143,12 +143,12 @@ async fn edited_flow(
     Ok((flow, without_spans(warnings)))
 }
 
-/// What was edited stands in several texts: places in one of them would mislead.
+/// An edited flow comes from several texts, so spans in one of them would mislead.
 fn without_spans(mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
     mistakes.into_iter().map(|mistake| Diagnostic { span: None, ..mistake }).collect()
 }
 
-/// The modules of added texts are those that the request names.
+/// Uses the modules that the request names for the added texts.
 fn pin_modules(draft: &mut Draft, edits: &[api::Edit]) {
     for edit in edits {
         let api::Edit::Add { text, modules } = edit else { continue };

@@ -1,4 +1,4 @@
-//! What guests of a run write, line by line as they write it, until the run has ended.
+//! Follows the output of a run's guests, line by line, until the run has ended.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
@@ -46,7 +46,7 @@ pub(crate) async fn follow(
             Problem::bad_request("the header Last-Event-ID holds no id of an event").hint("leave it out to hear all")
         })?,
     };
-    // Before a queue is made for a run that is not there.
+    // Check first, so that no queue is declared for an unknown run.
     let summary = state.dependencies.logbook.summary(&run).await?;
     let changes = state.dependencies.engine.changes();
     let follow = LogFollow::new(run.clone(), state.dependencies.logbook.clone());
@@ -60,7 +60,7 @@ pub(crate) async fn follow(
             let data = serde_json::to_string(&event).expect("texts and numbers serialize");
             (Ok(Event::default().id(told.get().to_string()).data(data)), follow)
         }),
-        // The follower comes again with the last id it heard.
+        // The follower reconnects with the last id it received.
         Err(error) => {
             warn!(run = %follow.run, error = &error as &dyn std::error::Error, "a follower was left");
             None
@@ -70,20 +70,20 @@ pub(crate) async fn follow(
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)))
 }
 
-/// One who follows what the guests of a run write: each line once, in the order of each source of an attempt unless some came
+/// Follows the output of a run's guests. Each line comes once, in the order of each source of an attempt unless some came
 /// late.
 pub struct LogFollow {
     run: RunId,
     logbook: Arc<dyn Logbook>,
-    /// Without it lines are known when attempts end.
+    /// Live lines; without them, lines are known when attempts end.
     live: Option<LiveLines>,
     changes: Option<broadcast::Receiver<RunId>>,
     join: LogJoin,
-    /// Up to which version all recorded logs were read.
+    /// The version up to which all recorded logs were read.
     read: Option<Version>,
-    /// The same, of those that were told.
+    /// The version up to which all recorded logs were returned.
     told: Version,
-    /// Each with the version up to which all recorded logs are told after it.
+    /// Events to return, each with the version up to which all recorded logs are returned after it.
     waiting: VecDeque<(Version, LogEvent)>,
     ended: bool,
 }
@@ -97,14 +97,14 @@ impl LogFollow {
         Self { run, logbook, live, changes, join, read, told, waiting, ended: false }
     }
 
-    /// Follows the lines of running attempts, too.
+    /// Also follows the lines of running attempts.
     #[must_use]
     pub fn with(self, live: LiveLines) -> Self {
         Self { live: Some(live), ..self }
     }
 
-    /// What comes next, once there is something, with the version up to which all recorded logs are told after it; `None`
-    /// once the run has ended. Poll it to its end.
+    /// Waits for the next event, and the version up to which all recorded logs are returned after it. Returns `None` once
+    /// the run has ended. Poll it to its end.
     ///
     /// # Errors
     /// [`LoadError`] when the logs cannot be read.
@@ -124,9 +124,9 @@ impl LogFollow {
         }
     }
 
-    /// Reads the logs that were recorded since.
+    /// Reads the logs that were recorded since the last read.
     async fn read(&mut self) -> Result<(), LoadError> {
-        // Read before the logs: what is recorded in between is read once more.
+        // Read before the logs: whatever is recorded in between is read once more.
         let summary = self.logbook.summary(&self.run).await?;
         let state = summary.standing.state;
         if self.read != Some(summary.version) {
@@ -142,7 +142,7 @@ impl LogFollow {
                 self.waiting.push_back((before, LogEvent::End(attempt)));
             }
             self.read = Some(summary.version);
-            // After the last of them all are told.
+            // After the last event, all of them are returned.
             if let Some((told, _)) = self.waiting.back_mut() {
                 *told = summary.version;
             }
@@ -155,7 +155,7 @@ impl LogFollow {
         Ok(())
     }
 
-    /// Waits until there may be something new, and takes lines that were published.
+    /// Waits until there may be new logs, and takes published lines.
     async fn wait(&mut self) {
         let Self { live, changes, run, .. } = self;
         let live = async {
@@ -171,7 +171,7 @@ impl LogFollow {
         };
         match log {
             Some(log) => self.take(log),
-            // The broker has closed: what is recorded is still told.
+            // The broker has closed; recorded lines still come.
             None => self.live = None,
         }
     }

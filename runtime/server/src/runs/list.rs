@@ -1,4 +1,4 @@
-//! The list of runs, page by page.
+//! Lists runs, page by page.
 
 use axum::{Json, extract::State};
 use client::api::{self, ListQuery, Runs};
@@ -8,10 +8,10 @@ use protocol::json::rfc3339;
 
 use crate::{extract::Query, problem::Problem, state::Shared};
 
-/// The most runs of one page.
+/// The maximum page size.
 const MAX_PAGE: usize = 1_000;
 
-/// How many a page has unless asked.
+/// The default page size.
 const DEFAULT_PAGE: usize = 100;
 
 /// Lists runs, the youngest first.
@@ -31,7 +31,7 @@ pub(crate) async fn list(State(state): Shared, Query(query): Query<ListQuery>) -
 pub async fn read(logbook: &dyn Logbook, query: ListQuery) -> Result<Runs, Problem> {
     let filter = filter(query)?;
     let page = filter.limit;
-    // One more than asked tells whether there is another page.
+    // One more run than requested shows whether there is another page.
     let mut found = logbook.list(&Filter { limit: page + 1, ..filter }).await?;
     let more = found.len() > page;
     found.truncate(page);
@@ -87,7 +87,7 @@ fn timestamp(name: &str, text: &str) -> Result<Timestamp, Problem> {
     })
 }
 
-/// Where a page ended.
+/// The cursor after a page.
 fn cursor(last: &Summary) -> String {
     format!("{}.{}", last.started_at.as_micros(), last.run)
 }

@@ -1,4 +1,4 @@
-//! The lines that guests of a run write, as workers publish them while the attempts run.
+//! The lines that guests of a run write, as workers publish them during the attempts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,16 +12,17 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-/// Messages on their way to a follower at once.
+/// The maximum number of unacknowledged messages to a follower.
 const PREFETCH: u16 = 64;
 
-/// Messages that wait for a slow follower, of some kilobytes each. What comes then is dropped: its lines come with the answers.
+/// The maximum number of messages that wait for a slow follower, each some kilobytes. Later messages are dropped: their
+/// lines come with the answers.
 const WAITING: usize = 64;
 
-/// How long the broker may take to make the queue of a follower.
+/// The time limit for declaring a follower's queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why live lines cannot be had.
+/// Why live lines are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
     /// The queue of the follower could not be declared.
@@ -30,19 +31,19 @@ pub enum LiveError {
     /// The queue of the follower could not be consumed.
     #[error("could not consume the queue for the lines of the run")]
     Consume(#[from] broker::ConsumeError),
-    /// The broker is away.
+    /// The broker did not answer in time.
     #[error("the broker has not answered for {} seconds", PATIENCE.as_secs())]
     Silent(#[from] Elapsed),
 }
 
-/// The lines of the attempts of a run that are running now: those that were written already, then those that are written.
-/// Lines may be lost and may come twice; [`protocol::LogJoin`] sorts that out. Dropped, the queue goes.
+/// The lines of a run's running attempts: first the lines already written, then new ones. Lines may be lost and may come
+/// twice; [`protocol::LogJoin`] corrects that. Dropping it deletes the queue.
 pub struct LiveLines {
     logs: mpsc::Receiver<LiveLog>,
 }
 
 impl LiveLines {
-    /// Begins to follow a run.
+    /// Starts to follow a run.
     ///
     /// # Errors
     /// [`LiveError`] when the broker refuses, or does not answer.
@@ -51,22 +52,22 @@ impl LiveLines {
         let consumer = timeout(PATIENCE, consume(&**broker, &queue, run)).await??;
         let (tx, logs) = mpsc::channel(WAITING);
         let tasks = TaskTracker::new();
-        // It ends with the receiver, or with the broker.
+        // The task ends with the receiver, or with the broker.
         tasks.spawn(pass_on(broker.clone(), consumer, queue, tx));
         if let Err(error) = broker.publish(tell_logs(run)).await {
-            // What was written before is then told when the attempts end.
+            // Earlier lines then come when the attempts end.
             debug!(%error, "workers were not asked for the lines that they have");
         }
         Ok(Self { logs })
     }
 
-    /// The next lines; `None` when the broker has closed. Cancel-safe.
+    /// Waits for the next lines; returns `None` when the broker has closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<LiveLog> {
         self.logs.recv().await
     }
 }
 
-/// Makes a queue that goes with the connection, and that takes the lines of one run.
+/// Declares a queue for the lines of one run. It is deleted with the connection.
 async fn consume(broker: &dyn Broker, queue: &str, run: &RunId) -> Result<Consumer, LiveError> {
     broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Exclusive }).await?;
     let to = Destination::Queue(queue.into());
@@ -74,7 +75,7 @@ async fn consume(broker: &dyn Broker, queue: &str, run: &RunId) -> Result<Consum
     Ok(broker.consume(queue, PREFETCH).await?)
 }
 
-/// Passes on what workers publish. Whatever the follower does, no delivery waits for it.
+/// Forwards the messages of workers. A slow follower never delays a delivery.
 async fn pass_on(broker: Arc<dyn Broker>, mut consumer: Consumer, queue: String, tx: mpsc::Sender<LiveLog>) {
     loop {
         // Both arms only wait.
@@ -84,18 +85,18 @@ async fn pass_on(broker: Arc<dyn Broker>, mut consumer: Consumer, queue: String,
         };
         let Some(delivery) = delivery else { break };
         match LiveLog::decode(&delivery.message.body) {
-            // The numbers of the lines tell that some were left out.
+            // The line numbers show that some lines are missing.
             Ok(log) => drop(tx.try_send(log)),
             Err(error) => debug!(%error, "lines of a guest cannot be read"),
         }
         delivery.accept();
     }
     drop(consumer);
-    // Left behind, it goes with the connection.
+    // A queue that stays behind is deleted with the connection.
     let _ = timeout(PATIENCE, broker.delete_queue(&queue)).await;
 }
 
-/// Asks the workers for the lines that running attempts have written already.
+/// The request to workers for the lines that running attempts have already written.
 fn tell_logs(run: &RunId) -> Message {
     Message {
         exchange: topology::CONTROL.into(),

@@ -1,4 +1,4 @@
-//! What guests wrote during a run.
+//! Reads what guests wrote during a run.
 
 use axum::{Json, extract::State};
 use client::api::{self, AttemptLog, LogLine, RunLogs};
@@ -27,7 +27,7 @@ pub async fn read(logbook: &dyn Logbook, run: &RunId) -> Result<RunLogs, LoadErr
     Ok(RunLogs { logs: logs.into_iter().map(attempt).collect() })
 }
 
-/// What a guest wrote during one attempt, as the API tells it.
+/// The output of a guest during one attempt, as an API type.
 #[must_use]
 pub fn attempt(log: protocol::AttemptLog) -> AttemptLog {
     let protocol::AttemptLog { call, at, worker, log } = log;

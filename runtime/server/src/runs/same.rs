@@ -1,4 +1,4 @@
-//! Whether a submission says the same as the one that a run was started with.
+//! Decides whether a submission equals the one that started an existing run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +10,17 @@ use flow::{
 use super::submit::{diagnostics_problem, missing_reason, wire};
 use crate::{ModuleLibrary, problem::Problem, state};
 
-/// A submission that names a run.
+/// A submission with the id of an existing run.
 pub(super) struct Resubmission<'a> {
     pub(super) run: &'a RunId,
     /// Its flow, with the modules that the submission names.
     pub(super) draft: &'a Draft,
     pub(super) text: &'a str,
-    /// The values that it gives over those of the flow.
+    /// The values that override the flow's values.
     pub(super) overrides: &'a Values,
 }
 
-/// Refuses a submission of a run that is there with other content: its answer would be the run of somebody else.
+/// Refuses a submission whose id belongs to a run with other content. Otherwise the answer would show somebody else's run.
 pub(super) async fn reject_different(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
     let Resubmission { run, draft, text, overrides: given } = submitted;
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
@@ -35,7 +35,7 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
             differences.extend(modules_differ(library, origin, draft, text).await?);
             differences
         }
-        // A run of `waft run`, which is kept without its text.
+        // A run of `waft run`, which is stored without its text.
         None => {
             let wired = wire(library, draft, given).await.map_err(|mistakes| diagnostics_problem(&mistakes, text))?;
             if without_source(&wired.flow) == without_source(machine.flow()) {
@@ -59,12 +59,12 @@ fn conflict(detail: String) -> Problem {
     Problem::new(StatusCode::CONFLICT, "conflict", "the run's id is taken", detail).hint("choose another run id")
 }
 
-/// A flow without what it was made of and without its inputs.
+/// A flow without its source and its inputs.
 fn without_source(flow: &Flow) -> Flow {
     Flow { origin: None, inputs: Values::new(), ..flow.clone() }
 }
 
-/// What a flow file says, in one form, without its modules and inputs: comments and order of keys do not count.
+/// The canonical form of a flow file, without its modules and inputs: comments and the order of keys do not count.
 fn canonical(draft: &Draft) -> Option<String> {
     let draft = Draft { modules: BTreeMap::new(), inputs: Values::new(), ..draft.clone() };
     flow::file::write(&draft).ok()
@@ -81,7 +81,7 @@ fn definition_differs(origin: &FlowSource, draft: &Draft, text: &str) -> Vec<Str
     }
 }
 
-/// The modules whose bytes are others now.
+/// The modules whose content has changed.
 async fn modules_differ(
     library: &ModuleLibrary,
     origin: &FlowSource,
@@ -96,7 +96,7 @@ async fn modules_differ(
         let now = match draft.modules.get(alias) {
             None => None,
             Some(reference) => match reference.text.parse::<Digest>() {
-                // Known without the module, which may be gone by now.
+                // The digest needs no module, which may be deleted by now.
                 Ok(digest) => Some(digest),
                 Err(_) => match library.find(&reference.text).await {
                     Ok(found) => Some(found.digest),
@@ -118,7 +118,7 @@ async fn modules_differ(
 }
 
 fn inputs_differ(machine: &Machine, draft: &Draft, given: &Values) -> Vec<String> {
-    // Edits may have added inputs since, which no submission names.
+    // Edits may have added inputs that no submission names.
     let edits = machine.flow().origin.iter().flat_map(|origin| &origin.edits);
     let added: BTreeSet<ValueName> = edits.flat_map(Edit::added_inputs).collect();
     let known: BTreeMap<_, _> = machine.flow().inputs.iter().filter(|(name, _)| !added.contains(*name)).collect();
@@ -132,7 +132,7 @@ fn inputs_differ(machine: &Machine, draft: &Draft, given: &Values) -> Vec<String
     names.into_iter().filter(differs).map(|name| format!("input {:?}", name.as_str())).collect()
 }
 
-/// Whether a value that a run has is the one that is given. The run may have it in the store.
+/// Whether a run's value equals a given one. The run's value may be in the store.
 fn is_same(known: &Value, given: &Value) -> bool {
     let Value::Stored(stored) = known else { return known == given };
     let (form, bytes) = match given {

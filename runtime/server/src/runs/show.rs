@@ -1,4 +1,4 @@
-//! One run, as its records tell it.
+//! Reads one run from its records.
 
 mod out;
 
@@ -34,7 +34,7 @@ pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) 
     Ok(Json(run))
 }
 
-/// What was last told of a node.
+/// The last change of a node.
 struct LastChange {
     change: NodeChange,
     started_at: Option<Timestamp>,
@@ -63,7 +63,7 @@ async fn read_with_machine(
     loop {
         let Page { records, starts_replay: begins } = replay.read().await?;
         if begins {
-            // What was noted is of records that were trimmed meanwhile.
+            // The collected changes belong to records that were trimmed meanwhile.
             told.clear();
             revisions.clear();
             settled.clear();
@@ -73,7 +73,7 @@ async fn read_with_machine(
             break;
         }
         for record in &records {
-            // The summary is older than what is read after it.
+            // The summary is older than the records read after it.
             changed_at = changed_at.max(record.at);
             if let Fact::Edited { flow, revision } = &record.fact {
                 let before = replay.machine().map_or(0, |machine| edits_of(machine.flow()).len());
@@ -85,7 +85,7 @@ async fn read_with_machine(
             }
             match &record.fact {
                 Fact::CancelRequested => is_cancelled = true,
-                // Of a run that fires more than once, only the run as a whole.
+                // If the run fires more than once, this counts only for the run as a whole.
                 Fact::Expired => is_cancelled |= record.firing.is_none(),
                 Fact::Reset => is_cancelled = false,
                 Fact::Lost { attempt, worker, .. } => {
@@ -107,7 +107,7 @@ async fn read_with_machine(
     let machine = replay.machine().ok_or_else(missing)?;
     let shown = shown(&Summary { changed_at, ..summary }, machine, &told, store).await;
     let complete = |mut node: Node| {
-        // One that was started anew since is not rolled back any more.
+        // A node that started again since is no longer rolled back.
         let is_settled = node.state == NodeState::RolledBack.as_str();
         node.rollback_skipped = settled.get(node.name.as_str()).filter(|_| is_settled).cloned();
         if let Ok(name) = NodeName::new(&node.name) {
@@ -121,7 +121,7 @@ async fn read_with_machine(
     Ok((api::Run { revisions, tasks, cancelling, ..shown }, machine.clone()))
 }
 
-/// How the flow was changed in records that are not kept any more: its edits are the first of those that it has now.
+/// The revisions in trimmed records: their edits are the first of the flow's current edits.
 fn trimmed_revisions(replay: &Replay, flow: &Flow) -> impl Iterator<Item = Revision> {
     let known = edits_of(flow);
     let mut made = 0;
@@ -149,14 +149,14 @@ fn note(told: &mut BTreeMap<NodeName, LastChange>, change: Change) {
         | NodeState::Ignored
         | NodeState::Retrying => before.and_then(|before| before.started_at),
     };
-    // Who called it is known once it has answered; its state may go on without another call.
+    // The worker is known once it has answered; the state may change later without another call.
     if change.worker.is_none() && change.state != NodeState::Running {
         change.worker = before.and_then(|before| before.change.worker.clone());
     }
     told.insert(change.name.clone(), LastChange { change, started_at });
 }
 
-/// What of a run's last line is told here.
+/// The parts of a run's last line that are shown here.
 #[derive(Deserialize)]
 struct RunEnd {
     inputs: ValuesObject,
@@ -180,7 +180,7 @@ async fn shown(
             Some(told) => node_with_change(told, store).await,
             None => node_without_change(kind, name),
         };
-        // Of a run that fires more than once the last change tells the firing that the state is of.
+        // If the run fires more than once, the last change names the firing that the state belongs to.
         if machine.flow().triggers.is_none() || !told.contains_key(name) {
             node.state = word(kind.as_str(), machine.node_state(index).as_str()).into();
         }
@@ -215,14 +215,14 @@ async fn shown(
     }
 }
 
-/// The firings that are under way or need a person.
+/// The firings that are in progress or need a person.
 fn firings(machine: &Machine) -> Vec<FiringState> {
     let is_shown = |state: RunState| state == RunState::Failure || !state.is_final();
     let firings = machine.firings().filter(|(_, state)| machine.flow().triggers.is_some() && is_shown(*state));
     firings.map(|(firing, state)| FiringState { firing: firing.get(), state: state.to_string() }).collect()
 }
 
-/// What came to fire tasks, and fired nothing.
+/// The triggers that fired nothing.
 fn skipped(machine: &Machine) -> Vec<api::SkippedTriggers> {
     let skipped = machine.skips().map(|(task, reason, skips)| api::SkippedTriggers {
         task: machine.flow().node(task).name.to_string(),
@@ -233,20 +233,20 @@ fn skipped(machine: &Machine) -> Vec<api::SkippedTriggers> {
     skipped.collect()
 }
 
-/// The schedules that have missed times to make up for.
+/// The schedules with missed times to catch up on.
 fn backlogs(machine: &Machine) -> Vec<api::Backlog> {
     let backlogs = machine.backlogs();
     let task = |task| machine.flow().node(task).name.to_string();
     backlogs.map(|(to, next)| api::Backlog { task: task(to), next: rfc3339(next) }).collect()
 }
 
-/// When the schedules fire next.
+/// The next time of each schedule.
 fn schedules(machine: &Machine) -> Vec<api::NextTime> {
     let task = |task| machine.flow().node(task).name.to_string();
     machine.next_times().map(|(to, at)| api::NextTime { task: task(to), at: rfc3339(at) }).collect()
 }
 
-/// What a task waits for now.
+/// The notification that a task waits for now.
 fn awaits(machine: &Machine, index: NodeIndex) -> Option<api::AwaitedNotification> {
     let (_, until) = machine.waiting_tasks().find(|(expected, _)| *expected == index)?;
     let Role::Wait(wait) = &machine.flow().node(index).role else { return None };
@@ -262,7 +262,7 @@ fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
     }
 }
 
-/// A node as the line of its last change tells it.
+/// A node, as in the line of its last change.
 async fn node_with_change(told: &LastChange, store: &dyn Store) -> Node {
     let line = protocol::json::node_changed(&load_values(store, &told.change).await);
     let node: Node = serde_json::from_str(&line).expect("the line of a change has all that a node has");

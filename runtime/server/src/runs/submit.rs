@@ -1,4 +1,4 @@
-//! Starting a run: from the text of a flow file to a run whose beginning is durable.
+//! Starts a run: from the text of a flow file to a durably recorded start.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -88,12 +88,12 @@ async fn start(
     if !untaken.is_empty() {
         return Err(diagnostics_problem(&untaken, text));
     }
-    // What it was made of, so that it can be edited.
+    // The source, so that the flow can be edited.
     let origin = FlowSource { text: text.into(), modules, edits: Vec::new() };
     let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
     match state.dependencies.engine.submit(run.clone(), Arc::new(flow)).await {
         Ok(_) => Ok((StatusCode::CREATED, warnings.iter().map(|mistake| api_diagnostic(mistake, text)).collect())),
-        // Somebody was faster.
+        // A concurrent request created the run first.
         Err(SubmitError::Exists { .. }) => {
             reject_different(state, submitted).await?;
             Ok((StatusCode::OK, Vec::new()))
@@ -102,14 +102,14 @@ async fn start(
     }
 }
 
-/// The modules of a flow are those that the request names.
+/// Replaces the modules of a flow with those that the request names.
 fn override_modules(draft: &mut Draft, submission: &Submission) {
     for (alias, reference) in &submission.modules {
         draft.modules.entry(alias.clone()).or_default().text.clone_from(reference);
     }
 }
 
-/// All that is wrong with a flow of which the file is wrong already.
+/// Collects all diagnostics of a flow whose file already has some.
 async fn collect_diagnostics(
     state: &state::State,
     mut draft: Draft,
@@ -122,13 +122,13 @@ async fn collect_diagnostics(
     diagnostics_problem(&wired.err().unwrap_or(of_file), &submission.flow)
 }
 
-/// The values that a request gives in a field; every mistake in them is told at once. Nobody may refer to what the store
-/// has: it holds the values of all runs.
+/// Parses the values of a request's field and reports all errors at once. A value must not refer to the store, which holds
+/// the values of all runs.
 pub(super) fn parse_values(field: &str, values: &ValuesObject) -> Result<Values, Problem> {
     values.read(StoredReferences::Reject).map_err(|error| Problem::bad_request(format!("{field}: {error}")))
 }
 
-/// A flow that was wired, with the modules that were found for it.
+/// A wired flow, with its modules.
 pub(super) struct Wired {
     pub(super) flow: Flow,
     pub(super) warnings: Vec<Diagnostic>,
@@ -138,7 +138,7 @@ pub(super) struct Wired {
 /// Finds the modules of a flow and wires it.
 pub(super) async fn wire(library: &ModuleLibrary, draft: &Draft, given: &Values) -> Result<Wired, Vec<Diagnostic>> {
     let (mut modules, mut draft) = (BTreeMap::new(), draft.clone());
-    // One whose text is empty is wrong in the file.
+    // The diagnostics of the file already report an empty reference.
     for (alias, reference) in draft.modules.iter_mut().filter(|(_, reference)| !reference.text.is_empty()) {
         match library.find_for_run(&reference.text).await {
             Ok(found) => {
@@ -154,14 +154,14 @@ pub(super) async fn wire(library: &ModuleLibrary, draft: &Draft, given: &Values)
 
 pub(super) fn missing_reason(error: &LibraryError) -> String {
     let why = match error {
-        // Most likely it is a file's path.
+        // The text is most likely a file path.
         LibraryError::Name { text, .. } => format!("{text:?} is no tag and no digest"),
         error => chain(error),
     };
     format!("{why}; the server reads no files, so push the module first, or let `waft submit` do that")
 }
 
-/// What is wrong with the queues of a flow.
+/// Reports the queues of a flow that no worker serves.
 pub(super) fn unserved_queues(takers: &QueueCoverage, body: &FlowBody, flow: &Flow) -> Vec<Diagnostic> {
     let QueueCoverage::Embedded(queues) = takers else { return Vec::new() };
     let untaken = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue));
@@ -180,7 +180,7 @@ pub(super) fn unserved_queues(takers: &QueueCoverage, body: &FlowBody, flow: &Fl
     untaken.map(mistake).collect()
 }
 
-/// Where a task's queue stands in the file, or else the task.
+/// The span of a task's queue in the file, or of the task.
 fn span_of_queue(body: &FlowBody, name: &flow::NodeName) -> flow::Span {
     body.nodes.iter().find_map(|node| match node {
         DraftNode::Task(task) if task.name == *name => {

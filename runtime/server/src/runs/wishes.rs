@@ -1,4 +1,4 @@
-//! What a person may ask for a run.
+//! The run commands that a person can send.
 
 use axum::{Json, extract::State, http::StatusCode};
 use client::api::{self, Notification, RunStateResponse, SkipRollback};
@@ -75,7 +75,7 @@ pub(crate) async fn skip(
     extract::Json(skip): extract::Json<SkipRollback>,
 ) -> CommandResponse {
     let task = NodeName::new(&skip.task).map_err(|error| Problem::bad_request(format!("task: {error}")))?;
-    // The engine says only that there is nothing to skip.
+    // The engine reports only that there is nothing to skip.
     let machine = state.dependencies.logbook.load(&run).await?.into_machine()?;
     if let Some(unknown) = machine.flow().unknown_task(&task) {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-task", "there is no such task", unknown.to_string())

@@ -1,4 +1,4 @@
-//! Chunks that come in any order, any number of times, become content. No I/O.
+//! Assembles content from chunks that arrive in any order, any number of times. No I/O.
 
 use std::ops::Range;
 
@@ -8,24 +8,23 @@ use protocol::fetch::CHUNK;
 
 use crate::FetchError;
 
-/// How many chunks are asked for at a time: enough that a request is rare, few enough that one that is lost costs
-/// little.
+/// The number of chunks per request: large enough that requests are rare, small enough that a lost request costs little.
 pub(super) const RANGE_CHUNKS: u32 = 4;
 
-/// How many chunks may be asked for and not have come: 4 MiB keep a fast broker busy, and are little for a worker
-/// that fetches for all its slots at once.
+/// The maximum number of chunks in flight. 4 MiB keep a fast broker busy, and are little for a worker that fetches for all
+/// its slots at once.
 pub(super) const WINDOW_CHUNKS: u32 = 16;
 
-/// A content on its way.
+/// A content that is being assembled.
 pub(super) struct ChunkAssembly {
     digest: Digest,
     max_bytes: u64,
-    /// Where asking goes on: every chunk before it was asked for.
+    /// The next chunk to request: all earlier chunks were requested.
     next: u32,
     arrived: Option<PartialContent>,
 }
 
-/// What of a content is there, once the first chunk has told how large it is.
+/// The received part of a content, once the first chunk has given the size.
 struct PartialContent {
     bytes: Vec<u8>,
     chunks: Vec<Chunk>,
@@ -38,14 +37,14 @@ enum Chunk {
     Present,
 }
 
-/// What a chunk was good for.
+/// The use of a received chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ChunkOutcome {
-    /// It was missing.
+    /// The chunk was missing.
     New,
-    /// It was there already.
+    /// The chunk had already arrived.
     Duplicate,
-    /// It cannot be of this content: its place, length or the size it tells is not right.
+    /// The chunk cannot belong to this content: its index, its length or its total size is wrong.
     Invalid,
 }
 
@@ -54,7 +53,7 @@ impl ChunkAssembly {
         Self { digest, max_bytes: largest, next: 0, arrived: None }
     }
 
-    /// Takes a chunk; `size` is what it says of the whole.
+    /// Takes a chunk; `size` is the size of the whole content, according to the chunk.
     pub(super) fn take(&mut self, size: u64, index: u32, chunk: &[u8]) -> Result<ChunkOutcome, FetchError> {
         if size > self.max_bytes {
             return Err(FetchError::TooLarge { digest: self.digest, size, largest: self.max_bytes });
@@ -76,10 +75,10 @@ impl ChunkAssembly {
         Ok(ChunkOutcome::New)
     }
 
-    /// The next chunks to ask for, if there are any and the window has room for them.
+    /// The next chunks to request, if any remain and the window has room.
     pub(super) fn advance(&mut self) -> Option<Range<u32>> {
         let end = match &self.arrived {
-            // Until the size is known, the first range is all that is asked for.
+            // Until the size is known, only the first range is requested.
             None => RANGE_CHUNKS,
             Some(arrived) => arrived.chunks.len() as u32,
         };
@@ -91,7 +90,7 @@ impl ChunkAssembly {
         Some(range)
     }
 
-    /// What was asked for and has not come, in ranges to ask for again.
+    /// The chunks that were requested and have not arrived, as ranges to request again.
     pub(super) fn lost(&self) -> Vec<Range<u32>> {
         let mut ranges: Vec<Range<u32>> = Vec::new();
         for index in (0..self.next).filter(|index| !self.is_present(*index)) {
@@ -103,7 +102,7 @@ impl ChunkAssembly {
         ranges
     }
 
-    /// All of it; `None` while something is missing. It is not checked.
+    /// The whole content, not yet verified; `None` while chunks are missing.
     pub(super) fn take_complete(&mut self) -> Option<Bytes> {
         let whole = self.arrived.take_if(|arrived| arrived.missing == 0)?;
         Some(whole.bytes.into())
@@ -111,7 +110,7 @@ impl ChunkAssembly {
 
     fn is_present(&self, index: u32) -> bool {
         let Some(arrived) = &self.arrived else { return false };
-        // What lies behind the end was asked for before the size was known, and needs no waiting for.
+        // Chunks behind the end were requested before the size was known, and never arrive.
         arrived.chunks.get(index as usize).is_none_or(|chunk| *chunk == Chunk::Present)
     }
 
@@ -123,20 +122,20 @@ impl ChunkAssembly {
 }
 
 impl PartialContent {
-    /// `size` was checked to be no more than who asked would take.
+    /// The caller has checked that `size` is at most the requester's maximum.
     fn new(size: u64) -> Self {
         let chunks = chunks_of(size);
         Self { bytes: vec![0; size as usize], chunks: vec![Chunk::Missing; chunks as usize], missing: chunks }
     }
 }
 
-/// How many chunks a content has. Empty content has one, so that there is an answer; what has more than can be
-/// counted is refused as too large long before.
+/// The number of chunks of a content. Empty content has one, so that there is a reply. A size whose chunks cannot be counted
+/// is refused as too large long before.
 pub(super) fn chunks_of(size: u64) -> u32 {
     u32::try_from(size.div_ceil(CHUNK as u64).max(1)).unwrap_or(u32::MAX)
 }
 
-/// Where in a content of this size a chunk of it lies.
+/// The byte range of a chunk in a content of this size.
 pub(super) fn byte_range(index: u32, size: u64) -> Range<usize> {
     let start = index as usize * CHUNK;
     start..(start + CHUNK).min(size as usize)

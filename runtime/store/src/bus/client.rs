@@ -1,4 +1,4 @@
-//! The asking end: one queue for the answers to all fetches, and one task that hands them out.
+//! The requesting end: one queue for the replies to all fetches, and one task that dispatches them.
 
 use std::{
     collections::HashMap,
@@ -26,21 +26,20 @@ use super::{
 };
 use crate::{FetchError, blocking::blocking, digest::digest_of};
 
-/// Answers on their way to the client at once: a window's worth, which one fetch can have in flight.
+/// The maximum number of unsettled replies at the client: one window, which one fetch can have in flight.
 const PREFETCH: u16 = WINDOW_CHUNKS as u16;
 
-/// Answers that wait for one fetch: all that it can have in flight, and as many again that come twice. What does not
-/// fit is dropped and asked for again.
+/// The number of replies that can wait for one fetch: a window, and as many duplicates. Replies beyond that are dropped and
+/// requested again.
 const REPLY_CAPACITY: usize = 2 * WINDOW_CHUNKS as usize;
 
-/// How long a store may take to keep something before it is sent again; after the last, nobody is there.
+/// How long a store may take for a put before it is sent again; after the last delay, the put fails.
 const PUT_RETRY_DELAYS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(15)];
 
-/// Fetches that wait to be known: each is so in no time.
+/// The maximum number of fetches that wait for registration, which takes no time.
 const MAX_PENDING_REGISTRATIONS: usize = 16;
 
-/// Fetches content from the stores that engines offer. Cheap to clone; ends with its last clone or with
-/// [`Client::close`].
+/// Fetches content from the stores that engines offer. Cheap to clone; ends with its last clone or with [`Client::close`].
 #[derive(Clone)]
 pub struct Client {
     pub(super) shared: Arc<Shared>,
@@ -55,14 +54,14 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
 }
 
-/// A fetch that wants to hear what is said to it.
+/// A fetch that wants its replies.
 struct FetchRegistration {
     id: String,
     answers: mpsc::Sender<Bytes>,
 }
 
 impl Client {
-    /// Declares the queue that answers come on, whose name nobody else may use, and listens to it.
+    /// Declares the reply queue, whose name nobody else may use, and consumes it.
     ///
     /// # Errors
     /// [`StartError`] when the broker refuses it.
@@ -76,11 +75,11 @@ impl Client {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Fetches the bytes of a digest, at most `largest` of them, from whoever answers on `queue`. They are checked
-    /// against the digest. Dropping the future gives the fetch up.
+    /// Fetches the bytes of a digest, at most `largest` of them, from the server on `queue`, and checks them against the
+    /// digest. Dropping the future cancels the fetch.
     ///
     /// # Errors
-    /// [`FetchError`] when they are not there, not right, or do not come.
+    /// [`FetchError`] when the bytes are missing, wrong, or do not arrive.
     pub async fn fetch(&self, queue: &str, digest: Digest, largest: u64) -> Result<Bytes, FetchError> {
         let Shared { broker, reply_queue, register: begin, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
@@ -91,11 +90,11 @@ impl Client {
         Fetch::new(asking, answers, largest).run().await
     }
 
-    /// Puts bytes into the store that answers on `queue`, and answers their digest once it has them. Dropping the future
-    /// is safe: they are then there or not.
+    /// Puts bytes into the store behind `queue`, and returns their digest once the store has them. Dropping the future is
+    /// safe: the store then has them or not.
     ///
     /// # Errors
-    /// [`SendError`] when the store does not have them, as far as is known.
+    /// [`SendError`] when the store may not have the bytes.
     pub async fn put(&self, queue: &str, bytes: Bytes) -> Result<Digest, SendError> {
         let Shared { broker, reply_queue, register: begin, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
@@ -138,19 +137,19 @@ impl Client {
         Err(SendError::TimedOut { queue: queue.to_owned() })
     }
 
-    /// Ends all fetches and the listening, and returns when that is done.
+    /// Ends all fetches and the consumer, and returns when that is done.
     pub async fn close(&self) {
         self.shared.stop.cancel();
         self.shared.tasks.wait().await;
     }
 }
 
-/// Hands each answer to the fetch it is for. Never waits for a fetch, so that none keeps another from being heard.
+/// Hands each reply to its fetch. Never waits for a fetch, so that no fetch delays the replies of another.
 async fn dispatch(mut consumer: Consumer, mut beginning: mpsc::Receiver<FetchRegistration>, stop: CancellationToken) {
     let mut fetches: HashMap<String, mpsc::Sender<Bytes>> = HashMap::new();
     loop {
-        // All arms are cancel-safe by their documentation. Biased, because a fetch begins before it asks: heard in
-        // this order, no answer comes for a fetch that is not known yet.
+        // All arms are cancel-safe by their documentation. Biased, because a fetch registers before it sends a request: in
+        // this order, no reply arrives for an unregistered fetch.
         let delivery = tokio::select! {
             biased;
             () = stop.cancelled() => return,

@@ -1,4 +1,4 @@
-//! One fetch: asks for ranges of chunks, takes what comes, asks again for what does not, and checks the whole.
+//! One fetch: requests ranges of chunks, takes replies, requests missing chunks again, and verifies the content.
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{FetchError, blocking::blocking, digest::digest_of};
 
-/// How long nothing new may come before what is missing is asked for again, and again. A server that is busy gets more
-/// time each time; after the last, nobody is there.
+/// How long to wait without progress before the missing chunks are requested again. A busy server gets more time with each
+/// retry; after the last delay, the fetch times out.
 const RETRY_DELAYS: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(3),
@@ -28,28 +28,28 @@ const RETRY_DELAYS: [Duration; 5] = [
     Duration::from_secs(12),
 ];
 
-/// How often in a row there may be no queue to ask on: a broker that has started anew has none until the engine is
-/// back, too, which is some seconds.
+/// How often in a row the queue may be missing: a restarted broker has no queue until the engine is back too, some seconds
+/// later.
 const MAX_MISSING_QUEUE: u32 = 3;
 
-/// Whom one fetch asks, and for what.
+/// The destination of one fetch's requests, and the requested content.
 pub(super) struct ChunkRequester<'a> {
     pub(super) broker: &'a dyn Broker,
     pub(super) queue: &'a str,
     pub(super) reply_queue: &'a str,
-    /// What answers name.
+    /// The correlation id of the replies.
     pub(super) id: &'a str,
     pub(super) digest: Digest,
 }
 
-/// One fetch on its way.
+/// A fetch in progress.
 pub(super) struct Fetch<'a> {
     requester: ChunkRequester<'a>,
     answers: mpsc::Receiver<Bytes>,
     assembly: ChunkAssembly,
-    /// When something new came last.
+    /// When the last new chunk arrived.
     last_chunk_at: Instant,
-    /// How many pauses are over since then, and when the next one will be.
+    /// The number of delays since then, and the end of the current one.
     pauses: usize,
     due: Instant,
     no_queue: u32,
@@ -109,7 +109,7 @@ impl<'a> Fetch<'a> {
                     return Err(FetchError::QueueMissing { digest, queue: queue.into() });
                 }
             }
-            // It may have arrived. Either way it is as good as lost, and is sent again when nothing comes.
+            // The request may have arrived. Either way it counts as lost, and is sent again when no reply comes.
             Err(
                 error @ (PublishError::Unconfirmed { .. }
                 | PublishError::Refused { .. }
@@ -119,7 +119,7 @@ impl<'a> Fetch<'a> {
             }
             Err(PublishError::Closed) => return Err(FetchError::Closed { digest }),
         }
-        // From now, since to publish may have waited for a connection that was away.
+        // Counted from now, since publishing may have waited for a lost connection.
         self.due = Instant::now() + RETRY_DELAYS[self.pauses];
         Ok(())
     }

@@ -1,14 +1,14 @@
-//! What was served last: a content is asked for range by range, and read and checked once.
+//! The contents that were served last: a content is requested range by range, but read and verified once.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use flow::Digest;
 
-/// How many bytes are kept: the modules of some flows. The last content is kept even when it alone has more.
+/// The maximum bytes in the cache: the modules of some flows. The last content stays even if it alone is larger.
 const MAX_BYTES: usize = 64 << 20;
 
-/// The contents that were served last, the very last first.
+/// The contents that were served last, the most recent first.
 #[derive(Debug, Default)]
 pub(super) struct ContentCache {
     contents: VecDeque<(Digest, Bytes)>,

@@ -1,4 +1,4 @@
-//! The answering end: a queue of requests and a queue of puts over a store.
+//! The serving end: a queue of requests and a queue of puts in front of a store.
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
@@ -23,13 +23,13 @@ use crate::{FetchError, PutError, Store};
 /// How long the queue outlives its server.
 const QUEUE_EXPIRY: Duration = Duration::from_secs(600);
 
-/// Requests that are answered at once. With the largest range each, 64 MiB are on their way to the broker.
+/// The maximum number of concurrent requests. With the largest range each, 64 MiB are in flight to the broker.
 const PREFETCH: u16 = 16;
 
-/// Contents that are kept at once. Each is one message, so that memory for so many of the largest is needed.
+/// The maximum number of concurrent puts. Each content is one message, so memory for this many of the largest is needed.
 const PUTS: u16 = 4;
 
-/// The header that names the content that a message is about.
+/// The header with the digest of a message's content.
 pub(super) const DIGEST: &str = "digest";
 
 /// Offers a store on a queue.
@@ -42,14 +42,14 @@ pub struct Server {
     stop: CancellationToken,
 }
 
-/// Where an answer goes.
+/// The destination of a reply.
 struct ReplyTarget {
     queue: String,
     correlation_id: Option<String>,
 }
 
 impl Server {
-    /// Declares the queue of requests and that of puts, and begins to consume them; [`Server::run`] answers.
+    /// Declares the request queue and the put queue, and starts to consume them; [`Server::run`] serves them.
     ///
     /// # Errors
     /// [`StartError`] when the broker refuses a queue.
@@ -65,12 +65,12 @@ impl Server {
         Ok(Self { broker, queue, store, requests, puts, stop })
     }
 
-    /// Answers requests until told to stop, or until both queues are deleted or the broker closed. A request that cannot be
-    /// read is answered with the reason, or moved to the quarantine where it does not say whom to answer.
+    /// Serves requests until cancelled, or until both queues are deleted or the broker is closed. An unreadable request is
+    /// answered with the reason, or moved to the quarantine if it has no reply queue.
     pub async fn run(self) {
         let Self { broker, queue, store, requests, puts, stop } = self;
         let end = |queue| QueueServer { broker: broker.clone(), queue, store: store.clone(), stop: stop.clone() };
-        // Each has a queue of its own, so that who fetches never waits for what others put.
+        // Each kind has its own queue, so that a fetch never waits for the puts of others.
         futures::join!(
             end(queue.clone()).serve_requests(requests),
             end(names::store_put_queue(&queue)).serve_puts(puts)
@@ -78,7 +78,7 @@ impl Server {
     }
 }
 
-/// The server's end of one of its queues.
+/// Serves one of the server's queues.
 struct QueueServer {
     broker: Arc<dyn Broker>,
     queue: String,
@@ -87,7 +87,7 @@ struct QueueServer {
 }
 
 impl QueueServer {
-    /// Answers requests for content.
+    /// Serves requests for content.
     async fn serve_requests(self, mut requests: Consumer) {
         let sending = TaskTracker::new();
         let mut recent = ContentCache::default();
@@ -104,14 +104,14 @@ impl QueueServer {
                 delivery.accept();
                 continue;
             };
-            // One after the other: several readers of a content cost one reading of it, and no more than one is in memory
-            // beside those that were served last.
+            // Requests are handled one by one. Several readers of a content cost one read, and only one content is in memory
+            // besides the recently served ones.
             let reading = self.content(&mut recent, request.digest);
             let Some(content) = self.stop.run_until_cancelled(reading).await else {
                 break;
             };
-            // A task for each, so that waiting for the broker's confirms keeps nobody else waiting; the prefetch bounds
-            // how many there are, since each holds its delivery.
+            // Each reply has its own task, so that waiting for the broker's confirms delays no other request. Each task
+            // holds its delivery, so the prefetch limits the number of tasks.
             let broker = self.broker.clone();
             self.spawn(&sending, async move {
                 send(&*broker, replies(&request, content, &reader)).await;
@@ -123,7 +123,7 @@ impl QueueServer {
         sending.wait().await;
     }
 
-    /// Keeps what is put, several at once: the prefetch bounds how many.
+    /// Stores the contents that are put, several at once: the prefetch limits how many.
     async fn serve_puts(self, mut puts: Consumer) {
         let keeping = TaskTracker::new();
         while let Some(delivery) = self.next(&mut puts).await {
@@ -146,7 +146,7 @@ impl QueueServer {
         keeping.wait().await;
     }
 
-    /// The next delivery, until told to stop.
+    /// The next delivery; `None` once cancelled.
     async fn next(&self, consumer: &mut Consumer) -> Option<Delivery> {
         let delivery = self.stop.run_until_cancelled(consumer.next()).await?;
         if delivery.is_none() {
@@ -155,12 +155,12 @@ impl QueueServer {
         delivery
     }
 
-    /// Does something until told to stop: its delivery goes back then.
+    /// Runs work until cancelled; its delivery then goes back to the queue.
     fn spawn(&self, tasks: &TaskTracker, work: impl Future<Output = ()> + Send + 'static) {
         tasks.spawn(self.stop.clone().run_until_cancelled_owned(work));
     }
 
-    /// The content of a digest, from what was served last or from the store.
+    /// The content of a digest, from the recently served contents or from the store.
     async fn content(&self, recent: &mut ContentCache, digest: Digest) -> Result<Bytes, FetchError> {
         if let Some(bytes) = recent.get(digest) {
             return Ok(bytes);
@@ -173,7 +173,7 @@ impl QueueServer {
     }
 }
 
-/// The message that says what became of a put.
+/// The reply to a put.
 fn put_reply(reader: &ReplyTarget, queue: &str, kept: Result<Digest, PutError>) -> Message {
     match kept {
         Ok(digest) => reader.message(&FetchReply { digest, response: FetchResponse::Stored }),
@@ -185,7 +185,7 @@ fn put_reply(reader: &ReplyTarget, queue: &str, kept: Result<Digest, PutError>) 
     }
 }
 
-/// The messages that answer a request.
+/// The replies to a request.
 fn replies(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &ReplyTarget) -> Vec<Message> {
     let digest = request.digest;
     let message = |answer| reader.message(&FetchReply { digest, response: answer });
@@ -209,7 +209,7 @@ fn replies(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &
     chunks.take(MAX_RANGE_CHUNKS as usize).map(chunk).collect()
 }
 
-/// Sends answers. One that does not arrive is asked for again; a reader that has gone needs none.
+/// Sends replies. A lost reply is requested again; a reader that has gone needs none.
 async fn send(broker: &dyn Broker, messages: Vec<Message>) {
     for sent in future::join_all(messages.into_iter().map(|message| broker.publish(message))).await {
         if let Err(error) = sent {
@@ -218,8 +218,8 @@ async fn send(broker: &dyn Broker, messages: Vec<Message>) {
     }
 }
 
-/// Answers a request that cannot be read, where it says whom to answer and for which content; otherwise it goes to the
-/// quarantine, unless it is sent again.
+/// Answers an unreadable request, if it names a reply queue and a content. Otherwise moves it to the quarantine, unless the
+/// sender repeats it.
 async fn reject_unreadable(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, error: DecodeError) {
     let digest = delivery.message.properties.headers.get(DIGEST).and_then(|digest| digest.parse().ok());
     let reason = format!("the engine could not read a request for content: {error}");
@@ -236,7 +236,7 @@ async fn reject_unreadable(broker: Arc<dyn Broker>, queue: String, delivery: Del
 }
 
 impl ReplyTarget {
-    /// Whom a request is to be answered to.
+    /// The reply target of a request.
     fn of(delivery: &Delivery) -> Option<Self> {
         let Properties { reply_to, correlation_id, .. } = &delivery.message.properties;
         Some(Self { queue: reply_to.clone()?, correlation_id: correlation_id.clone() })

@@ -1,4 +1,4 @@
-//! Time stands still in these tests, and moves when nobody has anything to do: pauses cost nothing.
+//! Time is paused in these tests and advances when all tasks are idle: delays cost nothing.
 
 mod faulty;
 
@@ -40,7 +40,7 @@ impl Harness {
         Self::over(broker, Arc::new(Memory::new()), Arc::new(answers), Arc::new(asks)).await
     }
 
-    /// A world in which what the server publishes has faults.
+    /// A harness in which the messages that the server publishes have faults.
     async fn faulty(plan: impl FnMut(usize, &Message) -> Fault + Send + 'static) -> (Self, Arc<FaultyBroker>) {
         let broker = InProcess::new();
         let (faulty, asks) = (Arc::new(FaultyBroker::new(&broker, plan)), broker.connect());
@@ -78,7 +78,7 @@ impl Harness {
     }
 }
 
-/// Content of so many chunks and a bit, no two of which are alike.
+/// Content of this many chunks and a bit more, with no two chunks alike.
 fn content(chunks: usize) -> Bytes {
     let numbers = (0..chunks * CHUNK / 8 + 1).map(|number| (number as u64).to_le_bytes());
     numbers.flatten().collect()
@@ -124,7 +124,7 @@ async fn many_fetch_at_once_and_each_gets_its_own() {
 async fn lost_chunks_are_asked_for_again() {
     let (world, server) = Harness::faulty(|number, _| if number % 3 == 0 { Fault::Lost } else { Fault::None }).await;
     world.carries(content(30)).await;
-    // A third of what is sent is lost, of what is sent again too.
+    // A third of the messages is lost, repeated ones too.
     assert!(server.published() > 40, "{}", server.published());
     world.end().await;
 }
@@ -163,7 +163,7 @@ async fn lost_and_unconfirmed_requests_are_sent_again() {
 async fn what_was_changed_on_its_way_is_told_and_not_handed_out() {
     let (world, _) = Harness::faulty(|number, message| {
         let mut body = message.body.to_vec();
-        // The end of an answer is the end of its chunk.
+        // The end of a reply is the end of its chunk.
         *body.last_mut().unwrap() ^= 1;
         if number == 1 { Fault::Changed(body.into()) } else { Fault::None }
     })
@@ -206,7 +206,7 @@ async fn garbage_among_the_requests_is_kept_in_quarantine_and_the_server_lives()
     }
     world.carries("pan".into()).await;
     assert_eq!(world.broker.waiting(QUEUE).await.unwrap(), Some(0));
-    // What is no message of ours, twice each; what is one and makes no sense leads to nothing.
+    // Invalid messages, twice each; a valid message that makes no sense has no effect.
     while world.broker.waiting(QUARANTINE).await.unwrap() != Some(4) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -218,7 +218,7 @@ async fn a_request_of_a_newer_format_is_refused_at_once_in_words() {
     let broker = InProcess::new();
     let newer = |_, message: &Message| {
         let mut body = message.body.to_vec();
-        // The third byte is the version of the format.
+        // The third byte is the format version.
         body[2] = 99;
         Fault::Changed(body.into())
     };
@@ -377,7 +377,7 @@ async fn every_fetch_has_an_id_of_its_own() {
     world.end().await;
 }
 
-/// A store whose disk hangs when something is put.
+/// A store whose disk hangs on a put.
 struct HangingStore(Memory);
 
 #[async_trait]
@@ -428,7 +428,7 @@ async fn who_fetches_never_waits_for_what_others_put() {
     let world = Harness::over(broker, Arc::new(HangingStore(inner)), Arc::new(answers), Arc::new(asks)).await;
     let putting = futures::future::join_all((0..40).map(|size| world.client.put(QUEUE, content(size))));
     let fetching = async {
-        // All are on their way.
+        // All requests are in flight.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let begun = Instant::now();
         assert_eq!(world.fetch(digest).await.unwrap(), "pan");

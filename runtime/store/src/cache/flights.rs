@@ -1,4 +1,4 @@
-//! Those who want the same content at the same time: one gets it, the others wait for it.
+//! Single flight: of several callers that want the same content at the same time, one gets it and the others wait.
 
 use std::{
     collections::HashMap,
@@ -12,13 +12,13 @@ use tokio::sync::watch;
 
 use crate::FetchError;
 
-/// What is being got at the moment.
+/// The contents that are being fetched.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SingleFlight {
     in_flight: Arc<Mutex<HashMap<Digest, watch::Receiver<FlightState>>>>,
 }
 
-/// How far one getting has come.
+/// The progress of one flight.
 #[derive(Debug, Clone)]
 enum FlightState {
     Running,
@@ -26,15 +26,15 @@ enum FlightState {
     Failed,
 }
 
-/// How one gets on a flight.
+/// The role of a caller in a flight.
 enum FlightRole {
-    /// Nobody else gets it: fly.
+    /// Nobody else fetches the content: this caller does.
     Leader(LeaderGuard),
-    /// Somebody gets it: wait.
+    /// Another caller fetches the content: wait.
     Follower(watch::Receiver<FlightState>),
 }
 
-/// A getting under way. Dropped before it has landed, it leaves the others to start anew.
+/// A flight in progress. If its leader is dropped before the end, the followers start anew.
 struct LeaderGuard {
     flights: SingleFlight,
     digest: Digest,
@@ -42,9 +42,9 @@ struct LeaderGuard {
 }
 
 impl SingleFlight {
-    /// Does `work`, or waits for another who does the same. A failure is the other's own (who asked elsewhere, or under
-    /// other limits): the work is then done all the same, and each does it for itself, so that a failure that takes
-    /// long does not take as long once for everyone.
+    /// Does `work`, or waits for another caller that does the same. A failure belongs to that caller, which asked another
+    /// source or had other limits. Each follower then does the work itself and concurrently, so that slow failures do not
+    /// add up.
     pub(super) async fn share(
         &self,
         digest: Digest,
@@ -60,7 +60,7 @@ impl SingleFlight {
                 FlightRole::Follower(stage) => match wait(stage).await {
                     Some(FlightState::Done(bytes)) => return Ok(bytes),
                     Some(FlightState::Failed) => return work.await,
-                    // Its pilot was dropped: the next one to board is the pilot.
+                    // The leader was dropped: the next caller becomes the leader.
                     Some(FlightState::Running) | None => {}
                 },
             }
@@ -77,13 +77,13 @@ impl SingleFlight {
         FlightRole::Leader(LeaderGuard { flights: self.clone(), digest, stage })
     }
 
-    /// A panic elsewhere cannot leave the map half written: each change is whole.
+    /// A panic in another thread cannot leave the map half written: each change is whole.
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<FlightState>>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How a flight ended; `None` when its pilot was dropped.
+/// The result of a flight; `None` when its leader was dropped.
 async fn wait(mut stage: watch::Receiver<FlightState>) -> Option<FlightState> {
     let ended = stage.wait_for(|stage| !matches!(stage, FlightState::Running)).await.ok()?;
     Some(ended.clone())
@@ -97,7 +97,7 @@ impl LeaderGuard {
 }
 
 impl Drop for LeaderGuard {
-    /// Off the map first: whoever sees the channel close then finds no flight to wait for.
+    /// Removed from the map first: a follower that sees the channel close then finds no flight to wait for.
     fn drop(&mut self) {
         self.flights.lock().remove(&self.digest);
     }

@@ -1,4 +1,4 @@
-//! What the cache keeps, and what it lets go.
+//! What the cache stores, and what it evicts.
 
 use std::{
     fs::{self, File},
@@ -22,7 +22,7 @@ impl TestCache {
         Self { root, cache }
     }
 
-    /// Gets a content, and says whether it had to be fetched.
+    /// Gets a content, and returns whether it had to be fetched.
     async fn get(&self, bytes: &[u8]) -> bool {
         let (digest, mut fetched) = (digest_of(bytes), false);
         let fetch = async {
@@ -79,7 +79,7 @@ async fn a_cache_never_stays_larger_than_its_size() {
     let contents: Vec<[u8; 30]> = (0..10).map(|index| [index; 30]).collect();
     futures::future::join_all(contents.iter().map(|bytes| kept.get(bytes))).await;
     let entries = kept.cache.folder.as_ref().unwrap().entries().unwrap();
-    // How many are left depends on who came when; that they fit does not.
+    // The remaining number depends on the order of arrival, but the contents always fit.
     assert!((1..=3).contains(&entries.len()), "{entries:?}");
     assert!(kept.get(&[b'x'; 101]).await);
     assert!(!kept.path(&[b'x'; 101]).exists(), "it is larger than the whole cache");

@@ -1,4 +1,4 @@
-//! What lies in a folder of content, whoever writes there at the same time.
+//! The state of a content folder under concurrent writers.
 
 use std::{os::unix::fs::PermissionsExt as _, thread};
 
@@ -124,7 +124,7 @@ fn many_who_open_one_folder_and_put_the_same_never_see_less_than_the_whole() {
         for start in 0..8 {
             let (root, contents) = (root.path(), &contents);
             scope.spawn(move || {
-                // Each a handle of its own, as each process has.
+                // Each thread has its own handle, as each process does.
                 let folder = open(root);
                 for turn in 0..contents.len() {
                     let bytes = &contents[(start + turn) % contents.len()];

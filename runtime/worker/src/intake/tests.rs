@@ -1,4 +1,4 @@
-//! Workers over the broker in memory, on a virtual clock, with calls that only take their time.
+//! Workers with the in-memory broker, a virtual clock, and calls that only sleep.
 
 #![expect(clippy::disallowed_methods, reason = "a test ends with its runtime, and so does what it spawns")]
 
@@ -14,7 +14,7 @@ use crate::{Config, GuestResult, GuestRunner, Worker};
 
 const SIGNALS: &str = "signals";
 
-/// Calls that take as many milliseconds as their job says.
+/// Guests that sleep for the number of milliseconds in their job.
 #[derive(Default)]
 struct SleepingGuests {
     started: AtomicU64,
@@ -51,7 +51,7 @@ impl Harness {
         Self { broker, signals }
     }
 
-    /// A worker with one slot, and what stops it.
+    /// Starts a worker with one slot; returns its guests and its stop token.
     async fn worker(&self, name: &str) -> (Arc<SleepingGuests>, CancellationToken) {
         let config = Config {
             name: name.parse().unwrap(),
@@ -109,7 +109,7 @@ impl Harness {
         }
     }
 
-    /// The answers to so many calls.
+    /// Waits for `count` answers.
     async fn answers(&mut self, count: usize) -> Vec<Signal> {
         let mut answers = Vec::new();
         while answers.len() < count {
@@ -149,7 +149,7 @@ async fn a_long_call_keeps_no_job_from_another_worker() {
     world.publish("short", [1; 200]).await;
     let (_, _stop) = world.worker("one").await;
     world.answers(200).await;
-    // The worker fetches ahead now; an hour is the first that it gets.
+    // The worker prefetches now; the hour-long job is the first that it receives.
     world.publish("mixed", [vec![3_600_000], vec![1; 50]].concat()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.waiting().await, 50, "what cannot be started soon went back");
@@ -197,7 +197,7 @@ async fn what_a_worker_gives_back_unstarted_is_no_lost_delivery() {
         let delivery = left.next().await.unwrap();
         let Delivery { message, redelivered, returned, .. } = &delivery;
         let before = protocol::returned(&message.properties.headers);
-        // The one that ran when the worker stopped went back as it was.
+        // The call that ran when the worker stopped was requeued unchanged.
         count += usize::from((*redelivered, *returned, before) == (false, 0, 0));
         delivery.accept();
     }

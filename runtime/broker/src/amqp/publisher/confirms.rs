@@ -1,11 +1,10 @@
-//! What was sent on one channel, until the broker says what became of it.
+//! The messages sent on one channel, until the broker reports their outcome.
 //!
-//! The broker returns a message that must be routed and cannot be, and then confirms it like any other. lapin
-//! hands a returned message to whichever publish of the channel is confirmed next, and a batch of confirms comes
-//! to it in no order at all. So each message that may be returned carries a number, and no outcome is told before
-//! the whole batch is in. That suffices: RabbitMQ confirms the messages it returned in the order in which it
-//! returned them, so by the time a message's own confirm is in, some publish confirmed before or with it has
-//! brought its return.
+//! The broker returns an unroutable mandatory message, and then confirms it like any other. lapin attaches a returned
+//! message to whichever publish of the channel is confirmed next, and reports a batch of confirms in no particular order. So
+//! each message that may be returned carries a number, and no outcome is reported before the whole batch is in. That
+//! suffices: RabbitMQ confirms returned messages in the order in which it returned them. So once a message's own confirm is
+//! in, some publish that was confirmed before or with it has delivered its return.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +25,7 @@ use crate::{
     amqp::{channel::Channel, properties, refusal::Refusal},
 };
 
-/// A message that was sent.
+/// A sent message.
 struct Pending {
     exchange: String,
     key: String,
@@ -37,7 +36,7 @@ struct Pending {
 
 impl Pending {
     fn answer(self, answer: std::result::Result<(), PublishError>) {
-        // Whoever waited may be gone.
+        // The caller may be gone.
         let _ = self.answer.send(answer);
     }
 
@@ -61,7 +60,7 @@ impl Pending {
         let _ = answer.send(Err(PublishError::Unconfirmed { key }));
     }
 
-    /// Whether a refusal that closed the channel speaks of this message: of its exchange, or of its size.
+    /// Whether the refusal that closed the channel concerns this message: its exchange, or its size.
     fn is_named_by(&self, refusal: &Refusal) -> bool {
         let exchange = if self.exchange.is_empty() { "amq.default" } else { &self.exchange };
         let size = self.size.to_string();
@@ -70,22 +69,22 @@ impl Pending {
     }
 }
 
-/// Whether a broker has closed a channel since a message was larger than it takes. RabbitMQ has no code for that alone, so
-/// its words decide; a test holds it to them.
+/// Whether a broker closed a channel because a message was too large. RabbitMQ has no code for that alone, so its message
+/// text decides; a test verifies the text.
 fn is_about_size(refusal: &Refusal) -> bool {
     refusal.reason.contains("is larger than configured max size")
 }
 
-/// The number of a publish, and what lapin says came of it.
+/// The number of a publish, and lapin's result of it.
 type Outcome = (u64, Result<Confirmation>);
 
-/// What was sent on one channel.
+/// The messages sent on one channel.
 pub(super) struct Confirms {
     channel: Arc<Channel>,
     sent: u64,
     waiting: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     pending: HashMap<u64, Pending>,
-    /// Messages that came back and whose own confirm is not in yet.
+    /// Messages that were returned, and whose own confirm is not in yet.
     returned: HashSet<u64>,
 }
 
@@ -98,7 +97,7 @@ impl Confirms {
         self.pending.len()
     }
 
-    /// Sends a message; does not wait for anything.
+    /// Sends a message without waiting.
     pub(super) async fn send(&mut self, QueuedPublish { message, confirm: answer }: QueuedPublish) {
         self.sent += 1;
         let number = self.sent;
@@ -118,7 +117,7 @@ impl Confirms {
             };
             (number, confirmation)
         });
-        // The first poll queues the frames. All others wait.
+        // The first poll queues the frames. All later polls wait.
         let outcome = futures::poll!(&mut publishing);
         let size = message.body.len();
         let pending = Pending { exchange: message.exchange, key: message.key, size, sent_at: Instant::now(), answer };
@@ -129,9 +128,9 @@ impl Confirms {
         }
     }
 
-    /// Tells the outcome of everything that is confirmed, once something is. False when the channel has gone.
+    /// Waits for a confirm, and reports the outcome of all confirmed messages. Returns false when the channel has gone.
     ///
-    /// Cancel-safe: it only waits before it has taken anything.
+    /// Cancel-safe: it waits only before it takes anything.
     pub(super) async fn next(&mut self) -> bool {
         let Some(first) = self.waiting.next().await else { return true };
         let mut batch = vec![first];
@@ -175,23 +174,23 @@ impl Confirms {
         }
     }
 
-    /// Tells those who have waited for longer than this that their message is not confirmed.
+    /// Fails the messages that have waited longer than `longest` as unconfirmed.
     pub(super) fn fail_older_than(&mut self, longest: Duration) {
         let old = self.pending.extract_if(|_, pending| pending.sent_at.elapsed() >= longest);
         old.for_each(|(_, pending)| pending.unconfirmed());
     }
 
-    /// Tells everybody who still waits that nothing will be confirmed any more.
+    /// Fails all waiting messages as unconfirmed.
     pub(super) fn fail_all(mut self) {
         self.waiting.clear();
         self.pending.drain().for_each(|(_, pending)| pending.unconfirmed());
     }
 }
 
-/// Returns once lapin has told the outcome of every publish in the batch of confirms it is working through.
+/// Returns once lapin has reported the outcome of every publish in the current batch of confirms.
 ///
-/// lapin holds a lock while it does so, and the first poll of this wait takes that lock. What the wait itself is
-/// for does not matter here.
+/// lapin holds a lock while it reports them, and the first poll of this wait takes that lock. The purpose of the wait itself
+/// does not matter here.
 async fn flush_confirm_batch(channel: &Channel) {
     let _ = futures::poll!(pin!(channel.wait_for_confirms()));
 }

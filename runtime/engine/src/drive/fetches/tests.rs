@@ -1,4 +1,4 @@
-//! Fetches that fail, panic, hang or go well, over stores that do so on demand.
+//! Fetches that fail, panic, hang or succeed, with stores that do so on demand.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,18 +9,18 @@ use store::{Entry, ListError, Memory, PutError, RemoveError, Tag, TagError};
 
 use super::*;
 
-/// What the tries of a faulty store come to.
+/// The result of the tries of a faulty store.
 #[derive(Clone, Copy)]
 enum Fault {
     /// They panic.
     Panics,
     /// They never end.
     Hangs,
-    /// They are told that the store is away.
+    /// They fail because the store is unavailable.
     Away,
 }
 
-/// A store that has a fault for its first tries.
+/// A store whose first tries are faulty.
 struct FaultyStore {
     fault: Fault,
     tries: AtomicU32,
@@ -79,7 +79,7 @@ fn id() -> CallId {
     CallId { run, task, firing: Firing::FIRST, attempt: Attempt::new(1), action: Action::Apply }
 }
 
-/// Fetches a list from a store with a fault.
+/// Fetches a list from a faulty store.
 async fn fetched(fault: Fault, faulty: u32) -> (FetchResult, u32) {
     let inner = Memory::new();
     let digest = inner.put(Bytes::from_static(b"[1,2]")).await.expect("it is kept");

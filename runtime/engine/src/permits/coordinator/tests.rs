@@ -1,4 +1,4 @@
-//! What a keeper of permits promises, over one queue that this file is.
+//! Tests of the permit coordinator, with one queue that this file simulates.
 
 mod fault_simulation;
 
@@ -9,13 +9,13 @@ use protocol::RequestedCall;
 
 use super::*;
 
-/// A queue of permits with its keepers: what they write comes back, in order, to the one that is asked.
+/// A permit queue with its coordinators: their messages return, in order, to the coordinator that is given.
 #[derive(Default)]
 struct Harness {
     now: Timestamp,
     number: u64,
     queue: VecDeque<(bool, PermitMessage)>,
-    /// What its keeper has not settled.
+    /// Messages that the coordinator has not settled.
     unsettled: Vec<PermitMessage>,
     granted: Vec<(Shard, PermitGrant)>,
 }
@@ -33,7 +33,7 @@ fn call(run: &str) -> CallId {
     CallId { run, task, firing: Firing::FIRST, attempt: Attempt::FIRST, action: Action::Apply }
 }
 
-/// A run that is called so matters more.
+/// Runs with this name prefix have a higher priority.
 fn priority(run: &str) -> i32 {
     if run.starts_with("urgent") { 5 } else { 0 }
 }
@@ -67,7 +67,8 @@ impl Harness {
         self.queue.push_back((false, PermitMessage::Request(claims)));
     }
 
-    /// Lets a keeper hear all there is, and what it writes meanwhile. Answers the runs that were given permits.
+    /// Delivers all messages to a coordinator, including those that it writes meanwhile. Returns the runs that were
+    /// granted permits.
     fn settle(&mut self, keeper: &mut PermitCoordinator) -> Vec<String> {
         loop {
             keeper.poll_grants(self.now);
@@ -91,14 +92,14 @@ impl Harness {
         told.into_iter().flat_map(|(_, granted)| granted.calls).map(|call| call.run.to_string()).collect()
     }
 
-    /// A second passes, with a beat.
+    /// Advances the clock by a second, with a tick.
     fn second(&mut self, keeper: &mut PermitCoordinator) -> Vec<String> {
         self.now = self.now.after(Duration::from_secs(1));
         keeper.tick();
         self.settle(keeper)
     }
 
-    /// The keeper dies: what it has not settled comes again, before all else.
+    /// The coordinator dies: its unsettled messages are redelivered first.
     fn dies(&mut self) {
         for message in std::mem::take(&mut self.unsettled).into_iter().rev() {
             self.queue.push_front((true, message));
@@ -159,7 +160,7 @@ fn runs_alternate_however_many_calls_they_request() {
     let wants = many.iter().cloned().map(wanted).collect();
     world.queue.push_back((false, PermitMessage::Request(PermitRequest { wanted: wants, ..claims })));
     assert_eq!(world.settle(&mut keeper), ["many"]);
-    // Another run comes, of another shard, when all of them wait.
+    // A run of another shard arrives, while all of them wait.
     world.send_request("2", at_once(1), &[], &["few"]);
     let mut given = Vec::new();
     for held in 0..3 {
@@ -193,7 +194,7 @@ fn a_repeated_request_keeps_its_permit() {
     let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
     world.send_request("1", at_once(1), &[], &["r1", "r2"]);
     assert_eq!(world.settle(&mut keeper), ["r1"]);
-    // Another engine drives the shard now, and does not know who has one.
+    // Another engine drives the shard now, and does not know which call holds a permit.
     let mut claims = world.claims("1", at_once(1), &[], &["r2", "r1"]);
     claims.engine = "another".into();
     claims.since = Timestamp::from_micros(2);
@@ -233,7 +234,7 @@ fn grants_survive_the_coordinator() {
     assert_eq!(world.settle(&mut one), ["r1", "r2"]);
     world.dies();
     let mut other = coordinator("b");
-    // Of all the engines, one that has nothing speaks first.
+    // An engine without a permit sends the first request.
     world.send_request("2", at_once(2), &[], &["s1"]);
     assert!(world.settle(&mut other).is_empty());
     world.send_request("1", at_once(2), &["r1"], &["r3"]);
@@ -255,7 +256,7 @@ fn a_replaced_coordinator_grants_nothing() {
     one.poll_grants(world.now);
     let written = one.take_actions();
     let [CoordinatorAction::WriteSnapshot(kept)] = &written[..] else { panic!("{written:?}") };
-    // It is cut off now, and what it wrote reaches the next one.
+    // The first coordinator loses its subscription, and its snapshot reaches the next one.
     world.dies();
     world.queue.push_back((false, PermitMessage::Snapshot(kept.clone())));
     let mut other = coordinator("b");
@@ -263,7 +264,8 @@ fn a_replaced_coordinator_grants_nothing() {
     assert!(world.settle(&mut other).is_empty());
     world.send_request("1", at_once(1), &[], &["r3", "r2"]);
     assert_eq!(world.settle(&mut other), ["r2"], "it may have been given");
-    // Back again, the first hears that somebody else was there, and what that one left.
+    // When the first is active again, the redelivery shows that another was active, and it receives that one's
+    // snapshot.
     world.dies();
     world.send_request("1", at_once(1), &["r2"], &["r3"]);
     assert!(world.settle(&mut one).is_empty());
@@ -341,7 +343,7 @@ fn a_rate_survives_a_new_coordinator_and_a_clock_change() {
     assert!(world.settle(&mut one).is_empty());
     world.dies();
     let mut other = coordinator("b");
-    // Its clock is an hour behind.
+    // The clock of the other coordinator is an hour behind.
     world.now = Timestamp::from_micros(3_600_000_000);
     world.send_request("1", rate("60/h"), &[], &["r2"]);
     assert!(world.settle(&mut other).is_empty());

@@ -1,4 +1,4 @@
-//! What a file of edits may hold, and what is said of one that does not.
+//! Tests of valid edit files, and of the diagnostics of invalid ones.
 
 use super::*;
 use crate::{render, test_tables};

@@ -1,13 +1,13 @@
-//! A table that is being written: its keys in order, on lines of their own or between braces.
+//! Writes a table: its keys in order, on lines of their own or between braces.
 
 use std::{fmt, time::Duration};
 
 use super::value;
 use crate::{Diagnostic, Json, Renames, Size, StartTime, Timestamp, Value};
 
-/// Keys and what they are, written.
+/// The written keys and values of a table.
 pub(super) struct Table {
-    /// What it is, as mistakes tell it: `task "mix"`.
+    /// Its description for diagnostics: `task "mix"`.
     owner: String,
     entries: Vec<(String, String)>,
 }
@@ -25,7 +25,7 @@ impl Table {
         self.entries.is_empty()
     }
 
-    /// Each key on a line of its own.
+    /// The table with each key on a line of its own.
     pub(super) fn lines(&self) -> String {
         self.entries.iter().map(|(key, written)| format!("{key} = {written}\n")).collect()
     }
@@ -38,7 +38,7 @@ impl Table {
         self.put(key, value::text(text));
     }
 
-    /// A word that is left out where it is the default.
+    /// Writes a keyword; the default is omitted.
     pub(super) fn keyword(&mut self, key: &str, word: &str, is_said: bool) {
         if is_said {
             self.text(key, word);
@@ -83,7 +83,7 @@ impl Table {
         }
     }
 
-    /// A list where all names are kept.
+    /// Writes value names; a list where all names stay the same.
     pub(super) fn renames(&mut self, key: &str, said: Option<&Renames>) {
         let Some(said) = said else { return };
         if said.iter().all(|(own, flows)| own == flows) {
@@ -98,7 +98,7 @@ impl Table {
         self.inline(key, &table);
     }
 
-    /// A table between braces.
+    /// Writes a table between braces.
     pub(super) fn inline(&mut self, key: &str, table: &Self) {
         let entries: Vec<String> = table.entries.iter().map(|(key, written)| format!("{key} = {written}")).collect();
         self.put(key, value::braces(&entries));
@@ -133,7 +133,7 @@ impl Table {
     }
 }
 
-/// In the largest unit that keeps it whole.
+/// A duration in the largest unit that divides it.
 fn duration(said: Duration) -> Option<String> {
     let millis = u64::try_from(said.as_millis()).ok()?;
     if Duration::from_millis(millis) != said {

@@ -1,4 +1,4 @@
-//! What is written is read as the same draft, and what cannot be written is told.
+//! Tests that a written flow is read as the same draft, and that inexpressible drafts are reported.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,7 +25,7 @@ fn without_spans(body: FlowBody) -> FlowBody {
     }
 }
 
-/// All that a draft says, without where it says it.
+/// A draft as text, without its spans.
 fn normalized(draft: Draft) -> String {
     let module = |(alias, module)| (alias, ModuleReference { span: None, ..module });
     let draft = Draft {
@@ -48,7 +48,7 @@ fn round_trips(draft: Draft) -> String {
     text
 }
 
-/// The flows of the repository: examples, what `waft new` writes, and those in the documents.
+/// The flows of the repository: the examples, the output of `waft new`, and the flows in the documents.
 fn flows() -> Vec<String> {
     let files = [
         include_str!("../../../../../examples-wasm/kitchen/flow.toml"),
@@ -102,7 +102,7 @@ fn every_readable_flow_of_the_test_tables_round_trips() {
     read.into_iter().for_each(|draft| drop(round_trips(draft)));
 }
 
-/// A JSON text as the reader leaves it: without spaces, and with keys in order.
+/// A random JSON text in the reader's form: without spaces, and with sorted keys.
 fn random_json(draw: &mut SeededRng, depth: usize) -> String {
     let text = |draw: &mut SeededRng| {
         let texts = ["", "a", "a b", "ä€", "\"'\\", "\n\r\t", "\u{0}\u{1b}\u{7f}", "#", "'''", "null", "1.5"];
@@ -120,7 +120,7 @@ fn random_json(draw: &mut SeededRng, depth: usize) -> String {
         _ => {
             let entries: BTreeMap<String, String> =
                 (0..draw.below(4)).map(|_| (text(draw), random_json(draw, depth + 1))).collect();
-            // Keys are in order of what they are, and not of how they are written.
+            // Keys are sorted by their content, and not by their escaped form.
             let mut entries: Vec<(String, String)> = entries.into_iter().collect();
             entries.sort_by_key(|(key, _)| serde_json::from_str::<String>(key).unwrap());
             let entries: Vec<String> = entries.into_iter().map(|(key, value)| format!("{key}:{value}")).collect();
@@ -149,7 +149,7 @@ fn chance(draw: &mut SeededRng) -> bool {
     draw.below(3) == 0
 }
 
-/// Says each thing of a task with some chance.
+/// Sets each property of a task with some probability.
 fn random_task(draw: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
     for _ in 0..draw.below(6) {
         task = match draw.below(19) {
@@ -204,7 +204,7 @@ fn random_link(draw: &mut SeededRng, mut link: LinkBuilder) -> LinkBuilder {
     link
 }
 
-/// Says things of a flow, whole or nested.
+/// Sets properties of a whole or nested flow.
 fn random_body<Level>(draw: &mut SeededRng, mut flow: Builder<Level>, depth: usize) -> Builder<Level> {
     for _ in 0..draw.below(10) {
         let name = format!("n{}", draw.below(100));

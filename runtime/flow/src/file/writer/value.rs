@@ -1,16 +1,16 @@
-//! Keys, texts and JSON values as TOML has them, every digit kept.
+//! Writes keys, texts and JSON values as TOML without losing digits.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// A key, bare where it can be.
+/// A key, without quotes where possible.
 pub(super) fn key(key: &str) -> String {
     let is_bare = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-');
     if !key.is_empty() && key.chars().all(is_bare) { key.into() } else { text(key) }
 }
 
-/// A text in quotes. JSON's escapes are TOML's too, which wants one more character escaped.
+/// A text in quotes. JSON's escapes are valid in TOML, which requires one more character to be escaped.
 pub(super) fn text(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007F")
 }
@@ -23,7 +23,7 @@ pub(super) fn braces(entries: &[String]) -> String {
 /// A JSON text as a TOML value.
 ///
 /// # Errors
-/// What it holds that TOML has no form for. [`crate::Json`] bounds how deep it is nested, and so this recursion.
+/// The content that TOML cannot express. [`crate::Json`] bounds the nesting, and therefore this recursion.
 pub(super) fn json(written: &str) -> Result<String, &'static str> {
     const INVALID_STRING: &str = "half a character";
     let written = written.trim();
@@ -43,7 +43,7 @@ pub(super) fn json(written: &str) -> Result<String, &'static str> {
         }
         Some(b'"') => serde_json::from_str::<String>(written).map(|found| text(&found)).map_err(|_| INVALID_STRING),
         Some(b'n') => Err("null"),
-        // As an integer it would lose its sign.
+        // An integer would lose the sign.
         Some(_) if written == "-0" => Ok("-0.0".into()),
         Some(_) | None => Ok(written.into()),
     }

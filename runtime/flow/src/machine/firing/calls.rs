@@ -1,4 +1,4 @@
-//! What workers are asked for: calls with their inputs.
+//! Calls for workers, with their inputs.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -9,12 +9,12 @@ use crate::{
 
 use super::{FiringMachine, node::NodeState};
 
-/// How long a worker that has just taken a call may say nothing of it: it takes a lease after ten seconds.
+/// How long a worker that has just received a call may send nothing: it takes a lease after ten seconds.
 const LEASE_START_GRACE: Duration = Duration::from_secs(15);
 
 impl FiringMachine {
-    /// The commands that are still unanswered: what a restarted engine sends again. Calls under a lease are not among
-    /// them: their worker is heard from, or the lease is missed. Nor are those that nobody wants any more.
+    /// The commands that are still unanswered: a restarted engine sends them again. Calls under a lease are not included:
+    /// their worker sends heartbeats, or the lease expires. Calls that are no longer needed are not included either.
     pub(in crate::machine) fn pending(&self) -> Vec<Command> {
         let is_sent = |index: &&NodeIndex| !self.is_leased(**index) && !self.is_withdrawable(**index);
         let unleased = self.outstanding.iter().filter(is_sent);
@@ -22,39 +22,39 @@ impl FiringMachine {
         calls.chain(self.pending_fetches().map(|errand| Command::Fetch(Box::new(errand)))).collect()
     }
 
-    /// When an apply is given up that no worker has taken: one that has it has either answered by then, or has a lease.
+    /// The time at which an apply that no worker has taken is given up: a worker that has it has answered by then, or holds
+    /// a lease.
     pub(in crate::machine) fn expiry(&self, index: NodeIndex) -> Option<Timestamp> {
         self.waits_until(index).map(|until| until.after(LEASE_START_GRACE))
     }
 
-    /// Until when an apply that no worker is known to have begun may wait for one; `None` for ever.
+    /// The time until which an apply may wait for a worker to start it; `None` means without limit.
     fn waits_until(&self, index: NodeIndex) -> Option<Timestamp> {
         let expires = self.flow.task_called(index)?.expires?;
         let NodeState::Running { since, retry_at: None } = self.node(index).state else { return None };
         (!self.is_leased(index)).then(|| since.after(expires))
     }
 
-    /// The calls that are out, that nobody wants any more, and of which no worker has said that it has begun them.
+    /// The dispatched calls that are no longer needed and that no worker has reported as started.
     pub(in crate::machine) fn withdrawable(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.outstanding.iter().filter(|index| self.is_withdrawable(**index)).map(|index| self.call_id(*index))
     }
 
-    /// Whether a node's call, which is out, is withdrawn unless some worker says that it has begun it: its flow is to be
-    /// rolled back, or its task was removed.
+    /// Whether a node's dispatched call is withdrawn unless a worker reports it as started: its flow is being rolled back,
+    /// or its task was removed.
     pub(super) fn is_withdrawable(&self, index: NodeIndex) -> bool {
         let is_apply = self.node(index).is_active().0 == crate::Action::Apply;
         is_apply && !self.is_leased(index) && !self.may_retry(index)
     }
 
-    /// Whether somebody has a node's call under a lease.
+    /// Whether a worker holds a lease on a node's call.
     fn is_leased(&self, index: NodeIndex) -> bool {
         let (action, count) = self.node(index).is_active();
         let is_it = |holder: &(crate::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
         self.node(index).lease_holders.iter().any(is_it)
     }
 
-    /// The calls that workers have under a lease, and who has each: those that are out, and those whose answer nobody waits
-    /// for any more.
+    /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
     pub(in crate::machine) fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
         self.flow.indices().zip(&self.nodes).flat_map(move |(index, node)| {
             node.lease_holders.iter().map(move |(action, attempt, worker)| {
@@ -65,21 +65,21 @@ impl FiringMachine {
         })
     }
 
-    /// Whether a worker has a call under a lease.
+    /// Whether a worker holds a lease on a call.
     pub(in crate::machine) fn holds(&self, call: &CallId, worker: &WorkerName) -> bool {
         let Some(index) = self.node_of_call(call) else { return false };
         self.node(index).lease_holders.contains(&(call.action, call.attempt, worker.clone()))
     }
 
-    /// Whether a call is with the workers and still wanted: it is neither answered nor lost, and its run does not take
-    /// back what it is about to do.
+    /// Whether a call is with the workers and still needed: it is neither answered nor lost, and the run is not about to
+    /// roll it back.
     pub(in crate::machine) fn wants(&self, call: &CallId) -> bool {
         let Some(index) = self.node_of_call(call) else { return false };
         let wanted = call.action == crate::Action::Rollback || self.may_continue(index);
         wanted && self.is_outstanding(index, call)
     }
 
-    /// Whether this pass has handed out a call, now or before.
+    /// Whether this firing has ever dispatched a call.
     pub(in crate::machine) fn knows(&self, call: &CallId) -> bool {
         self.node_of_call(call).is_some_and(|index| {
             let node = self.node(index);
@@ -91,8 +91,8 @@ impl FiringMachine {
         })
     }
 
-    /// Whether a worker may begin a call that was handed out: it is neither answered nor lost, it has not expired, and
-    /// nothing is about to withdraw it.
+    /// Whether a worker may start a dispatched call: it is neither answered nor lost, it has not expired, and it is not
+    /// about to be withdrawn.
     pub(in crate::machine) fn may_call(&self, now: Timestamp, call: &CallId) -> bool {
         let Some(index) = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call)) else {
             return false;
@@ -105,12 +105,12 @@ impl FiringMachine {
         self.outstanding.contains(&index) && self.call_id(index) == *call
     }
 
-    /// The calls that are with the workers.
+    /// The calls that are dispatched to workers and not answered.
     pub(in crate::machine) fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.outstanding.iter().map(|index| self.call_id(*index))
     }
 
-    /// Since when a call is with the workers.
+    /// The time since when a call is with the workers.
     pub(in crate::machine) fn out_since(&self, call: &CallId) -> Option<Timestamp> {
         let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call))?;
         match &self.node(index).state {
@@ -126,7 +126,7 @@ impl FiringMachine {
         }
     }
 
-    /// The call a node is in, if it is in one.
+    /// The current call of a node, if it has one.
     pub(super) fn call(&self, index: NodeIndex) -> Option<Call> {
         let task = self.flow.task_called(index)?;
         let (at, rollback) = match &self.node(index).state {
@@ -163,10 +163,10 @@ impl FiringMachine {
         }
     }
 
-    /// What a call takes, by the module's names; or what is missing, with what is there.
+    /// The inputs of a call, by the module's names; or the missing inputs, with those that exist.
     ///
-    /// A rollback gets all there is: what it cannot do without was there when the task applied, and is rolled
-    /// back after it.
+    /// A rollback receives all inputs that exist: its required inputs existed when the task applied, and are rolled back
+    /// after it.
     pub(super) fn inputs(&self, index: NodeIndex, task: &Task, audience: InputUse) -> Result<Values, IncompleteInputs> {
         let mut inputs = Values::new();
         let mut missing = Vec::new();
@@ -190,7 +190,7 @@ impl FiringMachine {
         if missing.is_empty() { Ok(inputs) } else { Err(IncompleteInputs { inputs, missing }) }
     }
 
-    /// The value a source has now.
+    /// The current value of a source.
     pub(super) fn read<'a>(&'a self, source: &'a Source) -> Option<Cow<'a, Value>> {
         match source {
             Source::Constant(value) => Some(Cow::Borrowed(value)),
@@ -212,7 +212,7 @@ impl FiringMachine {
         }
     }
 
-    /// The value that a source had when the pass was triggered.
+    /// The value that a source had when the firing was triggered.
     pub(in crate::machine) fn inherited_value(&self, source: &Source) -> Option<Value> {
         match source {
             Source::Node { node, value } => self.inherited.get(node)?.get(value).cloned(),
@@ -225,7 +225,7 @@ impl FiringMachine {
         }
     }
 
-    /// Says what is missing, for a person.
+    /// Describes the missing inputs, for a person.
     pub(super) fn describe_missing(&self, starved: &IncompleteInputs) -> String {
         let missing = starved.missing.iter().map(|(parameter, source)| match source {
             Source::Node { node, value } => {
@@ -245,7 +245,7 @@ impl FiringMachine {
     }
 }
 
-/// What is there, and what is missing, of the inputs of a call.
+/// The existing and the missing inputs of a call.
 pub(super) struct IncompleteInputs {
     inputs: Values,
     missing: Vec<(ValueName, Source)>,
@@ -257,9 +257,9 @@ impl std::fmt::Debug for IncompleteInputs {
     }
 }
 
-/// The time a call was handed out, for tests and displays.
+/// The dispatch time and deadline of a call, for tests and displays.
 impl Call {
-    /// When the worker must have stopped it, given the task's timeout.
+    /// The time by which the worker must have stopped the call, given the task's timeout.
     #[must_use]
     pub fn deadline(&self, task: &Task) -> Timestamp {
         self.at.after(task.limits.timeout)

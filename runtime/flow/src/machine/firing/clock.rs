@@ -1,16 +1,16 @@
-//! What a clock that was set means for what waits: it goes on waiting for as long as it would have.
+//! Clock changes: a wait keeps its remaining length when the clock is set.
 
 use crate::{ClockShift, NodeIndex, StartTime, Timestamp};
 
 use super::{FiringMachine, node::NodeState};
 
 impl FiringMachine {
-    /// Whether something in it waits for a time.
+    /// Whether this firing waits for a time.
     pub(in crate::machine) fn has_timer(&self) -> bool {
         !self.retries.is_empty() || self.expires_at.is_some()
     }
 
-    /// Writes the moments of all waits as the clock shows them that was set. Moments that people named stay.
+    /// Converts the times of all waits to the new clock. Times that the flow names stay.
     pub(super) fn shift(&mut self, by: ClockShift) {
         let shifted = |at: &mut Timestamp| *at = at.shift(by);
         self.expires_at.iter_mut().for_each(shifted);
@@ -42,7 +42,7 @@ impl FiringMachine {
         }
     }
 
-    /// Whether a node waits to start at a moment that its flow names, and not for a length of time.
+    /// Whether a node waits to start until a time that its flow names, rather than for a duration.
     fn starts_at_fixed_time(&self, index: NodeIndex) -> bool {
         self.node(index).starts_at.is_some() && matches!(self.flow.node(index).starts, Some(StartTime::At(_)))
     }

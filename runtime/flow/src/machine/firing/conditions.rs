@@ -1,4 +1,4 @@
-//! Whether the links into a node let it start.
+//! Evaluates the links into a node: they may keep it from starting.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,11 @@ use crate::{EvaluationError, Link, NodeIndex, SkipReach, SourceOutcome, State, V
 use super::{FiringMachine, node::NodeState};
 
 impl FiringMachine {
-    /// Asks the links into a node that could start. The widest of the noes holds; `None` when there is none.
+    /// Evaluates the links into a node that could start. The widest reach of a false condition wins; `None` when none is
+    /// false.
     ///
     /// # Errors
-    /// [`EvaluationError`] when a condition comes to neither.
+    /// [`EvaluationError`] when a condition yields neither true nor false.
     pub(super) fn evaluate_links(&self, index: NodeIndex) -> Result<Option<SkipReach>, EvaluationError> {
         let mut widest = None;
         for link in &self.flow.node(index).links {
@@ -18,7 +19,7 @@ impl FiringMachine {
                 widest = widest.max(Some(link.reach));
             }
         }
-        // What stands aside and failed stopped nothing but what comes after it.
+        // A failure handler that failed stops only the nodes after it.
         let failed = |before: &&NodeIndex| {
             self.flow.node(**before).is_failure_handler
                 && self.node(**before).state.told() == State::Failure
@@ -35,7 +36,7 @@ impl FiringMachine {
         let is_ignored = self.node(link.from).state == NodeState::Ignored;
         let failed = self.failures.contains_key(&source.name);
         match link.on {
-            // Sources that are ignored do not vote.
+            // Ignored sources do not count.
             SourceOutcome::Success if is_ignored => return Ok(true),
             SourceOutcome::Any | SourceOutcome::Failure if is_ignored => return Ok(false),
             SourceOutcome::Failure if !failed => return Ok(false),

@@ -1,4 +1,4 @@
-//! What an event means, as records. Nothing here changes the machine.
+//! Turns an event into records. Nothing here changes the machine.
 
 use crate::{
     Action, Attempt, CallId, Event, Execution, Fact, Failure, FailureKind, InputUse, Json, NodeAttempt, NodeIndex,
@@ -13,7 +13,7 @@ use super::{
     node::{Intention, NodeState},
 };
 
-/// How a failure came to be known.
+/// The execution that reported a failure.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ExecutionInfo {
     pub(super) execution: Option<Execution>,
@@ -22,7 +22,7 @@ pub(super) struct ExecutionInfo {
 }
 
 impl ExecutionInfo {
-    /// No worker has told it: nothing was executed, or it is not known.
+    /// No worker reported the failure: nothing was executed, or it is unknown whether something was.
     pub(super) const NONE: Self = Self { execution: None, redelivered: false };
 
     fn by(signal: &Signal) -> Self {
@@ -31,11 +31,11 @@ impl ExecutionInfo {
 }
 
 impl FiringMachine {
-    /// Says what an event means in this pass. Changes nothing.
+    /// Decides which records an event leads to in this firing. Changes nothing.
     pub(in crate::machine) fn decide(&self, now: Timestamp, event: &Event) -> Vec<Fact> {
         match (self.state, event) {
             (RunState::Running, Event::Cancel) if !self.rolling_back() => vec![Fact::CancelRequested],
-            // What a persistent flow began with is kept until it is told to end.
+            // The first firing of a persistent flow stays until the run is told to end.
             (RunState::Success, Event::Cancel) if self.flow.triggers.is_some() => vec![Fact::CancelRequested],
             (RunState::Suspending | RunState::Suspended, Event::Cancel) if !self.rolling_back() => {
                 vec![Fact::Resumed, Fact::CancelRequested]
@@ -128,7 +128,7 @@ impl FiringMachine {
         let attempt = self.node_attempt(index, self.node(index).attempt());
         match answer {
             TaskResult::Succeeded(values) => match brought(wait, values) {
-                // Nobody executes it, and so never twice.
+                // No worker executes this, so it cannot execute twice.
                 Ok(provided) => {
                     vec![Fact::Succeeded { attempt, provided, execution: Execution::new(0), worker: None }]
                 }
@@ -141,7 +141,7 @@ impl FiringMachine {
         }
     }
 
-    /// What a task of another flow did answers those that wait for it here, if it brings what they wait for.
+    /// A notification of a task in another flow completes the tasks that wait for it here, if it contains their values.
     pub(in crate::machine) fn decide_task_notification(&self, heard: &TaskNotification) -> Vec<Fact> {
         if self.state.is_final() {
             return Vec::new();
@@ -186,8 +186,7 @@ impl FiringMachine {
         vec![fact]
     }
 
-    /// Nobody has begun the call, and so it needs no rollback. A worker that has begun it all the same, unheard, answers
-    /// late.
+    /// No worker has started the call, so it needs no rollback. A worker that started it unnoticed sends a late outcome.
     fn decide_withdrawn(&self, now: Timestamp, call: &CallId) -> Vec<Fact> {
         let index =
             self.node_of_call(call).filter(|index| self.is_outstanding(*index, call) && self.is_withdrawable(*index));
@@ -205,7 +204,7 @@ impl FiringMachine {
         told: ExecutionInfo,
         worker: Option<crate::WorkerName>,
     ) -> Fact {
-        // Once its flow is to be rolled back, another attempt could only delay that.
+        // Once the flow is to be rolled back, another attempt would only delay the rollback.
         let retry_at = if self.may_retry(attempt.node) { self.retry_at(now, attempt, &failure) } else { None };
         let ExecutionInfo { execution, redelivered } = told;
         Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker }
@@ -224,15 +223,15 @@ impl FiringMachine {
         self.flow.task_called(index).map(|task| task.retry).unwrap_or_default()
     }
 
-    /// A number that differs from attempt to attempt and from run to run, and is the same at every replay: the
-    /// 64-bit FNV-1a hash of the run's id with node and attempt mixed in.
+    /// A seed that differs between attempts and runs, and is the same at every replay: the 64-bit FNV-1a hash of the run's
+    /// id with node and attempt mixed in.
     fn seed(&self, attempt: NodeAttempt) -> u64 {
         let counts = [u64::from(attempt.node.0), attempt.firing.get(), u64::from(attempt.attempt.get())];
         let bytes = self.run.as_str().bytes().chain(counts.into_iter().flat_map(u64::to_le_bytes));
         bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
     }
 
-    /// What follows at a time. What is more than a step takes is decided in the next.
+    /// Decides what follows from a time. The next step decides what exceeds the limit of this one.
     fn decide_tick(&self, now: Timestamp) -> Vec<Fact> {
         if self.has_missing_input() {
             return self.missing_inputs.iter().map(|index| self.fail_missing_inputs(now, *index)).collect();
@@ -246,7 +245,7 @@ impl FiringMachine {
         if self.expires_at.is_some_and(|at| at <= now) && !self.rolling_back() && !self.is_done() {
             return vec![Fact::Expired];
         }
-        // Who listens to a failure starts before anything that led to it is taken back.
+        // Listeners to a failure start before the rollback of anything that led to it.
         let mut facts: Vec<Fact> = self
             .ready
             .iter()
@@ -284,7 +283,7 @@ impl FiringMachine {
             .map(|index| self.decide_start(now, index));
         facts.extend(at_hand.chain(given_up).chain(unwinding).chain(due).chain(starting).take(MAX_STEP_RECORDS));
         if facts.is_empty() && self.is_idle() {
-            // What a lost apply did that nobody wants is taken back before the end.
+            // The effects of a lost apply that is no longer needed are rolled back before the end.
             facts.extend(
                 self.late_outcomes
                     .iter()
@@ -311,7 +310,7 @@ impl FiringMachine {
             | Role::Begin
             | Role::End => 0,
         };
-        // A controller that failed is not asked about itself.
+        // A failed controller does not resolve its own failure.
         for scope in self.enclosing(node.scope).skip(own) {
             let begin = self.flow.scope(scope).begin;
             let Role::Controller(controller) = &self.flow.node(begin).role else { continue };
@@ -333,7 +332,7 @@ impl FiringMachine {
         Resolution::RollbackRun
     }
 
-    /// What a node does that may be rolled back now.
+    /// The next rollback action of a node that may be rolled back now.
     fn decide_rollback(&self, index: NodeIndex) -> Fact {
         let node = self.flow.node(index);
         if self.flow.task_called(index).is_some_and(|task| task.rollback) && self.may_have_been_called(index) {
@@ -353,8 +352,8 @@ impl FiringMachine {
         }
     }
 
-    /// Whether a guest may have been called for a node since it was last pending: where it lacked an input, or a condition
-    /// could not be decided, none was.
+    /// Whether a guest may have been called for a node since it was last pending. With a missing input, or a condition that
+    /// could not be evaluated, none was.
     fn may_have_been_called(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
         let is_of_this = |(attempt, _): &(Attempt, Execution)| attempt.get() == node.applies;
@@ -362,15 +361,15 @@ impl FiringMachine {
         !failed_first || node.may_have_applied || node.consecutive_losses > 0 || node.executions.iter().any(is_of_this)
     }
 
-    /// Whether a controller's own flow, and nothing around it, is to be run again.
+    /// Whether only the controller's own flow, and no enclosing flow, is to run again.
     fn will_retry(&self, controller: NodeIndex) -> bool {
         let mut around = self.enclosing(self.flow.node(controller).scope).map(|scope| self.scope(scope).intention);
         around.next() == Some(Intention::Retry) && around.all(|intention| intention == Intention::Execute)
     }
 
-    /// Whether a controller that is to try again has something in its flow that is still under way, or to be rolled back:
-    /// what a lost attempt did can be taken back after all that comes before it, and an edit may have put what runs after
-    /// what was rolled back.
+    /// Whether the flow of a controller that is to retry still has work under way or work to roll back. The effects of a
+    /// lost attempt may be rolled back after everything before it, and an edit may have put a running node after a
+    /// rolled-back one.
     fn is_unfinished(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
         let is_left = |ran: &NodeIndex| match &self.node(*ran).state {
@@ -390,7 +389,7 @@ impl FiringMachine {
             && self.ran_within(node.scope).iter().any(is_left)
     }
 
-    /// A task that waits is not waited for any more.
+    /// Ends the wait of a task.
     fn fail_waiting_task(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let failure = Failure::new(
             FailureKind::Cancelled,
@@ -401,7 +400,7 @@ impl FiringMachine {
 
     fn decide_retry(&self, now: Timestamp, index: NodeIndex) -> Fact {
         match (&self.flow.node(index).role, &self.node(index).state) {
-            // Its time has come.
+            // The wait is over.
             (_, NodeState::Pending) => return self.start(index),
             (Role::Wait(wait), NodeState::Running { .. }) => {
                 let message = format!("nobody has notified it of {:?} in time", wait.waits_for);
@@ -423,7 +422,7 @@ impl FiringMachine {
         }
         let (action, count) = self.node(index).is_active();
         if action == Action::Apply && !self.may_retry(index) {
-            // That it was lost is recorded, and nobody tries it again: its flow is being rolled back.
+            // The loss is recorded, and no retry follows: the flow is being rolled back.
             return self.failed(
                 now,
                 self.node_attempt(index, Attempt::new(count)),
@@ -435,10 +434,10 @@ impl FiringMachine {
         Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
     }
 
-    /// What becomes of a node that may start, which may have to wait.
+    /// Decides whether a node that may start starts now or waits first.
     fn decide_start(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let until = match self.flow.node(index).starts {
-            // A controller that tries again has waited before.
+            // A controller that retries has waited already.
             Some(StartTime::After(pause)) if self.node(index).state == NodeState::Pending => Some(now.after(pause)),
             Some(StartTime::At(at)) if at > now => Some(at),
             Some(_) | None => None,
@@ -446,9 +445,9 @@ impl FiringMachine {
         until.map_or_else(|| self.start(index), |until| Fact::Delayed { node: index, until })
     }
 
-    /// What becomes of a node that may start, by the conditions of the links into it.
+    /// Decides by its incoming links whether a node that may start does start.
     fn start(&self, index: NodeIndex) -> Fact {
-        // A controller that tries again was let in before.
+        // A controller that retries passed its conditions earlier.
         if self.node(index).state == NodeState::Retrying {
             return self.execute(index);
         }
@@ -481,7 +480,8 @@ impl FiringMachine {
         }
     }
 
-    /// What a controller provides at its next try, and the list it read for that, if it had not read it before.
+    /// The value that a controller provides at its next attempt, and the list that it read for that, if it had not read it
+    /// before.
     fn next_value(
         &self,
         index: NodeIndex,
@@ -504,7 +504,7 @@ impl FiringMachine {
         }
     }
 
-    /// Whether some attempt has started without its inputs, and is to fail in the same step.
+    /// Whether an attempt has started without its inputs, and is to fail in the same step.
     pub(in crate::machine) fn has_missing_input(&self) -> bool {
         !self.missing_inputs.is_empty()
     }
@@ -519,7 +519,7 @@ impl FiringMachine {
         self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), ExecutionInfo::NONE, None)
     }
 
-    /// The state the run ends in, once nothing is under way and nothing can start.
+    /// The final state of the run, once nothing is under way and nothing can start.
     fn end(&self) -> Option<RunState> {
         if !self.is_idle() {
             return None;
@@ -536,8 +536,8 @@ impl FiringMachine {
         Some(RunState::Success)
     }
 
-    /// What an apply left, by the flow's names. What the elements of a list leave is put into lists of JSON, so it cannot be
-    /// bytes: the first element that leaves some fails, before the others are called in vain.
+    /// The values of an apply, by the flow's names. Element values go into JSON lists, so they cannot be bytes: the first
+    /// element that provides bytes fails, before the other elements are called in vain.
     fn map_outputs(&self, index: NodeIndex, task: &Task, left: &Values) -> Result<Values, Failure> {
         let provided = to_flow_names(task, left)?;
         let bytes = provided.iter().find(|(_, value)| value.is_bytes()).filter(|_| self.element(index).is_some());
@@ -548,7 +548,7 @@ impl FiringMachine {
         Err(Failure::new(FailureKind::InvalidOutput, message))
     }
 
-    /// Whether the run has reached its end, and has only to be told so.
+    /// Whether the run has reached its end, and only the record of it is missing.
     fn is_done(&self) -> bool {
         self.is_idle() && self.late_outcomes.is_empty()
     }
@@ -572,7 +572,7 @@ impl FiringMachine {
     }
 }
 
-/// What a notification brings, by the flow's names: all that is waited for, and nothing else.
+/// The values of a notification, by the flow's names: exactly the expected values, and no others.
 pub(in crate::machine) fn brought(wait: &Wait, values: &Values) -> Result<Values, String> {
     let quoted = |names: &mut dyn Iterator<Item = &ValueName>| {
         names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
@@ -608,7 +608,7 @@ fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, Strin
     Ok(elements)
 }
 
-/// What apply left, by the flow's names. What the flow does not take is dropped.
+/// The values of an apply, by the flow's names. Values that the flow does not use are dropped.
 pub(super) fn to_flow_names(task: &Task, left: &Values) -> Result<Values, Failure> {
     let mut provided = Values::new();
     for (own, flows) in &task.provides {

@@ -1,4 +1,4 @@
-//! What a durable record changes, and what is to be done because of it.
+//! Applies durable records, and returns the commands that follow from them.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use super::{
 };
 
 impl FiringMachine {
-    /// Takes one durable fact about this pass.
+    /// Applies one durable fact about this firing.
     ///
     /// # Errors
-    /// Why it cannot follow those before it.
+    /// Why the fact cannot follow the facts before it.
     pub(in crate::machine) fn evolve(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
         self.check(fact)?;
         let commands = self.apply(at, fact);
         if let Fact::Succeeded { attempt, .. } = fact
             && let Some(element) = self.element(attempt.node)
         {
-            // Another element has its turn.
+            // The next element may start.
             self.fill_window(element.of);
         }
         Ok(commands)
@@ -32,7 +32,7 @@ impl FiringMachine {
 
     fn apply(&mut self, at: Timestamp, fact: &Fact) -> Vec<Command> {
         match fact {
-            // These are about the run as a whole.
+            // These facts concern the run as a whole.
             Fact::RunStarted { .. }
             | Fact::Edited { .. }
             | Fact::Triggered { .. }
@@ -130,7 +130,7 @@ impl FiringMachine {
         }
     }
 
-    /// Whether a record can follow: what comes from a logbook is not trusted to.
+    /// Whether a record can follow: the machine does not trust records from a logbook.
     fn check(&self, fact: &Fact) -> Result<(), String> {
         let known = |node: NodeIndex| match self.nodes.get(node.0 as usize) {
             Some(run) => Ok(run),
@@ -214,11 +214,11 @@ impl FiringMachine {
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
         node.applies = attempt.attempt.get();
-        // A lost apply that has answered is covered by this one, until this one fails.
+        // This apply covers a lost apply that has answered, until this one fails.
         node.may_have_applied |= node.late_outcome.take().is_some();
         self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });
-        // What gathers results is told of once it has.
+        // A fan-in is published once it has joined the results.
         let is_told = !matches!(self.flow.node(index).role, Role::FanIn(_));
         let told = is_told.then(|| self.publish(index, at, ChangeDetails::default()));
         let mut commands: Vec<Command> = told.into_iter().collect();
@@ -226,7 +226,7 @@ impl FiringMachine {
         commands
     }
 
-    /// The command that hands out a node's call; none when not all of its inputs are there.
+    /// The command that dispatches a node's call; `None` when an input is missing.
     fn hand_out(&mut self, index: NodeIndex) -> Option<Command> {
         let flow = self.flow.clone();
         match flow.node(index).role {
@@ -260,7 +260,7 @@ impl FiringMachine {
                 self.not_due(retry_at, index);
                 outcome
             }
-            // What a lost apply did that has answered since.
+            // The effects of a lost apply that has answered since.
             NodeState::Ignored => self.node(index).late_outcome.clone().unwrap_or(Outcome::Unknown),
             NodeState::Pending
             | NodeState::Running { .. }
@@ -272,7 +272,7 @@ impl FiringMachine {
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
         node.rollbacks = attempt.attempt.get();
-        // This attempt comes after what a lost apply did, if one has answered.
+        // This attempt follows the effects of a lost apply, if one has answered.
         node.late_outcome = None;
         if !matches!(node.state, NodeState::RollingBack { .. }) {
             node.consecutive_failures = 0;
@@ -330,13 +330,13 @@ impl FiringMachine {
         vec![self.publish(index, at, ChangeDetails::failure(at, failure, retry_at, worker))]
     }
 
-    /// Whether a node that failed for good asks the controllers.
+    /// Whether a permanent failure of a node goes to the controllers.
     pub(in crate::machine) fn asks_controller(&self, index: NodeIndex) -> bool {
         match self.for_each_task_of(index) {
-            // It fails its task, and that asks.
+            // The element fails its task, and the task's failure goes to the controllers.
             Some(each) => self.fails_for_each(index, each),
-            // Where its flow is to be rolled back already, nobody is asked again; nor does what was removed ask, or what
-            // stands aside.
+            // In a flow that is already being rolled back, controllers are not asked again; nor for a removed node or a
+            // failure handler.
             None => self.executing(self.flow.node(index).scope) && !self.is_isolated(index),
         }
     }
@@ -346,7 +346,7 @@ impl FiringMachine {
         self.on_result(attempt, Action::Rollback, worker);
         self.node_mut(index).may_have_applied = false;
         if let Some(outcome) = self.node(index).late_outcome.clone() {
-            // What was taken back may have been done after that: once more.
+            // The rolled-back effects may have happened after the rollback: roll back once more.
             self.repeat_rollback(at, index, outcome);
             return Vec::new();
         }
@@ -372,7 +372,7 @@ impl FiringMachine {
             self.record_failure(index, failure);
             self.enter(index, NodeState::RollbackFailure { outcome });
             let told = self.publish(index, at, telling);
-            // Its controller can never try again: the rest of the run is rolled back as far as it goes.
+            // Its controller can never retry: the rest of the run is rolled back as far as possible.
             if !self.rolling_back() {
                 self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
             }
@@ -391,7 +391,7 @@ impl FiringMachine {
         let rolling_back = self.publish_as(index, State::RollingBack, at, ChangeDetails::default());
         let rolled_back = self.publish(index, at, ChangeDetails::default());
         match self.flow.node(index).role {
-            // Its elements come first, and then the task itself.
+            // The elements are rolled back first, then the task itself.
             Role::FanIn(_) => vec![rolling_back],
             Role::ForEach(_) if self.node(self.flow.fan_in_of(index)).state == NodeState::RolledBack => {
                 vec![rolled_back]
@@ -434,7 +434,7 @@ impl FiringMachine {
         };
         self.on_for_each_failed(each);
         let told = self.fail(at, attempt, failure, None, None);
-        // A failure of the task itself was told.
+        // The failure of the task itself is already published.
         if matches!(self.node(each).state, NodeState::Success { .. }) { told } else { Vec::new() }
     }
 
@@ -447,7 +447,7 @@ impl FiringMachine {
         ignored.into_iter().filter(is_told).map(|index| self.publish(index, at, ChangeDetails::default())).collect()
     }
 
-    /// A task waits to be notified from now on.
+    /// A task starts to wait for a notification.
     pub(in crate::machine) fn expect(&mut self, index: NodeIndex) {
         self.waiting_tasks.insert(index);
         self.retries.extend(self.deadline(index).map(|at| (at, index)));
@@ -472,14 +472,14 @@ impl FiringMachine {
         }
     }
 
-    /// Makes everything in a controller's flow pending again, the histories of the controllers in it anew.
+    /// Makes everything in a controller's flow pending again; the controllers in it start with an empty history.
     fn retry_scope(&mut self, at: Timestamp, controller: NodeIndex) -> Vec<Command> {
         let scope = self.flow.node(controller).scope;
         let ran = self.ran_within(scope);
         for within in self.scopes_within(scope) {
             self.scope_mut(within).intention = Intention::Execute;
         }
-        // First the controller: nothing in its flow may start before it has executed.
+        // The controller comes first: nothing in its flow may start before it has executed.
         self.enter(controller, NodeState::Retrying);
         let mut commands = vec![self.publish(controller, at, ChangeDetails::default())];
         for index in ran.into_iter().filter(|index| *index != controller) {
@@ -520,7 +520,7 @@ impl FiringMachine {
             Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),
         };
         let attempt: Attempt = match (&node.role, state) {
-            // The rollback of a task that is called for a list begins with what gathers its results, and ends with the task.
+            // The rollback of a `for_each` task begins with its fan-in and ends with the task.
             (Role::FanIn(each), State::RollingBack) => Attempt::new(self.node(*each).rollbacks + 1),
             _ => run.attempt(),
         };
@@ -532,7 +532,7 @@ impl FiringMachine {
     }
 }
 
-/// What is told of a change besides the state.
+/// The published details of a change besides the state.
 #[derive(Default)]
 pub(super) struct ChangeDetails {
     provides: Option<Values>,

@@ -1,8 +1,8 @@
-//! Tasks that are called for each element of a list: the nodes that come into being once the list is known, and whose
-//! turn it is.
+//! Tasks that are called for each element of a list: elements get nodes once the list is known, and a window limits how many
+//! run at once.
 //!
-//! The task itself stands for the list. Its elements are nodes like any other, each with attempts and a rollback of its
-//! own; they are added to the pass's own copy of the flow. What gathers their results ends the task.
+//! The task itself stands for the list. Its elements are nodes like any other, each with its own attempts and rollback; they
+//! are added to the firing's own copy of the flow. The fan-in joins their results and ends the task.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,21 +16,21 @@ use super::{
     node::{NodeRun, NodeState},
 };
 
-/// So many elements a list may have that a task is called for.
+/// The largest list that `for_each` accepts.
 const MAX_ELEMENTS: usize = 1_000_000;
 
-/// The most elements of a task that are called, or about to be, at the same time, where `max_parallel` does not say it. Only as
-/// many elements as that stand ahead of those that were called, in memory and in messages. Small in tests, so that random
+/// The maximum number of elements of a task that are called, or about to be, at the same time, where `max_parallel` does not
+/// set it. It also bounds the elements that are prepared ahead, in memory and in messages. Small in tests, so that random
 /// flows reach it.
 const WINDOW: usize = if cfg!(test) { 6 } else { 1_000 };
 
-/// The elements that a task is called for.
+/// The elements of a `for_each` task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expansion {
-    /// Where those stand that have nodes, from the first on, those of longer lists before included. An element gets its node
+    /// The nodes of elements, from the first element on, including those of earlier, longer lists. An element gets its node
     /// when it is about to be called.
     pub nodes: Vec<NodeIndex>,
-    /// The list. Shared with the record that tells of it.
+    /// The list. Shared with the record that contains it.
     pub list: Arc<[Json]>,
 }
 
@@ -40,22 +40,22 @@ impl Default for Expansion {
     }
 }
 
-/// The elements of a task, and whose turn it is.
+/// The elements of a task by their progress, for scheduling.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(in crate::machine) struct Elements {
     pub(in crate::machine) known: Expansion,
-    /// Those that may start.
+    /// Elements that may start.
     waiting: BTreeSet<NodeIndex>,
-    /// How many are being called, or called again after a pause.
+    /// The number of elements that are being called, or wait for their next attempt.
     busy: usize,
-    /// Those that may be rolled back.
+    /// Elements that may be rolled back.
     unwinding: BTreeSet<NodeIndex>,
-    /// How many are being rolled back.
+    /// The number of elements that are being rolled back.
     rolling_back: usize,
 }
 
 impl FiringMachine {
-    /// Where a task stands, or an element of one.
+    /// The index of a task, or of one of its elements.
     pub(in crate::machine) fn index_of(&self, name: &NodeName) -> Option<NodeIndex> {
         match name.as_element() {
             Some((of, number)) => self.elements.get(self.tasks.get(&of)?)?.known.nodes.get(number as usize).copied(),
@@ -76,32 +76,32 @@ impl FiringMachine {
         }
     }
 
-    /// The elements of a task that have nodes.
+    /// The nodes of a task's elements, as far as they exist.
     pub(super) fn elements_of(&self, each: NodeIndex) -> &[NodeIndex] {
         self.elements.get(&each).map_or(&[], |elements| &elements.known.nodes)
     }
 
-    /// What an element is called for.
+    /// The list value that an element is called for.
     pub(super) fn element_value(&self, element: Element) -> Option<Value> {
         let list = &self.elements.get(&element.of)?.known.list;
         list.get(element.number as usize).cloned().map(Value::Json)
     }
 
-    /// The list of a task is known: each element of it may be called, in its turn.
+    /// Takes the list of a task: each of its elements may be called in its turn.
     pub(super) fn expand(&mut self, index: NodeIndex, list: &Arc<[Json]>) {
         self.fetches.remove(&index);
         let was_short = self.is_short(index);
         self.elements.entry(index).or_default().known.list = list.clone();
         self.count_unexpanded(index, was_short);
         let nodes = self.elements_of(index).to_vec();
-        // Those of a longer list before, but for what a lost attempt did that is being taken back.
+        // Elements left over from a longer earlier list, except those a lost attempt still has to roll back.
         for index in nodes.iter().skip(list.len()) {
             if self.node(*index).state == NodeState::Pending {
                 self.enter(*index, NodeState::Ignored);
             }
         }
         self.enter(index, NodeState::Success { provided: Values::new() });
-        // Those of a task that was removed meanwhile have nothing to wait for.
+        // The elements of a removed task have nothing to wait for.
         self.settle(nodes);
         self.fill_window(index);
     }
@@ -112,7 +112,7 @@ impl FiringMachine {
         !self.flow.node(each).retired && self.elements.get(&each).is_some_and(is_known)
     }
 
-    /// How many elements of lists have no nodes.
+    /// The number of list elements without nodes.
     pub(in crate::machine) fn elements_ahead(&self) -> usize {
         self.elements
             .values()
@@ -120,7 +120,7 @@ impl FiringMachine {
             .sum()
     }
 
-    /// What gathers the results waits for the elements without nodes, as if they were one.
+    /// The fan-in counts all elements without nodes as one node to wait for.
     fn count_unexpanded(&mut self, each: NodeIndex, was_short: bool) {
         let is_short = self.is_short(each);
         if was_short != is_short {
@@ -130,13 +130,13 @@ impl FiringMachine {
         }
     }
 
-    /// How many elements of a task are called at once, or rolled back.
+    /// The maximum number of elements of a task that are called, or rolled back, at once.
     fn window(&self, each: NodeIndex) -> usize {
         let most = self.flow.for_each(each).and_then(|each| each.max_parallel);
         most.map_or(WINDOW, |most| most as usize)
     }
 
-    /// A node may be rolled back now; an element of a list once it is its turn.
+    /// Marks a node as ready for rollback; a list element waits for its turn.
     pub(super) fn mark_rollback_ready(&mut self, index: NodeIndex) {
         let element = self.element(index);
         match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
@@ -148,7 +148,7 @@ impl FiringMachine {
         }
     }
 
-    /// A node may not be rolled back any more, or is about to be.
+    /// Clears the rollback mark of a node that may not be rolled back any more, or is about to be.
     pub(super) fn clear_rollback_ready(&mut self, index: NodeIndex) {
         let element = self.element(index);
         match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
@@ -162,7 +162,7 @@ impl FiringMachine {
         }
     }
 
-    /// The elements whose turn it is to be rolled back.
+    /// The elements that may be rolled back now, within the window.
     pub(super) fn rollback_ready_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
         self.rollback_ready_lists.iter().filter_map(|each| Some((*each, self.elements.get(each)?))).flat_map(
             |(each, elements)| {
@@ -171,7 +171,7 @@ impl FiringMachine {
         )
     }
 
-    /// Gives nodes to as many more elements of a task as may be called by now.
+    /// Creates nodes for further elements of a task, up to its window.
     pub(super) fn fill_window(&mut self, each: NodeIndex) {
         let window = self.window(each);
         let gather = &self.node(self.flow.fan_in_of(each)).state;
@@ -191,7 +191,7 @@ impl FiringMachine {
         self.settle(new);
     }
 
-    /// Takes in the elements that a pass had; `None` where they cannot stand there.
+    /// Restores the elements of a firing; `None` where they do not fit its nodes.
     pub(in crate::machine) fn take_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
         let of = |(each, known): &(NodeIndex, Expansion)| {
             let each = *each;
@@ -215,7 +215,7 @@ impl FiringMachine {
         Some(())
     }
 
-    /// Gives an element of a list that is not known yet, or anew, a node.
+    /// Creates the node of the next element of a list.
     fn push_element(&mut self, each: NodeIndex, number: u32) -> NodeIndex {
         let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a pass has fewer than 2^32 nodes"));
         let flow = Arc::make_mut(&mut self.flow);
@@ -238,14 +238,14 @@ impl FiringMachine {
         let is_waited_for = !self.lets_follow(each, &self.node(each).state, index);
         self.node_mut(index).waiting = usize::from(is_waited_for);
         self.node_mut(gather).waiting += 1;
-        // After an edit something may run already that comes after it.
+        // After an edit, a node that follows the fan-in may already be running.
         if self.holds_back(gather) {
             self.count_holding(index, true, &mut Vec::new());
         }
         index
     }
 
-    /// An element may start, once it is its turn.
+    /// Queues an element; it starts when the window allows.
     pub(super) fn queue(&mut self, index: NodeIndex, element: Element) {
         if let Some(elements) = self.elements.get_mut(&element.of) {
             elements.waiting.insert(index);
@@ -253,7 +253,7 @@ impl FiringMachine {
         }
     }
 
-    /// An element may not start any more.
+    /// Removes an element from the queue: it may not start any more.
     pub(super) fn unqueue(&mut self, index: NodeIndex, element: Element) {
         if let Some(elements) = self.elements.get_mut(&element.of)
             && elements.waiting.remove(&index)
@@ -263,7 +263,7 @@ impl FiringMachine {
         }
     }
 
-    /// No element starts any more of tasks whose flow is to be rolled back.
+    /// Empties the queues of tasks whose flow is to be rolled back: no further element starts.
     pub(super) fn unqueue_all(&mut self) {
         let stopped: Vec<NodeIndex> = self.queued.iter().copied().filter(|each| !self.may_continue(*each)).collect();
         for each in stopped {
@@ -272,7 +272,7 @@ impl FiringMachine {
         }
     }
 
-    /// Counts who is being called.
+    /// Updates the number of elements under way after a change of state.
     pub(super) fn update_active_count(&mut self, element: Element, old: &NodeState, new: &NodeState) {
         if let Some(elements) = self.elements.get_mut(&element.of) {
             elements.busy += usize::from(is_busy(new));
@@ -282,7 +282,7 @@ impl FiringMachine {
         }
     }
 
-    /// The elements whose turn it is.
+    /// The elements that may start now, within the window.
     pub(super) fn startable_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
         self.queued.iter().filter_map(|each| Some((self.flow.for_each(*each)?, self.elements.get(each)?))).flat_map(
             |(each, elements)| {
@@ -292,7 +292,7 @@ impl FiringMachine {
         )
     }
 
-    /// The task that is called for each element of a list which a node begins, or is an element of.
+    /// The `for_each` task whose list a node begins, or whose element it is.
     pub(super) fn for_each_task_of(&self, index: NodeIndex) -> Option<NodeIndex> {
         match &self.flow.node(index).role {
             Role::ForEach(_) => Some(index),
@@ -301,7 +301,7 @@ impl FiringMachine {
         }
     }
 
-    /// What ends a task in failure of which a part has failed for good.
+    /// The record that fails a task after the permanent failure of one of its parts.
     pub(super) fn fail_for_each(&self, index: NodeIndex, each: NodeIndex) -> Fact {
         let gather = self.flow.fan_in_of(each);
         let failed = match &self.node(index).state {
@@ -327,13 +327,13 @@ impl FiringMachine {
         Fact::StartFailed { node: gather, attempt, failure }
     }
 
-    /// Whether a part that failed for good still has to fail its task.
+    /// Whether the permanent failure of a part still has to fail its task.
     pub(super) fn fails_for_each(&self, index: NodeIndex, each: NodeIndex) -> bool {
         let gather = &self.node(self.flow.fan_in_of(each)).state;
         self.may_continue(index) && !self.flow.node(index).retired && *gather == NodeState::Pending
     }
 
-    /// What has failed its task already does so no more, and no other element starts.
+    /// The task has failed: its failed parts need no resolution any more, and no other element starts.
     pub(super) fn on_for_each_failed(&mut self, each: NodeIndex) {
         self.unresolved.remove(&each);
         self.queued.remove(&each);
@@ -344,8 +344,8 @@ impl FiringMachine {
         }
     }
 
-    /// A task that stands for a list is under way: it reads the list, or gathers the results. What stands in the store
-    /// somebody has to bring.
+    /// Starts the fetch of a task that stands for a list: it reads the list, or joins the results. Returns a command when
+    /// values have to be fetched from the store.
     pub(in crate::machine) fn send_for(&mut self, index: NodeIndex) -> Option<Command> {
         let errand = self.value_fetch(index);
         let is_of_results = self.flow.for_each(index).is_none();
@@ -353,22 +353,22 @@ impl FiringMachine {
         errand.map(|errand| Command::Fetch(Box::new(errand)))
     }
 
-    /// The errands that somebody has to run.
+    /// The fetches that are still unanswered.
     pub(in crate::machine) fn pending_fetches(&self) -> impl Iterator<Item = ValueFetch> + use<'_> {
         self.fetches.keys().filter(|index| self.is_fetching(**index)).filter_map(|index| self.value_fetch(*index))
     }
 
-    /// Whether somebody has to bring something for a task.
+    /// Whether a fetch is outstanding for a task.
     pub(super) fn is_fetching(&self, index: NodeIndex) -> bool {
         match (self.fetches.get(&index), self.flow.for_each(index)) {
             (None, _) => false,
-            // What provides the list may be rolled back meanwhile, after an edit: then there is nothing to bring.
+            // After an edit, the provider of the list may be rolled back meanwhile: then there is nothing to fetch.
             (Some(_), Some(each)) => matches!(self.read(&each.list).as_deref(), Some(Value::Stored(_))),
             (Some(has_to_be_brought), None) => *has_to_be_brought,
         }
     }
 
-    /// What is to be brought for a task that stands for a list; `None` when all of it is at hand.
+    /// The fetch that a task needs; `None` when all values are inline.
     fn value_fetch(&self, index: NodeIndex) -> Option<ValueFetch> {
         let what = match &self.flow.node(index).role {
             Role::ForEach(each) => match self.read(&each.list).as_deref() {
@@ -389,12 +389,12 @@ impl FiringMachine {
                 return None;
             }
         };
-        // What gathers has the name of its task.
+        // A fan-in has the name of its task.
         let id = CallId { attempt: self.node(index).attempt(), action: Action::Apply, ..self.call_id(index) };
         Some(ValueFetch { id, target: what })
     }
 
-    /// What the elements of a task left, by the flow's names, in their order.
+    /// The values of a task's elements, by the flow's names, in list order.
     fn results(&self, each: NodeIndex) -> std::collections::BTreeMap<ValueName, Vec<Value>> {
         let Some(task) = self.flow.for_each(each).map(|each| &each.task) else { return Default::default() };
         let count = self.elements.get(&each).map_or(0, |elements| elements.known.list.len());
@@ -405,7 +405,7 @@ impl FiringMachine {
         task.provides.values().map(|name| (name.clone(), of(name))).collect()
     }
 
-    /// What errands come to that need nothing brought.
+    /// The result of a fetch whose values are all inline.
     pub(super) fn fetch_inline(&self, index: NodeIndex) -> Fact {
         let brought = match &self.flow.node(index).role {
             Role::FanIn(each) => FetchResult::Results(collect_results(self.results(*each))),
@@ -430,7 +430,7 @@ impl FiringMachine {
         }
     }
 
-    /// What it means that the list is known, or that the results are gathered.
+    /// Turns a fetched list, or joined results, into a record.
     fn apply_fetch(&self, index: NodeIndex, brought: FetchResult) -> Fact {
         let attempt = self.node_attempt(index, self.node(index).attempt());
         match brought {
@@ -445,12 +445,12 @@ impl FiringMachine {
         }
     }
 
-    /// What was sent for has come, or cannot be had.
+    /// Decides what the result of a fetch leads to.
     pub(super) fn decide_fetched(&self, id: &CallId, brought: &FetchResult) -> Vec<Fact> {
         let Some(each) = self.node_of_call(id).filter(|each| self.flow.for_each(*each).is_some()) else {
             return Vec::new();
         };
-        // Both go by the name of the task, and each counts its own attempts.
+        // Both have the task's name, and each numbers its own attempts.
         let index = match brought {
             FetchResult::List(_) => each,
             FetchResult::Results(_) => self.flow.fan_in_of(each),
@@ -461,7 +461,7 @@ impl FiringMachine {
         vec![self.apply_fetch(index, brought.clone())]
     }
 
-    /// The state of a task that is called for each element of a list, elements and all.
+    /// The state of a `for_each` task, including its elements.
     pub(super) fn for_each_state(&self, each: NodeIndex) -> State {
         let is_stuck = |index: &NodeIndex| self.failed_rollbacks.contains(index);
         if self.elements_of(each).iter().any(is_stuck) {
@@ -470,14 +470,14 @@ impl FiringMachine {
         match (self.node(each).state.told(), self.node(self.flow.fan_in_of(each)).state.told()) {
             (State::Success, ended @ (State::Success | State::Failure)) => ended,
             (State::Success, _) if !self.may_continue(each) => State::RollingBack,
-            // Nobody gathers the results of what was removed.
+            // A removed task has no fan-in to join its results.
             (State::Success, State::Ignored) => self.state_of_elements(each),
             (State::Success, _) => State::Running,
             (begun, _) => begun,
         }
     }
 
-    /// What the elements of a task have come to of which nobody gathers the results.
+    /// The combined state of a task's elements when no fan-in joins their results.
     fn state_of_elements(&self, each: NodeIndex) -> State {
         let has_failed = |index: &NodeIndex| matches!(self.node(*index).state, NodeState::Failure { .. });
         if self.elements.get(&each).is_some_and(|elements| elements.busy > 0) {
@@ -489,7 +489,7 @@ impl FiringMachine {
         }
     }
 
-    /// How many elements a task is called for, and how many of them are in success.
+    /// The number of elements of a task, and how many of them succeeded.
     pub(in crate::machine) fn progress(&self, each: NodeIndex) -> Option<(usize, usize)> {
         let elements = self.elements.get(&each)?;
         let (all, nodes) = (elements.known.list.len(), &elements.known.nodes);
@@ -497,7 +497,7 @@ impl FiringMachine {
         Some((all, nodes.iter().take(all).filter(succeeded).count()))
     }
 
-    /// An element that was being called when the pass was last seen.
+    /// Counts an element again that was under way when the firing was saved.
     pub(in crate::machine) fn recount(&mut self, index: NodeIndex) {
         let element = self.element(index);
         if let Some(elements) = element.and_then(|element| self.elements.get_mut(&element.of)) {
@@ -508,7 +508,7 @@ impl FiringMachine {
     }
 }
 
-/// Whether an element keeps others waiting for their rollback.
+/// Whether an element occupies the rollback window.
 fn is_rolling_back(state: &NodeState) -> bool {
     match state {
         NodeState::RollingBack { .. } => true,
@@ -524,7 +524,7 @@ fn is_rolling_back(state: &NodeState) -> bool {
     }
 }
 
-/// Whether an element keeps others waiting for their turn.
+/// Whether an element occupies the call window.
 fn is_busy(state: &NodeState) -> bool {
     match state {
         NodeState::Running { .. } | NodeState::Failure { retry_at: Some(_), .. } => true,
@@ -540,10 +540,10 @@ fn is_busy(state: &NodeState) -> bool {
     }
 }
 
-/// The elements of a list that a task is called for.
+/// The elements of a `for_each` list.
 ///
 /// # Errors
-/// What is wrong with it, for people.
+/// A description of the invalid list, for people.
 pub fn elements(list: &Json) -> Result<Arc<[Json]>, String> {
     let elements = list.elements().ok_or("the value to be called for each element of is not a list")?;
     if elements.len() > MAX_ELEMENTS {
@@ -555,10 +555,10 @@ pub fn elements(list: &Json) -> Result<Arc<[Json]>, String> {
     Ok(elements.into())
 }
 
-/// Lists of what the elements of a task left.
+/// Joins the values of a task's elements into lists.
 ///
 /// # Errors
-/// Why they cannot be gathered.
+/// Why the values cannot be joined.
 pub fn collect_results(results: std::collections::BTreeMap<ValueName, Vec<Value>>) -> Result<Values, Failure> {
     let list = |(name, values): (ValueName, Vec<Value>)| {
         let mut text = String::from("[");

@@ -1,8 +1,8 @@
-//! Attempts whose worker was lost, and what becomes of them when they answer after all; and those that are executed a
-//! second time, after they were answered, because their job was delivered twice.
+//! Lost attempts and their late outcomes, and second executions of answered attempts, whose job was delivered twice.
 //!
-//! A lost attempt may have applied, or may yet. The next attempt of its firing covers that: it has the same idempotency
-//! key. Only what is taken back before the lost one answers is not covered, and is taken back again.
+//! A lost attempt may have applied, or may still apply. The next attempt of its firing covers that: it has the same
+//! idempotency key. Only an effect that is rolled back before the lost attempt answers is not covered; it is rolled back
+//! again.
 
 use crate::{
     Action, Attempt, CallId, Command, DELIVERY_LIMIT, Execution, Fact, Failure, FailureKind, NodeAttempt, NodeIndex,
@@ -16,7 +16,7 @@ use super::{
     node::{Intention, NodeState},
 };
 
-/// The end of an execution that nobody waits for any more.
+/// The end of an execution that no longer decides its attempt.
 pub(super) struct LateOutcome<'a> {
     pub(super) attempt: NodeAttempt,
     pub(super) action: Action,
@@ -25,7 +25,7 @@ pub(super) struct LateOutcome<'a> {
     pub(super) worker: Option<&'a WorkerName>,
 }
 
-/// Nobody has told what the attempt did.
+/// No worker reported what the attempt did.
 const LOST: ExecutionInfo = ExecutionInfo { execution: None, redelivered: true };
 
 impl FiringMachine {
@@ -44,7 +44,7 @@ impl FiringMachine {
         if self.is_outstanding(index, call) {
             return vec![Fact::Leased { attempt, action, worker: worker.clone() }];
         }
-        // Nobody waits for this execution, and by now it may have applied. If it says what it did, that is news again.
+        // Nothing waits for this execution, and by now it may have applied. If it answers later, that is a new late outcome.
         match action {
             Action::Apply => {
                 let (outcome, worker) = (Some(Outcome::Unknown), Some(worker.clone()));
@@ -65,7 +65,7 @@ impl FiringMachine {
             if !node.lease_holders.contains(&(action, call.attempt, worker.clone())) {
                 return Vec::new();
             }
-            // Another execution has answered or will; what this one did is not known.
+            // Another execution has answered or will; the effects of this one are unknown.
             let outcome = (action == Action::Apply).then_some(Outcome::Unknown);
             return vec![Fact::LateOutcome { attempt, action, execution: None, outcome, worker: Some(worker) }];
         }
@@ -83,14 +83,14 @@ impl FiringMachine {
             }];
         }
         if action == Action::Apply && !self.may_retry(index) {
-            // Nobody tries it again: its flow is being rolled back.
+            // No retry follows: the flow is being rolled back.
             return vec![self.failed(now, attempt, lost(worker.as_ref()), LOST, worker)];
         }
         vec![Fact::Lost { attempt, action, worker }]
     }
 
-    /// What the answer of an attempt means that is not out: nothing, unless it was lost, or tells of an execution that
-    /// nothing else has told of.
+    /// Decides about an answer of an attempt that is not outstanding. It matters only if the attempt was lost, or if no
+    /// other message has reported this execution.
     pub(super) fn decide_late(&self, signal: &Signal) -> Vec<Fact> {
         let call = &signal.call;
         let Some(index) = self.node_of_call(call) else { return Vec::new() };
@@ -100,7 +100,7 @@ impl FiringMachine {
             (Action::Apply, TaskResult::Succeeded(left)) => {
                 Some(to_flow_names(task, left).map_or_else(Outcome::Failed, Outcome::Provided))
             }
-            // An execution before this one may have applied.
+            // An earlier execution may have applied.
             (Action::Apply, TaskResult::Failed(_)) if signal.redelivered => Some(Outcome::Unknown),
             (Action::Apply, TaskResult::Failed(failure)) => Some(Outcome::Failed(failure.clone())),
             (Action::Rollback, TaskResult::Succeeded(_) | TaskResult::Failed(_)) => None,
@@ -125,14 +125,14 @@ impl FiringMachine {
         }
     }
 
-    /// Somebody who may have had a call under a lease has it no more.
+    /// Ends the lease that a worker may have held on a call.
     pub(super) fn end_lease(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
         if let Some(worker) = worker {
             self.node_mut(attempt.node).lease_holders.remove(&(action, attempt.attempt, worker.clone()));
         }
     }
 
-    /// Gives an attempt up: the next one is due at once.
+    /// Gives up an attempt as lost: the next one is due at once.
     pub(super) fn lose_attempt(
         &mut self,
         at: Timestamp,
@@ -180,7 +180,7 @@ impl FiringMachine {
             return Vec::new();
         };
         match self.node(index).state {
-            // An ignored one is taken back before the run ends.
+            // An ignored node is rolled back before the run ends.
             NodeState::Pending | NodeState::Ignored if self.may_continue(index) && !self.state.is_final() => {
                 self.node_mut(index).late_outcome = Some(outcome.clone());
                 self.late_outcomes.insert(index);
@@ -194,12 +194,12 @@ impl FiringMachine {
                 self.repeat_rollback(at, index, outcome.clone());
                 if self.state.is_final() { self.reopen(at) } else { Vec::new() }
             }
-            // The attempt that followed covers it, until it fails.
+            // The following attempt covers it, until that attempt fails.
             NodeState::Running { .. } | NodeState::Failure { .. } => {
                 self.node_mut(index).may_have_applied = true;
                 Vec::new()
             }
-            // What is rolled back from here covers it, or a person does.
+            // The pending rollback covers it, or a person does.
             NodeState::Success { .. }
             | NodeState::NotInFiring
             | NodeState::RollbackFailure { .. }
@@ -207,7 +207,7 @@ impl FiringMachine {
         }
     }
 
-    /// Takes back what a lost apply did after its task was rolled back.
+    /// Rolls back the effects of a lost apply that answered after its task was rolled back.
     pub(super) fn repeat_rollback(&mut self, at: Timestamp, index: NodeIndex, outcome: Outcome) {
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
@@ -217,7 +217,7 @@ impl FiringMachine {
         self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: Some(at) });
     }
 
-    /// Pending nodes that a lost apply has answered for, and that will not run any more.
+    /// Rolls back pending nodes for which a lost apply has answered, and that will not run any more.
     pub(super) fn roll_back_late_outcomes(&mut self, at: Timestamp) {
         for index in self.late_outcomes.clone() {
             if !self.may_continue(index)
@@ -228,7 +228,7 @@ impl FiringMachine {
         }
     }
 
-    /// A person wants a rollback that failed for good to be tried again.
+    /// Retries a permanently failed rollback at a person's request.
     pub(super) fn retry_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
         let NodeState::RollbackFailure { outcome } = self.node(index).state.clone() else { return Vec::new() };
         self.settle_rollback(index, &outcome);
@@ -240,7 +240,7 @@ impl FiringMachine {
         self.reopen(at)
     }
 
-    /// A person has settled a rollback that failed for good.
+    /// Skips a permanently failed rollback that a person has settled.
     pub(super) fn skip_rollback(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
         let NodeState::RollbackFailure { outcome } = self.node(index).state.clone() else { return Vec::new() };
         self.settle_rollback(index, &outcome);
@@ -261,7 +261,7 @@ impl FiringMachine {
         }
     }
 
-    /// A run that had ended goes on.
+    /// Reopens a run that had ended.
     fn reopen(&mut self, at: Timestamp) -> Vec<Command> {
         if self.state == RunState::Running {
             return Vec::new();
@@ -270,11 +270,11 @@ impl FiringMachine {
         self.publish_run(at)
     }
 
-    /// Begins a run that was rolled back anew: attempts go on counting, so that no two calls share an identity.
+    /// Restarts a rolled-back run: attempt numbers continue, so that no two calls share an identity.
     pub(super) fn reset(&mut self, at: Timestamp) -> Vec<Command> {
         let mut commands = self.reopen(at);
         let root = crate::ScopeIndex::ROOT;
-        // While the intention is to roll back, nothing that becomes pending may start.
+        // While the intention is to roll back, no pending node may start.
         for index in self.ran_within(root) {
             commands.extend(self.make_pending(at, index));
         }
@@ -287,7 +287,7 @@ impl FiringMachine {
         commands
     }
 
-    /// Makes a node pending as if it had never run, but for its counts of attempts.
+    /// Makes a node pending as if it had never run, except for its attempt counts.
     pub(super) fn make_pending(&mut self, at: Timestamp, index: NodeIndex) -> Option<Command> {
         self.clear_failure(index);
         let node = self.node_mut(index);
@@ -310,7 +310,7 @@ impl FiringMachine {
     }
 }
 
-/// Whether an apply that came to this may have done something.
+/// Whether an apply with this outcome may have had effects.
 fn may_have_applied(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Provided(_) | Outcome::Unknown => true,
@@ -319,7 +319,7 @@ fn may_have_applied(outcome: &Outcome) -> bool {
     }
 }
 
-/// Why an attempt that was lost is tried again.
+/// The failure that is recorded for a lost attempt.
 pub(super) fn lost(worker: Option<&WorkerName>) -> Failure {
     let who = worker.map_or_else(|| "its worker".into(), |worker| format!("worker {worker}"));
     Failure::new(FailureKind::Transient, format!("{who} was lost while it called the task; what it did is not known"))

@@ -1,4 +1,4 @@
-//! What is true of one node, and of one scope, while a run lives.
+//! The state of one node, and of one scope, of a firing.
 
 use std::collections::BTreeSet;
 
@@ -7,44 +7,44 @@ use crate::{
     WorkerName,
 };
 
-/// A node of a run. `Start` and `End` know only pending, success and rolled-back.
+/// The state of a node in a run. `Start` and `End` are only pending, success or rolled-back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeRun {
     /// Its state.
     pub state: NodeState,
-    /// How often it was triggered.
+    /// The number of times it was triggered.
     pub firing: Firing,
-    /// Attempts handed out so far, in the whole run; of a controller, the tries since its flow began anew.
+    /// Attempts dispatched so far, in the whole run; for a controller, its attempts since its flow last started anew.
     pub applies: u32,
-    /// Rollbacks begun so far: attempts handed out, and rollbacks that passed through it without a call.
+    /// Rollbacks started so far: attempts dispatched, and rollbacks that passed through the node without a call.
     pub rollbacks: u32,
-    /// Attempts of the present call that failed, since the task was last pending.
+    /// Failed attempts of the current call, since the task was last pending.
     pub consecutive_failures: u32,
-    /// Attempts of the present call that were lost, since the task was last pending.
+    /// Lost attempts of the current call, since the task was last pending.
     pub consecutive_losses: u32,
-    /// Attempts that were lost and not answered since.
+    /// Attempts that were lost and have not been answered since.
     pub lost: BTreeSet<(Action, Attempt)>,
-    /// The executions of its applies that are recorded: another one has done it once more.
+    /// The recorded executions of its applies: any other execution has repeated the effects.
     pub executions: BTreeSet<(Attempt, Execution)>,
-    /// Whether an apply may have happened of which nothing else tells: a rollback is told `unknown`.
+    /// Whether an apply may have happened that no outcome reports: a rollback then receives `unknown`.
     pub may_have_applied: bool,
-    /// Who has which of its calls under a lease: the one that is out, or one whose job was delivered twice.
+    /// The leases on its calls: the dispatched call, or one whose job was delivered twice.
     pub lease_holders: BTreeSet<(Action, Attempt, WorkerName)>,
-    /// What a late apply came to that answered when the node was pending again, or was being rolled back: what it did
-    /// is still to be taken back.
+    /// The late outcome of an apply that answered when the node was pending again, or was being rolled back: its effects
+    /// still have to be rolled back.
     pub late_outcome: Option<Outcome>,
-    /// When it starts, though it could already.
+    /// The time at which it starts, although it could start already.
     pub starts_at: Option<Timestamp>,
-    /// How many of the nodes before it are neither in success nor ignored.
+    /// The number of preceding nodes that are neither in success nor ignored.
     pub(in crate::machine) waiting: usize,
-    /// How many of the nodes after it are not pending, rolled-back or ignored.
+    /// The number of following nodes that are not pending, rolled-back or ignored.
     pub(in crate::machine) holding: usize,
-    /// What a controller tries, when another node provided it.
+    /// The values that a controller tries, when another node provided them.
     pub list: Option<Vec<Json>>,
 }
 
 impl NodeRun {
-    /// A node that has not run, as a snapshot begins with it.
+    /// A node that has not run; the initial state in a snapshot.
     #[must_use]
     pub fn untouched() -> Self {
         Self::new(0)
@@ -70,7 +70,7 @@ impl NodeRun {
         }
     }
 
-    /// What the node is called for now, and how many attempts at that were handed out.
+    /// The current action of the node, and the number of its attempts dispatched so far.
     pub(in crate::machine) fn is_active(&self) -> (Action, u32) {
         match self.state {
             NodeState::RollingBack { .. } => (Action::Rollback, self.rollbacks),
@@ -86,7 +86,7 @@ impl NodeRun {
         }
     }
 
-    /// The attempt it is told with: of what it does now, or did last. Applies and rollbacks are numbered apart.
+    /// The attempt to publish: the current one, or the last. Applies and rollbacks are numbered separately.
     pub(in crate::machine) fn attempt(&self) -> Attempt {
         let count = match self.state {
             NodeState::RollingBack { .. } | NodeState::RolledBack | NodeState::RollbackFailure { .. } => self.rollbacks,
@@ -102,56 +102,56 @@ impl NodeRun {
     }
 }
 
-/// What is true of a node in each of its states.
+/// The state of a node, with the data that only this state has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeState {
     /// It waits.
     Pending,
-    /// It is not of this pass: what it has provided is given, and nothing here waits for it.
+    /// It is not part of this firing: its values are inherited, and no node here waits for it.
     NotInFiring,
     /// Its apply is with the workers.
     Running {
-        /// When the attempt was handed out.
+        /// When the attempt was dispatched.
         since: Timestamp,
-        /// The attempt was lost, and the next one starts then.
+        /// The attempt was lost; the next one starts at this time.
         retry_at: Option<Timestamp>,
     },
     /// Its apply succeeded.
     Success {
-        /// What it left, by the flow's names.
+        /// Its values, by the flow's names.
         provided: Values,
     },
     /// Its apply failed.
     Failure {
-        /// Why.
+        /// The failure.
         failure: Failure,
-        /// When it is tried again; `None` once the failure is for good.
+        /// The time of the next attempt; `None` once the failure is permanent.
         retry_at: Option<Timestamp>,
     },
     /// Its rollback is with the workers, or waits for its next attempt.
     RollingBack {
-        /// When the attempt was handed out.
+        /// When the attempt was dispatched.
         since: Timestamp,
-        /// What it is told of the apply, by the flow's names.
+        /// The outcome of the apply that the rollback receives, by the flow's names.
         outcome: Outcome,
-        /// No call is out, and the next one starts then.
+        /// No call is dispatched; the next attempt starts at this time.
         retry_at: Option<Timestamp>,
     },
-    /// What it did was taken back.
+    /// Its effects were rolled back.
     RolledBack,
-    /// Taking back failed for good. Why stands among the machine's failures.
+    /// Its rollback failed permanently. The machine's failures contain the reason.
     RollbackFailure {
-        /// What the rollback was told of the apply.
+        /// The outcome of the apply that the rollback received.
         outcome: Outcome,
     },
     /// A controller that will execute again.
     Retrying,
-    /// A condition left it out.
+    /// A condition excluded it.
     Ignored,
 }
 
 impl NodeState {
-    /// What the node provides that may be read.
+    /// The values of the node that others may read.
     pub(in crate::machine) fn readable(&self) -> Option<&Values> {
         match self {
             Self::Success { provided } | Self::RollingBack { outcome: Outcome::Provided(provided), .. } => {
@@ -169,7 +169,7 @@ impl NodeState {
         }
     }
 
-    /// Whether it failed for good, or was rolled back: who listens to that need not wait any more.
+    /// Whether it failed permanently or was rolled back: its failure listeners need not wait any more.
     pub(in crate::machine) fn is_over(&self) -> bool {
         match self {
             Self::Success { .. }
@@ -183,7 +183,7 @@ impl NodeState {
         }
     }
 
-    /// Whether what comes after need not wait for it.
+    /// Whether following nodes need not wait for it.
     pub(in crate::machine) fn lets_follow(&self) -> bool {
         match self {
             Self::Success { .. } | Self::Ignored | Self::NotInFiring => true,
@@ -197,7 +197,7 @@ impl NodeState {
         }
     }
 
-    /// Whether it keeps what comes before from being rolled back. Of an ignored node what comes after it says that.
+    /// Whether it delays the rollback of preceding nodes. For an ignored node, its following nodes decide that.
     pub(in crate::machine) fn holds_back(&self) -> bool {
         match self {
             Self::Pending | Self::NotInFiring | Self::RolledBack | Self::Ignored => false,
@@ -210,7 +210,7 @@ impl NodeState {
         }
     }
 
-    /// The state as it is told.
+    /// The published state.
     pub(in crate::machine) fn told(&self) -> State {
         match self {
             Self::Pending => State::Pending,
@@ -221,29 +221,29 @@ impl NodeState {
             Self::RolledBack => State::RolledBack,
             Self::RollbackFailure { .. } => State::RollbackFailure,
             Self::Retrying => State::Retrying,
-            // Nobody is told of it.
+            // This state is not published.
             Self::NotInFiring | Self::Ignored => State::Ignored,
         }
     }
 }
 
-/// A scope of a run.
+/// The state of a scope in a run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(in crate::machine) struct ScopeRun {
     pub(in crate::machine) intention: Intention,
-    /// The nodes of this scope, nested ones apart, that are not pending.
+    /// The nodes of this scope that are not pending, without those of nested scopes.
     pub(in crate::machine) ran: BTreeSet<NodeIndex>,
     pub(in crate::machine) children: Vec<ScopeIndex>,
 }
 
-/// What is to become of a scope. The strongest of those around a node holds.
+/// The intention for a scope. The strongest intention of a node's enclosing scopes applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Intention {
     /// It runs.
     #[default]
     Execute,
-    /// It is rolled back, and its controller tries again.
+    /// It is rolled back, and its controller retries.
     Retry,
-    /// It is rolled back. Never changed back to retry.
+    /// It is rolled back. This never changes back to retry.
     Rollback,
 }

@@ -1,4 +1,4 @@
-//! Who may start: counts that follow every change of state, and a worklist of those that reached nothing.
+//! Readiness of nodes: counts that follow every change of state, and a worklist of nodes whose count reached zero.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,15 @@ use super::{
 };
 
 impl FiringMachine {
-    /// Puts a node in a state, and everything that follows from it without a decision: counts, who may start,
-    /// and the passing of flows' beginnings and ends, which are never told.
+    /// Puts a node in a state and applies everything that follows without a decision: the counts, the ready nodes, and the
+    /// begin and end nodes of flows, which are never published.
     pub(in crate::machine) fn enter(&mut self, index: NodeIndex, state: NodeState) {
         let mut work = Vec::new();
         self.set_state(index, state, &mut work);
         self.settle(work);
     }
 
-    /// Looks again at nodes whose scope has a new intention.
+    /// Checks nodes again whose scope has a new intention.
     pub(in crate::machine) fn settle(&mut self, mut work: Vec<NodeIndex>) {
         while let Some(index) = work.pop() {
             let node = self.node(index);
@@ -37,14 +37,14 @@ impl FiringMachine {
             match &node.state {
                 NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on => {
                     if node.starts_at.is_some() {
-                        // It waits for that.
+                        // It waits for that time.
                     } else if flow_node.retired {
-                        // Its flow runs again, and it does not.
+                        // Its flow runs again, and the node does not.
                         self.set_state(index, NodeState::Ignored, &mut work);
                     } else if is_marker && passes_at_once {
                         self.set_state(index, NodeState::Success { provided: Values::new() }, &mut work);
                     } else if let Some(element) = self.element(index) {
-                        // Once its task has failed no other element starts, though what stands aside goes on.
+                        // Once its task has failed, no other element starts, but failure handlers continue.
                         if self.node(self.flow.fan_in_of(element.of)).state == NodeState::Pending {
                             self.queue(index, element);
                         }
@@ -52,7 +52,7 @@ impl FiringMachine {
                         self.ready.insert(self.start_order(index));
                     }
                 }
-                // One that was to execute again has done nothing since.
+                // A controller that was to retry has had no effects since.
                 NodeState::Success { .. } | NodeState::Failure { .. } | NodeState::Retrying
                     if node.holding == 0 && !goes_on =>
                 {
@@ -76,30 +76,30 @@ impl FiringMachine {
         }
     }
 
-    /// Whether a node is to run and to keep what it did: its scope executes, or it stands aside from what is rolled back.
+    /// Whether a node is to run and keep its effects: its scope executes, or it is a failure handler outside the rollback.
     pub(in crate::machine) fn may_continue(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
         node.is_failure_handler || self.executing(node.scope)
     }
 
-    /// Whether that a node fails changes nothing for the others.
+    /// Whether other nodes are unaffected when this node fails.
     pub(super) fn is_isolated(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
         node.is_failure_handler || node.retired
     }
 
-    /// Whether a node that failed, or was lost, is tried again.
+    /// Whether a node that failed or was lost is retried.
     pub(super) fn may_retry(&self, index: NodeIndex) -> bool {
         self.may_continue(index) && !self.flow.node(index).retired
     }
 
-    /// Leaves a node out that waits, and what a no reaches from there; answers who it was, in order.
+    /// Ignores a waiting node and the nodes that the skip reaches; returns the ignored nodes in order.
     pub(super) fn ignore(&mut self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
         let mut ignored = self.reached(index, reach);
         ignored.retain(|index| self.node(*index).state == NodeState::Pending);
         ignored.sort_unstable();
         let mut work = Vec::new();
-        // All of them before anybody looks who may start now: what comes after one of them may be another.
+        // Ignore all of them before checking which nodes may start: a successor of one may be another.
         for index in &ignored {
             self.set_state(*index, NodeState::Ignored, &mut work);
         }
@@ -107,7 +107,7 @@ impl FiringMachine {
         ignored
     }
 
-    /// A node, and those that a no at it reaches.
+    /// The node and the nodes that a skip at it reaches.
     fn reached(&self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
         let scope = self.flow.node(index).scope;
         let mut reached = self.nodes_of(index);
@@ -138,24 +138,24 @@ impl FiringMachine {
         matches!(self.flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_))
     }
 
-    /// A task alone; of what begins a flow, all of that flow.
+    /// The node itself; for a begin node, all nodes of its flow.
     fn nodes_of(&self, index: NodeIndex) -> Vec<NodeIndex> {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) => vec![index],
-            // One that has begun is not left out, and so no part of it is.
+            // A task that has begun is not ignored, and neither is any part of it.
             Role::ForEach(_) if self.node(index).state != NodeState::Pending => vec![index],
             Role::ForEach(_) => {
                 let ends = [index, self.flow.fan_in_of(index)];
                 ends.into_iter().chain(self.elements_of(index).iter().copied()).collect()
             }
             Role::Begin | Role::Controller(_) => (index.0..=self.flow.scope(node.scope).end.0).map(NodeIndex).collect(),
-            // It ends a flow that others of it are left to run in.
+            // Other nodes of the flow may still run, so the flow's end stays.
             Role::End => Vec::new(),
         }
     }
 
-    /// What comes right after a node; of what begins a flow, right after that flow.
+    /// The direct successors of a node; for a begin node, the successors of its flow.
     fn after(&self, index: NodeIndex) -> Vec<NodeIndex> {
         let node = self.flow.node(index);
         match node.role {
@@ -165,13 +165,13 @@ impl FiringMachine {
         }
     }
 
-    /// Whether the scope and all around it are to execute.
+    /// Whether the scope and all enclosing scopes are to execute.
     pub(in crate::machine) fn executing(&self, scope: ScopeIndex) -> bool {
         self.enclosing(scope).all(|scope| self.scope(scope).intention == Intention::Execute)
     }
 
-    /// Gives a scope a stronger intention and looks at all that ran in it. What waited for another attempt or for
-    /// a decision in it waits no more.
+    /// Gives a scope a stronger intention and checks all nodes that ran in it. Nodes in it that waited for another attempt
+    /// or for a decision stop waiting.
     pub(super) fn set_intention(&mut self, at: Timestamp, scope: ScopeIndex, intention: Intention) {
         let known = &mut self.scope_mut(scope).intention;
         *known = intention.max(*known);
@@ -185,7 +185,7 @@ impl FiringMachine {
             {
                 let (failure, due) = (failure.clone(), *due);
                 self.retries.remove(&(due, *index));
-                // For good now, which others may listen to.
+                // The failure is permanent now; other nodes may listen to it.
                 self.enter(*index, NodeState::Failure { failure, retry_at: None });
             }
         }
@@ -199,12 +199,12 @@ impl FiringMachine {
         let ready = std::mem::take(&mut self.ready);
         self.ready = ready.into_iter().filter(|turn| self.may_continue(turn.1)).collect();
         self.unqueue_all();
-        // First these: what comes before them is not to be rolled back yet.
+        // These come first: their predecessors must not be rolled back yet.
         self.roll_back_late_outcomes(at);
         self.settle(ran);
     }
 
-    /// The nodes in a scope and in those nested in it that are not pending.
+    /// The nodes of a scope and its nested scopes that are not pending.
     pub(super) fn ran_within(&self, scope: ScopeIndex) -> Vec<NodeIndex> {
         let mut ran = Vec::new();
         for scope in self.scopes_within(scope) {
@@ -214,7 +214,7 @@ impl FiringMachine {
         ran
     }
 
-    /// A scope and those nested in it. One that has not begun may hold what a lost attempt did, which answered late.
+    /// A scope and its nested scopes. A scope that has not begun may contain late effects of a lost attempt.
     pub(super) fn scopes_within(&self, scope: ScopeIndex) -> Vec<ScopeIndex> {
         let mut found = vec![scope];
         let mut next = 0;
@@ -225,14 +225,14 @@ impl FiringMachine {
         found
     }
 
-    /// Takes a node's call out of those that wait for another attempt.
+    /// Removes a node from the calls that wait for another attempt.
     pub(super) fn not_due(&mut self, at: Option<Timestamp>, index: NodeIndex) {
         if let Some(at) = at {
             self.retries.remove(&(at, index));
         }
     }
 
-    /// A node that could start waits until a time.
+    /// Delays a node that could start until a time.
     pub(super) fn wait_until(&mut self, index: NodeIndex, until: Timestamp) {
         let turn = self.start_order(index);
         self.ready.remove(&turn);
@@ -240,13 +240,13 @@ impl FiringMachine {
         self.retries.insert((until, index));
     }
 
-    /// A node does not wait to start any more.
+    /// Ends a node's wait for its start time.
     fn cancel_wait(&mut self, index: NodeIndex) {
         let at = self.node_mut(index).starts_at.take();
         self.not_due(at, index);
     }
 
-    /// A node that could start may not any more.
+    /// Removes the ready mark of a node that may not start any more.
     fn unmark_ready(&mut self, index: NodeIndex) {
         match self.element(index) {
             Some(element) => self.unqueue(index, element),
@@ -290,21 +290,21 @@ impl FiringMachine {
         if self.flow.node(index).retired && *state != NodeState::Pending {
             return true;
         }
-        // What stands aside keeps nobody waiting when it has failed.
+        // A failure handler delays no other node once it has failed.
         let is_over =
             (self.flow.node(index).is_failure_handler || self.flow.handles_failure_of(after, index)) && state.is_over();
         is_over || state.lets_follow()
     }
 
-    /// Whether a node keeps those before it from being rolled back.
+    /// Whether a node delays the rollback of its predecessors.
     pub(in crate::machine) fn holds_back(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
         if self.lets_rollback_through(index) { node.holding > 0 } else { node.state.holds_back() }
     }
 
-    /// Whether a rollback passes through a node: it keeps those before it waiting for as long as something after it does.
-    /// After an edit a node that has run may come after one that has not. What stands aside keeps what led to it as it was
-    /// for as long as it runs itself.
+    /// Whether a rollback passes through a node: it delays its predecessors for as long as any successor does. After an
+    /// edit, a node that has run may follow a node that has not. A failure handler delays the rollback of its predecessors
+    /// while it runs itself.
     pub(in crate::machine) fn lets_rollback_through(&self, index: NodeIndex) -> bool {
         match &self.node(index).state {
             NodeState::Pending | NodeState::NotInFiring | NodeState::Ignored => true,

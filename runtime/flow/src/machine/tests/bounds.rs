@@ -1,4 +1,4 @@
-//! What one event costs is bounded, whatever the flow: the rest follows in further steps.
+//! The cost of one event is bounded for every flow: further steps decide the rest.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
     TaskResult, Timestamp, Value,
 };
 
-/// A circle whose list is empty, which the file does not say.
+/// A cycle with an empty list, which is not known from the file.
 const IDLE: &str = r#"
     cyclic = true
     [inputs]
@@ -100,7 +100,7 @@ fn many_tasks_that_may_start_at_once_start_in_several_steps() {
     assert!(steps > 2_000 / MAX_STEP_RECORDS, "{steps}");
 }
 
-/// A machine that calls one task for a list of so many elements, when its list is known.
+/// A machine with a `for_each` task for a list of this length, when its list is known.
 fn long_list(length: u32, top: &str) -> (Machine, VecDeque<Call>) {
     let plain = flow(&format!(
         "[inputs]\nitems = []\n[[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"items\"\n{top}"
@@ -112,7 +112,7 @@ fn long_list(length: u32, top: &str) -> (Machine, VecDeque<Call>) {
     (machine, out)
 }
 
-/// One step; answers how many records it led to.
+/// Executes one step; returns the number of its records.
 fn step(machine: &mut Machine, event: &Event, out: &mut VecDeque<Call>) -> usize {
     let Step { records, commands, is_unfinished } = machine.step(Timestamp::default(), event);
     assert!(!is_unfinished, "there is not so much to do at once");
@@ -123,7 +123,7 @@ fn step(machine: &mut Machine, event: &Event, out: &mut VecDeque<Call>) -> usize
     records.len()
 }
 
-/// Answers a call: an apply succeeds with what it was given.
+/// Answers a call: an apply succeeds with its input.
 fn answer(call: Call) -> Event {
     let made = call.inputs.get("item").cloned().map(|item| ("made".parse().unwrap(), item));
     let answer = TaskResult::Succeeded(made.into_iter().collect());

@@ -1,4 +1,4 @@
-//! What is said of a bug of ours: which record or event brought it about.
+//! Bug messages: they name the record or event that caused the bug.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,7 +10,7 @@ use crate::{Event, Fact, Firing, Machine, NodeAttempt, NodeIndex, Record, panic_
 
 const TWO: &str = "[[task]]\nname = \"mix\"\nuse = \"g#noop\"\n[[task]]\nname = \"bake\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"mix\"\nto = \"bake\"\n";
 
-/// A machine that waits for a call, and whose flow leads to a node that is not there: no flow that was wired does.
+/// A machine that waits for a call, and whose flow refers to a missing node, which wiring never produces.
 fn corrupt_machine() -> Machine {
     let mut machine = Harness::start(flow(TWO)).machine;
     let pass = machine.firings.get_mut(&Firing::FIRST).unwrap();

@@ -1,5 +1,4 @@
-//! A clock that is set, forward and back: what waits for a length of time waits for no more and no less, and schedules go by
-//! the clock.
+//! Clock changes, forward and back: waits keep their exact length, and schedules follow the clock.
 
 use std::time::Duration;
 
@@ -9,30 +8,30 @@ use crate::{ClockShift, Event, Fact, RunState};
 const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;
 
-/// Lets time pass, and tells the run.
+/// Advances the time, and sends a tick.
 fn advance(world: &mut Harness, seconds: u64) {
     world.now = world.now.after(Duration::from_secs(seconds));
     world.step(&Event::Tick);
 }
 
-/// Sets the clock of a driver that notices.
+/// Sets the clock; the driver notices it.
 fn set(world: &mut Harness, seconds: i64) {
     let by = ClockShift::from_micros(seconds * 1_000_000);
     world.now = world.now.shift(by);
     world.step(&Event::ClockSet { by });
 }
 
-/// Sets the clock while nobody drives the run.
+/// Sets the clock while no engine drives the run.
 fn set_unnoticed(world: &mut Harness, seconds: i64) {
     world.now = world.now.shift(ClockShift::from_micros(seconds * 1_000_000));
     world.step(&Event::Tick);
 }
 
-/// A run that waits for twenty seconds, in each way in which one can.
+/// Runs that wait for twenty seconds, one for each kind of wait.
 fn waiting_runs() -> Vec<(&'static str, Harness, &'static str)> {
     let late = |text: &str| {
         let mut world = Harness::start(flow(text));
-        // So that a clock that is set back by days does not come to the beginning of time.
+        // A clock that is set back by days must not reach the epoch.
         world.now = world.now.after(Duration::from_secs(1_000_000));
         world
     };
@@ -43,7 +42,7 @@ fn waiting_runs() -> Vec<(&'static str, Harness, &'static str)> {
         ("start_after", late(&task("start_after = \"20s\"")), "a:R"),
         ("retry", late(&task("retry = { attempts = 2, initial = \"20s\", jitter = false }")), "a:R a:F a:R"),
         ("deadline", late(&wait), "a:R a:F"),
-        // A worker that has it is heard of within fifteen seconds.
+        // A worker that has the call sends a message within fifteen seconds.
         ("expires of a task", late(&task("expires = \"5s\"")), "a:R a:F"),
     ];
     for (what, world, _) in &mut runs {
@@ -129,7 +128,7 @@ fn scheduled(cron: &str) -> Harness {
     world
 }
 
-/// How often it fires while so many seconds pass, one at a time.
+/// The number of firings while this many seconds pass, one at a time.
 fn fires_in(world: &mut Harness, seconds: u64) -> u64 {
     let before = world.machine.firing_count();
     for _ in 0..seconds {
@@ -159,7 +158,7 @@ fn an_interval_schedule_continues_after_a_clock_change() {
 
 #[test]
 fn a_fixed_time_happens_no_second_time_where_the_clock_is_set_back_by_less_than_three_hours() {
-    // The world is at 13:46:41 of the twelfth day.
+    // The test clock shows 13:46:41 of the twelfth day.
     let mut world = scheduled("0 13 * * *");
     let fired = world.machine.firing_count();
     set(&mut world, -HOUR);

@@ -1,4 +1,4 @@
-//! Flows that are changed while they run: what each edit does, and what is refused.
+//! Edits of running flows: the effect of each edit, and refused edits.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn require(task: &str, parameter: &str, value: &str) -> Edit {
     Edit::Require { task: name(task), parameter: parameter.parse().unwrap(), value: value.parse().unwrap() }
 }
 
-/// A server is made and started, and what is to run on it is fetched beside that.
+/// Creates and starts a server, and fetches its content in parallel.
 const SITE: &str = r#"
     [[task]]
     name = "create-server"
@@ -71,7 +71,7 @@ fn redirecting_a_requirement_does_not_repeat_finished_tasks() {
     let mut world = Harness::start(flow(SITE));
     world.answer(0);
     world.answer(0);
-    // The server is there and crashes: another one is made in its place.
+    // The existing server crashes: another one replaces it.
     let text = "[[task]]\nname = \"create-server-2\"\nuse = \"g#five\"\nprovides = { value = \"server_2\" }\n";
     let edits = [
         add(text),
@@ -109,7 +109,7 @@ fn a_removed_task_never_triggers_its_listeners() {
     let mut world = Harness::start(flow(SITE));
     world.answer(0);
     world.answer(0);
-    // What requires its value goes with it.
+    // The consumer of its value must be removed with it.
     let refused = world.edit(&[remove("create-server")]).unwrap_err();
     assert_eq!(refused[0], "task \"kick-server\" requires \"server\" (its \"x\"), which nothing provides");
     assert!(world.outstanding.iter().any(|call| call.id.task == name("kick-server")));

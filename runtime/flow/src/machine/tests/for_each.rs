@@ -11,7 +11,7 @@ fn ended(text: &str) -> Harness {
     world
 }
 
-/// What is no list is refused where it stands in the flow, and not where a run comes to it.
+/// An invalid list is refused in the flow itself, and not only when a run reaches it.
 fn ended_with_items_of_7(text: &str) -> Harness {
     let inputs = [("items".parse().unwrap(), Value::json(&7.into()))].into();
     let mut world = Harness::start(std::sync::Arc::new(crate::Flow { inputs, ..(*flow(text)).clone() }));
@@ -23,7 +23,7 @@ fn ended_with_items_of_7(text: &str) -> Harness {
 fn one_call_for_each_element_and_the_results_in_their_order() {
     let mut world =
         Harness::start(flow(&format!("[inputs]\nitems = [3, \"slow\", 1]\n[[task]]\n{MAKE}for_each = \"items\"\n")));
-    // The last one first.
+    // The last call first.
     while !world.outstanding.is_empty() {
         world.answer(world.outstanding.len() - 1);
     }
@@ -101,7 +101,7 @@ fn a_stored_list_is_fetched() {
     world.complete_fetch(0);
     world.run();
     assert_eq!(world.values(), format!("items={:?} made=[0,1]", Value::Stored(stored)));
-    // What one of them left is too large to stand in the list.
+    // The value of one element is too large to be inline in the list.
     let mut world = Harness::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"large\"]\n")));
     world.answer(0);
     assert!(matches!(world.fetches[..], [crate::ValueFetch { target: FetchTarget::Results(_), .. }]));
@@ -264,7 +264,7 @@ fn a_failed_second_fetch_of_the_list_does_not_affect_the_results() {
     let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
     let mut world = Harness::start(std::sync::Arc::new(crate::Flow { inputs, ..(*plain).clone() }));
     world.complete_list_fetch(0, &["\"large\""]);
-    // Now the results are sent for, under the same name and the same number of an attempt.
+    // Now the results are fetched, under the same name and the same attempt number.
     world.answer(0);
     assert_eq!(world.fetches.len(), 1);
     world.complete_fetch(0);
@@ -286,7 +286,7 @@ fn elements_withdrawn_before_their_call_are_not_rolled_back() {
 
 #[test]
 fn rollback_does_not_wait_for_a_pending_fetch() {
-    // It stands in the store at the second attempt.
+    // At the second attempt the list is in the store.
     let mut world = Harness::start(flow(
         "[[task]]\nname = \"w\"\nwait = \"word\"\n[[task]]\nname = \"list\"\nuse = \"g#list\"\n\
          [[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"list\"\nas = \"item\"\n",

@@ -1,4 +1,4 @@
-//! A world for one machine: guests that answer at once, in an order the test chooses, and a clock that jumps.
+//! A test harness for one machine: guests that answer at once, in an order the test chooses, and a clock that jumps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use crate::{
     Value, ValueFetch, ValueKind, ValueName, Values,
 };
 
-/// The tasks of the module `g`: what each requires and provides, and whether it can be rolled back.
+/// The tasks of the module `g`: the required and provided values of each, and whether it can be rolled back.
 const TASKS: [(&str, &[&str], &[&str], bool); 15] = [
     ("five", &[], &["value"], true),
     ("fails", &[], &[], false),
@@ -33,7 +33,7 @@ const TASKS: [(&str, &[&str], &[&str], bool); 15] = [
 ];
 
 pub(super) fn modules() -> BTreeMap<String, ModuleInfo> {
-    // One that ends in a question mark is optional; a number is a whole one.
+    // A name with a question mark is optional; a number is an integer.
     let parameter = |name: &&str| Parameter {
         name: name.trim_end_matches('?').parse().unwrap(),
         doc: String::new(),
@@ -64,31 +64,31 @@ pub(super) fn flow(text: &str) -> Arc<Flow> {
     Arc::new(Flow { origin, ..flow })
 }
 
-/// A machine, its history so far, and the calls that are out.
+/// A machine, its history so far, and its dispatched calls.
 pub(super) struct Harness {
     pub(super) machine: Machine,
     pub(super) records: Vec<Record>,
     pub(super) published: Vec<NodeChange>,
     pub(super) outstanding: Vec<Call>,
-    /// What is to be brought.
+    /// The outstanding fetches.
     pub(super) fetches: Vec<ValueFetch>,
-    /// The flows of its passes, with the elements of lists.
+    /// The flows of its firings, with list elements.
     flows: BTreeMap<Firing, Arc<Flow>>,
-    /// Calls whose workers were lost: each may have happened, and may be answered yet.
+    /// Calls whose workers were lost: each may have been executed, and may still be answered.
     pub(super) lost: Vec<Call>,
-    /// Calls that were answered, and whose jobs may be delivered once more.
+    /// Answered calls whose jobs may be delivered once more.
     pub(super) redeliverable: Vec<Call>,
-    /// What the guests truly did, in order.
+    /// The actual effects of the guests, in order.
     pub(super) done: Vec<(NodeName, Action)>,
     pub(super) now: Timestamp,
-    /// For how many records a step goes on.
+    /// The maximum number of records of a step.
     pub(super) longest_step: usize,
-    /// Whether more follows from the last event.
+    /// Whether more records follow from the last event.
     pub(super) is_unfinished: bool,
-    /// Whether other events may come before that.
+    /// Whether other events may come in between.
     pub(super) interrupts: bool,
     answered: Vec<Signal>,
-    /// What errands came to that is known, and would come to if it came once more.
+    /// The results of past fetches; a repeated fetch has the same result.
     fetched: Vec<Event>,
     executions: u64,
 }
@@ -100,7 +100,7 @@ impl Harness {
         world
     }
 
-    /// Starts a run whose steps are cut off after so many records, so that other events come between.
+    /// Starts a run whose steps are limited to this many records, so that other events come in between.
     pub(super) fn start_in_steps_of(longest_step: usize, flow: Arc<Flow>) -> Self {
         let mut world = Self { longest_step, interrupts: true, ..Self::new(flow) };
         world.step(&Event::Start);
@@ -130,7 +130,7 @@ impl Harness {
         }
     }
 
-    /// One event, and what follows from it, unless other events may come between.
+    /// Sends one event, and continues with what follows from it, unless other events may come in between.
     pub(super) fn step(&mut self, event: &Event) {
         self.step_once(event);
         while self.is_unfinished && !self.interrupts {
@@ -138,12 +138,12 @@ impl Harness {
         }
     }
 
-    /// One step; then everything that must hold after every step.
+    /// Executes one step; then checks the invariants.
     pub(super) fn step_once(&mut self, event: &Event) {
         let step = self.machine.step_within(self.now, event, self.longest_step);
         assert!(step.records.len() < self.longest_step + MAX_STEP_RECORDS, "a step is bounded");
         if !step.records.is_empty() || *event == Event::Tick {
-            // What meant nothing says nothing of what follows from the event before.
+            // An event without effect does not change whether more follows from the previous event.
             self.is_unfinished = step.is_unfinished;
         }
         self.records.extend(step.records);
@@ -158,7 +158,7 @@ impl Harness {
                 }
             }
         }
-        // What nobody has taken in time may have been taken all the same, and is answered late.
+        // An expired call may still have been taken by a worker, and is answered late.
         let out: BTreeSet<CallId> = self.machine.outstanding_calls().collect();
         let (out, expired) =
             std::mem::take(&mut self.outstanding).into_iter().partition(|call: &Call| out.contains(&call.id));
@@ -171,7 +171,8 @@ impl Harness {
         self.assert_old_event_is_ignored();
     }
 
-    /// From its beginning to its end a rollback has one number, and no other one of its node has the same.
+    /// Checks that a rollback keeps one number from its start to its end, and that no other rollback of its node has the
+    /// same.
     fn assert_one_number_per_rollback(&self, change: &NodeChange) {
         let node = |told: &&NodeChange| (&told.name, told.firing) == (&change.name, change.firing);
         let mut earlier = self.published.iter().filter(node);
@@ -232,7 +233,7 @@ impl Harness {
         assert_eq!(self.machine.decide(self.now, &Event::Start), []);
     }
 
-    /// Answers the call at a place among those that are out, as its guest would.
+    /// Answers the dispatched call at an index, as its guest would.
     pub(super) fn answer(&mut self, place: usize) {
         let call = self.outstanding.remove(place);
         if self.delivers_twice() {
@@ -241,19 +242,19 @@ impl Harness {
         self.answer_call(call);
     }
 
-    /// Answers a call whose worker was taken for lost.
+    /// Answers a call whose worker was considered lost.
     pub(super) fn answer_late(&mut self, place: usize) {
         let call = self.lost.remove(place);
         self.answer_call(call);
     }
 
-    /// Executes a call again that was answered, since its job was delivered twice.
+    /// Executes an answered call again, since its job was delivered twice.
     pub(super) fn redeliver(&mut self, place: usize) {
         let call = self.redeliverable.remove(place);
         self.answer_call(call);
     }
 
-    /// Brings what was sent for; lists from the store have two elements.
+    /// Completes a fetch; lists from the store have two elements.
     pub(super) fn complete_fetch(&mut self, place: usize) {
         match &self.fetches[place].target {
             FetchTarget::List(_) => self.complete_list_fetch(place, &["0", "1"]),
@@ -266,14 +267,14 @@ impl Harness {
         }
     }
 
-    /// Brings a list of these elements.
+    /// Completes a fetch with a list of these elements.
     pub(super) fn complete_list_fetch(&mut self, place: usize, elements: &[&str]) {
         let list = elements.iter().map(|element| Json::parse(*element).unwrap()).collect();
         let errand = self.fetches.remove(place);
         self.on_fetched(errand.id, FetchResult::List(Ok(list)));
     }
 
-    /// What was sent for cannot be had.
+    /// Fails a fetch.
     pub(super) fn fail_fetch(&mut self, place: usize) {
         let ValueFetch { id, target: what } = self.fetches.remove(place);
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
@@ -287,7 +288,7 @@ impl Harness {
     fn on_fetched(&mut self, id: CallId, brought: FetchResult) {
         let event = Event::Fetched { id, result: brought };
         self.step(&event);
-        // Who sent for it twice hears of it twice, and the other time it may be gone.
+        // A repeated fetch is answered twice, and the second time the value may be gone.
         let Event::Fetched { id, result: brought } = &event else { return };
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
         let gone = match brought {
@@ -298,7 +299,7 @@ impl Harness {
         self.fetched.push(event);
     }
 
-    /// The flow of a firing, with the elements of its lists.
+    /// The flow of a firing, with its list elements.
     pub(super) fn flow_of(&self, firing: Option<Firing>) -> &Flow {
         self.flows.get(&firing.unwrap_or(Firing::FIRST)).unwrap_or(self.machine.flow())
     }
@@ -310,8 +311,8 @@ impl Harness {
         self.step(&Event::Lost { call: call.id, worker: "w".parse().unwrap() });
     }
 
-    /// Withdraws the first call of those from a place on that nobody wants, and that no worker said it has begun. One in two
-    /// was begun all the same, and is answered late.
+    /// Withdraws the first call from an index on that is no longer needed and that no worker has reported as started. One in
+    /// two was started anyway, and is answered late.
     pub(super) fn withdraw(&mut self, place: usize) {
         let withdrawable: BTreeSet<CallId> = self.machine.withdrawable_calls().collect();
         let is_meant = |call: &Call| withdrawable.contains(&call.id);
@@ -324,13 +325,13 @@ impl Harness {
         assert_eq!(self.machine.decide(self.now, &Event::Withdrawn { call: call.id }), []);
     }
 
-    /// A worker takes a call under a lease.
+    /// Puts a call under a lease.
     pub(super) fn lease(&mut self, place: usize) {
         let worker = "w".parse().unwrap();
         self.step(&Event::Leased { call: self.outstanding[place].id.clone(), worker });
     }
 
-    /// One apply in eight, by its number.
+    /// Whether an apply is delivered twice: one in eight, by its number.
     fn delivers_twice(&self) -> bool {
         self.executions % 8 == 3
     }
@@ -349,14 +350,14 @@ impl Harness {
         self.answered.push(signal);
     }
 
-    /// Notifies a task that waits: it succeeds with these values, in JSON by name.
+    /// Notifies a waiting task: it succeeds with these values, in JSON by name.
     pub(super) fn notify(&mut self, task: &str, values: &[(&str, &str)]) {
         let value = |json: &str| Value::Json(crate::Json::parse(json).unwrap());
         let values = values.iter().map(|(name, json)| (name.parse().unwrap(), value(json))).collect();
         self.step(&Event::Notify { task: name(task), result: TaskResult::Succeeded(values), key: None });
     }
 
-    /// Changes the flow; the reasons when that cannot be.
+    /// Edits the flow; returns the reasons when the edit is invalid.
     pub(super) fn edit(&mut self, edits: &[Edit]) -> Result<(), Vec<String>> {
         let (origin, draft) = self.machine.plan(edits)?;
         let told = |mistakes: Vec<crate::Diagnostic>| -> Vec<String> {
@@ -374,14 +375,14 @@ impl Harness {
         Ok(())
     }
 
-    /// Lets time jump to what is due next.
+    /// Advances the time to the next due event.
     pub(super) fn advance_to_next_due(&mut self) {
         let due = self.machine.next_due().expect("something is due");
         self.now = self.now.max(due);
         self.step(&Event::Tick);
     }
 
-    /// Answers calls in the order they came, and lets time jump where only time is waited for.
+    /// Answers calls in order of arrival, and advances the time where the run only waits for time.
     pub(super) fn run(&mut self) {
         while !self.machine.state().is_final() {
             self.step_or_advance();
@@ -389,14 +390,14 @@ impl Harness {
         assert!(self.outstanding.is_empty(), "a run that has ended waits for nobody");
     }
 
-    /// Answers one call, if one is out.
+    /// Answers one call, if one is dispatched.
     pub(super) fn answer_one(&mut self) {
         if !self.outstanding.is_empty() {
             self.answer(0);
         }
     }
 
-    /// Answers one call, or lets time jump.
+    /// Answers one call, or advances the time.
     pub(super) fn step_or_advance(&mut self) {
         if self.is_unfinished {
             self.step(&Event::Tick);
@@ -409,7 +410,7 @@ impl Harness {
         }
     }
 
-    /// What was told, in short: `t1:R t1:S(5)`.
+    /// The published changes, in short: `t1:R t1:S(5)`.
     pub(super) fn trace(&self) -> String {
         self.published.iter().map(short).collect::<Vec<_>>().join(" ")
     }
@@ -420,7 +421,7 @@ impl Harness {
         values.iter().map(|(name, value)| format!("{name}={value:?}")).collect::<Vec<_>>().join(" ")
     }
 
-    /// Every answer that was given so far.
+    /// Every answer so far.
     pub(super) fn answered(&self) -> &[Signal] {
         &self.answered
     }
@@ -447,9 +448,9 @@ fn short(change: &NodeChange) -> String {
     format!("{}:{state}{value}", change.name)
 }
 
-/// What the guests of the module `g` do.
+/// The behavior of the guests of the module `g`.
 fn guest(machine: &Machine, call: &Call) -> TaskResult {
-    // It may be removed once the firing that called it has been let go.
+    // The task may be removed once the firing that called it has been dropped.
     let Some(task) = machine.task(&call.id.task) else { return TaskResult::Succeeded(Values::new()) };
     let export = task.export.as_ref().unwrap().as_str().to_owned();
     let permanent = |message: &str| TaskResult::Failed(Failure::new(FailureKind::Permanent, message));
@@ -486,7 +487,7 @@ fn guest(machine: &Machine, call: &Call) -> TaskResult {
             Some(ip) => TaskResult::Succeeded([("added".parse().unwrap(), ip)].into()),
             None => permanent("no address"),
         },
-        // A longer list each other time, and one that stands in the store now and then.
+        // Every other time a longer list, and sometimes one in the store.
         ("list", Action::Apply) => {
             let attempt = call.id.attempt.get();
             let list = match (attempt + machine.run().as_str().len() as u32) % 3 {
@@ -518,7 +519,7 @@ fn guest(machine: &Machine, call: &Call) -> TaskResult {
     }
 }
 
-/// Where tasks were applied and rolled back, from the records alone.
+/// The applied and the rolled-back tasks, computed from the records alone.
 pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet<u32>) {
     let (mut applied, mut undone) = (BTreeSet::new(), BTreeSet::new());
     for record in records {
@@ -570,7 +571,7 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
     (applied, undone)
 }
 
-/// The name a change is told by.
+/// Parses a node name.
 pub(super) fn name(text: &str) -> NodeName {
     text.parse().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Properties of any history: random flows, guests that fail at random, answers in any order.
+//! Properties of all histories: random flows, guests that fail at random, answers in any order.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,12 +14,12 @@ use crate::{
     seeded_rng::SeededRng,
 };
 
-/// Lives one history; answers come in any order, and a person interferes now and then.
+/// Runs one random history; answers come in any order, with occasional run commands.
 fn run_history(seed: u64) -> Harness {
     run_history_with(seed, Edits::None)
 }
 
-/// Starts a run whose steps are cut off somewhere, as those of large runs are; other events come between.
+/// Starts a run whose steps are cut off at a random length, as those of large runs are; other events come in between.
 fn begin(flow: Arc<crate::Flow>, draw: &mut SeededRng) -> Harness {
     Harness::start_in_steps_of(
         draw.pick(&[1, 7, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS, MAX_STEP_RECORDS]),
@@ -27,7 +27,7 @@ fn begin(flow: Arc<crate::Flow>, draw: &mut SeededRng) -> Harness {
     )
 }
 
-/// Whether the flow is changed meanwhile.
+/// Whether the flow is edited during the run.
 #[derive(PartialEq, Eq)]
 enum Edits {
     None,
@@ -57,7 +57,8 @@ fn run_history_with(seed: u64, edits: Edits) -> Harness {
     world
 }
 
-/// What may befall any run: it is suspended, a worker dies with a call or takes it twice, a value is slow to come.
+/// Injects a fault that may happen to any run: it is suspended, a worker dies with a call or receives it twice, a fetch is
+/// slow.
 fn inject_fault(world: &mut Harness, draw: &mut SeededRng) -> bool {
     if world.is_unfinished && draw.below(4) > 0 {
         world.step(&Event::Tick);
@@ -92,7 +93,7 @@ fn inject_fault(world: &mut Harness, draw: &mut SeededRng) -> bool {
     true
 }
 
-/// Lets the next thing happen that nobody has to ask for, if there is one.
+/// Lets the next event happen that needs no run command, if there is one.
 fn advance(world: &mut Harness, draw: &mut SeededRng) -> bool {
     if world.is_unfinished {
         world.step(&Event::Tick);
@@ -109,7 +110,8 @@ fn advance(world: &mut Harness, draw: &mut SeededRng) -> bool {
     true
 }
 
-/// Lives one history of such a flow: it is notified, edited, suspended and told to end at any time.
+/// Runs one random history of a flow that fires more than once: it is notified, edited, suspended and told to end at any
+/// time.
 fn run_triggered_history(seed: u64) -> Harness {
     let mut draw = SeededRng(seed);
     let mut world = begin(flow(&random_triggered_flow(&mut draw)), &mut draw);
@@ -117,12 +119,12 @@ fn run_triggered_history(seed: u64) -> Harness {
     while !world.state().is_final() {
         steps += 1;
         assert!(steps < 20_000, "the run does not end");
-        // Later on nothing new comes, and it comes to its end.
+        // Later no new events come, and the run ends.
         let is_late = steps > 1_000;
         if draw.below(150) == 0 || steps == 1_001 {
             world.step(&Event::Cancel);
         } else if is_late && (inject_fault(&mut world, &mut draw) || advance(&mut world, &mut draw)) {
-            // It went on.
+            // The history has advanced.
         } else if draw.below(12) == 0 {
             random_edit(&mut world, &mut draw, steps);
         } else if draw.below(6) == 0 {
@@ -136,7 +138,7 @@ fn run_triggered_history(seed: u64) -> Harness {
     world
 }
 
-/// Notifies some task, with or without what it takes.
+/// Notifies a random task, with or without the values it requires.
 fn random_notification(world: &mut Harness, draw: &mut SeededRng) {
     let flow = world.machine.flow().clone();
     let names: Vec<_> = flow.tasks().map(|(index, name, _)| (index, name.clone())).collect();
@@ -155,7 +157,7 @@ fn random_notification(world: &mut Harness, draw: &mut SeededRng) {
     assert!(world.machine.firing_count() >= before + u64::from(is_taken), "what is not refused fires");
 }
 
-/// Changes the flow in some way; what is refused changes nothing.
+/// Edits the flow at random; a refused edit changes nothing.
 fn random_edit(world: &mut Harness, draw: &mut SeededRng, step: u32) {
     let flow = world.machine.flow().clone();
     let is_task =
@@ -194,7 +196,7 @@ fn random_edit(world: &mut Harness, draw: &mut SeededRng, step: u32) {
     }
 }
 
-/// Notifies a task that waits, if there is one.
+/// Notifies a waiting task, if there is one.
 fn notify_somebody(world: &mut Harness, draw: &mut SeededRng) -> bool {
     let waiting: Vec<NodeIndex> = world.machine.waiting_tasks().map(|(index, _)| index).collect();
     if waiting.is_empty() {
@@ -210,7 +212,7 @@ fn notify_somebody(world: &mut Harness, draw: &mut SeededRng) -> bool {
     true
 }
 
-/// Lives one history on until nothing is lost any more: what was lost answers, and a person settles what is stuck.
+/// Continues one history until nothing is lost any more: lost calls are answered, and a person settles failed rollbacks.
 fn run_history_to_end(seed: u64) -> Harness {
     continue_to_end(seed, run_history(seed))
 }
@@ -242,14 +244,14 @@ fn continue_to_end(seed: u64, mut world: Harness) -> Harness {
     }
 }
 
-/// Goes on until the run has ended, or a task waits that nobody has notified.
+/// Continues until the run has ended, or a task waits for a notification.
 fn run_on(world: &mut Harness, draw: &mut SeededRng) {
     if !notify_somebody(world, draw) {
         world.step_or_advance();
     }
 }
 
-/// The tasks whose effect stands: applied, and not taken back since.
+/// The tasks whose effects remain: applied, and not rolled back since.
 fn standing_effects(world: &Harness) -> BTreeSet<NodeName> {
     let mut standing = BTreeSet::new();
     for (task, action) in &world.done {
@@ -261,12 +263,12 @@ fn standing_effects(world: &Harness) -> BTreeSet<NodeName> {
     standing
 }
 
-/// Whether what a task did can be taken back.
+/// Whether the effects of a task can be rolled back.
 fn has_rollback(world: &Harness, task: &NodeName) -> bool {
     world.machine.task(task).expect("what was called stays in the flow").rollback
 }
 
-/// Whether everything that came after a node was undone, or never ran, when it was rolled back itself.
+/// Checks that all successors of a node were rolled back, or never ran, when it was rolled back itself.
 fn rollback_is_strictly_backwards(world: &Harness) {
     let firings: BTreeSet<Option<Firing>> = world.records.iter().map(|record| record.firing).collect();
     for firing in firings {
@@ -280,7 +282,7 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &Harness, firing: Option<Fi
     let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
     for Record { fact, .. } in world.records.iter().filter(|record| record.firing == firing) {
         match fact {
-            // What stands aside is not rolled back.
+            // A failure handler is not rolled back.
             Fact::Started { attempt, action: crate::Action::Apply } if flow.node(attempt.node).is_failure_handler => {}
             Fact::StartFailed { node, .. } if flow.node(*node).is_failure_handler => {}
             Fact::Started { attempt, action: crate::Action::Apply } => {
@@ -290,7 +292,7 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &Harness, firing: Option<Fi
                 standing.insert(*node);
             }
             Fact::LateOutcome { attempt, outcome: Some(_), .. } if can_roll_back(flow, attempt.node) => {
-                // What it came after may be undone already: it is undone again on its own.
+                // Its predecessors may be rolled back already: its own rollback is repeated separately.
                 late.insert(attempt.node);
             }
             Fact::Started { attempt, action: crate::Action::Rollback } => {
@@ -298,7 +300,7 @@ fn rollback_of_a_firing_is_strictly_backwards(world: &Harness, firing: Option<Fi
                     late.contains(&attempt.node) || standing.contains(&attempt.node),
                     "only what ran is rolled back"
                 );
-                // What only an earlier try did is not what those after it took.
+                // Successors did not use the effects of an earlier attempt.
                 if standing.contains(&attempt.node) {
                     no_later_effect_stands(flow, attempt.node, &standing);
                 }
@@ -379,10 +381,10 @@ proptest! {
         let flow = world.flow_of(None);
         let main = || flow.indices().filter(|index| !flow.node(*index).is_failure_handler);
         match world.state() {
-            // Whether each of its elements is in success, a task says that is called for them.
+            // A `for_each` task reports whether its elements are in success.
             RunState::Success => for index in main().filter(|index| !is_of_a_list(flow, *index)) {
                 let state = world.machine.node_state(index);
-                // What an ignored task did that was lost before is taken back.
+                // The earlier lost effects of an ignored task are rolled back.
                 let is_done = matches!(state, State::Success | State::Ignored | State::RolledBack);
                 prop_assert!(is_done, "{:?} is {}", flow.node(index).name, state);
             },
@@ -421,12 +423,12 @@ proptest! {
 
     #[test]
     fn an_edit_at_any_time_keeps_rollback_complete(seed in any::<u64>()) {
-        // Each step compares live with replay and with a snapshot.
+        // Each step compares the live machine with replay and with a snapshot.
         let world = continue_to_end(seed, run_history_with(seed, Edits::Some));
         let skipped = world.records.iter().any(|record| matches!(record.fact, Fact::RollbackSkipped { .. }));
         if world.state() == RunState::RolledBack && !skipped {
             let flow = world.machine.flow();
-            // What was applied by a module without a rollback stands, though the one that replaced it has one.
+            // The effects of a module without a rollback remain, though the replacing module has one.
             let edits = &flow.origin.as_ref().unwrap().edits;
             let is_replaced = |name: &NodeName| {
                 edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if *task == name.base()))
@@ -439,7 +441,7 @@ proptest! {
 
     #[test]
     fn each_firing_is_rolled_back_alone_in_reverse_order(seed in any::<u64>()) {
-        // Each step compares live with replay and with a snapshot.
+        // Each step compares the live machine with replay and with a snapshot.
         let world = run_triggered_history(seed);
         let is_edited = world.records.iter().any(|record| matches!(record.fact, Fact::Edited { .. }));
         if !is_edited {
@@ -462,7 +464,7 @@ proptest! {
 
     #[test]
     fn assert_replay_equals_live(seed in any::<u64>()) {
-        // Each step compares the two already; here, the history as a whole, told again record by record.
+        // Each step compares the two already; this compares the whole history, replayed record by record.
         let world = run_history(seed);
         let run = world.machine.run().clone();
         let mut replayed = Machine::new(run.clone(), world.machine.flow().clone());
@@ -490,7 +492,7 @@ proptest! {
             attempt: attempt.attempt,
             action: *action,
         };
-        // At every point of the history, every answer that is not asked for at that point means nothing.
+        // At every point of the history, every answer that is not awaited at that point has no effect.
         for record in &world.records {
             machine.evolve(record).unwrap();
             if let Fact::Lost { attempt, action, .. } = &record.fact {
@@ -504,7 +506,7 @@ proptest! {
                 heard.insert(*execution);
             }
             let asked: BTreeSet<CallId> = machine.outstanding_calls().chain(lost.iter().cloned()).collect();
-            // An apply that nothing has told of yet is news whenever it comes.
+            // The answer of an apply that no record reports yet always matters.
             let is_news = |signal: &&Signal| {
                 signal.call.action == Action::Apply
                     && !heard.contains(&signal.execution)

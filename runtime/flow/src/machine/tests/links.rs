@@ -1,4 +1,4 @@
-//! What links decide: who hears of a failure, and what a condition leaves out.
+//! Links: which tasks receive a failure, and which tasks a condition skips.
 
 use super::{
     check_trace,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{FailureKind, RunState};
 
-/// `s` does what `guest` does, and `l` hears of it.
+/// `s` does what `guest` does, and `l` listens to it.
 fn flow_with_listener(guest: &str, link: &str) -> String {
     format!(
         r#"

@@ -69,7 +69,7 @@ fn body(draw: &mut SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &
     }
 }
 
-/// A task that is called for each element of a list, which another may give.
+/// A task that is called for each element of a list, which another task may provide.
 fn for_each(draw: &mut SeededRng, prefix: &str, name: u32, empty: &str, text: &mut String) {
     let list = match draw.below(3) {
         0 => {
@@ -80,7 +80,7 @@ fn for_each(draw: &mut SeededRng, prefix: &str, name: u32, empty: &str, text: &m
         }
         _ => {
             let element = |draw: &mut SeededRng| draw.pick(&["1", "2", "\"slow\"", "\"slow\"", "\"large\"", "\"bad\""]);
-            // Longer than the window, now and then.
+            // Sometimes longer than the window.
             let length = if draw.below(6) == 0 { 20 } else { 6 };
             let elements: Vec<&str> = (0..draw.below(length)).map(|_| element(draw)).collect();
             if elements.is_empty() { empty.into() } else { format!("[{}]", elements.join(", ")) }
@@ -110,7 +110,7 @@ fn link(draw: &mut SeededRng, prefix: &str, from: &str, to: &str, text: &mut Str
     }
 }
 
-/// A flow that fires more than once: of the tasks of the whole flow some are linked back, and some join any.
+/// A flow that fires more than once: some tasks of the whole flow have back edges, and some join any.
 pub(super) fn random_triggered_flow(draw: &mut SeededRng) -> String {
     let persistent = draw.below(2) == 0;
     let mut text = format!(
@@ -132,7 +132,7 @@ pub(super) fn random_triggered_flow(draw: &mut SeededRng) -> String {
                 0 if persistent => text.push_str(&format!(
                     "[[task]]\nname = \"t{one}\"\nuse = \"g#make\"\nfor_each = \"items{one}\"\nas = \"item\"\nprovides = {{ made = \"made{one}\" }}\n"
                 )),
-                // A circle in which every list is empty goes round too, if the file does not say so itself.
+                // A cycle in which every list is empty fires too, if the file does not show that itself.
                 _ => for_each(draw, "", one, "\"none\"", &mut text),
             }
             continue;

@@ -1,4 +1,4 @@
-//! The rules of a run that no numbered trace pins.
+//! The rules of a run that no numbered trace covers.
 
 use std::time::Duration;
 
@@ -355,7 +355,7 @@ fn an_illegal_record_is_rejected() {
 
 #[test]
 fn a_task_without_a_call_gets_no_rollback_call() {
-    // A link turns the order round: what it requires is not there.
+    // A link reverses the order: a required value is missing.
     let mut world = Harness::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#add\"\nrequires = { ip = \"value\" }\nprovides = []\n\
          [[task]]\nname = \"b\"\nuse = \"g#five\"\n[[link]]\nfrom = \"a\"\nto = \"b\"\n",
@@ -379,7 +379,7 @@ fn a_retrying_controller_is_rolled_back_with_its_parent() {
     world.answer(0);
     world.answer(0);
     assert_eq!(world.state(), RunState::Suspended);
-    // Now it would try again; but the condition cannot be decided, and fails what is around it.
+    // Now the controller would retry; but its condition cannot be evaluated, and fails the enclosing flow.
     world.step(&Event::Resume);
     world.run();
     assert_eq!(world.state(), RunState::RolledBack);
@@ -395,7 +395,7 @@ fn a_late_outcome_in_a_pending_flow_does_not_block_a_reset() {
     world.lose(0);
     world.step(&Event::Cancel);
     world.run();
-    // The second time it ends before that flow begins.
+    // The second time the run ends before that flow starts.
     world.step(&Event::Retry);
     world.step(&Event::Cancel);
     world.run();
@@ -413,7 +413,7 @@ fn applies_and_rollbacks_have_separate_attempt_numbers() {
         "[[task]]\nname = \"a\"\nuse = \"g#flaky\"\nretry = { attempts = 3, initial = \"1s\" }\n\
          [[task]]\nname = \"z\"\nuse = \"g#fails\"\n[[link]]\nfrom = \"a\"\nto = \"z\"\n",
     ));
-    // Twice: once by a worker that is lost, and answers when its task has been rolled back.
+    // Twice: once by a lost worker, which answers when its task has been rolled back.
     world.lose(0);
     world.run();
     world.answer_late(0);

@@ -1,11 +1,11 @@
-//! What becomes of the times of schedules that fire nothing: they are counted, or made up for, and never just gone.
+//! Scheduled times that fire nothing: they are counted or caught up, and never silently lost.
 
 use std::time::Duration;
 
 use super::harness::{Harness, flow, name};
 use crate::{Event, Fact, NotificationOutcome, SkipReason, TaskNotification, Values};
 
-/// A task that fires each minute, and takes the time that it was due at.
+/// A task that fires each minute, and takes its due time.
 fn minutely(rest: &str) -> String {
     format!(
         "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#make\"\nrequires = {{ item = \"scheduled_at\" }}\n\
@@ -22,7 +22,7 @@ fn skips(world: &Harness) -> Vec<(SkipReason, u64)> {
     world.machine.skips().map(|(_, reason, skips)| (reason, skips.count)).collect()
 }
 
-/// The minutes that fired, of the hour.
+/// The minutes of the hour that fired.
 fn fired(world: &Harness) -> Vec<u64> {
     let due = |fact: &Fact| {
         let Fact::Triggered { values, .. } = fact else { return None };
@@ -107,7 +107,7 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
         })
     };
     let mut world = Harness::start(text("once"));
-    // Not through the world, which looks at everything after each step.
+    // Not through the harness, which checks everything after each step.
     for number in 0..501 {
         world.records.extend(world.machine.step(world.now, &heard(number)).records);
     }

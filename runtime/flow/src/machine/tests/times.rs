@@ -1,11 +1,11 @@
-//! What waits: for a person, for a time, for a worker.
+//! Waits: for a person, for a time, for a worker.
 
 use std::time::Duration;
 
 use super::harness::{Harness, flow, name};
 use crate::{Event, Failure, FailureKind, RunState, TaskResult, Value, Values};
 
-/// A task that waits between two that do not.
+/// A waiting task between two others.
 const APPROVED: &str = r#"
     pattern = "linear"
     [[task]]
@@ -186,13 +186,13 @@ fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     world.advance_to_next_due();
     assert_eq!((world.trace().as_str(), world.outstanding.len(), world.lost.len()), ("a:R a:F", 0, 1));
     world.advance_to_next_due();
-    // The first one is taken after all: what it does is covered by the second.
+    // A worker takes the first call after all: the second call covers its effects.
     world.answer_late(0);
     world.lease(0);
     assert_eq!(world.machine.next_due(), None);
     world.answer(0);
     assert_eq!(world.trace(), "a:R a:F a:R a:S");
-    // Once for good: what nobody called is not taken back by a guest.
+    // A permanent failure: a call that was never executed needs no rollback by a guest.
     let mut world = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\n"));
     world.advance_to_next_due();
     assert_eq!((world.trace().as_str(), world.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));

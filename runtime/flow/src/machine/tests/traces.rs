@@ -1,4 +1,4 @@
-//! The traces that pin the rules of a run, by number, and the seed's own flow.
+//! The numbered traces that pin the rules of a run, and the example flow of the seed.
 
 use super::{
     check_trace,

@@ -1,4 +1,4 @@
-//! Flows that are passed through more than once: circles, persistent flows, links that join any, and schedules.
+//! Flows that fire more than once: cycles, persistent flows, links that join any, and schedules.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const COUNTER: &str = r#"
 "#;
 
 fn counter(when: &str, top: &str) -> String {
-    // A condition reads what its source provides: the task itself goes round.
+    // A condition reads the values of its source: the task itself forms the cycle.
     let text = COUNTER.replace("from = \"tock\"\n    to = \"tick\"", "from = \"tick\"\n    to = \"tick\"");
     let text = text.replace("when = \"begin_again\"", &format!("when = \"{when}\""));
     format!("{top}\n{text}")

@@ -1,9 +1,9 @@
-//! Code that is replaced under a run that fires more than once, and what is forgotten of its firings.
+//! Code replacement under a run that fires more than once, and the firings that it drops.
 
 use super::harness::{Harness, flow, name};
 use crate::{Action, Edit, Event, RunState, State};
 
-/// Each notification with an address is a firing; one that is bad fails, and is rolled back.
+/// Each notification with an address is a firing; a bad address fails, and is rolled back.
 const SERVICE: &str = r#"
     persistent = true
     [[task]]
@@ -27,7 +27,7 @@ fn called(world: &Harness) -> String {
     world.machine.task(&name("add-ip")).unwrap().export.as_ref().unwrap().to_string()
 }
 
-/// Lets a firing come to its end.
+/// Runs a firing to its end.
 fn fire(world: &mut Harness, ip: &str) {
     world.notify("add-ip", &[("ip", ip)]);
     while !world.outstanding.is_empty() {
@@ -80,7 +80,7 @@ fn a_module_with_a_lost_attempt_cannot_be_replaced() {
     let told =
         "an attempt of \"add-ip\" in firing 2 was lost, and may answer yet: what it did that call has to take back";
     assert_eq!(refused, [told]);
-    // It applied after all, and is taken back by what it called.
+    // The lost attempt applied after all; the module that it called rolls it back.
     world.answer_late(0);
     assert_eq!(world.outstanding.iter().map(|call| call.action()).collect::<Vec<_>>(), [Action::Rollback]);
     assert!(world.edit(&[reload_edit()]).unwrap_err()[0].starts_with("\"add-ip\" is rolling-back in firing 2"));
@@ -154,7 +154,7 @@ fn an_edit_that_adds_an_unreachable_task_is_rejected() {
     assert_eq!(ran(&world, "after-begin"), 1);
 }
 
-/// A firing whose attempt was lost and that was rolled back, and then so many others that were.
+/// A firing with a lost attempt that was rolled back, and then this many other rolled-back firings.
 fn lost_before(others: usize) -> Harness {
     let text = SERVICE.replace("with = { y = \"good\" }", "with = { y = \"never\" }");
     let mut world = Harness::start(flow(&text));
@@ -180,6 +180,6 @@ fn late_outcomes_are_rolled_back_for_the_last_sixteen_firings() {
     world.answer_late(0);
     assert!(world.outstanding.is_empty(), "nobody knows firing {} any more, and what it did stays done", late.firing);
     assert_eq!(world.machine.decide(world.now, &Event::Tick), []);
-    // Nor is there a reason any more to keep the old call.
+    // There is no reason any more to keep the old call either.
     world.edit(&[reload_edit()]).unwrap();
 }

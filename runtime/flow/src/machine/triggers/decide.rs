@@ -1,4 +1,4 @@
-//! What an event means in a run that fires more than once. Nothing here changes the machine.
+//! Turns an event into records in a run that fires more than once. Nothing here changes the machine.
 
 use crate::{
     BackEdge, EvaluationError, Event, Fact, Firing, NodeIndex, NodeName, Record, Requiredness, Role, RunState, Signal,
@@ -11,8 +11,8 @@ use crate::machine::{
     firing::{FiringMachine, FiringStart},
 };
 
-/// The most firings that wait for their turn. Beyond that notifications are refused, back edges fire no more, and triggers that
-/// nobody can be refused are skipped or wait in their schedule. Few in tests, so that they reach it.
+/// The maximum number of queued firings. Beyond it, notifications are refused, back edges are skipped, and triggers without
+/// a sender to refuse are skipped or wait in their schedule's backlog. Small in tests, so that they reach it.
 pub(super) const MAX_QUEUED_FIRINGS: usize = if cfg!(test) { 500 } else { 10_000 };
 
 impl Machine {
@@ -89,7 +89,7 @@ impl Machine {
         vec![Record { at: now, firing: None, fact: self.fire(life, index, by, values.clone()) }]
     }
 
-    /// What a task of another flow did fires those that listen to it; what they take of it comes with it.
+    /// A notification of a task in another flow fires the tasks that listen to it; the values that they take come with it.
     fn decide_task_notification(&self, life: &TriggerState, now: Timestamp, heard: &TaskNotification) -> Vec<Record> {
         let answers = self.firings.values().flat_map(|pass| {
             let about = |fact| Record { at: now, firing: Some(pass.firing), fact };
@@ -124,7 +124,7 @@ impl Machine {
         Fact::Triggered { firing: Firing::new(life.firing_count + 1), entry, by, values }
     }
 
-    /// Why a notification cannot fire a task now, for people.
+    /// Explains to people why a notification cannot fire a task now.
     pub(in crate::machine) fn refuses_firing(&self, index: NodeIndex, answer: &TaskResult) -> Option<String> {
         let name = &self.flow.node(index).name;
         let (Some(life), Some(living)) = (&self.triggers, &self.flow.triggers) else {
@@ -156,7 +156,7 @@ impl Machine {
         self.notification_values_error(index, values)
     }
 
-    /// Why what a notification brings is not what a task takes.
+    /// Why the values of a notification do not match the inputs of a task.
     fn notification_values_error(&self, index: NodeIndex, values: &Values) -> Option<String> {
         let brought = self.flow.notification_values(index);
         let quoted =
@@ -201,7 +201,7 @@ impl Machine {
         facts.into_iter().map(|fact| Record { at: now, firing: None, fact }).collect()
     }
 
-    /// Whether a link fires its target, now that its source has done its part.
+    /// Decides whether a back edge fires its target, now that its source has finished.
     fn decide_back_edge(&self, life: &TriggerState, owed: &PendingTrigger) -> Fact {
         let unfired = |reason| Fact::BackEdgeSkipped { back_edge: owed.turn, reason };
         let living = self.triggers();
@@ -211,7 +211,7 @@ impl Machine {
         if let Some(max) = living.max_firings.filter(|max| life.firing_count >= *max) {
             return unfired(format!("the run has fired {max} times"));
         }
-        // Each firing may owe more than one.
+        // Each firing may have more than one back edge.
         if life.queued.len() + life.pending_triggers.len() > MAX_QUEUED_FIRINGS {
             return unfired(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn"));
         }
@@ -243,7 +243,7 @@ impl Machine {
         let living = self.triggers();
         let base = life.base_firing.filter(|_| life.ending).and_then(|base| self.firings.get(&base));
         if let Some(base) = base.filter(|base| base.state == RunState::Success) {
-            // What the run began with goes last.
+            // The first firing of the run is rolled back last.
             return vec![Record { at: now, firing: Some(base.firing), fact: Fact::CancelRequested }];
         }
         let has_fired_enough = living.max_firings.is_some_and(|max| life.firing_count >= max);

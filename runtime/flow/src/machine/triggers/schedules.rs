@@ -1,7 +1,7 @@
-//! When schedules fire, and what becomes of the times at which they do not.
+//! Schedules: when they fire, and what happens to times at which they do not.
 //!
-//! Nothing is left out silently: a time that fires nothing is counted by its reason, or waits in its schedule's backlog. A
-//! backlog is a span of time and not a list, so that a year of missed seconds costs no more than one.
+//! No time is dropped silently: a time that fires nothing is counted by its reason, or waits in its schedule's backlog. A
+//! backlog is a time span and not a list, so a year of missed seconds costs no more than one second.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -11,50 +11,51 @@ use crate::{
     ValueName, Values, machine::Machine,
 };
 
-/// A time that is noticed no later than this, in microseconds, was not missed.
+/// A time that the engine notices at most this late counts as not missed; in microseconds.
 const MISSED_AFTER: u64 = 60_000_000;
 
-/// A clock that is set back by less than this holds up schedules for no longer than this.
+/// If the clock is set back by less than this, schedules wait until it has caught up.
 const CLOCK_STEP_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// A clock that is set back by this much was wrong: schedules go by the new time at once, as cron's manual has it.
+/// If the clock is set back by this much or more, it was wrong: schedules follow the new time at once, as cron's manual
+/// specifies.
 const CLOCK_CORRECTION: Duration = Duration::from_secs(3 * 3_600);
 
-/// Missed times are counted up to so many: a year of seconds would take longer than anybody wants to wait.
+/// The maximum number of missed times that are counted: counting a year of seconds would take too long.
 const MAX_COUNTED_MISSES: u64 = 1_000;
 
-/// The most spans that a backlog has. Each is an outage that the one before was not made up for.
+/// The maximum number of spans of a backlog. Each span is an outage that began before the previous one was caught up.
 const MAX_BACKLOG_SPANS: usize = 100;
 
-/// What scheduled firings call the time that they were due at.
+/// The name of the value that contains the due time of a scheduled firing.
 const SCHEDULED_AT: &str = "scheduled_at";
 
-/// Times of one schedule that passed without a firing, and still get one.
+/// Missed times of one schedule that will still fire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backlog {
-    /// The first of them.
+    /// The first missed time.
     pub next: Timestamp,
-    /// They come before this.
+    /// All missed times are before this time.
     pub until: Timestamp,
 }
 
-/// Triggers of one task that fired nothing.
+/// The number of skipped triggers of one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SkipCount {
-    /// How many. Missed times beyond 1,000 at once are not counted.
+    /// The count. Beyond 1,000 missed times at once, further ones are not counted.
     pub count: u64,
     /// When the last one was skipped.
     pub last_at: Timestamp,
 }
 
 impl Machine {
-    /// The triggers that fired nothing, by their task and the reason.
+    /// The skipped triggers, by task and reason.
     pub fn skips(&self) -> impl Iterator<Item = (NodeIndex, SkipReason, SkipCount)> + use<'_> {
         let skips = self.triggers.iter().flat_map(|life| &life.skips);
         skips.map(|((task, reason), skips)| (*task, *reason, *skips))
     }
 
-    /// When each schedule of a run that goes on fires next, by what it fires.
+    /// The next firing time of each schedule of a run that goes on, by the node that it fires.
     pub fn next_times(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
         let schedules = self.flow.triggers.iter().flat_map(|living| &living.schedules);
         let life = self.triggers.iter().filter(|life| !life.ending && !self.state().is_final());
@@ -65,7 +66,7 @@ impl Machine {
         })
     }
 
-    /// The schedules that have times to make up for, by what they fire; the first such time of each.
+    /// The first missed time of each schedule with a backlog, by the node that it fires.
     pub fn backlogs(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
         let schedules = self.flow.triggers.iter().flat_map(|living| &living.schedules);
         let backlogs = self.triggers.iter().flat_map(|life| &life.backlogs);
@@ -90,7 +91,7 @@ impl Machine {
         vec![self.fire_at(life, (schedule, number), backlog.next), Fact::BacklogFired { schedule: number, next }]
     }
 
-    /// What becomes of a time that has come.
+    /// Decides whether a due time fires, is skipped or joins the backlog.
     fn decide_time(
         &self,
         life: &TriggerState,
@@ -103,7 +104,7 @@ impl Machine {
         let skipped =
             |reason, count| Fact::TriggerSkipped { entry: schedule.to, by: Trigger::Schedule(number), reason, count };
         if life.ending || self.triggers().max_firings.is_some_and(|max| life.firing_count >= max) {
-            // Nothing fires any more.
+            // The run fires no more.
             return vec![scheduled];
         }
         let more = count_type(&schedule.cron, at, now);
@@ -111,7 +112,7 @@ impl Machine {
         let is_full = life.queued.len() >= MAX_QUEUED_FIRINGS;
         let overlaps = schedule.overlap == OverlapPolicy::Skip && self.has_firing_of(life, number);
         match schedule.missed {
-            // They fire one after the other, as soon as there is room for them.
+            // They fire one after the other, as soon as the queue has space.
             MissedPolicy::All if were_missed || is_full => {
                 let until = next.unwrap_or(Timestamp::from_micros(u64::MAX));
                 let has_room = life.backlogs.get(number as usize).is_none_or(|spans| spans.len() < MAX_BACKLOG_SPANS);
@@ -137,8 +138,8 @@ impl Machine {
         self.fire(life, schedule.to, Trigger::Schedule(number), self.scheduled_values(schedule.to, at))
     }
 
-    /// Whether a missed time of a schedule may fire now: none of it waits for its turn, and none is under way unless they
-    /// may be side by side.
+    /// Whether a missed time of a schedule may fire now: no firing of the schedule is queued, and none is under way unless
+    /// its firings may overlap.
     fn may_catch_up(&self, life: &TriggerState, schedule: &Schedule, number: u32) -> bool {
         let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
         let has_room =
@@ -148,9 +149,9 @@ impl Machine {
         has_room && is_alone && !is_over && !life.ending
     }
 
-    /// Finds the times of schedules anew after the clock was set back, as cron does: an interval goes on, and so does a fixed
-    /// time where the clock was set by hours. By less than that a fixed time happens no second time, and by less than a
-    /// minute nothing does. Where the clock was set forward, the times between were missed.
+    /// Recomputes the times of schedules after the clock was set back, as cron does. An interval continues; a fixed time
+    /// follows the new clock if it changed by hours. After a smaller change a fixed time does not fire twice, and a change
+    /// below a minute has no effect. If the clock was set forward, the times in between were missed.
     pub(super) fn set_clock(&mut self, at: Timestamp, by: ClockShift) {
         let flow = self.flow.clone();
         let living = flow.triggers.iter().flat_map(|living| &living.schedules);
@@ -163,13 +164,13 @@ impl Machine {
                 continue;
             }
             *due = NextFiring::Unknown;
-            // What has not come yet by the clock was not missed.
+            // Times that lie ahead by the new clock were not missed.
             backlog.retain(|span| span.next <= at);
             backlog.iter_mut().for_each(|span| span.until = span.until.min(at.after(Duration::from_micros(1))));
         }
     }
 
-    /// Whether a firing of a schedule is under way, or waits for its turn.
+    /// Whether a firing of a schedule is under way or queued.
     fn has_firing_of(&self, life: &TriggerState, number: u32) -> bool {
         let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
         life.queued.iter().any(|waiting| is_by_it(&waiting.by))
@@ -215,7 +216,7 @@ impl TriggerState {
     }
 }
 
-/// How many times a line has after one time and up to another; [`MAX_COUNTED_MISSES`] where there are more.
+/// The number of times of a cron line after one time and up to another, at most [`MAX_COUNTED_MISSES`].
 fn count_type(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
     let times = std::iter::successors(cron.after(after), |time| cron.after(*time));
     let count = times.take_while(|time| *time <= until).zip(0..MAX_COUNTED_MISSES).count();

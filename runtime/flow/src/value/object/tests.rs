@@ -1,4 +1,4 @@
-//! What an object of values holds, and what it refuses.
+//! Tests of valid and refused objects of values.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Properties of any flow: no text makes reading or wiring panic, and whatever is wired keeps what it promises.
+//! Properties of all flows: no text makes reading or wiring panic, and every wired flow is consistent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::{
     Values, file, picture, render, seeded_rng::SeededRng, wire,
 };
 
-/// Reads, wires, tells and draws.
+/// Reads, wires, reports and draws a flow.
 fn use_in_every_way(text: &str) {
     let mistakes = match file::parse(text) {
         Ok(draft) => match wire(&draft, &modules(), &Values::new()) {
@@ -30,7 +30,7 @@ fn use_in_every_way(text: &str) {
     }
 }
 
-/// The flows of the tables, a few of their lines moved, lost, doubled or taken from one another.
+/// The flows of the tables, with some of their lines moved, removed, duplicated or exchanged.
 fn shuffled_lines(draw: &mut SeededRng) -> String {
     let tables = [
         include_str!("../diagnostics.txt"),
@@ -58,7 +58,7 @@ fn shuffled_lines(draw: &mut SeededRng) -> String {
     text
 }
 
-/// A flow of tasks that can do without what they require, so that most of these are wired.
+/// A flow of tasks whose requirements are optional, so that most of these flows are wired.
 fn random_flow(draw: &mut SeededRng) -> String {
     let mut random = Random { text: String::new(), names: 0 };
     random.body(draw, "f", "", 0);
@@ -100,7 +100,7 @@ impl Random {
     }
 }
 
-/// What comes after each node, however far.
+/// All direct and indirect successors of each node.
 fn reached(flow: &Flow) -> Vec<BTreeSet<NodeIndex>> {
     let mut reached = vec![BTreeSet::new(); flow.nodes.len()];
     for index in flow.indices() {
@@ -138,7 +138,7 @@ fn provides(node: &Node, value: &ValueName) -> bool {
     }
 }
 
-/// What a draft says: what each task requires, and whose members take their order from values too.
+/// Facts of a draft: the required values of each task, and the flows whose order also follows values.
 #[derive(Default)]
 struct DraftFacts {
     requires: BTreeMap<NodeName, Renames>,
@@ -161,7 +161,7 @@ impl DraftFacts {
     }
 }
 
-/// Compares each source with what a search of the whole graph finds.
+/// Compares each source with the result of a search of the whole graph.
 fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &DraftFacts) {
     let comes_before = |one: NodeIndex, other: NodeIndex| reached[one.0 as usize].contains(&other);
     for (task, name, Task { inputs, .. }) in flow.tasks() {
@@ -174,7 +174,7 @@ fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &D
                     let is_nearest = seen.iter().all(|other| other == taken || comes_before(*other, *taken));
                     assert!(is_nearest, "{name} takes {value} of {}, but another is nearer", flow.node(*taken).name);
                 }
-                // A link turned the order round, and nothing else is there.
+                // A link reversed the order, and no other provider exists.
                 Source::Node { .. } | Source::Absent => assert!(seen.is_empty(), "{name} could have {value}"),
                 Source::Constant(_)
                 | Source::Element
@@ -198,7 +198,7 @@ fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &D
     }
 }
 
-/// Whether a random flow was wired; then also that it is right.
+/// Whether a random flow was wired; checks then that it is right.
 fn is_wired_right(seed: u64) -> bool {
     let text = random_flow(&mut SeededRng(seed));
     let draft = file::parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", &text)));

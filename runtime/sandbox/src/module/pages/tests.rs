@@ -1,10 +1,10 @@
-//! Which memory a program sees, where the adapter's part is played by the host.
+//! The memory that a program sees. The host plays the adapter.
 
 use wasmtime::{Engine, Instance, Module, Store};
 
 use super::*;
 
-/// A program with a global and a memory beside those that matter here.
+/// A program with a global and a memory besides the relevant ones.
 const PROGRAM: &str = r#"(module
     (memory 7)
     (memory $shared (export "memory") 2 6)

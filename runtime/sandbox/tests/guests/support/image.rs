@@ -1,6 +1,6 @@
-//! Static data of a guest, laid out as the canonical ABI wants results.
+//! A guest's static data, in the canonical ABI's layout of results.
 
-/// Where it begins.
+/// The address where it starts.
 const BASE: u32 = 1 << 10;
 
 /// Bytes at fixed addresses of a guest's memory.
@@ -10,7 +10,7 @@ pub(crate) struct Image {
     describe: u32,
 }
 
-/// What a value holds.
+/// The content of a value.
 #[derive(Clone, Copy)]
 pub(crate) enum Content<'a> {
     Json(&'a str),
@@ -28,7 +28,7 @@ impl Image {
         let mut task = [0; 120];
         task[0..4].copy_from_slice(&name.to_le_bytes());
         task[4] = 4;
-        // Its rollback takes nothing further.
+        // Its rollback takes no further parameter.
         task[32] = 1;
         image.describe = image.list(&task, 1);
         image
@@ -49,7 +49,7 @@ impl Image {
         self.describe
     }
 
-    /// Puts some bytes, aligned for anything; their address.
+    /// Adds some bytes with maximum alignment; returns their address.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> u32 {
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         let at = BASE + u32::try_from(self.bytes.len()).unwrap();
@@ -57,7 +57,7 @@ impl Image {
         at
     }
 
-    /// A success with these values; its address.
+    /// Adds a success with these values; returns its address.
     pub(crate) fn success(&mut self, values: &[(&str, Content<'_>)]) -> u32 {
         let mut elements = Vec::new();
         for (name, content) in values {
@@ -73,7 +73,7 @@ impl Image {
         self.result_of_list(at, length_of(values.len()))
     }
 
-    /// A success with a list somewhere.
+    /// Adds a success with a list at an address.
     pub(crate) fn result_of_list(&mut self, at: u32, length: u32) -> u32 {
         let mut result = vec![0; 4];
         result.extend_from_slice(&at.to_le_bytes());
@@ -82,7 +82,7 @@ impl Image {
         self.put(&result)
     }
 
-    /// The guest's own failure; its address. A permanent one has `retryable` 1.
+    /// Adds the guest's own failure; returns its address. A permanent one has `retryable` 1.
     pub(crate) fn failure(&mut self, retryable: u8, message: &str, details: Option<&str>) -> u32 {
         let at = self.put(message.as_bytes());
         let details_at = self.put(details.unwrap_or_default().as_bytes());

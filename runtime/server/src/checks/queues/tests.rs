@@ -6,7 +6,7 @@ use super::*;
 
 const SERVED: Asked = Asked::There { ready: 0, consumers: 1 };
 
-/// A broker with one engine and one worker, but for some queues.
+/// A broker with one engine and one worker, except for the queues in `other`.
 fn found(other: &[(&str, Asked)], shared_runs: u64) -> Vec<(Outcome, String)> {
     let wanted = Wanted { jobs: ["default".parse().unwrap()].into(), ..Wanted::default() };
     let mut asked: BTreeMap<String, Asked> = wanted.names().into_iter().map(|name| (name, SERVED)).collect();

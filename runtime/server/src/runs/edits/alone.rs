@@ -1,4 +1,4 @@
-//! Changing the flow of a run that no process drives, in its logbook.
+//! Edits the flow of a run that no process drives, in its logbook.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use logbook::{Append, AppendOutcome, Logbook, RunInfo};
 use super::{Planned, all_lawful, conflict, planned};
 use crate::{ModuleLibrary, QueueCoverage, problem::Problem};
 
-/// Changes the flow of a run that no process drives: all of the edits in one step, or none of them. Whoever drives the run
-/// next goes on with the changed flow. The caller holds the lock of the run.
+/// Edits the flow of a run that no process drives: it makes all of the edits in one step, or none of them. The next driver
+/// of the run continues with the changed flow. The caller holds the lock of the run.
 ///
 /// # Errors
 /// [`Problem`] when the edits cannot be made, or the logbook cannot be read or written.
@@ -25,7 +25,7 @@ pub async fn edit_alone(
     let history = logbook.load(run).await?;
     let (follows, told, standing) = (history.version(), history.told, history.standing.clone());
     let mut machine = history.into_machine()?;
-    // Which workers there are is known once somebody drives the run.
+    // The available workers are known only once a process drives the run.
     let Planned { revision, flow, edited } =
         planned(library, &QueueCoverage::AnyWorker, &machine, wanted, &edits).await?;
     if wanted.dry_run {
@@ -35,7 +35,7 @@ pub async fn edit_alone(
     let flow = flow.map_err(|error| Problem::unavailable(error.to_string()))?;
     let records = machine.decide(now, &Event::Edit { revision, flow });
     for record in &records {
-        // The commands are sent by whoever drives the run next: until then they are unanswered.
+        // The next driver of the run sends the commands; until then they are unanswered.
         machine.evolve(record).map_err(|error| Problem::internal(&error))?;
     }
     if records.is_empty() {

@@ -1,4 +1,4 @@
-//! The calls of a run that are out: with which worker, or why with none.
+//! The outstanding calls of a run: the worker of each, or why there is none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use tracing::debug;
 
 use crate::Dependencies;
 
-/// What is told of each task's call; of several the one that is out longest.
+/// The outstanding call of each task; of several, the oldest one.
 pub(super) async fn outstanding_calls(parts: &Dependencies, machine: &Machine) -> BTreeMap<NodeName, OutstandingCall> {
     let leased: BTreeMap<CallId, WorkerName> = machine.leased_calls().collect();
     let silences = if leased.is_empty() { Vec::new() } else { parts.engine.silent_leases(machine.run()).await };
@@ -42,7 +42,7 @@ pub(super) async fn outstanding_calls(parts: &Dependencies, machine: &Machine) -
     told
 }
 
-/// Whether nobody takes jobs from a queue, as far as the broker says.
+/// Whether the broker reports that a queue has no consumer.
 async fn has_no_consumer(parts: &Dependencies, queue: &flow::QueueName) -> bool {
     match parts.broker.consumers(&topology::job_queue(queue)).await {
         Ok(consumers) => consumers.unwrap_or_default() == 0,

@@ -1,4 +1,4 @@
-//! A broker that does to messages what a test wants.
+//! A broker with planned message faults.
 
 use std::sync::Mutex;
 
@@ -8,23 +8,23 @@ use broker::{
 };
 use bytes::Bytes;
 
-/// What becomes of one published message. Whatever it is, the publisher hears that all is well, but for `Unconfirmed`.
+/// The fate of one published message. The publisher always gets a success, except for `Unconfirmed`.
 pub(super) enum Fault {
     None,
     Lost,
     Twice,
-    /// It is passed on after the next message.
+    /// The message is passed on after the next message.
     Late,
-    /// It is lost, and its publisher does not know.
+    /// The message is lost, and its publisher gets no confirm.
     Unconfirmed,
-    /// Other bytes come in its place.
+    /// The message arrives with other bytes.
     Changed(Bytes),
 }
 
-/// Says what becomes of the message with this number.
+/// Chooses the fault of the message with this number.
 type Plan = dyn FnMut(usize, &Message) -> Fault + Send;
 
-/// A broker over another, with faults in what is published through it.
+/// Wraps a broker with faults for the messages that are published through it.
 pub(super) struct FaultyBroker {
     inner: InProcess,
     state: Mutex<State>,
@@ -42,7 +42,7 @@ impl FaultyBroker {
         Self { inner: inner.connect(), state: Mutex::new(state) }
     }
 
-    /// How many messages were published.
+    /// The number of published messages.
     pub(super) fn published(&self) -> usize {
         self.state.lock().unwrap().published
     }

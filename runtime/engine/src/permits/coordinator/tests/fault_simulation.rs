@@ -1,4 +1,4 @@
-//! Keepers and holders that die, are cut off and come back, in any order: never are more calls out than may be.
+//! Coordinators and holders crash, lose their subscription and return, in any order: the limit is never exceeded.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ const MAX_RUNNING: usize = 2;
 const KEEPERS: usize = 3;
 const SHARDS: [&str; 2] = ["1", "2"];
 
-/// Numbers that look drawn, the same for the same seed.
+/// Pseudo-random numbers, the same for the same seed.
 struct SeededRng(u64);
 
 impl SeededRng {
@@ -22,17 +22,17 @@ impl SeededRng {
     }
 }
 
-/// Who drives a shard, and what it knows of its calls.
+/// The driver of a shard, and its knowledge of the shard's calls.
 #[derive(Default)]
 struct ShardOwner {
     engine: u64,
     held: BTreeSet<CallId>,
-    /// And in which claims they were told first.
+    /// Waiting calls, each with the number of its first request.
     waiting: BTreeMap<CallId, Option<u64>>,
     heard: VecDeque<PermitGrant>,
 }
 
-/// A keeper, and what it has been brought.
+/// A coordinator, and the messages delivered to it.
 struct Consumer {
     coordinator: PermitCoordinator,
     delivered: VecDeque<(bool, u64)>,
@@ -44,7 +44,7 @@ struct FaultSimulation {
     now: Timestamp,
     number: u64,
     messages: BTreeMap<u64, PermitMessage>,
-    /// What waits, and whether it was out before.
+    /// Waiting messages, and whether each was delivered before.
     queue: BTreeMap<u64, bool>,
     consumers: Vec<Consumer>,
     active: usize,
@@ -82,7 +82,7 @@ impl FaultSimulation {
         self.queue.insert(self.number, false);
     }
 
-    /// The keeper of a place takes what it was brought next, which may be long ago.
+    /// A coordinator handles its next delivered message, possibly long after the delivery.
     fn take(&mut self, at: usize) {
         let now = self.now;
         let consumer = &mut self.consumers[at];
@@ -95,7 +95,7 @@ impl FaultSimulation {
                 }
                 DeliveryDisposition::Replace => std::mem::replace(&mut consumer.unsettled, vec![number]),
             };
-            // What a keeper settles that was cut off meanwhile is not heard.
+            // The broker ignores what a coordinator without the subscription settles.
             if at == self.active {
                 self.queue.retain(|number, _| !is_settled.contains(number));
             }
@@ -112,7 +112,7 @@ impl FaultSimulation {
         }
     }
 
-    /// The active keeper is brought what waits; all that is out stays in the queue until it is settled.
+    /// Delivers the next message to the active coordinator; it stays in the queue until it is settled.
     fn deliver(&mut self) {
         let out: BTreeSet<u64> = {
             let consumer = &self.consumers[self.active];
@@ -125,7 +125,7 @@ impl FaultSimulation {
         }
     }
 
-    /// Another keeper is the active one now. The one before may live, and take what it was brought.
+    /// Makes another coordinator active. The previous one may stay alive and still handle its delivered messages.
     fn cut_off(&mut self, dies: bool) {
         let consumer = &mut self.consumers[self.active];
         consumer.unsettled.clear();
@@ -135,7 +135,7 @@ impl FaultSimulation {
             consumer.coordinator = coordinator(&format!("again{}", self.calls));
         }
         self.active = (self.active + 1) % KEEPERS;
-        // One that comes back to its turn has lost what came over its earlier connection.
+        // A coordinator that becomes active again has lost the deliveries of its earlier subscription.
         self.consumers[self.active].delivered.clear();
         self.consumers[self.active].unsettled.clear();
     }
@@ -174,7 +174,7 @@ impl FaultSimulation {
         }
     }
 
-    /// Another engine drives a shard, and does not know which of its calls are out.
+    /// Another engine drives a shard, and does not know which of its calls hold a permit.
     fn take_over(&mut self, of: &Shard) {
         self.calls += 1;
         let holder = self.holders.get_mut(of).unwrap();
@@ -210,7 +210,7 @@ impl FaultSimulation {
                 }
             }
             36 => {
-                // Of those that are not out, since the others are answered by their workers.
+                // Only waiting calls that do not run: workers answer the others.
                 let holder = self.holders.get_mut(&of).unwrap();
                 let running = &self.running;
                 holder.waiting.retain(|call, _| running.contains(call) || call.run.as_str().ends_with('3'));
