@@ -60,7 +60,7 @@ fn ended(run: std::process::Child) -> CommandOutput {
 }
 
 #[test]
-fn a_worker_without_task_code_runs_what_arrives() {
+fn a_generic_worker_runs_any_module() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     // The worker has its own empty store and empty cache.
     let elsewhere = Waft::with_own_cache();
@@ -74,7 +74,7 @@ fn a_worker_without_task_code_runs_what_arrives() {
 }
 
 #[test]
-fn the_list_of_workers_tells_name_slots_busy_and_queues() {
+fn workers_lists_name_slots_busy_and_queues() {
     let (waft, url, name) = (Waft::default(), broker_url(), unique("w"));
     let queues = format!("{name},ovens-{name}");
     let _worker = Process::worker(&waft, &url, &["--queues", &queues, "--name", &name, "--slots", "3"]);
@@ -87,7 +87,7 @@ fn the_list_of_workers_tells_name_slots_busy_and_queues() {
 }
 
 #[test]
-fn a_killed_workers_job_goes_to_another() {
+fn the_job_of_a_killed_worker_is_redelivered() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let doomed = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 120000 }\ntimeout = \"5m\""));
@@ -101,7 +101,7 @@ fn a_killed_workers_job_goes_to_another() {
 }
 
 #[test]
-fn a_killed_run_goes_on_with_what_its_worker_is_still_calling() {
+fn a_killed_run_resumes_with_its_running_call() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let _worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     let flow = waft.flow(&one_task(&queue, "hostile#sleep", "with = { ms = 5000 }\nprovides = []\n"));
@@ -115,7 +115,7 @@ fn a_killed_run_goes_on_with_what_its_worker_is_still_calling() {
 }
 
 #[test]
-fn workers_that_are_killed_at_any_moment_leave_each_step_recorded_once() {
+fn killed_workers_never_duplicate_records() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let run = start_run(&waft, &url, &chain(&queue, 40));
     for death in 0..3 {
@@ -164,7 +164,7 @@ fn a_job_that_kills_its_workers_becomes_poison() {
 }
 
 #[test]
-fn a_stopping_worker_finishes_what_it_has_in_hand() {
+fn a_stopping_worker_finishes_its_calls() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let mut worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 2000 }"));
@@ -176,7 +176,7 @@ fn a_stopping_worker_finishes_what_it_has_in_hand() {
 }
 
 #[test]
-fn a_worker_that_is_told_twice_stops_at_once_and_its_job_goes_back() {
+fn a_second_stop_signal_returns_the_job() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let mut worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#spin", "timeout = \"5m\""));
@@ -193,7 +193,7 @@ fn a_worker_that_is_told_twice_stops_at_once_and_its_job_goes_back() {
 }
 
 #[test]
-fn a_spinning_guest_does_not_starve_its_neighbours() {
+fn a_busy_guest_does_not_delay_others() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let _worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue, "--slots", "3"]);
     let spinning = [Waft::default(), Waft::default()]
@@ -219,7 +219,7 @@ fn an_interrupted_run_stops_a_busy_guest_and_is_suspended() {
 }
 
 #[test]
-fn two_workers_of_one_name_are_one_too_many() {
+fn a_second_worker_of_the_same_name_is_rejected() {
     let (waft, url, name) = (Waft::default(), broker_url(), unique("w"));
     let _first = Process::worker(&waft, &url, &["--queues", &name, "--name", &name]);
     let second = waft.run(["worker", "--broker", &url, "--queues", &name, "--name", &name]);
@@ -238,7 +238,7 @@ fn a_broker_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_refused_password_is_told_and_not_shown() {
+fn a_rejected_password_is_not_shown() {
     let url = broker_url().replace("guest:guest@", "guest:mistaken@");
     let ran = Waft::default().run(["workers", "--broker", &url]);
     let told = &ran.expect(4).stderr;
@@ -246,7 +246,7 @@ fn a_refused_password_is_told_and_not_shown() {
 }
 
 #[test]
-fn an_address_that_is_none_is_refused() {
+fn an_invalid_address_is_rejected() {
     let told = Waft::default().run(["workers", "--broker", "localhost:5672"]);
     assert!(told.expect(2).stderr.contains("hint: write amqp://user:password@host:5672/vhost"), "{}", told.stderr);
 }
@@ -271,7 +271,7 @@ fn publish(url: &str, queue: &str, body: &[u8]) {
 }
 
 #[test]
-fn garbage_on_a_queue_of_jobs_is_kept_in_quarantine_and_the_worker_goes_on() {
+fn an_unreadable_job_is_quarantined() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let mut worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     for garbage in [&b"garbage"[..], b"", &[0xff; 100]] {
@@ -319,7 +319,7 @@ fn answer_as_later_waft(url: &str, queue: &str) {
 }
 
 #[test]
-fn a_call_whose_worker_is_of_a_later_version_fails_and_its_report_is_kept_with_the_reason() {
+fn a_report_of_a_newer_version_fails_the_call_and_is_quarantined() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#noop", ""));
     answer_as_later_waft(&url, &queue);
@@ -353,7 +353,7 @@ fn a_run_survives_a_restart_of_its_broker() {
 }
 
 #[test]
-fn a_large_value_travels_by_digest_and_arrives_whole() {
+fn a_large_value_is_transferred_by_digest() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let elsewhere = Waft::with_own_cache();
     let _worker = Process::worker(&elsewhere, &url, &["--queues", &queue, "--name", &queue]);

@@ -63,7 +63,7 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 }
 
 #[test]
-fn arrows_between_rooms_go_down_the_list() {
+fn crates_depend_only_downwards() {
     let dependencies = dependencies();
     for (room, allowed) in CRATES {
         let known = &dependencies[&format!("waft-{room}")];
@@ -74,7 +74,7 @@ fn arrows_between_rooms_go_down_the_list() {
 }
 
 #[test]
-fn every_room_stands_in_the_list() {
+fn every_crate_is_listed() {
     for package in dependencies().keys().filter_map(|name| name.strip_prefix("waft-")) {
         let beside = ["tests", "bench", "guest", "guest-macros"].contains(&package);
         assert!(beside || CRATES.iter().any(|(room, _)| *room == package), "{package} stands in no list");
@@ -82,7 +82,7 @@ fn every_room_stands_in_the_list() {
 }
 
 #[test]
-fn what_one_room_alone_knows_stays_there() {
+fn exclusive_libraries_stay_in_their_crate() {
     for (room, known) in dependencies() {
         let Some(room) = room.strip_prefix("waft-").filter(|name| CRATES.iter().any(|(room, _)| room == name)) else {
             continue;

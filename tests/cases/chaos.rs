@@ -30,7 +30,7 @@ fn end(runs: u64) -> Duration {
 }
 
 #[test]
-fn whatever_is_killed_the_ledger_and_the_logbook_agree() {
+fn ledger_and_logbook_agree_under_faults() {
     let number = |variable: &str| env::var(variable).ok().and_then(|text| text.parse().ok());
     let (runs, worlds) = (number("WAFT_CHAOS_RUNS").unwrap_or(RUNS), number("WAFT_CHAOS_WORLDS").unwrap_or(1));
     for world in 1..=worlds {

@@ -79,7 +79,7 @@ fn refuses(ran: &CommandOutput, code: i32, told: &str) {
 }
 
 #[test]
-fn check_and_run_tell_every_mistake_at_once() {
+fn check_and_run_report_every_diagnostic() {
     let waft = Waft::default();
     waft.flow(WRONG);
     for command in ["check", "run"] {
@@ -89,7 +89,7 @@ fn check_and_run_tell_every_mistake_at_once() {
 }
 
 #[test]
-fn check_tells_mistakes_as_json() {
+fn check_prints_diagnostics_as_json() {
     let waft = Waft::default();
     waft.flow(WRONG);
     let ran = waft.run(["check", "flow.toml", "--json"]);
@@ -109,7 +109,7 @@ fn check_tells_mistakes_as_json() {
 }
 
 #[test]
-fn a_module_that_is_not_there_hides_no_other_mistake() {
+fn a_missing_module_hides_no_other_diagnostic() {
     let waft = Waft::default();
     waft.write(
         "flow.toml",
@@ -122,7 +122,7 @@ fn a_module_that_is_not_there_hides_no_other_mistake() {
 }
 
 #[test]
-fn a_flow_without_mistakes_is_ready() {
+fn a_valid_flow_is_ready() {
     let kitchen = example("kitchen/flow.toml");
     let ran = Waft::default().run(["check".as_ref(), kitchen.as_os_str()]);
     assert_eq!(ran.expect(0).stdout, "bake-cake: 7 tasks, ready to run\n");
@@ -180,7 +180,7 @@ fn a_flow_may_name_modules_by_tag_and_by_digest() {
 }
 
 #[test]
-fn what_is_no_guest_is_refused_with_what_it_lacks() {
+fn an_invalid_module_is_rejected_with_a_reason() {
     let waft = Waft::default();
     let wasm = std::fs::read(guest("hostile")).expect("it is built");
     for (name, bytes, told) in [
@@ -198,13 +198,13 @@ fn what_is_no_guest_is_refused_with_what_it_lacks() {
 }
 
 #[test]
-fn a_module_that_imports_what_is_not_granted_is_refused_by_name() {
+fn a_denied_import_is_named() {
     let module = guest("foreign_import");
     refuses(&Waft::default().run(["push".as_ref(), module.as_os_str()]), 2, "foreign:house/door");
 }
 
 #[test]
-fn a_module_whose_description_lies_is_refused() {
+fn a_module_with_an_invalid_description_is_rejected() {
     let module = guest("liar");
     refuses(&Waft::default().run(["push".as_ref(), module.as_os_str()]), 2, "twin");
 }
@@ -273,7 +273,7 @@ fn an_interrupted_run_stops_a_busy_guest_here_too() {
 }
 
 #[test]
-fn values_that_are_wrongly_given_are_told_at_once() {
+fn invalid_values_are_reported_together() {
     let waft = Waft::default();
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     let doubled = r#"z={"a":[{"b":1,"b":2}]}"#;
@@ -313,7 +313,7 @@ fn settings_that_are_wrong_name_the_key() {
 }
 
 #[test]
-fn a_store_that_cannot_be_written_stores_nothing_and_says_so() {
+fn an_unwritable_store_is_reported() {
     let (waft, module) = (Waft::default(), guest("hostile"));
     // The file size limit is zero: writes fail as on a full disk.
     let script = format!("trap '' XFSZ; ulimit -f 0; exec \"$0\" push '{}'", module.display());
@@ -358,7 +358,7 @@ fn a_new_crate_builds_and_runs_as_it_is() {
 }
 
 #[test]
-fn usage_that_is_wrong_has_its_exit_code() {
+fn a_usage_error_exits_with_2() {
     refuses(&Waft::default().run(["frobnicate"]), 2, "unrecognized subcommand");
     refuses(&Waft::default().run(["worker"]), 2, "this command needs a broker");
     refuses(&Waft::default().run(["run", "nowhere.toml"]), 2, "could not read the flow file nowhere.toml");
@@ -367,7 +367,7 @@ fn usage_that_is_wrong_has_its_exit_code() {
 }
 
 #[test]
-fn queues_without_jobs_keep_no_slot_from_those_that_have_some() {
+fn empty_queues_hold_no_slot() {
     let waft = Waft::default();
     // More queues than the minimum slots of a run without a broker, and than most machines have cores.
     let task = |number: usize| {

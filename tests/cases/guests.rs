@@ -82,7 +82,7 @@ fn provision_is_rolled_back_strictly_backwards() {
 }
 
 #[test]
-fn provision_whose_rollback_fails_needs_a_person() {
+fn a_failed_rollback_exits_with_3() {
     let ran =
         run_example("provision", &["--set", "fail_at=add-monitor", "--set", "fail_rollback_of=install-wordpress"]);
     let trace = ran.expect(3).trace();
@@ -138,7 +138,7 @@ fn a_guest_that_recurses_for_ever_traps() {
 }
 
 #[test]
-fn a_guest_that_panics_traps_with_its_words() {
+fn a_panicking_guest_traps_with_its_message() {
     let (kind, message) = failure_of("hostile#panic", "");
     assert_eq!(kind, "trap");
     assert!(message.contains("the oven is on fire"), "{message}");
@@ -155,7 +155,7 @@ fn a_guest_that_logs_endlessly_is_stopped() {
 }
 
 #[test]
-fn a_guest_that_tells_its_progress_endlessly_ends_in_timeout() {
+fn endless_progress_reports_end_in_timeout() {
     fails_with_prefix("hostile#tell-progress-endlessly", "timeout = \"300ms\"", "timeout", "it had run for ");
 }
 
@@ -165,7 +165,7 @@ fn an_output_that_is_too_large_is_refused() {
 }
 
 #[test]
-fn a_guest_finds_nothing_of_its_host() {
+fn a_guest_has_no_access_to_its_host() {
     let ran = Waft::default().run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#rummage\"", &[]);
     let found = ran.expect(0).end()["provides"]["found"].clone();
     assert_eq!((&found["variables"], &found["arguments"]), (&json!([]), &json!([])));
@@ -176,7 +176,7 @@ fn a_guest_finds_nothing_of_its_host() {
 }
 
 #[test]
-fn a_guest_that_wants_the_network_or_a_file_fails_for_good_and_is_told_why() {
+fn a_denied_capability_fails_permanently_with_a_reason() {
     for (task, lack) in [
         ("connect", "guests have no network, threads or processes; then it failed: "),
         ("connect-or-panic", "guests have no network, threads or processes; then it failed: "),
@@ -187,7 +187,7 @@ fn a_guest_that_wants_the_network_or_a_file_fails_for_good_and_is_told_why() {
 }
 
 #[test]
-fn outputs_that_are_not_what_was_declared_are_invalid() {
+fn malformed_outputs_are_invalid() {
     for task in ["breaks-json", "leaves-nothing", "leaves-half", "leaves-twice", "breaks-names"] {
         let (kind, message) = failure_of(&format!("careless#{task}"), "");
         assert_eq!(kind, "invalid-output", "{task}: {message}");
@@ -201,14 +201,14 @@ fn an_output_that_was_not_promised_is_dropped() {
 }
 
 #[test]
-fn a_command_tells_its_failure_by_its_exit_status() {
+fn a_commands_exit_status_is_its_failure() {
     let keys = |what: &str| format!("with = {{ do = \"{what}\" }}\nprovides = []");
     fails("command", &keys("exit-1"), "transient", "the oven answered 1");
     fails("command", &keys("exit-65"), "permanent", "the oven answered 65");
 }
 
 #[test]
-fn a_command_that_prints_what_is_no_object_leaves_invalid_output() {
+fn a_command_that_prints_no_object_fails_with_invalid_output() {
     for what in ["print-garbage", "print-list", "print-nothing", "print-twice"] {
         let (kind, message) = failure_of("command", &format!("with = {{ do = \"{what}\" }}\nprovides = [\"x\"]"));
         assert_eq!(kind, "invalid-output", "{what}: {message}");
@@ -244,7 +244,7 @@ fn a_command_knows_its_call_and_nothing_else() {
 }
 
 #[test]
-fn a_task_is_tried_again_until_it_succeeds() {
+fn a_task_is_retried_until_it_succeeds() {
     let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail-until\"\nwith = { attempt = 3 }\nretry = { attempts = 4, initial = \"1ms\" }";
     let ran = Waft::default().run_flow(flow, &[]);
     assert_eq!(ran.expect(0).trace().join(" "), "t:running t:failure t:running t:failure t:running t:success");
@@ -252,14 +252,14 @@ fn a_task_is_tried_again_until_it_succeeds() {
 }
 
 #[test]
-fn a_permanent_failure_is_not_tried_again() {
+fn a_permanent_failure_is_not_retried() {
     let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }\nretry = { attempts = 4, initial = \"1ms\" }";
     let ran = Waft::default().run_flow(flow, &[]);
     assert_eq!(ran.expect(1).trace().join(" "), "t:running t:failure t:rolling-back t:rolled-back");
 }
 
 #[test]
-fn a_rollback_is_told_what_apply_left_and_who_failed() {
+fn a_rollback_receives_the_outcome_and_failures() {
     let flow = "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"held\"\nuse = \"hostile#stubborn\"\nwith = { value = 7 }\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }";
     let ran = Waft::default().run_flow(flow, &[]);
     let (kind, message) = ran.expect(3).failure("held");
@@ -278,7 +278,7 @@ fn integers_of_64_bits_keep_every_digit() {
 
 /// Traces 1 to 6 of the rules of a run, tested end to end.
 #[test]
-fn a_controller_tries_again_with_its_next_number() {
+fn a_controller_retries_with_its_next_value() {
     let flow = |times: u32, task: &str| {
         format!(
             "name = \"f\"\npattern = \"linear\"\nretry = {{ times = {times}, provides = \"x\" }}\n[[task]]\nname = \"t1\"\nuse = \"traces#{task}\"\n[[task]]\nname = \"t2\"\nuse = \"traces#same\"\n"

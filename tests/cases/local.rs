@@ -18,7 +18,7 @@ fn says(ran: &CommandOutput, code: i32, told: &str) {
 }
 
 #[test]
-fn after_a_failed_rollback_the_advice_works_where_the_run_is() {
+fn the_advice_after_a_failed_rollback_works() {
     let waft = Waft::default();
     waft.flow(FAILED_ROLLBACK_FLOW);
     let ran = waft.run(["run", "flow.toml", "--run-id", "r"]);
@@ -44,7 +44,7 @@ fn after_a_failed_rollback_the_advice_works_where_the_run_is() {
 }
 
 #[test]
-fn only_what_has_a_rollback_is_told_as_rolled_back() {
+fn only_tasks_with_a_rollback_are_shown_as_rolled_back() {
     let waft = Waft::default();
     waft.flow(&FAILED_ROLLBACK_FLOW.replace("value = 7", "value = 7, rolls_back_at = 1"));
     let ran = waft.run(["run", "flow.toml"]);
@@ -52,7 +52,7 @@ fn only_what_has_a_rollback_is_told_as_rolled_back() {
 }
 
 #[test]
-fn a_run_that_another_process_drives_is_left_to_it() {
+fn a_run_driven_by_another_process_is_not_resumed() {
     let waft = Waft::default();
     let flow = waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spin\"\ntimeout = \"5m\"\n");
     let flow = flow.to_str().unwrap();
@@ -70,7 +70,7 @@ fn a_run_that_another_process_drives_is_left_to_it() {
 }
 
 #[test]
-fn a_run_shows_its_id_and_what_guests_write_and_its_log_is_kept() {
+fn a_run_shows_its_id_and_guest_logs() {
     let waft = Waft::default();
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = { text = \"hello\", ms = 0 }\n");
     let ran = waft.run(["run", "flow.toml", "--run-id", "r"]);
@@ -85,7 +85,7 @@ fn a_run_shows_its_id_and_what_guests_write_and_its_log_is_kept() {
 }
 
 #[test]
-fn gc_clears_no_server_s_logbook_by_mistake() {
+fn gc_never_touches_a_servers_logbook() {
     let waft = Waft::default();
     let gc = |arguments: &[&str]| -> CommandOutput {
         let all = [&["gc", "--older-than", "1h", "--dry-run"], arguments].concat();

@@ -21,7 +21,7 @@ fn ended(command: &mut Command) -> CommandOutput {
 }
 
 #[test]
-fn a_command_whose_reader_has_left_ends_quietly_with_the_code_of_sigpipe() {
+fn a_broken_pipe_exits_like_sigpipe() {
     let (waft, module, kitchen) = (Waft::default(), guest("hostile"), example("kitchen/flow.toml"));
     let (module, kitchen) = (module.to_str().unwrap(), kitchen.to_str().unwrap());
     let commands: [&[&str]; 8] = [
@@ -41,7 +41,7 @@ fn a_command_whose_reader_has_left_ends_quietly_with_the_code_of_sigpipe() {
 }
 
 #[test]
-fn a_command_that_fails_keeps_its_code_though_nobody_hears_why() {
+fn a_failing_command_keeps_its_exit_code_without_a_reader() {
     let waft = Waft::default();
     for arguments in [&["check", "nothing.toml"][..], &["frobnicate"], &["worker"]] {
         ended(waft.command(arguments).stderr(abandoned())).expect(2);
@@ -62,7 +62,7 @@ fn data_that_a_full_disk_refuses_is_an_error() {
 }
 
 #[test]
-fn a_run_whose_readers_have_left_goes_on_to_its_end() {
+fn a_run_continues_without_a_reader() {
     let waft = Waft::default();
     let echo = |name: &str| {
         format!(
@@ -117,7 +117,7 @@ pub(crate) fn is_harmless(what: &str, ran: &CommandOutput) {
 }
 
 #[test]
-fn what_a_guest_says_commands_no_terminal() {
+fn guest_output_cannot_control_the_terminal() {
     let waft = Waft::default();
     evil_flow(&waft);
     for (what, arguments) in [
@@ -156,7 +156,7 @@ fn in_a_terminal(command: &mut Command, term: &str) -> String {
 }
 
 #[test]
-fn what_a_guest_says_commands_no_terminal_that_shows_a_live_table_in_colours() {
+fn guest_output_cannot_control_a_live_table() {
     let waft = Waft::default();
     evil_flow(&waft);
     let shown = in_a_terminal(&mut waft.command(["run", "flow.toml"]), "xterm-256color");
@@ -172,7 +172,7 @@ fn what_a_guest_says_commands_no_terminal_that_shows_a_live_table_in_colours() {
 }
 
 #[test]
-fn a_terminal_that_knows_only_text_gets_text() {
+fn a_dumb_terminal_gets_plain_text() {
     let waft = Waft::default();
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     for arguments in [&["run", "flow.toml", "-vv"][..], &["--help"], &["inspect", guest("hostile").to_str().unwrap()]] {
@@ -184,7 +184,7 @@ fn a_terminal_that_knows_only_text_gets_text() {
 }
 
 #[test]
-fn a_long_value_is_cut_and_show_prints_the_whole_of_it() {
+fn a_long_value_is_truncated_and_show_prints_it_whole() {
     let waft = Waft::default();
     let long = format!("\"{}\"", "long ".repeat(1_000));
     let task = |name: &str, does: &str, value: &str| {
@@ -212,7 +212,7 @@ fn a_long_value_is_cut_and_show_prints_the_whole_of_it() {
 }
 
 #[test]
-fn what_only_reads_needs_no_store_that_can_be_written() {
+fn reading_commands_work_with_a_read_only_store() {
     let (waft, module, kitchen) = (Waft::default(), guest("hostile"), example("kitchen/flow.toml"));
     let (module, kitchen) = (module.to_str().unwrap(), kitchen.to_str().unwrap());
     for arguments in [&["check", kitchen][..], &["graph", kitchen], &["inspect", module], &["modules"]] {
@@ -223,7 +223,7 @@ fn what_only_reads_needs_no_store_that_can_be_written() {
 }
 
 #[test]
-fn a_run_goes_on_without_a_cache_that_can_be_written() {
+fn a_run_works_with_an_unwritable_cache() {
     let waft = Waft::default();
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     let ran = ended(waft.command(["run", "flow.toml"]).env("WAFT_CACHE", "/proc/cache"));

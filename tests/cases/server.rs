@@ -118,7 +118,7 @@ fn a_flow_is_submitted_listed_shown_and_watched() {
 }
 
 #[test]
-fn watching_tells_the_lines_of_a_run() {
+fn watch_prints_the_events_of_a_run() {
     let served = TestServer::new();
     let text = "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\n\
                 with = { value = 18446744073709551615 }\n\
@@ -147,7 +147,7 @@ fn a_run_that_was_rolled_back_ends_watching_with_its_code() {
 }
 
 #[test]
-fn submitting_again_starts_nothing() {
+fn resubmitting_starts_nothing() {
     let served = TestServer::new();
     served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     served.submit("r1");
@@ -158,7 +158,7 @@ fn submitting_again_starts_nothing() {
 }
 
 #[test]
-fn a_refused_flow_tells_its_mistakes_as_check_does() {
+fn a_rejected_flow_shows_diagnostics_as_check_does() {
     let served = TestServer::new();
     served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spinn\"\nqueue = \"ovens\"\n");
     let told = served.waft.run(["check", "flow.toml"]);
@@ -171,7 +171,7 @@ fn a_refused_flow_tells_its_mistakes_as_check_does() {
 }
 
 #[test]
-fn logs_tell_what_guests_wrote() {
+fn logs_prints_guest_output() {
     let served = TestServer::new();
     let kitchen = example("kitchen/flow.toml");
     served.run(&["submit", kitchen.to_str().expect("a path in UTF-8"), "--run-id", "r1", "--wait"]).expect(0);
@@ -198,7 +198,7 @@ fn a_long_run_is_cancelled() {
 }
 
 #[test]
-fn a_run_is_suspended_and_goes_on() {
+fn a_run_suspends_and_resumes() {
     let served = TestServer::new();
     slow(&served.waft, 300);
     served.submit("r1");
@@ -212,7 +212,7 @@ fn a_run_is_suspended_and_goes_on() {
 }
 
 #[test]
-fn a_server_that_was_killed_goes_on_with_its_runs() {
+fn a_restarted_server_resumes_its_runs() {
     let served = TestServer::new();
     slow(&served.waft, 1_000);
     served.submit("r1");
@@ -231,7 +231,7 @@ fn a_server_that_was_killed_goes_on_with_its_runs() {
 }
 
 #[test]
-fn a_server_that_is_told_to_stop_lets_calls_finish() {
+fn a_stopping_server_lets_calls_finish() {
     let mut served = TestServer::new();
     slow(&served.waft, 500);
     served.submit("r1");
@@ -247,7 +247,7 @@ fn a_server_that_is_told_to_stop_lets_calls_finish() {
 }
 
 #[test]
-fn modules_go_to_the_server_that_is_named() {
+fn push_uses_the_named_server() {
     let served = TestServer::new();
     let elsewhere = Waft::default();
     let module = guest("hostile");
@@ -267,7 +267,7 @@ fn modules_go_to_the_server_that_is_named() {
 }
 
 #[test]
-fn what_is_old_and_not_needed_is_removed() {
+fn gc_removes_old_unreferenced_content() {
     let mut served = TestServer::new();
     served.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     served.run(&["submit", "flow.toml", "--run-id", "r1", "--wait"]).expect(0);
@@ -283,7 +283,7 @@ fn what_is_old_and_not_needed_is_removed() {
 }
 
 #[test]
-fn what_cannot_be_reached_or_may_not_be_has_its_exit_code() {
+fn unreachable_and_unauthorized_have_exit_codes() {
     let waft = Waft::default();
     refuses(&waft.run(["list", "--server", "http://127.0.0.1:1"]), 4, "could not reach the server http://127.0.0.1:1");
     refuses(&waft.run(["list", "--server", "http://127.0.0.1:1"]), 4, "`waft serve`");
@@ -309,7 +309,7 @@ fn approval_flow(waft: &Waft) {
 }
 
 #[test]
-fn a_person_approves_by_a_notification_and_a_restart_loses_nothing() {
+fn an_approval_survives_a_restart() {
     let served = TestServer::new();
     approval_flow(&served.waft);
     served.submit("r1");
@@ -352,7 +352,7 @@ fn a_person_approves_by_a_notification_and_a_restart_loses_nothing() {
 }
 
 #[test]
-fn a_run_of_its_own_process_does_not_wait_for_a_person() {
+fn a_local_run_rejects_waiting_tasks() {
     let waft = Waft::default();
     approval_flow(&waft);
     let ran = waft.run(["run", "flow.toml"]);
@@ -388,7 +388,7 @@ impl TestServer {
 }
 
 #[test]
-fn a_flow_is_changed_while_it_runs() {
+fn a_running_flow_is_edited() {
     let served = TestServer::new();
     served.waft.flow(SITE);
     served.submit("r1");

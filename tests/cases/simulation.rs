@@ -23,7 +23,7 @@ use std::{
 const SEEDS: u64 = 1_000;
 
 #[test]
-fn whatever_fails_each_record_is_written_once_and_nothing_applied_is_forgotten() {
+fn records_and_effects_stay_consistent_under_faults() {
     let number = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse().ok());
     let first: u64 = number("WAFT_SIMULATE_FIRST").unwrap_or(0);
     let seeds: u64 = number("WAFT_SIMULATE_SEEDS").unwrap_or(SEEDS);
@@ -39,7 +39,7 @@ fn whatever_fails_each_record_is_written_once_and_nothing_applied_is_forgotten()
 }
 
 #[test]
-fn one_seed_is_one_world() {
+fn a_seed_reproduces_its_simulation() {
     for seed in [1, 2, 3] {
         assert_eq!(world::run_simulation(seed), world::run_simulation(seed), "seed {seed}");
     }

@@ -214,7 +214,7 @@ async fn the_same_job_gives_the_same_result_twice_and_on_two_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_came_back_and_whose_engine_has_gone_is_called_no_more() {
+async fn a_redelivered_job_of_a_gone_engine_is_not_called() {
     let mut world = Harness::new().await;
     let queue = "one".parse().expect("a name");
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
@@ -232,7 +232,7 @@ async fn a_job_that_came_back_and_whose_engine_has_gone_is_called_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_comes_again_while_its_call_runs_is_kept_until_that_has_ended() {
+async fn a_duplicate_job_waits_for_the_running_call() {
     let world = Harness::new().await;
     world.start_worker("one").await;
     let spinning = job(world.module, "spin");
@@ -250,7 +250,7 @@ async fn a_job_that_comes_again_while_its_call_runs_is_kept_until_that_has_ended
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_panics_in_its_worker_goes_back_and_is_made_again_there() {
+async fn a_call_that_panics_is_redelivered() {
     let mut world = Harness::new().await;
     let config = config("one");
     let worker = Worker::connect(config, world.broker.clone(), Arc::new(PanickingGuests::default())).await;
@@ -262,7 +262,7 @@ async fn a_call_that_panics_in_its_worker_goes_back_and_is_made_again_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_takes_from_its_other_queues_while_one_says_nothing() {
+async fn an_unresponsive_queue_does_not_block_others() {
     let memory = InProcess::new();
     memory.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let signals = memory.consume(SIGNALS, 16).await.expect("it is there");
@@ -293,7 +293,7 @@ async fn a_worker_takes_from_its_other_queues_while_one_says_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_takes_from_a_queue_again_that_somebody_deleted() {
+async fn a_deleted_queue_is_redeclared_and_consumed() {
     let mut world = Harness::new().await;
     world.start_worker("one").await;
     let queue = topology::job_queue(&"one".parse().expect("a name"));

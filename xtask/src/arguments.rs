@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_and_what_follows_the_dashes_are_told_apart() {
+    fn steps_and_runner_arguments_are_separated() {
         let all = Command::Test(TestOptions::default());
         assert_eq!(parsed("test").unwrap(), all);
         let some = TestOptions { only: vec![Step::Clippy, Step::Tests], rest: vec!["--only".into(), "name".into()] };
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_names_the_culprit() {
+    fn a_usage_error_names_the_argument() {
         assert_eq!(usage_error(""), "no command");
         assert_eq!(usage_error("tset"), r#"no command is called "tset""#);
         assert_eq!(usage_error("demo fast"), r#"demo does not know "fast""#);

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_given_once() {
+    fn a_port_is_allocated_once() {
         let nodes: Vec<Ports> = (0..10).map(|_| Ports::free().unwrap()).collect();
         let ports: BTreeSet<u16> =
             nodes.iter().flat_map(|ports| [ports.amqp, ports.distribution, ports.names]).collect();

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cargo_run_sets_is_told_from_what_a_person_sets() {
+    fn variables_of_cargo_run_are_recognised() {
         for name in ["CARGO", "CARGO_PKG_NAME", "CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH"] {
             assert!(is_of_cargo_run(OsStr::new(name)), "{name}");
         }

@@ -65,13 +65,13 @@ mod tests {
     }
 
     #[test]
-    fn a_given_folder_has_the_last_word() {
+    fn an_explicit_folder_overrides() {
         assert_eq!(choose(Some("/elsewhere"), Some("true")), Path::new("/elsewhere"));
         assert!(choose(Some("elsewhere"), None).is_absolute());
     }
 
     #[test]
-    fn paths_inside_the_clone_are_told_from_its_root() {
+    fn paths_inside_the_clone_are_relative_to_its_root() {
         assert_eq!(short(&root().join("target/guests")), "target/guests");
         assert_eq!(short(Path::new("/elsewhere")), "/elsewhere");
     }

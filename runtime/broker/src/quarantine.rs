@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quarantined_message_says_where_it_was_and_why_even_if_the_quarantine_was_deleted() {
+    async fn a_quarantined_message_has_its_queue_and_reason() {
         let broker = InProcess::new();
         broker.declare_queue(&Queue { name: "q".into(), kind: QueueKind::Exclusive }).await.unwrap();
         let message = Message {

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_unsettled_comes_again_after_the_consumer_says_that_it_consumes_again() {
+    async fn unsettled_messages_are_redelivered_after_a_renewal() {
         let broker = LossyConnection::to(&InProcess::new());
         broker.declare_queue(&Queue { name: "q".into(), kind: QueueKind::Exclusive }).await.unwrap();
         let mut consumer = broker.consume("q", 2).await.unwrap();

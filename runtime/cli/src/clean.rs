@@ -130,7 +130,7 @@ mod tests {
         "\x1b]0;title\x07\x1b]52;c;ZXZpbA==\x07\x1b[2J\x1b[8mhidden\u{9b}2A\u{202e}txt\u{2028}\rt success\nt success";
 
     #[test]
-    fn what_commands_a_terminal_stands_there_in_writing() {
+    fn terminal_commands_are_escaped() {
         let written = "\\x1b]0;title\\x07\\x1b]52;c;ZXZpbA==\\x07\\x1b[2J\\x1b[8mhidden\\x9b2A\\u{202e}txt\\u{2028}\\x0dt success";
         assert_eq!(sanitize(EVIL, ColourCodes::Strip), format!("{written}\nt success"));
         assert_eq!(sanitize(EVIL, ColourCodes::Keep), format!("{written}\nt success"));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_kept_where_they_are_shown_and_no_line_leaks_one() {
+    fn colours_never_leak_beyond_their_line() {
         let painted = "\x1b[1;31mred\x1b[0m";
         assert_eq!(sanitize(painted, ColourCodes::Keep), painted);
         assert_eq!(sanitize(painted, ColourCodes::Strip), "\\x1b[1;31mred\\x1b[0m");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_is_made_harmless_means_the_same() {
+    fn sanitized_json_keeps_its_meaning() {
         let text = serde_json::to_string(EVIL).unwrap();
         let cleaned = sanitize_json(&format!("[{text},\r\n\t1]"));
         assert!(!cleaned.chars().any(is_control) && !cleaned.contains('\n'), "{cleaned}");

@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_does_not_fit_is_cut_and_says_its_size() {
+    fn a_truncated_value_shows_its_size() {
         assert_eq!(value_line("cake", "[1]", 80), ("cake = [1]".into(), true));
         let (line, is_whole) = value_line("cake", &format!("\"{}\"", "漢".repeat(4_000)), 40);
         assert_eq!((line.as_str(), is_whole), ("cake = \"漢漢漢漢漢漢漢漢漢漢… (11.7KiB)", false));

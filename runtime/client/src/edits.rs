@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_are_sent_in_the_order_in_which_they_are_said() {
+    fn edits_keep_their_order() {
         let addition = Draft::addition().task("more", "m#more", |task| task).build();
         let edits = Edits::default()
             .add(&addition)
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_mistakes_is_not_sent() {
+    fn an_invalid_addition_is_not_sent() {
         let refused = Edits::default().link_with("a", "b", |link| link.when("1 +")).unwrap_err();
         assert!(refused.mistakes[0].message.starts_with("the condition of a link: it is not CEL"), "{refused}");
         let refused = Edits::default().add(&Draft::addition().persistent().build()).unwrap_err();

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_told_with_every_digit() {
+    fn an_event_keeps_every_digit() {
         let provides: Values = [("pan".parse().unwrap(), Value::from(u64::MAX))].into();
         let change = NodeChange {
             kind: NodeKind::Task,
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_and_firings_are_told_and_what_is_not_known_is_not() {
+    fn unknown_events_have_no_payload() {
         assert!(event(protocol::json::trimmed(7)).payload().is_none(), "it tells of no run, task or firing");
         let firing = event(protocol::json::firing_changed(Firing::FIRST, RunState::RolledBack, Timestamp::default()));
         assert!(

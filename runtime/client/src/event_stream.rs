@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_put_together_however_their_bytes_come() {
+    fn events_are_parsed_from_any_chunking() {
         let text = ": hello\n\nid: 1\ndata: {\"a\":1}\n\ndata: one\ndata: two\r\n\r\n:\n\nid:3\ndata:x\n\n";
         let message = |id: &str, data: &str| ServerSentEvent { id: id.into(), data: data.into() };
         let expected = [message("1", "{\"a\":1}"), message("1", "one\ntwo"), message("3", "x")];

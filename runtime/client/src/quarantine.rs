@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_listed_stays_in_quarantine() {
+    async fn listing_keeps_messages_in_quarantine() {
         let broker = poisoned(&["one", "two"]).await;
         for _ in 0..2 {
             let listed = list(broker.clone()).await.unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_released_goes_back_to_where_it_came_from() {
+    async fn a_released_message_returns_to_its_queue() {
         let broker = poisoned(&["one", "two"]).await;
         assert_eq!(ids(&apply(broker.clone(), Some("two"), QuarantineAction::Release).await.unwrap().done), ["two"]);
         assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["one"]);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_could_not_be_read_is_listed_with_the_reason_and_released_to_its_own_queue() {
+    async fn an_unreadable_message_has_a_reason_and_is_released_to_its_queue() {
         let broker = poisoned(&[]).await;
         let queue = topology::shard_queue(&"3".parse().unwrap());
         for name in [queue.as_str(), "gone"] {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_came_from_nowhere_keeps_nothing_else_from_being_released() {
+    async fn a_message_without_origin_does_not_block_a_release() {
         let broker = poisoned(&["one"]).await;
         let stray = Message {
             exchange: String::new(),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_dropped_is_gone() {
+    async fn a_dropped_message_is_removed() {
         let broker = poisoned(&["one", "two"]).await;
         assert_eq!(ids(&apply(broker.clone(), Some("nobody"), QuarantineAction::Drop).await.unwrap().done), [""; 0]);
         assert_eq!(ids(&apply(broker.clone(), None, QuarantineAction::Drop).await.unwrap().done), ["one", "two"]);

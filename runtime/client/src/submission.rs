@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_flow_starts_with_goes_beside_it_whatever_it_is() {
+    fn inputs_are_sent_beside_the_flow() {
         let large = Value::Json(Json::parse("123456789012345678901234567890").unwrap());
         let flow = Draft::builder("f")
             .unwrap()
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_with_mistakes_is_not_submitted() {
+    fn an_invalid_flow_is_not_submitted() {
         let flow = Draft::builder("f").unwrap().task("a b", "m", |task| task).build();
         let refused = Submission::of(&flow).unwrap_err();
         assert_eq!(refused.mistakes[0].message, "a task: \"a b\" is not a name");

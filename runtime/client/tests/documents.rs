@@ -12,7 +12,7 @@ fn flush_left(text: &str) -> String {
 }
 
 #[test]
-fn the_program_of_the_readme_is_the_example() {
+fn the_readme_program_equals_the_example() {
     let readme = include_str!("../../../README.md");
     let (_, rest) = readme.split_once("\n## From a program\n").expect("the README has the part");
     let part = rest.split("\n## ").next().unwrap_or_default();
@@ -22,7 +22,7 @@ fn the_program_of_the_readme_is_the_example() {
 }
 
 #[test]
-fn each_verb_of_the_document_is_in_the_example() {
+fn every_documented_method_is_in_the_example() {
     let example = flush_left(include_str!("../examples/verbs.rs"));
     let shown = blocks(include_str!("../../../docs/client.md"));
     assert!(shown.len() > 8, "each verb is shown");

@@ -111,7 +111,7 @@ async fn a_flow_is_submitted_as_the_text_of_a_flow_file_under_one_id() {
 }
 
 #[tokio::test]
-async fn waiting_for_a_run_goes_on_where_the_connection_broke_and_tells_the_run() {
+async fn wait_resumes_after_a_lost_connection() {
     let line = |id: u32, state: &str| format!("id: {id}\ndata: {{\"event\":\"run\",\"state\":\"{state}\"}}\n\n");
     let events = |text: String| (200, "text/event-stream", text);
     let answers = vec![events(line(1, "running")), events(line(2, "success")), run("success")];
@@ -135,7 +135,7 @@ async fn a_run_is_watched_as_a_stream_that_ends_with_it() {
 }
 
 #[tokio::test]
-async fn notifications_and_edits_go_to_the_run_and_refusals_are_told() {
+async fn notifications_and_edits_are_sent_and_rejections_reported() {
     let refusal = json!({"type": "urn:waft:problem:conflict", "title": "the flow of the run cannot be changed so",
         "status": 409, "detail": "the flow of the run is at revision 2"});
     let state = json!({"run": "r1", "state": "running"});

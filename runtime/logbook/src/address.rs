@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_refused_shows_no_password() {
+    async fn a_rejected_address_shows_no_password() {
         for (url, shown) in [
             ("", "\"\""),
             ("sqlite:", "\"sqlite:\""),

@@ -115,13 +115,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_engine_without_a_broker_is_alone_on_a_file() {
+    async fn an_exclusive_lock_keeps_other_engines_out() {
         let folder = tempfile::tempdir().unwrap();
         check_rules(&format!("sqlite:{}", folder.path().join("a.db").display())).await;
     }
 
     #[tokio::test]
-    async fn an_engine_that_names_a_file_by_a_link_finds_it_locked() {
+    async fn a_symlinked_logbook_shares_its_lock() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("a.db"), folder.path().join("link.db"));
         std::fs::write(&file, "").unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_logbook_in_memory_is_nobody_elses() {
+    async fn a_memory_logbook_needs_no_lock() {
         let _one = EngineLock::take("memory:", LockMode::Exclusive).await.unwrap();
         EngineLock::take("memory:", LockMode::Exclusive).await.unwrap();
     }

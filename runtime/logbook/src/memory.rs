@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn memory_keeps_the_contract() {
+    async fn memory_passes_the_contract() {
         crate::contract::all(|| async { Memory::new() }).await;
     }
 }

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_joined_from_and_to_the_middle() {
+    fn chunks_are_concatenated_between_two_versions() {
         assert_eq!(joined([piece(0, 1..4), piece(3, 4..6)], 1, 4), Ok(vec![2, 3, 4]));
         assert_eq!(joined([piece(3, 4..6)], 3, 5), Ok(vec![4, 5]));
         assert_eq!(joined([], 5, 5), Ok(vec![]));
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_between_pieces_is_damage() {
+    fn a_gap_between_chunks_is_corruption() {
         let missing = |number| Err(format!("the records of run r cannot be read: record {number} is missing"));
         assert_eq!(joined([piece(0, 1..3), piece(3, 4..6)], 0, 5), missing(3));
         assert_eq!(joined([piece(1, 1..3)], 0, 3), missing(1));

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_known_again_by_its_headers() {
+    fn a_call_id_round_trips_through_headers() {
         let call = CallId {
             run: "r".parse().unwrap(),
             task: "bake".parse().unwrap(),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn how_often_a_job_came_back_is_kept_when_it_is_published_again() {
+    fn a_republished_job_keeps_its_return_count() {
         let mut headers = BTreeMap::new();
         assert_eq!(returned(&headers), 0);
         set_returned(&mut headers, 3);

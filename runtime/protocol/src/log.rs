@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_kept_up_to_its_limit_and_says_that_it_was_cut() {
+    fn a_log_beyond_its_limit_is_marked_truncated() {
         let mut log = CallLog::default();
         log.push("info", "ä".repeat((MAX_LOG_BYTES - 2 * LINE_OVERHEAD) / 2 - 1));
         assert!(!log.cut);

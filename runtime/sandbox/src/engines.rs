@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_may_grow_beyond_a_place_in_the_pool_runs_outside_of_it() {
+    fn a_call_too_large_for_the_pool_runs_on_demand() {
         let kind = |limits| EngineKind::of(&limits, Allocation::Pooled).allocation;
         assert_eq!(kind(Limits::default()), Allocation::Pooled);
         assert_eq!(kind(Limits { memory: 1 << 33, ..Limits::default() }), Allocation::OnDemand);

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_summed_over_all_memories_and_a_refused_one_costs_nothing() {
+    fn memory_growth_is_summed_and_denied_growth_is_free() {
         let mut meter = Meter::new(Limits { memory: 100, ..Limits::default() });
         assert!(meter.memory_growing(0, 60, None).unwrap(), "the first memory");
         assert!(!meter.memory_growing(0, 60, None).unwrap(), "the second one");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_growth_beyond_what_the_module_declares_is_not_counted() {
+    fn growth_beyond_the_declared_maximum_is_not_counted() {
         let mut meter = Meter::new(Limits { memory: 100, ..Limits::default() });
         assert!(!meter.memory_growing(0, 60, Some(50)).unwrap());
         assert_eq!((meter.memory(), meter.denied()), (0, None));

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_told_in_one_line_without_its_note() {
+    fn a_panic_message_is_one_line_without_its_note() {
         let stderr =
             "before\n\nthread 'main' panicked at src/lib.rs:3:5:\nno\nbatter\nnote: run with `RUST_BACKTRACE=1`\n";
         assert_eq!(panic_message(stderr).unwrap(), "thread 'main' panicked at src/lib.rs:3:5: no batter");

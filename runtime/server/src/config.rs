@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_itself_alone() {
+    fn a_token_matches_only_itself() {
         let token = Token::new("secret").unwrap();
         assert!(token.is(b"secret"));
         for other in [&b""[..], b"secre", b"secrets", b"Secret", b"sEcret"] {

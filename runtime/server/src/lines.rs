@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_goes_through_its_id() {
+    fn an_event_position_round_trips_through_its_id() {
         let version = Version::new(7);
         let positions: Vec<EventPosition> = (0..3).map(|index| EventPosition::after(version, index, 3)).collect();
         let ids: Vec<String> = positions.iter().map(|position| position.id()).collect();

@@ -171,7 +171,7 @@ fn refusal<Answer: std::fmt::Debug>(answer: Result<Answer, ClientError>) -> Prob
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_problem_like_any_other() {
+async fn a_missing_resource_is_a_problem() {
     let world = Harness::new().await;
     for (method, path, status) in [
         (Method::GET, "/", 404),
@@ -195,7 +195,7 @@ async fn what_is_not_there_is_a_problem_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_filter_that_cannot_be_read_says_what_is_wrong() {
+async fn an_invalid_filter_is_explained() {
     let world = Harness::new().await;
     for (query, told) in [
         ("limit=0", "limit: 0"),
@@ -214,7 +214,7 @@ async fn a_filter_that_cannot_be_read_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_body_that_cannot_be_read_says_what_is_wrong() {
+async fn an_invalid_body_is_explained() {
     let world = Harness::new().await;
     let post = |body: &str| {
         let request = world.request(Method::POST, "/v1/runs").header("content-type", "application/json");
@@ -244,7 +244,7 @@ async fn a_body_that_cannot_be_read_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_flow_is_refused_with_all_its_mistakes_and_where_they_are() {
+async fn a_rejected_flow_lists_all_diagnostics_with_positions() {
     let world = Harness::new().await;
     let text = "name = \"f\"\n[modules]\nm = \"../m.wasm\"\n[[task]]\nname = \"t\"\nuse = \"n\"\n[[link]]\nfrom = \"t\"\nto = \"z\"\n";
     let problem = refusal(world.client().submit(&submission(text)).await);
@@ -269,7 +269,7 @@ async fn a_flow_is_refused_with_all_its_mistakes_and_where_they_are() {
 }
 
 #[tokio::test]
-async fn a_runs_id_stands_for_what_was_submitted_with_it() {
+async fn resubmitting_a_run_id_with_other_content_is_rejected() {
     let world = Harness::new().await;
     let client = world.client();
     let of = |text: &str| Submission { run: Some("r1".into()), ..submission(text) };
@@ -319,7 +319,7 @@ async fn inputs_that_an_edit_has_added_are_none_of_the_submission() {
 }
 
 #[tokio::test]
-async fn a_notification_with_a_key_may_be_sent_again_until_it_is_answered() {
+async fn a_keyed_notification_may_be_repeated() {
     let world = Harness::new().await;
     let client = world.client();
     client.submit(&Submission { run: Some("r1".into()), ..submission(WAITS) }.input("x", 1)).await.unwrap();
@@ -332,7 +332,7 @@ async fn a_notification_with_a_key_may_be_sent_again_until_it_is_answered() {
 }
 
 #[tokio::test]
-async fn a_run_without_the_text_of_its_flow_is_compared_by_what_its_flow_means() {
+async fn a_run_without_source_is_compared_by_its_wired_flow() {
     let world = Harness::new().await;
     world.engine.submit("r1".parse().unwrap(), flow_of(WAITS)).await.unwrap();
     let of = |text: &str| Submission { run: Some("r1".into()), ..submission(text) };
@@ -342,7 +342,7 @@ async fn a_run_without_the_text_of_its_flow_is_compared_by_what_its_flow_means()
 }
 
 #[tokio::test]
-async fn a_list_goes_on_where_the_page_before_ended() {
+async fn pages_of_a_list_continue() {
     let world = Harness::new().await;
     for number in 0..5 {
         world.run(&format!("r{number}"), if number % 2 == 0 { "even" } else { "odd" }).await;
@@ -373,7 +373,7 @@ async fn a_list_goes_on_where_the_page_before_ended() {
 }
 
 #[tokio::test]
-async fn a_run_is_steered_and_watched_to_its_end() {
+async fn a_run_is_commanded_and_watched_to_its_end() {
     let world = Harness::new().await;
     world.run("r1", "f").await;
     let client = world.client();
@@ -406,7 +406,7 @@ async fn a_run_is_steered_and_watched_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_run_tells_whether_a_worker_takes_its_queue_who_has_its_call_and_who_was_lost_with_it() {
+async fn a_run_shows_queue_coverage_lease_holder_and_lost_workers() {
     let world = Harness::new().await;
     world.run("r", "f").await;
     let task = || async { world.client().run("r").await.unwrap().tasks.remove(0) };
@@ -449,7 +449,7 @@ async fn a_cancelled_run_is_cancelling_until_it_is_rolled_back() {
 }
 
 #[tokio::test]
-async fn a_run_that_has_ended_is_told_whole_and_its_stream_ends() {
+async fn the_stream_of_an_ended_run_is_complete_and_ends() {
     let world = Harness::new().await;
     // The input of its controller's `for_each` is no list, so it calls no guest.
     let text = "name = \"f\"\nretry = { for_each = \"list\" }\n[inputs]\nlist = []\n\
@@ -530,7 +530,7 @@ fn deceptive() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn nothing_that_a_client_gives_comes_back_as_another_kind() {
+async fn client_values_keep_their_kind() {
     let world = Harness::new().await;
     let post = async |path: &str, body: String| {
         let request = world.request(Method::POST, path).header("content-type", "application/json");
@@ -585,7 +585,7 @@ async fn streams_end_when_the_server_stops() {
 }
 
 #[tokio::test]
-async fn an_event_id_that_is_none_is_refused() {
+async fn an_invalid_event_id_is_rejected() {
     let world = Harness::new().await;
     world.run("r1", "f").await;
     let request = world.request(Method::GET, "/v1/runs/r1/events").header("last-event-id", "x");
@@ -593,7 +593,7 @@ async fn an_event_id_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn nothing_is_told_without_the_token_but_whether_the_server_works() {
+async fn only_health_is_public_without_a_token() {
     let world = Harness::with(config(Some("secret"))).await;
     for path in ["/v1/runs", "/v1/health/checks", "/v1/openapi.json", "/v1/nothing", "/"] {
         for authorization in [None, Some("Bearer wrong"), Some("Basic secret"), Some("secret")] {
@@ -636,7 +636,7 @@ async fn a_server_looks_at_what_it_stands_on() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_is_refused() {
+async fn a_foreign_origin_is_rejected() {
     let world = Harness::new().await;
     let foreign = world.request(Method::POST, "/v1/runs/r1/cancel").header("origin", "https://evil.example");
     assert_eq!(problem(foreign).await.status, 403);
@@ -647,7 +647,7 @@ async fn a_page_of_another_origin_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_for_everybody_needs_a_token() {
+async fn a_public_server_needs_a_token() {
     let everywhere = |token| Config { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..config(token) };
     assert!(matches!(Server::bind(everywhere(None)).await, Err(BindError::NoToken { .. })));
     assert!(Server::bind(everywhere(Some("secret"))).await.is_ok());
@@ -662,7 +662,7 @@ async fn a_server_whose_engine_has_stopped_is_not_ready() {
 }
 
 #[tokio::test]
-async fn the_description_that_is_checked_in_is_that_of_the_code() {
+async fn the_checked_in_openapi_matches_the_code() {
     let text = format!("{}\n", server::description().to_pretty_json().unwrap());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
     if std::env::var_os("WAFT_WRITE_OPENAPI").is_some() {

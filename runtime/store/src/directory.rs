@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_directory_keeps_the_contract() {
+    async fn a_directory_passes_the_contract() {
         let root = tempfile::tempdir().unwrap();
         let numbers = std::sync::atomic::AtomicU32::new(0);
         let next = || root.path().join(numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_one_handle_put_and_tagged_another_has() {
+    async fn handles_share_content_and_tags() {
         let root = tempfile::tempdir().unwrap();
         let tag: Tag = "kitchen:1".parse().unwrap();
         let first = Directory::open(root.path().into()).await.unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_removes_while_somebody_puts() {
+    async fn remove_and_put_exclude_each_other() {
         let root = tempfile::tempdir().unwrap();
         let store = Directory::open(root.path().into()).await.unwrap();
         store.put("pan".into()).await.unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_tag_is_told_hides_no_other_and_is_repaired_by_setting_it() {
+    async fn a_damaged_tag_is_reported_and_repaired_by_setting_it() {
         let root = tempfile::tempdir().unwrap();
         let store = Directory::open(root.path().into()).await.unwrap();
         let (bad, good): (Tag, Tag) = ("bad".parse().unwrap(), "good".parse().unwrap());
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_move_one_tag_leave_it_whole() {
+    fn concurrent_tag_writes_are_atomic() {
         let root = tempfile::tempdir().unwrap();
         let tag: Tag = "kitchen".parse().unwrap();
         let digests = thread::scope(|scope| {

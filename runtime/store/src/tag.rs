@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_can_be_taken_neither_for_a_digest_nor_for_a_path() {
+    fn a_tag_never_looks_like_a_digest_or_path() {
         let digest = Digest::from_bytes([0xab; 32]);
         for bad in [&digest.to_string(), &digest.hex(), "sha256:12", "kitchen.wasm", "..", ".", ".hidden", "-v", "../x"]
         {

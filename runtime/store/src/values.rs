@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_large_goes_to_the_store_and_then_the_largest_until_the_rest_may_travel_together() {
+    async fn large_values_then_the_largest_go_to_the_store() {
         let store = crate::Memory::new();
         // The two that are too large alone leave exactly the total that fits one message.
         let mut values = sized(&[MAX_INLINE_BYTES + 1, MAX_INLINE_BYTES, 10, 2 * MAX_INLINE_BYTES]);

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_fetched_ahead_until_calls_are_known_to_be_short() {
+    async fn prefetch_starts_after_short_calls() {
         let slots = Slots::new(2);
         assert_eq!(slots.prefetch(), 2);
         for _ in 0..100 {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_fetched_ahead_is_bounded() {
+    async fn prefetch_is_bounded() {
         let slots = Slots::new(2);
         for _ in 0..200 {
             call(&slots, Duration::ZERO).await;
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_long_call_ends_the_fetching_ahead() {
+    async fn one_long_call_stops_prefetch() {
         let slots = Slots::new(2);
         for _ in 0..100 {
             call(&slots, Duration::from_millis(1)).await;
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slot_that_no_credit_counts_is_asked_for_no_job() {
+    async fn prefetch_excludes_calls_without_consumer_credit() {
         let slots = Slots::new(3);
         let mut leased = slots.acquire().await;
         leased.begin();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slot_without_a_job_says_nothing_of_the_length_of_calls() {
+    async fn an_unused_slot_does_not_affect_the_call_length() {
         let slots = Slots::new(1);
         let slot = slots.acquire().await;
         slots.opened();

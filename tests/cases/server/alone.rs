@@ -6,7 +6,7 @@ use xtask::postgres::Postgres;
 use super::serve_with;
 
 #[test]
-fn a_server_without_a_broker_is_the_only_one_of_its_logbook() {
+fn a_server_without_a_broker_locks_its_logbook() {
     let (waft, postgres) = (Waft::default(), Postgres::start().expect("PostgreSQL starts"));
     let sqlite = format!("sqlite:{}", waft.folder().join("alone.db").display());
     for logbook in [sqlite, postgres.database("alone").expect("a database")] {

@@ -24,7 +24,7 @@ fn description(served: &TestServer, file: &Path) {
 }
 
 #[test]
-fn the_description_of_the_api_is_valid_and_a_client_made_of_it_lists_runs() {
+fn the_openapi_document_is_valid_and_generates_a_client() {
     let served = TestServer::new();
     let (folder, scripts) = (served.waft.folder().to_owned(), root().join("tests/python"));
     let (file, client) = (folder.join("openapi.json"), folder.join("client"));

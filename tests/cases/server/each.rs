@@ -6,7 +6,7 @@ use super::TestServer;
 use waft_tests::{example, guest};
 
 #[test]
-fn a_text_is_counted_part_by_part_however_many_there_are() {
+fn for_each_counts_any_number_of_parts() {
     let served = TestServer::new();
     // Too large for a message; the list of its parts is too.
     let text = "the quick brown fox jumps over the lazy dog\n".repeat(5_000);

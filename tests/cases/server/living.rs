@@ -29,7 +29,7 @@ pub(super) fn has_fired(served: &TestServer, run: &str, times: u64) {
 }
 
 #[test]
-fn a_persistent_flow_fires_for_each_notification_and_outlives_its_server() {
+fn a_persistent_flow_survives_a_server_restart() {
     let served = TestServer::new();
     served.waft.flow(LISTENER);
     served.submit("lb");
@@ -74,7 +74,7 @@ fn a_persistent_flow_fires_for_each_notification_and_outlives_its_server() {
 }
 
 #[test]
-fn a_circle_is_broken_while_it_goes_round() {
+fn a_running_cycle_is_unlinked() {
     let served = TestServer::new();
     served.waft.flow(
         "name = \"round\"\ncyclic = true\n[inputs]\nword = \"a\"\n\
@@ -106,7 +106,7 @@ fn a_schedule_fires_by_itself() {
 }
 
 #[test]
-fn a_flow_listens_to_a_task_of_another_and_misses_nothing_while_it_rests() {
+fn a_suspended_listener_misses_no_notification() {
     let served = TestServer::new();
     served.waft.flow(
         "name = \"balancer\"\npersistent = true\n\

@@ -10,7 +10,7 @@ use crate::output::{EVIL, evil_flow, is_harmless};
 use waft_tests::Waft;
 
 #[test]
-fn a_list_says_why_it_is_empty_and_a_server_says_little_of_itself() {
+fn an_empty_list_explains_itself() {
     let mut served = TestServer::new();
     let ran = served.run(&["list"]);
     assert!(ran.expect(0).stderr.contains("there are no runs yet"), "{}", ran.stderr);
@@ -30,7 +30,7 @@ fn submit_one_that_waits(served: &TestServer, run: &str) {
 }
 
 #[test]
-fn watching_ends_when_its_reader_leaves_though_nothing_more_happens() {
+fn watch_ends_when_its_reader_leaves() {
     let served = TestServer::new();
     submit_one_that_waits(&served, "r");
     for arguments in [&["watch", "r", "--json"][..], &["submit", "flow.toml", "--run-id", "s", "--wait", "--json"]] {
@@ -45,7 +45,7 @@ fn watching_ends_when_its_reader_leaves_though_nothing_more_happens() {
 }
 
 #[test]
-fn a_server_whose_log_is_read_by_nobody_goes_on() {
+fn a_server_continues_without_a_log_reader() {
     let waft = Waft::default();
     let mut command = waft.command(["serve", "--listen", "127.0.0.1:0", "-vv"]);
     let mut server = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -61,7 +61,7 @@ fn a_server_whose_log_is_read_by_nobody_goes_on() {
 }
 
 #[test]
-fn what_guests_and_people_say_commands_no_terminal_of_those_who_speak_with_a_server() {
+fn remote_output_cannot_control_the_terminal() {
     let served = TestServer::new();
     evil_flow(&served.waft);
     let submit = ["submit", "flow.toml", "--run-id", "r", "--wait"];

@@ -140,7 +140,7 @@ async fn a_program_registers_a_listener_to_another_flow() {
 }
 
 #[tokio::test]
-async fn a_program_is_told_every_mistake_that_only_the_server_finds() {
+async fn a_client_receives_server_side_diagnostics() {
     let served = TestServer::new();
     let client = served.client().await;
     let flow = Draft::builder("f")

@@ -43,7 +43,7 @@ fn scenario_file(name: &str) -> String {
 }
 
 #[test]
-fn a_balancer_hears_of_every_server_however_its_workers_and_its_broker_come_and_go() {
+fn a_persistent_listener_survives_worker_and_broker_restarts() {
     let mut house = ScenarioSetup::new();
     house.submit("balancer", &["--run-id", "lb"]);
     house.submit("create-server", &["--set", "name=one", "--wait"]);
@@ -63,7 +63,7 @@ fn a_balancer_hears_of_every_server_however_its_workers_and_its_broker_come_and_
 }
 
 #[test]
-fn a_circle_found_mid_run_is_broken_by_unlinking_and_the_run_finishes() {
+fn unlinking_a_running_cycle_finishes_the_run() {
     let house = ScenarioSetup::new();
     house.submit("circle", &["--run-id", "round"]);
     while super::living::fired(&house.served, "round") < 2 {
@@ -75,7 +75,7 @@ fn a_circle_found_mid_run_is_broken_by_unlinking_and_the_run_finishes() {
 }
 
 #[test]
-fn a_site_goes_on_with_another_server_and_with_what_was_forgotten() {
+fn a_running_flow_accepts_redirects_and_additions() {
     let house = ScenarioSetup::new();
     house.submit("site", &["--run-id", "site"]);
     house.served.until("site", "window", "running");
@@ -99,7 +99,7 @@ fn a_site_goes_on_with_another_server_and_with_what_was_forgotten() {
 }
 
 #[test]
-fn a_program_in_python_hears_what_a_task_of_a_flow_does() {
+fn a_python_program_receives_task_notifications() {
     let house = ScenarioSetup::new();
     let script = waft_tests::root().join("examples/listeners/listen.py");
     // Its lines come on standard error.

@@ -21,7 +21,7 @@ impl GuestRunner for LargeValueGuest {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_larger_than_the_broker_takes_fails_its_call_by_name_and_frees_its_slot() {
+async fn a_too_large_result_fails_its_call_and_frees_the_slot() {
     let broker = Arc::new(InProcess::new().with_max_message_bytes(1 << 20));
     broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");

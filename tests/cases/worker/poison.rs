@@ -50,7 +50,7 @@ fn is_poison(answer: &TaskResult) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_came_back_too_often_is_poison_by_its_own_limit_or_that_of_the_worker() {
+async fn a_job_beyond_its_delivery_limit_is_poison() {
     let own = |limit| move |module| Job { delivery_limit: NonZeroU32::new(limit), ..job(module, "noop") };
     let of_the_worker = |module| job(module, "noop");
     let default = flow::DELIVERY_LIMIT.get();

@@ -89,7 +89,7 @@ impl GuestRunner for StepwiseGuest {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guest_goes_on_while_its_worker_waits_for_the_broker() {
+async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
     let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_held: AtomicBool::new(false) });
     broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");

@@ -48,7 +48,7 @@ fn another(module: Digest) -> Job {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_older_than_its_worker_is_begun_only_if_an_engine_says_so() {
+async fn a_job_older_than_its_worker_needs_permission_to_start() {
     let mut world = Harness::new().await;
     world.start_worker("one").await;
     let (withdrawn, fresh) = (early(world.module, "noop"), another(world.module));
@@ -69,7 +69,7 @@ async fn a_job_older_than_its_worker_is_begun_only_if_an_engine_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whether_a_job_has_expired_an_engine_says_and_not_the_clock_of_the_worker() {
+async fn job_expiry_follows_the_engine_clock() {
     let mut world = Harness::new().await;
     world.start_worker("one").await;
     let (withdrawn, wanted) = (job(world.module, "noop"), another(world.module));
@@ -89,7 +89,7 @@ async fn whether_a_job_has_expired_an_engine_says_and_not_the_clock_of_the_worke
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_came_back_and_was_withdrawn_is_answered_since_it_may_have_applied() {
+async fn a_redelivered_withdrawn_job_gets_a_result() {
     let mut world = Harness::new().await;
     let queue = "one".parse().expect("a name");
     broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
@@ -112,7 +112,7 @@ async fn a_job_that_came_back_and_was_withdrawn_is_answered_since_it_may_have_ap
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_says_which_withdrawn_call_it_has_begun_and_asks_about_the_others() {
+async fn a_worker_reports_started_withdrawn_calls() {
     let mut world = Harness::new().await;
     world.start_worker("one").await;
     let (spinning, other) = (job(world.module, "spin"), another(world.module));

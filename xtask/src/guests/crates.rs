@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_is_itself_alone() {
+    fn a_package_yields_only_itself() {
         assert_eq!(found("/w/shout/Cargo.toml"), [("shout".into(), Kind::Program, "shout-it.wasm".into())]);
         assert_eq!(found("/w/plain/Cargo.toml"), []);
     }

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn both_streams_are_kept_in_their_order() {
+    fn both_streams_are_recorded_in_order() {
         let transcript = Transcript::new();
         transcript.run(&mut sh("echo one; echo two >&2; echo three")).unwrap();
         assert!(transcript.text().ends_with("one\ntwo\nthree\n"), "{}", transcript.text());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_taken_out() {
+    fn colour_codes_are_removed() {
         assert_eq!(without_colours("\u{1b}[1m\u{1b}[32m   Compiling\u{1b}[0m waft"), "   Compiling waft");
     }
 }

@@ -117,7 +117,7 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
     }
 
     #[test]
-    fn what_a_test_says_about_results_is_no_result() {
+    fn test_output_is_not_counted_as_a_result() {
         assert_eq!(count("the test result: ok. 9 passed; 0 failed\nSummary: 3 passed"), (0, 0));
     }
 }

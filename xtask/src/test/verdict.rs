@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_end_closes_with_the_count() {
+    fn a_successful_run_prints_the_count() {
         let mut verdict = TestReport::default();
         verdict.add(Step::Format, Outcome::Passed { took: TOOK });
         verdict.add(Step::Tests, Outcome::Passed { took: TOOK });
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_end_closes_with_what_failed_and_how_to_do_it_again() {
+    fn a_failed_run_lists_failures_and_how_to_repeat_them() {
         let mut verdict = TestReport::default();
         verdict.add(Step::Clippy, failed("a lint"));
         assert!(!verdict.is_good() && !verdict.must_stop());

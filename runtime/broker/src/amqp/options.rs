@@ -134,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_is_always_asked_for() {
+    fn a_heartbeat_is_always_requested() {
         let heartbeat = |url: &str| Endpoint::parse(Options::new(url)).unwrap().uri.query.heartbeat;
         assert_eq!(heartbeat("amqp://broker"), Some(HEARTBEAT));
         assert_eq!(heartbeat("amqp://broker?heartbeat=40"), Some(40));
     }
 
     #[test]
-    fn a_refused_address_never_shows_the_password() {
+    fn a_rejected_address_shows_no_password() {
         for url in [
             "me:secret@broker:5672",
             "http://me:secret@broker",

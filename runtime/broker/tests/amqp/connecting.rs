@@ -45,7 +45,7 @@ async fn a_missing_virtual_host_is_named() {
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_named() {
+async fn a_closed_port_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -66,7 +66,7 @@ async fn a_host_that_is_not_known_is_named() {
 }
 
 #[tokio::test]
-async fn a_port_that_speaks_no_tls_is_told_from_one_that_is_not_there() {
+async fn a_port_without_tls_differs_from_a_closed_port() {
     let mut uri = uri();
     uri.scheme = AMQPScheme::AMQPS;
     let (error, shown) = refused(Options::new(uri.to_string())).await;
@@ -74,7 +74,7 @@ async fn a_port_that_speaks_no_tls_is_told_from_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn certificates_that_cannot_be_read_are_named() {
+async fn unreadable_certificates_are_named() {
     let mut uri = uri();
     uri.scheme = AMQPScheme::AMQPS;
     for path in ["/nowhere/ca.pem", file!(), env!("CARGO_MANIFEST_DIR")] {
@@ -86,7 +86,7 @@ async fn certificates_that_cannot_be_read_are_named() {
 }
 
 #[tokio::test]
-async fn somebody_who_speaks_no_amqp_is_not_taken_for_a_broker() {
+async fn a_server_without_amqp_is_rejected() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut uri = uri();
     uri.authority.host = "127.0.0.1".to_owned();

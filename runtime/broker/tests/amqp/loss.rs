@@ -75,7 +75,7 @@ pub(crate) fn body(delivery: &Delivery) -> &[u8] {
 }
 
 #[tokio::test]
-async fn what_was_declared_is_declared_again_and_consumers_go_on() {
+async fn topology_and_consumers_recover_after_a_loss() {
     let world = Harness::new().await;
     let exchange = unique("exchange");
     let queues = [
@@ -119,7 +119,7 @@ async fn what_was_declared_is_declared_again_and_consumers_go_on() {
 }
 
 #[tokio::test]
-async fn a_publish_that_was_not_confirmed_says_so() {
+async fn an_unconfirmed_publish_is_reported() {
     let world = Harness::new().await;
     let mut consumer = world.direct.consume(&world.queue, 1).await.unwrap();
     world.proxy.hold_answers();
@@ -140,7 +140,7 @@ async fn a_publish_that_was_not_confirmed_says_so() {
 }
 
 #[tokio::test]
-async fn a_delivery_of_a_lost_connection_comes_again_whatever_it_is_settled_with() {
+async fn settling_on_a_lost_connection_does_not_prevent_redelivery() {
     let world = Harness::new().await;
     let mut consumer = world.broker.consume(&world.queue, 1).await.unwrap();
     world.send("mine").await;
@@ -159,7 +159,7 @@ async fn a_delivery_of_a_lost_connection_comes_again_whatever_it_is_settled_with
 }
 
 #[tokio::test]
-async fn what_was_fetched_over_a_lost_connection_is_not_taken_twice() {
+async fn deliveries_of_a_lost_connection_are_dropped() {
     let world = Harness::new().await;
     let mut consumer = world.broker.consume(&world.queue, 4).await.unwrap();
     for body in ["a", "b", "c", "d"] {
@@ -180,7 +180,7 @@ async fn what_was_fetched_over_a_lost_connection_is_not_taken_twice() {
 }
 
 #[tokio::test]
-async fn everything_waits_while_the_connection_is_away() {
+async fn operations_wait_while_disconnected() {
     let world = Harness::new().await;
     world.proxy.close();
     let other = Queue { name: unique("other"), kind: QUORUM };
@@ -198,7 +198,7 @@ async fn everything_waits_while_the_connection_is_away() {
 }
 
 #[tokio::test]
-async fn messages_sent_while_the_connection_is_away_keep_their_order() {
+async fn messages_published_while_disconnected_keep_their_order() {
     let world = Harness::new().await;
     let mut consumer = world.direct.consume(&world.queue, 100).await.unwrap();
     // The loss is certain once a publish fails because of it.
@@ -224,7 +224,7 @@ async fn messages_sent_while_the_connection_is_away_keep_their_order() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_can_be_closed() {
+async fn a_disconnected_broker_can_be_closed() {
     let world = Harness::new().await;
     let mut consumer = world.broker.consume(&world.queue, 1).await.unwrap();
     world.proxy.close();
@@ -236,7 +236,7 @@ async fn a_broker_that_is_away_can_be_closed() {
 }
 
 #[tokio::test]
-async fn an_exchange_that_was_deleted_is_refused_and_the_rest_goes_on() {
+async fn a_deleted_exchange_is_rejected_and_others_continue() {
     let world = Harness::new().await;
     let exchange = unique("exchange");
     let kind = ExchangeKind::Fanout;
@@ -266,7 +266,7 @@ async fn an_exchange_that_was_deleted_is_refused_and_the_rest_goes_on() {
 const TAKEN_AT_MOST: usize = 128 << 20;
 
 #[tokio::test]
-async fn a_message_larger_than_the_broker_takes_is_told_from_one_that_may_be_sent_again() {
+async fn a_too_large_message_is_not_retryable() {
     let world = Harness::new().await;
     let large = Message { body: vec![0; TAKEN_AT_MOST + 1].into(), ..message("", &world.queue, "") };
     match world.broker.publish(large).await {
@@ -281,7 +281,7 @@ async fn a_message_larger_than_the_broker_takes_is_told_from_one_that_may_be_sen
 }
 
 #[tokio::test]
-async fn a_name_that_amqp_cannot_carry_is_refused() {
+async fn an_invalid_amqp_name_is_rejected() {
     let world = Harness::new().await;
     let long = "x".repeat(256);
     let kind = QUORUM;

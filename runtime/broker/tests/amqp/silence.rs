@@ -20,7 +20,7 @@ fn queue(name: &str) -> Queue {
 }
 
 #[tokio::test]
-async fn a_queue_of_which_nothing_is_said_is_named_and_holds_up_nothing_else() {
+async fn an_unresponsive_queue_is_named_and_blocks_nothing_else() {
     let world = Harness::new().await;
     let silent = unique("silent");
     world.proxy.filter_queue(&silent);
@@ -48,7 +48,7 @@ async fn a_queue_of_which_nothing_is_said_is_named_and_holds_up_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_queue_of_which_nothing_is_said_after_a_reconnect_holds_up_nothing_else_and_is_consumed_again() {
+async fn an_unresponsive_queue_after_a_reconnect_blocks_nothing_else() {
     let world = Harness::new().await;
     let silent = unique("silent");
     world.broker.declare_queue(&queue(&silent)).await.unwrap();

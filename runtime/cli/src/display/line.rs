@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_comes_back_as_the_change_it_tells() {
+    fn an_event_line_round_trips_to_its_change() {
         let change = NodeChange {
             kind: NodeKind::Task,
             name: "mix".parse().unwrap(),

@@ -54,7 +54,7 @@ mod tests {
     use crate::api::Edits;
 
     #[test]
-    fn every_edit_comes_back_with_every_digit_of_its_value() {
+    fn every_edit_round_trips_with_every_digit() {
         let edits = r#"{"edits":[
             {"do":"add","text":"[[task]]","modules":{"m":"steady"}},
             {"do":"remove","task":"t"},
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_that_is_none_is_refused_with_what_is_wrong() {
+    fn an_invalid_edit_is_explained() {
         for (edit, told) in [
             (r#"{"do":"set","task":"t","parameter":"p"}"#, "missing field `value`"),
             (r#"{"do":"set","task":"t","parameter":"p","value":1,"valu":2}"#, "unknown field `valu`"),

@@ -85,14 +85,14 @@ fn append(run: &str, follows: u64, state: RunState) -> Append {
 }
 
 #[tokio::test]
-async fn postgres_keeps_the_contract() {
+async fn postgres_passes_the_contract() {
     let Some(server) = Server::find() else { return };
     contract::all(async || Postgres::with(server.database().await).await.unwrap()).await;
     server.clean_up().await;
 }
 
 #[tokio::test]
-async fn several_that_open_one_database_at_once_make_one_schema() {
+async fn concurrent_opens_create_one_schema() {
     let Some(server) = Server::find() else { return };
     let config = server.database().await;
     let all = future::join_all((0..4).map(|_| Postgres::with(config.clone()))).await;
@@ -105,7 +105,7 @@ async fn several_that_open_one_database_at_once_make_one_schema() {
 }
 
 #[tokio::test]
-async fn an_older_schema_is_migrated_and_a_newer_one_refused() {
+async fn an_older_schema_is_migrated_and_a_newer_one_rejected() {
     let Some(server) = Server::find() else { return };
     let config = server.database().await;
     let logbook = Postgres::with(config.clone()).await.unwrap();
@@ -152,7 +152,7 @@ async fn two_engines_with_the_same_runs_never_wait_for_each_other_forever() {
 }
 
 #[tokio::test]
-async fn what_is_forgotten_leaves_nothing() {
+async fn deleted_runs_leave_no_rows() {
     let Some(server) = Server::find() else { return };
     let logbook = Postgres::with(server.database().await).await.unwrap();
     let batch = (0..DELETE_BATCH * 2 + 3).map(|number| append(&format!("r{number}"), 0, RunState::Success)).collect();
@@ -193,7 +193,7 @@ fn url_of(config: &Config) -> String {
 }
 
 #[tokio::test]
-async fn an_engine_without_a_broker_is_alone_on_a_database() {
+async fn an_exclusive_lock_keeps_other_engines_out() {
     let Some(server) = Server::find() else { return };
     let config = server.database().await;
     crate::lock::check_rules(&url_of(&config)).await;
@@ -201,7 +201,7 @@ async fn an_engine_without_a_broker_is_alone_on_a_database() {
 }
 
 #[tokio::test]
-async fn a_lock_whose_connection_is_lost_is_taken_again_unless_somebody_else_has_it() {
+async fn a_lock_is_retaken_after_a_lost_connection() {
     let Some(server) = Server::find() else { return };
     let config = server.database().await;
     let take = || SessionLock::with(config.clone(), LockMode::Exclusive);

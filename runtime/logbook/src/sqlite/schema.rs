@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_runs_in_a_file_of_the_first_version_all_was_told() {
+    fn migrated_runs_count_as_published() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, &MIGRATIONS[..1]).unwrap();
         connection.execute("INSERT INTO runs VALUES (1, 'a', 's', 'f', 'success', 7, 1, 1)", []).unwrap();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_another_program_is_left_alone() {
+    fn a_database_of_another_program_is_unchanged() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute("CREATE TABLE runs (theirs)", []).unwrap();
         assert!(matches!(migrate(&mut connection, MIGRATIONS), Err(Unusable::Foreign(_))));

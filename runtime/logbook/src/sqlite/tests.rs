@@ -30,7 +30,7 @@ async fn refused(path: impl AsRef<Path>) -> OpenError {
 }
 
 #[tokio::test]
-async fn sqlite_keeps_the_contract() {
+async fn sqlite_passes_the_contract() {
     let folder = TempDir::new().unwrap();
     let number = Cell::new(0);
     contract::all(|| {
@@ -67,7 +67,7 @@ async fn of_two_handles_that_follow_one_version_one_loses() {
 }
 
 #[tokio::test]
-async fn those_who_wait_together_are_answered_apart() {
+async fn batched_appends_are_answered_individually() {
     let folder = TempDir::new().unwrap();
     let logbook = Arc::new(open(folder.path().join("logbook.db")).await);
     // More appends than the queue holds.
@@ -82,7 +82,7 @@ async fn those_who_wait_together_are_answered_apart() {
 }
 
 #[tokio::test]
-async fn many_runs_are_forgotten_in_slices() {
+async fn ended_runs_are_deleted_in_batches() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("logbook.db");
     let logbook = open(&path).await;
@@ -132,7 +132,7 @@ async fn records_of_a_version_that_is_not_known_are_told_with_the_file_and_what_
 }
 
 #[tokio::test]
-async fn what_is_no_logbook_is_refused_and_left_as_it_is() {
+async fn a_foreign_file_is_rejected_and_unchanged() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("logbook.db");
     for garbage in ["short", &"not a database. ".repeat(1000)] {
@@ -149,7 +149,7 @@ async fn what_is_no_logbook_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_place_where_no_file_can_be_is_named() {
+async fn an_impossible_path_is_named() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     let below_a_file = refused(folder.path().join("file/logbook.db")).await;
@@ -178,7 +178,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn damaged_rows_name_their_run() {
+async fn corrupt_rows_name_their_run() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("logbook.db");
     let logbook = open(&path).await;

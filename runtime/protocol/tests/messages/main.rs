@@ -21,17 +21,17 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_job_survives_a_round_trip(job in job()) {
+    fn every_job_round_trips(job in job()) {
         prop_assert_eq!(Job::decode(&job.encode()), Ok(job));
     }
 
     #[test]
-    fn every_report_survives_a_round_trip(report in report()) {
+    fn every_report_round_trips(report in report()) {
         prop_assert_eq!(Report::decode(&report.encode()), Ok(report));
     }
 
     #[test]
-    fn every_word_about_permits_survives_a_round_trip(permits in permits()) {
+    fn every_permit_message_round_trips(permits in permits()) {
         prop_assert_eq!(PermitMessage::decode(&permits.encode()), Ok(permits));
     }
 
@@ -46,19 +46,19 @@ proptest! {
     }
 
     #[test]
-    fn every_record_survives_a_round_trip(records in proptest::collection::vec(record(), 0..4)) {
+    fn every_record_round_trips(records in proptest::collection::vec(record(), 0..4)) {
         prop_assert_eq!(decode_records(&encode_records(&records)), Ok(records));
     }
 
     #[test]
-    fn every_snapshot_survives_a_round_trip(seed in any::<u64>()) {
+    fn every_snapshot_round_trips(seed in any::<u64>()) {
         for snapshot in [snapshot(seed), snapshot_of(linked_flow(), seed), long_lived_snapshot()] {
             prop_assert_eq!(decode_snapshot(&encode_snapshot(&snapshot)), Ok(snapshot));
         }
     }
 
     #[test]
-    fn nothing_that_a_task_leaves_reaches_a_listener_as_another_kind(values in values()) {
+    fn outputs_keep_their_kind_in_notifications(values in values()) {
         let change = NodeChange { provides: Some(values.clone()), ..succeeded() };
         let body = protocol::json::notification(&"r".parse().unwrap(), &"f".parse().unwrap(), &change);
         let received = protocol::json::parse_notification(body.as_bytes()).unwrap().unwrap();
@@ -66,12 +66,12 @@ proptest! {
     }
 
     #[test]
-    fn every_log_survives_a_round_trip(log in log()) {
+    fn every_log_round_trips(log in log()) {
         prop_assert_eq!(CallLog::decode(&log.encode()), Ok(log));
     }
 
     #[test]
-    fn every_reply_survives_a_round_trip(state in 0..RunState::ALL.len(), reason in "\\PC{0,20}") {
+    fn every_reply_round_trips(state in 0..RunState::ALL.len(), reason in "\\PC{0,20}") {
         let state = RunState::ALL[state];
         for reply in [Reply::Recorded(state), Reply::NotApplicable(state), Reply::RunNotFound, Reply::Failed(reason.clone()), Reply::Refused(reason)] {
             prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
@@ -79,13 +79,13 @@ proptest! {
     }
 
     #[test]
-    fn every_request_for_content_survives_a_round_trip(digest in any::<[u8; 32]>(), chunks in any::<std::ops::Range<u32>>()) {
+    fn every_fetch_request_round_trips(digest in any::<[u8; 32]>(), chunks in any::<std::ops::Range<u32>>()) {
         let request = FetchRequest { digest: Digest::from_bytes(digest), chunks };
         prop_assert_eq!(FetchRequest::decode(&request.encode()), Ok(request));
     }
 
     #[test]
-    fn every_answer_with_content_survives_a_round_trip(
+    fn every_fetch_reply_round_trips(
         digest in any::<[u8; 32]>(),
         (size, index) in any::<(u64, u32)>(),
         bytes in proptest::collection::vec(any::<u8>(), 0..60),
@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_never_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_or_changed_message_is_an_error_or_another_message(job in job(), at in any::<prop::sample::Index>(), bits in 1u8..) {
+    fn a_damaged_message_is_an_error_or_a_valid_message(job in job(), at in any::<prop::sample::Index>(), bits in 1u8..) {
         let whole = job.encode();
         let at = at.index(whole.len());
         prop_assert!(Job::decode(&whole[..at]).is_err());
@@ -145,7 +145,7 @@ fn succeeded() -> NodeChange {
 }
 
 #[test]
-fn an_unknown_version_says_what_to_do() {
+fn an_unknown_version_error_has_advice() {
     let error = Job::decode(b"wJ\x09").unwrap_err();
     assert_eq!(error, DecodeError::Version { expected: "job", version: 9, known: 1 });
     assert_eq!(error.to_string(), "a job of format version 9; this waft reads up to 1: upgrade it");

@@ -19,7 +19,7 @@ fn cached(folder: &Path, code: &[u8]) -> (DiskCache, PathBuf) {
 }
 
 #[test]
-fn code_is_found_again_by_its_digest_and_engine_only() {
+fn code_is_cached_by_digest_and_engine() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, _) = cached(folder.path(), b"code");
     assert_eq!(cache.load(&digest(1)).unwrap(), b"code");
@@ -65,7 +65,7 @@ fn the_folder_and_its_files_are_closed_to_others() {
 }
 
 #[test]
-fn what_was_unused_for_longest_makes_room() {
+fn the_least_recently_used_module_is_evicted() {
     let folder = tempfile::tempdir().unwrap();
     let cache = open(folder.path(), 2 * (HEADER as u64 + 100));
     for byte in 1..=2 {

@@ -7,7 +7,7 @@ fn names(names: &[&str]) -> Vec<ValueName> {
 }
 
 #[test]
-fn bytes_stand_apart_from_the_json_and_nothing_in_the_json_becomes_bytes() {
+fn json_output_never_becomes_bytes() {
     let left = parse_outputs(
         br#"{"a":{"base64":"AP8="},"b":["dGVzdA=="],"c":"AP8=","$bytes":{"d":"AP8="}}"#,
         &names(&["a", "b", "c", "d"]),
@@ -32,7 +32,7 @@ fn a_program_cannot_leave_a_reference_into_the_store() {
 }
 
 #[test]
-fn outputs_that_mean_another_value_to_each_reader_are_refused() {
+fn ambiguous_json_outputs_are_rejected() {
     for text in [&br#"{"a":{"x":1,"x":2}}"#[..], br#"{"a":1,"$bytes":{"a":""}}"#, br#"{"a":1,"a":1}"#] {
         let failure = parse_outputs(text, &names(&["a"])).unwrap_err();
         assert_eq!(failure.kind, FailureKind::InvalidOutput, "{failure}");
@@ -41,20 +41,20 @@ fn outputs_that_mean_another_value_to_each_reader_are_refused() {
 }
 
 #[test]
-fn outputs_that_nobody_was_promised_are_dropped_and_names_are_checked_all_the_same() {
+fn undeclared_outputs_are_dropped_after_a_name_check() {
     assert_eq!(parse_outputs(br#"{"crumbs": 1}"#, &[]), Ok(Values::new()));
     let failure = parse_outputs(br#"{"a pan": 1}"#, &[]).unwrap_err();
     assert!(failure.message.contains("\"a pan\" is not a name"), "{failure}");
 }
 
 #[test]
-fn output_that_is_not_utf_8_is_refused_with_the_place() {
+fn invalid_utf_8_output_reports_its_position() {
     let failure = parse_outputs(b"{\"a\xff\": 1}", &[]).unwrap_err();
     assert_eq!(failure, invalid("its standard output is not UTF-8 from byte 3 on"));
 }
 
 #[test]
-fn a_failure_without_words_tells_its_status() {
+fn a_silent_failure_reports_its_status() {
     assert_eq!(
         failure(1, " \n"),
         Failure::new(FailureKind::Transient, "it exited with status 1 and wrote nothing to standard error")

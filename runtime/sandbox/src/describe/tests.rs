@@ -27,7 +27,7 @@ fn invalid_reason(tasks: Vec<wit::TaskInfo>) -> String {
 }
 
 #[test]
-fn what_can_be_so_is_kept() {
+fn a_valid_description_is_accepted() {
     let retry = wit::Retry {
         attempts: 4,
         backoff: wit::Backoff::Fixed,
@@ -54,7 +54,7 @@ fn what_can_be_so_is_kept() {
 }
 
 #[test]
-fn names_that_are_none_or_come_twice_are_lies() {
+fn invalid_and_duplicate_names_are_rejected() {
     assert!(invalid_reason(vec![task("a cake")]).starts_with("it has a task whose name \"a cake\" is not a name"));
     assert_eq!(invalid_reason(vec![task("bake"), task("bake")]), "it has two tasks named bake");
     let twice = wit::TaskInfo { requires: vec![parameter("pan"), parameter("pan")], ..task("bake") };
@@ -68,7 +68,7 @@ fn names_that_are_none_or_come_twice_are_lies() {
 }
 
 #[test]
-fn schemas_and_numbers_that_mean_nothing_are_lies() {
+fn invalid_schemas_and_numbers_are_rejected() {
     let schema = |text: &str| wit::TaskInfo {
         requires: vec![wit::Parameter { schema: Some(text.into()), ..parameter("pan") }],
         ..task("bake")
@@ -96,7 +96,7 @@ fn schemas_and_numbers_that_mean_nothing_are_lies() {
 }
 
 #[test]
-fn more_than_a_person_writes_is_a_lie() {
+fn oversized_descriptions_are_rejected() {
     let many = wit::TaskInfo { requires: vec![parameter("pan"); MAX_ITEMS + 1], ..task("bake") };
     assert_eq!(invalid_reason(vec![many]), "its task bake has 1001 parameters, the limit is 1000");
     let tasks = (0..=MAX_ITEMS).map(|index| task(&format!("bake-{index}"))).collect();

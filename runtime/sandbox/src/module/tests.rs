@@ -54,7 +54,7 @@ fn has(linker: &mut Linker<HostState>, interface: &str, held: &str) -> bool {
 }
 
 #[test]
-fn what_is_granted_is_what_is_linked() {
+fn granted_interfaces_equal_linked_interfaces() {
     let mut linker = Linker::<HostState>::new(&Engine::default());
     world::link(&mut linker).unwrap();
     assert_eq!(INTERFACE_ITEMS.map(|(interface, _)| interface), GRANTED);

@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_limit_holds_for_all_that_is_said_and_the_end_of_standard_error_is_known_beyond_it() {
+    fn one_log_limit_covers_all_streams_and_the_stderr_tail_survives() {
         let limits = Limits { log: 11, ..Limits::default() };
         let streams = Streams::new(&limits, Stdout::Log, None);
         assert!(streams.log(Level::Info, "four").is_ok());
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commands_answer_is_stopped_at_the_limit_of_outputs_and_not_of_the_log() {
+    fn command_output_counts_against_the_output_limit() {
         let limits = Limits { log: 1, output: 4, ..Limits::default() };
         let streams = Streams::new(&limits, Stdout::Output, None);
         streams.lock().write(Standard::Output, b"1234").unwrap();

@@ -25,7 +25,7 @@ fn failing(retryable: u8, message: &str, details: Option<&str>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_was_promised_is_kept_as_it_was_written_and_the_rest_is_dropped() {
+async fn declared_outputs_are_kept_verbatim_and_others_dropped() {
     let core = leaving(&[
         ("pan", Content::Json(" {\"cm\": 12345678901234567890} ")),
         ("dough", Content::Bytes(&[0, 255])),
@@ -37,7 +37,7 @@ async fn what_was_promised_is_kept_as_it_was_written_and_the_rest_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_promised_value_that_is_missing_is_named() {
+async fn a_missing_output_is_named() {
     let core = leaving(&[("pan", Content::Json("1"))]);
     let failure = failure(&core, promising(&["pan", "dough", "icing"])).await;
     let said = ["it promised dough, icing and did not leave it; it left pan"];
@@ -45,7 +45,7 @@ async fn a_promised_value_that_is_missing_is_named() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_not_json_is_refused_with_the_place() {
+async fn an_invalid_json_output_reports_its_position() {
     let core = leaving(&[("pan", Content::Json("{\"cm\": }"))]);
     let failure = failure(&core, promising(&["pan"])).await;
     let said = ["the value pan that it left is not a JSON value", "line 1 column 8"];
@@ -53,7 +53,7 @@ async fn a_value_that_is_not_json_is_refused_with_the_place() {
 }
 
 #[tokio::test]
-async fn names_that_are_none_or_come_twice_are_refused() {
+async fn invalid_and_duplicate_names_are_rejected() {
     let none = failure(&leaving(&[("a pan", Content::Json("1"))]), call()).await;
     assert_failure(&none, FailureKind::InvalidOutput, &["it left a value whose name \"a pan\" is not a name"]);
     let twice = leaving(&[("pan", Content::Json("1")), ("pan", Content::Json("2"))]);
@@ -73,21 +73,21 @@ async fn a_guests_own_failure_keeps_its_kind_message_and_details() {
 }
 
 #[tokio::test]
-async fn details_that_are_not_json_are_dropped_and_the_message_says_so() {
+async fn invalid_failure_details_are_dropped_with_a_note() {
     let failure = failure(&failing(0, "the oven is cold", Some("20°")), call()).await;
     assert_failure(&failure, FailureKind::Transient, &["the oven is cold [its details are dropped: not a JSON value"]);
     assert_eq!(failure.details, None);
 }
 
 #[tokio::test]
-async fn a_trap_says_what_and_where() {
+async fn a_trap_reports_cause_and_backtrace() {
     let fields = "(func $divide (param i32) (result i32) (i32.div_s (i32.const 1) (local.get 0)))";
     let failure = failure(&guest(&Image::new(), fields, "(call $divide (i32.const 0))"), call()).await;
     assert_failure(&failure, FailureKind::Trap, &["integer divide by zero, in divide, called by apply"]);
 }
 
 #[tokio::test]
-async fn a_panic_is_told_in_its_own_words() {
+async fn a_panic_reports_its_message() {
     let mut image = Image::new();
     let panic = "\nthread 'main' panicked at src/lib.rs:7:5:\nthe oven is on fire\nnote: run with more\n";
     let at = image.put(panic.as_bytes());
@@ -106,14 +106,14 @@ async fn a_panic_is_told_in_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_guest_that_exits_gave_no_answer() {
+async fn a_guest_that_exits_has_no_result() {
     let fields = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
     let failure = failure(&guest(&Image::new(), fields, "(call $exit (i32.const 0)) unreachable"), call()).await;
     assert_failure(&failure, FailureKind::Trap, &["it exited with status 0 and gave no answer"]);
 }
 
 #[tokio::test]
-async fn log_lines_and_progress_are_heard_while_the_guest_runs_and_kept() {
+async fn log_lines_and_progress_are_observed_and_captured() {
     let mut image = Image::new();
     let line = image.put(b"the pan is warm");
     let fine = image.success(&[]);

@@ -38,7 +38,7 @@ fn command(promised: &[&str]) -> Call {
 }
 
 #[tokio::test]
-async fn inputs_come_as_one_json_object_and_outputs_leave_as_one() {
+async fn inputs_and_outputs_are_one_json_object_each() {
     let inputs = values([("text", json("\"grüß\"")), ("blob", bytes(&[0, 255])), ("n", json("12345678901234567890"))]);
     let call = Call { inputs: inputs.clone(), ..command(&["text", "blob", "n"]) };
     let report = report(&cat(1), call).await;
@@ -71,7 +71,7 @@ async fn a_rollback_reads_the_outcome_and_the_failures() {
 }
 
 #[tokio::test]
-async fn the_environment_tells_the_job_and_nothing_else() {
+async fn the_environment_holds_only_the_job() {
     let body = "
         (drop (call $environ_get (i32.const 512) (i32.const 2048)))
         (loop $ends
@@ -96,7 +96,7 @@ async fn the_environment_tells_the_job_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_rollback_is_told_by_its_first_argument_and_an_apply_has_none() {
+async fn rollback_is_the_first_argument() {
     // Exits with the number of arguments after its name.
     let counts = program(
         "",
@@ -124,7 +124,7 @@ async fn an_exit_with_status_0_is_a_success() {
 }
 
 #[tokio::test]
-async fn output_that_is_no_object_is_refused_and_shown() {
+async fn output_that_is_no_object_is_rejected_with_an_excerpt() {
     let wrong = failure(&says("hello, world", "", 0), command(&[])).await;
     let said = ["its standard output is not one JSON object", "it begins \"hello, world\""];
     assert_failure(&wrong, FailureKind::InvalidOutput, &said);
@@ -165,7 +165,7 @@ fn assert_full(from: &str, to: &str) -> String {
 }
 
 #[tokio::test]
-async fn all_memory_that_a_program_sees_or_grows_is_its_own() {
+async fn a_program_never_sees_the_adapters_memory() {
     // Like old C libraries: takes all existing memory, and later each growth, wherever it starts.
     let (heap, end) = ("(i32.const 4096)", "(i32.load (i32.const 24))");
     let (grown, end_of_grown) = ("(i32.load (i32.const 28))", "(i32.load (i32.const 32))");
@@ -188,7 +188,7 @@ async fn all_memory_that_a_program_sees_or_grows_is_its_own() {
 }
 
 #[tokio::test]
-async fn a_program_sees_the_memory_that_it_declares_and_what_it_grows() {
+async fn a_program_sees_exactly_its_own_memory() {
     let assert_equal = |left: &str, right: &str| format!("(if (i32.ne {left} {right}) (then unreachable))");
     let body = [
         READ_AND_WRITE,

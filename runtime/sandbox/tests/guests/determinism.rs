@@ -50,7 +50,7 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 #[tokio::test]
-async fn the_same_job_sees_the_same_world_wherever_it_runs() {
+async fn a_job_is_deterministic() {
     let (here, there) = (sandbox(), sandbox());
     let (compiled_here, compiled_there) = (compile(&here, &curious()).await, compile(&there, &curious()).await);
     let job = promising(&["seen"]);
@@ -64,7 +64,7 @@ async fn the_same_job_sees_the_same_world_wherever_it_runs() {
 }
 
 #[tokio::test]
-async fn the_wall_clock_stands_at_the_jobs_time_and_a_sleep_takes_what_it_says() {
+async fn the_wall_clock_is_fixed_and_sleep_advances_the_monotonic_clock() {
     let sandbox = sandbox();
     let compiled = compile(&sandbox, &curious()).await;
     let job = Call { job_time: Timestamp::from_micros(1_234_567_000_001), ..promising(&["seen"]) };
@@ -77,7 +77,7 @@ async fn the_wall_clock_stands_at_the_jobs_time_and_a_sleep_takes_what_it_says()
 }
 
 #[tokio::test]
-async fn another_attempt_is_another_world_of_randomness() {
+async fn each_attempt_has_its_own_random_seed() {
     let sandbox = sandbox();
     let compiled = compile(&sandbox, &curious()).await;
     let job = promising(&["seen"]);

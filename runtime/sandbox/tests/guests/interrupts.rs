@@ -94,7 +94,7 @@ async fn a_call_that_waits_for_a_slot_can_be_interrupted() {
 
 // There is only one thread: whoever blocks it blocks everyone.
 #[tokio::test(flavor = "current_thread")]
-async fn a_guest_that_computes_does_not_keep_its_neighbours_from_their_turn() {
+async fn a_busy_guest_does_not_starve_others() {
     let sandbox = sandbox();
     let spinning = compile(&sandbox, &spinning()).await;
     let quick = sandbox::Module::componentize(&quick()).unwrap().into_bytes();

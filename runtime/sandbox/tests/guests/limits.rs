@@ -41,14 +41,14 @@ async fn a_sleep_ends_at_the_timeout_too() {
 }
 
 #[tokio::test]
-async fn a_guest_that_traps_when_memory_is_refused_failed_for_memory() {
+async fn a_trap_after_denied_memory_is_a_memory_failure() {
     let failure = failure(&hungry(&Image::new(), "unreachable"), call()).await;
     let said = ["it asked for 65600KiB of memory in all, the limit is 64MiB", "then it broke off", "unreachable"];
     assert_failure(&failure, FailureKind::Memory, &said);
 }
 
 #[tokio::test]
-async fn a_guest_that_gives_up_when_memory_is_refused_failed_for_memory() {
+async fn a_failure_after_denied_memory_is_a_memory_failure() {
     let mut image = Image::new();
     let gives_up = image.failure(0, "no room to bake", None);
     let failure = failure(&hungry(&image, &format!("(i32.const {gives_up})")), call()).await;
@@ -57,7 +57,7 @@ async fn a_guest_that_gives_up_when_memory_is_refused_failed_for_memory() {
 }
 
 #[tokio::test]
-async fn a_guest_that_does_without_the_memory_it_was_refused_succeeds() {
+async fn a_guest_may_succeed_after_denied_memory() {
     let mut image = Image::new();
     let fine = image.success(&[("pan", Content::Json("1"))]);
     let report = report(&hungry(&image, &format!("(i32.const {fine})")), promising(&["pan"])).await;
@@ -75,7 +75,7 @@ async fn memories_are_summed() {
 }
 
 #[tokio::test]
-async fn a_memory_that_begins_beyond_the_limit_is_refused() {
+async fn an_initial_memory_beyond_the_limit_is_denied() {
     let image = Image::new();
     let failure =
         failure(&guest(&image, "", "unreachable"), limited(Limits { memory: 1 << 10, ..Limits::default() })).await;
@@ -122,7 +122,7 @@ async fn an_exhausted_stack_is_a_trap_that_names_its_limit() {
 }
 
 #[tokio::test]
-async fn a_larger_stack_is_granted_where_the_call_says_so() {
+async fn a_call_can_request_a_larger_stack() {
     let deep = recursive(40_000);
     let small = failure(&deep, call()).await;
     assert_failure(&small, FailureKind::Trap, &["the limit is 512KiB"]);
@@ -142,7 +142,7 @@ async fn values_and_their_names_are_summed_against_the_limit_of_outputs() {
 }
 
 #[tokio::test]
-async fn a_guest_cannot_make_the_host_allocate_what_it_does_not_have() {
+async fn a_guest_cannot_force_large_host_allocations() {
     // A thousand values whose names of 24 KiB share one place in memory.
     let mut image = Image::new();
     let overlapping = image.result_of_list(40_960, 1_000);

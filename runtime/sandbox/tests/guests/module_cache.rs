@@ -41,7 +41,7 @@ async fn a_module_is_compiled_once_a_machine() {
 }
 
 #[tokio::test]
-async fn code_that_was_damaged_on_disk_is_compiled_anew() {
+async fn damaged_cached_code_is_recompiled() {
     let folder = tempfile::tempdir().unwrap();
     open(folder.path()).compile(digest(), module()).await.unwrap();
     let file = folder.path().join("compiled").read_dir().unwrap().next().unwrap().unwrap().path();
@@ -60,7 +60,7 @@ async fn code_that_was_damaged_on_disk_is_compiled_anew() {
 }
 
 #[tokio::test]
-async fn what_is_no_component_is_not_compiled() {
+async fn an_invalid_component_is_not_compiled() {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = open(folder.path());
     let error = sandbox.compile(digest(), Bytes::from_static(b"neither")).await.unwrap_err();

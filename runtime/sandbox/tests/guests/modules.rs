@@ -24,7 +24,7 @@ fn the_same_core_module_gives_the_same_component() {
 }
 
 #[test]
-fn what_is_not_webassembly_is_told_what_it_looks_like() {
+fn a_non_wasm_file_is_recognised() {
     let expected = [
         (&b""[..], "this is not WebAssembly: it is empty"),
         (
@@ -41,7 +41,7 @@ fn what_is_not_webassembly_is_told_what_it_looks_like() {
 }
 
 #[test]
-fn what_is_cut_short_or_damaged_is_told_so() {
+fn a_truncated_or_damaged_module_is_reported() {
     let core = guest(&Image::new(), "", "unreachable");
     let component = Module::componentize(&core).unwrap().into_bytes();
     for whole in [&core[..], &component] {
@@ -61,7 +61,7 @@ fn what_is_cut_short_or_damaged_is_told_so() {
 }
 
 #[test]
-fn what_has_nothing_to_call_is_told_what_it_exports() {
+fn a_module_without_tasks_lists_its_exports() {
     assert_eq!(
         refused_text(r#"(module (func (export "add")) (func (export "sub")))"#),
         "it exports neither waft:task/guest@1.0.0 (a library made with the guest SDK does) nor _start (a program with \
@@ -93,7 +93,7 @@ fn an_import_that_is_not_granted_is_named() {
 }
 
 #[test]
-fn imports_are_told() {
+fn imports_are_listed() {
     let component = Module::componentize(&program("", "unreachable")).unwrap().into_bytes();
     let imports = sandbox::imports(&component).unwrap();
     assert!(imports.iter().any(|import| import.starts_with("wasi:cli/stdin@0.2.")), "{imports:?}");
@@ -118,7 +118,7 @@ async fn a_command_has_no_description() {
 }
 
 #[tokio::test]
-async fn a_module_without_tasks_lies() {
+async fn a_description_without_tasks_is_invalid() {
     let sandbox = sandbox();
     let compiled = compile(&sandbox, &guest(&Image::describing_nothing(), "", "unreachable")).await;
     let lie = sandbox.describe(&compiled).await.unwrap_err();

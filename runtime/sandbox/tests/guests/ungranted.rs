@@ -43,7 +43,7 @@ fn opening_a_socket(image: &Image, leaves: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_guest_that_fails_after_it_opened_a_socket_fails_for_good_and_is_told_why() {
+async fn a_failure_after_a_denied_socket_is_permanent() {
     let mut image = Image::new();
     let gives_up = image.failure(0, "the bakery does not answer", None);
     let failure = failure(&opening_a_socket(&image, gives_up), call()).await;
@@ -61,7 +61,7 @@ async fn a_guest_that_does_without_the_socket_that_it_opened_succeeds() {
 
 /// For these, Rust's standard library for WASI preview 1 has no import to call.
 #[tokio::test]
-async fn what_rust_says_of_what_a_guest_lacks_is_permanent() {
+async fn rust_unsupported_errors_are_permanent() {
     for (words, lack) in [
         ("operation not supported on this platform", "guests have no network, threads or processes"),
         ("failed to find a pre-opened file descriptor through which \"/x\" could be opened", "guests have no files"),

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_in_the_store_is_compared_by_its_bytes_and_what_they_are() {
+    fn a_stored_value_is_compared_by_bytes_and_kind() {
         let text = "\"a\"";
         let known =
             |form| Value::Stored(Stored { digest: store::digest_of(text.as_bytes()), size: text.len() as u64, form });

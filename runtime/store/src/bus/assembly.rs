@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_come_is_asked_for_again_in_ranges() {
+    fn missing_chunks_are_requested_again_in_ranges() {
         let mut assembly = assembly();
         assembly.advance();
         assert_eq!(assembly.lost().first(), Some(&(0..4)));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn asking_ends_with_the_content() {
+    fn requests_end_with_the_content() {
         let mut small = ChunkAssembly::new(Digest::from_bytes([7; 32]), 100);
         assert_eq!(small.advance(), Some(0..4));
         small.take(3, 0, b"egg").unwrap();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_does_not_fit_changes_nothing() {
+    fn an_invalid_chunk_changes_nothing() {
         let mut assembly = assembly();
         let (size, chunk) = (SIZE as u64, [0; CHUNK]);
         for (index, chunk) in [(0, &chunk[1..]), (0, &[]), (40, &chunk), (41, &[]), (u32::MAX, &chunk)] {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_that_is_too_large_is_refused_before_room_is_made_for_it() {
+    fn a_too_large_content_is_rejected_before_allocation() {
         let mut small = ChunkAssembly::new(Digest::from_bytes([7; 32]), 100);
         let error = small.take(u64::MAX, 0, b"egg").unwrap_err();
         assert!(matches!(error, FetchError::TooLarge { size: u64::MAX, largest: 100, .. }), "{error}");

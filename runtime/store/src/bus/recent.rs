@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_served_longest_ago_is_forgotten_and_the_last_never() {
+    fn the_least_recently_served_content_is_evicted() {
         let [a, b, c] = [1, 2, 3].map(|byte| Digest::from_bytes([byte; 32]));
         let mut recent = ContentCache::default();
         recent.keep(a, vec![0; MAX_BYTES / 2].into());

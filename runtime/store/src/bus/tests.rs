@@ -97,14 +97,14 @@ fn message(key: &str, body: impl Into<Bytes>) -> Message {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_bus_keeps_the_contract_of_fetching() {
+async fn the_bus_passes_the_fetch_contract() {
     let world = Harness::new().await;
     crate::contract::fetching(&*world.store, async |digest| world.fetch(digest).await).await;
     world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_content_comes_without_a_pause() {
+async fn a_large_content_is_fetched_without_a_pause() {
     let world = Harness::new().await;
     let begun = Instant::now();
     world.carries(content(41)).await;
@@ -121,7 +121,7 @@ async fn many_fetch_at_once_and_each_gets_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_chunks_are_asked_for_again() {
+async fn lost_chunks_are_requested_again() {
     let (world, server) = Harness::faulty(|number, _| if number % 3 == 0 { Fault::Lost } else { Fault::None }).await;
     world.carries(content(30)).await;
     // A third of the messages is lost, repeated ones too.
@@ -130,7 +130,7 @@ async fn lost_chunks_are_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn chunks_that_come_twice_or_late_do_no_harm() {
+async fn duplicate_and_late_chunks_are_ignored() {
     let (world, server) = Harness::faulty(|number, _| match number % 3 {
         0 => Fault::Late,
         1 => Fault::Twice,
@@ -160,7 +160,7 @@ async fn lost_and_unconfirmed_requests_are_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_changed_on_its_way_is_told_and_not_handed_out() {
+async fn altered_content_is_rejected() {
     let (world, _) = Harness::faulty(|number, message| {
         let mut body = message.body.to_vec();
         // The end of a reply is the end of its chunk.
@@ -191,7 +191,7 @@ async fn garbage_among_the_answers_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn garbage_among_the_requests_is_kept_in_quarantine_and_the_server_lives() {
+async fn an_unreadable_request_is_quarantined() {
     let world = Harness::new().await;
     let digest = digest_of(b"pan");
     let without_reader = FetchRequest { digest, chunks: 0..1 }.encode();
@@ -214,7 +214,7 @@ async fn garbage_among_the_requests_is_kept_in_quarantine_and_the_server_lives()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_of_a_newer_format_is_refused_at_once_in_words() {
+async fn a_request_of_a_newer_format_is_rejected_with_a_reason() {
     let broker = InProcess::new();
     let newer = |_, message: &Message| {
         let mut body = message.body.to_vec();
@@ -235,7 +235,7 @@ async fn a_request_of_a_newer_format_is_refused_at_once_in_words() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_corrupt_store_is_told_with_both_digests_until_it_is_repaired() {
+async fn corrupt_content_reports_both_digests() {
     let (root, broker) = (tempfile::tempdir().unwrap(), InProcess::new());
     let store = Arc::new(Directory::open(root.path().into()).await.unwrap());
     let (answers, asks) = (broker.connect(), broker.connect());
@@ -254,7 +254,7 @@ async fn a_corrupt_store_is_told_with_both_digests_until_it_is_repaired() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_cannot_be_read_is_told_in_its_own_words() {
+async fn a_store_error_reaches_the_client() {
     let (root, broker) = (tempfile::tempdir().unwrap(), InProcess::new());
     let store = Arc::new(Directory::open(root.path().into()).await.unwrap());
     let (answers, asks) = (broker.connect(), broker.connect());
@@ -283,7 +283,7 @@ async fn a_content_that_is_too_large_is_not_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_on_which_nobody_answers_is_given_up_after_a_while() {
+async fn a_fetch_times_out() {
     let broker = InProcess::new();
     let kind = QueueKind::Transient { expires: Duration::from_secs(3_600) };
     broker.declare_queue(&Queue { name: QUEUE.into(), kind }).await.unwrap();
@@ -300,7 +300,7 @@ async fn a_queue_on_which_nobody_answers_is_given_up_after_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_is_gone_is_told_as_such() {
+async fn a_missing_store_queue_is_reported() {
     let client = Client::new(Arc::new(InProcess::new()), REPLIES.into()).await.unwrap();
     let digest = digest_of(b"pan");
     let error = client.fetch(QUEUE, digest, LARGEST).await.unwrap_err();
@@ -310,7 +310,7 @@ async fn an_engine_that_is_gone_is_told_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_comes_back_is_asked_again() {
+async fn a_fetch_continues_when_the_engine_returns() {
     let (broker, store) = (InProcess::new(), Arc::new(Memory::new()));
     let digest = store.put("pan".into()).await.unwrap();
     let client = Client::new(Arc::new(broker.connect()), REPLIES.into()).await.unwrap();
@@ -420,7 +420,7 @@ impl Store for HangingStore {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_fetches_never_waits_for_what_others_put() {
+async fn fetches_do_not_wait_for_puts() {
     let broker = InProcess::new();
     let (answers, asks) = (broker.connect(), broker.connect());
     let inner = Memory::new();

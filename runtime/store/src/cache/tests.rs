@@ -46,7 +46,7 @@ impl TestCache {
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
-async fn what_was_fetched_once_comes_from_disk_even_for_another_process() {
+async fn fetched_content_is_shared_between_processes() {
     let kept = TestCache::new(100).await;
     assert!(kept.get(b"pan").await);
     assert!(!kept.get(b"pan").await);
@@ -56,7 +56,7 @@ async fn what_was_fetched_once_comes_from_disk_even_for_another_process() {
 }
 
 #[tokio::test]
-async fn what_was_used_longest_ago_goes_first() {
+async fn the_least_recently_used_content_is_evicted() {
     let kept = TestCache::new(30).await;
     let (a, b, c) = ([b'a'; 10], [b'b'; 10], [b'c'; 10]);
     for bytes in [&a, &b, &c] {
@@ -87,7 +87,7 @@ async fn a_cache_never_stays_larger_than_its_size() {
 }
 
 #[tokio::test]
-async fn a_corrupt_file_is_fetched_anew_and_repaired() {
+async fn a_corrupt_file_is_refetched() {
     let kept = TestCache::new(100).await;
     kept.get(b"pan").await;
     fs::write(kept.path(b"pan"), b"pot").unwrap();
@@ -97,7 +97,7 @@ async fn a_corrupt_file_is_fetched_anew_and_repaired() {
 }
 
 #[tokio::test]
-async fn wrong_bytes_are_neither_handed_out_nor_cached() {
+async fn bytes_with_a_wrong_digest_are_rejected() {
     let kept = TestCache::new(100).await;
     let digest = digest_of(b"pan");
     match kept.cache.get_or_fetch(digest, async { Ok("pot".into()) }).await {
@@ -110,7 +110,7 @@ async fn wrong_bytes_are_neither_handed_out_nor_cached() {
 }
 
 #[tokio::test]
-async fn a_disk_that_takes_nothing_does_not_fail_the_call() {
+async fn a_full_disk_does_not_fail_the_fetch() {
     let kept = TestCache::new(100).await;
     let incoming = kept.root.path().join("incoming");
     fs::remove_dir(&incoming).unwrap();
@@ -120,7 +120,7 @@ async fn a_disk_that_takes_nothing_does_not_fail_the_call() {
 }
 
 #[tokio::test]
-async fn those_who_want_the_same_at_once_fetch_once() {
+async fn concurrent_fetches_of_one_digest_are_shared() {
     let kept = TestCache::new(100).await;
     let (digest, fetches) = (digest_of(b"pan"), AtomicU32::new(0));
     let gets = (0..20).map(|_| {
@@ -152,7 +152,7 @@ async fn a_failure_is_not_shared() {
 }
 
 #[tokio::test]
-async fn when_the_one_who_fetches_is_dropped_another_fetches() {
+async fn a_dropped_leader_is_replaced() {
     let kept = TestCache::new(100).await;
     let (digest, begun) = (digest_of(b"pan"), Notify::new());
     let never = kept.cache.get_or_fetch(digest, async {
@@ -172,7 +172,7 @@ async fn when_the_one_who_fetches_is_dropped_another_fetches() {
 }
 
 #[tokio::test]
-async fn a_cache_that_keeps_nothing_fetches_each_time_and_checks_what_comes() {
+async fn a_disabled_cache_fetches_and_verifies_every_time() {
     let (cache, digest) = (Cache::none(), digest_of(b"pan"));
     for _ in 0..2 {
         assert_eq!(cache.get_or_fetch(digest, async { Ok("pan".into()) }).await.unwrap(), "pan");

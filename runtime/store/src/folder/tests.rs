@@ -19,7 +19,7 @@ fn incoming(folder: &Folder) -> usize {
 }
 
 #[test]
-fn content_lies_under_its_digest_and_nothing_else_is_left() {
+fn a_put_leaves_only_the_content_file() {
     let root = tempfile::tempdir().unwrap();
     let folder = open(root.path());
     let digest = put(&folder, b"abc");
@@ -31,7 +31,7 @@ fn content_lies_under_its_digest_and_nothing_else_is_left() {
 }
 
 #[test]
-fn content_can_be_read_by_those_whom_the_mask_lets() {
+fn content_follows_the_umask() {
     let root = tempfile::tempdir().unwrap();
     let folder = open(root.path());
     let digest = put(&folder, b"abc");
@@ -42,7 +42,7 @@ fn content_can_be_read_by_those_whom_the_mask_lets() {
 }
 
 #[test]
-fn wrong_bytes_are_told_with_both_digests_and_repaired_by_a_put() {
+fn corrupt_content_reports_both_digests_and_a_put_repairs_it() {
     let root = tempfile::tempdir().unwrap();
     let folder = open(root.path());
     let digest = put(&folder, b"right");
@@ -60,7 +60,7 @@ fn wrong_bytes_are_told_with_both_digests_and_repaired_by_a_put() {
 }
 
 #[test]
-fn what_is_half_written_is_never_content_and_goes_once_it_is_abandoned() {
+fn incomplete_files_are_ignored_and_removed_when_stale() {
     let root = tempfile::tempdir().unwrap();
     let folder = open(root.path());
     let (dead, living) = (folder.incoming().join("dead"), folder.incoming().join("living"));
@@ -105,7 +105,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn a_put_that_fails_names_the_file_and_leaves_nothing() {
+fn a_failed_put_names_the_file_and_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let folder = open(root.path());
     let digest = digest_of(b"abc");
@@ -117,7 +117,7 @@ fn a_put_that_fails_names_the_file_and_leaves_nothing() {
 }
 
 #[test]
-fn many_who_open_one_folder_and_put_the_same_never_see_less_than_the_whole() {
+fn concurrent_puts_are_atomic() {
     let root = tempfile::tempdir().unwrap();
     let contents: Vec<Vec<u8>> = (0..4u8).map(|index| vec![index; 200_000]).collect();
     thread::scope(|scope| {

@@ -144,7 +144,7 @@ async fn jobs_are_fetched_ahead_once_calls_are_known_to_be_short() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_call_keeps_no_job_from_another_worker() {
+async fn a_long_call_does_not_hold_jobs_of_other_workers() {
     let mut world = Harness::new().await;
     world.publish("short", [1; 200]).await;
     let (_, _stop) = world.worker("one").await;
@@ -162,7 +162,7 @@ async fn a_long_call_keeps_no_job_from_another_worker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_under_a_lease_keeps_no_job_from_another_worker() {
+async fn a_leased_call_does_not_hold_jobs_of_other_workers() {
     let mut world = Harness::new().await;
     world.publish("long", [3_600_000]).await;
     let (_, _stop) = world.worker("one").await;
@@ -175,7 +175,7 @@ async fn a_call_under_a_lease_keeps_no_job_from_another_worker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_takes_jobs_again_once_its_long_call_has_ended() {
+async fn a_worker_resumes_fetching_after_a_long_call() {
     let mut world = Harness::new().await;
     world.publish("long", [60_000, 60_000, 1, 1, 1]).await;
     let (_, _stop) = world.worker("one").await;
@@ -184,7 +184,7 @@ async fn a_worker_takes_jobs_again_once_its_long_call_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_worker_gives_back_unstarted_is_no_lost_delivery() {
+async fn returning_an_unstarted_job_is_no_lost_delivery() {
     let mut world = Harness::new().await;
     world.publish("short", [1; 300]).await;
     let (_, stop) = world.worker("one").await;
@@ -205,7 +205,7 @@ async fn what_a_worker_gives_back_unstarted_is_no_lost_delivery() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn how_often_a_job_was_lost_is_kept_when_it_is_given_back() {
+async fn a_returned_job_keeps_its_loss_count() {
     let world = Harness::new().await;
     world.publish("r", [1]).await;
     let mut jobs = world.broker.consume(&topology::job_queue(&queue()), 1).await.unwrap();

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stubborn_rollback_tells_what_it_was_told() {
+    fn the_stubborn_rollback_reports_its_arguments() {
         let outcome = Outcome::Provided(7.into());
         let failure = tell(&Call::default(), 7.into(), outcome, &Failures::default(), None).unwrap_err();
         assert_eq!(failure.message(), "holds on to 7; provided 7; failed: ");

@@ -29,7 +29,7 @@ fn custom_sections(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn pages_that_others_grow_are_neither_counted_nor_handed_out() {
+fn foreign_memory_growth_is_hidden() {
     let engine = Engine::default();
     let mut store = Store::new(&engine, ());
     let instance = Instance::new(&mut store, &Module::new(&engine, hidden(PROGRAM)).unwrap(), &[]).unwrap();
@@ -51,7 +51,7 @@ fn pages_that_others_grow_are_neither_counted_nor_handed_out() {
 }
 
 #[test]
-fn what_tells_of_places_in_the_code_goes_and_what_tells_of_names_stays() {
+fn offset_sections_are_removed_and_names_kept() {
     assert_eq!(custom_sections(&wat::parse_str(PROGRAM).unwrap()), [".debug_line", "origin", "name"]);
     assert_eq!(custom_sections(&hidden(PROGRAM)), ["origin", "name"]);
 }
