@@ -8,7 +8,7 @@ mod defaults;
 mod durable;
 mod idle;
 mod instance;
-mod living;
+mod triggers;
 mod messages;
 mod raw;
 mod report;
@@ -84,11 +84,11 @@ async fn run(bench: &Bench, wanted: &[String]) -> anyhow::Result<()> {
             "finished" => durable::finished(bench).await,
             "recovery" => durable::recovery(bench).await,
             "failover" => durable::failover(bench).await,
-            "for-each" => living::for_each(bench).await,
-            "firings" => living::firings(bench).await,
-            "million" => living::million_firings(bench).await,
-            "edits" => living::edits(bench).await,
-            "notifications" => living::notifications(bench).await,
+            "for-each" => triggers::for_each(bench).await,
+            "firings" => triggers::firings(bench).await,
+            "million" => triggers::million_firings(bench).await,
+            "edits" => triggers::edits(bench).await,
+            "notifications" => triggers::notifications(bench).await,
             "cold" => cold::measure(bench).await,
             _ => idle::measure(bench).await,
         }

@@ -4,7 +4,7 @@
 //! silences connections. Every apply and rollback writes a line to its worker's log before it does anything: a ledger
 //! outside waft. In the end the test compares the ledger with the logbook. `cargo xtask chaos` does this for longer.
 
-mod house;
+mod deployment;
 mod proxy;
 
 use std::{
@@ -18,7 +18,7 @@ use flow::{RunId, RunState};
 use logbook::{Filter, Logbook, Version};
 
 use crate::simulation::check;
-use house::Deployment;
+use deployment::Deployment;
 
 /// The number of runs in `cargo xtask test`.
 const RUNS: u64 = 40;
@@ -44,7 +44,7 @@ fn run_round(runs: u64, world: u64) -> String {
     let (submitted, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let submitting = house.submitter();
     // More runs need more faults, since submitting them is faster than running them.
-    let least = house::FAULTS * (1 + runs / 100);
+    let least = deployment::FAULTS * (1 + runs / 100);
     let faults = thread::scope(|scope| {
         scope.spawn(|| {
             for number in 0..runs {
@@ -54,7 +54,7 @@ fn run_round(runs: u64, world: u64) -> String {
             done.store(true, Ordering::Relaxed);
         });
         let mut faults = 0;
-        while !done.load(Ordering::Relaxed) || faults < least || faults % house::FAULTS != 0 {
+        while !done.load(Ordering::Relaxed) || faults < least || faults % deployment::FAULTS != 0 {
             house.inject_fault(faults, world);
             faults += 1;
             thread::sleep(Duration::from_millis(1_500));
@@ -74,7 +74,7 @@ fn verify(house: &mut Deployment, runs: u64) -> String {
     let ledger = house.ledger();
     let mut counts = std::collections::BTreeMap::<String, u32>::new();
     for number in 0..runs {
-        let run: RunId = house::run_id(number).parse().expect("a lawful name");
+        let run: RunId = deployment::run_id(number).parse().expect("a lawful name");
         let records = runtime.block_on(logbook.read(&run, Version::NONE, usize::MAX));
         let records = records.unwrap_or_else(|error| panic!("no run is missing: {error}"));
         let state = check::run(&run, &records, &ledger).unwrap_or_else(|mistake| panic!("{mistake}"));

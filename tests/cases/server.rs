@@ -1,13 +1,13 @@
 //! Tests `waft serve` and its client commands as a person uses them: a whole waft in one process.
 
-mod alone;
-mod described;
-mod each;
-mod living;
+mod exclusive_lock;
+mod openapi;
+mod for_each;
+mod triggers;
 mod logs;
 mod output;
 mod program;
-mod stories;
+mod scenarios;
 
 use std::{collections::BTreeSet, process::Command};
 

@@ -7,12 +7,12 @@
 
 pub(crate) mod check;
 mod crash_points;
-mod dice;
+mod rng;
 mod flows;
 pub(crate) mod guests;
-mod net;
-mod watch;
-mod world;
+mod faulty_broker;
+mod lost_calls;
+mod environment;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -41,7 +41,7 @@ fn records_and_effects_stay_consistent_under_faults() {
 #[test]
 fn a_seed_reproduces_its_simulation() {
     for seed in [1, 2, 3] {
-        assert_eq!(world::run_simulation(seed), world::run_simulation(seed), "seed {seed}");
+        assert_eq!(environment::run_simulation(seed), environment::run_simulation(seed), "seed {seed}");
     }
 }
 
@@ -49,7 +49,7 @@ fn a_seed_reproduces_its_simulation() {
 fn run_every(first: u64, end: u64, step: u64) -> Option<(u64, String)> {
     let mut seed = first;
     while seed < end {
-        let lived = catch_unwind(AssertUnwindSafe(|| world::run_simulation(seed)));
+        let lived = catch_unwind(AssertUnwindSafe(|| environment::run_simulation(seed)));
         match lived {
             Ok(Ok(_)) => {}
             Ok(Err(reason)) => return Some((seed, reason)),

@@ -17,8 +17,7 @@ use std::{
 };
 
 use broker::{
-    Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing,
-    reconnecting::LossyConnection,
+    Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing, lossy::LossyConnection,
 };
 use flow::{Attempt, CallId, Digest, FailureKind, Firing, Limits, TaskResult, Timestamp, Value, Values};
 use protocol::{CallLog, Control, Job, Report, topology};

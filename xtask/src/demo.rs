@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: shows waft in a minute and without a server.
 
-pub(crate) mod live;
+pub(crate) mod persistent;
 
 use std::{
     fs,

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     };
     let ended = match command {
         Command::Demo(profile) => demo::run(profile),
-        Command::Live(profile) => demo::live::run(profile),
+        Command::Live(profile) => demo::persistent::run(profile),
         Command::Test(wanted) => test::run(&wanted),
         Command::Audit => audit::run(),
         Command::Bench(arguments) => bench::run(&arguments),

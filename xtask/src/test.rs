@@ -5,14 +5,14 @@
 mod count;
 mod session;
 mod step;
-mod verdict;
+mod report;
 
 use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
+use report::{Outcome, TestReport};
 use session::Session;
 pub(crate) use step::Step;
-use verdict::{Outcome, TestReport};
 use xtask::process::Transcript;
 
 use crate::arguments::TestOptions;

@@ -7,7 +7,7 @@
 mod channel;
 mod connect;
 mod consumer;
-mod declared;
+mod recorded_topology;
 mod greeting;
 mod options;
 mod properties;
@@ -26,10 +26,10 @@ use lapin::{
 
 pub use self::{connect::ConnectError, greeting::Greeting, options::Options};
 use self::{
-    declared::Declaration,
     options::Endpoint,
     properties::check_name,
     publisher::Publisher,
+    recorded_topology::Declaration,
     refusal::Refusal,
     session::Session,
     sessions::{OperationError, Sessions},

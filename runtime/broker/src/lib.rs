@@ -17,7 +17,7 @@ mod amqp;
 mod in_process;
 
 pub mod contract;
-pub mod reconnecting;
+pub mod lossy;
 pub mod topology;
 
 pub use amqp::{Amqp, ConnectError, Greeting, Options};

@@ -8,13 +8,13 @@ mod edit;
 mod following;
 mod gc;
 mod graph;
-mod here;
+mod embedded_worker;
 mod inspect;
 mod list;
 mod logs;
 mod modules;
 mod new;
-mod place;
+mod run_location;
 mod push;
 mod quarantine;
 mod remote;
@@ -22,7 +22,7 @@ mod run;
 mod serve;
 mod show;
 mod source;
-mod steer;
+mod control;
 mod submit;
 mod watch;
 mod worker;
@@ -49,7 +49,7 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Cl
     // A command that only prints may be dropped at any point.
     tokio::select! {
         done = perform(command, settings) => done,
-        () = crate::out::wait_for_reader_gone() => Ok(Exit::ReaderGone),
+        () = crate::output::wait_for_reader_gone() => Ok(Exit::ReaderGone),
     }
 }
 
@@ -81,19 +81,20 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
         Command::Logs { run, task, follow: false, json } => logs::run(&settings, &run, task.as_deref(), json).await,
         Command::Logs { run, task, follow: true, json } => logs::follow(&settings, &run, task.as_deref(), json).await,
-        Command::Cancel { run, json } => steer::run(&settings, &run, steer::ControlCommand::Cancel, json).await,
-        Command::Suspend { run, json } => steer::run(&settings, &run, steer::ControlCommand::Suspend, json).await,
-        Command::Resume { run, json } => steer::run(&settings, &run, steer::ControlCommand::Resume, json).await,
-        Command::Retry { run, json } => steer::run(&settings, &run, steer::ControlCommand::Retry, json).await,
+        Command::Cancel { run, json } => control::run(&settings, &run, control::ControlCommand::Cancel, json).await,
+        Command::Suspend { run, json } => control::run(&settings, &run, control::ControlCommand::Suspend, json).await,
+        Command::Resume { run, json } => control::run(&settings, &run, control::ControlCommand::Resume, json).await,
+        Command::Retry { run, json } => control::run(&settings, &run, control::ControlCommand::Retry, json).await,
         Command::Skip { run, task, reason, json } => {
-            steer::run(&settings, &run, steer::ControlCommand::Skip { task, reason }, json).await
+            control::run(&settings, &run, control::ControlCommand::Skip { task, reason }, json).await
         }
         Command::Edit { run, if_revision, dry_run, json, edit } => {
             edit::run(&settings, &run, edit::EditRequest { edit, if_revision, dry_run }, json).await
         }
         Command::Notify { run, task, set, set_file, fail, key, json } => {
             let values = ValueFlags { set, set_file };
-            steer::run(&settings, &run, steer::ControlCommand::Notify { task, values, failure: fail, key }, json).await
+            control::run(&settings, &run, control::ControlCommand::Notify { task, values, failure: fail, key }, json)
+                .await
         }
         Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,

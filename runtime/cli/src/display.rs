@@ -13,9 +13,9 @@ use flow::{
 use protocol::{LiveLine, Progress, json::RunValues};
 
 use crate::{
-    clean,
-    out::{self, Stream},
-    paint::{self, Colour},
+    colour::{self, Colour},
+    output::{self, Stream},
+    sanitize,
 };
 pub(crate) use line::change_of;
 pub(crate) use protocol::json::word;
@@ -62,7 +62,7 @@ impl Display {
 
     /// Shows a run of which only the names of its tasks and controllers are known.
     pub(crate) fn of_nodes(run: RunId, flow: FlowName, nodes: impl Iterator<Item = NodeName>, as_json: bool) -> Self {
-        let style = match (as_json, paint::is_interactive(Stream::Err)) {
+        let style = match (as_json, colour::is_interactive(Stream::Err)) {
             (true, _) => Style::Json,
             (false, true) => Style::Live,
             (false, false) => Style::Lines,
@@ -86,21 +86,21 @@ impl Display {
     pub(crate) fn change(&mut self, change: &Change) {
         match change {
             Change::Run { state: RunState::Running, at } if self.style == Style::Json => {
-                out::json(protocol::json::run_started(&self.run, &self.flow, *at));
+                output::json(protocol::json::run_started(&self.run, &self.flow, *at));
             }
             Change::Firing { firing, state, at } if self.style == Style::Json => {
-                out::json(protocol::json::firing_changed(*firing, *state, *at));
+                output::json(protocol::json::firing_changed(*firing, *state, *at));
             }
             Change::Firing { firing, state, .. } if self.style == Style::Lines => {
-                out::note!("firing {firing} {state}");
+                output::note!("firing {firing} {state}");
             }
             // The summary shows the other states of the run.
             Change::Run { .. } | Change::Firing { .. } => {}
             Change::Node(change) => {
                 self.table.change(change);
                 match self.style {
-                    Style::Json => out::json(protocol::json::node_changed(change)),
-                    Style::Lines => out::note!("{}", plain_line(change)),
+                    Style::Json => output::json(protocol::json::node_changed(change)),
+                    Style::Lines => output::note!("{}", plain_line(change)),
                     Style::Live => {}
                 }
             }
@@ -110,7 +110,7 @@ impl Display {
     /// Prints which run it is, if there is no table.
     pub(crate) fn begin(&self) {
         if self.style == Style::Lines && self.full_value_hint == FullValueHint::Show {
-            out::note!("run {}", self.run);
+            output::note!("run {}", self.run);
         }
     }
 
@@ -123,7 +123,7 @@ impl Display {
         self.clear();
         let title = log::Title::of(call);
         let lines = lines.iter().map(|LiveLine { line, .. }| title.line(&line.level, &line.text));
-        lines.chain(is_cut.then(|| title.cut())).for_each(|line| out::diagnostic(&line));
+        lines.chain(is_cut.then(|| title.cut())).for_each(|line| output::diagnostic(&line));
         self.draw();
     }
 
@@ -142,7 +142,7 @@ impl Display {
     /// Shows a note.
     pub(crate) fn note(&mut self, text: &str) {
         self.clear();
-        out::note!("{text}");
+        output::note!("{text}");
     }
 
     /// Removes a live table, so that other output may follow.
@@ -163,11 +163,11 @@ impl Display {
     /// Shows how the run ended, and its values.
     pub(crate) fn end(&mut self, machine: &Machine, values: &RunValues) {
         if self.style == Style::Json {
-            return out::json(protocol::json::run_ended(machine, values));
+            return output::json(protocol::json::run_ended(machine, values));
         }
         self.finish();
-        let summary = summary::text(machine, self.table.elapsed(), paint::on(Stream::Err), self.full_value_hint);
-        out::diagnostic(summary.trim_end());
+        let summary = summary::text(machine, self.table.elapsed(), colour::on(Stream::Err), self.full_value_hint);
+        output::diagnostic(summary.trim_end());
         print_values(&values.provided, &self.full_value_hint.advice(machine.run()));
     }
 }
@@ -182,11 +182,11 @@ pub(crate) fn print_values(values: &Values, advice: &str) {
             // This cannot be mistaken for JSON: a JSON string would be in quotes.
             Value::Bytes(_) | Value::Stored(_) => (format!("{name} = {value:?}"), false),
         };
-        out::line(&line);
+        output::line(&line);
         are_whole &= is_whole;
     }
     if !are_whole {
-        out::diagnostic(advice);
+        output::diagnostic(advice);
     }
 }
 
@@ -223,13 +223,13 @@ fn value_columns() -> usize {
 
 /// A value's line, and whether it is whole; a value that does not fit is cut, and its size is added.
 fn value_line(name: &str, json: &str, columns: usize) -> (String, bool) {
-    let line = format!("{name} = {}", clean::sanitize_json(json));
-    if clean::columns(&line) <= columns {
+    let line = format!("{name} = {}", sanitize::sanitize_json(json));
+    if sanitize::columns(&line) <= columns {
         return (line, true);
     }
     let told = format!("… ({:#})", Size(json.len() as u64));
-    let left = columns.saturating_sub(clean::columns(&told)).max(name.len() + MIN_VALUE_COLUMNS);
-    (clean::cut(&line, left) + &told, false)
+    let left = columns.saturating_sub(sanitize::columns(&told)).max(name.len() + MIN_VALUE_COLUMNS);
+    (sanitize::cut(&line, left) + &told, false)
 }
 
 fn plain_line(change: &NodeChange) -> String {
@@ -241,7 +241,7 @@ fn plain_line(change: &NodeChange) -> String {
         line.push_str(&format!(" ({worker})"));
     }
     if let Some(failure) = &change.failure {
-        line.push_str(&format!(": {}", clean::one_line(&failure.to_string())));
+        line.push_str(&format!(": {}", sanitize::one_line(&failure.to_string())));
     }
     if let Some(pause) = change.retry_in {
         line.push_str(&format!(" (again in {:.1}s)", pause.as_secs_f64()));

@@ -2,7 +2,7 @@
 
 use flow::RunState;
 
-use crate::out;
+use crate::output;
 
 /// The exit codes, as the design defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +89,9 @@ impl CliError {
             let indent = if line.starts_with(' ') { "" } else { "       " };
             text.push_str(&if number == 0 { line.to_owned() } else { format!("\n{indent}{line}") });
         }
-        out::diagnostic(&text);
+        output::diagnostic(&text);
         if let Some(hint) = &self.hint {
-            out::note!("\nhint: {hint}");
+            output::note!("\nhint: {hint}");
         }
     }
 }

@@ -29,7 +29,7 @@ impl CheckedFlow {
     pub(crate) fn print_diagnostics(&self) {
         if !self.diagnostics.is_empty() {
             let name = self.path.display().to_string();
-            crate::out::note!("{}", flow::render(&self.diagnostics, &name, &self.text));
+            crate::output::note!("{}", flow::render(&self.diagnostics, &name, &self.text));
         }
     }
 

@@ -3,14 +3,14 @@
 //! Start reading at `arguments.rs`, then `commands.rs`.
 
 mod arguments;
-mod clean;
+mod sanitize;
 mod commands;
 mod display;
 mod exit;
 mod flow_file;
 mod modules;
-mod out;
-mod paint;
+mod output;
+mod colour;
 mod settings;
 mod signals;
 
@@ -21,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use arguments::Arguments;
 use exit::Exit;
-use out::{Stream, WriteFailure};
+use output::{Stream, WriteFailure};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -46,10 +46,10 @@ fn usage(error: &clap::Error) -> Exit {
     // Help and version are no errors; clap knows which stream they go to.
     let (stream, exit) = if error.use_stderr() { (Stream::Err, Exit::Invalid) } else { (Stream::Out, Exit::Success) };
     let text = error.render();
-    let text = if paint::on(stream) { text.ansi().to_string() } else { text.to_string() };
+    let text = if colour::on(stream) { text.ansi().to_string() } else { text.to_string() };
     match stream {
-        Stream::Err => out::diagnostic(text.trim_end()),
-        Stream::Out => out::line(text.trim_end()),
+        Stream::Err => output::diagnostic(text.trim_end()),
+        Stream::Out => output::line(text.trim_end()),
     }
     exit
 }
@@ -59,7 +59,7 @@ fn finish(exit: Exit) -> Exit {
     match (exit, Stream::Out.failure()) {
         (Exit::Success, Some(WriteFailure::ReaderGone)) => Exit::ReaderGone,
         (Exit::Success, Some(WriteFailure::Refused(error))) => {
-            out::note!("error: could not write to standard output: {error}");
+            output::note!("error: could not write to standard output: {error}");
             Exit::Unreachable
         }
         (exit, _) => exit,
@@ -99,7 +99,7 @@ fn log(arguments: &Arguments) {
     let ending = if is_told { "off" } else { "info" };
     let default = format!("warn,{ours}lapin=off,waft::run={ending}");
     let filter = EnvFilter::try_from_env("WAFT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| out::Log).with_target(false);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| output::Log).with_target(false);
     // A log line that cannot be written is lost: reporting it on the same stream would be no use.
-    logs.with_ansi(paint::on(Stream::Err)).compact().log_internal_errors(false).init();
+    logs.with_ansi(colour::on(Stream::Err)).compact().log_internal_errors(false).init();
 }

@@ -288,7 +288,7 @@ fn publish_now(broker: Arc<dyn Broker>, probe: Message) -> BoxFuture<'static, ()
 
 #[cfg(test)]
 mod tests {
-    use broker::{InProcess, Properties, Routing, reconnecting::LossyConnection};
+    use broker::{InProcess, Properties, Routing, lossy::LossyConnection};
     use protocol::{Job, Report};
     use tokio::time::Instant;
 

@@ -1,6 +1,6 @@
 //! The rules of every logbook, as one suite to run over each.
 
-mod told;
+mod published;
 mod trim;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
@@ -34,8 +34,8 @@ pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Maki
     digests_are_listed_while_their_runs_exist(make().await).await;
     a_check_writes_and_reads(make().await).await;
     a_run_is_locked_by_one_at_a_time(make().await).await;
-    told::the_publish_cursor_is_saved_with_an_append_or_alone(make().await).await;
-    told::unpublished_runs_are_listed(make().await).await;
+    published::the_publish_cursor_is_saved_with_an_append_or_alone(make().await).await;
+    published::unpublished_runs_are_listed(make().await).await;
     trim::a_trimmed_run_starts_with_a_snapshot(make().await).await;
     trim::digests_of_trimmed_records_are_released(make().await).await;
     trim::a_reader_overtaken_by_a_trim_restarts_at_the_trim_point(make().await).await;

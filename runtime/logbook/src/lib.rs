@@ -9,7 +9,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod contract;
-pub mod guarded;
+pub mod intercepted;
 mod logbook;
 mod address;
 mod inspect;
@@ -20,7 +20,7 @@ mod postgres;
 mod replay;
 mod row;
 mod run_lock;
-mod trim;
+mod trim_point;
 
 pub use address::{may_exist, open};
 pub use inspect::{ClockReading, Found, Inspection, inspect};
@@ -34,4 +34,4 @@ pub use postgres::Postgres;
 pub use replay::{AppliedRecord, Page, Replay};
 pub use run_lock::RunLock;
 pub use sqlite::Sqlite;
-pub use trim::{RevisionEntry, TrimPoint};
+pub use trim_point::{RevisionEntry, TrimPoint};

@@ -12,7 +12,7 @@ use protocol::AttemptLog;
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunInfo, RunLock, Summary,
     TrimPoint, Version, is_deletable, is_open, row, run_lock,
-    trim::{referenced_digests, revision_entries},
+    trim_point::{referenced_digests, revision_entries},
 };
 
 /// A logbook that lasts as long as its process.

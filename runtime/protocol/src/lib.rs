@@ -16,9 +16,9 @@ mod snapshot;
 
 mod job;
 mod log;
-mod permits;
+mod permit_message;
 mod report;
-mod request;
+mod run_command;
 
 mod control;
 pub mod fetch;
@@ -34,8 +34,10 @@ pub use fetch::{FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use headers::{call_of, headers, message_id, returned, set_returned};
 pub use job::Job;
 pub use log::{AttemptLog, CallLog, Joined, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, log_size};
-pub use permits::{Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall};
+pub use permit_message::{
+    Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall,
+};
 pub use record::{decode_records, encode_records};
 pub use report::{Progress, Report};
-pub use request::{CommandRequest, Reply, RunCommand};
+pub use run_command::{CommandRequest, Reply, RunCommand};
 pub use snapshot::{decode_snapshot, encode_snapshot};

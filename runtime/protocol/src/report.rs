@@ -6,8 +6,8 @@ use crate::{
     CallLog, CommandRequest, DecodeError, PermitGrant,
     codec::{self, BorrowDecode, Encode, MessageKind},
     log::WireLog,
-    permits::WireGranted,
-    request::WireRequest,
+    permit_message::WireGranted,
+    run_command::WireRequest,
     wire::{Invalid, WireCall, WireFailure, WireValues, invalid, values_from_wire, values_to_wire},
 };
 

@@ -16,7 +16,7 @@ use wasmtime_wasi::p2::bindings::Command;
 use crate::{
     call::{Action, Call},
     guest::{invalid, require_outputs},
-    world::{Exited, HostState, Process, Stdout},
+    host_state::{Exited, HostState, Process, Stdout},
 };
 
 /// EX_DATAERR of sysexits.h: a retry cannot help.

@@ -9,8 +9,8 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use crate::{
     engines::{Allocation, EngineKind, Engines, LinkedEngine},
     guest::TaskPre,
+    host_state::HostState,
     module::{self, ModuleError},
-    world::HostState,
 };
 
 /// A module that was compiled on this machine. Clones are cheap and share the code.

@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::Completion,
+    classify,
     compiled::{Compiled, LinkedModule},
     engines::EngineKind,
     guest::wit,
+    host_state::{CallOrigin, HostState, Process, Seed},
     run::{self, Watchdog},
     sandbox::Shared,
-    verdict,
-    world::{CallOrigin, HostState, Process, Seed},
 };
 
 /// The maximum number of tasks in a module, and of parameters and provided values of one task: far more than anybody writes.
@@ -76,9 +76,9 @@ async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Ve
     let place = waiting.run(async { Ok(shared.describing().acquire().await?) }).await;
     let watch = Watchdog::start(limits.timeout, interrupts);
     let kind = EngineKind::of(&limits, compiled.allocation());
-    let _place = place.map_err(|error| verdict::without_guest(&error, &watch))?;
+    let _place = place.map_err(|error| classify::without_guest(&error, &watch))?;
     let ready = watch.run(run::ready(compiled, kind)).await;
-    let pre = match ready.map_err(|error| verdict::without_guest(&error, &watch))? {
+    let pre = match ready.map_err(|error| classify::without_guest(&error, &watch))? {
         LinkedModule::Command { .. } => return Ok(None),
         LinkedModule::Tasks { pre, .. } => pre,
     };
@@ -92,7 +92,7 @@ async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Ve
     };
     match watch.run(asking).await {
         Ok(tasks) => Ok(Some(tasks)),
-        Err(error) => Err(verdict::classify(Err(error), store.data(), kind.stack())),
+        Err(error) => Err(classify::classify(Err(error), store.data(), kind.stack())),
     }
 }
 

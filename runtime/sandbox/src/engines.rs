@@ -9,8 +9,8 @@ use flow::Limits;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
 use crate::{
+    host_state::{self, HostState},
     ticker::Ticker,
-    world::{self, HostState},
 };
 
 /// The WebAssembly stack of each class, in bytes. The first is the default limit, the last the maximum for a flow.
@@ -121,7 +121,7 @@ impl Engines {
         }
         let engine = self.engine(kind)?;
         let mut linker = Linker::new(&engine);
-        world::link(&mut linker)?;
+        host_state::link(&mut linker)?;
         // If two threads create it at once, one is dropped; the ticker ticks only the other.
         if place.set(LinkedEngine { engine: engine.clone(), linker }).is_ok() {
             self.ticker.add(engine);

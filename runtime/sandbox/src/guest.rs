@@ -7,7 +7,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 use crate::{
     call::{Action, Call, Level},
-    world::HostState,
+    host_state::HostState,
 };
 
 mod bindings {

@@ -18,21 +18,21 @@ mod sandbox;
 pub use call::{Action, Call, CallReport, Completion, Level, LogLine, Observer, Standard, Stats};
 pub use sandbox::{Config, Sandbox, SandboxError};
 
-mod cache;
+mod disk_cache;
 mod compiled;
 mod engines;
-mod recent;
+mod memory_cache;
 mod ticker;
 
-pub use cache::CacheOwner;
 pub use compiled::{CompileError, Compiled};
+pub use disk_cache::CacheOwner;
 
 mod command;
 mod describe;
 mod guest;
-mod limits;
+mod meter;
 mod run;
-mod verdict;
-mod world;
+mod classify;
+mod host_state;
 
 pub use describe::DescribeError;

@@ -8,7 +8,7 @@ mod pages;
 use bytes::Bytes;
 use wasmparser::{Validator, WasmFeatures};
 
-use crate::world::GRANTED;
+use crate::host_state::GRANTED;
 use outline::{Encoding, ModuleOutline};
 
 /// The interface that a component of the contract exports.

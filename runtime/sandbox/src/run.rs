@@ -11,13 +11,12 @@ use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 
 use crate::{
     call::{Call, CallReport, Completion, Observer, Stats},
-    command,
+    classify, command,
     compiled::{Compiled, LinkedModule},
     engines::EngineKind,
     guest,
+    host_state::{CallOrigin, CapturedOutput, HostState, MAX_HANDLES, Process, Seed},
     sandbox::Shared,
-    verdict,
-    world::{CallOrigin, CapturedOutput, HostState, MAX_HANDLES, Process, Seed},
 };
 
 /// The host memory allowance for a guest beyond twice the output limit, in bytes: lists of many small values take more
@@ -109,11 +108,11 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     let kind = EngineKind::of(&call.limits, compiled.allocation());
     let _slot = match slot {
         Ok(slot) => slot,
-        Err(error) => return CallReport::without_guest(verdict::without_guest(&error, &watch)),
+        Err(error) => return CallReport::without_guest(classify::without_guest(&error, &watch)),
     };
     let ready = match watch.run(ready(compiled, kind)).await {
         Ok(ready) => ready,
-        Err(error) => return CallReport::without_guest(verdict::without_guest(&error, &watch)),
+        Err(error) => return CallReport::without_guest(classify::without_guest(&error, &watch)),
     };
     let process = match ready {
         LinkedModule::Tasks { .. } => Process::default(),
@@ -126,7 +125,7 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     let _running = shared.ticker().begin();
     let mut store = store(ready.component().engine(), world);
     let ended = watch.run(act(ready, &mut store, call)).await;
-    let answer = verdict::classify(ended, store.data(), kind.stack());
+    let answer = classify::classify(ended, store.data(), kind.stack());
     CallReport::of(answer, store.into_data())
 }
 

@@ -16,12 +16,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cache::{Compatibility, DiskCache},
     call::{Call, CallReport, Observer},
     compiled::{CompileError, Compiled},
     describe::{self, DescribeError},
+    disk_cache::{Compatibility, DiskCache},
     engines::{Allocation, EngineKind, Engines},
-    recent::MemoryCache,
+    memory_cache::MemoryCache,
     run,
     ticker::Ticker,
 };

@@ -9,9 +9,8 @@ use protocol::json::rfc3339;
 use tokio::sync::Mutex;
 
 use crate::{
-    Dependencies,
+    Dependencies, auth,
     checks::{self, Live},
-    guard,
     problem::Problem,
     state::Shared,
 };
@@ -32,7 +31,7 @@ pub(crate) async fn health() -> Json<Health> {
 pub(crate) async fn ready(State(state): Shared, headers: HeaderMap) -> Result<Json<Health>, Problem> {
     match state.readiness.check(&state.dependencies.engine).await {
         Ok(()) => Ok(health().await),
-        Err(reason) if guard::has_token(&headers, state.token.as_ref()) => Err(Problem::unavailable(reason)),
+        Err(reason) if auth::has_token(&headers, state.token.as_ref()) => Err(Problem::unavailable(reason)),
         Err(_) => Err(Problem::unavailable("the server is not ready: who has its token is told why")),
     }
 }

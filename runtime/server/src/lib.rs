@@ -12,7 +12,7 @@ mod server;
 mod state;
 
 mod routes;
-mod guard;
+mod auth;
 mod extract;
 mod problem;
 mod openapi;
@@ -25,12 +25,12 @@ mod workers;
 mod health;
 mod checks;
 
-mod library;
+mod module_library;
 
 pub use checks::{LIMIT as CHECKS_LIMIT, Live, Places, check, is_well};
 pub use config::{Config, Token};
-pub use library::{InspectedModule, LibraryError, ModuleLibrary};
 pub use lines::{Line, Lines};
+pub use module_library::{InspectedModule, LibraryError, ModuleLibrary};
 pub use openapi::description;
 pub use problem::Problem;
 pub use runs::{

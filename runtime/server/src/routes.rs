@@ -10,7 +10,7 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{events, guard, health, modules, openapi, problem::Problem, runs, state::State, workers};
+use crate::{auth, events, health, modules, openapi, problem::Problem, runs, state::State, workers};
 
 /// Every route, with its description. The second router holds the routes that need no token.
 pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State>>) {
@@ -20,12 +20,12 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(events::events))
         .routes(routes!(runs::logs::logs))
         .routes(routes!(runs::follow::follow))
-        .routes(routes!(runs::wishes::cancel))
-        .routes(routes!(runs::wishes::suspend))
-        .routes(routes!(runs::wishes::resume))
-        .routes(routes!(runs::wishes::retry))
-        .routes(routes!(runs::wishes::skip))
-        .routes(routes!(runs::wishes::notify))
+        .routes(routes!(runs::commands::cancel))
+        .routes(routes!(runs::commands::suspend))
+        .routes(routes!(runs::commands::resume))
+        .routes(routes!(runs::commands::retry))
+        .routes(routes!(runs::commands::skip))
+        .routes(routes!(runs::commands::notify))
         .routes(routes!(runs::edits::edit))
         .routes(routes!(modules::push, modules::list))
         .routes(routes!(modules::show))
@@ -43,11 +43,11 @@ pub(crate) fn router(state: Arc<State>, largest_request: usize) -> Router {
     let (open, _) = open.split_for_parts();
     // Unknown paths need a token too, so that outsiders do not learn which paths exist.
     let guarded = guarded.fallback(unknown).method_not_allowed_fallback(wrong_method);
-    let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), guard::require_token));
+    let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
     let router = guarded.merge(open.method_not_allowed_fallback(wrong_method));
     router
         .layer(DefaultBodyLimit::max(largest_request))
-        .layer(middleware::from_fn(guard::reject_foreign_origin))
+        .layer(middleware::from_fn(auth::reject_foreign_origin))
         .with_state(state)
 }
 

@@ -18,7 +18,7 @@ use engine::{Engine, ShardAssignment, SystemClock};
 use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, TaskInfo, Values};
 use logbook::{
     Append, AppendError, Logbook, Memory,
-    guarded::{AppendInterceptor, InterceptedLogbook},
+    intercepted::{AppendInterceptor, InterceptedLogbook},
 };
 use protocol::{Job, Report};
 use reqwest::{Method, RequestBuilder, StatusCode};

@@ -9,7 +9,7 @@
 mod assembly;
 mod client;
 mod fetch;
-mod recent;
+mod content_cache;
 mod server;
 
 pub use client::Client;

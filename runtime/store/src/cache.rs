@@ -1,6 +1,6 @@
 //! A worker's cache of fetched content, on disk and with a maximum size.
 
-mod flights;
+mod single_flight;
 
 use std::{future::Future, path::PathBuf, sync::Arc};
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flow::Digest;
 use tracing::{debug, warn};
 
-use self::flights::SingleFlight;
+use self::single_flight::SingleFlight;
 use crate::{FetchError, ListError, OpenError, blocking::blocking, digest::digest_of, folder::Folder};
 
 /// Caches fetched content on disk up to a size, and evicts the least recently used first.

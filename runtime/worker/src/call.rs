@@ -11,12 +11,12 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
     GuestResult, GuestRunner,
-    begin::StartDecision,
     control::{self, AcceptedCall, CallRegistry},
     live,
     progress::{self, LastProgress},
-    recent::{Executions, ResultCache},
+    result_cache::{Executions, ResultCache},
     slots::Slot,
+    start_check::StartDecision,
 };
 
 /// Pauses before an unconfirmed signal is sent again; after the last one the job is requeued.

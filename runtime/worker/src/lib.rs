@@ -8,18 +8,18 @@
 // Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod begin;
+mod start_check;
 mod call;
 mod control;
-mod guests;
+mod guest_runner;
 mod intake;
 mod live;
-mod modules;
+mod content;
 mod progress;
-mod recent;
+mod result_cache;
 mod slots;
 mod worker;
 
-pub use guests::{GuestResult, GuestRunner};
-pub use modules::ContentSource;
+pub use content::ContentSource;
+pub use guest_runner::{GuestResult, GuestRunner};
 pub use worker::{Config, Worker, WorkerError};

@@ -14,7 +14,7 @@ use crate::{
     call::JobHandler,
     control::{self, CallRegistry},
     intake::Intake,
-    recent::{Executions, ResultCache},
+    result_cache::{Executions, ResultCache},
 };
 
 /// Configuration of a worker.

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use broker::{InProcess, reconnecting::LossyConnection};
+use broker::{InProcess, lossy::LossyConnection};
 use engine::{Clock, Config, Engine, ShardAssignment};
 use flow::{Flow, Revision, RunId, RunState};
-use logbook::{Logbook, Memory, Version, guarded::InterceptedLogbook};
+use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use protocol::RunCommand;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -21,11 +21,11 @@ use worker::Worker;
 
 use super::{
     check,
-    dice::SeededRng,
+    environment::WorldClock,
+    faulty_broker::{Database, FaultPlan, FaultyBroker},
     flows,
     guests::{Ledger, Simulated},
-    net::{Database, FaultPlan, FaultyBroker},
-    world::WorldClock,
+    rng::SeededRng,
 };
 
 /// The flows to crash in: each has a name, the seed of its guests' results, and its text.

@@ -7,7 +7,7 @@ use flow::{
     Rollback, SourceOutcome, TaskInfo, Values,
 };
 
-use super::dice::SeededRng;
+use super::rng::SeededRng;
 
 /// Generates a random flow.
 pub(crate) fn random(dice: &SeededRng) -> Arc<Flow> {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use worker::{GuestResult, GuestRunner};
 
-use super::dice::{SeededRng, mix};
+use super::rng::{SeededRng, mix};
 
 /// The effects of guests, in order.
 #[derive(Debug, Clone, Default)]

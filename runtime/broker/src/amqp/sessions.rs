@@ -13,8 +13,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     channel::Channel,
     connect::connect,
-    declared::RecordedTopology,
     options::Endpoint,
+    recorded_topology::RecordedTopology,
     refusal::Refusal,
     session::{Failure, Session},
 };

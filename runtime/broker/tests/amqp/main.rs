@@ -7,7 +7,7 @@
 mod connecting;
 mod loss;
 mod proxy;
-mod silence;
+mod unresponsive_queue;
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ pub(super) async fn run(
     let checked = flow_file::check(&library, flow, &given, Persist::Nothing).await?;
     if as_json {
         for mistake in &checked.diagnostics {
-            crate::out::json(diagnostic_json(flow, &checked.text, mistake));
+            crate::output::json(diagnostic_json(flow, &checked.text, mistake));
         }
         return Ok(if checked.flow.is_some() { Exit::Success } else { Exit::Invalid });
     }
@@ -32,15 +32,15 @@ pub(super) async fn run(
     let is_task = |node: &&Node| matches!(node.role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
     let count = flow.nodes.iter().filter(is_task).count();
     let tasks = if count == 1 { "task" } else { "tasks" };
-    crate::out::say!("{}: {count} {tasks}, ready to run", flow.name);
+    crate::output::say!("{}: {count} {tasks}, ready to run", flow.name);
     for index in flow.indices() {
         let triggers = flow.describe_triggers(index);
         if !triggers.is_empty() {
-            crate::out::say!("  {} fires {}", flow.node(index).name, triggers.join(", and "));
+            crate::output::say!("  {} fires {}", flow.node(index).name, triggers.join(", and "));
         }
     }
     if !flow.listeners.is_empty() {
-        crate::out::say!("  The flows that are listened to need not exist yet: it waits for them.");
+        crate::output::say!("  The flows that are listened to need not exist yet: it waits for them.");
     }
     Ok(Exit::Success)
 }

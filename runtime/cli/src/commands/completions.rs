@@ -2,11 +2,11 @@
 
 use clap::CommandFactory;
 
-use crate::{arguments::Arguments, exit::Exit, out};
+use crate::{arguments::Arguments, exit::Exit, output};
 
 pub(super) fn run(shell: clap_complete::Shell) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "waft", &mut script);
-    out::bytes(&script);
+    output::bytes(&script);
     Exit::Success
 }

@@ -12,10 +12,10 @@ use tokio::time::timeout;
 use super::{broker_url, process_name, remote};
 use crate::{
     arguments::BrokerFlag,
-    clean,
+    colour::{self, Colour},
     exit::{CliError, Exit},
-    out::{self, Stream},
-    paint::{self, Colour},
+    output::{self, Stream},
+    sanitize,
     settings::Settings,
 };
 
@@ -55,7 +55,7 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     };
     if as_json {
         for check in &checks {
-            out::json(serde_json::to_string(check).map_err(CliError::unreachable)?);
+            output::json(serde_json::to_string(check).map_err(CliError::unreachable)?);
         }
     } else {
         print(&checks);
@@ -138,14 +138,14 @@ fn clock(at: &str, now: SystemTime) -> Check {
 }
 
 fn print(checks: &[Check]) {
-    let colour = paint::on(Stream::Out);
+    let colour = colour::on(Stream::Out);
     let width = checks.iter().map(|check| check.check.len()).max().unwrap_or_default();
     for Check { check, outcome, detail, advice } in checks {
         // It may contain names of queues and runs, and messages of a broker or a server.
-        let line = clean::one_line(&format!("{check:width$}  {detail}"));
-        out::line(&format!("{} {line}", state_label(*outcome, colour)));
+        let line = sanitize::one_line(&format!("{check:width$}  {detail}"));
+        output::line(&format!("{} {line}", state_label(*outcome, colour)));
         if let Some(advice) = advice {
-            out::line(&format!("      → {}", clean::one_line(advice)));
+            output::line(&format!("      → {}", sanitize::one_line(advice)));
         }
     }
 }

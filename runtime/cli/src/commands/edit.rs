@@ -12,15 +12,15 @@ use flow::{Value, file::ParsedEdit};
 use serde_json::{json, value::RawValue};
 
 use super::{
-    place::{LocalRun, RunLocation, locate},
     remote,
+    run_location::{LocalRun, RunLocation, locate},
     submit::{Target, mistaken, push_file, push_modules, refused},
 };
 use crate::{
     arguments::EditCommand,
     exit::{CliError, Exit},
     flow_file::{CheckedFlow, json_or_text},
-    modules, out,
+    modules, output,
     settings::Settings,
 };
 
@@ -37,22 +37,22 @@ pub(super) async fn run(settings: &Settings, run: &str, wanted: EditRequest, as_
         RunLocation::Local(here) => {
             let edited = edit_here(settings, here, wanted).await?;
             if edited.applied {
-                crate::out::note!("no process drives the run; `waft run --resume {run}` goes on with it");
+                crate::output::note!("no process drives the run; `waft run --resume {run}` goes on with it");
             }
             edited
         }
     };
     let EditResult { run, revision, applied, edits, warnings } = edited;
     if as_json {
-        crate::out::json(json!({"run": run, "revision": revision, "applied": applied, "edits": edits}));
+        crate::output::json(json!({"run": run, "revision": revision, "applied": applied, "edits": edits}));
         return Ok(Exit::Success);
     }
     for warning in warnings {
-        crate::out::note!("warning: {}", warning.message);
+        crate::output::note!("warning: {}", warning.message);
     }
     let done = if applied { "is at" } else { "would be at" };
-    out::say!("{run} {done} revision {revision}");
-    edits.iter().for_each(|edit| out::say!("  {edit}"));
+    output::say!("{run} {done} revision {revision}");
+    edits.iter().for_each(|edit| output::say!("  {edit}"));
     Ok(Exit::Success)
 }
 

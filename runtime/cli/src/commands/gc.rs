@@ -13,7 +13,7 @@ use store::{Entry, Store};
 use super::{list::before, open_logbook, serve::without_password};
 use crate::{
     exit::{CliError, Exit},
-    modules, out,
+    modules, output,
     settings::Settings,
 };
 
@@ -34,15 +34,15 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
     }
     let logbook = open_logbook(settings).await?;
     let store = modules::open_store(settings).await?;
-    out::note!("logbook  {shown_logbook}\nstore    {shown_store}");
+    output::note!("logbook  {shown_logbook}\nstore    {shown_store}");
     let ended_before = before(age);
     if dry_run {
         let (going, staying) = partition_runs(&*logbook, ended_before).await?;
-        going.iter().for_each(|run| crate::out::say!("would forget run {}", run.run));
+        going.iter().for_each(|run| crate::output::say!("would forget run {}", run.run));
         let old = list_older_than(&*store, age).await?;
         let needed = digests_of(&*logbook, &staying).await?;
         let entries = unreferenced(&*store, old, &needed).await?;
-        entries.iter().for_each(|entry| crate::out::say!("would remove {} ({:#})", entry.digest, Size(entry.size)));
+        entries.iter().for_each(|entry| crate::output::say!("would remove {} ({:#})", entry.digest, Size(entry.size)));
         print_counts("would go", going.len() as u64, &entries);
         return Ok(Exit::Success);
     }
@@ -54,7 +54,7 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
     let mut removed = Vec::new();
     for entry in unreferenced(&*store, old, &needed).await? {
         if store.remove(&entry).await.map_err(CliError::unreachable)? {
-            crate::out::say!("removed {} ({:#})", entry.digest, Size(entry.size));
+            crate::output::say!("removed {} ({:#})", entry.digest, Size(entry.size));
             removed.push(entry);
         }
     }
@@ -64,7 +64,7 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
 
 fn print_counts(what: &str, runs: u64, entries: &[Entry]) {
     let size: u64 = entries.iter().map(|entry| entry.size).sum();
-    crate::out::note!("{what}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
+    crate::output::note!("{what}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
 }
 
 /// The entries of the store that are older than `age`. Newer content may belong to a run that is just being submitted.

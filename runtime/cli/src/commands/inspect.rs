@@ -6,10 +6,10 @@ use flow::{Json, ModuleContent, Rollback, Size, TaskInfo};
 use serde_json::{Value, json};
 
 use crate::{
+    colour::{self, Colour},
     exit::{CliError, Exit},
     modules::{self, Persist},
-    out::Stream,
-    paint::{self, Colour},
+    output::Stream,
     settings::Settings,
 };
 
@@ -25,37 +25,37 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
             ModuleContent::Command => ("command", Vec::new()),
         };
         let (digest, size) = (found.digest.to_string(), found.bytes.len());
-        crate::out::json(json!({"digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports}));
+        crate::output::json(json!({"digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports}));
         return Ok(Exit::Success);
     }
-    crate::out::say!("{}  {:#}", found.digest, Size(found.bytes.len() as u64));
+    crate::output::say!("{}  {:#}", found.digest, Size(found.bytes.len() as u64));
     match &found.content {
         ModuleContent::Tasks(tasks) => tasks.iter().for_each(print_task),
         ModuleContent::Command => {
-            crate::out::say!("\na WASI command: the flow says what it requires and provides");
+            crate::output::say!("\na WASI command: the flow says what it requires and provides");
         }
     }
-    crate::out::say!("\nimports");
+    crate::output::say!("\nimports");
     for import in imports {
-        crate::out::say!("  {import}");
+        crate::output::say!("  {import}");
     }
     Ok(Exit::Success)
 }
 
 fn print_task(task: &TaskInfo) {
-    let colour = paint::on(Stream::Out);
-    crate::out::say!("\n{}", Colour::Bold.text(task.name.as_str(), colour));
+    let colour = colour::on(Stream::Out);
+    crate::output::say!("\n{}", Colour::Bold.text(task.name.as_str(), colour));
     for line in task.doc.lines() {
-        crate::out::say!("  {line}");
+        crate::output::say!("  {line}");
     }
     let described = |doc: &str| if doc.is_empty() { String::new() } else { format!("  {}", doc.replace('\n', " ")) };
     for parameter in &task.requires {
         let optional = if parameter.optional { " (optional)" } else { "" };
         let kind = kind_of(parameter.schema.as_ref());
-        crate::out::say!("  requires {}{kind}{optional}{}", parameter.name, described(&parameter.doc));
+        crate::output::say!("  requires {}{kind}{optional}{}", parameter.name, described(&parameter.doc));
     }
     for provided in &task.provides {
-        crate::out::say!(
+        crate::output::say!(
             "  provides {}{}{}",
             provided.name,
             kind_of(provided.schema.as_ref()),
@@ -63,15 +63,15 @@ fn print_task(task: &TaskInfo) {
         );
     }
     match &task.rollback {
-        Rollback::None => crate::out::say!("  has no rollback"),
-        Rollback::Guest { requires } if requires.is_empty() => crate::out::say!("  can be rolled back"),
+        Rollback::None => crate::output::say!("  has no rollback"),
+        Rollback::Guest { requires } if requires.is_empty() => crate::output::say!("  can be rolled back"),
         Rollback::Guest { requires } => {
             let names: Vec<&str> = requires.iter().map(|parameter| parameter.name.as_str()).collect();
-            crate::out::say!("  can be rolled back, given {}", names.join(", "));
+            crate::output::say!("  can be rolled back, given {}", names.join(", "));
         }
     }
     if let Some(retry) = &task.retry {
-        crate::out::say!("  is tried {} times", retry.attempts);
+        crate::output::say!("  is tried {} times", retry.attempts);
     }
 }
 

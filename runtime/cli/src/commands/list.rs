@@ -10,11 +10,11 @@ use engine::{Clock, SystemClock};
 use flow::{RunState, Timestamp};
 use logbook::Logbook;
 
-use super::{place::reads_logbook, remote, serve::without_password};
+use super::{remote, run_location::reads_logbook, serve::without_password};
 use crate::{
     arguments::ListFlags,
     exit::{CliError, Exit},
-    out,
+    output,
     settings::Settings,
 };
 
@@ -80,14 +80,14 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, C
     }
     if json {
         for run in &runs {
-            out::json(serde_json::to_string(run).map_err(CliError::unreachable)?);
+            output::json(serde_json::to_string(run).map_err(CliError::unreachable)?);
         }
     } else if runs.is_empty() {
-        out::diagnostic(&none(settings, &listed, is_filtered));
+        output::diagnostic(&none(settings, &listed, is_filtered));
     } else {
         print_table(&runs);
         if query.after.is_some() {
-            crate::out::note!("there are more; --limit shows them");
+            crate::output::note!("there are more; --limit shows them");
         }
     }
     Ok(Exit::Success)
@@ -123,13 +123,13 @@ pub(super) fn before(ago: Duration) -> Timestamp {
 fn print_table(runs: &[Summary]) {
     let width = |field: fn(&Summary) -> &str| runs.iter().map(|run| field(run).len()).max().unwrap_or(0);
     let (id, flow) = (width(|run| &run.run).max(3), width(|run| &run.flow).max(4));
-    out::line(&format!("{:id$}  {:flow$}  {:11}  {:20}  LASTED", "RUN", "FLOW", "STATE", "STARTED"));
+    output::line(&format!("{:id$}  {:flow$}  {:11}  {:20}  LASTED", "RUN", "FLOW", "STATE", "STARTED"));
     let now = protocol::json::rfc3339(SystemClock.now());
     for run in runs {
         let lasted = lasted(run, &now).map(|lasted| format!("{:.1}s", lasted.as_secs_f64()));
         let Summary { run, flow: name, state, started_at, .. } = run;
         let started = short(started_at);
-        out::line(&format!("{run:id$}  {name:flow$}  {state:11}  {started:20}  {}", lasted.unwrap_or_default()));
+        output::line(&format!("{run:id$}  {name:flow$}  {state:11}  {started:20}  {}", lasted.unwrap_or_default()));
     }
 }
 

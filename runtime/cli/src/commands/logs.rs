@@ -7,14 +7,14 @@ use anyhow::anyhow;
 use client::{LogEvent, LogWatch, api::AttemptLog};
 
 use super::{
-    place::{LocalRun, RunLocation, place_to_read},
     remote,
+    run_location::{LocalRun, RunLocation, place_to_read},
     source::Source,
 };
 use crate::{
     display::{self, log::Title},
     exit::{CliError, Exit},
-    out,
+    output,
     settings::Settings,
     signals::StopSignal,
 };
@@ -28,13 +28,13 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
     };
     let asked: Vec<&AttemptLog> = logs.iter().filter(|log| task.is_none_or(|task| log.task == task)).collect();
     if asked.is_empty() && !as_json {
-        crate::out::note!("no guest has written anything");
+        crate::output::note!("no guest has written anything");
     }
     for log in asked {
         if as_json {
-            out::json(serde_json::to_string(log).map_err(CliError::unreachable)?);
+            output::json(serde_json::to_string(log).map_err(CliError::unreachable)?);
         } else {
-            display::log::lines(log).iter().for_each(|line| out::line(line));
+            display::log::lines(log).iter().for_each(|line| output::line(line));
         }
     }
     Ok(Exit::Success)
@@ -107,14 +107,14 @@ async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool
             continue;
         }
         if as_json {
-            out::json(serde_json::to_string(&event).map_err(CliError::unreachable)?);
+            output::json(serde_json::to_string(&event).map_err(CliError::unreachable)?);
             continue;
         }
         let title = Title::of_followed(attempt);
         match &event {
-            LogEvent::Line { level, text, .. } => out::line(&title.line(level, text)),
-            LogEvent::Cut(_) => out::line(&title.cut()),
-            LogEvent::Missing { lines, .. } => out::diagnostic(&title.missing(*lines)),
+            LogEvent::Line { level, text, .. } => output::line(&title.line(level, text)),
+            LogEvent::Cut(_) => output::line(&title.cut()),
+            LogEvent::Missing { lines, .. } => output::diagnostic(&title.missing(*lines)),
             LogEvent::End(_) | LogEvent::Run { .. } | LogEvent::Unknown => {}
         }
     }

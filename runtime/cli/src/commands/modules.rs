@@ -20,17 +20,17 @@ pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, CliE
         (format!("the store {}", settings.store.display()), local(settings).await?)
     };
     if held.is_empty() {
-        crate::out::note!("{place} is empty; `waft push FILE` puts a module into it");
+        crate::output::note!("{place} is empty; `waft push FILE` puts a module into it");
     } else if !as_json {
-        crate::out::say!("{:71}  {:>10}  {:19}  TAGS", "DIGEST", "SIZE", "STORED");
+        crate::output::say!("{:71}  {:>10}  {:19}  TAGS", "DIGEST", "SIZE", "STORED");
     }
     for StoredModule { digest, size, stored_at, tags } in held {
         if as_json {
-            crate::out::json(json!({"digest": digest, "size": size, "stored_at": stored_at, "tags": tags}));
+            crate::output::json(json!({"digest": digest, "size": size, "stored_at": stored_at, "tags": tags}));
         } else {
             let size = format!("{:#}", Size(size));
             let stored: String = stored_at.chars().take(19).collect();
-            crate::out::say!("{}", format!("{digest}  {size:>10}  {stored}  {}", tags.join(" ")).trim_end());
+            crate::output::say!("{}", format!("{digest}  {size:>10}  {stored}  {}", tags.join(" ")).trim_end());
         }
     }
     Ok(Exit::Success)

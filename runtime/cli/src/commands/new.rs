@@ -31,11 +31,11 @@ pub(super) fn run(name: &str) -> Result<Exit, CliError> {
         return Err(CliError::invalid(error).hint("choose another name, or remove it"));
     }
     write_all(&folder, &name).map_err(CliError::unreachable)?;
-    crate::out::say!("{name}/");
-    crate::out::note!("wrote the crate {name}: its tasks are in {name}/src/lib.rs, its flow in {name}/flow.toml\n");
-    crate::out::note!("  cd {name}");
-    crate::out::note!("  cargo build --target wasm32-wasip1 --release");
-    crate::out::note!("  waft run flow.toml");
+    crate::output::say!("{name}/");
+    crate::output::note!("wrote the crate {name}: its tasks are in {name}/src/lib.rs, its flow in {name}/flow.toml\n");
+    crate::output::note!("  cd {name}");
+    crate::output::note!("  cargo build --target wasm32-wasip1 --release");
+    crate::output::note!("  waft run flow.toml");
     Ok(Exit::Success)
 }
 

@@ -60,10 +60,10 @@ async fn to_server(settings: &Settings, files: &[PathBuf], tag: Option<&Tag>, as
 
 fn print(file: &Path, digest: &str, size: u64, tasks: &[String], as_json: bool) {
     if as_json {
-        crate::out::json(json!({"digest": digest, "size": size, "file": file, "tasks": tasks}));
+        crate::output::json(json!({"digest": digest, "size": size, "file": file, "tasks": tasks}));
         return;
     }
-    crate::out::say!("{digest}");
+    crate::output::say!("{digest}");
     let described = if tasks.is_empty() { "a WASI command".into() } else { format!("tasks {}", tasks.join(", ")) };
-    crate::out::note!("{}: {:#}, {described}", file.display(), Size(size));
+    crate::output::note!("{}: {:#}, {described}", file.display(), Size(size));
 }

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::{connect, process_name, required_broker_url};
 use crate::{
     arguments::{BrokerFlag, MessageSelection, QuarantineCommand},
-    clean,
     exit::{CliError, Exit},
+    sanitize,
     settings::Settings,
 };
 
@@ -19,7 +19,7 @@ pub(super) async fn run(settings: &Settings, command: QuarantineCommand) -> Resu
         QuarantineCommand::List { broker, json } => {
             let messages = with_broker(settings, &broker, quarantine::list).await?;
             if messages.is_empty() && !json {
-                crate::out::note!("nothing is in quarantine");
+                crate::output::note!("nothing is in quarantine");
             }
             show(&messages, json);
         }
@@ -71,12 +71,12 @@ async fn with_broker<T>(
 fn show(messages: &[QuarantinedMessage], as_json: bool) {
     for QuarantinedMessage { id, queue, reason, headers, size } in messages {
         if as_json {
-            crate::out::json(json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size}));
+            crate::output::json(json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size}));
         } else {
             let (queue, reason) = (queue.as_deref().unwrap_or("-"), reason.as_deref().unwrap_or("-"));
             // Anyone who may publish at the broker can have written these texts.
-            let line = clean::one_line(&format!("{id}  {queue}  {reason}  {size} bytes"));
-            crate::out::line(&line);
+            let line = sanitize::one_line(&format!("{id}  {queue}  {reason}  {size} bytes"));
+            crate::output::line(&line);
         }
     }
 }

@@ -10,11 +10,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::source::{Source, Watching};
 use crate::{
-    clean,
+    colour::{self, Colour},
     display::{self, Display},
     exit::{CliError, Exit},
-    out::{self, Stream},
-    paint::{self, Colour},
+    output::{self, Stream},
+    sanitize,
     settings::Settings,
     signals::StopSignal,
 };
@@ -91,7 +91,7 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
     let ended = tokio::select! {
         ended = show(source, run, watch, &mut display, as_json) => ended,
         // The run goes on; only its watcher leaves.
-        () = out::wait_for_reader_gone() => {
+        () = output::wait_for_reader_gone() => {
             display.clear();
             return Ok(Exit::ReaderGone);
         }
@@ -110,7 +110,7 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
     let exit = Exit::of(state(&run)?);
     if !as_json {
         display.finish();
-        out::diagnostic(summary(&run, state(&run)?, Stream::Err).trim_end());
+        output::diagnostic(summary(&run, state(&run)?, Stream::Err).trim_end());
         print_values(&run);
     }
     Ok(exit)
@@ -158,7 +158,7 @@ async fn show(
         };
         let Some(event) = event? else { return Ok(()) };
         if as_json {
-            out::json(&event.line);
+            output::json(&event.line);
         } else if let Some(change) = display::change_of(&event.line) {
             display.change(&change);
         } else if event.run_state() == Some(RunState::Suspended) {
@@ -183,7 +183,7 @@ fn waiting_reasons(run: &Run) -> Vec<String> {
 
 /// The progress of a run, or how it ended, for a person to act on.
 pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
-    let colour = paint::on(stream);
+    let colour = colour::on(stream);
     let (told, paint) = match state {
         RunState::Success => ("succeeded", Colour::Green),
         RunState::Failure => ("failed and needs a person: a rollback failed", Colour::Red),
@@ -200,10 +200,10 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
         let Ok(Failure { kind, message, apply, .. }) = serde_json::from_str(failure.get()) else { continue };
         let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == "rollback-failure");
         let what = if stuck { "could not be rolled back" } else { "failed" };
-        let message = clean::indented(&message, 4);
+        let message = sanitize::indented(&message, 4);
         text.push_str(&format!("  {} {what} ({kind}): {message}\n", Colour::Red.text(name, colour)));
         if let Some(apply) = apply {
-            let message = clean::indented(&apply.message, 6);
+            let message = sanitize::indented(&apply.message, 6);
             text.push_str(&format!("    after it had failed ({}): {message}\n", apply.kind));
         }
     }

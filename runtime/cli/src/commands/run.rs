@@ -11,11 +11,11 @@ use protocol::RunCommand;
 
 use super::{
     STOP_GRACE, broker_url, connect, core_count,
+    embedded_worker::EmbeddedWorker as Worker,
     following::{RunFollower, live_lines},
-    here::EmbeddedWorker as Worker,
-    open_logbook,
-    place::{LocalRun, is_own, missing},
-    process_name, shut_down,
+    open_logbook, process_name,
+    run_location::{LocalRun, is_own, missing},
+    shut_down,
 };
 use crate::{
     arguments::{BrokerFlag, ValueFlags},

@@ -10,7 +10,7 @@ use flow::QueueName;
 use logbook::{EngineLock, LockMode, Logbook};
 use tracing::info;
 
-use super::{broker_url, connect, here::EmbeddedWorker, open_logbook, process_name, shut_down};
+use super::{broker_url, connect, embedded_worker::EmbeddedWorker, open_logbook, process_name, shut_down};
 use crate::{
     arguments::BrokerFlag,
     exit::{CliError, Exit},
@@ -132,8 +132,8 @@ impl ServeContext<'_> {
         let places = super::doctor::places(self.settings, self.broker_flag);
         let Self { settings, broker, modules, logbook, mut lock, broker_flag: _ } = self;
         let shown_logbook = without_password(&settings.logbook);
-        crate::out::note!("waft listens on http://{}", server.local_addr());
-        crate::out::note!(
+        crate::output::note!("waft listens on http://{}", server.local_addr());
+        crate::output::note!(
             "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
             settings.store.display()
         );

@@ -13,49 +13,49 @@ use super::{
     source::Source,
 };
 use crate::{
-    clean,
+    colour::{self, Colour},
     display::{mark, word},
     exit::{CliError, Exit},
-    out::{self, Stream},
-    paint::{self, Colour},
+    output::{self, Stream},
+    sanitize,
     settings::Settings,
 };
 
 pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as_json: bool) -> Result<Exit, CliError> {
     let run = Source::of(settings, run).await?.run(run).await?;
     if as_json {
-        out::json(serde_json::to_string(&run).map_err(CliError::unreachable)?);
+        output::json(serde_json::to_string(&run).map_err(CliError::unreachable)?);
         return Ok(Exit::Success);
     }
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
     let Run { skipped, backlogs, schedules, tasks, .. } = &run;
-    let colour = paint::on(Stream::Out);
+    let colour = colour::on(Stream::Out);
     let state = if run.cancelling { "cancelling" } else { state };
-    out::line(&format!("{}  {id}  {state}", Colour::Bold.text(flow, colour)));
-    out::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
+    output::line(&format!("{}  {id}  {state}", Colour::Bold.text(flow, colour)));
+    output::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
     if let Some(fired) = fired {
         let under_way = firings.iter().map(|FiringState { firing, state }| format!(", firing {firing} {state}"));
         let times = if *fired == 1 { "once".into() } else { format!("{fired} times") };
-        out::line(&format!("fired {times}{}", under_way.collect::<String>()));
+        output::line(&format!("fired {times}{}", under_way.collect::<String>()));
     }
-    skipped.iter().for_each(|skipped| out::line(&skipped_line(skipped)));
+    skipped.iter().for_each(|skipped| output::line(&skipped_line(skipped)));
     for Backlog { task, next } in backlogs {
-        out::line(&format!("{task} has missed times to make up for, from {} on", short(next)));
+        output::line(&format!("{task} has missed times to make up for, from {} on", short(next)));
     }
     for NextTime { task, at } in schedules {
-        out::line(&format!("{task} fires next at {}", short(at)));
+        output::line(&format!("{task} fires next at {}", short(at)));
     }
-    out::line("");
+    output::line("");
     if with_revisions {
-        out::line(&format!("revision {revision}"));
+        output::line(&format!("revision {revision}"));
         for Revision { revision, at, edits } in revisions {
-            out::line(&format!("  {revision}  {}  {}", short(at), clean::one_line(&edits.join("; "))));
+            output::line(&format!("  {revision}  {}  {}", short(at), sanitize::one_line(&edits.join("; "))));
         }
-        out::line("");
+        output::line("");
     }
     let width = tasks.iter().map(|task| task.name.len()).max().unwrap_or(0);
-    tasks.iter().for_each(|task| out::line(&line(task, width, colour)));
-    out::line(remote::summary(&run, remote::state(&run)?, Stream::Out).trim_end());
+    tasks.iter().for_each(|task| output::line(&line(task, width, colour)));
+    output::line(remote::summary(&run, remote::state(&run)?, Stream::Out).trim_end());
     remote::print_values(&run);
     Ok(Exit::Success)
 }
@@ -88,12 +88,12 @@ pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<
         return Err(CliError::invalid(anyhow!("run {} has no value {name:?}", run.run)).hint(hint));
     };
     match value {
-        Value::Json(json) => out::json(json.as_str()),
+        Value::Json(json) => output::json(json.as_str()),
         Value::Bytes(_) if Stream::Out.is_terminal() => {
             let error = anyhow!("{name} is bytes, which a terminal might obey");
             return Err(CliError::invalid(error).hint("send them to a file: `waft show RUN --value NAME > FILE`"));
         }
-        Value::Bytes(bytes) => out::bytes(bytes),
+        Value::Bytes(bytes) => output::bytes(bytes),
         Value::Stored(stored) => {
             let error = anyhow!("{name} is {} bytes in the store, which could not be read", stored.size);
             return Err(CliError::unreachable(error).hint("see that the store of the server, or --store, can be read"));
@@ -137,7 +137,7 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     let took = took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default();
     let mut line = format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", mark(state, colour), node.name);
     if let Some(AwaitedNotification { word, values, until }) = &node.awaits {
-        line.push_str(&format!("  waits for {}", clean::one_line(word)));
+        line.push_str(&format!("  waits for {}", sanitize::one_line(word)));
         if !values.is_empty() {
             line.push_str(&format!(", with {}", values.join(", ")));
         }
@@ -154,12 +154,12 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
         line.push_str(&format!("  {}", Colour::Dim.text(worker, colour)));
     }
     if let Some(reason) = &node.rollback_skipped {
-        line.push_str(&format!("  skipped: {}", clean::one_line(reason)));
+        line.push_str(&format!("  skipped: {}", sanitize::one_line(reason)));
     }
     // A newer server may use another format.
     let failure = node.failure.as_ref().and_then(|failure| serde_json::from_str::<Failure>(failure.get()).ok());
     if let Some(Failure { kind, message, .. }) = failure {
-        line.push_str(&format!("  {kind}: {}", clean::one_line(message.lines().next().unwrap_or_default())));
+        line.push_str(&format!("  {kind}: {}", sanitize::one_line(message.lines().next().unwrap_or_default())));
     }
     line.trim_end().to_owned()
 }

@@ -10,8 +10,8 @@ use logbook::RunInfo;
 use store::Store;
 
 use super::{
-    place::{LocalRun, RunLocation, is_own, place_to_read},
     remote,
+    run_location::{LocalRun, RunLocation, is_own, place_to_read},
 };
 use crate::{
     exit::{CliError, Exit},

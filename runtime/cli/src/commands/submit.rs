@@ -29,19 +29,19 @@ pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit,
     let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&given) };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
     if !run.warnings.is_empty() {
-        crate::out::note!("{}", remote::render(&run.warnings, &path.display().to_string(), &submission.flow));
+        crate::output::note!("{}", remote::render(&run.warnings, &path.display().to_string(), &submission.flow));
     }
     if wait {
         if !as_json {
-            crate::out::note!("run {}", run.run);
+            crate::output::note!("run {}", run.run);
         }
         return remote::follow(&Source::Server(client), &run, as_json).await;
     }
     let Run { run, flow, state, .. } = run;
     if as_json {
-        crate::out::json(json!({"run": run, "flow": flow, "state": state}));
+        crate::output::json(json!({"run": run, "flow": flow, "state": state}));
     } else {
-        crate::out::say!("{run}");
+        crate::output::say!("{run}");
     }
     Ok(Exit::Success)
 }
@@ -136,7 +136,7 @@ pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> CliError {
 /// Shows the diagnostics of a flow as `waft check` does.
 pub(super) fn mistaken(path: &Path, text: &str, mistakes: &[api::Diagnostic]) -> CliError {
     let shown = path.display();
-    crate::out::note!("{}", remote::render(mistakes, &shown.to_string(), text));
+    crate::output::note!("{}", remote::render(mistakes, &shown.to_string(), text));
     let refused = mistakes.iter().filter(|mistake| mistake.severity == "error").count();
     let plural = if refused == 1 { "" } else { "s" };
     CliError::invalid(anyhow!("{shown} has {refused} mistake{plural}"))

@@ -7,9 +7,8 @@ use client::api::Worker;
 use super::{connect, process_name, remote, required_broker_url};
 use crate::{
     arguments::BrokerFlag,
-    clean,
     exit::{CliError, Exit},
-    out,
+    output, sanitize,
     settings::Settings,
 };
 
@@ -25,10 +24,10 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     };
     if as_json {
         for worker in &workers {
-            out::json(serde_json::to_string(worker).map_err(CliError::unreachable)?);
+            output::json(serde_json::to_string(worker).map_err(CliError::unreachable)?);
         }
     } else if workers.is_empty() {
-        crate::out::note!("no worker answered; start one with `waft worker --broker URL`");
+        crate::output::note!("no worker answered; start one with `waft worker --broker URL`");
     } else {
         print_table(&workers);
     }
@@ -48,10 +47,10 @@ async fn at_broker(settings: &Settings, flag: &BrokerFlag) -> Result<Vec<Worker>
 fn print_table(workers: &[Worker]) {
     let width = workers.iter().map(|worker| worker.name.len()).max().unwrap_or(0).max(4);
     let host_width = workers.iter().map(|worker| worker.host.len()).max().unwrap_or(0).max(4);
-    crate::out::say!("{:width$}  {:host_width$}  SLOTS  BUSY  VERSION  QUEUES", "NAME", "HOST");
+    crate::output::say!("{:width$}  {:host_width$}  SLOTS  BUSY  VERSION  QUEUES", "NAME", "HOST");
     for Worker { name, host, slots, busy, version, queues, process: _ } in workers {
         let queues = queues.join(",");
         let line = format!("{name:width$}  {host:host_width$}  {slots:>5}  {busy:>4}  {version:7}  {queues}");
-        out::line(&clean::one_line(&line));
+        output::line(&sanitize::one_line(&line));
     }
 }

@@ -3,7 +3,7 @@
 use client::{LogAttempt, api::AttemptLog};
 use flow::CallId;
 
-use crate::clean;
+use crate::sanitize;
 
 /// The displayed name of the call that wrote the lines.
 pub(crate) struct Title(String);
@@ -20,7 +20,7 @@ impl Title {
     }
 
     fn new(task: &str, call: &str, firing: u64, attempt: u32) -> Self {
-        let mut title = clean::one_line(task);
+        let mut title = sanitize::one_line(task);
         if call == "rollback" {
             title.push_str(" rollback");
         }
@@ -35,7 +35,7 @@ impl Title {
 
     /// Formats one line of the call.
     pub(crate) fn line(&self, level: &str, text: &str) -> String {
-        format!("{} | {:6} {}", self.0, clean::one_line(level), clean::one_line(text))
+        format!("{} | {:6} {}", self.0, sanitize::one_line(level), sanitize::one_line(text))
     }
 
     /// A line that says that the call wrote more than is kept.

@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use flow::{Machine, NodeIndex, RunState, State, Task};
 
 use super::FullValueHint;
-use crate::{clean, paint::Colour};
+use crate::{colour::Colour, sanitize};
 
 /// The text of the summary.
 pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: FullValueHint) -> String {
@@ -54,10 +54,10 @@ fn failures(machine: &Machine, colour: bool, text: &mut String) {
         let kind = failure.kind;
         let stuck = machine.apply_failure(name).is_some() || rollback_failed(machine, name.as_str());
         let what = if stuck { "could not be rolled back" } else { "failed" };
-        let message = clean::indented(&failure.message, 4);
+        let message = sanitize::indented(&failure.message, 4);
         let _ = writeln!(text, "  {} {what} ({kind}): {message}", Colour::Red.text(name.as_str(), colour));
         if let Some(apply) = machine.apply_failure(name) {
-            let message = clean::indented(&apply.message, 6);
+            let message = sanitize::indented(&apply.message, 6);
             let _ = writeln!(text, "    after it had failed ({}): {message}", apply.kind);
         }
     }

@@ -15,9 +15,9 @@ use protocol::Progress;
 
 use super::{mark, word};
 use crate::{
-    clean,
-    out::{self, Stream},
-    paint::{self, Colour},
+    colour::{self, Colour},
+    output::{self, Stream},
+    sanitize,
 };
 
 /// The state of each node, and of the screen.
@@ -141,11 +141,11 @@ impl Table {
         let lines = self.lines(flow, run, usize::from(height.max(4)) - 1);
         let mut text = String::new();
         for line in &lines {
-            text.push_str(&clean::cut(line, usize::from(width)));
+            text.push_str(&sanitize::cut(line, usize::from(width)));
             text.push_str("\r\n");
         }
         self.clear();
-        out::draw(&text);
+        output::draw(&text);
         self.drawn_lines = u16::try_from(lines.len()).unwrap_or(u16::MAX);
     }
 
@@ -156,7 +156,7 @@ impl Table {
             // Writing to a string cannot fail.
             let _ = cursor::MoveToPreviousLine(self.drawn_lines).write_ansi(&mut moves);
             let _ = Clear(ClearType::FromCursorDown).write_ansi(&mut moves);
-            out::draw(&moves);
+            output::draw(&moves);
         }
         self.drawn_lines = 0;
     }
@@ -167,7 +167,7 @@ impl Table {
     }
 
     fn lines(&self, flow: &str, run: &str, most: usize) -> Vec<String> {
-        let colour = paint::on(Stream::Err);
+        let colour = colour::on(Stream::Err);
         let elapsed = self.elapsed().as_secs_f64();
         let title = Colour::Bold.text(flow, colour);
         let mut lines = vec![format!("{title}  {}  {elapsed:.1}s", Colour::Dim.text(run, colour))];

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use broker::{
     Binding, Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing,
-    reconnecting::LossyConnection,
+    lossy::LossyConnection,
 };
 use engine::{Clock, Config, Engine, ShardAssignment, SubmitError, Watch, WatchEvent};
 use flow::{
@@ -21,7 +21,7 @@ use flow::{
 };
 use logbook::{
     Append, AppendError, Logbook, Memory, Version,
-    guarded::{AppendInterceptor, InterceptedLogbook},
+    intercepted::{AppendInterceptor, InterceptedLogbook},
 };
 use protocol::{CallLog, Control, Job, Report, topology};
 use tokio::{

@@ -16,7 +16,7 @@ use protocol::{AttemptLog, CallLog};
 use super::{digest, flow, run, standing, started_run, write};
 use crate::{
     Append, AppendError, Logbook, ReadError, Replay, RevisionEntry, Version,
-    guarded::{AppendInterceptor, InterceptedLogbook},
+    intercepted::{AppendInterceptor, InterceptedLogbook},
 };
 
 fn append(follows: Version, records: &[Record]) -> Append {

@@ -7,7 +7,7 @@ use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
     row::{RevisionRow, TrimPointRow},
-    trim::{RevisionEntry, referenced_digests, revision_entries},
+    trim_point::{RevisionEntry, referenced_digests, revision_entries},
 };
 
 // Locks the run's row until the trim is done: nobody appends in between.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, types
 
 use crate::{
     row::{RevisionRow, TrimPointRow},
-    trim::{referenced_digests, revision_entries},
+    trim_point::{referenced_digests, revision_entries},
 };
 
 const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key

@@ -6,7 +6,7 @@ use wasmtime::{
 };
 
 use super::*;
-use crate::world::{self, HostState};
+use crate::host_state::{self, HostState};
 
 /// One item of each granted interface.
 const INTERFACE_ITEMS: [(&str, &str); 29] = [
@@ -56,7 +56,7 @@ fn has(linker: &mut Linker<HostState>, interface: &str, held: &str) -> bool {
 #[test]
 fn granted_interfaces_equal_linked_interfaces() {
     let mut linker = Linker::<HostState>::new(&Engine::default());
-    world::link(&mut linker).unwrap();
+    host_state::link(&mut linker).unwrap();
     assert_eq!(INTERFACE_ITEMS.map(|(interface, _)| interface), GRANTED);
     // Interfaces that have only types need no linking.
     for (interface, held) in INTERFACE_ITEMS.into_iter().filter(|(_, held)| !held.is_empty()) {

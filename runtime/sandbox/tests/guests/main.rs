@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
 
 mod support;
-mod ungranted;
+mod denied_capabilities;
 
-mod answers;
+mod completions;
 mod commands;
 mod determinism;
 mod interrupts;

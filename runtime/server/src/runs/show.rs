@@ -1,6 +1,6 @@
 //! Reads one run from its records.
 
-mod out;
+mod outstanding_calls;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{extract, lines::load_values, problem::Problem, state::Shared};
 pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) -> Result<Json<api::Run>, Problem> {
     let (mut run, machine) =
         read_with_machine(&state.dependencies.logbook, &*state.dependencies.modules.store, &run).await?;
-    let mut calls = out::outstanding_calls(&state.dependencies, &machine).await;
+    let mut calls = outstanding_calls::outstanding_calls(&state.dependencies, &machine).await;
     for node in &mut run.tasks {
         node.out = NodeName::new(&node.name).ok().and_then(|name| calls.remove(&name));
     }

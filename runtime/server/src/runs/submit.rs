@@ -16,7 +16,7 @@ use flow::{
 use logbook::LoadError;
 
 use super::{
-    same::{Resubmission, reject_different},
+    resubmission::{Resubmission, reject_different},
     show,
 };
 use crate::{

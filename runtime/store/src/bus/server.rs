@@ -15,8 +15,8 @@ use tracing::{debug, warn};
 use super::{
     StartError,
     assembly::{byte_range, chunks_of},
+    content_cache::ContentCache,
     open,
-    recent::ContentCache,
 };
 use crate::{FetchError, PutError, Store};
 

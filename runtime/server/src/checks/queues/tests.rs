@@ -1,4 +1,4 @@
-use ::broker::{InProcess, Queue, QueueKind, reconnecting::LossyConnection};
+use ::broker::{InProcess, Queue, QueueKind, lossy::LossyConnection};
 use client::api::Outcome;
 use tokio::time::Instant;
 

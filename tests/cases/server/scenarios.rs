@@ -7,7 +7,7 @@ use serde_json::json;
 use waft_tests::{Process, example};
 use xtask::rabbitmq::Rabbit;
 
-use super::{TestServer, living::has_fired};
+use super::{TestServer, triggers::has_fired};
 
 /// A server and two workers over their own RabbitMQ.
 struct ScenarioSetup {
@@ -66,7 +66,7 @@ fn a_persistent_listener_survives_worker_and_broker_restarts() {
 fn unlinking_a_running_cycle_finishes_the_run() {
     let house = ScenarioSetup::new();
     house.submit("circle", &["--run-id", "round"]);
-    while super::living::fired(&house.served, "round") < 2 {
+    while super::triggers::fired(&house.served, "round") < 2 {
         std::thread::sleep(Duration::from_millis(20));
     }
     house.served.run(&["edit", "round", "unlink", "add-monitor", "create-server"]).expect(0);

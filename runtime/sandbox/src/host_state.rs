@@ -20,7 +20,7 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::{call::Observer, limits::Meter, run::Watchdog};
+use crate::{call::Observer, meter::Meter, run::Watchdog};
 
 pub(crate) use process::{Exited, Process};
 pub(crate) use stdio::{CapturedOutput, Stdout, Streams};

@@ -5,8 +5,8 @@ use wasmtime::{Trap, WasmBacktrace};
 
 use crate::{
     call::Completion,
+    host_state::{Exited, HostState},
     run::{StopReason, Watchdog},
-    world::{Exited, HostState},
 };
 
 /// The maximum number of functions shown from a trap's stack: the first few give the location.

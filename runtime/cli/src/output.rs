@@ -16,8 +16,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::oneshot;
 
 use crate::{
-    clean::{self, ColourCodes},
-    paint,
+    colour,
+    sanitize::{self, ColourCodes},
 };
 
 /// One of the two streams.
@@ -58,7 +58,7 @@ impl Stream {
     }
 
     fn colours(self) -> ColourCodes {
-        if paint::on(self) { ColourCodes::Keep } else { ColourCodes::Strip }
+        if colour::on(self) { ColourCodes::Keep } else { ColourCodes::Strip }
     }
 
     /// Why output to the stream was lost, if some was.
@@ -86,12 +86,12 @@ impl Stream {
 
 /// Writes a line of data.
 pub(crate) fn line(text: &str) {
-    Stream::Out.write(format!("{}\n", clean::sanitize(text, Stream::Out.colours())).as_bytes());
+    Stream::Out.write(format!("{}\n", sanitize::sanitize(text, Stream::Out.colours())).as_bytes());
 }
 
 /// Writes JSON as a line of data.
 pub(crate) fn json(json: impl Display) {
-    Stream::Out.write(format!("{}\n", clean::sanitize_json(&json.to_string())).as_bytes());
+    Stream::Out.write(format!("{}\n", sanitize::sanitize_json(&json.to_string())).as_bytes());
 }
 
 /// Writes data without cleaning: it comes from waft itself, or does not go to a terminal.
@@ -101,7 +101,7 @@ pub(crate) fn bytes(bytes: &[u8]) {
 
 /// Writes a diagnostic of one or more lines.
 pub(crate) fn diagnostic(text: &str) {
-    Stream::Err.write(format!("{}\n", clean::sanitize(text, Stream::Err.colours())).as_bytes());
+    Stream::Err.write(format!("{}\n", sanitize::sanitize(text, Stream::Err.colours())).as_bytes());
 }
 
 /// Writes cursor moves to the terminal of standard error. [`clean::cut`] has cleaned the text in them.
@@ -136,7 +136,7 @@ impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Each write is one event: text quoted in it must not start another.
         let event = String::from_utf8_lossy(bytes);
-        let cleaned = clean::sanitize(event.trim_end(), Stream::Err.colours()).replace('\n', " ⏎ ");
+        let cleaned = sanitize::sanitize(event.trim_end(), Stream::Err.colours()).replace('\n', " ⏎ ");
         Stream::Err.write(format!("{cleaned}\n").as_bytes());
         Ok(bytes.len())
     }
@@ -148,12 +148,12 @@ impl io::Write for Log {
 
 /// Writes a line of data, as `println!` would.
 macro_rules! say {
-    ($($text:tt)*) => { $crate::out::line(&format!($($text)*)) };
+    ($($text:tt)*) => { $crate::output::line(&format!($($text)*)) };
 }
 pub(crate) use say;
 
 /// Writes a line of diagnostics, as `eprintln!` would.
 macro_rules! note {
-    ($($text:tt)*) => { $crate::out::diagnostic(&format!($($text)*)) };
+    ($($text:tt)*) => { $crate::output::diagnostic(&format!($($text)*)) };
 }
 pub(crate) use note;

@@ -1,6 +1,6 @@
 //! Makes text from outside harmless for a terminal: guests, people and other processes supply text that is printed here.
 //!
-//! The printers of `out.rs` clean everything they print, so no caller can forget it. Code that builds a line cleans its
+//! The printers of `output.rs` clean everything they print, so no caller can forget it. Code that builds a line cleans its
 //! parts with [`one_line`], so that they cannot break it. Code that draws in place cuts text with [`cut`].
 
 use unicode_width::UnicodeWidthChar;

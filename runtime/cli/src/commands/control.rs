@@ -9,9 +9,9 @@ use flow::NodeName;
 use serde_json::json;
 
 use super::{
-    place::{LocalRun, RunLocation, locate},
     remote,
     run::continue_run,
+    run_location::{LocalRun, RunLocation, locate},
 };
 use crate::{
     arguments::{BrokerFlag, ValueFlags},
@@ -53,10 +53,10 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: ControlCommand, as
         if answer.cancelling {
             told["cancelling"] = true.into();
         }
-        crate::out::json(told);
+        crate::output::json(told);
     } else {
         let state = if answer.cancelling { "cancelling" } else { &answer.state };
-        crate::out::say!("{} {state}", answer.run);
+        crate::output::say!("{} {state}", answer.run);
     }
     Ok(Exit::Success)
 }

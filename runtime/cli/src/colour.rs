@@ -2,7 +2,7 @@
 
 use flow::State;
 
-use crate::out::Stream;
+use crate::output::Stream;
 
 /// Whether to use colour on a stream.
 pub(crate) fn on(stream: Stream) -> bool {

@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, InProcess, reconnecting::LossyConnection};
+use broker::{Broker, InProcess, lossy::LossyConnection};
 use engine::{Clock, Config, Engine, ShardAssignment, SubmitError};
 use flow::{Flow, RunId, RunState, Timestamp};
-use logbook::{Logbook, Memory, Version, guarded::InterceptedLogbook};
+use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use protocol::RunCommand;
 use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,11 +20,11 @@ use worker::Worker;
 
 use super::{
     check,
-    dice::SeededRng,
+    faulty_broker::{Database, FaultPlan, FaultyBroker},
     flows,
     guests::{Ledger, Simulated},
-    net::{Database, FaultPlan, FaultyBroker},
-    watch,
+    lost_calls,
+    rng::SeededRng,
 };
 
 const ENGINES: usize = 2;
@@ -131,7 +131,7 @@ impl Simulation {
         // What is forgotten is told at once, with where everything else is.
         let ended = tokio::select! {
             biased;
-            forgotten = watch::find_lost_call(&self.engines, &self.broker) => Err(forgotten),
+            forgotten = lost_calls::find_lost_call(&self.engines, &self.broker) => Err(forgotten),
             ended = living => Ok(ended),
         };
         self.over.cancel();

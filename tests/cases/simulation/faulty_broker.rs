@@ -10,12 +10,12 @@ use std::{
 
 use broker::{
     Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, Queue,
-    reconnecting::LossyConnection,
+    lossy::LossyConnection,
 };
-use logbook::{Append, AppendError, LoadError, guarded::AppendInterceptor};
+use logbook::{Append, AppendError, LoadError, intercepted::AppendInterceptor};
 use tokio_util::sync::CancellationToken;
 
-use super::dice::SeededRng;
+use super::rng::SeededRng;
 
 /// The faults of the fault phase.
 #[derive(Clone)]
