@@ -1,6 +1,6 @@
 //! The contract over AMQP 0.9.1, made for RabbitMQ.
 //!
-//! `sessions.rs` maintains a connection, `declared.rs` records the declarations to repeat on it, `publisher.rs` sends
+//! `sessions.rs` maintains a connection, `recorded_topology.rs` records the declarations to repeat on it, `publisher.rs` sends
 //! messages, and `consumer.rs` receives them. lapin can recover a connection by itself, but that is off: nobody could then
 //! tell which publish was confirmed and which delivery was lost.
 

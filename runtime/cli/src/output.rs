@@ -2,7 +2,7 @@
 //!
 //! Printing never fails and never panics. After a write to a stream has failed, further output to it is dropped. The
 //! command finishes its work, and `main` ends with an exit code that reports the lost data ([`WriteFailure`]). Lost
-//! diagnostics change nothing. All text is cleaned on its way (`clean.rs`), since guests, people and other processes supply
+//! diagnostics change nothing. All text is cleaned on its way (`sanitize.rs`), since guests, people and other processes supply
 //! parts of it. `clippy.toml` keeps all other code in this crate from the streams.
 
 use std::{
