@@ -104,7 +104,7 @@ pub(crate) fn diagnostic(text: &str) {
     Stream::Err.write(format!("{}\n", sanitize::sanitize(text, Stream::Err.colours())).as_bytes());
 }
 
-/// Writes cursor moves to the terminal of standard error. [`clean::cut`] has cleaned the text in them.
+/// Writes cursor moves to the terminal of standard error. [`sanitize::cut`] has cleaned the text in them.
 pub(crate) fn draw(text: &str) {
     Stream::Err.write(text.as_bytes());
 }
