@@ -140,7 +140,9 @@ impl Driver {
         if !due.is_empty() {
             match self.tools.logbook.mark_published(&due).await {
                 Ok(()) => due.iter().for_each(|(run, version)| self.publish_cursors.on_persisted(run, *version)),
-                Err(error) => warn!(%error, "what was told is not noted: it may be told once more"),
+                Err(error) => {
+                    warn!(%error, "the published versions were not saved: changes may be published once more")
+                }
             }
         }
         self.load_more_unpublished().await;

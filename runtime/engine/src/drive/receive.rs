@@ -18,7 +18,7 @@ const JSON: &str = "application/json";
 /// The treatment of a running call that is no longer wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnwantedCallPolicy {
-    /// The worker is told to stop it.
+    /// The worker must stop the call.
     Interrupt,
     /// The call may finish.
     LetFinish,
