@@ -1,7 +1,7 @@
 //! The contract over AMQP 0.9.1, made for RabbitMQ.
 //!
 //! `sessions.rs` maintains a connection, `recorded_topology.rs` records the declarations to repeat on it, `publisher.rs` sends
-//! messages, and `consumer.rs` receives them. lapin can recover a connection by itself, but that is off: nobody could then
+//! messages, `consumer.rs` receives them, and `settler.rs` acknowledges them. lapin can recover a connection by itself, but that is off: nobody could then
 //! tell which publish was confirmed and which delivery was lost.
 
 mod channel;
@@ -15,6 +15,7 @@ mod publisher;
 mod refusal;
 mod session;
 mod sessions;
+mod settler;
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! One consumer: one channel at a time, and a task that forwards its deliveries.
 //!
-//! A delivery is settled directly on its channel, from any thread: nothing waits, and the channel lasts until its last
-//! delivery is settled.
+//! A delivery is settled on its channel, from any thread (`settler.rs`): nothing waits, and the channel lasts until its
+//! last delivery is settled.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,22 +10,20 @@ use std::{
 
 use futures::{FutureExt, StreamExt};
 use lapin::{
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use tokio::sync::{mpsc, watch};
 
 use super::{
     channel::Channel,
-    properties::{self, check_name},
+    properties::check_name,
     refusal::Refusal,
     session::{Failure, OPERATION_TIMEOUT, Session},
     sessions::{LOSS_GRACE, Sessions},
+    settler::ChannelSettler,
 };
-use crate::{
-    ConsumeError, Consumer, Delivery, Settlement,
-    delivery::{Settle, Unsettled},
-};
+use crate::{ConsumeError, Consumer, Delivery};
 
 /// The consumer's tag: each consumer has its own channel, so the tag is unique there.
 const TAG: &str = "waft";
@@ -116,7 +114,9 @@ impl Subscription {
         };
         let (channel, stream) = session.with_timeout(opening).await?;
         self.settle_on(&channel);
-        Ok(Incoming { stream, settler: Arc::new(ChannelSettler { channel }) })
+        let settler = ChannelSettler::new(channel);
+        session.flush_on_close(&settler);
+        Ok(Incoming { stream, settler })
     }
 
     /// From here on a cancellation finds the channel. An earlier cancellation takes effect now.
@@ -183,41 +183,5 @@ async fn forward_all(incoming: &mut Incoming, deliveries: &mpsc::Sender<Delivery
     while let Some(Ok(delivery)) = incoming.stream.next().await {
         // If the receiver is gone, the delivery is dropped and so returns to the queue.
         let _ = deliveries.send(incoming.settler.take(delivery)).await;
-    }
-}
-
-/// Settles the deliveries of one channel.
-struct ChannelSettler {
-    channel: Arc<Channel>,
-}
-
-impl ChannelSettler {
-    fn take(self: &Arc<Self>, delivery: lapin::message::Delivery) -> Delivery {
-        let unsettled = Unsettled { at: self.clone(), tag: delivery.delivery_tag };
-        let redelivered = delivery.redelivered;
-        let (message, returned) = properties::incoming(delivery);
-        Delivery::new(message, redelivered, returned, unsettled)
-    }
-}
-
-impl Settle for ChannelSettler {
-    fn settle(&self, tag: u64, settlement: Settlement) {
-        // The first poll queues the frame; the rest would only wait until it is written. An error means that the channel has
-        // gone, and its deliveries with it.
-        let _ = match settlement {
-            Settlement::Accept => self.channel.basic_ack(tag, BasicAckOptions::default()).now_or_never(),
-            Settlement::Requeue => {
-                let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-                self.channel.basic_nack(tag, options).now_or_never()
-            }
-            Settlement::DeadLetter => {
-                let options = BasicNackOptions { requeue: false, ..BasicNackOptions::default() };
-                self.channel.basic_nack(tag, options).now_or_never()
-            }
-        };
-    }
-
-    fn is_lost(&self) -> bool {
-        !self.channel.status().connected()
     }
 }

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use lapin::{Connection, Event};
 use tokio::{sync::Semaphore, time};
 use tokio_util::sync::CancellationToken;
 
-use super::{channel::Channel, refusal::Refusal};
+use super::{channel::Channel, refusal::Refusal, settler::ChannelSettler};
 
 /// The maximum number of concurrent operations: each has its own channel, and a broker grants a connection about two
 /// thousand.
@@ -59,6 +59,8 @@ pub(super) struct Session {
     /// Idle channels. A refused operation closes its channel, so channels are never shared.
     idle: Mutex<Vec<Arc<Channel>>>,
     operations: Semaphore,
+    /// The settlers of the consumers' channels.
+    settlers: Mutex<Vec<Weak<ChannelSettler>>>,
     lost: CancellationToken,
     /// Whether the broker has announced that it accepts no messages for now.
     is_blocked: AtomicBool,
@@ -70,6 +72,7 @@ impl Session {
             connection,
             idle: Mutex::default(),
             operations: Semaphore::new(OPERATIONS),
+            settlers: Mutex::default(),
             lost: CancellationToken::new(),
             is_blocked: AtomicBool::new(false),
         }
@@ -98,6 +101,18 @@ impl Session {
     /// Opens a channel for long use.
     pub(super) async fn open_channel(&self) -> lapin::Result<Arc<Channel>> {
         self.connection.create_channel().await.map(|channel| Arc::new(Channel::new(channel)))
+    }
+
+    /// Lets `settler` acknowledge what was accepted before the connection closes.
+    pub(super) fn flush_on_close(&self, settler: &Arc<ChannelSettler>) {
+        let mut settlers = self.settlers.lock().unwrap_or_else(PoisonError::into_inner);
+        settlers.retain(|settler| settler.strong_count() > 0);
+        settlers.push(Arc::downgrade(settler));
+    }
+
+    fn flush(&self) {
+        let settlers = std::mem::take(&mut *self.settlers.lock().unwrap_or_else(PoisonError::into_inner));
+        settlers.iter().filter_map(Weak::upgrade).for_each(|settler| settler.flush());
     }
 
     /// Waits for the broker's answer, with a time limit.
@@ -167,6 +182,7 @@ impl Session {
     /// Closes in order; unsettled deliveries return to their queues. A lost connection counts as closed.
     pub(super) async fn close(&self) {
         self.lost.cancel();
+        self.flush();
         match time::timeout(CLOSE_TIMEOUT, self.connection.close(200, "closed".into())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the connection was gone before it was closed"),
