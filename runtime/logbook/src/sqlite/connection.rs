@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::{
     failure::Failure,
@@ -92,6 +92,8 @@ fn connect(path: &Path, also: OpenFlags) -> Result<Connection, Failure> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     enable_wal(&connection)?;
     connection.execute_batch(PRAGMAS)?;
+    // Otherwise SQLite prepares some statements again whenever a value is bound, to plan for that value.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // All of our statements stay prepared.
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
