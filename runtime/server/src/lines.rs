@@ -7,11 +7,15 @@ use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use store::Store;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 /// The poll interval for records without a change notice: another engine may drive the run.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The minimum interval between two reads of new records. A busy run changes a thousand times a second, and no watcher
+/// needs each change at once.
+const MIN_READ_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The position of a watcher: all of a version's record, or some events of the next record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -106,7 +110,11 @@ impl Lines {
                 PageRead::Nothing if self.replay.machine().is_some_and(|machine| machine.state().is_final()) => {
                     return Ok(None);
                 }
-                PageRead::Nothing => until_changed(&mut self.changes, &self.run).await,
+                PageRead::Nothing => {
+                    let earliest = Instant::now() + MIN_READ_INTERVAL;
+                    until_changed(&mut self.changes, &self.run).await;
+                    sleep_until(earliest).await;
+                }
             }
         }
     }
