@@ -522,6 +522,11 @@ impl Command {
         matches!(self, Self::Doctor { .. })
     }
 
+    /// Whether it drives runs or calls guests in this process, and so uses several threads.
+    pub(crate) const fn does_work(&self) -> bool {
+        matches!(self, Self::Run { .. } | Self::Call { .. } | Self::Worker { .. } | Self::Serve { .. })
+    }
+
     /// Whether its log is what a person watches.
     pub(crate) const fn is_service(&self) -> bool {
         matches!(self, Self::Worker { .. } | Self::Serve { .. })

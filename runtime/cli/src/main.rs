@@ -17,11 +17,16 @@ mod signals;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
 use arguments::Arguments;
 use exit::Exit;
 use output::{Stream, WriteFailure};
+
+/// Allocates faster than the system's allocator: a task's messages pass through several threads.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -68,7 +73,12 @@ fn finish(exit: Exit) -> Exit {
 
 fn run(arguments: Arguments) -> Result<Exit, exit::CliError> {
     let settings = settings::Settings::read(&arguments.shared)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // A command that mostly waits is faster on one thread: nothing has to wake another thread.
+    let mut threads = match arguments.command.does_work() {
+        true => tokio::runtime::Builder::new_multi_thread(),
+        false => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = threads
         .enable_all()
         .build()
         .map_err(|error| exit::CliError::unreachable(error).hint("the system gave no threads; raise its limits"))?;
