@@ -14,18 +14,19 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    CallLocation, Clock, Watch,
-    drive::{self, Driver, DriverContext, Shards, Sharing, SilentLease},
+    Clock, SilentLease, Watch,
+    driver::{CallLocation, Driver, DriverContext, DriverRequest},
     inbox::{Inbox, ShardQueues},
     outbox,
     permits::service::PermitService,
     remote_engine::{RemoteEngineClient, RemoteEngineError},
+    shards::{Shards, Sharing},
     supervisor::Supervisor,
     topology_cache::TopologyCache,
     unserved_queues,
 };
 
-/// Capacity of the request queue; more requests wait. Each request is answered within a batch.
+/// Capacity of the request queue; more requests wait. Each request is reply within a batch.
 const REQUEST_QUEUE: usize = 64;
 
 /// Maximum number of unsettled signals of an engine, over all its shards: some batches' worth, so that the broker
@@ -120,12 +121,12 @@ pub enum CommandError {
         run: RunId,
     },
     /// The command does not apply to a run in this state; nothing was recorded.
-    #[error("run {run} is {state}: there is nothing to {wish}")]
+    #[error("run {run} is {state}: there is nothing to {command}")]
     NotApplicable {
         /// The run.
         run: RunId,
         /// The command.
-        wish: &'static str,
+        command: &'static str,
         /// The state of the run.
         state: RunState,
     },
@@ -135,8 +136,8 @@ pub enum CommandError {
         /// The run.
         run: RunId,
     },
-    /// No engine that drives the run has answered in time. The command may still take effect later.
-    #[error("no engine that drives run {run} has answered")]
+    /// No engine that drives the run has reply in time. The command may still take effect later.
+    #[error("no engine that drives run {run} has reply")]
     Unreachable {
         /// The run.
         run: RunId,
@@ -166,10 +167,10 @@ pub enum CommandError {
 
 impl CommandError {
     /// Converts a reply into the run's new state, or the reason why there is none.
-    pub(crate) fn result(run: &RunId, wish: &'static str, reply: Reply) -> Result<RunState, Self> {
+    pub(crate) fn result(run: &RunId, command: &'static str, reply: Reply) -> Result<RunState, Self> {
         match reply {
             Reply::Recorded(state) => Ok(state),
-            Reply::NotApplicable(state) => Err(Self::NotApplicable { run: run.clone(), wish, state }),
+            Reply::NotApplicable(state) => Err(Self::NotApplicable { run: run.clone(), command, state }),
             Reply::RunNotFound => Err(Self::Missing { run: run.clone() }),
             Reply::Failed(reason) => Err(Self::Failed { reason }),
             Reply::Refused(reason) => Err(Self::Refused { reason }),
@@ -187,9 +188,9 @@ impl CommandError {
 /// Drives runs. Cheap to clone; the engine lives until [`Engine::stop`] or [`Engine::abort`].
 #[derive(Clone)]
 pub struct Engine {
-    requests: mpsc::Sender<drive::DriverRequest>,
+    requests: mpsc::Sender<DriverRequest>,
     logbook: Arc<dyn Logbook>,
-    declared: TopologyCache,
+    topology: TopologyCache,
     remote: RemoteEngineClient,
     store: Arc<dyn Store>,
     changed: broadcast::Sender<RunId>,
@@ -212,15 +213,15 @@ impl Engine {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         // The id becomes part of queue names.
-        let _lawful = Shard::new(&config.id)?;
+        let _valid = Shard::new(&config.id)?;
         let (sharing, shards, store_queue) = match config.shards {
             ShardAssignment::Own(own) => (Sharing::Exclusive, vec![own.clone()], names::store_queue(&own)),
             ShardAssignment::Shared => (Sharing::Shared, names::shards().collect(), names::SHARED_STORE.to_owned()),
         };
         broker::topology::declare_shared(&*broker).await?;
-        let (requests, asked) = mpsc::channel(REQUEST_QUEUE);
-        let (out, batches) = mpsc::channel(outbox::OUTBOX_CAPACITY);
-        let (taken, is_lasting) = (outbox::ConfirmedVersions::default(), broker.is_durable());
+        let (requests, received_requests) = mpsc::channel(REQUEST_QUEUE);
+        let (outbox, batches) = mpsc::channel(outbox::OUTBOX_CAPACITY);
+        let (confirmed, is_durable) = (outbox::ConfirmedVersions::default(), broker.is_durable());
         let (stop, aborted) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let prefetch = u16::try_from(PREFETCH / shards.len()).unwrap_or(u16::MAX);
@@ -228,52 +229,53 @@ impl Engine {
         let opening = shards.iter().map(|shard| queues.open_if_responsive(shard));
         let consumers = futures::future::try_join_all(opening).await?;
         let inbox = Inbox::new(&queues, consumers, &tasks, &aborted);
-        let parts = Supervisor::new(tasks.clone(), stop.clone(), aborted.clone());
+        let supervisor = Supervisor::new(tasks.clone(), stop.clone(), aborted.clone());
         let server =
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
-        let elsewhere = RemoteEngineClient::start(broker.clone(), &config.id, &parts, stop.clone()).await?;
-        parts.spawn("store", server.run());
-        let ways = outbox::OutboxContext::new(broker.clone(), store.clone());
-        parts.spawn("outbox", outbox::run(ways, batches, taken.clone()));
+        let remote = RemoteEngineClient::start(broker.clone(), &config.id, &supervisor, stop.clone()).await?;
+        supervisor.spawn("store", server.run());
+        let outbox_context = outbox::OutboxContext::new(broker.clone(), store.clone());
+        supervisor.spawn("outbox", outbox::run(outbox_context, batches, confirmed.clone()));
         let waiting = unserved_queues::WaitingCalls::default();
         let watching = unserved_queues::watch(broker.clone(), waiting.clone());
         let until_stopped = stop.clone().run_until_cancelled_owned(watching);
-        parts.spawn("watch of queues", async move {
+        supervisor.spawn("watch of queues", async move {
             let _stopped = until_stopped.await;
         });
-        let keepers = PermitService {
+        let permits = PermitService {
             engine: config.id.clone(),
             broker: broker.clone(),
             clock: clock.clone(),
-            parts: parts.clone(),
+            parts: supervisor.clone(),
             stop: stop.clone(),
         };
-        let declared = TopologyCache::new(broker, keepers);
+        let topology = TopologyCache::new(broker, permits);
         let (changed, _) = broadcast::channel(CHANGE_QUEUE);
-        let tools = DriverContext {
+        let context = DriverContext {
             logbook: logbook.clone(),
             store: store.clone(),
             clock,
-            out,
-            confirmed: taken,
-            is_durable: is_lasting,
-            declared: declared.clone(),
+            outbox,
+            confirmed,
+            is_durable,
+            topology: topology.clone(),
             changes: changed.clone(),
             store_queue,
             waiting,
         };
-        let driver = Driver::new(tools, Shards::new(config.id, sharing, shards));
+        let driver = Driver::new(context, Shards::new(config.id, sharing, shards));
         let (ended, until) = (CancellationToken::new(), stop.clone());
-        let ends = ended.clone().drop_guard();
+        let end_guard = ended.clone().drop_guard();
         tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
             // Also ends the engine after a panic.
-            let _ends = ends;
+            let _end_guard = end_guard;
             // Without one of its tasks an engine would seem to work, but some of its runs would wait for ever. The
             // driver is boxed, since the state of one iteration is large.
-            parts.failed().run_until_cancelled(Box::pin(driver.run(inbox, asked, until))).await;
+            let run = Box::pin(driver.run(inbox, received_requests, until));
+            supervisor.failed().run_until_cancelled(run).await;
         }));
         tasks.close();
-        Ok(Self { requests, logbook, declared, remote: elsewhere, store, changed, stop, aborted, ended, tasks })
+        Ok(Self { requests, logbook, topology, remote, store, changed, stop, aborted, ended, tasks })
     }
 
     /// Starts a run and watches it. When this returns, the run's start is durable. Large values of the flow are put
@@ -282,14 +284,14 @@ impl Engine {
     /// # Errors
     /// [`SubmitError`]; as far as is known, nothing was started.
     pub async fn submit(&self, run: RunId, flow: Arc<Flow>) -> Result<Watch, SubmitError> {
-        self.declared.declare_for(&flow).await?;
+        self.topology.declare_for(&flow).await?;
         let flow = store::values::put_large_of_flow(&*self.store, flow).await?;
         let deadline = tokio::time::Instant::now() + REPLY_TIMEOUT;
         loop {
-            let (answer, answered) = oneshot::channel();
-            let request = drive::DriverRequest::Submit { run: run.clone(), flow: flow.clone(), answer };
+            let (reply_to, reply) = oneshot::channel();
+            let request = DriverRequest::Submit { run: run.clone(), flow: flow.clone(), reply_to };
             self.requests.send(request).await.map_err(|_| SubmitError::Stopping)?;
-            match answered.await.map_err(|_| SubmitError::Stopping)? {
+            match reply.await.map_err(|_| SubmitError::Stopping)? {
                 // The engine has just started, or its shards are moving to another engine.
                 Err(SubmitError::NoShard) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(SHARD_RETRY_DELAY).await;
@@ -305,14 +307,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`CommandError`] when the run does not exist, has ended and the command cannot reopen it, or cannot be read.
-    pub async fn adopt(&self, run: RunId, wish: RunCommand) -> Result<Watch, CommandError> {
+    pub async fn adopt(&self, run: RunId, command: RunCommand) -> Result<Watch, CommandError> {
         let history = self.logbook.load(&run).await.map_err(|error| CommandError::of_load(&run, &error))?;
         let machine = history.into_machine().map_err(|error| CommandError::of_load(&run, &error))?;
         let failed = |error: DeclareError| CommandError::Failed { reason: error.to_string() };
-        self.declared.declare_for(machine.flow()).await.map_err(failed)?;
-        let (answer, answered) = oneshot::channel();
-        self.send(drive::DriverRequest::Adopt { run, command: wish, answer }).await?;
-        answered.await.map_err(|_| CommandError::Stopping)?
+        self.topology.declare_for(machine.flow()).await.map_err(failed)?;
+        let (reply_to, reply) = oneshot::channel();
+        self.send(DriverRequest::Adopt { run, command, reply_to }).await?;
+        reply.await.map_err(|_| CommandError::Stopping)?
     }
 
     /// Sends a command to the engine that drives the run, this one or a remote one. When this returns, the effect of
@@ -321,21 +323,21 @@ impl Engine {
     /// # Errors
     /// [`CommandError`] when the command does not apply to the run, or could not be recorded. After
     /// [`CommandError::Unreachable`] it may be recorded later.
-    pub async fn command(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
-        let word = wish.as_str();
+    pub async fn command(&self, run: &RunId, command: RunCommand) -> Result<RunState, CommandError> {
+        let name = command.as_str();
         let summary = self.logbook.summary(run).await.map_err(|error| CommandError::of_load(run, &error))?;
         let shard = summary.standing.shard;
-        let wish = match wish {
+        let command = match command {
             RunCommand::Edit { revision, flow } => {
-                let kept = store::values::put_large_of_flow(&*self.store, flow).await;
-                let flow = kept.map_err(|error| CommandError::Failed { reason: error.to_string() })?;
+                let put = store::values::put_large_of_flow(&*self.store, flow).await;
+                let flow = put.map_err(|error| CommandError::Failed { reason: error.to_string() })?;
                 RunCommand::Edit { revision, flow }
             }
-            wish => wish,
+            command => command,
         };
-        let asking = self.remote.request(&shard, protocol::CommandRequest { run: run.clone(), command: wish });
+        let asking = self.remote.request(&shard, protocol::CommandRequest { run: run.clone(), command });
         match timeout(REPLY_TIMEOUT, asking).await {
-            Ok(Ok(reply)) => CommandError::result(run, word, reply),
+            Ok(Ok(reply)) => CommandError::result(run, name, reply),
             Ok(Err(RemoteEngineError::Publish(PublishError::Unroutable { .. }))) => {
                 Err(CommandError::Abandoned { run: run.clone() })
             }
@@ -348,11 +350,11 @@ impl Engine {
     ///
     /// # Errors
     /// Same as [`Engine::command`].
-    pub async fn command_local(&self, run: &RunId, wish: RunCommand) -> Result<RunState, CommandError> {
-        let word = wish.as_str();
-        let (answer, answered) = oneshot::channel();
-        self.send(drive::DriverRequest::Command { run: run.clone(), wish, answer }).await?;
-        CommandError::result(run, word, answered.await.map_err(|_| CommandError::Stopping)?)
+    pub async fn command_local(&self, run: &RunId, command: RunCommand) -> Result<RunState, CommandError> {
+        let name = command.as_str();
+        let (reply_to, reply) = oneshot::channel();
+        self.send(DriverRequest::Command { run: run.clone(), command, reply_to }).await?;
+        CommandError::result(run, name, reply.await.map_err(|_| CommandError::Stopping)?)
     }
 
     /// Stops the calls of a run that is being suspended, on all workers. The run is suspended at once, and sends them
@@ -361,7 +363,7 @@ impl Engine {
     /// # Errors
     /// [`CommandError::Stopping`] when the engine is stopping.
     pub async fn abandon(&self, run: RunId) -> Result<(), CommandError> {
-        self.send(drive::DriverRequest::Abandon { run }).await
+        self.send(DriverRequest::Abandon { run }).await
     }
 
     /// Returns the location of each outstanding call, for all runs that this engine drives.
@@ -369,17 +371,17 @@ impl Engine {
     /// # Errors
     /// [`CommandError::Stopping`] when the engine is stopping.
     pub async fn call_locations(&self) -> Result<Vec<(CallId, CallLocation)>, CommandError> {
-        let (answer, answered) = oneshot::channel();
-        self.send(drive::DriverRequest::CallLocations { answer }).await?;
-        answered.await.map_err(|_| CommandError::Stopping)
+        let (reply_to, reply) = oneshot::channel();
+        self.send(DriverRequest::CallLocations { reply_to }).await?;
+        reply.await.map_err(|_| CommandError::Stopping)
     }
 
     /// Returns the leased calls of a run, each with the time since its last heartbeat. Empty for a run that this
     /// engine does not drive.
     pub async fn silent_leases(&self, run: &RunId) -> Vec<SilentLease> {
-        let (answer, answered) = oneshot::channel();
-        match self.send(drive::DriverRequest::SilentLeases { run: run.clone(), answer }).await {
-            Ok(()) => answered.await.unwrap_or_default(),
+        let (reply_to, reply) = oneshot::channel();
+        match self.send(DriverRequest::SilentLeases { run: run.clone(), reply_to }).await {
+            Ok(()) => reply.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         }
     }
@@ -396,15 +398,15 @@ impl Engine {
     /// # Errors
     /// A description of the part that does not work.
     pub async fn check(&self) -> Result<(), String> {
-        let (answer, answered) = oneshot::channel();
-        self.send(drive::DriverRequest::Check { answer }).await.map_err(|error| error.to_string())?;
-        let driver = async { answered.await.map_err(|_| "the engine has stopped".to_owned()) };
-        let silent = |what: &str| format!("{what} has not answered for {} seconds", REPLY_TIMEOUT.as_secs());
-        timeout(REPLY_TIMEOUT, driver).await.map_err(|_| silent("the engine"))??;
+        let (reply_to, reply) = oneshot::channel();
+        self.send(DriverRequest::Check { reply_to }).await.map_err(|error| error.to_string())?;
+        let driver = async { reply.await.map_err(|_| "the engine has stopped".to_owned()) };
+        let unresponsive = |what: &str| format!("{what} has not answered for {} seconds", REPLY_TIMEOUT.as_secs());
+        timeout(REPLY_TIMEOUT, driver).await.map_err(|_| unresponsive("the engine"))??;
         let broker = timeout(REPLY_TIMEOUT, self.remote.check());
-        broker.await.map_err(|_| silent("the broker"))?.map_err(|error| format!("the broker: {error}"))?;
+        broker.await.map_err(|_| unresponsive("the broker"))?.map_err(|error| format!("the broker: {error}"))?;
         let logbook = timeout(REPLY_TIMEOUT, self.logbook.check());
-        logbook.await.map_err(|_| silent("the logbook"))?.map_err(|error| error.to_string())
+        logbook.await.map_err(|_| unresponsive("the logbook"))?.map_err(|error| error.to_string())
     }
 
     /// Returns when the engine no longer drives runs: it was stopped, a queue of it was deleted, or one of its tasks
@@ -428,7 +430,7 @@ impl Engine {
         self.tasks.wait().await;
     }
 
-    async fn send(&self, request: drive::DriverRequest) -> Result<(), CommandError> {
+    async fn send(&self, request: DriverRequest) -> Result<(), CommandError> {
         self.requests.send(request).await.map_err(|_| CommandError::Stopping)
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use crate::{StartError, drive::Sharing, topology};
+use crate::{StartError, shards::Sharing, topology};
 
 /// Maximum number of deliveries that wait for the engine, over all shards: some batches' worth. Then their consumers
 /// wait.

@@ -4,26 +4,35 @@
 //! runs in batches: all available signals, one append to the logbook, then all commands. A second task, the outbox,
 //! publishes the messages and then settles the signals. The engine itself decides nothing: [`flow::Machine`] does.
 //!
-//! Start reading at `engine.rs`, then `drive.rs`. The permits of rate-limited tasks are in `permits.rs`.
+//! Start reading at `engine.rs`, then `driver.rs`. The permits of rate-limited tasks are in `permits.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod clock;
-mod topology_cache;
-mod drive;
-mod remote_engine;
+mod driver;
+mod effects;
 mod engine;
+mod fetches;
 mod inbox;
+mod leases;
+mod listeners;
 mod messages;
 mod outbox;
 mod permits;
+mod publications;
+mod remote_engine;
+mod runs;
+mod shards;
 mod supervisor;
 mod topology;
+mod topology_cache;
 mod unserved_queues;
 mod watch;
+mod withdrawals;
 
 pub use clock::{Clock, SystemClock};
-pub use drive::{CallLocation, SilentLease};
+pub use driver::CallLocation;
 pub use engine::{CommandError, Config, Engine, ShardAssignment, StartError, SubmitError};
+pub use leases::SilentLease;
 pub use watch::{Watch, WatchEvent};

@@ -22,7 +22,7 @@ use protocol::topology as names;
 use store::Store;
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{drive::TICK, watch::WatchEvent};
+use crate::{driver::TICK, effects::Effects};
 
 /// Maximum number of batches in flight. More would only wait for the broker's confirms.
 const IN_FLIGHT: usize = 64;
@@ -36,18 +36,6 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How often an unconfirmed message is published again at once. After that, the cause is not a lost connection: the
 /// queue itself does not respond.
 const MAX_IMMEDIATE_RETRIES: u32 = 2;
-
-/// The messages that one batch of steps causes; its records are durable.
-#[derive(Default)]
-pub(crate) struct OutboxBatch {
-    pub(crate) messages: Vec<Message>,
-    /// Messages that are useful only now: a probe that is not published within a tick is dropped.
-    pub(crate) probes: Vec<Message>,
-    pub(crate) watch_events: Vec<(mpsc::Sender<WatchEvent>, WatchEvent)>,
-    pub(crate) signals: Vec<Delivery>,
-    /// Runs, each with the version up to which this batch and all earlier ones contain its messages.
-    pub(crate) published: Vec<(RunId, Version)>,
-}
 
 /// The versions whose messages the broker has confirmed. The outbox adds to them, and the driver takes them once per
 /// batch. Cheap to clone. It holds at most what the driver has sent since it last took them, and nothing blocks on
@@ -153,7 +141,7 @@ impl OutboxContext {
 }
 
 /// Runs until the engine drops its sender, and then until the broker has taken every message that it accepts.
-pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxBatch>, taken: ConfirmedVersions) {
+pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<Effects>, taken: ConfirmedVersions) {
     let broker = ways.broker.clone();
     let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<OutgoingMessage>>> = FuturesUnordered::new();
     // These occupy no batch slot: a queue that is full or deleted delays only its own jobs.
@@ -166,9 +154,9 @@ pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<OutboxB
         tokio::select! {
             biased;
             batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
-                Some(OutboxBatch { messages, probes, watch_events, signals, published }) => {
+                Some(Effects { messages, probes, watch_events, to_accept, published, .. }) => {
                     let leaving = outgoing(messages, published, &taken);
-                    in_flight.push(Box::pin(publish_all(ways.clone(), leaving, signals)));
+                    in_flight.push(Box::pin(publish_all(ways.clone(), leaving, to_accept)));
                     probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
                     for (watcher, happening) in watch_events {
                         // The watcher may have left; the run does not depend on it.
@@ -298,7 +286,7 @@ mod tests {
         OutboxContext::new(Arc::new(broker), Arc::new(store::Memory::new()))
     }
 
-    fn batch() -> OutboxBatch {
+    fn batch() -> Effects {
         let message = Message {
             exchange: names::NOTIFICATIONS.into(),
             key: "f.a.r.success".into(),
@@ -309,7 +297,7 @@ mod tests {
             body: "{}".into(),
         };
         let told = vec![("r".parse().expect("a lawful name"), Version::new(1))];
-        OutboxBatch { messages: vec![message], published: told, ..OutboxBatch::default() }
+        Effects { messages: vec![message], published: told, ..Effects::default() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -379,7 +367,7 @@ mod tests {
             body: job.encode().into(),
         };
         let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
-        assert!(out.send(OutboxBatch { messages: vec![message], ..OutboxBatch::default() }).await.is_ok());
+        assert!(out.send(Effects { messages: vec![message], ..Effects::default() }).await.is_ok());
         drop(out);
         run(OutboxContext::new(Arc::new(broker.clone()), store), batches, ConfirmedVersions::default()).await;
         let mut came = Vec::new();
@@ -438,7 +426,7 @@ mod tests {
         let sending = async {
             for _ in 0..many {
                 let messages = vec![job("dead"), job("alive")];
-                assert!(out.send(OutboxBatch { messages, ..OutboxBatch::default() }).await.is_ok());
+                assert!(out.send(Effects { messages, ..Effects::default() }).await.is_ok());
             }
             while memory.waiting("waft.jobs.alive").await.unwrap() != Some(many) {
                 tokio::time::sleep(RETRY_DELAY).await;

@@ -6,7 +6,7 @@ use broker::{Binding, Broker, DeclareError, Destination, Exchange, ExchangeKind,
 use flow::{Flow, FlowName, NodeName, Role, Shard, State};
 use protocol::topology;
 
-use crate::drive::Sharing;
+use crate::shards::Sharing;
 
 /// Maximum number of tasks whose exchanges are declared in advance; in larger flows they are declared on request.
 /// Each costs the broker about a millisecond.

@@ -25,12 +25,12 @@ pub enum WatchEvent {
 /// A subscription to the events of a run. If dropped, the run continues unwatched.
 #[derive(Debug)]
 pub struct Watch {
-    pub(crate) happenings: mpsc::Receiver<WatchEvent>,
+    pub(crate) events: mpsc::Receiver<WatchEvent>,
 }
 
 impl Watch {
     /// The next event; `None` after the run ended, or when its engine stopped. Cancel-safe.
     pub async fn next(&mut self) -> Option<WatchEvent> {
-        self.happenings.recv().await
+        self.events.recv().await
     }
 }

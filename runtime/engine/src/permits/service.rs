@@ -15,7 +15,7 @@ use tracing::{debug, error, warn};
 
 use crate::{
     Clock,
-    drive::TICK,
+    driver::TICK,
     messages,
     permits::coordinator::{CoordinatorAction, DeliveryDisposition, PermitCoordinator},
     supervisor::Supervisor,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use flow::{CallId, WorkerName};
 
-use super::{ActiveRun, Driver};
+use super::Driver;
+use crate::runs::ActiveRun;
 
 /// The location of a call that has no answer yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,26 +35,26 @@ pub enum CallLocation {
 impl Driver {
     /// Returns the location of each outstanding call, for all runs that are driven here.
     pub(super) fn call_locations(&self) -> Vec<(CallId, CallLocation)> {
-        self.runs.values().flat_map(|live| self.whereabouts_of(live)).collect()
+        self.runs.iter().flat_map(|(_, active)| self.call_locations_of(active)).collect()
     }
 
-    fn whereabouts_of<'a>(&'a self, live: &'a ActiveRun) -> impl Iterator<Item = (CallId, CallLocation)> + 'a {
-        let leased: Vec<(CallId, WorkerName)> = live.machine.leased_calls().collect();
-        live.machine.outstanding_calls().map(move |call| {
+    fn call_locations_of<'a>(&'a self, active: &'a ActiveRun) -> impl Iterator<Item = (CallId, CallLocation)> + 'a {
+        let leased: Vec<(CallId, WorkerName)> = active.machine.leased_calls().collect();
+        active.machine.outstanding_calls().map(move |call| {
             let mut holders = leased.iter().filter(|(held, _)| *held == call);
             let at = match holders.next() {
                 Some((_, worker)) => {
-                    let watched = leased.iter().find(|held| held.0 == call && self.leases.holds(&live.shard, held));
+                    let watched = leased.iter().find(|held| held.0 == call && self.leases.holds(&active.shard, held));
                     match watched {
                         Some((_, worker)) => {
-                            let silent_for = self.leases.queue_silent_time(&live.shard);
+                            let silent_for = self.leases.queue_silent_time(&active.shard);
                             CallLocation::UnderLease { worker: worker.clone(), silent_for }
                         }
                         None => CallLocation::UnwatchedLease { worker: worker.clone() },
                     }
                 }
                 None if self.permits.is_queued(&call) => CallLocation::AwaitingPermit,
-                None if live.outstanding_at_load.contains(&call) => CallLocation::AwaitingBarrier,
+                None if active.outstanding_at_load.contains(&call) => CallLocation::AwaitingBarrier,
                 None => CallLocation::Sent,
             };
             (call, at)

@@ -13,11 +13,9 @@
 use std::collections::BTreeMap;
 
 use broker::Message;
-use flow::{CallId, Event, RunId, Shard};
+use flow::{CallId, Shard};
 use tokio::time::{Duration, Instant};
-use tracing::info;
 
-use super::{Batch, Driver, RunEvent};
 use crate::messages;
 
 /// How long workers have to report that they have begun a call. They answer at once, even when all slots are busy.
@@ -31,7 +29,7 @@ const MAX_OUTSTANDING_PROBES: usize = 64;
 
 /// The calls of all shards that may be withdrawn.
 #[derive(Debug, Default)]
-pub(super) struct Withdrawals {
+pub(crate) struct Withdrawals {
     /// Only shards with such calls.
     shards: BTreeMap<Shard, ShardWithdrawals>,
 }
@@ -40,7 +38,7 @@ pub(super) struct Withdrawals {
 #[derive(Debug, Default)]
 struct ShardWithdrawals {
     /// When workers were asked about each call; `None` before that.
-    asked: BTreeMap<CallId, Option<Instant>>,
+    queried_at: BTreeMap<CallId, Option<Instant>>,
     /// Outstanding probes, and when each was sent.
     probes: BTreeMap<u64, Instant>,
 }
@@ -48,29 +46,35 @@ struct ShardWithdrawals {
 impl Withdrawals {
     /// Adds a call that is no longer wanted. Workers are asked about it with the next tick, so that a call that ends
     /// soon needs no question.
-    fn add(&mut self, shard: &Shard, call: CallId) {
-        self.shards.entry(shard.clone()).or_default().asked.entry(call).or_default();
+    pub(crate) fn add(&mut self, shard: &Shard, call: CallId) {
+        self.shards.entry(shard.clone()).or_default().queried_at.entry(call).or_default();
+    }
+
+    /// Asks workers which of a shard's unwanted calls they have begun.
+    pub(crate) fn query_started(&mut self, shard: &Shard) -> Vec<Message> {
+        let calls = self.take_queries(shard);
+        calls.chunks(MAX_CALLS_PER_MESSAGE).map(|calls| messages::withdraw(calls.to_vec())).collect()
     }
 
     /// Returns the calls of a shard to ask workers about now.
     fn take_queries(&mut self, shard: &Shard) -> Vec<CallId> {
         let Some(calls) = self.shards.get_mut(shard) else { return Vec::new() };
         let now = Instant::now();
-        let unasked = calls.asked.iter_mut().filter(|(_, asked)| asked.is_none());
-        let ask = |(call, asked): (&CallId, &mut Option<Instant>)| {
-            *asked = Some(now);
+        let unqueried = calls.queried_at.iter_mut().filter(|(_, queried_at)| queried_at.is_none());
+        let query = |(call, queried_at): (&CallId, &mut Option<Instant>)| {
+            *queried_at = Some(now);
             call.clone()
         };
-        unasked.map(ask).collect()
+        unqueried.map(query).collect()
     }
 
     /// The shards whose queues need probes.
-    pub(super) fn shards(&self) -> impl Iterator<Item = &Shard> {
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.shards.keys()
     }
 
     /// A probe was sent.
-    pub(super) fn probed(&mut self, shard: &Shard, number: u64) {
+    pub(crate) fn probe_sent(&mut self, shard: &Shard, number: u64) {
         if let Some(calls) = self.shards.get_mut(shard) {
             calls.probes.insert(number, Instant::now());
             if calls.probes.len() > MAX_OUTSTANDING_PROBES {
@@ -80,54 +84,22 @@ impl Withdrawals {
     }
 
     /// A probe has returned. Removes and returns the calls that no worker reported in time.
-    fn take_due(&mut self, shard: &Shard, number: u64) -> Vec<CallId> {
+    pub(crate) fn take_due(&mut self, shard: &Shard, number: u64) -> Vec<CallId> {
         let Some(calls) = self.shards.get_mut(shard) else { return Vec::new() };
         let Some(sent) = calls.probes.remove(&number) else { return Vec::new() };
         calls.probes.retain(|other, _| *other > number);
-        let is_due = |_: &CallId, asked: &mut Option<Instant>| {
-            asked.is_some_and(|asked| sent.saturating_duration_since(asked) >= WORKER_REPLY_TIMEOUT)
+        let is_due = |_: &CallId, queried_at: &mut Option<Instant>| {
+            queried_at.is_some_and(|queried_at| sent.saturating_duration_since(queried_at) >= WORKER_REPLY_TIMEOUT)
         };
-        let due = calls.asked.extract_if(.., is_due).map(|(call, _)| call).collect();
-        if calls.asked.is_empty() {
+        let due = calls.queried_at.extract_if(.., is_due).map(|(call, _)| call).collect();
+        if calls.queried_at.is_empty() {
             self.shards.remove(shard);
         }
         due
     }
 
     /// Removes a shard that is no longer driven here.
-    pub(super) fn drop_shard(&mut self, shard: &Shard) {
+    pub(crate) fn drop_shard(&mut self, shard: &Shard) {
         self.shards.remove(shard);
-    }
-}
-
-impl Driver {
-    /// Adds the unwanted calls of a run. No worker has a call that waits for a permit, so those are left out.
-    pub(super) fn note_withdrawable(&mut self, run: &RunId) {
-        let Some(live) = self.runs.get(run) else { return };
-        for call in live.machine.withdrawable_calls().filter(|call| !self.permits.is_waiting(call)) {
-            self.withdrawals.add(&live.shard, call);
-        }
-    }
-
-    /// Asks workers which of a shard's unwanted calls they have begun.
-    pub(super) fn query_started(&mut self, shard: &Shard) -> Vec<Message> {
-        self.withdrawals
-            .take_queries(shard)
-            .chunks(MAX_CALLS_PER_MESSAGE)
-            .map(|calls| messages::withdraw(calls.to_vec()))
-            .collect()
-    }
-
-    /// A probe has returned: withdraws the calls that no worker has reported as begun.
-    pub(super) fn withdraw_due(&mut self, shard: &Shard, number: u64, round: &mut Batch) {
-        for call in self.withdrawals.take_due(shard, number) {
-            let run = call.run.clone();
-            let is_withdrawable = |machine: &flow::Machine| machine.withdrawable_calls().any(|other| other == call);
-            if !self.runs.get(&run).is_some_and(|live| is_withdrawable(&live.machine)) {
-                continue;
-            }
-            info!(%call, "the call is withdrawn: no worker has begun it");
-            self.enqueue(RunEvent { run, event: Event::Withdrawn { call }, reply_to: None }, round);
-        }
     }
 }

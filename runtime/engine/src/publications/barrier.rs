@@ -11,7 +11,7 @@ use logbook::Version;
 
 /// Versions that are confirmed by the broker, but may not be recorded by their listeners yet.
 #[derive(Default)]
-pub(super) struct DeliveryBarrier {
+pub(crate) struct DeliveryBarrier {
     /// Versions that wait for the next barrier.
     waiting: Vec<(RunId, Version)>,
     /// Versions of the current barrier.
@@ -34,19 +34,19 @@ enum BarrierPhase {
 
 impl DeliveryBarrier {
     /// Adds versions that the broker has confirmed.
-    pub(super) fn add(&mut self, taken: Vec<(RunId, Version)>) {
-        self.waiting.extend(taken);
+    pub(crate) fn add(&mut self, versions: Vec<(RunId, Version)>) {
+        self.waiting.extend(versions);
     }
 
     /// Returns all versions, since no barrier is needed any more.
-    pub(super) fn give_up(&mut self) -> Vec<(RunId, Version)> {
-        let Self { waiting, current: group, .. } = std::mem::take(self);
-        group.into_iter().chain(waiting).collect()
+    pub(crate) fn give_up(&mut self) -> Vec<(RunId, Version)> {
+        let Self { waiting, current, .. } = std::mem::take(self);
+        current.into_iter().chain(waiting).collect()
     }
 
     /// Advances if all probes have returned; returns the versions that are recorded by now. `is_recorded` tells
     /// whether everything that was received is recorded.
-    pub(super) fn advance(&mut self, is_recorded: bool) -> Vec<(RunId, Version)> {
+    pub(crate) fn advance(&mut self, is_recorded: bool) -> Vec<(RunId, Version)> {
         if !self.out.is_empty() {
             return Vec::new();
         }
@@ -68,18 +68,18 @@ impl DeliveryBarrier {
     }
 
     /// Whether probes must be sent to all shards now.
-    pub(super) fn needs_probes(&self) -> bool {
+    pub(crate) fn needs_probes(&self) -> bool {
         self.needs_probes
     }
 
     /// The probes were sent.
-    pub(super) fn probed(&mut self, probes: impl IntoIterator<Item = (Shard, u64)>) {
+    pub(crate) fn probed(&mut self, probes: impl IntoIterator<Item = (Shard, u64)>) {
         self.out.extend(probes);
         self.needs_probes = false;
     }
 
     /// A probe has returned.
-    pub(super) fn on_probe(&mut self, shard: &Shard, number: u64) {
+    pub(crate) fn on_probe(&mut self, shard: &Shard, number: u64) {
         if self.out.get(shard).is_some_and(|awaited| number >= *awaited) {
             self.out.remove(shard);
         }
@@ -93,30 +93,30 @@ mod tests {
     #[test]
     fn a_barrier_completes_after_two_probe_rounds_over_all_shards() {
         let shards = ["a", "b"].map(|shard| shard.parse::<Shard>().expect("a lawful name"));
-        let taken = |run: &str| vec![(run.parse().expect("a lawful name"), Version::new(1))];
-        let mut echo = DeliveryBarrier::default();
-        assert_eq!(echo.advance(true), []);
-        assert!(!echo.needs_probes());
-        echo.add(taken("r"));
+        let versions = |run: &str| vec![(run.parse().expect("a lawful name"), Version::new(1))];
+        let mut barrier = DeliveryBarrier::default();
+        assert_eq!(barrier.advance(true), []);
+        assert!(!barrier.needs_probes());
+        barrier.add(versions("r"));
         let mut number = 0;
-        let mut go_round = |echo: &mut DeliveryBarrier| {
+        let mut go_round = |barrier: &mut DeliveryBarrier| {
             number += 1;
-            assert!(echo.needs_probes());
-            echo.probed(shards.iter().map(|shard| (shard.clone(), number)));
+            assert!(barrier.needs_probes());
+            barrier.probed(shards.iter().map(|shard| (shard.clone(), number)));
             for shard in &shards {
-                echo.on_probe(shard, number - 1);
-                assert_eq!(echo.advance(true), [], "not all are back");
-                echo.on_probe(shard, number);
+                barrier.on_probe(shard, number - 1);
+                assert_eq!(barrier.advance(true), [], "not all are back");
+                barrier.on_probe(shard, number);
             }
         };
-        assert_eq!(echo.advance(true), []);
-        go_round(&mut echo);
-        echo.add(taken("later"));
-        assert_eq!(echo.advance(true), []);
-        go_round(&mut echo);
-        assert_eq!(echo.advance(false), [], "something that was heard is not recorded");
-        go_round(&mut echo);
-        assert_eq!(echo.advance(true), taken("r"));
-        assert_eq!(echo.give_up(), taken("later"));
+        assert_eq!(barrier.advance(true), []);
+        go_round(&mut barrier);
+        barrier.add(versions("later"));
+        assert_eq!(barrier.advance(true), []);
+        go_round(&mut barrier);
+        assert_eq!(barrier.advance(false), [], "something that was heard is not recorded");
+        go_round(&mut barrier);
+        assert_eq!(barrier.advance(true), versions("r"));
+        assert_eq!(barrier.give_up(), versions("later"));
     }
 }

@@ -7,8 +7,7 @@ use std::{
 };
 
 use flow::{
-    Event, Failure, FailureKind, FetchResult, FetchTarget as What, Json, RunId, Value, ValueFetch, ValueKind,
-    ValueName, Values,
+    Event, Failure, FailureKind, FetchResult, FetchTarget, Json, RunId, Value, ValueFetch, ValueKind, ValueName, Values,
 };
 use store::{FetchError, RetryAdvice, Store};
 use tokio::{
@@ -35,7 +34,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
 /// Each is supervised like a call: a fetch that fails, panics or times out is tried again, and fails its node in the
 /// end. If a remote engine drives the run meanwhile, the result is ignored, and that engine fetches again. Fetches
 /// end with their engine.
-pub(super) struct Fetches {
+pub(crate) struct Fetches {
     store: Arc<dyn Store>,
     running: JoinSet<Result<FetchResult, String>>,
     /// The fetch of each task. A task that panics returns only its id.
@@ -51,13 +50,13 @@ struct PendingFetch {
 }
 
 impl Fetches {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
         Self { store, running: JoinSet::new(), fetches: HashMap::new() }
     }
 
     /// Starts a fetch.
-    pub(super) fn send(&mut self, run: RunId, errand: ValueFetch) {
-        self.start(PendingFetch { run, fetch: errand, failed: 0 });
+    pub(crate) fn send(&mut self, run: RunId, fetch: ValueFetch) {
+        self.start(PendingFetch { run, fetch, failed: 0 });
     }
 
     fn start(&mut self, fetch: PendingFetch) {
@@ -73,7 +72,7 @@ impl Fetches {
     }
 
     /// The next fetch that ends; `None` when none is running. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Option<(RunId, Event)> {
+    pub(crate) async fn next(&mut self) -> Option<(RunId, Event)> {
         loop {
             let (id, ended) = match self.running.join_next_with_id().await? {
                 Ok((id, ended)) => (id, ended),
@@ -88,28 +87,28 @@ impl Fetches {
 
     /// Handles the end of one try: returns its result, or starts another try.
     fn on_try_ended(&mut self, fetch: PendingFetch, ended: Result<FetchResult, String>) -> Option<(RunId, Event)> {
-        let PendingFetch { run, fetch: errand, failed } = fetch;
-        let brought = match ended {
-            Ok(brought) => brought,
+        let PendingFetch { run, fetch, failed } = fetch;
+        let result = match ended {
+            Ok(result) => result,
             Err(reason) if failed + 1 < MAX_TRIES => {
-                warn!(%run, task = %errand.id.task, tries = failed + 1, reason, "a list could not be fetched yet");
-                self.start(PendingFetch { run, fetch: errand, failed: failed + 1 });
+                warn!(%run, task = %fetch.id.task, tries = failed + 1, reason, "a list could not be fetched yet");
+                self.start(PendingFetch { run, fetch, failed: failed + 1 });
                 return None;
             }
             Err(reason) => {
-                error!(%run, task = %errand.id.task, tries = MAX_TRIES, reason, "a list could not be fetched");
+                error!(%run, task = %fetch.id.task, tries = MAX_TRIES, reason, "a list could not be fetched");
                 let message = format!("its list could not be fetched in {MAX_TRIES} tries: {reason}");
                 let failure = Failure::new(FailureKind::Transient, message);
-                match errand.target {
-                    What::List(_) => FetchResult::List(Err(failure)),
-                    What::Results(_) => FetchResult::Results(Err(failure)),
+                match fetch.target {
+                    FetchTarget::List(_) => FetchResult::List(Err(failure)),
+                    FetchTarget::Results(_) => FetchResult::Results(Err(failure)),
                 }
             }
         };
-        Some((run, Event::Fetched { id: errand.id, result: brought }))
+        Some((run, Event::Fetched { id: fetch.id, result }))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 }
@@ -137,17 +136,17 @@ impl From<FetchError> for FetchFailure {
 }
 
 /// Tries a fetch once. An error is one after which another try may succeed.
-async fn fetch_target(store: &dyn Store, target: &What) -> Result<FetchResult, String> {
-    let brought = match target {
-        What::List(list) => fetch_elements(store, list).await.map(|list| FetchResult::List(Ok(list))),
-        What::Results(results) => {
-            fetch_results(store, results).await.map(|gathered| FetchResult::Results(Ok(gathered)))
+async fn fetch_target(store: &dyn Store, target: &FetchTarget) -> Result<FetchResult, String> {
+    let result = match target {
+        FetchTarget::List(list) => fetch_elements(store, list).await.map(|list| FetchResult::List(Ok(list))),
+        FetchTarget::Results(results) => {
+            fetch_results(store, results).await.map(|collected| FetchResult::Results(Ok(collected)))
         }
     };
-    brought.or_else(|obstacle| match (obstacle, target) {
+    result.or_else(|failure| match (failure, target) {
         (FetchFailure::Transient(reason), _) => Err(reason),
-        (FetchFailure::Permanent(failure), What::List(_)) => Ok(FetchResult::List(Err(failure))),
-        (FetchFailure::Permanent(failure), What::Results(_)) => Ok(FetchResult::Results(Err(failure))),
+        (FetchFailure::Permanent(failure), FetchTarget::List(_)) => Ok(FetchResult::List(Err(failure))),
+        (FetchFailure::Permanent(failure), FetchTarget::Results(_)) => Ok(FetchResult::Results(Err(failure))),
     })
 }
 
@@ -175,10 +174,10 @@ async fn fetch_results(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Valu
         }
         complete.insert(name.clone(), list);
     }
-    let mut gathered = flow::collect_results(complete).map_err(FetchFailure::Permanent)?;
-    let put = with_timeout(store::values::put_large(store, &mut gathered)).await?;
+    let mut collected = flow::collect_results(complete).map_err(FetchFailure::Permanent)?;
+    let put = with_timeout(store::values::put_large(store, &mut collected)).await?;
     put.map_err(|error| FetchFailure::Transient(error.to_string()))?;
-    Ok(gathered)
+    Ok(collected)
 }
 
 async fn fetch_value(store: &dyn Store, value: &Value) -> Result<Value, FetchFailure> {

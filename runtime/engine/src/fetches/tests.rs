@@ -86,7 +86,7 @@ async fn fetched(fault: Fault, faulty: u32) -> (FetchResult, u32) {
     let store = Arc::new(FaultyStore { fault, tries: AtomicU32::new(0), faulty, inner });
     let mut errands = Fetches::new(store.clone());
     let list = Value::Stored(Stored { digest, size: 5, form: ValueKind::Json });
-    errands.send(id().run, ValueFetch { id: id(), target: What::List(list) });
+    errands.send(id().run, ValueFetch { id: id(), target: FetchTarget::List(list) });
     let (run, event) = errands.next().await.expect("every fetch ends");
     assert_eq!(run, id().run);
     assert!(errands.is_empty() && errands.fetches.is_empty());

@@ -1,0 +1,292 @@
+//! The one task that drives the runs of an engine's shards.
+//!
+//! Each iteration of its loop receives a batch of input, decides records for it, appends all records at once, and only
+//! then lets the outbox carry out the effects.
+//!
+//! The driver owns the parts and passes input and effects between them. Each part is a plain value that owns its own
+//! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`,
+//! `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
+//! `load.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes the records. The rest
+//! decides, and awaits nothing.
+//!
+//! Reading order: this file, then `step.rs` (decide, append, settle, publish) and `dispatch.rs` (commands as effects);
+//! then `receive.rs` and `handle.rs` (messages), and `requests.rs` (calls of the engine's handle).
+
+mod append;
+mod call_location;
+mod dispatch;
+mod handle;
+mod load;
+mod ownership;
+mod receive;
+mod requests;
+mod skips;
+mod step;
+mod tick;
+mod unreadable;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use broker::Delivery;
+use flow::{Command, Event, Machine, Record, RunId, Shard};
+use logbook::Logbook;
+use protocol::{AttemptLog, Reply};
+use store::Store;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::{
+    Clock, SubmitError, Watch,
+    clock::ClockReader,
+    effects::{Effects, ReplyTo},
+    fetches::Fetches,
+    inbox::Inbox,
+    leases::Leases,
+    listeners::Listeners,
+    outbox::ConfirmedVersions,
+    permits::{calls::EndedCalls, client::PermitClient},
+    publications::Publications,
+    runs::{RunEvent, Runs, is_inactive},
+    shards::{Shards, Sharing},
+    topology_cache::TopologyCache,
+    unserved_queues,
+    withdrawals::Withdrawals,
+};
+pub use call_location::CallLocation;
+pub(crate) use requests::DriverRequest;
+
+/// Maximum number of signals in one batch: enough to share the cost of an append, few enough to answer soon.
+const MAX_BATCH_SIGNALS: usize = 512;
+
+/// Interval of periodic work, such as probing shards without an owner and reading stale runs again.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
+
+/// The input of one iteration of the driver's loop, before any of it is durable.
+#[derive(Default)]
+struct Batch {
+    events: Vec<RunEvent>,
+    signals: Vec<(RunId, Delivery)>,
+    logs: BTreeMap<RunId, Vec<AttemptLog>>,
+    submitted: Vec<Submitted>,
+    /// Runs that were read from the logbook for this batch.
+    loaded: BTreeSet<RunId>,
+    /// Runs that do not exist: messages for them are accepted and dropped.
+    not_found: BTreeSet<RunId>,
+    /// Runs of shards that another engine drives: their messages are forwarded.
+    remote_runs: BTreeMap<RunId, Shard>,
+    /// Effects that need no record.
+    effects: Effects,
+}
+
+impl Batch {
+    fn push(&mut self, run: RunId, event: Event) {
+        self.events.push(RunEvent::new(run, event));
+    }
+}
+
+/// A new run, and the requester that waits until its start is durable.
+struct Submitted {
+    run: RunId,
+    reply_to: oneshot::Sender<Result<Watch, SubmitError>>,
+    watch: Watch,
+}
+
+/// The result of all steps of one run in a batch.
+#[derive(Default)]
+struct StepResult {
+    records: Vec<Record>,
+    commands: Vec<Command>,
+    reply_to: Vec<ReplyTo>,
+    /// Calls that may have ended.
+    ended: EndedCalls,
+    /// Whether some of the commands may have been performed before.
+    may_repeat: bool,
+    /// Whether the run continues in the next batch.
+    is_unfinished: bool,
+}
+
+/// The dependencies of a driver.
+pub(crate) struct DriverContext {
+    pub(crate) logbook: Arc<dyn Logbook>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) outbox: mpsc::Sender<Effects>,
+    /// The versions whose messages the broker has confirmed.
+    pub(crate) confirmed: ConfirmedVersions,
+    /// Whether messages that the broker has confirmed outlive this process.
+    pub(crate) is_durable: bool,
+    pub(crate) topology: TopologyCache,
+    /// Receives the id of every run that has new records.
+    pub(crate) changes: broadcast::Sender<RunId>,
+    /// The name of the queue that serves content from the store.
+    pub(crate) store_queue: String,
+    /// The number of calls that wait for a worker, by queue.
+    pub(crate) waiting: unserved_queues::WaitingCalls,
+}
+
+/// Owns the parts of an engine.
+pub(crate) struct Driver {
+    context: DriverContext,
+    shards: Shards,
+    runs: Runs,
+    leases: Leases,
+    withdrawals: Withdrawals,
+    permits: PermitClient,
+    listeners: Listeners,
+    publications: Publications,
+    fetches: Fetches,
+    clock: ClockReader,
+    /// Events that the last batch caused for the next one.
+    deferred: Vec<RunEvent>,
+    /// When the calls that wait for a worker were last counted.
+    waiting_counted_at: Option<tokio::time::Instant>,
+}
+
+impl Driver {
+    pub(crate) fn new(context: DriverContext, shards: Shards) -> Self {
+        let mut publications = Publications::default();
+        if shards.sharing() == Sharing::Exclusive {
+            // No other engine takes the shard over: this one drives it from the start.
+            shards.known().for_each(|shard| publications.add_unsearched(shard.clone()));
+        }
+        Self {
+            fetches: Fetches::new(context.store.clone()),
+            clock: ClockReader::new(&*context.clock),
+            context,
+            runs: Runs::default(),
+            leases: Leases::default(),
+            withdrawals: Withdrawals::default(),
+            permits: PermitClient::new(shards.engine().to_owned()),
+            shards,
+            listeners: Listeners::default(),
+            publications,
+            deferred: Vec::new(),
+            waiting_counted_at: None,
+        }
+    }
+
+    /// Steps runs until `stop` is cancelled, or until the broker closes.
+    pub(crate) async fn run(
+        mut self,
+        mut inbox: Inbox,
+        mut requests: mpsc::Receiver<DriverRequest>,
+        stop: CancellationToken,
+    ) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let mut batch = Batch::default();
+            for event in std::mem::take(&mut self.deferred) {
+                self.enqueue(event, &mut batch);
+            }
+            let now = self.context.clock.now();
+            let until_due = self.runs.next_due().map(|at| at.since(now));
+            // Every arm only receives or waits, so dropping it loses nothing. The order is fixed, so that the same
+            // input always leads to the same batches. No arm blocks another, since each batch takes from all of them.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                _ = ticks.tick() => self.tick(&inbox, &mut batch).await,
+                Some((run, event)) = self.fetches.next(), if !self.fetches.is_empty() => {
+                    self.enqueue(RunEvent::new(run, event), &mut batch);
+                }
+                Some(request) = requests.recv() => self.on_request(request, &mut batch).await,
+                incoming = inbox.next() => match incoming {
+                    Some(incoming) => self.receive(incoming, &mut batch).await,
+                    None => break,
+                },
+                // These come last, since they may be ready in every iteration.
+                () = tokio::time::sleep(until_due.unwrap_or_default()), if until_due.is_some() => {}
+                () = std::future::ready(()), if !batch.events.is_empty() => {}
+            }
+            while batch.events.len() < MAX_BATCH_SIGNALS
+                && let Ok(request) = requests.try_recv()
+            {
+                self.on_request(request, &mut batch).await;
+            }
+            while batch.events.len() < MAX_BATCH_SIGNALS
+                && let Some(incoming) = inbox.try_next()
+            {
+                self.receive(incoming, &mut batch).await;
+            }
+            self.add_due_runs(&mut batch);
+            self.step(batch).await;
+        }
+        inbox.close();
+    }
+
+    /// Adds an event to the batch, or holds it for a stale run whose records must be read first.
+    fn enqueue(&mut self, event: RunEvent, batch: &mut Batch) {
+        match self.runs.stale_mut(&event.run) {
+            Some(stale) => stale.pending.push(event),
+            None => batch.events.push(event),
+        }
+    }
+
+    /// Adds a tick for every run with a timer that is due.
+    fn add_due_runs(&self, batch: &mut Batch) {
+        for run in self.runs.due_by(self.context.clock.now()) {
+            batch.push(run.clone(), Event::Tick);
+        }
+    }
+
+    /// Whether confirmed messages outlive this process. If other engines were seen, they do.
+    fn is_lasting(&self) -> bool {
+        self.context.is_durable || self.shards.has_peers()
+    }
+}
+
+/// The message for a run that a bug of waft stopped.
+const BUG_MESSAGE: &str =
+    "the run is damaged, or meets a bug of waft: it is left alone until a version of waft drives it that can";
+
+/// Runs `work` on a run's machine and catches a panic, so that a bug of waft stops only that run. The error contains
+/// `doing` and the panic message, which names the record that caused it.
+fn catch_bug<T>(run: &RunId, doing: &str, work: impl FnOnce() -> T) -> Result<T, String> {
+    // The values that the work borrowed are not used again after a panic.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let reason = format!("{doing}: {}", flow::panic_message(&*panic));
+        error!(%run, reason, BUG_MESSAGE);
+        reason
+    })
+}
+
+/// Returns the reply that explains why an event had no effect.
+fn rejection(machine: &Machine, event: &Event) -> Reply {
+    let state = machine.state();
+    match event {
+        Event::Notify { task, key: Some(key), .. } if machine.has_received(task, key) => Reply::Recorded(state),
+        Event::Notify { task, result, .. } if !is_inactive(state) => {
+            machine.notification_error(task, result).map_or(Reply::NotApplicable(state), Reply::Refused)
+        }
+        Event::Edit { revision, .. } if *revision != machine.revision() => Reply::Refused(format!(
+            "the flow is at revision {} by now, and the edit was made against {revision}",
+            machine.revision()
+        )),
+        Event::Edit { flow, .. } => Reply::Refused(machine.edit_errors(flow).join("; ")),
+        _ => Reply::NotApplicable(state),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_stops_only_its_run_and_names_the_event() {
+        let run = RunId::new("r").unwrap();
+        assert_eq!(catch_bug(&run, "tick", || 7), Ok(7));
+        let event = Event::Notify {
+            task: "ask".parse().unwrap(),
+            result: flow::TaskResult::Succeeded(flow::Values::new()),
+            key: None,
+        };
+        let caught = catch_bug(&run, &event.summary(), || panic!("the machine accepts what it decided: record x"));
+        assert_eq!(caught, Err("notification of \"ask\": the machine accepts what it decided: record x".to_owned()));
+    }
+}

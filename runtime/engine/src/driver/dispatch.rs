@@ -1,0 +1,99 @@
+//! What a run's commands become: jobs, notifications and fetches; and what the end of a run causes.
+
+use std::sync::Arc;
+
+use flow::{Change, Command, RunId, RunState};
+use tracing::{error, info, warn};
+
+use super::Driver;
+use crate::{
+    WatchEvent,
+    effects::Effects,
+    messages,
+    permits::{calls, client::DispatchHistory},
+    runs::is_inactive,
+};
+
+/// Log target of the one line that closes each run, so that a program that shows the end itself can filter it out.
+const RUN_LOG_TARGET: &str = "waft::run";
+
+impl Driver {
+    /// Converts commands into effects, and closes the run if it is inactive afterwards.
+    pub(super) fn perform(
+        &mut self,
+        run: &RunId,
+        commands: Vec<Command>,
+        history: DispatchHistory,
+        effects: &mut Effects,
+    ) {
+        self.dispatch(run, commands, history, effects);
+        self.runs.update_due(run);
+        if let Some(active) = self.runs.get(run) {
+            self.listeners.update(&active.shard, &active.machine);
+            if is_inactive(active.machine.state()) {
+                self.close(run, effects);
+            }
+        }
+    }
+
+    pub(super) fn dispatch(
+        &mut self,
+        run: &RunId,
+        commands: Vec<Command>,
+        history: DispatchHistory,
+        effects: &mut Effects,
+    ) {
+        let Some(active) = self.runs.get_mut(run) else { return };
+        let flow = active.machine.flow().clone();
+        for command in commands {
+            match command {
+                Command::Call(call) => {
+                    if let Some(task) = active.machine.task(&call.id.task) {
+                        let store_queue = &self.context.store_queue;
+                        let reply_to = messages::EngineAddress { shard: &active.shard, store_queue };
+                        let id = call.id.clone();
+                        let job = messages::job(&reply_to, &flow, task, *call);
+                        if calls::is_paced(task, id.action) {
+                            let (now, call) = (self.context.clock.now(), calls::paced_call(task, id, job));
+                            let granted = self.permits.request(now, &active.shard, &flow.name, call, history);
+                            effects.messages.extend(granted);
+                        } else {
+                            effects.messages.push(job);
+                        }
+                    }
+                }
+                Command::Fetch(fetch) => self.fetches.send(run.clone(), *fetch),
+                Command::Interrupt(call) => effects.messages.push(messages::interrupt(call)),
+                Command::Publish(change) => {
+                    if let Change::Node(change) = &change {
+                        effects.messages.push(messages::notification(run, &flow, change));
+                    }
+                    if let Some(watcher) = &active.watcher {
+                        effects.watch_events.push((watcher.clone(), WatchEvent::Change(change)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes a run that has ended or is suspended from memory.
+    pub(super) fn close(&mut self, run: &RunId, effects: &mut Effects) {
+        self.permits.remove_run(run);
+        let Some(active) = self.runs.remove(run) else { return };
+        let flow = &active.machine.flow().name;
+        if !active.is_suspended {
+            match active.machine.state() {
+                RunState::Failure => error!(target: RUN_LOG_TARGET, %run, %flow, state = "failure", "run ended"),
+                RunState::RolledBack => warn!(target: RUN_LOG_TARGET, %run, %flow, state = "rolled-back", "run ended"),
+                state @ (RunState::Success
+                | RunState::Suspended
+                | RunState::Pending
+                | RunState::Running
+                | RunState::Suspending) => info!(target: RUN_LOG_TARGET, %run, %flow, %state, "run ended"),
+            }
+        }
+        if let Some(watcher) = active.watcher {
+            effects.watch_events.push((watcher, WatchEvent::Ended(Arc::new(active.machine))));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Messages from the shard queues, and run commands: each adds events to the batch, or asks for effects.
+
+use broker::Delivery;
+use flow::{CallId, Event, RunId, Shard, Signal};
+use protocol::{AttemptLog, CommandRequest, PermitGrant, Report, RunCommand};
+use tracing::{info, warn};
+
+use super::{Batch, Driver};
+use crate::{WatchEvent, effects::ReplyTo, leases::CallHolder, messages, permits::calls::EndedCalls, runs::RunEvent};
+
+/// The treatment of a running call that is no longer wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UnwantedCallPolicy {
+    /// The worker must stop the call.
+    Interrupt,
+    /// The call may finish.
+    LetFinish,
+}
+
+impl Driver {
+    /// Handles a report, whose run was loaded before. Returns leases that have expired, whose runs may not be loaded.
+    pub(super) fn on_report(
+        &mut self,
+        shard: &Shard,
+        report: Report,
+        delivery: Delivery,
+        batch: &mut Batch,
+    ) -> Vec<CallHolder> {
+        match report {
+            Report::Signal(signal, log) => {
+                if !log.is_empty() {
+                    let (call, at) = (signal.call.clone(), self.context.clock.now());
+                    let log = AttemptLog { call, at, worker: signal.worker.clone(), log };
+                    batch.logs.entry(signal.call.run.clone()).or_default().push(log);
+                }
+                self.on_signal(signal, delivery, batch);
+            }
+            Report::Progress(progress) => {
+                let watcher = self.runs.get(&progress.call.run).and_then(|active| active.watcher.as_ref());
+                if let Some(watcher) = watcher {
+                    // A slow watcher misses some progress, but no change.
+                    let _ = watcher.try_send(WatchEvent::Progress(progress));
+                }
+                delivery.accept();
+            }
+            Report::Heartbeat { call, worker } => {
+                self.on_heartbeat(shard, (call, worker), UnwantedCallPolicy::Interrupt, delivery, batch);
+            }
+            Report::Started { call, worker } => {
+                self.on_heartbeat(shard, (call, worker), UnwantedCallPolicy::LetFinish, delivery, batch);
+            }
+            Report::MayBegin { call } => self.reply_may_start(call, delivery, batch),
+            Report::Released { call, worker } => {
+                let run = call.run.clone();
+                self.on_call_lost((call, worker), batch);
+                batch.signals.push((run, delivery));
+            }
+            Report::Command(CommandRequest { run, command }) => {
+                let properties = &delivery.message.properties;
+                let correlation_id = properties.correlation_id.clone();
+                let reply_to = properties.reply_to.clone().map(|queue| ReplyTo::Remote { queue, correlation_id });
+                self.on_command(run.clone(), command, reply_to, batch);
+                batch.signals.push((run, delivery));
+            }
+            Report::PermitGrant(grant) => {
+                self.on_grant(shard, &grant, batch);
+                delivery.accept();
+            }
+            Report::Probe { engine, number } => {
+                delivery.accept();
+                return self.on_probe(shard, &engine, number, batch);
+            }
+        }
+        Vec::new()
+    }
+
+    /// A probe has returned: every earlier message of the queue was received. Returns the leases that have expired.
+    fn on_probe(&mut self, shard: &Shard, engine: &str, number: u64, batch: &mut Batch) -> Vec<CallHolder> {
+        if self.shards.is_barrier(shard, engine, number) {
+            self.resend_outstanding(shard, batch);
+        }
+        if !self.shards.is_self(engine) {
+            return Vec::new();
+        }
+        self.publications.barrier.on_probe(shard, number);
+        let expired = self.leases.on_probe(shard, number);
+        for (call, worker) in &expired {
+            warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
+        }
+        for (call, worker) in self.leases.newly_silent(shard) {
+            let silence = protocol::lease::SILENT_AFTER;
+            warn!(%call, %worker, "no heartbeat of the call has come for {silence:?}: its worker may be lost");
+        }
+        self.withdraw_due(shard, number, batch);
+        expired
+    }
+
+    /// A worker no longer has a call, and no answer to it will arrive.
+    pub(super) fn on_call_lost(&mut self, (call, worker): CallHolder, batch: &mut Batch) {
+        self.enqueue(RunEvent::new(call.run.clone(), Event::Lost { call, worker }), batch);
+    }
+
+    /// Withdraws the unwanted calls that no worker has reported as begun.
+    fn withdraw_due(&mut self, shard: &Shard, number: u64, batch: &mut Batch) {
+        for call in self.withdrawals.take_due(shard, number) {
+            let run = call.run.clone();
+            let is_withdrawable = |machine: &flow::Machine| machine.withdrawable_calls().any(|other| other == call);
+            if !self.runs.get(&run).is_some_and(|active| is_withdrawable(&active.machine)) {
+                continue;
+            }
+            info!(%call, "the call is withdrawn: no worker has begun it");
+            self.enqueue(RunEvent::new(run, Event::Withdrawn { call }), batch);
+        }
+    }
+
+    fn on_signal(&mut self, signal: Signal, delivery: Delivery, batch: &mut Batch) {
+        let run = signal.call.run.clone();
+        if let Some(delivery) = self.runs.hold_for_stale(&run, delivery) {
+            batch.push(run.clone(), Event::Signal(signal));
+            batch.signals.push((run, delivery));
+        }
+    }
+
+    /// Tells a worker whether it may begin a call, according to the durable records.
+    fn reply_may_start(&mut self, call: CallId, delivery: Delivery, batch: &mut Batch) {
+        let run = call.run.clone();
+        let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { return };
+        // A run that a remote engine drives is answered there; the calls of an unreadable run are unknown.
+        let may_start = match self.runs.get(&run) {
+            Some(active) => Some(active.machine.may_start(self.context.clock.now(), &call)),
+            None => batch.not_found.contains(&run).then_some(false),
+        };
+        if let Some((may_start, reply_to)) = may_start.zip(delivery.message.properties.reply_to.clone()) {
+            batch.effects.messages.push(messages::may_start(reply_to, call, may_start));
+        }
+        batch.signals.push((run, delivery));
+    }
+
+    /// Renews a lease. The first heartbeat of an execution is recorded even for an unwanted call, since its worker
+    /// then accepts the job; the lease is watched from that record on.
+    fn on_heartbeat(
+        &mut self,
+        shard: &Shard,
+        lease: CallHolder,
+        unwanted: UnwantedCallPolicy,
+        delivery: Delivery,
+        batch: &mut Batch,
+    ) {
+        let run = lease.0.run.clone();
+        let is_watched = self.leases.holds(shard, &lease);
+        if is_watched {
+            self.leases.renew(shard, lease.clone());
+        }
+        if let Some(stale) = self.runs.stale_mut(&run) {
+            stale.note_heartbeat(&lease);
+            return if is_watched { delivery.accept() } else { stale.deliveries.push(delivery) };
+        }
+        let (call, worker) = lease;
+        let is_wanted = self.runs.get(&run).is_some_and(|active| active.machine.is_wanted(&call));
+        if unwanted == UnwantedCallPolicy::Interrupt && !is_wanted && !self.runs.is_corrupt(&run) {
+            batch.effects.messages.push(messages::interrupt(call.clone()));
+        }
+        if is_watched || batch.not_found.contains(&run) {
+            return delivery.accept();
+        }
+        batch.push(run.clone(), Event::Leased { call, worker });
+        batch.signals.push((run, delivery));
+    }
+
+    /// Adds a run command to the batch.
+    pub(super) fn on_command(&mut self, run: RunId, command: RunCommand, reply_to: Option<ReplyTo>, batch: &mut Batch) {
+        let event = match command {
+            RunCommand::Cancel => Event::Cancel,
+            RunCommand::Suspend => Event::Suspend,
+            RunCommand::Resume => Event::Resume,
+            RunCommand::Retry => Event::Retry,
+            RunCommand::Skip { task, reason } => Event::Skip { task, reason },
+            RunCommand::TaskNotification(notification) => Event::TaskNotification(notification),
+            RunCommand::Notify { task, answer: result, key } => Event::Notify { task, result, key },
+            RunCommand::Edit { revision, flow } => Event::Edit { revision, flow },
+        };
+        self.enqueue(RunEvent { run, event, reply_to }, batch);
+    }
+
+    /// Handles a grant: dispatches the calls that have a permit now.
+    fn on_grant(&mut self, shard: &Shard, grant: &PermitGrant, batch: &mut Batch) {
+        let (jobs, runs) = self.permits.on_grant(shard, grant);
+        batch.effects.messages.extend(jobs);
+        for run in runs {
+            self.release_ended(&run, &EndedCalls::Any);
+        }
+    }
+
+    /// Handles calls that may have ended: releases their permits, and withdraws waiting calls that are no longer
+    /// wanted.
+    pub(super) fn release_ended(&mut self, run: &RunId, ended: &EndedCalls) {
+        let Some(active) = self.runs.get(run) else { return };
+        match ended {
+            EndedCalls::Any => {
+                // No worker has a call that waits for a permit.
+                for call in active.machine.withdrawable_calls().filter(|call| !self.permits.is_waiting(call)) {
+                    self.withdrawals.add(&active.shard, call);
+                }
+            }
+            EndedCalls::Calls(_) => {}
+        }
+        let events = self.permits.on_ended(&active.machine, ended);
+        self.deferred.extend(events.into_iter().map(|event| RunEvent::new(run.clone(), event)));
+    }
+
+    /// Handles a notification of another flow's task: each run that listens to it gets a command through the same queue,
+    /// so that it is recorded before it is accepted, like any other command.
+    pub(super) fn on_notification(&mut self, shard: &Shard, delivery: Delivery, batch: &mut Batch) {
+        let notification = match protocol::json::parse_notification(&delivery.message.body) {
+            Ok(Some(notification)) => notification,
+            Ok(None) => return delivery.accept(),
+            Err(error) => {
+                let reason = format!("the engine could not read a notification: {error}");
+                return self.quarantine(shard, delivery, &reason, batch);
+            }
+        };
+        let commands = self.listeners.forward(shard, &notification);
+        if commands.is_empty() {
+            let exchange = protocol::topology::task_exchange(&notification.flow, &notification.task);
+            batch.effects.unbind.push((shard.clone(), exchange));
+            return delivery.accept();
+        }
+        batch.effects.messages.extend(commands);
+        batch.effects.to_accept.push(delivery);
+    }
+}

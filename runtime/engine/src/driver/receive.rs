@@ -1,0 +1,91 @@
+//! Receives items from the shard queues. What a decision needs is read here, before it is made: the runs of a shard that
+//! is taken over, a run that is not in memory, and the queues of an edited flow.
+
+use flow::{CallId, RunId, Shard};
+use protocol::{Report, RunCommand};
+use tracing::warn;
+
+use super::{Batch, Driver};
+use crate::inbox::{Incoming, ShardDelivery};
+
+impl Driver {
+    /// Receives an item from the queues of the shards.
+    pub(super) async fn receive(&mut self, incoming: Incoming, batch: &mut Batch) {
+        match incoming {
+            Incoming::Delivery(delivery) => self.receive_delivery(delivery, batch).await,
+            Incoming::Term { shard, term } => self.begin_term(&shard, term),
+        }
+    }
+
+    /// Takes over the shard of a delivery, loads its run, and handles it.
+    pub(super) async fn receive_delivery(&mut self, shard_delivery: ShardDelivery, batch: &mut Batch) {
+        let ShardDelivery { shard, term, delivery } = shard_delivery;
+        if !self.shards.is_current(&shard, term) {
+            // It was delivered before the shard was released. If dropped, it goes back to the queue, for the current
+            // driver.
+            return;
+        }
+        // Deferred deliveries show that the logbook cannot be read: the next tick tries again.
+        if !self.shards.owns(&shard) && (self.shards.has_deferred() || !self.take_over(&shard, batch).await) {
+            self.shards.defer(ShardDelivery { shard, term, delivery });
+            return;
+        }
+        match Report::decode(&delivery.message.body) {
+            Ok(report) => {
+                match &report {
+                    Report::Command(request) => {
+                        self.load_for_command(&request.run, Some(&shard), &request.command, batch).await;
+                    }
+                    report => {
+                        if let Some(call) = call_of(report) {
+                            self.load(&call.run, Some(&shard), batch).await;
+                        }
+                    }
+                }
+                for lease in self.on_report(&shard, report, delivery, batch) {
+                    self.load(&lease.0.run, Some(&shard), batch).await;
+                    self.on_call_lost(lease, batch);
+                }
+            }
+            // Rare, so it is boxed: that keeps the future of all other cases small.
+            Err(error) => Box::pin(self.receive_other(&shard, delivery, &error, batch)).await,
+        }
+    }
+
+    /// Loads a run for a command, and declares what an edited flow needs on the broker: otherwise the first job without
+    /// a queue would declare it later.
+    pub(super) async fn load_for_command(
+        &mut self,
+        run: &RunId,
+        shard: Option<&Shard>,
+        command: &RunCommand,
+        batch: &mut Batch,
+    ) {
+        self.load(run, shard, batch).await;
+        self.declare_for_command(run, self.runs.get(run).map(|active| &active.shard), command).await;
+    }
+
+    /// Declares what an edited flow needs on the broker.
+    pub(super) async fn declare_for_command(&self, run: &RunId, shard: Option<&Shard>, command: &RunCommand) {
+        let RunCommand::Edit { flow, .. } = command else { return };
+        let bound = match shard {
+            Some(shard) => self.context.topology.bind_listeners(flow, shard).await,
+            None => Ok(()),
+        };
+        if let Err(error) = bound.and(self.context.topology.declare_within(flow).await) {
+            warn!(%run, %error, "the queues of an edited flow could not be declared");
+        }
+    }
+}
+
+/// The call that a report is about and whose run must be loaded for it.
+fn call_of(report: &Report) -> Option<&CallId> {
+    match report {
+        Report::Signal(signal, _) => Some(&signal.call),
+        Report::Heartbeat { call, .. }
+        | Report::Started { call, .. }
+        | Report::MayBegin { call }
+        | Report::Released { call, .. } => Some(call),
+        Report::Progress(_) | Report::Command(_) | Report::Probe { .. } | Report::PermitGrant(_) => None,
+    }
+}

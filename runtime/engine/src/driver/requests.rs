@@ -1,0 +1,138 @@
+//! Requests from the engine's handle.
+
+use std::sync::Arc;
+
+use flow::{CallId, Event, Flow, Machine, RunId, Shard};
+use logbook::Version;
+use protocol::{Reply, RunCommand};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Batch, CallLocation, Driver, Submitted};
+use crate::{
+    CommandError, SilentLease, SubmitError, Watch,
+    effects::ReplyTo,
+    messages,
+    runs::{ActiveRun, RunEvent},
+    watch,
+};
+
+/// A request from the engine's handle to the driver.
+pub(crate) enum DriverRequest {
+    /// Start a run.
+    Submit { run: RunId, flow: Arc<Flow>, reply_to: oneshot::Sender<Result<Watch, SubmitError>> },
+    /// Take over a run that another process left.
+    Adopt { run: RunId, command: RunCommand, reply_to: oneshot::Sender<Result<Watch, CommandError>> },
+    /// Record a command for a run of a shard that is driven here.
+    Command { run: RunId, command: RunCommand, reply_to: oneshot::Sender<Reply> },
+    /// Abandon the calls of a run that is being suspended.
+    Abandon { run: RunId },
+    /// Return, for each leased call of a run that is driven here, the time since its last heartbeat.
+    SilentLeases { run: RunId, reply_to: oneshot::Sender<Vec<SilentLease>> },
+    /// Health check: answer as soon as possible.
+    Check { reply_to: oneshot::Sender<()> },
+    /// Return the location of each outstanding call.
+    CallLocations { reply_to: oneshot::Sender<Vec<(CallId, CallLocation)>> },
+}
+
+impl Driver {
+    /// Handles a request. A requester may have disconnected: a reply that it does not receive changes nothing.
+    pub(super) async fn on_request(&mut self, request: DriverRequest, batch: &mut Batch) {
+        match request {
+            DriverRequest::Submit { run, flow, reply_to } => match self.prepare_submission(&run, &flow).await {
+                Ok(shard) => self.submit(run, flow, shard, reply_to, batch),
+                Err(error) => drop(reply_to.send(Err(error))),
+            },
+            DriverRequest::Adopt { run, command, reply_to } => {
+                let adopted = self.adopt(&run, command, batch).await;
+                let _ = reply_to.send(adopted);
+            }
+            DriverRequest::Command { run, command, reply_to } => {
+                self.load_for_command(&run, None, &command, batch).await;
+                self.on_command(run, command, Some(ReplyTo::Local(reply_to)), batch);
+            }
+            DriverRequest::Abandon { run } => {
+                if let Some(active) = self.runs.get(&run) {
+                    batch.effects.messages.extend(active.machine.outstanding_calls().map(messages::interrupt));
+                }
+                self.enqueue(RunEvent::new(run, Event::Abandon), batch);
+            }
+            DriverRequest::SilentLeases { run, reply_to } => {
+                let silences = |active: &ActiveRun| self.leases.silences(&active.shard, &active.machine);
+                let _ = reply_to.send(self.runs.get(&run).map(silences).unwrap_or_default());
+            }
+            DriverRequest::Check { reply_to } => {
+                let _ = reply_to.send(());
+            }
+            DriverRequest::CallLocations { reply_to } => {
+                let _ = reply_to.send(self.call_locations());
+            }
+        }
+    }
+
+    /// Chooses the shard of a new run, and binds its queue to what the flow listens to.
+    async fn prepare_submission(&self, run: &RunId, flow: &Flow) -> Result<Shard, SubmitError> {
+        if self.runs.is_active(run) {
+            return Err(SubmitError::Exists { run: run.clone() });
+        }
+        if self.runs.is_stale(run) {
+            // The run may have begun: the next tick reads its records.
+            return Err(SubmitError::NoShard);
+        }
+        let shard = self.shards.for_new(run).ok_or(SubmitError::NoShard)?;
+        self.context.topology.bind_listeners(flow, &shard).await?;
+        Ok(shard)
+    }
+
+    fn submit(
+        &mut self,
+        run: RunId,
+        flow: Arc<Flow>,
+        shard: Shard,
+        reply_to: oneshot::Sender<Result<Watch, SubmitError>>,
+        batch: &mut Batch,
+    ) {
+        let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
+        let machine = Machine::new(run.clone(), flow);
+        let active = ActiveRun::new(machine, Version::NONE, Version::NONE, shard);
+        self.runs.insert(run.clone(), ActiveRun { watcher: Some(watcher), ..active });
+        batch.push(run.clone(), Event::Start);
+        batch.submitted.push(Submitted { run, reply_to, watch: Watch { events } });
+    }
+
+    /// Takes over a run that another process left.
+    async fn adopt(&mut self, run: &RunId, command: RunCommand, batch: &mut Batch) -> Result<Watch, CommandError> {
+        if self.runs.is_active(run) {
+            return Err(CommandError::AlreadyDriven { run: run.clone() });
+        }
+        let loaded = self.load_for_publishing(run, Version::NONE).await;
+        let (active, changes) = loaded.map_err(|error| CommandError::of_load(run, &error))?;
+        let state = active.machine.state();
+        if state.is_final() && !may_reopen(&command) {
+            return Err(CommandError::NotApplicable { run: run.clone(), command: command.as_str(), state });
+        }
+        let shard = self.shards.for_new(run).ok_or(CommandError::Unreachable { run: run.clone() })?;
+        if active.machine.flow().tasks().any(|(_, _, task)| !task.pace.is_unlimited()) {
+            self.load_abandoned(&shard).await;
+        }
+        self.declare_for_command(run, Some(&shard), &command).await;
+        let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
+        let active = ActiveRun { shard, watcher: Some(watcher), ..active };
+        self.publications.republish(run, &active, changes);
+        self.activate(run.clone(), active, batch);
+        self.on_command(run.clone(), command, None, batch);
+        Ok(Watch { events })
+    }
+}
+
+/// Whether a command applies to a run that has ended.
+fn may_reopen(command: &RunCommand) -> bool {
+    match command {
+        RunCommand::Retry | RunCommand::Skip { .. } => true,
+        RunCommand::Cancel
+        | RunCommand::Suspend
+        | RunCommand::Resume
+        | RunCommand::TaskNotification(_)
+        | RunCommand::Notify { .. }
+        | RunCommand::Edit { .. } => false,
+    }
+}

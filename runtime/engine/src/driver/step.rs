@@ -1,0 +1,341 @@
+//! One step of the driver: decide, append, settle, publish. [`Driver::step`] shows the order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::Delivery;
+use flow::{CallId, Command, Event, MAX_STEP_RECORDS, Machine, RunId, RunState, Shard, Timestamp};
+use protocol::{AttemptLog, Reply};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::{BUG_MESSAGE, Batch, Driver, StepResult, Submitted, catch_bug, rejection, skips};
+use crate::{
+    SubmitError, WatchEvent,
+    effects::{Effects, ReplyTo},
+    messages,
+    permits::{calls::EndedCalls, client::DispatchHistory},
+    runs::{ActiveRun, RunEvent, StaleRun, is_inactive},
+};
+
+/// Maximum number of records that all runs of one batch add together, so that a request waits some tens of
+/// milliseconds at most. Each run gets an equal share and continues with the rest in the next batch.
+const MAX_BATCH_RECORDS: usize = 4_096;
+
+/// Minimum share of a run.
+const MIN_RUN_RECORDS: usize = 8;
+
+impl Driver {
+    /// Decides records for every event of a batch, appends them all at once, and only then lets the outbox carry out
+    /// the effects.
+    pub(super) async fn step(&mut self, mut batch: Batch) {
+        self.on_confirmed_versions();
+        let now = self.read_clock(&mut batch);
+        let released = self.released_runs(&batch);
+        let Batch { events, signals, mut logs, submitted, loaded, not_found, remote_runs, mut effects } = batch;
+        let (steps, decided) = self.decide(now, events, (&released, &not_found), &mut effects);
+        let watched = self.watched_logs(&logs);
+        let refused = self.append(&steps, &mut logs).await;
+        let is_appended = |(run, ..): &(RunId, _, _)| !refused.contains_key(run);
+        effects.watch_events.extend(watched.into_iter().filter(is_appended).map(|(_, watcher, log)| (watcher, log)));
+        self.drop_refused(&refused, &submitted);
+        self.note_leases(&decided);
+        let gone: BTreeSet<RunId> = released.into_iter().chain(refused.keys().cloned()).collect();
+        self.settle(signals, (decided, &gone), &remote_runs, &mut effects);
+        self.publish(steps, &refused, &mut effects);
+        self.answer_submitted(submitted, refused);
+        self.close_inactive(loaded, &mut effects);
+        self.request_permits(&mut effects);
+        let all_bound = self.is_lasting() || (self.shards.owns_all() && !self.runs.has_stale());
+        self.publications.add_to(&mut effects, all_bound);
+        self.unbind(&mut effects).await;
+        // The outbox outlives the driver: it ends when this sender is dropped.
+        let _ = self.context.outbox.send(effects).await;
+    }
+
+    /// Returns the current time. If the clock was set, each run gets that event before all others.
+    fn read_clock(&mut self, batch: &mut Batch) -> Timestamp {
+        let (now, shift) = self.clock.read(&*self.context.clock);
+        if let Some(by) = shift {
+            warn!(
+                seconds = by.as_micros() / 1_000_000,
+                "the clock was set: waits go on for as long as they would have"
+            );
+            let event = |(run, _): (&RunId, &ActiveRun)| RunEvent::new(run.clone(), Event::ClockSet { by });
+            batch.events.splice(..0, self.runs.iter().map(event));
+        }
+        now
+    }
+
+    /// The runs whose shards were released after their deliveries arrived: the deliveries go back to the queue.
+    fn released_runs(&self, batch: &Batch) -> BTreeSet<RunId> {
+        let is_explained = |run: &RunId| {
+            batch.not_found.contains(run) || batch.remote_runs.contains_key(run) || self.runs.is_corrupt(run)
+        };
+        let is_released = |run: &RunId| !self.runs.is_active(run) && !is_explained(run);
+        batch.signals.iter().map(|(run, _)| run).filter(|run| is_released(run)).cloned().collect()
+    }
+
+    /// Steps the machines. Returns the result of each run, and the events that were decided.
+    fn decide(
+        &mut self,
+        now: Timestamp,
+        events: Vec<RunEvent>,
+        (released, not_found): (&BTreeSet<RunId>, &BTreeSet<RunId>),
+        effects: &mut Effects,
+    ) -> (BTreeMap<RunId, StepResult>, Vec<(RunId, Event)>) {
+        let mut steps: BTreeMap<RunId, StepResult> = BTreeMap::new();
+        let mut decided = Vec::new();
+        let runs = events.iter().map(|event| &event.run).collect::<BTreeSet<_>>().len();
+        let share = (MAX_BATCH_RECORDS / runs.max(1)).clamp(MIN_RUN_RECORDS, MAX_STEP_RECORDS);
+        for RunEvent { run, event, reply_to } in events {
+            let Some(active) = self.runs.get_mut(&run) else {
+                self.reject(&run, reply_to, (released, not_found), effects);
+                continue;
+            };
+            // Calls that were abandoned when the run was suspended are sent again when it continues.
+            let abandoned = if active.is_suspended { active.machine.pending() } else { Vec::new() };
+            let left = share.saturating_sub(steps.get(&run).map_or(0, |step| step.records.len()));
+            let doing = || format!("after version {}, {}", active.version.get(), event.summary());
+            let step = match catch_bug(&run, &doing(), || active.machine.step_within(now, &event, left)) {
+                Ok(step) => step,
+                Err(reason) => {
+                    let earlier = steps.remove(&run).map(|step| step.reply_to).unwrap_or_default();
+                    self.stop_buggy(run, reason, earlier.into_iter().chain(reply_to), effects);
+                    continue;
+                }
+            };
+            if step.records.is_empty() {
+                let reply = || rejection(&active.machine, &event);
+                reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, reply()));
+                decided.push((run, event));
+                continue;
+            }
+            let result = steps.entry(run.clone()).or_default();
+            if active.is_suspended && !is_inactive(active.machine.state()) {
+                active.is_suspended = false;
+                result.commands.extend(still_wanted(&active.machine, abandoned));
+                result.may_repeat = true;
+            }
+            result.is_unfinished = step.is_unfinished;
+            result.ended = std::mem::take(&mut result.ended).and(EndedCalls::from_event(&event, &step.records));
+            result.records.extend(step.records);
+            result.commands.extend(step.commands);
+            result.reply_to.extend(reply_to);
+            decided.push((run, event));
+        }
+        (steps, decided)
+    }
+
+    /// Replies to the sender of an event for a run that is not in memory.
+    fn reject(
+        &self,
+        run: &RunId,
+        reply_to: Option<ReplyTo>,
+        (released, not_found): (&BTreeSet<RunId>, &BTreeSet<RunId>),
+        effects: &mut Effects,
+    ) {
+        let Some(reply_to) = reply_to else { return };
+        if released.contains(run) && matches!(reply_to, ReplyTo::Remote { .. }) {
+            // The command goes back to the queue with its delivery.
+            return;
+        }
+        let reply = if self.runs.is_corrupt(run) {
+            let bug = self.runs.bug(run).map(|bug| format!(": {bug}")).unwrap_or_default();
+            Reply::Failed(format!("{BUG_MESSAGE}{bug}"))
+        } else if not_found.contains(run) {
+            Reply::RunNotFound
+        } else {
+            Reply::Failed("the run is driven elsewhere now".into())
+        };
+        effects.reply(reply_to, reply);
+    }
+
+    /// Stops a run that meets a bug of waft.
+    fn stop_buggy(
+        &mut self,
+        run: RunId,
+        reason: String,
+        reply_to: impl Iterator<Item = ReplyTo>,
+        effects: &mut Effects,
+    ) {
+        let reply = || Reply::Failed(format!("{BUG_MESSAGE}: {reason}"));
+        reply_to.for_each(|reply_to| effects.reply(reply_to, reply()));
+        self.permits.remove_run(&run);
+        self.runs.mark_buggy(run, reason);
+    }
+
+    /// Drops the machines of runs whose records were not appended: they are ahead of their records.
+    fn drop_refused(&mut self, refused: &BTreeMap<RunId, SubmitError>, submitted: &[Submitted]) {
+        let new: BTreeSet<&RunId> = submitted.iter().map(|submitted| &submitted.run).collect();
+        for (run, error) in refused {
+            // A run that may have begun is read again; a new run whose name is taken is not.
+            let may_have_begun = !new.contains(run) || matches!(error, SubmitError::Append(_));
+            self.drop_machine(run, may_have_begun);
+        }
+    }
+
+    /// Drops the machine of a run that differs from its records; the run is read again if it had begun.
+    pub(super) fn drop_machine(&mut self, run: &RunId, had_begun: bool) {
+        let Some(active) = self.runs.remove(run) else { return };
+        // If the shard was lost meanwhile, its new driver reads the run.
+        if had_begun && self.shards.owns(&active.shard) {
+            let ActiveRun { version, watcher, shard, .. } = active;
+            let stale = StaleRun { published: version, watcher, ..StaleRun::of(Some(&shard)) };
+            self.runs.mark_stale(run.clone(), stale);
+        }
+    }
+
+    /// Watches the leases that the events began, and no longer those that they ended. Events of refused runs are not
+    /// durable; their machines are already dropped, so the events have no effect here.
+    fn note_leases(&mut self, decided: &[(RunId, Event)]) {
+        for (run, event) in decided {
+            if let Some(active) = self.runs.get(run) {
+                self.leases.on_event(&active.shard, &active.machine, event);
+            }
+        }
+        let is_watched = |active: &ActiveRun| self.leases.watches_all(&active.shard, &active.machine);
+        debug_assert!(
+            decided.iter().filter_map(|(run, _)| self.runs.get(run)).all(is_watched),
+            "a lease is known and not watched"
+        );
+    }
+
+    /// Settles the deliveries of a batch: those of runs here once the outbox has sent everything; others are forwarded,
+    /// held, or go back to the queue for the new driver of their shard.
+    fn settle(
+        &mut self,
+        signals: Vec<(RunId, Delivery)>,
+        (decided, gone): (Vec<(RunId, Event)>, &BTreeSet<RunId>),
+        remote_runs: &BTreeMap<RunId, Shard>,
+        effects: &mut Effects,
+    ) {
+        // Of the events that no record holds, only this one is not repeated: a signal or heartbeat is held with its
+        // delivery, a start or command was answered, fetches and withdrawals are repeated, and time passes by itself.
+        for (run, event) in decided.into_iter().filter(|(_, event)| matches!(event, Event::Abandon)) {
+            if let Some(stale) = self.runs.stale_mut(&run) {
+                stale.pending.push(RunEvent::new(run, event));
+            }
+        }
+        for (run, delivery) in signals {
+            let Some(delivery) = self.runs.hold_for_corrupt(&run, delivery) else { continue };
+            if let Some(shard) = remote_runs.get(&run) {
+                effects.messages.push(messages::forward(shard, &delivery));
+                effects.to_accept.push(delivery);
+                continue;
+            }
+            let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { continue };
+            match gone.contains(&run) {
+                true => delivery.requeue(),
+                false => effects.to_accept.push(delivery),
+            }
+        }
+    }
+
+    /// Publishes what the appended records of each run caused, and replies to those who asked for it.
+    fn publish(
+        &mut self,
+        steps: BTreeMap<RunId, StepResult>,
+        refused: &BTreeMap<RunId, SubmitError>,
+        effects: &mut Effects,
+    ) {
+        for (run, step) in steps {
+            match refused.get(&run) {
+                None => self.publish_run(run, step, effects),
+                Some(error) => {
+                    let reply = || Reply::Failed(error.to_string());
+                    step.reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, reply()));
+                }
+            }
+        }
+    }
+
+    fn publish_run(&mut self, run: RunId, step: StepResult, effects: &mut Effects) {
+        let StepResult { records, commands, reply_to, ended, may_repeat, is_unfinished } = step;
+        let mut state = RunState::Running;
+        if let Some(active) = self.runs.get(&run) {
+            skips::log(&active.machine, &records);
+            state = active.machine.state();
+            self.publications.cursors.send(&run, active.version);
+            effects.published.push((run.clone(), active.version));
+        }
+        reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, Reply::Recorded(state)));
+        let history = if may_repeat { DispatchHistory::MaybeSent } else { DispatchHistory::NeverSent };
+        let interrupts = commands.iter().any(|command| matches!(command, Command::Interrupt(_)));
+        self.perform(&run, commands, history, effects);
+        self.release_ended(&run, &ended);
+        if let Some(active) = self.runs.get(&run) {
+            if is_unfinished {
+                self.deferred.push(RunEvent::new(run.clone(), Event::Tick));
+            }
+            if interrupts {
+                // A worker that has started a call must stop it now, and can report the start as well.
+                effects.messages.extend(self.withdrawals.query_started(&active.shard));
+            }
+        }
+        // There may be no subscriber.
+        let _ = self.context.changes.send(run);
+    }
+
+    fn answer_submitted(&self, submitted: Vec<Submitted>, mut refused: BTreeMap<RunId, SubmitError>) {
+        for Submitted { run, reply_to, watch } in submitted {
+            let result = match refused.remove(&run) {
+                Some(error) => Err(error),
+                None if self.runs.is_corrupt(&run) => Err(SubmitError::Bug { run }),
+                None => Ok(watch),
+            };
+            // The requester may have disconnected.
+            let _ = reply_to.send(result);
+        }
+    }
+
+    /// Closes the runs that were loaded for this batch and are still inactive: the end is recorded, but the watcher may
+    /// not have received it.
+    fn close_inactive(&mut self, loaded: BTreeSet<RunId>, effects: &mut Effects) {
+        for run in loaded {
+            if self.runs.get(&run).is_some_and(|active| active.is_suspended) {
+                self.close(&run, effects);
+            }
+        }
+    }
+
+    /// Sends changed permit requests to the coordinators.
+    fn request_permits(&mut self, effects: &mut Effects) {
+        let unread = |shard: &Shard| self.shards.owns(shard).then(|| self.runs.unread_of(shard));
+        effects.probes.extend(self.permits.take_requests(self.context.clock.now(), unread));
+    }
+
+    /// Unbinds the queues of shards from tasks that no run listens to any more.
+    async fn unbind(&self, effects: &mut Effects) {
+        for (shard, exchange) in std::mem::take(&mut effects.unbind) {
+            if self.listeners.listens(&shard, &exchange) {
+                continue;
+            }
+            debug!(%shard, exchange, "nobody listens to the task any more");
+            if let Err(error) = self.context.topology.unbind_listener(&exchange, &shard).await {
+                debug!(%error, "its next notification arrives too");
+            }
+        }
+    }
+
+    /// Returns the guests' logs of watched runs, each with its watcher.
+    fn watched_logs(
+        &self,
+        logs: &BTreeMap<RunId, Vec<AttemptLog>>,
+    ) -> Vec<(RunId, mpsc::Sender<WatchEvent>, WatchEvent)> {
+        let of_run = |(run, logs): (&RunId, &Vec<AttemptLog>)| {
+            let watcher = self.runs.get(run)?.watcher.clone()?;
+            let event = |log: &AttemptLog| (run.clone(), watcher.clone(), WatchEvent::Log(log.clone()));
+            Some(logs.iter().map(event).collect::<Vec<_>>())
+        };
+        logs.iter().filter_map(of_run).flatten().collect()
+    }
+}
+
+/// The commands of a run that continues, without the calls that it would withdraw: it may continue only to roll back.
+fn still_wanted(machine: &Machine, commands: Vec<Command>) -> impl Iterator<Item = Command> + use<> {
+    let withdrawable: BTreeSet<CallId> = machine.withdrawable_calls().collect();
+    commands.into_iter().filter(move |command| match command {
+        Command::Call(call) => !withdrawable.contains(&call.id),
+        Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => true,
+    })
+}

@@ -1,0 +1,110 @@
+//! Periodic work.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flow::{CallId, Shard};
+use tracing::warn;
+
+use super::{Batch, Driver};
+use crate::{inbox::Inbox, shards::Sharing, unserved_queues};
+
+impl Driver {
+    /// Does the work of one tick.
+    pub(super) async fn tick(&mut self, inbox: &Inbox, batch: &mut Batch) {
+        self.permits.tick();
+        self.count_waiting();
+        // Before stale runs are reloaded: messages that were received for them are not recorded yet.
+        self.persist_cursors(batch).await;
+        self.load_more_unpublished().await;
+        self.reload_stale(batch).await;
+        for delivery in self.shards.take_deferred() {
+            self.receive_delivery(delivery, batch).await;
+        }
+        self.probe(batch);
+        if self.shards.sharing() == Sharing::Shared {
+            batch.effects.probes.extend(self.shards.probe_unowned());
+            self.reconcile().await;
+            self.release_surplus(inbox);
+        }
+    }
+
+    /// Asks workers about unwanted calls, and sends probes through the queues whose received time counts.
+    fn probe(&mut self, batch: &mut Batch) {
+        let probed: BTreeSet<Shard> = self.leases.shards().chain(self.withdrawals.shards()).cloned().collect();
+        for shard in probed {
+            batch.effects.messages.extend(self.withdrawals.query_started(&shard));
+            batch.effects.probes.push(self.shards.probe(&shard));
+            let number = self.shards.last_probe();
+            self.leases.probe_sent(&shard, number);
+            self.withdrawals.probe_sent(&shard, number);
+        }
+    }
+
+    /// Releases shards beyond the fair share.
+    fn release_surplus(&mut self, inbox: &Inbox) {
+        for shard in self.shards.surplus() {
+            self.release_shard(&shard);
+            self.shards.set_term(&shard, None);
+            inbox.release(&shard);
+        }
+    }
+
+    /// Counts, by queue, the sent calls that no worker is known to have started.
+    fn count_waiting(&mut self) {
+        if self.waiting_counted_at.is_some_and(|at| at.elapsed() < unserved_queues::CHECK_INTERVAL) {
+            return;
+        }
+        self.waiting_counted_at = Some(tokio::time::Instant::now());
+        let mut waiting = BTreeMap::new();
+        for (_, active) in self.runs.iter() {
+            let leased: BTreeSet<CallId> = active.machine.leased_calls().map(|(call, _)| call).collect();
+            let sent = active
+                .machine
+                .outstanding_calls()
+                .filter(|call| !leased.contains(call) && !self.permits.is_waiting(call));
+            for task in sent.filter_map(|call| active.machine.task(&call.task)) {
+                *waiting.entry(task.queue.clone()).or_default() += 1;
+            }
+        }
+        self.context.waiting.set(waiting);
+    }
+
+    /// Persists the published versions, all at once.
+    async fn persist_cursors(&mut self, batch: &mut Batch) {
+        self.on_confirmed_versions();
+        if !self.is_lasting() {
+            self.advance_barrier(batch);
+        }
+        let due = self.publications.cursors.due(|run| self.runs.is_active(run));
+        if due.is_empty() {
+            return;
+        }
+        match self.context.logbook.mark_published(&due).await {
+            Ok(()) => {
+                due.iter().for_each(|(run, version)| self.publications.cursors.on_persisted(run, *version));
+            }
+            Err(error) => {
+                warn!(%error, "the published versions were not saved: changes may be published once more");
+            }
+        }
+    }
+
+    /// Counts the versions as published that have passed the barrier, and sends its probes.
+    fn advance_barrier(&mut self, batch: &mut Batch) {
+        let is_recorded = !self.runs.has_stale() && !self.shards.has_deferred();
+        for (run, version) in self.publications.barrier.advance(is_recorded) {
+            self.publications.cursors.on_confirmed(&run, version);
+        }
+        if self.publications.barrier.needs_probes() {
+            let probes = self.shards.probe_all();
+            self.publications.barrier.probed(probes.iter().map(|(shard, number, _)| (shard.clone(), *number)));
+            batch.effects.messages.extend(probes.into_iter().map(|(_, _, probe)| probe));
+        }
+    }
+
+    /// Handles the versions that the broker has confirmed.
+    pub(super) fn on_confirmed_versions(&mut self) {
+        let is_lasting = self.is_lasting();
+        self.publications.on_confirmed(self.context.confirmed.take(), is_lasting);
+    }
+}

@@ -1,0 +1,64 @@
+//! Runs that listen to tasks of other flows, and the handling of those tasks' notifications.
+//!
+//! The queue of a shard is bound to the exchanges of the tasks that its runs listen to. The engine sends each
+//! notification to each of those runs as a command through the same queue. So, like any other command, it is
+//! recorded before it is accepted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::Message;
+use flow::{FlowName, Machine, NodeName, RunId, Shard, TaskNotification};
+use protocol::{CommandRequest, RunCommand};
+
+use crate::messages;
+
+/// The listening runs, by the task that they listen to.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    runs: BTreeMap<(Shard, FlowName, NodeName), BTreeSet<RunId>>,
+}
+
+impl Listeners {
+    /// Records the tasks that a run listens to now, or removes an ended run.
+    pub(crate) fn update(&mut self, shard: &Shard, machine: &Machine) {
+        if !machine.state().is_final() {
+            for listen in &machine.flow().listeners {
+                let key = (shard.clone(), listen.flow.clone(), listen.task.clone());
+                let runs = self.runs.entry(key).or_default();
+                if !runs.contains(machine.run()) {
+                    runs.insert(machine.run().clone());
+                }
+            }
+            return;
+        }
+        for listen in &machine.flow().listeners {
+            let key = (shard.clone(), listen.flow.clone(), listen.task.clone());
+            if let Some(runs) = self.runs.get_mut(&key) {
+                runs.remove(machine.run());
+            }
+        }
+    }
+
+    /// The commands that send a notification to each run of a shard that listens to its task.
+    pub(crate) fn forward(&self, shard: &Shard, notification: &TaskNotification) -> Vec<Message> {
+        let command = |run: &RunId| {
+            let command = RunCommand::TaskNotification(notification.clone());
+            messages::one_way_command(shard, CommandRequest { run: run.clone(), command })
+        };
+        let task = (shard.clone(), notification.flow.clone(), notification.task.clone());
+        self.runs.get(&task).into_iter().flatten().map(command).collect()
+    }
+
+    /// Whether a run of a shard listens to one of the tasks with this exchange.
+    pub(crate) fn listens(&self, shard: &Shard, exchange: &str) -> bool {
+        let is_task = |(of, flow, task): &(Shard, FlowName, NodeName)| {
+            of == shard && protocol::topology::task_exchange(flow, task) == exchange
+        };
+        self.runs.iter().any(|(task, runs)| is_task(task) && !runs.is_empty())
+    }
+
+    /// Removes the runs of a shard that a remote engine drives.
+    pub(crate) fn drop_shard(&mut self, shard: &Shard) {
+        self.runs.retain(|(of, ..), _| of != shard);
+    }
+}

@@ -1,0 +1,140 @@
+//! Calls that need a permit, from the view of their runs: which there are, which hold one, and which need none any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::Message;
+use flow::{
+    Action, Call, CallId, Command, Event, Fact, Machine, NodeName, Pace, Record, RunState, Shard, Task, Timestamp,
+};
+
+use super::client::{PacedCall, PermitClient};
+
+/// The calls that an event may have ended.
+pub(crate) enum EndedCalls {
+    /// Only these calls.
+    Calls(Vec<CallId>),
+    /// Any call of the run.
+    Any,
+}
+
+impl Default for EndedCalls {
+    fn default() -> Self {
+        Self::Calls(Vec::new())
+    }
+}
+
+impl EndedCalls {
+    /// Returns the calls that an event and its records may have ended.
+    pub(crate) fn from_event(event: &Event, records: &[Record]) -> Self {
+        let takes_back = |record: &Record| {
+            matches!(record.fact, Fact::FailureResolved { .. } | Fact::Expired | Fact::CancelRequested)
+        };
+        if records.iter().any(takes_back) {
+            return Self::Any;
+        }
+        match event {
+            Event::Signal(signal) => Self::Calls(vec![signal.call.clone()]),
+            Event::Start
+            | Event::Leased { .. }
+            | Event::Notify { .. }
+            | Event::TaskNotification(_)
+            | Event::Fetched { .. }
+            | Event::Withdrawn { .. }
+            | Event::ClockSet { .. }
+            | Event::Tick => Self::default(),
+            Event::Cancel
+            | Event::Suspend
+            | Event::Abandon
+            | Event::Resume
+            | Event::Lost { .. }
+            | Event::Retry
+            | Event::Skip { .. }
+            | Event::Edit { .. } => Self::Any,
+        }
+    }
+
+    /// Combines two sets of calls.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Calls(mut some), Self::Calls(others)) => {
+                some.extend(others);
+                Self::Calls(some)
+            }
+            (Self::Any, Self::Calls(_) | Self::Any) | (Self::Calls(_), Self::Any) => Self::Any,
+        }
+    }
+}
+
+/// Whether a call needs a permit. A rollback never waits behind applies.
+pub(crate) fn is_paced(task: &Task, action: Action) -> bool {
+    action == Action::Apply && !task.pace.is_unlimited()
+}
+
+/// Creates a permit request for a call, with the job that dispatches it.
+pub(crate) fn paced_call(task: &Task, call: CallId, job: Message) -> PacedCall {
+    PacedCall { call, pace: task.pace, priority: task.priority, job }
+}
+
+impl PermitClient {
+    /// Holds permits for the calls of a run that workers have under a lease.
+    pub(crate) fn hold_leased(&mut self, now: Timestamp, shard: &Shard, machine: &Machine) {
+        let pace =
+            |call: &CallId| machine.task(&call.task).filter(|task| is_paced(task, call.action)).map(|task| task.pace);
+        let leased: BTreeMap<CallId, Pace> =
+            machine.leased_calls().filter_map(|(call, _)| pace(&call).map(|pace| (call, pace))).collect();
+        if leased.is_empty() {
+            return;
+        }
+        for call in machine.outstanding_calls() {
+            if let Some(pace) = leased.get(&call) {
+                self.hold(now, shard, &machine.flow().name, call, *pace);
+            }
+        }
+    }
+
+    /// Releases the permits of calls that may have ended, and withdraws waiting calls that are no longer wanted.
+    /// Returns the events that this causes for the run.
+    pub(crate) fn on_ended(&mut self, machine: &Machine, ended: &EndedCalls) -> Vec<Event> {
+        let run = machine.run();
+        let mut events = Vec::new();
+        if !self.has(run) {
+            return events;
+        }
+        match ended {
+            EndedCalls::Calls(calls) => calls.iter().for_each(|call| self.release(call)),
+            EndedCalls::Any => {
+                let outstanding: BTreeSet<CallId> = machine.outstanding_calls().collect();
+                let nodes = machine.flow().nodes.iter();
+                let removed: BTreeSet<&NodeName> = nodes.filter(|node| node.retired).map(|node| &node.name).collect();
+                for call in self.calls_of(run) {
+                    let is_wanted = || machine.is_wanted(&call) && !removed.contains(&call.task.base());
+                    if !outstanding.contains(&call) {
+                        self.release(&call);
+                    } else if self.is_waiting(&call) && !is_wanted() {
+                        self.release(&call);
+                        events.push(Event::Withdrawn { call });
+                    }
+                }
+                self.set_requesting(run, machine.state() != RunState::Suspending);
+            }
+        }
+        // No worker has a call of this run, and no new one may start: it is suspended, and requests permits again on
+        // resume.
+        if machine.state() == RunState::Suspending {
+            let mut outstanding = machine.outstanding_calls().peekable();
+            if outstanding.peek().is_some() && outstanding.all(|call| self.is_waiting(&call)) {
+                events.push(Event::Abandon);
+            }
+        }
+        events
+    }
+}
+
+/// Splits the commands to perform again into calls that need a permit, and all others.
+pub(crate) fn split_paced(machine: &Machine, commands: Vec<Command>) -> (Vec<Command>, Vec<Command>) {
+    let needs_permit = |call: &Call| machine.task(&call.id.task).is_some_and(|task| is_paced(task, call.id.action));
+    commands.into_iter().partition(|command| match command {
+        Command::Call(call) => needs_permit(call),
+        Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => false,
+    })
+}

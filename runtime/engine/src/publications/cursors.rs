@@ -1,0 +1,143 @@
+//! The published version of each run: confirmed by the broker, and persisted in the logbook.
+//!
+//! The published version is persisted with the next append of its run, which costs nothing. For runs without a next
+//! append, one write per tick persists it for all of them together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flow::RunId;
+use logbook::Version;
+
+/// The publish cursors of all runs that have published something.
+#[derive(Default)]
+pub(crate) struct PublishCursors {
+    /// Only runs with a version that is in flight or not persisted yet.
+    runs: BTreeMap<RunId, PublishCursor>,
+}
+
+#[derive(Default)]
+struct PublishCursor {
+    /// Versions whose messages are in flight.
+    in_flight: BTreeSet<Version>,
+    /// Versions that were confirmed before an older one.
+    confirmed_early: BTreeSet<Version>,
+    published: Version,
+    persisted: Version,
+    /// Whether something was sent since the last tick.
+    is_busy: bool,
+}
+
+impl PublishCursor {
+    fn is_done(&self) -> bool {
+        self.in_flight.is_empty() && self.confirmed_early.is_empty() && self.persisted >= self.published
+    }
+}
+
+impl PublishCursors {
+    /// The changes of a run up to a version are in flight, or will be.
+    pub(crate) fn send(&mut self, run: &RunId, version: Version) {
+        let cursor = self.runs.entry(run.clone()).or_default();
+        cursor.in_flight.insert(version);
+        cursor.is_busy = true;
+    }
+
+    /// The messages of a run up to a version are confirmed.
+    pub(crate) fn on_confirmed(&mut self, run: &RunId, version: Version) {
+        let Some(cursor) = self.runs.get_mut(run) else { return };
+        if !cursor.in_flight.remove(&version) {
+            return;
+        }
+        cursor.confirmed_early.insert(version);
+        while let Some(first) = cursor.confirmed_early.first().copied()
+            && cursor.in_flight.first().is_none_or(|out| first < *out)
+        {
+            cursor.confirmed_early.remove(&first);
+            cursor.published = cursor.published.max(first);
+        }
+    }
+
+    /// Returns the published version of a run, as far as it is known here.
+    pub(crate) fn published(&self, run: &RunId) -> Version {
+        self.runs.get(run).map_or(Version::NONE, |cursor| cursor.published)
+    }
+
+    /// Whether no message of a run up to a version is in flight any more.
+    pub(crate) fn is_published(&self, run: &RunId, version: Version) -> bool {
+        let is_published = |cursor: &PublishCursor| {
+            cursor.published >= version || cursor.in_flight.first().is_none_or(|first| *first > version)
+        };
+        self.runs.get(run).is_none_or(is_published)
+    }
+
+    /// The logbook contains this published version now.
+    pub(crate) fn on_persisted(&mut self, run: &RunId, version: Version) {
+        if let Some(cursor) = self.runs.get_mut(run) {
+            cursor.persisted = cursor.persisted.max(version);
+        }
+    }
+
+    /// Whether messages of a run are in flight, or will be.
+    pub(crate) fn is_publishing(&self, run: &RunId) -> bool {
+        self.runs.get(run).is_some_and(|cursor| !cursor.in_flight.is_empty())
+    }
+
+    /// Whether everything is published and persisted for all runs, except those that `of` selects.
+    pub(crate) fn is_done_but(&self, of: impl Fn(&RunId) -> bool) -> bool {
+        self.runs.iter().all(|(run, cursor)| cursor.is_done() || of(run))
+    }
+
+    /// Returns the published versions that no append will persist soon: of runs that are not open here, and of open
+    /// runs that were not busy since the last call.
+    pub(crate) fn due(&mut self, is_open: impl Fn(&RunId) -> bool) -> Vec<(RunId, Version)> {
+        self.runs.retain(|_, cursor| !cursor.is_done());
+        let mut due = Vec::new();
+        for (run, cursor) in &mut self.runs {
+            let is_busy = std::mem::take(&mut cursor.is_busy) && is_open(run);
+            if !is_busy && cursor.published > cursor.persisted {
+                due.push((run.clone(), cursor.published));
+            }
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> RunId {
+        "r".parse().expect("a lawful name")
+    }
+
+    fn version(version: u64) -> Version {
+        Version::new(version)
+    }
+
+    #[test]
+    fn an_early_confirm_waits_for_older_ones() {
+        let mut cursors = PublishCursors::default();
+        [2, 5, 9].into_iter().for_each(|sent| cursors.send(&run(), version(sent)));
+        let mut told = |arrived| {
+            cursors.on_confirmed(&run(), version(arrived));
+            cursors.published(&run()).get()
+        };
+        assert_eq!([told(5), told(2), told(2), told(7), told(9)], [0, 5, 5, 5, 9]);
+    }
+
+    #[test]
+    fn a_cursor_without_an_append_becomes_due() {
+        let mut cursors = PublishCursors::default();
+        cursors.send(&run(), version(2));
+        cursors.on_confirmed(&run(), version(2));
+        assert_eq!(cursors.due(|_| true), [], "the next append may note it");
+        assert_eq!(cursors.due(|_| true), [(run(), version(2))]);
+        cursors.send(&run(), version(3));
+        cursors.on_confirmed(&run(), version(3));
+        assert_eq!(cursors.due(|_| false), [(run(), version(3))], "there is no next append");
+        assert!(!cursors.is_done_but(|_| false));
+        cursors.on_persisted(&run(), version(3));
+        assert!(cursors.is_done_but(|_| false));
+        assert_eq!(cursors.due(|_| false), []);
+        assert_eq!(cursors.published(&run()), Version::NONE, "it is let go");
+    }
+}

@@ -1,0 +1,256 @@
+//! The runs that this engine drives: their machines in memory, their timers, and the runs whose state only the logbook
+//! knows.
+
+mod stale;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::Delivery;
+use flow::{CallId, Event, Machine, RunId, RunState, Shard, Timestamp};
+use logbook::Version;
+use tokio::sync::mpsc;
+
+use crate::{WatchEvent, effects::ReplyTo};
+pub(crate) use stale::StaleRun;
+
+/// A run in memory, at the version of its records in the logbook.
+pub(crate) struct ActiveRun {
+    pub(crate) machine: Machine,
+    pub(crate) version: Version,
+    /// The version of the last snapshot.
+    pub(crate) snapshot: Version,
+    pub(crate) shard: Shard,
+    pub(crate) watcher: Option<mpsc::Sender<WatchEvent>>,
+    /// When its next timer is due; only [`Runs`] sets it.
+    pub(crate) due: Option<Timestamp>,
+    /// Calls that were outstanding when the run was loaded. They are sent again unless an answer to them waits in the
+    /// queue.
+    pub(crate) outstanding_at_load: BTreeSet<CallId>,
+    /// Whether the run was inactive when it was loaded and has not continued since. Its end was published long ago.
+    pub(crate) is_suspended: bool,
+}
+
+impl ActiveRun {
+    /// A machine at a version of its records.
+    pub(crate) fn new(machine: Machine, version: Version, snapshot: Version, shard: Shard) -> Self {
+        Self {
+            machine,
+            version,
+            snapshot,
+            shard,
+            watcher: None,
+            due: None,
+            outstanding_at_load: BTreeSet::new(),
+            is_suspended: false,
+        }
+    }
+}
+
+/// A run that cannot be read, or that a bug of waft stopped.
+#[derive(Default)]
+struct CorruptRun {
+    /// The panic message and the record or event that caused it, if it was a bug.
+    bug: Option<String>,
+    /// They stay unsettled for the next process that drives the run.
+    deliveries: Vec<Delivery>,
+}
+
+/// An event for a run, and the target of the reply, if there is one.
+pub(crate) struct RunEvent {
+    pub(crate) run: RunId,
+    pub(crate) event: Event,
+    pub(crate) reply_to: Option<ReplyTo>,
+}
+
+impl RunEvent {
+    /// An event that nobody waits for.
+    pub(crate) fn new(run: RunId, event: Event) -> Self {
+        Self { run, event, reply_to: None }
+    }
+}
+
+/// The runs of the shards that are driven here.
+#[derive(Default)]
+pub(crate) struct Runs {
+    active: BTreeMap<RunId, ActiveRun>,
+    stale: BTreeMap<RunId, StaleRun>,
+    corrupt: BTreeMap<RunId, CorruptRun>,
+    due: BTreeSet<(Timestamp, RunId)>,
+    /// Runs that another process left and that were not adopted here: they may hold permits.
+    abandoned: BTreeSet<RunId>,
+}
+
+/// Whether a run in this state needs no engine.
+pub(crate) fn is_inactive(state: RunState) -> bool {
+    state.is_final() || state == RunState::Suspended
+}
+
+/// Runs in memory.
+impl Runs {
+    pub(crate) fn get(&self, run: &RunId) -> Option<&ActiveRun> {
+        self.active.get(run)
+    }
+
+    pub(crate) fn get_mut(&mut self, run: &RunId) -> Option<&mut ActiveRun> {
+        self.active.get_mut(run)
+    }
+
+    /// Whether the run is in memory.
+    pub(crate) fn is_active(&self, run: &RunId) -> bool {
+        self.active.contains_key(run)
+    }
+
+    /// Whether the state of the run is known here, or its records will be read.
+    pub(crate) fn is_known(&self, run: &RunId) -> bool {
+        self.is_active(run) || self.stale.contains_key(run) || self.is_corrupt(run)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&RunId, &ActiveRun)> {
+        self.active.iter()
+    }
+
+    /// The runs of a shard that are in memory.
+    pub(crate) fn of_shard<'a>(&'a self, shard: &'a Shard) -> impl Iterator<Item = (&'a RunId, &'a ActiveRun)> {
+        self.active.iter().filter(move |(_, active)| active.shard == *shard)
+    }
+
+    pub(crate) fn insert(&mut self, run: RunId, active: ActiveRun) {
+        self.abandoned.remove(&run);
+        self.active.insert(run.clone(), active);
+        self.update_due(&run);
+    }
+
+    pub(crate) fn remove(&mut self, run: &RunId) -> Option<ActiveRun> {
+        let active = self.active.remove(run)?;
+        if let Some(at) = active.due {
+            self.due.remove(&(at, run.clone()));
+        }
+        Some(active)
+    }
+
+    /// Removes all runs of a shard that is no longer driven here. Requests that wait for its stale runs are refused.
+    pub(crate) fn drop_shard(&mut self, shard: &Shard) {
+        let runs: Vec<RunId> = self.of_shard(shard).map(|(run, _)| run.clone()).collect();
+        for run in runs {
+            self.remove(&run);
+        }
+        for (_, stale) in self.stale.extract_if(.., |_, stale| stale.may_be_of(shard)) {
+            stale.hand_over();
+        }
+    }
+}
+
+/// Timers.
+impl Runs {
+    /// Reads the next timer of a run from its machine.
+    pub(crate) fn update_due(&mut self, run: &RunId) {
+        let Some(active) = self.active.get_mut(run) else { return };
+        let due = active.machine.next_due();
+        if active.due != due {
+            active.due.into_iter().for_each(|at| {
+                self.due.remove(&(at, run.clone()));
+            });
+            self.due.extend(due.map(|at| (at, run.clone())));
+            active.due = due;
+        }
+    }
+
+    /// When the next timer of any run is due.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// The runs with a timer that is due.
+    pub(crate) fn due_by(&self, now: Timestamp) -> impl Iterator<Item = &RunId> {
+        self.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, run)| run)
+    }
+}
+
+/// Runs whose state only the logbook knows.
+impl Runs {
+    pub(crate) fn is_stale(&self, run: &RunId) -> bool {
+        self.stale.contains_key(run)
+    }
+
+    pub(crate) fn has_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    pub(crate) fn stale_mut(&mut self, run: &RunId) -> Option<&mut StaleRun> {
+        self.stale.get_mut(run)
+    }
+
+    /// Marks a run as stale; its records are read with the next tick.
+    pub(crate) fn mark_stale(&mut self, run: RunId, stale: StaleRun) {
+        self.stale.entry(run).or_insert(stale);
+    }
+
+    /// Takes all stale runs, to read their records.
+    pub(crate) fn take_stale(&mut self) -> BTreeMap<RunId, StaleRun> {
+        std::mem::take(&mut self.stale)
+    }
+
+    /// Returns stale runs whose records were not read.
+    pub(crate) fn return_stale(&mut self, mut runs: BTreeMap<RunId, StaleRun>) {
+        // Deliveries for a run that was read may have made other runs stale meanwhile.
+        self.stale.append(&mut runs);
+    }
+
+    /// Holds a delivery for a stale run; returns it if the run is not stale.
+    pub(crate) fn hold_for_stale(&mut self, run: &RunId, delivery: Delivery) -> Option<Delivery> {
+        match self.stale.get_mut(run) {
+            Some(stale) => {
+                stale.deliveries.push(delivery);
+                None
+            }
+            None => Some(delivery),
+        }
+    }
+
+    /// Notes runs that another process left and that are not driven here.
+    pub(crate) fn note_abandoned(&mut self, runs: impl IntoIterator<Item = RunId>) {
+        let left = runs.into_iter().filter(|run| !self.active.contains_key(run));
+        self.abandoned.extend(left);
+    }
+
+    /// The runs of a shard that are not in memory but may hold permits.
+    pub(crate) fn unread_of(&self, shard: &Shard) -> Vec<RunId> {
+        let may_be_of = |stale: &StaleRun| stale.may_be_of(shard) || stale.has_unknown_shard();
+        let stale = self.stale.iter().filter(|(_, stale)| may_be_of(stale)).map(|(run, _)| run);
+        stale.chain(&self.abandoned).cloned().collect()
+    }
+}
+
+/// Runs that cannot be read, or that a bug of waft stopped.
+impl Runs {
+    pub(crate) fn is_corrupt(&self, run: &RunId) -> bool {
+        self.corrupt.contains_key(run)
+    }
+
+    /// Stops a run whose records cannot be read; its deliveries stay unsettled.
+    pub(crate) fn mark_unreadable(&mut self, run: RunId, deliveries: Vec<Delivery>) {
+        self.corrupt.entry(run).or_default().deliveries.extend(deliveries);
+    }
+
+    /// Stops a run that meets a bug of waft.
+    pub(crate) fn mark_buggy(&mut self, run: RunId, bug: String) {
+        self.remove(&run);
+        self.corrupt.entry(run).or_default().bug = Some(bug);
+    }
+
+    /// The bug that stopped a run.
+    pub(crate) fn bug(&self, run: &RunId) -> Option<&str> {
+        self.corrupt.get(run)?.bug.as_deref()
+    }
+
+    /// Keeps a delivery of a corrupt run unsettled; returns it if the run is not corrupt.
+    pub(crate) fn hold_for_corrupt(&mut self, run: &RunId, delivery: Delivery) -> Option<Delivery> {
+        match self.corrupt.get_mut(run) {
+            Some(corrupt) => {
+                corrupt.deliveries.push(delivery);
+                None
+            }
+            None => Some(delivery),
+        }
+    }
+}

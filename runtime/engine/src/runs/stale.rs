@@ -1,0 +1,64 @@
+//! A run whose last append failed, or may have failed, or that could not be read: only its records tell its state.
+
+use broker::Delivery;
+use flow::{Event, Shard};
+use logbook::Version;
+use protocol::Reply;
+use tokio::sync::mpsc;
+
+use super::RunEvent;
+use crate::{WatchEvent, effects::ReplyTo, leases::CallHolder};
+
+/// A run whose records are read with the next tick.
+#[derive(Default)]
+pub(crate) struct StaleRun {
+    /// `None` where only the run's records tell it.
+    pub(crate) shard: Option<Shard>,
+    /// The version up to which its changes were sent, including those to the watcher.
+    pub(crate) published: Version,
+    pub(crate) watcher: Option<mpsc::Sender<WatchEvent>>,
+    /// Deliveries that arrived for it since, unsettled.
+    pub(crate) deliveries: Vec<Delivery>,
+    /// Events and run commands that arrived for it since.
+    pub(crate) pending: Vec<RunEvent>,
+}
+
+impl StaleRun {
+    /// A run of which nothing was received yet.
+    pub(crate) fn of(shard: Option<&Shard>) -> Self {
+        Self { shard: shard.cloned(), ..Self::default() }
+    }
+
+    /// A heartbeat arrived for this call, so an earlier lease expiry no longer counts.
+    pub(crate) fn note_heartbeat(&mut self, (call, worker): &CallHolder) {
+        let is_expiry = |event: &Event| matches!(event, Event::Lost { call: c, worker: w } if (c, w) == (call, worker));
+        self.pending.retain(|pending| !is_expiry(&pending.event));
+    }
+
+    pub(crate) fn may_be_of(&self, shard: &Shard) -> bool {
+        self.shard.as_ref() == Some(shard)
+    }
+
+    /// Whether the shard of the run is unknown.
+    pub(crate) fn has_unknown_shard(&self) -> bool {
+        self.shard.is_none()
+    }
+
+    /// Answers the local requesters and returns the unsettled deliveries. If dropped, they go back to the queue, and
+    /// remote commands with them.
+    pub(crate) fn give_up(self, reply: &Reply) -> Vec<Delivery> {
+        for reply_to in self.pending.into_iter().filter_map(|pending| pending.reply_to) {
+            match reply_to {
+                // The requester may have disconnected.
+                ReplyTo::Local(sender) => drop(sender.send(reply.clone())),
+                ReplyTo::Remote { .. } => {}
+            }
+        }
+        self.deliveries
+    }
+
+    /// Leaves the run to the new driver of its shard: its deliveries go back to the queue.
+    pub(crate) fn hand_over(self) {
+        drop(self.give_up(&Reply::Failed("the run is driven elsewhere now".into())));
+    }
+}
