@@ -246,7 +246,7 @@ impl Engine {
             engine: config.id.clone(),
             broker: broker.clone(),
             clock: clock.clone(),
-            parts: supervisor.clone(),
+            supervisor: supervisor.clone(),
             stop: stop.clone(),
         };
         let topology = TopologyCache::new(broker, permits);

@@ -99,23 +99,23 @@ impl Inbox {
         tasks: &TaskTracker,
         aborted: &CancellationToken,
     ) -> Self {
-        let (tx, arrived) = mpsc::channel(INBOX_CAPACITY);
-        let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
+        let (tx, incoming) = mpsc::channel(INBOX_CAPACITY);
+        let (stop, closed) = (CancellationToken::new(), CancellationToken::new());
         let open = |(shard, consumer): (Shard, Option<Consumer>)| {
             // One pending release request is enough: more would mean the same.
-            let (let_go, asked) = mpsc::channel(1);
+            let (release, release_requests) = mpsc::channel(1);
             let (queues, shard_of, tx, stop) = (queues.clone(), shard.clone(), tx.clone(), stop.clone());
-            let bringing = ShardReceiver { queues, shard: shard_of, tx, asked, stop };
+            let receiver = ShardReceiver { queues, shard: shard_of, tx, release_requests, stop };
             // Without one of its queues an engine would seem to work, but that shard's runs would wait for ever.
-            let gone = gone.clone().drop_guard();
+            let closed = closed.clone().drop_guard();
             tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
-                let _gone = gone;
-                bringing.run(consumer).await;
+                let _gone = closed;
+                receiver.run(consumer).await;
             }));
-            ShardHandle { shard, release: let_go }
+            ShardHandle { shard, release }
         };
         let shards = consumers.into_iter().map(open).collect();
-        Self { incoming: arrived, shards, stop, closed: gone }
+        Self { incoming, shards, stop, closed }
     }
 
     /// Returns the next item; `None` once a queue is gone, or the broker closed. Cancel-safe.
@@ -149,7 +149,7 @@ struct ShardReceiver {
     queues: ShardQueues,
     shard: Shard,
     tx: mpsc::Sender<Incoming>,
-    asked: mpsc::Receiver<()>,
+    release_requests: mpsc::Receiver<()>,
     stop: CancellationToken,
 }
 
@@ -172,13 +172,13 @@ impl ShardReceiver {
                     term += 1;
                     Incoming::Term { shard: self.shard.clone(), term }
                 }
-                asked = self.asked.recv() => {
-                    if asked.is_none() {
+                release_requests = self.release_requests.recv() => {
+                    if release_requests.is_none() {
                         return;
                     }
                     consumer.cancel();
                     match self.reconsume().await {
-                        Some(again) => (renewals, consumer) = (again.renewals(), again),
+                        Some(renewed) => (renewals, consumer) = (renewed.renewals(), renewed),
                         None => return,
                     }
                     term += 1;

@@ -49,8 +49,8 @@ impl ConfirmedVersions {
         std::mem::take(&mut *self.lock())
     }
 
-    fn add(&self, told: &[(RunId, Version)]) {
-        self.lock().extend_from_slice(told);
+    fn add(&self, published: &[(RunId, Version)]) {
+        self.lock().extend_from_slice(published);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(RunId, Version)>> {
@@ -62,14 +62,14 @@ impl ConfirmedVersions {
 /// The versions of a batch whose notifications are not all confirmed yet.
 struct PendingPublication {
     left: AtomicUsize,
-    told: Vec<(RunId, Version)>,
-    taken: ConfirmedVersions,
+    published: Vec<(RunId, Version)>,
+    confirmed: ConfirmedVersions,
 }
 
 impl PendingPublication {
     fn confirm_one(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.taken.add(&self.told);
+            self.confirmed.add(&self.published);
         }
     }
 }
@@ -110,19 +110,24 @@ struct OutgoingMessage {
 
 /// Prepares the messages of a batch. Its versions count as published once all its notifications are confirmed; jobs
 /// do not matter for that.
-fn outgoing(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &ConfirmedVersions) -> Vec<OutgoingMessage> {
+fn prepare_all(
+    messages: Vec<Message>,
+    published: Vec<(RunId, Version)>,
+    confirmed: &ConfirmedVersions,
+) -> Vec<OutgoingMessage> {
     let is_notification = |message: &Message| message.exchange == names::NOTIFICATIONS;
     let left = messages.iter().filter(|message| is_notification(message)).count();
     if left == 0 {
-        taken.add(&told);
+        confirmed.add(&published);
     }
-    let untold =
-        (left > 0).then(|| Arc::new(PendingPublication { left: AtomicUsize::new(left), told, taken: taken.clone() }));
-    let leave = |message: Message| {
-        let untold = untold.clone().filter(|_| is_notification(&message));
-        OutgoingMessage { message, publication: untold }
+    let publication = (left > 0).then(|| {
+        Arc::new(PendingPublication { left: AtomicUsize::new(left), published, confirmed: confirmed.clone() })
+    });
+    let prepare = |message: Message| {
+        let publication = publication.clone().filter(|_| is_notification(&message));
+        OutgoingMessage { message, publication }
     };
-    messages.into_iter().map(leave).collect()
+    messages.into_iter().map(prepare).collect()
 }
 
 /// The broker for messages, and the store for values that are too large for a message. Cheap to clone.
@@ -130,86 +135,86 @@ fn outgoing(messages: Vec<Message>, told: Vec<(RunId, Version)>, taken: &Confirm
 pub(crate) struct OutboxContext {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Arc<dyn Store>,
-    silent: UnconfirmedTargets,
+    unconfirmed_targets: UnconfirmedTargets,
 }
 
 impl OutboxContext {
     /// Creates the context for a broker and a store.
     pub(crate) fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>) -> Self {
-        Self { broker, store, silent: UnconfirmedTargets::default() }
+        Self { broker, store, unconfirmed_targets: UnconfirmedTargets::default() }
     }
 }
 
 /// Runs until the engine drops its sender, and then until the broker has taken every message that it accepts.
-pub(crate) async fn run(ways: OutboxContext, mut batches: mpsc::Receiver<Effects>, taken: ConfirmedVersions) {
-    let broker = ways.broker.clone();
+pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effects>, confirmed: ConfirmedVersions) {
+    let broker = context.broker.clone();
     let mut in_flight: FuturesUnordered<BoxFuture<'static, Vec<OutgoingMessage>>> = FuturesUnordered::new();
     // These occupy no batch slot: a queue that is full or deleted delays only its own jobs.
-    let mut held_up: Vec<OutgoingMessage> = Vec::new();
-    let mut trying: Option<BoxFuture<'static, Vec<OutgoingMessage>>> = None;
-    let mut probing: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
-    let mut open = true;
-    while open || !in_flight.is_empty() {
+    let mut to_retry: Vec<OutgoingMessage> = Vec::new();
+    let mut retrying: Option<BoxFuture<'static, Vec<OutgoingMessage>>> = None;
+    let mut publishing_probes: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    let mut is_open = true;
+    while is_open || !in_flight.is_empty() {
         // All arms only receive. Their order is fixed, so that the same batches always go out in the same order.
         tokio::select! {
             biased;
-            batch = batches.recv(), if open && in_flight.len() < IN_FLIGHT => match batch {
+            batch = batches.recv(), if is_open && in_flight.len() < IN_FLIGHT => match batch {
                 Some(Effects { messages, probes, watch_events, to_accept, published, .. }) => {
-                    let leaving = outgoing(messages, published, &taken);
-                    in_flight.push(Box::pin(publish_all(ways.clone(), leaving, to_accept)));
-                    probing.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
-                    for (watcher, happening) in watch_events {
+                    let outgoing = prepare_all(messages, published, &confirmed);
+                    in_flight.push(Box::pin(publish_all(context.clone(), outgoing, to_accept)));
+                    publishing_probes.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));
+                    for (watcher, event) in watch_events {
                         // The watcher may have left; the run does not depend on it.
-                        let _ = watcher.send(happening).await;
+                        let _ = watcher.send(event).await;
                     }
                 }
-                None => open = false,
+                None => is_open = false,
             },
-            Some(refused) = in_flight.next() => held_up.extend(refused),
-            Some(()) = probing.next() => {}
-            refused = async { trying.as_mut().expect("it is there").await }, if trying.is_some() => {
-                trying = None;
-                held_up.extend(refused);
+            Some(refused) = in_flight.next() => to_retry.extend(refused),
+            Some(()) = publishing_probes.next() => {}
+            refused = async { retrying.as_mut().expect("it is there").await }, if retrying.is_some() => {
+                retrying = None;
+                to_retry.extend(refused);
             }
         }
-        if trying.is_none() && !held_up.is_empty() {
-            trying = Some(retry(ways.clone(), std::mem::take(&mut held_up)));
+        if retrying.is_none() && !to_retry.is_empty() {
+            retrying = Some(retry(context.clone(), std::mem::take(&mut to_retry)));
         }
     }
-    if trying.is_some() {
-        tracing::warn!("some messages were not taken; what was to be called is called when its run goes on");
+    if retrying.is_some() {
+        tracing::warn!("the broker took some messages no more; their calls are sent again when their runs go on");
     }
 }
 
 /// Publishes the messages that the broker takes, and returns those that it refused.
 async fn publish_all(
-    ways: OutboxContext,
-    leaving: Vec<OutgoingMessage>,
+    context: OutboxContext,
+    outgoing: Vec<OutgoingMessage>,
     signals: Vec<Delivery>,
 ) -> Vec<OutgoingMessage> {
-    let is_silent = |leaving: &OutgoingMessage| ways.silent.has(&leaving.message);
-    let (waiting, leaving): (Vec<_>, Vec<_>) = leaving.into_iter().partition(is_silent);
+    let is_unconfirmed = |outgoing: &OutgoingMessage| context.unconfirmed_targets.has(&outgoing.message);
+    let (waiting, outgoing): (Vec<_>, Vec<_>) = outgoing.into_iter().partition(is_unconfirmed);
     // `join_all` first polls its futures in order, so the broker receives the messages in order.
-    let published = futures::future::join_all(leaving.into_iter().map(|leaving| publish(&ways, leaving))).await;
+    let published = futures::future::join_all(outgoing.into_iter().map(|outgoing| publish(&context, outgoing))).await;
     signals.into_iter().for_each(Delivery::accept);
     published.into_iter().filter_map(Result::err).chain(waiting).collect()
 }
 
 /// Publishes a message until the broker has either taken or refused it.
-async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(), OutgoingMessage> {
-    large::move_large_values(&*ways.store, &mut leaving.message).await;
-    let message = &leaving.message;
+async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Result<(), OutgoingMessage> {
+    large::move_large_values(&*context.store, &mut outgoing.message).await;
+    let message = &outgoing.message;
     let mut unconfirmed = 0;
     loop {
-        match ways.broker.publish(message.clone()).await {
+        match context.broker.publish(message.clone()).await {
             Ok(()) => {
-                ways.silent.clear(message);
-                leaving.publication.iter().for_each(|untold| untold.confirm_one());
+                context.unconfirmed_targets.clear(message);
+                outgoing.publication.iter().for_each(|publication| publication.confirm_one());
                 return Ok(());
             }
             Err(error @ PublishError::TooLarge { .. }) => {
-                large::give_up(&*ways.broker, message, &error).await;
-                leaving.publication.iter().for_each(|untold| untold.confirm_one());
+                large::give_up(&*context.broker, message, &error).await;
+                outgoing.publication.iter().for_each(|publication| publication.confirm_one());
                 return Ok(());
             }
             // The next driver of the run publishes the message again.
@@ -221,8 +226,8 @@ async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(
             }
             Err(error @ PublishError::Unconfirmed { .. }) => {
                 tracing::warn!(%error, "what goes there waits, and is published again now and then");
-                ways.silent.note(message);
-                return Err(leaving);
+                context.unconfirmed_targets.note(message);
+                return Err(outgoing);
             }
             // The message goes straight to a deleted queue, so its reader no longer exists. The quarantine has no
             // owner, and is declared again.
@@ -234,7 +239,7 @@ async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(
             }
             Err(error @ (PublishError::Unroutable { .. } | PublishError::Refused { .. })) => {
                 tracing::warn!(%error, "a message was not taken; it is published again");
-                return Err(leaving);
+                return Err(outgoing);
             }
         }
     }
@@ -244,19 +249,21 @@ async fn publish(ways: &OutboxContext, mut leaving: OutgoingMessage) -> Result<(
 /// publishes the messages again. Returns those that are refused once more.
 ///
 /// For an unconfirmed target only the first message is tried: each further one would only wait as well.
-fn retry(ways: OutboxContext, held_up: Vec<OutgoingMessage>) -> BoxFuture<'static, Vec<OutgoingMessage>> {
+fn retry(context: OutboxContext, refused: Vec<OutgoingMessage>) -> BoxFuture<'static, Vec<OutgoingMessage>> {
     Box::pin(async move {
         tokio::time::sleep(RETRY_DELAY).await;
         let mut first = BTreeSet::new();
-        let is_tried =
-            |leaving: &OutgoingMessage| !ways.silent.has(&leaving.message) || first.insert(target(&leaving.message));
-        let (held_up, waiting): (Vec<_>, Vec<_>) = held_up.into_iter().partition(is_tried);
-        let jobs = held_up.iter().map(|held_up| &held_up.message).filter(|message| message.exchange == names::JOBS);
+        let is_tried = |outgoing: &OutgoingMessage| {
+            !context.unconfirmed_targets.has(&outgoing.message) || first.insert(target(&outgoing.message))
+        };
+        let (refused, waiting): (Vec<_>, Vec<_>) = refused.into_iter().partition(is_tried);
+        let jobs = refused.iter().map(|refused| &refused.message).filter(|message| message.exchange == names::JOBS);
         let queues: BTreeSet<QueueName> = jobs.filter_map(|message| QueueName::new(&message.key).ok()).collect();
-        if let Err(error) = declare(&*ways.broker, queues).await {
-            tracing::warn!(%error, "what some messages need could not be declared");
+        if let Err(error) = declare(&*context.broker, queues).await {
+            tracing::warn!(%error, "the queues and exchanges of some messages could not be declared");
         }
-        let published = futures::future::join_all(held_up.into_iter().map(|leaving| publish(&ways, leaving))).await;
+        let published =
+            futures::future::join_all(refused.into_iter().map(|outgoing| publish(&context, outgoing))).await;
         published.into_iter().filter_map(Result::err).chain(waiting).collect()
     })
 }
@@ -282,7 +289,7 @@ mod tests {
 
     use super::*;
 
-    fn ways(broker: InProcess) -> OutboxContext {
+    fn context(broker: InProcess) -> OutboxContext {
         OutboxContext::new(Arc::new(broker), Arc::new(store::Memory::new()))
     }
 
@@ -296,28 +303,28 @@ mod tests {
             properties: Properties::default(),
             body: "{}".into(),
         };
-        let told = vec![("r".parse().expect("a lawful name"), Version::new(1))];
-        Effects { messages: vec![message], published: told, ..Effects::default() }
+        let published = vec![("r".parse().expect("a lawful name"), Version::new(1))];
+        Effects { messages: vec![message], published, ..Effects::default() }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_rejected_message_is_not_confirmed_until_the_broker_takes_it() {
         let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
-        let (taken, start) = (ConfirmedVersions::default(), Instant::now());
+        let (confirmed, start) = (ConfirmedVersions::default(), Instant::now());
         assert!(out.send(batch()).await.is_ok());
         // The exchange does not exist yet.
-        let running = run(ways(InProcess::new()), batches, taken.clone());
-        let told = async {
+        let running = run(context(InProcess::new()), batches, confirmed.clone());
+        let published = async {
             loop {
-                match &taken.take()[..] {
+                match &confirmed.take()[..] {
                     [] => tokio::time::sleep(RETRY_DELAY).await,
-                    told => break told.to_vec(),
+                    published => break published.to_vec(),
                 }
             }
         };
         tokio::select! {
             () = running => panic!("it goes on for as long as there may be more"),
-            told = tokio::time::timeout(10 * RETRY_DELAY, told) => assert_eq!(told.expect("it is taken"), batch().published),
+            published = tokio::time::timeout(10 * RETRY_DELAY, published) => assert_eq!(published.expect("it is taken"), batch().published),
         }
         assert!(start.elapsed() >= RETRY_DELAY);
     }
@@ -352,8 +359,8 @@ mod tests {
 
     /// Sends a job through a broker with a maximum message size; returns the delivery from the job queue and from the
     /// signal queue.
-    async fn sent(job: &Job, largest: usize, store: Arc<dyn Store>) -> (Option<Delivery>, Option<Delivery>) {
-        let broker = InProcess::new().with_max_message_bytes(largest);
+    async fn sent(job: &Job, max_message_bytes: usize, store: Arc<dyn Store>) -> (Option<Delivery>, Option<Delivery>) {
+        let broker = InProcess::new().with_max_message_bytes(max_message_bytes);
         declare(&broker, ["default".parse().expect("a lawful name")].into()).await.expect("memory takes it");
         let kind = broker::QueueKind::Exclusive;
         broker.declare_queue(&broker::Queue { name: "signals".into(), kind }).await.expect("memory takes it");
@@ -370,30 +377,30 @@ mod tests {
         assert!(out.send(Effects { messages: vec![message], ..Effects::default() }).await.is_ok());
         drop(out);
         run(OutboxContext::new(Arc::new(broker.clone()), store), batches, ConfirmedVersions::default()).await;
-        let mut came = Vec::new();
+        let mut deliveries = Vec::new();
         for queue in ["waft.jobs.default", "signals"] {
             let mut consumer = broker.consume(queue, 1).await.expect("it is there");
-            came.push(timeout(Duration::from_secs(1), consumer.next()).await.ok().flatten());
+            deliveries.push(timeout(Duration::from_secs(1), consumer.next()).await.ok().flatten());
         }
-        let signal = came.pop().flatten();
-        (came.pop().flatten(), signal)
+        let signal = deliveries.pop().flatten();
+        (deliveries.pop().flatten(), signal)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_largest_values_of_a_large_job_go_to_the_store() {
         let store: Arc<dyn Store> = Arc::new(store::Memory::new());
         let job = job(40);
-        let (came, signal) = sent(&job, 1 << 20, store.clone()).await;
-        let came = Job::decode(&came.expect("it was sent").message.body).expect("a job");
-        assert!(came.encode().len() < 1 << 20 && signal.is_none());
-        assert_eq!(store::values::load_values(&*store, came.inputs).await, job.inputs, "and nothing is lost");
+        let (deliveries, signal) = sent(&job, 1 << 20, store.clone()).await;
+        let deliveries = Job::decode(&deliveries.expect("it was sent").message.body).expect("a job");
+        assert!(deliveries.encode().len() < 1 << 20 && signal.is_none());
+        assert_eq!(store::values::load_values(&*store, deliveries.inputs).await, job.inputs, "and nothing is lost");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_job_too_large_for_the_broker_fails_its_call() {
         let job = job(2);
-        let (came, signal) = sent(&job, 100_000, Arc::new(store::Memory::new())).await;
-        assert!(came.is_none());
+        let (deliveries, signal) = sent(&job, 100_000, Arc::new(store::Memory::new())).await;
+        assert!(deliveries.is_none());
         let report = Report::decode(&signal.expect("the call is answered").message.body).expect("a report");
         let Report::Signal(flow::Signal { call, answer: flow::TaskResult::Failed(failure), .. }, _) = report else {
             panic!("{report:?}")
@@ -435,22 +442,22 @@ mod tests {
         let longest = 10 * Duration::from_secs(60);
         timeout(longest, sending).await.expect("what goes elsewhere is not held up");
         broker.set_unresponsive("waft.jobs.dead", false);
-        let taken = async {
+        let confirmed = async {
             while memory.waiting("waft.jobs.dead").await.unwrap() != Some(many) {
                 tokio::time::sleep(RETRY_DELAY).await;
             }
         };
-        timeout(longest, taken).await.expect("all is published once that queue confirms again");
+        timeout(longest, confirmed).await.expect("all is published once that queue confirms again");
     }
 
     #[tokio::test]
     async fn a_message_to_a_closed_broker_is_not_confirmed() {
         let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
-        let (taken, broker) = (ConfirmedVersions::default(), InProcess::new());
+        let (confirmed, broker) = (ConfirmedVersions::default(), InProcess::new());
         broker.close().await;
         assert!(out.send(batch()).await.is_ok());
         drop(out);
-        run(ways(broker), batches, taken.clone()).await;
-        assert_eq!(taken.take(), []);
+        run(context(broker), batches, confirmed.clone()).await;
+        assert_eq!(confirmed.take(), []);
     }
 }

@@ -42,44 +42,44 @@ impl TopologyCache {
     /// others.
     pub(crate) async fn declare_for(&self, flow: &Flow) -> Result<(), DeclareError> {
         // Held during the declarations, so that of two runs of a flow the second waits for those of the first.
-        let mut known = self.declared.lock().await;
+        let mut declared = self.declared.lock().await;
         let queues: BTreeSet<_> = flow.tasks().map(|(_, _, task)| &task.queue).collect();
-        let mut silent = None;
+        let mut timeout_error = None;
         for queue in queues {
-            if known.contains(&names::job_queue(queue)) {
+            if declared.contains(&names::job_queue(queue)) {
                 continue;
             }
             match self.declare_jobs(queue).await {
-                Ok(()) => drop(known.insert(names::job_queue(queue))),
-                Err(error @ DeclareError::TimedOut { .. }) => silent = Some(error),
+                Ok(()) => drop(declared.insert(names::job_queue(queue))),
+                Err(error @ DeclareError::TimedOut { .. }) => timeout_error = Some(error),
                 Err(error) => return Err(error),
             }
         }
         for (_, task, _) in flow.tasks().filter(|(_, _, task)| !task.pace.is_unlimited()) {
             let permits = names::permit_queue(&flow.name, task);
-            if !known.contains(&permits) {
+            if !declared.contains(&permits) {
                 self.permits.coordinate(&flow.name, task).await?;
-                known.insert(permits);
+                declared.insert(permits);
             }
         }
         for task in topology::notifying_tasks(flow) {
             let exchange = names::task_exchange(&flow.name, &task);
-            if !known.contains(&exchange) {
+            if !declared.contains(&exchange) {
                 topology::declare_task(&*self.broker, &flow.name, &task).await?;
-                known.insert(exchange);
+                declared.insert(exchange);
             }
         }
-        silent.map_or(Ok(()), Err)
+        timeout_error.map_or(Ok(()), Err)
     }
 
     /// Same as [`TopologyCache::declare_for`], with a short timeout: the first job that needs a missing object
     /// declares it.
     pub(crate) async fn declare_within(&self, flow: &Flow) -> Result<(), DeclareError> {
-        let late = |_| DeclareError::TimedOut {
+        let timed_out = |_| DeclareError::TimedOut {
             what: format!("the queues of flow {}", flow.name),
             seconds: SHORT_TIMEOUT.as_secs(),
         };
-        timeout(SHORT_TIMEOUT, self.declare_for(flow)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+        timeout(SHORT_TIMEOUT, self.declare_for(flow)).await.unwrap_or_else(|elapsed| Err(timed_out(elapsed)))
     }
 
     async fn declare_jobs(&self, queue: &QueueName) -> Result<(), DeclareError> {
@@ -103,17 +103,17 @@ impl TopologyCache {
         if flow.listeners.is_empty() {
             return Ok(());
         }
-        let mut known = self.declared.lock().await;
-        for listen in &flow.listeners {
-            let exchange = names::task_exchange(&listen.flow, &listen.task);
-            if !known.contains(&exchange) {
-                topology::declare_task(&*self.broker, &listen.flow, &listen.task).await?;
-                known.insert(exchange.clone());
+        let mut declared = self.declared.lock().await;
+        for listener in &flow.listeners {
+            let exchange = names::task_exchange(&listener.flow, &listener.task);
+            if !declared.contains(&exchange) {
+                topology::declare_task(&*self.broker, &listener.flow, &listener.task).await?;
+                declared.insert(exchange.clone());
             }
             let binding = format!("{exchange} {}", names::shard_queue(shard));
-            if !known.contains(&binding) {
+            if !declared.contains(&binding) {
                 topology::bind_shard(&*self.broker, &exchange, shard).await?;
-                known.insert(binding);
+                declared.insert(binding);
             }
         }
         Ok(())
@@ -122,8 +122,8 @@ impl TopologyCache {
     /// Unbinds the queue of a shard from a task of another flow: no run here listens to it.
     pub(crate) async fn unbind_listener(&self, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
         // Held meanwhile, so that a run that starts to listen now binds it again afterwards.
-        let mut known = self.declared.lock().await;
-        known.remove(&format!("{exchange} {}", names::shard_queue(shard)));
+        let mut declared = self.declared.lock().await;
+        declared.remove(&format!("{exchange} {}", names::shard_queue(shard)));
         topology::unbind_shard(&*self.broker, exchange, shard).await
     }
 }

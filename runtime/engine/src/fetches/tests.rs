@@ -84,22 +84,22 @@ async fn fetched(fault: Fault, faulty: u32) -> (FetchResult, u32) {
     let inner = Memory::new();
     let digest = inner.put(Bytes::from_static(b"[1,2]")).await.expect("it is kept");
     let store = Arc::new(FaultyStore { fault, tries: AtomicU32::new(0), faulty, inner });
-    let mut errands = Fetches::new(store.clone());
+    let mut fetches = Fetches::new(store.clone());
     let list = Value::Stored(Stored { digest, size: 5, form: ValueKind::Json });
-    errands.send(id().run, ValueFetch { id: id(), target: FetchTarget::List(list) });
-    let (run, event) = errands.next().await.expect("every fetch ends");
+    fetches.send(id().run, ValueFetch { id: id(), target: FetchTarget::List(list) });
+    let (run, event) = fetches.next().await.expect("every fetch ends");
     assert_eq!(run, id().run);
-    assert!(errands.is_empty() && errands.fetches.is_empty());
-    let Event::Fetched { id: of, result: brought } = event else { panic!("it is what was fetched") };
+    assert!(fetches.is_empty() && fetches.fetches.is_empty());
+    let Event::Fetched { id: of, result } = event else { panic!("it is what was fetched") };
     assert_eq!(of, id());
-    (brought, store.tries.load(Ordering::Relaxed))
+    (result, store.tries.load(Ordering::Relaxed))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_that_panics_or_hangs_or_finds_no_store_is_tried_again() {
     for fault in [Fault::Panics, Fault::Hangs, Fault::Away] {
-        let (brought, tries) = fetched(fault, 3).await;
-        assert_eq!(brought, FetchResult::List(Ok([Json::from(&1.into()), Json::from(&2.into())].into())));
+        let (result, tries) = fetched(fault, 3).await;
+        assert_eq!(result, FetchResult::List(Ok([Json::from(&1.into()), Json::from(&2.into())].into())));
         assert_eq!(tries, 4);
     }
 }
@@ -109,8 +109,8 @@ async fn a_fetch_that_always_panics_or_hangs_or_finds_no_store_fails_its_node() 
     for (fault, says) in
         [(Fault::Panics, "was lost"), (Fault::Hangs, "has not answered"), (Fault::Away, "could not be fetched")]
     {
-        let (brought, tries) = fetched(fault, u32::MAX).await;
-        let FetchResult::List(Err(failure)) = brought else { panic!("it is a list, and failed: {brought:?}") };
+        let (result, tries) = fetched(fault, u32::MAX).await;
+        let FetchResult::List(Err(failure)) = result else { panic!("it is a list, and failed: {result:?}") };
         assert_eq!((failure.kind, tries), (FailureKind::Transient, MAX_TRIES));
         assert!(failure.message.contains(says), "{}", failure.message);
     }

@@ -32,10 +32,10 @@ pub(super) async fn move_large_values(store: &dyn Store, message: &mut Message) 
     if let Some((Outcome::Provided(provided), _)) = &mut job.rollback {
         values.extend(provided.iter_mut().map(|(name, value)| (ValueSlot::Provided(name.clone()), value)));
     }
-    for place in store::values::too_large_for_message(values.iter().map(|(place, value)| (place, &**value))) {
-        let Some(value) = values.get_mut(&place) else { continue };
+    for slot in store::values::too_large_for_message(values.iter().map(|(slot, value)| (slot, &**value))) {
+        let Some(value) = values.get_mut(&slot) else { continue };
         if let Err(error) = store::values::put(store, value).await {
-            warn!(call = %job.call, ?place, %error, "a value of a large job could not be put into the store");
+            warn!(call = %job.call, ?slot, %error, "a value of a large job could not be put into the store");
             break;
         }
     }
@@ -43,14 +43,14 @@ pub(super) async fn move_large_values(store: &dyn Store, message: &mut Message) 
 }
 
 /// Gives up a message that the broker never takes. A job fails its call; any other message is only logged.
-pub(super) async fn give_up(broker: &dyn Broker, message: &Message, refused: &PublishError) {
+pub(super) async fn give_up(broker: &dyn Broker, message: &Message, error: &PublishError) {
     let size = Size(message.body.len() as u64);
-    error!(key = message.key, %size, error = %refused, "a message is given up: the broker never takes it");
+    error!(key = message.key, %size, error = %error, "a message is given up: the broker never takes it");
     if message.exchange != names::JOBS {
         return;
     }
     let Ok(job) = Job::decode(&message.body) else { return };
-    let reason = format!("the job of this call has {size:#}, and could not be sent: {refused}");
+    let reason = format!("the job of this call has {size:#}, and could not be sent: {error}");
     let signal = Signal {
         call: job.call,
         answer: TaskResult::Failed(Failure::new(FailureKind::Permanent, reason)),

@@ -67,7 +67,7 @@ struct TaskCalls {
     /// Waiting calls that may hold a permit already.
     maybe_granted: BTreeSet<CallId>,
     /// Calls that were requested, each with the number of its first request.
-    told: BTreeMap<CallId, u64>,
+    first_requested: BTreeMap<CallId, u64>,
     /// Number of calls with each pace.
     paces: BTreeMap<Pace, usize>,
     changed: bool,
@@ -81,7 +81,7 @@ struct WaitingCall {
 }
 
 impl WaitingCall {
-    fn place(&self) -> QueuePosition {
+    fn position(&self) -> QueuePosition {
         QueuePosition { priority: self.paced.priority, run: self.paced.call.run.clone(), arrival: self.arrival }
     }
 }
@@ -103,9 +103,9 @@ impl TaskCalls {
     /// Removes a call that waits.
     fn remove(&mut self, call: &CallId) -> Option<PacedCall> {
         let waiting = self.waiting.remove(call)?;
-        self.order.remove(&waiting.place());
+        self.order.remove(&waiting.position());
         self.maybe_granted.remove(call);
-        self.told.remove(call);
+        self.first_requested.remove(call);
         self.discount(waiting.paced.pace);
         self.changed = true;
         Some(waiting.paced)
@@ -141,23 +141,23 @@ impl PermitClient {
         now: Timestamp,
         shard: &Shard,
         flow: &FlowName,
-        asked: PacedCall,
-        past: DispatchHistory,
+        paced: PacedCall,
+        history: DispatchHistory,
     ) -> Option<Message> {
         self.since.entry(shard.clone()).or_insert(now);
-        let (call, pace) = (asked.call.clone(), asked.pace);
-        let door = self.register(shard, flow, &call);
-        let calls = self.tasks.entry(door).or_default();
+        let (call, pace) = (paced.call.clone(), paced.pace);
+        let key = self.register(shard, flow, &call);
+        let calls = self.tasks.entry(key).or_default();
         if calls.held.contains_key(&call) {
-            return Some(asked.job);
+            return Some(paced.job);
         }
         if calls.waiting.contains_key(&call) {
             return None;
         }
         self.arrivals += 1;
-        let waiting = WaitingCall { paced: asked, arrival: self.arrivals, history: past };
-        match past {
-            DispatchHistory::NeverSent => drop(calls.order.insert(&waiting.place(), call.clone())),
+        let waiting = WaitingCall { paced, arrival: self.arrivals, history };
+        match history {
+            DispatchHistory::NeverSent => drop(calls.order.insert(&waiting.position(), call.clone())),
             DispatchHistory::MaybeSent => drop(calls.maybe_granted.insert(call.clone())),
         }
         calls.waiting.insert(call, waiting);
@@ -169,56 +169,57 @@ impl PermitClient {
     /// Marks a call that a worker has as holding a permit.
     pub(crate) fn hold(&mut self, now: Timestamp, shard: &Shard, flow: &FlowName, call: CallId, pace: Pace) {
         self.since.entry(shard.clone()).or_insert(now);
-        let door = self.register(shard, flow, &call);
-        let calls = self.tasks.entry(door).or_default();
+        let key = self.register(shard, flow, &call);
+        let calls = self.tasks.entry(key).or_default();
         calls.remove(&call);
         calls.hold(call, pace);
     }
 
     fn register(&mut self, shard: &Shard, flow: &FlowName, call: &CallId) -> TaskKey {
-        let door = TaskKey { shard: shard.clone(), flow: flow.clone(), task: call.task.base() };
-        self.runs.entry(call.run.clone()).or_default().insert(call.clone(), door.clone());
-        door
+        let key = TaskKey { shard: shard.clone(), flow: flow.clone(), task: call.task.base() };
+        self.runs.entry(call.run.clone()).or_default().insert(call.clone(), key.clone());
+        key
     }
 
     /// Handles a grant. Returns the jobs of the calls that now have a permit, and the runs of calls that are now
     /// known to have none.
-    pub(crate) fn on_grant(&mut self, shard: &Shard, granted: &PermitGrant) -> (Vec<Message>, BTreeSet<RunId>) {
-        let door = TaskKey { shard: shard.clone(), flow: granted.flow.clone(), task: granted.task.clone() };
-        let calls = self.tasks.entry(door).or_default();
-        let is_answer = granted.engine == self.engine;
-        let (mut jobs, mut out) = (Vec::new(), Vec::new());
-        for call in &granted.calls {
-            let is_told = is_answer && calls.told.get(call).is_some_and(|first| *first <= granted.number);
-            if is_told && let Some(asked) = calls.remove(call) {
-                calls.order.mark_served(asked.priority, &call.run);
-                jobs.push(asked.job);
-                match asked.pace.max_running {
-                    Some(_) => calls.hold(call.clone(), asked.pace),
-                    None => out.push(call.clone()),
+    pub(crate) fn on_grant(&mut self, shard: &Shard, grant: &PermitGrant) -> (Vec<Message>, BTreeSet<RunId>) {
+        let key = TaskKey { shard: shard.clone(), flow: grant.flow.clone(), task: grant.task.clone() };
+        let calls = self.tasks.entry(key).or_default();
+        let is_answer = grant.engine == self.engine;
+        let (mut jobs, mut unlimited) = (Vec::new(), Vec::new());
+        for call in &grant.calls {
+            let is_covered = is_answer && calls.first_requested.get(call).is_some_and(|first| *first <= grant.number);
+            if is_covered && let Some(paced) = calls.remove(call) {
+                calls.order.mark_served(paced.priority, &call.run);
+                jobs.push(paced.job);
+                match paced.pace.max_running {
+                    Some(_) => calls.hold(call.clone(), paced.pace),
+                    None => unlimited.push(call.clone()),
                 }
             } else if !calls.waiting.contains_key(call) && !calls.held.contains_key(call) {
                 // The request that follows tells the coordinator that this call is unknown here.
                 calls.changed = true;
             }
         }
-        let mut known = BTreeSet::new();
+        let mut confirmed = BTreeSet::new();
         if is_answer {
-            let is_told = |call: &CallId| calls.told.get(call).is_some_and(|first| *first <= granted.number);
-            for call in calls.maybe_granted.extract_if(.., |call| is_told(call)) {
+            let is_covered =
+                |call: &CallId| calls.first_requested.get(call).is_some_and(|first| *first <= grant.number);
+            for call in calls.maybe_granted.extract_if(.., |call| is_covered(call)) {
                 if let Some(waiting) = calls.waiting.get_mut(&call) {
                     waiting.history = DispatchHistory::NeverSent;
-                    calls.order.insert(&waiting.place(), call.clone());
-                    known.insert(call.run.clone());
+                    calls.order.insert(&waiting.position(), call.clone());
+                    confirmed.insert(call.run.clone());
                 }
             }
             // The calls that were not in a request yet are next.
-            calls.changed |= !known.is_empty() && !calls.maybe_granted.is_empty();
+            calls.changed |= !confirmed.is_empty() && !calls.maybe_granted.is_empty();
         } else {
             calls.changed = true;
         }
-        out.iter().for_each(|call| self.remove_from_run(call));
-        (jobs, known)
+        unlimited.iter().for_each(|call| self.remove_from_run(call));
+        (jobs, confirmed)
     }
 
     /// Whether calls of a run wait for or hold a permit.
@@ -242,30 +243,30 @@ impl PermitClient {
     }
 
     fn waiting(&self, call: &CallId) -> Option<&WaitingCall> {
-        let door = self.runs.get(&call.run)?.get(call)?;
-        self.tasks.get(door)?.waiting.get(call)
+        let key = self.runs.get(&call.run)?.get(call)?;
+        self.tasks.get(key)?.waiting.get(call)
     }
 
     /// Stops or resumes the permit requests for a run's waiting calls that were never dispatched.
-    pub(crate) fn set_requesting(&mut self, run: &RunId, asks: bool) {
-        for (call, door) in self.runs.get(run).into_iter().flatten() {
-            let Some(calls) = self.tasks.get_mut(door) else { continue };
+    pub(crate) fn set_requesting(&mut self, run: &RunId, is_requesting: bool) {
+        for (call, key) in self.runs.get(run).into_iter().flatten() {
+            let Some(calls) = self.tasks.get_mut(key) else { continue };
             let Some(waiting) = calls.waiting.get(call).filter(|waiting| waiting.history == DispatchHistory::NeverSent)
             else {
                 continue;
             };
-            let place = waiting.place();
-            calls.changed |= match asks {
-                true => calls.order.insert(&place, call.clone()),
-                false => calls.order.remove(&place).is_some(),
+            let position = waiting.position();
+            calls.changed |= match is_requesting {
+                true => calls.order.insert(&position, call.clone()),
+                false => calls.order.remove(&position).is_some(),
             };
         }
     }
 
     /// A call needs no permit any more, and does not wait for one.
     pub(crate) fn release(&mut self, call: &CallId) {
-        let Some(door) = self.runs.get(&call.run).and_then(|calls| calls.get(call)) else { return };
-        if let Some(calls) = self.tasks.get_mut(door) {
+        let Some(key) = self.runs.get(&call.run).and_then(|calls| calls.get(call)) else { return };
+        if let Some(calls) = self.tasks.get_mut(key) {
             calls.remove(call);
             if let Some(pace) = calls.held.remove(call) {
                 calls.discount(pace);
@@ -294,9 +295,9 @@ impl PermitClient {
     /// Removes a shard that is no longer driven here: its new driver requests permits for its runs.
     pub(crate) fn drop_shard(&mut self, shard: &Shard) {
         self.since.remove(shard);
-        self.tasks.retain(|door, _| door.shard != *shard);
+        self.tasks.retain(|key, _| key.shard != *shard);
         self.runs.retain(|_, calls| {
-            calls.retain(|_, door| door.shard != *shard);
+            calls.retain(|_, key| key.shard != *shard);
             !calls.is_empty()
         });
     }
@@ -317,14 +318,14 @@ impl PermitClient {
         unread: impl Fn(&Shard) -> Option<Vec<RunId>>,
     ) -> Vec<Message> {
         let mut messages = Vec::new();
-        for (door, calls) in self.tasks.iter_mut().filter(|(_, calls)| calls.changed) {
-            let Some(mut unread) = unread(&door.shard) else { continue };
+        for (key, calls) in self.tasks.iter_mut().filter(|(_, calls)| calls.changed) {
+            let Some(mut unread) = unread(&key.shard) else { continue };
             calls.changed = false;
             calls.final_requests = if calls.is_empty() { calls.final_requests + 1 } else { 0 };
             self.requested += 1;
             let number = self.requested;
             let in_order = calls.order.first(MAX_REQUESTED_CALLS);
-            let wanted: Vec<RequestedCall> = in_order
+            let requested: Vec<RequestedCall> = in_order
                 .into_iter()
                 .chain(calls.maybe_granted.iter().take(MAX_REQUESTED_CALLS))
                 .filter_map(|call| calls.waiting.get(call))
@@ -332,23 +333,24 @@ impl PermitClient {
                 .collect();
             // For calls beyond the maximum it is also unknown whether they hold a permit, so their runs count as not
             // loaded.
-            let untold: BTreeSet<&RunId> =
+            let uncertain: BTreeSet<&RunId> =
                 calls.maybe_granted.iter().skip(MAX_REQUESTED_CALLS).map(|call| &call.run).collect();
-            unread.extend(untold.into_iter().cloned());
-            let first = |call: &CallId| calls.told.get(call).copied().unwrap_or(number);
-            calls.told = wanted.iter().map(|wanted| (wanted.call.clone(), first(&wanted.call))).collect();
-            let claims = PermitRequest {
-                shard: door.shard.clone(),
+            unread.extend(uncertain.into_iter().cloned());
+            let first = |call: &CallId| calls.first_requested.get(call).copied().unwrap_or(number);
+            calls.first_requested =
+                requested.iter().map(|requested| (requested.call.clone(), first(&requested.call))).collect();
+            let request = PermitRequest {
+                shard: key.shard.clone(),
                 engine: self.engine.clone(),
-                since: self.since.get(&door.shard).copied().unwrap_or(now),
+                since: self.since.get(&key.shard).copied().unwrap_or(now),
                 number,
                 pace: calls.paces.keys().fold(Pace::default(), |pace, other| pace.min(*other)),
                 unloaded: unread,
                 wants_reply: !calls.maybe_granted.is_empty(),
                 held: calls.held.keys().cloned().collect(),
-                wanted,
+                wanted: requested,
             };
-            messages.push(messages::permit_message(&door.flow, &door.task, &PermitMessage::Request(claims)));
+            messages.push(messages::permit_message(&key.flow, &key.task, &PermitMessage::Request(request)));
         }
         messages
     }

@@ -93,7 +93,7 @@ enum Leadership {
     /// It has received no message.
     Idle,
     /// It has sent a tick: once that tick or a later one returns, all earlier messages are received.
-    Probing { beat: u64 },
+    Probing { tick: u64 },
     /// It grants permits.
     Active,
 }
@@ -159,21 +159,21 @@ impl PermitCoordinator {
 
     /// Handles a message; `redelivered` tells that it was delivered to a consumer before.
     pub(crate) fn on_message(&mut self, redelivered: bool, message: PermitMessage) -> DeliveryDisposition {
-        let is_asking = matches!(self.stage, Leadership::Probing { .. });
-        if !is_asking && (redelivered || self.stage == Leadership::Idle) {
+        let is_probing = matches!(self.stage, Leadership::Probing { .. });
+        if !is_probing && (redelivered || self.stage == Leadership::Idle) {
             self.pending_snapshot = None;
-            self.stage = Leadership::Probing { beat: self.ticks + 1 };
+            self.stage = Leadership::Probing { tick: self.ticks + 1 };
             self.probe();
         }
         match message {
-            PermitMessage::Request(claims) => {
-                self.on_request(claims);
+            PermitMessage::Request(request) => {
+                self.on_request(request);
                 DeliveryDisposition::Accept
             }
-            PermitMessage::Snapshot(kept) => self.on_snapshot(kept),
-            PermitMessage::Tick(beat) => {
-                if beat.keeper == self.engine {
-                    self.on_tick(beat.number);
+            PermitMessage::Snapshot(snapshot) => self.on_snapshot(snapshot),
+            PermitMessage::Tick(tick) => {
+                if tick.keeper == self.engine {
+                    self.on_tick(tick.number);
                 }
                 DeliveryDisposition::Accept
             }
@@ -205,13 +205,13 @@ impl PermitCoordinator {
         if self.stage != Leadership::Active || self.pending_snapshot.is_some() {
             return None;
         }
-        let pace = self.requesters.values().fold(Pace::default(), |pace, claimant| pace.min(claimant.pace));
-        let room = pace.max_running.map_or(usize::MAX, |most| {
-            usize::try_from(most.get()).unwrap_or(usize::MAX).saturating_sub(self.permits.len())
+        let pace = self.requesters.values().fold(Pace::default(), |pace, requester| pace.min(requester.pace));
+        let free_permits = pace.max_running.map_or(usize::MAX, |max| {
+            usize::try_from(max.get()).unwrap_or(usize::MAX).saturating_sub(self.permits.len())
         });
         let (calls, due) = match pace.rate {
-            None => (self.next(room), None),
-            Some(rate) => self.within_rate(now, rate, room),
+            None => (self.next(free_permits), None),
+            Some(rate) => self.within_rate(now, rate, free_permits),
         };
         if calls.is_empty() {
             self.needs_renewal &= !self.permits.is_empty() || self.free_at > now;
@@ -223,24 +223,29 @@ impl PermitCoordinator {
     }
 
     /// Returns the first requests of the queue, at most `room`.
-    fn next(&self, room: usize) -> Vec<QueuedRequest> {
-        self.queue.first(room.min(MAX_GRANTS_PER_SNAPSHOT)).into_iter().cloned().collect()
+    fn next(&self, free_permits: usize) -> Vec<QueuedRequest> {
+        self.queue.first(free_permits.min(MAX_GRANTS_PER_SNAPSHOT)).into_iter().cloned().collect()
     }
 
     /// Returns the first requests of the queue that may start now, and when the next one may.
-    fn within_rate(&mut self, now: Timestamp, rate: Rate, room: usize) -> (Vec<QueuedRequest>, Option<Timestamp>) {
+    fn within_rate(
+        &mut self,
+        now: Timestamp,
+        rate: Rate,
+        free_permits: usize,
+    ) -> (Vec<QueuedRequest>, Option<Timestamp>) {
         let spacing = rate.min_interval();
         let together = MAX_BURST.as_nanos().checked_div(spacing.as_nanos()).unwrap_or(1);
         let slack = spacing * u32::try_from(together.saturating_sub(1)).unwrap_or(u32::MAX);
         // A clock that was set back must not make a call wait for longer than the rate demands.
         let mut free_at = self.free_at.min(now.after(slack).after(spacing));
         let mut calls = Vec::new();
-        let mut line = self.next(room).into_iter().peekable();
-        while let Some(next) = line.next_if(|_| now.after(slack) >= free_at) {
+        let mut next_calls = self.next(free_permits).into_iter().peekable();
+        while let Some(next) = next_calls.next_if(|_| now.after(slack) >= free_at) {
             calls.push(next);
             free_at = free_at.max(now).after(spacing);
         }
-        let due = line.peek().map(|_| now.after(free_at.since(now.after(slack))));
+        let due = next_calls.peek().map(|_| now.after(free_at.since(now.after(slack))));
         self.free_at = free_at;
         (calls, due)
     }
@@ -250,13 +255,8 @@ impl PermitCoordinator {
         let number = self.snapshot_number + 1;
         let new = calls.iter().filter_map(|wanted| self.permit(&wanted.shard, &wanted.call));
         let permits = self.permits.values().cloned().chain(new).collect();
-        let (keeper, free_at) = (self.engine.clone(), self.free_at);
-        self.actions.push(CoordinatorAction::WriteSnapshot(PermitSnapshot {
-            coordinator: keeper,
-            number,
-            free_at,
-            permits,
-        }));
+        let (coordinator, free_at) = (self.engine.clone(), self.free_at);
+        self.actions.push(CoordinatorAction::WriteSnapshot(PermitSnapshot { coordinator, number, free_at, permits }));
         calls.iter().for_each(|wanted| self.queue.mark_served(wanted.priority, &wanted.call.run));
         let calls = calls.into_iter().map(|wanted| (wanted.shard, wanted.call)).collect();
         self.pending_snapshot = Some(PendingSnapshot { number, calls });
@@ -271,53 +271,53 @@ impl PermitCoordinator {
 
     /// Whether no state has to outlive this coordinator: then its unsettled snapshot can be accepted.
     pub(crate) fn is_empty(&self, now: Timestamp) -> bool {
-        let is_still = self.stage == Leadership::Active && self.pending_snapshot.is_none();
-        is_still && self.permits.is_empty() && self.requesters.is_empty() && self.free_at <= now
+        let is_settled = self.stage == Leadership::Active && self.pending_snapshot.is_none();
+        is_settled && self.permits.is_empty() && self.requesters.is_empty() && self.free_at <= now
     }
 
-    fn on_request(&mut self, claims: PermitRequest) {
-        let shard = claims.shard.clone();
-        if self.requesters.get(&shard).is_some_and(|current| current.is_outdated(&claims)) {
+    fn on_request(&mut self, request: PermitRequest) {
+        let shard = request.shard.clone();
+        if self.requesters.get(&shard).is_some_and(|current| current.is_outdated(&request)) {
             return;
         }
         let earlier = self.requesters.remove(&shard);
         self.absent.remove(&shard);
-        let mut places = earlier.map(|earlier| earlier.requests).unwrap_or_default();
+        let mut positions = earlier.map(|earlier| earlier.requests).unwrap_or_default();
         let permit = |call: &CallId| {
-            let (shard, engine) = (claims.shard.clone(), claims.engine.clone());
-            Permit { call: call.clone(), shard, engine, request_number: claims.number }
+            let (shard, engine) = (request.shard.clone(), request.engine.clone());
+            Permit { call: call.clone(), shard, engine, request_number: request.number }
         };
-        let (mut wants, mut told) = (BTreeMap::new(), Vec::new());
-        for wanted in &claims.wanted {
-            if let Some(known) = self.permits.get_mut(&wanted.call) {
-                *known = permit(&wanted.call);
-                told.push(wanted.call.clone());
+        let (mut requests, mut granted) = (BTreeMap::new(), Vec::new());
+        for wanted in &request.wanted {
+            if let Some(existing) = self.permits.get_mut(&wanted.call) {
+                *existing = permit(&wanted.call);
+                granted.push(wanted.call.clone());
                 continue;
             }
-            let place = places.remove(&wanted.call).unwrap_or_else(|| {
+            let position = positions.remove(&wanted.call).unwrap_or_else(|| {
                 self.arrivals += 1;
                 QueuePosition { priority: wanted.priority, run: wanted.call.run.clone(), arrival: self.arrivals }
             });
-            let (shard, call, priority) = (shard.clone(), wanted.call.clone(), place.priority);
-            self.queue.insert(&place, QueuedRequest { shard, call, priority });
-            wants.insert(wanted.call.clone(), place);
+            let (shard, call, priority) = (shard.clone(), wanted.call.clone(), position.priority);
+            self.queue.insert(&position, QueuedRequest { shard, call, priority });
+            requests.insert(wanted.call.clone(), position);
         }
-        for place in places.into_values() {
-            self.queue.remove(&place);
+        for position in positions.into_values() {
+            self.queue.remove(&position);
         }
-        let named: BTreeSet<&CallId> =
-            claims.held.iter().chain(claims.wanted.iter().map(|wanted| &wanted.call)).collect();
+        let mentioned: BTreeSet<&CallId> =
+            request.held.iter().chain(request.wanted.iter().map(|wanted| &wanted.call)).collect();
         self.permits.retain(|call, permit| {
-            let is_newer = permit.engine == claims.engine && permit.request_number >= claims.number;
-            permit.shard != shard || named.contains(call) || is_newer || claims.unloaded.contains(&call.run)
+            let is_newer = permit.engine == request.engine && permit.request_number >= request.number;
+            permit.shard != shard || mentioned.contains(call) || is_newer || request.unloaded.contains(&call.run)
         });
-        self.permits.extend(claims.held.iter().map(|call| (call.clone(), permit(call))));
-        if self.stage == Leadership::Active && (claims.wants_reply || !told.is_empty()) {
-            self.send_grant(shard.clone(), claims.engine.clone(), claims.number, told);
+        self.permits.extend(request.held.iter().map(|call| (call.clone(), permit(call))));
+        if self.stage == Leadership::Active && (request.wants_reply || !granted.is_empty()) {
+            self.send_grant(shard.clone(), request.engine.clone(), request.number, granted);
         }
-        if !wants.is_empty() || !claims.held.is_empty() {
-            let PermitRequest { engine, since, number, pace, .. } = claims;
-            self.requesters.insert(shard, Requester { engine, since, number, pace, silent: 0, requests: wants });
+        if !requests.is_empty() || !request.held.is_empty() {
+            let PermitRequest { engine, since, number, pace, .. } = request;
+            self.requesters.insert(shard, Requester { engine, since, number, pace, silent: 0, requests });
         }
     }
 
@@ -326,20 +326,20 @@ impl PermitCoordinator {
         self.actions.push(CoordinatorAction::Grant(shard, PermitGrant { flow, task, engine, number, calls }));
     }
 
-    fn on_snapshot(&mut self, kept: PermitSnapshot) -> DeliveryDisposition {
+    fn on_snapshot(&mut self, snapshot: PermitSnapshot) -> DeliveryDisposition {
         let is_proposed =
-            |proposed: &mut PendingSnapshot| kept.coordinator == self.engine && proposed.number == kept.number;
+            |proposed: &mut PendingSnapshot| snapshot.coordinator == self.engine && proposed.number == snapshot.number;
         if let Some(proposed) = self.pending_snapshot.take_if(is_proposed) {
-            self.snapshot_number = kept.number;
+            self.snapshot_number = snapshot.number;
             self.grant(proposed.calls);
             return DeliveryDisposition::Replace;
         }
         match self.stage {
             // The writer of this snapshot may have granted the permits in it.
             Leadership::Probing { .. } => {
-                self.snapshot_number = self.snapshot_number.max(kept.number);
-                self.free_at = self.free_at.max(kept.free_at);
-                for permit in kept.permits {
+                self.snapshot_number = self.snapshot_number.max(snapshot.number);
+                self.free_at = self.free_at.max(snapshot.free_at);
+                for permit in snapshot.permits {
                     self.dequeue(&permit.shard, &permit.call);
                     self.permits.entry(permit.call.clone()).or_insert(permit);
                 }
@@ -372,16 +372,16 @@ impl PermitCoordinator {
 
     /// Removes a waiting call. Returns whether it did wait.
     fn dequeue(&mut self, shard: &Shard, call: &CallId) -> bool {
-        let place = self.requesters.get_mut(shard).and_then(|claimant| claimant.requests.remove(call));
-        place.is_some_and(|place| self.queue.remove(&place).is_some())
+        let position = self.requesters.get_mut(shard).and_then(|requester| requester.requests.remove(call));
+        position.is_some_and(|position| self.queue.remove(&position).is_some())
     }
 
     /// Its own tick has returned: it is the active coordinator, and every requester had one more tick to send a
     /// message.
     fn on_tick(&mut self, number: u64) {
         self.unanswered_ticks = 0;
-        if let Leadership::Probing { beat } = self.stage
-            && number >= beat
+        if let Leadership::Probing { tick } = self.stage
+            && number >= tick
         {
             self.stage = Leadership::Active;
         }
@@ -390,8 +390,8 @@ impl PermitCoordinator {
         }
         self.age += 1;
         self.needs_renewal |= self.age >= SNAPSHOT_RENEW_TICKS;
-        for claimant in self.requesters.values_mut() {
-            claimant.silent += 1;
+        for requester in self.requesters.values_mut() {
+            requester.silent += 1;
         }
         let claimants = &self.requesters;
         let speechless = self.permits.values().map(|permit| &permit.shard).filter(|at| !claimants.contains_key(*at));
@@ -406,7 +406,7 @@ impl PermitCoordinator {
     /// Asks silent shards for the permits that they still hold, and revokes the permits of shards that are silent for
     /// too long.
     fn expire_silent_shards(&mut self) {
-        let of_claimants = self.requesters.iter().map(|(shard, claimant)| (shard.clone(), claimant.silent));
+        let of_claimants = self.requesters.iter().map(|(shard, requester)| (shard.clone(), requester.silent));
         let silent: Vec<(Shard, u32)> = of_claimants
             .chain(self.absent.iter().map(|(shard, silent)| (shard.clone(), *silent)))
             .filter(|(_, silent)| *silent >= SILENT_SHARD_TICKS)
@@ -420,8 +420,8 @@ impl PermitCoordinator {
             }
             self.absent.remove(&shard);
             self.permits.retain(|_, permit| permit.shard != shard);
-            for place in self.requesters.remove(&shard).into_iter().flat_map(|gone| gone.requests.into_values()) {
-                self.queue.remove(&place);
+            for position in self.requesters.remove(&shard).into_iter().flat_map(|gone| gone.requests.into_values()) {
+                self.queue.remove(&position);
             }
         }
     }
@@ -429,10 +429,10 @@ impl PermitCoordinator {
 
 impl Requester {
     /// Whether this request is late, or comes from an engine that no longer drives the shard.
-    fn is_outdated(&self, claims: &PermitRequest) -> bool {
-        if self.engine == claims.engine {
-            return claims.number <= self.number;
+    fn is_outdated(&self, request: &PermitRequest) -> bool {
+        if self.engine == request.engine {
+            return request.number <= self.number;
         }
-        self.silent < SILENT_SHARD_TICKS && (claims.since, &claims.engine) < (self.since, &self.engine)
+        self.silent < SILENT_SHARD_TICKS && (request.since, &request.engine) < (self.since, &self.engine)
     }
 }

@@ -39,8 +39,8 @@ impl<Call> Default for FairQueue<Call> {
 
 impl<Call> FairQueue<Call> {
     /// Inserts a call. Returns whether it is new.
-    pub(crate) fn insert(&mut self, place: &QueuePosition, call: Call) -> bool {
-        let QueuePosition { priority, run, arrival } = place;
+    pub(crate) fn insert(&mut self, position: &QueuePosition, call: Call) -> bool {
+        let QueuePosition { priority, run, arrival } = position;
         let queue = self.queues.entry((*priority, run.clone())).or_insert_with(|| {
             self.turn += 1;
             self.rotation.insert((Reverse(*priority), self.turn), run.clone());
@@ -50,12 +50,12 @@ impl<Call> FairQueue<Call> {
     }
 
     /// Removes a call, if it is there.
-    pub(crate) fn remove(&mut self, place: &QueuePosition) -> Option<Call> {
-        let key = (place.priority, place.run.clone());
+    pub(crate) fn remove(&mut self, position: &QueuePosition) -> Option<Call> {
+        let key = (position.priority, position.run.clone());
         let queue = self.queues.get_mut(&key)?;
-        let call = queue.calls.remove(&place.arrival);
+        let call = queue.calls.remove(&position.arrival);
         if queue.calls.is_empty() {
-            self.rotation.remove(&(Reverse(place.priority), queue.next_turn));
+            self.rotation.remove(&(Reverse(position.priority), queue.next_turn));
             self.queues.remove(&key);
         }
         call
@@ -72,18 +72,18 @@ impl<Call> FairQueue<Call> {
     }
 
     /// Returns the next calls, at most `most`, in the order in which they are served if no others arrive.
-    pub(crate) fn first(&self, most: usize) -> Vec<&Call> {
+    pub(crate) fn first(&self, max: usize) -> Vec<&Call> {
         let mut first = Vec::new();
         let mut turns = self.rotation.iter().peekable();
         while let Some(((priority, _), _)) = turns.peek().copied() {
             let mut queues = Vec::new();
             while let Some(((_, _), run)) = turns.next_if(|((other, _), _)| other == priority) {
                 // Runs further behind are not reached.
-                if first.len() + queues.len() < most {
+                if first.len() + queues.len() < max {
                     queues.extend(self.queues.get(&(priority.0, run.clone())).map(|queue| queue.calls.values()));
                 }
             }
-            while !queues.is_empty() && first.len() < most {
+            while !queues.is_empty() && first.len() < max {
                 queues.retain_mut(|calls| match calls.next() {
                     Some(call) => {
                         first.push(call);
@@ -92,8 +92,8 @@ impl<Call> FairQueue<Call> {
                     None => false,
                 });
             }
-            first.truncate(most);
-            if first.len() == most {
+            first.truncate(max);
+            if first.len() == max {
                 break;
             }
         }
@@ -105,52 +105,53 @@ impl<Call> FairQueue<Call> {
 mod tests {
     use super::*;
 
-    fn place(run: &str, priority: i32, arrival: u64) -> QueuePosition {
+    fn position(run: &str, priority: i32, arrival: u64) -> QueuePosition {
         QueuePosition { priority, run: run.parse().unwrap(), arrival }
     }
 
     /// Serves all waiting calls in order.
-    fn served(line: &mut FairQueue<QueuePosition>) -> String {
+    fn served(queue: &mut FairQueue<QueuePosition>) -> String {
         let mut order = String::new();
-        while let Some(next) = line.first(1).first().map(|place| (*place).clone()) {
-            assert!(line.remove(&next).is_some());
-            line.mark_served(next.priority, &next.run);
+        while let Some(next) = queue.first(1).first().map(|position| (*position).clone()) {
+            assert!(queue.remove(&next).is_some());
+            queue.mark_served(next.priority, &next.run);
             order.push_str(&format!("{}{} ", next.run, next.arrival));
         }
-        assert!(line.queues.is_empty() && line.rotation.is_empty(), "nothing is left of it");
+        assert!(queue.queues.is_empty() && queue.rotation.is_empty(), "nothing is left of it");
         order.trim_end().to_owned()
     }
 
     #[test]
     fn runs_alternate_and_calls_of_a_run_keep_their_order() {
-        let mut line = FairQueue::default();
+        let mut queue = FairQueue::default();
         for arrival in 0..4 {
-            let place = place("a", 0, arrival);
-            line.insert(&place, place.clone());
+            let position = position("a", 0, arrival);
+            queue.insert(&position, position.clone());
         }
         for (run, priority, arrival) in [("b", 0, 4), ("c", 0, 5), ("b", 0, 6), ("urgent", 5, 7)] {
-            let place = place(run, priority, arrival);
-            line.insert(&place, place.clone());
+            let position = position(run, priority, arrival);
+            queue.insert(&position, position.clone());
         }
-        let told: Vec<String> = line.first(6).iter().map(|place| format!("{}{}", place.run, place.arrival)).collect();
-        assert_eq!(told, ["urgent7", "a0", "b4", "c5", "a1", "b6"], "the same order is told in advance");
-        assert_eq!(line.first(100).len(), 8);
-        assert_eq!(served(&mut line), "urgent7 a0 b4 c5 a1 b6 a2 a3");
+        let order: Vec<String> =
+            queue.first(6).iter().map(|position| format!("{}{}", position.run, position.arrival)).collect();
+        assert_eq!(order, ["urgent7", "a0", "b4", "c5", "a1", "b6"], "the same order is told in advance");
+        assert_eq!(queue.first(100).len(), 8);
+        assert_eq!(served(&mut queue), "urgent7 a0 b4 c5 a1 b6 a2 a3");
     }
 
     #[test]
     fn a_new_run_waits_for_one_call_of_each_other_run() {
-        let mut line = FairQueue::default();
+        let mut queue = FairQueue::default();
         for arrival in 0..1_000 {
-            let place = place("z", 0, arrival);
-            line.insert(&place, place.clone());
+            let position = position("z", 0, arrival);
+            queue.insert(&position, position.clone());
         }
-        let next = line.first(1)[0].clone();
-        line.remove(&next);
-        line.mark_served(0, &next.run);
-        let new = place("a", 0, 1_000);
-        line.insert(&new, new.clone());
-        let told: Vec<u64> = line.first(3).iter().map(|place| place.arrival).collect();
-        assert_eq!(told, [1, 1_000, 2]);
+        let next = queue.first(1)[0].clone();
+        queue.remove(&next);
+        queue.mark_served(0, &next.run);
+        let new = position("a", 0, 1_000);
+        queue.insert(&new, new.clone());
+        let order: Vec<u64> = queue.first(3).iter().map(|position| position.arrival).collect();
+        assert_eq!(order, [1, 1_000, 2]);
     }
 }

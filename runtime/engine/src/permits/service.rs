@@ -40,7 +40,7 @@ pub(crate) struct PermitService {
     pub(crate) engine: String,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) parts: Supervisor,
+    pub(crate) supervisor: Supervisor,
     pub(crate) stop: CancellationToken,
 }
 
@@ -48,16 +48,16 @@ impl PermitService {
     /// Declares the permit queue of a task, and consumes it from now on.
     pub(crate) async fn coordinate(&self, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
         declare(&*self.broker, flow, task).await?;
-        let keeping = CoordinatorRunner {
-            keepers: self.clone(),
+        let runner = CoordinatorRunner {
+            service: self.clone(),
             flow: flow.clone(),
             task: task.clone(),
             held_snapshots: Vec::new(),
             publishing: FuturesUnordered::new(),
         };
         let stop = self.stop.clone();
-        self.parts.spawn("permits", async move {
-            stop.run_until_cancelled(keeping.run()).await;
+        self.supervisor.spawn("permits", async move {
+            stop.run_until_cancelled(runner.run()).await;
         });
         Ok(())
     }
@@ -75,7 +75,7 @@ async fn declare(broker: &dyn Broker, flow: &FlowName, task: &NodeName) -> Resul
 
 /// The permit coordinator of one task on this engine, with its deliveries.
 struct CoordinatorRunner {
-    keepers: PermitService,
+    service: PermitService,
     flow: FlowName,
     task: NodeName,
     /// Deliveries of snapshots: unsettled, so that the next coordinator receives them.
@@ -86,17 +86,17 @@ struct CoordinatorRunner {
 impl CoordinatorRunner {
     async fn run(mut self) {
         let queue = names::permit_queue(&self.flow, &self.task);
-        let mut keeper = PermitCoordinator::new(self.keepers.engine.clone(), self.flow.clone(), self.task.clone());
+        let mut coordinator = PermitCoordinator::new(self.service.engine.clone(), self.flow.clone(), self.task.clone());
         loop {
-            match self.keepers.broker.consume(&queue, PREFETCH).await {
-                Ok(consumer) => self.keep(&mut keeper, consumer).await,
+            match self.service.broker.consume(&queue, PREFETCH).await {
+                Ok(consumer) => self.keep(&mut coordinator, consumer).await,
                 Err(broker::ConsumeError::Closed) => return,
                 Err(error) => warn!(queue, %error, "the permits of a task cannot be kept here yet"),
             }
             self.held_snapshots.clear();
-            keeper.restart();
+            coordinator.restart();
             sleep(RETRY_DELAY).await;
-            match declare(&*self.keepers.broker, &self.flow, &self.task).await {
+            match declare(&*self.service.broker, &self.flow, &self.task).await {
                 Ok(()) => {}
                 Err(DeclareError::Closed) => return,
                 Err(error) => warn!(queue, %error, "the queue of a task's permits could not be declared"),
@@ -105,41 +105,41 @@ impl CoordinatorRunner {
     }
 
     /// Runs the coordinator until the queue is deleted, or the broker closes.
-    async fn keep(&mut self, keeper: &mut PermitCoordinator, mut consumer: Consumer) {
-        let mut beat = tokio::time::interval(TICK);
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    async fn keep(&mut self, coordinator: &mut PermitCoordinator, mut consumer: Consumer) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut due = None;
         loop {
-            let now = self.keepers.clock.now();
-            let wait = due.map(|at: flow::Timestamp| at.since(now));
+            let now = self.service.clock.now();
+            let until_due = due.map(|at: flow::Timestamp| at.since(now));
             // Every arm only receives or waits: dropping it loses nothing.
             tokio::select! {
                 biased;
                 delivery = consumer.next() => match delivery {
-                    Some(delivery) => self.on_delivery(keeper, delivery),
+                    Some(delivery) => self.on_delivery(coordinator, delivery),
                     None => return,
                 },
                 Some(()) = self.publishing.next() => continue,
-                _ = beat.tick() => keeper.tick(),
-                () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+                _ = ticks.tick() => coordinator.tick(),
+                () = sleep(until_due.unwrap_or_default()), if until_due.is_some() => {}
             }
-            let now = self.keepers.clock.now();
-            due = keeper.poll_grants(now);
-            if keeper.is_empty(now) {
+            let now = self.service.clock.now();
+            due = coordinator.poll_grants(now);
+            if coordinator.is_empty(now) {
                 self.held_snapshots.drain(..).for_each(Delivery::accept);
             }
-            for say in keeper.take_actions() {
-                self.publishing.push(self.perform(say));
+            for action in coordinator.take_actions() {
+                self.publishing.push(self.perform(action));
             }
         }
     }
 
-    fn on_delivery(&mut self, keeper: &mut PermitCoordinator, delivery: Delivery) {
+    fn on_delivery(&mut self, coordinator: &mut PermitCoordinator, delivery: Delivery) {
         let message = match PermitMessage::decode(&delivery.message.body) {
             Ok(message) => message,
-            Err(error) => return self.on_unreadable(keeper, delivery, &error),
+            Err(error) => return self.on_unreadable(coordinator, delivery, &error),
         };
-        match keeper.on_message(delivery.redelivered, message) {
+        match coordinator.on_message(delivery.redelivered, message) {
             DeliveryDisposition::Accept => delivery.accept(),
             DeliveryDisposition::Hold => self.held_snapshots.push(delivery),
             DeliveryDisposition::Replace => {
@@ -151,33 +151,33 @@ impl CoordinatorRunner {
 
     /// Moves an unreadable message to the quarantine, unless it is repeated anyway. It may have been a snapshot, so
     /// the coordinator restarts, and asks all engines before it grants permits.
-    fn on_unreadable(&mut self, keeper: &mut PermitCoordinator, delivery: Delivery, error: &DecodeError) {
+    fn on_unreadable(&mut self, coordinator: &mut PermitCoordinator, delivery: Delivery, error: &DecodeError) {
         let queue = names::permit_queue(&self.flow, &self.task);
         if !error.is_loss(delivery.message.persistent) {
             warn!(queue, %error, "a message about permits that is sent again cannot be read; it is dropped");
             return delivery.accept();
         }
         warn!(queue, %error, "a message about permits cannot be read; it is kept in waft.quarantine");
-        keeper.restart();
+        coordinator.restart();
         let (broker, reason) =
-            (self.keepers.broker.clone(), format!("the engine could not read what is said of permits: {error}"));
+            (self.service.broker.clone(), format!("the engine could not read what is said of permits: {error}"));
         self.publishing.push(Box::pin(async move { quarantine(&*broker, delivery, &queue, &reason).await }));
     }
 
-    fn perform(&self, say: CoordinatorAction) -> BoxFuture<'static, ()> {
-        let broker = self.keepers.broker.clone();
+    fn perform(&self, action: CoordinatorAction) -> BoxFuture<'static, ()> {
+        let broker = self.service.broker.clone();
         let to_own = |permits: &PermitMessage| messages::permit_message(&self.flow, &self.task, permits);
-        match say {
+        match action {
             // Persistent, unlike the messages that are repeated: only this one has the information.
-            CoordinatorAction::WriteSnapshot(kept) => Box::pin(publish_until_confirmed(
+            CoordinatorAction::WriteSnapshot(snapshot) => Box::pin(publish_until_confirmed(
                 broker,
-                Message { persistent: true, ..to_own(&PermitMessage::Snapshot(kept)) },
+                Message { persistent: true, ..to_own(&PermitMessage::Snapshot(snapshot)) },
             )),
-            CoordinatorAction::SendTick(beat) => {
-                Box::pin(publish_best_effort(broker, to_own(&PermitMessage::Tick(beat))))
+            CoordinatorAction::SendTick(tick) => {
+                Box::pin(publish_best_effort(broker, to_own(&PermitMessage::Tick(tick))))
             }
-            CoordinatorAction::Grant(shard, granted) => {
-                Box::pin(publish_best_effort(broker, messages::permit_grant(&shard, granted)))
+            CoordinatorAction::Grant(shard, grant) => {
+                Box::pin(publish_best_effort(broker, messages::permit_grant(&shard, grant)))
             }
         }
     }

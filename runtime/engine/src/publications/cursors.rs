@@ -117,11 +117,11 @@ mod tests {
     fn an_early_confirm_waits_for_older_ones() {
         let mut cursors = PublishCursors::default();
         [2, 5, 9].into_iter().for_each(|sent| cursors.send(&run(), version(sent)));
-        let mut told = |arrived| {
+        let mut published = |arrived| {
             cursors.on_confirmed(&run(), version(arrived));
             cursors.published(&run()).get()
         };
-        assert_eq!([told(5), told(2), told(2), told(7), told(9)], [0, 5, 5, 5, 9]);
+        assert_eq!([published(5), published(2), published(2), published(7), published(9)], [0, 5, 5, 5, 9]);
     }
 
     #[test]

@@ -12,137 +12,138 @@ const LONG: Duration = Duration::from_secs(2 * lease::LEASE_DURATION.as_secs());
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_lease_starts_a_new_attempt() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let first = world.take_job().await;
-    world.heartbeat(&first.call).await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let first = harness.take_job().await;
+    harness.heartbeat(&first.call).await;
     tokio::time::sleep(LONG).await;
-    assert_eq!(world.next_interrupt().await, first.call, "what may still run is told to stop");
-    let second = world.take_job().await;
+    assert_eq!(harness.next_interrupt().await, first.call, "what may still run is told to stop");
+    let second = harness.take_job().await;
     assert_eq!(second.call.attempt, first.call.attempt.next());
     assert_eq!(second.call.idempotency_key(), first.call.idempotency_key());
-    world.signal(&second.call).await;
+    harness.signal(&second.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn heartbeats_renew_a_lease() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let job = world.take_job().await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = harness.take_job().await;
     for _ in 0..20 {
-        world.heartbeat(&job.call).await;
+        harness.heartbeat(&job.call).await;
         tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
     }
-    world.signal(&job.call).await;
+    harness.signal(&job.call).await;
     let machine = Harness::end(watch).await;
     assert_eq!(machine.state(), RunState::Success);
-    let facts = world.facts("r").await;
+    let facts = harness.facts("r").await;
     assert_eq!(facts.iter().filter(|fact| **fact == "leased").count(), 1, "heartbeats are no records: {facts:?}");
     assert_eq!(facts.iter().filter(|fact| **fact == "started").count(), 1, "{facts:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_worker_is_reported_before_its_lease_expires() {
-    let mut world = Harness::new().await;
-    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let job = world.take_job().await;
+    let mut harness = Harness::new().await;
+    let _watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = harness.take_job().await;
     let run = job.call.run.clone();
-    assert_eq!(world.engine.silent_leases(&run).await, [], "it has no lease yet");
-    world.heartbeat(&job.call).await;
+    assert_eq!(harness.engine.silent_leases(&run).await, [], "it has no lease yet");
+    harness.heartbeat(&job.call).await;
     tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
-    world.heartbeat(&job.call).await;
+    harness.heartbeat(&job.call).await;
     tokio::time::sleep(lease::SILENT_AFTER + Duration::from_secs(2)).await;
-    let [silence] = &world.engine.silent_leases(&run).await[..] else { panic!("one call has a lease") };
+    let [silence] = &harness.engine.silent_leases(&run).await[..] else { panic!("one call has a lease") };
     assert_eq!((&silence.call, silence.worker.as_str()), (&job.call, "w"));
     assert!(silence.since >= lease::SILENT_AFTER && silence.since < lease::LEASE_DURATION, "{silence:?}");
-    world.heartbeat(&job.call).await;
+    harness.heartbeat(&job.call).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(world.engine.silent_leases(&run).await[0].since < lease::SILENT_AFTER, "it is heard of again");
+    assert!(harness.engine.silent_leases(&run).await[0].since < lease::SILENT_AFTER, "it is heard of again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_released_call_is_retried_immediately() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let first = world.take_job().await;
-    world.heartbeat(&first.call).await;
-    world.release(&first.call).await;
-    let second = world.take_job().await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let first = harness.take_job().await;
+    harness.heartbeat(&first.call).await;
+    harness.release(&first.call).await;
+    let second = harness.take_job().await;
     assert_eq!(second.call.attempt, first.call.attempt.next());
-    world.signal(&second.call).await;
+    harness.signal(&second.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_late_answer_of_a_lost_attempt_is_recorded_as_late_and_changes_nothing() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    let first = world.take_job().await;
-    world.heartbeat(&first.call).await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let first = harness.take_job().await;
+    harness.heartbeat(&first.call).await;
     tokio::time::sleep(LONG).await;
-    let second = world.take_job().await;
-    world.signal(&first.call).await;
-    world.signal(&first.call).await;
-    world.signal(&second.call).await;
-    assert_eq!(world.answer_next().await.task.as_str(), "b");
+    let second = harness.take_job().await;
+    harness.signal(&first.call).await;
+    harness.signal(&first.call).await;
+    harness.signal(&second.call).await;
+    assert_eq!(harness.answer_next().await.task.as_str(), "b");
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
-    let facts = world.facts("r").await;
+    let facts = harness.facts("r").await;
     assert_eq!(facts.iter().filter(|fact| **fact == "late").count(), 1, "{facts:?}");
-    assert_eq!(world.successes("r").await, ["a", "b"]);
+    assert_eq!(harness.successes("r").await, ["a", "b"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_late_apply_is_rolled_back_again() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let lost = world.take_job().await;
-    world.heartbeat(&lost.call).await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let lost = harness.take_job().await;
+    harness.heartbeat(&lost.call).await;
     tokio::time::sleep(LONG).await;
-    let second = world.take_job().await;
-    world.fail(&second.call, FailureKind::Permanent).await;
-    let rollback = world.take_job().await;
+    let second = harness.take_job().await;
+    harness.fail(&second.call, FailureKind::Permanent).await;
+    let rollback = harness.take_job().await;
     let (outcome, _) = rollback.rollback.expect("it is a rollback");
     assert_eq!(outcome, flow::Outcome::Unknown, "the lost attempt may have applied");
-    world.signal(&rollback.call).await;
+    harness.signal(&rollback.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
     // The lost worker reports its apply only now, long after the run was removed from memory.
-    world.signal(&lost.call).await;
-    let again = world.take_job().await;
+    harness.signal(&lost.call).await;
+    let again = harness.take_job().await;
     assert_eq!(again.call.action, Action::Rollback);
     assert!(matches!(again.rollback, Some((flow::Outcome::Provided(_), _))), "{:?}", again.rollback);
-    world.signal(&again.call).await;
-    world.wait_for_state("r", RunState::RolledBack).await;
+    harness.signal(&again.call).await;
+    harness.wait_for_state("r", RunState::RolledBack).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_restarted_engine_does_not_resend_leased_calls() {
-    let mut world = Harness::new().await;
-    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let job = world.take_job().await;
-    world.heartbeat(&job.call).await;
+    let mut harness = Harness::new().await;
+    let _watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = harness.take_job().await;
+    harness.heartbeat(&job.call).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut world = world.restart().await;
-    let watch = world.engine.adopt("r".parse().unwrap(), protocol::RunCommand::Resume).await.expect("the run goes on");
+    let mut harness = harness.restart().await;
+    let watch =
+        harness.engine.adopt("r".parse().unwrap(), protocol::RunCommand::Resume).await.expect("the run goes on");
     tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
-    assert_eq!(world.jobs_waiting().await, 0, "its worker has it");
+    assert_eq!(harness.jobs_waiting().await, 0, "its worker has it");
     // The lease gets its full time again, and then expires.
     tokio::time::sleep(LONG).await;
-    let second = world.answer_next().await;
+    let second = harness.answer_next().await;
     assert_eq!(second.attempt, job.call.attempt.next());
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_loses_worker_after_worker_is_poison() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     for _ in 0..5 {
-        let job = world.take_job().await;
-        world.heartbeat(&job.call).await;
+        let job = harness.take_job().await;
+        harness.heartbeat(&job.call).await;
         tokio::time::sleep(LONG).await;
     }
-    assert_eq!(world.answer_next().await.action, Action::Rollback);
+    assert_eq!(harness.answer_next().await.action, Action::Rollback);
     let machine = Harness::end(watch).await;
     assert_eq!(machine.state(), RunState::RolledBack);
     let failure = &machine.failures()["a"];
@@ -152,38 +153,38 @@ async fn a_call_that_loses_worker_after_worker_is_poison() {
 #[tokio::test(start_paused = true)]
 async fn an_unrecorded_lease_is_recorded_later() {
     for fault in [Fault::NotWritten, Fault::WrittenUnconfirmed] {
-        let mut world = Harness::new().await;
-        let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-        let job = world.take_job().await;
-        world.faults.fail_next(fault);
-        world.heartbeat(&job.call).await;
+        let mut harness = Harness::new().await;
+        let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+        let job = harness.take_job().await;
+        harness.faults.fail_next(fault);
+        harness.heartbeat(&job.call).await;
         tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
-        assert_eq!(world.facts("r").await.iter().filter(|fact| **fact == "leased").count(), 1, "{fault:?}");
-        world.signal(&job.call).await;
+        assert_eq!(harness.facts("r").await.iter().filter(|fact| **fact == "leased").count(), 1, "{fault:?}");
+        harness.signal(&job.call).await;
         assert_eq!(Harness::end(watch).await.state(), RunState::Success, "{fault:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_logbook_expires_no_lease() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let job = world.take_job().await;
-    world.heartbeat(&job.call).await;
-    world.faults.hold();
-    let (engine, other) = (world.engine.clone(), linear(&["a"]));
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = harness.take_job().await;
+    harness.heartbeat(&job.call).await;
+    harness.faults.hold();
+    let (engine, other) = (harness.engine.clone(), linear(&["a"]));
     let silence = async {
         for _ in 0..20 {
-            world.heartbeat(&job.call).await;
+            harness.heartbeat(&job.call).await;
             tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
         }
-        world.faults.release();
+        harness.faults.release();
     };
     let (submitted, ()) = tokio::join!(engine.submit("s".parse().unwrap(), other), silence);
     submitted.expect("the other run begins");
     tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
-    world.signal(&job.call).await;
+    harness.signal(&job.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
-    let facts = world.facts("r").await;
+    let facts = harness.facts("r").await;
     assert!(!facts.contains(&"lost"), "{facts:?}");
 }

@@ -21,92 +21,92 @@ use protocol::RunCommand;
 
 #[tokio::test]
 async fn no_command_is_sent_before_its_record_is_durable() {
-    let mut world = Harness::new().await;
-    world.faults.hold();
+    let mut harness = Harness::new().await;
+    harness.faults.hold();
     let flow = linear(&["a"]);
     let watch = {
-        let submitting = world.submit("r", &flow);
+        let submitting = harness.submit("r", &flow);
         tokio::pin!(submitting);
         // Only the held append can be awaited here: when the append is requested, no job may have been sent.
         let held = tokio::select! {
             _ = &mut submitting => panic!("the run began before its records were durable"),
-            () = world.faults.wait_for_append() => world.jobs_waiting().await,
+            () = harness.faults.wait_for_append() => harness.jobs_waiting().await,
         };
         assert_eq!(held, 0, "no job is out while the append is held");
-        world.faults.release();
+        harness.faults.release();
         submitting.await.expect("the run begins")
     };
-    world.answer_next().await;
+    harness.answer_next().await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test]
 async fn a_run_is_driven_to_its_end() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    assert_eq!(world.answer_next().await.task.as_str(), "a");
-    assert_eq!(world.answer_next().await.task.as_str(), "b");
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    assert_eq!(harness.answer_next().await.task.as_str(), "a");
+    assert_eq!(harness.answer_next().await.task.as_str(), "b");
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test]
 async fn a_duplicate_signal_is_recorded_once() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    let first = world.answer_next().await;
-    world.signal(&first).await;
-    world.answer_next().await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let first = harness.answer_next().await;
+    harness.signal(&first).await;
+    harness.answer_next().await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
-    assert_eq!(world.successes("r").await, ["a", "b"]);
+    assert_eq!(harness.successes("r").await, ["a", "b"]);
 }
 
 #[tokio::test]
 async fn an_invalid_message_changes_nothing() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     for garbage in [&b""[..], b"garbage", b"wR\x09", b"wR\x01\xff\xff\xff"] {
-        world.publish_to_engine(garbage).await;
+        harness.publish_to_engine(garbage).await;
     }
-    world.answer_next().await;
+    harness.answer_next().await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_append_reloads_the_run() {
     for fault in [Fault::NotWritten, Fault::WrittenUnconfirmed] {
-        let mut world = Harness::new().await;
-        let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-        world.faults.fail_next(fault);
+        let mut harness = Harness::new().await;
+        let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+        harness.faults.fail_next(fault);
         // Its signal cannot be recorded; the run still continues from its records.
-        world.answer_next().await;
-        while world.answer_next().await.task.as_str() != "b" {}
+        harness.answer_next().await;
+        while harness.answer_next().await.task.as_str() != "b" {}
         assert_eq!(Harness::end(watch).await.state(), RunState::Success, "{fault:?}");
-        assert_eq!(world.successes("r").await, ["a", "b"], "each once, {fault:?}");
+        assert_eq!(harness.successes("r").await, ["a", "b"], "each once, {fault:?}");
     }
 }
 
 #[tokio::test]
 async fn a_run_whose_first_append_fails_is_rejected() {
-    let world = Harness::new().await;
-    world.faults.fail_next(Fault::NotWritten);
-    let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("the run is refused") };
+    let harness = Harness::new().await;
+    harness.faults.fail_next(Fault::NotWritten);
+    let Err(error) = harness.submit("r", &linear(&["a"])).await else { panic!("the run is refused") };
     assert_eq!(error.to_string(), "could not write the run's first records");
-    assert_eq!(world.jobs_waiting().await, 0);
+    assert_eq!(harness.jobs_waiting().await, 0);
 }
 
 #[tokio::test]
 async fn a_second_run_with_the_same_id_is_rejected() {
-    let world = Harness::new().await;
-    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("the second is refused") };
+    let harness = Harness::new().await;
+    let _watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let Err(error) = harness.submit("r", &linear(&["a"])).await else { panic!("the second is refused") };
     assert_eq!(error.to_string(), "there is a run r already");
 }
 
 #[tokio::test]
 async fn only_one_of_two_engines_drives_a_run() {
-    let world = Harness::new().await;
-    let other = world.another_engine().await;
-    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let harness = Harness::new().await;
+    let other = harness.another_engine().await;
+    let _watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     let Err(error) = other.submit("r", &linear(&["a"])).await else { panic!("the second is refused") };
     assert_eq!(error.to_string(), "there is a run r already");
     assert_eq!(other.jobs_waiting().await, 1, "only the first engine's job is out");
@@ -114,16 +114,16 @@ async fn only_one_of_two_engines_drives_a_run() {
 
 #[tokio::test]
 async fn cancelling_rolls_the_run_back() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    world.answer_next().await;
-    let b = world.take_job().await;
-    let state = world.engine.command_local(&"r".parse().unwrap(), RunCommand::Cancel).await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    harness.answer_next().await;
+    let b = harness.take_job().await;
+    let state = harness.engine.command_local(&"r".parse().unwrap(), RunCommand::Cancel).await;
     assert_eq!(state.expect("the run is cancelled"), RunState::Running);
-    assert_eq!(world.next_interrupt().await, b.call, "the running call is told to stop");
-    world.fail(&b.call, flow::FailureKind::Cancelled).await;
+    assert_eq!(harness.next_interrupt().await, b.call, "the running call is told to stop");
+    harness.fail(&b.call, flow::FailureKind::Cancelled).await;
     for task in ["b", "a"] {
-        let undone = world.answer_next().await;
+        let undone = harness.answer_next().await;
         assert_eq!((undone.task.as_str(), undone.action), (task, Action::Rollback));
     }
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
@@ -131,16 +131,16 @@ async fn cancelling_rolls_the_run_back() {
 
 #[tokio::test]
 async fn every_change_is_a_notification_in_json() {
-    let mut world = Harness::new().await;
-    let mut heard = world.listen("f.a.#").await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    world.answer_next().await;
+    let mut harness = Harness::new().await;
+    let mut received = harness.listen("f.a.#").await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    harness.answer_next().await;
     Harness::end(watch).await;
     let mut states = Vec::new();
     for _ in 0..2 {
-        let delivery = heard.next().await.expect("a notification");
-        let told: serde_json::Value = serde_json::from_slice(&delivery.message.body).expect("it is JSON");
-        let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
+        let delivery = received.next().await.expect("a notification");
+        let published: serde_json::Value = serde_json::from_slice(&delivery.message.body).expect("it is JSON");
+        let text = |key: &str| published[key].as_str().unwrap_or_default().to_owned();
         assert_eq!((text("run"), text("flow"), text("name")), ("r".into(), "f".into(), "a".into()));
         assert_eq!(delivery.message.key, format!("f.a.r.{}", text("state")));
         states.push(text("state"));
@@ -151,21 +151,21 @@ async fn every_change_is_a_notification_in_json() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_with_an_uncertain_first_append_is_driven_if_written() {
-    let mut world = Harness::new().await;
-    world.faults.fail_next(Fault::WrittenUnconfirmed);
-    let Err(error) = world.submit("r", &linear(&["a"])).await else { panic!("whether it began is not known") };
+    let mut harness = Harness::new().await;
+    harness.faults.fail_next(Fault::WrittenUnconfirmed);
+    let Err(error) = harness.submit("r", &linear(&["a"])).await else { panic!("whether it began is not known") };
     assert_eq!(error.to_string(), "could not write the run's first records");
-    world.answer_next().await;
-    world.wait_for_state("r", RunState::Success).await;
+    harness.answer_next().await;
+    harness.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_uncertain_end_reaches_the_watcher() {
-    let mut world = Harness::new().await;
-    let mut watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let job = world.take_job().await;
-    world.faults.fail_next(Fault::WrittenUnconfirmed);
-    world.signal(&job.call).await;
+    let mut harness = Harness::new().await;
+    let mut watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = harness.take_job().await;
+    harness.faults.fail_next(Fault::WrittenUnconfirmed);
+    harness.signal(&job.call).await;
     let mut states = Vec::new();
     let machine = loop {
         match watch.next().await.expect("the run ends") {
@@ -182,21 +182,21 @@ async fn an_uncertain_end_reaches_the_watcher() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_job_queue_is_redeclared_and_blocks_nothing() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    let job = world.take_job().await;
-    world.delete_jobs().await;
-    world.signal(&job.call).await;
-    assert_eq!(world.answer_next().await.task.as_str(), "b");
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let job = harness.take_job().await;
+    harness.delete_jobs().await;
+    harness.signal(&job.call).await;
+    assert_eq!(harness.answer_next().await.task.as_str(), "b");
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_with_a_deleted_queue_reports_failure() {
-    let world = Harness::new().await;
-    world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    world.delete_own_queue().await;
-    world.engine.ended().await;
-    let refused = world.submit("s", &linear(&["a"])).await;
+    let harness = Harness::new().await;
+    harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    harness.delete_own_queue().await;
+    harness.engine.ended().await;
+    let refused = harness.submit("s", &linear(&["a"])).await;
     assert!(matches!(refused, Err(SubmitError::Stopping)), "{:?}", refused.err());
 }

@@ -31,30 +31,30 @@ async fn two_engines() -> (Harness, Harness) {
     (one, two)
 }
 
-async fn job_within(world: &mut Harness, time: Duration) -> Option<Job> {
-    timeout(time, world.take_job()).await.ok()
+async fn job_within(harness: &mut Harness, time: Duration) -> Option<Job> {
+    timeout(time, harness.take_job()).await.ok()
 }
 
 /// Collects jobs until none arrives for some time.
-async fn jobs(world: &mut Harness) -> Vec<CallId> {
+async fn jobs(harness: &mut Harness) -> Vec<CallId> {
     let mut calls = Vec::new();
-    while let Some(job) = job_within(world, SHORT_TIMEOUT).await {
+    while let Some(job) = job_within(harness, SHORT_TIMEOUT).await {
         calls.push(job.call);
     }
     calls
 }
 
 /// Answers all jobs, and asserts that at most `most` are outstanding at once.
-async fn work(world: &mut Harness, most: usize, mut out: Vec<Job>) -> usize {
+async fn work(harness: &mut Harness, most: usize, mut out: Vec<Job>) -> usize {
     let mut done = 0;
     loop {
-        match job_within(world, TAKEN_OVER).await {
+        match job_within(harness, TAKEN_OVER).await {
             // A job that was sent again counts once.
             Some(job) if out.iter().any(|known| known.call == job.call) => {}
             Some(job) => out.push(job),
             None if out.is_empty() => return done,
             None => {
-                world.signal_job(&out.remove(0)).await;
+                harness.signal_job(&out.remove(0)).await;
                 done += 1;
             }
         }
@@ -67,8 +67,8 @@ async fn max_running_holds_over_all_engines() {
     let (mut one, two) = two_engines().await;
     let flow = paced("max_running = 2");
     for number in 0..4 {
-        for (world, name) in [(&one, "one"), (&two, "two")] {
-            world.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
+        for (harness, name) in [(&one, "one"), (&two, "two")] {
+            harness.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
         }
     }
     assert_eq!(work(&mut one, 2, Vec::new()).await, 8);
@@ -83,8 +83,8 @@ async fn rate_holds_over_all_engines() {
     let (mut one, two) = two_engines().await;
     let flow = paced("rate = \"2/s\"");
     for number in 0..5 {
-        for (world, name) in [(&one, "one"), (&two, "two")] {
-            world.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
+        for (harness, name) in [(&one, "one"), (&two, "two")] {
+            harness.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
         }
     }
     let mut last: Option<Instant> = None;
@@ -107,8 +107,8 @@ async fn a_coordinator_crash_neither_exceeds_the_limit_nor_stalls() {
     let flow = paced("max_running = 2");
     // The first engine that meets the flow coordinates its permits.
     for number in 0..4 {
-        for (world, name) in [(&one, "one"), (&two, "two")] {
-            world.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
+        for (harness, name) in [(&one, "one"), (&two, "two")] {
+            harness.submit(&format!("{name}-{number}"), &flow).await.map(drop).expect("the run begins");
         }
     }
     let out = vec![one.take_job().await, one.take_job().await];
@@ -140,161 +140,161 @@ async fn permits_of_a_dead_engine_are_released_on_takeover() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_of_a_dead_engine_still_count() {
-    let mut world = Harness::new().await;
+    let mut harness = Harness::new().await;
     let flow = paced("max_running = 1");
     let runs = ["r1", "r2", "r3"];
     for run in runs {
-        world.submit(run, &flow).await.map(drop).expect("the run begins");
+        harness.submit(run, &flow).await.map(drop).expect("the run begins");
     }
-    let first = world.take_job().await;
-    assert!(jobs(&mut world).await.is_empty());
-    let mut world = world.restart().await;
+    let first = harness.take_job().await;
+    assert!(jobs(&mut harness).await.is_empty());
+    let mut harness = harness.restart().await;
     // The runs that waited send their requests first.
     for run in runs.into_iter().rev() {
-        world
+        harness
             .engine
             .adopt(run.parse().unwrap(), protocol::RunCommand::Resume)
             .await
             .map(drop)
             .expect("the run goes on");
     }
-    let again = jobs(&mut world).await;
+    let again = jobs(&mut harness).await;
     assert_eq!(again, std::slice::from_ref(&first.call), "nobody takes the turn of what may run");
-    assert_eq!(work(&mut world, 1, vec![first]).await, 3);
+    assert_eq!(work(&mut harness, 1, vec![first]).await, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_call_leaves_the_queue_and_rollbacks_need_no_permit() {
-    let mut world = Harness::new().await;
+    let mut harness = Harness::new().await;
     let flow = paced("max_running = 1");
     for run in ["r1", "r2", "r3"] {
-        world.submit(run, &flow).await.map(drop).expect("the run begins");
+        harness.submit(run, &flow).await.map(drop).expect("the run begins");
     }
-    let first = world.take_job().await;
-    assert!(jobs(&mut world).await.is_empty());
-    world.engine.command_local(&"r2".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
-    world.wait_for_state("r2", RunState::RolledBack).await;
-    assert!(jobs(&mut world).await.is_empty(), "nobody takes back what nobody was called for");
-    world.engine.command_local(&"r1".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
-    world.signal(&first.call).await;
-    let mut out = jobs(&mut world).await;
+    let first = harness.take_job().await;
+    assert!(jobs(&mut harness).await.is_empty());
+    harness.engine.command_local(&"r2".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
+    harness.wait_for_state("r2", RunState::RolledBack).await;
+    assert!(jobs(&mut harness).await.is_empty(), "nobody takes back what nobody was called for");
+    harness.engine.command_local(&"r1".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
+    harness.signal(&first.call).await;
+    let mut out = jobs(&mut harness).await;
     out.sort_unstable();
-    let told: Vec<(&str, Action)> = out.iter().map(|call| (call.run.as_str(), call.action)).collect();
-    assert_eq!(told, [("r1", Action::Rollback), ("r3", Action::Apply)]);
+    let published: Vec<(&str, Action)> = out.iter().map(|call| (call.run.as_str(), call.action)).collect();
+    assert_eq!(published, [("r1", Action::Rollback), ("r3", Action::Apply)]);
     for call in &out {
-        world.signal(call).await;
+        harness.signal(call).await;
     }
-    world.wait_for_state("r1", RunState::RolledBack).await;
-    world.wait_for_state("r3", RunState::Success).await;
+    harness.wait_for_state("r1", RunState::RolledBack).await;
+    harness.wait_for_state("r3", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_suspended_call_leaves_the_queue_and_requests_again_on_resume() {
-    let mut world = Harness::new().await;
+    let mut harness = Harness::new().await;
     let flow = paced("max_running = 1");
     for run in ["r1", "r2", "r3"] {
-        world.submit(run, &flow).await.map(drop).expect("the run begins");
+        harness.submit(run, &flow).await.map(drop).expect("the run begins");
     }
-    let first = world.take_job().await;
+    let first = harness.take_job().await;
     let run = || "r2".parse().unwrap();
-    world.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded");
-    world.wait_for_state("r2", RunState::Suspended).await;
-    world.signal(&first.call).await;
-    let third = world.take_job().await;
+    harness.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded");
+    harness.wait_for_state("r2", RunState::Suspended).await;
+    harness.signal(&first.call).await;
+    let third = harness.take_job().await;
     assert_eq!(third.call.run.as_str(), "r3");
-    world.engine.command_local(&run(), RunCommand::Resume).await.expect("it is recorded");
-    assert!(jobs(&mut world).await.is_empty());
-    world.signal(&third.call).await;
-    assert_eq!(world.answer_next().await.run.as_str(), "r2");
-    world.wait_for_state("r2", RunState::Success).await;
+    harness.engine.command_local(&run(), RunCommand::Resume).await.expect("it is recorded");
+    assert!(jobs(&mut harness).await.is_empty());
+    harness.signal(&third.call).await;
+    assert_eq!(harness.answer_next().await.run.as_str(), "r2");
+    harness.wait_for_state("r2", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_task_that_is_removed_while_it_waits_is_not_called() {
-    let mut world = Harness::new().await;
+    let mut harness = Harness::new().await;
     let flow = paced("max_running = 1");
     for run in ["r1", "r2"] {
-        world.submit(run, &flow).await.map(drop).expect("the run begins");
+        harness.submit(run, &flow).await.map(drop).expect("the run begins");
     }
-    let first = world.take_job().await;
+    let first = harness.take_job().await;
     let mut without = Arc::unwrap_or_clone(flow.clone());
     without.nodes.iter_mut().filter(|node| node.name.as_str() == "a").for_each(|node| node.retired = true);
-    let wish = RunCommand::Edit { revision: Revision::FIRST, flow: Arc::new(without) };
-    world.engine.command(&"r2".parse().unwrap(), wish).await.expect("it is recorded");
-    world.wait_for_state("r2", RunState::Success).await;
-    world.signal(&first.call).await;
-    assert!(jobs(&mut world).await.is_empty());
+    let command = RunCommand::Edit { revision: Revision::FIRST, flow: Arc::new(without) };
+    harness.engine.command(&"r2".parse().unwrap(), command).await.expect("it is recorded");
+    harness.wait_for_state("r2", RunState::Success).await;
+    harness.signal(&first.call).await;
+    assert!(jobs(&mut harness).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_attempt_needs_its_own_permit() {
-    let mut world = Harness::new().await;
+    let mut harness = Harness::new().await;
     let flow = paced("max_running = 1\nretry = { attempts = 2, initial = \"1s\", jitter = false }");
     for run in ["r1", "r2"] {
-        world.submit(run, &flow).await.map(drop).expect("the run begins");
+        harness.submit(run, &flow).await.map(drop).expect("the run begins");
     }
-    let first = world.take_job().await;
-    world.fail(&first.call, FailureKind::Transient).await;
-    let second = world.take_job().await;
+    let first = harness.take_job().await;
+    harness.fail(&first.call, FailureKind::Transient).await;
+    let second = harness.take_job().await;
     assert_eq!(second.call.run.as_str(), "r2", "who waited is next");
-    assert!(jobs(&mut world).await.is_empty());
-    world.signal(&second.call).await;
-    let again = world.answer_next().await;
+    assert!(jobs(&mut harness).await.is_empty());
+    harness.signal(&second.call).await;
+    let again = harness.answer_next().await;
     assert_eq!((again.run.as_str(), again.attempt.get()), ("r1", 2));
-    world.wait_for_state("r1", RunState::Success).await;
+    harness.wait_for_state("r1", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn tasks_without_a_pace_need_no_permit() {
-    let mut world = Harness::new().await;
+    let mut harness = Harness::new().await;
     let free = wired("name = \"g\"\n[modules]\ng = \"g.wasm\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n");
-    world.submit("r1", &paced("max_running = 1")).await.map(drop).expect("the run begins");
-    world.submit("r2", &paced("max_running = 1")).await.map(drop).expect("the run begins");
-    world.submit("s1", &free).await.map(drop).expect("the run begins");
-    let runs: BTreeSet<String> = jobs(&mut world).await.iter().map(|call| call.run.to_string()).collect();
+    harness.submit("r1", &paced("max_running = 1")).await.map(drop).expect("the run begins");
+    harness.submit("r2", &paced("max_running = 1")).await.map(drop).expect("the run begins");
+    harness.submit("s1", &free).await.map(drop).expect("the run begins");
+    let runs: BTreeSet<String> = jobs(&mut harness).await.iter().map(|call| call.run.to_string()).collect();
     assert_eq!(runs, ["r1", "s1"].map(str::to_owned).into());
 }
 
 #[tokio::test(start_paused = true)]
 async fn elements_share_their_tasks_permits_through_an_engine_crash() {
-    let mut world = Harness::new().await;
+    let mut harness = Harness::new().await;
     let list: Vec<u32> = (0..600).collect();
     let flow = paced(&format!("for_each = {list:?}\nas = \"item\"\nmax_running = 2"));
-    world.submit("r1", &flow).await.map(drop).expect("the run begins");
-    let mut out = vec![world.take_job().await, world.take_job().await];
-    assert!(jobs(&mut world).await.is_empty());
-    let mut world = world.restart().await;
-    world.engine.adopt("r1".parse().unwrap(), protocol::RunCommand::Resume).await.map(drop).expect("the run goes on");
-    let again: BTreeSet<CallId> = jobs(&mut world).await.into_iter().collect();
+    harness.submit("r1", &flow).await.map(drop).expect("the run begins");
+    let mut out = vec![harness.take_job().await, harness.take_job().await];
+    assert!(jobs(&mut harness).await.is_empty());
+    let mut harness = harness.restart().await;
+    harness.engine.adopt("r1".parse().unwrap(), protocol::RunCommand::Resume).await.map(drop).expect("the run goes on");
+    let again: BTreeSet<CallId> = jobs(&mut harness).await.into_iter().collect();
     assert_eq!(again, out.iter().map(|job| job.call.clone()).collect(), "nobody takes the turn of what may run");
     for _ in 2..600 {
-        world.signal_job(&out.remove(0)).await;
-        out.push(job_within(&mut world, SHORT_TIMEOUT).await.expect("it does not stall"));
+        harness.signal_job(&out.remove(0)).await;
+        out.push(job_within(&mut harness, SHORT_TIMEOUT).await.expect("it does not stall"));
     }
-    assert!(jobs(&mut world).await.is_empty(), "no more run at once");
+    assert!(jobs(&mut harness).await.is_empty(), "no more run at once");
     for job in &out {
-        world.signal_job(job).await;
+        harness.signal_job(job).await;
     }
-    world.wait_for_state("r1", RunState::Success).await;
+    harness.wait_for_state("r1", RunState::Success).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_long_list_does_not_delay_later_runs() {
-    let mut world = Harness::shared().await;
+    let mut harness = Harness::shared().await;
     sleep(SETTLED).await;
     let list = |length: u32| {
         let elements: Vec<String> = (0..length).map(|element| element.to_string()).collect();
         paced(&format!("for_each = [{}]\nmax_running = 1", elements.join(", ")))
     };
-    world.submit("many", &list(400)).await.expect("the run begins");
-    let mut job = world.take_job().await;
-    world.submit("few", &list(1)).await.expect("another run begins");
+    harness.submit("many", &list(400)).await.expect("the run begins");
+    let mut job = harness.take_job().await;
+    harness.submit("few", &list(1)).await.expect("another run begins");
     sleep(SHORT_TIMEOUT).await;
     let mut others = 0;
     while job.call.run.as_str() == "many" {
         others += 1;
-        world.signal_job(&job).await;
-        job = world.take_job().await;
+        harness.signal_job(&job).await;
+        job = harness.take_job().await;
     }
     assert!(others <= 2, "{others} calls of the long list came before it");
 }

@@ -19,37 +19,37 @@ fn listening() -> Arc<Flow> {
     )
 }
 
-async fn fired(world: &Harness, run: &str) -> u64 {
-    world.logbook.load(&run.parse().unwrap()).await.unwrap().into_machine().unwrap().firing_count()
+async fn fired(harness: &Harness, run: &str) -> u64 {
+    harness.logbook.load(&run.parse().unwrap()).await.unwrap().into_machine().unwrap().firing_count()
 }
 
 /// Whether everything that a run has recorded is published.
-async fn is_published(world: &Harness, run: &str) -> bool {
-    let history = world.logbook.load(&run.parse().unwrap()).await.unwrap();
+async fn is_published(harness: &Harness, run: &str) -> bool {
+    let history = harness.logbook.load(&run.parse().unwrap()).await.unwrap();
     assert!(history.told <= history.version());
     history.told == history.version()
 }
 
 /// Ended runs with unpublished changes.
-async fn unpublished(world: &Harness) -> Vec<String> {
-    let mut untold = Vec::new();
+async fn unpublished(harness: &Harness) -> Vec<String> {
+    let mut unpublished = Vec::new();
     for shard in topology::shards() {
-        let runs = world.logbook.unpublished_runs(&shard, usize::MAX >> 1).await.unwrap();
-        untold.extend(runs.iter().map(ToString::to_string));
+        let runs = harness.logbook.unpublished_runs(&shard, usize::MAX >> 1).await.unwrap();
+        unpublished.extend(runs.iter().map(ToString::to_string));
     }
-    untold
+    unpublished
 }
 
 /// Asserts that the listening run has fired once, and does not fire again on another engine.
-async fn fires_once(mut world: Harness) {
-    let heard = world.take_job().await;
-    assert_eq!((heard.call.run.as_str(), heard.call.task.as_str()), ("l", "heard"));
-    world.signal_job(&heard).await;
+async fn fires_once(mut harness: Harness) {
+    let received = harness.take_job().await;
+    assert_eq!((received.call.run.as_str(), received.call.task.as_str()), ("l", "heard"));
+    harness.signal_job(&received).await;
     tokio::time::sleep(SETTLED).await;
-    assert_eq!(fired(&world, "l").await, 1);
-    assert_eq!(unpublished(&world).await, Vec::<String>::new());
-    assert!(is_published(&world, "r").await && is_published(&world, "l").await);
-    let again = world.new_process().await;
+    assert_eq!(fired(&harness, "l").await, 1);
+    assert_eq!(unpublished(&harness).await, Vec::<String>::new());
+    assert!(is_published(&harness, "r").await && is_published(&harness, "l").await);
+    let again = harness.new_process().await;
     tokio::time::sleep(SETTLED).await;
     assert_eq!(fired(&again, "l").await, 1);
 }
@@ -58,19 +58,19 @@ async fn fires_once(mut world: Harness) {
 async fn changes_before_a_crash_are_received_once() {
     for (tasks, end) in [(&["a"][..], RunState::Success), (&["a", "b"], RunState::Running)] {
         for moment in [StopPoint::After, StopPoint::Before] {
-            let mut world = Harness::shared().await;
+            let mut harness = Harness::shared().await;
             tokio::time::sleep(SETTLED).await;
-            world.submit("l", &listening()).await.expect("the run begins");
-            world.submit("r", &linear(tasks)).await.expect("the run begins");
-            let a = world.take_job().await;
+            harness.submit("l", &listening()).await.expect("the run begins");
+            harness.submit("r", &linear(tasks)).await.expect("the run begins");
+            let a = harness.take_job().await;
             // Either nothing of it was published, or it is in a queue that dies with the process.
-            world.faults.stop_at(if moment == StopPoint::After { "r" } else { "l" }, moment);
-            world.signal_job(&a).await;
-            world.faults.until_stopped().await;
-            assert_eq!(world.state("r").await, end);
-            assert_eq!(fired(&world, "l").await, 0);
-            assert!(!is_published(&world, "r").await);
-            let mut again = world.new_process().await;
+            harness.faults.stop_at(if moment == StopPoint::After { "r" } else { "l" }, moment);
+            harness.signal_job(&a).await;
+            harness.faults.until_stopped().await;
+            assert_eq!(harness.state("r").await, end);
+            assert_eq!(fired(&harness, "l").await, 0);
+            assert!(!is_published(&harness, "r").await);
+            let mut again = harness.new_process().await;
             if end == RunState::Running {
                 let b = loop {
                     let job = again.take_job().await;
@@ -105,9 +105,9 @@ async fn unpublished_changes_are_published_by_the_next_engine() {
     one.faults.until_stopped().await;
     one.engine.abort().await;
     one.faults.resume();
-    let heard = one.take_job().await;
-    assert_eq!(heard.call.run.as_str(), "l");
-    one.signal_job(&heard).await;
+    let received = one.take_job().await;
+    assert_eq!(received.call.run.as_str(), "l");
+    one.signal_job(&received).await;
     tokio::time::sleep(SETTLED).await;
     assert_eq!(fired(&two, "l").await, 1);
     assert_eq!(unpublished(&two).await, Vec::<String>::new());
@@ -116,59 +116,59 @@ async fn unpublished_changes_are_published_by_the_next_engine() {
 
 #[tokio::test(start_paused = true)]
 async fn published_changes_are_not_republished() {
-    let mut world = Harness::shared().await;
+    let mut harness = Harness::shared().await;
     tokio::time::sleep(SETTLED).await;
-    world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    world.submit("open", &linear(&["a"])).await.expect("the run begins");
+    harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    harness.submit("open", &linear(&["a"])).await.expect("the run begins");
     for _ in 0..2 {
-        let job = world.take_job().await;
+        let job = harness.take_job().await;
         if job.call.run.as_str() == "r" {
-            world.signal_job(&job).await;
+            harness.signal_job(&job).await;
         }
     }
     tokio::time::sleep(SETTLED).await;
-    assert!(is_published(&world, "r").await && is_published(&world, "open").await);
-    assert_eq!(unpublished(&world).await, Vec::<String>::new());
-    let again = world.new_process().await;
-    let mut told = again.listen("#").await;
+    assert!(is_published(&harness, "r").await && is_published(&harness, "open").await);
+    assert_eq!(unpublished(&harness).await, Vec::<String>::new());
+    let again = harness.new_process().await;
+    let mut published = again.listen("#").await;
     tokio::time::sleep(SETTLED).await;
     again.submit("s", &linear(&["a"])).await.expect("the run begins");
-    let first = told.next().await.expect("a notification");
+    let first = published.next().await.expect("a notification");
     assert!(first.message.key.contains(".s."), "{}", first.message.key);
 }
 
 #[tokio::test(start_paused = true)]
 async fn changes_of_an_uncertain_append_are_published() {
-    let mut world = Harness::new().await;
-    let mut told = world.listen("f.a.r.success").await;
-    let _watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    let a = world.take_job().await;
-    world.faults.fail_next(Fault::WrittenUnconfirmed);
-    world.signal(&a.call).await;
-    let success = told.next().await.expect("a notification");
+    let mut harness = Harness::new().await;
+    let mut published = harness.listen("f.a.r.success").await;
+    let _watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let a = harness.take_job().await;
+    harness.faults.fail_next(Fault::WrittenUnconfirmed);
+    harness.signal(&a.call).await;
+    let success = published.next().await.expect("a notification");
     success.accept();
-    assert_eq!(world.take_job().await.call.task.as_str(), "b");
+    assert_eq!(harness.take_job().await.call.task.as_str(), "b");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_republished_change_equals_the_first() {
-    let mut world = Harness::shared().await;
+    let mut harness = Harness::shared().await;
     tokio::time::sleep(SETTLED).await;
-    let mut first = world.listen("f.a.r.*").await;
-    world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let a = world.take_job().await;
-    world.signal_job(&a).await;
-    let mut told = Vec::new();
+    let mut first = harness.listen("f.a.r.*").await;
+    harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let a = harness.take_job().await;
+    harness.signal_job(&a).await;
+    let mut published = Vec::new();
     for _ in 0..2 {
         let delivery = first.next().await.expect("a notification");
-        told.push((delivery.message.key.clone(), delivery.message.body.clone()));
+        published.push((delivery.message.key.clone(), delivery.message.body.clone()));
         delivery.accept();
     }
     // The engine dies before it has persisted the published version.
-    assert_eq!(world.logbook.load(&"r".parse().unwrap()).await.unwrap().told, Version::NONE);
-    let again = world.new_process().await;
+    assert_eq!(harness.logbook.load(&"r".parse().unwrap()).await.unwrap().told, Version::NONE);
+    let again = harness.new_process().await;
     let mut second = again.listen("f.a.r.*").await;
-    for (key, body) in told {
+    for (key, body) in published {
         let delivery = second.next().await.expect("it is told again");
         assert_eq!((&delivery.message.key, &delivery.message.body), (&key, &body));
         delivery.accept();
@@ -177,7 +177,7 @@ async fn a_republished_change_equals_the_first() {
 
 #[tokio::test(start_paused = true)]
 async fn unpublished_changes_before_a_snapshot_are_republished() {
-    let world = Harness::shared().await;
+    let harness = Harness::shared().await;
     let mut machine = Machine::new("r".parse().unwrap(), linear(&["a", "b"]));
     let mut records = machine.step(Timestamp::from_micros(5), &Event::Start).records;
     let call = machine.outstanding_calls().next().unwrap();
@@ -194,12 +194,12 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
         logs: Vec::new(),
         published: Version::NONE,
     };
-    world.logbook.append(vec![append]).await.unwrap();
-    world.logbook.save_snapshot(&run, version, machine.snapshot()).await.unwrap();
-    let again = world.new_process().await;
-    let mut told = again.listen("f.a.r.*").await;
+    harness.logbook.append(vec![append]).await.unwrap();
+    harness.logbook.save_snapshot(&run, version, machine.snapshot()).await.unwrap();
+    let again = harness.new_process().await;
+    let mut published = again.listen("f.a.r.*").await;
     for state in ["running", "success"] {
-        let delivery = told.next().await.expect("it is told");
+        let delivery = published.next().await.expect("it is told");
         assert!(delivery.message.key.ends_with(state), "{}", delivery.message.key);
         delivery.accept();
     }

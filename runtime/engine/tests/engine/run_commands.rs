@@ -12,38 +12,38 @@ fn run() -> RunId {
 
 #[tokio::test]
 async fn a_run_suspends_and_resumes() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    let a = world.take_job().await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let a = harness.take_job().await;
     assert_eq!(
-        world.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded"),
+        harness.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded"),
         RunState::Suspending
     );
-    world.signal(&a.call).await;
+    harness.signal(&a.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Suspended, "what ran has finished, and b has not begun");
     assert_eq!(
-        world.engine.command_local(&run(), RunCommand::Resume).await.expect("it is recorded"),
+        harness.engine.command_local(&run(), RunCommand::Resume).await.expect("it is recorded"),
         RunState::Running
     );
-    assert_eq!(world.answer_next().await.task.as_str(), "b");
-    world.wait_for_state("r", RunState::Success).await;
+    assert_eq!(harness.answer_next().await.task.as_str(), "b");
+    harness.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test]
 async fn a_cancelled_run_stays_cancelled_after_a_restart() {
-    let mut world = Harness::new().await;
-    let _watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    world.answer_next().await;
-    let b = world.take_job().await;
-    world.engine.command_local(&run(), RunCommand::Cancel).await.expect("it is recorded");
-    let mut world = world.restart().await;
-    let watch = world.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
+    let mut harness = Harness::new().await;
+    let _watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    harness.answer_next().await;
+    let b = harness.take_job().await;
+    harness.engine.command_local(&run(), RunCommand::Cancel).await.expect("it is recorded");
+    let mut harness = harness.restart().await;
+    let watch = harness.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
     // The outstanding call is not sent again; whatever its outcome, it is rolled back.
-    assert_eq!(world.next_withdrawn().await, std::slice::from_ref(&b.call));
-    world.report_started(&b.call).await;
-    world.signal(&b.call).await;
+    assert_eq!(harness.next_withdrawn().await, std::slice::from_ref(&b.call));
+    harness.report_started(&b.call).await;
+    harness.signal(&b.call).await;
     for task in ["b", "a"] {
-        let undone = world.answer_next().await;
+        let undone = harness.answer_next().await;
         assert_eq!((undone.task.as_str(), undone.action), (task, Action::Rollback));
     }
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
@@ -51,67 +51,73 @@ async fn a_cancelled_run_stays_cancelled_after_a_restart() {
 
 /// A run whose rollback of `a` has failed permanently.
 async fn run_with_failed_rollback() -> Harness {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    world.answer_next().await;
-    let b = world.take_job().await;
-    world.fail(&b.call, FailureKind::Permanent).await;
-    assert_eq!(world.answer_next().await.task.as_str(), "b");
-    let a = world.take_job().await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    harness.answer_next().await;
+    let b = harness.take_job().await;
+    harness.fail(&b.call, FailureKind::Permanent).await;
+    assert_eq!(harness.answer_next().await.task.as_str(), "b");
+    let a = harness.take_job().await;
     assert_eq!(a.call.action, Action::Rollback);
-    world.fail(&a.call, FailureKind::Permanent).await;
+    harness.fail(&a.call, FailureKind::Permanent).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Failure);
-    world
+    harness
 }
 
 #[tokio::test]
 async fn retry_repeats_a_failed_rollback() {
-    let mut world = run_with_failed_rollback().await;
-    assert_eq!(world.engine.command_local(&run(), RunCommand::Retry).await.expect("it is recorded"), RunState::Running);
-    let again = world.answer_next().await;
+    let mut harness = run_with_failed_rollback().await;
+    assert_eq!(
+        harness.engine.command_local(&run(), RunCommand::Retry).await.expect("it is recorded"),
+        RunState::Running
+    );
+    let again = harness.answer_next().await;
     assert_eq!((again.task.as_str(), again.action, again.attempt.get()), ("a", Action::Rollback, 2));
-    world.wait_for_state("r", RunState::RolledBack).await;
+    harness.wait_for_state("r", RunState::RolledBack).await;
 }
 
 #[tokio::test]
 async fn skip_settles_a_failed_rollback_with_a_reason() {
-    let world = run_with_failed_rollback().await;
-    let wish = |task: &str| RunCommand::Skip { task: task.parse().unwrap(), reason: "cleaned by hand".into() };
-    let error = world.engine.command_local(&run(), wish("b")).await.expect_err("b is rolled back already");
+    let harness = run_with_failed_rollback().await;
+    let command = |task: &str| RunCommand::Skip { task: task.parse().unwrap(), reason: "cleaned by hand".into() };
+    let error = harness.engine.command_local(&run(), command("b")).await.expect_err("b is rolled back already");
     assert!(matches!(error, CommandError::NotApplicable { state: RunState::Failure, .. }), "{error}");
-    let state = world.engine.command_local(&run(), wish("a")).await.expect("it is recorded");
+    let state = harness.engine.command_local(&run(), command("a")).await.expect("it is recorded");
     assert_eq!(state, RunState::RolledBack);
-    assert!(world.facts("r").await.contains(&"rollback-skipped"));
+    assert!(harness.facts("r").await.contains(&"rollback-skipped"));
 }
 
 #[tokio::test]
 async fn retry_restarts_a_rolled_back_run() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let a = world.take_job().await;
-    world.fail(&a.call, FailureKind::Permanent).await;
-    assert_eq!(world.answer_next().await.action, Action::Rollback);
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let a = harness.take_job().await;
+    harness.fail(&a.call, FailureKind::Permanent).await;
+    assert_eq!(harness.answer_next().await.action, Action::Rollback);
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
-    assert_eq!(world.engine.command_local(&run(), RunCommand::Retry).await.expect("it is recorded"), RunState::Running);
-    let again = world.answer_next().await;
+    assert_eq!(
+        harness.engine.command_local(&run(), RunCommand::Retry).await.expect("it is recorded"),
+        RunState::Running
+    );
+    let again = harness.answer_next().await;
     assert_eq!((again.task.as_str(), again.action, again.attempt.get()), ("a", Action::Apply, 2));
-    world.wait_for_state("r", RunState::Success).await;
+    harness.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test]
 async fn an_inapplicable_command_is_rejected_without_a_record() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    world.answer_next().await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    harness.answer_next().await;
     Harness::end(watch).await;
-    let facts = world.facts("r").await;
-    for wish in [RunCommand::Cancel, RunCommand::Suspend, RunCommand::Resume, RunCommand::Retry] {
-        let error = world.engine.command_local(&run(), wish).await.expect_err("the run has ended");
+    let facts = harness.facts("r").await;
+    for command in [RunCommand::Cancel, RunCommand::Suspend, RunCommand::Resume, RunCommand::Retry] {
+        let error = harness.engine.command_local(&run(), command).await.expect_err("the run has ended");
         assert!(matches!(error, CommandError::NotApplicable { state: RunState::Success, .. }), "{error}");
     }
-    assert_eq!(world.facts("r").await, facts);
+    assert_eq!(harness.facts("r").await, facts);
     let error =
-        world.engine.command_local(&"nobody".parse().unwrap(), RunCommand::Cancel).await.expect_err("there is none");
+        harness.engine.command_local(&"nobody".parse().unwrap(), RunCommand::Cancel).await.expect_err("there is none");
     assert!(matches!(error, CommandError::Missing { .. }), "{error}");
 }
 
@@ -124,30 +130,30 @@ async fn a_call_sent_during_an_edit_calls_its_own_task() {
     let before = wired(&format!("{head}{}{rest}{}", task("old", ""), link("c", "old")));
     // Without the first task, the others have other positions.
     let after = wired(&format!("{head}{rest}"));
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &before).await.expect("the run begins");
-    let a = world.take_job().await;
-    world.faults.hold();
-    let (engine, other) = (world.engine.clone(), world.engine.clone());
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &before).await.expect("the run begins");
+    let a = harness.take_job().await;
+    harness.faults.hold();
+    let (engine, other) = (harness.engine.clone(), harness.engine.clone());
     let submitting = async move { engine.submit("s".parse().unwrap(), linear(&[])).await.map(drop) };
     let run = run();
-    let wish = RunCommand::Edit { revision: flow::Revision::FIRST, flow: after };
+    let command = RunCommand::Edit { revision: flow::Revision::FIRST, flow: after };
     let both = async {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         // Both wait in the queue, one behind the other, and are taken in one batch.
-        world.signal(&a.call).await;
-        let edited = tokio::join!(other.command(&run, wish), async {
+        harness.signal(&a.call).await;
+        let edited = tokio::join!(other.command(&run, command), async {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            world.faults.release();
+            harness.faults.release();
         });
         edited.0
     };
     let (submitted, edited) = tokio::join!(submitting, both);
     submitted.expect("the other run begins");
     edited.expect("it is recorded");
-    let b = world.take_job().await;
+    let b = harness.take_job().await;
     assert_eq!((b.call.task.as_str(), b.limits.timeout.as_secs()), ("b", 7), "the job is that of its task");
-    world.signal(&b.call).await;
-    assert_eq!(world.answer_next().await.task.as_str(), "c");
+    harness.signal(&b.call).await;
+    assert_eq!(harness.answer_next().await.task.as_str(), "c");
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }

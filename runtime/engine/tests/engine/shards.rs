@@ -157,10 +157,10 @@ async fn a_run_command_reaches_the_driving_engine() {
 
 #[tokio::test(start_paused = true)]
 async fn a_healthy_engine_passes_its_check() {
-    let world = Harness::shared().await;
-    assert_eq!(world.engine.check().await, Ok(()));
-    world.engine.stop().await;
-    assert_eq!(world.engine.check().await, Err("the engine is stopping".into()));
+    let harness = Harness::shared().await;
+    assert_eq!(harness.engine.check().await, Ok(()));
+    harness.engine.stop().await;
+    assert_eq!(harness.engine.check().await, Err("the engine is stopping".into()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,13 +25,13 @@ fn wide(tasks: u32) -> Arc<Flow> {
 
 #[tokio::test(start_paused = true)]
 async fn a_cycle_without_calls_delays_no_run_and_can_be_cancelled() {
-    let mut world = Harness::new().await;
-    let spinning = world.submit("spins", &idle_circle()).await.expect("the run begins");
+    let mut harness = Harness::new().await;
+    let spinning = harness.submit("spins", &idle_circle()).await.expect("the run begins");
     sleep(Duration::from_secs(5)).await;
-    let other = world.submit("other", &linear(&["a"])).await.expect("another run begins");
-    world.answer_next().await;
+    let other = harness.submit("other", &linear(&["a"])).await.expect("another run begins");
+    harness.answer_next().await;
     assert_eq!(Harness::end(other).await.state(), RunState::Success);
-    world.engine.command_local(&"spins".parse().unwrap(), RunCommand::Cancel).await.expect("it hears a cancel");
+    harness.engine.command_local(&"spins".parse().unwrap(), RunCommand::Cancel).await.expect("it hears a cancel");
     let ended = Harness::end(spinning).await;
     assert_eq!(ended.state(), RunState::RolledBack);
     assert!((45..=55).contains(&ended.firing_count()), "ten turns a second: {}", ended.firing_count());
@@ -39,10 +39,10 @@ async fn a_cycle_without_calls_delays_no_run_and_can_be_cancelled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_decision_continues_in_further_steps() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &wide(1_500)).await.expect("the run begins");
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &wide(1_500)).await.expect("the run begins");
     for _ in 0..1_500 {
-        world.answer_next().await;
+        harness.answer_next().await;
     }
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }

@@ -24,32 +24,32 @@ fn persistent() -> Arc<Flow> {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
-    let mut world = Harness::shared().await;
+    let mut harness = Harness::shared().await;
     let run: RunId = "l".parse().unwrap();
     tokio::time::sleep(SETTLED).await;
-    world.faults.copy("l");
-    world.submit("l", &persistent()).await.expect("the run begins");
+    harness.faults.copy("l");
+    harness.submit("l", &persistent()).await.expect("the run begins");
     for _ in 0..TIMES {
         for _ in 0..AT_A_TIME {
             let task = "heard".parse().unwrap();
-            let wish = RunCommand::Notify { task, answer: TaskResult::Succeeded(Values::new()), key: None };
-            world.engine.command_local(&run, wish).await.expect("it fires");
-            let job = world.take_job().await;
-            world.signal_job(&job).await;
+            let command = RunCommand::Notify { task, answer: TaskResult::Succeeded(Values::new()), key: None };
+            harness.engine.command_local(&run, command).await.expect("it fires");
+            let job = harness.take_job().await;
+            harness.signal_job(&job).await;
         }
         tokio::time::sleep(SETTLED).await;
     }
-    let all = world.faults.copied();
+    let all = harness.faults.copied();
     let whole = Machine::replay(run.clone(), &all).unwrap();
     assert_eq!(whole.firing_count(), TIMES * AT_A_TIME);
-    let again = world.new_process().await;
+    let again = harness.new_process().await;
     tokio::time::sleep(SETTLED).await;
     let history = again.logbook.load(&run).await.unwrap();
     assert_eq!(history.version().get(), all.len() as u64);
     assert!(history.into_machine().unwrap() == whole, "it loads as it was");
     let beginning = again.logbook.trim_point(&run).await.unwrap().expect("its oldest records were let go");
-    let kept = again.logbook.read(&run, beginning.version, usize::MAX >> 1).await.unwrap();
-    assert!((1_000..4_000).contains(&kept.len()), "{} of {} are kept", kept.len(), all.len());
+    let stored = again.logbook.read(&run, beginning.version, usize::MAX >> 1).await.unwrap();
+    assert!((1_000..4_000).contains(&stored.len()), "{} of {} are kept", stored.len(), all.len());
     let mut replay = Replay::new(run.clone(), again.logbook.clone());
     loop {
         let records = replay.read().await.unwrap().records;
@@ -63,22 +63,22 @@ async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_fires_once_keeps_all_its_records() {
-    let mut world = Harness::shared().await;
+    let mut harness = Harness::shared().await;
     tokio::time::sleep(SETTLED).await;
     let names: Vec<String> = (0..1_200).map(|number| format!("t{number}")).collect();
     let tasks: Vec<&str> = names.iter().map(String::as_str).collect();
-    world.submit("r", &linear(&tasks)).await.expect("the run begins");
+    harness.submit("r", &linear(&tasks)).await.expect("the run begins");
     for _ in &tasks {
-        let job = world.take_job().await;
-        world.signal_job(&job).await;
+        let job = harness.take_job().await;
+        harness.signal_job(&job).await;
     }
     tokio::time::sleep(SETTLED).await;
     let run: RunId = "r".parse().unwrap();
-    assert_eq!(begins_at(&world, &run).await, None);
-    let all = world.logbook.read(&run, Version::NONE, usize::MAX >> 1).await.unwrap();
+    assert_eq!(begins_at(&harness, &run).await, None);
+    let all = harness.logbook.read(&run, Version::NONE, usize::MAX >> 1).await.unwrap();
     assert!(all.len() > 2_400, "{}", all.len());
 }
 
-async fn begins_at(world: &Harness, run: &RunId) -> Option<Version> {
-    world.logbook.trim_point(run).await.unwrap().map(|beginning| beginning.version)
+async fn begins_at(harness: &Harness, run: &RunId) -> Option<Version> {
+    harness.logbook.trim_point(run).await.unwrap().map(|beginning| beginning.version)
 }

@@ -19,87 +19,87 @@ fn run() -> RunId {
     "r".parse().unwrap()
 }
 
-async fn cancel(world: &Harness) -> RunState {
-    world.engine.command_local(&run(), RunCommand::Cancel).await.expect("it is recorded")
+async fn cancel(harness: &Harness) -> RunState {
+    harness.engine.command_local(&run(), RunCommand::Cancel).await.expect("it is recorded")
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    assert_eq!(cancel(&world).await, RunState::Running, "workers are asked first");
-    let call = world.next_withdrawn().await.pop().expect("there is one");
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    assert_eq!(cancel(&harness).await, RunState::Running, "workers are asked first");
+    let call = harness.next_withdrawn().await.pop().expect("there is one");
     let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("it is rolled back at once");
     assert_eq!(ended.state(), RunState::RolledBack);
-    let facts = world.facts("r").await;
+    let facts = harness.facts("r").await;
     assert_eq!(facts[2..], ["cancel-requested", "failed", "passed-rollback", "run-entered"], "{facts:?}");
-    assert_eq!(world.jobs_waiting().await, 1, "its job cannot be taken back");
-    assert!(!world.may_begin(&call).await, "and whoever takes it is told not to begin it");
+    assert_eq!(harness.jobs_waiting().await, 1, "its job cannot be taken back");
+    assert!(!harness.may_begin(&call).await, "and whoever takes it is told not to begin it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_wanted_calls_may_start() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
-    let a = world.take_job().await.call;
-    assert!(world.may_begin(&a).await);
-    world.signal(&a).await;
-    let b = world.take_job().await.call;
-    assert!(!world.may_begin(&a).await, "it is answered");
-    assert!(world.may_begin(&b).await);
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
+    let a = harness.take_job().await.call;
+    assert!(harness.may_begin(&a).await);
+    harness.signal(&a).await;
+    let b = harness.take_job().await.call;
+    assert!(!harness.may_begin(&a).await, "it is answered");
+    assert!(harness.may_begin(&b).await);
     let unknown = flow::CallId { attempt: b.attempt.next(), ..b.clone() };
-    assert!(world.may_begin(&unknown).await, "what an engine does not know it has not withdrawn");
+    assert!(harness.may_begin(&unknown).await, "what an engine does not know it has not withdrawn");
     let missing = flow::CallId { run: "gone".parse().unwrap(), ..b.clone() };
-    assert!(!world.may_begin(&missing).await, "there is no such run");
-    world.signal(&b).await;
+    assert!(!harness.may_begin(&missing).await, "there is no such run");
+    harness.signal(&b).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_started_call_is_awaited_and_rolled_back() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let call = world.take_job().await.call;
-    cancel(&world).await;
-    assert_eq!(world.next_withdrawn().await, std::slice::from_ref(&call));
-    world.report_started(&call).await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    cancel(&harness).await;
+    assert_eq!(harness.next_withdrawn().await, std::slice::from_ref(&call));
+    harness.report_started(&call).await;
     tokio::time::sleep(2 * AT_ONCE).await;
-    assert_eq!(world.state("r").await, RunState::Running, "its worker answers, or its lease is missed");
-    world.fail(&call, FailureKind::Cancelled).await;
-    assert_eq!(world.answer_next().await.action, Action::Rollback);
+    assert_eq!(harness.state("r").await, RunState::Running, "its worker answers, or its lease is missed");
+    harness.fail(&call, FailureKind::Cancelled).await;
+    assert_eq!(harness.answer_next().await.action, Action::Rollback);
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_withdrawn_call_that_ran_is_rolled_back() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let call = world.take_job().await.call;
-    cancel(&world).await;
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    cancel(&harness).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
-    world.signal(&call).await;
-    let undone = world.answer_next().await;
+    harness.signal(&call).await;
+    let undone = harness.answer_next().await;
     assert_eq!((undone.task, undone.action), (call.task, Action::Rollback));
-    world.wait_for_state("r", RunState::RolledBack).await;
+    harness.wait_for_state("r", RunState::RolledBack).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_withdraws_unstarted_calls_and_awaits_running_ones() {
     for begun in [false, true] {
-        let mut world = Harness::new().await;
-        let watch = world.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
-        let a = world.take_job().await.call;
-        let b = world.take_job().await.call;
-        world.fail(&a, FailureKind::Permanent).await;
-        assert_eq!(world.next_withdrawn().await, std::slice::from_ref(&b));
+        let mut harness = Harness::new().await;
+        let watch = harness.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
+        let a = harness.take_job().await.call;
+        let b = harness.take_job().await.call;
+        harness.fail(&a, FailureKind::Permanent).await;
+        assert_eq!(harness.next_withdrawn().await, std::slice::from_ref(&b));
         if begun {
-            world.report_started(&b).await;
+            harness.report_started(&b).await;
         }
-        assert_eq!(world.answer_next().await.task, a.task, "a is rolled back");
+        assert_eq!(harness.answer_next().await.task, a.task, "a is rolled back");
         if begun {
             tokio::time::sleep(AT_ONCE).await;
-            world.signal(&b).await;
-            let undone = world.answer_next().await;
+            harness.signal(&b).await;
+            let undone = harness.answer_next().await;
             assert_eq!((undone.task, undone.action), (b.task, Action::Rollback));
         }
         let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("nothing holds it up");
@@ -109,48 +109,48 @@ async fn a_failure_withdraws_unstarted_calls_and_awaits_running_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn takeover_of_a_cancelled_run_resends_no_call() {
-    let world = Harness::new().await;
-    let _watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    cancel(&world).await;
-    assert_eq!(world.jobs_waiting().await, 1);
-    let world = world.restart().await;
-    let watch = world.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
+    let harness = Harness::new().await;
+    let _watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    cancel(&harness).await;
+    assert_eq!(harness.jobs_waiting().await, 1);
+    let harness = harness.restart().await;
+    let watch = harness.engine.adopt(run(), protocol::RunCommand::Resume).await.expect("the run goes on");
     let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("it is rolled back at once");
     assert_eq!(ended.state(), RunState::RolledBack);
-    assert_eq!(world.jobs_waiting().await, 1, "the first one, and no other");
+    assert_eq!(harness.jobs_waiting().await, 1, "the first one, and no other");
 }
 
 #[tokio::test(start_paused = true)]
 async fn cancel_of_a_suspended_run_resends_no_call() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &linear(&["a"])).await.expect("the run begins");
-    let call = world.take_job().await.call;
-    world.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded");
-    world.engine.abandon(run()).await.expect("it is recorded");
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    harness.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded");
+    harness.engine.abandon(run()).await.expect("it is recorded");
     assert_eq!(Harness::end(watch).await.state(), RunState::Suspended);
-    assert!(!world.may_begin(&call).await, "of a suspended run nothing begins");
-    cancel(&world).await;
-    tokio::time::timeout(AT_ONCE, world.wait_for_state("r", RunState::RolledBack))
+    assert!(!harness.may_begin(&call).await, "of a suspended run nothing begins");
+    cancel(&harness).await;
+    tokio::time::timeout(AT_ONCE, harness.wait_for_state("r", RunState::RolledBack))
         .await
         .expect("it is rolled back at once");
-    assert_eq!(world.jobs_waiting().await, 0);
+    assert_eq!(harness.jobs_waiting().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn removing_a_task_withdraws_its_call() {
-    let mut world = Harness::new().await;
-    let watch = world.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
-    let a = world.take_job().await.call;
-    let machine = world.logbook.load(&run()).await.unwrap().into_machine().unwrap();
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
+    let a = harness.take_job().await.call;
+    let machine = harness.logbook.load(&run()).await.unwrap().into_machine().unwrap();
     let removed = machine.flow().nodes.iter().map(|node| {
         let retired = node.retired || node.name.as_str() == "b";
         flow::Node { retired, ..node.clone() }
     });
     let flow = flow::Flow { nodes: removed.collect(), ..(**machine.flow()).clone() };
     let edit = RunCommand::Edit { revision: machine.revision(), flow: flow.into() };
-    world.engine.command_local(&run(), edit).await.expect("it is recorded");
-    assert_eq!(world.next_withdrawn().await.pop().expect("there is one").task.as_str(), "b");
-    world.signal(&a).await;
+    harness.engine.command_local(&run(), edit).await.expect("it is recorded");
+    assert_eq!(harness.next_withdrawn().await.pop().expect("there is one").task.as_str(), "b");
+    harness.signal(&a).await;
     let ended = tokio::time::timeout(AT_ONCE, Harness::end(watch)).await.expect("nothing holds it up");
     assert_eq!(ended.state(), RunState::Success);
 }

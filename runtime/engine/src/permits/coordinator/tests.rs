@@ -47,7 +47,7 @@ fn rate(text: &str) -> Pace {
 }
 
 impl Harness {
-    fn claims(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) -> PermitRequest {
+    fn request(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) -> PermitRequest {
         self.number += 1;
         PermitRequest {
             shard: shard(of),
@@ -63,40 +63,40 @@ impl Harness {
     }
 
     fn send_request(&mut self, of: &str, pace: Pace, held: &[&str], wanted: &[&str]) {
-        let claims = self.claims(of, pace, held, wanted);
-        self.queue.push_back((false, PermitMessage::Request(claims)));
+        let request = self.request(of, pace, held, wanted);
+        self.queue.push_back((false, PermitMessage::Request(request)));
     }
 
     /// Delivers all messages to a coordinator, including those that it writes meanwhile. Returns the runs that were
     /// granted permits.
-    fn settle(&mut self, keeper: &mut PermitCoordinator) -> Vec<String> {
+    fn settle(&mut self, coordinator: &mut PermitCoordinator) -> Vec<String> {
         loop {
-            keeper.poll_grants(self.now);
-            for say in keeper.take_actions() {
-                match say {
-                    CoordinatorAction::WriteSnapshot(kept) => {
-                        self.queue.push_back((false, PermitMessage::Snapshot(kept)))
+            coordinator.poll_grants(self.now);
+            for action in coordinator.take_actions() {
+                match action {
+                    CoordinatorAction::WriteSnapshot(snapshot) => {
+                        self.queue.push_back((false, PermitMessage::Snapshot(snapshot)))
                     }
-                    CoordinatorAction::SendTick(beat) => self.queue.push_back((false, PermitMessage::Tick(beat))),
+                    CoordinatorAction::SendTick(tick) => self.queue.push_back((false, PermitMessage::Tick(tick))),
                     CoordinatorAction::Grant(shard, granted) => self.granted.push((shard, granted)),
                 }
             }
             let Some((redelivered, message)) = self.queue.pop_front() else { break };
-            match keeper.on_message(redelivered, message.clone()) {
+            match coordinator.on_message(redelivered, message.clone()) {
                 DeliveryDisposition::Accept => {}
                 DeliveryDisposition::Hold => self.unsettled.push(message),
                 DeliveryDisposition::Replace => self.unsettled = vec![message],
             }
         }
-        let told = std::mem::take(&mut self.granted);
-        told.into_iter().flat_map(|(_, granted)| granted.calls).map(|call| call.run.to_string()).collect()
+        let granted = std::mem::take(&mut self.granted);
+        granted.into_iter().flat_map(|(_, granted)| granted.calls).map(|call| call.run.to_string()).collect()
     }
 
     /// Advances the clock by a second, with a tick.
-    fn second(&mut self, keeper: &mut PermitCoordinator) -> Vec<String> {
+    fn second(&mut self, coordinator: &mut PermitCoordinator) -> Vec<String> {
         self.now = self.now.after(Duration::from_secs(1));
-        keeper.tick();
-        self.settle(keeper)
+        coordinator.tick();
+        self.settle(coordinator)
     }
 
     /// The coordinator dies: its unsettled messages are redelivered first.
@@ -109,65 +109,65 @@ impl Harness {
 
 #[test]
 fn grants_never_exceed_max_running() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(2), &[], &["r1", "r2", "r3"]);
-    world.send_request("2", at_once(2), &[], &["s1"]);
-    assert_eq!(world.settle(&mut keeper), ["r1", "r2"]);
-    world.send_request("1", at_once(2), &["r2"], &["r3"]);
-    assert_eq!(world.settle(&mut keeper), ["r3"]);
-    world.send_request("1", at_once(2), &["r3"], &[]);
-    assert_eq!(world.settle(&mut keeper), ["s1"]);
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(2), &[], &["r1", "r2", "r3"]);
+    harness.send_request("2", at_once(2), &[], &["s1"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1", "r2"]);
+    harness.send_request("1", at_once(2), &["r2"], &["r3"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r3"]);
+    harness.send_request("1", at_once(2), &["r3"], &[]);
+    assert_eq!(harness.settle(&mut coordinator), ["s1"]);
 }
 
 #[test]
 fn the_slowest_requested_pace_applies() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(3), &[], &["r1", "r2", "r3"]);
-    assert_eq!(world.settle(&mut keeper), ["r1", "r2", "r3"]);
-    world.send_request("2", at_once(1), &[], &["s1"]);
-    world.send_request("1", at_once(3), &["r1", "r2"], &["r4"]);
-    assert!(world.settle(&mut keeper).is_empty());
-    world.send_request("2", at_once(1), &[], &[]);
-    assert_eq!(world.settle(&mut keeper), ["r4"], "the flow with the slower pace is gone");
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(3), &[], &["r1", "r2", "r3"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1", "r2", "r3"]);
+    harness.send_request("2", at_once(1), &[], &["s1"]);
+    harness.send_request("1", at_once(3), &["r1", "r2"], &["r4"]);
+    assert!(harness.settle(&mut coordinator).is_empty());
+    harness.send_request("2", at_once(1), &[], &[]);
+    assert_eq!(harness.settle(&mut coordinator), ["r4"], "the flow with the slower pace is gone");
 }
 
 #[test]
 fn higher_priority_comes_first_then_arrival_order() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(1), &[], &["r1"]);
-    assert_eq!(world.settle(&mut keeper), ["r1"]);
-    world.send_request("1", at_once(1), &["r1"], &["r2"]);
-    world.send_request("2", at_once(1), &[], &["s1", "urgent"]);
-    assert!(world.settle(&mut keeper).is_empty());
-    world.send_request("1", at_once(1), &[], &["r2"]);
-    assert_eq!(world.settle(&mut keeper), ["urgent"]);
-    world.send_request("2", at_once(1), &[], &["s1"]);
-    assert_eq!(world.settle(&mut keeper), ["r2"]);
-    world.send_request("1", at_once(1), &[], &[]);
-    assert_eq!(world.settle(&mut keeper), ["s1"]);
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(1), &[], &["r1"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1"]);
+    harness.send_request("1", at_once(1), &["r1"], &["r2"]);
+    harness.send_request("2", at_once(1), &[], &["s1", "urgent"]);
+    assert!(harness.settle(&mut coordinator).is_empty());
+    harness.send_request("1", at_once(1), &[], &["r2"]);
+    assert_eq!(harness.settle(&mut coordinator), ["urgent"]);
+    harness.send_request("2", at_once(1), &[], &["s1"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r2"]);
+    harness.send_request("1", at_once(1), &[], &[]);
+    assert_eq!(harness.settle(&mut coordinator), ["s1"]);
 }
 
 #[test]
 fn runs_alternate_however_many_calls_they_request() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
     let element = |run: &str, number: u32| {
         let of = call(run);
         CallId { task: of.task.element(number), ..of }
     };
     let wanted = |call: CallId| RequestedCall { call, priority: 0 };
     let many: Vec<CallId> = (0..200).map(|number| element("many", number)).collect();
-    let claims = world.claims("1", at_once(1), &[], &[]);
+    let request = harness.request("1", at_once(1), &[], &[]);
     let wants = many.iter().cloned().map(wanted).collect();
-    world.queue.push_back((false, PermitMessage::Request(PermitRequest { wanted: wants, ..claims })));
-    assert_eq!(world.settle(&mut keeper), ["many"]);
+    harness.queue.push_back((false, PermitMessage::Request(PermitRequest { wanted: wants, ..request })));
+    assert_eq!(harness.settle(&mut coordinator), ["many"]);
     // A run of another shard arrives, while all of them wait.
-    world.send_request("2", at_once(1), &[], &["few"]);
+    harness.send_request("2", at_once(1), &[], &["few"]);
     let mut given = Vec::new();
     for held in 0..3 {
-        let mut claims = world.claims("1", at_once(1), &[], &[]);
-        claims.wanted = many[held + 1..].iter().cloned().map(wanted).collect();
-        world.queue.push_back((false, PermitMessage::Request(claims)));
-        given.extend(world.settle(&mut keeper));
+        let mut request = harness.request("1", at_once(1), &[], &[]);
+        request.wanted = many[held + 1..].iter().cloned().map(wanted).collect();
+        harness.queue.push_back((false, PermitMessage::Request(request)));
+        given.extend(harness.settle(&mut coordinator));
         if given.last().is_some_and(|run| run == "few") {
             break;
         }
@@ -177,146 +177,147 @@ fn runs_alternate_however_many_calls_they_request() {
 
 #[test]
 fn duplicate_and_late_messages_change_nothing() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    let first = world.claims("1", at_once(1), &[], &["r1", "r2"]);
-    let second = world.claims("1", at_once(1), &["r1"], &["r2"]);
-    let third = world.claims("1", at_once(1), &["r2"], &[]);
-    for (claims, given) in
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    let first = harness.request("1", at_once(1), &[], &["r1", "r2"]);
+    let second = harness.request("1", at_once(1), &["r1"], &["r2"]);
+    let third = harness.request("1", at_once(1), &["r2"], &[]);
+    for (request, given) in
         [(&first, &["r1"][..]), (&first, &[]), (&second, &[]), (&first, &[]), (&third, &[]), (&second, &[])]
     {
-        world.queue.push_back((false, PermitMessage::Request(claims.clone())));
-        assert_eq!(world.settle(&mut keeper), given);
+        harness.queue.push_back((false, PermitMessage::Request(request.clone())));
+        assert_eq!(harness.settle(&mut coordinator), given);
     }
 }
 
 #[test]
 fn a_repeated_request_keeps_its_permit() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(1), &[], &["r1", "r2"]);
-    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(1), &[], &["r1", "r2"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1"]);
     // Another engine drives the shard now, and does not know which call holds a permit.
-    let mut claims = world.claims("1", at_once(1), &[], &["r2", "r1"]);
-    claims.engine = "another".into();
-    claims.since = Timestamp::from_micros(2);
-    claims.wants_reply = true;
-    world.queue.push_back((false, PermitMessage::Request(claims)));
-    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    let mut request = harness.request("1", at_once(1), &[], &["r2", "r1"]);
+    request.engine = "another".into();
+    request.since = Timestamp::from_micros(2);
+    request.wants_reply = true;
+    harness.queue.push_back((false, PermitMessage::Request(request)));
+    assert_eq!(harness.settle(&mut coordinator), ["r1"]);
 }
 
 #[test]
 fn permits_of_unloaded_runs_are_kept() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(1), &[], &["r1"]);
-    assert_eq!(world.settle(&mut keeper), ["r1"]);
-    let claims = PermitRequest { unloaded: vec!["r1".parse().unwrap()], ..world.claims("1", at_once(1), &[], &["r2"]) };
-    world.queue.push_back((false, PermitMessage::Request(claims)));
-    assert!(world.settle(&mut keeper).is_empty());
-    world.send_request("1", at_once(1), &[], &["r2"]);
-    assert_eq!(world.settle(&mut keeper), ["r2"]);
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(1), &[], &["r1"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1"]);
+    let request =
+        PermitRequest { unloaded: vec!["r1".parse().unwrap()], ..harness.request("1", at_once(1), &[], &["r2"]) };
+    harness.queue.push_back((false, PermitMessage::Request(request)));
+    assert!(harness.settle(&mut coordinator).is_empty());
+    harness.send_request("1", at_once(1), &[], &["r2"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r2"]);
 }
 
 #[test]
 fn requests_of_a_former_shard_owner_are_ignored() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
     let late =
-        |claims: PermitRequest| PermitRequest { engine: "later".into(), since: Timestamp::from_micros(2), ..claims };
-    let claims = late(world.claims("1", at_once(1), &["r1"], &["r2"]));
-    world.queue.push_back((false, PermitMessage::Request(claims)));
-    world.settle(&mut keeper);
-    world.send_request("1", at_once(1), &[], &["r3"]);
-    assert!(world.settle(&mut keeper).is_empty(), "what the later one has is not given away");
+        |request: PermitRequest| PermitRequest { engine: "later".into(), since: Timestamp::from_micros(2), ..request };
+    let request = late(harness.request("1", at_once(1), &["r1"], &["r2"]));
+    harness.queue.push_back((false, PermitMessage::Request(request)));
+    harness.settle(&mut coordinator);
+    harness.send_request("1", at_once(1), &[], &["r3"]);
+    assert!(harness.settle(&mut coordinator).is_empty(), "what the later one has is not given away");
 }
 
 #[test]
 fn grants_survive_the_coordinator() {
-    let (mut world, mut one) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(2), &[], &["r1", "r2", "r3"]);
-    assert_eq!(world.settle(&mut one), ["r1", "r2"]);
-    world.dies();
+    let (mut harness, mut one) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(2), &[], &["r1", "r2", "r3"]);
+    assert_eq!(harness.settle(&mut one), ["r1", "r2"]);
+    harness.dies();
     let mut other = coordinator("b");
     // An engine without a permit sends the first request.
-    world.send_request("2", at_once(2), &[], &["s1"]);
-    assert!(world.settle(&mut other).is_empty());
-    world.send_request("1", at_once(2), &["r1"], &["r3"]);
-    assert_eq!(world.settle(&mut other), ["s1"]);
-    world.dies();
+    harness.send_request("2", at_once(2), &[], &["s1"]);
+    assert!(harness.settle(&mut other).is_empty());
+    harness.send_request("1", at_once(2), &["r1"], &["r3"]);
+    assert_eq!(harness.settle(&mut other), ["s1"]);
+    harness.dies();
     let mut third = coordinator("c");
-    world.send_request("1", at_once(2), &["r1"], &["r3"]);
-    assert!(world.settle(&mut third).is_empty());
+    harness.send_request("1", at_once(2), &["r1"], &["r3"]);
+    assert!(harness.settle(&mut third).is_empty());
 }
 
 #[test]
 fn a_replaced_coordinator_grants_nothing() {
-    let (mut world, mut one) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(1), &[], &["r1"]);
-    world.settle(&mut one);
-    world.send_request("1", at_once(1), &[], &["r2", "r3"]);
-    let (_, claims) = world.queue.pop_front().unwrap();
-    one.on_message(false, claims);
-    one.poll_grants(world.now);
+    let (mut harness, mut one) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(1), &[], &["r1"]);
+    harness.settle(&mut one);
+    harness.send_request("1", at_once(1), &[], &["r2", "r3"]);
+    let (_, request) = harness.queue.pop_front().unwrap();
+    one.on_message(false, request);
+    one.poll_grants(harness.now);
     let written = one.take_actions();
-    let [CoordinatorAction::WriteSnapshot(kept)] = &written[..] else { panic!("{written:?}") };
+    let [CoordinatorAction::WriteSnapshot(snapshot)] = &written[..] else { panic!("{written:?}") };
     // The first coordinator loses its subscription, and its snapshot reaches the next one.
-    world.dies();
-    world.queue.push_back((false, PermitMessage::Snapshot(kept.clone())));
+    harness.dies();
+    harness.queue.push_back((false, PermitMessage::Snapshot(snapshot.clone())));
     let mut other = coordinator("b");
-    world.send_request("1", at_once(1), &[], &["r3", "r2"]);
-    assert!(world.settle(&mut other).is_empty());
-    world.send_request("1", at_once(1), &[], &["r3", "r2"]);
-    assert_eq!(world.settle(&mut other), ["r2"], "it may have been given");
+    harness.send_request("1", at_once(1), &[], &["r3", "r2"]);
+    assert!(harness.settle(&mut other).is_empty());
+    harness.send_request("1", at_once(1), &[], &["r3", "r2"]);
+    assert_eq!(harness.settle(&mut other), ["r2"], "it may have been given");
     // When the first is active again, the redelivery shows that another was active, and it receives that one's
     // snapshot.
-    world.dies();
-    world.send_request("1", at_once(1), &["r2"], &["r3"]);
-    assert!(world.settle(&mut one).is_empty());
-    world.send_request("1", at_once(1), &[], &["r3"]);
-    assert_eq!(world.settle(&mut one), ["r3"]);
+    harness.dies();
+    harness.send_request("1", at_once(1), &["r2"], &["r3"]);
+    assert!(harness.settle(&mut one).is_empty());
+    harness.send_request("1", at_once(1), &[], &["r3"]);
+    assert_eq!(harness.settle(&mut one), ["r3"]);
 }
 
 #[test]
 fn a_silent_shard_loses_its_permits() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(1), &[], &["r1"]);
-    world.send_request("2", at_once(1), &[], &["s1"]);
-    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(1), &[], &["r1"]);
+    harness.send_request("2", at_once(1), &[], &["s1"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1"]);
     for second in 2..LOST_SHARD_TICKS {
-        world.send_request("2", at_once(1), &[], &["s1"]);
-        assert!(world.second(&mut keeper).iter().all(|run| run == "r1"), "it is asked at most, after {second}");
+        harness.send_request("2", at_once(1), &[], &["s1"]);
+        assert!(harness.second(&mut coordinator).iter().all(|run| run == "r1"), "it is asked at most, after {second}");
     }
-    world.send_request("2", at_once(1), &[], &["s1"]);
-    assert_eq!(world.second(&mut keeper), ["s1"]);
+    harness.send_request("2", at_once(1), &[], &["s1"]);
+    assert_eq!(harness.second(&mut coordinator), ["s1"]);
 }
 
 #[test]
 fn a_silent_queue_revokes_nothing() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(1), &[], &["r1"]);
-    world.send_request("2", at_once(1), &[], &["s1"]);
-    assert_eq!(world.settle(&mut keeper), ["r1"]);
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(1), &[], &["r1"]);
+    harness.send_request("2", at_once(1), &[], &["s1"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1"]);
     for _ in 0..10 * LOST_SHARD_TICKS {
-        keeper.tick();
-        keeper.poll_grants(world.now);
+        coordinator.tick();
+        coordinator.poll_grants(harness.now);
     }
-    let beats = keeper.take_actions().len();
+    let beats = coordinator.take_actions().len();
     assert!(beats <= usize::try_from(MAX_UNANSWERED_TICKS).unwrap(), "it does not go on asking: {beats}");
-    world.send_request("1", at_once(1), &["r1"], &[]);
-    assert!(world.settle(&mut keeper).is_empty());
+    harness.send_request("1", at_once(1), &["r1"], &[]);
+    assert!(harness.settle(&mut coordinator).is_empty());
 }
 
 #[test]
 fn starts_are_spaced_by_the_rate() {
     for (text, step, most) in [("2/s", 100, 20), ("30/m", 1_000, 50), ("1/h", 36_000, 1), ("100/s", 50, 509)] {
         let step = Duration::from_millis(step);
-        let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
+        let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
         let runs: Vec<String> = (0..600).map(|number| format!("r{number}")).collect();
         let mut left: Vec<&str> = runs.iter().map(String::as_str).collect();
         let mut given = 0;
         for _ in 0..100 {
-            world.send_request("1", rate(text), &[], &left);
-            let now = world.settle(&mut keeper);
+            harness.send_request("1", rate(text), &[], &left);
+            let now = harness.settle(&mut coordinator);
             given += now.len();
             left.retain(|run| !now.iter().any(|given| given == run));
-            world.now = world.now.after(step);
+            harness.now = harness.now.after(step);
         }
         assert!(given <= most && given + given / 10 + 1 >= most, "{text}: {given}");
     }
@@ -324,42 +325,42 @@ fn starts_are_spaced_by_the_rate() {
 
 #[test]
 fn the_rate_sets_the_next_start() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    world.send_request("1", rate("2/s"), &[], &["r1", "r2"]);
-    assert_eq!(world.settle(&mut keeper), ["r1"]);
-    world.send_request("1", rate("2/s"), &[], &["r2"]);
-    world.settle(&mut keeper);
-    world.now = world.now.after(Duration::from_millis(100));
-    assert_eq!(keeper.poll_grants(world.now), Some(Timestamp::from_micros(500_000)));
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", rate("2/s"), &[], &["r1", "r2"]);
+    assert_eq!(harness.settle(&mut coordinator), ["r1"]);
+    harness.send_request("1", rate("2/s"), &[], &["r2"]);
+    harness.settle(&mut coordinator);
+    harness.now = harness.now.after(Duration::from_millis(100));
+    assert_eq!(coordinator.poll_grants(harness.now), Some(Timestamp::from_micros(500_000)));
 }
 
 #[test]
 fn a_rate_survives_a_new_coordinator_and_a_clock_change() {
-    let (mut world, mut one) =
+    let (mut harness, mut one) =
         (Harness { now: Timestamp::from_micros(7_200_000_000), ..Harness::default() }, coordinator("a"));
-    world.send_request("1", rate("60/h"), &[], &["r1"]);
-    assert_eq!(world.settle(&mut one), ["r1"]);
-    world.send_request("1", rate("60/h"), &[], &["r2"]);
-    assert!(world.settle(&mut one).is_empty());
-    world.dies();
+    harness.send_request("1", rate("60/h"), &[], &["r1"]);
+    assert_eq!(harness.settle(&mut one), ["r1"]);
+    harness.send_request("1", rate("60/h"), &[], &["r2"]);
+    assert!(harness.settle(&mut one).is_empty());
+    harness.dies();
     let mut other = coordinator("b");
     // The clock of the other coordinator is an hour behind.
-    world.now = Timestamp::from_micros(3_600_000_000);
-    world.send_request("1", rate("60/h"), &[], &["r2"]);
-    assert!(world.settle(&mut other).is_empty());
-    world.now = world.now.after(Duration::from_secs(60));
-    assert_eq!(world.settle(&mut other), ["r2"]);
+    harness.now = Timestamp::from_micros(3_600_000_000);
+    harness.send_request("1", rate("60/h"), &[], &["r2"]);
+    assert!(harness.settle(&mut other).is_empty());
+    harness.now = harness.now.after(Duration::from_secs(60));
+    assert_eq!(harness.settle(&mut other), ["r2"]);
 }
 
 #[test]
 fn a_coordinator_without_permits_holds_no_delivery() {
-    let (mut world, mut keeper) = (Harness::default(), coordinator("a"));
-    world.send_request("1", at_once(1), &[], &["r1"]);
-    world.settle(&mut keeper);
-    assert!(!keeper.is_empty(world.now));
-    world.send_request("1", at_once(1), &[], &[]);
-    world.settle(&mut keeper);
-    assert!(keeper.is_empty(world.now));
-    keeper.tick();
-    assert!(keeper.take_actions().is_empty(), "nor does it ask whether it is the keeper");
+    let (mut harness, mut coordinator) = (Harness::default(), coordinator("a"));
+    harness.send_request("1", at_once(1), &[], &["r1"]);
+    harness.settle(&mut coordinator);
+    assert!(!coordinator.is_empty(harness.now));
+    harness.send_request("1", at_once(1), &[], &[]);
+    harness.settle(&mut coordinator);
+    assert!(coordinator.is_empty(harness.now));
+    coordinator.tick();
+    assert!(coordinator.take_actions().is_empty(), "nor does it ask whether it is the keeper");
 }

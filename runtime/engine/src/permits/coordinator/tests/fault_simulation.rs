@@ -103,7 +103,7 @@ impl FaultSimulation {
         consumer.coordinator.poll_grants(now);
         for say in consumer.coordinator.take_actions() {
             match say {
-                CoordinatorAction::WriteSnapshot(kept) => self.publish(PermitMessage::Snapshot(kept)),
+                CoordinatorAction::WriteSnapshot(snapshot) => self.publish(PermitMessage::Snapshot(snapshot)),
                 CoordinatorAction::SendTick(beat) => self.publish(PermitMessage::Tick(beat)),
                 CoordinatorAction::Grant(shard, granted) => {
                     self.holders.get_mut(&shard).unwrap().heard.push_back(granted)
@@ -145,7 +145,7 @@ impl FaultSimulation {
         let (number, holder) = (self.number, self.holders.get_mut(of).unwrap());
         let wanted = holder.waiting.keys().map(|call| RequestedCall { call: call.clone(), priority: 0 }).collect();
         holder.waiting.values_mut().for_each(|first| *first = first.or(Some(number)));
-        let claims = PermitRequest {
+        let request = PermitRequest {
             shard: of.clone(),
             engine: format!("h{}", holder.engine),
             since: Timestamp::from_micros(holder.engine),
@@ -156,7 +156,7 @@ impl FaultSimulation {
             held: holder.held.iter().cloned().collect(),
             wanted,
         };
-        self.publish(PermitMessage::Request(claims));
+        self.publish(PermitMessage::Request(request));
     }
 
     fn on_grant(&mut self, of: &Shard) {
