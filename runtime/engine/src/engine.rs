@@ -236,12 +236,7 @@ impl Engine {
         supervisor.spawn("store", server.run());
         let outbox_context = outbox::OutboxContext::new(broker.clone(), store.clone());
         supervisor.spawn("outbox", outbox::run(outbox_context, batches, confirmed.clone()));
-        let waiting = unserved_queues::WaitingCalls::default();
-        let watching = unserved_queues::watch(broker.clone(), waiting.clone());
-        let until_stopped = stop.clone().run_until_cancelled_owned(watching);
-        supervisor.spawn("watch of queues", async move {
-            let _stopped = until_stopped.await;
-        });
+        let waiting = unserved_queues::start(&broker, &supervisor, &stop);
         let permits = PermitService {
             engine: config.id.clone(),
             broker: broker.clone(),

@@ -9,7 +9,10 @@ use std::{
 use broker::Broker;
 use flow::QueueName;
 use protocol::topology;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use crate::supervisor::Supervisor;
 
 /// Interval of the check. It is long enough that a restarting worker is not reported.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,9 +37,19 @@ impl WaitingCalls {
     }
 }
 
+/// Starts to watch the queues in which calls wait, until `stop` is cancelled.
+pub(crate) fn start(broker: &Arc<dyn Broker>, supervisor: &Supervisor, stop: &CancellationToken) -> WaitingCalls {
+    let waiting = WaitingCalls::default();
+    let until_stopped = stop.clone().run_until_cancelled_owned(watch(broker.clone(), waiting.clone()));
+    supervisor.spawn("watch of queues", async move {
+        let _stopped = until_stopped.await;
+    });
+    waiting
+}
+
 /// Logs, once per queue, that calls wait in a queue without a worker, and once that a worker consumes it again.
-pub(crate) async fn watch(broker: Arc<dyn Broker>, waiting: WaitingCalls) {
-    let mut untaken: BTreeSet<QueueName> = BTreeSet::new();
+async fn watch(broker: Arc<dyn Broker>, waiting: WaitingCalls) {
+    let mut unserved: BTreeSet<QueueName> = BTreeSet::new();
     loop {
         // Calls that wait at only one check are just being delivered.
         let before = waiting.get();
@@ -48,18 +61,18 @@ pub(crate) async fn watch(broker: Arc<dyn Broker>, waiting: WaitingCalls) {
             }
             match broker.consumers(&topology::job_queue(queue)).await {
                 Ok(None | Some(0)) => {
-                    if untaken.insert(queue.clone()) {
+                    if unserved.insert(queue.clone()) {
                         warn!(%queue, calls, "calls wait for a worker, and none takes jobs from their queue");
                     }
                 }
                 Ok(Some(_)) => {
-                    if untaken.remove(queue) {
+                    if unserved.remove(queue) {
                         info!(%queue, "a worker takes jobs from the queue");
                     }
                 }
                 Err(error) => debug!(%queue, %error, "who takes jobs from a queue is not known"),
             }
         }
-        untaken.retain(|queue| now.contains_key(queue));
+        unserved.retain(|queue| now.contains_key(queue));
     }
 }

@@ -1,33 +1,24 @@
 //! An engine over the in-process broker, with its surroundings.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+mod append_faults;
+mod clock;
 
-use async_trait::async_trait;
+use std::{collections::BTreeMap, sync::Arc};
+
 use broker::{
     Binding, Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing,
     lossy::LossyConnection,
 };
-use engine::{Clock, Config, Engine, ShardAssignment, SubmitError, Watch, WatchEvent};
+use engine::{Config, Engine, ShardAssignment, SubmitError, Watch, WatchEvent};
 use flow::{
-    CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine, ModuleContent,
-    ModuleInfo, Parameter, Record, Rollback, RunId, RunState, Signal, TaskInfo, TaskResult, Timestamp, Values,
+    CallId, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine, ModuleContent, ModuleInfo,
+    Parameter, Record, Rollback, RunId, RunState, Signal, TaskInfo, TaskResult, Values,
 };
-use logbook::{
-    Append, AppendError, Logbook, Memory, Version,
-    intercepted::{AppendInterceptor, InterceptedLogbook},
-};
+use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use protocol::{CallLog, Control, Job, Report, topology};
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::Instant,
-};
+
+pub(crate) use append_faults::{AppendFaults, Fault, StopPoint};
+pub(crate) use clock::PausedClock;
 
 /// A flow of consecutive tasks, each with a rollback.
 pub(crate) fn linear(tasks: &[&str]) -> Arc<Flow> {
@@ -107,7 +98,7 @@ impl Harness {
         };
         let config = Config { id: id.into(), shards: part };
         let store = Arc::new(store::Memory::new());
-        let clock = Arc::new(PausedClock { start: Instant::now(), set_by: AtomicI64::new(0) });
+        let clock = Arc::new(PausedClock::new());
         let shared: Arc<dyn Broker> = Arc::new(connection.clone());
         let engine = Engine::start(config, shared, logbook.clone(), store, clock.clone()).await.unwrap();
         let queue = "default".parse().unwrap();
@@ -435,161 +426,4 @@ async fn listen(broker: &InProcess, exchange: &str, key: &str) -> Consumer {
 /// Returns the same execution for each answer to a call.
 fn execution(call: &CallId) -> Execution {
     Execution::new(call.to_string().bytes().fold(7, |sum, byte| sum * 31 % 1_000_007 + u64::from(byte)))
-}
-
-/// A clock that follows the time of the test, and can be set.
-pub(crate) struct PausedClock {
-    start: Instant,
-    /// Offset in seconds.
-    set_by: AtomicI64,
-}
-
-impl PausedClock {
-    /// Sets the clock, forward or back.
-    pub(crate) fn set(&self, seconds: i64) {
-        self.set_by.fetch_add(seconds, Ordering::SeqCst);
-    }
-}
-
-impl Clock for PausedClock {
-    fn now(&self) -> Timestamp {
-        let by = ClockShift::from_micros(self.set_by.load(Ordering::SeqCst) * 1_000_000);
-        // Late enough to be set back by days.
-        Timestamp::from_micros(1_000_000_000_000).after(self.start.elapsed()).shift(by)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.start.elapsed()
-    }
-}
-
-/// How an append fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Nothing is written.
-    NotWritten,
-    /// All is written, and the answer is lost.
-    WrittenUnconfirmed,
-}
-
-/// An append interceptor that can hold appends and make them fail.
-pub(crate) struct AppendFaults {
-    fault: Mutex<Option<Fault>>,
-    append_permits: Semaphore,
-    held: Mutex<bool>,
-    asked: Notify,
-    /// The run at whose next append the engine stops, and when.
-    stop: Mutex<Option<(RunId, StopPoint)>>,
-    stopped: Notify,
-    /// Whether the running append is the one to stop at.
-    stops_after: AtomicBool,
-    /// All records of a run that were appended.
-    copied: Mutex<Option<(RunId, Vec<Record>)>>,
-}
-
-/// When an engine stops at an append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StopPoint {
-    /// Before it is written.
-    Before,
-    /// After it is written, but before any of its messages is sent.
-    After,
-}
-
-impl Default for AppendFaults {
-    fn default() -> Self {
-        Self {
-            fault: Mutex::default(),
-            append_permits: Semaphore::new(0),
-            held: Mutex::new(false),
-            asked: Notify::new(),
-            stop: Mutex::default(),
-            stopped: Notify::new(),
-            stops_after: AtomicBool::new(false),
-            copied: Mutex::default(),
-        }
-    }
-}
-
-impl AppendFaults {
-    pub(crate) fn fail_next(&self, fault: Fault) {
-        *self.fault.lock().unwrap() = Some(fault);
-    }
-
-    pub(crate) fn hold(&self) {
-        *self.held.lock().unwrap() = true;
-    }
-
-    pub(crate) fn release(&self) {
-        *self.held.lock().unwrap() = false;
-        self.append_permits.add_permits(1);
-    }
-
-    /// Copies all records of a run from now on.
-    pub(crate) fn copy(&self, run: &str) {
-        *self.copied.lock().unwrap() = Some((run.parse().unwrap(), Vec::new()));
-    }
-
-    pub(crate) fn copied(&self) -> Vec<Record> {
-        self.copied.lock().unwrap().as_ref().map(|(_, records)| records.clone()).unwrap_or_default()
-    }
-
-    /// Stops the engine for ever at the next append of a run.
-    pub(crate) fn stop_at(&self, run: &str, moment: StopPoint) {
-        *self.stop.lock().unwrap() = Some((run.parse().unwrap(), moment));
-    }
-
-    pub(crate) async fn until_stopped(&self) {
-        self.stopped.notified().await;
-    }
-
-    /// Later appends no longer stop.
-    pub(crate) fn resume(&self) {
-        *self.stop.lock().unwrap() = None;
-    }
-
-    async fn stop_if(&self, stops: impl Fn(&(RunId, StopPoint)) -> bool) {
-        if self.stop.lock().unwrap().as_ref().is_some_and(stops) {
-            self.stopped.notify_one();
-            std::future::pending::<()>().await;
-        }
-    }
-
-    pub(crate) async fn wait_for_append(&self) {
-        self.asked.notified().await;
-    }
-
-    fn fails(&self, fault: Fault) -> Result<(), AppendError> {
-        let mut planned = self.fault.lock().unwrap();
-        if *planned != Some(fault) {
-            return Ok(());
-        }
-        *planned = None;
-        Err(AppendError::Unavailable { reason: "as the test wants it".into() })
-    }
-}
-
-#[async_trait]
-impl AppendInterceptor for AppendFaults {
-    async fn before(&self, appends: &[Append]) -> Result<(), AppendError> {
-        self.asked.notify_one();
-        let is_of = |run: &RunId| appends.iter().any(|append| append.run == *run);
-        self.stop_if(|(run, moment)| *moment == StopPoint::Before && is_of(run)).await;
-        let stops = self.stop.lock().unwrap().as_ref().is_some_and(|(run, _)| is_of(run));
-        self.stops_after.store(stops, Ordering::Relaxed);
-        let held = *self.held.lock().unwrap();
-        if held {
-            self.append_permits.acquire().await.expect("the gate stays").forget();
-        }
-        if let Some((run, records)) = &mut *self.copied.lock().unwrap() {
-            let of_run = appends.iter().filter(|append| append.run == *run);
-            records.extend(of_run.flat_map(|append| append.records.clone()));
-        }
-        self.fails(Fault::NotWritten)
-    }
-
-    async fn after(&self) -> Result<(), AppendError> {
-        self.stop_if(|_| self.stops_after.load(Ordering::Relaxed)).await;
-        self.fails(Fault::WrittenUnconfirmed)
-    }
 }
