@@ -5,7 +5,7 @@
 //!
 //! Reading order: this file, `node.rs` (the state of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (which nodes may
 //! start), `conditions.rs` (whether links let a node start), `calls.rs` (calls for workers), `clock.rs` (clock changes),
-//! `for_each.rs` (tasks that are called for each element of a list), `late_outcomes.rs` (lost attempts and their late
+//! `publish.rs` (published changes), `for_each.rs` (tasks that are called for each element of a list), `late_outcomes.rs` (lost attempts and their late
 //! outcomes).
 
 mod calls;
@@ -16,6 +16,7 @@ pub(super) mod for_each;
 mod evolve;
 mod late_outcomes;
 pub(super) mod node;
+mod publish;
 mod readiness;
 
 use std::{

@@ -231,75 +231,88 @@ impl FiringMachine {
     fn rebuild_indexes(&mut self) {
         let flow = self.flow.clone();
         for index in flow.indices() {
-            let node = flow.node(index);
-            let is_waited_for = |before: &&NodeIndex| !self.lets_follow(**before, &self.node(**before).state, index);
-            let rest = match node.role {
-                Role::FanIn(each) => usize::from(self.is_short(each)),
-                Role::Task(_)
-                | Role::Wait(_)
-                | Role::ForEach(_)
-                | Role::Element(_)
-                | Role::Controller(_)
-                | Role::Begin
-                | Role::End => 0,
-            };
-            let waiting = node.before.iter().filter(is_waited_for).count() + rest;
-            self.node_mut(index).waiting = waiting;
-            // A node that a rollback passes through passes its own count on.
-            if !self.lets_rollback_through(index) && self.holds_back(index) {
-                let (before, mut nobody) = (node.before.clone(), Vec::new());
-                before.into_iter().for_each(|before| self.count_holding(before, true, &mut nobody));
-            }
+            self.recount_waiting(&flow, index);
             self.recount(index);
-            let run = self.node(index);
-            let is_stray = run.late_outcome.is_some();
-            let (state, starts_at) = (run.state.clone(), run.starts_at);
-            // After an edit it may have to wait for other nodes first.
-            if waiting == 0 && !node.retired && self.may_continue(index) {
-                self.retries.extend(starts_at.map(|at| (at, index)));
-            } else {
-                self.node_mut(index).starts_at = None;
+            self.rebuild_start_time(&flow, index);
+            if !matches!(self.node(index).state, NodeState::Pending | NodeState::NotInFiring) {
+                self.scope_mut(flow.node(index).scope).ran.insert(index);
             }
-            if !matches!(state, NodeState::Pending | NodeState::NotInFiring) {
-                self.scope_mut(node.scope).ran.insert(index);
-            }
-            match state {
-                NodeState::Pending | NodeState::Ignored if is_stray => {
-                    self.late_outcomes.insert(index);
-                }
-                NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
-                    match node.role {
-                        Role::Task(_) | Role::Element(_) => {
-                            self.outstanding.insert(index);
-                            self.retries.extend(self.expiry(index).map(|at| (at, index)));
-                        }
-                        Role::Wait(_) => self.expect(index),
-                        Role::ForEach(_) | Role::FanIn(_) => drop(self.send_for(index)),
-                        Role::Controller(_) | Role::Begin | Role::End => {}
-                    }
-                }
-                NodeState::Running { retry_at: Some(due), .. }
-                | NodeState::RollingBack { retry_at: Some(due), .. }
-                | NodeState::Failure { retry_at: Some(due), .. } => {
-                    self.retries.insert((due, index));
-                }
-                NodeState::Failure { retry_at: None, .. } if self.asks_controller(index) => {
-                    self.unresolved.insert(index);
-                }
-                NodeState::RollbackFailure { .. } => {
-                    self.failed_rollbacks.insert(index);
-                }
-                NodeState::Pending
-                | NodeState::Success { .. }
-                | NodeState::Failure { .. }
-                | NodeState::RolledBack
-                | NodeState::NotInFiring
-                | NodeState::Retrying
-                | NodeState::Ignored => {}
-            }
+            self.rebuild_work(&flow, index);
         }
         if self.state != RunState::Pending {
             self.settle(flow.indices().collect());
+        }
+    }
+
+    /// Counts the neighbours that a node waits for, and those that its rollback waits for.
+    fn recount_waiting(&mut self, flow: &Flow, index: NodeIndex) {
+        let node = flow.node(index);
+        let is_waited_for = |before: &&NodeIndex| !self.lets_follow(**before, &self.node(**before).state, index);
+        let unexpanded = match node.role {
+            Role::FanIn(each) => usize::from(self.is_short(each)),
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::Controller(_)
+            | Role::Begin
+            | Role::End => 0,
+        };
+        self.node_mut(index).waiting = node.before.iter().filter(is_waited_for).count() + unexpanded;
+        // A node that a rollback passes through passes its own count on.
+        if !self.lets_rollback_through(index) && self.holds_back(index) {
+            // Every node is settled afterwards.
+            let mut changed = Vec::new();
+            node.before.iter().for_each(|before| self.count_holding(*before, true, &mut changed));
+        }
+    }
+
+    /// Schedules the delayed start of a node. After an edit the node may have to wait for other nodes first.
+    fn rebuild_start_time(&mut self, flow: &Flow, index: NodeIndex) {
+        let run = self.node(index);
+        if run.waiting == 0 && !flow.node(index).retired && self.may_continue(index) {
+            self.retries.extend(run.starts_at.map(|at| (at, index)));
+        } else {
+            self.node_mut(index).starts_at = None;
+        }
+    }
+
+    /// Recomputes what a node is waiting for, by its state.
+    fn rebuild_work(&mut self, flow: &Flow, index: NodeIndex) {
+        let run = self.node(index);
+        match run.state {
+            NodeState::Pending | NodeState::Ignored if run.late_outcome.is_some() => {
+                self.late_outcomes.insert(index);
+            }
+            NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
+                match flow.node(index).role {
+                    Role::Task(_) | Role::Element(_) => {
+                        self.outstanding.insert(index);
+                        self.retries.extend(self.expiry(index).map(|at| (at, index)));
+                    }
+                    Role::Wait(_) => self.expect(index),
+                    Role::ForEach(_) | Role::FanIn(_) => drop(self.send_for(index)),
+                    Role::Controller(_) | Role::Begin | Role::End => {}
+                }
+            }
+            NodeState::Running { retry_at: Some(due), .. }
+            | NodeState::RollingBack { retry_at: Some(due), .. }
+            | NodeState::Failure { retry_at: Some(due), .. } => {
+                self.retries.insert((due, index));
+            }
+            NodeState::Failure { retry_at: None, .. } if self.asks_controller(index) => {
+                self.unresolved.insert(index);
+            }
+            NodeState::RollbackFailure { .. } => {
+                self.failed_rollbacks.insert(index);
+            }
+            NodeState::Pending
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RolledBack
+            | NodeState::NotInFiring
+            | NodeState::Retrying
+            | NodeState::Ignored => {}
         }
     }
 }

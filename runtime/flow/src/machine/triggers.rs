@@ -358,37 +358,14 @@ impl Machine {
 
     pub(super) fn evolve_triggers(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
         let state = self.state();
-        let told = |state| Command::Publish(Change::Run { state, at });
         match fact {
-            Fact::Triggered { firing, entry, by, values } => {
-                if firing.get() != self.firing_count() + 1 || self.flow.nodes.len() <= entry.0 as usize {
-                    return Err(format!("firing {firing} does not follow firing {}", self.firing_count()));
-                }
-                if let Trigger::Notification { key: Some(key) } = by {
-                    self.remember_notification(*entry, key)?;
-                }
-                let life = self.trigger_state_mut();
-                let given = match by {
-                    Trigger::BackEdge(_) => Some(life.take_pending(at)?.given),
-                    Trigger::Notification { .. } | Trigger::Start | Trigger::Schedule(_) => None,
-                };
-                life.firing_count = firing.get();
-                let (firing, entry, by, values) = (*firing, Some(*entry), by.clone(), values.clone());
-                life.queued.push_back(QueuedFiring { firing, entry, by, values, inherited: given });
-                Ok(self.start_queued(at))
-            }
+            Fact::Triggered { firing, entry, by, values } => self.queue_firing(at, *firing, *entry, by, values),
             Fact::BackEdgeSkipped { .. } => {
                 self.trigger_state_mut().take_pending(at)?;
                 Ok(Vec::new())
             }
             Fact::Scheduled { schedule, next } => {
-                let due = self
-                    .trigger_state_mut()
-                    .schedules
-                    .get_mut(*schedule as usize)
-                    .ok_or("there is no such schedule")?;
-                *due = next.map_or(NextFiring::Never, NextFiring::At);
-                Ok(Vec::new())
+                self.trigger_state_mut().set_next_firing(*schedule, *next).map(|()| Vec::new())
             }
             Fact::TriggerSkipped { entry, by, reason, count } => {
                 if let Trigger::Notification { key: Some(key) } = by {
@@ -401,40 +378,19 @@ impl Machine {
                 self.trigger_state_mut().add_to_backlog(*schedule, *from, *until).map(|()| Vec::new())
             }
             Fact::ClockSet { by } => {
-                for pass in self.firings.values_mut() {
-                    pass.evolve(at, fact)?;
-                }
+                self.firings.values_mut().try_for_each(|firing| firing.evolve(at, fact).map(drop))?;
                 self.set_clock(at, *by);
                 Ok(Vec::new())
             }
             Fact::BacklogFired { schedule, next } => {
                 self.trigger_state_mut().advance_backlog(*schedule, *next).map(|()| Vec::new())
             }
-            Fact::CancelRequested | Fact::Expired => {
-                let life = self.trigger_state_mut();
-                life.ending = true;
-                life.queued.clear();
-                life.pending_triggers.clear();
-                let under_way = self.firings.values_mut().filter(|pass| is_active(pass));
-                let mut commands = Vec::new();
-                for pass in under_way.filter(|pass| !pass.rolling_back()) {
-                    commands.extend(pass.evolve(at, fact)?);
-                }
-                Ok(commands)
-            }
-            Fact::SuspendRequested | Fact::Resumed => {
-                let now = if *fact == Fact::Resumed { RunState::Running } else { RunState::Suspending };
-                self.trigger_state_mut().state = now;
-                for pass in self.firings.values_mut().filter(|pass| is_active(pass)) {
-                    pass.evolve(at, fact)?;
-                }
-                let mut commands = vec![told(now)];
-                commands.extend(self.start_queued(at));
-                Ok(commands)
-            }
+            Fact::CancelRequested | Fact::Expired => self.end_firings(at, fact),
+            Fact::SuspendRequested => self.suspend_or_resume(at, fact, RunState::Suspending),
+            Fact::Resumed => self.suspend_or_resume(at, fact, RunState::Running),
             Fact::RunStateChanged { state } => {
                 self.trigger_state_mut().state = *state;
-                Ok(vec![told(*state)])
+                Ok(vec![Command::Publish(Change::Run { state: *state, at })])
             }
             Fact::Reset if state == RunState::RolledBack => {
                 let (fired, schedules) = (self.firing_count(), self.triggers().schedules.len());
@@ -466,6 +422,55 @@ impl Machine {
             | Fact::Retrying { .. }
             | Fact::Reset => Err("it is about a firing, and names none, or the run has not ended".into()),
         }
+    }
+
+    fn queue_firing(
+        &mut self,
+        at: Timestamp,
+        firing: Firing,
+        entry: NodeIndex,
+        by: &Trigger,
+        values: &Values,
+    ) -> Result<Vec<Command>, String> {
+        if firing.get() != self.firing_count() + 1 || self.flow.nodes.len() <= entry.0 as usize {
+            return Err(format!("firing {firing} does not follow firing {}", self.firing_count()));
+        }
+        if let Trigger::Notification { key: Some(key) } = by {
+            self.remember_notification(entry, key)?;
+        }
+        let triggers = self.trigger_state_mut();
+        let inherited = match by {
+            Trigger::BackEdge(_) => Some(triggers.take_pending(at)?.given),
+            Trigger::Notification { .. } | Trigger::Start | Trigger::Schedule(_) => None,
+        };
+        triggers.firing_count = firing.get();
+        let (by, values) = (by.clone(), values.clone());
+        triggers.queued.push_back(QueuedFiring { firing, entry: Some(entry), by, values, inherited });
+        Ok(self.start_queued(at))
+    }
+
+    /// Ends the run: nothing fires any more, and the active firings are rolled back.
+    fn end_firings(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
+        let triggers = self.trigger_state_mut();
+        triggers.ending = true;
+        triggers.queued.clear();
+        triggers.pending_triggers.clear();
+        let active = self.firings.values_mut().filter(|firing| is_active(firing));
+        let mut commands = Vec::new();
+        for firing in active.filter(|firing| !firing.rolling_back()) {
+            commands.extend(firing.evolve(at, fact)?);
+        }
+        Ok(commands)
+    }
+
+    fn suspend_or_resume(&mut self, at: Timestamp, fact: &Fact, state: RunState) -> Result<Vec<Command>, String> {
+        self.trigger_state_mut().state = state;
+        for firing in self.firings.values_mut().filter(|firing| is_active(firing)) {
+            firing.evolve(at, fact)?;
+        }
+        let mut commands = vec![Command::Publish(Change::Run { state, at })];
+        commands.extend(self.start_queued(at));
+        Ok(commands)
     }
 }
 

@@ -1,21 +1,17 @@
 //! Combines a task of the draft with the description in its module.
 
+mod callee;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Diagnostic, Digest, DraftForEach, DraftList, DraftTask, DraftTaskKind, Export, ForEach, Input, InputUse, Json,
-    LimitOverrides, Limits, MAX_STACK_BYTES, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter,
-    QueueName, Renames, RetryPolicy, Role, Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait,
-    file::CALL_KEYS, suggest,
+    LimitOverrides, Limits, MAX_STACK_BYTES, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role, Rollback,
+    Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait, file::CALL_KEYS,
 };
 
-/// The modules a flow may use.
-pub(super) struct Modules<'d> {
-    /// The resolved modules.
-    pub(super) resolved: &'d BTreeMap<String, ModuleInfo>,
-    /// The modules that the flow names.
-    pub(super) named: &'d BTreeMap<String, ModuleReference>,
-}
+use callee::Callee;
+pub(super) use callee::{Modules, alias_of, quoted};
 
 /// A task as far as it is resolved.
 pub(super) struct ResolvedTask {
@@ -95,12 +91,6 @@ impl Requirement {
     }
 }
 
-/// The callee of a task.
-enum Callee<'d> {
-    Task(Digest, &'d TaskInfo),
-    Command(Digest),
-}
-
 /// One parameter of a task, of either of its two functions.
 struct TaskParameter {
     name: ValueName,
@@ -111,64 +101,40 @@ struct TaskParameter {
     needed: bool,
 }
 
+/// Combines a task of the draft with the description in its module.
 pub(super) fn resolve(
     index: NodeIndex,
     draft: &DraftTask,
     modules: &Modules<'_>,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> ResolvedTask {
     let uses = match &draft.kind {
         DraftTaskKind::Call(uses) => uses,
-        DraftTaskKind::Wait(awaits) => return resolve_waiting_task(draft, awaits, mistakes),
+        DraftTaskKind::Wait(waits_for) => return resolve_waiting_task(draft, waits_for, diagnostics),
     };
-    if draft.deadline.is_some() {
-        let message = format!("task {:?} has a deadline, and calls a guest", draft.name);
-        let hint = "one that waits has a deadline; a call has a timeout";
-        mistakes.push(Diagnostic::error(draft.span("deadline"), message).hint(hint));
-    }
+    check_deadline(draft, diagnostics);
     // A module that was not found is reported once, with all tasks that use it.
-    let callee = modules.find(draft, uses).map_err(|mistake| mistakes.extend(mistake)).ok();
-    if draft.retry.is_some_and(|retry| retry.attempts == 0) {
-        let message = format!("the retry of task {:?} has no attempts", draft.name);
-        mistakes.push(
-            Diagnostic::error(draft.span("retry"), message).hint("the first one counts: write attempts = 1 or more"),
-        );
-    }
-    let provides = provides(draft, callee.as_ref(), mistakes);
-    let rollback = rollback(draft, callee.as_ref(), mistakes);
-    let taken = match &callee {
-        Some(Callee::Task(_, info)) => {
-            check_requires(draft, info, mistakes);
-            parameters(info, rollback)
-        }
-        // Its other parameters are unknown.
-        Some(Callee::Command(_)) | None => {
-            let names = draft.requires.iter().flat_map(BTreeMap::keys);
-            let taken = |name: &ValueName| TaskParameter {
-                name: name.clone(),
-                audience: InputUse::ApplyAndRollback,
-                optional: false,
-                needed: true,
-            };
-            names.map(taken).collect()
-        }
-    };
-    let (mut inputs, mut wants) = inputs(index, draft, &taken);
+    let callee = modules.find(draft, uses).map_err(|diagnostic| diagnostics.extend(diagnostic)).ok();
+    check_retry(draft, diagnostics);
+    let provides = provides(draft, callee.as_ref(), diagnostics);
+    let rollback = rollback(draft, callee.as_ref(), diagnostics);
+    let parameters = task_parameters(draft, callee.as_ref(), rollback, diagnostics);
+    let (mut inputs, mut requirements) = inputs(index, draft, &parameters);
     let list = draft.for_each.as_ref().map(|each| {
         if callee.is_some() {
-            take_elements(draft, &each.element(), (&mut inputs, &mut wants), mistakes);
+            take_elements(draft, &each.element(), (&mut inputs, &mut requirements), diagnostics);
         }
-        list(index, each, inputs.len(), &mut wants)
+        list(index, each, inputs.len(), &mut requirements)
     });
     let may_provide = match (&callee, &draft.provides) {
         (Some(_), _) | (None, Some(_)) => MayProvide::Nothing,
         (None, None) => modules.may_provide(uses),
     };
     let schemas = callee.as_ref().map(|callee| schemas(callee, &provides)).unwrap_or_default();
-    let takes = callee.as_ref().map(|callee| takes(callee, rollback)).unwrap_or_default();
+    let parameters = callee.as_ref().map(|callee| parameter_specs(callee, rollback)).unwrap_or_default();
     let callee = callee.unwrap_or(Callee::Command(Digest::from_bytes([0; 32])));
     let task = task(draft, &callee, inputs, provides.clone(), rollback);
-    check_stack(draft, &task, mistakes);
+    check_stack(draft, &task, diagnostics);
     let role = match list {
         Some(list) => {
             let max_parallel = draft.for_each.as_ref().and_then(|each| each.max_parallel);
@@ -176,13 +142,50 @@ pub(super) fn resolve(
         }
         None => Role::Task(Box::new(task)),
     };
-    ResolvedTask {
-        role,
-        requirements: wants,
-        provides: visible_provides(draft, provides),
-        may_provide,
-        schemas,
-        parameters: takes,
+    ResolvedTask { role, requirements, provides: visible_provides(draft, provides), may_provide, schemas, parameters }
+}
+
+/// Refuses the deadline of a call.
+fn check_deadline(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) {
+    if draft.deadline.is_some() {
+        let message = format!("task {:?} has a deadline, and calls a guest", draft.name);
+        let hint = "one that waits has a deadline; a call has a timeout";
+        diagnostics.push(Diagnostic::error(draft.span("deadline"), message).hint(hint));
+    }
+}
+
+/// Refuses a retry without attempts.
+fn check_retry(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) {
+    if draft.retry.is_some_and(|retry| retry.attempts == 0) {
+        let message = format!("the retry of task {:?} has no attempts", draft.name);
+        diagnostics.push(
+            Diagnostic::error(draft.span("retry"), message).hint("the first one counts: write attempts = 1 or more"),
+        );
+    }
+}
+
+/// The parameters of a task; for an unknown callee, those that the draft names.
+fn task_parameters(
+    draft: &DraftTask,
+    callee: Option<&Callee<'_>>,
+    rollback: bool,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<TaskParameter> {
+    match callee {
+        Some(Callee::Task(_, info)) => {
+            check_requires(draft, info, diagnostics);
+            parameters(info, rollback)
+        }
+        Some(Callee::Command(_)) | None => {
+            let names = draft.requires.iter().flat_map(BTreeMap::keys);
+            let parameter = |name: &ValueName| TaskParameter {
+                name: name.clone(),
+                audience: InputUse::ApplyAndRollback,
+                optional: false,
+                needed: true,
+            };
+            names.map(parameter).collect()
+        }
     }
 }
 
@@ -277,113 +280,8 @@ fn resolve_waiting_task(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diag
     }
 }
 
-impl<'d> Modules<'d> {
-    /// The callee of a task, or why it is unknown; `None` where the only reason is that its module was not found.
-    fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Option<Diagnostic>> {
-        if self.is_missing(alias_of(uses)) { Err(None) } else { self.find_resolved(draft, uses).map_err(Some) }
-    }
-
-    /// Whether the flow names a module that was not found.
-    pub(super) fn is_missing(&self, alias: &str) -> bool {
-        self.named.contains_key(alias) && !self.resolved.contains_key(alias)
-    }
-
-    /// The values that a task may provide if it calls something in a module.
-    fn may_provide(&self, uses: &str) -> MayProvide {
-        match self.resolved.get(alias_of(uses)).map(|module| &module.content) {
-            Some(ModuleContent::Tasks(tasks)) => {
-                let provided = tasks.iter().flat_map(|task| &task.provides);
-                MayProvide::OneOf(provided.map(|provided| provided.name.clone()).collect())
-            }
-            Some(ModuleContent::Command) | None => MayProvide::Anything,
-        }
-    }
-
-    fn find_resolved(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Diagnostic> {
-        let refuse = |message: String| Diagnostic::error(draft.span("use"), format!("task {:?} {message}", draft.name));
-        let (alias, export) = match uses.split_once('#') {
-            Some((alias, export)) => (alias, Some(export)),
-            None => (uses, None),
-        };
-        let Some(module) = self.resolved.get(alias) else {
-            let (why, hint) = self.unknown_module_reason(alias);
-            return Err(refuse(why).hint(hint));
-        };
-        match (&module.content, export) {
-            (ModuleContent::Command, None) => Ok(Callee::Command(module.digest)),
-            (ModuleContent::Command, Some(export)) => {
-                let mistake =
-                    refuse(format!("uses {export:?} of {alias:?}, which is a command and one task by itself"));
-                Err(mistake.hint(format!("write use = {alias:?}")))
-            }
-            (ModuleContent::Tasks(tasks), None) => match tasks.as_slice() {
-                [only] => Ok(Callee::Task(module.digest, only)),
-                [] => {
-                    let mistake = refuse(format!("uses module {alias:?}, which holds no task"));
-                    Err(mistake.hint("build the module with a task in it, or use another one"))
-                }
-                [first, ..] => {
-                    let mistake =
-                        refuse(format!("does not say which task of {alias:?} it uses; it has {}", listed(tasks)));
-                    Err(mistake.hint(format!("write use = \"{alias}#{}\"", first.name)))
-                }
-            },
-            (ModuleContent::Tasks(tasks), Some(export)) => {
-                let found = tasks.iter().find(|task| task.name.as_str() == export);
-                found.map(|info| Callee::Task(module.digest, info)).ok_or_else(|| {
-                    let hint = suggest::did_you_mean(export, tasks.iter().map(|task| task.name.as_str()));
-                    let hint = hint.unwrap_or_else(|| format!("{alias:?} has {}", listed(tasks)));
-                    refuse(format!("uses {export:?}, which module {alias:?} does not have")).hint(hint)
-                })
-            }
-        }
-    }
-}
-
-impl Modules<'_> {
-    fn unknown_module_reason(&self, alias: &str) -> (String, String) {
-        if alias.is_empty() {
-            return ("does not say which module it uses".into(), "write use = \"module#task\"".into());
-        }
-        let why = format!("uses module {alias:?}, which the flow does not name");
-        if let Some((module, export)) = self.split_other_separator(alias) {
-            return (why, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
-        }
-        let known = || self.resolved.keys().chain(self.named.keys()).map(String::as_str);
-        if let Some((module, export)) = parted_by_dot(alias) {
-            let meant = suggest::closest(module, known()).unwrap_or(module);
-            let mut hint = format!("did you mean \"{meant}#{export}\"? `#` parts a module from its task");
-            if !self.named.contains_key(meant) {
-                hint.push_str(&format!("; and write {meant:?} = \"path, tag or digest\" under [modules]"));
-            }
-            return (why, hint);
-        }
-        let hint = suggest::did_you_mean(alias, known());
-        let hint = hint.unwrap_or_else(|| format!("write {alias:?} = \"path, tag or digest\" under [modules]"));
-        (why, hint)
-    }
-
-    /// A named module and its task, separated by something other than `#`.
-    fn split_other_separator<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
-        let parted = [".", "::", ":", "/", "@"].into_iter().filter_map(|mark| text.split_once(mark));
-        parted.into_iter().find(|(module, export)| !export.is_empty() && self.named.contains_key(*module))
-    }
-}
-
-/// A module and its task separated by a dot as in Python, but not a file path.
-fn parted_by_dot(text: &str) -> Option<(&str, &str)> {
-    let (module, export) = text.rsplit_once('.')?;
-    let is_name = |text: &str| !text.is_empty() && !text.contains(['/', '\\', '.', '#', ' ']);
-    (is_name(module) && is_name(export) && export != "wasm").then_some((module, export))
-}
-
-/// The alias of the module in `use`.
-pub(super) fn alias_of(uses: &str) -> &str {
-    uses.split('#').next().unwrap_or_default()
-}
-
 /// The module's description of each parameter.
-fn takes(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, ParameterSpec> {
+fn parameter_specs(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, ParameterSpec> {
     let Callee::Task(_, info) = callee else { return BTreeMap::new() };
     let of_rollback = match &info.rollback {
         Rollback::Guest { requires } if rollback => requires.as_slice(),
@@ -394,16 +292,6 @@ fn takes(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, ParameterSp
         Some((parameter.name.clone(), ParameterSpec { schema, optional: parameter.optional }))
     });
     said.collect()
-}
-
-fn listed(tasks: &[TaskInfo]) -> String {
-    quoted(tasks.iter().map(|task| task.name.as_str()))
-}
-
-/// Quotes and lists names for messages.
-pub(super) fn quoted<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
-    if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
 fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Diagnostic>) -> Renames {

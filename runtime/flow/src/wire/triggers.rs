@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{layout::Layout, links::LinkContext, scope_resolver::ScopeResolver, task::Requirement};
 use crate::{
-    BackEdge, BackEdgeTiming, Diagnostic, Draft, DraftLink, Flow, Join, Link, Listener, NodeIndex, NodeName, Role,
-    Schedule, ScopeIndex, SourceOutcome, Triggers, ValueName,
+    BackEdge, BackEdgeTiming, Diagnostic, Draft, DraftLink, DraftTriggers, Flow, Join, Link, Listener, NodeIndex,
+    NodeName, Role, Schedule, ScopeIndex, SourceOutcome, Triggers, ValueName,
 };
 
 /// The default maximum of parallel firings.
@@ -137,42 +137,81 @@ fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Diagnostic>) {
 pub(super) fn build_triggers(
     layout: &Layout<'_>,
     draft: &Draft,
-    turns: Vec<BackEdge>,
+    back_edges: Vec<BackEdge>,
     awaiting: &BTreeSet<NodeIndex>,
     flow: Flow,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Flow {
-    let said = &draft.triggers;
-    let is_living = said.persistent || said.cyclic;
-    let of_living = [("max_firings", said.max_firings.is_some()), ("max_parallel", said.max_parallel.is_some())];
-    for (key, _) in of_living.into_iter().filter(|(_, is_said)| *is_said && !is_living) {
-        let message = format!("the flow fires once, and says {key}");
-        let hint = "say cyclic = true or persistent = true, or leave it out";
-        mistakes.push(Diagnostic::error(said.spans.get(key).cloned(), message).hint(hint));
+    let DraftTriggers { persistent, cyclic, max_firings, max_parallel, .. } = draft.triggers;
+    let has_triggers = persistent || cyclic;
+    if !has_triggers {
+        refuse_trigger_keys(&draft.triggers, diagnostics);
     }
     let mut entries: BTreeSet<NodeIndex> =
-        turns.iter().filter(|turn| turn.timing == BackEdgeTiming::Success).map(|turn| turn.to).collect();
-    let mut listens = Vec::new();
-    for listen in &draft.listeners {
-        let Some(to) = target(layout, &flow, "a listen", &listen.to, &listen.span, mistakes) else { continue };
+        back_edges.iter().filter(|edge| edge.timing == BackEdgeTiming::Success).map(|edge| edge.to).collect();
+    let listeners = build_listeners(layout, draft, &flow, &mut entries, diagnostics);
+    let schedules = build_schedules(layout, draft, &flow, &mut entries, diagnostics);
+    if !has_triggers {
+        return Flow { listeners, ..flow };
+    }
+    let max_parallel = max_parallel.unwrap_or(DEFAULT_PARALLEL_FIRINGS);
+    let triggers = Triggers { persistent, max_firings, max_parallel, entries, back_edges, schedules };
+    let mut flow = Flow { listeners, triggers: Some(triggers), ..flow };
+    let awaiting = entries_awaiting_values(layout, &flow, awaiting, diagnostics);
+    flow.triggers.iter_mut().for_each(|triggers| triggers.entries.extend(&awaiting));
+    flow
+}
+
+/// Refuses the keys that have no meaning in a flow that fires once.
+fn refuse_trigger_keys(triggers: &DraftTriggers, diagnostics: &mut Vec<Diagnostic>) {
+    let keys = [("max_firings", triggers.max_firings.is_some()), ("max_parallel", triggers.max_parallel.is_some())];
+    for (key, _) in keys.into_iter().filter(|(_, is_present)| *is_present) {
+        let message = format!("the flow fires once, and says {key}");
+        let hint = "say cyclic = true or persistent = true, or leave it out";
+        diagnostics.push(Diagnostic::error(triggers.spans.get(key).cloned(), message).hint(hint));
+    }
+}
+
+/// The listeners of the flow. A listening task that calls a guest becomes an entry.
+fn build_listeners(
+    layout: &Layout<'_>,
+    draft: &Draft,
+    flow: &Flow,
+    entries: &mut BTreeSet<NodeIndex>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    for listener in &draft.listeners {
+        let Some(to) = target(layout, flow, "a listen", &listener.to, &listener.span, diagnostics) else { continue };
         if !matches!(flow.node(to).role, Role::Wait(_)) {
-            if !said.persistent {
+            if !draft.triggers.persistent {
                 let message =
-                    format!("task {:?} listens to another flow, and its own flow is not persistent", listen.to);
+                    format!("task {:?} listens to another flow, and its own flow is not persistent", listener.to);
                 let hint = "say persistent = true, or let a task with wait = \"...\" listen";
-                mistakes.push(Diagnostic::error(listen.span.clone(), message).hint(hint));
+                diagnostics.push(Diagnostic::error(listener.span.clone(), message).hint(hint));
             }
             entries.insert(to);
         }
-        listens.push(Listener { flow: listen.flow.clone(), task: listen.task.clone(), on: listen.on, to });
+        listeners.push(Listener { flow: listener.flow.clone(), task: listener.task.clone(), on: listener.on, to });
     }
+    listeners
+}
+
+/// The schedules of the flow. A scheduled task becomes an entry.
+fn build_schedules(
+    layout: &Layout<'_>,
+    draft: &Draft,
+    flow: &Flow,
+    entries: &mut BTreeSet<NodeIndex>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Schedule> {
     let mut schedules = Vec::new();
     for schedule in &draft.schedules {
-        let Some(to) = target(layout, &flow, "a schedule", &schedule.to, &schedule.span, mistakes) else { continue };
-        if !said.persistent || matches!(flow.node(to).role, Role::Wait(_)) {
+        let Some(to) = target(layout, flow, "a schedule", &schedule.to, &schedule.span, diagnostics) else { continue };
+        if !draft.triggers.persistent || matches!(flow.node(to).role, Role::Wait(_)) {
             let message = format!("a schedule fires {:?}, which is not a call in a persistent flow", schedule.to);
             let hint = "say persistent = true, and let the schedule fire a task that calls a guest";
-            mistakes.push(Diagnostic::error(schedule.span.clone(), message).hint(hint));
+            diagnostics.push(Diagnostic::error(schedule.span.clone(), message).hint(hint));
         }
         entries.insert(to);
         schedules.push(Schedule {
@@ -182,25 +221,23 @@ pub(super) fn build_triggers(
             missed: schedule.missed,
         });
     }
-    if !is_living {
-        return Flow { listeners: listens, ..flow };
-    }
-    let living = |entries| Triggers {
-        persistent: said.persistent,
-        max_firings: said.max_firings,
-        max_parallel: said.max_parallel.unwrap_or(DEFAULT_PARALLEL_FIRINGS),
-        entries,
-        back_edges: turns.clone(),
-        schedules: schedules.clone(),
-    };
-    let flow = Flow { listeners: listens, triggers: Some(living(entries.clone())), ..flow };
-    // A task of the first firing that requires a value only a notification can contain becomes an entry itself.
-    let begins = flow.nodes_of_firing(None).unwrap_or_default();
-    for index in awaiting.iter().filter(|index| begins.contains(index)) {
+    schedules
+}
+
+/// The tasks of the first firing that become entries, since only a notification can contain a value that they require.
+fn entries_awaiting_values(
+    layout: &Layout<'_>,
+    flow: &Flow,
+    awaiting: &BTreeSet<NodeIndex>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeSet<NodeIndex> {
+    let first_firing = flow.nodes_of_firing(None).unwrap_or_default();
+    let mut entries = BTreeSet::new();
+    for index in awaiting.iter().filter(|index| first_firing.contains(index)) {
         let is_after_another = awaiting.iter().any(|other| {
             other != index
-                && begins.contains(other)
-                && flow.nodes_of_firing(Some(*other)).is_some_and(|of| of.contains(index))
+                && first_firing.contains(other)
+                && flow.nodes_of_firing(Some(*other)).is_some_and(|members| members.contains(index))
         });
         if is_after_another {
             continue;
@@ -211,12 +248,11 @@ pub(super) fn build_triggers(
                 flow.node(*index).name
             );
             let hint = "let a task of the flow itself be notified, or give the value under [inputs]";
-            mistakes.push(Diagnostic::error(layout.span(*index, "name"), message).hint(hint));
+            diagnostics.push(Diagnostic::error(layout.span(*index, "name"), message).hint(hint));
         }
         entries.insert(*index);
     }
-    let living = living(entries);
-    Flow { triggers: Some(living), ..flow }
+    entries
 }
 
 /// The task of this flow that a trigger fires.

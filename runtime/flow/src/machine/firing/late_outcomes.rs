@@ -12,8 +12,8 @@ use crate::{
 use super::{
     FiringMachine,
     decide::{ExecutionInfo, to_flow_names},
-    evolve::ChangeDetails,
     node::{Intention, NodeState},
+    publish::ChangeDetails,
 };
 
 /// The end of an execution that no longer decides its attempt.

@@ -1,5 +1,8 @@
 //! A test harness for one machine: guests that answer at once, in an order the test chooses, and a clock that jumps.
 
+mod guests;
+mod invariants;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -8,51 +11,12 @@ use std::{
 
 use crate::{
     Action, Call, CallId, Change, Command, Digest, Edit, Event, Execution, Fact, Failure, FailureKind, FetchResult,
-    FetchTarget, Firing, Flow, FlowSource, Json, MAX_STEP_RECORDS, Machine, ModuleContent, ModuleInfo, NodeChange,
-    NodeName, Parameter, Provided, Record, Rollback, RunId, RunState, Signal, State, TaskInfo, TaskResult, Timestamp,
-    Value, ValueFetch, ValueKind, ValueName, Values,
+    FetchTarget, Firing, Flow, FlowSource, Json, MAX_STEP_RECORDS, Machine, NodeChange, NodeName, Record, RunId,
+    RunState, Signal, State, TaskResult, Timestamp, Value, ValueFetch, ValueName, Values,
 };
 
-/// The tasks of the module `g`: the required and provided values of each, and whether it can be rolled back.
-const TASKS: [(&str, &[&str], &[&str], bool); 15] = [
-    ("five", &[], &["value"], true),
-    ("fails", &[], &[], false),
-    ("same", &["x", "y"], &[], false),
-    ("nasty", &[], &["value"], true),
-    ("noop", &[], &[], true),
-    ("plain", &[], &[], false),
-    ("flaky", &[], &[], true),
-    ("stubborn", &["item?"], &[], true),
-    ("told", &["failure?"], &["told"], false),
-    ("next", &["count"], &["count"], true),
-    ("add", &["ip"], &["added"], true),
-    ("add-anew", &["ip"], &["added"], true),
-    ("list", &[], &["list"], false),
-    ("make", &["item"], &["made"], true),
-    ("square", &["number"], &[], false),
-];
-
-pub(super) fn modules() -> BTreeMap<String, ModuleInfo> {
-    // A name with a question mark is optional; a number is an integer.
-    let parameter = |name: &&str| Parameter {
-        name: name.trim_end_matches('?').parse().unwrap(),
-        doc: String::new(),
-        schema: (*name == "number").then(|| Json::parse("{\"type\": \"integer\"}").unwrap()),
-        optional: name.ends_with('?'),
-    };
-    let provided = |name: &&str| Provided { name: name.parse().unwrap(), doc: String::new(), schema: None };
-    let tasks = TASKS.iter().map(|(name, requires, provides, rollback)| TaskInfo {
-        name: name.parse().unwrap(),
-        doc: String::new(),
-        requires: requires.iter().map(parameter).collect(),
-        provides: provides.iter().map(provided).collect(),
-        rollback: if *rollback { Rollback::Guest { requires: Vec::new() } } else { Rollback::None },
-        retry: None,
-        limits: crate::LimitOverrides::default(),
-    });
-    let content = ModuleContent::Tasks(tasks.collect());
-    BTreeMap::from([("g".into(), ModuleInfo { digest: Digest::from_bytes([1; 32]), content })])
-}
+use guests::guest;
+pub(super) use guests::modules;
 
 /// Wires a flow; the text needs no `[modules]`.
 pub(super) fn flow(text: &str) -> Arc<Flow> {
@@ -169,68 +133,6 @@ impl Harness {
         self.assert_snapshot_restores();
         self.assert_pending_equals_outstanding();
         self.assert_old_event_is_ignored();
-    }
-
-    /// Checks that a rollback keeps one number from its start to its end, and that no other rollback of its node has the
-    /// same.
-    fn assert_one_number_per_rollback(&self, change: &NodeChange) {
-        let node = |told: &&NodeChange| (&told.name, told.firing) == (&change.name, change.firing);
-        let mut earlier = self.published.iter().filter(node);
-        if matches!(change.state, State::RolledBack | State::RollbackFailure) {
-            let began = earlier.clone().rfind(|told| told.state == State::RollingBack);
-            assert_eq!(began.map(|began| began.attempt), Some(change.attempt), "{change:?}");
-        }
-        if matches!(change.state, State::RollingBack | State::RolledBack) {
-            let is_same = |told: &NodeChange| (told.state, told.attempt) == (change.state, change.attempt);
-            assert!(!earlier.any(is_same), "told twice: {change:?}");
-        }
-    }
-
-    fn assert_replay_equals_live(&self) {
-        let replayed = Machine::replay(self.machine.run().clone(), &self.records).unwrap();
-        assert!(replayed == self.machine, "replay equals live");
-    }
-
-    fn assert_snapshot_restores(&self) {
-        let restored = Machine::restore(self.machine.run().clone(), self.machine.snapshot()).unwrap();
-        if restored != self.machine {
-            let (a, b) = (format!("{restored:#?}"), format!("{:#?}", self.machine));
-            for (x, y) in a.lines().zip(b.lines()).filter(|(x, y)| x != y).take(12) {
-                eprintln!("DIFF {x} | {y}");
-            }
-            for r in self.records.iter().rev().take(12) {
-                eprintln!("REC {:?}", r.fact);
-            }
-        }
-        assert!(restored == self.machine, "a snapshot restores the machine");
-    }
-
-    fn assert_pending_equals_outstanding(&self) {
-        let id = |command: &Command| match command {
-            Command::Call(call) => Some(call.id.clone()),
-            Command::Fetch(errand) => {
-                assert!(self.fetches.contains(errand), "what is sent for again was sent for");
-                None
-            }
-            Command::Interrupt(_) | Command::Publish(_) => panic!("only calls and errands are answered"),
-        };
-        let pending: BTreeSet<CallId> = self.machine.pending().iter().filter_map(id).collect();
-        let leased: BTreeSet<CallId> = self.machine.leased_calls().map(|(call, _)| call).collect();
-        let out: BTreeSet<CallId> = self.outstanding.iter().map(|call| call.id.clone()).collect();
-        assert_eq!(self.machine.outstanding_calls().collect::<BTreeSet<_>>(), out);
-        let withdrawable: BTreeSet<CallId> = self.machine.withdrawable_calls().collect();
-        assert!(withdrawable.is_subset(&(&out - &leased)), "what is withdrawn is out, and nobody has it");
-        assert_eq!(pending, &(&out - &leased) - &withdrawable, "what is leased, or withdrawn, is not sent again");
-    }
-
-    fn assert_old_event_is_ignored(&self) {
-        for signal in &self.answered {
-            assert_eq!(self.machine.decide(self.now, &Event::Signal(signal.clone())), [], "{}", signal.call);
-        }
-        for event in &self.fetched {
-            assert_eq!(self.machine.decide(self.now, event), [], "{event:?}");
-        }
-        assert_eq!(self.machine.decide(self.now, &Event::Start), []);
     }
 
     /// Answers the dispatched call at an index, as its guest would.
@@ -446,77 +348,6 @@ fn short(change: &NodeChange) -> String {
     let value = change.provides.as_ref().and_then(|provides| provides.values().next());
     let value = value.map(|value| format!("({value:?})")).unwrap_or_default();
     format!("{}:{state}{value}", change.name)
-}
-
-/// The behavior of the guests of the module `g`.
-fn guest(machine: &Machine, call: &Call) -> TaskResult {
-    // The task may be removed once the firing that called it has been dropped.
-    let Some(task) = machine.task(&call.id.task) else { return TaskResult::Succeeded(Values::new()) };
-    let export = task.export.as_ref().unwrap().as_str().to_owned();
-    let permanent = |message: &str| TaskResult::Failed(Failure::new(FailureKind::Permanent, message));
-    let transient = |message: &str| TaskResult::Failed(Failure::new(FailureKind::Transient, message));
-    let value = |number: u32| TaskResult::Succeeded([("value".parse().unwrap(), Value::json(&number.into()))].into());
-    let input = |name: &str| call.inputs.get(name).cloned();
-    match (export.as_str(), call.action()) {
-        ("five" | "nasty", Action::Apply) => value(5),
-        ("nasty", Action::Rollback) => permanent("gotcha"),
-        ("fails", Action::Apply) => permanent("woot"),
-        ("same", Action::Apply) if input("x") != input("y") => permanent("woot"),
-        // Fails at each odd attempt.
-        ("flaky", _) if call.id.attempt.get() % 2 == 1 => transient("not yet"),
-        ("told", Action::Apply) => {
-            let told = match input("failure") {
-                Some(Value::Json(json)) => {
-                    let failure = json.to_tree().unwrap();
-                    format!("{}: {}", failure["task"].as_str().unwrap(), failure["message"].as_str().unwrap())
-                }
-                Some(_) | None => "all is well".into(),
-            };
-            TaskResult::Succeeded([("told".parse().unwrap(), Value::json(&told.into()))].into())
-        }
-        ("stubborn", Action::Rollback) => transient("never"),
-        ("next", Action::Apply) => {
-            let count = match input("count") {
-                Some(Value::Json(json)) => json.to_tree().unwrap().as_u64().unwrap(),
-                Some(_) | None => 0,
-            };
-            TaskResult::Succeeded([("count".parse().unwrap(), Value::json(&(count + 1).into()))].into())
-        }
-        ("add" | "add-anew", Action::Apply) => match input("ip") {
-            Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such address"),
-            Some(ip) => TaskResult::Succeeded([("added".parse().unwrap(), ip)].into()),
-            None => permanent("no address"),
-        },
-        // Every other time a longer list, and sometimes one in the store.
-        ("list", Action::Apply) => {
-            let attempt = call.id.attempt.get();
-            let list = match (attempt + machine.run().as_str().len() as u32) % 3 {
-                0 => Value::Stored(crate::Stored {
-                    digest: Digest::from_bytes([2; 32]),
-                    size: 70_000,
-                    form: ValueKind::Json,
-                }),
-                length => Value::json(&(0..length * 2).collect::<Vec<_>>().into()),
-            };
-            TaskResult::Succeeded([("list".parse().unwrap(), list)].into())
-        }
-        ("make", Action::Apply) => match input("item") {
-            Some(Value::Json(json)) if json.as_str() == "\"bytes\"" => {
-                TaskResult::Succeeded([("made".parse().unwrap(), Value::Bytes([1].into()))].into())
-            }
-            Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such item"),
-            Some(Value::Json(json)) if json.as_str() == "\"slow\"" && call.id.attempt.get() % 2 == 1 => {
-                transient("not yet")
-            }
-            Some(Value::Json(json)) if json.as_str() == "\"large\"" => {
-                let stored = crate::Stored { digest: Digest::from_bytes([3; 32]), size: 70_000, form: ValueKind::Json };
-                TaskResult::Succeeded([("made".parse().unwrap(), Value::Stored(stored))].into())
-            }
-            Some(item) => TaskResult::Succeeded([("made".parse().unwrap(), item)].into()),
-            None => permanent("no item"),
-        },
-        _ => TaskResult::Succeeded(Values::new()),
-    }
 }
 
 /// The applied and the rolled-back tasks, computed from the records alone.

@@ -191,6 +191,12 @@ impl TriggerState {
         self.backlogs.get_mut(schedule as usize).ok_or_else(|| "there is no such schedule".into())
     }
 
+    pub(super) fn set_next_firing(&mut self, schedule: u32, next: Option<Timestamp>) -> Result<(), String> {
+        let due = self.schedules.get_mut(schedule as usize).ok_or("there is no such schedule")?;
+        *due = next.map_or(NextFiring::Never, NextFiring::At);
+        Ok(())
+    }
+
     pub(super) fn add_to_backlog(&mut self, schedule: u32, from: Timestamp, until: Timestamp) -> Result<(), String> {
         let spans = self.backlog(schedule)?;
         match spans.back_mut().filter(|last| last.until == from) {

@@ -1,0 +1,122 @@
+//! Checks of a whole history: which effects remain, and whether rollback went strictly backwards.
+
+use std::collections::BTreeSet;
+
+use super::super::harness::Harness;
+use crate::{Fact, Firing, NodeIndex, NodeName, Record};
+
+/// The tasks whose effects remain: applied, and not rolled back since.
+pub(super) fn standing_effects(world: &Harness) -> BTreeSet<NodeName> {
+    let mut standing = BTreeSet::new();
+    for (task, action) in &world.done {
+        match action {
+            crate::Action::Apply => drop(standing.insert(task.clone())),
+            crate::Action::Rollback => drop(standing.remove(task)),
+        }
+    }
+    standing
+}
+
+/// Whether the effects of a task can be rolled back.
+pub(super) fn has_rollback(world: &Harness, task: &NodeName) -> bool {
+    world.machine.task(task).expect("what was called stays in the flow").rollback
+}
+
+/// Checks that all successors of a node were rolled back, or never ran, when it was rolled back itself.
+pub(super) fn rollback_is_strictly_backwards(world: &Harness) {
+    let firings: BTreeSet<Option<Firing>> = world.records.iter().map(|record| record.firing).collect();
+    for firing in firings {
+        rollback_of_a_firing_is_strictly_backwards(world, firing);
+    }
+}
+
+fn rollback_of_a_firing_is_strictly_backwards(world: &Harness, firing: Option<Firing>) {
+    let flow = world.flow_of(firing);
+    let mut standing: BTreeSet<NodeIndex> = BTreeSet::new();
+    let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
+    for Record { fact, .. } in world.records.iter().filter(|record| record.firing == firing) {
+        match fact {
+            // A failure handler is not rolled back.
+            Fact::Started { attempt, action: crate::Action::Apply } if flow.node(attempt.node).is_failure_handler => {}
+            Fact::StartFailed { node, .. } if flow.node(*node).is_failure_handler => {}
+            Fact::Started { attempt, action: crate::Action::Apply } => {
+                standing.insert(attempt.node);
+            }
+            Fact::ControllerRan { node, .. } | Fact::StartFailed { node, .. } => {
+                standing.insert(*node);
+            }
+            Fact::LateOutcome { attempt, outcome: Some(_), .. } if can_roll_back(flow, attempt.node) => {
+                // Its predecessors may be rolled back already: its own rollback is repeated separately.
+                late.insert(attempt.node);
+            }
+            Fact::Started { attempt, action: crate::Action::Rollback } => {
+                assert!(
+                    late.contains(&attempt.node) || standing.contains(&attempt.node),
+                    "only what ran is rolled back"
+                );
+                // Successors did not use the effects of an earlier attempt.
+                if standing.contains(&attempt.node) {
+                    no_later_effect_stands(flow, attempt.node, &standing);
+                }
+            }
+            Fact::RollbackNotNeeded { node } => {
+                assert!(standing.contains(node), "only what ran is rolled back");
+                no_later_effect_stands(flow, *node, &standing);
+                standing.remove(node);
+            }
+            Fact::RolledBack { attempt, .. } => {
+                standing.remove(&attempt.node);
+            }
+            Fact::RunStarted { .. }
+            | Fact::Ignored { .. }
+            | Fact::ScopeStarted { .. }
+            | Fact::Delayed { .. }
+            | Fact::Triggered { .. }
+            | Fact::BackEdgeSkipped { .. }
+            | Fact::Scheduled { .. }
+            | Fact::TriggerSkipped { .. }
+            | Fact::BacklogAdded { .. }
+            | Fact::BacklogFired { .. }
+            | Fact::ClockSet { .. }
+            | Fact::NotificationReceived { .. }
+            | Fact::Expired
+            | Fact::Edited { .. }
+            | Fact::Succeeded { .. }
+            | Fact::Failed { .. }
+            | Fact::Expanded { .. }
+            | Fact::Leased { .. }
+            | Fact::Lost { .. }
+            | Fact::LateOutcome { .. }
+            | Fact::RollbackFailed { .. }
+            | Fact::RollbackRetried { .. }
+            | Fact::RollbackSkipped { .. }
+            | Fact::Reset
+            | Fact::FailureResolved { .. }
+            | Fact::Retrying { .. }
+            | Fact::CancelRequested
+            | Fact::SuspendRequested
+            | Fact::Resumed
+            | Fact::RunStateChanged { .. } => {}
+        }
+    }
+}
+
+fn can_roll_back(flow: &crate::Flow, node: NodeIndex) -> bool {
+    flow.task_called(node).is_some_and(|task| task.rollback)
+}
+
+fn no_later_effect_stands(flow: &crate::Flow, node: NodeIndex, standing: &BTreeSet<NodeIndex>) {
+    let mut seen = BTreeSet::new();
+    let mut work = flow.node(node).after.clone();
+    while let Some(after) = work.pop() {
+        if seen.insert(after) {
+            assert!(
+                !standing.contains(&after),
+                "{:?} is rolled back before {:?}",
+                flow.node(node).name,
+                flow.node(after).name
+            );
+            work.extend(&flow.node(after).after);
+        }
+    }
+}
