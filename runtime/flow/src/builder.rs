@@ -60,7 +60,7 @@ pub struct LinkBuilder {
     when: Option<Condition>,
     reach: Option<SkipReach>,
     join: Join,
-    mistakes: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl Draft {
@@ -184,8 +184,9 @@ impl<Level> Builder<Level> {
         name: impl AsRef<str>,
         build: impl FnOnce(Builder<NestedFlow>) -> Builder<NestedFlow>,
     ) -> Self {
-        let Draft { body, mistakes, .. } = build(Builder { draft: Draft::default(), level: PhantomData }).draft;
-        self.draft.mistakes.extend(mistakes);
+        let Draft { body, mistakes: diagnostics, .. } =
+            build(Builder { draft: Draft::default(), level: PhantomData }).draft;
+        self.draft.mistakes.extend(diagnostics);
         if let Some(name) = parse_name(name.as_ref(), "a flow", &mut self.draft.mistakes) {
             self.draft.body.nodes.push(DraftNode::Flow(DraftFlow { name, body, span: None }));
         }
@@ -206,8 +207,8 @@ impl<Level> Builder<Level> {
         to: impl AsRef<str>,
         build: impl FnOnce(LinkBuilder) -> LinkBuilder,
     ) -> Self {
-        let LinkBuilder { on, when, reach, join, mistakes } = build(LinkBuilder::default());
-        self.draft.mistakes.extend(mistakes);
+        let LinkBuilder { on, when, reach, join, diagnostics } = build(LinkBuilder::default());
+        self.draft.mistakes.extend(diagnostics);
         let from = parse_name(from.as_ref(), "the source of a link", &mut self.draft.mistakes);
         let to = parse_name(to.as_ref(), "the target of a link", &mut self.draft.mistakes);
         if let (Some(from), Some(to)) = (from, to) {
@@ -252,7 +253,7 @@ impl LinkBuilder {
     pub fn when(mut self, condition: impl AsRef<str>) -> Self {
         match Condition::new(condition.as_ref()) {
             Ok(condition) => self.when = Some(condition),
-            Err(error) => self.mistakes.push(Diagnostic::rejected(None, "the condition of a link", &error)),
+            Err(error) => self.diagnostics.push(Diagnostic::rejected(None, "the condition of a link", &error)),
         }
         self
     }
@@ -464,11 +465,11 @@ impl TaskBuilder {
 }
 
 /// Parses a name, or reports a diagnostic of the item to be named.
-fn parse_name<Name>(text: &str, whose: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Name>
+fn parse_name<Name>(text: &str, whose: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Name>
 where
     Name: FromStr<Err = InvalidName>,
 {
     let parsed = text.parse();
-    mistakes.extend(parsed.as_ref().err().map(|error| Diagnostic::rejected(None, whose, error)));
+    diagnostics.extend(parsed.as_ref().err().map(|error| Diagnostic::rejected(None, whose, error)));
     parsed.ok()
 }

@@ -127,7 +127,7 @@ impl FlowSource {
     /// # Errors
     /// Why the text or an edit cannot be read: a newer version of waft wrote it.
     pub fn draft(&self) -> Result<Draft, String> {
-        let mut draft = file::parse(&self.text).map_err(|mistakes| join_messages(&mistakes))?;
+        let mut draft = file::parse(&self.text).map_err(|diagnostics| join_messages(&diagnostics))?;
         self.edits.iter().try_for_each(|edit| edit.apply(&mut draft))?;
         for (alias, digest) in &self.modules {
             draft
@@ -138,8 +138,8 @@ impl FlowSource {
     }
 }
 
-fn join_messages(mistakes: &[Diagnostic]) -> String {
-    mistakes.iter().map(|mistake| mistake.message.clone()).collect::<Vec<_>>().join("; ")
+fn join_messages(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(|diagnostic| diagnostic.message.clone()).collect::<Vec<_>>().join("; ")
 }
 
 /// Every flow needs a name; the name of an addition is ignored.
@@ -160,7 +160,7 @@ impl Edit {
     pub fn read_addition(text: &str) -> Draft {
         let moved =
             |span: std::ops::Range<usize>| span.start.saturating_sub(NAME.len())..span.end.saturating_sub(NAME.len());
-        let moved = |mistake: Diagnostic| Diagnostic { span: mistake.span.map(moved), ..mistake };
+        let moved = |diagnostic: Diagnostic| Diagnostic { span: diagnostic.span.map(moved), ..diagnostic };
         let mut added = file::read(&format!("{NAME}{text}"));
         added.mistakes = std::mem::take(&mut added.mistakes).into_iter().map(moved).collect();
         let FlowBody { pattern, controller, starts, .. } = &added.body;
@@ -259,7 +259,7 @@ impl Edit {
 }
 
 fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
-    let added = Edit::parse_addition(text).map_err(|mistakes| join_messages(&mistakes))?;
+    let added = Edit::parse_addition(text).map_err(|diagnostics| join_messages(&diagnostics))?;
     for (alias, reference) in added.modules {
         draft.modules.entry(alias).or_insert(reference);
     }

@@ -41,23 +41,23 @@ pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 
 /// Renders diagnostics with the lines that they concern. `file` is the name to show, `text` the content of the file.
 #[must_use]
-pub fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String {
+pub fn render(diagnostics: &[Diagnostic], file: &str, text: &str) -> String {
     let lines = Lines::of(text);
-    let shown = mistakes.iter().map(|mistake| render_one(mistake, file, &lines));
+    let shown = diagnostics.iter().map(|diagnostic| render_one(diagnostic, file, &lines));
     shown.collect::<Vec<_>>().join("\n")
 }
 
-fn render_one(mistake: &Diagnostic, file: &str, lines: &Lines<'_>) -> String {
-    let severity = match mistake.severity {
+fn render_one(diagnostic: &Diagnostic, file: &str, lines: &Lines<'_>) -> String {
+    let severity = match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    let mut out = format!("{severity}: {}\n", mistake.message);
-    match &mistake.span {
+    let mut out = format!("{severity}: {}\n", diagnostic.message);
+    match &diagnostic.span {
         Some(span) => excerpt(span, file, lines, &mut out),
         None => out.push_str(&format!(" --> {file}\n")),
     }
-    if let Some(hint) = &mistake.hint {
+    if let Some(hint) = &diagnostic.hint {
         out.push_str(&format!("hint: {hint}\n"));
     }
     out
@@ -109,10 +109,10 @@ mod tests {
     #[test]
     fn a_diagnostic_underlines_its_span() {
         let text = "a = 1\n\tbad\t= \"x\u{7}\"\n";
-        let mistake = Diagnostic::error(Some(7..10), "it is bad").hint("make it good");
+        let diagnostic = Diagnostic::error(Some(7..10), "it is bad").hint("make it good");
         let warning = Diagnostic::warning(None, "it is odd");
         let expected = "error: it is bad\n --> f.toml:2:2\n  |\n2 | \tbad\t= \"x\u{FFFD}\"\n  | \t^^^\nhint: make it good\n\nwarning: it is odd\n --> f.toml\n";
-        assert_eq!(render(&[mistake, warning], "f.toml", text), expected);
+        assert_eq!(render(&[diagnostic, warning], "f.toml", text), expected);
     }
 
     #[test]

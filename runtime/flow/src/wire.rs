@@ -202,11 +202,11 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
 }
 
 /// Only links of the whole flow can trigger another firing.
-fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Diagnostic>) {
+fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, diagnostics: &mut Vec<Diagnostic>) {
     for link in layout.flow(scope).body.links.iter().filter(|link| link.join == Join::Any) {
         let message = format!("the link {:?} -> {:?} joins any, in a nested flow", link.from, link.to);
         let hint = "only tasks of the whole flow are fired anew: leave join out, or move them there";
-        mistakes.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
+        diagnostics.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
     }
 }
 
@@ -231,12 +231,12 @@ fn resolve_tasks(
     layout: &Layout<'_>,
     draft: &Draft,
     modules: &BTreeMap<String, ModuleInfo>,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<NodeIndex, ResolvedTask> {
     let modules = task::Modules { resolved: modules, named: &draft.modules };
-    root_resolver::report_missing_modules(layout, &modules, mistakes);
+    root_resolver::report_missing_modules(layout, &modules, diagnostics);
     let tasks = layout.tasks();
-    tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, mistakes))).collect()
+    tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, diagnostics))).collect()
 }
 
 /// The providers of each value, in any scope, in the order of the arena.
@@ -299,17 +299,17 @@ fn controller_requirement(layout: &Layout<'_>, scope: ScopeIndex) -> Option<Requ
     }
 }
 
-fn check_controller(controller: Option<&DraftController>, flow: &str, mistakes: &mut Vec<Diagnostic>) {
+fn check_controller(controller: Option<&DraftController>, flow: &str, diagnostics: &mut Vec<Diagnostic>) {
     let Some(controller) = controller else { return };
     match &controller.strategy {
         Strategy::ForEach(values) if values.is_empty() => {
             let message = format!("\"for_each\" of the retry of flow {flow:?} is empty");
             let hint = "give it a value for each try, or leave the retry controller out";
-            mistakes.push(Diagnostic::error(controller.span.clone(), message).hint(hint));
+            diagnostics.push(Diagnostic::error(controller.span.clone(), message).hint(hint));
         }
         Strategy::Always if controller.provides.is_some() => {
             let message = format!("the retry of flow {flow:?} provides a value, but \"always\" has none to provide");
-            mistakes.push(Diagnostic::error(controller.span.clone(), message).hint("leave provides out"));
+            diagnostics.push(Diagnostic::error(controller.span.clone(), message).hint("leave provides out"));
         }
         Strategy::Times(_) | Strategy::ForEach(_) | Strategy::ForEachOf(_) | Strategy::Always => {}
     }
@@ -322,13 +322,13 @@ fn check_shadowing(
     layout: &Layout<'_>,
     providers: &BTreeMap<ValueName, Vec<NodeIndex>>,
     carried: &BTreeSet<ValueName>,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) {
     for name in inputs.keys().filter(|name| !carried.contains(*name)) {
         let Some(provider) = providers.get(name).and_then(|nodes| nodes.first()) else { continue };
         let message = format!("input {name:?} has the name of a value that {} provides", layout.describe(*provider));
         let span = draft.input_spans.get(name).cloned().or_else(|| layout.span(*provider, &format!("provides.{name}")));
-        mistakes.push(Diagnostic::error(span, message).hint("give one of them another name"));
+        diagnostics.push(Diagnostic::error(span, message).hint("give one of them another name"));
     }
 }
 

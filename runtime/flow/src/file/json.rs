@@ -38,8 +38,8 @@ fn write(toml: &Spanned<DeValue<'_>>, whose: &str, out: &mut String) -> Result<(
         DeValue::Float(value) => {
             let digits = value.as_str().trim_start_matches('+');
             if !digits.parse::<f64>().is_ok_and(f64::is_finite) {
-                let mistake = refuse(format!("{whose} is {digits}, which JSON cannot hold"));
-                return Err(mistake.hint("use a number, or a string that the task understands"));
+                let diagnostic = refuse(format!("{whose} is {digits}, which JSON cannot hold"));
+                return Err(diagnostic.hint("use a number, or a string that the task understands"));
             }
             out.push_str(digits);
         }

@@ -13,7 +13,7 @@ use crate::{Diagnostic, render::Lines};
 const MAX_QUOTED_CHARS: usize = 60;
 
 /// The syntax errors of a text, and those of its other diagnostics that no syntax error can have caused.
-pub(super) fn with_syntax_errors(mistakes: Vec<Diagnostic>, breaks: &[Error], text: &str) -> Vec<Diagnostic> {
+pub(super) fn with_syntax_errors(diagnostics: Vec<Diagnostic>, breaks: &[Error], text: &str) -> Vec<Diagnostic> {
     let lines = Lines::of(text);
     let line = |span: &Range<usize>| lines.line_and_column(span.start).0;
     // A second syntax error in one line follows from the first.
@@ -25,8 +25,9 @@ pub(super) fn with_syntax_errors(mistakes: Vec<Diagnostic>, breaks: &[Error], te
         }
     }
     let broken: BTreeSet<usize> = first.keys().copied().collect();
-    let elsewhere = |mistake: &Diagnostic| mistake.span.as_ref().is_some_and(|span| !broken.contains(&line(span)));
-    let mut all: Vec<Diagnostic> = mistakes.into_iter().filter(elsewhere).collect();
+    let elsewhere =
+        |diagnostic: &Diagnostic| diagnostic.span.as_ref().is_some_and(|span| !broken.contains(&line(span)));
+    let mut all: Vec<Diagnostic> = diagnostics.into_iter().filter(elsewhere).collect();
     all.extend(first.into_values().map(|(_, error)| diagnostic(error, text)));
     all.extend(breaks.iter().filter(|error| error.span().is_none()).map(|error| diagnostic(error, text)));
     all

@@ -7,7 +7,7 @@ use crate::{DraftNode, DraftTask, Strategy, Value, render, test_tables};
 fn every_diagnostic_of_a_file_has_a_line_and_a_hint() {
     test_tables::check(include_str!("diagnostics.txt"), |text| match parse(text) {
         Ok(draft) => format!("accepted: {draft:?}"),
-        Err(mistakes) => render(&mistakes, "f.toml", text),
+        Err(diagnostics) => render(&diagnostics, "f.toml", text),
     });
 }
 
@@ -17,8 +17,8 @@ fn excessive_nesting_is_reported() {
     let nested_flows = format!("name = \"f\"\n{}", headers.collect::<String>());
     let nested_lists = format!("name = \"f\"\ninputs = {{ x = {} }}", "[".repeat(100_000));
     for text in [nested_flows, nested_lists] {
-        let mistakes = parse(&text).unwrap_err();
-        assert_eq!(mistakes[0].message, "it is nested too deep to be read");
+        let diagnostics = parse(&text).unwrap_err();
+        assert_eq!(diagnostics[0].message, "it is nested too deep to be read");
     }
 }
 
@@ -37,7 +37,7 @@ fn the_examples_of_the_reference_can_be_read() {
     let examples = examples();
     assert!(examples.len() > 3);
     for text in examples {
-        parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "flow-file.md", &text)));
+        parse(&text).unwrap_or_else(|diagnostics| panic!("{}", render(&diagnostics, "flow-file.md", &text)));
     }
 }
 
@@ -60,10 +60,12 @@ fn the_reference_names_every_key() {
         name = \"n\"
         unknown = 1
     ";
-    let mistakes = parse(text).unwrap_err();
-    let hints = mistakes.iter().filter_map(|mistake| mistake.hint.as_deref()?.strip_prefix("the keys known here are "));
+    let diagnostics = parse(text).unwrap_err();
+    let hints = diagnostics
+        .iter()
+        .filter_map(|diagnostic| diagnostic.hint.as_deref()?.strip_prefix("the keys known here are "));
     let keys: Vec<&str> = hints.flat_map(|keys| keys.split(", ")).collect();
-    assert_eq!(mistakes.len(), 6);
+    assert_eq!(diagnostics.len(), 6);
     assert!(keys.len() > 30, "{keys:?}");
     for key in keys {
         let is_named = [format!("`{key}`"), format!("`[{key}]`"), format!("`[[{key}]]`")]

@@ -25,10 +25,10 @@ pub struct WriteError {
     pub mistakes: Vec<Diagnostic>,
 }
 
-fn join_messages(mistakes: &[Diagnostic]) -> String {
-    let told = mistakes.iter().map(|mistake| match &mistake.hint {
-        Some(hint) => format!("{}: {hint}", mistake.message),
-        None => mistake.message.clone(),
+fn join_messages(diagnostics: &[Diagnostic]) -> String {
+    let told = diagnostics.iter().map(|diagnostic| match &diagnostic.hint {
+        Some(hint) => format!("{}: {hint}", diagnostic.message),
+        None => diagnostic.message.clone(),
     });
     told.collect::<Vec<_>>().join("; ")
 }
@@ -39,13 +39,13 @@ fn join_messages(mistakes: &[Diagnostic]) -> String {
 /// [`WriteError`] with every diagnostic that a file of the draft would have, and with the settings that a file cannot
 /// express. Diagnostics of [`crate::wire`] are not included.
 pub fn write(draft: &Draft) -> Result<String, WriteError> {
-    let mut mistakes = draft.mistakes.clone();
+    let mut diagnostics = draft.mistakes.clone();
     let whose = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
     let mut top = Table::new(whose);
     draft.name.iter().for_each(|name| top.text("name", name.as_str()));
-    let text = write_root(top, draft, &mut mistakes);
+    let text = write_root(top, draft, &mut diagnostics);
     let read = parse(&text);
-    verify(text, read, mistakes)
+    verify(text, read, diagnostics)
 }
 
 /// Writes an addition to a running flow, which has no name: the text of an [`Edit::Add`].
@@ -53,29 +53,29 @@ pub fn write(draft: &Draft) -> Result<String, WriteError> {
 /// # Errors
 /// As [`write()`], and where the draft contains settings of the whole flow.
 pub fn write_addition(draft: &Draft) -> Result<String, WriteError> {
-    let mut mistakes = draft.mistakes.clone();
-    let text = write_root(Table::new("the flow"), draft, &mut mistakes);
+    let mut diagnostics = draft.mistakes.clone();
+    let text = write_root(Table::new("the flow"), draft, &mut diagnostics);
     let read = Edit::parse_addition(&text);
-    verify(text, read, mistakes)
+    verify(text, read, diagnostics)
 }
 
 /// Parses the written text again: the reader has the best diagnostics.
 fn verify(
     text: String,
     read: Result<Draft, Vec<Diagnostic>>,
-    mut mistakes: Vec<Diagnostic>,
+    mut diagnostics: Vec<Diagnostic>,
 ) -> Result<String, WriteError> {
     let refused = read.err().unwrap_or_default();
     // The refused text is not shown, so spans would be meaningless.
-    mistakes.extend(refused.into_iter().map(|mistake| Diagnostic { span: None, ..mistake }));
-    if mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) {
+    diagnostics.extend(refused.into_iter().map(|diagnostic| Diagnostic { span: None, ..diagnostic }));
+    if diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning) {
         Ok(text)
     } else {
-        Err(WriteError { mistakes })
+        Err(WriteError { mistakes: diagnostics })
     }
 }
 
-fn write_root(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> String {
+fn write_root(mut top: Table, draft: &Draft, diagnostics: &mut Vec<Diagnostic>) -> String {
     // The name is written above, or not at all.
     let Draft {
         name: _,
@@ -90,8 +90,8 @@ fn write_root(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> 
         mistakes: _,
         extent: _,
     } = draft;
-    write_flow_keys(body, &mut top, mistakes);
-    top.format_duration("expires", *expires, mistakes);
+    write_flow_keys(body, &mut top, diagnostics);
+    top.format_duration("expires", *expires, diagnostics);
     let DraftTriggers { persistent, cyclic, max_firings, max_parallel, spans: _ } = living;
     top.flag("persistent", persistent.then_some(true));
     top.flag("cyclic", cyclic.then_some(true));
@@ -99,8 +99,8 @@ fn write_root(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> 
     top.number("max_parallel", *max_parallel);
     let mut text = top.lines();
     section(&mut text, "[modules]", &modules_table(modules));
-    section(&mut text, "[inputs]", &values_table(inputs, "inputs", mistakes));
-    members(body, "", &mut text, mistakes);
+    section(&mut text, "[inputs]", &values_table(inputs, "inputs", diagnostics));
+    members(body, "", &mut text, diagnostics);
     listens.iter().for_each(|said| section(&mut text, "[[listen]]", &listen(said)));
     schedules.iter().for_each(|said| section(&mut text, "[[schedule]]", &schedule(said)));
     text
@@ -122,43 +122,43 @@ fn modules_table(modules: &BTreeMap<String, ModuleReference>) -> Table {
     table
 }
 
-fn values_table(values: &Values, whose: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
+fn values_table(values: &Values, whose: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let mut table = Table::new(whose);
     for (name, value) in values {
-        table.value(name.as_str(), value, mistakes);
+        table.value(name.as_str(), value, diagnostics);
     }
     table
 }
 
 /// Writes the settings of a whole or nested flow.
-fn write_flow_keys(body: &FlowBody, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
+fn write_flow_keys(body: &FlowBody, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
     let FlowBody { pattern, nodes: _, links: _, controller, starts } = body;
     table.keyword("pattern", pattern.as_str(), *pattern != Pattern::default());
-    table.starts(*starts, mistakes);
+    table.starts(*starts, diagnostics);
     if let Some(said) = controller {
-        let retry = controller_table(said, table.owner(), mistakes);
+        let retry = controller_table(said, table.owner(), diagnostics);
         table.inline("retry", &retry);
     }
 }
 
 /// Writes the nodes and links of a flow, in order: the content of a nested flow comes right after it.
-fn members(body: &FlowBody, prefix: &str, text: &mut String, mistakes: &mut Vec<Diagnostic>) {
+fn members(body: &FlowBody, prefix: &str, text: &mut String, diagnostics: &mut Vec<Diagnostic>) {
     for node in &body.nodes {
         match node {
-            DraftNode::Task(said) => section(text, &format!("[[{prefix}task]]"), &task(said, mistakes)),
+            DraftNode::Task(said) => section(text, &format!("[[{prefix}task]]"), &task(said, diagnostics)),
             DraftNode::Flow(flow) => {
                 let mut table = Table::new(format!("flow {:?}", flow.name));
                 table.text("name", flow.name.as_str());
-                write_flow_keys(&flow.body, &mut table, mistakes);
+                write_flow_keys(&flow.body, &mut table, diagnostics);
                 section(text, &format!("[[{prefix}flow]]"), &table);
-                members(&flow.body, &format!("{prefix}flow."), text, mistakes);
+                members(&flow.body, &format!("{prefix}flow."), text, diagnostics);
             }
         }
     }
     body.links.iter().for_each(|said| section(text, &format!("[[{prefix}link]]"), &link(said)));
 }
 
-fn task(said: &DraftTask, mistakes: &mut Vec<Diagnostic>) -> Table {
+fn task(said: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let DraftTask {
         name,
         kind: does,
@@ -185,48 +185,48 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Diagnostic>) -> Table {
         DraftTaskKind::Call(uses) => table.text("use", uses),
         DraftTaskKind::Wait(awaits) => table.text("wait", awaits),
     }
-    for_each.iter().for_each(|said| write_for_each(said, &mut table, mistakes));
+    for_each.iter().for_each(|said| write_for_each(said, &mut table, diagnostics));
     table.renames("requires", requires.as_ref());
     table.renames("provides", provides.as_ref());
     if !with.is_empty() {
-        let constants = values_table(with, &format!("\"with\" of {}", table.owner()), mistakes);
+        let constants = values_table(with, &format!("\"with\" of {}", table.owner()), diagnostics);
         table.inline("with", &constants);
     }
     if let Some(policy) = retry {
-        let policy = policy_table(policy, table.owner(), mistakes);
+        let policy = policy_table(policy, table.owner(), diagnostics);
         table.inline("retry", &policy);
     }
-    write_limits(limits, &mut table, mistakes);
+    write_limits(limits, &mut table, diagnostics);
     queue.iter().for_each(|queue| table.text("queue", queue.as_str()));
     table.number("priority", Some(*priority).filter(|priority| *priority != 0));
     let Pace { max_running, rate } = pace;
     table.number("max_running", *max_running);
     rate.iter().for_each(|rate| table.text("rate", &rate.to_string()));
-    table.format_duration("expires", *expires, mistakes);
+    table.format_duration("expires", *expires, diagnostics);
     table.number("delivery_limit", *delivery_limit);
     table.flag("rollback", *rollback);
-    table.starts(*starts, mistakes);
-    table.format_duration("deadline", *deadline, mistakes);
+    table.starts(*starts, diagnostics);
+    table.format_duration("deadline", *deadline, diagnostics);
     if *retired {
-        let mistake = Diagnostic::error(None, format!("task {name:?} was removed after it had run"));
-        mistakes.push(mistake.hint("only the run that it was removed from knows it: leave it out"));
+        let diagnostic = Diagnostic::error(None, format!("task {name:?} was removed after it had run"));
+        diagnostics.push(diagnostic.hint("only the run that it was removed from knows it: leave it out"));
     }
     table
 }
 
-fn write_for_each(said: &DraftForEach, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
+fn write_for_each(said: &DraftForEach, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
     let DraftForEach { list, element, max_parallel } = said;
     match list {
-        DraftList::Literal(values) => table.list("for_each", values, mistakes),
+        DraftList::Literal(values) => table.list("for_each", values, diagnostics),
         DraftList::Value(value) => table.text("for_each", value.as_str()),
     }
     element.iter().for_each(|element| table.text("as", element.as_str()));
     table.number("max_parallel", *max_parallel);
 }
 
-fn write_limits(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
+fn write_limits(limits: &LimitOverrides, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
     let LimitOverrides { timeout, memory, stack, output, log, table_elements, instances } = *limits;
-    table.format_duration("timeout", timeout, mistakes);
+    table.format_duration("timeout", timeout, diagnostics);
     for (key, size) in [("memory", memory), ("stack", stack), ("output", output), ("log", log)] {
         table.size(key, size);
     }
@@ -234,24 +234,24 @@ fn write_limits(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<D
     table.number("instances", instances);
 }
 
-fn policy_table(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
+fn policy_table(said: &RetryPolicy, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let RetryPolicy { attempts, backoff, initial, max, jitter } = *said;
     let default = RetryPolicy::default();
     let mut table = Table::new(format!("the retry of {owner}"));
     table.number("attempts", Some(attempts).filter(|attempts| *attempts != default.attempts));
     table.keyword("backoff", backoff.as_str(), backoff != default.backoff);
-    table.format_duration("initial", Some(initial).filter(|initial| *initial != default.initial), mistakes);
-    table.format_duration("max", Some(max).filter(|max| *max != default.max), mistakes);
+    table.format_duration("initial", Some(initial).filter(|initial| *initial != default.initial), diagnostics);
+    table.format_duration("max", Some(max).filter(|max| *max != default.max), diagnostics);
     table.flag("jitter", Some(jitter).filter(|jitter| *jitter != default.jitter));
     table
 }
 
-fn controller_table(said: &DraftController, owner: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
+fn controller_table(said: &DraftController, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let DraftController { strategy, otherwise, provides, span: _ } = said;
     let mut table = Table::new(format!("the retry of {owner}"));
     match strategy {
         Strategy::Times(times) => table.number("times", Some(*times)),
-        Strategy::ForEach(values) => table.list("for_each", values, mistakes),
+        Strategy::ForEach(values) => table.list("for_each", values, diagnostics),
         Strategy::ForEachOf(value) => table.text("for_each", value.as_str()),
         Strategy::Always => table.keyword("always", otherwise.as_str(), true),
     }

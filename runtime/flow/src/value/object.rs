@@ -133,19 +133,19 @@ impl ValuesObject {
             (name, bytes.map_err(|error| format!("not base64: {error}")))
         });
         let stored = self.stored.iter().map(|(name, stored)| (name, stored.read(references)));
-        let (mut values, mut mistakes) = (Values::new(), Vec::new());
+        let (mut values, mut errors) = (Values::new(), Vec::new());
         for (written, value) in json.chain(bytes).chain(stored) {
             match (ValueName::new(written), value) {
                 (Ok(name), Ok(value)) => {
                     if values.insert(name, value).is_some() {
-                        mistakes.push(format!("{written:?} is given twice, as JSON and under {BYTES} or {STORED}"));
+                        errors.push(format!("{written:?} is given twice, as JSON and under {BYTES} or {STORED}"));
                     }
                 }
-                (Ok(_), Err(mistake)) => mistakes.push(format!("{written:?}: {mistake}")),
-                (Err(error), _) => mistakes.push(error.to_string()),
+                (Ok(_), Err(error)) => errors.push(format!("{written:?}: {error}")),
+                (Err(error), _) => errors.push(error.to_string()),
             }
         }
-        if mistakes.is_empty() { Ok(values) } else { Err(InvalidValues { mistakes }) }
+        if errors.is_empty() { Ok(values) } else { Err(InvalidValues { mistakes: errors }) }
     }
 
     /// The object as text.

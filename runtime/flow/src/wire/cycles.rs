@@ -9,7 +9,7 @@ use super::{
 use crate::{Diagnostic, ScopeIndex, Span};
 
 /// Reports the cycles of a flow; each member is in at most one of them.
-pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistakes: &mut Vec<Diagnostic>) {
+pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, diagnostics: &mut Vec<Diagnostic>) {
     if graph.positions().is_some() {
         return;
     }
@@ -28,7 +28,7 @@ pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Grap
         let hint = format!("{}: one of these must go{way_out}", why.collect::<Vec<_>>().join(", "));
         let message = format!("nodes wait for one another: {}", names.join(" -> "));
         let span = steps.iter().find_map(|(from, to)| span(layout, scope, graph, *from, *to));
-        mistakes.push(Diagnostic::error(span, message).hint(hint));
+        diagnostics.push(Diagnostic::error(span, message).hint(hint));
     }
 }
 

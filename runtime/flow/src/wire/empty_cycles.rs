@@ -7,7 +7,7 @@ use crate::{BackEdge, Diagnostic, DraftLink, Flow, Json, Role, ScopeIndex, Sourc
 
 /// Refuses back edges that form a cycle without a call. A list that is not known yet may be empty too; the machine slows
 /// such a cycle down.
-pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Diagnostic>) {
+pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, diagnostics: &mut Vec<Diagnostic>) {
     let turns = flow.triggers.iter().flat_map(|living| &living.back_edges);
     let idle: Vec<&BackEdge> = turns.filter(|turn| !calls(flow, turn)).collect();
     let leads_to = |one: &BackEdge, other: &BackEdge| {
@@ -26,7 +26,7 @@ pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, mistakes: &mu
         let is_it = |link: &&DraftLink| link.from == *from && link.to == *to;
         let span = links.iter().find(is_it).and_then(|link| link.spans.from.clone());
         let hint = "their lists are empty: give for_each a list with elements, or leave the link out";
-        mistakes.push(Diagnostic::error(span, message).hint(hint));
+        diagnostics.push(Diagnostic::error(span, message).hint(hint));
     }
 }
 

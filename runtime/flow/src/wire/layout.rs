@@ -61,11 +61,11 @@ pub(super) enum Slot<'d> {
 }
 
 impl<'d> Layout<'d> {
-    pub(super) fn of(name: &FlowName, body: &'d FlowBody, mistakes: &mut Vec<Diagnostic>) -> Self {
+    pub(super) fn of(name: &FlowName, body: &'d FlowBody, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut layout = Self { flows: Vec::new(), slots: Vec::new(), positions: BTreeMap::new() };
         let name = NodeName::new(name.as_str()).expect("all names keep the same rules");
-        let whole = layout.lay_out_scope(name, body, (None, None), 0, mistakes);
-        layout.check_controllers_name(whole, mistakes);
+        let whole = layout.lay_out_scope(name, body, (None, None), 0, diagnostics);
+        layout.check_controllers_name(whole, diagnostics);
         layout
     }
 
@@ -76,17 +76,17 @@ impl<'d> Layout<'d> {
         body: &'d FlowBody,
         (parent, span): (Option<MemberPosition>, Span),
         depth: usize,
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> ScopeIndex {
         let scope = ScopeIndex(index(self.flows.len()));
         let begin = self.put(Slot::Begin(scope));
         self.flows.push(FlowLayout { name, body, parent, begin, end: begin, members: Vec::new(), span: span.clone() });
         if depth > MAX_DEPTH {
             let message = format!("flow {:?} is nested more than {MAX_DEPTH} deep", self.flow(scope).name);
-            mistakes.push(Diagnostic::error(span, message).hint("let it stand further out"));
+            diagnostics.push(Diagnostic::error(span, message).hint("let it stand further out"));
         } else {
             for node in &body.nodes {
-                self.lay_out_member(scope, node, depth, mistakes);
+                self.lay_out_member(scope, node, depth, diagnostics);
             }
         }
         let end = self.put(Slot::End(scope));
@@ -94,10 +94,16 @@ impl<'d> Layout<'d> {
         scope
     }
 
-    fn lay_out_member(&mut self, scope: ScopeIndex, node: &'d DraftNode, depth: usize, mistakes: &mut Vec<Diagnostic>) {
+    fn lay_out_member(
+        &mut self,
+        scope: ScopeIndex,
+        node: &'d DraftNode,
+        depth: usize,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         let place = MemberPosition { scope, member: self.flow(scope).members.len() };
         // Its index is assigned before its content is laid out, to keep the order of the names.
-        self.name(node, place, mistakes);
+        self.name(node, place, diagnostics);
         let member = match node {
             DraftNode::Task(task) => {
                 let first = self.put(Slot::Task { task, place });
@@ -106,7 +112,7 @@ impl<'d> Layout<'d> {
             }
             DraftNode::Flow(flow) => {
                 let around = (Some(place), flow.span.clone());
-                let nested = self.lay_out_scope(flow.name.clone(), &flow.body, around, depth + 1, mistakes);
+                let nested = self.lay_out_scope(flow.name.clone(), &flow.body, around, depth + 1, diagnostics);
                 let FlowLayout { begin, end, .. } = *self.flow(nested);
                 Member { name: &flow.name, first: begin, last: end, nested: Some(nested) }
             }
@@ -114,24 +120,24 @@ impl<'d> Layout<'d> {
         self.flows[scope.0 as usize].members.push(member);
     }
 
-    fn name(&mut self, node: &'d DraftNode, place: MemberPosition, mistakes: &mut Vec<Diagnostic>) {
+    fn name(&mut self, node: &'d DraftNode, place: MemberPosition, diagnostics: &mut Vec<Diagnostic>) {
         let name = node.name();
         if name.as_element().is_some() {
             let message = format!("{name:?} is how an element of a task is called, not a task");
             let hint = "name it with the characters A-Z a-z 0-9 _ -";
-            mistakes.push(Diagnostic::error(span_of(node), message).hint(hint));
+            diagnostics.push(Diagnostic::error(span_of(node), message).hint(hint));
         }
         if self.positions.contains_key(name) {
             let message = format!("the name {name:?} is used twice");
             let hint = "names are unique in the whole flow, nested flows included";
-            mistakes.push(Diagnostic::error(span_of(node), message).hint(hint));
+            diagnostics.push(Diagnostic::error(span_of(node), message).hint(hint));
         } else {
             self.positions.insert(name, place);
         }
     }
 
     /// A controller is published under the name of its flow.
-    fn check_controllers_name(&self, whole: ScopeIndex, mistakes: &mut Vec<Diagnostic>) {
+    fn check_controllers_name(&self, whole: ScopeIndex, diagnostics: &mut Vec<Diagnostic>) {
         let flow = self.flow(whole);
         let Some(place) = self.positions.get(&flow.name) else { return };
         if flow.body.controller.is_some() {
@@ -139,12 +145,12 @@ impl<'d> Layout<'d> {
             let message =
                 format!("{} has the name of the whole flow, which has a retry controller", self.describe(node));
             let hint = "the retry controller is told by the name of its flow: give one of them another name";
-            mistakes.push(Diagnostic::error(self.span(node, "name"), message).hint(hint));
+            diagnostics.push(Diagnostic::error(self.span(node, "name"), message).hint(hint));
         }
     }
 
     /// Warns of empty nested flows: their intended content is outside them. A flow that a program builds may well be empty.
-    pub(super) fn warn_empty_flows(&self, mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn warn_empty_flows(&self, diagnostics: &mut Vec<Diagnostic>) {
         for flow in self.flows.iter().filter(|flow| flow.members.is_empty()) {
             let (Some(parent), Some(span)) = (flow.parent, &flow.span) else { continue };
             let comes_after = |node: &DraftNode| match node {
@@ -161,7 +167,7 @@ impl<'d> Layout<'d> {
             } else {
                 format!("a task in it begins with [[{header}.task]]; or leave the flow out")
             };
-            mistakes.push(Diagnostic::warning(Some(span.clone()), message).hint(hint));
+            diagnostics.push(Diagnostic::warning(Some(span.clone()), message).hint(hint));
         }
     }
 

@@ -13,7 +13,7 @@ pub(super) fn explicit(
     layout: &Layout<'_>,
     scope: ScopeIndex,
     is_back_edge: impl Fn(usize) -> bool,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Graph {
     let flow = layout.flow(scope);
     let mut graph = Graph::new(flow.members.len());
@@ -23,15 +23,15 @@ pub(super) fn explicit(
         }
     }
     for (place, link) in flow.body.links.iter().enumerate() {
-        let from = end(layout, scope, &link.from, &link.spans.from, mistakes);
-        let to = end(layout, scope, &link.to, &link.spans.to, mistakes);
+        let from = end(layout, scope, &link.from, &link.spans.from, diagnostics);
+        let to = end(layout, scope, &link.to, &link.spans.to, diagnostics);
         let (Some(from), Some(to)) = (from, to) else { continue };
         if is_back_edge(place) {
             continue;
         }
         if from == to {
-            let mistake = Diagnostic::error(link.spans.to.clone(), format!("{:?} is linked to itself", link.to));
-            mistakes.push(mistake.hint("link two nodes, or leave the link out"));
+            let diagnostic = Diagnostic::error(link.spans.to.clone(), format!("{:?} is linked to itself", link.to));
+            diagnostics.push(diagnostic.hint("link two nodes, or leave the link out"));
         } else if flow.body.pattern != Pattern::Linear {
             graph.add(from, to, Reason::Link(place));
         } else if from > to {
@@ -40,7 +40,7 @@ pub(super) fn explicit(
                 link.from, link.to, flow.name
             );
             let hint = "change the order of the flow, or leave the link out";
-            mistakes.push(Diagnostic::error(link.spans.from.clone(), message).hint(hint));
+            diagnostics.push(Diagnostic::error(link.spans.from.clone(), message).hint(hint));
         }
     }
     graph
@@ -52,12 +52,12 @@ fn end(
     scope: ScopeIndex,
     name: &NodeName,
     span: &Span,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<usize> {
     let flow = layout.flow(scope);
     let refuse =
         |why: String| Diagnostic::error(span.clone(), format!("a link of flow {:?} names {name:?}, {why}", flow.name));
-    let mistake = match layout.place(name) {
+    let diagnostic = match layout.place(name) {
         Some(place) if place.scope == scope => return Some(place.member),
         Some(place) if flow.parent != Some(place) => {
             let home = layout.flow(place.scope);
@@ -66,13 +66,13 @@ fn end(
         Some(_) | None if *name == flow.name => refuse("which is the flow itself".into()).hint("link the nodes in it"),
         Some(_) | None => {
             let names = flow.members.iter().map(|member| member.name.as_str());
-            let is_read = mistakes.len() < suggest::MAX_SUGGESTIONS;
+            let is_read = diagnostics.len() < suggest::MAX_SUGGESTIONS;
             let hint = is_read.then(|| suggest::did_you_mean(name.as_str(), names)).flatten();
             refuse("which the flow does not have".into())
                 .hint(hint.unwrap_or_else(|| "a link joins two tasks or nested flows by name".into()))
         }
     };
-    mistakes.push(mistake);
+    diagnostics.push(diagnostic);
     None
 }
 

@@ -14,7 +14,7 @@ use crate::{Diagnostic, Draft, DraftTaskKind, NodeIndex, Pattern, Source, ValueN
 const MAX_NAMED: usize = 10;
 
 /// Reports each module that was not found, once, with the tasks that use it.
-pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>, mistakes: &mut Vec<Diagnostic>) {
+pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (_, task) in layout.tasks() {
         if let DraftTaskKind::Call(uses) = &task.kind {
@@ -38,7 +38,7 @@ pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>,
         let why = reference.missing.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let message = format!("module {alias:?}{used_by} was not found{why}");
         let hint = "build the module, or name a file, a tag (`waft modules` lists them) or a digest";
-        mistakes.push(Diagnostic::error(reference.span.clone(), message).hint(hint));
+        diagnostics.push(Diagnostic::error(reference.span.clone(), message).hint(hint));
     }
 }
 
@@ -59,7 +59,7 @@ impl RootResolver<'_, '_> {
         &self,
         wants: Vec<Requirement>,
         awaiting: &mut BTreeSet<NodeIndex>,
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<ResolvedInput> {
         let mut answers = Vec::new();
         for want in wants {
@@ -67,7 +67,7 @@ impl RootResolver<'_, '_> {
                 Source::RunInput(want.value.clone())
             } else if let Some(provider) = want.reversed_provider.filter(|_| want.loop_carried.is_empty()) {
                 if !want.optional {
-                    mistakes.push(self.reversed_by_link(&want, provider));
+                    diagnostics.push(self.reversed_by_link(&want, provider));
                 }
                 node_source(provider, &want.value)
             } else if self.draft.triggers.persistent {
@@ -78,13 +78,13 @@ impl RootResolver<'_, '_> {
             } else if want.optional {
                 Source::Absent
             } else if !want.loop_carried.is_empty() {
-                mistakes.push(self.missing_initial_value(&want));
+                diagnostics.push(self.missing_initial_value(&want));
                 Source::Absent
             } else {
                 // A task with an unknown callee may provide it.
                 if !self.tasks.values().any(|task| task.may_provide(&want.value)) {
-                    let mistake = self.missing(&want, mistakes.len());
-                    mistakes.push(mistake);
+                    let diagnostic = self.missing(&want, diagnostics.len());
+                    diagnostics.push(diagnostic);
                 }
                 continue;
             };
@@ -105,7 +105,7 @@ impl RootResolver<'_, '_> {
         &self,
         answers: &[ResolvedInput],
         asked: &BTreeSet<ValueName>,
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
         if !self.is_resolved() {
             return;
@@ -115,11 +115,11 @@ impl RootResolver<'_, '_> {
         for name in self.inputs.keys().filter(|name| !read.contains(name) && !self.providers.contains_key(*name)) {
             let span = self.draft.input_spans.get(name).cloned();
             let wanted = self.tasks.values().flat_map(|task| &task.requirements).map(|want| want.value.as_str());
-            let is_read = mistakes.len() < suggest::MAX_SUGGESTIONS;
+            let is_read = diagnostics.len() < suggest::MAX_SUGGESTIONS;
             let others = wanted.filter(|wanted| *wanted != name.as_str());
             let hint = is_read.then(|| suggest::did_you_mean(name.as_str(), others)).flatten();
-            let mistake = Diagnostic::warning(span, format!("no task requires input {name:?}"));
-            mistakes.push(mistake.hint(hint.unwrap_or_else(|| "leave it out".into())));
+            let diagnostic = Diagnostic::warning(span, format!("no task requires input {name:?}"));
+            diagnostics.push(diagnostic.hint(hint.unwrap_or_else(|| "leave it out".into())));
         }
     }
 

@@ -65,13 +65,13 @@ pub(super) fn resolve(
     home: &ScopeResolver<'_, '_>,
     mut graph: Graph,
     wants: Vec<(usize, Requirement)>,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> ResolvedScope {
     let offers = home.providers();
     let choices = match home.layout.flow(home.scope).body.pattern {
         Pattern::Linear => resolve_linear(&offers, &wants),
-        Pattern::Unordered => resolve_unordered(home, &graph, &offers, &wants, mistakes),
-        Pattern::Graph => resolve_graph(home, &mut graph, &offers, &wants, mistakes),
+        Pattern::Unordered => resolve_unordered(home, &graph, &offers, &wants, diagnostics),
+        Pattern::Graph => resolve_graph(home, &mut graph, &offers, &wants, diagnostics),
     };
     let (mut answers, mut outward) = (Vec::new(), Vec::new());
     for ((member, mut want), choice) in wants.into_iter().zip(choices) {
@@ -82,7 +82,7 @@ pub(super) fn resolve(
             Choice::Reported => continue,
             Choice::Of(provider) => {
                 let export = output_of(&offers[&want.value], provider);
-                home.report_conflict(&want, export, mistakes);
+                home.report_conflict(&want, export, diagnostics);
                 node_source(export.node, &want.value)
             }
             Choice::Outward if home.layout.controller_value(home.scope) == Some(&want.value) => {
@@ -124,7 +124,7 @@ fn resolve_unordered(
     graph: &Graph,
     offers: &Providers,
     wants: &[(usize, Requirement)],
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Choice> {
     let mut choices = vec![Choice::Outward; wants.len()];
     let mut contests: BTreeMap<&ValueName, ProviderConflict> =
@@ -133,7 +133,7 @@ fn resolve_unordered(
         contests.entry(&want.value).and_modify(|contest| contest.requirements.push((at, *member)));
     }
     let ambiguities = ambiguity::resolve_unordered(graph, contests.into_values().collect(), &mut choices);
-    home.report_ambiguities(ambiguities, wants, mistakes);
+    home.report_ambiguities(ambiguities, wants, diagnostics);
     choices
 }
 
@@ -147,7 +147,7 @@ fn resolve_graph(
     graph: &mut Graph,
     offers: &Providers,
     wants: &[(usize, Requirement)],
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Choice> {
     let mut choices = vec![Choice::Outward; wants.len()];
     let several = offers.iter().filter(|(_, offers)| offers.len() > 1);
@@ -177,7 +177,7 @@ fn resolve_graph(
         }
     }
     let ambiguities = ambiguity::resolve_conflicts(graph, contests.into_values().collect(), &mut choices);
-    home.report_ambiguities(ambiguities, wants, mistakes);
+    home.report_ambiguities(ambiguities, wants, diagnostics);
     choices
 }
 
@@ -251,10 +251,10 @@ impl ScopeResolver<'_, '_> {
         exports
     }
 
-    fn report_conflict(&self, want: &Requirement, export: ScopeOutput, mistakes: &mut Vec<Diagnostic>) {
+    fn report_conflict(&self, want: &Requirement, export: ScopeOutput, diagnostics: &mut Vec<Diagnostic>) {
         if let Some(rival) = export.conflicting {
             let (one, other) = (self.layout.describe(rival), self.layout.describe(export.node));
-            mistakes.push(self.ambiguous(want, &one, &other));
+            diagnostics.push(self.ambiguous(want, &one, &other));
         }
     }
 
@@ -262,10 +262,10 @@ impl ScopeResolver<'_, '_> {
         &self,
         ambiguities: Vec<Ambiguity>,
         wants: &[(usize, Requirement)],
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
         for Ambiguity { value, pair, requirement: want } in ambiguities {
-            self.report_ambiguous(&value, pair, want.map(|at| &wants[at].1), mistakes);
+            self.report_ambiguous(&value, pair, want.map(|at| &wants[at].1), diagnostics);
         }
     }
 
@@ -274,12 +274,12 @@ impl ScopeResolver<'_, '_> {
         value: &ValueName,
         (one, other): (usize, usize),
         want: Option<&Requirement>,
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
         let members = &self.layout.flow(self.scope).members;
         let (one, other) = (&members[one], &members[other]);
         let name = |node| self.layout.describe(node);
-        let mistake = match want {
+        let diagnostic = match want {
             Some(want) => self.ambiguous(want, &name(one.first), &name(other.first)),
             None => {
                 let (one_name, other_name) = (name(one.first), name(other.first));
@@ -288,7 +288,7 @@ impl ScopeResolver<'_, '_> {
                 Diagnostic::error(self.layout.span(other.first, &format!("provides.{value}")), message)
             }
         };
-        mistakes.push(mistake.hint("link them, or let provides give one of the values another name"));
+        diagnostics.push(diagnostic.hint("link them, or let provides give one of the values another name"));
     }
 
     fn ambiguous(&self, want: &Requirement, one: &str, other: &str) -> Diagnostic {

@@ -190,7 +190,7 @@ fn task_parameters(
 }
 
 /// Refuses a stack size that no sandbox allows.
-fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Diagnostic>) {
+fn check_stack(draft: &DraftTask, task: &Task, diagnostics: &mut Vec<Diagnostic>) {
     let stack = task.limits.stack;
     if stack > MAX_STACK_BYTES {
         let message = format!(
@@ -199,7 +199,7 @@ fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Diagnostic>) {
             Size(stack),
             Size(MAX_STACK_BYTES)
         );
-        mistakes.push(
+        diagnostics.push(
             Diagnostic::error(draft.span("stack"), message).hint("recurse less deeply, or keep the data in memory"),
         );
     }
@@ -210,7 +210,7 @@ fn take_elements(
     draft: &DraftTask,
     element: &ValueName,
     (inputs, wants): (&mut [Input], &mut Vec<Requirement>),
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) {
     let all = wants.len();
     wants.retain(|want| {
@@ -224,7 +224,7 @@ fn take_elements(
         let message = format!("task {:?} is called for each {element:?}, and takes no value of that name", draft.name);
         let taken = quoted(inputs.iter().map(|input| input.parameter.as_str()));
         let hint = format!("it takes {taken}: name one of them with as = \"...\", or rename it with requires");
-        mistakes.push(Diagnostic::error(draft.span("for_each"), message).hint(hint));
+        diagnostics.push(Diagnostic::error(draft.span("for_each"), message).hint(hint));
     }
 }
 
@@ -257,16 +257,16 @@ fn visible_provides(draft: &DraftTask, provides: Renames) -> Renames {
 }
 
 /// A waiting task. It declares its values itself, and calls no guest.
-fn resolve_waiting_task(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diagnostic>) -> ResolvedTask {
+fn resolve_waiting_task(draft: &DraftTask, awaits: &str, diagnostics: &mut Vec<Diagnostic>) -> ResolvedTask {
     for key in CALL_KEYS.iter().filter(|key| draft.spans.contains_key(**key)) {
         let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
-        mistakes.push(Diagnostic::error(draft.span(key), message).hint("leave it out"));
+        diagnostics.push(Diagnostic::error(draft.span(key), message).hint("leave it out"));
     }
     if awaits.trim().is_empty() {
         let message = format!("task {:?} waits for nothing", draft.name);
-        mistakes.push(Diagnostic::error(draft.span("wait"), message).hint("say it in a word: wait = \"approval\""));
+        diagnostics.push(Diagnostic::error(draft.span("wait"), message).hint("say it in a word: wait = \"approval\""));
     }
-    let provides = provides(draft, None, mistakes);
+    let provides = provides(draft, None, diagnostics);
     let wait = Wait { waits_for: awaits.into(), provides: provides.clone(), deadline: draft.deadline };
     let provides = visible_provides(draft, provides);
     let (role, may_provide) = (Role::Wait(Box::new(wait)), MayProvide::Nothing);
@@ -294,7 +294,7 @@ fn parameter_specs(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, P
     said.collect()
 }
 
-fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Diagnostic>) -> Renames {
+fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Vec<Diagnostic>) -> Renames {
     let stated = draft.provides.clone();
     let provides = match callee {
         Some(Callee::Task(_, info)) => {
@@ -303,7 +303,7 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<D
                 for name in stated.keys().filter(|name| !own().any(|known| known == *name)) {
                     let message = format!("task {:?} does not provide {name:?}", draft.name);
                     let hint = format!("{:?} provides {}", info.name, quoted(own().map(ValueName::as_str)));
-                    mistakes.push(Diagnostic::error(draft.span(&format!("provides.{name}")), message).hint(hint));
+                    diagnostics.push(Diagnostic::error(draft.span(&format!("provides.{name}")), message).hint(hint));
                 }
             }
             stated.unwrap_or_else(|| own().map(|name| (name.clone(), name.clone())).collect())
@@ -314,8 +314,8 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<D
     for (own, flows) in &provides {
         if !seen.insert(flows) {
             let message = format!("task {:?} provides {flows:?} twice", draft.name);
-            let mistake = Diagnostic::error(draft.span(&format!("provides.{own}")), message);
-            mistakes.push(mistake.hint("give each value a name of its own"));
+            let diagnostic = Diagnostic::error(draft.span(&format!("provides.{own}")), message);
+            diagnostics.push(diagnostic.hint("give each value a name of its own"));
         }
     }
     provides
@@ -331,11 +331,11 @@ fn schemas(callee: &Callee<'_>, provides: &Renames) -> BTreeMap<ValueName, Schem
     said.collect()
 }
 
-fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Diagnostic>) -> bool {
+fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Vec<Diagnostic>) -> bool {
     match (draft.rollback, callee) {
         (Some(true), Some(Callee::Task(_, TaskInfo { name, rollback: Rollback::None, .. }))) => {
             let message = format!("task {:?} is to be rolled back, but {name:?} has no rollback", draft.name);
-            mistakes.push(Diagnostic::error(draft.span("rollback"), message).hint("leave rollback out"));
+            diagnostics.push(Diagnostic::error(draft.span("rollback"), message).hint("leave rollback out"));
             false
         }
         (None, Some(Callee::Task(_, info))) => info.rollback != Rollback::None,
@@ -343,7 +343,7 @@ fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<D
     }
 }
 
-fn check_requires(draft: &DraftTask, info: &TaskInfo, mistakes: &mut Vec<Diagnostic>) {
+fn check_requires(draft: &DraftTask, info: &TaskInfo, diagnostics: &mut Vec<Diagnostic>) {
     let of_rollback = match &info.rollback {
         Rollback::Guest { requires } => requires.as_slice(),
         Rollback::None => &[],
@@ -353,7 +353,7 @@ fn check_requires(draft: &DraftTask, info: &TaskInfo, mistakes: &mut Vec<Diagnos
         if !known().any(|known| known == name) {
             let message = format!("task {:?} has no parameter {name:?}", draft.name);
             let hint = format!("{:?} requires {}", info.name, quoted(known().map(ValueName::as_str)));
-            mistakes.push(Diagnostic::error(draft.span(&format!("requires.{name}")), message).hint(hint));
+            diagnostics.push(Diagnostic::error(draft.span(&format!("requires.{name}")), message).hint(hint));
         }
     }
 }

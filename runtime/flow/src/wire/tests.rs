@@ -163,7 +163,7 @@ fn wired(text: &str) -> String {
     let text = format!("{text}\n{MODULES}");
     match wire(&file::read(&text), &modules(), &Values::new()) {
         Ok((flow, warnings)) => shown(&flow) + &render(&warnings, "f.toml", &text),
-        Err(mistakes) => render(&mistakes, "f.toml", &text),
+        Err(diagnostics) => render(&diagnostics, "f.toml", &text),
     }
 }
 
@@ -195,8 +195,8 @@ fn a_missing_module_is_reported_once_with_its_users() {
     for reference in draft.modules.values_mut() {
         reference.missing = Some(format!("there is no file {}", reference.text));
     }
-    let mistakes = wire(&draft, &BTreeMap::new(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
+    let diagnostics = wire(&draft, &BTreeMap::new(), &Values::new()).unwrap_err();
+    let told: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
     let wanted = [
         "module \"m\", which tasks \"t0\", \"t1\", \"t2\", \"t3\", \"t4\", \"t5\", \"t6\", \"t7\", \"t8\", \"t9\" and 2 \
          more use, was not found: there is no file m.wasm",
@@ -211,7 +211,9 @@ fn a_given_value_is_type_checked_and_null_is_allowed_for_optional() {
     let wired = |orders: &str, factor: &str| {
         let value = |text: &str| Value::Json(Json::parse(text).unwrap());
         let given = [("orders".parse().unwrap(), value(orders)), ("factor".parse().unwrap(), value(factor))].into();
-        wire(&draft, &modules(), &given).map_err(|mistakes| mistakes[0].message.clone()).map(|(_, warnings)| warnings)
+        wire(&draft, &modules(), &given)
+            .map_err(|diagnostics| diagnostics[0].message.clone())
+            .map(|(_, warnings)| warnings)
     };
     assert_eq!(wired("[1, 2]", "null"), Ok(vec![]));
     assert_eq!(wired("[1, 2]", "1.5"), Ok(vec![]));
@@ -229,8 +231,8 @@ fn a_given_value_is_type_checked_and_null_is_allowed_for_optional() {
 #[test]
 fn an_unprovided_requirement_is_rejected_in_the_builder() {
     let built = Draft::builder("f").unwrap().flow("inner", |flow| flow.task("heat", "m#heat", |task| task)).build();
-    let mistakes = wire(&built, &modules(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
+    let diagnostics = wire(&built, &modules(), &Values::new()).unwrap_err();
+    let told: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
     assert_eq!(told, ["task \"heat\" requires \"pan\", which nothing provides"]);
     let given = Values::from([("pan".parse().unwrap(), Value::json(&1.into()))]);
     assert!(wire(&built, &modules(), &given).is_ok());
@@ -256,8 +258,8 @@ fn given_values_override_and_extend_the_inputs() {
 #[test]
 fn a_given_value_is_checked_like_an_input() {
     let mix = Draft::builder("f").unwrap().task("mix", "m#mix", |task| task).build();
-    let mistakes = wire(&mix, &modules(), &one_value("batter", 1)).unwrap_err();
-    assert_eq!(mistakes[0].message, "input \"batter\" has the name of a value that task \"mix\" provides");
+    let diagnostics = wire(&mix, &modules(), &one_value("batter", 1)).unwrap_err();
+    assert_eq!(diagnostics[0].message, "input \"batter\" has the name of a value that task \"mix\" provides");
     let (_, warnings) = wire(&mix, &modules(), &one_value("nobodys", 1)).unwrap();
     assert_eq!(warnings[0].message, "no task requires input \"nobodys\"");
 }
@@ -270,7 +272,7 @@ fn a_stack_beyond_the_maximum_is_rejected() {
         let Some(ModuleInfo { content: ModuleContent::Tasks(tasks), .. }) = modules.get_mut("only") else { panic!() };
         tasks[0].limits = of_module;
         let draft = Draft::builder("f").unwrap().task("deep", "only", |task| task.limits(of_flow)).build();
-        wire(&draft, &modules, &Values::new()).err().map(|mistakes| mistakes[0].message.clone())
+        wire(&draft, &modules, &Values::new()).err().map(|diagnostics| diagnostics[0].message.clone())
     };
     let refused = Some("task \"deep\" has a stack of 64MiB, and the largest is 8MiB".to_owned());
     assert_eq!(told(with_stack(64 << 20), LimitOverrides::default()), refused);

@@ -27,7 +27,7 @@ pub(super) fn find_cycles(
     home: &ScopeResolver<'_, '_>,
     draft: &Draft,
     wants: &[(usize, Requirement)],
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Cycles {
     let mut rounds = Cycles::default();
     let flow = home.layout.flow(home.scope);
@@ -49,7 +49,7 @@ pub(super) fn find_cycles(
             let message = format!("the link {:?} -> {:?} joins any, in a flow that fires once", link.from, link.to);
             let hint =
                 "each notification fires the target anew: say cyclic = true or persistent = true, or leave join out";
-            mistakes.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
+            diagnostics.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
         }
     }
     if !draft.triggers.cyclic {
@@ -95,7 +95,7 @@ impl LinkContext<'_, '_> {
         &self,
         rounds: &Cycles,
         inputs: &mut BTreeSet<ValueName>,
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<BackEdge> {
         let mut turns = Vec::new();
         for (place, moment) in &rounds.turns {
@@ -105,8 +105,8 @@ impl LinkContext<'_, '_> {
             if [from, to].iter().any(|end| self.layout.task(end.first).is_some_and(|task| task.retired)) {
                 continue;
             }
-            check_back_edge(link, mistakes);
-            let reads = link.when.as_ref().map(|when| self.condition_sources(link, when, from, inputs, mistakes));
+            check_back_edge(link, diagnostics);
+            let reads = link.when.as_ref().map(|when| self.condition_sources(link, when, from, inputs, diagnostics));
             let said = Link {
                 from: from.last,
                 on: link.on,
@@ -120,16 +120,16 @@ impl LinkContext<'_, '_> {
     }
 }
 
-fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Diagnostic>) {
+fn check_back_edge(link: &DraftLink, diagnostics: &mut Vec<Diagnostic>) {
     let ends = format!("the link {:?} -> {:?}", link.from, link.to);
     if link.on != SourceOutcome::Success {
         let message = format!("{ends} fires its target anew, and listens to a failure");
         let hint = "a firing that fails is rolled back: let a task in it listen, which then goes on";
-        mistakes.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
+        diagnostics.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
     }
     if link.reach.is_some() {
         let message = format!("{ends} fires its target anew: a no reaches nobody else");
-        mistakes.push(Diagnostic::error(link.spans.reach.clone(), message).hint("leave reach out"));
+        diagnostics.push(Diagnostic::error(link.spans.reach.clone(), message).hint("leave reach out"));
     }
 }
 
@@ -262,7 +262,7 @@ fn target(
     what: &str,
     name: &NodeName,
     span: &crate::Span,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<NodeIndex> {
     let place = layout.place(name);
     let member = place.map(|place| &layout.flow(place.scope).members[place.member]);
@@ -276,6 +276,6 @@ fn target(
         }
     };
     let hint = "it fires a task of the flow itself: write its name";
-    mistakes.push(Diagnostic::error(span.clone(), format!("{what} names {name:?}, {wrong}")).hint(hint));
+    diagnostics.push(Diagnostic::error(span.clone(), format!("{what} names {name:?}, {wrong}")).hint(hint));
     None
 }

@@ -46,7 +46,7 @@ impl<'a> TypeChecker<'a, '_> {
     }
 
     /// Checks constants, and lists in the flow itself.
-    pub(super) fn check_constants(&self, mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn check_constants(&self, diagnostics: &mut Vec<Diagnostic>) {
         for (node, task) in self.layout.tasks() {
             let Some(called) = call(&self.tasks[&node].role) else { continue };
             for (place, input) in called.inputs.iter().enumerate() {
@@ -54,18 +54,18 @@ impl<'a> TypeChecker<'a, '_> {
                 let Some(target) = self.target(node, place) else { continue };
                 let what = format!("{:?} in \"with\" of task {:?} does not fit", target.parameter, task.name);
                 let span = task.span(&format!("with.{}", target.parameter));
-                mistakes.extend(self.mismatch(&target, value, &what, span));
+                diagnostics.extend(self.mismatch(&target, value, &what, span));
             }
             let Role::ForEach(each) = &self.tasks[&node].role else { continue };
             if let Source::Constant(Value::Json(list)) = &each.list {
                 let what = format!("\"for_each\" of task {:?} does not fit", task.name);
-                mistakes.extend(self.element_mismatch(node, list, &what, task.span("for_each")));
+                diagnostics.extend(self.element_mismatch(node, list, &what, task.span("for_each")));
             }
         }
     }
 
     /// Checks the inputs of the run against all their parameters.
-    pub(super) fn check_inputs(&self, answers: &[ResolvedInput], mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn check_inputs(&self, answers: &[ResolvedInput], diagnostics: &mut Vec<Diagnostic>) {
         for answer in answers {
             let Some((name, value)) = read_input(&answer.source).and_then(|name| self.inputs.get_key_value(name))
             else {
@@ -73,14 +73,14 @@ impl<'a> TypeChecker<'a, '_> {
             };
             let who = self.layout.describe(answer.node);
             let what = format!("input {name:?} does not fit {who}");
-            let known = mistakes.len();
+            let known = diagnostics.len();
             let span = self.draft.input_spans.get(name).cloned();
             if let Some(target) = self.target(answer.node, answer.input) {
                 let span = span.or_else(|| self.layout.span(answer.node, &format!("requires.{}", target.parameter)));
-                mistakes.extend(self.mismatch(&target, value, &what, span));
+                diagnostics.extend(self.mismatch(&target, value, &what, span));
             } else if self.is_list(answer) {
                 let span = span.or_else(|| self.layout.span(answer.node, "for_each"));
-                mistakes.extend(match value {
+                diagnostics.extend(match value {
                     Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
                         self.element_mismatch(answer.node, list, &what, span)
                     }
@@ -96,13 +96,13 @@ impl<'a> TypeChecker<'a, '_> {
                     "it is bytes, as `--set-file` gives them; `--set {name}=JSON` gives JSON, in a shell that of a file as \
                      `--set {name}=\"$(cat FILE)\"`"
                 );
-                mistakes[known..].iter_mut().for_each(|mistake| mistake.hint = Some(hint.clone()));
+                diagnostics[known..].iter_mut().for_each(|diagnostic| diagnostic.hint = Some(hint.clone()));
             }
         }
     }
 
     /// Checks values between tasks; reports those whose types surely differ.
-    pub(super) fn check_between(&self, answers: &[ResolvedInput], mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn check_between(&self, answers: &[ResolvedInput], diagnostics: &mut Vec<Diagnostic>) {
         let inputs = (!self.has_triggers).then_some(self.inputs);
         let schemas = Schemas { layout: self.layout, tasks: self.tasks, inputs };
         for answer in answers {
@@ -121,11 +121,11 @@ impl<'a> TypeChecker<'a, '_> {
                         target.parameter
                     );
                     let span = self.layout.span(target.node, &format!("requires.{}", target.parameter));
-                    mistakes.push(Diagnostic::error(span, message).hint(self.hint(&target)));
+                    diagnostics.push(Diagnostic::error(span, message).hint(self.hint(&target)));
                 }
             }
             if self.is_list(answer) {
-                self.check_list(&schemas, answer, mistakes);
+                self.check_list(&schemas, answer, diagnostics);
             }
         }
     }
@@ -178,14 +178,14 @@ impl<'a> TypeChecker<'a, '_> {
     }
 
     /// Checks the list of a `for_each` task or a controller, where another task provides it.
-    fn check_list(&self, schemas: &Schemas<'_, '_>, answer: &ResolvedInput, mistakes: &mut Vec<Diagnostic>) {
+    fn check_list(&self, schemas: &Schemas<'_, '_>, answer: &ResolvedInput, diagnostics: &mut Vec<Diagnostic>) {
         for (source, value) in of_nodes(&answer.source) {
             let Some(provided) = schemas.of(&source) else { continue };
             let (who, types) = (self.layout.describe(answer.node), provided.view().types());
             let span = self.layout.span(answer.node, "for_each");
             if !types.has(ValueType::List) {
                 let message = format!("{who} goes through {value:?} with \"for_each\", and that is {types}");
-                mistakes.push(Diagnostic::error(span, message).hint("name a value that is a list"));
+                diagnostics.push(Diagnostic::error(span, message).hint("name a value that is a list"));
                 continue;
             }
             let (Some(element), Some(target)) = (provided.view().element(), self.element_target(answer.node)) else {
@@ -195,7 +195,7 @@ impl<'a> TypeChecker<'a, '_> {
             if left.and(taken).is_empty() {
                 let message =
                     format!("{who} takes {taken} as {:?}, and each element of {value:?} is {left}", target.parameter);
-                mistakes.push(Diagnostic::error(span, message).hint(self.hint(&target)));
+                diagnostics.push(Diagnostic::error(span, message).hint(self.hint(&target)));
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::{render, test_tables};
 fn every_diagnostic_of_an_edit_file_has_a_line_and_a_hint() {
     test_tables::check(include_str!("diagnostics.txt"), |text| match edits(text) {
         Ok(edits) => format!("accepted: {edits:?}"),
-        Err(mistakes) => render(&mistakes, "edits.toml", text),
+        Err(diagnostics) => render(&diagnostics, "edits.toml", text),
     });
 }
 

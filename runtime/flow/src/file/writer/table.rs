@@ -57,27 +57,27 @@ impl Table {
         said.iter().for_each(|bytes| self.text(key, &Size(*bytes).to_string()));
     }
 
-    pub(super) fn format_duration(&mut self, key: &str, said: Option<Duration>, mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn format_duration(&mut self, key: &str, said: Option<Duration>, diagnostics: &mut Vec<Diagnostic>) {
         let Some(said) = said else { return };
         match duration(said) {
             Some(text) => self.text(key, &text),
             None => {
                 let message = format!("{key:?} of {} is {said:?}, and no whole number of milliseconds", self.owner);
-                mistakes
+                diagnostics
                     .push(Diagnostic::error(None, message).hint("round it to milliseconds, and to 64 bits of them"));
             }
         }
     }
 
-    pub(super) fn starts(&mut self, said: Option<StartTime>, mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn starts(&mut self, said: Option<StartTime>, diagnostics: &mut Vec<Diagnostic>) {
         match said {
             None => {}
-            Some(StartTime::After(pause)) => self.format_duration("start_after", Some(pause), mistakes),
+            Some(StartTime::After(pause)) => self.format_duration("start_after", Some(pause), diagnostics),
             Some(StartTime::At(at)) => match format_timestamp(at) {
                 Some(text) => self.put("start_at", text),
                 None => {
                     let message = format!("\"start_at\" of {} is no moment that a clock will show", self.owner);
-                    mistakes.push(Diagnostic::error(None, message).hint("choose one before the year 9999"));
+                    diagnostics.push(Diagnostic::error(None, message).hint("choose one before the year 9999"));
                 }
             },
         }
@@ -104,7 +104,7 @@ impl Table {
         self.put(key, value::braces(&entries));
     }
 
-    pub(super) fn value(&mut self, key: &str, said: &Value, mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn value(&mut self, key: &str, said: &Value, diagnostics: &mut Vec<Diagnostic>) {
         let written = match said {
             Value::Json(json) => value::json(json.as_str()),
             Value::Bytes(_) => Err("bytes"),
@@ -112,24 +112,24 @@ impl Table {
         };
         match written {
             Ok(written) => self.put(key, written),
-            Err(what) => mistakes.push(self.not_representable(&format!("{key:?} in {}", self.owner), what)),
+            Err(what) => diagnostics.push(self.not_representable(&format!("{key:?} in {}", self.owner), what)),
         }
     }
 
-    pub(super) fn list(&mut self, key: &str, said: &[Json], mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn list(&mut self, key: &str, said: &[Json], diagnostics: &mut Vec<Diagnostic>) {
         let mut elements = Vec::new();
         for element in said {
             match value::json(element.as_str()) {
                 Ok(written) => elements.push(written),
-                Err(what) => mistakes.push(self.not_representable(&format!("{key:?} of {}", self.owner), what)),
+                Err(what) => diagnostics.push(self.not_representable(&format!("{key:?} of {}", self.owner), what)),
             }
         }
         self.put(key, format!("[{}]", elements.join(", ")));
     }
 
     fn not_representable(&self, whose: &str, what: &str) -> Diagnostic {
-        let mistake = Diagnostic::error(None, format!("{whose} holds {what}, which a flow file cannot"));
-        mistake.hint("give it to the run as an input, and let tasks require it")
+        let diagnostic = Diagnostic::error(None, format!("{whose} holds {what}, which a flow file cannot"));
+        diagnostic.hint("give it to the run as an input, and let tasks require it")
     }
 }
 

@@ -43,7 +43,7 @@ fn normalized(draft: Draft) -> String {
 #[track_caller]
 fn round_trips(draft: Draft) -> String {
     let text = write(&draft).unwrap_or_else(|error| panic!("{error}: {draft:#?}"));
-    let read = parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
+    let read = parse(&text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{text}"));
     assert_eq!(normalized(read), normalized(draft), "{text}");
     text
 }
@@ -84,7 +84,7 @@ fn every_flow_of_the_repository_round_trips() {
     let flows = flows();
     assert!(flows.len() > 10);
     for flow in flows {
-        round_trips(parse(&flow).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{flow}")));
+        round_trips(parse(&flow).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{flow}")));
     }
 }
 
@@ -285,8 +285,8 @@ fn a_flow_is_written_for_people() {
 }
 
 fn messages(unwritable: &WriteError) -> Vec<&str> {
-    assert!(unwritable.mistakes.iter().all(|mistake| mistake.hint.is_some() && mistake.span.is_none()));
-    unwritable.mistakes.iter().map(|mistake| mistake.message.as_str()).collect()
+    assert!(unwritable.mistakes.iter().all(|diagnostic| diagnostic.hint.is_some() && diagnostic.span.is_none()));
+    unwritable.mistakes.iter().map(|diagnostic| diagnostic.message.as_str()).collect()
 }
 
 #[test]

@@ -25,37 +25,37 @@ const IDLE: &str = r#"
 
 #[test]
 fn a_cycle_without_calls_fires_ten_times_a_second() {
-    let mut world = Harness::start(flow(IDLE));
-    let begun = world.now;
-    assert_eq!(world.machine.firing_count(), 1, "what follows waits");
+    let mut harness = Harness::start(flow(IDLE));
+    let begun = harness.now;
+    assert_eq!(harness.machine.firing_count(), 1, "what follows waits");
     for firing in 2..=101 {
-        let before = world.records.len();
-        world.advance_to_next_due();
-        assert_eq!(world.machine.firing_count(), firing);
-        assert!(world.records.len() - before < 10, "one turn at a time");
+        let before = harness.records.len();
+        harness.advance_to_next_due();
+        assert_eq!(harness.machine.firing_count(), firing);
+        assert!(harness.records.len() - before < 10, "one turn at a time");
     }
-    assert_eq!(world.now.since(begun), Duration::from_secs(10));
-    world.step(&Event::Cancel);
-    world.run();
-    assert_eq!(world.state(), RunState::RolledBack);
+    assert_eq!(harness.now.since(begun), Duration::from_secs(10));
+    harness.step(&Event::Cancel);
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack);
 }
 
 #[test]
 fn a_cycle_with_calls_fires_immediately() {
     let work = "[[task]]\nname = \"work\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"spin\"\nto = \"work\"\n";
-    let mut world = Harness::start(flow(&format!("max_firings = 20\n{IDLE}{work}")));
-    let begun = world.now;
-    world.run();
-    assert_eq!(world.machine.firing_count(), 20);
-    assert_eq!(world.now.since(begun), Duration::from_millis(20), "a call takes a millisecond");
+    let mut harness = Harness::start(flow(&format!("max_firings = 20\n{IDLE}{work}")));
+    let begun = harness.now;
+    harness.run();
+    assert_eq!(harness.machine.firing_count(), 20);
+    assert_eq!(harness.now.since(begun), Duration::from_millis(20), "a call takes a millisecond");
 }
 
 #[test]
 fn setting_the_clock_back_does_not_delay_a_cycle() {
-    let mut world = Harness::start(flow(IDLE));
-    world.now = crate::Timestamp::from_micros(world.now.as_micros() - 900_000);
-    world.step(&Event::Tick);
-    assert_eq!(world.machine.firing_count(), 2);
+    let mut harness = Harness::start(flow(IDLE));
+    harness.now = crate::Timestamp::from_micros(harness.now.as_micros() - 900_000);
+    harness.step(&Event::Tick);
+    assert_eq!(harness.machine.firing_count(), 2);
 }
 
 #[test]
@@ -90,13 +90,13 @@ fn cycles_that_double_their_firings_stop_at_the_queue_limit() {
 #[test]
 fn many_tasks_that_may_start_at_once_start_in_several_steps() {
     let text: String = (0..2_000).map(|task| format!("[[task]]\nname = \"t{task}\"\nuse = \"g#noop\"\n")).collect();
-    let mut world = Harness::start_in_steps_of(MAX_STEP_RECORDS, flow(&text));
+    let mut harness = Harness::start_in_steps_of(MAX_STEP_RECORDS, flow(&text));
     let mut steps = 1;
-    while world.is_unfinished {
-        world.step(&Event::Tick);
+    while harness.is_unfinished {
+        harness.step(&Event::Tick);
         steps += 1;
     }
-    assert_eq!(world.outstanding.len(), 2_000);
+    assert_eq!(harness.outstanding.len(), 2_000);
     assert!(steps > 2_000 / MAX_STEP_RECORDS, "{steps}");
 }
 
@@ -185,30 +185,30 @@ fn a_snapshot_shares_the_list_and_resumes() {
 fn a_schedule_that_catches_up_fires_in_several_steps() {
     let text = "persistent = true\nmax_parallel = 1000\n[[task]]\nname = \"t\"\nuse = \"g#noop\"\n\
                 [[schedule]]\ncron = \"* * * * * *\"\nto = \"t\"\nmissed = \"all\"\noverlap = \"allow\"\n";
-    let mut world = Harness::start_in_steps_of(MAX_STEP_RECORDS, flow(text));
-    world.now = world.now.after(Duration::from_secs(3_600));
-    world.step(&Event::Tick);
-    assert!(world.is_unfinished);
-    assert!(world.outstanding.len() < MAX_STEP_RECORDS, "{}", world.outstanding.len());
-    world.step(&Event::Cancel);
-    while world.is_unfinished || !world.outstanding.is_empty() {
-        world.step_or_advance();
+    let mut harness = Harness::start_in_steps_of(MAX_STEP_RECORDS, flow(text));
+    harness.now = harness.now.after(Duration::from_secs(3_600));
+    harness.step(&Event::Tick);
+    assert!(harness.is_unfinished);
+    assert!(harness.outstanding.len() < MAX_STEP_RECORDS, "{}", harness.outstanding.len());
+    harness.step(&Event::Cancel);
+    while harness.is_unfinished || !harness.outstanding.is_empty() {
+        harness.step_or_advance();
     }
-    assert_eq!(world.state(), RunState::RolledBack, "a cancel comes between");
+    assert_eq!(harness.state(), RunState::RolledBack, "a cancel comes between");
 }
 
 #[test]
 fn a_run_suspended_between_two_steps_resumes() {
     let text =
         "[[task]]\nname = \"a\"\nuse = \"g#fails\"\n[[task]]\nname = \"b\"\nuse = \"g#add\"\nwith = { ip = 1 }\n";
-    let mut world = Harness::start_in_steps_of(1, flow(text));
-    world.step(&Event::Suspend);
-    while world.state() != RunState::Suspended {
-        world.step_or_advance();
+    let mut harness = Harness::start_in_steps_of(1, flow(text));
+    harness.step(&Event::Suspend);
+    while harness.state() != RunState::Suspended {
+        harness.step_or_advance();
     }
-    world.step(&Event::Resume);
-    world.run();
-    assert_eq!(world.state(), RunState::RolledBack);
-    assert_eq!(world.machine.node_state(world.machine.flow().tasks().next().unwrap().0), State::RolledBack);
-    assert!(world.machine.task(&name("b")).is_some());
+    harness.step(&Event::Resume);
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack);
+    assert_eq!(harness.machine.node_state(harness.machine.flow().tasks().next().unwrap().0), State::RolledBack);
+    assert!(harness.machine.task(&name("b")).is_some());
 }

@@ -22,10 +22,11 @@ fn corrupt_machine() -> Machine {
 
 #[test]
 fn a_panic_while_applying_a_record_names_the_record_and_task() {
-    let mut world = Harness::start(flow(TWO));
-    let started = world.records.iter().find(|record| matches!(record.fact, Fact::Started { .. })).unwrap().clone();
-    world.answer(0);
-    let succeeded = world.records.iter().find(|record| matches!(record.fact, Fact::Succeeded { .. })).unwrap().clone();
+    let mut harness = Harness::start(flow(TWO));
+    let started = harness.records.iter().find(|record| matches!(record.fact, Fact::Started { .. })).unwrap().clone();
+    harness.answer(0);
+    let succeeded =
+        harness.records.iter().find(|record| matches!(record.fact, Fact::Succeeded { .. })).unwrap().clone();
     let refused = corrupt_machine().evolve(&succeeded).unwrap_err().to_string();
     assert!(
         refused
@@ -55,8 +56,8 @@ fn a_panic_in_a_step_names_the_decided_record() {
 
 #[test]
 fn an_event_summary_names_its_task_and_no_values() {
-    let world = Harness::start(flow(TWO));
-    let call = world.outstanding[0].id.clone();
+    let harness = Harness::start(flow(TWO));
+    let call = harness.outstanding[0].id.clone();
     let lost = Event::Lost { call, worker: "w".parse().unwrap() };
     assert_eq!(lost.summary(), "lost lease of \"mix\", firing 1, Apply attempt 1");
     assert_eq!(Event::Skip { task: "mix".parse().unwrap(), reason: "secret".into() }.summary(), "skip of \"mix\"");

@@ -21,8 +21,9 @@ pub(super) use guests::modules;
 /// Wires a flow; the text needs no `[modules]`.
 pub(super) fn flow(text: &str) -> Arc<Flow> {
     let text = format!("name = \"f\"\n{text}\n[modules]\ng = \"g.wasm\"\n");
-    let draft = crate::file::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    let (flow, _) = crate::wire(&draft, &modules(), &Values::new()).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let draft = crate::file::parse(&text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
+    let (flow, _) =
+        crate::wire(&draft, &modules(), &Values::new()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
     let modules = [("g".into(), Digest::from_bytes([1; 32]))].into();
     let origin = Some(Arc::new(FlowSource { text: text.into(), modules, edits: Vec::new() }));
     Arc::new(Flow { origin, ..flow })
@@ -59,16 +60,16 @@ pub(super) struct Harness {
 
 impl Harness {
     pub(super) fn start(flow: Arc<Flow>) -> Self {
-        let mut world = Self::new(flow);
-        world.step(&Event::Start);
-        world
+        let mut harness = Self::new(flow);
+        harness.step(&Event::Start);
+        harness
     }
 
     /// Starts a run whose steps are limited to this many records, so that other events come in between.
     pub(super) fn start_in_steps_of(longest_step: usize, flow: Arc<Flow>) -> Self {
-        let mut world = Self { longest_step, interrupts: true, ..Self::new(flow) };
-        world.step(&Event::Start);
-        world
+        let mut harness = Self { longest_step, interrupts: true, ..Self::new(flow) };
+        harness.step(&Event::Start);
+        harness
     }
 
     fn new(flow: Arc<Flow>) -> Self {
@@ -262,8 +263,8 @@ impl Harness {
     /// Edits the flow; returns the reasons when the edit is invalid.
     pub(super) fn edit(&mut self, edits: &[Edit]) -> Result<(), Vec<String>> {
         let (origin, draft) = self.machine.plan(edits)?;
-        let told = |mistakes: Vec<crate::Diagnostic>| -> Vec<String> {
-            mistakes.into_iter().map(|mistake| mistake.message).collect()
+        let told = |diagnostics: Vec<crate::Diagnostic>| -> Vec<String> {
+            diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect()
         };
         let (flow, _) = crate::wire(&draft, &modules(), &self.machine.flow().inputs).map_err(told)?;
         let flow = Flow { origin: Some(Arc::new(origin)), ..flow };

@@ -26,14 +26,14 @@ proptest! {
 
     #[test]
     fn every_run_that_ends_is_in_success_rolled_back_or_failure(seed in any::<u64>()) {
-        let world = run_history(seed);
-        let (applied, undone) = applied_and_undone(&world.records);
-        let flow = world.flow_of(None);
+        let harness = run_history(seed);
+        let (applied, undone) = applied_and_undone(&harness.records);
+        let flow = harness.flow_of(None);
         let main = || flow.indices().filter(|index| !flow.node(*index).is_failure_handler);
-        match world.state() {
+        match harness.state() {
             // A `for_each` task reports whether its elements are in success.
             RunState::Success => for index in main().filter(|index| !is_of_a_list(flow, *index)) {
-                let state = world.machine.node_state(index);
+                let state = harness.machine.node_state(index);
                 // The earlier lost effects of an ignored task are rolled back.
                 let is_done = matches!(state, State::Success | State::Ignored | State::RolledBack);
                 prop_assert!(is_done, "{:?} is {}", flow.node(index).name, state);
@@ -42,7 +42,7 @@ proptest! {
                 let mut applied_in_the_main = applied.iter().filter(|index| !flow.node(NodeIndex(**index)).is_failure_handler);
                 prop_assert!(applied_in_the_main.all(|index| undone.contains(index)), "{:?} {:?}", applied, undone);
             }
-            RunState::Failure => prop_assert!(!world.machine.failures().is_empty()),
+            RunState::Failure => prop_assert!(!harness.machine.failures().is_empty()),
             state @ (RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended) => {
                 prop_assert!(false, "the run ended in {}", state);
             }
@@ -56,17 +56,17 @@ proptest! {
 
     #[test]
     fn a_late_outcome_is_always_rolled_back(seed in any::<u64>()) {
-        let world = run_history_to_end(seed);
-        if world.state() == RunState::RolledBack {
-            let flow = world.flow_of(None);
+        let harness = run_history_to_end(seed);
+        if harness.state() == RunState::RolledBack {
+            let flow = harness.flow_of(None);
             let mut skipped = BTreeSet::new();
-            for record in &world.records {
+            for record in &harness.records {
                 if let Fact::RollbackSkipped { node, .. } = &record.fact {
                     skipped.insert(flow.node(*node).name.clone());
                 }
             }
-            let standing = standing_effects(&world);
-            let forgotten = standing.iter().find(|task| has_rollback(&world, task) && !skipped.contains(*task));
+            let standing = standing_effects(&harness);
+            let forgotten = standing.iter().find(|task| has_rollback(&harness, task) && !skipped.contains(*task));
             prop_assert!(forgotten.is_none(), "{:?} stands", forgotten);
         }
     }
@@ -74,17 +74,17 @@ proptest! {
     #[test]
     fn an_edit_at_any_time_keeps_rollback_complete(seed in any::<u64>()) {
         // Each step compares the live machine with replay and with a snapshot.
-        let world = continue_to_end(seed, run_history_with(seed, Edits::Some));
-        let skipped = world.records.iter().any(|record| matches!(record.fact, Fact::RollbackSkipped { .. }));
-        if world.state() == RunState::RolledBack && !skipped {
-            let flow = world.machine.flow();
+        let harness = continue_to_end(seed, run_history_with(seed, Edits::Some));
+        let skipped = harness.records.iter().any(|record| matches!(record.fact, Fact::RollbackSkipped { .. }));
+        if harness.state() == RunState::RolledBack && !skipped {
+            let flow = harness.machine.flow();
             // The effects of a module without a rollback remain, though the replacing module has one.
             let edits = &flow.origin.as_ref().unwrap().edits;
             let is_replaced = |name: &NodeName| {
                 edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if *task == name.base()))
             };
-            let mut standing = standing_effects(&world).into_iter();
-            let forgotten = standing.find(|task| has_rollback(&world, task) && !is_replaced(task));
+            let mut standing = standing_effects(&harness).into_iter();
+            let forgotten = standing.find(|task| has_rollback(&harness, task) && !is_replaced(task));
             prop_assert!(forgotten.is_none(), "{:?} stands", forgotten);
         }
     }
@@ -92,22 +92,22 @@ proptest! {
     #[test]
     fn each_firing_is_rolled_back_alone_in_reverse_order(seed in any::<u64>()) {
         // Each step compares the live machine with replay and with a snapshot.
-        let world = run_triggered_history(seed);
-        let is_edited = world.records.iter().any(|record| matches!(record.fact, Fact::Edited { .. }));
+        let harness = run_triggered_history(seed);
+        let is_edited = harness.records.iter().any(|record| matches!(record.fact, Fact::Edited { .. }));
         if !is_edited {
-            rollback_is_strictly_backwards(&world);
+            rollback_is_strictly_backwards(&harness);
         }
-        prop_assert!(world.machine.firings().all(|(_, state)| state.is_final()));
+        prop_assert!(harness.machine.firings().all(|(_, state)| state.is_final()));
     }
 
     #[test]
     fn a_run_that_was_rolled_back_can_begin_again(seed in any::<u64>()) {
-        let mut world = run_history_to_end(seed);
-        if world.state() == RunState::RolledBack {
-            world.step(&Event::Retry);
-            let mut draw = SeededRng(seed);
-            while !world.state().is_final() {
-                run_on(&mut world, &mut draw);
+        let mut harness = run_history_to_end(seed);
+        if harness.state() == RunState::RolledBack {
+            harness.step(&Event::Retry);
+            let mut rng = SeededRng(seed);
+            while !harness.state().is_final() {
+                run_on(&mut harness, &mut rng);
             }
         }
     }
@@ -115,35 +115,35 @@ proptest! {
     #[test]
     fn assert_replay_equals_live(seed in any::<u64>()) {
         // Each step compares the two already; this compares the whole history, replayed record by record.
-        let world = run_history(seed);
-        let run = world.machine.run().clone();
-        let mut replayed = Machine::new(run.clone(), world.machine.flow().clone());
-        for (told, record) in world.records.iter().enumerate() {
+        let harness = run_history(seed);
+        let run = harness.machine.run().clone();
+        let mut replayed = Machine::new(run.clone(), harness.machine.flow().clone());
+        for (told, record) in harness.records.iter().enumerate() {
             replayed.evolve(record).unwrap();
             if told % 8 != 0 {
                 continue;
             }
-            prop_assert!(Machine::replay(run.clone(), &world.records[..=told]).unwrap() == replayed, "after {}", told + 1);
+            prop_assert!(Machine::replay(run.clone(), &harness.records[..=told]).unwrap() == replayed, "after {}", told + 1);
         }
-        prop_assert!(replayed == world.machine);
+        prop_assert!(replayed == harness.machine);
     }
 
     #[test]
     fn duplicate_late_or_reordered_events_change_nothing(seed in any::<u64>()) {
-        let world = run_history(seed);
-        let run = world.machine.run().clone();
-        let mut machine = Machine::new(run.clone(), world.machine.flow().clone());
+        let harness = run_history(seed);
+        let run = harness.machine.run().clone();
+        let mut machine = Machine::new(run.clone(), harness.machine.flow().clone());
         let mut lost: BTreeSet<CallId> = BTreeSet::new();
         let mut heard: BTreeSet<Execution> = BTreeSet::new();
         let call = |attempt: &NodeAttempt, action: &Action| CallId {
             run: run.clone(),
-            task: world.flow_of(None).node(attempt.node).name.clone(),
+            task: harness.flow_of(None).node(attempt.node).name.clone(),
             firing: attempt.firing,
             attempt: attempt.attempt,
             action: *action,
         };
         // At every point of the history, every answer that is not awaited at that point has no effect.
-        for record in &world.records {
+        for record in &harness.records {
             machine.evolve(record).unwrap();
             if let Fact::Lost { attempt, action, .. } = &record.fact {
                 lost.insert(call(attempt, action));
@@ -162,10 +162,10 @@ proptest! {
                     && !heard.contains(&signal.execution)
             };
             let known = |signal: &&Signal| !asked.contains(&signal.call) && !is_news(signal);
-            for signal in world.answered().iter().filter(known) {
-                prop_assert_eq!(machine.decide(world.now, &Event::Signal(signal.clone())), []);
+            for signal in harness.answered().iter().filter(known) {
+                prop_assert_eq!(machine.decide(harness.now, &Event::Signal(signal.clone())), []);
             }
-            prop_assert_eq!(machine.decide(world.now, &Event::Start), []);
+            prop_assert_eq!(machine.decide(harness.now, &Event::Start), []);
         }
     }
 }

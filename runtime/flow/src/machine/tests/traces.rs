@@ -204,16 +204,16 @@ fn trace_9_a_resumed_run_runs_only_pending_tasks() {
         name = "t2"
         use = "g#noop"
         "#;
-    let mut world = Harness::start(flow(text));
-    world.step(&Event::Suspend);
-    world.answer(0);
-    assert_eq!(world.state(), RunState::Suspended);
-    assert_eq!(world.trace(), "t1:R t1:S(5)");
-    world.published.clear();
-    world.step(&Event::Resume);
-    world.run();
-    assert_eq!(world.trace(), "t2:R t2:S");
-    assert_eq!(world.state(), RunState::Success);
+    let mut harness = Harness::start(flow(text));
+    harness.step(&Event::Suspend);
+    harness.answer(0);
+    assert_eq!(harness.state(), RunState::Suspended);
+    assert_eq!(harness.trace(), "t1:R t1:S(5)");
+    harness.published.clear();
+    harness.step(&Event::Resume);
+    harness.run();
+    assert_eq!(harness.trace(), "t2:R t2:S");
+    assert_eq!(harness.state(), RunState::Success);
 }
 
 /// Ten layers of ten unordered tasks; the graph has an edge for each end of a task, not one for each pair.
@@ -229,10 +229,10 @@ fn trace_10_layers_of_unordered_tasks_cost_edges_and_events_in_proportion_to_tas
     let flow = flow(&text);
     let edges: usize = flow.nodes.iter().map(|node| node.after.len()).sum();
     assert!(edges <= 100 * 2 + 10 * 2 + 4, "{edges} edges for 100 tasks");
-    let mut world = Harness::start(flow);
-    world.run();
-    assert_eq!(world.state(), RunState::Success);
-    assert_eq!(world.records.len(), 100 * 2 + 2, "two records a task, one for each end of the run");
+    let mut harness = Harness::start(flow);
+    harness.run();
+    assert_eq!(harness.state(), RunState::Success);
+    assert_eq!(harness.records.len(), 100 * 2 + 2, "two records a task, one for each end of the run");
 }
 
 #[test]

@@ -55,20 +55,20 @@ impl<'d> Modules<'d> {
         match (&module.content, export) {
             (ModuleContent::Command, None) => Ok(Callee::Command(module.digest)),
             (ModuleContent::Command, Some(export)) => {
-                let mistake =
+                let diagnostic =
                     refuse(format!("uses {export:?} of {alias:?}, which is a command and one task by itself"));
-                Err(mistake.hint(format!("write use = {alias:?}")))
+                Err(diagnostic.hint(format!("write use = {alias:?}")))
             }
             (ModuleContent::Tasks(tasks), None) => match tasks.as_slice() {
                 [only] => Ok(Callee::Task(module.digest, only)),
                 [] => {
-                    let mistake = refuse(format!("uses module {alias:?}, which holds no task"));
-                    Err(mistake.hint("build the module with a task in it, or use another one"))
+                    let diagnostic = refuse(format!("uses module {alias:?}, which holds no task"));
+                    Err(diagnostic.hint("build the module with a task in it, or use another one"))
                 }
                 [first, ..] => {
-                    let mistake =
+                    let diagnostic =
                         refuse(format!("does not say which task of {alias:?} it uses; it has {}", listed(tasks)));
-                    Err(mistake.hint(format!("write use = \"{alias}#{}\"", first.name)))
+                    Err(diagnostic.hint(format!("write use = \"{alias}#{}\"", first.name)))
                 }
             },
             (ModuleContent::Tasks(tasks), Some(export)) => {

@@ -12,21 +12,21 @@ use crate::{
 
 /// Reads, wires, reports and draws a flow.
 fn use_in_every_way(text: &str) {
-    let mistakes = match file::parse(text) {
+    let diagnostics = match file::parse(text) {
         Ok(draft) => match wire(&draft, &modules(), &Values::new()) {
             Ok((flow, warnings)) => {
                 let pictures = [picture::dot(&flow), picture::mermaid(&flow), picture::svg(&flow)];
                 assert!(pictures.iter().all(|picture| !picture.is_empty()));
                 warnings
             }
-            Err(mistakes) => mistakes,
+            Err(diagnostics) => diagnostics,
         },
-        Err(mistakes) => mistakes,
+        Err(diagnostics) => diagnostics,
     };
-    assert_eq!(render(&mistakes, "f.toml", text).is_empty(), mistakes.is_empty());
-    for mistake in &mistakes {
-        assert!(mistake.hint.is_some(), "{} has no hint", mistake.message);
-        assert!(!mistake.message.contains(char::is_control), "{:?} would command a terminal", mistake.message);
+    assert_eq!(render(&diagnostics, "f.toml", text).is_empty(), diagnostics.is_empty());
+    for diagnostic in &diagnostics {
+        assert!(diagnostic.hint.is_some(), "{} has no hint", diagnostic.message);
+        assert!(!diagnostic.message.contains(char::is_control), "{:?} would command a terminal", diagnostic.message);
     }
 }
 
@@ -201,7 +201,7 @@ fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &D
 /// Whether a random flow was wired; checks then that it is right.
 fn is_wired_right(seed: u64) -> bool {
     let text = random_flow(&mut SeededRng(seed));
-    let draft = file::parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", &text)));
+    let draft = file::parse(&text).unwrap_or_else(|diagnostics| panic!("{}", render(&diagnostics, "f", &text)));
     let Ok((flow, _)) = wire(&draft, &modules(), &Values::new()) else { return false };
     let reached = reached(&flow);
     check_arena_invariants(&flow, &reached);

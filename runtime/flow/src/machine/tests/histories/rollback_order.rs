@@ -6,9 +6,9 @@ use super::super::harness::Harness;
 use crate::{Fact, Firing, NodeIndex, NodeName, Record};
 
 /// The tasks whose effects remain: applied, and not rolled back since.
-pub(super) fn standing_effects(world: &Harness) -> BTreeSet<NodeName> {
+pub(super) fn standing_effects(harness: &Harness) -> BTreeSet<NodeName> {
     let mut standing = BTreeSet::new();
-    for (task, action) in &world.done {
+    for (task, action) in &harness.done {
         match action {
             crate::Action::Apply => drop(standing.insert(task.clone())),
             crate::Action::Rollback => drop(standing.remove(task)),
@@ -18,23 +18,23 @@ pub(super) fn standing_effects(world: &Harness) -> BTreeSet<NodeName> {
 }
 
 /// Whether the effects of a task can be rolled back.
-pub(super) fn has_rollback(world: &Harness, task: &NodeName) -> bool {
-    world.machine.task(task).expect("what was called stays in the flow").rollback
+pub(super) fn has_rollback(harness: &Harness, task: &NodeName) -> bool {
+    harness.machine.task(task).expect("what was called stays in the flow").rollback
 }
 
 /// Checks that all successors of a node were rolled back, or never ran, when it was rolled back itself.
-pub(super) fn rollback_is_strictly_backwards(world: &Harness) {
-    let firings: BTreeSet<Option<Firing>> = world.records.iter().map(|record| record.firing).collect();
+pub(super) fn rollback_is_strictly_backwards(harness: &Harness) {
+    let firings: BTreeSet<Option<Firing>> = harness.records.iter().map(|record| record.firing).collect();
     for firing in firings {
-        rollback_of_a_firing_is_strictly_backwards(world, firing);
+        rollback_of_a_firing_is_strictly_backwards(harness, firing);
     }
 }
 
-fn rollback_of_a_firing_is_strictly_backwards(world: &Harness, firing: Option<Firing>) {
-    let flow = world.flow_of(firing);
+fn rollback_of_a_firing_is_strictly_backwards(harness: &Harness, firing: Option<Firing>) {
+    let flow = harness.flow_of(firing);
     let mut standing: BTreeSet<NodeIndex> = BTreeSet::new();
     let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
-    for Record { fact, .. } in world.records.iter().filter(|record| record.firing == firing) {
+    for Record { fact, .. } in harness.records.iter().filter(|record| record.firing == firing) {
         match fact {
             // A failure handler is not rolled back.
             Fact::Started { attempt, action: crate::Action::Apply } if flow.node(attempt.node).is_failure_handler => {}
