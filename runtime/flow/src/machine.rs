@@ -90,15 +90,15 @@ impl Machine {
     #[must_use]
     pub fn new(run: RunId, flow: Arc<Flow>) -> Self {
         let tasks = tasks_of(&flow);
-        let life = flow.triggers.as_ref().map(|living| TriggerState::new(living.schedules.len()));
-        let (revision, passes, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
+        let trigger_state = flow.triggers.as_ref().map(|triggers| TriggerState::new(triggers.schedules.len()));
+        let (revision, firings, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
         Self {
             run,
             flow,
             tasks,
             revision,
-            firings: passes,
-            triggers: life,
+            firings,
+            triggers: trigger_state,
             notifications: NotificationKeys::default(),
             latest,
         }
@@ -130,30 +130,30 @@ impl Machine {
     /// A duplicate, late or out-of-order event leads to no records.
     #[must_use]
     pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
-        if let Event::Notify { task, result: answer, .. } = event {
-            return self.decide_notify(now, task, answer, event);
+        if let Event::Notify { task, result, .. } = event {
+            return self.decide_notify(now, task, result, event);
         }
         self.decide_other(now, event)
     }
 
     fn decide_other(&self, now: Timestamp, event: &Event) -> Vec<Record> {
-        let about_the_run = |fact| vec![Record { at: now, firing: None, fact }];
+        let run_record = |fact| vec![Record { at: now, firing: None, fact }];
         match (&self.triggers, self.single_firing(), event) {
             (_, None, Event::Start) if self.state() == RunState::Pending => {
-                about_the_run(Fact::RunStarted { flow: self.flow.clone(), revision: self.revision })
+                run_record(Fact::RunStarted { flow: self.flow.clone(), revision: self.revision })
             }
             (_, Some(_), Event::Edit { revision, flow }) | (Some(_), None, Event::Edit { revision, flow }) => {
-                self.decide_edit(*revision, flow).map(about_the_run).unwrap_or_default()
+                self.decide_edit(*revision, flow).map(run_record).unwrap_or_default()
             }
-            (None, Some(pass), Event::TaskNotification(heard)) => {
-                let facts = pass.decide_task_notification(heard).into_iter();
+            (None, Some(firing), Event::TaskNotification(notification)) => {
+                let facts = firing.decide_task_notification(notification).into_iter();
                 facts.map(|fact| Record { at: now, firing: None, fact }).collect()
             }
-            (None, Some(pass), event) => {
-                let about = |fact| Record { at: now, firing: None, fact };
-                pass.decide(now, event).into_iter().map(about).collect()
+            (None, Some(firing), event) => {
+                let record = |fact| Record { at: now, firing: None, fact };
+                firing.decide(now, event).into_iter().map(record).collect()
             }
-            (Some(life), _, event) => self.decide_triggers(life, now, event),
+            (Some(trigger_state), _, event) => self.decide_triggers(trigger_state, now, event),
             (None, None, _) => Vec::new(),
         }
     }
@@ -175,8 +175,8 @@ impl Machine {
     /// Summarizes a record with its task and firing, for people; it contains no values.
     fn describe_record(&self, record: &Record) -> String {
         let node = record.fact.node().map(|node| {
-            let of_pass = record.firing.unwrap_or(Firing::FIRST);
-            let flow = self.firings.get(&of_pass).map_or(&self.flow, |pass| &pass.flow);
+            let number = record.firing.unwrap_or(Firing::FIRST);
+            let flow = self.firings.get(&number).map_or(&self.flow, |firing| &firing.flow);
             match flow.nodes.get(node.0 as usize) {
                 Some(known) => format!(" of {:?}", known.name),
                 None => format!(" of node {}, which the flow does not have", node.0),
@@ -208,7 +208,7 @@ impl Machine {
             (fact, Some(firing)) => self.evolve_firing(*at, *firing, fact),
             (fact, None) if self.triggers.is_some() => self.evolve_triggers(*at, fact),
             (fact, None) => match self.firings.get_mut(&Firing::FIRST) {
-                Some(pass) => pass.evolve(*at, fact),
+                Some(firing) => firing.evolve(*at, fact),
                 None => Err("the run has no pass".into()),
             },
         }
@@ -218,14 +218,14 @@ impl Machine {
         if self.triggers.is_some() {
             return self.start_triggers(at);
         }
-        let mut pass = self.new_firing(FiringStart::single());
-        pass.begin(at);
-        self.firings.insert(Firing::FIRST, pass);
+        let mut firing = self.new_firing(FiringStart::single());
+        firing.begin(at);
+        self.firings.insert(Firing::FIRST, firing);
         vec![Command::Publish(Change::Run { state: RunState::Running, at })]
     }
 
-    fn new_firing(&self, beginning: FiringStart) -> FiringMachine {
-        FiringMachine::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), beginning)
+    fn new_firing(&self, start: FiringStart) -> FiringMachine {
+        FiringMachine::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), start)
     }
 
     /// The firing of a run that fires once.
@@ -247,7 +247,7 @@ impl Machine {
     ///
     /// # Panics
     /// When the machine refuses its own decision, which is a bug.
-    pub fn step_within(&mut self, now: Timestamp, event: &Event, most: usize) -> Step {
+    pub fn step_within(&mut self, now: Timestamp, event: &Event, max_records: usize) -> Step {
         let mut step = Step::default();
         if let Some(record) = self.decide_clock(now, event) {
             step.commands.extend(self.evolve(&record).expect("a clock may be set at any time"));
@@ -261,12 +261,11 @@ impl Machine {
         while !records.is_empty() {
             for record in &records {
                 let evolved = self.evolve(record);
-                let commands =
-                    evolved.unwrap_or_else(|refused| panic!("the machine accepts what it decided: {refused}"));
+                let commands = evolved.unwrap_or_else(|error| panic!("the machine accepts what it decided: {error}"));
                 step.commands.extend(commands);
             }
             step.records.append(&mut records);
-            if step.records.len() >= most && !self.firings.values().any(FiringMachine::has_missing_input) {
+            if step.records.len() >= max_records && !self.firings.values().any(FiringMachine::has_missing_input) {
                 step.is_unfinished = !self.state().is_final();
                 break;
             }
@@ -284,21 +283,21 @@ impl Machine {
         } else {
             ClockShift::between(self.latest, now).filter(|by| by.back().is_some())
         };
-        let is_timed = self.triggers.as_ref().is_some_and(TriggerState::has_timer)
+        let has_timer = self.triggers.as_ref().is_some_and(TriggerState::has_timer)
             || self.firings.values().any(FiringMachine::has_timer);
-        let has_begun = self.state() != RunState::Pending;
-        let by = by.filter(|_| is_timed && has_begun && !self.state().is_final())?;
+        let has_started = self.state() != RunState::Pending;
+        let by = by.filter(|_| has_timer && has_started && !self.state().is_final())?;
         Some(Record { at: now, firing: None, fact: Fact::ClockSet { by } })
     }
 
     /// The time at which to send [`Event::Tick`] if no other event arrives first.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        if self.triggers.as_ref().is_some_and(|life| life.state != RunState::Running) {
+        if self.triggers.as_ref().is_some_and(|trigger_state| trigger_state.state != RunState::Running) {
             return None;
         }
-        let of_passes = self.firings.values().filter_map(FiringMachine::next_due);
-        of_passes.chain(self.triggers.iter().filter_map(TriggerState::next_due)).min()
+        let due_times = self.firings.values().filter_map(FiringMachine::next_due);
+        due_times.chain(self.triggers.iter().filter_map(TriggerState::next_due)).min()
     }
 }
 

@@ -215,13 +215,13 @@ impl FiringMachine {
     }
 
     /// Explains to people why a waiting task would refuse a notification now.
-    pub(super) fn refuses(&self, index: NodeIndex, wait: &crate::Wait, answer: &TaskResult) -> Option<String> {
+    pub(super) fn refuses(&self, index: NodeIndex, wait: &crate::Wait, result: &TaskResult) -> Option<String> {
         if !self.waiting_tasks.contains(&index) {
             let name = &self.flow.node(index).name;
             return Some(format!("task {name:?} is {}, and does not wait now", self.node_state(index)));
         }
-        match answer {
-            TaskResult::Succeeded(values) => match decide::brought(wait, values) {
+        match result {
+            TaskResult::Succeeded(values) => match decide::map_notification(wait, values) {
                 Ok(values) => self.flow.wait_mismatch(index, &values),
                 Err(reason) => Some(reason),
             },
@@ -252,7 +252,11 @@ impl FiringMachine {
 
     /// The published state of a node.
     pub(super) fn node_state(&self, index: NodeIndex) -> State {
-        if self.flow.for_each(index).is_some() { self.for_each_state(index) } else { self.node(index).state.told() }
+        if self.flow.for_each(index).is_some() {
+            self.for_each_state(index)
+        } else {
+            self.node(index).state.published()
+        }
     }
 
     /// Whether a node belongs to this firing.

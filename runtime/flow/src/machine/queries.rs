@@ -32,20 +32,20 @@ impl Machine {
     #[must_use]
     pub fn state(&self) -> RunState {
         match &self.triggers {
-            Some(life) => life.state,
-            None => self.single_firing().map_or(RunState::Pending, |pass| pass.state),
+            Some(trigger_state) => trigger_state.state,
+            None => self.single_firing().map_or(RunState::Pending, |firing| firing.state),
         }
     }
 
     /// The number of firings so far: the number of the last firing, or 0 before the first.
     #[must_use]
     pub fn firing_count(&self) -> u64 {
-        self.triggers.as_ref().map_or(u64::from(!self.firings.is_empty()), |life| life.firing_count)
+        self.triggers.as_ref().map_or(u64::from(!self.firings.is_empty()), |trigger_state| trigger_state.firing_count)
     }
 
     /// The firings that are under way or need a person, each with its state.
     pub fn firings(&self) -> impl Iterator<Item = (Firing, RunState)> {
-        self.firings.iter().map(|(firing, pass)| (*firing, pass.state))
+        self.firings.iter().map(|(number, firing)| (*number, firing.state))
     }
 
     /// The failure of every node that failed in the last firing. Where both apply and rollback failed, this is the
@@ -54,29 +54,29 @@ impl Machine {
     pub fn failures(&self) -> &Failures {
         static NONE: Failures = Failures::new();
         match &self.triggers {
-            Some(life) => &life.failures,
-            None => self.single_firing().map_or(&NONE, |pass| &pass.failures),
+            Some(trigger_state) => &trigger_state.failures,
+            None => self.single_firing().map_or(&NONE, |firing| &firing.failures),
         }
     }
 
     /// The failure of an apply whose rollback failed too.
     #[must_use]
     pub fn apply_failure(&self, name: &NodeName) -> Option<&crate::Failure> {
-        self.firings.values().rev().find_map(|pass| pass.apply_failure(pass.index_of(name)?))
+        self.firings.values().rev().find_map(|firing| firing.apply_failure(firing.index_of(name)?))
     }
 
     /// Explains to people why the machine would refuse a notification of a task now; `None` when the task waits for it.
     #[must_use]
-    pub fn notification_error(&self, task: &NodeName, answer: &TaskResult) -> Option<String> {
+    pub fn notification_error(&self, task: &NodeName, result: &TaskResult) -> Option<String> {
         let Some(index) = self.tasks.get(task).copied() else { return Some(format!("the run has no task {task:?}")) };
         if let Role::Wait(wait) = &self.flow.node(index).role {
-            let waiting = self.firings.values().find(|pass| pass.waiting_tasks.contains(&index));
-            return match waiting.or_else(|| self.firings.values().next_back()) {
-                Some(pass) => pass.refuses(index, wait, answer),
+            let waiting_firing = self.firings.values().find(|firing| firing.waiting_tasks.contains(&index));
+            return match waiting_firing.or_else(|| self.firings.values().next_back()) {
+                Some(firing) => firing.refuses(index, wait, result),
                 None => Some(format!("task {task:?} is pending, and does not wait now")),
             };
         }
-        self.refuses_firing(index, answer)
+        self.refuses_firing(index, result)
     }
 
     /// The task with a name. Look tasks up by name: an edit may have changed the index since a call was dispatched.
@@ -88,29 +88,30 @@ impl Machine {
 
     /// The name of a node and the task that it calls, list elements included; `None` for a node without a guest call.
     #[must_use]
-    pub fn call_of(&self, firing: Option<Firing>, index: NodeIndex) -> Option<(&NodeName, &crate::Task)> {
-        let pass = self.firings.get(&firing.unwrap_or(Firing::FIRST))?;
-        Some((&pass.flow.nodes.get(index.0 as usize)?.name, pass.flow.task_called(index)?))
+    pub fn call_of(&self, number: Option<Firing>, index: NodeIndex) -> Option<(&NodeName, &crate::Task)> {
+        let firing = self.firings.get(&number.unwrap_or(Firing::FIRST))?;
+        Some((&firing.flow.nodes.get(index.0 as usize)?.name, firing.flow.task_called(index)?))
     }
 
     /// The number of elements of a `for_each` task, and how many of them succeeded; `None` before its list is known, and for
     /// a task that is called once.
     #[must_use]
     pub fn progress(&self, index: NodeIndex) -> Option<(usize, usize)> {
-        self.firings.values().rev().find_map(|pass| pass.progress(index))
+        self.firings.values().rev().find_map(|firing| firing.progress(index))
     }
 
     /// The flow of each firing, including the list elements of its tasks.
     #[cfg(test)]
     pub(super) fn expanded_flows(&self) -> impl Iterator<Item = (Firing, Arc<Flow>)> {
-        self.firings.iter().map(|(firing, pass)| (*firing, pass.flow.clone()))
+        self.firings.iter().map(|(number, firing)| (*number, firing.flow.clone()))
     }
 
     /// The number of nodes and list elements, with or without a node yet: the cost of a snapshot of the machine.
     #[must_use]
     pub fn size(&self) -> usize {
-        let of_elements = |pass: &FiringMachine| pass.nodes.len() - self.flow.nodes.len() + pass.elements_ahead();
-        self.flow.nodes.len() + self.firings.values().map(of_elements).sum::<usize>()
+        let element_count =
+            |firing: &FiringMachine| firing.nodes.len() - self.flow.nodes.len() + firing.elements_ahead();
+        self.flow.nodes.len() + self.firings.values().map(element_count).sum::<usize>()
     }
 
     /// The tasks that wait for a notification, each with its deadline if it has one.
@@ -144,7 +145,7 @@ impl Machine {
     /// Whether a worker holds a recorded lease on a call.
     #[must_use]
     pub fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
-        self.firings.get(&call.firing).is_some_and(|pass| pass.holds(call, worker))
+        self.firings.get(&call.firing).is_some_and(|firing| firing.holds(call, worker))
     }
 
     /// The dispatched calls that the run no longer needs and that no worker has reported as started: the engine withdraws
@@ -157,7 +158,7 @@ impl Machine {
     /// roll it back.
     #[must_use]
     pub fn is_wanted(&self, call: &CallId) -> bool {
-        self.firings.get(&call.firing).is_some_and(|pass| pass.wants(call))
+        self.firings.get(&call.firing).is_some_and(|firing| firing.wants(call))
     }
 
     /// Whether a worker that has the job of a call may start it. It may not when the call was answered, withdrawn or given
@@ -166,7 +167,7 @@ impl Machine {
     #[must_use]
     pub fn may_start(&self, now: Timestamp, call: &CallId) -> bool {
         match self.firings.get(&call.firing) {
-            Some(pass) if pass.knows(call) => self.state() != RunState::Suspended && pass.may_call(now, call),
+            Some(firing) if firing.knows(call) => self.state() != RunState::Suspended && firing.may_call(now, call),
             Some(_) => true,
             None => call.firing.get() > self.firing_count(),
         }
@@ -186,8 +187,8 @@ impl Machine {
         let mut values = Values::new();
         let mut add =
             |provided: &Values| values.extend(provided.iter().map(|(name, value)| (name.clone(), value.clone())));
-        if let Some(life) = &self.triggers {
-            life.latest_values.values().for_each(&mut add);
+        if let Some(trigger_state) = &self.triggers {
+            trigger_state.latest_values.values().for_each(&mut add);
         }
         self.firings.values().flat_map(FiringMachine::values).for_each(|(_, provided)| add(provided));
         values
@@ -196,11 +197,14 @@ impl Machine {
     /// The published state of a node; in a run that fires more than once, its state in the last firing that contains it.
     #[must_use]
     pub fn node_state(&self, index: NodeIndex) -> State {
-        match self.firings.values().rev().find(|pass| pass.has(index)) {
-            Some(pass) => pass.node_state(index),
-            None => {
-                self.triggers.as_ref().and_then(|life| life.last_states.get(&index)).copied().unwrap_or(State::Pending)
-            }
+        match self.firings.values().rev().find(|firing| firing.has(index)) {
+            Some(firing) => firing.node_state(index),
+            None => self
+                .triggers
+                .as_ref()
+                .and_then(|trigger_state| trigger_state.last_states.get(&index))
+                .copied()
+                .unwrap_or(State::Pending),
         }
     }
 }

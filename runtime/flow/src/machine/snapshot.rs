@@ -78,10 +78,10 @@ impl Snapshot {
     pub fn digests(&self) -> BTreeSet<Digest> {
         let mut digests: BTreeSet<Digest> = self.flow.digests().into_iter().collect();
         let mut add = |values: &Values| digests.extend(values.values().filter_map(Value::digest));
-        for pass in &self.firings {
-            add(&pass.inputs);
-            pass.given.values().for_each(&mut add);
-            for (_, node) in &pass.nodes {
+        for firing in &self.firings {
+            add(&firing.inputs);
+            firing.given.values().for_each(&mut add);
+            for (_, node) in &firing.nodes {
                 match &node.state {
                     NodeState::Success { provided } => add(provided),
                     NodeState::RollingBack { outcome, .. } | NodeState::RollbackFailure { outcome } => {
@@ -98,13 +98,13 @@ impl Snapshot {
                 node.late_outcome.iter().filter_map(Outcome::provided).for_each(&mut add);
             }
         }
-        if let Some(life) = &self.triggers {
-            life.latest_values.values().for_each(&mut add);
-            for QueuedFiring { values, inherited: given, .. } in &life.queued {
+        if let Some(trigger_state) = &self.triggers {
+            trigger_state.latest_values.values().for_each(&mut add);
+            for QueuedFiring { values, inherited: given, .. } in &trigger_state.queued {
                 add(values);
                 given.iter().flat_map(|given| given.values()).for_each(&mut add);
             }
-            for PendingTrigger { values, given, .. } in &life.pending_triggers {
+            for PendingTrigger { values, given, .. } in &trigger_state.pending_triggers {
                 add(values);
                 given.values().for_each(&mut add);
             }
@@ -132,26 +132,32 @@ impl Machine {
     /// # Errors
     /// [`IllegalSnapshot`] when it contains nodes or scopes that its flow does not have.
     pub fn restore(run: RunId, snapshot: Snapshot) -> Result<Self, IllegalSnapshot> {
-        let Snapshot { flow, revision, firings: passes, triggers: life, notifications, latest } = snapshot;
+        let Snapshot { flow, revision, firings, triggers: trigger_state, notifications, latest } = snapshot;
         let mut machine = Self::new(run.clone(), flow);
         let illegal = || IllegalSnapshot { run: run.clone() };
-        let known = machine.triggers.as_ref().map(|known| (known.schedules.len(), known.backlogs.len()));
-        if known != life.as_ref().map(|life| (life.schedules.len(), life.backlogs.len()))
-            || (life.is_none() && passes.len() > 1)
+        let expected_lengths = machine
+            .triggers
+            .as_ref()
+            .map(|expected_lengths| (expected_lengths.schedules.len(), expected_lengths.backlogs.len()));
+        if expected_lengths
+            != trigger_state.as_ref().map(|trigger_state| (trigger_state.schedules.len(), trigger_state.backlogs.len()))
+            || (trigger_state.is_none() && firings.len() > 1)
         {
             return Err(illegal());
         }
-        let is_known = |index: &NodeIndex| machine.flow.nodes.len() > index.0 as usize;
-        let waiting = life.iter().flat_map(|life| life.queued.iter().filter_map(|waiting| waiting.entry.as_ref()));
-        if !passes.iter().filter_map(|pass| pass.entry.as_ref()).chain(waiting).all(is_known) {
+        let exists = |index: &NodeIndex| machine.flow.nodes.len() > index.0 as usize;
+        let queued_entries = trigger_state.iter().flat_map(|trigger_state| {
+            trigger_state.queued.iter().filter_map(|queued_entries| queued_entries.entry.as_ref())
+        });
+        if !firings.iter().filter_map(|firing| firing.entry.as_ref()).chain(queued_entries).all(exists) {
             return Err(illegal());
         }
         machine.revision = revision;
-        machine.triggers = life;
+        machine.triggers = trigger_state;
         machine.notifications = notifications;
         machine.latest = latest;
-        for pass in passes {
-            let restored = machine.restore_firing(pass).ok_or_else(illegal)?;
+        for firing in firings {
+            let restored = machine.restore_firing(firing).ok_or_else(illegal)?;
             machine.firings.insert(restored.firing, restored);
         }
         Ok(machine)
@@ -172,19 +178,19 @@ impl Machine {
             failures,
             expires_at,
         } = snapshot;
-        let mut pass = self.new_firing(FiringStart { firing, entry, by, inputs, given });
-        pass.take_elements(elements)?;
-        pass.state = state;
-        pass.failures = Arc::new(failures);
-        pass.expires_at = expires_at;
+        let mut machine = self.new_firing(FiringStart { firing, entry, by, inputs, given });
+        machine.take_elements(elements)?;
+        machine.state = state;
+        machine.failures = Arc::new(failures);
+        machine.expires_at = expires_at;
         for (index, intention) in intentions {
-            pass.scopes.get_mut(index.0 as usize)?.intention = intention;
+            machine.scopes.get_mut(index.0 as usize)?.intention = intention;
         }
         for (index, node) in nodes {
-            *pass.nodes.get_mut(index.0 as usize)? = node;
+            *machine.nodes.get_mut(index.0 as usize)? = node;
         }
-        pass.rebuild_indexes();
-        Some(pass)
+        machine.rebuild_indexes();
+        Some(machine)
     }
 }
 
@@ -202,10 +208,10 @@ impl FiringMachine {
                 given: Arc::default(),
             },
         );
-        let bare = |node: &NodeRun| NodeRun { waiting: 0, holding: 0, ..node.clone() };
-        let touched = |((index, node), fresh): ((NodeIndex, &NodeRun), &NodeRun)| {
-            let node = bare(node);
-            (node != bare(fresh)).then_some((index, node))
+        let without_counts = |node: &NodeRun| NodeRun { waiting: 0, holding: 0, ..node.clone() };
+        let changed = |((index, node), fresh): ((NodeIndex, &NodeRun), &NodeRun)| {
+            let node = without_counts(node);
+            (node != without_counts(fresh)).then_some((index, node))
         };
         let indices = self.flow.indices();
         let scopes = (0..).map(ScopeIndex).zip(&self.scopes);
@@ -216,8 +222,8 @@ impl FiringMachine {
             inputs: self.inputs.clone(),
             given: self.inherited.clone(),
             state: self.state,
-            elements: self.elements.iter().map(|(each, elements)| (*each, elements.known.clone())).collect(),
-            nodes: indices.zip(&self.nodes).zip(&fresh.nodes).filter_map(touched).collect(),
+            elements: self.elements.iter().map(|(each, elements)| (*each, elements.expansion.clone())).collect(),
+            nodes: indices.zip(&self.nodes).zip(&fresh.nodes).filter_map(changed).collect(),
             intentions: scopes
                 .filter(|(_, scope)| scope.intention != Intention::Execute)
                 .map(|(index, scope)| (index, scope.intention))

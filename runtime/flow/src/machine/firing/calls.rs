@@ -19,7 +19,7 @@ impl FiringMachine {
         let is_sent = |index: &&NodeIndex| !self.is_leased(**index) && !self.is_withdrawable(**index);
         let unleased = self.outstanding.iter().filter(is_sent);
         let calls = unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call)));
-        calls.chain(self.pending_fetches().map(|errand| Command::Fetch(Box::new(errand)))).collect()
+        calls.chain(self.pending_fetches().map(|fetch| Command::Fetch(Box::new(fetch)))).collect()
     }
 
     /// The time at which an apply that no worker has taken is given up: a worker that has it has answered by then, or holds
@@ -50,8 +50,8 @@ impl FiringMachine {
     /// Whether a worker holds a lease on a node's call.
     fn is_leased(&self, index: NodeIndex) -> bool {
         let (action, count) = self.node(index).is_active();
-        let is_it = |holder: &(crate::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
-        self.node(index).lease_holders.iter().any(is_it)
+        let is_current = |holder: &(crate::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
+        self.node(index).lease_holders.iter().any(is_current)
     }
 
     /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
@@ -75,19 +75,19 @@ impl FiringMachine {
     /// roll it back.
     pub(in crate::machine) fn wants(&self, call: &CallId) -> bool {
         let Some(index) = self.node_of_call(call) else { return false };
-        let wanted = call.action == crate::Action::Rollback || self.may_continue(index);
-        wanted && self.is_outstanding(index, call)
+        let is_wanted = call.action == crate::Action::Rollback || self.may_continue(index);
+        is_wanted && self.is_outstanding(index, call)
     }
 
     /// Whether this firing has ever dispatched a call.
     pub(in crate::machine) fn knows(&self, call: &CallId) -> bool {
         self.node_of_call(call).is_some_and(|index| {
             let node = self.node(index);
-            let handed_out = match call.action {
+            let dispatched = match call.action {
                 crate::Action::Apply => node.applies,
                 crate::Action::Rollback => node.rollbacks,
             };
-            call.attempt.get() <= handed_out
+            call.attempt.get() <= dispatched
         })
     }
 
@@ -146,8 +146,8 @@ impl FiringMachine {
             | NodeState::NotInFiring
             | NodeState::Ignored => return None,
         };
-        let audience = if rollback.is_some() { InputUse::Rollback } else { InputUse::ApplyAndRollback };
-        let inputs = self.inputs(index, task, audience).unwrap_or_else(|known| known.inputs);
+        let input_use = if rollback.is_some() { InputUse::Rollback } else { InputUse::ApplyAndRollback };
+        let inputs = self.inputs(index, task, input_use).unwrap_or_else(|incomplete| incomplete.inputs);
         Some(Call { id: self.call_id(index), node: index, at, inputs, rollback })
     }
 
@@ -167,15 +167,20 @@ impl FiringMachine {
     ///
     /// A rollback receives all inputs that exist: its required inputs existed when the task applied, and are rolled back
     /// after it.
-    pub(super) fn inputs(&self, index: NodeIndex, task: &Task, audience: InputUse) -> Result<Values, IncompleteInputs> {
+    pub(super) fn inputs(
+        &self,
+        index: NodeIndex,
+        task: &Task,
+        input_use: InputUse,
+    ) -> Result<Values, IncompleteInputs> {
         let mut inputs = Values::new();
         let mut missing = Vec::new();
         for input in &task.inputs {
-            if audience == InputUse::ApplyAndRollback && input.used_by == InputUse::Rollback {
+            if input_use == InputUse::ApplyAndRollback && input.used_by == InputUse::Rollback {
                 continue;
             }
             let value = if input.source == Source::Element {
-                self.element(index).and_then(|of| self.element_value(of)).map(Cow::Owned)
+                self.element(index).and_then(|element| self.element_value(element)).map(Cow::Owned)
             } else {
                 self.read(&input.source)
             };
@@ -199,10 +204,10 @@ impl FiringMachine {
                 self.node(*node).state.readable()?.get(value).map(Cow::Borrowed)
             }
             Source::Node { node, value } => self.inherited.get(node)?.get(value).map(Cow::Borrowed),
-            Source::LoopCarried { nodes, value, initial: first } => {
-                let came_round = || nodes.iter().find_map(|node| self.inherited.get(node)?.get(value));
-                let carried = self.inputs.get(value).or_else(came_round).map(Cow::Borrowed);
-                carried.or_else(|| self.read(first))
+            Source::LoopCarried { nodes, value, initial } => {
+                let inherited = || nodes.iter().find_map(|node| self.inherited.get(node)?.get(value));
+                let value = self.inputs.get(value).or_else(inherited).map(Cow::Borrowed);
+                value.or_else(|| self.read(initial))
             }
             Source::Failure(nodes) => nodes.iter().find_map(|node| {
                 let name = &self.flow.node(*node).name;
@@ -226,8 +231,8 @@ impl FiringMachine {
     }
 
     /// Describes the missing inputs, for a person.
-    pub(super) fn describe_missing(&self, starved: &IncompleteInputs) -> String {
-        let missing = starved.missing.iter().map(|(parameter, source)| match source {
+    pub(super) fn describe_missing(&self, incomplete: &IncompleteInputs) -> String {
+        let missing = incomplete.missing.iter().map(|(parameter, source)| match source {
             Source::Node { node, value } => {
                 let provider = &self.flow.node(*node).name;
                 format!("{value:?} of {provider:?} (for {parameter:?})")
@@ -269,8 +274,10 @@ impl Call {
 fn to_module_names(task: &Task, outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Provided(provided) => {
-            let translate = |(own, flows): (&ValueName, &ValueName)| Some((own.clone(), provided.get(flows)?.clone()));
-            Outcome::Provided(task.provides.iter().filter_map(translate).collect())
+            let rename = |(own_name, flow_name): (&ValueName, &ValueName)| {
+                Some((own_name.clone(), provided.get(flow_name)?.clone()))
+            };
+            Outcome::Provided(task.provides.iter().filter_map(rename).collect())
         }
         Outcome::Failed(failure) => Outcome::Failed(failure.clone()),
         Outcome::Unknown => Outcome::Unknown,

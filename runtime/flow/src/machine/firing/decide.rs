@@ -47,8 +47,8 @@ impl FiringMachine {
             ) => self.decide_late(signal),
             (_, Event::Leased { call, worker }) => self.decide_lease(call, worker),
             (_, Event::Lost { call, worker }) => self.decide_lost(now, call, worker),
-            (RunState::Running | RunState::Suspending, Event::Fetched { id, result: brought }) => {
-                self.decide_fetched(id, brought)
+            (RunState::Running | RunState::Suspending, Event::Fetched { id, result }) => {
+                self.decide_fetched(id, result)
             }
             (RunState::Running | RunState::Suspending, Event::Withdrawn { call }) => self.decide_withdrawn(now, call),
             (RunState::Failure, Event::Retry) => {
@@ -56,8 +56,8 @@ impl FiringMachine {
             }
             (RunState::RolledBack, Event::Retry) => vec![Fact::Reset],
             (RunState::Failure, Event::Skip { task, reason }) => self.decide_skip(task, reason),
-            (RunState::Running | RunState::Suspending, Event::Notify { task, result: answer, .. }) => {
-                self.decide_notify(task, answer)
+            (RunState::Running | RunState::Suspending, Event::Notify { task, result, .. }) => {
+                self.decide_notify(task, result)
             }
             (RunState::Running, Event::Tick) => self.decide_tick(now),
             (RunState::Suspending, Event::Abandon) => vec![Fact::RunStateChanged { state: RunState::Suspended }],
@@ -98,14 +98,14 @@ impl FiringMachine {
         stuck.map(|node| Fact::RollbackSkipped { node, reason: reason.into() }).into_iter().collect()
     }
 
-    fn decide_notify(&self, task: &NodeName, answer: &TaskResult) -> Vec<Fact> {
+    fn decide_notify(&self, task: &NodeName, result: &TaskResult) -> Vec<Fact> {
         let Some(index) = self.tasks.get(task).copied().filter(|index| self.waiting_tasks.contains(index)) else {
             return Vec::new();
         };
         let Role::Wait(wait) = &self.flow.node(index).role else { return Vec::new() };
         let attempt = self.node_attempt(index, self.node(index).attempt());
-        match answer {
-            TaskResult::Succeeded(values) => match brought(wait, values) {
+        match result {
+            TaskResult::Succeeded(values) => match map_notification(wait, values) {
                 // No worker executes this, so it cannot execute twice.
                 Ok(provided) => {
                     vec![Fact::Succeeded { attempt, provided, execution: Execution::new(0), worker: None }]
@@ -120,17 +120,18 @@ impl FiringMachine {
     }
 
     /// A notification of a task in another flow completes the tasks that wait for it here, if it contains their values.
-    pub(in crate::machine) fn decide_task_notification(&self, heard: &TaskNotification) -> Vec<Fact> {
+    pub(in crate::machine) fn decide_task_notification(&self, notification: &TaskNotification) -> Vec<Fact> {
         if self.state.is_final() {
             return Vec::new();
         }
         let mut facts = Vec::new();
-        for listen in self.flow.listeners.iter().filter(|listen| listen.is_for(heard)) {
-            let node = self.flow.node(listen.to);
+        for listener in self.flow.listeners.iter().filter(|listener| listener.is_for(notification)) {
+            let node = self.flow.node(listener.to);
             let Role::Wait(wait) = &node.role else { continue };
-            let values = heard.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
-            let answer = TaskResult::Succeeded(values);
-            facts.extend(self.decide_notify(&node.name, &answer));
+            let values =
+                notification.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
+            let result = TaskResult::Succeeded(values);
+            facts.extend(self.decide_notify(&node.name, &result));
         }
         facts
     }
@@ -148,7 +149,7 @@ impl FiringMachine {
         let attempt = self.node_attempt(index, signal.call.attempt);
         let worker = signal.worker.clone();
         let fact = match (signal.call.action, &signal.answer) {
-            (Action::Apply, TaskResult::Succeeded(left)) => match self.map_outputs(index, task, left) {
+            (Action::Apply, TaskResult::Succeeded(values)) => match self.map_outputs(index, task, values) {
                 Ok(provided) => Fact::Succeeded { attempt, provided, execution: signal.execution, worker },
                 Err(failure) => self.failed(now, attempt, failure, ExecutionInfo::by(signal), worker),
             },
@@ -179,12 +180,12 @@ impl FiringMachine {
         now: Timestamp,
         attempt: NodeAttempt,
         failure: Failure,
-        told: ExecutionInfo,
+        info: ExecutionInfo,
         worker: Option<crate::WorkerName>,
     ) -> Fact {
         // Once the flow is to be rolled back, another attempt would only delay the rollback.
         let retry_at = if self.may_retry(attempt.node) { self.retry_at(now, attempt, &failure) } else { None };
-        let ExecutionInfo { execution, redelivered } = told;
+        let ExecutionInfo { execution, redelivered } = info;
         Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker }
     }
 
@@ -204,15 +205,15 @@ impl FiringMachine {
     /// A seed that differs between attempts and runs, and is the same at every replay: the 64-bit FNV-1a hash of the run's
     /// id with node and attempt mixed in.
     fn seed(&self, attempt: NodeAttempt) -> u64 {
-        let counts = [u64::from(attempt.node.0), attempt.firing.get(), u64::from(attempt.attempt.get())];
-        let bytes = self.run.as_str().bytes().chain(counts.into_iter().flat_map(u64::to_le_bytes));
+        let numbers = [u64::from(attempt.node.0), attempt.firing.get(), u64::from(attempt.attempt.get())];
+        let bytes = self.run.as_str().bytes().chain(numbers.into_iter().flat_map(u64::to_le_bytes));
         bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
     }
 
     /// The values of an apply, by the flow's names. Element values go into JSON lists, so they cannot be bytes: the first
     /// element that provides bytes fails, before the other elements are called in vain.
-    fn map_outputs(&self, index: NodeIndex, task: &Task, left: &Values) -> Result<Values, Failure> {
-        let provided = to_flow_names(task, left)?;
+    fn map_outputs(&self, index: NodeIndex, task: &Task, values: &Values) -> Result<Values, Failure> {
+        let provided = to_flow_names(task, values)?;
         let bytes = provided.iter().find(|(_, value)| value.is_bytes()).filter(|_| self.element(index).is_some());
         let Some((name, _)) = bytes else { return Ok(provided) };
         let message = format!(
@@ -227,7 +228,7 @@ impl FiringMachine {
 }
 
 /// The values of a notification, by the flow's names: exactly the expected values, and no others.
-pub(in crate::machine) fn brought(wait: &Wait, values: &Values) -> Result<Values, String> {
+pub(in crate::machine) fn map_notification(wait: &Wait, values: &Values) -> Result<Values, String> {
     let quoted = |names: &mut dyn Iterator<Item = &ValueName>| {
         names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
     };
@@ -241,19 +242,22 @@ pub(in crate::machine) fn brought(wait: &Wait, values: &Values) -> Result<Values
     if !missing.is_empty() {
         return Err(format!("{} is missing", quoted(&mut missing.into_iter())));
     }
-    let provided = wait.provides.iter().filter_map(|(own, flows)| Some((flows.clone(), values.get(own)?.clone())));
+    let provided = wait
+        .provides
+        .iter()
+        .filter_map(|(own_name, flow_name)| Some((flow_name.clone(), values.get(own_name)?.clone())));
     Ok(provided.collect())
 }
 
 /// The values of an apply, by the flow's names. Values that the flow does not use are dropped.
-pub(super) fn to_flow_names(task: &Task, left: &Values) -> Result<Values, Failure> {
+pub(super) fn to_flow_names(task: &Task, values: &Values) -> Result<Values, Failure> {
     let mut provided = Values::new();
-    for (own, flows) in &task.provides {
-        let Some(value) = left.get(own) else {
-            let message = format!("{own:?} was promised and is missing");
+    for (own_name, flow_name) in &task.provides {
+        let Some(value) = values.get(own_name) else {
+            let message = format!("{own_name:?} was promised and is missing");
             return Err(Failure::new(FailureKind::InvalidOutput, message));
         };
-        provided.insert(flows.clone(), value.clone());
+        provided.insert(flow_name.clone(), value.clone());
     }
     Ok(provided)
 }

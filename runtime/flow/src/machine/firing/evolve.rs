@@ -152,9 +152,9 @@ impl FiringMachine {
         self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });
         // A fan-in is published once it has joined the results.
-        let is_told = !matches!(self.flow.node(index).role, Role::FanIn(_));
-        let told = is_told.then(|| self.publish(index, at, ChangeDetails::default()));
-        let mut commands: Vec<Command> = told.into_iter().collect();
+        let is_published = !matches!(self.flow.node(index).role, Role::FanIn(_));
+        let published = is_published.then(|| self.publish(index, at, ChangeDetails::default()));
+        let mut commands: Vec<Command> = published.into_iter().collect();
         commands.extend(self.hand_out(index));
         commands
     }
@@ -248,12 +248,12 @@ impl FiringMachine {
         self.node_mut(index).consecutive_failures += 1;
         self.record_failure(index, failure);
         self.enter(index, NodeState::Failure { failure: failure.clone(), retry_at });
-        let asks = self.asks_controller(index);
+        let asks_controllers = self.asks_controller(index);
         match retry_at {
             Some(due) => {
                 self.retries.insert((due, index));
             }
-            None if asks => {
+            None if asks_controllers => {
                 self.unresolved.insert(index);
             }
             None => {}
@@ -297,21 +297,21 @@ impl FiringMachine {
         self.on_result(attempt, Action::Rollback, worker);
         let NodeState::RollingBack { since, outcome, .. } = self.node(index).state.clone() else { return Vec::new() };
         self.node_mut(index).consecutive_failures += 1;
-        let telling = ChangeDetails::failure(at, failure, retry_at, worker);
+        let details = ChangeDetails::failure(at, failure, retry_at, worker);
         let Some(due) = retry_at else {
             self.failed_rollbacks.insert(index);
             self.record_failure(index, failure);
             self.enter(index, NodeState::RollbackFailure { outcome });
-            let told = self.publish(index, at, telling);
+            let published = self.publish(index, at, details);
             // Its controller can never retry: the rest of the run is rolled back as far as possible.
             if !self.rolling_back() {
                 self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
             }
-            return vec![told];
+            return vec![published];
         };
         self.retries.insert((due, index));
         self.enter(index, NodeState::RollingBack { since, outcome, retry_at });
-        vec![self.publish_as(index, State::Failure, at, telling)]
+        vec![self.publish_as(index, State::Failure, at, details)]
     }
 
     fn skip_rollback_call(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
@@ -375,18 +375,22 @@ impl FiringMachine {
             return commands;
         };
         self.on_for_each_failed(each);
-        let told = self.fail(at, attempt, failure, None, None);
+        let commands_of_failure = self.fail(at, attempt, failure, None, None);
         // The failure of the task itself is already published.
-        if matches!(self.node(each).state, NodeState::Success { .. }) { told } else { Vec::new() }
+        if matches!(self.node(each).state, NodeState::Success { .. }) { commands_of_failure } else { Vec::new() }
     }
 
     fn publish_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: SkipReach) -> Vec<Command> {
         let ignored = self.ignore(index, reach);
-        let is_told = |index: &NodeIndex| match self.flow.node(*index).role {
+        let is_published = |index: &NodeIndex| match self.flow.node(*index).role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) => true,
             Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => false,
         };
-        ignored.into_iter().filter(is_told).map(|index| self.publish(index, at, ChangeDetails::default())).collect()
+        ignored
+            .into_iter()
+            .filter(is_published)
+            .map(|index| self.publish(index, at, ChangeDetails::default()))
+            .collect()
     }
 
     /// A task starts to wait for a notification.

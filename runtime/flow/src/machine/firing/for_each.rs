@@ -41,13 +41,13 @@ impl Default for Expansion {
 /// The elements of a task by their progress, for scheduling.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(in crate::machine) struct Elements {
-    pub(in crate::machine) known: Expansion,
+    pub(in crate::machine) expansion: Expansion,
     /// Elements that may start.
     waiting: BTreeSet<NodeIndex>,
     /// The number of elements that are being called, or wait for their next attempt.
     busy: usize,
     /// Elements that may be rolled back.
-    unwinding: BTreeSet<NodeIndex>,
+    rollback_ready: BTreeSet<NodeIndex>,
     /// The number of elements that are being rolled back.
     rolling_back: usize,
 }
@@ -56,7 +56,9 @@ impl FiringMachine {
     /// The index of a task, or of one of its elements.
     pub(in crate::machine) fn index_of(&self, name: &NodeName) -> Option<NodeIndex> {
         match name.as_element() {
-            Some((of, number)) => self.elements.get(self.tasks.get(&of)?)?.known.nodes.get(number as usize).copied(),
+            Some((of, number)) => {
+                self.elements.get(self.tasks.get(&of)?)?.expansion.nodes.get(number as usize).copied()
+            }
             None => self.tasks.get(name).copied(),
         }
     }
@@ -76,12 +78,12 @@ impl FiringMachine {
 
     /// The nodes of a task's elements, as far as they exist.
     pub(super) fn elements_of(&self, each: NodeIndex) -> &[NodeIndex] {
-        self.elements.get(&each).map_or(&[], |elements| &elements.known.nodes)
+        self.elements.get(&each).map_or(&[], |elements| &elements.expansion.nodes)
     }
 
     /// The list value that an element is called for.
     pub(super) fn element_value(&self, element: Element) -> Option<Value> {
-        let list = &self.elements.get(&element.of)?.known.list;
+        let list = &self.elements.get(&element.of)?.expansion.list;
         list.get(element.number as usize).cloned().map(Value::Json)
     }
 
@@ -89,7 +91,7 @@ impl FiringMachine {
     pub(super) fn expand(&mut self, index: NodeIndex, list: &Arc<[Json]>) {
         self.fetches.remove(&index);
         let was_short = self.is_short(index);
-        self.elements.entry(index).or_default().known.list = list.clone();
+        self.elements.entry(index).or_default().expansion.list = list.clone();
         self.count_unexpanded(index, was_short);
         let nodes = self.elements_of(index).to_vec();
         // Elements left over from a longer earlier list, except those a lost attempt still has to roll back.
@@ -106,15 +108,15 @@ impl FiringMachine {
 
     /// Whether some elements of a task have no nodes yet, and will be called.
     pub(in crate::machine) fn is_short(&self, each: NodeIndex) -> bool {
-        let is_known = |elements: &Elements| elements.known.nodes.len() < elements.known.list.len();
-        !self.flow.node(each).retired && self.elements.get(&each).is_some_and(is_known)
+        let has_unexpanded = |elements: &Elements| elements.expansion.nodes.len() < elements.expansion.list.len();
+        !self.flow.node(each).retired && self.elements.get(&each).is_some_and(has_unexpanded)
     }
 
     /// The number of list elements without nodes.
     pub(in crate::machine) fn elements_ahead(&self) -> usize {
         self.elements
             .values()
-            .map(|elements| elements.known.list.len().saturating_sub(elements.known.nodes.len()))
+            .map(|elements| elements.expansion.list.len().saturating_sub(elements.expansion.nodes.len()))
             .sum()
     }
 
@@ -130,8 +132,8 @@ impl FiringMachine {
 
     /// The maximum number of elements of a task that are called, or rolled back, at once.
     fn window(&self, each: NodeIndex) -> usize {
-        let most = self.flow.for_each(each).and_then(|each| each.max_parallel);
-        most.map_or(WINDOW, |most| most as usize)
+        let max = self.flow.for_each(each).and_then(|each| each.max_parallel);
+        max.map_or(WINDOW, |max| max as usize)
     }
 
     /// Marks a node as ready for rollback; a list element waits for its turn.
@@ -139,7 +141,7 @@ impl FiringMachine {
         let element = self.element(index);
         match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
             Some((each, elements)) => {
-                elements.unwinding.insert(index);
+                elements.rollback_ready.insert(index);
                 self.rollback_ready_lists.insert(each);
             }
             None => drop(self.rollback_ready.insert(self.start_order(index))),
@@ -151,8 +153,8 @@ impl FiringMachine {
         let element = self.element(index);
         match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
             Some((each, elements)) => {
-                elements.unwinding.remove(&index);
-                if elements.unwinding.is_empty() {
+                elements.rollback_ready.remove(&index);
+                if elements.rollback_ready.is_empty() {
                     self.rollback_ready_lists.remove(&each);
                 }
             }
@@ -164,7 +166,7 @@ impl FiringMachine {
     pub(super) fn rollback_ready_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
         self.rollback_ready_lists.iter().filter_map(|each| Some((*each, self.elements.get(each)?))).flat_map(
             |(each, elements)| {
-                elements.unwinding.iter().copied().take(self.window(each).saturating_sub(elements.rolling_back))
+                elements.rollback_ready.iter().copied().take(self.window(each).saturating_sub(elements.rolling_back))
             },
         )
     }
@@ -172,18 +174,18 @@ impl FiringMachine {
     /// Creates nodes for further elements of a task, up to its window.
     pub(super) fn fill_window(&mut self, each: NodeIndex) {
         let window = self.window(each);
-        let gather = &self.node(self.flow.fan_in_of(each)).state;
-        let is_called = *gather == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
+        let fan_in = &self.node(self.flow.fan_in_of(each)).state;
+        let is_called = *fan_in == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
         if !is_called || !self.is_short(each) || !self.may_continue(each) {
             return;
         }
-        let Some(Elements { known, waiting, busy, .. }) = self.elements.get(&each) else { return };
-        let (first, room) = (known.nodes.len(), window.saturating_sub(waiting.len() + busy));
-        let end = known.list.len().min(first + room);
+        let Some(Elements { expansion, waiting, busy, .. }) = self.elements.get(&each) else { return };
+        let (first, free) = (expansion.nodes.len(), window.saturating_sub(waiting.len() + busy));
+        let end = expansion.list.len().min(first + free);
         let numbers = (0..).take(end).skip(first);
         let new: Vec<NodeIndex> = numbers.map(|number| self.push_element(each, number)).collect();
         if let Some(elements) = self.elements.get_mut(&each) {
-            elements.known.nodes.extend(&new);
+            elements.expansion.nodes.extend(&new);
         }
         self.count_unexpanded(each, true);
         self.settle(new);
@@ -191,25 +193,27 @@ impl FiringMachine {
 
     /// Restores the elements of a firing; `None` where they do not fit its nodes.
     pub(in crate::machine) fn take_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
-        let of = |(each, known): &(NodeIndex, Expansion)| {
+        let elements_of = |(each, expansion): &(NodeIndex, Expansion)| {
             let each = *each;
-            known.nodes.iter().zip(0..).map(move |(index, number)| (*index, each, number)).collect::<Vec<_>>()
+            expansion.nodes.iter().zip(0..).map(move |(index, number)| (*index, each, number)).collect::<Vec<_>>()
         };
-        let mut places: Vec<(NodeIndex, NodeIndex, u32)> = expansions.iter().flat_map(of).collect();
-        places.sort_unstable();
-        let is_for_each = |(each, _): &(NodeIndex, Expansion)| {
+        let mut elements: Vec<(NodeIndex, NodeIndex, u32)> = expansions.iter().flat_map(elements_of).collect();
+        elements.sort_unstable();
+        let has_list = |(each, _): &(NodeIndex, Expansion)| {
             self.flow.nodes.len() > each.0 as usize && self.flow.for_each(*each).is_some()
         };
-        if !expansions.iter().all(is_for_each) {
+        if !expansions.iter().all(has_list) {
             return None;
         }
-        for (place, each, number) in places {
-            if self.push_element(each, number) != place {
+        for (index, each, number) in elements {
+            if self.push_element(each, number) != index {
                 return None;
             }
         }
-        self.elements =
-            expansions.into_iter().map(|(each, known)| (each, Elements { known, ..Elements::default() })).collect();
+        self.elements = expansions
+            .into_iter()
+            .map(|(each, expansion)| (each, Elements { expansion, ..Elements::default() }))
+            .collect();
         Some(())
     }
 
@@ -217,7 +221,7 @@ impl FiringMachine {
     fn push_element(&mut self, each: NodeIndex, number: u32) -> NodeIndex {
         let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a pass has fewer than 2^32 nodes"));
         let flow = Arc::make_mut(&mut self.flow);
-        let (task, gather) = (flow.node(each), flow.fan_in_of(each));
+        let (task, fan_in) = (flow.node(each), flow.fan_in_of(each));
         let node = Node {
             name: task.name.element(number),
             scope: task.scope,
@@ -227,17 +231,17 @@ impl FiringMachine {
             retired: task.retired,
             is_failure_handler: task.is_failure_handler,
             before: vec![each],
-            after: vec![gather],
+            after: vec![fan_in],
         };
         flow.nodes.push(node);
         flow.nodes[each.0 as usize].after.push(index);
-        flow.nodes[gather.0 as usize].before.push(index);
+        flow.nodes[fan_in.0 as usize].before.push(index);
         self.nodes.push(NodeRun { firing: self.firing, ..NodeRun::new(0) });
-        let is_waited_for = !self.lets_follow(each, &self.node(each).state, index);
-        self.node_mut(index).waiting = usize::from(is_waited_for);
-        self.node_mut(gather).waiting += 1;
+        let waits_for_task = !self.lets_follow(each, &self.node(each).state, index);
+        self.node_mut(index).waiting = usize::from(waits_for_task);
+        self.node_mut(fan_in).waiting += 1;
         // After an edit, a node that follows the fan-in may already be running.
-        if self.holds_back(gather) {
+        if self.holds_back(fan_in) {
             self.count_holding(index, true, &mut Vec::new());
         }
         index
@@ -284,8 +288,8 @@ impl FiringMachine {
     pub(super) fn startable_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
         self.queued.iter().filter_map(|each| Some((self.flow.for_each(*each)?, self.elements.get(each)?))).flat_map(
             |(each, elements)| {
-                let most = each.max_parallel.map_or(usize::MAX, |most| most as usize);
-                elements.waiting.iter().copied().take(most.saturating_sub(elements.busy))
+                let max = each.max_parallel.map_or(usize::MAX, |max| max as usize);
+                elements.waiting.iter().copied().take(max.saturating_sub(elements.busy))
             },
         )
     }
@@ -301,7 +305,7 @@ impl FiringMachine {
 
     /// The record that fails a task after the permanent failure of one of its parts.
     pub(super) fn fail_for_each(&self, index: NodeIndex, each: NodeIndex) -> Fact {
-        let gather = self.flow.fan_in_of(each);
+        let fan_in = self.flow.fan_in_of(each);
         let failed = match &self.node(index).state {
             NodeState::Failure { failure, .. } => failure.clone(),
             NodeState::Pending
@@ -321,14 +325,14 @@ impl FiringMachine {
             }
             None => failed,
         };
-        let attempt = crate::Attempt::new(self.node(gather).applies + 1);
-        Fact::StartFailed { node: gather, attempt, failure }
+        let attempt = crate::Attempt::new(self.node(fan_in).applies + 1);
+        Fact::StartFailed { node: fan_in, attempt, failure }
     }
 
     /// Whether the permanent failure of a part still has to fail its task.
     pub(super) fn fails_for_each(&self, index: NodeIndex, each: NodeIndex) -> bool {
-        let gather = &self.node(self.flow.fan_in_of(each)).state;
-        self.may_continue(index) && !self.flow.node(index).retired && *gather == NodeState::Pending
+        let fan_in = &self.node(self.flow.fan_in_of(each)).state;
+        self.may_continue(index) && !self.flow.node(index).retired && *fan_in == NodeState::Pending
     }
 
     /// The task has failed: its failed parts need no resolution any more, and no other element starts.
@@ -337,7 +341,7 @@ impl FiringMachine {
         self.queued.remove(&each);
         let Some(elements) = self.elements.get_mut(&each) else { return };
         elements.waiting.clear();
-        for index in &elements.known.nodes {
+        for index in &elements.expansion.nodes {
             self.unresolved.remove(index);
         }
     }
@@ -348,13 +352,13 @@ impl FiringMachine {
         if self.elements_of(each).iter().any(is_stuck) {
             return State::RollbackFailure;
         }
-        match (self.node(each).state.told(), self.node(self.flow.fan_in_of(each)).state.told()) {
-            (State::Success, ended @ (State::Success | State::Failure)) => ended,
+        match (self.node(each).state.published(), self.node(self.flow.fan_in_of(each)).state.published()) {
+            (State::Success, final_state @ (State::Success | State::Failure)) => final_state,
             (State::Success, _) if !self.may_continue(each) => State::RollingBack,
             // A removed task has no fan-in to join its results.
             (State::Success, State::Ignored) => self.state_of_elements(each),
             (State::Success, _) => State::Running,
-            (begun, _) => begun,
+            (state, _) => state,
         }
     }
 
@@ -373,7 +377,7 @@ impl FiringMachine {
     /// The number of elements of a task, and how many of them succeeded.
     pub(in crate::machine) fn progress(&self, each: NodeIndex) -> Option<(usize, usize)> {
         let elements = self.elements.get(&each)?;
-        let (all, nodes) = (elements.known.list.len(), &elements.known.nodes);
+        let (all, nodes) = (elements.expansion.list.len(), &elements.expansion.nodes);
         let succeeded = |index: &&NodeIndex| matches!(self.node(**index).state, NodeState::Success { .. });
         Some((all, nodes.iter().take(all).filter(succeeded).count()))
     }

@@ -211,7 +211,7 @@ impl NodeState {
     }
 
     /// The published state.
-    pub(in crate::machine) fn told(&self) -> State {
+    pub(in crate::machine) fn published(&self) -> State {
         match self {
             Self::Pending => State::Pending,
             Self::Running { .. } => State::Running,

@@ -11,11 +11,11 @@ impl FiringMachine {
         vec![Command::Publish(Change::Run { state: self.state, at })]
     }
 
-    pub(super) fn publish(&self, index: NodeIndex, at: Timestamp, telling: ChangeDetails) -> Command {
-        self.publish_as(index, self.node(index).state.told(), at, telling)
+    pub(super) fn publish(&self, index: NodeIndex, at: Timestamp, details: ChangeDetails) -> Command {
+        self.publish_as(index, self.node(index).state.published(), at, details)
     }
 
-    pub(super) fn publish_as(&self, index: NodeIndex, state: State, at: Timestamp, telling: ChangeDetails) -> Command {
+    pub(super) fn publish_as(&self, index: NodeIndex, state: State, at: Timestamp, details: ChangeDetails) -> Command {
         let node = self.flow.node(index);
         let run = self.node(index);
         let (kind, digest) = match &node.role {
@@ -31,7 +31,7 @@ impl FiringMachine {
             (Role::FanIn(each), State::RollingBack) => Attempt::new(self.node(*each).rollbacks + 1),
             _ => run.attempt(),
         };
-        let ChangeDetails { provides, failure, retry_in, worker } = telling;
+        let ChangeDetails { provides, failure, retry_in, worker } = details;
         let name = node.name.clone();
         let firing = run.firing;
         let change = NodeChange { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest };

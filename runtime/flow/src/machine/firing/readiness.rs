@@ -22,7 +22,7 @@ impl FiringMachine {
     pub(in crate::machine) fn settle(&mut self, mut work: Vec<NodeIndex>) {
         while let Some(index) = work.pop() {
             let node = self.node(index);
-            let goes_on = self.may_continue(index);
+            let may_continue = self.may_continue(index);
             let flow_node = self.flow.node(index);
             let passes_at_once = flow_node.links.is_empty() && flow_node.starts.is_none();
             let is_marker = match self.flow.node(index).role {
@@ -35,7 +35,7 @@ impl FiringMachine {
                 | Role::Controller(_) => false,
             };
             match &node.state {
-                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on => {
+                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && may_continue => {
                     if node.starts_at.is_some() {
                         // It waits for that time.
                     } else if flow_node.retired {
@@ -54,7 +54,7 @@ impl FiringMachine {
                 }
                 // A controller that was to retry has had no effects since.
                 NodeState::Success { .. } | NodeState::Failure { .. } | NodeState::Retrying
-                    if node.holding == 0 && !goes_on =>
+                    if node.holding == 0 && !may_continue =>
                 {
                     if is_marker {
                         self.set_state(index, NodeState::RolledBack, &mut work);
@@ -111,15 +111,15 @@ impl FiringMachine {
     fn reached(&self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
         let scope = self.flow.node(index).scope;
         let mut reached = self.nodes_of(index);
-        let direct = self.after(index);
+        let successors = self.after(index);
         match reach {
             SkipReach::Task => {}
             SkipReach::Neighbors => {
-                let tasks = direct.into_iter().filter(|after| self.is_task(*after));
+                let tasks = successors.into_iter().filter(|after| self.is_task(*after));
                 reached.extend(tasks.flat_map(|task| self.nodes_of(task)));
             }
             SkipReach::Flow | SkipReach::All => {
-                let (mut seen, mut work) = (BTreeSet::new(), direct);
+                let (mut seen, mut work) = (BTreeSet::new(), successors);
                 while let Some(next) = work.pop() {
                     if seen.insert(next) {
                         work.extend(self.after(next));
@@ -173,8 +173,8 @@ impl FiringMachine {
     /// Gives a scope a stronger intention and checks all nodes that ran in it. Nodes in it that waited for another attempt
     /// or for a decision stop waiting.
     pub(super) fn set_intention(&mut self, at: Timestamp, scope: ScopeIndex, intention: Intention) {
-        let known = &mut self.scope_mut(scope).intention;
-        *known = intention.max(*known);
+        let current = &mut self.scope_mut(scope).intention;
+        *current = intention.max(*current);
         let ran = self.ran_within(scope);
         for index in &ran {
             if !self.flow.node(*index).is_failure_handler {
@@ -197,7 +197,7 @@ impl FiringMachine {
             },
         );
         let ready = std::mem::take(&mut self.ready);
-        self.ready = ready.into_iter().filter(|turn| self.may_continue(turn.1)).collect();
+        self.ready = ready.into_iter().filter(|order| self.may_continue(order.1)).collect();
         self.unqueue_all();
         // These come first: their predecessors must not be rolled back yet.
         self.roll_back_late_outcomes(at);
@@ -216,13 +216,13 @@ impl FiringMachine {
 
     /// A scope and its nested scopes. A scope that has not begun may contain late effects of a lost attempt.
     pub(super) fn scopes_within(&self, scope: ScopeIndex) -> Vec<ScopeIndex> {
-        let mut found = vec![scope];
+        let mut scopes = vec![scope];
         let mut next = 0;
-        while let Some(scope) = found.get(next).copied() {
+        while let Some(scope) = scopes.get(next).copied() {
             next += 1;
-            found.extend(&self.scope(scope).children);
+            scopes.extend(&self.scope(scope).children);
         }
-        found
+        scopes
     }
 
     /// Removes a node from the calls that wait for another attempt.
@@ -234,8 +234,8 @@ impl FiringMachine {
 
     /// Delays a node that could start until a time.
     pub(super) fn wait_until(&mut self, index: NodeIndex, until: Timestamp) {
-        let turn = self.start_order(index);
-        self.ready.remove(&turn);
+        let order = self.start_order(index);
+        self.ready.remove(&order);
         self.node_mut(index).starts_at = Some(until);
         self.retries.insert((until, index));
     }
@@ -265,7 +265,7 @@ impl FiringMachine {
         } else {
             self.scope_mut(node.scope).ran.insert(index);
         }
-        let held_back = self.holds_back(index);
+        let held_back_before = self.holds_back(index);
         if let Role::Element(element) = node.role {
             self.update_active_count(element, &self.node(index).state.clone(), &state);
         }
@@ -278,7 +278,7 @@ impl FiringMachine {
                 self.count_waiting(*after, lets_follow, work);
             }
         }
-        if held_back != holds_back {
+        if held_back_before != holds_back {
             for before in &node.before {
                 self.count_holding(*before, holds_back, work);
             }

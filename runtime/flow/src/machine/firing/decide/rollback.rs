@@ -11,7 +11,7 @@ impl FiringMachine {
     /// Asks the controllers, from the nearest outward.
     pub(super) fn resolve(&self, failed: NodeIndex) -> Resolution {
         let node = self.flow.node(failed);
-        let own = match node.role {
+        let skipped = match node.role {
             Role::Controller(_) => 1,
             Role::Task(_)
             | Role::Wait(_)
@@ -22,7 +22,7 @@ impl FiringMachine {
             | Role::End => 0,
         };
         // A failed controller does not resolve its own failure.
-        for scope in self.enclosing(node.scope).skip(own) {
+        for scope in self.enclosing(node.scope).skip(skipped) {
             let begin = self.flow.scope(scope).begin;
             let Role::Controller(controller) = &self.flow.node(begin).role else { continue };
             let tried = self.node(begin).applies;
@@ -67,15 +67,18 @@ impl FiringMachine {
     /// could not be evaluated, none was.
     fn may_have_been_called(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
-        let is_of_this = |(attempt, _): &(Attempt, Execution)| attempt.get() == node.applies;
-        let failed_first = matches!(node.state, NodeState::Failure { .. }) && node.consecutive_failures <= 1;
-        !failed_first || node.may_have_applied || node.consecutive_losses > 0 || node.executions.iter().any(is_of_this)
+        let is_of_current_apply = |(attempt, _): &(Attempt, Execution)| attempt.get() == node.applies;
+        let has_failed_once = matches!(node.state, NodeState::Failure { .. }) && node.consecutive_failures <= 1;
+        !has_failed_once
+            || node.may_have_applied
+            || node.consecutive_losses > 0
+            || node.executions.iter().any(is_of_current_apply)
     }
 
     /// Whether only the controller's own flow, and no enclosing flow, is to run again.
     fn will_retry(&self, controller: NodeIndex) -> bool {
-        let mut around = self.enclosing(self.flow.node(controller).scope).map(|scope| self.scope(scope).intention);
-        around.next() == Some(Intention::Retry) && around.all(|intention| intention == Intention::Execute)
+        let mut intentions = self.enclosing(self.flow.node(controller).scope).map(|scope| self.scope(scope).intention);
+        intentions.next() == Some(Intention::Retry) && intentions.all(|intention| intention == Intention::Execute)
     }
 
     /// Whether the flow of a controller that is to retry still has work under way or work to roll back. The effects of a
@@ -83,7 +86,7 @@ impl FiringMachine {
     /// rolled-back one.
     pub(super) fn is_unfinished(&self, index: NodeIndex) -> bool {
         let node = self.flow.node(index);
-        let is_left = |ran: &NodeIndex| match &self.node(*ran).state {
+        let has_work_left = |ran: &NodeIndex| match &self.node(*ran).state {
             NodeState::Running { .. }
             | NodeState::RollingBack { .. }
             | NodeState::Failure { retry_at: Some(_), .. } => true,
@@ -97,6 +100,6 @@ impl FiringMachine {
         };
         matches!(node.role, Role::Controller(_))
             && self.will_retry(index)
-            && self.ran_within(node.scope).iter().any(is_left)
+            && self.ran_within(node.scope).iter().any(has_work_left)
     }
 }

@@ -29,7 +29,7 @@ impl FiringMachine {
         let mut facts: Vec<Fact> = self
             .ready
             .iter()
-            .map(|turn| turn.1)
+            .map(|order| order.1)
             .chain(self.startable_elements())
             .filter(|index| self.flow.node(*index).is_failure_handler)
             .map(|index| self.decide_start(now, index))
@@ -38,30 +38,32 @@ impl FiringMachine {
         if !facts.is_empty() {
             return facts;
         }
-        let at_hand =
+        let inline_fetches =
             self.fetches.keys().filter(|index| !self.is_fetching(**index)).map(|index| self.fetch_inline(*index));
-        let given_up = self
+        let abandoned_waits = self
             .waiting_tasks
             .iter()
             .filter(|index| !self.may_retry(**index))
             .map(|index| self.fail_waiting_task(now, *index));
-        let unwinding = self
+        let rollbacks = self
             .rollback_ready
             .iter()
-            .map(|turn| turn.1)
+            .map(|order| order.1)
             .filter(|index| !self.is_unfinished(*index))
             .chain(self.rollback_ready_elements());
-        let unwinding = unwinding.map(|index| self.decide_rollback(index));
-        let due = self.retries.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
-        let due = due.filter(|index| !self.waiting_tasks.contains(index) || self.may_retry(*index));
-        let due = due.map(|index| self.decide_retry(now, index));
-        let starting = self
+        let rollbacks = rollbacks.map(|index| self.decide_rollback(index));
+        let retries = self.retries.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
+        let retries = retries.filter(|index| !self.waiting_tasks.contains(index) || self.may_retry(*index));
+        let retries = retries.map(|index| self.decide_retry(now, index));
+        let starts = self
             .ready
             .iter()
-            .map(|turn| turn.1)
+            .map(|order| order.1)
             .chain(self.startable_elements())
             .map(|index| self.decide_start(now, index));
-        facts.extend(at_hand.chain(given_up).chain(unwinding).chain(due).chain(starting).take(MAX_STEP_RECORDS));
+        facts.extend(
+            inline_fetches.chain(abandoned_waits).chain(rollbacks).chain(retries).chain(starts).take(MAX_STEP_RECORDS),
+        );
         if facts.is_empty() && self.is_idle() {
             // The effects of a lost apply that is no longer needed are rolled back before the end.
             facts.extend(
@@ -142,10 +144,10 @@ impl FiringMachine {
         match self.evaluate_links(index) {
             Ok(None) => self.execute(index),
             Ok(Some(reach)) => Fact::Ignored { node: index, reach },
-            Err(undecided) => Fact::StartFailed {
+            Err(error) => Fact::StartFailed {
                 node: index,
                 attempt: Attempt::new(self.node(index).applies + 1),
-                failure: Failure::new(FailureKind::Permanent, undecided.to_string()),
+                failure: Failure::new(FailureKind::Permanent, error.to_string()),
             },
         }
     }
@@ -176,18 +178,18 @@ impl FiringMachine {
         controller: &crate::Controller,
     ) -> Result<(Option<Value>, Option<Vec<Json>>), String> {
         let tried = self.node(index).applies as usize;
-        let pick = |list: &[Json]| list.get(tried).cloned().map(Value::Json);
+        let element = |list: &[Json]| list.get(tried).cloned().map(Value::Json);
         match &controller.strategy {
             Strategy::Times(_) => Ok((Some(Value::json(&(tried + 1).into())), None)),
-            Strategy::ForEach(list) => Ok((pick(list), None)),
+            Strategy::ForEach(list) => Ok((element(list), None)),
             Strategy::Always => Ok((None, None)),
             Strategy::ForEachOf(name) => {
                 if let Some(list) = &self.node(index).list {
-                    return Ok((pick(list), None));
+                    return Ok((element(list), None));
                 }
                 let value = controller.list.as_ref().and_then(|source| self.read(source));
                 let list = read_list(name, value.as_deref())?;
-                Ok((pick(&list), Some(list)))
+                Ok((element(&list), Some(list)))
             }
         }
     }
@@ -201,7 +203,7 @@ impl FiringMachine {
         let attempt = self.node_attempt(index, self.node(index).attempt());
         let inputs = self.flow.task_called(index).map(|task| self.inputs(index, task, InputUse::ApplyAndRollback));
         let message = match inputs {
-            Some(Err(starved)) => self.describe_missing(&starved),
+            Some(Err(incomplete)) => self.describe_missing(&incomplete),
             Some(Ok(_)) | None => "not all inputs were there when the task started".into(),
         };
         self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), ExecutionInfo::NONE, None)
@@ -219,8 +221,8 @@ impl FiringMachine {
             return Some(RunState::RolledBack);
         }
         let end = self.flow.scopes[0].end;
-        let done = self.node(end).state.lets_follow();
-        assert!(done, "a run without work left has reached its end: {}", self.run);
+        let has_succeeded = self.node(end).state.lets_follow();
+        assert!(has_succeeded, "a run without work left has reached its end: {}", self.run);
         Some(RunState::Success)
     }
 

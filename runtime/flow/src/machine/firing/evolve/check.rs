@@ -7,17 +7,18 @@ use super::FiringMachine;
 impl FiringMachine {
     /// Whether a record can follow: the machine does not trust records from a logbook.
     pub(super) fn check_fact(&self, fact: &Fact) -> Result<(), String> {
-        let known = |node: NodeIndex| match self.nodes.get(node.0 as usize) {
+        let run_of = |node: NodeIndex| match self.nodes.get(node.0 as usize) {
             Some(run) => Ok(run),
             None => Err(format!("the flow has no node {}", node.0)),
         };
-        let within = |node: NodeIndex, state: State, wanted: &[State]| {
-            if wanted.contains(&state) {
+        let expect_state = |node: NodeIndex, state: State, expected: &[State]| {
+            if expected.contains(&state) {
                 return Ok(());
             }
             Err(format!("node {:?} is {state}", self.flow.node(node).name))
         };
-        let expect = |node: NodeIndex, wanted: &[State]| within(node, known(node)?.state.told(), wanted);
+        let expect =
+            |node: NodeIndex, expected: &[State]| expect_state(node, run_of(node)?.state.published(), expected);
         match fact {
             Fact::Started { attempt, action: Action::Apply } => {
                 expect(attempt.node, &[State::Pending, State::Running, State::Failure])
@@ -30,12 +31,12 @@ impl FiringMachine {
                 expect(attempt.node, &[State::RollingBack])
             }
             Fact::Lost { attempt, .. } => expect(attempt.node, &[State::Running, State::RollingBack]),
-            Fact::Leased { attempt, .. } | Fact::LateOutcome { attempt, .. } => known(attempt.node).map(|_| ()),
+            Fact::Leased { attempt, .. } | Fact::LateOutcome { attempt, .. } => run_of(attempt.node).map(|_| ()),
             Fact::RollbackRetried { node } | Fact::RollbackSkipped { node, .. } => {
                 expect(*node, &[State::RollbackFailure])
             }
             Fact::Reset if self.state != RunState::RolledBack => Err(format!("the run is {}", self.state)),
-            Fact::Expanded { node, .. } if known(*node).is_ok() && self.flow.for_each(*node).is_none() => {
+            Fact::Expanded { node, .. } if run_of(*node).is_ok() && self.flow.for_each(*node).is_none() => {
                 Err(format!("node {:?} is called for no list", self.flow.node(*node).name))
             }
             Fact::Expanded { node, .. } => expect(*node, &[State::Running]),

@@ -17,10 +17,10 @@ impl FiringMachine {
     /// Starts the fetch of a task that stands for a list: it reads the list, or joins the results. Returns a command when
     /// values have to be fetched from the store.
     pub(in crate::machine) fn send_for(&mut self, index: NodeIndex) -> Option<Command> {
-        let errand = self.value_fetch(index);
-        let is_of_results = self.flow.for_each(index).is_none();
-        self.fetches.insert(index, is_of_results && errand.is_some());
-        errand.map(|errand| Command::Fetch(Box::new(errand)))
+        let fetch = self.value_fetch(index);
+        let joins_results = self.flow.for_each(index).is_none();
+        self.fetches.insert(index, joins_results && fetch.is_some());
+        fetch.map(|fetch| Command::Fetch(Box::new(fetch)))
     }
 
     /// The fetches that are still unanswered.
@@ -34,13 +34,13 @@ impl FiringMachine {
             (None, _) => false,
             // After an edit, the provider of the list may be rolled back meanwhile: then there is nothing to fetch.
             (Some(_), Some(each)) => matches!(self.read(&each.list).as_deref(), Some(Value::Stored(_))),
-            (Some(has_to_be_brought), None) => *has_to_be_brought,
+            (Some(needs_fetch), None) => *needs_fetch,
         }
     }
 
     /// The fetch that a task needs; `None` when all values are inline.
     fn value_fetch(&self, index: NodeIndex) -> Option<ValueFetch> {
-        let what = match &self.flow.node(index).role {
+        let target = match &self.flow.node(index).role {
             Role::ForEach(each) => match self.read(&each.list).as_deref() {
                 Some(value @ Value::Stored(_)) => FetchTarget::List(value.clone()),
                 Some(Value::Json(_) | Value::Bytes(_)) | None => return None,
@@ -61,30 +61,30 @@ impl FiringMachine {
         };
         // A fan-in has the name of its task.
         let id = CallId { attempt: self.node(index).attempt(), action: Action::Apply, ..self.call_id(index) };
-        Some(ValueFetch { id, target: what })
+        Some(ValueFetch { id, target })
     }
 
     /// The values of a task's elements, by the flow's names, in list order.
     fn results(&self, each: NodeIndex) -> BTreeMap<ValueName, Vec<Value>> {
         let Some(task) = self.flow.for_each(each).map(|each| &each.task) else { return Default::default() };
-        let count = self.elements.get(&each).map_or(0, |elements| elements.known.list.len());
+        let count = self.elements.get(&each).map_or(0, |elements| elements.expansion.list.len());
         let elements = || self.elements_of(each).iter().take(count);
-        let of = |name: &ValueName| {
+        let values_of = |name: &ValueName| {
             elements().filter_map(|index| self.node(*index).state.readable()?.get(name).cloned()).collect()
         };
-        task.provides.values().map(|name| (name.clone(), of(name))).collect()
+        task.provides.values().map(|name| (name.clone(), values_of(name))).collect()
     }
 
     /// The result of a fetch whose values are all inline.
     pub(in crate::machine::firing) fn fetch_inline(&self, index: NodeIndex) -> Fact {
-        let brought = match &self.flow.node(index).role {
+        let result = match &self.flow.node(index).role {
             Role::FanIn(each) => FetchResult::Results(collect_results(self.results(*each))),
             Role::ForEach(each) => FetchResult::List(self.list_of_source(&each.list)),
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
                 FetchResult::List(Err(Failure::new(FailureKind::Permanent, "it is called for no list")))
             }
         };
-        self.apply_fetch(index, brought)
+        self.apply_fetch(index, result)
     }
 
     fn list_of_source(&self, source: &Source) -> Result<Arc<[Json]>, Failure> {
@@ -101,9 +101,9 @@ impl FiringMachine {
     }
 
     /// Turns a fetched list, or joined results, into a record.
-    fn apply_fetch(&self, index: NodeIndex, brought: FetchResult) -> Fact {
+    fn apply_fetch(&self, index: NodeIndex, result: FetchResult) -> Fact {
         let attempt = self.node_attempt(index, self.node(index).attempt());
-        match brought {
+        match result {
             FetchResult::List(Ok(list)) => Fact::Expanded { node: index, list },
             FetchResult::Results(Ok(provided)) => {
                 Fact::Succeeded { attempt, provided, execution: crate::Execution::new(0), worker: None }
@@ -116,19 +116,19 @@ impl FiringMachine {
     }
 
     /// Decides what the result of a fetch leads to.
-    pub(in crate::machine::firing) fn decide_fetched(&self, id: &CallId, brought: &FetchResult) -> Vec<Fact> {
+    pub(in crate::machine::firing) fn decide_fetched(&self, id: &CallId, result: &FetchResult) -> Vec<Fact> {
         let Some(each) = self.node_of_call(id).filter(|each| self.flow.for_each(*each).is_some()) else {
             return Vec::new();
         };
         // Both have the task's name, and each numbers its own attempts.
-        let index = match brought {
+        let index = match result {
             FetchResult::List(_) => each,
             FetchResult::Results(_) => self.flow.fan_in_of(each),
         };
         if !self.is_fetching(index) || self.node(index).attempt() != id.attempt {
             return Vec::new();
         }
-        vec![self.apply_fetch(index, brought.clone())]
+        vec![self.apply_fetch(index, result.clone())]
     }
 }
 
