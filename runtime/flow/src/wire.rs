@@ -128,7 +128,7 @@ struct ScopeWiring<'a, 'd> {
     requirements: RequirementsByScope,
     resolved: Vec<ResolvedInput>,
     graphs: BTreeMap<ScopeIndex, Graph>,
-    exports: BTreeMap<ScopeIndex, ScopeOutputs>,
+    outputs: BTreeMap<ScopeIndex, ScopeOutputs>,
     links: LinkProperties,
     back_edges: Vec<BackEdge>,
 }
@@ -153,7 +153,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
             requirements,
             resolved,
             graphs: BTreeMap::new(),
-            exports: BTreeMap::new(),
+            outputs: BTreeMap::new(),
             links: LinkProperties::default(),
             back_edges: Vec::new(),
         }
@@ -168,7 +168,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
             layout,
             scope,
             tasks: self.tasks,
-            exports: &self.exports,
+            outputs: &self.outputs,
             all_providers: self.providers,
             carried: &BTreeSet::new(),
         };
@@ -179,14 +179,14 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
             Cycles::default()
         };
         resolver.carried = &cycles.loop_carried;
-        let is_back_edge = |link: usize| cycles.turns.contains_key(&link);
+        let is_back_edge = |link: usize| cycles.back_edges.contains_key(&link);
         let explicit = order::explicit(layout, scope, is_back_edge, diagnostics);
         let wired = scope_resolver::resolve(&resolver, explicit, requirements, diagnostics);
         cycles::report_cycles(layout, scope, &wired.graph, diagnostics);
         let known_inputs = (!self.has_triggers).then_some(self.inputs);
         let schemas = Schemas { layout, tasks: self.tasks, inputs: known_inputs };
-        let context = LinkContext { layout, tasks: self.tasks, exports: &self.exports, inputs: self.inputs, schemas };
-        context.read(scope, is_back_edge, &wired.graph, &mut self.links, diagnostics);
+        let context = LinkContext { layout, tasks: self.tasks, outputs: &self.outputs, inputs: self.inputs, schemas };
+        context.read_links(scope, is_back_edge, &wired.graph, &mut self.links, diagnostics);
         if is_root {
             self.back_edges = context.back_edges(&cycles, &mut self.links.inputs, diagnostics);
         }
@@ -196,7 +196,7 @@ impl<'a, 'd> ScopeWiring<'a, 'd> {
         let member = parent.map_or(0, |position| position.member);
         let unresolved = wired.unresolved.into_iter().chain(controller_requirement(layout, scope));
         outer.extend(unresolved.map(|requirement| (member, requirement)));
-        self.exports.insert(scope, wired.exports);
+        self.outputs.insert(scope, wired.outputs);
         self.graphs.insert(scope, wired.graph);
     }
 }
@@ -211,8 +211,8 @@ fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, diagnostics: &mut Vec
 }
 
 /// The loop-carried values: the first firing may start with an input of that name.
-fn loop_carried_names(answers: &[ResolvedInput]) -> BTreeSet<ValueName> {
-    let carried = answers.iter().filter_map(|answer| match &answer.source {
+fn loop_carried_names(resolved_inputs: &[ResolvedInput]) -> BTreeSet<ValueName> {
+    let carried = resolved_inputs.iter().filter_map(|resolved| match &resolved.source {
         Source::LoopCarried { value, .. } => Some(value.clone()),
         Source::Constant(_)
         | Source::Node { .. }
@@ -262,23 +262,23 @@ fn requirements_by_scope(
     layout: &Layout<'_>,
     tasks: &BTreeMap<NodeIndex, ResolvedTask>,
     listeners: &FailureListeners,
-    answers: &mut Vec<ResolvedInput>,
+    resolved: &mut Vec<ResolvedInput>,
 ) -> RequirementsByScope {
-    let mut wants = RequirementsByScope::new();
+    let mut requirements = RequirementsByScope::new();
     for (index, slot) in layout.slots() {
-        let Slot::Task { place, .. } = slot else { continue };
-        let of_flow = wants.entry(place.scope).or_default();
-        for want in &tasks[&index].requirements {
+        let Slot::Task { position, .. } = slot else { continue };
+        let of_scope = requirements.entry(position.scope).or_default();
+        for requirement in &tasks[&index].requirements {
             match listeners.get(&index) {
-                Some(sources) if links::is_failure(&want.value) => {
+                Some(sources) if links::is_failure(&requirement.value) => {
                     let source = Source::Failure(sources.clone());
-                    answers.push(ResolvedInput { node: index, input: want.input, source });
+                    resolved.push(ResolvedInput { node: index, input: requirement.input, source });
                 }
-                Some(_) | None => of_flow.push((place.member, want.clone())),
+                Some(_) | None => of_scope.push((position.member, requirement.clone())),
             }
         }
     }
-    wants
+    requirements
 }
 
 /// The value that a controller reads when its flow starts; it comes from before its flow.
@@ -321,10 +321,10 @@ fn check_shadowing(
     inputs: &Values,
     layout: &Layout<'_>,
     providers: &BTreeMap<ValueName, Vec<NodeIndex>>,
-    carried: &BTreeSet<ValueName>,
+    loop_carried: &BTreeSet<ValueName>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    for name in inputs.keys().filter(|name| !carried.contains(*name)) {
+    for name in inputs.keys().filter(|name| !loop_carried.contains(*name)) {
         let Some(provider) = providers.get(name).and_then(|nodes| nodes.first()) else { continue };
         let message = format!("input {name:?} has the name of a value that {} provides", layout.describe(*provider));
         let span = draft.input_spans.get(name).cloned().or_else(|| layout.span(*provider, &format!("provides.{name}")));

@@ -56,8 +56,8 @@ pub(super) fn ends<'l, 'd>(
     link: &DraftLink,
 ) -> Option<(&'l Member<'d>, &'l Member<'d>)> {
     let member = |name| {
-        let place = layout.place(name).filter(|place| place.scope == scope)?;
-        layout.flow(scope).members.get(place.member)
+        let position = layout.position(name).filter(|position| position.scope == scope)?;
+        layout.flow(scope).members.get(position.member)
     };
     Some((member(&link.from)?, member(&link.to)?))
 }
@@ -66,24 +66,24 @@ pub(super) fn ends<'l, 'd>(
 pub(super) struct LinkContext<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
-    pub(super) exports: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
+    pub(super) outputs: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
     pub(super) inputs: &'a Values,
     pub(super) schemas: Schemas<'a, 'd>,
 }
 
 impl LinkContext<'_, '_> {
     /// Reads the links of one flow.
-    pub(super) fn read(
+    pub(super) fn read_links(
         &self,
         scope: ScopeIndex,
         is_back_edge: impl Fn(usize) -> bool,
         graph: &Graph,
-        said: &mut LinkProperties,
+        properties: &mut LinkProperties,
         diagnostics: &mut Vec<Diagnostic>,
     ) {
         let flow = self.layout.flow(scope);
-        let mut listening = Vec::new();
-        let links = flow.body.links.iter().enumerate().filter(|(place, _)| !is_back_edge(*place));
+        let mut listening_members = Vec::new();
+        let links = flow.body.links.iter().enumerate().filter(|(index, _)| !is_back_edge(*index));
         for (_, link) in links {
             let Some((from, to)) = ends(self.layout, scope, link) else { continue };
             if link.on == SourceOutcome::Success && link.when.is_none() {
@@ -99,20 +99,28 @@ impl LinkContext<'_, '_> {
             }
             if link.on != SourceOutcome::Success {
                 self.check_listener(scope, link, (from, to), diagnostics);
-                listening.push(self.layout.member_with(scope, to.first));
+                listening_members.push(self.layout.member_with(scope, to.first));
             }
-            let reads =
-                link.when.as_ref().map(|when| self.condition_sources(link, when, from, &mut said.inputs, diagnostics));
-            let read = Link {
+            let reads = link
+                .when
+                .as_ref()
+                .map(|when| self.condition_sources(link, when, from, &mut properties.inputs, diagnostics));
+            let wired = Link {
                 from: from.last,
                 on: link.on,
                 when: link.when.clone(),
                 reads: reads.unwrap_or_default(),
                 reach: link.reach.unwrap_or_default(),
             };
-            said.links.entry(to.first).or_default().push(read);
+            properties.links.entry(to.first).or_default().push(wired);
         }
-        self.mark_failure_handlers(scope, graph, listening.into_iter().flatten().collect(), said, diagnostics);
+        self.mark_failure_handlers(
+            scope,
+            graph,
+            listening_members.into_iter().flatten().collect(),
+            properties,
+            diagnostics,
+        );
     }
 
     fn check_listener(
@@ -212,8 +220,8 @@ impl LinkContext<'_, '_> {
                 provides.map(|value| (value.clone(), member.last)).collect()
             }
             Some(nested) => {
-                let exports = self.exports.get(&nested).into_iter().flatten();
-                exports.map(|(value, export)| (value.clone(), export.node)).collect()
+                let outputs = self.outputs.get(&nested).into_iter().flatten();
+                outputs.map(|(value, output)| (value.clone(), output.node)).collect()
             }
         }
     }
@@ -229,13 +237,13 @@ impl LinkContext<'_, '_> {
         scope: ScopeIndex,
         graph: &Graph,
         mut work: Vec<usize>,
-        said: &mut LinkProperties,
+        properties: &mut LinkProperties,
         diagnostics: &mut Vec<Diagnostic>,
     ) {
         let flow = self.layout.flow(scope);
         while let Some(member) = work.pop() {
             let Member { name, first, nested, .. } = &flow.members[member];
-            if !said.failure_handlers.insert(*first) {
+            if !properties.failure_handlers.insert(*first) {
                 continue;
             }
             let span = self.layout.span(*first, "name");

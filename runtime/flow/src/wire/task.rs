@@ -94,7 +94,7 @@ impl Requirement {
 /// One parameter of a task, of either of its two functions.
 struct TaskParameter {
     name: ValueName,
-    audience: InputUse,
+    used_by: InputUse,
     /// Whether apply does not require it.
     optional: bool,
     /// Whether the flow must provide it.
@@ -180,7 +180,7 @@ fn task_parameters(
             let names = draft.requires.iter().flat_map(BTreeMap::keys);
             let parameter = |name: &ValueName| TaskParameter {
                 name: name.clone(),
-                audience: InputUse::ApplyAndRollback,
+                used_by: InputUse::ApplyAndRollback,
                 optional: false,
                 needed: true,
             };
@@ -209,27 +209,27 @@ fn check_stack(draft: &DraftTask, task: &Task, diagnostics: &mut Vec<Diagnostic>
 fn take_elements(
     draft: &DraftTask,
     element: &ValueName,
-    (inputs, wants): (&mut [Input], &mut Vec<Requirement>),
+    (inputs, requirements): (&mut [Input], &mut Vec<Requirement>),
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let all = wants.len();
-    wants.retain(|want| {
-        let takes = want.value == *element;
-        if takes {
-            inputs[want.input].source = Source::Element;
+    let count = requirements.len();
+    requirements.retain(|requirement| {
+        let is_element = requirement.value == *element;
+        if is_element {
+            inputs[requirement.input].source = Source::Element;
         }
-        !takes
+        !is_element
     });
-    if wants.len() == all {
+    if requirements.len() == count {
         let message = format!("task {:?} is called for each {element:?}, and takes no value of that name", draft.name);
-        let taken = quoted(inputs.iter().map(|input| input.parameter.as_str()));
-        let hint = format!("it takes {taken}: name one of them with as = \"...\", or rename it with requires");
+        let parameters = quoted(inputs.iter().map(|input| input.parameter.as_str()));
+        let hint = format!("it takes {parameters}: name one of them with as = \"...\", or rename it with requires");
         diagnostics.push(Diagnostic::error(draft.span("for_each"), message).hint(hint));
     }
 }
 
 /// The source of a `for_each` list. If another node provides it, its requirement follows those of the inputs.
-fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Requirement>) -> Source {
+fn list(index: NodeIndex, each: &DraftForEach, input: usize, requirements: &mut Vec<Requirement>) -> Source {
     match &each.list {
         DraftList::Literal(list) => {
             let elements: Vec<&str> = list.iter().map(Json::as_str).collect();
@@ -237,7 +237,7 @@ fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Req
             Source::Constant(Value::Json(Json::parse(text).expect("elements that are JSON make a list that is")))
         }
         DraftList::Value(value) => {
-            wants.push(Requirement {
+            requirements.push(Requirement {
                 node: index,
                 input,
                 parameter: value.clone(),
@@ -257,17 +257,17 @@ fn visible_provides(draft: &DraftTask, provides: Renames) -> Renames {
 }
 
 /// A waiting task. It declares its values itself, and calls no guest.
-fn resolve_waiting_task(draft: &DraftTask, awaits: &str, diagnostics: &mut Vec<Diagnostic>) -> ResolvedTask {
+fn resolve_waiting_task(draft: &DraftTask, waits_for: &str, diagnostics: &mut Vec<Diagnostic>) -> ResolvedTask {
     for key in CALL_KEYS.iter().filter(|key| draft.spans.contains_key(**key)) {
         let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
         diagnostics.push(Diagnostic::error(draft.span(key), message).hint("leave it out"));
     }
-    if awaits.trim().is_empty() {
+    if waits_for.trim().is_empty() {
         let message = format!("task {:?} waits for nothing", draft.name);
         diagnostics.push(Diagnostic::error(draft.span("wait"), message).hint("say it in a word: wait = \"approval\""));
     }
     let provides = provides(draft, None, diagnostics);
-    let wait = Wait { waits_for: awaits.into(), provides: provides.clone(), deadline: draft.deadline };
+    let wait = Wait { waits_for: waits_for.into(), provides: provides.clone(), deadline: draft.deadline };
     let provides = visible_provides(draft, provides);
     let (role, may_provide) = (Role::Wait(Box::new(wait)), MayProvide::Nothing);
     ResolvedTask {
@@ -283,38 +283,38 @@ fn resolve_waiting_task(draft: &DraftTask, awaits: &str, diagnostics: &mut Vec<D
 /// The module's description of each parameter.
 fn parameter_specs(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, ParameterSpec> {
     let Callee::Task(_, info) = callee else { return BTreeMap::new() };
-    let of_rollback = match &info.rollback {
+    let rollback_parameters = match &info.rollback {
         Rollback::Guest { requires } if rollback => requires.as_slice(),
         Rollback::Guest { .. } | Rollback::None => &[],
     };
-    let said = info.requires.iter().chain(of_rollback).filter_map(|parameter| {
+    let specs = info.requires.iter().chain(rollback_parameters).filter_map(|parameter| {
         let schema = Schema::new(parameter.schema.as_ref()?);
         Some((parameter.name.clone(), ParameterSpec { schema, optional: parameter.optional }))
     });
-    said.collect()
+    specs.collect()
 }
 
 fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Vec<Diagnostic>) -> Renames {
     let stated = draft.provides.clone();
     let provides = match callee {
         Some(Callee::Task(_, info)) => {
-            let own = || info.provides.iter().map(|provided| &provided.name);
+            let own_names = || info.provides.iter().map(|provided| &provided.name);
             if let Some(stated) = &stated {
-                for name in stated.keys().filter(|name| !own().any(|known| known == *name)) {
+                for name in stated.keys().filter(|name| !own_names().any(|known| known == *name)) {
                     let message = format!("task {:?} does not provide {name:?}", draft.name);
-                    let hint = format!("{:?} provides {}", info.name, quoted(own().map(ValueName::as_str)));
+                    let hint = format!("{:?} provides {}", info.name, quoted(own_names().map(ValueName::as_str)));
                     diagnostics.push(Diagnostic::error(draft.span(&format!("provides.{name}")), message).hint(hint));
                 }
             }
-            stated.unwrap_or_else(|| own().map(|name| (name.clone(), name.clone())).collect())
+            stated.unwrap_or_else(|| own_names().map(|name| (name.clone(), name.clone())).collect())
         }
         Some(Callee::Command(_)) | None => stated.unwrap_or_default(),
     };
     let mut seen = BTreeSet::new();
-    for (own, flows) in &provides {
-        if !seen.insert(flows) {
-            let message = format!("task {:?} provides {flows:?} twice", draft.name);
-            let diagnostic = Diagnostic::error(draft.span(&format!("provides.{own}")), message);
+    for (own_name, flow_name) in &provides {
+        if !seen.insert(flow_name) {
+            let message = format!("task {:?} provides {flow_name:?} twice", draft.name);
+            let diagnostic = Diagnostic::error(draft.span(&format!("provides.{own_name}")), message);
             diagnostics.push(diagnostic.hint("give each value a name of its own"));
         }
     }
@@ -324,11 +324,11 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Ve
 /// The module's schema of each provided value.
 fn schemas(callee: &Callee<'_>, provides: &Renames) -> BTreeMap<ValueName, Schema> {
     let Callee::Task(_, info) = callee else { return BTreeMap::new() };
-    let said = info.provides.iter().filter_map(|provided| {
+    let schemas = info.provides.iter().filter_map(|provided| {
         let name = provides.get(&provided.name)?;
         Some((name.clone(), Schema::new(provided.schema.as_ref()?)))
     });
-    said.collect()
+    schemas.collect()
 }
 
 fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Vec<Diagnostic>) -> bool {
@@ -344,11 +344,11 @@ fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Ve
 }
 
 fn check_requires(draft: &DraftTask, info: &TaskInfo, diagnostics: &mut Vec<Diagnostic>) {
-    let of_rollback = match &info.rollback {
+    let rollback_parameters = match &info.rollback {
         Rollback::Guest { requires } => requires.as_slice(),
         Rollback::None => &[],
     };
-    let known = || info.requires.iter().chain(of_rollback).map(|parameter| &parameter.name);
+    let known = || info.requires.iter().chain(rollback_parameters).map(|parameter| &parameter.name);
     for name in draft.requires.iter().flat_map(BTreeMap::keys) {
         if !known().any(|known| known == name) {
             let message = format!("task {:?} has no parameter {name:?}", draft.name);
@@ -360,19 +360,19 @@ fn check_requires(draft: &DraftTask, info: &TaskInfo, diagnostics: &mut Vec<Diag
 
 /// The parameters of apply, then those of rollback alone; each name once.
 fn parameters(info: &TaskInfo, rollback: bool) -> Vec<TaskParameter> {
-    let of_rollback = match &info.rollback {
+    let rollback_parameters = match &info.rollback {
         Rollback::Guest { requires } if rollback => requires.as_slice(),
         Rollback::Guest { .. } | Rollback::None => &[],
     };
-    let taken = |audience| {
+    let task_parameter = |used_by| {
         move |parameter: &Parameter| {
             let Parameter { name, optional, .. } = parameter.clone();
-            TaskParameter { name, audience, optional, needed: !optional }
+            TaskParameter { name, used_by, optional, needed: !optional }
         }
     };
     let mut all: Vec<TaskParameter> = Vec::new();
-    let listed = info.requires.iter().map(taken(InputUse::ApplyAndRollback));
-    for parameter in listed.chain(of_rollback.iter().map(taken(InputUse::Rollback))) {
+    let listed = info.requires.iter().map(task_parameter(InputUse::ApplyAndRollback));
+    for parameter in listed.chain(rollback_parameters.iter().map(task_parameter(InputUse::Rollback))) {
         match all.iter_mut().find(|known| known.name == parameter.name) {
             Some(known) => known.needed |= parameter.needed,
             None => all.push(parameter),
@@ -382,13 +382,13 @@ fn parameters(info: &TaskInfo, rollback: bool) -> Vec<TaskParameter> {
 }
 
 /// The inputs of a task, including its constants, and the requirements of the others.
-fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[TaskParameter]) -> (Vec<Input>, Vec<Requirement>) {
-    let (mut inputs, mut wants) = (Vec::new(), Vec::new());
-    for TaskParameter { name, audience, optional, needed } in taken {
+fn inputs(index: NodeIndex, draft: &DraftTask, parameters: &[TaskParameter]) -> (Vec<Input>, Vec<Requirement>) {
+    let (mut inputs, mut requirements) = (Vec::new(), Vec::new());
+    for TaskParameter { name, used_by, optional, needed } in parameters {
         let constant = draft.with.get(name).cloned().map(Source::Constant);
         if constant.is_none() {
             let renamed = draft.requires.as_ref().and_then(|renames| renames.get(name));
-            wants.push(Requirement {
+            requirements.push(Requirement {
                 node: index,
                 input: inputs.len(),
                 parameter: name.clone(),
@@ -399,13 +399,15 @@ fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[TaskParameter]) -> (Vec<
             });
         }
         let source = constant.unwrap_or(Source::Absent);
-        inputs.push(Input { parameter: name.clone(), source, optional: *optional, used_by: *audience });
+        inputs.push(Input { parameter: name.clone(), source, optional: *optional, used_by: *used_by });
     }
-    for (name, value) in draft.with.iter().filter(|(name, _)| taken.iter().all(|taken| taken.name != **name)) {
+    for (name, value) in
+        draft.with.iter().filter(|(name, _)| parameters.iter().all(|parameter| parameter.name != **name))
+    {
         let (parameter, source) = (name.clone(), Source::Constant(value.clone()));
         inputs.push(Input { parameter, source, optional: false, used_by: InputUse::ApplyAndRollback });
     }
-    (inputs, wants)
+    (inputs, requirements)
 }
 
 fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Renames, rollback: bool) -> Task {

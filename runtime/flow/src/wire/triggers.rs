@@ -16,7 +16,7 @@ const DEFAULT_PARALLEL_FIRINGS: u32 = 100;
 #[derive(Default)]
 pub(super) struct Cycles {
     /// The indices of the links that trigger another firing, with their timing.
-    pub(super) turns: BTreeMap<usize, BackEdgeTiming>,
+    pub(super) back_edges: BTreeMap<usize, BackEdgeTiming>,
     /// Members that provide a value to a preceding member: it arrives there in the next firing.
     pub(super) loop_carried: BTreeSet<(usize, usize)>,
 }
@@ -24,27 +24,32 @@ pub(super) struct Cycles {
 /// Finds the cycles. A link or value that leads back, to a member no later in the file, triggers another firing if a path
 /// leads from its target to its source.
 pub(super) fn find_cycles(
-    home: &ScopeResolver<'_, '_>,
+    resolver: &ScopeResolver<'_, '_>,
     draft: &Draft,
-    wants: &[(usize, Requirement)],
+    requirements: &[(usize, Requirement)],
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Cycles {
-    let mut rounds = Cycles::default();
-    let flow = home.layout.flow(home.scope);
-    let member =
-        |name: &NodeName| home.layout.place(name).filter(|place| place.scope == home.scope).map(|place| place.member);
+    let mut cycles = Cycles::default();
+    let flow = resolver.layout.flow(resolver.scope);
+    let member = |name: &NodeName| {
+        resolver
+            .layout
+            .position(name)
+            .filter(|position| position.scope == resolver.scope)
+            .map(|position| position.member)
+    };
     let links: Vec<(usize, usize, usize)> = flow
         .body
         .links
         .iter()
         .enumerate()
-        .filter_map(|(place, link)| Some((place, member(&link.from)?, member(&link.to)?)))
+        .filter_map(|(index, link)| Some((index, member(&link.from)?, member(&link.to)?)))
         .collect();
-    let is_living = draft.triggers.persistent || draft.triggers.cyclic;
-    for (place, ..) in &links {
-        let link = &flow.body.links[*place];
-        if link.join == Join::Any && is_living {
-            rounds.turns.insert(*place, BackEdgeTiming::Success);
+    let has_triggers = draft.triggers.persistent || draft.triggers.cyclic;
+    for (index, ..) in &links {
+        let link = &flow.body.links[*index];
+        if link.join == Join::Any && has_triggers {
+            cycles.back_edges.insert(*index, BackEdgeTiming::Success);
         } else if link.join == Join::Any {
             let message = format!("the link {:?} -> {:?} joins any, in a flow that fires once", link.from, link.to);
             let hint =
@@ -53,53 +58,53 @@ pub(super) fn find_cycles(
         }
     }
     if !draft.triggers.cyclic {
-        return rounds;
+        return cycles;
     }
-    let mut whole = vec![BTreeSet::new(); flow.members.len()];
-    for (_, from, to) in links.iter().filter(|(place, ..)| !rounds.turns.contains_key(place)) {
-        whole[*from].insert(*to);
+    let mut successors = vec![BTreeSet::new(); flow.members.len()];
+    for (_, from, to) in links.iter().filter(|(index, ..)| !cycles.back_edges.contains_key(index)) {
+        successors[*from].insert(*to);
     }
     let linked: BTreeSet<(usize, usize)> = links.iter().map(|(_, from, to)| (*from, *to)).collect();
-    let mut given = BTreeSet::new();
-    for (consumer, want) in wants {
-        for provider in home.providers_of(&want.value) {
+    let mut value_edges = BTreeSet::new();
+    for (consumer, requirement) in requirements {
+        for provider in resolver.providers_of(&requirement.value) {
             // An explicit link replaces the value order for its pair.
             if !linked.contains(&(*consumer, provider)) || provider == *consumer {
-                whole[provider].insert(*consumer);
+                successors[provider].insert(*consumer);
             }
-            given.insert((provider, *consumer));
+            value_edges.insert((provider, *consumer));
         }
     }
-    let leads = |from: usize, to: usize| {
+    let leads_to = |from: usize, to: usize| {
         let (mut seen, mut work) = (BTreeSet::new(), vec![from]);
         while let Some(member) = work.pop() {
             if member == to {
                 return true;
             }
-            work.extend(whole[member].iter().filter(|after| seen.insert(**after)));
+            work.extend(successors[member].iter().filter(|after| seen.insert(**after)));
         }
         false
     };
-    for (place, from, to) in &links {
-        if from >= to && leads(*to, *from) {
-            rounds.turns.entry(*place).or_insert(BackEdgeTiming::End);
+    for (index, from, to) in &links {
+        if from >= to && leads_to(*to, *from) {
+            cycles.back_edges.entry(*index).or_insert(BackEdgeTiming::End);
         }
     }
-    rounds.loop_carried = given.into_iter().filter(|(from, to)| from >= to && leads(*to, *from)).collect();
-    rounds
+    cycles.loop_carried = value_edges.into_iter().filter(|(from, to)| from >= to && leads_to(*to, *from)).collect();
+    cycles
 }
 
 impl LinkContext<'_, '_> {
     /// The links that trigger another firing.
     pub(super) fn back_edges(
         &self,
-        rounds: &Cycles,
+        cycles: &Cycles,
         inputs: &mut BTreeSet<ValueName>,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<BackEdge> {
-        let mut turns = Vec::new();
-        for (place, moment) in &rounds.turns {
-            let link = &self.layout.flow(ScopeIndex::ROOT).body.links[*place];
+        let mut back_edges = Vec::new();
+        for (index, timing) in &cycles.back_edges {
+            let link = &self.layout.flow(ScopeIndex::ROOT).body.links[*index];
             let Some((from, to)) = super::links::ends(self.layout, ScopeIndex::ROOT, link) else { continue };
             // A removed task neither fires other tasks nor is fired by them.
             if [from, to].iter().any(|end| self.layout.task(end.first).is_some_and(|task| task.retired)) {
@@ -107,16 +112,16 @@ impl LinkContext<'_, '_> {
             }
             check_back_edge(link, diagnostics);
             let reads = link.when.as_ref().map(|when| self.condition_sources(link, when, from, inputs, diagnostics));
-            let said = Link {
+            let wired = Link {
                 from: from.last,
                 on: link.on,
                 when: link.when.clone(),
                 reads: reads.unwrap_or_default(),
                 reach: link.reach.unwrap_or_default(),
             };
-            turns.push(BackEdge { link: said, to: to.first, timing: *moment });
+            back_edges.push(BackEdge { link: wired, to: to.first, timing: *timing });
         }
-        turns
+        back_edges
     }
 }
 
@@ -259,16 +264,16 @@ fn entries_awaiting_values(
 fn target(
     layout: &Layout<'_>,
     flow: &Flow,
-    what: &str,
+    trigger: &str,
     name: &NodeName,
     span: &crate::Span,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<NodeIndex> {
-    let place = layout.place(name);
-    let member = place.map(|place| &layout.flow(place.scope).members[place.member]);
-    let wrong = match (place, member) {
+    let position = layout.position(name);
+    let member = position.map(|position| &layout.flow(position.scope).members[position.member]);
+    let problem = match (position, member) {
         (None, _) | (_, None) => "which the flow does not have",
-        (Some(place), _) if place.scope != ScopeIndex::ROOT => "which stands in a nested flow",
+        (Some(position), _) if position.scope != ScopeIndex::ROOT => "which stands in a nested flow",
         (_, Some(member)) if member.nested.is_some() => "which is a nested flow",
         (Some(_), Some(member)) => {
             let is_task = matches!(flow.node(member.first).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
@@ -276,6 +281,6 @@ fn target(
         }
     };
     let hint = "it fires a task of the flow itself: write its name";
-    diagnostics.push(Diagnostic::error(span.clone(), format!("{what} names {name:?}, {wrong}")).hint(hint));
+    diagnostics.push(Diagnostic::error(span.clone(), format!("{trigger} names {name:?}, {problem}")).hint(hint));
     None
 }

@@ -49,8 +49,8 @@ impl<'d> Modules<'d> {
             None => (uses, None),
         };
         let Some(module) = self.resolved.get(alias) else {
-            let (why, hint) = self.unknown_module_reason(alias);
-            return Err(refuse(why).hint(hint));
+            let (reason, hint) = self.unknown_module_reason(alias);
+            return Err(refuse(reason).hint(hint));
         };
         match (&module.content, export) {
             (ModuleContent::Command, None) => Ok(Callee::Command(module.digest)),
@@ -88,28 +88,28 @@ impl Modules<'_> {
         if alias.is_empty() {
             return ("does not say which module it uses".into(), "write use = \"module#task\"".into());
         }
-        let why = format!("uses module {alias:?}, which the flow does not name");
+        let reason = format!("uses module {alias:?}, which the flow does not name");
         if let Some((module, export)) = self.split_other_separator(alias) {
-            return (why, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
+            return (reason, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
         }
         let known = || self.resolved.keys().chain(self.named.keys()).map(String::as_str);
         if let Some((module, export)) = parted_by_dot(alias) {
-            let meant = suggest::closest(module, known()).unwrap_or(module);
-            let mut hint = format!("did you mean \"{meant}#{export}\"? `#` parts a module from its task");
-            if !self.named.contains_key(meant) {
-                hint.push_str(&format!("; and write {meant:?} = \"path, tag or digest\" under [modules]"));
+            let closest = suggest::closest(module, known()).unwrap_or(module);
+            let mut hint = format!("did you mean \"{closest}#{export}\"? `#` parts a module from its task");
+            if !self.named.contains_key(closest) {
+                hint.push_str(&format!("; and write {closest:?} = \"path, tag or digest\" under [modules]"));
             }
-            return (why, hint);
+            return (reason, hint);
         }
         let hint = suggest::did_you_mean(alias, known());
         let hint = hint.unwrap_or_else(|| format!("write {alias:?} = \"path, tag or digest\" under [modules]"));
-        (why, hint)
+        (reason, hint)
     }
 
     /// A named module and its task, separated by something other than `#`.
     fn split_other_separator<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
-        let parted = [".", "::", ":", "/", "@"].into_iter().filter_map(|mark| text.split_once(mark));
-        parted.into_iter().find(|(module, export)| !export.is_empty() && self.named.contains_key(*module))
+        let split = [".", "::", ":", "/", "@"].into_iter().filter_map(|mark| text.split_once(mark));
+        split.into_iter().find(|(module, export)| !export.is_empty() && self.named.contains_key(*module))
     }
 }
 
