@@ -158,18 +158,18 @@ impl Edit {
     /// Reads an addition as far as possible: its diagnostics are in the draft.
     #[must_use]
     pub fn read_addition(text: &str) -> Draft {
-        let moved =
+        let shifted =
             |span: std::ops::Range<usize>| span.start.saturating_sub(NAME.len())..span.end.saturating_sub(NAME.len());
-        let moved = |diagnostic: Diagnostic| Diagnostic { span: diagnostic.span.map(moved), ..diagnostic };
+        let shifted = |diagnostic: Diagnostic| Diagnostic { span: diagnostic.span.map(shifted), ..diagnostic };
         let mut added = file::read(&format!("{NAME}{text}"));
-        added.mistakes = std::mem::take(&mut added.mistakes).into_iter().map(moved).collect();
+        added.mistakes = std::mem::take(&mut added.mistakes).into_iter().map(shifted).collect();
         let FlowBody { pattern, controller, starts, .. } = &added.body;
-        let says_how_it_lives = !added.triggers.spans.is_empty();
+        let has_triggers = !added.triggers.spans.is_empty();
         if *pattern != Pattern::default()
             || controller.is_some()
             || starts.is_some()
             || added.expires.is_some()
-            || says_how_it_lives
+            || has_triggers
         {
             let message =
                 "what is added says something of the whole flow: a pattern, a retry, a time, or how often it fires";
@@ -203,13 +203,13 @@ impl Edit {
         match self {
             Self::Add { text } => add(draft, text),
             Self::Remove { task, ran } => {
-                let known = find(&mut draft.body, task)?;
+                let draft_task = find(&mut draft.body, task)?;
                 if *ran {
-                    known.retired = true;
+                    draft_task.retired = true;
                 } else {
                     remove(&mut draft.body, task);
                 }
-                draft.listeners.retain(|listen| listen.to != *task);
+                draft.listeners.retain(|listener| listener.to != *task);
                 draft.schedules.retain(|schedule| schedule.to != *task);
                 Ok(())
             }
@@ -239,7 +239,7 @@ impl Edit {
                     draft.modules.insert(module.into(), reference);
                 }
                 match &mut find(&mut draft.body, task)?.kind {
-                    DraftTaskKind::Call(known) => known.clone_from(uses),
+                    DraftTaskKind::Call(current) => current.clone_from(uses),
                     DraftTaskKind::Wait(_) => return Err(format!("task {task:?} waits, and calls no module")),
                 }
                 Ok(())
@@ -249,9 +249,9 @@ impl Edit {
                 Ok(())
             }
             Self::Require { task, parameter, value } => {
-                let known = find(&mut draft.body, task)?;
-                known.with.remove(parameter);
-                known.requires.get_or_insert_default().insert(parameter.clone(), value.clone());
+                let draft_task = find(&mut draft.body, task)?;
+                draft_task.with.remove(parameter);
+                draft_task.requires.get_or_insert_default().insert(parameter.clone(), value.clone());
                 Ok(())
             }
         }
@@ -264,7 +264,7 @@ fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
         draft.modules.entry(alias).or_insert(reference);
     }
     draft.inputs.extend(added.inputs);
-    draft.listeners.extend(added.listeners.into_iter().map(|listen| DraftListener { span: None, ..listen }));
+    draft.listeners.extend(added.listeners.into_iter().map(|listener| DraftListener { span: None, ..listener }));
     draft.schedules.extend(added.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }));
     draft.body.nodes.extend(added.body.nodes.into_iter().map(without_spans));
     let links = added.body.links.into_iter();
@@ -297,8 +297,8 @@ fn find<'b>(body: &'b mut FlowBody, task: &NodeName) -> Result<&'b mut DraftTask
         Some(DraftNode::Task(found)) => Ok(found),
         Some(DraftNode::Flow(_)) => Err(format!("{task:?} is a nested flow, and not a task")),
         None => {
-            let meant = suggest::did_you_mean(task.as_str(), names.iter().map(NodeName::as_str));
-            Err(format!("the flow has no task {task:?}{}", meant.map(|meant| format!(": {meant}")).unwrap_or_default()))
+            let hint = suggest::did_you_mean(task.as_str(), names.iter().map(NodeName::as_str));
+            Err(format!("the flow has no task {task:?}{}", hint.map(|hint| format!(": {hint}")).unwrap_or_default()))
         }
     }
 }

@@ -94,8 +94,8 @@ impl fmt::Display for FailureKind {
 impl FromStr for FailureKind {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        found.ok_or_else(|| format!("{text:?} is not a failure kind"))
+        let kind = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        kind.ok_or_else(|| format!("{text:?} is not a failure kind"))
     }
 }
 
@@ -179,11 +179,11 @@ impl FailureSummary {
 }
 
 /// Cuts a text, with a mark, where it is longer than a maximum in bytes.
-fn cut(mut text: String, longest: usize) -> String {
-    if text.len() > longest {
-        let whole = text.len();
-        text.truncate(text.floor_char_boundary(longest));
-        text.push_str(&format!("… [cut, {whole} bytes in all]"));
+fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let length = text.len();
+        text.truncate(text.floor_char_boundary(max));
+        text.push_str(&format!("… [cut, {length} bytes in all]"));
     }
     text
 }

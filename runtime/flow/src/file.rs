@@ -41,14 +41,14 @@ pub fn parse(text: &str) -> Result<Draft, Vec<Diagnostic>> {
 /// Reads as much of a flow file as possible. [`crate::wire`] reports its diagnostics together with those of wiring.
 #[must_use]
 pub fn read(text: &str) -> Draft {
-    let (table, breaks) = DeTable::parse_recoverable(text);
-    let mut found = Diagnostics::default();
-    let draft = read_root(&table, &mut found);
-    let (mut diagnostics, extent) = if breaks.is_empty() {
-        found.present.append(&mut found.missing);
-        (found.present, if found.is_partial { ParseExtent::Partial } else { ParseExtent::Whole })
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut diagnostics = Diagnostics::default();
+    let draft = read_root(&table, &mut diagnostics);
+    let (mut diagnostics, extent) = if errors.is_empty() {
+        diagnostics.present.append(&mut diagnostics.missing);
+        (diagnostics.present, if diagnostics.is_partial { ParseExtent::Partial } else { ParseExtent::Whole })
     } else {
-        (syntax_errors::with_syntax_errors(found.present, &breaks, text), ParseExtent::Nothing)
+        (syntax_errors::with_syntax_errors(diagnostics.present, &errors, text), ParseExtent::Nothing)
     };
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
     diagnostics.dedup();
@@ -61,9 +61,9 @@ fn read_root(toml: &Spanned<DeTable<'_>>, diagnostics: &mut Diagnostics) -> Draf
         diagnostics.push_missing(table.missing_key("name", "name = \"my-flow\" at the top of the file"));
     }
     let name = table.name_or_nearest::<FlowName>("name", diagnostics).map(|name| name.value);
-    let is_so_called =
+    let is_as_written =
         |name: &&FlowName| toml.get_ref().get("name").and_then(|toml| toml.get_ref().as_str()) == Some(name.as_str());
-    if let Some(name) = name.as_ref().filter(is_so_called) {
+    if let Some(name) = name.as_ref().filter(is_as_written) {
         table.owner = format!("flow {name:?}");
     }
     // Nothing else depends on the name of the whole flow.
@@ -75,26 +75,14 @@ fn read_root(toml: &Spanned<DeTable<'_>>, diagnostics: &mut Diagnostics) -> Draf
     let (inputs, input_spans) = inputs.unwrap_or_default();
     let body = body::read(&mut table, diagnostics);
     let expires = table.duration("expires", diagnostics);
-    let living = diagnostics.read_needed(|diagnostics| triggers::read(&mut table, diagnostics));
-    let listens = body::tables(&mut table, "listen", "[[listen]]", diagnostics);
-    let listens = listens.iter().filter_map(|toml| triggers::listen(toml, diagnostics)).collect();
+    let triggers = diagnostics.read_needed(|diagnostics| triggers::read(&mut table, diagnostics));
+    let listeners = body::tables(&mut table, "listen", "[[listen]]", diagnostics);
+    let listeners = listeners.iter().filter_map(|toml| triggers::listen(toml, diagnostics)).collect();
     let schedules = body::tables(&mut table, "schedule", "[[schedule]]", diagnostics);
     let schedules = schedules.iter().filter_map(|toml| triggers::schedule(toml, diagnostics)).collect();
     table.finish(foreign_keys::suggest_flow_key, diagnostics);
     let (mistakes, extent) = (Vec::new(), ParseExtent::Whole);
-    Draft {
-        expires,
-        name,
-        modules,
-        inputs,
-        input_spans,
-        body,
-        triggers: living,
-        listeners: listens,
-        schedules,
-        mistakes,
-        extent,
-    }
+    Draft { expires, name, modules, inputs, input_spans, body, triggers, listeners, schedules, mistakes, extent }
 }
 
 fn modules(toml: &Spanned<DeValue<'_>>, diagnostics: &mut Diagnostics) -> BTreeMap<String, ModuleReference> {
@@ -111,8 +99,8 @@ fn modules(toml: &Spanned<DeValue<'_>>, diagnostics: &mut Diagnostics) -> BTreeM
             diagnostics.push(diagnostic.hint("`#` parts the module from its task in use = \"module#task\""));
         }
         // A task that names the module finds it, although the reference is invalid.
-        let known = ModuleReference { span: Some(reference.span()), ..ModuleReference::default() };
-        modules.insert(name.clone().into_owned(), known);
+        let unresolved = ModuleReference { span: Some(reference.span()), ..ModuleReference::default() };
+        modules.insert(name.clone().into_owned(), unresolved);
         match reference.get_ref().as_str() {
             Some("") => {
                 let diagnostic = Diagnostic::error(Some(reference.span()), format!("module {name:?} is an empty text"));
@@ -124,9 +112,9 @@ fn modules(toml: &Spanned<DeValue<'_>>, diagnostics: &mut Diagnostics) -> BTreeM
                 modules.insert(name.clone().into_owned(), reference);
             }
             None => {
-                let whose = format!("module {name:?}");
+                let owner = format!("module {name:?}");
                 diagnostics.push(wrong_type(
-                    &whose,
+                    &owner,
                     "a path, a tag or a digest in quotes",
                     reference.get_ref(),
                     reference.span(),

@@ -175,14 +175,14 @@ impl Flow {
     /// first. `None` where every firing has all nodes.
     #[must_use]
     pub fn nodes_of_firing(&self, entry: Option<NodeIndex>) -> Option<BTreeSet<NodeIndex>> {
-        let living = self.triggers.as_ref()?;
-        let whole = self.scope(ScopeIndex::ROOT);
-        let around = [whole.begin, whole.end];
+        let triggers = self.triggers.as_ref()?;
+        let root = self.scope(ScopeIndex::ROOT);
+        let ends = [root.begin, root.end];
         match entry {
-            Some(entry) => Some(self.reachable_from([entry]).into_iter().chain(around).collect()),
+            Some(entry) => Some(self.reachable_from([entry]).into_iter().chain(ends).collect()),
             None => {
-                let notified = self.reachable_from(living.entries.iter().copied());
-                Some(self.indices().filter(|index| around.contains(index) || !notified.contains(index)).collect())
+                let notified = self.reachable_from(triggers.entries.iter().copied());
+                Some(self.indices().filter(|index| ends.contains(index) || !notified.contains(index)).collect())
             }
         }
     }
@@ -202,7 +202,7 @@ impl Flow {
     /// The values that a notification of a task may contain, and whether the task requires each.
     #[must_use]
     pub fn notification_values(&self, entry: NodeIndex) -> BTreeMap<ValueName, Requiredness> {
-        let mut brought = BTreeMap::new();
+        let mut values = BTreeMap::new();
         for index in self.reachable_from([entry]) {
             let (task, list) = match &self.node(index).role {
                 Role::Task(task) => (&**task, None),
@@ -214,7 +214,7 @@ impl Flow {
             let is_optional = |input: &Input| input.optional || input.used_by == InputUse::Rollback;
             let sources = task.inputs.iter().map(|input| (&input.source, is_optional(input)));
             for (source, is_optional) in sources.chain(list) {
-                let (name, is_there) = match source {
+                let (name, has_value) = match source {
                     Source::RunInput(name) => (name, self.inputs.contains_key(name)),
                     Source::LoopCarried { value, .. } => (value, true),
                     Source::Constant(_)
@@ -223,13 +223,13 @@ impl Flow {
                     | Source::Failure(_)
                     | Source::Absent => continue,
                 };
-                let can_do_without = is_there || is_optional;
-                let need = if can_do_without { Requiredness::Optional } else { Requiredness::Required };
-                let known = brought.entry(name.clone()).or_insert(need);
-                *known = need.max(*known);
+                let requirement =
+                    if has_value || is_optional { Requiredness::Optional } else { Requiredness::Required };
+                let requiredness = values.entry(name.clone()).or_insert(requirement);
+                *requiredness = requirement.max(*requiredness);
             }
         }
-        brought
+        values
     }
 
     /// The scope at an index of this flow.

@@ -15,7 +15,7 @@ pub(crate) struct Lines<'t> {
 
 impl<'t> Lines<'t> {
     pub(crate) fn of(text: &'t str) -> Self {
-        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
         Self { text, starts }
     }
 
@@ -43,8 +43,8 @@ pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], file: &str, text: &str) -> String {
     let lines = Lines::of(text);
-    let shown = diagnostics.iter().map(|diagnostic| render_one(diagnostic, file, &lines));
-    shown.collect::<Vec<_>>().join("\n")
+    let rendered = diagnostics.iter().map(|diagnostic| render_one(diagnostic, file, &lines));
+    rendered.collect::<Vec<_>>().join("\n")
 }
 
 fn render_one(diagnostic: &Diagnostic, file: &str, lines: &Lines<'_>) -> String {
@@ -75,17 +75,17 @@ fn excerpt(span: &Range<usize>, file: &str, lines: &Lines<'_>, out: &mut String)
     } else {
         (column - 1).saturating_sub(MAX_EXCERPT_CHARS / 4).min(line.len() - MAX_EXCERPT_CHARS)
     };
-    let piece = &line[from..line.len().min(from + MAX_EXCERPT_CHARS)];
-    let until = end.min(from + piece.len());
-    let pad: String = piece[..(column - 1 - from).min(piece.len())]
+    let visible = &line[from..line.len().min(from + MAX_EXCERPT_CHARS)];
+    let until = end.min(from + visible.len());
+    let pad: String = visible[..(column - 1 - from).min(visible.len())]
         .iter()
         .map(|char| if *char == '\t' { '\t' } else { ' ' })
         .collect();
     let carets = "^".repeat(until.saturating_sub(column - 1).max(1));
     let margin = " ".repeat(number.to_string().len());
-    let piece: String = piece.iter().collect();
+    let visible: String = visible.iter().collect();
     let _ = writeln!(out, "{margin}--> {file}:{number}:{column}");
-    let _ = writeln!(out, "{margin} |\n{number} | {}\n{margin} | {pad}{carets}", piece.trim_end());
+    let _ = writeln!(out, "{margin} |\n{number} | {}\n{margin} | {pad}{carets}", visible.trim_end());
 }
 
 /// Replaces control characters: a file may contain terminal escape sequences.
@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn columns_count_characters_and_stay_within_the_text() {
         let text = "ä = 1\nbc\n";
-        for (offset, place) in [(0, (1, 1)), (1, (1, 1)), (2, (1, 2)), (7, (2, 1)), (10, (3, 1)), (99, (3, 1))] {
-            assert_eq!(line_and_column(text, offset), place, "{offset}");
+        for (offset, position) in [(0, (1, 1)), (1, (1, 1)), (2, (1, 2)), (7, (2, 1)), (10, (3, 1)), (99, (3, 1))] {
+            assert_eq!(line_and_column(text, offset), position, "{offset}");
         }
         assert_eq!(line_and_column("", 0), (1, 1));
     }
@@ -118,15 +118,15 @@ mod tests {
     #[test]
     fn a_very_long_line_is_cut_around_the_span() {
         let text = format!("{}bad{}", "x".repeat(10_000), "y".repeat(10_000));
-        let shown = render(&[Diagnostic::error(Some(10_000..10_003), "bad")], "f", &text);
-        assert!(shown.len() < 400 && shown.contains("xbady") && shown.contains(" ^^^\n"), "{shown}");
+        let rendered = render(&[Diagnostic::error(Some(10_000..10_003), "bad")], "f", &text);
+        assert!(rendered.len() < 400 && rendered.contains("xbady") && rendered.contains(" ^^^\n"), "{rendered}");
     }
 
     #[test]
     fn a_span_beyond_the_text_or_over_lines_is_shown_all_the_same() {
         for (text, span) in [("", 0..5), ("a", 9..12), ("a\nb", 0..3), ("a\n", 2..2), ("ä", 1..1)] {
-            let shown = render(&[Diagnostic::error(Some(span), "bad")], "f", text);
-            assert!(shown.contains('^'), "{shown}");
+            let rendered = render(&[Diagnostic::error(Some(span), "bad")], "f", text);
+            assert!(rendered.contains('^'), "{rendered}");
         }
     }
 }

@@ -52,12 +52,12 @@ impl Builder<RootFlow> {
         self
     }
 
-    fn set_count<N: Display + PartialOrd + From<u8>>(&mut self, key: &str, count: N, most: N) -> Option<N> {
-        if N::from(1) <= count && count <= most {
+    fn set_count<N: Display + PartialOrd + From<u8>>(&mut self, key: &str, count: N, max: N) -> Option<N> {
+        if N::from(1) <= count && count <= max {
             return Some(count);
         }
         let diagnostic = Diagnostic::error(None, format!("{key:?} of the flow is {count}"));
-        self.draft.mistakes.push(diagnostic.hint(format!("choose a whole number from 1 to {most}")));
+        self.draft.mistakes.push(diagnostic.hint(format!("choose a whole number from 1 to {max}")));
         None
     }
 

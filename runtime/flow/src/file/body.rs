@@ -46,8 +46,8 @@ pub(super) fn tables<'t>(
     example: &str,
     diagnostics: &mut Diagnostics,
 ) -> &'t [Spanned<DeValue<'t>>] {
-    let what = format!("a list of tables, each begun by {example}");
-    diagnostics.read_needed(|diagnostics| table.list(key, &what, diagnostics)).map_or(&[], |list| list.value)
+    let expected = format!("a list of tables, each begun by {example}");
+    diagnostics.read_needed(|diagnostics| table.list(key, &expected, diagnostics)).map_or(&[], |list| list.value)
 }
 
 fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftFlow> {
@@ -81,7 +81,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Op
     let mut span_of = |key| table.take(key).map(Spanned::span);
     let (on_span, when_span, reach_span) = (span_of("on"), span_of("when"), span_of("reach"));
     let join_span = span_of("join");
-    let said = diagnostics.read_needed(|diagnostics| read_link_options(&mut table, diagnostics));
+    let options = diagnostics.read_needed(|diagnostics| read_link_options(&mut table, diagnostics));
     table.finish(|_| None, diagnostics);
     let (from, to) = (from?, to?);
     let spans = LinkSpans {
@@ -92,7 +92,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Op
         reach: reach_span,
         join: join_span,
     };
-    let LinkOptions { on, when, reach, join } = said;
+    let LinkOptions { on, when, reach, join } = options;
     Some(DraftLink { from: from.value, to: to.value, on, when, reach, join, spans })
 }
 
@@ -128,28 +128,28 @@ fn apply_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode]
             .push(Diagnostic::error(Some(order.span), message).hint("write pattern = \"linear\", or leave order out"));
         return;
     }
-    let places = order_positions(&order, &table.owner, nodes, diagnostics);
-    for node in nodes.iter().filter(|node| !places.contains_key(node.name().as_str())) {
+    let positions = order_positions(&order, &table.owner, nodes, diagnostics);
+    for node in nodes.iter().filter(|node| !positions.contains_key(node.name().as_str())) {
         let message = format!("the order of {} misses {:?}", table.owner, node.name());
         diagnostics.push_missing(
             Diagnostic::error(Some(order.span.clone()), message).hint("name every node of the flow once"),
         );
     }
-    nodes.sort_by_key(|node| places.get(node.name().as_str()).copied());
+    nodes.sort_by_key(|node| positions.get(node.name().as_str()).copied());
 }
 
 fn order_positions<'t>(
     order: &WithSpan<&'t [Spanned<DeValue<'t>>]>,
-    whose: &str,
+    owner: &str,
     nodes: &[DraftNode],
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<&'t str, usize> {
     let known: BTreeSet<&str> = nodes.iter().map(|node| node.name().as_str()).collect();
-    let mut places = BTreeMap::new();
-    for (place, toml) in order.value.iter().enumerate() {
+    let mut positions = BTreeMap::new();
+    for (position, toml) in order.value.iter().enumerate() {
         let Some(name) = toml.get_ref().as_str() else {
             diagnostics.push(wrong_type(
-                &format!("a name in the order of {whose}"),
+                &format!("a name in the order of {owner}"),
                 "a text",
                 toml.get_ref(),
                 toml.span(),
@@ -157,15 +157,15 @@ fn order_positions<'t>(
             continue;
         };
         if !known.contains(name) {
-            let message = format!("the order of {whose} names {name:?}, which is no node of it");
+            let message = format!("the order of {owner} names {name:?}, which is no node of it");
             let is_read = diagnostics.present.len() < suggest::MAX_SUGGESTIONS;
             let hint = is_read.then(|| suggest::did_you_mean(name, known.iter().copied())).flatten();
             let hint = hint.unwrap_or_else(|| "name every node of the flow once, and no other".into());
             diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
-        } else if places.insert(name, place).is_some() {
-            let message = format!("the order of {whose} names {name:?} twice");
+        } else if positions.insert(name, position).is_some() {
+            let message = format!("the order of {owner} names {name:?} twice");
             diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint("name every node of the flow once"));
         }
     }
-    places
+    positions
 }

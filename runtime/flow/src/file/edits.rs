@@ -44,18 +44,18 @@ const KINDS: [(&str, &[&str]); 7] = [
 /// # Errors
 /// Every diagnostic in it, in the order of the file.
 pub fn edits(text: &str) -> Result<Vec<ParsedEdit>, Vec<Diagnostic>> {
-    let (table, found) = DeTable::parse_recoverable(text);
+    let (table, errors) = DeTable::parse_recoverable(text);
     let mut diagnostics = Diagnostics::default();
     let edits = read_root(&table, &mut diagnostics);
-    let mut wrong = if found.is_empty() {
+    let mut diagnostics = if errors.is_empty() {
         diagnostics.present.append(&mut diagnostics.missing);
         diagnostics.present
     } else {
-        syntax_errors::with_syntax_errors(diagnostics.present, &found, text)
+        syntax_errors::with_syntax_errors(diagnostics.present, &errors, text)
     };
-    wrong.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
-    wrong.dedup();
-    if wrong.is_empty() { Ok(edits) } else { Err(wrong) }
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
+    diagnostics.dedup();
+    if diagnostics.is_empty() { Ok(edits) } else { Err(diagnostics) }
 }
 
 fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
@@ -76,9 +76,9 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
     let Some(mut table) = Reader::open(toml, "an edit", "{ remove = \"a task\" }", diagnostics) else {
         return Vec::new();
     };
-    let is_said = |key: &&(&str, &[&str])| toml.get_ref().get(key.0).is_some();
-    let said: Vec<&(&'static str, &[&str])> = KINDS.iter().filter(is_said).collect();
-    let Some((kind, also)) = said.first().copied() else {
+    let is_present = |key: &&(&str, &[&str])| toml.get_ref().get(key.0).is_some();
+    let present: Vec<&(&'static str, &[&str])> = KINDS.iter().filter(is_present).collect();
+    let Some((kind, extra_keys)) = present.first().copied() else {
         let kinds = KINDS.map(|(kind, _)| kind).join(", ");
         let diagnostic = Diagnostic::error(Some(toml.span()), "an edit does nothing");
         // A key is probably misspelt.
@@ -89,21 +89,21 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
         diagnostics.push_missing(diagnostic.hint(format!("it does one of {kinds}")));
         return Vec::new();
     };
-    if let Some((other, _)) = said.get(1) {
+    if let Some((other, _)) = present.get(1) {
         let diagnostic = Diagnostic::error(Some(toml.span()), format!("an edit has both {kind:?} and {other:?}"));
         diagnostics.push(diagnostic.hint("an edit does one thing: begin another with [[edit]]"));
     }
     table.owner = format!("the edit {kind:?}");
     let edits = read(kind, &mut table, diagnostics);
     // These keys were already reported as present.
-    for (other, also) in said.iter().skip(1) {
-        for key in [*other].iter().chain(*also) {
+    for (other, extra_keys) in present.iter().skip(1) {
+        for key in [*other].iter().chain(*extra_keys) {
             table.take(key);
         }
     }
     let foreign = |key: &str| {
-        let of = KINDS.iter().find(|(_, also)| also.contains(&key)).map(|(kind, _)| *kind);
-        of.filter(|_| !also.contains(&key)).map(|of| format!("{key} is for an edit with {of:?}"))
+        let kind = KINDS.iter().find(|(_, extra_keys)| extra_keys.contains(&key)).map(|(kind, _)| *kind);
+        kind.filter(|_| !extra_keys.contains(&key)).map(|kind| format!("{key} is for an edit with {kind:?}"))
     };
     table.finish(foreign, diagnostics);
     edits
@@ -124,8 +124,8 @@ fn read(kind: &'static str, table: &mut Reader<'_>, diagnostics: &mut Diagnostic
         }
         "unlink" => one(ends(table, "unlink", diagnostics).map(|(from, to)| Edit::Unlink { from, to })),
         "use" => {
-            let what = "a task and what it is to call, as in [\"mix\", \"kitchen#mix\"]";
-            let pair = pair(table, "use", what, diagnostics);
+            let expected = "a task and what it is to call, as in [\"mix\", \"kitchen#mix\"]";
+            let pair = pair(table, "use", expected, diagnostics);
             one(pair.and_then(|[task, uses]| {
                 let task = parse_name(task, &table.owner, diagnostics)?;
                 Some(Edit::Use { task, uses: uses.0.to_owned() })
@@ -154,14 +154,14 @@ fn read(kind: &'static str, table: &mut Reader<'_>, diagnostics: &mut Diagnostic
 
 /// The constants of a `set` edit.
 fn constants(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Values {
-    let lacks = |table: &Reader<'_>| table.missing_key("with", "with = { celsius = 180 }");
+    let missing = |table: &Reader<'_>| table.missing_key("with", "with = { celsius = 180 }");
     let Some(toml) = table.take("with") else {
-        diagnostics.push_missing(lacks(table));
+        diagnostics.push_missing(missing(table));
         return Values::new();
     };
-    let (values, places) = task::values(toml, &format!("\"with\" of {}", table.owner), diagnostics);
-    if toml.get_ref().as_table().is_some_and(|entries| entries.is_empty()) && places.is_empty() {
-        diagnostics.push_missing(lacks(table));
+    let (values, spans) = task::values(toml, &format!("\"with\" of {}", table.owner), diagnostics);
+    if toml.get_ref().as_table().is_some_and(|entries| entries.is_empty()) && spans.is_empty() {
+        diagnostics.push_missing(missing(table));
     }
     values
 }
@@ -179,10 +179,10 @@ type Text<'t> = (&'t str, Range<usize>);
 fn pair<'t>(
     table: &mut Reader<'t>,
     key: &'static str,
-    what: &str,
+    expected: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<[Text<'t>; 2]> {
-    let list = table.list(key, what, diagnostics)?;
+    let list = table.list(key, expected, diagnostics)?;
     let text = |toml: &'t Spanned<DeValue<'t>>| Some((toml.get_ref().as_str()?, toml.span()));
     if let [one, other] = list.value
         && let (Some(one), Some(other)) = (text(one), text(other))
@@ -191,19 +191,19 @@ fn pair<'t>(
     }
     match list.value.iter().find(|toml| toml.get_ref().as_str().is_none()) {
         Some(other) => {
-            let whose = format!("an element of {key:?} of {}", table.owner);
-            diagnostics.push(wrong_type(&whose, "a text in quotes", other.get_ref(), other.span()));
+            let owner = format!("an element of {key:?} of {}", table.owner);
+            diagnostics.push(wrong_type(&owner, "a text in quotes", other.get_ref(), other.span()));
         }
         None => {
             let message = format!("{key:?} of {} does not have two elements", table.owner);
-            diagnostics.push(Diagnostic::error(Some(list.span), message).hint(format!("write {what}")));
+            diagnostics.push(Diagnostic::error(Some(list.span), message).hint(format!("write {expected}")));
         }
     }
     None
 }
 
-fn parse_name((text, span): Text<'_>, whose: &str, diagnostics: &mut Diagnostics) -> Option<NodeName> {
-    NodeName::new(text).map_err(|error| diagnostics.push(Diagnostic::rejected(Some(span), whose, &error))).ok()
+fn parse_name((text, span): Text<'_>, owner: &str, diagnostics: &mut Diagnostics) -> Option<NodeName> {
+    NodeName::new(text).map_err(|error| diagnostics.push(Diagnostic::rejected(Some(span), owner, &error))).ok()
 }
 
 #[cfg(test)]

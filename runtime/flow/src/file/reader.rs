@@ -90,23 +90,23 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>, whose: impl Into<String>) -> Self {
-        Self { table, span, owner: whose.into(), read_keys: Vec::new() }
+    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>, owner: impl Into<String>) -> Self {
+        Self { table, span, owner: owner.into(), read_keys: Vec::new() }
     }
 
     /// Reads a value that must be a table; `example` shows a valid one.
     pub(super) fn open(
         toml: &'t Spanned<DeValue<'t>>,
-        whose: impl Into<String>,
+        owner: impl Into<String>,
         example: &str,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
-        let whose = whose.into();
+        let owner = owner.into();
         let table = toml.get_ref().as_table();
         if table.is_none() {
-            diagnostics.push(wrong_type(&whose, &format!("a table such as {example}"), toml.get_ref(), toml.span()));
+            diagnostics.push(wrong_type(&owner, &format!("a table such as {example}"), toml.get_ref(), toml.span()));
         }
-        Some(Self::new(table?, toml.span(), whose))
+        Some(Self::new(table?, toml.span(), owner))
     }
 
     /// The value of a key, if it is there.
@@ -127,14 +127,14 @@ impl<'t> Reader<'t> {
     fn typed<T>(
         &mut self,
         key: &'static str,
-        what: &str,
+        expected: &str,
         get: impl FnOnce(&'t DeValue<'t>) -> Option<T>,
         diagnostics: &mut Diagnostics,
     ) -> Option<WithSpan<T>> {
         let toml = self.take(key)?;
         let value = get(toml.get_ref());
         if value.is_none() {
-            diagnostics.push(wrong_type(&self.of(key), what, toml.get_ref(), toml.span()));
+            diagnostics.push(wrong_type(&self.describe_key(key), expected, toml.get_ref(), toml.span()));
         }
         Some(WithSpan { value: value?, span: toml.span() })
     }
@@ -143,10 +143,10 @@ impl<'t> Reader<'t> {
     pub(super) fn string(
         &mut self,
         key: &'static str,
-        what: &str,
+        expected: &str,
         diagnostics: &mut Diagnostics,
     ) -> Option<WithSpan<&'t str>> {
-        self.typed(key, what, DeValue::as_str, diagnostics)
+        self.typed(key, expected, DeValue::as_str, diagnostics)
     }
 
     /// The name in a key.
@@ -158,7 +158,7 @@ impl<'t> Reader<'t> {
         match text.value.parse() {
             Ok(value) => Some(WithSpan { value, span: text.span }),
             Err(error) => {
-                diagnostics.push(Diagnostic::rejected(Some(text.span), &self.of(key), &error));
+                diagnostics.push(Diagnostic::rejected(Some(text.span), &self.describe_key(key), &error));
                 None
             }
         }
@@ -175,7 +175,7 @@ impl<'t> Reader<'t> {
     {
         let text = diagnostics.read_needed(|diagnostics| self.string(key, "a name in quotes", diagnostics))?;
         let value = text.value.parse().or_else(|error: InvalidName| {
-            diagnostics.push(Diagnostic::rejected(Some(text.span.clone()), &self.of(key), &error));
+            diagnostics.push(Diagnostic::rejected(Some(text.span.clone()), &self.describe_key(key), &error));
             error.closest_valid().parse()
         });
         Some(WithSpan { value: value.ok()?, span: text.span })
@@ -188,14 +188,15 @@ impl<'t> Reader<'t> {
         words: &[(&'static str, T)],
         diagnostics: &mut Diagnostics,
     ) -> Option<T> {
-        let known = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
-        let text = self.string(key, &known, diagnostics)?;
-        let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
-        if found.is_none() {
-            let diagnostic = Diagnostic::error(Some(text.span), format!("{} is {:?}", self.of(key), text.value));
-            diagnostics.push(diagnostic.hint(format!("write {known}")));
+        let choices = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
+        let text = self.string(key, &choices, diagnostics)?;
+        let value = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
+        if value.is_none() {
+            let diagnostic =
+                Diagnostic::error(Some(text.span), format!("{} is {:?}", self.describe_key(key), text.value));
+            diagnostics.push(diagnostic.hint(format!("write {choices}")));
         }
-        found
+        value
     }
 
     /// A boolean.
@@ -215,16 +216,16 @@ impl<'t> Reader<'t> {
     {
         let WithSpan { value: digits, span } = self.typed(key, "a whole number", DeValue::as_integer, diagnostics)?;
         let value = i128::from_str_radix(digits.as_str(), digits.radix()).ok();
-        let fits = value.and_then(|value| T::try_from(value).ok()).filter(|value| range.contains(value));
-        if fits.is_none() {
-            let diagnostic = Diagnostic::error(Some(span), format!("{} is {digits}", self.of(key)));
+        let valid = value.and_then(|value| T::try_from(value).ok()).filter(|value| range.contains(value));
+        if valid.is_none() {
+            let diagnostic = Diagnostic::error(Some(span), format!("{} is {digits}", self.describe_key(key)));
             diagnostics.push(diagnostic.hint(format!(
                 "write a whole number from {} to {}",
                 range.start(),
                 range.end()
             )));
         }
-        fits
+        valid
     }
 
     /// A duration such as `"30s"`.
@@ -237,7 +238,7 @@ impl<'t> Reader<'t> {
         let after = self.duration("start_after", diagnostics).map(StartTime::After);
         let Some(toml) = self.take("start_at") else { return after };
         let Some(at) = timestamp(toml.get_ref()) else {
-            let message = format!("{} is no moment that a clock will show", self.of("start_at"));
+            let message = format!("{} is no moment that a clock will show", self.describe_key("start_at"));
             let hint = "write a date, a time and an offset: 2027-01-31T08:00:00+01:00";
             diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             return after;
@@ -265,15 +266,15 @@ impl<'t> Reader<'t> {
     fn quantity<T, Invalid: std::fmt::Display>(
         &mut self,
         key: &'static str,
-        what: &str,
+        expected: &str,
         parse: impl Fn(&str) -> Result<T, Invalid>,
         diagnostics: &mut Diagnostics,
     ) -> Option<T> {
-        let text = self.string(key, what, diagnostics)?;
+        let text = self.string(key, expected, diagnostics)?;
         match parse(text.value) {
             Ok(value) => Some(value),
             Err(error) => {
-                diagnostics.push(Diagnostic::rejected(Some(text.span), &self.of(key), &error));
+                diagnostics.push(Diagnostic::rejected(Some(text.span), &self.describe_key(key), &error));
                 None
             }
         }
@@ -283,10 +284,10 @@ impl<'t> Reader<'t> {
     pub(super) fn list(
         &mut self,
         key: &'static str,
-        what: &str,
+        expected: &str,
         diagnostics: &mut Diagnostics,
     ) -> Option<WithSpan<&'t [Spanned<DeValue<'t>>]>> {
-        self.typed(key, what, |toml| toml.as_array().map(|elements| &elements[..]), diagnostics)
+        self.typed(key, expected, |toml| toml.as_array().map(|elements| &elements[..]), diagnostics)
     }
 
     /// Reports unknown keys. `foreign` knows the keys of other systems.
@@ -294,19 +295,19 @@ impl<'t> Reader<'t> {
         for key in self.table.keys().filter(|key| !self.read_keys.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
             let diagnostic = Diagnostic::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.owner));
-            let later =
+            let reserved =
                 || RESERVED_KEYS.contains(&name).then(|| format!("this version of waft does not know {name:?} here"));
-            let meant = suggest::closest(name, self.read_keys.iter().copied());
-            diagnostics.is_partial |= meant.is_some_and(|meant| NEEDED.contains(&meant));
+            let closest = suggest::closest(name, self.read_keys.iter().copied());
+            diagnostics.is_partial |= closest.is_some_and(|closest| NEEDED.contains(&closest));
             let hint = foreign(name)
-                .or_else(later)
-                .or_else(|| meant.map(suggest::hint))
+                .or_else(reserved)
+                .or_else(|| closest.map(suggest::hint))
                 .unwrap_or_else(|| format!("the keys known here are {}", self.read_keys.join(", ")));
             diagnostics.push(diagnostic.hint(hint));
         }
     }
 
-    fn of(&self, key: &str) -> String {
+    fn describe_key(&self, key: &str) -> String {
         format!("{key:?} of {}", self.owner)
     }
 }
@@ -314,19 +315,19 @@ impl<'t> Reader<'t> {
 /// A timestamp, written as a TOML date or as a text.
 fn timestamp(toml: &DeValue<'_>) -> Option<Timestamp> {
     let text = match toml {
-        DeValue::Datetime(moment) => moment.to_string(),
+        DeValue::Datetime(timestamp) => timestamp.to_string(),
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Array(_) | DeValue::Table(_) => {
             return None;
         }
     };
-    let moment: jiff::Timestamp = text.parse().ok()?;
-    Some(Timestamp::from_micros(u64::try_from(moment.as_microsecond()).ok()?))
+    let timestamp: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_micros(u64::try_from(timestamp.as_microsecond()).ok()?))
 }
 
 /// The diagnostic for a value of the wrong type.
-pub(super) fn wrong_type(whose: &str, what: &str, found: &DeValue<'_>, span: Range<usize>) -> Diagnostic {
-    let found = match found {
+pub(super) fn wrong_type(owner: &str, expected: &str, actual: &DeValue<'_>, span: Range<usize>) -> Diagnostic {
+    let actual = match actual {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",
         DeValue::Float(_) => "a float",
@@ -335,5 +336,5 @@ pub(super) fn wrong_type(whose: &str, what: &str, found: &DeValue<'_>, span: Ran
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    Diagnostic::error(Some(span), format!("{whose} is {found}")).hint(format!("write {what}"))
+    Diagnostic::error(Some(span), format!("{owner} is {actual}")).hint(format!("write {expected}"))
 }

@@ -27,10 +27,9 @@ pub(super) fn policy<'t>(
         jitter: table.boolean("jitter", diagnostics).map_or(default.jitter, |jitter| jitter.value),
     };
     let foreign = |key: &str| {
-        let known = CONTROLLER.contains(&key);
-        let of_controller =
-            || format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", "));
-        known.then(of_controller).or_else(|| foreign_keys::suggest_policy_key(key))
+        let is_controller_key = CONTROLLER.contains(&key);
+        let hint = || format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", "));
+        is_controller_key.then(hint).or_else(|| foreign_keys::suggest_policy_key(key))
     };
     table.finish(foreign, diagnostics);
     Some(policy)
@@ -50,8 +49,8 @@ pub(super) fn controller<'t>(
     let provides: Option<WithSpan<ValueName>> = table.name("provides", diagnostics);
     one_strategy(&table, toml, diagnostics);
     let foreign = |key: &str| {
-        let known = POLICY.contains(&key);
-        known
+        let is_policy_key = POLICY.contains(&key);
+        is_policy_key
             .then(|| {
                 format!("{key} is for a task's own retry; a flow's retry controller takes {}", CONTROLLER.join(", "))
             })
@@ -69,19 +68,19 @@ pub(super) fn controller<'t>(
 }
 
 fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, diagnostics: &mut Diagnostics) -> Option<Strategy> {
-    let whose = format!("\"for_each\" of {owner}");
+    let owner = format!("\"for_each\" of {owner}");
     match toml.get_ref() {
         DeValue::Array(elements) => {
-            let values = elements.iter().map(|element| json::json(element, &whose));
-            let (values, refused): (Vec<_>, Vec<_>) = values.partition(Result::is_ok);
-            let known = refused.is_empty();
-            diagnostics.present.extend(refused.into_iter().filter_map(Result::err));
-            known.then(|| Strategy::ForEach(values.into_iter().filter_map(Result::ok).collect()))
+            let values = elements.iter().map(|element| json::json(element, &owner));
+            let (values, errors): (Vec<_>, Vec<_>) = values.partition(Result::is_ok);
+            let is_valid = errors.is_empty();
+            diagnostics.present.extend(errors.into_iter().filter_map(Result::err));
+            is_valid.then(|| Strategy::ForEach(values.into_iter().filter_map(Result::ok).collect()))
         }
         DeValue::String(name) => match ValueName::new(name) {
             Ok(name) => Some(Strategy::ForEachOf(name)),
             Err(error) => {
-                diagnostics.push(Diagnostic::rejected(Some(toml.span()), &whose, &error));
+                diagnostics.push(Diagnostic::rejected(Some(toml.span()), &owner, &error));
                 None
             }
         },
@@ -90,7 +89,7 @@ fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, diagnostics: &mut Diagnost
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
         | DeValue::Table(_)) => {
-            diagnostics.push(wrong_type(&whose, "a list, or the name of a value that is one", other, toml.span()));
+            diagnostics.push(wrong_type(&owner, "a list, or the name of a value that is one", other, toml.span()));
             None
         }
     }
@@ -98,8 +97,8 @@ fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, diagnostics: &mut Diagnost
 
 /// Checks that a controller states one strategy and one final answer.
 fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, diagnostics: &mut Diagnostics) {
-    let said = |key: &&str| toml.get_ref().get(*key).is_some();
-    let strategies: Vec<&str> = ["times", "for_each", "always"].into_iter().filter(said).collect();
+    let is_present = |key: &&str| toml.get_ref().get(*key).is_some();
+    let strategies: Vec<&str> = ["times", "for_each", "always"].into_iter().filter(is_present).collect();
     match strategies.as_slice() {
         [] => {
             let message = format!("{} does not say what it does", table.owner);
@@ -114,7 +113,7 @@ fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, diagnostics: &m
             );
         }
     }
-    if said(&"always") && said(&"otherwise") {
+    if is_present(&"always") && is_present(&"otherwise") {
         let message = format!("{} has both always and otherwise", table.owner);
         diagnostics.push(
             Diagnostic::error(Some(toml.span()), message).hint("always says what is answered: leave otherwise out"),

@@ -22,8 +22,8 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
     let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a task", example, diagnostics))?;
     let mut spans = Spans::from([(String::new(), toml.span())]);
     let name = name(&mut table, "first-task", diagnostics);
-    let does = task_kind(&mut table, &mut spans, diagnostics);
-    diagnostics.is_partial |= does.is_none();
+    let kind = task_kind(&mut table, &mut spans, diagnostics);
+    diagnostics.is_partial |= kind.is_none();
     let (requires, provides, with) = diagnostics.read_needed(|diagnostics| {
         let requires = renames(&mut table, "requires", &mut spans, diagnostics);
         let provides = renames(&mut table, "provides", &mut spans, diagnostics);
@@ -55,7 +55,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
         spans.extend(table.take(key).map(|toml| (key.to_owned(), toml.span())));
     }
     table.finish(foreign_keys::suggest_task_key, diagnostics);
-    let (name, does) = (name?, does?);
+    let (name, kind) = (name?, kind?);
     spans.insert("name".into(), name.span);
     let rollback = rollback.map(|rollback| {
         spans.insert("rollback".into(), rollback.span);
@@ -65,7 +65,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
     let name = name.value;
     Some(DraftTask {
         name,
-        kind: does,
+        kind,
         requires,
         provides,
         with,
@@ -125,12 +125,12 @@ fn for_each(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Option<Dra
         }
         return None;
     };
-    let whose = format!("\"for_each\" of {}", table.owner);
+    let owner = format!("\"for_each\" of {}", table.owner);
     let list = match toml.get_ref() {
-        DeValue::String(text) => DraftList::Value(parse_name(text, toml.span(), &whose, diagnostics)?),
+        DeValue::String(text) => DraftList::Value(parse_name(text, toml.span(), &owner, diagnostics)?),
         DeValue::Array(elements) => {
-            let whose = format!("an element of {whose}");
-            let read = |element| json::json(element, &whose).map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
+            let owner = format!("an element of {owner}");
+            let read = |element| json::json(element, &owner).map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
             DraftList::Literal(elements.iter().filter_map(read).collect())
         }
         other @ (DeValue::Integer(_)
@@ -138,8 +138,8 @@ fn for_each(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Option<Dra
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
         | DeValue::Table(_)) => {
-            let what = "the name of a value that holds a list, or a list such as [1, 2, 3]";
-            diagnostics.push(wrong_type(&whose, what, other, toml.span()));
+            let expected = "the name of a value that holds a list, or a list such as [1, 2, 3]";
+            diagnostics.push(wrong_type(&owner, expected, other, toml.span()));
             return None;
         }
     };
@@ -183,8 +183,8 @@ pub(super) fn name(table: &mut Reader<'_>, example: &str, diagnostics: &mut Diag
         diagnostics.push_missing(table.missing_key("name", &format!("name = {example:?}")));
     }
     let name: WithSpan<NodeName> = table.name_or_nearest("name", diagnostics)?;
-    let is_so_called = table.take("name").is_some_and(|toml| toml.get_ref().as_str() == Some(name.value.as_str()));
-    if is_so_called {
+    let is_as_written = table.take("name").is_some_and(|toml| toml.get_ref().as_str() == Some(name.value.as_str()));
+    if is_as_written {
         let kind = table.owner.trim_start_matches("a ");
         table.owner = format!("{kind} {:?}", name.value);
     }
@@ -199,27 +199,27 @@ pub(super) fn renames(
     diagnostics: &mut Diagnostics,
 ) -> Option<Renames> {
     let toml = table.take(key)?;
-    let whose = format!("{key:?} of {}", table.owner);
+    let owner = format!("{key:?} of {}", table.owner);
     let mut renames = Renames::new();
     spans.insert(key.into(), toml.span());
     match toml.get_ref() {
         DeValue::Array(names) => {
             for name in names {
-                let Some(known) = value_name(name, &whose, diagnostics) else { continue };
-                spans.insert(format!("{key}.{known}"), name.span());
-                if renames.insert(known.clone(), known.clone()).is_some() {
-                    let diagnostic = Diagnostic::error(Some(name.span()), format!("{whose} has {known:?} twice"));
+                let Some(value) = value_name(name, &owner, diagnostics) else { continue };
+                spans.insert(format!("{key}.{value}"), name.span());
+                if renames.insert(value.clone(), value.clone()).is_some() {
+                    let diagnostic = Diagnostic::error(Some(name.span()), format!("{owner} has {value:?} twice"));
                     diagnostics.push(diagnostic.hint("name it once"));
                 }
             }
         }
         DeValue::Table(entries) => {
-            for (own, flows) in entries {
-                let own_name = key_name(own, &whose, diagnostics);
-                let flows_name = value_name(flows, &whose, diagnostics);
-                let (Some(own_name), Some(flows_name)) = (own_name, flows_name) else { continue };
-                spans.insert(format!("{key}.{own_name}"), own.span().start..flows.span().end);
-                renames.insert(own_name, flows_name);
+            for (key, value) in entries {
+                let own_name = key_name(key, &owner, diagnostics);
+                let flow_name = value_name(value, &owner, diagnostics);
+                let (Some(own_name), Some(flow_name)) = (own_name, flow_name) else { continue };
+                spans.insert(format!("{key}.{own_name}"), key.span().start..value.span().end);
+                renames.insert(own_name, flow_name);
             }
         }
         other @ (DeValue::String(_)
@@ -227,8 +227,8 @@ pub(super) fn renames(
         | DeValue::Float(_)
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)) => {
-            let what = "a list such as [\"pan\"], or a table such as { pan = \"first_pan\" }";
-            diagnostics.push(wrong_type(&whose, what, other, toml.span()));
+            let expected = "a list such as [\"pan\"], or a table such as { pan = \"first_pan\" }";
+            diagnostics.push(wrong_type(&owner, expected, other, toml.span()));
         }
     }
     Some(renames)
@@ -237,26 +237,26 @@ pub(super) fn renames(
 fn constants(table: &mut Reader<'_>, spans: &mut Spans, diagnostics: &mut Diagnostics) -> Values {
     let Some(toml) = table.take("with") else { return Values::new() };
     spans.insert("with".into(), toml.span());
-    let (values, places) = values(toml, &format!("\"with\" of {}", table.owner), diagnostics);
-    spans.extend(places.into_iter().map(|(name, span)| (format!("with.{name}"), span)));
+    let (values, value_spans) = values(toml, &format!("\"with\" of {}", table.owner), diagnostics);
+    spans.extend(value_spans.into_iter().map(|(name, span)| (format!("with.{name}"), span)));
     values
 }
 
 /// Reads a table of values by name, with their spans.
 pub(super) fn values<'t>(
     toml: &'t Spanned<DeValue<'t>>,
-    whose: &str,
+    owner: &str,
     diagnostics: &mut Diagnostics,
 ) -> (Values, BTreeMap<ValueName, Range<usize>>) {
     let (mut values, mut spans) = (Values::new(), BTreeMap::new());
     let DeValue::Table(entries) = toml.get_ref() else {
-        let what = "a table such as { celsius = 180 }";
-        diagnostics.push(wrong_type(whose, what, toml.get_ref(), toml.span()));
+        let expected = "a table such as { celsius = 180 }";
+        diagnostics.push(wrong_type(owner, expected, toml.get_ref(), toml.span()));
         return (values, spans);
     };
     for (key, toml) in entries {
-        let Some(name) = key_name(key, whose, diagnostics) else { continue };
-        match json::value(toml, &format!("{name:?} in {whose}")) {
+        let Some(name) = key_name(key, owner, diagnostics) else { continue };
+        match json::value(toml, &format!("{name:?} in {owner}")) {
             Ok(value) => drop(values.insert(name.clone(), value)),
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
@@ -265,25 +265,25 @@ pub(super) fn values<'t>(
     (values, spans)
 }
 
-fn value_name(toml: &Spanned<DeValue<'_>>, whose: &str, diagnostics: &mut Diagnostics) -> Option<ValueName> {
+fn value_name(toml: &Spanned<DeValue<'_>>, owner: &str, diagnostics: &mut Diagnostics) -> Option<ValueName> {
     match toml.get_ref() {
-        DeValue::String(text) => parse_name(text, toml.span(), whose, diagnostics),
+        DeValue::String(text) => parse_name(text, toml.span(), owner, diagnostics),
         other @ (DeValue::Integer(_)
         | DeValue::Float(_)
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
         | DeValue::Array(_)
         | DeValue::Table(_)) => {
-            diagnostics.push(wrong_type(&format!("a name in {whose}"), "a text in quotes", other, toml.span()));
+            diagnostics.push(wrong_type(&format!("a name in {owner}"), "a text in quotes", other, toml.span()));
             None
         }
     }
 }
 
-fn key_name(key: &Spanned<std::borrow::Cow<'_, str>>, whose: &str, diagnostics: &mut Diagnostics) -> Option<ValueName> {
-    parse_name(key.get_ref(), key.span(), whose, diagnostics)
+fn key_name(key: &Spanned<std::borrow::Cow<'_, str>>, owner: &str, diagnostics: &mut Diagnostics) -> Option<ValueName> {
+    parse_name(key.get_ref(), key.span(), owner, diagnostics)
 }
 
-fn parse_name(text: &str, span: Range<usize>, whose: &str, diagnostics: &mut Diagnostics) -> Option<ValueName> {
-    ValueName::new(text).map_err(|error| diagnostics.push(Diagnostic::rejected(Some(span), whose, &error))).ok()
+fn parse_name(text: &str, span: Range<usize>, owner: &str, diagnostics: &mut Diagnostics) -> Option<ValueName> {
+    ValueName::new(text).map_err(|error| diagnostics.push(Diagnostic::rejected(Some(span), owner, &error))).ok()
 }

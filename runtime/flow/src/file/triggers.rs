@@ -24,10 +24,10 @@ pub(super) fn read(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Dra
 pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftListener> {
     let example = "{ flow = \"create-server\", task = \"kick-server\", to = \"add-ip\" }";
     let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a listen", example, diagnostics))?;
-    for (key, what) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
+    for (key, expected) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
         if table.take(key).is_none() {
             diagnostics.is_partial = true;
-            diagnostics.push_missing(table.missing_key(key, &format!("{key} = \"{what}\"")));
+            diagnostics.push_missing(table.missing_key(key, &format!("{key} = \"{expected}\"")));
         }
     }
     let flow = table.name_or_nearest::<FlowName>("flow", diagnostics);
@@ -41,10 +41,10 @@ pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagn
 pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftSchedule> {
     let example = "{ cron = \"0 3 * * *\", to = \"clean-up\" }";
     let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a schedule", example, diagnostics))?;
-    for (key, what) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
+    for (key, expected) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
         if table.take(key).is_none() {
             diagnostics.is_partial = true;
-            diagnostics.push_missing(table.missing_key(key, &format!("{key} = \"{what}\"")));
+            diagnostics.push_missing(table.missing_key(key, &format!("{key} = \"{expected}\"")));
         }
     }
     let line = table.string("cron", "a time in cron form, such as \"0 3 * * *\"", diagnostics);

@@ -26,11 +26,11 @@ pub struct WriteError {
 }
 
 fn join_messages(diagnostics: &[Diagnostic]) -> String {
-    let told = diagnostics.iter().map(|diagnostic| match &diagnostic.hint {
+    let messages = diagnostics.iter().map(|diagnostic| match &diagnostic.hint {
         Some(hint) => format!("{}: {hint}", diagnostic.message),
         None => diagnostic.message.clone(),
     });
-    told.collect::<Vec<_>>().join("; ")
+    messages.collect::<Vec<_>>().join("; ")
 }
 
 /// Writes a flow as a flow file. Parsing it yields the same draft, except for spans and the order of keys in values.
@@ -40,12 +40,12 @@ fn join_messages(diagnostics: &[Diagnostic]) -> String {
 /// express. Diagnostics of [`crate::wire`] are not included.
 pub fn write(draft: &Draft) -> Result<String, WriteError> {
     let mut diagnostics = draft.mistakes.clone();
-    let whose = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
-    let mut top = Table::new(whose);
+    let owner = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
+    let mut top = Table::new(owner);
     draft.name.iter().for_each(|name| top.text("name", name.as_str()));
     let text = write_root(top, draft, &mut diagnostics);
-    let read = parse(&text);
-    verify(text, read, diagnostics)
+    let parsed = parse(&text);
+    verify(text, parsed, diagnostics)
 }
 
 /// Writes an addition to a running flow, which has no name: the text of an [`Edit::Add`].
@@ -55,19 +55,19 @@ pub fn write(draft: &Draft) -> Result<String, WriteError> {
 pub fn write_addition(draft: &Draft) -> Result<String, WriteError> {
     let mut diagnostics = draft.mistakes.clone();
     let text = write_root(Table::new("the flow"), draft, &mut diagnostics);
-    let read = Edit::parse_addition(&text);
-    verify(text, read, diagnostics)
+    let parsed = Edit::parse_addition(&text);
+    verify(text, parsed, diagnostics)
 }
 
 /// Parses the written text again: the reader has the best diagnostics.
 fn verify(
     text: String,
-    read: Result<Draft, Vec<Diagnostic>>,
+    parsed: Result<Draft, Vec<Diagnostic>>,
     mut diagnostics: Vec<Diagnostic>,
 ) -> Result<String, WriteError> {
-    let refused = read.err().unwrap_or_default();
+    let errors = parsed.err().unwrap_or_default();
     // The refused text is not shown, so spans would be meaningless.
-    diagnostics.extend(refused.into_iter().map(|diagnostic| Diagnostic { span: None, ..diagnostic }));
+    diagnostics.extend(errors.into_iter().map(|diagnostic| Diagnostic { span: None, ..diagnostic }));
     if diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning) {
         Ok(text)
     } else {
@@ -84,15 +84,15 @@ fn write_root(mut top: Table, draft: &Draft, diagnostics: &mut Vec<Diagnostic>) 
         input_spans: _,
         body,
         expires,
-        triggers: living,
-        listeners: listens,
+        triggers,
+        listeners,
         schedules,
         mistakes: _,
         extent: _,
     } = draft;
     write_flow_keys(body, &mut top, diagnostics);
     top.format_duration("expires", *expires, diagnostics);
-    let DraftTriggers { persistent, cyclic, max_firings, max_parallel, spans: _ } = living;
+    let DraftTriggers { persistent, cyclic, max_firings, max_parallel, spans: _ } = triggers;
     top.flag("persistent", persistent.then_some(true));
     top.flag("cyclic", cyclic.then_some(true));
     top.number("max_firings", *max_firings);
@@ -101,8 +101,8 @@ fn write_root(mut top: Table, draft: &Draft, diagnostics: &mut Vec<Diagnostic>) 
     section(&mut text, "[modules]", &modules_table(modules));
     section(&mut text, "[inputs]", &values_table(inputs, "inputs", diagnostics));
     members(body, "", &mut text, diagnostics);
-    listens.iter().for_each(|said| section(&mut text, "[[listen]]", &listen(said)));
-    schedules.iter().for_each(|said| section(&mut text, "[[schedule]]", &schedule(said)));
+    listeners.iter().for_each(|listener| section(&mut text, "[[listen]]", &listen(listener)));
+    schedules.iter().for_each(|draft| section(&mut text, "[[schedule]]", &schedule(draft)));
     text
 }
 
@@ -122,8 +122,8 @@ fn modules_table(modules: &BTreeMap<String, ModuleReference>) -> Table {
     table
 }
 
-fn values_table(values: &Values, whose: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
-    let mut table = Table::new(whose);
+fn values_table(values: &Values, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
+    let mut table = Table::new(owner);
     for (name, value) in values {
         table.value(name.as_str(), value, diagnostics);
     }
@@ -135,8 +135,8 @@ fn write_flow_keys(body: &FlowBody, table: &mut Table, diagnostics: &mut Vec<Dia
     let FlowBody { pattern, nodes: _, links: _, controller, starts } = body;
     table.keyword("pattern", pattern.as_str(), *pattern != Pattern::default());
     table.starts(*starts, diagnostics);
-    if let Some(said) = controller {
-        let retry = controller_table(said, table.owner(), diagnostics);
+    if let Some(controller) = controller {
+        let retry = controller_table(controller, table.owner(), diagnostics);
         table.inline("retry", &retry);
     }
 }
@@ -145,7 +145,7 @@ fn write_flow_keys(body: &FlowBody, table: &mut Table, diagnostics: &mut Vec<Dia
 fn members(body: &FlowBody, prefix: &str, text: &mut String, diagnostics: &mut Vec<Diagnostic>) {
     for node in &body.nodes {
         match node {
-            DraftNode::Task(said) => section(text, &format!("[[{prefix}task]]"), &task(said, diagnostics)),
+            DraftNode::Task(draft) => section(text, &format!("[[{prefix}task]]"), &task(draft, diagnostics)),
             DraftNode::Flow(flow) => {
                 let mut table = Table::new(format!("flow {:?}", flow.name));
                 table.text("name", flow.name.as_str());
@@ -155,13 +155,13 @@ fn members(body: &FlowBody, prefix: &str, text: &mut String, diagnostics: &mut V
             }
         }
     }
-    body.links.iter().for_each(|said| section(text, &format!("[[{prefix}link]]"), &link(said)));
+    body.links.iter().for_each(|draft| section(text, &format!("[[{prefix}link]]"), &link(draft)));
 }
 
-fn task(said: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
+fn task(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let DraftTask {
         name,
-        kind: does,
+        kind,
         requires,
         provides,
         with,
@@ -178,14 +178,14 @@ fn task(said: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
         delivery_limit,
         retired,
         spans: _,
-    } = said;
+    } = draft;
     let mut table = Table::new(format!("task {name:?}"));
     table.text("name", name.as_str());
-    match does {
+    match kind {
         DraftTaskKind::Call(uses) => table.text("use", uses),
-        DraftTaskKind::Wait(awaits) => table.text("wait", awaits),
+        DraftTaskKind::Wait(waits_for) => table.text("wait", waits_for),
     }
-    for_each.iter().for_each(|said| write_for_each(said, &mut table, diagnostics));
+    for_each.iter().for_each(|draft| write_for_each(draft, &mut table, diagnostics));
     table.renames("requires", requires.as_ref());
     table.renames("provides", provides.as_ref());
     if !with.is_empty() {
@@ -214,8 +214,8 @@ fn task(said: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
     table
 }
 
-fn write_for_each(said: &DraftForEach, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
-    let DraftForEach { list, element, max_parallel } = said;
+fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
+    let DraftForEach { list, element, max_parallel } = draft;
     match list {
         DraftList::Literal(values) => table.list("for_each", values, diagnostics),
         DraftList::Value(value) => table.text("for_each", value.as_str()),
@@ -234,8 +234,8 @@ fn write_limits(limits: &LimitOverrides, table: &mut Table, diagnostics: &mut Ve
     table.number("instances", instances);
 }
 
-fn policy_table(said: &RetryPolicy, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
-    let RetryPolicy { attempts, backoff, initial, max, jitter } = *said;
+fn policy_table(policy: &RetryPolicy, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
+    let RetryPolicy { attempts, backoff, initial, max, jitter } = *policy;
     let default = RetryPolicy::default();
     let mut table = Table::new(format!("the retry of {owner}"));
     table.number("attempts", Some(attempts).filter(|attempts| *attempts != default.attempts));
@@ -246,8 +246,8 @@ fn policy_table(said: &RetryPolicy, owner: &str, diagnostics: &mut Vec<Diagnosti
     table
 }
 
-fn controller_table(said: &DraftController, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
-    let DraftController { strategy, otherwise, provides, span: _ } = said;
+fn controller_table(draft: &DraftController, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
+    let DraftController { strategy, otherwise, provides, span: _ } = draft;
     let mut table = Table::new(format!("the retry of {owner}"));
     match strategy {
         Strategy::Times(times) => table.number("times", Some(*times)),
@@ -255,14 +255,14 @@ fn controller_table(said: &DraftController, owner: &str, diagnostics: &mut Vec<D
         Strategy::ForEachOf(value) => table.text("for_each", value.as_str()),
         Strategy::Always => table.keyword("always", otherwise.as_str(), true),
     }
-    let is_said = *strategy != Strategy::Always && *otherwise != Otherwise::default();
-    table.keyword("otherwise", otherwise.as_str(), is_said);
+    let is_explicit = *strategy != Strategy::Always && *otherwise != Otherwise::default();
+    table.keyword("otherwise", otherwise.as_str(), is_explicit);
     provides.iter().for_each(|value| table.text("provides", value.as_str()));
     table
 }
 
-fn link(said: &DraftLink) -> Table {
-    let DraftLink { from, to, on, when, reach, join, spans: _ } = said;
+fn link(draft: &DraftLink) -> Table {
+    let DraftLink { from, to, on, when, reach, join, spans: _ } = draft;
     let mut table = Table::new("a link");
     table.text("from", from.as_str());
     table.text("to", to.as_str());
@@ -273,8 +273,8 @@ fn link(said: &DraftLink) -> Table {
     table
 }
 
-fn listen(said: &DraftListener) -> Table {
-    let DraftListener { flow, task, on, to, span: _ } = said;
+fn listen(draft: &DraftListener) -> Table {
+    let DraftListener { flow, task, on, to, span: _ } = draft;
     let mut table = Table::new("a listen");
     table.text("flow", flow.as_str());
     table.text("task", task.as_str());
@@ -283,8 +283,8 @@ fn listen(said: &DraftListener) -> Table {
     table
 }
 
-fn schedule(said: &DraftSchedule) -> Table {
-    let DraftSchedule { cron, to, overlap, missed, span: _ } = said;
+fn schedule(draft: &DraftSchedule) -> Table {
+    let DraftSchedule { cron, to, overlap, missed, span: _ } = draft;
     let mut table = Table::new("a schedule");
     table.text("cron", cron.line());
     table.keyword("zone", cron.zone(), cron.zone() != "UTC");

@@ -95,12 +95,12 @@ pub struct Listener {
 impl Listener {
     /// Whether it listens to this notification of a task in another flow.
     #[must_use]
-    pub fn is_for(&self, heard: &TaskNotification) -> bool {
-        let is_meant = match heard.outcome {
+    pub fn is_for(&self, notification: &TaskNotification) -> bool {
+        let matches_outcome = match notification.outcome {
             NotificationOutcome::Success(_) => self.on != SourceOutcome::Failure,
             NotificationOutcome::Failure(_) => self.on != SourceOutcome::Success,
         };
-        is_meant && (&self.flow, &self.task) == (&heard.flow, &heard.task)
+        matches_outcome && (&self.flow, &self.task) == (&notification.flow, &notification.task)
     }
 }
 
@@ -111,7 +111,7 @@ impl TaskNotification {
         match &self.outcome {
             NotificationOutcome::Success(values) => values.clone(),
             NotificationOutcome::Failure(failure) => {
-                let name = ValueName::new("failure").expect("it is a lawful name");
+                let name = ValueName::new("failure").expect("it is a valid name");
                 Values::from([(name, failure.clone())])
             }
         }
