@@ -411,10 +411,10 @@ impl Diagnostic {
     }
 
     /// A text was refused. The errors of this crate state the problem and then, after a colon, the fix.
-    pub(crate) fn rejected(span: Span, whose: &str, error: &impl std::fmt::Display) -> Self {
+    pub(crate) fn rejected(span: Span, owner: &str, error: &impl std::fmt::Display) -> Self {
         let error = error.to_string();
-        let (wrong, hint) = error.rsplit_once(": ").unwrap_or((&error, "write it otherwise"));
-        Self::error(span, format!("{whose}: {wrong}")).hint(hint)
+        let (problem, hint) = error.rsplit_once(": ").unwrap_or((&error, "write it otherwise"));
+        Self::error(span, format!("{owner}: {problem}")).hint(hint)
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {

@@ -184,9 +184,9 @@ fn a_persistent_flow_built_in_rust_equals_its_file() {
         .unwrap_or_else(|diagnostics| panic!("{}", render(&diagnostics, "f", PERSISTENT_FLOW)));
     assert_eq!(file::write(&built).unwrap(), file::write(&from_file).unwrap());
     let flow = |draft| wire(draft, &modules(), &Values::new());
-    let told =
+    let messages =
         |diagnostics: Vec<Diagnostic>| diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect::<Vec<_>>();
-    assert_eq!(flow(&built).map_err(told), flow(&from_file).map_err(told));
+    assert_eq!(flow(&built).map_err(messages), flow(&from_file).map_err(messages));
 }
 
 #[test]
@@ -199,14 +199,14 @@ fn firing_limits_are_checked_in_files_and_in_the_builder() {
         .schedule_with("0 3 * * *", "t", |schedule| schedule.zone("Mars"))
         .build();
     let diagnostics = wire(&draft, &modules(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
-    let wanted = [
+    let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    let expected = [
         "\"max_firings\" of the flow is 0",
         "\"max_parallel\" of the flow is 10001",
         "the flow that is listened to: \"a b\" is not a name",
         "a schedule: there is no time zone \"Mars\"",
     ];
-    assert_eq!(told, wanted);
+    assert_eq!(messages, expected);
     let once = Draft::builder("f").unwrap().max_firings(2).build();
     let diagnostics = wire(&once, &modules(), &Values::new()).unwrap_err();
     assert_eq!(diagnostics[0].message, "the flow fires once, and says max_firings");
@@ -231,8 +231,8 @@ fn invalid_names_and_durations_are_reported_when_the_flow_is_wired() {
         .flow("", |flow| flow)
         .build();
     let diagnostics = wire(&draft, &modules(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
-    let wanted = [
+    let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    let expected = [
         "an input: \"a b\" is not a name",
         "a task: \"a b\" is not a name",
         "\"requires\" of task \"t\": \"a.b\" is not a name",
@@ -246,7 +246,7 @@ fn invalid_names_and_durations_are_reported_when_the_flow_is_wired() {
         "what a retry controller provides: \"x y\" is not a name",
         "a flow: \"\" is not a name",
     ];
-    assert_eq!(told, wanted);
+    assert_eq!(messages, expected);
     assert_eq!(diagnostics[5].hint.as_deref(), Some("write a whole number and ms, s, m, h or d, as in \"30s\""));
 }
 
@@ -275,6 +275,6 @@ fn flows_nested_too_deeply_are_rejected() {
     assert!(wire(&draft, &modules(), &Values::new()).is_ok());
     let draft = Draft::builder("f").unwrap().flow("n", |flow| deeper(flow, 200)).build();
     let diagnostics = wire(&draft, &modules(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
-    assert_eq!(told, ["flow \"n137\" is nested more than 64 deep"]);
+    let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    assert_eq!(messages, ["flow \"n137\" is nested more than 64 deep"]);
 }

@@ -70,7 +70,7 @@ fn the_reference_names_every_key() {
     for key in keys {
         let is_named = [format!("`{key}`"), format!("`[{key}]`"), format!("`[[{key}]]`")]
             .iter()
-            .any(|told| REFERENCE.contains(told));
+            .any(|heading| REFERENCE.contains(heading));
         assert!(is_named, "docs/flow-file.md does not tell what {key} is");
     }
 }
@@ -90,8 +90,8 @@ fn numbers_keep_every_digit_from_toml_to_json() {
          float = 0.10000000000000000001, plus = +2.5e+3, when = 1979-05-27T07:32:00.123-08:00, day = 1979-05-27, \
          time = 07:32, text = \"ä\\\"\\n\", list = [1, [true], {}], nested.deep = 'x' }",
     );
-    let found: Vec<String> = task.with.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-    let wanted = [
+    let written: Vec<String> = task.with.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    let expected = [
         "big=1000",
         "day=\"1979-05-27\"",
         "float=0.10000000000000000001",
@@ -105,7 +105,7 @@ fn numbers_keep_every_digit_from_toml_to_json() {
         "time=\"07:32:00\"",
         "when=\"1979-05-27T07:32:00.123-08:00\"",
     ];
-    assert_eq!(found, wanted);
+    assert_eq!(written, expected);
 }
 
 #[test]

@@ -26,8 +26,8 @@ use crate::RunState;
 fn check_trace(text: &str, trace: &str, state: RunState, values: &str) {
     let mut harness = Harness::start(flow(text));
     harness.run();
-    let wanted = trace.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(harness.trace(), wanted);
+    let expected = trace.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(harness.trace(), expected);
     assert_eq!(harness.state(), state);
     assert_eq!(harness.values(), values);
 }

@@ -26,7 +26,7 @@ const IDLE: &str = r#"
 #[test]
 fn a_cycle_without_calls_fires_ten_times_a_second() {
     let mut harness = Harness::start(flow(IDLE));
-    let begun = harness.now;
+    let started_at = harness.now;
     assert_eq!(harness.machine.firing_count(), 1, "what follows waits");
     for firing in 2..=101 {
         let before = harness.records.len();
@@ -34,7 +34,7 @@ fn a_cycle_without_calls_fires_ten_times_a_second() {
         assert_eq!(harness.machine.firing_count(), firing);
         assert!(harness.records.len() - before < 10, "one turn at a time");
     }
-    assert_eq!(harness.now.since(begun), Duration::from_secs(10));
+    assert_eq!(harness.now.since(started_at), Duration::from_secs(10));
     harness.step(&Event::Cancel);
     harness.run();
     assert_eq!(harness.state(), RunState::RolledBack);
@@ -44,10 +44,10 @@ fn a_cycle_without_calls_fires_ten_times_a_second() {
 fn a_cycle_with_calls_fires_immediately() {
     let work = "[[task]]\nname = \"work\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"spin\"\nto = \"work\"\n";
     let mut harness = Harness::start(flow(&format!("max_firings = 20\n{IDLE}{work}")));
-    let begun = harness.now;
+    let started_at = harness.now;
     harness.run();
     assert_eq!(harness.machine.firing_count(), 20);
-    assert_eq!(harness.now.since(begun), Duration::from_millis(20), "a call takes a millisecond");
+    assert_eq!(harness.now.since(started_at), Duration::from_millis(20), "a call takes a millisecond");
 }
 
 #[test]
@@ -71,20 +71,20 @@ fn cycles_that_double_their_firings_stop_at_the_queue_limit() {
     let links = [link("go", "a"), link("a", "a"), link("a", "b"), link("b", "a"), link("b", "b")].concat();
     let flow = flow(&format!("cyclic = true\nmax_parallel = 1\ninputs = {{ none = [] }}\n{tasks}{links}"));
     let mut machine = Machine::new("r".parse().unwrap(), flow);
-    let (mut now, mut event, mut most) = (Timestamp::default(), Event::Start, 0);
-    for turn in 0..60 {
+    let (mut now, mut event, mut longest) = (Timestamp::default(), Event::Start, 0);
+    for step_number in 0..60 {
         let step = machine.step(now, &event);
         assert!(step.records.len() < 2 * MAX_STEP_RECORDS);
         if !step.is_unfinished {
             now = now.max(machine.next_due().unwrap_or(now));
         }
         event = Event::Tick;
-        if turn % 2 == 0 {
-            let life = machine.snapshot().triggers.unwrap();
-            most = most.max(life.queued.len() + life.pending_triggers.len());
+        if step_number % 2 == 0 {
+            let triggers = machine.snapshot().triggers.unwrap();
+            longest = longest.max(triggers.queued.len() + triggers.pending_triggers.len());
         }
     }
-    assert!((490..510).contains(&most), "{most}");
+    assert!((490..510).contains(&longest), "{longest}");
 }
 
 #[test]
@@ -126,8 +126,14 @@ fn step(machine: &mut Machine, event: &Event, out: &mut VecDeque<Call>) -> usize
 /// Answers a call: an apply succeeds with its input.
 fn answer(call: Call) -> Event {
     let made = call.inputs.get("item").cloned().map(|item| ("made".parse().unwrap(), item));
-    let answer = TaskResult::Succeeded(made.into_iter().collect());
-    Event::Signal(Signal { call: call.id, answer, execution: Execution::new(1), redelivered: false, worker: None })
+    let result = TaskResult::Succeeded(made.into_iter().collect());
+    Event::Signal(Signal {
+        call: call.id,
+        answer: result,
+        execution: Execution::new(1),
+        redelivered: false,
+        worker: None,
+    })
 }
 
 #[test]
@@ -157,15 +163,15 @@ fn cancel_rolls_back_only_the_called_elements_of_a_list() {
         step(&mut machine, &answer(call), &mut out);
     }
     step(&mut machine, &Event::Cancel, &mut out);
-    let mut taken_back = 0;
+    let mut rolled_back_count = 0;
     while let Some(call) = out.pop_front() {
         let rollbacks = out.iter().filter(|call| call.action() == Action::Rollback).count();
         assert!(rollbacks <= 6, "{rollbacks} rollbacks are out at once");
-        taken_back += usize::from(call.action() == Action::Rollback);
+        rolled_back_count += usize::from(call.action() == Action::Rollback);
         step(&mut machine, &answer(call), &mut out);
     }
     assert_eq!(machine.state(), RunState::RolledBack);
-    assert_eq!(taken_back, 106);
+    assert_eq!(rolled_back_count, 106);
 }
 
 #[test]

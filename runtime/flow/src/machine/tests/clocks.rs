@@ -29,26 +29,26 @@ fn set_unnoticed(harness: &mut Harness, seconds: i64) {
 
 /// Runs that wait for twenty seconds, one for each kind of wait.
 fn waiting_runs() -> Vec<(&'static str, Harness, &'static str)> {
-    let late = |text: &str| {
+    let start_later = |text: &str| {
         let mut harness = Harness::start(flow(text));
         // A clock that is set back by days must not reach the epoch.
         harness.now = harness.now.after(Duration::from_secs(1_000_000));
         harness
     };
     let begin = "[[task]]\nname = \"z\"\nuse = \"g#noop\"\nstart_at = 1970-01-10T00:00:00Z\n[[link]]\nfrom = \"z\"\nto = \"a\"\n";
-    let task = |rest: &str| format!("[[task]]\nname = \"a\"\nuse = \"g#flaky\"\n{rest}\n{begin}");
+    let task = |keys: &str| format!("[[task]]\nname = \"a\"\nuse = \"g#flaky\"\n{keys}\n{begin}");
     let wait = format!("[[task]]\nname = \"a\"\nwait = \"word\"\ndeadline = \"20s\"\n{begin}");
     let mut runs = vec![
-        ("start_after", late(&task("start_after = \"20s\"")), "a:R"),
-        ("retry", late(&task("retry = { attempts = 2, initial = \"20s\", jitter = false }")), "a:R a:F a:R"),
-        ("deadline", late(&wait), "a:R a:F"),
+        ("start_after", start_later(&task("start_after = \"20s\"")), "a:R"),
+        ("retry", start_later(&task("retry = { attempts = 2, initial = \"20s\", jitter = false }")), "a:R a:F a:R"),
+        ("deadline", start_later(&wait), "a:R a:F"),
         // A worker that has the call sends a message within fifteen seconds.
-        ("expires of a task", late(&task("expires = \"5s\"")), "a:R a:F"),
+        ("expires of a task", start_later(&task("expires = \"5s\"")), "a:R a:F"),
     ];
-    for (what, harness, _) in &mut runs {
+    for (wait, harness, _) in &mut runs {
         harness.step(&Event::Tick);
         harness.answer(0);
-        if *what == "retry" {
+        if *wait == "retry" {
             harness.answer(0);
         }
     }
@@ -57,23 +57,23 @@ fn waiting_runs() -> Vec<(&'static str, Harness, &'static str)> {
 
 fn trace_of_a(harness: &Harness) -> String {
     let trace = harness.trace();
-    trace.split(' ').filter(|told| told.starts_with("a:")).collect::<Vec<_>>().join(" ")
+    trace.split(' ').filter(|change| change.starts_with("a:")).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 fn setting_the_clock_does_not_change_the_length_of_a_wait() {
     for sets in [&[HOUR, -HOUR][..], &[-HOUR], &[-DAY], &[DAY], &[-3], &[HOUR, HOUR, -DAY]] {
-        for (what, mut harness, after) in waiting_runs() {
+        for (wait, mut harness, after) in waiting_runs() {
             let before = trace_of_a(&harness);
             advance(&mut harness, 10);
             for seconds in sets {
                 set(&mut harness, *seconds);
             }
             advance(&mut harness, 9);
-            assert_eq!(trace_of_a(&harness), before, "{what} came early: {sets:?}");
+            assert_eq!(trace_of_a(&harness), before, "{wait} came early: {sets:?}");
             advance(&mut harness, 1);
             let now = trace_of_a(&harness);
-            assert!(now.starts_with(after) && now != before, "{what} did not come: {sets:?}: {now}");
+            assert!(now.starts_with(after) && now != before, "{wait} did not come: {sets:?}: {now}");
         }
     }
 }
@@ -81,13 +81,13 @@ fn setting_the_clock_does_not_change_the_length_of_a_wait() {
 #[test]
 fn a_clock_set_back_without_a_driver_does_not_extend_a_wait() {
     for seconds in [-3, -HOUR, -DAY] {
-        for (what, mut harness, after) in waiting_runs() {
+        for (wait, mut harness, after) in waiting_runs() {
             let before = trace_of_a(&harness);
             set_unnoticed(&mut harness, seconds);
-            assert_eq!(trace_of_a(&harness), before, "{what} came early: {seconds}");
+            assert_eq!(trace_of_a(&harness), before, "{wait} came early: {seconds}");
             advance(&mut harness, 20);
             let now = trace_of_a(&harness);
-            assert!(now.starts_with(after) && now != before, "{what} did not come: {seconds}: {now}");
+            assert!(now.starts_with(after) && now != before, "{wait} did not come: {seconds}: {now}");
         }
     }
 }

@@ -82,7 +82,12 @@ fn redirecting_a_requirement_does_not_repeat_finished_tasks() {
     harness.run();
     assert_eq!(harness.state(), RunState::Success);
     for task in ["create-server:R", "pull-recipes:R", "create-server-2:R", "wordpress:R"] {
-        assert_eq!(harness.trace().split(' ').filter(|told| *told == task).count(), 1, "{task}: {}", harness.trace());
+        assert_eq!(
+            harness.trace().split(' ').filter(|change| *change == task).count(),
+            1,
+            "{task}: {}",
+            harness.trace()
+        );
     }
     let inputs = &harness.machine.flow().tasks().find(|(_, task, _)| task.as_str() == "wordpress").unwrap().2.inputs;
     assert!(format!("{inputs:?}").contains("server_2"), "{inputs:?}");
@@ -97,11 +102,11 @@ fn an_edit_gives_no_other_value_to_an_input_that_the_run_has() {
              [inputs]\nother = 1\n"
         ))
     };
-    let refused = harness.edit(&[add("[inputs]\nip = \"b\"\n")]).unwrap_err();
-    assert!(refused[0].ends_with("the run has an input \"ip\" already: choose another name for it"), "{refused:?}");
+    let errors = harness.edit(&[add("[inputs]\nip = \"b\"\n")]).unwrap_err();
+    assert!(errors[0].ends_with("the run has an input \"ip\" already: choose another name for it"), "{errors:?}");
     harness.edit(&[added("c")]).unwrap();
-    let refused = harness.edit(&[added("d")]).unwrap_err();
-    assert!(refused[0].contains("the run has an input \"other\" already"), "{refused:?}");
+    let errors = harness.edit(&[added("d")]).unwrap_err();
+    assert!(errors[0].contains("the run has an input \"other\" already"), "{errors:?}");
 }
 
 #[test]
@@ -110,8 +115,8 @@ fn a_removed_task_never_triggers_its_listeners() {
     harness.answer(0);
     harness.answer(0);
     // The consumer of its value must be removed with it.
-    let refused = harness.edit(&[remove("create-server")]).unwrap_err();
-    assert_eq!(refused[0], "task \"kick-server\" requires \"server\" (its \"x\"), which nothing provides");
+    let errors = harness.edit(&[remove("create-server")]).unwrap_err();
+    assert_eq!(errors[0], "task \"kick-server\" requires \"server\" (its \"x\"), which nothing provides");
     assert!(harness.outstanding.iter().any(|call| call.id.task == name("kick-server")));
     harness.edit(&[remove("kick-server"), remove("wordpress")]).unwrap();
     assert!(
@@ -191,8 +196,8 @@ fn a_rejected_edit_reports_every_reason_and_changes_nothing() {
              other, `require` takes it elsewhere",
         ]
     );
-    let circle = harness.edit(&[link("wordpress", "create-server")]).unwrap_err();
-    assert!(circle[0].starts_with("nodes wait for one another: "), "{circle:?}");
+    let errors = harness.edit(&[link("wordpress", "create-server")]).unwrap_err();
+    assert!(errors[0].starts_with("nodes wait for one another: "), "{errors:?}");
     assert!(harness.machine == before);
 }
 
@@ -237,8 +242,8 @@ fn the_inputs_of_a_called_task_cannot_be_edited() {
     let mut harness = Harness::start(flow(SITE));
     harness.answer(0);
     let five = Edit::Set { task: name("kick-server"), parameter: "x".parse().unwrap(), value: Value::json(&5.into()) };
-    let refused = harness.edit(&[five]).unwrap_err();
-    assert_eq!(refused, ["\"kick-server\" is running: what its call began, that call has to end"]);
+    let errors = harness.edit(&[five]).unwrap_err();
+    assert_eq!(errors, ["\"kick-server\" is running: what its call began, that call has to end"]);
 }
 
 #[test]

@@ -139,14 +139,14 @@ fn a_failed_element_rollback_is_skipped_by_its_name() {
 fn a_failure_handler_receives_element_and_list_failures() {
     let listener =
         "[[task]]\nname = \"t\"\nuse = \"g#told\"\n[[link]]\nfrom = \"make\"\nto = \"t\"\non = \"failure\"\n";
-    for (list, told) in [
+    for (list, expected) in [
         ("[1, \"bad\"]", "make: element 1: no such item"),
         ("\"items\"", "make: the value to be called for each element of is not a list"),
     ] {
         let text = format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = {list}\n{listener}");
         let harness = ended_with_items_of_7(&text);
-        let heard = harness.published.iter().find_map(|change| change.provides.as_ref()?.get("told").cloned());
-        assert_eq!(heard, Some(Value::json(&told.into())));
+        let received = harness.published.iter().find_map(|change| change.provides.as_ref()?.get("told").cloned());
+        assert_eq!(received, Some(Value::json(&expected.into())));
         assert_eq!(harness.state(), RunState::RolledBack);
     }
 }
@@ -167,8 +167,8 @@ fn an_unrelated_edit_keeps_the_elements() {
     let text = "[[task]]\nname = \"first\"\nuse = \"g#noop\"\n[[task]]\nname = \"last\"\nuse = \"g#noop\"\n\
                 [[link]]\nfrom = \"make\"\nto = \"last\"\n";
     harness.edit(&[Edit::Add { text: text.into() }]).unwrap();
-    let refused = harness.edit(&[Edit::Use { task: super::harness::name("make"), uses: "g#add".into() }]).unwrap_err();
-    assert!(refused[0].contains("make"), "{refused:?}");
+    let errors = harness.edit(&[Edit::Use { task: super::harness::name("make"), uses: "g#add".into() }]).unwrap_err();
+    assert!(errors[0].contains("make"), "{errors:?}");
     harness.run();
     assert_eq!(harness.state(), RunState::Success);
     assert_eq!(harness.values(), "made=[1,2,3]");
@@ -279,8 +279,8 @@ fn elements_withdrawn_before_their_call_are_not_rolled_back() {
     harness.answer(0);
     harness.run();
     assert_eq!(harness.state(), RunState::RolledBack);
-    let taken_back = harness.done.iter().filter(|(_, action)| *action == crate::Action::Rollback);
-    let names: Vec<&str> = taken_back.map(|(name, _)| name.as_str()).collect();
+    let rolled_back = harness.done.iter().filter(|(_, action)| *action == crate::Action::Rollback);
+    let names: Vec<&str> = rolled_back.map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["make[0]", "make[2]"]);
 }
 
@@ -294,7 +294,7 @@ fn rollback_does_not_wait_for_a_pending_fetch() {
     harness.lose(0);
     harness.answer(0);
     assert_eq!(harness.fetches.len(), 1);
-    let turned = Edit::Link {
+    let reversed = Edit::Link {
         from: super::harness::name("make"),
         to: super::harness::name("list"),
         on: crate::SourceOutcome::Success,
@@ -302,7 +302,7 @@ fn rollback_does_not_wait_for_a_pending_fetch() {
         reach: None,
         join: crate::Join::All,
     };
-    harness.edit(&[turned]).unwrap();
+    harness.edit(&[reversed]).unwrap();
     harness.step(&Event::Cancel);
     assert_eq!(harness.machine.pending(), [], "there is nothing to bring any more");
     assert_eq!(harness.state(), RunState::RolledBack);

@@ -115,7 +115,7 @@ impl Harness {
         for command in step.commands {
             match command {
                 Command::Call(call) => self.outstanding.push(*call),
-                Command::Fetch(errand) => self.fetches.push(*errand),
+                Command::Fetch(fetch) => self.fetches.push(*fetch),
                 Command::Interrupt(_) | Command::Publish(Change::Run { .. } | Change::Firing { .. }) => {}
                 Command::Publish(Change::Node(change)) => {
                     self.assert_one_number_per_rollback(&change);
@@ -137,8 +137,8 @@ impl Harness {
     }
 
     /// Answers the dispatched call at an index, as its guest would.
-    pub(super) fn answer(&mut self, place: usize) {
-        let call = self.outstanding.remove(place);
+    pub(super) fn answer(&mut self, index: usize) {
+        let call = self.outstanding.remove(index);
         if self.delivers_twice() {
             self.redeliverable.push(call.clone());
         }
@@ -146,59 +146,59 @@ impl Harness {
     }
 
     /// Answers a call whose worker was considered lost.
-    pub(super) fn answer_late(&mut self, place: usize) {
-        let call = self.lost.remove(place);
+    pub(super) fn answer_late(&mut self, index: usize) {
+        let call = self.lost.remove(index);
         self.answer_call(call);
     }
 
     /// Executes an answered call again, since its job was delivered twice.
-    pub(super) fn redeliver(&mut self, place: usize) {
-        let call = self.redeliverable.remove(place);
+    pub(super) fn redeliver(&mut self, index: usize) {
+        let call = self.redeliverable.remove(index);
         self.answer_call(call);
     }
 
     /// Completes a fetch; lists from the store have two elements.
-    pub(super) fn complete_fetch(&mut self, place: usize) {
-        match &self.fetches[place].target {
-            FetchTarget::List(_) => self.complete_list_fetch(place, &["0", "1"]),
+    pub(super) fn complete_fetch(&mut self, index: usize) {
+        match &self.fetches[index].target {
+            FetchTarget::List(_) => self.complete_list_fetch(index, &["0", "1"]),
             FetchTarget::Results(results) => {
                 let list = |name: &ValueName| (name.clone(), Value::Json(Json::parse("[]").unwrap()));
                 let results = results.keys().map(list).collect();
-                let errand = self.fetches.remove(place);
-                self.on_fetched(errand.id, FetchResult::Results(Ok(results)));
+                let fetch = self.fetches.remove(index);
+                self.on_fetched(fetch.id, FetchResult::Results(Ok(results)));
             }
         }
     }
 
     /// Completes a fetch with a list of these elements.
-    pub(super) fn complete_list_fetch(&mut self, place: usize, elements: &[&str]) {
+    pub(super) fn complete_list_fetch(&mut self, index: usize, elements: &[&str]) {
         let list = elements.iter().map(|element| Json::parse(*element).unwrap()).collect();
-        let errand = self.fetches.remove(place);
-        self.on_fetched(errand.id, FetchResult::List(Ok(list)));
+        let fetch = self.fetches.remove(index);
+        self.on_fetched(fetch.id, FetchResult::List(Ok(list)));
     }
 
     /// Fails a fetch.
-    pub(super) fn fail_fetch(&mut self, place: usize) {
-        let ValueFetch { id, target: what } = self.fetches.remove(place);
+    pub(super) fn fail_fetch(&mut self, index: usize) {
+        let ValueFetch { id, target } = self.fetches.remove(index);
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
-        let brought = match what {
+        let result = match target {
             FetchTarget::List(_) => FetchResult::List(Err(failure)),
             FetchTarget::Results(_) => FetchResult::Results(Err(failure)),
         };
-        self.on_fetched(id, brought);
+        self.on_fetched(id, result);
     }
 
-    fn on_fetched(&mut self, id: CallId, brought: FetchResult) {
-        let event = Event::Fetched { id, result: brought };
+    fn on_fetched(&mut self, id: CallId, result: FetchResult) {
+        let event = Event::Fetched { id, result };
         self.step(&event);
         // A repeated fetch is answered twice, and the second time the value may be gone.
-        let Event::Fetched { id, result: brought } = &event else { return };
+        let Event::Fetched { id, result } = &event else { return };
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
-        let gone = match brought {
+        let missing = match result {
             FetchResult::List(_) => FetchResult::List(Err(failure)),
             FetchResult::Results(_) => FetchResult::Results(Err(failure)),
         };
-        self.fetched.push(Event::Fetched { id: id.clone(), result: gone });
+        self.fetched.push(Event::Fetched { id: id.clone(), result: missing });
         self.fetched.push(event);
     }
 
@@ -208,19 +208,19 @@ impl Harness {
     }
 
     /// Loses the worker of a call.
-    pub(super) fn lose(&mut self, place: usize) {
-        let call = self.outstanding.remove(place);
+    pub(super) fn lose(&mut self, index: usize) {
+        let call = self.outstanding.remove(index);
         self.lost.push(call.clone());
         self.step(&Event::Lost { call: call.id, worker: "w".parse().unwrap() });
     }
 
     /// Withdraws the first call from an index on that is no longer needed and that no worker has reported as started. One in
     /// two was started anyway, and is answered late.
-    pub(super) fn withdraw(&mut self, place: usize) {
+    pub(super) fn withdraw(&mut self, index: usize) {
         let withdrawable: BTreeSet<CallId> = self.machine.withdrawable_calls().collect();
-        let is_meant = |call: &Call| withdrawable.contains(&call.id);
-        let Some(offset) = self.outstanding[place..].iter().position(is_meant) else { return };
-        let call = self.outstanding.remove(place + offset);
+        let is_withdrawable = |call: &Call| withdrawable.contains(&call.id);
+        let Some(offset) = self.outstanding[index..].iter().position(is_withdrawable) else { return };
+        let call = self.outstanding.remove(index + offset);
         if self.executions % 2 == 1 {
             self.lost.push(call.clone());
         }
@@ -229,9 +229,9 @@ impl Harness {
     }
 
     /// Puts a call under a lease.
-    pub(super) fn lease(&mut self, place: usize) {
+    pub(super) fn lease(&mut self, index: usize) {
         let worker = "w".parse().unwrap();
-        self.step(&Event::Leased { call: self.outstanding[place].id.clone(), worker });
+        self.step(&Event::Leased { call: self.outstanding[index].id.clone(), worker });
     }
 
     /// Whether an apply is delivered twice: one in eight, by its number.
@@ -241,14 +241,14 @@ impl Harness {
 
     fn answer_call(&mut self, call: Call) {
         self.now = self.now.after(Duration::from_millis(1));
-        let answer = guest(&self.machine, &call);
-        if matches!(answer, TaskResult::Succeeded(_)) {
+        let result = guest(&self.machine, &call);
+        if matches!(result, TaskResult::Succeeded(_)) {
             self.done.push((call.id.task.clone(), call.action()));
         }
         self.executions += 1;
         let execution = Execution::new(self.executions);
         let signal =
-            Signal { call: call.id, answer, execution, redelivered: false, worker: Some("w".parse().unwrap()) };
+            Signal { call: call.id, answer: result, execution, redelivered: false, worker: Some("w".parse().unwrap()) };
         self.step(&Event::Signal(signal.clone()));
         self.answered.push(signal);
     }
@@ -263,10 +263,10 @@ impl Harness {
     /// Edits the flow; returns the reasons when the edit is invalid.
     pub(super) fn edit(&mut self, edits: &[Edit]) -> Result<(), Vec<String>> {
         let (origin, draft) = self.machine.plan(edits)?;
-        let told = |diagnostics: Vec<crate::Diagnostic>| -> Vec<String> {
+        let messages = |diagnostics: Vec<crate::Diagnostic>| -> Vec<String> {
             diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect()
         };
-        let (flow, _) = crate::wire(&draft, &modules(), &self.machine.flow().inputs).map_err(told)?;
+        let (flow, _) = crate::wire(&draft, &modules(), &self.machine.flow().inputs).map_err(messages)?;
         let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
         let reasons = self.machine.edit_errors(&flow);
         if !reasons.is_empty() {
@@ -352,19 +352,19 @@ fn short(change: &NodeChange) -> String {
 }
 
 /// The applied and the rolled-back tasks, computed from the records alone.
-pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet<u32>) {
-    let (mut applied, mut undone) = (BTreeSet::new(), BTreeSet::new());
+pub(super) fn applied_and_rolled_back(records: &[Record]) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let (mut applied, mut rolled_back) = (BTreeSet::new(), BTreeSet::new());
     for record in records {
         match &record.fact {
             Fact::Succeeded { attempt, .. } => {
                 applied.insert(attempt.node.0);
-                undone.remove(&attempt.node.0);
+                rolled_back.remove(&attempt.node.0);
             }
             Fact::RolledBack { attempt, .. } => {
-                undone.insert(attempt.node.0);
+                rolled_back.insert(attempt.node.0);
             }
             Fact::RollbackNotNeeded { node } => {
-                undone.insert(node.0);
+                rolled_back.insert(node.0);
             }
             Fact::RunStarted { .. }
             | Fact::Started { .. }
@@ -400,7 +400,7 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::RunStateChanged { .. } => {}
         }
     }
-    (applied, undone)
+    (applied, rolled_back)
 }
 
 /// Parses a node name.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::harness::applied_and_undone;
+use super::harness::applied_and_rolled_back;
 use crate::{
     Action, CallId, Edit, Event, Execution, Fact, Machine, NodeAttempt, NodeIndex, NodeName, Role, RunState, Signal,
     State, seeded_rng::SeededRng,
@@ -27,20 +27,20 @@ proptest! {
     #[test]
     fn every_run_that_ends_is_in_success_rolled_back_or_failure(seed in any::<u64>()) {
         let harness = run_history(seed);
-        let (applied, undone) = applied_and_undone(&harness.records);
+        let (applied, rolled_back) = applied_and_rolled_back(&harness.records);
         let flow = harness.flow_of(None);
-        let main = || flow.indices().filter(|index| !flow.node(*index).is_failure_handler);
+        let main_nodes = || flow.indices().filter(|index| !flow.node(*index).is_failure_handler);
         match harness.state() {
             // A `for_each` task reports whether its elements are in success.
-            RunState::Success => for index in main().filter(|index| !is_of_a_list(flow, *index)) {
+            RunState::Success => for index in main_nodes().filter(|index| !is_of_a_list(flow, *index)) {
                 let state = harness.machine.node_state(index);
                 // The earlier lost effects of an ignored task are rolled back.
                 let is_done = matches!(state, State::Success | State::Ignored | State::RolledBack);
                 prop_assert!(is_done, "{:?} is {}", flow.node(index).name, state);
             },
             RunState::RolledBack => {
-                let mut applied_in_the_main = applied.iter().filter(|index| !flow.node(NodeIndex(**index)).is_failure_handler);
-                prop_assert!(applied_in_the_main.all(|index| undone.contains(index)), "{:?} {:?}", applied, undone);
+                let mut applied_main_nodes = applied.iter().filter(|index| !flow.node(NodeIndex(**index)).is_failure_handler);
+                prop_assert!(applied_main_nodes.all(|index| rolled_back.contains(index)), "{:?} {:?}", applied, rolled_back);
             }
             RunState::Failure => prop_assert!(!harness.machine.failures().is_empty()),
             state @ (RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended) => {
@@ -65,9 +65,9 @@ proptest! {
                     skipped.insert(flow.node(*node).name.clone());
                 }
             }
-            let standing = standing_effects(&harness);
-            let forgotten = standing.iter().find(|task| has_rollback(&harness, task) && !skipped.contains(*task));
-            prop_assert!(forgotten.is_none(), "{:?} stands", forgotten);
+            let effects = standing_effects(&harness);
+            let remaining = effects.iter().find(|task| has_rollback(&harness, task) && !skipped.contains(*task));
+            prop_assert!(remaining.is_none(), "{:?} stands", remaining);
         }
     }
 
@@ -83,9 +83,9 @@ proptest! {
             let is_replaced = |name: &NodeName| {
                 edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if *task == name.base()))
             };
-            let mut standing = standing_effects(&harness).into_iter();
-            let forgotten = standing.find(|task| has_rollback(&harness, task) && !is_replaced(task));
-            prop_assert!(forgotten.is_none(), "{:?} stands", forgotten);
+            let mut effects = standing_effects(&harness).into_iter();
+            let remaining = effects.find(|task| has_rollback(&harness, task) && !is_replaced(task));
+            prop_assert!(remaining.is_none(), "{:?} stands", remaining);
         }
     }
 
@@ -118,12 +118,12 @@ proptest! {
         let harness = run_history(seed);
         let run = harness.machine.run().clone();
         let mut replayed = Machine::new(run.clone(), harness.machine.flow().clone());
-        for (told, record) in harness.records.iter().enumerate() {
+        for (index, record) in harness.records.iter().enumerate() {
             replayed.evolve(record).unwrap();
-            if told % 8 != 0 {
+            if index % 8 != 0 {
                 continue;
             }
-            prop_assert!(Machine::replay(run.clone(), &harness.records[..=told]).unwrap() == replayed, "after {}", told + 1);
+            prop_assert!(Machine::replay(run.clone(), &harness.records[..=index]).unwrap() == replayed, "after {}", index + 1);
         }
         prop_assert!(replayed == harness.machine);
     }
@@ -134,7 +134,7 @@ proptest! {
         let run = harness.machine.run().clone();
         let mut machine = Machine::new(run.clone(), harness.machine.flow().clone());
         let mut lost: BTreeSet<CallId> = BTreeSet::new();
-        let mut heard: BTreeSet<Execution> = BTreeSet::new();
+        let mut reported: BTreeSet<Execution> = BTreeSet::new();
         let call = |attempt: &NodeAttempt, action: &Action| CallId {
             run: run.clone(),
             task: harness.flow_of(None).node(attempt.node).name.clone(),
@@ -150,19 +150,19 @@ proptest! {
             }
             if let Fact::LateOutcome { attempt, action, execution, .. } = &record.fact {
                 lost.remove(&call(attempt, action));
-                heard.extend(*execution);
+                reported.extend(*execution);
             }
             if let Fact::Succeeded { execution, .. } | Fact::Failed { execution: Some(execution), .. } = &record.fact {
-                heard.insert(*execution);
+                reported.insert(*execution);
             }
-            let asked: BTreeSet<CallId> = machine.outstanding_calls().chain(lost.iter().cloned()).collect();
+            let awaited: BTreeSet<CallId> = machine.outstanding_calls().chain(lost.iter().cloned()).collect();
             // The answer of an apply that no record reports yet always matters.
-            let is_news = |signal: &&Signal| {
+            let is_unreported = |signal: &&Signal| {
                 signal.call.action == Action::Apply
-                    && !heard.contains(&signal.execution)
+                    && !reported.contains(&signal.execution)
             };
-            let known = |signal: &&Signal| !asked.contains(&signal.call) && !is_news(signal);
-            for signal in harness.answered().iter().filter(known) {
+            let is_ignored = |signal: &&Signal| !awaited.contains(&signal.call) && !is_unreported(signal);
+            for signal in harness.answered().iter().filter(is_ignored) {
                 prop_assert_eq!(machine.decide(harness.now, &Event::Signal(signal.clone())), []);
             }
             prop_assert_eq!(machine.decide(harness.now, &Event::Start), []);

@@ -86,10 +86,10 @@ fn for_each(rng: &mut SeededRng, prefix: &str, name: u32, empty: &str, text: &mu
             if elements.is_empty() { empty.into() } else { format!("[{}]", elements.join(", ")) }
         }
     };
-    let most = rng.pick(&["", "", "max_parallel = 1\n", "max_parallel = 2\n"]);
+    let max_parallel = rng.pick(&["", "", "max_parallel = 1\n", "max_parallel = 2\n"]);
     text.push_str(&format!(
         "[[{prefix}task]]\nname = \"t{name}\"\nuse = \"g#make\"\nfor_each = {list}\nprovides = {{ made = \"made{name}\" }}\n\
-         {most}retry = {{ attempts = {}, initial = \"1s\" }}\n",
+         {max_parallel}retry = {{ attempts = {}, initial = \"1s\" }}\n",
         1 + rng.below(2)
     ));
 }

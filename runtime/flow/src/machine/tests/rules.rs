@@ -64,10 +64,10 @@ fn a_task_retry_waits_and_needs_no_rollback() {
         retry = { attempts = 3, initial = "2s", jitter = false }
         "#;
     let mut harness = Harness::start(flow(text));
-    let begun = harness.now;
+    let started_at = harness.now;
     harness.run();
     assert_eq!(harness.trace(), "a:R a:F a:R a:S");
-    assert!(harness.now.since(begun) >= Duration::from_secs(2), "the pause was waited for");
+    assert!(harness.now.since(started_at) >= Duration::from_secs(2), "the pause was waited for");
     assert_eq!(harness.published[1].retry_in, Some(Duration::from_secs(2)));
     assert!(harness.machine.failures().is_empty(), "what succeeded in the end did not fail");
 }
@@ -188,8 +188,8 @@ fn an_outer_retry_resets_the_inner_history() {
         name = "t"
         use = "g#fails"
         "#;
-    let pass = |inner: u32| format!("inner:R inner:S({inner}) t:R t:F t:RB t:RD");
-    let inner = [1, 2].map(pass).join(" inner:RT t:P ");
+    let iteration = |inner: u32| format!("inner:R inner:S({inner}) t:R t:F t:RB t:RD");
+    let inner = [1, 2].map(iteration).join(" inner:RT t:P ");
     let expected =
         format!("f:R f:S(1) {inner} inner:RB inner:RD f:RT inner:P t:P f:R f:S(2) {inner} inner:RB inner:RD f:RB f:RD");
     check_trace(text, &expected, RunState::RolledBack, "");
@@ -234,7 +234,7 @@ fn for_each_fails_when_its_value_is_no_list() {
         RunState::Success,
         "list=[6,7] x=7 y=7",
     );
-    let of_a_task = r#"
+    let task_value = r#"
         [[task]]
         name = "five"
         use = "g#five"
@@ -246,7 +246,7 @@ fn for_each_fails_when_its_value_is_no_list() {
         use = "g#noop"
         "#;
     let trace = "five:R five:S(5) inner:R inner:F inner:RB inner:RD five:RB five:RD";
-    check_trace(of_a_task, trace, RunState::RolledBack, "");
+    check_trace(task_value, trace, RunState::RolledBack, "");
     check_trace(&with("[]"), "inner:R inner:F inner:RB inner:RD", RunState::RolledBack, "list=[] y=7");
 }
 
@@ -418,8 +418,8 @@ fn applies_and_rollbacks_have_separate_attempt_numbers() {
     harness.run();
     harness.answer_late(0);
     harness.run();
-    let numbers = harness.published.iter().filter(|told| told.name == name("a"));
-    let numbers: Vec<String> = numbers.map(|told| format!("{} {}", told.state, told.attempt)).collect();
+    let numbers = harness.published.iter().filter(|change| change.name == name("a"));
+    let numbers: Vec<String> = numbers.map(|change| format!("{} {}", change.state, change.attempt)).collect();
     assert_eq!(
         numbers,
         [

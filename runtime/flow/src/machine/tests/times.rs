@@ -32,8 +32,8 @@ fn a_task_that_waits_succeeds_when_it_is_notified() {
     harness.answer(0);
     assert_eq!(harness.outstanding.len(), 0, "nobody is called");
     assert_eq!(refusal(&harness, Values::new()), "\"by\" is missing");
-    let wrong: Values = [("who".parse().unwrap(), Value::json(&1.into()))].into();
-    assert_eq!(refusal(&harness, wrong), "\"who\" is not waited for: it takes \"by\"");
+    let wrong_values: Values = [("who".parse().unwrap(), Value::json(&1.into()))].into();
+    assert_eq!(refusal(&harness, wrong_values), "\"who\" is not waited for: it takes \"by\"");
     assert_eq!(refusal(&harness, by), "");
     harness.notify("approve", &[]);
     assert_eq!(harness.trace(), "a:R a:S approve:R", "what is refused changes nothing");
@@ -58,10 +58,10 @@ fn a_duplicate_notification_completes_a_waiting_task_once() {
     harness.step(&notified("k", "eve"));
     assert!(harness.machine.has_received(&name("approve"), "k"));
     assert!(!harness.machine.has_received(&name("a"), "k"), "a key is of one task");
-    let known = harness.records.len();
+    let record_count = harness.records.len();
     for key in ["k", "other"] {
         harness.step(&notified(key, "mallory"));
-        assert_eq!(harness.records.len(), known, "{key}");
+        assert_eq!(harness.records.len(), record_count, "{key}");
     }
     let restored = crate::Machine::restore(harness.machine.run().clone(), harness.machine.snapshot()).unwrap();
     assert!(restored.has_received(&name("approve"), "k") && !restored.has_received(&name("approve"), "other"));
@@ -71,10 +71,10 @@ fn a_duplicate_notification_completes_a_waiting_task_once() {
 
 #[test]
 fn a_notification_of_a_wrong_type_is_rejected() {
-    let text = |takes: &str| {
+    let text = |keys: &str| {
         format!(
             "[[task]]\nname = \"ask\"\nwait = \"a number\"\nprovides = {{ n = \"asked\" }}\n\
-             [[task]]\nname = \"square\"\nuse = \"g#square\"\n{takes}\n"
+             [[task]]\nname = \"square\"\nuse = \"g#square\"\n{keys}\n"
         )
     };
     let refusal = |harness: &Harness, value: serde_json::Value| {
@@ -83,15 +83,15 @@ fn a_notification_of_a_wrong_type_is_rejected() {
     };
     let mut harness = Harness::start(flow(&text("requires = { number = \"asked\" }")));
     assert_eq!(refusal(&harness, 7.into()), "");
-    let told = "\"asked\" does not fit task \"square\", which takes it as its \"number\": it is ";
-    let refused = refusal(&harness, "seven".into());
-    assert!(refused.starts_with(told), "{refused}");
+    let prefix = "\"asked\" does not fit task \"square\", which takes it as its \"number\": it is ";
+    let error = refusal(&harness, "seven".into());
+    assert!(error.starts_with(prefix), "{error}");
     harness.notify("ask", &[("n", "\"seven\"")]);
     assert_eq!(harness.trace(), "ask:R", "what is refused changes nothing");
     let harness = Harness::start(flow(&text("for_each = \"asked\"\nrequires = { number = \"item\" }")));
     assert_eq!(refusal(&harness, serde_json::json!([1, 2])), "");
-    let refused = refusal(&harness, serde_json::json!([1, "two"]));
-    assert!(refused.contains("of its element 1, it is "), "{refused}");
+    let error = refusal(&harness, serde_json::json!([1, "two"]));
+    assert!(error.contains("of its element 1, it is "), "{error}");
     assert!(refusal(&harness, 1.into()).contains("it is no list"), "{}", refusal(&harness, 1.into()));
 }
 
@@ -99,8 +99,8 @@ fn a_notification_of_a_wrong_type_is_rejected() {
 fn a_waiting_task_fails_by_notification_or_deadline() {
     let mut harness = Harness::start(flow(APPROVED));
     harness.answer(0);
-    let answer = TaskResult::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
-    harness.step(&Event::Notify { task: name("approve"), result: answer, key: None });
+    let result = TaskResult::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
+    harness.step(&Event::Notify { task: name("approve"), result, key: None });
     harness.run();
     assert_eq!(harness.trace(), "a:R a:S approve:R approve:F approve:RB approve:RD a:RB a:RD");
     let mut harness = Harness::start(flow(APPROVED));

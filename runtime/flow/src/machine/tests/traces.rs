@@ -88,9 +88,9 @@ fn trace_4_the_nearest_controller_answers_and_outer_tasks_stay() {
 
 #[test]
 fn trace_5_for_each_provides_the_next_value_not_yet_used_duplicates_counting() {
-    let pass = |value: u32| format!("f:R f:S({value}) t:R t:F t:RB t:RD");
-    let again = " f:RT t:P ";
-    let passes = [3, 2, 3, 5].map(pass).join(again);
+    let firing = |value: u32| format!("f:R f:S({value}) t:R t:F t:RB t:RD");
+    let separator = " f:RT t:P ";
+    let iterations = [3, 2, 3, 5].map(firing).join(separator);
     check_trace(
         r#"
         retry = { for_each = [3, 2, 3, 5], provides = "x" }
@@ -98,7 +98,7 @@ fn trace_5_for_each_provides_the_next_value_not_yet_used_duplicates_counting() {
         name = "t"
         use = "g#fails"
         "#,
-        &format!("{passes} f:RB f:RD"),
+        &format!("{iterations} f:RB f:RD"),
         RunState::RolledBack,
         "",
     );

@@ -38,8 +38,9 @@ fn counter(when: &str, top: &str) -> String {
 }
 
 fn firings(harness: &Harness, task: &str) -> Vec<u64> {
-    let told = harness.published.iter().filter(|told| told.name == name(task) && told.state == State::Running);
-    told.map(|told| told.firing.get()).collect()
+    let changes =
+        harness.published.iter().filter(|changes| changes.name == name(task) && changes.state == State::Running);
+    changes.map(|changes| changes.firing.get()).collect()
 }
 
 #[test]
@@ -72,8 +73,9 @@ fn a_failed_firing_is_rolled_back_alone() {
     let mut harness = Harness::start(flow(&text));
     harness.run();
     assert_eq!(harness.state(), RunState::RolledBack);
-    let undone: Vec<_> = harness.done.iter().filter(|(_, action)| *action == crate::Action::Rollback).collect();
-    assert_eq!(undone.len(), 1, "{undone:?}");
+    let rolled_back_calls: Vec<_> =
+        harness.done.iter().filter(|(_, action)| *action == crate::Action::Rollback).collect();
+    assert_eq!(rolled_back_calls.len(), 1, "{rolled_back_calls:?}");
     assert_eq!(harness.values(), "count=1", "the first turn stands");
 }
 
@@ -182,8 +184,8 @@ fn a_notification_of_a_wrong_type_fires_nothing() {
         let values: crate::Values = [("n".parse().unwrap(), crate::Value::json(&"x".into()))].into();
         harness.machine.notification_error(&name(task), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
-    let refused = refusal(&harness, "square");
-    assert!(refused.starts_with("\"n\" does not fit task \"square\", which takes it as its \"number\": "), "{refused}");
+    let error = refusal(&harness, "square");
+    assert!(error.starts_with("\"n\" does not fit task \"square\", which takes it as its \"number\": "), "{error}");
     harness.notify("square", &[("n", "\"x\"")]);
     assert_eq!(harness.machine.firing_count(), 0);
     assert_eq!(refusal(&harness, "other"), "", "tasks that the firing does not reach have no say");
@@ -206,8 +208,9 @@ fn the_first_firing_of_a_persistent_run_is_rolled_back_at_its_end() {
     harness.step(&Event::Cancel);
     harness.run();
     assert_eq!(harness.state(), RunState::RolledBack);
-    let undone: Vec<_> = harness.done.iter().filter(|(_, action)| *action == crate::Action::Rollback).collect();
-    assert_eq!(undone.len(), 1, "what earlier firings did stands: {undone:?}");
+    let rolled_back_calls: Vec<_> =
+        harness.done.iter().filter(|(_, action)| *action == crate::Action::Rollback).collect();
+    assert_eq!(rolled_back_calls.len(), 1, "what earlier firings did stands: {rolled_back_calls:?}");
 }
 
 #[test]

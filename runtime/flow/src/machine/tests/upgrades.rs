@@ -41,10 +41,10 @@ fn a_module_is_replaced_between_firings_only() {
     harness.answer(0);
     for ip in ["\"good\"", "\"bad\"", "\"good\""] {
         harness.notify("add-ip", &[("ip", ip)]);
-        let refused = harness.edit(&[reload_edit()]).unwrap_err();
+        let errors = harness.edit(&[reload_edit()]).unwrap_err();
         let firing = harness.machine.firing_count();
-        let told = format!("\"add-ip\" is running in firing {firing}: what its call began, that call has to end");
-        assert_eq!(refused, [told]);
+        let expected = format!("\"add-ip\" is running in firing {firing}: what its call began, that call has to end");
+        assert_eq!(errors, [expected]);
         while !harness.outstanding.is_empty() {
             harness.answer(0);
         }
@@ -62,8 +62,8 @@ fn the_base_firing_keeps_its_module() {
     let mut harness = Harness::start(flow(SERVICE));
     harness.answer(0);
     let other = Edit::Use { task: name("prepare"), uses: "g#nasty".into() };
-    let refused = harness.edit(&[other]).unwrap_err();
-    assert_eq!(refused, ["\"prepare\" is success in firing 1: what its call began, that call has to end"]);
+    let errors = harness.edit(&[other]).unwrap_err();
+    assert_eq!(errors, ["\"prepare\" is success in firing 1: what its call began, that call has to end"]);
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn a_module_with_a_lost_attempt_cannot_be_replaced() {
     while !harness.outstanding.is_empty() || harness.machine.next_due().is_some() {
         if harness.outstanding.is_empty() { harness.advance_to_next_due() } else { harness.answer(0) }
     }
-    let refused = harness.edit(&[reload_edit()]).unwrap_err();
-    let told =
+    let errors = harness.edit(&[reload_edit()]).unwrap_err();
+    let expected =
         "an attempt of \"add-ip\" in firing 2 was lost, and may answer yet: what it did that call has to take back";
-    assert_eq!(refused, [told]);
+    assert_eq!(errors, [expected]);
     // The lost attempt applied after all; the module that it called rolls it back.
     harness.answer_late(0);
     assert_eq!(harness.outstanding.iter().map(|call| call.action()).collect::<Vec<_>>(), [Action::Rollback]);
@@ -99,8 +99,8 @@ fn a_task_name_is_reusable_after_its_rollback_is_impossible() {
     };
     harness.notify("add-ip", &[("ip", "\"good\"")]);
     harness.answer(0);
-    let refused = harness.edit(&[remove.clone(), add.clone()]).unwrap_err();
-    assert_eq!(refused, ["the name \"check\" is used twice"]);
+    let errors = harness.edit(&[remove.clone(), add.clone()]).unwrap_err();
+    assert_eq!(errors, ["the name \"check\" is used twice"]);
     harness.answer(0);
     harness.edit(&[remove, add]).unwrap();
     fire(&mut harness, "\"other\"");
@@ -142,16 +142,21 @@ fn an_edit_that_adds_an_unreachable_task_is_rejected() {
     for _ in 0..3 {
         later.answer(0);
     }
-    let told = "\"after-begin\" would never run: the first firing has ended, and no link that fires anew leads to it";
-    assert_eq!(later.edit(&[add("begin")]).unwrap_err(), [told]);
+    let expected =
+        "\"after-begin\" would never run: the first firing has ended, and no link that fires anew leads to it";
+    assert_eq!(later.edit(&[add("begin")]).unwrap_err(), [expected]);
     later.edit(&[add("tick")]).unwrap();
     later.run();
-    let ran = |harness: &Harness, task: &str| {
-        harness.published.iter().filter(|told| told.name == name(task) && told.state == State::Success).count()
+    let success_count = |harness: &Harness, task: &str| {
+        harness
+            .published
+            .iter()
+            .filter(|expected| expected.name == name(task) && expected.state == State::Success)
+            .count()
     };
-    assert_eq!(ran(&later, "after-tick"), 7, "it is of each turn since");
+    assert_eq!(success_count(&later, "after-tick"), 7, "it is of each turn since");
     harness.run();
-    assert_eq!(ran(&harness, "after-begin"), 1);
+    assert_eq!(success_count(&harness, "after-begin"), 1);
 }
 
 /// A firing with a lost attempt that was rolled back, and then this many other rolled-back firings.

@@ -65,14 +65,14 @@ pub(super) fn guest(machine: &Machine, call: &Call) -> TaskResult {
         // Fails at each odd attempt.
         ("flaky", _) if call.id.attempt.get() % 2 == 1 => transient("not yet"),
         ("told", Action::Apply) => {
-            let told = match input("failure") {
+            let text = match input("failure") {
                 Some(Value::Json(json)) => {
                     let failure = json.to_tree().unwrap();
                     format!("{}: {}", failure["task"].as_str().unwrap(), failure["message"].as_str().unwrap())
                 }
                 Some(_) | None => "all is well".into(),
             };
-            TaskResult::Succeeded([("told".parse().unwrap(), Value::json(&told.into()))].into())
+            TaskResult::Succeeded([("told".parse().unwrap(), Value::json(&text.into()))].into())
         }
         ("stubborn", Action::Rollback) => transient("never"),
         ("next", Action::Apply) => {

@@ -9,14 +9,15 @@ impl Harness {
     /// Checks that a rollback keeps one number from its start to its end, and that no other rollback of its node has the
     /// same.
     pub(super) fn assert_one_number_per_rollback(&self, change: &NodeChange) {
-        let node = |told: &&NodeChange| (&told.name, told.firing) == (&change.name, change.firing);
+        let node = |published: &&NodeChange| (&published.name, published.firing) == (&change.name, change.firing);
         let mut earlier = self.published.iter().filter(node);
         if matches!(change.state, State::RolledBack | State::RollbackFailure) {
-            let began = earlier.clone().rfind(|told| told.state == State::RollingBack);
+            let began = earlier.clone().rfind(|published| published.state == State::RollingBack);
             assert_eq!(began.map(|began| began.attempt), Some(change.attempt), "{change:?}");
         }
         if matches!(change.state, State::RollingBack | State::RolledBack) {
-            let is_same = |told: &NodeChange| (told.state, told.attempt) == (change.state, change.attempt);
+            let is_same =
+                |published: &NodeChange| (published.state, published.attempt) == (change.state, change.attempt);
             assert!(!earlier.any(is_same), "told twice: {change:?}");
         }
     }
@@ -43,8 +44,8 @@ impl Harness {
     pub(super) fn assert_pending_equals_outstanding(&self) {
         let id = |command: &Command| match command {
             Command::Call(call) => Some(call.id.clone()),
-            Command::Fetch(errand) => {
-                assert!(self.fetches.contains(errand), "what is sent for again was sent for");
+            Command::Fetch(fetch) => {
+                assert!(self.fetches.contains(fetch), "what is sent for again was sent for");
                 None
             }
             Command::Interrupt(_) | Command::Publish(_) => panic!("only calls and errands are answered"),

@@ -66,23 +66,23 @@ fn inject_fault(harness: &mut Harness, rng: &mut SeededRng) -> bool {
     } else if rng.below(4) == 0 && harness.state() == RunState::Suspending {
         harness.step(&Event::Abandon);
     } else if rng.below(20) == 0 && !harness.outstanding.is_empty() {
-        let place = rng.below(harness.outstanding.len());
+        let index = rng.below(harness.outstanding.len());
         match rng.below(4) {
-            0 => harness.lose(place),
-            1 => harness.withdraw(place),
-            _ => harness.lease(place),
+            0 => harness.lose(index),
+            1 => harness.withdraw(index),
+            _ => harness.lease(index),
         }
     } else if rng.below(8) == 0 && !harness.redeliverable.is_empty() {
-        let place = rng.below(harness.redeliverable.len());
-        harness.redeliver(place);
+        let index = rng.below(harness.redeliverable.len());
+        harness.redeliver(index);
     } else if rng.below(4) == 0 && !harness.lost.is_empty() {
-        let place = rng.below(harness.lost.len());
-        harness.answer_late(place);
+        let index = rng.below(harness.lost.len());
+        harness.answer_late(index);
     } else if rng.below(2) == 0 && !harness.fetches.is_empty() {
-        let place = rng.below(harness.fetches.len());
+        let index = rng.below(harness.fetches.len());
         match rng.below(10) {
-            0 => harness.fail_fetch(place),
-            _ => harness.complete_fetch(place),
+            0 => harness.fail_fetch(index),
+            _ => harness.complete_fetch(index),
         }
     } else {
         return false;
@@ -95,8 +95,8 @@ fn advance(harness: &mut Harness, rng: &mut SeededRng) -> bool {
     if harness.is_unfinished {
         harness.step(&Event::Tick);
     } else if !harness.outstanding.is_empty() {
-        let place = rng.below(harness.outstanding.len());
-        harness.answer(place);
+        let index = rng.below(harness.outstanding.len());
+        harness.answer(index);
     } else if !harness.fetches.is_empty() {
         harness.complete_fetch(0);
     } else if harness.machine.next_due().is_some() {
@@ -146,12 +146,12 @@ fn random_notification(harness: &mut Harness, rng: &mut SeededRng) {
     let value = if rng.below(2) == 0 { Value::json(&1.into()) } else { Value::json(&vec![1, 2].into()) };
     let values: Values = flow.notification_values(index).into_keys().map(|name| (name, value.clone())).collect();
     let key = (rng.below(3) == 0).then(|| format!("k{}", rng.below(3)));
-    let (answer, before) = (TaskResult::Succeeded(values), harness.machine.firing_count());
-    let is_taken = harness.machine.notification_error(&task, &answer).is_none()
+    let (result, before) = (TaskResult::Succeeded(values), harness.machine.firing_count());
+    let is_accepted = harness.machine.notification_error(&task, &result).is_none()
         && !key.as_ref().is_some_and(|key| harness.machine.has_received(&task, key))
         && matches!(harness.state(), RunState::Running | RunState::Suspending);
-    harness.step(&Event::Notify { task, result: answer, key });
-    assert!(harness.machine.firing_count() >= before + u64::from(is_taken), "what is not refused fires");
+    harness.step(&Event::Notify { task, result, key });
+    assert!(harness.machine.firing_count() >= before + u64::from(is_accepted), "what is not refused fires");
 }
 
 /// Edits the flow at random; a refused edit changes nothing.
@@ -163,23 +163,32 @@ fn random_edit(harness: &mut Harness, rng: &mut SeededRng, step: u32) {
     if names.is_empty() {
         return;
     }
-    let any = |rng: &mut SeededRng| names[rng.below(names.len())].clone();
+    let random_name = |rng: &mut SeededRng| names[rng.below(names.len())].clone();
     let edit = match rng.below(5) {
-        0 => Edit::Remove { task: any(rng), ran: false },
+        0 => Edit::Remove { task: random_name(rng), ran: false },
         1 => {
             let on =
                 rng.pick(&[SourceOutcome::Success, SourceOutcome::Success, SourceOutcome::Failure, SourceOutcome::Any]);
-            Edit::Link { from: any(rng), to: any(rng), on, when: None, reach: None, join: crate::Join::All }
+            Edit::Link {
+                from: random_name(rng),
+                to: random_name(rng),
+                on,
+                when: None,
+                reach: None,
+                join: crate::Join::All,
+            }
         }
-        2 => Edit::Unlink { from: any(rng), to: any(rng) },
-        3 => Edit::Use { task: any(rng), uses: rng.pick(&["g#noop", "g#flaky", "g#fails"]).into() },
+        2 => Edit::Unlink { from: random_name(rng), to: random_name(rng) },
+        3 => Edit::Use { task: random_name(rng), uses: rng.pick(&["g#noop", "g#flaky", "g#fails"]).into() },
         _ => {
             let call = rng.pick(&[
                 "use = \"g#noop\"\n",
                 "use = \"g#make\"\nprovides = []\nfor_each = [1, \"bad\", 2]\nas = \"item\"\n",
             ]);
-            let text =
-                format!("[[task]]\nname = \"e{step}\"\n{call}[[link]]\nfrom = \"{}\"\nto = \"e{step}\"\n", any(rng));
+            let text = format!(
+                "[[task]]\nname = \"e{step}\"\n{call}[[link]]\nfrom = \"{}\"\nto = \"e{step}\"\n",
+                random_name(rng)
+            );
             Edit::Add { text: text.into() }
         }
     };
@@ -196,12 +205,12 @@ fn notify_somebody(harness: &mut Harness, rng: &mut SeededRng) -> bool {
         return false;
     }
     let task = harness.machine.flow().node(waiting[rng.below(waiting.len())]).name.clone();
-    let answer = match rng.below(4) {
+    let result = match rng.below(4) {
         0 => TaskResult::Failed(Failure::new(FailureKind::Permanent, "no")),
         _ => TaskResult::Succeeded(Values::new()),
     };
-    assert_eq!(harness.machine.notification_error(&task, &answer), None);
-    harness.step(&Event::Notify { task, result: answer, key: None });
+    assert_eq!(harness.machine.notification_error(&task, &result), None);
+    harness.step(&Event::Notify { task, result, key: None });
     true
 }
 
@@ -214,11 +223,11 @@ pub(super) fn continue_to_end(seed: u64, mut harness: Harness) -> Harness {
     let mut rng = SeededRng(seed ^ 0xA5A5);
     loop {
         if !harness.redeliverable.is_empty() {
-            let place = rng.below(harness.redeliverable.len());
-            harness.redeliver(place);
+            let index = rng.below(harness.redeliverable.len());
+            harness.redeliver(index);
         } else if !harness.lost.is_empty() {
-            let place = rng.below(harness.lost.len());
-            harness.answer_late(place);
+            let index = rng.below(harness.lost.len());
+            harness.answer_late(index);
         } else if harness.state() == RunState::Failure {
             let stuck: Vec<_> = harness.machine.failures().keys().cloned().collect();
             if rng.below(3) == 0 {

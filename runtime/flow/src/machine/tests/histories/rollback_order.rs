@@ -7,14 +7,14 @@ use crate::{Fact, Firing, NodeIndex, NodeName, Record};
 
 /// The tasks whose effects remain: applied, and not rolled back since.
 pub(super) fn standing_effects(harness: &Harness) -> BTreeSet<NodeName> {
-    let mut standing = BTreeSet::new();
+    let mut applied = BTreeSet::new();
     for (task, action) in &harness.done {
         match action {
-            crate::Action::Apply => drop(standing.insert(task.clone())),
-            crate::Action::Rollback => drop(standing.remove(task)),
+            crate::Action::Apply => drop(applied.insert(task.clone())),
+            crate::Action::Rollback => drop(applied.remove(task)),
         }
     }
-    standing
+    applied
 }
 
 /// Whether the effects of a task can be rolled back.
@@ -32,7 +32,7 @@ pub(super) fn rollback_is_strictly_backwards(harness: &Harness) {
 
 fn rollback_of_a_firing_is_strictly_backwards(harness: &Harness, firing: Option<Firing>) {
     let flow = harness.flow_of(firing);
-    let mut standing: BTreeSet<NodeIndex> = BTreeSet::new();
+    let mut applied: BTreeSet<NodeIndex> = BTreeSet::new();
     let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
     for Record { fact, .. } in harness.records.iter().filter(|record| record.firing == firing) {
         match fact {
@@ -40,10 +40,10 @@ fn rollback_of_a_firing_is_strictly_backwards(harness: &Harness, firing: Option<
             Fact::Started { attempt, action: crate::Action::Apply } if flow.node(attempt.node).is_failure_handler => {}
             Fact::StartFailed { node, .. } if flow.node(*node).is_failure_handler => {}
             Fact::Started { attempt, action: crate::Action::Apply } => {
-                standing.insert(attempt.node);
+                applied.insert(attempt.node);
             }
             Fact::ControllerRan { node, .. } | Fact::StartFailed { node, .. } => {
-                standing.insert(*node);
+                applied.insert(*node);
             }
             Fact::LateOutcome { attempt, outcome: Some(_), .. } if can_roll_back(flow, attempt.node) => {
                 // Its predecessors may be rolled back already: its own rollback is repeated separately.
@@ -51,21 +51,21 @@ fn rollback_of_a_firing_is_strictly_backwards(harness: &Harness, firing: Option<
             }
             Fact::Started { attempt, action: crate::Action::Rollback } => {
                 assert!(
-                    late.contains(&attempt.node) || standing.contains(&attempt.node),
+                    late.contains(&attempt.node) || applied.contains(&attempt.node),
                     "only what ran is rolled back"
                 );
                 // Successors did not use the effects of an earlier attempt.
-                if standing.contains(&attempt.node) {
-                    no_later_effect_stands(flow, attempt.node, &standing);
+                if applied.contains(&attempt.node) {
+                    no_later_effect_stands(flow, attempt.node, &applied);
                 }
             }
             Fact::RollbackNotNeeded { node } => {
-                assert!(standing.contains(node), "only what ran is rolled back");
-                no_later_effect_stands(flow, *node, &standing);
-                standing.remove(node);
+                assert!(applied.contains(node), "only what ran is rolled back");
+                no_later_effect_stands(flow, *node, &applied);
+                applied.remove(node);
             }
             Fact::RolledBack { attempt, .. } => {
-                standing.remove(&attempt.node);
+                applied.remove(&attempt.node);
             }
             Fact::RunStarted { .. }
             | Fact::Ignored { .. }
@@ -105,13 +105,13 @@ fn can_roll_back(flow: &crate::Flow, node: NodeIndex) -> bool {
     flow.task_called(node).is_some_and(|task| task.rollback)
 }
 
-fn no_later_effect_stands(flow: &crate::Flow, node: NodeIndex, standing: &BTreeSet<NodeIndex>) {
+fn no_later_effect_stands(flow: &crate::Flow, node: NodeIndex, applied: &BTreeSet<NodeIndex>) {
     let mut seen = BTreeSet::new();
     let mut work = flow.node(node).after.clone();
     while let Some(after) = work.pop() {
         if seen.insert(after) {
             assert!(
-                !standing.contains(&after),
+                !applied.contains(&after),
                 "{:?} is rolled back before {:?}",
                 flow.node(node).name,
                 flow.node(after).name
