@@ -55,7 +55,7 @@ pub enum ParseExtent {
 /// The trigger settings of a flow that fires more than once.
 #[derive(Debug, Clone, Default)]
 pub struct DraftTriggers {
-    /// Whether a run stays open until it is told to end.
+    /// Whether a run stays open until it is asked to end.
     pub persistent: bool,
     /// Whether its links may form cycles.
     pub cyclic: bool,
@@ -238,7 +238,7 @@ impl DraftForEach {
     /// The flow's name for the element of a call: `item` by default.
     #[must_use]
     pub fn element(&self) -> ValueName {
-        self.element.clone().unwrap_or_else(|| ValueName::new("item").expect("it keeps the rules of names"))
+        self.element.clone().unwrap_or_else(|| ValueName::new("item").expect("it is a valid name"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Editing a flow while it runs: the original source of a flow, and its edits since.
 //!
-//! An edit changes the flow as its author wrote it, and the whole result is wired anew: it is checked by the same rules as a
+//! An edit changes the flow as its author wrote it, and the whole result is wired again: it is checked by the same rules as a
 //! new flow. The machine decides how a run continues with it.
 
 use std::{
@@ -116,7 +116,7 @@ impl fmt::Display for Edit {
 
 /// The nodes and links that a text adds.
 fn added_names(text: &str) -> Vec<String> {
-    let Ok(draft) = Edit::parse_addition(text) else { return vec!["what cannot be read".into()] };
+    let Ok(draft) = Edit::parse_addition(text) else { return vec!["an invalid text".into()] };
     let nodes = draft.body.nodes.iter().map(|node| node.name().to_string());
     nodes.chain(draft.body.links.iter().map(|link| format!("{} -> {}", link.from, link.to))).collect()
 }

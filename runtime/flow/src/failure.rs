@@ -125,7 +125,7 @@ impl Failure {
             string(&self.message),
             string(task.as_str())
         );
-        Value::Json(Json::parse(text).expect("an object of JSON texts is one"))
+        Value::Json(Json::parse(text).expect("an object of JSON texts is JSON"))
     }
 
     /// Creates a failure; a message that is too long is cut, with a mark.

@@ -48,7 +48,7 @@ pub struct IllegalRecord {
 #[must_use]
 pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it says nothing".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 /// The result of one event: records to store, and commands to execute afterwards.
@@ -209,7 +209,7 @@ impl Machine {
             (fact, None) if self.triggers.is_some() => self.evolve_triggers(*at, fact),
             (fact, None) => match self.firings.get_mut(&Firing::FIRST) {
                 Some(firing) => firing.evolve(*at, fact),
-                None => Err("the run has no pass".into()),
+                None => Err("the run has no firing".into()),
             },
         }
     }

@@ -143,7 +143,7 @@ pub enum Fact {
         attempt: Attempt,
         /// The value that it provides.
         value: Option<Value>,
-        /// The values that it will try, when they were read from another node; kept until the controller starts anew.
+        /// The values that it will try, when they were read from another node; kept until the next fresh start of the controller.
         list: Option<Vec<Json>>,
     },
     /// A node could not start: a condition could not be evaluated, or a retry controller has no value to execute with.
@@ -282,7 +282,7 @@ pub enum Fact {
 /// The trigger of a firing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// The run started anew.
+    /// The run started.
     Start,
     /// The back edge with this index in the flow.
     BackEdge(u32),

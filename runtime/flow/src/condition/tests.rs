@@ -213,11 +213,11 @@ fn an_unsupported_function_is_rejected_before_evaluation() {
         }
     }
     let names: Vec<&str> = types::FUNCTIONS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(known, names, "the functions that messages and docs/links.md name are those that there are");
+    assert_eq!(known, names, "messages and docs/links.md name exactly the supported functions");
     assert!(unknown.contains(&"max") && unknown.contains(&"matches") && unknown.contains(&"timestamp"));
     let page = include_str!("../../../../docs/links.md");
     for (name, form) in types::FUNCTIONS {
-        assert!(page.contains(&format!("`{form}`")), "docs/links.md does not tell of {name}: {form}");
+        assert!(page.contains(&format!("`{form}`")), "docs/links.md does not describe {name}: {form}");
     }
 }
 

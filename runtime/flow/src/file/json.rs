@@ -13,7 +13,7 @@ pub(super) fn value(toml: &Spanned<DeValue<'_>>, owner: &str) -> Result<Value, D
 pub(super) fn json(toml: &Spanned<DeValue<'_>>, owner: &str) -> Result<Json, Diagnostic> {
     let mut text = String::new();
     write(toml, owner, &mut text)?;
-    Ok(Json::parse(text).expect("what is written below is JSON"))
+    Ok(Json::parse(text).expect("the function below writes JSON"))
 }
 
 /// Writes JSON text. The parser bounds the nesting of a value, and therefore this recursion.

@@ -71,7 +71,7 @@ fn the_reference_names_every_key() {
         let is_named = [format!("`{key}`"), format!("`[{key}]`"), format!("`[[{key}]]`")]
             .iter()
             .any(|heading| REFERENCE.contains(heading));
-        assert!(is_named, "docs/flow-file.md does not tell what {key} is");
+        assert!(is_named, "docs/flow-file.md does not describe {key}");
     }
 }
 
@@ -113,7 +113,7 @@ fn requires_and_provides_are_lists_that_keep_names_or_tables_that_change_them() 
     let task = only_task("requires = [\"a\", \"b\"]\nprovides = { own = \"flows\" }");
     assert_eq!(format!("{:?}", task.requires.unwrap()), r#"{"a": "a", "b": "b"}"#);
     assert_eq!(format!("{:?}", task.provides.unwrap()), r#"{"own": "flows"}"#);
-    assert!(only_task("").provides.is_none(), "unsaid is not the same as nothing");
+    assert!(only_task("").provides.is_none(), "an absent key differs from an empty list");
     assert!(only_task("provides = []").provides.unwrap().is_empty());
 }
 

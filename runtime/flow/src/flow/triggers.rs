@@ -8,7 +8,7 @@ use crate::{Cron, FlowName, NodeName, NotificationOutcome, SourceOutcome, TaskNo
 /// The triggers of a flow that fires more than once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Triggers {
-    /// Whether a run stays open until it is told to end; otherwise it ends once nothing fires any more.
+    /// Whether a run stays open until it is asked to end; otherwise it ends once nothing fires any more.
     pub persistent: bool,
     /// The maximum number of firings.
     pub max_firings: Option<u64>,

@@ -53,7 +53,8 @@ impl Machine {
             if let Edit::Add { text } = &edit
                 && let Some(alias) = Edit::conflicting_alias(text, &draft)
             {
-                reasons.push(format!("{edit}: module {alias:?} is another one already: choose another name for it"));
+                reasons
+                    .push(format!("{edit}: the flow has another module {alias:?} already: choose another name for it"));
                 continue;
             }
             let added = edit.added_inputs();
@@ -87,7 +88,7 @@ impl Machine {
             reasons.push(format!("the run is {}: it has ended", self.state()));
         }
         if self.flow.triggers.is_some() != flow.triggers.is_some() {
-            reasons.push("a run that fires once cannot become one that fires more than once, nor the other way".into());
+            reasons.push("a run that fires once cannot become one that fires more than once, and vice versa".into());
         }
         let others = keys(flow);
         for index in self.flow.indices() {
@@ -96,7 +97,7 @@ impl Machine {
                 None if !self.is_untouched(index) => reasons.push(format!("{:?} is {state} by now", node.name)),
                 Some(other) if node.is_failure_handler != other.is_failure_handler && !self.is_untouched(index) => {
                     reasons.push(format!(
-                        "{:?} is {state}: what has run cannot begin or cease to listen to failures",
+                        "{:?} is {state}: a task that has run cannot start or stop to listen to failures",
                         node.name
                     ))
                 }
@@ -114,7 +115,7 @@ impl Machine {
     /// values of that call.
     ///
     /// The effects of a successfully ended firing are final and do not matter. The exception is the first firing of a
-    /// persistent run, which is rolled back when the run is told to end.
+    /// persistent run, which is rolled back when the run is asked to end.
     fn call_in_use(&self, index: NodeIndex) -> Option<String> {
         let name = &self.flow.node(index).name;
         let base = self.triggers.as_ref().and_then(|trigger_state| trigger_state.base_firing);
@@ -349,7 +350,7 @@ impl<'f> NodeMapping<'f> {
     }
 }
 
-/// Whether a task's call stays the same: the same module and the same values, wherever their providers stand.
+/// Whether a task's call stays the same: the same module and the same values, wherever their providers are.
 fn same_call((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) -> bool {
     match (role, other) {
         (Role::Task(task), Role::Task(other)) => is_the_same_task((flow, task), (other_flow, other)),

@@ -79,7 +79,7 @@ impl Machine {
 
     /// Remembers a notification from a record.
     pub(super) fn remember_notification(&mut self, node: NodeIndex, key: &str) -> Result<(), String> {
-        let node = self.flow.nodes.get(node.0 as usize).ok_or("it is about a node that the flow does not have")?;
+        let node = self.flow.nodes.get(node.0 as usize).ok_or("it names a node that the flow does not have")?;
         self.notifications.add(&node.name, key);
         Ok(())
     }

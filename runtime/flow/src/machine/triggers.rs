@@ -49,15 +49,15 @@ pub struct TriggerState {
     pub last_states: BTreeMap<NodeIndex, State>,
     /// Failures of ended firings whose node has not succeeded in a firing since.
     pub failures: Arc<Failures>,
-    /// Whether the run was told to end: it fires no more, and rolls back firings that are under way.
+    /// Whether the run was asked to end: it fires no more, and rolls back firings that are under way.
     pub ending: bool,
     /// The final state of the last firing.
     pub last_end: Option<RunState>,
-    /// The time at which the run is told to end, if it has not ended by then.
+    /// The time at which the run is asked to end, if it has not ended by then.
     pub expires_at: Option<Timestamp>,
     /// The next firing time of each schedule.
     pub schedules: Vec<NextFiring>,
-    /// The first firing of a persistent run: it is rolled back when the run is told to end.
+    /// The first firing of a persistent run: it is rolled back when the run is asked to end.
     pub base_firing: Option<Firing>,
     /// The backlog of missed times of each schedule, in order.
     pub backlogs: Vec<VecDeque<Backlog>>,
@@ -148,7 +148,7 @@ impl TriggerState {
     /// Removes the back edge that was decided at a time.
     fn take_pending(&mut self, at: Timestamp) -> Result<PendingTrigger, String> {
         let index = self.next_pending(at);
-        index.and_then(|index| self.pending_triggers.remove(index)).ok_or_else(|| "no link was to fire".into())
+        index.and_then(|index| self.pending_triggers.remove(index)).ok_or_else(|| "no back edge is pending".into())
     }
 
     /// Whether it waits for a time.
@@ -174,11 +174,11 @@ fn is_active(firing: &FiringMachine) -> bool {
 
 impl Machine {
     fn triggers(&self) -> &Triggers {
-        self.flow.triggers.as_ref().expect("only a run of a living flow has a life")
+        self.flow.triggers.as_ref().expect("only a run of a flow with triggers is asked for them")
     }
 
     fn trigger_state_mut(&mut self) -> &mut TriggerState {
-        self.triggers.as_mut().expect("only a run of a living flow is asked for its life")
+        self.triggers.as_mut().expect("only a run of a flow with triggers has a trigger state")
     }
 
     pub(super) fn start_triggers(&mut self, at: Timestamp) -> Vec<Command> {
@@ -428,7 +428,7 @@ impl Machine {
             | Fact::ScopeStarted { .. }
             | Fact::Delayed { .. }
             | Fact::Retrying { .. }
-            | Fact::Reset => Err("it is about a firing, and names none, or the run has not ended".into()),
+            | Fact::Reset => Err("it needs the number of a firing, or the run has not ended".into()),
         }
     }
 

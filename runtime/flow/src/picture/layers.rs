@@ -146,7 +146,7 @@ fn put(layer: &[usize], items: &mut [LayerItem], desired: &[f64]) {
     for (position, index) in layer.iter().enumerate().rev() {
         let center = desired[position].min(edge - halves[position]);
         edge = center - halves[position] - BOX_GAP;
-        // Both ways of pushing neighbours aside keep the distances, and so does their mean.
+        // Pushing neighbours to either side keeps the distances, and so does the mean of both.
         items[*index].center = f64::midpoint(rightward[position], center);
     }
 }

@@ -78,7 +78,7 @@ impl Frame {
         let size = |shape: &Shape| match shape {
             Shape::Task(_) => (text_width(&drawings.title(*shape), CHARACTER) + 2.0 * BOX_PADDING, BOX_HEIGHT),
             Shape::Flow(nested) => {
-                let frame = frames[nested.0 as usize].as_ref().expect("what is nested was framed before");
+                let frame = frames[nested.0 as usize].as_ref().expect("a nested flow was framed before its parent");
                 (frame.width, frame.height)
             }
         };

@@ -91,13 +91,13 @@ impl<'g> CycleFinder<'g> {
         let mut walk = vec![self.lowest];
         let mut step = BTreeMap::new();
         let start = loop {
-            let last = *walk.last().expect("a walk begins somewhere");
+            let last = *walk.last().expect("a walk has a start");
             if let Some(before) = step.insert(last, walk.len() - 1) {
                 break before;
             }
             let is_remaining = |after: &&usize| self.remaining[**after];
             let next = self.graph.after[last].iter().filter(is_remaining).min();
-            walk.push(*next.expect("whoever has no one after it was taken out"));
+            walk.push(*next.expect("a member without a successor was removed"));
         };
         walk.pop();
         let mut cycle = walk.split_off(start);

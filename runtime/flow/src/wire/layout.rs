@@ -63,7 +63,7 @@ pub(super) enum Slot<'d> {
 impl<'d> Layout<'d> {
     pub(super) fn of(name: &FlowName, body: &'d FlowBody, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut layout = Self { flows: Vec::new(), slots: Vec::new(), positions: BTreeMap::new() };
-        let name = NodeName::new(name.as_str()).expect("all names keep the same rules");
+        let name = NodeName::new(name.as_str()).expect("all names have the same rules");
         let root = layout.lay_out_scope(name, body, (None, None), 0, diagnostics);
         layout.check_controllers_name(root, diagnostics);
         layout
@@ -229,7 +229,7 @@ impl<'d> Layout<'d> {
         self.flow(scope).body.controller.as_ref()?.provides.as_ref()
     }
 
-    /// The member of a flow that is or contains a node; `None` when the node is elsewhere.
+    /// The member of a flow that is or contains a node; `None` when it contains no such node.
     pub(super) fn member_with(&self, scope: ScopeIndex, node: NodeIndex) -> Option<usize> {
         let members = &self.flow(scope).members;
         let member = members.partition_point(|member| member.last < node);

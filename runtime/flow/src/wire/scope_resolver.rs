@@ -179,7 +179,7 @@ fn resolve_graph(
             }
             (Some(_), Some(_)) => {
                 let conflict = conflicts.get_mut(&requirement.value);
-                conflict.expect("a value with several providers is contested").requirements.push((at, *member));
+                conflict.expect("a value with several providers has a conflict").requirements.push((at, *member));
             }
         }
     }
@@ -247,10 +247,10 @@ impl ScopeResolver<'_, '_> {
             let mut conflicting = None;
             if let Some(reachability) = reachability.as_mut().filter(|_| !is_linear && members.len() > 1) {
                 reachability.sort(&mut members);
-                let last = *members.last().expect("a value on offer has a provider");
+                let last = *members.last().expect("a provided value has a provider");
                 conflicting = ambiguity::gap_before(reachability, last, &members);
             }
-            let last = *members.last().expect("a value on offer has a provider");
+            let last = *members.last().expect("a provided value has a provider");
             let output = output_of(providers, last);
             let conflicting =
                 output.conflicting.or(conflicting.map(|conflicting| output_of(providers, conflicting).node));

@@ -234,7 +234,7 @@ fn list(index: NodeIndex, each: &DraftForEach, input: usize, requirements: &mut 
         DraftList::Literal(list) => {
             let elements: Vec<&str> = list.iter().map(Json::as_str).collect();
             let text = format!("[{}]", elements.join(","));
-            Source::Constant(Value::Json(Json::parse(text).expect("elements that are JSON make a list that is")))
+            Source::Constant(Value::Json(Json::parse(text).expect("a list of JSON elements is JSON")))
         }
         DraftList::Value(value) => {
             requirements.push(Requirement {
@@ -423,7 +423,7 @@ fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Re
         rollback,
         retry: draft.retry.or(retry).unwrap_or_default(),
         limits: Limits::default().with(&limits).with(&draft.limits),
-        queue: draft.queue.clone().unwrap_or_else(|| QueueName::new("default").expect("it keeps the rules of names")),
+        queue: draft.queue.clone().unwrap_or_else(|| QueueName::new("default").expect("it is a valid name")),
         priority: draft.priority,
         pace: draft.pace,
         expires: draft.expires,

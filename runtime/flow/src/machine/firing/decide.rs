@@ -33,7 +33,7 @@ impl FiringMachine {
         match (self.state, event) {
             (RunState::Pending, _) => Vec::new(),
             (RunState::Running, Event::Cancel) if !self.rolling_back() => vec![Fact::CancelRequested],
-            // The first firing of a persistent flow stays until the run is told to end.
+            // The first firing of a persistent flow stays until the run is asked to end.
             (RunState::Success, Event::Cancel) if self.flow.triggers.is_some() => vec![Fact::CancelRequested],
             (RunState::Suspending | RunState::Suspended, Event::Cancel) if !self.rolling_back() => {
                 vec![Fact::Resumed, Fact::CancelRequested]
@@ -169,7 +169,7 @@ impl FiringMachine {
     fn decide_withdrawn(&self, now: Timestamp, call: &CallId) -> Vec<Fact> {
         let index =
             self.node_of_call(call).filter(|index| self.is_outstanding(*index, call) && self.is_withdrawable(*index));
-        let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn before any worker began it");
+        let failure = || Failure::new(FailureKind::Cancelled, "it was withdrawn before any worker started it");
         let fact =
             |index| self.failed(now, self.node_attempt(index, call.attempt), failure(), ExecutionInfo::NONE, None);
         index.map(fact).into_iter().collect()
@@ -217,7 +217,7 @@ impl FiringMachine {
         let bytes = provided.iter().find(|(_, value)| value.is_bytes()).filter(|_| self.element(index).is_some());
         let Some((name, _)) = bytes else { return Ok(provided) };
         let message = format!(
-            "it left {name:?} as bytes, and the results for a list are a list of JSON: leave the bytes as a base64 text"
+            "it left {name:?} as bytes, and the results for a list are a list of JSON: provide the bytes as a base64 text"
         );
         Err(Failure::new(FailureKind::InvalidOutput, message))
     }
@@ -254,7 +254,7 @@ pub(super) fn to_flow_names(task: &Task, values: &Values) -> Result<Values, Fail
     let mut provided = Values::new();
     for (own_name, flow_name) in &task.provides {
         let Some(value) = values.get(own_name) else {
-            let message = format!("{own_name:?} was promised and is missing");
+            let message = format!("{own_name:?} is declared and missing");
             return Err(Failure::new(FailureKind::InvalidOutput, message));
         };
         provided.insert(flow_name.clone(), value.clone());

@@ -219,7 +219,7 @@ impl FiringMachine {
 
     /// Creates the node of the next element of a list.
     fn push_element(&mut self, each: NodeIndex, number: u32) -> NodeIndex {
-        let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a pass has fewer than 2^32 nodes"));
+        let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a firing has fewer than 2^32 nodes"));
         let flow = Arc::make_mut(&mut self.flow);
         let (task, fan_in) = (flow.node(each), flow.fan_in_of(each));
         let node = Node {

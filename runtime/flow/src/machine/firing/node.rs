@@ -14,7 +14,7 @@ pub struct NodeRun {
     pub state: NodeState,
     /// The number of times it was triggered.
     pub firing: Firing,
-    /// Attempts dispatched so far, in the whole run; for a controller, its attempts since its flow last started anew.
+    /// Attempts dispatched so far, in the whole run; for a controller, its attempts since the last fresh start of its flow.
     pub applies: u32,
     /// Rollbacks started so far: attempts dispatched, and rollbacks that passed through the node without a call.
     pub rollbacks: u32,

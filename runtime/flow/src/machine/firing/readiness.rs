@@ -143,7 +143,7 @@ impl FiringMachine {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) => vec![index],
-            // A task that has begun is not ignored, and neither is any part of it.
+            // A task that has started is not ignored, and neither is any part of it.
             Role::ForEach(_) if self.node(index).state != NodeState::Pending => vec![index],
             Role::ForEach(_) => {
                 let ends = [index, self.flow.fan_in_of(index)];
@@ -214,7 +214,7 @@ impl FiringMachine {
         ran
     }
 
-    /// A scope and its nested scopes. A scope that has not begun may contain late effects of a lost attempt.
+    /// A scope and its nested scopes. A scope that has not started may contain late effects of a lost attempt.
     pub(super) fn scopes_within(&self, scope: ScopeIndex) -> Vec<ScopeIndex> {
         let mut scopes = vec![scope];
         let mut next = 0;

@@ -27,12 +27,12 @@ const IDLE: &str = r#"
 fn a_cycle_without_calls_fires_ten_times_a_second() {
     let mut harness = Harness::start(flow(IDLE));
     let started_at = harness.now;
-    assert_eq!(harness.machine.firing_count(), 1, "what follows waits");
+    assert_eq!(harness.machine.firing_count(), 1, "the next firing waits");
     for firing in 2..=101 {
         let before = harness.records.len();
         harness.advance_to_next_due();
         assert_eq!(harness.machine.firing_count(), firing);
-        assert!(harness.records.len() - before < 10, "one turn at a time");
+        assert!(harness.records.len() - before < 10, "one firing at a time");
     }
     assert_eq!(harness.now.since(started_at), Duration::from_secs(10));
     harness.step(&Event::Cancel);
@@ -115,7 +115,7 @@ fn long_list(length: u32, top: &str) -> (Machine, VecDeque<Call>) {
 /// Executes one step; returns the number of its records.
 fn step(machine: &mut Machine, event: &Event, out: &mut VecDeque<Call>) -> usize {
     let Step { records, commands, is_unfinished } = machine.step(Timestamp::default(), event);
-    assert!(!is_unfinished, "there is not so much to do at once");
+    assert!(!is_unfinished, "the work fits into one step");
     out.extend(commands.into_iter().filter_map(|command| match command {
         Command::Call(call) => Some(*call),
         Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => None,
@@ -146,7 +146,7 @@ fn a_long_list_expands_only_a_window_of_elements() {
         for answered in 0..5_000 {
             assert!(out.len() <= window, "{} calls are out", out.len());
             assert!(nodes_of(&machine) <= nodes + answered, "an element without a call has no node");
-            let call = out.pop_front().expect("it goes on");
+            let call = out.pop_front().expect("a call is outstanding");
             assert!(step(&mut machine, &answer(call), &mut out) <= 4, "one answer leads to one more call");
         }
         assert_eq!(machine.state(), RunState::Success);
@@ -159,7 +159,7 @@ fn a_long_list_expands_only_a_window_of_elements() {
 fn cancel_rolls_back_only_the_called_elements_of_a_list() {
     let (mut machine, mut out) = long_list(5_000, "");
     for _ in 0..100 {
-        let call = out.pop_front().expect("it goes on");
+        let call = out.pop_front().expect("a call is outstanding");
         step(&mut machine, &answer(call), &mut out);
     }
     step(&mut machine, &Event::Cancel, &mut out);
@@ -181,7 +181,7 @@ fn a_snapshot_shares_the_list_and_resumes() {
         if answered % 300 == 0 {
             machine = Machine::restore("r".parse().unwrap(), machine.snapshot()).unwrap();
         }
-        let call = out.pop_front().expect("it goes on");
+        let call = out.pop_front().expect("a call is outstanding");
         step(&mut machine, &answer(call), &mut out);
     }
     assert_eq!(machine.state(), RunState::Success);
@@ -200,7 +200,7 @@ fn a_schedule_that_catches_up_fires_in_several_steps() {
     while harness.is_unfinished || !harness.outstanding.is_empty() {
         harness.step_or_advance();
     }
-    assert_eq!(harness.state(), RunState::RolledBack, "a cancel comes between");
+    assert_eq!(harness.state(), RunState::RolledBack, "a cancel is handled between two steps");
 }
 
 #[test]

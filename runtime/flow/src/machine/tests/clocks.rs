@@ -167,7 +167,11 @@ fn a_fixed_time_happens_no_second_time_where_the_clock_is_set_back_by_less_than_
     assert_eq!(harness.machine.firing_count(), fired, "13:00 was before the clock was set back");
     set(&mut harness, -DAY);
     advance(&mut harness, 86_400);
-    assert_eq!(harness.machine.firing_count(), fired + 1, "a clock that was wrong by hours counts no more");
+    assert_eq!(
+        harness.machine.firing_count(),
+        fired + 1,
+        "after a correction by hours, the schedule follows the new clock"
+    );
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn an_added_task_with_finished_sources_starts_at_once() {
     assert!(harness.outstanding.iter().any(|call| call.id.task == name("add-monitor")), "{:?}", harness.outstanding);
     harness.run();
     assert_eq!(harness.state(), RunState::Success);
-    assert_eq!(harness.trace().matches("pull-recipes:R").count(), 1, "nothing is done again: {}", harness.trace());
+    assert_eq!(harness.trace().matches("pull-recipes:R").count(), 1, "no task runs twice: {}", harness.trace());
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn max_parallel_counts_elements_that_wait_for_a_retry() {
         Harness::start(flow(&format!("[[task]]\n{MAKE}for_each = [\"slow\", 1, 2, 3]\nmax_parallel = 2\n")));
     assert_eq!(harness.outstanding.len(), 2);
     harness.answer(0);
-    assert_eq!(harness.outstanding.len(), 1, "it will be tried again, and keeps its place");
+    assert_eq!(harness.outstanding.len(), 1, "it is retried, and keeps its index");
     harness.answer(0);
     assert_eq!(harness.outstanding.len(), 1);
     assert_eq!(harness.machine.progress(crate::NodeIndex(1)), Some((4, 1)));
@@ -106,7 +106,7 @@ fn a_stored_list_is_fetched() {
     harness.answer(0);
     assert!(matches!(harness.fetches[..], [crate::ValueFetch { target: FetchTarget::Results(_), .. }]));
     harness.step(&Event::Suspend);
-    assert_eq!(harness.state(), RunState::Suspending, "somebody is on the way");
+    assert_eq!(harness.state(), RunState::Suspending, "a fetch is outstanding");
     harness.complete_fetch(0);
     assert_eq!(harness.state(), RunState::Success);
 }
@@ -304,6 +304,6 @@ fn rollback_does_not_wait_for_a_pending_fetch() {
     };
     harness.edit(&[reversed]).unwrap();
     harness.step(&Event::Cancel);
-    assert_eq!(harness.machine.pending(), [], "there is nothing to bring any more");
+    assert_eq!(harness.machine.pending(), [], "no fetch is outstanding");
     assert_eq!(harness.state(), RunState::RolledBack);
 }

@@ -290,7 +290,7 @@ impl Harness {
         while !self.machine.state().is_final() {
             self.step_or_advance();
         }
-        assert!(self.outstanding.is_empty(), "a run that has ended waits for nobody");
+        assert!(self.outstanding.is_empty(), "a run that has ended has no outstanding call");
     }
 
     /// Answers one call, if one is dispatched.

@@ -67,7 +67,7 @@ proptest! {
             }
             let effects = standing_effects(&harness);
             let remaining = effects.iter().find(|task| has_rollback(&harness, task) && !skipped.contains(*task));
-            prop_assert!(remaining.is_none(), "{:?} stands", remaining);
+            prop_assert!(remaining.is_none(), "the effects of {:?} remain", remaining);
         }
     }
 
@@ -85,7 +85,7 @@ proptest! {
             };
             let mut effects = standing_effects(&harness).into_iter();
             let remaining = effects.find(|task| has_rollback(&harness, task) && !is_replaced(task));
-            prop_assert!(remaining.is_none(), "{:?} stands", remaining);
+            prop_assert!(remaining.is_none(), "the effects of {:?} remain", remaining);
         }
     }
 

@@ -67,9 +67,9 @@ fn a_task_retry_waits_and_needs_no_rollback() {
     let started_at = harness.now;
     harness.run();
     assert_eq!(harness.trace(), "a:R a:F a:R a:S");
-    assert!(harness.now.since(started_at) >= Duration::from_secs(2), "the pause was waited for");
+    assert!(harness.now.since(started_at) >= Duration::from_secs(2), "the delay has passed");
     assert_eq!(harness.published[1].retry_in, Some(Duration::from_secs(2)));
-    assert!(harness.machine.failures().is_empty(), "what succeeded in the end did not fail");
+    assert!(harness.machine.failures().is_empty(), "a task that succeeds at last has no failure");
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn cancel_interrupts_calls_and_rolls_back() {
 fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
     let mut harness = Harness::start(flow(text));
-    assert_eq!(harness.machine.withdrawable_calls().count(), 0, "it is wanted");
+    assert_eq!(harness.machine.withdrawable_calls().count(), 0, "the call is needed");
     harness.step(&Event::Cancel);
     harness.withdraw(0);
     assert_eq!((harness.trace().as_str(), harness.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
@@ -308,7 +308,7 @@ fn an_attempt_before_the_one_that_is_withdrawn_is_rolled_back() {
     assert!(harness.trace().starts_with("a:R a:F a:R a:F a:RB"), "{}", harness.trace());
     assert!(
         harness.answered().iter().any(|signal| signal.call.action == crate::Action::Rollback),
-        "it may have done half"
+        "its first attempt may have had effects"
     );
 }
 

@@ -38,7 +38,7 @@ fn missed_all_fires_every_missed_time_in_order() {
     let mut harness = Harness::start(flow(&minutely("missed = \"all\"")));
     advance(&mut harness, 6 * 60);
     assert_eq!((fired(&harness), harness.outstanding.len()), (vec![1], 1), "the others wait until it has ended");
-    assert!(harness.machine.next_due().unwrap() > harness.now, "what waits for a firing is no reason to wake up");
+    assert!(harness.machine.next_due().unwrap() > harness.now, "a queued firing sets no timer");
     assert_eq!(harness.machine.backlogs().map(|(_, next)| next.as_micros() / 60_000_000).collect::<Vec<_>>(), [2]);
     for _ in 0..6 {
         harness.answer(0);
@@ -54,12 +54,12 @@ fn a_time_during_catch_up_follows_the_overlap_policy() {
     let mut harness = Harness::start(flow(&minutely("missed = \"all\"")));
     advance(&mut harness, 3 * 60);
     advance(&mut harness, 60);
-    assert_eq!(skips(&harness), [(SkipReason::Overlap, 1)], "minute 4 came while minute 1 was under way");
+    assert_eq!(skips(&harness), [(SkipReason::Overlap, 1)], "minute 4 came while the firing of minute 1 was active");
     advance(&mut harness, 3 * 60);
     for _ in 0..6 {
         harness.answer_one();
     }
-    assert_eq!(fired(&harness), [1, 2, 3, 5, 6, 7], "each span that was missed");
+    assert_eq!(fired(&harness), [1, 2, 3, 5, 6, 7], "each missed span fires");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     for number in 0..501 {
         harness.records.extend(harness.machine.step(harness.now, &heard(number)).records);
     }
-    assert_eq!((harness.machine.firing_count(), skips(&harness)), (501, vec![]), "one is under way");
+    assert_eq!((harness.machine.firing_count(), skips(&harness)), (501, vec![]), "one firing is active");
     for number in [501, 502, 502] {
         harness.records.extend(harness.machine.step(harness.now, &heard(number)).records);
     }
@@ -133,5 +133,9 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     }
     harness.now = harness.now.after(Duration::from_secs(60));
     harness.machine.step(harness.now, &Event::Tick);
-    assert_eq!((skips(&harness), harness.machine.backlogs().count()), (vec![], 1), "it waits in its schedule");
+    assert_eq!(
+        (skips(&harness), harness.machine.backlogs().count()),
+        (vec![], 1),
+        "it waits in the backlog of its schedule"
+    );
 }

@@ -30,13 +30,13 @@ fn a_task_that_waits_succeeds_when_it_is_notified() {
     let by: Values = [("by".parse().unwrap(), Value::json(&"eve".into()))].into();
     assert_eq!(refusal(&harness, by.clone()), "task \"approve\" is pending, and does not wait now");
     harness.answer(0);
-    assert_eq!(harness.outstanding.len(), 0, "nobody is called");
+    assert_eq!(harness.outstanding.len(), 0, "no guest is called");
     assert_eq!(refusal(&harness, Values::new()), "\"by\" is missing");
     let wrong_values: Values = [("who".parse().unwrap(), Value::json(&1.into()))].into();
     assert_eq!(refusal(&harness, wrong_values), "\"who\" is not waited for: it takes \"by\"");
     assert_eq!(refusal(&harness, by), "");
     harness.notify("approve", &[]);
-    assert_eq!(harness.trace(), "a:R a:S approve:R", "what is refused changes nothing");
+    assert_eq!(harness.trace(), "a:R a:S approve:R", "a refused notification changes nothing");
     harness.notify("approve", &[("by", "\"eve\"")]);
     harness.notify("approve", &[("by", "\"mallory\"")]);
     harness.run();
@@ -53,11 +53,11 @@ fn a_duplicate_notification_completes_a_waiting_task_once() {
     };
     let mut harness = Harness::start(flow(APPROVED));
     assert!(harness.machine.decide(harness.now, &notified("k", "eve")).is_empty(), "it does not wait yet");
-    assert!(!harness.machine.has_received(&name("approve"), "k"), "what was refused may be sent again");
+    assert!(!harness.machine.has_received(&name("approve"), "k"), "a refused notification may be sent again");
     harness.answer(0);
     harness.step(&notified("k", "eve"));
     assert!(harness.machine.has_received(&name("approve"), "k"));
-    assert!(!harness.machine.has_received(&name("a"), "k"), "a key is of one task");
+    assert!(!harness.machine.has_received(&name("a"), "k"), "a key belongs to one task");
     let record_count = harness.records.len();
     for key in ["k", "other"] {
         harness.step(&notified(key, "mallory"));
@@ -87,7 +87,7 @@ fn a_notification_of_a_wrong_type_is_rejected() {
     let error = refusal(&harness, "seven".into());
     assert!(error.starts_with(prefix), "{error}");
     harness.notify("ask", &[("n", "\"seven\"")]);
-    assert_eq!(harness.trace(), "ask:R", "what is refused changes nothing");
+    assert_eq!(harness.trace(), "ask:R", "a refused notification changes nothing");
     let harness = Harness::start(flow(&text("for_each = \"asked\"\nrequires = { number = \"item\" }")));
     assert_eq!(refusal(&harness, serde_json::json!([1, 2])), "");
     let error = refusal(&harness, serde_json::json!([1, "two"]));
@@ -184,7 +184,7 @@ fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     assert!(harness.machine.may_start(harness.now.after(Duration::from_secs(59)), &call));
     assert!(
         !harness.machine.may_start(harness.now.after(Duration::from_secs(60)), &call),
-        "no worker begins it any more"
+        "no worker starts it any more"
     );
     harness.advance_to_next_due();
     assert_eq!((harness.trace().as_str(), harness.outstanding.len(), harness.lost.len()), ("a:R a:F", 0, 1));
@@ -201,5 +201,5 @@ fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     assert_eq!((harness.trace().as_str(), harness.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
     harness.answer_late(0);
     harness.run();
-    assert_eq!(harness.trace(), "a:R a:F a:RB a:RD a:RB a:RD", "and what was called late is");
+    assert_eq!(harness.trace(), "a:R a:F a:RB a:RD a:RB a:RD", "the late call is rolled back");
 }

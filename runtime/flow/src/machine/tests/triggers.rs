@@ -50,8 +50,8 @@ fn a_cycle_repeats_until_its_condition_is_false() {
     assert_eq!(harness.state(), RunState::Success);
     assert_eq!(harness.values(), "count=3");
     assert_eq!(firings(&harness, "tick"), [1, 2, 3]);
-    assert_eq!(firings(&harness, "tock"), [1, 2, 3], "what comes after it is of the turn");
-    assert_eq!(firings(&harness, "begin"), [1], "what leads to the circle is done once");
+    assert_eq!(firings(&harness, "tock"), [1, 2, 3], "its successor runs in each firing");
+    assert_eq!(firings(&harness, "begin"), [1], "a task before the cycle runs once");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_failed_firing_is_rolled_back_alone() {
     let rolled_back_calls: Vec<_> =
         harness.done.iter().filter(|(_, action)| *action == crate::Action::Rollback).collect();
     assert_eq!(rolled_back_calls.len(), 1, "{rolled_back_calls:?}");
-    assert_eq!(harness.values(), "count=1", "the first turn stands");
+    assert_eq!(harness.values(), "count=1", "the effects of the first firing remain");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn unlinking_a_back_edge_ends_the_run() {
     harness.edit(&[Edit::Unlink { from: name("tock"), to: name("tick") }]).unwrap();
     harness.run();
     assert_eq!(harness.state(), RunState::Success);
-    assert!(harness.machine.firing_count() < 9, "the turn in hand was the last: {}", harness.machine.firing_count());
+    assert!(harness.machine.firing_count() < 9, "the active firing was the last: {}", harness.machine.firing_count());
 }
 
 #[test]
@@ -122,14 +122,14 @@ fn each_notification_of_a_persistent_flow_is_a_firing_with_its_own_results() {
         harness.notify("add-ip", &[("ip", ip)]);
         assert_eq!(harness.machine.firing_count(), number as u64 + 1);
     }
-    assert_eq!(harness.outstanding.len(), 3, "they run side by side");
+    assert_eq!(harness.outstanding.len(), 3, "they run in parallel");
     for _ in 0..6 {
         harness.step_or_advance();
     }
-    assert_eq!(harness.state(), RunState::Running, "it lives on");
+    assert_eq!(harness.state(), RunState::Running, "the run goes on");
     assert_eq!(firings(&harness, "check"), [1, 2, 3]);
     assert_eq!(harness.values(), "added=\"c\"");
-    assert_eq!(harness.machine.firings().count(), 0, "what has ended is let go");
+    assert_eq!(harness.machine.firings().count(), 0, "ended firings are dropped");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_notification_of_a_wrong_type_fires_nothing() {
     assert!(error.starts_with("\"n\" does not fit task \"square\", which takes it as its \"number\": "), "{error}");
     harness.notify("square", &[("n", "\"x\"")]);
     assert_eq!(harness.machine.firing_count(), 0);
-    assert_eq!(refusal(&harness, "other"), "", "tasks that the firing does not reach have no say");
+    assert_eq!(refusal(&harness, "other"), "", "only tasks in the firing check the value");
     harness.notify("square", &[("n", "7")]);
     assert_eq!(harness.machine.firing_count(), 1);
 }
@@ -200,7 +200,7 @@ fn the_first_firing_of_a_persistent_run_is_rolled_back_at_its_end() {
     let mut harness = Harness::start(flow(&text));
     assert_eq!(harness.outstanding.len(), 1);
     harness.notify("add-ip", &[("ip", "\"a\"")]);
-    assert_eq!(harness.outstanding.len(), 1, "it fires once the run has begun");
+    assert_eq!(harness.outstanding.len(), 1, "it fires once the run has started");
     harness.step_or_advance();
     harness.step_or_advance();
     harness.step_or_advance();
@@ -210,7 +210,7 @@ fn the_first_firing_of_a_persistent_run_is_rolled_back_at_its_end() {
     assert_eq!(harness.state(), RunState::RolledBack);
     let rolled_back_calls: Vec<_> =
         harness.done.iter().filter(|(_, action)| *action == crate::Action::Rollback).collect();
-    assert_eq!(rolled_back_calls.len(), 1, "what earlier firings did stands: {rolled_back_calls:?}");
+    assert_eq!(rolled_back_calls.len(), 1, "the effects of earlier firings remain: {rolled_back_calls:?}");
 }
 
 #[test]
@@ -271,10 +271,10 @@ fn a_schedule_fires_once_for_each_of_its_times() {
     }
     harness.now = harness.now.after(Duration::from_secs(3 * 3_600 + 60));
     harness.step(&Event::Tick);
-    assert_eq!(harness.outstanding.len(), 1, "what was missed fires once");
+    assert_eq!(harness.outstanding.len(), 1, "missed times fire once");
     harness.now = harness.now.after(Duration::from_secs(3_600));
     harness.step(&Event::Tick);
-    assert_eq!(harness.outstanding.len(), 1, "and is left out while the one before is under way");
+    assert_eq!(harness.outstanding.len(), 1, "a time is skipped while the previous firing is active");
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_snapshot_lists_the_referenced_digests() {
         let values = [("size".parse().unwrap(), value)].into();
         harness.step(&Event::Notify { task: name("hear"), result: TaskResult::Succeeded(values), key: None });
     }
-    assert_eq!(harness.machine.firings().count(), 1, "the other one waits");
+    assert_eq!(harness.machine.firings().count(), 1, "the other firing waits");
     let needed = harness.machine.snapshot().digests();
     assert_eq!(needed, modules.into_iter().chain(stored).collect());
 }

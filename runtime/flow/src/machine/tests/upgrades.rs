@@ -54,7 +54,7 @@ fn a_module_is_replaced_between_firings_only() {
     fire(&mut harness, "\"good\"");
     assert_eq!(harness.machine.state(), RunState::Running);
     let applied = harness.done.iter().filter(|(task, action)| *task == name("add-ip") && *action == Action::Apply);
-    assert_eq!(applied.count(), 3, "the bad one did nothing");
+    assert_eq!(applied.count(), 3, "the bad address was not added");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_task_name_is_reusable_after_its_rollback_is_impossible() {
     harness.answer(0);
     harness.edit(&[remove, add]).unwrap();
     fire(&mut harness, "\"other\"");
-    assert_eq!(harness.machine.failures().len(), 0, "the new one compares with another value");
+    assert_eq!(harness.machine.failures().len(), 0, "the new task compares with another value");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn an_edit_that_adds_an_unreachable_task_is_rejected() {
             .filter(|expected| expected.name == name(task) && expected.state == State::Success)
             .count()
     };
-    assert_eq!(success_count(&later, "after-tick"), 7, "it is of each turn since");
+    assert_eq!(success_count(&later, "after-tick"), 7, "it runs in each later firing");
     harness.run();
     assert_eq!(success_count(&harness, "after-begin"), 1);
 }
@@ -183,8 +183,8 @@ fn late_outcomes_are_rolled_back_for_the_last_sixteen_firings() {
     let mut harness = lost_before(16);
     let late = harness.lost[0].id.clone();
     harness.answer_late(0);
-    assert!(harness.outstanding.is_empty(), "nobody knows firing {} any more, and what it did stays done", late.firing);
+    assert!(harness.outstanding.is_empty(), "firing {} is dropped, and its effects stay", late.firing);
     assert_eq!(harness.machine.decide(harness.now, &Event::Tick), []);
-    // There is no reason any more to keep the old call either.
+    // The old call is not needed any more either.
     harness.edit(&[reload_edit()]).unwrap();
 }

@@ -148,7 +148,7 @@ impl Machine {
             return Some(format!("task {name:?} was removed"));
         }
         if trigger_state.ending || trigger_state.state.is_final() {
-            return Some("the run was told to end, and fires no more".into());
+            return Some("the run was asked to end, and fires no more".into());
         }
         if let Some(max) = triggers.max_firings.filter(|max| trigger_state.firing_count >= *max) {
             return Some(format!("the run has fired {max} times, and its flow allows no more"));
@@ -214,7 +214,7 @@ impl Machine {
         let skipped = |reason| Fact::BackEdgeSkipped { back_edge: pending.turn, reason };
         let triggers = self.triggers();
         let Some(edge) = triggers.back_edges.get(pending.turn as usize) else {
-            return skipped("the link is gone".into());
+            return skipped("the link was removed".into());
         };
         if let Some(max) = triggers.max_firings.filter(|max| trigger_state.firing_count >= *max) {
             return skipped(format!("the run has fired {max} times"));

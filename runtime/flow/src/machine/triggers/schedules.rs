@@ -214,7 +214,7 @@ impl TriggerState {
 
     pub(super) fn advance_backlog(&mut self, schedule: u32, next: Option<Timestamp>) -> Result<(), String> {
         let spans = self.backlog(schedule)?;
-        let first = spans.front_mut().ok_or("the schedule has nothing to make up for")?;
+        let first = spans.front_mut().ok_or("the schedule has no backlog")?;
         match next {
             Some(next) => first.next = next,
             None => drop(spans.pop_front()),

@@ -26,7 +26,11 @@ fn use_in_every_way(text: &str) {
     assert_eq!(render(&diagnostics, "f.toml", text).is_empty(), diagnostics.is_empty());
     for diagnostic in &diagnostics {
         assert!(diagnostic.hint.is_some(), "{} has no hint", diagnostic.message);
-        assert!(!diagnostic.message.contains(char::is_control), "{:?} would command a terminal", diagnostic.message);
+        assert!(
+            !diagnostic.message.contains(char::is_control),
+            "{:?} contains a control character",
+            diagnostic.message
+        );
     }
 }
 
@@ -121,8 +125,8 @@ fn check_arena_invariants(flow: &Flow, successors: &[BTreeSet<NodeIndex>]) {
         assert!(!successors[index.0 as usize].contains(&index), "{name} comes after itself");
         assert!(before.is_sorted() && after.is_sorted());
         assert!(after.iter().all(|after| flow.node(*after).before.contains(&index)));
-        assert_eq!(before.is_empty(), index == NodeIndex(0), "all but the first wait for something");
-        assert_eq!(after.is_empty(), index == last, "all but the last are waited for");
+        assert_eq!(before.is_empty(), index == NodeIndex(0), "all but the first have a predecessor");
+        assert_eq!(after.is_empty(), index == last, "all but the last have a successor");
         let (begin, end) = ends(*scope);
         assert!(begin <= index && index <= end);
         assert!(index == begin || successors[begin.0 as usize].contains(&index), "{name} comes after its flow begins");
@@ -214,7 +218,7 @@ fn is_wired_right(seed: u64) -> bool {
 #[test]
 fn most_random_flows_are_wired() {
     let wired = (0..1_000).filter(|seed| is_wired_right(*seed)).count();
-    assert!(wired > 500, "a property of {wired} in 1000 flows says little");
+    assert!(wired > 500, "only {wired} of 1000 flows are wired");
 }
 
 proptest! {

@@ -83,7 +83,7 @@ impl FiringMachine {
     fn fail_waiting_task(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let failure = Failure::new(
             FailureKind::Cancelled,
-            "nobody has to answer any more: its flow is rolled back, or it was removed",
+            "no answer is needed any more: its flow is rolled back, or it was removed",
         );
         self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, ExecutionInfo::NONE, None)
     }
@@ -93,7 +93,7 @@ impl FiringMachine {
             // The wait is over.
             (_, NodeState::Pending) => return self.start(index),
             (Role::Wait(wait), NodeState::Running { .. }) => {
-                let message = format!("nobody has notified it of {:?} in time", wait.waits_for);
+                let message = format!("it was not notified of {:?} in time", wait.waits_for);
                 let attempt = self.node_attempt(index, self.node(index).attempt());
                 return self.failed(
                     now,
@@ -105,7 +105,7 @@ impl FiringMachine {
             }
             (Role::Task(_) | Role::Element(_), NodeState::Running { retry_at: None, .. }) => {
                 let attempt = self.node_attempt(index, self.node(index).attempt());
-                let failure = Failure::new(FailureKind::Timeout, "no worker has taken it in time: it has expired");
+                let failure = Failure::new(FailureKind::Timeout, "no worker started it in time: it has expired");
                 return self.failed(now, attempt, failure, ExecutionInfo::NONE, None);
             }
             _ => {}
@@ -204,7 +204,7 @@ impl FiringMachine {
         let inputs = self.flow.task_called(index).map(|task| self.inputs(index, task, InputUse::ApplyAndRollback));
         let message = match inputs {
             Some(Err(incomplete)) => self.describe_missing(&incomplete),
-            Some(Ok(_)) | None => "not all inputs were there when the task started".into(),
+            Some(Ok(_)) | None => "some inputs were missing when the task started".into(),
         };
         self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), ExecutionInfo::NONE, None)
     }
@@ -248,15 +248,19 @@ impl FiringMachine {
 
 fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, String> {
     let json = match value {
-        None => return Err(format!("value {name:?} is not there, and the retry controller tries its elements")),
-        Some(Value::Bytes(_)) => return Err(format!("value {name:?} is bytes, not a list to try the elements of")),
+        None => return Err(format!("value {name:?} is missing, and the retry controller tries its elements")),
+        Some(Value::Bytes(_)) => {
+            return Err(format!("value {name:?} is bytes, not a list whose elements the retry controller could try"));
+        }
         Some(Value::Stored(stored)) => {
             let size = Size(stored.size);
-            return Err(format!("value {name:?} is too large ({size:#}) to try the elements of"));
+            return Err(format!("value {name:?} is too large ({size:#}) for the retry controller to try its elements"));
         }
         Some(Value::Json(json)) => json,
     };
-    let elements = json.elements().ok_or_else(|| format!("value {name:?} is not a list to try the elements of"))?;
+    let elements = json
+        .elements()
+        .ok_or_else(|| format!("value {name:?} is not a list whose elements the retry controller could try"))?;
     if elements.is_empty() {
         return Err(format!("value {name:?} is an empty list: there is nothing to try"));
     }

@@ -37,7 +37,7 @@ impl FiringMachine {
             }
             Fact::Reset if self.state != RunState::RolledBack => Err(format!("the run is {}", self.state)),
             Fact::Expanded { node, .. } if run_of(*node).is_ok() && self.flow.for_each(*node).is_none() => {
-                Err(format!("node {:?} is called for no list", self.flow.node(*node).name))
+                Err(format!("node {:?} is not called for a list", self.flow.node(*node).name))
             }
             Fact::Expanded { node, .. } => expect(*node, &[State::Running]),
             Fact::RollbackNotNeeded { node } => expect(*node, &[State::Success, State::Failure, State::Retrying]),

@@ -81,7 +81,7 @@ impl FiringMachine {
             Role::FanIn(each) => FetchResult::Results(collect_results(self.results(*each))),
             Role::ForEach(each) => FetchResult::List(self.list_of_source(&each.list)),
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
-                FetchResult::List(Err(Failure::new(FailureKind::Permanent, "it is called for no list")))
+                FetchResult::List(Err(Failure::new(FailureKind::Permanent, "it is not called for a list")))
             }
         };
         self.apply_fetch(index, result)
@@ -92,7 +92,7 @@ impl FiringMachine {
         match self.read(source).as_deref() {
             Some(Value::Json(json)) => elements(json).map_err(permanent),
             Some(Value::Bytes(_)) => Err(permanent("the value to be called for each element of is bytes".into())),
-            Some(Value::Stored(stored)) => Err(permanent(format!("the list of {:#} is not there", Size(stored.size)))),
+            Some(Value::Stored(stored)) => Err(permanent(format!("the list of {:#} is missing", Size(stored.size)))),
             None => {
                 let message = "the list to be called for each element of was not there when the task started";
                 Err(Failure::new(FailureKind::MissingInput, message))
@@ -156,7 +156,7 @@ pub fn collect_results(results: BTreeMap<ValueName, Vec<Value>>) -> Result<Value
         let mut text = String::from("[");
         for (number, value) in values.iter().enumerate() {
             let Value::Json(json) = value else {
-                let message = format!("element {number} left {name:?} as bytes, and a list of JSON can hold none");
+                let message = format!("element {number} left {name:?} as bytes, which a list of JSON cannot contain");
                 return Err(Failure::new(FailureKind::InvalidOutput, message));
             };
             if number > 0 {

@@ -18,7 +18,7 @@ impl Harness {
         if matches!(change.state, State::RollingBack | State::RolledBack) {
             let is_same =
                 |published: &NodeChange| (published.state, published.attempt) == (change.state, change.attempt);
-            assert!(!earlier.any(is_same), "told twice: {change:?}");
+            assert!(!earlier.any(is_same), "published twice: {change:?}");
         }
     }
 
@@ -45,18 +45,18 @@ impl Harness {
         let id = |command: &Command| match command {
             Command::Call(call) => Some(call.id.clone()),
             Command::Fetch(fetch) => {
-                assert!(self.fetches.contains(fetch), "what is sent for again was sent for");
+                assert!(self.fetches.contains(fetch), "a repeated fetch was requested before");
                 None
             }
-            Command::Interrupt(_) | Command::Publish(_) => panic!("only calls and errands are answered"),
+            Command::Interrupt(_) | Command::Publish(_) => panic!("only calls and fetches are answered"),
         };
         let pending: BTreeSet<CallId> = self.machine.pending().iter().filter_map(id).collect();
         let leased: BTreeSet<CallId> = self.machine.leased_calls().map(|(call, _)| call).collect();
         let out: BTreeSet<CallId> = self.outstanding.iter().map(|call| call.id.clone()).collect();
         assert_eq!(self.machine.outstanding_calls().collect::<BTreeSet<_>>(), out);
         let withdrawable: BTreeSet<CallId> = self.machine.withdrawable_calls().collect();
-        assert!(withdrawable.is_subset(&(&out - &leased)), "what is withdrawn is out, and nobody has it");
-        assert_eq!(pending, &(&out - &leased) - &withdrawable, "what is leased, or withdrawn, is not sent again");
+        assert!(withdrawable.is_subset(&(&out - &leased)), "a withdrawable call is outstanding and not leased");
+        assert_eq!(pending, &(&out - &leased) - &withdrawable, "a leased or withdrawable call is not sent again");
     }
 
     pub(super) fn assert_old_event_is_ignored(&self) {

@@ -107,7 +107,7 @@ fn advance(harness: &mut Harness, rng: &mut SeededRng) -> bool {
     true
 }
 
-/// Runs one random history of a flow that fires more than once: it is notified, edited, suspended and told to end at any
+/// Runs one random history of a flow that fires more than once: it is notified, edited, suspended and cancelled at any
 /// time.
 pub(super) fn run_triggered_history(seed: u64) -> Harness {
     let mut rng = SeededRng(seed);
@@ -151,7 +151,7 @@ fn random_notification(harness: &mut Harness, rng: &mut SeededRng) {
         && !key.as_ref().is_some_and(|key| harness.machine.has_received(&task, key))
         && matches!(harness.state(), RunState::Running | RunState::Suspending);
     harness.step(&Event::Notify { task, result, key });
-    assert!(harness.machine.firing_count() >= before + u64::from(is_accepted), "what is not refused fires");
+    assert!(harness.machine.firing_count() >= before + u64::from(is_accepted), "an accepted notification fires");
 }
 
 /// Edits the flow at random; a refused edit changes nothing.
@@ -194,7 +194,7 @@ fn random_edit(harness: &mut Harness, rng: &mut SeededRng, step: u32) {
     };
     let before = harness.machine.clone();
     if harness.edit(&[edit]).is_err() {
-        assert!(harness.machine == before, "what is refused changes nothing");
+        assert!(harness.machine == before, "a refused edit changes nothing");
     }
 }
 
