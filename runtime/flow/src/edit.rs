@@ -292,9 +292,9 @@ fn unknown_node(name: &NodeName) -> String {
 fn find<'b>(body: &'b mut FlowBody, task: &NodeName) -> Result<&'b mut DraftTask, String> {
     let mut names = Vec::new();
     collect_names(body, &mut names);
-    let found = enclosing_body(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
-    match found {
-        Some(DraftNode::Task(found)) => Ok(found),
+    let node = enclosing_body(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
+    match node {
+        Some(DraftNode::Task(task)) => Ok(task),
         Some(DraftNode::Flow(_)) => Err(format!("{task:?} is a nested flow, and not a task")),
         None => {
             let hint = suggest::did_you_mean(task.as_str(), names.iter().map(NodeName::as_str));

@@ -216,9 +216,9 @@ mod tests {
 
     #[test]
     fn a_message_over_16_kib_is_truncated() {
-        let whole = "ä".repeat(MAX_MESSAGE_BYTES / 2);
-        assert_eq!(Failure::new(FailureKind::Trap, whole.clone()).message, whole);
-        let cut = Failure::new(FailureKind::Trap, format!("x{whole}")).message;
+        let message = "ä".repeat(MAX_MESSAGE_BYTES / 2);
+        assert_eq!(Failure::new(FailureKind::Trap, message.clone()).message, message);
+        let cut = Failure::new(FailureKind::Trap, format!("x{message}")).message;
         assert!(cut.ends_with("… [cut, 16385 bytes in all]"), "{}", &cut[cut.len() - 40..]);
     }
 

@@ -9,8 +9,8 @@ pub(crate) fn check(table: &str, run: impl Fn(&str) -> String) {
     let mut differing = Vec::new();
     let mut count = 0;
     for case in cases {
-        let (rule, rest) = case.split_once('\n').expect("a case has a rule and lines");
-        let (input, expected) = rest.split_once("---\n").expect("a case has both sides");
+        let (rule, body) = case.split_once('\n').expect("a case has a rule and lines");
+        let (input, expected) = body.split_once("---\n").expect("a case has both sides");
         let actual = run(input);
         count += 1;
         if actual.trim_end() != expected.trim_end() {

@@ -67,7 +67,7 @@ fn built() -> Draft {
         max: Duration::from_secs(10),
         jitter: false,
     };
-    let places = Strategy::ForEach(vec![Json::parse("1").unwrap(), Json::parse("\"two\"").unwrap()]);
+    let sizes = Strategy::ForEach(vec![Json::parse("1").unwrap(), Json::parse("\"two\"").unwrap()]);
     Draft::builder("f")
         .unwrap()
         .pattern(Pattern::Linear)
@@ -90,7 +90,7 @@ fn built() -> Draft {
         })
         .flow("pans", |flow| {
             flow.pattern(Pattern::Unordered)
-                .retry_as("place", places, Otherwise::Rollback)
+                .retry_as("place", sizes, Otherwise::Rollback)
                 .task("pan", "m", |task| {
                     task.requires("dough", "batter").requires("where", "place").provides("pan", "first_pan")
                 })

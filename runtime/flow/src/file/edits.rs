@@ -102,8 +102,8 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
         }
     }
     let foreign = |key: &str| {
-        let kind = KINDS.iter().find(|(_, extra_keys)| extra_keys.contains(&key)).map(|(kind, _)| *kind);
-        kind.filter(|_| !extra_keys.contains(&key)).map(|kind| format!("{key} is for an edit with {kind:?}"))
+        let other_kind = KINDS.iter().find(|(_, keys)| keys.contains(&key)).map(|(kind, _)| *kind);
+        other_kind.filter(|_| !extra_keys.contains(&key)).map(|kind| format!("{key} is for an edit with {kind:?}"))
     };
     table.finish(foreign, diagnostics);
     edits

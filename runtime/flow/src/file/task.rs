@@ -214,11 +214,11 @@ pub(super) fn renames(
             }
         }
         DeValue::Table(entries) => {
-            for (key, value) in entries {
-                let own_name = key_name(key, &owner, diagnostics);
+            for (own_key, value) in entries {
+                let own_name = key_name(own_key, &owner, diagnostics);
                 let flow_name = value_name(value, &owner, diagnostics);
                 let (Some(own_name), Some(flow_name)) = (own_name, flow_name) else { continue };
-                spans.insert(format!("{key}.{own_name}"), key.span().start..value.span().end);
+                spans.insert(format!("{key}.{own_name}"), own_key.span().start..value.span().end);
                 renames.insert(own_name, flow_name);
             }
         }

@@ -100,7 +100,7 @@ pub(super) struct FiringStart {
     pub(super) entry: Option<NodeIndex>,
     pub(super) by: Trigger,
     pub(super) inputs: Values,
-    pub(super) given: InheritedValues,
+    pub(super) inherited: InheritedValues,
 }
 
 impl FiringStart {
@@ -111,7 +111,7 @@ impl FiringStart {
             entry: None,
             by: Trigger::Start,
             inputs: Values::new(),
-            given: InheritedValues::default(),
+            inherited: InheritedValues::default(),
         }
     }
 }
@@ -124,7 +124,7 @@ impl FiringMachine {
         tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
         start: FiringStart,
     ) -> Self {
-        let FiringStart { firing, entry, by, inputs, given } = start;
+        let FiringStart { firing, entry, by, inputs, inherited } = start;
         let mut scopes: Vec<ScopeRun> = flow.scopes.iter().map(|_| ScopeRun::default()).collect();
         for (index, scope) in flow.scopes.iter().enumerate() {
             if let Some(parent) = scope.parent {
@@ -149,7 +149,7 @@ impl FiringMachine {
             entry,
             by,
             inputs,
-            inherited: given,
+            inherited,
             state: RunState::Pending,
             nodes,
             scopes,

@@ -100,9 +100,9 @@ impl Snapshot {
         }
         if let Some(trigger_state) = &self.triggers {
             trigger_state.latest_values.values().for_each(&mut add);
-            for QueuedFiring { values, inherited: given, .. } in &trigger_state.queued {
+            for QueuedFiring { values, inherited, .. } in &trigger_state.queued {
                 add(values);
-                given.iter().flat_map(|given| given.values()).for_each(&mut add);
+                inherited.iter().flat_map(|inherited| inherited.values()).for_each(&mut add);
             }
             for PendingTrigger { values, given, .. } in &trigger_state.pending_triggers {
                 add(values);
@@ -178,7 +178,7 @@ impl Machine {
             failures,
             expires_at,
         } = snapshot;
-        let mut machine = self.new_firing(FiringStart { firing, entry, by, inputs, given });
+        let mut machine = self.new_firing(FiringStart { firing, entry, by, inputs, inherited: given });
         machine.take_elements(elements)?;
         machine.state = state;
         machine.failures = Arc::new(failures);
@@ -205,7 +205,7 @@ impl FiringMachine {
                 entry: self.entry,
                 by: self.by.clone(),
                 inputs: Values::new(),
-                given: Arc::default(),
+                inherited: Arc::default(),
             },
         );
         let without_counts = |node: &NodeRun| NodeRun { waiting: 0, holding: 0, ..node.clone() };

@@ -229,7 +229,7 @@ impl Machine {
                 .or_else(|| self.triggers.as_ref().map(|trigger_state| trigger_state.latest_values.clone()))
                 .unwrap_or_default();
             let mut firing_machine =
-                self.new_firing(FiringStart { firing, entry, by, inputs: values, given: inherited });
+                self.new_firing(FiringStart { firing, entry, by, inputs: values, inherited });
             firing_machine.begin(at);
             commands.push(publish_firing(firing, RunState::Running, at));
             self.firings.insert(firing, firing_machine);
@@ -291,7 +291,7 @@ impl Machine {
     ) {
         let (Some(triggers), Some(firing_machine)) = (&self.flow.triggers, self.firings.get(&firing)) else { return };
         let back_edges =
-            triggers.back_edges.iter().zip(0..).filter(|(turn, _)| turn.timing == timing && is_source(turn.link.from));
+            triggers.back_edges.iter().zip(0..).filter(|(edge, _)| edge.timing == timing && is_source(edge.link.from));
         let back_edges: Vec<u32> = back_edges.map(|(_, number)| number).collect();
         if back_edges.is_empty() || self.triggers.as_ref().is_none_or(|trigger_state| trigger_state.ending) {
             return;

@@ -295,7 +295,7 @@ fn flow_limits_override_module_limits() {
         .task("flow-says", "only", |task| task.retry(flow_retry).limits(limits))
         .build();
     let (flow, _) = wire(&draft, &modules, &Values::new()).unwrap();
-    let found: Vec<_> = flow.tasks().map(|(_, _, task)| (task.retry, task.limits)).collect();
+    let policies: Vec<_> = flow.tasks().map(|(_, _, task)| (task.retry, task.limits)).collect();
     let limits = |memory| Limits { memory, log: 2, ..Limits::default() };
-    assert_eq!(found, [(module_retry, limits(1)), (flow_retry, limits(3))]);
+    assert_eq!(policies, [(module_retry, limits(1)), (flow_retry, limits(3))]);
 }

@@ -336,19 +336,19 @@ impl FiringMachine {
         let mut counting = vec![index];
         while let Some(index) = counting.pop() {
             let node = self.node_mut(index);
-            let held = node.holding > 0;
+            let held_before = node.holding > 0;
             if one_more {
                 node.holding += 1;
             } else {
                 node.holding -= 1;
             }
-            let holds = node.holding > 0;
-            if held != holds && self.lets_rollback_through(index) {
+            let holds_now = node.holding > 0;
+            if held_before != holds_now && self.lets_rollback_through(index) {
                 counting.extend(&self.flow.node(index).before);
             }
             if one_more {
                 self.clear_rollback_ready(index);
-            } else if !holds {
+            } else if !holds_now {
                 work.push(index);
             }
         }

@@ -345,9 +345,9 @@ fn an_illegal_record_is_rejected() {
     let mut harness = Harness::start(flow(text));
     harness.run();
     let run = harness.machine.run().clone();
-    let mut twice = harness.records.clone();
-    twice.push(harness.records[1].clone());
-    let error = crate::Machine::replay(run.clone(), &twice).unwrap_err();
+    let mut records = harness.records.clone();
+    records.push(harness.records[1].clone());
+    let error = crate::Machine::replay(run.clone(), &records).unwrap_err();
     assert_eq!(error.to_string(), r#"record started of "a" does not fit run r: node "a" is success"#);
     let error = crate::Machine::replay(run, &harness.records[1..]).unwrap_err();
     assert_eq!(error.to_string(), "record started does not fit run r: the first record starts the run");

@@ -6,10 +6,10 @@ use super::harness::{Harness, flow, name};
 use crate::{Event, Fact, NotificationOutcome, SkipReason, TaskNotification, Values};
 
 /// A task that fires each minute, and takes its due time.
-fn minutely(rest: &str) -> String {
+fn minutely(keys: &str) -> String {
     format!(
         "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#make\"\nrequires = {{ item = \"scheduled_at\" }}\n\
-         [[schedule]]\ncron = \"* * * * *\"\nto = \"clean\"\n{rest}\n"
+         [[schedule]]\ncron = \"* * * * *\"\nto = \"clean\"\n{keys}\n"
     )
 }
 
@@ -98,10 +98,10 @@ fn skipped_missed_times_are_counted() {
 fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     let text = |missed: &str| {
         let text = minutely(&format!("overlap = \"queue\"\nmissed = \"{missed}\""));
-        let listens = "[[task]]\nname = \"hear\"\nuse = \"g#noop\"\n[[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"hear\"\n";
-        flow(&format!("max_parallel = 1\n{text}{listens}"))
+        let listener = "[[task]]\nname = \"hear\"\nuse = \"g#noop\"\n[[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"hear\"\n";
+        flow(&format!("max_parallel = 1\n{text}{listener}"))
     };
-    let heard = |number: u64| {
+    let notification = |number: u64| {
         let (flow, task) = ("kitchen".parse().unwrap(), name("bake"));
         Event::TaskNotification(TaskNotification {
             flow,
@@ -113,11 +113,11 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     let mut harness = Harness::start(text("once"));
     // Not through the harness, which checks everything after each step.
     for number in 0..501 {
-        harness.records.extend(harness.machine.step(harness.now, &heard(number)).records);
+        harness.records.extend(harness.machine.step(harness.now, &notification(number)).records);
     }
     assert_eq!((harness.machine.firing_count(), skips(&harness)), (501, vec![]), "one firing is active");
     for number in [501, 502, 502] {
-        harness.records.extend(harness.machine.step(harness.now, &heard(number)).records);
+        harness.records.extend(harness.machine.step(harness.now, &notification(number)).records);
     }
     assert_eq!(
         (harness.machine.firing_count(), skips(&harness)),
@@ -129,7 +129,7 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     assert_eq!(skips(&harness), [(SkipReason::QueueFull, 1), (SkipReason::QueueFull, 2)], "and the schedule's");
     let mut harness = Harness::start(text("all"));
     for number in 0..501 {
-        harness.machine.step(harness.now, &heard(number));
+        harness.machine.step(harness.now, &notification(number));
     }
     harness.now = harness.now.after(Duration::from_secs(60));
     harness.machine.step(harness.now, &Event::Tick);

@@ -38,9 +38,8 @@ fn counter(when: &str, top: &str) -> String {
 }
 
 fn firings(harness: &Harness, task: &str) -> Vec<u64> {
-    let changes =
-        harness.published.iter().filter(|changes| changes.name == name(task) && changes.state == State::Running);
-    changes.map(|changes| changes.firing.get()).collect()
+    let changes = harness.published.iter().filter(|change| change.name == name(task) && change.state == State::Running);
+    changes.map(|change| change.firing.get()).collect()
 }
 
 #[test]

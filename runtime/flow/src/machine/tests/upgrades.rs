@@ -148,11 +148,7 @@ fn an_edit_that_adds_an_unreachable_task_is_rejected() {
     later.edit(&[add("tick")]).unwrap();
     later.run();
     let success_count = |harness: &Harness, task: &str| {
-        harness
-            .published
-            .iter()
-            .filter(|expected| expected.name == name(task) && expected.state == State::Success)
-            .count()
+        harness.published.iter().filter(|change| change.name == name(task) && change.state == State::Success).count()
     };
     assert_eq!(success_count(&later, "after-tick"), 7, "it runs in each later firing");
     harness.run();

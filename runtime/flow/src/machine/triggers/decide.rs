@@ -237,7 +237,7 @@ impl Machine {
             entry: Some(edge.to),
             by: Trigger::BackEdge(pending.turn),
             inputs: pending.values.clone(),
-            given: pending.given.clone(),
+            inherited: pending.given.clone(),
         });
         let known: Vec<(&ValueName, Value)> =
             edge.link.reads.iter().filter_map(|(name, source)| Some((name, firing.inherited_value(source)?))).collect();

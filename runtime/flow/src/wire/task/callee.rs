@@ -72,8 +72,8 @@ impl<'d> Modules<'d> {
                 }
             },
             (ModuleContent::Tasks(tasks), Some(export)) => {
-                let found = tasks.iter().find(|task| task.name.as_str() == export);
-                found.map(|info| Callee::Task(module.digest, info)).ok_or_else(|| {
+                let task = tasks.iter().find(|task| task.name.as_str() == export);
+                task.map(|info| Callee::Task(module.digest, info)).ok_or_else(|| {
                     let hint = suggest::did_you_mean(export, tasks.iter().map(|task| task.name.as_str()));
                     let hint = hint.unwrap_or_else(|| format!("{alias:?} has {}", listed(tasks)));
                     refuse(format!("uses {export:?}, which module {alias:?} does not have")).hint(hint)
