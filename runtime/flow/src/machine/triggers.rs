@@ -228,8 +228,7 @@ impl Machine {
             let inherited = inherited
                 .or_else(|| self.triggers.as_ref().map(|trigger_state| trigger_state.latest_values.clone()))
                 .unwrap_or_default();
-            let mut firing_machine =
-                self.new_firing(FiringStart { firing, entry, by, inputs: values, inherited });
+            let mut firing_machine = self.new_firing(FiringStart { firing, entry, by, inputs: values, inherited });
             firing_machine.begin(at);
             commands.push(publish_firing(firing, RunState::Running, at));
             self.firings.insert(firing, firing_machine);
