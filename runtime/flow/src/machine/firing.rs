@@ -178,7 +178,7 @@ impl FiringMachine {
         let begin = self.flow.scope(ScopeIndex::ROOT).begin;
         // The entry may follow nodes outside this firing, and then waits for no node inside it.
         let entry = self.entry.filter(|entry| self.node(*entry).waiting == 0);
-        self.settle([begin].into_iter().chain(entry).collect());
+        self.update_readiness([begin].into_iter().chain(entry).collect());
     }
 
     /// The time of the next tick if no other event arrives first.
@@ -215,7 +215,12 @@ impl FiringMachine {
     }
 
     /// Explains to people why a waiting task would refuse a notification now.
-    pub(super) fn refuses(&self, index: NodeIndex, wait: &crate::Wait, result: &TaskResult) -> Option<String> {
+    pub(super) fn notification_error(
+        &self,
+        index: NodeIndex,
+        wait: &crate::Wait,
+        result: &TaskResult,
+    ) -> Option<String> {
         if !self.waiting_tasks.contains(&index) {
             let name = &self.flow.node(index).name;
             return Some(format!("task {name:?} is {}, and does not wait now", self.node_state(index)));
@@ -230,7 +235,7 @@ impl FiringMachine {
     }
 
     /// The tasks that wait for a notification, each with its deadline if it has one.
-    pub(super) fn expected(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
+    pub(super) fn awaited_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
         self.waiting_tasks.iter().map(|index| (*index, self.deadline(*index)))
     }
 

@@ -72,11 +72,11 @@ impl Machine {
         if let Role::Wait(wait) = &self.flow.node(index).role {
             let waiting_firing = self.firings.values().find(|firing| firing.waiting_tasks.contains(&index));
             return match waiting_firing.or_else(|| self.firings.values().next_back()) {
-                Some(firing) => firing.refuses(index, wait, result),
+                Some(firing) => firing.notification_error(index, wait, result),
                 None => Some(format!("task {task:?} is pending, and does not wait now")),
             };
         }
-        self.refuses_firing(index, result)
+        self.firing_notification_error(index, result)
     }
 
     /// The task with a name. Look tasks up by name: an edit may have changed the index since a call was dispatched.
@@ -110,24 +110,24 @@ impl Machine {
     #[must_use]
     pub fn size(&self) -> usize {
         let element_count =
-            |firing: &FiringMachine| firing.nodes.len() - self.flow.nodes.len() + firing.elements_ahead();
+            |firing: &FiringMachine| firing.nodes.len() - self.flow.nodes.len() + firing.unexpanded_elements();
         self.flow.nodes.len() + self.firings.values().map(element_count).sum::<usize>()
     }
 
     /// The tasks that wait for a notification, each with its deadline if it has one.
     pub fn waiting_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
-        self.firings.values().flat_map(FiringMachine::expected)
+        self.firings.values().flat_map(FiringMachine::awaited_tasks)
     }
 
     /// The calls that are dispatched to workers and not answered.
     pub fn outstanding_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.firings.values().flat_map(FiringMachine::calls_out)
+        self.firings.values().flat_map(FiringMachine::outstanding_calls)
     }
 
     /// The time since when a call is with the workers; `None` when it is not.
     #[must_use]
     pub fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
-        self.firings.get(&call.firing)?.out_since(call)
+        self.firings.get(&call.firing)?.outstanding_since(call)
     }
 
     /// The commands that are still unanswered: a restarted engine sends them again. Calls under a lease are not included:
@@ -139,26 +139,26 @@ impl Machine {
 
     /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
     pub fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
-        self.firings.values().flat_map(FiringMachine::leased)
+        self.firings.values().flat_map(FiringMachine::leased_calls)
     }
 
     /// Whether a worker holds a recorded lease on a call.
     #[must_use]
     pub fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
-        self.firings.get(&call.firing).is_some_and(|firing| firing.holds(call, worker))
+        self.firings.get(&call.firing).is_some_and(|firing| firing.has_lease(call, worker))
     }
 
     /// The dispatched calls that the run no longer needs and that no worker has reported as started: the engine withdraws
     /// them, unless a worker reports one as started.
     pub fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.firings.values().flat_map(FiringMachine::withdrawable)
+        self.firings.values().flat_map(FiringMachine::withdrawable_calls)
     }
 
     /// Whether a call is with the workers and still needed: it is neither answered nor lost, and the run is not about to
     /// roll it back.
     #[must_use]
     pub fn is_wanted(&self, call: &CallId) -> bool {
-        self.firings.get(&call.firing).is_some_and(|firing| firing.wants(call))
+        self.firings.get(&call.firing).is_some_and(|firing| firing.is_needed(call))
     }
 
     /// Whether a worker that has the job of a call may start it. It may not when the call was answered, withdrawn or given
@@ -167,7 +167,9 @@ impl Machine {
     #[must_use]
     pub fn may_start(&self, now: Timestamp, call: &CallId) -> bool {
         match self.firings.get(&call.firing) {
-            Some(firing) if firing.knows(call) => self.state() != RunState::Suspended && firing.may_call(now, call),
+            Some(firing) if firing.has_dispatched(call) => {
+                self.state() != RunState::Suspended && firing.may_start(now, call)
+            }
             Some(_) => true,
             None => call.firing.get() > self.firing_count(),
         }

@@ -179,7 +179,7 @@ impl Machine {
             expires_at,
         } = snapshot;
         let mut machine = self.new_firing(FiringStart { firing, entry, by, inputs, inherited: given });
-        machine.take_elements(elements)?;
+        machine.restore_elements(elements)?;
         machine.state = state;
         machine.failures = Arc::new(failures);
         machine.expires_at = expires_at;
@@ -246,7 +246,7 @@ impl FiringMachine {
             self.rebuild_work(&flow, index);
         }
         if self.state != RunState::Pending {
-            self.settle(flow.indices().collect());
+            self.update_readiness(flow.indices().collect());
         }
     }
 
@@ -255,7 +255,7 @@ impl FiringMachine {
         let node = flow.node(index);
         let is_waited_for = |before: &&NodeIndex| !self.lets_follow(**before, &self.node(**before).state, index);
         let unexpanded = match node.role {
-            Role::FanIn(each) => usize::from(self.is_short(each)),
+            Role::FanIn(each) => usize::from(self.has_unexpanded_elements(each)),
             Role::Task(_)
             | Role::Wait(_)
             | Role::ForEach(_)
@@ -296,8 +296,8 @@ impl FiringMachine {
                         self.outstanding.insert(index);
                         self.retries.extend(self.expiry(index).map(|at| (at, index)));
                     }
-                    Role::Wait(_) => self.expect(index),
-                    Role::ForEach(_) | Role::FanIn(_) => drop(self.send_for(index)),
+                    Role::Wait(_) => self.wait_for_notification(index),
+                    Role::ForEach(_) | Role::FanIn(_) => drop(self.start_fetch(index)),
                     Role::Controller(_) | Role::Begin | Role::End => {}
                 }
             }

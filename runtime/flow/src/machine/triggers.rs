@@ -146,7 +146,7 @@ impl TriggerState {
     }
 
     /// Removes the back edge that was decided at a time.
-    fn take_pending(&mut self, at: Timestamp) -> Result<PendingTrigger, String> {
+    fn remove_pending(&mut self, at: Timestamp) -> Result<PendingTrigger, String> {
         let index = self.next_pending(at);
         index.and_then(|index| self.pending_triggers.remove(index)).ok_or_else(|| "no back edge is pending".into())
     }
@@ -368,7 +368,7 @@ impl Machine {
         match fact {
             Fact::Triggered { firing, entry, by, values } => self.queue_firing(at, *firing, *entry, by, values),
             Fact::BackEdgeSkipped { .. } => {
-                self.trigger_state_mut().take_pending(at)?;
+                self.trigger_state_mut().remove_pending(at)?;
                 Ok(Vec::new())
             }
             Fact::Scheduled { schedule, next } => {
@@ -447,7 +447,7 @@ impl Machine {
         }
         let triggers = self.trigger_state_mut();
         let inherited = match by {
-            Trigger::BackEdge(_) => Some(triggers.take_pending(at)?.given),
+            Trigger::BackEdge(_) => Some(triggers.remove_pending(at)?.given),
             Trigger::Notification { .. } | Trigger::Start | Trigger::Schedule(_) => None,
         };
         triggers.firing_count = firing.get();

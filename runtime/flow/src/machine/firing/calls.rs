@@ -36,26 +36,26 @@ impl FiringMachine {
     }
 
     /// The dispatched calls that are no longer needed and that no worker has reported as started.
-    pub(in crate::machine) fn withdrawable(&self) -> impl Iterator<Item = CallId> + use<'_> {
+    pub(in crate::machine) fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.outstanding.iter().filter(|index| self.is_withdrawable(**index)).map(|index| self.call_id(*index))
     }
 
     /// Whether a node's dispatched call is withdrawn unless a worker reports it as started: its flow is being rolled back,
     /// or its task was removed.
     pub(super) fn is_withdrawable(&self, index: NodeIndex) -> bool {
-        let is_apply = self.node(index).is_active().0 == crate::Action::Apply;
+        let is_apply = self.node(index).current_action().0 == crate::Action::Apply;
         is_apply && !self.is_leased(index) && !self.may_retry(index)
     }
 
     /// Whether a worker holds a lease on a node's call.
     fn is_leased(&self, index: NodeIndex) -> bool {
-        let (action, count) = self.node(index).is_active();
+        let (action, count) = self.node(index).current_action();
         let is_current = |holder: &(crate::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
         self.node(index).lease_holders.iter().any(is_current)
     }
 
     /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
-    pub(in crate::machine) fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
+    pub(in crate::machine) fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
         self.flow.indices().zip(&self.nodes).flat_map(move |(index, node)| {
             node.lease_holders.iter().map(move |(action, attempt, worker)| {
                 let task = self.flow.node(index).name.clone();
@@ -66,21 +66,21 @@ impl FiringMachine {
     }
 
     /// Whether a worker holds a lease on a call.
-    pub(in crate::machine) fn holds(&self, call: &CallId, worker: &WorkerName) -> bool {
+    pub(in crate::machine) fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
         let Some(index) = self.node_of_call(call) else { return false };
         self.node(index).lease_holders.contains(&(call.action, call.attempt, worker.clone()))
     }
 
     /// Whether a call is with the workers and still needed: it is neither answered nor lost, and the run is not about to
     /// roll it back.
-    pub(in crate::machine) fn wants(&self, call: &CallId) -> bool {
+    pub(in crate::machine) fn is_needed(&self, call: &CallId) -> bool {
         let Some(index) = self.node_of_call(call) else { return false };
         let is_wanted = call.action == crate::Action::Rollback || self.may_continue(index);
         is_wanted && self.is_outstanding(index, call)
     }
 
     /// Whether this firing has ever dispatched a call.
-    pub(in crate::machine) fn knows(&self, call: &CallId) -> bool {
+    pub(in crate::machine) fn has_dispatched(&self, call: &CallId) -> bool {
         self.node_of_call(call).is_some_and(|index| {
             let node = self.node(index);
             let dispatched = match call.action {
@@ -93,7 +93,7 @@ impl FiringMachine {
 
     /// Whether a worker may start a dispatched call: it is neither answered nor lost, it has not expired, and it is not
     /// about to be withdrawn.
-    pub(in crate::machine) fn may_call(&self, now: Timestamp, call: &CallId) -> bool {
+    pub(in crate::machine) fn may_start(&self, now: Timestamp, call: &CallId) -> bool {
         let Some(index) = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call)) else {
             return false;
         };
@@ -106,12 +106,12 @@ impl FiringMachine {
     }
 
     /// The calls that are dispatched to workers and not answered.
-    pub(in crate::machine) fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
+    pub(in crate::machine) fn outstanding_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.outstanding.iter().map(|index| self.call_id(*index))
     }
 
     /// The time since when a call is with the workers.
-    pub(in crate::machine) fn out_since(&self, call: &CallId) -> Option<Timestamp> {
+    pub(in crate::machine) fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
         let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call))?;
         match &self.node(index).state {
             NodeState::Running { since, .. } | NodeState::RollingBack { since, .. } => Some(*since),
@@ -153,7 +153,7 @@ impl FiringMachine {
 
     pub(super) fn call_id(&self, index: NodeIndex) -> CallId {
         let node = self.node(index);
-        let (action, count) = node.is_active();
+        let (action, count) = node.current_action();
         CallId {
             run: self.run.clone(),
             task: self.flow.node(index).name.clone(),

@@ -113,7 +113,7 @@ impl FiringMachine {
         if self.state.is_final() {
             self.state = RunState::Running;
         }
-        let applies = self.calls_out().filter(|call| call.action == Action::Apply);
+        let applies = self.outstanding_calls().filter(|call| call.action == Action::Apply);
         let interrupts = applies.map(Command::Interrupt).collect();
         self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
         interrupts
@@ -133,7 +133,7 @@ impl FiringMachine {
         let index = attempt.node;
         match &self.node(index).state {
             NodeState::Failure { retry_at, .. } | NodeState::Running { retry_at, .. } => {
-                self.not_due(*retry_at, index);
+                self.remove_retry(*retry_at, index);
             }
             NodeState::Pending
             | NodeState::Success { .. }
@@ -155,19 +155,19 @@ impl FiringMachine {
         let is_published = !matches!(self.flow.node(index).role, Role::FanIn(_));
         let published = is_published.then(|| self.publish(index, at, ChangeDetails::default()));
         let mut commands: Vec<Command> = published.into_iter().collect();
-        commands.extend(self.hand_out(index));
+        commands.extend(self.dispatch(index));
         commands
     }
 
     /// The command that dispatches a node's call; `None` when an input is missing.
-    fn hand_out(&mut self, index: NodeIndex) -> Option<Command> {
+    fn dispatch(&mut self, index: NodeIndex) -> Option<Command> {
         let flow = self.flow.clone();
         match flow.node(index).role {
             Role::Wait(_) => {
-                self.expect(index);
+                self.wait_for_notification(index);
                 return None;
             }
-            Role::ForEach(_) | Role::FanIn(_) => return self.send_for(index),
+            Role::ForEach(_) | Role::FanIn(_) => return self.start_fetch(index),
             Role::Task(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
         if let Some(task) = flow.task_called(index)
@@ -190,7 +190,7 @@ impl FiringMachine {
             NodeState::Failure { failure, .. } => Outcome::Failed(failure.clone()),
             NodeState::RollingBack { outcome, retry_at, .. } => {
                 let (outcome, retry_at) = (outcome.clone(), *retry_at);
-                self.not_due(retry_at, index);
+                self.remove_retry(retry_at, index);
                 outcome
             }
             // The effects of a lost apply that has answered since.
@@ -213,7 +213,7 @@ impl FiringMachine {
         }
         self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: None });
         let mut commands = vec![self.publish(index, at, ChangeDetails::default())];
-        commands.extend(self.hand_out(index));
+        commands.extend(self.dispatch(index));
         commands
     }
 
@@ -243,7 +243,7 @@ impl FiringMachine {
         self.on_result(attempt, Action::Apply, worker);
         self.missing_inputs.remove(&index);
         if let NodeState::Running { retry_at, .. } = &self.node(index).state {
-            self.not_due(*retry_at, index);
+            self.remove_retry(*retry_at, index);
         }
         self.node_mut(index).consecutive_failures += 1;
         self.record_failure(index, failure);
@@ -394,16 +394,16 @@ impl FiringMachine {
     }
 
     /// A task starts to wait for a notification.
-    pub(in crate::machine) fn expect(&mut self, index: NodeIndex) {
+    pub(in crate::machine) fn wait_for_notification(&mut self, index: NodeIndex) {
         self.waiting_tasks.insert(index);
         self.retries.extend(self.deadline(index).map(|at| (at, index)));
     }
 
     fn on_result(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
         if self.waiting_tasks.remove(&attempt.node) {
-            self.not_due(self.deadline(attempt.node), attempt.node);
+            self.remove_retry(self.deadline(attempt.node), attempt.node);
         }
-        self.not_due(self.expiry(attempt.node), attempt.node);
+        self.remove_retry(self.expiry(attempt.node), attempt.node);
         self.outstanding.remove(&attempt.node);
         self.fetches.remove(&attempt.node);
         self.end_lease(attempt, action, worker);

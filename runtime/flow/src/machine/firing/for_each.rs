@@ -90,7 +90,7 @@ impl FiringMachine {
     /// Takes the list of a task: each of its elements may be called in its turn.
     pub(super) fn expand(&mut self, index: NodeIndex, list: &Arc<[Json]>) {
         self.fetches.remove(&index);
-        let was_short = self.is_short(index);
+        let was_short = self.has_unexpanded_elements(index);
         self.elements.entry(index).or_default().expansion.list = list.clone();
         self.count_unexpanded(index, was_short);
         let nodes = self.elements_of(index).to_vec();
@@ -102,18 +102,18 @@ impl FiringMachine {
         }
         self.enter(index, NodeState::Success { provided: Values::new() });
         // The elements of a removed task have nothing to wait for.
-        self.settle(nodes);
+        self.update_readiness(nodes);
         self.fill_window(index);
     }
 
     /// Whether some elements of a task have no nodes yet, and will be called.
-    pub(in crate::machine) fn is_short(&self, each: NodeIndex) -> bool {
+    pub(in crate::machine) fn has_unexpanded_elements(&self, each: NodeIndex) -> bool {
         let has_unexpanded = |elements: &Elements| elements.expansion.nodes.len() < elements.expansion.list.len();
         !self.flow.node(each).retired && self.elements.get(&each).is_some_and(has_unexpanded)
     }
 
     /// The number of list elements without nodes.
-    pub(in crate::machine) fn elements_ahead(&self) -> usize {
+    pub(in crate::machine) fn unexpanded_elements(&self) -> usize {
         self.elements
             .values()
             .map(|elements| elements.expansion.list.len().saturating_sub(elements.expansion.nodes.len()))
@@ -122,11 +122,11 @@ impl FiringMachine {
 
     /// The fan-in counts all elements without nodes as one node to wait for.
     fn count_unexpanded(&mut self, each: NodeIndex, was_short: bool) {
-        let is_short = self.is_short(each);
+        let is_short = self.has_unexpanded_elements(each);
         if was_short != is_short {
             let mut work = Vec::new();
             self.count_waiting(self.flow.fan_in_of(each), was_short, &mut work);
-            self.settle(work);
+            self.update_readiness(work);
         }
     }
 
@@ -176,7 +176,7 @@ impl FiringMachine {
         let window = self.window(each);
         let fan_in = &self.node(self.flow.fan_in_of(each)).state;
         let is_called = *fan_in == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
-        if !is_called || !self.is_short(each) || !self.may_continue(each) {
+        if !is_called || !self.has_unexpanded_elements(each) || !self.may_continue(each) {
             return;
         }
         let Some(Elements { expansion, waiting, busy, .. }) = self.elements.get(&each) else { return };
@@ -188,11 +188,11 @@ impl FiringMachine {
             elements.expansion.nodes.extend(&new);
         }
         self.count_unexpanded(each, true);
-        self.settle(new);
+        self.update_readiness(new);
     }
 
     /// Restores the elements of a firing; `None` where they do not fit its nodes.
-    pub(in crate::machine) fn take_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
+    pub(in crate::machine) fn restore_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
         let elements_of = |(each, expansion): &(NodeIndex, Expansion)| {
             let each = *each;
             expansion.nodes.iter().zip(0..).map(move |(index, number)| (*index, each, number)).collect::<Vec<_>>()

@@ -121,7 +121,7 @@ impl FiringMachine {
         let expiry = self.expiry(attempt.node);
         self.node_mut(attempt.node).lease_holders.insert((action, attempt.attempt, worker.clone()));
         if self.expiry(attempt.node) != expiry {
-            self.not_due(expiry, attempt.node);
+            self.remove_retry(expiry, attempt.node);
         }
     }
 
@@ -144,7 +144,7 @@ impl FiringMachine {
         let interrupt = Command::Interrupt(self.call_id(index));
         let lost =
             self.publish_as(index, State::Failure, at, ChangeDetails::failure(at, &lost(worker), Some(at), worker));
-        self.not_due(self.expiry(index), index);
+        self.remove_retry(self.expiry(index), index);
         self.outstanding.remove(&index);
         self.retries.insert((at, index));
         self.end_lease(attempt, action, worker);
@@ -283,7 +283,7 @@ impl FiringMachine {
         }
         self.failures = std::sync::Arc::default();
         self.expires_at = self.flow.expires.map(|expires| at.after(expires));
-        self.settle(vec![self.flow.scope(root).begin]);
+        self.update_readiness(vec![self.flow.scope(root).begin]);
         commands
     }
 

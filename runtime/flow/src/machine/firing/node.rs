@@ -71,7 +71,7 @@ impl NodeRun {
     }
 
     /// The current action of the node, and the number of its attempts dispatched so far.
-    pub(in crate::machine) fn is_active(&self) -> (Action, u32) {
+    pub(in crate::machine) fn current_action(&self) -> (Action, u32) {
         match self.state {
             NodeState::RollingBack { .. } => (Action::Rollback, self.rollbacks),
             NodeState::Pending

@@ -15,11 +15,11 @@ impl FiringMachine {
     pub(in crate::machine) fn enter(&mut self, index: NodeIndex, state: NodeState) {
         let mut work = Vec::new();
         self.set_state(index, state, &mut work);
-        self.settle(work);
+        self.update_readiness(work);
     }
 
     /// Checks nodes again whose scope has a new intention.
-    pub(in crate::machine) fn settle(&mut self, mut work: Vec<NodeIndex>) {
+    pub(in crate::machine) fn update_readiness(&mut self, mut work: Vec<NodeIndex>) {
         while let Some(index) = work.pop() {
             let node = self.node(index);
             let may_continue = self.may_continue(index);
@@ -103,7 +103,7 @@ impl FiringMachine {
         for index in &ignored {
             self.set_state(*index, NodeState::Ignored, &mut work);
         }
-        self.settle(work);
+        self.update_readiness(work);
         ignored
     }
 
@@ -201,7 +201,7 @@ impl FiringMachine {
         self.unqueue_all();
         // These come first: their predecessors must not be rolled back yet.
         self.roll_back_late_outcomes(at);
-        self.settle(ran);
+        self.update_readiness(ran);
     }
 
     /// The nodes of a scope and its nested scopes that are not pending.
@@ -226,7 +226,7 @@ impl FiringMachine {
     }
 
     /// Removes a node from the calls that wait for another attempt.
-    pub(super) fn not_due(&mut self, at: Option<Timestamp>, index: NodeIndex) {
+    pub(super) fn remove_retry(&mut self, at: Option<Timestamp>, index: NodeIndex) {
         if let Some(at) = at {
             self.retries.remove(&(at, index));
         }
@@ -243,7 +243,7 @@ impl FiringMachine {
     /// Ends a node's wait for its start time.
     fn cancel_wait(&mut self, index: NodeIndex) {
         let at = self.node_mut(index).starts_at.take();
-        self.not_due(at, index);
+        self.remove_retry(at, index);
     }
 
     /// Removes the ready mark of a node that may not start any more.

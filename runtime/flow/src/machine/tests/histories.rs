@@ -15,7 +15,7 @@ use crate::{
 use random::{
     Edits, continue_to_end, run_history, run_history_to_end, run_history_with, run_on, run_triggered_history,
 };
-use rollback_order::{has_rollback, rollback_is_strictly_backwards, standing_effects};
+use rollback_order::{has_rollback, remaining_effects, rollback_is_strictly_backwards};
 
 fn is_of_a_list(flow: &crate::Flow, node: NodeIndex) -> bool {
     matches!(flow.node(node).role, Role::Element(_) | Role::FanIn(_))
@@ -65,7 +65,7 @@ proptest! {
                     skipped.insert(flow.node(*node).name.clone());
                 }
             }
-            let effects = standing_effects(&harness);
+            let effects = remaining_effects(&harness);
             let remaining = effects.iter().find(|task| has_rollback(&harness, task) && !skipped.contains(*task));
             prop_assert!(remaining.is_none(), "the effects of {:?} remain", remaining);
         }
@@ -83,7 +83,7 @@ proptest! {
             let is_replaced = |name: &NodeName| {
                 edits.iter().any(|edit| matches!(edit, Edit::Use { task, .. } if *task == name.base()))
             };
-            let mut effects = standing_effects(&harness).into_iter();
+            let mut effects = remaining_effects(&harness).into_iter();
             let remaining = effects.find(|task| has_rollback(&harness, task) && !is_replaced(task));
             prop_assert!(remaining.is_none(), "the effects of {:?} remain", remaining);
         }
@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn a_run_that_was_rolled_back_can_begin_again(seed in any::<u64>()) {
+    fn a_run_that_was_rolled_back_can_start_again(seed in any::<u64>()) {
         let mut harness = run_history_to_end(seed);
         if harness.state() == RunState::RolledBack {
             harness.step(&Event::Retry);

@@ -91,7 +91,7 @@ fn unlinking_a_back_edge_ends_the_run() {
 }
 
 #[test]
-fn a_task_can_be_removed_from_a_circle() {
+fn a_task_can_be_removed_from_a_cycle() {
     let mut harness = Harness::start(flow(&COUNTER.replace("when = \"begin_again\"", "")));
     for _ in 0..8 {
         harness.step_or_advance();

@@ -131,7 +131,11 @@ impl Machine {
     }
 
     /// Explains to people why a notification cannot fire a task now.
-    pub(in crate::machine) fn refuses_firing(&self, index: NodeIndex, result: &TaskResult) -> Option<String> {
+    pub(in crate::machine) fn firing_notification_error(
+        &self,
+        index: NodeIndex,
+        result: &TaskResult,
+    ) -> Option<String> {
         let name = &self.flow.node(index).name;
         let (Some(trigger_state), Some(triggers)) = (&self.triggers, &self.flow.triggers) else {
             return Some(format!("task {name:?} calls a guest: only a task that waits can be notified"));

@@ -112,7 +112,7 @@ impl Machine {
             // The run fires no more.
             return vec![scheduled];
         }
-        let missed_later = count_type(&schedule.cron, at, now);
+        let missed_later = count_times(&schedule.cron, at, now);
         let is_missed = missed_later > 0 || now.as_micros().saturating_sub(at.as_micros()) > MISSED_AFTER;
         let is_full = trigger_state.queued.len() >= MAX_QUEUED_FIRINGS;
         let overlaps = schedule.overlap == OverlapPolicy::Skip && self.has_firing_of(trigger_state, number);
@@ -229,7 +229,7 @@ impl TriggerState {
 }
 
 /// The number of times of a cron line after one time and up to another, at most [`MAX_COUNTED_MISSES`].
-fn count_type(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
+fn count_times(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
     let times = std::iter::successors(cron.after(after), |time| cron.after(*time));
     let count = times.take_while(|time| *time <= until).zip(0..MAX_COUNTED_MISSES).count();
     u64::try_from(count).unwrap_or(MAX_COUNTED_MISSES)

@@ -93,7 +93,7 @@ impl Modules<'_> {
             return (reason, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
         }
         let known = || self.resolved.keys().chain(self.named.keys()).map(String::as_str);
-        if let Some((module, export)) = parted_by_dot(alias) {
+        if let Some((module, export)) = split_at_dot(alias) {
             let closest = suggest::closest(module, known()).unwrap_or(module);
             let mut hint = format!("did you mean \"{closest}#{export}\"? `#` parts a module from its task");
             if !self.named.contains_key(closest) {
@@ -114,7 +114,7 @@ impl Modules<'_> {
 }
 
 /// A module and its task separated by a dot as in Python, but not a file path.
-fn parted_by_dot(text: &str) -> Option<(&str, &str)> {
+fn split_at_dot(text: &str) -> Option<(&str, &str)> {
     let (module, export) = text.rsplit_once('.')?;
     let is_name = |text: &str| !text.is_empty() && !text.contains(['/', '\\', '.', '#', ' ']);
     (is_name(module) && is_name(export) && export != "wasm").then_some((module, export))

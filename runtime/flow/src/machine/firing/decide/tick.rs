@@ -110,7 +110,7 @@ impl FiringMachine {
             }
             _ => {}
         }
-        let (action, count) = self.node(index).is_active();
+        let (action, count) = self.node(index).current_action();
         if action == Action::Apply && !self.may_retry(index) {
             // The loss is recorded, and no retry follows: the flow is being rolled back.
             return self.failed(

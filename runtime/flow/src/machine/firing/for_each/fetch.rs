@@ -16,7 +16,7 @@ const MAX_ELEMENTS: usize = 1_000_000;
 impl FiringMachine {
     /// Starts the fetch of a task that stands for a list: it reads the list, or joins the results. Returns a command when
     /// values have to be fetched from the store.
-    pub(in crate::machine) fn send_for(&mut self, index: NodeIndex) -> Option<Command> {
+    pub(in crate::machine) fn start_fetch(&mut self, index: NodeIndex) -> Option<Command> {
         let fetch = self.value_fetch(index);
         let joins_results = self.flow.for_each(index).is_none();
         self.fetches.insert(index, joins_results && fetch.is_some());

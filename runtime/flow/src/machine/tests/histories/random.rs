@@ -45,10 +45,10 @@ pub(super) fn run_history_with(seed: u64, edits: Edits) -> Harness {
         } else if edits == Edits::Some && rng.below(6) == 0 {
             random_edit(&mut harness, &mut rng, steps);
         } else if !(inject_fault(&mut harness, &mut rng)
-            || rng.below(4) == 0 && notify_somebody(&mut harness, &mut rng)
+            || rng.below(4) == 0 && notify_waiting_task(&mut harness, &mut rng)
             || advance(&mut harness, &mut rng))
         {
-            assert!(notify_somebody(&mut harness, &mut rng), "a run in {} waits for nothing", harness.state());
+            assert!(notify_waiting_task(&mut harness, &mut rng), "a run in {} waits for nothing", harness.state());
         }
     }
     harness
@@ -199,7 +199,7 @@ fn random_edit(harness: &mut Harness, rng: &mut SeededRng, step: u32) {
 }
 
 /// Notifies a waiting task, if there is one.
-fn notify_somebody(harness: &mut Harness, rng: &mut SeededRng) -> bool {
+fn notify_waiting_task(harness: &mut Harness, rng: &mut SeededRng) -> bool {
     let waiting: Vec<NodeIndex> = harness.machine.waiting_tasks().map(|(index, _)| index).collect();
     if waiting.is_empty() {
         return false;
@@ -248,7 +248,7 @@ pub(super) fn continue_to_end(seed: u64, mut harness: Harness) -> Harness {
 
 /// Continues until the run has ended, or a task waits for a notification.
 pub(super) fn run_on(harness: &mut Harness, rng: &mut SeededRng) {
-    if !notify_somebody(harness, rng) {
+    if !notify_waiting_task(harness, rng) {
         harness.step_or_advance();
     }
 }

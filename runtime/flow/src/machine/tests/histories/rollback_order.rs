@@ -6,7 +6,7 @@ use super::super::harness::Harness;
 use crate::{Fact, Firing, NodeIndex, NodeName, Record};
 
 /// The tasks whose effects remain: applied, and not rolled back since.
-pub(super) fn standing_effects(harness: &Harness) -> BTreeSet<NodeName> {
+pub(super) fn remaining_effects(harness: &Harness) -> BTreeSet<NodeName> {
     let mut applied = BTreeSet::new();
     for (task, action) in &harness.done {
         match action {
@@ -56,12 +56,12 @@ fn rollback_of_a_firing_is_strictly_backwards(harness: &Harness, firing: Option<
                 );
                 // Successors did not use the effects of an earlier attempt.
                 if applied.contains(&attempt.node) {
-                    no_later_effect_stands(flow, attempt.node, &applied);
+                    assert_no_later_effect(flow, attempt.node, &applied);
                 }
             }
             Fact::RollbackNotNeeded { node } => {
                 assert!(applied.contains(node), "only what ran is rolled back");
-                no_later_effect_stands(flow, *node, &applied);
+                assert_no_later_effect(flow, *node, &applied);
                 applied.remove(node);
             }
             Fact::RolledBack { attempt, .. } => {
@@ -105,7 +105,7 @@ fn can_roll_back(flow: &crate::Flow, node: NodeIndex) -> bool {
     flow.task_called(node).is_some_and(|task| task.rollback)
 }
 
-fn no_later_effect_stands(flow: &crate::Flow, node: NodeIndex, applied: &BTreeSet<NodeIndex>) {
+fn assert_no_later_effect(flow: &crate::Flow, node: NodeIndex, applied: &BTreeSet<NodeIndex>) {
     let mut seen = BTreeSet::new();
     let mut work = flow.node(node).after.clone();
     while let Some(after) = work.pop() {
