@@ -69,7 +69,7 @@ fn excerpt(span: &Range<usize>, file: &str, lines: &Lines<'_>, out: &mut String)
     let (end_number, end_column) = lines.line_and_column(span.end);
     let line: Vec<char> = lines.line(number).chars().map(printable).collect();
     let end = if end_number == number { end_column - 1 } else { line.len() };
-    // Of a very long line, the piece around the span.
+    // Of a very long line, only the part around the span is shown.
     let from = if line.len() <= MAX_EXCERPT_CHARS {
         0
     } else {
