@@ -60,7 +60,7 @@ pub struct LinkBuilder {
     when: Option<Condition>,
     reach: Option<SkipReach>,
     join: Join,
-    mistakes: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl Draft {
@@ -143,20 +143,20 @@ impl<Level> Builder<Level> {
     pub fn wait(
         mut self,
         name: impl AsRef<str>,
-        awaits: impl Into<String>,
+        waits_for: impl Into<String>,
         build: impl FnOnce(TaskBuilder) -> TaskBuilder,
     ) -> Self {
         let built = build(TaskBuilder::new(format!("task {:?}", name.as_ref())));
-        self.add_task(name.as_ref(), DraftTaskKind::Wait(awaits.into()), built);
+        self.add_task(name.as_ref(), DraftTaskKind::Wait(waits_for.into()), built);
         self
     }
 
-    fn add_task(&mut self, name: &str, does: DraftTaskKind, built: TaskBuilder) {
+    fn add_task(&mut self, name: &str, kind: DraftTaskKind, built: TaskBuilder) {
         self.draft.mistakes.extend(built.diagnostics);
         let Some(name) = parse_name(name, "a task", &mut self.draft.mistakes) else { return };
         let task = DraftTask {
             name,
-            kind: does,
+            kind,
             requires: built.requires,
             provides: built.provides,
             with: built.with,
@@ -184,8 +184,9 @@ impl<Level> Builder<Level> {
         name: impl AsRef<str>,
         build: impl FnOnce(Builder<NestedFlow>) -> Builder<NestedFlow>,
     ) -> Self {
-        let Draft { body, mistakes, .. } = build(Builder { draft: Draft::default(), level: PhantomData }).draft;
-        self.draft.mistakes.extend(mistakes);
+        let Draft { body, mistakes: diagnostics, .. } =
+            build(Builder { draft: Draft::default(), level: PhantomData }).draft;
+        self.draft.mistakes.extend(diagnostics);
         if let Some(name) = parse_name(name.as_ref(), "a flow", &mut self.draft.mistakes) {
             self.draft.body.nodes.push(DraftNode::Flow(DraftFlow { name, body, span: None }));
         }
@@ -206,8 +207,8 @@ impl<Level> Builder<Level> {
         to: impl AsRef<str>,
         build: impl FnOnce(LinkBuilder) -> LinkBuilder,
     ) -> Self {
-        let LinkBuilder { on, when, reach, join, mistakes } = build(LinkBuilder::default());
-        self.draft.mistakes.extend(mistakes);
+        let LinkBuilder { on, when, reach, join, diagnostics } = build(LinkBuilder::default());
+        self.draft.mistakes.extend(diagnostics);
         let from = parse_name(from.as_ref(), "the source of a link", &mut self.draft.mistakes);
         let to = parse_name(to.as_ref(), "the target of a link", &mut self.draft.mistakes);
         if let (Some(from), Some(to)) = (from, to) {
@@ -252,7 +253,7 @@ impl LinkBuilder {
     pub fn when(mut self, condition: impl AsRef<str>) -> Self {
         match Condition::new(condition.as_ref()) {
             Ok(condition) => self.when = Some(condition),
-            Err(error) => self.mistakes.push(Diagnostic::rejected(None, "the condition of a link", &error)),
+            Err(error) => self.diagnostics.push(Diagnostic::rejected(None, "the condition of a link", &error)),
         }
         self
     }
@@ -271,9 +272,9 @@ impl LinkBuilder {
 }
 
 impl TaskBuilder {
-    fn new(whose: String) -> Self {
+    fn new(owner: String) -> Self {
         Self {
-            owner: whose,
+            owner,
             requires: None,
             provides: None,
             with: Values::new(),
@@ -314,8 +315,8 @@ impl TaskBuilder {
 
     /// Sets the maximum number of parallel calls.
     #[must_use]
-    pub fn max_parallel(mut self, most: u32) -> Self {
-        self.for_each.iter_mut().for_each(|each| each.max_parallel = Some(most));
+    pub fn max_parallel(mut self, max: u32) -> Self {
+        self.for_each.iter_mut().for_each(|each| each.max_parallel = Some(max));
         self
     }
 
@@ -331,10 +332,10 @@ impl TaskBuilder {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// The parameter `own` takes the value with the flow's name `flows`.
+    /// The parameter `own_name` takes the value with the flow's name `flow_name`.
     #[must_use]
-    pub fn requires(mut self, own: impl AsRef<str>, flows: impl AsRef<str>) -> Self {
-        let pair = self.pair("requires", own.as_ref(), flows.as_ref());
+    pub fn requires(mut self, own_name: impl AsRef<str>, flow_name: impl AsRef<str>) -> Self {
+        let pair = self.pair("requires", own_name.as_ref(), flow_name.as_ref());
         self.requires.get_or_insert_default().extend(pair);
         self
     }
@@ -346,10 +347,10 @@ impl TaskBuilder {
         names.into_iter().fold(self, |task, name| task.requires(name.as_ref(), name.as_ref()))
     }
 
-    /// Provides the task's value `own` under the flow's name `flows`. Values that are not named are not provided.
+    /// Provides the task's value `own_name` under the flow's name `flow_name`. Values that are not named are not provided.
     #[must_use]
-    pub fn provides(mut self, own: impl AsRef<str>, flows: impl AsRef<str>) -> Self {
-        let pair = self.pair("provides", own.as_ref(), flows.as_ref());
+    pub fn provides(mut self, own_name: impl AsRef<str>, flow_name: impl AsRef<str>) -> Self {
+        let pair = self.pair("provides", own_name.as_ref(), flow_name.as_ref());
         self.provides.get_or_insert_default().extend(pair);
         self
     }
@@ -364,8 +365,8 @@ impl TaskBuilder {
     /// Sets a parameter to a constant.
     #[must_use]
     pub fn with(mut self, parameter: impl AsRef<str>, value: impl Into<Value>) -> Self {
-        let whose = format!("\"with\" of {}", self.owner);
-        if let Some(parameter) = parse_name(parameter.as_ref(), &whose, &mut self.diagnostics) {
+        let owner = format!("\"with\" of {}", self.owner);
+        if let Some(parameter) = parse_name(parameter.as_ref(), &owner, &mut self.diagnostics) {
             self.with.insert(parameter, value.into());
         }
         self
@@ -398,8 +399,8 @@ impl TaskBuilder {
     /// Sets the queue of its jobs.
     #[must_use]
     pub fn queue(mut self, queue: impl AsRef<str>) -> Self {
-        let whose = format!("\"queue\" of {}", self.owner);
-        self.queue = parse_name(queue.as_ref(), &whose, &mut self.diagnostics).or(self.queue);
+        let owner = format!("\"queue\" of {}", self.owner);
+        self.queue = parse_name(queue.as_ref(), &owner, &mut self.diagnostics).or(self.queue);
         self
     }
 
@@ -454,21 +455,25 @@ impl TaskBuilder {
         Self { rollback: Some(rollback), ..self }
     }
 
-    fn pair(&mut self, key: &str, own: &str, flows: &str) -> Option<(ValueName, ValueName)> {
-        let whose = format!("{key:?} of {}", self.owner);
-        let own_name = parse_name(own, &whose, &mut self.diagnostics);
+    fn pair(&mut self, key: &str, own_name: &str, flow_name: &str) -> Option<(ValueName, ValueName)> {
+        let owner = format!("{key:?} of {}", self.owner);
+        let parsed_own = parse_name(own_name, &owner, &mut self.diagnostics);
         // A name that stands for both is reported once.
-        let flows_name = if flows == own { own_name.clone() } else { parse_name(flows, &whose, &mut self.diagnostics) };
-        own_name.zip(flows_name)
+        let parsed_flow = if flow_name == own_name {
+            parsed_own.clone()
+        } else {
+            parse_name(flow_name, &owner, &mut self.diagnostics)
+        };
+        parsed_own.zip(parsed_flow)
     }
 }
 
 /// Parses a name, or reports a diagnostic of the item to be named.
-fn parse_name<Name>(text: &str, whose: &str, mistakes: &mut Vec<Diagnostic>) -> Option<Name>
+fn parse_name<Name>(text: &str, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<Name>
 where
     Name: FromStr<Err = InvalidName>,
 {
     let parsed = text.parse();
-    mistakes.extend(parsed.as_ref().err().map(|error| Diagnostic::rejected(None, whose, error)));
+    diagnostics.extend(parsed.as_ref().err().map(|error| Diagnostic::rejected(None, owner, error)));
     parsed.ok()
 }

@@ -90,24 +90,26 @@ impl Event {
     /// Summarizes the event and its task, for people; it contains no values.
     #[must_use]
     pub fn summary(&self) -> String {
-        let of = |what: &str, call: &CallId| {
-            format!("{what} of {:?}, firing {}, {:?} attempt {}", call.task, call.firing, call.action, call.attempt)
+        let describe = |event: &str, call: &CallId| {
+            format!("{event} of {:?}, firing {}, {:?} attempt {}", call.task, call.firing, call.action, call.attempt)
         };
         match self {
             Self::Start => "start".into(),
-            Self::Signal(signal) => of("signal", &signal.call),
+            Self::Signal(signal) => describe("signal", &signal.call),
             Self::Cancel => "cancel".into(),
             Self::Suspend => "suspend".into(),
             Self::Abandon => "abandon".into(),
             Self::Resume => "resume".into(),
-            Self::Leased { call, worker: _ } => of("lease", call),
-            Self::Lost { call, worker: _ } => of("lost lease", call),
+            Self::Leased { call, worker: _ } => describe("lease", call),
+            Self::Lost { call, worker: _ } => describe("lost lease", call),
             Self::Retry => "retry".into(),
             Self::Skip { task, reason: _ } => format!("skip of {task:?}"),
             Self::Notify { task, result: _, key: _ } => format!("notification of {task:?}"),
-            Self::TaskNotification(heard) => format!("notification of task {:?} of flow {:?}", heard.task, heard.flow),
-            Self::Fetched { id, result: _ } => of("fetched value", id),
-            Self::Withdrawn { call } => of("withdrawal", call),
+            Self::TaskNotification(notification) => {
+                format!("notification of task {:?} of flow {:?}", notification.task, notification.flow)
+            }
+            Self::Fetched { id, result: _ } => describe("fetched value", id),
+            Self::Withdrawn { call } => describe("withdrawal", call),
             Self::Edit { revision, flow: _ } => format!("edit of revision {revision}"),
             Self::ClockSet { by } => format!("clock set by {} microseconds", by.as_micros()),
             Self::Tick => "tick".into(),

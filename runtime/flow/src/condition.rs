@@ -90,12 +90,12 @@ impl Condition {
     pub fn new(text: &str) -> Result<Self, InvalidCondition> {
         let expression = parse_bounded(text)?;
         let mut checker = Checker::new([]);
-        let comes_to = checker.check(&expression).types;
+        let types = checker.check(&expression).types;
         if let Some(Finding { message, hint, .. }) = checker.findings.into_iter().find(|finding| finding.is_error) {
             return Err(InvalidCondition::AlwaysFails { what: message, hint });
         }
-        if !comes_to.has(ValueType::Bool) && !comes_to.has(ValueType::Other) {
-            return Err(InvalidCondition::NotBoolean { what: comes_to.to_string() });
+        if !types.has(ValueType::Bool) && !types.has(ValueType::Other) {
+            return Err(InvalidCondition::NotBoolean { what: types.to_string() });
         }
         Ok(Self(text.into()))
     }
@@ -126,11 +126,11 @@ impl Condition {
     /// The names of the values it reads, each once, in their order of names.
     #[must_use]
     pub fn variables(&self) -> BTreeSet<String> {
-        let mut reads = BTreeSet::new();
+        let mut names = BTreeSet::new();
         if let Ok(expression) = parse(&self.0) {
-            complexity::collect_variables(&expression, &mut Vec::new(), &mut reads);
+            complexity::collect_variables(&expression, &mut Vec::new(), &mut names);
         }
-        reads
+        names
     }
 
     /// Evaluates the condition over these values; values that it does not read may be omitted.
@@ -138,23 +138,23 @@ impl Condition {
     /// # Errors
     /// [`EvaluationError`] when a value is missing, too large or of the wrong type, or the result is not a boolean.
     pub fn evaluate(&self, values: &BTreeMap<ValueName, &Value>) -> Result<bool, EvaluationError> {
-        let undecided = |reason: String| EvaluationError { condition: self.clone(), reason };
-        let expression = parse(&self.0).map_err(|error| undecided(error.to_string()))?;
+        let failed = |reason: String| EvaluationError { condition: self.clone(), reason };
+        let expression = parse(&self.0).map_err(|error| failed(error.to_string()))?;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         let has_loops = complexity::loops(&expression) > 0;
         for (name, value) in values {
             if has_loops && value.size() > MAX_LOOP_INPUT_BYTES {
                 let limit = Size(MAX_LOOP_INPUT_BYTES as u64);
-                return Err(undecided(format!("has a loop, and reads {name:?}, which is larger than {limit:#}")));
+                return Err(failed(format!("has a loop, and reads {name:?}, which is larger than {limit:#}")));
             }
             let value =
-                convert::of_value(value).map_err(|reason| undecided(format!("reads {name:?}, which is {reason}")))?;
+                convert::of_value(value).map_err(|reason| failed(format!("reads {name:?}, which is {reason}")))?;
             context.add_variable_from_value(name.as_str(), value);
         }
         match context.resolve(&expression) {
-            Ok(cel::Value::Bool(answer)) => Ok(answer),
-            Ok(other) => Err(undecided(format!("came to {}, and not to true or false", convert::type_name(&other)))),
-            Err(error) => Err(undecided(format!("cannot be decided: {}", convert::error_message(&error)))),
+            Ok(cel::Value::Bool(result)) => Ok(result),
+            Ok(other) => Err(failed(format!("came to {}, and not to true or false", convert::type_name(&other)))),
+            Err(error) => Err(failed(format!("cannot be decided: {}", convert::error_message(&error)))),
         }
     }
 }

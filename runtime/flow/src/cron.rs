@@ -125,18 +125,18 @@ impl Cron {
         // A line names whole seconds.
         let time = DateTime::<Utc>::from_timestamp(i64::try_from(time.as_micros() / 1_000_000).ok()?, 0)?;
         let local = self.local(time);
-        let (next, again) = match self.repeated_hour_at(time) {
+        let (next, second) = match self.repeated_hour_at(time) {
             None => (self.first_occurrence_after(local, time), None),
             Some(fold) if time < fold.at => {
-                let again = self.second_occurrence(&fold, fold.begin - Duration::seconds(1));
-                (self.first_occurrence_after(local, time), again)
+                let second = self.second_occurrence(&fold, fold.begin - Duration::seconds(1));
+                (self.first_occurrence_after(local, time), second)
             }
             Some(fold) => {
-                let again = self.second_occurrence(&fold, local);
-                (self.first_occurrence_after(fold.end - Duration::seconds(1), time), again)
+                let second = self.second_occurrence(&fold, local);
+                (self.first_occurrence_after(fold.end - Duration::seconds(1), time), second)
             }
         };
-        let next = next.into_iter().chain(again).min()?;
+        let next = next.into_iter().chain(second).min()?;
         u64::try_from(next.timestamp()).ok().map(|seconds| Timestamp::from_micros(seconds * 1_000_000))
     }
 

@@ -55,7 +55,7 @@ pub enum ParseExtent {
 /// The trigger settings of a flow that fires more than once.
 #[derive(Debug, Clone, Default)]
 pub struct DraftTriggers {
-    /// Whether a run stays open until it is told to end.
+    /// Whether a run stays open until it is asked to end.
     pub persistent: bool,
     /// Whether its links may form cycles.
     pub cyclic: bool,
@@ -238,7 +238,7 @@ impl DraftForEach {
     /// The flow's name for the element of a call: `item` by default.
     #[must_use]
     pub fn element(&self) -> ValueName {
-        self.element.clone().unwrap_or_else(|| ValueName::new("item").expect("it keeps the rules of names"))
+        self.element.clone().unwrap_or_else(|| ValueName::new("item").expect("it is a valid name"))
     }
 }
 
@@ -411,10 +411,10 @@ impl Diagnostic {
     }
 
     /// A text was refused. The errors of this crate state the problem and then, after a colon, the fix.
-    pub(crate) fn rejected(span: Span, whose: &str, error: &impl std::fmt::Display) -> Self {
+    pub(crate) fn rejected(span: Span, owner: &str, error: &impl std::fmt::Display) -> Self {
         let error = error.to_string();
-        let (wrong, hint) = error.rsplit_once(": ").unwrap_or((&error, "write it otherwise"));
-        Self::error(span, format!("{whose}: {wrong}")).hint(hint)
+        let (problem, hint) = error.rsplit_once(": ").unwrap_or((&error, "write it otherwise"));
+        Self::error(span, format!("{owner}: {problem}")).hint(hint)
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {

@@ -1,6 +1,6 @@
 //! Editing a flow while it runs: the original source of a flow, and its edits since.
 //!
-//! An edit changes the flow as its author wrote it, and the whole result is wired anew: it is checked by the same rules as a
+//! An edit changes the flow as its author wrote it, and the whole result is wired again: it is checked by the same rules as a
 //! new flow. The machine decides how a run continues with it.
 
 use std::{
@@ -116,7 +116,7 @@ impl fmt::Display for Edit {
 
 /// The nodes and links that a text adds.
 fn added_names(text: &str) -> Vec<String> {
-    let Ok(draft) = Edit::parse_addition(text) else { return vec!["what cannot be read".into()] };
+    let Ok(draft) = Edit::parse_addition(text) else { return vec!["an invalid text".into()] };
     let nodes = draft.body.nodes.iter().map(|node| node.name().to_string());
     nodes.chain(draft.body.links.iter().map(|link| format!("{} -> {}", link.from, link.to))).collect()
 }
@@ -127,7 +127,7 @@ impl FlowSource {
     /// # Errors
     /// Why the text or an edit cannot be read: a newer version of waft wrote it.
     pub fn draft(&self) -> Result<Draft, String> {
-        let mut draft = file::parse(&self.text).map_err(|mistakes| join_messages(&mistakes))?;
+        let mut draft = file::parse(&self.text).map_err(|diagnostics| join_messages(&diagnostics))?;
         self.edits.iter().try_for_each(|edit| edit.apply(&mut draft))?;
         for (alias, digest) in &self.modules {
             draft
@@ -138,8 +138,8 @@ impl FlowSource {
     }
 }
 
-fn join_messages(mistakes: &[Diagnostic]) -> String {
-    mistakes.iter().map(|mistake| mistake.message.clone()).collect::<Vec<_>>().join("; ")
+fn join_messages(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(|diagnostic| diagnostic.message.clone()).collect::<Vec<_>>().join("; ")
 }
 
 /// Every flow needs a name; the name of an addition is ignored.
@@ -158,18 +158,18 @@ impl Edit {
     /// Reads an addition as far as possible: its diagnostics are in the draft.
     #[must_use]
     pub fn read_addition(text: &str) -> Draft {
-        let moved =
+        let shifted =
             |span: std::ops::Range<usize>| span.start.saturating_sub(NAME.len())..span.end.saturating_sub(NAME.len());
-        let moved = |mistake: Diagnostic| Diagnostic { span: mistake.span.map(moved), ..mistake };
+        let shifted = |diagnostic: Diagnostic| Diagnostic { span: diagnostic.span.map(shifted), ..diagnostic };
         let mut added = file::read(&format!("{NAME}{text}"));
-        added.mistakes = std::mem::take(&mut added.mistakes).into_iter().map(moved).collect();
+        added.mistakes = std::mem::take(&mut added.mistakes).into_iter().map(shifted).collect();
         let FlowBody { pattern, controller, starts, .. } = &added.body;
-        let says_how_it_lives = !added.triggers.spans.is_empty();
+        let has_triggers = !added.triggers.spans.is_empty();
         if *pattern != Pattern::default()
             || controller.is_some()
             || starts.is_some()
             || added.expires.is_some()
-            || says_how_it_lives
+            || has_triggers
         {
             let message =
                 "what is added says something of the whole flow: a pattern, a retry, a time, or how often it fires";
@@ -203,13 +203,13 @@ impl Edit {
         match self {
             Self::Add { text } => add(draft, text),
             Self::Remove { task, ran } => {
-                let known = find(&mut draft.body, task)?;
+                let draft_task = find(&mut draft.body, task)?;
                 if *ran {
-                    known.retired = true;
+                    draft_task.retired = true;
                 } else {
                     remove(&mut draft.body, task);
                 }
-                draft.listeners.retain(|listen| listen.to != *task);
+                draft.listeners.retain(|listener| listener.to != *task);
                 draft.schedules.retain(|schedule| schedule.to != *task);
                 Ok(())
             }
@@ -239,7 +239,7 @@ impl Edit {
                     draft.modules.insert(module.into(), reference);
                 }
                 match &mut find(&mut draft.body, task)?.kind {
-                    DraftTaskKind::Call(known) => known.clone_from(uses),
+                    DraftTaskKind::Call(current) => current.clone_from(uses),
                     DraftTaskKind::Wait(_) => return Err(format!("task {task:?} waits, and calls no module")),
                 }
                 Ok(())
@@ -249,9 +249,9 @@ impl Edit {
                 Ok(())
             }
             Self::Require { task, parameter, value } => {
-                let known = find(&mut draft.body, task)?;
-                known.with.remove(parameter);
-                known.requires.get_or_insert_default().insert(parameter.clone(), value.clone());
+                let draft_task = find(&mut draft.body, task)?;
+                draft_task.with.remove(parameter);
+                draft_task.requires.get_or_insert_default().insert(parameter.clone(), value.clone());
                 Ok(())
             }
         }
@@ -259,12 +259,12 @@ impl Edit {
 }
 
 fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
-    let added = Edit::parse_addition(text).map_err(|mistakes| join_messages(&mistakes))?;
+    let added = Edit::parse_addition(text).map_err(|diagnostics| join_messages(&diagnostics))?;
     for (alias, reference) in added.modules {
         draft.modules.entry(alias).or_insert(reference);
     }
     draft.inputs.extend(added.inputs);
-    draft.listeners.extend(added.listeners.into_iter().map(|listen| DraftListener { span: None, ..listen }));
+    draft.listeners.extend(added.listeners.into_iter().map(|listener| DraftListener { span: None, ..listener }));
     draft.schedules.extend(added.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }));
     draft.body.nodes.extend(added.body.nodes.into_iter().map(without_spans));
     let links = added.body.links.into_iter();
@@ -292,13 +292,13 @@ fn unknown_node(name: &NodeName) -> String {
 fn find<'b>(body: &'b mut FlowBody, task: &NodeName) -> Result<&'b mut DraftTask, String> {
     let mut names = Vec::new();
     collect_names(body, &mut names);
-    let found = enclosing_body(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
-    match found {
-        Some(DraftNode::Task(found)) => Ok(found),
+    let node = enclosing_body(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
+    match node {
+        Some(DraftNode::Task(task)) => Ok(task),
         Some(DraftNode::Flow(_)) => Err(format!("{task:?} is a nested flow, and not a task")),
         None => {
-            let meant = suggest::did_you_mean(task.as_str(), names.iter().map(NodeName::as_str));
-            Err(format!("the flow has no task {task:?}{}", meant.map(|meant| format!(": {meant}")).unwrap_or_default()))
+            let hint = suggest::did_you_mean(task.as_str(), names.iter().map(NodeName::as_str));
+            Err(format!("the flow has no task {task:?}{}", hint.map(|hint| format!(": {hint}")).unwrap_or_default()))
         }
     }
 }

@@ -94,8 +94,8 @@ impl fmt::Display for FailureKind {
 impl FromStr for FailureKind {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        found.ok_or_else(|| format!("{text:?} is not a failure kind"))
+        let kind = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        kind.ok_or_else(|| format!("{text:?} is not a failure kind"))
     }
 }
 
@@ -125,7 +125,7 @@ impl Failure {
             string(&self.message),
             string(task.as_str())
         );
-        Value::Json(Json::parse(text).expect("an object of JSON texts is one"))
+        Value::Json(Json::parse(text).expect("an object of JSON texts is JSON"))
     }
 
     /// Creates a failure; a message that is too long is cut, with a mark.
@@ -179,11 +179,11 @@ impl FailureSummary {
 }
 
 /// Cuts a text, with a mark, where it is longer than a maximum in bytes.
-fn cut(mut text: String, longest: usize) -> String {
-    if text.len() > longest {
-        let whole = text.len();
-        text.truncate(text.floor_char_boundary(longest));
-        text.push_str(&format!("… [cut, {whole} bytes in all]"));
+fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let length = text.len();
+        text.truncate(text.floor_char_boundary(max));
+        text.push_str(&format!("… [cut, {length} bytes in all]"));
     }
     text
 }
@@ -216,9 +216,9 @@ mod tests {
 
     #[test]
     fn a_message_over_16_kib_is_truncated() {
-        let whole = "ä".repeat(MAX_MESSAGE_BYTES / 2);
-        assert_eq!(Failure::new(FailureKind::Trap, whole.clone()).message, whole);
-        let cut = Failure::new(FailureKind::Trap, format!("x{whole}")).message;
+        let message = "ä".repeat(MAX_MESSAGE_BYTES / 2);
+        assert_eq!(Failure::new(FailureKind::Trap, message.clone()).message, message);
+        let cut = Failure::new(FailureKind::Trap, format!("x{message}")).message;
         assert!(cut.ends_with("… [cut, 16385 bytes in all]"), "{}", &cut[cut.len() - 40..]);
     }
 

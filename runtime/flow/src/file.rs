@@ -41,81 +41,70 @@ pub fn parse(text: &str) -> Result<Draft, Vec<Diagnostic>> {
 /// Reads as much of a flow file as possible. [`crate::wire`] reports its diagnostics together with those of wiring.
 #[must_use]
 pub fn read(text: &str) -> Draft {
-    let (table, breaks) = DeTable::parse_recoverable(text);
-    let mut found = Diagnostics::default();
-    let draft = read_root(&table, &mut found);
-    let (mut mistakes, extent) = if breaks.is_empty() {
-        found.present.append(&mut found.missing);
-        (found.present, if found.is_partial { ParseExtent::Partial } else { ParseExtent::Whole })
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut diagnostics = Diagnostics::default();
+    let draft = read_root(&table, &mut diagnostics);
+    let (mut diagnostics, extent) = if errors.is_empty() {
+        diagnostics.present.append(&mut diagnostics.missing);
+        (diagnostics.present, if diagnostics.is_partial { ParseExtent::Partial } else { ParseExtent::Whole })
     } else {
-        (syntax_errors::with_syntax_errors(found.present, &breaks, text), ParseExtent::Nothing)
+        (syntax_errors::with_syntax_errors(diagnostics.present, &errors, text), ParseExtent::Nothing)
     };
-    mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
-    mistakes.dedup();
-    Draft { mistakes, extent, ..draft }
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
+    diagnostics.dedup();
+    Draft { mistakes: diagnostics, extent, ..draft }
 }
 
-fn read_root(toml: &Spanned<DeTable<'_>>, mistakes: &mut Diagnostics) -> Draft {
+fn read_root(toml: &Spanned<DeTable<'_>>, diagnostics: &mut Diagnostics) -> Draft {
     let mut table = Reader::new(toml.get_ref(), 0..0, "the flow");
     if table.take("name").is_none() {
-        mistakes.push_missing(table.missing_key("name", "name = \"my-flow\" at the top of the file"));
+        diagnostics.push_missing(table.missing_key("name", "name = \"my-flow\" at the top of the file"));
     }
-    let name = table.name_or_nearest::<FlowName>("name", mistakes).map(|name| name.value);
-    let is_so_called =
+    let name = table.name_or_nearest::<FlowName>("name", diagnostics).map(|name| name.value);
+    let is_as_written =
         |name: &&FlowName| toml.get_ref().get("name").and_then(|toml| toml.get_ref().as_str()) == Some(name.as_str());
-    if let Some(name) = name.as_ref().filter(is_so_called) {
+    if let Some(name) = name.as_ref().filter(is_as_written) {
         table.owner = format!("flow {name:?}");
     }
     // Nothing else depends on the name of the whole flow.
     let name = name.or_else(|| FlowName::new("flow").ok());
-    let modules = table.take("modules").map(|toml| modules(toml, mistakes)).unwrap_or_default();
-    let inputs =
-        table.take("inputs").map(|toml| mistakes.read_needed(|mistakes| task::values(toml, "inputs", mistakes)));
+    let modules = table.take("modules").map(|toml| modules(toml, diagnostics)).unwrap_or_default();
+    let inputs = table
+        .take("inputs")
+        .map(|toml| diagnostics.read_needed(|diagnostics| task::values(toml, "inputs", diagnostics)));
     let (inputs, input_spans) = inputs.unwrap_or_default();
-    let body = body::read(&mut table, mistakes);
-    let expires = table.duration("expires", mistakes);
-    let living = mistakes.read_needed(|mistakes| triggers::read(&mut table, mistakes));
-    let listens = body::tables(&mut table, "listen", "[[listen]]", mistakes);
-    let listens = listens.iter().filter_map(|toml| triggers::listen(toml, mistakes)).collect();
-    let schedules = body::tables(&mut table, "schedule", "[[schedule]]", mistakes);
-    let schedules = schedules.iter().filter_map(|toml| triggers::schedule(toml, mistakes)).collect();
-    table.finish(foreign_keys::suggest_flow_key, mistakes);
+    let body = body::read(&mut table, diagnostics);
+    let expires = table.duration("expires", diagnostics);
+    let triggers = diagnostics.read_needed(|diagnostics| triggers::read(&mut table, diagnostics));
+    let listeners = body::tables(&mut table, "listen", "[[listen]]", diagnostics);
+    let listeners = listeners.iter().filter_map(|toml| triggers::listen(toml, diagnostics)).collect();
+    let schedules = body::tables(&mut table, "schedule", "[[schedule]]", diagnostics);
+    let schedules = schedules.iter().filter_map(|toml| triggers::schedule(toml, diagnostics)).collect();
+    table.finish(foreign_keys::suggest_flow_key, diagnostics);
     let (mistakes, extent) = (Vec::new(), ParseExtent::Whole);
-    Draft {
-        expires,
-        name,
-        modules,
-        inputs,
-        input_spans,
-        body,
-        triggers: living,
-        listeners: listens,
-        schedules,
-        mistakes,
-        extent,
-    }
+    Draft { expires, name, modules, inputs, input_spans, body, triggers, listeners, schedules, mistakes, extent }
 }
 
-fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Diagnostics) -> BTreeMap<String, ModuleReference> {
+fn modules(toml: &Spanned<DeValue<'_>>, diagnostics: &mut Diagnostics) -> BTreeMap<String, ModuleReference> {
     let mut modules = BTreeMap::new();
     let DeValue::Table(entries) = toml.get_ref() else {
-        mistakes.is_partial = true;
-        mistakes.push(wrong_type("modules", "a table of paths, tags or digests", toml.get_ref(), toml.span()));
+        diagnostics.is_partial = true;
+        diagnostics.push(wrong_type("modules", "a table of paths, tags or digests", toml.get_ref(), toml.span()));
         return modules;
     };
     for (alias, reference) in entries {
         let name = alias.get_ref();
         if name.is_empty() || name.contains('#') {
-            let mistake = Diagnostic::error(Some(alias.span()), format!("a module cannot be called {name:?}"));
-            mistakes.push(mistake.hint("`#` parts the module from its task in use = \"module#task\""));
+            let diagnostic = Diagnostic::error(Some(alias.span()), format!("a module cannot be called {name:?}"));
+            diagnostics.push(diagnostic.hint("`#` parts the module from its task in use = \"module#task\""));
         }
         // A task that names the module finds it, although the reference is invalid.
-        let known = ModuleReference { span: Some(reference.span()), ..ModuleReference::default() };
-        modules.insert(name.clone().into_owned(), known);
+        let unresolved = ModuleReference { span: Some(reference.span()), ..ModuleReference::default() };
+        modules.insert(name.clone().into_owned(), unresolved);
         match reference.get_ref().as_str() {
             Some("") => {
-                let mistake = Diagnostic::error(Some(reference.span()), format!("module {name:?} is an empty text"));
-                mistakes.push(mistake.hint("write a path, a tag, or sha256:…"));
+                let diagnostic = Diagnostic::error(Some(reference.span()), format!("module {name:?} is an empty text"));
+                diagnostics.push(diagnostic.hint("write a path, a tag, or sha256:…"));
             }
             Some(text) => {
                 let span = Some(reference.span());
@@ -123,9 +112,9 @@ fn modules(toml: &Spanned<DeValue<'_>>, mistakes: &mut Diagnostics) -> BTreeMap<
                 modules.insert(name.clone().into_owned(), reference);
             }
             None => {
-                let whose = format!("module {name:?}");
-                mistakes.push(wrong_type(
-                    &whose,
+                let owner = format!("module {name:?}");
+                diagnostics.push(wrong_type(
+                    &owner,
                     "a path, a tag or a digest in quotes",
                     reference.get_ref(),
                     reference.span(),

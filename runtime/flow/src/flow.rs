@@ -6,10 +6,11 @@
 mod notification_inputs;
 mod describe_triggers;
 mod unknown_task;
+mod task;
+mod triggers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -17,10 +18,14 @@ use std::{
 pub use notification_inputs::NotificationInput;
 
 use crate::{
-    Condition, Cron, Digest, Export, FlowName, FlowSource, Limits, NodeName, NotificationOutcome, Otherwise, Pace,
-    QueueName, RetryPolicy, SkipReach, SourceOutcome, Strategy, TaskNotification, Timestamp, Value, ValueName, Values,
+    Condition, Digest, FlowName, FlowSource, NodeName, Otherwise, SkipReach, SourceOutcome, Strategy, Timestamp, Value,
+    ValueName, Values,
 };
 
+pub use task::{
+    DELIVERY_LIMIT, Element, ForEach, Input, InputUse, MAX_DELIVERY_LIMIT, Requiredness, Source, Task, Wait,
+};
+pub use triggers::{BackEdge, BackEdgeTiming, Listener, MissedPolicy, OverlapPolicy, Schedule, Triggers};
 pub use unknown_task::UnknownTask;
 
 /// The index of a node in [`Flow::nodes`].
@@ -57,93 +62,6 @@ pub struct Flow {
     pub listeners: Vec<Listener>,
     /// The types of the values in notifications, as far as modules describe the parameters of their tasks.
     pub notification_inputs: Vec<NotificationInput>,
-}
-
-/// The triggers of a flow that fires more than once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Triggers {
-    /// Whether a run stays open until it is told to end; otherwise it ends once nothing fires any more.
-    pub persistent: bool,
-    /// The maximum number of firings.
-    pub max_firings: Option<u64>,
-    /// The maximum number of parallel firings; further ones wait for their turn.
-    pub max_parallel: u32,
-    /// The nodes that start only when notified: they and their successors are not part of the first firing.
-    pub entries: BTreeSet<NodeIndex>,
-    /// Links that trigger a new firing of their target.
-    pub back_edges: Vec<BackEdge>,
-    /// The schedules of the flow.
-    pub schedules: Vec<Schedule>,
-}
-
-/// A link that does not order one firing, but triggers another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackEdge {
-    /// The source, the condition, and the sources of the values that the condition reads.
-    pub link: Link,
-    /// The target.
-    pub to: NodeIndex,
-    /// The time at which it fires.
-    pub timing: BackEdgeTiming,
-}
-
-/// The time at which a back edge fires its target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackEdgeTiming {
-    /// Once the firing has ended in success: the link closes a cycle.
-    End,
-    /// As soon as its source has succeeded: its target fires for each source.
-    Success,
-}
-
-/// The schedule of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule {
-    /// The firing times.
-    pub cron: Cron,
-    /// The task that fires.
-    pub to: NodeIndex,
-    /// The policy for a time at which an earlier firing of the schedule is still under way.
-    pub overlap: OverlapPolicy,
-    /// The policy for missed times.
-    pub missed: MissedPolicy,
-}
-
-/// The policy for a scheduled time at which an earlier firing is still under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OverlapPolicy {
-    /// The time is skipped.
-    #[default]
-    Skip,
-    /// The firing waits until the earlier one has ended.
-    Queue,
-    /// The firing runs in parallel.
-    Allow,
-}
-
-/// The policy for scheduled times at which no engine drove the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MissedPolicy {
-    /// They fire once, all together.
-    #[default]
-    Once,
-    /// They are skipped.
-    Skip,
-    /// Each fires, one after the other.
-    All,
-}
-
-/// A task of another flow whose notifications this flow receives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    /// The other flow.
-    pub flow: FlowName,
-    /// Its task.
-    pub task: NodeName,
-    /// The outcome of the task to listen to.
-    pub on: SourceOutcome,
-    /// The node that the notifications fire, or complete.
-    pub to: NodeIndex,
 }
 
 /// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of its nodes.
@@ -227,136 +145,6 @@ pub enum Role {
     End,
 }
 
-/// A task that is called for each element of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForEach {
-    /// The task of each call.
-    pub task: Task,
-    /// The source of the list.
-    pub list: Source,
-    /// The maximum number of parallel calls; further ones wait for their turn.
-    pub max_parallel: Option<u32>,
-}
-
-/// One list element of a `for_each` task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Element {
-    /// The task.
-    pub of: NodeIndex,
-    /// The index of the element, from 0.
-    pub number: u32,
-}
-
-/// A task that waits for a person, or for another program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wait {
-    /// A short description of the awaited event, for people.
-    pub waits_for: String,
-    /// The values that a notification must contain: the notification's name, and the flow's name.
-    pub provides: BTreeMap<ValueName, ValueName>,
-    /// The maximum wait before it fails; `None` means without limit.
-    pub deadline: Option<Duration>,
-}
-
-/// The call of a task, with its inputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
-    /// The module.
-    pub module: Digest,
-    /// The task in the module; `None` for a WASI command.
-    pub export: Option<Export>,
-    /// The source of each parameter, including those of `rollback` alone.
-    pub inputs: Vec<Input>,
-    /// The values that it provides: the task's name, and the flow's name.
-    pub provides: BTreeMap<ValueName, ValueName>,
-    /// Whether its rollback calls the guest.
-    pub rollback: bool,
-    /// The retry policy for a failed call.
-    pub retry: RetryPolicy,
-    /// The resource limits of a call.
-    pub limits: Limits,
-    /// The queue of its jobs.
-    pub queue: QueueName,
-    /// The priority; higher runs first.
-    pub priority: i32,
-    /// The maximum of parallel applies, and their start rate: over all runs of flows of this name.
-    pub pace: Pace,
-    /// The maximum time that an apply may wait for a worker after its dispatch; `None` means without limit.
-    pub expires: Option<Duration>,
-    /// The number of workers that may be lost with one call of it before the call fails as poison; `None` means
-    /// [`DELIVERY_LIMIT`], or the worker's configuration.
-    pub delivery_limit: Option<NonZeroU32>,
-}
-
-/// The number of workers that may be lost with one call before it fails as poison, unless the task sets another.
-pub const DELIVERY_LIMIT: NonZeroU32 = NonZeroU32::new(5).expect("it is not 0");
-
-/// The largest delivery limit of a task: job queues have their own limit, which is higher.
-pub const MAX_DELIVERY_LIMIT: u32 = 50;
-
-/// One parameter of a task and its source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Input {
-    /// The task's name for it.
-    pub parameter: ValueName,
-    /// The source of the value.
-    pub source: Source,
-    /// Whether the task accepts a missing value.
-    pub optional: bool,
-    /// The calls that receive it.
-    pub used_by: InputUse,
-}
-
-/// Whether a value may be missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Requiredness {
-    /// It may.
-    Optional,
-    /// It may not.
-    Required,
-}
-
-/// The calls that receive an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InputUse {
-    /// `apply` and `rollback`.
-    ApplyAndRollback,
-    /// Only `rollback`.
-    Rollback,
-}
-
-/// The source of a parameter's value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A constant in the flow.
-    Constant(Value),
-    /// A task or controller provides it.
-    Node {
-        /// The provider.
-        node: NodeIndex,
-        /// The flow's name for the value.
-        value: ValueName,
-    },
-    /// The run starts with this input.
-    RunInput(ValueName),
-    /// The list element of the call.
-    Element,
-    /// The failure of the first of these nodes that failed.
-    Failure(Vec<NodeIndex>),
-    /// A loop-carried value: from the notification, or from the first of these nodes that provided it in the previous
-    /// firing.
-    LoopCarried {
-        /// The providers, in the order of preference.
-        nodes: Vec<NodeIndex>,
-        /// The flow's name for the value.
-        value: ValueName,
-        /// The source in the first firing.
-        initial: Box<Source>,
-    },
-    /// No node provides it, and the task does not need it.
-    Absent,
-}
-
 /// A retry controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Controller {
@@ -368,32 +156,6 @@ pub struct Controller {
     pub otherwise: Otherwise,
     /// The flow's name for the value that it provides.
     pub provides: Option<ValueName>,
-}
-
-impl Listener {
-    /// Whether it listens to this notification of a task in another flow.
-    #[must_use]
-    pub fn is_for(&self, heard: &TaskNotification) -> bool {
-        let is_meant = match heard.outcome {
-            NotificationOutcome::Success(_) => self.on != SourceOutcome::Failure,
-            NotificationOutcome::Failure(_) => self.on != SourceOutcome::Success,
-        };
-        is_meant && (&self.flow, &self.task) == (&heard.flow, &heard.task)
-    }
-}
-
-impl TaskNotification {
-    /// The values of the notification: those that the task provided, or its failure.
-    #[must_use]
-    pub fn values(&self) -> Values {
-        match &self.outcome {
-            NotificationOutcome::Success(values) => values.clone(),
-            NotificationOutcome::Failure(failure) => {
-                let name = ValueName::new("failure").expect("it is a lawful name");
-                Values::from([(name, failure.clone())])
-            }
-        }
-    }
 }
 
 impl Flow {
@@ -413,14 +175,14 @@ impl Flow {
     /// first. `None` where every firing has all nodes.
     #[must_use]
     pub fn nodes_of_firing(&self, entry: Option<NodeIndex>) -> Option<BTreeSet<NodeIndex>> {
-        let living = self.triggers.as_ref()?;
-        let whole = self.scope(ScopeIndex::ROOT);
-        let around = [whole.begin, whole.end];
+        let triggers = self.triggers.as_ref()?;
+        let root = self.scope(ScopeIndex::ROOT);
+        let ends = [root.begin, root.end];
         match entry {
-            Some(entry) => Some(self.reachable_from([entry]).into_iter().chain(around).collect()),
+            Some(entry) => Some(self.reachable_from([entry]).into_iter().chain(ends).collect()),
             None => {
-                let notified = self.reachable_from(living.entries.iter().copied());
-                Some(self.indices().filter(|index| around.contains(index) || !notified.contains(index)).collect())
+                let notified = self.reachable_from(triggers.entries.iter().copied());
+                Some(self.indices().filter(|index| ends.contains(index) || !notified.contains(index)).collect())
             }
         }
     }
@@ -440,7 +202,7 @@ impl Flow {
     /// The values that a notification of a task may contain, and whether the task requires each.
     #[must_use]
     pub fn notification_values(&self, entry: NodeIndex) -> BTreeMap<ValueName, Requiredness> {
-        let mut brought = BTreeMap::new();
+        let mut values = BTreeMap::new();
         for index in self.reachable_from([entry]) {
             let (task, list) = match &self.node(index).role {
                 Role::Task(task) => (&**task, None),
@@ -452,7 +214,7 @@ impl Flow {
             let is_optional = |input: &Input| input.optional || input.used_by == InputUse::Rollback;
             let sources = task.inputs.iter().map(|input| (&input.source, is_optional(input)));
             for (source, is_optional) in sources.chain(list) {
-                let (name, is_there) = match source {
+                let (name, has_value) = match source {
                     Source::RunInput(name) => (name, self.inputs.contains_key(name)),
                     Source::LoopCarried { value, .. } => (value, true),
                     Source::Constant(_)
@@ -461,13 +223,13 @@ impl Flow {
                     | Source::Failure(_)
                     | Source::Absent => continue,
                 };
-                let can_do_without = is_there || is_optional;
-                let need = if can_do_without { Requiredness::Optional } else { Requiredness::Required };
-                let known = brought.entry(name.clone()).or_insert(need);
-                *known = need.max(*known);
+                let requirement =
+                    if has_value || is_optional { Requiredness::Optional } else { Requiredness::Required };
+                let requiredness = values.entry(name.clone()).or_insert(requirement);
+                *requiredness = requirement.max(*requiredness);
             }
         }
-        brought
+        values
     }
 
     /// The scope at an index of this flow.

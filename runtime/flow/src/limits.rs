@@ -61,15 +61,15 @@ pub struct LimitOverrides {
 impl Limits {
     /// These limits, with the set overrides applied.
     #[must_use]
-    pub fn with(self, stated: &LimitOverrides) -> Self {
+    pub fn with(self, overrides: &LimitOverrides) -> Self {
         Self {
-            timeout: stated.timeout.unwrap_or(self.timeout),
-            memory: stated.memory.unwrap_or(self.memory),
-            stack: stated.stack.unwrap_or(self.stack),
-            output: stated.output.unwrap_or(self.output),
-            log: stated.log.unwrap_or(self.log),
-            table_elements: stated.table_elements.unwrap_or(self.table_elements),
-            instances: stated.instances.unwrap_or(self.instances),
+            timeout: overrides.timeout.unwrap_or(self.timeout),
+            memory: overrides.memory.unwrap_or(self.memory),
+            stack: overrides.stack.unwrap_or(self.stack),
+            output: overrides.output.unwrap_or(self.output),
+            log: overrides.log.unwrap_or(self.log),
+            table_elements: overrides.table_elements.unwrap_or(self.table_elements),
+            instances: overrides.instances.unwrap_or(self.instances),
         }
     }
 }

@@ -5,13 +5,15 @@
 //! neighbours it still waits for, and the machine looks only at nodes whose count reaches zero.
 //!
 //! Reading order: this file, `firing.rs` (one firing of the flow; most runs have only one), `triggers.rs` (runs that fire
-//! more than once), `edits.rs` (flows that are changed), `snapshot.rs` (a machine without its history).
+//! more than once), `edits.rs` (flows that are changed), `snapshot.rs` (a machine without its history), `queries.rs`
+//! (read-only questions about a run).
 
 mod edits;
 mod triggers;
 mod notifications;
 mod firing;
 mod snapshot;
+mod queries;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +24,8 @@ use std::{
 };
 
 use crate::{
-    CallId, Change, ClockShift, Command, Event, Fact, Failures, Firing, Flow, NodeIndex, NodeName, Record, Revision,
-    Role, RunId, RunState, State, TaskResult, Timestamp, Values, WorkerName,
+    Change, ClockShift, Command, Event, Fact, Firing, Flow, NodeIndex, NodeName, Record, Revision, Role, RunId,
+    RunState, Timestamp,
 };
 pub use firing::for_each::{Expansion, collect_results, elements};
 pub use firing::node::{Intention, NodeRun, NodeState};
@@ -46,7 +48,7 @@ pub struct IllegalRecord {
 #[must_use]
 pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it says nothing".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 /// The result of one event: records to store, and commands to execute afterwards.
@@ -88,15 +90,15 @@ impl Machine {
     #[must_use]
     pub fn new(run: RunId, flow: Arc<Flow>) -> Self {
         let tasks = tasks_of(&flow);
-        let life = flow.triggers.as_ref().map(|living| TriggerState::new(living.schedules.len()));
-        let (revision, passes, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
+        let trigger_state = flow.triggers.as_ref().map(|triggers| TriggerState::new(triggers.schedules.len()));
+        let (revision, firings, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
         Self {
             run,
             flow,
             tasks,
             revision,
-            firings: passes,
-            triggers: life,
+            firings,
+            triggers: trigger_state,
             notifications: NotificationKeys::default(),
             latest,
         }
@@ -128,30 +130,30 @@ impl Machine {
     /// A duplicate, late or out-of-order event leads to no records.
     #[must_use]
     pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
-        if let Event::Notify { task, result: answer, .. } = event {
-            return self.decide_notify(now, task, answer, event);
+        if let Event::Notify { task, result, .. } = event {
+            return self.decide_notify(now, task, result, event);
         }
         self.decide_other(now, event)
     }
 
     fn decide_other(&self, now: Timestamp, event: &Event) -> Vec<Record> {
-        let about_the_run = |fact| vec![Record { at: now, firing: None, fact }];
+        let run_record = |fact| vec![Record { at: now, firing: None, fact }];
         match (&self.triggers, self.single_firing(), event) {
             (_, None, Event::Start) if self.state() == RunState::Pending => {
-                about_the_run(Fact::RunStarted { flow: self.flow.clone(), revision: self.revision })
+                run_record(Fact::RunStarted { flow: self.flow.clone(), revision: self.revision })
             }
             (_, Some(_), Event::Edit { revision, flow }) | (Some(_), None, Event::Edit { revision, flow }) => {
-                self.decide_edit(*revision, flow).map(about_the_run).unwrap_or_default()
+                self.decide_edit(*revision, flow).map(run_record).unwrap_or_default()
             }
-            (None, Some(pass), Event::TaskNotification(heard)) => {
-                let facts = pass.decide_task_notification(heard).into_iter();
+            (None, Some(firing), Event::TaskNotification(notification)) => {
+                let facts = firing.decide_task_notification(notification).into_iter();
                 facts.map(|fact| Record { at: now, firing: None, fact }).collect()
             }
-            (None, Some(pass), event) => {
-                let about = |fact| Record { at: now, firing: None, fact };
-                pass.decide(now, event).into_iter().map(about).collect()
+            (None, Some(firing), event) => {
+                let record = |fact| Record { at: now, firing: None, fact };
+                firing.decide(now, event).into_iter().map(record).collect()
             }
-            (Some(life), _, event) => self.decide_triggers(life, now, event),
+            (Some(trigger_state), _, event) => self.decide_triggers(trigger_state, now, event),
             (None, None, _) => Vec::new(),
         }
     }
@@ -173,8 +175,8 @@ impl Machine {
     /// Summarizes a record with its task and firing, for people; it contains no values.
     fn describe_record(&self, record: &Record) -> String {
         let node = record.fact.node().map(|node| {
-            let of_pass = record.firing.unwrap_or(Firing::FIRST);
-            let flow = self.firings.get(&of_pass).map_or(&self.flow, |pass| &pass.flow);
+            let number = record.firing.unwrap_or(Firing::FIRST);
+            let flow = self.firings.get(&number).map_or(&self.flow, |firing| &firing.flow);
             match flow.nodes.get(node.0 as usize) {
                 Some(known) => format!(" of {:?}", known.name),
                 None => format!(" of node {}, which the flow does not have", node.0),
@@ -206,8 +208,8 @@ impl Machine {
             (fact, Some(firing)) => self.evolve_firing(*at, *firing, fact),
             (fact, None) if self.triggers.is_some() => self.evolve_triggers(*at, fact),
             (fact, None) => match self.firings.get_mut(&Firing::FIRST) {
-                Some(pass) => pass.evolve(*at, fact),
-                None => Err("the run has no pass".into()),
+                Some(firing) => firing.evolve(*at, fact),
+                None => Err("the run has no firing".into()),
             },
         }
     }
@@ -216,14 +218,14 @@ impl Machine {
         if self.triggers.is_some() {
             return self.start_triggers(at);
         }
-        let mut pass = self.new_firing(FiringStart::single());
-        pass.begin(at);
-        self.firings.insert(Firing::FIRST, pass);
+        let mut firing = self.new_firing(FiringStart::single());
+        firing.begin(at);
+        self.firings.insert(Firing::FIRST, firing);
         vec![Command::Publish(Change::Run { state: RunState::Running, at })]
     }
 
-    fn new_firing(&self, beginning: FiringStart) -> FiringMachine {
-        FiringMachine::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), beginning)
+    fn new_firing(&self, start: FiringStart) -> FiringMachine {
+        FiringMachine::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), start)
     }
 
     /// The firing of a run that fires once.
@@ -245,7 +247,7 @@ impl Machine {
     ///
     /// # Panics
     /// When the machine refuses its own decision, which is a bug.
-    pub fn step_within(&mut self, now: Timestamp, event: &Event, most: usize) -> Step {
+    pub fn step_within(&mut self, now: Timestamp, event: &Event, max_records: usize) -> Step {
         let mut step = Step::default();
         if let Some(record) = self.decide_clock(now, event) {
             step.commands.extend(self.evolve(&record).expect("a clock may be set at any time"));
@@ -259,12 +261,11 @@ impl Machine {
         while !records.is_empty() {
             for record in &records {
                 let evolved = self.evolve(record);
-                let commands =
-                    evolved.unwrap_or_else(|refused| panic!("the machine accepts what it decided: {refused}"));
+                let commands = evolved.unwrap_or_else(|error| panic!("the machine accepts what it decided: {error}"));
                 step.commands.extend(commands);
             }
             step.records.append(&mut records);
-            if step.records.len() >= most && !self.firings.values().any(FiringMachine::has_missing_input) {
+            if step.records.len() >= max_records && !self.firings.values().any(FiringMachine::has_missing_input) {
                 step.is_unfinished = !self.state().is_final();
                 break;
             }
@@ -282,215 +283,21 @@ impl Machine {
         } else {
             ClockShift::between(self.latest, now).filter(|by| by.back().is_some())
         };
-        let is_timed = self.triggers.as_ref().is_some_and(TriggerState::has_timer)
+        let has_timer = self.triggers.as_ref().is_some_and(TriggerState::has_timer)
             || self.firings.values().any(FiringMachine::has_timer);
-        let has_begun = self.state() != RunState::Pending;
-        let by = by.filter(|_| is_timed && has_begun && !self.state().is_final())?;
+        let has_started = self.state() != RunState::Pending;
+        let by = by.filter(|_| has_timer && has_started && !self.state().is_final())?;
         Some(Record { at: now, firing: None, fact: Fact::ClockSet { by } })
     }
 
     /// The time at which to send [`Event::Tick`] if no other event arrives first.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        if self.triggers.as_ref().is_some_and(|life| life.state != RunState::Running) {
+        if self.triggers.as_ref().is_some_and(|trigger_state| trigger_state.state != RunState::Running) {
             return None;
         }
-        let of_passes = self.firings.values().filter_map(FiringMachine::next_due);
-        of_passes.chain(self.triggers.iter().filter_map(TriggerState::next_due)).min()
-    }
-
-    /// The id of the run.
-    #[must_use]
-    pub fn run(&self) -> &RunId {
-        &self.run
-    }
-
-    /// The flow that the run executes.
-    #[must_use]
-    pub fn flow(&self) -> &Arc<Flow> {
-        &self.flow
-    }
-
-    /// The current revision of the flow.
-    #[must_use]
-    pub fn revision(&self) -> Revision {
-        self.revision
-    }
-
-    /// The state of the run.
-    #[must_use]
-    pub fn state(&self) -> RunState {
-        match &self.triggers {
-            Some(life) => life.state,
-            None => self.single_firing().map_or(RunState::Pending, |pass| pass.state),
-        }
-    }
-
-    /// The number of firings so far: the number of the last firing, or 0 before the first.
-    #[must_use]
-    pub fn firing_count(&self) -> u64 {
-        self.triggers.as_ref().map_or(u64::from(!self.firings.is_empty()), |life| life.firing_count)
-    }
-
-    /// The firings that are under way or need a person, each with its state.
-    pub fn firings(&self) -> impl Iterator<Item = (Firing, RunState)> {
-        self.firings.iter().map(|(firing, pass)| (*firing, pass.state))
-    }
-
-    /// The failure of every node that failed in the last firing. Where both apply and rollback failed, this is the
-    /// rollback's failure; [`Machine::apply_failure`] has the other.
-    #[must_use]
-    pub fn failures(&self) -> &Failures {
-        static NONE: Failures = Failures::new();
-        match &self.triggers {
-            Some(life) => &life.failures,
-            None => self.single_firing().map_or(&NONE, |pass| &pass.failures),
-        }
-    }
-
-    /// The failure of an apply whose rollback failed too.
-    #[must_use]
-    pub fn apply_failure(&self, name: &NodeName) -> Option<&crate::Failure> {
-        self.firings.values().rev().find_map(|pass| pass.apply_failure(pass.index_of(name)?))
-    }
-
-    /// Explains to people why the machine would refuse a notification of a task now; `None` when the task waits for it.
-    #[must_use]
-    pub fn notification_error(&self, task: &NodeName, answer: &TaskResult) -> Option<String> {
-        let Some(index) = self.tasks.get(task).copied() else { return Some(format!("the run has no task {task:?}")) };
-        if let Role::Wait(wait) = &self.flow.node(index).role {
-            let waiting = self.firings.values().find(|pass| pass.waiting_tasks.contains(&index));
-            return match waiting.or_else(|| self.firings.values().next_back()) {
-                Some(pass) => pass.refuses(index, wait, answer),
-                None => Some(format!("task {task:?} is pending, and does not wait now")),
-            };
-        }
-        self.refuses_firing(index, answer)
-    }
-
-    /// The task with a name. Look tasks up by name: an edit may have changed the index since a call was dispatched.
-    #[must_use]
-    pub fn task(&self, name: &NodeName) -> Option<&crate::Task> {
-        let index = *self.tasks.get(&name.base())?;
-        self.flow.task_called(index).or_else(|| self.flow.for_each(index).map(|each| &each.task))
-    }
-
-    /// The name of a node and the task that it calls, list elements included; `None` for a node without a guest call.
-    #[must_use]
-    pub fn call_of(&self, firing: Option<Firing>, index: NodeIndex) -> Option<(&NodeName, &crate::Task)> {
-        let pass = self.firings.get(&firing.unwrap_or(Firing::FIRST))?;
-        Some((&pass.flow.nodes.get(index.0 as usize)?.name, pass.flow.task_called(index)?))
-    }
-
-    /// The number of elements of a `for_each` task, and how many of them succeeded; `None` before its list is known, and for
-    /// a task that is called once.
-    #[must_use]
-    pub fn progress(&self, index: NodeIndex) -> Option<(usize, usize)> {
-        self.firings.values().rev().find_map(|pass| pass.progress(index))
-    }
-
-    /// The flow of each firing, including the list elements of its tasks.
-    #[cfg(test)]
-    fn expanded_flows(&self) -> impl Iterator<Item = (Firing, Arc<Flow>)> {
-        self.firings.iter().map(|(firing, pass)| (*firing, pass.flow.clone()))
-    }
-
-    /// The number of nodes and list elements, with or without a node yet: the cost of a snapshot of the machine.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        let of_elements = |pass: &FiringMachine| pass.nodes.len() - self.flow.nodes.len() + pass.elements_ahead();
-        self.flow.nodes.len() + self.firings.values().map(of_elements).sum::<usize>()
-    }
-
-    /// The tasks that wait for a notification, each with its deadline if it has one.
-    pub fn waiting_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
-        self.firings.values().flat_map(FiringMachine::expected)
-    }
-
-    /// The calls that are dispatched to workers and not answered.
-    pub fn outstanding_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.firings.values().flat_map(FiringMachine::calls_out)
-    }
-
-    /// The time since when a call is with the workers; `None` when it is not.
-    #[must_use]
-    pub fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
-        self.firings.get(&call.firing)?.out_since(call)
-    }
-
-    /// The commands that are still unanswered: a restarted engine sends them again. Calls under a lease are not included:
-    /// their worker sends heartbeats, or the lease expires.
-    #[must_use]
-    pub fn pending(&self) -> Vec<Command> {
-        self.firings.values().flat_map(FiringMachine::pending).collect()
-    }
-
-    /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
-    pub fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
-        self.firings.values().flat_map(FiringMachine::leased)
-    }
-
-    /// Whether a worker holds a recorded lease on a call.
-    #[must_use]
-    pub fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
-        self.firings.get(&call.firing).is_some_and(|pass| pass.holds(call, worker))
-    }
-
-    /// The dispatched calls that the run no longer needs and that no worker has reported as started: the engine withdraws
-    /// them, unless a worker reports one as started.
-    pub fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
-        self.firings.values().flat_map(FiringMachine::withdrawable)
-    }
-
-    /// Whether a call is with the workers and still needed: it is neither answered nor lost, and the run is not about to
-    /// roll it back.
-    #[must_use]
-    pub fn is_wanted(&self, call: &CallId) -> bool {
-        self.firings.get(&call.firing).is_some_and(|pass| pass.wants(call))
-    }
-
-    /// Whether a worker that has the job of a call may start it. It may not when the call was answered, withdrawn or given
-    /// up, or is about to be, or when it waited longer than its task allows. In a suspended run no call starts: the run
-    /// sends its dispatched calls again when it resumes.
-    #[must_use]
-    pub fn may_start(&self, now: Timestamp, call: &CallId) -> bool {
-        match self.firings.get(&call.firing) {
-            Some(pass) if pass.knows(call) => self.state() != RunState::Suspended && pass.may_call(now, call),
-            Some(_) => true,
-            None => call.firing.get() > self.firing_count(),
-        }
-    }
-
-    /// All current values: the inputs, and the values of nodes in success, failure or rolling-back.
-    #[must_use]
-    pub fn values(&self) -> Values {
-        let mut values = self.flow.inputs.clone();
-        values.extend(self.provided());
-        values
-    }
-
-    /// The values of nodes in success, failure or rolling-back.
-    #[must_use]
-    pub fn provided(&self) -> Values {
-        let mut values = Values::new();
-        let mut add =
-            |provided: &Values| values.extend(provided.iter().map(|(name, value)| (name.clone(), value.clone())));
-        if let Some(life) = &self.triggers {
-            life.latest_values.values().for_each(&mut add);
-        }
-        self.firings.values().flat_map(FiringMachine::values).for_each(|(_, provided)| add(provided));
-        values
-    }
-
-    /// The published state of a node; in a run that fires more than once, its state in the last firing that contains it.
-    #[must_use]
-    pub fn node_state(&self, index: NodeIndex) -> State {
-        match self.firings.values().rev().find(|pass| pass.has(index)) {
-            Some(pass) => pass.node_state(index),
-            None => {
-                self.triggers.as_ref().and_then(|life| life.last_states.get(&index)).copied().unwrap_or(State::Pending)
-            }
-        }
+        let due_times = self.firings.values().filter_map(FiringMachine::next_due);
+        due_times.chain(self.triggers.iter().filter_map(TriggerState::next_due)).min()
     }
 }
 

@@ -17,28 +17,28 @@ impl InvalidName {
     /// The valid name nearest to the refused text. It replaces the text while the rest of a file is read, so that references
     /// with the same text find it.
     pub(crate) fn closest_valid(&self) -> String {
-        let lawful = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
+        let is_valid = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
         let nearest: String =
-            self.text.chars().map(|char| if lawful(char) { char } else { '_' }).take(MAX_LEN).collect();
+            self.text.chars().map(|char| if is_valid(char) { char } else { '_' }).take(MAX_LEN).collect();
         if nearest.is_empty() { "_".into() } else { nearest }
     }
 }
 
 /// Checks a node's name, or the name of a list element of a `for_each` task: `resize[17]`.
 fn check_node(text: &str) -> Result<(), InvalidName> {
-    let (of, number) = element(text).map_or((text, None), |(of, number)| (of, Some(number)));
-    let is_canonical = number.is_none_or(|number| text.len() == of.len() + format!("[{number}]").len());
-    if is_canonical { check(of) } else { Err(InvalidName { text: text.chars().take(MAX_LEN).collect() }) }
+    let (task, number) = element(text).map_or((text, None), |(task, number)| (task, Some(number)));
+    let is_canonical = number.is_none_or(|number| text.len() == task.len() + format!("[{number}]").len());
+    if is_canonical { check(task) } else { Err(InvalidName { text: text.chars().take(MAX_LEN).collect() }) }
 }
 
 fn element(text: &str) -> Option<(&str, u32)> {
-    let (of, number) = text.strip_suffix(']')?.split_once('[')?;
-    Some((of, number.parse().ok()?))
+    let (task, number) = text.strip_suffix(']')?.split_once('[')?;
+    Some((task, number.parse().ok()?))
 }
 
 fn check(text: &str) -> Result<(), InvalidName> {
-    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if text.is_empty() || text.len() > MAX_LEN || !text.bytes().all(lawful) {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if text.is_empty() || text.len() > MAX_LEN || !text.bytes().all(is_valid) {
         return Err(InvalidName { text: text.chars().take(MAX_LEN).collect() });
     }
     Ok(())
@@ -143,7 +143,7 @@ impl NodeName {
     /// The node of the flow with this name; for an element's name, its task.
     #[must_use]
     pub fn base(&self) -> Self {
-        self.as_element().map_or_else(|| self.clone(), |(of, _)| of)
+        self.as_element().map_or_else(|| self.clone(), |(task, _)| task)
     }
 
     /// The task and the index of an element's name; `None` for a node of the flow.

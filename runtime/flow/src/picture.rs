@@ -57,9 +57,9 @@ impl<'f> Drawings<'f> {
         let mut drawings = Self { flow, by_scope: flow.scopes.iter().map(|_| empty()).collect() };
         for index in flow.indices() {
             if let Some(shape) = drawings.shape_starting_at(index)
-                && let Some(home) = drawings.parent_scope(shape)
+                && let Some(parent) = drawings.parent_scope(shape)
             {
-                drawings.by_scope[home.0 as usize].shapes.push(shape);
+                drawings.by_scope[parent.0 as usize].shapes.push(shape);
             }
         }
         flow.indices().for_each(|index| drawings.order_after(index));
@@ -106,9 +106,9 @@ impl<'f> Drawings<'f> {
         match shape {
             Shape::Task(index) => {
                 let for_each = self.flow.for_each(index).map(|_| "for each".to_owned());
-                let says: Vec<String> = for_each.into_iter().chain(self.flow.describe_triggers(index)).collect();
+                let details: Vec<String> = for_each.into_iter().chain(self.flow.describe_triggers(index)).collect();
                 let name = &self.flow.node(index).name;
-                if says.is_empty() { name.to_string() } else { format!("{name} ({})", says.join(", ")) }
+                if details.is_empty() { name.to_string() } else { format!("{name} ({})", details.join(", ")) }
             }
             Shape::Flow(scope) => title(self.flow, scope),
         }
@@ -116,10 +116,10 @@ impl<'f> Drawings<'f> {
 
     fn order_after(&mut self, index: NodeIndex) {
         let Some(from) = self.shape_ending_at(index) else { return };
-        let Some(home) = self.parent_scope(from) else { return };
+        let Some(parent) = self.parent_scope(from) else { return };
         for after in &self.flow.node(index).after {
             if let Some(to) = self.shape_starting_at(*after) {
-                self.by_scope[home.0 as usize].arrows.entry((from, to)).or_default();
+                self.by_scope[parent.0 as usize].arrows.entry((from, to)).or_default();
             }
         }
     }
@@ -147,12 +147,12 @@ impl<'f> Drawings<'f> {
 
     /// Adds a value to the arrow between the shapes in one flow that contain its provider and its consumer.
     fn add_value(&mut self, provider: NodeIndex, consumer: NodeIndex, value: &'f ValueName) {
-        let (from_line, to_line) = (self.enclosing_shapes(provider), self.enclosing_shapes(consumer));
-        let apart = from_line.iter().zip(&to_line).find(|(from, to)| from != to);
+        let (from_shapes, to_shapes) = (self.enclosing_shapes(provider), self.enclosing_shapes(consumer));
+        let differing = from_shapes.iter().zip(&to_shapes).find(|(from, to)| from != to);
         // A controller provides to nodes inside its flow, which needs no arrow.
-        let Some((from, to)) = apart else { return };
-        let Some(home) = self.parent_scope(*from) else { return };
-        let arrows = &mut self.by_scope[home.0 as usize].arrows;
+        let Some((from, to)) = differing else { return };
+        let Some(parent) = self.parent_scope(*from) else { return };
+        let arrows = &mut self.by_scope[parent.0 as usize].arrows;
         // Where a link reversed the order, the value never arrives.
         if !arrows.contains_key(&(*to, *from)) {
             arrows.entry((*from, *to)).or_default().values.insert(value);
@@ -161,7 +161,7 @@ impl<'f> Drawings<'f> {
 
     fn links_into(&mut self, index: NodeIndex) {
         let Some(to) = self.shape_starting_at(index) else { return };
-        let Some(home) = self.parent_scope(to) else { return };
+        let Some(parent) = self.parent_scope(to) else { return };
         for link in &self.flow.node(index).links {
             let Some(from) = self.shape_ending_at(link.from) else { continue };
             let on = match link.on {
@@ -170,27 +170,27 @@ impl<'f> Drawings<'f> {
                 SourceOutcome::Any => Some("on any end".to_owned()),
             };
             let when = link.when.as_ref().map(|condition| format!("when {condition}"));
-            let words = self.by_scope[home.0 as usize].arrows.entry((from, to)).or_default();
-            words.conditions.extend(on.into_iter().chain(when));
+            let label = self.by_scope[parent.0 as usize].arrows.entry((from, to)).or_default();
+            label.conditions.extend(on.into_iter().chain(when));
         }
     }
 
     /// The shapes that contain a node, from the whole flow inward, the node itself last.
     fn enclosing_shapes(&self, index: NodeIndex) -> Vec<Shape> {
         let node = self.flow.node(index);
-        let mut holders = Vec::new();
+        let mut shapes = Vec::new();
         match node.role {
-            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => holders.push(Shape::Task(index)),
-            Role::FanIn(each) => holders.push(Shape::Task(each)),
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => shapes.push(Shape::Task(index)),
+            Role::FanIn(each) => shapes.push(Shape::Task(each)),
             Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
         let mut scope = Some(node.scope);
         while let Some(inner) = scope {
-            holders.push(Shape::Flow(inner));
+            shapes.push(Shape::Flow(inner));
             scope = self.flow.scope(inner).parent;
         }
-        holders.reverse();
-        holders
+        shapes.reverse();
+        shapes
     }
 }
 

@@ -1,11 +1,15 @@
 //! The history of a run: its decisions, in order, never rewritten.
 
+mod run_state;
+
 use std::sync::Arc;
 
 use crate::{
     Action, Attempt, ClockShift, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Revision,
     ScopeIndex, SkipReach, Timestamp, Value, Values, WorkerName,
 };
+
+pub use run_state::RunState;
 
 /// One entry of a run's history.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,7 +143,7 @@ pub enum Fact {
         attempt: Attempt,
         /// The value that it provides.
         value: Option<Value>,
-        /// The values that it will try, when they were read from another node; kept until the controller starts anew.
+        /// The values that it will try, when they were read from another node; kept until the next fresh start of the controller.
         list: Option<Vec<Json>>,
     },
     /// A node could not start: a condition could not be evaluated, or a retry controller has no value to execute with.
@@ -278,7 +282,7 @@ pub enum Fact {
 /// The trigger of a firing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// The run started anew.
+    /// The run started.
     Start,
     /// The back edge with this index in the flow.
     BackEdge(u32),
@@ -335,67 +339,6 @@ pub enum Resolution {
     Retry(ScopeIndex),
     /// The whole run is rolled back.
     RollbackRun,
-}
-
-/// The state of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RunState {
-    /// Not started.
-    Pending,
-    /// Under way.
-    Running,
-    /// Every node is in success or ignored.
-    Success,
-    /// A rollback failed permanently: only a person can settle it.
-    Failure,
-    /// The effects of the run were rolled back.
-    RolledBack,
-    /// The run is stopping; running attempts may finish.
-    Suspending,
-    /// Stopped with work left.
-    Suspended,
-}
-
-impl RunState {
-    /// Every state, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
-        Self::Pending,
-        Self::Running,
-        Self::Success,
-        Self::Failure,
-        Self::RolledBack,
-        Self::Suspending,
-        Self::Suspended,
-    ];
-
-    /// The state as a word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Success => "success",
-            Self::Failure => "failure",
-            Self::RolledBack => "rolled-back",
-            Self::Suspending => "suspending",
-            Self::Suspended => "suspended",
-        }
-    }
-
-    /// Whether the run has ended; a suspended one has not.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
-        match self {
-            Self::Success | Self::Failure | Self::RolledBack => true,
-            Self::Pending | Self::Running | Self::Suspending | Self::Suspended => false,
-        }
-    }
-}
-
-impl std::fmt::Display for RunState {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.pad(self.as_str())
-    }
 }
 
 impl Record {

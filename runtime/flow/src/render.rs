@@ -15,7 +15,7 @@ pub(crate) struct Lines<'t> {
 
 impl<'t> Lines<'t> {
     pub(crate) fn of(text: &'t str) -> Self {
-        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
         Self { text, starts }
     }
 
@@ -41,23 +41,23 @@ pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 
 /// Renders diagnostics with the lines that they concern. `file` is the name to show, `text` the content of the file.
 #[must_use]
-pub fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String {
+pub fn render(diagnostics: &[Diagnostic], file: &str, text: &str) -> String {
     let lines = Lines::of(text);
-    let shown = mistakes.iter().map(|mistake| render_one(mistake, file, &lines));
-    shown.collect::<Vec<_>>().join("\n")
+    let rendered = diagnostics.iter().map(|diagnostic| render_one(diagnostic, file, &lines));
+    rendered.collect::<Vec<_>>().join("\n")
 }
 
-fn render_one(mistake: &Diagnostic, file: &str, lines: &Lines<'_>) -> String {
-    let severity = match mistake.severity {
+fn render_one(diagnostic: &Diagnostic, file: &str, lines: &Lines<'_>) -> String {
+    let severity = match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    let mut out = format!("{severity}: {}\n", mistake.message);
-    match &mistake.span {
+    let mut out = format!("{severity}: {}\n", diagnostic.message);
+    match &diagnostic.span {
         Some(span) => excerpt(span, file, lines, &mut out),
         None => out.push_str(&format!(" --> {file}\n")),
     }
-    if let Some(hint) = &mistake.hint {
+    if let Some(hint) = &diagnostic.hint {
         out.push_str(&format!("hint: {hint}\n"));
     }
     out
@@ -69,23 +69,23 @@ fn excerpt(span: &Range<usize>, file: &str, lines: &Lines<'_>, out: &mut String)
     let (end_number, end_column) = lines.line_and_column(span.end);
     let line: Vec<char> = lines.line(number).chars().map(printable).collect();
     let end = if end_number == number { end_column - 1 } else { line.len() };
-    // Of a very long line, the piece around the span.
+    // Of a very long line, only the part around the span is shown.
     let from = if line.len() <= MAX_EXCERPT_CHARS {
         0
     } else {
         (column - 1).saturating_sub(MAX_EXCERPT_CHARS / 4).min(line.len() - MAX_EXCERPT_CHARS)
     };
-    let piece = &line[from..line.len().min(from + MAX_EXCERPT_CHARS)];
-    let until = end.min(from + piece.len());
-    let pad: String = piece[..(column - 1 - from).min(piece.len())]
+    let visible = &line[from..line.len().min(from + MAX_EXCERPT_CHARS)];
+    let until = end.min(from + visible.len());
+    let pad: String = visible[..(column - 1 - from).min(visible.len())]
         .iter()
         .map(|char| if *char == '\t' { '\t' } else { ' ' })
         .collect();
     let carets = "^".repeat(until.saturating_sub(column - 1).max(1));
     let margin = " ".repeat(number.to_string().len());
-    let piece: String = piece.iter().collect();
+    let visible: String = visible.iter().collect();
     let _ = writeln!(out, "{margin}--> {file}:{number}:{column}");
-    let _ = writeln!(out, "{margin} |\n{number} | {}\n{margin} | {pad}{carets}", piece.trim_end());
+    let _ = writeln!(out, "{margin} |\n{number} | {}\n{margin} | {pad}{carets}", visible.trim_end());
 }
 
 /// Replaces control characters: a file may contain terminal escape sequences.
@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn columns_count_characters_and_stay_within_the_text() {
         let text = "ä = 1\nbc\n";
-        for (offset, place) in [(0, (1, 1)), (1, (1, 1)), (2, (1, 2)), (7, (2, 1)), (10, (3, 1)), (99, (3, 1))] {
-            assert_eq!(line_and_column(text, offset), place, "{offset}");
+        for (offset, position) in [(0, (1, 1)), (1, (1, 1)), (2, (1, 2)), (7, (2, 1)), (10, (3, 1)), (99, (3, 1))] {
+            assert_eq!(line_and_column(text, offset), position, "{offset}");
         }
         assert_eq!(line_and_column("", 0), (1, 1));
     }
@@ -109,24 +109,24 @@ mod tests {
     #[test]
     fn a_diagnostic_underlines_its_span() {
         let text = "a = 1\n\tbad\t= \"x\u{7}\"\n";
-        let mistake = Diagnostic::error(Some(7..10), "it is bad").hint("make it good");
+        let diagnostic = Diagnostic::error(Some(7..10), "it is bad").hint("make it good");
         let warning = Diagnostic::warning(None, "it is odd");
         let expected = "error: it is bad\n --> f.toml:2:2\n  |\n2 | \tbad\t= \"x\u{FFFD}\"\n  | \t^^^\nhint: make it good\n\nwarning: it is odd\n --> f.toml\n";
-        assert_eq!(render(&[mistake, warning], "f.toml", text), expected);
+        assert_eq!(render(&[diagnostic, warning], "f.toml", text), expected);
     }
 
     #[test]
     fn a_very_long_line_is_cut_around_the_span() {
         let text = format!("{}bad{}", "x".repeat(10_000), "y".repeat(10_000));
-        let shown = render(&[Diagnostic::error(Some(10_000..10_003), "bad")], "f", &text);
-        assert!(shown.len() < 400 && shown.contains("xbady") && shown.contains(" ^^^\n"), "{shown}");
+        let rendered = render(&[Diagnostic::error(Some(10_000..10_003), "bad")], "f", &text);
+        assert!(rendered.len() < 400 && rendered.contains("xbady") && rendered.contains(" ^^^\n"), "{rendered}");
     }
 
     #[test]
     fn a_span_beyond_the_text_or_over_lines_is_shown_all_the_same() {
         for (text, span) in [("", 0..5), ("a", 9..12), ("a\nb", 0..3), ("a\n", 2..2), ("ä", 1..1)] {
-            let shown = render(&[Diagnostic::error(Some(span), "bad")], "f", text);
-            assert!(shown.contains('^'), "{shown}");
+            let rendered = render(&[Diagnostic::error(Some(span), "bad")], "f", text);
+            assert!(rendered.contains('^'), "{rendered}");
         }
     }
 }

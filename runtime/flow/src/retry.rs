@@ -51,12 +51,12 @@ impl RetryPolicy {
             Backoff::Exponential => failed.saturating_sub(1).min(31),
             Backoff::Fixed => 0,
         };
-        let whole = self.initial.saturating_mul(1 << doublings).min(self.max);
+        let full = self.initial.saturating_mul(1 << doublings).min(self.max);
         if !self.jitter {
-            return Some(whole);
+            return Some(full);
         }
-        let half = whole / 2;
-        let spread = u64::try_from((whole - half).as_micros()).unwrap_or(u64::MAX);
+        let half = full / 2;
+        let spread = u64::try_from((full - half).as_micros()).unwrap_or(u64::MAX);
         Some(half + Duration::from_micros(split_mix(seed) % spread.saturating_add(1)))
     }
 }
@@ -82,16 +82,16 @@ mod tests {
             jitter: false,
             ..RetryPolicy::default()
         };
-        let pauses: Vec<_> = (1..=5).map(|failed| policy.delay(failed, 0)).collect();
+        let delays: Vec<_> = (1..=5).map(|failed_attempts| policy.delay(failed_attempts, 0)).collect();
         let millis = |count| Some(Duration::from_millis(count));
-        assert_eq!(pauses, [millis(200), millis(400), millis(700), millis(700), None]);
+        assert_eq!(delays, [millis(200), millis(400), millis(700), millis(700), None]);
     }
 
     #[test]
     fn jitter_is_between_half_and_full_delay() {
         let policy = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
-        let drawn: Vec<_> = (0..100).map(|seed| policy.delay(1, seed).unwrap()).collect();
-        assert!(drawn.iter().all(|pause| (500..=1000).contains(&pause.as_millis())));
-        assert!(drawn.iter().any(|pause| *pause != drawn[0]), "it varies");
+        let delays: Vec<_> = (0..100).map(|seed| policy.delay(1, seed).unwrap()).collect();
+        assert!(delays.iter().all(|delay| (500..=1000).contains(&delay.as_millis())));
+        assert!(delays.iter().any(|delay| *delay != delays[0]), "it varies");
     }
 }

@@ -70,9 +70,9 @@ impl Schema {
     /// The first reason why an element of a list surely does not match this schema, with the element's index.
     pub(crate) fn element_mismatch(&self, list: &Json) -> Option<(usize, SchemaMismatch)> {
         let elements = list.elements()?;
-        elements.into_iter().enumerate().find_map(|(place, element)| {
-            let misfit = self.mismatch(&Value::Json(element))?;
-            Some((place, misfit))
+        elements.into_iter().enumerate().find_map(|(index, element)| {
+            let mismatch = self.mismatch(&Value::Json(element))?;
+            Some((index, mismatch))
         })
     }
 
@@ -119,15 +119,15 @@ impl Schema {
 
 /// The schema of an existing value: exact for objects; for lists it states only that they are lists.
 fn shape(value: &Tree, depth: usize) -> Tree {
-    let of = |kind: &str| serde_json::json!({"type": kind});
+    let schema_of = |kind: &str| serde_json::json!({"type": kind});
     match value {
-        Tree::Null => of("null"),
-        Tree::Bool(_) => of("boolean"),
-        Tree::Number(number) if number.is_f64() => of("number"),
-        Tree::Number(_) => of("integer"),
-        Tree::String(_) => of("string"),
-        Tree::Array(_) => of("array"),
-        Tree::Object(_) if depth >= MAX_DEPTH => of("object"),
+        Tree::Null => schema_of("null"),
+        Tree::Bool(_) => schema_of("boolean"),
+        Tree::Number(number) if number.is_f64() => schema_of("number"),
+        Tree::Number(_) => schema_of("integer"),
+        Tree::String(_) => schema_of("string"),
+        Tree::Array(_) => schema_of("array"),
+        Tree::Object(_) if depth >= MAX_DEPTH => schema_of("object"),
         Tree::Object(fields) => {
             let fields: serde_json::Map<String, Tree> =
                 fields.iter().map(|(name, value)| (name.clone(), shape(value, depth + 1))).collect();
@@ -137,8 +137,8 @@ fn shape(value: &Tree, depth: usize) -> Tree {
 }
 
 impl<'s> SchemaView<'s> {
-    fn at(self, here: &'s Tree) -> Self {
-        Self { node: here, ..self }
+    fn at(self, node: &'s Tree) -> Self {
+        Self { node, ..self }
     }
 
     fn keyword(self, name: &str) -> Option<&'s Tree> {
@@ -149,9 +149,9 @@ impl<'s> SchemaView<'s> {
     fn resolve_reference(mut self) -> Self {
         for _ in 0..MAX_REFERENCES {
             let Some(pointer) = self.keyword("$ref").and_then(Tree::as_str) else { return self };
-            let found = pointer.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+            let target = pointer.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
             // An unresolvable reference accepts every value.
-            self = self.at(found.unwrap_or(&Tree::Bool(true)));
+            self = self.at(target.unwrap_or(&Tree::Bool(true)));
         }
         self.at(&Tree::Bool(true))
     }

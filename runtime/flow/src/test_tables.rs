@@ -9,12 +9,12 @@ pub(crate) fn check(table: &str, run: impl Fn(&str) -> String) {
     let mut differing = Vec::new();
     let mut count = 0;
     for case in cases {
-        let (rule, rest) = case.split_once('\n').expect("a case has a rule and lines");
-        let (given, wanted) = rest.split_once("---\n").expect("a case has both sides");
-        let found = run(given);
+        let (rule, body) = case.split_once('\n').expect("a case has a rule and lines");
+        let (input, expected) = body.split_once("---\n").expect("a case has both sides");
+        let actual = run(input);
         count += 1;
-        if found.trim_end() != wanted.trim_end() {
-            differing.push(format!("=== {rule}\n{given}---\n{found}\n"));
+        if actual.trim_end() != expected.trim_end() {
+            differing.push(format!("=== {rule}\n{input}---\n{actual}\n"));
         }
     }
     assert!(count > 0, "the table has cases");

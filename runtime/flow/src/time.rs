@@ -21,8 +21,8 @@ impl Timestamp {
 
     /// The time after a delay; saturates at the maximum instead of wrapping.
     #[must_use]
-    pub fn after(self, pause: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)))
+    pub fn after(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX)))
     }
 
     /// The same moment by a clock that was set since.
@@ -75,10 +75,10 @@ impl ClockShift {
 
 /// Why a text is not a duration or a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {what}: write {example}")]
+#[error("{text:?} is not a {quantity}: write {example}")]
 pub struct InvalidQuantity {
     text: String,
-    what: &'static str,
+    quantity: &'static str,
     example: &'static str,
 }
 
@@ -106,7 +106,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidQuantity> {
     };
     parse().ok_or_else(|| InvalidQuantity {
         text: text.into(),
-        what: "duration",
+        quantity: "duration",
         example: "a whole number and ms, s, m, h or d, as in \"30s\"",
     })
 }
@@ -129,7 +129,7 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidQuantity> {
     };
     parse().ok_or_else(|| InvalidQuantity {
         text: text.into(),
-        what: "size",
+        quantity: "size",
         example: "a whole number and B, KiB, MiB or GiB, as in \"64MiB\"",
     })
 }

@@ -109,8 +109,8 @@ impl fmt::Display for ValueTypes {
             return out.write_str("anything");
         }
         let has_double = self.has(ValueType::Double);
-        let is_told = |value: &ValueType| !(has_double && Self::INTEGER.has(*value));
-        let mut nouns: Vec<&str> = self.iter().filter(is_told).map(ValueType::describe).collect();
+        let is_listed = |value: &ValueType| !(has_double && Self::INTEGER.has(*value));
+        let mut nouns: Vec<&str> = self.iter().filter(is_listed).map(ValueType::describe).collect();
         nouns.dedup();
         out.write_str(&nouns.join(" or "))
     }

@@ -26,16 +26,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
     assembly::EndDependencies,
+    graph::Graph,
     layout::{Layout, Slot},
-    links::{FailureListeners, LinkProperties},
+    links::{FailureListeners, LinkContext, LinkProperties},
     schemas::Schemas,
     scope_resolver::{ResolvedInput, ScopeOutputs, ScopeResolver},
     task::{Requirement, ResolvedTask},
     triggers::Cycles,
 };
 use crate::{
-    Diagnostic, Draft, DraftController, Flow, FlowName, Join, ModuleInfo, NodeIndex, ParseExtent, ScopeIndex, Severity,
-    Source, Strategy, ValueName, Values,
+    BackEdge, Diagnostic, Draft, DraftController, Flow, FlowName, Join, ModuleInfo, NodeIndex, ParseExtent, ScopeIndex,
+    Severity, Source, Strategy, ValueName, Values,
 };
 
 /// Wires a flow. `modules` contains the resolved modules by alias; `given` are the caller's input values, which override
@@ -50,122 +51,168 @@ pub fn wire(
     modules: &BTreeMap<String, ModuleInfo>,
     given: &Values,
 ) -> Result<(Flow, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut mistakes = draft.mistakes.clone();
+    let mut diagnostics = draft.mistakes.clone();
     let Some(name) = draft.name.as_ref().filter(|_| draft.extent != ParseExtent::Nothing) else {
-        if mistakes.is_empty() {
-            mistakes.push(Diagnostic::error(None, "the flow has no name"));
+        if diagnostics.is_empty() {
+            diagnostics.push(Diagnostic::error(None, "the flow has no name"));
         }
-        return Err(mistakes);
+        return Err(diagnostics);
     };
-    let mut found = Vec::new();
-    let flow = try_wire(draft, name, modules, given, (&mut mistakes, &mut found));
+    let mut dependent = Vec::new();
+    let flow = try_wire(draft, name, modules, given, (&mut diagnostics, &mut dependent));
     if draft.extent == ParseExtent::Whole {
-        mistakes.append(&mut found);
+        diagnostics.append(&mut dependent);
     }
-    mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
-    if mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) {
-        Ok((flow, mistakes))
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
+    if diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning) {
+        Ok((flow, diagnostics))
     } else {
-        Err(mistakes)
+        Err(diagnostics)
     }
 }
 
-/// Wires as much of the flow as possible despite errors. `mistakes` are independent diagnostics; later ones may only follow
-/// from unreadable parts.
+/// Wires as much of the flow as possible despite errors. `independent` diagnostics are certain; `dependent` ones may only
+/// follow from unreadable parts.
 fn try_wire(
     draft: &Draft,
     name: &FlowName,
     modules: &BTreeMap<String, ModuleInfo>,
     given: &Values,
-    (sure, mistakes): (&mut Vec<Diagnostic>, &mut Vec<Diagnostic>),
+    (independent, dependent): (&mut Vec<Diagnostic>, &mut Vec<Diagnostic>),
 ) -> Flow {
-    let layout = Layout::of(name, &draft.body, sure);
-    let tasks = resolve_tasks(&layout, draft, modules, sure);
-    layout.warn_empty_flows(mistakes);
+    let layout = Layout::of(name, &draft.body, independent);
+    let tasks = resolve_tasks(&layout, draft, modules, independent);
+    layout.warn_empty_flows(dependent);
     let providers = providers(&layout, &tasks);
     let mut inputs = draft.inputs.clone();
     inputs.extend(given.clone());
-    let mut graphs = BTreeMap::new();
-    let mut exports: BTreeMap<ScopeIndex, ScopeOutputs> = BTreeMap::new();
-    let mut answers: Vec<ResolvedInput> = Vec::new();
-    let is_living = draft.triggers.persistent || draft.triggers.cyclic;
-    let listeners = links::listeners(&layout);
-    let mut said = LinkProperties::default();
-    let (mut rounds, mut turns) = (Cycles::default(), Vec::new());
-    let mut wants = requirements_by_scope(&layout, &tasks, &listeners, &mut answers);
+    let mut wiring = ScopeWiring::new(&layout, draft, &tasks, &providers, &inputs);
     for scope in layout.scopes().rev() {
-        check_controller(layout.flow(scope).body.controller.as_ref(), layout.flow(scope).name.as_str(), sure);
-        let wanted = wants.remove(&scope).unwrap_or_default();
-        let none = BTreeSet::new();
-        let mut home = ScopeResolver {
-            layout: &layout,
-            scope,
-            tasks: &tasks,
-            exports: &exports,
-            all_providers: &providers,
-            carried: &none,
-        };
-        if scope == ScopeIndex::ROOT {
-            rounds = triggers::find_cycles(&home, draft, &wanted, mistakes);
-            home.carried = &rounds.loop_carried;
-        } else {
-            check_any_joins(&layout, scope, mistakes);
-        }
-        let is_turn = |place: usize| scope == ScopeIndex::ROOT && rounds.turns.contains_key(&place);
-        let explicit = order::explicit(&layout, scope, is_turn, mistakes);
-        let found = scope_resolver::resolve(&home, explicit, wanted, mistakes);
-        cycles::report_cycles(&layout, scope, &found.graph, mistakes);
-        let schemas = Schemas { layout: &layout, tasks: &tasks, inputs: (!is_living).then_some(&inputs) };
-        let known = links::LinkContext { layout: &layout, tasks: &tasks, exports: &exports, inputs: &inputs, schemas };
-        known.read(scope, is_turn, &found.graph, &mut said, mistakes);
-        if scope == ScopeIndex::ROOT {
-            turns = known.back_edges(&rounds, &mut said.inputs, mistakes);
-        }
-        answers.extend(found.inputs);
-        let outward = wants.entry(layout.flow(scope).parent.map_or(NO_SCOPE, |place| place.scope)).or_default();
-        let member = layout.flow(scope).parent.map_or(0, |place| place.member);
-        outward.extend(
-            found.unresolved.into_iter().chain(controller_requirement(&layout, scope)).map(|want| (member, want)),
-        );
-        exports.insert(scope, found.exports);
-        graphs.insert(scope, found.graph);
+        let flow = layout.flow(scope);
+        check_controller(flow.body.controller.as_ref(), flow.name.as_str(), independent);
+        wiring.wire_scope(scope, dependent);
     }
-    let left = wants.remove(&NO_SCOPE).unwrap_or_default().into_iter().map(|(_, want)| want);
-    let rest =
+    let ScopeWiring { has_triggers, mut requirements, mut resolved, graphs, links, back_edges, .. } = wiring;
+    let unresolved = requirements.remove(&NO_SCOPE).unwrap_or_default().into_iter().map(|(_, requirement)| requirement);
+    let root =
         root_resolver::RootResolver { layout: &layout, draft, tasks: &tasks, inputs: &inputs, providers: &providers };
     let mut awaiting = BTreeSet::new();
-    answers.extend(rest.resolve(left.collect(), &mut awaiting, mistakes));
-    check_shadowing(draft, &inputs, &layout, &providers, &loop_carried_names(&answers), mistakes);
-    rest.unused(&answers, &said.inputs, mistakes);
-    let fits =
-        type_check::TypeChecker { layout: &layout, draft, tasks: &tasks, inputs: &inputs, has_triggers: is_living };
-    fits.check_constants(sure);
-    fits.check_inputs(&answers, sure);
-    fits.check_between(&answers, mistakes);
+    resolved.extend(root.resolve(unresolved.collect(), &mut awaiting, dependent));
+    check_shadowing(draft, &inputs, &layout, &providers, &loop_carried_names(&resolved), dependent);
+    root.unused(&resolved, &links.inputs, dependent);
+    let types = type_check::TypeChecker { layout: &layout, draft, tasks: &tasks, inputs: &inputs, has_triggers };
+    types.check_constants(independent);
+    types.check_inputs(&resolved, independent);
+    types.check_between(&resolved, dependent);
     if tasks.values().any(|task| !task.is_resolved()) {
         // Such a task may provide the values that seem to have no provider.
         awaiting.clear();
     }
-    let ends = if is_living { EndDependencies::All } else { EndDependencies::Last };
-    let accepts = fits.notification_inputs(&answers);
-    let flow = assembly::assemble(&layout, tasks, &graphs, answers, said, ends, (name.clone(), inputs));
-    let flow = triggers::build_triggers(&layout, draft, turns, &awaiting, flow, mistakes);
-    empty_cycles::check_empty_cycles(&layout, &flow, mistakes);
-    Flow { expires: draft.expires, notification_inputs: accepts, ..flow }
+    let ends = if has_triggers { EndDependencies::All } else { EndDependencies::Last };
+    let notification_inputs = types.notification_inputs(&resolved);
+    let flow = assembly::assemble(&layout, tasks, &graphs, resolved, links, ends, (name.clone(), inputs));
+    let flow = triggers::build_triggers(&layout, draft, back_edges, &awaiting, flow, dependent);
+    empty_cycles::check_empty_cycles(&layout, &flow, dependent);
+    Flow { expires: draft.expires, notification_inputs, ..flow }
+}
+
+/// The scopes of a flow while they are wired, from the inside out.
+struct ScopeWiring<'a, 'd> {
+    layout: &'a Layout<'d>,
+    draft: &'d Draft,
+    tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
+    providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
+    inputs: &'a Values,
+    /// Whether the flow may fire more than once.
+    has_triggers: bool,
+    requirements: RequirementsByScope,
+    resolved: Vec<ResolvedInput>,
+    graphs: BTreeMap<ScopeIndex, Graph>,
+    outputs: BTreeMap<ScopeIndex, ScopeOutputs>,
+    links: LinkProperties,
+    back_edges: Vec<BackEdge>,
+}
+
+impl<'a, 'd> ScopeWiring<'a, 'd> {
+    fn new(
+        layout: &'a Layout<'d>,
+        draft: &'d Draft,
+        tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
+        providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
+        inputs: &'a Values,
+    ) -> Self {
+        let mut resolved = Vec::new();
+        let requirements = requirements_by_scope(layout, tasks, &links::listeners(layout), &mut resolved);
+        Self {
+            layout,
+            draft,
+            tasks,
+            providers,
+            inputs,
+            has_triggers: draft.triggers.persistent || draft.triggers.cyclic,
+            requirements,
+            resolved,
+            graphs: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            links: LinkProperties::default(),
+            back_edges: Vec::new(),
+        }
+    }
+
+    /// Wires one scope, whose nested scopes are wired already. The enclosing scope gets the requirements that stay
+    /// unresolved.
+    fn wire_scope(&mut self, scope: ScopeIndex, diagnostics: &mut Vec<Diagnostic>) {
+        let (layout, is_root) = (self.layout, scope == ScopeIndex::ROOT);
+        let requirements = self.requirements.remove(&scope).unwrap_or_default();
+        let mut resolver = ScopeResolver {
+            layout,
+            scope,
+            tasks: self.tasks,
+            outputs: &self.outputs,
+            all_providers: self.providers,
+            carried: &BTreeSet::new(),
+        };
+        let cycles = if is_root {
+            triggers::find_cycles(&resolver, self.draft, &requirements, diagnostics)
+        } else {
+            check_any_joins(layout, scope, diagnostics);
+            Cycles::default()
+        };
+        resolver.carried = &cycles.loop_carried;
+        let is_back_edge = |link: usize| cycles.back_edges.contains_key(&link);
+        let explicit = order::explicit(layout, scope, is_back_edge, diagnostics);
+        let wired = scope_resolver::resolve(&resolver, explicit, requirements, diagnostics);
+        cycles::report_cycles(layout, scope, &wired.graph, diagnostics);
+        let known_inputs = (!self.has_triggers).then_some(self.inputs);
+        let schemas = Schemas { layout, tasks: self.tasks, inputs: known_inputs };
+        let context = LinkContext { layout, tasks: self.tasks, outputs: &self.outputs, inputs: self.inputs, schemas };
+        context.read_links(scope, is_back_edge, &wired.graph, &mut self.links, diagnostics);
+        if is_root {
+            self.back_edges = context.back_edges(&cycles, &mut self.links.inputs, diagnostics);
+        }
+        self.resolved.extend(wired.inputs);
+        let parent = layout.flow(scope).parent;
+        let outer = self.requirements.entry(parent.map_or(NO_SCOPE, |position| position.scope)).or_default();
+        let member = parent.map_or(0, |position| position.member);
+        let unresolved = wired.unresolved.into_iter().chain(controller_requirement(layout, scope));
+        outer.extend(unresolved.map(|requirement| (member, requirement)));
+        self.outputs.insert(scope, wired.outputs);
+        self.graphs.insert(scope, wired.graph);
+    }
 }
 
 /// Only links of the whole flow can trigger another firing.
-fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, mistakes: &mut Vec<Diagnostic>) {
+fn check_any_joins(layout: &Layout<'_>, scope: ScopeIndex, diagnostics: &mut Vec<Diagnostic>) {
     for link in layout.flow(scope).body.links.iter().filter(|link| link.join == Join::Any) {
         let message = format!("the link {:?} -> {:?} joins any, in a nested flow", link.from, link.to);
         let hint = "only tasks of the whole flow are fired anew: leave join out, or move them there";
-        mistakes.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
+        diagnostics.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
     }
 }
 
 /// The loop-carried values: the first firing may start with an input of that name.
-fn loop_carried_names(answers: &[ResolvedInput]) -> BTreeSet<ValueName> {
-    let carried = answers.iter().filter_map(|answer| match &answer.source {
+fn loop_carried_names(resolved_inputs: &[ResolvedInput]) -> BTreeSet<ValueName> {
+    let carried = resolved_inputs.iter().filter_map(|resolved| match &resolved.source {
         Source::LoopCarried { value, .. } => Some(value.clone()),
         Source::Constant(_)
         | Source::Node { .. }
@@ -184,12 +231,12 @@ fn resolve_tasks(
     layout: &Layout<'_>,
     draft: &Draft,
     modules: &BTreeMap<String, ModuleInfo>,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<NodeIndex, ResolvedTask> {
     let modules = task::Modules { resolved: modules, named: &draft.modules };
-    root_resolver::report_missing_modules(layout, &modules, mistakes);
+    root_resolver::report_missing_modules(layout, &modules, diagnostics);
     let tasks = layout.tasks();
-    tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, mistakes))).collect()
+    tasks.map(|(index, task)| (index, task::resolve(index, task, &modules, diagnostics))).collect()
 }
 
 /// The providers of each value, in any scope, in the order of the arena.
@@ -215,23 +262,23 @@ fn requirements_by_scope(
     layout: &Layout<'_>,
     tasks: &BTreeMap<NodeIndex, ResolvedTask>,
     listeners: &FailureListeners,
-    answers: &mut Vec<ResolvedInput>,
+    resolved: &mut Vec<ResolvedInput>,
 ) -> RequirementsByScope {
-    let mut wants = RequirementsByScope::new();
+    let mut requirements = RequirementsByScope::new();
     for (index, slot) in layout.slots() {
-        let Slot::Task { place, .. } = slot else { continue };
-        let of_flow = wants.entry(place.scope).or_default();
-        for want in &tasks[&index].requirements {
+        let Slot::Task { position, .. } = slot else { continue };
+        let of_scope = requirements.entry(position.scope).or_default();
+        for requirement in &tasks[&index].requirements {
             match listeners.get(&index) {
-                Some(sources) if links::is_failure(&want.value) => {
+                Some(sources) if links::is_failure(&requirement.value) => {
                     let source = Source::Failure(sources.clone());
-                    answers.push(ResolvedInput { node: index, input: want.input, source });
+                    resolved.push(ResolvedInput { node: index, input: requirement.input, source });
                 }
-                Some(_) | None => of_flow.push((place.member, want.clone())),
+                Some(_) | None => of_scope.push((position.member, requirement.clone())),
             }
         }
     }
-    wants
+    requirements
 }
 
 /// The value that a controller reads when its flow starts; it comes from before its flow.
@@ -252,17 +299,17 @@ fn controller_requirement(layout: &Layout<'_>, scope: ScopeIndex) -> Option<Requ
     }
 }
 
-fn check_controller(controller: Option<&DraftController>, flow: &str, mistakes: &mut Vec<Diagnostic>) {
+fn check_controller(controller: Option<&DraftController>, flow: &str, diagnostics: &mut Vec<Diagnostic>) {
     let Some(controller) = controller else { return };
     match &controller.strategy {
         Strategy::ForEach(values) if values.is_empty() => {
             let message = format!("\"for_each\" of the retry of flow {flow:?} is empty");
             let hint = "give it a value for each try, or leave the retry controller out";
-            mistakes.push(Diagnostic::error(controller.span.clone(), message).hint(hint));
+            diagnostics.push(Diagnostic::error(controller.span.clone(), message).hint(hint));
         }
         Strategy::Always if controller.provides.is_some() => {
             let message = format!("the retry of flow {flow:?} provides a value, but \"always\" has none to provide");
-            mistakes.push(Diagnostic::error(controller.span.clone(), message).hint("leave provides out"));
+            diagnostics.push(Diagnostic::error(controller.span.clone(), message).hint("leave provides out"));
         }
         Strategy::Times(_) | Strategy::ForEach(_) | Strategy::ForEachOf(_) | Strategy::Always => {}
     }
@@ -274,14 +321,14 @@ fn check_shadowing(
     inputs: &Values,
     layout: &Layout<'_>,
     providers: &BTreeMap<ValueName, Vec<NodeIndex>>,
-    carried: &BTreeSet<ValueName>,
-    mistakes: &mut Vec<Diagnostic>,
+    loop_carried: &BTreeSet<ValueName>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) {
-    for name in inputs.keys().filter(|name| !carried.contains(*name)) {
+    for name in inputs.keys().filter(|name| !loop_carried.contains(*name)) {
         let Some(provider) = providers.get(name).and_then(|nodes| nodes.first()) else { continue };
         let message = format!("input {name:?} has the name of a value that {} provides", layout.describe(*provider));
         let span = draft.input_spans.get(name).cloned().or_else(|| layout.span(*provider, &format!("provides.{name}")));
-        mistakes.push(Diagnostic::error(span, message).hint("give one of them another name"));
+        diagnostics.push(Diagnostic::error(span, message).hint("give one of them another name"));
     }
 }
 

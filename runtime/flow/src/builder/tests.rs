@@ -67,7 +67,7 @@ fn built() -> Draft {
         max: Duration::from_secs(10),
         jitter: false,
     };
-    let places = Strategy::ForEach(vec![Json::parse("1").unwrap(), Json::parse("\"two\"").unwrap()]);
+    let sizes = Strategy::ForEach(vec![Json::parse("1").unwrap(), Json::parse("\"two\"").unwrap()]);
     Draft::builder("f")
         .unwrap()
         .pattern(Pattern::Linear)
@@ -90,7 +90,7 @@ fn built() -> Draft {
         })
         .flow("pans", |flow| {
             flow.pattern(Pattern::Unordered)
-                .retry_as("place", places, Otherwise::Rollback)
+                .retry_as("place", sizes, Otherwise::Rollback)
                 .task("pan", "m", |task| {
                     task.requires("dough", "batter").requires("where", "place").provides("pan", "first_pan")
                 })
@@ -103,7 +103,7 @@ fn built() -> Draft {
 
 #[test]
 fn a_flow_built_in_rust_is_the_flow_of_its_file() {
-    let from_file = file::parse(FILE).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", FILE)));
+    let from_file = file::parse(FILE).unwrap_or_else(|diagnostics| panic!("{}", render(&diagnostics, "f", FILE)));
     let flow = |draft| wire(draft, &modules(), &Values::new()).unwrap();
     assert_eq!(flow(&built()), flow(&from_file));
 }
@@ -180,12 +180,13 @@ fn a_persistent_flow_built_in_rust_equals_its_file() {
             schedule.zone("Europe/Berlin").overlap(OverlapPolicy::Queue).missed(MissedPolicy::All)
         })
         .build();
-    let from_file =
-        file::parse(PERSISTENT_FLOW).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", PERSISTENT_FLOW)));
+    let from_file = file::parse(PERSISTENT_FLOW)
+        .unwrap_or_else(|diagnostics| panic!("{}", render(&diagnostics, "f", PERSISTENT_FLOW)));
     assert_eq!(file::write(&built).unwrap(), file::write(&from_file).unwrap());
     let flow = |draft| wire(draft, &modules(), &Values::new());
-    let told = |mistakes: Vec<Diagnostic>| mistakes.into_iter().map(|mistake| mistake.message).collect::<Vec<_>>();
-    assert_eq!(flow(&built).map_err(told), flow(&from_file).map_err(told));
+    let messages =
+        |diagnostics: Vec<Diagnostic>| diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect::<Vec<_>>();
+    assert_eq!(flow(&built).map_err(messages), flow(&from_file).map_err(messages));
 }
 
 #[test]
@@ -197,18 +198,18 @@ fn firing_limits_are_checked_in_files_and_in_the_builder() {
         .listen("a b", "t", "t")
         .schedule_with("0 3 * * *", "t", |schedule| schedule.zone("Mars"))
         .build();
-    let mistakes = wire(&draft, &modules(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-    let wanted = [
+    let diagnostics = wire(&draft, &modules(), &Values::new()).unwrap_err();
+    let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    let expected = [
         "\"max_firings\" of the flow is 0",
         "\"max_parallel\" of the flow is 10001",
         "the flow that is listened to: \"a b\" is not a name",
         "a schedule: there is no time zone \"Mars\"",
     ];
-    assert_eq!(told, wanted);
+    assert_eq!(messages, expected);
     let once = Draft::builder("f").unwrap().max_firings(2).build();
-    let mistakes = wire(&once, &modules(), &Values::new()).unwrap_err();
-    assert_eq!(mistakes[0].message, "the flow fires once, and says max_firings");
+    let diagnostics = wire(&once, &modules(), &Values::new()).unwrap_err();
+    assert_eq!(diagnostics[0].message, "the flow fires once, and says max_firings");
 }
 
 #[test]
@@ -229,9 +230,9 @@ fn invalid_names_and_durations_are_reported_when_the_flow_is_wired() {
         .flow("n", |flow| flow.link("t", "ä").retry_as("x y", Strategy::Times(2), Otherwise::Rollback))
         .flow("", |flow| flow)
         .build();
-    let mistakes = wire(&draft, &modules(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-    let wanted = [
+    let diagnostics = wire(&draft, &modules(), &Values::new()).unwrap_err();
+    let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    let expected = [
         "an input: \"a b\" is not a name",
         "a task: \"a b\" is not a name",
         "\"requires\" of task \"t\": \"a.b\" is not a name",
@@ -245,8 +246,8 @@ fn invalid_names_and_durations_are_reported_when_the_flow_is_wired() {
         "what a retry controller provides: \"x y\" is not a name",
         "a flow: \"\" is not a name",
     ];
-    assert_eq!(told, wanted);
-    assert_eq!(mistakes[5].hint.as_deref(), Some("write a whole number and ms, s, m, h or d, as in \"30s\""));
+    assert_eq!(messages, expected);
+    assert_eq!(diagnostics[5].hint.as_deref(), Some("write a whole number and ms, s, m, h or d, as in \"30s\""));
 }
 
 #[test]
@@ -261,8 +262,8 @@ fn an_invalid_flow_name_is_rejected_immediately() {
 fn a_retry_without_attempts_is_refused() {
     let retry = RetryPolicy { attempts: 0, ..RetryPolicy::default() };
     let draft = Draft::builder("f").unwrap().task("t", "m", |task| task.retry(retry)).build();
-    let mistakes = wire(&draft, &modules(), &Values::new()).unwrap_err();
-    assert_eq!(mistakes[0].message, "the retry of task \"t\" has no attempts");
+    let diagnostics = wire(&draft, &modules(), &Values::new()).unwrap_err();
+    assert_eq!(diagnostics[0].message, "the retry of task \"t\" has no attempts");
 }
 
 #[test]
@@ -273,7 +274,7 @@ fn flows_nested_too_deeply_are_rejected() {
     let draft = Draft::builder("f").unwrap().flow("n", |flow| deeper(flow, 63)).build();
     assert!(wire(&draft, &modules(), &Values::new()).is_ok());
     let draft = Draft::builder("f").unwrap().flow("n", |flow| deeper(flow, 200)).build();
-    let mistakes = wire(&draft, &modules(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-    assert_eq!(told, ["flow \"n137\" is nested more than 64 deep"]);
+    let diagnostics = wire(&draft, &modules(), &Values::new()).unwrap_err();
+    let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    assert_eq!(messages, ["flow \"n137\" is nested more than 64 deep"]);
 }

@@ -52,12 +52,12 @@ impl Builder<RootFlow> {
         self
     }
 
-    fn set_count<N: Display + PartialOrd + From<u8>>(&mut self, key: &str, count: N, most: N) -> Option<N> {
-        if N::from(1) <= count && count <= most {
+    fn set_count<N: Display + PartialOrd + From<u8>>(&mut self, key: &str, count: N, max: N) -> Option<N> {
+        if N::from(1) <= count && count <= max {
             return Some(count);
         }
-        let mistake = Diagnostic::error(None, format!("{key:?} of the flow is {count}"));
-        self.draft.mistakes.push(mistake.hint(format!("choose a whole number from 1 to {most}")));
+        let diagnostic = Diagnostic::error(None, format!("{key:?} of the flow is {count}"));
+        self.draft.mistakes.push(diagnostic.hint(format!("choose a whole number from 1 to {max}")));
         None
     }
 
@@ -76,10 +76,10 @@ impl Builder<RootFlow> {
         on: SourceOutcome,
         to: impl AsRef<str>,
     ) -> Self {
-        let mistakes = &mut self.draft.mistakes;
-        let flow: Option<FlowName> = parse_name(flow.as_ref(), "the flow that is listened to", mistakes);
-        let task: Option<NodeName> = parse_name(task.as_ref(), "the task that is listened to", mistakes);
-        let to: Option<NodeName> = parse_name(to.as_ref(), "what listens to another flow", mistakes);
+        let diagnostics = &mut self.draft.mistakes;
+        let flow: Option<FlowName> = parse_name(flow.as_ref(), "the flow that is listened to", diagnostics);
+        let task: Option<NodeName> = parse_name(task.as_ref(), "the task that is listened to", diagnostics);
+        let to: Option<NodeName> = parse_name(to.as_ref(), "what listens to another flow", diagnostics);
         if let (Some(flow), Some(task), Some(to)) = (flow, task, to) {
             self.draft.listeners.push(DraftListener { flow, task, on, to, span: None });
         }

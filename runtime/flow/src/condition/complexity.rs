@@ -28,35 +28,40 @@ pub(super) fn count_loops(expression: &IdedExpr) -> usize {
 }
 
 /// Whether a loop concatenates texts or lists in each iteration. A loop's own accumulator does not count.
-pub(super) fn concatenates_in_loop<'e>(expression: &'e IdedExpr, gathered: &mut Vec<&'e str>) -> bool {
+pub(super) fn concatenates_in_loop<'e>(expression: &'e IdedExpr, accumulators: &mut Vec<&'e str>) -> bool {
     match &expression.expr {
         Expr::Comprehension(comprehension) => {
-            gathered.push(&comprehension.accu_var);
-            let joins = inner_parts(comprehension).into_iter().any(|part| concatenates_in_loop(part, gathered));
-            gathered.pop();
-            joins || outer_parts(comprehension).into_iter().any(|part| concatenates_in_loop(part, gathered))
+            accumulators.push(&comprehension.accu_var);
+            let concatenates =
+                inner_parts(comprehension).into_iter().any(|part| concatenates_in_loop(part, accumulators));
+            accumulators.pop();
+            concatenates || outer_parts(comprehension).into_iter().any(|part| concatenates_in_loop(part, accumulators))
         }
-        Expr::Call(call) if call.func_name == operators::ADD && !gathered.is_empty() => {
-            let gathers = matches!(&call.args[..], [first, _] if matches!(&first.expr, Expr::Ident(name) if gathered.contains(&name.as_str())));
-            !gathers || call.args.iter().any(|part| concatenates_in_loop(part, gathered))
+        Expr::Call(call) if call.func_name == operators::ADD && !accumulators.is_empty() => {
+            let appends = matches!(&call.args[..], [first, _] if matches!(&first.expr, Expr::Ident(name) if accumulators.contains(&name.as_str())));
+            !appends || call.args.iter().any(|part| concatenates_in_loop(part, accumulators))
         }
-        _ => parts(expression).into_iter().any(|part| concatenates_in_loop(part, gathered)),
+        _ => parts(expression).into_iter().any(|part| concatenates_in_loop(part, accumulators)),
     }
 }
 
 /// Collects the names that an expression takes from outside.
-pub(super) fn collect_variables<'e>(expression: &'e IdedExpr, own: &mut Vec<&'e str>, reads: &mut BTreeSet<String>) {
+pub(super) fn collect_variables<'e>(
+    expression: &'e IdedExpr,
+    bound: &mut Vec<&'e str>,
+    variables: &mut BTreeSet<String>,
+) {
     match &expression.expr {
-        Expr::Ident(name) if !own.contains(&name.as_str()) => drop(reads.insert(name.clone())),
+        Expr::Ident(name) if !bound.contains(&name.as_str()) => drop(variables.insert(name.clone())),
         Expr::Comprehension(comprehension) => {
-            outer_parts(comprehension).into_iter().for_each(|part| collect_variables(part, own, reads));
-            let before = own.len();
-            own.extend([comprehension.iter_var.as_str(), comprehension.accu_var.as_str()]);
-            own.extend(comprehension.iter_var2.as_deref());
-            inner_parts(comprehension).into_iter().for_each(|part| collect_variables(part, own, reads));
-            own.truncate(before);
+            outer_parts(comprehension).into_iter().for_each(|part| collect_variables(part, bound, variables));
+            let outer_count = bound.len();
+            bound.extend([comprehension.iter_var.as_str(), comprehension.accu_var.as_str()]);
+            bound.extend(comprehension.iter_var2.as_deref());
+            inner_parts(comprehension).into_iter().for_each(|part| collect_variables(part, bound, variables));
+            bound.truncate(outer_count);
         }
-        _ => parts(expression).into_iter().for_each(|part| collect_variables(part, own, reads)),
+        _ => parts(expression).into_iter().for_each(|part| collect_variables(part, bound, variables)),
     }
 }
 
@@ -76,7 +81,7 @@ pub(super) fn parts(expression: &IdedExpr) -> Vec<&IdedExpr> {
         Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
         Expr::List(list) => list.elements.iter().collect(),
         Expr::Map(map) => map.entries.iter().flat_map(|entry| parts_of_entry(&entry.expr)).collect(),
-        Expr::Struct(made) => made.entries.iter().flat_map(|entry| parts_of_entry(&entry.expr)).collect(),
+        Expr::Struct(literal) => literal.entries.iter().flat_map(|entry| parts_of_entry(&entry.expr)).collect(),
         Expr::Select(select) => vec![&*select.operand],
         Expr::Comprehension(_) | Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
     }

@@ -15,7 +15,7 @@ fn decide(text: &str, values: &[(&str, &str)]) -> Result<bool, String> {
 #[test]
 fn conditions_compare_json_values() {
     let pan = ("pan", r#"{"size": 32, "colour": "red", "price": 9.5, "lids": [1, 2]}"#);
-    for (text, answer) in [
+    for (text, expected) in [
         ("pan.size > 30", true),
         ("pan.size + 1 == 33", true),
         ("pan.price < 10.0", true),
@@ -28,21 +28,21 @@ fn conditions_compare_json_values() {
         ("pan['size'] == 32", true),
         ("true", true),
     ] {
-        assert_eq!(decide(text, &[pan]), Ok(answer), "{text}");
+        assert_eq!(decide(text, &[pan]), Ok(expected), "{text}");
     }
 }
 
 #[test]
 fn a_condition_that_cannot_be_evaluated_reports_why() {
     let pan = ("pan", r#"{"size": "large"}"#);
-    for (text, why) in [
+    for (text, expected) in [
         ("pan.size > 30", "condition `pan.size > 30` cannot be decided: "),
         ("pan.weight > 30", "there is no \"weight\""),
         ("lid.size > 30", "there is no \"lid\""),
         ("pan.size", "came to a text, and not to true or false"),
     ] {
         let error = decide(text, &[pan]).expect_err(text);
-        assert!(error.contains(why), "{error}");
+        assert!(error.contains(expected), "{error}");
     }
     let stored = Value::Stored(crate::Stored {
         digest: crate::Digest::from_bytes([1; 32]),
@@ -56,7 +56,7 @@ fn a_condition_that_cannot_be_evaluated_reports_why() {
 
 #[test]
 fn an_invalid_condition_is_rejected_before_evaluation() {
-    for (text, why) in [
+    for (text, expected) in [
         ("pan.size >", "it is not CEL, "),
         ("", "it is not CEL, "),
         ("3", "it comes to a whole number"),
@@ -70,7 +70,7 @@ fn an_invalid_condition_is_rejected_before_evaluation() {
         ("a.exists(x, x in a) && a.exists(x, x > 1) && a.exists(x, x > 2)", "its loops do too much"),
     ] {
         let error = decide(text, &[]).expect_err(text);
-        assert!(error.starts_with(why), "{text}: {error}");
+        assert!(error.starts_with(expected), "{text}: {error}");
     }
 }
 
@@ -101,7 +101,7 @@ fn a_condition_lists_the_variables_it_reads() {
 #[test]
 fn a_value_that_cel_cannot_represent_is_an_evaluation_error() {
     let deep = format!("{}1{}", "[".repeat(128), "]".repeat(128));
-    for (json, why) in [
+    for (json, expected) in [
         (deep.as_str(), "recursion limit exceeded"),
         ("1e400", "number out of range"),
         ("{\"a\": [-1e400]}", "number out of range"),
@@ -109,7 +109,7 @@ fn a_value_that_cel_cannot_represent_is_an_evaluation_error() {
         for text in ["pan != 'x'", "pan == 'x'", "size(pan) > 1"] {
             let error = decide(text, &[("pan", json)]).expect_err(json);
             let reads = "reads \"pan\", which is JSON that a condition cannot read: ";
-            assert!(error.contains(reads) && error.contains(why), "{error}");
+            assert!(error.contains(reads) && error.contains(expected), "{error}");
         }
     }
     assert_eq!(decide("pan > 1e300", &[("pan", "1e308")]), Ok(true));
@@ -212,18 +212,18 @@ fn an_unsupported_function_is_rejected_before_evaluation() {
             assert!(!errors.contains(&format!("there is no {name:?}")), "{form}: {errors}");
         }
     }
-    let told: Vec<&str> = types::FUNCTIONS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(known, told, "the functions that messages and docs/links.md name are those that there are");
+    let names: Vec<&str> = types::FUNCTIONS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(known, names, "messages and docs/links.md name exactly the supported functions");
     assert!(unknown.contains(&"max") && unknown.contains(&"matches") && unknown.contains(&"timestamp"));
     let page = include_str!("../../../../docs/links.md");
     for (name, form) in types::FUNCTIONS {
-        assert!(page.contains(&format!("`{form}`")), "docs/links.md does not tell of {name}: {form}");
+        assert!(page.contains(&format!("`{form}`")), "docs/links.md does not describe {name}: {form}");
     }
 }
 
 #[test]
 fn an_operand_of_the_wrong_type_is_rejected_before_evaluation() {
-    for (text, why) in [
+    for (text, expected) in [
         ("max(a, 3) > 2", "it calls `max`, which does not exist here: did you mean \"map\"?"),
         ("a.matches('x')", "it calls `matches`, which does not exist here: it may call all, bool, "),
         ("a.startWith('x')", "it calls `startWith`, which does not exist here: did you mean \"startsWith\"?"),
@@ -250,7 +250,7 @@ fn an_operand_of_the_wrong_type_is_rejected_before_evaluation() {
             continue;
         }
         let error = decide(text, &[]).expect_err(text);
-        assert!(error.starts_with(why), "{text}: {error}");
+        assert!(error.starts_with(expected), "{text}: {error}");
     }
 }
 
@@ -290,10 +290,10 @@ fn conditions_are_checked_against_schemas() {
     let check = |text: &str| {
         let condition = Condition::new(text).unwrap();
         let findings = condition.check([("pan".to_owned(), StaticType::of_schema(schema.view()))]);
-        let told = |finding: Finding| {
+        let describe = |finding: Finding| {
             format!("{}: {} ({})", if finding.is_error { "error" } else { "warning" }, finding.message, finding.hint)
         };
-        findings.into_iter().map(told).collect::<Vec<_>>().join("; ")
+        findings.into_iter().map(describe).collect::<Vec<_>>().join("; ")
     };
     for text in [
         "pan.size > 30 && pan.price > 3 && pan.price * 2.0 > 1.0",
@@ -303,7 +303,7 @@ fn conditions_are_checked_against_schemas() {
     ] {
         assert_eq!(check(text), "", "{text}");
     }
-    for (text, wanted) in [
+    for (text, expected) in [
         ("pan.size > '30'", "error: has a whole number and a text at `>`"),
         ("pan.size * 1.5 > 3.0", "error: has a whole number and a number at `*`"),
         ("pan.colour > 3", "error: has a text and a whole number at `>`"),
@@ -321,6 +321,6 @@ fn conditions_are_checked_against_schemas() {
             "warning: reads the field \"iner\", which is not among those of its object (did you mean \"inner\"?)",
         ),
     ] {
-        assert!(check(text).starts_with(wanted), "{text}: {}", check(text));
+        assert!(check(text).starts_with(expected), "{text}: {}", check(text));
     }
 }

@@ -124,8 +124,8 @@ impl<'s> Checker<'s> {
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
             Expr::List(_) => self.check_parts(expression, ValueType::List),
             Expr::Map(_) => self.check_parts(expression, ValueType::Object),
-            Expr::Struct(made) => {
-                let message = format!("makes a message of type {:?}, and there are none here", made.type_name);
+            Expr::Struct(literal) => {
+                let message = format!("makes a message of type {:?}, and there are none here", literal.type_name);
                 self.error(message, "write an object as {\"key\": value}");
                 StaticType::of(ValueTypes::of(ValueType::Object))
             }
@@ -133,11 +133,11 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn check_parts(&mut self, expression: &IdedExpr, of: ValueType) -> StaticType<'s> {
+    fn check_parts(&mut self, expression: &IdedExpr, value_type: ValueType) -> StaticType<'s> {
         for part in complexity::parts(expression) {
             self.check(part);
         }
-        StaticType::of(ValueTypes::of(of))
+        StaticType::of(ValueTypes::of(value_type))
     }
 
     /// The type of a field of a value.
@@ -159,8 +159,8 @@ impl<'s> Checker<'s> {
                         format!("its fields are {}", names.join(", "))
                     }
                 });
-                let what = if is_test { "asks for" } else { "reads" };
-                self.warn(format!("{what} the field {field:?}, which is not among those of its object"), hint);
+                let verb = if is_test { "asks for" } else { "reads" };
+                self.warn(format!("{verb} the field {field:?}, which is not among those of its object"), hint);
                 StaticType::ANY
             }
         }
@@ -168,57 +168,62 @@ impl<'s> Checker<'s> {
 
     fn call(&mut self, call: &CallExpr) -> StaticType<'s> {
         let target = call.target.as_deref().map(|target| self.check(target));
-        let given: Vec<StaticType<'s>> = call.args.iter().map(|argument| self.check(argument)).collect();
+        let arguments: Vec<StaticType<'s>> = call.args.iter().map(|argument| self.check(argument)).collect();
         let bool = StaticType::of(ValueTypes::of(ValueType::Bool));
-        match (call.func_name.as_str(), &given[..]) {
-            (operators::CONDITIONAL, [asked, yes, no]) => {
-                self.must_be_bool("?", asked);
+        match (call.func_name.as_str(), &arguments[..]) {
+            (operators::CONDITIONAL, [condition, yes, no]) => {
+                self.must_be_bool("?", condition);
                 StaticType::of(yes.types.or(no.types))
             }
-            (word @ (operators::LOGICAL_AND | operators::LOGICAL_OR), [one, other]) => {
-                let word = if word == operators::LOGICAL_AND { "&&" } else { "||" };
-                self.must_be_bool(word, one);
-                self.must_be_bool(word, other);
+            (operator @ (operators::LOGICAL_AND | operators::LOGICAL_OR), [one, other]) => {
+                let operator = if operator == operators::LOGICAL_AND { "&&" } else { "||" };
+                self.must_be_bool(operator, one);
+                self.must_be_bool(operator, other);
                 bool
             }
-            (word @ (operators::EQUALS | operators::NOT_EQUALS), [one, other]) => {
+            (operator @ (operators::EQUALS | operators::NOT_EQUALS), [one, other]) => {
                 if one.types.equals().and(other.types.equals()).is_empty() {
-                    let answer = if word == operators::EQUALS { "never" } else { "always" };
-                    let message = format!("compares {} to {}: that is {answer} so", one.types, other.types);
+                    let result = if operator == operators::EQUALS { "never" } else { "always" };
+                    let message = format!("compares {} to {}: that is {result} so", one.types, other.types);
                     self.warn(message, "compare values of one type, or turn one with int(), double() or string()");
                 }
                 bool
             }
-            (operators::INDEX, [of, _]) => {
-                let taken = self.probe(call, target, &given);
+            (operators::INDEX, [list, _]) => {
+                let probed = self.probe(call, target, &arguments);
                 let element =
-                    of.schema.and_then(SchemaView::element).filter(|_| of.types == ValueTypes::of(ValueType::List));
-                element.map_or(taken, StaticType::of_schema)
+                    list.schema.and_then(SchemaView::element).filter(|_| list.types == ValueTypes::of(ValueType::List));
+                element.map_or(probed, StaticType::of_schema)
             }
-            _ => self.probe(call, target, &given),
+            _ => self.probe(call, target, &arguments),
         }
     }
 
-    fn must_be_bool(&mut self, word: &str, operand: &StaticType<'s>) {
+    fn must_be_bool(&mut self, operator: &str, operand: &StaticType<'s>) {
         if !operand.types.has(ValueType::Bool) && !operand.types.has(ValueType::Other) {
-            let message = format!("has {} at `{word}`, which takes true or false", operand.types);
+            let message = format!("has {} at `{operator}`, which takes true or false", operand.types);
             self.error(message, "compare it with something");
         }
     }
 
     /// Calls CEL on trial with the possible types of the arguments.
-    fn probe(&mut self, call: &CallExpr, target: Option<StaticType<'s>>, given: &[StaticType<'s>]) -> StaticType<'s> {
-        let all: Vec<ValueTypes> = target.iter().chain(given).map(|known| known.types).collect();
+    fn probe(
+        &mut self,
+        call: &CallExpr,
+        target: Option<StaticType<'s>>,
+        arguments: &[StaticType<'s>],
+    ) -> StaticType<'s> {
+        let all: Vec<ValueTypes> = target.iter().chain(arguments).map(|argument| argument.types).collect();
         let (mut types, mut is_unknown) = (ValueTypes::NONE, true);
         for combination in combinations(&all) {
             let key = (call.func_name.clone(), target.is_some(), combination);
             let probed = *self
                 .probed
                 .entry(key)
-                .or_insert_with_key(|(name, has_target, of)| probe_function(name, *has_target, of));
+                .or_insert_with_key(|(name, has_target, types)| probe_function(name, *has_target, types));
             is_unknown &= probed == ProbeResult::Unknown;
-            if let ProbeResult::Returns(came_to) = probed {
-                types = types.or(came_to);
+            if let ProbeResult::Returns(returned) = probed {
+                types = types.or(returned);
             }
         }
         if !types.is_empty() {
@@ -252,8 +257,8 @@ impl<'s> Checker<'s> {
 
     fn comprehension(&mut self, comprehension: &ComprehensionExpr) -> StaticType<'s> {
         let range = self.check(&comprehension.iter_range);
-        let goes_over = ValueTypes::of(ValueType::List).or(ValueTypes::of(ValueType::Object));
-        if range.types.and(goes_over.or(ValueTypes::of(ValueType::Other))).is_empty() {
+        let iterable = ValueTypes::of(ValueType::List).or(ValueTypes::of(ValueType::Object));
+        if range.types.and(iterable.or(ValueTypes::of(ValueType::Other))).is_empty() {
             self.error(format!("has a loop over {}", range.types), "a loop goes over a list, or the keys of an object");
         }
         let is_list = range.types == ValueTypes::of(ValueType::List);
@@ -262,8 +267,8 @@ impl<'s> Checker<'s> {
             .and_then(SchemaView::element)
             .filter(|_| is_list)
             .map_or(StaticType::ANY, StaticType::of_schema);
-        let gathered = self.check(&comprehension.accu_init);
-        let before = self.names.len();
+        let accumulator = self.check(&comprehension.accu_init);
+        let outer_count = self.names.len();
         match &comprehension.iter_var2 {
             // The first of the two is the index or the key.
             Some(second) => {
@@ -272,11 +277,11 @@ impl<'s> Checker<'s> {
             }
             None => self.names.push((comprehension.iter_var.clone(), element)),
         }
-        self.names.push((comprehension.accu_var.clone(), gathered));
+        self.names.push((comprehension.accu_var.clone(), accumulator));
         self.check(&comprehension.loop_cond);
         self.check(&comprehension.loop_step);
         let result = self.check(&comprehension.result);
-        self.names.truncate(before);
+        self.names.truncate(outer_count);
         result
     }
 }
@@ -303,22 +308,22 @@ fn describe_arguments(all: &[ValueTypes]) -> String {
 /// Every combination of one type per argument. No supported function takes more than three arguments: then any types do.
 fn combinations(all: &[ValueTypes]) -> Vec<Vec<ValueType>> {
     let mut combinations = vec![Vec::new()];
-    for (place, types) in all.iter().enumerate() {
-        let choices: Vec<ValueType> = if place < 3 { types.iter().collect() } else { vec![ValueType::Null] };
+    for (index, types) in all.iter().enumerate() {
+        let choices: Vec<ValueType> = if index < 3 { types.iter().collect() } else { vec![ValueType::Null] };
         combinations = combinations
             .iter()
-            .flat_map(|before: &Vec<ValueType>| choices.iter().map(|choice| [before.as_slice(), &[*choice]].concat()))
+            .flat_map(|prefix: &Vec<ValueType>| choices.iter().map(|choice| [prefix.as_slice(), &[*choice]].concat()))
             .collect();
     }
     combinations
 }
 
 /// Calls a function of CEL with one value of each of these types.
-fn probe_function(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult {
+fn probe_function(name: &str, has_target: bool, types: &[ValueType]) -> ProbeResult {
     let mut context = Context::with_env(ENVIRONMENT.clone());
     let mut arguments: Vec<IdedExpr> = Vec::new();
-    for (place, value) in of.iter().enumerate() {
-        let variable = format!("v{place}");
+    for (index, value) in types.iter().enumerate() {
+        let variable = format!("v{index}");
         context.add_variable_from_value(variable.as_str(), example(*value));
         arguments.push(IdedExpr { id: 0, expr: Expr::Ident(variable) });
     }
@@ -327,7 +332,7 @@ fn probe_function(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult
     match context.resolve(&IdedExpr { id: 0, expr: Expr::Call(call) }) {
         Err(ExecutionError::UndeclaredReference(_)) => ProbeResult::Unknown,
         // A value of unknown type may have any type.
-        _ if of.contains(&ValueType::Other) => {
+        _ if types.contains(&ValueType::Other) => {
             ProbeResult::Returns(ValueTypes::ANY.or(ValueTypes::of(ValueType::Other)))
         }
         Ok(value) => ProbeResult::Returns(ValueTypes::of(type_of(&value))),
@@ -347,9 +352,9 @@ fn probe_function(name: &str, has_target: bool, of: &[ValueType]) -> ProbeResult
 }
 
 /// An example value of a type that most operations accept.
-fn example(of: ValueType) -> cel::Value {
+fn example(value_type: ValueType) -> cel::Value {
     let text = || Arc::new("1".to_owned());
-    match of {
+    match value_type {
         ValueType::Null | ValueType::Other => cel::Value::Null,
         ValueType::Bool => cel::Value::Bool(true),
         ValueType::Int => cel::Value::Int(1),

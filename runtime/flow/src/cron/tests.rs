@@ -10,7 +10,7 @@ fn next(line: &str, zone: &str, after: &str) -> Timestamp {
     Cron::new(line, zone).unwrap().after(at(after)).unwrap()
 }
 
-fn shown(time: Timestamp) -> String {
+fn format_time(time: Timestamp) -> String {
     jiff::Timestamp::from_microsecond(i64::try_from(time.as_micros()).unwrap()).unwrap().to_string()
 }
 
@@ -20,7 +20,7 @@ fn between(line: &str, zone: &str, (from, until): (&str, &str)) -> Vec<String> {
     let until = at(until);
     std::iter::successors(cron.after(at(from)), |time| cron.after(*time))
         .take_while(|time| *time < until)
-        .map(shown)
+        .map(format_time)
         .collect()
 }
 
@@ -78,8 +78,8 @@ fn an_hourly_schedule_fires_in_both_occurrences_of_a_repeated_hour() {
     let berlin = between("5 * * * *", "Europe/Berlin", ("2026-03-28T23:30:00Z", "2026-03-29T02:30:00Z"));
     assert_eq!(berlin, ["00", "01", "02"].map(|hour| format!("2026-03-29T{hour}:05:00Z")));
     // Half an hour occurs twice: 01:45, 01:45 once more, 02:45; and 01:15, 02:15.
-    let twice = between("45 * * * *", "Australia/Lord_Howe", ("2026-04-04T14:00:00Z", "2026-04-04T16:30:00Z"));
-    assert_eq!(twice, ["14:45", "15:15", "16:15"].map(|time| format!("2026-04-04T{time}:00Z")));
+    let times = between("45 * * * *", "Australia/Lord_Howe", ("2026-04-04T14:00:00Z", "2026-04-04T16:30:00Z"));
+    assert_eq!(times, ["14:45", "15:15", "16:15"].map(|time| format!("2026-04-04T{time}:00Z")));
     let once = between("15 * * * *", "Australia/Lord_Howe", ("2026-04-04T14:00:00Z", "2026-04-04T16:30:00Z"));
     assert_eq!(once, ["14:15", "15:45"].map(|time| format!("2026-04-04T{time}:00Z")));
 }
@@ -115,8 +115,8 @@ fn a_skipped_fixed_time_fires_at_the_end_of_the_gap() {
         assert_eq!(between(line, zone, (from, until)), [end], "{line} {zone}");
     }
     // Half of the hour exists.
-    let rest = between("*/10 2 * * *", "Australia/Lord_Howe", ("2026-10-03T03:00:00Z", "2026-10-04T01:00:00Z"));
-    assert_eq!(rest, ["15:30", "15:40", "15:50"].map(|time| format!("2026-10-03T{time}:00Z")));
+    let times = between("*/10 2 * * *", "Australia/Lord_Howe", ("2026-10-03T03:00:00Z", "2026-10-04T01:00:00Z"));
+    assert_eq!(times, ["15:30", "15:40", "15:50"].map(|time| format!("2026-10-03T{time}:00Z")));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn an_invalid_or_impossible_cron_line_is_rejected() {
         assert!(matches!(Cron::new(never, "UTC"), Err(InvalidCron::Never { .. })), "{never} passed");
     }
     // A past year never occurs, and a future one ends: neither is a schedule.
-    assert_eq!(shown(CYCLE), "4600-01-01T00:00:00Z");
+    assert_eq!(format_time(CYCLE), "4600-01-01T00:00:00Z");
     for year in ["0 0 3 * * * 2020", "0 0 3 * * * 2199", "0 0 3 * * * *"] {
         assert!(matches!(Cron::new(year, "UTC"), Err(InvalidCron::Year { .. })), "{year} passed");
     }

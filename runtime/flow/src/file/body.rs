@@ -15,26 +15,28 @@ use crate::{
 };
 
 /// Reads the body of a flow from the flow's table. The parser bounds the nesting of flows, and therefore this recursion.
-pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> FlowBody {
-    let pattern =
-        mistakes.read_needed(|mistakes| table.keyword("pattern", Pattern::WORDS, mistakes)).unwrap_or_default();
+pub(super) fn read(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> FlowBody {
+    let pattern = diagnostics
+        .read_needed(|diagnostics| table.keyword("pattern", Pattern::WORDS, diagnostics))
+        .unwrap_or_default();
     let controller = table.take("retry").and_then(|toml| {
-        let controller = retry::controller(toml, &table.owner, mistakes);
-        mistakes.is_partial |= controller.is_none();
+        let controller = retry::controller(toml, &table.owner, diagnostics);
+        diagnostics.is_partial |= controller.is_none();
         controller
     });
     let mut nodes = Vec::new();
-    for toml in tables(table, "task", "[[task]]", mistakes) {
-        nodes.extend(task::read(toml, mistakes).map(|task| (toml.span().start, DraftNode::Task(Box::new(task)))));
+    for toml in tables(table, "task", "[[task]]", diagnostics) {
+        nodes.extend(task::read(toml, diagnostics).map(|task| (toml.span().start, DraftNode::Task(Box::new(task)))));
     }
-    for toml in tables(table, "flow", "[[flow]]", mistakes) {
-        nodes.extend(nested(toml, mistakes).map(|flow| (toml.span().start, DraftNode::Flow(flow))));
+    for toml in tables(table, "flow", "[[flow]]", diagnostics) {
+        nodes.extend(nested(toml, diagnostics).map(|flow| (toml.span().start, DraftNode::Flow(flow))));
     }
     nodes.sort_by_key(|(start, _)| *start);
     let mut nodes: Vec<DraftNode> = nodes.into_iter().map(|(_, node)| node).collect();
-    let links = tables(table, "link", "[[link]]", mistakes).iter().filter_map(|toml| link(toml, mistakes)).collect();
-    mistakes.read_needed(|mistakes| apply_order(table, pattern, &mut nodes, mistakes));
-    let starts = table.starts(mistakes);
+    let links =
+        tables(table, "link", "[[link]]", diagnostics).iter().filter_map(|toml| link(toml, diagnostics)).collect();
+    diagnostics.read_needed(|diagnostics| apply_order(table, pattern, &mut nodes, diagnostics));
+    let starts = table.starts(diagnostics);
     FlowBody { pattern, nodes, links, controller, starts }
 }
 
@@ -42,16 +44,17 @@ pub(super) fn tables<'t>(
     table: &mut Reader<'t>,
     key: &'static str,
     example: &str,
-    mistakes: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> &'t [Spanned<DeValue<'t>>] {
-    let what = format!("a list of tables, each begun by {example}");
-    mistakes.read_needed(|mistakes| table.list(key, &what, mistakes)).map_or(&[], |list| list.value)
+    let expected = format!("a list of tables, each begun by {example}");
+    diagnostics.read_needed(|diagnostics| table.list(key, &expected, diagnostics)).map_or(&[], |list| list.value)
 }
 
-fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftFlow> {
-    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a flow", "{ name = \"icing\" }", mistakes))?;
-    let name = task::name(&mut table, "inner-flow", mistakes);
-    let body = read(&mut table, mistakes);
+fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftFlow> {
+    let mut table =
+        diagnostics.read_needed(|diagnostics| Reader::open(toml, "a flow", "{ name = \"icing\" }", diagnostics))?;
+    let name = task::name(&mut table, "inner-flow", diagnostics);
+    let body = read(&mut table, diagnostics);
     let foreign = |key: &str| match key {
         "inputs" | "modules" => Some(format!("{key} belong to the whole flow: move them to the top of the file")),
         "expires" => Some("a run expires as a whole: move it to the top of the file".into()),
@@ -60,26 +63,26 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Opt
         }
         _ => foreign_keys::suggest_flow_key(key),
     };
-    table.finish(foreign, mistakes);
+    table.finish(foreign, diagnostics);
     Some(DraftFlow { name: name?.value, body, span: Some(toml.span()) })
 }
 
-fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftLink> {
+fn link<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftLink> {
     let example = "{ from = \"mix\", to = \"bake\" }";
-    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a link", example, mistakes))?;
+    let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a link", example, diagnostics))?;
     let mut end = |key| {
         if table.take(key).is_none() {
-            mistakes.is_partial = true;
-            mistakes.push_missing(table.missing_key(key, &format!("{key} = \"the name of a node\"")));
+            diagnostics.is_partial = true;
+            diagnostics.push_missing(table.missing_key(key, &format!("{key} = \"the name of a node\"")));
         }
-        table.name_or_nearest::<NodeName>(key, mistakes)
+        table.name_or_nearest::<NodeName>(key, diagnostics)
     };
     let (from, to) = (end("from"), end("to"));
     let mut span_of = |key| table.take(key).map(Spanned::span);
     let (on_span, when_span, reach_span) = (span_of("on"), span_of("when"), span_of("reach"));
     let join_span = span_of("join");
-    let said = mistakes.read_needed(|mistakes| read_link_options(&mut table, mistakes));
-    table.finish(|_| None, mistakes);
+    let options = diagnostics.read_needed(|diagnostics| read_link_options(&mut table, diagnostics));
+    table.finish(|_| None, diagnostics);
     let (from, to) = (from?, to?);
     let spans = LinkSpans {
         from: Some(from.span),
@@ -89,7 +92,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Optio
         reach: reach_span,
         join: join_span,
     };
-    let LinkOptions { on, when, reach, join } = said;
+    let LinkOptions { on, when, reach, join } = options;
     Some(DraftLink { from: from.value, to: to.value, on, when, reach, join, spans })
 }
 
@@ -101,52 +104,52 @@ pub(super) struct LinkOptions {
     pub(super) join: Join,
 }
 
-pub(super) fn read_link_options(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> LinkOptions {
-    let on = table.keyword("on", SourceOutcome::WORDS, mistakes).unwrap_or_default();
+pub(super) fn read_link_options(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> LinkOptions {
+    let on = table.keyword("on", SourceOutcome::WORDS, diagnostics).unwrap_or_default();
     let when =
-        table.string("when", "a condition in quotes", mistakes).and_then(|text| match Condition::new(text.value) {
+        table.string("when", "a condition in quotes", diagnostics).and_then(|text| match Condition::new(text.value) {
             Ok(condition) => Some(condition),
             Err(error) => {
-                mistakes.push(Diagnostic::rejected(Some(text.span), "\"when\" of a link", &error));
+                diagnostics.push(Diagnostic::rejected(Some(text.span), "\"when\" of a link", &error));
                 None
             }
         });
-    let reach = table.keyword("reach", SkipReach::WORDS, mistakes);
-    let join = table.keyword("join", Join::WORDS, mistakes).unwrap_or_default();
+    let reach = table.keyword("reach", SkipReach::WORDS, diagnostics);
+    let join = table.keyword("join", Join::WORDS, diagnostics).unwrap_or_default();
     LinkOptions { on, when, reach, join }
 }
 
 /// Orders the nodes as `order` states, and reports missing, duplicate and unknown names.
-fn apply_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode], mistakes: &mut Diagnostics) {
-    let Some(order) = table.list("order", "a list of names", mistakes) else { return };
+fn apply_order(table: &mut Reader<'_>, pattern: Pattern, nodes: &mut [DraftNode], diagnostics: &mut Diagnostics) {
+    let Some(order) = table.list("order", "a list of names", diagnostics) else { return };
     if pattern != Pattern::Linear {
         let message = format!("{} has an order, but is not linear", table.owner);
-        mistakes
+        diagnostics
             .push(Diagnostic::error(Some(order.span), message).hint("write pattern = \"linear\", or leave order out"));
         return;
     }
-    let places = order_positions(&order, &table.owner, nodes, mistakes);
-    for node in nodes.iter().filter(|node| !places.contains_key(node.name().as_str())) {
+    let positions = order_positions(&order, &table.owner, nodes, diagnostics);
+    for node in nodes.iter().filter(|node| !positions.contains_key(node.name().as_str())) {
         let message = format!("the order of {} misses {:?}", table.owner, node.name());
-        mistakes.push_missing(
+        diagnostics.push_missing(
             Diagnostic::error(Some(order.span.clone()), message).hint("name every node of the flow once"),
         );
     }
-    nodes.sort_by_key(|node| places.get(node.name().as_str()).copied());
+    nodes.sort_by_key(|node| positions.get(node.name().as_str()).copied());
 }
 
 fn order_positions<'t>(
     order: &WithSpan<&'t [Spanned<DeValue<'t>>]>,
-    whose: &str,
+    owner: &str,
     nodes: &[DraftNode],
-    mistakes: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> BTreeMap<&'t str, usize> {
     let known: BTreeSet<&str> = nodes.iter().map(|node| node.name().as_str()).collect();
-    let mut places = BTreeMap::new();
-    for (place, toml) in order.value.iter().enumerate() {
+    let mut positions = BTreeMap::new();
+    for (position, toml) in order.value.iter().enumerate() {
         let Some(name) = toml.get_ref().as_str() else {
-            mistakes.push(wrong_type(
-                &format!("a name in the order of {whose}"),
+            diagnostics.push(wrong_type(
+                &format!("a name in the order of {owner}"),
                 "a text",
                 toml.get_ref(),
                 toml.span(),
@@ -154,15 +157,15 @@ fn order_positions<'t>(
             continue;
         };
         if !known.contains(name) {
-            let message = format!("the order of {whose} names {name:?}, which is no node of it");
-            let is_read = mistakes.present.len() < suggest::MAX_SUGGESTIONS;
+            let message = format!("the order of {owner} names {name:?}, which is no node of it");
+            let is_read = diagnostics.present.len() < suggest::MAX_SUGGESTIONS;
             let hint = is_read.then(|| suggest::did_you_mean(name, known.iter().copied())).flatten();
             let hint = hint.unwrap_or_else(|| "name every node of the flow once, and no other".into());
-            mistakes.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
-        } else if places.insert(name, place).is_some() {
-            let message = format!("the order of {whose} names {name:?} twice");
-            mistakes.push(Diagnostic::error(Some(toml.span()), message).hint("name every node of the flow once"));
+            diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
+        } else if positions.insert(name, position).is_some() {
+            let message = format!("the order of {owner} names {name:?} twice");
+            diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint("name every node of the flow once"));
         }
     }
-    places
+    positions
 }

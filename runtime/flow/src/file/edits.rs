@@ -44,103 +44,105 @@ const KINDS: [(&str, &[&str]); 7] = [
 /// # Errors
 /// Every diagnostic in it, in the order of the file.
 pub fn edits(text: &str) -> Result<Vec<ParsedEdit>, Vec<Diagnostic>> {
-    let (table, found) = DeTable::parse_recoverable(text);
-    let mut mistakes = Diagnostics::default();
-    let edits = read_root(&table, &mut mistakes);
-    let mut wrong = if found.is_empty() {
-        mistakes.present.append(&mut mistakes.missing);
-        mistakes.present
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut diagnostics = Diagnostics::default();
+    let edits = read_root(&table, &mut diagnostics);
+    let mut diagnostics = if errors.is_empty() {
+        diagnostics.present.append(&mut diagnostics.missing);
+        diagnostics.present
     } else {
-        syntax_errors::with_syntax_errors(mistakes.present, &found, text)
+        syntax_errors::with_syntax_errors(diagnostics.present, &errors, text)
     };
-    wrong.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
-    wrong.dedup();
-    if wrong.is_empty() { Ok(edits) } else { Err(wrong) }
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
+    diagnostics.dedup();
+    if diagnostics.is_empty() { Ok(edits) } else { Err(diagnostics) }
 }
 
-fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, mistakes: &mut Diagnostics) -> Vec<ParsedEdit> {
+fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
     let mut table = Reader::new(toml.get_ref(), 0..0, "the file of edits");
-    let tables = body::tables(&mut table, "edit", "[[edit]]", mistakes);
+    let tables = body::tables(&mut table, "edit", "[[edit]]", diagnostics);
     if tables.is_empty() {
-        mistakes.push_missing(
+        diagnostics.push_missing(
             table.missing_key("edit", "[[edit]] with remove = \"task\", link = [\"a\", \"b\"] and the like"),
         );
     }
-    let edits = tables.iter().flat_map(|toml| edit(toml, mistakes)).collect();
-    table.finish(|_| None, mistakes);
+    let edits = tables.iter().flat_map(|toml| edit(toml, diagnostics)).collect();
+    table.finish(|_| None, diagnostics);
     edits
 }
 
 /// The edits of one table: one edit per value, where the table gives several.
-fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Vec<ParsedEdit> {
-    let Some(mut table) = Reader::open(toml, "an edit", "{ remove = \"a task\" }", mistakes) else { return Vec::new() };
-    let is_said = |key: &&(&str, &[&str])| toml.get_ref().get(key.0).is_some();
-    let said: Vec<&(&'static str, &[&str])> = KINDS.iter().filter(is_said).collect();
-    let Some((kind, also)) = said.first().copied() else {
+fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
+    let Some(mut table) = Reader::open(toml, "an edit", "{ remove = \"a task\" }", diagnostics) else {
+        return Vec::new();
+    };
+    let is_present = |key: &&(&str, &[&str])| toml.get_ref().get(key.0).is_some();
+    let present: Vec<&(&'static str, &[&str])> = KINDS.iter().filter(is_present).collect();
+    let Some((kind, extra_keys)) = present.first().copied() else {
         let kinds = KINDS.map(|(kind, _)| kind).join(", ");
-        let mistake = Diagnostic::error(Some(toml.span()), "an edit does nothing");
+        let diagnostic = Diagnostic::error(Some(toml.span()), "an edit does nothing");
         // A key is probably misspelt.
         for (kind, _) in KINDS {
             table.take(kind);
         }
-        table.finish(|_| None, mistakes);
-        mistakes.push_missing(mistake.hint(format!("it does one of {kinds}")));
+        table.finish(|_| None, diagnostics);
+        diagnostics.push_missing(diagnostic.hint(format!("it does one of {kinds}")));
         return Vec::new();
     };
-    if let Some((other, _)) = said.get(1) {
-        let mistake = Diagnostic::error(Some(toml.span()), format!("an edit has both {kind:?} and {other:?}"));
-        mistakes.push(mistake.hint("an edit does one thing: begin another with [[edit]]"));
+    if let Some((other, _)) = present.get(1) {
+        let diagnostic = Diagnostic::error(Some(toml.span()), format!("an edit has both {kind:?} and {other:?}"));
+        diagnostics.push(diagnostic.hint("an edit does one thing: begin another with [[edit]]"));
     }
     table.owner = format!("the edit {kind:?}");
-    let edits = read(kind, &mut table, mistakes);
+    let edits = read(kind, &mut table, diagnostics);
     // These keys were already reported as present.
-    for (other, also) in said.iter().skip(1) {
-        for key in [*other].iter().chain(*also) {
+    for (other, extra_keys) in present.iter().skip(1) {
+        for key in [*other].iter().chain(*extra_keys) {
             table.take(key);
         }
     }
     let foreign = |key: &str| {
-        let of = KINDS.iter().find(|(_, also)| also.contains(&key)).map(|(kind, _)| *kind);
-        of.filter(|_| !also.contains(&key)).map(|of| format!("{key} is for an edit with {of:?}"))
+        let other_kind = KINDS.iter().find(|(_, keys)| keys.contains(&key)).map(|(kind, _)| *kind);
+        other_kind.filter(|_| !extra_keys.contains(&key)).map(|kind| format!("{key} is for an edit with {kind:?}"))
     };
-    table.finish(foreign, mistakes);
+    table.finish(foreign, diagnostics);
     edits
 }
 
-fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Vec<ParsedEdit> {
+fn read(kind: &'static str, table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
     let one = |edit: Option<Edit>| edit.map(ParsedEdit::Edit).into_iter().collect();
     match kind {
         "add" => {
-            let file = table.string("add", "the path of a file", mistakes);
+            let file = table.string("add", "the path of a file", diagnostics);
             file.map(|file| ParsedEdit::Add { file: file.value.into() }).into_iter().collect()
         }
-        "remove" => one(table.name("remove", mistakes).map(|task| Edit::Remove { task: task.value, ran: false })),
+        "remove" => one(table.name("remove", diagnostics).map(|task| Edit::Remove { task: task.value, ran: false })),
         "link" => {
-            let ends = ends(table, "link", mistakes);
-            let body::LinkOptions { on, when, reach, join } = body::read_link_options(table, mistakes);
+            let ends = ends(table, "link", diagnostics);
+            let body::LinkOptions { on, when, reach, join } = body::read_link_options(table, diagnostics);
             one(ends.map(|(from, to)| Edit::Link { from, to, on, when, reach, join }))
         }
-        "unlink" => one(ends(table, "unlink", mistakes).map(|(from, to)| Edit::Unlink { from, to })),
+        "unlink" => one(ends(table, "unlink", diagnostics).map(|(from, to)| Edit::Unlink { from, to })),
         "use" => {
-            let what = "a task and what it is to call, as in [\"mix\", \"kitchen#mix\"]";
-            let pair = pair(table, "use", what, mistakes);
+            let expected = "a task and what it is to call, as in [\"mix\", \"kitchen#mix\"]";
+            let pair = pair(table, "use", expected, diagnostics);
             one(pair.and_then(|[task, uses]| {
-                let task = parse_name(task, &table.owner, mistakes)?;
+                let task = parse_name(task, &table.owner, diagnostics)?;
                 Some(Edit::Use { task, uses: uses.0.to_owned() })
             }))
         }
         "set" => {
-            let task = table.name::<NodeName>("set", mistakes);
-            let values = constants(table, mistakes);
+            let task = table.name::<NodeName>("set", diagnostics);
+            let values = constants(table, diagnostics);
             let Some(task) = task else { return Vec::new() };
             let set = |(parameter, value)| Edit::Set { task: task.value.clone(), parameter, value };
             values.into_iter().map(|value| ParsedEdit::Edit(set(value))).collect()
         }
         "require" => {
-            let task = table.name::<NodeName>("require", mistakes);
-            let renames = task::renames(table, "requires", &mut BTreeMap::new(), mistakes);
+            let task = table.name::<NodeName>("require", diagnostics);
+            let renames = task::renames(table, "requires", &mut BTreeMap::new(), diagnostics);
             if renames.as_ref().is_none_or(BTreeMap::is_empty) {
-                mistakes.push_missing(table.missing_key("requires", "requires = { pan = \"first_pan\" }"));
+                diagnostics.push_missing(table.missing_key("requires", "requires = { pan = \"first_pan\" }"));
             }
             let Some(task) = task else { return Vec::new() };
             let require = |(parameter, value)| Edit::Require { task: task.value.clone(), parameter, value };
@@ -151,22 +153,22 @@ fn read(kind: &'static str, table: &mut Reader<'_>, mistakes: &mut Diagnostics) 
 }
 
 /// The constants of a `set` edit.
-fn constants(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Values {
-    let lacks = |table: &Reader<'_>| table.missing_key("with", "with = { celsius = 180 }");
+fn constants(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Values {
+    let missing = |table: &Reader<'_>| table.missing_key("with", "with = { celsius = 180 }");
     let Some(toml) = table.take("with") else {
-        mistakes.push_missing(lacks(table));
+        diagnostics.push_missing(missing(table));
         return Values::new();
     };
-    let (values, places) = task::values(toml, &format!("\"with\" of {}", table.owner), mistakes);
-    if toml.get_ref().as_table().is_some_and(|entries| entries.is_empty()) && places.is_empty() {
-        mistakes.push_missing(lacks(table));
+    let (values, spans) = task::values(toml, &format!("\"with\" of {}", table.owner), diagnostics);
+    if toml.get_ref().as_table().is_some_and(|entries| entries.is_empty()) && spans.is_empty() {
+        diagnostics.push_missing(missing(table));
     }
     values
 }
 
-fn ends(table: &mut Reader<'_>, key: &'static str, mistakes: &mut Diagnostics) -> Option<(NodeName, NodeName)> {
-    let pair = pair(table, key, "two names, as in [\"mix\", \"bake\"]", mistakes)?;
-    let [from, to] = pair.map(|end| parse_name(end, &table.owner, mistakes));
+fn ends(table: &mut Reader<'_>, key: &'static str, diagnostics: &mut Diagnostics) -> Option<(NodeName, NodeName)> {
+    let pair = pair(table, key, "two names, as in [\"mix\", \"bake\"]", diagnostics)?;
+    let [from, to] = pair.map(|end| parse_name(end, &table.owner, diagnostics));
     Some((from?, to?))
 }
 
@@ -177,10 +179,10 @@ type Text<'t> = (&'t str, Range<usize>);
 fn pair<'t>(
     table: &mut Reader<'t>,
     key: &'static str,
-    what: &str,
-    mistakes: &mut Diagnostics,
+    expected: &str,
+    diagnostics: &mut Diagnostics,
 ) -> Option<[Text<'t>; 2]> {
-    let list = table.list(key, what, mistakes)?;
+    let list = table.list(key, expected, diagnostics)?;
     let text = |toml: &'t Spanned<DeValue<'t>>| Some((toml.get_ref().as_str()?, toml.span()));
     if let [one, other] = list.value
         && let (Some(one), Some(other)) = (text(one), text(other))
@@ -189,19 +191,19 @@ fn pair<'t>(
     }
     match list.value.iter().find(|toml| toml.get_ref().as_str().is_none()) {
         Some(other) => {
-            let whose = format!("an element of {key:?} of {}", table.owner);
-            mistakes.push(wrong_type(&whose, "a text in quotes", other.get_ref(), other.span()));
+            let owner = format!("an element of {key:?} of {}", table.owner);
+            diagnostics.push(wrong_type(&owner, "a text in quotes", other.get_ref(), other.span()));
         }
         None => {
             let message = format!("{key:?} of {} does not have two elements", table.owner);
-            mistakes.push(Diagnostic::error(Some(list.span), message).hint(format!("write {what}")));
+            diagnostics.push(Diagnostic::error(Some(list.span), message).hint(format!("write {expected}")));
         }
     }
     None
 }
 
-fn parse_name((text, span): Text<'_>, whose: &str, mistakes: &mut Diagnostics) -> Option<NodeName> {
-    NodeName::new(text).map_err(|error| mistakes.push(Diagnostic::rejected(Some(span), whose, &error))).ok()
+fn parse_name((text, span): Text<'_>, owner: &str, diagnostics: &mut Diagnostics) -> Option<NodeName> {
+    NodeName::new(text).map_err(|error| diagnostics.push(Diagnostic::rejected(Some(span), owner, &error))).ok()
 }
 
 #[cfg(test)]

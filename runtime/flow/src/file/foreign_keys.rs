@@ -2,7 +2,7 @@
 
 /// Suggests the intended key of a task.
 pub(super) fn suggest_task_key(key: &str) -> Option<String> {
-    let meant = match key {
+    let suggestion = match key {
         "retries" | "max_retries" | "attempts" | "max_attempts" | "tries" => "did you mean retry = { attempts = n }?",
         "retry_delay" | "retry_backoff" | "backoff" => "did you mean retry = { initial = \"1s\" }?",
         "args" | "kwargs" | "arguments" | "params" | "parameters" | "inputs" | "input" | "env" => {
@@ -20,12 +20,12 @@ pub(super) fn suggest_task_key(key: &str) -> Option<String> {
         "rate_limit" => "did you mean rate = \"10/s\"?",
         _ => return None,
     };
-    Some(meant.into())
+    Some(suggestion.into())
 }
 
 /// Suggests the intended key of a flow.
 pub(super) fn suggest_flow_key(key: &str) -> Option<String> {
-    let meant = match key {
+    let suggestion = match key {
         "retries" | "max_retries" | "attempts" | "max_attempts" | "tries" => "did you mean retry = { times = n }?",
         "tasks" => "each task is a table of its own, begun by [[task]]",
         "links" | "edges" => "each link is a table of its own, begun by [[link]]",
@@ -35,26 +35,26 @@ pub(super) fn suggest_flow_key(key: &str) -> Option<String> {
         "max_active" | "concurrency" => "did you mean max_parallel, of a task or of a flow that fires more than once?",
         _ => return None,
     };
-    Some(meant.into())
+    Some(suggestion.into())
 }
 
 /// Suggests the intended key of a task's own retry.
 pub(super) fn suggest_policy_key(key: &str) -> Option<String> {
-    let meant = match key {
+    let suggestion = match key {
         "retries" | "max_retries" | "max_attempts" | "tries" | "count" | "limit" => "attempts",
         "delay" | "wait" | "interval" | "initial_interval" | "countdown" => "initial",
         "max_delay" | "max_interval" | "maximum" | "backoff_max" => "max",
         _ => return None,
     };
-    Some(format!("did you mean {meant:?}?"))
+    Some(format!("did you mean {suggestion:?}?"))
 }
 
 /// Suggests the intended key of a flow's retry controller.
 pub(super) fn suggest_controller_key(key: &str) -> Option<String> {
-    let meant = match key {
+    let suggestion = match key {
         "retries" | "max_retries" | "max_attempts" | "tries" | "count" | "limit" => "times",
         "values" | "list" | "over" => "for_each",
         _ => return None,
     };
-    Some(format!("did you mean {meant:?}?"))
+    Some(format!("did you mean {suggestion:?}?"))
 }

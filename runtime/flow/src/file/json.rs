@@ -5,19 +5,19 @@ use toml::{Spanned, de::DeValue};
 use crate::{Diagnostic, Json, Value};
 
 /// The value of a TOML value; `whose` names it in a diagnostic.
-pub(super) fn value(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Value, Diagnostic> {
-    json(toml, whose).map(Value::Json)
+pub(super) fn value(toml: &Spanned<DeValue<'_>>, owner: &str) -> Result<Value, Diagnostic> {
+    json(toml, owner).map(Value::Json)
 }
 
 /// The JSON text of a TOML value; dates and times become strings as in RFC 3339.
-pub(super) fn json(toml: &Spanned<DeValue<'_>>, whose: &str) -> Result<Json, Diagnostic> {
+pub(super) fn json(toml: &Spanned<DeValue<'_>>, owner: &str) -> Result<Json, Diagnostic> {
     let mut text = String::new();
-    write(toml, whose, &mut text)?;
-    Ok(Json::parse(text).expect("what is written below is JSON"))
+    write(toml, owner, &mut text)?;
+    Ok(Json::parse(text).expect("the function below writes JSON"))
 }
 
 /// Writes JSON text. The parser bounds the nesting of a value, and therefore this recursion.
-fn write(toml: &Spanned<DeValue<'_>>, whose: &str, out: &mut String) -> Result<(), Diagnostic> {
+fn write(toml: &Spanned<DeValue<'_>>, owner: &str, out: &mut String) -> Result<(), Diagnostic> {
     let refuse = |message: String| Diagnostic::error(Some(toml.span()), message);
     match toml.get_ref() {
         DeValue::String(text) => write_string(text, out),
@@ -31,33 +31,33 @@ fn write(toml: &Spanned<DeValue<'_>>, whose: &str, out: &mut String) -> Result<(
         DeValue::Integer(value) => {
             let digits = i128::from_str_radix(value.as_str(), value.radix()).ok();
             let fits = digits.filter(|digits| i64::try_from(*digits).is_ok() || u64::try_from(*digits).is_ok());
-            let large = || refuse(format!("{whose} is an integer of more than 64 bits")).hint("write it as a string");
+            let large = || refuse(format!("{owner} is an integer of more than 64 bits")).hint("write it as a string");
             let digits = fits.ok_or_else(large)?;
             out.push_str(&digits.to_string());
         }
         DeValue::Float(value) => {
             let digits = value.as_str().trim_start_matches('+');
             if !digits.parse::<f64>().is_ok_and(f64::is_finite) {
-                let mistake = refuse(format!("{whose} is {digits}, which JSON cannot hold"));
-                return Err(mistake.hint("use a number, or a string that the task understands"));
+                let diagnostic = refuse(format!("{owner} is {digits}, which JSON cannot hold"));
+                return Err(diagnostic.hint("use a number, or a string that the task understands"));
             }
             out.push_str(digits);
         }
         DeValue::Array(elements) => {
             out.push('[');
-            for (place, element) in elements.iter().enumerate() {
-                out.push_str(if place == 0 { "" } else { "," });
-                write(element, whose, out)?;
+            for (index, element) in elements.iter().enumerate() {
+                out.push_str(if index == 0 { "" } else { "," });
+                write(element, owner, out)?;
             }
             out.push(']');
         }
         DeValue::Table(entries) => {
             out.push('{');
-            for (place, (key, entry)) in entries.iter().enumerate() {
-                out.push_str(if place == 0 { "" } else { "," });
+            for (index, (key, entry)) in entries.iter().enumerate() {
+                out.push_str(if index == 0 { "" } else { "," });
                 write_string(key.get_ref(), out);
                 out.push(':');
-                write(entry, whose, out)?;
+                write(entry, owner, out)?;
             }
             out.push('}');
         }

@@ -35,17 +35,17 @@ pub(super) struct Diagnostics {
 }
 
 impl Diagnostics {
-    pub(super) fn push(&mut self, mistake: Diagnostic) {
-        self.present.push(mistake);
+    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+        self.present.push(diagnostic);
     }
 
-    pub(super) fn push_missing(&mut self, mistake: Diagnostic) {
-        self.missing.push(mistake);
+    pub(super) fn push_missing(&mut self, diagnostic: Diagnostic) {
+        self.missing.push(diagnostic);
     }
 
     /// Reads a part that others depend on: without it they would seem to be wrong, too.
     pub(super) fn read_needed<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
-        let count = |mistakes: &Self| mistakes.present.len() + mistakes.missing.len();
+        let count = |diagnostics: &Self| diagnostics.present.len() + diagnostics.missing.len();
         let before = count(self);
         let read = read(self);
         self.is_partial |= count(self) > before;
@@ -90,23 +90,23 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>, whose: impl Into<String>) -> Self {
-        Self { table, span, owner: whose.into(), read_keys: Vec::new() }
+    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>, owner: impl Into<String>) -> Self {
+        Self { table, span, owner: owner.into(), read_keys: Vec::new() }
     }
 
     /// Reads a value that must be a table; `example` shows a valid one.
     pub(super) fn open(
         toml: &'t Spanned<DeValue<'t>>,
-        whose: impl Into<String>,
+        owner: impl Into<String>,
         example: &str,
-        mistakes: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
-        let whose = whose.into();
+        let owner = owner.into();
         let table = toml.get_ref().as_table();
         if table.is_none() {
-            mistakes.push(wrong_type(&whose, &format!("a table such as {example}"), toml.get_ref(), toml.span()));
+            diagnostics.push(wrong_type(&owner, &format!("a table such as {example}"), toml.get_ref(), toml.span()));
         }
-        Some(Self::new(table?, toml.span(), whose))
+        Some(Self::new(table?, toml.span(), owner))
     }
 
     /// The value of a key, if it is there.
@@ -127,14 +127,14 @@ impl<'t> Reader<'t> {
     fn typed<T>(
         &mut self,
         key: &'static str,
-        what: &str,
+        expected: &str,
         get: impl FnOnce(&'t DeValue<'t>) -> Option<T>,
-        mistakes: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<WithSpan<T>> {
         let toml = self.take(key)?;
         let value = get(toml.get_ref());
         if value.is_none() {
-            mistakes.push(wrong_type(&self.of(key), what, toml.get_ref(), toml.span()));
+            diagnostics.push(wrong_type(&self.describe_key(key), expected, toml.get_ref(), toml.span()));
         }
         Some(WithSpan { value: value?, span: toml.span() })
     }
@@ -143,22 +143,22 @@ impl<'t> Reader<'t> {
     pub(super) fn string(
         &mut self,
         key: &'static str,
-        what: &str,
-        mistakes: &mut Diagnostics,
+        expected: &str,
+        diagnostics: &mut Diagnostics,
     ) -> Option<WithSpan<&'t str>> {
-        self.typed(key, what, DeValue::as_str, mistakes)
+        self.typed(key, expected, DeValue::as_str, diagnostics)
     }
 
     /// The name in a key.
-    pub(super) fn name<Name>(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<WithSpan<Name>>
+    pub(super) fn name<Name>(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<WithSpan<Name>>
     where
         Name: FromStr<Err = InvalidName>,
     {
-        let text = self.string(key, "a name in quotes", mistakes)?;
+        let text = self.string(key, "a name in quotes", diagnostics)?;
         match text.value.parse() {
             Ok(value) => Some(WithSpan { value, span: text.span }),
             Err(error) => {
-                mistakes.push(Diagnostic::rejected(Some(text.span), &self.of(key), &error));
+                diagnostics.push(Diagnostic::rejected(Some(text.span), &self.describe_key(key), &error));
                 None
             }
         }
@@ -168,14 +168,14 @@ impl<'t> Reader<'t> {
     pub(super) fn name_or_nearest<Name>(
         &mut self,
         key: &'static str,
-        mistakes: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<WithSpan<Name>>
     where
         Name: FromStr<Err = InvalidName>,
     {
-        let text = mistakes.read_needed(|mistakes| self.string(key, "a name in quotes", mistakes))?;
+        let text = diagnostics.read_needed(|diagnostics| self.string(key, "a name in quotes", diagnostics))?;
         let value = text.value.parse().or_else(|error: InvalidName| {
-            mistakes.push(Diagnostic::rejected(Some(text.span.clone()), &self.of(key), &error));
+            diagnostics.push(Diagnostic::rejected(Some(text.span.clone()), &self.describe_key(key), &error));
             error.closest_valid().parse()
         });
         Some(WithSpan { value: value.ok()?, span: text.span })
@@ -186,21 +186,22 @@ impl<'t> Reader<'t> {
         &mut self,
         key: &'static str,
         words: &[(&'static str, T)],
-        mistakes: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<T> {
-        let known = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
-        let text = self.string(key, &known, mistakes)?;
-        let found = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
-        if found.is_none() {
-            let mistake = Diagnostic::error(Some(text.span), format!("{} is {:?}", self.of(key), text.value));
-            mistakes.push(mistake.hint(format!("write {known}")));
+        let choices = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
+        let text = self.string(key, &choices, diagnostics)?;
+        let value = words.iter().find(|(word, _)| *word == text.value).map(|(_, value)| *value);
+        if value.is_none() {
+            let diagnostic =
+                Diagnostic::error(Some(text.span), format!("{} is {:?}", self.describe_key(key), text.value));
+            diagnostics.push(diagnostic.hint(format!("write {choices}")));
         }
-        found
+        value
     }
 
     /// A boolean.
-    pub(super) fn boolean(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<WithSpan<bool>> {
-        self.typed(key, "true or false", DeValue::as_bool, mistakes)
+    pub(super) fn boolean(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<WithSpan<bool>> {
+        self.typed(key, "true or false", DeValue::as_bool, diagnostics)
     }
 
     /// A whole number in a range.
@@ -208,68 +209,72 @@ impl<'t> Reader<'t> {
         &mut self,
         key: &'static str,
         range: RangeInclusive<T>,
-        mistakes: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<T>
     where
         T: TryFrom<i128> + PartialOrd + std::fmt::Display,
     {
-        let WithSpan { value: digits, span } = self.typed(key, "a whole number", DeValue::as_integer, mistakes)?;
+        let WithSpan { value: digits, span } = self.typed(key, "a whole number", DeValue::as_integer, diagnostics)?;
         let value = i128::from_str_radix(digits.as_str(), digits.radix()).ok();
-        let fits = value.and_then(|value| T::try_from(value).ok()).filter(|value| range.contains(value));
-        if fits.is_none() {
-            let mistake = Diagnostic::error(Some(span), format!("{} is {digits}", self.of(key)));
-            mistakes.push(mistake.hint(format!("write a whole number from {} to {}", range.start(), range.end())));
+        let valid = value.and_then(|value| T::try_from(value).ok()).filter(|value| range.contains(value));
+        if valid.is_none() {
+            let diagnostic = Diagnostic::error(Some(span), format!("{} is {digits}", self.describe_key(key)));
+            diagnostics.push(diagnostic.hint(format!(
+                "write a whole number from {} to {}",
+                range.start(),
+                range.end()
+            )));
         }
-        fits
+        valid
     }
 
     /// A duration such as `"30s"`.
-    pub(super) fn duration(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<Duration> {
-        self.quantity(key, "a duration such as \"30s\"", parse_duration, mistakes)
+    pub(super) fn duration(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<Duration> {
+        self.quantity(key, "a duration such as \"30s\"", parse_duration, diagnostics)
     }
 
     /// The start time or delay.
-    pub(super) fn starts(&mut self, mistakes: &mut Diagnostics) -> Option<StartTime> {
-        let after = self.duration("start_after", mistakes).map(StartTime::After);
+    pub(super) fn starts(&mut self, diagnostics: &mut Diagnostics) -> Option<StartTime> {
+        let after = self.duration("start_after", diagnostics).map(StartTime::After);
         let Some(toml) = self.take("start_at") else { return after };
         let Some(at) = timestamp(toml.get_ref()) else {
-            let message = format!("{} is no moment that a clock will show", self.of("start_at"));
+            let message = format!("{} is no moment that a clock will show", self.describe_key("start_at"));
             let hint = "write a date, a time and an offset: 2027-01-31T08:00:00+01:00";
-            mistakes.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
+            diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             return after;
         };
         if after.is_some() {
             let message = format!("{} has both \"start_after\" and \"start_at\"", self.owner);
-            mistakes.push(Diagnostic::error(Some(toml.span()), message).hint("keep one of them"));
+            diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint("keep one of them"));
         }
         Some(StartTime::At(at))
     }
 
     /// A size such as `"64MiB"`.
-    pub(super) fn size(&mut self, key: &'static str, mistakes: &mut Diagnostics) -> Option<u64> {
-        self.quantity(key, "a size such as \"64MiB\"", parse_size, mistakes)
+    pub(super) fn size(&mut self, key: &'static str, diagnostics: &mut Diagnostics) -> Option<u64> {
+        self.quantity(key, "a size such as \"64MiB\"", parse_size, diagnostics)
     }
 
     /// The maximum of parallel calls, and their start rate.
-    pub(super) fn pace(&mut self, mistakes: &mut Diagnostics) -> Pace {
+    pub(super) fn pace(&mut self, diagnostics: &mut Diagnostics) -> Pace {
         Pace {
-            max_running: self.integer("max_running", 1..=u32::MAX, mistakes).and_then(NonZeroU32::new),
-            rate: self.quantity("rate", "a rate such as \"10/s\"", Rate::parse, mistakes),
+            max_running: self.integer("max_running", 1..=u32::MAX, diagnostics).and_then(NonZeroU32::new),
+            rate: self.quantity("rate", "a rate such as \"10/s\"", Rate::parse, diagnostics),
         }
     }
 
     fn quantity<T, Invalid: std::fmt::Display>(
         &mut self,
         key: &'static str,
-        what: &str,
+        expected: &str,
         parse: impl Fn(&str) -> Result<T, Invalid>,
-        mistakes: &mut Diagnostics,
+        diagnostics: &mut Diagnostics,
     ) -> Option<T> {
-        let text = self.string(key, what, mistakes)?;
+        let text = self.string(key, expected, diagnostics)?;
         match parse(text.value) {
             Ok(value) => Some(value),
             Err(error) => {
-                mistakes.push(Diagnostic::rejected(Some(text.span), &self.of(key), &error));
+                diagnostics.push(Diagnostic::rejected(Some(text.span), &self.describe_key(key), &error));
                 None
             }
         }
@@ -279,30 +284,30 @@ impl<'t> Reader<'t> {
     pub(super) fn list(
         &mut self,
         key: &'static str,
-        what: &str,
-        mistakes: &mut Diagnostics,
+        expected: &str,
+        diagnostics: &mut Diagnostics,
     ) -> Option<WithSpan<&'t [Spanned<DeValue<'t>>]>> {
-        self.typed(key, what, |toml| toml.as_array().map(|elements| &elements[..]), mistakes)
+        self.typed(key, expected, |toml| toml.as_array().map(|elements| &elements[..]), diagnostics)
     }
 
     /// Reports unknown keys. `foreign` knows the keys of other systems.
-    pub(super) fn finish(self, foreign: impl Fn(&str) -> Option<String>, mistakes: &mut Diagnostics) {
+    pub(super) fn finish(self, foreign: impl Fn(&str) -> Option<String>, diagnostics: &mut Diagnostics) {
         for key in self.table.keys().filter(|key| !self.read_keys.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
-            let mistake = Diagnostic::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.owner));
-            let later =
+            let diagnostic = Diagnostic::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.owner));
+            let reserved =
                 || RESERVED_KEYS.contains(&name).then(|| format!("this version of waft does not know {name:?} here"));
-            let meant = suggest::closest(name, self.read_keys.iter().copied());
-            mistakes.is_partial |= meant.is_some_and(|meant| NEEDED.contains(&meant));
+            let closest = suggest::closest(name, self.read_keys.iter().copied());
+            diagnostics.is_partial |= closest.is_some_and(|closest| NEEDED.contains(&closest));
             let hint = foreign(name)
-                .or_else(later)
-                .or_else(|| meant.map(suggest::hint))
+                .or_else(reserved)
+                .or_else(|| closest.map(suggest::hint))
                 .unwrap_or_else(|| format!("the keys known here are {}", self.read_keys.join(", ")));
-            mistakes.push(mistake.hint(hint));
+            diagnostics.push(diagnostic.hint(hint));
         }
     }
 
-    fn of(&self, key: &str) -> String {
+    fn describe_key(&self, key: &str) -> String {
         format!("{key:?} of {}", self.owner)
     }
 }
@@ -310,19 +315,19 @@ impl<'t> Reader<'t> {
 /// A timestamp, written as a TOML date or as a text.
 fn timestamp(toml: &DeValue<'_>) -> Option<Timestamp> {
     let text = match toml {
-        DeValue::Datetime(moment) => moment.to_string(),
+        DeValue::Datetime(timestamp) => timestamp.to_string(),
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Array(_) | DeValue::Table(_) => {
             return None;
         }
     };
-    let moment: jiff::Timestamp = text.parse().ok()?;
-    Some(Timestamp::from_micros(u64::try_from(moment.as_microsecond()).ok()?))
+    let timestamp: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp::from_micros(u64::try_from(timestamp.as_microsecond()).ok()?))
 }
 
 /// The diagnostic for a value of the wrong type.
-pub(super) fn wrong_type(whose: &str, what: &str, found: &DeValue<'_>, span: Range<usize>) -> Diagnostic {
-    let found = match found {
+pub(super) fn wrong_type(owner: &str, expected: &str, actual: &DeValue<'_>, span: Range<usize>) -> Diagnostic {
+    let actual = match actual {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",
         DeValue::Float(_) => "a float",
@@ -331,5 +336,5 @@ pub(super) fn wrong_type(whose: &str, what: &str, found: &DeValue<'_>, span: Ran
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    Diagnostic::error(Some(span), format!("{whose} is {found}")).hint(format!("write {what}"))
+    Diagnostic::error(Some(span), format!("{owner} is {actual}")).hint(format!("write {expected}"))
 }

@@ -15,24 +15,23 @@ const CONTROLLER: [&str; 5] = ["times", "for_each", "always", "otherwise", "prov
 pub(super) fn policy<'t>(
     toml: &'t Spanned<DeValue<'t>>,
     owner: &str,
-    mistakes: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<RetryPolicy> {
-    let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ attempts = 3 }", mistakes)?;
+    let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ attempts = 3 }", diagnostics)?;
     let default = RetryPolicy::default();
     let policy = RetryPolicy {
-        attempts: table.integer("attempts", 1..=u32::MAX, mistakes).unwrap_or(default.attempts),
-        backoff: table.keyword("backoff", Backoff::WORDS, mistakes).unwrap_or(default.backoff),
-        initial: table.duration("initial", mistakes).unwrap_or(default.initial),
-        max: table.duration("max", mistakes).unwrap_or(default.max),
-        jitter: table.boolean("jitter", mistakes).map_or(default.jitter, |jitter| jitter.value),
+        attempts: table.integer("attempts", 1..=u32::MAX, diagnostics).unwrap_or(default.attempts),
+        backoff: table.keyword("backoff", Backoff::WORDS, diagnostics).unwrap_or(default.backoff),
+        initial: table.duration("initial", diagnostics).unwrap_or(default.initial),
+        max: table.duration("max", diagnostics).unwrap_or(default.max),
+        jitter: table.boolean("jitter", diagnostics).map_or(default.jitter, |jitter| jitter.value),
     };
     let foreign = |key: &str| {
-        let known = CONTROLLER.contains(&key);
-        let of_controller =
-            || format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", "));
-        known.then(of_controller).or_else(|| foreign_keys::suggest_policy_key(key))
+        let is_controller_key = CONTROLLER.contains(&key);
+        let hint = || format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", "));
+        is_controller_key.then(hint).or_else(|| foreign_keys::suggest_policy_key(key))
     };
-    table.finish(foreign, mistakes);
+    table.finish(foreign, diagnostics);
     Some(policy)
 }
 
@@ -40,24 +39,24 @@ pub(super) fn policy<'t>(
 pub(super) fn controller<'t>(
     toml: &'t Spanned<DeValue<'t>>,
     owner: &str,
-    mistakes: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<DraftController> {
-    let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ times = 3 }", mistakes)?;
-    let times = table.integer("times", 0..=u32::MAX, mistakes).map(Strategy::Times);
-    let for_each = table.take("for_each").and_then(|toml| for_each(toml, &table.owner, mistakes));
-    let always = table.keyword("always", Otherwise::WORDS, mistakes);
-    let otherwise = table.keyword("otherwise", Otherwise::WORDS, mistakes);
-    let provides: Option<WithSpan<ValueName>> = table.name("provides", mistakes);
-    one_strategy(&table, toml, mistakes);
+    let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ times = 3 }", diagnostics)?;
+    let times = table.integer("times", 0..=u32::MAX, diagnostics).map(Strategy::Times);
+    let for_each = table.take("for_each").and_then(|toml| for_each(toml, &table.owner, diagnostics));
+    let always = table.keyword("always", Otherwise::WORDS, diagnostics);
+    let otherwise = table.keyword("otherwise", Otherwise::WORDS, diagnostics);
+    let provides: Option<WithSpan<ValueName>> = table.name("provides", diagnostics);
+    one_strategy(&table, toml, diagnostics);
     let foreign = |key: &str| {
-        let known = POLICY.contains(&key);
-        known
+        let is_policy_key = POLICY.contains(&key);
+        is_policy_key
             .then(|| {
                 format!("{key} is for a task's own retry; a flow's retry controller takes {}", CONTROLLER.join(", "))
             })
             .or_else(|| foreign_keys::suggest_controller_key(key))
     };
-    table.finish(foreign, mistakes);
+    table.finish(foreign, diagnostics);
     let strategy = times.or(for_each).or(always.map(|_| Strategy::Always))?;
     let provides = provides.map(|name| name.value);
     Some(DraftController {
@@ -68,20 +67,20 @@ pub(super) fn controller<'t>(
     })
 }
 
-fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, mistakes: &mut Diagnostics) -> Option<Strategy> {
-    let whose = format!("\"for_each\" of {owner}");
+fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, diagnostics: &mut Diagnostics) -> Option<Strategy> {
+    let owner = format!("\"for_each\" of {owner}");
     match toml.get_ref() {
         DeValue::Array(elements) => {
-            let values = elements.iter().map(|element| json::json(element, &whose));
-            let (values, refused): (Vec<_>, Vec<_>) = values.partition(Result::is_ok);
-            let known = refused.is_empty();
-            mistakes.present.extend(refused.into_iter().filter_map(Result::err));
-            known.then(|| Strategy::ForEach(values.into_iter().filter_map(Result::ok).collect()))
+            let values = elements.iter().map(|element| json::json(element, &owner));
+            let (values, errors): (Vec<_>, Vec<_>) = values.partition(Result::is_ok);
+            let is_valid = errors.is_empty();
+            diagnostics.present.extend(errors.into_iter().filter_map(Result::err));
+            is_valid.then(|| Strategy::ForEach(values.into_iter().filter_map(Result::ok).collect()))
         }
         DeValue::String(name) => match ValueName::new(name) {
             Ok(name) => Some(Strategy::ForEachOf(name)),
             Err(error) => {
-                mistakes.push(Diagnostic::rejected(Some(toml.span()), &whose, &error));
+                diagnostics.push(Diagnostic::rejected(Some(toml.span()), &owner, &error));
                 None
             }
         },
@@ -90,33 +89,33 @@ fn for_each(toml: &Spanned<DeValue<'_>>, owner: &str, mistakes: &mut Diagnostics
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
         | DeValue::Table(_)) => {
-            mistakes.push(wrong_type(&whose, "a list, or the name of a value that is one", other, toml.span()));
+            diagnostics.push(wrong_type(&owner, "a list, or the name of a value that is one", other, toml.span()));
             None
         }
     }
 }
 
 /// Checks that a controller states one strategy and one final answer.
-fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, mistakes: &mut Diagnostics) {
-    let said = |key: &&str| toml.get_ref().get(*key).is_some();
-    let strategies: Vec<&str> = ["times", "for_each", "always"].into_iter().filter(said).collect();
+fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, diagnostics: &mut Diagnostics) {
+    let is_present = |key: &&str| toml.get_ref().get(*key).is_some();
+    let strategies: Vec<&str> = ["times", "for_each", "always"].into_iter().filter(is_present).collect();
     match strategies.as_slice() {
         [] => {
             let message = format!("{} does not say what it does", table.owner);
             let hint = "write times = 3, for_each = [..], or always = \"rollback\"";
-            mistakes.push_missing(Diagnostic::error(Some(toml.span()), message).hint(hint));
+            diagnostics.push_missing(Diagnostic::error(Some(toml.span()), message).hint(hint));
         }
         [_] => {}
         [one, other, ..] => {
             let message = format!("{} has both {one} and {other}", table.owner);
-            mistakes.push(
+            diagnostics.push(
                 Diagnostic::error(Some(toml.span()), message).hint("a retry controller does one of them: keep one"),
             );
         }
     }
-    if said(&"always") && said(&"otherwise") {
+    if is_present(&"always") && is_present(&"otherwise") {
         let message = format!("{} has both always and otherwise", table.owner);
-        mistakes.push(
+        diagnostics.push(
             Diagnostic::error(Some(toml.span()), message).hint("always says what is answered: leave otherwise out"),
         );
     }

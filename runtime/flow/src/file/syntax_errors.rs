@@ -13,22 +13,23 @@ use crate::{Diagnostic, render::Lines};
 const MAX_QUOTED_CHARS: usize = 60;
 
 /// The syntax errors of a text, and those of its other diagnostics that no syntax error can have caused.
-pub(super) fn with_syntax_errors(mistakes: Vec<Diagnostic>, breaks: &[Error], text: &str) -> Vec<Diagnostic> {
+pub(super) fn with_syntax_errors(diagnostics: Vec<Diagnostic>, errors: &[Error], text: &str) -> Vec<Diagnostic> {
     let lines = Lines::of(text);
     let line = |span: &Range<usize>| lines.line_and_column(span.start).0;
     // A second syntax error in one line follows from the first.
     let mut first: BTreeMap<usize, (usize, &Error)> = BTreeMap::new();
-    for (error, span) in breaks.iter().filter_map(|error| Some((error, error.span()?))) {
-        let known = first.entry(line(&span)).or_insert((span.start, error));
-        if span.start < known.0 {
-            *known = (span.start, error);
+    for (error, span) in errors.iter().filter_map(|error| Some((error, error.span()?))) {
+        let first_in_line = first.entry(line(&span)).or_insert((span.start, error));
+        if span.start < first_in_line.0 {
+            *first_in_line = (span.start, error);
         }
     }
     let broken: BTreeSet<usize> = first.keys().copied().collect();
-    let elsewhere = |mistake: &Diagnostic| mistake.span.as_ref().is_some_and(|span| !broken.contains(&line(span)));
-    let mut all: Vec<Diagnostic> = mistakes.into_iter().filter(elsewhere).collect();
+    let is_on_valid_line =
+        |diagnostic: &Diagnostic| diagnostic.span.as_ref().is_some_and(|span| !broken.contains(&line(span)));
+    let mut all: Vec<Diagnostic> = diagnostics.into_iter().filter(is_on_valid_line).collect();
     all.extend(first.into_values().map(|(_, error)| diagnostic(error, text)));
-    all.extend(breaks.iter().filter(|error| error.span().is_none()).map(|error| diagnostic(error, text)));
+    all.extend(errors.iter().filter(|error| error.span().is_none()).map(|error| diagnostic(error, text)));
     all
 }
 
@@ -36,12 +37,13 @@ fn diagnostic(error: &Error, text: &str) -> Diagnostic {
     let span = error.span();
     let excerpt = span.clone().and_then(|span| text.get(span)).unwrap_or_default();
     let before = span.as_ref().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let (wrong, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), "nothing"));
-    let shown: String = excerpt.chars().filter(|char| !char.is_control()).take(MAX_QUOTED_CHARS).collect();
-    let (message, hint) = match wrong {
-        "duplicate key" => {
-            (format!("{shown} is written twice"), "write each key once; each table of a list begins with [[..]]".into())
-        }
+    let (problem, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), "nothing"));
+    let quoted: String = excerpt.chars().filter(|char| !char.is_control()).take(MAX_QUOTED_CHARS).collect();
+    let (message, hint) = match problem {
+        "duplicate key" => (
+            format!("{quoted} is written twice"),
+            "write each key once; each table of a list begins with [[..]]".into(),
+        ),
         // The parser reports these errors for a text without quotes.
         "string values must be quoted" | "invalid literal string"
             if before.trim_end().ends_with('=') && excerpt.is_empty() =>
@@ -49,7 +51,7 @@ fn diagnostic(error: &Error, text: &str) -> Diagnostic {
             ("not TOML: a value is missing".into(), "write a value after `=`".into())
         }
         "string values must be quoted" => (
-            format!("not TOML: {shown} is not a value"),
+            format!("not TOML: {quoted} is not a value"),
             "texts stand in quotes, and commas part the values of a list".into(),
         ),
         "recursion limit" | "cannot recurse further; max recursion depth met" => {
@@ -59,9 +61,9 @@ fn diagnostic(error: &Error, text: &str) -> Diagnostic {
             ("not TOML: a key without a value".into(), "a line is a key, `=` and a value, or a [header]".into())
         }
         _ if expected == "nothing" => {
-            (format!("not TOML: {wrong}"), "texts stand in quotes, and each table, list and text is closed".into())
+            (format!("not TOML: {problem}"), "texts stand in quotes, and each table, list and text is closed".into())
         }
-        _ => (format!("not TOML: {wrong}"), format!("TOML wants {expected} here")),
+        _ => (format!("not TOML: {problem}"), format!("TOML wants {expected} here")),
     };
     Diagnostic::error(span, message).hint(hint)
 }

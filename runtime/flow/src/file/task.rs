@@ -17,45 +17,45 @@ use crate::{
 pub(super) type Spans = BTreeMap<String, Range<usize>>;
 
 /// Reads a task; `None` when even its kind is unknown.
-pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftTask> {
+pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftTask> {
     let example = "{ name = \"mix\", use = \"kitchen#mix\" }";
-    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a task", example, mistakes))?;
+    let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a task", example, diagnostics))?;
     let mut spans = Spans::from([(String::new(), toml.span())]);
-    let name = name(&mut table, "first-task", mistakes);
-    let does = task_kind(&mut table, &mut spans, mistakes);
-    mistakes.is_partial |= does.is_none();
-    let (requires, provides, with) = mistakes.read_needed(|mistakes| {
-        let requires = renames(&mut table, "requires", &mut spans, mistakes);
-        let provides = renames(&mut table, "provides", &mut spans, mistakes);
-        (requires, provides, constants(&mut table, &mut spans, mistakes))
+    let name = name(&mut table, "first-task", diagnostics);
+    let kind = task_kind(&mut table, &mut spans, diagnostics);
+    diagnostics.is_partial |= kind.is_none();
+    let (requires, provides, with) = diagnostics.read_needed(|diagnostics| {
+        let requires = renames(&mut table, "requires", &mut spans, diagnostics);
+        let provides = renames(&mut table, "provides", &mut spans, diagnostics);
+        (requires, provides, constants(&mut table, &mut spans, diagnostics))
     });
     let retry = table.take("retry").and_then(|toml| {
         spans.insert("retry".into(), toml.span());
-        retry::policy(toml, &table.owner, mistakes)
+        retry::policy(toml, &table.owner, diagnostics)
     });
     let limits = LimitOverrides {
-        timeout: table.duration("timeout", mistakes),
-        memory: table.size("memory", mistakes),
-        stack: table.size("stack", mistakes),
-        output: table.size("output", mistakes),
-        log: table.size("log", mistakes),
-        table_elements: table.integer("table_elements", 0..=u64::MAX, mistakes),
-        instances: table.integer("instances", 0..=u32::MAX, mistakes),
+        timeout: table.duration("timeout", diagnostics),
+        memory: table.size("memory", diagnostics),
+        stack: table.size("stack", diagnostics),
+        output: table.size("output", diagnostics),
+        log: table.size("log", diagnostics),
+        table_elements: table.integer("table_elements", 0..=u64::MAX, diagnostics),
+        instances: table.integer("instances", 0..=u32::MAX, diagnostics),
     };
-    let queue: Option<WithSpan<QueueName>> = table.name("queue", mistakes);
-    let priority = table.integer("priority", i32::MIN..=i32::MAX, mistakes).unwrap_or_default();
-    let pace = table.pace(mistakes);
-    let expires = table.duration("expires", mistakes);
-    let delivery_limit = table.integer("delivery_limit", 1..=MAX_DELIVERY_LIMIT, mistakes).and_then(NonZeroU32::new);
-    let rollback = table.boolean("rollback", mistakes);
-    let starts = table.starts(mistakes);
-    let deadline = table.duration("deadline", mistakes);
-    let for_each = mistakes.read_needed(|mistakes| for_each(&mut table, mistakes));
+    let queue: Option<WithSpan<QueueName>> = table.name("queue", diagnostics);
+    let priority = table.integer("priority", i32::MIN..=i32::MAX, diagnostics).unwrap_or_default();
+    let pace = table.pace(diagnostics);
+    let expires = table.duration("expires", diagnostics);
+    let delivery_limit = table.integer("delivery_limit", 1..=MAX_DELIVERY_LIMIT, diagnostics).and_then(NonZeroU32::new);
+    let rollback = table.boolean("rollback", diagnostics);
+    let starts = table.starts(diagnostics);
+    let deadline = table.duration("deadline", diagnostics);
+    let for_each = diagnostics.read_needed(|diagnostics| for_each(&mut table, diagnostics));
     for key in CALL_KEYS.into_iter().chain(["deadline"]) {
         spans.extend(table.take(key).map(|toml| (key.to_owned(), toml.span())));
     }
-    table.finish(foreign_keys::suggest_task_key, mistakes);
-    let (name, does) = (name?, does?);
+    table.finish(foreign_keys::suggest_task_key, diagnostics);
+    let (name, kind) = (name?, kind?);
     spans.insert("name".into(), name.span);
     let rollback = rollback.map(|rollback| {
         spans.insert("rollback".into(), rollback.span);
@@ -65,7 +65,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostic
     let name = name.value;
     Some(DraftTask {
         name,
-        kind: does,
+        kind,
         requires,
         provides,
         with,
@@ -110,27 +110,27 @@ pub(crate) const CALL_KEYS: [&str; 20] = [
 ];
 
 /// Reads the list of a `for_each` task.
-fn for_each(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Option<DraftForEach> {
+fn for_each(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Option<DraftForEach> {
     let toml = table.take("for_each");
-    let element: Option<WithSpan<ValueName>> = table.name("as", mistakes);
+    let element: Option<WithSpan<ValueName>> = table.name("as", diagnostics);
     let is_misnamed = element.is_none() && table.take("as").is_some();
-    let max_parallel = table.integer("max_parallel", 1..=u32::MAX, mistakes);
+    let max_parallel = table.integer("max_parallel", 1..=u32::MAX, diagnostics);
     let Some(toml) = toml else {
         for key in ["as", "max_parallel"] {
             if let Some(toml) = table.take(key) {
                 let message = format!("{} says {key:?}, and is called once", table.owner);
                 let hint = "say for_each = \"a list\", or leave it out";
-                mistakes.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
+                diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             }
         }
         return None;
     };
-    let whose = format!("\"for_each\" of {}", table.owner);
+    let owner = format!("\"for_each\" of {}", table.owner);
     let list = match toml.get_ref() {
-        DeValue::String(text) => DraftList::Value(parse_name(text, toml.span(), &whose, mistakes)?),
+        DeValue::String(text) => DraftList::Value(parse_name(text, toml.span(), &owner, diagnostics)?),
         DeValue::Array(elements) => {
-            let whose = format!("an element of {whose}");
-            let read = |element| json::json(element, &whose).map_err(|mistake| mistakes.push(mistake)).ok();
+            let owner = format!("an element of {owner}");
+            let read = |element| json::json(element, &owner).map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
             DraftList::Literal(elements.iter().filter_map(read).collect())
         }
         other @ (DeValue::Integer(_)
@@ -138,8 +138,8 @@ fn for_each(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Option<DraftF
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
         | DeValue::Table(_)) => {
-            let what = "the name of a value that holds a list, or a list such as [1, 2, 3]";
-            mistakes.push(wrong_type(&whose, what, other, toml.span()));
+            let expected = "the name of a value that holds a list, or a list such as [1, 2, 3]";
+            diagnostics.push(wrong_type(&owner, expected, other, toml.span()));
             return None;
         }
     };
@@ -151,17 +151,17 @@ fn for_each(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> Option<DraftF
 }
 
 /// Reads the kind of a task: it calls a guest, or waits.
-fn task_kind(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnostics) -> Option<DraftTaskKind> {
-    let uses = table.string("use", "a text such as \"module#task\"", mistakes);
-    let wait = table.string("wait", "a text such as \"approval\"", mistakes);
+fn task_kind(table: &mut Reader<'_>, spans: &mut Spans, diagnostics: &mut Diagnostics) -> Option<DraftTaskKind> {
+    let uses = table.string("use", "a text such as \"module#task\"", diagnostics);
+    let wait = table.string("wait", "a text such as \"approval\"", diagnostics);
     let (calls, waits) = (table.take("use").is_some(), table.take("wait").is_some());
     if calls && let Some(wait) = &wait {
         let message = format!("{} has both \"use\" and \"wait\"", table.owner);
-        mistakes
+        diagnostics
             .push(Diagnostic::error(Some(wait.span.clone()), message).hint("a task calls a guest or waits: keep one"));
     }
     if !calls && !waits {
-        mistakes.push_missing(table.missing_key("use", "use = \"module#task\", or wait = \"approval\""));
+        diagnostics.push_missing(table.missing_key("use", "use = \"module#task\", or wait = \"approval\""));
     }
     match (uses, wait) {
         (Some(uses), _) => {
@@ -177,14 +177,14 @@ fn task_kind(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnosti
 }
 
 /// Reads the name of a node, which the diagnostics of its table then contain.
-pub(super) fn name(table: &mut Reader<'_>, example: &str, mistakes: &mut Diagnostics) -> Option<WithSpan<NodeName>> {
+pub(super) fn name(table: &mut Reader<'_>, example: &str, diagnostics: &mut Diagnostics) -> Option<WithSpan<NodeName>> {
     if table.take("name").is_none() {
-        mistakes.is_partial = true;
-        mistakes.push_missing(table.missing_key("name", &format!("name = {example:?}")));
+        diagnostics.is_partial = true;
+        diagnostics.push_missing(table.missing_key("name", &format!("name = {example:?}")));
     }
-    let name: WithSpan<NodeName> = table.name_or_nearest("name", mistakes)?;
-    let is_so_called = table.take("name").is_some_and(|toml| toml.get_ref().as_str() == Some(name.value.as_str()));
-    if is_so_called {
+    let name: WithSpan<NodeName> = table.name_or_nearest("name", diagnostics)?;
+    let is_as_written = table.take("name").is_some_and(|toml| toml.get_ref().as_str() == Some(name.value.as_str()));
+    if is_as_written {
         let kind = table.owner.trim_start_matches("a ");
         table.owner = format!("{kind} {:?}", name.value);
     }
@@ -196,30 +196,30 @@ pub(super) fn renames(
     table: &mut Reader<'_>,
     key: &'static str,
     spans: &mut Spans,
-    mistakes: &mut Diagnostics,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Renames> {
     let toml = table.take(key)?;
-    let whose = format!("{key:?} of {}", table.owner);
+    let owner = format!("{key:?} of {}", table.owner);
     let mut renames = Renames::new();
     spans.insert(key.into(), toml.span());
     match toml.get_ref() {
         DeValue::Array(names) => {
             for name in names {
-                let Some(known) = value_name(name, &whose, mistakes) else { continue };
-                spans.insert(format!("{key}.{known}"), name.span());
-                if renames.insert(known.clone(), known.clone()).is_some() {
-                    let mistake = Diagnostic::error(Some(name.span()), format!("{whose} has {known:?} twice"));
-                    mistakes.push(mistake.hint("name it once"));
+                let Some(value) = value_name(name, &owner, diagnostics) else { continue };
+                spans.insert(format!("{key}.{value}"), name.span());
+                if renames.insert(value.clone(), value.clone()).is_some() {
+                    let diagnostic = Diagnostic::error(Some(name.span()), format!("{owner} has {value:?} twice"));
+                    diagnostics.push(diagnostic.hint("name it once"));
                 }
             }
         }
         DeValue::Table(entries) => {
-            for (own, flows) in entries {
-                let own_name = key_name(own, &whose, mistakes);
-                let flows_name = value_name(flows, &whose, mistakes);
-                let (Some(own_name), Some(flows_name)) = (own_name, flows_name) else { continue };
-                spans.insert(format!("{key}.{own_name}"), own.span().start..flows.span().end);
-                renames.insert(own_name, flows_name);
+            for (own_key, value) in entries {
+                let own_name = key_name(own_key, &owner, diagnostics);
+                let flow_name = value_name(value, &owner, diagnostics);
+                let (Some(own_name), Some(flow_name)) = (own_name, flow_name) else { continue };
+                spans.insert(format!("{key}.{own_name}"), own_key.span().start..value.span().end);
+                renames.insert(own_name, flow_name);
             }
         }
         other @ (DeValue::String(_)
@@ -227,63 +227,63 @@ pub(super) fn renames(
         | DeValue::Float(_)
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)) => {
-            let what = "a list such as [\"pan\"], or a table such as { pan = \"first_pan\" }";
-            mistakes.push(wrong_type(&whose, what, other, toml.span()));
+            let expected = "a list such as [\"pan\"], or a table such as { pan = \"first_pan\" }";
+            diagnostics.push(wrong_type(&owner, expected, other, toml.span()));
         }
     }
     Some(renames)
 }
 
-fn constants(table: &mut Reader<'_>, spans: &mut Spans, mistakes: &mut Diagnostics) -> Values {
+fn constants(table: &mut Reader<'_>, spans: &mut Spans, diagnostics: &mut Diagnostics) -> Values {
     let Some(toml) = table.take("with") else { return Values::new() };
     spans.insert("with".into(), toml.span());
-    let (values, places) = values(toml, &format!("\"with\" of {}", table.owner), mistakes);
-    spans.extend(places.into_iter().map(|(name, span)| (format!("with.{name}"), span)));
+    let (values, value_spans) = values(toml, &format!("\"with\" of {}", table.owner), diagnostics);
+    spans.extend(value_spans.into_iter().map(|(name, span)| (format!("with.{name}"), span)));
     values
 }
 
 /// Reads a table of values by name, with their spans.
 pub(super) fn values<'t>(
     toml: &'t Spanned<DeValue<'t>>,
-    whose: &str,
-    mistakes: &mut Diagnostics,
+    owner: &str,
+    diagnostics: &mut Diagnostics,
 ) -> (Values, BTreeMap<ValueName, Range<usize>>) {
     let (mut values, mut spans) = (Values::new(), BTreeMap::new());
     let DeValue::Table(entries) = toml.get_ref() else {
-        let what = "a table such as { celsius = 180 }";
-        mistakes.push(wrong_type(whose, what, toml.get_ref(), toml.span()));
+        let expected = "a table such as { celsius = 180 }";
+        diagnostics.push(wrong_type(owner, expected, toml.get_ref(), toml.span()));
         return (values, spans);
     };
     for (key, toml) in entries {
-        let Some(name) = key_name(key, whose, mistakes) else { continue };
-        match json::value(toml, &format!("{name:?} in {whose}")) {
+        let Some(name) = key_name(key, owner, diagnostics) else { continue };
+        match json::value(toml, &format!("{name:?} in {owner}")) {
             Ok(value) => drop(values.insert(name.clone(), value)),
-            Err(mistake) => mistakes.push(mistake),
+            Err(diagnostic) => diagnostics.push(diagnostic),
         }
         spans.insert(name, key.span());
     }
     (values, spans)
 }
 
-fn value_name(toml: &Spanned<DeValue<'_>>, whose: &str, mistakes: &mut Diagnostics) -> Option<ValueName> {
+fn value_name(toml: &Spanned<DeValue<'_>>, owner: &str, diagnostics: &mut Diagnostics) -> Option<ValueName> {
     match toml.get_ref() {
-        DeValue::String(text) => parse_name(text, toml.span(), whose, mistakes),
+        DeValue::String(text) => parse_name(text, toml.span(), owner, diagnostics),
         other @ (DeValue::Integer(_)
         | DeValue::Float(_)
         | DeValue::Boolean(_)
         | DeValue::Datetime(_)
         | DeValue::Array(_)
         | DeValue::Table(_)) => {
-            mistakes.push(wrong_type(&format!("a name in {whose}"), "a text in quotes", other, toml.span()));
+            diagnostics.push(wrong_type(&format!("a name in {owner}"), "a text in quotes", other, toml.span()));
             None
         }
     }
 }
 
-fn key_name(key: &Spanned<std::borrow::Cow<'_, str>>, whose: &str, mistakes: &mut Diagnostics) -> Option<ValueName> {
-    parse_name(key.get_ref(), key.span(), whose, mistakes)
+fn key_name(key: &Spanned<std::borrow::Cow<'_, str>>, owner: &str, diagnostics: &mut Diagnostics) -> Option<ValueName> {
+    parse_name(key.get_ref(), key.span(), owner, diagnostics)
 }
 
-fn parse_name(text: &str, span: Range<usize>, whose: &str, mistakes: &mut Diagnostics) -> Option<ValueName> {
-    ValueName::new(text).map_err(|error| mistakes.push(Diagnostic::rejected(Some(span), whose, &error))).ok()
+fn parse_name(text: &str, span: Range<usize>, owner: &str, diagnostics: &mut Diagnostics) -> Option<ValueName> {
+    ValueName::new(text).map_err(|error| diagnostics.push(Diagnostic::rejected(Some(span), owner, &error))).ok()
 }

@@ -7,7 +7,7 @@ use crate::{DraftNode, DraftTask, Strategy, Value, render, test_tables};
 fn every_diagnostic_of_a_file_has_a_line_and_a_hint() {
     test_tables::check(include_str!("diagnostics.txt"), |text| match parse(text) {
         Ok(draft) => format!("accepted: {draft:?}"),
-        Err(mistakes) => render(&mistakes, "f.toml", text),
+        Err(diagnostics) => render(&diagnostics, "f.toml", text),
     });
 }
 
@@ -17,8 +17,8 @@ fn excessive_nesting_is_reported() {
     let nested_flows = format!("name = \"f\"\n{}", headers.collect::<String>());
     let nested_lists = format!("name = \"f\"\ninputs = {{ x = {} }}", "[".repeat(100_000));
     for text in [nested_flows, nested_lists] {
-        let mistakes = parse(&text).unwrap_err();
-        assert_eq!(mistakes[0].message, "it is nested too deep to be read");
+        let diagnostics = parse(&text).unwrap_err();
+        assert_eq!(diagnostics[0].message, "it is nested too deep to be read");
     }
 }
 
@@ -37,7 +37,7 @@ fn the_examples_of_the_reference_can_be_read() {
     let examples = examples();
     assert!(examples.len() > 3);
     for text in examples {
-        parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "flow-file.md", &text)));
+        parse(&text).unwrap_or_else(|diagnostics| panic!("{}", render(&diagnostics, "flow-file.md", &text)));
     }
 }
 
@@ -60,16 +60,18 @@ fn the_reference_names_every_key() {
         name = \"n\"
         unknown = 1
     ";
-    let mistakes = parse(text).unwrap_err();
-    let hints = mistakes.iter().filter_map(|mistake| mistake.hint.as_deref()?.strip_prefix("the keys known here are "));
+    let diagnostics = parse(text).unwrap_err();
+    let hints = diagnostics
+        .iter()
+        .filter_map(|diagnostic| diagnostic.hint.as_deref()?.strip_prefix("the keys known here are "));
     let keys: Vec<&str> = hints.flat_map(|keys| keys.split(", ")).collect();
-    assert_eq!(mistakes.len(), 6);
+    assert_eq!(diagnostics.len(), 6);
     assert!(keys.len() > 30, "{keys:?}");
     for key in keys {
         let is_named = [format!("`{key}`"), format!("`[{key}]`"), format!("`[[{key}]]`")]
             .iter()
-            .any(|told| REFERENCE.contains(told));
-        assert!(is_named, "docs/flow-file.md does not tell what {key} is");
+            .any(|heading| REFERENCE.contains(heading));
+        assert!(is_named, "docs/flow-file.md does not describe {key}");
     }
 }
 
@@ -88,8 +90,8 @@ fn numbers_keep_every_digit_from_toml_to_json() {
          float = 0.10000000000000000001, plus = +2.5e+3, when = 1979-05-27T07:32:00.123-08:00, day = 1979-05-27, \
          time = 07:32, text = \"ä\\\"\\n\", list = [1, [true], {}], nested.deep = 'x' }",
     );
-    let found: Vec<String> = task.with.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-    let wanted = [
+    let written: Vec<String> = task.with.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    let expected = [
         "big=1000",
         "day=\"1979-05-27\"",
         "float=0.10000000000000000001",
@@ -103,7 +105,7 @@ fn numbers_keep_every_digit_from_toml_to_json() {
         "time=\"07:32:00\"",
         "when=\"1979-05-27T07:32:00.123-08:00\"",
     ];
-    assert_eq!(found, wanted);
+    assert_eq!(written, expected);
 }
 
 #[test]
@@ -111,7 +113,7 @@ fn requires_and_provides_are_lists_that_keep_names_or_tables_that_change_them() 
     let task = only_task("requires = [\"a\", \"b\"]\nprovides = { own = \"flows\" }");
     assert_eq!(format!("{:?}", task.requires.unwrap()), r#"{"a": "a", "b": "b"}"#);
     assert_eq!(format!("{:?}", task.provides.unwrap()), r#"{"own": "flows"}"#);
-    assert!(only_task("").provides.is_none(), "unsaid is not the same as nothing");
+    assert!(only_task("").provides.is_none(), "an absent key differs from an empty list");
     assert!(only_task("provides = []").provides.unwrap().is_empty());
 }
 

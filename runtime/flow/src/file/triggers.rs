@@ -9,52 +9,52 @@ use crate::{
 };
 
 /// Reads the keys of the whole flow's table.
-pub(super) fn read(table: &mut Reader<'_>, mistakes: &mut Diagnostics) -> DraftTriggers {
+pub(super) fn read(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> DraftTriggers {
     let keys = ["persistent", "cyclic", "max_firings", "max_parallel"];
     let spans = keys.into_iter().filter_map(|key| Some((key.to_owned(), table.take(key)?.span()))).collect();
     DraftTriggers {
-        persistent: table.boolean("persistent", mistakes).is_some_and(|persistent| persistent.value),
-        cyclic: table.boolean("cyclic", mistakes).is_some_and(|cyclic| cyclic.value),
-        max_firings: table.integer("max_firings", 1..=u64::MAX, mistakes),
-        max_parallel: table.integer("max_parallel", 1..=DraftTriggers::MAX_PARALLEL_FIRINGS, mistakes),
+        persistent: table.boolean("persistent", diagnostics).is_some_and(|persistent| persistent.value),
+        cyclic: table.boolean("cyclic", diagnostics).is_some_and(|cyclic| cyclic.value),
+        max_firings: table.integer("max_firings", 1..=u64::MAX, diagnostics),
+        max_parallel: table.integer("max_parallel", 1..=DraftTriggers::MAX_PARALLEL_FIRINGS, diagnostics),
         spans,
     }
 }
 
-pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftListener> {
+pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftListener> {
     let example = "{ flow = \"create-server\", task = \"kick-server\", to = \"add-ip\" }";
-    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a listen", example, mistakes))?;
-    for (key, what) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
+    let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a listen", example, diagnostics))?;
+    for (key, expected) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
         if table.take(key).is_none() {
-            mistakes.is_partial = true;
-            mistakes.push_missing(table.missing_key(key, &format!("{key} = \"{what}\"")));
+            diagnostics.is_partial = true;
+            diagnostics.push_missing(table.missing_key(key, &format!("{key} = \"{expected}\"")));
         }
     }
-    let flow = table.name_or_nearest::<FlowName>("flow", mistakes);
-    let task = table.name_or_nearest::<NodeName>("task", mistakes);
-    let to = table.name_or_nearest::<NodeName>("to", mistakes);
-    let on = table.keyword("on", SourceOutcome::WORDS, mistakes).unwrap_or_default();
-    table.finish(|_| None, mistakes);
+    let flow = table.name_or_nearest::<FlowName>("flow", diagnostics);
+    let task = table.name_or_nearest::<NodeName>("task", diagnostics);
+    let to = table.name_or_nearest::<NodeName>("to", diagnostics);
+    let on = table.keyword("on", SourceOutcome::WORDS, diagnostics).unwrap_or_default();
+    table.finish(|_| None, diagnostics);
     Some(DraftListener { flow: flow?.value, task: task?.value, on, to: to?.value, span: Some(toml.span()) })
 }
 
-pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagnostics) -> Option<DraftSchedule> {
+pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftSchedule> {
     let example = "{ cron = \"0 3 * * *\", to = \"clean-up\" }";
-    let mut table = mistakes.read_needed(|mistakes| Reader::open(toml, "a schedule", example, mistakes))?;
-    for (key, what) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
+    let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a schedule", example, diagnostics))?;
+    for (key, expected) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
         if table.take(key).is_none() {
-            mistakes.is_partial = true;
-            mistakes.push_missing(table.missing_key(key, &format!("{key} = \"{what}\"")));
+            diagnostics.is_partial = true;
+            diagnostics.push_missing(table.missing_key(key, &format!("{key} = \"{expected}\"")));
         }
     }
-    let line = table.string("cron", "a time in cron form, such as \"0 3 * * *\"", mistakes);
-    let zone = table.string("zone", "the name of a time zone", mistakes);
-    let to = table.name_or_nearest::<NodeName>("to", mistakes);
-    let overlap = table.keyword("overlap", OverlapPolicy::WORDS, mistakes).unwrap_or_default();
-    let missed = table.keyword("missed", MissedPolicy::WORDS, mistakes).unwrap_or_default();
-    table.finish(|_| None, mistakes);
+    let line = table.string("cron", "a time in cron form, such as \"0 3 * * *\"", diagnostics);
+    let zone = table.string("zone", "the name of a time zone", diagnostics);
+    let to = table.name_or_nearest::<NodeName>("to", diagnostics);
+    let overlap = table.keyword("overlap", OverlapPolicy::WORDS, diagnostics).unwrap_or_default();
+    let missed = table.keyword("missed", MissedPolicy::WORDS, diagnostics).unwrap_or_default();
+    table.finish(|_| None, diagnostics);
     let Some(line) = line else {
-        mistakes.is_partial = true;
+        diagnostics.is_partial = true;
         return None;
     };
     let cron = match Cron::new(line.value, zone.as_ref().map_or("UTC", |zone| zone.value)) {
@@ -62,8 +62,8 @@ pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, mistakes: &mut Diagno
         Err(error) => {
             let is_zone = matches!(error, crate::InvalidCron::Zone { .. });
             let span = zone.filter(|_| is_zone).map_or(line.span, |zone| zone.span);
-            mistakes.is_partial = true;
-            mistakes.push(Diagnostic::rejected(Some(span), "a schedule", &error));
+            diagnostics.is_partial = true;
+            diagnostics.push(Diagnostic::rejected(Some(span), "a schedule", &error));
             None
         }
     };

@@ -25,12 +25,12 @@ pub struct WriteError {
     pub mistakes: Vec<Diagnostic>,
 }
 
-fn join_messages(mistakes: &[Diagnostic]) -> String {
-    let told = mistakes.iter().map(|mistake| match &mistake.hint {
-        Some(hint) => format!("{}: {hint}", mistake.message),
-        None => mistake.message.clone(),
+fn join_messages(diagnostics: &[Diagnostic]) -> String {
+    let messages = diagnostics.iter().map(|diagnostic| match &diagnostic.hint {
+        Some(hint) => format!("{}: {hint}", diagnostic.message),
+        None => diagnostic.message.clone(),
     });
-    told.collect::<Vec<_>>().join("; ")
+    messages.collect::<Vec<_>>().join("; ")
 }
 
 /// Writes a flow as a flow file. Parsing it yields the same draft, except for spans and the order of keys in values.
@@ -39,13 +39,13 @@ fn join_messages(mistakes: &[Diagnostic]) -> String {
 /// [`WriteError`] with every diagnostic that a file of the draft would have, and with the settings that a file cannot
 /// express. Diagnostics of [`crate::wire`] are not included.
 pub fn write(draft: &Draft) -> Result<String, WriteError> {
-    let mut mistakes = draft.mistakes.clone();
-    let whose = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
-    let mut top = Table::new(whose);
+    let mut diagnostics = draft.mistakes.clone();
+    let owner = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
+    let mut top = Table::new(owner);
     draft.name.iter().for_each(|name| top.text("name", name.as_str()));
-    let text = write_root(top, draft, &mut mistakes);
-    let read = parse(&text);
-    verify(text, read, mistakes)
+    let text = write_root(top, draft, &mut diagnostics);
+    let parsed = parse(&text);
+    verify(text, parsed, diagnostics)
 }
 
 /// Writes an addition to a running flow, which has no name: the text of an [`Edit::Add`].
@@ -53,29 +53,29 @@ pub fn write(draft: &Draft) -> Result<String, WriteError> {
 /// # Errors
 /// As [`write()`], and where the draft contains settings of the whole flow.
 pub fn write_addition(draft: &Draft) -> Result<String, WriteError> {
-    let mut mistakes = draft.mistakes.clone();
-    let text = write_root(Table::new("the flow"), draft, &mut mistakes);
-    let read = Edit::parse_addition(&text);
-    verify(text, read, mistakes)
+    let mut diagnostics = draft.mistakes.clone();
+    let text = write_root(Table::new("the flow"), draft, &mut diagnostics);
+    let parsed = Edit::parse_addition(&text);
+    verify(text, parsed, diagnostics)
 }
 
 /// Parses the written text again: the reader has the best diagnostics.
 fn verify(
     text: String,
-    read: Result<Draft, Vec<Diagnostic>>,
-    mut mistakes: Vec<Diagnostic>,
+    parsed: Result<Draft, Vec<Diagnostic>>,
+    mut diagnostics: Vec<Diagnostic>,
 ) -> Result<String, WriteError> {
-    let refused = read.err().unwrap_or_default();
+    let errors = parsed.err().unwrap_or_default();
     // The refused text is not shown, so spans would be meaningless.
-    mistakes.extend(refused.into_iter().map(|mistake| Diagnostic { span: None, ..mistake }));
-    if mistakes.iter().all(|mistake| mistake.severity == Severity::Warning) {
+    diagnostics.extend(errors.into_iter().map(|diagnostic| Diagnostic { span: None, ..diagnostic }));
+    if diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning) {
         Ok(text)
     } else {
-        Err(WriteError { mistakes })
+        Err(WriteError { mistakes: diagnostics })
     }
 }
 
-fn write_root(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> String {
+fn write_root(mut top: Table, draft: &Draft, diagnostics: &mut Vec<Diagnostic>) -> String {
     // The name is written above, or not at all.
     let Draft {
         name: _,
@@ -84,25 +84,25 @@ fn write_root(mut top: Table, draft: &Draft, mistakes: &mut Vec<Diagnostic>) -> 
         input_spans: _,
         body,
         expires,
-        triggers: living,
-        listeners: listens,
+        triggers,
+        listeners,
         schedules,
         mistakes: _,
         extent: _,
     } = draft;
-    write_flow_keys(body, &mut top, mistakes);
-    top.format_duration("expires", *expires, mistakes);
-    let DraftTriggers { persistent, cyclic, max_firings, max_parallel, spans: _ } = living;
+    write_flow_keys(body, &mut top, diagnostics);
+    top.format_duration("expires", *expires, diagnostics);
+    let DraftTriggers { persistent, cyclic, max_firings, max_parallel, spans: _ } = triggers;
     top.flag("persistent", persistent.then_some(true));
     top.flag("cyclic", cyclic.then_some(true));
     top.number("max_firings", *max_firings);
     top.number("max_parallel", *max_parallel);
     let mut text = top.lines();
     section(&mut text, "[modules]", &modules_table(modules));
-    section(&mut text, "[inputs]", &values_table(inputs, "inputs", mistakes));
-    members(body, "", &mut text, mistakes);
-    listens.iter().for_each(|said| section(&mut text, "[[listen]]", &listen(said)));
-    schedules.iter().for_each(|said| section(&mut text, "[[schedule]]", &schedule(said)));
+    section(&mut text, "[inputs]", &values_table(inputs, "inputs", diagnostics));
+    members(body, "", &mut text, diagnostics);
+    listeners.iter().for_each(|listener| section(&mut text, "[[listen]]", &listen(listener)));
+    schedules.iter().for_each(|draft| section(&mut text, "[[schedule]]", &schedule(draft)));
     text
 }
 
@@ -122,46 +122,46 @@ fn modules_table(modules: &BTreeMap<String, ModuleReference>) -> Table {
     table
 }
 
-fn values_table(values: &Values, whose: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
-    let mut table = Table::new(whose);
+fn values_table(values: &Values, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
+    let mut table = Table::new(owner);
     for (name, value) in values {
-        table.value(name.as_str(), value, mistakes);
+        table.value(name.as_str(), value, diagnostics);
     }
     table
 }
 
 /// Writes the settings of a whole or nested flow.
-fn write_flow_keys(body: &FlowBody, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
+fn write_flow_keys(body: &FlowBody, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
     let FlowBody { pattern, nodes: _, links: _, controller, starts } = body;
     table.keyword("pattern", pattern.as_str(), *pattern != Pattern::default());
-    table.starts(*starts, mistakes);
-    if let Some(said) = controller {
-        let retry = controller_table(said, table.owner(), mistakes);
+    table.starts(*starts, diagnostics);
+    if let Some(controller) = controller {
+        let retry = controller_table(controller, table.owner(), diagnostics);
         table.inline("retry", &retry);
     }
 }
 
 /// Writes the nodes and links of a flow, in order: the content of a nested flow comes right after it.
-fn members(body: &FlowBody, prefix: &str, text: &mut String, mistakes: &mut Vec<Diagnostic>) {
+fn members(body: &FlowBody, prefix: &str, text: &mut String, diagnostics: &mut Vec<Diagnostic>) {
     for node in &body.nodes {
         match node {
-            DraftNode::Task(said) => section(text, &format!("[[{prefix}task]]"), &task(said, mistakes)),
+            DraftNode::Task(draft) => section(text, &format!("[[{prefix}task]]"), &task(draft, diagnostics)),
             DraftNode::Flow(flow) => {
                 let mut table = Table::new(format!("flow {:?}", flow.name));
                 table.text("name", flow.name.as_str());
-                write_flow_keys(&flow.body, &mut table, mistakes);
+                write_flow_keys(&flow.body, &mut table, diagnostics);
                 section(text, &format!("[[{prefix}flow]]"), &table);
-                members(&flow.body, &format!("{prefix}flow."), text, mistakes);
+                members(&flow.body, &format!("{prefix}flow."), text, diagnostics);
             }
         }
     }
-    body.links.iter().for_each(|said| section(text, &format!("[[{prefix}link]]"), &link(said)));
+    body.links.iter().for_each(|draft| section(text, &format!("[[{prefix}link]]"), &link(draft)));
 }
 
-fn task(said: &DraftTask, mistakes: &mut Vec<Diagnostic>) -> Table {
+fn task(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let DraftTask {
         name,
-        kind: does,
+        kind,
         requires,
         provides,
         with,
@@ -178,55 +178,55 @@ fn task(said: &DraftTask, mistakes: &mut Vec<Diagnostic>) -> Table {
         delivery_limit,
         retired,
         spans: _,
-    } = said;
+    } = draft;
     let mut table = Table::new(format!("task {name:?}"));
     table.text("name", name.as_str());
-    match does {
+    match kind {
         DraftTaskKind::Call(uses) => table.text("use", uses),
-        DraftTaskKind::Wait(awaits) => table.text("wait", awaits),
+        DraftTaskKind::Wait(waits_for) => table.text("wait", waits_for),
     }
-    for_each.iter().for_each(|said| write_for_each(said, &mut table, mistakes));
+    for_each.iter().for_each(|draft| write_for_each(draft, &mut table, diagnostics));
     table.renames("requires", requires.as_ref());
     table.renames("provides", provides.as_ref());
     if !with.is_empty() {
-        let constants = values_table(with, &format!("\"with\" of {}", table.owner()), mistakes);
+        let constants = values_table(with, &format!("\"with\" of {}", table.owner()), diagnostics);
         table.inline("with", &constants);
     }
     if let Some(policy) = retry {
-        let policy = policy_table(policy, table.owner(), mistakes);
+        let policy = policy_table(policy, table.owner(), diagnostics);
         table.inline("retry", &policy);
     }
-    write_limits(limits, &mut table, mistakes);
+    write_limits(limits, &mut table, diagnostics);
     queue.iter().for_each(|queue| table.text("queue", queue.as_str()));
     table.number("priority", Some(*priority).filter(|priority| *priority != 0));
     let Pace { max_running, rate } = pace;
     table.number("max_running", *max_running);
     rate.iter().for_each(|rate| table.text("rate", &rate.to_string()));
-    table.format_duration("expires", *expires, mistakes);
+    table.format_duration("expires", *expires, diagnostics);
     table.number("delivery_limit", *delivery_limit);
     table.flag("rollback", *rollback);
-    table.starts(*starts, mistakes);
-    table.format_duration("deadline", *deadline, mistakes);
+    table.starts(*starts, diagnostics);
+    table.format_duration("deadline", *deadline, diagnostics);
     if *retired {
-        let mistake = Diagnostic::error(None, format!("task {name:?} was removed after it had run"));
-        mistakes.push(mistake.hint("only the run that it was removed from knows it: leave it out"));
+        let diagnostic = Diagnostic::error(None, format!("task {name:?} was removed after it had run"));
+        diagnostics.push(diagnostic.hint("only the run that it was removed from knows it: leave it out"));
     }
     table
 }
 
-fn write_for_each(said: &DraftForEach, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
-    let DraftForEach { list, element, max_parallel } = said;
+fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
+    let DraftForEach { list, element, max_parallel } = draft;
     match list {
-        DraftList::Literal(values) => table.list("for_each", values, mistakes),
+        DraftList::Literal(values) => table.list("for_each", values, diagnostics),
         DraftList::Value(value) => table.text("for_each", value.as_str()),
     }
     element.iter().for_each(|element| table.text("as", element.as_str()));
     table.number("max_parallel", *max_parallel);
 }
 
-fn write_limits(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<Diagnostic>) {
+fn write_limits(limits: &LimitOverrides, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
     let LimitOverrides { timeout, memory, stack, output, log, table_elements, instances } = *limits;
-    table.format_duration("timeout", timeout, mistakes);
+    table.format_duration("timeout", timeout, diagnostics);
     for (key, size) in [("memory", memory), ("stack", stack), ("output", output), ("log", log)] {
         table.size(key, size);
     }
@@ -234,35 +234,35 @@ fn write_limits(limits: &LimitOverrides, table: &mut Table, mistakes: &mut Vec<D
     table.number("instances", instances);
 }
 
-fn policy_table(said: &RetryPolicy, owner: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
-    let RetryPolicy { attempts, backoff, initial, max, jitter } = *said;
+fn policy_table(policy: &RetryPolicy, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
+    let RetryPolicy { attempts, backoff, initial, max, jitter } = *policy;
     let default = RetryPolicy::default();
     let mut table = Table::new(format!("the retry of {owner}"));
     table.number("attempts", Some(attempts).filter(|attempts| *attempts != default.attempts));
     table.keyword("backoff", backoff.as_str(), backoff != default.backoff);
-    table.format_duration("initial", Some(initial).filter(|initial| *initial != default.initial), mistakes);
-    table.format_duration("max", Some(max).filter(|max| *max != default.max), mistakes);
+    table.format_duration("initial", Some(initial).filter(|initial| *initial != default.initial), diagnostics);
+    table.format_duration("max", Some(max).filter(|max| *max != default.max), diagnostics);
     table.flag("jitter", Some(jitter).filter(|jitter| *jitter != default.jitter));
     table
 }
 
-fn controller_table(said: &DraftController, owner: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
-    let DraftController { strategy, otherwise, provides, span: _ } = said;
+fn controller_table(draft: &DraftController, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
+    let DraftController { strategy, otherwise, provides, span: _ } = draft;
     let mut table = Table::new(format!("the retry of {owner}"));
     match strategy {
         Strategy::Times(times) => table.number("times", Some(*times)),
-        Strategy::ForEach(values) => table.list("for_each", values, mistakes),
+        Strategy::ForEach(values) => table.list("for_each", values, diagnostics),
         Strategy::ForEachOf(value) => table.text("for_each", value.as_str()),
         Strategy::Always => table.keyword("always", otherwise.as_str(), true),
     }
-    let is_said = *strategy != Strategy::Always && *otherwise != Otherwise::default();
-    table.keyword("otherwise", otherwise.as_str(), is_said);
+    let is_explicit = *strategy != Strategy::Always && *otherwise != Otherwise::default();
+    table.keyword("otherwise", otherwise.as_str(), is_explicit);
     provides.iter().for_each(|value| table.text("provides", value.as_str()));
     table
 }
 
-fn link(said: &DraftLink) -> Table {
-    let DraftLink { from, to, on, when, reach, join, spans: _ } = said;
+fn link(draft: &DraftLink) -> Table {
+    let DraftLink { from, to, on, when, reach, join, spans: _ } = draft;
     let mut table = Table::new("a link");
     table.text("from", from.as_str());
     table.text("to", to.as_str());
@@ -273,8 +273,8 @@ fn link(said: &DraftLink) -> Table {
     table
 }
 
-fn listen(said: &DraftListener) -> Table {
-    let DraftListener { flow, task, on, to, span: _ } = said;
+fn listen(draft: &DraftListener) -> Table {
+    let DraftListener { flow, task, on, to, span: _ } = draft;
     let mut table = Table::new("a listen");
     table.text("flow", flow.as_str());
     table.text("task", task.as_str());
@@ -283,8 +283,8 @@ fn listen(said: &DraftListener) -> Table {
     table
 }
 
-fn schedule(said: &DraftSchedule) -> Table {
-    let DraftSchedule { cron, to, overlap, missed, span: _ } = said;
+fn schedule(draft: &DraftSchedule) -> Table {
+    let DraftSchedule { cron, to, overlap, missed, span: _ } = draft;
     let mut table = Table::new("a schedule");
     table.text("cron", cron.line());
     table.keyword("zone", cron.zone(), cron.zone() != "UTC");

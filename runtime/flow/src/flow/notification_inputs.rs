@@ -30,12 +30,12 @@ impl NotificationInput {
         }
         let schema = Schema::new(&self.schema);
         if !self.is_list {
-            return schema.mismatch(value).map(|misfit| misfit.to_string());
+            return schema.mismatch(value).map(|mismatch| mismatch.to_string());
         }
         match value {
             Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
-                let (place, misfit) = schema.element_mismatch(list)?;
-                Some(format!("of its element {place}, {misfit}"))
+                let (index, mismatch) = schema.element_mismatch(list)?;
+                Some(format!("of its element {index}, {mismatch}"))
             }
             Value::Json(_) | Value::Bytes(_) => Some("it is no list, and \"for_each\" goes through one".into()),
             Value::Stored(_) => None,
@@ -46,19 +46,19 @@ impl NotificationInput {
 impl Flow {
     /// Why values cannot complete a waiting task, for people. The values have the flow's names.
     pub(crate) fn wait_mismatch(&self, wait: NodeIndex, values: &Values) -> Option<String> {
-        self.mismatch(values, |accept| accept.from == Some(wait))
+        self.mismatch(values, |input| input.from == Some(wait))
     }
 
     /// Why values cannot fire a task, for people. The values have the flow's names.
     pub(crate) fn firing_mismatch(&self, entry: NodeIndex, values: &Values) -> Option<String> {
-        let reached = self.reachable_from([entry]);
-        self.mismatch(values, |accept| accept.from.is_none() && reached.contains(&accept.by))
+        let reachable = self.reachable_from([entry]);
+        self.mismatch(values, |input| input.from.is_none() && reachable.contains(&input.by))
     }
 
-    fn mismatch(&self, values: &Values, is_meant: impl Fn(&NotificationInput) -> bool) -> Option<String> {
-        self.notification_inputs.iter().filter(|accept| is_meant(accept)).find_map(|accept| {
-            let reason = accept.mismatch(values.get(&accept.value)?)?;
-            let (value, by, parameter) = (&accept.value, &self.node(accept.by).name, &accept.parameter);
+    fn mismatch(&self, values: &Values, is_relevant: impl Fn(&NotificationInput) -> bool) -> Option<String> {
+        self.notification_inputs.iter().filter(|input| is_relevant(input)).find_map(|input| {
+            let reason = input.mismatch(values.get(&input.value)?)?;
+            let (value, by, parameter) = (&input.value, &self.node(input.by).name, &input.parameter);
             let parameter = if parameter == value { String::new() } else { format!(" as its {parameter:?}") };
             Some(format!("{value:?} does not fit task {by:?}, which takes it{parameter}: {reason}"))
         })

@@ -53,7 +53,8 @@ impl Machine {
             if let Edit::Add { text } = &edit
                 && let Some(alias) = Edit::conflicting_alias(text, &draft)
             {
-                reasons.push(format!("{edit}: module {alias:?} is another one already: choose another name for it"));
+                reasons
+                    .push(format!("{edit}: the flow has another module {alias:?} already: choose another name for it"));
                 continue;
             }
             let added = edit.added_inputs();
@@ -76,7 +77,7 @@ impl Machine {
 
     /// Whether this run never acted for a node, as far as effects could still be rolled back.
     fn is_untouched(&self, index: NodeIndex) -> bool {
-        self.firings.values().all(|pass| pass.is_untouched(index) && pass.entry != Some(index))
+        self.firings.values().all(|firing| firing.is_untouched(index) && firing.entry != Some(index))
     }
 
     /// Every reason why the run cannot continue with another flow, for people.
@@ -87,7 +88,7 @@ impl Machine {
             reasons.push(format!("the run is {}: it has ended", self.state()));
         }
         if self.flow.triggers.is_some() != flow.triggers.is_some() {
-            reasons.push("a run that fires once cannot become one that fires more than once, nor the other way".into());
+            reasons.push("a run that fires once cannot become one that fires more than once, and vice versa".into());
         }
         let others = keys(flow);
         for index in self.flow.indices() {
@@ -96,7 +97,7 @@ impl Machine {
                 None if !self.is_untouched(index) => reasons.push(format!("{:?} is {state} by now", node.name)),
                 Some(other) if node.is_failure_handler != other.is_failure_handler && !self.is_untouched(index) => {
                     reasons.push(format!(
-                        "{:?} is {state}: what has run cannot begin or cease to listen to failures",
+                        "{:?} is {state}: a task that has run cannot start or stop to listen to failures",
                         node.name
                     ))
                 }
@@ -114,27 +115,30 @@ impl Machine {
     /// values of that call.
     ///
     /// The effects of a successfully ended firing are final and do not matter. The exception is the first firing of a
-    /// persistent run, which is rolled back when the run is told to end.
+    /// persistent run, which is rolled back when the run is asked to end.
     fn call_in_use(&self, index: NodeIndex) -> Option<String> {
         let name = &self.flow.node(index).name;
-        let base = self.triggers.as_ref().and_then(|life| life.base_firing);
-        let firing = |pass: &FiringMachine| {
-            if self.triggers.is_some() { format!(" in firing {}", pass.firing) } else { String::new() }
+        let base = self.triggers.as_ref().and_then(|trigger_state| trigger_state.base_firing);
+        let describe_firing = |firing: &FiringMachine| {
+            if self.triggers.is_some() { format!(" in firing {}", firing.firing) } else { String::new() }
         };
-        self.firings.values().find_map(|pass| {
-            let state = pass.node_state(index);
-            let stands = pass.state == RunState::Success && Some(pass.firing) != base;
-            if has_effect(state) && !stands {
-                return Some(format!("{name:?} is {state}{}: what its call began, that call has to end", firing(pass)));
+        self.firings.values().find_map(|firing| {
+            let state = firing.node_state(index);
+            let is_final = firing.state == RunState::Success && Some(firing.firing) != base;
+            if has_effect(state) && !is_final {
+                return Some(format!(
+                    "{name:?} is {state}{}: what its call began, that call has to end",
+                    describe_firing(firing)
+                ));
             }
-            let may_answer = pass.calls_of(index).any(|call| {
-                let node = pass.node(call);
+            let may_answer = firing.calls_of(index).any(|call| {
+                let node = firing.node(call);
                 !node.lost.is_empty() || !node.lease_holders.is_empty() || node.late_outcome.is_some()
             });
             may_answer.then(|| {
                 format!(
                     "an attempt of {name:?}{} was lost, and may answer yet: what it did that call has to take back",
-                    firing(pass)
+                    describe_firing(firing)
                 )
             })
         })
@@ -145,62 +149,65 @@ impl Machine {
     /// In a flow that is cyclic but not persistent, the first firing is dropped once it has ended, and nothing starts it
     /// again; later firings start at the target of a back edge.
     fn unreachable_additions(&self, flow: &Flow) -> Vec<String> {
-        let (Some(life), Some(living)) = (&self.triggers, &flow.triggers) else { return Vec::new() };
-        let is_first_left = life.queued.iter().any(|waiting| waiting.entry.is_none())
-            || self.firings.values().any(|pass| pass.entry.is_none() && !pass.state.is_final());
-        if living.persistent || is_first_left || life.firing_count == 0 {
+        let (Some(trigger_state), Some(triggers)) = (&self.triggers, &flow.triggers) else { return Vec::new() };
+        let may_first_firing_continue = trigger_state.queued.iter().any(|queued| queued.entry.is_none())
+            || self.firings.values().any(|firing| firing.entry.is_none() && !firing.state.is_final());
+        if triggers.persistent || may_first_firing_continue || trigger_state.firing_count == 0 {
             return Vec::new();
         }
-        let begins = living.back_edges.iter().map(|turn| turn.to).chain(living.entries.iter().copied());
-        let reached: BTreeSet<NodeIndex> =
-            begins.flat_map(|entry| flow.nodes_of_firing(Some(entry)).unwrap_or_default()).collect();
+        let starts = triggers.back_edges.iter().map(|edge| edge.to).chain(triggers.entries.iter().copied());
+        let reachable: BTreeSet<NodeIndex> =
+            starts.flat_map(|entry| flow.nodes_of_firing(Some(entry)).unwrap_or_default()).collect();
         let known = keys(&self.flow);
         let is_task =
             |index: NodeIndex| matches!(flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
-        let lost = flow
+        let unreachable = flow
             .indices()
-            .filter(|index| is_task(*index) && !reached.contains(index) && !known.contains_key(&key(flow, *index)));
-        lost.map(|index| {
-            format!(
-                "{:?} would never run: the first firing has ended, and no link that fires anew leads to it",
-                flow.node(index).name
-            )
-        })
-        .collect()
+            .filter(|index| is_task(*index) && !reachable.contains(index) && !known.contains_key(&key(flow, *index)));
+        unreachable
+            .map(|index| {
+                format!(
+                    "{:?} would never run: the first firing has ended, and no link that fires anew leads to it",
+                    flow.node(index).name
+                )
+            })
+            .collect()
     }
 
     pub(super) fn decide_edit(&self, revision: Revision, flow: &Arc<Flow>) -> Option<Fact> {
-        let may_be = revision == self.revision && self.edit_errors(flow).is_empty();
-        may_be.then(|| Fact::Edited { flow: flow.clone(), revision: self.revision.next() })
+        let is_valid = revision == self.revision && self.edit_errors(flow).is_empty();
+        is_valid.then(|| Fact::Edited { flow: flow.clone(), revision: self.revision.next() })
     }
 
     /// Continues with another flow: the state of nodes is kept by name, and everything derived from it is recomputed.
     pub(super) fn replace_flow(&mut self, at: Timestamp, flow: &Arc<Flow>, revision: Revision) -> Vec<Command> {
         let snapshot = self.snapshot();
-        let moves = NodeMapping::new(&self.flow, flow);
-        let life = snapshot.triggers.map(|life| moves.life(life));
-        let passes = snapshot.firings.into_iter().filter_map(|pass| moves.pass(pass)).collect();
+        let mapping = NodeMapping::new(&self.flow, flow);
+        let trigger_state = snapshot.triggers.map(|trigger_state| mapping.map_trigger_state(trigger_state));
+        let firings = snapshot.firings.into_iter().filter_map(|firing| mapping.map_firing(firing)).collect();
         let notifications = self.notifications.clone();
-        let moved =
-            Snapshot { flow: flow.clone(), revision, firings: passes, triggers: life, notifications, latest: at };
-        *self = Self::restore(self.run.clone(), moved).expect("nodes and scopes were looked up in the new flow");
+        let edited =
+            Snapshot { flow: flow.clone(), revision, firings, triggers: trigger_state, notifications, latest: at };
+        *self = Self::restore(self.run.clone(), edited).expect("nodes and scopes were looked up in the new flow");
         self.resume_base_firing(at)
     }
 
     /// Resumes the first firing of a persistent run where an edit has added nodes to it.
     fn resume_base_firing(&mut self, at: Timestamp) -> Vec<Command> {
-        let Some(life) = self.triggers.as_ref().filter(|life| !life.ending) else { return Vec::new() };
-        let (Some(base), state) = (life.base_firing, life.resumed_state()) else { return Vec::new() };
-        let end = self.flow.scope(ScopeIndex::ROOT).end;
-        let Some(pass) = self.firings.get_mut(&base).filter(|pass| pass.state == RunState::Success) else {
+        let Some(trigger_state) = self.triggers.as_ref().filter(|trigger_state| !trigger_state.ending) else {
             return Vec::new();
         };
-        let is_left = |index: NodeIndex| pass.node_state(index) == State::Pending;
-        if !self.flow.indices().any(is_left) {
+        let (Some(base), state) = (trigger_state.base_firing, trigger_state.resumed_state()) else { return Vec::new() };
+        let end = self.flow.scope(ScopeIndex::ROOT).end;
+        let Some(firing) = self.firings.get_mut(&base).filter(|firing| firing.state == RunState::Success) else {
+            return Vec::new();
+        };
+        let is_pending = |index: NodeIndex| firing.node_state(index) == State::Pending;
+        if !self.flow.indices().any(is_pending) {
             return Vec::new();
         }
-        pass.enter(end, NodeState::Pending);
-        pass.state = state;
+        firing.enter(end, NodeState::Pending);
+        firing.state = state;
         vec![Command::Publish(Change::Firing { firing: base, state, at })]
     }
 }
@@ -208,7 +215,8 @@ impl Machine {
 impl FiringMachine {
     /// The nodes whose calls belong to a node: itself, and its list elements.
     fn calls_of(&self, index: NodeIndex) -> impl Iterator<Item = NodeIndex> {
-        let elements = self.elements.get(&index).into_iter().flat_map(|elements| elements.known.nodes.iter().copied());
+        let elements =
+            self.elements.get(&index).into_iter().flat_map(|elements| elements.expansion.nodes.iter().copied());
         std::iter::once(index).chain(elements)
     }
 
@@ -238,40 +246,41 @@ impl<'f> NodeMapping<'f> {
         Some(self.new.node(self.node(self.old.scope(scope).begin)?).scope)
     }
 
-    fn given<Said: Clone>(&self, given: &BTreeMap<NodeIndex, Said>) -> BTreeMap<NodeIndex, Said> {
-        given.iter().filter_map(|(index, said)| Some((self.node(*index)?, said.clone()))).collect()
+    fn map_keys<T: Clone>(&self, by_node: &BTreeMap<NodeIndex, T>) -> BTreeMap<NodeIndex, T> {
+        by_node.iter().filter_map(|(index, value)| Some((self.node(*index)?, value.clone()))).collect()
     }
 
     /// `None` where the entry is gone; an entry stays while any node of its firing does.
-    fn pass(&self, pass: FiringSnapshot) -> Option<FiringSnapshot> {
-        let entry = match pass.entry {
+    fn map_firing(&self, firing: FiringSnapshot) -> Option<FiringSnapshot> {
+        let entry = match firing.entry {
             Some(entry) => Some(self.node(entry)?),
             None => None,
         };
-        let (elements, places) = self.elements(&pass.elements);
-        let of_elements = elements.iter().flat_map(|(each, known)| known.nodes.iter().map(|place| (*place, *each)));
+        let (elements, new_indices) = self.elements(&firing.elements);
+        let of_elements =
+            elements.iter().flat_map(|(each, expansion)| expansion.nodes.iter().map(|index| (*index, *each)));
         let tasks: BTreeMap<NodeIndex, NodeIndex> = of_elements.collect();
-        let nodes = pass.nodes.iter().filter_map(|(index, node)| {
-            let (place, mut node) = (self.node_or(*index, &places)?, node.clone());
+        let nodes = firing.nodes.iter().filter_map(|(old_index, node)| {
+            let (index, mut node) = (self.node_or(*old_index, &new_indices)?, node.clone());
             // The task of an element decides what happens to the element.
-            let of = tasks.get(&place).copied().unwrap_or(place);
+            let of = tasks.get(&index).copied().unwrap_or(index);
             if let NodeState::Failure { retry_at, .. } = &mut node.state
                 && self.new.node(of).retired
             {
                 // A removed node makes no further attempt.
                 *retry_at = None;
             }
-            Some((place, node))
+            Some((index, node))
         });
-        let scopes = pass.intentions.iter();
-        let intentions = scopes.filter_map(|(index, intention)| Some((self.scope(*index)?, *intention)));
+        let scopes = firing.intentions.iter();
+        let intentions = scopes.filter_map(|(old_index, intention)| Some((self.scope(*old_index)?, *intention)));
         let (nodes, intentions) = (nodes.collect(), intentions.collect());
-        let given = Arc::new(self.given(&pass.given));
-        Some(FiringSnapshot { entry, elements, nodes, intentions, given, ..pass })
+        let inherited = Arc::new(self.map_keys(&firing.given));
+        Some(FiringSnapshot { entry, elements, nodes, intentions, given: inherited, ..firing })
     }
 
-    fn node_or(&self, index: NodeIndex, places: &BTreeMap<NodeIndex, NodeIndex>) -> Option<NodeIndex> {
-        if (index.0 as usize) < self.old.nodes.len() { self.node(index) } else { places.get(&index).copied() }
+    fn node_or(&self, index: NodeIndex, new_indices: &BTreeMap<NodeIndex, NodeIndex>) -> Option<NodeIndex> {
+        if (index.0 as usize) < self.old.nodes.len() { self.node(index) } else { new_indices.get(&index).copied() }
     }
 
     /// The list elements of tasks, placed after the nodes of the new flow, with their previous indices.
@@ -279,67 +288,69 @@ impl<'f> NodeMapping<'f> {
         &self,
         old: &[(NodeIndex, Expansion)],
     ) -> (Vec<(NodeIndex, Expansion)>, BTreeMap<NodeIndex, NodeIndex>) {
-        let kept = |each: NodeIndex| self.node(each).filter(|each| self.new.for_each(*each).is_some());
-        let mut kept: Vec<(NodeIndex, Expansion)> =
-            old.iter().filter_map(|(each, known)| Some((kept(*each)?, known.clone()))).collect();
-        let mut nodes: Vec<NodeIndex> = kept.iter().flat_map(|(_, known)| known.nodes.iter().copied()).collect();
+        let new_index = |each: NodeIndex| self.node(each).filter(|each| self.new.for_each(*each).is_some());
+        let mut expansions: Vec<(NodeIndex, Expansion)> =
+            old.iter().filter_map(|(each, expansion)| Some((new_index(*each)?, expansion.clone()))).collect();
+        let mut nodes: Vec<NodeIndex> =
+            expansions.iter().flat_map(|(_, expansion)| expansion.nodes.iter().copied()).collect();
         nodes.sort_unstable();
         let first = u32::try_from(self.new.nodes.len()).expect("wire refuses flows of over 2^32 nodes");
-        let places: BTreeMap<NodeIndex, NodeIndex> = nodes.into_iter().zip((first..).map(NodeIndex)).collect();
-        for (_, known) in &mut kept {
-            known.nodes.iter_mut().for_each(|node| *node = places[node]);
+        let new_indices: BTreeMap<NodeIndex, NodeIndex> = nodes.into_iter().zip((first..).map(NodeIndex)).collect();
+        for (_, expansion) in &mut expansions {
+            expansion.nodes.iter_mut().for_each(|node| *node = new_indices[node]);
         }
-        kept.sort_by_key(|(each, _)| *each);
-        (kept, places)
+        expansions.sort_by_key(|(each, _)| *each);
+        (expansions, new_indices)
     }
 
-    fn life(&self, life: TriggerState) -> TriggerState {
-        let waiting = life.queued.iter().filter_map(|waiting| {
-            let entry = match waiting.entry {
+    fn map_trigger_state(&self, state: TriggerState) -> TriggerState {
+        let queued = state.queued.iter().filter_map(|queued| {
+            let entry = match queued.entry {
                 Some(entry) => Some(self.node(entry)?),
                 None => None,
             };
-            let given = waiting.inherited.as_ref().map(|given| Arc::new(self.given(given)));
-            Some(QueuedFiring { entry, inherited: given, ..waiting.clone() })
+            let inherited = queued.inherited.as_ref().map(|inherited| Arc::new(self.map_keys(inherited)));
+            Some(QueuedFiring { entry, inherited, ..queued.clone() })
         });
-        let owed = life.pending_triggers.iter().filter_map(|owed| {
-            let turn = self.turn(owed.turn)?;
-            Some(PendingTrigger { turn, given: Arc::new(self.given(&owed.given)), ..owed.clone() })
+        let pending = state.pending_triggers.iter().filter_map(|pending| {
+            let turn = self.back_edge(pending.turn)?;
+            Some(PendingTrigger { turn, given: Arc::new(self.map_keys(&pending.given)), ..pending.clone() })
         });
-        let schedules = self.new.triggers.iter().flat_map(|living| &living.schedules).map(|schedule| {
-            let known = self.old.triggers.iter().flat_map(|living| &living.schedules);
-            let known = known.zip(life.schedules.iter().zip(&life.backlogs));
-            let is_it = |old: &crate::Schedule| old.cron == schedule.cron && self.node(old.to) == Some(schedule.to);
-            let mut known = known.filter(|(old, _)| is_it(old)).map(|(_, (due, backlog))| (*due, backlog.clone()));
-            known.next().unwrap_or((NextFiring::Unknown, VecDeque::new()))
+        let schedules = self.new.triggers.iter().flat_map(|triggers| &triggers.schedules).map(|schedule| {
+            let old_schedules = self.old.triggers.iter().flat_map(|triggers| &triggers.schedules);
+            let old_schedules = old_schedules.zip(state.schedules.iter().zip(&state.backlogs));
+            let is_same = |old: &crate::Schedule| old.cron == schedule.cron && self.node(old.to) == Some(schedule.to);
+            let mut old_schedules =
+                old_schedules.filter(|(old, _)| is_same(old)).map(|(_, (due, backlog))| (*due, backlog.clone()));
+            old_schedules.next().unwrap_or((NextFiring::Unknown, VecDeque::new()))
         });
         let (schedules, backlogs) = schedules.unzip();
         let skips =
-            life.skips.iter().filter_map(|((task, reason), skips)| Some(((self.node(*task)?, *reason), *skips)));
+            state.skips.iter().filter_map(|((task, reason), skips)| Some(((self.node(*task)?, *reason), *skips)));
         let skips = skips.collect();
         TriggerState {
-            queued: waiting.collect(),
-            pending_triggers: owed.collect(),
+            queued: queued.collect(),
+            pending_triggers: pending.collect(),
             schedules,
             backlogs,
             skips,
-            latest_values: Arc::new(self.given(&life.latest_values)),
-            last_states: self.given(&life.last_states),
-            ..life
+            latest_values: Arc::new(self.map_keys(&state.latest_values)),
+            last_states: self.map_keys(&state.last_states),
+            ..state
         }
     }
 
     /// The new index of a back edge; `None` when it is gone.
-    fn turn(&self, number: u32) -> Option<u32> {
+    fn back_edge(&self, number: u32) -> Option<u32> {
         let old = self.old.triggers.as_ref()?.back_edges.get(number as usize)?;
         let ends = (self.node(old.link.from)?, self.node(old.to)?);
-        let turns = &self.new.triggers.as_ref()?.back_edges;
-        let place = turns.iter().position(|turn| (turn.link.from, turn.to) == ends)?;
-        u32::try_from(place).ok()
+        let back_edges = &self.new.triggers.as_ref()?.back_edges;
+        let position = back_edges.iter().position(|edge| (edge.link.from, edge.to) == ends)?;
+        u32::try_from(position).ok()
     }
 }
 
-/// Whether a task's call stays the same: the same module and the same values, wherever their providers stand.
+/// Whether a task's call stays the same: the same module and the same values, wherever their providers are.
 fn same_call((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) -> bool {
     match (role, other) {
         (Role::Task(task), Role::Task(other)) => is_the_same_task((flow, task), (other_flow, other)),

@@ -5,7 +5,7 @@
 //!
 //! Reading order: this file, `node.rs` (the state of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (which nodes may
 //! start), `conditions.rs` (whether links let a node start), `calls.rs` (calls for workers), `clock.rs` (clock changes),
-//! `for_each.rs` (tasks that are called for each element of a list), `late_outcomes.rs` (lost attempts and their late
+//! `publish.rs` (published changes), `for_each.rs` (tasks that are called for each element of a list), `late_outcomes.rs` (lost attempts and their late
 //! outcomes).
 
 mod calls;
@@ -16,6 +16,7 @@ pub(super) mod for_each;
 mod evolve;
 mod late_outcomes;
 pub(super) mod node;
+mod publish;
 mod readiness;
 
 use std::{
@@ -99,7 +100,7 @@ pub(super) struct FiringStart {
     pub(super) entry: Option<NodeIndex>,
     pub(super) by: Trigger,
     pub(super) inputs: Values,
-    pub(super) given: InheritedValues,
+    pub(super) inherited: InheritedValues,
 }
 
 impl FiringStart {
@@ -110,7 +111,7 @@ impl FiringStart {
             entry: None,
             by: Trigger::Start,
             inputs: Values::new(),
-            given: InheritedValues::default(),
+            inherited: InheritedValues::default(),
         }
     }
 }
@@ -123,7 +124,7 @@ impl FiringMachine {
         tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
         start: FiringStart,
     ) -> Self {
-        let FiringStart { firing, entry, by, inputs, given } = start;
+        let FiringStart { firing, entry, by, inputs, inherited } = start;
         let mut scopes: Vec<ScopeRun> = flow.scopes.iter().map(|_| ScopeRun::default()).collect();
         for (index, scope) in flow.scopes.iter().enumerate() {
             if let Some(parent) = scope.parent {
@@ -148,7 +149,7 @@ impl FiringMachine {
             entry,
             by,
             inputs,
-            inherited: given,
+            inherited,
             state: RunState::Pending,
             nodes,
             scopes,
@@ -177,7 +178,7 @@ impl FiringMachine {
         let begin = self.flow.scope(ScopeIndex::ROOT).begin;
         // The entry may follow nodes outside this firing, and then waits for no node inside it.
         let entry = self.entry.filter(|entry| self.node(*entry).waiting == 0);
-        self.settle([begin].into_iter().chain(entry).collect());
+        self.update_readiness([begin].into_iter().chain(entry).collect());
     }
 
     /// The time of the next tick if no other event arrives first.
@@ -214,13 +215,18 @@ impl FiringMachine {
     }
 
     /// Explains to people why a waiting task would refuse a notification now.
-    pub(super) fn refuses(&self, index: NodeIndex, wait: &crate::Wait, answer: &TaskResult) -> Option<String> {
+    pub(super) fn notification_error(
+        &self,
+        index: NodeIndex,
+        wait: &crate::Wait,
+        result: &TaskResult,
+    ) -> Option<String> {
         if !self.waiting_tasks.contains(&index) {
             let name = &self.flow.node(index).name;
             return Some(format!("task {name:?} is {}, and does not wait now", self.node_state(index)));
         }
-        match answer {
-            TaskResult::Succeeded(values) => match decide::brought(wait, values) {
+        match result {
+            TaskResult::Succeeded(values) => match decide::map_notification(wait, values) {
                 Ok(values) => self.flow.wait_mismatch(index, &values),
                 Err(reason) => Some(reason),
             },
@@ -229,7 +235,7 @@ impl FiringMachine {
     }
 
     /// The tasks that wait for a notification, each with its deadline if it has one.
-    pub(super) fn expected(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
+    pub(super) fn awaited_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
         self.waiting_tasks.iter().map(|index| (*index, self.deadline(*index)))
     }
 
@@ -251,7 +257,11 @@ impl FiringMachine {
 
     /// The published state of a node.
     pub(super) fn node_state(&self, index: NodeIndex) -> State {
-        if self.flow.for_each(index).is_some() { self.for_each_state(index) } else { self.node(index).state.told() }
+        if self.flow.for_each(index).is_some() {
+            self.for_each_state(index)
+        } else {
+            self.node(index).state.published()
+        }
     }
 
     /// Whether a node belongs to this firing.

@@ -59,18 +59,18 @@ impl Machine {
         &self,
         now: Timestamp,
         task: &NodeName,
-        answer: &TaskResult,
+        result: &TaskResult,
         event: &Event,
     ) -> Vec<Record> {
         let key = if let Event::Notify { key, .. } = event { key.as_deref() } else { None };
         let is_known = key.is_some_and(|key| self.has_received(task, key));
-        if is_known || self.notification_error(task, answer).is_some() {
+        if is_known || self.notification_error(task, result).is_some() {
             return Vec::new();
         }
         let mut records = self.decide_other(now, event);
-        let waiting = self.tasks.get(task).filter(|index| matches!(self.flow.node(**index).role, Role::Wait(_)));
+        let waiting_task = self.tasks.get(task).filter(|index| matches!(self.flow.node(**index).role, Role::Wait(_)));
         // The record of a firing contains the key itself.
-        if let (Some(node), Some(key), false) = (waiting, key, records.is_empty()) {
+        if let (Some(node), Some(key), false) = (waiting_task, key, records.is_empty()) {
             let fact = Fact::NotificationReceived { node: *node, key: key.into() };
             records.insert(0, Record { at: now, firing: None, fact });
         }
@@ -79,7 +79,7 @@ impl Machine {
 
     /// Remembers a notification from a record.
     pub(super) fn remember_notification(&mut self, node: NodeIndex, key: &str) -> Result<(), String> {
-        let node = self.flow.nodes.get(node.0 as usize).ok_or("it is about a node that the flow does not have")?;
+        let node = self.flow.nodes.get(node.0 as usize).ok_or("it names a node that the flow does not have")?;
         self.notifications.add(&node.name, key);
         Ok(())
     }

@@ -78,10 +78,10 @@ impl Snapshot {
     pub fn digests(&self) -> BTreeSet<Digest> {
         let mut digests: BTreeSet<Digest> = self.flow.digests().into_iter().collect();
         let mut add = |values: &Values| digests.extend(values.values().filter_map(Value::digest));
-        for pass in &self.firings {
-            add(&pass.inputs);
-            pass.given.values().for_each(&mut add);
-            for (_, node) in &pass.nodes {
+        for firing in &self.firings {
+            add(&firing.inputs);
+            firing.given.values().for_each(&mut add);
+            for (_, node) in &firing.nodes {
                 match &node.state {
                     NodeState::Success { provided } => add(provided),
                     NodeState::RollingBack { outcome, .. } | NodeState::RollbackFailure { outcome } => {
@@ -98,13 +98,13 @@ impl Snapshot {
                 node.late_outcome.iter().filter_map(Outcome::provided).for_each(&mut add);
             }
         }
-        if let Some(life) = &self.triggers {
-            life.latest_values.values().for_each(&mut add);
-            for QueuedFiring { values, inherited: given, .. } in &life.queued {
+        if let Some(trigger_state) = &self.triggers {
+            trigger_state.latest_values.values().for_each(&mut add);
+            for QueuedFiring { values, inherited, .. } in &trigger_state.queued {
                 add(values);
-                given.iter().flat_map(|given| given.values()).for_each(&mut add);
+                inherited.iter().flat_map(|inherited| inherited.values()).for_each(&mut add);
             }
-            for PendingTrigger { values, given, .. } in &life.pending_triggers {
+            for PendingTrigger { values, given, .. } in &trigger_state.pending_triggers {
                 add(values);
                 given.values().for_each(&mut add);
             }
@@ -132,26 +132,32 @@ impl Machine {
     /// # Errors
     /// [`IllegalSnapshot`] when it contains nodes or scopes that its flow does not have.
     pub fn restore(run: RunId, snapshot: Snapshot) -> Result<Self, IllegalSnapshot> {
-        let Snapshot { flow, revision, firings: passes, triggers: life, notifications, latest } = snapshot;
+        let Snapshot { flow, revision, firings, triggers: trigger_state, notifications, latest } = snapshot;
         let mut machine = Self::new(run.clone(), flow);
         let illegal = || IllegalSnapshot { run: run.clone() };
-        let known = machine.triggers.as_ref().map(|known| (known.schedules.len(), known.backlogs.len()));
-        if known != life.as_ref().map(|life| (life.schedules.len(), life.backlogs.len()))
-            || (life.is_none() && passes.len() > 1)
+        let expected_lengths = machine
+            .triggers
+            .as_ref()
+            .map(|expected_lengths| (expected_lengths.schedules.len(), expected_lengths.backlogs.len()));
+        if expected_lengths
+            != trigger_state.as_ref().map(|trigger_state| (trigger_state.schedules.len(), trigger_state.backlogs.len()))
+            || (trigger_state.is_none() && firings.len() > 1)
         {
             return Err(illegal());
         }
-        let is_known = |index: &NodeIndex| machine.flow.nodes.len() > index.0 as usize;
-        let waiting = life.iter().flat_map(|life| life.queued.iter().filter_map(|waiting| waiting.entry.as_ref()));
-        if !passes.iter().filter_map(|pass| pass.entry.as_ref()).chain(waiting).all(is_known) {
+        let exists = |index: &NodeIndex| machine.flow.nodes.len() > index.0 as usize;
+        let queued_entries = trigger_state.iter().flat_map(|trigger_state| {
+            trigger_state.queued.iter().filter_map(|queued_entries| queued_entries.entry.as_ref())
+        });
+        if !firings.iter().filter_map(|firing| firing.entry.as_ref()).chain(queued_entries).all(exists) {
             return Err(illegal());
         }
         machine.revision = revision;
-        machine.triggers = life;
+        machine.triggers = trigger_state;
         machine.notifications = notifications;
         machine.latest = latest;
-        for pass in passes {
-            let restored = machine.restore_firing(pass).ok_or_else(illegal)?;
+        for firing in firings {
+            let restored = machine.restore_firing(firing).ok_or_else(illegal)?;
             machine.firings.insert(restored.firing, restored);
         }
         Ok(machine)
@@ -172,19 +178,19 @@ impl Machine {
             failures,
             expires_at,
         } = snapshot;
-        let mut pass = self.new_firing(FiringStart { firing, entry, by, inputs, given });
-        pass.take_elements(elements)?;
-        pass.state = state;
-        pass.failures = Arc::new(failures);
-        pass.expires_at = expires_at;
+        let mut machine = self.new_firing(FiringStart { firing, entry, by, inputs, inherited: given });
+        machine.restore_elements(elements)?;
+        machine.state = state;
+        machine.failures = Arc::new(failures);
+        machine.expires_at = expires_at;
         for (index, intention) in intentions {
-            pass.scopes.get_mut(index.0 as usize)?.intention = intention;
+            machine.scopes.get_mut(index.0 as usize)?.intention = intention;
         }
         for (index, node) in nodes {
-            *pass.nodes.get_mut(index.0 as usize)? = node;
+            *machine.nodes.get_mut(index.0 as usize)? = node;
         }
-        pass.rebuild_indexes();
-        Some(pass)
+        machine.rebuild_indexes();
+        Some(machine)
     }
 }
 
@@ -199,13 +205,13 @@ impl FiringMachine {
                 entry: self.entry,
                 by: self.by.clone(),
                 inputs: Values::new(),
-                given: Arc::default(),
+                inherited: Arc::default(),
             },
         );
-        let bare = |node: &NodeRun| NodeRun { waiting: 0, holding: 0, ..node.clone() };
-        let touched = |((index, node), fresh): ((NodeIndex, &NodeRun), &NodeRun)| {
-            let node = bare(node);
-            (node != bare(fresh)).then_some((index, node))
+        let without_counts = |node: &NodeRun| NodeRun { waiting: 0, holding: 0, ..node.clone() };
+        let changed = |((index, node), fresh): ((NodeIndex, &NodeRun), &NodeRun)| {
+            let node = without_counts(node);
+            (node != without_counts(fresh)).then_some((index, node))
         };
         let indices = self.flow.indices();
         let scopes = (0..).map(ScopeIndex).zip(&self.scopes);
@@ -216,8 +222,8 @@ impl FiringMachine {
             inputs: self.inputs.clone(),
             given: self.inherited.clone(),
             state: self.state,
-            elements: self.elements.iter().map(|(each, elements)| (*each, elements.known.clone())).collect(),
-            nodes: indices.zip(&self.nodes).zip(&fresh.nodes).filter_map(touched).collect(),
+            elements: self.elements.iter().map(|(each, elements)| (*each, elements.expansion.clone())).collect(),
+            nodes: indices.zip(&self.nodes).zip(&fresh.nodes).filter_map(changed).collect(),
             intentions: scopes
                 .filter(|(_, scope)| scope.intention != Intention::Execute)
                 .map(|(index, scope)| (index, scope.intention))
@@ -231,75 +237,88 @@ impl FiringMachine {
     fn rebuild_indexes(&mut self) {
         let flow = self.flow.clone();
         for index in flow.indices() {
-            let node = flow.node(index);
-            let is_waited_for = |before: &&NodeIndex| !self.lets_follow(**before, &self.node(**before).state, index);
-            let rest = match node.role {
-                Role::FanIn(each) => usize::from(self.is_short(each)),
-                Role::Task(_)
-                | Role::Wait(_)
-                | Role::ForEach(_)
-                | Role::Element(_)
-                | Role::Controller(_)
-                | Role::Begin
-                | Role::End => 0,
-            };
-            let waiting = node.before.iter().filter(is_waited_for).count() + rest;
-            self.node_mut(index).waiting = waiting;
-            // A node that a rollback passes through passes its own count on.
-            if !self.lets_rollback_through(index) && self.holds_back(index) {
-                let (before, mut nobody) = (node.before.clone(), Vec::new());
-                before.into_iter().for_each(|before| self.count_holding(before, true, &mut nobody));
-            }
+            self.recount_waiting(&flow, index);
             self.recount(index);
-            let run = self.node(index);
-            let is_stray = run.late_outcome.is_some();
-            let (state, starts_at) = (run.state.clone(), run.starts_at);
-            // After an edit it may have to wait for other nodes first.
-            if waiting == 0 && !node.retired && self.may_continue(index) {
-                self.retries.extend(starts_at.map(|at| (at, index)));
-            } else {
-                self.node_mut(index).starts_at = None;
+            self.rebuild_start_time(&flow, index);
+            if !matches!(self.node(index).state, NodeState::Pending | NodeState::NotInFiring) {
+                self.scope_mut(flow.node(index).scope).ran.insert(index);
             }
-            if !matches!(state, NodeState::Pending | NodeState::NotInFiring) {
-                self.scope_mut(node.scope).ran.insert(index);
-            }
-            match state {
-                NodeState::Pending | NodeState::Ignored if is_stray => {
-                    self.late_outcomes.insert(index);
-                }
-                NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
-                    match node.role {
-                        Role::Task(_) | Role::Element(_) => {
-                            self.outstanding.insert(index);
-                            self.retries.extend(self.expiry(index).map(|at| (at, index)));
-                        }
-                        Role::Wait(_) => self.expect(index),
-                        Role::ForEach(_) | Role::FanIn(_) => drop(self.send_for(index)),
-                        Role::Controller(_) | Role::Begin | Role::End => {}
-                    }
-                }
-                NodeState::Running { retry_at: Some(due), .. }
-                | NodeState::RollingBack { retry_at: Some(due), .. }
-                | NodeState::Failure { retry_at: Some(due), .. } => {
-                    self.retries.insert((due, index));
-                }
-                NodeState::Failure { retry_at: None, .. } if self.asks_controller(index) => {
-                    self.unresolved.insert(index);
-                }
-                NodeState::RollbackFailure { .. } => {
-                    self.failed_rollbacks.insert(index);
-                }
-                NodeState::Pending
-                | NodeState::Success { .. }
-                | NodeState::Failure { .. }
-                | NodeState::RolledBack
-                | NodeState::NotInFiring
-                | NodeState::Retrying
-                | NodeState::Ignored => {}
-            }
+            self.rebuild_work(&flow, index);
         }
         if self.state != RunState::Pending {
-            self.settle(flow.indices().collect());
+            self.update_readiness(flow.indices().collect());
+        }
+    }
+
+    /// Counts the neighbours that a node waits for, and those that its rollback waits for.
+    fn recount_waiting(&mut self, flow: &Flow, index: NodeIndex) {
+        let node = flow.node(index);
+        let is_waited_for = |before: &&NodeIndex| !self.lets_follow(**before, &self.node(**before).state, index);
+        let unexpanded = match node.role {
+            Role::FanIn(each) => usize::from(self.has_unexpanded_elements(each)),
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::Controller(_)
+            | Role::Begin
+            | Role::End => 0,
+        };
+        self.node_mut(index).waiting = node.before.iter().filter(is_waited_for).count() + unexpanded;
+        // A node that a rollback passes through passes its own count on.
+        if !self.lets_rollback_through(index) && self.holds_back(index) {
+            // Every node is settled afterwards.
+            let mut changed = Vec::new();
+            node.before.iter().for_each(|before| self.count_holding(*before, true, &mut changed));
+        }
+    }
+
+    /// Schedules the delayed start of a node. After an edit the node may have to wait for other nodes first.
+    fn rebuild_start_time(&mut self, flow: &Flow, index: NodeIndex) {
+        let run = self.node(index);
+        if run.waiting == 0 && !flow.node(index).retired && self.may_continue(index) {
+            self.retries.extend(run.starts_at.map(|at| (at, index)));
+        } else {
+            self.node_mut(index).starts_at = None;
+        }
+    }
+
+    /// Recomputes what a node is waiting for, by its state.
+    fn rebuild_work(&mut self, flow: &Flow, index: NodeIndex) {
+        let run = self.node(index);
+        match run.state {
+            NodeState::Pending | NodeState::Ignored if run.late_outcome.is_some() => {
+                self.late_outcomes.insert(index);
+            }
+            NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
+                match flow.node(index).role {
+                    Role::Task(_) | Role::Element(_) => {
+                        self.outstanding.insert(index);
+                        self.retries.extend(self.expiry(index).map(|at| (at, index)));
+                    }
+                    Role::Wait(_) => self.wait_for_notification(index),
+                    Role::ForEach(_) | Role::FanIn(_) => drop(self.start_fetch(index)),
+                    Role::Controller(_) | Role::Begin | Role::End => {}
+                }
+            }
+            NodeState::Running { retry_at: Some(due), .. }
+            | NodeState::RollingBack { retry_at: Some(due), .. }
+            | NodeState::Failure { retry_at: Some(due), .. } => {
+                self.retries.insert((due, index));
+            }
+            NodeState::Failure { retry_at: None, .. } if self.asks_controller(index) => {
+                self.unresolved.insert(index);
+            }
+            NodeState::RollbackFailure { .. } => {
+                self.failed_rollbacks.insert(index);
+            }
+            NodeState::Pending
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RolledBack
+            | NodeState::NotInFiring
+            | NodeState::Retrying
+            | NodeState::Ignored => {}
         }
     }
 }

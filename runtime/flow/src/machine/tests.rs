@@ -24,10 +24,10 @@ use crate::RunState;
 /// Runs a flow and compares the published changes, the final state, and the values.
 #[track_caller]
 fn check_trace(text: &str, trace: &str, state: RunState, values: &str) {
-    let mut world = Harness::start(flow(text));
-    world.run();
-    let wanted = trace.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(world.trace(), wanted);
-    assert_eq!(world.state(), state);
-    assert_eq!(world.values(), values);
+    let mut harness = Harness::start(flow(text));
+    harness.run();
+    let expected = trace.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(harness.trace(), expected);
+    assert_eq!(harness.state(), state);
+    assert_eq!(harness.values(), values);
 }

@@ -49,15 +49,15 @@ pub struct TriggerState {
     pub last_states: BTreeMap<NodeIndex, State>,
     /// Failures of ended firings whose node has not succeeded in a firing since.
     pub failures: Arc<Failures>,
-    /// Whether the run was told to end: it fires no more, and rolls back firings that are under way.
+    /// Whether the run was asked to end: it fires no more, and rolls back firings that are under way.
     pub ending: bool,
     /// The final state of the last firing.
     pub last_end: Option<RunState>,
-    /// The time at which the run is told to end, if it has not ended by then.
+    /// The time at which the run is asked to end, if it has not ended by then.
     pub expires_at: Option<Timestamp>,
     /// The next firing time of each schedule.
     pub schedules: Vec<NextFiring>,
-    /// The first firing of a persistent run: it is rolled back when the run is told to end.
+    /// The first firing of a persistent run: it is rolled back when the run is asked to end.
     pub base_firing: Option<Firing>,
     /// The backlog of missed times of each schedule, in order.
     pub backlogs: Vec<VecDeque<Backlog>>,
@@ -136,19 +136,19 @@ impl TriggerState {
             NextFiring::At(at) => Some(*at),
             NextFiring::Unknown | NextFiring::Never => None,
         });
-        let of_back_edges = self.pending_triggers.iter().filter_map(|owed| owed.not_before);
+        let of_back_edges = self.pending_triggers.iter().filter_map(|pending| pending.not_before);
         of_schedules.chain(self.expires_at).chain(of_back_edges).filter(|_| !self.ending).min()
     }
 
     /// The first back edge whose time has come: the next decision concerns it.
     fn next_pending(&self, now: Timestamp) -> Option<usize> {
-        self.pending_triggers.iter().position(|owed| !owed.is_early(now))
+        self.pending_triggers.iter().position(|pending| !pending.is_early(now))
     }
 
     /// Removes the back edge that was decided at a time.
-    fn take_pending(&mut self, at: Timestamp) -> Result<PendingTrigger, String> {
-        let place = self.next_pending(at);
-        place.and_then(|place| self.pending_triggers.remove(place)).ok_or_else(|| "no link was to fire".into())
+    fn remove_pending(&mut self, at: Timestamp) -> Result<PendingTrigger, String> {
+        let index = self.next_pending(at);
+        index.and_then(|index| self.pending_triggers.remove(index)).ok_or_else(|| "no back edge is pending".into())
     }
 
     /// Whether it waits for a time.
@@ -168,39 +168,39 @@ impl TriggerState {
 }
 
 /// Whether a firing is still under way.
-fn is_active(pass: &FiringMachine) -> bool {
-    !pass.state.is_final()
+fn is_active(firing: &FiringMachine) -> bool {
+    !firing.state.is_final()
 }
 
 impl Machine {
     fn triggers(&self) -> &Triggers {
-        self.flow.triggers.as_ref().expect("only a run of a living flow has a life")
+        self.flow.triggers.as_ref().expect("only a run of a flow with triggers is asked for them")
     }
 
     fn trigger_state_mut(&mut self) -> &mut TriggerState {
-        self.triggers.as_mut().expect("only a run of a living flow is asked for its life")
+        self.triggers.as_mut().expect("only a run of a flow with triggers has a trigger state")
     }
 
     pub(super) fn start_triggers(&mut self, at: Timestamp) -> Vec<Command> {
         let expires_at = self.flow.expires.map(|expires| at.after(expires));
         let persistent = self.triggers().persistent;
-        let begins = self.flow.nodes_of_firing(None).is_some_and(|members| {
+        let has_start_nodes = self.flow.nodes_of_firing(None).is_some_and(|members| {
             members
                 .iter()
                 .any(|index| matches!(self.flow.node(*index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_)))
         });
-        let life = self.trigger_state_mut();
-        life.state = RunState::Running;
-        life.expires_at = expires_at;
+        let trigger_state = self.trigger_state_mut();
+        trigger_state.state = RunState::Running;
+        trigger_state.expires_at = expires_at;
         let mut commands = vec![Command::Publish(Change::Run { state: RunState::Running, at })];
-        if begins {
-            life.firing_count += 1;
-            let firing = Firing::new(life.firing_count);
+        if has_start_nodes {
+            trigger_state.firing_count += 1;
+            let firing = Firing::new(trigger_state.firing_count);
             if persistent {
-                life.base_firing = Some(firing);
+                trigger_state.base_firing = Some(firing);
             }
-            let (entry, by, values, given) = (None, Trigger::Start, Values::new(), None);
-            life.queued.push_back(QueuedFiring { firing, entry, by, values, inherited: given });
+            let (entry, by, values, inherited) = (None, Trigger::Start, Values::new(), None);
+            trigger_state.queued.push_back(QueuedFiring { firing, entry, by, values, inherited });
             commands.extend(self.start_queued(at));
         }
         commands
@@ -210,60 +210,65 @@ impl Machine {
     fn start_queued(&mut self, at: Timestamp) -> Vec<Command> {
         let mut commands = Vec::new();
         loop {
-            let under_way = self.firings.values().filter(|pass| is_active(pass)).count();
-            let Some(life) = &self.triggers else { return commands };
-            if life.state != RunState::Running || under_way >= self.triggers().max_parallel as usize {
+            let active = self.firings.values().filter(|firing_machine| is_active(firing_machine)).count();
+            let Some(trigger_state) = &self.triggers else { return commands };
+            if trigger_state.state != RunState::Running || active >= self.triggers().max_parallel as usize {
                 return commands;
             }
-            let Some(place) = life.queued.iter().position(|waiting| self.may_start_firing(life, waiting)) else {
-                return commands;
-            };
-            let Some(QueuedFiring { firing, entry, by, values, inherited: given }) =
-                self.trigger_state_mut().queued.remove(place)
+            let Some(position) =
+                trigger_state.queued.iter().position(|queued| self.may_start_firing(trigger_state, queued))
             else {
                 return commands;
             };
-            let given =
-                given.or_else(|| self.triggers.as_ref().map(|life| life.latest_values.clone())).unwrap_or_default();
-            let mut pass = self.new_firing(FiringStart { firing, entry, by, inputs: values, given });
-            pass.begin(at);
+            let Some(QueuedFiring { firing, entry, by, values, inherited }) =
+                self.trigger_state_mut().queued.remove(position)
+            else {
+                return commands;
+            };
+            let inherited = inherited
+                .or_else(|| self.triggers.as_ref().map(|trigger_state| trigger_state.latest_values.clone()))
+                .unwrap_or_default();
+            let mut firing_machine = self.new_firing(FiringStart { firing, entry, by, inputs: values, inherited });
+            firing_machine.begin(at);
             commands.push(publish_firing(firing, RunState::Running, at));
-            self.firings.insert(firing, pass);
+            self.firings.insert(firing, firing_machine);
         }
     }
 
-    fn may_start_firing(&self, life: &TriggerState, waiting: &QueuedFiring) -> bool {
-        let base = life.base_firing.and_then(|base| self.firings.get(&base));
-        let is_prepared = match (&waiting.by, base) {
+    fn may_start_firing(&self, trigger_state: &TriggerState, queued: &QueuedFiring) -> bool {
+        let base = trigger_state.base_firing.and_then(|base| self.firings.get(&base));
+        let is_base_ready = match (&queued.by, base) {
             (Trigger::Start | Trigger::BackEdge(_), _) | (_, None) => true,
             (Trigger::Notification { .. } | Trigger::Schedule(_), Some(base)) => base.state == RunState::Success,
         };
-        let Trigger::Schedule(number) = &waiting.by else { return is_prepared };
+        let Trigger::Schedule(number) = &queued.by else { return is_base_ready };
         let overlap = self.triggers().schedules.get(*number as usize).map(|schedule| schedule.overlap);
-        let is_same = |pass: &FiringMachine| is_active(pass) && pass.by == waiting.by;
-        is_prepared && (overlap != Some(OverlapPolicy::Queue) || !self.firings.values().any(is_same))
+        let is_of_same_schedule = |firing: &FiringMachine| is_active(firing) && firing.by == queued.by;
+        is_base_ready && (overlap != Some(OverlapPolicy::Queue) || !self.firings.values().any(is_of_same_schedule))
     }
 
     pub(super) fn evolve_firing(&mut self, at: Timestamp, firing: Firing, fact: &Fact) -> Result<Vec<Command>, String> {
-        let Some(goes_on_in) = self.triggers.as_ref().map(TriggerState::resumed_state) else {
+        let Some(resumed_state) = self.triggers.as_ref().map(TriggerState::resumed_state) else {
             return Err("the run fires once".into());
         };
-        let Some(pass) = self.firings.get_mut(&firing) else { return Err(format!("there is no firing {firing}")) };
-        let before = pass.state;
-        let mut commands = pass.evolve(at, fact)?;
+        let Some(firing_machine) = self.firings.get_mut(&firing) else {
+            return Err(format!("there is no firing {firing}"));
+        };
+        let before = firing_machine.state;
+        let mut commands = firing_machine.evolve(at, fact)?;
         commands.retain(|command| !matches!(command, Command::Publish(Change::Run { .. })));
-        if before.is_final() && !pass.state.is_final() {
-            pass.state = goes_on_in;
+        if before.is_final() && !firing_machine.state.is_final() {
+            firing_machine.state = resumed_state;
         }
-        let after = pass.state;
+        let after = firing_machine.state;
         if let Fact::Succeeded { attempt, .. } = fact {
             self.queue_back_edges(at, firing, BackEdgeTiming::Success, |from| from == attempt.node);
         }
         if before.is_final() && !after.is_final() {
             commands.push(publish_firing(firing, after, at));
-            let life = self.trigger_state_mut();
-            if life.state.is_final() {
-                life.state = RunState::Running;
+            let trigger_state = self.trigger_state_mut();
+            if trigger_state.state.is_final() {
+                trigger_state.state = RunState::Running;
                 commands.push(Command::Publish(Change::Run { state: RunState::Running, at }));
             }
         }
@@ -280,63 +285,64 @@ impl Machine {
         &mut self,
         at: Timestamp,
         firing: Firing,
-        moment: BackEdgeTiming,
-        is_from: impl Fn(NodeIndex) -> bool,
+        timing: BackEdgeTiming,
+        is_source: impl Fn(NodeIndex) -> bool,
     ) {
-        let (Some(living), Some(pass)) = (&self.flow.triggers, self.firings.get(&firing)) else { return };
-        let turns =
-            living.back_edges.iter().zip(0..).filter(|(turn, _)| turn.timing == moment && is_from(turn.link.from));
-        let turns: Vec<u32> = turns.map(|(_, number)| number).collect();
-        if turns.is_empty() || self.triggers.as_ref().is_none_or(|life| life.ending) {
+        let (Some(triggers), Some(firing_machine)) = (&self.flow.triggers, self.firings.get(&firing)) else { return };
+        let back_edges =
+            triggers.back_edges.iter().zip(0..).filter(|(edge, _)| edge.timing == timing && is_source(edge.link.from));
+        let back_edges: Vec<u32> = back_edges.map(|(_, number)| number).collect();
+        if back_edges.is_empty() || self.triggers.as_ref().is_none_or(|trigger_state| trigger_state.ending) {
             return;
         }
-        let given = pass.provided();
-        let mut values = pass.inputs.clone();
-        for provided in given.values() {
+        let inherited = firing_machine.provided();
+        let mut values = firing_machine.inputs.clone();
+        for provided in inherited.values() {
             // Loop-carried values are newer than the values of a notification.
             provided.keys().for_each(|name| drop(values.remove(name)));
         }
-        let not_before = (!pass.has_called()).then(|| at.after(EMPTY_FIRING_DELAY));
-        let owed = |turn| PendingTrigger { turn, values: values.clone(), given: given.clone(), not_before };
-        let owed = turns.into_iter().map(owed);
-        let owed: Vec<PendingTrigger> = owed.collect();
-        self.trigger_state_mut().pending_triggers.extend(owed);
+        let not_before = (!firing_machine.has_called()).then(|| at.after(EMPTY_FIRING_DELAY));
+        let pending = |turn| PendingTrigger { turn, values: values.clone(), given: inherited.clone(), not_before };
+        let pending = back_edges.into_iter().map(pending);
+        let pending: Vec<PendingTrigger> = pending.collect();
+        self.trigger_state_mut().pending_triggers.extend(pending);
     }
 
     /// Stores the results of a firing that has ended.
     fn end_firing(&mut self, at: Timestamp, firing: Firing, state: RunState) {
-        let Some(pass) = self.firings.get(&firing) else { return };
-        let members: Vec<NodeIndex> = self.flow.indices().filter(|index| pass.has(*index)).collect();
-        let states: Vec<(NodeIndex, State)> = members.iter().map(|index| (*index, pass.node_state(*index))).collect();
-        let (failures, may_hear_more) = (pass.failures.clone(), pass.has_outstanding_attempts());
+        let Some(firing_machine) = self.firings.get(&firing) else { return };
+        let members: Vec<NodeIndex> = self.flow.indices().filter(|index| firing_machine.has(*index)).collect();
+        let states: Vec<(NodeIndex, State)> =
+            members.iter().map(|index| (*index, firing_machine.node_state(*index))).collect();
+        let (failures, may_receive_more) = (firing_machine.failures.clone(), firing_machine.has_outstanding_attempts());
         let succeeded: Vec<(NodeIndex, Values)> =
-            pass.values().map(|(index, provided)| (index, provided.clone())).collect();
+            firing_machine.values().map(|(index, provided)| (index, provided.clone())).collect();
         if state == RunState::Success {
             let ended: Vec<NodeIndex> =
                 states.iter().filter(|(_, state)| *state == State::Success).map(|(index, _)| *index).collect();
             self.queue_back_edges(at, firing, BackEdgeTiming::End, |from| ended.contains(&from));
         }
         let flow = self.flow.clone();
-        let life = self.trigger_state_mut();
-        life.last_end = Some(state);
-        life.last_states.extend(states);
-        let known = Arc::make_mut(&mut life.failures);
-        let told_anew: BTreeSet<&NodeName> = members.iter().map(|index| &flow.node(*index).name).collect();
-        known.retain(|name, _| !told_anew.contains(&name.base()));
-        known.extend((*failures).clone());
+        let trigger_state = self.trigger_state_mut();
+        trigger_state.last_end = Some(state);
+        trigger_state.last_states.extend(states);
+        let known_failures = Arc::make_mut(&mut trigger_state.failures);
+        let replaced: BTreeSet<&NodeName> = members.iter().map(|index| &flow.node(*index).name).collect();
+        known_failures.retain(|name, _| !replaced.contains(&name.base()));
+        known_failures.extend((*failures).clone());
         if state == RunState::Success {
-            Arc::make_mut(&mut life.latest_values).extend(succeeded);
+            Arc::make_mut(&mut trigger_state.latest_values).extend(succeeded);
         }
-        let is_base = life.base_firing == Some(firing);
+        let is_base = trigger_state.base_firing == Some(firing);
         if is_base && state != RunState::Success {
             // The first firing of the run did not succeed, so nothing can fire after it.
-            life.ending = true;
-            life.queued.clear();
-            life.pending_triggers.clear();
+            trigger_state.ending = true;
+            trigger_state.queued.clear();
+            trigger_state.pending_triggers.clear();
         }
         // A rolled-back firing may need another rollback, if one of its jobs was delivered twice.
-        let is_kept = state != RunState::Success || is_base || may_hear_more;
-        if !is_kept {
+        let keep = state != RunState::Success || is_base || may_receive_more;
+        if !keep {
             self.firings.remove(&firing);
         }
         self.evict_ended_firings();
@@ -344,51 +350,29 @@ impl Machine {
 
     /// Drops the oldest ended firings that are kept only for late messages.
     fn evict_ended_firings(&mut self) {
-        let base = self.triggers.as_ref().and_then(|life| life.base_firing);
-        let is_kept = |pass: &FiringMachine| match pass.state {
-            RunState::Success | RunState::RolledBack => Some(pass.firing) != base,
+        let base = self.triggers.as_ref().and_then(|trigger_state| trigger_state.base_firing);
+        let is_evictable = |firing: &FiringMachine| match firing.state {
+            RunState::Success | RunState::RolledBack => Some(firing.firing) != base,
             RunState::Failure | RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended => {
                 false
             }
         };
-        let kept: Vec<Firing> = self.firings.values().filter(|pass| is_kept(pass)).map(|pass| pass.firing).collect();
-        let too_many = kept.len().saturating_sub(MAX_ENDED_FIRINGS);
-        kept.into_iter().take(too_many).for_each(|firing| drop(self.firings.remove(&firing)));
+        let evictable: Vec<Firing> =
+            self.firings.values().filter(|firing| is_evictable(firing)).map(|firing| firing.firing).collect();
+        let excess = evictable.len().saturating_sub(MAX_ENDED_FIRINGS);
+        evictable.into_iter().take(excess).for_each(|firing| drop(self.firings.remove(&firing)));
     }
 
     pub(super) fn evolve_triggers(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
         let state = self.state();
-        let told = |state| Command::Publish(Change::Run { state, at });
         match fact {
-            Fact::Triggered { firing, entry, by, values } => {
-                if firing.get() != self.firing_count() + 1 || self.flow.nodes.len() <= entry.0 as usize {
-                    return Err(format!("firing {firing} does not follow firing {}", self.firing_count()));
-                }
-                if let Trigger::Notification { key: Some(key) } = by {
-                    self.remember_notification(*entry, key)?;
-                }
-                let life = self.trigger_state_mut();
-                let given = match by {
-                    Trigger::BackEdge(_) => Some(life.take_pending(at)?.given),
-                    Trigger::Notification { .. } | Trigger::Start | Trigger::Schedule(_) => None,
-                };
-                life.firing_count = firing.get();
-                let (firing, entry, by, values) = (*firing, Some(*entry), by.clone(), values.clone());
-                life.queued.push_back(QueuedFiring { firing, entry, by, values, inherited: given });
-                Ok(self.start_queued(at))
-            }
+            Fact::Triggered { firing, entry, by, values } => self.queue_firing(at, *firing, *entry, by, values),
             Fact::BackEdgeSkipped { .. } => {
-                self.trigger_state_mut().take_pending(at)?;
+                self.trigger_state_mut().remove_pending(at)?;
                 Ok(Vec::new())
             }
             Fact::Scheduled { schedule, next } => {
-                let due = self
-                    .trigger_state_mut()
-                    .schedules
-                    .get_mut(*schedule as usize)
-                    .ok_or("there is no such schedule")?;
-                *due = next.map_or(NextFiring::Never, NextFiring::At);
-                Ok(Vec::new())
+                self.trigger_state_mut().set_next_firing(*schedule, *next).map(|()| Vec::new())
             }
             Fact::TriggerSkipped { entry, by, reason, count } => {
                 if let Trigger::Notification { key: Some(key) } = by {
@@ -401,40 +385,19 @@ impl Machine {
                 self.trigger_state_mut().add_to_backlog(*schedule, *from, *until).map(|()| Vec::new())
             }
             Fact::ClockSet { by } => {
-                for pass in self.firings.values_mut() {
-                    pass.evolve(at, fact)?;
-                }
+                self.firings.values_mut().try_for_each(|firing| firing.evolve(at, fact).map(drop))?;
                 self.set_clock(at, *by);
                 Ok(Vec::new())
             }
             Fact::BacklogFired { schedule, next } => {
                 self.trigger_state_mut().advance_backlog(*schedule, *next).map(|()| Vec::new())
             }
-            Fact::CancelRequested | Fact::Expired => {
-                let life = self.trigger_state_mut();
-                life.ending = true;
-                life.queued.clear();
-                life.pending_triggers.clear();
-                let under_way = self.firings.values_mut().filter(|pass| is_active(pass));
-                let mut commands = Vec::new();
-                for pass in under_way.filter(|pass| !pass.rolling_back()) {
-                    commands.extend(pass.evolve(at, fact)?);
-                }
-                Ok(commands)
-            }
-            Fact::SuspendRequested | Fact::Resumed => {
-                let now = if *fact == Fact::Resumed { RunState::Running } else { RunState::Suspending };
-                self.trigger_state_mut().state = now;
-                for pass in self.firings.values_mut().filter(|pass| is_active(pass)) {
-                    pass.evolve(at, fact)?;
-                }
-                let mut commands = vec![told(now)];
-                commands.extend(self.start_queued(at));
-                Ok(commands)
-            }
+            Fact::CancelRequested | Fact::Expired => self.end_firings(at, fact),
+            Fact::SuspendRequested => self.suspend_or_resume(at, fact, RunState::Suspending),
+            Fact::Resumed => self.suspend_or_resume(at, fact, RunState::Running),
             Fact::RunStateChanged { state } => {
                 self.trigger_state_mut().state = *state;
-                Ok(vec![told(*state)])
+                Ok(vec![Command::Publish(Change::Run { state: *state, at })])
             }
             Fact::Reset if state == RunState::RolledBack => {
                 let (fired, schedules) = (self.firing_count(), self.triggers().schedules.len());
@@ -464,8 +427,57 @@ impl Machine {
             | Fact::ScopeStarted { .. }
             | Fact::Delayed { .. }
             | Fact::Retrying { .. }
-            | Fact::Reset => Err("it is about a firing, and names none, or the run has not ended".into()),
+            | Fact::Reset => Err("it needs the number of a firing, or the run has not ended".into()),
         }
+    }
+
+    fn queue_firing(
+        &mut self,
+        at: Timestamp,
+        firing: Firing,
+        entry: NodeIndex,
+        by: &Trigger,
+        values: &Values,
+    ) -> Result<Vec<Command>, String> {
+        if firing.get() != self.firing_count() + 1 || self.flow.nodes.len() <= entry.0 as usize {
+            return Err(format!("firing {firing} does not follow firing {}", self.firing_count()));
+        }
+        if let Trigger::Notification { key: Some(key) } = by {
+            self.remember_notification(entry, key)?;
+        }
+        let triggers = self.trigger_state_mut();
+        let inherited = match by {
+            Trigger::BackEdge(_) => Some(triggers.remove_pending(at)?.given),
+            Trigger::Notification { .. } | Trigger::Start | Trigger::Schedule(_) => None,
+        };
+        triggers.firing_count = firing.get();
+        let (by, values) = (by.clone(), values.clone());
+        triggers.queued.push_back(QueuedFiring { firing, entry: Some(entry), by, values, inherited });
+        Ok(self.start_queued(at))
+    }
+
+    /// Ends the run: nothing fires any more, and the active firings are rolled back.
+    fn end_firings(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
+        let triggers = self.trigger_state_mut();
+        triggers.ending = true;
+        triggers.queued.clear();
+        triggers.pending_triggers.clear();
+        let active = self.firings.values_mut().filter(|firing| is_active(firing));
+        let mut commands = Vec::new();
+        for firing in active.filter(|firing| !firing.rolling_back()) {
+            commands.extend(firing.evolve(at, fact)?);
+        }
+        Ok(commands)
+    }
+
+    fn suspend_or_resume(&mut self, at: Timestamp, fact: &Fact, state: RunState) -> Result<Vec<Command>, String> {
+        self.trigger_state_mut().state = state;
+        for firing in self.firings.values_mut().filter(|firing| is_active(firing)) {
+            firing.evolve(at, fact)?;
+        }
+        let mut commands = vec![Command::Publish(Change::Run { state, at })];
+        commands.extend(self.start_queued(at));
+        Ok(commands)
     }
 }
 
@@ -476,8 +488,8 @@ fn publish_firing(firing: Firing, state: RunState, at: Timestamp) -> Command {
 /// The values of a firing: the inherited values, overridden by the values of its own nodes.
 impl FiringMachine {
     fn provided(&self) -> InheritedValues {
-        let mut given = (*self.inherited).clone();
-        given.extend(self.values().map(|(index, provided)| (index, provided.clone())));
-        Arc::new(given)
+        let mut inherited = (*self.inherited).clone();
+        inherited.extend(self.values().map(|(index, provided)| (index, provided.clone())));
+        Arc::new(inherited)
     }
 }

@@ -9,8 +9,8 @@ pub fn dot(flow: &Flow) -> String {
     let drawings = Drawings::of(flow);
     let mut out = format!("digraph {} {{\n", quoted(flow.name.as_str()));
     out.push_str("  compound=true;\n  node [shape=box, style=rounded];\n");
-    let whole = Shape::Flow(ScopeIndex::ROOT);
-    out.push_str(&format!("  label={};\n", quoted(&drawings.title(whole))));
+    let root = Shape::Flow(ScopeIndex::ROOT);
+    out.push_str(&format!("  label={};\n", quoted(&drawings.title(root))));
     write_scope(&drawings, ScopeIndex::ROOT, "  ", &mut out);
     out.push_str("}\n");
     out
@@ -30,21 +30,21 @@ fn write_scope(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &m
             Shape::Task(_) => out.push_str(&format!("{indent}{};\n", quoted(&drawings.title(*shape)))),
             Shape::Flow(nested) => {
                 out.push_str(&format!("{indent}subgraph {} {{\n", cluster(drawings, *nested)));
-                let deeper = format!("{indent}  ");
-                out.push_str(&format!("{deeper}label={};\n", quoted(&drawings.title(*shape))));
-                write_scope(drawings, *nested, &deeper, out);
+                let inner_indent = format!("{indent}  ");
+                out.push_str(&format!("{inner_indent}label={};\n", quoted(&drawings.title(*shape))));
+                write_scope(drawings, *nested, &inner_indent, out);
                 out.push_str(&format!("{indent}}}\n"));
             }
         }
     }
-    for ((from, to), words) in &drawing.arrows {
-        let attributes = attributes(drawings, *from, *to, words);
+    for ((from, to), label) in &drawing.arrows {
+        let attributes = attributes(drawings, *from, *to, label);
         let (tail, head) = (node(drawings, *from, End::Last), node(drawings, *to, End::First));
         out.push_str(&format!("{indent}{tail} -> {head}{attributes};\n"));
     }
 }
 
-fn attributes(drawings: &Drawings<'_>, from: Shape, to: Shape, words: &ArrowLabel<'_>) -> String {
+fn attributes(drawings: &Drawings<'_>, from: Shape, to: Shape, label: &ArrowLabel<'_>) -> String {
     let mut attributes = Vec::new();
     if let Shape::Flow(scope) = from {
         attributes.push(format!("ltail={}", cluster(drawings, scope)));
@@ -52,7 +52,7 @@ fn attributes(drawings: &Drawings<'_>, from: Shape, to: Shape, words: &ArrowLabe
     if let Shape::Flow(scope) = to {
         attributes.push(format!("lhead={}", cluster(drawings, scope)));
     }
-    let label = words.label();
+    let label = label.label();
     if !label.is_empty() {
         attributes.push(format!("label={}", quoted(&label)));
     }
@@ -76,13 +76,13 @@ fn node(drawings: &Drawings<'_>, shape: Shape, end: End) -> String {
         Shape::Task(_) => quoted(&drawings.title(shape)),
         Shape::Flow(scope) => {
             let shapes = &drawings.drawing(scope).shapes;
-            let held = match end {
+            let member = match end {
                 End::First => shapes.first(),
                 End::Last => shapes.last(),
             };
             // No node name contains a colon.
             let empty = || quoted(&format!("empty:{}", drawings.flow.node(drawings.flow.scope(scope).begin).name));
-            held.map_or_else(empty, |held| node(drawings, *held, end))
+            member.map_or_else(empty, |member| node(drawings, *member, end))
         }
     }
 }

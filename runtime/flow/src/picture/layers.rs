@@ -68,8 +68,8 @@ pub(super) fn lay_out(sizes: &[(f64, f64)], arrows: &[Arrow]) -> Layers {
     }
     let count = layer_of.iter().max().map_or(0, |highest| highest + 1);
     let mut layers: Vec<Vec<usize>> = vec![Vec::new(); count];
-    for (index, place) in items.iter().enumerate() {
-        layers[place.layer].push(index);
+    for (index, item) in items.iter().enumerate() {
+        layers[item.layer].push(index);
     }
     sort(&mut layers, &mut items);
     spread(&layers, &mut items);
@@ -78,18 +78,18 @@ pub(super) fn lay_out(sizes: &[(f64, f64)], arrows: &[Arrow]) -> Layers {
 
 /// The layer of each box: one below its lowest predecessor.
 fn layers_of(boxes: usize, arrows: &[Arrow]) -> Vec<usize> {
-    let (mut after, mut waiting) = (vec![Vec::new(); boxes], vec![0_usize; boxes]);
+    let (mut after, mut predecessors) = (vec![Vec::new(); boxes], vec![0_usize; boxes]);
     for Arrow { from, to, .. } in arrows {
         after[*from].push(*to);
-        waiting[*to] += 1;
+        predecessors[*to] += 1;
     }
-    let mut ready: Vec<usize> = (0..boxes).filter(|index| waiting[*index] == 0).collect();
+    let mut ready: Vec<usize> = (0..boxes).filter(|index| predecessors[*index] == 0).collect();
     let mut layers = vec![0; boxes];
     while let Some(index) = ready.pop() {
         for next in &after[index] {
             layers[*next] = layers[*next].max(layers[index] + 1);
-            waiting[*next] -= 1;
-            if waiting[*next] == 0 {
+            predecessors[*next] -= 1;
+            if predecessors[*next] == 0 {
                 ready.push(*next);
             }
         }
@@ -98,90 +98,90 @@ fn layers_of(boxes: usize, arrows: &[Arrow]) -> Vec<usize> {
 }
 
 /// Sorts each layer by the middle of its items' neighbours, above and below in turn.
-fn sort(layers: &mut [Vec<usize>], places: &mut [LayerItem]) {
+fn sort(layers: &mut [Vec<usize>], items: &mut [LayerItem]) {
     let count = layers.len();
-    let number = |layer: &[usize], places: &mut [LayerItem]| {
-        for (at, index) in layer.iter().enumerate() {
-            places[*index].center = at as f64;
+    let number = |layer: &[usize], items: &mut [LayerItem]| {
+        for (position, index) in layer.iter().enumerate() {
+            items[*index].center = position as f64;
         }
     };
-    layers.iter().for_each(|layer| number(layer, places));
-    for round in 0..LAYOUT_ITERATIONS {
+    layers.iter().for_each(|layer| number(layer, items));
+    for iteration in 0..LAYOUT_ITERATIONS {
         for step in 0..count {
-            let layer = &mut layers[if round % 2 == 0 { step } else { count - 1 - step }];
-            let wanted = |index: &usize| middle(places, *index, round % 2 == 0);
-            let mut sorted: Vec<(f64, usize)> = layer.iter().map(|index| (wanted(index), *index)).collect();
+            let layer = &mut layers[if iteration % 2 == 0 { step } else { count - 1 - step }];
+            let desired = |index: &usize| middle(items, *index, iteration % 2 == 0);
+            let mut sorted: Vec<(f64, usize)> = layer.iter().map(|index| (desired(index), *index)).collect();
             sorted.sort_by(|one, other| one.0.total_cmp(&other.0));
             *layer = sorted.into_iter().map(|(_, index)| index).collect();
-            number(layer, places);
+            number(layer, items);
         }
     }
 }
 
 /// Moves the items of each layer towards the middle of their neighbours, as far as space allows.
-fn spread(layers: &[Vec<usize>], places: &mut [LayerItem]) {
-    places.iter_mut().for_each(|place| place.center = 0.0);
-    layers.iter().for_each(|layer| put(layer, places, &vec![0.0; layer.len()]));
-    for round in 0..LAYOUT_ITERATIONS {
+fn spread(layers: &[Vec<usize>], items: &mut [LayerItem]) {
+    items.iter_mut().for_each(|item| item.center = 0.0);
+    layers.iter().for_each(|layer| put(layer, items, &vec![0.0; layer.len()]));
+    for iteration in 0..LAYOUT_ITERATIONS {
         for step in 0..layers.len() {
-            let downward = round % 2 == 0;
+            let downward = iteration % 2 == 0;
             let layer = &layers[if downward { step } else { layers.len() - 1 - step }];
-            let wanted: Vec<f64> = layer.iter().map(|index| middle(places, *index, downward)).collect();
-            put(layer, places, &wanted);
+            let desired: Vec<f64> = layer.iter().map(|index| middle(items, *index, downward)).collect();
+            put(layer, items, &desired);
         }
     }
 }
 
 /// Puts the items of a layer as near to their desired positions as their neighbours allow.
-fn put(layer: &[usize], places: &mut [LayerItem], wanted: &[f64]) {
-    let halves: Vec<f64> = layer.iter().map(|index| places[*index].width / 2.0).collect();
+fn put(layer: &[usize], items: &mut [LayerItem], desired: &[f64]) {
+    let halves: Vec<f64> = layer.iter().map(|index| items[*index].width / 2.0).collect();
     let mut rightward = Vec::new();
     let mut edge = f64::NEG_INFINITY;
-    for (half, wanted) in halves.iter().zip(wanted) {
-        let center = wanted.max(edge + half);
+    for (half, desired) in halves.iter().zip(desired) {
+        let center = desired.max(edge + half);
         edge = center + half + BOX_GAP;
         rightward.push(center);
     }
     let mut edge = f64::INFINITY;
-    for (at, index) in layer.iter().enumerate().rev() {
-        let center = wanted[at].min(edge - halves[at]);
-        edge = center - halves[at] - BOX_GAP;
-        // Both ways of pushing neighbours aside keep the distances, and so does their mean.
-        places[*index].center = f64::midpoint(rightward[at], center);
+    for (position, index) in layer.iter().enumerate().rev() {
+        let center = desired[position].min(edge - halves[position]);
+        edge = center - halves[position] - BOX_GAP;
+        // Pushing neighbours to either side keeps the distances, and so does the mean of both.
+        items[*index].center = f64::midpoint(rightward[position], center);
     }
 }
 
 /// The middle of an item's neighbours on one side; its current position when it has none.
-fn middle(places: &[LayerItem], index: usize, above: bool) -> f64 {
-    let place = &places[index];
-    let joined = if above { &place.above } else { &place.below };
-    if joined.is_empty() {
-        return place.center;
+fn middle(items: &[LayerItem], index: usize, above: bool) -> f64 {
+    let item = &items[index];
+    let neighbours = if above { &item.above } else { &item.below };
+    if neighbours.is_empty() {
+        return item.center;
     }
-    joined.iter().map(|other| places[*other].center).sum::<f64>() / joined.len() as f64
+    neighbours.iter().map(|other| items[*other].center).sum::<f64>() / neighbours.len() as f64
 }
 
-fn finish(boxes: usize, layers: &[Vec<usize>], places: &[LayerItem], chains: &[Vec<usize>]) -> Layers {
-    let left = places.iter().map(|place| place.center - place.width / 2.0).fold(f64::INFINITY, f64::min);
-    let right = places.iter().map(|place| place.center + place.width / 2.0).fold(f64::NEG_INFINITY, f64::max);
+fn finish(boxes: usize, layers: &[Vec<usize>], items: &[LayerItem], chains: &[Vec<usize>]) -> Layers {
+    let left = items.iter().map(|item| item.center - item.width / 2.0).fold(f64::INFINITY, f64::min);
+    let right = items.iter().map(|item| item.center + item.width / 2.0).fold(f64::NEG_INFINITY, f64::max);
     let mut bands = Vec::new();
     let mut top = 0.0;
     for layer in layers {
-        let height = layer.iter().map(|index| places[*index].height).fold(0.0, f64::max);
+        let height = layer.iter().map(|index| items[*index].height).fold(0.0, f64::max);
         bands.push((top, top + height));
         top += height + LAYER_GAP;
     }
-    let corner = |place: &LayerItem| {
-        let (top, bottom) = bands[place.layer];
-        (place.center - place.width / 2.0 - left, f64::midpoint(top, bottom) - place.height / 2.0)
+    let corner = |item: &LayerItem| {
+        let (top, bottom) = bands[item.layer];
+        (item.center - item.width / 2.0 - left, f64::midpoint(top, bottom) - item.height / 2.0)
     };
-    let way = |chain: &Vec<usize>| {
+    let path = |chain: &Vec<usize>| {
         let mut points = Vec::new();
         for (step, index) in chain.iter().enumerate() {
-            let place = &places[*index];
-            let ((top, bottom), (_, upper), x) = (bands[place.layer], corner(place), place.center - left);
+            let item = &items[*index];
+            let ((top, bottom), (_, upper), x) = (bands[item.layer], corner(item), item.center - left);
             match step {
-                0 => points.extend([(x, upper + place.height), (x, bottom)]),
+                0 => points.extend([(x, upper + item.height), (x, bottom)]),
                 _ if step + 1 == chain.len() => points.extend([(x, top), (x, upper)]),
                 _ => points.extend([(x, top), (x, bottom)]),
             }
@@ -191,7 +191,7 @@ fn finish(boxes: usize, layers: &[Vec<usize>], places: &[LayerItem], chains: &[V
     Layers {
         width: if boxes == 0 { 0.0 } else { right - left },
         height: bands.last().map_or(0.0, |(_, bottom)| *bottom),
-        corners: places[..boxes].iter().map(corner).collect(),
-        arrow_paths: chains.iter().map(way).collect(),
+        corners: items[..boxes].iter().map(corner).collect(),
+        arrow_paths: chains.iter().map(path).collect(),
     }
 }

@@ -27,8 +27,8 @@ fn inside(drawings: &Drawings<'_>, scope: ScopeIndex, indent: &str, out: &mut St
             Shape::Task(_) | Shape::Flow(_) => out.push_str(&format!("{indent}{id}[{title}]\n")),
         }
     }
-    for ((from, to), words) in &drawing.arrows {
-        let label = words.label();
+    for ((from, to), label) in &drawing.arrows {
+        let label = label.label();
         let label = if label.is_empty() { label } else { format!("|{}|", quoted(&label)) };
         out.push_str(&format!("{indent}{} -->{label} {}\n", id(*from), id(*to)));
     }

@@ -47,8 +47,8 @@ pub fn svg(flow: &Flow) -> String {
         frames[scope] =
             Some(Frame::of(&drawings, ScopeIndex(u32::try_from(scope).expect("scopes have indices")), &frames));
     }
-    let whole = frames[0].as_ref().expect("every scope was framed");
-    let (width, height) = (whole.width, whole.height);
+    let root = frames[0].as_ref().expect("every scope was framed");
+    let (width, height) = (root.width, root.height);
     let mut out = String::new();
     let _ = write!(
         out,
@@ -78,20 +78,20 @@ impl Frame {
         let size = |shape: &Shape| match shape {
             Shape::Task(_) => (text_width(&drawings.title(*shape), CHARACTER) + 2.0 * BOX_PADDING, BOX_HEIGHT),
             Shape::Flow(nested) => {
-                let frame = frames[nested.0 as usize].as_ref().expect("what is nested was framed before");
+                let frame = frames[nested.0 as usize].as_ref().expect("a nested flow was framed before its parent");
                 (frame.width, frame.height)
             }
         };
         let sizes: Vec<(f64, f64)> = drawing.shapes.iter().map(size).collect();
-        let place = |shape| {
-            let found =
+        let index_of = |shape| {
+            let index =
                 drawing.shapes.binary_search_by_key(&first_node(drawings, shape), |other| first_node(drawings, *other));
-            found.expect("arrows join shapes of the drawing")
+            index.expect("arrows join shapes of the drawing")
         };
-        let arrow = |((from, to), words): (&(Shape, Shape), &ArrowLabel<'_>)| Arrow {
-            from: place(*from),
-            to: place(*to),
-            label: text_width(&words.label(), SMALL_CHARACTER),
+        let arrow = |((from, to), label): (&(Shape, Shape), &ArrowLabel<'_>)| Arrow {
+            from: index_of(*from),
+            to: index_of(*to),
+            label: text_width(&label.label(), SMALL_CHARACTER),
         };
         let arrows: Vec<Arrow> = drawing.arrows.iter().map(arrow).collect();
         let layers = lay_out(&sizes, &arrows);
@@ -132,10 +132,10 @@ fn draw(
     let _ = writeln!(out, "<text class=\"title\" x=\"{x:.1}\" y=\"{y:.1}\">{title}</text>");
     // The layers are centered in a frame that its title makes wider.
     let (left, top) = (left + (frame.width - frame.layers.width) / 2.0, top + FRAME_PADDING + FRAME_TITLE);
-    for (at, shape) in drawing.shapes.iter().enumerate() {
-        let (x, y) = (left + frame.layers.corners[at].0, top + frame.layers.corners[at].1);
+    for (index, shape) in drawing.shapes.iter().enumerate() {
+        let (x, y) = (left + frame.layers.corners[index].0, top + frame.layers.corners[index].1);
         match shape {
-            Shape::Task(_) => task(&drawings.title(*shape), (x, y), frame.sizes[at].0, out),
+            Shape::Task(_) => task(&drawings.title(*shape), (x, y), frame.sizes[index].0, out),
             Shape::Flow(nested) => draw(drawings, *nested, frames, (x, y), out),
         }
     }
@@ -144,14 +144,14 @@ fn draw(
         outs[*from] += 1;
         ins[*to] += 1;
     }
-    for ((way, words), Arrow { from, to, .. }) in
+    for ((path, arrow_label), Arrow { from, to, .. }) in
         frame.layers.arrow_paths.iter().zip(drawing.arrows.values()).zip(&frame.arrows)
     {
-        let way: Vec<(f64, f64)> = way.iter().map(|(x, y)| (left + x, top + y)).collect();
-        arrow(&way, out);
+        let path: Vec<(f64, f64)> = path.iter().map(|(x, y)| (left + x, top + y)).collect();
+        arrow(&path, out);
         // The label is where arrows from one source have diverged, or arrows to one target have not converged yet.
         let along = if outs[*from] > ins[*to] { 0.75 } else { 0.25 };
-        label(&words.label(), &way, along, out);
+        label(&arrow_label.label(), &path, along, out);
     }
 }
 
@@ -166,14 +166,14 @@ fn task(name: &str, (x, y): (f64, f64), width: f64, out: &mut String) {
 }
 
 /// Draws an arrow: straight through each layer, curved between two.
-fn arrow(way: &[(f64, f64)], out: &mut String) {
-    let Some(((x, y), rest)) = way.split_first() else { return };
+fn arrow(points: &[(f64, f64)], out: &mut String) {
+    let Some(((x, y), rest)) = points.split_first() else { return };
     let mut path = format!("M{x:.1} {y:.1}");
     for (step, (x, y)) in rest.iter().enumerate() {
         if step % 2 == 0 {
             let _ = write!(path, "L{x:.1} {y:.1}");
         } else {
-            let (from, above) = way[step];
+            let (from, above) = points[step];
             let half = f64::midpoint(above, *y);
             let _ = write!(path, "C{from:.1} {half:.1} {x:.1} {half:.1} {x:.1} {y:.1}");
         }
@@ -182,8 +182,8 @@ fn arrow(way: &[(f64, f64)], out: &mut String) {
 }
 
 /// Writes the label of an arrow on its last curve.
-fn label(label: &str, way: &[(f64, f64)], along: f64, out: &mut String) {
-    if let [.., (from, above), (to, below), _] = way
+fn label(label: &str, path: &[(f64, f64)], along: f64, out: &mut String) {
+    if let [.., (from, above), (to, below), _] = path
         && !label.is_empty()
     {
         // The point of the curve in `arrow`, computed from its four control points.

@@ -100,7 +100,7 @@ fn svg_shows_every_task_every_flow_with_its_controller_and_every_value() {
         .lines()
         .filter_map(|line| line.strip_prefix("<text ")?.strip_suffix("</text>")?.split('>').nth(1))
         .collect();
-    let wanted = [
+    let expected = [
         "cake (retry: 3 in all)",
         "mix",
         "pans (retry: for each of 2 values, then rollback-all)",
@@ -111,19 +111,19 @@ fn svg_shows_every_task_every_flow_with_its_controller_and_every_value() {
         "batter, bowl",
         "pan",
     ];
-    assert_eq!(texts, wanted);
-    let count = |what: &str| picture.matches(what).count();
+    assert_eq!(texts, expected);
+    let count = |pattern: &str| picture.matches(pattern).count();
     assert_eq!((count("class=\"task\""), count("class=\"flow\""), count("class=\"arrow\"")), (4, 2, 4));
 }
 
 #[test]
 fn a_link_that_reverses_a_value_is_drawn_in_its_direction() {
-    let turned = flow(
+    let reversed = flow(
         "name = \"f\"\n[[task]]\nname = \"late\"\nuse = \"m\"\nprovides = [\"x\"]\n\
          [[task]]\nname = \"early\"\nuse = \"m\"\nrequires = [\"x\"]\n[[link]]\nfrom = \"early\"\nto = \"late\"",
     );
-    assert!(dot(&turned).contains("  \"early\" -> \"late\";\n"));
-    assert!(!dot(&turned).contains("\"late\" -> \"early\""));
+    assert!(dot(&reversed).contains("  \"early\" -> \"late\";\n"));
+    assert!(!dot(&reversed).contains("\"late\" -> \"early\""));
 }
 
 #[test]
@@ -135,11 +135,11 @@ fn an_empty_flow_is_drawn() {
 
 /// Random boxes and arrows without cycles.
 fn random_layers(seed: u64) -> (Vec<(f64, f64)>, Vec<Arrow>, Layers) {
-    let mut draw = SeededRng(seed);
-    let boxes = 1 + draw.below(20);
+    let mut rng = SeededRng(seed);
+    let boxes = 1 + rng.below(20);
     let sizes: Vec<(f64, f64)> =
-        (0..boxes).map(|_| (20.0 + draw.below(100) as f64, 10.0 + draw.below(50) as f64)).collect();
-    let arrows = (0..draw.below(30)).map(|_| (draw.below(boxes), draw.below(boxes)));
+        (0..boxes).map(|_| (20.0 + rng.below(100) as f64, 10.0 + rng.below(50) as f64)).collect();
+    let arrows = (0..rng.below(30)).map(|_| (rng.below(boxes), rng.below(boxes)));
     let arrows: Vec<Arrow> =
         arrows.filter(|(from, to)| from < to).map(|(from, to)| Arrow { from, to, label: 30.0 }).collect();
     let layers = lay_out(&sizes, &arrows);
@@ -150,23 +150,23 @@ fn random_layers(seed: u64) -> (Vec<(f64, f64)>, Vec<Arrow>, Layers) {
 fn boxes_stand_inside_and_apart_and_arrows_lead_down_from_one_to_the_other() {
     for seed in 0..300 {
         let (sizes, arrows, layers) = random_layers(seed);
-        let place = |index: usize| (layers.corners[index], sizes[index]);
+        let rect = |index: usize| (layers.corners[index], sizes[index]);
         let close = |one: f64, other: f64| (one - other).abs() < 0.001;
         for index in 0..sizes.len() {
-            let ((x, y), (width, height)) = place(index);
+            let ((x, y), (width, height)) = rect(index);
             assert!(x > -0.001 && y > -0.001 && x + width < layers.width + 0.001 && y + height < layers.height + 0.001);
             for other in 0..index {
-                let ((other_x, other_y), (other_width, other_height)) = place(other);
-                let beside = x + width < other_x || other_x + other_width < x;
-                assert!(beside || y + height < other_y || other_y + other_height < y, "boxes overlap, seed {seed}");
+                let ((other_x, other_y), (other_width, other_height)) = rect(other);
+                let is_apart = x + width < other_x || other_x + other_width < x;
+                assert!(is_apart || y + height < other_y || other_y + other_height < y, "boxes overlap, seed {seed}");
             }
         }
-        for (Arrow { from, to, .. }, way) in arrows.iter().zip(&layers.arrow_paths) {
-            let (((x, y), (width, height)), ((to_x, to_y), (to_width, _))) = (place(*from), place(*to));
-            let (first, last) = (way[0], way[way.len() - 1]);
+        for (Arrow { from, to, .. }, path) in arrows.iter().zip(&layers.arrow_paths) {
+            let (((x, y), (width, height)), ((to_x, to_y), (to_width, _))) = (rect(*from), rect(*to));
+            let (first, last) = (path[0], path[path.len() - 1]);
             assert!(close(first.0, x + width / 2.0) && close(first.1, y + height), "it begins below its box");
             assert!(close(last.0, to_x + to_width / 2.0) && close(last.1, to_y), "it ends above its box");
-            assert!(way.windows(2).all(|pair| pair[0].1 <= pair[1].1 + 0.001), "it leads down");
+            assert!(path.windows(2).all(|pair| pair[0].1 <= pair[1].1 + 0.001), "it leads down");
         }
     }
 }

@@ -23,16 +23,16 @@ pub struct SchemaMismatch {
     /// The path in the value: `[2].size`, or empty for the whole.
     at: String,
     /// The problem there.
-    what: String,
+    problem: String,
 }
 
 impl SchemaMismatch {
-    fn new(at: &str, what: impl Into<String>) -> Self {
-        Self { at: at.into(), what: what.into() }
+    fn new(at: &str, problem: impl Into<String>) -> Self {
+        Self { at: at.into(), problem: problem.into() }
     }
 
-    pub(super) fn of_bytes(wanted: ValueTypes) -> Self {
-        Self::new("", format!("is bytes, and has to be {wanted}"))
+    pub(super) fn of_bytes(expected: ValueTypes) -> Self {
+        Self::new("", format!("is bytes, and has to be {expected}"))
     }
 }
 
@@ -40,7 +40,7 @@ impl SchemaMismatch {
 impl fmt::Display for SchemaMismatch {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.at.strip_prefix('.').unwrap_or(&self.at);
-        write!(out, "{} {}", if at.is_empty() { "it" } else { at }, self.what)
+        write!(out, "{} {}", if at.is_empty() { "it" } else { at }, self.problem)
     }
 }
 
@@ -87,34 +87,35 @@ impl Check {
             return None;
         }
         self.alternatives += 1;
-        let found = self.alternatives(schema, value, at);
+        let mismatch = self.alternatives(schema, value, at);
         self.alternatives -= 1;
-        found
+        mismatch
     }
 
     fn alternatives(&mut self, schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
         if let Some(Tree::Array(all)) = schema.keyword("allOf") {
-            let refused = all.iter().find_map(|one| self.value(schema.at(one), value, at));
-            if refused.is_some() {
-                return refused;
+            let mismatch = all.iter().find_map(|alternative| self.value(schema.at(alternative), value, at));
+            if mismatch.is_some() {
+                return mismatch;
             }
         }
-        for either in ["anyOf", "oneOf"] {
-            let Some(Tree::Array(alternatives)) = schema.keyword(either) else { continue };
-            let mut misfits = Vec::new();
-            for one in alternatives {
-                match self.value(schema.at(one), value, at) {
-                    Some(misfit) => misfits.push((schema.at(one), misfit)),
+        for keyword in ["anyOf", "oneOf"] {
+            let Some(Tree::Array(alternatives)) = schema.keyword(keyword) else { continue };
+            let mut mismatches = Vec::new();
+            for alternative in alternatives {
+                match self.value(schema.at(alternative), value, at) {
+                    Some(mismatch) => mismatches.push((schema.at(alternative), mismatch)),
                     None => break,
                 }
             }
-            if misfits.len() < alternatives.len() || misfits.is_empty() {
+            if mismatches.len() < alternatives.len() || mismatches.is_empty() {
                 continue;
             }
             // The alternatives of the value's type explain the problem best.
-            let of_its_type = |view: &SchemaView<'_>| !view.types().and(type_of(value)).is_empty();
-            let mut near = misfits.iter().filter(|(view, _)| of_its_type(view)).map(|(_, misfit)| misfit);
-            return match (near.next(), near.next()) {
+            let has_type_of_value = |view: &SchemaView<'_>| !view.types().and(type_of(value)).is_empty();
+            let mut matching =
+                mismatches.iter().filter(|(view, _)| has_type_of_value(view)).map(|(_, mismatch)| mismatch);
+            return match (matching.next(), matching.next()) {
                 (Some(only), None) => Some(only.clone()),
                 (Some(_), Some(_)) => Some(SchemaMismatch::new(at, "fits none of the forms that it may have")),
                 (None, _) => Some(wrong_type(schema, value, at)),
@@ -134,23 +135,24 @@ impl Check {
         if let Some(name) = missing {
             return Some(SchemaMismatch::new(at, format!("lacks {name:?}")));
         }
-        let known = schema.keyword("properties").and_then(Tree::as_object);
+        let properties = schema.keyword("properties").and_then(Tree::as_object);
         let others = schema.keyword("additionalProperties").filter(|_| schema.keyword("patternProperties").is_none());
         for (name, value) in fields {
-            let inner =
+            let path =
                 || if name.contains(['.', '[', ' ']) { format!("{at}[{name:?}]") } else { format!("{at}.{name}") };
-            let found = match (known.and_then(|known| known.get(name)), others) {
-                (Some(field), _) => self.value(schema.at(field), value, &inner()),
+            let mismatch = match (properties.and_then(|properties| properties.get(name)), others) {
+                (Some(field), _) => self.value(schema.at(field), value, &path()),
                 (None, Some(Tree::Bool(false))) => {
-                    let names =
-                        listed(known.into_iter().flat_map(|known| known.keys()).map(|name| format!("{name:?}")));
+                    let names = listed(
+                        properties.into_iter().flat_map(|properties| properties.keys()).map(|name| format!("{name:?}")),
+                    );
                     Some(SchemaMismatch::new(at, format!("has {name:?}, and may only have {names}")))
                 }
-                (None, Some(others)) => self.value(schema.at(others), value, &inner()),
+                (None, Some(others)) => self.value(schema.at(others), value, &path()),
                 (None, None) => None,
             };
-            if found.is_some() {
-                return found;
+            if mismatch.is_some() {
+                return mismatch;
             }
         }
         None
@@ -160,9 +162,9 @@ impl Check {
         let first = schema.keyword("prefixItems").and_then(Tree::as_array).map_or(&[][..], Vec::as_slice);
         let items = schema.keyword("items");
         check_length(schema, "Items", "elements", elements.len(), at).or_else(|| {
-            elements.iter().enumerate().find_map(|(place, element)| {
-                let of = first.get(place).or(items)?;
-                self.value(schema.at(of), element, &format!("{at}[{place}]"))
+            elements.iter().enumerate().find_map(|(index, element)| {
+                let item = first.get(index).or(items)?;
+                self.value(schema.at(item), element, &format!("{at}[{index}]"))
             })
         })
     }
@@ -170,12 +172,12 @@ impl Check {
 
 fn of_type(schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
     // Only its own keyword: alternatives are checked one by one.
-    let said = match schema.keyword("type")? {
+    let types = match schema.keyword("type")? {
         Tree::String(name) => super::types_named(name),
         Tree::Array(names) => super::union(names.iter().filter_map(Tree::as_str).map(super::types_named)),
         Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Object(_) => return None,
     };
-    said.and(type_of(value)).is_empty().then(|| wrong_type(schema, value, at))
+    types.and(type_of(value)).is_empty().then(|| wrong_type(schema, value, at))
 }
 
 fn wrong_type(schema: SchemaView<'_>, value: &Tree, at: &str) -> SchemaMismatch {
@@ -196,15 +198,15 @@ fn type_name(value: &Tree) -> &'static str {
 
 /// `enum` and `const`.
 fn check_enum(schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
-    let only = match (schema.keyword("enum"), schema.keyword("const")) {
-        (Some(Tree::Array(these)), _) => these.as_slice(),
-        (_, Some(this)) => std::slice::from_ref(this),
+    let values = match (schema.keyword("enum"), schema.keyword("const")) {
+        (Some(Tree::Array(allowed)), _) => allowed.as_slice(),
+        (_, Some(only)) => std::slice::from_ref(only),
         (_, None) => return None,
     };
-    let is_it = |one: &Tree| one == value || (one.as_f64().is_some() && one.as_f64() == value.as_f64());
-    let these = || listed(only.iter().map(excerpt));
-    (!only.iter().any(is_it))
-        .then(|| SchemaMismatch::new(at, format!("is {}, and has to be {}", excerpt(value), these())))
+    let equals = |other: &Tree| other == value || (other.as_f64().is_some() && other.as_f64() == value.as_f64());
+    let allowed = || listed(values.iter().map(excerpt));
+    (!values.iter().any(equals))
+        .then(|| SchemaMismatch::new(at, format!("is {}, and has to be {}", excerpt(value), allowed())))
 }
 
 fn excerpt(value: &Tree) -> String {
@@ -213,8 +215,8 @@ fn excerpt(value: &Tree) -> String {
         Tree::Object(_) => "an object".into(),
         Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::String(_) => {
             let text = value.to_string();
-            let cut: String = text.chars().take(MAX_QUOTED_CHARS).collect();
-            if cut.len() < text.len() { format!("{cut}…") } else { text }
+            let shortened: String = text.chars().take(MAX_QUOTED_CHARS).collect();
+            if shortened.len() < text.len() { format!("{shortened}…") } else { text }
         }
     }
 }
@@ -232,40 +234,40 @@ fn listed(names: impl Iterator<Item = String>) -> String {
 }
 
 /// `minLength` and `maxLength`, or `minItems` and `maxItems`.
-fn check_length(schema: SchemaView<'_>, of: &str, noun: &str, length: usize, at: &str) -> Option<SchemaMismatch> {
-    let bound = |which: &str| schema.keyword(&format!("{which}{of}")).and_then(Tree::as_u64);
-    let (least, most) = (bound("min"), bound("max"));
+fn check_length(schema: SchemaView<'_>, suffix: &str, unit: &str, length: usize, at: &str) -> Option<SchemaMismatch> {
+    let bound = |prefix: &str| schema.keyword(&format!("{prefix}{suffix}")).and_then(Tree::as_u64);
+    let (min, max) = (bound("min"), bound("max"));
     let length = length as u64;
-    let wanted = match (least, most) {
-        (Some(least), _) if length < least => format!("at least {least}"),
-        (_, Some(most)) if length > most => format!("at most {most}"),
+    let expected = match (min, max) {
+        (Some(min), _) if length < min => format!("at least {min}"),
+        (_, Some(max)) if length > max => format!("at most {max}"),
         (_, _) => return None,
     };
-    Some(SchemaMismatch::new(at, format!("has {length} {noun}, and has to have {wanted}")))
+    Some(SchemaMismatch::new(at, format!("has {length} {unit}, and has to have {expected}")))
 }
 
 /// Checks the bounds of a number, and the range of an integer `format`.
 fn in_range(schema: SchemaView<'_>, number: &serde_json::Number, at: &str) -> Option<SchemaMismatch> {
     let value = number.as_f64()?;
     let bound = |name: &str| schema.keyword(name).and_then(Tree::as_f64);
-    let of_format = schema.keyword("format").and_then(Tree::as_str).and_then(integers);
-    let (least, most) = (of_format.map(|range| range.0), of_format.map(|range| range.1));
-    let wanted = if let Some(least) = bound("minimum").filter(|least| value < *least) {
-        format!("at least {least}")
-    } else if let Some(most) = bound("maximum").filter(|most| value > *most) {
-        format!("at most {most}")
-    } else if let Some(least) = bound("exclusiveMinimum").filter(|least| value <= *least) {
-        format!("more than {least}")
-    } else if let Some(most) = bound("exclusiveMaximum").filter(|most| value >= *most) {
-        format!("less than {most}")
-    } else if let Some(least) = least.filter(|least| value < *least) {
-        format!("at least {least}")
-    } else if let Some(most) = most.filter(|most| value > *most) {
-        format!("at most {most}")
+    let format_range = schema.keyword("format").and_then(Tree::as_str).and_then(integers);
+    let (min, max) = (format_range.map(|range| range.0), format_range.map(|range| range.1));
+    let expected = if let Some(min) = bound("minimum").filter(|min| value < *min) {
+        format!("at least {min}")
+    } else if let Some(max) = bound("maximum").filter(|max| value > *max) {
+        format!("at most {max}")
+    } else if let Some(min) = bound("exclusiveMinimum").filter(|min| value <= *min) {
+        format!("more than {min}")
+    } else if let Some(max) = bound("exclusiveMaximum").filter(|max| value >= *max) {
+        format!("less than {max}")
+    } else if let Some(min) = min.filter(|min| value < *min) {
+        format!("at least {min}")
+    } else if let Some(max) = max.filter(|max| value > *max) {
+        format!("at most {max}")
     } else {
         return None;
     };
-    Some(SchemaMismatch::new(at, format!("is {number}, and has to be {wanted}")))
+    Some(SchemaMismatch::new(at, format!("is {number}, and has to be {expected}")))
 }
 
 /// The range of an integer format. 64-bit formats are excluded: a double does not represent their bounds exactly.

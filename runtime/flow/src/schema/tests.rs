@@ -5,7 +5,7 @@ use super::*;
 fn mismatch_text(schema: &str, value: &str) -> String {
     let schema = Schema::new(&Json::parse(schema).unwrap());
     let value = Value::Json(Json::parse(value).unwrap());
-    schema.mismatch(&value).map_or_else(String::new, |misfit| misfit.to_string())
+    schema.mismatch(&value).map_or_else(String::new, |mismatch| mismatch.to_string())
 }
 
 /// A schema as `schemars` writes it for types of serde.
@@ -52,7 +52,7 @@ fn a_valid_value_is_never_rejected() {
 
 #[test]
 fn a_mismatch_names_the_path_and_both_types() {
-    for (value, wanted) in [
+    for (value, expected) in [
         ("3", "it is a whole number, and has to be an object"),
         ("{}", "it lacks \"size\""),
         (r#"{"size": "1"}"#, "size is a text, and has to be a whole number"),
@@ -70,7 +70,7 @@ fn a_mismatch_names_the_path_and_both_types() {
         (r#"{"size": 1, "weights": {"a b": "x"}}"#, "weights[\"a b\"] is a text, and has to be a number"),
         (r#"{"size": 1, "mark": "xy"}"#, "mark has 2 characters, and has to have at most 1"),
     ] {
-        assert_eq!(mismatch_text(PAN, value), wanted, "{value}");
+        assert_eq!(mismatch_text(PAN, value), expected, "{value}");
     }
     assert_eq!(mismatch_text(r#"{"type": "array"}"#, "\"abc\""), "it is a text, and has to be a list");
     assert_eq!(
@@ -106,7 +106,7 @@ fn an_adversarial_schema_is_checked_in_bounded_time() {
 
 #[test]
 fn a_schema_lists_the_types_of_its_values() {
-    for (schema, wanted) in [
+    for (schema, expected) in [
         (PAN, "an object"),
         (r#"{"type": ["integer", "null"]}"#, "null or a whole number"),
         (r#"{"enum": ["a", 1.5]}"#, "a number or a text"),
@@ -115,6 +115,6 @@ fn a_schema_lists_the_types_of_its_values() {
         (r##"{"$ref": "#/$defs/a", "$defs": {"a": {"type": "boolean"}}}"##, "true or false"),
         ("{}", "anything"),
     ] {
-        assert_eq!(Schema::new(&Json::parse(schema).unwrap()).view().types().to_string(), wanted, "{schema}");
+        assert_eq!(Schema::new(&Json::parse(schema).unwrap()).view().types().to_string(), expected, "{schema}");
     }
 }

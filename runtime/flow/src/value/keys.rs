@@ -13,8 +13,8 @@ pub(super) fn find_duplicate_key(text: &str) -> Option<String> {
     // The keys of each open object, outermost first; `None` for a list.
     let mut open: Vec<Option<BTreeSet<Cow<'_, str>>>> = Vec::new();
     let mut expects_key = false;
-    let (bytes, mut at) = (text.as_bytes(), 0);
-    while let Some(byte) = bytes.get(at) {
+    let (bytes, mut index) = (text.as_bytes(), 0);
+    while let Some(byte) = bytes.get(index) {
         match byte {
             b'{' => {
                 open.push(Some(BTreeSet::new()));
@@ -30,33 +30,33 @@ pub(super) fn find_duplicate_key(text: &str) -> Option<String> {
             }
             b',' => expects_key = matches!(open.last(), Some(Some(_))),
             b'"' => {
-                let end = end_of_string(bytes, at);
+                let end = end_of_string(bytes, index);
                 if expects_key && let Some(Some(keys)) = open.last_mut() {
-                    let key = unescaped(&text[at..end]);
+                    let key = unescaped(&text[index..end]);
                     if keys.contains(&key) {
                         return Some(key.into_owned());
                     }
                     keys.insert(key);
                 }
                 expects_key = false;
-                at = end;
+                index = end;
                 continue;
             }
             _ => {}
         }
-        at += 1;
+        index += 1;
     }
     None
 }
 
 /// The end of a string that begins at `start`: the index after its closing quote.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(byte) = bytes.get(at) {
+    let mut index = start + 1;
+    while let Some(byte) = bytes.get(index) {
         match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+            b'"' => return index + 1,
+            b'\\' => index += 2,
+            _ => index += 1,
         }
     }
     bytes.len()

@@ -112,10 +112,10 @@ impl ValuesObject {
     }
 
     /// Keeps only the values whose names `is_kept` accepts.
-    pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
-        self.json.retain(|name, _| is_kept(name));
-        self.bytes.retain(|name, _| is_kept(name));
-        self.stored.retain(|name, _| is_kept(name));
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.json.retain(|name, _| keep(name));
+        self.bytes.retain(|name, _| keep(name));
+        self.stored.retain(|name, _| keep(name));
     }
 
     /// Checks and returns the values.
@@ -133,19 +133,19 @@ impl ValuesObject {
             (name, bytes.map_err(|error| format!("not base64: {error}")))
         });
         let stored = self.stored.iter().map(|(name, stored)| (name, stored.read(references)));
-        let (mut values, mut mistakes) = (Values::new(), Vec::new());
-        for (written, value) in json.chain(bytes).chain(stored) {
-            match (ValueName::new(written), value) {
+        let (mut values, mut errors) = (Values::new(), Vec::new());
+        for (raw_name, value) in json.chain(bytes).chain(stored) {
+            match (ValueName::new(raw_name), value) {
                 (Ok(name), Ok(value)) => {
                     if values.insert(name, value).is_some() {
-                        mistakes.push(format!("{written:?} is given twice, as JSON and under {BYTES} or {STORED}"));
+                        errors.push(format!("{raw_name:?} is given twice, as JSON and under {BYTES} or {STORED}"));
                     }
                 }
-                (Ok(_), Err(mistake)) => mistakes.push(format!("{written:?}: {mistake}")),
-                (Err(error), _) => mistakes.push(error.to_string()),
+                (Ok(_), Err(error)) => errors.push(format!("{raw_name:?}: {error}")),
+                (Err(error), _) => errors.push(error.to_string()),
             }
         }
-        if mistakes.is_empty() { Ok(values) } else { Err(InvalidValues { mistakes }) }
+        if errors.is_empty() { Ok(values) } else { Err(InvalidValues { mistakes: errors }) }
     }
 
     /// The object as text.
@@ -211,12 +211,12 @@ impl<'de> Deserialize<'de> for ValuesObject {
                 let mut object = ValuesObject::default();
                 let (mut has_bytes, mut has_stored) = (false, false);
                 while let Some(name) = map.next_key::<String>()? {
-                    let is_doubled = match name.as_str() {
+                    let is_duplicate = match name.as_str() {
                         BYTES => std::mem::replace(&mut has_bytes, true),
                         STORED => std::mem::replace(&mut has_stored, true),
                         name => object.json.contains_key(name),
                     };
-                    if is_doubled {
+                    if is_duplicate {
                         return Err(A::Error::custom(format!("{name:?} is given twice")));
                     }
                     match name.as_str() {

@@ -48,44 +48,45 @@ struct VisibleProviders {
 }
 
 impl ProviderConflict {
-    pub(super) fn new(value: &ValueName, offers: impl Iterator<Item = (usize, bool)>) -> Self {
-        let mut contest =
+    pub(super) fn new(value: &ValueName, providers: impl Iterator<Item = (usize, bool)>) -> Self {
+        let mut conflict =
             Self { value: value.clone(), providers: Vec::new(), direct: Vec::new(), requirements: Vec::new() };
-        for (member, is_direct) in offers {
-            contest.providers.push(member);
+        for (member, is_direct) in providers {
+            conflict.providers.push(member);
             if is_direct {
-                contest.direct.push(member);
+                conflict.direct.push(member);
             }
         }
-        contest
+        conflict
     }
 
-    pub(super) fn sort(&mut self, reach: &Reachability<'_>) {
-        reach.sort(&mut self.providers);
-        reach.sort(&mut self.direct);
+    pub(super) fn sort(&mut self, reachability: &Reachability<'_>) {
+        reachability.sort(&mut self.providers);
+        reachability.sort(&mut self.direct);
     }
 
     /// The providers that each requirement may use, whatever their order. Counting stops at `most` providers.
-    fn views(&self, reach: &mut Reachability<'_>, most: usize) -> Vec<VisibleProviders> {
-        let view = |(at, member): &(usize, usize)| VisibleProviders { at: *at, member: *member, count: 0, last: None };
-        let mut views: Vec<VisibleProviders> = self.requirements.iter().map(view).collect();
-        for some in self.providers.chunks(64) {
-            let mut active = views.iter_mut().filter(|view| view.count <= most).peekable();
+    fn visible_providers(&self, reachability: &mut Reachability<'_>, max: usize) -> Vec<VisibleProviders> {
+        let new_visible =
+            |(at, member): &(usize, usize)| VisibleProviders { at: *at, member: *member, count: 0, last: None };
+        let mut visible_providers: Vec<VisibleProviders> = self.requirements.iter().map(new_visible).collect();
+        for chunk in self.providers.chunks(64) {
+            let mut active = visible_providers.iter_mut().filter(|visible| visible.count <= max).peekable();
             if active.peek().is_none() {
                 break;
             }
-            let followers = reach.followers(some);
-            let own: BTreeMap<usize, u64> =
-                some.iter().enumerate().map(|(place, member)| (*member, 1 << place)).collect();
-            let all = u64::MAX >> (64 - some.len());
-            for view in active {
-                let bits = |of: &BTreeMap<usize, u64>| of.get(&view.member).copied().unwrap_or(0);
-                let open = all & !bits(&followers) & !bits(&own);
-                view.count += open.count_ones() as usize;
-                view.last = open.checked_ilog2().map(|last| some[last as usize]).or(view.last);
+            let followers = reachability.followers(chunk);
+            let own_bits: BTreeMap<usize, u64> =
+                chunk.iter().enumerate().map(|(bit, member)| (*member, 1 << bit)).collect();
+            let all = u64::MAX >> (64 - chunk.len());
+            for visible in active {
+                let bits = |by_member: &BTreeMap<usize, u64>| by_member.get(&visible.member).copied().unwrap_or(0);
+                let usable = all & !bits(&followers) & !bits(&own_bits);
+                visible.count += usable.count_ones() as usize;
+                visible.last = usable.checked_ilog2().map(|last| chunk[last as usize]).or(visible.last);
             }
         }
-        views
+        visible_providers
     }
 }
 
@@ -93,49 +94,49 @@ impl ProviderConflict {
 /// ambiguities. Choices in a cyclic flow stay [`Choice::Reported`]: the cycle is reported.
 pub(super) fn resolve_conflicts(
     graph: &mut Graph,
-    mut contests: Vec<ProviderConflict>,
+    mut conflicts: Vec<ProviderConflict>,
     choices: &mut [Choice],
 ) -> Vec<Ambiguity> {
     let mut ambiguities = Vec::new();
-    for (at, _) in contests.iter().flat_map(|contest| &contest.requirements) {
+    for (at, _) in conflicts.iter().flat_map(|conflict| &conflict.requirements) {
         choices[*at] = Choice::Reported;
     }
-    while !contests.is_empty() {
-        let Some(mut reach) = Reachability::of(graph) else { break };
-        contests.iter_mut().for_each(|contest| contest.sort(&reach));
-        let (chains, mut tangles): (Vec<_>, Vec<_>) =
-            contests.into_iter().partition(|contest| reach.is_chain(&contest.providers));
-        let mut picks: Vec<Selection> =
-            tangles.iter_mut().flat_map(|tangle| select_forced(&mut reach, tangle)).collect();
-        contests = if !picks.is_empty() {
-            tangles.extend(chains);
-            tangles
+    while !conflicts.is_empty() {
+        let Some(mut reachability) = Reachability::of(graph) else { break };
+        conflicts.iter_mut().for_each(|conflict| conflict.sort(&reachability));
+        let (chains, mut branching): (Vec<_>, Vec<_>) =
+            conflicts.into_iter().partition(|conflict| reachability.is_chain(&conflict.providers));
+        let mut selections: Vec<Selection> =
+            branching.iter_mut().flat_map(|conflict| select_forced(&mut reachability, conflict)).collect();
+        conflicts = if !selections.is_empty() {
+            branching.extend(chains);
+            branching
         } else if !chains.is_empty() {
-            picks.extend(chains.iter().flat_map(|chain| select_from_chain(&mut reach, chain)));
-            tangles
+            selections.extend(chains.iter().flat_map(|chain| select_from_chain(&mut reachability, chain)));
+            branching
         } else {
-            let (gaps, clear): (Vec<_>, Vec<_>) = tangles
+            let (gaps, resolvable): (Vec<_>, Vec<_>) = branching
                 .into_iter()
-                .map(|tangle| (reach.first_gap(&tangle.direct), tangle))
+                .map(|conflict| (reachability.first_gap(&conflict.direct), conflict))
                 .partition(|(gap, _)| gap.is_some());
-            for (_, tangle) in &clear {
-                picks.extend(select_each(&mut reach, tangle, &mut ambiguities));
+            for (_, conflict) in &resolvable {
+                selections.extend(select_each(&mut reachability, conflict, &mut ambiguities));
             }
             // Each resolved requirement may order other members.
-            if clear.is_empty() {
-                let told = |(pair, tangle): (Option<_>, ProviderConflict)| {
-                    Some(Ambiguity { value: tangle.value, pair: pair?, requirement: None })
+            if resolvable.is_empty() {
+                let ambiguity = |(pair, conflict): (Option<_>, ProviderConflict)| {
+                    Some(Ambiguity { value: conflict.value, pair: pair?, requirement: None })
                 };
-                ambiguities.extend(gaps.into_iter().filter_map(told));
+                ambiguities.extend(gaps.into_iter().filter_map(ambiguity));
                 Vec::new()
             } else {
-                gaps.into_iter().map(|(_, tangle)| tangle).collect()
+                gaps.into_iter().map(|(_, conflict)| conflict).collect()
             }
         };
-        for pick in picks {
-            choices[pick.at] = pick.provider.map_or(Choice::Outward, Choice::Of);
-            if let Some(provider) = pick.provider {
-                graph.add(provider, pick.member, Reason::Value(pick.value));
+        for selection in selections {
+            choices[selection.at] = selection.provider.map_or(Choice::Outward, Choice::Of);
+            if let Some(provider) = selection.provider {
+                graph.add(provider, selection.member, Reason::Value(selection.value));
             }
         }
     }
@@ -145,28 +146,28 @@ pub(super) fn resolve_conflicts(
 /// Resolves the provider conflicts of a flow in which only links give order. Returns the ambiguities.
 pub(super) fn resolve_unordered(
     graph: &Graph,
-    contests: Vec<ProviderConflict>,
+    conflicts: Vec<ProviderConflict>,
     choices: &mut [Choice],
 ) -> Vec<Ambiguity> {
-    for (at, _) in contests.iter().flat_map(|contest| &contest.requirements) {
+    for (at, _) in conflicts.iter().flat_map(|conflict| &conflict.requirements) {
         choices[*at] = Choice::Reported;
     }
     let mut ambiguities = Vec::new();
     // The cycle itself is reported.
-    let Some(mut reach) = Reachability::of(graph) else { return ambiguities };
-    for mut contest in contests {
-        contest.sort(&reach);
-        if let Some(pair) = reach.first_gap(&contest.direct) {
-            ambiguities.push(Ambiguity { value: contest.value, pair, requirement: None });
+    let Some(mut reachability) = Reachability::of(graph) else { return ambiguities };
+    for mut conflict in conflicts {
+        conflict.sort(&reachability);
+        if let Some(pair) = reachability.first_gap(&conflict.direct) {
+            ambiguities.push(Ambiguity { value: conflict.value, pair, requirement: None });
             continue;
         }
-        let picks = if reach.is_chain(&contest.providers) {
-            last_before(&mut reach, &contest)
+        let selections = if reachability.is_chain(&conflict.providers) {
+            last_before(&mut reachability, &conflict)
         } else {
-            clear_before(&mut reach, &contest, &mut ambiguities)
+            clear_before(&mut reachability, &conflict, &mut ambiguities)
         };
-        for pick in picks {
-            choices[pick.at] = pick.provider.map_or(Choice::Outward, Choice::Of);
+        for selection in selections {
+            choices[selection.at] = selection.provider.map_or(Choice::Outward, Choice::Of);
         }
     }
     ambiguities
@@ -181,94 +182,95 @@ struct Selection {
 }
 
 /// Removes the requirements with at most one possible provider from a conflict.
-fn select_forced(reach: &mut Reachability<'_>, contest: &mut ProviderConflict) -> Vec<Selection> {
-    let (clear, open): (Vec<VisibleProviders>, Vec<VisibleProviders>) =
-        contest.views(reach, 1).into_iter().partition(|view| view.count <= 1);
-    contest.requirements = open.into_iter().map(|view| (view.at, view.member)).collect();
-    let pick = |view: VisibleProviders| Selection {
-        at: view.at,
-        member: view.member,
-        provider: view.last,
-        value: contest.value.clone(),
+fn select_forced(reachability: &mut Reachability<'_>, conflict: &mut ProviderConflict) -> Vec<Selection> {
+    let (forced, remaining): (Vec<VisibleProviders>, Vec<VisibleProviders>) =
+        conflict.visible_providers(reachability, 1).into_iter().partition(|visible| visible.count <= 1);
+    conflict.requirements = remaining.into_iter().map(|visible| (visible.at, visible.member)).collect();
+    let select = |visible: VisibleProviders| Selection {
+        at: visible.at,
+        member: visible.member,
+        provider: visible.last,
+        value: conflict.value.clone(),
     };
-    clear.into_iter().map(pick).collect()
+    forced.into_iter().map(select).collect()
 }
 
 /// In a chain, the providers after a member form its end: the member uses the last one before them.
-fn select_from_chain(reach: &mut Reachability<'_>, contest: &ProviderConflict) -> Vec<Selection> {
-    let earliest = contest.requirements.iter().map(|(_, member)| reach.position[*member]).min().unwrap_or(usize::MAX);
-    let first_after = reach.first_of_chain(&contest.providers, earliest);
-    let own: BTreeMap<usize, usize> =
-        contest.providers.iter().enumerate().map(|(place, provider)| (*provider, place)).collect();
-    let pick = |(at, member): &(usize, usize)| {
-        let end = own.get(member).or_else(|| first_after.get(member)).copied().unwrap_or(contest.providers.len());
-        let provider = end.checked_sub(1).map(|last| contest.providers[last]);
-        Selection { at: *at, member: *member, provider, value: contest.value.clone() }
+fn select_from_chain(reachability: &mut Reachability<'_>, conflict: &ProviderConflict) -> Vec<Selection> {
+    let earliest =
+        conflict.requirements.iter().map(|(_, member)| reachability.position[*member]).min().unwrap_or(usize::MAX);
+    let first_after = reachability.first_of_chain(&conflict.providers, earliest);
+    let indices: BTreeMap<usize, usize> =
+        conflict.providers.iter().enumerate().map(|(index, provider)| (*provider, index)).collect();
+    let select = |(at, member): &(usize, usize)| {
+        let end = indices.get(member).or_else(|| first_after.get(member)).copied().unwrap_or(conflict.providers.len());
+        let provider = end.checked_sub(1).map(|last| conflict.providers[last]);
+        Selection { at: *at, member: *member, provider, value: conflict.value.clone() }
     };
-    contest.requirements.iter().map(pick).collect()
+    conflict.requirements.iter().map(select).collect()
 }
 
 /// Without a chain, each requirement needs a possible provider that follows all its other possible providers.
 fn select_each(
-    reach: &mut Reachability<'_>,
-    contest: &ProviderConflict,
+    reachability: &mut Reachability<'_>,
+    conflict: &ProviderConflict,
     ambiguities: &mut Vec<Ambiguity>,
 ) -> Vec<Selection> {
     let mut before_last: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let mut picks = Vec::new();
-    for VisibleProviders { at, member, count, last } in contest.views(reach, usize::MAX) {
-        let before = last.map(|last| {
-            (last, before_last.entry(last).or_insert_with(|| reach.before(last, &contest.providers)).as_slice())
+    let mut selections = Vec::new();
+    for VisibleProviders { at, member, count, last } in conflict.visible_providers(reachability, usize::MAX) {
+        let predecessors = last.map(|last| {
+            (last, before_last.entry(last).or_insert_with(|| reachability.before(last, &conflict.providers)).as_slice())
         });
-        match before {
+        match predecessors {
             // A predecessor of the last provider cannot follow this member: so counting them is enough.
-            Some((last, before)) if before.len() + 1 < count => {
+            Some((last, predecessors)) if predecessors.len() + 1 < count => {
                 let other =
-                    |provider: &&usize| **provider != last && **provider != member && !before.contains(*provider);
-                let other = contest.providers.iter().find(other).copied();
+                    |provider: &&usize| **provider != last && **provider != member && !predecessors.contains(*provider);
+                let other = conflict.providers.iter().find(other).copied();
                 let pair = (other.unwrap_or(last), last);
-                ambiguities.push(Ambiguity { value: contest.value.clone(), pair, requirement: Some(at) });
+                ambiguities.push(Ambiguity { value: conflict.value.clone(), pair, requirement: Some(at) });
             }
-            Some(_) | None => picks.push(Selection { at, member, provider: last, value: contest.value.clone() }),
+            Some(_) | None => selections.push(Selection { at, member, provider: last, value: conflict.value.clone() }),
         }
     }
-    picks
+    selections
 }
 
 /// In a chain, a member uses the last provider before it.
-fn last_before(reach: &mut Reachability<'_>, contest: &ProviderConflict) -> Vec<Selection> {
-    let latest = contest.requirements.iter().map(|(_, member)| reach.position[*member]).max().unwrap_or(0);
-    let last = reach.last_of_chain(&contest.providers, latest);
-    let pick = |(at, member): &(usize, usize)| {
-        let provider = last.get(member).map(|place| contest.providers[*place]);
-        Selection { at: *at, member: *member, provider, value: contest.value.clone() }
+fn last_before(reachability: &mut Reachability<'_>, conflict: &ProviderConflict) -> Vec<Selection> {
+    let latest = conflict.requirements.iter().map(|(_, member)| reachability.position[*member]).max().unwrap_or(0);
+    let last = reachability.last_of_chain(&conflict.providers, latest);
+    let select = |(at, member): &(usize, usize)| {
+        let provider = last.get(member).map(|index| conflict.providers[*index]);
+        Selection { at: *at, member: *member, provider, value: conflict.value.clone() }
     };
-    contest.requirements.iter().map(pick).collect()
+    conflict.requirements.iter().map(select).collect()
 }
 
 /// Without a chain, one provider before a member must follow all other providers before it.
 fn clear_before(
-    reach: &mut Reachability<'_>,
-    contest: &ProviderConflict,
+    reachability: &mut Reachability<'_>,
+    conflict: &ProviderConflict,
     ambiguities: &mut Vec<Ambiguity>,
 ) -> Vec<Selection> {
-    let mut picks = Vec::new();
-    for (at, member) in contest.requirements.iter().copied() {
-        let before = reach.before(member, &contest.providers);
-        let last = before.last().copied();
-        match last.and_then(|last| Some((gap_before(reach, last, &before)?, last))) {
-            Some(pair) => ambiguities.push(Ambiguity { value: contest.value.clone(), pair, requirement: Some(at) }),
-            None => picks.push(Selection { at, member, provider: last, value: contest.value.clone() }),
+    let mut selections = Vec::new();
+    for (at, member) in conflict.requirements.iter().copied() {
+        let predecessors = reachability.before(member, &conflict.providers);
+        let last = predecessors.last().copied();
+        match last.and_then(|last| Some((gap_before(reachability, last, &predecessors)?, last))) {
+            Some(pair) => ambiguities.push(Ambiguity { value: conflict.value.clone(), pair, requirement: Some(at) }),
+            None => selections.push(Selection { at, member, provider: last, value: conflict.value.clone() }),
         }
     }
-    picks
+    selections
 }
 
 /// A member of a sorted list that does not surely precede the last one.
-pub(super) fn gap_before(reach: &mut Reachability<'_>, last: usize, sorted: &[usize]) -> Option<usize> {
-    if reach.is_chain(sorted) {
+pub(super) fn gap_before(reachability: &mut Reachability<'_>, last: usize, sorted: &[usize]) -> Option<usize> {
+    if reachability.is_chain(sorted) {
         return None;
     }
-    let before = reach.before(last, sorted);
-    sorted.iter().copied().find(|member| *member != last && !before.contains(member))
+    let predecessors = reachability.before(last, sorted);
+    sorted.iter().copied().find(|member| *member != last && !predecessors.contains(member))
 }

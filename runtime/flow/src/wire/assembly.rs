@@ -16,13 +16,13 @@ pub(super) fn assemble(
     layout: &Layout<'_>,
     tasks: BTreeMap<NodeIndex, ResolvedTask>,
     graphs: &BTreeMap<ScopeIndex, Graph>,
-    answers: Vec<ResolvedInput>,
-    said: LinkProperties,
+    resolved_inputs: Vec<ResolvedInput>,
+    link_properties: LinkProperties,
     ends: EndDependencies,
     (name, inputs): (FlowName, Values),
 ) -> Flow {
     let mut nodes = nodes(layout, tasks);
-    for ResolvedInput { node, input, source } in answers {
+    for ResolvedInput { node, input, source } in resolved_inputs {
         match &mut nodes[node.0 as usize].role {
             Role::Task(task) => task.inputs[input].source = source,
             Role::ForEach(each) => match each.task.inputs.get_mut(input) {
@@ -34,10 +34,10 @@ pub(super) fn assemble(
             Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => {}
         }
     }
-    for (node, links) in said.links {
+    for (node, links) in link_properties.links {
         nodes[node.0 as usize].links = links;
     }
-    for index in said.failure_handlers {
+    for index in link_properties.failure_handlers {
         let node = &mut nodes[index.0 as usize];
         node.is_failure_handler = true;
         match &mut node.role {
@@ -59,32 +59,22 @@ pub(super) fn assemble(
     }
     let scope = |scope| {
         let flow = layout.flow(scope);
-        Scope { parent: flow.parent.map(|place| place.scope), begin: flow.begin, end: flow.end }
+        Scope { parent: flow.parent.map(|position| position.scope), begin: flow.begin, end: flow.end }
     };
     let scopes = layout.scopes().map(scope).collect();
-    let (listens, accepts) = (Vec::new(), Vec::new());
-    Flow {
-        name,
-        nodes,
-        scopes,
-        inputs,
-        expires: None,
-        origin: None,
-        triggers: None,
-        listeners: listens,
-        notification_inputs: accepts,
-    }
+    let (listeners, notification_inputs) = (Vec::new(), Vec::new());
+    Flow { name, nodes, scopes, inputs, expires: None, origin: None, triggers: None, listeners, notification_inputs }
 }
 
 fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, ResolvedTask>) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (index, slot) in layout.slots() {
         let (name, scope, role) = match slot {
-            Slot::Task { task, place } => {
+            Slot::Task { task, position } => {
                 let resolved = tasks.remove(&index).expect("each task of the layout was resolved");
-                (task.name.clone(), place.scope, resolved.role)
+                (task.name.clone(), position.scope, resolved.role)
             }
-            Slot::FanIn { task, place } => (task.name.clone(), place.scope, Role::FanIn(NodeIndex(index.0 - 1))),
+            Slot::FanIn { task, position } => (task.name.clone(), position.scope, Role::FanIn(NodeIndex(index.0 - 1))),
             Slot::Begin(scope) => (layout.flow(*scope).name.clone(), *scope, begin_role(layout, *scope)),
             Slot::End(scope) => (layout.flow(*scope).name.clone(), *scope, Role::End),
         };
@@ -94,8 +84,8 @@ fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, ResolvedTask>) -> V
             Slot::FanIn { .. } | Slot::End(_) => None,
         };
         let retired = matches!(slot, Slot::Task { task, .. } | Slot::FanIn { task, .. } if task.retired);
-        let (links, aside, before, after) = (Vec::new(), false, Vec::new(), Vec::new());
-        nodes.push(Node { name, scope, role, starts, links, retired, is_failure_handler: aside, before, after });
+        let (links, is_failure_handler, before, after) = (Vec::new(), false, Vec::new(), Vec::new());
+        nodes.push(Node { name, scope, role, starts, links, retired, is_failure_handler, before, after });
     }
     nodes
 }
@@ -122,25 +112,25 @@ pub(super) enum EndDependencies {
 /// Connects the members of a flow with one another, with its begin and with its end.
 fn connect(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, ends: EndDependencies, nodes: &mut [Node]) {
     let flow = layout.flow(scope);
-    let mut join = |before: NodeIndex, after: NodeIndex| {
+    let mut add_edge = |before: NodeIndex, after: NodeIndex| {
         nodes[before.0 as usize].after.push(after);
         nodes[after.0 as usize].before.push(before);
     };
     for (from, to) in graph.edges() {
-        join(flow.members[from].last, flow.members[to].first);
+        add_edge(flow.members[from].last, flow.members[to].first);
     }
-    for (place, member) in flow.members.iter().enumerate() {
+    for (index, member) in flow.members.iter().enumerate() {
         if member.nested.is_none() && member.first != member.last {
-            join(member.first, member.last);
+            add_edge(member.first, member.last);
         }
-        if graph.before[place].is_empty() {
-            join(flow.begin, member.first);
+        if graph.before[index].is_empty() {
+            add_edge(flow.begin, member.first);
         }
-        if graph.after[place].is_empty() || ends == EndDependencies::All {
-            join(member.last, flow.end);
+        if graph.after[index].is_empty() || ends == EndDependencies::All {
+            add_edge(member.last, flow.end);
         }
     }
     if flow.members.is_empty() {
-        join(flow.begin, flow.end);
+        add_edge(flow.begin, flow.end);
     }
 }

@@ -9,26 +9,26 @@ use super::{
 use crate::{Diagnostic, ScopeIndex, Span};
 
 /// Reports the cycles of a flow; each member is in at most one of them.
-pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, mistakes: &mut Vec<Diagnostic>) {
+pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, diagnostics: &mut Vec<Diagnostic>) {
     if graph.positions().is_some() {
         return;
     }
     let flow = layout.flow(scope);
     let name = |member: usize| format!("{:?}", flow.members[member].name);
-    let mut remains = CycleFinder::of(graph);
-    while let Some(circle) = remains.take_cycle() {
-        let steps: Vec<(usize, usize)> = circle.iter().copied().zip(circle.iter().copied().cycle().skip(1)).collect();
-        let mut names: Vec<String> = circle.iter().map(|member| name(*member)).collect();
-        names.push(name(circle[0]));
-        let why = steps.iter().map(|(from, to)| match graph.reason(*from, *to) {
+    let mut finder = CycleFinder::of(graph);
+    while let Some(cycle) = finder.take_cycle() {
+        let steps: Vec<(usize, usize)> = cycle.iter().copied().zip(cycle.iter().copied().cycle().skip(1)).collect();
+        let mut names: Vec<String> = cycle.iter().map(|member| name(*member)).collect();
+        names.push(name(cycle[0]));
+        let reasons = steps.iter().map(|(from, to)| match graph.reason(*from, *to) {
             Some(Reason::Value(value)) => format!("{} requires {value:?} of {}", name(*to), name(*from)),
             Some(Reason::Link(_) | Reason::Sequence) | None => format!("{} is linked to {}", name(*from), name(*to)),
         });
         let way_out = if scope == ScopeIndex::ROOT { ", or the flow says cyclic = true" } else { "" };
-        let hint = format!("{}: one of these must go{way_out}", why.collect::<Vec<_>>().join(", "));
+        let hint = format!("{}: one of these must go{way_out}", reasons.collect::<Vec<_>>().join(", "));
         let message = format!("nodes wait for one another: {}", names.join(" -> "));
         let span = steps.iter().find_map(|(from, to)| span(layout, scope, graph, *from, *to));
-        mistakes.push(Diagnostic::error(span, message).hint(hint));
+        diagnostics.push(Diagnostic::error(span, message).hint(hint));
     }
 }
 
@@ -36,7 +36,7 @@ pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Grap
 fn span(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, from: usize, to: usize) -> Span {
     let flow = layout.flow(scope);
     match graph.reason(from, to)? {
-        Reason::Link(place) => flow.body.links[*place].spans.from.clone(),
+        Reason::Link(index) => flow.body.links[*index].spans.from.clone(),
         Reason::Value(_) => layout.span(flow.members[to].first, "requires"),
         Reason::Sequence => None,
     }
@@ -46,20 +46,20 @@ fn span(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, from: usize, to: 
 struct CycleFinder<'g> {
     graph: &'g Graph,
     remaining: Vec<bool>,
-    befores: Vec<usize>,
-    afters: Vec<usize>,
+    predecessors: Vec<usize>,
+    successors: Vec<usize>,
     lowest: usize,
 }
 
 impl<'g> CycleFinder<'g> {
     fn of(graph: &'g Graph) -> Self {
         let members = graph.after.len();
-        let befores: Vec<usize> = graph.before.iter().map(Vec::len).collect();
-        let afters: Vec<usize> = graph.after.iter().map(Vec::len).collect();
-        let ends = (0..members).filter(|member| befores[*member] == 0 || afters[*member] == 0).collect();
-        let mut remains = Self { graph, remaining: vec![true; members], befores, afters, lowest: 0 };
-        remains.remove(ends);
-        remains
+        let predecessors: Vec<usize> = graph.before.iter().map(Vec::len).collect();
+        let successors: Vec<usize> = graph.after.iter().map(Vec::len).collect();
+        let ends = (0..members).filter(|member| predecessors[*member] == 0 || successors[*member] == 0).collect();
+        let mut finder = Self { graph, remaining: vec![true; members], predecessors, successors, lowest: 0 };
+        finder.remove(ends);
+        finder
     }
 
     /// Removes members, and then all that are in no cycle any more.
@@ -69,14 +69,14 @@ impl<'g> CycleFinder<'g> {
                 continue;
             }
             for after in &self.graph.after[member] {
-                self.befores[*after] -= 1;
-                if self.befores[*after] == 0 {
+                self.predecessors[*after] -= 1;
+                if self.predecessors[*after] == 0 {
                     work.push(*after);
                 }
             }
             for before in &self.graph.before[member] {
-                self.afters[*before] -= 1;
-                if self.afters[*before] == 0 {
+                self.successors[*before] -= 1;
+                if self.successors[*before] == 0 {
                     work.push(*before);
                 }
             }
@@ -90,20 +90,20 @@ impl<'g> CycleFinder<'g> {
         }
         let mut walk = vec![self.lowest];
         let mut step = BTreeMap::new();
-        let begins = loop {
-            let last = *walk.last().expect("a walk begins somewhere");
+        let start = loop {
+            let last = *walk.last().expect("a walk has a start");
             if let Some(before) = step.insert(last, walk.len() - 1) {
                 break before;
             }
-            let left = |after: &&usize| self.remaining[**after];
-            let next = self.graph.after[last].iter().filter(left).min();
-            walk.push(*next.expect("whoever has no one after it was taken out"));
+            let is_remaining = |after: &&usize| self.remaining[**after];
+            let next = self.graph.after[last].iter().filter(is_remaining).min();
+            walk.push(*next.expect("a member without a successor was removed"));
         };
         walk.pop();
-        let mut circle = walk.split_off(begins);
-        let lowest = (0..circle.len()).min_by_key(|place| circle[*place]).unwrap_or_default();
-        circle.rotate_left(lowest);
-        self.remove(circle.clone());
-        Some(circle)
+        let mut cycle = walk.split_off(start);
+        let lowest = (0..cycle.len()).min_by_key(|index| cycle[*index]).unwrap_or_default();
+        cycle.rotate_left(lowest);
+        self.remove(cycle.clone());
+        Some(cycle)
     }
 }

@@ -7,32 +7,32 @@ use crate::{BackEdge, Diagnostic, DraftLink, Flow, Json, Role, ScopeIndex, Sourc
 
 /// Refuses back edges that form a cycle without a call. A list that is not known yet may be empty too; the machine slows
 /// such a cycle down.
-pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, mistakes: &mut Vec<Diagnostic>) {
-    let turns = flow.triggers.iter().flat_map(|living| &living.back_edges);
-    let idle: Vec<&BackEdge> = turns.filter(|turn| !calls(flow, turn)).collect();
+pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, diagnostics: &mut Vec<Diagnostic>) {
+    let back_edges = flow.triggers.iter().flat_map(|triggers| &triggers.back_edges);
+    let empty: Vec<&BackEdge> = back_edges.filter(|edge| !calls(flow, edge)).collect();
     let leads_to = |one: &BackEdge, other: &BackEdge| {
         flow.nodes_of_firing(Some(one.to)).is_some_and(|members| members.contains(&other.link.from))
     };
-    let places = 0..idle.len();
-    let next: BTreeMap<usize, Vec<usize>> = places
+    let indices = 0..empty.len();
+    let next: BTreeMap<usize, Vec<usize>> = indices
         .clone()
-        .map(|place| (place, places.clone().filter(|other| leads_to(idle[place], idle[*other])).collect()))
+        .map(|index| (index, indices.clone().filter(|other| leads_to(empty[index], empty[*other])).collect()))
         .collect();
-    for place in places.filter(|place| is_cycle(&next, *place)) {
-        let turn = idle[place];
-        let (from, to) = (&flow.node(turn.link.from).name, &flow.node(turn.to).name);
+    for index in indices.filter(|index| is_cycle(&next, *index)) {
+        let edge = empty[index];
+        let (from, to) = (&flow.node(edge.link.from).name, &flow.node(edge.to).name);
         let message = format!("the link {from:?} -> {to:?} goes round for ever, and no task on the way calls anybody");
         let links = &layout.flow(ScopeIndex::ROOT).body.links;
-        let is_it = |link: &&DraftLink| link.from == *from && link.to == *to;
-        let span = links.iter().find(is_it).and_then(|link| link.spans.from.clone());
+        let is_same = |link: &&DraftLink| link.from == *from && link.to == *to;
+        let span = links.iter().find(is_same).and_then(|link| link.spans.from.clone());
         let hint = "their lists are empty: give for_each a list with elements, or leave the link out";
-        mistakes.push(Diagnostic::error(span, message).hint(hint));
+        diagnostics.push(Diagnostic::error(span, message).hint(hint));
     }
 }
 
 /// Whether the firing that a back edge triggers may call a guest.
-fn calls(flow: &Flow, turn: &BackEdge) -> bool {
-    flow.nodes_of_firing(Some(turn.to)).into_iter().flatten().any(|index| match &flow.node(index).role {
+fn calls(flow: &Flow, edge: &BackEdge) -> bool {
+    flow.nodes_of_firing(Some(edge.to)).into_iter().flatten().any(|index| match &flow.node(index).role {
         Role::Task(_) | Role::Wait(_) | Role::Element(_) => true,
         Role::ForEach(each) => !is_empty(&each.list),
         Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => false,
@@ -52,10 +52,10 @@ fn is_empty(list: &Source) -> bool {
     }
 }
 
-fn is_cycle(next: &BTreeMap<usize, Vec<usize>>, place: usize) -> bool {
-    let (mut seen, mut work) = (BTreeSet::new(), next[&place].clone());
+fn is_cycle(next: &BTreeMap<usize, Vec<usize>>, index: usize) -> bool {
+    let (mut seen, mut work) = (BTreeSet::new(), next[&index].clone());
     while let Some(other) = work.pop() {
-        if other == place {
+        if other == index {
             return true;
         }
         if seen.insert(other) {

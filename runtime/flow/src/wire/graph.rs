@@ -55,27 +55,28 @@ impl Graph {
 
     /// The members from which a path of explicit links leads to this one.
     pub(super) fn linked_to(&self, member: usize) -> BTreeSet<usize> {
-        let mut found = BTreeSet::new();
+        let mut predecessors = BTreeSet::new();
         let mut work = vec![member];
         while let Some(member) = work.pop() {
             let linked = self.before[member].iter().filter(|before| self.is_linked(**before, member));
-            work.extend(linked.filter(|before| found.insert(**before)));
+            work.extend(linked.filter(|before| predecessors.insert(**before)));
         }
-        found
+        predecessors
     }
 
     /// The position of each member in a topological order, lower members first; `None` for a cyclic graph.
     pub(super) fn positions(&self) -> Option<Vec<usize>> {
-        let mut waiting: Vec<usize> = self.before.iter().map(Vec::len).collect();
-        let mut ready: BinaryHeap<_> = (0..waiting.len()).filter(|member| waiting[*member] == 0).map(Reverse).collect();
-        let mut positions = vec![usize::MAX; waiting.len()];
+        let mut remaining: Vec<usize> = self.before.iter().map(Vec::len).collect();
+        let mut ready: BinaryHeap<_> =
+            (0..remaining.len()).filter(|member| remaining[*member] == 0).map(Reverse).collect();
+        let mut positions = vec![usize::MAX; remaining.len()];
         let mut next = 0;
         while let Some(Reverse(member)) = ready.pop() {
             positions[member] = next;
             next += 1;
             for after in &self.after[member] {
-                waiting[*after] -= 1;
-                if waiting[*after] == 0 {
+                remaining[*after] -= 1;
+                if remaining[*after] == 0 {
                     ready.push(Reverse(*after));
                 }
             }
@@ -159,13 +160,13 @@ impl<'g> Reachability<'g> {
     pub(super) fn first_of_chain(&mut self, chain: &[usize], earliest: usize) -> BTreeMap<usize, usize> {
         self.begin();
         let mut first = BTreeMap::new();
-        for (place, link) in chain.iter().enumerate() {
+        for (index, link) in chain.iter().enumerate() {
             let mut work = vec![*link];
             while let Some(member) = work.pop() {
                 for before in &self.graph.before[member] {
                     if self.position[*before] >= earliest && self.seen[*before] != self.search {
                         self.seen[*before] = self.search;
-                        first.insert(*before, place);
+                        first.insert(*before, index);
                         work.push(*before);
                     }
                 }
@@ -178,13 +179,13 @@ impl<'g> Reachability<'g> {
     pub(super) fn last_of_chain(&mut self, chain: &[usize], latest: usize) -> BTreeMap<usize, usize> {
         self.begin();
         let mut last = BTreeMap::new();
-        for (place, link) in chain.iter().enumerate().rev() {
+        for (index, link) in chain.iter().enumerate().rev() {
             let mut work = vec![*link];
             while let Some(member) = work.pop() {
                 for after in &self.graph.after[member] {
                     if self.position[*after] <= latest && self.seen[*after] != self.search {
                         self.seen[*after] = self.search;
-                        last.insert(*after, place);
+                        last.insert(*after, index);
                         work.push(*after);
                     }
                 }
@@ -198,13 +199,13 @@ impl<'g> Reachability<'g> {
         let mut ancestors = Vec::new();
         self.visit_before(others.to_vec(), 0, |member| ancestors.push(member));
         ancestors.sort_by_key(|member| Reverse(self.position[*member]));
-        let own: BTreeMap<usize, u64> =
-            others.iter().enumerate().map(|(place, member)| (*member, 1 << place)).collect();
+        let own_bits: BTreeMap<usize, u64> =
+            others.iter().enumerate().map(|(index, member)| (*member, 1 << index)).collect();
         let mut bits: BTreeMap<usize, u64> = BTreeMap::new();
         for member in ancestors {
-            let of = |after: &usize| bits.get(after).unwrap_or(&0) | own.get(after).unwrap_or(&0);
-            let reached = self.graph.after[member].iter().map(of).fold(0, |all, some| all | some);
-            bits.insert(member, reached);
+            let bits_after = |after: &usize| bits.get(after).unwrap_or(&0) | own_bits.get(after).unwrap_or(&0);
+            let followers = self.graph.after[member].iter().map(bits_after).fold(0, |bits, more| bits | more);
+            bits.insert(member, followers);
         }
         bits
     }

@@ -50,22 +50,22 @@ pub(super) enum Slot<'d> {
     Begin(ScopeIndex),
     Task {
         task: &'d DraftTask,
-        place: MemberPosition,
+        position: MemberPosition,
     },
     /// The fan-in of the task before it.
     FanIn {
         task: &'d DraftTask,
-        place: MemberPosition,
+        position: MemberPosition,
     },
     End(ScopeIndex),
 }
 
 impl<'d> Layout<'d> {
-    pub(super) fn of(name: &FlowName, body: &'d FlowBody, mistakes: &mut Vec<Diagnostic>) -> Self {
+    pub(super) fn of(name: &FlowName, body: &'d FlowBody, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut layout = Self { flows: Vec::new(), slots: Vec::new(), positions: BTreeMap::new() };
-        let name = NodeName::new(name.as_str()).expect("all names keep the same rules");
-        let whole = layout.lay_out_scope(name, body, (None, None), 0, mistakes);
-        layout.check_controllers_name(whole, mistakes);
+        let name = NodeName::new(name.as_str()).expect("all names have the same rules");
+        let root = layout.lay_out_scope(name, body, (None, None), 0, diagnostics);
+        layout.check_controllers_name(root, diagnostics);
         layout
     }
 
@@ -76,17 +76,17 @@ impl<'d> Layout<'d> {
         body: &'d FlowBody,
         (parent, span): (Option<MemberPosition>, Span),
         depth: usize,
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> ScopeIndex {
         let scope = ScopeIndex(index(self.flows.len()));
         let begin = self.put(Slot::Begin(scope));
         self.flows.push(FlowLayout { name, body, parent, begin, end: begin, members: Vec::new(), span: span.clone() });
         if depth > MAX_DEPTH {
             let message = format!("flow {:?} is nested more than {MAX_DEPTH} deep", self.flow(scope).name);
-            mistakes.push(Diagnostic::error(span, message).hint("let it stand further out"));
+            diagnostics.push(Diagnostic::error(span, message).hint("let it stand further out"));
         } else {
             for node in &body.nodes {
-                self.lay_out_member(scope, node, depth, mistakes);
+                self.lay_out_member(scope, node, depth, diagnostics);
             }
         }
         let end = self.put(Slot::End(scope));
@@ -94,19 +94,25 @@ impl<'d> Layout<'d> {
         scope
     }
 
-    fn lay_out_member(&mut self, scope: ScopeIndex, node: &'d DraftNode, depth: usize, mistakes: &mut Vec<Diagnostic>) {
-        let place = MemberPosition { scope, member: self.flow(scope).members.len() };
+    fn lay_out_member(
+        &mut self,
+        scope: ScopeIndex,
+        node: &'d DraftNode,
+        depth: usize,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let position = MemberPosition { scope, member: self.flow(scope).members.len() };
         // Its index is assigned before its content is laid out, to keep the order of the names.
-        self.name(node, place, mistakes);
+        self.name(node, position, diagnostics);
         let member = match node {
             DraftNode::Task(task) => {
-                let first = self.put(Slot::Task { task, place });
-                let last = if task.for_each.is_some() { self.put(Slot::FanIn { task, place }) } else { first };
+                let first = self.put(Slot::Task { task, position });
+                let last = if task.for_each.is_some() { self.put(Slot::FanIn { task, position }) } else { first };
                 Member { name: &task.name, first, last, nested: None }
             }
             DraftNode::Flow(flow) => {
-                let around = (Some(place), flow.span.clone());
-                let nested = self.lay_out_scope(flow.name.clone(), &flow.body, around, depth + 1, mistakes);
+                let parent = (Some(position), flow.span.clone());
+                let nested = self.lay_out_scope(flow.name.clone(), &flow.body, parent, depth + 1, diagnostics);
                 let FlowLayout { begin, end, .. } = *self.flow(nested);
                 Member { name: &flow.name, first: begin, last: end, nested: Some(nested) }
             }
@@ -114,54 +120,54 @@ impl<'d> Layout<'d> {
         self.flows[scope.0 as usize].members.push(member);
     }
 
-    fn name(&mut self, node: &'d DraftNode, place: MemberPosition, mistakes: &mut Vec<Diagnostic>) {
+    fn name(&mut self, node: &'d DraftNode, position: MemberPosition, diagnostics: &mut Vec<Diagnostic>) {
         let name = node.name();
         if name.as_element().is_some() {
             let message = format!("{name:?} is how an element of a task is called, not a task");
             let hint = "name it with the characters A-Z a-z 0-9 _ -";
-            mistakes.push(Diagnostic::error(span_of(node), message).hint(hint));
+            diagnostics.push(Diagnostic::error(span_of(node), message).hint(hint));
         }
         if self.positions.contains_key(name) {
             let message = format!("the name {name:?} is used twice");
             let hint = "names are unique in the whole flow, nested flows included";
-            mistakes.push(Diagnostic::error(span_of(node), message).hint(hint));
+            diagnostics.push(Diagnostic::error(span_of(node), message).hint(hint));
         } else {
-            self.positions.insert(name, place);
+            self.positions.insert(name, position);
         }
     }
 
     /// A controller is published under the name of its flow.
-    fn check_controllers_name(&self, whole: ScopeIndex, mistakes: &mut Vec<Diagnostic>) {
-        let flow = self.flow(whole);
-        let Some(place) = self.positions.get(&flow.name) else { return };
+    fn check_controllers_name(&self, root: ScopeIndex, diagnostics: &mut Vec<Diagnostic>) {
+        let flow = self.flow(root);
+        let Some(position) = self.positions.get(&flow.name) else { return };
         if flow.body.controller.is_some() {
-            let node = self.flow(place.scope).members[place.member].first;
+            let node = self.flow(position.scope).members[position.member].first;
             let message =
                 format!("{} has the name of the whole flow, which has a retry controller", self.describe(node));
             let hint = "the retry controller is told by the name of its flow: give one of them another name";
-            mistakes.push(Diagnostic::error(self.span(node, "name"), message).hint(hint));
+            diagnostics.push(Diagnostic::error(self.span(node, "name"), message).hint(hint));
         }
     }
 
     /// Warns of empty nested flows: their intended content is outside them. A flow that a program builds may well be empty.
-    pub(super) fn warn_empty_flows(&self, mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn warn_empty_flows(&self, diagnostics: &mut Vec<Diagnostic>) {
         for flow in self.flows.iter().filter(|flow| flow.members.is_empty()) {
             let (Some(parent), Some(span)) = (flow.parent, &flow.span) else { continue };
             let comes_after = |node: &DraftNode| match node {
-                DraftNode::Task(task) => task.span("").is_some_and(|of_task| of_task.start > span.start),
+                DraftNode::Task(task) => task.span("").is_some_and(|task_span| task_span.start > span.start),
                 DraftNode::Flow(_) => false,
             };
             let retry =
                 if flow.body.controller.is_some() { ", and its retry controller tries nothing again" } else { "" };
             let message = format!("flow {:?} holds no task{retry}", flow.name);
-            let (header, around) = self.headers(parent.scope);
+            let (header, parent_header) = self.headers(parent.scope);
             let follows = self.flow(parent.scope).body.nodes.iter().any(comes_after);
             let hint = if follows {
-                format!("a task in it begins with [[{header}.task]]; [[{around}]] is one of the flow around it")
+                format!("a task in it begins with [[{header}.task]]; [[{parent_header}]] is one of the flow around it")
             } else {
                 format!("a task in it begins with [[{header}.task]]; or leave the flow out")
             };
-            mistakes.push(Diagnostic::warning(Some(span.clone()), message).hint(hint));
+            diagnostics.push(Diagnostic::warning(Some(span.clone()), message).hint(hint));
         }
     }
 
@@ -192,7 +198,7 @@ impl<'d> Layout<'d> {
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = (NodeIndex, &Slot<'d>)> {
-        self.slots.iter().enumerate().map(|(at, slot)| (NodeIndex(index(at)), slot))
+        self.slots.iter().enumerate().map(|(slot_index, slot)| (NodeIndex(index(slot_index)), slot))
     }
 
     pub(super) fn tasks(&self) -> impl Iterator<Item = (NodeIndex, &'d DraftTask)> {
@@ -203,7 +209,7 @@ impl<'d> Layout<'d> {
     pub(super) fn scope_of(&self, node: NodeIndex) -> ScopeIndex {
         match &self.slots[node.0 as usize] {
             Slot::Begin(scope) | Slot::End(scope) => *scope,
-            Slot::Task { place, .. } | Slot::FanIn { place, .. } => place.scope,
+            Slot::Task { position, .. } | Slot::FanIn { position, .. } => position.scope,
         }
     }
 
@@ -214,7 +220,7 @@ impl<'d> Layout<'d> {
         }
     }
 
-    pub(super) fn place(&self, name: &NodeName) -> Option<MemberPosition> {
+    pub(super) fn position(&self, name: &NodeName) -> Option<MemberPosition> {
         self.positions.get(name).copied()
     }
 
@@ -223,7 +229,7 @@ impl<'d> Layout<'d> {
         self.flow(scope).body.controller.as_ref()?.provides.as_ref()
     }
 
-    /// The member of a flow that is or contains a node; `None` when the node is elsewhere.
+    /// The member of a flow that is or contains a node; `None` when it contains no such node.
     pub(super) fn member_with(&self, scope: ScopeIndex, node: NodeIndex) -> Option<usize> {
         let members = &self.flow(scope).members;
         let member = members.partition_point(|member| member.last < node);
@@ -236,8 +242,8 @@ impl<'d> Layout<'d> {
             Slot::Task { task, .. } | Slot::FanIn { task, .. } => format!("task {:?}", task.name),
             Slot::Begin(scope) | Slot::End(scope) => {
                 let flow = self.flow(*scope);
-                let what = if flow.body.controller.is_some() { "the retry controller of flow" } else { "flow" };
-                format!("{what} {:?}", flow.name)
+                let kind = if flow.body.controller.is_some() { "the retry controller of flow" } else { "flow" };
+                format!("{kind} {:?}", flow.name)
             }
         }
     }

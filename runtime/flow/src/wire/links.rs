@@ -56,8 +56,8 @@ pub(super) fn ends<'l, 'd>(
     link: &DraftLink,
 ) -> Option<(&'l Member<'d>, &'l Member<'d>)> {
     let member = |name| {
-        let place = layout.place(name).filter(|place| place.scope == scope)?;
-        layout.flow(scope).members.get(place.member)
+        let position = layout.position(name).filter(|position| position.scope == scope)?;
+        layout.flow(scope).members.get(position.member)
     };
     Some((member(&link.from)?, member(&link.to)?))
 }
@@ -66,24 +66,24 @@ pub(super) fn ends<'l, 'd>(
 pub(super) struct LinkContext<'a, 'd> {
     pub(super) layout: &'a Layout<'d>,
     pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
-    pub(super) exports: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
+    pub(super) outputs: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
     pub(super) inputs: &'a Values,
     pub(super) schemas: Schemas<'a, 'd>,
 }
 
 impl LinkContext<'_, '_> {
     /// Reads the links of one flow.
-    pub(super) fn read(
+    pub(super) fn read_links(
         &self,
         scope: ScopeIndex,
         is_back_edge: impl Fn(usize) -> bool,
         graph: &Graph,
-        said: &mut LinkProperties,
-        mistakes: &mut Vec<Diagnostic>,
+        properties: &mut LinkProperties,
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
         let flow = self.layout.flow(scope);
-        let mut listening = Vec::new();
-        let links = flow.body.links.iter().enumerate().filter(|(place, _)| !is_back_edge(*place));
+        let mut listening_members = Vec::new();
+        let links = flow.body.links.iter().enumerate().filter(|(index, _)| !is_back_edge(*index));
         for (_, link) in links {
             let Some((from, to)) = ends(self.layout, scope, link) else { continue };
             if link.on == SourceOutcome::Success && link.when.is_none() {
@@ -93,26 +93,34 @@ impl LinkContext<'_, '_> {
                         link.from, link.to
                     );
                     let hint = "give it a condition with when = \"...\", or leave reach out";
-                    mistakes.push(Diagnostic::warning(link.spans.reach.clone(), message).hint(hint));
+                    diagnostics.push(Diagnostic::warning(link.spans.reach.clone(), message).hint(hint));
                 }
                 continue;
             }
             if link.on != SourceOutcome::Success {
-                self.check_listener(scope, link, (from, to), mistakes);
-                listening.push(self.layout.member_with(scope, to.first));
+                self.check_listener(scope, link, (from, to), diagnostics);
+                listening_members.push(self.layout.member_with(scope, to.first));
             }
-            let reads =
-                link.when.as_ref().map(|when| self.condition_sources(link, when, from, &mut said.inputs, mistakes));
-            let read = Link {
+            let reads = link
+                .when
+                .as_ref()
+                .map(|when| self.condition_sources(link, when, from, &mut properties.inputs, diagnostics));
+            let wired = Link {
                 from: from.last,
                 on: link.on,
                 when: link.when.clone(),
                 reads: reads.unwrap_or_default(),
                 reach: link.reach.unwrap_or_default(),
             };
-            said.links.entry(to.first).or_default().push(read);
+            properties.links.entry(to.first).or_default().push(wired);
         }
-        self.mark_failure_handlers(scope, graph, listening.into_iter().flatten().collect(), said, mistakes);
+        self.mark_failure_handlers(
+            scope,
+            graph,
+            listening_members.into_iter().flatten().collect(),
+            properties,
+            diagnostics,
+        );
     }
 
     fn check_listener(
@@ -120,19 +128,19 @@ impl LinkContext<'_, '_> {
         scope: ScopeIndex,
         link: &DraftLink,
         (from, to): (&Member<'_>, &Member<'_>),
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
         let flow = self.layout.flow(scope);
         if flow.body.pattern == Pattern::Linear {
             let message = format!("{:?} listens to a failure in the linear flow {:?}", link.to, flow.name);
             let hint = "what comes after would listen too: let the flow be a graph, and link its tasks";
-            mistakes.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
+            diagnostics.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
         }
         for (member, hint) in [(from, "link the tasks in it, each with a link of its own"), (to, "let a task listen")] {
             if member.nested.is_some() {
                 let message =
                     format!("a link with on = \"failure\" or \"any\" joins tasks, and {:?} is a flow", member.name);
-                mistakes.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
+                diagnostics.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
             }
         }
     }
@@ -144,7 +152,7 @@ impl LinkContext<'_, '_> {
         when: &Condition,
         from: &Member<'_>,
         inputs: &mut BTreeSet<ValueName>,
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<(ValueName, Source)> {
         let provided = self.provided_by(from);
         let mut reads = Vec::new();
@@ -171,17 +179,17 @@ impl LinkContext<'_, '_> {
                         link.from, link.to, link.from
                     );
                     let known = provided.keys().chain(self.inputs.keys()).map(ValueName::as_str);
-                    let is_read = mistakes.len() < suggest::MAX_SUGGESTIONS;
+                    let is_read = diagnostics.len() < suggest::MAX_SUGGESTIONS;
                     let hint = is_read.then(|| suggest::did_you_mean(&name, known)).flatten();
                     let hint = hint.unwrap_or_else(|| match name.as_str() {
                         FAILURE => "only a link with on = \"failure\" or \"any\" knows of a failure".into(),
                         _ => "a condition reads what its source provides, and inputs".into(),
                     });
-                    mistakes.push(Diagnostic::error(link.spans.when.clone(), message).hint(hint));
+                    diagnostics.push(Diagnostic::error(link.spans.when.clone(), message).hint(hint));
                 }
             }
         }
-        self.check_types(link, when, &reads, mistakes);
+        self.check_types(link, when, &reads, diagnostics);
         reads
     }
 
@@ -191,7 +199,7 @@ impl LinkContext<'_, '_> {
         link: &DraftLink,
         when: &Condition,
         reads: &[(ValueName, Source)],
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
         let known = reads.iter().filter_map(|(name, source)| Some((name.to_string(), self.schemas.of(source)?)));
         let known: Vec<_> = known.collect();
@@ -199,9 +207,9 @@ impl LinkContext<'_, '_> {
         for finding in when.check(known) {
             let message = format!("the condition of the link {:?} -> {:?} {}", link.from, link.to, finding.message);
             let span = link.spans.when.clone();
-            let mistake =
+            let diagnostic =
                 if finding.is_error { Diagnostic::error(span, message) } else { Diagnostic::warning(span, message) };
-            mistakes.push(mistake.hint(finding.hint));
+            diagnostics.push(diagnostic.hint(finding.hint));
         }
     }
 
@@ -212,8 +220,8 @@ impl LinkContext<'_, '_> {
                 provides.map(|value| (value.clone(), member.last)).collect()
             }
             Some(nested) => {
-                let exports = self.exports.get(&nested).into_iter().flatten();
-                exports.map(|(value, export)| (value.clone(), export.node)).collect()
+                let outputs = self.outputs.get(&nested).into_iter().flatten();
+                outputs.map(|(value, output)| (value.clone(), output.node)).collect()
             }
         }
     }
@@ -229,30 +237,30 @@ impl LinkContext<'_, '_> {
         scope: ScopeIndex,
         graph: &Graph,
         mut work: Vec<usize>,
-        said: &mut LinkProperties,
-        mistakes: &mut Vec<Diagnostic>,
+        properties: &mut LinkProperties,
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
         let flow = self.layout.flow(scope);
         while let Some(member) = work.pop() {
             let Member { name, first, nested, .. } = &flow.members[member];
-            if !said.failure_handlers.insert(*first) {
+            if !properties.failure_handlers.insert(*first) {
                 continue;
             }
             let span = self.layout.span(*first, "name");
             if nested.is_some() {
                 let message = format!("flow {name:?} comes after a task that listens to a failure");
                 let hint = "only tasks can: they are not rolled back with the rest";
-                mistakes.push(Diagnostic::error(span, message).hint(hint));
+                diagnostics.push(Diagnostic::error(span, message).hint(hint));
             } else if self.layout.task(*first).is_some_and(|task| task.rollback == Some(true)) {
                 let message =
                     format!("task {name:?} has a rollback, and listens to a failure or comes after what does");
                 let hint = "such a task is never rolled back: leave rollback out";
-                mistakes.push(Diagnostic::error(self.layout.span(*first, "rollback"), message).hint(hint));
+                diagnostics.push(Diagnostic::error(self.layout.span(*first, "rollback"), message).hint(hint));
             }
             if self.layout.task(*first).is_some_and(|task| task.starts.is_some()) {
                 let message = format!("task {name:?} starts later, and listens to a failure or comes after what does");
                 let hint = "by then what it would tell of is rolled back: let it start at once";
-                mistakes.push(Diagnostic::error(self.layout.span(*first, "name"), message).hint(hint));
+                diagnostics.push(Diagnostic::error(self.layout.span(*first, "name"), message).hint(hint));
             }
             work.extend(&graph.after[member]);
         }

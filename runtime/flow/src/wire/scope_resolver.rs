@@ -17,7 +17,7 @@ pub(super) struct ScopeResolver<'a, 'd> {
     pub(super) scope: ScopeIndex,
     pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     /// The outputs of its nested flows.
-    pub(super) exports: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
+    pub(super) outputs: &'a BTreeMap<ScopeIndex, ScopeOutputs>,
     /// The providers of each value in the whole flow, in the order of the arena.
     pub(super) all_providers: &'a BTreeMap<ValueName, Vec<NodeIndex>>,
     /// Members that provide a value to a preceding member, which receives it in the next firing.
@@ -38,7 +38,7 @@ pub(super) struct ScopeOutput {
 /// A value and the member of a flow that provides it.
 struct Provider {
     member: usize,
-    export: ScopeOutput,
+    output: ScopeOutput,
     /// Whether the member is a task, rather than a flow that contains the providing task.
     is_direct: bool,
 }
@@ -57,127 +57,134 @@ pub(super) struct ResolvedScope {
     pub(super) inputs: Vec<ResolvedInput>,
     /// The requirements that the enclosing flow must resolve.
     pub(super) unresolved: Vec<Requirement>,
-    pub(super) exports: ScopeOutputs,
+    pub(super) outputs: ScopeOutputs,
 }
 
 /// Finds the providers of the values that the members of a flow require.
 pub(super) fn resolve(
-    home: &ScopeResolver<'_, '_>,
+    resolver: &ScopeResolver<'_, '_>,
     mut graph: Graph,
-    wants: Vec<(usize, Requirement)>,
-    mistakes: &mut Vec<Diagnostic>,
+    requirements: Vec<(usize, Requirement)>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> ResolvedScope {
-    let offers = home.providers();
-    let choices = match home.layout.flow(home.scope).body.pattern {
-        Pattern::Linear => resolve_linear(&offers, &wants),
-        Pattern::Unordered => resolve_unordered(home, &graph, &offers, &wants, mistakes),
-        Pattern::Graph => resolve_graph(home, &mut graph, &offers, &wants, mistakes),
+    let providers = resolver.providers();
+    let choices = match resolver.layout.flow(resolver.scope).body.pattern {
+        Pattern::Linear => resolve_linear(&providers, &requirements),
+        Pattern::Unordered => resolve_unordered(resolver, &graph, &providers, &requirements, diagnostics),
+        Pattern::Graph => resolve_graph(resolver, &mut graph, &providers, &requirements, diagnostics),
     };
-    let (mut answers, mut outward) = (Vec::new(), Vec::new());
-    for ((member, mut want), choice) in wants.into_iter().zip(choices) {
-        let came_round = offers.get(&want.value).into_iter().flatten();
-        let came_round = came_round.filter(|offer| home.carried.contains(&(offer.member, member)));
-        want.loop_carried.extend(came_round.map(|offer| offer.export.node));
+    let (mut resolved, mut unresolved) = (Vec::new(), Vec::new());
+    for ((member, mut requirement), choice) in requirements.into_iter().zip(choices) {
+        let loop_carried = providers.get(&requirement.value).into_iter().flatten();
+        let loop_carried = loop_carried.filter(|provider| resolver.carried.contains(&(provider.member, member)));
+        requirement.loop_carried.extend(loop_carried.map(|provider| provider.output.node));
         let source = match choice {
             Choice::Reported => continue,
             Choice::Of(provider) => {
-                let export = output_of(&offers[&want.value], provider);
-                home.report_conflict(&want, export, mistakes);
-                node_source(export.node, &want.value)
+                let output = output_of(&providers[&requirement.value], provider);
+                resolver.report_conflict(&requirement, output, diagnostics);
+                node_source(output.node, &requirement.value)
             }
-            Choice::Outward if home.layout.controller_value(home.scope) == Some(&want.value) => {
-                node_source(home.layout.flow(home.scope).begin, &want.value)
+            Choice::Outward if resolver.layout.controller_value(resolver.scope) == Some(&requirement.value) => {
+                node_source(resolver.layout.flow(resolver.scope).begin, &requirement.value)
             }
             Choice::Outward => {
-                let turned = offers.get(&want.value).and_then(|offers| home.reversed_provider(&graph, member, offers));
-                want.reversed_provider = want.reversed_provider.or(turned);
-                outward.push(want);
+                let reversed = providers
+                    .get(&requirement.value)
+                    .and_then(|providers| resolver.reversed_provider(&graph, member, providers));
+                requirement.reversed_provider = requirement.reversed_provider.or(reversed);
+                unresolved.push(requirement);
                 continue;
             }
         };
-        answers.push(ResolvedInput { node: want.node, input: want.input, source: want.or_loop_carried(source) });
+        resolved.push(ResolvedInput {
+            node: requirement.node,
+            input: requirement.input,
+            source: requirement.or_loop_carried(source),
+        });
     }
-    let exports = home.outputs(&graph, &offers);
-    ResolvedScope { graph, inputs: answers, unresolved: outward, exports }
+    let outputs = resolver.outputs(&graph, &providers);
+    ResolvedScope { graph, inputs: resolved, unresolved, outputs }
 }
 
 type Providers = BTreeMap<ValueName, Vec<Provider>>;
 
-fn output_of(offers: &[Provider], member: usize) -> ScopeOutput {
-    let place = offers.partition_point(|offer| offer.member < member);
-    offers[place].export
+fn output_of(providers: &[Provider], member: usize) -> ScopeOutput {
+    let index = providers.partition_point(|provider| provider.member < member);
+    providers[index].output
 }
 
 /// The nearest preceding provider, by the order of the file.
-fn resolve_linear(offers: &Providers, wants: &[(usize, Requirement)]) -> Vec<Choice> {
-    let choose = |(member, want): &(usize, Requirement)| {
-        let offers = offers.get(&want.value)?;
-        let before = offers.partition_point(|offer| offer.member < *member);
-        before.checked_sub(1).map(|last| Choice::Of(offers[last].member))
+fn resolve_linear(providers: &Providers, requirements: &[(usize, Requirement)]) -> Vec<Choice> {
+    let choose = |(member, requirement): &(usize, Requirement)| {
+        let providers = providers.get(&requirement.value)?;
+        let before = providers.partition_point(|provider| provider.member < *member);
+        before.checked_sub(1).map(|last| Choice::Of(providers[last].member))
     };
-    wants.iter().map(|want| choose(want).unwrap_or(Choice::Outward)).collect()
+    requirements.iter().map(|requirement| choose(requirement).unwrap_or(Choice::Outward)).collect()
 }
 
 /// The nearest preceding provider, where only links give order.
 fn resolve_unordered(
-    home: &ScopeResolver<'_, '_>,
+    resolver: &ScopeResolver<'_, '_>,
     graph: &Graph,
-    offers: &Providers,
-    wants: &[(usize, Requirement)],
-    mistakes: &mut Vec<Diagnostic>,
+    providers: &Providers,
+    requirements: &[(usize, Requirement)],
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Choice> {
-    let mut choices = vec![Choice::Outward; wants.len()];
-    let mut contests: BTreeMap<&ValueName, ProviderConflict> =
-        offers.iter().map(|(value, offers)| (value, contest(value, offers))).collect();
-    for (at, (member, want)) in wants.iter().enumerate() {
-        contests.entry(&want.value).and_modify(|contest| contest.requirements.push((at, *member)));
+    let mut choices = vec![Choice::Outward; requirements.len()];
+    let mut conflicts: BTreeMap<&ValueName, ProviderConflict> =
+        providers.iter().map(|(value, providers)| (value, conflict(value, providers))).collect();
+    for (at, (member, requirement)) in requirements.iter().enumerate() {
+        conflicts.entry(&requirement.value).and_modify(|conflict| conflict.requirements.push((at, *member)));
     }
-    let ambiguities = ambiguity::resolve_unordered(graph, contests.into_values().collect(), &mut choices);
-    home.report_ambiguities(ambiguities, wants, mistakes);
+    let ambiguities = ambiguity::resolve_unordered(graph, conflicts.into_values().collect(), &mut choices);
+    resolver.report_ambiguities(ambiguities, requirements, diagnostics);
     choices
 }
 
-fn contest(value: &ValueName, offers: &[Provider]) -> ProviderConflict {
-    ProviderConflict::new(value, offers.iter().map(|offer| (offer.member, offer.is_direct)))
+fn conflict(value: &ValueName, providers: &[Provider]) -> ProviderConflict {
+    ProviderConflict::new(value, providers.iter().map(|provider| (provider.member, provider.is_direct)))
 }
 
 /// The nearest preceding provider, where each consumer follows its provider.
 fn resolve_graph(
-    home: &ScopeResolver<'_, '_>,
+    resolver: &ScopeResolver<'_, '_>,
     graph: &mut Graph,
-    offers: &Providers,
-    wants: &[(usize, Requirement)],
-    mistakes: &mut Vec<Diagnostic>,
+    providers: &Providers,
+    requirements: &[(usize, Requirement)],
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Choice> {
-    let mut choices = vec![Choice::Outward; wants.len()];
-    let several = offers.iter().filter(|(_, offers)| offers.len() > 1);
-    let mut contests: BTreeMap<&ValueName, ProviderConflict> =
-        several.map(|(value, offers)| (value, contest(value, offers))).collect();
+    let mut choices = vec![Choice::Outward; requirements.len()];
+    let contested = providers.iter().filter(|(_, providers)| providers.len() > 1);
+    let mut conflicts: BTreeMap<&ValueName, ProviderConflict> =
+        contested.map(|(value, providers)| (value, conflict(value, providers))).collect();
     let mut linked_to: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-    for (at, (member, want)) in wants.iter().enumerate() {
-        let mut others = offers.get(&want.value).into_iter().flatten().filter(|offer| offer.member != *member);
+    for (at, (member, requirement)) in requirements.iter().enumerate() {
+        let mut others =
+            providers.get(&requirement.value).into_iter().flatten().filter(|provider| provider.member != *member);
         match (others.next(), others.next()) {
             (None, _) => {}
             (Some(only), None) => {
                 // Where links lead to the only provider, the value comes from an enclosing flow, if one has it.
-                let mut leads =
+                let mut is_linked =
                     || linked_to.entry(only.member).or_insert_with(|| graph.linked_to(only.member)).contains(member);
-                let is_turned = home.carried.contains(&(only.member, *member))
+                let is_reversed = resolver.carried.contains(&(only.member, *member))
                     || graph.is_linked(*member, only.member)
-                    || (home.is_provided_outside(&want.value) && leads());
-                if !is_turned {
-                    graph.add(only.member, *member, Reason::Value(want.value.clone()));
+                    || (resolver.is_provided_outside(&requirement.value) && is_linked());
+                if !is_reversed {
+                    graph.add(only.member, *member, Reason::Value(requirement.value.clone()));
                     choices[at] = Choice::Of(only.member);
                 }
             }
             (Some(_), Some(_)) => {
-                let contest = contests.get_mut(&want.value);
-                contest.expect("a value with several providers is contested").requirements.push((at, *member));
+                let conflict = conflicts.get_mut(&requirement.value);
+                conflict.expect("a value with several providers has a conflict").requirements.push((at, *member));
             }
         }
     }
-    let ambiguities = ambiguity::resolve_conflicts(graph, contests.into_values().collect(), &mut choices);
-    home.report_ambiguities(ambiguities, wants, mistakes);
+    let ambiguities = ambiguity::resolve_conflicts(graph, conflicts.into_values().collect(), &mut choices);
+    resolver.report_ambiguities(ambiguities, requirements, diagnostics);
     choices
 }
 
@@ -186,86 +193,87 @@ impl ScopeResolver<'_, '_> {
     pub(super) fn providers_of(&self, value: &ValueName) -> Vec<usize> {
         let members = self.layout.flow(self.scope).members.iter().enumerate();
         let provides = |member: &super::layout::Member<'_>| match member.nested {
-            Some(nested) => self.exports[&nested].contains_key(value),
+            Some(nested) => self.outputs[&nested].contains_key(value),
             None => self.tasks[&member.first].provides.values().any(|provided| provided == value),
         };
-        members.filter(|(_, member)| provides(member)).map(|(place, _)| place).collect()
+        members.filter(|(_, member)| provides(member)).map(|(index, _)| index).collect()
     }
 
     /// The providers of each value, in member order.
     fn providers(&self) -> Providers {
-        let mut offers = Providers::new();
-        for (place, member) in self.layout.flow(self.scope).members.iter().enumerate() {
-            let mut offer = |value: &ValueName, export, is_direct| {
-                let of_value = offers.entry(value.clone()).or_default();
-                if of_value.last().is_none_or(|last| last.member != place) {
-                    of_value.push(Provider { member: place, export, is_direct });
+        let mut providers = Providers::new();
+        for (index, member) in self.layout.flow(self.scope).members.iter().enumerate() {
+            let mut add = |value: &ValueName, output, is_direct| {
+                let of_value = providers.entry(value.clone()).or_default();
+                if of_value.last().is_none_or(|last| last.member != index) {
+                    of_value.push(Provider { member: index, output, is_direct });
                 }
             };
             match member.nested {
-                Some(nested) => self.exports[&nested].iter().for_each(|(value, export)| offer(value, *export, false)),
+                Some(nested) => self.outputs[&nested].iter().for_each(|(value, output)| add(value, *output, false)),
                 None => {
-                    let export = ScopeOutput { node: member.last, conflicting: None };
-                    self.tasks[&member.first].provides.values().for_each(|value| offer(value, export, true));
+                    let output = ScopeOutput { node: member.last, conflicting: None };
+                    self.tasks[&member.first].provides.values().for_each(|value| add(value, output, true));
                 }
             }
         }
-        offers
+        providers
     }
 
     fn is_provided_outside(&self, value: &ValueName) -> bool {
         let flow = self.layout.flow(self.scope);
-        let everywhere = self.all_providers.get(value).map_or(&[][..], Vec::as_slice);
-        everywhere.first().is_some_and(|first| *first < flow.begin)
-            || everywhere.last().is_some_and(|last| *last > flow.end)
+        let providers = self.all_providers.get(value).map_or(&[][..], Vec::as_slice);
+        providers.first().is_some_and(|first| *first < flow.begin)
+            || providers.last().is_some_and(|last| *last > flow.end)
     }
 
     /// The provider of a value for a member, if no link reversed their order.
-    fn reversed_provider(&self, graph: &Graph, member: usize, offers: &[Provider]) -> Option<NodeIndex> {
-        let linked = offers.iter().find(|offer| graph.is_linked(member, offer.member));
+    fn reversed_provider(&self, graph: &Graph, member: usize, providers: &[Provider]) -> Option<NodeIndex> {
+        let linked = providers.iter().find(|provider| graph.is_linked(member, provider.member));
         let is_graph = self.layout.flow(self.scope).body.pattern == Pattern::Graph;
-        linked.filter(|_| is_graph).map(|offer| offer.export.node)
+        linked.filter(|_| is_graph).map(|provider| provider.output.node)
     }
 
     /// The values that nodes after the flow can use.
-    fn outputs(&self, graph: &Graph, offers: &Providers) -> ScopeOutputs {
-        let mut reach = Reachability::of(graph);
-        let mut exports = ScopeOutputs::new();
+    fn outputs(&self, graph: &Graph, providers: &Providers) -> ScopeOutputs {
+        let mut reachability = Reachability::of(graph);
+        let mut outputs = ScopeOutputs::new();
         if let Some(value) = self.layout.controller_value(self.scope) {
-            exports.insert(value.clone(), ScopeOutput { node: self.layout.flow(self.scope).begin, conflicting: None });
+            outputs.insert(value.clone(), ScopeOutput { node: self.layout.flow(self.scope).begin, conflicting: None });
         }
         let is_linear = self.layout.flow(self.scope).body.pattern == Pattern::Linear;
-        for (value, offers) in offers {
-            let mut providers: Vec<usize> = offers.iter().map(|offer| offer.member).collect();
-            let mut rival = None;
-            if let Some(reach) = reach.as_mut().filter(|_| !is_linear && providers.len() > 1) {
-                reach.sort(&mut providers);
-                let last = *providers.last().expect("a value on offer has a provider");
-                rival = ambiguity::gap_before(reach, last, &providers);
+        for (value, providers) in providers {
+            let mut members: Vec<usize> = providers.iter().map(|provider| provider.member).collect();
+            let mut conflicting = None;
+            if let Some(reachability) = reachability.as_mut().filter(|_| !is_linear && members.len() > 1) {
+                reachability.sort(&mut members);
+                let last = *members.last().expect("a provided value has a provider");
+                conflicting = ambiguity::gap_before(reachability, last, &members);
             }
-            let last = *providers.last().expect("a value on offer has a provider");
-            let export = output_of(offers, last);
-            let rival = export.conflicting.or(rival.map(|rival| output_of(offers, rival).node));
-            exports.insert(value.clone(), ScopeOutput { node: export.node, conflicting: rival });
+            let last = *members.last().expect("a provided value has a provider");
+            let output = output_of(providers, last);
+            let conflicting =
+                output.conflicting.or(conflicting.map(|conflicting| output_of(providers, conflicting).node));
+            outputs.insert(value.clone(), ScopeOutput { node: output.node, conflicting });
         }
-        exports
+        outputs
     }
 
-    fn report_conflict(&self, want: &Requirement, export: ScopeOutput, mistakes: &mut Vec<Diagnostic>) {
-        if let Some(rival) = export.conflicting {
-            let (one, other) = (self.layout.describe(rival), self.layout.describe(export.node));
-            mistakes.push(self.ambiguous(want, &one, &other));
+    fn report_conflict(&self, requirement: &Requirement, output: ScopeOutput, diagnostics: &mut Vec<Diagnostic>) {
+        if let Some(conflicting) = output.conflicting {
+            let (one, other) = (self.layout.describe(conflicting), self.layout.describe(output.node));
+            diagnostics.push(self.ambiguous(requirement, &one, &other));
         }
     }
 
     fn report_ambiguities(
         &self,
         ambiguities: Vec<Ambiguity>,
-        wants: &[(usize, Requirement)],
-        mistakes: &mut Vec<Diagnostic>,
+        requirements: &[(usize, Requirement)],
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
-        for Ambiguity { value, pair, requirement: want } in ambiguities {
-            self.report_ambiguous(&value, pair, want.map(|at| &wants[at].1), mistakes);
+        for Ambiguity { value, pair, requirement } in ambiguities {
+            self.report_ambiguous(&value, pair, requirement.map(|at| &requirements[at].1), diagnostics);
         }
     }
 
@@ -273,14 +281,14 @@ impl ScopeResolver<'_, '_> {
         &self,
         value: &ValueName,
         (one, other): (usize, usize),
-        want: Option<&Requirement>,
-        mistakes: &mut Vec<Diagnostic>,
+        requirement: Option<&Requirement>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) {
         let members = &self.layout.flow(self.scope).members;
         let (one, other) = (&members[one], &members[other]);
         let name = |node| self.layout.describe(node);
-        let mistake = match want {
-            Some(want) => self.ambiguous(want, &name(one.first), &name(other.first)),
+        let diagnostic = match requirement {
+            Some(requirement) => self.ambiguous(requirement, &name(one.first), &name(other.first)),
             None => {
                 let (one_name, other_name) = (name(one.first), name(other.first));
                 let message =
@@ -288,16 +296,16 @@ impl ScopeResolver<'_, '_> {
                 Diagnostic::error(self.layout.span(other.first, &format!("provides.{value}")), message)
             }
         };
-        mistakes.push(mistake.hint("link them, or let provides give one of the values another name"));
+        diagnostics.push(diagnostic.hint("link them, or let provides give one of the values another name"));
     }
 
-    fn ambiguous(&self, want: &Requirement, one: &str, other: &str) -> Diagnostic {
-        let consumer = self.layout.describe(want.node);
+    fn ambiguous(&self, requirement: &Requirement, one: &str, other: &str) -> Diagnostic {
+        let consumer = self.layout.describe(requirement.node);
         let message = format!(
             "{consumer} requires {:?}, which {one} and {other} both provide, and neither comes before the other",
-            want.value
+            requirement.value
         );
-        let span = self.layout.span(want.node, &format!("requires.{}", want.parameter));
+        let span = self.layout.span(requirement.node, &format!("requires.{}", requirement.parameter));
         Diagnostic::error(span, message).hint("link them, or let provides give one of the values another name")
     }
 }

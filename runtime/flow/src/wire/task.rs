@@ -1,21 +1,17 @@
 //! Combines a task of the draft with the description in its module.
 
+mod callee;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Diagnostic, Digest, DraftForEach, DraftList, DraftTask, DraftTaskKind, Export, ForEach, Input, InputUse, Json,
-    LimitOverrides, Limits, MAX_STACK_BYTES, ModuleContent, ModuleInfo, ModuleReference, NodeIndex, Parameter,
-    QueueName, Renames, RetryPolicy, Role, Rollback, Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait,
-    file::CALL_KEYS, suggest,
+    LimitOverrides, Limits, MAX_STACK_BYTES, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role, Rollback,
+    Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait, file::CALL_KEYS,
 };
 
-/// The modules a flow may use.
-pub(super) struct Modules<'d> {
-    /// The resolved modules.
-    pub(super) resolved: &'d BTreeMap<String, ModuleInfo>,
-    /// The modules that the flow names.
-    pub(super) named: &'d BTreeMap<String, ModuleReference>,
-}
+use callee::Callee;
+pub(super) use callee::{Modules, alias_of, quoted};
 
 /// A task as far as it is resolved.
 pub(super) struct ResolvedTask {
@@ -95,80 +91,50 @@ impl Requirement {
     }
 }
 
-/// The callee of a task.
-enum Callee<'d> {
-    Task(Digest, &'d TaskInfo),
-    Command(Digest),
-}
-
 /// One parameter of a task, of either of its two functions.
 struct TaskParameter {
     name: ValueName,
-    audience: InputUse,
+    used_by: InputUse,
     /// Whether apply does not require it.
     optional: bool,
     /// Whether the flow must provide it.
     needed: bool,
 }
 
+/// Combines a task of the draft with the description in its module.
 pub(super) fn resolve(
     index: NodeIndex,
     draft: &DraftTask,
     modules: &Modules<'_>,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> ResolvedTask {
     let uses = match &draft.kind {
         DraftTaskKind::Call(uses) => uses,
-        DraftTaskKind::Wait(awaits) => return resolve_waiting_task(draft, awaits, mistakes),
+        DraftTaskKind::Wait(waits_for) => return resolve_waiting_task(draft, waits_for, diagnostics),
     };
-    if draft.deadline.is_some() {
-        let message = format!("task {:?} has a deadline, and calls a guest", draft.name);
-        let hint = "one that waits has a deadline; a call has a timeout";
-        mistakes.push(Diagnostic::error(draft.span("deadline"), message).hint(hint));
-    }
+    check_deadline(draft, diagnostics);
     // A module that was not found is reported once, with all tasks that use it.
-    let callee = modules.find(draft, uses).map_err(|mistake| mistakes.extend(mistake)).ok();
-    if draft.retry.is_some_and(|retry| retry.attempts == 0) {
-        let message = format!("the retry of task {:?} has no attempts", draft.name);
-        mistakes.push(
-            Diagnostic::error(draft.span("retry"), message).hint("the first one counts: write attempts = 1 or more"),
-        );
-    }
-    let provides = provides(draft, callee.as_ref(), mistakes);
-    let rollback = rollback(draft, callee.as_ref(), mistakes);
-    let taken = match &callee {
-        Some(Callee::Task(_, info)) => {
-            check_requires(draft, info, mistakes);
-            parameters(info, rollback)
-        }
-        // Its other parameters are unknown.
-        Some(Callee::Command(_)) | None => {
-            let names = draft.requires.iter().flat_map(BTreeMap::keys);
-            let taken = |name: &ValueName| TaskParameter {
-                name: name.clone(),
-                audience: InputUse::ApplyAndRollback,
-                optional: false,
-                needed: true,
-            };
-            names.map(taken).collect()
-        }
-    };
-    let (mut inputs, mut wants) = inputs(index, draft, &taken);
+    let callee = modules.find(draft, uses).map_err(|diagnostic| diagnostics.extend(diagnostic)).ok();
+    check_retry(draft, diagnostics);
+    let provides = provides(draft, callee.as_ref(), diagnostics);
+    let rollback = rollback(draft, callee.as_ref(), diagnostics);
+    let parameters = task_parameters(draft, callee.as_ref(), rollback, diagnostics);
+    let (mut inputs, mut requirements) = inputs(index, draft, &parameters);
     let list = draft.for_each.as_ref().map(|each| {
         if callee.is_some() {
-            take_elements(draft, &each.element(), (&mut inputs, &mut wants), mistakes);
+            take_elements(draft, &each.element(), (&mut inputs, &mut requirements), diagnostics);
         }
-        list(index, each, inputs.len(), &mut wants)
+        list(index, each, inputs.len(), &mut requirements)
     });
     let may_provide = match (&callee, &draft.provides) {
         (Some(_), _) | (None, Some(_)) => MayProvide::Nothing,
         (None, None) => modules.may_provide(uses),
     };
     let schemas = callee.as_ref().map(|callee| schemas(callee, &provides)).unwrap_or_default();
-    let takes = callee.as_ref().map(|callee| takes(callee, rollback)).unwrap_or_default();
+    let parameters = callee.as_ref().map(|callee| parameter_specs(callee, rollback)).unwrap_or_default();
     let callee = callee.unwrap_or(Callee::Command(Digest::from_bytes([0; 32])));
     let task = task(draft, &callee, inputs, provides.clone(), rollback);
-    check_stack(draft, &task, mistakes);
+    check_stack(draft, &task, diagnostics);
     let role = match list {
         Some(list) => {
             let max_parallel = draft.for_each.as_ref().and_then(|each| each.max_parallel);
@@ -176,18 +142,55 @@ pub(super) fn resolve(
         }
         None => Role::Task(Box::new(task)),
     };
-    ResolvedTask {
-        role,
-        requirements: wants,
-        provides: visible_provides(draft, provides),
-        may_provide,
-        schemas,
-        parameters: takes,
+    ResolvedTask { role, requirements, provides: visible_provides(draft, provides), may_provide, schemas, parameters }
+}
+
+/// Refuses the deadline of a call.
+fn check_deadline(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) {
+    if draft.deadline.is_some() {
+        let message = format!("task {:?} has a deadline, and calls a guest", draft.name);
+        let hint = "one that waits has a deadline; a call has a timeout";
+        diagnostics.push(Diagnostic::error(draft.span("deadline"), message).hint(hint));
+    }
+}
+
+/// Refuses a retry without attempts.
+fn check_retry(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) {
+    if draft.retry.is_some_and(|retry| retry.attempts == 0) {
+        let message = format!("the retry of task {:?} has no attempts", draft.name);
+        diagnostics.push(
+            Diagnostic::error(draft.span("retry"), message).hint("the first one counts: write attempts = 1 or more"),
+        );
+    }
+}
+
+/// The parameters of a task; for an unknown callee, those that the draft names.
+fn task_parameters(
+    draft: &DraftTask,
+    callee: Option<&Callee<'_>>,
+    rollback: bool,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<TaskParameter> {
+    match callee {
+        Some(Callee::Task(_, info)) => {
+            check_requires(draft, info, diagnostics);
+            parameters(info, rollback)
+        }
+        Some(Callee::Command(_)) | None => {
+            let names = draft.requires.iter().flat_map(BTreeMap::keys);
+            let parameter = |name: &ValueName| TaskParameter {
+                name: name.clone(),
+                used_by: InputUse::ApplyAndRollback,
+                optional: false,
+                needed: true,
+            };
+            names.map(parameter).collect()
+        }
     }
 }
 
 /// Refuses a stack size that no sandbox allows.
-fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Diagnostic>) {
+fn check_stack(draft: &DraftTask, task: &Task, diagnostics: &mut Vec<Diagnostic>) {
     let stack = task.limits.stack;
     if stack > MAX_STACK_BYTES {
         let message = format!(
@@ -196,7 +199,7 @@ fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Diagnostic>) {
             Size(stack),
             Size(MAX_STACK_BYTES)
         );
-        mistakes.push(
+        diagnostics.push(
             Diagnostic::error(draft.span("stack"), message).hint("recurse less deeply, or keep the data in memory"),
         );
     }
@@ -206,35 +209,35 @@ fn check_stack(draft: &DraftTask, task: &Task, mistakes: &mut Vec<Diagnostic>) {
 fn take_elements(
     draft: &DraftTask,
     element: &ValueName,
-    (inputs, wants): (&mut [Input], &mut Vec<Requirement>),
-    mistakes: &mut Vec<Diagnostic>,
+    (inputs, requirements): (&mut [Input], &mut Vec<Requirement>),
+    diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let all = wants.len();
-    wants.retain(|want| {
-        let takes = want.value == *element;
-        if takes {
-            inputs[want.input].source = Source::Element;
+    let count = requirements.len();
+    requirements.retain(|requirement| {
+        let is_element = requirement.value == *element;
+        if is_element {
+            inputs[requirement.input].source = Source::Element;
         }
-        !takes
+        !is_element
     });
-    if wants.len() == all {
+    if requirements.len() == count {
         let message = format!("task {:?} is called for each {element:?}, and takes no value of that name", draft.name);
-        let taken = quoted(inputs.iter().map(|input| input.parameter.as_str()));
-        let hint = format!("it takes {taken}: name one of them with as = \"...\", or rename it with requires");
-        mistakes.push(Diagnostic::error(draft.span("for_each"), message).hint(hint));
+        let parameters = quoted(inputs.iter().map(|input| input.parameter.as_str()));
+        let hint = format!("it takes {parameters}: name one of them with as = \"...\", or rename it with requires");
+        diagnostics.push(Diagnostic::error(draft.span("for_each"), message).hint(hint));
     }
 }
 
 /// The source of a `for_each` list. If another node provides it, its requirement follows those of the inputs.
-fn list(index: NodeIndex, each: &DraftForEach, input: usize, wants: &mut Vec<Requirement>) -> Source {
+fn list(index: NodeIndex, each: &DraftForEach, input: usize, requirements: &mut Vec<Requirement>) -> Source {
     match &each.list {
         DraftList::Literal(list) => {
             let elements: Vec<&str> = list.iter().map(Json::as_str).collect();
             let text = format!("[{}]", elements.join(","));
-            Source::Constant(Value::Json(Json::parse(text).expect("elements that are JSON make a list that is")))
+            Source::Constant(Value::Json(Json::parse(text).expect("a list of JSON elements is JSON")))
         }
         DraftList::Value(value) => {
-            wants.push(Requirement {
+            requirements.push(Requirement {
                 node: index,
                 input,
                 parameter: value.clone(),
@@ -254,17 +257,17 @@ fn visible_provides(draft: &DraftTask, provides: Renames) -> Renames {
 }
 
 /// A waiting task. It declares its values itself, and calls no guest.
-fn resolve_waiting_task(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diagnostic>) -> ResolvedTask {
+fn resolve_waiting_task(draft: &DraftTask, waits_for: &str, diagnostics: &mut Vec<Diagnostic>) -> ResolvedTask {
     for key in CALL_KEYS.iter().filter(|key| draft.spans.contains_key(**key)) {
         let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
-        mistakes.push(Diagnostic::error(draft.span(key), message).hint("leave it out"));
+        diagnostics.push(Diagnostic::error(draft.span(key), message).hint("leave it out"));
     }
-    if awaits.trim().is_empty() {
+    if waits_for.trim().is_empty() {
         let message = format!("task {:?} waits for nothing", draft.name);
-        mistakes.push(Diagnostic::error(draft.span("wait"), message).hint("say it in a word: wait = \"approval\""));
+        diagnostics.push(Diagnostic::error(draft.span("wait"), message).hint("say it in a word: wait = \"approval\""));
     }
-    let provides = provides(draft, None, mistakes);
-    let wait = Wait { waits_for: awaits.into(), provides: provides.clone(), deadline: draft.deadline };
+    let provides = provides(draft, None, diagnostics);
+    let wait = Wait { waits_for: waits_for.into(), provides: provides.clone(), deadline: draft.deadline };
     let provides = visible_provides(draft, provides);
     let (role, may_provide) = (Role::Wait(Box::new(wait)), MayProvide::Nothing);
     ResolvedTask {
@@ -277,157 +280,42 @@ fn resolve_waiting_task(draft: &DraftTask, awaits: &str, mistakes: &mut Vec<Diag
     }
 }
 
-impl<'d> Modules<'d> {
-    /// The callee of a task, or why it is unknown; `None` where the only reason is that its module was not found.
-    fn find(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Option<Diagnostic>> {
-        if self.is_missing(alias_of(uses)) { Err(None) } else { self.find_resolved(draft, uses).map_err(Some) }
-    }
-
-    /// Whether the flow names a module that was not found.
-    pub(super) fn is_missing(&self, alias: &str) -> bool {
-        self.named.contains_key(alias) && !self.resolved.contains_key(alias)
-    }
-
-    /// The values that a task may provide if it calls something in a module.
-    fn may_provide(&self, uses: &str) -> MayProvide {
-        match self.resolved.get(alias_of(uses)).map(|module| &module.content) {
-            Some(ModuleContent::Tasks(tasks)) => {
-                let provided = tasks.iter().flat_map(|task| &task.provides);
-                MayProvide::OneOf(provided.map(|provided| provided.name.clone()).collect())
-            }
-            Some(ModuleContent::Command) | None => MayProvide::Anything,
-        }
-    }
-
-    fn find_resolved(&self, draft: &DraftTask, uses: &str) -> Result<Callee<'d>, Diagnostic> {
-        let refuse = |message: String| Diagnostic::error(draft.span("use"), format!("task {:?} {message}", draft.name));
-        let (alias, export) = match uses.split_once('#') {
-            Some((alias, export)) => (alias, Some(export)),
-            None => (uses, None),
-        };
-        let Some(module) = self.resolved.get(alias) else {
-            let (why, hint) = self.unknown_module_reason(alias);
-            return Err(refuse(why).hint(hint));
-        };
-        match (&module.content, export) {
-            (ModuleContent::Command, None) => Ok(Callee::Command(module.digest)),
-            (ModuleContent::Command, Some(export)) => {
-                let mistake =
-                    refuse(format!("uses {export:?} of {alias:?}, which is a command and one task by itself"));
-                Err(mistake.hint(format!("write use = {alias:?}")))
-            }
-            (ModuleContent::Tasks(tasks), None) => match tasks.as_slice() {
-                [only] => Ok(Callee::Task(module.digest, only)),
-                [] => {
-                    let mistake = refuse(format!("uses module {alias:?}, which holds no task"));
-                    Err(mistake.hint("build the module with a task in it, or use another one"))
-                }
-                [first, ..] => {
-                    let mistake =
-                        refuse(format!("does not say which task of {alias:?} it uses; it has {}", listed(tasks)));
-                    Err(mistake.hint(format!("write use = \"{alias}#{}\"", first.name)))
-                }
-            },
-            (ModuleContent::Tasks(tasks), Some(export)) => {
-                let found = tasks.iter().find(|task| task.name.as_str() == export);
-                found.map(|info| Callee::Task(module.digest, info)).ok_or_else(|| {
-                    let hint = suggest::did_you_mean(export, tasks.iter().map(|task| task.name.as_str()));
-                    let hint = hint.unwrap_or_else(|| format!("{alias:?} has {}", listed(tasks)));
-                    refuse(format!("uses {export:?}, which module {alias:?} does not have")).hint(hint)
-                })
-            }
-        }
-    }
-}
-
-impl Modules<'_> {
-    fn unknown_module_reason(&self, alias: &str) -> (String, String) {
-        if alias.is_empty() {
-            return ("does not say which module it uses".into(), "write use = \"module#task\"".into());
-        }
-        let why = format!("uses module {alias:?}, which the flow does not name");
-        if let Some((module, export)) = self.split_other_separator(alias) {
-            return (why, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
-        }
-        let known = || self.resolved.keys().chain(self.named.keys()).map(String::as_str);
-        if let Some((module, export)) = parted_by_dot(alias) {
-            let meant = suggest::closest(module, known()).unwrap_or(module);
-            let mut hint = format!("did you mean \"{meant}#{export}\"? `#` parts a module from its task");
-            if !self.named.contains_key(meant) {
-                hint.push_str(&format!("; and write {meant:?} = \"path, tag or digest\" under [modules]"));
-            }
-            return (why, hint);
-        }
-        let hint = suggest::did_you_mean(alias, known());
-        let hint = hint.unwrap_or_else(|| format!("write {alias:?} = \"path, tag or digest\" under [modules]"));
-        (why, hint)
-    }
-
-    /// A named module and its task, separated by something other than `#`.
-    fn split_other_separator<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
-        let parted = [".", "::", ":", "/", "@"].into_iter().filter_map(|mark| text.split_once(mark));
-        parted.into_iter().find(|(module, export)| !export.is_empty() && self.named.contains_key(*module))
-    }
-}
-
-/// A module and its task separated by a dot as in Python, but not a file path.
-fn parted_by_dot(text: &str) -> Option<(&str, &str)> {
-    let (module, export) = text.rsplit_once('.')?;
-    let is_name = |text: &str| !text.is_empty() && !text.contains(['/', '\\', '.', '#', ' ']);
-    (is_name(module) && is_name(export) && export != "wasm").then_some((module, export))
-}
-
-/// The alias of the module in `use`.
-pub(super) fn alias_of(uses: &str) -> &str {
-    uses.split('#').next().unwrap_or_default()
-}
-
 /// The module's description of each parameter.
-fn takes(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, ParameterSpec> {
+fn parameter_specs(callee: &Callee<'_>, rollback: bool) -> BTreeMap<ValueName, ParameterSpec> {
     let Callee::Task(_, info) = callee else { return BTreeMap::new() };
-    let of_rollback = match &info.rollback {
+    let rollback_parameters = match &info.rollback {
         Rollback::Guest { requires } if rollback => requires.as_slice(),
         Rollback::Guest { .. } | Rollback::None => &[],
     };
-    let said = info.requires.iter().chain(of_rollback).filter_map(|parameter| {
+    let specs = info.requires.iter().chain(rollback_parameters).filter_map(|parameter| {
         let schema = Schema::new(parameter.schema.as_ref()?);
         Some((parameter.name.clone(), ParameterSpec { schema, optional: parameter.optional }))
     });
-    said.collect()
+    specs.collect()
 }
 
-fn listed(tasks: &[TaskInfo]) -> String {
-    quoted(tasks.iter().map(|task| task.name.as_str()))
-}
-
-/// Quotes and lists names for messages.
-pub(super) fn quoted<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
-    if names.is_empty() { "nothing".into() } else { names.join(", ") }
-}
-
-fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Diagnostic>) -> Renames {
+fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Vec<Diagnostic>) -> Renames {
     let stated = draft.provides.clone();
     let provides = match callee {
         Some(Callee::Task(_, info)) => {
-            let own = || info.provides.iter().map(|provided| &provided.name);
+            let own_names = || info.provides.iter().map(|provided| &provided.name);
             if let Some(stated) = &stated {
-                for name in stated.keys().filter(|name| !own().any(|known| known == *name)) {
+                for name in stated.keys().filter(|name| !own_names().any(|known| known == *name)) {
                     let message = format!("task {:?} does not provide {name:?}", draft.name);
-                    let hint = format!("{:?} provides {}", info.name, quoted(own().map(ValueName::as_str)));
-                    mistakes.push(Diagnostic::error(draft.span(&format!("provides.{name}")), message).hint(hint));
+                    let hint = format!("{:?} provides {}", info.name, quoted(own_names().map(ValueName::as_str)));
+                    diagnostics.push(Diagnostic::error(draft.span(&format!("provides.{name}")), message).hint(hint));
                 }
             }
-            stated.unwrap_or_else(|| own().map(|name| (name.clone(), name.clone())).collect())
+            stated.unwrap_or_else(|| own_names().map(|name| (name.clone(), name.clone())).collect())
         }
         Some(Callee::Command(_)) | None => stated.unwrap_or_default(),
     };
     let mut seen = BTreeSet::new();
-    for (own, flows) in &provides {
-        if !seen.insert(flows) {
-            let message = format!("task {:?} provides {flows:?} twice", draft.name);
-            let mistake = Diagnostic::error(draft.span(&format!("provides.{own}")), message);
-            mistakes.push(mistake.hint("give each value a name of its own"));
+    for (own_name, flow_name) in &provides {
+        if !seen.insert(flow_name) {
+            let message = format!("task {:?} provides {flow_name:?} twice", draft.name);
+            let diagnostic = Diagnostic::error(draft.span(&format!("provides.{own_name}")), message);
+            diagnostics.push(diagnostic.hint("give each value a name of its own"));
         }
     }
     provides
@@ -436,18 +324,18 @@ fn provides(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<D
 /// The module's schema of each provided value.
 fn schemas(callee: &Callee<'_>, provides: &Renames) -> BTreeMap<ValueName, Schema> {
     let Callee::Task(_, info) = callee else { return BTreeMap::new() };
-    let said = info.provides.iter().filter_map(|provided| {
+    let schemas = info.provides.iter().filter_map(|provided| {
         let name = provides.get(&provided.name)?;
         Some((name.clone(), Schema::new(provided.schema.as_ref()?)))
     });
-    said.collect()
+    schemas.collect()
 }
 
-fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<Diagnostic>) -> bool {
+fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, diagnostics: &mut Vec<Diagnostic>) -> bool {
     match (draft.rollback, callee) {
         (Some(true), Some(Callee::Task(_, TaskInfo { name, rollback: Rollback::None, .. }))) => {
             let message = format!("task {:?} is to be rolled back, but {name:?} has no rollback", draft.name);
-            mistakes.push(Diagnostic::error(draft.span("rollback"), message).hint("leave rollback out"));
+            diagnostics.push(Diagnostic::error(draft.span("rollback"), message).hint("leave rollback out"));
             false
         }
         (None, Some(Callee::Task(_, info))) => info.rollback != Rollback::None,
@@ -455,36 +343,36 @@ fn rollback(draft: &DraftTask, callee: Option<&Callee<'_>>, mistakes: &mut Vec<D
     }
 }
 
-fn check_requires(draft: &DraftTask, info: &TaskInfo, mistakes: &mut Vec<Diagnostic>) {
-    let of_rollback = match &info.rollback {
+fn check_requires(draft: &DraftTask, info: &TaskInfo, diagnostics: &mut Vec<Diagnostic>) {
+    let rollback_parameters = match &info.rollback {
         Rollback::Guest { requires } => requires.as_slice(),
         Rollback::None => &[],
     };
-    let known = || info.requires.iter().chain(of_rollback).map(|parameter| &parameter.name);
+    let known = || info.requires.iter().chain(rollback_parameters).map(|parameter| &parameter.name);
     for name in draft.requires.iter().flat_map(BTreeMap::keys) {
         if !known().any(|known| known == name) {
             let message = format!("task {:?} has no parameter {name:?}", draft.name);
             let hint = format!("{:?} requires {}", info.name, quoted(known().map(ValueName::as_str)));
-            mistakes.push(Diagnostic::error(draft.span(&format!("requires.{name}")), message).hint(hint));
+            diagnostics.push(Diagnostic::error(draft.span(&format!("requires.{name}")), message).hint(hint));
         }
     }
 }
 
 /// The parameters of apply, then those of rollback alone; each name once.
 fn parameters(info: &TaskInfo, rollback: bool) -> Vec<TaskParameter> {
-    let of_rollback = match &info.rollback {
+    let rollback_parameters = match &info.rollback {
         Rollback::Guest { requires } if rollback => requires.as_slice(),
         Rollback::Guest { .. } | Rollback::None => &[],
     };
-    let taken = |audience| {
+    let task_parameter = |used_by| {
         move |parameter: &Parameter| {
             let Parameter { name, optional, .. } = parameter.clone();
-            TaskParameter { name, audience, optional, needed: !optional }
+            TaskParameter { name, used_by, optional, needed: !optional }
         }
     };
     let mut all: Vec<TaskParameter> = Vec::new();
-    let listed = info.requires.iter().map(taken(InputUse::ApplyAndRollback));
-    for parameter in listed.chain(of_rollback.iter().map(taken(InputUse::Rollback))) {
+    let listed = info.requires.iter().map(task_parameter(InputUse::ApplyAndRollback));
+    for parameter in listed.chain(rollback_parameters.iter().map(task_parameter(InputUse::Rollback))) {
         match all.iter_mut().find(|known| known.name == parameter.name) {
             Some(known) => known.needed |= parameter.needed,
             None => all.push(parameter),
@@ -494,13 +382,13 @@ fn parameters(info: &TaskInfo, rollback: bool) -> Vec<TaskParameter> {
 }
 
 /// The inputs of a task, including its constants, and the requirements of the others.
-fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[TaskParameter]) -> (Vec<Input>, Vec<Requirement>) {
-    let (mut inputs, mut wants) = (Vec::new(), Vec::new());
-    for TaskParameter { name, audience, optional, needed } in taken {
+fn inputs(index: NodeIndex, draft: &DraftTask, parameters: &[TaskParameter]) -> (Vec<Input>, Vec<Requirement>) {
+    let (mut inputs, mut requirements) = (Vec::new(), Vec::new());
+    for TaskParameter { name, used_by, optional, needed } in parameters {
         let constant = draft.with.get(name).cloned().map(Source::Constant);
         if constant.is_none() {
             let renamed = draft.requires.as_ref().and_then(|renames| renames.get(name));
-            wants.push(Requirement {
+            requirements.push(Requirement {
                 node: index,
                 input: inputs.len(),
                 parameter: name.clone(),
@@ -511,13 +399,15 @@ fn inputs(index: NodeIndex, draft: &DraftTask, taken: &[TaskParameter]) -> (Vec<
             });
         }
         let source = constant.unwrap_or(Source::Absent);
-        inputs.push(Input { parameter: name.clone(), source, optional: *optional, used_by: *audience });
+        inputs.push(Input { parameter: name.clone(), source, optional: *optional, used_by: *used_by });
     }
-    for (name, value) in draft.with.iter().filter(|(name, _)| taken.iter().all(|taken| taken.name != **name)) {
+    for (name, value) in
+        draft.with.iter().filter(|(name, _)| parameters.iter().all(|parameter| parameter.name != **name))
+    {
         let (parameter, source) = (name.clone(), Source::Constant(value.clone()));
         inputs.push(Input { parameter, source, optional: false, used_by: InputUse::ApplyAndRollback });
     }
-    (inputs, wants)
+    (inputs, requirements)
 }
 
 fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Renames, rollback: bool) -> Task {
@@ -533,7 +423,7 @@ fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Re
         rollback,
         retry: draft.retry.or(retry).unwrap_or_default(),
         limits: Limits::default().with(&limits).with(&draft.limits),
-        queue: draft.queue.clone().unwrap_or_else(|| QueueName::new("default").expect("it keeps the rules of names")),
+        queue: draft.queue.clone().unwrap_or_else(|| QueueName::new("default").expect("it is a valid name")),
         priority: draft.priority,
         pace: draft.pace,
         expires: draft.expires,

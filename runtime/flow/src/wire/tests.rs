@@ -72,30 +72,30 @@ fn modules() -> BTreeMap<String, ModuleInfo> {
         doc: String::new(),
         requires: requires
             .iter()
-            .map(|(name, kind)| Parameter { schema: Some(Json::parse(*kind).unwrap()), ..parameter(name) })
+            .map(|(name, schema)| Parameter { schema: Some(Json::parse(*schema).unwrap()), ..parameter(name) })
             .collect(),
         provides: provides
             .iter()
-            .map(|(name, kind)| Provided { schema: Some(Json::parse(*kind).unwrap()), ..provided(name) })
+            .map(|(name, schema)| Provided { schema: Some(Json::parse(*schema).unwrap()), ..provided(name) })
             .collect(),
         rollback: Rollback::None,
         retry: None,
         limits: LimitOverrides::default(),
     });
     let typed: Vec<TaskInfo> = typed.collect();
-    let known = |content| ModuleInfo { digest: Digest::from_bytes([1; 32]), content };
+    let module = |content| ModuleInfo { digest: Digest::from_bytes([1; 32]), content };
     [
-        ("m".to_owned(), known(ModuleContent::Tasks(tasks.clone()))),
-        ("typed".to_owned(), known(ModuleContent::Tasks(typed))),
-        ("only".to_owned(), known(ModuleContent::Tasks(tasks[..1].to_vec()))),
-        ("empty".to_owned(), known(ModuleContent::Tasks(Vec::new()))),
-        ("program".to_owned(), known(ModuleContent::Command)),
+        ("m".to_owned(), module(ModuleContent::Tasks(tasks.clone()))),
+        ("typed".to_owned(), module(ModuleContent::Tasks(typed))),
+        ("only".to_owned(), module(ModuleContent::Tasks(tasks[..1].to_vec()))),
+        ("empty".to_owned(), module(ModuleContent::Tasks(Vec::new()))),
+        ("program".to_owned(), module(ModuleContent::Command)),
     ]
     .into()
 }
 
 /// Every task, and every begin of a nested flow, with its predecessors and the sources of its inputs.
-fn shown(flow: &Flow) -> String {
+fn describe(flow: &Flow) -> String {
     let name = |index| match &flow.node(index).role {
         Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::Controller(_) => {
             flow.node(index).name.to_string()
@@ -104,7 +104,7 @@ fn shown(flow: &Flow) -> String {
         Role::Begin => format!("begin of {}", flow.node(index).name),
         Role::End => format!("end of {}", flow.node(index).name),
     };
-    let shown = |source: &Source| match source {
+    let show_source = |source: &Source| match source {
         Source::Constant(Value::Json(json)) => format!("constant {}", json.as_str()),
         Source::Constant(Value::Bytes(bytes)) => format!("constant of {} bytes", bytes.len()),
         Source::Constant(Value::Stored(stored)) => format!("constant {stored:?}"),
@@ -123,25 +123,25 @@ fn shown(flow: &Flow) -> String {
     let mut text = String::new();
     for index in flow.indices() {
         let node = flow.node(index);
-        let waits: Vec<String> = node.before.iter().map(|before| name(*before)).collect();
-        if !waits.is_empty() && node.role != Role::End {
-            text += &format!("{} waits for {}\n", name(index), waits.join(", "));
+        let predecessors: Vec<String> = node.before.iter().map(|before| name(*before)).collect();
+        if !predecessors.is_empty() && node.role != Role::End {
+            text += &format!("{} waits for {}\n", name(index), predecessors.join(", "));
         }
         match &node.role {
             Role::Task(task) => {
                 task.inputs
                     .iter()
-                    .for_each(|input| text += &format!("  {} = {}\n", input.parameter, shown(&input.source)));
+                    .for_each(|input| text += &format!("  {} = {}\n", input.parameter, show_source(&input.source)));
             }
             Role::Controller(controller) => {
-                controller.list.iter().for_each(|list| text += &format!("  its list = {}\n", shown(list)));
+                controller.list.iter().for_each(|list| text += &format!("  its list = {}\n", show_source(list)));
             }
             Role::ForEach(each) => {
                 each.task
                     .inputs
                     .iter()
-                    .for_each(|input| text += &format!("  {} = {}\n", input.parameter, shown(&input.source)));
-                text += &format!("  its list = {}\n", shown(&each.list));
+                    .for_each(|input| text += &format!("  {} = {}\n", input.parameter, show_source(&input.source)));
+                text += &format!("  its list = {}\n", show_source(&each.list));
             }
             Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => {}
         }
@@ -159,32 +159,32 @@ program = \"program.wasm\"
 lost = \"lost.wasm\"
 ";
 
-fn wired(text: &str) -> String {
+fn wire_text(text: &str) -> String {
     let text = format!("{text}\n{MODULES}");
     match wire(&file::read(&text), &modules(), &Values::new()) {
-        Ok((flow, warnings)) => shown(&flow) + &render(&warnings, "f.toml", &text),
-        Err(mistakes) => render(&mistakes, "f.toml", &text),
+        Ok((flow, warnings)) => describe(&flow) + &render(&warnings, "f.toml", &text),
+        Err(diagnostics) => render(&diagnostics, "f.toml", &text),
     }
 }
 
 #[test]
 fn every_requirement_resolves_to_the_nearest_provider() {
-    test_tables::check(include_str!("sources.txt"), wired);
+    test_tables::check(include_str!("sources.txt"), wire_text);
 }
 
 #[test]
 fn an_unsatisfiable_requirement_names_the_task_and_value() {
-    test_tables::check(include_str!("diagnostics.txt"), wired);
+    test_tables::check(include_str!("diagnostics.txt"), wire_text);
 }
 
 #[test]
 fn a_type_mismatch_is_rejected_before_the_run() {
-    test_tables::check(include_str!("types.txt"), wired);
+    test_tables::check(include_str!("types.txt"), wire_text);
 }
 
 #[test]
 fn diagnostics_of_one_phase_do_not_hide_those_of_another() {
-    test_tables::check(include_str!("layers.txt"), wired);
+    test_tables::check(include_str!("layers.txt"), wire_text);
 }
 
 #[test]
@@ -195,43 +195,45 @@ fn a_missing_module_is_reported_once_with_its_users() {
     for reference in draft.modules.values_mut() {
         reference.missing = Some(format!("there is no file {}", reference.text));
     }
-    let mistakes = wire(&draft, &BTreeMap::new(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-    let wanted = [
+    let diagnostics = wire(&draft, &BTreeMap::new(), &Values::new()).unwrap_err();
+    let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    let expected = [
         "module \"m\", which tasks \"t0\", \"t1\", \"t2\", \"t3\", \"t4\", \"t5\", \"t6\", \"t7\", \"t8\", \"t9\" and 2 \
          more use, was not found: there is no file m.wasm",
         "module \"unused\" was not found: there is no file u.wasm",
     ];
-    assert_eq!(told, wanted);
+    assert_eq!(messages, expected);
 }
 
 #[test]
 fn a_given_value_is_type_checked_and_null_is_allowed_for_optional() {
     let draft = Draft::builder("f").unwrap().task("sum", "typed#sum", |task| task).build();
-    let wired = |orders: &str, factor: &str| {
+    let wire_text = |orders: &str, factor: &str| {
         let value = |text: &str| Value::Json(Json::parse(text).unwrap());
         let given = [("orders".parse().unwrap(), value(orders)), ("factor".parse().unwrap(), value(factor))].into();
-        wire(&draft, &modules(), &given).map_err(|mistakes| mistakes[0].message.clone()).map(|(_, warnings)| warnings)
+        wire(&draft, &modules(), &given)
+            .map_err(|diagnostics| diagnostics[0].message.clone())
+            .map(|(_, warnings)| warnings)
     };
-    assert_eq!(wired("[1, 2]", "null"), Ok(vec![]));
-    assert_eq!(wired("[1, 2]", "1.5"), Ok(vec![]));
-    let refused = |what: &str| Err(format!("input {what}"));
+    assert_eq!(wire_text("[1, 2]", "null"), Ok(vec![]));
+    assert_eq!(wire_text("[1, 2]", "1.5"), Ok(vec![]));
+    let rejected = |message: &str| Err(format!("input {message}"));
     assert_eq!(
-        wired("\"abc\"", "1"),
-        refused("\"orders\" does not fit task \"sum\": it is a text, and has to be a list")
+        wire_text("\"abc\"", "1"),
+        rejected("\"orders\" does not fit task \"sum\": it is a text, and has to be a list")
     );
     assert_eq!(
-        wired("[1, \"2\"]", "1"),
-        refused("\"orders\" does not fit task \"sum\": [1] is a text, and has to be a whole number")
+        wire_text("[1, \"2\"]", "1"),
+        rejected("\"orders\" does not fit task \"sum\": [1] is a text, and has to be a whole number")
     );
 }
 
 #[test]
 fn an_unprovided_requirement_is_rejected_in_the_builder() {
     let built = Draft::builder("f").unwrap().flow("inner", |flow| flow.task("heat", "m#heat", |task| task)).build();
-    let mistakes = wire(&built, &modules(), &Values::new()).unwrap_err();
-    let told: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-    assert_eq!(told, ["task \"heat\" requires \"pan\", which nothing provides"]);
+    let diagnostics = wire(&built, &modules(), &Values::new()).unwrap_err();
+    let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    assert_eq!(messages, ["task \"heat\" requires \"pan\", which nothing provides"]);
     let given = Values::from([("pan".parse().unwrap(), Value::json(&1.into()))]);
     assert!(wire(&built, &modules(), &given).is_ok());
 }
@@ -256,8 +258,8 @@ fn given_values_override_and_extend_the_inputs() {
 #[test]
 fn a_given_value_is_checked_like_an_input() {
     let mix = Draft::builder("f").unwrap().task("mix", "m#mix", |task| task).build();
-    let mistakes = wire(&mix, &modules(), &one_value("batter", 1)).unwrap_err();
-    assert_eq!(mistakes[0].message, "input \"batter\" has the name of a value that task \"mix\" provides");
+    let diagnostics = wire(&mix, &modules(), &one_value("batter", 1)).unwrap_err();
+    assert_eq!(diagnostics[0].message, "input \"batter\" has the name of a value that task \"mix\" provides");
     let (_, warnings) = wire(&mix, &modules(), &one_value("nobodys", 1)).unwrap();
     assert_eq!(warnings[0].message, "no task requires input \"nobodys\"");
 }
@@ -265,35 +267,35 @@ fn a_given_value_is_checked_like_an_input() {
 #[test]
 fn a_stack_beyond_the_maximum_is_rejected() {
     let with_stack = |stack| LimitOverrides { stack: Some(stack), ..LimitOverrides::default() };
-    let told = |of_flow: LimitOverrides, of_module: LimitOverrides| {
+    let error = |flow_limits: LimitOverrides, module_limits: LimitOverrides| {
         let mut modules = modules();
         let Some(ModuleInfo { content: ModuleContent::Tasks(tasks), .. }) = modules.get_mut("only") else { panic!() };
-        tasks[0].limits = of_module;
-        let draft = Draft::builder("f").unwrap().task("deep", "only", |task| task.limits(of_flow)).build();
-        wire(&draft, &modules, &Values::new()).err().map(|mistakes| mistakes[0].message.clone())
+        tasks[0].limits = module_limits;
+        let draft = Draft::builder("f").unwrap().task("deep", "only", |task| task.limits(flow_limits)).build();
+        wire(&draft, &modules, &Values::new()).err().map(|diagnostics| diagnostics[0].message.clone())
     };
-    let refused = Some("task \"deep\" has a stack of 64MiB, and the largest is 8MiB".to_owned());
-    assert_eq!(told(with_stack(64 << 20), LimitOverrides::default()), refused);
-    assert_eq!(told(LimitOverrides::default(), with_stack(64 << 20)), refused);
-    assert_eq!(told(with_stack(crate::MAX_STACK_BYTES), with_stack(64 << 20)), None);
+    let rejected = Some("task \"deep\" has a stack of 64MiB, and the largest is 8MiB".to_owned());
+    assert_eq!(error(with_stack(64 << 20), LimitOverrides::default()), rejected);
+    assert_eq!(error(LimitOverrides::default(), with_stack(64 << 20)), rejected);
+    assert_eq!(error(with_stack(crate::MAX_STACK_BYTES), with_stack(64 << 20)), None);
 }
 
 #[test]
 fn flow_limits_override_module_limits() {
     let mut modules = modules();
     let Some(ModuleInfo { content: ModuleContent::Tasks(tasks), .. }) = modules.get_mut("only") else { panic!() };
-    let of_module = RetryPolicy { attempts: 5, ..RetryPolicy::default() };
-    tasks[0].retry = Some(of_module);
+    let module_retry = RetryPolicy { attempts: 5, ..RetryPolicy::default() };
+    tasks[0].retry = Some(module_retry);
     tasks[0].limits = LimitOverrides { memory: Some(1), log: Some(2), ..LimitOverrides::default() };
-    let of_flow = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
+    let flow_retry = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
     let limits = LimitOverrides { memory: Some(3), ..LimitOverrides::default() };
     let draft = Draft::builder("f")
         .unwrap()
         .task("module-says", "only", |task| task.provides_same([""; 0]))
-        .task("flow-says", "only", |task| task.retry(of_flow).limits(limits))
+        .task("flow-says", "only", |task| task.retry(flow_retry).limits(limits))
         .build();
     let (flow, _) = wire(&draft, &modules, &Values::new()).unwrap();
-    let found: Vec<_> = flow.tasks().map(|(_, _, task)| (task.retry, task.limits)).collect();
+    let policies: Vec<_> = flow.tasks().map(|(_, _, task)| (task.retry, task.limits)).collect();
     let limits = |memory| Limits { memory, log: 2, ..Limits::default() };
-    assert_eq!(found, [(of_module, limits(1)), (of_flow, limits(3))]);
+    assert_eq!(policies, [(module_retry, limits(1)), (flow_retry, limits(3))]);
 }

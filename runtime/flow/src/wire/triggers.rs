@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{layout::Layout, links::LinkContext, scope_resolver::ScopeResolver, task::Requirement};
 use crate::{
-    BackEdge, BackEdgeTiming, Diagnostic, Draft, DraftLink, Flow, Join, Link, Listener, NodeIndex, NodeName, Role,
-    Schedule, ScopeIndex, SourceOutcome, Triggers, ValueName,
+    BackEdge, BackEdgeTiming, Diagnostic, Draft, DraftLink, DraftTriggers, Flow, Join, Link, Listener, NodeIndex,
+    NodeName, Role, Schedule, ScopeIndex, SourceOutcome, Triggers, ValueName,
 };
 
 /// The default maximum of parallel firings.
@@ -16,7 +16,7 @@ const DEFAULT_PARALLEL_FIRINGS: u32 = 100;
 #[derive(Default)]
 pub(super) struct Cycles {
     /// The indices of the links that trigger another firing, with their timing.
-    pub(super) turns: BTreeMap<usize, BackEdgeTiming>,
+    pub(super) back_edges: BTreeMap<usize, BackEdgeTiming>,
     /// Members that provide a value to a preceding member: it arrives there in the next firing.
     pub(super) loop_carried: BTreeSet<(usize, usize)>,
 }
@@ -24,112 +24,117 @@ pub(super) struct Cycles {
 /// Finds the cycles. A link or value that leads back, to a member no later in the file, triggers another firing if a path
 /// leads from its target to its source.
 pub(super) fn find_cycles(
-    home: &ScopeResolver<'_, '_>,
+    resolver: &ScopeResolver<'_, '_>,
     draft: &Draft,
-    wants: &[(usize, Requirement)],
-    mistakes: &mut Vec<Diagnostic>,
+    requirements: &[(usize, Requirement)],
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Cycles {
-    let mut rounds = Cycles::default();
-    let flow = home.layout.flow(home.scope);
-    let member =
-        |name: &NodeName| home.layout.place(name).filter(|place| place.scope == home.scope).map(|place| place.member);
+    let mut cycles = Cycles::default();
+    let flow = resolver.layout.flow(resolver.scope);
+    let member = |name: &NodeName| {
+        resolver
+            .layout
+            .position(name)
+            .filter(|position| position.scope == resolver.scope)
+            .map(|position| position.member)
+    };
     let links: Vec<(usize, usize, usize)> = flow
         .body
         .links
         .iter()
         .enumerate()
-        .filter_map(|(place, link)| Some((place, member(&link.from)?, member(&link.to)?)))
+        .filter_map(|(index, link)| Some((index, member(&link.from)?, member(&link.to)?)))
         .collect();
-    let is_living = draft.triggers.persistent || draft.triggers.cyclic;
-    for (place, ..) in &links {
-        let link = &flow.body.links[*place];
-        if link.join == Join::Any && is_living {
-            rounds.turns.insert(*place, BackEdgeTiming::Success);
+    let has_triggers = draft.triggers.persistent || draft.triggers.cyclic;
+    for (index, ..) in &links {
+        let link = &flow.body.links[*index];
+        if link.join == Join::Any && has_triggers {
+            cycles.back_edges.insert(*index, BackEdgeTiming::Success);
         } else if link.join == Join::Any {
             let message = format!("the link {:?} -> {:?} joins any, in a flow that fires once", link.from, link.to);
             let hint =
                 "each notification fires the target anew: say cyclic = true or persistent = true, or leave join out";
-            mistakes.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
+            diagnostics.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
         }
     }
     if !draft.triggers.cyclic {
-        return rounds;
+        return cycles;
     }
-    let mut whole = vec![BTreeSet::new(); flow.members.len()];
-    for (_, from, to) in links.iter().filter(|(place, ..)| !rounds.turns.contains_key(place)) {
-        whole[*from].insert(*to);
+    let mut successors = vec![BTreeSet::new(); flow.members.len()];
+    for (_, from, to) in links.iter().filter(|(index, ..)| !cycles.back_edges.contains_key(index)) {
+        successors[*from].insert(*to);
     }
     let linked: BTreeSet<(usize, usize)> = links.iter().map(|(_, from, to)| (*from, *to)).collect();
-    let mut given = BTreeSet::new();
-    for (consumer, want) in wants {
-        for provider in home.providers_of(&want.value) {
+    let mut value_edges = BTreeSet::new();
+    for (consumer, requirement) in requirements {
+        for provider in resolver.providers_of(&requirement.value) {
             // An explicit link replaces the value order for its pair.
             if !linked.contains(&(*consumer, provider)) || provider == *consumer {
-                whole[provider].insert(*consumer);
+                successors[provider].insert(*consumer);
             }
-            given.insert((provider, *consumer));
+            value_edges.insert((provider, *consumer));
         }
     }
-    let leads = |from: usize, to: usize| {
+    let leads_to = |from: usize, to: usize| {
         let (mut seen, mut work) = (BTreeSet::new(), vec![from]);
         while let Some(member) = work.pop() {
             if member == to {
                 return true;
             }
-            work.extend(whole[member].iter().filter(|after| seen.insert(**after)));
+            work.extend(successors[member].iter().filter(|after| seen.insert(**after)));
         }
         false
     };
-    for (place, from, to) in &links {
-        if from >= to && leads(*to, *from) {
-            rounds.turns.entry(*place).or_insert(BackEdgeTiming::End);
+    for (index, from, to) in &links {
+        if from >= to && leads_to(*to, *from) {
+            cycles.back_edges.entry(*index).or_insert(BackEdgeTiming::End);
         }
     }
-    rounds.loop_carried = given.into_iter().filter(|(from, to)| from >= to && leads(*to, *from)).collect();
-    rounds
+    cycles.loop_carried = value_edges.into_iter().filter(|(from, to)| from >= to && leads_to(*to, *from)).collect();
+    cycles
 }
 
 impl LinkContext<'_, '_> {
     /// The links that trigger another firing.
     pub(super) fn back_edges(
         &self,
-        rounds: &Cycles,
+        cycles: &Cycles,
         inputs: &mut BTreeSet<ValueName>,
-        mistakes: &mut Vec<Diagnostic>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<BackEdge> {
-        let mut turns = Vec::new();
-        for (place, moment) in &rounds.turns {
-            let link = &self.layout.flow(ScopeIndex::ROOT).body.links[*place];
+        let mut back_edges = Vec::new();
+        for (index, timing) in &cycles.back_edges {
+            let link = &self.layout.flow(ScopeIndex::ROOT).body.links[*index];
             let Some((from, to)) = super::links::ends(self.layout, ScopeIndex::ROOT, link) else { continue };
             // A removed task neither fires other tasks nor is fired by them.
             if [from, to].iter().any(|end| self.layout.task(end.first).is_some_and(|task| task.retired)) {
                 continue;
             }
-            check_back_edge(link, mistakes);
-            let reads = link.when.as_ref().map(|when| self.condition_sources(link, when, from, inputs, mistakes));
-            let said = Link {
+            check_back_edge(link, diagnostics);
+            let reads = link.when.as_ref().map(|when| self.condition_sources(link, when, from, inputs, diagnostics));
+            let wired = Link {
                 from: from.last,
                 on: link.on,
                 when: link.when.clone(),
                 reads: reads.unwrap_or_default(),
                 reach: link.reach.unwrap_or_default(),
             };
-            turns.push(BackEdge { link: said, to: to.first, timing: *moment });
+            back_edges.push(BackEdge { link: wired, to: to.first, timing: *timing });
         }
-        turns
+        back_edges
     }
 }
 
-fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Diagnostic>) {
+fn check_back_edge(link: &DraftLink, diagnostics: &mut Vec<Diagnostic>) {
     let ends = format!("the link {:?} -> {:?}", link.from, link.to);
     if link.on != SourceOutcome::Success {
         let message = format!("{ends} fires its target anew, and listens to a failure");
         let hint = "a firing that fails is rolled back: let a task in it listen, which then goes on";
-        mistakes.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
+        diagnostics.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
     }
     if link.reach.is_some() {
         let message = format!("{ends} fires its target anew: a no reaches nobody else");
-        mistakes.push(Diagnostic::error(link.spans.reach.clone(), message).hint("leave reach out"));
+        diagnostics.push(Diagnostic::error(link.spans.reach.clone(), message).hint("leave reach out"));
     }
 }
 
@@ -137,42 +142,81 @@ fn check_back_edge(link: &DraftLink, mistakes: &mut Vec<Diagnostic>) {
 pub(super) fn build_triggers(
     layout: &Layout<'_>,
     draft: &Draft,
-    turns: Vec<BackEdge>,
+    back_edges: Vec<BackEdge>,
     awaiting: &BTreeSet<NodeIndex>,
     flow: Flow,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Flow {
-    let said = &draft.triggers;
-    let is_living = said.persistent || said.cyclic;
-    let of_living = [("max_firings", said.max_firings.is_some()), ("max_parallel", said.max_parallel.is_some())];
-    for (key, _) in of_living.into_iter().filter(|(_, is_said)| *is_said && !is_living) {
-        let message = format!("the flow fires once, and says {key}");
-        let hint = "say cyclic = true or persistent = true, or leave it out";
-        mistakes.push(Diagnostic::error(said.spans.get(key).cloned(), message).hint(hint));
+    let DraftTriggers { persistent, cyclic, max_firings, max_parallel, .. } = draft.triggers;
+    let has_triggers = persistent || cyclic;
+    if !has_triggers {
+        refuse_trigger_keys(&draft.triggers, diagnostics);
     }
     let mut entries: BTreeSet<NodeIndex> =
-        turns.iter().filter(|turn| turn.timing == BackEdgeTiming::Success).map(|turn| turn.to).collect();
-    let mut listens = Vec::new();
-    for listen in &draft.listeners {
-        let Some(to) = target(layout, &flow, "a listen", &listen.to, &listen.span, mistakes) else { continue };
+        back_edges.iter().filter(|edge| edge.timing == BackEdgeTiming::Success).map(|edge| edge.to).collect();
+    let listeners = build_listeners(layout, draft, &flow, &mut entries, diagnostics);
+    let schedules = build_schedules(layout, draft, &flow, &mut entries, diagnostics);
+    if !has_triggers {
+        return Flow { listeners, ..flow };
+    }
+    let max_parallel = max_parallel.unwrap_or(DEFAULT_PARALLEL_FIRINGS);
+    let triggers = Triggers { persistent, max_firings, max_parallel, entries, back_edges, schedules };
+    let mut flow = Flow { listeners, triggers: Some(triggers), ..flow };
+    let awaiting = entries_awaiting_values(layout, &flow, awaiting, diagnostics);
+    flow.triggers.iter_mut().for_each(|triggers| triggers.entries.extend(&awaiting));
+    flow
+}
+
+/// Refuses the keys that have no meaning in a flow that fires once.
+fn refuse_trigger_keys(triggers: &DraftTriggers, diagnostics: &mut Vec<Diagnostic>) {
+    let keys = [("max_firings", triggers.max_firings.is_some()), ("max_parallel", triggers.max_parallel.is_some())];
+    for (key, _) in keys.into_iter().filter(|(_, is_present)| *is_present) {
+        let message = format!("the flow fires once, and says {key}");
+        let hint = "say cyclic = true or persistent = true, or leave it out";
+        diagnostics.push(Diagnostic::error(triggers.spans.get(key).cloned(), message).hint(hint));
+    }
+}
+
+/// The listeners of the flow. A listening task that calls a guest becomes an entry.
+fn build_listeners(
+    layout: &Layout<'_>,
+    draft: &Draft,
+    flow: &Flow,
+    entries: &mut BTreeSet<NodeIndex>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    for listener in &draft.listeners {
+        let Some(to) = target(layout, flow, "a listen", &listener.to, &listener.span, diagnostics) else { continue };
         if !matches!(flow.node(to).role, Role::Wait(_)) {
-            if !said.persistent {
+            if !draft.triggers.persistent {
                 let message =
-                    format!("task {:?} listens to another flow, and its own flow is not persistent", listen.to);
+                    format!("task {:?} listens to another flow, and its own flow is not persistent", listener.to);
                 let hint = "say persistent = true, or let a task with wait = \"...\" listen";
-                mistakes.push(Diagnostic::error(listen.span.clone(), message).hint(hint));
+                diagnostics.push(Diagnostic::error(listener.span.clone(), message).hint(hint));
             }
             entries.insert(to);
         }
-        listens.push(Listener { flow: listen.flow.clone(), task: listen.task.clone(), on: listen.on, to });
+        listeners.push(Listener { flow: listener.flow.clone(), task: listener.task.clone(), on: listener.on, to });
     }
+    listeners
+}
+
+/// The schedules of the flow. A scheduled task becomes an entry.
+fn build_schedules(
+    layout: &Layout<'_>,
+    draft: &Draft,
+    flow: &Flow,
+    entries: &mut BTreeSet<NodeIndex>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Schedule> {
     let mut schedules = Vec::new();
     for schedule in &draft.schedules {
-        let Some(to) = target(layout, &flow, "a schedule", &schedule.to, &schedule.span, mistakes) else { continue };
-        if !said.persistent || matches!(flow.node(to).role, Role::Wait(_)) {
+        let Some(to) = target(layout, flow, "a schedule", &schedule.to, &schedule.span, diagnostics) else { continue };
+        if !draft.triggers.persistent || matches!(flow.node(to).role, Role::Wait(_)) {
             let message = format!("a schedule fires {:?}, which is not a call in a persistent flow", schedule.to);
             let hint = "say persistent = true, and let the schedule fire a task that calls a guest";
-            mistakes.push(Diagnostic::error(schedule.span.clone(), message).hint(hint));
+            diagnostics.push(Diagnostic::error(schedule.span.clone(), message).hint(hint));
         }
         entries.insert(to);
         schedules.push(Schedule {
@@ -182,25 +226,23 @@ pub(super) fn build_triggers(
             missed: schedule.missed,
         });
     }
-    if !is_living {
-        return Flow { listeners: listens, ..flow };
-    }
-    let living = |entries| Triggers {
-        persistent: said.persistent,
-        max_firings: said.max_firings,
-        max_parallel: said.max_parallel.unwrap_or(DEFAULT_PARALLEL_FIRINGS),
-        entries,
-        back_edges: turns.clone(),
-        schedules: schedules.clone(),
-    };
-    let flow = Flow { listeners: listens, triggers: Some(living(entries.clone())), ..flow };
-    // A task of the first firing that requires a value only a notification can contain becomes an entry itself.
-    let begins = flow.nodes_of_firing(None).unwrap_or_default();
-    for index in awaiting.iter().filter(|index| begins.contains(index)) {
+    schedules
+}
+
+/// The tasks of the first firing that become entries, since only a notification can contain a value that they require.
+fn entries_awaiting_values(
+    layout: &Layout<'_>,
+    flow: &Flow,
+    awaiting: &BTreeSet<NodeIndex>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeSet<NodeIndex> {
+    let first_firing = flow.nodes_of_firing(None).unwrap_or_default();
+    let mut entries = BTreeSet::new();
+    for index in awaiting.iter().filter(|index| first_firing.contains(index)) {
         let is_after_another = awaiting.iter().any(|other| {
             other != index
-                && begins.contains(other)
-                && flow.nodes_of_firing(Some(*other)).is_some_and(|of| of.contains(index))
+                && first_firing.contains(other)
+                && flow.nodes_of_firing(Some(*other)).is_some_and(|members| members.contains(index))
         });
         if is_after_another {
             continue;
@@ -211,28 +253,27 @@ pub(super) fn build_triggers(
                 flow.node(*index).name
             );
             let hint = "let a task of the flow itself be notified, or give the value under [inputs]";
-            mistakes.push(Diagnostic::error(layout.span(*index, "name"), message).hint(hint));
+            diagnostics.push(Diagnostic::error(layout.span(*index, "name"), message).hint(hint));
         }
         entries.insert(*index);
     }
-    let living = living(entries);
-    Flow { triggers: Some(living), ..flow }
+    entries
 }
 
 /// The task of this flow that a trigger fires.
 fn target(
     layout: &Layout<'_>,
     flow: &Flow,
-    what: &str,
+    trigger: &str,
     name: &NodeName,
     span: &crate::Span,
-    mistakes: &mut Vec<Diagnostic>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<NodeIndex> {
-    let place = layout.place(name);
-    let member = place.map(|place| &layout.flow(place.scope).members[place.member]);
-    let wrong = match (place, member) {
+    let position = layout.position(name);
+    let member = position.map(|position| &layout.flow(position.scope).members[position.member]);
+    let problem = match (position, member) {
         (None, _) | (_, None) => "which the flow does not have",
-        (Some(place), _) if place.scope != ScopeIndex::ROOT => "which stands in a nested flow",
+        (Some(position), _) if position.scope != ScopeIndex::ROOT => "which stands in a nested flow",
         (_, Some(member)) if member.nested.is_some() => "which is a nested flow",
         (Some(_), Some(member)) => {
             let is_task = matches!(flow.node(member.first).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
@@ -240,6 +281,6 @@ fn target(
         }
     };
     let hint = "it fires a task of the flow itself: write its name";
-    mistakes.push(Diagnostic::error(span.clone(), format!("{what} names {name:?}, {wrong}")).hint(hint));
+    diagnostics.push(Diagnostic::error(span.clone(), format!("{trigger} names {name:?}, {problem}")).hint(hint));
     None
 }

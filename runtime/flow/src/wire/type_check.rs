@@ -27,7 +27,7 @@ pub(super) struct TypeChecker<'a, 'd> {
 struct ParameterTarget<'a> {
     node: NodeIndex,
     parameter: &'a ValueName,
-    takes: &'a ParameterSpec,
+    spec: &'a ParameterSpec,
 }
 
 impl<'a> TypeChecker<'a, '_> {
@@ -35,57 +35,57 @@ impl<'a> TypeChecker<'a, '_> {
     fn target(&self, node: NodeIndex, input: usize) -> Option<ParameterTarget<'a>> {
         let resolved = self.tasks.get(&node)?;
         let parameter = &call(&resolved.role)?.inputs.get(input)?.parameter;
-        Some(ParameterTarget { node, parameter, takes: resolved.parameters.get(parameter)? })
+        Some(ParameterTarget { node, parameter, spec: resolved.parameters.get(parameter)? })
     }
 
     /// The parameter that receives each element of a `for_each` list.
     fn element_target(&self, node: NodeIndex) -> Option<ParameterTarget<'a>> {
         let inputs = &call(&self.tasks.get(&node)?.role)?.inputs;
-        let place = inputs.iter().position(|input| input.source == Source::Element)?;
-        self.target(node, place)
+        let index = inputs.iter().position(|input| input.source == Source::Element)?;
+        self.target(node, index)
     }
 
     /// Checks constants, and lists in the flow itself.
-    pub(super) fn check_constants(&self, mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn check_constants(&self, diagnostics: &mut Vec<Diagnostic>) {
         for (node, task) in self.layout.tasks() {
             let Some(called) = call(&self.tasks[&node].role) else { continue };
-            for (place, input) in called.inputs.iter().enumerate() {
+            for (index, input) in called.inputs.iter().enumerate() {
                 let Source::Constant(value) = &input.source else { continue };
-                let Some(target) = self.target(node, place) else { continue };
-                let what = format!("{:?} in \"with\" of task {:?} does not fit", target.parameter, task.name);
+                let Some(target) = self.target(node, index) else { continue };
+                let subject = format!("{:?} in \"with\" of task {:?} does not fit", target.parameter, task.name);
                 let span = task.span(&format!("with.{}", target.parameter));
-                mistakes.extend(self.mismatch(&target, value, &what, span));
+                diagnostics.extend(self.mismatch(&target, value, &subject, span));
             }
             let Role::ForEach(each) = &self.tasks[&node].role else { continue };
             if let Source::Constant(Value::Json(list)) = &each.list {
-                let what = format!("\"for_each\" of task {:?} does not fit", task.name);
-                mistakes.extend(self.element_mismatch(node, list, &what, task.span("for_each")));
+                let subject = format!("\"for_each\" of task {:?} does not fit", task.name);
+                diagnostics.extend(self.element_mismatch(node, list, &subject, task.span("for_each")));
             }
         }
     }
 
     /// Checks the inputs of the run against all their parameters.
-    pub(super) fn check_inputs(&self, answers: &[ResolvedInput], mistakes: &mut Vec<Diagnostic>) {
-        for answer in answers {
-            let Some((name, value)) = read_input(&answer.source).and_then(|name| self.inputs.get_key_value(name))
+    pub(super) fn check_inputs(&self, resolved_inputs: &[ResolvedInput], diagnostics: &mut Vec<Diagnostic>) {
+        for resolved in resolved_inputs {
+            let Some((name, value)) = read_input(&resolved.source).and_then(|name| self.inputs.get_key_value(name))
             else {
                 continue;
             };
-            let who = self.layout.describe(answer.node);
-            let what = format!("input {name:?} does not fit {who}");
-            let known = mistakes.len();
+            let consumer = self.layout.describe(resolved.node);
+            let subject = format!("input {name:?} does not fit {consumer}");
+            let first_new = diagnostics.len();
             let span = self.draft.input_spans.get(name).cloned();
-            if let Some(target) = self.target(answer.node, answer.input) {
-                let span = span.or_else(|| self.layout.span(answer.node, &format!("requires.{}", target.parameter)));
-                mistakes.extend(self.mismatch(&target, value, &what, span));
-            } else if self.is_list(answer) {
-                let span = span.or_else(|| self.layout.span(answer.node, "for_each"));
-                mistakes.extend(match value {
+            if let Some(target) = self.target(resolved.node, resolved.input) {
+                let span = span.or_else(|| self.layout.span(resolved.node, &format!("requires.{}", target.parameter)));
+                diagnostics.extend(self.mismatch(&target, value, &subject, span));
+            } else if self.is_list(resolved) {
+                let span = span.or_else(|| self.layout.span(resolved.node, "for_each"));
+                diagnostics.extend(match value {
                     Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
-                        self.element_mismatch(answer.node, list, &what, span)
+                        self.element_mismatch(resolved.node, list, &subject, span)
                     }
                     Value::Json(_) | Value::Bytes(_) => {
-                        let message = format!("{what}: it is no list, and \"for_each\" goes through one");
+                        let message = format!("{subject}: it is no list, and \"for_each\" goes through one");
                         Some(Diagnostic::error(span, message).hint("give it a list such as [1, 2, 3]"))
                     }
                     Value::Stored(_) => None,
@@ -96,77 +96,77 @@ impl<'a> TypeChecker<'a, '_> {
                     "it is bytes, as `--set-file` gives them; `--set {name}=JSON` gives JSON, in a shell that of a file as \
                      `--set {name}=\"$(cat FILE)\"`"
                 );
-                mistakes[known..].iter_mut().for_each(|mistake| mistake.hint = Some(hint.clone()));
+                diagnostics[first_new..].iter_mut().for_each(|diagnostic| diagnostic.hint = Some(hint.clone()));
             }
         }
     }
 
     /// Checks values between tasks; reports those whose types surely differ.
-    pub(super) fn check_between(&self, answers: &[ResolvedInput], mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn check_between(&self, resolved_inputs: &[ResolvedInput], diagnostics: &mut Vec<Diagnostic>) {
         let inputs = (!self.has_triggers).then_some(self.inputs);
         let schemas = Schemas { layout: self.layout, tasks: self.tasks, inputs };
-        for answer in answers {
-            for (source, value) in of_nodes(&answer.source) {
+        for resolved in resolved_inputs {
+            for (source, value) in of_nodes(&resolved.source) {
                 let Some(provided) = schemas.of(&source) else { continue };
                 let (Source::Node { node: provider, .. }, Some(target)) =
-                    (&source, self.target(answer.node, answer.input))
+                    (&source, self.target(resolved.node, resolved.input))
                 else {
                     continue;
                 };
-                let (left, taken) = (provided.view().types(), target.types());
-                if left.and(taken).is_empty() {
+                let (provided_types, accepted_types) = (provided.view().types(), target.types());
+                if provided_types.and(accepted_types).is_empty() {
                     let (consumer, provider) = (self.layout.describe(target.node), self.layout.describe(*provider));
                     let message = format!(
-                        "{consumer} takes {taken} as {:?}, and {value:?} of {provider} is {left}",
+                        "{consumer} takes {accepted_types} as {:?}, and {value:?} of {provider} is {provided_types}",
                         target.parameter
                     );
                     let span = self.layout.span(target.node, &format!("requires.{}", target.parameter));
-                    mistakes.push(Diagnostic::error(span, message).hint(self.hint(&target)));
+                    diagnostics.push(Diagnostic::error(span, message).hint(self.hint(&target)));
                 }
             }
-            if self.is_list(answer) {
-                self.check_list(&schemas, answer, mistakes);
+            if self.is_list(resolved) {
+                self.check_list(&schemas, resolved, diagnostics);
             }
         }
     }
 
     /// The parameter types of values that notifications contain.
-    pub(super) fn notification_inputs(&self, answers: &[ResolvedInput]) -> Vec<NotificationInput> {
-        let mut accepts = Vec::new();
-        for answer in answers {
-            let (target, is_list) = match self.target(answer.node, answer.input) {
+    pub(super) fn notification_inputs(&self, resolved_inputs: &[ResolvedInput]) -> Vec<NotificationInput> {
+        let mut notification_inputs = Vec::new();
+        for resolved in resolved_inputs {
+            let (target, is_list) = match self.target(resolved.node, resolved.input) {
                 Some(target) => (target, false),
-                None if self.is_list(answer) => match self.element_target(answer.node) {
+                None if self.is_list(resolved) => match self.element_target(resolved.node) {
                     Some(target) => (target, true),
                     None => continue,
                 },
                 None => continue,
             };
-            let mut brought = Vec::new();
-            self.check_notification_inputs(&answer.source, &mut brought);
-            accepts.extend(brought.into_iter().map(|(from, value)| NotificationInput {
+            let mut values = Vec::new();
+            self.check_notification_inputs(&resolved.source, &mut values);
+            notification_inputs.extend(values.into_iter().map(|(from, value)| NotificationInput {
                 from,
                 value,
                 by: target.node,
                 parameter: target.parameter.clone(),
-                schema: target.takes.schema.to_json(),
+                schema: target.spec.schema.to_json(),
                 is_list,
-                optional: target.takes.optional && !is_list,
+                optional: target.spec.optional && !is_list,
             }));
         }
-        accepts
+        notification_inputs
     }
 
     /// Collects the values of a source that notifications contain, and the waiting tasks that they complete.
-    fn check_notification_inputs(&self, source: &Source, brought: &mut Vec<(Option<NodeIndex>, ValueName)>) {
-        let waits = |node: &NodeIndex| matches!(self.tasks.get(node).map(|task| &task.role), Some(Role::Wait(_)));
+    fn check_notification_inputs(&self, source: &Source, values: &mut Vec<(Option<NodeIndex>, ValueName)>) {
+        let is_waiting = |node: &NodeIndex| matches!(self.tasks.get(node).map(|task| &task.role), Some(Role::Wait(_)));
         match source {
-            Source::Node { node, value } if waits(node) => brought.push((Some(*node), value.clone())),
-            Source::RunInput(name) if self.has_triggers => brought.push((None, name.clone())),
-            Source::LoopCarried { nodes, value, initial: first } => {
-                brought.push((None, value.clone()));
-                brought.extend(nodes.iter().filter(|node| waits(node)).map(|node| (Some(*node), value.clone())));
-                self.check_notification_inputs(first, brought);
+            Source::Node { node, value } if is_waiting(node) => values.push((Some(*node), value.clone())),
+            Source::RunInput(name) if self.has_triggers => values.push((None, name.clone())),
+            Source::LoopCarried { nodes, value, initial } => {
+                values.push((None, value.clone()));
+                values.extend(nodes.iter().filter(|node| is_waiting(node)).map(|node| (Some(*node), value.clone())));
+                self.check_notification_inputs(initial, values);
             }
             Source::Node { .. }
             | Source::RunInput(_)
@@ -178,32 +178,34 @@ impl<'a> TypeChecker<'a, '_> {
     }
 
     /// Checks the list of a `for_each` task or a controller, where another task provides it.
-    fn check_list(&self, schemas: &Schemas<'_, '_>, answer: &ResolvedInput, mistakes: &mut Vec<Diagnostic>) {
-        for (source, value) in of_nodes(&answer.source) {
+    fn check_list(&self, schemas: &Schemas<'_, '_>, resolved: &ResolvedInput, diagnostics: &mut Vec<Diagnostic>) {
+        for (source, value) in of_nodes(&resolved.source) {
             let Some(provided) = schemas.of(&source) else { continue };
-            let (who, types) = (self.layout.describe(answer.node), provided.view().types());
-            let span = self.layout.span(answer.node, "for_each");
+            let (consumer, types) = (self.layout.describe(resolved.node), provided.view().types());
+            let span = self.layout.span(resolved.node, "for_each");
             if !types.has(ValueType::List) {
-                let message = format!("{who} goes through {value:?} with \"for_each\", and that is {types}");
-                mistakes.push(Diagnostic::error(span, message).hint("name a value that is a list"));
+                let message = format!("{consumer} goes through {value:?} with \"for_each\", and that is {types}");
+                diagnostics.push(Diagnostic::error(span, message).hint("name a value that is a list"));
                 continue;
             }
-            let (Some(element), Some(target)) = (provided.view().element(), self.element_target(answer.node)) else {
+            let (Some(element), Some(target)) = (provided.view().element(), self.element_target(resolved.node)) else {
                 continue;
             };
-            let (left, taken) = (element.types(), target.types());
-            if left.and(taken).is_empty() {
-                let message =
-                    format!("{who} takes {taken} as {:?}, and each element of {value:?} is {left}", target.parameter);
-                mistakes.push(Diagnostic::error(span, message).hint(self.hint(&target)));
+            let (provided_types, accepted_types) = (element.types(), target.types());
+            if provided_types.and(accepted_types).is_empty() {
+                let message = format!(
+                    "{consumer} takes {accepted_types} as {:?}, and each element of {value:?} is {provided_types}",
+                    target.parameter
+                );
+                diagnostics.push(Diagnostic::error(span, message).hint(self.hint(&target)));
             }
         }
     }
 
     /// Whether an input is the list of a task or of a controller.
-    fn is_list(&self, answer: &ResolvedInput) -> bool {
-        match self.tasks.get(&answer.node).map(|task| &task.role) {
-            Some(Role::ForEach(each)) => answer.input >= each.task.inputs.len(),
+    fn is_list(&self, resolved: &ResolvedInput) -> bool {
+        match self.tasks.get(&resolved.node).map(|task| &task.role) {
+            Some(Role::ForEach(each)) => resolved.input >= each.task.inputs.len(),
             Some(
                 Role::Task(_)
                 | Role::Wait(_)
@@ -218,19 +220,19 @@ impl<'a> TypeChecker<'a, '_> {
         }
     }
 
-    fn mismatch(&self, target: &ParameterTarget<'_>, value: &Value, what: &str, span: Span) -> Option<Diagnostic> {
+    fn mismatch(&self, target: &ParameterTarget<'_>, value: &Value, subject: &str, span: Span) -> Option<Diagnostic> {
         let is_null = |value: &Value| matches!(value, Value::Json(json) if json.as_str().trim() == "null");
-        if target.takes.optional && is_null(value) {
+        if target.spec.optional && is_null(value) {
             return None;
         }
-        let misfit = target.takes.schema.mismatch(value)?;
-        Some(Diagnostic::error(span, format!("{what}: {misfit}")).hint(self.hint(target)))
+        let mismatch = target.spec.schema.mismatch(value)?;
+        Some(Diagnostic::error(span, format!("{subject}: {mismatch}")).hint(self.hint(target)))
     }
 
-    fn element_mismatch(&self, node: NodeIndex, list: &Json, what: &str, span: Span) -> Option<Diagnostic> {
+    fn element_mismatch(&self, node: NodeIndex, list: &Json, subject: &str, span: Span) -> Option<Diagnostic> {
         let target = self.element_target(node)?;
-        let (place, misfit) = target.takes.schema.element_mismatch(list)?;
-        let message = format!("{what}: of its element {place}, {misfit}");
+        let (index, mismatch) = target.spec.schema.element_mismatch(list)?;
+        let message = format!("{subject}: of its element {index}, {mismatch}");
         Some(Diagnostic::error(span, message).hint(self.hint(&target)))
     }
 
@@ -246,8 +248,8 @@ impl<'a> TypeChecker<'a, '_> {
 
 impl ParameterTarget<'_> {
     fn types(&self) -> ValueTypes {
-        let types = self.takes.schema.view().types();
-        if self.takes.optional { types.or(ValueTypes::of(ValueType::Null)) } else { types }
+        let types = self.spec.schema.view().types();
+        if self.spec.optional { types.or(ValueTypes::of(ValueType::Null)) } else { types }
     }
 }
 
@@ -263,7 +265,7 @@ fn call(role: &Role) -> Option<&Task> {
 fn read_input(source: &Source) -> Option<&ValueName> {
     match source {
         Source::RunInput(name) => Some(name),
-        Source::LoopCarried { initial: first, .. } => read_input(first),
+        Source::LoopCarried { initial, .. } => read_input(initial),
         Source::Constant(_) | Source::Node { .. } | Source::Element | Source::Failure(_) | Source::Absent => None,
     }
 }
@@ -272,9 +274,9 @@ fn read_input(source: &Source) -> Option<&ValueName> {
 fn of_nodes(source: &Source) -> Vec<(Source, ValueName)> {
     match source {
         Source::Node { value, .. } => vec![(source.clone(), value.clone())],
-        Source::LoopCarried { nodes, value, initial: first } => {
+        Source::LoopCarried { nodes, value, initial } => {
             let carried = nodes.iter().map(|node| (super::node_source(*node, value), value.clone()));
-            carried.chain(of_nodes(first)).collect()
+            carried.chain(of_nodes(initial)).collect()
         }
         Source::Constant(_) | Source::RunInput(_) | Source::Element | Source::Failure(_) | Source::Absent => Vec::new(),
     }

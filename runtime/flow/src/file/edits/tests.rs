@@ -7,7 +7,7 @@ use crate::{render, test_tables};
 fn every_diagnostic_of_an_edit_file_has_a_line_and_a_hint() {
     test_tables::check(include_str!("diagnostics.txt"), |text| match edits(text) {
         Ok(edits) => format!("accepted: {edits:?}"),
-        Err(mistakes) => render(&mistakes, "edits.toml", text),
+        Err(diagnostics) => render(&diagnostics, "edits.toml", text),
     });
 }
 
@@ -15,8 +15,8 @@ fn every_diagnostic_of_an_edit_file_has_a_line_and_a_hint() {
 fn values_in_edit_files_read_as_in_flow_files() {
     let values = "{ day = 1979-05-27, when = 1979-05-27T07:32:00.123-08:00, time = 07:32, big = 18446744073709551615, \
                   float = 0.10000000000000000001, list = [1, [true], {}], text = \"ä\" }";
-    let read = edits(&format!("[[edit]]\nset = \"t\"\nwith = {values}")).unwrap();
-    let of_edits: Values = read
+    let parsed = edits(&format!("[[edit]]\nset = \"t\"\nwith = {values}")).unwrap();
+    let edit_values: Values = parsed
         .into_iter()
         .map(|edit| {
             let ParsedEdit::Edit(Edit::Set { parameter, value, .. }) = edit else { panic!("{edit:?}") };
@@ -26,19 +26,19 @@ fn values_in_edit_files_read_as_in_flow_files() {
     let flow =
         crate::file::parse(&format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"m\"\nwith = {values}")).unwrap();
     let crate::DraftNode::Task(task) = &flow.body.nodes[0] else { panic!("it is a task") };
-    assert_eq!(of_edits, task.with);
-    assert!(format!("{of_edits:?}").contains("\"1979-05-27\""), "{of_edits:?}");
+    assert_eq!(edit_values, task.with);
+    assert!(format!("{edit_values:?}").contains("\"1979-05-27\""), "{edit_values:?}");
 }
 
 #[test]
 fn every_edit_is_read_with_all_its_keys() {
-    let read = edits(
+    let parsed = edits(
         "[[edit]]\nadd = \"more.toml\"\n[[edit]]\nremove = \"a\"\n\
          [[edit]]\nlink = [\"a\", \"b\"]\non = \"any\"\nwhen = \"x > 1\"\nreach = \"task\"\njoin = \"any\"\n\
          [[edit]]\nunlink = [\"a\", \"b\"]\n[[edit]]\nuse = [\"a\", \"../m.wasm#t\"]\n\
          [[edit]]\nset = \"a\"\nwith = { x = 1, y = [2] }\n[[edit]]\nrequire = \"a\"\nrequires = { p = \"v\" }\n",
     );
-    let told: Vec<String> = read
+    let summaries: Vec<String> = parsed
         .unwrap()
         .into_iter()
         .map(|edit| match edit {
@@ -46,7 +46,7 @@ fn every_edit_is_read_with_all_its_keys() {
             ParsedEdit::Edit(edit) => edit.to_string(),
         })
         .collect();
-    let wanted = [
+    let expected = [
         "add more.toml",
         "remove a",
         "link a b --on any --when \"x > 1\" --join any",
@@ -56,5 +56,5 @@ fn every_edit_is_read_with_all_its_keys() {
         "set a y",
         "require a p=v",
     ];
-    assert_eq!(told, wanted);
+    assert_eq!(summaries, expected);
 }

@@ -13,8 +13,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(whose: impl Into<String>) -> Self {
-        Self { owner: whose.into(), entries: Vec::new() }
+    pub(super) fn new(owner: impl Into<String>) -> Self {
+        Self { owner: owner.into(), entries: Vec::new() }
     }
 
     pub(super) fn owner(&self) -> &str {
@@ -39,61 +39,61 @@ impl Table {
     }
 
     /// Writes a keyword; the default is omitted.
-    pub(super) fn keyword(&mut self, key: &str, word: &str, is_said: bool) {
-        if is_said {
+    pub(super) fn keyword(&mut self, key: &str, word: &str, is_explicit: bool) {
+        if is_explicit {
             self.text(key, word);
         }
     }
 
-    pub(super) fn flag(&mut self, key: &str, said: Option<bool>) {
-        said.iter().for_each(|flag| self.put(key, flag));
+    pub(super) fn flag(&mut self, key: &str, value: Option<bool>) {
+        value.iter().for_each(|flag| self.put(key, flag));
     }
 
-    pub(super) fn number(&mut self, key: &str, said: Option<impl fmt::Display>) {
-        said.iter().for_each(|number| self.put(key, number));
+    pub(super) fn number(&mut self, key: &str, value: Option<impl fmt::Display>) {
+        value.iter().for_each(|number| self.put(key, number));
     }
 
-    pub(super) fn size(&mut self, key: &str, said: Option<u64>) {
-        said.iter().for_each(|bytes| self.text(key, &Size(*bytes).to_string()));
+    pub(super) fn size(&mut self, key: &str, value: Option<u64>) {
+        value.iter().for_each(|bytes| self.text(key, &Size(*bytes).to_string()));
     }
 
-    pub(super) fn format_duration(&mut self, key: &str, said: Option<Duration>, mistakes: &mut Vec<Diagnostic>) {
-        let Some(said) = said else { return };
-        match duration(said) {
+    pub(super) fn format_duration(&mut self, key: &str, value: Option<Duration>, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(value) = value else { return };
+        match duration(value) {
             Some(text) => self.text(key, &text),
             None => {
-                let message = format!("{key:?} of {} is {said:?}, and no whole number of milliseconds", self.owner);
-                mistakes
+                let message = format!("{key:?} of {} is {value:?}, and no whole number of milliseconds", self.owner);
+                diagnostics
                     .push(Diagnostic::error(None, message).hint("round it to milliseconds, and to 64 bits of them"));
             }
         }
     }
 
-    pub(super) fn starts(&mut self, said: Option<StartTime>, mistakes: &mut Vec<Diagnostic>) {
-        match said {
+    pub(super) fn starts(&mut self, value: Option<StartTime>, diagnostics: &mut Vec<Diagnostic>) {
+        match value {
             None => {}
-            Some(StartTime::After(pause)) => self.format_duration("start_after", Some(pause), mistakes),
+            Some(StartTime::After(delay)) => self.format_duration("start_after", Some(delay), diagnostics),
             Some(StartTime::At(at)) => match format_timestamp(at) {
                 Some(text) => self.put("start_at", text),
                 None => {
                     let message = format!("\"start_at\" of {} is no moment that a clock will show", self.owner);
-                    mistakes.push(Diagnostic::error(None, message).hint("choose one before the year 9999"));
+                    diagnostics.push(Diagnostic::error(None, message).hint("choose one before the year 9999"));
                 }
             },
         }
     }
 
     /// Writes value names; a list where all names stay the same.
-    pub(super) fn renames(&mut self, key: &str, said: Option<&Renames>) {
-        let Some(said) = said else { return };
-        if said.iter().all(|(own, flows)| own == flows) {
-            let names: Vec<String> = said.keys().map(|name| value::text(name.as_str())).collect();
+    pub(super) fn renames(&mut self, key: &str, renames: Option<&Renames>) {
+        let Some(renames) = renames else { return };
+        if renames.iter().all(|(own_name, flow_name)| own_name == flow_name) {
+            let names: Vec<String> = renames.keys().map(|name| value::text(name.as_str())).collect();
             self.put(key, format!("[{}]", names.join(", ")));
             return;
         }
         let mut table = Self::new(key);
-        for (own, flows) in said {
-            table.text(own.as_str(), flows.as_str());
+        for (own_name, flow_name) in renames {
+            table.text(own_name.as_str(), flow_name.as_str());
         }
         self.inline(key, &table);
     }
@@ -104,44 +104,46 @@ impl Table {
         self.put(key, value::braces(&entries));
     }
 
-    pub(super) fn value(&mut self, key: &str, said: &Value, mistakes: &mut Vec<Diagnostic>) {
-        let written = match said {
+    pub(super) fn value(&mut self, key: &str, content: &Value, diagnostics: &mut Vec<Diagnostic>) {
+        let written = match content {
             Value::Json(json) => value::json(json.as_str()),
             Value::Bytes(_) => Err("bytes"),
             Value::Stored(_) => Err("a value that only the store of a server has"),
         };
         match written {
             Ok(written) => self.put(key, written),
-            Err(what) => mistakes.push(self.not_representable(&format!("{key:?} in {}", self.owner), what)),
+            Err(problem) => diagnostics.push(self.not_representable(&format!("{key:?} in {}", self.owner), problem)),
         }
     }
 
-    pub(super) fn list(&mut self, key: &str, said: &[Json], mistakes: &mut Vec<Diagnostic>) {
+    pub(super) fn list(&mut self, key: &str, values: &[Json], diagnostics: &mut Vec<Diagnostic>) {
         let mut elements = Vec::new();
-        for element in said {
+        for element in values {
             match value::json(element.as_str()) {
                 Ok(written) => elements.push(written),
-                Err(what) => mistakes.push(self.not_representable(&format!("{key:?} of {}", self.owner), what)),
+                Err(problem) => {
+                    diagnostics.push(self.not_representable(&format!("{key:?} of {}", self.owner), problem))
+                }
             }
         }
         self.put(key, format!("[{}]", elements.join(", ")));
     }
 
-    fn not_representable(&self, whose: &str, what: &str) -> Diagnostic {
-        let mistake = Diagnostic::error(None, format!("{whose} holds {what}, which a flow file cannot"));
-        mistake.hint("give it to the run as an input, and let tasks require it")
+    fn not_representable(&self, owner: &str, problem: &str) -> Diagnostic {
+        let diagnostic = Diagnostic::error(None, format!("{owner} holds {problem}, which a flow file cannot"));
+        diagnostic.hint("give it to the run as an input, and let tasks require it")
     }
 }
 
 /// A duration in the largest unit that divides it.
-fn duration(said: Duration) -> Option<String> {
-    let millis = u64::try_from(said.as_millis()).ok()?;
-    if Duration::from_millis(millis) != said {
+fn duration(value: Duration) -> Option<String> {
+    let millis = u64::try_from(value.as_millis()).ok()?;
+    if Duration::from_millis(millis) != value {
         return None;
     }
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let whole = units.into_iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit));
-    Some(whole.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit)))
+    let unit = units.into_iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit));
+    Some(unit.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit)))
 }
 
 fn format_timestamp(at: Timestamp) -> Option<String> {

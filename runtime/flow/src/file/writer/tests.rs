@@ -33,7 +33,7 @@ fn normalized(draft: Draft) -> String {
         input_spans: BTreeMap::new(),
         body: without_spans(draft.body),
         triggers: DraftTriggers { spans: BTreeMap::new(), ..draft.triggers },
-        listeners: draft.listeners.into_iter().map(|listen| DraftListener { span: None, ..listen }).collect(),
+        listeners: draft.listeners.into_iter().map(|listener| DraftListener { span: None, ..listener }).collect(),
         schedules: draft.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }).collect(),
         ..draft
     };
@@ -43,8 +43,8 @@ fn normalized(draft: Draft) -> String {
 #[track_caller]
 fn round_trips(draft: Draft) -> String {
     let text = write(&draft).unwrap_or_else(|error| panic!("{error}: {draft:#?}"));
-    let read = parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
-    assert_eq!(normalized(read), normalized(draft), "{text}");
+    let parsed = parse(&text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{text}"));
+    assert_eq!(normalized(parsed), normalized(draft), "{text}");
     text
 }
 
@@ -84,7 +84,7 @@ fn every_flow_of_the_repository_round_trips() {
     let flows = flows();
     assert!(flows.len() > 10);
     for flow in flows {
-        round_trips(parse(&flow).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{flow}")));
+        round_trips(parse(&flow).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{flow}")));
     }
 }
 
@@ -97,29 +97,29 @@ fn every_readable_flow_of_the_test_tables_round_trips() {
     ];
     let cases = tables.iter().flat_map(|table| table.split("=== ").skip(1));
     let flows = cases.map(|case| case.split_once('\n').unwrap().1.split("---\n").next().unwrap());
-    let read: Vec<Draft> = flows.filter_map(|flow| parse(flow).ok()).collect();
-    assert!(read.len() > 50, "{}", read.len());
-    read.into_iter().for_each(|draft| drop(round_trips(draft)));
+    let parsed: Vec<Draft> = flows.filter_map(|flow| parse(flow).ok()).collect();
+    assert!(parsed.len() > 50, "{}", parsed.len());
+    parsed.into_iter().for_each(|draft| drop(round_trips(draft)));
 }
 
 /// A random JSON text in the reader's form: without spaces, and with sorted keys.
-fn random_json(draw: &mut SeededRng, depth: usize) -> String {
-    let text = |draw: &mut SeededRng| {
+fn random_json(rng: &mut SeededRng, depth: usize) -> String {
+    let text = |rng: &mut SeededRng| {
         let texts = ["", "a", "a b", "ä€", "\"'\\", "\n\r\t", "\u{0}\u{1b}\u{7f}", "#", "'''", "null", "1.5"];
-        serde_json::Value::from(draw.pick(&texts)).to_string()
+        serde_json::Value::from(rng.pick(&texts)).to_string()
     };
-    match draw.below(if depth < 4 { 8 } else { 6 }) {
-        0 | 1 => text(draw),
-        2 => draw.pick(&["true", "false"]).into(),
-        3 => draw.pick(&["0", "-1", "18446744073709551615", "-9223372036854775808"]).into(),
-        4 | 5 => draw.pick(&["0.10000000000000000001", "-0.0", "1e5", "2.5E+3", "1e-300"]).into(),
+    match rng.below(if depth < 4 { 8 } else { 6 }) {
+        0 | 1 => text(rng),
+        2 => rng.pick(&["true", "false"]).into(),
+        3 => rng.pick(&["0", "-1", "18446744073709551615", "-9223372036854775808"]).into(),
+        4 | 5 => rng.pick(&["0.10000000000000000001", "-0.0", "1e5", "2.5E+3", "1e-300"]).into(),
         6 => {
-            let elements: Vec<String> = (0..draw.below(4)).map(|_| random_json(draw, depth + 1)).collect();
+            let elements: Vec<String> = (0..rng.below(4)).map(|_| random_json(rng, depth + 1)).collect();
             format!("[{}]", elements.join(","))
         }
         _ => {
             let entries: BTreeMap<String, String> =
-                (0..draw.below(4)).map(|_| (text(draw), random_json(draw, depth + 1))).collect();
+                (0..rng.below(4)).map(|_| (text(rng), random_json(rng, depth + 1))).collect();
             // Keys are sorted by their content, and not by their escaped form.
             let mut entries: Vec<(String, String)> = entries.into_iter().collect();
             entries.sort_by_key(|(key, _)| serde_json::from_str::<String>(key).unwrap());
@@ -129,123 +129,123 @@ fn random_json(draw: &mut SeededRng, depth: usize) -> String {
     }
 }
 
-fn random_value(draw: &mut SeededRng) -> Value {
-    Value::Json(Json::parse(random_json(draw, 0)).unwrap())
+fn random_value(rng: &mut SeededRng) -> Value {
+    Value::Json(Json::parse(random_json(rng, 0)).unwrap())
 }
 
-fn random_duration(draw: &mut SeededRng) -> Duration {
-    Duration::from_millis(draw.pick(&[0, 1, 999, 1_000, 90_000, 3_600_000, 86_400_000, u64::MAX]))
+fn random_duration(rng: &mut SeededRng) -> Duration {
+    Duration::from_millis(rng.pick(&[0, 1, 999, 1_000, 90_000, 3_600_000, 86_400_000, u64::MAX]))
 }
 
-fn random_starts(draw: &mut SeededRng) -> StartTime {
-    let moments = [0, 1, 1_000_000, 1_800_000_000_000_000, 1_800_000_000_123_456];
-    match draw.below(2) {
-        0 => StartTime::After(random_duration(draw)),
-        _ => StartTime::At(Timestamp::from_micros(draw.pick(&moments))),
+fn random_starts(rng: &mut SeededRng) -> StartTime {
+    let timestamps = [0, 1, 1_000_000, 1_800_000_000_000_000, 1_800_000_000_123_456];
+    match rng.below(2) {
+        0 => StartTime::After(random_duration(rng)),
+        _ => StartTime::At(Timestamp::from_micros(rng.pick(&timestamps))),
     }
 }
 
-fn chance(draw: &mut SeededRng) -> bool {
-    draw.below(3) == 0
+fn chance(rng: &mut SeededRng) -> bool {
+    rng.below(3) == 0
 }
 
 /// Sets each property of a task with some probability.
-fn random_task(draw: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
-    for _ in 0..draw.below(6) {
-        task = match draw.below(19) {
-            0 => task.requires(format!("own{}", draw.below(3)), format!("v{}", draw.below(3))),
+fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
+    for _ in 0..rng.below(6) {
+        task = match rng.below(19) {
+            0 => task.requires(format!("own{}", rng.below(3)), format!("v{}", rng.below(3))),
             1 => task.requires_same(["a", "b"]),
             2 => task.requires_same([""; 0]),
-            3 => task.provides("own", format!("v{}", draw.below(3))),
+            3 => task.provides("own", format!("v{}", rng.below(3))),
             4 => task.provides_same(["c"]),
             5 => task.provides_same([""; 0]),
-            6 => task.with(format!("w{}", draw.below(3)), random_value(draw)),
+            6 => task.with(format!("w{}", rng.below(3)), random_value(rng)),
             7 => task.retry(RetryPolicy {
-                attempts: draw.pick(&[1, 2, u32::MAX]),
-                backoff: draw.pick(&[Backoff::Exponential, Backoff::Fixed]),
-                initial: random_duration(draw),
-                max: random_duration(draw),
-                jitter: chance(draw),
+                attempts: rng.pick(&[1, 2, u32::MAX]),
+                backoff: rng.pick(&[Backoff::Exponential, Backoff::Fixed]),
+                initial: random_duration(rng),
+                max: random_duration(rng),
+                jitter: chance(rng),
             }),
             8 => task.retry(RetryPolicy::default()),
             9 => task.limits(LimitOverrides {
-                timeout: Some(random_duration(draw)),
-                memory: Some(draw.pick(&[0, 1_000, 1 << 20, u64::MAX])),
-                stack: Some(1 << 10).filter(|_| chance(draw)),
+                timeout: Some(random_duration(rng)),
+                memory: Some(rng.pick(&[0, 1_000, 1 << 20, u64::MAX])),
+                stack: Some(1 << 10).filter(|_| chance(rng)),
                 output: None,
                 log: Some(3 << 30),
                 table_elements: Some(u64::MAX),
-                instances: Some(u32::MAX).filter(|_| chance(draw)),
+                instances: Some(u32::MAX).filter(|_| chance(rng)),
             }),
-            10 => task.queue("ovens").priority(draw.pick(&[0, 1, i32::MIN])),
-            11 => task.rollback(chance(draw)),
-            12 => task.starts(random_starts(draw)),
-            13 => task.max_running(draw.pick(&[1, u32::MAX])),
-            14 => task.rate(draw.pick(&["1/s", "100/m", "1000000/h"])),
-            15 => task.for_each("list", "element").max_parallel(draw.pick(&[1, u32::MAX])),
+            10 => task.queue("ovens").priority(rng.pick(&[0, 1, i32::MIN])),
+            11 => task.rollback(chance(rng)),
+            12 => task.starts(random_starts(rng)),
+            13 => task.max_running(rng.pick(&[1, u32::MAX])),
+            14 => task.rate(rng.pick(&["1/s", "100/m", "1000000/h"])),
+            15 => task.for_each("list", "element").max_parallel(rng.pick(&[1, u32::MAX])),
             16 => task
                 .for_each_of([Json::from(&serde_json::json!(1)), Json::from(&serde_json::json!({"a": [2]}))], "item"),
-            17 => task.expires(random_duration(draw)).delivery_limit(draw.pick(&[1, 50])),
-            _ => task.deadline(random_duration(draw)),
+            17 => task.expires(random_duration(rng)).delivery_limit(rng.pick(&[1, 50])),
+            _ => task.deadline(random_duration(rng)),
         };
     }
     task
 }
 
-fn random_link(draw: &mut SeededRng, mut link: LinkBuilder) -> LinkBuilder {
-    for _ in 0..draw.below(4) {
-        link = match draw.below(4) {
-            0 => link.on(draw.pick(&[SourceOutcome::Success, SourceOutcome::Failure, SourceOutcome::Any])),
+fn random_link(rng: &mut SeededRng, mut link: LinkBuilder) -> LinkBuilder {
+    for _ in 0..rng.below(4) {
+        link = match rng.below(4) {
+            0 => link.on(rng.pick(&[SourceOutcome::Success, SourceOutcome::Failure, SourceOutcome::Any])),
             1 => link.when("size > 3 && word == \"a\\\"b\""),
-            2 => link.reach(draw.pick(&[SkipReach::All, SkipReach::Flow, SkipReach::Neighbors, SkipReach::Task])),
-            _ => link.join(draw.pick(&[Join::All, Join::Any])),
+            2 => link.reach(rng.pick(&[SkipReach::All, SkipReach::Flow, SkipReach::Neighbors, SkipReach::Task])),
+            _ => link.join(rng.pick(&[Join::All, Join::Any])),
         };
     }
     link
 }
 
 /// Sets properties of a whole or nested flow.
-fn random_body<Level>(draw: &mut SeededRng, mut flow: Builder<Level>, depth: usize) -> Builder<Level> {
-    for _ in 0..draw.below(10) {
-        let name = format!("n{}", draw.below(100));
-        let otherwise = draw.pick(&[Otherwise::Rollback, Otherwise::RollbackAll]);
-        flow = match draw.below(9) {
-            0 => flow.pattern(draw.pick(&[Pattern::Graph, Pattern::Linear, Pattern::Unordered])),
-            1 | 2 => flow.task(name, draw.pick(&["m", "m#t", "#\"\n"]), |task| random_task(draw, task)),
-            3 => flow.wait(name, draw.pick(&["a word", ""]), |task| random_task(draw, task)),
-            4 if depth < 3 => flow.flow(name, |flow| random_body(draw, flow, depth + 1)),
-            5 => flow.link_with(name, "n1", |link| random_link(draw, link)),
+fn random_body<Level>(rng: &mut SeededRng, mut flow: Builder<Level>, depth: usize) -> Builder<Level> {
+    for _ in 0..rng.below(10) {
+        let name = format!("n{}", rng.below(100));
+        let otherwise = rng.pick(&[Otherwise::Rollback, Otherwise::RollbackAll]);
+        flow = match rng.below(9) {
+            0 => flow.pattern(rng.pick(&[Pattern::Graph, Pattern::Linear, Pattern::Unordered])),
+            1 | 2 => flow.task(name, rng.pick(&["m", "m#t", "#\"\n"]), |task| random_task(rng, task)),
+            3 => flow.wait(name, rng.pick(&["a word", ""]), |task| random_task(rng, task)),
+            4 if depth < 3 => flow.flow(name, |flow| random_body(rng, flow, depth + 1)),
+            5 => flow.link_with(name, "n1", |link| random_link(rng, link)),
             6 => {
-                let list = (0..draw.below(3)).map(|_| Json::parse(random_json(draw, 0)).unwrap()).collect();
+                let list = (0..rng.below(3)).map(|_| Json::parse(random_json(rng, 0)).unwrap()).collect();
                 let by_name = Strategy::ForEachOf("list".parse().unwrap());
                 let strategies =
-                    [Strategy::Times(draw.pick(&[0, 3])), Strategy::ForEach(list), by_name, Strategy::Always];
-                flow.retry_as("try", strategies[draw.below(4)].clone(), otherwise)
+                    [Strategy::Times(rng.pick(&[0, 3])), Strategy::ForEach(list), by_name, Strategy::Always];
+                flow.retry_as("try", strategies[rng.below(4)].clone(), otherwise)
             }
             7 => flow.retry(Strategy::Times(2), otherwise),
-            _ => flow.starts(random_starts(draw)),
+            _ => flow.starts(random_starts(rng)),
         };
     }
     flow
 }
 
-fn random_draft(draw: &mut SeededRng) -> Draft {
-    let mut flow = random_body(draw, Draft::builder("f").unwrap(), 0);
-    for _ in 0..draw.below(8) {
-        flow = match draw.below(9) {
-            0 => flow.module(draw.pick(&["m", "a b", "ä\""]), draw.pick(&["m.wasm", "../\"x\"", "tag"])),
-            1 => flow.input(format!("i{}", draw.below(3)), random_value(draw)),
-            2 => flow.expires(random_duration(draw)),
+fn random_draft(rng: &mut SeededRng) -> Draft {
+    let mut flow = random_body(rng, Draft::builder("f").unwrap(), 0);
+    for _ in 0..rng.below(8) {
+        flow = match rng.below(9) {
+            0 => flow.module(rng.pick(&["m", "a b", "ä\""]), rng.pick(&["m.wasm", "../\"x\"", "tag"])),
+            1 => flow.input(format!("i{}", rng.below(3)), random_value(rng)),
+            2 => flow.expires(random_duration(rng)),
             3 => flow.persistent(),
             4 => flow.cyclic(),
-            5 => flow.max_firings(draw.pick(&[1, u64::MAX])),
-            6 => flow.max_parallel(draw.pick(&[1, 10_000])),
-            7 => flow.listen_on("other", "task", draw.pick(&[SourceOutcome::Success, SourceOutcome::Any]), "n1"),
-            _ => flow.schedule_with(draw.pick(&["0 3 * * *", "*/5 * * * * *"]), "n1", |schedule| {
-                let schedule = schedule.zone(draw.pick(&["UTC", "Europe/Berlin"]));
+            5 => flow.max_firings(rng.pick(&[1, u64::MAX])),
+            6 => flow.max_parallel(rng.pick(&[1, 10_000])),
+            7 => flow.listen_on("other", "task", rng.pick(&[SourceOutcome::Success, SourceOutcome::Any]), "n1"),
+            _ => flow.schedule_with(rng.pick(&["0 3 * * *", "*/5 * * * * *"]), "n1", |schedule| {
+                let schedule = schedule.zone(rng.pick(&["UTC", "Europe/Berlin"]));
                 let schedule =
-                    schedule.overlap(draw.pick(&[OverlapPolicy::Skip, OverlapPolicy::Queue, OverlapPolicy::Allow]));
-                schedule.missed(draw.pick(&[MissedPolicy::Once, MissedPolicy::Skip, MissedPolicy::All]))
+                    schedule.overlap(rng.pick(&[OverlapPolicy::Skip, OverlapPolicy::Queue, OverlapPolicy::Allow]));
+                schedule.missed(rng.pick(&[MissedPolicy::Once, MissedPolicy::Skip, MissedPolicy::All]))
             }),
         };
     }
@@ -276,22 +276,22 @@ fn a_flow_is_written_for_people() {
             .schedule("0 3 * * *", "pan")
             .build(),
     );
-    let wanted = "name = \"bake-cake\"\nstart_after = \"90s\"\npersistent = true\n\n[modules]\nkitchen = \"kitchen.wasm\"\n\n\
+    let expected = "name = \"bake-cake\"\nstart_after = \"90s\"\npersistent = true\n\n[modules]\nkitchen = \"kitchen.wasm\"\n\n\
                   [inputs]\nbatter_ml = 900\n\n[[task]]\nname = \"pan\"\nuse = \"kitchen#choose-pan\"\n\
                   with = { sizes = [20, 24] }\ntimeout = \"1m\"\n\n[[flow]]\nname = \"icing\"\n\n[[flow.task]]\n\
                   name = \"mix\"\nuse = \"kitchen#mix\"\nrequires = { what = \"sugar\" }\n\n[[link]]\nfrom = \"pan\"\n\
                   to = \"icing\"\nwhen = \"pan.size > 30\"\n\n[[schedule]]\ncron = \"0 3 * * *\"\nto = \"pan\"\n";
-    assert_eq!(text, wanted);
+    assert_eq!(text, expected);
 }
 
-fn messages(unwritable: &WriteError) -> Vec<&str> {
-    assert!(unwritable.mistakes.iter().all(|mistake| mistake.hint.is_some() && mistake.span.is_none()));
-    unwritable.mistakes.iter().map(|mistake| mistake.message.as_str()).collect()
+fn messages(error: &WriteError) -> Vec<&str> {
+    assert!(error.mistakes.iter().all(|diagnostic| diagnostic.hint.is_some() && diagnostic.span.is_none()));
+    error.mistakes.iter().map(|diagnostic| diagnostic.message.as_str()).collect()
 }
 
 #[test]
 fn every_unwritable_value_is_reported_at_once() {
-    let half = Json::parse("{\"a\":[\"\\ud800\"]}").unwrap();
+    let invalid = Json::parse("{\"a\":[\"\\ud800\"]}").unwrap();
     let draft = Draft::builder("f")
         .unwrap()
         .module("a#b", "")
@@ -300,14 +300,14 @@ fn every_unwritable_value_is_reported_at_once() {
         .max_firings(0)
         .schedule("0 0 30 2 *", "t")
         .expires(Duration::from_micros(1))
-        .retry(Strategy::ForEach(vec![half]), Otherwise::Rollback)
+        .retry(Strategy::ForEach(vec![invalid]), Otherwise::Rollback)
         .task("t", "m", |task| {
             let task = task.retry(RetryPolicy { attempts: 0, ..RetryPolicy::default() });
             task.with("nothing", serde_json::json!({"x": null})).starts(StartTime::At(Timestamp::from_micros(u64::MAX)))
         })
         .build();
-    let refused = write(&draft).unwrap_err();
-    let wanted = [
+    let error = write(&draft).unwrap_err();
+    let expected = [
         "an input: \"a b\" is not a name",
         "\"max_firings\" of the flow is 0",
         "a schedule: \"0 0 30 2 *\" never happens",
@@ -320,8 +320,8 @@ fn every_unwritable_value_is_reported_at_once() {
         "module \"a#b\" is an empty text",
         "\"attempts\" of the retry of task \"t\" is 0",
     ];
-    assert_eq!(messages(&refused), wanted);
-    assert!(refused.to_string().starts_with("the flow cannot be written as a flow file: an input: \"a b\" is not"));
+    assert_eq!(messages(&error), expected);
+    assert!(error.to_string().starts_with("the flow cannot be written as a flow file: an input: \"a b\" is not"));
 }
 
 #[test]
@@ -330,16 +330,16 @@ fn flows_nested_deeper_than_can_be_read_are_not_written() {
         if depth == 0 { flow } else { flow.flow(format!("n{depth}"), |flow| deeper(flow, depth - 1)) }
     }
     round_trips(deeper(Draft::builder("f").unwrap(), 64).build());
-    let refused = write(&deeper(Draft::builder("f").unwrap(), 200).build()).unwrap_err();
-    assert_eq!(messages(&refused), ["it is nested too deep to be read"]);
+    let error = write(&deeper(Draft::builder("f").unwrap(), 200).build()).unwrap_err();
+    assert_eq!(messages(&error), ["it is nested too deep to be read"]);
 }
 
 #[test]
 fn negative_zero_keeps_its_sign() {
     let value = |text: &str| Value::Json(Json::parse(text).unwrap());
     let draft = Draft::builder("f").unwrap().input("zero", value("-0"));
-    let read = parse(&write(&draft.build()).unwrap()).unwrap();
-    assert_eq!(format!("{:?}", read.inputs), "{\"zero\": -0.0}");
+    let parsed = parse(&write(&draft.build()).unwrap()).unwrap();
+    assert_eq!(format!("{:?}", parsed.inputs), "{\"zero\": -0.0}");
     let large = Draft::builder("f").unwrap().input("large", value("18446744073709551616")).build();
     assert_eq!(messages(&write(&large).unwrap_err()), ["\"large\" in inputs is an integer of more than 64 bits"]);
 }
@@ -353,10 +353,10 @@ fn an_addition_is_written_without_a_name() {
         "[[task]]\nname = \"more\"\nuse = \"m#more\"\nqueue = \"ovens\"\n\n[[link]]\nfrom = \"pan\"\nto = \"more\"\n"
     );
     assert_eq!(normalized(Edit::parse_addition(&text).unwrap()).matches("\"more\"").count(), 2);
-    let refused = write_addition(&Draft::addition().persistent().build()).unwrap_err();
-    assert!(messages(&refused)[0].starts_with("what is added says something of the whole flow"), "{refused}");
-    let refused = write(&Draft::addition().build()).unwrap_err();
-    assert_eq!(messages(&refused), ["the flow has no \"name\""]);
+    let error = write_addition(&Draft::addition().persistent().build()).unwrap_err();
+    assert!(messages(&error)[0].starts_with("what is added says something of the whole flow"), "{error}");
+    let error = write(&Draft::addition().build()).unwrap_err();
+    assert_eq!(messages(&error), ["the flow has no \"name\""]);
     let named = Draft::builder("f").unwrap().link("a", "b").build();
     assert_eq!(write_addition(&named).unwrap(), "[[link]]\nfrom = \"a\"\nto = \"b\"\n");
 }

@@ -41,7 +41,7 @@ pub(super) fn json(written: &str) -> Result<String, &'static str> {
             let elements: Vec<String> = elements.iter().map(|element| json(element.get())).collect::<Result<_, _>>()?;
             Ok(format!("[{}]", elements.join(", ")))
         }
-        Some(b'"') => serde_json::from_str::<String>(written).map(|found| text(&found)).map_err(|_| INVALID_STRING),
+        Some(b'"') => serde_json::from_str::<String>(written).map(|string| text(&string)).map_err(|_| INVALID_STRING),
         Some(b'n') => Err("null"),
         // An integer would lose the sign.
         Some(_) if written == "-0" => Ok("-0.0".into()),

@@ -19,7 +19,7 @@ impl FiringMachine {
         let is_sent = |index: &&NodeIndex| !self.is_leased(**index) && !self.is_withdrawable(**index);
         let unleased = self.outstanding.iter().filter(is_sent);
         let calls = unleased.filter_map(|index| self.call(*index)).map(|call| Command::Call(Box::new(call)));
-        calls.chain(self.pending_fetches().map(|errand| Command::Fetch(Box::new(errand)))).collect()
+        calls.chain(self.pending_fetches().map(|fetch| Command::Fetch(Box::new(fetch)))).collect()
     }
 
     /// The time at which an apply that no worker has taken is given up: a worker that has it has answered by then, or holds
@@ -36,26 +36,26 @@ impl FiringMachine {
     }
 
     /// The dispatched calls that are no longer needed and that no worker has reported as started.
-    pub(in crate::machine) fn withdrawable(&self) -> impl Iterator<Item = CallId> + use<'_> {
+    pub(in crate::machine) fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.outstanding.iter().filter(|index| self.is_withdrawable(**index)).map(|index| self.call_id(*index))
     }
 
     /// Whether a node's dispatched call is withdrawn unless a worker reports it as started: its flow is being rolled back,
     /// or its task was removed.
     pub(super) fn is_withdrawable(&self, index: NodeIndex) -> bool {
-        let is_apply = self.node(index).is_active().0 == crate::Action::Apply;
+        let is_apply = self.node(index).current_action().0 == crate::Action::Apply;
         is_apply && !self.is_leased(index) && !self.may_retry(index)
     }
 
     /// Whether a worker holds a lease on a node's call.
     fn is_leased(&self, index: NodeIndex) -> bool {
-        let (action, count) = self.node(index).is_active();
-        let is_it = |holder: &(crate::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
-        self.node(index).lease_holders.iter().any(is_it)
+        let (action, count) = self.node(index).current_action();
+        let is_current = |holder: &(crate::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
+        self.node(index).lease_holders.iter().any(is_current)
     }
 
     /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
-    pub(in crate::machine) fn leased(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
+    pub(in crate::machine) fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
         self.flow.indices().zip(&self.nodes).flat_map(move |(index, node)| {
             node.lease_holders.iter().map(move |(action, attempt, worker)| {
                 let task = self.flow.node(index).name.clone();
@@ -66,34 +66,34 @@ impl FiringMachine {
     }
 
     /// Whether a worker holds a lease on a call.
-    pub(in crate::machine) fn holds(&self, call: &CallId, worker: &WorkerName) -> bool {
+    pub(in crate::machine) fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
         let Some(index) = self.node_of_call(call) else { return false };
         self.node(index).lease_holders.contains(&(call.action, call.attempt, worker.clone()))
     }
 
     /// Whether a call is with the workers and still needed: it is neither answered nor lost, and the run is not about to
     /// roll it back.
-    pub(in crate::machine) fn wants(&self, call: &CallId) -> bool {
+    pub(in crate::machine) fn is_needed(&self, call: &CallId) -> bool {
         let Some(index) = self.node_of_call(call) else { return false };
-        let wanted = call.action == crate::Action::Rollback || self.may_continue(index);
-        wanted && self.is_outstanding(index, call)
+        let is_wanted = call.action == crate::Action::Rollback || self.may_continue(index);
+        is_wanted && self.is_outstanding(index, call)
     }
 
     /// Whether this firing has ever dispatched a call.
-    pub(in crate::machine) fn knows(&self, call: &CallId) -> bool {
+    pub(in crate::machine) fn has_dispatched(&self, call: &CallId) -> bool {
         self.node_of_call(call).is_some_and(|index| {
             let node = self.node(index);
-            let handed_out = match call.action {
+            let dispatched = match call.action {
                 crate::Action::Apply => node.applies,
                 crate::Action::Rollback => node.rollbacks,
             };
-            call.attempt.get() <= handed_out
+            call.attempt.get() <= dispatched
         })
     }
 
     /// Whether a worker may start a dispatched call: it is neither answered nor lost, it has not expired, and it is not
     /// about to be withdrawn.
-    pub(in crate::machine) fn may_call(&self, now: Timestamp, call: &CallId) -> bool {
+    pub(in crate::machine) fn may_start(&self, now: Timestamp, call: &CallId) -> bool {
         let Some(index) = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call)) else {
             return false;
         };
@@ -106,12 +106,12 @@ impl FiringMachine {
     }
 
     /// The calls that are dispatched to workers and not answered.
-    pub(in crate::machine) fn calls_out(&self) -> impl Iterator<Item = CallId> + use<'_> {
+    pub(in crate::machine) fn outstanding_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
         self.outstanding.iter().map(|index| self.call_id(*index))
     }
 
     /// The time since when a call is with the workers.
-    pub(in crate::machine) fn out_since(&self, call: &CallId) -> Option<Timestamp> {
+    pub(in crate::machine) fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
         let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call))?;
         match &self.node(index).state {
             NodeState::Running { since, .. } | NodeState::RollingBack { since, .. } => Some(*since),
@@ -146,14 +146,14 @@ impl FiringMachine {
             | NodeState::NotInFiring
             | NodeState::Ignored => return None,
         };
-        let audience = if rollback.is_some() { InputUse::Rollback } else { InputUse::ApplyAndRollback };
-        let inputs = self.inputs(index, task, audience).unwrap_or_else(|known| known.inputs);
+        let input_use = if rollback.is_some() { InputUse::Rollback } else { InputUse::ApplyAndRollback };
+        let inputs = self.inputs(index, task, input_use).unwrap_or_else(|incomplete| incomplete.inputs);
         Some(Call { id: self.call_id(index), node: index, at, inputs, rollback })
     }
 
     pub(super) fn call_id(&self, index: NodeIndex) -> CallId {
         let node = self.node(index);
-        let (action, count) = node.is_active();
+        let (action, count) = node.current_action();
         CallId {
             run: self.run.clone(),
             task: self.flow.node(index).name.clone(),
@@ -167,15 +167,20 @@ impl FiringMachine {
     ///
     /// A rollback receives all inputs that exist: its required inputs existed when the task applied, and are rolled back
     /// after it.
-    pub(super) fn inputs(&self, index: NodeIndex, task: &Task, audience: InputUse) -> Result<Values, IncompleteInputs> {
+    pub(super) fn inputs(
+        &self,
+        index: NodeIndex,
+        task: &Task,
+        input_use: InputUse,
+    ) -> Result<Values, IncompleteInputs> {
         let mut inputs = Values::new();
         let mut missing = Vec::new();
         for input in &task.inputs {
-            if audience == InputUse::ApplyAndRollback && input.used_by == InputUse::Rollback {
+            if input_use == InputUse::ApplyAndRollback && input.used_by == InputUse::Rollback {
                 continue;
             }
             let value = if input.source == Source::Element {
-                self.element(index).and_then(|of| self.element_value(of)).map(Cow::Owned)
+                self.element(index).and_then(|element| self.element_value(element)).map(Cow::Owned)
             } else {
                 self.read(&input.source)
             };
@@ -199,10 +204,10 @@ impl FiringMachine {
                 self.node(*node).state.readable()?.get(value).map(Cow::Borrowed)
             }
             Source::Node { node, value } => self.inherited.get(node)?.get(value).map(Cow::Borrowed),
-            Source::LoopCarried { nodes, value, initial: first } => {
-                let came_round = || nodes.iter().find_map(|node| self.inherited.get(node)?.get(value));
-                let carried = self.inputs.get(value).or_else(came_round).map(Cow::Borrowed);
-                carried.or_else(|| self.read(first))
+            Source::LoopCarried { nodes, value, initial } => {
+                let inherited = || nodes.iter().find_map(|node| self.inherited.get(node)?.get(value));
+                let value = self.inputs.get(value).or_else(inherited).map(Cow::Borrowed);
+                value.or_else(|| self.read(initial))
             }
             Source::Failure(nodes) => nodes.iter().find_map(|node| {
                 let name = &self.flow.node(*node).name;
@@ -226,8 +231,8 @@ impl FiringMachine {
     }
 
     /// Describes the missing inputs, for a person.
-    pub(super) fn describe_missing(&self, starved: &IncompleteInputs) -> String {
-        let missing = starved.missing.iter().map(|(parameter, source)| match source {
+    pub(super) fn describe_missing(&self, incomplete: &IncompleteInputs) -> String {
+        let missing = incomplete.missing.iter().map(|(parameter, source)| match source {
             Source::Node { node, value } => {
                 let provider = &self.flow.node(*node).name;
                 format!("{value:?} of {provider:?} (for {parameter:?})")
@@ -269,8 +274,10 @@ impl Call {
 fn to_module_names(task: &Task, outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Provided(provided) => {
-            let translate = |(own, flows): (&ValueName, &ValueName)| Some((own.clone(), provided.get(flows)?.clone()));
-            Outcome::Provided(task.provides.iter().filter_map(translate).collect())
+            let rename = |(own_name, flow_name): (&ValueName, &ValueName)| {
+                Some((own_name.clone(), provided.get(flow_name)?.clone()))
+            };
+            Outcome::Provided(task.provides.iter().filter_map(rename).collect())
         }
         Outcome::Failed(failure) => Outcome::Failed(failure.clone()),
         Outcome::Unknown => Outcome::Unknown,

@@ -20,9 +20,9 @@ impl FiringMachine {
         self.retries = due.collect();
         let indices: Vec<NodeIndex> = self.flow.indices().collect();
         for index in indices {
-            let keeps = self.starts_at_fixed_time(index);
+            let is_fixed = self.starts_at_fixed_time(index);
             let node = self.node_mut(index);
-            if !keeps {
+            if !is_fixed {
                 node.starts_at.iter_mut().for_each(shifted);
             }
             match &mut node.state {

@@ -22,7 +22,7 @@ impl FiringMachine {
         // A failure handler that failed stops only the nodes after it.
         let failed = |before: &&NodeIndex| {
             self.flow.node(**before).is_failure_handler
-                && self.node(**before).state.told() == State::Failure
+                && self.node(**before).state.published() == State::Failure
                 && !self.flow.handles_failure_of(index, **before)
         };
         if self.flow.node(index).before.iter().any(|before| failed(&before)) {

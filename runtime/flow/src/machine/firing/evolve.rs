@@ -1,16 +1,19 @@
 //! Applies durable records, and returns the commands that follow from them.
 
+mod check;
+
 use std::sync::Arc;
 
 use crate::{
-    Action, Attempt, Call, Change, Command, Fact, Failure, FailureKind, NodeAttempt, NodeChange, NodeIndex, NodeKind,
-    Outcome, Resolution, Role, RunState, ScopeIndex, SkipReach, State, Timestamp, Values, WorkerName,
+    Action, Attempt, Call, Command, Execution, Fact, Failure, FailureKind, Json, NodeAttempt, NodeIndex, Outcome,
+    Resolution, Role, RunState, ScopeIndex, SkipReach, State, Timestamp, Value, Values, WorkerName,
 };
 
 use super::{
     FiringMachine,
     late_outcomes::LateOutcome,
     node::{Intention, NodeState},
+    publish::ChangeDetails,
 };
 
 impl FiringMachine {
@@ -19,7 +22,7 @@ impl FiringMachine {
     /// # Errors
     /// Why the fact cannot follow the facts before it.
     pub(in crate::machine) fn evolve(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
-        self.check(fact)?;
+        self.check_fact(fact)?;
         let commands = self.apply(at, fact);
         if let Fact::Succeeded { attempt, .. } = fact
             && let Some(element) = self.element(attempt.node)
@@ -45,13 +48,12 @@ impl FiringMachine {
             Fact::Started { attempt, action: Action::Apply } => self.start_apply(at, *attempt),
             Fact::Started { attempt, action: Action::Rollback } => self.start_rollback(at, *attempt),
             Fact::Succeeded { attempt, provided, execution, worker } => {
-                self.node_mut(attempt.node).executions.insert((attempt.attempt, *execution));
+                self.add_execution(*attempt, Some(*execution));
                 self.succeed(at, *attempt, provided, worker.as_ref())
             }
             Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker } => {
-                let node = self.node_mut(attempt.node);
-                node.executions.extend(execution.map(|execution| (attempt.attempt, execution)));
-                node.may_have_applied |= *redelivered || failure.kind == FailureKind::Poison;
+                self.add_execution(*attempt, *execution);
+                self.node_mut(attempt.node).may_have_applied |= *redelivered || failure.kind == FailureKind::Poison;
                 self.fail(at, *attempt, failure, *retry_at, worker.as_ref())
             }
             Fact::Leased { attempt, action, worker } => {
@@ -73,31 +75,19 @@ impl FiringMachine {
                 Vec::new()
             }
             Fact::RollbackNotNeeded { node } => self.skip_rollback_call(at, *node),
-            Fact::FailureResolved { node, resolution } => {
-                self.follow(at, *node, resolution);
-                Vec::new()
-            }
+            Fact::FailureResolved { node, resolution } => self.follow_resolution(at, *node, resolution),
             Fact::ControllerRan { node, attempt, value, list } => {
-                let run = self.node_mut(*node);
-                run.applies = attempt.get();
-                if list.is_some() {
-                    run.list.clone_from(list);
-                }
-                self.run_controller(at, *node, value.as_ref())
+                self.run_controller(at, *node, *attempt, value.as_ref(), list.as_deref())
             }
             Fact::StartFailed { node, attempt, failure } => {
-                let attempt = NodeAttempt { node: *node, firing: self.node(*node).firing, attempt: *attempt };
-                self.fail_to_start(at, attempt, failure)
+                self.fail_to_start(at, self.node_attempt(*node, *attempt), failure)
             }
             Fact::Ignored { node, reach } => self.publish_ignored(at, *node, *reach),
             Fact::Delayed { node, until } => {
                 self.wait_until(*node, *until);
                 Vec::new()
             }
-            Fact::ScopeStarted { node } => {
-                self.enter(*node, NodeState::Success { provided: Values::new() });
-                Vec::new()
-            }
+            Fact::ScopeStarted { node } => self.start_scope(*node),
             Fact::Retrying { node } => self.retry_scope(at, *node),
             Fact::RollbackRetried { node } => self.retry_rollback(at, *node),
             Fact::RollbackSkipped { node, .. } => self.skip_rollback(at, *node),
@@ -106,101 +96,44 @@ impl FiringMachine {
                 self.shift(*by);
                 Vec::new()
             }
-            Fact::CancelRequested | Fact::Expired => {
-                if self.state.is_final() {
-                    self.state = RunState::Running;
-                }
-                let applies = self.calls_out().filter(|call| call.action == Action::Apply);
-                let interrupts = applies.map(Command::Interrupt).collect();
-                self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
-                interrupts
-            }
-            Fact::SuspendRequested => {
-                self.state = RunState::Suspending;
-                self.publish_run(at)
-            }
-            Fact::Resumed => {
-                self.state = RunState::Running;
-                self.publish_run(at)
-            }
-            Fact::RunStateChanged { state } => {
-                self.state = *state;
-                self.publish_run(at)
-            }
+            Fact::CancelRequested | Fact::Expired => self.stop(at),
+            Fact::SuspendRequested => self.enter_run_state(at, RunState::Suspending),
+            Fact::Resumed => self.enter_run_state(at, RunState::Running),
+            Fact::RunStateChanged { state } => self.enter_run_state(at, *state),
         }
     }
 
-    /// Whether a record can follow: the machine does not trust records from a logbook.
-    fn check(&self, fact: &Fact) -> Result<(), String> {
-        let known = |node: NodeIndex| match self.nodes.get(node.0 as usize) {
-            Some(run) => Ok(run),
-            None => Err(format!("the flow has no node {}", node.0)),
-        };
-        let within = |node: NodeIndex, state: State, wanted: &[State]| {
-            if wanted.contains(&state) {
-                return Ok(());
-            }
-            Err(format!("node {:?} is {state}", self.flow.node(node).name))
-        };
-        let expect = |node: NodeIndex, wanted: &[State]| within(node, known(node)?.state.told(), wanted);
-        match fact {
-            Fact::Started { attempt, action: Action::Apply } => {
-                expect(attempt.node, &[State::Pending, State::Running, State::Failure])
-            }
-            Fact::Started { attempt, action: Action::Rollback } => {
-                expect(attempt.node, &[State::Success, State::Failure, State::RollingBack, State::Ignored])
-            }
-            Fact::Succeeded { attempt, .. } | Fact::Failed { attempt, .. } => expect(attempt.node, &[State::Running]),
-            Fact::RolledBack { attempt, .. } | Fact::RollbackFailed { attempt, .. } => {
-                expect(attempt.node, &[State::RollingBack])
-            }
-            Fact::Lost { attempt, .. } => expect(attempt.node, &[State::Running, State::RollingBack]),
-            Fact::Leased { attempt, .. } | Fact::LateOutcome { attempt, .. } => known(attempt.node).map(|_| ()),
-            Fact::RollbackRetried { node } | Fact::RollbackSkipped { node, .. } => {
-                expect(*node, &[State::RollbackFailure])
-            }
-            Fact::Reset if self.state != RunState::RolledBack => Err(format!("the run is {}", self.state)),
-            Fact::Expanded { node, .. } if known(*node).is_ok() && self.flow.for_each(*node).is_none() => {
-                Err(format!("node {:?} is called for no list", self.flow.node(*node).name))
-            }
-            Fact::Expanded { node, .. } => expect(*node, &[State::Running]),
-            Fact::RollbackNotNeeded { node } => expect(*node, &[State::Success, State::Failure, State::Retrying]),
-            Fact::Retrying { node } => expect(*node, &[State::Success, State::Failure]),
-            Fact::ControllerRan { node, .. } | Fact::StartFailed { node, .. } => {
-                expect(*node, &[State::Pending, State::Retrying])
-            }
-            Fact::Ignored { node, .. } | Fact::ScopeStarted { node } | Fact::Delayed { node, .. } => {
-                expect(*node, &[State::Pending])
-            }
-            Fact::FailureResolved { node, resolution } => match resolution {
-                Resolution::Retry(scope) if scope.0 as usize >= self.scopes.len() => Err("no such scope".into()),
-                Resolution::Retry(_) | Resolution::RollbackRun => expect(*node, &[State::Failure]),
-            },
-            Fact::RunStateChanged { .. } if self.state.is_final() => Err(format!("the run is {}", self.state)),
-            Fact::RunStarted { .. }
-            | Fact::Edited { .. }
-            | Fact::Triggered { .. }
-            | Fact::BackEdgeSkipped { .. }
-            | Fact::Scheduled { .. }
-            | Fact::TriggerSkipped { .. }
-            | Fact::BacklogAdded { .. }
-            | Fact::BacklogFired { .. }
-            | Fact::ClockSet { .. }
-            | Fact::NotificationReceived { .. }
-            | Fact::Reset
-            | Fact::Expired
-            | Fact::CancelRequested
-            | Fact::SuspendRequested
-            | Fact::Resumed
-            | Fact::RunStateChanged { .. } => Ok(()),
+    fn enter_run_state(&mut self, at: Timestamp, state: RunState) -> Vec<Command> {
+        self.state = state;
+        self.publish_run(at)
+    }
+
+    /// Stops the firing: it is rolled back, and the applies that are under way are interrupted.
+    fn stop(&mut self, at: Timestamp) -> Vec<Command> {
+        if self.state.is_final() {
+            self.state = RunState::Running;
         }
+        let applies = self.outstanding_calls().filter(|call| call.action == Action::Apply);
+        let interrupts = applies.map(Command::Interrupt).collect();
+        self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
+        interrupts
+    }
+
+    /// Starts a nested flow; its begin is never published.
+    fn start_scope(&mut self, begin: NodeIndex) -> Vec<Command> {
+        self.enter(begin, NodeState::Success { provided: Values::new() });
+        Vec::new()
+    }
+
+    fn add_execution(&mut self, attempt: NodeAttempt, execution: Option<Execution>) {
+        self.node_mut(attempt.node).executions.extend(execution.map(|execution| (attempt.attempt, execution)));
     }
 
     fn start_apply(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
         let index = attempt.node;
         match &self.node(index).state {
             NodeState::Failure { retry_at, .. } | NodeState::Running { retry_at, .. } => {
-                self.not_due(*retry_at, index);
+                self.remove_retry(*retry_at, index);
             }
             NodeState::Pending
             | NodeState::Success { .. }
@@ -219,22 +152,22 @@ impl FiringMachine {
         self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });
         // A fan-in is published once it has joined the results.
-        let is_told = !matches!(self.flow.node(index).role, Role::FanIn(_));
-        let told = is_told.then(|| self.publish(index, at, ChangeDetails::default()));
-        let mut commands: Vec<Command> = told.into_iter().collect();
-        commands.extend(self.hand_out(index));
+        let is_published = !matches!(self.flow.node(index).role, Role::FanIn(_));
+        let published = is_published.then(|| self.publish(index, at, ChangeDetails::default()));
+        let mut commands: Vec<Command> = published.into_iter().collect();
+        commands.extend(self.dispatch(index));
         commands
     }
 
     /// The command that dispatches a node's call; `None` when an input is missing.
-    fn hand_out(&mut self, index: NodeIndex) -> Option<Command> {
+    fn dispatch(&mut self, index: NodeIndex) -> Option<Command> {
         let flow = self.flow.clone();
         match flow.node(index).role {
             Role::Wait(_) => {
-                self.expect(index);
+                self.wait_for_notification(index);
                 return None;
             }
-            Role::ForEach(_) | Role::FanIn(_) => return self.send_for(index),
+            Role::ForEach(_) | Role::FanIn(_) => return self.start_fetch(index),
             Role::Task(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
         if let Some(task) = flow.task_called(index)
@@ -257,7 +190,7 @@ impl FiringMachine {
             NodeState::Failure { failure, .. } => Outcome::Failed(failure.clone()),
             NodeState::RollingBack { outcome, retry_at, .. } => {
                 let (outcome, retry_at) = (outcome.clone(), *retry_at);
-                self.not_due(retry_at, index);
+                self.remove_retry(retry_at, index);
                 outcome
             }
             // The effects of a lost apply that has answered since.
@@ -280,7 +213,7 @@ impl FiringMachine {
         }
         self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: None });
         let mut commands = vec![self.publish(index, at, ChangeDetails::default())];
-        commands.extend(self.hand_out(index));
+        commands.extend(self.dispatch(index));
         commands
     }
 
@@ -295,9 +228,7 @@ impl FiringMachine {
         self.on_result(attempt, Action::Apply, worker);
         self.node_mut(index).consecutive_failures = 0;
         self.enter(index, NodeState::Success { provided: provided.clone() });
-        let telling =
-            ChangeDetails { provides: Some(provided.clone()), worker: worker.cloned(), ..ChangeDetails::default() };
-        vec![self.publish(index, at, telling)]
+        vec![self.publish(index, at, ChangeDetails::success(provided.clone(), worker))]
     }
 
     fn fail(
@@ -312,17 +243,17 @@ impl FiringMachine {
         self.on_result(attempt, Action::Apply, worker);
         self.missing_inputs.remove(&index);
         if let NodeState::Running { retry_at, .. } = &self.node(index).state {
-            self.not_due(*retry_at, index);
+            self.remove_retry(*retry_at, index);
         }
         self.node_mut(index).consecutive_failures += 1;
         self.record_failure(index, failure);
         self.enter(index, NodeState::Failure { failure: failure.clone(), retry_at });
-        let asks = self.asks_controller(index);
+        let asks_controllers = self.asks_controller(index);
         match retry_at {
             Some(due) => {
                 self.retries.insert((due, index));
             }
-            None if asks => {
+            None if asks_controllers => {
                 self.unresolved.insert(index);
             }
             None => {}
@@ -351,7 +282,7 @@ impl FiringMachine {
             return Vec::new();
         }
         self.enter(index, NodeState::RolledBack);
-        vec![self.publish(index, at, ChangeDetails { worker: worker.cloned(), ..ChangeDetails::default() })]
+        vec![self.publish(index, at, ChangeDetails::executed_by(worker))]
     }
 
     fn fail_rollback(
@@ -366,21 +297,21 @@ impl FiringMachine {
         self.on_result(attempt, Action::Rollback, worker);
         let NodeState::RollingBack { since, outcome, .. } = self.node(index).state.clone() else { return Vec::new() };
         self.node_mut(index).consecutive_failures += 1;
-        let telling = ChangeDetails::failure(at, failure, retry_at, worker);
+        let details = ChangeDetails::failure(at, failure, retry_at, worker);
         let Some(due) = retry_at else {
             self.failed_rollbacks.insert(index);
             self.record_failure(index, failure);
             self.enter(index, NodeState::RollbackFailure { outcome });
-            let told = self.publish(index, at, telling);
+            let published = self.publish(index, at, details);
             // Its controller can never retry: the rest of the run is rolled back as far as possible.
             if !self.rolling_back() {
                 self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
             }
-            return vec![told];
+            return vec![published];
         };
         self.retries.insert((due, index));
         self.enter(index, NodeState::RollingBack { since, outcome, retry_at });
-        vec![self.publish_as(index, State::Failure, at, telling)]
+        vec![self.publish_as(index, State::Failure, at, details)]
     }
 
     fn skip_rollback_call(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
@@ -406,7 +337,19 @@ impl FiringMachine {
         }
     }
 
-    fn run_controller(&mut self, at: Timestamp, index: NodeIndex, value: Option<&crate::Value>) -> Vec<Command> {
+    fn run_controller(
+        &mut self,
+        at: Timestamp,
+        index: NodeIndex,
+        attempt: Attempt,
+        value: Option<&Value>,
+        list: Option<&[Json]>,
+    ) -> Vec<Command> {
+        let run = self.node_mut(index);
+        run.applies = attempt.get();
+        if let Some(list) = list {
+            run.list = Some(list.to_vec());
+        }
         let name = match &self.flow.node(index).role {
             Role::Controller(controller) => controller.provides.clone(),
             Role::Task(_)
@@ -420,8 +363,7 @@ impl FiringMachine {
         let provided: Values = name.into_iter().zip(value.cloned()).collect();
         let running = self.publish_as(index, State::Running, at, ChangeDetails::default());
         self.enter(index, NodeState::Success { provided: provided.clone() });
-        let telling = ChangeDetails { provides: Some(provided), ..ChangeDetails::default() };
-        vec![running, self.publish(index, at, telling)]
+        vec![running, self.publish(index, at, ChangeDetails::success(provided, None))]
     }
 
     fn fail_to_start(&mut self, at: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Vec<Command> {
@@ -433,43 +375,49 @@ impl FiringMachine {
             return commands;
         };
         self.on_for_each_failed(each);
-        let told = self.fail(at, attempt, failure, None, None);
+        let commands_of_failure = self.fail(at, attempt, failure, None, None);
         // The failure of the task itself is already published.
-        if matches!(self.node(each).state, NodeState::Success { .. }) { told } else { Vec::new() }
+        if matches!(self.node(each).state, NodeState::Success { .. }) { commands_of_failure } else { Vec::new() }
     }
 
     fn publish_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: SkipReach) -> Vec<Command> {
         let ignored = self.ignore(index, reach);
-        let is_told = |index: &NodeIndex| match self.flow.node(*index).role {
+        let is_published = |index: &NodeIndex| match self.flow.node(*index).role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) => true,
             Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => false,
         };
-        ignored.into_iter().filter(is_told).map(|index| self.publish(index, at, ChangeDetails::default())).collect()
+        ignored
+            .into_iter()
+            .filter(is_published)
+            .map(|index| self.publish(index, at, ChangeDetails::default()))
+            .collect()
     }
 
     /// A task starts to wait for a notification.
-    pub(in crate::machine) fn expect(&mut self, index: NodeIndex) {
+    pub(in crate::machine) fn wait_for_notification(&mut self, index: NodeIndex) {
         self.waiting_tasks.insert(index);
         self.retries.extend(self.deadline(index).map(|at| (at, index)));
     }
 
     fn on_result(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
         if self.waiting_tasks.remove(&attempt.node) {
-            self.not_due(self.deadline(attempt.node), attempt.node);
+            self.remove_retry(self.deadline(attempt.node), attempt.node);
         }
-        self.not_due(self.expiry(attempt.node), attempt.node);
+        self.remove_retry(self.expiry(attempt.node), attempt.node);
         self.outstanding.remove(&attempt.node);
         self.fetches.remove(&attempt.node);
         self.end_lease(attempt, action, worker);
         self.node_mut(attempt.node).consecutive_losses = 0;
     }
 
-    fn follow(&mut self, at: Timestamp, index: NodeIndex, resolution: &Resolution) {
+    /// Marks what the controllers have resolved to roll back. The rollback of each node is published when it starts.
+    fn follow_resolution(&mut self, at: Timestamp, index: NodeIndex, resolution: &Resolution) -> Vec<Command> {
         self.unresolved.remove(&index);
         match resolution {
             Resolution::Retry(scope) => self.set_intention(at, *scope, Intention::Retry),
             Resolution::RollbackRun => self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback),
         }
+        Vec::new()
     }
 
     /// Makes everything in a controller's flow pending again; the controllers in it start with an empty history.
@@ -497,62 +445,6 @@ impl FiringMachine {
         let name = &self.flow.node(index).name;
         if self.failures.contains_key(name) {
             Arc::make_mut(&mut self.failures).remove(name);
-        }
-    }
-
-    pub(in crate::machine) fn publish_run(&self, at: Timestamp) -> Vec<Command> {
-        vec![Command::Publish(Change::Run { state: self.state, at })]
-    }
-
-    pub(super) fn publish(&self, index: NodeIndex, at: Timestamp, telling: ChangeDetails) -> Command {
-        self.publish_as(index, self.node(index).state.told(), at, telling)
-    }
-
-    pub(super) fn publish_as(&self, index: NodeIndex, state: State, at: Timestamp, telling: ChangeDetails) -> Command {
-        let node = self.flow.node(index);
-        let run = self.node(index);
-        let (kind, digest) = match &node.role {
-            Role::Task(task) => (NodeKind::Task, Some(task.module)),
-            Role::ForEach(each) => (NodeKind::Task, Some(each.task.module)),
-            Role::Element(_) => (NodeKind::Task, self.flow.task_called(index).map(|task| task.module)),
-            Role::FanIn(each) => (NodeKind::Task, self.flow.for_each(*each).map(|each| each.task.module)),
-            Role::Wait(_) => (NodeKind::Task, None),
-            Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),
-        };
-        let attempt: Attempt = match (&node.role, state) {
-            // The rollback of a `for_each` task begins with its fan-in and ends with the task.
-            (Role::FanIn(each), State::RollingBack) => Attempt::new(self.node(*each).rollbacks + 1),
-            _ => run.attempt(),
-        };
-        let ChangeDetails { provides, failure, retry_in, worker } = telling;
-        let name = node.name.clone();
-        let firing = run.firing;
-        let change = NodeChange { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest };
-        Command::Publish(Change::Node(change))
-    }
-}
-
-/// The published details of a change besides the state.
-#[derive(Default)]
-pub(super) struct ChangeDetails {
-    provides: Option<Values>,
-    failure: Option<Failure>,
-    retry_in: Option<std::time::Duration>,
-    worker: Option<WorkerName>,
-}
-
-impl ChangeDetails {
-    pub(super) fn failure(
-        at: Timestamp,
-        failure: &Failure,
-        retry_at: Option<Timestamp>,
-        worker: Option<&WorkerName>,
-    ) -> Self {
-        Self {
-            failure: Some(failure.clone()),
-            retry_in: retry_at.map(|due| due.since(at)),
-            worker: worker.cloned(),
-            ..Self::default()
         }
     }
 }

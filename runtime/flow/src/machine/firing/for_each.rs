@@ -4,20 +4,18 @@
 //! The task itself stands for the list. Its elements are nodes like any other, each with its own attempts and rollback; they
 //! are added to the firing's own copy of the flow. The fan-in joins their results and ends the task.
 
+mod fetch;
+
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::{
-    Action, CallId, Command, Element, Fact, Failure, FailureKind, FetchResult, FetchTarget, Json, MAX_INLINE_BYTES,
-    Node, NodeIndex, NodeName, Role, Size, Source, State, Value, ValueFetch, ValueName, Values,
-};
+use crate::{Element, Fact, Failure, FailureKind, Json, Node, NodeIndex, NodeName, Role, State, Value, Values};
 
 use super::{
     FiringMachine,
     node::{NodeRun, NodeState},
 };
 
-/// The largest list that `for_each` accepts.
-const MAX_ELEMENTS: usize = 1_000_000;
+pub use fetch::{collect_results, elements};
 
 /// The maximum number of elements of a task that are called, or about to be, at the same time, where `max_parallel` does not
 /// set it. It also bounds the elements that are prepared ahead, in memory and in messages. Small in tests, so that random
@@ -43,13 +41,13 @@ impl Default for Expansion {
 /// The elements of a task by their progress, for scheduling.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(in crate::machine) struct Elements {
-    pub(in crate::machine) known: Expansion,
+    pub(in crate::machine) expansion: Expansion,
     /// Elements that may start.
     waiting: BTreeSet<NodeIndex>,
     /// The number of elements that are being called, or wait for their next attempt.
     busy: usize,
     /// Elements that may be rolled back.
-    unwinding: BTreeSet<NodeIndex>,
+    rollback_ready: BTreeSet<NodeIndex>,
     /// The number of elements that are being rolled back.
     rolling_back: usize,
 }
@@ -58,7 +56,9 @@ impl FiringMachine {
     /// The index of a task, or of one of its elements.
     pub(in crate::machine) fn index_of(&self, name: &NodeName) -> Option<NodeIndex> {
         match name.as_element() {
-            Some((of, number)) => self.elements.get(self.tasks.get(&of)?)?.known.nodes.get(number as usize).copied(),
+            Some((of, number)) => {
+                self.elements.get(self.tasks.get(&of)?)?.expansion.nodes.get(number as usize).copied()
+            }
             None => self.tasks.get(name).copied(),
         }
     }
@@ -78,20 +78,20 @@ impl FiringMachine {
 
     /// The nodes of a task's elements, as far as they exist.
     pub(super) fn elements_of(&self, each: NodeIndex) -> &[NodeIndex] {
-        self.elements.get(&each).map_or(&[], |elements| &elements.known.nodes)
+        self.elements.get(&each).map_or(&[], |elements| &elements.expansion.nodes)
     }
 
     /// The list value that an element is called for.
     pub(super) fn element_value(&self, element: Element) -> Option<Value> {
-        let list = &self.elements.get(&element.of)?.known.list;
+        let list = &self.elements.get(&element.of)?.expansion.list;
         list.get(element.number as usize).cloned().map(Value::Json)
     }
 
     /// Takes the list of a task: each of its elements may be called in its turn.
     pub(super) fn expand(&mut self, index: NodeIndex, list: &Arc<[Json]>) {
         self.fetches.remove(&index);
-        let was_short = self.is_short(index);
-        self.elements.entry(index).or_default().known.list = list.clone();
+        let was_short = self.has_unexpanded_elements(index);
+        self.elements.entry(index).or_default().expansion.list = list.clone();
         self.count_unexpanded(index, was_short);
         let nodes = self.elements_of(index).to_vec();
         // Elements left over from a longer earlier list, except those a lost attempt still has to roll back.
@@ -102,38 +102,38 @@ impl FiringMachine {
         }
         self.enter(index, NodeState::Success { provided: Values::new() });
         // The elements of a removed task have nothing to wait for.
-        self.settle(nodes);
+        self.update_readiness(nodes);
         self.fill_window(index);
     }
 
     /// Whether some elements of a task have no nodes yet, and will be called.
-    pub(in crate::machine) fn is_short(&self, each: NodeIndex) -> bool {
-        let is_known = |elements: &Elements| elements.known.nodes.len() < elements.known.list.len();
-        !self.flow.node(each).retired && self.elements.get(&each).is_some_and(is_known)
+    pub(in crate::machine) fn has_unexpanded_elements(&self, each: NodeIndex) -> bool {
+        let has_unexpanded = |elements: &Elements| elements.expansion.nodes.len() < elements.expansion.list.len();
+        !self.flow.node(each).retired && self.elements.get(&each).is_some_and(has_unexpanded)
     }
 
     /// The number of list elements without nodes.
-    pub(in crate::machine) fn elements_ahead(&self) -> usize {
+    pub(in crate::machine) fn unexpanded_elements(&self) -> usize {
         self.elements
             .values()
-            .map(|elements| elements.known.list.len().saturating_sub(elements.known.nodes.len()))
+            .map(|elements| elements.expansion.list.len().saturating_sub(elements.expansion.nodes.len()))
             .sum()
     }
 
     /// The fan-in counts all elements without nodes as one node to wait for.
     fn count_unexpanded(&mut self, each: NodeIndex, was_short: bool) {
-        let is_short = self.is_short(each);
+        let is_short = self.has_unexpanded_elements(each);
         if was_short != is_short {
             let mut work = Vec::new();
             self.count_waiting(self.flow.fan_in_of(each), was_short, &mut work);
-            self.settle(work);
+            self.update_readiness(work);
         }
     }
 
     /// The maximum number of elements of a task that are called, or rolled back, at once.
     fn window(&self, each: NodeIndex) -> usize {
-        let most = self.flow.for_each(each).and_then(|each| each.max_parallel);
-        most.map_or(WINDOW, |most| most as usize)
+        let max = self.flow.for_each(each).and_then(|each| each.max_parallel);
+        max.map_or(WINDOW, |max| max as usize)
     }
 
     /// Marks a node as ready for rollback; a list element waits for its turn.
@@ -141,7 +141,7 @@ impl FiringMachine {
         let element = self.element(index);
         match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
             Some((each, elements)) => {
-                elements.unwinding.insert(index);
+                elements.rollback_ready.insert(index);
                 self.rollback_ready_lists.insert(each);
             }
             None => drop(self.rollback_ready.insert(self.start_order(index))),
@@ -153,8 +153,8 @@ impl FiringMachine {
         let element = self.element(index);
         match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
             Some((each, elements)) => {
-                elements.unwinding.remove(&index);
-                if elements.unwinding.is_empty() {
+                elements.rollback_ready.remove(&index);
+                if elements.rollback_ready.is_empty() {
                     self.rollback_ready_lists.remove(&each);
                 }
             }
@@ -166,7 +166,7 @@ impl FiringMachine {
     pub(super) fn rollback_ready_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
         self.rollback_ready_lists.iter().filter_map(|each| Some((*each, self.elements.get(each)?))).flat_map(
             |(each, elements)| {
-                elements.unwinding.iter().copied().take(self.window(each).saturating_sub(elements.rolling_back))
+                elements.rollback_ready.iter().copied().take(self.window(each).saturating_sub(elements.rolling_back))
             },
         )
     }
@@ -174,52 +174,54 @@ impl FiringMachine {
     /// Creates nodes for further elements of a task, up to its window.
     pub(super) fn fill_window(&mut self, each: NodeIndex) {
         let window = self.window(each);
-        let gather = &self.node(self.flow.fan_in_of(each)).state;
-        let is_called = *gather == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
-        if !is_called || !self.is_short(each) || !self.may_continue(each) {
+        let fan_in = &self.node(self.flow.fan_in_of(each)).state;
+        let is_called = *fan_in == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
+        if !is_called || !self.has_unexpanded_elements(each) || !self.may_continue(each) {
             return;
         }
-        let Some(Elements { known, waiting, busy, .. }) = self.elements.get(&each) else { return };
-        let (first, room) = (known.nodes.len(), window.saturating_sub(waiting.len() + busy));
-        let end = known.list.len().min(first + room);
+        let Some(Elements { expansion, waiting, busy, .. }) = self.elements.get(&each) else { return };
+        let (first, free) = (expansion.nodes.len(), window.saturating_sub(waiting.len() + busy));
+        let end = expansion.list.len().min(first + free);
         let numbers = (0..).take(end).skip(first);
         let new: Vec<NodeIndex> = numbers.map(|number| self.push_element(each, number)).collect();
         if let Some(elements) = self.elements.get_mut(&each) {
-            elements.known.nodes.extend(&new);
+            elements.expansion.nodes.extend(&new);
         }
         self.count_unexpanded(each, true);
-        self.settle(new);
+        self.update_readiness(new);
     }
 
     /// Restores the elements of a firing; `None` where they do not fit its nodes.
-    pub(in crate::machine) fn take_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
-        let of = |(each, known): &(NodeIndex, Expansion)| {
+    pub(in crate::machine) fn restore_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
+        let elements_of = |(each, expansion): &(NodeIndex, Expansion)| {
             let each = *each;
-            known.nodes.iter().zip(0..).map(move |(index, number)| (*index, each, number)).collect::<Vec<_>>()
+            expansion.nodes.iter().zip(0..).map(move |(index, number)| (*index, each, number)).collect::<Vec<_>>()
         };
-        let mut places: Vec<(NodeIndex, NodeIndex, u32)> = expansions.iter().flat_map(of).collect();
-        places.sort_unstable();
-        let is_for_each = |(each, _): &(NodeIndex, Expansion)| {
+        let mut elements: Vec<(NodeIndex, NodeIndex, u32)> = expansions.iter().flat_map(elements_of).collect();
+        elements.sort_unstable();
+        let has_list = |(each, _): &(NodeIndex, Expansion)| {
             self.flow.nodes.len() > each.0 as usize && self.flow.for_each(*each).is_some()
         };
-        if !expansions.iter().all(is_for_each) {
+        if !expansions.iter().all(has_list) {
             return None;
         }
-        for (place, each, number) in places {
-            if self.push_element(each, number) != place {
+        for (index, each, number) in elements {
+            if self.push_element(each, number) != index {
                 return None;
             }
         }
-        self.elements =
-            expansions.into_iter().map(|(each, known)| (each, Elements { known, ..Elements::default() })).collect();
+        self.elements = expansions
+            .into_iter()
+            .map(|(each, expansion)| (each, Elements { expansion, ..Elements::default() }))
+            .collect();
         Some(())
     }
 
     /// Creates the node of the next element of a list.
     fn push_element(&mut self, each: NodeIndex, number: u32) -> NodeIndex {
-        let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a pass has fewer than 2^32 nodes"));
+        let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a firing has fewer than 2^32 nodes"));
         let flow = Arc::make_mut(&mut self.flow);
-        let (task, gather) = (flow.node(each), flow.fan_in_of(each));
+        let (task, fan_in) = (flow.node(each), flow.fan_in_of(each));
         let node = Node {
             name: task.name.element(number),
             scope: task.scope,
@@ -229,17 +231,17 @@ impl FiringMachine {
             retired: task.retired,
             is_failure_handler: task.is_failure_handler,
             before: vec![each],
-            after: vec![gather],
+            after: vec![fan_in],
         };
         flow.nodes.push(node);
         flow.nodes[each.0 as usize].after.push(index);
-        flow.nodes[gather.0 as usize].before.push(index);
+        flow.nodes[fan_in.0 as usize].before.push(index);
         self.nodes.push(NodeRun { firing: self.firing, ..NodeRun::new(0) });
-        let is_waited_for = !self.lets_follow(each, &self.node(each).state, index);
-        self.node_mut(index).waiting = usize::from(is_waited_for);
-        self.node_mut(gather).waiting += 1;
+        let waits_for_task = !self.lets_follow(each, &self.node(each).state, index);
+        self.node_mut(index).waiting = usize::from(waits_for_task);
+        self.node_mut(fan_in).waiting += 1;
         // After an edit, a node that follows the fan-in may already be running.
-        if self.holds_back(gather) {
+        if self.holds_back(fan_in) {
             self.count_holding(index, true, &mut Vec::new());
         }
         index
@@ -286,8 +288,8 @@ impl FiringMachine {
     pub(super) fn startable_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
         self.queued.iter().filter_map(|each| Some((self.flow.for_each(*each)?, self.elements.get(each)?))).flat_map(
             |(each, elements)| {
-                let most = each.max_parallel.map_or(usize::MAX, |most| most as usize);
-                elements.waiting.iter().copied().take(most.saturating_sub(elements.busy))
+                let max = each.max_parallel.map_or(usize::MAX, |max| max as usize);
+                elements.waiting.iter().copied().take(max.saturating_sub(elements.busy))
             },
         )
     }
@@ -303,7 +305,7 @@ impl FiringMachine {
 
     /// The record that fails a task after the permanent failure of one of its parts.
     pub(super) fn fail_for_each(&self, index: NodeIndex, each: NodeIndex) -> Fact {
-        let gather = self.flow.fan_in_of(each);
+        let fan_in = self.flow.fan_in_of(each);
         let failed = match &self.node(index).state {
             NodeState::Failure { failure, .. } => failure.clone(),
             NodeState::Pending
@@ -323,14 +325,14 @@ impl FiringMachine {
             }
             None => failed,
         };
-        let attempt = crate::Attempt::new(self.node(gather).applies + 1);
-        Fact::StartFailed { node: gather, attempt, failure }
+        let attempt = crate::Attempt::new(self.node(fan_in).applies + 1);
+        Fact::StartFailed { node: fan_in, attempt, failure }
     }
 
     /// Whether the permanent failure of a part still has to fail its task.
     pub(super) fn fails_for_each(&self, index: NodeIndex, each: NodeIndex) -> bool {
-        let gather = &self.node(self.flow.fan_in_of(each)).state;
-        self.may_continue(index) && !self.flow.node(index).retired && *gather == NodeState::Pending
+        let fan_in = &self.node(self.flow.fan_in_of(each)).state;
+        self.may_continue(index) && !self.flow.node(index).retired && *fan_in == NodeState::Pending
     }
 
     /// The task has failed: its failed parts need no resolution any more, and no other element starts.
@@ -339,126 +341,9 @@ impl FiringMachine {
         self.queued.remove(&each);
         let Some(elements) = self.elements.get_mut(&each) else { return };
         elements.waiting.clear();
-        for index in &elements.known.nodes {
+        for index in &elements.expansion.nodes {
             self.unresolved.remove(index);
         }
-    }
-
-    /// Starts the fetch of a task that stands for a list: it reads the list, or joins the results. Returns a command when
-    /// values have to be fetched from the store.
-    pub(in crate::machine) fn send_for(&mut self, index: NodeIndex) -> Option<Command> {
-        let errand = self.value_fetch(index);
-        let is_of_results = self.flow.for_each(index).is_none();
-        self.fetches.insert(index, is_of_results && errand.is_some());
-        errand.map(|errand| Command::Fetch(Box::new(errand)))
-    }
-
-    /// The fetches that are still unanswered.
-    pub(in crate::machine) fn pending_fetches(&self) -> impl Iterator<Item = ValueFetch> + use<'_> {
-        self.fetches.keys().filter(|index| self.is_fetching(**index)).filter_map(|index| self.value_fetch(*index))
-    }
-
-    /// Whether a fetch is outstanding for a task.
-    pub(super) fn is_fetching(&self, index: NodeIndex) -> bool {
-        match (self.fetches.get(&index), self.flow.for_each(index)) {
-            (None, _) => false,
-            // After an edit, the provider of the list may be rolled back meanwhile: then there is nothing to fetch.
-            (Some(_), Some(each)) => matches!(self.read(&each.list).as_deref(), Some(Value::Stored(_))),
-            (Some(has_to_be_brought), None) => *has_to_be_brought,
-        }
-    }
-
-    /// The fetch that a task needs; `None` when all values are inline.
-    fn value_fetch(&self, index: NodeIndex) -> Option<ValueFetch> {
-        let what = match &self.flow.node(index).role {
-            Role::ForEach(each) => match self.read(&each.list).as_deref() {
-                Some(value @ Value::Stored(_)) => FetchTarget::List(value.clone()),
-                Some(Value::Json(_) | Value::Bytes(_)) | None => return None,
-            },
-            Role::FanIn(each) => {
-                let results = self.results(*each);
-                let sizes = results.values().map(|values| values.iter().map(|value| value.size() + 1).sum::<usize>());
-                let is_stored = |value: &Value| matches!(value, Value::Stored(_));
-                let is_small = sizes.max().unwrap_or_default() < MAX_INLINE_BYTES;
-                if is_small && !results.values().flatten().any(is_stored) {
-                    return None;
-                }
-                FetchTarget::Results(results)
-            }
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
-                return None;
-            }
-        };
-        // A fan-in has the name of its task.
-        let id = CallId { attempt: self.node(index).attempt(), action: Action::Apply, ..self.call_id(index) };
-        Some(ValueFetch { id, target: what })
-    }
-
-    /// The values of a task's elements, by the flow's names, in list order.
-    fn results(&self, each: NodeIndex) -> std::collections::BTreeMap<ValueName, Vec<Value>> {
-        let Some(task) = self.flow.for_each(each).map(|each| &each.task) else { return Default::default() };
-        let count = self.elements.get(&each).map_or(0, |elements| elements.known.list.len());
-        let elements = || self.elements_of(each).iter().take(count);
-        let of = |name: &ValueName| {
-            elements().filter_map(|index| self.node(*index).state.readable()?.get(name).cloned()).collect()
-        };
-        task.provides.values().map(|name| (name.clone(), of(name))).collect()
-    }
-
-    /// The result of a fetch whose values are all inline.
-    pub(super) fn fetch_inline(&self, index: NodeIndex) -> Fact {
-        let brought = match &self.flow.node(index).role {
-            Role::FanIn(each) => FetchResult::Results(collect_results(self.results(*each))),
-            Role::ForEach(each) => FetchResult::List(self.list_of_source(&each.list)),
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
-                FetchResult::List(Err(Failure::new(FailureKind::Permanent, "it is called for no list")))
-            }
-        };
-        self.apply_fetch(index, brought)
-    }
-
-    fn list_of_source(&self, source: &Source) -> Result<Arc<[Json]>, Failure> {
-        let permanent = |message: String| Failure::new(FailureKind::Permanent, message);
-        match self.read(source).as_deref() {
-            Some(Value::Json(json)) => elements(json).map_err(permanent),
-            Some(Value::Bytes(_)) => Err(permanent("the value to be called for each element of is bytes".into())),
-            Some(Value::Stored(stored)) => Err(permanent(format!("the list of {:#} is not there", Size(stored.size)))),
-            None => {
-                let message = "the list to be called for each element of was not there when the task started";
-                Err(Failure::new(FailureKind::MissingInput, message))
-            }
-        }
-    }
-
-    /// Turns a fetched list, or joined results, into a record.
-    fn apply_fetch(&self, index: NodeIndex, brought: FetchResult) -> Fact {
-        let attempt = self.node_attempt(index, self.node(index).attempt());
-        match brought {
-            FetchResult::List(Ok(list)) => Fact::Expanded { node: index, list },
-            FetchResult::Results(Ok(provided)) => {
-                Fact::Succeeded { attempt, provided, execution: crate::Execution::new(0), worker: None }
-            }
-            FetchResult::List(Err(failure)) | FetchResult::Results(Err(failure)) => {
-                let (retry_at, execution) = (None, None);
-                Fact::Failed { attempt, failure, retry_at, execution, redelivered: false, worker: None }
-            }
-        }
-    }
-
-    /// Decides what the result of a fetch leads to.
-    pub(super) fn decide_fetched(&self, id: &CallId, brought: &FetchResult) -> Vec<Fact> {
-        let Some(each) = self.node_of_call(id).filter(|each| self.flow.for_each(*each).is_some()) else {
-            return Vec::new();
-        };
-        // Both have the task's name, and each numbers its own attempts.
-        let index = match brought {
-            FetchResult::List(_) => each,
-            FetchResult::Results(_) => self.flow.fan_in_of(each),
-        };
-        if !self.is_fetching(index) || self.node(index).attempt() != id.attempt {
-            return Vec::new();
-        }
-        vec![self.apply_fetch(index, brought.clone())]
     }
 
     /// The state of a `for_each` task, including its elements.
@@ -467,13 +352,13 @@ impl FiringMachine {
         if self.elements_of(each).iter().any(is_stuck) {
             return State::RollbackFailure;
         }
-        match (self.node(each).state.told(), self.node(self.flow.fan_in_of(each)).state.told()) {
-            (State::Success, ended @ (State::Success | State::Failure)) => ended,
+        match (self.node(each).state.published(), self.node(self.flow.fan_in_of(each)).state.published()) {
+            (State::Success, final_state @ (State::Success | State::Failure)) => final_state,
             (State::Success, _) if !self.may_continue(each) => State::RollingBack,
             // A removed task has no fan-in to join its results.
             (State::Success, State::Ignored) => self.state_of_elements(each),
             (State::Success, _) => State::Running,
-            (begun, _) => begun,
+            (state, _) => state,
         }
     }
 
@@ -492,7 +377,7 @@ impl FiringMachine {
     /// The number of elements of a task, and how many of them succeeded.
     pub(in crate::machine) fn progress(&self, each: NodeIndex) -> Option<(usize, usize)> {
         let elements = self.elements.get(&each)?;
-        let (all, nodes) = (elements.known.list.len(), &elements.known.nodes);
+        let (all, nodes) = (elements.expansion.list.len(), &elements.expansion.nodes);
         let succeeded = |index: &&NodeIndex| matches!(self.node(**index).state, NodeState::Success { .. });
         Some((all, nodes.iter().take(all).filter(succeeded).count()))
     }
@@ -538,43 +423,4 @@ fn is_busy(state: &NodeState) -> bool {
         | NodeState::NotInFiring
         | NodeState::Ignored => false,
     }
-}
-
-/// The elements of a `for_each` list.
-///
-/// # Errors
-/// A description of the invalid list, for people.
-pub fn elements(list: &Json) -> Result<Arc<[Json]>, String> {
-    let elements = list.elements().ok_or("the value to be called for each element of is not a list")?;
-    if elements.len() > MAX_ELEMENTS {
-        return Err(format!(
-            "the list has {} elements, and a task is called for {MAX_ELEMENTS} at most",
-            elements.len()
-        ));
-    }
-    Ok(elements.into())
-}
-
-/// Joins the values of a task's elements into lists.
-///
-/// # Errors
-/// Why the values cannot be joined.
-pub fn collect_results(results: std::collections::BTreeMap<ValueName, Vec<Value>>) -> Result<Values, Failure> {
-    let list = |(name, values): (ValueName, Vec<Value>)| {
-        let mut text = String::from("[");
-        for (number, value) in values.iter().enumerate() {
-            let Value::Json(json) = value else {
-                let message = format!("element {number} left {name:?} as bytes, and a list of JSON can hold none");
-                return Err(Failure::new(FailureKind::InvalidOutput, message));
-            };
-            if number > 0 {
-                text.push(',');
-            }
-            text.push_str(json.as_str());
-        }
-        text.push(']');
-        let list = Json::parse(text).map_err(|error| Failure::new(FailureKind::InvalidOutput, error.to_string()))?;
-        Ok((name, Value::Json(list)))
-    };
-    results.into_iter().map(list).collect()
 }

@@ -12,8 +12,8 @@ use crate::{
 use super::{
     FiringMachine,
     decide::{ExecutionInfo, to_flow_names},
-    evolve::ChangeDetails,
     node::{Intention, NodeState},
+    publish::ChangeDetails,
 };
 
 /// The end of an execution that no longer decides its attempt.
@@ -32,12 +32,12 @@ impl FiringMachine {
     pub(super) fn decide_lease(&self, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
         let Some(index) = self.node_of_call(call) else { return Vec::new() };
         let node = self.node(index);
-        let handed_out = match call.action {
+        let dispatched = match call.action {
             Action::Apply => node.applies,
             Action::Rollback => node.rollbacks,
         };
         let holder = (call.action, call.attempt, worker.clone());
-        if node.firing != call.firing || call.attempt.get() > handed_out || node.lease_holders.contains(&holder) {
+        if node.firing != call.firing || call.attempt.get() > dispatched || node.lease_holders.contains(&holder) {
             return Vec::new();
         }
         let (attempt, action) = (self.node_attempt(index, call.attempt), call.action);
@@ -59,8 +59,8 @@ impl FiringMachine {
         let node = self.node(index);
         let attempt = self.node_attempt(index, call.attempt);
         let (action, worker) = (call.action, worker.clone());
-        let holds = |holder: &&(Action, Attempt, WorkerName)| (holder.0, holder.1) == (action, call.attempt);
-        let is_held_by_another = node.lease_holders.iter().filter(holds).any(|holder| holder.2 != worker);
+        let is_of_call = |holder: &&(Action, Attempt, WorkerName)| (holder.0, holder.1) == (action, call.attempt);
+        let is_held_by_another = node.lease_holders.iter().filter(is_of_call).any(|holder| holder.2 != worker);
         if !self.is_outstanding(index, call) || is_held_by_another {
             if !node.lease_holders.contains(&(action, call.attempt, worker.clone())) {
                 return Vec::new();
@@ -97,8 +97,8 @@ impl FiringMachine {
         let node = self.node(index);
         let Some(task) = self.flow.task_called(index) else { return Vec::new() };
         let outcome = match (call.action, &signal.answer) {
-            (Action::Apply, TaskResult::Succeeded(left)) => {
-                Some(to_flow_names(task, left).map_or_else(Outcome::Failed, Outcome::Provided))
+            (Action::Apply, TaskResult::Succeeded(values)) => {
+                Some(to_flow_names(task, values).map_or_else(Outcome::Failed, Outcome::Provided))
             }
             // An earlier execution may have applied.
             (Action::Apply, TaskResult::Failed(_)) if signal.redelivered => Some(Outcome::Unknown),
@@ -121,7 +121,7 @@ impl FiringMachine {
         let expiry = self.expiry(attempt.node);
         self.node_mut(attempt.node).lease_holders.insert((action, attempt.attempt, worker.clone()));
         if self.expiry(attempt.node) != expiry {
-            self.not_due(expiry, attempt.node);
+            self.remove_retry(expiry, attempt.node);
         }
     }
 
@@ -142,9 +142,9 @@ impl FiringMachine {
     ) -> Vec<Command> {
         let index = attempt.node;
         let interrupt = Command::Interrupt(self.call_id(index));
-        let told =
+        let lost =
             self.publish_as(index, State::Failure, at, ChangeDetails::failure(at, &lost(worker), Some(at), worker));
-        self.not_due(self.expiry(index), index);
+        self.remove_retry(self.expiry(index), index);
         self.outstanding.remove(&index);
         self.retries.insert((at, index));
         self.end_lease(attempt, action, worker);
@@ -163,7 +163,7 @@ impl FiringMachine {
             | NodeState::NotInFiring
             | NodeState::Ignored => {}
         }
-        vec![interrupt, told]
+        vec![interrupt, lost]
     }
 
     pub(super) fn on_late_outcome(&mut self, at: Timestamp, late: LateOutcome<'_>) -> Vec<Command> {
@@ -283,7 +283,7 @@ impl FiringMachine {
         }
         self.failures = std::sync::Arc::default();
         self.expires_at = self.flow.expires.map(|expires| at.after(expires));
-        self.settle(vec![self.flow.scope(root).begin]);
+        self.update_readiness(vec![self.flow.scope(root).begin]);
         commands
     }
 
@@ -299,11 +299,11 @@ impl FiringMachine {
                 Some(self.publish(index, at, ChangeDetails::default()))
             }
             Role::Controller(_) => {
-                let told = self.publish(index, at, ChangeDetails::default());
+                let pending = self.publish(index, at, ChangeDetails::default());
                 let controller = self.node_mut(index);
                 controller.applies = 0;
                 controller.list = None;
-                Some(told)
+                Some(pending)
             }
             Role::FanIn(_) | Role::Begin | Role::End => None,
         }
@@ -321,6 +321,9 @@ fn may_have_applied(outcome: &Outcome) -> bool {
 
 /// The failure that is recorded for a lost attempt.
 pub(super) fn lost(worker: Option<&WorkerName>) -> Failure {
-    let who = worker.map_or_else(|| "its worker".into(), |worker| format!("worker {worker}"));
-    Failure::new(FailureKind::Transient, format!("{who} was lost while it called the task; what it did is not known"))
+    let worker = worker.map_or_else(|| "its worker".into(), |worker| format!("worker {worker}"));
+    Failure::new(
+        FailureKind::Transient,
+        format!("{worker} was lost while it called the task; what it did is not known"),
+    )
 }

@@ -14,7 +14,7 @@ pub struct NodeRun {
     pub state: NodeState,
     /// The number of times it was triggered.
     pub firing: Firing,
-    /// Attempts dispatched so far, in the whole run; for a controller, its attempts since its flow last started anew.
+    /// Attempts dispatched so far, in the whole run; for a controller, its attempts since the last fresh start of its flow.
     pub applies: u32,
     /// Rollbacks started so far: attempts dispatched, and rollbacks that passed through the node without a call.
     pub rollbacks: u32,
@@ -71,7 +71,7 @@ impl NodeRun {
     }
 
     /// The current action of the node, and the number of its attempts dispatched so far.
-    pub(in crate::machine) fn is_active(&self) -> (Action, u32) {
+    pub(in crate::machine) fn current_action(&self) -> (Action, u32) {
         match self.state {
             NodeState::RollingBack { .. } => (Action::Rollback, self.rollbacks),
             NodeState::Pending
@@ -211,7 +211,7 @@ impl NodeState {
     }
 
     /// The published state.
-    pub(in crate::machine) fn told(&self) -> State {
+    pub(in crate::machine) fn published(&self) -> State {
         match self {
             Self::Pending => State::Pending,
             Self::Running { .. } => State::Running,

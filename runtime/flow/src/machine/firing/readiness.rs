@@ -15,14 +15,14 @@ impl FiringMachine {
     pub(in crate::machine) fn enter(&mut self, index: NodeIndex, state: NodeState) {
         let mut work = Vec::new();
         self.set_state(index, state, &mut work);
-        self.settle(work);
+        self.update_readiness(work);
     }
 
     /// Checks nodes again whose scope has a new intention.
-    pub(in crate::machine) fn settle(&mut self, mut work: Vec<NodeIndex>) {
+    pub(in crate::machine) fn update_readiness(&mut self, mut work: Vec<NodeIndex>) {
         while let Some(index) = work.pop() {
             let node = self.node(index);
-            let goes_on = self.may_continue(index);
+            let may_continue = self.may_continue(index);
             let flow_node = self.flow.node(index);
             let passes_at_once = flow_node.links.is_empty() && flow_node.starts.is_none();
             let is_marker = match self.flow.node(index).role {
@@ -35,7 +35,7 @@ impl FiringMachine {
                 | Role::Controller(_) => false,
             };
             match &node.state {
-                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && goes_on => {
+                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && may_continue => {
                     if node.starts_at.is_some() {
                         // It waits for that time.
                     } else if flow_node.retired {
@@ -54,7 +54,7 @@ impl FiringMachine {
                 }
                 // A controller that was to retry has had no effects since.
                 NodeState::Success { .. } | NodeState::Failure { .. } | NodeState::Retrying
-                    if node.holding == 0 && !goes_on =>
+                    if node.holding == 0 && !may_continue =>
                 {
                     if is_marker {
                         self.set_state(index, NodeState::RolledBack, &mut work);
@@ -103,7 +103,7 @@ impl FiringMachine {
         for index in &ignored {
             self.set_state(*index, NodeState::Ignored, &mut work);
         }
-        self.settle(work);
+        self.update_readiness(work);
         ignored
     }
 
@@ -111,15 +111,15 @@ impl FiringMachine {
     fn reached(&self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
         let scope = self.flow.node(index).scope;
         let mut reached = self.nodes_of(index);
-        let direct = self.after(index);
+        let successors = self.after(index);
         match reach {
             SkipReach::Task => {}
             SkipReach::Neighbors => {
-                let tasks = direct.into_iter().filter(|after| self.is_task(*after));
+                let tasks = successors.into_iter().filter(|after| self.is_task(*after));
                 reached.extend(tasks.flat_map(|task| self.nodes_of(task)));
             }
             SkipReach::Flow | SkipReach::All => {
-                let (mut seen, mut work) = (BTreeSet::new(), direct);
+                let (mut seen, mut work) = (BTreeSet::new(), successors);
                 while let Some(next) = work.pop() {
                     if seen.insert(next) {
                         work.extend(self.after(next));
@@ -143,7 +143,7 @@ impl FiringMachine {
         let node = self.flow.node(index);
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) => vec![index],
-            // A task that has begun is not ignored, and neither is any part of it.
+            // A task that has started is not ignored, and neither is any part of it.
             Role::ForEach(_) if self.node(index).state != NodeState::Pending => vec![index],
             Role::ForEach(_) => {
                 let ends = [index, self.flow.fan_in_of(index)];
@@ -173,8 +173,8 @@ impl FiringMachine {
     /// Gives a scope a stronger intention and checks all nodes that ran in it. Nodes in it that waited for another attempt
     /// or for a decision stop waiting.
     pub(super) fn set_intention(&mut self, at: Timestamp, scope: ScopeIndex, intention: Intention) {
-        let known = &mut self.scope_mut(scope).intention;
-        *known = intention.max(*known);
+        let current = &mut self.scope_mut(scope).intention;
+        *current = intention.max(*current);
         let ran = self.ran_within(scope);
         for index in &ran {
             if !self.flow.node(*index).is_failure_handler {
@@ -197,11 +197,11 @@ impl FiringMachine {
             },
         );
         let ready = std::mem::take(&mut self.ready);
-        self.ready = ready.into_iter().filter(|turn| self.may_continue(turn.1)).collect();
+        self.ready = ready.into_iter().filter(|order| self.may_continue(order.1)).collect();
         self.unqueue_all();
         // These come first: their predecessors must not be rolled back yet.
         self.roll_back_late_outcomes(at);
-        self.settle(ran);
+        self.update_readiness(ran);
     }
 
     /// The nodes of a scope and its nested scopes that are not pending.
@@ -214,19 +214,19 @@ impl FiringMachine {
         ran
     }
 
-    /// A scope and its nested scopes. A scope that has not begun may contain late effects of a lost attempt.
+    /// A scope and its nested scopes. A scope that has not started may contain late effects of a lost attempt.
     pub(super) fn scopes_within(&self, scope: ScopeIndex) -> Vec<ScopeIndex> {
-        let mut found = vec![scope];
+        let mut scopes = vec![scope];
         let mut next = 0;
-        while let Some(scope) = found.get(next).copied() {
+        while let Some(scope) = scopes.get(next).copied() {
             next += 1;
-            found.extend(&self.scope(scope).children);
+            scopes.extend(&self.scope(scope).children);
         }
-        found
+        scopes
     }
 
     /// Removes a node from the calls that wait for another attempt.
-    pub(super) fn not_due(&mut self, at: Option<Timestamp>, index: NodeIndex) {
+    pub(super) fn remove_retry(&mut self, at: Option<Timestamp>, index: NodeIndex) {
         if let Some(at) = at {
             self.retries.remove(&(at, index));
         }
@@ -234,8 +234,8 @@ impl FiringMachine {
 
     /// Delays a node that could start until a time.
     pub(super) fn wait_until(&mut self, index: NodeIndex, until: Timestamp) {
-        let turn = self.start_order(index);
-        self.ready.remove(&turn);
+        let order = self.start_order(index);
+        self.ready.remove(&order);
         self.node_mut(index).starts_at = Some(until);
         self.retries.insert((until, index));
     }
@@ -243,7 +243,7 @@ impl FiringMachine {
     /// Ends a node's wait for its start time.
     fn cancel_wait(&mut self, index: NodeIndex) {
         let at = self.node_mut(index).starts_at.take();
-        self.not_due(at, index);
+        self.remove_retry(at, index);
     }
 
     /// Removes the ready mark of a node that may not start any more.
@@ -265,7 +265,7 @@ impl FiringMachine {
         } else {
             self.scope_mut(node.scope).ran.insert(index);
         }
-        let held_back = self.holds_back(index);
+        let held_back_before = self.holds_back(index);
         if let Role::Element(element) = node.role {
             self.update_active_count(element, &self.node(index).state.clone(), &state);
         }
@@ -278,7 +278,7 @@ impl FiringMachine {
                 self.count_waiting(*after, lets_follow, work);
             }
         }
-        if held_back != holds_back {
+        if held_back_before != holds_back {
             for before in &node.before {
                 self.count_holding(*before, holds_back, work);
             }
@@ -336,19 +336,19 @@ impl FiringMachine {
         let mut counting = vec![index];
         while let Some(index) = counting.pop() {
             let node = self.node_mut(index);
-            let held = node.holding > 0;
+            let held_before = node.holding > 0;
             if one_more {
                 node.holding += 1;
             } else {
                 node.holding -= 1;
             }
-            let holds = node.holding > 0;
-            if held != holds && self.lets_rollback_through(index) {
+            let holds_now = node.holding > 0;
+            if held_before != holds_now && self.lets_rollback_through(index) {
                 counting.extend(&self.flow.node(index).before);
             }
             if one_more {
                 self.clear_rollback_ready(index);
-            } else if !holds {
+            } else if !holds_now {
                 work.push(index);
             }
         }

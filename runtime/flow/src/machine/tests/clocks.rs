@@ -9,71 +9,71 @@ const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;
 
 /// Advances the time, and sends a tick.
-fn advance(world: &mut Harness, seconds: u64) {
-    world.now = world.now.after(Duration::from_secs(seconds));
-    world.step(&Event::Tick);
+fn advance(harness: &mut Harness, seconds: u64) {
+    harness.now = harness.now.after(Duration::from_secs(seconds));
+    harness.step(&Event::Tick);
 }
 
 /// Sets the clock; the driver notices it.
-fn set(world: &mut Harness, seconds: i64) {
+fn set(harness: &mut Harness, seconds: i64) {
     let by = ClockShift::from_micros(seconds * 1_000_000);
-    world.now = world.now.shift(by);
-    world.step(&Event::ClockSet { by });
+    harness.now = harness.now.shift(by);
+    harness.step(&Event::ClockSet { by });
 }
 
 /// Sets the clock while no engine drives the run.
-fn set_unnoticed(world: &mut Harness, seconds: i64) {
-    world.now = world.now.shift(ClockShift::from_micros(seconds * 1_000_000));
-    world.step(&Event::Tick);
+fn set_unnoticed(harness: &mut Harness, seconds: i64) {
+    harness.now = harness.now.shift(ClockShift::from_micros(seconds * 1_000_000));
+    harness.step(&Event::Tick);
 }
 
 /// Runs that wait for twenty seconds, one for each kind of wait.
 fn waiting_runs() -> Vec<(&'static str, Harness, &'static str)> {
-    let late = |text: &str| {
-        let mut world = Harness::start(flow(text));
+    let start_later = |text: &str| {
+        let mut harness = Harness::start(flow(text));
         // A clock that is set back by days must not reach the epoch.
-        world.now = world.now.after(Duration::from_secs(1_000_000));
-        world
+        harness.now = harness.now.after(Duration::from_secs(1_000_000));
+        harness
     };
     let begin = "[[task]]\nname = \"z\"\nuse = \"g#noop\"\nstart_at = 1970-01-10T00:00:00Z\n[[link]]\nfrom = \"z\"\nto = \"a\"\n";
-    let task = |rest: &str| format!("[[task]]\nname = \"a\"\nuse = \"g#flaky\"\n{rest}\n{begin}");
+    let task = |keys: &str| format!("[[task]]\nname = \"a\"\nuse = \"g#flaky\"\n{keys}\n{begin}");
     let wait = format!("[[task]]\nname = \"a\"\nwait = \"word\"\ndeadline = \"20s\"\n{begin}");
     let mut runs = vec![
-        ("start_after", late(&task("start_after = \"20s\"")), "a:R"),
-        ("retry", late(&task("retry = { attempts = 2, initial = \"20s\", jitter = false }")), "a:R a:F a:R"),
-        ("deadline", late(&wait), "a:R a:F"),
+        ("start_after", start_later(&task("start_after = \"20s\"")), "a:R"),
+        ("retry", start_later(&task("retry = { attempts = 2, initial = \"20s\", jitter = false }")), "a:R a:F a:R"),
+        ("deadline", start_later(&wait), "a:R a:F"),
         // A worker that has the call sends a message within fifteen seconds.
-        ("expires of a task", late(&task("expires = \"5s\"")), "a:R a:F"),
+        ("expires of a task", start_later(&task("expires = \"5s\"")), "a:R a:F"),
     ];
-    for (what, world, _) in &mut runs {
-        world.step(&Event::Tick);
-        world.answer(0);
-        if *what == "retry" {
-            world.answer(0);
+    for (wait, harness, _) in &mut runs {
+        harness.step(&Event::Tick);
+        harness.answer(0);
+        if *wait == "retry" {
+            harness.answer(0);
         }
     }
     runs
 }
 
-fn trace_of_a(world: &Harness) -> String {
-    let trace = world.trace();
-    trace.split(' ').filter(|told| told.starts_with("a:")).collect::<Vec<_>>().join(" ")
+fn trace_of_a(harness: &Harness) -> String {
+    let trace = harness.trace();
+    trace.split(' ').filter(|change| change.starts_with("a:")).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 fn setting_the_clock_does_not_change_the_length_of_a_wait() {
     for sets in [&[HOUR, -HOUR][..], &[-HOUR], &[-DAY], &[DAY], &[-3], &[HOUR, HOUR, -DAY]] {
-        for (what, mut world, after) in waiting_runs() {
-            let before = trace_of_a(&world);
-            advance(&mut world, 10);
+        for (wait, mut harness, after) in waiting_runs() {
+            let before = trace_of_a(&harness);
+            advance(&mut harness, 10);
             for seconds in sets {
-                set(&mut world, *seconds);
+                set(&mut harness, *seconds);
             }
-            advance(&mut world, 9);
-            assert_eq!(trace_of_a(&world), before, "{what} came early: {sets:?}");
-            advance(&mut world, 1);
-            let now = trace_of_a(&world);
-            assert!(now.starts_with(after) && now != before, "{what} did not come: {sets:?}: {now}");
+            advance(&mut harness, 9);
+            assert_eq!(trace_of_a(&harness), before, "{wait} came early: {sets:?}");
+            advance(&mut harness, 1);
+            let now = trace_of_a(&harness);
+            assert!(now.starts_with(after) && now != before, "{wait} did not come: {sets:?}: {now}");
         }
     }
 }
@@ -81,13 +81,13 @@ fn setting_the_clock_does_not_change_the_length_of_a_wait() {
 #[test]
 fn a_clock_set_back_without_a_driver_does_not_extend_a_wait() {
     for seconds in [-3, -HOUR, -DAY] {
-        for (what, mut world, after) in waiting_runs() {
-            let before = trace_of_a(&world);
-            set_unnoticed(&mut world, seconds);
-            assert_eq!(trace_of_a(&world), before, "{what} came early: {seconds}");
-            advance(&mut world, 20);
-            let now = trace_of_a(&world);
-            assert!(now.starts_with(after) && now != before, "{what} did not come: {seconds}: {now}");
+        for (wait, mut harness, after) in waiting_runs() {
+            let before = trace_of_a(&harness);
+            set_unnoticed(&mut harness, seconds);
+            assert_eq!(trace_of_a(&harness), before, "{wait} came early: {seconds}");
+            advance(&mut harness, 20);
+            let now = trace_of_a(&harness);
+            assert!(now.starts_with(after) && now != before, "{wait} did not come: {seconds}: {now}");
         }
     }
 }
@@ -96,100 +96,105 @@ fn a_clock_set_back_without_a_driver_does_not_extend_a_wait() {
 fn a_run_expires_by_elapsed_time_not_by_the_clock() {
     let text = "expires = \"1h\"\n[[task]]\nname = \"a\"\nwait = \"word\"\n";
     for seconds in [DAY, -50] {
-        let mut world = Harness::start(flow(text));
-        world.now = world.now.after(Duration::from_secs(60));
-        set(&mut world, seconds);
-        assert_eq!(world.state(), RunState::Running);
-        advance(&mut world, 3_539);
-        assert_eq!(world.state(), RunState::Running);
-        advance(&mut world, 1);
-        assert_eq!(world.state(), RunState::RolledBack);
+        let mut harness = Harness::start(flow(text));
+        harness.now = harness.now.after(Duration::from_secs(60));
+        set(&mut harness, seconds);
+        assert_eq!(harness.state(), RunState::Running);
+        advance(&mut harness, 3_539);
+        assert_eq!(harness.state(), RunState::Running);
+        advance(&mut harness, 1);
+        assert_eq!(harness.state(), RunState::RolledBack);
     }
 }
 
 #[test]
 fn start_at_follows_the_clock() {
-    let mut world = Harness::start(flow("start_at = 1970-01-03T00:00:00Z\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
-    advance(&mut world, 3_600);
-    set(&mut world, DAY);
-    advance(&mut world, 3_600);
-    assert_eq!(world.trace(), "");
-    set(&mut world, DAY);
-    assert_eq!(world.trace(), "a:R");
+    let mut harness =
+        Harness::start(flow("start_at = 1970-01-03T00:00:00Z\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
+    advance(&mut harness, 3_600);
+    set(&mut harness, DAY);
+    advance(&mut harness, 3_600);
+    assert_eq!(harness.trace(), "");
+    set(&mut harness, DAY);
+    assert_eq!(harness.trace(), "a:R");
 }
 
 fn scheduled(cron: &str) -> Harness {
     let text = format!(
         "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\ncron = \"{cron}\"\nto = \"clean\"\n"
     );
-    let mut world = Harness::start(flow(&text));
-    advance(&mut world, 1_000_000);
-    world.answer_one();
-    world
+    let mut harness = Harness::start(flow(&text));
+    advance(&mut harness, 1_000_000);
+    harness.answer_one();
+    harness
 }
 
 /// The number of firings while this many seconds pass, one at a time.
-fn fires_in(world: &mut Harness, seconds: u64) -> u64 {
-    let before = world.machine.firing_count();
+fn fires_in(harness: &mut Harness, seconds: u64) -> u64 {
+    let before = harness.machine.firing_count();
     for _ in 0..seconds {
-        advance(world, 1);
-        world.answer_one();
+        advance(harness, 1);
+        harness.answer_one();
     }
-    world.machine.firing_count() - before
+    harness.machine.firing_count() - before
 }
 
 #[test]
 fn an_interval_schedule_continues_after_a_clock_change() {
     for unnoticed in [false, true] {
         let set = if unnoticed { set_unnoticed } else { set };
-        let mut world = scheduled("*/2 * * * * *");
-        assert_eq!(fires_in(&mut world, 10), 5);
-        set(&mut world, HOUR);
-        world.answer_one();
-        assert_eq!(fires_in(&mut world, 8), 4, "an hour ahead");
-        set(&mut world, -HOUR);
-        assert_eq!(fires_in(&mut world, 8), 4, "and put right");
-        set(&mut world, -DAY);
-        assert_eq!(fires_in(&mut world, 8), 4, "a day back");
-        set(&mut world, -10);
-        assert!(fires_in(&mut world, 20) >= 4, "by seconds: at most these seconds late");
+        let mut harness = scheduled("*/2 * * * * *");
+        assert_eq!(fires_in(&mut harness, 10), 5);
+        set(&mut harness, HOUR);
+        harness.answer_one();
+        assert_eq!(fires_in(&mut harness, 8), 4, "an hour ahead");
+        set(&mut harness, -HOUR);
+        assert_eq!(fires_in(&mut harness, 8), 4, "and put right");
+        set(&mut harness, -DAY);
+        assert_eq!(fires_in(&mut harness, 8), 4, "a day back");
+        set(&mut harness, -10);
+        assert!(fires_in(&mut harness, 20) >= 4, "by seconds: at most these seconds late");
     }
 }
 
 #[test]
 fn a_fixed_time_happens_no_second_time_where_the_clock_is_set_back_by_less_than_three_hours() {
     // The test clock shows 13:46:41 of the twelfth day.
-    let mut world = scheduled("0 13 * * *");
-    let fired = world.machine.firing_count();
-    set(&mut world, -HOUR);
-    advance(&mut world, 1_800);
-    assert_eq!(world.machine.firing_count(), fired, "13:00 was before the clock was set back");
-    set(&mut world, -DAY);
-    advance(&mut world, 86_400);
-    assert_eq!(world.machine.firing_count(), fired + 1, "a clock that was wrong by hours counts no more");
+    let mut harness = scheduled("0 13 * * *");
+    let fired = harness.machine.firing_count();
+    set(&mut harness, -HOUR);
+    advance(&mut harness, 1_800);
+    assert_eq!(harness.machine.firing_count(), fired, "13:00 was before the clock was set back");
+    set(&mut harness, -DAY);
+    advance(&mut harness, 86_400);
+    assert_eq!(
+        harness.machine.firing_count(),
+        fired + 1,
+        "after a correction by hours, the schedule follows the new clock"
+    );
 }
 
 #[test]
 fn times_missed_by_a_fast_clock_are_not_fired_after_its_correction() {
     let text = "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#noop\"\n[[schedule]]\n\
                 cron = \"*/10 * * * * *\"\nmissed = \"all\"\nto = \"clean\"\n";
-    let mut world = Harness::start(flow(text));
-    assert_eq!(fires_in(&mut world, 60), 6);
-    set(&mut world, DAY);
-    assert_eq!((world.machine.backlogs().count(), world.outstanding.len()), (1, 1), "the first of a day");
-    set(&mut world, -DAY);
-    world.answer_one();
-    assert_eq!(world.machine.backlogs().count(), 0);
-    assert_eq!(fires_in(&mut world, 40), 4);
+    let mut harness = Harness::start(flow(text));
+    assert_eq!(fires_in(&mut harness, 60), 6);
+    set(&mut harness, DAY);
+    assert_eq!((harness.machine.backlogs().count(), harness.outstanding.len()), (1, 1), "the first of a day");
+    set(&mut harness, -DAY);
+    harness.answer_one();
+    assert_eq!(harness.machine.backlogs().count(), 0);
+    assert_eq!(fires_in(&mut harness, 40), 4);
 }
 
 #[test]
 fn only_runs_with_timers_record_a_clock_change() {
-    let mut world = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
-    set(&mut world, DAY);
-    set(&mut world, -DAY);
-    assert!(!world.records.iter().any(|record| matches!(record.fact, Fact::ClockSet { .. })));
-    let (_, mut world, _) = waiting_runs().remove(0);
-    set(&mut world, DAY);
-    assert_eq!(world.records.last().unwrap().fact, Fact::ClockSet { by: ClockShift::from_micros(DAY * 1_000_000) });
+    let mut harness = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\n"));
+    set(&mut harness, DAY);
+    set(&mut harness, -DAY);
+    assert!(!harness.records.iter().any(|record| matches!(record.fact, Fact::ClockSet { .. })));
+    let (_, mut harness, _) = waiting_runs().remove(0);
+    set(&mut harness, DAY);
+    assert_eq!(harness.records.last().unwrap().fact, Fact::ClockSet { by: ClockShift::from_micros(DAY * 1_000_000) });
 }

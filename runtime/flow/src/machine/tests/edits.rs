@@ -53,24 +53,24 @@ const SITE: &str = r#"
 
 #[test]
 fn an_added_task_with_finished_sources_starts_at_once() {
-    let mut world = Harness::start(flow(SITE));
-    world.answer(0);
-    world.answer(1);
-    assert_eq!(world.machine.node_state(index(&world, "kick-server")), State::Success);
+    let mut harness = Harness::start(flow(SITE));
+    harness.answer(0);
+    harness.answer(1);
+    assert_eq!(harness.machine.node_state(index(&harness, "kick-server")), State::Success);
     let text = "[[task]]\nname = \"add-monitor\"\nuse = \"g#noop\"\n\
                 [[link]]\nfrom = \"kick-server\"\nto = \"add-monitor\"\n";
-    world.edit(&[add(text)]).unwrap();
-    assert!(world.outstanding.iter().any(|call| call.id.task == name("add-monitor")), "{:?}", world.outstanding);
-    world.run();
-    assert_eq!(world.state(), RunState::Success);
-    assert_eq!(world.trace().matches("pull-recipes:R").count(), 1, "nothing is done again: {}", world.trace());
+    harness.edit(&[add(text)]).unwrap();
+    assert!(harness.outstanding.iter().any(|call| call.id.task == name("add-monitor")), "{:?}", harness.outstanding);
+    harness.run();
+    assert_eq!(harness.state(), RunState::Success);
+    assert_eq!(harness.trace().matches("pull-recipes:R").count(), 1, "no task runs twice: {}", harness.trace());
 }
 
 #[test]
 fn redirecting_a_requirement_does_not_repeat_finished_tasks() {
-    let mut world = Harness::start(flow(SITE));
-    world.answer(0);
-    world.answer(0);
+    let mut harness = Harness::start(flow(SITE));
+    harness.answer(0);
+    harness.answer(0);
     // The existing server crashes: another one replaces it.
     let text = "[[task]]\nname = \"create-server-2\"\nuse = \"g#five\"\nprovides = { value = \"server_2\" }\n";
     let edits = [
@@ -78,46 +78,53 @@ fn redirecting_a_requirement_does_not_repeat_finished_tasks() {
         require("wordpress", "x", "server_2"),
         Edit::Unlink { from: name("kick-server"), to: name("wordpress") },
     ];
-    world.edit(&edits).unwrap();
-    world.run();
-    assert_eq!(world.state(), RunState::Success);
+    harness.edit(&edits).unwrap();
+    harness.run();
+    assert_eq!(harness.state(), RunState::Success);
     for task in ["create-server:R", "pull-recipes:R", "create-server-2:R", "wordpress:R"] {
-        assert_eq!(world.trace().split(' ').filter(|told| *told == task).count(), 1, "{task}: {}", world.trace());
+        assert_eq!(
+            harness.trace().split(' ').filter(|change| *change == task).count(),
+            1,
+            "{task}: {}",
+            harness.trace()
+        );
     }
-    let inputs = &world.machine.flow().tasks().find(|(_, task, _)| task.as_str() == "wordpress").unwrap().2.inputs;
+    let inputs = &harness.machine.flow().tasks().find(|(_, task, _)| task.as_str() == "wordpress").unwrap().2.inputs;
     assert!(format!("{inputs:?}").contains("server_2"), "{inputs:?}");
 }
 
 #[test]
 fn an_edit_gives_no_other_value_to_an_input_that_the_run_has() {
-    let mut world = Harness::start(flow("[[task]]\nname = \"b\"\nuse = \"g#add\"\n[inputs]\nip = \"a\""));
+    let mut harness = Harness::start(flow("[[task]]\nname = \"b\"\nuse = \"g#add\"\n[inputs]\nip = \"a\""));
     let added = |task: &str| {
         add(&format!(
             "[[task]]\nname = {task:?}\nuse = \"g#add\"\nrequires = {{ ip = \"other\" }}\nprovides = {{ added = {task:?} }}\n\
              [inputs]\nother = 1\n"
         ))
     };
-    let refused = world.edit(&[add("[inputs]\nip = \"b\"\n")]).unwrap_err();
-    assert!(refused[0].ends_with("the run has an input \"ip\" already: choose another name for it"), "{refused:?}");
-    world.edit(&[added("c")]).unwrap();
-    let refused = world.edit(&[added("d")]).unwrap_err();
-    assert!(refused[0].contains("the run has an input \"other\" already"), "{refused:?}");
+    let errors = harness.edit(&[add("[inputs]\nip = \"b\"\n")]).unwrap_err();
+    assert!(errors[0].ends_with("the run has an input \"ip\" already: choose another name for it"), "{errors:?}");
+    harness.edit(&[added("c")]).unwrap();
+    let errors = harness.edit(&[added("d")]).unwrap_err();
+    assert!(errors[0].contains("the run has an input \"other\" already"), "{errors:?}");
 }
 
 #[test]
 fn a_removed_task_never_triggers_its_listeners() {
-    let mut world = Harness::start(flow(SITE));
-    world.answer(0);
-    world.answer(0);
+    let mut harness = Harness::start(flow(SITE));
+    harness.answer(0);
+    harness.answer(0);
     // The consumer of its value must be removed with it.
-    let refused = world.edit(&[remove("create-server")]).unwrap_err();
-    assert_eq!(refused[0], "task \"kick-server\" requires \"server\" (its \"x\"), which nothing provides");
-    assert!(world.outstanding.iter().any(|call| call.id.task == name("kick-server")));
-    world.edit(&[remove("kick-server"), remove("wordpress")]).unwrap();
-    assert!(!world.machine.flow().indices().any(|index| world.machine.flow().node(index).name == name("wordpress")));
-    world.run();
-    assert_eq!(world.trace().split(' ').next_back(), Some("kick-server:S"), "its attempt finishes and is recorded");
-    assert_eq!(world.state(), RunState::Success);
+    let errors = harness.edit(&[remove("create-server")]).unwrap_err();
+    assert_eq!(errors[0], "task \"kick-server\" requires \"server\" (its \"x\"), which nothing provides");
+    assert!(harness.outstanding.iter().any(|call| call.id.task == name("kick-server")));
+    harness.edit(&[remove("kick-server"), remove("wordpress")]).unwrap();
+    assert!(
+        !harness.machine.flow().indices().any(|index| harness.machine.flow().node(index).name == name("wordpress"))
+    );
+    harness.run();
+    assert_eq!(harness.trace().split(' ').next_back(), Some("kick-server:S"), "its attempt finishes and is recorded");
+    assert_eq!(harness.state(), RunState::Success);
 }
 
 #[test]
@@ -139,12 +146,12 @@ fn a_removed_task_that_ran_is_rolled_back() {
         from = "b"
         to = "c"
     "#;
-    let mut world = Harness::start(flow(text));
-    world.answer(0);
-    world.answer(0);
-    world.edit(&[remove("b")]).unwrap();
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S b:R b:S c:R c:F c:RB c:RD b:RB b:RD a:RB a:RD");
+    let mut harness = Harness::start(flow(text));
+    harness.answer(0);
+    harness.answer(0);
+    harness.edit(&[remove("b")]).unwrap();
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S b:R b:S c:R c:F c:RB c:RD b:RB b:RD a:RB a:RD");
 }
 
 #[test]
@@ -158,27 +165,30 @@ fn a_module_can_be_replaced_only_before_its_call() {
         name = "b"
         use = "g#noop"
     "#;
-    let mut world = Harness::start(flow(text));
+    let mut harness = Harness::start(flow(text));
     let uses = |task: &str| Edit::Use { task: name(task), uses: "g#plain".into() };
-    world.edit(&[uses("b")]).unwrap();
-    assert_eq!(world.edit(&[uses("a")]).unwrap_err(), ["\"a\" is running: what its call began, that call has to end"]);
-    world.answer(0);
-    assert_eq!(world.outstanding[0].id.task, name("b"));
-    let b = world.machine.flow().tasks().find(|(_, task, _)| **task == name("b")).unwrap().2;
+    harness.edit(&[uses("b")]).unwrap();
+    assert_eq!(
+        harness.edit(&[uses("a")]).unwrap_err(),
+        ["\"a\" is running: what its call began, that call has to end"]
+    );
+    harness.answer(0);
+    assert_eq!(harness.outstanding[0].id.task, name("b"));
+    let b = harness.machine.flow().tasks().find(|(_, task, _)| **task == name("b")).unwrap().2;
     assert_eq!(b.export.as_ref().unwrap().as_str(), "plain");
 }
 
 #[test]
 fn a_rejected_edit_reports_every_reason_and_changes_nothing() {
-    let mut world = Harness::start(flow(SITE));
-    let before = world.machine.clone();
+    let mut harness = Harness::start(flow(SITE));
+    let before = harness.machine.clone();
     let edits = [
         remove("create-sever"),
         link("nobody", "wordpress"),
         Edit::Unlink { from: name("wordpress"), to: name("kick-server") },
     ];
     assert_eq!(
-        world.edit(&edits).unwrap_err(),
+        harness.edit(&edits).unwrap_err(),
         [
             "remove create-sever: the flow has no task \"create-sever\": did you mean \"create-server\"?",
             "link nobody wordpress: the flow has no node \"nobody\"",
@@ -186,22 +196,22 @@ fn a_rejected_edit_reports_every_reason_and_changes_nothing() {
              other, `require` takes it elsewhere",
         ]
     );
-    let circle = world.edit(&[link("wordpress", "create-server")]).unwrap_err();
-    assert!(circle[0].starts_with("nodes wait for one another: "), "{circle:?}");
-    assert!(world.machine == before);
+    let errors = harness.edit(&[link("wordpress", "create-server")]).unwrap_err();
+    assert!(errors[0].starts_with("nodes wait for one another: "), "{errors:?}");
+    assert!(harness.machine == before);
 }
 
 #[test]
 fn an_edit_of_another_revision_means_nothing() {
-    let mut world = Harness::start(flow(SITE));
-    let flow: Arc<Flow> = world.machine.flow().clone();
+    let mut harness = Harness::start(flow(SITE));
+    let flow: Arc<Flow> = harness.machine.flow().clone();
     let old = Event::Edit { revision: Revision::new(7), flow: flow.clone() };
-    assert_eq!(world.machine.decide(world.now, &old), []);
+    assert_eq!(harness.machine.decide(harness.now, &old), []);
     let edit = Event::Edit { revision: Revision::FIRST, flow };
-    let records = world.machine.decide(world.now, &edit);
+    let records = harness.machine.decide(harness.now, &edit);
     assert!(matches!(&records[..], [record] if matches!(record.fact, Fact::Edited { .. })), "{records:?}");
-    world.run();
-    assert_eq!(world.edit(&[link("kick-server", "pull-recipes")]).unwrap_err(), ["the run is success: it has ended"]);
+    harness.run();
+    assert_eq!(harness.edit(&[link("kick-server", "pull-recipes")]).unwrap_err(), ["the run is success: it has ended"]);
 }
 
 #[test]
@@ -217,23 +227,23 @@ fn a_delayed_task_waits_for_requirements_added_by_an_edit() {
         requires = { x = "five", y = "five" }
         start_after = "1h"
     "#;
-    let mut world = Harness::start(flow(text));
-    world.answer(0);
-    assert!(world.machine.next_due().is_some());
+    let mut harness = Harness::start(flow(text));
+    harness.answer(0);
+    assert!(harness.machine.next_due().is_some());
     let added = "[[task]]\nname = \"b\"\nuse = \"g#five\"\nprovides = { value = \"also_five\" }\n";
-    world.edit(&[add(added), require("later", "x", "also_five")]).unwrap();
-    assert_eq!(world.machine.next_due(), None, "it waits for b, and then for its time");
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S(5) b:R b:S(5) later:R later:S");
+    harness.edit(&[add(added), require("later", "x", "also_five")]).unwrap();
+    assert_eq!(harness.machine.next_due(), None, "it waits for b, and then for its time");
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S(5) b:R b:S(5) later:R later:S");
 }
 
 #[test]
 fn the_inputs_of_a_called_task_cannot_be_edited() {
-    let mut world = Harness::start(flow(SITE));
-    world.answer(0);
+    let mut harness = Harness::start(flow(SITE));
+    harness.answer(0);
     let five = Edit::Set { task: name("kick-server"), parameter: "x".parse().unwrap(), value: Value::json(&5.into()) };
-    let refused = world.edit(&[five]).unwrap_err();
-    assert_eq!(refused, ["\"kick-server\" is running: what its call began, that call has to end"]);
+    let errors = harness.edit(&[five]).unwrap_err();
+    assert_eq!(errors, ["\"kick-server\" is running: what its call began, that call has to end"]);
 }
 
 #[test]
@@ -250,11 +260,11 @@ fn a_removed_task_blocks_nothing_and_fails_alone() {
         name = "b"
         use = "g#noop"
     "#;
-    let mut world = Harness::start(flow(text));
-    world.edit(&[remove("a"), remove("word")]).unwrap();
-    world.run();
-    assert_eq!(world.state(), RunState::Success);
-    assert_eq!(world.trace().matches("a:R").count(), 1, "{}", world.trace());
+    let mut harness = Harness::start(flow(text));
+    harness.edit(&[remove("a"), remove("word")]).unwrap();
+    harness.run();
+    assert_eq!(harness.state(), RunState::Success);
+    assert_eq!(harness.trace().matches("a:R").count(), 1, "{}", harness.trace());
 }
 
 #[test]
@@ -272,20 +282,20 @@ fn a_removed_task_does_not_run_again_in_a_retry() {
         name = "c"
         use = "g#fails"
     "#;
-    let mut world = Harness::start(flow(text));
-    world.answer(0);
-    world.answer(0);
-    world.edit(&[remove("b")]).unwrap();
-    world.run();
+    let mut harness = Harness::start(flow(text));
+    harness.answer(0);
+    harness.answer(0);
+    harness.edit(&[remove("b")]).unwrap();
+    harness.run();
     assert_eq!(
-        world.trace(),
+        harness.trace(),
         "f:R f:S a:R a:S b:R b:S c:R c:F c:RB c:RD b:RB b:RD a:RB a:RD f:RT a:P b:P c:P \
          f:R f:S a:R a:S c:R c:F c:RB c:RD a:RB a:RD f:RB f:RD"
     );
 }
 
-fn index(world: &Harness, task: &str) -> crate::NodeIndex {
-    let flow = world.machine.flow();
+fn index(harness: &Harness, task: &str) -> crate::NodeIndex {
+    let flow = harness.machine.flow();
     flow.indices().find(|index| flow.node(*index).name == name(task)).unwrap()
 }
 
@@ -306,11 +316,11 @@ fn a_controller_waits_for_tasks_added_after_the_rollback() {
         from = "broken"
         to = "next"
     "#;
-    let mut world = Harness::start(flow(text));
-    world.answer(1);
-    assert_eq!(world.machine.node_state(index(&world, "broken")), State::RolledBack);
-    world.edit(&[link("next", "slow")]).unwrap();
-    assert_eq!(world.machine.node_state(index(&world, "slow")), State::Running, "{}", world.trace());
-    world.run();
-    assert_eq!(world.state(), RunState::RolledBack, "{}", world.trace());
+    let mut harness = Harness::start(flow(text));
+    harness.answer(1);
+    assert_eq!(harness.machine.node_state(index(&harness, "broken")), State::RolledBack);
+    harness.edit(&[link("next", "slow")]).unwrap();
+    assert_eq!(harness.machine.node_state(index(&harness, "slow")), State::Running, "{}", harness.trace());
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack, "{}", harness.trace());
 }

@@ -1,5 +1,8 @@
 //! A test harness for one machine: guests that answer at once, in an order the test chooses, and a clock that jumps.
 
+mod guests;
+mod invariants;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -8,57 +11,19 @@ use std::{
 
 use crate::{
     Action, Call, CallId, Change, Command, Digest, Edit, Event, Execution, Fact, Failure, FailureKind, FetchResult,
-    FetchTarget, Firing, Flow, FlowSource, Json, MAX_STEP_RECORDS, Machine, ModuleContent, ModuleInfo, NodeChange,
-    NodeName, Parameter, Provided, Record, Rollback, RunId, RunState, Signal, State, TaskInfo, TaskResult, Timestamp,
-    Value, ValueFetch, ValueKind, ValueName, Values,
+    FetchTarget, Firing, Flow, FlowSource, Json, MAX_STEP_RECORDS, Machine, NodeChange, NodeName, Record, RunId,
+    RunState, Signal, State, TaskResult, Timestamp, Value, ValueFetch, ValueName, Values,
 };
 
-/// The tasks of the module `g`: the required and provided values of each, and whether it can be rolled back.
-const TASKS: [(&str, &[&str], &[&str], bool); 15] = [
-    ("five", &[], &["value"], true),
-    ("fails", &[], &[], false),
-    ("same", &["x", "y"], &[], false),
-    ("nasty", &[], &["value"], true),
-    ("noop", &[], &[], true),
-    ("plain", &[], &[], false),
-    ("flaky", &[], &[], true),
-    ("stubborn", &["item?"], &[], true),
-    ("told", &["failure?"], &["told"], false),
-    ("next", &["count"], &["count"], true),
-    ("add", &["ip"], &["added"], true),
-    ("add-anew", &["ip"], &["added"], true),
-    ("list", &[], &["list"], false),
-    ("make", &["item"], &["made"], true),
-    ("square", &["number"], &[], false),
-];
-
-pub(super) fn modules() -> BTreeMap<String, ModuleInfo> {
-    // A name with a question mark is optional; a number is an integer.
-    let parameter = |name: &&str| Parameter {
-        name: name.trim_end_matches('?').parse().unwrap(),
-        doc: String::new(),
-        schema: (*name == "number").then(|| Json::parse("{\"type\": \"integer\"}").unwrap()),
-        optional: name.ends_with('?'),
-    };
-    let provided = |name: &&str| Provided { name: name.parse().unwrap(), doc: String::new(), schema: None };
-    let tasks = TASKS.iter().map(|(name, requires, provides, rollback)| TaskInfo {
-        name: name.parse().unwrap(),
-        doc: String::new(),
-        requires: requires.iter().map(parameter).collect(),
-        provides: provides.iter().map(provided).collect(),
-        rollback: if *rollback { Rollback::Guest { requires: Vec::new() } } else { Rollback::None },
-        retry: None,
-        limits: crate::LimitOverrides::default(),
-    });
-    let content = ModuleContent::Tasks(tasks.collect());
-    BTreeMap::from([("g".into(), ModuleInfo { digest: Digest::from_bytes([1; 32]), content })])
-}
+use guests::guest;
+pub(super) use guests::modules;
 
 /// Wires a flow; the text needs no `[modules]`.
 pub(super) fn flow(text: &str) -> Arc<Flow> {
     let text = format!("name = \"f\"\n{text}\n[modules]\ng = \"g.wasm\"\n");
-    let draft = crate::file::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    let (flow, _) = crate::wire(&draft, &modules(), &Values::new()).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let draft = crate::file::parse(&text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
+    let (flow, _) =
+        crate::wire(&draft, &modules(), &Values::new()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
     let modules = [("g".into(), Digest::from_bytes([1; 32]))].into();
     let origin = Some(Arc::new(FlowSource { text: text.into(), modules, edits: Vec::new() }));
     Arc::new(Flow { origin, ..flow })
@@ -95,16 +60,16 @@ pub(super) struct Harness {
 
 impl Harness {
     pub(super) fn start(flow: Arc<Flow>) -> Self {
-        let mut world = Self::new(flow);
-        world.step(&Event::Start);
-        world
+        let mut harness = Self::new(flow);
+        harness.step(&Event::Start);
+        harness
     }
 
     /// Starts a run whose steps are limited to this many records, so that other events come in between.
     pub(super) fn start_in_steps_of(longest_step: usize, flow: Arc<Flow>) -> Self {
-        let mut world = Self { longest_step, interrupts: true, ..Self::new(flow) };
-        world.step(&Event::Start);
-        world
+        let mut harness = Self { longest_step, interrupts: true, ..Self::new(flow) };
+        harness.step(&Event::Start);
+        harness
     }
 
     fn new(flow: Arc<Flow>) -> Self {
@@ -150,7 +115,7 @@ impl Harness {
         for command in step.commands {
             match command {
                 Command::Call(call) => self.outstanding.push(*call),
-                Command::Fetch(errand) => self.fetches.push(*errand),
+                Command::Fetch(fetch) => self.fetches.push(*fetch),
                 Command::Interrupt(_) | Command::Publish(Change::Run { .. } | Change::Firing { .. }) => {}
                 Command::Publish(Change::Node(change)) => {
                     self.assert_one_number_per_rollback(&change);
@@ -171,71 +136,9 @@ impl Harness {
         self.assert_old_event_is_ignored();
     }
 
-    /// Checks that a rollback keeps one number from its start to its end, and that no other rollback of its node has the
-    /// same.
-    fn assert_one_number_per_rollback(&self, change: &NodeChange) {
-        let node = |told: &&NodeChange| (&told.name, told.firing) == (&change.name, change.firing);
-        let mut earlier = self.published.iter().filter(node);
-        if matches!(change.state, State::RolledBack | State::RollbackFailure) {
-            let began = earlier.clone().rfind(|told| told.state == State::RollingBack);
-            assert_eq!(began.map(|began| began.attempt), Some(change.attempt), "{change:?}");
-        }
-        if matches!(change.state, State::RollingBack | State::RolledBack) {
-            let is_same = |told: &NodeChange| (told.state, told.attempt) == (change.state, change.attempt);
-            assert!(!earlier.any(is_same), "told twice: {change:?}");
-        }
-    }
-
-    fn assert_replay_equals_live(&self) {
-        let replayed = Machine::replay(self.machine.run().clone(), &self.records).unwrap();
-        assert!(replayed == self.machine, "replay equals live");
-    }
-
-    fn assert_snapshot_restores(&self) {
-        let restored = Machine::restore(self.machine.run().clone(), self.machine.snapshot()).unwrap();
-        if restored != self.machine {
-            let (a, b) = (format!("{restored:#?}"), format!("{:#?}", self.machine));
-            for (x, y) in a.lines().zip(b.lines()).filter(|(x, y)| x != y).take(12) {
-                eprintln!("DIFF {x} | {y}");
-            }
-            for r in self.records.iter().rev().take(12) {
-                eprintln!("REC {:?}", r.fact);
-            }
-        }
-        assert!(restored == self.machine, "a snapshot restores the machine");
-    }
-
-    fn assert_pending_equals_outstanding(&self) {
-        let id = |command: &Command| match command {
-            Command::Call(call) => Some(call.id.clone()),
-            Command::Fetch(errand) => {
-                assert!(self.fetches.contains(errand), "what is sent for again was sent for");
-                None
-            }
-            Command::Interrupt(_) | Command::Publish(_) => panic!("only calls and errands are answered"),
-        };
-        let pending: BTreeSet<CallId> = self.machine.pending().iter().filter_map(id).collect();
-        let leased: BTreeSet<CallId> = self.machine.leased_calls().map(|(call, _)| call).collect();
-        let out: BTreeSet<CallId> = self.outstanding.iter().map(|call| call.id.clone()).collect();
-        assert_eq!(self.machine.outstanding_calls().collect::<BTreeSet<_>>(), out);
-        let withdrawable: BTreeSet<CallId> = self.machine.withdrawable_calls().collect();
-        assert!(withdrawable.is_subset(&(&out - &leased)), "what is withdrawn is out, and nobody has it");
-        assert_eq!(pending, &(&out - &leased) - &withdrawable, "what is leased, or withdrawn, is not sent again");
-    }
-
-    fn assert_old_event_is_ignored(&self) {
-        for signal in &self.answered {
-            assert_eq!(self.machine.decide(self.now, &Event::Signal(signal.clone())), [], "{}", signal.call);
-        }
-        for event in &self.fetched {
-            assert_eq!(self.machine.decide(self.now, event), [], "{event:?}");
-        }
-        assert_eq!(self.machine.decide(self.now, &Event::Start), []);
-    }
-
     /// Answers the dispatched call at an index, as its guest would.
-    pub(super) fn answer(&mut self, place: usize) {
-        let call = self.outstanding.remove(place);
+    pub(super) fn answer(&mut self, index: usize) {
+        let call = self.outstanding.remove(index);
         if self.delivers_twice() {
             self.redeliverable.push(call.clone());
         }
@@ -243,59 +146,59 @@ impl Harness {
     }
 
     /// Answers a call whose worker was considered lost.
-    pub(super) fn answer_late(&mut self, place: usize) {
-        let call = self.lost.remove(place);
+    pub(super) fn answer_late(&mut self, index: usize) {
+        let call = self.lost.remove(index);
         self.answer_call(call);
     }
 
     /// Executes an answered call again, since its job was delivered twice.
-    pub(super) fn redeliver(&mut self, place: usize) {
-        let call = self.redeliverable.remove(place);
+    pub(super) fn redeliver(&mut self, index: usize) {
+        let call = self.redeliverable.remove(index);
         self.answer_call(call);
     }
 
     /// Completes a fetch; lists from the store have two elements.
-    pub(super) fn complete_fetch(&mut self, place: usize) {
-        match &self.fetches[place].target {
-            FetchTarget::List(_) => self.complete_list_fetch(place, &["0", "1"]),
+    pub(super) fn complete_fetch(&mut self, index: usize) {
+        match &self.fetches[index].target {
+            FetchTarget::List(_) => self.complete_list_fetch(index, &["0", "1"]),
             FetchTarget::Results(results) => {
                 let list = |name: &ValueName| (name.clone(), Value::Json(Json::parse("[]").unwrap()));
                 let results = results.keys().map(list).collect();
-                let errand = self.fetches.remove(place);
-                self.on_fetched(errand.id, FetchResult::Results(Ok(results)));
+                let fetch = self.fetches.remove(index);
+                self.on_fetched(fetch.id, FetchResult::Results(Ok(results)));
             }
         }
     }
 
     /// Completes a fetch with a list of these elements.
-    pub(super) fn complete_list_fetch(&mut self, place: usize, elements: &[&str]) {
+    pub(super) fn complete_list_fetch(&mut self, index: usize, elements: &[&str]) {
         let list = elements.iter().map(|element| Json::parse(*element).unwrap()).collect();
-        let errand = self.fetches.remove(place);
-        self.on_fetched(errand.id, FetchResult::List(Ok(list)));
+        let fetch = self.fetches.remove(index);
+        self.on_fetched(fetch.id, FetchResult::List(Ok(list)));
     }
 
     /// Fails a fetch.
-    pub(super) fn fail_fetch(&mut self, place: usize) {
-        let ValueFetch { id, target: what } = self.fetches.remove(place);
+    pub(super) fn fail_fetch(&mut self, index: usize) {
+        let ValueFetch { id, target } = self.fetches.remove(index);
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
-        let brought = match what {
+        let result = match target {
             FetchTarget::List(_) => FetchResult::List(Err(failure)),
             FetchTarget::Results(_) => FetchResult::Results(Err(failure)),
         };
-        self.on_fetched(id, brought);
+        self.on_fetched(id, result);
     }
 
-    fn on_fetched(&mut self, id: CallId, brought: FetchResult) {
-        let event = Event::Fetched { id, result: brought };
+    fn on_fetched(&mut self, id: CallId, result: FetchResult) {
+        let event = Event::Fetched { id, result };
         self.step(&event);
         // A repeated fetch is answered twice, and the second time the value may be gone.
-        let Event::Fetched { id, result: brought } = &event else { return };
+        let Event::Fetched { id, result } = &event else { return };
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
-        let gone = match brought {
+        let missing = match result {
             FetchResult::List(_) => FetchResult::List(Err(failure)),
             FetchResult::Results(_) => FetchResult::Results(Err(failure)),
         };
-        self.fetched.push(Event::Fetched { id: id.clone(), result: gone });
+        self.fetched.push(Event::Fetched { id: id.clone(), result: missing });
         self.fetched.push(event);
     }
 
@@ -305,19 +208,19 @@ impl Harness {
     }
 
     /// Loses the worker of a call.
-    pub(super) fn lose(&mut self, place: usize) {
-        let call = self.outstanding.remove(place);
+    pub(super) fn lose(&mut self, index: usize) {
+        let call = self.outstanding.remove(index);
         self.lost.push(call.clone());
         self.step(&Event::Lost { call: call.id, worker: "w".parse().unwrap() });
     }
 
     /// Withdraws the first call from an index on that is no longer needed and that no worker has reported as started. One in
     /// two was started anyway, and is answered late.
-    pub(super) fn withdraw(&mut self, place: usize) {
+    pub(super) fn withdraw(&mut self, index: usize) {
         let withdrawable: BTreeSet<CallId> = self.machine.withdrawable_calls().collect();
-        let is_meant = |call: &Call| withdrawable.contains(&call.id);
-        let Some(offset) = self.outstanding[place..].iter().position(is_meant) else { return };
-        let call = self.outstanding.remove(place + offset);
+        let is_withdrawable = |call: &Call| withdrawable.contains(&call.id);
+        let Some(offset) = self.outstanding[index..].iter().position(is_withdrawable) else { return };
+        let call = self.outstanding.remove(index + offset);
         if self.executions % 2 == 1 {
             self.lost.push(call.clone());
         }
@@ -326,9 +229,9 @@ impl Harness {
     }
 
     /// Puts a call under a lease.
-    pub(super) fn lease(&mut self, place: usize) {
+    pub(super) fn lease(&mut self, index: usize) {
         let worker = "w".parse().unwrap();
-        self.step(&Event::Leased { call: self.outstanding[place].id.clone(), worker });
+        self.step(&Event::Leased { call: self.outstanding[index].id.clone(), worker });
     }
 
     /// Whether an apply is delivered twice: one in eight, by its number.
@@ -338,14 +241,14 @@ impl Harness {
 
     fn answer_call(&mut self, call: Call) {
         self.now = self.now.after(Duration::from_millis(1));
-        let answer = guest(&self.machine, &call);
-        if matches!(answer, TaskResult::Succeeded(_)) {
+        let result = guest(&self.machine, &call);
+        if matches!(result, TaskResult::Succeeded(_)) {
             self.done.push((call.id.task.clone(), call.action()));
         }
         self.executions += 1;
         let execution = Execution::new(self.executions);
         let signal =
-            Signal { call: call.id, answer, execution, redelivered: false, worker: Some("w".parse().unwrap()) };
+            Signal { call: call.id, answer: result, execution, redelivered: false, worker: Some("w".parse().unwrap()) };
         self.step(&Event::Signal(signal.clone()));
         self.answered.push(signal);
     }
@@ -360,10 +263,10 @@ impl Harness {
     /// Edits the flow; returns the reasons when the edit is invalid.
     pub(super) fn edit(&mut self, edits: &[Edit]) -> Result<(), Vec<String>> {
         let (origin, draft) = self.machine.plan(edits)?;
-        let told = |mistakes: Vec<crate::Diagnostic>| -> Vec<String> {
-            mistakes.into_iter().map(|mistake| mistake.message).collect()
+        let messages = |diagnostics: Vec<crate::Diagnostic>| -> Vec<String> {
+            diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect()
         };
-        let (flow, _) = crate::wire(&draft, &modules(), &self.machine.flow().inputs).map_err(told)?;
+        let (flow, _) = crate::wire(&draft, &modules(), &self.machine.flow().inputs).map_err(messages)?;
         let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
         let reasons = self.machine.edit_errors(&flow);
         if !reasons.is_empty() {
@@ -387,7 +290,7 @@ impl Harness {
         while !self.machine.state().is_final() {
             self.step_or_advance();
         }
-        assert!(self.outstanding.is_empty(), "a run that has ended waits for nobody");
+        assert!(self.outstanding.is_empty(), "a run that has ended has no outstanding call");
     }
 
     /// Answers one call, if one is dispatched.
@@ -448,91 +351,20 @@ fn short(change: &NodeChange) -> String {
     format!("{}:{state}{value}", change.name)
 }
 
-/// The behavior of the guests of the module `g`.
-fn guest(machine: &Machine, call: &Call) -> TaskResult {
-    // The task may be removed once the firing that called it has been dropped.
-    let Some(task) = machine.task(&call.id.task) else { return TaskResult::Succeeded(Values::new()) };
-    let export = task.export.as_ref().unwrap().as_str().to_owned();
-    let permanent = |message: &str| TaskResult::Failed(Failure::new(FailureKind::Permanent, message));
-    let transient = |message: &str| TaskResult::Failed(Failure::new(FailureKind::Transient, message));
-    let value = |number: u32| TaskResult::Succeeded([("value".parse().unwrap(), Value::json(&number.into()))].into());
-    let input = |name: &str| call.inputs.get(name).cloned();
-    match (export.as_str(), call.action()) {
-        ("five" | "nasty", Action::Apply) => value(5),
-        ("nasty", Action::Rollback) => permanent("gotcha"),
-        ("fails", Action::Apply) => permanent("woot"),
-        ("same", Action::Apply) if input("x") != input("y") => permanent("woot"),
-        // Fails at each odd attempt.
-        ("flaky", _) if call.id.attempt.get() % 2 == 1 => transient("not yet"),
-        ("told", Action::Apply) => {
-            let told = match input("failure") {
-                Some(Value::Json(json)) => {
-                    let failure = json.to_tree().unwrap();
-                    format!("{}: {}", failure["task"].as_str().unwrap(), failure["message"].as_str().unwrap())
-                }
-                Some(_) | None => "all is well".into(),
-            };
-            TaskResult::Succeeded([("told".parse().unwrap(), Value::json(&told.into()))].into())
-        }
-        ("stubborn", Action::Rollback) => transient("never"),
-        ("next", Action::Apply) => {
-            let count = match input("count") {
-                Some(Value::Json(json)) => json.to_tree().unwrap().as_u64().unwrap(),
-                Some(_) | None => 0,
-            };
-            TaskResult::Succeeded([("count".parse().unwrap(), Value::json(&(count + 1).into()))].into())
-        }
-        ("add" | "add-anew", Action::Apply) => match input("ip") {
-            Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such address"),
-            Some(ip) => TaskResult::Succeeded([("added".parse().unwrap(), ip)].into()),
-            None => permanent("no address"),
-        },
-        // Every other time a longer list, and sometimes one in the store.
-        ("list", Action::Apply) => {
-            let attempt = call.id.attempt.get();
-            let list = match (attempt + machine.run().as_str().len() as u32) % 3 {
-                0 => Value::Stored(crate::Stored {
-                    digest: Digest::from_bytes([2; 32]),
-                    size: 70_000,
-                    form: ValueKind::Json,
-                }),
-                length => Value::json(&(0..length * 2).collect::<Vec<_>>().into()),
-            };
-            TaskResult::Succeeded([("list".parse().unwrap(), list)].into())
-        }
-        ("make", Action::Apply) => match input("item") {
-            Some(Value::Json(json)) if json.as_str() == "\"bytes\"" => {
-                TaskResult::Succeeded([("made".parse().unwrap(), Value::Bytes([1].into()))].into())
-            }
-            Some(Value::Json(json)) if json.as_str() == "\"bad\"" => permanent("no such item"),
-            Some(Value::Json(json)) if json.as_str() == "\"slow\"" && call.id.attempt.get() % 2 == 1 => {
-                transient("not yet")
-            }
-            Some(Value::Json(json)) if json.as_str() == "\"large\"" => {
-                let stored = crate::Stored { digest: Digest::from_bytes([3; 32]), size: 70_000, form: ValueKind::Json };
-                TaskResult::Succeeded([("made".parse().unwrap(), Value::Stored(stored))].into())
-            }
-            Some(item) => TaskResult::Succeeded([("made".parse().unwrap(), item)].into()),
-            None => permanent("no item"),
-        },
-        _ => TaskResult::Succeeded(Values::new()),
-    }
-}
-
 /// The applied and the rolled-back tasks, computed from the records alone.
-pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet<u32>) {
-    let (mut applied, mut undone) = (BTreeSet::new(), BTreeSet::new());
+pub(super) fn applied_and_rolled_back(records: &[Record]) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let (mut applied, mut rolled_back) = (BTreeSet::new(), BTreeSet::new());
     for record in records {
         match &record.fact {
             Fact::Succeeded { attempt, .. } => {
                 applied.insert(attempt.node.0);
-                undone.remove(&attempt.node.0);
+                rolled_back.remove(&attempt.node.0);
             }
             Fact::RolledBack { attempt, .. } => {
-                undone.insert(attempt.node.0);
+                rolled_back.insert(attempt.node.0);
             }
             Fact::RollbackNotNeeded { node } => {
-                undone.insert(node.0);
+                rolled_back.insert(node.0);
             }
             Fact::RunStarted { .. }
             | Fact::Started { .. }
@@ -568,7 +400,7 @@ pub(super) fn applied_and_undone(records: &[Record]) -> (BTreeSet<u32>, BTreeSet
             | Fact::RunStateChanged { .. } => {}
         }
     }
-    (applied, undone)
+    (applied, rolled_back)
 }
 
 /// Parses a node name.

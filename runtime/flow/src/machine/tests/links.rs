@@ -102,7 +102,7 @@ fn a_failure_handler_runs_for_each_controller_retry() {
 
 #[test]
 fn a_failing_failure_handler_affects_nothing_else() {
-    let mut world = Harness::start(flow(
+    let mut harness = Harness::start(flow(
         r#"
         [[task]]
         name = "s"
@@ -122,15 +122,15 @@ fn a_failing_failure_handler_affects_nothing_else() {
         to = "after"
         "#,
     ));
-    world.run();
-    assert_eq!(world.trace(), "s:R s:S l:R l:F after:I");
-    assert_eq!(world.state(), RunState::Success);
-    assert_eq!(world.machine.failures()[&name("l")].message, "woot");
+    harness.run();
+    assert_eq!(harness.trace(), "s:R s:S l:R l:F after:I");
+    assert_eq!(harness.state(), RunState::Success);
+    assert_eq!(harness.machine.failures()[&name("l")].message, "woot");
 }
 
 #[test]
 fn an_evaluation_error_fails_the_target() {
-    let mut world = Harness::start(flow(
+    let mut harness = Harness::start(flow(
         r#"
         [[task]]
         name = "a"
@@ -144,16 +144,16 @@ fn an_evaluation_error_fails_the_target() {
         when = "value.size > 1"
         "#,
     ));
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S(5) b:R b:F b:RB b:RD a:RB a:RD");
-    let failure = &world.machine.failures()[&name("b")];
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S(5) b:R b:F b:RB b:RD a:RB a:RD");
+    let failure = &harness.machine.failures()[&name("b")];
     assert_eq!(failure.kind, FailureKind::Permanent);
     assert!(failure.message.starts_with("condition `value.size > 1` cannot be decided: "), "{failure}");
 }
 
 #[test]
 fn an_evaluation_error_fails_a_nested_flow() {
-    let mut world = Harness::start(flow(
+    let mut harness = Harness::start(flow(
         r#"
         [[task]]
         name = "a"
@@ -169,9 +169,9 @@ fn an_evaluation_error_fails_a_nested_flow() {
         when = "value.size > 1"
         "#,
     ));
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S(5) n:R n:F a:RB a:RD");
-    assert_eq!(world.state(), RunState::RolledBack);
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S(5) n:R n:F a:RB a:RD");
+    assert_eq!(harness.state(), RunState::RolledBack);
 }
 
 #[test]

@@ -63,13 +63,13 @@ fn a_task_retry_waits_and_needs_no_rollback() {
         use = "g#flaky"
         retry = { attempts = 3, initial = "2s", jitter = false }
         "#;
-    let mut world = Harness::start(flow(text));
-    let begun = world.now;
-    world.run();
-    assert_eq!(world.trace(), "a:R a:F a:R a:S");
-    assert!(world.now.since(begun) >= Duration::from_secs(2), "the pause was waited for");
-    assert_eq!(world.published[1].retry_in, Some(Duration::from_secs(2)));
-    assert!(world.machine.failures().is_empty(), "what succeeded in the end did not fail");
+    let mut harness = Harness::start(flow(text));
+    let started_at = harness.now;
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:F a:R a:S");
+    assert!(harness.now.since(started_at) >= Duration::from_secs(2), "the delay has passed");
+    assert_eq!(harness.published[1].retry_in, Some(Duration::from_secs(2)));
+    assert!(harness.machine.failures().is_empty(), "a task that succeeds at last has no failure");
 }
 
 #[test]
@@ -149,8 +149,8 @@ fn higher_priority_starts_first_then_file_order() {
         name = "c"
         use = "g#noop"
         "#;
-    let world = Harness::start(flow(text));
-    assert_eq!(world.trace(), "b:R a:R c:R");
+    let harness = Harness::start(flow(text));
+    assert_eq!(harness.trace(), "b:R a:R c:R");
 }
 
 #[test]
@@ -168,10 +168,10 @@ fn a_value_behind_a_reversed_link_is_a_missing_input() {
         from = "early"
         to = "late"
         "#;
-    let mut world = Harness::start(flow(text));
-    world.run();
-    assert_eq!(world.trace(), "early:R early:F early:RB early:RD");
-    let failure = &world.machine.failures()[&name("early")];
+    let mut harness = Harness::start(flow(text));
+    harness.run();
+    assert_eq!(harness.trace(), "early:R early:F early:RB early:RD");
+    let failure = &harness.machine.failures()[&name("early")];
     assert_eq!(failure.kind, FailureKind::MissingInput);
     assert_eq!(failure.message, r#"not there when the task started: "x" of "late" (for "x")"#);
 }
@@ -188,8 +188,8 @@ fn an_outer_retry_resets_the_inner_history() {
         name = "t"
         use = "g#fails"
         "#;
-    let pass = |inner: u32| format!("inner:R inner:S({inner}) t:R t:F t:RB t:RD");
-    let inner = [1, 2].map(pass).join(" inner:RT t:P ");
+    let iteration = |inner: u32| format!("inner:R inner:S({inner}) t:R t:F t:RB t:RD");
+    let inner = [1, 2].map(iteration).join(" inner:RT t:P ");
     let expected =
         format!("f:R f:S(1) {inner} inner:RB inner:RD f:RT inner:P t:P f:R f:S(2) {inner} inner:RB inner:RD f:RB f:RD");
     check_trace(text, &expected, RunState::RolledBack, "");
@@ -234,7 +234,7 @@ fn for_each_fails_when_its_value_is_no_list() {
         RunState::Success,
         "list=[6,7] x=7 y=7",
     );
-    let of_a_task = r#"
+    let task_value = r#"
         [[task]]
         name = "five"
         use = "g#five"
@@ -246,7 +246,7 @@ fn for_each_fails_when_its_value_is_no_list() {
         use = "g#noop"
         "#;
     let trace = "five:R five:S(5) inner:R inner:F inner:RB inner:RD five:RB five:RD";
-    check_trace(of_a_task, trace, RunState::RolledBack, "");
+    check_trace(task_value, trace, RunState::RolledBack, "");
     check_trace(&with("[]"), "inner:R inner:F inner:RB inner:RD", RunState::RolledBack, "list=[] y=7");
 }
 
@@ -264,162 +264,162 @@ fn cancel_interrupts_calls_and_rolls_back() {
         name = "c"
         use = "g#noop"
         "#;
-    let mut world = Harness::start(flow(text));
-    world.answer(0);
-    world.step(&Event::Cancel);
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S b:R b:S b:RB b:RD a:RB a:RD");
-    assert_eq!(world.state(), RunState::RolledBack);
+    let mut harness = Harness::start(flow(text));
+    harness.answer(0);
+    harness.step(&Event::Cancel);
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S b:R b:S b:RB b:RD a:RB a:RD");
+    assert_eq!(harness.state(), RunState::RolledBack);
 }
 
 #[test]
 fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
-    let mut world = Harness::start(flow(text));
-    assert_eq!(world.machine.withdrawable_calls().count(), 0, "it is wanted");
-    world.step(&Event::Cancel);
-    world.withdraw(0);
-    assert_eq!((world.trace().as_str(), world.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
-    assert_eq!(world.machine.failures()[&name("a")].kind, FailureKind::Cancelled);
+    let mut harness = Harness::start(flow(text));
+    assert_eq!(harness.machine.withdrawable_calls().count(), 0, "the call is needed");
+    harness.step(&Event::Cancel);
+    harness.withdraw(0);
+    assert_eq!((harness.trace().as_str(), harness.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
+    assert_eq!(harness.machine.failures()[&name("a")].kind, FailureKind::Cancelled);
 }
 
 #[test]
 fn a_call_under_a_lease_is_not_withdrawn() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
-    let mut world = Harness::start(flow(text));
-    world.lease(0);
-    world.step(&Event::Cancel);
-    assert_eq!(world.machine.withdrawable_calls().count(), 0);
-    let call = world.outstanding[0].id.clone();
-    assert_eq!(world.machine.decide(world.now, &Event::Withdrawn { call }), []);
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S a:RB a:RD");
+    let mut harness = Harness::start(flow(text));
+    harness.lease(0);
+    harness.step(&Event::Cancel);
+    assert_eq!(harness.machine.withdrawable_calls().count(), 0);
+    let call = harness.outstanding[0].id.clone();
+    assert_eq!(harness.machine.decide(harness.now, &Event::Withdrawn { call }), []);
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S a:RB a:RD");
 }
 
 #[test]
 fn an_attempt_before_the_one_that_is_withdrawn_is_rolled_back() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#flaky\"\nretry = { attempts = 3 }";
-    let mut world = Harness::start(flow(text));
-    world.answer(0);
-    world.advance_to_next_due();
-    world.step(&Event::Cancel);
-    world.withdraw(0);
-    world.run();
-    assert!(world.trace().starts_with("a:R a:F a:R a:F a:RB"), "{}", world.trace());
+    let mut harness = Harness::start(flow(text));
+    harness.answer(0);
+    harness.advance_to_next_due();
+    harness.step(&Event::Cancel);
+    harness.withdraw(0);
+    harness.run();
+    assert!(harness.trace().starts_with("a:R a:F a:R a:F a:RB"), "{}", harness.trace());
     assert!(
-        world.answered().iter().any(|signal| signal.call.action == crate::Action::Rollback),
-        "it may have done half"
+        harness.answered().iter().any(|signal| signal.call.action == crate::Action::Rollback),
+        "its first attempt may have had effects"
     );
 }
 
 #[test]
 fn a_call_is_poison_at_its_delivery_limit() {
     for (keys, limit) in [("", 5), ("delivery_limit = 1", 1), ("delivery_limit = 7", 7)] {
-        let mut world = Harness::start(flow(&format!("[[task]]\nname = \"a\"\nuse = \"g#plain\"\n{keys}")));
+        let mut harness = Harness::start(flow(&format!("[[task]]\nname = \"a\"\nuse = \"g#plain\"\n{keys}")));
         for lost in 1..=limit {
-            assert!(world.machine.failures().is_empty(), "{keys:?}: {lost}");
-            world.lease(0);
-            world.lose(0);
+            assert!(harness.machine.failures().is_empty(), "{keys:?}: {lost}");
+            harness.lease(0);
+            harness.lose(0);
         }
-        assert_eq!(world.machine.failures()[&name("a")].kind, FailureKind::Poison, "{keys:?}");
+        assert_eq!(harness.machine.failures()[&name("a")].kind, FailureKind::Poison, "{keys:?}");
     }
 }
 
 #[test]
 fn an_abandoned_call_is_resent_on_resume() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
-    let mut world = Harness::start(flow(text));
-    world.step(&Event::Suspend);
-    assert_eq!(world.state(), RunState::Suspending);
-    world.step(&Event::Abandon);
-    assert_eq!(world.state(), RunState::Suspended);
-    world.step(&Event::Resume);
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S");
-    assert_eq!(world.state(), RunState::Success);
+    let mut harness = Harness::start(flow(text));
+    harness.step(&Event::Suspend);
+    assert_eq!(harness.state(), RunState::Suspending);
+    harness.step(&Event::Abandon);
+    assert_eq!(harness.state(), RunState::Suspended);
+    harness.step(&Event::Resume);
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S");
+    assert_eq!(harness.state(), RunState::Success);
 }
 
 #[test]
 fn an_illegal_record_is_rejected() {
     let text = "[[task]]\nname = \"a\"\nuse = \"g#noop\"";
-    let mut world = Harness::start(flow(text));
-    world.run();
-    let run = world.machine.run().clone();
-    let mut twice = world.records.clone();
-    twice.push(world.records[1].clone());
-    let error = crate::Machine::replay(run.clone(), &twice).unwrap_err();
+    let mut harness = Harness::start(flow(text));
+    harness.run();
+    let run = harness.machine.run().clone();
+    let mut records = harness.records.clone();
+    records.push(harness.records[1].clone());
+    let error = crate::Machine::replay(run.clone(), &records).unwrap_err();
     assert_eq!(error.to_string(), r#"record started of "a" does not fit run r: node "a" is success"#);
-    let error = crate::Machine::replay(run, &world.records[1..]).unwrap_err();
+    let error = crate::Machine::replay(run, &harness.records[1..]).unwrap_err();
     assert_eq!(error.to_string(), "record started does not fit run r: the first record starts the run");
 }
 
 #[test]
 fn a_task_without_a_call_gets_no_rollback_call() {
     // A link reverses the order: a required value is missing.
-    let mut world = Harness::start(flow(
+    let mut harness = Harness::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#add\"\nrequires = { ip = \"value\" }\nprovides = []\n\
          [[task]]\nname = \"b\"\nuse = \"g#five\"\n[[link]]\nfrom = \"a\"\nto = \"b\"\n",
     ));
-    world.run();
-    assert_eq!((world.trace().as_str(), world.done.len()), ("a:R a:F a:RB a:RD", 0));
+    harness.run();
+    assert_eq!((harness.trace().as_str(), harness.done.len()), ("a:R a:F a:RB a:RD", 0));
 }
 
 #[test]
 fn a_retrying_controller_is_rolled_back_with_its_parent() {
-    let mut world = Harness::start(flow(
+    let mut harness = Harness::start(flow(
         "retry = { times = 2 }\n[[task]]\nname = \"w\"\nuse = \"g#noop\"\n[[task]]\nname = \"c\"\nuse = \"g#noop\"\n\
          [[link]]\nfrom = \"w\"\nto = \"c\"\nwhen = \"1 / 0 == 0\"\n\
          [[flow]]\nname = \"n\"\nretry = { times = 2 }\n[[flow.task]]\nname = \"y\"\nuse = \"g#noop\"\n\
          [[flow.task]]\nname = \"x\"\nuse = \"g#fails\"\n[[flow.link]]\nfrom = \"y\"\nto = \"x\"\n",
     ));
     // The inner flow has failed, and is rolled back while nothing may start.
-    world.answer(1);
-    world.answer(1);
-    world.step(&Event::Suspend);
-    world.answer(0);
-    world.answer(0);
-    assert_eq!(world.state(), RunState::Suspended);
+    harness.answer(1);
+    harness.answer(1);
+    harness.step(&Event::Suspend);
+    harness.answer(0);
+    harness.answer(0);
+    assert_eq!(harness.state(), RunState::Suspended);
     // Now the controller would retry; but its condition cannot be evaluated, and fails the enclosing flow.
-    world.step(&Event::Resume);
-    world.run();
-    assert_eq!(world.state(), RunState::RolledBack);
+    harness.step(&Event::Resume);
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack);
 }
 
 #[test]
 fn a_late_outcome_in_a_pending_flow_does_not_block_a_reset() {
-    let mut world = Harness::start(flow(
+    let mut harness = Harness::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\n[[link]]\nfrom = \"a\"\nto = \"m\"\n\
          [[flow]]\nname = \"m\"\n[[flow.flow]]\nname = \"n\"\n[[flow.flow.task]]\nname = \"t\"\nuse = \"g#noop\"\n",
     ));
-    world.answer(0);
-    world.lose(0);
-    world.step(&Event::Cancel);
-    world.run();
+    harness.answer(0);
+    harness.lose(0);
+    harness.step(&Event::Cancel);
+    harness.run();
     // The second time the run ends before that flow starts.
-    world.step(&Event::Retry);
-    world.step(&Event::Cancel);
-    world.run();
-    world.answer_late(0);
-    world.run();
-    assert_eq!(world.state(), RunState::RolledBack);
-    world.step(&Event::Retry);
-    world.run();
-    assert_eq!(world.state(), RunState::Success);
+    harness.step(&Event::Retry);
+    harness.step(&Event::Cancel);
+    harness.run();
+    harness.answer_late(0);
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack);
+    harness.step(&Event::Retry);
+    harness.run();
+    assert_eq!(harness.state(), RunState::Success);
 }
 
 #[test]
 fn applies_and_rollbacks_have_separate_attempt_numbers() {
-    let mut world = Harness::start(flow(
+    let mut harness = Harness::start(flow(
         "[[task]]\nname = \"a\"\nuse = \"g#flaky\"\nretry = { attempts = 3, initial = \"1s\" }\n\
          [[task]]\nname = \"z\"\nuse = \"g#fails\"\n[[link]]\nfrom = \"a\"\nto = \"z\"\n",
     ));
     // Twice: once by a lost worker, which answers when its task has been rolled back.
-    world.lose(0);
-    world.run();
-    world.answer_late(0);
-    world.run();
-    let numbers = world.published.iter().filter(|told| told.name == name("a"));
-    let numbers: Vec<String> = numbers.map(|told| format!("{} {}", told.state, told.attempt)).collect();
+    harness.lose(0);
+    harness.run();
+    harness.answer_late(0);
+    harness.run();
+    let numbers = harness.published.iter().filter(|change| change.name == name("a"));
+    let numbers: Vec<String> = numbers.map(|change| format!("{} {}", change.state, change.attempt)).collect();
     assert_eq!(
         numbers,
         [

@@ -6,98 +6,102 @@ use super::harness::{Harness, flow, name};
 use crate::{Event, Fact, NotificationOutcome, SkipReason, TaskNotification, Values};
 
 /// A task that fires each minute, and takes its due time.
-fn minutely(rest: &str) -> String {
+fn minutely(keys: &str) -> String {
     format!(
         "persistent = true\n[[task]]\nname = \"clean\"\nuse = \"g#make\"\nrequires = {{ item = \"scheduled_at\" }}\n\
-         [[schedule]]\ncron = \"* * * * *\"\nto = \"clean\"\n{rest}\n"
+         [[schedule]]\ncron = \"* * * * *\"\nto = \"clean\"\n{keys}\n"
     )
 }
 
-fn advance(world: &mut Harness, seconds: u64) {
-    world.now = world.now.after(Duration::from_secs(seconds));
-    world.step(&Event::Tick);
+fn advance(harness: &mut Harness, seconds: u64) {
+    harness.now = harness.now.after(Duration::from_secs(seconds));
+    harness.step(&Event::Tick);
 }
 
-fn skips(world: &Harness) -> Vec<(SkipReason, u64)> {
-    world.machine.skips().map(|(_, reason, skips)| (reason, skips.count)).collect()
+fn skips(harness: &Harness) -> Vec<(SkipReason, u64)> {
+    harness.machine.skips().map(|(_, reason, skips)| (reason, skips.count)).collect()
 }
 
 /// The minutes of the hour that fired.
-fn fired(world: &Harness) -> Vec<u64> {
+fn fired(harness: &Harness) -> Vec<u64> {
     let due = |fact: &Fact| {
         let Fact::Triggered { values, .. } = fact else { return None };
         let crate::Value::Json(at) = values.values().next()? else { return None };
         let at: jiff::Timestamp = at.as_str().trim_matches('"').parse().ok()?;
         Some(u64::try_from(at.as_second()).unwrap() / 60)
     };
-    world.records.iter().filter_map(|record| due(&record.fact)).collect()
+    harness.records.iter().filter_map(|record| due(&record.fact)).collect()
 }
 
 #[test]
 fn missed_all_fires_every_missed_time_in_order() {
-    let mut world = Harness::start(flow(&minutely("missed = \"all\"")));
-    advance(&mut world, 6 * 60);
-    assert_eq!((fired(&world), world.outstanding.len()), (vec![1], 1), "the others wait until it has ended");
-    assert!(world.machine.next_due().unwrap() > world.now, "what waits for a firing is no reason to wake up");
-    assert_eq!(world.machine.backlogs().map(|(_, next)| next.as_micros() / 60_000_000).collect::<Vec<_>>(), [2]);
+    let mut harness = Harness::start(flow(&minutely("missed = \"all\"")));
+    advance(&mut harness, 6 * 60);
+    assert_eq!((fired(&harness), harness.outstanding.len()), (vec![1], 1), "the others wait until it has ended");
+    assert!(harness.machine.next_due().unwrap() > harness.now, "a queued firing sets no timer");
+    assert_eq!(harness.machine.backlogs().map(|(_, next)| next.as_micros() / 60_000_000).collect::<Vec<_>>(), [2]);
     for _ in 0..6 {
-        world.answer(0);
+        harness.answer(0);
     }
-    assert_eq!((fired(&world), world.outstanding.len()), (vec![1, 2, 3, 4, 5, 6], 0));
-    assert_eq!((world.machine.backlogs().count(), skips(&world)), (0, vec![]));
-    advance(&mut world, 60);
-    assert_eq!(fired(&world).last(), Some(&7));
+    assert_eq!((fired(&harness), harness.outstanding.len()), (vec![1, 2, 3, 4, 5, 6], 0));
+    assert_eq!((harness.machine.backlogs().count(), skips(&harness)), (0, vec![]));
+    advance(&mut harness, 60);
+    assert_eq!(fired(&harness).last(), Some(&7));
 }
 
 #[test]
 fn a_time_during_catch_up_follows_the_overlap_policy() {
-    let mut world = Harness::start(flow(&minutely("missed = \"all\"")));
-    advance(&mut world, 3 * 60);
-    advance(&mut world, 60);
-    assert_eq!(skips(&world), [(SkipReason::Overlap, 1)], "minute 4 came while minute 1 was under way");
-    advance(&mut world, 3 * 60);
+    let mut harness = Harness::start(flow(&minutely("missed = \"all\"")));
+    advance(&mut harness, 3 * 60);
+    advance(&mut harness, 60);
+    assert_eq!(skips(&harness), [(SkipReason::Overlap, 1)], "minute 4 came while the firing of minute 1 was active");
+    advance(&mut harness, 3 * 60);
     for _ in 0..6 {
-        world.answer_one();
+        harness.answer_one();
     }
-    assert_eq!(fired(&world), [1, 2, 3, 5, 6, 7], "each span that was missed");
+    assert_eq!(fired(&harness), [1, 2, 3, 5, 6, 7], "each missed span fires");
 }
 
 #[test]
 fn a_long_backlog_uses_constant_memory() {
     let text = minutely("missed = \"all\"\noverlap = \"allow\"").replace("* * * * *", "* * * * * *");
-    let mut world = Harness::start(flow(&format!("max_parallel = 3\n{text}")));
-    advance(&mut world, 365 * 86_400);
-    assert_eq!((world.outstanding.len(), world.machine.firing_count()), (3, 4), "as many as run at once, and the next");
-    assert!(world.records.len() < 50, "{} records", world.records.len());
+    let mut harness = Harness::start(flow(&format!("max_parallel = 3\n{text}")));
+    advance(&mut harness, 365 * 86_400);
+    assert_eq!(
+        (harness.outstanding.len(), harness.machine.firing_count()),
+        (3, 4),
+        "as many as run at once, and the next"
+    );
+    assert!(harness.records.len() < 50, "{} records", harness.records.len());
     for _ in 0..20_000 {
-        world.machine.step(world.now, &Event::Tick);
+        harness.machine.step(harness.now, &Event::Tick);
     }
-    world.answer(0);
-    assert_eq!((world.outstanding.len(), world.machine.firing_count()), (3, 5));
+    harness.answer(0);
+    assert_eq!((harness.outstanding.len(), harness.machine.firing_count()), (3, 5));
 }
 
 #[test]
 fn skipped_missed_times_are_counted() {
-    let mut world = Harness::start(flow(&minutely("")));
-    advance(&mut world, 6 * 60);
-    assert_eq!((fired(&world), skips(&world)), (vec![1], vec![(SkipReason::Missed, 5)]), "once");
-    advance(&mut world, 60);
-    assert_eq!(skips(&world), [(SkipReason::Overlap, 1), (SkipReason::Missed, 5)]);
-    let mut world = Harness::start(flow(&minutely("missed = \"skip\"")));
-    advance(&mut world, 6 * 60);
-    assert_eq!((fired(&world), skips(&world)), (vec![], vec![(SkipReason::Missed, 6)]), "skip");
-    advance(&mut world, 60);
-    assert_eq!(fired(&world), [7]);
+    let mut harness = Harness::start(flow(&minutely("")));
+    advance(&mut harness, 6 * 60);
+    assert_eq!((fired(&harness), skips(&harness)), (vec![1], vec![(SkipReason::Missed, 5)]), "once");
+    advance(&mut harness, 60);
+    assert_eq!(skips(&harness), [(SkipReason::Overlap, 1), (SkipReason::Missed, 5)]);
+    let mut harness = Harness::start(flow(&minutely("missed = \"skip\"")));
+    advance(&mut harness, 6 * 60);
+    assert_eq!((fired(&harness), skips(&harness)), (vec![], vec![(SkipReason::Missed, 6)]), "skip");
+    advance(&mut harness, 60);
+    assert_eq!(fired(&harness), [7]);
 }
 
 #[test]
 fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     let text = |missed: &str| {
         let text = minutely(&format!("overlap = \"queue\"\nmissed = \"{missed}\""));
-        let listens = "[[task]]\nname = \"hear\"\nuse = \"g#noop\"\n[[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"hear\"\n";
-        flow(&format!("max_parallel = 1\n{text}{listens}"))
+        let listener = "[[task]]\nname = \"hear\"\nuse = \"g#noop\"\n[[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"hear\"\n";
+        flow(&format!("max_parallel = 1\n{text}{listener}"))
     };
-    let heard = |number: u64| {
+    let notification = |number: u64| {
         let (flow, task) = ("kitchen".parse().unwrap(), name("bake"));
         Event::TaskNotification(TaskNotification {
             flow,
@@ -106,28 +110,32 @@ fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
             key: format!("cake-{number}"),
         })
     };
-    let mut world = Harness::start(text("once"));
+    let mut harness = Harness::start(text("once"));
     // Not through the harness, which checks everything after each step.
     for number in 0..501 {
-        world.records.extend(world.machine.step(world.now, &heard(number)).records);
+        harness.records.extend(harness.machine.step(harness.now, &notification(number)).records);
     }
-    assert_eq!((world.machine.firing_count(), skips(&world)), (501, vec![]), "one is under way");
+    assert_eq!((harness.machine.firing_count(), skips(&harness)), (501, vec![]), "one firing is active");
     for number in [501, 502, 502] {
-        world.records.extend(world.machine.step(world.now, &heard(number)).records);
+        harness.records.extend(harness.machine.step(harness.now, &notification(number)).records);
     }
     assert_eq!(
-        (world.machine.firing_count(), skips(&world)),
+        (harness.machine.firing_count(), skips(&harness)),
         (501, vec![(SkipReason::QueueFull, 2)]),
         "each of them once"
     );
-    world.now = world.now.after(Duration::from_secs(60));
-    world.records.extend(world.machine.step(world.now, &Event::Tick).records);
-    assert_eq!(skips(&world), [(SkipReason::QueueFull, 1), (SkipReason::QueueFull, 2)], "and the schedule's");
-    let mut world = Harness::start(text("all"));
+    harness.now = harness.now.after(Duration::from_secs(60));
+    harness.records.extend(harness.machine.step(harness.now, &Event::Tick).records);
+    assert_eq!(skips(&harness), [(SkipReason::QueueFull, 1), (SkipReason::QueueFull, 2)], "and the schedule's");
+    let mut harness = Harness::start(text("all"));
     for number in 0..501 {
-        world.machine.step(world.now, &heard(number));
+        harness.machine.step(harness.now, &notification(number));
     }
-    world.now = world.now.after(Duration::from_secs(60));
-    world.machine.step(world.now, &Event::Tick);
-    assert_eq!((skips(&world), world.machine.backlogs().count()), (vec![], 1), "it waits in its schedule");
+    harness.now = harness.now.after(Duration::from_secs(60));
+    harness.machine.step(harness.now, &Event::Tick);
+    assert_eq!(
+        (skips(&harness), harness.machine.backlogs().count()),
+        (vec![], 1),
+        "it waits in the backlog of its schedule"
+    );
 }

@@ -23,25 +23,25 @@ const APPROVED: &str = r#"
 
 #[test]
 fn a_task_that_waits_succeeds_when_it_is_notified() {
-    let mut world = Harness::start(flow(APPROVED));
-    let refusal = |world: &Harness, values: Values| {
-        world.machine.notification_error(&name("approve"), &TaskResult::Succeeded(values)).unwrap_or_default()
+    let mut harness = Harness::start(flow(APPROVED));
+    let refusal = |harness: &Harness, values: Values| {
+        harness.machine.notification_error(&name("approve"), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
     let by: Values = [("by".parse().unwrap(), Value::json(&"eve".into()))].into();
-    assert_eq!(refusal(&world, by.clone()), "task \"approve\" is pending, and does not wait now");
-    world.answer(0);
-    assert_eq!(world.outstanding.len(), 0, "nobody is called");
-    assert_eq!(refusal(&world, Values::new()), "\"by\" is missing");
-    let wrong: Values = [("who".parse().unwrap(), Value::json(&1.into()))].into();
-    assert_eq!(refusal(&world, wrong), "\"who\" is not waited for: it takes \"by\"");
-    assert_eq!(refusal(&world, by), "");
-    world.notify("approve", &[]);
-    assert_eq!(world.trace(), "a:R a:S approve:R", "what is refused changes nothing");
-    world.notify("approve", &[("by", "\"eve\"")]);
-    world.notify("approve", &[("by", "\"mallory\"")]);
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S approve:R approve:S(\"eve\") b:R b:S");
-    assert_eq!(world.values(), "approved_by=\"eve\"");
+    assert_eq!(refusal(&harness, by.clone()), "task \"approve\" is pending, and does not wait now");
+    harness.answer(0);
+    assert_eq!(harness.outstanding.len(), 0, "no guest is called");
+    assert_eq!(refusal(&harness, Values::new()), "\"by\" is missing");
+    let wrong_values: Values = [("who".parse().unwrap(), Value::json(&1.into()))].into();
+    assert_eq!(refusal(&harness, wrong_values), "\"who\" is not waited for: it takes \"by\"");
+    assert_eq!(refusal(&harness, by), "");
+    harness.notify("approve", &[]);
+    assert_eq!(harness.trace(), "a:R a:S approve:R", "a refused notification changes nothing");
+    harness.notify("approve", &[("by", "\"eve\"")]);
+    harness.notify("approve", &[("by", "\"mallory\"")]);
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S approve:R approve:S(\"eve\") b:R b:S");
+    assert_eq!(harness.values(), "approved_by=\"eve\"");
 }
 
 #[test]
@@ -51,82 +51,82 @@ fn a_duplicate_notification_completes_a_waiting_task_once() {
         result: TaskResult::Succeeded([("by".parse().unwrap(), Value::json(&by.into()))].into()),
         key: Some(key.into()),
     };
-    let mut world = Harness::start(flow(APPROVED));
-    assert!(world.machine.decide(world.now, &notified("k", "eve")).is_empty(), "it does not wait yet");
-    assert!(!world.machine.has_received(&name("approve"), "k"), "what was refused may be sent again");
-    world.answer(0);
-    world.step(&notified("k", "eve"));
-    assert!(world.machine.has_received(&name("approve"), "k"));
-    assert!(!world.machine.has_received(&name("a"), "k"), "a key is of one task");
-    let known = world.records.len();
+    let mut harness = Harness::start(flow(APPROVED));
+    assert!(harness.machine.decide(harness.now, &notified("k", "eve")).is_empty(), "it does not wait yet");
+    assert!(!harness.machine.has_received(&name("approve"), "k"), "a refused notification may be sent again");
+    harness.answer(0);
+    harness.step(&notified("k", "eve"));
+    assert!(harness.machine.has_received(&name("approve"), "k"));
+    assert!(!harness.machine.has_received(&name("a"), "k"), "a key belongs to one task");
+    let record_count = harness.records.len();
     for key in ["k", "other"] {
-        world.step(&notified(key, "mallory"));
-        assert_eq!(world.records.len(), known, "{key}");
+        harness.step(&notified(key, "mallory"));
+        assert_eq!(harness.records.len(), record_count, "{key}");
     }
-    let restored = crate::Machine::restore(world.machine.run().clone(), world.machine.snapshot()).unwrap();
+    let restored = crate::Machine::restore(harness.machine.run().clone(), harness.machine.snapshot()).unwrap();
     assert!(restored.has_received(&name("approve"), "k") && !restored.has_received(&name("approve"), "other"));
-    world.run();
-    assert!(world.machine.has_received(&name("approve"), "k"), "after the run has ended too");
+    harness.run();
+    assert!(harness.machine.has_received(&name("approve"), "k"), "after the run has ended too");
 }
 
 #[test]
 fn a_notification_of_a_wrong_type_is_rejected() {
-    let text = |takes: &str| {
+    let text = |keys: &str| {
         format!(
             "[[task]]\nname = \"ask\"\nwait = \"a number\"\nprovides = {{ n = \"asked\" }}\n\
-             [[task]]\nname = \"square\"\nuse = \"g#square\"\n{takes}\n"
+             [[task]]\nname = \"square\"\nuse = \"g#square\"\n{keys}\n"
         )
     };
-    let refusal = |world: &Harness, value: serde_json::Value| {
+    let refusal = |harness: &Harness, value: serde_json::Value| {
         let values: Values = [("n".parse().unwrap(), Value::json(&value))].into();
-        world.machine.notification_error(&name("ask"), &TaskResult::Succeeded(values)).unwrap_or_default()
+        harness.machine.notification_error(&name("ask"), &TaskResult::Succeeded(values)).unwrap_or_default()
     };
-    let mut world = Harness::start(flow(&text("requires = { number = \"asked\" }")));
-    assert_eq!(refusal(&world, 7.into()), "");
-    let told = "\"asked\" does not fit task \"square\", which takes it as its \"number\": it is ";
-    let refused = refusal(&world, "seven".into());
-    assert!(refused.starts_with(told), "{refused}");
-    world.notify("ask", &[("n", "\"seven\"")]);
-    assert_eq!(world.trace(), "ask:R", "what is refused changes nothing");
-    let world = Harness::start(flow(&text("for_each = \"asked\"\nrequires = { number = \"item\" }")));
-    assert_eq!(refusal(&world, serde_json::json!([1, 2])), "");
-    let refused = refusal(&world, serde_json::json!([1, "two"]));
-    assert!(refused.contains("of its element 1, it is "), "{refused}");
-    assert!(refusal(&world, 1.into()).contains("it is no list"), "{}", refusal(&world, 1.into()));
+    let mut harness = Harness::start(flow(&text("requires = { number = \"asked\" }")));
+    assert_eq!(refusal(&harness, 7.into()), "");
+    let prefix = "\"asked\" does not fit task \"square\", which takes it as its \"number\": it is ";
+    let error = refusal(&harness, "seven".into());
+    assert!(error.starts_with(prefix), "{error}");
+    harness.notify("ask", &[("n", "\"seven\"")]);
+    assert_eq!(harness.trace(), "ask:R", "a refused notification changes nothing");
+    let harness = Harness::start(flow(&text("for_each = \"asked\"\nrequires = { number = \"item\" }")));
+    assert_eq!(refusal(&harness, serde_json::json!([1, 2])), "");
+    let error = refusal(&harness, serde_json::json!([1, "two"]));
+    assert!(error.contains("of its element 1, it is "), "{error}");
+    assert!(refusal(&harness, 1.into()).contains("it is no list"), "{}", refusal(&harness, 1.into()));
 }
 
 #[test]
 fn a_waiting_task_fails_by_notification_or_deadline() {
-    let mut world = Harness::start(flow(APPROVED));
-    world.answer(0);
-    let answer = TaskResult::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
-    world.step(&Event::Notify { task: name("approve"), result: answer, key: None });
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S approve:R approve:F approve:RB approve:RD a:RB a:RD");
-    let mut world = Harness::start(flow(APPROVED));
-    world.answer(0);
-    assert_eq!(world.machine.next_due(), Some(world.now.after(Duration::from_secs(2 * 86_400))));
-    world.run();
-    assert_eq!(world.state(), RunState::RolledBack);
-    assert_eq!(world.machine.failures()[&name("approve")].kind, FailureKind::Timeout);
+    let mut harness = Harness::start(flow(APPROVED));
+    harness.answer(0);
+    let result = TaskResult::Failed(Failure::new(FailureKind::Permanent, "too expensive"));
+    harness.step(&Event::Notify { task: name("approve"), result, key: None });
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S approve:R approve:F approve:RB approve:RD a:RB a:RD");
+    let mut harness = Harness::start(flow(APPROVED));
+    harness.answer(0);
+    assert_eq!(harness.machine.next_due(), Some(harness.now.after(Duration::from_secs(2 * 86_400))));
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack);
+    assert_eq!(harness.machine.failures()[&name("approve")].kind, FailureKind::Timeout);
 }
 
 #[test]
 fn a_waiting_task_delays_neither_cancel_nor_suspend() {
-    let mut world = Harness::start(flow(APPROVED));
-    world.answer(0);
-    world.step(&Event::Suspend);
-    assert_eq!(world.state(), RunState::Suspended);
-    world.step(&Event::Resume);
-    world.step(&Event::Cancel);
-    assert_eq!(world.machine.failures()[&name("approve")].kind, FailureKind::Cancelled);
-    world.run();
-    assert_eq!(world.state(), RunState::RolledBack);
+    let mut harness = Harness::start(flow(APPROVED));
+    harness.answer(0);
+    harness.step(&Event::Suspend);
+    assert_eq!(harness.state(), RunState::Suspended);
+    harness.step(&Event::Resume);
+    harness.step(&Event::Cancel);
+    assert_eq!(harness.machine.failures()[&name("approve")].kind, FailureKind::Cancelled);
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack);
 }
 
 #[test]
 fn a_delayed_node_does_not_start_early() {
-    let mut world = Harness::start(flow(
+    let mut harness = Harness::start(flow(
         r#"
         start_at = 1970-01-01T00:00:05Z
         [[task]]
@@ -141,22 +141,22 @@ fn a_delayed_node_does_not_start_early() {
         to = "b"
         "#,
     ));
-    assert_eq!(world.trace(), "");
-    assert_eq!(world.machine.next_due().unwrap().as_micros(), 5_000_000);
-    world.advance_to_next_due();
-    assert_eq!(world.trace(), "a:R");
-    world.answer(0);
-    assert_eq!(world.machine.next_due(), Some(world.now.after(Duration::from_secs(600))));
-    world.now = world.now.after(Duration::from_secs(599));
-    world.step(&Event::Tick);
-    assert_eq!(world.trace(), "a:R a:S");
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S b:R b:S");
+    assert_eq!(harness.trace(), "");
+    assert_eq!(harness.machine.next_due().unwrap().as_micros(), 5_000_000);
+    harness.advance_to_next_due();
+    assert_eq!(harness.trace(), "a:R");
+    harness.answer(0);
+    assert_eq!(harness.machine.next_due(), Some(harness.now.after(Duration::from_secs(600))));
+    harness.now = harness.now.after(Duration::from_secs(599));
+    harness.step(&Event::Tick);
+    assert_eq!(harness.trace(), "a:R a:S");
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S b:R b:S");
 }
 
 #[test]
 fn an_expired_run_is_rolled_back() {
-    let mut world = Harness::start(flow(
+    let mut harness = Harness::start(flow(
         r#"
         pattern = "linear"
         expires = "1h"
@@ -169,34 +169,37 @@ fn an_expired_run_is_rolled_back() {
         start_after = "2h"
         "#,
     ));
-    world.run();
-    assert_eq!(world.trace(), "a:R a:S a:RB a:RD");
-    assert_eq!(world.state(), RunState::RolledBack);
-    assert!(world.records.iter().any(|record| record.fact == crate::Fact::Expired));
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S a:RB a:RD");
+    assert_eq!(harness.state(), RunState::RolledBack);
+    assert!(harness.records.iter().any(|record| record.fact == crate::Fact::Expired));
 }
 
 #[test]
 fn an_unstarted_call_expires_and_a_leased_one_does_not() {
     let text =
         "[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\nretry = { attempts = 2, initial = \"1s\" }\n";
-    let mut world = Harness::start(flow(text));
-    let call = world.outstanding[0].id.clone();
-    assert!(world.machine.may_start(world.now.after(Duration::from_secs(59)), &call));
-    assert!(!world.machine.may_start(world.now.after(Duration::from_secs(60)), &call), "no worker begins it any more");
-    world.advance_to_next_due();
-    assert_eq!((world.trace().as_str(), world.outstanding.len(), world.lost.len()), ("a:R a:F", 0, 1));
-    world.advance_to_next_due();
+    let mut harness = Harness::start(flow(text));
+    let call = harness.outstanding[0].id.clone();
+    assert!(harness.machine.may_start(harness.now.after(Duration::from_secs(59)), &call));
+    assert!(
+        !harness.machine.may_start(harness.now.after(Duration::from_secs(60)), &call),
+        "no worker starts it any more"
+    );
+    harness.advance_to_next_due();
+    assert_eq!((harness.trace().as_str(), harness.outstanding.len(), harness.lost.len()), ("a:R a:F", 0, 1));
+    harness.advance_to_next_due();
     // A worker takes the first call after all: the second call covers its effects.
-    world.answer_late(0);
-    world.lease(0);
-    assert_eq!(world.machine.next_due(), None);
-    world.answer(0);
-    assert_eq!(world.trace(), "a:R a:F a:R a:S");
+    harness.answer_late(0);
+    harness.lease(0);
+    assert_eq!(harness.machine.next_due(), None);
+    harness.answer(0);
+    assert_eq!(harness.trace(), "a:R a:F a:R a:S");
     // A permanent failure: a call that was never executed needs no rollback by a guest.
-    let mut world = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\n"));
-    world.advance_to_next_due();
-    assert_eq!((world.trace().as_str(), world.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
-    world.answer_late(0);
-    world.run();
-    assert_eq!(world.trace(), "a:R a:F a:RB a:RD a:RB a:RD", "and what was called late is");
+    let mut harness = Harness::start(flow("[[task]]\nname = \"a\"\nuse = \"g#noop\"\nexpires = \"1m\"\n"));
+    harness.advance_to_next_due();
+    assert_eq!((harness.trace().as_str(), harness.state()), ("a:R a:F a:RB a:RD", RunState::RolledBack));
+    harness.answer_late(0);
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:F a:RB a:RD a:RB a:RD", "the late call is rolled back");
 }

@@ -88,9 +88,9 @@ fn trace_4_the_nearest_controller_answers_and_outer_tasks_stay() {
 
 #[test]
 fn trace_5_for_each_provides_the_next_value_not_yet_used_duplicates_counting() {
-    let pass = |value: u32| format!("f:R f:S({value}) t:R t:F t:RB t:RD");
-    let again = " f:RT t:P ";
-    let passes = [3, 2, 3, 5].map(pass).join(again);
+    let firing = |value: u32| format!("f:R f:S({value}) t:R t:F t:RB t:RD");
+    let separator = " f:RT t:P ";
+    let iterations = [3, 2, 3, 5].map(firing).join(separator);
     check_trace(
         r#"
         retry = { for_each = [3, 2, 3, 5], provides = "x" }
@@ -98,7 +98,7 @@ fn trace_5_for_each_provides_the_next_value_not_yet_used_duplicates_counting() {
         name = "t"
         use = "g#fails"
         "#,
-        &format!("{passes} f:RB f:RD"),
+        &format!("{iterations} f:RB f:RD"),
         RunState::RolledBack,
         "",
     );
@@ -204,16 +204,16 @@ fn trace_9_a_resumed_run_runs_only_pending_tasks() {
         name = "t2"
         use = "g#noop"
         "#;
-    let mut world = Harness::start(flow(text));
-    world.step(&Event::Suspend);
-    world.answer(0);
-    assert_eq!(world.state(), RunState::Suspended);
-    assert_eq!(world.trace(), "t1:R t1:S(5)");
-    world.published.clear();
-    world.step(&Event::Resume);
-    world.run();
-    assert_eq!(world.trace(), "t2:R t2:S");
-    assert_eq!(world.state(), RunState::Success);
+    let mut harness = Harness::start(flow(text));
+    harness.step(&Event::Suspend);
+    harness.answer(0);
+    assert_eq!(harness.state(), RunState::Suspended);
+    assert_eq!(harness.trace(), "t1:R t1:S(5)");
+    harness.published.clear();
+    harness.step(&Event::Resume);
+    harness.run();
+    assert_eq!(harness.trace(), "t2:R t2:S");
+    assert_eq!(harness.state(), RunState::Success);
 }
 
 /// Ten layers of ten unordered tasks; the graph has an edge for each end of a task, not one for each pair.
@@ -229,10 +229,10 @@ fn trace_10_layers_of_unordered_tasks_cost_edges_and_events_in_proportion_to_tas
     let flow = flow(&text);
     let edges: usize = flow.nodes.iter().map(|node| node.after.len()).sum();
     assert!(edges <= 100 * 2 + 10 * 2 + 4, "{edges} edges for 100 tasks");
-    let mut world = Harness::start(flow);
-    world.run();
-    assert_eq!(world.state(), RunState::Success);
-    assert_eq!(world.records.len(), 100 * 2 + 2, "two records a task, one for each end of the run");
+    let mut harness = Harness::start(flow);
+    harness.run();
+    assert_eq!(harness.state(), RunState::Success);
+    assert_eq!(harness.records.len(), 100 * 2 + 2, "two records a task, one for each end of the run");
 }
 
 #[test]

@@ -51,15 +51,16 @@ pub struct SkipCount {
 impl Machine {
     /// The skipped triggers, by task and reason.
     pub fn skips(&self) -> impl Iterator<Item = (NodeIndex, SkipReason, SkipCount)> + use<'_> {
-        let skips = self.triggers.iter().flat_map(|life| &life.skips);
+        let skips = self.triggers.iter().flat_map(|trigger_state| &trigger_state.skips);
         skips.map(|((task, reason), skips)| (*task, *reason, *skips))
     }
 
     /// The next firing time of each schedule of a run that goes on, by the node that it fires.
     pub fn next_times(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
-        let schedules = self.flow.triggers.iter().flat_map(|living| &living.schedules);
-        let life = self.triggers.iter().filter(|life| !life.ending && !self.state().is_final());
-        let times = life.flat_map(|life| &life.schedules);
+        let schedules = self.flow.triggers.iter().flat_map(|triggers| &triggers.schedules);
+        let trigger_state =
+            self.triggers.iter().filter(|trigger_state| !trigger_state.ending && !self.state().is_final());
+        let times = trigger_state.flat_map(|trigger_state| &trigger_state.schedules);
         schedules.zip(times).filter_map(|(schedule, due)| match due {
             NextFiring::At(at) => Some((schedule.to, *at)),
             NextFiring::Unknown | NextFiring::Never => None,
@@ -68,33 +69,37 @@ impl Machine {
 
     /// The first missed time of each schedule with a backlog, by the node that it fires.
     pub fn backlogs(&self) -> impl Iterator<Item = (NodeIndex, Timestamp)> + use<'_> {
-        let schedules = self.flow.triggers.iter().flat_map(|living| &living.schedules);
-        let backlogs = self.triggers.iter().flat_map(|life| &life.backlogs);
+        let schedules = self.flow.triggers.iter().flat_map(|triggers| &triggers.schedules);
+        let backlogs = self.triggers.iter().flat_map(|trigger_state| &trigger_state.backlogs);
         schedules.zip(backlogs).filter_map(|(schedule, spans)| Some((schedule.to, spans.front()?.next)))
     }
 
-    pub(super) fn decide_schedules(&self, life: &TriggerState, now: Timestamp) -> Vec<Fact> {
-        let living = self.triggers();
-        let schedules = || living.schedules.iter().zip(0_u32..);
-        for ((schedule, number), due) in schedules().zip(&life.schedules) {
+    pub(super) fn decide_schedules(&self, trigger_state: &TriggerState, now: Timestamp) -> Vec<Fact> {
+        let triggers = self.triggers();
+        let schedules = || triggers.schedules.iter().zip(0_u32..);
+        for ((schedule, number), due) in schedules().zip(&trigger_state.schedules) {
             let facts = match due {
                 NextFiring::Unknown => vec![Fact::Scheduled { schedule: number, next: schedule.cron.after(now) }],
-                NextFiring::At(at) if *at <= now => self.decide_time(life, now, (schedule, number), *at),
+                NextFiring::At(at) if *at <= now => self.decide_time(trigger_state, now, (schedule, number), *at),
                 NextFiring::At(_) | NextFiring::Never => continue,
             };
             return facts;
         }
-        let backlogs = schedules().zip(&life.backlogs).filter_map(|(of, spans)| Some((of, *spans.front()?)));
-        let mut facts = backlogs.filter(|((schedule, number), _)| self.may_catch_up(life, schedule, *number));
+        let backlogs =
+            schedules().zip(&trigger_state.backlogs).filter_map(|(schedule, spans)| Some((schedule, *spans.front()?)));
+        let mut facts = backlogs.filter(|((schedule, number), _)| self.may_catch_up(trigger_state, schedule, *number));
         let Some(((schedule, number), backlog)) = facts.next() else { return Vec::new() };
         let next = schedule.cron.after(backlog.next).filter(|next| *next < backlog.until);
-        vec![self.fire_at(life, (schedule, number), backlog.next), Fact::BacklogFired { schedule: number, next }]
+        vec![
+            self.fire_at(trigger_state, (schedule, number), backlog.next),
+            Fact::BacklogFired { schedule: number, next },
+        ]
     }
 
     /// Decides whether a due time fires, is skipped or joins the backlog.
     fn decide_time(
         &self,
-        life: &TriggerState,
+        trigger_state: &TriggerState,
         now: Timestamp,
         (schedule, number): (&Schedule, u32),
         at: Timestamp,
@@ -103,50 +108,51 @@ impl Machine {
         let scheduled = Fact::Scheduled { schedule: number, next };
         let skipped =
             |reason, count| Fact::TriggerSkipped { entry: schedule.to, by: Trigger::Schedule(number), reason, count };
-        if life.ending || self.triggers().max_firings.is_some_and(|max| life.firing_count >= max) {
+        if trigger_state.ending || self.triggers().max_firings.is_some_and(|max| trigger_state.firing_count >= max) {
             // The run fires no more.
             return vec![scheduled];
         }
-        let more = count_type(&schedule.cron, at, now);
-        let were_missed = more > 0 || now.as_micros().saturating_sub(at.as_micros()) > MISSED_AFTER;
-        let is_full = life.queued.len() >= MAX_QUEUED_FIRINGS;
-        let overlaps = schedule.overlap == OverlapPolicy::Skip && self.has_firing_of(life, number);
+        let missed_later = count_times(&schedule.cron, at, now);
+        let is_missed = missed_later > 0 || now.as_micros().saturating_sub(at.as_micros()) > MISSED_AFTER;
+        let is_full = trigger_state.queued.len() >= MAX_QUEUED_FIRINGS;
+        let overlaps = schedule.overlap == OverlapPolicy::Skip && self.has_firing_of(trigger_state, number);
         match schedule.missed {
             // They fire one after the other, as soon as the queue has space.
-            MissedPolicy::All if were_missed || is_full => {
+            MissedPolicy::All if is_missed || is_full => {
                 let until = next.unwrap_or(Timestamp::from_micros(u64::MAX));
-                let has_room = life.backlogs.get(number as usize).is_none_or(|spans| spans.len() < MAX_BACKLOG_SPANS);
-                let kept = Fact::BacklogAdded { schedule: number, from: at, until };
-                vec![if has_room { kept } else { skipped(SkipReason::Missed, more + 1) }, scheduled]
+                let has_space =
+                    trigger_state.backlogs.get(number as usize).is_none_or(|spans| spans.len() < MAX_BACKLOG_SPANS);
+                let added = Fact::BacklogAdded { schedule: number, from: at, until };
+                vec![if has_space { added } else { skipped(SkipReason::Missed, missed_later + 1) }, scheduled]
             }
-            MissedPolicy::Skip if were_missed => vec![skipped(SkipReason::Missed, more + 1), scheduled],
+            MissedPolicy::Skip if is_missed => vec![skipped(SkipReason::Missed, missed_later + 1), scheduled],
             MissedPolicy::All | MissedPolicy::Once | MissedPolicy::Skip => {
-                let missed = (more > 0).then(|| skipped(SkipReason::Missed, more));
+                let missed = (missed_later > 0).then(|| skipped(SkipReason::Missed, missed_later));
                 let first = if overlaps {
                     skipped(SkipReason::Overlap, 1)
                 } else if is_full {
                     skipped(SkipReason::QueueFull, 1)
                 } else {
-                    self.fire_at(life, (schedule, number), at)
+                    self.fire_at(trigger_state, (schedule, number), at)
                 };
                 [first].into_iter().chain(missed).chain([scheduled]).collect()
             }
         }
     }
 
-    fn fire_at(&self, life: &TriggerState, (schedule, number): (&Schedule, u32), at: Timestamp) -> Fact {
-        self.fire(life, schedule.to, Trigger::Schedule(number), self.scheduled_values(schedule.to, at))
+    fn fire_at(&self, trigger_state: &TriggerState, (schedule, number): (&Schedule, u32), at: Timestamp) -> Fact {
+        self.fire(trigger_state, schedule.to, Trigger::Schedule(number), self.scheduled_values(schedule.to, at))
     }
 
     /// Whether a missed time of a schedule may fire now: no firing of the schedule is queued, and none is under way unless
     /// its firings may overlap.
-    fn may_catch_up(&self, life: &TriggerState, schedule: &Schedule, number: u32) -> bool {
-        let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
-        let has_room =
-            life.queued.len() < MAX_QUEUED_FIRINGS && !life.queued.iter().any(|waiting| is_by_it(&waiting.by));
-        let is_over = self.triggers().max_firings.is_some_and(|max| life.firing_count >= max);
-        let is_alone = schedule.overlap == OverlapPolicy::Allow || !self.has_firing_of(life, number);
-        has_room && is_alone && !is_over && !life.ending
+    fn may_catch_up(&self, trigger_state: &TriggerState, schedule: &Schedule, number: u32) -> bool {
+        let is_of_schedule = |by: &Trigger| *by == Trigger::Schedule(number);
+        let has_space = trigger_state.queued.len() < MAX_QUEUED_FIRINGS
+            && !trigger_state.queued.iter().any(|queued| is_of_schedule(&queued.by));
+        let is_exhausted = self.triggers().max_firings.is_some_and(|max| trigger_state.firing_count >= max);
+        let may_overlap = schedule.overlap == OverlapPolicy::Allow || !self.has_firing_of(trigger_state, number);
+        has_space && may_overlap && !is_exhausted && !trigger_state.ending
     }
 
     /// Recomputes the times of schedules after the clock was set back, as cron does. An interval continues; a fixed time
@@ -154,12 +160,12 @@ impl Machine {
     /// below a minute has no effect. If the clock was set forward, the times in between were missed.
     pub(super) fn set_clock(&mut self, at: Timestamp, by: ClockShift) {
         let flow = self.flow.clone();
-        let living = flow.triggers.iter().flat_map(|living| &living.schedules);
-        let life = self.trigger_state_mut();
-        life.expires_at = life.expires_at.map(|expires_at| expires_at.shift(by));
+        let triggers = flow.triggers.iter().flat_map(|triggers| &triggers.schedules);
+        let trigger_state = self.trigger_state_mut();
+        trigger_state.expires_at = trigger_state.expires_at.map(|expires_at| expires_at.shift(by));
         let Some(back) = by.back().filter(|back| *back >= CLOCK_STEP_TOLERANCE) else { return };
-        let known = life.schedules.iter_mut().zip(&mut life.backlogs);
-        for (schedule, (due, backlog)) in living.zip(known) {
+        let states = trigger_state.schedules.iter_mut().zip(&mut trigger_state.backlogs);
+        for (schedule, (due, backlog)) in triggers.zip(states) {
             if !schedule.cron.is_interval() && back < CLOCK_CORRECTION {
                 continue;
             }
@@ -171,16 +177,16 @@ impl Machine {
     }
 
     /// Whether a firing of a schedule is under way or queued.
-    fn has_firing_of(&self, life: &TriggerState, number: u32) -> bool {
-        let is_by_it = |by: &Trigger| *by == Trigger::Schedule(number);
-        life.queued.iter().any(|waiting| is_by_it(&waiting.by))
-            || self.firings.values().any(|pass| is_active(pass) && is_by_it(&pass.by))
+    fn has_firing_of(&self, trigger_state: &TriggerState, number: u32) -> bool {
+        let is_of_schedule = |by: &Trigger| *by == Trigger::Schedule(number);
+        trigger_state.queued.iter().any(|queued| is_of_schedule(&queued.by))
+            || self.firings.values().any(|firing| is_active(firing) && is_of_schedule(&firing.by))
     }
 
     fn scheduled_values(&self, entry: NodeIndex, at: Timestamp) -> Values {
-        let brought = self.flow.notification_values(entry);
-        let is_it = |name: &&ValueName| name.as_str() == SCHEDULED_AT;
-        let name = brought.keys().find(is_it).cloned();
+        let accepted = self.flow.notification_values(entry);
+        let is_scheduled_at = |name: &&ValueName| name.as_str() == SCHEDULED_AT;
+        let name = accepted.keys().find(is_scheduled_at).cloned();
         name.into_iter().map(|name| (name, crate::Value::json(&rfc3339(at).into()))).collect()
     }
 }
@@ -189,6 +195,12 @@ impl TriggerState {
     /// The spans of a schedule's backlog.
     fn backlog(&mut self, schedule: u32) -> Result<&mut VecDeque<Backlog>, String> {
         self.backlogs.get_mut(schedule as usize).ok_or_else(|| "there is no such schedule".into())
+    }
+
+    pub(super) fn set_next_firing(&mut self, schedule: u32, next: Option<Timestamp>) -> Result<(), String> {
+        let due = self.schedules.get_mut(schedule as usize).ok_or("there is no such schedule")?;
+        *due = next.map_or(NextFiring::Never, NextFiring::At);
+        Ok(())
     }
 
     pub(super) fn add_to_backlog(&mut self, schedule: u32, from: Timestamp, until: Timestamp) -> Result<(), String> {
@@ -202,7 +214,7 @@ impl TriggerState {
 
     pub(super) fn advance_backlog(&mut self, schedule: u32, next: Option<Timestamp>) -> Result<(), String> {
         let spans = self.backlog(schedule)?;
-        let first = spans.front_mut().ok_or("the schedule has nothing to make up for")?;
+        let first = spans.front_mut().ok_or("the schedule has no backlog")?;
         match next {
             Some(next) => first.next = next,
             None => drop(spans.pop_front()),
@@ -217,7 +229,7 @@ impl TriggerState {
 }
 
 /// The number of times of a cron line after one time and up to another, at most [`MAX_COUNTED_MISSES`].
-fn count_type(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
+fn count_times(cron: &Cron, after: Timestamp, until: Timestamp) -> u64 {
     let times = std::iter::successors(cron.after(after), |time| cron.after(*time));
     let count = times.take_while(|time| *time <= until).zip(0..MAX_COUNTED_MISSES).count();
     u64::try_from(count).unwrap_or(MAX_COUNTED_MISSES)

@@ -87,17 +87,17 @@ fn bytes_and_references_are_encoded_outside_the_json() {
 fn every_invalid_value_is_reported_at_once() {
     let stored = format!("{{\"d\":{{\"digest\":\"sha256:{}\",\"size\":1,\"form\":\"json\"}}}}", "0".repeat(64));
     let text = format!("{{\"a b\":1,\"c\":{{\"x\":1,\"x\":2}},\"$bytes\":{{\"e\":\"?\"}},\"$stored\":{stored}}}");
-    let refused = read(&text, StoredReferences::Reject).unwrap_err();
+    let error = read(&text, StoredReferences::Reject).unwrap_err();
     for part in [
         "\"a b\" is not a name",
         "\"c\": JSON with the key \"x\" twice in one object",
         "\"e\": not base64",
         "\"d\": a reference into the store cannot be given",
     ] {
-        assert!(refused.contains(part), "{part}: {refused}");
+        assert!(error.contains(part), "{part}: {error}");
     }
-    let twice = read("{\"a\":1,\"$bytes\":{\"a\":\"\"}}", StoredReferences::Reject).unwrap_err();
-    assert!(twice.starts_with("\"a\" is given twice"), "{twice}");
+    let error = read("{\"a\":1,\"$bytes\":{\"a\":\"\"}}", StoredReferences::Reject).unwrap_err();
+    assert!(error.starts_with("\"a\" is given twice"), "{error}");
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn a_duplicate_name_is_rejected_in_each_section() {
         "{\"$bytes\":{},\"$bytes\":{}}",
         "{\"$stored\":{},\"$stored\":{}}",
     ] {
-        let refused = read(text, StoredReferences::Accept).unwrap_err();
-        assert!(refused.contains("is given twice"), "{text}: {refused}");
+        let error = read(text, StoredReferences::Accept).unwrap_err();
+        assert!(error.contains("is given twice"), "{text}: {error}");
     }
 }
 

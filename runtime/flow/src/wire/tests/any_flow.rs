@@ -12,26 +12,30 @@ use crate::{
 
 /// Reads, wires, reports and draws a flow.
 fn use_in_every_way(text: &str) {
-    let mistakes = match file::parse(text) {
+    let diagnostics = match file::parse(text) {
         Ok(draft) => match wire(&draft, &modules(), &Values::new()) {
             Ok((flow, warnings)) => {
                 let pictures = [picture::dot(&flow), picture::mermaid(&flow), picture::svg(&flow)];
                 assert!(pictures.iter().all(|picture| !picture.is_empty()));
                 warnings
             }
-            Err(mistakes) => mistakes,
+            Err(diagnostics) => diagnostics,
         },
-        Err(mistakes) => mistakes,
+        Err(diagnostics) => diagnostics,
     };
-    assert_eq!(render(&mistakes, "f.toml", text).is_empty(), mistakes.is_empty());
-    for mistake in &mistakes {
-        assert!(mistake.hint.is_some(), "{} has no hint", mistake.message);
-        assert!(!mistake.message.contains(char::is_control), "{:?} would command a terminal", mistake.message);
+    assert_eq!(render(&diagnostics, "f.toml", text).is_empty(), diagnostics.is_empty());
+    for diagnostic in &diagnostics {
+        assert!(diagnostic.hint.is_some(), "{} has no hint", diagnostic.message);
+        assert!(
+            !diagnostic.message.contains(char::is_control),
+            "{:?} contains a control character",
+            diagnostic.message
+        );
     }
 }
 
 /// The flows of the tables, with some of their lines moved, removed, duplicated or exchanged.
-fn shuffled_lines(draw: &mut SeededRng) -> String {
+fn shuffled_lines(rng: &mut SeededRng) -> String {
     let tables = [
         include_str!("../diagnostics.txt"),
         include_str!("../sources.txt"),
@@ -39,29 +43,29 @@ fn shuffled_lines(draw: &mut SeededRng) -> String {
     ];
     let cases = tables.iter().flat_map(|table| table.split("=== ").skip(1));
     let flows: Vec<&str> = cases.map(|case| case.split_once('\n').unwrap().1.split("---\n").next().unwrap()).collect();
-    let mut lines: Vec<&str> = draw.pick(&flows).lines().chain(MODULES.lines()).collect();
-    let other: Vec<&str> = draw.pick(&flows).lines().collect();
-    for _ in 0..draw.below(6) {
-        let at = draw.below(lines.len());
-        match draw.below(4) {
+    let mut lines: Vec<&str> = rng.pick(&flows).lines().chain(MODULES.lines()).collect();
+    let other: Vec<&str> = rng.pick(&flows).lines().collect();
+    for _ in 0..rng.below(6) {
+        let at = rng.below(lines.len());
+        match rng.below(4) {
             0 if lines.len() > 1 => drop(lines.remove(at)),
-            1 => lines.insert(at, draw.pick(&other)),
-            2 => lines.insert(at, lines[draw.below(lines.len())]),
-            _ => lines[at] = draw.pick(&other),
+            1 => lines.insert(at, rng.pick(&other)),
+            2 => lines.insert(at, lines[rng.below(lines.len())]),
+            _ => lines[at] = rng.pick(&other),
         }
     }
     let mut text = lines.join("\n");
-    for _ in 0..draw.below(3) {
-        let at = text.floor_char_boundary(draw.below(text.len() + 1));
-        text.insert(at, draw.pick(&['"', '\'', '[', ']', '{', '}', '#', '=', '\n', '\u{1b}', 'ä', '0', '.', ',', '-']));
+    for _ in 0..rng.below(3) {
+        let at = text.floor_char_boundary(rng.below(text.len() + 1));
+        text.insert(at, rng.pick(&['"', '\'', '[', ']', '{', '}', '#', '=', '\n', '\u{1b}', 'ä', '0', '.', ',', '-']));
     }
     text
 }
 
 /// A flow of tasks whose requirements are optional, so that most of these flows are wired.
-fn random_flow(draw: &mut SeededRng) -> String {
+fn random_flow(rng: &mut SeededRng) -> String {
     let mut random = Random { text: String::new(), names: 0 };
-    random.body(draw, "f", "", 0);
+    random.body(rng, "f", "", 0);
     format!("{}{MODULES}", random.text)
 }
 
@@ -71,28 +75,28 @@ struct Random {
 }
 
 impl Random {
-    fn body(&mut self, draw: &mut SeededRng, name: &str, prefix: &str, depth: usize) {
-        let pattern = draw.pick(&["graph", "graph", "linear", "unordered"]);
-        let controller = draw.pick(&["", "", "", "retry = { times = 2, provides = \"v0\" }\n"]);
+    fn body(&mut self, rng: &mut SeededRng, name: &str, prefix: &str, depth: usize) {
+        let pattern = rng.pick(&["graph", "graph", "linear", "unordered"]);
+        let controller = rng.pick(&["", "", "", "retry = { times = 2, provides = \"v0\" }\n"]);
         self.text += &format!("name = \"{name}\"\npattern = \"{pattern}\"\n{controller}");
         let mut members = Vec::new();
-        for _ in 0..draw.below(6) {
+        for _ in 0..rng.below(6) {
             self.names += 1;
             let name = format!("n{}", self.names);
-            if depth < 2 && draw.below(4) == 0 {
+            if depth < 2 && rng.below(4) == 0 {
                 self.text += &format!("[[{prefix}flow]]\n");
-                self.body(draw, &name, &format!("{prefix}flow."), depth + 1);
+                self.body(rng, &name, &format!("{prefix}flow."), depth + 1);
             } else {
                 self.text += &format!("[[{prefix}task]]\nname = \"{name}\"\nuse = \"m#any\"\n");
-                self.text += &format!("requires = {{ one = \"v{}\", two = \"v{}\" }}\n", draw.below(5), draw.below(5));
-                let left = if draw.below(2) == 0 { format!("left = \"v{}\"", draw.below(5)) } else { String::new() };
+                self.text += &format!("requires = {{ one = \"v{}\", two = \"v{}\" }}\n", rng.below(5), rng.below(5));
+                let left = if rng.below(2) == 0 { format!("left = \"v{}\"", rng.below(5)) } else { String::new() };
                 self.text += &format!("provides = {{ {left} }}\n");
             }
             members.push(name);
         }
-        for _ in 0..draw.below(8) {
-            let (from, to) = (draw.below(members.len().max(1)), draw.below(members.len().max(1)));
-            if from != to && (from < to || (pattern != "linear" && draw.below(8) == 0)) {
+        for _ in 0..rng.below(8) {
+            let (from, to) = (rng.below(members.len().max(1)), rng.below(members.len().max(1)));
+            if from != to && (from < to || (pattern != "linear" && rng.below(8) == 0)) {
                 let (from, to) = (&members[from], &members[to]);
                 self.text += &format!("[[{prefix}link]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
             }
@@ -101,32 +105,32 @@ impl Random {
 }
 
 /// All direct and indirect successors of each node.
-fn reached(flow: &Flow) -> Vec<BTreeSet<NodeIndex>> {
-    let mut reached = vec![BTreeSet::new(); flow.nodes.len()];
+fn successors(flow: &Flow) -> Vec<BTreeSet<NodeIndex>> {
+    let mut successors = vec![BTreeSet::new(); flow.nodes.len()];
     for index in flow.indices() {
         let mut work = vec![index];
         while let Some(next) = work.pop() {
-            work.extend(flow.node(next).after.iter().filter(|after| reached[index.0 as usize].insert(**after)));
+            work.extend(flow.node(next).after.iter().filter(|after| successors[index.0 as usize].insert(**after)));
         }
     }
-    reached
+    successors
 }
 
-fn check_arena_invariants(flow: &Flow, reached: &[BTreeSet<NodeIndex>]) {
+fn check_arena_invariants(flow: &Flow, successors: &[BTreeSet<NodeIndex>]) {
     let last = NodeIndex(u32::try_from(flow.nodes.len() - 1).unwrap());
     let ends = |scope: ScopeIndex| (flow.scope(scope).begin, flow.scope(scope).end);
     assert_eq!(ends(ScopeIndex::ROOT), (NodeIndex(0), last));
     for index in flow.indices() {
         let Node { before, after, scope, name, .. } = flow.node(index);
-        assert!(!reached[index.0 as usize].contains(&index), "{name} comes after itself");
+        assert!(!successors[index.0 as usize].contains(&index), "{name} comes after itself");
         assert!(before.is_sorted() && after.is_sorted());
         assert!(after.iter().all(|after| flow.node(*after).before.contains(&index)));
-        assert_eq!(before.is_empty(), index == NodeIndex(0), "all but the first wait for something");
-        assert_eq!(after.is_empty(), index == last, "all but the last are waited for");
+        assert_eq!(before.is_empty(), index == NodeIndex(0), "all but the first have a predecessor");
+        assert_eq!(after.is_empty(), index == last, "all but the last have a successor");
         let (begin, end) = ends(*scope);
         assert!(begin <= index && index <= end);
-        assert!(index == begin || reached[begin.0 as usize].contains(&index), "{name} comes after its flow begins");
-        assert!(index == end || reached[index.0 as usize].contains(&end), "{name} comes before its flow ends");
+        assert!(index == begin || successors[begin.0 as usize].contains(&index), "{name} comes after its flow begins");
+        assert!(index == end || successors[index.0 as usize].contains(&end), "{name} comes before its flow ends");
     }
 }
 
@@ -146,7 +150,7 @@ struct DraftFacts {
 }
 
 impl DraftFacts {
-    fn by(&mut self, name: &NodeName, body: &FlowBody) {
+    fn collect(&mut self, name: &NodeName, body: &FlowBody) {
         if body.pattern == Pattern::Graph {
             self.graphs.insert(name.clone());
         }
@@ -155,27 +159,27 @@ impl DraftFacts {
                 DraftNode::Task(task) => {
                     self.requires.insert(task.name.clone(), task.requires.clone().unwrap_or_default());
                 }
-                DraftNode::Flow(flow) => self.by(&flow.name, &flow.body),
+                DraftNode::Flow(flow) => self.collect(&flow.name, &flow.body),
             }
         }
     }
 }
 
 /// Compares each source with the result of a search of the whole graph.
-fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &DraftFacts) {
-    let comes_before = |one: NodeIndex, other: NodeIndex| reached[one.0 as usize].contains(&other);
+fn check_nearest_provider(flow: &Flow, successors: &[BTreeSet<NodeIndex>], facts: &DraftFacts) {
+    let precedes = |one: NodeIndex, other: NodeIndex| successors[one.0 as usize].contains(&other);
     for (task, name, Task { inputs, .. }) in flow.tasks() {
         for input in inputs {
-            let value = &said.requires[name][&input.parameter];
+            let value = &facts.requires[name][&input.parameter];
             let providers = || flow.indices().filter(|index| *index != task && provides(flow.node(*index), value));
-            let seen: Vec<NodeIndex> = providers().filter(|provider| comes_before(*provider, task)).collect();
+            let earlier: Vec<NodeIndex> = providers().filter(|provider| precedes(*provider, task)).collect();
             match &input.source {
-                Source::Node { node: taken, .. } if seen.contains(taken) => {
-                    let is_nearest = seen.iter().all(|other| other == taken || comes_before(*other, *taken));
-                    assert!(is_nearest, "{name} takes {value} of {}, but another is nearer", flow.node(*taken).name);
+                Source::Node { node: provider, .. } if earlier.contains(provider) => {
+                    let is_nearest = earlier.iter().all(|other| other == provider || precedes(*other, *provider));
+                    assert!(is_nearest, "{name} takes {value} of {}, but another is nearer", flow.node(*provider).name);
                 }
                 // A link reversed the order, and no other provider exists.
-                Source::Node { .. } | Source::Absent => assert!(seen.is_empty(), "{name} could have {value}"),
+                Source::Node { .. } | Source::Absent => assert!(earlier.is_empty(), "{name} could have {value}"),
                 Source::Constant(_)
                 | Source::Element
                 | Source::RunInput(_)
@@ -185,12 +189,12 @@ fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &D
                 }
             }
             let scope = flow.node(task).scope;
-            if said.graphs.contains(&flow.node(flow.scope(scope).begin).name) {
-                let beside = |provider: &NodeIndex| {
+            if facts.graphs.contains(&flow.node(flow.scope(scope).begin).name) {
+                let is_in_scope = |provider: &NodeIndex| {
                     flow.node(*provider).scope == scope && matches!(flow.node(*provider).role, Role::Task(_))
                 };
-                for other in providers().filter(beside) {
-                    let is_ordered = comes_before(other, task) || comes_before(task, other);
+                for other in providers().filter(is_in_scope) {
+                    let is_ordered = precedes(other, task) || precedes(task, other);
                     assert!(is_ordered, "{name} and {} have no order", flow.node(other).name);
                 }
             }
@@ -201,20 +205,20 @@ fn check_nearest_provider(flow: &Flow, reached: &[BTreeSet<NodeIndex>], said: &D
 /// Whether a random flow was wired; checks then that it is right.
 fn is_wired_right(seed: u64) -> bool {
     let text = random_flow(&mut SeededRng(seed));
-    let draft = file::parse(&text).unwrap_or_else(|mistakes| panic!("{}", render(&mistakes, "f", &text)));
+    let draft = file::parse(&text).unwrap_or_else(|diagnostics| panic!("{}", render(&diagnostics, "f", &text)));
     let Ok((flow, _)) = wire(&draft, &modules(), &Values::new()) else { return false };
-    let reached = reached(&flow);
-    check_arena_invariants(&flow, &reached);
-    let mut said = DraftFacts::default();
-    said.by(&"f".parse().unwrap(), &draft.body);
-    check_nearest_provider(&flow, &reached, &said);
+    let successors = successors(&flow);
+    check_arena_invariants(&flow, &successors);
+    let mut facts = DraftFacts::default();
+    facts.collect(&"f".parse().unwrap(), &draft.body);
+    check_nearest_provider(&flow, &successors, &facts);
     true
 }
 
 #[test]
 fn most_random_flows_are_wired() {
     let wired = (0..1_000).filter(|seed| is_wired_right(*seed)).count();
-    assert!(wired > 500, "a property of {wired} in 1000 flows says little");
+    assert!(wired > 500, "only {wired} of 1000 flows are wired");
 }
 
 proptest! {
