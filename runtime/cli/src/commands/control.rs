@@ -55,7 +55,7 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: ControlCommand, as
         }
         crate::output::json(told);
     } else {
-        let state = if answer.cancelling { "cancelling" } else { &answer.state };
+        let state = if answer.cancelling { "cancelling" } else { answer.state.as_str() };
         crate::output::say!("{} {state}", answer.run);
     }
     Ok(Exit::Success)

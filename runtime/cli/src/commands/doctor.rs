@@ -143,19 +143,21 @@ fn print(checks: &[Check]) {
     for Check { check, outcome, detail, advice } in checks {
         // It may contain names of queues and runs, and messages of a broker or a server.
         let line = sanitize::one_line(&format!("{check:width$}  {detail}"));
-        output::line(&format!("{} {line}", state_label(*outcome, colour)));
+        output::line(&format!("{} {line}", state_label(outcome, colour)));
         if let Some(advice) = advice {
             output::line(&format!("      → {}", sanitize::one_line(advice)));
         }
     }
 }
 
-fn state_label(outcome: Outcome, colour: bool) -> String {
+fn state_label(outcome: &Outcome, colour: bool) -> String {
     let (word, paint) = match outcome {
         Outcome::Ok => ("ok  ", Colour::Green),
         Outcome::Skipped => ("skip", Colour::Dim),
         Outcome::Warn => ("warn", Colour::Yellow),
         Outcome::Fail => ("FAIL", Colour::Red),
+        // Only a newer server sends other outcomes.
+        other => (other.as_str(), Colour::Yellow),
     };
     paint.text(word, colour)
 }

@@ -7,7 +7,7 @@ use client::{
     api::{ListQuery, Runs, Summary},
 };
 use engine::{Clock, SystemClock};
-use flow::{RunState, Timestamp};
+use flow::Timestamp;
 use logbook::Logbook;
 
 use super::{remote, run_location::reads_logbook, serve::without_password};
@@ -135,8 +135,7 @@ fn print_table(runs: &[Summary]) {
 
 /// How long a run has lasted. A run that has not ended counts until now, however old its last change is.
 fn lasted(run: &Summary, now: &str) -> Option<Duration> {
-    let has_ended = RunState::ALL.into_iter().any(|known| known.is_final() && known.as_str() == run.state);
-    remote::between(&run.started_at, if has_ended { &run.changed_at } else { now })
+    remote::between(&run.started_at, if run.state.is_final() { &run.changed_at } else { now })
 }
 
 /// A time, to the second.

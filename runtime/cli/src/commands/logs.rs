@@ -112,10 +112,10 @@ async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool
         }
         let title = Title::of_followed(attempt);
         match &event {
-            LogEvent::Line { level, text, .. } => output::line(&title.line(level, text)),
+            LogEvent::Line { level, text, .. } => output::line(&title.line(level.as_str(), text)),
             LogEvent::Cut(_) => output::line(&title.cut()),
             LogEvent::Missing { lines, .. } => output::diagnostic(&title.missing(*lines)),
-            LogEvent::End(_) | LogEvent::Run { .. } | LogEvent::Unknown => {}
+            _ => {}
         }
     }
 }

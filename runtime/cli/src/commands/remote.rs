@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use client::{
     Client, ClientError,
-    api::{Diagnostic, Failure, Node, Problem, Run},
+    api::{self, Diagnostic, Failure, Node, Problem, Run},
 };
 use flow::{FlowName, NodeName, RunId, RunState, Severity, StoredReferences};
 use std::{collections::BTreeSet, time::Duration};
@@ -41,6 +41,7 @@ pub(super) fn cli_error(error: ClientError) -> CliError {
             let exit = if problem.status >= 500 { Exit::Unreachable } else { Exit::Invalid };
             CliError { exit, error: error.into(), hint }
         }
+        _ => CliError::unreachable(error),
     }
 }
 
@@ -55,7 +56,7 @@ pub(super) fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String 
     let mistakes: Vec<flow::Diagnostic> = mistakes
         .iter()
         .map(|mistake| flow::Diagnostic {
-            severity: if mistake.severity == "warning" { Severity::Warning } else { Severity::Error },
+            severity: if mistake.severity == api::Severity::Warning { Severity::Warning } else { Severity::Error },
             message: mistake.message.clone(),
             hint: mistake.hint.clone(),
             // Another version may count differently, and its span must not exceed the text.
@@ -67,12 +68,12 @@ pub(super) fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String 
 
 /// The state of a run, as a server reports it.
 pub(super) fn state(run: &Run) -> Result<RunState, CliError> {
-    let found = RunState::ALL.into_iter().find(|state| state.as_str() == run.state);
+    let found = RunState::ALL.into_iter().find(|state| state.as_str() == run.state.as_str());
     found.ok_or_else(|| {
         CliError::unreachable(anyhow!(
             "the server says that run {} is {:?}, which this waft does not know",
             run.run,
-            run.state
+            run.state.as_str()
         ))
     })
 }
@@ -161,7 +162,7 @@ async fn show(
             output::json(&event.line);
         } else if let Some(change) = display::change_of(&event.line) {
             display.change(&change);
-        } else if event.run_state() == Some(RunState::Suspended) {
+        } else if event.run_state() == Some(api::RunState::Suspended) {
             display.note("the run is suspended; `waft resume RUN` lets it go on");
         }
     }
@@ -198,7 +199,7 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
     for (name, failure) in &run.failures {
         // A newer server may use another format.
         let Ok(Failure { kind, message, apply, .. }) = serde_json::from_str(failure.get()) else { continue };
-        let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == "rollback-failure");
+        let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == api::NodeState::RollbackFailure);
         let what = if stuck { "could not be rolled back" } else { "failed" };
         let message = sanitize::indented(&message, 4);
         text.push_str(&format!("  {} {what} ({kind}): {message}\n", Colour::Red.text(name, colour)));

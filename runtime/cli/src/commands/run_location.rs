@@ -49,10 +49,8 @@ pub(super) async fn locate(settings: &Settings, run: &str) -> Result<RunLocation
             // Nobody chose the server at the built-in address, so its silence is not worth reporting.
             match client.run(run.as_str()).await {
                 Err(ClientError::Unreachable { .. } | ClientError::Unexpected { .. }) => Err(missing(settings, &run)),
-                // The command asks again, and reports the problem.
-                Ok(_) | Err(ClientError::Refused { .. } | ClientError::Address { .. }) => {
-                    Ok(RunLocation::Server(client))
-                }
+                // The command sends its own request, and reports the problem.
+                Ok(_) | Err(_) => Ok(RunLocation::Server(client)),
             }
         }
     }

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use client::api::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FiringState, LostWorker, NextTime, Node, OutstandingCall,
-    Revision, Run, SkippedTriggers,
+    Revision, Run, SkipReason, SkippedTriggers,
 };
 use flow::{State, StoredReferences, Value, ValueName, Values};
 
@@ -30,7 +30,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
     let Run { skipped, backlogs, schedules, tasks, .. } = &run;
     let colour = colour::on(Stream::Out);
-    let state = if run.cancelling { "cancelling" } else { state };
+    let state = if run.cancelling { "cancelling" } else { state.as_str() };
     output::line(&format!("{}  {id}  {state}", Colour::Bold.text(flow, colour)));
     output::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
     if let Some(fired) = fired {
@@ -64,12 +64,12 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
 fn skipped_line(skipped: &SkippedTriggers) -> String {
     let SkippedTriggers { task, reason, count, last_at } = skipped;
     let times = if *count == 1 { "once".into() } else { format!("{count} times") };
-    let why = match reason.as_str() {
-        "overlap" => "an earlier firing of its schedule was under way",
-        "missed" => "nobody drove the run when it was due",
-        "full" => "too many firings waited for their turn",
+    let why = match reason {
+        SkipReason::Overlap => "an earlier firing of its schedule was under way",
+        SkipReason::Missed => "nobody drove the run when it was due",
+        SkipReason::QueueFull => "too many firings waited for their turn",
         // A newer server may send other reasons.
-        other => other,
+        other => other.as_str(),
     };
     format!("{task} was not fired {times}, since {why}; last at {}", short(last_at))
 }
@@ -128,8 +128,8 @@ fn lost(lost: &[LostWorker]) -> Option<String> {
 }
 
 fn line(node: &Node, width: usize, colour: bool) -> String {
-    let state = protocol::json::state_of(&node.state).unwrap_or(State::Pending);
-    let word = word(&node.kind, &node.state);
+    let state = protocol::json::state_of(node.state.as_str()).unwrap_or(State::Pending);
+    let word = word(node.kind.as_str(), node.state.as_str());
     let painted = Colour::of(state).text(&format!("{word:16}"), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();
     let took = node.started_at.as_deref().zip(node.at.as_deref()).and_then(|(from, until)| between(from, until));

@@ -88,7 +88,7 @@ impl Watching {
             Self::Server(watch) => watch.next().await.map_err(remote::cli_error),
             Self::Here(lines) => {
                 let line = lines.next().await.map_err(CliError::unreachable)?;
-                Ok(line.map(|line| Event { id: line.id, line: line.text }))
+                Ok(line.map(|line| Event::new(line.id, line.text)))
             }
         }
     }

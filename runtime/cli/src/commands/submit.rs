@@ -137,7 +137,7 @@ pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> CliError {
 pub(super) fn mistaken(path: &Path, text: &str, mistakes: &[api::Diagnostic]) -> CliError {
     let shown = path.display();
     crate::output::note!("{}", remote::render(mistakes, &shown.to_string(), text));
-    let refused = mistakes.iter().filter(|mistake| mistake.severity == "error").count();
+    let refused = mistakes.iter().filter(|mistake| mistake.severity == api::Severity::Error).count();
     let plural = if refused == 1 { "" } else { "s" };
     CliError::invalid(anyhow!("{shown} has {refused} mistake{plural}"))
 }

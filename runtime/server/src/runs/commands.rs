@@ -10,9 +10,9 @@ use crate::{extract, problem::Problem, state};
 
 type CommandResponse = Result<Json<RunStateResponse>, Problem>;
 
-async fn send_command(state: &state::State, run: RunId, wish: RunCommand) -> CommandResponse {
-    let state = state.dependencies.engine.command(&run, wish).await?;
-    Ok(Json(RunStateResponse { run: run.to_string(), state: state.to_string(), cancelling: false }))
+async fn send_command(state: &state::State, run: RunId, command: RunCommand) -> CommandResponse {
+    let state = state.dependencies.engine.command(&run, command).await?;
+    Ok(Json(RunStateResponse { run: run.to_string(), state: state.into(), cancelling: false }))
 }
 
 /// Stops a run and rolls it back.
@@ -24,7 +24,7 @@ async fn send_command(state: &state::State, run: RunId, wish: RunCommand) -> Com
         (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn cancel(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
     let new = state.dependencies.engine.command(&run, RunCommand::Cancel).await?;
-    Ok(Json(RunStateResponse { run: run.to_string(), state: new.to_string(), cancelling: !new.is_final() }))
+    Ok(Json(RunStateResponse { run: run.to_string(), state: new.into(), cancelling: !new.is_final() }))
 }
 
 /// Lets a run start nothing new; what runs may finish.

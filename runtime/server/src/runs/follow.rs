@@ -148,7 +148,7 @@ impl LogFollow {
             }
         }
         if state.is_final() {
-            let (run, state) = (self.run.to_string(), state.to_string());
+            let (run, state) = (self.run.to_string(), state.into());
             self.waiting.push_back((summary.version, LogEvent::Run { run, state }));
             self.ended = true;
         }
@@ -188,7 +188,8 @@ impl LogFollow {
 
     fn tell_lines(&mut self, told: Version, attempt: &LogAttempt, lines: Vec<LiveLine>) {
         for LiveLine { number, line } in lines {
-            let line = LogEvent::Line { attempt: attempt.clone(), number, level: line.level, text: line.text };
+            let line =
+                LogEvent::Line { attempt: attempt.clone(), number, level: line.level.as_str().into(), text: line.text };
             self.waiting.push_back((told, line));
         }
     }
@@ -197,7 +198,7 @@ impl LogFollow {
 fn attempt(call: &CallId, worker: Option<&WorkerName>) -> LogAttempt {
     LogAttempt {
         task: call.task.to_string(),
-        call: call.action.as_str().into(),
+        call: call.action.into(),
         firing: call.firing.get(),
         attempt: call.attempt.get(),
         worker: worker.map(ToString::to_string),

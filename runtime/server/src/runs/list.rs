@@ -43,7 +43,7 @@ fn summary(summary: &Summary) -> api::Summary {
     api::Summary {
         run: summary.run.to_string(),
         flow: summary.standing.flow.to_string(),
-        state: summary.standing.state.to_string(),
+        state: summary.standing.state.into(),
         started_at: rfc3339(summary.started_at),
         changed_at: rfc3339(summary.changed_at),
     }

@@ -31,12 +31,12 @@ pub async fn read(logbook: &dyn Logbook, run: &RunId) -> Result<RunLogs, LoadErr
 #[must_use]
 pub fn attempt(log: protocol::AttemptLog) -> AttemptLog {
     let protocol::AttemptLog { call, at, worker, log } = log;
-    let line = |line: protocol::LogLine| LogLine { level: line.level, text: line.text };
+    let line = |line: protocol::LogLine| LogLine { level: line.level.as_str().into(), text: line.text };
     AttemptLog {
         task: call.task.to_string(),
         attempt: call.attempt.get(),
         firing: call.firing.get(),
-        call: call.action.as_str().into(),
+        call: call.action.into(),
         worker: worker.map(|worker| worker.to_string()),
         at: protocol::json::rfc3339(at),
         lines: log.lines.into_iter().map(line).collect(),

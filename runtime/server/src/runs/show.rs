@@ -108,7 +108,7 @@ async fn read_with_machine(
     let shown = shown(&Summary { changed_at, ..summary }, machine, &told, store).await;
     let complete = |mut node: Node| {
         // A node that started again since is no longer rolled back.
-        let is_settled = node.state == NodeState::RolledBack.as_str();
+        let is_settled = node.state == api::NodeState::RolledBack;
         node.rollback_skipped = settled.get(node.name.as_str()).filter(|_| is_settled).cloned();
         if let Ok(name) = NodeName::new(&node.name) {
             node.lost = lost_with.remove(&name).unwrap_or_default();
@@ -196,7 +196,7 @@ async fn shown(
     api::Run {
         run: machine.run().to_string(),
         flow: machine.flow().name.to_string(),
-        state: machine.state().to_string(),
+        state: machine.state().into(),
         cancelling: false,
         revision: machine.revision().get(),
         started_at: rfc3339(summary.started_at),
@@ -219,14 +219,14 @@ async fn shown(
 fn firings(machine: &Machine) -> Vec<FiringState> {
     let is_shown = |state: RunState| state == RunState::Failure || !state.is_final();
     let firings = machine.firings().filter(|(_, state)| machine.flow().triggers.is_some() && is_shown(*state));
-    firings.map(|(firing, state)| FiringState { firing: firing.get(), state: state.to_string() }).collect()
+    firings.map(|(firing, state)| FiringState { firing: firing.get(), state: state.into() }).collect()
 }
 
 /// The triggers that fired nothing.
 fn skipped(machine: &Machine) -> Vec<api::SkippedTriggers> {
     let skipped = machine.skips().map(|(task, reason, skips)| api::SkippedTriggers {
         task: machine.flow().node(task).name.to_string(),
-        reason: reason.as_str().into(),
+        reason: reason.into(),
         count: skips.count,
         last_at: rfc3339(skips.last_at),
     });
@@ -271,9 +271,9 @@ async fn node_with_change(told: &LastChange, store: &dyn Store) -> Node {
 
 fn node_without_change(kind: NodeKind, name: &NodeName) -> Node {
     Node {
-        kind: kind.as_str().into(),
+        kind: kind.into(),
         name: name.to_string(),
-        state: NodeState::Pending.to_string(),
+        state: api::NodeState::Pending,
         firing: None,
         attempt: None,
         started_at: None,

@@ -204,10 +204,7 @@ pub(super) fn diagnostics_problem(mistakes: &[Diagnostic], text: &str) -> Proble
 pub(super) fn api_diagnostic(mistake: &Diagnostic, text: &str) -> api::Diagnostic {
     let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
     api::Diagnostic {
-        severity: match mistake.severity {
-            Severity::Error => "error".into(),
-            Severity::Warning => "warning".into(),
-        },
+        severity: mistake.severity.into(),
         message: mistake.message.clone(),
         hint: mistake.hint.clone(),
         line: place.map(|(line, _)| line),

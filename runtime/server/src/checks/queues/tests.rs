@@ -20,14 +20,14 @@ fn found(other: &[(&str, Asked)], shared_runs: u64) -> Vec<(Outcome, String)> {
 fn queues_that_are_consumed_or_not_there_yet_are_well() {
     for other in [&[][..], &[("waft.jobs.default", Asked::Missing)]] {
         let found = found(other, 0);
-        assert_eq!((found.len(), found[0].0), (1, Outcome::Ok), "{found:?}");
+        assert_eq!((found.len(), &found[0].0), (1, &Outcome::Ok), "{found:?}");
     }
 }
 
 #[test]
 fn a_queue_of_which_the_broker_says_nothing_is_named() {
     let found = found(&[("waft.jobs.default", Asked::Silent)], 0);
-    assert_eq!((found.len(), found[0].0), (1, Outcome::Fail));
+    assert_eq!((found.len(), &found[0].0), (1, &Outcome::Fail));
     assert!(found[0].1.contains("waft.jobs.default") && found[0].1.contains("no leader"), "{found:?}");
 }
 
@@ -55,7 +55,7 @@ fn shards_without_an_engine_matter_once_something_waits() {
 #[test]
 fn engines_that_serve_no_store_are_told() {
     let found = found(&[("waft.store.shared", Asked::There { ready: 0, consumers: 0 })], 0);
-    assert_eq!((found.len(), found[0].0), (1, Outcome::Fail));
+    assert_eq!((found.len(), &found[0].0), (1, &Outcome::Fail));
     assert!(found[0].1.contains("waft.store.shared"), "{found:?}");
 }
 
@@ -74,6 +74,6 @@ async fn a_queue_without_a_leader_holds_the_look_up_for_no_longer_than_its_limit
     assert_eq!(started.elapsed().as_secs(), LOOK.as_secs());
     assert_eq!(queues.of("waft.jobs.default"), Some(&Asked::Silent));
     assert_eq!(queues.of("waft.jobs.ovens"), Some(&Asked::There { ready: 0, consumers: 1 }));
-    assert_eq!((queues.checks.len(), queues.checks[0].outcome), (1, Outcome::Fail), "{:?}", queues.checks);
+    assert_eq!((queues.checks.len(), &queues.checks[0].outcome), (1, &Outcome::Fail), "{:?}", queues.checks);
     assert!(queues.checks[0].advice.as_ref().unwrap().contains("delete_queue waft.jobs.default"));
 }
