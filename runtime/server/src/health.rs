@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     Dependencies, auth,
-    checks::{self, Live},
+    checks::{self, RunningServer},
     problem::Problem,
     state::Shared,
 };
@@ -60,14 +60,14 @@ impl Readiness {
     /// Checks the engine, unless a recent result exists. Concurrent requests wait for the same result.
     async fn check(&self, engine: &Engine) -> Result<(), String> {
         let mut last = self.last.lock().await;
-        if let Some((at, found)) = &*last
+        if let Some((at, result)) = &*last
             && at.elapsed() < CACHE_FOR
         {
-            return found.clone();
+            return result.clone();
         }
-        let found = engine.check().await;
-        *last = Some((Instant::now(), found.clone()));
-        found
+        let result = engine.check().await;
+        *last = Some((Instant::now(), result.clone()));
+        result
     }
 }
 
@@ -79,18 +79,18 @@ pub(crate) struct Examination {
 
 impl Examination {
     /// Runs all checks, unless recent results exist. Concurrent requests wait for the same results.
-    async fn make(&self, parts: &Dependencies) -> Vec<api::Check> {
+    async fn make(&self, dependencies: &Dependencies) -> Vec<api::Check> {
         let mut last = self.last.lock().await;
-        if let Some((at, found)) = &*last
+        if let Some((at, result)) = &*last
             && at.elapsed() < CACHE_FOR
         {
-            return found.clone();
+            return result.clone();
         }
-        let Dependencies { engine, broker, logbook, places, .. } = parts;
-        let live = Live { engine: engine.clone(), broker: broker.clone(), logbook: logbook.clone() };
+        let Dependencies { engine, broker, logbook, locations, .. } = dependencies;
+        let running = RunningServer { engine: engine.clone(), broker: broker.clone(), logbook: logbook.clone() };
         // Boxed because this future is large.
-        let found = Box::pin(checks::check(places, Some(&live))).await;
-        *last = Some((Instant::now(), found.clone()));
-        found
+        let result = Box::pin(checks::check(locations, Some(&running))).await;
+        *last = Some((Instant::now(), result.clone()));
+        result
     }
 }

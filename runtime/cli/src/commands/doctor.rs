@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use ::server::Places;
+use ::server::Locations;
 use client::{
     ClientError,
     api::{Check, Checks, Outcome},
@@ -39,7 +39,7 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
         if asks_server {
             at_server(settings).await
         } else {
-            Ok(Box::pin(::server::check(&places(settings, flag), None)).await)
+            Ok(Box::pin(::server::check(&locations(settings, flag), None)).await)
         }
     };
     let checks = match timeout(LIMIT, checking).await {
@@ -60,17 +60,17 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     } else {
         print(&checks);
     }
-    Ok(if ::server::is_well(&checks) { Exit::Success } else { Exit::Unwell })
+    Ok(if ::server::is_healthy(&checks) { Exit::Success } else { Exit::Unwell })
 }
 
 /// The addresses and folders of a waft with these settings.
-pub(super) fn places(settings: &Settings, flag: &BrokerFlag) -> Places {
+pub(super) fn locations(settings: &Settings, flag: &BrokerFlag) -> Locations {
     let broker = broker_url(settings, flag).map(|url| broker::Options {
         name: format!("waft doctor {}", process_name()),
         tls_ca: flag.tls_ca.clone(),
         ..broker::Options::new(url)
     });
-    Places {
+    Locations {
         broker,
         logbook: settings.logbook.clone(),
         store: settings.store.clone(),

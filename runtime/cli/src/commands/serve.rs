@@ -118,7 +118,7 @@ impl ServeContext<'_> {
         shown_broker: &str,
         stop: &StopSignal,
     ) -> Result<Exit, CliError> {
-        let places = super::doctor::places(self.settings, self.broker_flag);
+        let locations = super::doctor::locations(self.settings, self.broker_flag);
         let Self { settings, broker_flag: _, server, modules, logbook, mut lock } = self;
         let shown_logbook = without_password(&settings.logbook);
         crate::output::note!("waft listens on http://{}", server.local_addr());
@@ -126,7 +126,7 @@ impl ServeContext<'_> {
             "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
             settings.store.display()
         );
-        let dependencies = Dependencies { engine: engine.clone(), logbook, modules, broker, coverage, places };
+        let dependencies = Dependencies { engine: engine.clone(), logbook, modules, broker, coverage, locations };
         // If dropped, the server leaves requests unanswered: the process ends.
         tokio::select! {
             biased;

@@ -30,7 +30,7 @@ use logbook::{
 };
 use protocol::{Job, Report};
 use reqwest::{Method, RequestBuilder, StatusCode};
-use server::{BindError, Config, Dependencies, ModuleLibrary, Places, QueueCoverage, Server, Token};
+use server::{BindError, Config, Dependencies, Locations, ModuleLibrary, QueueCoverage, Server, Token};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The maximum request size of the servers here, in bytes.
@@ -68,14 +68,14 @@ async fn dependencies_over(logbook: Arc<dyn Logbook>) -> Dependencies {
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
     let library = ModuleLibrary { store, sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap() };
     let coverage = QueueCoverage::Embedded(["default".parse().unwrap()].into());
-    let places = Places {
+    let locations = Locations {
         broker: None,
         logbook: "memory:".into(),
         store: std::env::temp_dir(),
         cache: std::env::temp_dir(),
         queues: BTreeSet::new(),
     };
-    Dependencies { engine, logbook, modules: library, broker, coverage, places }
+    Dependencies { engine, logbook, modules: library, broker, coverage, locations }
 }
 
 impl Harness {
