@@ -118,7 +118,7 @@ async fn refused(client: &Client) -> Result<(), Box<dyn Error>> {
     match client.submit(&Submission::of(&flow)?).await {
         Ok(run) => println!("{} has started", run.run),
         Err(ClientError::Refused { problem, .. }) => {
-            problem.mistakes.iter().for_each(|mistake| println!("{}", mistake.message));
+            problem.diagnostics.iter().for_each(|diagnostic| println!("{}", diagnostic.message));
         }
         Err(error) => return Err(error.into()),
     }

@@ -45,10 +45,11 @@ pub(crate) fn has_token(headers: &HeaderMap, token: Option<&Token>) -> bool {
 }
 
 fn bears(headers: &HeaderMap, token: &Token) -> bool {
-    let Some((scheme, given)) = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' ')) else {
+    let Some((scheme, token_text)) = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' '))
+    else {
         return false;
     };
-    scheme.eq_ignore_ascii_case("bearer") && token.is(given.trim().as_bytes())
+    scheme.eq_ignore_ascii_case("bearer") && token.is(token_text.trim().as_bytes())
 }
 
 fn unauthorized() -> Response {

@@ -151,9 +151,9 @@ async fn a_client_receives_server_side_diagnostics() {
         .build();
     let refused = client.submit(&Submission::of(&flow).expect("it can be written")).await.expect_err("it has mistakes");
     let ClientError::Refused { problem, .. } = refused else { panic!("{refused}") };
-    let told: Vec<&str> = problem.mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-    assert_eq!((problem.status, told.len()), (422, 2), "{told:?}");
-    assert!(told[0].starts_with("module \"lost\"") && told[1].contains("\"nothing\""), "{told:?}");
+    let messages: Vec<&str> = problem.diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    assert_eq!((problem.status, messages.len()), (422, 2), "{messages:?}");
+    assert!(messages[0].starts_with("module \"lost\"") && messages[1].contains("\"nothing\""), "{messages:?}");
 }
 
 #[test]

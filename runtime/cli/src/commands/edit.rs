@@ -87,11 +87,11 @@ async fn edit_here(settings: &Settings, here: LocalRun, wanted: EditRequest) -> 
     let wanted = Edits { edits, if_revision, dry_run };
     let edited = ::server::edit_alone(&*logbook, &library, &run, &wanted, SystemClock.now()).await;
     edited.map_err(|problem| {
-        let problem = problem.into_said();
-        if problem.mistakes.is_empty() {
+        let problem = problem.into_document();
+        if problem.diagnostics.is_empty() {
             remote::refused_here(problem)
         } else {
-            mistaken(Path::new(path), &text, &problem.mistakes)
+            mistaken(Path::new(path), &text, &problem.diagnostics)
         }
     })
 }

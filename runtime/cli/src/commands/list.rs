@@ -34,7 +34,7 @@ impl Listed {
             Self::Server(client) => client.list(query).await.map_err(remote::cli_error),
             Self::Here(Some(logbook)) => ::server::list(&**logbook, query.clone())
                 .await
-                .map_err(|problem| remote::refused_here(problem.into_said())),
+                .map_err(|problem| remote::refused_here(problem.into_document())),
             Self::Here(None) => Ok(Runs { runs: Vec::new(), next: None }),
         }
     }

@@ -175,7 +175,7 @@ fn waiting_reasons(run: &Run) -> Vec<String> {
         let worker = out.worker.as_deref().filter(|_| out.silent_for.is_some());
         match worker {
             Some(worker) => Some(format!("{}: the heartbeats of {worker} have stopped", node.name)),
-            None if out.untaken => Some(format!("{}: {}", node.name, super::show::call_location(out))),
+            None if out.unserved => Some(format!("{}: {}", node.name, super::show::call_location(out))),
             None => None,
         }
     };

@@ -104,14 +104,14 @@ pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<
 
 /// The location of an outstanding call.
 pub(super) fn call_location(out: &OutstandingCall) -> String {
-    let OutstandingCall { queue, since, worker, untaken, silent_for } = out;
+    let OutstandingCall { queue, since, worker, unserved, silent_for } = out;
     let since = short(since);
     match (worker, silent_for) {
         (Some(worker), Some(silent)) => {
             format!("called by {worker} since {since}, whose heartbeats stopped {silent:.0}s ago")
         }
         (Some(worker), None) => format!("called by {worker} since {since}"),
-        (None, _) if *untaken => format!("waiting for a worker on queue {queue} since {since}"),
+        (None, _) if *unserved => format!("waiting for a worker on queue {queue} since {since}"),
         (None, _) => format!("on queue {queue} since {since}"),
     }
 }

@@ -128,7 +128,9 @@ async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
 /// Explains a refusal; shows the diagnostics of a flow as `waft check` does.
 pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> CliError {
     match &error {
-        ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => mistaken(path, text, &problem.mistakes),
+        ClientError::Refused { problem, .. } if !problem.diagnostics.is_empty() => {
+            mistaken(path, text, &problem.diagnostics)
+        }
         _ => remote::cli_error(error),
     }
 }

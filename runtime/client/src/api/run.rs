@@ -176,12 +176,12 @@ pub struct OutstandingCall {
     pub queue: String,
     /// When its job was sent.
     pub since: String,
-    /// The worker that executes it, where known: after ten seconds, or once an engine wanted to withdraw the call.
+    /// The worker that executes it, where known: after ten seconds, or once an engine has tried to withdraw the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
     /// Whether it waits for a worker although no worker consumes its queue.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub untaken: bool,
+    #[serde(rename = "untaken", default, skip_serializing_if = "std::ops::Not::not")]
+    pub unserved: bool,
     /// The seconds since the last heartbeat of its worker, if the next one is late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_for: Option<f64>,

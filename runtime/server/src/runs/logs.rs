@@ -7,13 +7,13 @@ use logbook::{LoadError, Logbook, Version};
 
 use crate::{extract::Run, problem::Problem, state::Shared};
 
-/// What guests logged and printed during the attempts of a run.
+/// Shows what guests logged and printed during the attempts of a run.
 #[utoipa::path(get, operation_id = "run_logs", path = "/v1/runs/{run}/logs", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "The attempts that wrote something", body = RunLogs),
+        (status = 200, description = "The attempts with output", body = RunLogs),
         (status = 404, description = "There is no such run", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn logs(State(state): Shared, Run(run): Run) -> Result<Json<RunLogs>, Problem> {
     Ok(Json(read(&*state.dependencies.logbook, &run).await?))
 }

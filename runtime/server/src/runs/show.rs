@@ -17,13 +17,13 @@ use store::Store;
 
 use crate::{extract, lines::load_values, problem::Problem, state::Shared};
 
-/// A run with all its tasks.
+/// Shows a run with all its tasks.
 #[utoipa::path(get, operation_id = "show_run", path = "/v1/runs/{run}", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "The run", body = api::Run),
         (status = 404, description = "There is no such run", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) -> Result<Json<api::Run>, Problem> {
     let (mut run, machine) =
         read_with_machine(&state.dependencies.logbook, &*state.dependencies.modules.store, &run).await?;

@@ -72,12 +72,12 @@ async fn a_run_shows_queue_coverage_lease_holder_and_lost_workers() {
     harness.run("r", "f").await;
     let task = || async { harness.client().run("r").await.unwrap().tasks.remove(0) };
     let out = task().await.out.unwrap();
-    assert_eq!((out.queue.as_str(), out.untaken, out.worker), ("default", true, None));
+    assert_eq!((out.queue.as_str(), out.unserved, out.worker), ("default", true, None));
     let mut jobs = harness.broker.consume("waft.jobs.default", 1).await.unwrap();
     let delivery = jobs.next().await.unwrap();
     let job = Job::decode(&delivery.message.body).unwrap();
     delivery.accept();
-    assert!(!task().await.out.unwrap().untaken, "its queue has a consumer");
+    assert!(!task().await.out.unwrap().unserved, "its queue has a consumer");
     let worker = || "w".parse().unwrap();
     let heartbeat = Report::Heartbeat { call: job.call.clone(), worker: worker() };
     harness.broker.publish(report(&job.signal_to, &heartbeat)).await.unwrap();

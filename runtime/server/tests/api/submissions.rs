@@ -8,24 +8,27 @@ async fn a_rejected_flow_lists_all_diagnostics_with_positions() {
     let text = "name = \"f\"\n[modules]\nm = \"../m.wasm\"\n[[task]]\nname = \"t\"\nuse = \"n\"\n[[link]]\nfrom = \"t\"\nto = \"z\"\n";
     let problem = refusal(harness.client().submit(&submission(text)).await);
     assert_eq!((problem.status, problem.detail.as_str()), (422, "the flow has 3 mistakes"));
-    let positions: Vec<_> = problem.mistakes.iter().map(|diagnostic| (diagnostic.line, diagnostic.column)).collect();
-    assert_eq!(positions, [(Some(3), Some(5)), (Some(6), Some(7)), (Some(9), Some(6))], "{:#?}", problem.mistakes);
+    let positions: Vec<_> = problem.diagnostics.iter().map(|diagnostic| (diagnostic.line, diagnostic.column)).collect();
+    assert_eq!(positions, [(Some(3), Some(5)), (Some(6), Some(7)), (Some(9), Some(6))], "{:#?}", problem.diagnostics);
     assert!(
-        problem.mistakes.iter().all(|diagnostic| diagnostic.severity == Severity::Error && diagnostic.hint.is_some())
+        problem
+            .diagnostics
+            .iter()
+            .all(|diagnostic| diagnostic.severity == Severity::Error && diagnostic.hint.is_some())
     );
     let why = "module \"m\" was not found: \"../m.wasm\" is no tag and no digest; the server reads no files";
-    assert!(problem.mistakes[0].message.starts_with(why), "{:?}", problem.mistakes[0]);
+    assert!(problem.diagnostics[0].message.starts_with(why), "{:?}", problem.diagnostics[0]);
     let misnamed = text.replace("name = \"t\"", "name = \"t t\"").replace("from = \"t\"", "from = \"t t\"");
     let problem = refusal(harness.client().submit(&submission(&misnamed)).await);
-    let lines: Vec<_> = problem.mistakes.iter().map(|diagnostic| diagnostic.line).collect();
+    let lines: Vec<_> = problem.diagnostics.iter().map(|diagnostic| diagnostic.line).collect();
     assert_eq!(
         lines,
         [Some(3), Some(5), Some(6), Some(8), Some(9)],
         "a bad name hides no other: {:#?}",
-        problem.mistakes
+        problem.diagnostics
     );
     let problem = refusal(harness.client().submit(&submission("nam = 1")).await);
-    assert_eq!((problem.status, problem.mistakes[0].line), (422, Some(1)));
+    assert_eq!((problem.status, problem.diagnostics[0].line), (422, Some(1)));
     assert!(harness.client().list(&ListQuery::default()).await.unwrap().runs.is_empty(), "nothing was started");
 }
 
