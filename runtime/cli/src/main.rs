@@ -78,10 +78,9 @@ fn run(arguments: Arguments) -> Result<Exit, exit::CliError> {
         true => tokio::runtime::Builder::new_multi_thread(),
         false => tokio::runtime::Builder::new_current_thread(),
     };
-    let runtime = threads
-        .enable_all()
-        .build()
-        .map_err(|error| exit::CliError::unreachable(error).hint("the system gave no threads; raise its limits"))?;
+    let runtime = threads.enable_all().build().map_err(|error| {
+        exit::CliError::unreachable(error).hint("the system refused to start threads; raise its limits")
+    })?;
     let abandons_blocked_threads = arguments.command.abandons_blocked_threads();
     let done = runtime.block_on(commands::run(arguments.command, settings));
     if abandons_blocked_threads {

@@ -68,7 +68,7 @@ impl Stream {
 
     /// Writes all bytes, or notes the stream's failure.
     fn write(self, mut bytes: &[u8]) {
-        let _whole = WRITE_LOCKS[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let _lock = WRITE_LOCKS[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         while self.failure().is_none() && !bytes.is_empty() {
             match rustix::io::write(self.descriptor(), bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -114,17 +114,17 @@ pub(crate) fn draw(text: &str) {
 pub(crate) async fn wait_for_reader_gone() {
     let (tx, gone) = oneshot::channel();
     // The thread blocks until the reader leaves, and ends with the process at the latest.
-    let watching = std::thread::Builder::new().name("reader of stdout".into()).spawn(move || {
+    let thread = std::thread::Builder::new().name("reader of stdout".into()).spawn(move || {
         let mut polled = [PollFd::from_borrowed_fd(Stream::Out.descriptor(), PollFlags::empty())];
         // `poll` always reports errors and hang-ups, and no other events were requested.
         while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
         if polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
             drop(WRITE_FAILURES[Stream::Out as usize].set(WriteFailure::ReaderGone));
-            // The waiting future may be gone; a failed send is fine.
+            // The waiting future may have been dropped; a failed send is fine.
             let _ = tx.send(());
         }
     });
-    if watching.is_err() || gone.await.is_err() {
+    if thread.is_err() || gone.await.is_err() {
         std::future::pending().await
     }
 }

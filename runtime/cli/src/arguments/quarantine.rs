@@ -18,7 +18,7 @@ pub(crate) enum QuarantineCommand {
     /// Send messages again, to the queue they came from
     Release {
         #[command(flatten)]
-        which: MessageSelection,
+        selection: MessageSelection,
         #[command(flatten)]
         broker: BrokerFlag,
         /// Print one JSON object per message
@@ -28,7 +28,7 @@ pub(crate) enum QuarantineCommand {
     /// Delete messages
     Drop {
         #[command(flatten)]
-        which: MessageSelection,
+        selection: MessageSelection,
         #[command(flatten)]
         broker: BrokerFlag,
         /// Print one JSON object per message

@@ -20,16 +20,16 @@ use crate::{
 };
 
 /// The time limit of the whole command. The checks have their own limits; this one covers everything else.
-const LIMIT: Duration = Duration::from_secs(29);
+const TIME_LIMIT: Duration = Duration::from_secs(29);
 
 /// The hint for checking without a server.
 const WITHOUT_SERVER: &str = "without a server: waft doctor --broker URL --logbook URL --store FOLDER";
 
 /// The maximum difference between clocks.
-const APART: Duration = Duration::from_secs(5);
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
 /// The version of this waft.
-const OURS: &str = env!("CARGO_PKG_VERSION");
+const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, CliError> {
     // An address that a flag names takes precedence.
@@ -42,15 +42,15 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
             Ok(Box::pin(::server::check(&locations(settings, flag), None)).await)
         }
     };
-    let checks = match timeout(LIMIT, checking).await {
+    let checks = match timeout(TIME_LIMIT, checking).await {
         Ok(checks) => checks?,
         Err(_) if asks_server => {
-            let detail = format!("{} has not answered within {} seconds", settings.server.url(), LIMIT.as_secs());
-            vec![Check::fail("server", detail, format!("look at its log; or look {WITHOUT_SERVER}"))]
+            let detail = format!("{} has not answered within {} seconds", settings.server.url(), TIME_LIMIT.as_secs());
+            vec![Check::fail("server", detail, format!("look at its log; or check {WITHOUT_SERVER}"))]
         }
         Err(_) => {
-            let detail = format!("the checks have not ended within {} seconds", LIMIT.as_secs());
-            vec![Check::fail("doctor", detail, "run it again; if it stays so, this is a bug of waft: please report it")]
+            let detail = format!("the checks have not ended within {} seconds", TIME_LIMIT.as_secs());
+            vec![Check::fail("doctor", detail, "run it again; if this repeats, it is a bug of waft: please report it")]
         }
     };
     if as_json {
@@ -91,16 +91,19 @@ async fn at_server(settings: &Settings) -> Result<Vec<Check>, CliError> {
         Err(error) => {
             let is_older = error.status() == Some(404);
             let CliError { error, hint, .. } = remote::cli_error(error);
-            let here = WITHOUT_SERVER;
+            let without_server = WITHOUT_SERVER;
             let (detail, advice) = if is_older {
                 (
-                    format!("{} is of an older waft, which makes no checks", client.server()),
-                    format!("upgrade it, or look {here}"),
+                    format!("{} is an older waft, which has no checks", client.server()),
+                    format!("upgrade it, or check {without_server}"),
                 )
             } else {
                 (
                     format!("{error:#}"),
-                    hint.map_or_else(|| format!("look {here}"), |hint| format!("{hint}; or look {here}")),
+                    hint.map_or_else(
+                        || format!("check {without_server}"),
+                        |hint| format!("{hint}; or check {without_server}"),
+                    ),
                 )
             };
             Ok(vec![Check::fail("server", detail, advice)])
@@ -109,31 +112,31 @@ async fn at_server(settings: &Settings) -> Result<Vec<Check>, CliError> {
 }
 
 fn answered(server: &str, version: &str) -> Check {
-    if version == OURS {
-        return Check::ok("server", format!("{server} answers, with waft {version}; what follows is what it sees"));
+    if version == OWN_VERSION {
+        return Check::ok("server", format!("{server} answers, with waft {version}; the following checks are its own"));
     }
     let detail =
-        format!("{server} answers, with waft {version}, and this is waft {OURS}; what follows is what it sees");
+        format!("{server} answers, with waft {version}, and this is waft {OWN_VERSION}; what follows is what it sees");
     Check::warn("server", detail, "use the same version on both sides")
 }
 
 /// Compares the server's clock, as stamped on an answer that has just arrived.
 fn clock(at: &str, now: SystemTime) -> Check {
     let Ok(at) = at.parse::<jiff::Timestamp>() else {
-        return Check::skipped("server-clock", "the server does not tell its time as this waft knows it");
+        return Check::skipped("server-clock", "the server does not report its time in a known format");
     };
     let at = SystemTime::from(at);
-    let (apart, way) = match at.duration_since(now) {
+    let (difference, direction) = match at.duration_since(now) {
         Ok(ahead) => (ahead, "ahead of"),
         Err(behind) => (behind.duration(), "behind"),
     };
-    if apart <= APART {
+    if difference <= MAX_CLOCK_DIFFERENCE {
         return Check::ok(
             "server-clock",
-            format!("the clock of the server agrees with this machine's, within {} s", APART.as_secs()),
+            format!("the clock of the server agrees with this machine's, within {} s", MAX_CLOCK_DIFFERENCE.as_secs()),
         );
     }
-    let detail = format!("the clock of the server is {:.1} s {way} this machine's", apart.as_secs_f64());
+    let detail = format!("the clock of the server is {:.1} s {direction} this machine's", difference.as_secs_f64());
     Check::warn("server-clock", detail, "let both machines follow a time server (chrony, systemd-timesyncd)")
 }
 
@@ -167,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_servers_clock_is_told_when_it_is_far_off() {
+    fn a_difference_of_the_servers_clock_is_reported() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         assert_eq!(clock("2023-11-14T22:13:18Z", now).outcome, Outcome::Ok);
         let behind = clock("2023-11-14T22:12:20Z", now);

@@ -14,7 +14,7 @@ use serde_json::{json, value::RawValue};
 use super::{
     remote,
     run_location::{LocalRun, RunLocation, locate},
-    submit::{Target, mistaken, push_file, push_modules, refused},
+    submit::{Target, diagnostics_error, push_file, push_modules, refused},
 };
 use crate::{
     arguments::EditCommand,
@@ -31,11 +31,11 @@ pub(super) struct EditRequest {
     pub(super) dry_run: bool,
 }
 
-pub(super) async fn run(settings: &Settings, run: &str, wanted: EditRequest, as_json: bool) -> Result<Exit, CliError> {
+pub(super) async fn run(settings: &Settings, run: &str, request: EditRequest, as_json: bool) -> Result<Exit, CliError> {
     let edited = match locate(settings, run).await? {
-        RunLocation::Server(client) => edit_there(&client, run, wanted).await?,
-        RunLocation::Local(here) => {
-            let edited = edit_here(settings, here, wanted).await?;
+        RunLocation::Server(client) => edit_at_server(&client, run, request).await?,
+        RunLocation::Local(local) => {
+            let edited = edit_locally(settings, local, request).await?;
             if edited.applied {
                 crate::output::note!("no process drives the run; `waft run --resume {run}` goes on with it");
             }
@@ -57,19 +57,19 @@ pub(super) async fn run(settings: &Settings, run: &str, wanted: EditRequest, as_
 }
 
 /// Sends the edits to a server.
-async fn edit_there(client: &Client, run: &str, wanted: EditRequest) -> Result<EditResult, CliError> {
-    let EditRequest { edit, if_revision, dry_run } = wanted;
+async fn edit_at_server(client: &Client, run: &str, request: EditRequest) -> Result<EditResult, CliError> {
+    let EditRequest { edit, if_revision, dry_run } = request;
     let edits = edits(Target::Server(client), edit).await?;
     let (path, text) = added_text(&edits);
-    let asked = client.edit(run, &Edits { edits, if_revision, dry_run }).await;
-    asked.map_err(|error| refused(Path::new(path), &text, error))
+    let response = client.edit(run, &Edits { edits, if_revision, dry_run }).await;
+    response.map_err(|error| refused(Path::new(path), &text, error))
 }
 
 /// Edits a run of `waft run` that no process drives, in its logbook. If a process drives the run, that process holds the
 /// flow.
-async fn edit_here(settings: &Settings, here: LocalRun, wanted: EditRequest) -> Result<EditResult, CliError> {
-    let LocalRun { logbook, run } = here;
-    let EditRequest { edit, if_revision, dry_run } = wanted;
+async fn edit_locally(settings: &Settings, local: LocalRun, request: EditRequest) -> Result<EditResult, CliError> {
+    let LocalRun { logbook, run } = local;
+    let EditRequest { edit, if_revision, dry_run } = request;
     // Held until the edits are written.
     let Some(_lock) = logbook.lock_run(&run).await.map_err(CliError::unreachable)? else {
         let holder = logbook.run_lock_holder(&run).await.ok().flatten();
@@ -84,14 +84,14 @@ async fn edit_here(settings: &Settings, here: LocalRun, wanted: EditRequest) -> 
     let library = modules::open(settings, 1).await?;
     let edits = edits(Target::Here(&library), edit).await?;
     let (path, text) = added_text(&edits);
-    let wanted = Edits { edits, if_revision, dry_run };
-    let edited = ::server::edit_alone(&*logbook, &library, &run, &wanted, SystemClock.now()).await;
+    let request = Edits { edits, if_revision, dry_run };
+    let edited = ::server::edit_alone(&*logbook, &library, &run, &request, SystemClock.now()).await;
     edited.map_err(|problem| {
         let problem = problem.into_document();
         if problem.diagnostics.is_empty() {
             remote::refused_here(problem)
         } else {
-            mistaken(Path::new(path), &text, &problem.diagnostics)
+            diagnostics_error(Path::new(path), &text, &problem.diagnostics)
         }
     })
 }
@@ -163,8 +163,8 @@ fn read(file: &Path) -> Result<String, CliError> {
 /// Reads the edits from a file, as a flow file is read; paths in it are relative to it.
 async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     let text = read(file)?;
-    let written = match flow::file::edits(&text) {
-        Ok(written) => written,
+    let edits_in_file = match flow::file::edits(&text) {
+        Ok(edits_in_file) => edits_in_file,
         Err(mistakes) => {
             let checked = CheckedFlow { path: file.into(), text, flow: None, diagnostics: mistakes };
             return checked.into_flow().map(|_| Vec::new());
@@ -172,7 +172,7 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     };
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut edits = Vec::new();
-    for edit in written {
+    for edit in edits_in_file {
         edits.push(match edit {
             ParsedEdit::Add { file } => add(target, &folder.join(file)).await?,
             ParsedEdit::Edit(flow::Edit::Use { task, uses: module }) => {

@@ -66,12 +66,12 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, C
     let state = (!state.is_empty()).then(|| state.join(","));
     let mut query = ListQuery { flow, state, since: since.map(|since| time(&since)), ..ListQuery::default() };
     let is_filtered = query.flow.is_some() || query.state.is_some() || query.since.is_some();
-    let mut left = limit;
+    let mut remaining = limit;
     let mut runs: Vec<Summary> = Vec::new();
-    while left > 0 {
-        query.limit = Some(left.min(PAGE));
+    while remaining > 0 {
+        query.limit = Some(remaining.min(PAGE));
         let page = listed.page(&query).await?;
-        left = left.saturating_sub(page.runs.len());
+        remaining = remaining.saturating_sub(page.runs.len());
         runs.extend(page.runs);
         query.after = page.next;
         if query.after.is_none() {
@@ -99,8 +99,7 @@ fn none(settings: &Settings, listed: &Listed, is_filtered: bool) -> String {
         _ if is_filtered => "no run fits; `waft list` without filters shows all".into(),
         Listed::Server(_) => "there are no runs yet; `waft submit FLOW` starts one".into(),
         Listed::Here(_) => format!(
-            "there are no runs in the logbook {}; `waft run FLOW` starts one, and --server or WAFT_SERVER names a server \
-             to ask",
+            "there are no runs in the logbook {}; `waft run FLOW` starts one, and --server or WAFT_SERVER names a server",
             without_password(&settings.logbook)
         ),
     }

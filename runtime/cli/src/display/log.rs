@@ -38,9 +38,9 @@ impl Title {
         format!("{} | {:6} {}", self.0, sanitize::one_line(level), sanitize::one_line(text))
     }
 
-    /// A line that says that the call wrote more than is kept.
+    /// A line that says that the call wrote more than is stored.
     pub(crate) fn cut(&self) -> String {
-        format!("{} | … there was more than is kept", self.0)
+        format!("{} | … there was more than is stored", self.0)
     }
 
     /// A line that says that some of the call's lines are not known yet.

@@ -125,7 +125,8 @@ pub(super) async fn compare(
     };
     let smallest = checked.entries.iter().filter(is_comparable).min_by_key(|entry| entry.size);
     let Some(entry) = smallest else {
-        checks.push(Check::skipped("store-shared", "the store has no content yet that engines could be asked for"));
+        checks
+            .push(Check::skipped("store-shared", "there is nothing in the store yet that engines could be asked for"));
         return checks;
     };
     checks.push(match within(QUERY_TIMEOUT, request_from_engines(broker, entry.digest)).await {
