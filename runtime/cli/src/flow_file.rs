@@ -55,8 +55,8 @@ pub(crate) async fn read(path: &Path) -> Result<String, CliError> {
     })
 }
 
-/// Reads a flow file, finds its modules and wires it, as far as each step goes: an error in one step hides none in the
-/// next.
+/// Reads a flow file, finds its modules and wires it, as far as possible: an error in one step hides no error
+/// in the next.
 pub(crate) async fn check(
     library: &ModuleLibrary,
     path: &Path,

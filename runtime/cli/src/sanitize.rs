@@ -78,7 +78,7 @@ pub(crate) fn columns(line: &str) -> usize {
 /// Cuts a line to a number of columns; colour codes take none, and wide characters two.
 pub(crate) fn cut(line: &str, columns: usize) -> String {
     let mut cut = String::new();
-    let (mut left, mut is_full, mut rest) = (columns, false, line);
+    let (mut remaining, mut is_full, mut rest) = (columns, false, line);
     while let Some(char) = rest.chars().next() {
         if let Some(code) = colour_code(rest) {
             cut.push_str(code);
@@ -88,9 +88,9 @@ pub(crate) fn cut(line: &str, columns: usize) -> String {
         rest = &rest[char.len_utf8()..];
         let char = if is_control(char) || char.is_control() { ' ' } else { char };
         let width = char.width().unwrap_or(0);
-        is_full |= width > left;
+        is_full |= width > remaining;
         if !is_full {
-            left -= width;
+            remaining -= width;
             cut.push(char);
         }
     }

@@ -151,14 +151,14 @@ impl RawSettings {
 impl Settings {
     /// Reads and checks all settings, and reports all errors at once.
     pub(crate) fn read(flags: &Shared) -> Result<Self, CliError> {
-        let given = RawSettings {
+        let from_flags = RawSettings {
             server: flags.server.clone(),
             serve: RawServeSettings { token: flags.token.clone(), ..RawServeSettings::default() },
             ..RawSettings::default()
         };
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
         let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
-        let chosen = given.or(RawSettings::from_environment()).or(RawSettings::from_file()?);
+        let chosen = from_flags.or(RawSettings::from_environment()).or(RawSettings::from_file()?);
         let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
         let written = chosen.or(parse(DEFAULT, "the built-in settings")?);
         let folder = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);

@@ -39,7 +39,7 @@ impl StopSignal {
                 token.cancel();
             }
         };
-        // The task runs as long as the process: nobody waits for the tracker.
+        // The task runs as long as the process: no task waits for the tracker.
         tokio_util::task::TaskTracker::new().spawn(listening);
         Ok(stop)
     }

@@ -90,7 +90,7 @@ pub async fn peek(broker: &dyn Broker, waiting: u64) -> Result<Vec<QuarantinedMe
 pub struct QuarantineResult {
     /// The released or dropped messages.
     pub done: Vec<QuarantinedMessage>,
-    /// The messages that could not be released: they do not name the queue they came from, or that queue is gone.
+    /// The messages that could not be released: they do not name the queue they came from, or that queue no longer exists.
     pub without_origin: Vec<QuarantinedMessage>,
 }
 

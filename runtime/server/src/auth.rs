@@ -35,7 +35,7 @@ pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Respo
     if authority.is_some() && authority == text(headers, &header::HOST) {
         return next.run(request).await;
     }
-    let detail = format!("a page of {origin} may not ask this server for anything");
+    let detail = format!("a page of {origin} may not send requests to this server");
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request comes from another origin", detail).into_response()
 }
 

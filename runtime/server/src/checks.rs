@@ -54,7 +54,7 @@ pub struct Locations {
     pub queues: BTreeSet<QueueName>,
 }
 
-/// The parts of a server that runs in this process.
+/// A server that runs in this process: its engine, broker and logbook.
 #[derive(Clone)]
 pub struct RunningServer {
     /// The engine.

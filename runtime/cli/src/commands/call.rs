@@ -51,9 +51,20 @@ pub(super) async fn run(
             .hint("`waft inspect MODULE` shows its tasks and what they require; give values with --set name=VALUE")
     })?;
     let logbook = Arc::new(logbook::Memory::new());
-    let (flow, run, whole) = (Arc::new(flow), RunTarget::New(None), FullValueHint::Json);
-    run_flow(RunContext { settings, modules: library, flow, logbook, broker, run, as_json, whole, guests, lock: None })
-        .await
+    let (flow, run, full_value_hint) = (Arc::new(flow), RunTarget::New(None), FullValueHint::Json);
+    run_flow(RunContext {
+        settings,
+        modules: library,
+        flow,
+        logbook,
+        broker,
+        run,
+        as_json,
+        full_value_hint,
+        guests,
+        lock: None,
+    })
+    .await
 }
 
 /// Refuses a value that the task does not require: as a constant, the guest would ignore it. A WASI command accepts any

@@ -1,6 +1,6 @@
 //! `waft cancel`, `suspend`, `resume`, `retry`, `skip` and `notify`: the run commands.
 //!
-//! A run at a server receives the command and continues there. A run that `waft run` left has no process: this command
+//! A run at a server receives the command and continues there. An interrupted run of `waft run` has no process: this command
 //! drives it to its end, as `waft run --resume` does.
 
 use anyhow::anyhow;
@@ -66,7 +66,7 @@ pub(super) async fn run(
     Ok(Exit::Success)
 }
 
-/// Drives a run that `waft run` left.
+/// Drives an interrupted run of `waft run`.
 async fn control_local(
     settings: &Settings,
     local: LocalRun,

@@ -165,8 +165,8 @@ async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     let text = read(file)?;
     let edits_in_file = match flow::file::edits(&text) {
         Ok(edits_in_file) => edits_in_file,
-        Err(mistakes) => {
-            let checked = CheckedFlow { path: file.into(), text, flow: None, diagnostics: mistakes };
+        Err(diagnostics) => {
+            let checked = CheckedFlow { path: file.into(), text, flow: None, diagnostics };
             return checked.into_flow().map(|_| Vec::new());
         }
     };

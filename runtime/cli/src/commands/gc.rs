@@ -87,7 +87,7 @@ async fn unreferenced(
     Ok(old)
 }
 
-/// All runs: the ones to delete, and the ones to keep.
+/// All runs: the ones to delete, and the remaining ones.
 async fn partition_runs(
     logbook: &dyn Logbook,
     ended_before: Timestamp,

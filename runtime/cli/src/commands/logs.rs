@@ -58,7 +58,7 @@ pub(super) async fn follow(
             Logs::Here(Box::new(LogFollow::new(run.clone(), logbook.clone())))
         }
     };
-    // The run goes on without this follower.
+    // The run continues without this follower.
     tokio::select! {
         shown = show(&source, logs, task, as_json) => shown.map(|()| Exit::Success),
         () = stop.requested.cancelled() => {

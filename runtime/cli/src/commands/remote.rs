@@ -78,7 +78,7 @@ pub(super) fn state(run: &Run) -> Result<RunState, CliError> {
     })
 }
 
-/// Shows a run until it has ended, and returns the run's exit code. On a stop request it returns, and the run goes on.
+/// Shows a run until it has ended, and returns the run's exit code. On a stop request it returns, and the run continues.
 pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<Exit, CliError> {
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
     let invalid_name = |error: flow::InvalidName| {
@@ -91,7 +91,7 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
     let watch = source.watch(&run.run).await?;
     let ended = tokio::select! {
         ended = show(source, run, watch, &mut display, as_json) => ended,
-        // The run goes on; only its watcher leaves.
+        // The run continues without this watcher.
         () = output::wait_for_reader_gone() => {
             display.clear();
             return Ok(Exit::ReaderGone);
@@ -150,7 +150,7 @@ async fn show(
                     _ = redraw.tick() => display.draw(),
                     _ = driver_check.tick() => source.check_driver().await?,
                     _ = wait_check.tick(), if !as_json => {
-                        // If the server cannot answer now, it is asked again; the run goes on anyway.
+                        // If the server cannot answer now, it is asked again; the run continues anyway.
                         let reasons = source.run(&run.run).await.map(|run| waiting_reasons(&run)).unwrap_or_default();
                         reasons.into_iter().filter(|reason| shown_reasons.insert(reason.clone())).for_each(|reason| display.note(&reason));
                     }

@@ -40,7 +40,7 @@ pub(super) struct RunContext<'a> {
     pub(super) run: RunTarget,
     pub(super) as_json: bool,
     /// How a person sees the full value of a truncated one.
-    pub(super) whole: FullValueHint,
+    pub(super) full_value_hint: FullValueHint,
     /// Whether the log lines of guests are shown.
     pub(super) guests: GuestLogs,
     /// The run's exclusive lock, if the run already existed.
@@ -53,9 +53,9 @@ pub(super) type OutputOptions = (bool, GuestLogs);
 /// The run to drive.
 #[derive(Debug, Clone)]
 pub(super) enum RunTarget {
-    /// A new one; its id is chosen if none is given.
+    /// A new one, with this id or a generated one.
     New(Option<RunId>),
-    /// A run that another process left: the shard it was driven under, and a command for it.
+    /// A run that another process has driven before, with its shard, and a command for it.
     Resumed { run: RunId, shard: Shard, command: RunCommand },
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn run(
         broker,
         run,
         as_json,
-        whole: FullValueHint::Show,
+        full_value_hint: FullValueHint::Show,
         guests,
         lock: None,
     })
@@ -135,9 +135,21 @@ pub(super) async fn continue_run(
     if let Some(reason) = command_rejection(&machine, &command) {
         return Err(CliError::invalid(anyhow!("{reason}")).hint(format!("`waft show {run}` shows its state")));
     }
-    let (flow, whole, run) = (machine.flow().clone(), FullValueHint::Show, RunTarget::Resumed { run, shard, command });
-    run_flow(RunContext { settings, modules, flow, logbook, broker, run, as_json, whole, guests, lock: Some(lock) })
-        .await
+    let (flow, full_value_hint, run) =
+        (machine.flow().clone(), FullValueHint::Show, RunTarget::Resumed { run, shard, command });
+    run_flow(RunContext {
+        settings,
+        modules,
+        flow,
+        logbook,
+        broker,
+        run,
+        as_json,
+        full_value_hint,
+        guests,
+        lock: Some(lock),
+    })
+    .await
 }
 
 /// Why a run rejects a person's command.
@@ -302,7 +314,8 @@ async fn drive(
             return Err(failed);
         }
     };
-    let mut display = Display::new(run_id.clone(), &flow, context.as_json).with_options(context.whole, context.guests);
+    let mut display =
+        Display::new(run_id.clone(), &flow, context.as_json).with_options(context.full_value_hint, context.guests);
     display.begin();
     let following = RunFollower { engine: &engine, run_id: &run_id, store: &*modules.store };
     let machine = following.run(watch, live, &mut display, stop, advice).await;

@@ -1,4 +1,4 @@
-//! Finds the location of a run: at a server, or in the logbook of this machine, where `waft run` left it.
+//! Finds the location of a run: at a server, or in the logbook of this machine, for runs of `waft run`.
 
 use std::sync::Arc;
 

@@ -74,12 +74,12 @@ fn skipped_line(skipped: &SkippedTriggers) -> String {
     format!("{task} was not fired {times}, since {why}; last at {}", short(last_at))
 }
 
-/// Prints the whole of one value.
+/// Prints one value completely.
 pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<Exit, CliError> {
     let run = Source::of(settings, run).await?.run(run).await?;
-    let given = [&run.inputs, &run.provides];
+    let objects = [&run.inputs, &run.provides];
     let mut values = Values::new();
-    for object in given {
+    for object in objects {
         values.extend(object.read(StoredReferences::Accept).map_err(CliError::unreachable)?);
     }
     let Some(value) = values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value) else {

@@ -1,4 +1,4 @@
-//! Checks whether the broker's user has the permissions that waft needs, and reads the broker's clock on the way.
+//! Checks whether the broker's user has the permissions that waft needs, and reads the broker's clock.
 //!
 //! The check uses two queues whose names start with waft's prefix. It publishes a job to the first queue, rejects it there,
 //! and takes it from the second queue, which receives dead letters. RabbitMQ notes when it moved the message, by its own

@@ -20,7 +20,7 @@ pub(super) struct Resubmission<'a> {
     pub(super) overrides: &'a Values,
 }
 
-/// Refuses a submission whose id belongs to a run with other content. Otherwise the answer would show somebody else's run.
+/// Refuses a submission whose id belongs to a run with other content. Otherwise the response would show the run of another client.
 pub(super) async fn reject_different(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
     let Resubmission { run, draft, text, overrides } = submitted;
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
@@ -57,7 +57,7 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
 }
 
 fn conflict(detail: String) -> Problem {
-    Problem::new(StatusCode::CONFLICT, "conflict", "the run's id is taken", detail).hint("choose another run id")
+    Problem::new(StatusCode::CONFLICT, "conflict", "the run's id is in use", detail).hint("choose another run id")
 }
 
 /// A flow without its source and its inputs.

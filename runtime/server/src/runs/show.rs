@@ -81,7 +81,7 @@ async fn read_with_machine(
     Ok((api::Run { revisions, tasks, cancelling, ..shown }, machine.clone()))
 }
 
-/// What the records of a run say that its machine does not hold.
+/// The facts in the records of a run that its machine does not hold.
 #[derive(Default)]
 struct History {
     last_changes: BTreeMap<NodeName, LastChange>,
