@@ -24,7 +24,7 @@ pub use check::{Check, Checks, Health, Outcome};
 pub use command::{Notification, RunStateResponse, SkipRollback};
 #[cfg(feature = "server")]
 pub use edit::ModuleNames;
-pub use edit::{Edit, EditResult, Edits, Revision};
+pub use edit::{Edit, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revision};
 pub use flow::ValuesObject;
 pub use list::{ListQuery, Runs, Summary};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, RunLogs};

@@ -54,10 +54,10 @@ impl Edits {
         Ok(self.with(Edit::Link {
             from: from.to_string(),
             to: to.to_string(),
-            on: Some(on.as_str().into()),
+            on: Some(on.into()),
             when: when.map(|when| when.as_str().into()),
-            reach: reach.map(|reach| reach.as_str().into()),
-            join: Some(join.as_str().into()),
+            reach: reach.map(Into::into),
+            join: Some(join.into()),
         }))
     }
 

@@ -108,7 +108,14 @@ async fn edits(target: Target<'_>, edit: EditCommand) -> Result<Vec<Edit>, CliEr
     Ok(vec![match edit {
         EditCommand::Add { file } => add(target, &file).await?,
         EditCommand::Remove { task } => Edit::Remove { task },
-        EditCommand::Link { from, to, on, when, reach, join } => Edit::Link { from, to, on, when, reach, join },
+        EditCommand::Link { from, to, on, when, reach, join } => Edit::Link {
+            from,
+            to,
+            on: on.map(|on| on.as_str().into()),
+            when,
+            reach: reach.map(|reach| reach.as_str().into()),
+            join: join.map(|join| join.as_str().into()),
+        },
         EditCommand::Unlink { from, to } => Edit::Unlink { from, to },
         EditCommand::Use { task, module } => uses(target, Path::new(""), task, &module).await?,
         EditCommand::Set { task, value } => {
@@ -192,10 +199,10 @@ fn to_api_edit(edit: flow::Edit) -> Edit {
         flow::Edit::Link { from, to, on, when, reach, join } => Edit::Link {
             from: from.to_string(),
             to: to.to_string(),
-            on: Some(on.as_str().into()),
+            on: Some(on.into()),
             when: when.map(|when| when.to_string()),
-            reach: reach.map(|reach| reach.as_str().into()),
-            join: Some(join.as_str().into()),
+            reach: reach.map(Into::into),
+            join: Some(join.into()),
         },
         flow::Edit::Unlink { from, to } => Edit::Unlink { from: from.to_string(), to: to.to_string() },
         flow::Edit::Use { task, uses } => Edit::Use { task: task.to_string(), uses },

@@ -8,7 +8,43 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::value::RawValue;
 
-use super::Diagnostic;
+use super::{Diagnostic, open_enum::open_enum};
+
+open_enum! {
+    /// The outcome of its source that a link waits for.
+    LinkOutcome from flow::SourceOutcome {
+        /// The source succeeds.
+        Success = "success",
+        /// The source fails permanently.
+        Failure = "failure",
+        /// Either outcome.
+        Any = "any",
+    }
+}
+
+open_enum! {
+    /// The nodes that a false condition of a link skips besides its target.
+    LinkReach from flow::SkipReach {
+        /// All successors of the target.
+        All = "all",
+        /// All successors in the same flow, without nested flows.
+        Flow = "flow",
+        /// The direct successors of the target.
+        Neighbors = "neighbors",
+        /// None.
+        Task = "task",
+    }
+}
+
+open_enum! {
+    /// How a link joins the other links into its target.
+    LinkJoin from flow::Join {
+        /// The target waits for all links.
+        All = "all",
+        /// Each link fires the target.
+        Any = "any",
+    }
+}
 
 /// Changes of a run's flow: all in one step, or none.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -64,16 +100,19 @@ pub enum Edit {
         to: String,
         /// `success`, `failure` or `any`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        on: Option<String>,
+        #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+        on: Option<LinkOutcome>,
         /// A condition.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         when: Option<String>,
         /// `all`, `flow`, `neighbors` or `task`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        reach: Option<String>,
+        #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+        reach: Option<LinkReach>,
         /// `all` or `any`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        join: Option<String>,
+        #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+        join: Option<LinkJoin>,
     },
     /// Removes the links between two nodes.
     #[cfg_attr(feature = "server", schema(title = "EditUnlink"))]

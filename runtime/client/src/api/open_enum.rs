@@ -69,7 +69,9 @@ pub(super) use open_enum;
 
 #[cfg(test)]
 mod tests {
-    use crate::api::{Action, FailureKind, LogLevel, NodeKind, NodeState, RunState, SkipReason};
+    use crate::api::{
+        Action, FailureKind, LinkJoin, LinkOutcome, LinkReach, LogLevel, NodeKind, NodeState, RunState, SkipReason,
+    };
 
     #[test]
     fn every_word_of_the_runtime_is_known() {
@@ -89,6 +91,15 @@ mod tests {
         }
         for kind in [flow::NodeKind::Task, flow::NodeKind::Retry] {
             known(kind.as_str(), matches!(NodeKind::from(kind), NodeKind::Unknown(_)));
+        }
+        for outcome in [flow::SourceOutcome::Success, flow::SourceOutcome::Failure, flow::SourceOutcome::Any] {
+            known(outcome.as_str(), matches!(LinkOutcome::from(outcome), LinkOutcome::Unknown(_)));
+        }
+        for reach in [flow::SkipReach::All, flow::SkipReach::Flow, flow::SkipReach::Neighbors, flow::SkipReach::Task] {
+            known(reach.as_str(), matches!(LinkReach::from(reach), LinkReach::Unknown(_)));
+        }
+        for join in [flow::Join::All, flow::Join::Any] {
+            known(join.as_str(), matches!(LinkJoin::from(join), LinkJoin::Unknown(_)));
         }
         for action in [flow::Action::Apply, flow::Action::Rollback] {
             known(action.as_str(), matches!(Action::from(action), Action::Unknown(_)));

@@ -5,7 +5,7 @@ mod alone;
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
-use client::api::{self, EditResult, Edits};
+use client::api::{self, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach};
 use engine::CommandError;
 use flow::{
     Condition, Diagnostic, Draft, Edit, Flow, FlowSource, Join, Machine, NodeName, Revision, RunId, SkipReach,
@@ -181,25 +181,27 @@ fn parse_edit(edit: &api::Edit) -> Result<Edit, String> {
         api::Edit::Link { from, to, on, when, reach, join } => Edit::Link {
             from: node(from)?,
             to: node(to)?,
-            on: match on.as_deref() {
-                None | Some("success") => SourceOutcome::Success,
-                Some("failure") => SourceOutcome::Failure,
-                Some("any") => SourceOutcome::Any,
-                Some(other) => return Err(format!("on is {other:?}: write success, failure or any")),
+            on: match on {
+                None | Some(LinkOutcome::Success) => SourceOutcome::Success,
+                Some(LinkOutcome::Failure) => SourceOutcome::Failure,
+                Some(LinkOutcome::Any) => SourceOutcome::Any,
+                Some(other) => return Err(format!("on is {:?}: write success, failure or any", other.as_str())),
             },
             when: when.as_deref().map(Condition::new).transpose().map_err(|error| format!("when: {error}"))?,
-            reach: match reach.as_deref() {
+            reach: match reach {
                 None => None,
-                Some("all") => Some(SkipReach::All),
-                Some("flow") => Some(SkipReach::Flow),
-                Some("neighbors") => Some(SkipReach::Neighbors),
-                Some("task") => Some(SkipReach::Task),
-                Some(other) => return Err(format!("reach is {other:?}: write all, flow, neighbors or task")),
+                Some(LinkReach::All) => Some(SkipReach::All),
+                Some(LinkReach::Flow) => Some(SkipReach::Flow),
+                Some(LinkReach::Neighbors) => Some(SkipReach::Neighbors),
+                Some(LinkReach::Task) => Some(SkipReach::Task),
+                Some(other) => {
+                    return Err(format!("reach is {:?}: write all, flow, neighbors or task", other.as_str()));
+                }
             },
-            join: match join.as_deref() {
-                None | Some("all") => Join::All,
-                Some("any") => Join::Any,
-                Some(other) => return Err(format!("join is {other:?}: write all or any")),
+            join: match join {
+                None | Some(LinkJoin::All) => Join::All,
+                Some(LinkJoin::Any) => Join::Any,
+                Some(other) => return Err(format!("join is {:?}: write all or any", other.as_str())),
             },
         },
         api::Edit::Unlink { from, to } => Edit::Unlink { from: node(from)?, to: node(to)? },
