@@ -1,8 +1,8 @@
 //! Exchanges, queues and deliveries: one trait with two brokers behind it.
 //!
-//! [`Broker`] is the contract and [`contract`] the suite that defines its meaning; [`InProcess`] and [`Amqp`] pass it alike.
-//! This crate alone knows lapin, and knows nothing of runs and tasks: its users define the meaning of a body. Start reading
-//! at `broker.rs`.
+//! [`Broker`] is the contract and [`contract`] the suite that defines its meaning; [`InProcess`] and `Amqp` pass it alike.
+//! This crate alone knows lapin, which the feature `amqp` links. It knows nothing of runs and tasks: its users define the
+//! meaning of a body. Start reading at `broker.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and knows how.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -13,6 +13,7 @@ mod delivery;
 mod message;
 mod quarantine;
 
+#[cfg(feature = "amqp")]
 mod amqp;
 mod in_process;
 
@@ -20,6 +21,7 @@ pub mod contract;
 pub mod lossy;
 pub mod topology;
 
+#[cfg(feature = "amqp")]
 pub use amqp::{Amqp, ConnectError, Greeting, Options};
 pub use broker::{Broker, ConsumeError, DeclareError, PublishError};
 pub use declare::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};

@@ -1,4 +1,4 @@
-//! Colour, used only on a terminal that supports it and only where it is wanted (<https://no-color.org>).
+//! Colour, used only on a terminal that supports it and only where it is enabled (<https://no-color.org>).
 
 use flow::State;
 

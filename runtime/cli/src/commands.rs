@@ -41,14 +41,14 @@ use crate::{
     signals::StopSignal,
 };
 
-/// Runs a command to its end. A command that only prints also stops once nobody reads its output.
+/// Runs a command to its end. A command that only prints also stops once the reader of its output leaves.
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
     if !command.only_prints() {
         return perform(command, settings).await;
     }
     // A command that only prints may be dropped at any point.
     tokio::select! {
-        done = perform(command, settings) => done,
+        result = perform(command, settings) => result,
         () = crate::output::wait_for_reader_gone() => Ok(Exit::ReaderGone),
     }
 }
@@ -67,7 +67,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
                 let shown = (json, guests(quiet));
                 run::run(&settings, &flow, &values, &broker, run_id.as_deref(), shown).await
             }
-            (None, None) => unreachable!("clap asks for one of them"),
+            (None, None) => unreachable!("clap requires one of them"),
         },
         Command::Call { task, values, broker, provides, quiet, json } => {
             call::run(&settings, &task, &values, &broker, &provides, (json, guests(quiet))).await
@@ -150,13 +150,13 @@ fn core_count() -> u16 {
     u16::try_from(cores).unwrap_or(u16::MAX)
 }
 
-/// How long running calls may go on after a person asked to stop.
+/// How long running calls may continue after a stop request.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Stops an engine, and waits until it has sent its messages, or the person insists. Recorded messages stay durable, and
 /// are sent when their runs continue.
 async fn shut_down(engine: &engine::Engine, stop: &StopSignal) {
-    // The first arm only waits: the engine goes on stopping without it.
+    // The first arm only waits: the engine continues to stop without it.
     tokio::select! {
         () = engine.stop() => {}
         () = stop.forced.cancelled() => engine.abort().await,

@@ -42,7 +42,7 @@ pub(crate) enum GuestLogs {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
-    /// One JSON object a line on standard output, and nothing else there.
+    /// One JSON object per line on standard output, and nothing else there.
     Json,
     /// A table that is redrawn in place.
     Live,
@@ -55,9 +55,9 @@ impl Display {
     pub(crate) const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 
     pub(crate) fn new(run: RunId, flow: &Flow, as_json: bool) -> Self {
-        let is_told = |index| matches!(flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::Controller(_));
-        let told = flow.indices().filter(|index| is_told(*index));
-        Self::of_nodes(run, flow.name.clone(), told.map(|index| flow.node(index).name.clone()), as_json)
+        let is_shown = |index| matches!(flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::Controller(_));
+        let shown = flow.indices().filter(|index| is_shown(*index));
+        Self::of_nodes(run, flow.name.clone(), shown.map(|index| flow.node(index).name.clone()), as_json)
     }
 
     /// Shows a run of which only the names of its tasks and controllers are known.
@@ -77,9 +77,9 @@ impl Display {
         }
     }
 
-    /// Sets where whole values are found, and whether guests' logs are shown.
-    pub(crate) fn with_options(self, whole: FullValueHint, guests: GuestLogs) -> Self {
-        Self { full_value_hint: whole, guest_logs: guests, ..self }
+    /// Sets the hint for truncated values, and whether guests' logs are shown.
+    pub(crate) fn with_options(self, full_value_hint: FullValueHint, guests: GuestLogs) -> Self {
+        Self { full_value_hint, guest_logs: guests, ..self }
     }
 
     /// Shows a new state of a node or of the run.
@@ -172,25 +172,25 @@ impl Display {
     }
 }
 
-/// Prints values, one a line, and says how to see the whole of cut values.
+/// Prints values, one per line, and a hint if some are truncated.
 pub(crate) fn print_values(values: &Values, advice: &str) {
     let columns = value_columns();
-    let mut are_whole = true;
+    let mut are_complete = true;
     for (name, value) in values {
-        let (line, is_whole) = match value {
+        let (line, is_complete) = match value {
             Value::Json(json) => value_line(name.as_str(), json.as_str(), columns),
             // This cannot be mistaken for JSON: a JSON string would be in quotes.
             Value::Bytes(_) | Value::Stored(_) => (format!("{name} = {value:?}"), false),
         };
         output::line(&line);
-        are_whole &= is_whole;
+        are_complete &= is_complete;
     }
-    if !are_whole {
+    if !are_complete {
         output::diagnostic(advice);
     }
 }
 
-/// Where to find the whole of a value that is displayed cut.
+/// How a person sees the full value of a truncated one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FullValueHint {
     /// In the run, which is stored.
@@ -204,7 +204,7 @@ impl FullValueHint {
     pub(crate) fn advice(self, run: impl Shown) -> String {
         match self {
             Self::Show => format!("`waft show {run} --value NAME` prints the whole of a value"),
-            Self::Json => "--json prints values whole".into(),
+            Self::Json => "--json prints full values".into(),
         }
     }
 }
@@ -221,15 +221,15 @@ fn value_columns() -> usize {
     terminal.map_or(VALUE_COLUMNS, |(columns, _)| usize::from(columns))
 }
 
-/// A value's line, and whether it is whole; a value that does not fit is cut, and its size is added.
+/// A value's line, and whether it is complete; a value that does not fit is truncated, and its size is added.
 fn value_line(name: &str, json: &str, columns: usize) -> (String, bool) {
     let line = format!("{name} = {}", sanitize::sanitize_json(json));
     if sanitize::columns(&line) <= columns {
         return (line, true);
     }
-    let told = format!("… ({:#})", Size(json.len() as u64));
-    let left = columns.saturating_sub(sanitize::columns(&told)).max(name.len() + MIN_VALUE_COLUMNS);
-    (sanitize::cut(&line, left) + &told, false)
+    let suffix = format!("… ({:#})", Size(json.len() as u64));
+    let available = columns.saturating_sub(sanitize::columns(&suffix)).max(name.len() + MIN_VALUE_COLUMNS);
+    (sanitize::cut(&line, available) + &suffix, false)
 }
 
 fn plain_line(change: &NodeChange) -> String {
@@ -269,9 +269,9 @@ mod tests {
     #[test]
     fn a_truncated_value_shows_its_size() {
         assert_eq!(value_line("cake", "[1]", 80), ("cake = [1]".into(), true));
-        let (line, is_whole) = value_line("cake", &format!("\"{}\"", "漢".repeat(4_000)), 40);
-        assert_eq!((line.as_str(), is_whole), ("cake = \"漢漢漢漢漢漢漢漢漢漢… (11.7KiB)", false));
+        let (line, is_complete) = value_line("cake", &format!("\"{}\"", "漢".repeat(4_000)), 40);
+        assert_eq!((line.as_str(), is_complete), ("cake = \"漢漢漢漢漢漢漢漢漢漢… (11.7KiB)", false));
         let (narrow, _) = value_line("cake", &"1".repeat(2_048), 10);
-        assert_eq!(narrow, "cake = 1111111111111… (2KiB)", "some of it is shown however little room there is");
+        assert_eq!(narrow, "cake = 1111111111111… (2KiB)", "the start is shown however narrow the terminal is");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 pub(crate) struct CheckedFlow {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
-    /// `None` when an error keeps it from running.
+    /// `None` when an error prevents it from running.
     pub(crate) flow: Option<Flow>,
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -36,12 +36,12 @@ impl CheckedFlow {
     /// Returns the flow; prints its diagnostics in any case.
     pub(crate) fn into_flow(self) -> Result<Arc<Flow>, CliError> {
         self.print_diagnostics();
-        let refused = self.diagnostics.iter().filter(|mistake| mistake.severity == Severity::Error).count();
+        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
         match self.flow {
             Some(flow) => Ok(Arc::new(flow)),
             None => {
-                let plural = if refused == 1 { "" } else { "s" };
-                Err(CliError::invalid(anyhow!("{} has {refused} mistake{plural}", self.path.display())))
+                let plural = if errors == 1 { "" } else { "s" };
+                Err(CliError::invalid(anyhow!("{} has {errors} mistake{plural}", self.path.display())))
             }
         }
     }
@@ -51,31 +51,31 @@ impl CheckedFlow {
 pub(crate) async fn read(path: &Path) -> Result<String, CliError> {
     tokio::fs::read_to_string(path).await.map_err(|error| {
         let error = anyhow!(error).context(format!("could not read the flow file {}", path.display()));
-        CliError::invalid(error).hint("name a flow file; `waft new NAME` writes one to begin with")
+        CliError::invalid(error).hint("name a flow file; `waft new NAME` creates one")
     })
 }
 
-/// Reads a flow file, finds its modules and wires it, as far as each step goes: an error in one step hides none in the
-/// next.
+/// Reads a flow file, finds its modules and wires it, as far as possible: an error in one step hides no error
+/// in the next.
 pub(crate) async fn check(
     library: &ModuleLibrary,
     path: &Path,
-    given: &Values,
-    keep: Persist,
+    inputs: &Values,
+    persist: Persist,
 ) -> Result<CheckedFlow, CliError> {
     let text = read(path).await?;
     let mut draft = flow::file::read(&text);
-    let modules = find_modules(library, &mut draft, &folder_of(path), keep).await;
-    let (flow, mistakes) = match flow::wire(&draft, &modules, given) {
+    let modules = find_modules(library, &mut draft, &folder_of(path), persist).await;
+    let (flow, diagnostics) = match flow::wire(&draft, &modules, inputs) {
         Ok((flow, warnings)) => {
             // The source, so that a run of the flow can be edited.
             let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
             let origin = FlowSource { text: text.as_str().into(), modules, edits: Vec::new() };
             (Some(Flow { origin: Some(Arc::new(origin)), ..flow }), warnings)
         }
-        Err(mistakes) => (None, mistakes),
+        Err(diagnostics) => (None, diagnostics),
     };
-    Ok(CheckedFlow { path: path.to_owned(), text, flow, diagnostics: mistakes })
+    Ok(CheckedFlow { path: path.to_owned(), text, flow, diagnostics })
 }
 
 /// Finds the modules that a flow names. The draft notes why a module is not available, and wiring reports it.
@@ -83,13 +83,13 @@ async fn find_modules(
     library: &ModuleLibrary,
     draft: &mut Draft,
     folder: &Path,
-    keep: Persist,
+    persist: Persist,
 ) -> BTreeMap<String, flow::ModuleInfo> {
     // The diagnostics of the file already report an empty reference.
     let named = draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty());
     let references: Vec<(String, String)> =
         named.map(|(alias, reference)| (alias.clone(), reference.text.clone())).collect();
-    let (modules, missing) = modules::find_all(library, references, folder, keep).await;
+    let (modules, missing) = modules::find_all(library, references, folder, persist).await;
     for (alias, error) in missing {
         if let Some(reference) = draft.modules.get_mut(&alias) {
             reference.missing = Some(format!("{error:#}"));
@@ -101,16 +101,16 @@ async fn find_modules(
 /// Parses `--set` and `--set-file`, and reports all errors at once.
 pub(crate) fn parse_values(flags: &ValueFlags) -> Result<Values, CliError> {
     let mut values = Values::new();
-    let mut mistakes = Vec::new();
+    let mut errors = Vec::new();
     for text in &flags.set {
         let parsed = split(text, "--set").and_then(|(name, value)| match json_or_text(value) {
             Ok(value) => Ok((name, value)),
             Err(error) => Err(format!("--set {name}: {error}")),
         });
         match parsed {
-            Ok((name, _)) if values.contains_key(&name) => mistakes.push(format!("{name} is given twice")),
+            Ok((name, _)) if values.contains_key(&name) => errors.push(format!("{name} is given twice")),
             Ok((name, value)) => drop(values.insert(name, value)),
-            Err(mistake) => mistakes.push(mistake),
+            Err(error) => errors.push(error),
         }
     }
     for text in &flags.set_file {
@@ -119,15 +119,15 @@ pub(crate) fn parse_values(flags: &ValueFlags) -> Result<Values, CliError> {
             Err(error) => Err(format!("--set-file {name}: could not read {path}: {error}")),
         });
         match read {
-            Ok((name, _)) if values.contains_key(&name) => mistakes.push(format!("{name} is given twice")),
+            Ok((name, _)) if values.contains_key(&name) => errors.push(format!("{name} is given twice")),
             Ok((name, value)) => drop(values.insert(name, value)),
-            Err(mistake) => mistakes.push(mistake),
+            Err(error) => errors.push(error),
         }
     }
-    if mistakes.is_empty() {
+    if errors.is_empty() {
         return Ok(values);
     }
-    Err(CliError::invalid(anyhow!("{}", mistakes.join("\n       ")))
+    Err(CliError::invalid(anyhow!("{}", errors.join("\n       ")))
         .hint("write --set name=VALUE, where VALUE is JSON or else a string, or --set-file name=PATH"))
 }
 

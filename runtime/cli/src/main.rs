@@ -74,17 +74,16 @@ fn finish(exit: Exit) -> Exit {
 fn run(arguments: Arguments) -> Result<Exit, exit::CliError> {
     let settings = settings::Settings::read(&arguments.shared)?;
     // A command that mostly waits is faster on one thread: nothing has to wake another thread.
-    let mut threads = match arguments.command.does_work() {
+    let mut threads = match arguments.command.executes_tasks() {
         true => tokio::runtime::Builder::new_multi_thread(),
         false => tokio::runtime::Builder::new_current_thread(),
     };
-    let runtime = threads
-        .enable_all()
-        .build()
-        .map_err(|error| exit::CliError::unreachable(error).hint("the system gave no threads; raise its limits"))?;
-    let leaves_what_hangs = arguments.command.leaves_what_hangs();
+    let runtime = threads.enable_all().build().map_err(|error| {
+        exit::CliError::unreachable(error).hint("the system refused to start threads; raise its limits")
+    })?;
+    let abandons_blocked_threads = arguments.command.abandons_blocked_threads();
     let done = runtime.block_on(commands::run(arguments.command, settings));
-    if leaves_what_hangs {
+    if abandons_blocked_threads {
         // Dropping the runtime would wait for its blocking threads.
         runtime.shutdown_background();
     }
@@ -104,9 +103,9 @@ fn log(arguments: &Arguments) {
         _ => "trace",
     };
     let ours: String = LOG_TARGETS.iter().map(|target| format!("{target}={level},")).collect();
-    // The summary shows how a run ended, except where nobody sees one.
-    let is_told = arguments.shared.verbose == 0 && !arguments.command.is_service();
-    let ending = if is_told { "off" } else { "info" };
+    // The summary shows how a run ended; a service prints none.
+    let has_summary = arguments.shared.verbose == 0 && !arguments.command.is_service();
+    let ending = if has_summary { "off" } else { "info" };
     let default = format!("warn,{ours}lapin=off,waft::run={ending}");
     let filter = EnvFilter::try_from_env("WAFT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| output::Log).with_target(false);

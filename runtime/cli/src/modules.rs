@@ -91,11 +91,11 @@ pub(crate) async fn find(
     library: &ModuleLibrary,
     text: &str,
     folder: &Path,
-    keep: Persist,
+    persist: Persist,
 ) -> anyhow::Result<InspectedModule> {
     match reference(text, folder)? {
-        Reference::File(path) => file(library, &path, keep).await,
-        Reference::Name => by_name(library, text, keep).await.map_err(|error| match error {
+        Reference::File(path) => file(library, &path, persist).await,
+        Reference::Name => by_name(library, text, persist).await.map_err(|error| match error {
             LibraryError::NoTag { tag } => {
                 anyhow!("there is no file {} and no tag {tag:?}", folder.join(text).display())
             }
@@ -107,22 +107,22 @@ pub(crate) async fn find(
     }
 }
 
-async fn by_name(library: &ModuleLibrary, text: &str, keep: Persist) -> Result<InspectedModule, LibraryError> {
-    match keep {
+async fn by_name(library: &ModuleLibrary, text: &str, persist: Persist) -> Result<InspectedModule, LibraryError> {
+    match persist {
         Persist::Store => library.find_for_run(text).await,
         Persist::Nothing => library.find(text).await,
     }
 }
 
 /// Reads a module file, converts it to a component where necessary, and inspects it.
-pub(crate) async fn file(library: &ModuleLibrary, path: &Path, keep: Persist) -> anyhow::Result<InspectedModule> {
+pub(crate) async fn file(library: &ModuleLibrary, path: &Path, persist: Persist) -> anyhow::Result<InspectedModule> {
     let shown = path.display();
     let read = tokio::fs::read(path).await.with_context(|| format!("could not read {shown}"))?;
     let found = library.inspect(read.into()).await.map_err(|error| match error {
         LibraryError::Module(error) => anyhow!(error).context(format!("{shown} is not a module waft can run")),
         error => anyhow!(error).context(format!("{shown} is not right")),
     })?;
-    if keep == Persist::Store {
+    if persist == Persist::Store {
         library.store(&found).await.with_context(|| format!("could not store {shown}"))?;
     }
     Ok(found)
@@ -133,11 +133,11 @@ pub(crate) async fn find_all(
     library: &ModuleLibrary,
     references: impl IntoIterator<Item = (String, String)>,
     folder: &Path,
-    keep: Persist,
+    persist: Persist,
 ) -> (BTreeMap<String, ModuleInfo>, Vec<(String, anyhow::Error)>) {
     let (mut known, mut missing) = (BTreeMap::new(), Vec::new());
     for (alias, text) in references {
-        match find(library, &text, folder, keep).await {
+        match find(library, &text, folder, persist).await {
             Ok(found) => {
                 known.insert(alias, ModuleInfo { digest: found.digest, content: found.content });
             }

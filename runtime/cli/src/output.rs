@@ -2,8 +2,8 @@
 //!
 //! Printing never fails and never panics. After a write to a stream has failed, further output to it is dropped. The
 //! command finishes its work, and `main` ends with an exit code that reports the lost data ([`WriteFailure`]). Lost
-//! diagnostics change nothing. All text is cleaned on its way (`sanitize.rs`), since guests, people and other processes supply
-//! parts of it. `clippy.toml` keeps all other code in this crate from the streams.
+//! diagnostics change nothing. All text is sanitized (`sanitize.rs`), since guests, people and other processes supply parts
+//! of it. `clippy.toml` keeps all other code in this crate from the streams.
 
 use std::{
     fmt::Display,
@@ -68,7 +68,7 @@ impl Stream {
 
     /// Writes all bytes, or notes the stream's failure.
     fn write(self, mut bytes: &[u8]) {
-        let _whole = WRITE_LOCKS[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let _lock = WRITE_LOCKS[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         while self.failure().is_none() && !bytes.is_empty() {
             match rustix::io::write(self.descriptor(), bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -112,19 +112,19 @@ pub(crate) fn draw(text: &str) {
 /// Waits until the reader of standard output leaves, which a command without output would not notice. Waits forever if
 /// there is no such reader: for a file or a terminal.
 pub(crate) async fn wait_for_reader_gone() {
-    let (tx, gone) = oneshot::channel();
+    let (tx, reader_gone) = oneshot::channel();
     // The thread blocks until the reader leaves, and ends with the process at the latest.
-    let watching = std::thread::Builder::new().name("reader of stdout".into()).spawn(move || {
+    let thread = std::thread::Builder::new().name("reader of stdout".into()).spawn(move || {
         let mut polled = [PollFd::from_borrowed_fd(Stream::Out.descriptor(), PollFlags::empty())];
         // `poll` always reports errors and hang-ups, and no other events were requested.
         while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
         if polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
             drop(WRITE_FAILURES[Stream::Out as usize].set(WriteFailure::ReaderGone));
-            // The waiting future may be gone; a failed send is fine.
+            // The waiting future may have been dropped; a failed send is fine.
             let _ = tx.send(());
         }
     });
-    if watching.is_err() || gone.await.is_err() {
+    if thread.is_err() || reader_gone.await.is_err() {
         std::future::pending().await
     }
 }

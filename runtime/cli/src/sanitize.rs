@@ -78,7 +78,7 @@ pub(crate) fn columns(line: &str) -> usize {
 /// Cuts a line to a number of columns; colour codes take none, and wide characters two.
 pub(crate) fn cut(line: &str, columns: usize) -> String {
     let mut cut = String::new();
-    let (mut left, mut is_full, mut rest) = (columns, false, line);
+    let (mut remaining, mut is_full, mut rest) = (columns, false, line);
     while let Some(char) = rest.chars().next() {
         if let Some(code) = colour_code(rest) {
             cut.push_str(code);
@@ -88,9 +88,9 @@ pub(crate) fn cut(line: &str, columns: usize) -> String {
         rest = &rest[char.len_utf8()..];
         let char = if is_control(char) || char.is_control() { ' ' } else { char };
         let width = char.width().unwrap_or(0);
-        is_full |= width > left;
+        is_full |= width > remaining;
         if !is_full {
-            left -= width;
+            remaining -= width;
             cut.push(char);
         }
     }
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(sanitize(EVIL, ColourCodes::Keep), format!("{written}\nt success"));
         assert_eq!(one_line(EVIL), format!("{written} ⏎ t success"));
         assert_eq!(indented("a\n\x1bb\n", 2), "a\n  \\x1bb");
-        assert_eq!(sanitize("ä\t漢 🎂\r\n", ColourCodes::Strip), "ä\t漢 🎂\n", "text is left as it is");
+        assert_eq!(sanitize("ä\t漢 🎂\r\n", ColourCodes::Strip), "ä\t漢 🎂\n", "other text is unchanged");
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_cut_to_the_columns_that_it_takes_and_keeps_its_colour_codes() {
+    fn a_line_is_cut_to_a_number_of_columns_and_keeps_its_colour_codes() {
         assert_eq!(cut("\x1b[31mabcdef\x1b[0m", 3), "\x1b[31mabc\x1b[0m");
         assert_eq!(cut("漢字字", 5), "漢字", "each takes two columns");
         assert_eq!(cut("a\tb\u{7}c\x1b]0;t", 20), "a b c ]0;t", "control characters of a guest move nothing");

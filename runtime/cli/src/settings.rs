@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    fmt::Display,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -150,56 +151,28 @@ impl RawSettings {
 impl Settings {
     /// Reads and checks all settings, and reports all errors at once.
     pub(crate) fn read(flags: &Shared) -> Result<Self, CliError> {
-        let given = RawSettings {
+        let from_flags = RawSettings {
             server: flags.server.clone(),
             serve: RawServeSettings { token: flags.token.clone(), ..RawServeSettings::default() },
             ..RawSettings::default()
         };
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
         let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
-        let chosen = given.or(RawSettings::from_environment()).or(RawSettings::from_file()?);
+        let chosen = from_flags.or(RawSettings::from_environment()).or(RawSettings::from_file()?);
         let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
         let written = chosen.or(parse(DEFAULT, "the built-in settings")?);
         let folder = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
         let store = flags.or_else(|| folder(written.store));
         let cache = folder(written.cache);
         let logbook = logbook.or(written.logbook).filter(|address| !address.is_empty());
-        let mut mistakes = Vec::new();
-        let mut note = |key: &str, error: String| mistakes.push(format!("{key}: {error}"));
-        let cache_size = flow::parse_size(&written.cache_size.unwrap_or_default()).unwrap_or_else(|error| {
-            note("cache_size", error.to_string());
-            0
-        });
-        let grace = flow::parse_duration(&written.worker.grace.unwrap_or_default()).unwrap_or_else(|error| {
-            note("worker.grace", error.to_string());
-            Duration::ZERO
-        });
-        let largest_request = flow::parse_size(&written.serve.largest_request.unwrap_or_default());
-        let largest_request = largest_request.unwrap_or_else(|error| {
-            note("serve.largest_request", error.to_string());
-            0
-        });
-        let listen = written.serve.listen.unwrap_or_default();
-        let listen = listen.parse().unwrap_or_else(|_| {
-            note("serve.listen", format!("{listen:?} is no address and port, as in 127.0.0.1:7468"));
-            SocketAddr::from(([127, 0, 0, 1], 0))
-        });
-        let limit = written.worker.delivery_limit.unwrap_or(flow::DELIVERY_LIMIT.get());
-        let delivery_limit = NonZeroU32::new(limit).filter(|limit| limit.get() <= MAX_DELIVERY_LIMIT);
-        let delivery_limit = delivery_limit.unwrap_or_else(|| {
-            note("worker.delivery_limit", format!("{limit} is not a number from 1 to {MAX_DELIVERY_LIMIT}"));
-            flow::DELIVERY_LIMIT
-        });
-        let mut queues = Vec::new();
-        for name in written.worker.queues.unwrap_or_default() {
-            match QueueName::new(name) {
-                Ok(name) => queues.push(name),
-                Err(error) => note("worker.queues", error.to_string()),
-            }
-        }
-        if !mistakes.is_empty() {
-            return Err(CliError::invalid(anyhow!("{FILE} is not right:\n  {}", mistakes.join("\n  "))));
-        }
+        let mut parser = Parser::default();
+        let cache_size = parser.size("cache_size", written.cache_size);
+        let grace = parser.duration("worker.grace", written.worker.grace);
+        let largest_request = parser.size("serve.largest_request", written.serve.largest_request);
+        let listen = parser.address("serve.listen", written.serve.listen);
+        let delivery_limit = parser.delivery_limit("worker.delivery_limit", written.worker.delivery_limit);
+        let queues = parser.queues("worker.queues", written.worker.queues);
+        parser.finish()?;
         Ok(Self {
             broker: written.broker.filter(|url| !url.is_empty()),
             logbook: logbook.map_or_else(
@@ -223,6 +196,68 @@ impl Settings {
     }
 }
 
+/// Parses settings one by one, and collects the errors. A setting with an error gets a replacement, which is never used.
+#[derive(Default)]
+struct Parser {
+    errors: Vec<String>,
+}
+
+impl Parser {
+    fn report(&mut self, key: &str, error: impl Display) {
+        self.errors.push(format!("{key}: {error}"));
+    }
+
+    fn size(&mut self, key: &str, text: Option<String>) -> u64 {
+        flow::parse_size(&text.unwrap_or_default()).unwrap_or_else(|error| {
+            self.report(key, error);
+            0
+        })
+    }
+
+    fn duration(&mut self, key: &str, text: Option<String>) -> Duration {
+        flow::parse_duration(&text.unwrap_or_default()).unwrap_or_else(|error| {
+            self.report(key, error);
+            Duration::ZERO
+        })
+    }
+
+    fn address(&mut self, key: &str, text: Option<String>) -> SocketAddr {
+        let text = text.unwrap_or_default();
+        text.parse().unwrap_or_else(|_| {
+            self.report(key, format!("{text:?} is no address and port, as in 127.0.0.1:7468"));
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    fn delivery_limit(&mut self, key: &str, limit: Option<u32>) -> NonZeroU32 {
+        let limit = limit.unwrap_or(flow::DELIVERY_LIMIT.get());
+        let valid = NonZeroU32::new(limit).filter(|limit| limit.get() <= MAX_DELIVERY_LIMIT);
+        valid.unwrap_or_else(|| {
+            self.report(key, format!("{limit} is not a number from 1 to {MAX_DELIVERY_LIMIT}"));
+            flow::DELIVERY_LIMIT
+        })
+    }
+
+    fn queues(&mut self, key: &str, names: Option<Vec<String>>) -> Vec<QueueName> {
+        let mut queues = Vec::new();
+        for name in names.unwrap_or_default() {
+            match QueueName::new(name) {
+                Ok(name) => queues.push(name),
+                Err(error) => self.report(key, error),
+            }
+        }
+        queues
+    }
+
+    /// All errors as one.
+    fn finish(self) -> Result<(), CliError> {
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        Err(CliError::invalid(anyhow!("{FILE} is not right:\n  {}", self.errors.join("\n  "))))
+    }
+}
+
 fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
     toml::from_str(text).with_context(|| format!("could not read the settings in {name}")).map_err(|error| {
         CliError::invalid(error)
@@ -237,7 +272,7 @@ fn default_dir(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, 
         None => env::home_dir()
             .filter(|home| home.is_absolute())
             .ok_or_else(|| {
-                let error = anyhow!("there is no home folder to keep modules in");
+                let error = anyhow!("there is no home folder to store modules in");
                 CliError::invalid(error).hint("set WAFT_STORE and WAFT_CACHE, or HOME")
             })?
             .join(below_home),

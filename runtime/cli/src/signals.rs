@@ -16,12 +16,12 @@ pub(crate) struct StopSignal {
 }
 
 impl StopSignal {
-    /// Best effort: skipping this loses nothing. The work ends as soon as somebody asks to stop.
+    /// Runs work that can be dropped at any point. The work ends at the first stop request.
     pub(crate) async fn until_stop_requested<Done>(
         &self,
         work: impl Future<Output = Result<Done, CliError>>,
     ) -> Result<Done, CliError> {
-        let stopped = || CliError::new(Exit::Interrupted, anyhow!("stopped before it had begun"));
+        let stopped = || CliError::new(Exit::Interrupted, anyhow!("stopped before it had started"));
         self.requested.run_until_cancelled(work).await.ok_or_else(stopped)?
     }
 
@@ -29,9 +29,9 @@ impl StopSignal {
     pub(crate) fn listen() -> std::io::Result<Self> {
         let stop = Self { requested: CancellationToken::new(), forced: CancellationToken::new() };
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let heard = stop.clone();
+        let signal_tokens = stop.clone();
         let listening = async move {
-            for token in [&heard.requested, &heard.forced] {
+            for token in [&signal_tokens.requested, &signal_tokens.forced] {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
@@ -39,7 +39,7 @@ impl StopSignal {
                 token.cancel();
             }
         };
-        // The task runs as long as the process: nobody waits for the tracker.
+        // The task runs as long as the process: no task waits for the tracker.
         tokio_util::task::TaskTracker::new().spawn(listening);
         Ok(stop)
     }

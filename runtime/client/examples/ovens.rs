@@ -4,7 +4,7 @@
 //! `cargo run -p waft-client --example ovens`.
 
 use futures::TryStreamExt;
-use waft_client::api::{Edits, Notification, Submission};
+use waft_client::api::{Edits, Notification, RunState, Submission};
 use waft_client::{Client, EventPayload, flow::Draft};
 
 #[tokio::main]
@@ -12,7 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::new("http://127.0.0.1:7468", None)?;
     let kitchen = client.push(std::fs::read("kitchen.wasm")?, Some("kitchen")).await?;
     let flow = Draft::builder("ovens")?
-        .persistent() // it stays, and fires each time that it hears of batter
+        .persistent() // it stays open, and fires for each notification
         .module("kitchen", kitchen.digest)
         .task("pan", "kitchen#choose-pan", |task| task)
         .task("heat", "kitchen#heat-oven", |task| task.with("celsius", 180).timeout("30s"))
@@ -25,8 +25,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = client.watch(&run).into_stream();
     while let Some(event) = events.try_next().await? {
         println!("{}", event.line);
-        if matches!(event.payload(), Some(EventPayload::Firing(firing)) if firing.state == "success") {
-            client.cancel(&run).await?; // it would stay for ever
+        if matches!(event.payload(), Some(EventPayload::Firing(firing)) if firing.state == RunState::Success) {
+            client.cancel(&run).await?; // it stays open otherwise
         }
     }
     Ok(())

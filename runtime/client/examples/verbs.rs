@@ -7,7 +7,7 @@ use std::{error::Error, time::Duration};
 
 use waft_client::{
     Client, ClientError, EventPayload,
-    api::{Edits, ListQuery, Notification, Submission},
+    api::{Edits, ListQuery, NodeState, Notification, Submission},
     flow::{Draft, Otherwise, OverlapPolicy, RetryPolicy, Strategy, file},
 };
 
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 fn built() -> Result<Draft, Box<dyn Error>> {
     let flow = Draft::builder("bake")?
-        .module("kitchen", "kitchen") // a tag; a digest stands for one module for ever
+        .module("kitchen", "kitchen") // a tag; a digest always names the same module
         .input("batter_ml", 900)
         .task("mix", "kitchen#mix", |task| task.retry(RetryPolicy { attempts: 3, ..RetryPolicy::default() }))
         .wait("taste", "a taste", |task| task.provides_same(["liked"]).deadline(Duration::from_secs(86_400)))
@@ -68,8 +68,8 @@ async fn submit(client: &Client, flow: &Draft) -> Result<(), Box<dyn Error>> {
     }
     let run = client.run("bake-1").await?;
     println!("{} is {}, at revision {}", run.run, run.state, run.revision);
-    let page = client.list(&ListQuery { flow: Some("bake".into()), ..ListQuery::default() }).await?;
-    println!("{} runs of it are known", page.runs.len());
+    let page = client.list(&ListQuery::default().flow("bake")).await?;
+    println!("the flow has {} runs", page.runs.len());
     Ok(())
 }
 
@@ -77,11 +77,11 @@ async fn watch(client: &Client) -> Result<(), Box<dyn Error>> {
     let mut watch = client.watch("bake-1");
     while let Some(event) = watch.next().await? {
         match event.payload() {
-            Some(EventPayload::Node(node)) if node.name == "taste" && node.state == "running" => break,
+            Some(EventPayload::Node(node)) if node.name == "taste" && node.state == NodeState::Running => break,
             Some(EventPayload::Node(node)) => println!("{} is {}", node.name, node.state),
             Some(EventPayload::Firing(firing)) => println!("firing {} is {}", firing.firing, firing.state),
-            Some(EventPayload::Run(state)) => println!("the run is {}", state.as_str()),
-            None => println!("a newer server says {}", event.line),
+            Some(EventPayload::Run(state)) => println!("the run is {state}"),
+            _ => println!("a newer server sent {}", event.line),
         }
     }
     Ok(())
@@ -109,7 +109,7 @@ async fn notify_and_wait(client: &Client) -> Result<(), Box<dyn Error>> {
 async fn send_commands(client: &Client) -> Result<(), Box<dyn Error>> {
     client.suspend("icing-1").await?; // nothing new starts
     client.resume("icing-1").await?;
-    client.cancel("icing-1").await?; // and what is under way is rolled back
+    client.cancel("icing-1").await?; // calls in progress end, then the run is rolled back
     Ok(())
 }
 
@@ -118,7 +118,7 @@ async fn refused(client: &Client) -> Result<(), Box<dyn Error>> {
     match client.submit(&Submission::of(&flow)?).await {
         Ok(run) => println!("{} has started", run.run),
         Err(ClientError::Refused { problem, .. }) => {
-            problem.mistakes.iter().for_each(|mistake| println!("{}", mistake.message));
+            problem.diagnostics.iter().for_each(|diagnostic| println!("{}", diagnostic.message));
         }
         Err(error) => return Err(error.into()),
     }

@@ -230,8 +230,8 @@ impl Client {
     }
 
     /// Requests the events of a run, starting after the event `after`.
-    pub(crate) async fn events(&self, run: &str, what: Events, after: Option<&str>) -> Result<Response, ClientError> {
-        let path: &[&str] = match what {
+    pub(crate) async fn events(&self, run: &str, events: Events, after: Option<&str>) -> Result<Response, ClientError> {
+        let path: &[&str] = match events {
             Events::Changes => &["v1", "runs", run, "events"],
             Events::Logs => &["v1", "runs", run, "logs", "follow"],
         };
@@ -242,8 +242,8 @@ impl Client {
         self.send(request.header(header::ACCEPT, "text/event-stream")).await
     }
 
-    async fn run_command(&self, run: &str, wish: &str) -> Result<RunStateResponse, ClientError> {
-        self.json(self.request(Method::POST, &["v1", "runs", run, wish])?).await
+    async fn run_command(&self, run: &str, command: &str) -> Result<RunStateResponse, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "runs", run, command])?).await
     }
 
     fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
@@ -271,7 +271,7 @@ impl Client {
         })
     }
 
-    async fn json<Answer: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
+    async fn json<Body: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Body, ClientError> {
         let response = self.send(request).await?;
         let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
         serde_json::from_slice(&bytes).map_err(|error| self.unexpected(error.to_string()))

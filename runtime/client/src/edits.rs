@@ -54,10 +54,10 @@ impl Edits {
         Ok(self.with(Edit::Link {
             from: from.to_string(),
             to: to.to_string(),
-            on: Some(on.as_str().into()),
+            on: Some(on.into()),
             when: when.map(|when| when.as_str().into()),
-            reach: reach.map(|reach| reach.as_str().into()),
-            join: Some(join.as_str().into()),
+            reach: reach.map(Into::into),
+            join: Some(join.into()),
         }))
     }
 
@@ -131,7 +131,7 @@ mod tests {
             .remove("b")
             .if_revision(3)
             .dry_run();
-        let wanted = r##"{"edits":[
+        let expected = r##"{"edits":[
             {"do":"add","text":"[[task]]\nname = \"more\"\nuse = \"m#more\"\n"},
             {"do":"link","from":"pan","to":"more"},
             {"do":"link","from":"pan","to":"tell","on":"failure","when":"failure.kind == 'timeout'","join":"all"},
@@ -140,7 +140,7 @@ mod tests {
             {"do":"use","task":"more","uses":"m#other"},
             {"do":"unlink","from":"a","to":"b"},
             {"do":"remove","task":"b"}],"if_revision":3,"dry_run":true}"##;
-        assert_eq!(serde_json::to_string(&edits).unwrap(), wanted.replace("\n            ", ""));
+        assert_eq!(serde_json::to_string(&edits).unwrap(), expected.replace("\n            ", ""));
     }
 
     #[test]

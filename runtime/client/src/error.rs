@@ -4,6 +4,7 @@ use crate::api::Problem;
 
 /// Why a request to a server failed. Each error names the server.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClientError {
     /// The address is invalid or unsupported.
     #[error("{url:?} is no server's address: {reason}")]

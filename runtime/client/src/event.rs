@@ -1,12 +1,12 @@
 //! Events that a watcher receives: each is one line of a run.
 
-use flow::RunState;
 use serde::Deserialize;
 
-use crate::api::{FiringState, Node};
+use crate::api::{FiringState, Node, RunState};
 
 /// One line of a run, as `waft run --json` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// The event's position in the run: [`crate::Client::watch_after`] starts after it.
     pub id: String,
@@ -16,6 +16,7 @@ pub struct Event {
 
 /// The content of a line.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum EventPayload {
     /// The run is in this state.
     Run(RunState),
@@ -26,6 +27,12 @@ pub enum EventPayload {
 }
 
 impl Event {
+    /// An event with a line of a run.
+    #[must_use]
+    pub fn new(id: impl Into<String>, line: impl Into<String>) -> Self {
+        Self { id: id.into(), line: line.into() }
+    }
+
     /// The content of the line; `None` if a newer server sends something that this client does not know.
     #[must_use]
     pub fn payload(&self) -> Option<EventPayload> {
@@ -35,14 +42,11 @@ impl Event {
         }
         #[derive(Deserialize)]
         struct Run {
-            state: String,
+            state: RunState,
         }
         let Kind { event } = self.read()?;
         match event.as_str() {
-            "run" => {
-                let Run { state } = self.read()?;
-                RunState::ALL.into_iter().find(|known| known.as_str() == state).map(EventPayload::Run)
-            }
+            "run" => self.read().map(|Run { state }| EventPayload::Run(state)),
             "state" => self.read().map(EventPayload::Node),
             "firing" => self.read().map(EventPayload::Firing),
             _ => None,
@@ -59,10 +63,10 @@ impl Event {
     }
 
     pub(crate) fn is_end(&self) -> bool {
-        self.run_state().is_some_and(RunState::is_final)
+        self.run_state().is_some_and(|state| state.is_final())
     }
 
-    fn read<'l, Line: Deserialize<'l>>(&'l self) -> Option<Line> {
+    fn read<'line, Line: Deserialize<'line>>(&'line self) -> Option<Line> {
         serde_json::from_str(&self.line).ok()
     }
 }
@@ -72,6 +76,7 @@ mod tests {
     use flow::{Attempt, Failure, FailureKind, Firing, NodeChange, NodeKind, State, Timestamp, Value, Values};
 
     use super::*;
+    use crate::api::NodeState;
 
     fn event(line: String) -> Event {
         Event { id: "1".into(), line }
@@ -96,24 +101,32 @@ mod tests {
         let Some(EventPayload::Node(node)) = event(protocol::json::node_changed(&change)).payload() else {
             panic!("a node's line")
         };
-        assert_eq!((node.name.as_str(), node.state.as_str(), node.attempt), ("mix", "success", Some(2)));
+        assert_eq!((node.name.as_str(), node.state, node.attempt), ("mix", NodeState::Success, Some(2)));
         assert_eq!(node.provides.unwrap().to_text(), "{\"pan\":18446744073709551615}");
         assert!(node.failure.unwrap().get().contains("too late"));
     }
 
     #[test]
     fn unknown_events_have_no_payload() {
-        assert!(event(protocol::json::trimmed(7)).payload().is_none(), "it tells of no run, task or firing");
-        let firing = event(protocol::json::firing_changed(Firing::FIRST, RunState::RolledBack, Timestamp::default()));
-        assert!(
-            matches!(firing.payload(), Some(EventPayload::Firing(FiringState { firing: 1, state })) if state == "rolled-back")
-        );
+        assert!(event(protocol::json::trimmed(7)).payload().is_none(), "it has no run, task or firing");
+        let firing =
+            event(protocol::json::firing_changed(Firing::FIRST, flow::RunState::RolledBack, Timestamp::default()));
+        assert!(matches!(
+            firing.payload(),
+            Some(EventPayload::Firing(FiringState { firing: 1, state: RunState::RolledBack }))
+        ));
         let (run, flow) = ("r".parse().unwrap(), "f".parse().unwrap());
         let started = event(protocol::json::run_started(&run, &flow, Timestamp::default()));
         assert_eq!((started.run_state(), started.is_end()), (Some(RunState::Running), false));
         assert!(event("{\"event\":\"run\",\"state\":\"success\"}".into()).is_end());
-        for line in ["{\"event\":\"weather\"}", "{\"event\":\"run\",\"state\":\"tired\"}", "hello", ""] {
+        for line in ["{\"event\":\"weather\"}", "{\"event\":\"run\",\"state\":7}", "hello", ""] {
             assert!(event(line.into()).payload().is_none(), "{line}");
         }
+    }
+
+    #[test]
+    fn an_unknown_state_keeps_its_text_and_does_not_end_a_run() {
+        let event = event("{\"event\":\"run\",\"state\":\"tired\"}".into());
+        assert_eq!((event.run_state(), event.is_end()), (Some(RunState::Unknown("tired".into())), false));
     }
 }

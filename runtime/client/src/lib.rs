@@ -2,12 +2,17 @@
 //!
 //! [`Client`] talks to a server over HTTP; the API types are in [`api`], which the server uses from here. A program builds
 //! a flow with [`flow::Draft::builder`], and submits it with [`api::Submission::of`]; `docs/client.md` shows the other
-//! methods. [`workers`] pings the workers at a broker, without a server. Start reading at `client.rs`.
+//! methods. Start reading at `client.rs`.
+//!
+//! The feature `amqp` adds the functions that need a broker and no server: pings of workers, and the quarantine. Without it
+//! no AMQP library is linked. The feature `server` is for the server of this workspace.
 
 // Printing panics when the reader has left; only the binary prints, and handles that case.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api;
+pub mod flow;
+
 mod client;
 mod error;
 mod submission;
@@ -19,13 +24,17 @@ mod tls;
 mod watch;
 mod log_watch;
 
+#[cfg(feature = "amqp")]
 pub mod quarantine;
+#[cfg(feature = "amqp")]
 mod workers;
 
+#[cfg(feature = "amqp")]
+pub use broker;
 pub use client::Client;
 pub use error::ClientError;
 pub use event::{Event, EventPayload};
-pub use flow;
 pub use log_watch::{LogAttempt, LogEvent, LogWatch};
 pub use watch::Watch;
+#[cfg(feature = "amqp")]
 pub use workers::{AskedWorkers, WorkersError, ask_workers, workers};

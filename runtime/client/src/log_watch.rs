@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Client, ClientError, Watch};
+use crate::{
+    Client, ClientError, Watch,
+    api::{Action, LogLevel, RunState},
+};
 
 /// An event of a followed log. In JSON, `event` names its variant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event")]
+#[non_exhaustive]
 pub enum LogEvent {
     /// A line that a guest wrote.
     #[serde(rename = "log")]
@@ -20,7 +24,7 @@ pub enum LogEvent {
         /// error.
         number: u32,
         /// The name of the level; `stdout` or `stderr` for printed lines.
-        level: String,
+        level: LogLevel,
         /// The line.
         text: String,
     },
@@ -33,10 +37,10 @@ pub enum LogEvent {
         /// The number of missing lines.
         lines: usize,
     },
-    /// An attempt wrote more than is kept.
+    /// An attempt wrote more than is stored.
     #[serde(rename = "log-cut")]
     Cut(LogAttempt),
-    /// An attempt has ended, and all of its kept lines have come.
+    /// An attempt has ended, and all of its stored lines were received.
     #[serde(rename = "log-end")]
     End(LogAttempt),
     /// The run has ended.
@@ -45,7 +49,7 @@ pub enum LogEvent {
         /// The run's id.
         run: String,
         /// Its state.
-        state: String,
+        state: RunState,
     },
     /// An event of a newer server that this client does not know.
     #[serde(other)]
@@ -54,11 +58,12 @@ pub enum LogEvent {
 
 /// The attempt that wrote a line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct LogAttempt {
     /// The task.
     pub task: String,
-    /// `apply` or `rollback`.
-    pub call: String,
+    /// Apply or rollback.
+    pub call: Action,
     /// The firing.
     pub firing: u64,
     /// The attempt's number.
@@ -68,14 +73,14 @@ pub struct LogAttempt {
 }
 
 /// Identifies a line within an attempt: its source, and its number there.
-type Place = (&'static str, u32);
+type LineKey = (&'static str, u32);
 
 /// Follows the logs of a run, until it has ended.
 pub struct LogWatch {
     watch: Watch,
     client: Client,
     /// The received lines of attempts that have not ended: after a reconnect they come again.
-    shown: BTreeMap<LogAttempt, BTreeMap<Place, String>>,
+    shown: BTreeMap<LogAttempt, BTreeMap<LineKey, String>>,
 }
 
 impl LogWatch {
@@ -102,9 +107,9 @@ impl LogWatch {
     fn is_new(&mut self, event: &LogEvent) -> bool {
         match event {
             LogEvent::Line { attempt, number, level, text } => {
-                let source = match level.as_str() {
-                    "stdout" => "stdout",
-                    "stderr" => "stderr",
+                let source = match level {
+                    LogLevel::Stdout => "stdout",
+                    LogLevel::Stderr => "stderr",
                     _ => "log",
                 };
                 // Another worker may take over an attempt after its first one was lost.
@@ -128,8 +133,8 @@ mod tests {
     #[test]
     fn events_are_flat_objects_and_come_back() {
         let attempt =
-            LogAttempt { task: "t".into(), call: "apply".into(), firing: 1, attempt: 2, worker: Some("w".into()) };
-        let line = LogEvent::Line { attempt: attempt.clone(), number: 3, level: "info".into(), text: "hi".into() };
+            LogAttempt { task: "t".into(), call: Action::Apply, firing: 1, attempt: 2, worker: Some("w".into()) };
+        let line = LogEvent::Line { attempt: attempt.clone(), number: 3, level: LogLevel::Info, text: "hi".into() };
         let json = "{\"event\":\"log\",\"task\":\"t\",\"call\":\"apply\",\"firing\":1,\"attempt\":2,\"worker\":\"w\",\
                     \"number\":3,\"level\":\"info\",\"text\":\"hi\"}";
         assert_eq!(serde_json::to_string(&line).unwrap(), json);

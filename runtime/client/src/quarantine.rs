@@ -14,6 +14,7 @@ const END_OF_QUEUE_WAIT: Duration = Duration::from_millis(500);
 
 /// Why the quarantine could not be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum QuarantineError {
     /// Its queue could not be declared.
     #[error("could not declare the quarantine")]
@@ -22,12 +23,13 @@ pub enum QuarantineError {
     #[error("could not read the quarantine")]
     Consume(#[from] ConsumeError),
     /// A message could not be released; it is still in quarantine.
-    #[error("could not hand the message out again: it stays in quarantine")]
+    #[error("could not send the message again: it stays in quarantine")]
     Release(#[from] PublishError),
 }
 
 /// A message in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct QuarantinedMessage {
     /// The message's id: the id of its call, if it is a job.
     pub id: String,
@@ -54,6 +56,7 @@ impl QuarantinedMessage {
 
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub enum QuarantineAction {
     /// Send it again to the queue it came from.
     Release,
@@ -77,16 +80,17 @@ pub async fn list(broker: Arc<dyn Broker>) -> Result<Vec<QuarantinedMessage>, Qu
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something, or there is no quarantine.
 pub async fn peek(broker: &dyn Broker, waiting: u64) -> Result<Vec<QuarantinedMessage>, QuarantineError> {
-    let most = usize::try_from(waiting).unwrap_or(usize::MAX).min(MAX_MESSAGES.into());
-    Ok(consume(broker, most).await?.iter().map(quarantined).collect())
+    let limit = usize::try_from(waiting).unwrap_or(usize::MAX).min(MAX_MESSAGES.into());
+    Ok(consume(broker, limit).await?.iter().map(quarantined).collect())
 }
 
 /// The result of an action on messages.
 #[derive(Debug, Default)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct QuarantineResult {
     /// The released or dropped messages.
     pub done: Vec<QuarantinedMessage>,
-    /// The messages that could not be released: they do not name the queue they came from, or that queue is gone.
+    /// The messages that could not be released: they do not name the queue they came from, or that queue no longer exists.
     pub without_origin: Vec<QuarantinedMessage>,
 }
 
@@ -97,29 +101,29 @@ pub struct QuarantineResult {
 pub async fn apply(
     broker: Arc<dyn Broker>,
     id: Option<&str>,
-    decision: QuarantineAction,
+    action: QuarantineAction,
 ) -> Result<QuarantineResult, QuarantineError> {
-    let mut decided = QuarantineResult::default();
+    let mut result = QuarantineResult::default();
     for delivery in read(&*broker).await? {
         let message = quarantined(&delivery);
         if id.is_some_and(|id| id != message.id) {
             continue;
         }
-        match decision {
+        match action {
             QuarantineAction::Drop => {}
             QuarantineAction::Release => {
                 let Some((exchange, key)) = message.queue.as_deref().map(route_to) else {
-                    decided.without_origin.push(message);
+                    result.without_origin.push(message);
                     continue;
                 };
                 let routing = Routing::Mandatory;
-                let mut again = Message { exchange, key, routing, persistent: true, ..delivery.message.clone() };
-                // It starts anew, so the headers that the quarantine added are removed.
-                again.properties.headers.retain(|name, _| is_own(name));
-                match broker.publish(again).await {
+                let mut released = Message { exchange, key, routing, persistent: true, ..delivery.message.clone() };
+                // It starts again, so the headers that the quarantine added are removed.
+                released.properties.headers.retain(|name, _| is_own(name));
+                match broker.publish(released).await {
                     Ok(()) => {}
                     Err(PublishError::Unroutable { .. }) => {
-                        decided.without_origin.push(message);
+                        result.without_origin.push(message);
                         continue;
                     }
                     Err(error) => return Err(error.into()),
@@ -127,9 +131,9 @@ pub async fn apply(
             }
         }
         delivery.accept();
-        decided.done.push(message);
+        result.done.push(message);
     }
-    Ok(decided)
+    Ok(result)
 }
 
 async fn read(broker: &dyn Broker) -> Result<Vec<Delivery>, QuarantineError> {
@@ -137,10 +141,10 @@ async fn read(broker: &dyn Broker) -> Result<Vec<Delivery>, QuarantineError> {
     consume(broker, MAX_MESSAGES.into()).await
 }
 
-async fn consume(broker: &dyn Broker, most: usize) -> Result<Vec<Delivery>, QuarantineError> {
+async fn consume(broker: &dyn Broker, limit: usize) -> Result<Vec<Delivery>, QuarantineError> {
     let mut consumer = broker.consume(topology::QUARANTINE, MAX_MESSAGES).await?;
     let mut deliveries = Vec::new();
-    while deliveries.len() < most
+    while deliveries.len() < limit
         && let Ok(Some(delivery)) = timeout(END_OF_QUEUE_WAIT, consumer.next()).await
     {
         deliveries.push(delivery);
@@ -230,9 +234,9 @@ mod tests {
         let broker = poisoned(&["one", "two"]).await;
         assert_eq!(ids(&apply(broker.clone(), Some("two"), QuarantineAction::Release).await.unwrap().done), ["two"]);
         assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["one"]);
-        let again = broker.consume("waft.jobs.ovens", 1).await.unwrap().next().await.unwrap();
-        assert_eq!(again.message.properties.message_id.as_deref(), Some("two"));
-        assert_eq!((again.returned, &again.message.body[..]), (0, &b"poison"[..]));
+        let released = broker.consume("waft.jobs.ovens", 1).await.unwrap().next().await.unwrap();
+        assert_eq!(released.message.properties.message_id.as_deref(), Some("two"));
+        assert_eq!((released.returned, &released.message.body[..]), (0, &b"poison"[..]));
     }
 
     #[tokio::test(start_paused = true)]
@@ -259,16 +263,16 @@ mod tests {
         let listed = list(broker.clone()).await.unwrap();
         assert_eq!((ids(&listed), listed[0].queue.as_deref()), (vec![queue.as_str(), "gone"], Some(queue.as_str())));
         assert_eq!(listed[0].reason.as_deref(), Some("it is of format version 9"));
-        let decided = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
-        assert_eq!((ids(&decided.done), ids(&decided.without_origin)), (vec![queue.as_str()], vec!["gone"]));
-        let again = broker.consume(&queue, 1).await.unwrap().next().await.unwrap();
-        assert_eq!((again.message.properties.headers.len(), &again.message.body[..]), (0, &b"newer"[..]));
+        let result = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
+        assert_eq!((ids(&result.done), ids(&result.without_origin)), (vec![queue.as_str()], vec!["gone"]));
+        let released = broker.consume(&queue, 1).await.unwrap().next().await.unwrap();
+        assert_eq!((released.message.properties.headers.len(), &released.message.body[..]), (0, &b"newer"[..]));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_message_without_origin_does_not_block_a_release() {
         let broker = poisoned(&["one"]).await;
-        let stray = Message {
+        let message = Message {
             exchange: String::new(),
             key: topology::QUARANTINE.into(),
             routing: Routing::Mandatory,
@@ -277,11 +281,11 @@ mod tests {
             properties: Properties { message_id: Some("stray".into()), ..Properties::default() },
             body: "?".into(),
         };
-        broker.publish(stray).await.unwrap();
+        broker.publish(message).await.unwrap();
         poison(&*broker, "last").await;
-        let decided = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
-        assert_eq!(ids(&decided.done), ["one", "last"]);
-        assert_eq!(ids(&decided.without_origin), ["stray"]);
+        let result = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
+        assert_eq!(ids(&result.done), ["one", "last"]);
+        assert_eq!(ids(&result.without_origin), ["stray"]);
         assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["stray"]);
     }
 

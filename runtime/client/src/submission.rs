@@ -18,7 +18,7 @@ impl Submission {
     /// [`WriteError`] when the flow has errors, or contains something that a flow file cannot express.
     pub fn of(flow: &Draft) -> Result<Self, WriteError> {
         let mut draft = flow.clone();
-        let mut submission = Self { run: Some(uuid::Uuid::now_v7().to_string()), ..Self::default() };
+        let mut submission = Self { run: Some(new_run_id()), ..Self::default() };
         draft.inputs.retain(|name, value| match value {
             Value::Json(_) | Value::Bytes(_) => {
                 submission.inputs.insert(name.as_str(), value);
@@ -29,6 +29,12 @@ impl Submission {
         });
         submission.flow = write(&draft)?;
         Ok(submission)
+    }
+
+    /// A submission of the text of a flow file, with a run id of its own as [`Submission::of`] gives it.
+    #[must_use]
+    pub fn of_text(flow: impl Into<String>) -> Self {
+        Self { run: Some(new_run_id()), flow: flow.into(), ..Self::default() }
     }
 
     /// Sets the run's id, in place of the generated one. If the run already exists, it is returned as it is.
@@ -58,6 +64,10 @@ impl Submission {
         self.inputs.insert(name, &Value::Bytes(bytes.as_ref().into()));
         self
     }
+}
+
+fn new_run_id() -> String {
+    uuid::Uuid::now_v7().to_string()
 }
 
 /// Serializes a JSON value.
@@ -94,6 +104,8 @@ mod tests {
         let flow = Draft::builder("f").unwrap().build();
         let of = || Submission::of(&flow).unwrap();
         assert!(of().run.is_some() && of().run != of().run);
+        let text = || Submission::of_text("name = \"f\"");
+        assert!(text().run.is_some() && text().run != text().run && text().flow == "name = \"f\"");
         assert_eq!(of().run("mine").run.as_deref(), Some("mine"));
         let bytes = of().input("x", 1).input_bytes("x", "ab");
         assert_eq!(bytes.inputs.to_text(), r#"{"$bytes":{"x":"YWI="}}"#);

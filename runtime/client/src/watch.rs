@@ -22,13 +22,13 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 pub struct Watch {
     client: Client,
     run: String,
-    what: Events,
+    events: Events,
     /// The last event that was received.
     after: Option<String>,
     ended: bool,
     connection: Option<Connection>,
     /// Set while the server is unavailable.
-    away: Option<Disconnected>,
+    disconnected: Option<Disconnected>,
 }
 
 /// The kind of events to watch.
@@ -45,7 +45,7 @@ pub(crate) enum Events {
 struct Disconnected {
     since: Instant,
     pause: Duration,
-    again_at: Instant,
+    retry_at: Instant,
 }
 
 struct Connection {
@@ -56,12 +56,12 @@ struct Connection {
 
 impl Watch {
     pub(crate) fn new(client: Client, run: String, after: Option<String>) -> Self {
-        Self { client, run, what: Events::Changes, after, ended: false, connection: None, away: None }
+        Self { client, run, events: Events::Changes, after, ended: false, connection: None, disconnected: None }
     }
 
     /// The guests' lines, which also end with a line of the run.
     pub(crate) fn of_logs(client: Client, run: String) -> Self {
-        Self { what: Events::Logs, ..Self::new(client, run, None) }
+        Self { events: Events::Logs, ..Self::new(client, run, None) }
     }
 
     /// Waits for the next line; returns `None` once the run has ended. When the connection breaks, it reconnects and
@@ -80,37 +80,39 @@ impl Watch {
                     return Ok(Some(event));
                 }
                 if connection.read_more().await {
-                    self.away = None;
+                    self.disconnected = None;
                     continue;
                 }
                 self.connection = None;
                 if self.ended {
                     return Ok(None);
                 }
-                self.away = Some(Disconnected::next(self.away));
+                self.disconnected = Some(Disconnected::next(self.disconnected));
             }
-            if let Some(away) = self.away {
-                sleep_until(away.again_at).await;
+            if let Some(disconnected) = self.disconnected {
+                sleep_until(disconnected.retry_at).await;
             }
             self.connect().await?;
         }
     }
 
     async fn connect(&mut self) -> Result<(), ClientError> {
-        let patient = self.away.is_some_and(|away| away.since.elapsed() < RECONNECT_TIMEOUT);
-        match self.client.events(&self.run, self.what, self.after.as_deref()).await {
-            Ok(_) if self.away.is_some() && !patient => Err(self.client.unexpected("its events break off".into())),
+        let may_retry = self.disconnected.is_some_and(|disconnected| disconnected.since.elapsed() < RECONNECT_TIMEOUT);
+        match self.client.events(&self.run, self.events, self.after.as_deref()).await {
+            Ok(_) if self.disconnected.is_some() && !may_retry => {
+                Err(self.client.unexpected("its events break off".into()))
+            }
             Ok(response) => {
                 let body = response.bytes_stream().boxed();
                 self.connection = Some(Connection { body, parser: Parser::default(), waiting: VecDeque::new() });
                 Ok(())
             }
             Err(error) => {
-                let may_pass = matches!(error, ClientError::Unreachable { .. }) || error.status() >= Some(500);
-                if !patient || !may_pass {
+                let is_temporary = matches!(error, ClientError::Unreachable { .. }) || error.status() >= Some(500);
+                if !may_retry || !is_temporary {
                     return Err(error);
                 }
-                self.away = Some(Disconnected::next(self.away));
+                self.disconnected = Some(Disconnected::next(self.disconnected));
                 Ok(())
             }
         }
@@ -127,8 +129,8 @@ impl Disconnected {
     /// The next state of a disconnect: the pauses grow.
     fn next(before: Option<Self>) -> Self {
         let now = Instant::now();
-        let pause = before.map_or(INITIAL_RETRY_DELAY, |away| (away.pause * 2).min(MAX_RETRY_DELAY));
-        Self { since: before.map_or(now, |away| away.since), pause, again_at: now + pause }
+        let pause = before.map_or(INITIAL_RETRY_DELAY, |before| (before.pause * 2).min(MAX_RETRY_DELAY));
+        Self { since: before.map_or(now, |before| before.since), pause, retry_at: now + pause }
     }
 }
 

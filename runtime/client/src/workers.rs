@@ -9,6 +9,7 @@ use tracing::warn;
 
 /// Why workers could not be pinged.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WorkersError {
     /// The reply queue could not be declared.
     #[error("could not declare a queue for the workers' answers")]
@@ -17,21 +18,22 @@ pub enum WorkersError {
     #[error("could not consume the workers' answers")]
     Consume(#[from] ConsumeError),
     /// The ping could not be published.
-    #[error("could not ask the workers")]
+    #[error("could not ping the workers")]
     Ping(#[from] PublishError),
 }
 
-/// Pings all workers and collects answers for the duration `patience`. Dropping the future is safe.
+/// Pings all workers and collects answers for the duration `reply_timeout`. Dropping the future is safe.
 ///
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.
-pub async fn workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<Vec<WorkerStatus>, WorkersError> {
+pub async fn workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Result<Vec<WorkerStatus>, WorkersError> {
     broker::topology::declare_shared(&*broker).await?;
-    Ok(ask_workers(broker, patience).await?.workers)
+    Ok(ask_workers(broker, reply_timeout).await?.workers)
 }
 
 /// The result of a ping to all workers.
 #[derive(Debug, Default)]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct AskedWorkers {
     /// The workers that answered.
     pub workers: Vec<WorkerStatus>,
@@ -44,7 +46,7 @@ pub struct AskedWorkers {
 ///
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.
-pub async fn ask_workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<AskedWorkers, WorkersError> {
+pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Result<AskedWorkers, WorkersError> {
     let reply_to = format!("waft.reply.{}", uuid::Uuid::now_v7());
     broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Exclusive }).await?;
     let mut answers = broker.consume(&reply_to, 256).await?;
@@ -58,14 +60,14 @@ pub async fn ask_workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<
         body: Control::Ping(Ping { reply_to: reply_to.clone() }).encode().into(),
     };
     broker.publish(ping).await?;
-    let until = Instant::now() + patience;
-    let mut asked = AskedWorkers::default();
-    while let Ok(Some(delivery)) = timeout_at(until, answers.next()).await {
+    let deadline = Instant::now() + reply_timeout;
+    let mut result = AskedWorkers::default();
+    while let Ok(Some(delivery)) = timeout_at(deadline, answers.next()).await {
         match WorkerStatus::decode(&delivery.message.body) {
-            Ok(status) => asked.workers.push(status),
+            Ok(status) => result.workers.push(status),
             // An unreadable answer of another version must not lose the other answers.
             Err(error) => {
-                asked.unreadable += 1;
+                result.unreadable += 1;
                 warn!(%error, "a worker of another version has answered: it is not listed");
             }
         }
@@ -73,5 +75,5 @@ pub async fn ask_workers(broker: Arc<dyn Broker>, patience: Duration) -> Result<
     }
     drop(answers);
     broker.delete_queue(&reply_to).await?;
-    Ok(asked)
+    Ok(result)
 }

@@ -1,6 +1,6 @@
 //! Checks what the client sends, and how it reads answers, against a mock server. `tests/cases/server` tests the real one.
 
-#![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
+#![expect(clippy::unwrap_used, reason = "values in tests are valid")]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -12,8 +12,8 @@ use futures::TryStreamExt;
 use serde_json::{Value, json};
 use waft_client::{
     Client, ClientError,
-    api::{Edits, Notification, Submission},
-    flow::{Draft, RunState, file},
+    api::{Edits, Notification, RunState, Submission},
+    flow::{Draft, file},
 };
 
 /// A received request.
@@ -96,7 +96,7 @@ async fn a_flow_is_submitted_as_the_text_of_a_flow_file_under_one_id() {
         .build();
     let submission = Submission::of(&flow).unwrap();
     for _ in 0..2 {
-        assert_eq!(client.submit(&submission).await.unwrap().state, "running");
+        assert_eq!(client.submit(&submission).await.unwrap().state, RunState::Running);
     }
     let requests = played.requests();
     assert_eq!(requests[0].line, "post /v1/runs http/1.1");
@@ -117,7 +117,7 @@ async fn wait_resumes_after_a_lost_connection() {
     let answers = vec![events(line(1, "running")), events(line(2, "success")), run("success")];
     let played = CannedServer::new(answers);
     let ended = played.client().wait("r1").await.unwrap();
-    assert_eq!((ended.state.as_str(), ended.provides.json("cake")), ("success", Some("1")));
+    assert_eq!((ended.state, ended.provides.json("cake")), (RunState::Success, Some("1")));
     let requests = played.requests();
     assert_eq!(requests[0].line, "get /v1/runs/r1/events http/1.1");
     assert!(requests[1].headers.contains(&"last-event-id: 1".into()), "{:?}", requests[1].headers);
@@ -144,7 +144,7 @@ async fn notifications_and_edits_are_sent_and_rejections_reported() {
     let played = CannedServer::new(answers);
     let client = played.client();
     let notification = Notification::of("t").value("ip", "10.0.0.7").value_bytes("photo", "ab").key("once");
-    assert_eq!(client.notify("r1", &notification).await.unwrap().state, "running");
+    assert_eq!(client.notify("r1", &notification).await.unwrap().state, RunState::Running);
     let error = client.edit("r1", &Edits::default().remove("t").if_revision(1)).await.unwrap_err();
     assert!(matches!(&error, ClientError::Refused { .. }) && error.status() == Some(409), "{error}");
     assert!(error.to_string().ends_with("cannot be changed so: the flow of the run is at revision 2"), "{error}");

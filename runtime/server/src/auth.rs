@@ -35,7 +35,7 @@ pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Respo
     if authority.is_some() && authority == text(headers, &header::HOST) {
         return next.run(request).await;
     }
-    let detail = format!("a page of {origin} may not ask this server for anything");
+    let detail = format!("a page of {origin} may not send requests to this server");
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request comes from another origin", detail).into_response()
 }
 
@@ -45,10 +45,11 @@ pub(crate) fn has_token(headers: &HeaderMap, token: Option<&Token>) -> bool {
 }
 
 fn bears(headers: &HeaderMap, token: &Token) -> bool {
-    let Some((scheme, given)) = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' ')) else {
+    let Some((scheme, token_text)) = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' '))
+    else {
         return false;
     };
-    scheme.eq_ignore_ascii_case("bearer") && token.is(given.trim().as_bytes())
+    scheme.eq_ignore_ascii_case("bearer") && token.is(token_text.trim().as_bytes())
 }
 
 fn unauthorized() -> Response {

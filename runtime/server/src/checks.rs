@@ -31,17 +31,17 @@ use ::logbook::Logbook;
 use client::api::{Check, Outcome};
 use flow::QueueName;
 
-use self::{engine::Seen, queues::Wanted, runs::Judge};
+use self::{engine::EngineCheck, queues::KnownQueues, runs::RunInspector};
 
 /// The maximum duration of all checks together.
 pub const LIMIT: Duration = Duration::from_secs(26);
 
 /// The time limit of one query that a healthy system answers in milliseconds.
-const LOOK: Duration = Duration::from_secs(4);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The addresses and folders that a waft uses. It has no `Debug`: addresses hold passwords.
 #[derive(Clone)]
-pub struct Places {
+pub struct Locations {
     /// The address of the broker; `None` where everything runs in one process.
     pub broker: Option<::broker::Options>,
     /// The address of the logbook.
@@ -54,9 +54,9 @@ pub struct Places {
     pub queues: BTreeSet<QueueName>,
 }
 
-/// The parts of a server that runs in this process.
+/// A server that runs in this process: its engine, broker and logbook.
 #[derive(Clone)]
-pub struct Live {
+pub struct RunningServer {
     /// The engine.
     pub engine: Engine,
     /// Its broker.
@@ -66,27 +66,33 @@ pub struct Live {
 }
 
 /// Runs all checks. It ends within [`LIMIT`], even if nothing answers; dropping the future is safe.
-pub async fn check(places: &Places, live: Option<&Live>) -> Vec<Check> {
-    let (reached, found, seen, kept, cache) = tokio::join!(
-        broker::reach(places, live),
-        logbook::inspect(places, live),
-        engine::look(live),
-        store::look(&places.store),
-        cache::check(&places.cache),
+pub async fn check(locations: &Locations, running: Option<&RunningServer>) -> Vec<Check> {
+    let (broker, logbook, engine, store, cache) = tokio::join!(
+        broker::check(locations, running),
+        logbook::inspect(locations, running),
+        engine::check(running),
+        store::check(&locations.store),
+        cache::check(&locations.cache),
     );
-    let open = runs::load(found.logbook.clone()).await;
-    let wanted = Wanted::of(places, &open);
-    let connection = reached.connection.clone();
-    let (queues, quarantined, asked, shared) = tokio::join!(
-        queues::ask(connection.as_deref(), &wanted, &open),
+    let open_runs = runs::load(logbook.logbook.clone()).await;
+    let known_queues = KnownQueues::of(locations, &open_runs);
+    let connection = broker.connection.clone();
+    let (queues, quarantined, workers, shared) = tokio::join!(
+        queues::query(connection.as_deref(), &known_queues, &open_runs),
         quarantine::check(connection.as_deref()),
-        workers::ask(connection.clone()),
-        store::compare(places, live, connection.clone(), &kept, found.logbook.clone()),
+        workers::ping(connection.clone()),
+        store::compare(locations, running, connection.clone(), &store, logbook.logbook.clone()),
     );
-    let Seen { check: engine, calls } = seen;
-    let judge = Judge { found: &found, queues: &queues, workers: &asked, calls: &calls, is_live: live.is_some() };
-    let runs = judge.check(open).await;
-    if reached.is_own
+    let EngineCheck { check: engine, calls } = engine;
+    let inspector = RunInspector {
+        logbook: &logbook,
+        queues: &queues,
+        workers: &workers,
+        calls: &calls,
+        is_live: running.is_some(),
+    };
+    let runs = inspector.check(open_runs).await;
+    if broker.is_own
         && let Some(connection) = connection
     {
         // Otherwise the broker notices the end of the process.
@@ -94,20 +100,20 @@ pub async fn check(places: &Places, live: Option<&Live>) -> Vec<Check> {
     }
     engine
         .into_iter()
-        .chain(reached.checks)
+        .chain(broker.checks)
         .chain(queues.checks)
         .chain([quarantined])
-        .chain(asked.checks)
-        .chain(found.checks)
-        .chain([runs, kept.check])
+        .chain(workers.checks)
+        .chain(logbook.checks)
+        .chain([runs, store.check])
         .chain(shared)
         .chain([cache])
         .collect()
 }
 
-/// Whether no check found a problem that needs somebody's action.
+/// Whether no check found a problem that a person has to act on.
 #[must_use]
-pub fn is_well(checks: &[Check]) -> bool {
+pub fn is_healthy(checks: &[Check]) -> bool {
     checks.iter().all(|check| matches!(check.outcome, Outcome::Ok | Outcome::Skipped))
 }
 
@@ -119,7 +125,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> 
 /// Runs file operations on a thread that may block: a network file system may never answer.
 async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
+        Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(payload) => std::panic::resume_unwind(payload),
             // Only a runtime that shuts down cancels such work, and it also drops the waiting future.
@@ -135,7 +141,7 @@ async fn nearest(folder: &Path) -> PathBuf {
 }
 
 /// The first few of the names, as text.
-fn few(names: &[String]) -> String {
+fn first_few(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(SHOWN) {

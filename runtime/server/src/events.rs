@@ -26,17 +26,17 @@ pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Watches a run.
 ///
-/// Each event's data is a line as `waft run --json` prints it, from the run's start, or, where the oldest records of a run
-/// that lives are not kept any more, from a line `trimmed` that says how many they are. The stream ends with the run's last
-/// line; that of a suspended run is told too, and the stream goes on. An event's id goes into `Last-Event-ID` to hear what
-/// follows it.
+/// The data of each event is a line as `waft run --json` prints it, from the start of the run. If the oldest records of a
+/// long-lived run were deleted, the first line is `trimmed` with their number. The stream ends with the last line of the run;
+/// it continues while the run is suspended. A request with the id of an event in `Last-Event-ID` receives the events after
+/// it.
 #[utoipa::path(get, operation_id = "run_events", path = "/v1/runs/{run}/events", tag = "runs", params(
     ("run" = String, Path, description = "The run's id"),
-    ("last-event-id" = Option<String>, Header, description = "The id of the last event that was heard")), responses(
+    ("last-event-id" = Option<String>, Header, description = "The id of the last received event")), responses(
         (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
         (status = 404, description = "There is no such run", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn events(
     State(state): Shared,
     Run(run): Run,
@@ -45,18 +45,19 @@ pub(crate) async fn events(
     let position = match headers.get("last-event-id") {
         None => EventPosition::default(),
         Some(id) => id.to_str().ok().and_then(EventPosition::parse).ok_or_else(|| {
-            Problem::bad_request("the header Last-Event-ID holds no id of an event").hint("leave it out to hear all")
+            Problem::bad_request("the header Last-Event-ID holds no id of an event")
+                .hint("leave it out to receive all events")
         })?,
     };
     // Subscribe before reading, so that no record in between is missed.
     let changes = state.dependencies.engine.changes();
     let lines = Lines::open(run, state.dependencies.logbook.clone(), state.dependencies.modules.store.clone()).await?;
-    let lines = lines.after(position).told_of(changes);
+    let lines = lines.after(position).with_notices(changes);
     let events = stream::unfold(lines, async |mut lines| match lines.next().await {
         Ok(line) => line.map(|Line { id, text }| (Ok(Event::default().id(id).data(text)), lines)),
         // The watcher reconnects with the last id it received.
         Err(error) => {
-            warn!(run = %lines.run(), error = &error as &dyn std::error::Error, "a watcher was left");
+            warn!(run = %lines.run(), error = &error as &dyn std::error::Error, "a watch was ended");
             None
         }
     });

@@ -57,7 +57,7 @@ impl<State: Send + Sync, Value: DeserializeOwned> FromRequest<State> for Json<Va
         let kind = kind.split(';').next().unwrap_or_default().trim();
         // A web page may send other content types to any origin without a preflight request.
         if !kind.eq_ignore_ascii_case("application/json") {
-            let title = "the body is of a kind that is not taken here";
+            let title = "the body has an unsupported content type";
             let detail = format!("the body is {kind:?}");
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title, detail)
                 .hint("send JSON with the header `Content-Type: application/json`"));
@@ -79,10 +79,9 @@ fn read<Value: DeserializeOwned>(bytes: &[u8]) -> Result<Value, String> {
 
 fn body_error(rejection: BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let detail = "the body is larger than this server takes";
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request is too large", detail).hint(
-            "raise largest_request under [serve] in the server's waft.toml, or push large values by another way",
-        );
+        let detail = "the body is larger than the server's limit";
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request is too large", detail)
+            .hint("raise largest_request under [serve] in the server's waft.toml, or store large values elsewhere");
     }
     Problem::bad_request(rejection.body_text())
 }

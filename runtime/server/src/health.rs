@@ -10,37 +10,38 @@ use tokio::sync::Mutex;
 
 use crate::{
     Dependencies, auth,
-    checks::{self, Live},
+    checks::{self, RunningServer},
     problem::Problem,
     state::Shared,
 };
 
-/// Answers as long as the process lives.
+/// Reports that the process is running.
 #[utoipa::path(get, path = "/health", tag = "health", security(()),
-    responses((status = 200, description = "The process answers", body = Health)))]
+    responses((status = 200, description = "The process is running", body = Health)))]
 pub(crate) async fn health() -> Json<Health> {
     Json(Health { status: "ok".into() })
 }
 
-/// Whether the server can do what it is for: engine, broker and logbook are tried, at most once a second. What does not
-/// work is told to those with the token.
+/// Reports whether engine, broker and logbook work. They are checked at most once a second. Only a request with the token
+/// receives the reason of a failure.
 #[utoipa::path(get, path = "/ready", tag = "health", security(()), responses(
-    (status = 200, description = "It works", body = Health),
-    (status = 503, description = "Something does not work, and what", body = api::Problem,
+    (status = 200, description = "They work", body = Health),
+    (status = 503, description = "One of them does not work", body = api::Problem,
         content_type = "application/problem+json")))]
 pub(crate) async fn ready(State(state): Shared, headers: HeaderMap) -> Result<Json<Health>, Problem> {
     match state.readiness.check(&state.dependencies.engine).await {
         Ok(()) => Ok(health().await),
         Err(reason) if auth::has_token(&headers, state.token.as_ref()) => Err(Problem::unavailable(reason)),
-        Err(_) => Err(Problem::unavailable("the server is not ready: who has its token is told why")),
+        Err(_) => Err(Problem::unavailable("the server is not ready: a request with its token receives the reason")),
     }
 }
 
-/// What the server finds when it looks at all that it stands on: broker, permissions, queues, logbook, store, clocks, workers
-/// and runs. It takes up to half a minute where something does not answer, and changes nothing.
+/// Checks everything that the server depends on: broker, permissions, queues, logbook, store, clocks, workers and runs.
+///
+/// It takes up to half a minute if something does not answer, and changes nothing.
 #[utoipa::path(get, operation_id = "check_health", path = "/v1/health/checks", tag = "health", responses(
-    (status = 200, description = "What was found, whether all is well or not", body = Checks),
-    (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+    (status = 200, description = "The results of the checks, good or bad", body = Checks),
+    (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn checks(State(state): Shared) -> Json<Checks> {
     let checks = state.examination.make(&state.dependencies).await;
     let at = rfc3339(SystemClock.now());
@@ -60,14 +61,14 @@ impl Readiness {
     /// Checks the engine, unless a recent result exists. Concurrent requests wait for the same result.
     async fn check(&self, engine: &Engine) -> Result<(), String> {
         let mut last = self.last.lock().await;
-        if let Some((at, found)) = &*last
+        if let Some((at, result)) = &*last
             && at.elapsed() < CACHE_FOR
         {
-            return found.clone();
+            return result.clone();
         }
-        let found = engine.check().await;
-        *last = Some((Instant::now(), found.clone()));
-        found
+        let result = engine.check().await;
+        *last = Some((Instant::now(), result.clone()));
+        result
     }
 }
 
@@ -79,18 +80,18 @@ pub(crate) struct Examination {
 
 impl Examination {
     /// Runs all checks, unless recent results exist. Concurrent requests wait for the same results.
-    async fn make(&self, parts: &Dependencies) -> Vec<api::Check> {
+    async fn make(&self, dependencies: &Dependencies) -> Vec<api::Check> {
         let mut last = self.last.lock().await;
-        if let Some((at, found)) = &*last
+        if let Some((at, result)) = &*last
             && at.elapsed() < CACHE_FOR
         {
-            return found.clone();
+            return result.clone();
         }
-        let Dependencies { engine, broker, logbook, places, .. } = parts;
-        let live = Live { engine: engine.clone(), broker: broker.clone(), logbook: logbook.clone() };
+        let Dependencies { engine, broker, logbook, locations, .. } = dependencies;
+        let running = RunningServer { engine: engine.clone(), broker: broker.clone(), logbook: logbook.clone() };
         // Boxed because this future is large.
-        let found = Box::pin(checks::check(places, Some(&live))).await;
-        *last = Some((Instant::now(), found.clone()));
-        found
+        let result = Box::pin(checks::check(locations, Some(&running))).await;
+        *last = Some((Instant::now(), result.clone()));
+        result
     }
 }

@@ -27,7 +27,7 @@ mod checks;
 
 mod module_library;
 
-pub use checks::{LIMIT as CHECKS_LIMIT, Live, Places, check, is_well};
+pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_healthy};
 pub use config::{Config, Token};
 pub use lines::{Line, Lines};
 pub use module_library::{InspectedModule, LibraryError, ModuleLibrary};

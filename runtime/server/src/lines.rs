@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// The poll interval for records without a change notice: another engine may drive the run.
+/// The poll interval for records without a notice: another engine may drive the run.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The minimum interval between two reads of new records. A busy run changes a thousand times a second, and no watcher
@@ -21,28 +21,28 @@ const MIN_READ_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct EventPosition {
     version: u64,
-    told: usize,
+    sent: usize,
 }
 
 impl EventPosition {
     pub(crate) fn parse(id: &str) -> Option<Self> {
-        let (version, told) = id.split_once('-').unwrap_or((id, "0"));
-        Some(Self { version: version.parse().ok()?, told: told.parse().ok()? })
+        let (version, sent) = id.split_once('-').unwrap_or((id, "0"));
+        Some(Self { version: version.parse().ok()?, sent: sent.parse().ok()? })
     }
 
     /// The position after an event of a record: the event's number, from 0, and the record's number of events.
     fn after(version: Version, index: usize, events: usize) -> Self {
         if index + 1 == events {
-            Self { version: version.get(), told: 0 }
+            Self { version: version.get(), sent: 0 }
         } else {
-            Self { version: version.get() - 1, told: index + 1 }
+            Self { version: version.get() - 1, sent: index + 1 }
         }
     }
 
     fn id(self) -> String {
-        match self.told {
+        match self.sent {
             0 => self.version.to_string(),
-            told => format!("{}-{told}", self.version),
+            sent => format!("{}-{sent}", self.version),
         }
     }
 }
@@ -86,7 +86,7 @@ impl Lines {
     }
 
     /// Reads at once after an engine of this process has changed the run, instead of only after an interval.
-    pub(crate) fn told_of(self, changes: broadcast::Receiver<RunId>) -> Self {
+    pub(crate) fn with_notices(self, changes: broadcast::Receiver<RunId>) -> Self {
         Self { changes: Some(changes), ..self }
     }
 
@@ -121,26 +121,26 @@ impl Lines {
 
     /// Reads a page of records and makes their lines.
     async fn read(&mut self) -> Result<PageRead, LoadError> {
-        let Page { records, starts_replay: begins } = self.replay.read().await?;
-        if begins {
+        let Page { records, starts_replay } = self.replay.read().await?;
+        if starts_replay {
             self.send_trimmed();
         }
         if records.is_empty() {
             return Ok(if self.waiting.is_empty() { PageRead::Nothing } else { PageRead::Some });
         }
         for record in &records {
-            let taken = self.replay.apply(record)?;
-            self.tell(taken).await;
+            let applied = self.replay.apply(record)?;
+            self.add_lines(applied).await;
         }
         Ok(PageRead::Some)
     }
 
-    /// Tells a watcher how many trimmed records it missed. A watcher that has received nothing yet also gets the run's
+    /// Adds a line with the number of trimmed records that the watcher missed. A watcher that has received nothing yet also gets the run's
     /// first line.
     fn send_trimmed(&mut self) {
         let Some(machine) = self.replay.machine() else { return };
         let version = self.replay.version();
-        if self.position >= (EventPosition { version: version.get(), told: 0 }) {
+        if self.position >= (EventPosition { version: version.get(), sent: 0 }) {
             return;
         }
         let mut lines = vec![protocol::json::trimmed(version.get())];
@@ -154,12 +154,12 @@ impl Lines {
         }
     }
 
-    async fn tell(&mut self, taken: AppliedRecord) {
-        let AppliedRecord { version, changes } = taken;
-        let machine = self.replay.machine().expect("it has taken a record");
-        let told: Vec<&Change> = changes.iter().filter(|change| is_event(change)).collect();
-        for (index, change) in told.iter().enumerate() {
-            let position = EventPosition::after(version, index, told.len());
+    async fn add_lines(&mut self, applied: AppliedRecord) {
+        let AppliedRecord { version, changes } = applied;
+        let machine = self.replay.machine().expect("a record was applied");
+        let events: Vec<&Change> = changes.iter().filter(|change| is_event(change)).collect();
+        for (index, change) in events.iter().enumerate() {
+            let position = EventPosition::after(version, index, events.len());
             if position <= self.position {
                 continue;
             }

@@ -43,7 +43,7 @@ pub enum LibraryError {
     /// The reference is neither a tag nor a digest.
     #[error("{text:?} is no tag and no digest")]
     Name {
-        /// The given text.
+        /// The text.
         text: String,
         /// Why it is not a valid tag.
         source: InvalidTag,

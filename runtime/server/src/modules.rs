@@ -20,29 +20,29 @@ use crate::{
     state::Shared,
 };
 
-/// How a description calls bytes.
+/// The schema of a body of bytes.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
-struct Bytes(#[expect(dead_code, reason = "it only describes")] Vec<u8>);
+struct Bytes(#[expect(dead_code, reason = "only its schema is used")] Vec<u8>);
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PushQuery {
-    /// A name that stands for the module from now on.
+    /// A tag that refers to the module from now on.
     tag: Option<String>,
 }
 
 /// Stores a module.
 ///
-/// The body is a core module, a component or a WASI command; a core module becomes a component. It is checked before it
-/// is stored.
+/// The body is a core module, which is converted to a component, a component or a WASI command. It is checked before it is
+/// stored.
 #[utoipa::path(post, operation_id = "push_module", path = "/v1/modules", tag = "modules", params(PushQuery),
     request_body(content = inline(Bytes), content_type = "application/wasm"), responses(
         (status = 201, description = "It is stored", body = api::Module),
         (status = 422, description = "It is no module that waft can run", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn push(
     State(state): Shared,
     Query(query): Query<PushQuery>,
@@ -59,10 +59,10 @@ pub(crate) async fn push(
     Ok((StatusCode::CREATED, Json(module(&found))))
 }
 
-/// What the store holds: modules, and values that were too large for messages.
+/// Lists the contents of the store: modules, and values that were too large for messages.
 #[utoipa::path(get, operation_id = "list_modules", path = "/v1/modules", tag = "modules", responses(
-    (status = 200, description = "In order of digest", body = Modules),
-    (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+    (status = 200, description = "The contents, in order of digest", body = Modules),
+    (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem> {
     let store = &state.dependencies.modules.store;
     let entries = store.list().await.map_err(|error| Problem::internal(&error))?;
@@ -80,13 +80,13 @@ pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem>
     Ok(Json(Modules { modules: entries.into_iter().map(stored).collect() }))
 }
 
-/// A module by tag or digest.
+/// Shows a module by tag or digest.
 #[utoipa::path(get, operation_id = "show_module", path = "/v1/modules/{module}", tag = "modules",
     params(("module" = String, Path, description = "A tag, or sha256: and 64 hex digits")), responses(
         (status = 200, description = "The module", body = api::Module),
         (status = 404, description = "The store does not have it", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(State(state): Shared, Path(name): Path<String>) -> Result<Json<api::Module>, Problem> {
     let found = state.dependencies.modules.find(&name).await.map_err(refused)?;
     Ok(Json(module(&found)))
@@ -98,17 +98,17 @@ fn module(found: &InspectedModule) -> api::Module {
 
 /// The problem for a module that a request names or contains.
 fn refused(error: LibraryError) -> Problem {
-    let told = chain(&error);
+    let detail = chain(&error);
     match error {
-        LibraryError::Name { .. } => Problem::bad_request(told),
+        LibraryError::Name { .. } => Problem::bad_request(detail),
         LibraryError::NoTag { .. }
         | LibraryError::Fetch(FetchError::Missing { .. })
         | LibraryError::Tag(TagError::Missing { .. }) => {
-            Problem::new(StatusCode::NOT_FOUND, "no-such-module", "there is no such module", told)
+            Problem::new(StatusCode::NOT_FOUND, "no-such-module", "there is no such module", detail)
                 .hint("`waft modules` or GET /v1/modules shows the modules there are")
         }
         LibraryError::Module(_) | LibraryError::Compile(_) | LibraryError::Describe(_) => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-module", "the module is not right", told)
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-module", "the module is not right", detail)
                 .hint("build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` writes one")
         }
         LibraryError::Tag(_) | LibraryError::Fetch(_) | LibraryError::Put(_) | LibraryError::Stopping => {

@@ -15,15 +15,15 @@ use crate::routes;
 #[openapi(
     info(
         title = "waft",
-        description = "Runs flows of sandboxed WebAssembly tasks: submit runs, watch and steer them, store modules. \
-            Errors are problems as RFC 9457 has them.",
+        description = "Runs flows of sandboxed WebAssembly tasks: submit runs, watch and control them, store modules. \
+            Errors are problem details as in RFC 9457.",
         license(name = "MIT OR Apache-2.0")
     ),
     tags(
         (name = "runs", description = "Runs of flows"),
-        (name = "modules", description = "What tasks are made of"),
-        (name = "workers", description = "Who takes jobs"),
-        (name = "health", description = "For those who watch over the server; /health and /ready ask for no token")
+        (name = "modules", description = "Modules with the code of tasks"),
+        (name = "workers", description = "Workers that handle jobs"),
+        (name = "health", description = "Health checks of the server; /health and /ready need no token")
     ),
     security(("token" = [])),
     modifiers(&Scheme)
@@ -54,7 +54,7 @@ pub fn description() -> openapi::OpenApi {
     description
 }
 
-/// This description.
+/// Shows this description.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "health", responses(
     (status = 200, description = "The description of the API", body = serde_json::Value)))]
 pub(crate) async fn openapi() -> Json<openapi::OpenApi> {

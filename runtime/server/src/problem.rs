@@ -21,21 +21,21 @@ pub struct Problem {
 impl Problem {
     /// The problem document of the API.
     #[must_use]
-    pub fn into_said(self) -> api::Problem {
+    pub fn into_document(self) -> api::Problem {
         *self.problem
     }
 
     /// A problem: its kind, its title, and the detail of this occurrence.
     pub(crate) fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
-        let said = api::Problem {
+        let problem = api::Problem {
             kind: format!("urn:waft:problem:{kind}"),
             title: title.into(),
             status: status.as_u16(),
             detail: detail.into(),
             hint: None,
-            mistakes: Vec::new(),
+            diagnostics: Vec::new(),
         };
-        Self { status, problem: Box::new(said) }
+        Self { status, problem: Box::new(problem) }
     }
 
     /// A part of the request cannot be parsed.
@@ -51,15 +51,15 @@ impl Problem {
 
     /// A dependency of the server failed, with the chain of causes.
     pub(crate) fn internal(error: &dyn Error) -> Self {
-        let told = chain(error);
-        warn!(error = told, "a request failed");
-        Self::unavailable(told)
+        let detail = chain(error);
+        warn!(error = detail, "a request failed");
+        Self::unavailable(detail)
     }
 
     /// Stored data is corrupt.
     fn corrupt(detail: String) -> Self {
         warn!(error = detail, "a request failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", "what is kept of the run is damaged", detail)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", "the records of the run are corrupt", detail)
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -67,8 +67,8 @@ impl Problem {
         self
     }
 
-    pub(crate) fn diagnostics(mut self, mistakes: Vec<api::Diagnostic>) -> Self {
-        self.problem.mistakes = mistakes;
+    pub(crate) fn diagnostics(mut self, diagnostics: Vec<api::Diagnostic>) -> Self {
+        self.problem.diagnostics = diagnostics;
         self
     }
 
@@ -105,12 +105,12 @@ impl From<CommandError> for Problem {
                     .hint("`waft show RUN` or GET /v1/runs/RUN shows the state of the run and its tasks")
             }
             CommandError::Unreachable { .. } => Self::unavailable(detail).hint(
-                "the wish may be fulfilled later all the same: look at the run again; a run of `waft run` that was \
-                     interrupted goes on with `waft run --resume RUN`",
+                "the command may still take effect: look at the run again; a run of `waft run` that was \
+                     interrupted is continued with `waft run --resume RUN`",
             ),
             CommandError::Abandoned { run } => {
-                Self::new(StatusCode::CONFLICT, "conflict", "nobody drives the run", detail)
-                    .hint(format!("`waft run --resume {run}` goes on with it"))
+                Self::new(StatusCode::CONFLICT, "conflict", "no process drives the run", detail)
+                    .hint(format!("`waft run --resume {run}` continues it"))
             }
             CommandError::Refused { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", "the run cannot take that now", detail)
@@ -141,11 +141,11 @@ impl From<SubmitError> for Problem {
 
 /// An error with all its causes.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut told = error.to_string();
+    let mut text = error.to_string();
     let mut reason = error.source();
     while let Some(error) = reason {
-        told.push_str(&format!(": {error}"));
+        text.push_str(&format!(": {error}"));
         reason = error.source();
     }
-    told
+    text
 }

@@ -36,7 +36,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
     (guarded, open)
 }
 
-/// The whole API.
+/// All routes of the API.
 pub(crate) fn router(state: Arc<State>, largest_request: usize) -> Router {
     let (guarded, open) = described();
     let (guarded, _) = guarded.split_for_parts();

@@ -65,7 +65,7 @@ impl Server {
         Ok(Self { listener, local_addr, token, largest_request })
     }
 
-    /// The address it listens on, with the port that the system chose where none was given.
+    /// The address it listens on, with the port that the system chose for port 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -76,10 +76,10 @@ impl Server {
     ///
     /// # Errors
     /// When the operating system stops it from listening.
-    pub async fn run(self, parts: Dependencies, stop: CancellationToken) -> io::Result<()> {
+    pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) -> io::Result<()> {
         let Self { listener, token, largest_request, local_addr: _ } = self;
         let state = State {
-            dependencies: parts,
+            dependencies,
             token,
             readiness: Readiness::default(),
             examination: Examination::default(),
@@ -87,13 +87,13 @@ impl Server {
         };
         let router = routes::router(Arc::new(state), largest_request);
         let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-        let late = async {
+        let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(SHUTDOWN_GRACE).await;
         };
         tokio::select! {
             served = serving.into_future() => served,
-            () = late => {
+            () = overdue => {
                 info!("some requests were not answered to the end");
                 Ok(())
             }

@@ -9,7 +9,7 @@ use logbook::Logbook;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ModuleLibrary, Places, Token,
+    Locations, ModuleLibrary, Token,
     health::{Examination, Readiness},
 };
 
@@ -26,7 +26,7 @@ pub struct Dependencies {
     /// The queues that workers take jobs from.
     pub coverage: QueueCoverage,
     /// The addresses and folders for the checks.
-    pub places: Places,
+    pub locations: Locations,
 }
 
 /// The queues that workers take jobs from.

@@ -2,9 +2,9 @@
 
 use client::{
     Client, ClientError, EventPayload,
-    api::{Edits, ListQuery, Notification, Run, Submission},
+    api::{Edits, ListQuery, Notification, Run, RunState, Submission},
 };
-use flow::{Draft, RunState, Value};
+use flow::{Draft, Value};
 use serde_json::json;
 use waft_tests::guest;
 
@@ -41,7 +41,7 @@ async fn until(watch: &mut client::Watch, task: &str, state: &str) -> Vec<String
     while let Some(event) = watch.next().await.expect("the server is there") {
         if let Some(EventPayload::Node(node)) = event.payload() {
             heard.push(format!("{}:{}", node.name, node.state));
-            if node.name == task && node.state == state {
+            if node.name == task && node.state.as_str() == state {
                 return heard;
             }
         }
@@ -93,7 +93,7 @@ async fn a_program_builds_submits_watches_edits_and_notifies() {
     }
     assert_eq!(states, [RunState::Success]);
     let run = client.wait("r1").await.expect("it has ended");
-    assert_eq!((run.state.as_str(), value(&run, "billed")), ("success", "18446744073709551615"));
+    assert_eq!((run.state.clone(), value(&run, "billed")), (RunState::Success, "18446744073709551615"));
     assert_eq!(value(&run, "shipped_for"), "\"eve\"");
     let photo = vec![0xff, 0, 1];
     assert_eq!((run.provides.bytes("kept"), run.inputs.bytes("photo")), (Some(photo.clone()), Some(photo)));
@@ -108,7 +108,7 @@ async fn a_program_sets_a_constant_of_a_task_that_has_not_run() {
     client.edit("r1", &Edits::default().set("ship", "value", json!([1, null]))).await.expect("it has not run");
     client.notify("r1", &Notification::of("approve").value("by", "eve")).await.expect("it waits");
     let run = client.wait("r1").await.expect("it ends");
-    assert_eq!((run.state.as_str(), value(&run, "shipped_for")), ("success", "[1,null]"));
+    assert_eq!((run.state.clone(), value(&run, "shipped_for")), (RunState::Success, "[1,null]"));
 }
 
 #[tokio::test]
@@ -128,8 +128,8 @@ async fn a_program_registers_a_listener_to_another_flow() {
     let mut watch = client.watch("c");
     while let Some(event) = watch.next().await.expect("the server is there") {
         match event.payload() {
-            Some(EventPayload::Firing(firing)) if firing.state == "success" => break,
-            Some(EventPayload::Firing(_) | EventPayload::Node(_) | EventPayload::Run(_)) | None => {}
+            Some(EventPayload::Firing(firing)) if firing.state == RunState::Success => break,
+            _ => {}
         }
     }
     assert_eq!(value(&client.run("c").await.expect("it is there"), "counted"), "7");
@@ -151,9 +151,9 @@ async fn a_client_receives_server_side_diagnostics() {
         .build();
     let refused = client.submit(&Submission::of(&flow).expect("it can be written")).await.expect_err("it has mistakes");
     let ClientError::Refused { problem, .. } = refused else { panic!("{refused}") };
-    let told: Vec<&str> = problem.mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-    assert_eq!((problem.status, told.len()), (422, 2), "{told:?}");
-    assert!(told[0].starts_with("module \"lost\"") && told[1].contains("\"nothing\""), "{told:?}");
+    let messages: Vec<&str> = problem.diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    assert_eq!((problem.status, messages.len()), (422, 2), "{messages:?}");
+    assert!(messages[0].starts_with("module \"lost\"") && messages[1].contains("\"nothing\""), "{messages:?}");
 }
 
 #[test]

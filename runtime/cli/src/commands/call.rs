@@ -23,7 +23,7 @@ pub(super) async fn run(
     provides: &[String],
     (as_json, guests): OutputOptions,
 ) -> Result<Exit, CliError> {
-    let given = flow_file::parse_values(values)?;
+    let inputs = flow_file::parse_values(values)?;
     let (module, export) = match task.rsplit_once('#') {
         Some((module, export)) => (module, Some(export)),
         None => (task, None),
@@ -34,41 +34,53 @@ pub(super) async fn run(
         .map_err(|error| CliError::invalid(error).hint("write MODULE#TASK; the module is a file, a tag or a digest"))?;
     let provides: Result<Vec<ValueName>, _> = provides.iter().map(ValueName::new).collect();
     let provides = provides.map_err(CliError::invalid)?;
-    reject_unknown_inputs(&given, &found.content, export)?;
+    reject_unknown_inputs(&inputs, &found.content, export)?;
     let draft = Draft::builder("call").map_err(CliError::invalid)?.module("module", module);
     let uses = export.map_or_else(|| "module".to_owned(), |export| format!("module#{export}"));
     let node = task_name(export);
     let draft = draft.task(&node, &uses, |task| {
         // Pass them as constants: a task may use one name for a required and a provided value.
-        let task = given.into_iter().fold(task, |task, (name, value)| task.with(name, value));
+        let task = inputs.into_iter().fold(task, |task, (name, value)| task.with(name, value));
         if provides.is_empty() { task } else { task.provides_same(provides) }
     });
     let info = ModuleInfo { digest: found.digest, content: found.content };
     let modules = BTreeMap::from([("module".into(), info)]);
-    let (flow, _) = flow::wire(&draft.build(), &modules, &Values::new()).map_err(|mistakes| {
-        let told: Vec<String> = mistakes.into_iter().map(|mistake| mistake.message).collect();
-        CliError::invalid(anyhow!("{}", told.join("\n       ")))
+    let (flow, _) = flow::wire(&draft.build(), &modules, &Values::new()).map_err(|diagnostics| {
+        let messages: Vec<String> = diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect();
+        CliError::invalid(anyhow!("{}", messages.join("\n       ")))
             .hint("`waft inspect MODULE` shows its tasks and what they require; give values with --set name=VALUE")
     })?;
     let logbook = Arc::new(logbook::Memory::new());
-    let (flow, run, whole) = (Arc::new(flow), RunTarget::New(None), FullValueHint::Json);
-    run_flow(RunContext { settings, modules: library, flow, logbook, broker, run, as_json, whole, guests, lock: None })
-        .await
+    let (flow, run, full_value_hint) = (Arc::new(flow), RunTarget::New(None), FullValueHint::Json);
+    run_flow(RunContext {
+        settings,
+        modules: library,
+        flow,
+        logbook,
+        broker,
+        run,
+        as_json,
+        full_value_hint,
+        guests,
+        lock: None,
+    })
+    .await
 }
 
 /// Refuses a value that the task does not require: as a constant, the guest would ignore it. A WASI command accepts any
 /// value. Wiring reports a wrong task name.
-fn reject_unknown_inputs(given: &Values, content: &ModuleContent, export: Option<&str>) -> Result<(), CliError> {
+fn reject_unknown_inputs(inputs: &Values, content: &ModuleContent, export: Option<&str>) -> Result<(), CliError> {
     let ModuleContent::Tasks(tasks) = content else { return Ok(()) };
     let Some(task) = tasks.iter().find(|task| export.is_none_or(|name| task.name.as_str() == name)) else {
         return Ok(());
     };
-    let of_rollback = match &task.rollback {
+    let rollback_requires = match &task.rollback {
         Rollback::Guest { requires } => requires.as_slice(),
         Rollback::None => &[],
     };
-    let takes = |name: &ValueName| task.requires.iter().chain(of_rollback).any(|parameter| parameter.name == *name);
-    let unknown: Vec<&str> = given.keys().filter(|name| !takes(name)).map(ValueName::as_str).collect();
+    let takes =
+        |name: &ValueName| task.requires.iter().chain(rollback_requires).any(|parameter| parameter.name == *name);
+    let unknown: Vec<&str> = inputs.keys().filter(|name| !takes(name)).map(ValueName::as_str).collect();
     if unknown.is_empty() {
         return Ok(());
     }

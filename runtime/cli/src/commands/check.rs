@@ -19,12 +19,12 @@ pub(super) async fn run(
     values: &ValueFlags,
     as_json: bool,
 ) -> Result<Exit, CliError> {
-    let given = flow_file::parse_values(values)?;
+    let inputs = flow_file::parse_values(values)?;
     let library = modules::open_to_read(settings).await?;
-    let checked = flow_file::check(&library, flow, &given, Persist::Nothing).await?;
+    let checked = flow_file::check(&library, flow, &inputs, Persist::Nothing).await?;
     if as_json {
-        for mistake in &checked.diagnostics {
-            crate::output::json(diagnostic_json(flow, &checked.text, mistake));
+        for diagnostic in &checked.diagnostics {
+            crate::output::json(diagnostic_json(flow, &checked.text, diagnostic));
         }
         return Ok(if checked.flow.is_some() { Exit::Success } else { Exit::Invalid });
     }
@@ -45,14 +45,14 @@ pub(super) async fn run(
     Ok(Exit::Success)
 }
 
-fn diagnostic_json(file: &Path, text: &str, mistake: &Diagnostic) -> serde_json::Value {
-    let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
+fn diagnostic_json(file: &Path, text: &str, diagnostic: &Diagnostic) -> serde_json::Value {
+    let position = diagnostic.span.as_ref().map(|span| flow::line_and_column(text, span.start));
     json!({
-        "severity": match mistake.severity { Severity::Error => "error", Severity::Warning => "warning" },
+        "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
         "file": file,
-        "line": place.map(|(line, _)| line),
-        "column": place.map(|(_, column)| column),
-        "message": mistake.message,
-        "hint": mistake.hint,
+        "line": position.map(|(line, _)| line),
+        "column": position.map(|(_, column)| column),
+        "message": diagnostic.message,
+        "hint": diagnostic.hint,
     })
 }

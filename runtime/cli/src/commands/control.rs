@@ -1,6 +1,6 @@
 //! `waft cancel`, `suspend`, `resume`, `retry`, `skip` and `notify`: the run commands.
 //!
-//! A run at a server gets the command there and goes on there. A run that `waft run` left has no process: this command
+//! A run at a server receives the command and continues there. An interrupted run of `waft run` has no process: this command
 //! drives it to its end, as `waft run --resume` does.
 
 use anyhow::anyhow;
@@ -31,12 +31,17 @@ pub(super) enum ControlCommand {
     Notify { task: String, values: ValueFlags, failure: Option<String>, key: Option<String> },
 }
 
-pub(super) async fn run(settings: &Settings, run: &str, wish: ControlCommand, as_json: bool) -> Result<Exit, CliError> {
+pub(super) async fn run(
+    settings: &Settings,
+    run: &str,
+    command: ControlCommand,
+    as_json: bool,
+) -> Result<Exit, CliError> {
     let client = match locate(settings, run).await? {
         RunLocation::Server(client) => client,
-        RunLocation::Local(here) => return control_local(settings, here, wish, as_json).await,
+        RunLocation::Local(local) => return control_local(settings, local, command, as_json).await,
     };
-    let answer = match wish {
+    let response = match command {
         ControlCommand::Cancel => client.cancel(run).await,
         ControlCommand::Suspend => client.suspend(run).await,
         ControlCommand::Resume => client.resume(run).await,
@@ -47,43 +52,43 @@ pub(super) async fn run(settings: &Settings, run: &str, wish: ControlCommand, as
             client.notify(run, &Notification { task, values, failure, key }).await
         }
     };
-    let answer = answer.map_err(remote::cli_error)?;
+    let response = response.map_err(remote::cli_error)?;
     if as_json {
-        let mut told = json!({"run": answer.run, "state": answer.state});
-        if answer.cancelling {
-            told["cancelling"] = true.into();
+        let mut object = json!({"run": response.run, "state": response.state});
+        if response.cancelling {
+            object["cancelling"] = true.into();
         }
-        crate::output::json(told);
+        crate::output::json(object);
     } else {
-        let state = if answer.cancelling { "cancelling" } else { &answer.state };
-        crate::output::say!("{} {state}", answer.run);
+        let state = if response.cancelling { "cancelling" } else { response.state.as_str() };
+        crate::output::say!("{} {state}", response.run);
     }
     Ok(Exit::Success)
 }
 
-/// Drives a run that `waft run` left.
+/// Drives an interrupted run of `waft run`.
 async fn control_local(
     settings: &Settings,
-    here: LocalRun,
-    wish: ControlCommand,
+    local: LocalRun,
+    command: ControlCommand,
     as_json: bool,
 ) -> Result<Exit, CliError> {
-    let wish = match wish {
+    let command = match command {
         ControlCommand::Cancel => protocol::RunCommand::Cancel,
         ControlCommand::Suspend => protocol::RunCommand::Suspend,
         ControlCommand::Resume => protocol::RunCommand::Resume,
         ControlCommand::Retry => protocol::RunCommand::Retry,
         ControlCommand::Skip { reason, .. } if reason.trim().is_empty() => {
-            let hint = "say how the rollback was settled: it is kept in the run's history";
+            let hint = "describe how the rollback was settled: it is stored in the run's history";
             return Err(CliError::invalid(anyhow!("the reason is empty")).hint(hint));
         }
         ControlCommand::Skip { task, reason } => {
             protocol::RunCommand::Skip { task: NodeName::new(task).map_err(CliError::invalid)?, reason }
         }
         ControlCommand::Notify { .. } => {
-            let error = anyhow!("run {} is one of `waft run`, where nothing waits to be notified", here.run);
+            let error = anyhow!("run {} is one of `waft run`, where nothing waits to be notified", local.run);
             return Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
         }
     };
-    continue_run(settings, here, wish, &BrokerFlag { broker: None, tls_ca: None }, (as_json, GuestLogs::Show)).await
+    continue_run(settings, local, command, &BrokerFlag { broker: None, tls_ca: None }, (as_json, GuestLogs::Show)).await
 }

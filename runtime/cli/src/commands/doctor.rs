@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use ::server::Places;
+use ::server::Locations;
 use client::{
     ClientError,
     api::{Check, Checks, Outcome},
@@ -20,16 +20,16 @@ use crate::{
 };
 
 /// The time limit of the whole command. The checks have their own limits; this one covers everything else.
-const LIMIT: Duration = Duration::from_secs(29);
+const TIME_LIMIT: Duration = Duration::from_secs(29);
 
 /// The hint for checking without a server.
 const WITHOUT_SERVER: &str = "without a server: waft doctor --broker URL --logbook URL --store FOLDER";
 
 /// The maximum difference between clocks.
-const APART: Duration = Duration::from_secs(5);
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
 /// The version of this waft.
-const OURS: &str = env!("CARGO_PKG_VERSION");
+const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -> Result<Exit, CliError> {
     // An address that a flag names takes precedence.
@@ -39,18 +39,18 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
         if asks_server {
             at_server(settings).await
         } else {
-            Ok(Box::pin(::server::check(&places(settings, flag), None)).await)
+            Ok(Box::pin(::server::check(&locations(settings, flag), None)).await)
         }
     };
-    let checks = match timeout(LIMIT, checking).await {
+    let checks = match timeout(TIME_LIMIT, checking).await {
         Ok(checks) => checks?,
         Err(_) if asks_server => {
-            let detail = format!("{} has not answered within {} seconds", settings.server.url(), LIMIT.as_secs());
-            vec![Check::fail("server", detail, format!("look at its log; or look {WITHOUT_SERVER}"))]
+            let detail = format!("{} has not answered within {} seconds", settings.server.url(), TIME_LIMIT.as_secs());
+            vec![Check::fail("server", detail, format!("look at its log; or check {WITHOUT_SERVER}"))]
         }
         Err(_) => {
-            let detail = format!("the checks have not ended within {} seconds", LIMIT.as_secs());
-            vec![Check::fail("doctor", detail, "run it again; if it stays so, this is a bug of waft: please report it")]
+            let detail = format!("the checks have not ended within {} seconds", TIME_LIMIT.as_secs());
+            vec![Check::fail("doctor", detail, "run it again; if this repeats, it is a bug of waft: please report it")]
         }
     };
     if as_json {
@@ -60,17 +60,17 @@ pub(super) async fn run(settings: &Settings, flag: &BrokerFlag, as_json: bool) -
     } else {
         print(&checks);
     }
-    Ok(if ::server::is_well(&checks) { Exit::Success } else { Exit::Unwell })
+    Ok(if ::server::is_healthy(&checks) { Exit::Success } else { Exit::Unwell })
 }
 
 /// The addresses and folders of a waft with these settings.
-pub(super) fn places(settings: &Settings, flag: &BrokerFlag) -> Places {
+pub(super) fn locations(settings: &Settings, flag: &BrokerFlag) -> Locations {
     let broker = broker_url(settings, flag).map(|url| broker::Options {
         name: format!("waft doctor {}", process_name()),
         tls_ca: flag.tls_ca.clone(),
         ..broker::Options::new(url)
     });
-    Places {
+    Locations {
         broker,
         logbook: settings.logbook.clone(),
         store: settings.store.clone(),
@@ -91,16 +91,19 @@ async fn at_server(settings: &Settings) -> Result<Vec<Check>, CliError> {
         Err(error) => {
             let is_older = error.status() == Some(404);
             let CliError { error, hint, .. } = remote::cli_error(error);
-            let here = WITHOUT_SERVER;
+            let without_server = WITHOUT_SERVER;
             let (detail, advice) = if is_older {
                 (
-                    format!("{} is of an older waft, which makes no checks", client.server()),
-                    format!("upgrade it, or look {here}"),
+                    format!("{} is an older waft, which has no checks", client.server()),
+                    format!("upgrade it, or check {without_server}"),
                 )
             } else {
                 (
                     format!("{error:#}"),
-                    hint.map_or_else(|| format!("look {here}"), |hint| format!("{hint}; or look {here}")),
+                    hint.map_or_else(
+                        || format!("check {without_server}"),
+                        |hint| format!("{hint}; or check {without_server}"),
+                    ),
                 )
             };
             Ok(vec![Check::fail("server", detail, advice)])
@@ -109,31 +112,31 @@ async fn at_server(settings: &Settings) -> Result<Vec<Check>, CliError> {
 }
 
 fn answered(server: &str, version: &str) -> Check {
-    if version == OURS {
-        return Check::ok("server", format!("{server} answers, with waft {version}; what follows is what it sees"));
+    if version == OWN_VERSION {
+        return Check::ok("server", format!("{server} answers, with waft {version}; the following checks are its own"));
     }
     let detail =
-        format!("{server} answers, with waft {version}, and this is waft {OURS}; what follows is what it sees");
+        format!("{server} answers, with waft {version}, and this is waft {OWN_VERSION}; what follows is what it sees");
     Check::warn("server", detail, "use the same version on both sides")
 }
 
 /// Compares the server's clock, as stamped on an answer that has just arrived.
 fn clock(at: &str, now: SystemTime) -> Check {
     let Ok(at) = at.parse::<jiff::Timestamp>() else {
-        return Check::skipped("server-clock", "the server does not tell its time as this waft knows it");
+        return Check::skipped("server-clock", "the server does not report its time in a known format");
     };
     let at = SystemTime::from(at);
-    let (apart, way) = match at.duration_since(now) {
+    let (difference, direction) = match at.duration_since(now) {
         Ok(ahead) => (ahead, "ahead of"),
         Err(behind) => (behind.duration(), "behind"),
     };
-    if apart <= APART {
+    if difference <= MAX_CLOCK_DIFFERENCE {
         return Check::ok(
             "server-clock",
-            format!("the clock of the server agrees with this machine's, within {} s", APART.as_secs()),
+            format!("the clock of the server agrees with this machine's, within {} s", MAX_CLOCK_DIFFERENCE.as_secs()),
         );
     }
-    let detail = format!("the clock of the server is {:.1} s {way} this machine's", apart.as_secs_f64());
+    let detail = format!("the clock of the server is {:.1} s {direction} this machine's", difference.as_secs_f64());
     Check::warn("server-clock", detail, "let both machines follow a time server (chrony, systemd-timesyncd)")
 }
 
@@ -143,19 +146,21 @@ fn print(checks: &[Check]) {
     for Check { check, outcome, detail, advice } in checks {
         // It may contain names of queues and runs, and messages of a broker or a server.
         let line = sanitize::one_line(&format!("{check:width$}  {detail}"));
-        output::line(&format!("{} {line}", state_label(*outcome, colour)));
+        output::line(&format!("{} {line}", state_label(outcome, colour)));
         if let Some(advice) = advice {
             output::line(&format!("      → {}", sanitize::one_line(advice)));
         }
     }
 }
 
-fn state_label(outcome: Outcome, colour: bool) -> String {
+fn state_label(outcome: &Outcome, colour: bool) -> String {
     let (word, paint) = match outcome {
         Outcome::Ok => ("ok  ", Colour::Green),
         Outcome::Skipped => ("skip", Colour::Dim),
         Outcome::Warn => ("warn", Colour::Yellow),
         Outcome::Fail => ("FAIL", Colour::Red),
+        // Only a newer server sends other outcomes.
+        other => (other.as_str(), Colour::Yellow),
     };
     paint.text(word, colour)
 }
@@ -165,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_servers_clock_is_told_when_it_is_far_off() {
+    fn a_difference_of_the_servers_clock_is_reported() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         assert_eq!(clock("2023-11-14T22:13:18Z", now).outcome, Outcome::Ok);
         let behind = clock("2023-11-14T22:12:20Z", now);

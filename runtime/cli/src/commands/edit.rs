@@ -14,7 +14,7 @@ use serde_json::{json, value::RawValue};
 use super::{
     remote,
     run_location::{LocalRun, RunLocation, locate},
-    submit::{Target, mistaken, push_file, push_modules, refused},
+    submit::{Target, diagnostics_error, push_file, push_modules, refused},
 };
 use crate::{
     arguments::EditCommand,
@@ -31,11 +31,11 @@ pub(super) struct EditRequest {
     pub(super) dry_run: bool,
 }
 
-pub(super) async fn run(settings: &Settings, run: &str, wanted: EditRequest, as_json: bool) -> Result<Exit, CliError> {
+pub(super) async fn run(settings: &Settings, run: &str, request: EditRequest, as_json: bool) -> Result<Exit, CliError> {
     let edited = match locate(settings, run).await? {
-        RunLocation::Server(client) => edit_there(&client, run, wanted).await?,
-        RunLocation::Local(here) => {
-            let edited = edit_here(settings, here, wanted).await?;
+        RunLocation::Server(client) => edit_at_server(&client, run, request).await?,
+        RunLocation::Local(local) => {
+            let edited = edit_locally(settings, local, request).await?;
             if edited.applied {
                 crate::output::note!("no process drives the run; `waft run --resume {run}` goes on with it");
             }
@@ -57,19 +57,19 @@ pub(super) async fn run(settings: &Settings, run: &str, wanted: EditRequest, as_
 }
 
 /// Sends the edits to a server.
-async fn edit_there(client: &Client, run: &str, wanted: EditRequest) -> Result<EditResult, CliError> {
-    let EditRequest { edit, if_revision, dry_run } = wanted;
+async fn edit_at_server(client: &Client, run: &str, request: EditRequest) -> Result<EditResult, CliError> {
+    let EditRequest { edit, if_revision, dry_run } = request;
     let edits = edits(Target::Server(client), edit).await?;
     let (path, text) = added_text(&edits);
-    let asked = client.edit(run, &Edits { edits, if_revision, dry_run }).await;
-    asked.map_err(|error| refused(Path::new(path), &text, error))
+    let response = client.edit(run, &Edits { edits, if_revision, dry_run }).await;
+    response.map_err(|error| refused(Path::new(path), &text, error))
 }
 
 /// Edits a run of `waft run` that no process drives, in its logbook. If a process drives the run, that process holds the
 /// flow.
-async fn edit_here(settings: &Settings, here: LocalRun, wanted: EditRequest) -> Result<EditResult, CliError> {
-    let LocalRun { logbook, run } = here;
-    let EditRequest { edit, if_revision, dry_run } = wanted;
+async fn edit_locally(settings: &Settings, local: LocalRun, request: EditRequest) -> Result<EditResult, CliError> {
+    let LocalRun { logbook, run } = local;
+    let EditRequest { edit, if_revision, dry_run } = request;
     // Held until the edits are written.
     let Some(_lock) = logbook.lock_run(&run).await.map_err(CliError::unreachable)? else {
         let holder = logbook.run_lock_holder(&run).await.ok().flatten();
@@ -84,14 +84,14 @@ async fn edit_here(settings: &Settings, here: LocalRun, wanted: EditRequest) -> 
     let library = modules::open(settings, 1).await?;
     let edits = edits(Target::Here(&library), edit).await?;
     let (path, text) = added_text(&edits);
-    let wanted = Edits { edits, if_revision, dry_run };
-    let edited = ::server::edit_alone(&*logbook, &library, &run, &wanted, SystemClock.now()).await;
+    let request = Edits { edits, if_revision, dry_run };
+    let edited = ::server::edit_alone(&*logbook, &library, &run, &request, SystemClock.now()).await;
     edited.map_err(|problem| {
-        let problem = problem.into_said();
-        if problem.mistakes.is_empty() {
+        let problem = problem.into_document();
+        if problem.diagnostics.is_empty() {
             remote::refused_here(problem)
         } else {
-            mistaken(Path::new(path), &text, &problem.mistakes)
+            diagnostics_error(Path::new(path), &text, &problem.diagnostics)
         }
     })
 }
@@ -108,7 +108,14 @@ async fn edits(target: Target<'_>, edit: EditCommand) -> Result<Vec<Edit>, CliEr
     Ok(vec![match edit {
         EditCommand::Add { file } => add(target, &file).await?,
         EditCommand::Remove { task } => Edit::Remove { task },
-        EditCommand::Link { from, to, on, when, reach, join } => Edit::Link { from, to, on, when, reach, join },
+        EditCommand::Link { from, to, on, when, reach, join } => Edit::Link {
+            from,
+            to,
+            on: on.map(|on| on.as_str().into()),
+            when,
+            reach: reach.map(|reach| reach.as_str().into()),
+            join: join.map(|join| join.as_str().into()),
+        },
         EditCommand::Unlink { from, to } => Edit::Unlink { from, to },
         EditCommand::Use { task, module } => uses(target, Path::new(""), task, &module).await?,
         EditCommand::Set { task, value } => {
@@ -163,16 +170,16 @@ fn read(file: &Path) -> Result<String, CliError> {
 /// Reads the edits from a file, as a flow file is read; paths in it are relative to it.
 async fn apply(target: Target<'_>, file: &Path) -> Result<Vec<Edit>, CliError> {
     let text = read(file)?;
-    let written = match flow::file::edits(&text) {
-        Ok(written) => written,
-        Err(mistakes) => {
-            let checked = CheckedFlow { path: file.into(), text, flow: None, diagnostics: mistakes };
+    let edits_in_file = match flow::file::edits(&text) {
+        Ok(edits_in_file) => edits_in_file,
+        Err(diagnostics) => {
+            let checked = CheckedFlow { path: file.into(), text, flow: None, diagnostics };
             return checked.into_flow().map(|_| Vec::new());
         }
     };
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut edits = Vec::new();
-    for edit in written {
+    for edit in edits_in_file {
         edits.push(match edit {
             ParsedEdit::Add { file } => add(target, &folder.join(file)).await?,
             ParsedEdit::Edit(flow::Edit::Use { task, uses: module }) => {
@@ -192,10 +199,10 @@ fn to_api_edit(edit: flow::Edit) -> Edit {
         flow::Edit::Link { from, to, on, when, reach, join } => Edit::Link {
             from: from.to_string(),
             to: to.to_string(),
-            on: Some(on.as_str().into()),
+            on: Some(on.into()),
             when: when.map(|when| when.to_string()),
-            reach: reach.map(|reach| reach.as_str().into()),
-            join: Some(join.as_str().into()),
+            reach: reach.map(Into::into),
+            join: Some(join.into()),
         },
         flow::Edit::Unlink { from, to } => Edit::Unlink { from: from.to_string(), to: to.to_string() },
         flow::Edit::Use { task, uses } => Edit::Use { task: task.to_string(), uses },

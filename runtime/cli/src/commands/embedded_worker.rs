@@ -17,7 +17,7 @@ pub(super) struct EmbeddedWorker {
     pub(super) sandbox: Sandbox,
     pub(super) slots: u16,
     pub(super) queues: BTreeSet<QueueName>,
-    /// How long running calls may go on after a stop request.
+    /// How long running calls may continue after a stop request.
     pub(super) grace: Duration,
 }
 

@@ -44,21 +44,21 @@ impl RunFollower<'_> {
     ) -> Option<Arc<Machine>> {
         let Self { engine, run_id, store } = *self;
         tokio::pin!(advice);
-        let (mut asked, mut advised) = (false, false);
-        let patience = tokio::time::sleep(STOP_GRACE);
-        tokio::pin!(patience);
-        let mut gave_up = false;
+        let (mut is_stopping, mut is_advised) = (false, false);
+        let grace = tokio::time::sleep(STOP_GRACE);
+        tokio::pin!(grace);
+        let mut is_abandoned = false;
         let mut lines = LogJoin::default();
         let mut redraw = tokio::time::interval(Display::REDRAW_INTERVAL);
         // Run concurrently with everything else: unless changes are received meanwhile, the engine waits for this process.
-        let mut asking: Option<CommandFuture<'_>> = None;
+        let mut command: Option<CommandFuture<'_>> = None;
         loop {
             tokio::select! {
-                asked = async { asking.as_mut().expect("it is there").await }, if asking.is_some() => {
-                    asking = None;
-                    asked.ok()?;
+                result = async { command.as_mut().expect("a command is pending").await }, if command.is_some() => {
+                    command = None;
+                    result.ok()?;
                 }
-                happening = watch.next() => match happening? {
+                event = watch.next() => match event? {
                     WatchEvent::Change(change) => display.change(&load_values(store, change).await),
                     WatchEvent::Log(AttemptLog { call, log, .. }) => {
                         display.log(&call, &lines.recorded(&call, &log), log.cut);
@@ -72,19 +72,19 @@ impl RunFollower<'_> {
                     display.log(&call, &lines.live(log).lines, false);
                 }
                 _ = redraw.tick() => display.draw(),
-                advice = &mut advice, if !advised => {
-                    advised = true;
+                advice = &mut advice, if !is_advised => {
+                    is_advised = true;
                     advice.iter().for_each(|advice| display.note(advice));
                 }
-                () = stop.requested.cancelled(), if !asked => {
-                    asked = true;
-                    patience.as_mut().reset(tokio::time::Instant::now() + STOP_GRACE);
+                () = stop.requested.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    grace.as_mut().reset(tokio::time::Instant::now() + STOP_GRACE);
                     display.note("stopping: running calls have five seconds to finish; again to stop at once");
-                    asking = Some(Box::pin(async { engine.command_local(run_id, RunCommand::Suspend).await.map(drop) }));
+                    command = Some(Box::pin(async { engine.command_local(run_id, RunCommand::Suspend).await.map(drop) }));
                 }
-                () = &mut patience, if asked && !gave_up => {
-                    gave_up = true;
-                    asking = Some(Box::pin(engine.abandon(run_id.clone())));
+                () = &mut grace, if is_stopping && !is_abandoned => {
+                    is_abandoned = true;
+                    command = Some(Box::pin(engine.abandon(run_id.clone())));
                 }
                 () = stop.forced.cancelled() => return None,
             }

@@ -26,8 +26,8 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
     let (shown_logbook, shown_store) = (without_password(&settings.logbook), settings.store.display());
     if settings.server.is_chosen() && !settings.logbook_is_named {
         let error = anyhow!(
-            "gc clears a logbook and a store itself, and no server's: {shown_logbook} and {shown_store} may be others than \
-             those of {}",
+            "gc cleans a logbook and a store directly, and not those of a server: {shown_logbook} and {shown_store} may be others \
+             than those of {}",
             settings.server.url()
         );
         return Err(CliError::invalid(error).hint("name the logbook with --logbook, and its store with --store"));
@@ -37,16 +37,16 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
     output::note!("logbook  {shown_logbook}\nstore    {shown_store}");
     let ended_before = before(age);
     if dry_run {
-        let (going, staying) = partition_runs(&*logbook, ended_before).await?;
-        going.iter().for_each(|run| crate::output::say!("would forget run {}", run.run));
+        let (deletable, remaining) = partition_runs(&*logbook, ended_before).await?;
+        deletable.iter().for_each(|run| crate::output::say!("would forget run {}", run.run));
         let old = list_older_than(&*store, age).await?;
-        let needed = digests_of(&*logbook, &staying).await?;
+        let needed = digests_of(&*logbook, &remaining).await?;
         let entries = unreferenced(&*store, old, &needed).await?;
         entries.iter().for_each(|entry| crate::output::say!("would remove {} ({:#})", entry.digest, Size(entry.size)));
-        print_counts("would go", going.len() as u64, &entries);
+        print_counts("would be deleted", deletable.len() as u64, &entries);
         return Ok(Exit::Success);
     }
-    let forgotten = logbook.delete_ended_runs(ended_before).await.map_err(CliError::unreachable)?;
+    let deleted_runs = logbook.delete_ended_runs(ended_before).await.map_err(CliError::unreachable)?;
     // List content before reading what runs need. A run that starts meanwhile puts or touches the content it needs, so that
     // stays.
     let old = list_older_than(&*store, age).await?;
@@ -58,13 +58,13 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
             removed.push(entry);
         }
     }
-    print_counts("went", forgotten, &removed);
+    print_counts("deleted", deleted_runs, &removed);
     Ok(Exit::Success)
 }
 
-fn print_counts(what: &str, runs: u64, entries: &[Entry]) {
+fn print_counts(heading: &str, runs: u64, entries: &[Entry]) {
     let size: u64 = entries.iter().map(|entry| entry.size).sum();
-    crate::output::note!("{what}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
+    crate::output::note!("{heading}: {runs} runs, {} modules and values ({:#})", entries.len(), Size(size));
 }
 
 /// The entries of the store that are older than `age`. Newer content may belong to a run that is just being submitted.
@@ -87,7 +87,7 @@ async fn unreferenced(
     Ok(old)
 }
 
-/// All runs: the ones to delete, and the ones to keep.
+/// All runs: the ones to delete, and the remaining ones.
 async fn partition_runs(
     logbook: &dyn Logbook,
     ended_before: Timestamp,
@@ -100,8 +100,8 @@ async fn partition_runs(
         filter.after = Some((last.started_at, last.run.clone()));
         all.extend(page);
     }
-    let goes = |run: &Summary| is_deletable(run.standing.state) && run.changed_at < ended_before;
-    Ok(all.into_iter().partition(goes))
+    let is_old = |run: &Summary| is_deletable(run.standing.state) && run.changed_at < ended_before;
+    Ok(all.into_iter().partition(is_old))
 }
 
 /// The digests that these runs refer to.
@@ -134,7 +134,7 @@ async fn add_trim_point(
     run: &Summary,
     digests: &mut BTreeSet<Digest>,
 ) -> Result<Version, CliError> {
-    let beginning = logbook.trim_point(&run.run).await.map_err(CliError::unreachable)?;
-    digests.extend(beginning.iter().flat_map(|beginning| beginning.snapshot.digests()));
-    Ok(beginning.map_or(Version::NONE, |beginning| beginning.version))
+    let trim_point = logbook.trim_point(&run.run).await.map_err(CliError::unreachable)?;
+    digests.extend(trim_point.iter().flat_map(|trim_point| trim_point.snapshot.digests()));
+    Ok(trim_point.map_or(Version::NONE, |trim_point| trim_point.version))
 }

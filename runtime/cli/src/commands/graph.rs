@@ -16,9 +16,9 @@ pub(super) async fn run(
     format: Picture,
     values: &ValueFlags,
 ) -> Result<Exit, CliError> {
-    let given = flow_file::parse_values(values)?;
+    let inputs = flow_file::parse_values(values)?;
     let library = modules::open_to_read(settings).await?;
-    let flow = flow_file::check(&library, flow, &given, Persist::Nothing).await?.into_flow()?;
+    let flow = flow_file::check(&library, flow, &inputs, Persist::Nothing).await?.into_flow()?;
     let picture = match format {
         Picture::Dot => flow::picture::dot(&flow),
         Picture::Mermaid => flow::picture::mermaid(&flow),

@@ -16,7 +16,7 @@ use crate::{
 pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Result<Exit, CliError> {
     let library = modules::open_to_read(settings).await?;
     let found = modules::find(&library, module, Path::new("."), Persist::Nothing).await.map_err(|error| {
-        CliError::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists what the store holds")
+        CliError::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists the store")
     })?;
     let imports = sandbox::imports(&found.bytes).map_err(CliError::invalid)?;
     if as_json {
@@ -32,7 +32,7 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
     match &found.content {
         ModuleContent::Tasks(tasks) => tasks.iter().for_each(print_task),
         ModuleContent::Command => {
-            crate::output::say!("\na WASI command: the flow says what it requires and provides");
+            crate::output::say!("\na WASI command: the flow declares what it requires and provides");
         }
     }
     crate::output::say!("\nimports");
@@ -71,7 +71,7 @@ fn print_task(task: &TaskInfo) {
         }
     }
     if let Some(retry) = &task.retry {
-        crate::output::say!("  is tried {} times", retry.attempts);
+        crate::output::say!("  has up to {} attempts", retry.attempts);
     }
 }
 

@@ -7,7 +7,7 @@ use client::{
     api::{ListQuery, Runs, Summary},
 };
 use engine::{Clock, SystemClock};
-use flow::{RunState, Timestamp};
+use flow::Timestamp;
 use logbook::Logbook;
 
 use super::{remote, run_location::reads_logbook, serve::without_password};
@@ -34,7 +34,7 @@ impl Listed {
             Self::Server(client) => client.list(query).await.map_err(remote::cli_error),
             Self::Here(Some(logbook)) => ::server::list(&**logbook, query.clone())
                 .await
-                .map_err(|problem| remote::refused_here(problem.into_said())),
+                .map_err(|problem| remote::refused_here(problem.into_document())),
             Self::Here(None) => Ok(Runs { runs: Vec::new(), next: None }),
         }
     }
@@ -66,12 +66,12 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, C
     let state = (!state.is_empty()).then(|| state.join(","));
     let mut query = ListQuery { flow, state, since: since.map(|since| time(&since)), ..ListQuery::default() };
     let is_filtered = query.flow.is_some() || query.state.is_some() || query.since.is_some();
-    let mut left = limit;
+    let mut remaining = limit;
     let mut runs: Vec<Summary> = Vec::new();
-    while left > 0 {
-        query.limit = Some(left.min(PAGE));
+    while remaining > 0 {
+        query.limit = Some(remaining.min(PAGE));
         let page = listed.page(&query).await?;
-        left = left.saturating_sub(page.runs.len());
+        remaining = remaining.saturating_sub(page.runs.len());
         runs.extend(page.runs);
         query.after = page.next;
         if query.after.is_none() {
@@ -99,8 +99,7 @@ fn none(settings: &Settings, listed: &Listed, is_filtered: bool) -> String {
         _ if is_filtered => "no run fits; `waft list` without filters shows all".into(),
         Listed::Server(_) => "there are no runs yet; `waft submit FLOW` starts one".into(),
         Listed::Here(_) => format!(
-            "there are no runs in the logbook {}; `waft run FLOW` starts one, and --server or WAFT_SERVER names a server \
-             to ask",
+            "there are no runs in the logbook {}; `waft run FLOW` starts one, and --server or WAFT_SERVER names a server",
             without_password(&settings.logbook)
         ),
     }
@@ -135,8 +134,7 @@ fn print_table(runs: &[Summary]) {
 
 /// How long a run has lasted. A run that has not ended counts until now, however old its last change is.
 fn lasted(run: &Summary, now: &str) -> Option<Duration> {
-    let has_ended = RunState::ALL.into_iter().any(|known| known.is_final() && known.as_str() == run.state);
-    remote::between(&run.started_at, if has_ended { &run.changed_at } else { now })
+    remote::between(&run.started_at, if run.state.is_final() { &run.changed_at } else { now })
 }
 
 /// A time, to the second.

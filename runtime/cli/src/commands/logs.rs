@@ -8,7 +8,7 @@ use client::{LogEvent, LogWatch, api::AttemptLog};
 
 use super::{
     remote,
-    run_location::{LocalRun, RunLocation, place_to_read},
+    run_location::{LocalRun, RunLocation, locate_to_read},
     source::Source,
 };
 use crate::{
@@ -20,17 +20,17 @@ use crate::{
 };
 
 pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
-    let logs = match place_to_read(settings, run).await? {
+    let logs = match locate_to_read(settings, run).await? {
         RunLocation::Server(client) => client.logs(run).await.map_err(remote::cli_error)?.logs,
         RunLocation::Local(LocalRun { logbook, run }) => {
             ::server::logs(&*logbook, &run).await.map_err(CliError::unreachable)?.logs
         }
     };
-    let asked: Vec<&AttemptLog> = logs.iter().filter(|log| task.is_none_or(|task| log.task == task)).collect();
-    if asked.is_empty() && !as_json {
+    let selected: Vec<&AttemptLog> = logs.iter().filter(|log| task.is_none_or(|task| log.task == task)).collect();
+    if selected.is_empty() && !as_json {
         crate::output::note!("no guest has written anything");
     }
-    for log in asked {
+    for log in selected {
         if as_json {
             output::json(serde_json::to_string(log).map_err(CliError::unreachable)?);
         } else {
@@ -41,7 +41,7 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
 }
 
 /// The interval at which it checks whether a process drives a run of `waft run`.
-const LOOK: Duration = Duration::from_secs(1);
+const DRIVER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints lines as they are written, until the run has ended.
 pub(super) async fn follow(
@@ -58,11 +58,11 @@ pub(super) async fn follow(
             Logs::Here(Box::new(LogFollow::new(run.clone(), logbook.clone())))
         }
     };
-    // The run goes on without this follower.
+    // The run continues without this follower.
     tokio::select! {
         shown = show(&source, logs, task, as_json) => shown.map(|()| Exit::Success),
         () = stop.requested.cancelled() => {
-            Err(CliError::new(Exit::Interrupted, anyhow!("stopped following; run {run} goes on")))
+            Err(CliError::new(Exit::Interrupted, anyhow!("stopped following; run {run} continues")))
         }
     }
 }
@@ -84,17 +84,17 @@ impl Logs {
 }
 
 async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool) -> Result<(), CliError> {
-    let mut looking = tokio::time::interval(LOOK);
-    looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut driver_check = tokio::time::interval(DRIVER_CHECK_INTERVAL);
+    driver_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        looking.reset();
+        driver_check.reset();
         let event = {
             let next = logs.next();
             tokio::pin!(next);
             loop {
                 tokio::select! {
                     event = &mut next => break event?,
-                    _ = looking.tick() => source.is_left().await?,
+                    _ = driver_check.tick() => source.check_driver().await?,
                 }
             }
         };
@@ -112,10 +112,10 @@ async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool
         }
         let title = Title::of_followed(attempt);
         match &event {
-            LogEvent::Line { level, text, .. } => output::line(&title.line(level, text)),
+            LogEvent::Line { level, text, .. } => output::line(&title.line(level.as_str(), text)),
             LogEvent::Cut(_) => output::line(&title.cut()),
             LogEvent::Missing { lines, .. } => output::diagnostic(&title.missing(*lines)),
-            LogEvent::End(_) | LogEvent::Run { .. } | LogEvent::Unknown => {}
+            _ => {}
         }
     }
 }

@@ -12,19 +12,19 @@ use crate::{
 };
 
 pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<Exit, CliError> {
-    let (place, held) = if settings.server.is_chosen() {
+    let (location, contents) = if settings.server.is_chosen() {
         let client = remote::client(settings)?;
-        let held = client.modules().await.map_err(remote::cli_error)?.modules;
-        (format!("the store of {}", client.server()), held)
+        let contents = client.modules().await.map_err(remote::cli_error)?.modules;
+        (format!("the store of {}", client.server()), contents)
     } else {
         (format!("the store {}", settings.store.display()), local(settings).await?)
     };
-    if held.is_empty() {
-        crate::output::note!("{place} is empty; `waft push FILE` puts a module into it");
+    if contents.is_empty() {
+        crate::output::note!("{location} is empty; `waft push FILE` stores a module");
     } else if !as_json {
         crate::output::say!("{:71}  {:>10}  {:19}  TAGS", "DIGEST", "SIZE", "STORED");
     }
-    for StoredModule { digest, size, stored_at, tags } in held {
+    for StoredModule { digest, size, stored_at, tags } in contents {
         if as_json {
             crate::output::json(json!({"digest": digest, "size": size, "stored_at": stored_at, "tags": tags}));
         } else {

@@ -22,7 +22,7 @@ const SDK_FOLDER: &str = "waft-sdk";
 pub(super) fn run(name: &str) -> Result<Exit, CliError> {
     let name: FlowName = name.parse().map_err(CliError::invalid)?;
     if !name.as_str().starts_with(|first: char| first.is_ascii_alphabetic()) {
-        let error = anyhow!("{name:?} cannot be the name of a crate: it begins with no letter");
+        let error = anyhow!("{name:?} cannot be the name of a crate: it does not start with a letter");
         return Err(CliError::invalid(error).hint("choose a name such as my-task"));
     }
     let folder = PathBuf::from(name.as_str());
@@ -42,13 +42,13 @@ pub(super) fn run(name: &str) -> Result<Exit, CliError> {
 /// Writes everything to a draft folder and then renames it: the crate exists completely or not at all.
 fn write_all(folder: &Path, name: &FlowName) -> anyhow::Result<()> {
     let draft = PathBuf::from(format!(".{name}.waft-new-{}", std::process::id()));
-    let written = write_draft(&draft, name)
+    let result = write_draft(&draft, name)
         .and_then(|()| fs::rename(&draft, folder).with_context(|| format!("could not create {}", folder.display())));
-    if written.is_err() {
+    if result.is_err() {
         // The first error matters more.
         let _ = fs::remove_dir_all(&draft);
     }
-    written
+    result
 }
 
 fn write_draft(draft: &Path, name: &FlowName) -> anyhow::Result<()> {
@@ -60,8 +60,8 @@ fn write_draft(draft: &Path, name: &FlowName) -> anyhow::Result<()> {
     write(&MACROS, &sdk.join("waft-guest-macros"), &is_source, name)
 }
 
-fn write(from: &Dir<'_>, to: &Path, wanted: &dyn Fn(&Path) -> bool, name: &FlowName) -> anyhow::Result<()> {
-    for file in from.files().filter(|file| wanted(file.path())) {
+fn write(from: &Dir<'_>, to: &Path, is_included: &dyn Fn(&Path) -> bool, name: &FlowName) -> anyhow::Result<()> {
+    for file in from.files().filter(|file| is_included(file.path())) {
         // A template whose name cargo or git would treat as its own ends in `.in`.
         let path = to.join(file.path());
         let path = if path.extension().is_some_and(|end| end == "in") { path.with_extension("") } else { path };
@@ -73,7 +73,7 @@ fn write(from: &Dir<'_>, to: &Path, wanted: &dyn Fn(&Path) -> bool, name: &FlowN
         fs::write(&path, contents).with_context(|| format!("could not write {}", path.display()))?;
     }
     for folder in from.dirs() {
-        write(folder, to, wanted, name)?;
+        write(folder, to, is_included, name)?;
     }
     Ok(())
 }

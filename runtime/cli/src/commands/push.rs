@@ -22,7 +22,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let tag: Option<Tag> = tag.map(str::parse).transpose().map_err(CliError::invalid)?;
     if tag.is_some() && files.len() > 1 {
-        let error = anyhow!("one tag cannot stand for {} modules", files.len());
+        let error = anyhow!("one tag cannot refer to {} modules", files.len());
         return Err(CliError::invalid(error).hint("push them one by one"));
     }
     if settings.server.is_chosen() {
@@ -32,7 +32,7 @@ pub(super) async fn run(
     for file in files {
         let found = modules::file(&library, file, Persist::Store).await.map_err(|error| {
             CliError::invalid(error)
-                .hint("build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` writes one")
+                .hint("build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` creates one")
         })?;
         if let Some(tag) = &tag {
             library.store.tag(tag, &found.digest).await.map_err(CliError::unreachable)?;

@@ -19,39 +19,39 @@ pub(super) async fn run(settings: &Settings, command: QuarantineCommand) -> Resu
         QuarantineCommand::List { broker, json } => {
             let messages = with_broker(settings, &broker, quarantine::list).await?;
             if messages.is_empty() && !json {
-                crate::output::note!("nothing is in quarantine");
+                crate::output::note!("the quarantine is empty");
             }
             show(&messages, json);
         }
-        QuarantineCommand::Release { which, broker, json } => {
-            return decide(settings, &which, &broker, QuarantineAction::Release, json).await;
+        QuarantineCommand::Release { selection, broker, json } => {
+            return apply(settings, &selection, &broker, QuarantineAction::Release, json).await;
         }
-        QuarantineCommand::Drop { which, broker, json } => {
-            return decide(settings, &which, &broker, QuarantineAction::Drop, json).await;
+        QuarantineCommand::Drop { selection, broker, json } => {
+            return apply(settings, &selection, &broker, QuarantineAction::Drop, json).await;
         }
     }
     Ok(Exit::Success)
 }
 
-async fn decide(
+async fn apply(
     settings: &Settings,
-    which: &MessageSelection,
+    selection: &MessageSelection,
     broker: &BrokerFlag,
-    decision: QuarantineAction,
+    action: QuarantineAction,
     as_json: bool,
 ) -> Result<Exit, CliError> {
-    let id = which.id.clone();
+    let id = selection.id.clone();
     let QuarantineResult { done, without_origin } =
-        with_broker(settings, broker, async |broker| quarantine::apply(broker, id.as_deref(), decision).await).await?;
+        with_broker(settings, broker, async |broker| quarantine::apply(broker, id.as_deref(), action).await).await?;
     show(&done, as_json);
     if !without_origin.is_empty() {
-        let stay: Vec<&str> = without_origin.iter().map(|message| message.id.as_str()).collect();
-        let error = anyhow::anyhow!("there is no queue to release {} to", stay.join(", "));
-        return Err(CliError::invalid(error).hint("they stay in quarantine; `waft quarantine drop` forgets them"));
+        let ids: Vec<&str> = without_origin.iter().map(|message| message.id.as_str()).collect();
+        let error = anyhow::anyhow!("there is no queue to release {} to", ids.join(", "));
+        return Err(CliError::invalid(error).hint("they stay in quarantine; `waft quarantine drop` deletes them"));
     }
     if done.is_empty() {
         let error = anyhow::anyhow!("there is no such message in quarantine");
-        return Err(CliError::invalid(error).hint("`waft quarantine list` shows what there is"));
+        return Err(CliError::invalid(error).hint("`waft quarantine list` shows the messages"));
     }
     Ok(Exit::Success)
 }
@@ -59,13 +59,13 @@ async fn decide(
 async fn with_broker<T>(
     settings: &Settings,
     flag: &BrokerFlag,
-    work: impl AsyncFnOnce(Arc<dyn Broker>) -> Result<T, quarantine::QuarantineError>,
+    operation: impl AsyncFnOnce(Arc<dyn Broker>) -> Result<T, quarantine::QuarantineError>,
 ) -> Result<T, CliError> {
     let url = required_broker_url(settings, flag)?;
     let broker = connect(url, flag.tls_ca.clone(), &format!("waft quarantine {}", process_name())).await?;
-    let worked = work(broker.clone()).await;
+    let result = operation(broker.clone()).await;
     broker.close().await;
-    worked.map_err(CliError::unreachable)
+    result.map_err(CliError::unreachable)
 }
 
 fn show(messages: &[QuarantinedMessage], as_json: bool) {

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use client::{
     Client, ClientError,
-    api::{Diagnostic, Failure, Node, Problem, Run},
+    api::{self, Diagnostic, Failure, Node, Problem, Run},
 };
 use flow::{FlowName, NodeName, RunId, RunState, Severity, StoredReferences};
 use std::{collections::BTreeSet, time::Duration};
@@ -31,7 +31,7 @@ pub(super) fn cli_error(error: ClientError) -> CliError {
         ClientError::Unreachable { .. } => CliError::unreachable(error)
             .hint("start a server with `waft serve`, or name another one with --server or WAFT_SERVER"),
         ClientError::Unexpected { .. } => {
-            CliError::unreachable(error).hint("name the address that `waft serve` says it listens on")
+            CliError::unreachable(error).hint("name the address that `waft serve` prints")
         }
         ClientError::Refused { problem, .. } => {
             let hint = match problem.status {
@@ -41,6 +41,7 @@ pub(super) fn cli_error(error: ClientError) -> CliError {
             let exit = if problem.status >= 500 { Exit::Unreachable } else { Exit::Invalid };
             CliError { exit, error: error.into(), hint }
         }
+        _ => CliError::unreachable(error),
     }
 }
 
@@ -51,46 +52,46 @@ pub(super) fn refused_here(problem: Problem) -> CliError {
 }
 
 /// Renders a server's diagnostics of a flow file as `waft check` does.
-pub(super) fn render(mistakes: &[Diagnostic], file: &str, text: &str) -> String {
-    let mistakes: Vec<flow::Diagnostic> = mistakes
+pub(super) fn render(diagnostics: &[Diagnostic], file: &str, text: &str) -> String {
+    let diagnostics: Vec<flow::Diagnostic> = diagnostics
         .iter()
-        .map(|mistake| flow::Diagnostic {
-            severity: if mistake.severity == "warning" { Severity::Warning } else { Severity::Error },
-            message: mistake.message.clone(),
-            hint: mistake.hint.clone(),
+        .map(|diagnostic| flow::Diagnostic {
+            severity: if diagnostic.severity == api::Severity::Warning { Severity::Warning } else { Severity::Error },
+            message: diagnostic.message.clone(),
+            hint: diagnostic.hint.clone(),
             // Another version may count differently, and its span must not exceed the text.
-            span: mistake.span.map(|(start, end)| start..end).filter(|span| text.get(span.clone()).is_some()),
+            span: diagnostic.span.map(|(start, end)| start..end).filter(|span| text.get(span.clone()).is_some()),
         })
         .collect();
-    flow::render(&mistakes, file, text)
+    flow::render(&diagnostics, file, text)
 }
 
 /// The state of a run, as a server reports it.
 pub(super) fn state(run: &Run) -> Result<RunState, CliError> {
-    let found = RunState::ALL.into_iter().find(|state| state.as_str() == run.state);
-    found.ok_or_else(|| {
+    let state = RunState::ALL.into_iter().find(|state| state.as_str() == run.state.as_str());
+    state.ok_or_else(|| {
         CliError::unreachable(anyhow!(
-            "the server says that run {} is {:?}, which this waft does not know",
+            "the server reports that run {} is {:?}, which this waft does not know",
             run.run,
-            run.state
+            run.state.as_str()
         ))
     })
 }
 
-/// Shows a run until it has ended, and returns the run's exit code. On a stop request it returns, and the run goes on.
+/// Shows a run until it has ended, and returns the run's exit code. On a stop request it returns, and the run continues.
 pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<Exit, CliError> {
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
-    let lawful = |error: flow::InvalidName| {
-        CliError::unreachable(anyhow!(error).context("the server tells of a run that cannot be"))
+    let invalid_name = |error: flow::InvalidName| {
+        CliError::unreachable(anyhow!(error).context("the server sent a run with an invalid name"))
     };
-    let id = RunId::new(&run.run).map_err(lawful)?;
-    let flow = FlowName::new(&run.flow).map_err(lawful)?;
+    let id = RunId::new(&run.run).map_err(invalid_name)?;
+    let flow = FlowName::new(&run.flow).map_err(invalid_name)?;
     let nodes = run.tasks.iter().filter_map(|node| NodeName::new(&node.name).ok());
     let mut display = Display::of_nodes(id, flow, nodes, as_json);
     let watch = source.watch(&run.run).await?;
     let ended = tokio::select! {
         ended = show(source, run, watch, &mut display, as_json) => ended,
-        // The run goes on; only its watcher leaves.
+        // The run continues without this watcher.
         () = output::wait_for_reader_gone() => {
             display.clear();
             return Ok(Exit::ReaderGone);
@@ -98,13 +99,13 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
         () = stop.requested.cancelled() => {
             display.clear();
             let run = &run.run;
-            return Err(CliError::new(Exit::Interrupted, anyhow!("stopped watching; run {run} goes on"))
+            return Err(CliError::new(Exit::Interrupted, anyhow!("stopped watching; run {run} continues"))
                 .hint(format!("`waft watch {run}` watches it again, `waft cancel {run}` stops it")));
         }
     };
-    if let Err(failed) = ended {
+    if let Err(error) = ended {
         display.clear();
-        return Err(failed);
+        return Err(error);
     }
     let run = source.run(&run.run).await?;
     let exit = Exit::of(state(&run)?);
@@ -120,7 +121,7 @@ pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<
 const WAIT_HINT_AFTER: Duration = Duration::from_secs(3);
 
 /// The interval at which it checks whether a process drives a run of `waft run`.
-const LOOK: Duration = Duration::from_secs(1);
+const DRIVER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows a run's lines until the last one. If no line comes for some time, it shows each thing that the run waits for,
 /// once.
@@ -132,14 +133,14 @@ async fn show(
     as_json: bool,
 ) -> Result<(), CliError> {
     let mut redraw = tokio::time::interval(Display::REDRAW_INTERVAL);
-    let mut asking = tokio::time::interval(WAIT_HINT_AFTER);
-    asking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut looking = tokio::time::interval(LOOK);
-    looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told = BTreeSet::new();
+    let mut wait_check = tokio::time::interval(WAIT_HINT_AFTER);
+    wait_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut driver_check = tokio::time::interval(DRIVER_CHECK_INTERVAL);
+    driver_check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut shown_reasons = BTreeSet::new();
     loop {
-        asking.reset();
-        looking.reset();
+        wait_check.reset();
+        driver_check.reset();
         let event = {
             let next = watch.next();
             tokio::pin!(next);
@@ -147,11 +148,11 @@ async fn show(
                 tokio::select! {
                     event = &mut next => break event,
                     _ = redraw.tick() => display.draw(),
-                    _ = looking.tick() => source.is_left().await?,
-                    _ = asking.tick(), if !as_json => {
-                        // If the server cannot answer now, it is asked again; the run goes on anyway.
-                        let waits = source.run(&run.run).await.map(|run| waiting_reasons(&run)).unwrap_or_default();
-                        waits.into_iter().filter(|wait| told.insert(wait.clone())).for_each(|wait| display.note(&wait));
+                    _ = driver_check.tick() => source.check_driver().await?,
+                    _ = wait_check.tick(), if !as_json => {
+                        // If the server cannot answer now, it is asked again; the run continues anyway.
+                        let reasons = source.run(&run.run).await.map(|run| waiting_reasons(&run)).unwrap_or_default();
+                        reasons.into_iter().filter(|reason| shown_reasons.insert(reason.clone())).for_each(|reason| display.note(&reason));
                     }
                 }
             }
@@ -161,47 +162,47 @@ async fn show(
             output::json(&event.line);
         } else if let Some(change) = display::change_of(&event.line) {
             display.change(&change);
-        } else if event.run_state() == Some(RunState::Suspended) {
-            display.note("the run is suspended; `waft resume RUN` lets it go on");
+        } else if event.run_state() == Some(api::RunState::Suspended) {
+            display.note("the run is suspended; `waft resume RUN` continues it");
         }
     }
 }
 
 /// The reasons that calls of a run do not end, if a person can do something about them.
 fn waiting_reasons(run: &Run) -> Vec<String> {
-    let tell = |node: &Node| {
+    let reason = |node: &Node| {
         let out = node.out.as_ref()?;
         let worker = out.worker.as_deref().filter(|_| out.silent_for.is_some());
         match worker {
             Some(worker) => Some(format!("{}: the heartbeats of {worker} have stopped", node.name)),
-            None if out.untaken => Some(format!("{}: {}", node.name, super::show::call_location(out))),
+            None if out.unserved => Some(format!("{}: {}", node.name, super::show::call_location(out))),
             None => None,
         }
     };
-    run.tasks.iter().filter_map(tell).collect()
+    run.tasks.iter().filter_map(reason).collect()
 }
 
 /// The progress of a run, or how it ended, for a person to act on.
 pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
     let colour = colour::on(stream);
-    let (told, paint) = match state {
+    let (ending, paint) = match state {
         RunState::Success => ("succeeded", Colour::Green),
         RunState::Failure => ("failed and needs a person: a rollback failed", Colour::Red),
         RunState::RolledBack if run.failures.is_empty() => ("was stopped and rolled back", Colour::Yellow),
         RunState::RolledBack => ("failed and was rolled back", Colour::Yellow),
         RunState::Suspended => ("is suspended", Colour::Yellow),
-        RunState::Pending | RunState::Running | RunState::Suspending => ("is under way", Colour::Blue),
+        RunState::Pending | RunState::Running | RunState::Suspending => ("is in progress", Colour::Blue),
     };
     let lasted = between(&run.started_at, &run.changed_at).filter(|_| state.is_final());
     let lasted = lasted.map(|lasted| format!(" after {:.1}s", lasted.as_secs_f64())).unwrap_or_default();
-    let mut text = format!("\n{} {}{lasted}\n", Colour::Bold.text(&run.flow, colour), paint.text(told, colour));
+    let mut text = format!("\n{} {}{lasted}\n", Colour::Bold.text(&run.flow, colour), paint.text(ending, colour));
     for (name, failure) in &run.failures {
         // A newer server may use another format.
         let Ok(Failure { kind, message, apply, .. }) = serde_json::from_str(failure.get()) else { continue };
-        let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == "rollback-failure");
-        let what = if stuck { "could not be rolled back" } else { "failed" };
+        let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == api::NodeState::RollbackFailure);
+        let action = if stuck { "could not be rolled back" } else { "failed" };
         let message = sanitize::indented(&message, 4);
-        text.push_str(&format!("  {} {what} ({kind}): {message}\n", Colour::Red.text(name, colour)));
+        text.push_str(&format!("  {} {action} ({kind}): {message}\n", Colour::Red.text(name, colour)));
         if let Some(apply) = apply {
             let message = sanitize::indented(&apply.message, 6);
             text.push_str(&format!("    after it had failed ({}): {message}\n", apply.kind));
@@ -210,11 +211,11 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
     let id = &run.run;
     match state {
         RunState::Failure => text.push_str(&format!(
-            "`waft retry {id}` tries the rollbacks again; where you have undone it by hand, \
+            "`waft retry {id}` tries the rollbacks again; if you have rolled back by hand, \
              `waft skip {id} TASK --reason TEXT`\n"
         )),
         RunState::RolledBack => text.push_str(&format!("`waft retry {id}` starts it anew\n")),
-        RunState::Suspended => text.push_str(&format!("`waft resume {id}` lets it go on\n")),
+        RunState::Suspended => text.push_str(&format!("`waft resume {id}` continues it\n")),
         RunState::Pending | RunState::Running | RunState::Suspending | RunState::Success => {}
     }
     text

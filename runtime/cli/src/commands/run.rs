@@ -39,8 +39,8 @@ pub(super) struct RunContext<'a> {
     pub(super) broker: &'a BrokerFlag,
     pub(super) run: RunTarget,
     pub(super) as_json: bool,
-    /// Where to find the whole of a value that is displayed cut.
-    pub(super) whole: FullValueHint,
+    /// How a person sees the full value of a truncated one.
+    pub(super) full_value_hint: FullValueHint,
     /// Whether the log lines of guests are shown.
     pub(super) guests: GuestLogs,
     /// The run's exclusive lock, if the run already existed.
@@ -53,10 +53,10 @@ pub(super) type OutputOptions = (bool, GuestLogs);
 /// The run to drive.
 #[derive(Debug, Clone)]
 pub(super) enum RunTarget {
-    /// A new one; its id is chosen if none is given.
+    /// A new one, with this id or a generated one.
     New(Option<RunId>),
-    /// A run that another process left: the shard it was driven under, and a command for it.
-    Resumed { run: RunId, shard: Shard, wish: RunCommand },
+    /// A run that another process has driven before, with its shard, and a command for it.
+    Resumed { run: RunId, shard: Shard, command: RunCommand },
 }
 
 pub(super) async fn run(
@@ -67,10 +67,10 @@ pub(super) async fn run(
     run_id: Option<&str>,
     (as_json, guests): OutputOptions,
 ) -> Result<Exit, CliError> {
-    let given = flow_file::parse_values(values)?;
+    let inputs = flow_file::parse_values(values)?;
     let run_id = run_id.map(RunId::new).transpose().map_err(CliError::invalid)?;
     let library = modules::open(settings, slots(settings)).await?;
-    let flow = flow_file::check(&library, flow, &given, Persist::Store).await?.into_flow()?;
+    let flow = flow_file::check(&library, flow, &inputs, Persist::Store).await?.into_flow()?;
     let logbook = open_logbook(settings).await?;
     let run = RunTarget::New(run_id);
     run_flow(RunContext {
@@ -81,7 +81,7 @@ pub(super) async fn run(
         broker,
         run,
         as_json,
-        whole: FullValueHint::Show,
+        full_value_hint: FullValueHint::Show,
         guests,
         lock: None,
     })
@@ -104,47 +104,59 @@ pub(super) async fn resume(
 pub(super) async fn continue_run(
     settings: &Settings,
     LocalRun { logbook, run }: LocalRun,
-    wish: RunCommand,
+    command: RunCommand,
     broker: &BrokerFlag,
     (as_json, guests): OutputOptions,
 ) -> Result<Exit, CliError> {
-    let unread = |error| match error {
+    let load_error = |error| match error {
         LoadError::Missing { .. } => missing(settings, &run),
         error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => CliError::unreachable(error),
     };
-    let shard = logbook.summary(&run).await.map_err(unread)?.standing.shard;
+    let shard = logbook.summary(&run).await.map_err(load_error)?.standing.shard;
     if !is_own(&shard) {
         let error = anyhow!("run {run} was submitted to a server, and servers drive it");
-        return Err(CliError::invalid(error).hint("`waft serve` over this logbook goes on with it"));
+        return Err(CliError::invalid(error).hint("`waft serve` over this logbook continues it"));
     }
     // Lock before reading, so that the read state is final.
     let lock = lock(&*logbook, &run).await?;
     let modules = modules::open(settings, slots(settings)).await?;
-    let machine = logbook.load(&run).await.map_err(unread)?.into_machine().map_err(CliError::unreachable)?;
-    if wish == RunCommand::Resume && machine.state().is_final() {
+    let machine = logbook.load(&run).await.map_err(load_error)?.into_machine().map_err(CliError::unreachable)?;
+    if command == RunCommand::Resume && machine.state().is_final() {
         let values = store::values::load_run_values(&*modules.store, &machine).await;
         Display::new(run, machine.flow(), as_json).end(&machine, &values);
         return Ok(Exit::of(machine.state()));
     }
-    if let RunCommand::Skip { task, .. } = &wish
+    if let RunCommand::Skip { task, .. } = &command
         && let Some(unknown) = machine.flow().unknown_task(task)
     {
         let hint = unknown.hint();
         return Err(CliError::invalid(unknown).hint(hint));
     }
-    if let Some(reason) = command_rejection(&machine, &wish) {
-        return Err(CliError::invalid(anyhow!("{reason}")).hint(format!("`waft show {run}` shows where it stands")));
+    if let Some(reason) = command_rejection(&machine, &command) {
+        return Err(CliError::invalid(anyhow!("{reason}")).hint(format!("`waft show {run}` shows its state")));
     }
-    let (flow, whole, run) = (machine.flow().clone(), FullValueHint::Show, RunTarget::Resumed { run, shard, wish });
-    run_flow(RunContext { settings, modules, flow, logbook, broker, run, as_json, whole, guests, lock: Some(lock) })
-        .await
+    let (flow, full_value_hint, run) =
+        (machine.flow().clone(), FullValueHint::Show, RunTarget::Resumed { run, shard, command });
+    run_flow(RunContext {
+        settings,
+        modules,
+        flow,
+        logbook,
+        broker,
+        run,
+        as_json,
+        full_value_hint,
+        guests,
+        lock: Some(lock),
+    })
+    .await
 }
 
 /// Why a run rejects a person's command.
-fn command_rejection(machine: &Machine, wish: &RunCommand) -> Option<String> {
+fn command_rejection(machine: &Machine, command: &RunCommand) -> Option<String> {
     let (run, state) = (machine.run(), machine.state());
     let node = |task: &NodeName| machine.flow().indices().find(|index| machine.flow().node(*index).name == *task);
-    let takes = match wish {
+    let is_applicable = match command {
         RunCommand::Resume | RunCommand::Cancel => !state.is_final(),
         RunCommand::Retry => matches!(state, RunState::Failure | RunState::RolledBack),
         RunCommand::Skip { task, .. } if state == RunState::Failure => {
@@ -155,10 +167,10 @@ fn command_rejection(machine: &Machine, wish: &RunCommand) -> Option<String> {
         RunCommand::Skip { .. } => false,
         RunCommand::Suspend => return Some(format!("run {run} is driven by no process: there is nothing to suspend")),
         RunCommand::Notify { .. } | RunCommand::TaskNotification(_) | RunCommand::Edit { .. } => {
-            return Some(format!("run {run} is one of `waft run`, which takes no {}", wish.as_str()));
+            return Some(format!("run {run} belongs to `waft run`, which supports no {}", command.as_str()));
         }
     };
-    (!takes).then(|| format!("run {run} is {state}: there is nothing to {}", wish.as_str()))
+    (!is_applicable).then(|| format!("run {run} is {state}: there is nothing to {}", command.as_str()))
 }
 
 /// Takes the exclusive lock of a run. The lock ends with this process, however that ends.
@@ -170,7 +182,7 @@ pub(super) async fn lock(logbook: &dyn Logbook, run: &RunId) -> Result<RunLock, 
     let holder = logbook.run_lock_holder(run).await.ok().flatten();
     let holder = holder.map(|holder| format!(": {holder}")).unwrap_or_default();
     Err(CliError::invalid(anyhow!("another process drives run {run}{holder}")).hint(format!(
-        "`waft watch {run}` watches it; stop that process with Ctrl-C first; a process that was killed holds nothing"
+        "`waft watch {run}` watches it; stop that process with Ctrl-C first; a killed process holds no lock"
     )))
 }
 
@@ -180,63 +192,67 @@ pub(super) fn slots(settings: &Settings) -> u16 {
 }
 
 /// Runs a flow to its end and shows it.
-pub(super) async fn run_flow(running: RunContext<'_>) -> Result<Exit, CliError> {
+pub(super) async fn run_flow(context: RunContext<'_>) -> Result<Exit, CliError> {
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
     let unique = uuid::Uuid::now_v7().to_string();
-    let run_id = match &running.run {
+    let run_id = match &context.run {
         RunTarget::New(None) => RunId::new(&unique).map_err(CliError::invalid)?,
         RunTarget::New(Some(run)) | RunTarget::Resumed { run, .. } => run.clone(),
     };
-    let shard = match &running.run {
+    let shard = match &context.run {
         // Workers send answers for calls of an interrupted run to the queue of its shard.
         RunTarget::Resumed { shard, .. } => shard.clone(),
         RunTarget::New(_) => Shard::new(&unique).map_err(CliError::invalid)?,
     };
-    let _lock = match running.lock {
+    let _lock = match context.lock {
         Some(_) => None,
-        None => Some(lock(&*running.logbook, &run_id).await?),
+        None => Some(lock(&*context.logbook, &run_id).await?),
     };
-    match broker_url(running.settings, running.broker) {
+    match broker_url(context.settings, context.broker) {
         Some(url) => {
             let name = format!("waft run {}", process_name());
-            let broker = stop.until_stop_requested(connect(url, running.broker.tls_ca.clone(), &name)).await?;
-            let missing = missing_workers(broker.clone(), running.flow.clone());
-            let exit = drive(&running, broker.clone(), shard, run_id, &stop, missing).await;
+            let broker = stop.until_stop_requested(connect(url, context.broker.tls_ca.clone(), &name)).await?;
+            let missing = missing_workers(broker.clone(), context.flow.clone());
+            let exit = drive(&context, broker.clone(), shard, run_id, &stop, missing).await;
             stop.forced.run_until_cancelled(broker.close()).await;
             exit
         }
         None => {
-            reject_waiting_tasks(&running.flow)?;
+            reject_waiting_tasks(&context.flow)?;
             let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
-            let queues = running.flow.tasks().map(|(_, _, task)| task.queue.clone()).collect();
-            let here = Worker {
-                sandbox: running.modules.sandbox.clone(),
-                slots: slots(running.settings),
+            let queues = context.flow.tasks().map(|(_, _, task)| task.queue.clone()).collect();
+            let worker = Worker {
+                sandbox: context.modules.sandbox.clone(),
+                slots: slots(context.settings),
                 queues,
                 grace: std::time::Duration::ZERO,
             };
-            let here = here.start(running.settings, broker.clone()).await?;
-            let exit = drive(&running, broker.clone(), shard, run_id, &stop, std::future::pending()).await;
-            here.stop(&stop.forced).await;
+            let worker = worker.start(context.settings, broker.clone()).await?;
+            let exit = drive(&context, broker.clone(), shard, run_id, &stop, std::future::pending()).await;
+            worker.stop(&stop.forced).await;
             broker.close().await;
             exit
         }
     }
 }
 
-/// Refuses waiting tasks: nobody can notify a run in a single process.
+/// Refuses waiting tasks: a run in a single process cannot be notified.
 fn reject_waiting_tasks(flow: &Flow) -> Result<(), CliError> {
     let waits = |index: &NodeIndex| matches!(flow.node(*index).role, Role::Wait(_));
     let waiting: Vec<&str> = flow.indices().filter(waits).map(|index| flow.node(index).name.as_str()).collect();
     if waiting.is_empty() {
-        let is_idle = flow.triggers.as_ref().is_some_and(|living| living.persistent && living.schedules.is_empty());
+        let is_idle =
+            flow.triggers.as_ref().is_some_and(|triggers| triggers.persistent && triggers.schedules.is_empty());
         if is_idle {
-            let error = anyhow!("flow {} is persistent, and nobody can notify a run of this process", flow.name);
-            return Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"));
+            let error = anyhow!("flow {} is persistent, and a run in this process cannot be notified", flow.name);
+            return Err(
+                CliError::invalid(error).hint("start `waft serve`, and submit the flow to it with `waft submit`")
+            );
         }
         return Ok(());
     }
-    let error = anyhow!("{} would wait to be notified, and nobody can reach a run of this process", waiting.join(", "));
+    let error =
+        anyhow!("{} would wait to be notified, and a run in this process cannot be notified", waiting.join(", "));
     Err(CliError::invalid(error).hint("start `waft serve`, and give the flow to it with `waft submit`"))
 }
 
@@ -246,8 +262,8 @@ async fn missing_workers(broker: Arc<dyn Broker>, flow: Arc<Flow>) -> Option<Str
     // A failure to get this advice must not stop a run.
     let workers = client::workers(broker, std::time::Duration::from_secs(1)).await.ok()?;
     let served: BTreeSet<&QueueName> = workers.iter().flat_map(|worker| &worker.queues).collect();
-    let wanted: BTreeSet<&QueueName> = flow.tasks().map(|(_, _, task)| &task.queue).collect();
-    let missing: Vec<&str> = wanted.difference(&served).map(|queue| queue.as_str()).collect();
+    let required: BTreeSet<&QueueName> = flow.tasks().map(|(_, _, task)| &task.queue).collect();
+    let missing: Vec<&str> = required.difference(&served).map(|queue| queue.as_str()).collect();
     if missing.is_empty() {
         return None;
     }
@@ -257,40 +273,40 @@ async fn missing_workers(broker: Arc<dyn Broker>, flow: Arc<Flow>) -> Option<Str
 
 /// Submits the run and watches it to its end.
 async fn drive(
-    running: &RunContext<'_>,
+    context: &RunContext<'_>,
     broker: Arc<dyn Broker>,
     shard: Shard,
     run_id: RunId,
     stop: &StopSignal,
     advice: impl Future<Output = Option<String>>,
 ) -> Result<Exit, CliError> {
-    let (flow, modules) = (running.flow.clone(), &running.modules);
+    let (flow, modules) = (context.flow.clone(), &context.modules);
     let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), shards: ShardAssignment::Own(shard.clone()) };
-    let (logbook, clock) = (running.logbook.clone(), Arc::new(SystemClock));
+    let (logbook, clock) = (context.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
     let engine = stop.until_stop_requested(async { starting.await.map_err(CliError::unreachable) }).await?;
-    let live = match running.as_json || running.guests == GuestLogs::Hide {
+    let live = match context.as_json || context.guests == GuestLogs::Hide {
         true => None,
         false => live_lines(&broker, &run_id).await,
     };
-    let beginning = async {
-        match &running.run {
+    let watch = async {
+        match &context.run {
             RunTarget::New(_) => engine.submit(run_id.clone(), flow.clone()).await.map_err(|error| match error {
                 error @ SubmitError::Exists { .. } => CliError::invalid(error)
-                    .hint(format!("choose another --run-id; `waft run --resume {run_id}` goes on with that run")),
+                    .hint(format!("choose another --run-id; `waft run --resume {run_id}` continues that run")),
                 error => CliError::unreachable(error),
             }),
-            RunTarget::Resumed { wish, .. } => {
-                engine.adopt(run_id.clone(), wish.clone()).await.map_err(CliError::unreachable)
+            RunTarget::Resumed { command, .. } => {
+                engine.adopt(run_id.clone(), command.clone()).await.map_err(CliError::unreachable)
             }
         }
     };
-    // The command may already be in progress when somebody asks to stop, so only a second request abandons it.
+    // The command may already be in progress when a stop is requested, so only a second request abandons it.
     let stopped = || {
-        let hint = format!("`waft run --resume {run_id}` goes on with it, if it had begun");
+        let hint = format!("`waft run --resume {run_id}` continues it, if it had started");
         CliError::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
     };
-    let watch = match stop.forced.run_until_cancelled(beginning).await.unwrap_or_else(|| Err(stopped())) {
+    let watch = match stop.forced.run_until_cancelled(watch).await.unwrap_or_else(|| Err(stopped())) {
         Ok(watch) => watch,
         Err(failed) => {
             shut_down(&engine, stop).await;
@@ -298,21 +314,22 @@ async fn drive(
             return Err(failed);
         }
     };
-    let mut display = Display::new(run_id.clone(), &flow, running.as_json).with_options(running.whole, running.guests);
+    let mut display =
+        Display::new(run_id.clone(), &flow, context.as_json).with_options(context.full_value_hint, context.guests);
     display.begin();
     let following = RunFollower { engine: &engine, run_id: &run_id, store: &*modules.store };
-    let ended = following.run(watch, live, &mut display, stop, advice).await;
+    let machine = following.run(watch, live, &mut display, stop, advice).await;
     shut_down(&engine, stop).await;
-    if ended.as_ref().is_some_and(|machine| machine.state().is_final()) {
+    if machine.as_ref().is_some_and(|machine| machine.state().is_final()) {
         stop.forced.run_until_cancelled(delete_queues(&*broker, &shard)).await;
     }
-    let Some(machine) = ended else {
+    let Some(machine) = machine else {
         display.clear();
-        let hint = format!("`waft run --resume {run_id}` goes on with it");
+        let hint = format!("`waft run --resume {run_id}` continues it");
         return Err(if stop.forced.is_cancelled() {
             CliError::new(Exit::Interrupted, anyhow!("stopped at once")).hint(hint)
         } else {
-            CliError::unreachable(anyhow!("the engine cannot go on")).hint(hint)
+            CliError::unreachable(anyhow!("the engine cannot continue")).hint(hint)
         });
     };
     let values = store::values::load_run_values(&*modules.store, &machine).await;

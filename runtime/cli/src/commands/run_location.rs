@@ -1,4 +1,4 @@
-//! Finds where a run is: at a server, or in the logbook of this machine, where `waft run` left it.
+//! Finds the location of a run: at a server, or in the logbook of this machine, for runs of `waft run`.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tracing::debug;
 use super::{remote, serve::without_password};
 use crate::{exit::CliError, settings::Settings};
 
-/// Where a run is.
+/// The location of a run.
 pub(super) enum RunLocation {
     /// At a server.
     Server(Client),
@@ -41,18 +41,16 @@ pub(super) async fn locate(settings: &Settings, run: &str) -> Result<RunLocation
     }
     let run = RunId::new(run).map_err(CliError::invalid)?;
     match look_up(settings, &run).await? {
-        Found::Own(logbook) => Ok(RunLocation::Local(LocalRun { logbook, run })),
-        Found::OfServer(_) | Found::Unknown => remote::client(settings).map(RunLocation::Server),
-        Found::Nothing if settings.logbook_is_named => Err(missing(settings, &run)),
-        Found::Nothing => {
+        LookUp::Own(logbook) => Ok(RunLocation::Local(LocalRun { logbook, run })),
+        LookUp::OfServer(_) | LookUp::Unknown => remote::client(settings).map(RunLocation::Server),
+        LookUp::Nothing if settings.logbook_is_named => Err(missing(settings, &run)),
+        LookUp::Nothing => {
             let client = remote::client(settings)?;
-            // Nobody chose the server at the built-in address, so its silence is not worth reporting.
+            // The built-in address was not chosen by a person, so a missing server there is not reported.
             match client.run(run.as_str()).await {
                 Err(ClientError::Unreachable { .. } | ClientError::Unexpected { .. }) => Err(missing(settings, &run)),
-                // The command asks again, and reports the problem.
-                Ok(_) | Err(ClientError::Refused { .. } | ClientError::Address { .. }) => {
-                    Ok(RunLocation::Server(client))
-                }
+                // The command sends its own request, and reports the problem.
+                Ok(_) | Err(_) => Ok(RunLocation::Server(client)),
             }
         }
     }
@@ -62,10 +60,10 @@ pub(super) async fn locate(settings: &Settings, run: &str) -> Result<RunLocation
 ///
 /// # Errors
 /// As [`locate`].
-pub(super) async fn place_to_read(settings: &Settings, run: &str) -> Result<RunLocation, CliError> {
+pub(super) async fn locate_to_read(settings: &Settings, run: &str) -> Result<RunLocation, CliError> {
     if settings.logbook_is_named
         && let Ok(run) = RunId::new(run)
-        && let Found::OfServer(logbook) = look_up(settings, &run).await?
+        && let LookUp::OfServer(logbook) = look_up(settings, &run).await?
     {
         return Ok(RunLocation::Local(LocalRun { logbook, run }));
     }
@@ -80,8 +78,8 @@ pub(super) fn missing(settings: &Settings, run: &RunId) -> CliError {
     )
 }
 
-/// What the logbook of this machine holds of a run.
-enum Found {
+/// The result of looking a run up in the logbook of this machine.
+enum LookUp {
     /// `waft run` started it.
     Own(Arc<dyn Logbook>),
     /// It was submitted to a server.
@@ -92,22 +90,22 @@ enum Found {
     Unknown,
 }
 
-async fn look_up(settings: &Settings, run: &RunId) -> Result<Found, CliError> {
+async fn look_up(settings: &Settings, run: &RunId) -> Result<LookUp, CliError> {
     if !logbook::may_exist(&settings.logbook).map_err(super::logbook_error)? {
-        return Ok(Found::Nothing);
+        return Ok(LookUp::Nothing);
     }
     let logbook = match logbook::open(&settings.logbook).await {
         Ok(logbook) => logbook,
         Err(error) if settings.logbook_is_named => return Err(super::logbook_error(error)),
         Err(error) => {
             debug!(%error, "the logbook of this machine cannot be read: the server is asked");
-            return Ok(Found::Unknown);
+            return Ok(LookUp::Unknown);
         }
     };
     match logbook.summary(run).await {
-        Ok(summary) if is_own(&summary.standing.shard) => Ok(Found::Own(logbook)),
-        Ok(_) => Ok(Found::OfServer(logbook)),
-        Err(LoadError::Missing { .. }) => Ok(Found::Nothing),
+        Ok(summary) if is_own(&summary.standing.shard) => Ok(LookUp::Own(logbook)),
+        Ok(_) => Ok(LookUp::OfServer(logbook)),
+        Err(LoadError::Missing { .. }) => Ok(LookUp::Nothing),
         Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => Err(CliError::unreachable(error)),
     }
 }

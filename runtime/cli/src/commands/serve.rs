@@ -1,4 +1,4 @@
-//! `waft serve`: runs the engine as a service; without a broker, it runs a whole waft in one process.
+//! `waft serve`: runs the engine as a service; without a broker, it also runs a worker in the same process.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(super) async fn run(
     slots: Option<u16>,
 ) -> Result<Exit, CliError> {
     if slots == Some(0) {
-        return Err(CliError::invalid(anyhow!("without slots no call is taken")).hint("give --slots 1 or more"));
+        return Err(CliError::invalid(anyhow!("a server without slots makes no calls")).hint("give --slots 1 or more"));
     }
     let slots = slots.unwrap_or_else(|| super::run::slots(&settings));
     let settings = Settings { listen: listen.unwrap_or(settings.listen), ..settings };
@@ -36,76 +36,65 @@ pub(super) async fn run(
         token: settings.token.as_deref().and_then(Token::new),
         max_request_bytes: settings.largest_request,
     };
-    let server = Server::bind(config).await.map_err(refused)?;
-    let library = modules::open(&settings, slots).await?;
+    let server = Server::bind(config).await.map_err(bind_error)?;
+    let modules = modules::open(&settings, slots).await?;
     let logbook = stop.until_stop_requested(open_logbook(&settings)).await?;
+    let url = broker_url(&settings, flag);
     // Engines that share a broker divide the runs; an engine without a broker must be the only one.
-    let mode = broker_url(&settings, flag).map_or(LockMode::Exclusive, |_| LockMode::Shared);
+    let mode = if url.is_some() { LockMode::Shared } else { LockMode::Exclusive };
     let lock = stop.until_stop_requested(lock(&settings, mode)).await?;
-    let served = match broker_url(&settings, flag) {
-        Some(url) => {
-            let shown = without_password(&url);
-            let name = format!("waft serve {}", process_name());
-            let broker = stop.until_stop_requested(connect(url, flag.tls_ca.clone(), &name)).await?;
-            let broker_flag = flag;
-            let serving = ServeContext {
-                settings: &settings,
-                broker: broker.clone(),
-                modules: library,
-                logbook,
-                lock,
-                broker_flag,
-            };
-            let engine = stop.until_stop_requested(serving.start()).await?;
-            let served = serving.run(server, &engine, QueueCoverage::AnyWorker, &shown, &stop).await;
-            shut_down(&engine, &stop).await;
-            stop.forced.run_until_cancelled(broker.close()).await;
-            served
-        }
-        None => {
-            let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
-            let queues = queues(&settings);
-            let sandbox = library.sandbox.clone();
-            let here = EmbeddedWorker { sandbox, slots, queues: queues.clone(), grace: settings.grace };
-            let here = here.start(&settings, broker.clone()).await?;
-            let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
-            let shown = format!("none: a worker here takes {slots} jobs at once from {}", names.join(", "));
-            let broker_flag = flag;
-            let serving = ServeContext {
-                settings: &settings,
-                broker: broker.clone(),
-                modules: library,
-                logbook,
-                lock,
-                broker_flag,
-            };
-            let engine = serving.start().await?;
-            let served = serving.run(server, &engine, QueueCoverage::Embedded(queues), &shown, &stop).await;
-            // The engine still runs here, and records the answers of running calls.
-            here.stop(&stop.forced).await;
-            shut_down(&engine, &stop).await;
-            broker.close().await;
-            served
-        }
+    let context = ServeContext { settings: &settings, broker_flag: flag, server, modules, logbook, lock };
+    let served = match url {
+        Some(url) => serve_at_broker(context, &url, &stop).await,
+        None => serve_embedded(context, slots, &stop).await,
     };
     info!("the server has stopped");
     served
 }
 
+/// Serves with the workers at a broker.
+async fn serve_at_broker(context: ServeContext<'_>, url: &str, stop: &StopSignal) -> Result<Exit, CliError> {
+    let name = format!("waft serve {}", process_name());
+    let broker = stop.until_stop_requested(connect(url.to_owned(), context.broker_flag.tls_ca.clone(), &name)).await?;
+    let engine = stop.until_stop_requested(context.start_engine(broker.clone())).await?;
+    let served = context.run(&engine, broker.clone(), QueueCoverage::AnyWorker, &without_password(url), stop).await;
+    shut_down(&engine, stop).await;
+    stop.forced.run_until_cancelled(broker.close()).await;
+    served
+}
+
+/// Serves with an in-process broker and a worker in this process.
+async fn serve_embedded(context: ServeContext<'_>, slots: u16, stop: &StopSignal) -> Result<Exit, CliError> {
+    let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
+    let queues = queues(context.settings);
+    let sandbox = context.modules.sandbox.clone();
+    let worker = EmbeddedWorker { sandbox, slots, queues: queues.clone(), grace: context.settings.grace };
+    let worker = worker.start(context.settings, broker.clone()).await?;
+    let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
+    let shown = format!("none: a worker here takes {slots} jobs at once from {}", names.join(", "));
+    let engine = context.start_engine(broker.clone()).await?;
+    let served = context.run(&engine, broker.clone(), QueueCoverage::Embedded(queues), &shown, stop).await;
+    // The engine still runs here, and records the answers of running calls.
+    worker.stop(&stop.forced).await;
+    shut_down(&engine, stop).await;
+    broker.close().await;
+    served
+}
+
 /// The queues of the worker in this process.
 fn queues(settings: &Settings) -> BTreeSet<QueueName> {
-    let default = QueueName::new("default").expect("it is a lawful name");
+    let default = QueueName::new("default").expect("it is a valid name");
     settings.queues.iter().cloned().chain([default]).collect()
 }
 
-/// The parts to serve.
+/// The parts of a server that do not depend on its broker.
 struct ServeContext<'a> {
     settings: &'a Settings,
-    broker: Arc<dyn Broker>,
+    broker_flag: &'a BrokerFlag,
+    server: Server,
     modules: ModuleLibrary,
     logbook: Arc<dyn Logbook>,
     lock: EngineLock,
-    broker_flag: &'a BrokerFlag,
 }
 
 async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, CliError> {
@@ -113,47 +102,47 @@ async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, CliErro
 }
 
 impl ServeContext<'_> {
-    async fn start(&self) -> Result<Engine, CliError> {
+    async fn start_engine(&self, broker: Arc<dyn Broker>) -> Result<Engine, CliError> {
         let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), shards: ShardAssignment::Shared };
         let (store, clock) = (self.modules.store.clone(), Arc::new(SystemClock));
-        let engine = Engine::start(config, self.broker.clone(), self.logbook.clone(), store, clock);
+        let engine = Engine::start(config, broker, self.logbook.clone(), store, clock);
         engine.await.map_err(CliError::unreachable)
     }
 
     /// Serves until a stop request. The engine still runs when this returns.
     async fn run(
         self,
-        server: Server,
         engine: &Engine,
-        takers: QueueCoverage,
+        broker: Arc<dyn Broker>,
+        coverage: QueueCoverage,
         shown_broker: &str,
         stop: &StopSignal,
     ) -> Result<Exit, CliError> {
-        let places = super::doctor::places(self.settings, self.broker_flag);
-        let Self { settings, broker, modules, logbook, mut lock, broker_flag: _ } = self;
+        let locations = super::doctor::locations(self.settings, self.broker_flag);
+        let Self { settings, broker_flag: _, server, modules, logbook, mut lock } = self;
         let shown_logbook = without_password(&settings.logbook);
         crate::output::note!("waft listens on http://{}", server.local_addr());
         crate::output::note!(
             "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
             settings.store.display()
         );
-        let parts = Dependencies { engine: engine.clone(), logbook, modules, broker, coverage: takers, places };
-        // If dropped, the server leaves requests unanswered: no requester is left.
+        let dependencies = Dependencies { engine: engine.clone(), logbook, modules, broker, coverage, locations };
+        // If dropped, the server leaves requests unanswered: the process ends.
         tokio::select! {
             biased;
-            served = server.run(parts, stop.requested.clone()) => served.map(|()| Exit::Success).map_err(CliError::unreachable),
+            served = server.run(dependencies, stop.requested.clone()) => served.map(|()| Exit::Success).map_err(CliError::unreachable),
             error = lock.lost() => Err(super::logbook_error(error)),
-            () = engine.ended() => Err(CliError::unreachable(anyhow!("the engine cannot go on"))
+            () = engine.ended() => Err(CliError::unreachable(anyhow!("the engine cannot continue"))
                 .hint("the lines above say why; no run is lost: start the server again")),
         }
     }
 }
 
-fn refused(error: BindError) -> CliError {
+fn bind_error(error: BindError) -> CliError {
     match error {
         error @ BindError::NoToken { .. } => CliError::invalid(error).hint(
-            "set a token with WAFT_TOKEN or under [serve] in waft.toml, or listen on 127.0.0.1; the token and all else \
-             goes in the clear: put a proxy that speaks TLS in front",
+            "set a token with WAFT_TOKEN or under [serve] in waft.toml, or listen on 127.0.0.1; the token and all other data \
+             are sent unencrypted: put a TLS proxy in front",
         ),
         error @ BindError::Listen { .. } => {
             CliError::unreachable(error).hint("another waft may listen there; choose another address with --listen")

@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use client::api::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FiringState, LostWorker, NextTime, Node, OutstandingCall,
-    Revision, Run, SkippedTriggers,
+    Revision, Run, SkipReason, SkippedTriggers,
 };
 use flow::{State, StoredReferences, Value, ValueName, Values};
 
@@ -30,7 +30,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     let Run { run: id, flow, state, revision, revisions, started_at, changed_at, fired, firings, .. } = &run;
     let Run { skipped, backlogs, schedules, tasks, .. } = &run;
     let colour = colour::on(Stream::Out);
-    let state = if run.cancelling { "cancelling" } else { state };
+    let state = if run.cancelling { "cancelling" } else { state.as_str() };
     output::line(&format!("{}  {id}  {state}", Colour::Bold.text(flow, colour)));
     output::line(&format!("started {}, last changed {}", short(started_at), short(changed_at)));
     if let Some(fired) = fired {
@@ -64,22 +64,22 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
 fn skipped_line(skipped: &SkippedTriggers) -> String {
     let SkippedTriggers { task, reason, count, last_at } = skipped;
     let times = if *count == 1 { "once".into() } else { format!("{count} times") };
-    let why = match reason.as_str() {
-        "overlap" => "an earlier firing of its schedule was under way",
-        "missed" => "nobody drove the run when it was due",
-        "full" => "too many firings waited for their turn",
+    let why = match reason {
+        SkipReason::Overlap => "an earlier firing of its schedule was under way",
+        SkipReason::Missed => "nobody drove the run when it was due",
+        SkipReason::QueueFull => "too many firings waited for their turn",
         // A newer server may send other reasons.
-        other => other,
+        other => other.as_str(),
     };
     format!("{task} was not fired {times}, since {why}; last at {}", short(last_at))
 }
 
-/// Prints the whole of one value.
+/// Prints one value completely.
 pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<Exit, CliError> {
     let run = Source::of(settings, run).await?.run(run).await?;
-    let given = [&run.inputs, &run.provides];
+    let objects = [&run.inputs, &run.provides];
     let mut values = Values::new();
-    for object in given {
+    for object in objects {
         values.extend(object.read(StoredReferences::Accept).map_err(CliError::unreachable)?);
     }
     let Some(value) = values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value) else {
@@ -104,14 +104,14 @@ pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<
 
 /// The location of an outstanding call.
 pub(super) fn call_location(out: &OutstandingCall) -> String {
-    let OutstandingCall { queue, since, worker, untaken, silent_for } = out;
+    let OutstandingCall { queue, since, worker, unserved, silent_for } = out;
     let since = short(since);
     match (worker, silent_for) {
         (Some(worker), Some(silent)) => {
             format!("called by {worker} since {since}, whose heartbeats stopped {silent:.0}s ago")
         }
         (Some(worker), None) => format!("called by {worker} since {since}"),
-        (None, _) if *untaken => format!("waiting for a worker on queue {queue} since {since}"),
+        (None, _) if *unserved => format!("waiting for a worker on queue {queue} since {since}"),
         (None, _) => format!("on queue {queue} since {since}"),
     }
 }
@@ -128,8 +128,8 @@ fn lost(lost: &[LostWorker]) -> Option<String> {
 }
 
 fn line(node: &Node, width: usize, colour: bool) -> String {
-    let state = protocol::json::state_of(&node.state).unwrap_or(State::Pending);
-    let word = word(&node.kind, &node.state);
+    let state = protocol::json::state_of(node.state.as_str()).unwrap_or(State::Pending);
+    let word = word(node.kind.as_str(), node.state.as_str());
     let painted = Colour::of(state).text(&format!("{word:16}"), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();
     let took = node.started_at.as_deref().zip(node.at.as_deref()).and_then(|(from, until)| between(from, until));

@@ -11,7 +11,7 @@ use store::Store;
 
 use super::{
     remote,
-    run_location::{LocalRun, RunLocation, is_own, place_to_read},
+    run_location::{LocalRun, RunLocation, is_own, locate_to_read},
 };
 use crate::{
     exit::{CliError, Exit},
@@ -36,7 +36,7 @@ pub(super) enum Watching {
 impl Source {
     /// Finds a run.
     pub(super) async fn of(settings: &Settings, run: &str) -> Result<Self, CliError> {
-        Ok(match place_to_read(settings, run).await? {
+        Ok(match locate_to_read(settings, run).await? {
             RunLocation::Server(client) => Self::Server(client),
             RunLocation::Local(here) => Self::Here(here, modules::open_store_to_read(settings).await?),
         })
@@ -63,9 +63,9 @@ impl Source {
         })
     }
 
-    /// An error if no process drives a run that has not ended, so that nothing more will come. A server's runs have their
+    /// Returns an error if no process drives a run that has not ended, so that nothing more will come. A server's runs have their
     /// engines.
-    pub(super) async fn is_left(&self) -> Result<(), CliError> {
+    pub(super) async fn check_driver(&self) -> Result<(), CliError> {
         let Self::Here(LocalRun { logbook, run }, _) = self else { return Ok(()) };
         if logbook.run_lock_holder(run).await.map_err(CliError::unreachable)?.is_some() {
             return Ok(());
@@ -75,8 +75,8 @@ impl Source {
         if state.is_final() || !is_own(&shard) {
             return Ok(());
         }
-        let told = if state == RunState::Suspended { "is suspended" } else { "was interrupted" };
-        Err(CliError::new(Exit::Interrupted, anyhow!("run {run} {told}, and no process drives it"))
+        let reason = if state == RunState::Suspended { "is suspended" } else { "was interrupted" };
+        Err(CliError::new(Exit::Interrupted, anyhow!("run {run} {reason}, and no process drives it"))
             .hint(format!("`waft run --resume {run}` goes on with it, `waft cancel {run}` rolls it back")))
     }
 }
@@ -88,7 +88,7 @@ impl Watching {
             Self::Server(watch) => watch.next().await.map_err(remote::cli_error),
             Self::Here(lines) => {
                 let line = lines.next().await.map_err(CliError::unreachable)?;
-                Ok(line.map(|line| Event { id: line.id, line: line.text }))
+                Ok(line.map(|line| Event::new(line.id, line.text)))
             }
         }
     }

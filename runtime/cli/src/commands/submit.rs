@@ -22,11 +22,11 @@ use crate::{
 
 pub(super) async fn run(settings: &Settings, flags: SubmitFlags) -> Result<Exit, CliError> {
     let SubmitFlags { flow: path, values, run_id, wait, json: as_json } = flags;
-    let given = flow_file::parse_values(&values)?;
+    let inputs = flow_file::parse_values(&values)?;
     let client = remote::client(settings)?;
     let text = flow_file::read(&path).await?;
     let modules = push_modules(Target::Server(&client), &path, &text, flow::file::read(&text)).await?;
-    let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&given) };
+    let submission = Submission { run: run_id, flow: text, modules, inputs: ValuesObject::from(&inputs) };
     let run = client.submit(&submission).await.map_err(|error| refused(&path, &submission.flow, error))?;
     if !run.warnings.is_empty() {
         crate::output::note!("{}", remote::render(&run.warnings, &path.display().to_string(), &submission.flow));
@@ -63,26 +63,26 @@ pub(super) async fn push_modules(
     draft: Draft,
 ) -> Result<BTreeMap<String, String>, CliError> {
     let folder = folder_of(path);
-    let (mut modules, mut mistakes) = (BTreeMap::new(), draft.mistakes);
-    for (alias, written) in draft.modules.iter().filter(|(_, written)| !written.text.is_empty()) {
-        let found = match modules::reference(&written.text, &folder) {
+    let (mut modules, mut diagnostics) = (BTreeMap::new(), draft.mistakes);
+    for (alias, reference) in draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty()) {
+        let found = match modules::reference(&reference.text, &folder) {
             Ok(Reference::Name) => continue,
             Ok(Reference::File(file)) => component(&file).await,
             Err(error) => Err(error),
         };
         match found {
             Ok(found) => drop(modules.insert(alias.clone(), found)),
-            Err(error) => mistakes.push(Diagnostic {
+            Err(error) => diagnostics.push(Diagnostic {
                 severity: Severity::Error,
                 message: format!("module {alias:?}: {error:#}"),
                 hint: Some("build the module, or name a file, or a tag or digest of the server's".into()),
-                span: written.span.clone(),
+                span: reference.span.clone(),
             }),
         }
     }
-    if !mistakes.is_empty() {
-        mistakes.sort_by_key(|mistake| mistake.span.as_ref().map(|span| span.start));
-        let checked = CheckedFlow { path: path.into(), text: text.into(), flow: None, diagnostics: mistakes };
+    if !diagnostics.is_empty() {
+        diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
+        let checked = CheckedFlow { path: path.into(), text: text.into(), flow: None, diagnostics };
         return checked.into_flow().map(|_| BTreeMap::new());
     }
     let mut digests = BTreeMap::new();
@@ -117,27 +117,29 @@ pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String,
 async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
     let shown = file.display();
     let read = tokio::fs::read(file).await.with_context(|| format!("could not read {shown}"))?;
-    let making = tokio::task::spawn_blocking(move || {
+    let component = tokio::task::spawn_blocking(move || {
         let bytes = Module::componentize(&read)?.into_bytes();
         Ok::<_, sandbox::ModuleError>((store::digest_of(&bytes).to_string(), bytes.to_vec()))
     });
-    let made = making.await.context("componentizing was interrupted")?;
-    made.with_context(|| format!("{shown} is not a module waft can run"))
+    let component = component.await.context("componentizing was interrupted")?;
+    component.with_context(|| format!("{shown} is not a module waft can run"))
 }
 
 /// Explains a refusal; shows the diagnostics of a flow as `waft check` does.
 pub(super) fn refused(path: &Path, text: &str, error: ClientError) -> CliError {
     match &error {
-        ClientError::Refused { problem, .. } if !problem.mistakes.is_empty() => mistaken(path, text, &problem.mistakes),
+        ClientError::Refused { problem, .. } if !problem.diagnostics.is_empty() => {
+            diagnostics_error(path, text, &problem.diagnostics)
+        }
         _ => remote::cli_error(error),
     }
 }
 
 /// Shows the diagnostics of a flow as `waft check` does.
-pub(super) fn mistaken(path: &Path, text: &str, mistakes: &[api::Diagnostic]) -> CliError {
+pub(super) fn diagnostics_error(path: &Path, text: &str, diagnostics: &[api::Diagnostic]) -> CliError {
     let shown = path.display();
-    crate::output::note!("{}", remote::render(mistakes, &shown.to_string(), text));
-    let refused = mistakes.iter().filter(|mistake| mistake.severity == "error").count();
-    let plural = if refused == 1 { "" } else { "s" };
-    CliError::invalid(anyhow!("{shown} has {refused} mistake{plural}"))
+    crate::output::note!("{}", remote::render(diagnostics, &shown.to_string(), text));
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == api::Severity::Error).count();
+    let plural = if errors == 1 { "" } else { "s" };
+    CliError::invalid(anyhow!("{shown} has {errors} mistake{plural}"))
 }

@@ -27,7 +27,7 @@ pub(super) async fn run(
     let url = required_broker_url(&settings, flag)?;
     let slots = slots.or(settings.slots).unwrap_or_else(core_count);
     if slots == 0 {
-        return Err(CliError::invalid(anyhow!("a worker without slots takes no jobs")).hint("give --slots 1 or more"));
+        return Err(CliError::invalid(anyhow!("a worker without slots handles no jobs")).hint("give --slots 1 or more"));
     }
     let name = name.unwrap_or_else(process_name);
     let name: WorkerName = name.parse().map_err(CliError::invalid)?;

@@ -16,7 +16,7 @@ impl Title {
 
     /// The title of an attempt that is followed.
     pub(crate) fn of_followed(attempt: &LogAttempt) -> Self {
-        Self::new(&attempt.task, &attempt.call, attempt.firing, attempt.attempt)
+        Self::new(&attempt.task, attempt.call.as_str(), attempt.firing, attempt.attempt)
     }
 
     fn new(task: &str, call: &str, firing: u64, attempt: u32) -> Self {
@@ -38,9 +38,9 @@ impl Title {
         format!("{} | {:6} {}", self.0, sanitize::one_line(level), sanitize::one_line(text))
     }
 
-    /// A line that says that the call wrote more than is kept.
+    /// A line that says that the call wrote more than is stored.
     pub(crate) fn cut(&self) -> String {
-        format!("{} | … there was more than is kept", self.0)
+        format!("{} | … there was more than is stored", self.0)
     }
 
     /// A line that says that some of the call's lines are not known yet.
@@ -53,7 +53,7 @@ impl Title {
 
 /// The lines of an attempt, formatted for people.
 pub(crate) fn lines(log: &AttemptLog) -> Vec<String> {
-    let title = Title::new(&log.task, &log.call, log.firing, log.attempt);
+    let title = Title::new(&log.task, log.call.as_str(), log.firing, log.attempt);
     let cut = log.cut.then(|| title.cut());
-    log.lines.iter().map(|line| title.line(&line.level, &line.text)).chain(cut).collect()
+    log.lines.iter().map(|line| title.line(line.level.as_str(), &line.text)).chain(cut).collect()
 }

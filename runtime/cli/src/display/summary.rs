@@ -8,7 +8,7 @@ use super::FullValueHint;
 use crate::{colour::Colour, sanitize};
 
 /// The text of the summary.
-pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: FullValueHint) -> String {
+pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, full_value_hint: FullValueHint) -> String {
     let mut text = String::new();
     let flow = &machine.flow().name;
     let (state, paint) = match machine.state() {
@@ -37,13 +37,13 @@ pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, whole: Fu
         };
         nodes(machine, "rolled back", State::RolledBack, has_rollback, &mut text);
         nodes(machine, "without a rollback", State::RolledBack, has_none, &mut text);
-        for (what, state) in
+        for (heading, state) in
             [("still applied", State::Success), ("not started", State::Pending), ("not finished", State::Running)]
         {
-            nodes(machine, what, state, |_, _| true, &mut text);
+            nodes(machine, heading, state, |_, _| true, &mut text);
         }
     }
-    if let Some(next) = next(machine, whole) {
+    if let Some(next) = next(machine, full_value_hint) {
         let _ = writeln!(text, "{next}");
     }
     text
@@ -53,9 +53,9 @@ fn failures(machine: &Machine, colour: bool, text: &mut String) {
     for (name, failure) in machine.failures() {
         let kind = failure.kind;
         let stuck = machine.apply_failure(name).is_some() || rollback_failed(machine, name.as_str());
-        let what = if stuck { "could not be rolled back" } else { "failed" };
+        let action = if stuck { "could not be rolled back" } else { "failed" };
         let message = sanitize::indented(&failure.message, 4);
-        let _ = writeln!(text, "  {} {what} ({kind}): {message}", Colour::Red.text(name.as_str(), colour));
+        let _ = writeln!(text, "  {} {action} ({kind}): {message}", Colour::Red.text(name.as_str(), colour));
         if let Some(apply) = machine.apply_failure(name) {
             let message = sanitize::indented(&apply.message, 6);
             let _ = writeln!(text, "    after it had failed ({}): {message}", apply.kind);
@@ -65,37 +65,37 @@ fn failures(machine: &Machine, colour: bool, text: &mut String) {
 
 fn rollback_failed(machine: &Machine, name: &str) -> bool {
     let flow = machine.flow();
-    let found = flow.indices().find(|index| flow.node(*index).name.as_str() == name);
-    found.is_some_and(|index| machine.node_state(index) == State::RollbackFailure)
+    let index = flow.indices().find(|index| flow.node(*index).name.as_str() == name);
+    index.is_some_and(|index| machine.node_state(index) == State::RollbackFailure)
 }
 
 /// Appends the names of the first few tasks that are in a state and meet a condition.
-fn nodes(machine: &Machine, what: &str, state: State, is_meant: impl Fn(&Task, &str) -> bool, text: &mut String) {
-    const MOST: usize = 20;
+fn nodes(machine: &Machine, heading: &str, state: State, is_included: impl Fn(&Task, &str) -> bool, text: &mut String) {
+    const MAX_NAMES: usize = 20;
     let is_in = |index: NodeIndex| machine.node_state(index) == state;
-    let found = machine.flow().tasks().filter(|(index, name, task)| is_in(*index) && is_meant(task, name.as_str()));
-    let names: Vec<&str> = found.map(|(_, name, _)| name.as_str()).collect();
+    let tasks = machine.flow().tasks().filter(|(index, name, task)| is_in(*index) && is_included(task, name.as_str()));
+    let names: Vec<&str> = tasks.map(|(_, name, _)| name.as_str()).collect();
     if names.is_empty() {
         return;
     }
-    let more = if names.len() > MOST { format!(" and {} more", names.len() - MOST) } else { String::new() };
-    let _ = writeln!(text, "  {what}: {}{more}", names[..names.len().min(MOST)].join(", "));
+    let more = if names.len() > MAX_NAMES { format!(" and {} more", names.len() - MAX_NAMES) } else { String::new() };
+    let _ = writeln!(text, "  {heading}: {}{more}", names[..names.len().min(MAX_NAMES)].join(", "));
 }
 
 /// What a person may do next.
-fn next(machine: &Machine, whole: FullValueHint) -> Option<String> {
-    match (machine.state(), whole) {
+fn next(machine: &Machine, full_value_hint: FullValueHint) -> Option<String> {
+    match (machine.state(), full_value_hint) {
         (RunState::Success | RunState::RolledBack, _) => None,
         (RunState::Failure, FullValueHint::Json) => {
-            Some("undo by hand what is still applied: this run is not kept".into())
+            Some("roll back by hand what is still applied: this run is not stored".into())
         }
         (RunState::Failure, FullValueHint::Show) => Some(format!(
-            "`waft retry {0}` tries the rollbacks again; where you have undone it by hand, `waft skip {0} TASK --reason TEXT`",
+            "`waft retry {0}` tries the rollbacks again; if you have rolled back by hand, `waft skip {0} TASK --reason TEXT`",
             machine.run()
         )),
-        (_, FullValueHint::Json) => Some("nothing was rolled back, and this run is not kept".into()),
+        (_, FullValueHint::Json) => Some("nothing was rolled back, and this run is not stored".into()),
         (RunState::Pending | RunState::Running | RunState::Suspending | RunState::Suspended, FullValueHint::Show) => {
-            Some(format!("nothing was rolled back; `waft run --resume {}` goes on with it", machine.run()))
+            Some(format!("nothing was rolled back; `waft run --resume {}` continues it", machine.run()))
         }
     }
 }

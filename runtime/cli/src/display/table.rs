@@ -1,4 +1,4 @@
-//! The live table: one line a node, drawn in place, never longer than the terminal is high.
+//! The live table: one line per node, drawn in place, never longer than the terminal is high.
 
 use std::{
     collections::BTreeMap,
@@ -81,8 +81,8 @@ impl Table {
     }
 
     pub(super) fn change(&mut self, change: &NodeChange) {
-        if let Some((of, number)) = change.name.as_element() {
-            self.element_changed(&of, number, change);
+        if let Some((task, number)) = change.name.as_element() {
+            self.element_changed(&task, number, change);
             return;
         }
         let Some(row) = self.by_name.get(&change.name).and_then(|index| self.rows.get_mut(*index)) else { return };
@@ -118,8 +118,8 @@ impl Table {
     }
 
     /// Shows a change of a list element in the row of its task.
-    fn element_changed(&mut self, of: &NodeName, number: u32, change: &NodeChange) {
-        let Some(row) = self.by_name.get(of).and_then(|index| self.rows.get_mut(*index)) else { return };
+    fn element_changed(&mut self, task: &NodeName, number: u32, change: &NodeChange) {
+        let Some(row) = self.by_name.get(task).and_then(|index| self.rows.get_mut(*index)) else { return };
         row.elements.note(number, change.state == State::Success);
         row.message = format!("{} of {} elements", row.elements.succeeded, row.elements.done.len());
         if let Some(failure) = &change.failure {
@@ -166,12 +166,12 @@ impl Table {
         self.drawn_lines = 0;
     }
 
-    fn lines(&self, flow: &str, run: &str, most: usize) -> Vec<String> {
+    fn lines(&self, flow: &str, run: &str, max_rows: usize) -> Vec<String> {
         let colour = colour::on(Stream::Err);
         let elapsed = self.elapsed().as_secs_f64();
         let title = Colour::Bold.text(flow, colour);
         let mut lines = vec![format!("{title}  {}  {elapsed:.1}s", Colour::Dim.text(run, colour))];
-        let shown = self.shown(most.saturating_sub(2));
+        let shown = self.shown(max_rows.saturating_sub(2));
         lines.extend(shown.iter().map(|row| self.line(row, colour)));
         if shown.len() < self.rows.len() {
             lines.push(Colour::Dim.text(&self.summary_line(), colour));
@@ -180,8 +180,8 @@ impl Table {
     }
 
     /// All rows in order, or as many as fit: the most informative rows first.
-    fn shown(&self, most: usize) -> Vec<&Row> {
-        if self.rows.len() <= most {
+    fn shown(&self, max_rows: usize) -> Vec<&Row> {
+        if self.rows.len() <= max_rows {
             return self.rows.iter().collect();
         }
         let weight = |row: &Row| match row.state {
@@ -193,7 +193,7 @@ impl Table {
         };
         let mut order: Vec<usize> = (0..self.rows.len()).collect();
         order.sort_by_key(|index| (weight(&self.rows[*index]), *index));
-        order.truncate(most);
+        order.truncate(max_rows);
         order.sort_unstable();
         order.into_iter().map(|index| &self.rows[index]).collect()
     }
@@ -220,8 +220,8 @@ impl Table {
         if let Some(worker) = &row.worker {
             let _ = write!(line, "  {}", Colour::Dim.text(worker, colour));
         }
-        if let Some(said) = row.message.lines().next() {
-            let _ = write!(line, "  {said}");
+        if let Some(first_line) = row.message.lines().next() {
+            let _ = write!(line, "  {first_line}");
         }
         line
     }

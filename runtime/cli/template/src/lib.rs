@@ -1,27 +1,27 @@
-//! Two tasks: one that can be taken back, and one that takes what the first leaves.
+//! Two tasks: one that can be rolled back, and one that requires the value that the first provides.
 
 use waft_guest::prelude::*;
 
-/// How many can sit at the largest table.
-const MOST_SEATS: u32 = 12;
+/// The number of seats at the largest table.
+const MAX_SEATS: u32 = 12;
 
 /// A table that was reserved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Table {
     /// Its number.
     pub number: u32,
-    /// How many can sit at it.
+    /// The number of its seats.
     pub seats: u32,
 }
 
 /// Reserves a table that is large enough.
 #[task(provides = "table", rollback = release_table)]
 fn reserve_table(
-    /// How many come.
+    /// The number of guests.
     guests: u32,
 ) -> Result<Table, Failure> {
-    if guests > MOST_SEATS {
-        let message = format!("no table has {guests} seats: the largest has {MOST_SEATS}");
+    if guests > MAX_SEATS {
+        let message = format!("no table has {guests} seats: the largest has {MAX_SEATS}");
         return Err(Failure::permanent(message));
     }
     let seats = guests.next_multiple_of(4);
@@ -30,13 +30,13 @@ fn reserve_table(
     Ok(Table { number, seats })
 }
 
-/// Takes the reservation back. The outcome tells what `reserve_table` left.
+/// Cancels the reservation. The outcome says how `reserve_table` ended.
 fn release_table(table: Outcome<Table>) -> Result<(), Failure> {
     match table {
         Outcome::Provided(table) => log::info!("released table {}", table.number),
         Outcome::Failed(_) => log::info!("nothing was reserved"),
-        // The answer was lost, so look whether there is something to take back.
-        Outcome::Unknown => log::info!("looked for a reservation, and there was none"),
+        // The result was lost, so check whether there is a reservation.
+        Outcome::Unknown => log::info!("there was no reservation"),
     }
     Ok(())
 }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_guests_are_told_so() {
+    fn too_many_guests_are_a_failure() {
         let failure = reserve_table(13).unwrap_err().to_string();
         assert_eq!(failure, "no table has 13 seats: the largest has 12");
     }

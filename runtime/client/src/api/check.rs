@@ -1,72 +1,87 @@
-//! The results of the checks of a waft.
+//! The health of a server, and the results of its checks.
 
 use serde::{Deserialize, Serialize};
 
-/// What a server found when it looked at all that it stands on.
+use super::open_enum::open_enum;
+#[cfg(feature = "server")]
+use super::schema;
+
+/// The answer of a server that is running.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+}
+
+/// The results of a server's checks of all its dependencies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct Checks {
-    /// The version of waft that looked.
+    /// The version of the server.
     pub version: String,
-    /// When it had looked, by its clock, as RFC 3339 has it.
+    /// When the checks ended, by the server's clock, as an RFC 3339 time.
     pub at: String,
-    /// The checks, in an order that stays.
+    /// The checks, always in the same order.
     pub checks: Vec<Check>,
 }
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "server"), non_exhaustive)]
 pub struct Check {
-    /// What was looked at: `broker`, `broker-permissions`, `queues` and their like. A name may come several times, and later
+    /// The name of the check: `broker`, `broker-permissions`, `queues` and others. A name may occur several times, and later
     /// versions add some.
     pub check: String,
-    /// What came of it.
+    /// The result.
+    #[cfg_attr(feature = "server", schema(value_type = schema::Outcome))]
     pub outcome: Outcome,
-    /// What was found.
+    /// The details of the result.
     pub detail: String,
-    /// What to do next, where there is something to do.
+    /// What to do next, if there is something to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
-/// What came of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// It is well.
-    Ok,
-    /// It was not checked, and why: it does not apply, or what it needs has failed.
-    Skipped,
-    /// waft works, and somebody should look.
-    Warn,
-    /// Something does not work.
-    Fail,
+open_enum! {
+    /// The result of a check.
+    Outcome {
+        /// The checked part works.
+        Ok = "ok",
+        /// It was not checked: it does not apply, or something that it needs has failed.
+        Skipped = "skipped",
+        /// waft works, but a person should look at this.
+        Warn = "warn",
+        /// The checked part does not work.
+        Fail = "fail",
+    }
 }
 
 impl Check {
-    /// What is well.
+    /// A check that passed.
     #[must_use]
     pub fn ok(check: &str, detail: impl Into<String>) -> Self {
         Self { check: check.to_owned(), outcome: Outcome::Ok, detail: detail.into(), advice: None }
     }
 
-    /// What was not checked, and why.
+    /// A check that was not made, and why.
     #[must_use]
     pub fn skipped(check: &str, reason: impl Into<String>) -> Self {
         let detail = format!("not checked: {}", reason.into());
         Self { check: check.to_owned(), outcome: Outcome::Skipped, detail, advice: None }
     }
 
-    /// What somebody should look at, and what to do.
+    /// A check that found something that a person should look at, and what to do about it.
     #[must_use]
     pub fn warn(check: &str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
         let (detail, advice) = (detail.into(), Some(advice.into()));
         Self { check: check.to_owned(), outcome: Outcome::Warn, detail, advice }
     }
 
-    /// What does not work, and what to do.
+    /// A check that failed, and what to do about it.
     #[must_use]
     pub fn fail(check: &str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
         let (detail, advice) = (detail.into(), Some(advice.into()));

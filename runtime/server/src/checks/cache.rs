@@ -5,21 +5,21 @@ use std::{io, path::Path};
 use client::api::Check;
 use sandbox::CacheOwner;
 
-use super::{LOOK, nearest, on_disk, within};
+use super::{QUERY_TIMEOUT, nearest, on_disk, within};
 
 /// The folders in the cache: compiled code, and fetched modules.
-const PARTS: [&str; 2] = ["compiled", "modules"];
+const SUBFOLDERS: [&str; 2] = ["compiled", "modules"];
 
 /// Checks the module cache.
 pub(super) async fn check(cache: &Path) -> Check {
     let shown = cache.display();
-    let advice = "name a folder of this user with WAFT_CACHE; without a cache every start compiles and fetches anew";
-    let Some(looked) = within(LOOK, look(cache)).await else {
-        let detail = format!("{shown} has not answered for {} seconds", LOOK.as_secs());
+    let advice = "name a folder of this user with WAFT_CACHE; without a cache every start compiles and fetches again";
+    let Some(result) = within(QUERY_TIMEOUT, inspect(cache)).await else {
+        let detail = format!("{shown} has not answered for {} seconds", QUERY_TIMEOUT.as_secs());
         return Check::warn("module-cache", detail, "the disk or the network file system below it hangs");
     };
-    match looked {
-        Ok(0) => Check::ok("module-cache", format!("{shown} is made when a module is first used")),
+    match result {
+        Ok(0) => Check::ok("module-cache", format!("{shown} is created when a module is first used")),
         Ok(_) => Check::ok("module-cache", format!("{shown} can be written, and is this user's")),
         Err(reason) => Check::warn("module-cache", format!("{shown} cannot be used: {reason}"), advice),
     }
@@ -29,29 +29,31 @@ pub(super) async fn check(cache: &Path) -> Check {
 ///
 /// # Errors
 /// What is wrong with one of them.
-async fn look(cache: &Path) -> Result<usize, String> {
-    let mut there = 0;
-    for part in PARTS {
-        let folder = cache.join(part);
-        let looked = folder.clone();
-        match on_disk(move || CacheOwner::of(&looked)).await {
-            Ok(CacheOwner { owner, us }) if owner != us && part == "compiled" => {
-                return Err(format!("{part} belongs to user {owner}, and this is user {us}: its code is not trusted"));
+async fn inspect(cache: &Path) -> Result<usize, String> {
+    let mut existing = 0;
+    for subfolder in SUBFOLDERS {
+        let folder = cache.join(subfolder);
+        let path = folder.clone();
+        match on_disk(move || CacheOwner::of(&path)).await {
+            Ok(CacheOwner { owner, us }) if owner != us && subfolder == "compiled" => {
+                return Err(format!(
+                    "{subfolder} belongs to user {owner}, and this is user {us}: its code is not trusted"
+                ));
             }
             Ok(_) => {
-                store::try_writing(folder).await.map_err(|error| format!("{part} cannot be written: {error}"))?;
-                there += 1;
+                store::try_writing(folder).await.map_err(|error| format!("{subfolder} cannot be written: {error}"))?;
+                existing += 1;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{part}: {error}")),
+            Err(error) => return Err(format!("{subfolder}: {error}")),
         }
     }
-    if there == 0 {
+    if existing == 0 {
         let base = nearest(cache).await;
-        let tried = store::try_writing(base.clone()).await;
-        tried.map_err(|error| format!("nothing can be made in {}: {error}", base.display()))?;
+        let written = store::try_writing(base.clone()).await;
+        written.map_err(|error| format!("nothing can be made in {}: {error}", base.display()))?;
     }
-    Ok(there)
+    Ok(existing)
 }
 
 #[cfg(test)]
@@ -61,11 +63,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_cache_that_is_not_there_yet_is_well_and_one_that_is_a_file_is_not() {
+    async fn a_missing_cache_is_healthy_and_a_file_in_its_place_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("a/b");
         assert_eq!(check(&cache).await.outcome, Outcome::Ok);
-        assert!(!folder.path().join("a").exists(), "nothing is made");
+        assert!(!folder.path().join("a").exists(), "nothing is created");
         std::fs::create_dir_all(cache.join("compiled")).unwrap();
         assert_eq!(check(&cache).await.outcome, Outcome::Ok);
         std::fs::write(cache.join("modules"), "").unwrap();

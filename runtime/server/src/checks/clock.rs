@@ -6,35 +6,35 @@ use client::api::Check;
 
 /// The maximum difference between clocks. waft needs no equal clocks; schedules, `expires` and displayed times depend on
 /// them.
-const APART: Duration = Duration::from_secs(5);
+const MAX_DIFFERENCE: Duration = Duration::from_secs(5);
 
-/// One reading of another clock. Between `asked` and `answered` it showed `said`, rounded down by less than `grain`.
+/// One reading of another clock. Between `sent_at` and `received_at` it showed `shown`, rounded down by less than `resolution`.
 pub(super) struct Reading {
-    pub(super) asked: SystemTime,
-    pub(super) said: SystemTime,
-    pub(super) grain: Duration,
-    pub(super) answered: SystemTime,
+    pub(super) sent_at: SystemTime,
+    pub(super) shown: SystemTime,
+    pub(super) resolution: Duration,
+    pub(super) received_at: SystemTime,
 }
 
 impl Reading {
     /// The least amount by which the other clock is ahead or behind, after subtracting the round trip and the rounding.
-    fn apart(&self) -> (Duration, &'static str) {
-        let ahead = self.said.duration_since(self.answered).unwrap_or_default();
-        let behind = self.asked.duration_since(self.said + self.grain).unwrap_or_default();
+    fn difference(&self) -> (Duration, &'static str) {
+        let ahead = self.shown.duration_since(self.received_at).unwrap_or_default();
+        let behind = self.sent_at.duration_since(self.shown + self.resolution).unwrap_or_default();
         if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") }
     }
 }
 
-/// Checks one clock; `whose` names it.
-pub(super) fn check(check: &str, whose: &str, reading: &Reading) -> Check {
-    let (apart, way) = reading.apart();
-    if apart <= APART {
+/// Checks one clock; `owner` names it.
+pub(super) fn check(check: &str, owner: &str, reading: &Reading) -> Check {
+    let (difference, direction) = reading.difference();
+    if difference <= MAX_DIFFERENCE {
         return Check::ok(
             check,
-            format!("the clock of {whose} agrees with this machine's, within {} s", APART.as_secs()),
+            format!("the clock of {owner} agrees with this machine's, within {} s", MAX_DIFFERENCE.as_secs()),
         );
     }
-    let detail = format!("the clock of {whose} is {:.1} s {way} this machine's", apart.as_secs_f64());
+    let detail = format!("the clock of {owner} is {:.1} s {direction} this machine's", difference.as_secs_f64());
     Check::warn(check, detail, "let both machines follow a time server (chrony, systemd-timesyncd)")
 }
 
@@ -44,21 +44,25 @@ mod tests {
 
     use super::*;
 
-    fn told(said: i64, grain: u64) -> (Outcome, String) {
+    fn result(shown: i64, resolution: u64) -> (Outcome, String) {
         let at = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs());
-        let reading =
-            Reading { asked: at(1_000), said: at(said), grain: Duration::from_secs(grain), answered: at(1_002) };
+        let reading = Reading {
+            sent_at: at(1_000),
+            shown: at(shown),
+            resolution: Duration::from_secs(resolution),
+            received_at: at(1_002),
+        };
         let check = check("c", "it", &reading);
         (check.outcome, check.detail)
     }
 
     #[test]
-    fn a_clock_counts_as_wrong_by_what_the_way_and_its_rounding_do_not_explain() {
-        for said in [995, 1_000, 1_007] {
-            assert_eq!(told(said, 0).0, Outcome::Ok, "{said}");
+    fn a_difference_counts_beyond_round_trip_and_rounding() {
+        for shown in [995, 1_000, 1_007] {
+            assert_eq!(result(shown, 0).0, Outcome::Ok, "{shown}");
         }
-        assert_eq!(told(994, 1).0, Outcome::Ok);
-        assert_eq!(told(994, 0), (Outcome::Warn, "the clock of it is 6.0 s behind this machine's".into()));
-        assert_eq!(told(1_062, 1), (Outcome::Warn, "the clock of it is 60.0 s ahead of this machine's".into()));
+        assert_eq!(result(994, 1).0, Outcome::Ok);
+        assert_eq!(result(994, 0), (Outcome::Warn, "the clock of it is 6.0 s behind this machine's".into()));
+        assert_eq!(result(1_062, 1), (Outcome::Warn, "the clock of it is 60.0 s ahead of this machine's".into()));
     }
 }

@@ -7,25 +7,25 @@ use client::api::Check;
 use flow::RunId;
 
 use super::{
-    Live, Places,
+    Locations, RunningServer,
     clock::{self, Reading},
     within,
 };
 use crate::problem::chain;
 
 /// The time limit of connecting to the database and querying it.
-const LOOKING: Duration = Duration::from_secs(8);
+const INSPECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The logbook and what the check found.
 #[derive(Default)]
-pub(super) struct Logged {
+pub(super) struct LogbookCheck {
     pub(super) checks: Vec<Check>,
     /// The logbook for further checks; `None` when it cannot be read.
     pub(super) logbook: Option<Arc<dyn Logbook>>,
     found: Option<Found>,
 }
 
-impl Logged {
+impl LogbookCheck {
     /// Whether a process holds the lock of a run; `None` where this is unknown.
     pub(super) async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         self.found.as_ref()?.is_run_locked(run).await
@@ -33,45 +33,46 @@ impl Logged {
 }
 
 /// Checks the logbook.
-pub(super) async fn inspect(places: &Places, live: Option<&Live>) -> Logged {
-    let logbook = live.map(|live| live.logbook.clone());
-    let looked = match within(LOOKING, ::logbook::inspect(&places.logbook)).await {
-        Some(Ok(looked)) => looked,
-        Some(Err(error)) => return Logged { checks: vec![unusable(&error)], logbook, found: None },
+pub(super) async fn inspect(locations: &Locations, running: Option<&RunningServer>) -> LogbookCheck {
+    let logbook = running.map(|running| running.logbook.clone());
+    let inspection = match within(INSPECT_TIMEOUT, ::logbook::inspect(&locations.logbook)).await {
+        Some(Ok(inspection)) => inspection,
+        Some(Err(error)) => return LogbookCheck { checks: vec![unusable(&error)], logbook, found: None },
         None => {
-            let detail = format!("it has not answered for {} seconds", LOOKING.as_secs());
+            let detail = format!("it has not answered for {} seconds", INSPECT_TIMEOUT.as_secs());
             let advice =
                 "see whether its database runs and takes connections, and whether something holds a lock on it";
-            return Logged { checks: vec![Check::fail("logbook", detail, advice)], logbook, found: None };
+            return LogbookCheck { checks: vec![Check::fail("logbook", detail, advice)], logbook, found: None };
         }
     };
-    match looked {
+    match inspection {
         Inspection::Memory => {
-            let check = match live {
+            let check = match running {
                 Some(_) => Check::warn(
                     "logbook",
                     "it is in memory: its runs end with the process",
                     "name a file or a database with --logbook",
                 ),
-                None => Check::skipped("logbook", "one in memory is nobody else's"),
+                None => Check::skipped("logbook", "a logbook in memory belongs to another process"),
             };
-            Logged { checks: vec![check], logbook, found: None }
+            LogbookCheck { checks: vec![check], logbook, found: None }
         }
         Inspection::Absent { place, obstacle } => {
-            Logged { checks: vec![absent(&place, obstacle)], logbook, found: None }
+            LogbookCheck { checks: vec![absent(&place, obstacle)], logbook, found: None }
         }
         Inspection::Found(found) => {
-            let mut checks = vec![there(&found)];
+            let mut checks = vec![check_found(&found)];
             checks.extend(found.clock.map(|reading| clock_of(&reading)));
             // Runs are read over the engine's own logbook, so that the check shows if that one hangs.
-            Logged { checks, logbook: logbook.or_else(|| found.logbook()), found: Some(found) }
+            LogbookCheck { checks, logbook: logbook.or_else(|| found.logbook()), found: Some(found) }
         }
     }
 }
 
 fn clock_of(reading: &ClockReading) -> Check {
     let ClockReading { asked, said, answered } = *reading;
-    clock::check("logbook-clock", "the database", &Reading { asked, said, grain: Duration::ZERO, answered })
+    let reading = Reading { sent_at: asked, shown: said, resolution: Duration::ZERO, received_at: answered };
+    clock::check("logbook-clock", "the database", &reading)
 }
 
 fn absent(place: &str, obstacle: Option<String>) -> Check {
@@ -79,20 +80,20 @@ fn absent(place: &str, obstacle: Option<String>) -> Check {
         None => Check::warn(
             "logbook",
             format!("there is none at {place} yet"),
-            "the first `waft run` or `waft serve` makes it; or name another one with --logbook or WAFT_LOGBOOK",
+            "the first `waft run` or `waft serve` creates it; or name another one with --logbook or WAFT_LOGBOOK",
         ),
         Some(reason) => Check::fail(
             "logbook",
-            format!("there is none at {place}, and it cannot be made: {reason}"),
+            format!("there is none at {place}, and it cannot be created: {reason}"),
             "name another place with --logbook or WAFT_LOGBOOK, or let this user write there",
         ),
     }
 }
 
-fn there(found: &Found) -> Check {
+fn check_found(found: &Found) -> Check {
     let Found { place, schema, known, .. } = found;
     if let Some(reason) = &found.obstacle {
-        let detail = format!("{place} can be read (schema {schema}), and not be written: {reason}");
+        let detail = format!("{place} can be read (schema {schema}), but not written: {reason}");
         return Check::fail(
             "logbook",
             detail,
@@ -100,7 +101,7 @@ fn there(found: &Found) -> Check {
         );
     }
     if schema < known {
-        let detail = format!("{place} has schema {schema}, and this waft makes it {known} when it opens it");
+        let detail = format!("{place} has schema {schema}, and this waft migrates it to {known} when it opens it");
         let advice = "back it up, and start this waft; older ones cannot use it afterwards";
         return Check::warn("logbook", detail, advice);
     }

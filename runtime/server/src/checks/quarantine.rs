@@ -7,46 +7,49 @@ use client::{
 };
 use protocol::topology;
 
-use super::{LOOK, count, within};
+use super::{QUERY_TIMEOUT, count, within};
 use crate::problem::chain;
 
-/// Checks the quarantine. Messages that the check reads go back to their places.
+/// Checks the quarantine. Messages that the check reads return to the queue.
 pub(super) async fn check(broker: Option<&dyn Broker>) -> Check {
-    let Some(broker) = broker else { return Check::skipped("quarantine", "there is no broker to ask") };
-    let waiting = match within(LOOK, broker.waiting(topology::QUARANTINE)).await {
+    let Some(broker) = broker else { return Check::skipped("quarantine", "there is no broker") };
+    let waiting = match within(QUERY_TIMEOUT, broker.waiting(topology::QUARANTINE)).await {
         Some(Ok(waiting)) => waiting.unwrap_or_default(),
         Some(Err(error)) => {
             let advice = "give the user the right to read waft's queues; see broker-permissions";
-            return Check::warn("quarantine", format!("it cannot be asked about: {}", chain(&error)), advice);
+            return Check::warn("quarantine", format!("it cannot be queried: {}", chain(&error)), advice);
         }
         None => {
-            let detail =
-                format!("the broker has said nothing of {} for {} seconds", topology::QUARANTINE, LOOK.as_secs());
-            let advice = "a queue without a leader does that: rabbitmqctl list_queues name leader";
+            let detail = format!(
+                "the broker has not answered about {} for {} seconds",
+                topology::QUARANTINE,
+                QUERY_TIMEOUT.as_secs()
+            );
+            let advice = "it may have no leader: rabbitmqctl list_queues name leader";
             return Check::fail("quarantine", detail, advice);
         }
     };
     if waiting == 0 {
         return Check::ok("quarantine", "it is empty");
     }
-    let read = within(LOOK, quarantine::peek(broker, waiting)).await.and_then(Result::ok);
-    found(waiting, read.as_deref())
+    let read = within(QUERY_TIMEOUT, quarantine::peek(broker, waiting)).await.and_then(Result::ok);
+    report(waiting, read.as_deref())
 }
 
-fn found(waiting: u64, read: Option<&[QuarantinedMessage]>) -> Check {
+fn report(waiting: u64, read: Option<&[QuarantinedMessage]>) -> Check {
     let kinds = match read {
         None => "they could not be read".to_owned(),
         Some(read) => {
             let poison = read.iter().filter(|message| message.is_poison()).count();
             let rest = read.len() - poison;
-            let more = waiting.saturating_sub(read.len() as u64);
-            let more = if more == 0 { String::new() } else { format!(", {more} more not looked at") };
-            format!("{poison} poison (jobs that were lost with their workers too often), {rest} others{more}")
+            let unread = waiting.saturating_sub(read.len() as u64);
+            let unread = if unread == 0 { String::new() } else { format!(", {unread} more not read") };
+            format!("{poison} poison (jobs that were lost with their workers too often), {rest} others{unread}")
         }
     };
     let detail = format!("{} in quarantine: {kinds}", count(waiting, "message"));
     let advice =
-        "`waft quarantine list` tells queue and reason of each; then `waft quarantine release ID` or `drop ID`";
+        "`waft quarantine list` shows the queue and the reason of each; then `waft quarantine release ID` or `drop ID`";
     Check::warn("quarantine", detail, advice)
 }
 
@@ -57,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn poison_is_told_from_what_could_not_be_read() {
+    fn poison_messages_are_counted_apart_from_unreadable_ones() {
         let message = |queue: &str, reason: &str| QuarantinedMessage {
             id: "m".into(),
             queue: Some(queue.into()),
@@ -72,8 +75,8 @@ mod tests {
             message("waft.jobs.default", "it is of format version 9"),
             message("waft.engine.3", "it is of format version 9"),
         ];
-        let check = found(5, Some(&read));
+        let check = report(5, Some(&read));
         assert!(check.detail.starts_with("5 messages in quarantine: 2 poison"), "{check:?}");
-        assert!(check.detail.ends_with("2 others, 1 more not looked at"), "{check:?}");
+        assert!(check.detail.ends_with("2 others, 1 more not read"), "{check:?}");
     }
 }

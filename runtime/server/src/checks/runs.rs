@@ -13,46 +13,46 @@ use flow::{CallId, Command, Machine, RunState, Shard, Timestamp};
 use protocol::{json::rfc3339, lease, topology};
 
 use super::{
-    LOOK, count, few,
-    logbook::Logged,
-    queues::{Asked, Queues},
-    stuck::{self, Driver, Place, Prospects, Takers, Verdict},
+    QUERY_TIMEOUT, count, first_few,
+    logbook::LogbookCheck,
+    queues::{QueueState, Queues},
+    stuck::{self, CallState, Driver, QueueActivity, RunHealth, WakeSources},
     within,
     workers::Workers,
 };
 
 /// The maximum number of open runs to list, and the maximum number to check: the runs whose last change is oldest.
-const LISTED: usize = 5_000;
-const MOST: usize = 200;
+const MAX_LISTED: usize = 5_000;
+const MAX_CHECKED: usize = 200;
 
 /// The age from which an outstanding call counts as old. A worker takes a lease after [`lease::LEASE_THRESHOLD`], and the
 /// message needs some seconds.
-const OLD: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 5);
+const OLD_CALL_AGE: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 5);
 
 /// The pause before a run that seems stuck is checked again. By then an answer that was on its way is recorded.
-const AGAIN: Duration = Duration::from_secs(1);
+const RECHECK_DELAY: Duration = Duration::from_secs(1);
 
 /// An open run, read from its records.
-pub(super) struct Open {
+pub(super) struct OpenRun {
     pub(super) summary: Summary,
     pub(super) machine: Machine,
 }
 
 /// The open runs to check.
 #[derive(Default)]
-pub(super) struct Loaded {
-    pub(super) runs: Vec<Open>,
+pub(super) struct OpenRuns {
+    pub(super) runs: Vec<OpenRun>,
     /// The number of listed open runs.
     listed: usize,
     of_shared_shards: u64,
     /// The runs that cannot be read.
-    unread: Vec<String>,
+    unreadable: Vec<String>,
     /// Why the runs could not be listed, if listing failed.
-    failed: Option<String>,
+    error: Option<String>,
     logbook: Option<Arc<dyn Logbook>>,
 }
 
-impl Loaded {
+impl OpenRuns {
     /// The number of open runs on shards that engines share.
     pub(super) fn of_shared_shards(&self) -> u64 {
         self.of_shared_shards
@@ -60,33 +60,33 @@ impl Loaded {
 }
 
 /// Reads the open runs whose last change is oldest.
-pub(super) async fn load(logbook: Option<Arc<dyn Logbook>>) -> Loaded {
+pub(super) async fn load(logbook: Option<Arc<dyn Logbook>>) -> OpenRuns {
     let Some(logbook) = logbook else {
-        return Loaded { failed: Some("there is no logbook that can be read".to_owned()), ..Loaded::default() };
+        return OpenRuns { error: Some("there is no logbook that can be read".to_owned()), ..OpenRuns::default() };
     };
     let states = vec![RunState::Running, RunState::Suspending];
-    let filter = Filter { states, limit: LISTED, ..Filter::default() };
-    let mut summaries = match within(LOOK, logbook.list(&filter)).await {
+    let filter = Filter { states, limit: MAX_LISTED, ..Filter::default() };
+    let mut summaries = match within(QUERY_TIMEOUT, logbook.list(&filter)).await {
         Some(Ok(summaries)) => summaries,
-        Some(Err(error)) => return Loaded { failed: Some(error.to_string()), ..Loaded::default() },
+        Some(Err(error)) => return OpenRuns { error: Some(error.to_string()), ..OpenRuns::default() },
         None => {
-            let reason = format!("the logbook has not answered for {} seconds", LOOK.as_secs());
-            return Loaded { failed: Some(reason), ..Loaded::default() };
+            let reason = format!("the logbook has not answered for {} seconds", QUERY_TIMEOUT.as_secs());
+            return OpenRuns { error: Some(reason), ..OpenRuns::default() };
         }
     };
     summaries.sort_by_key(|summary| summary.changed_at);
     let of_shared_shards = summaries.iter().filter(|summary| is_shared(&summary.standing.shard)).count() as u64;
-    let mut loaded = Loaded { listed: summaries.len(), of_shared_shards, ..Loaded::default() };
-    let deadline = tokio::time::Instant::now() + LOOK;
-    for summary in summaries.into_iter().take(MOST) {
-        let loading = async { logbook.load(&summary.run).await?.into_machine() };
-        match tokio::time::timeout_at(deadline, loading).await {
-            Ok(Ok(machine)) => loaded.runs.push(Open { summary, machine }),
-            Ok(Err(error)) => loaded.unread.push(format!("{} ({error})", summary.run)),
+    let mut open_runs = OpenRuns { listed: summaries.len(), of_shared_shards, ..OpenRuns::default() };
+    let deadline = tokio::time::Instant::now() + QUERY_TIMEOUT;
+    for summary in summaries.into_iter().take(MAX_CHECKED) {
+        let load = async { logbook.load(&summary.run).await?.into_machine() };
+        match tokio::time::timeout_at(deadline, load).await {
+            Ok(Ok(machine)) => open_runs.runs.push(OpenRun { summary, machine }),
+            Ok(Err(error)) => open_runs.unreadable.push(format!("{} ({error})", summary.run)),
             Err(_) => break,
         }
     }
-    Loaded { logbook: Some(logbook), ..loaded }
+    OpenRuns { logbook: Some(logbook), ..open_runs }
 }
 
 fn is_shared(shard: &Shard) -> bool {
@@ -94,8 +94,8 @@ fn is_shared(shard: &Shard) -> bool {
 }
 
 /// The facts that decide whether a run is stuck.
-pub(super) struct Judge<'a> {
-    pub(super) found: &'a Logged,
+pub(super) struct RunInspector<'a> {
+    pub(super) logbook: &'a LogbookCheck,
     pub(super) queues: &'a Queues,
     pub(super) workers: &'a Workers,
     /// The calls that the engine in this process knows.
@@ -106,45 +106,46 @@ pub(super) struct Judge<'a> {
 
 /// The results for all runs.
 #[derive(Default)]
-struct Verdicts {
+struct Findings {
     /// Runs on shared shards that no engine drives, and runs of a `waft run` that was killed.
     undriven: Vec<String>,
-    left: Vec<String>,
+    interrupted: Vec<String>,
     stuck: Vec<(String, Vec<String>)>,
     unknown: Vec<(String, String)>,
 }
 
-impl Judge<'_> {
+impl RunInspector<'_> {
     /// Checks the runs.
-    pub(super) async fn check(&self, loaded: Loaded) -> Check {
-        if let Some(reason) = loaded.failed {
+    pub(super) async fn check(&self, open_runs: OpenRuns) -> Check {
+        if let Some(reason) = open_runs.error {
             return Check::skipped("runs", reason);
         }
-        let mut verdicts = Verdicts::default();
-        for open in &loaded.runs {
+        let mut findings = Findings::default();
+        for open in &open_runs.runs {
             let run = open.summary.run.to_string();
-            match self.verdict(&open.summary, &open.machine).await {
-                Verdict::GoesOn => {}
-                Verdict::Undriven if is_shared(&open.summary.standing.shard) => verdicts.undriven.push(run),
-                Verdict::Undriven => verdicts.left.push(run),
-                Verdict::Stuck(calls) => verdicts.stuck.push((run, calls)),
-                Verdict::Unknown(reason) => verdicts.unknown.push((run, reason)),
+            match self.classify(&open.summary, &open.machine).await {
+                RunHealth::Healthy => {}
+                RunHealth::Undriven if is_shared(&open.summary.standing.shard) => findings.undriven.push(run),
+                RunHealth::Undriven => findings.interrupted.push(run),
+                RunHealth::Stuck(calls) => findings.stuck.push((run, calls)),
+                RunHealth::Unknown(reason) => findings.unknown.push((run, reason)),
             }
         }
-        if !verdicts.stuck.is_empty() {
-            tokio::time::sleep(AGAIN).await;
-            let again = within(LOOK, self.still_stuck(&loaded, std::mem::take(&mut verdicts.stuck))).await;
-            verdicts.stuck = again.unwrap_or_default();
+        if !findings.stuck.is_empty() {
+            tokio::time::sleep(RECHECK_DELAY).await;
+            let still_stuck =
+                within(QUERY_TIMEOUT, self.still_stuck(&open_runs, std::mem::take(&mut findings.stuck))).await;
+            findings.stuck = still_stuck.unwrap_or_default();
         }
-        tell(&loaded, &verdicts)
+        report(&open_runs, &findings)
     }
 
     /// The runs that are still stuck after their records are read again.
-    async fn still_stuck(&self, loaded: &Loaded, stuck: Vec<(String, Vec<String>)>) -> Vec<(String, Vec<String>)> {
+    async fn still_stuck(&self, open_runs: &OpenRuns, stuck: Vec<(String, Vec<String>)>) -> Vec<(String, Vec<String>)> {
         let mut still = Vec::new();
-        let Some(logbook) = &loaded.logbook else { return still };
+        let Some(logbook) = &open_runs.logbook else { return still };
         for (run, calls) in stuck {
-            let Some(open) = loaded.runs.iter().find(|open| open.summary.run.as_str() == run) else { continue };
+            let Some(open) = open_runs.runs.iter().find(|open| open.summary.run.as_str() == run) else { continue };
             let now = logbook.summary(&open.summary.run).await;
             if now.is_ok_and(|now| now.version == open.summary.version) {
                 still.push((run, calls));
@@ -153,73 +154,82 @@ impl Judge<'_> {
         still
     }
 
-    async fn verdict(&self, summary: &Summary, machine: &Machine) -> Verdict {
+    async fn classify(&self, summary: &Summary, machine: &Machine) -> RunHealth {
         let shard = &summary.standing.shard;
         let queue = topology::shard_queue(shard);
         let driver = if is_shared(shard) {
             match self.queues.drives(&queue) {
-                Some(true) => Driver::Somebody,
-                Some(false) => Driver::Nobody,
-                None if self.is_live => Driver::Somebody,
+                Some(true) => Driver::Present,
+                Some(false) => Driver::Absent,
+                None if self.is_live => Driver::Present,
                 None => Driver::Unknown,
             }
         } else {
-            match within(LOOK / 4, self.found.is_run_locked(&summary.run)).await.flatten() {
-                Some(true) => Driver::Somebody,
-                Some(false) => Driver::Nobody,
+            match within(QUERY_TIMEOUT / 4, self.logbook.is_run_locked(&summary.run)).await.flatten() {
+                Some(true) => Driver::Present,
+                Some(false) => Driver::Absent,
                 None => Driver::Unknown,
             }
         };
-        let is_old = |at: Timestamp| now().as_micros().saturating_sub(at.as_micros()) >= OLD.as_micros() as u64;
-        let place = |call: &CallId| self.place(machine, call, shard, is_old);
-        let prospects = Prospects {
+        let is_old =
+            |at: Timestamp| now().as_micros().saturating_sub(at.as_micros()) >= OLD_CALL_AGE.as_micros() as u64;
+        let call_state = |call: &CallId| self.call_state(machine, call, shard, is_old);
+        let sources = WakeSources {
             // The next firing is not decided yet, or waits for notifications.
             fires: machine.flow().triggers.is_some(),
             has_timer: machine.next_due().is_some(),
             waits_for_notification: machine.waiting_tasks().next().is_some(),
             fetches: machine.pending().iter().any(|command| matches!(command, Command::Fetch(_))),
-            calls: machine.outstanding_calls().map(|call| (told(machine, &call), place(&call))).collect(),
+            calls: machine.outstanding_calls().map(|call| (describe_call(machine, &call), call_state(&call))).collect(),
         };
         // After a recent change the engine may still be deciding, so the run is not stuck yet.
-        if prospects.calls.is_empty() && !is_old(summary.changed_at) && driver != Driver::Nobody {
-            return Verdict::GoesOn;
+        if sources.calls.is_empty() && !is_old(summary.changed_at) && driver != Driver::Absent {
+            return RunHealth::Healthy;
         }
-        stuck::verdict(driver, &prospects)
+        stuck::classify(driver, &sources)
     }
 
-    fn place(&self, machine: &Machine, call: &CallId, shard: &Shard, is_old: impl Fn(Timestamp) -> bool) -> Place {
+    fn call_state(
+        &self,
+        machine: &Machine,
+        call: &CallId,
+        shard: &Shard,
+        is_old: impl Fn(Timestamp) -> bool,
+    ) -> CallState {
         match self.calls.get(call) {
-            Some(CallLocation::UnderLease { .. }) => return Place::Leased,
-            Some(CallLocation::UnwatchedLease { .. }) => return Place::Nowhere,
-            Some(CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier) => return Place::WithEngine,
+            Some(CallLocation::UnderLease { .. }) => return CallState::Leased,
+            Some(CallLocation::UnwatchedLease { .. }) => return CallState::Lost,
+            Some(CallLocation::AwaitingPermit | CallLocation::AwaitingBarrier) => return CallState::WithEngine,
             Some(CallLocation::Sent) | None => {}
         }
         if machine.leased_calls().any(|(leased, _)| leased == *call) {
-            return Place::Leased;
+            return CallState::Leased;
         }
         if !machine.outstanding_since(call).is_some_and(is_old) {
-            return Place::Young;
+            return CallState::Recent;
         }
-        let Some(task) = machine.task(&call.task) else { return Place::Unknown("its task is not known".to_owned()) };
+        let Some(task) = machine.task(&call.task) else { return CallState::Unknown("its task is unknown".to_owned()) };
         if !task.pace.is_unlimited() && !self.calls.contains_key(call) {
-            return Place::Unknown("it may wait for a permit, which only the engine that drives it knows".to_owned());
+            return CallState::Unknown(
+                "it may wait for a permit, which only the engine that drives it knows".to_owned(),
+            );
         }
         let ready = match self.queues.of(&topology::job_queue(&task.queue)) {
-            Some(Asked::There { ready, consumers }) => Some((*ready, *consumers)),
-            Some(Asked::Missing) => Some((0, 0)),
-            Some(Asked::Silent | Asked::Refused(_)) | None => None,
+            Some(QueueState::Exists { ready, consumers }) => Some((*ready, *consumers)),
+            Some(QueueState::Missing) => Some((0, 0)),
+            Some(QueueState::NoAnswer | QueueState::Refused(_)) | None => None,
         };
         let answers = match self.queues.of(&topology::shard_queue(shard)) {
-            Some(Asked::There { ready, .. }) => Some(*ready),
-            Some(Asked::Missing) => Some(0),
-            Some(Asked::Silent | Asked::Refused(_)) | None => None,
+            Some(QueueState::Exists { ready, .. }) => Some(*ready),
+            Some(QueueState::Missing) => Some(0),
+            Some(QueueState::NoAnswer | QueueState::Refused(_)) | None => None,
         };
         match (ready, answers) {
             (Some((ready, consumers)), Some(answers)) => {
                 let (answered, busy) = self.workers.of(&task.queue);
-                stuck::place(Takers { ready, consumers, answered, busy, answers })
+                stuck::locate(QueueActivity { ready, consumers, answered, busy, answers })
             }
-            _ => Place::Unknown("what is in its queue is not known".to_owned()),
+            _ => CallState::Unknown("the state of its queue is unknown".to_owned()),
         }
     }
 }
@@ -230,60 +240,70 @@ fn now() -> Timestamp {
 }
 
 /// A call as text for people: the task, the attempt, and since when it is outstanding.
-fn told(machine: &Machine, call: &CallId) -> String {
+fn describe_call(machine: &Machine, call: &CallId) -> String {
     let since = machine.outstanding_since(call).map(|at| format!(", out since {}", rfc3339(at))).unwrap_or_default();
     format!("{} of {} (attempt {}{since})", call.action.as_str(), call.task, call.attempt.get())
 }
 
-fn tell(loaded: &Loaded, verdicts: &Verdicts) -> Check {
-    let Verdicts { undriven, left, stuck, unknown } = verdicts;
-    let (mut found, mut advice) = (Vec::new(), Vec::new());
+fn report(open_runs: &OpenRuns, findings: &Findings) -> Check {
+    let Findings { undriven, interrupted, stuck, unknown } = findings;
+    let (mut problems, mut advice) = (Vec::new(), Vec::new());
     for (run, calls) in stuck.iter().take(3) {
-        let lost = match calls.as_slice() {
+        let reason = match calls.as_slice() {
             [] => "it waits for nothing".to_owned(),
-            calls => format!("in no queue, with no worker and under no lease: {}", few(calls)),
+            calls => format!("in no queue, with no worker and under no lease: {}", first_few(calls)),
         };
-        found.push(format!("run {run} is stuck: {lost}"));
+        problems.push(format!("run {run} is stuck: {reason}"));
     }
     if stuck.len() > 3 {
-        found.push(format!("{} more are stuck", stuck.len() - 3));
+        problems.push(format!("{} more are stuck", stuck.len() - 3));
     }
     if !stuck.is_empty() {
         advice.push(
-            "start its engine anew (`waft serve`): it sends again what has no answer; or `waft cancel RUN`".to_owned(),
+            "restart its engine (`waft serve`): it sends calls without an answer again; or `waft cancel RUN`"
+                .to_owned(),
         );
     }
     if !undriven.is_empty() {
-        found.push(format!("no engine drives {}: {}", count(undriven.len() as u64, "open run"), few(undriven)));
+        problems.push(format!(
+            "no engine drives {}: {}",
+            count(undriven.len() as u64, "open run"),
+            first_few(undriven)
+        ));
         advice.push("start an engine with this logbook and broker: waft serve".to_owned());
     }
-    if let Some(first) = left.first() {
-        found.push(format!("the `waft run` of {} is gone: {}", count(left.len() as u64, "open run"), few(left)));
-        advice.push(format!("go on with `waft run --resume {first}`, or take it back with `waft cancel {first}`"));
+    if let Some(first) = interrupted.first() {
+        problems.push(format!(
+            "the `waft run` of {} is gone: {}",
+            count(interrupted.len() as u64, "open run"),
+            first_few(interrupted)
+        ));
+        advice
+            .push(format!("continue it with `waft run --resume {first}`, or roll it back with `waft cancel {first}`"));
     }
-    if !loaded.unread.is_empty() {
-        found.push(format!("cannot be read: {}", few(&loaded.unread)));
+    if !open_runs.unreadable.is_empty() {
+        problems.push(format!("cannot be read: {}", first_few(&open_runs.unreadable)));
         advice.push("restore the logbook from a backup".to_owned());
     }
-    let open = count(loaded.listed as u64, "open run");
-    let looked = match loaded.listed - loaded.runs.len() - loaded.unread.len() {
+    let open = count(open_runs.listed as u64, "open run");
+    let limited_to = match open_runs.listed - open_runs.runs.len() - open_runs.unreadable.len() {
         0 => String::new(),
-        _ => format!("; looked at the {} that changed longest ago", loaded.runs.len()),
+        _ => format!("; checked the {} whose last change is oldest", open_runs.runs.len()),
     };
-    if !found.is_empty() {
-        let detail = format!("{}; {open}{looked}", found.join("; "));
-        let is_bad = !stuck.is_empty() || !undriven.is_empty() || !loaded.unread.is_empty();
+    if !problems.is_empty() {
+        let detail = format!("{}; {open}{limited_to}", problems.join("; "));
+        let is_bad = !stuck.is_empty() || !undriven.is_empty() || !open_runs.unreadable.is_empty();
         let advice = advice.join("; ");
         return if is_bad { Check::fail("runs", detail, advice) } else { Check::warn("runs", detail, advice) };
     }
     if let Some((run, reason)) = unknown.first() {
         let detail = format!(
-            "of {} it cannot be told whether it goes on, run {run} first: {reason}; {open}{looked}",
-            unknown.len()
+            "it is unknown whether {} can continue, run {run} first: {reason}; {open}{limited_to}",
+            count(unknown.len() as u64, "run")
         );
         let advice =
-            "ask the server that drives it: waft doctor --server URL; `waft show RUN` says what a run waits for";
+            "check at the server that drives it: waft doctor --server URL; `waft show RUN` shows what a run waits for";
         return Check::warn("runs", detail, advice);
     }
-    Check::ok("runs", format!("{open}, none of them stuck{looked}"))
+    Check::ok("runs", format!("{open}, none of them stuck{limited_to}"))
 }

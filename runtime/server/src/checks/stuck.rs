@@ -1,12 +1,12 @@
 //! Decides when a run is stuck: nothing that it waits for will come by itself.
 //!
-//! A run continues when a call is answered or lost, a timer fires, or somebody notifies it. This module holds the rule,
+//! A run continues when a call is answered or lost, a timer fires, or it is notified. This module holds the rule,
 //! separate from the search for its facts. The rule is the same for every run, and cautious: an unknown fact counts as
 //! progress.
 
 /// What can let a running or suspending run continue.
 #[derive(Debug, Default)]
-pub(super) struct Prospects {
+pub(super) struct WakeSources {
     /// Whether it fires again by itself or through notifications: a persistent run waits for those.
     pub(super) fires: bool,
     /// Whether a timer is pending: a pause, a deadline, a schedule, or the end of the run.
@@ -16,14 +16,14 @@ pub(super) struct Prospects {
     /// Whether the engine is fetching something from the store for it.
     pub(super) fetches: bool,
     /// Its outstanding calls.
-    pub(super) calls: Vec<(String, Place)>,
+    pub(super) calls: Vec<(String, CallState)>,
 }
 
-/// Where an outstanding call is.
+/// The state of an outstanding call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum CallState {
     /// The call is recent.
-    Young,
+    Recent,
     /// A worker holds it under a lease: the engine notices when the heartbeats stop.
     Leased,
     /// The engine holds it, and waits for a permit or has unread answers.
@@ -32,29 +32,29 @@ pub(super) enum Place {
     Queued,
     /// Workers of its queue are executing calls.
     WithWorker,
-    /// Its place is unknown, with the reason.
+    /// Unknown, with the reason.
     Unknown(String),
     /// In no queue, at no worker, and under no lease.
-    Nowhere,
+    Lost,
 }
 
-/// Who drives a run.
+/// Whether a run has a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Driver {
     /// An engine, or a process of `waft run`.
-    Somebody,
-    /// Nobody.
-    Nobody,
-    /// It is unknown whether somebody drives it.
+    Present,
+    /// There is none.
+    Absent,
+    /// This is unknown.
     Unknown,
 }
 
-/// The result for one run.
+/// The health of one run.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It continues by itself, or when somebody notifies it.
-    GoesOn,
-    /// Nobody drives it.
+pub(super) enum RunHealth {
+    /// It continues by itself, or when it is notified.
+    Healthy,
+    /// No engine or process drives it.
     Undriven,
     /// Nothing that it waits for will come. The list names its lost calls; it is empty if no call is outstanding.
     Stuck(Vec<String>),
@@ -63,38 +63,40 @@ pub(super) enum Verdict {
 }
 
 /// Decides whether a run is stuck.
-pub(super) fn verdict(driver: Driver, prospects: &Prospects) -> Verdict {
-    let Prospects { fires, has_timer, waits_for_notification, fetches, calls } = prospects;
+pub(super) fn classify(driver: Driver, sources: &WakeSources) -> RunHealth {
+    let WakeSources { fires, has_timer, waits_for_notification, fetches, calls } = sources;
     match driver {
-        Driver::Somebody => {}
-        Driver::Nobody => return Verdict::Undriven,
+        Driver::Present => {}
+        Driver::Absent => return RunHealth::Undriven,
         // Without a driver, no timer fires and no lease expires, so no other fact decides.
         Driver::Unknown => {
-            return Verdict::Unknown(
-                "whether a server drives it shows only at its broker, or at the server".to_owned(),
-            );
+            return RunHealth::Unknown("only its broker or its server knows whether an engine drives it".to_owned());
         }
     }
     if *fires || *has_timer || *waits_for_notification || *fetches {
-        return Verdict::GoesOn;
+        return RunHealth::Healthy;
     }
-    let mut nowhere = Vec::new();
+    let mut lost = Vec::new();
     let mut unknown = None;
-    for (call, place) in calls {
-        match place {
-            Place::Young | Place::Leased | Place::WithEngine | Place::Queued | Place::WithWorker => {
-                return Verdict::GoesOn;
+    for (call, state) in calls {
+        match state {
+            CallState::Recent
+            | CallState::Leased
+            | CallState::WithEngine
+            | CallState::Queued
+            | CallState::WithWorker => {
+                return RunHealth::Healthy;
             }
-            Place::Unknown(reason) => unknown = unknown.or(Some(reason.clone())),
-            Place::Nowhere => nowhere.push(call.clone()),
+            CallState::Unknown(reason) => unknown = unknown.or(Some(reason.clone())),
+            CallState::Lost => lost.push(call.clone()),
         }
     }
-    unknown.map_or(Verdict::Stuck(nowhere), Verdict::Unknown)
+    unknown.map_or(RunHealth::Stuck(lost), RunHealth::Unknown)
 }
 
-/// The facts about the queue of a call and its consumers.
+/// The activity of the queue of a call and its consumers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Takers {
+pub(super) struct QueueActivity {
     /// The number of waiting jobs.
     pub(super) ready: u64,
     /// The number of consumers of the queue.
@@ -103,23 +105,24 @@ pub(super) struct Takers {
     pub(super) answered: u64,
     /// The number of calls that those workers are executing.
     pub(super) busy: u64,
-    /// The number of answers that wait for the engine.
+    /// The number of signals that wait for the engine.
     pub(super) answers: u64,
 }
 
-/// The place of a call that has been outstanding for long without a lease. A worker that has it would hold a lease by now.
-pub(super) fn place(takers: Takers) -> Place {
-    let Takers { ready, consumers, answered, busy, answers } = takers;
+/// The state of a call that has been outstanding for long without a lease. A worker that executes it would hold a lease by
+/// now.
+pub(super) fn locate(activity: QueueActivity) -> CallState {
+    let QueueActivity { ready, consumers, answered, busy, answers } = activity;
     if ready > 0 {
-        Place::Queued
+        CallState::Queued
     } else if busy > 0 {
-        Place::WithWorker
+        CallState::WithWorker
     } else if answered < consumers {
-        Place::Unknown(format!("{} of {consumers} workers of its queue did not answer", consumers - answered))
+        CallState::Unknown(format!("{} of {consumers} workers of its queue did not answer", consumers - answered))
     } else if answers > 0 {
-        Place::Unknown("answers wait for the engine, and its own may be among them".to_owned())
+        CallState::Unknown("signals wait for the engine, and its result may be among them".to_owned())
     } else {
-        Place::Nowhere
+        CallState::Lost
     }
 }
 
@@ -127,52 +130,54 @@ pub(super) fn place(takers: Takers) -> Place {
 mod tests {
     use super::*;
 
-    fn calls(places: &[Place]) -> Prospects {
-        let calls = places.iter().enumerate().map(|(number, place)| (format!("c{number}"), place.clone())).collect();
-        Prospects { calls, ..Prospects::default() }
+    fn calls(states: &[CallState]) -> WakeSources {
+        let calls = states.iter().enumerate().map(|(number, state)| (format!("c{number}"), state.clone())).collect();
+        WakeSources { calls, ..WakeSources::default() }
     }
 
     #[test]
     fn a_run_is_stuck_when_nothing_that_it_waits_for_will_come() {
-        let verdict = |prospects: &Prospects| verdict(Driver::Somebody, prospects);
-        assert_eq!(verdict(&Prospects::default()), Verdict::Stuck(Vec::new()));
-        assert_eq!(verdict(&calls(&[Place::Nowhere])), Verdict::Stuck(vec!["c0".into()]));
-        for hopeful in [Place::Young, Place::Leased, Place::WithEngine, Place::Queued, Place::WithWorker] {
-            assert_eq!(verdict(&calls(&[Place::Nowhere, hopeful])), Verdict::GoesOn);
+        let classify = |sources: &WakeSources| classify(Driver::Present, sources);
+        assert_eq!(classify(&WakeSources::default()), RunHealth::Stuck(Vec::new()));
+        assert_eq!(classify(&calls(&[CallState::Lost])), RunHealth::Stuck(vec!["c0".into()]));
+        for in_progress in
+            [CallState::Recent, CallState::Leased, CallState::WithEngine, CallState::Queued, CallState::WithWorker]
+        {
+            assert_eq!(classify(&calls(&[CallState::Lost, in_progress])), RunHealth::Healthy);
         }
-        let unsure = calls(&[Place::Nowhere, Place::Unknown("why".into())]);
-        assert_eq!(verdict(&unsure), Verdict::Unknown("why".into()));
+        let with_unknown = calls(&[CallState::Lost, CallState::Unknown("why".into())]);
+        assert_eq!(classify(&with_unknown), RunHealth::Unknown("why".into()));
     }
 
     #[test]
-    fn a_time_a_person_or_a_notification_lets_a_run_go_on() {
-        let lost = || calls(&[Place::Nowhere]);
-        for prospects in [
-            Prospects { fires: true, ..lost() },
-            Prospects { has_timer: true, ..lost() },
-            Prospects { waits_for_notification: true, ..lost() },
-            Prospects { fetches: true, ..lost() },
+    fn a_run_with_a_timer_or_a_notification_to_come_is_healthy() {
+        let lost = || calls(&[CallState::Lost]);
+        for sources in [
+            WakeSources { fires: true, ..lost() },
+            WakeSources { has_timer: true, ..lost() },
+            WakeSources { waits_for_notification: true, ..lost() },
+            WakeSources { fetches: true, ..lost() },
         ] {
-            assert_eq!(verdict(Driver::Somebody, &prospects), Verdict::GoesOn);
-            assert_eq!(verdict(Driver::Nobody, &prospects), Verdict::Undriven, "nobody looks at the clock");
+            assert_eq!(classify(Driver::Present, &sources), RunHealth::Healthy);
+            assert_eq!(classify(Driver::Absent, &sources), RunHealth::Undriven, "no driver watches the clock");
         }
     }
 
     #[test]
-    fn of_a_run_of_which_it_is_not_known_who_drives_it_nothing_is_said() {
-        for place in [Place::Nowhere, Place::Leased] {
-            assert!(matches!(verdict(Driver::Unknown, &calls(&[place])), Verdict::Unknown(_)));
+    fn the_health_of_a_run_without_a_known_driver_is_unknown() {
+        for state in [CallState::Lost, CallState::Leased] {
+            assert!(matches!(classify(Driver::Unknown, &calls(&[state])), RunHealth::Unknown(_)));
         }
     }
 
     #[test]
-    fn a_call_is_nowhere_only_if_nobody_can_have_it() {
-        let idle = Takers { ready: 0, consumers: 1, answered: 1, busy: 0, answers: 0 };
-        assert_eq!(place(idle), Place::Nowhere);
-        assert_eq!(place(Takers { consumers: 0, answered: 0, ..idle }), Place::Nowhere);
-        assert_eq!(place(Takers { ready: 1, ..idle }), Place::Queued);
-        assert_eq!(place(Takers { busy: 1, ..idle }), Place::WithWorker);
-        assert!(matches!(place(Takers { consumers: 2, ..idle }), Place::Unknown(_)));
-        assert!(matches!(place(Takers { answers: 1, ..idle }), Place::Unknown(_)));
+    fn a_call_is_lost_only_if_no_queue_or_worker_can_have_it() {
+        let idle = QueueActivity { ready: 0, consumers: 1, answered: 1, busy: 0, answers: 0 };
+        assert_eq!(locate(idle), CallState::Lost);
+        assert_eq!(locate(QueueActivity { consumers: 0, answered: 0, ..idle }), CallState::Lost);
+        assert_eq!(locate(QueueActivity { ready: 1, ..idle }), CallState::Queued);
+        assert_eq!(locate(QueueActivity { busy: 1, ..idle }), CallState::WithWorker);
+        assert!(matches!(locate(QueueActivity { consumers: 2, ..idle }), CallState::Unknown(_)));
+        assert!(matches!(locate(QueueActivity { answers: 1, ..idle }), CallState::Unknown(_)));
     }
 }

@@ -10,65 +10,65 @@ use crate::{extract, problem::Problem, state};
 
 type CommandResponse = Result<Json<RunStateResponse>, Problem>;
 
-async fn send_command(state: &state::State, run: RunId, wish: RunCommand) -> CommandResponse {
-    let state = state.dependencies.engine.command(&run, wish).await?;
-    Ok(Json(RunStateResponse { run: run.to_string(), state: state.to_string(), cancelling: false }))
+async fn send_command(state: &state::State, run: RunId, command: RunCommand) -> CommandResponse {
+    let state = state.dependencies.engine.command(&run, command).await?;
+    Ok(Json(RunStateResponse { run: run.to_string(), state: state.into(), cancelling: false }))
 }
 
 /// Stops a run and rolls it back.
 #[utoipa::path(post, operation_id = "cancel_run", path = "/v1/runs/{run}/cancel", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = RunStateResponse),
+        (status = 200, description = "The command was recorded", body = RunStateResponse),
         (status = 409, description = "The run has ended", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn cancel(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
     let new = state.dependencies.engine.command(&run, RunCommand::Cancel).await?;
-    Ok(Json(RunStateResponse { run: run.to_string(), state: new.to_string(), cancelling: !new.is_final() }))
+    Ok(Json(RunStateResponse { run: run.to_string(), state: new.into(), cancelling: !new.is_final() }))
 }
 
-/// Lets a run start nothing new; what runs may finish.
+/// Suspends a run: it starts nothing new, and running calls may finish.
 #[utoipa::path(post, operation_id = "suspend_run", path = "/v1/runs/{run}/suspend", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = RunStateResponse),
-        (status = 409, description = "The run is not under way", body = api::Problem,
+        (status = 200, description = "The command was recorded", body = RunStateResponse),
+        (status = 409, description = "The run is not in progress", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn suspend(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
     send_command(&state, run, RunCommand::Suspend).await
 }
 
-/// Lets a suspended run go on.
+/// Resumes a suspended run.
 #[utoipa::path(post, operation_id = "resume_run", path = "/v1/runs/{run}/resume", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = RunStateResponse),
+        (status = 200, description = "The command was recorded", body = RunStateResponse),
         (status = 409, description = "The run is not suspended", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn resume(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
     send_command(&state, run, RunCommand::Resume).await
 }
 
-/// Tries the rollbacks that failed for good again; a run that was rolled back starts anew.
+/// Retries rollbacks that failed permanently, or restarts a run that was rolled back.
 #[utoipa::path(post, operation_id = "retry_run", path = "/v1/runs/{run}/retry", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = RunStateResponse),
+        (status = 200, description = "The command was recorded", body = RunStateResponse),
         (status = 409, description = "The run has not failed", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn retry(State(state): state::Shared, extract::Run(run): extract::Run) -> CommandResponse {
     send_command(&state, run, RunCommand::Retry).await
 }
 
-/// Takes the rollback of a task that failed for good as done: a person has settled it.
+/// Marks the permanently failed rollback of a task as done, after a person has settled it.
 #[utoipa::path(post, operation_id = "skip_task", path = "/v1/runs/{run}/skip", tag = "runs", request_body = SkipRollback,
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = RunStateResponse),
+        (status = 200, description = "The command was recorded", body = RunStateResponse),
         (status = 404, description = "There is no such run, or no such task in it", body = api::Problem,
             content_type = "application/problem+json"),
         (status = 409, description = "No rollback of this task has failed", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn skip(
     State(state): state::Shared,
     extract::Run(run): extract::Run,
@@ -84,18 +84,18 @@ pub(crate) async fn skip(
     let reason = skip.reason.trim();
     if reason.is_empty() {
         return Err(Problem::bad_request("the reason is empty")
-            .hint("say how the rollback was settled: it is kept in the run's history"));
+            .hint("describe how the rollback was settled: it is stored in the run's history"));
     }
     send_command(&state, run, RunCommand::Skip { task, reason: reason.into() }).await
 }
 
-/// Notifies a task: one that waits succeeds with these values, or fails; one of a persistent flow fires with them.
+/// Notifies a task: a waiting task succeeds with the values, or fails; a task of a persistent flow fires with them.
 #[utoipa::path(post, operation_id = "notify_task", path = "/v1/runs/{run}/notify", tag = "runs", request_body = Notification,
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "It is recorded", body = RunStateResponse),
+        (status = 200, description = "The command was recorded", body = RunStateResponse),
         (status = 409, description = "The task does not wait and cannot fire, or not with these values", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn notify(
     State(state): state::Shared,
     extract::Run(run): extract::Run,
@@ -106,7 +106,7 @@ pub(crate) async fn notify(
     let mut values = parse_values("values", &values)?;
     let answer = match failure {
         Some(_) if !values.is_empty() => {
-            return Err(Problem::bad_request("a notification brings values or a failure, and not both"));
+            return Err(Problem::bad_request("a notification contains either values or a failure"));
         }
         Some(message) => flow::TaskResult::Failed(Failure::new(FailureKind::Permanent, message)),
         None => {

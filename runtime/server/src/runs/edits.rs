@@ -5,7 +5,7 @@ mod alone;
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
-use client::api::{self, EditResult, Edits};
+use client::api::{self, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach};
 use engine::CommandError;
 use flow::{
     Condition, Diagnostic, Draft, Edit, Flow, FlowSource, Join, Machine, NodeName, Revision, RunId, SkipReach,
@@ -23,44 +23,44 @@ const MAX_TRIES: usize = 5;
 
 /// Changes the flow of a run: all of the edits in one step, or none of them.
 ///
-/// They are made against the flow as it is by now, or refused where `if_revision` says that it was another one.
+/// They are applied to the current flow. With `if_revision` they are refused if the flow is at another revision.
 #[utoipa::path(post, operation_id = "edit_run", path = "/v1/runs/{run}/edits", tag = "runs", request_body = Edits,
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "The flow is changed, or could be", body = EditResult),
-        (status = 409, description = "The run is at another revision, or cannot be changed so by now: every reason",
+        (status = 200, description = "The flow was changed, or can be", body = EditResult),
+        (status = 409, description = "The run is at another revision, or cannot be changed like this any more: every reason",
             body = api::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The changed flow has mistakes: all of them", body = api::Problem,
+        (status = 422, description = "The changed flow has errors: all of them", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn edit(
     State(state): state::Shared,
     extract::Run(run): extract::Run,
-    extract::Json(wanted): extract::Json<Edits>,
+    extract::Json(request): extract::Json<Edits>,
 ) -> Result<Json<EditResult>, Problem> {
-    let edits = all_lawful(&wanted)?;
-    for turn in 0..MAX_TRIES {
+    let edits = parse_edits(&request)?;
+    for attempt in 0..MAX_TRIES {
         // An edit that is refused after the flow changed may have made that change itself: its answer was lost.
-        if turn > 0
+        if attempt > 0
             && let Some(edited) = applied_edits(&state, &run, &edits).await?
         {
             return Ok(Json(edited));
         }
-        if let Some(edited) = try_edit(&state, &run, &wanted, &edits).await? {
+        if let Some(edited) = try_edit(&state, &run, &request, &edits).await? {
             return Ok(Json(edited));
         }
     }
-    Err(conflict("the flow was changed by somebody else in the same moment".into()))
+    Err(conflict("another request changed the flow at the same time".into()))
 }
 
 /// The edits as made, if they are the last ones of the run's flow.
 async fn applied_edits(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Option<EditResult>, Problem> {
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
     // Making an edit finds out whether a task had run.
-    let asked = |edit: &Edit| match edit {
+    let as_requested = |edit: &Edit| match edit {
         Edit::Remove { task, .. } => Edit::Remove { task: task.clone(), ran: false },
         edit => edit.clone(),
     };
-    let known: Vec<Edit> = machine.flow().origin.iter().flat_map(|origin| &origin.edits).map(asked).collect();
+    let known: Vec<Edit> = machine.flow().origin.iter().flat_map(|origin| &origin.edits).map(as_requested).collect();
     let is_made = known.ends_with(edits);
     let edits = edits.iter().map(ToString::to_string).collect();
     let (run, revision, warnings) = (run.to_string(), machine.revision().get(), Vec::new());
@@ -71,18 +71,18 @@ async fn applied_edits(state: &state::State, run: &RunId, edits: &[Edit]) -> Res
 async fn try_edit(
     state: &state::State,
     run: &RunId,
-    wanted: &Edits,
+    request: &Edits,
     edits: &[Edit],
 ) -> Result<Option<EditResult>, Problem> {
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
     let Planned { revision, flow, edited } =
-        planned(&state.dependencies.modules, &state.dependencies.coverage, &machine, wanted, edits).await?;
-    if wanted.dry_run {
+        planned(&state.dependencies.modules, &state.dependencies.coverage, &machine, request, edits).await?;
+    if request.dry_run {
         return Ok(Some(edited));
     }
     match state.dependencies.engine.command(run, RunCommand::Edit { revision, flow: Arc::new(flow) }).await {
         Ok(_) => Ok(Some(EditResult { applied: true, ..edited })),
-        Err(CommandError::Refused { reason }) if wanted.if_revision.is_some() => Err(conflict(reason)),
+        Err(CommandError::Refused { reason }) if request.if_revision.is_some() => Err(conflict(reason)),
         // The run changed in between; the next try decides what follows.
         Err(CommandError::Refused { .. }) => Ok(None),
         Err(error) => Err(error.into()),
@@ -102,23 +102,23 @@ struct Planned {
 /// Plans edits of a run; changes nothing.
 async fn planned(
     library: &ModuleLibrary,
-    takers: &QueueCoverage,
+    coverage: &QueueCoverage,
     machine: &Machine,
-    wanted: &Edits,
+    request: &Edits,
     edits: &[Edit],
 ) -> Result<Planned, Problem> {
     let revision = machine.revision();
-    if wanted.if_revision.is_some_and(|expected| expected != revision.get()) {
+    if request.if_revision.is_some_and(|expected| expected != revision.get()) {
         return Err(conflict(format!("the flow of the run is at revision {revision}")));
     }
     let (origin, mut draft) = machine.plan(edits).map_err(|reasons| conflict(reasons.join("; ")))?;
-    pin_modules(&mut draft, &wanted.edits);
-    let (flow, warnings) = edited_flow(library, takers, machine, origin, &draft).await?;
+    pin_modules(&mut draft, &request.edits);
+    let (flow, warnings) = edited_flow(library, coverage, machine, origin, &draft).await?;
     let reasons = machine.edit_errors(&flow);
     if !reasons.is_empty() {
         return Err(conflict(reasons.join("; ")));
     }
-    let warnings: Vec<api::Diagnostic> = warnings.iter().map(|mistake| api_diagnostic(mistake, "")).collect();
+    let warnings: Vec<api::Diagnostic> = warnings.iter().map(|diagnostic| api_diagnostic(diagnostic, "")).collect();
     let edits = edits.iter().map(ToString::to_string).collect();
     let (run, next) = (machine.run().to_string(), revision.next().get());
     Ok(Planned { revision, flow, edited: EditResult { run, revision: next, applied: false, edits, warnings } })
@@ -127,25 +127,25 @@ async fn planned(
 /// Builds the flow that the run continues with.
 async fn edited_flow(
     library: &ModuleLibrary,
-    takers: &QueueCoverage,
+    coverage: &QueueCoverage,
     machine: &Machine,
     origin: FlowSource,
     draft: &Draft,
 ) -> Result<(Flow, Vec<Diagnostic>), Problem> {
     let wired = wire(library, draft, &machine.flow().inputs).await;
-    let wired = wired.map_err(|mistakes| diagnostics_problem(&without_spans(mistakes), ""))?;
+    let wired = wired.map_err(|diagnostics| diagnostics_problem(&without_spans(diagnostics), ""))?;
     let Wired { flow, warnings, modules } = wired;
-    let untaken = unserved_queues(takers, &draft.body, &flow);
-    if !untaken.is_empty() {
-        return Err(diagnostics_problem(&without_spans(untaken), ""));
+    let unserved = unserved_queues(coverage, &draft.body, &flow);
+    if !unserved.is_empty() {
+        return Err(diagnostics_problem(&without_spans(unserved), ""));
     }
     let flow = Flow { origin: Some(Arc::new(FlowSource { modules, ..origin })), ..flow };
     Ok((flow, without_spans(warnings)))
 }
 
 /// An edited flow comes from several texts, so spans in one of them would mislead.
-fn without_spans(mistakes: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    mistakes.into_iter().map(|mistake| Diagnostic { span: None, ..mistake }).collect()
+fn without_spans(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.into_iter().map(|diagnostic| Diagnostic { span: None, ..diagnostic }).collect()
 }
 
 /// Uses the modules that the request names for the added texts.
@@ -166,9 +166,9 @@ fn conflict(detail: String) -> Problem {
         .hint("`waft show RUN --revisions` shows the run, its revision and its edits")
 }
 
-fn all_lawful(wanted: &Edits) -> Result<Vec<Edit>, Problem> {
+fn parse_edits(request: &Edits) -> Result<Vec<Edit>, Problem> {
     let edits: Vec<Edit> =
-        wanted.edits.iter().map(parse_edit).collect::<Result<_, _>>().map_err(Problem::bad_request)?;
+        request.edits.iter().map(parse_edit).collect::<Result<_, _>>().map_err(Problem::bad_request)?;
     if edits.is_empty() { Err(Problem::bad_request("there is nothing to change")) } else { Ok(edits) }
 }
 
@@ -181,25 +181,27 @@ fn parse_edit(edit: &api::Edit) -> Result<Edit, String> {
         api::Edit::Link { from, to, on, when, reach, join } => Edit::Link {
             from: node(from)?,
             to: node(to)?,
-            on: match on.as_deref() {
-                None | Some("success") => SourceOutcome::Success,
-                Some("failure") => SourceOutcome::Failure,
-                Some("any") => SourceOutcome::Any,
-                Some(other) => return Err(format!("on is {other:?}: write success, failure or any")),
+            on: match on {
+                None | Some(LinkOutcome::Success) => SourceOutcome::Success,
+                Some(LinkOutcome::Failure) => SourceOutcome::Failure,
+                Some(LinkOutcome::Any) => SourceOutcome::Any,
+                Some(other) => return Err(format!("on is {:?}: write success, failure or any", other.as_str())),
             },
             when: when.as_deref().map(Condition::new).transpose().map_err(|error| format!("when: {error}"))?,
-            reach: match reach.as_deref() {
+            reach: match reach {
                 None => None,
-                Some("all") => Some(SkipReach::All),
-                Some("flow") => Some(SkipReach::Flow),
-                Some("neighbors") => Some(SkipReach::Neighbors),
-                Some("task") => Some(SkipReach::Task),
-                Some(other) => return Err(format!("reach is {other:?}: write all, flow, neighbors or task")),
+                Some(LinkReach::All) => Some(SkipReach::All),
+                Some(LinkReach::Flow) => Some(SkipReach::Flow),
+                Some(LinkReach::Neighbors) => Some(SkipReach::Neighbors),
+                Some(LinkReach::Task) => Some(SkipReach::Task),
+                Some(other) => {
+                    return Err(format!("reach is {:?}: write all, flow, neighbors or task", other.as_str()));
+                }
             },
-            join: match join.as_deref() {
-                None | Some("all") => Join::All,
-                Some("any") => Join::Any,
-                Some(other) => return Err(format!("join is {other:?}: write all or any")),
+            join: match join {
+                None | Some(LinkJoin::All) => Join::All,
+                Some(LinkJoin::Any) => Join::Any,
+                Some(other) => return Err(format!("join is {:?}: write all or any", other.as_str())),
             },
         },
         api::Edit::Unlink { from, to } => Edit::Unlink { from: node(from)?, to: node(to)? },

@@ -21,48 +21,49 @@ use tracing::warn;
 use super::live::LiveLines;
 use crate::{events::KEEP_ALIVE_INTERVAL, extract::Run, lines::until_changed, problem::Problem, state::Shared};
 
-/// Follows what guests of a run write.
+/// Follows the output of a run's guests.
 ///
-/// Each event's data is a JSON object: `log` is a line, `log-missing` says how many lines of a running attempt are not known yet,
-/// `log-cut` that an attempt wrote more than is kept, `log-end` that all lines of an attempt are told, and `run` is the last one.
-/// The lines of attempts that have ended come first. Lines of a running attempt come as it writes them; where some of them are
-/// lost, they follow when it ends. Each line comes once; after a reconnect with `Last-Event-ID`, those of attempts that have not
+/// The data of each event is a JSON object. `log` is a line, `log-missing` has the number of lines of a running attempt that are
+/// not known yet, `log-cut` means that an attempt wrote more than is stored, `log-end` that all lines of an attempt were sent,
+/// and `run` is the last event. The lines of ended attempts come first. Lines of a running attempt come as it writes them; lost
+/// lines follow when it ends. Each line comes once. After a reconnect with `Last-Event-ID`, lines of attempts that have not
 /// ended may come again.
 #[utoipa::path(get, operation_id = "follow_run_logs", path = "/v1/runs/{run}/logs/follow", tag = "runs", params(
     ("run" = String, Path, description = "The run's id"),
-    ("last-event-id" = Option<String>, Header, description = "The id of the last event that was heard")), responses(
+    ("last-event-id" = Option<String>, Header, description = "The id of the last received event")), responses(
         (status = 200, description = "The lines", body = String, content_type = "text/event-stream"),
         (status = 404, description = "There is no such run", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn follow(
     State(state): Shared,
     Run(run): Run,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let told = match headers.get("last-event-id") {
+    let returned = match headers.get("last-event-id") {
         None => Version::NONE,
         Some(id) => id.to_str().ok().and_then(|id| id.parse().ok()).map(Version::new).ok_or_else(|| {
-            Problem::bad_request("the header Last-Event-ID holds no id of an event").hint("leave it out to hear all")
+            Problem::bad_request("the header Last-Event-ID holds no id of an event")
+                .hint("leave it out to receive all events")
         })?,
     };
     // Check first, so that no queue is declared for an unknown run.
     let summary = state.dependencies.logbook.summary(&run).await?;
     let changes = state.dependencies.engine.changes();
     let follow = LogFollow::new(run.clone(), state.dependencies.logbook.clone());
-    let mut follow = LogFollow { told, changes: Some(changes), ..follow };
+    let mut follow = LogFollow { returned, changes: Some(changes), ..follow };
     if !summary.standing.state.is_final() {
         let live = LiveLines::open(&state.dependencies.broker, &run).await;
         follow = follow.with(live.map_err(|error| Problem::internal(&error))?);
     }
     let events = stream::unfold(follow, async |mut follow| match follow.next().await {
-        Ok(event) => event.map(|(told, event)| {
+        Ok(event) => event.map(|(returned, event)| {
             let data = serde_json::to_string(&event).expect("texts and numbers serialize");
-            (Ok(Event::default().id(told.get().to_string()).data(data)), follow)
+            (Ok(Event::default().id(returned.get().to_string()).data(data)), follow)
         }),
         // The follower reconnects with the last id it received.
         Err(error) => {
-            warn!(run = %follow.run, error = &error as &dyn std::error::Error, "a follower was left");
+            warn!(run = %follow.run, error = &error as &dyn std::error::Error, "following was ended");
             None
         }
     });
@@ -82,7 +83,7 @@ pub struct LogFollow {
     /// The version up to which all recorded logs were read.
     read: Option<Version>,
     /// The version up to which all recorded logs were returned.
-    told: Version,
+    returned: Version,
     /// Events to return, each with the version up to which all recorded logs are returned after it.
     waiting: VecDeque<(Version, LogEvent)>,
     ended: bool,
@@ -93,8 +94,8 @@ impl LogFollow {
     #[must_use]
     pub fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
         let (join, waiting) = (LogJoin::default(), VecDeque::new());
-        let (live, changes, read, told) = (None, None, None, Version::NONE);
-        Self { run, logbook, live, changes, join, read, told, waiting, ended: false }
+        let (live, changes, read, returned) = (None, None, None, Version::NONE);
+        Self { run, logbook, live, changes, join, read, returned, waiting, ended: false }
     }
 
     /// Also follows the lines of running attempts.
@@ -111,7 +112,7 @@ impl LogFollow {
     pub async fn next(&mut self) -> Result<Option<(Version, LogEvent)>, LoadError> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
-                self.told = event.0;
+                self.returned = event.0;
                 return Ok(Some(event));
             }
             if self.ended {
@@ -130,12 +131,12 @@ impl LogFollow {
         let summary = self.logbook.summary(&self.run).await?;
         let state = summary.standing.state;
         if self.read != Some(summary.version) {
-            let logs = self.logbook.logs(&self.run, self.read.unwrap_or(self.told)).await?;
-            let before = self.told;
+            let logs = self.logbook.logs(&self.run, self.read.unwrap_or(self.returned)).await?;
+            let before = self.returned;
             for AttemptLog { call, worker, log, .. } in logs {
                 let lines = self.join.recorded(&call, &log);
                 let attempt = attempt(&call, worker.as_ref());
-                self.tell_lines(before, &attempt, lines);
+                self.add_lines(before, &attempt, lines);
                 if log.cut {
                     self.waiting.push_back((before, LogEvent::Cut(attempt.clone())));
                 }
@@ -143,12 +144,12 @@ impl LogFollow {
             }
             self.read = Some(summary.version);
             // After the last event, all of them are returned.
-            if let Some((told, _)) = self.waiting.back_mut() {
-                *told = summary.version;
+            if let Some((returned, _)) = self.waiting.back_mut() {
+                *returned = summary.version;
             }
         }
         if state.is_final() {
-            let (run, state) = (self.run.to_string(), state.to_string());
+            let (run, state) = (self.run.to_string(), state.into());
             self.waiting.push_back((summary.version, LogEvent::Run { run, state }));
             self.ended = true;
         }
@@ -181,15 +182,16 @@ impl LogFollow {
         let joined = self.join.live(log);
         if joined.missing > 0 {
             let missing = LogEvent::Missing { attempt: attempt.clone(), lines: joined.missing };
-            self.waiting.push_back((self.told, missing));
+            self.waiting.push_back((self.returned, missing));
         }
-        self.tell_lines(self.told, &attempt, joined.lines);
+        self.add_lines(self.returned, &attempt, joined.lines);
     }
 
-    fn tell_lines(&mut self, told: Version, attempt: &LogAttempt, lines: Vec<LiveLine>) {
+    fn add_lines(&mut self, returned: Version, attempt: &LogAttempt, lines: Vec<LiveLine>) {
         for LiveLine { number, line } in lines {
-            let line = LogEvent::Line { attempt: attempt.clone(), number, level: line.level, text: line.text };
-            self.waiting.push_back((told, line));
+            let line =
+                LogEvent::Line { attempt: attempt.clone(), number, level: line.level.as_str().into(), text: line.text };
+            self.waiting.push_back((returned, line));
         }
     }
 }
@@ -197,7 +199,7 @@ impl LogFollow {
 fn attempt(call: &CallId, worker: Option<&WorkerName>) -> LogAttempt {
     LogAttempt {
         task: call.task.to_string(),
-        call: call.action.as_str().into(),
+        call: call.action.into(),
         firing: call.firing.get(),
         attempt: call.attempt.get(),
         worker: worker.map(ToString::to_string),

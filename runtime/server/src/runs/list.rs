@@ -19,7 +19,7 @@ const DEFAULT_PAGE: usize = 100;
     (status = 200, description = "A page of runs", body = Runs),
     (status = 400, description = "The filter cannot be read", body = api::Problem,
         content_type = "application/problem+json"),
-    (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+    (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(State(state): Shared, Query(query): Query<ListQuery>) -> Result<Json<Runs>, Problem> {
     Ok(Json(read(&*state.dependencies.logbook, query).await?))
 }
@@ -43,7 +43,7 @@ fn summary(summary: &Summary) -> api::Summary {
     api::Summary {
         run: summary.run.to_string(),
         flow: summary.standing.flow.to_string(),
-        state: summary.standing.state.to_string(),
+        state: summary.standing.state.into(),
         started_at: rfc3339(summary.started_at),
         changed_at: rfc3339(summary.changed_at),
     }

@@ -56,7 +56,7 @@ impl LiveLines {
         tasks.spawn(pass_on(broker.clone(), consumer, queue, tx));
         if let Err(error) = broker.publish(tell_logs(run)).await {
             // Earlier lines then come when the attempts end.
-            debug!(%error, "workers were not asked for the lines that they have");
+            debug!(%error, "could not ask the workers for earlier lines");
         }
         Ok(Self { logs })
     }

@@ -7,13 +7,13 @@ use logbook::{LoadError, Logbook, Version};
 
 use crate::{extract::Run, problem::Problem, state::Shared};
 
-/// What guests logged and printed during the attempts of a run.
+/// Shows what guests logged and printed during the attempts of a run.
 #[utoipa::path(get, operation_id = "run_logs", path = "/v1/runs/{run}/logs", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
-        (status = 200, description = "The attempts that wrote something", body = RunLogs),
+        (status = 200, description = "The attempts with output", body = RunLogs),
         (status = 404, description = "There is no such run", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn logs(State(state): Shared, Run(run): Run) -> Result<Json<RunLogs>, Problem> {
     Ok(Json(read(&*state.dependencies.logbook, &run).await?))
 }
@@ -31,12 +31,12 @@ pub async fn read(logbook: &dyn Logbook, run: &RunId) -> Result<RunLogs, LoadErr
 #[must_use]
 pub fn attempt(log: protocol::AttemptLog) -> AttemptLog {
     let protocol::AttemptLog { call, at, worker, log } = log;
-    let line = |line: protocol::LogLine| LogLine { level: line.level, text: line.text };
+    let line = |line: protocol::LogLine| LogLine { level: line.level.as_str().into(), text: line.text };
     AttemptLog {
         task: call.task.to_string(),
         attempt: call.attempt.get(),
         firing: call.firing.get(),
-        call: call.action.as_str().into(),
+        call: call.action.into(),
         worker: worker.map(|worker| worker.to_string()),
         at: protocol::json::rfc3339(at),
         lines: log.lines.into_iter().map(line).collect(),

@@ -20,9 +20,9 @@ pub(super) struct Resubmission<'a> {
     pub(super) overrides: &'a Values,
 }
 
-/// Refuses a submission whose id belongs to a run with other content. Otherwise the answer would show somebody else's run.
+/// Refuses a submission whose id belongs to a run with other content. Otherwise the response would show the run of another client.
 pub(super) async fn reject_different(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
-    let Resubmission { run, draft, text, overrides: given } = submitted;
+    let Resubmission { run, draft, text, overrides } = submitted;
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
     let flow = &machine.flow().name;
     if draft.name.as_ref() != Some(flow) {
@@ -37,7 +37,8 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
         }
         // A run of `waft run`, which is stored without its text.
         None => {
-            let wired = wire(library, draft, given).await.map_err(|mistakes| diagnostics_problem(&mistakes, text))?;
+            let wired =
+                wire(library, draft, overrides).await.map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
             if without_source(&wired.flow) == without_source(machine.flow()) {
                 Vec::new()
             } else {
@@ -45,7 +46,7 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
             }
         }
     };
-    differences.extend(inputs_differ(&machine, draft, given));
+    differences.extend(inputs_differ(&machine, draft, overrides));
     if differences.is_empty() {
         return Ok(());
     }
@@ -56,7 +57,7 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
 }
 
 fn conflict(detail: String) -> Problem {
-    Problem::new(StatusCode::CONFLICT, "conflict", "the run's id is taken", detail).hint("choose another run id")
+    Problem::new(StatusCode::CONFLICT, "conflict", "the run's id is in use", detail).hint("choose another run id")
 }
 
 /// A flow without its source and its inputs.
@@ -90,7 +91,7 @@ async fn modules_differ(
 ) -> Result<Vec<String>, Problem> {
     let known = flow::file::parse(&origin.text).map(|known| known.modules).unwrap_or_default();
     let aliases: BTreeSet<&String> = known.keys().chain(draft.modules.keys()).collect();
-    let (mut differences, mut mistakes) = (Vec::<String>::new(), Vec::<Diagnostic>::new());
+    let (mut differences, mut diagnostics) = (Vec::<String>::new(), Vec::<Diagnostic>::new());
     for alias in aliases {
         let before = origin.modules.get(alias);
         let now = match draft.modules.get(alias) {
@@ -103,7 +104,7 @@ async fn modules_differ(
                     Err(error) => {
                         let message = format!("module {alias:?}: {}", missing_reason(&error));
                         let span = reference.span.clone();
-                        mistakes.push(Diagnostic { severity: Severity::Error, message, hint: None, span });
+                        diagnostics.push(Diagnostic { severity: Severity::Error, message, hint: None, span });
                         continue;
                     }
                 },
@@ -114,16 +115,16 @@ async fn modules_differ(
             differences.push(format!("module {alias:?} ({}, and now {})", shown(before), shown(now.as_ref())));
         }
     }
-    if mistakes.is_empty() { Ok(differences) } else { Err(diagnostics_problem(&mistakes, text)) }
+    if diagnostics.is_empty() { Ok(differences) } else { Err(diagnostics_problem(&diagnostics, text)) }
 }
 
-fn inputs_differ(machine: &Machine, draft: &Draft, given: &Values) -> Vec<String> {
+fn inputs_differ(machine: &Machine, draft: &Draft, overrides: &Values) -> Vec<String> {
     // Edits may have added inputs that no submission names.
     let edits = machine.flow().origin.iter().flat_map(|origin| &origin.edits);
     let added: BTreeSet<ValueName> = edits.flat_map(Edit::added_inputs).collect();
     let known: BTreeMap<_, _> = machine.flow().inputs.iter().filter(|(name, _)| !added.contains(*name)).collect();
     let mut submitted = draft.inputs.clone();
-    submitted.extend(given.clone());
+    submitted.extend(overrides.clone());
     let names: BTreeSet<&ValueName> = known.keys().copied().chain(submitted.keys()).collect();
     let differs = |name: &&ValueName| match (known.get(*name), submitted.get(*name)) {
         (Some(known), Some(submitted)) => !is_same(known, submitted),
@@ -133,12 +134,12 @@ fn inputs_differ(machine: &Machine, draft: &Draft, given: &Values) -> Vec<String
 }
 
 /// Whether a run's value equals a given one. The run's value may be in the store.
-fn is_same(known: &Value, given: &Value) -> bool {
-    let Value::Stored(stored) = known else { return known == given };
-    let (form, bytes) = match given {
+fn is_same(known: &Value, overrides: &Value) -> bool {
+    let Value::Stored(stored) = known else { return known == overrides };
+    let (form, bytes) = match overrides {
         Value::Json(json) => (ValueKind::Json, json.as_str().as_bytes()),
         Value::Bytes(bytes) => (ValueKind::Bytes, &bytes[..]),
-        Value::Stored(given) => return stored == given,
+        Value::Stored(overrides) => return stored == overrides,
     };
     stored.form == form && stored.size == bytes.len() as u64 && stored.digest == store::digest_of(bytes)
 }

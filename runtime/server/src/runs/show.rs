@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{Json, extract::State};
 use client::api::{self, FiringState, Node, Object, Revision, ValuesObject};
 use flow::{
-    Change, Edit, Fact, Flow, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Role, RunId, RunState,
+    Change, Edit, Fact, Flow, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Record, Role, RunId, RunState,
     State as NodeState, Timestamp,
 };
 use logbook::{LoadError, Logbook, Page, Replay, Summary};
@@ -17,13 +17,13 @@ use store::Store;
 
 use crate::{extract, lines::load_values, problem::Problem, state::Shared};
 
-/// A run with all its tasks.
+/// Shows a run with all its tasks.
 #[utoipa::path(get, operation_id = "show_run", path = "/v1/runs/{run}", tag = "runs",
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "The run", body = api::Run),
         (status = 404, description = "There is no such run", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn show(State(state): Shared, extract::Run(run): extract::Run) -> Result<Json<api::Run>, Problem> {
     let (mut run, machine) =
         read_with_machine(&state.dependencies.logbook, &*state.dependencies.modules.store, &run).await?;
@@ -55,70 +55,102 @@ async fn read_with_machine(
 ) -> Result<(api::Run, Machine), LoadError> {
     let summary = logbook.summary(run).await?;
     let mut replay = Replay::new(run.clone(), logbook.clone());
-    let mut told: BTreeMap<NodeName, LastChange> = BTreeMap::new();
-    let (mut revisions, mut settled) = (Vec::new(), BTreeMap::new());
+    let mut history = History::default();
+    // The summary is older than the records read after it.
     let mut changed_at = summary.changed_at;
-    let mut is_cancelled = false;
-    let mut lost_with: BTreeMap<NodeName, Vec<api::LostWorker>> = BTreeMap::new();
     loop {
-        let Page { records, starts_replay: begins } = replay.read().await?;
-        if begins {
+        let Page { records, starts_replay } = replay.read().await?;
+        if starts_replay {
             // The collected changes belong to records that were trimmed meanwhile.
-            told.clear();
-            revisions.clear();
-            settled.clear();
-            lost_with.clear();
+            history = History { is_cancelled: history.is_cancelled, ..History::default() };
         }
         if records.is_empty() {
             break;
         }
         for record in &records {
-            // The summary is older than the records read after it.
             changed_at = changed_at.max(record.at);
-            if let Fact::Edited { flow, revision } = &record.fact {
-                let before = replay.machine().map_or(0, |machine| edits_of(machine.flow()).len());
-                let edits = edits_of(flow).iter().skip(before).map(ToString::to_string).collect();
-                revisions.push(Revision { revision: revision.get(), at: rfc3339(record.at), edits });
-            }
-            if let (Fact::RollbackSkipped { node, reason }, Some(machine)) = (&record.fact, replay.machine()) {
-                settled.insert(machine.flow().node(*node).name.to_string(), reason.clone());
-            }
-            match &record.fact {
-                Fact::CancelRequested => is_cancelled = true,
-                // If the run fires more than once, this counts only for the run as a whole.
-                Fact::Expired => is_cancelled |= record.firing.is_none(),
-                Fact::Reset => is_cancelled = false,
-                Fact::Lost { attempt, worker, .. } => {
-                    let called = replay.machine().and_then(|machine| machine.call_of(record.firing, attempt.node));
-                    if let Some((name, _)) = called {
-                        let worker = worker.as_ref().map(ToString::to_string);
-                        let lost = api::LostWorker { worker, attempt: attempt.attempt.get(), at: rfc3339(record.at) };
-                        lost_with.entry(name.base()).or_default().push(lost);
-                    }
-                }
-                _ => {}
-            }
-            for change in replay.apply(record)?.changes {
-                note(&mut told, change);
-            }
+            history.add_record(record, replay.machine());
+            replay.apply(record)?.changes.into_iter().for_each(|change| history.add_change(change));
         }
     }
-    let missing = || LoadError::Missing { run: run.clone() };
-    let machine = replay.machine().ok_or_else(missing)?;
-    let shown = shown(&Summary { changed_at, ..summary }, machine, &told, store).await;
-    let complete = |mut node: Node| {
-        // A node that started again since is no longer rolled back.
-        let is_settled = node.state == NodeState::RolledBack.as_str();
-        node.rollback_skipped = settled.get(node.name.as_str()).filter(|_| is_settled).cloned();
-        if let Ok(name) = NodeName::new(&node.name) {
-            node.lost = lost_with.remove(&name).unwrap_or_default();
-        }
-        node
-    };
-    let tasks = shown.tasks.into_iter().map(complete).collect();
-    let revisions = trimmed_revisions(&replay, machine.flow()).chain(revisions).collect();
-    let cancelling = is_cancelled && !machine.state().is_final();
+    let machine = replay.machine().ok_or_else(|| LoadError::Missing { run: run.clone() })?;
+    let shown = shown(&Summary { changed_at, ..summary }, machine, &history.last_changes, store).await;
+    let cancelling = history.is_cancelled && !machine.state().is_final();
+    let tasks = shown.tasks.into_iter().map(|node| history.complete(node)).collect();
+    let revisions = trimmed_revisions(&replay, machine.flow()).chain(history.revisions).collect();
     Ok((api::Run { revisions, tasks, cancelling, ..shown }, machine.clone()))
+}
+
+/// The facts in the records of a run that its machine does not hold.
+#[derive(Default)]
+struct History {
+    last_changes: BTreeMap<NodeName, LastChange>,
+    revisions: Vec<Revision>,
+    /// The reasons for skipped rollbacks, by task.
+    skipped_rollbacks: BTreeMap<NodeName, String>,
+    lost_workers: BTreeMap<NodeName, Vec<api::LostWorker>>,
+    is_cancelled: bool,
+}
+
+impl History {
+    /// Adds a record, given the machine before it.
+    fn add_record(&mut self, record: &Record, machine: Option<&Machine>) {
+        match &record.fact {
+            Fact::Edited { flow, revision } => {
+                let known = machine.map_or(0, |machine| edits_of(machine.flow()).len());
+                let edits = edits_of(flow).iter().skip(known).map(ToString::to_string).collect();
+                self.revisions.push(Revision { revision: revision.get(), at: rfc3339(record.at), edits });
+            }
+            Fact::RollbackSkipped { node, reason } => {
+                if let Some(machine) = machine {
+                    self.skipped_rollbacks.insert(machine.flow().node(*node).name.clone(), reason.clone());
+                }
+            }
+            Fact::CancelRequested => self.is_cancelled = true,
+            // If the run fires more than once, this counts only for the run as a whole.
+            Fact::Expired => self.is_cancelled |= record.firing.is_none(),
+            Fact::Reset => self.is_cancelled = false,
+            Fact::Lost { attempt, worker, .. } => {
+                if let Some((name, _)) = machine.and_then(|machine| machine.call_of(record.firing, attempt.node)) {
+                    let worker = worker.as_ref().map(ToString::to_string);
+                    let lost = api::LostWorker { worker, attempt: attempt.attempt.get(), at: rfc3339(record.at) };
+                    self.lost_workers.entry(name.base()).or_default().push(lost);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn add_change(&mut self, change: Change) {
+        let Change::Node(mut change) = change else { return };
+        let before = self.last_changes.get(&change.name);
+        let started_at = match change.state {
+            NodeState::Running | NodeState::RollingBack => Some(change.at),
+            NodeState::Pending
+            | NodeState::Success
+            | NodeState::Failure
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure
+            | NodeState::Ignored
+            | NodeState::Retrying => before.and_then(|before| before.started_at),
+        };
+        // The worker is known once it has answered; the state may change later without another call.
+        if change.worker.is_none() && change.state != NodeState::Running {
+            change.worker = before.and_then(|before| before.change.worker.clone());
+        }
+        self.last_changes.insert(change.name.clone(), LastChange { change, started_at });
+    }
+
+    /// Adds the skipped rollback and the lost workers to a node.
+    fn complete(&mut self, mut node: Node) -> Node {
+        let Ok(name) = NodeName::new(&node.name) else { return node };
+        // A node that started again since is no longer rolled back.
+        if node.state == api::NodeState::RolledBack {
+            node.rollback_skipped = self.skipped_rollbacks.get(&name).cloned();
+        }
+        node.lost = self.lost_workers.remove(&name).unwrap_or_default();
+        node
+    }
 }
 
 /// The revisions in trimmed records: their edits are the first of the flow's current edits.
@@ -136,26 +168,6 @@ fn edits_of(flow: &Flow) -> &[Edit] {
     flow.origin.as_ref().map_or(&[], |origin| &origin.edits)
 }
 
-fn note(told: &mut BTreeMap<NodeName, LastChange>, change: Change) {
-    let Change::Node(mut change) = change else { return };
-    let before = told.get(&change.name);
-    let started_at = match change.state {
-        NodeState::Running | NodeState::RollingBack => Some(change.at),
-        NodeState::Pending
-        | NodeState::Success
-        | NodeState::Failure
-        | NodeState::RolledBack
-        | NodeState::RollbackFailure
-        | NodeState::Ignored
-        | NodeState::Retrying => before.and_then(|before| before.started_at),
-    };
-    // The worker is known once it has answered; the state may change later without another call.
-    if change.worker.is_none() && change.state != NodeState::Running {
-        change.worker = before.and_then(|before| before.change.worker.clone());
-    }
-    told.insert(change.name.clone(), LastChange { change, started_at });
-}
-
 /// The parts of a run's last line that are shown here.
 #[derive(Deserialize)]
 struct RunEnd {
@@ -167,21 +179,22 @@ struct RunEnd {
 async fn shown(
     summary: &Summary,
     machine: &Machine,
-    told: &BTreeMap<NodeName, LastChange>,
+    last_changes: &BTreeMap<NodeName, LastChange>,
     store: &dyn Store,
 ) -> api::Run {
     let line = protocol::json::run_ended(machine, &store::values::load_run_values(store, machine).await);
-    let RunEnd { inputs, provides, failures } = serde_json::from_str(&line).expect("a run's last line has all three");
+    let RunEnd { inputs, provides, failures } =
+        serde_json::from_str(&line).expect("the last line of a run has all three");
     let mut tasks = Vec::new();
     for index in machine.flow().indices() {
         let Some(kind) = kind(machine, index) else { continue };
         let name = &machine.flow().node(index).name;
-        let mut node = match told.get(name) {
-            Some(told) => node_with_change(told, store).await,
+        let mut node = match last_changes.get(name) {
+            Some(change) => node_with_change(change, store).await,
             None => node_without_change(kind, name),
         };
         // If the run fires more than once, the last change names the firing that the state belongs to.
-        if machine.flow().triggers.is_none() || !told.contains_key(name) {
+        if machine.flow().triggers.is_none() || !last_changes.contains_key(name) {
             node.state = word(kind.as_str(), machine.node_state(index).as_str()).into();
         }
         node.awaits = awaits(machine, index);
@@ -196,7 +209,7 @@ async fn shown(
     api::Run {
         run: machine.run().to_string(),
         flow: machine.flow().name.to_string(),
-        state: machine.state().to_string(),
+        state: machine.state().into(),
         cancelling: false,
         revision: machine.revision().get(),
         started_at: rfc3339(summary.started_at),
@@ -219,14 +232,14 @@ async fn shown(
 fn firings(machine: &Machine) -> Vec<FiringState> {
     let is_shown = |state: RunState| state == RunState::Failure || !state.is_final();
     let firings = machine.firings().filter(|(_, state)| machine.flow().triggers.is_some() && is_shown(*state));
-    firings.map(|(firing, state)| FiringState { firing: firing.get(), state: state.to_string() }).collect()
+    firings.map(|(firing, state)| FiringState { firing: firing.get(), state: state.into() }).collect()
 }
 
 /// The triggers that fired nothing.
 fn skipped(machine: &Machine) -> Vec<api::SkippedTriggers> {
     let skipped = machine.skips().map(|(task, reason, skips)| api::SkippedTriggers {
         task: machine.flow().node(task).name.to_string(),
-        reason: reason.as_str().into(),
+        reason: reason.into(),
         count: skips.count,
         last_at: rfc3339(skips.last_at),
     });
@@ -263,17 +276,17 @@ fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
 }
 
 /// A node, as in the line of its last change.
-async fn node_with_change(told: &LastChange, store: &dyn Store) -> Node {
-    let line = protocol::json::node_changed(&load_values(store, &told.change).await);
-    let node: Node = serde_json::from_str(&line).expect("the line of a change has all that a node has");
-    Node { started_at: told.started_at.map(rfc3339), ..node }
+async fn node_with_change(last: &LastChange, store: &dyn Store) -> Node {
+    let line = protocol::json::node_changed(&load_values(store, &last.change).await);
+    let node: Node = serde_json::from_str(&line).expect("the line of a change has all fields of a node");
+    Node { started_at: last.started_at.map(rfc3339), ..node }
 }
 
 fn node_without_change(kind: NodeKind, name: &NodeName) -> Node {
     Node {
-        kind: kind.as_str().into(),
+        kind: kind.into(),
         name: name.to_string(),
-        state: NodeState::Pending.to_string(),
+        state: api::NodeState::Pending,
         firing: None,
         attempt: None,
         started_at: None,

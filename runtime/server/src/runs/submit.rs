@@ -27,18 +27,18 @@ use crate::{
 
 /// Starts a run of a flow.
 ///
-/// A run that exists already, by its id, is answered as it is: a request whose answer was lost may be sent again. One with
-/// another flow, other inputs or other modules is refused.
+/// If a run with this id already exists, it is returned as it is, so a request without a response may be sent again. A request
+/// with another flow, other inputs or other modules is refused.
 #[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
     (status = 201, description = "The run has started", body = api::Run),
-    (status = 200, description = "There is this run already", body = api::Run),
-    (status = 409, description = "There is a run of this id with other content: what differs", body = api::Problem,
+    (status = 200, description = "The run already exists", body = api::Run),
+    (status = 409, description = "The id belongs to a run with other content: the differences", body = api::Problem,
         content_type = "application/problem+json"),
     (status = 413, description = "The request is too large", body = api::Problem,
         content_type = "application/problem+json"),
-    (status = 422, description = "The flow has mistakes: all of them", body = api::Problem,
+    (status = 422, description = "The flow has errors: all of them", body = api::Problem,
         content_type = "application/problem+json"),
-    (status = "default", description = "Why not", body = api::Problem, content_type = "application/problem+json")))]
+    (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn submit(
     State(state): Shared,
     extract::Json(submission): extract::Json<Submission>,
@@ -48,13 +48,13 @@ pub(crate) async fn submit(
         None => RunId::new(uuid::Uuid::now_v7().to_string()),
     };
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
-    let given = parse_values("inputs", &submission.inputs)?;
+    let overrides = parse_values("inputs", &submission.inputs)?;
     let mut draft = flow::file::read(&submission.flow);
     if !draft.mistakes.is_empty() {
-        return Err(collect_diagnostics(&state, draft, &submission, &given).await);
+        return Err(collect_diagnostics(&state, draft, &submission, &overrides).await);
     }
     override_modules(&mut draft, &submission);
-    let submitted = Resubmission { run: &run, draft: &draft, text: &submission.flow, overrides: &given };
+    let submitted = Resubmission { run: &run, draft: &draft, text: &submission.flow, overrides: &overrides };
     let (status, warnings) = if run_exists(&state, &run).await? {
         reject_different(&state, &submitted).await?;
         (StatusCode::OK, Vec::new())
@@ -79,20 +79,22 @@ async fn start(
     state: &Arc<state::State>,
     submitted: &Resubmission<'_>,
 ) -> Result<(StatusCode, Vec<api::Diagnostic>), Problem> {
-    let Resubmission { run, draft, text, overrides: given } = *submitted;
-    let wired = wire(&state.dependencies.modules, draft, given)
+    let Resubmission { run, draft, text, overrides } = *submitted;
+    let wired = wire(&state.dependencies.modules, draft, overrides)
         .await
-        .map_err(|mistakes| diagnostics_problem(&mistakes, text))?;
+        .map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
     let Wired { flow, warnings, modules } = wired;
-    let untaken = unserved_queues(&state.dependencies.coverage, &draft.body, &flow);
-    if !untaken.is_empty() {
-        return Err(diagnostics_problem(&untaken, text));
+    let unserved = unserved_queues(&state.dependencies.coverage, &draft.body, &flow);
+    if !unserved.is_empty() {
+        return Err(diagnostics_problem(&unserved, text));
     }
     // The source, so that the flow can be edited.
     let origin = FlowSource { text: text.into(), modules, edits: Vec::new() };
     let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
     match state.dependencies.engine.submit(run.clone(), Arc::new(flow)).await {
-        Ok(_) => Ok((StatusCode::CREATED, warnings.iter().map(|mistake| api_diagnostic(mistake, text)).collect())),
+        Ok(_) => {
+            Ok((StatusCode::CREATED, warnings.iter().map(|diagnostic| api_diagnostic(diagnostic, text)).collect()))
+        }
         // A concurrent request created the run first.
         Err(SubmitError::Exists { .. }) => {
             reject_different(state, submitted).await?;
@@ -114,12 +116,12 @@ async fn collect_diagnostics(
     state: &state::State,
     mut draft: Draft,
     submission: &Submission,
-    given: &Values,
+    overrides: &Values,
 ) -> Problem {
     override_modules(&mut draft, submission);
-    let of_file = draft.mistakes.clone();
-    let wired = wire(&state.dependencies.modules, &draft, given).await;
-    diagnostics_problem(&wired.err().unwrap_or(of_file), &submission.flow)
+    let diagnostics = draft.mistakes.clone();
+    let wired = wire(&state.dependencies.modules, &draft, overrides).await;
+    diagnostics_problem(&wired.err().unwrap_or(diagnostics), &submission.flow)
 }
 
 /// Parses the values of a request's field and reports all errors at once. A value must not refer to the store, which holds
@@ -136,7 +138,7 @@ pub(super) struct Wired {
 }
 
 /// Finds the modules of a flow and wires it.
-pub(super) async fn wire(library: &ModuleLibrary, draft: &Draft, given: &Values) -> Result<Wired, Vec<Diagnostic>> {
+pub(super) async fn wire(library: &ModuleLibrary, draft: &Draft, overrides: &Values) -> Result<Wired, Vec<Diagnostic>> {
     let (mut modules, mut draft) = (BTreeMap::new(), draft.clone());
     // The diagnostics of the file already report an empty reference.
     for (alias, reference) in draft.modules.iter_mut().filter(|(_, reference)| !reference.text.is_empty()) {
@@ -147,7 +149,7 @@ pub(super) async fn wire(library: &ModuleLibrary, draft: &Draft, given: &Values)
             Err(error) => reference.missing = Some(missing_reason(&error)),
         }
     }
-    let (flow, warnings) = flow::wire(&draft, &modules, given)?;
+    let (flow, warnings) = flow::wire(&draft, &modules, overrides)?;
     let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
     Ok(Wired { flow, warnings, modules })
 }
@@ -162,22 +164,22 @@ pub(super) fn missing_reason(error: &LibraryError) -> String {
 }
 
 /// Reports the queues of a flow that no worker serves.
-pub(super) fn unserved_queues(takers: &QueueCoverage, body: &FlowBody, flow: &Flow) -> Vec<Diagnostic> {
-    let QueueCoverage::Embedded(queues) = takers else { return Vec::new() };
-    let untaken = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue));
-    let taken: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
-    let mistake = |(_, name, task): (_, &flow::NodeName, &flow::Task)| Diagnostic {
+pub(super) fn unserved_queues(coverage: &QueueCoverage, body: &FlowBody, flow: &Flow) -> Vec<Diagnostic> {
+    let QueueCoverage::Embedded(queues) = coverage else { return Vec::new() };
+    let unserved = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue));
+    let served: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
+    let diagnostic = |(_, name, task): (_, &flow::NodeName, &flow::Task)| Diagnostic {
         severity: Severity::Error,
         message: format!("no worker takes jobs from the queue {} of task {:?}", task.queue, name.as_str()),
         hint: Some(format!(
             "the worker in this server takes jobs from {}: add the queue to queues under [worker] in its waft.toml, or \
              give it a broker and start `waft worker --queues {}`",
-            taken.join(", "),
+            served.join(", "),
             task.queue
         )),
         span: span_of_queue(body, name),
     };
-    untaken.map(mistake).collect()
+    unserved.map(diagnostic).collect()
 }
 
 /// The span of a task's queue in the file, or of the task.
@@ -191,27 +193,25 @@ fn span_of_queue(body: &FlowBody, name: &flow::NodeName) -> flow::Span {
     })
 }
 
-pub(super) fn diagnostics_problem(mistakes: &[Diagnostic], text: &str) -> Problem {
-    let errors: Vec<&Diagnostic> = mistakes.iter().filter(|mistake| mistake.severity == Severity::Error).collect();
+pub(super) fn diagnostics_problem(diagnostics: &[Diagnostic], text: &str) -> Problem {
+    let errors: Vec<&Diagnostic> =
+        diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect();
     let detail = match errors[..] {
         [only] => only.message.clone(),
         _ => format!("the flow has {} mistakes", errors.len()),
     };
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail)
-        .diagnostics(mistakes.iter().map(|mistake| api_diagnostic(mistake, text)).collect())
+        .diagnostics(diagnostics.iter().map(|diagnostic| api_diagnostic(diagnostic, text)).collect())
 }
 
-pub(super) fn api_diagnostic(mistake: &Diagnostic, text: &str) -> api::Diagnostic {
-    let place = mistake.span.as_ref().map(|span| flow::line_and_column(text, span.start));
+pub(super) fn api_diagnostic(diagnostic: &Diagnostic, text: &str) -> api::Diagnostic {
+    let position = diagnostic.span.as_ref().map(|span| flow::line_and_column(text, span.start));
     api::Diagnostic {
-        severity: match mistake.severity {
-            Severity::Error => "error".into(),
-            Severity::Warning => "warning".into(),
-        },
-        message: mistake.message.clone(),
-        hint: mistake.hint.clone(),
-        line: place.map(|(line, _)| line),
-        column: place.map(|(_, column)| column),
-        span: mistake.span.as_ref().map(|span| (span.start, span.end)),
+        severity: diagnostic.severity.into(),
+        message: diagnostic.message.clone(),
+        hint: diagnostic.hint.clone(),
+        line: position.map(|(line, _)| line),
+        column: position.map(|(_, column)| column),
+        span: diagnostic.span.as_ref().map(|span| (span.start, span.end)),
     }
 }

@@ -6,7 +6,7 @@ use client::api::{EditResult, Edits};
 use flow::{Event, RunId, Timestamp};
 use logbook::{Append, AppendOutcome, Logbook, RunInfo};
 
-use super::{Planned, all_lawful, conflict, planned};
+use super::{Planned, conflict, parse_edits, planned};
 use crate::{ModuleLibrary, QueueCoverage, problem::Problem};
 
 /// Edits the flow of a run that no process drives: it makes all of the edits in one step, or none of them. The next driver
@@ -18,17 +18,17 @@ pub async fn edit_alone(
     logbook: &dyn Logbook,
     library: &ModuleLibrary,
     run: &RunId,
-    wanted: &Edits,
+    request: &Edits,
     now: Timestamp,
 ) -> Result<EditResult, Problem> {
-    let edits = all_lawful(wanted)?;
+    let edits = parse_edits(request)?;
     let history = logbook.load(run).await?;
-    let (follows, told, standing) = (history.version(), history.told, history.standing.clone());
+    let (follows, published, info) = (history.version(), history.told, history.standing.clone());
     let mut machine = history.into_machine()?;
     // The available workers are known only once a process drives the run.
     let Planned { revision, flow, edited } =
-        planned(library, &QueueCoverage::AnyWorker, &machine, wanted, &edits).await?;
-    if wanted.dry_run {
+        planned(library, &QueueCoverage::AnyWorker, &machine, request, &edits).await?;
+    if request.dry_run {
         return Ok(edited);
     }
     let flow = store::values::put_large_of_flow(&*library.store, Arc::new(flow)).await;
@@ -39,13 +39,13 @@ pub async fn edit_alone(
         machine.evolve(record).map_err(|error| Problem::internal(&error))?;
     }
     if records.is_empty() {
-        return Err(conflict("the run cannot be changed so by now".into()));
+        return Err(conflict("the run cannot be changed like this any more".into()));
     }
-    let standing = RunInfo { flow: machine.flow().name.clone(), state: machine.state(), ..standing };
-    let append = Append { run: run.clone(), follows, records, info: standing, logs: Vec::new(), published: told };
+    let info = RunInfo { flow: machine.flow().name.clone(), state: machine.state(), ..info };
+    let append = Append { run: run.clone(), follows, records, info, logs: Vec::new(), published };
     let appended = logbook.append(vec![append]).await.map_err(|error| Problem::internal(&error))?;
     match appended[..] {
         [AppendOutcome::Durable] => Ok(EditResult { applied: true, ..edited }),
-        _ => Err(conflict("the run was changed by somebody else in the same moment".into())),
+        _ => Err(conflict("another process changed the run at the same time".into())),
     }
 }

@@ -1,0 +1,346 @@
+//! The commands.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+
+use super::{BrokerFlag, EditCommand, ListFlags, QuarantineCommand, SubmitFlags, ValueFlags};
+
+/// A command of waft.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a guest crate that builds unchanged, and a flow that runs it
+    New {
+        /// The name of the crate and of its folder
+        name: String,
+    },
+    /// Convert modules to components, check and store them; print their digests
+    Push {
+        /// Core modules, components or WASI commands
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The tag for the module
+        #[arg(long, value_name = "NAME")]
+        tag: Option<String>,
+        /// Print one JSON object per module
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the tasks of a module, what they require and provide, and what the module imports
+    Inspect {
+        /// A file, a tag, or sha256:…
+        module: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the contents of the store
+    Modules {
+        /// Print one JSON object per module
+        #[arg(long)]
+        json: bool,
+    },
+    /// Report every error in a flow; run nothing
+    Check {
+        /// The flow file
+        flow: PathBuf,
+        #[command(flatten)]
+        values: ValueFlags,
+        /// Print one JSON object per error or warning
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draw a flow
+    Graph {
+        /// The flow file
+        flow: PathBuf,
+        /// The format of the drawing
+        #[arg(long, value_enum, default_value = "dot")]
+        format: Picture,
+        #[command(flatten)]
+        values: ValueFlags,
+    },
+    /// Run a flow and wait for its end
+    Run {
+        /// The flow file
+        #[arg(required_unless_present = "resume")]
+        flow: Option<PathBuf>,
+        #[command(flatten)]
+        values: ValueFlags,
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// The run's id; a new one by default
+        #[arg(long, value_name = "ID")]
+        run_id: Option<String>,
+        /// Continue an interrupted run from its records
+        #[arg(long, value_name = "ID", conflicts_with_all = ["flow", "run_id", "set", "set_file"])]
+        resume: Option<String>,
+        /// Do not show the output of guests; `waft logs` shows it
+        #[arg(short, long)]
+        quiet: bool,
+        /// Print one JSON object per change
+        #[arg(long)]
+        json: bool,
+    },
+    /// Call one task, now
+    Call {
+        /// MODULE#TASK; the module is a file, a tag, or sha256:…
+        task: String,
+        #[command(flatten)]
+        values: ValueFlags,
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// The values that a WASI command provides; other modules describe this themselves
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        provides: Vec<String>,
+        /// Do not show the output of the guest
+        #[arg(short, long)]
+        quiet: bool,
+        /// Print one JSON object per change
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a worker: it handles jobs until it is asked to stop
+    Worker {
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// The maximum number of concurrent calls; the number of cores by default
+        #[arg(long)]
+        slots: Option<u16>,
+        /// The queues to consume jobs from
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        queues: Option<Vec<String>>,
+        /// The worker's name; host and process id by default
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Run a server: an engine with an HTTP API, and without a broker also a worker
+    Serve {
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// The address to listen on; with port 0 the system chooses a port
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// Without a broker: the maximum number of concurrent calls; the number of cores, and at least 4, by default
+        #[arg(long)]
+        slots: Option<u16>,
+    },
+    /// Start a run on a server
+    Submit(SubmitFlags),
+    /// List the runs of a server or of this machine, the youngest first
+    List(ListFlags),
+    /// Show a run with all its tasks
+    Show {
+        /// The run's id
+        run: String,
+        /// Also show the changes of its flow
+        #[arg(long)]
+        revisions: bool,
+        /// Print only this value, completely: JSON, or raw bytes
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["revisions", "json"])]
+        value: Option<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Watch a run from its start to its end, and end with its exit code
+    Watch {
+        /// The run's id
+        run: String,
+        /// Print one JSON object per change
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what guests wrote during a run
+    Logs {
+        /// The run's id
+        run: String,
+        /// Print only the output of this task
+        #[arg(long)]
+        task: Option<String>,
+        /// Print lines as they are written, until the run has ended
+        #[arg(short, long)]
+        follow: bool,
+        /// Print one JSON object per attempt; with --follow, one per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a run and roll it back
+    Cancel {
+        /// The run's id
+        run: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Suspend a run: it starts nothing new, and running calls may finish
+    Suspend {
+        /// The run's id
+        run: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Resume a suspended run
+    Resume {
+        /// The run's id
+        run: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Retry failed rollbacks, or restart a run that was rolled back
+    Retry {
+        /// The run's id
+        run: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Mark a failed rollback as done, after you have settled it
+    Skip {
+        /// The run's id
+        run: String,
+        /// The task
+        task: String,
+        /// How it was settled; stored in the run's history
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change the flow of a run while it runs
+    Edit {
+        /// The run's id
+        run: String,
+        /// Refuse the edit if the flow is at another revision
+        #[arg(long, value_name = "N", global = true)]
+        if_revision: Option<u64>,
+        /// Only check whether the edit can be made
+        #[arg(long, global = true)]
+        dry_run: bool,
+        /// Print one JSON object
+        #[arg(long, global = true)]
+        json: bool,
+        #[command(subcommand)]
+        edit: EditCommand,
+    },
+    /// Notify a task: a waiting task succeeds or fails, a task of a persistent flow fires with the values
+    Notify {
+        /// The run's id
+        run: String,
+        /// The task
+        task: String,
+        /// A value that the task provides, or fires with: JSON, or else a string
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
+        /// A file whose bytes are a value that the task provides, or fires with
+        #[arg(long, value_name = "NAME=PATH")]
+        set_file: Vec<String>,
+        /// Make the task fail with this message
+        #[arg(long, value_name = "MESSAGE", conflicts_with_all = ["set", "set_file"])]
+        fail: Option<String>,
+        /// The deduplication key: notifications with the same key fire once
+        #[arg(long, value_name = "KEY", conflicts_with = "fail")]
+        key: Option<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the workers at a broker
+    Workers {
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// Print one JSON object per worker
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check broker, queues, workers, logbook, runs, store and clocks, and report what to do. Changes nothing
+    ///
+    /// With --broker, --logbook or --store it checks from this machine, without a server. With --server (or WAFT_SERVER) the
+    /// server checks its dependencies. It ends within 30 seconds. The exit code is 0 if everything works, and 5 otherwise.
+    Doctor {
+        #[command(flatten)]
+        broker: BrokerFlag,
+        /// Print one JSON object per check
+        #[arg(long)]
+        json: bool,
+    },
+    /// List, release or drop messages in quarantine: jobs that killed their workers, and unreadable messages
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
+    /// Delete runs that ended long ago, and stored contents that nothing needs any more
+    Gc {
+        /// The minimum age: the time since a run ended, and since a content was stored: 30d, 12h
+        #[arg(long, value_name = "DURATION")]
+        older_than: String,
+        /// Only print what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print a script with which a shell completes waft's commands
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Command {
+    /// Whether it only prints what it reads, and so ends when the reader of its output leaves.
+    pub(crate) const fn only_prints(&self) -> bool {
+        match self {
+            Self::Inspect { .. }
+            | Self::Modules { .. }
+            | Self::Check { .. }
+            | Self::Graph { .. }
+            | Self::List(_)
+            | Self::Show { .. }
+            | Self::Watch { .. }
+            | Self::Logs { .. }
+            | Self::Workers { .. }
+            | Self::Doctor { .. }
+            | Self::Quarantine(QuarantineCommand::List { .. })
+            | Self::Completions { .. } => true,
+            Self::New { .. }
+            | Self::Push { .. }
+            | Self::Run { .. }
+            | Self::Call { .. }
+            | Self::Worker { .. }
+            | Self::Serve { .. }
+            | Self::Submit(_)
+            | Self::Cancel { .. }
+            | Self::Suspend { .. }
+            | Self::Resume { .. }
+            | Self::Retry { .. }
+            | Self::Skip { .. }
+            | Self::Edit { .. }
+            | Self::Notify { .. }
+            | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
+            | Self::Gc { .. } => false,
+        }
+    }
+
+    /// Whether it ends in time even if a dependency such as a name server or a disk never answers.
+    pub(crate) const fn abandons_blocked_threads(&self) -> bool {
+        matches!(self, Self::Doctor { .. })
+    }
+
+    /// Whether it drives runs or calls guests in this process, and so uses several threads.
+    pub(crate) const fn executes_tasks(&self) -> bool {
+        matches!(self, Self::Run { .. } | Self::Call { .. } | Self::Worker { .. } | Self::Serve { .. })
+    }
+
+    /// Whether it is a service, whose log a person watches.
+    pub(crate) const fn is_service(&self) -> bool {
+        matches!(self, Self::Worker { .. } | Self::Serve { .. })
+    }
+}
+
+/// The format of a drawn flow.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Picture {
+    Dot,
+    Mermaid,
+    Svg,
+}

@@ -1,0 +1,85 @@
+//! Flags that several commands share, and the flags of commands with many.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Flags of all commands. They may hold a token, and are never shown.
+#[derive(Args)]
+pub(crate) struct Shared {
+    /// The folder with the stored modules [env: WAFT_STORE]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) store: Option<PathBuf>,
+    /// The database with the records of runs: sqlite:PATH, postgres://… or memory: [env: WAFT_LOGBOOK]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) logbook: Option<String>,
+    /// The server to connect to: http://host:port [env: WAFT_SERVER]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// The token of the server. Other users of this machine can see flags, so prefer the variable [env: WAFT_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+    /// Log more details: -v, -vv, -vvv
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The broker, for commands that also work without one.
+#[derive(Debug, Args)]
+pub(crate) struct BrokerFlag {
+    /// Use the workers at this broker: amqp://user:password@host:port/vhost [env: WAFT_BROKER]
+    #[arg(long, value_name = "URL")]
+    pub(crate) broker: Option<String>,
+    /// Also trust the certificates in this PEM file, for amqps://
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+}
+
+/// Values that a run starts with.
+#[derive(Debug, Args)]
+pub(crate) struct ValueFlags {
+    /// Start with this value: JSON, or else a string
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Start with the bytes of this file as a value
+    #[arg(long = "set-file", value_name = "NAME=PATH")]
+    pub(crate) set_file: Vec<String>,
+}
+
+/// The run to submit to a server.
+#[derive(Debug, Args)]
+pub(crate) struct SubmitFlags {
+    /// The flow file
+    pub(crate) flow: PathBuf,
+    #[command(flatten)]
+    pub(crate) values: ValueFlags,
+    /// The run's id; a new one by default. A run that already exists is not started again
+    #[arg(long, value_name = "ID")]
+    pub(crate) run_id: Option<String>,
+    /// Wait for the end of the run, and end with its exit code
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Print one JSON object; with --wait, one for every change
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The runs to list.
+#[derive(Debug, Args)]
+pub(crate) struct ListFlags {
+    /// List only runs of this flow
+    #[arg(long, value_name = "NAME")]
+    pub(crate) flow: Option<String>,
+    /// List only runs in one of these states: pending, running, success, failure, rolled-back, suspending, suspended
+    #[arg(long, value_name = "STATES", value_delimiter = ',')]
+    pub(crate) state: Vec<String>,
+    /// List only runs that started since a time such as 2026-01-31T08:00:00Z, or within a duration such as 2h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// The maximum number of runs
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) limit: usize,
+    /// Print one JSON object per run
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,87 @@
+//! Tokens, origins, health, and the OpenAPI description.
+
+use super::*;
+
+#[tokio::test]
+async fn only_health_is_public_without_a_token() {
+    let harness = Harness::with(config(Some("secret"))).await;
+    for path in ["/v1/runs", "/v1/health/checks", "/v1/openapi.json", "/v1/nothing", "/"] {
+        for authorization in [None, Some("Bearer wrong"), Some("Basic secret"), Some("secret")] {
+            let mut request = harness.request(Method::GET, path);
+            if let Some(authorization) = authorization {
+                request = request.header("authorization", authorization);
+            }
+            let response = request.try_clone().unwrap().send().await.unwrap();
+            assert_eq!(response.headers()["www-authenticate"], "Bearer");
+            assert_eq!(problem(request).await.status, 401, "{path} {authorization:?}");
+        }
+    }
+    let with_token = harness.request(Method::GET, "/v1/runs").bearer_auth("secret").send().await.unwrap();
+    assert_eq!(with_token.status(), StatusCode::OK);
+    for path in ["/health", "/ready"] {
+        let response = harness.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
+    let client = Client::new(&format!("http://{}", harness.address), Some("secret".into())).unwrap();
+    client.list(&ListQuery::default()).await.unwrap();
+    client.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_foreign_origin_is_rejected() {
+    let harness = Harness::new().await;
+    let foreign = harness.request(Method::POST, "/v1/runs/r1/cancel").header("origin", "https://evil.example");
+    assert_eq!(problem(foreign).await.status, 403);
+    let rebound = harness.request(Method::GET, "/v1/runs").header("host", "evil.example");
+    assert_eq!(problem(rebound).await.status, 403);
+    let own = harness.request(Method::GET, "/v1/runs").header("origin", format!("http://{}", harness.address));
+    assert_eq!(own.send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_public_server_needs_a_token() {
+    let everywhere = |token| Config { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..config(token) };
+    assert!(matches!(Server::bind(everywhere(None)).await, Err(BindError::NoToken { .. })));
+    assert!(Server::bind(everywhere(Some("secret"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_server_whose_engine_has_stopped_is_not_ready() {
+    let harness = Harness::new().await;
+    harness.engine.stop().await;
+    assert_eq!(harness.problem(Method::GET, "/ready").await.status, 503);
+    assert_eq!(harness.request(Method::GET, "/health").send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_server_checks_its_dependencies() {
+    let harness = Harness::new().await;
+    harness.run("r1", "f").await;
+    let found = harness.client().checks().await.unwrap();
+    assert_eq!(found.version, env!("CARGO_PKG_VERSION"));
+    let outcome = |name: &str| found.checks.iter().find(|check| check.check == name).map(|check| check.outcome.clone());
+    for name in ["engine", "broker", "quarantine", "runs"] {
+        assert_eq!(outcome(name), Some(Outcome::Ok), "{name}: {:#?}", found.checks);
+    }
+    // No worker takes the run's job, and an in-memory logbook ends with the process.
+    assert_eq!((outcome("queues"), outcome("logbook")), (Some(Outcome::Fail), Some(Outcome::Warn)));
+    for check in &found.checks {
+        let needs_advice = matches!(check.outcome, Outcome::Warn | Outcome::Fail);
+        assert_eq!(check.advice.is_some(), needs_advice, "{check:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_checked_in_openapi_matches_the_code() {
+    let text = format!("{}\n", server::description().to_pretty_json().unwrap());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+    if std::env::var_os("WAFT_WRITE_OPENAPI").is_some() {
+        std::fs::write(path, &text).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        checked_in == text,
+        "docs/openapi.json differs from the description that the code makes: write it again with \
+         `WAFT_WRITE_OPENAPI=1 cargo nextest run -p waft-server the_checked`"
+    );
+}

@@ -1,0 +1,106 @@
+//! Submissions: diagnostics, and submissions with the id of an existing run.
+
+use super::*;
+
+#[tokio::test]
+async fn a_rejected_flow_lists_all_diagnostics_with_positions() {
+    let harness = Harness::new().await;
+    let text = "name = \"f\"\n[modules]\nm = \"../m.wasm\"\n[[task]]\nname = \"t\"\nuse = \"n\"\n[[link]]\nfrom = \"t\"\nto = \"z\"\n";
+    let problem = refusal(harness.client().submit(&submission(text)).await);
+    assert_eq!((problem.status, problem.detail.as_str()), (422, "the flow has 3 mistakes"));
+    let positions: Vec<_> = problem.diagnostics.iter().map(|diagnostic| (diagnostic.line, diagnostic.column)).collect();
+    assert_eq!(positions, [(Some(3), Some(5)), (Some(6), Some(7)), (Some(9), Some(6))], "{:#?}", problem.diagnostics);
+    assert!(
+        problem
+            .diagnostics
+            .iter()
+            .all(|diagnostic| diagnostic.severity == Severity::Error && diagnostic.hint.is_some())
+    );
+    let why = "module \"m\" was not found: \"../m.wasm\" is no tag and no digest; the server reads no files";
+    assert!(problem.diagnostics[0].message.starts_with(why), "{:?}", problem.diagnostics[0]);
+    let misnamed = text.replace("name = \"t\"", "name = \"t t\"").replace("from = \"t\"", "from = \"t t\"");
+    let problem = refusal(harness.client().submit(&submission(&misnamed)).await);
+    let lines: Vec<_> = problem.diagnostics.iter().map(|diagnostic| diagnostic.line).collect();
+    assert_eq!(
+        lines,
+        [Some(3), Some(5), Some(6), Some(8), Some(9)],
+        "a bad name hides no other: {:#?}",
+        problem.diagnostics
+    );
+    let problem = refusal(harness.client().submit(&submission("nam = 1")).await);
+    assert_eq!((problem.status, problem.diagnostics[0].line), (422, Some(1)));
+    assert!(harness.client().list(&ListQuery::default()).await.unwrap().runs.is_empty(), "nothing was started");
+}
+
+#[tokio::test]
+async fn resubmitting_a_run_id_with_other_content_is_rejected() {
+    let harness = Harness::new().await;
+    let client = harness.client();
+    let of = |text: &str| submission(text).run("r1");
+    let first = client.submit(&of(WAITS).input("x", 1)).await.unwrap();
+    assert_eq!((first.run.as_str(), first.flow.as_str(), first.state), ("r1", "f", RunState::Running));
+    for state in [RunState::Running, RunState::Success] {
+        for same in [
+            of(WAITS).input("x", 1),
+            of(&format!("# with a comment\n{WAITS}")).input("x", 1),
+            of(&format!("{WAITS}[inputs]\nx = 1\n")),
+        ] {
+            assert_eq!(client.submit(&same).await.unwrap().state, state, "{}", same.flow);
+        }
+        for (other, message) in [
+            (of(WAITS).input("x", 2), "other content: input \"x\""),
+            (of(WAITS).input("x", "1"), "other content: input \"x\""),
+            (of(WAITS).input_bytes("x", "1"), "other content: input \"x\""),
+            (of(WAITS).input("x", 1).input("y", 1), "other content: input \"y\""),
+            (of(WAITS), "other content: input \"x\""),
+            (of(&WAITS.replace("a word", "a sign")), "other content: the flow, input \"x\""),
+            (of("name = \"g\""), "of the flow f"),
+        ] {
+            let problem = refusal(client.submit(&other).await);
+            assert!(problem.status == 409 && problem.detail.contains(message), "{message}: {problem:?}");
+        }
+        if state == RunState::Running {
+            client.notify("r1", &Notification::of("w").value("v", 1)).await.unwrap();
+            client.wait("r1").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn inputs_that_an_edit_added_are_not_part_of_the_submission() {
+    let harness = Harness::new().await;
+    let client = harness.client();
+    let of = |input: u32| submission(WAITS).run("r1").input("x", input);
+    client.submit(&of(1)).await.unwrap();
+    let text = "[inputs]\nadded = 1\n[[task]]\nname = \"another\"\nwait = \"a word\"\n".into();
+    let edits = Edits { edits: vec![Edit::Add { text, modules: [].into() }], ..Edits::default() };
+    client.edit("r1", &edits).await.unwrap();
+    assert_eq!(client.submit(&of(1)).await.unwrap().state, RunState::Running);
+    let problem = refusal(client.submit(&of(2)).await);
+    assert!(problem.status == 409 && problem.detail.ends_with("other content: input \"x\""), "{problem:?}");
+    let problem = refusal(client.submit(&of(1).input("added", 1)).await);
+    assert!(problem.status == 409 && problem.detail.ends_with("other content: input \"added\""), "{problem:?}");
+}
+
+#[tokio::test]
+async fn a_keyed_notification_may_be_repeated() {
+    let harness = Harness::new().await;
+    let client = harness.client();
+    client.submit(&submission(WAITS).run("r1").input("x", 1)).await.unwrap();
+    let notification = Notification::of("w").value("v", 1).key("k");
+    client.notify("r1", &notification).await.unwrap();
+    client.wait("r1").await.unwrap();
+    assert_eq!(client.notify("r1", &notification).await.unwrap().state, RunState::Success);
+    let problem = refusal(client.notify("r1", &notification.clone().key("other")).await);
+    assert_eq!(problem.status, 409, "{problem:?}");
+}
+
+#[tokio::test]
+async fn a_run_without_source_is_compared_by_its_wired_flow() {
+    let harness = Harness::new().await;
+    harness.engine.submit("r1".parse().unwrap(), flow_of(WAITS)).await.unwrap();
+    let of = |text: &str| submission(text).run("r1");
+    assert_eq!(harness.client().submit(&of(WAITS)).await.unwrap().state, RunState::Running);
+    let problem = refusal(harness.client().submit(&of(&WAITS.replace("a word", "a sign"))).await);
+    assert!(problem.status == 409 && problem.detail.ends_with("other content: the flow"), "{problem:?}");
+}
