@@ -54,11 +54,9 @@ pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrar
 
 /// Starts a sandbox with `slots` slots and this machine's cache of compiled code.
 pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliError> {
-    let config = sandbox::Config {
-        cache_dir: Some(settings.cache.join("compiled")),
-        slots: slots.into(),
-        ..sandbox::Config::default()
-    };
+    // Every field is named, so that no setting is forgotten.
+    let cache_dir = Some(settings.cache.join("compiled"));
+    let config = sandbox::Config { cache_dir, cache_size: settings.cache_size, slots: slots.into() };
     Sandbox::new(config).map_err(CliError::unreachable)
 }
 
