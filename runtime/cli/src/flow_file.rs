@@ -1,13 +1,13 @@
 //! Reads a flow file into a flow that can run, or into all of its diagnostics.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use ::server::wire_draft;
 use anyhow::anyhow;
-use flow::{Diagnostic, Draft, Flow, FlowSource, InvalidJson, Json, Severity, Value, ValueName, Values};
+use flow::{Diagnostic, Flow, InvalidJson, Json, Severity, Value, ValueName, Values};
 
 use crate::{
     arguments::ValueFlags,
@@ -64,38 +64,19 @@ pub(crate) async fn check(
     persist: Persist,
 ) -> Result<CheckedFlow, CliError> {
     let text = read(path).await?;
-    let mut draft = flow::file::read(&text);
-    let modules = find_modules(library, &mut draft, &folder_of(path), persist).await;
-    let (flow, diagnostics) = match flow::wire(&draft, &modules, inputs) {
-        Ok((flow, warnings)) => {
-            // The source, so that a run of the flow can be edited.
-            let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
-            let origin = FlowSource { text: text.as_str().into(), modules, edits: Vec::new() };
-            (Some(Flow { origin: Some(Arc::new(origin)), ..flow }), warnings)
+    let draft = flow::file::read(&text);
+    let folder = folder_of(path);
+    let find = async |reference: String| {
+        modules::find(library, &reference, &folder, persist).await.map_err(|error| format!("{error:#}"))
+    };
+    let (flow, diagnostics) = match wire_draft(&draft, inputs, find).await {
+        Ok(mut wired) => {
+            let warnings = std::mem::take(&mut wired.warnings);
+            (Some(wired.with_source(&text)), warnings)
         }
         Err(diagnostics) => (None, diagnostics),
     };
     Ok(CheckedFlow { path: path.to_owned(), text, flow, diagnostics })
-}
-
-/// Finds the modules that a flow names. The draft notes why a module is not available, and wiring reports it.
-async fn find_modules(
-    library: &ModuleLibrary,
-    draft: &mut Draft,
-    folder: &Path,
-    persist: Persist,
-) -> BTreeMap<String, flow::ModuleInfo> {
-    // The diagnostics of the file already report an empty reference.
-    let named = draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty());
-    let references: Vec<(String, String)> =
-        named.map(|(alias, reference)| (alias.clone(), reference.text.clone())).collect();
-    let (modules, missing) = modules::find_all(library, references, folder, persist).await;
-    for (alias, error) in missing {
-        if let Some(reference) = draft.modules.get_mut(&alias) {
-            reference.missing = Some(format!("{error:#}"));
-        }
-    }
-    modules
 }
 
 /// Parses `--set` and `--set-file`, and reports all errors at once.

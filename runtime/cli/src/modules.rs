@@ -1,13 +1,12 @@
 //! Resolves a reference to a module: a file, a tag or a digest.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context, anyhow};
-use flow::{Digest, ModuleInfo};
+use flow::Digest;
 use sandbox::Sandbox;
 use server::LibraryError;
 pub(crate) use server::{InspectedModule, ModuleLibrary};
@@ -124,25 +123,6 @@ pub(crate) async fn file(library: &ModuleLibrary, path: &Path, persist: Persist)
         library.store(&found).await.with_context(|| format!("could not store {shown}"))?;
     }
     Ok(found)
-}
-
-/// Finds all modules of a flow, and reports every one that is not available.
-pub(crate) async fn find_all(
-    library: &ModuleLibrary,
-    references: impl IntoIterator<Item = (String, String)>,
-    folder: &Path,
-    persist: Persist,
-) -> (BTreeMap<String, ModuleInfo>, Vec<(String, anyhow::Error)>) {
-    let (mut known, mut missing) = (BTreeMap::new(), Vec::new());
-    for (alias, text) in references {
-        match find(library, &text, folder, persist).await {
-            Ok(found) => {
-                known.insert(alias, ModuleInfo { digest: found.digest, content: found.content });
-            }
-            Err(error) => missing.push((alias, error)),
-        }
-    }
-    (known, missing)
 }
 
 /// The folder that paths in a flow file start from.

@@ -26,6 +26,7 @@ mod health;
 mod checks;
 
 mod module_library;
+mod wiring;
 
 pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_healthy};
 pub use config::{Config, Token};
@@ -43,3 +44,4 @@ pub use runs::{
 };
 pub use server::{BindError, Server};
 pub use state::{Dependencies, QueueCoverage};
+pub use wiring::{WiredFlow, wire_draft};

@@ -13,8 +13,8 @@ use flow::{
 };
 use protocol::RunCommand;
 
-use super::submit::{Wired, api_diagnostic, diagnostics_problem, unserved_queues, wire};
-use crate::{ModuleLibrary, QueueCoverage, extract, problem::Problem, state};
+use super::submit::{api_diagnostic, diagnostics_problem, unserved_queues, wire};
+use crate::{ModuleLibrary, QueueCoverage, WiredFlow, extract, problem::Problem, state};
 
 pub use alone::edit_alone;
 
@@ -134,7 +134,7 @@ async fn edited_flow(
 ) -> Result<(Flow, Vec<Diagnostic>), Problem> {
     let wired = wire(library, draft, &machine.flow().inputs).await;
     let wired = wired.map_err(|diagnostics| diagnostics_problem(&without_spans(diagnostics), ""))?;
-    let Wired { flow, warnings, modules } = wired;
+    let WiredFlow { flow, warnings, modules } = wired;
     let unserved = unserved_queues(coverage, &draft.body, &flow);
     if !unserved.is_empty() {
         return Err(diagnostics_problem(&without_spans(unserved), ""));

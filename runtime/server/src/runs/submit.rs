@@ -1,6 +1,6 @@
 //! Starts a run: from the text of a flow file to a durably recorded start.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -9,10 +9,7 @@ use axum::{
 };
 use client::api::{self, Submission, ValuesObject};
 use engine::SubmitError;
-use flow::{
-    Diagnostic, Digest, Draft, DraftNode, Flow, FlowBody, FlowSource, ModuleInfo, RunId, Severity, StoredReferences,
-    Values,
-};
+use flow::{Diagnostic, Draft, DraftNode, Flow, FlowBody, RunId, Severity, StoredReferences, Values};
 use logbook::LoadError;
 
 use super::{
@@ -20,9 +17,10 @@ use super::{
     show,
 };
 use crate::{
-    LibraryError, ModuleLibrary, QueueCoverage, extract,
+    LibraryError, ModuleLibrary, QueueCoverage, WiredFlow, extract,
     problem::{Problem, chain},
     state::{self, Shared},
+    wire_draft,
 };
 
 /// Starts a run of a flow.
@@ -83,18 +81,13 @@ async fn start(
     let wired = wire(&state.dependencies.modules, draft, overrides)
         .await
         .map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
-    let Wired { flow, warnings, modules } = wired;
-    let unserved = unserved_queues(&state.dependencies.coverage, &draft.body, &flow);
+    let unserved = unserved_queues(&state.dependencies.coverage, &draft.body, &wired.flow);
     if !unserved.is_empty() {
         return Err(diagnostics_problem(&unserved, text));
     }
-    // The source, so that the flow can be edited.
-    let origin = FlowSource { text: text.into(), modules, edits: Vec::new() };
-    let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
-    match state.dependencies.engine.submit(run.clone(), Arc::new(flow)).await {
-        Ok(_) => {
-            Ok((StatusCode::CREATED, warnings.iter().map(|diagnostic| api_diagnostic(diagnostic, text)).collect()))
-        }
+    let warnings = wired.warnings.iter().map(|warning| api_diagnostic(warning, text)).collect();
+    match state.dependencies.engine.submit(run.clone(), Arc::new(wired.with_source(text))).await {
+        Ok(_) => Ok((StatusCode::CREATED, warnings)),
         // A concurrent request created the run first.
         Err(SubmitError::Exists { .. }) => {
             reject_different(state, submitted).await?;
@@ -130,28 +123,14 @@ pub(super) fn parse_values(field: &str, values: &ValuesObject) -> Result<Values,
     values.read(StoredReferences::Reject).map_err(|error| Problem::bad_request(format!("{field}: {error}")))
 }
 
-/// A wired flow, with its modules.
-pub(super) struct Wired {
-    pub(super) flow: Flow,
-    pub(super) warnings: Vec<Diagnostic>,
-    pub(super) modules: BTreeMap<String, Digest>,
-}
-
-/// Finds the modules of a flow and wires it.
-pub(super) async fn wire(library: &ModuleLibrary, draft: &Draft, overrides: &Values) -> Result<Wired, Vec<Diagnostic>> {
-    let (mut modules, mut draft) = (BTreeMap::new(), draft.clone());
-    // The diagnostics of the file already report an empty reference.
-    for (alias, reference) in draft.modules.iter_mut().filter(|(_, reference)| !reference.text.is_empty()) {
-        match library.find_for_run(&reference.text).await {
-            Ok(found) => {
-                modules.insert(alias.clone(), ModuleInfo { digest: found.digest, content: found.content });
-            }
-            Err(error) => reference.missing = Some(missing_reason(&error)),
-        }
-    }
-    let (flow, warnings) = flow::wire(&draft, &modules, overrides)?;
-    let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
-    Ok(Wired { flow, warnings, modules })
+/// Finds the modules of a flow in the store, and wires it.
+pub(super) async fn wire(
+    library: &ModuleLibrary,
+    draft: &Draft,
+    overrides: &Values,
+) -> Result<WiredFlow, Vec<Diagnostic>> {
+    let find = async |text: String| library.find_for_run(&text).await.map_err(|error| missing_reason(&error));
+    wire_draft(draft, overrides, find).await
 }
 
 pub(super) fn missing_reason(error: &LibraryError) -> String {

@@ -1,0 +1,55 @@
+//! From a draft to a flow that can run: finds its modules, wires it, and attaches its source. The API and the commands on
+//! local files share it; they differ in where they find a module.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use flow::{Diagnostic, Digest, Draft, Flow, FlowSource, ModuleInfo, Values};
+
+use crate::InspectedModule;
+
+/// A wired flow.
+pub struct WiredFlow {
+    /// The flow, without its source.
+    pub flow: Flow,
+    /// What its author should look at.
+    pub warnings: Vec<Diagnostic>,
+    /// The digests of its modules, by the names that the file gives them.
+    pub modules: BTreeMap<String, Digest>,
+}
+
+impl WiredFlow {
+    /// Attaches the text of the flow file, so that a run of the flow can be edited.
+    #[must_use]
+    pub fn with_source(self, text: &str) -> Flow {
+        let source = FlowSource { text: text.into(), modules: self.modules, edits: Vec::new() };
+        Flow { origin: Some(Arc::new(source)), ..self.flow }
+    }
+}
+
+/// Finds the modules of a draft with `find`, and wires it. An error in one step hides no error in the next: `find` returns
+/// the reason why a module is not available, and wiring reports it together with its own diagnostics.
+///
+/// # Errors
+/// All diagnostics of the draft, if one of them is an error.
+pub async fn wire_draft<Found>(
+    draft: &Draft,
+    inputs: &Values,
+    find: impl Fn(String) -> Found,
+) -> Result<WiredFlow, Vec<Diagnostic>>
+where
+    Found: Future<Output = Result<InspectedModule, String>>,
+{
+    let (mut draft, mut modules) = (draft.clone(), BTreeMap::new());
+    // The diagnostics of the file already report an empty reference.
+    for (alias, reference) in draft.modules.iter_mut().filter(|(_, reference)| !reference.text.is_empty()) {
+        match find(reference.text.clone()).await {
+            Ok(found) => {
+                modules.insert(alias.clone(), ModuleInfo { digest: found.digest, content: found.content });
+            }
+            Err(reason) => reference.missing = Some(reason),
+        }
+    }
+    let (flow, warnings) = flow::wire(&draft, &modules, inputs)?;
+    let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
+    Ok(WiredFlow { flow, warnings, modules })
+}
