@@ -159,7 +159,7 @@ fn a_logbook_and_a_store_that_are_no_such_thing_are_told() {
     let file = waft.write("file", "this is no database and no folder; it is a text of some length");
     let file = file.to_str().expect("a path in UTF-8");
     let found = Found::of(&doctor(&waft, &["--logbook", &format!("sqlite:{file}"), "--store", file]), UNWELL);
-    found.says("logbook", "fail", "is no logbook, or a damaged one", "backup");
+    found.says("logbook", "fail", "is not a logbook, or it is damaged", "backup");
     found.says("store", "fail", "cannot be read", "--store");
     // Root can write anywhere, so use a path below a file: no folder can exist there.
     let below = format!("{file}/below");
