@@ -8,12 +8,12 @@ use broker::{
 };
 use bytes::Bytes;
 
-/// The fate of one published message. The publisher always gets a success, except for `Unconfirmed`.
+/// The fault of one published message. The publisher always gets a success, except for `Unconfirmed`.
 pub(super) enum Fault {
     None,
     Lost,
     Twice,
-    /// The message is passed on after the next message.
+    /// The message is published after the next one.
     Late,
     /// The message is lost, and its publisher gets no confirm.
     Unconfirmed,
@@ -47,14 +47,14 @@ impl FaultyBroker {
         self.state.lock().unwrap().published
     }
 
-    /// The messages to pass on in place of this one.
-    fn pass(&self, message: Message) -> Result<Vec<Message>, PublishError> {
+    /// The messages to publish in place of this one.
+    fn apply_fault(&self, message: Message) -> Result<Vec<Message>, PublishError> {
         let mut state = self.state.lock().unwrap();
         let number = state.published;
         state.published += 1;
         let fault = (state.plan)(number, &message);
-        let held = std::mem::take(&mut state.late);
-        let mut passed = match fault {
+        let late = std::mem::take(&mut state.late);
+        let mut messages = match fault {
             Fault::None => vec![message],
             Fault::Lost => vec![],
             Fault::Twice => vec![message.clone(), message],
@@ -65,8 +65,8 @@ impl FaultyBroker {
             Fault::Unconfirmed => return Err(PublishError::Unconfirmed { key: message.key }),
             Fault::Changed(body) => vec![Message { body, ..message }],
         };
-        passed.extend(held);
-        Ok(passed)
+        messages.extend(late);
+        Ok(messages)
     }
 }
 
@@ -93,7 +93,7 @@ impl Broker for FaultyBroker {
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        for message in self.pass(message)? {
+        for message in self.apply_fault(message)? {
             self.inner.publish(message).await?;
         }
         Ok(())
