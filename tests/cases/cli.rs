@@ -186,7 +186,7 @@ fn an_invalid_module_is_rejected_with_a_reason() {
     for (name, bytes, told) in [
         ("text.wasm", &b"hello\n"[..], "it looks like text"),
         ("empty.wasm", b"", "it is empty"),
-        ("cut.wasm", &wasm[..1000], "this WebAssembly is cut short"),
+        ("cut.wasm", &wasm[..1000], "this WebAssembly is truncated"),
         ("bare.wasm", b"\0asm\x01\0\0\0", "exports neither waft:task/guest@1.0.0"),
     ] {
         waft.write(name, bytes);

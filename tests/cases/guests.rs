@@ -124,12 +124,12 @@ fn a_guest_that_sleeps_too_long_ends_in_timeout() {
 
 #[test]
 fn a_guest_that_takes_all_memory_ends_in_memory() {
-    fails_with_prefix("hostile#allocate", "memory = \"8MiB\"", "memory", "it asked for ");
+    fails_with_prefix("hostile#allocate", "memory = \"8MiB\"", "memory", "it requested ");
 }
 
 #[test]
 fn a_guest_that_survives_its_memory_limit_ends_in_memory() {
-    fails_with_prefix("hostile#allocate-and-give-up", "memory = \"8MiB\"", "memory", "it asked for ");
+    fails_with_prefix("hostile#allocate-and-give-up", "memory = \"8MiB\"", "memory", "it requested ");
 }
 
 #[test]
