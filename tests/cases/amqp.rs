@@ -182,7 +182,7 @@ fn a_second_stop_signal_returns_the_job() {
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#spin", "timeout = \"5m\""));
     wait_until_busy(&waft, &url, &queue, 1);
     worker.signal("TERM");
-    worker.wait_for("takes nothing new");
+    worker.wait_for("takes no new jobs");
     worker.signal("TERM");
     assert!(worker.wait().success(), "{}", worker.output());
     let heir = format!("{queue}-heir");

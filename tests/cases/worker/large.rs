@@ -48,7 +48,10 @@ async fn a_too_large_result_fails_its_call_and_frees_the_slot() {
             panic!("{report:?}")
         };
         assert_eq!((call, failure.kind), (job.call, FailureKind::Permanent));
-        assert!(failure.message.starts_with("its answer has 1.0MiB, which is more than the broker takes"), "{failure}");
+        assert!(
+            failure.message.starts_with("its result has 1.0MiB, which is more than the broker allows"),
+            "{failure}"
+        );
     }
     stop.cancel();
     tasks.close();
