@@ -11,13 +11,13 @@ use worker::{GuestResult, GuestRunner};
 
 use super::*;
 
-/// The duration of the call: beyond its first heartbeat, and not a whole number of heartbeats.
+/// The duration of the call: beyond its first heartbeat, and not a multiple of the heartbeat interval.
 const CALL: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 2);
 
 /// A broker that confirms no heartbeat, and no status of a worker.
 struct SlowBroker {
     inner: InProcess,
-    has_held: AtomicBool,
+    has_delayed: AtomicBool,
 }
 
 #[async_trait]
@@ -45,7 +45,7 @@ impl Broker for SlowBroker {
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
         let is_heartbeat = matches!(Report::decode(&message.body), Ok(Report::Heartbeat { .. }));
         if is_heartbeat || WorkerStatus::decode(&message.body).is_ok() {
-            self.has_held.store(true, Ordering::Relaxed);
+            self.has_delayed.store(true, Ordering::Relaxed);
             std::future::pending::<()>().await;
         }
         self.inner.publish(message).await
@@ -74,13 +74,13 @@ struct StepwiseGuest;
 #[async_trait]
 impl GuestRunner for StepwiseGuest {
     async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
-        let begun = Instant::now();
-        while begun.elapsed() < CALL {
+        let started = Instant::now();
+        while started.elapsed() < CALL {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        let late = begun.elapsed() - CALL;
+        let delay = started.elapsed() - CALL;
         let answer = sandbox::Completion::Succeeded(
-            [("late".parse().expect("a name"), Value::json(&late.as_secs().into()))].into(),
+            [("delay".parse().expect("a name"), Value::json(&delay.as_secs().into()))].into(),
         );
         GuestResult { answer, log: CallLog::default() }
     }
@@ -90,13 +90,13 @@ impl GuestRunner for StepwiseGuest {
 
 #[tokio::test(start_paused = true)]
 async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
-    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_held: AtomicBool::new(false) });
+    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_delayed: AtomicBool::new(false) });
     broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let worker = Worker::connect(config("one"), broker.clone(), Arc::new(StepwiseGuest)).await.expect("it connects");
     tasks.spawn(worker.run(stop.clone(), stop.clone()));
-    let begun = Instant::now();
+    let started = Instant::now();
     let job = job(Digest::from_bytes([1; 32]), "noop");
     let message = Message {
         exchange: topology::JOBS.into(),
@@ -109,16 +109,16 @@ async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
     };
     broker.publish(message).await.expect("the queue is there");
     let answer = loop {
-        let delivery = signals.next().await.expect("the broker is there");
+        let delivery = signals.next().await.expect("the broker answers");
         let report = Report::decode(&delivery.message.body).expect("a worker's report");
         delivery.accept();
         if let Report::Signal(signal, _) = report {
             break signal.answer;
         }
     };
-    assert!(broker.has_held.load(Ordering::Relaxed), "it is longer than a call without a lease");
-    assert_eq!(begun.elapsed().as_secs(), CALL.as_secs(), "its answer waits for no heartbeat");
-    assert_eq!(answer, TaskResult::Succeeded([("late".parse().expect("a name"), Value::json(&0.into()))].into()));
+    assert!(broker.has_delayed.load(Ordering::Relaxed), "the call is long enough for a lease");
+    assert_eq!(started.elapsed().as_secs(), CALL.as_secs(), "its result does not wait for a heartbeat");
+    assert_eq!(answer, TaskResult::Succeeded([("delay".parse().expect("a name"), Value::json(&0.into()))].into()));
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -126,7 +126,7 @@ async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_stops_while_the_broker_does_not_confirm_its_status() {
-    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_held: AtomicBool::new(false) });
+    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_delayed: AtomicBool::new(false) });
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let worker = Worker::connect(config("one"), broker.clone(), Arc::new(StepwiseGuest)).await.expect("it connects");
     tasks.spawn(worker.run(stop.clone(), CancellationToken::new()));
@@ -140,7 +140,7 @@ async fn a_worker_stops_while_the_broker_does_not_confirm_its_status() {
         body: Control::Ping(Ping { reply_to: SIGNALS.into() }).encode().into(),
     };
     broker.publish(ping).await.expect("the exchange is there");
-    while !broker.has_held.load(Ordering::Relaxed) {
+    while !broker.has_delayed.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     stop.cancel();
