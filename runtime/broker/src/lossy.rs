@@ -4,6 +4,8 @@
 //! queues that belong to the connection are declared again. It can also stop answering about a queue, as RabbitMQ does with a
 //! quorum queue without a leader.
 
+mod intercepted;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,6 +20,8 @@ use crate::{
     Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, InProcess, Message,
     PublishError, Queue, QueueKind,
 };
+
+pub use intercepted::{InterceptedBroker, PublishInterceptor};
 
 /// A connection that can be lost. Cheap to clone: all clones share it.
 #[derive(Clone)]

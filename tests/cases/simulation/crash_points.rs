@@ -153,9 +153,26 @@ async fn run_to_end(
     let (broker, start) = (InProcess::new(), Instant::now());
     let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
     let (rng, ledger) = (SeededRng::new(seed), Ledger::default());
-    let stopped = CancellationToken::new();
-    let guests = Simulated { seed, start, rng: rng.clone(), ledger: ledger.clone(), stopped: stopped.clone() };
-    let config = worker::Config {
+    let guests = Simulated { seed, start, rng: rng.clone(), ledger: ledger.clone(), stopped: CancellationToken::new() };
+    let worker = Worker::connect(worker_config(start), Arc::new(broker.connect()), Arc::new(guests)).await;
+    let worker = worker.map_err(|error| error.to_string())?.run(CancellationToken::new(), CancellationToken::new());
+    let engines = Engines { broker, logbook: logbook.clone(), rng, start, flow, edited };
+    let run: RunId = "r".parse().expect("a valid name");
+    let crashed = tokio::select! {
+        biased;
+        result = engines.drive(&run, crash_at) => result?,
+        () = worker => return Err("the worker ended".into()),
+    };
+    let records = logbook.read(&run, Version::NONE, usize::MAX).await.map_err(|error| error.to_string())?;
+    let state = check::run(&run, &records, &ledger.entries())?;
+    let machine = flow::Machine::replay(run, &records).map_err(|error| error.to_string())?;
+    let tasks = machine.flow().tasks();
+    let nodes = tasks.map(|(index, name, _)| (name.to_string(), machine.node_state(index))).collect();
+    Ok(RunOutcome { state, nodes, crashed })
+}
+
+fn worker_config(start: Instant) -> worker::Config {
+    worker::Config {
         name: "w".parse().expect("a valid name"),
         host: "host".into(),
         instance: "w".into(),
@@ -165,78 +182,70 @@ async fn run_to_end(
         grace: Duration::ZERO,
         since: SimulatedClock(start).now(),
         delivery_limit: flow::DELIVERY_LIMIT,
-    };
-    let worker = Worker::connect(config, Arc::new(broker.connect()), Arc::new(guests)).await;
-    let worker = worker.map_err(|error| error.to_string())?.run(CancellationToken::new(), CancellationToken::new());
-    let run: RunId = "r".parse().expect("a valid name");
-    let mut crashed = false;
-    let drive = async {
-        let mut crash_at = crash_at;
+    }
+}
+
+/// The engines that drive a run one after another: each starts after the crash of the previous one.
+struct Engines {
+    broker: InProcess,
+    logbook: Arc<dyn Logbook>,
+    rng: SeededRng,
+    start: Instant,
+    flow: Arc<Flow>,
+    /// The flow after an edit, if the run is edited.
+    edited: Option<Arc<Flow>>,
+}
+
+impl Engines {
+    /// Drives the run to its end. Only the first engine crashes, around its action `crash_at`; returns whether it did.
+    async fn drive(&self, run: &RunId, mut crash_at: u64) -> Result<bool, String> {
+        let mut crashed = false;
         for start_number in 0.. {
             let faults = FaultPlan {
-                rng: rng.clone(),
+                rng: self.rng.clone(),
                 faults_active: Arc::new(AtomicBool::new(false)),
                 crash: CancellationToken::new(),
                 actions_left: Arc::new(AtomicU64::new(crash_at)),
                 database: Database::default(),
             };
-            // Only the first engine crashes.
             crash_at = u64::MAX;
-            let engine = start_engine(&broker, &logbook, &faults, start_number, start);
             let engine = tokio::select! {
                 biased;
                 () = faults.crash.cancelled() => None,
-                engine = engine => Some(engine?),
+                engine = self.start_engine(&faults, start_number) => Some(engine?),
             };
             if let Some(engine) = engine {
-                let until_final = async {
-                    // An earlier engine may have submitted it.
-                    let _ = engine.submit(run.clone(), flow.clone()).await;
-                    if let Some(flow) = edited.clone() {
-                        // An earlier engine may have recorded this edit, which is then rejected.
-                        let _ = engine.command(&run, RunCommand::Edit { revision: Revision::FIRST, flow }).await;
-                    }
-                    let is_final = |summary: logbook::Summary| summary.standing.state.is_final();
-                    while !logbook.summary(&run).await.is_ok_and(is_final) {
-                        sleep(Duration::from_millis(100)).await;
-                    }
-                };
+                let until_final = self.run_until_final(&engine, run);
                 let has_ended = faults.crash.run_until_cancelled(until_final).await.is_some();
                 engine.abort().await;
-                crashed |= !has_ended;
                 if has_ended {
-                    return Ok::<(), String>(());
+                    return Ok(crashed);
                 }
-            } else {
-                crashed = true;
             }
+            crashed = true;
         }
-        Ok(())
-    };
-    tokio::select! {
-        biased;
-        result = drive => result?,
-        () = worker => return Err("the worker ended".into()),
+        Ok(crashed)
     }
-    let records = logbook.read(&run, Version::NONE, usize::MAX).await.map_err(|error| error.to_string())?;
-    let state = check::run(&run, &records, &ledger.entries())?;
-    let machine = flow::Machine::replay(run, &records).map_err(|error| error.to_string())?;
-    let tasks = machine.flow().tasks();
-    let nodes = tasks.map(|(index, name, _)| (name.to_string(), machine.node_state(index))).collect();
-    Ok(RunOutcome { state, nodes, crashed })
-}
 
-async fn start_engine(
-    broker: &InProcess,
-    logbook: &Arc<dyn Logbook>,
-    faults: &FaultPlan,
-    start_number: u32,
-    start: Instant,
-) -> Result<Engine, String> {
-    let broker = Arc::new(FaultyBroker { inner: LossyConnection::to(broker), faults: faults.clone() });
-    let logbook = Arc::new(InterceptedLogbook::new(logbook.clone(), Arc::new(faults.clone())));
-    let config = Config { id: format!("e{start_number}"), shards: ShardAssignment::Shared };
-    let engine =
-        Engine::start(config, broker, logbook, Arc::new(store::Memory::new()), Arc::new(SimulatedClock(start))).await;
-    engine.map_err(|error| error.to_string())
+    async fn start_engine(&self, faults: &FaultPlan, start_number: u32) -> Result<Engine, String> {
+        let broker = Arc::new(FaultyBroker::new(LossyConnection::to(&self.broker), faults.clone()));
+        let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(faults.clone())));
+        let config = Config { id: format!("e{start_number}"), shards: ShardAssignment::Shared };
+        let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(SimulatedClock(self.start)));
+        let engine = Engine::start(config, broker, logbook, store, clock).await;
+        engine.map_err(|error| error.to_string())
+    }
+
+    async fn run_until_final(&self, engine: &Engine, run: &RunId) {
+        // An earlier engine may have submitted it.
+        let _ = engine.submit(run.clone(), self.flow.clone()).await;
+        if let Some(flow) = self.edited.clone() {
+            // An earlier engine may have recorded this edit, which is then rejected.
+            let _ = engine.command(run, RunCommand::Edit { revision: Revision::FIRST, flow }).await;
+        }
+        let is_final = |summary: logbook::Summary| summary.standing.state.is_final();
+        while !self.logbook.summary(run).await.is_ok_and(is_final) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
 }

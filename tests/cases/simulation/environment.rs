@@ -271,7 +271,7 @@ impl Simulation {
         let mut connections = self.connections.lock().expect("no thread panics while it holds the lock");
         connections.retain(|connection| !connection.is_closed());
         connections.push(inner.clone());
-        Arc::new(FaultyBroker { inner, faults: faults.clone() })
+        Arc::new(FaultyBroker::new(inner, faults.clone()))
     }
 
     fn enter(&self, kind: &str, number: usize, phase: &'static str) {

@@ -9,8 +9,8 @@ use std::{
 };
 
 use broker::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, Queue,
-    lossy::LossyConnection,
+    Broker, Message, PublishError,
+    lossy::{InterceptedBroker, LossyConnection, PublishInterceptor},
 };
 use logbook::{Append, AppendError, LoadError, intercepted::AppendInterceptor};
 use tokio_util::sync::CancellationToken;
@@ -73,77 +73,32 @@ impl FaultPlan {
 }
 
 /// One process's connection to the broker.
-pub(crate) struct FaultyBroker {
-    pub(crate) inner: LossyConnection,
-    pub(crate) faults: FaultPlan,
-}
+pub(crate) type FaultyBroker = InterceptedBroker<LossyConnection, FaultPlan>;
 
-impl FaultyBroker {
-    async fn deliver(&self, message: Message) -> Result<(), PublishError> {
-        self.inner.publish(message).await
-    }
-}
-
+/// Loses, repeats and delays messages, and crashes the process around them.
 #[async_trait::async_trait]
-impl Broker for FaultyBroker {
-    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
-        self.inner.declare_exchange(exchange).await
-    }
-
-    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
-        self.inner.declare_queue(queue).await
-    }
-
-    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.bind(binding).await
-    }
-
-    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.unbind(binding).await
-    }
-
-    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
-        self.inner.delete_queue(name).await
-    }
-
-    async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        let faults = &self.faults;
-        faults.count_action().await;
-        if faults.fails(1) {
-            faults.crash().await;
+impl PublishInterceptor for FaultPlan {
+    async fn publish(&self, inner: &dyn Broker, message: Message) -> Result<(), PublishError> {
+        self.count_action().await;
+        if self.fails(1) {
+            self.crash().await;
         }
-        if faults.fails(30) {
-            tokio::time::sleep(Duration::from_millis(faults.rng.below(500))).await;
+        if self.fails(30) {
+            tokio::time::sleep(Duration::from_millis(self.rng.below(500))).await;
         }
         let unconfirmed = Err(PublishError::Unconfirmed { key: message.key.clone() });
-        if faults.fails(3) {
+        if self.fails(3) {
             return unconfirmed;
         }
-        if faults.fails(3) {
-            self.deliver(message.clone()).await?;
+        if self.fails(3) {
+            inner.publish(message.clone()).await?;
         }
-        self.deliver(message).await?;
-        faults.count_action().await;
-        if faults.fails(1) {
-            faults.crash().await;
+        inner.publish(message).await?;
+        self.count_action().await;
+        if self.fails(1) {
+            self.crash().await;
         }
-        if faults.fails(3) { unconfirmed } else { Ok(()) }
-    }
-
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
-        self.inner.consume(queue, prefetch).await
-    }
-
-    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.waiting(queue).await
-    }
-
-    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.consumers(queue).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
+        if self.fails(3) { unconfirmed } else { Ok(()) }
     }
 }
 
@@ -179,5 +134,5 @@ impl AppendInterceptor for FaultPlan {
 }
 
 fn append_error() -> AppendError {
-    AppendError::Unavailable { reason: "as faults wants it".into() }
+    AppendError::Unavailable { reason: "planned by the simulation".into() }
 }

@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use broker::{Binding, ConsumeError, DeclareError, Exchange, PublishError};
+use broker::{
+    PublishError,
+    lossy::{InterceptedBroker, PublishInterceptor},
+};
 use protocol::{CallLog, Ping, WorkerStatus, lease};
 use sandbox::Observer;
 use tokio::time::Instant;
@@ -14,58 +17,26 @@ use super::*;
 /// The duration of the call: beyond its first heartbeat, and not a multiple of the heartbeat interval.
 const CALL: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 2);
 
-/// A broker that confirms no heartbeat, and no status of a worker.
-struct SlowBroker {
-    inner: InProcess,
+/// Confirms no heartbeat, and no status of a worker.
+#[derive(Default)]
+struct DelayedConfirms {
     has_delayed: AtomicBool,
 }
 
 #[async_trait]
-impl Broker for SlowBroker {
-    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
-        self.inner.declare_exchange(exchange).await
-    }
-
-    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
-        self.inner.declare_queue(queue).await
-    }
-
-    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.bind(binding).await
-    }
-
-    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.unbind(binding).await
-    }
-
-    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
-        self.inner.delete_queue(name).await
-    }
-
-    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+impl PublishInterceptor for DelayedConfirms {
+    async fn publish(&self, inner: &dyn Broker, message: Message) -> Result<(), PublishError> {
         let is_heartbeat = matches!(Report::decode(&message.body), Ok(Report::Heartbeat { .. }));
         if is_heartbeat || WorkerStatus::decode(&message.body).is_ok() {
             self.has_delayed.store(true, Ordering::Relaxed);
             std::future::pending::<()>().await;
         }
-        self.inner.publish(message).await
+        inner.publish(message).await
     }
+}
 
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
-        self.inner.consume(queue, prefetch).await
-    }
-
-    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.waiting(queue).await
-    }
-
-    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.consumers(queue).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
+fn slow_broker() -> Arc<InterceptedBroker<InProcess, DelayedConfirms>> {
+    Arc::new(InterceptedBroker::new(InProcess::new(), DelayedConfirms::default()))
 }
 
 /// A guest that works in steps of a second, one for each poll.
@@ -90,7 +61,7 @@ impl GuestRunner for StepwiseGuest {
 
 #[tokio::test(start_paused = true)]
 async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
-    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_delayed: AtomicBool::new(false) });
+    let broker = slow_broker();
     broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -116,7 +87,7 @@ async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
             break signal.answer;
         }
     };
-    assert!(broker.has_delayed.load(Ordering::Relaxed), "the call is long enough for a lease");
+    assert!(broker.interceptor().has_delayed.load(Ordering::Relaxed), "the call is long enough for a lease");
     assert_eq!(started.elapsed().as_secs(), CALL.as_secs(), "its result does not wait for a heartbeat");
     assert_eq!(answer, TaskResult::Succeeded([("delay".parse().expect("a name"), Value::json(&0.into()))].into()));
     stop.cancel();
@@ -126,7 +97,7 @@ async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_stops_while_the_broker_does_not_confirm_its_status() {
-    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_delayed: AtomicBool::new(false) });
+    let broker = slow_broker();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let worker = Worker::connect(config("one"), broker.clone(), Arc::new(StepwiseGuest)).await.expect("it connects");
     tasks.spawn(worker.run(stop.clone(), CancellationToken::new()));
@@ -140,7 +111,7 @@ async fn a_worker_stops_while_the_broker_does_not_confirm_its_status() {
         body: Control::Ping(Ping { reply_to: SIGNALS.into() }).encode().into(),
     };
     broker.publish(ping).await.expect("the exchange is there");
-    while !broker.has_delayed.load(Ordering::Relaxed) {
+    while !broker.interceptor().has_delayed.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     stop.cancel();

@@ -43,7 +43,7 @@ impl Harness {
     /// A harness in which the messages that the server publishes have faults.
     async fn faulty(plan: impl FnMut(usize, &Message) -> Fault + Send + 'static) -> (Self, Arc<FaultyBroker>) {
         let broker = InProcess::new();
-        let (faulty, client_broker) = (Arc::new(FaultyBroker::new(&broker, plan)), broker.connect());
+        let (faulty, client_broker) = (faulty::connect(&broker, plan), broker.connect());
         (Self::over(broker, Arc::new(Memory::new()), faulty.clone(), Arc::new(client_broker)).await, faulty)
     }
 
@@ -130,7 +130,7 @@ async fn lost_chunks_are_requested_again() {
     let (harness, server) = Harness::faulty(|number, _| if number % 3 == 0 { Fault::Lost } else { Fault::None }).await;
     harness.round_trip(content(30)).await;
     // A third of the messages is lost, repeated ones too.
-    assert!(server.published() > 40, "{}", server.published());
+    assert!(server.interceptor().published() > 40, "{}", server.interceptor().published());
     harness.end().await;
 }
 
@@ -144,7 +144,11 @@ async fn duplicate_and_late_chunks_are_ignored() {
     .await;
     let started = Instant::now();
     harness.round_trip(content(29)).await;
-    assert_eq!((server.published(), started.elapsed()), (30, Duration::ZERO), "no chunk was requested again");
+    assert_eq!(
+        (server.interceptor().published(), started.elapsed()),
+        (30, Duration::ZERO),
+        "no chunk was requested again"
+    );
     harness.end().await;
 }
 
@@ -156,7 +160,7 @@ async fn lost_and_unconfirmed_requests_are_sent_again() {
         1 => Fault::Unconfirmed,
         _ => Fault::None,
     };
-    let (client_broker, server_broker) = (Arc::new(FaultyBroker::new(&broker, plan)), broker.connect());
+    let (client_broker, server_broker) = (faulty::connect(&broker, plan), broker.connect());
     let harness = Harness::over(broker, Arc::new(Memory::new()), Arc::new(server_broker), client_broker).await;
     let started = Instant::now();
     harness.round_trip(content(3)).await;
@@ -227,7 +231,7 @@ async fn a_request_of_a_newer_format_is_rejected_with_a_reason() {
         body[2] = 99;
         Fault::Changed(body.into())
     };
-    let (client_broker, server_broker) = (Arc::new(FaultyBroker::new(&broker, newer)), broker.connect());
+    let (client_broker, server_broker) = (faulty::connect(&broker, newer), broker.connect());
     let harness = Harness::over(broker, Arc::new(Memory::new()), Arc::new(server_broker), client_broker).await;
     let (digest, started) = (harness.put("pan".into()).await, Instant::now());
     let error = harness.fetch(digest).await.unwrap_err();
@@ -283,7 +287,7 @@ async fn a_content_that_is_too_large_is_not_fetched() {
     let digest = harness.put(content(20)).await;
     let error = harness.client.fetch(QUEUE, digest, 1_000).await.unwrap_err();
     assert!(matches!(error, FetchError::TooLarge { largest: 1_000, .. }), "{error}");
-    assert!(server.published() <= 4, "the other chunks were not requested");
+    assert!(server.interceptor().published() <= 4, "the other chunks were not requested");
     harness.end().await;
 }
 

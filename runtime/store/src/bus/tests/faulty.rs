@@ -1,10 +1,11 @@
 //! A broker with planned message faults.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use broker::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, InProcess, Message, PublishError, Queue,
+    Broker, InProcess, Message, PublishError,
+    lossy::{InterceptedBroker, PublishInterceptor},
 };
 use bytes::Bytes;
 
@@ -24,11 +25,11 @@ pub(super) enum Fault {
 /// Chooses the fault of the message with this number.
 type Plan = dyn FnMut(usize, &Message) -> Fault + Send;
 
-/// Wraps a broker with faults for the messages that are published through it.
-pub(super) struct FaultyBroker {
-    inner: InProcess,
-    state: Mutex<State>,
-}
+/// A connection whose published messages have faults.
+pub(super) type FaultyBroker = InterceptedBroker<InProcess, Faults>;
+
+/// The planned faults.
+pub(super) struct Faults(Mutex<State>);
 
 struct State {
     plan: Box<Plan>,
@@ -36,20 +37,24 @@ struct State {
     late: Vec<Message>,
 }
 
-impl FaultyBroker {
-    pub(super) fn new(inner: &InProcess, plan: impl FnMut(usize, &Message) -> Fault + Send + 'static) -> Self {
-        let state = State { plan: Box::new(plan), published: 0, late: Vec::new() };
-        Self { inner: inner.connect(), state: Mutex::new(state) }
-    }
+/// A new connection with planned faults.
+pub(super) fn connect(
+    broker: &InProcess,
+    plan: impl FnMut(usize, &Message) -> Fault + Send + 'static,
+) -> Arc<FaultyBroker> {
+    let state = State { plan: Box::new(plan), published: 0, late: Vec::new() };
+    Arc::new(InterceptedBroker::new(broker.connect(), Faults(Mutex::new(state))))
+}
 
+impl Faults {
     /// The number of published messages.
     pub(super) fn published(&self) -> usize {
-        self.state.lock().unwrap().published
+        self.0.lock().unwrap().published
     }
 
     /// The messages to publish in place of this one.
-    fn apply_fault(&self, message: Message) -> Result<Vec<Message>, PublishError> {
-        let mut state = self.state.lock().unwrap();
+    fn apply(&self, message: Message) -> Result<Vec<Message>, PublishError> {
+        let mut state = self.0.lock().unwrap();
         let number = state.published;
         state.published += 1;
         let fault = (state.plan)(number, &message);
@@ -71,47 +76,11 @@ impl FaultyBroker {
 }
 
 #[async_trait]
-impl Broker for FaultyBroker {
-    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
-        self.inner.declare_exchange(exchange).await
-    }
-
-    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
-        self.inner.declare_queue(queue).await
-    }
-
-    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.bind(binding).await
-    }
-
-    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.unbind(binding).await
-    }
-
-    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
-        self.inner.delete_queue(name).await
-    }
-
-    async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        for message in self.apply_fault(message)? {
-            self.inner.publish(message).await?;
+impl PublishInterceptor for Faults {
+    async fn publish(&self, inner: &dyn Broker, message: Message) -> Result<(), PublishError> {
+        for message in self.apply(message)? {
+            inner.publish(message).await?;
         }
         Ok(())
-    }
-
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
-        self.inner.consume(queue, prefetch).await
-    }
-
-    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.waiting(queue).await
-    }
-
-    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.consumers(queue).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }
