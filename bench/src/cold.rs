@@ -17,24 +17,24 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let mut times = Vec::new();
     for _ in 0..5 {
         let folder = tempfile::tempdir()?;
-        let waft = |place: &str| {
+        let waft = |name: &str| {
             let mut command = Command::new(&bench.binary);
-            let place = folder.path().join(place);
-            command.env("WAFT_STORE", place.join("store")).env("WAFT_CACHE", place.join("cache"));
+            let state = folder.path().join(name);
+            command.env("WAFT_STORE", state.join("store")).env("WAFT_CACHE", state.join("cache"));
             command.env("WAFT_BROKER", &bench.broker).kill_on_drop(true);
             command
         };
         let worker = start_worker(waft("worker")).await?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let module = bench.text_guest.to_string_lossy().into_owned();
         let pushed = waft("client").arg("push").arg(&module).args(["--tag", "cold"]).output().await?;
         ensure!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
         let called = waft("client").args(["call", "cold#noop"]).output().await?;
         ensure!(called.status.success(), "{}", String::from_utf8_lossy(&called.stderr));
-        times.push(begun.elapsed().as_secs_f64());
+        times.push(started.elapsed().as_secs_f64());
         drop(worker);
     }
-    println!("{:32} waft {:>11}", "push to first result, unseen", duration(median(&times)));
+    println!("{:32} waft {:>11}", "push to first result, new module", duration(median(&times)));
     Ok(())
 }
 

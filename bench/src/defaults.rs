@@ -33,9 +33,9 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     waft.round().await?;
     celery.round(TASKS).await?;
     for _ in 0..ROUNDS {
-        let ours = waft.round().await?;
-        let theirs = celery.round(TASKS).await?;
-        pairs.push(TASKS as f64 / ours, TASKS as f64 / theirs);
+        let waft_seconds = waft.round().await?;
+        let celery_seconds = celery.round(TASKS).await?;
+        pairs.push(TASKS as f64 / waft_seconds, TASKS as f64 / celery_seconds);
     }
     pairs.print_rates("default settings", "Celery", "tasks/s");
     Ok(())
@@ -53,7 +53,7 @@ struct Waft {
 impl Waft {
     async fn start(bench: &Bench) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let command = |place: &str| waft(&bench.binary, &folder.path().join(place), &bench.broker);
+        let command = |name: &str| waft(&bench.binary, &folder.path().join(name), &bench.broker);
         let mut server = command("server").args(["serve", "--listen", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn()?;
         let stderr = server.stderr.take().context("the server's stderr is a pipe")?;
         let mut lines = BufReader::new(stderr).lines();
@@ -74,26 +74,26 @@ impl Waft {
 
     /// Submits a flow and waits for its end.
     async fn round(&self) -> anyhow::Result<f64> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut submit = waft(&self.binary, &self.folder.path().join("client"), "");
         submit
             .args(["submit", "flow.toml", "--wait"])
             .current_dir(self.folder.path())
             .env("WAFT_SERVER", &self.address);
-        let ran = submit.output().await?;
-        ensure!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        Ok(begun.elapsed().as_secs_f64())
+        let output = submit.output().await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(started.elapsed().as_secs_f64())
     }
 }
 
-fn waft(binary: &Path, place: &Path, broker: &str) -> Command {
+fn waft(binary: &Path, state: &Path, broker: &str) -> Command {
     let mut command = Command::new(binary);
-    command.env("WAFT_STORE", place.join("store")).env("WAFT_CACHE", place.join("cache"));
+    command.env("WAFT_STORE", state.join("store")).env("WAFT_CACHE", state.join("cache"));
     command.env("WAFT_BROKER", broker).kill_on_drop(true);
     command
 }
 
-/// A flow with the tasks of a round, none after another.
+/// A flow with the tasks of a round, none depends on another.
 fn flow() -> String {
     let mut text = String::from("name = \"noops\"\npattern = \"unordered\"\n[modules]\nguest = \"guest.wasm\"\n");
     for task in 0..TASKS {

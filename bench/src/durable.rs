@@ -36,16 +36,16 @@ pub(crate) async fn logbooks(bench: &Bench) -> anyhow::Result<()> {
         let (mut large, mut small) = (Pairs::default(), Pairs::default());
         for _ in 0..5 {
             let rate = async |waft: &Waft| {
-                let begun = Instant::now();
+                let started = Instant::now();
                 waft.run(&waft.flow(&[TASKS])?).await?;
-                anyhow::Ok(TASKS as f64 / begun.elapsed().as_secs_f64())
+                anyhow::Ok(TASKS as f64 / started.elapsed().as_secs_f64())
             };
             large.push(rate(&durable).await?, rate(&memory).await?);
             let rate = async |waft: &Waft| {
-                let (flow, begun) = (waft.flow(&[1, 1])?, Instant::now());
+                let (flow, started) = (waft.flow(&[1, 1])?, Instant::now());
                 let runs = futures::future::join_all((0..RUNS).map(|_| waft.run(&flow))).await;
                 runs.into_iter().collect::<anyhow::Result<Vec<()>>>()?;
-                anyhow::Ok(2.0 * RUNS as f64 / begun.elapsed().as_secs_f64())
+                anyhow::Ok(2.0 * RUNS as f64 / started.elapsed().as_secs_f64())
             };
             small.push(rate(&durable).await?, rate(&memory).await?);
         }
@@ -64,7 +64,7 @@ pub(crate) fn size(folder: &Path) -> anyhow::Result<u64> {
     Ok(files.iter().map(|file| file.metadata().map_or(0, |metadata| metadata.len())).sum())
 }
 
-/// Measures tasks per second over the broker with each durable logbook and with memory.
+/// Measures tasks per second with a broker with each durable logbook and with memory.
 pub(crate) async fn over_amqp(bench: &Bench) -> anyhow::Result<()> {
     const TASKS: usize = 5_000;
     let folder = tempfile::tempdir()?;
@@ -77,9 +77,9 @@ pub(crate) async fn over_amqp(bench: &Bench) -> anyhow::Result<()> {
         let mut pairs = Pairs::default();
         for _ in 0..5 {
             let rate = async |waft: &Waft| {
-                let begun = Instant::now();
+                let started = Instant::now();
                 waft.run(&waft.flow(&[TASKS])?).await?;
-                anyhow::Ok(TASKS as f64 / begun.elapsed().as_secs_f64())
+                anyhow::Ok(TASKS as f64 / started.elapsed().as_secs_f64())
             };
             pairs.push(rate(&durable).await?, rate(&memory).await?);
         }
@@ -105,13 +105,13 @@ pub(crate) async fn finished(bench: &Bench) -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     };
-    // One-time allocations and caches are no cost of a run.
+    // One-time allocations and caches are not a cost of a run.
     rounds(100).await?;
-    let (before, begun) = (resident()?, Instant::now());
+    let (before, started) = (resident()?, Instant::now());
     rounds(RUNS / AT_ONCE).await?;
-    let (took, grew) = (begun.elapsed().as_secs_f64(), resident()?.saturating_sub(before));
-    let rate = RUNS as f64 / took;
-    println!("{:32} waft {grew:>8} bytes more in memory   {rate:.0} runs/s", format!("{RUNS} finished runs"));
+    let (seconds, growth) = (started.elapsed().as_secs_f64(), resident()?.saturating_sub(before));
+    let rate = RUNS as f64 / seconds;
+    println!("{:32} waft {growth:>8} bytes more in memory   {rate:.0} runs/s", format!("{RUNS} finished runs"));
     waft.stop().await
 }
 
@@ -130,22 +130,22 @@ pub(crate) async fn recovery(bench: &Bench) -> anyhow::Result<()> {
     for batch in 0..RUNS / 500 {
         let submit = |number: usize| engine.submit(run_id("open", batch * 500 + number), flow.clone());
         let submitted = futures::future::join_all((0..500).map(submit)).await;
-        // Dropping its watch leaves a run going, without a watcher.
+        // A run continues after its watch is dropped.
         submitted.into_iter().collect::<Result<Vec<_>, _>>()?;
     }
-    let held = resident()?.saturating_sub(before) / RUNS as u64;
+    let memory = resident()?.saturating_sub(before) / RUNS as u64;
     wait_for_jobs(&broker, RUNS as u64).await?;
     engine.abort().await;
-    let begun = Instant::now();
+    let started = Instant::now();
     let other = start(&broker, &logbook, "other").await?;
     wait_for_jobs(&broker, 2 * RUNS as u64).await?;
-    println!("{:32} waft {:>11}", format!("recovery of {RUNS} open runs"), duration(begun.elapsed().as_secs_f64()));
-    println!("{:32} waft {held:>8} bytes", "memory of an open run");
+    println!("{:32} waft {:>11}", format!("recovery of {RUNS} open runs"), duration(started.elapsed().as_secs_f64()));
+    println!("{:32} waft {memory:>8} bytes", "memory of an open run");
     other.stop().await;
     waft.stop().await
 }
 
-/// Measures how long a run stands still after its engine dies, over the broker.
+/// Measures how long a run makes no progress after its engine dies, over the broker.
 pub(crate) async fn failover(bench: &Bench) -> anyhow::Result<()> {
     let waft = Waft::over_amqp(&bench.broker, &bench.guest, SLOTS).await?;
     let mut times = Vec::new();
@@ -153,24 +153,26 @@ pub(crate) async fn failover(bench: &Bench) -> anyhow::Result<()> {
         let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
         let connect =
             async || anyhow::Ok(Arc::new(Amqp::connect(Options::new(&bench.broker)).await?) as Arc<dyn Broker>);
-        let (one, other) = (connect().await?, connect().await?);
-        let engine = start_over(one.clone(), &logbook, &format!("one-{round}-{}", std::process::id())).await?;
+        let (first, second) = (connect().await?, connect().await?);
+        let engine =
+            start_with_broker(first.clone(), &logbook, &format!("first-{round}-{}", std::process::id())).await?;
         let run = run_id("failover", round);
         let flow = waft.flow(&[1; 1_000])?;
         engine.submit(run.clone(), flow).await?;
-        let standby = start_over(other.clone(), &logbook, &format!("other-{round}-{}", std::process::id())).await?;
+        let standby =
+            start_with_broker(second.clone(), &logbook, &format!("second-{round}-{}", std::process::id())).await?;
         tokio::time::sleep(Duration::from_millis(300)).await;
         engine.abort().await;
-        one.close().await;
-        let begun = Instant::now();
-        let known = logbook.summary(&run).await?.version;
+        first.close().await;
+        let started = Instant::now();
+        let initial_version = logbook.summary(&run).await?.version;
         ensure!(logbook.summary(&run).await?.standing.state == RunState::Running, "the run ended too early");
-        while logbook.summary(&run).await?.version == known {
+        while logbook.summary(&run).await?.version == initial_version {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        times.push(begun.elapsed().as_secs_f64());
+        times.push(started.elapsed().as_secs_f64());
         standby.abort().await;
-        other.close().await;
+        second.close().await;
     }
     println!("{:32} waft {:>11}", "failover of an engine", duration(median(&times)));
     waft.stop().await
@@ -178,14 +180,14 @@ pub(crate) async fn failover(bench: &Bench) -> anyhow::Result<()> {
 
 fn run_id(base: &str, number: usize) -> RunId {
     let unique = uuid::Uuid::now_v7();
-    RunId::new(format!("{base}-{number}-{unique}")).expect("a lawful name")
+    RunId::new(format!("{base}-{number}-{unique}")).expect("a valid name")
 }
 
 async fn start(broker: &InProcess, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
-    start_over(Arc::new(broker.connect()), logbook, id).await
+    start_with_broker(Arc::new(broker.connect()), logbook, id).await
 }
 
-async fn start_over(broker: Arc<dyn Broker>, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
+async fn start_with_broker(broker: Arc<dyn Broker>, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
     let config = Config { id: id.into(), shards: ShardAssignment::Shared };
     let store = Arc::new(store::Memory::new());
     Ok(Engine::start(config, broker, logbook.clone(), store, Arc::new(SystemClock)).await?)
@@ -201,8 +203,8 @@ async fn wait_for_jobs(broker: &InProcess, jobs: u64) -> anyhow::Result<()> {
 
 /// The resident memory of this process, in bytes.
 pub(crate) fn resident() -> anyhow::Result<u64> {
-    let status = fs::read_to_string("/proc/self/status").context("this machine does not say what is in memory")?;
+    let status = fs::read_to_string("/proc/self/status").context("this machine has no memory statistics")?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("there is no VmRSS")?;
-    let kibibytes: u64 = line.split_whitespace().nth(1).context("VmRSS is no number")?.parse()?;
+    let kibibytes: u64 = line.split_whitespace().nth(1).context("VmRSS is not a number")?.parse()?;
     Ok(kibibytes << 10)
 }

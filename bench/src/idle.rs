@@ -12,7 +12,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let worker = start_worker(command).await?;
     let process = worker.id().context("the worker runs")?;
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let resident = status.lines().find(|line| line.starts_with("VmRSS:")).context("the kernel tells VmRSS")?;
+    let resident = status.lines().find(|line| line.starts_with("VmRSS:")).context("the kernel reports VmRSS")?;
     let kibibytes: f64 = resident.split_whitespace().nth(1).context("a number")?.parse()?;
     println!("{:32} waft {:>8.1} MiB resident", "idle worker", kibibytes / 1024.0);
     Ok(())

@@ -1,4 +1,4 @@
-//! Measures a fresh instance and a no-op apply, against plain wasmtime doing the same.
+//! Measures a fresh instance and a no-op apply, compared with plain wasmtime.
 
 use std::{sync::Arc, time::Instant};
 
@@ -35,23 +35,23 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let bare = PlainWasmtime::new(&bench.guest)?;
     let mut pairs = Pairs::default();
     for round in 0..12 {
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..CALLS {
             let report = sandbox.call(&compiled, call(), Arc::new(NoopObserver)).await;
             ensure!(matches!(report.completion, Completion::Succeeded(_)), "the no-op failed: {:?}", report.completion);
         }
-        let ours = begun.elapsed().as_secs_f64() / f64::from(CALLS);
-        let begun = Instant::now();
+        let waft_seconds = started.elapsed().as_secs_f64() / f64::from(CALLS);
+        let started = Instant::now();
         for _ in 0..CALLS {
             bare.call().await?;
         }
-        let theirs = begun.elapsed().as_secs_f64() / f64::from(CALLS);
+        let wasmtime_seconds = started.elapsed().as_secs_f64() / f64::from(CALLS);
         // The first rounds warm the pools.
         if round >= 2 {
-            pairs.push(ours, theirs);
+            pairs.push(waft_seconds, wasmtime_seconds);
         }
     }
-    pairs.print_times("fresh instance, no-op apply", "bare wasmtime");
+    pairs.print_times("fresh instance, no-op apply", "plain wasmtime");
     Ok(())
 }
 
@@ -65,10 +65,10 @@ impl sandbox::Observer for NoopObserver {
 
 fn call() -> Call {
     Call {
-        run: "bench".parse().expect("a lawful name"),
-        flow: "bench".parse().expect("a lawful name"),
-        task: "noop".parse().expect("a lawful name"),
-        export: Some("noop".parse().expect("a lawful name")),
+        run: "bench".parse().expect("a valid name"),
+        flow: "bench".parse().expect("a valid name"),
+        task: "noop".parse().expect("a valid name"),
+        export: Some("noop".parse().expect("a valid name")),
         firing: Firing::FIRST.get(),
         attempt: Attempt::FIRST.get(),
         idempotency_key: "bench.noop.1".into(),
@@ -132,8 +132,8 @@ impl PlainWasmtime {
             idempotency_key: "bench.noop.1".into(),
             deadline: 0,
         };
-        let left = task.waft_task_guest().call_apply(&mut store, &call, &[]).await?;
-        left.ok().context("the no-op failed")?;
+        let result = task.waft_task_guest().call_apply(&mut store, &call, &[]).await?;
+        result.ok().context("the no-op failed")?;
         Ok(())
     }
 }

@@ -58,19 +58,20 @@ const NAMES: [&str; 19] = [
 ];
 
 fn main() -> anyhow::Result<()> {
-    let wanted: Vec<String> = env::args().skip(1).collect();
-    if let Some(unknown) = wanted.iter().find(|name| !NAMES.contains(&name.as_str())) {
+    let selected: Vec<String> = env::args().skip(1).collect();
+    if let Some(unknown) = selected.iter().find(|name| !NAMES.contains(&name.as_str())) {
         bail!("there is no measurement {unknown:?}; there are {}", NAMES.join(", "));
     }
     let bench = Bench::find()?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&bench, &wanted))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(&bench, &selected))
 }
 
-async fn run(bench: &Bench, wanted: &[String]) -> anyhow::Result<()> {
+async fn run(bench: &Bench, selected: &[String]) -> anyhow::Result<()> {
     // A million runs or firings take minutes, so they run only when named.
     let takes_long = |name: &str| name == "finished" || name == "million";
-    let is_wanted = |name: &str| wanted.iter().any(|other| other == name) || (wanted.is_empty() && !takes_long(name));
-    for name in NAMES.into_iter().filter(|name| is_wanted(name)) {
+    let is_selected =
+        |name: &str| selected.iter().any(|other| other == name) || (selected.is_empty() && !takes_long(name));
+    for name in NAMES.into_iter().filter(|name| is_selected(name)) {
         match name {
             "defaults" => defaults::measure(bench).await,
             "instance" => instance::measure(bench).await,

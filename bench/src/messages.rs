@@ -1,4 +1,4 @@
-//! Measures throughput, latency, chains and fan-outs, against the raw loop with as many jobs in flight.
+//! Measures throughput, latency, chains and fan-outs, compared with a plain RabbitMQ loop with as many jobs in flight.
 
 use std::{future::Future, time::Instant};
 
@@ -13,9 +13,9 @@ use crate::{
 const SLOTS: u16 = 64;
 
 async fn seconds<Output>(work: impl Future<Output = anyhow::Result<Output>>) -> anyhow::Result<f64> {
-    let begun = Instant::now();
+    let started = Instant::now();
     work.await?;
-    Ok(begun.elapsed().as_secs_f64())
+    Ok(started.elapsed().as_secs_f64())
 }
 
 /// Measures tasks per second over the in-process broker, without a baseline.
@@ -32,12 +32,12 @@ pub(crate) async fn in_process(bench: &Bench) -> anyhow::Result<()> {
     waft.stop().await
 }
 
-/// Alternates rounds of both and passes the seconds of each to `note`.
+/// Alternates rounds of both and passes the seconds of each to `record`.
 async fn alternate(
     bench: &Bench,
     layers: &[usize],
     rounds: usize,
-    mut note: impl FnMut(f64, f64),
+    mut record: impl FnMut(f64, f64),
 ) -> anyhow::Result<()> {
     let waft = Waft::over_amqp(&bench.broker, &bench.guest, SLOTS).await?;
     let mut raw = Loop::start(&bench.broker, SLOTS).await?;
@@ -45,9 +45,9 @@ async fn alternate(
     waft.run(&flow).await?;
     raw_layers(&mut raw, layers).await?;
     for _ in 0..rounds {
-        let ours = seconds(waft.run(&flow)).await?;
-        let theirs = seconds(raw_layers(&mut raw, layers)).await?;
-        note(ours, theirs);
+        let waft_seconds = seconds(waft.run(&flow)).await?;
+        let raw_seconds = seconds(raw_layers(&mut raw, layers)).await?;
+        record(waft_seconds, raw_seconds);
     }
     raw.stop().await?;
     waft.stop().await
@@ -63,21 +63,24 @@ async fn raw_layers(raw: &mut Loop, layers: &[usize]) -> anyhow::Result<()> {
 pub(crate) async fn throughput(bench: &Bench) -> anyhow::Result<()> {
     const TASKS: usize = 5_000;
     let mut pairs = Pairs::default();
-    alternate(bench, &[TASKS], 5, |ours, theirs| pairs.push(TASKS as f64 / ours, TASKS as f64 / theirs)).await?;
+    alternate(bench, &[TASKS], 5, |waft_seconds, raw_seconds| {
+        pairs.push(TASKS as f64 / waft_seconds, TASKS as f64 / raw_seconds)
+    })
+    .await?;
     pairs.print_rates("over RabbitMQ", "raw loop", "tasks/s");
     Ok(())
 }
 
 pub(crate) async fn latency(bench: &Bench) -> anyhow::Result<()> {
     let mut pairs = Pairs::default();
-    alternate(bench, &[1], 101, |ours, theirs| pairs.push(ours, theirs)).await?;
+    alternate(bench, &[1], 101, |waft_seconds, raw_seconds| pairs.push(waft_seconds, raw_seconds)).await?;
     pairs.print_times("one task", "raw loop");
     Ok(())
 }
 
 pub(crate) async fn chain(bench: &Bench) -> anyhow::Result<()> {
     let mut pairs = Pairs::default();
-    alternate(bench, &[1; 100], 7, |ours, theirs| pairs.push(ours, theirs)).await?;
+    alternate(bench, &[1; 100], 7, |waft_seconds, raw_seconds| pairs.push(waft_seconds, raw_seconds)).await?;
     pairs.print_times("chain of 100", "raw loop");
     Ok(())
 }
@@ -85,7 +88,7 @@ pub(crate) async fn chain(bench: &Bench) -> anyhow::Result<()> {
 pub(crate) async fn fan_out(bench: &Bench) -> anyhow::Result<()> {
     for width in [100, 1_000] {
         let mut pairs = Pairs::default();
-        alternate(bench, &[1, width, 1], 9, |ours, theirs| pairs.push(ours, theirs)).await?;
+        alternate(bench, &[1, width, 1], 9, |waft_seconds, raw_seconds| pairs.push(waft_seconds, raw_seconds)).await?;
         pairs.print_times(&format!("fan-out of {width} and join"), "raw loop");
     }
     Ok(())

@@ -43,24 +43,24 @@ impl Loop {
         }
         let answers = consume(&client, &names[1], 2_048).await?;
         let worker = connect(url).await?;
-        let publishing = confirming(&worker).await?;
-        let taking = consume(&worker, &names[0], slots).await?;
-        let working = TaskTracker::new().spawn(work(taking, publishing, names[1].clone()));
-        Ok(Self { client, jobs, answers, names, _worker: (worker, AbortOnDropHandle::new(working)) })
+        let channel = confirming(&worker).await?;
+        let consumer = consume(&worker, &names[0], slots).await?;
+        let worker_task = TaskTracker::new().spawn(work(consumer, channel, names[1].clone()));
+        Ok(Self { client, jobs, answers, names, _worker: (worker, AbortOnDropHandle::new(worker_task)) })
     }
 
     /// Publishes `count` jobs and returns when all are answered.
     pub(crate) async fn round(&mut self, count: usize) -> anyhow::Result<()> {
         let publishing = try_join_all((0..count).map(|_| publish(&self.jobs, &self.names[0], &JOB)));
         let answers = &mut self.answers;
-        let hearing = async move {
+        let receiving = async move {
             for _ in 0..count {
                 let delivery = answers.next().await.context("the answers ended")??;
                 delivery.ack(BasicAckOptions::default()).await?;
             }
             anyhow::Ok(())
         };
-        futures::try_join!(publishing, hearing)?;
+        futures::try_join!(publishing, receiving)?;
         Ok(())
     }
 

@@ -50,7 +50,7 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Formats seconds for a person.
+/// Formats seconds for printing.
 pub(crate) fn duration(seconds: f64) -> String {
     format!("{:.2?}", Duration::from_secs_f64(seconds.max(0.0)))
 }

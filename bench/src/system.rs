@@ -1,4 +1,4 @@
-//! A whole waft in this process: an engine and a worker, over any broker.
+//! A whole waft in this process: an engine and a worker, with any broker.
 
 use std::sync::Arc;
 
@@ -110,8 +110,8 @@ impl Waft {
     pub(crate) async fn run(&self, flow: &Arc<Flow>) -> anyhow::Result<()> {
         let run = RunId::new(uuid::Uuid::now_v7().to_string())?;
         let mut watch = self.engine.submit(run, flow.clone()).await?;
-        while let Some(happening) = watch.next().await {
-            if let WatchEvent::Ended(machine) = happening {
+        while let Some(event) = watch.next().await {
+            if let WatchEvent::Ended(machine) = event {
                 let (state, failures) = (machine.state(), machine.failures());
                 ensure!(state == RunState::Success, "the run ended in {state}: {failures:?}");
                 return Ok(());
@@ -140,7 +140,7 @@ impl Waft {
         }
         let modules = [("guest".to_owned(), self.module.clone())].into();
         let (flow, _) = flow::wire(&builder.module("guest", "guest.wasm").build(), &modules, &Values::new())
-            .map_err(|mistakes| anyhow!("{mistakes:?}"))?;
+            .map_err(|diagnostics| anyhow!("{diagnostics:?}"))?;
         Ok(Arc::new(flow))
     }
 

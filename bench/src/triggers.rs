@@ -47,19 +47,19 @@ fn elements(queue: &str, count: usize) -> String {
 }
 
 async fn rate(waft: &Waft, flow: &Arc<Flow>, calls: usize) -> anyhow::Result<f64> {
-    let begun = Instant::now();
+    let started = Instant::now();
     waft.run(flow).await?;
-    Ok(calls as f64 / begun.elapsed().as_secs_f64())
+    Ok(calls as f64 / started.elapsed().as_secs_f64())
 }
 
 /// Measures firings of a cyclic flow beside a chain of as many tasks.
 pub(crate) async fn firings(bench: &Bench) -> anyhow::Result<()> {
     const FIRINGS: usize = 2_000;
     let waft = Waft::in_process(&bench.guest, SLOTS).await?;
-    let (circle, chain) = (waft.wire(&circles(waft.queue(), 1, FIRINGS))?, waft.flow(&[1; FIRINGS])?);
+    let (cycle, chain) = (waft.wire(&cycles(waft.queue(), 1, FIRINGS))?, waft.flow(&[1; FIRINGS])?);
     let mut pairs = Pairs::default();
     for _ in 0..5 {
-        pairs.push(rate(&waft, &circle, FIRINGS).await?, rate(&waft, &chain, FIRINGS).await?);
+        pairs.push(rate(&waft, &cycle, FIRINGS).await?, rate(&waft, &chain, FIRINGS).await?);
     }
     pairs.print_rates("firings one after another", "a chain", "calls/s");
     waft.stop().await
@@ -73,28 +73,28 @@ pub(crate) async fn million_firings(bench: &Bench) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let address = format!("sqlite:{}", folder.path().join("logbook.db").display());
     let waft = Waft::with_logbook(&bench.guest, SLOTS, logbook::open(&address).await?).await?;
-    // One-time allocations are no cost of a firing.
-    waft.run(&waft.wire(&circles(waft.queue(), AT_ONCE, WARM))?).await?;
+    // One-time allocations are not a cost of a firing.
+    waft.run(&waft.wire(&cycles(waft.queue(), AT_ONCE, WARM))?).await?;
     let before = resident()?;
-    let rate = rate(&waft, &waft.wire(&circles(waft.queue(), AT_ONCE, FIRINGS))?, FIRINGS).await?;
-    let (grew, kept) = (resident()?.saturating_sub(before), crate::durable::size(folder.path())?);
+    let rate = rate(&waft, &waft.wire(&cycles(waft.queue(), AT_ONCE, FIRINGS))?, FIRINGS).await?;
+    let (growth, logbook_size) = (resident()?.saturating_sub(before), crate::durable::size(folder.path())?);
     println!(
-        "{:32} waft {grew:>8} bytes more in memory   {rate:.0} firings/s   {kept} bytes of logbook",
+        "{:32} waft {growth:>8} bytes more in memory   {rate:.0} firings/s   {logbook_size} bytes of logbook",
         format!("{FIRINGS} firings")
     );
     waft.stop().await
 }
 
 /// Tasks that each trigger themselves again, side by side.
-fn circles(queue: &str, at_once: usize, firings: usize) -> String {
-    let turn = |number: usize| {
+fn cycles(queue: &str, at_once: usize, firings: usize) -> String {
+    let task = |number: usize| {
         format!(
             "[[task]]\nname = \"t{number}\"\nuse = \"guest#noop\"\nqueue = \"{queue}\"\n\
              [[link]]\nfrom = \"t{number}\"\nto = \"t{number}\"\n"
         )
     };
-    let turns: String = (0..at_once).map(turn).collect();
-    format!("name = \"bench\"\ncyclic = true\nmax_firings = {firings}\nmax_parallel = {at_once}\n{turns}")
+    let tasks: String = (0..at_once).map(task).collect();
+    format!("name = \"bench\"\ncyclic = true\nmax_firings = {firings}\nmax_parallel = {at_once}\n{tasks}")
 }
 
 /// Measures an edit of a large run beside the submission of its flow: both parse and wire the whole flow.
@@ -106,21 +106,22 @@ pub(crate) async fn edits(bench: &Bench) -> anyhow::Result<()> {
     let text = format!("name = \"bench\"\npattern = \"linear\"\n{}", (0..TASKS).map(task).collect::<String>());
     let mut pairs = Pairs::default();
     for _ in 0..3 {
-        let begun = Instant::now();
+        let started = Instant::now();
         let run = RunId::new(uuid::Uuid::now_v7().to_string())?;
         let flow = waft.wire(&text)?;
         let mut watch = waft.engine().submit(run.clone(), flow.clone()).await?;
         watch.next().await.context("the run is under way")?;
-        let submitted = begun.elapsed().as_secs_f64();
-        let begun = Instant::now();
+        let submitted = started.elapsed().as_secs_f64();
+        let started = Instant::now();
         // Does what a server does: it loads the run, then plans, wires and requests the edit.
         let machine = Machine::new(run.clone(), flow);
         let addition = "[[task]]\nname = \"added\"\nuse = \"guest#noop\"\nqueue = \"nobody\"\n";
-        let (origin, draft) = machine.plan(&[Edit::Add { text: addition.into() }]).map_err(|why| anyhow!("{why:?}"))?;
+        let (origin, draft) =
+            machine.plan(&[Edit::Add { text: addition.into() }]).map_err(|error| anyhow!("{error:?}"))?;
         let edited = Flow { origin: Some(Arc::new(origin)), ..waft.wire_draft(&draft, &Values::new())? };
-        let wish = RunCommand::Edit { revision: machine.revision(), flow: Arc::new(edited) };
-        waft.engine().command(&run, wish).await?;
-        pairs.push(begun.elapsed().as_secs_f64(), submitted);
+        let command = RunCommand::Edit { revision: machine.revision(), flow: Arc::new(edited) };
+        waft.engine().command(&run, command).await?;
+        pairs.push(started.elapsed().as_secs_f64(), submitted);
         waft.engine().abandon(run).await?;
     }
     pairs.print_times(&format!("an edit of {TASKS} tasks"), "its submission");
@@ -136,9 +137,9 @@ pub(crate) async fn notifications(bench: &Bench) -> anyhow::Result<()> {
     let flow = waft.flow(&[TASKS])?;
     let listener = Amqp::connect(Options::new(&bench.broker)).await?;
     let name = format!("bench.listener.{}", uuid::Uuid::now_v7());
-    let (mut pairs, mut heard_of) = (Pairs::default(), Vec::new());
+    let (mut pairs, mut notification_rates) = (Pairs::default(), Vec::new());
     for _ in 0..5 {
-        let alone = rate(&waft, &flow, TASKS).await?;
+        let without_listener = rate(&waft, &flow, TASKS).await?;
         let kind = QueueKind::Quorum {
             delivery_limit: None,
             dead_letter_to: None,
@@ -150,21 +151,25 @@ pub(crate) async fn notifications(bench: &Bench) -> anyhow::Result<()> {
         let exchange = topology::NOTIFICATIONS.to_owned();
         listener.bind(&Binding { exchange, key: "bench.#".into(), to }).await?;
         let mut consumer = listener.consume(&name, 1_000).await?;
-        let begun = Instant::now();
-        let hearing = async {
+        let started = Instant::now();
+        let receiving = async {
             for _ in 0..NOTIFICATIONS {
                 consumer.next().await.context("the queue is gone")?.accept();
             }
-            anyhow::Ok(NOTIFICATIONS as f64 / begun.elapsed().as_secs_f64())
+            anyhow::Ok(NOTIFICATIONS as f64 / started.elapsed().as_secs_f64())
         };
-        let (heard, listened_to) = tokio::join!(hearing, rate(&waft, &flow, TASKS));
-        heard_of.push(heard?);
-        pairs.push(listened_to?, alone);
+        let (received, with_listener) = tokio::join!(receiving, rate(&waft, &flow, TASKS));
+        notification_rates.push(received?);
+        pairs.push(with_listener?, without_listener);
         listener.delete_queue(&name).await?;
     }
-    pairs.print_rates("tasks that are listened to", "unheard", "tasks/s");
-    let heard = crate::report::median(&heard_of);
-    println!("{:32} waft {heard:>8.0} notifications/s   {} each", "heard outside", duration(1.0 / heard));
+    pairs.print_rates("tasks that are listened to", "not listened to", "tasks/s");
+    let median_rate = crate::report::median(&notification_rates);
+    println!(
+        "{:32} waft {median_rate:>8.0} notifications/s   {} each",
+        "notifications received",
+        duration(1.0 / median_rate)
+    );
     listener.close().await;
     waft.stop().await
 }
@@ -173,7 +178,7 @@ impl Waft {
     /// Wires a flow from its text, which names the module `guest`.
     fn wire(&self, text: &str) -> anyhow::Result<Arc<Flow>> {
         let text = format!("{text}[modules]\nguest = \"guest.wasm\"\n");
-        let draft = flow::file::parse(&text).map_err(|mistakes| anyhow!("{mistakes:?}"))?;
+        let draft = flow::file::parse(&text).map_err(|diagnostics| anyhow!("{diagnostics:?}"))?;
         let modules = [("guest".to_owned(), self.module().digest)].into();
         let origin = Some(Arc::new(FlowSource { text: text.into(), modules, edits: Vec::new() }));
         Ok(Arc::new(Flow { origin, ..self.wire_draft(&draft, &Values::new())? }))
@@ -181,7 +186,7 @@ impl Waft {
 
     fn wire_draft(&self, draft: &flow::Draft, inputs: &Values) -> anyhow::Result<Flow> {
         let modules = [("guest".to_owned(), self.module().clone())].into();
-        let (flow, _) = flow::wire(draft, &modules, inputs).map_err(|mistakes| anyhow!("{mistakes:?}"))?;
+        let (flow, _) = flow::wire(draft, &modules, inputs).map_err(|diagnostics| anyhow!("{diagnostics:?}"))?;
         Ok(flow)
     }
 }

@@ -1,4 +1,4 @@
-//! Tests runs over RabbitMQ, with worker processes that start, stop and die, and with duplicate messages.
+//! Tests runs over RabbitMQ, with worker processes that start, stop and are killed, and with duplicate messages.
 
 use std::{
     process::Stdio,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use waft_tests::{CommandOutput, Process, Waft, broker_url, unique};
 use xtask::rabbitmq::Rabbit;
 
-/// Only a broken test waits this long.
+/// Only a failing test waits this long.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A flow of one task, with its own job queue.
@@ -44,7 +44,7 @@ fn workers(waft: &Waft, url: &str) -> Vec<Value> {
 fn wait_until_busy(waft: &Waft, url: &str, name: &str, calls: u64) {
     let until = Instant::now() + TEST_TIMEOUT;
     while !workers(waft, url).iter().any(|worker| worker["name"] == name && worker["busy"] == calls) {
-        assert!(Instant::now() < until, "{name} never has {calls} calls in hand");
+        assert!(Instant::now() < until, "{name} never runs {calls} calls");
     }
 }
 
@@ -63,13 +63,13 @@ fn ended(run: std::process::Child) -> CommandOutput {
 fn a_generic_worker_runs_any_module() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     // The worker has its own empty store and empty cache.
-    let elsewhere = Waft::with_own_cache();
-    let _worker = Process::worker(&elsewhere, &url, &["--queues", &queue, "--name", &queue]);
+    let other_machine = Waft::with_own_cache();
+    let _worker = Process::worker(&other_machine, &url, &["--queues", &queue, "--name", &queue]);
     let flow = one_task(&queue, "hostile#echo", "with = { value = { a = 1 } }");
-    let ran = waft.run_flow(&flow, &["--broker", &url]);
-    assert_eq!(ran.expect(0).trace().join(" "), "t:running t:success");
-    assert_eq!(ran.end()["provides"], json!({"value": {"a": 1}}));
-    let success = ran.json().into_iter().find(|line| line["state"] == "success" && line["name"] == "t");
+    let output = waft.run_flow(&flow, &["--broker", &url]);
+    assert_eq!(output.expect(0).trace().join(" "), "t:running t:success");
+    assert_eq!(output.end()["provides"], json!({"value": {"a": 1}}));
+    let success = output.json().into_iter().find(|line| line["state"] == "success" && line["name"] == "t");
     assert_eq!(success.map(|line| line["worker"].clone()), Some(json!(queue)));
 }
 
@@ -82,20 +82,20 @@ fn workers_lists_name_slots_busy_and_queues() {
     assert_eq!((&worker["slots"], &worker["busy"]), (&json!(3), &json!(0)));
     assert_eq!(worker["queues"], json!([name, format!("ovens-{name}")]));
     assert_eq!(worker["version"], env!("CARGO_PKG_VERSION"));
-    let shown = waft.run(["workers", "--broker", &url]);
-    assert!(shown.expect(0).stdout.lines().any(|line| line.starts_with(&name)), "{}", shown.stdout);
+    let table = waft.run(["workers", "--broker", &url]);
+    assert!(table.expect(0).stdout.lines().any(|line| line.starts_with(&name)), "{}", table.stdout);
 }
 
 #[test]
 fn the_job_of_a_killed_worker_is_redelivered() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
-    let doomed = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
+    let killed = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 120000 }\ntimeout = \"5m\""));
     wait_until_busy(&waft, &url, &queue, 1);
-    doomed.kill();
-    let heir = format!("{queue}-heir");
-    let _heir = Process::worker(&waft, &url, &["--queues", &queue, "--name", &heir]);
-    wait_until_busy(&waft, &url, &heir, 1);
+    killed.kill();
+    let next = format!("{queue}-next");
+    let _next = Process::worker(&waft, &url, &["--queues", &queue, "--name", &next]);
+    wait_until_busy(&waft, &url, &next, 1);
     waft_tests::signal(run.id(), "INT");
     ended(run).expect(130);
 }
@@ -118,10 +118,10 @@ fn a_killed_run_resumes_with_its_running_call() {
 fn killed_workers_never_duplicate_records() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let run = start_run(&waft, &url, &chain(&queue, 40));
-    for death in 0..3 {
-        let name = format!("{queue}-{death}");
-        let doomed = Process::worker(&waft, &url, &["--queues", &queue, "--name", &name]);
-        doomed.kill();
+    for number in 0..3 {
+        let name = format!("{queue}-{number}");
+        let killed = Process::worker(&waft, &url, &["--queues", &queue, "--name", &name]);
+        killed.kill();
     }
     let _last = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     assert_eq!(ended(run).expect(0).trace(), each_once(40));
@@ -135,32 +135,32 @@ fn a_job_that_kills_its_workers_becomes_poison() {
         &url,
         &one_task(&queue, "hostile#sleep", "with = { ms = 120000 }\ntimeout = \"5m\"\ndelivery_limit = 2"),
     );
-    for death in 0..2 {
-        let name = format!("{queue}-{death}");
+    for number in 0..2 {
+        let name = format!("{queue}-{number}");
         let worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &name]);
         wait_until_busy(&waft, &url, &name, 1);
         worker.kill();
     }
     let mut last = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     last.wait_for("waft.quarantine");
-    let ran = ended(run);
-    let (kind, message) = ran.expect(1).failure("t");
+    let output = ended(run);
+    let (kind, message) = output.expect(1).failure("t");
     assert_eq!(kind, "poison");
     assert!(message.contains("came back 2 times") && message.contains("waft.quarantine"), "{message}");
-    // Its message waits in quarantine for a person, under the id of its call.
-    let run = ran.json()[0]["run"].as_str().expect("a run has an id").to_owned();
+    // Its message waits in quarantine for an operator, under the id of its call.
+    let run = output.json()[0]["run"].as_str().expect("a run has an id").to_owned();
     let id = format!("{run}.t.1.1.apply");
-    let kept = || {
+    let quarantined = || {
         let listed = waft.run(["quarantine", "list", "--broker", &url, "--json"]).expect(0).json();
         listed.into_iter().find(|message| message["id"] == id.as_str())
     };
-    let message = kept().expect("it is in quarantine");
+    let message = quarantined().expect("it is in quarantine");
     assert_eq!(message["queue"], format!("waft.jobs.{queue}"));
     assert_eq!((&message["headers"]["run"], &message["headers"]["task"]), (&json!(run), &json!("t")));
     waft.run(["quarantine", "drop", &id, "--broker", &url]).expect(0);
-    assert_eq!(kept(), None);
-    let nothing = waft.run(["quarantine", "drop", &id, "--broker", &url]);
-    assert!(nothing.expect(2).stderr.contains("there is no such message"), "{}", nothing.stderr);
+    assert_eq!(quarantined(), None);
+    let repeated = waft.run(["quarantine", "drop", &id, "--broker", &url]);
+    assert!(repeated.expect(2).stderr.contains("there is no such message"), "{}", repeated.stderr);
 }
 
 #[test]
@@ -170,8 +170,8 @@ fn a_stopping_worker_finishes_its_calls() {
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#sleep", "with = { ms = 2000 }"));
     wait_until_busy(&waft, &url, &queue, 1);
     worker.signal("TERM");
-    let ran = ended(run);
-    assert_eq!(ran.expect(0).trace().join(" "), "t:running t:success");
+    let output = ended(run);
+    assert_eq!(output.expect(0).trace().join(" "), "t:running t:success");
     assert!(worker.wait().success(), "{}", worker.output());
 }
 
@@ -182,12 +182,12 @@ fn a_second_stop_signal_returns_the_job() {
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#spin", "timeout = \"5m\""));
     wait_until_busy(&waft, &url, &queue, 1);
     worker.signal("TERM");
-    worker.wait_for("takes nothing new");
+    worker.wait_for("takes no new jobs");
     worker.signal("TERM");
     assert!(worker.wait().success(), "{}", worker.output());
-    let heir = format!("{queue}-heir");
-    let _heir = Process::worker(&waft, &url, &["--queues", &queue, "--name", &heir]);
-    wait_until_busy(&waft, &url, &heir, 1);
+    let next = format!("{queue}-next");
+    let _next = Process::worker(&waft, &url, &["--queues", &queue, "--name", &next]);
+    wait_until_busy(&waft, &url, &next, 1);
     waft_tests::signal(run.id(), "INT");
     ended(run).expect(130);
 }
@@ -213,8 +213,8 @@ fn an_interrupted_run_stops_a_busy_guest_and_is_suspended() {
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#spin", "timeout = \"5m\""));
     wait_until_busy(&waft, &url, &queue, 1);
     waft_tests::signal(run.id(), "INT");
-    let ran = ended(run);
-    assert_eq!(ran.expect(130).end()["state"], "suspended");
+    let output = ended(run);
+    assert_eq!(output.expect(130).end()["state"], "suspended");
     wait_until_busy(&waft, &url, &queue, 0);
 }
 
@@ -223,35 +223,35 @@ fn a_second_worker_of_the_same_name_is_rejected() {
     let (waft, url, name) = (Waft::default(), broker_url(), unique("w"));
     let _first = Process::worker(&waft, &url, &["--queues", &name, "--name", &name]);
     let second = waft.run(["worker", "--broker", &url, "--queues", &name, "--name", &name]);
-    let told = &second.expect(2).stderr;
-    assert!(told.contains(&format!("a worker named {name} is connected to this broker already")), "{told}");
-    assert!(told.contains("hint: choose another --name, or leave it out"), "{told}");
+    let stderr = &second.expect(2).stderr;
+    assert!(stderr.contains(&format!("a worker named {name} is connected to this broker already")), "{stderr}");
+    assert!(stderr.contains("hint: choose another --name, or leave it out"), "{stderr}");
     assert_eq!(workers(&waft, &url).iter().filter(|worker| worker["name"] == name.as_str()).count(), 1);
 }
 
 #[test]
-fn a_broker_that_is_not_there_is_named() {
+fn an_unreachable_broker_is_named() {
     let waft = Waft::default();
-    let ran = waft.run(["workers", "--broker", "amqp://guest:secret@127.0.0.1:1/%2f"]);
-    let told = &ran.expect(4).stderr;
-    assert!(told.contains("127.0.0.1:1") && !told.contains("secret"), "{told}");
+    let output = waft.run(["workers", "--broker", "amqp://guest:secret@127.0.0.1:1/%2f"]);
+    let stderr = &output.expect(4).stderr;
+    assert!(stderr.contains("127.0.0.1:1") && !stderr.contains("secret"), "{stderr}");
 }
 
 #[test]
 fn a_rejected_password_is_not_shown() {
-    let url = broker_url().replace("guest:guest@", "guest:mistaken@");
-    let ran = Waft::default().run(["workers", "--broker", &url]);
-    let told = &ran.expect(4).stderr;
-    assert!(told.contains("password") && !told.contains("mistaken"), "{told}");
+    let url = broker_url().replace("guest:guest@", "guest:wrong@");
+    let output = Waft::default().run(["workers", "--broker", &url]);
+    let stderr = &output.expect(4).stderr;
+    assert!(stderr.contains("password") && !stderr.contains("wrong"), "{stderr}");
 }
 
 #[test]
 fn an_invalid_address_is_rejected() {
-    let told = Waft::default().run(["workers", "--broker", "localhost:5672"]);
-    assert!(told.expect(2).stderr.contains("hint: write amqp://user:password@host:5672/vhost"), "{}", told.stderr);
+    let output = Waft::default().run(["workers", "--broker", "localhost:5672"]);
+    assert!(output.expect(2).stderr.contains("hint: write amqp://user:password@host:5672/vhost"), "{}", output.stderr);
 }
 
-/// Publishes bytes to a job queue, as another program might.
+/// Publishes bytes to a job queue, like another program.
 fn publish(url: &str, queue: &str, body: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -276,26 +276,26 @@ fn an_unreadable_job_is_quarantined() {
     let mut worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
     for garbage in [&b"garbage"[..], b"", &[0xff; 100]] {
         publish(&url, &queue, garbage);
-        let told = worker.wait_for("cannot be read");
-        assert!(told.contains("it is kept in waft.quarantine"), "{told}");
+        let line = worker.wait_for("cannot be read");
+        assert!(line.contains("it is kept in waft.quarantine"), "{line}");
     }
     waft.run_flow(&one_task(&queue, "hostile#noop", ""), &["--broker", &url]).expect(0);
 }
 
-/// Takes the next job of a queue, and answers as a worker of a later waft might.
-fn answer_as_later_waft(url: &str, queue: &str) {
+/// Consumes the next job of a queue, and reports like a worker of a later waft.
+fn report_as_later_waft(url: &str, queue: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let broker = Amqp::connect(Options::new(url)).await.expect("the broker is there");
-        broker::topology::declare_shared(&broker).await.expect("the broker takes it");
-        broker::topology::declare_jobs(&broker, &queue.parse().expect("a lawful name"))
+        broker::topology::declare_shared(&broker).await.expect("the broker accepts the declaration");
+        broker::topology::declare_jobs(&broker, &queue.parse().expect("a valid name"))
             .await
-            .expect("the broker takes it");
+            .expect("the broker accepts the declaration");
         let mut jobs = broker.consume(&format!("waft.jobs.{queue}"), 1).await.expect("the queue is there");
         let delivery = jobs.next().await.expect("a job");
         let job = protocol::Job::decode(&delivery.message.body).expect("it can be read");
         let report =
-            protocol::Report::Heartbeat { call: job.call.clone(), worker: "later".parse().expect("a lawful name") };
+            protocol::Report::Heartbeat { call: job.call.clone(), worker: "later".parse().expect("a valid name") };
         let mut body = report.encode();
         // The third byte is the format version.
         body[2] = 99;
@@ -322,19 +322,19 @@ fn answer_as_later_waft(url: &str, queue: &str) {
 fn a_report_of_a_newer_version_fails_the_call_and_is_quarantined() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
     let run = start_run(&waft, &url, &one_task(&queue, "hostile#noop", ""));
-    answer_as_later_waft(&url, &queue);
+    report_as_later_waft(&url, &queue);
     // This worker executes the rollback.
     let _worker = Process::worker(&waft, &url, &["--queues", &queue, "--name", &queue]);
-    let ran = ended(run);
-    let (kind, message) = ran.expect(1).failure("t");
+    let output = ended(run);
+    let (kind, message) = output.expect(1).failure("t");
     assert_eq!(kind, "poison");
     assert!(message.contains("of format version 99") && message.contains("waft.quarantine"), "{message}");
-    let id = format!("{}.t.1.1.apply", ran.json()[0]["run"].as_str().expect("a run has an id"));
+    let id = format!("{}.t.1.1.apply", output.json()[0]["run"].as_str().expect("a run has an id"));
     let listed = waft.run(["quarantine", "list", "--broker", &url, "--json"]).expect(0).json();
-    let kept = listed.into_iter().find(|message| message["id"] == id.as_str()).expect("it is in quarantine");
-    let text = |key: &str| kept[key].as_str().unwrap_or_default().to_owned();
-    assert!(text("queue").starts_with("waft.engine."), "{kept}");
-    assert!(text("reason").contains("of format version 99; this waft reads up to"), "{kept}");
+    let quarantined = listed.into_iter().find(|message| message["id"] == id.as_str()).expect("it is in quarantine");
+    let text = |key: &str| quarantined[key].as_str().unwrap_or_default().to_owned();
+    assert!(text("queue").starts_with("waft.engine."), "{quarantined}");
+    assert!(text("reason").contains("of format version 99; this waft reads up to"), "{quarantined}");
     waft.run(["quarantine", "drop", &id, "--broker", &url]).expect(0);
 }
 
@@ -347,16 +347,16 @@ fn a_run_survives_a_restart_of_its_broker() {
     let run = start_run(&waft, &url, &chain("default", 60));
     wait_until_busy(&waft, &url, "w", 1);
     rabbit.kill();
-    rabbit.restart().expect("RabbitMQ starts again");
-    let ran = ended(run);
-    assert_eq!(ran.expect(0).trace(), each_once(60));
+    rabbit.restart().expect("RabbitMQ restarts");
+    let output = ended(run);
+    assert_eq!(output.expect(0).trace(), each_once(60));
 }
 
 #[test]
 fn a_large_value_is_transferred_by_digest() {
     let (waft, url, queue) = (Waft::default(), broker_url(), unique("q"));
-    let elsewhere = Waft::with_own_cache();
-    let _worker = Process::worker(&elsewhere, &url, &["--queues", &queue, "--name", &queue]);
+    let other_machine = Waft::with_own_cache();
+    let _worker = Process::worker(&other_machine, &url, &["--queues", &queue, "--name", &queue]);
     let echo = |name: &str, requires: &str, provides: &str| {
         format!(
             "[[task]]\nname = \"{name}\"\nuse = \"hostile#echo\"\nqueue = \"{queue}\"\n\
@@ -369,11 +369,11 @@ fn a_large_value_is_transferred_by_digest() {
         echo("first", "given", "once"),
         echo("second", "once", "twice")
     );
-    let ran = waft.run_flow(&flow, &["--broker", &url, "--run-id", &queue]);
-    let lines = ran.expect(0).json();
+    let output = waft.run_flow(&flow, &["--broker", &url, "--run-id", &queue]);
+    let lines = output.expect(0).json();
     let last = lines.last().expect("there is a last line");
-    for (part, name) in [("inputs", "given"), ("provides", "once"), ("provides", "twice")] {
-        assert_eq!(last[part][name].as_str().map(str::len), Some(large.len()), "{name} is shown whole");
+    for (object, name) in [("inputs", "given"), ("provides", "once"), ("provides", "twice")] {
+        assert_eq!(last[object][name].as_str().map(str::len), Some(large.len()), "{name} is shown completely");
     }
     // All three have the same content, which the store holds once and no record contains.
     let store = walk(&waft.folder().join("store"));
@@ -406,8 +406,8 @@ fn a_task_runs_one_at_a_time_over_two_engines_and_two_workers() {
     let runs = [start_run(&waft, &url, &text), start_run(&waft, &url, &text)];
     let mut ended_at = Vec::new();
     for run in runs {
-        let ran = ended(run);
-        let lines = ran.expect(0).json();
+        let output = ended(run);
+        let lines = output.expect(0).json();
         let is_element = |line: &&Value| line["name"].as_str().is_some_and(|name| name.starts_with("t["));
         let succeeded = lines.iter().filter(is_element).filter(|line| line["state"] == "success");
         ended_at.extend(succeeded.map(|line| line["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()));
@@ -416,8 +416,8 @@ fn a_task_runs_one_at_a_time_over_two_engines_and_two_workers() {
     assert_eq!(ended_at.len(), 6);
     for pair in ended_at.windows(2) {
         // Each call starts once the previous call's result was recorded, and sleeps for the same time.
-        let apart = pair[1].as_millisecond() - pair[0].as_millisecond();
-        assert!(apart >= 99, "{apart} ms apart: {ended_at:?}");
+        let interval = pair[1].as_millisecond() - pair[0].as_millisecond();
+        assert!(interval >= 99, "{interval} ms between: {ended_at:?}");
     }
     drop(workers);
 }

@@ -53,11 +53,11 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
     let packages = metadata["packages"].as_array().expect("a list of packages");
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let text = |value: &Value| value.as_str().expect("a string").to_owned();
     let package = |package: &Value| {
-        let all = package["dependencies"].as_array().expect("a list of dependencies");
-        let runs = all.iter().filter(|dependency| dependency["kind"].is_null());
-        (text(&package["name"]), runs.map(|dependency| text(&dependency["name"])).collect())
+        let dependencies = package["dependencies"].as_array().expect("a list of dependencies");
+        let runtime = dependencies.iter().filter(|dependency| dependency["kind"].is_null());
+        (text(&package["name"]), runtime.map(|dependency| text(&dependency["name"])).collect())
     };
     packages.iter().map(package).collect()
 }
@@ -65,10 +65,10 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 #[test]
 fn crates_depend_only_downwards() {
     let dependencies = dependencies();
-    for (room, allowed) in CRATES {
-        let known = &dependencies[&format!("waft-{room}")];
-        for used in known.iter().filter_map(|name| name.strip_prefix("waft-")) {
-            assert!(allowed.contains(&used), "{room} uses {used}: the architecture has no such arrow");
+    for (name, allowed) in CRATES {
+        let used_crates = &dependencies[&format!("waft-{name}")];
+        for used in used_crates.iter().filter_map(|name| name.strip_prefix("waft-")) {
+            assert!(allowed.contains(&used), "{name} uses {used}, which the architecture does not allow");
         }
     }
 }
@@ -76,20 +76,24 @@ fn crates_depend_only_downwards() {
 #[test]
 fn every_crate_is_listed() {
     for package in dependencies().keys().filter_map(|name| name.strip_prefix("waft-")) {
-        let beside = ["tests", "bench", "guest", "guest-macros"].contains(&package);
-        assert!(beside || CRATES.iter().any(|(room, _)| *room == package), "{package} stands in no list");
+        let is_outside = ["tests", "bench", "guest", "guest-macros"].contains(&package);
+        assert!(is_outside || CRATES.iter().any(|(name, _)| *name == package), "{package} is in no list");
     }
 }
 
 #[test]
 fn exclusive_libraries_stay_in_their_crate() {
-    for (room, known) in dependencies() {
-        let Some(room) = room.strip_prefix("waft-").filter(|name| CRATES.iter().any(|(room, _)| room == name)) else {
+    for (package, libraries) in dependencies() {
+        let Some(user) = package.strip_prefix("waft-").filter(|name| CRATES.iter().any(|(listed, _)| listed == name))
+        else {
             continue;
         };
         for (library, owner) in EXCLUSIVE_LIBRARIES {
-            let lawful = room == owner || EXCEPTIONS.contains(&(library, room));
-            assert!(lawful || !known.iter().any(|name| name == library), "{room} knows {library}, which is {owner}'s");
+            let is_allowed = user == owner || EXCEPTIONS.contains(&(library, user));
+            assert!(
+                is_allowed || !libraries.iter().any(|name| name == library),
+                "{user} uses {library}, which only {owner} may use"
+            );
         }
     }
 }

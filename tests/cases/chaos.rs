@@ -1,7 +1,7 @@
 //! Tests real processes under faults: two engines on one PostgreSQL, three workers, a RabbitMQ, and a faulty network.
 //!
 //! While runs proceed, the test kills engines and workers with SIGKILL, restarts the broker and the database, and cuts or
-//! silences connections. Every apply and rollback writes a line to its worker's log before it does anything: a ledger
+//! silences connections. Every apply and rollback first writes a line to its worker's log: a ledger
 //! outside waft. In the end the test compares the ledger with the logbook. `cargo xtask chaos` does this for longer.
 
 mod deployment;
@@ -32,82 +32,82 @@ fn end(runs: u64) -> Duration {
 #[test]
 fn ledger_and_logbook_agree_under_faults() {
     let number = |variable: &str| env::var(variable).ok().and_then(|text| text.parse().ok());
-    let (runs, worlds) = (number("WAFT_CHAOS_RUNS").unwrap_or(RUNS), number("WAFT_CHAOS_WORLDS").unwrap_or(1));
-    for world in 1..=worlds {
-        println!("world {world} of {worlds}: {}", run_round(runs, world));
+    let (runs, rounds) = (number("WAFT_CHAOS_RUNS").unwrap_or(RUNS), number("WAFT_CHAOS_WORLDS").unwrap_or(1));
+    for round in 1..=rounds {
+        println!("round {round} of {rounds}: {}", run_round(runs, round));
     }
 }
 
-/// Simulates one world to its end and returns a summary. Each world starts with another fault.
-fn run_round(runs: u64, world: u64) -> String {
-    let mut house = Deployment::build();
+/// Runs one round to its end and returns a summary. Each round starts with another fault.
+fn run_round(runs: u64, round: u64) -> String {
+    let mut deployment = Deployment::build();
     let (submitted, done) = (AtomicU64::new(0), AtomicBool::new(false));
-    let submitting = house.submitter();
+    let submitter = deployment.submitter();
     // More runs need more faults, since submitting them is faster than running them.
-    let least = deployment::FAULTS * (1 + runs / 100);
+    let min_faults = deployment::FAULTS * (1 + runs / 100);
     let faults = thread::scope(|scope| {
         scope.spawn(|| {
             for number in 0..runs {
-                submitting.submit(number);
+                submitter.submit(number);
                 submitted.store(number + 1, Ordering::Relaxed);
             }
             done.store(true, Ordering::Relaxed);
         });
         let mut faults = 0;
-        while !done.load(Ordering::Relaxed) || faults < least || faults % deployment::FAULTS != 0 {
-            house.inject_fault(faults, world);
+        while !done.load(Ordering::Relaxed) || faults < min_faults || faults % deployment::FAULTS != 0 {
+            deployment.inject_fault(faults, round);
             faults += 1;
             thread::sleep(Duration::from_millis(1_500));
         }
         faults
     });
-    house.restore();
-    let counts = verify(&mut house, runs);
+    deployment.restore();
+    let counts = verify(&mut deployment, runs);
     format!("{runs} runs through {faults} faults: {counts}")
 }
 
 /// Waits until every run has ended, then compares the ledger with the logbook.
-fn verify(house: &mut Deployment, runs: u64) -> String {
+fn verify(deployment: &mut Deployment, runs: u64) -> String {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let logbook = runtime.block_on(logbook::open(house.logbook())).expect("the logbook opens");
-    until_ended(&runtime, &*logbook, house, runs);
-    let ledger = house.ledger();
+    let logbook = runtime.block_on(logbook::open(deployment.logbook())).expect("the logbook opens");
+    until_ended(&runtime, &*logbook, deployment, runs);
+    let ledger = deployment.ledger();
     let mut counts = std::collections::BTreeMap::<String, u32>::new();
     for number in 0..runs {
-        let run: RunId = deployment::run_id(number).parse().expect("a lawful name");
+        let run: RunId = deployment::run_id(number).parse().expect("a valid name");
         let records = runtime.block_on(logbook.read(&run, Version::NONE, usize::MAX));
         let records = records.unwrap_or_else(|error| panic!("no run is missing: {error}"));
-        let state = check::run(&run, &records, &ledger).unwrap_or_else(|mistake| panic!("{mistake}"));
+        let state = check::run(&run, &records, &ledger).unwrap_or_else(|error| panic!("{error}"));
         *counts.entry(state.to_string()).or_default() += 1;
     }
     assert!(ledger.len() as u64 >= runs, "the ledger was written");
     format!("{counts:?}, {} lines in the ledger", ledger.len())
 }
 
-fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, house: &Deployment, runs: u64) {
+fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, deployment: &Deployment, runs: u64) {
     let until = Instant::now() + end(runs);
-    let mut quiet_since = Instant::now();
-    let mut known = 0;
+    let mut unchanged_since = Instant::now();
+    let mut known_lines = 0;
     loop {
         let filter = Filter { limit: usize::try_from(runs).expect("a small number"), ..Filter::default() };
         let list = runtime.block_on(logbook.list(&filter)).expect("the logbook can be read");
         let stuck = list.iter().filter(|summary| summary.standing.state == RunState::Failure);
-        stuck.for_each(|summary| house.retry(summary.run.as_str()));
+        stuck.for_each(|summary| deployment.retry(summary.run.as_str()));
         let ended = |state: RunState| matches!(state, RunState::Success | RunState::RolledBack);
         let open: Vec<_> = list.iter().filter(|summary| !ended(summary.standing.state)).collect();
-        let lines = house.ledger().len();
-        if lines != known || !open.is_empty() {
-            (known, quiet_since) = (lines, Instant::now());
+        let lines = deployment.ledger().len();
+        if lines != known_lines || !open.is_empty() {
+            (known_lines, unchanged_since) = (lines, Instant::now());
         }
-        // The late work of a lost worker is rolled back late, so wait until nothing has happened for longer than a lease
-        // lasts.
-        if list.len() as u64 == runs && quiet_since.elapsed() > Duration::from_secs(25) {
+        // The late work of a lost worker is rolled back late, so wait until the ledger has not changed for longer than a
+        // lease lasts.
+        if list.len() as u64 == runs && unchanged_since.elapsed() > Duration::from_secs(25) {
             return;
         }
         if Instant::now() > until {
-            let waits = open.iter().map(|summary| runtime.block_on(waiting_reason(logbook, &summary.run)));
-            let waits: Vec<String> = waits.collect();
-            panic!("not all runs end; {} of {runs} are there; these do not:\n{}", list.len(), waits.join("\n"));
+            let reasons = open.iter().map(|summary| runtime.block_on(waiting_reason(logbook, &summary.run)));
+            let reasons: Vec<String> = reasons.collect();
+            panic!("not all runs end; {} of {runs} are listed; these do not end:\n{}", list.len(), reasons.join("\n"));
         }
         thread::sleep(Duration::from_secs(1));
     }
@@ -120,9 +120,9 @@ async fn waiting_reason(logbook: &dyn Logbook, run: &RunId) -> String {
     let last = history.records.last().map(|record| format!("{} at {}", record.fact.name(), record.at.as_micros()));
     let Ok(machine) = history.into_machine() else { return format!("{run} cannot be replayed") };
     let leased: Vec<String> = machine.leased_calls().map(|(call, worker)| format!("{call} by {worker}")).collect();
-    let out: Vec<String> = machine.outstanding_calls().map(|call| call.to_string()).collect();
+    let outstanding: Vec<String> = machine.outstanding_calls().map(|call| call.to_string()).collect();
     format!(
-        "{run} is {} on shard {shard} at version {version}; last record: {}; out: {out:?}; under leases: {leased:?}; due: {:?}",
+        "{run} is {} on shard {shard} at version {version}; last record: {}; outstanding: {outstanding:?}; under leases: {leased:?}; due: {:?}",
         machine.state(),
         last.unwrap_or_default(),
         machine.next_due().map(flow::Timestamp::as_micros),

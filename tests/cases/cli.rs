@@ -1,4 +1,4 @@
-//! Tests the command line as a person uses it: its output, its messages, and its exit codes.
+//! Tests the command line as a user runs it: its output, its messages, and its exit codes.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use waft_tests::{CommandOutput, Waft, example, guest, root};
 
 /// A flow with one error of every kind, where no error hides another.
-const WRONG: &str = r#"name = "wrong"
+const INVALID_FLOW: &str = r#"name = "wrong"
 [inputs]
 slept_ms = 3
 [[task]]
@@ -67,36 +67,36 @@ error: flow.toml has 5 mistakes
 /// Stores a module and returns its digest.
 fn push(waft: &Waft, name: &str) -> String {
     let module = guest(name);
-    let ran = waft.run(["push".as_ref(), module.as_os_str()]);
-    ran.expect(0).stdout.trim_end().to_owned()
+    let output = waft.run(["push".as_ref(), module.as_os_str()]);
+    output.expect(0).stdout.trim_end().to_owned()
 }
 
 #[track_caller]
-fn refuses(ran: &CommandOutput, code: i32, told: &str) {
-    let ran = ran.expect(code);
-    assert!(ran.stderr.contains(told), "{told:?} is not in:\n{}", ran.stderr);
-    assert_eq!(ran.stdout, "", "data is printed only when all is well");
+fn assert_error(output: &CommandOutput, code: i32, message: &str) {
+    let output = output.expect(code);
+    assert!(output.stderr.contains(message), "{message:?} is not in:\n{}", output.stderr);
+    assert_eq!(output.stdout, "", "data is printed only on success");
 }
 
 #[test]
 fn check_and_run_report_every_diagnostic() {
     let waft = Waft::default();
-    waft.flow(WRONG);
+    waft.flow(INVALID_FLOW);
     for command in ["check", "run"] {
-        let ran = waft.run([command, "flow.toml"]);
-        assert_eq!((ran.expect(2).stdout.as_str(), ran.stderr.as_str()), ("", EXPECTED_DIAGNOSTICS));
+        let output = waft.run([command, "flow.toml"]);
+        assert_eq!((output.expect(2).stdout.as_str(), output.stderr.as_str()), ("", EXPECTED_DIAGNOSTICS));
     }
 }
 
 #[test]
 fn check_prints_diagnostics_as_json() {
     let waft = Waft::default();
-    waft.flow(WRONG);
-    let ran = waft.run(["check", "flow.toml", "--json"]);
-    let mistakes = ran.expect(2).json();
-    assert_eq!(mistakes.len(), 5);
+    waft.flow(INVALID_FLOW);
+    let output = waft.run(["check", "flow.toml", "--json"]);
+    let diagnostics = output.expect(2).json();
+    assert_eq!(diagnostics.len(), 5);
     assert_eq!(
-        mistakes[1],
+        diagnostics[1],
         json!({
             "severity": "error",
             "file": "flow.toml",
@@ -115,28 +115,28 @@ fn a_missing_module_hides_no_other_diagnostic() {
         "flow.toml",
         "name = \"f\"\n[modules]\nm = \"nowhere.wasm\"\n[[task]]\nname = \"t\"\nuse = \"m#a\"\n[[link]]\nfrom = \"t\"\nto = \"z\"\n",
     );
-    let ran = waft.run(["check", "flow.toml"]);
-    refuses(&ran, 2, "module \"m\", which task \"t\" uses, was not found: there is no module file");
-    refuses(&ran, 2, "nowhere.wasm");
-    refuses(&ran, 2, "names \"z\", which the flow does not have");
+    let output = waft.run(["check", "flow.toml"]);
+    assert_error(&output, 2, "module \"m\", which task \"t\" uses, was not found: there is no module file");
+    assert_error(&output, 2, "nowhere.wasm");
+    assert_error(&output, 2, "names \"z\", which the flow does not have");
 }
 
 #[test]
 fn a_valid_flow_is_ready() {
     let kitchen = example("kitchen/flow.toml");
-    let ran = Waft::default().run(["check".as_ref(), kitchen.as_os_str()]);
-    assert_eq!(ran.expect(0).stdout, "bake-cake: 7 tasks, ready to run\n");
+    let output = Waft::default().run(["check".as_ref(), kitchen.as_os_str()]);
+    assert_eq!(output.expect(0).stdout, "bake-cake: 7 tasks, ready to run\n");
     let balancer = example("provision/stories/balancer.toml");
-    let ran = Waft::default().run(["check".as_ref(), balancer.as_os_str()]);
+    let output = Waft::default().run(["check".as_ref(), balancer.as_os_str()]);
     assert_eq!(
-        ran.expect(0).stdout,
+        output.expect(0).stdout,
         "balancer: 1 task, ready to run\n  add-ip fires when create-server.kick-server succeeds\n\
          \u{20} The flows that are listened to need not exist yet: it waits for them.\n"
     );
 }
 
 #[test]
-fn every_flow_of_the_documents_is_ready_and_shown_by_a_page() {
+fn documented_flows_are_valid_and_shown_on_a_page() {
     let waft = Waft::default();
     let docs = root().join("docs");
     let files = |folder: &Path, extension: &str| -> Vec<PathBuf> {
@@ -157,13 +157,13 @@ fn every_flow_of_the_documents_is_ready_and_shown_by_a_page() {
 }
 
 #[test]
-fn push_prints_the_digest_and_pushing_again_the_same() {
+fn push_prints_the_same_digest_each_time() {
     let waft = Waft::default();
     let digest = push(&waft, "hostile");
     assert!(digest.len() == 71 && digest.starts_with("sha256:"), "{digest}");
     assert_eq!(push(&waft, "hostile"), digest);
-    let held = waft.run(["modules", "--json"]).expect(0).json();
-    assert_eq!(held.iter().map(|entry| &entry["digest"]).collect::<Vec<_>>(), [&json!(digest)]);
+    let modules = waft.run(["modules", "--json"]).expect(0).json();
+    assert_eq!(modules.iter().map(|entry| &entry["digest"]).collect::<Vec<_>>(), [&json!(digest)]);
 }
 
 #[test]
@@ -183,37 +183,37 @@ fn a_flow_may_name_modules_by_tag_and_by_digest() {
 fn an_invalid_module_is_rejected_with_a_reason() {
     let waft = Waft::default();
     let wasm = std::fs::read(guest("hostile")).expect("it is built");
-    for (name, bytes, told) in [
+    for (name, bytes, message) in [
         ("text.wasm", &b"hello\n"[..], "it looks like text"),
         ("empty.wasm", b"", "it is empty"),
-        ("cut.wasm", &wasm[..1000], "this WebAssembly is cut short"),
+        ("cut.wasm", &wasm[..1000], "this WebAssembly is truncated"),
         ("bare.wasm", b"\0asm\x01\0\0\0", "exports neither waft:task/guest@1.0.0"),
     ] {
         waft.write(name, bytes);
-        refuses(&waft.run(["push", name]), 2, told);
-        refuses(&waft.run(["push", name]), 2, name);
+        assert_error(&waft.run(["push", name]), 2, message);
+        assert_error(&waft.run(["push", name]), 2, name);
     }
-    let held = waft.run(["modules", "--json"]);
-    assert_eq!(held.expect(0).stdout, "", "nothing was stored");
+    let modules = waft.run(["modules", "--json"]);
+    assert_eq!(modules.expect(0).stdout, "", "nothing was stored");
 }
 
 #[test]
 fn a_denied_import_is_named() {
     let module = guest("foreign_import");
-    refuses(&Waft::default().run(["push".as_ref(), module.as_os_str()]), 2, "foreign:house/door");
+    assert_error(&Waft::default().run(["push".as_ref(), module.as_os_str()]), 2, "foreign:house/door");
 }
 
 #[test]
 fn a_module_with_an_invalid_description_is_rejected() {
     let module = guest("liar");
-    refuses(&Waft::default().run(["push".as_ref(), module.as_os_str()]), 2, "twin");
+    assert_error(&Waft::default().run(["push".as_ref(), module.as_os_str()]), 2, "twin");
 }
 
 #[test]
 fn inspect_shows_tasks_and_imports() {
     let module = guest("hostile");
-    let ran = Waft::default().run(["inspect".as_ref(), module.as_os_str(), "--json".as_ref()]);
-    let module = ran.expect(0).end();
+    let output = Waft::default().run(["inspect".as_ref(), module.as_os_str(), "--json".as_ref()]);
+    let module = output.expect(0).end();
     let tasks = module["tasks"].as_array().expect("a list");
     let sleep = tasks.iter().find(|task| task["name"] == "sleep").expect("it is there");
     assert_eq!(sleep["doc"], "Sleeps, then answers.");
@@ -227,19 +227,23 @@ fn inspect_shows_tasks_and_imports() {
 fn call_calls_one_task() {
     let (waft, module) = (Waft::default(), guest("hostile"));
     let task = format!("{}#echo", module.display());
-    let ran = waft.run(["call", &task, "--set", "value={\"a\":[1]}"]);
-    assert_eq!(ran.expect(0).stdout, "value = {\"a\":[1]}\n");
-    refuses(&waft.run(["call", &task]), 2, "requires \"value\", which");
-    refuses(&waft.run(["call", &task, "--set", "value=1", "--set", "valeu=2"]), 2, "task \"echo\" does not take valeu");
+    let output = waft.run(["call", &task, "--set", "value={\"a\":[1]}"]);
+    assert_eq!(output.expect(0).stdout, "value = {\"a\":[1]}\n");
+    assert_error(&waft.run(["call", &task]), 2, "requires \"value\", which");
+    assert_error(
+        &waft.run(["call", &task, "--set", "value=1", "--set", "valeu=2"]),
+        2,
+        "task \"echo\" does not take valeu",
+    );
 }
 
 #[test]
 fn run_prints_json_lines_from_running_to_the_end() {
-    let ran = Waft::default().run_flow(
+    let output = Waft::default().run_flow(
         "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\nwith = { value = 7 }\n",
         &["--run-id", "r1"],
     );
-    let mut lines = ran.expect(0).json();
+    let mut lines = output.expect(0).json();
     for line in &mut lines {
         let line = line.as_object_mut().expect("an object");
         // These differ from run to run.
@@ -261,7 +265,7 @@ fn run_prints_json_lines_from_running_to_the_end() {
 }
 
 #[test]
-fn an_interrupted_run_stops_a_busy_guest_here_too() {
+fn an_interrupted_run_stops_a_busy_guest() {
     let waft = Waft::default();
     let flow = waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#spin\"\ntimeout = \"5m\"\n");
     let mut run = waft_tests::Process::spawn(&mut waft.command(["run".as_ref(), flow.as_os_str()]));
@@ -277,39 +281,39 @@ fn invalid_values_are_reported_together() {
     let waft = Waft::default();
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     let doubled = r#"z={"a":[{"b":1,"b":2}]}"#;
-    let ran = waft.run(["run", "flow.toml", "--set", "x", "--set-file", "y=/nowhere", "--set", doubled]);
-    refuses(&ran, 2, "--set \"x\" has no `=`");
-    refuses(&ran, 2, "--set z: JSON with the key \"b\" twice in one object");
-    refuses(&ran, 2, "--set-file y: could not read /nowhere");
+    let output = waft.run(["run", "flow.toml", "--set", "x", "--set-file", "y=/nowhere", "--set", doubled]);
+    assert_error(&output, 2, "--set \"x\" has no `=`");
+    assert_error(&output, 2, "--set z: JSON with the key \"b\" twice in one object");
+    assert_error(&output, 2, "--set-file y: could not read /nowhere");
     waft.write("v", "1");
     let twice = waft.run(["check", "flow.toml", "--set", "v=1", "--set", "w=1", "--set", "v=2", "--set-file", "w=v"]);
-    refuses(&twice, 2, "v is given twice");
-    refuses(&twice, 2, "w is given twice");
+    assert_error(&twice, 2, "v is given twice");
+    assert_error(&twice, 2, "w is given twice");
 }
 
 #[test]
-fn bytes_of_a_file_where_a_list_is_wanted_say_how_json_is_given() {
+fn bytes_instead_of_a_list_get_a_hint_about_json() {
     let waft = Waft::default();
     waft.flow(
         "name = \"f\"\n[inputs]\nall = [1]\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\nfor_each = \"all\"\n\
          as = \"value\"\nprovides = { value = \"seen\" }\n",
     );
     waft.write("all.json", "[1, 2]");
-    let ran = waft.run(["check", "flow.toml", "--set-file", "all=all.json"]);
-    refuses(&ran, 2, "it is no list, and \"for_each\" goes through one");
-    refuses(&ran, 2, "it is bytes, as `--set-file` gives them; `--set all=JSON` gives JSON");
+    let output = waft.run(["check", "flow.toml", "--set-file", "all=all.json"]);
+    assert_error(&output, 2, "it is no list, and \"for_each\" goes through one");
+    assert_error(&output, 2, "it is bytes, as `--set-file` gives them; `--set all=JSON` gives JSON");
     waft.run(["check", "flow.toml", "--set", "all=[1, 2]"]).expect(0);
 }
 
 #[test]
-fn settings_that_are_wrong_name_the_key() {
+fn wrong_settings_name_the_key() {
     let waft = Waft::default();
     waft.write("waft.toml", "brocker = \"amqp://x\"\n");
-    refuses(&waft.run(["modules"]), 2, "brocker");
+    assert_error(&waft.run(["modules"]), 2, "brocker");
     waft.write("waft.toml", "cache_size = \"many\"\n[worker]\nqueues = [\"a b\"]\n");
-    let ran = waft.run(["modules"]);
-    refuses(&ran, 2, "cache_size: \"many\" is not a size");
-    refuses(&ran, 2, "worker.queues: \"a b\" is not a name");
+    let output = waft.run(["modules"]);
+    assert_error(&output, 2, "cache_size: \"many\" is not a size");
+    assert_error(&output, 2, "worker.queues: \"a b\" is not a name");
 }
 
 #[test]
@@ -326,17 +330,17 @@ fn an_unwritable_store_is_reported() {
             None => shell.env_remove(name),
         };
     }
-    let ran: CommandOutput = shell.output().expect("sh is there").into();
-    refuses(&ran, 4, "store");
-    assert_eq!(waft.run(["modules", "--json"]).expect(0).stdout, "", "nothing half written is listed");
+    let output: CommandOutput = shell.output().expect("sh is there").into();
+    assert_error(&output, 4, "store");
+    assert_eq!(waft.run(["modules", "--json"]).expect(0).stdout, "", "no partial module is listed");
 }
 
 #[test]
 fn graph_draws_the_flow() {
     let kitchen = example("kitchen/flow.toml");
     let graph = |format: &str| {
-        let ran = Waft::default().run(["graph".as_ref(), kitchen.as_os_str(), "--format".as_ref(), format.as_ref()]);
-        ran.expect(0).stdout.clone()
+        let output = Waft::default().run(["graph".as_ref(), kitchen.as_os_str(), "--format".as_ref(), format.as_ref()]);
+        output.expect(0).stdout.clone()
     };
     assert!(graph("dot").starts_with("digraph"), "{}", graph("dot"));
     assert!(graph("mermaid").contains("\nflowchart "), "{}", graph("mermaid"));
@@ -344,24 +348,24 @@ fn graph_draws_the_flow() {
 }
 
 #[test]
-fn a_new_crate_builds_and_runs_as_it_is() {
+fn a_new_crate_builds_and_runs() {
     let waft = Waft::default();
     waft.run(["new", "my-task"]).expect(0);
     let folder = waft.folder().join("my-task");
     xtask::guests::build(&xtask::process::Transcript::new(), &folder).expect("it builds for WebAssembly");
-    let ran = waft.run(["run", "my-task/flow.toml", "--json", "--set", "who=Ada"]);
+    let output = waft.run(["run", "my-task/flow.toml", "--json", "--set", "who=Ada"]);
     let invitation = "Dear Ada, please come to table 3.";
-    assert_eq!(ran.expect(0).end()["provides"]["invitation"], invitation);
+    assert_eq!(output.expect(0).end()["provides"]["invitation"], invitation);
     waft.run(["run", "my-task/flow.toml", "--set", "who="]).expect(1);
-    refuses(&waft.run(["new", "my-task"]), 2, "my-task is there already");
-    refuses(&waft.run(["new", "1st"]), 2, "cannot be the name of a crate");
+    assert_error(&waft.run(["new", "my-task"]), 2, "my-task is there already");
+    assert_error(&waft.run(["new", "1st"]), 2, "cannot be the name of a crate");
 }
 
 #[test]
 fn a_usage_error_exits_with_2() {
-    refuses(&Waft::default().run(["frobnicate"]), 2, "unrecognized subcommand");
-    refuses(&Waft::default().run(["worker"]), 2, "this command needs a broker");
-    refuses(&Waft::default().run(["run", "nowhere.toml"]), 2, "could not read the flow file nowhere.toml");
+    assert_error(&Waft::default().run(["frobnicate"]), 2, "unrecognized subcommand");
+    assert_error(&Waft::default().run(["worker"]), 2, "this command needs a broker");
+    assert_error(&Waft::default().run(["run", "nowhere.toml"]), 2, "could not read the flow file nowhere.toml");
     assert!(Waft::default().run(["--help"]).expect(0).stdout.contains("Usage: waft"));
     assert!(Waft::default().run(["completions", "bash"]).expect(0).stdout.contains("_waft()"));
 }
@@ -376,19 +380,19 @@ fn empty_queues_hold_no_slot() {
         )
     };
     let tasks: String = (0..40).map(task).collect();
-    let ran = waft.run_flow(&format!("name = \"f\"\npattern = \"linear\"\n{tasks}"), &[]);
-    assert_eq!(ran.expect(0).trace().len(), 80);
+    let output = waft.run_flow(&format!("name = \"f\"\npattern = \"linear\"\n{tasks}"), &[]);
+    assert_eq!(output.expect(0).trace().len(), 80);
 }
 
 #[test]
-fn relative_names_of_store_cache_and_logbook_stand_in_the_working_folder() {
+fn relative_names_of_store_cache_and_logbook_are_in_the_working_folder() {
     let waft = Waft::with_own_cache();
     waft.flow("name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"hostile#noop\"\n");
     let mut command = waft.command(["run", "flow.toml"]);
     command.env("WAFT_STORE", "store").env("WAFT_CACHE", "cache").env("WAFT_LOGBOOK", "sqlite:runs.db");
-    let ran = command.output().expect("the binary is there");
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    for made in ["store/format", "cache", "runs.db"] {
-        assert!(waft.folder().join(made).exists(), "{made}");
+    let output = command.output().expect("the binary is there");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for path in ["store/format", "cache", "runs.db"] {
+        assert!(waft.folder().join(path).exists(), "{path}");
     }
 }

@@ -1,4 +1,4 @@
-//! Tests `waft doctor` as a person uses it: its findings, its advice, its exit code, and that it always ends.
+//! Tests `waft doctor` as a user runs it: its findings, its advice, its exit code, and that it always ends.
 
 use std::{
     net::TcpListener,
@@ -11,22 +11,22 @@ use serde_json::Value;
 use waft_tests::{CommandOutput, Process, Waft, guest, root};
 use xtask::rabbitmq::Rabbit;
 
-/// Only a broken test waits this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Only a failing test waits this long.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The maximum duration of `waft doctor`, even if nothing answers.
-const LONGEST: Duration = Duration::from_secs(35);
+const MAX_DURATION: Duration = Duration::from_secs(35);
 
 /// The exit code for a problem that needs action.
-const UNWELL: i32 = 5;
+const PROBLEM_FOUND: i32 = 5;
 
 /// The findings of one `waft doctor`.
-struct Found(Vec<Value>);
+struct Findings(Vec<Value>);
 
-impl Found {
+impl Findings {
     #[track_caller]
-    fn of(ran: &CommandOutput, code: i32) -> Self {
-        Self(ran.expect(code).json())
+    fn of(output: &CommandOutput, code: i32) -> Self {
+        Self(output.expect(code).json())
     }
 
     /// The outcomes of a check, in order.
@@ -40,13 +40,13 @@ impl Found {
 
     /// Asserts that a check had exactly one outcome, with the given texts in its detail and advice.
     #[track_caller]
-    fn says(&self, check: &str, outcome: &str, detail: &str, advice: &str) {
-        let fits = |line: &Value| {
+    fn assert_contains(&self, check: &str, outcome: &str, detail: &str, advice: &str) {
+        let matches = |line: &Value| {
             line["outcome"] == outcome
                 && line["detail"].as_str().is_some_and(|text| text.contains(detail))
                 && line["advice"].as_str().unwrap_or_default().contains(advice)
         };
-        assert!(self.all(check).any(fits), "no {check} is {outcome} with {detail:?} and {advice:?}: {:#?}", self.0);
+        assert!(self.all(check).any(matches), "no {check} is {outcome} with {detail:?} and {advice:?}: {:#?}", self.0);
     }
 }
 
@@ -55,72 +55,72 @@ fn doctor(waft: &Waft, arguments: &[&str]) -> CommandOutput {
 }
 
 /// A logbook and a store of `waft run`, with a run that has ended.
-fn used() -> Waft {
+fn used_waft() -> Waft {
     let waft = Waft::with_own_cache();
     waft.run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\nprovides = []\n", &[]).expect(0);
     waft
 }
 
 #[test]
-fn without_a_broker_all_is_well_once_waft_was_used() {
-    let waft = used();
-    let ran = waft.run(["doctor"]);
+fn a_used_waft_without_a_broker_has_no_problems() {
+    let waft = used_waft();
+    let output = waft.run(["doctor"]);
     assert!(
-        ran.expect(0).stdout.lines().all(|line| line.starts_with("ok ") || line.starts_with("skip ")),
+        output.expect(0).stdout.lines().all(|line| line.starts_with("ok ") || line.starts_with("skip ")),
         "{}",
-        ran.stdout
+        output.stdout
     );
-    let found = Found::of(&doctor(&waft, &[]), 0);
-    found.says("logbook", "ok", "has schema", "");
-    found.says("runs", "ok", "0 open runs", "");
-    found.says("store", "ok", "can be written", "");
-    found.says("module-cache", "ok", "can be written", "");
-    found.says("broker", "skipped", "not checked: none is named", "");
+    let findings = Findings::of(&doctor(&waft, &[]), 0);
+    findings.assert_contains("logbook", "ok", "has schema", "");
+    findings.assert_contains("runs", "ok", "0 open runs", "");
+    findings.assert_contains("store", "ok", "can be written", "");
+    findings.assert_contains("module-cache", "ok", "can be written", "");
+    findings.assert_contains("broker", "skipped", "not checked: none is named", "");
 }
 
 #[test]
-fn on_a_new_machine_nothing_is_made() {
+fn nothing_is_created_on_a_new_machine() {
     let waft = Waft::with_own_cache();
-    let found = Found::of(&doctor(&waft, &[]), UNWELL);
-    found.says("logbook", "warn", "there is none at", "--logbook");
-    found.says("store", "warn", "there is none at", "--store");
-    assert_eq!(waft.folder().read_dir().expect("it is there").count(), 0, "it is as empty as before");
+    let findings = Findings::of(&doctor(&waft, &[]), PROBLEM_FOUND);
+    findings.assert_contains("logbook", "warn", "there is none at", "--logbook");
+    findings.assert_contains("store", "warn", "there is none at", "--store");
+    assert_eq!(waft.folder().read_dir().expect("it is there").count(), 0, "the folder is still empty");
 }
 
 #[test]
-fn a_broker_that_is_not_there_is_told_at_once_and_nothing_behind_it_is_called_well() {
-    let waft = used();
+fn an_unreachable_broker_is_reported_and_dependent_checks_are_skipped() {
+    let waft = used_waft();
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let started = Instant::now();
-    let ran = doctor(&waft, &["--broker", &format!("amqp://guest:secret@127.0.0.1:{port}")]);
-    assert!(started.elapsed() < LONGEST, "{:?}", started.elapsed());
-    let found = Found::of(&ran, UNWELL);
-    found.says("broker", "fail", "no broker answers at 127.0.0.1", "start RabbitMQ there");
+    let output = doctor(&waft, &["--broker", &format!("amqp://guest:secret@127.0.0.1:{port}")]);
+    assert!(started.elapsed() < MAX_DURATION, "{:?}", started.elapsed());
+    let findings = Findings::of(&output, PROBLEM_FOUND);
+    findings.assert_contains("broker", "fail", "no broker answers at 127.0.0.1", "start RabbitMQ there");
     for check in ["broker-permissions", "broker-clock", "queues", "quarantine", "workers", "store-shared"] {
-        assert_eq!(found.outcomes(check), ["skipped"], "{check}");
+        assert_eq!(findings.outcomes(check), ["skipped"], "{check}");
     }
-    found.says("logbook", "ok", "", "");
-    assert!(!ran.stdout.contains("secret"), "{}", ran.stdout);
+    findings.assert_contains("logbook", "ok", "", "");
+    assert!(!output.stdout.contains("secret"), "{}", output.stdout);
 }
 
 #[test]
-fn what_never_answers_keeps_nobody_waiting_for_long() {
-    let waft = used();
+fn unresponsive_services_time_out() {
+    let waft = used_waft();
     // It accepts connections but sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = silent.local_addr().expect("an address");
     let started = Instant::now();
     let (broker, logbook) = (format!("amqp://guest:secret@{address}"), format!("postgres://u:secret@{address}/d"));
-    let ran = doctor(&waft, &["--broker", &broker, "--logbook", &logbook]);
-    assert!(started.elapsed() < LONGEST, "{:?}", started.elapsed());
-    let found = Found::of(&ran, UNWELL);
-    found.says("broker", "fail", "did not let us in within", "firewall");
-    found.says("logbook", "fail", "has not answered for", "database");
-    assert_eq!(found.outcomes("runs"), ["skipped"]);
-    assert!(!ran.stdout.contains("secret"), "{}", ran.stdout);
-    let server = Found::of(&doctor(&waft, &["--server", &format!("http://{address}")]), UNWELL);
-    server.says("server", "fail", "has not answered within", "without a server: waft doctor --broker");
-    assert!(started.elapsed() < 2 * LONGEST, "{:?}", started.elapsed());
+    let output = doctor(&waft, &["--broker", &broker, "--logbook", &logbook]);
+    assert!(started.elapsed() < MAX_DURATION, "{:?}", started.elapsed());
+    let findings = Findings::of(&output, PROBLEM_FOUND);
+    findings.assert_contains("broker", "fail", "did not let us in within", "firewall");
+    findings.assert_contains("logbook", "fail", "has not answered for", "database");
+    assert_eq!(findings.outcomes("runs"), ["skipped"]);
+    assert!(!output.stdout.contains("secret"), "{}", output.stdout);
+    let server = Findings::of(&doctor(&waft, &["--server", &format!("http://{address}")]), PROBLEM_FOUND);
+    server.assert_contains("server", "fail", "has not answered within", "without a server: waft doctor --broker");
+    assert!(started.elapsed() < 2 * MAX_DURATION, "{:?}", started.elapsed());
 }
 
 /// An SQLite database without tables, marked as a waft with a given schema version would mark it
@@ -140,58 +140,61 @@ fn logbook_of_schema(version: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_logbook_of_another_schema_is_told_with_what_to_do_and_not_migrated() {
+fn a_logbook_with_another_schema_is_reported_and_not_migrated() {
     let waft = Waft::with_own_cache();
     for (version, outcome, advice) in [(99, "fail", "upgrade this waft"), (1, "warn", "back it up")] {
         let bytes = logbook_of_schema(version);
         let path = waft.write("logbook.db", &bytes);
-        let found = Found::of(&doctor(&waft, &[]), UNWELL);
-        found.says("logbook", outcome, &format!("has schema {version}"), advice);
-        assert_eq!(found.outcomes("runs"), ["skipped"]);
+        let findings = Findings::of(&doctor(&waft, &[]), PROBLEM_FOUND);
+        findings.assert_contains("logbook", outcome, &format!("has schema {version}"), advice);
+        assert_eq!(findings.outcomes("runs"), ["skipped"]);
         assert_eq!(std::fs::read(&path).expect("it is there"), bytes);
-        assert_eq!(waft.folder().read_dir().expect("it is there").count(), 1, "SQLite left nothing beside it");
+        assert_eq!(waft.folder().read_dir().expect("it is there").count(), 1, "SQLite created no other file");
     }
 }
 
 #[test]
-fn a_logbook_and_a_store_that_are_no_such_thing_are_told() {
+fn an_invalid_logbook_or_store_is_reported() {
     let waft = Waft::default();
     let file = waft.write("file", "this is no database and no folder; it is a text of some length");
     let file = file.to_str().expect("a path in UTF-8");
-    let found = Found::of(&doctor(&waft, &["--logbook", &format!("sqlite:{file}"), "--store", file]), UNWELL);
-    found.says("logbook", "fail", "is no logbook, or a damaged one", "backup");
-    found.says("store", "fail", "cannot be read", "--store");
+    let findings =
+        Findings::of(&doctor(&waft, &["--logbook", &format!("sqlite:{file}"), "--store", file]), PROBLEM_FOUND);
+    findings.assert_contains("logbook", "fail", "is not a logbook, or it is damaged", "backup");
+    findings.assert_contains("store", "fail", "cannot be read", "--store");
     // Root can write anywhere, so use a path below a file: no folder can exist there.
     let below = format!("{file}/below");
-    let found = Found::of(&doctor(&waft, &["--logbook", &format!("sqlite:{below}"), "--store", &below]), UNWELL);
-    found.says("logbook", "fail", "", "");
-    found.says("store", "fail", "nothing can be made in", "--store");
+    let findings =
+        Findings::of(&doctor(&waft, &["--logbook", &format!("sqlite:{below}"), "--store", &below]), PROBLEM_FOUND);
+    findings.assert_contains("logbook", "fail", "", "");
+    findings.assert_contains("store", "fail", "nothing can be made in", "--store");
 }
 
 #[test]
-fn a_run_whose_waft_run_was_killed_is_told_with_how_to_go_on() {
-    let waft = used();
+fn a_run_of_a_killed_process_is_reported_with_advice() {
+    let waft = used_waft();
     let flow = waft
         .flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#sleep\"\nwith = { ms = 60000 }\nprovides = []\n");
     let mut command = waft.command(["run", "--run-id", "left"]);
     let mut run = Process::spawn(command.arg(flow).stdout(Stdio::null()));
     run.wait_for("left");
-    let until = Instant::now() + PATIENCE;
-    let open =
-        || Found::of(&doctor(&waft, &[]), 0).all("runs").any(|line| line["detail"] == "1 open run, none of them stuck");
+    let until = Instant::now() + TIMEOUT;
+    let open = || {
+        Findings::of(&doctor(&waft, &[]), 0).all("runs").any(|line| line["detail"] == "1 open run, none of them stuck")
+    };
     while !open() {
-        assert!(Instant::now() < until, "the run does not begin");
+        assert!(Instant::now() < until, "the run does not start");
     }
     run.kill();
-    let found = Found::of(&doctor(&waft, &[]), UNWELL);
-    found.says("runs", "warn", "the `waft run` of 1 open run is gone: left", "waft run --resume left");
-    // The doctor only read it.
+    let findings = Findings::of(&doctor(&waft, &[]), PROBLEM_FOUND);
+    findings.assert_contains("runs", "warn", "the `waft run` of 1 open run is gone: left", "waft run --resume left");
+    // `waft doctor` only read it.
     waft.run(["cancel", "left"]).expect(1);
-    Found::of(&doctor(&waft, &[]), 0).says("runs", "ok", "0 open runs", "");
+    Findings::of(&doctor(&waft, &[]), 0).assert_contains("runs", "ok", "0 open runs", "");
 }
 
-/// A server over its own broker, and a worker that takes jobs from `default`.
-struct Served {
+/// A server with its own broker, and a worker that takes jobs from `default`.
+struct Deployment {
     waft: Waft,
     rabbit: Rabbit,
     server: Process,
@@ -200,7 +203,7 @@ struct Served {
     _folder: tempfile::TempDir,
 }
 
-impl Served {
+impl Deployment {
     fn new() -> Self {
         let (waft, folder) = (Waft::with_own_cache(), tempfile::tempdir().expect("a temporary folder"));
         let rabbit = Rabbit::start(folder.path()).expect("RabbitMQ starts");
@@ -209,12 +212,12 @@ impl Served {
         Self { waft, rabbit, server, address, _worker: worker, _folder: folder }
     }
 
-    fn direct(&self, code: i32) -> Found {
-        Found::of(&doctor(&self.waft, &["--broker", self.rabbit.url()]), code)
+    fn direct(&self, code: i32) -> Findings {
+        Findings::of(&doctor(&self.waft, &["--broker", self.rabbit.url()]), code)
     }
 
-    fn of_server(&self, code: i32) -> Found {
-        Found::of(&doctor(&self.waft, &["--server", &self.address]), code)
+    fn via_server(&self, code: i32) -> Findings {
+        Findings::of(&doctor(&self.waft, &["--server", &self.address]), code)
     }
 
     fn submit(&self, run: &str, queue: &str) {
@@ -233,44 +236,44 @@ fn serve(waft: &Waft, broker: &str) -> (Process, String) {
 }
 
 /// Runs an operation at a broker.
-fn at_broker<T>(url: &str, work: impl AsyncFnOnce(&dyn Broker) -> T) -> T {
+fn at_broker<T>(url: &str, operation: impl AsyncFnOnce(&dyn Broker) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     runtime.block_on(async {
         let broker = Amqp::connect(Options::new(url)).await.expect("the broker is there");
-        let done = work(&broker).await;
+        let result = operation(&broker).await;
         broker.close().await;
-        done
+        result
     })
 }
 
 #[test]
-fn over_rabbitmq_all_is_well_until_a_queue_has_no_worker_and_a_message_is_kept() {
-    let served = Served::new();
-    served.submit("r1", "default");
-    served.waft.run(["watch", "r1", "--server", &served.address]).expect(0);
-    for found in [served.direct(0), served.of_server(0)] {
-        found.says("broker", "ok", "RabbitMQ ", "");
-        found.says("broker-permissions", "ok", "", "");
-        found.says("broker-clock", "ok", "the clock of the broker", "");
-        found.says("queues", "ok", "a leader and a consumer", "");
-        found.says("quarantine", "ok", "empty", "");
-        found.says("workers", "ok", "1 worker answered", "");
-        found.says("store-shared", "ok", "the one engine", "");
-        found.says("runs", "ok", "0 open runs", "");
+fn a_missing_worker_and_a_quarantined_message_are_reported() {
+    let deployment = Deployment::new();
+    deployment.submit("r1", "default");
+    deployment.waft.run(["watch", "r1", "--server", &deployment.address]).expect(0);
+    for findings in [deployment.direct(0), deployment.via_server(0)] {
+        findings.assert_contains("broker", "ok", "RabbitMQ ", "");
+        findings.assert_contains("broker-permissions", "ok", "", "");
+        findings.assert_contains("broker-clock", "ok", "the clock of the broker", "");
+        findings.assert_contains("queues", "ok", "a leader and a consumer", "");
+        findings.assert_contains("quarantine", "ok", "empty", "");
+        findings.assert_contains("workers", "ok", "1 worker answered", "");
+        findings.assert_contains("store-shared", "ok", "the one engine", "");
+        findings.assert_contains("runs", "ok", "0 open runs", "");
     }
-    let found = served.of_server(0);
-    found.says("server", "ok", "answers", "");
-    found.says("server-clock", "ok", "", "");
-    found.says("engine", "ok", "it answers", "");
-    assert!(served.direct(0).outcomes("server").is_empty(), "no server was asked");
-    let queues = served.rabbit.control(&["list_queues", "--silent", "name"]).expect("rabbitmqctl works");
-    assert!(queues.contains("waft.engine.0") && !queues.contains("doctor"), "nothing is left behind: {queues}");
+    let findings = deployment.via_server(0);
+    findings.assert_contains("server", "ok", "answers", "");
+    findings.assert_contains("server-clock", "ok", "", "");
+    findings.assert_contains("engine", "ok", "it answers", "");
+    assert!(deployment.direct(0).outcomes("server").is_empty(), "no server was asked");
+    let queues = deployment.rabbit.control(&["list_queues", "--silent", "name"]).expect("rabbitmqctl works");
+    assert!(queues.contains("waft.engine.0") && !queues.contains("doctor"), "no doctor queues remain: {queues}");
 
-    served.submit("r2", "nobody");
-    for found in [served.direct(UNWELL), served.of_server(UNWELL)] {
-        let told = "no worker takes jobs from waft.jobs.nobody, where 1 job waits";
-        found.says("queues", "fail", told, "waft worker --broker URL --queues nobody");
-        found.says("runs", "ok", "1 open run, none of them stuck", "");
+    deployment.submit("r2", "nobody");
+    for findings in [deployment.direct(PROBLEM_FOUND), deployment.via_server(PROBLEM_FOUND)] {
+        let detail = "no worker takes jobs from waft.jobs.nobody, where 1 job waits";
+        findings.assert_contains("queues", "fail", detail, "waft worker --broker URL --queues nobody");
+        findings.assert_contains("runs", "ok", "1 open run, none of them stuck", "");
     }
 
     let job = Message {
@@ -282,86 +285,87 @@ fn over_rabbitmq_all_is_well_until_a_queue_has_no_worker_and_a_message_is_kept()
         properties: Properties { message_id: Some("no-job".into()), ..Properties::default() },
         body: "this is no job".into(),
     };
-    at_broker(served.rabbit.url(), async |broker| broker.publish(job).await.expect("it is published"));
-    let until = Instant::now() + PATIENCE;
-    while served.direct(UNWELL).outcomes("quarantine") != ["warn"] {
-        assert!(Instant::now() < until, "the message is not kept");
+    at_broker(deployment.rabbit.url(), async |broker| broker.publish(job).await.expect("it is published"));
+    let until = Instant::now() + TIMEOUT;
+    while deployment.direct(PROBLEM_FOUND).outcomes("quarantine") != ["warn"] {
+        assert!(Instant::now() < until, "the message is not quarantined");
     }
-    for found in [served.direct(UNWELL), served.of_server(UNWELL)] {
-        found.says("quarantine", "warn", "1 message in quarantine: 0 poison", "waft quarantine list");
+    for findings in [deployment.direct(PROBLEM_FOUND), deployment.via_server(PROBLEM_FOUND)] {
+        findings.assert_contains("quarantine", "warn", "1 message in quarantine: 0 poison", "waft quarantine list");
     }
-    let kept = served.waft.run(["quarantine", "list", "--broker", served.rabbit.url(), "--json"]).expect(0).json();
-    assert_eq!((kept.len(), &kept[0]["id"]), (1, &Value::from("no-job")), "it was only looked at");
+    let quarantined =
+        deployment.waft.run(["quarantine", "list", "--broker", deployment.rabbit.url(), "--json"]).expect(0).json();
+    assert_eq!((quarantined.len(), &quarantined[0]["id"]), (1, &Value::from("no-job")), "it was only inspected");
 }
 
 #[test]
-fn a_run_whose_job_is_lost_is_stuck_and_one_that_nobody_drives_is_told() {
-    let served = Served::new();
-    served.submit("lost", "nobody");
+fn stuck_and_undriven_runs_are_reported() {
+    let deployment = Deployment::new();
+    deployment.submit("lost", "nobody");
     // The engine declares the queue again with the next job for it; its previous jobs are lost.
-    at_broker(served.rabbit.url(), async |broker| {
+    at_broker(deployment.rabbit.url(), async |broker| {
         broker.delete_queue("waft.jobs.nobody").await.expect("it is deleted")
     });
-    let until = Instant::now() + PATIENCE;
-    while served.of_server(if Instant::now() < until { 0 } else { UNWELL }).outcomes("runs") == ["ok"] {
+    let until = Instant::now() + TIMEOUT;
+    while deployment.via_server(if Instant::now() < until { 0 } else { PROBLEM_FOUND }).outcomes("runs") == ["ok"] {
         std::thread::sleep(Duration::from_secs(1));
-        if doctor(&served.waft, &["--server", &served.address]).code == Some(UNWELL) {
+        if doctor(&deployment.waft, &["--server", &deployment.address]).code == Some(PROBLEM_FOUND) {
             break;
         }
     }
-    for found in [served.direct(UNWELL), served.of_server(UNWELL)] {
-        found.says(
+    for findings in [deployment.direct(PROBLEM_FOUND), deployment.via_server(PROBLEM_FOUND)] {
+        findings.assert_contains(
             "runs",
             "fail",
             "run lost is stuck: in no queue, with no worker and under no lease: apply of t",
             "waft cancel",
         );
     }
-    served.server.kill();
-    let until = Instant::now() + PATIENCE;
-    let direct = || Found::of(&doctor(&served.waft, &["--broker", served.rabbit.url()]), UNWELL);
+    deployment.server.kill();
+    let until = Instant::now() + TIMEOUT;
+    let direct = || Findings::of(&doctor(&deployment.waft, &["--broker", deployment.rabbit.url()]), PROBLEM_FOUND);
     while !direct().all("queues").any(|line| line["outcome"] == "fail") {
         assert!(Instant::now() < until, "the queues of the killed engine keep their consumer");
     }
-    let found = direct();
-    found.says("queues", "fail", "no engine consumes waft.engine.0", "waft serve");
-    found.says("runs", "fail", "no engine drives 1 open run: lost", "waft serve");
+    let findings = direct();
+    findings.assert_contains("queues", "fail", "no engine consumes waft.engine.0", "waft serve");
+    findings.assert_contains("runs", "fail", "no engine drives 1 open run: lost", "waft serve");
     // A starting engine resends unanswered calls.
-    let (_server, _) = serve(&served.waft, served.rabbit.url());
-    let until = Instant::now() + PATIENCE;
+    let (_server, _) = serve(&deployment.waft, deployment.rabbit.url());
+    let until = Instant::now() + TIMEOUT;
     while !direct().all("queues").any(|line| line["detail"].as_str().is_some_and(|text| text.contains("1 job waits"))) {
         assert!(Instant::now() < until, "the job is not sent again");
     }
 }
 
 #[test]
-fn a_user_without_rights_is_told_which_and_stores_that_differ_are_found() {
-    let served = Served::new();
-    for order in [&["add_user", "eve", "pw"][..], &["set_permissions", "eve", "^other", "^other", ".*"]] {
-        served.rabbit.control(order).expect("rabbitmqctl works");
+fn missing_permissions_and_different_stores_are_reported() {
+    let deployment = Deployment::new();
+    for arguments in [&["add_user", "eve", "pw"][..], &["set_permissions", "eve", "^other", "^other", ".*"]] {
+        deployment.rabbit.control(arguments).expect("rabbitmqctl works");
     }
-    let eve = served.rabbit.url().replace("guest:guest", "eve:pw");
-    let found = Found::of(&doctor(&served.waft, &["--broker", &eve]), UNWELL);
-    found.says("broker", "ok", "RabbitMQ", "");
-    found.says("broker-permissions", "fail", "ACCESS_REFUSED", "set_permissions -p VHOST eve '^waft");
-    assert_eq!(found.outcomes("broker-clock"), ["skipped"]);
+    let eve = deployment.rabbit.url().replace("guest:guest", "eve:pw");
+    let findings = Findings::of(&doctor(&deployment.waft, &["--broker", &eve]), PROBLEM_FOUND);
+    findings.assert_contains("broker", "ok", "RabbitMQ", "");
+    findings.assert_contains("broker-permissions", "fail", "ACCESS_REFUSED", "set_permissions -p VHOST eve '^waft");
+    assert_eq!(findings.outcomes("broker-clock"), ["skipped"]);
 
     let other = Waft::with_own_cache();
-    let (_other, address) = serve(&other, served.rabbit.url());
+    let (_other, address) = serve(&other, deployment.rabbit.url());
     let module = guest("hostile");
-    served.waft.run(["push".as_ref(), module.as_os_str()]).expect(0);
-    let found = served.of_server(UNWELL);
-    found.says("store-shared", "fail", "which", "the same folder");
+    deployment.waft.run(["push".as_ref(), module.as_os_str()]).expect(0);
+    let findings = deployment.via_server(PROBLEM_FOUND);
+    findings.assert_contains("store-shared", "fail", "which", "the same folder");
     // The other store has no content to request.
-    let found = Found::of(&doctor(&other, &["--server", &address]), 0);
-    assert_eq!(found.outcomes("store-shared"), ["skipped"]);
+    let findings = Findings::of(&doctor(&other, &["--server", &address]), 0);
+    assert_eq!(findings.outcomes("store-shared"), ["skipped"]);
 }
 
 #[test]
-fn the_page_for_operators_names_every_check() {
+fn the_operations_page_names_every_check() {
     let page = std::fs::read_to_string(root().join("docs/operations.md")).expect("the page is there");
-    let waft = used();
-    for line in Found::of(&doctor(&waft, &[]), 0).0 {
+    let waft = used_waft();
+    for line in Findings::of(&doctor(&waft, &[]), 0).0 {
         let check = line["check"].as_str().expect("a name");
         assert!(page.contains(&format!("`{check}`")), "{check} is not in docs/operations.md");
     }

@@ -1,5 +1,5 @@
-//! Tests guests in a whole waft: each example shows what it is meant to show, and each hostile guest causes a failure of
-//! its own kind that names limit and use.
+//! Tests guests in a whole waft: each example works, and each hostile guest causes a failure of its own kind that
+//! names limit and use.
 
 use serde_json::{Value, json};
 use waft_tests::{CommandOutput, Waft, example};
@@ -14,33 +14,33 @@ fn run_example(name: &str, arguments: &[&str]) -> CommandOutput {
 /// The position of a state in a trace.
 #[track_caller]
 fn at(trace: &[String], state: &str) -> usize {
-    trace.iter().position(|told| told == state).unwrap_or_else(|| panic!("no {state} in {trace:?}"))
+    trace.iter().position(|entry| entry == state).unwrap_or_else(|| panic!("no {state} in {trace:?}"))
 }
 
 /// Runs one task alone, with additional keys, and returns its failure.
 fn failure_of(uses: &str, keys: &str) -> (String, String) {
-    let ran =
+    let output =
         Waft::default().run_flow(&format!("name = \"hostile\"\n[[task]]\nname = \"t\"\nuse = \"{uses}\"\n{keys}"), &[]);
-    ran.expect(1).failure("t")
+    output.expect(1).failure("t")
 }
 
 /// Asserts the failure of one task alone.
 #[track_caller]
-fn fails(uses: &str, keys: &str, kind: &str, message: &str) {
+fn assert_fails(uses: &str, keys: &str, kind: &str, message: &str) {
     assert_eq!(failure_of(uses, keys), (kind.to_owned(), message.to_owned()));
 }
 
 /// Asserts the failure of one task alone by the start of its message.
 #[track_caller]
-fn fails_with_prefix(uses: &str, keys: &str, kind: &str, beginning: &str) {
+fn assert_fails_with_prefix(uses: &str, keys: &str, kind: &str, prefix: &str) {
     let (actual, message) = failure_of(uses, keys);
-    assert_eq!((actual.as_str(), message.starts_with(beginning)), (kind, true), "{message}");
+    assert_eq!((actual.as_str(), message.starts_with(prefix)), (kind, true), "{message}");
 }
 
 #[test]
 fn kitchen_bakes_a_cake() {
-    let ran = run_example("kitchen", &[]);
-    let trace = ran.expect(0).trace();
+    let output = run_example("kitchen", &[]);
+    let trace = output.expect(0).trace();
     for (first, then) in [
         ("mix:success", "first-pan:running"),
         ("mix:success", "second-pan:running"),
@@ -52,14 +52,14 @@ fn kitchen_bakes_a_cake() {
     ] {
         assert!(at(&trace, first) < at(&trace, then), "{first} comes before {then} in {trace:?}");
     }
-    let provides = &ran.end()["provides"];
+    let provides = &output.end()["provides"];
     assert_ne!(provides["first_pan"], Value::Null, "{provides}");
     assert_ne!(provides["second_oven"], Value::Null, "{provides}");
     assert_ne!(provides["cake"], Value::Null, "{provides}");
 }
 
 #[test]
-fn provision_sets_a_server_up() {
+fn provision_sets_up_a_server() {
     let end = run_example("provision", &[]).expect(0).end();
     assert_eq!((&end["state"], &end["failures"]), (&json!("success"), &json!({})));
     assert_eq!(end["provides"]["ledger"].as_array().map(Vec::len), Some(4), "{end}");
@@ -67,13 +67,13 @@ fn provision_sets_a_server_up() {
 
 #[test]
 fn provision_is_rolled_back_strictly_backwards() {
-    let ran = run_example("provision", &["--set", "fail_at=add-monitor"]);
-    let trace = ran.expect(1).trace();
+    let output = run_example("provision", &["--set", "fail_at=add-monitor"]);
+    let trace = output.expect(1).trace();
     let backwards = ["add-monitor", "add-to-load-balancer", "install-wordpress", "create-server"];
     let expected: Vec<String> =
         backwards.iter().flat_map(|task| [format!("{task}:rolling-back"), format!("{task}:rolled-back")]).collect();
     assert_eq!(trace[at(&trace, "add-monitor:rolling-back")..], expected);
-    let end = ran.end();
+    let end = output.end();
     assert_eq!(end["state"], "rolled-back");
     assert_eq!(
         end["failures"].as_object().map(|failures| failures.keys().collect::<Vec<_>>()),
@@ -83,21 +83,21 @@ fn provision_is_rolled_back_strictly_backwards() {
 
 #[test]
 fn a_failed_rollback_exits_with_3() {
-    let ran =
+    let output =
         run_example("provision", &["--set", "fail_at=add-monitor", "--set", "fail_rollback_of=install-wordpress"]);
-    let trace = ran.expect(3).trace();
+    let trace = output.expect(3).trace();
     at(&trace, "add-to-load-balancer:rolled-back");
     at(&trace, "install-wordpress:rollback-failure");
-    assert!(!trace.contains(&"create-server:rolling-back".into()), "it was depended on: {trace:?}");
-    assert_eq!(ran.end()["state"], "failure");
+    assert!(!trace.contains(&"create-server:rolling-back".into()), "another task depended on it: {trace:?}");
+    assert_eq!(output.end()["state"], "failure");
 }
 
 #[test]
 fn text_counts_the_words_of_a_file() {
     let waft = Waft::default();
     let text = waft.write("text.txt", "the cat and the dog\nand the bird\n");
-    let ran = run_example("text", &["--set-file", &format!("text={}", text.display())]);
-    let provides = ran.expect(0).end()["provides"].clone();
+    let output = run_example("text", &["--set-file", &format!("text={}", text.display())]);
+    let provides = output.expect(0).end()["provides"].clone();
     assert_eq!(provides["summary"]["words"], 8, "{provides}");
     assert_eq!(provides["summary"]["most_frequent"][0], json!(["the", 3]), "{provides}");
 }
@@ -124,17 +124,17 @@ fn a_guest_that_sleeps_too_long_ends_in_timeout() {
 
 #[test]
 fn a_guest_that_takes_all_memory_ends_in_memory() {
-    fails_with_prefix("hostile#allocate", "memory = \"8MiB\"", "memory", "it asked for ");
+    assert_fails_with_prefix("hostile#allocate", "memory = \"8MiB\"", "memory", "it requested ");
 }
 
 #[test]
 fn a_guest_that_survives_its_memory_limit_ends_in_memory() {
-    fails_with_prefix("hostile#allocate-and-give-up", "memory = \"8MiB\"", "memory", "it asked for ");
+    assert_fails_with_prefix("hostile#allocate-and-give-up", "memory = \"8MiB\"", "memory", "it requested ");
 }
 
 #[test]
-fn a_guest_that_recurses_for_ever_traps() {
-    fails_with_prefix("hostile#recurse", "", "trap", "its call stack is exhausted, the limit is 512KiB");
+fn a_guest_that_recurses_forever_traps() {
+    assert_fails_with_prefix("hostile#recurse", "", "trap", "its call stack is exhausted, the limit is 512KiB");
 }
 
 #[test]
@@ -146,43 +146,53 @@ fn a_panicking_guest_traps_with_its_message() {
 
 #[test]
 fn a_guest_that_prints_endlessly_is_stopped() {
-    fails_with_prefix("hostile#print-endlessly", "log = \"64KiB\"", "output-limit", "it had logged and printed 65");
+    assert_fails_with_prefix(
+        "hostile#print-endlessly",
+        "log = \"64KiB\"",
+        "output-limit",
+        "it had logged and printed 65",
+    );
 }
 
 #[test]
 fn a_guest_that_logs_endlessly_is_stopped() {
-    fails_with_prefix("hostile#log-endlessly", "log = \"64KiB\"", "output-limit", "it had logged and printed 65");
+    assert_fails_with_prefix(
+        "hostile#log-endlessly",
+        "log = \"64KiB\"",
+        "output-limit",
+        "it had logged and printed 65",
+    );
 }
 
 #[test]
 fn endless_progress_reports_end_in_timeout() {
-    fails_with_prefix("hostile#tell-progress-endlessly", "timeout = \"300ms\"", "timeout", "it had run for ");
+    assert_fails_with_prefix("hostile#tell-progress-endlessly", "timeout = \"300ms\"", "timeout", "it had run for ");
 }
 
 #[test]
-fn an_output_that_is_too_large_is_refused() {
-    fails_with_prefix("hostile#big", "with = { bytes = 2000000 }\noutput = \"1MiB\"", "output-limit", "it ");
+fn an_output_that_is_too_large_is_rejected() {
+    assert_fails_with_prefix("hostile#big", "with = { bytes = 2000000 }\noutput = \"1MiB\"", "output-limit", "it ");
 }
 
 #[test]
 fn a_guest_has_no_access_to_its_host() {
-    let ran = Waft::default().run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#rummage\"", &[]);
-    let found = ran.expect(0).end()["provides"]["found"].clone();
+    let output = Waft::default().run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#rummage\"", &[]);
+    let found = output.expect(0).end()["provides"]["found"].clone();
     assert_eq!((&found["variables"], &found["arguments"]), (&json!([]), &json!([])));
-    for nothing in ["root", "passwords", "written", "reached"] {
-        assert!(found[nothing].as_str().is_some_and(|told| told.starts_with("no: ")), "{nothing}: {found}");
+    for denied in ["root", "passwords", "written", "reached"] {
+        assert!(found[denied].as_str().is_some_and(|text| text.starts_with("no: ")), "{denied}: {found}");
     }
     assert_eq!(found["standard_input"], "0 bytes");
 }
 
 #[test]
 fn a_denied_capability_fails_permanently_with_a_reason() {
-    for (task, lack) in [
+    for (task, prefix) in [
         ("connect", "guests have no network, threads or processes; then it failed: "),
         ("connect-or-panic", "guests have no network, threads or processes; then it failed: "),
         ("open-file", "guests have no files; then it failed: "),
     ] {
-        fails_with_prefix(&format!("hostile#{task}"), "retry = { attempts = 3 }", "permanent", lack);
+        assert_fails_with_prefix(&format!("hostile#{task}"), "retry = { attempts = 3 }", "permanent", prefix);
     }
 }
 
@@ -195,16 +205,16 @@ fn malformed_outputs_are_invalid() {
 }
 
 #[test]
-fn an_output_that_was_not_promised_is_dropped() {
-    let ran = Waft::default().run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"careless#leaves-more\"", &[]);
-    assert_eq!(ran.expect(0).end()["provides"], json!({"first": 1, "second": 2}));
+fn an_undeclared_output_is_dropped() {
+    let output = Waft::default().run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"careless#leaves-more\"", &[]);
+    assert_eq!(output.expect(0).end()["provides"], json!({"first": 1, "second": 2}));
 }
 
 #[test]
 fn a_commands_exit_status_is_its_failure() {
     let keys = |what: &str| format!("with = {{ do = \"{what}\" }}\nprovides = []");
-    fails("command", &keys("exit-1"), "transient", "the oven answered 1");
-    fails("command", &keys("exit-65"), "permanent", "the oven answered 65");
+    assert_fails("command", &keys("exit-1"), "transient", "the oven answered 1");
+    assert_fails("command", &keys("exit-65"), "permanent", "the oven answered 65");
 }
 
 #[test]
@@ -216,26 +226,26 @@ fn a_command_that_prints_no_object_fails_with_invalid_output() {
 }
 
 #[test]
-fn json_that_a_command_leaves_stays_json_whatever_it_looks_like() {
+fn json_output_of_a_command_stays_json() {
     let reference = format!("{{ digest = \"sha256:{}\", size = 4, form = \"json\" }}", "ab".repeat(32));
     let with = format!("do = \"echo\", a = [\"dGVzdA==\"], b = {{ base64 = \"dGVzdA==\" }}, c = {reference}");
     let task = format!("use = \"command\"\nwith = {{ {with} }}\nprovides = [\"a\", \"b\", \"c\", \"photo\"]");
     let waft = Waft::default();
     waft.write("photo.png", [0xff, 0]);
     let flow = format!("name = \"f\"\n[[task]]\nname = \"t\"\n{task}\nrequires = {{ photo = \"picture\" }}");
-    let ran = waft.run_flow(&flow, &["--set-file", "picture=photo.png", "--set", r#"more=["dGVzdA=="]"#]);
-    let end = ran.expect(0).end();
+    let output = waft.run_flow(&flow, &["--set-file", "picture=photo.png", "--set", r#"more=["dGVzdA=="]"#]);
+    let end = output.expect(0).end();
     let reference = json!({"digest": format!("sha256:{}", "ab".repeat(32)), "size": 4, "form": "json"});
-    let left = json!({"a": ["dGVzdA=="], "b": {"base64": "dGVzdA=="}, "c": reference, "$bytes": {"photo": "/wA="}});
-    assert_eq!(end["provides"], left);
+    let provides = json!({"a": ["dGVzdA=="], "b": {"base64": "dGVzdA=="}, "c": reference, "$bytes": {"photo": "/wA="}});
+    assert_eq!(end["provides"], provides);
     assert_eq!(end["inputs"], json!({"more": ["dGVzdA=="], "$bytes": {"picture": "/wA="}}));
 }
 
 #[test]
 fn a_command_knows_its_call_and_nothing_else() {
     let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"command\"\nwith = { do = \"tell-world\" }\nprovides = [\"arguments\", \"variables\"]";
-    let ran = Waft::default().run_flow(flow, &["--run-id", "r1"]);
-    let provides = ran.expect(0).end()["provides"].clone();
+    let output = Waft::default().run_flow(flow, &["--run-id", "r1"]);
+    let provides = output.expect(0).end()["provides"].clone();
     assert_eq!(provides["arguments"], json!([]));
     let variables = provides["variables"].as_object().expect("an object");
     let names: Vec<&str> = variables.keys().map(String::as_str).collect();
@@ -246,23 +256,23 @@ fn a_command_knows_its_call_and_nothing_else() {
 #[test]
 fn a_task_is_retried_until_it_succeeds() {
     let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail-until\"\nwith = { attempt = 3 }\nretry = { attempts = 4, initial = \"1ms\" }";
-    let ran = Waft::default().run_flow(flow, &[]);
-    assert_eq!(ran.expect(0).trace().join(" "), "t:running t:failure t:running t:failure t:running t:success");
-    assert_eq!(ran.end()["provides"]["attempts"], 3);
+    let output = Waft::default().run_flow(flow, &[]);
+    assert_eq!(output.expect(0).trace().join(" "), "t:running t:failure t:running t:failure t:running t:success");
+    assert_eq!(output.end()["provides"]["attempts"], 3);
 }
 
 #[test]
 fn a_permanent_failure_is_not_retried() {
     let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }\nretry = { attempts = 4, initial = \"1ms\" }";
-    let ran = Waft::default().run_flow(flow, &[]);
-    assert_eq!(ran.expect(1).trace().join(" "), "t:running t:failure t:rolling-back t:rolled-back");
+    let output = Waft::default().run_flow(flow, &[]);
+    assert_eq!(output.expect(1).trace().join(" "), "t:running t:failure t:rolling-back t:rolled-back");
 }
 
 #[test]
 fn a_rollback_receives_the_outcome_and_failures() {
     let flow = "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"held\"\nuse = \"hostile#stubborn\"\nwith = { value = 7 }\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }";
-    let ran = Waft::default().run_flow(flow, &[]);
-    let (kind, message) = ran.expect(3).failure("held");
+    let output = Waft::default().run_flow(flow, &[]);
+    let (kind, message) = output.expect(3).failure("held");
     assert_eq!(
         (kind.as_str(), message.as_str()),
         ("transient", "holds on to 7; provided 7; failed: t (permanent: no)")
@@ -270,10 +280,10 @@ fn a_rollback_receives_the_outcome_and_failures() {
 }
 
 #[test]
-fn integers_of_64_bits_keep_every_digit() {
+fn integers_of_64_bits_are_exact() {
     let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\nrequires = { value = \"given\" }";
-    let ran = Waft::default().run_flow(flow, &["--set", "given=[18446744073709551615,-9223372036854775808]"]);
-    assert_eq!(ran.expect(0).end()["provides"]["value"].to_string(), "[18446744073709551615,-9223372036854775808]");
+    let output = Waft::default().run_flow(flow, &["--set", "given=[18446744073709551615,-9223372036854775808]"]);
+    assert_eq!(output.expect(0).end()["provides"]["value"].to_string(), "[18446744073709551615,-9223372036854775808]");
 }
 
 /// Traces 1 to 6 of the rules of a run, tested end to end.
@@ -284,16 +294,16 @@ fn a_controller_retries_with_its_next_value() {
             "name = \"f\"\npattern = \"linear\"\nretry = {{ times = {times}, provides = \"x\" }}\n[[task]]\nname = \"t1\"\nuse = \"traces#{task}\"\n[[task]]\nname = \"t2\"\nuse = \"traces#same\"\n"
         )
     };
-    let ran = Waft::default().run_flow(&flow(4, "five"), &["--set", "y=2"]);
+    let output = Waft::default().run_flow(&flow(4, "five"), &["--set", "y=2"]);
     let expected = "f:running f:started t1:running t1:success t2:running t2:failure t2:rolling-back t2:rolled-back \
                     t1:rolling-back t1:rolled-back f:retrying t1:pending t2:pending f:running f:started t1:running \
                     t1:success t2:running t2:success";
-    assert_eq!(ran.expect(0).trace().join(" "), expected);
-    assert_eq!(ran.end()["provides"]["x"], 2);
-    let ran = Waft::default().run_flow(&flow(2, "five"), &["--set", "y=4"]);
-    assert!(ran.expect(1).trace().join(" ").ends_with("f:rolling-back f:rolled-back"));
-    assert_eq!((&ran.end()["inputs"], &ran.end()["provides"]), (&json!({"y": 4}), &json!({})));
-    let ran = Waft::default().run_flow(&flow(2, "nasty"), &["--set", "y=4"]);
-    assert!(ran.expect(3).trace().join(" ").ends_with("t1:rolling-back t1:rollback-failure"));
-    assert_eq!(ran.end()["provides"]["x"], 1);
+    assert_eq!(output.expect(0).trace().join(" "), expected);
+    assert_eq!(output.end()["provides"]["x"], 2);
+    let output = Waft::default().run_flow(&flow(2, "five"), &["--set", "y=4"]);
+    assert!(output.expect(1).trace().join(" ").ends_with("f:rolling-back f:rolled-back"));
+    assert_eq!((&output.end()["inputs"], &output.end()["provides"]), (&json!({"y": 4}), &json!({})));
+    let output = Waft::default().run_flow(&flow(2, "nasty"), &["--set", "y=4"]);
+    assert!(output.expect(3).trace().join(" ").ends_with("t1:rolling-back t1:rollback-failure"));
+    assert_eq!(output.end()["provides"]["x"], 1);
 }

@@ -11,44 +11,48 @@ const FAILED_ROLLBACK_FLOW: &str = "name = \"f\"\npattern = \"linear\"\n\
     [[task]]\nname = \"charge\"\nuse = \"hostile#fail\"\nwith = { message = \"no money\" }\n";
 
 #[track_caller]
-fn says(ran: &CommandOutput, code: i32, told: &str) {
-    let ran = ran.expect(code);
-    let said = ran.stdout.clone() + &ran.stderr;
-    assert!(said.contains(told), "{told:?} is not in:\n{said}");
+fn assert_output(output: &CommandOutput, code: i32, text: &str) {
+    let output = output.expect(code);
+    let printed = output.stdout.clone() + &output.stderr;
+    assert!(printed.contains(text), "{text:?} is not in:\n{printed}");
 }
 
 #[test]
 fn the_advice_after_a_failed_rollback_works() {
     let waft = Waft::default();
     waft.flow(FAILED_ROLLBACK_FLOW);
-    let ran = waft.run(["run", "flow.toml", "--run-id", "r"]);
-    says(&ran, 3, "`waft retry r` tries the rollbacks again");
-    says(&ran, 3, "`waft skip r TASK --reason TEXT`");
-    says(&waft.run(["retry", "r"]), 3, "hold could not be rolled back");
-    says(&waft.run(["skip", "r", "sum", "--reason", "x"]), 2, "task \"sum\" of run r has no rollback that failed");
-    says(&waft.run(["skip", "r", "hold", "--reason", " "]), 2, "the reason is empty");
-    says(&waft.run(["cancel", "r"]), 2, "run r is failure: there is nothing to cancel");
-    says(&waft.run(["suspend", "r"]), 2, "driven by no process");
-    says(&waft.run(["notify", "r", "hold"]), 2, "nothing waits to be notified");
-    says(&waft.run(["skip", "r", "hold", "--reason", "let go\nby hand"]), 1, "failed and was rolled back");
+    let output = waft.run(["run", "flow.toml", "--run-id", "r"]);
+    assert_output(&output, 3, "`waft retry r` tries the rollbacks again");
+    assert_output(&output, 3, "`waft skip r TASK --reason TEXT`");
+    assert_output(&waft.run(["retry", "r"]), 3, "hold could not be rolled back");
+    assert_output(
+        &waft.run(["skip", "r", "sum", "--reason", "x"]),
+        2,
+        "task \"sum\" of run r has no rollback that failed",
+    );
+    assert_output(&waft.run(["skip", "r", "hold", "--reason", " "]), 2, "the reason is empty");
+    assert_output(&waft.run(["cancel", "r"]), 2, "run r is failure: there is nothing to cancel");
+    assert_output(&waft.run(["suspend", "r"]), 2, "driven by no process");
+    assert_output(&waft.run(["notify", "r", "hold"]), 2, "nothing waits to be notified");
+    assert_output(&waft.run(["skip", "r", "hold", "--reason", "let go\nby hand"]), 1, "failed and was rolled back");
     let shown = waft.run(["show", "r"]);
-    says(&shown, 0, "skipped: let go ⏎ by hand");
+    assert_output(&shown, 0, "skipped: let go ⏎ by hand");
     assert_eq!(shown.stderr, "", "the whole report is on one stream");
     let node = |name: &str| {
         let shown = waft.run(["show", "r", "--json"]).expect(0).end();
         shown["tasks"].as_array().unwrap().iter().find(|task| task["name"] == name).cloned().unwrap()
     };
     assert_eq!(node("hold")["rollback_skipped"], "let go\nby hand");
-    says(&waft.run(["retry", "r"]), 3, "hold could not be rolled back");
-    assert!(node("hold")["rollback_skipped"].is_null(), "it was started anew since");
+    assert_output(&waft.run(["retry", "r"]), 3, "hold could not be rolled back");
+    assert!(node("hold")["rollback_skipped"].is_null(), "it has been retried since");
 }
 
 #[test]
 fn only_tasks_with_a_rollback_are_shown_as_rolled_back() {
     let waft = Waft::default();
     waft.flow(&FAILED_ROLLBACK_FLOW.replace("value = 7", "value = 7, rolls_back_at = 1"));
-    let ran = waft.run(["run", "flow.toml"]);
-    says(&ran, 1, "charge failed (permanent): no money\n  rolled back: hold\n  without a rollback: sum\n");
+    let output = waft.run(["run", "flow.toml"]);
+    assert_output(&output, 1, "charge failed (permanent): no money\n  rolled back: hold\n  without a rollback: sum\n");
 }
 
 #[test]
@@ -60,23 +64,23 @@ fn a_run_driven_by_another_process_is_not_resumed() {
     run.wait_for("t running");
     for arguments in [&["run", "--resume", "r"][..], &["cancel", "r"], &["retry", "r"], &["run", flow, "--run-id", "r"]]
     {
-        says(&waft.run(arguments), 2, "another process drives run r");
+        assert_output(&waft.run(arguments), 2, "another process drives run r");
     }
-    says(&waft.run(["show", "r"]), 0, "running");
+    assert_output(&waft.run(["show", "r"]), 0, "running");
     // A killed process releases its lock.
     run.kill();
-    says(&waft.run(["cancel", "r"]), 1, "t failed (cancelled)");
-    says(&waft.run(["run", "--resume", "r"]), 1, "t failed (cancelled)");
+    assert_output(&waft.run(["cancel", "r"]), 1, "t failed (cancelled)");
+    assert_output(&waft.run(["run", "--resume", "r"]), 1, "t failed (cancelled)");
 }
 
 #[test]
 fn a_run_shows_its_id_and_guest_logs() {
     let waft = Waft::default();
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = { text = \"hello\", ms = 0 }\n");
-    let ran = waft.run(["run", "flow.toml", "--run-id", "r"]);
-    says(&ran, 0, "run r\nt running\n");
+    let output = waft.run(["run", "flow.toml", "--run-id", "r"]);
+    assert_output(&output, 0, "run r\nt running\n");
     for line in ["t | info   hello\n", "t | stdout hello\n", "t | stderr hello\n"] {
-        assert_eq!(ran.stderr.matches(line).count(), 2, "{}", ran.stderr);
+        assert_eq!(output.stderr.matches(line).count(), 2, "{}", output.stderr);
         assert_eq!(waft.run(["logs", "r"]).expect(0).stdout.matches(line).count(), 2);
     }
     let quiet = waft.run(["run", "flow.toml", "--quiet"]);
@@ -91,8 +95,8 @@ fn gc_never_touches_a_servers_logbook() {
         let all = [&["gc", "--older-than", "1h", "--dry-run"], arguments].concat();
         waft.command(all).env("WAFT_SERVER", "http://127.0.0.1:1").output().unwrap().into()
     };
-    says(&gc(&[]), 2, "may be others than those of http://127.0.0.1:1");
-    assert!(!waft.folder().join("logbook.db").exists(), "nothing was made");
+    assert_output(&gc(&[]), 2, "may be others than those of http://127.0.0.1:1");
+    assert!(!waft.folder().join("logbook.db").exists(), "nothing was created");
     let logbook = waft.folder().join("other.db");
-    says(&gc(&["--logbook", logbook.to_str().unwrap()]), 0, "other.db");
+    assert_output(&gc(&["--logbook", logbook.to_str().unwrap()]), 0, "other.db");
 }

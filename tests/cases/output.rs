@@ -10,13 +10,13 @@ use std::{
 use waft_tests::{CommandOutput, Waft, example, guest};
 
 /// A pipe whose reader has left.
-fn abandoned() -> PipeWriter {
+fn broken_pipe() -> PipeWriter {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
     writer
 }
 
-fn ended(command: &mut Command) -> CommandOutput {
+fn run(command: &mut Command) -> CommandOutput {
     command.output().expect("waft starts").into()
 }
 
@@ -35,8 +35,8 @@ fn a_broken_pipe_exits_like_sigpipe() {
         &["modules"],
     ];
     for arguments in commands {
-        let ran = ended(waft.command(arguments).stdout(abandoned()));
-        assert_eq!(ran.expect(141).stderr, "", "{arguments:?}");
+        let output = run(waft.command(arguments).stdout(broken_pipe()));
+        assert_eq!(output.expect(141).stderr, "", "{arguments:?}");
     }
 }
 
@@ -44,9 +44,9 @@ fn a_broken_pipe_exits_like_sigpipe() {
 fn a_failing_command_keeps_its_exit_code_without_a_reader() {
     let waft = Waft::default();
     for arguments in [&["check", "nothing.toml"][..], &["frobnicate"], &["worker"]] {
-        ended(waft.command(arguments).stderr(abandoned())).expect(2);
+        run(waft.command(arguments).stderr(broken_pipe())).expect(2);
         let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-        ended(waft.command(arguments).stderr(full)).expect(2);
+        run(waft.command(arguments).stderr(full)).expect(2);
     }
 }
 
@@ -54,9 +54,9 @@ fn a_failing_command_keeps_its_exit_code_without_a_reader() {
 fn data_that_a_full_disk_refuses_is_an_error() {
     let (waft, kitchen) = (Waft::default(), example("kitchen/flow.toml"));
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-    let ran = ended(waft.command(["graph", kitchen.to_str().unwrap()]).stdout(full));
+    let output = run(waft.command(["graph", kitchen.to_str().unwrap()]).stdout(full));
     assert_eq!(
-        ran.expect(4).stderr,
+        output.expect(4).stderr,
         "error: could not write to standard output: No space left on device (os error 28)\n"
     );
 }
@@ -70,14 +70,14 @@ fn a_run_continues_without_a_reader() {
         )
     };
     let fail = "[[task]]\nname = \"b\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }\n";
-    for (run, last, json, code) in
+    for (run_id, last, json, code) in
         [("r1", echo("b"), true, 141), ("r2", echo("b"), false, 141), ("r3", fail.into(), true, 1)]
     {
         let flow = waft.flow(&format!("name = \"f\"\npattern = \"linear\"\n{}{last}", echo("a")));
-        let mut command = waft.command(["run", flow.to_str().unwrap(), "--run-id", run]);
-        command.args(json.then_some("--json")).stdout(abandoned()).stderr(abandoned());
-        ended(&mut command).expect(code);
-        let end = waft.run(["run", "--resume", run, "--json"]).end();
+        let mut command = waft.command(["run", flow.to_str().unwrap(), "--run-id", run_id]);
+        command.args(json.then_some("--json")).stdout(broken_pipe()).stderr(broken_pipe());
+        run(&mut command).expect(code);
+        let end = waft.run(["run", "--resume", run_id, "--json"]).end();
         assert_eq!(end["state"], if code == 141 { "success" } else { "rolled-back" }, "{end}");
     }
 }
@@ -108,8 +108,8 @@ pub(crate) fn evil_flow(waft: &Waft) {
 
 /// Asserts that the output contains no terminal commands and no forged lines.
 #[track_caller]
-pub(crate) fn is_harmless(what: &str, ran: &CommandOutput) {
-    for text in [&ran.stdout, &ran.stderr] {
+pub(crate) fn assert_harmless(what: &str, output: &CommandOutput) {
+    for text in [&output.stdout, &output.stderr] {
         let harmful = |char: char| char.is_control() && char != '\n' || ('\u{202a}'..='\u{2069}').contains(&char);
         assert!(!text.contains(harmful), "{what}: {text:?}");
         assert!(!text.lines().any(|line| line.starts_with("forged")), "{what}: {text}");
@@ -125,17 +125,17 @@ fn guest_output_cannot_control_the_terminal() {
         ("run --json", &["run", "flow.toml", "--json"]),
         ("run -vvv", &["run", "flow.toml", "-vvv"]),
         ("an input", &["run", "flow.toml", "--set", EVIL]),
-        ("a file's name", &["check", EVIL]),
-        ("a module's name", &["inspect", EVIL]),
+        ("a file name", &["check", EVIL]),
+        ("a module name", &["inspect", EVIL]),
     ] {
-        let ran = waft.run(arguments);
-        is_harmless(what, &ran);
-        assert!((ran.stdout.clone() + &ran.stderr).contains("]0;title"), "{what} says it: {}", ran.stderr);
+        let output = waft.run(arguments);
+        assert_harmless(what, &output);
+        assert!((output.stdout.clone() + &output.stderr).contains("]0;title"), "{what} prints it: {}", output.stderr);
     }
     let task = format!("{}#say", guest("hostile").display());
-    is_harmless("call", &waft.run(["call", &task, "--set", &format!("text={EVIL}"), "--set", "ms=0"]));
+    assert_harmless("call", &waft.run(["call", &task, "--set", &format!("text={EVIL}"), "--set", "ms=0"]));
     waft.write("wrong.toml", format!("name = \"f\"\nwith = \"{}\"\n", EVIL.replace(['\r', '\n'], "")));
-    is_harmless("a flow file", &waft.run(["check", "wrong.toml"]));
+    assert_harmless("a flow file", &waft.run(["check", "wrong.toml"]));
 }
 
 /// Runs a command in its own terminal; returns the terminal's input.
@@ -151,8 +151,8 @@ fn in_a_terminal(command: &mut Command, term: &str) -> String {
         };
     }
     python.env_remove("NO_COLOR");
-    let ran = python.output().expect("Python starts");
-    String::from_utf8(ran.stdout).expect("waft prints UTF-8")
+    let output = python.output().expect("Python starts");
+    String::from_utf8(output.stdout).expect("waft prints UTF-8")
 }
 
 #[test]
@@ -160,14 +160,14 @@ fn guest_output_cannot_control_a_live_table() {
     let waft = Waft::default();
     evil_flow(&waft);
     let shown = in_a_terminal(&mut waft.command(["run", "flow.toml"]), "xterm-256color");
-    assert!(shown.contains("\u{1b}[1m") && shown.contains("]0;title"), "colours, and what was said: {shown:?}");
+    assert!(shown.contains("\u{1b}[1m") && shown.contains("]0;title"), "colours and the text: {shown:?}");
     // Only colours and the cursor moves of the table remain.
     let mut parts = shown.split('\u{1b}').skip(1);
-    let is_ours = |part: &str| {
+    let is_allowed = |part: &str| {
         let end = part.find(|char: char| char.is_ascii_alphabetic()).expect("a code has an end");
         part.starts_with('[') && (matches!(&part[end..=end], "m" | "F") || &part[..=end] == "[J")
     };
-    assert!(parts.all(is_ours), "{shown:?}");
+    assert!(parts.all(is_allowed), "{shown:?}");
     assert!(!shown.contains(['\u{9b}', '\u{202e}', '\u{7}']), "{shown:?}");
 }
 
@@ -187,8 +187,8 @@ fn a_dumb_terminal_gets_plain_text() {
 fn a_long_value_is_truncated_and_show_prints_it_whole() {
     let waft = Waft::default();
     let long = format!("\"{}\"", "long ".repeat(1_000));
-    let task = |name: &str, does: &str, value: &str| {
-        format!("[[task]]\nname = \"{name}\"\nuse = \"hostile#{does}\"\nprovides = {{ {value} = \"{name}\" }}\n")
+    let task = |name: &str, export: &str, value: &str| {
+        format!("[[task]]\nname = \"{name}\"\nuse = \"hostile#{export}\"\nprovides = {{ {value} = \"{name}\" }}\n")
     };
     waft.flow(&format!(
         "name = \"f\"\n{}with = {{ value = {long} }}\n{}requires = {{ bytes = \"raw\" }}\n",
@@ -196,19 +196,19 @@ fn a_long_value_is_truncated_and_show_prints_it_whole() {
         task("bytes", "echo-bytes", "bytes"),
     ));
     waft.write("raw", [0, 27, 255]);
-    let ran = waft.run(["run", "flow.toml", "--run-id", "r", "--set-file", "raw=raw"]);
-    let line = ran.expect(0).stdout.lines().find(|line| line.starts_with("json = ")).expect("it is told");
+    let output = waft.run(["run", "flow.toml", "--run-id", "r", "--set-file", "raw=raw"]);
+    let line = output.expect(0).stdout.lines().find(|line| line.starts_with("json = ")).expect("it is printed");
     assert!(line.ends_with("… (4.8KiB)"), "{line}");
-    assert!(ran.stderr.ends_with("`waft show r --value NAME` prints the whole of a value\n"), "{}", ran.stderr);
+    assert!(output.stderr.ends_with("`waft show r --value NAME` prints the whole of a value\n"), "{}", output.stderr);
     assert!(line.chars().count() <= 200, "{line}");
     let shown = in_a_terminal(&mut waft.command(["run", "flow.toml", "--set-file", "raw=raw"]), "xterm");
-    let line = shown.lines().find(|line| line.starts_with("json = ")).expect("it is told");
+    let line = shown.lines().find(|line| line.starts_with("json = ")).expect("it is printed");
     assert!(line.trim_end().chars().count() <= 80, "it fits the terminal: {line:?}");
     assert_eq!(waft.run(["show", "r", "--value", "json"]).expect(0).stdout, format!("{long}\n"));
     let bytes = waft.command(["show", "r", "--value", "bytes"]).output().unwrap();
     assert_eq!((bytes.status.code(), bytes.stdout), (Some(0), vec![0, 27, 255]));
-    let ran = waft.run(["show", "r", "--value", "jsn"]);
-    assert!(ran.expect(2).stderr.contains("run r has no value \"jsn\""), "{}", ran.stderr);
+    let output = waft.run(["show", "r", "--value", "jsn"]);
+    assert!(output.expect(2).stderr.contains("run r has no value \"jsn\""), "{}", output.stderr);
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn reading_commands_work_with_a_read_only_store() {
     let (module, kitchen) = (module.to_str().unwrap(), kitchen.to_str().unwrap());
     for arguments in [&["check", kitchen][..], &["graph", kitchen], &["inspect", module], &["modules"]] {
         // Nobody can create a folder there, not even root.
-        let ran = ended(waft.command(arguments).env("WAFT_STORE", "/proc/store"));
-        ran.expect(0);
+        let output = run(waft.command(arguments).env("WAFT_STORE", "/proc/store"));
+        output.expect(0);
     }
 }
 
@@ -226,6 +226,6 @@ fn reading_commands_work_with_a_read_only_store() {
 fn a_run_works_with_an_unwritable_cache() {
     let waft = Waft::default();
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
-    let ran = ended(waft.command(["run", "flow.toml"]).env("WAFT_CACHE", "/proc/cache"));
-    assert!(ran.expect(0).stderr.contains("not kept on disk"), "it says so: {}", ran.stderr);
+    let output = run(waft.command(["run", "flow.toml"]).env("WAFT_CACHE", "/proc/cache"));
+    assert!(output.expect(0).stderr.contains("not kept on disk"), "it is reported: {}", output.stderr);
 }

@@ -1,8 +1,8 @@
-//! Each seed is one world: real engines, workers and machines over an in-memory broker and logbook, in virtual time.
+//! Each seed is one simulation: real engines, workers and machines over an in-memory broker and logbook, in virtual time.
 //!
 //! In the fault phase, messages are lost, duplicated, delayed and so reordered; appends fail before or after they are
 //! written; engines and workers crash between any two steps. Then the faults stop, and every run must end. A ledger that no
-//! crash affects records what guests really did. A failing seed is printed, and replays exactly: `WAFT_SIMULATE_FIRST=SEED
+//! crash affects records the actual effects of guests. A failing seed is printed, and replays exactly: `WAFT_SIMULATE_FIRST=SEED
 //! WAFT_SIMULATE_SEEDS=1 cargo xtask simulate`.
 
 pub(crate) mod check;
@@ -19,7 +19,7 @@ use std::{
     thread,
 };
 
-/// The number of worlds in `cargo xtask test`; `cargo xtask simulate` sets its own.
+/// The number of simulations in `cargo xtask test`; `cargo xtask simulate` sets its own.
 const SEEDS: u64 = 1_000;
 
 #[test]
@@ -29,12 +29,12 @@ fn records_and_effects_stay_consistent_under_faults() {
     let seeds: u64 = number("WAFT_SIMULATE_SEEDS").unwrap_or(SEEDS);
     let threads = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let failed: Vec<(u64, String)> = thread::scope(|scope| {
-        let live = |thread| scope.spawn(move || run_every(first + thread, first + seeds, threads));
-        let threads: Vec<_> = (0..threads).map(live).collect();
-        threads.into_iter().filter_map(|thread| thread.join().expect("a thread of worlds ends")).collect()
+        let spawn = |thread| scope.spawn(move || run_every(first + thread, first + seeds, threads));
+        let threads: Vec<_> = (0..threads).map(spawn).collect();
+        threads.into_iter().filter_map(|thread| thread.join().expect("a thread of simulations ends")).collect()
     });
     if let Some((seed, reason)) = failed.into_iter().min() {
-        panic!("world {seed} failed: {reason}\nreplay it: WAFT_SIMULATE_FIRST={seed} WAFT_SIMULATE_SEEDS=1");
+        panic!("simulation {seed} failed: {reason}\nreplay it: WAFT_SIMULATE_FIRST={seed} WAFT_SIMULATE_SEEDS=1");
     }
 }
 
@@ -45,12 +45,12 @@ fn a_seed_reproduces_its_simulation() {
     }
 }
 
-/// Simulates every `step`-th world; returns the first that fails, with its reason.
+/// Runs every `step`-th simulation; returns the first that fails, with its reason.
 fn run_every(first: u64, end: u64, step: u64) -> Option<(u64, String)> {
     let mut seed = first;
     while seed < end {
-        let lived = catch_unwind(AssertUnwindSafe(|| environment::run_simulation(seed)));
-        match lived {
+        let result = catch_unwind(AssertUnwindSafe(|| environment::run_simulation(seed)));
+        match result {
             Ok(Ok(_)) => {}
             Ok(Err(reason)) => return Some((seed, reason)),
             Err(_) => return Some((seed, "it panicked".into())),

@@ -36,12 +36,12 @@ const SLOTS: u16 = 2;
 /// The queue of the workers' fetch requests.
 const STORE: &str = "store";
 
-/// The configuration of a worker that takes jobs from the queue of its name, and has listened since before the first of
+/// The configuration of a worker that takes jobs from the queue of its name, and received withdrawals before the first of
 /// them was sent.
 fn config(name: &str) -> Config {
     Config {
         name: name.parse().expect("a name"),
-        host: "here".into(),
+        host: "host".into(),
         instance: name.into(),
         version: "test".into(),
         slots: SLOTS,
@@ -55,9 +55,9 @@ fn config(name: &str) -> Config {
 /// Starts a worker with its own sandbox and cache, which takes jobs from the queue of its name.
 async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, stop: &CancellationToken) {
     let cache = tempfile::tempdir().expect("a temporary folder");
-    let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works here");
+    let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works on this machine");
     let bytes = store::Cache::open(cache.path().into(), 1 << 30).await.expect("the cache opens");
-    let client = store::bus::Client::new(broker.clone(), format!("reply.{name}")).await.expect("the broker is there");
+    let client = store::bus::Client::new(broker.clone(), format!("reply.{name}")).await.expect("the broker answers");
     let worker = Worker::connect(config(name), broker, Arc::new(ContentSource::new(sandbox, bytes, client)))
         .await
         .expect("it connects");
@@ -77,7 +77,7 @@ struct PanickingGuests {
 #[async_trait::async_trait]
 impl GuestRunner for PanickingGuests {
     async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn sandbox::Observer>) -> GuestResult {
-        assert!(self.calls.fetch_add(1, Ordering::Relaxed) > 0, "as the test wants it");
+        assert!(self.calls.fetch_add(1, Ordering::Relaxed) > 0, "injected panic");
         GuestResult { answer: sandbox::Completion::Succeeded(Values::new()), log: CallLog::default() }
     }
 
@@ -124,10 +124,10 @@ impl Harness {
         let store = Arc::new(store::Memory::new());
         let wasm = std::fs::read(guest("hostile")).expect("it is built");
         let component = sandbox::Module::componentize(&wasm).expect("it is a guest").into_bytes();
-        let module = store.put(component).await.expect("memory takes it");
+        let module = store.put(component).await.expect("memory stores it");
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let server = store::bus::Server::start(broker.clone(), STORE.into(), store, stop.clone()).await;
-        tasks.spawn(server.expect("the broker is there").run());
+        tasks.spawn(server.expect("the broker answers").run());
         broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
         let signals = broker.consume(SIGNALS, 16).await.expect("it is there");
         Self { broker, module, signals, tasks, stop }
@@ -153,16 +153,16 @@ impl Harness {
     /// The next result from a worker.
     async fn answer(&mut self) -> TaskResult {
         loop {
-            let delivery = self.signals.next().await.expect("the broker is there");
+            let delivery = self.signals.next().await.expect("the broker answers");
             let report = Report::decode(&delivery.message.body).expect("a worker's report");
             let reply_to = delivery.message.properties.reply_to.clone();
             delivery.accept();
             match (report, reply_to) {
                 (Report::Signal(signal, _), _) => return signal.answer,
-                // Every call that a worker asks about may begin here.
+                // Every call may start in these tests.
                 (Report::MayBegin { call }, Some(queue)) => {
-                    let wanted = Control::MayStart { call, wanted: true };
-                    self.control(Destination::Queue(queue), &wanted).await;
+                    let reply = Control::MayStart { call, wanted: true };
+                    self.control(Destination::Queue(queue), &reply).await;
                 }
                 _ => {}
             }
@@ -183,7 +183,7 @@ impl Harness {
             properties: Properties::default(),
             body: control.encode().into(),
         };
-        self.broker.publish(message).await.expect("the broker is there");
+        self.broker.publish(message).await.expect("the broker answers");
     }
 
     async fn stop(self) {
@@ -195,69 +195,69 @@ impl Harness {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_job_gives_the_same_result_twice_and_on_two_workers() {
-    let mut world = Harness::new().await;
-    world.start_worker("one").await;
-    world.start_worker("other").await;
-    let first = Job { required_outputs: vec!["observed".parse().expect("a name")], ..job(world.module, "observe") };
+    let mut harness = Harness::new().await;
+    harness.start_worker("one").await;
+    harness.start_worker("other").await;
+    let first = Job { required_outputs: vec!["observed".parse().expect("a name")], ..job(harness.module, "observe") };
     let second = Job { call: CallId { attempt: Attempt::new(2), ..first.call.clone() }, ..first.clone() };
-    let mut answers = Vec::new();
+    let mut results = Vec::new();
     for (worker, job) in [("one", &first), ("one", &first), ("other", &first), ("one", &second)] {
-        world.publish(worker, job).await;
-        answers.push(world.answer().await);
+        harness.publish(worker, job).await;
+        results.push(harness.answer().await);
     }
-    assert!(matches!(answers[0], TaskResult::Succeeded(_)), "{:?}", answers[0]);
-    assert_eq!(answers[0], answers[1], "the same job twice");
-    assert_eq!(answers[0], answers[2], "the same job on another worker");
-    assert_ne!(answers[0], answers[3], "another attempt has other random numbers");
-    world.stop().await;
+    assert!(matches!(results[0], TaskResult::Succeeded(_)), "{:?}", results[0]);
+    assert_eq!(results[0], results[1], "the same job twice");
+    assert_eq!(results[0], results[2], "the same job on another worker");
+    assert_ne!(results[0], results[3], "another attempt has other random numbers");
+    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redelivered_job_of_a_gone_engine_is_not_called() {
-    let mut world = Harness::new().await;
+async fn a_redelivered_job_of_a_lost_engine_is_not_called() {
+    let mut harness = Harness::new().await;
     let queue = "one".parse().expect("a name");
-    broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
-    broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
-    world.publish("one", &Job { signal_to: "gone".into(), ..job(world.module, "spin") }).await;
-    // A worker received it, and died.
-    let mut doomed = world.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
-    drop(doomed.next().await.expect("the job"));
-    drop(doomed);
+    broker::topology::declare_shared(&*harness.broker).await.expect("the broker answers");
+    broker::topology::declare_jobs(&*harness.broker, &queue).await.expect("the broker answers");
+    harness.publish("one", &Job { signal_to: "missing".into(), ..job(harness.module, "spin") }).await;
+    // A worker received it, and was lost.
+    let mut lost_consumer = harness.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
+    drop(lost_consumer.next().await.expect("the job"));
+    drop(lost_consumer);
     // It has one slot, so a spinning call would block the next job.
-    world.start_worker("one").await;
-    world.publish("one", &job(world.module, "noop")).await;
-    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
-    world.stop().await;
+    harness.start_worker("one").await;
+    harness.publish("one", &job(harness.module, "noop")).await;
+    assert_eq!(harness.answer().await, TaskResult::Succeeded(Values::new()));
+    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_duplicate_job_waits_for_the_running_call() {
-    let world = Harness::new().await;
-    world.start_worker("one").await;
-    let spinning = job(world.module, "spin");
-    world.publish("one", &spinning).await;
-    world.publish("one", &spinning).await;
+    let harness = Harness::new().await;
+    harness.start_worker("one").await;
+    let spinning = job(harness.module, "spin");
+    harness.publish("one", &spinning).await;
+    harness.publish("one", &spinning).await;
     let queue = topology::job_queue(&"one".parse().expect("a name"));
-    while world.broker.waiting(&queue).await.expect("the broker is there") != Some(0) {
+    while harness.broker.waiting(&queue).await.expect("the broker answers") != Some(0) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    world.stop.cancel();
-    world.tasks.close();
-    world.tasks.wait().await;
-    // After a lost connection, the delivery that started the call may be void; only the second one is left then.
-    assert_eq!(world.broker.waiting(&queue).await.expect("the broker is there"), Some(2), "both went back");
+    harness.stop.cancel();
+    harness.tasks.close();
+    harness.tasks.wait().await;
+    // After a lost connection, the delivery that started the call may be invalid; then only the second one remains.
+    assert_eq!(harness.broker.waiting(&queue).await.expect("the broker answers"), Some(2), "both were requeued");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_panics_is_redelivered() {
-    let mut world = Harness::new().await;
+    let mut harness = Harness::new().await;
     let config = config("one");
-    let worker = Worker::connect(config, world.broker.clone(), Arc::new(PanickingGuests::default())).await;
-    let stop = world.stop.clone();
-    world.tasks.spawn(worker.expect("it connects").run(stop.clone(), stop));
-    world.publish("one", &job(world.module, "noop")).await;
-    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
-    world.stop().await;
+    let worker = Worker::connect(config, harness.broker.clone(), Arc::new(PanickingGuests::default())).await;
+    let stop = harness.stop.clone();
+    harness.tasks.spawn(worker.expect("it connects").run(stop.clone(), stop));
+    harness.publish("one", &job(harness.module, "noop")).await;
+    assert_eq!(harness.answer().await, TaskResult::Succeeded(Values::new()));
+    harness.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,83 +266,83 @@ async fn an_unresponsive_queue_does_not_block_others() {
     memory.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let signals = memory.consume(SIGNALS, 16).await.expect("it is there");
     let connection = LossyConnection::to(&memory);
-    connection.set_unresponsive("waft.jobs.dead", true);
-    let queues = ["dead", "alive"].map(|queue| queue.parse().expect("a name")).to_vec();
+    connection.set_unresponsive("waft.jobs.unresponsive", true);
+    let queues = ["unresponsive", "responsive"].map(|queue| queue.parse().expect("a name")).to_vec();
     let guests = Arc::new(PanickingGuests { calls: AtomicU32::new(1) });
     let worker = Worker::connect(Config { queues, ..config("one") }, Arc::new(connection.clone()), guests).await;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(worker.expect("it connects").run(stop.clone(), stop.clone()));
     let module = Digest::from_bytes([1; 32]);
-    let mut world = Harness { broker: Arc::new(memory.clone()), module, signals, tasks, stop };
+    let mut harness = Harness { broker: Arc::new(memory.clone()), module, signals, tasks, stop };
     for attempt in 1..10 {
         let job = job(module, "noop");
         let call = CallId { attempt: Attempt::new(attempt), ..job.call.clone() };
-        world.publish("alive", &Job { call, ..job }).await;
-        assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
+        harness.publish("responsive", &Job { call, ..job }).await;
+        assert_eq!(harness.answer().await, TaskResult::Succeeded(Values::new()));
     }
-    connection.set_unresponsive("waft.jobs.dead", false);
-    while memory.waiting("waft.jobs.dead").await.expect("the broker is there").is_none() {
+    connection.set_unresponsive("waft.jobs.unresponsive", false);
+    while memory.waiting("waft.jobs.unresponsive").await.expect("the broker answers").is_none() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let job = job(module, "noop");
     let call = CallId { attempt: Attempt::new(10), ..job.call.clone() };
-    world.publish("dead", &Job { call, ..job }).await;
-    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
-    world.stop().await;
+    harness.publish("unresponsive", &Job { call, ..job }).await;
+    assert_eq!(harness.answer().await, TaskResult::Succeeded(Values::new()));
+    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_queue_is_redeclared_and_consumed() {
-    let mut world = Harness::new().await;
-    world.start_worker("one").await;
+    let mut harness = Harness::new().await;
+    harness.start_worker("one").await;
     let queue = topology::job_queue(&"one".parse().expect("a name"));
-    world.broker.delete_queue(&queue).await.expect("it is there");
-    while world.broker.waiting(&queue).await.expect("the broker is there").is_none() {
+    harness.broker.delete_queue(&queue).await.expect("it is there");
+    while harness.broker.waiting(&queue).await.expect("the broker answers").is_none() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    world.publish("one", &job(world.module, "noop")).await;
-    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
-    world.stop().await;
+    harness.publish("one", &job(harness.module, "noop")).await;
+    assert_eq!(harness.answer().await, TaskResult::Succeeded(Values::new()));
+    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_call_for_two_engines_is_answered_to_both() {
-    let mut world = Harness::new().await;
-    let other = "signals-of-another";
-    world.broker.declare_queue(&Queue { name: other.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
-    let mut signals = world.broker.consume(other, 16).await.expect("it is there");
-    world.start_worker("one").await;
+async fn one_call_for_two_engines_is_signalled_to_both() {
+    let mut harness = Harness::new().await;
+    let other = "other-signals";
+    harness.broker.declare_queue(&Queue { name: other.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+    let mut signals = harness.broker.consume(other, 16).await.expect("it is there");
+    harness.start_worker("one").await;
     let sleeping = Job {
         inputs: [("ms".parse().expect("a name"), Value::json(&300.into()))].into(),
-        ..job(world.module, "sleep")
+        ..job(harness.module, "sleep")
     };
-    world.publish("one", &sleeping).await;
-    world.publish("one", &Job { signal_to: other.into(), ..sleeping.clone() }).await;
-    assert!(matches!(world.answer().await, TaskResult::Succeeded(_)));
-    let answered = loop {
-        let delivery = signals.next().await.expect("the broker is there");
+    harness.publish("one", &sleeping).await;
+    harness.publish("one", &Job { signal_to: other.into(), ..sleeping.clone() }).await;
+    assert!(matches!(harness.answer().await, TaskResult::Succeeded(_)));
+    let signal = loop {
+        let delivery = signals.next().await.expect("the broker answers");
         let report = Report::decode(&delivery.message.body).expect("a worker's report");
         delivery.accept();
         if let Report::Signal(signal, _) = report {
             break signal;
         }
     };
-    assert_eq!(answered.call, sleeping.call);
-    world.stop().await;
+    assert_eq!(signal.call, sleeping.call);
+    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_module_that_no_store_holds_fails_its_task_by_name() {
-    let mut world = Harness::new().await;
-    world.start_worker("one").await;
+async fn a_missing_module_is_named_by_the_failure_of_its_task() {
+    let mut harness = Harness::new().await;
+    harness.start_worker("one").await;
     let unknown = Digest::from_bytes([9; 32]);
-    world.publish("one", &job(unknown, "noop")).await;
-    match world.answer().await {
+    harness.publish("one", &job(unknown, "noop")).await;
+    match harness.answer().await {
         TaskResult::Failed(failure) => {
             assert_eq!(failure.kind, FailureKind::Module);
             assert!(failure.message.contains(&unknown.to_string()), "{failure}");
         }
-        TaskResult::Succeeded(values) => panic!("it left {values:?}"),
+        TaskResult::Succeeded(values) => panic!("it succeeded with {values:?}"),
     }
-    world.stop().await;
+    harness.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Shared test helpers: the `waft` binary as a person uses it, and processes that a test can kill.
+//! Shared test helpers: the `waft` binary as a user runs it, and processes that a test can kill.
 //!
 //! `cargo xtask test` sets these variables: `WAFT_TEST_BINARY` is the binary, `WAFT_TEST_GUESTS` the built guests of
 //! `tests/guests`, and `WAFT_TEST_BROKER` a RabbitMQ for the tests alone. `WAFT_TEST_PYTHON` is a Python that has pika, and
@@ -18,7 +18,7 @@ pub use waft::{CommandOutput, Waft};
 /// The project's root.
 #[must_use]
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the root").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the root").to_owned()
 }
 
 /// The guests of `tests/guests`, by their names in flow files.

@@ -1,4 +1,4 @@
-//! Processes that run beside a test, and are killed when it ends.
+//! Processes that run beside a test, and are killed at its end.
 
 use std::{
     io::{BufRead, BufReader},
@@ -10,8 +10,8 @@ use std::{
 
 use crate::Waft;
 
-/// The time limit of operations that take a moment: only a broken test waits this long.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of short operations: only a failing test waits this long.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A process whose standard error is read line by line.
 pub struct Process {
@@ -49,17 +49,17 @@ impl Process {
     /// When the process ends before, or prints nothing for a long time.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
+            let remaining = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(remaining) {
                 Ok(line) => {
                     self.lines_read.push(line.clone());
                     if line.contains(text) {
                         return line;
                     }
                 }
-                Err(error) => panic!("{text:?} was not said ({error}); heard:\n{}", self.lines_read.join("\n")),
+                Err(error) => panic!("{text:?} was not printed ({error}); output:\n{}", self.lines_read.join("\n")),
             }
         }
     }
@@ -93,16 +93,16 @@ impl Process {
     /// When it does not end.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         // The pipe closes with the process.
         while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             self.lines_read.push(line);
         }
-        assert!(Instant::now() < until, "it does not end; heard:\n{}", self.lines_read.join("\n"));
+        assert!(Instant::now() < until, "it does not end; output:\n{}", self.lines_read.join("\n"));
         self.process.wait().expect("it can be waited for")
     }
 
-    /// The output so far, as far as it was read.
+    /// The output that was read so far.
     #[must_use]
     pub fn output(&self) -> String {
         self.lines_read.join("\n")
@@ -114,8 +114,8 @@ impl Process {
 /// # Panics
 /// When it cannot be sent.
 pub fn signal(process: u32, name: &str) {
-    let sent = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status();
-    assert!(sent.expect("kill is there").success(), "SIG{name} was sent");
+    let status = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status();
+    assert!(status.expect("kill is installed").success(), "SIG{name} was sent");
 }
 
 impl Drop for Process {

@@ -110,7 +110,7 @@ impl From<Output> for CommandOutput {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("waft prints UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("waft says UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("waft prints UTF-8"),
         }
     }
 }
@@ -148,8 +148,8 @@ impl CommandOutput {
     /// The states of nodes, in order: `mix:running mix:success`.
     #[must_use]
     pub fn trace(&self) -> Vec<String> {
-        let told = self.json().into_iter().filter(|line| line["event"] == "state");
-        told.map(|line| format!("{}:{}", text(&line["name"]), text(&line["state"]))).collect()
+        let states = self.json().into_iter().filter(|line| line["event"] == "state");
+        states.map(|line| format!("{}:{}", text(&line["name"]), text(&line["state"]))).collect()
     }
 
     /// The final failure of a task: kind and message.

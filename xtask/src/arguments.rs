@@ -11,7 +11,7 @@ pub(crate) const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   demo [--release]           build the example guests and run them: to success, and through a rollback; needs no server
-  demo --live [--release]    flows that live: listeners for ever, circles and edits, over a real RabbitMQ with workers
+  demo --live [--release]    long-running flows: listeners, cycles and edits, with workers on a real RabbitMQ
   test [--only STEP]... [-- ARGUMENTS]
                              all checks and tests, with a real RabbitMQ; STEP is one of fmt clippy doc guests
                              guest-tests build tests doctests; ARGUMENTS go to the test runner
@@ -19,13 +19,15 @@ usage: cargo xtask COMMAND
   bench [ARGUMENTS]          measure, with a real RabbitMQ
   build-guest PATH           build the guest crate at PATH for WebAssembly
   simulate [--seeds N] [--first SEED]
-                             worlds of lost messages and crashes, one a seed; a failing seed replays exactly
+                             simulate lost messages and crashes, one simulation per seed; a failing seed is
+                             reproducible
   chaos [--runs N] [--worlds N]
-                             real engines, workers, RabbitMQ and PostgreSQL, killed and restarted while runs go through
-  broker                     start a private RabbitMQ and keep it until Ctrl-C or the end of standard input
+                             kill and restart real engines, workers, RabbitMQ and PostgreSQL during runs; --worlds is
+                             the number of deployments
+  broker                     start a private RabbitMQ and run it until Ctrl-C or the end of standard input
 
-What is missing is installed with a line that says what and why. WAFT_TEST_BROKER=amqp://… names a broker to use instead of
-starting one.";
+Missing programs are installed, with a line that says which and why. WAFT_TEST_BROKER=amqp://… names a broker to use
+instead of starting one.";
 
 /// The commands.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub(crate) enum Command {
     Bench(Vec<String>),
     BuildGuest(PathBuf),
     Simulate { seeds: u64, first: u64 },
-    Chaos { runs: u64, worlds: u64 },
+    Chaos { runs: u64, deployments: u64 },
     Broker,
     Help,
 }
@@ -62,8 +64,8 @@ pub(crate) struct TestOptions {
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command> {
     let Some(command) = arguments.next() else { bail!("no command") };
     let mut rest: Vec<String> = arguments.collect();
-    let asks_for_help = |word: &String| word == "--help" || word == "-h";
-    if command == "help" || asks_for_help(&command) || (command != "bench" && rest.first().is_some_and(asks_for_help)) {
+    let is_help = |argument: &String| argument == "--help" || argument == "-h";
+    if command == "help" || is_help(&command) || (command != "bench" && rest.first().is_some_and(is_help)) {
         return Ok(Command::Help);
     }
     let parsed = match command.as_str() {
@@ -72,33 +74,33 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
         "test" => Command::Test(test_options(&mut rest)?),
         "audit" => Command::Audit,
         "bench" => Command::Bench(std::mem::take(&mut rest)),
-        "build-guest" if rest.is_empty() => bail!("build-guest wants the PATH of a guest crate"),
+        "build-guest" if rest.is_empty() => bail!("build-guest needs the PATH of a guest crate"),
         "build-guest" => Command::BuildGuest(rest.remove(0).into()),
         "simulate" => Command::Simulate {
             seeds: number(&mut rest, "--seeds")?.unwrap_or(10_000),
             first: number(&mut rest, "--first")?.unwrap_or(0),
         },
         "chaos" => {
-            let worlds = number(&mut rest, "--worlds")?;
-            // Many short worlds, or one long world.
-            let runs = number(&mut rest, "--runs")?.unwrap_or(if worlds.is_some() { 40 } else { 400 });
-            Command::Chaos { runs, worlds: worlds.unwrap_or(1) }
+            let deployments = number(&mut rest, "--worlds")?;
+            // Many short-lived deployments, or one long-lived.
+            let runs = number(&mut rest, "--runs")?.unwrap_or(if deployments.is_some() { 40 } else { 400 });
+            Command::Chaos { runs, deployments: deployments.unwrap_or(1) }
         }
         "broker" => Command::Broker,
         _ => bail!("no command is called {command:?}"),
     };
     match rest.first() {
-        Some(word) => bail!("{command} does not know {word:?}"),
+        Some(argument) => bail!("{command} does not take {argument:?}"),
         None => Ok(parsed),
     }
 }
 
 /// Takes a flag with a number, if present.
 fn number(rest: &mut Vec<String>, flag: &str) -> Result<Option<u64>> {
-    let Some(place) = rest.iter().position(|word| word == flag) else { return Ok(None) };
-    let value = rest.get(place + 1).with_context(|| format!("{flag} wants a number"))?;
-    let number = value.parse().with_context(|| format!("{flag} wants a number, not {value:?}"))?;
-    rest.drain(place..place + 2);
+    let Some(index) = rest.iter().position(|argument| argument == flag) else { return Ok(None) };
+    let value = rest.get(index + 1).with_context(|| format!("{flag} needs a number"))?;
+    let number = value.parse().with_context(|| format!("{flag} needs a number, not {value:?}"))?;
+    rest.drain(index..index + 2);
     Ok(Some(number))
 }
 
@@ -108,23 +110,23 @@ fn profile(rest: &mut Vec<String>) -> Profile {
 
 /// Takes a flag, if present.
 fn flag(rest: &mut Vec<String>, flag: &str) -> bool {
-    let place = rest.iter().position(|word| word == flag);
-    place.map(|place| rest.remove(place)).is_some()
+    let index = rest.iter().position(|argument| argument == flag);
+    index.map(|index| rest.remove(index)).is_some()
 }
 
 /// Takes the known options; anything left is an error.
 fn test_options(rest: &mut Vec<String>) -> Result<TestOptions> {
-    let mut wanted = TestOptions::default();
-    if let Some(place) = rest.iter().position(|word| word == "--") {
-        wanted.rest = rest.split_off(place + 1);
-        rest.truncate(place);
+    let mut options = TestOptions::default();
+    if let Some(index) = rest.iter().position(|argument| argument == "--") {
+        options.rest = rest.split_off(index + 1);
+        rest.truncate(index);
     }
-    while rest.first().is_some_and(|word| word == "--only") {
-        let name = rest.get(1).context("--only wants the name of a step")?;
-        wanted.only.push(Step::named(name).with_context(|| format!("no step is called {name:?}"))?);
+    while rest.first().is_some_and(|argument| argument == "--only") {
+        let name = rest.get(1).context("--only needs the name of a step")?;
+        options.only.push(Step::named(name).with_context(|| format!("no step is called {name:?}"))?);
         rest.drain(..2);
     }
-    Ok(wanted)
+    Ok(options)
 }
 
 #[cfg(test)]
@@ -152,8 +154,8 @@ mod tests {
         assert_eq!(parsed("build-guest a/b").unwrap(), Command::BuildGuest("a/b".into()));
         assert_eq!(parsed("broker").unwrap(), Command::Broker);
         assert_eq!(parsed("simulate --first 7").unwrap(), Command::Simulate { seeds: 10_000, first: 7 });
-        assert_eq!(parsed("chaos --runs 9").unwrap(), Command::Chaos { runs: 9, worlds: 1 });
-        assert_eq!(parsed("chaos --worlds 50").unwrap(), Command::Chaos { runs: 40, worlds: 50 });
+        assert_eq!(parsed("chaos --runs 9").unwrap(), Command::Chaos { runs: 9, deployments: 1 });
+        assert_eq!(parsed("chaos --worlds 50").unwrap(), Command::Chaos { runs: 40, deployments: 50 });
         for line in ["help", "--help", "-h", "test --help"] {
             assert_eq!(parsed(line).unwrap(), Command::Help, "{line}");
         }
@@ -171,13 +173,13 @@ mod tests {
     fn a_usage_error_names_the_argument() {
         assert_eq!(usage_error(""), "no command");
         assert_eq!(usage_error("tset"), r#"no command is called "tset""#);
-        assert_eq!(usage_error("demo fast"), r#"demo does not know "fast""#);
-        assert_eq!(usage_error("test clippy"), r#"test does not know "clippy""#);
-        assert_eq!(usage_error("test --only"), "--only wants the name of a step");
+        assert_eq!(usage_error("demo fast"), r#"demo does not take "fast""#);
+        assert_eq!(usage_error("test clippy"), r#"test does not take "clippy""#);
+        assert_eq!(usage_error("test --only"), "--only needs the name of a step");
         assert_eq!(usage_error("test --only lint"), r#"no step is called "lint""#);
-        assert_eq!(usage_error("build-guest"), "build-guest wants the PATH of a guest crate");
-        assert_eq!(usage_error("chaos --runs many"), r#"--runs wants a number, not "many""#);
-        assert_eq!(usage_error("build-guest a b"), r#"build-guest does not know "b""#);
+        assert_eq!(usage_error("build-guest"), "build-guest needs the PATH of a guest crate");
+        assert_eq!(usage_error("chaos --runs many"), r#"--runs needs a number, not "many""#);
+        assert_eq!(usage_error("build-guest a b"), r#"build-guest does not take "b""#);
     }
 
     #[test]

@@ -13,15 +13,15 @@ pub(crate) fn run() -> Result<ExitCode> {
         eprintln!("error: cargo-deny is not installed\n\nhint: `cargo install --locked cargo-deny` installs it");
         return Ok(ExitCode::from(2));
     }
-    let mut is_sound = true;
+    let mut is_accepted = true;
     // Each workspace has its own lock file; each finds the configuration in the root.
     for workspace in std::iter::once(project::root().to_owned()).chain(project::guest_workspaces()) {
         let mut deny = process::cargo();
-        // Include all features, since a user can turn on any of them.
+        // Include all features, since a user can enable any of them.
         deny.args(["deny", "--workspace", "--all-features", "check"]).current_dir(workspace);
         println!("$ {}", shown(&deny));
         let status = deny.status().with_context(|| format!("could not run `{}`", shown(&deny)))?;
-        is_sound &= status.success();
+        is_accepted &= status.success();
     }
-    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

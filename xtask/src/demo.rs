@@ -18,13 +18,13 @@ use xtask::{
 
 use crate::arguments::Profile;
 
-/// Variables that would make the demo depend on a person's own setup.
+/// Variables that would make the demo depend on the user's own setup.
 const SETTINGS: [&str; 4] = ["WAFT_BROKER", "WAFT_LOGBOOK", "WAFT_SERVER", "WAFT_STORE"];
 
 /// One flow to run, and its expected end.
 struct Scene {
     name: &'static str,
-    says: &'static str,
+    description: &'static str,
     arguments: &'static [&'static str],
     expects: Ending,
 }
@@ -39,25 +39,25 @@ enum Ending {
 const SCENES: [Scene; 4] = [
     Scene {
         name: "kitchen",
-        says: "two pans are chosen and heated side by side, then the cake is baked",
+        description: "two pans are chosen and heated side by side, then the cake is baked",
         arguments: &["run", "examples-wasm/kitchen/flow.toml"],
         expects: Ending::Success,
     },
     Scene {
         name: "provision",
-        says: "a server, a blog on it, a load balancer before it, a monitor beside it",
+        description: "a server, a blog on it, a load balancer and a monitor",
         arguments: &["run", "examples-wasm/provision/flow.toml"],
         expects: Ending::Success,
     },
     Scene {
         name: "provision, failing",
-        says: "the monitor cannot be added, and all that was applied is rolled back, strictly backwards",
+        description: "the monitor cannot be added, and everything applied is rolled back in reverse order",
         arguments: &["run", "examples-wasm/provision/flow.toml", "--set", "fail_at=add-monitor"],
         expects: Ending::RolledBack,
     },
     Scene {
         name: "text",
-        says: "the words of README.md, counted in four parts at once",
+        description: "the words of README.md, counted in four parts at once",
         arguments: &["run", "examples-wasm/text/flow.toml", "--set-file", "text=README.md"],
         expects: Ending::Success,
     },
@@ -80,7 +80,7 @@ pub(crate) fn run(profile: Profile) -> Result<ExitCode> {
 
     let mut table = Vec::new();
     for scene in SCENES {
-        title(&format!("{}: {}", scene.name, scene.says));
+        title(&format!("{}: {}", scene.name, scene.description));
         let started = Instant::now();
         expect(command(&waft, &store).args(scene.arguments), scene.expects)?;
         table.push((scene.name, scene.expects, started.elapsed()));
@@ -122,7 +122,7 @@ fn build(transcript: &Transcript, profile: Profile) -> Result<PathBuf> {
     Ok(project::build_folder().join(folder).join("waft"))
 }
 
-/// The binary, called as a person in the root of the clone would.
+/// The binary, called as a user in the root of the clone would.
 fn command(waft: &Path, store: &Path) -> Command {
     let mut command = process::command(waft);
     command.current_dir(project::root()).arg("--store").arg(project::short(store));

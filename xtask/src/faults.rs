@@ -11,7 +11,7 @@ use xtask::{
 
 use crate::test::{BINARY, GUESTS};
 
-/// Simulates `seeds` worlds, with optimisation.
+/// Runs `seeds` simulations, with optimisation.
 pub(crate) fn simulate(seeds: u64, first: u64) -> Result<ExitCode> {
     let mut cargo = process::cargo();
     cargo.args([
@@ -30,8 +30,8 @@ pub(crate) fn simulate(seeds: u64, first: u64) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `runs` runs in each of `worlds` worlds, on real processes that are killed and restarted.
-pub(crate) fn chaos(runs: u64, worlds: u64) -> Result<ExitCode> {
+/// Runs `runs` runs in each of `deployments` deployments, on real processes that are killed and restarted.
+pub(crate) fn chaos(runs: u64, deployments: u64) -> Result<ExitCode> {
     let transcript = Transcript::new();
     let guests = guests::build_all(&transcript)?;
     rabbitmq::install_if_missing(&transcript)?;
@@ -40,7 +40,7 @@ pub(crate) fn chaos(runs: u64, worlds: u64) -> Result<ExitCode> {
     let mut cargo = process::cargo();
     cargo.args(["test", "--package", "waft-tests", "--test", "cases", "chaos::", "--", "--nocapture"]);
     cargo.env(GUESTS, guests).env(BINARY, project::build_folder().join("debug/waft"));
-    cargo.env("WAFT_CHAOS_RUNS", runs.to_string()).env("WAFT_CHAOS_WORLDS", worlds.to_string());
+    cargo.env("WAFT_CHAOS_RUNS", runs.to_string()).env("WAFT_CHAOS_WORLDS", deployments.to_string());
     transcript.run(&mut cargo)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -64,7 +64,7 @@ pub fn build(transcript: &Transcript, path: &Path) -> Result<Vec<PathBuf>> {
     }
     let modules = crates.modules();
     for module in &modules {
-        ensure!(module.is_file(), "the build of {} left no {}", path.display(), module.display());
+        ensure!(module.is_file(), "the build of {} produced no {}", path.display(), module.display());
     }
     Ok(modules)
 }

@@ -24,12 +24,12 @@ fn main() -> ExitCode {
     let ended = match command {
         Command::Demo(profile) => demo::run(profile),
         Command::Live(profile) => demo::persistent::run(profile),
-        Command::Test(wanted) => test::run(&wanted),
+        Command::Test(options) => test::run(&options),
         Command::Audit => audit::run(),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::BuildGuest(path) => build_guest::run(&path),
         Command::Simulate { seeds, first } => faults::simulate(seeds, first),
-        Command::Chaos { runs, worlds } => faults::chaos(runs, worlds),
+        Command::Chaos { runs, deployments } => faults::chaos(runs, deployments),
         Command::Broker => broker::run(),
         Command::Help => {
             println!("{USAGE}");

@@ -20,22 +20,22 @@ const PACKAGE: &str = "python3-venv";
 /// The variable that names the Python with the tools, for the tests.
 pub const PYTHON: &str = "WAFT_TEST_OPENAPI_PYTHON";
 
-/// The first candidate may be a person's own Python; the system's has Debian's packages.
+/// The first candidate may be a user's own Python; the system's has Debian's packages.
 const CANDIDATES: [&str; 2] = ["python3", "/usr/bin/python3"];
 
 /// Finds the Python with the tools, or creates it. Creating needs Python's package index once, and no network after that.
 ///
 /// # Errors
 ///
-/// When it cannot be created; the error says what a person can do.
+/// When it cannot be created; the error says what the user can do.
 pub fn find_or_make(transcript: &Transcript) -> Result<PathBuf> {
     let folder = project::build_folder().join("python");
     let requirements = project::root().join("tests/python/requirements.txt");
-    let wanted =
+    let expected =
         fs::read_to_string(&requirements).with_context(|| format!("could not read {}", requirements.display()))?;
     let (python, installed) = (folder.join("bin/python"), folder.join("installed.txt"));
     // This file is written last, so it proves that the packages are installed.
-    if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) && works(&python) {
+    if fs::read_to_string(&installed).is_ok_and(|text| text == expected) && works(&python) {
         return Ok(python);
     }
     make(transcript, &folder)?;
@@ -49,7 +49,7 @@ pub fn find_or_make(transcript: &Transcript) -> Result<PathBuf> {
             requirements.display()
         )
     })?;
-    fs::write(&installed, wanted).with_context(|| format!("could not write {}", installed.display()))?;
+    fs::write(&installed, expected).with_context(|| format!("could not write {}", installed.display()))?;
     Ok(python)
 }
 

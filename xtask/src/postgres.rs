@@ -75,8 +75,8 @@ impl Postgres {
         let port = self.port.to_string();
         let mut create = process::command(self.programs.join("createdb"));
         create.args(["--host", "127.0.0.1", "--port", &port, "--username", "postgres", name]);
-        let made = create.output().context("could not run createdb")?;
-        ensure!(made.status.success(), "createdb: {}", String::from_utf8_lossy(&made.stderr));
+        let output = create.output().context("could not run createdb")?;
+        ensure!(output.status.success(), "createdb: {}", String::from_utf8_lossy(&output.stderr));
         Ok(format!("postgres://postgres@127.0.0.1:{port}/{name}"))
     }
 
@@ -133,8 +133,8 @@ impl Postgres {
         }
         let mut initdb = self.unprivileged("initdb");
         initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
-        let made = initdb.arg(self.data()).output().context("could not run initdb")?;
-        ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let output = initdb.arg(self.data()).output().context("could not run initdb")?;
+        ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
@@ -209,13 +209,13 @@ fn programs() -> Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// When it may not be installed; the error says what a person can do.
+/// When it may not be installed; the error says what the user can do.
 pub fn install_if_missing(transcript: &Transcript) -> Result<()> {
     let Err(missing) = programs() else { return Ok(()) };
     if !packages::can_install() {
         return Err(missing);
     }
-    packages::install(transcript, &[PACKAGE], "the tests keep records in a real database")?;
+    packages::install(transcript, &[PACKAGE], "the tests use a real database")?;
     programs().map(drop)
 }
 
@@ -224,7 +224,7 @@ pub fn install_if_missing(transcript: &Transcript) -> Result<()> {
 #[derive(Debug)]
 pub enum Database {
     /// An external server.
-    Given(String),
+    External(String),
     /// A private server.
     Own(Postgres),
 }
@@ -238,7 +238,7 @@ impl Database {
     pub fn find_or_start(transcript: &Transcript) -> Result<Self> {
         if let Some(url) = std::env::var(POSTGRES).ok().filter(|url| !url.is_empty()) {
             transcript.print(&format!("using the database server that {POSTGRES} names"));
-            return Ok(Self::Given(url));
+            return Ok(Self::External(url));
         }
         install_if_missing(transcript)?;
         let postgres = Postgres::start()?;
@@ -249,7 +249,7 @@ impl Database {
     /// The address for clients.
     pub fn url(&self) -> String {
         match self {
-            Self::Given(url) => url.clone(),
+            Self::External(url) => url.clone(),
             Self::Own(postgres) => postgres.url(),
         }
     }

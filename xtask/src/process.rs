@@ -53,11 +53,11 @@ pub fn find(program: &str, folders: &[&str]) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// A command as a person in the root of the clone would type it.
+/// A command as a user in the root of the clone would type it.
 pub fn shown(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {
-        // The build folder is the same for every command, and a person has set any other value.
+        // The build folder is the same for every command, and a user has set any other value.
         if let Some(value) = value
             && name != "CARGO_TARGET_DIR"
         {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_shown_as_one_would_type_it() {
+    fn a_command_is_shown_as_typed_in_a_shell() {
         let mut command = Command::new("waft");
         command.args(["run", "--set", "text=two words", "it's", ""]).env("WAFT_STORE", project::target().join("store"));
         assert_eq!(shown(&command), r"WAFT_STORE=target/store waft run --set 'text=two words' 'it'\''s' ''");

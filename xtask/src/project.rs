@@ -30,16 +30,16 @@ pub fn build_folder() -> PathBuf {
     choose_build_folder(env::var_os("CARGO_TARGET_DIR"), env::var_os("CI"), env::home_dir())
 }
 
-fn choose_build_folder(given: Option<OsString>, ci: Option<OsString>, home: Option<PathBuf>) -> PathBuf {
+fn choose_build_folder(target_dir: Option<OsString>, ci: Option<OsString>, home: Option<PathBuf>) -> PathBuf {
     let set = |variable: Option<OsString>| variable.filter(|value| !value.is_empty());
-    match (set(given), set(ci), home) {
-        (Some(given), _, _) => std::path::absolute(&given).unwrap_or_else(|_| given.into()),
+    match (set(target_dir), set(ci), home) {
+        (Some(target_dir), _, _) => std::path::absolute(&target_dir).unwrap_or_else(|_| target_dir.into()),
         (None, Some(_), Some(home)) => home.join(".cache/waft/target"),
         (None, Some(_) | None, _) => target(),
     }
 }
 
-/// A path as a person in the root of the clone would type it.
+/// A path as a user in the root of the clone would type it.
 pub fn short(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
@@ -48,12 +48,12 @@ pub fn short(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn choose(given: Option<&str>, ci: Option<&str>) -> PathBuf {
-        choose_build_folder(given.map(Into::into), ci.map(Into::into), Some("/home/me".into()))
+    fn choose(target_dir: Option<&str>, ci: Option<&str>) -> PathBuf {
+        choose_build_folder(target_dir.map(Into::into), ci.map(Into::into), Some("/home/me".into()))
     }
 
     #[test]
-    fn a_person_builds_inside_the_clone() {
+    fn a_user_builds_inside_the_clone() {
         assert_eq!(choose(None, None), target());
         assert_eq!(choose(Some(""), Some("")), target());
     }

@@ -11,7 +11,7 @@ use crate::{
 /// The variable that names the Python with the modules, for tests and benchmarks.
 pub const PYTHON: &str = "WAFT_TEST_PYTHON";
 
-/// The first candidate may be a person's own Python; the system's has Debian's packages.
+/// The first candidate may be a user's own Python; the system's has Debian's packages.
 const CANDIDATES: [&str; 2] = ["python3", "/usr/bin/python3"];
 
 /// A required Python module.
@@ -52,7 +52,7 @@ impl Module {
 ///
 /// # Errors
 ///
-/// When they may not be installed; the error says what a person can do.
+/// When they may not be installed; the error says what the user can do.
 pub fn find_or_install(transcript: &Transcript, module: Module) -> Result<&'static str> {
     if let Some(python) = find(module) {
         return Ok(python);

@@ -51,7 +51,7 @@ pub struct Rabbit {
     node: Option<Group>,
     /// Its own port mapper of Erlang: a shared one would outlive the node.
     names: Group,
-    place: NodeSetup,
+    setup: NodeSetup,
     url: String,
 }
 
@@ -85,11 +85,11 @@ impl Rabbit {
     fn start_once(parent: &Path, installation: Installation) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("waft-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let place = NodeSetup { installation, folder: parent.join(&name), name, ports: Ports::free()? };
-        place.lay_out().with_context(|| format!("could not make {}", place.folder.display()))?;
-        let names = place.start_names()?;
-        let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", place.ports.amqp);
-        let mut rabbit = Self { node: None, names, place, url };
+        let setup = NodeSetup { installation, folder: parent.join(&name), name, ports: Ports::free()? };
+        setup.lay_out().with_context(|| format!("could not create {}", setup.folder.display()))?;
+        let names = setup.start_names()?;
+        let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", setup.ports.amqp);
+        let mut rabbit = Self { node: None, names, setup, url };
         rabbit.restart()?;
         Ok(rabbit)
     }
@@ -101,14 +101,14 @@ impl Rabbit {
 
     /// The node's port, which stays the same after a restart.
     pub fn port(&self) -> u16 {
-        self.place.ports.amqp
+        self.setup.ports.amqp
     }
 
     /// Kills the node, as a power cut would.
     pub fn kill(&mut self) {
         if let Some(node) = self.node.take() {
             node.kill();
-            self.place.wait_until_gone();
+            self.setup.wait_until_stopped();
         }
     }
 
@@ -116,7 +116,7 @@ impl Rabbit {
     pub fn stop(&mut self) {
         if let Some(node) = self.node.take() {
             node.stop(STOP_TIMEOUT);
-            self.place.wait_until_gone();
+            self.setup.wait_until_stopped();
         }
     }
 
@@ -128,14 +128,14 @@ impl Rabbit {
     pub fn restart(&mut self) -> Result<()> {
         self.stop();
         if self.names.has_ended() {
-            self.names = self.place.start_names()?;
+            self.names = self.setup.start_names()?;
         }
-        let mut node = Group::start(&self.place.node(), &self.place.log())?;
+        let mut node = Group::start(&self.setup.node(), &self.setup.log())?;
         let patience = Instant::now() + START_TIMEOUT;
-        while !self.place.speaks_amqp() {
+        while !self.setup.speaks_amqp() {
             if node.has_ended() || Instant::now() > patience {
                 drop(node);
-                bail!("RabbitMQ does not start; its log ends with:\n{}", self.place.log_tail());
+                bail!("RabbitMQ does not start; its log ends with:\n{}", self.setup.log_tail());
             }
             thread::sleep(POLL_INTERVAL);
         }
@@ -151,10 +151,10 @@ impl Rabbit {
     ///
     /// When the command fails.
     pub fn control(&self, arguments: &[&str]) -> Result<String> {
-        let (order, rest) = arguments.split_first().context("rabbitmqctl takes a command")?;
-        let done = self.place.control(order).args(rest).output().context("could not run rabbitmqctl")?;
-        ensure!(done.status.success(), "rabbitmqctl {order}: {}", String::from_utf8_lossy(&done.stderr));
-        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+        let (subcommand, rest) = arguments.split_first().context("rabbitmqctl takes a command")?;
+        let output = self.setup.control(subcommand).args(rest).output().context("could not run rabbitmqctl")?;
+        ensure!(output.status.success(), "rabbitmqctl {subcommand}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Stops the broker in its node and starts it again, as `rabbitmqctl stop_app` and `start_app` do: the node keeps
@@ -164,9 +164,9 @@ impl Rabbit {
     ///
     /// When a command fails.
     pub fn restart_app(&self) -> Result<()> {
-        for order in ["stop_app", "start_app"] {
-            let done = self.place.control(order).output().context("could not run rabbitmqctl")?;
-            ensure!(done.status.success(), "rabbitmqctl {order}: {}", String::from_utf8_lossy(&done.stderr));
+        for subcommand in ["stop_app", "start_app"] {
+            let output = self.setup.control(subcommand).output().context("could not run rabbitmqctl")?;
+            ensure!(output.status.success(), "rabbitmqctl {subcommand}: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Drop for Rabbit {
         self.kill();
         // A failing test leaves the files for inspection.
         if !thread::panicking() {
-            let _ = fs::remove_dir_all(&self.place.folder);
+            let _ = fs::remove_dir_all(&self.setup.folder);
         }
     }
 }
@@ -236,9 +236,9 @@ impl NodeSetup {
     }
 
     /// A `rabbitmqctl` command for the node.
-    fn control(&self, order: &str) -> Command {
+    fn control(&self, subcommand: &str) -> Command {
         let mut control = self.program(&self.installation.server.with_file_name("rabbitmqctl"));
-        control.arg(order);
+        control.arg(subcommand);
         control
     }
 
@@ -280,7 +280,7 @@ impl NodeSetup {
     /// Whether a server here answers the protocol header with a method frame, which is `connection.start`.
     fn speaks_amqp(&self) -> bool {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.amqp));
-        let ask = || {
+        let try_handshake = || {
             let mut stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
             stream.write_all(b"AMQP\x00\x00\x09\x01")?;
@@ -288,11 +288,11 @@ impl NodeSetup {
             stream.read_exact(&mut kind)?;
             std::io::Result::Ok(kind == [1])
         };
-        ask().unwrap_or(false)
+        try_handshake().unwrap_or(false)
     }
 
     /// Waits until a killed node is gone: its port refuses connections only a moment later.
-    fn wait_until_gone(&self) {
+    fn wait_until_stopped(&self) {
         let patience = Instant::now() + STOP_TIMEOUT;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.amqp)).is_ok() && Instant::now() < patience {
             thread::sleep(POLL_INTERVAL);
@@ -304,7 +304,7 @@ impl NodeSetup {
 #[derive(Debug)]
 pub enum Broker {
     /// An external broker.
-    Given(String),
+    External(String),
     /// A private node.
     Own(Rabbit),
 }
@@ -318,7 +318,7 @@ impl Broker {
     pub fn find_or_start(transcript: &Transcript) -> Result<Self> {
         if let Some(url) = std::env::var(BROKER).ok().filter(|url| !url.is_empty()) {
             transcript.print(&format!("using the broker that {BROKER} names"));
-            return Ok(Self::Given(url));
+            return Ok(Self::External(url));
         }
         install_if_missing(transcript)?;
         let rabbit = Rabbit::start(&project::target().join("rabbitmq"))?;
@@ -329,7 +329,7 @@ impl Broker {
     /// The address for clients.
     pub fn url(&self) -> &str {
         match self {
-            Self::Given(url) => url,
+            Self::External(url) => url,
             Self::Own(rabbit) => rabbit.url(),
         }
     }

@@ -23,11 +23,11 @@ pub(crate) const BINARY: &str = "WAFT_TEST_BINARY";
 /// The variable that names the folder of built guests for tests.
 pub(crate) const GUESTS: &str = "WAFT_TEST_GUESTS";
 
-pub(crate) fn run(wanted: &TestOptions) -> Result<ExitCode> {
-    let mut session = Session::new(&wanted.rest);
+pub(crate) fn run(options: &TestOptions) -> Result<ExitCode> {
+    let mut session = Session::new(&options.rest);
     let mut verdict = TestReport::default();
     for step in Step::ALL {
-        if !wanted.only.is_empty() && !wanted.only.contains(&step) {
+        if !options.only.is_empty() && !options.only.contains(&step) {
             continue;
         }
         if verdict.must_stop() {

@@ -1,4 +1,4 @@
-//! Bakes a cake: the flow that TaskFlow's first distributed engine was shown with.
+//! Bakes a cake: the first demonstration flow of TaskFlow's distributed engine.
 //!
 //! `flow.toml` beside this crate wires it: mix, then two pans side by side, an oven for each, and bake.
 
@@ -6,13 +6,13 @@ use std::{thread, time::Duration};
 
 use waft_guest::prelude::*;
 
-/// The largest pan there is holds as much, in millilitres.
+/// The capacity of the largest pan, in millilitres.
 const LARGEST_PAN_ML: u32 = 5_000;
 
 /// Batter, ready to be poured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Batter {
-    /// How much there is.
+    /// The amount.
     pub ml: u32,
 }
 
@@ -21,16 +21,16 @@ pub struct Batter {
 pub struct Pan {
     /// Its diameter.
     pub size_cm: u32,
-    /// What it is to hold.
+    /// The batter for it.
     pub batter_ml: u32,
 }
 
 /// A hot oven with a pan in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Oven {
-    /// How hot it is.
+    /// The temperature.
     pub celsius: u32,
-    /// What is in it.
+    /// The pan in it.
     pub pan: Pan,
 }
 
@@ -39,16 +39,16 @@ pub struct Oven {
 pub struct Cake {
     /// The diameters of its layers, from the bottom.
     pub layers_cm: Vec<u32>,
-    /// How long it was in the oven.
+    /// The time in the oven.
     pub minutes: u32,
-    /// What is on it.
+    /// The icing on it.
     pub icing: Option<String>,
 }
 
 /// Mixes the batter.
 #[task(provides = "batter", rollback = pour_away)]
 fn mix(
-    /// How much to mix, in millilitres.
+    /// The amount to mix, in millilitres.
     batter_ml: u32,
 ) -> Result<Batter, Failure> {
     if batter_ml == 0 {
@@ -60,9 +60,9 @@ fn mix(
 
 fn pour_away(batter: Outcome<Batter>) -> Result<(), Failure> {
     match batter {
-        Outcome::Provided(batter) => take_back(format!("pours {} ml of batter away", batter.ml)),
+        Outcome::Provided(batter) => report_rollback(format!("pours {} ml of batter away", batter.ml)),
         Outcome::Failed(_) => {}
-        Outcome::Unknown => take_back("pours away what is in the bowl, if anything is".into()),
+        Outcome::Unknown => report_rollback("pours away what is in the bowl, if anything is".into()),
     }
     Ok(())
 }
@@ -70,9 +70,9 @@ fn pour_away(batter: Outcome<Batter>) -> Result<(), Failure> {
 /// Chooses a pan for the given amount of batter.
 #[task(provides = "pan", rollback = put_back)]
 fn choose_pan(
-    /// How much batter there is, in millilitres.
+    /// The amount of batter, in millilitres.
     batter_ml: u32,
-    /// How many pans share it; one has it all unless told otherwise.
+    /// The number of pans that share it; the default is 1.
     pans: Option<u32>,
 ) -> Result<Pan, Failure> {
     let pans = pans.filter(|pans| *pans > 0).unwrap_or(1);
@@ -85,7 +85,7 @@ fn choose_pan(
 
 fn put_back(pan: Outcome<Pan>) -> Result<(), Failure> {
     if let Outcome::Provided(pan) = pan {
-        take_back(format!("puts the pan of {} cm back", pan.size_cm));
+        report_rollback(format!("puts the pan of {} cm back", pan.size_cm));
     }
     Ok(())
 }
@@ -95,7 +95,7 @@ fn put_back(pan: Outcome<Pan>) -> Result<(), Failure> {
 fn heat_oven(
     /// The pan that will be in it.
     pan: Pan,
-    /// How hot to make it; 180 unless told otherwise.
+    /// The temperature; the default is 180.
     celsius: Option<u32>,
 ) -> Result<Oven, Failure> {
     const STEPS: u32 = 5;
@@ -110,33 +110,38 @@ fn heat_oven(
     Ok(Oven { celsius, pan })
 }
 
-// Takes what the task required, too, so that it has the attribute.
+// It also takes an input of the task, so it has the attribute.
 #[rollback]
 fn cool_down(pan: &Pan, oven: Outcome<Oven>) -> Result<(), Failure> {
     match oven {
         Outcome::Provided(oven) => {
-            take_back(format!("cools the oven of the {} cm pan from {}", pan.size_cm, oven.celsius))
+            report_rollback(format!("cools the oven of the {} cm pan from {}", pan.size_cm, oven.celsius))
         }
-        Outcome::Failed(_) | Outcome::Unknown => take_back(format!("turns the oven of the {} cm pan off", pan.size_cm)),
+        Outcome::Failed(_) | Outcome::Unknown => {
+            report_rollback(format!("turns the oven of the {} cm pan off", pan.size_cm))
+        }
     }
     Ok(())
 }
 
-/// Bakes a cake of two layers. It cannot be taken back.
+/// Bakes a cake of two layers. It has no rollback.
 #[task(provides = "cake")]
 fn bake(
-    /// What to pour into the pans.
+    /// The batter for the pans.
     batter: Batter,
     /// The oven of the lower layer.
     first_oven: Oven,
     /// The oven of the upper layer.
     second_oven: Oven,
-    /// What to put on it, if anything.
+    /// The icing, if any.
     icing: Option<String>,
 ) -> Result<Cake, Failure> {
-    let room_ml = first_oven.pan.batter_ml + second_oven.pan.batter_ml;
-    if batter.ml > room_ml {
-        return Err(Failure::permanent(format!("{} ml of batter do not fit into pans for {room_ml} ml", batter.ml)));
+    let capacity_ml = first_oven.pan.batter_ml + second_oven.pan.batter_ml;
+    if batter.ml > capacity_ml {
+        return Err(Failure::permanent(format!(
+            "{} ml of batter do not fit into pans for {capacity_ml} ml",
+            batter.ml
+        )));
     }
     let coldest = first_oven.celsius.min(second_oven.celsius).max(1);
     Ok(Cake { layers_cm: vec![first_oven.pan.size_cm, second_oven.pan.size_cm], minutes: 8_100 / coldest, icing })
@@ -145,14 +150,14 @@ fn bake(
 /// Mixes icing of a flavour.
 #[task(provides = "icing")]
 fn mix_icing(
-    /// Its flavour; vanilla unless told otherwise.
+    /// Its flavour; the default is vanilla.
     flavour: Option<String>,
 ) -> String {
     format!("{} icing", flavour.as_deref().unwrap_or("vanilla"))
 }
 
-/// Tells what is taken back to the log, and to who watches.
-fn take_back(what: String) {
+/// Reports a rollback in the log and to watchers.
+fn report_rollback(what: String) {
     log::info!("{what}");
     progress(1.0, what);
 }
@@ -175,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn no_pan_is_large_enough_for_all_batter() {
+    fn too_much_batter_is_a_failure() {
         let failure = choose_pan(6_000, None).unwrap_err();
         assert_eq!(failure.message(), "no pan holds 6000 ml: the largest holds 5000");
     }
 
     #[test]
-    fn what_was_not_mixed_is_not_poured_away() {
+    fn unmixed_batter_is_not_poured_away() {
         let failure = RecordedFailure { kind: FailureKind::Permanent, message: "empty".into(), details: None };
         assert_eq!(pour_away(Outcome::Failed(failure)), Ok(()));
     }

@@ -1,22 +1,22 @@
-//! Sets a server up: creates it, installs WordPress, adds it to a load balancer and watches it. Each step can be taken
-//! back, and each can be made to fail by an input: `fail_at=add-monitor`, `fail_rollback_of=install-wordpress`; creating the
+//! Sets up a server: creates it, installs WordPress, adds it to a load balancer and monitors it. Each step can be rolled
+//! back, and an input can make it fail: `fail_at=add-monitor`, `fail_rollback_of=install-wordpress`; creating the
 //! server can be made to succeed only after some attempts: `fail_times=2`.
 //!
-//! No cloud is called: what a step did is a line in the *ledger*, a value that each step takes from the one before and
-//! provides with its own line added.
+//! No cloud is called: each step adds a line to the *ledger*, a value that it requires from the previous step and provides
+//! with its own line added.
 
 use waft_guest::prelude::*;
 
 /// A server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Server {
-    /// Its identity: the same for every attempt, so that a second one finds the server of the first.
+    /// Its identity: the same for every attempt, so that a retry finds the server of the first attempt.
     pub id: String,
-    /// Where it is reached.
+    /// Its address.
     pub address: String,
 }
 
-/// What was done so far, a line a step.
+/// The completed steps, one line each.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Ledger(Vec<String>);
 
@@ -29,7 +29,7 @@ impl Ledger {
     }
 }
 
-/// What creating a server provides.
+/// The values that creating a server provides.
 #[derive(Debug, Clone, PartialEq, Provides)]
 pub struct Created {
     /// The new server.
@@ -42,13 +42,13 @@ pub struct Created {
 #[task(provides = fields, rollback = destroy_server, retry(attempts = 3, initial = "200ms"))]
 fn create_server(
     call: &Call,
-    /// The name it is known by.
+    /// Its name.
     name: &str,
-    /// Where to create it; `eu-north` unless told otherwise.
+    /// Its region; the default is `eu-north`.
     region: Option<String>,
-    /// The task that is to fail, for practice.
+    /// The task that should fail, for practice.
     fail_at: Option<String>,
-    /// So many attempts fail before one succeeds, for practice.
+    /// The number of attempts that fail before one succeeds, for practice.
     fail_times: Option<u32>,
 ) -> Result<Created, Failure> {
     fail_on_demand("create-server", fail_at)?;
@@ -65,19 +65,21 @@ fn create_server(
 #[rollback]
 fn destroy_server(
     created: Outcome<Created>,
-    /// The task whose rollback is to fail, for practice.
+    /// The task whose rollback should fail, for practice.
     fail_rollback_of: Option<String>,
 ) -> Result<(), Failure> {
     fail_rollback_on_demand("create-server", fail_rollback_of)?;
     match created {
-        Outcome::Provided(Created { server, .. }) => took_back(format!("destroyed {}", server.id)),
-        Outcome::Failed(failure) => took_back(format!("destroyed nothing: creating it had failed ({})", failure.kind)),
-        Outcome::Unknown => took_back("looked for a server of this call and destroyed what it found".into()),
+        Outcome::Provided(Created { server, .. }) => report_rollback(format!("destroyed {}", server.id)),
+        Outcome::Failed(failure) => {
+            report_rollback(format!("destroyed nothing: creating it had failed ({})", failure.kind))
+        }
+        Outcome::Unknown => report_rollback("looked for a server of this call and destroyed what it found".into()),
     }
     Ok(())
 }
 
-/// Pulls the recipes by which a server is configured. There is nothing to take back.
+/// Pulls the recipes for configuring a server. It needs no rollback.
 #[task(provides = "recipes")]
 fn pull_recipes() -> Vec<String> {
     log::info!("pulled the recipes");
@@ -88,20 +90,20 @@ fn pull_recipes() -> Vec<String> {
 #[task(provides = "ledger", rollback = remove_wordpress, retry(attempts = 3, initial = "200ms"))]
 fn install_wordpress(
     server: &Server,
-    /// What was done so far.
+    /// The completed steps.
     ledger: Ledger,
-    /// Which version to install; `6.9` unless told otherwise.
+    /// The version to install; the default is `6.9`.
     version: Option<String>,
-    /// By which the server is configured; by what is built in unless told otherwise.
+    /// The recipes for the server; the default is the built-in ones.
     recipes: Option<Vec<String>>,
-    /// The task that is to fail, for practice.
+    /// The task that should fail, for practice.
     fail_at: Option<String>,
 ) -> Result<Ledger, Failure> {
     if let Some(recipes) = recipes {
         log::info!("configures by {}", recipes.join(" and "));
     }
-    for (share, step) in [(0.3, "downloads"), (0.6, "unpacks"), (1.0, "configures")] {
-        progress(share, format!("{step} WordPress"));
+    for (fraction, step) in [(0.3, "downloads"), (0.6, "unpacks"), (1.0, "configures")] {
+        progress(fraction, format!("{step} WordPress"));
     }
     fail_on_demand("install-wordpress", fail_at)?;
     Ok(ledger.with(format!("installed WordPress {} on {}", version.as_deref().unwrap_or("6.9"), server.id)))
@@ -110,11 +112,11 @@ fn install_wordpress(
 #[rollback]
 fn remove_wordpress(
     server: &Server,
-    /// The task whose rollback is to fail, for practice.
+    /// The task whose rollback should fail, for practice.
     fail_rollback_of: Option<String>,
 ) -> Result<(), Failure> {
     fail_rollback_on_demand("install-wordpress", fail_rollback_of)?;
-    took_back(format!("removed WordPress from {}", server.id));
+    report_rollback(format!("removed WordPress from {}", server.id));
     Ok(())
 }
 
@@ -122,9 +124,9 @@ fn remove_wordpress(
 #[task(provides = "ledger", rollback = remove_from_load_balancer, retry(attempts = 3, initial = "200ms"))]
 fn add_to_load_balancer(
     server: &Server,
-    /// What was done so far.
+    /// The completed steps.
     ledger: Ledger,
-    /// The task that is to fail, for practice.
+    /// The task that should fail, for practice.
     fail_at: Option<String>,
 ) -> Result<Ledger, Failure> {
     fail_on_demand("add-to-load-balancer", fail_at)?;
@@ -134,21 +136,21 @@ fn add_to_load_balancer(
 #[rollback]
 fn remove_from_load_balancer(
     server: &Server,
-    /// The task whose rollback is to fail, for practice.
+    /// The task whose rollback should fail, for practice.
     fail_rollback_of: Option<String>,
 ) -> Result<(), Failure> {
     fail_rollback_on_demand("add-to-load-balancer", fail_rollback_of)?;
-    took_back(format!("removed {} from the load balancer", server.address));
+    report_rollback(format!("removed {} from the load balancer", server.address));
     Ok(())
 }
 
-/// Watches the server from now on.
+/// Monitors the server.
 #[task(provides = "ledger", rollback = remove_monitor, retry(attempts = 3, initial = "200ms"))]
 fn add_monitor(
     server: &Server,
-    /// What was done so far.
+    /// The completed steps.
     ledger: Ledger,
-    /// The task that is to fail, for practice.
+    /// The task that should fail, for practice.
     fail_at: Option<String>,
 ) -> Result<Ledger, Failure> {
     fail_on_demand("add-monitor", fail_at)?;
@@ -159,13 +161,13 @@ fn add_monitor(
 fn remove_monitor(
     server: &Server,
     outcome: Outcome<Ledger>,
-    /// The task whose rollback is to fail, for practice.
+    /// The task whose rollback should fail, for practice.
     fail_rollback_of: Option<String>,
 ) -> Result<(), Failure> {
     fail_rollback_on_demand("add-monitor", fail_rollback_of)?;
     match outcome {
-        Outcome::Failed(failure) => took_back(format!("nothing watches {} ({})", server.address, failure.kind)),
-        Outcome::Provided(_) | Outcome::Unknown => took_back(format!("stopped watching {}", server.address)),
+        Outcome::Failed(failure) => report_rollback(format!("nothing watches {} ({})", server.address, failure.kind)),
+        Outcome::Provided(_) | Outcome::Unknown => report_rollback(format!("stopped watching {}", server.address)),
     }
     Ok(())
 }
@@ -184,8 +186,8 @@ fn fail_rollback_on_demand(task: &str, fail_rollback_of: Option<String>) -> Resu
     }
 }
 
-/// Tells what was taken back to the log, and to who watches: a rollback provides nothing.
-fn took_back(what: String) {
+/// Reports a rollback in the log and to watchers, because a rollback provides no values.
+fn report_rollback(what: String) {
     log::info!("{what}");
     progress(1.0, what);
 }
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_and_a_rollback_fail_when_they_are_told_to() {
+    fn a_step_and_a_rollback_fail_on_demand() {
         let server = Server { id: "srv-1".into(), address: "blog.example".into() };
         let failure = add_monitor(&server, Ledger::default(), Some("add-monitor".into())).unwrap_err();
         assert_eq!(failure.message(), "add-monitor was told to fail");

@@ -1,9 +1,9 @@
-//! A plain program as a task: JSON on standard input, JSON on standard output. It links nothing of waft, and could be
-//! written in any language that has WASI for its target.
+//! A plain program as a task: JSON on standard input, JSON on standard output. It links no waft library, and could be
+//! written in any language that compiles to WASI.
 //!
 //! Apply has no argument: standard input is an object of the inputs by name, standard output one of what is provided.
-//! Rollback has the argument `rollback`, and is told the inputs, the outcome and the failures. A status other than 0 is
-//! a failure whose message is the last line of standard error; trying again cannot help with status 65.
+//! Rollback has the argument `rollback`, and receives the inputs, the outcome and the failures. A status other than 0 is
+//! a failure whose message is the last line of standard error; with status 65 it is not retried.
 
 use std::{
     error::Error,
@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// The status that says that the input is wrong, and trying again cannot help: `EX_DATAERR`.
+/// The status for wrong input, which is not retried: `EX_DATAERR`.
 const WRONG_DATA: u8 = 65;
 
 #[derive(Deserialize)]
@@ -33,8 +33,8 @@ struct Undo {
 
 fn main() -> ExitCode {
     let is_rollback = std::env::args().nth(1).as_deref() == Some("rollback");
-    let done = if is_rollback { apologise() } else { shout() };
-    match done {
+    let result = if is_rollback { apologise() } else { shout() };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -76,8 +76,8 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_finds_its_inputs() {
-        let told = r#"{"inputs":{"text":"hello"},"outcome":"unknown","failures":{}}"#;
-        assert_eq!(serde_json::from_str::<Undo>(told).unwrap().inputs.text, "hello");
+    fn a_rollback_reads_its_inputs() {
+        let input = r#"{"inputs":{"text":"hello"},"outcome":"unknown","failures":{}}"#;
+        assert_eq!(serde_json::from_str::<Undo>(input).unwrap().inputs.text, "hello");
     }
 }

@@ -1,14 +1,14 @@
 //! Counts the words of a text in parallel: split it into parts, count each, merge the counts. Four parts, each with a
-//! task of its own; or as many as there are, each an element of a list.
+//! task of its own; or any number of parts, each an element of a list.
 
 use std::collections::BTreeMap;
 
 use waft_guest::prelude::*;
 
-/// How many of the most frequent words are told.
-const TOLD: usize = 10;
+/// The maximum number of most frequent words in a summary.
+const MOST_FREQUENT: usize = 10;
 
-/// The four parts of a text. Put together they are the text.
+/// The four parts of a text. Concatenated, they are the text.
 #[derive(Debug, Clone, PartialEq, Provides)]
 pub struct Parts {
     /// The first quarter, up to the end of a word.
@@ -17,33 +17,33 @@ pub struct Parts {
     pub second_part: String,
     /// The third quarter.
     pub third_part: String,
-    /// The rest.
+    /// The last quarter.
     pub fourth_part: String,
 }
 
-/// What was counted.
+/// The counts of a text.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
-    /// How many characters there are.
+    /// The number of characters.
     pub characters: u64,
-    /// How many lines end.
+    /// The number of line ends.
     pub lines: u64,
-    /// How often each word occurs, in lower case.
+    /// The number of occurrences of each word, in lower case.
     pub words: BTreeMap<String, u64>,
 }
 
-/// What is told of a whole text.
+/// A summary of a whole text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
-    /// How many characters there are.
+    /// The number of characters.
     pub characters: u64,
-    /// How many lines end.
+    /// The number of line ends.
     pub lines: u64,
-    /// How many words there are.
+    /// The number of words.
     pub words: u64,
-    /// How many different words there are.
+    /// The number of different words.
     pub different_words: u64,
-    /// The most frequent words, and how often each occurs.
+    /// The most frequent words with their numbers of occurrences.
     pub most_frequent: Vec<(String, u64)>,
 }
 
@@ -64,12 +64,12 @@ fn split(
     }
 }
 
-/// Cuts a text into parts of about a size, between words.
+/// Cuts a text between words into parts of about the given size.
 #[task(provides = "parts")]
 fn cut(
     /// The text: `--set-file text=PATH`.
     text: &str,
-    /// About how many bytes a part has; 4096 where nobody says so.
+    /// The approximate size of a part in bytes; the default is 4096.
     bytes: Option<u32>,
 ) -> Vec<String> {
     let bytes = bytes.unwrap_or(4_096).max(1) as usize;
@@ -77,11 +77,11 @@ fn cut(
     while !rest.is_empty() {
         let about = rest.floor_char_boundary(bytes);
         let end = rest[about..].find(char::is_whitespace).map_or(rest.len(), |space| about + space);
-        // A part has at least one character, so that this comes to an end.
+        // A part has at least one character, so that the loop ends.
         let end = if end == 0 { rest.ceil_char_boundary(1) } else { end };
-        let (part, left) = rest.split_at(end);
+        let (part, remaining) = rest.split_at(end);
         parts.push(part.to_owned());
-        rest = left;
+        rest = remaining;
     }
     parts
 }
@@ -104,38 +104,38 @@ fn count(
     counts
 }
 
-/// Merges what was counted in the four parts.
+/// Merges the counts of the four parts.
 #[task(provides = "summary")]
 fn merge(first: Counts, second: Counts, third: Counts, fourth: Counts) -> Summary {
     merge_all(vec![first, second, third, fourth])
 }
 
-/// Merges what was counted in any number of parts.
+/// Merges the counts of any number of parts.
 #[task(provides = "summary")]
 fn merge_all(counts: Vec<Counts>) -> Summary {
-    let mut all = Counts::default();
+    let mut total = Counts::default();
     for part in counts {
-        all.characters += part.characters;
-        all.lines += part.lines;
+        total.characters += part.characters;
+        total.lines += part.lines;
         for (word, times) in part.words {
-            *all.words.entry(word).or_default() += times;
+            *total.words.entry(word).or_default() += times;
         }
     }
-    let (words, different_words) = (all.words.values().sum(), all.words.len() as u64);
-    let mut most_frequent: Vec<(String, u64)> = all.words.into_iter().collect();
+    let (words, different_words) = (total.words.values().sum(), total.words.len() as u64);
+    let mut most_frequent: Vec<(String, u64)> = total.words.into_iter().collect();
     most_frequent.sort_by(|(a, often), (b, more_often)| more_often.cmp(often).then_with(|| a.cmp(b)));
-    most_frequent.truncate(TOLD);
-    Summary { characters: all.characters, lines: all.lines, words, different_words, most_frequent }
+    most_frequent.truncate(MOST_FREQUENT);
+    Summary { characters: total.characters, lines: total.lines, words, different_words, most_frequent }
 }
 
-/// Splits off the first of as many parts, up to the next space.
+/// Splits off the first of `parts` equal parts, up to the next space.
 fn split_off(text: &str, parts: usize) -> (&str, &str) {
     let about = text.floor_char_boundary(text.len() / parts);
     let end = text[about..].find(char::is_whitespace).map_or(text.len(), |space| about + space);
     text.split_at(end)
 }
 
-/// Words are what letters and digits form; an apostrophe inside of one belongs to it.
+/// Words consist of letters and digits; an apostrophe inside a word belongs to it.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_alphanumeric() && character != '\'')
         .map(|word| word.trim_matches('\''))
@@ -151,7 +151,7 @@ mod tests {
     const POEM: &str = "It's a long way to the end,\nand the way back is the same way.\nÄpfel, äpfel!\n";
 
     #[test]
-    fn the_parts_put_together_are_the_text() {
+    fn the_concatenated_parts_are_the_text() {
         for text in ["", "one", "one two", POEM, "ä ö ü ß", "nospaceanywhereatall", "   "] {
             let Parts { first_part, second_part, third_part, fourth_part } = split(text);
             assert_eq!([first_part, second_part, third_part, fourth_part].concat(), text);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn counting_the_parts_is_counting_the_whole() {
+    fn merged_counts_equal_the_counts_of_the_whole() {
         let Parts { first_part, second_part, third_part, fourth_part } = split(POEM);
         let merged = merge(count(&first_part), count(&second_part), count(&third_part), count(&fourth_part));
         let whole = merge(count(POEM), Counts::default(), Counts::default(), Counts::default());

@@ -1,4 +1,4 @@
-//! What stands in `#[task(…)]`.
+//! The arguments of `#[task(…)]`.
 
 use std::collections::BTreeSet;
 
@@ -6,9 +6,9 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Expr, ExprLit, ExprPath, Lit, LitStr, Meta, Path, Token, parse::Parser, punctuated::Punctuated};
 
-use crate::{mistakes::Mistakes, name, units};
+use crate::{errors::Errors, name, units};
 
-/// What the attribute says of the task.
+/// The arguments of the attribute.
 pub(crate) struct Arguments {
     pub(crate) provides: Provides,
     pub(crate) rollback: Option<Path>,
@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     pub(crate) memory_bytes: Option<u64>,
 }
 
-/// What the function's value is to the flow.
+/// What the function provides.
 pub(crate) enum Provides {
     Nothing,
     /// `provides = "pan"`.
@@ -78,43 +78,44 @@ impl Arguments {
     /// Reads the attribute.
     pub(crate) fn read(tokens: TokenStream) -> syn::Result<Self> {
         const KNOWN: &str = "`provides`, `rollback`, `retry(…)`, `timeout` and `memory`";
-        let mut mistakes = Mistakes::default();
-        let mut read = Self {
+        let mut errors = Errors::default();
+        let mut arguments = Self {
             provides: Provides::Nothing,
             rollback: None,
             retry: None,
             timeout_milliseconds: None,
             memory_bytes: None,
         };
-        for meta in once_each(tokens, &mut mistakes)? {
+        for meta in unique_entries(tokens, &mut errors)? {
             match key(&meta).as_str() {
-                "provides" => read.provides = mistakes.take(provides(&meta)).unwrap_or(Provides::Nothing),
-                "rollback" => read.rollback = mistakes.take(function(&meta)),
-                "retry" => read.retry = mistakes.take(retry(&meta)),
+                "provides" => arguments.provides = errors.collect(provides(&meta)).unwrap_or(Provides::Nothing),
+                "rollback" => arguments.rollback = errors.collect(function(&meta)),
+                "retry" => arguments.retry = errors.collect(retry(&meta)),
                 "timeout" => {
-                    read.timeout_milliseconds = mistakes.take(text(&meta).and_then(|text| units::milliseconds(&text)));
+                    arguments.timeout_milliseconds =
+                        errors.collect(text(&meta).and_then(|text| units::milliseconds(&text)));
                 }
-                "memory" => read.memory_bytes = mistakes.take(text(&meta).and_then(|text| units::bytes(&text))),
-                unknown => mistakes.add(meta.path(), format!("`{unknown}` is not known here: a task takes {KNOWN}")),
+                "memory" => arguments.memory_bytes = errors.collect(text(&meta).and_then(|text| units::bytes(&text))),
+                unknown => errors.add(meta.path(), format!("`{unknown}` is unknown: a task takes {KNOWN}")),
             }
         }
-        mistakes.none_or(read)
+        errors.into_result(arguments)
     }
 }
 
-/// The comma-separated entries; one that comes again is a mistake.
-fn once_each(tokens: TokenStream, mistakes: &mut Mistakes) -> syn::Result<Vec<Meta>> {
+/// The comma-separated entries; a repeated one is an error.
+fn unique_entries(tokens: TokenStream, errors: &mut Errors) -> syn::Result<Vec<Meta>> {
     let entries = Punctuated::<Meta, Token![,]>::parse_terminated.parse2(tokens)?;
     let mut seen = BTreeSet::new();
-    let mut once = Vec::new();
+    let mut unique = Vec::new();
     for entry in entries {
         if seen.insert(key(&entry)) {
-            once.push(entry);
+            unique.push(entry);
         } else {
-            mistakes.add(entry.path(), format!("`{}` is said twice", key(&entry)));
+            errors.add(entry.path(), format!("`{}` is given twice", key(&entry)));
         }
     }
-    Ok(once)
+    Ok(unique)
 }
 
 fn key(meta: &Meta) -> String {
@@ -147,16 +148,16 @@ fn provides(meta: &Meta) -> syn::Result<Provides> {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(Provides::One(name::of_literal(text)?)),
         Expr::Path(path) if path.path.is_ident("fields") => Ok(Provides::Fields),
         Expr::Array(array) if !array.elems.is_empty() => {
-            let mut mistakes = Mistakes::default();
+            let mut errors = Errors::default();
             let mut names = Vec::new();
             for element in &array.elems {
-                let Some(name) = mistakes.take(literal_name(element)) else { continue };
+                let Some(name) = errors.collect(literal_name(element)) else { continue };
                 if names.contains(&name) {
-                    mistakes.add(element, format!("{name:?} is provided twice"));
+                    errors.add(element, format!("{name:?} is provided twice"));
                 }
                 names.push(name);
             }
-            mistakes.none_or(Provides::Several(names))
+            errors.into_result(Provides::Several(names))
         }
         other => Err(syn::Error::new_spanned(
             other,
@@ -178,43 +179,42 @@ fn retry(meta: &Meta) -> syn::Result<Retry> {
     let Meta::List(list) = meta else {
         return Err(syn::Error::new_spanned(meta, "write `retry(attempts = 3)`"));
     };
-    let mut mistakes = Mistakes::default();
+    let mut errors = Errors::default();
     let mut retry = Retry::default();
-    for entry in once_each(list.tokens.clone(), &mut mistakes)? {
+    for entry in unique_entries(list.tokens.clone(), &mut errors)? {
         let milliseconds = |entry: &Meta| text(entry).and_then(|text| units::milliseconds(&text));
-        let read = match key(&entry).as_str() {
+        let result = match key(&entry).as_str() {
             "attempts" => attempts(&entry).map(|attempts| retry.attempts = attempts),
             "backoff" => backoff(&entry).map(|backoff| retry.backoff = backoff),
             "initial" => milliseconds(&entry).map(|pause| retry.initial_milliseconds = pause),
             "max" => milliseconds(&entry).map(|pause| retry.max_milliseconds = pause),
             "jitter" => jitter(&entry).map(|jitter| retry.jitter = jitter),
-            unknown => Err(syn::Error::new_spanned(
-                entry.path(),
-                format!("`{unknown}` is not known here: a retry takes {KNOWN}"),
-            )),
+            unknown => {
+                Err(syn::Error::new_spanned(entry.path(), format!("`{unknown}` is unknown: a retry takes {KNOWN}")))
+            }
         };
-        mistakes.take(read);
+        errors.collect(result);
     }
-    mistakes.none_or(retry)
+    errors.into_result(retry)
 }
 
 fn attempts(entry: &Meta) -> syn::Result<u32> {
-    let given = value(entry)?;
-    let wrong = || syn::Error::new_spanned(given, "`attempts` is a whole number from 1: the first try counts");
-    match given {
+    let expression = value(entry)?;
+    let error = || syn::Error::new_spanned(expression, "`attempts` is a whole number from 1: the first try counts");
+    match expression {
         Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => {
-            number.base10_parse().ok().filter(|attempts| *attempts > 0).ok_or_else(wrong)
+            number.base10_parse().ok().filter(|attempts| *attempts > 0).ok_or_else(error)
         }
-        _ => Err(wrong()),
+        _ => Err(error()),
     }
 }
 
 fn backoff(entry: &Meta) -> syn::Result<Backoff> {
-    let given = text(entry)?;
-    match given.value().as_str() {
+    let literal = text(entry)?;
+    match literal.value().as_str() {
         "exponential" => Ok(Backoff::Exponential),
         "fixed" => Ok(Backoff::Fixed),
-        _ => Err(syn::Error::new_spanned(given, "`backoff` is \"exponential\" or \"fixed\"")),
+        _ => Err(syn::Error::new_spanned(literal, "`backoff` is \"exponential\" or \"fixed\"")),
     }
 }
 

@@ -6,9 +6,9 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Path, Token, parse::Parser, punctuated::Punctuated};
 
-use crate::{mistakes::Mistakes, name, path};
+use crate::{errors::Errors, name, path};
 
-/// Writes the exports, or the mistakes.
+/// Writes the exports, or the errors.
 pub(crate) fn expand(tasks: TokenStream) -> TokenStream {
     read(tasks).and_then(|tasks| write(&tasks)).unwrap_or_else(syn::Error::into_compile_error)
 }
@@ -16,18 +16,18 @@ pub(crate) fn expand(tasks: TokenStream) -> TokenStream {
 fn read(tokens: TokenStream) -> syn::Result<Vec<Path>> {
     let tasks = Punctuated::<Path, Token![,]>::parse_terminated.parse2(tokens)?;
     if tasks.is_empty() {
-        let place = proc_macro2::Span::call_site();
-        return Err(syn::Error::new(place, "name the functions that are tasks: `export!(choose_pan, bake)`"));
+        let span = proc_macro2::Span::call_site();
+        return Err(syn::Error::new(span, "name the functions that are tasks: `export!(choose_pan, bake)`"));
     }
-    let mut mistakes = Mistakes::default();
+    let mut errors = Errors::default();
     let mut known = BTreeMap::new();
     for task in &tasks {
-        let Some(name) = mistakes.take(path::last(task).and_then(name::of_task)) else { continue };
+        let Some(name) = errors.collect(path::last(task).and_then(name::of_task)) else { continue };
         if known.insert(name.clone(), task).is_some() {
-            mistakes.add(task, format!("there is a task {name:?} already: the tasks of a module need different names"));
+            errors.add(task, format!("there is already a task {name:?}: the tasks of a module need different names"));
         }
     }
-    mistakes.none_or(tasks.into_iter().collect())
+    errors.into_result(tasks.into_iter().collect())
 }
 
 fn write(tasks: &[Path]) -> syn::Result<TokenStream> {
@@ -40,7 +40,7 @@ fn write(tasks: &[Path]) -> syn::Result<TokenStream> {
         }}
     });
     Ok(quote! {
-        // Out of the stand-ins' scope: a function that is not there at all is told as that.
+        // Outside the scope of the stand-ins: a missing function is reported as missing.
         const _: () = {
             #(let _ = #tasks;)*
         };

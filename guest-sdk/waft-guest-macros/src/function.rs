@@ -1,4 +1,4 @@
-//! The function under an attribute: what both a task and a rollback must be, and its parameters.
+//! The function under an attribute: the rules for both tasks and rollbacks, and its parameters.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use quote::{ToTokens, quote};
 use syn::{FnArg, GenericArgument, ItemFn, PathArguments, ReturnType, Type, parse_quote};
 
 use crate::{
-    mistakes::Mistakes,
+    errors::Errors,
     parameter::{Input, Parameter, Source},
 };
 
@@ -27,18 +27,18 @@ pub(crate) struct Returned {
 }
 
 impl Function {
-    /// Reads a function; `noun` is what messages call it.
+    /// Reads a function; messages call it `noun`.
     pub(crate) fn read(item: TokenStream, noun: &str) -> syn::Result<Self> {
         let mut item: ItemFn = syn::parse2(item)
             .map_err(|error| syn::Error::new(error.span(), format!("{noun} is a function: {error}")))?;
-        let mut mistakes = Mistakes::default();
-        check_signature(&item, noun, &mut mistakes);
-        let read = item.sig.inputs.iter().filter_map(|argument| mistakes.take(Parameter::read(argument)));
-        let parameters: Vec<Parameter> = read.collect();
-        check_names(&parameters, &mut mistakes);
+        let mut errors = Errors::default();
+        check_signature(&item, noun, &mut errors);
+        let parameters = item.sig.inputs.iter().filter_map(|argument| errors.collect(Parameter::read(argument)));
+        let parameters: Vec<Parameter> = parameters.collect();
+        check_names(&parameters, &mut errors);
         remove_docs(&mut item);
         let returned = Returned::of(&item.sig.output);
-        mistakes.none_or(Self { item, parameters, returned })
+        errors.into_result(Self { item, parameters, returned })
     }
 
     /// The inputs among the parameters.
@@ -49,7 +49,7 @@ impl Function {
         })
     }
 
-    /// The type that stands beside the function under its name, for other macros to find.
+    /// The type of the same name beside the function, for other macros to find.
     pub(crate) fn named_type(&self) -> TokenStream {
         let (visibility, name) = (&self.item.vis, &self.item.sig.ident);
         quote! {
@@ -87,62 +87,57 @@ fn of_result(written: &Type) -> Option<&Type> {
     }
 }
 
-fn check_signature(item: &ItemFn, noun: &str, mistakes: &mut Mistakes) {
+fn check_signature(item: &ItemFn, noun: &str, errors: &mut Errors) {
     let signature = &item.sig;
     if let Some(token) = &signature.asyncness {
-        mistakes.add(token, format!("{noun} is called once and runs to its end: it cannot be `async`"));
+        errors.add(token, format!("{noun} is called once and runs to its end: it cannot be `async`"));
     }
     if !signature.generics.params.is_empty() {
         let generics = &signature.generics;
-        mistakes
+        errors
             .add(generics, format!("{noun} is called from outside, where no type can be chosen: it cannot be generic"));
     }
     if let Some(abi) = &signature.abi {
-        mistakes.add(abi, format!("{noun} is a plain Rust function"));
+        errors.add(abi, format!("{noun} is a plain Rust function"));
     }
     if let Some(variadic) = &signature.variadic {
-        mistakes.add(variadic, format!("{noun} takes a fixed number of values"));
+        errors.add(variadic, format!("{noun} takes a fixed number of values"));
     }
     if !matches!(signature.safety, syn::Safety::Default) {
-        mistakes
-            .add(signature.safety.to_token_stream(), format!("{noun} is called by safe code: it cannot be `unsafe`"));
+        errors.add(signature.safety.to_token_stream(), format!("{noun} is called by safe code: it cannot be `unsafe`"));
     }
 }
 
-/// Types that are told once, and names that differ.
-fn check_names(parameters: &[Parameter], mistakes: &mut Mistakes) {
+/// Checks that special types occur only once.
+fn check_names(parameters: &[Parameter], errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for parameter in parameters {
         let (key, what) = match &parameter.source {
             Source::Call => ("&Call".to_owned(), "`&Call`"),
             Source::Outcome(_) => ("Outcome".to_owned(), "`Outcome`"),
             Source::Failures { .. } => ("Failures".to_owned(), "`Failures`"),
-            // Two parameters of one name are rustc's to refuse.
+            // rustc rejects two parameters of one name.
             Source::Input(_) => continue,
         };
         if !seen.insert(key) {
-            mistakes.add(&parameter.written, format!("there is one {what} to a call, and it is taken already"));
+            errors.add(&parameter.written, format!("a call has only one {what}"));
         }
     }
 }
 
-/// What is written in place of a function that was refused: its mistakes, the function itself, so that who calls it
-/// sees no mistake that follows from the first, and for the same reason a stub for other macros to find.
-pub(crate) fn after_mistake(
-    error: &syn::Error,
-    item: TokenStream,
-    stub: impl Fn(&ItemFn) -> TokenStream,
-) -> TokenStream {
-    let mistakes = error.to_compile_error();
-    let Ok(mut item) = syn::parse2::<ItemFn>(item) else { return mistakes };
+/// What is written in place of a rejected function: its errors, and, to avoid follow-up errors, the function itself and a
+/// stub for other macros to find.
+pub(crate) fn with_error(error: &syn::Error, item: TokenStream, stub: impl Fn(&ItemFn) -> TokenStream) -> TokenStream {
+    let errors = error.to_compile_error();
+    let Ok(mut item) = syn::parse2::<ItemFn>(item) else { return errors };
     if item.sig.receiver().is_some() {
-        return mistakes;
+        return errors;
     }
     remove_docs(&mut item);
     let (visibility, name) = (&item.vis, &item.sig.ident);
     let stub = stub(&item);
     quote! {
-        #mistakes
+        #errors
         #[allow(unused)]
         #item
         #[allow(non_camel_case_types, dead_code)]

@@ -1,12 +1,12 @@
-//! The macros of `waft-guest`; they are documented and used there. What they write calls `waft_guest::__private`.
+//! The macros of `waft-guest`; they are documented and used there. Their output calls `waft_guest::__private`.
 //!
-//! Each macro reads its input into a plain struct, collecting every mistake, and writes Rust from that. Start with
+//! Each macro reads its input into a plain struct, collecting all errors, and writes Rust from that. Start with
 //! [`task`].
 
 mod arguments;
 mod export;
 mod function;
-mod mistakes;
+mod errors;
 mod name;
 mod parameter;
 mod path;
@@ -17,13 +17,13 @@ mod units;
 
 use proc_macro::TokenStream;
 
-/// Makes a task of a function. See the documentation of the crate `waft-guest`.
+/// Makes a function a task. See the documentation of the crate `waft-guest`.
 #[proc_macro_attribute]
 pub fn task(arguments: TokenStream, function: TokenStream) -> TokenStream {
     task::expand(arguments.into(), function.into()).into()
 }
 
-/// See the documentation of the crate `waft-guest`, which shows it at work.
+/// See the documentation of the crate `waft-guest`.
 #[proc_macro_attribute]
 pub fn rollback(arguments: TokenStream, function: TokenStream) -> TokenStream {
     rollback::expand(arguments.into(), function.into()).into()

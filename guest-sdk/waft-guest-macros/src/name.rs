@@ -2,10 +2,10 @@
 
 use syn::{Ident, LitStr, ext::IdentExt};
 
-/// The longest name, in bytes, as the host has it.
-const LONGEST: usize = 100;
+/// The maximum length of a name in bytes, the same as in the host.
+const MAX_LENGTH: usize = 100;
 
-/// The task that a function is: its name with dashes.
+/// The name of the task of a function: the function name with dashes.
 pub(crate) fn of_task(function: &Ident) -> syn::Result<String> {
     let name = function.unraw().to_string().replace('_', "-");
     check(&name)
@@ -13,7 +13,7 @@ pub(crate) fn of_task(function: &Ident) -> syn::Result<String> {
     Ok(name)
 }
 
-/// The value that a parameter or field is.
+/// The name of the value of a parameter or field.
 pub(crate) fn of_value(variable: &Ident) -> syn::Result<String> {
     let name = variable.unraw().to_string();
     check(&name)
@@ -21,7 +21,7 @@ pub(crate) fn of_value(variable: &Ident) -> syn::Result<String> {
     Ok(name)
 }
 
-/// A value's name, written out.
+/// The name of a value, from a literal.
 pub(crate) fn of_literal(literal: &LitStr) -> syn::Result<String> {
     let name = literal.value();
     check(&name)
@@ -30,9 +30,9 @@ pub(crate) fn of_literal(literal: &LitStr) -> syn::Result<String> {
 }
 
 fn check(name: &str) -> Result<(), String> {
-    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if name.is_empty() || name.len() > LONGEST || !name.bytes().all(lawful) {
-        return Err(format!("a name is 1 to {LONGEST} of the characters A-Z a-z 0-9 _ -"));
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if name.is_empty() || name.len() > MAX_LENGTH || !name.bytes().all(is_valid) {
+        return Err(format!("a name is 1 to {MAX_LENGTH} of the characters A-Z a-z 0-9 _ -"));
     }
     Ok(())
 }

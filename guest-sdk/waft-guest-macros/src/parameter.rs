@@ -1,4 +1,4 @@
-//! One parameter of a task or a rollback: what it is given is told by its type, or else by its name.
+//! One parameter of a task or a rollback: its type, or else its name, selects the argument.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
@@ -28,16 +28,16 @@ pub(crate) enum Source {
     Input(Box<Input>),
 }
 
-/// An input that is told by its name.
+/// An input that is selected by its name.
 pub(crate) struct Input {
     pub(crate) name: String,
     pub(crate) doc: String,
-    /// What is read: the parameter's type without its `Option` or reference.
+    /// The type to read: the parameter's type without its `Option` or reference.
     pub(crate) read: Type,
     pub(crate) pass: Pass,
 }
 
-/// How what was read is passed.
+/// How the value is passed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
     Value,
@@ -57,7 +57,7 @@ impl Parameter {
         let Pat::Ident(pattern) = &*typed.pat else {
             return Err(syn::Error::new_spanned(
                 &typed.pat,
-                "a parameter's name is the name of the value it takes: write a name here, and take it apart inside",
+                "a parameter's name is the name of the value it takes: write a name here, and destructure it in the body",
             ));
         };
         let source = Source::of(&pattern.ident, doc(&typed.attrs), &typed.ty)?;
@@ -77,7 +77,7 @@ impl Source {
             return Self::of_reference(variable, doc, reference);
         }
         if is(written, "Call") {
-            return Err(syn::Error::new_spanned(written, "a call is told by reference: write `&Call`"));
+            return Err(syn::Error::new_spanned(written, "a call is passed by reference: write `&Call`"));
         }
         if is(written, "Failures") {
             return Ok(Self::Failures { by_reference: false });
@@ -86,7 +86,7 @@ impl Source {
             let provided = argument_of(written).ok_or_else(|| {
                 syn::Error::new_spanned(
                     written,
-                    "say what the task provides: `Outcome<T>`, or `Outcome<()>` for nothing",
+                    "write what the task provides: `Outcome<T>`, or `Outcome<()>` for nothing",
                 )
             })?;
             return Ok(Self::Outcome(Box::new(provided.clone())));
@@ -101,7 +101,7 @@ impl Source {
 
     fn of_reference(variable: &Ident, doc: String, reference: &TypeReference) -> syn::Result<Self> {
         if reference.mutability.is_some() {
-            return Err(syn::Error::new_spanned(reference, "nobody sees what becomes of an input: take it by value"));
+            return Err(syn::Error::new_spanned(reference, "changes of an input have no effect: take it by value"));
         }
         let target = &*reference.elem;
         if is(target, "Call") {
@@ -111,7 +111,7 @@ impl Source {
             return Ok(Self::Failures { by_reference: true });
         }
         if is(target, "Outcome") {
-            return Err(syn::Error::new_spanned(reference, "an outcome is told by value: write `Outcome<T>`"));
+            return Err(syn::Error::new_spanned(reference, "an outcome is passed by value: write `Outcome<T>`"));
         }
         let read = match target {
             Type::Slice(slice) => {
@@ -126,7 +126,7 @@ impl Source {
 }
 
 impl Input {
-    /// What `describe` tells of it.
+    /// Its description for `describe`.
     pub(crate) fn info(&self) -> TokenStream {
         let Self { name, doc, read, pass } = self;
         let optional = *pass == Pass::Optional;
@@ -140,7 +140,7 @@ impl Input {
     pub(crate) fn argument(&self, values: &Ident) -> TokenStream {
         let Self { name, read, pass, .. } = self;
         let expected = shown(read);
-        // The type's own place, so that a type that cannot be read is shown there.
+        // The span of the type, so that a type that cannot be read is shown there.
         match pass {
             Pass::Value => {
                 quote_spanned!(read.span()=> #values.required::<#read>(#name, #expected)?)
@@ -163,7 +163,7 @@ pub(crate) fn schema(of: &Type) -> TokenStream {
     }}
 }
 
-/// A type as a person writes it.
+/// A type as in source code.
 pub(crate) fn shown(written: &Type) -> String {
     let mut text = written.to_token_stream().to_string();
     for (spaced, tight) in
@@ -192,7 +192,7 @@ pub(crate) fn doc(attributes: &[Attribute]) -> String {
     text.join("\n").trim().into()
 }
 
-/// Whether a type is written as this name, whatever path leads to it.
+/// Whether a type is written as this name, with any path before it.
 fn is(written: &Type, name: &str) -> bool {
     matches!(written, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == name))
 }

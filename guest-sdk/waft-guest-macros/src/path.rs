@@ -1,9 +1,9 @@
-//! Finds what an attribute made beside a function that is only named.
+//! Finds the type that an attribute created beside a function, given only the function's name.
 //!
-//! The attributes make a type of a function's name beside the function: types and functions do not share names. A
-//! macro that is given only the name cannot know whether the type is there. So it writes a stand-in type of that name,
-//! and in a block inside of its scope a glob import of the function's module. Names of the block come first: the name
-//! there is what the attribute made, or else the stand-in.
+//! The attributes create a type with the function's name beside the function: types and functions have separate
+//! namespaces. A macro that is given only the name cannot know whether the type exists. So it writes a stand-in type of
+//! that name, and a glob import of the function's module in a block inside its scope. Names of the block take precedence:
+//! the name there is the type that the attribute created, or else the stand-in.
 
 use proc_macro2::TokenStream;
 use quote::quote;

@@ -6,7 +6,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{Data, DeriveInput, Fields, Ident, Type};
 
-use crate::{mistakes::Mistakes, name, parameter};
+use crate::{errors::Errors, name, parameter};
 
 struct Field {
     variable: Ident,
@@ -15,37 +15,37 @@ struct Field {
     value: Type,
 }
 
-/// Writes the implementation, or the mistakes.
+/// Writes the implementation, or the errors.
 pub(crate) fn expand(item: TokenStream) -> TokenStream {
-    let read = syn::parse2::<DeriveInput>(item).and_then(|item| {
+    let expanded = syn::parse2::<DeriveInput>(item).and_then(|item| {
         let fields = fields(&item)?;
         Ok(write(&item.ident, &fields))
     });
-    read.unwrap_or_else(syn::Error::into_compile_error)
+    expanded.unwrap_or_else(syn::Error::into_compile_error)
 }
 
 fn fields(item: &DeriveInput) -> syn::Result<Vec<Field>> {
-    let wrong = |at: &dyn ToTokens| {
+    let error = |at: &dyn ToTokens| {
         syn::Error::new_spanned(at.to_token_stream(), "values have names: derive this for a struct with named fields")
     };
-    let Data::Struct(data) = &item.data else { return Err(wrong(&item.ident)) };
-    let Fields::Named(named) = &data.fields else { return Err(wrong(&item.ident)) };
-    let mut mistakes = Mistakes::default();
+    let Data::Struct(data) = &item.data else { return Err(error(&item.ident)) };
+    let Fields::Named(named) = &data.fields else { return Err(error(&item.ident)) };
+    let mut errors = Errors::default();
     if !item.generics.params.is_empty() {
-        mistakes.add(&item.generics, "values have known types: the struct cannot be generic");
+        errors.add(&item.generics, "values have known types: the struct cannot be generic");
     }
     let mut names = BTreeSet::new();
     let mut fields = Vec::new();
     for field in &named.named {
         let Some(variable) = &field.ident else { continue };
-        let Some(name) = mistakes.take(name::of_value(variable)) else { continue };
+        let Some(name) = errors.collect(name::of_value(variable)) else { continue };
         if !names.insert(name.clone()) {
-            mistakes.add(variable, format!("{name:?} is provided twice"));
+            errors.add(variable, format!("{name:?} is provided twice"));
         }
         let doc = parameter::doc(&field.attrs);
         fields.push(Field { variable: variable.clone(), name, doc, value: field.ty.clone() });
     }
-    mistakes.none_or(fields)
+    errors.into_result(fields)
 }
 
 fn write(item: &Ident, fields: &[Field]) -> TokenStream {
@@ -56,7 +56,7 @@ fn write(item: &Ident, fields: &[Field]) -> TokenStream {
     let values = fields
         .iter()
         .map(|Field { variable, name, .. }| quote!(::waft_guest::__private::value(#name, self.#variable)?));
-    let read = fields.iter().map(|Field { variable, name, value, .. }| {
+    let readers = fields.iter().map(|Field { variable, name, value, .. }| {
         let expected = parameter::shown(value);
         quote!(#variable: values.required::<#value>(#name, #expected)?)
     });
@@ -74,7 +74,7 @@ fn write(item: &Ident, fields: &[Field]) -> TokenStream {
             fn from_values(
                 mut values: ::waft_guest::__private::Inputs,
             ) -> ::core::result::Result<Self, ::waft_guest::Failure> {
-                ::core::result::Result::Ok(Self { #(#read),* })
+                ::core::result::Result::Ok(Self { #(#readers),* })
             }
         }
     }

@@ -5,12 +5,12 @@ use quote::quote;
 use syn::Type;
 
 use crate::{
-    function::{Function, after_mistake},
-    mistakes::Mistakes,
+    errors::Errors,
+    function::{Function, with_error},
     parameter::{Input, Source},
 };
 
-/// Writes the rollback, or its mistakes.
+/// Writes the rollback, or its errors.
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     match read(arguments, item.clone()) {
         Ok(function) => write(&function),
@@ -33,26 +33,26 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
                     }
                 }
             };
-            after_mistake(&error, item, stub)
+            with_error(&error, item, stub)
         }
     }
 }
 
 fn read(arguments: TokenStream, item: TokenStream) -> syn::Result<Function> {
-    let mut mistakes = Mistakes::default();
+    let mut errors = Errors::default();
     if !arguments.is_empty() {
-        mistakes.add(arguments, "`#[rollback]` takes nothing: the task names its rollback, not the other way round");
+        errors.add(arguments, "`#[rollback]` takes nothing: the task names its rollback, not vice versa");
     }
-    let function = mistakes.take(Function::read(item, "a rollback"));
+    let function = errors.collect(Function::read(item, "a rollback"));
     if let Some(function) = &function
         && !(function.returned.fallible && function.returned.is_unit())
     {
         let name = &function.item.sig.ident;
-        mistakes.add(name, "a rollback returns `Result<(), Failure>`: it can fail, and provides nothing");
+        errors.add(name, "a rollback returns `Result<(), Failure>`: it can fail, and it provides nothing");
     }
     match function {
-        Some(function) => mistakes.none_or(function),
-        None => Err(mistakes.none_or(()).expect_err("the function was refused")),
+        Some(function) => errors.into_result(function),
+        None => Err(errors.into_result(()).expect_err("the function was rejected")),
     }
 }
 

@@ -6,14 +6,14 @@ use syn::{Path, Type, spanned::Spanned};
 
 use crate::{
     arguments::{Arguments, Provides},
-    function::{Function, after_mistake},
-    mistakes::Mistakes,
+    errors::Errors,
+    function::{Function, with_error},
     name, parameter,
     parameter::{Source, shown},
     path,
 };
 
-/// A function that is a task, every rule checked.
+/// A function that is a task, with all rules checked.
 struct Task {
     name: String,
     function: Function,
@@ -21,7 +21,7 @@ struct Task {
     provided: Provided,
 }
 
-/// What the function's value is, with types.
+/// What the function provides, with types.
 enum Provided {
     Nothing,
     One(String, Type),
@@ -29,40 +29,41 @@ enum Provided {
     Fields(Type),
 }
 
-/// Writes the task, or its mistakes.
+/// Writes the task, or its errors.
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     match Task::read(arguments, item.clone()) {
         Ok(task) => task.write(),
         Err(error) => {
             let stub = |function: &syn::ItemFn| stub(&function.sig.ident);
-            after_mistake(&error, item, stub)
+            with_error(&error, item, stub)
         }
     }
 }
 
 impl Task {
     fn read(arguments: TokenStream, item: TokenStream) -> syn::Result<Self> {
-        let mut mistakes = Mistakes::default();
-        let arguments = mistakes.take(Arguments::read(arguments));
-        let function = mistakes.take(Function::read(item, "a task"));
+        let mut errors = Errors::default();
+        let arguments = errors.collect(Arguments::read(arguments));
+        let function = errors.collect(Function::read(item, "a task"));
         let Some(function) = function else {
-            return Err(mistakes.none_or(()).expect_err("the function was refused"));
+            return Err(errors.into_result(()).expect_err("the function was rejected"));
         };
         for parameter in &function.parameters {
             match &parameter.source {
                 Source::Call | Source::Input(_) => {}
                 Source::Outcome(_) | Source::Failures { .. } => {
-                    mistakes.add(&parameter.written, "only a rollback is told this: nothing has happened yet");
+                    errors.add(&parameter.written, "only a rollback has this parameter");
                 }
             }
         }
-        let name = mistakes.take(name::of_task(&function.item.sig.ident));
-        let provided = arguments.as_ref().and_then(|said| mistakes.take(Provided::of(&function, &said.provides)));
+        let name = errors.collect(name::of_task(&function.item.sig.ident));
+        let provided =
+            arguments.as_ref().and_then(|arguments| errors.collect(Provided::of(&function, &arguments.provides)));
         match (name, arguments, provided) {
             (Some(name), Some(arguments), Some(provided)) => {
-                mistakes.none_or(Self { name, function, arguments, provided })
+                errors.into_result(Self { name, function, arguments, provided })
             }
-            _ => Err(mistakes.none_or(()).expect_err("something was refused")),
+            _ => Err(errors.into_result(()).expect_err("there was an error")),
         }
     }
 
@@ -94,7 +95,7 @@ impl Task {
         let provides = self.provided.info();
         let rollback = match &self.arguments.rollback {
             Some(path) => {
-                let requires = self.choose_and(path, &quote!(.requires_besides(&requires)));
+                let requires = self.call_on_chosen(path, &quote!(.requires_besides(&requires)));
                 quote!(::core::option::Option::Some(#requires))
             }
             None => quote!(::core::option::Option::None),
@@ -124,16 +125,16 @@ impl Task {
     fn apply(&self) -> TokenStream {
         let function = &self.function.item.sig.ident;
         let (call, inputs) = (local("call"), local("inputs"));
-        // In the place of its type, so that a type that cannot be provided is shown where it stands.
+        // With the span of its type, so that a type that cannot be provided is shown there.
         let returned = Ident::new("__returned", self.function.returned.value.span());
         let arguments = self.function.parameters.iter().map(|parameter| match &parameter.source {
             Source::Call => quote!(#call),
             Source::Input(input) => input.argument(&inputs),
             Source::Outcome(_) | Source::Failures { .. } => {
-                unreachable!("refused when it was read")
+                unreachable!("rejected when it was read")
             }
         });
-        let question = self.function.returned.fallible.then(|| quote!(?));
+        let question_mark = self.function.returned.fallible.then(|| quote!(?));
         let values = self.provided.values(&returned);
         let binding = if self.function.returned.is_unit() { quote!() } else { quote!(let #returned =) };
         quote! {
@@ -142,7 +143,7 @@ impl Task {
                 #call: &::waft_guest::Call,
                 mut #inputs: ::waft_guest::__private::Inputs,
             ) -> ::core::result::Result<::std::vec::Vec<::waft_guest::__private::Value>, ::waft_guest::Failure> {
-                #binding #function(#(#arguments),*)#question;
+                #binding #function(#(#arguments),*)#question_mark;
                 #values
             }
         }
@@ -151,11 +152,11 @@ impl Task {
     fn rollback(&self, path: &Path) -> TokenStream {
         let (call, asked, values) = (local("call"), local("asked"), local("values"));
         let (decode, provided) = (self.provided.decode(&values), &self.function.returned.value);
-        // Shown where the rollback is named: there is the mistake when it does not fit.
+        // With the span of the rollback's path, so that a type error is shown there.
         let call_it = quote_spanned! {path.span()=>
             .rollback(#call, ::waft_guest::__private::Undo::<#provided>::new(#asked, |mut #values| #decode))
         };
-        let chosen = self.choose_and(path, &call_it);
+        let chosen = self.call_on_chosen(path, &call_it);
         quote! {
             #[allow(unused_mut, unused_variables)]
             fn rollback(
@@ -167,15 +168,15 @@ impl Task {
         }
     }
 
-    /// Calls a method of `Chosen`, which finds out whether the rollback has the attribute.
-    fn choose_and(&self, path: &Path, method: &TokenStream) -> TokenStream {
+    /// Calls a method of `Chosen`, which detects whether the rollback has the attribute.
+    fn call_on_chosen(&self, path: &Path, method: &TokenStream) -> TokenStream {
         let name = match path::last(path) {
             Ok(name) => name,
             Err(error) => return error.into_compile_error(),
         };
         let (import, provided) = (path::import_beside(path), &self.function.returned.value);
         let function = local("function");
-        // The function is named out of the stand-in's scope: one that is not there is told as that.
+        // The function is named outside the scope of the stand-in: a missing one is reported as missing.
         quote! {{
             use ::waft_guest::__private::{ByName as _, ByType as _};
             let #function = #path;
@@ -193,32 +194,32 @@ impl Task {
 
 impl Provided {
     /// Matches what the attribute names with what the function returns.
-    fn of(function: &Function, said: &Provides) -> syn::Result<Self> {
+    fn of(function: &Function, provides: &Provides) -> syn::Result<Self> {
         let returned = &function.returned;
-        // Where a function returns nothing, its name stands for that.
+        // If a function returns nothing, its name is used instead.
         let wrong = |message: String| match &function.item.sig.output {
             syn::ReturnType::Type(_, written) => syn::Error::new_spanned(written, message),
             syn::ReturnType::Default => syn::Error::new_spanned(&function.item.sig.ident, message),
         };
-        match said {
+        match provides {
             Provides::Nothing if returned.is_unit() => Ok(Self::Nothing),
             Provides::Nothing => Err(wrong(
                 "what the task returns has no name: add `provides = \"name\"` to the attribute, or return nothing"
                     .into(),
             )),
             Provides::One(_) | Provides::Several(_) | Provides::Fields if returned.is_unit() => {
-                Err(wrong("the attribute says what the task provides, and the function returns nothing".into()))
+                Err(wrong("the attribute names what the task provides, but the function returns nothing".into()))
             }
             Provides::One(name) => Ok(Self::One(name.clone(), returned.value.clone())),
             Provides::Fields => Ok(Self::Fields(returned.value.clone())),
             Provides::Several(names) => {
                 let Type::Tuple(tuple) = &returned.value else {
-                    return Err(wrong(format!("to provide {} values, return a tuple of as many", names.len())));
+                    return Err(wrong(format!("to provide {} values, return a tuple of as many values", names.len())));
                 };
                 if tuple.elems.len() != names.len() {
-                    let (promised, count) = (names.len(), tuple.elems.len());
+                    let (declared, count) = (names.len(), tuple.elems.len());
                     return Err(wrong(format!(
-                        "the attribute names {promised} values, and this is a tuple of {count}"
+                        "the attribute names {declared} values, but this is a tuple of {count}"
                     )));
                 }
                 Ok(Self::Several(names.iter().cloned().zip(tuple.elems.iter().cloned()).collect()))
@@ -226,7 +227,7 @@ impl Provided {
         }
     }
 
-    /// What `describe` tells of it.
+    /// Its description for `describe`.
     fn info(&self) -> TokenStream {
         let named = |name: &String, value: &Type| {
             let schema = parameter::schema(value);
@@ -302,7 +303,7 @@ fn no_rollback(task: &str) -> TokenStream {
     }
 }
 
-/// Stands in for a task that was refused, so that `export!` finds one and only the mistake itself is shown.
+/// Stands in for a task that was rejected, so that `export!` finds one and only the original error is shown.
 fn stub(function: &Ident) -> TokenStream {
     quote! {
         impl ::waft_guest::__private::Task for #function {
@@ -326,7 +327,7 @@ fn stub(function: &Ident) -> TokenStream {
     }
 }
 
-/// A variable that no name of the user's can be.
+/// A variable that cannot clash with names of the user.
 fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }

@@ -7,10 +7,9 @@ use serde::{
     de::{SeqAccess, Visitor},
 };
 
-/// A value that is bytes and not JSON. `Vec<u8>` as the type of a parameter or of what a task returns means the same.
+/// A value that is bytes and not JSON. `Vec<u8>` as the type of a parameter or a return value has the same meaning.
 ///
-/// A text stands for its UTF-8 bytes. Inside a JSON value, where bytes have no form of their own, they are a list of
-/// numbers.
+/// A text is converted to its UTF-8 bytes. Inside a JSON value, which has no type for bytes, they are a list of numbers.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bytes(Vec<u8>);
 
@@ -74,7 +73,7 @@ impl<'de> Deserialize<'de> for Bytes {
                 Ok(Bytes(bytes.into()))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Bytes, A::Error> {
-                // The list's own word on its length is not trusted.
+                // The length that the list reports is not trusted.
                 let mut bytes = Vec::new();
                 while let Some(byte) = list.next_element()? {
                     bytes.push(byte);

@@ -1,10 +1,10 @@
-//! Which call this is.
+//! Describes the current call.
 
 use std::time::{Duration, SystemTime};
 
-/// Which call this is. A function that is told takes it by reference: `call: &Call`.
+/// The current call. A function takes it by reference: `call: &Call`.
 ///
-/// A test makes one from the default, the first attempt of a task called `task`:
+/// A test creates one from the default, the first attempt of a task called `task`:
 ///
 /// ```
 /// use waft_guest::Call;
@@ -20,9 +20,9 @@ pub struct Call {
     pub task: String,
     /// How often the task has been triggered, from 1.
     pub firing: u64,
-    /// Which try this is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// The same for every attempt of one firing: hand it to services that know idempotency keys.
+    /// The same for every attempt of one firing: pass it to services that support idempotency keys.
     pub idempotency_key: String,
     /// When the call will be stopped.
     pub deadline: SystemTime,
@@ -37,7 +37,7 @@ impl Default for Call {
             firing: 1,
             attempt: 1,
             idempotency_key: "run/task/1".into(),
-            // A test is to give the same answer every time it runs.
+            // A test must give the same result every time.
             deadline: SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800),
         }
     }

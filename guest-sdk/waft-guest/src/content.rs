@@ -38,16 +38,16 @@ pub fn value<T: Serialize + 'static>(name: &str, provided: T) -> Result<Value, F
     Ok(Value { name: name.into(), content })
 }
 
-/// Whether values of this type travel as bytes.
+/// Whether values of this type are sent as bytes.
 pub(crate) fn is_bytes<T: 'static>() -> bool {
     [TypeId::of::<Vec<u8>>(), TypeId::of::<Bytes>()].contains(&TypeId::of::<T>())
 }
 
 impl Content {
-    /// Reads the content as a type. A text stands for its UTF-8 bytes, and bytes that are UTF-8 for their text.
+    /// Reads the content as a type. A text is converted to its UTF-8 bytes, and UTF-8 bytes to their text.
     ///
     /// # Errors
-    /// What came and why it is not of that type.
+    /// Describes the content and why it is not of that type.
     pub(crate) fn read<T: DeserializeOwned + 'static>(self) -> Result<T, String> {
         match self {
             Self::Json(text) if is_bytes::<T>() && text.trim_start().starts_with('"') => {
@@ -63,8 +63,8 @@ impl Content {
                     Ok(read) => return Ok(read),
                     Err(text) => text,
                 };
-                let shown = format!("the text {}", excerpt(&format!("{text:?}")));
-                T::deserialize(serde_json::Value::String(text)).map_err(|error| format!("{shown}: {error}"))
+                let excerpt_of_text = format!("the text {}", excerpt(&format!("{text:?}")));
+                T::deserialize(serde_json::Value::String(text)).map_err(|error| format!("{excerpt_of_text}: {error}"))
             }
         }
     }
@@ -74,10 +74,10 @@ fn unreadable(text: &str, error: &serde_json::Error) -> String {
     format!("{}: {error}", excerpt(text))
 }
 
-/// The beginning of a text, for a message.
+/// The start of a text, for a message.
 fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 80;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_LENGTH: usize = 80;
+    match text.char_indices().nth(MAX_LENGTH) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into(),
     }
@@ -90,15 +90,15 @@ fn into_bytes<T: 'static>(value: T) -> Result<Vec<u8>, T> {
 fn from_bytes<T: 'static>(bytes: Vec<u8>) -> T {
     cast::<Vec<u8>, T>(bytes)
         .or_else(|bytes| cast::<Bytes, T>(bytes.into()))
-        .unwrap_or_else(|_| unreachable!("asked only for the types that is_bytes names"))
+        .unwrap_or_else(|_| unreachable!("called only for the types of is_bytes"))
 }
 
-/// The value itself, where the two types are one.
+/// The value itself, if both types are the same.
 fn cast<From: 'static, To: 'static>(value: From) -> Result<To, From> {
     let mut slot = Some(value);
     let same = (&mut slot as &mut dyn Any).downcast_mut::<Option<To>>().and_then(Option::take);
     match (same, slot) {
         (Some(same), _) => Ok(same),
-        (None, slot) => Err(slot.expect("what was not taken is still there")),
+        (None, slot) => Err(slot.expect("the value was not moved out")),
     }
 }

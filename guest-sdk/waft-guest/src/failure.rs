@@ -1,22 +1,22 @@
-//! Failures: how a task says that it could not do what it was asked for, and how it is told of others.
+//! Failures: those that a task returns, and those of other tasks that it receives.
 
 use std::{error::Error, fmt};
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// Why a task did not do what it was asked for, and whether trying again can help.
+/// Why a task failed, and whether a retry can help.
 ///
-/// Any error becomes a transient failure by `?`, with the messages of its sources behind its own: whether trying again
-/// helps, the task knows best, and it is the safer guess. Where it cannot help, say so:
+/// Any error becomes a transient failure by `?`, with the messages of its sources appended: this is the safer
+/// assumption. If a retry cannot help, return a permanent failure:
 ///
 /// ```
 /// use waft_guest::prelude::*;
 /// fn parse(port: &str) -> Result<u16, Failure> {
-///     port.parse().map_err(|error| Failure::permanent(format!("{port:?} is no port: {error}")))
+///     port.parse().map_err(|error| Failure::permanent(format!("{port:?} is not a port: {error}")))
 /// }
 /// ```
-// No `Error` itself: then no error could become one by `?`.
+// It does not implement `Error`: otherwise no error could be converted by `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     retryable: Retryable,
@@ -24,7 +24,7 @@ pub struct Failure {
     details: Option<Value>,
 }
 
-/// Whether trying again can help.
+/// Whether a retry can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retryable {
     /// It can: a service did not answer.
@@ -34,38 +34,38 @@ pub enum Retryable {
 }
 
 impl Failure {
-    /// A failure that another attempt may not meet. The message is one sentence for a person.
+    /// A failure that a retry may avoid. The message is one sentence for users.
     #[must_use]
     pub fn transient(message: impl Into<String>) -> Self {
         Self { retryable: Retryable::Transient, message: message.into(), details: None }
     }
 
-    /// A failure that every attempt would meet. The message is one sentence for a person.
+    /// A failure of every attempt. The message is one sentence for users.
     #[must_use]
     pub fn permanent(message: impl Into<String>) -> Self {
         Self { retryable: Retryable::Permanent, message: message.into(), details: None }
     }
 
-    /// Adds what a program may want to know. Details that cannot be written as JSON are replaced by the reason.
+    /// Adds details for programs. Details that cannot be written as JSON are replaced by the reason.
     #[must_use]
     pub fn with_details(self, details: impl Serialize) -> Self {
         let details = serde_json::to_value(details).unwrap_or_else(|error| Value::String(error.to_string()));
         Self { details: Some(details), ..self }
     }
 
-    /// Whether trying again can help.
+    /// Whether a retry can help.
     #[must_use]
     pub fn retryable(&self) -> Retryable {
         self.retryable
     }
 
-    /// The sentence for a person.
+    /// The sentence for users.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What a program may want to know.
+    /// The details for programs.
     #[must_use]
     pub fn details(&self) -> Option<&Value> {
         self.details.as_ref()
@@ -91,14 +91,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A failure as waft recorded it: the task's own, or what the host found.
+/// A failure as waft recorded it: the task's own, or one that the host detected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedFailure {
-    /// What kind of failure it was.
+    /// The kind of the failure.
     pub kind: FailureKind,
-    /// One sentence for a person.
+    /// One sentence for users.
     pub message: String,
-    /// What a program may want to know besides.
+    /// Details for programs.
     pub details: Option<Value>,
 }
 
@@ -109,32 +109,32 @@ impl fmt::Display for RecordedFailure {
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal,)+) => {
-        /// What kind of failure was recorded.
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// The kind of a recorded failure.
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum FailureKind {
             $($(#[$doc])* $variant,)+
-            /// One that this SDK does not know yet, by its word.
+            /// A kind that this SDK does not know, by its name.
             Other(String),
         }
 
         impl FailureKind {
-            /// The kind's word, the same in files, JSON and logs.
+            /// The name of the kind, the same in files, JSON and logs.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 match self {
-                    $(Self::$variant => $word,)+
-                    Self::Other(word) => word,
+                    $(Self::$variant => $name,)+
+                    Self::Other(name) => name,
                 }
             }
         }
 
         impl From<String> for FailureKind {
-            fn from(word: String) -> Self {
-                match word.as_str() {
-                    $($word => Self::$variant,)+
-                    _ => Self::Other(word),
+            fn from(name: String) -> Self {
+                match name.as_str() {
+                    $($name => Self::$variant,)+
+                    _ => Self::Other(name),
                 }
             }
         }
@@ -142,27 +142,27 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// The task says that trying again can help.
+    /// The task says that a retry can help.
     Transient = "transient",
-    /// The task says that trying again cannot help.
+    /// The task says that a retry cannot help.
     Permanent = "permanent",
-    /// The call outlived its timeout.
+    /// The call exceeded its timeout.
     Timeout = "timeout",
-    /// The task asked for more memory than it was granted.
+    /// The task requested more memory than its limit.
     Memory = "memory",
     /// The task panicked, divided by zero or overflowed its stack.
     Trap = "trap",
-    /// The task left more output than it was granted.
+    /// The task produced more output than its limit.
     OutputLimit = "output-limit",
-    /// What the task left is not what it promised.
+    /// The output of the task does not match its description.
     InvalidOutput = "invalid-output",
-    /// A value was not there when the task started.
+    /// A value was missing when the task started.
     MissingInput = "missing-input",
-    /// The module could not be had, or is not what the flow took it for.
+    /// The module could not be fetched, or differs from what the flow expects.
     Module = "module",
     /// The job killed its workers too often.
     Poison = "poison",
-    /// The run was told to stop.
+    /// The run was cancelled.
     Cancelled = "cancelled",
 }
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_this_version_does_not_know_keeps_its_word() {
+    fn an_unknown_kind_keeps_its_name() {
         assert_eq!(FailureKind::from("output-limit".to_owned()), FailureKind::OutputLimit);
         assert_eq!(FailureKind::from("eclipse".to_owned()).as_str(), "eclipse");
     }

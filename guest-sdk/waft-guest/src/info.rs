@@ -1,6 +1,6 @@
-//! What a module says of its tasks; the contract's own types, for every target.
+//! The descriptions of tasks: the contract's own types, for every target.
 
-/// One task, as `describe` tells it.
+/// The description of a task, for `describe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskInfo {
     /// What follows `#` in `use = "module#task"`.
@@ -9,13 +9,13 @@ pub struct TaskInfo {
     pub doc: &'static str,
     /// What `apply` takes.
     pub requires: Vec<Parameter>,
-    /// What it leaves.
+    /// What it provides.
     pub provides: Vec<Provided>,
     /// What its rollback takes that `apply` does not, if it has one.
     pub rollback: Option<Vec<Parameter>>,
-    /// The retry policy it is written for.
+    /// The retry policy for which it is written.
     pub retry: Option<Retry>,
-    /// The limits it is written for.
+    /// The limits for which it is written.
     pub limits: Limits,
 }
 
@@ -28,11 +28,11 @@ pub struct Parameter {
     pub doc: &'static str,
     /// Its JSON schema, where known.
     pub schema: Option<String>,
-    /// Whether the task can do without.
+    /// Whether the task works without it.
     pub optional: bool,
 }
 
-/// A value that a task leaves.
+/// A value that a task provides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provided {
     /// Its name.
@@ -48,14 +48,14 @@ pub struct Provided {
 pub enum Backoff {
     /// It doubles.
     Exponential,
-    /// It stays.
+    /// It stays the same.
     Fixed,
 }
 
-/// When a failed call is tried again.
+/// When a failed call is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Attempts in all.
+    /// The total number of attempts.
     pub attempts: u32,
     /// How the pause grows.
     pub backoff: Backoff,
@@ -63,15 +63,15 @@ pub struct Retry {
     pub initial_milliseconds: u64,
     /// The longest pause.
     pub max_milliseconds: u64,
-    /// Whether a pause is cut by chance, to no less than its half.
+    /// Whether a pause is shortened randomly, to at least half.
     pub jitter: bool,
 }
 
-/// Limits a task is written for.
+/// The limits for which a task is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How long a call may take.
     pub timeout_milliseconds: Option<u64>,
-    /// How much memory it may have.
+    /// How much memory it may use.
     pub memory_bytes: Option<u64>,
 }

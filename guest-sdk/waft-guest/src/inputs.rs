@@ -1,4 +1,4 @@
-//! The values a call was given, on their way into a function's parameters.
+//! Passes the values of a call to the parameters of a function.
 
 use std::collections::BTreeMap;
 
@@ -9,31 +9,31 @@ use crate::{
     content::{Content, Value},
 };
 
-/// Values by name. Each is taken once: a large one is not copied.
+/// Values by name. Each is moved out once, so that large ones are not copied.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    /// What messages call one of them.
+    /// The noun for one of them in messages.
     noun: &'static str,
     values: BTreeMap<String, Content>,
 }
 
 impl Inputs {
-    /// What a task or rollback was given.
+    /// The inputs of a task or rollback.
     #[must_use]
-    pub fn given(values: impl IntoIterator<Item = Value>) -> Self {
+    pub fn new(values: impl IntoIterator<Item = Value>) -> Self {
         Self { noun: "input", values: values.into_iter().map(|value| (value.name, value.content)).collect() }
     }
 
-    /// What a task provided, for the rollback that looks at it.
+    /// What a task provided, for its rollback.
     #[must_use]
     pub fn provided(values: impl IntoIterator<Item = Value>) -> Self {
-        Self { noun: "provided value", ..Self::given(values) }
+        Self { noun: "provided value", ..Self::new(values) }
     }
 
-    /// A value that must be there. `expected` is its type as the function writes it.
+    /// A required value. `expected` is its type in the function's source.
     ///
     /// # Errors
-    /// A permanent failure that names the value, the type expected and what came.
+    /// A permanent failure that names the value, the expected type and the actual value.
     pub fn required<T: DeserializeOwned + 'static>(&mut self, name: &str, expected: &str) -> Result<T, Failure> {
         match self.values.remove(name) {
             Some(content) => self.read(content, name, expected),
@@ -41,10 +41,10 @@ impl Inputs {
         }
     }
 
-    /// A value that may be missing; JSON's `null` counts as missing.
+    /// An optional value; JSON's `null` counts as missing.
     ///
     /// # Errors
-    /// A permanent failure that names the value, the type expected and what came.
+    /// A permanent failure that names the value, the expected type and the actual value.
     pub fn optional<T: DeserializeOwned + 'static>(
         &mut self,
         name: &str,
@@ -58,8 +58,8 @@ impl Inputs {
     }
 
     fn read<T: DeserializeOwned + 'static>(&self, content: Content, name: &str, expected: &str) -> Result<T, Failure> {
-        content.read().map_err(|came| {
-            Failure::permanent(format!("the {} {name:?} should be a {expected} and is {came}", self.noun))
+        content.read().map_err(|actual| {
+            Failure::permanent(format!("the {} {name:?} should be a {expected} and is {actual}", self.noun))
         })
     }
 }

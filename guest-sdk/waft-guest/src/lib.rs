@@ -1,4 +1,4 @@
-//! What a waft task links: a task is a plain function with an attribute.
+//! The library for waft tasks: a task is a plain function with an attribute.
 //!
 //! ```
 //! use waft_guest::prelude::*;
@@ -33,39 +33,39 @@
 //! # }
 //! ```
 //!
-//! The crate that holds it is a `cdylib` for `wasm32-wasip1`. On any other target the functions are what they look
-//! like, so `cargo test` tests them; logging and progress then go to standard error.
+//! The crate of the task is a `cdylib` for `wasm32-wasip1`. On any other target the functions are plain
+//! functions, so `cargo test` tests them; logging and progress then go to standard error.
 //!
 //! # A task
 //!
 //! `#[task]` names the task after its function, with dashes: `choose_pan` is `choose-pan`. Its doc comment is the
-//! task's, the names of its parameters are the values it requires, and their doc comments are those values'. The
+//! task's, the names of its parameters are the values it requires, and their doc comments are those of the values. The
 //! attribute takes, separated by commas:
 //!
-//! | key | means |
+//! | key | meaning |
 //! | --- | --- |
 //! | `provides = "pan"` | what the function returns is the value `pan` |
 //! | `provides = ["pan", "lid"]` | it returns a tuple of these values |
 //! | `provides = fields` | it returns a struct whose fields are the values, see [`Provides`](trait@Provides) |
-//! | `rollback = put_back` | the function that takes back what this one did |
-//! | `retry(attempts = 3, backoff = "exponential", initial = "1s", max = "60s", jitter = true)` | when a failed call is tried again, unless the flow says otherwise |
-//! | `timeout = "30s"`, `memory = "64MiB"` | the limits the task is written for |
+//! | `rollback = put_back` | the function that undoes this one |
+//! | `retry(attempts = 3, backoff = "exponential", initial = "1s", max = "60s", jitter = true)` | when a failed call is retried, unless the flow overrides it |
+//! | `timeout = "30s"`, `memory = "64MiB"` | the limits for which the task is written |
 //!
 //! A parameter may be of any type that [`serde`] reads, or a reference to one (`&str`, `&[u8]`, `&Pan`). `Option<T>`
-//! makes it optional. `Vec<u8>` and [`Bytes`] hold bytes as they came. A parameter of type [`&Call`](Call) is told which
-//! call this is. The function returns a value, or a `Result` whose error becomes a [`Failure`].
+//! makes it optional. `Vec<u8>` and [`Bytes`] hold bytes unchanged. A parameter of type [`&Call`](Call) describes the
+//! current call. The function returns a value, or a `Result` whose error becomes a [`Failure`].
 //!
 //! # A rollback
 //!
 //! Without an attribute it takes any of [`&Call`](Call), [`Outcome<T>`](Outcome) and [`Failures`]. With
-//! [`#[rollback]`](macro@rollback) it takes inputs by name as well: those of the task, and others of its own.
+//! [`#[rollback]`](macro@rollback) it also takes inputs by name: those of the task, and others of its own.
 //!
 //! # Determinism
 //!
-//! A call is a function of its job: the clock stands at the job's time, randomness is seeded from the attempt, and
-//! there are no files, variables or sockets unless they were granted.
+//! A call is a function of its job: the clock is fixed at the job's time, randomness is seeded from the attempt, and
+//! there are no files, variables or sockets unless they are granted.
 
-// The macros speak of this crate by its name; so can its own tests.
+// The macros refer to this crate by its name; so can its own tests.
 extern crate self as waft_guest;
 
 mod bytes;
@@ -109,22 +109,22 @@ pub use provides::Provides;
 /// # fn main() {}
 /// ```
 ///
-/// `&Call`, `Outcome<T>` and `Failures` are told by their types. `T` is what the task returns.
+/// `&Call`, `Outcome<T>` and `Failures` are selected by their types. `T` is what the task returns.
 pub use waft_guest_macros::rollback;
 pub use waft_guest_macros::{Provides, export, task};
 pub use {schemars, serde, serde_json};
 
-/// All that the functions of a module commonly need.
+/// Common imports for the functions of a module.
 pub mod prelude {
     pub use crate::{
         Bytes, Call, Failure, FailureKind, Failures, Outcome, Provides, RecordedFailure, log, progress, rollback, task,
     };
-    // The derive speaks of the crate by its name, so that comes along.
+    // The derive refers to the crate by its name, so it is exported too.
     pub use schemars::{self, JsonSchema};
     pub use serde::{Deserialize, Serialize};
 }
 
-/// What the macros write calls. It may change in any version.
+/// Called by the output of the macros. It may change in any version.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(target_family = "wasm")]

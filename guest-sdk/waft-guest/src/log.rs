@@ -1,21 +1,21 @@
-//! Log lines that are kept with the call: `log::info!("{count} words")`.
+//! Log lines that are recorded with the call: `log::info!("{count} words")`.
 //!
-//! Outside of waft they go to standard error.
+//! Outside waft they go to standard error.
 
 use std::fmt;
 
 pub use crate::{debug, error, info, trace, warn};
 
-/// How much a line matters.
+/// The importance of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Of use to who follows every step.
+    /// For following every step.
     Trace,
-    /// Of use to who looks for a mistake.
+    /// For finding errors.
     Debug,
-    /// Of use to who runs the flow.
+    /// For users who run the flow.
     Info,
-    /// Something is not as it should be.
+    /// Something is unexpected.
     Warn,
     /// Something failed.
     Error,
@@ -33,7 +33,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// Keeps a line with the call. The macros of this module are shorter.
+/// Records a line with the call. The macros of this module are shorter.
 pub fn log(level: Level, message: impl AsRef<str>) {
     #[cfg(target_family = "wasm")]
     crate::wasm::log(level, message.as_ref());

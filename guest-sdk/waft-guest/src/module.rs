@@ -53,7 +53,7 @@ impl Entry {
     ///
     /// # Errors
     /// As there.
-    pub fn rollback(&self, call: &Call, asked: RollbackCall) -> Result<(), Failure> {
-        (self.rollback)(call, asked)
+    pub fn rollback(&self, call: &Call, rollback: RollbackCall) -> Result<(), Failure> {
+        (self.rollback)(call, rollback)
     }
 }

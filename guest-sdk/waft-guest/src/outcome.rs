@@ -1,17 +1,17 @@
-//! What a rollback is told.
+//! What a rollback receives.
 
 use std::{collections::BTreeMap, iter::FromIterator, ops::Deref};
 
 use crate::RecordedFailure;
 
-/// What `apply` left behind. A rollback has to be right in all three cases, and called more than once.
+/// The outcome of `apply`. A rollback must be correct in all three cases, and when it is called repeatedly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<T> {
     /// It succeeded and provided this.
     Provided(T),
-    /// It failed. It may have done a part of its work before.
+    /// It failed. It may have done part of its work.
     Failed(RecordedFailure),
-    /// Its answer was lost: it may have happened.
+    /// Its result was lost: it may have succeeded.
     Unknown,
 }
 

@@ -1,8 +1,8 @@
 //! Progress.
 
-/// Tells how far the call has come, from 0 to 1, and what it does now.
+/// Reports the progress of the call, from 0 to 1, and its current step.
 ///
-/// What is told too often is not all shown. Outside of waft it goes to standard error.
+/// Some of very frequent reports are dropped. Outside waft they go to standard error.
 pub fn progress(fraction: f64, message: impl AsRef<str>) {
     #[cfg(target_family = "wasm")]
     crate::wasm::progress(fraction, message.as_ref());

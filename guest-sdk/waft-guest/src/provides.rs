@@ -9,9 +9,9 @@ use crate::{Failure, content::Value, info::Provided, inputs::Inputs};
 ///
 /// #[derive(Provides)]
 /// struct Halves {
-///     /// All up to the middle.
+///     /// The first half.
 ///     first: String,
-///     /// The rest.
+///     /// The second half.
 ///     second: String,
 /// }
 ///
@@ -23,11 +23,11 @@ use crate::{Failure, content::Value, info::Provided, inputs::Inputs};
 /// # fn main() {}
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say which values its fields are",
+    message = "`{Self}` does not define its fields as values",
     note = "put `#[derive(Provides)]` on the struct, or name the values: `provides = [\"first\", \"second\"]`"
 )]
 pub trait Provides: Sized {
-    /// What the fields are.
+    /// The descriptions of the fields.
     #[doc(hidden)]
     fn provided() -> Vec<Provided>;
 

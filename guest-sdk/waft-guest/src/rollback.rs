@@ -1,8 +1,8 @@
-//! How a task's rollback is called: by the names that `#[rollback]` tells, or else by its types alone.
+//! How a task's rollback is called: by the names of a `#[rollback]` function, or else by its types alone.
 //!
-//! `#[task(rollback = put_back)]` cannot see whether `put_back` has the attribute. It asks [`Chosen`], and method
-//! lookup finds [`ByName`] first where the attribute made an implementation of [`Named`], and [`ByType`], which needs
-//! one more reference, elsewhere.
+//! `#[task(rollback = put_back)]` cannot see whether `put_back` has the attribute. It calls [`Chosen`]: method
+//! lookup finds [`ByName`] first if the attribute created an implementation of [`Named`], and otherwise [`ByType`],
+//! which needs one more reference.
 
 use std::{collections::BTreeSet, marker::PhantomData};
 
@@ -10,18 +10,18 @@ use serde::de::DeserializeOwned;
 
 use crate::{Call, Failure, Failures, Outcome, info::Parameter, inputs::Inputs, task::RollbackCall};
 
-/// What a rollback is given, of a task that provides `T`.
+/// The arguments of a rollback of a task that provides `T`.
 #[derive(Debug)]
 pub struct Undo<T> {
-    asked: RollbackCall,
+    call: RollbackCall,
     decode: fn(Inputs) -> Result<T, Failure>,
 }
 
 impl<T> Undo<T> {
-    /// `decode` makes what the task provided from its values.
+    /// `decode` creates what the task provided from its values.
     #[must_use]
-    pub const fn new(asked: RollbackCall, decode: fn(Inputs) -> Result<T, Failure>) -> Self {
-        Self { asked, decode }
+    pub const fn new(call: RollbackCall, decode: fn(Inputs) -> Result<T, Failure>) -> Self {
+        Self { call, decode }
     }
 
     /// See [`Inputs::required`].
@@ -29,7 +29,7 @@ impl<T> Undo<T> {
     /// # Errors
     /// As there.
     pub fn required<V: DeserializeOwned + 'static>(&mut self, name: &str, expected: &str) -> Result<V, Failure> {
-        self.asked.inputs.required(name, expected)
+        self.call.inputs.required(name, expected)
     }
 
     /// See [`Inputs::optional`].
@@ -41,15 +41,15 @@ impl<T> Undo<T> {
         name: &str,
         expected: &str,
     ) -> Result<Option<V>, Failure> {
-        self.asked.inputs.optional(name, expected)
+        self.call.inputs.optional(name, expected)
     }
 
-    /// What the task left behind.
+    /// The outcome of the task.
     ///
     /// # Errors
     /// A permanent failure when the values are not what the task provides now.
     pub fn outcome(&self) -> Result<Outcome<T>, Failure> {
-        Ok(match self.asked.outcome.clone() {
+        Ok(match self.call.outcome.clone() {
             Outcome::Provided(values) => Outcome::Provided((self.decode)(values)?),
             Outcome::Failed(failure) => Outcome::Failed(failure),
             Outcome::Unknown => Outcome::Unknown,
@@ -59,7 +59,7 @@ impl<T> Undo<T> {
     /// The tasks that failed: the first 16 by name, with messages of 2 KiB at most.
     #[must_use]
     pub fn failures(&self) -> Failures {
-        self.asked.failures.clone()
+        self.call.failures.clone()
     }
 }
 
@@ -69,7 +69,7 @@ pub trait Named {
     fn requires() -> Vec<Parameter>;
 }
 
-/// A function with `#[rollback]` that fits a task which provides `T`.
+/// A function with `#[rollback]` for a task that provides `T`.
 #[diagnostic::on_unimplemented(
     message = "this function cannot be the rollback of a task that provides `{T}`",
     label = "its `Outcome` is not an `Outcome<{T}>`"
@@ -82,7 +82,7 @@ pub trait Rollback<T>: Named {
     fn rollback(call: &Call, undo: Undo<T>) -> Result<(), Failure>;
 }
 
-/// A function, the type of its name (what `#[rollback]` made, or a mere stand-in), and what its task provides.
+/// A function, the type of its name (created by `#[rollback]`, or a stand-in), and what its task provides.
 #[derive(Debug)]
 pub struct Chosen<N, F, T> {
     function: F,
@@ -152,12 +152,12 @@ impl<N, F, T> ByType<F, T> for &Chosen<N, F, T> {
     }
 }
 
-/// A function whose every parameter is told by its type.
+/// A function with parameters that are all selected by type.
 #[diagnostic::on_unimplemented(
     message = "this function cannot be the rollback of a task that provides `{T}`",
     label = "its parameters or what it returns do not fit",
     note = "a rollback takes any of `&Call`, `Outcome<{T}>` and `Failures`, and returns `Result<(), Failure>`",
-    note = "to take inputs by name as well, it needs the attribute `#[rollback]`"
+    note = "to take inputs by name too, it needs the attribute `#[rollback]`"
 )]
 pub trait PlainRollback<'a, T, Arguments> {
     /// Calls the function.
@@ -167,7 +167,7 @@ pub trait PlainRollback<'a, T, Arguments> {
     fn call(&self, call: &'a Call, undo: &Undo<T>) -> Result<(), Failure>;
 }
 
-/// A parameter that is told by its type.
+/// A parameter that is selected by its type.
 pub trait Part<'a, T>: Sized {
     /// The argument for it.
     ///

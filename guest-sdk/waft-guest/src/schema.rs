@@ -1,7 +1,7 @@
-//! The JSON schema of a type, where it has one.
+//! The JSON schema of a type, if it has one.
 //!
 //! A macro cannot know whether a type implements `JsonSchema`, but method lookup can: `(&Schema::<T>::of()).text()`
-//! finds [`Known`] first where `T` implements it, and [`Unknown`], which needs one more reference, elsewhere.
+//! finds [`Known`] first if `T` implements it, and otherwise [`Unknown`], which needs one more reference.
 
 use std::marker::PhantomData;
 
@@ -9,12 +9,12 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::content;
 
-/// Asks for the schema of a type.
+/// Looks up the schema of a type.
 #[derive(Debug)]
 pub struct Schema<T>(PhantomData<T>);
 
 impl<T> Schema<T> {
-    /// The question.
+    /// The lookup for the type.
     #[must_use]
     pub const fn of() -> Self {
         Self(PhantomData)

@@ -12,7 +12,7 @@ pub trait Task {
     /// The task's name in its module.
     const NAME: &'static str;
 
-    /// What `describe` tells of it.
+    /// Its description for `describe`.
     fn info() -> TaskInfo;
 
     /// Calls the function.
@@ -21,19 +21,19 @@ pub trait Task {
     /// The function's own failure, or a permanent one when an input does not fit its parameter.
     fn apply(call: &Call, inputs: Inputs) -> Result<Vec<Value>, Failure>;
 
-    /// Calls the function that takes it back.
+    /// Calls the function that undoes it.
     ///
     /// # Errors
     /// That function's own failure, or a permanent one when a value does not fit its parameter.
-    fn rollback(call: &Call, asked: RollbackCall) -> Result<(), Failure>;
+    fn rollback(call: &Call, rollback: RollbackCall) -> Result<(), Failure>;
 }
 
-/// What a rollback is given besides its call.
+/// What a rollback receives besides its call.
 #[derive(Debug, Clone)]
 pub struct RollbackCall {
     /// The inputs of `apply`, and of the rollback itself.
     pub inputs: Inputs,
-    /// What `apply` left behind.
+    /// The outcome of `apply`.
     pub outcome: Outcome<Inputs>,
     /// Every task that failed.
     pub failures: Failures,

@@ -16,7 +16,7 @@ use bindings::{
     waft::task::{host, types},
 };
 
-/// What wit-bindgen writes for the world in `guest-sdk/wit`.
+/// The output of wit-bindgen for the world in `guest-sdk/wit`.
 #[expect(missing_docs, reason = "generated")]
 pub mod bindings {
     wit_bindgen::generate!({
@@ -44,7 +44,7 @@ impl<M: Tasks> Guest for M {
 
     fn apply(call: types::Call, inputs: Vec<types::Value>) -> Result<Vec<types::Value>, types::Failure> {
         let task = Entry::find(M::TASKS, &call.export)?;
-        let inputs = Inputs::given(inputs.into_iter().map(Value::from));
+        let inputs = Inputs::new(inputs.into_iter().map(Value::from));
         let provided = task.apply(&call.into(), inputs)?;
         Ok(provided.into_iter().map(types::Value::from).collect())
     }
@@ -56,12 +56,12 @@ impl<M: Tasks> Guest for M {
         failures: Vec<types::TaskFailure>,
     ) -> Result<(), types::Failure> {
         let task = Entry::find(M::TASKS, &call.export)?;
-        let asked = RollbackCall {
-            inputs: Inputs::given(inputs.into_iter().map(Value::from)),
+        let rollback = RollbackCall {
+            inputs: Inputs::new(inputs.into_iter().map(Value::from)),
             outcome: outcome.into(),
             failures: failures.into_iter().map(|failed| (failed.task, failed.failure.into())).collect::<Failures>(),
         };
-        Ok(task.rollback(&call.into(), asked)?)
+        Ok(task.rollback(&call.into(), rollback)?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `#[task]`, `#[rollback]` and `#[derive(Provides)]` make of functions: what they tell, and how they are called.
+//! What `#[task]`, `#[rollback]` and `#[derive(Provides)]` create from functions: descriptions and calls.
 
 use serde_json::json;
 use waft_guest::{
@@ -39,33 +39,38 @@ fn choose_pan(
 }
 
 fn put_back(call: &Call, pan: Outcome<Pan>, failures: Failures) -> Result<(), Failure> {
-    let told = match pan {
+    let description = match pan {
         Outcome::Provided(pan) => format!("pan of {}", pan.size_cm),
         Outcome::Failed(failure) => failure.to_string(),
         Outcome::Unknown => "unknown".into(),
     };
     let failed: Vec<&str> = failures.keys().map(String::as_str).collect();
-    Err(Failure::permanent(format!("{} attempt {}: {told}; failed: {}", call.task, call.attempt, failed.join(" "))))
+    Err(Failure::permanent(format!(
+        "{} attempt {}: {description}; failed: {}",
+        call.task,
+        call.attempt,
+        failed.join(" ")
+    )))
 }
 
 /// Borrows what it takes, provides a tuple.
-#[task(provides = ["upper", "bytes"], rollback = undone::forget)]
+#[task(provides = ["upper", "bytes"], rollback = undo::forget)]
 fn shout(text: &str, raw: &[u8], lids: &[Lid], call: &Call) -> (String, Vec<u8>) {
     (format!("{} {} {}", text.to_uppercase(), lids.len(), call.run), raw.into())
 }
 
-mod undone {
+mod undo {
     use super::*;
 
     #[rollback]
     pub(crate) fn forget(
         text: &str,
-        /// Who to tell.
-        told: Option<String>,
+        /// Whom to notify.
+        recipient: Option<String>,
         outcome: Outcome<(String, Vec<u8>)>,
         failures: &Failures,
     ) -> Result<(), Failure> {
-        Err(Failure::transient(format!("{text} {told:?} {outcome:?} {}", failures.len())))
+        Err(Failure::transient(format!("{text} {recipient:?} {outcome:?} {}", failures.len())))
     }
 }
 
@@ -88,13 +93,13 @@ fn join(halves: Outcome<Halves>) -> Result<(), Failure> {
 }
 
 #[task(rollback = nothing)]
-fn rest() {}
+fn pause() {}
 
 fn nothing() -> Result<(), Failure> {
     Ok(())
 }
 
-waft_guest::export!(choose_pan, shout, self::halve, crate::rest);
+waft_guest::export!(choose_pan, shout, self::halve, crate::pause);
 
 fn json_value(name: &str, text: &str) -> Value {
     Value { name: name.into(), content: Content::Json(text.into()) }
@@ -105,20 +110,17 @@ fn bytes_value(name: &str, bytes: &[u8]) -> Value {
 }
 
 fn apply<T: Task>(values: impl IntoIterator<Item = Value>) -> Result<Vec<Value>, Failure> {
-    T::apply(&Call::default(), Inputs::given(values))
+    T::apply(&Call::default(), Inputs::new(values))
 }
 
-/// Rolls back and returns the message of the failure, by which the rollbacks here tell what they were given.
-fn told_by<T: Task>(values: Vec<Value>, outcome: Outcome<Inputs>, failures: Failures) -> String {
-    let asked = RollbackCall { inputs: Inputs::given(values), outcome, failures };
-    T::rollback(&Call::default(), asked)
-        .expect_err("the rollbacks here fail to tell what they were given")
-        .message()
-        .into()
+/// Rolls back and returns the message of the failure, in which the rollbacks here describe their arguments.
+fn rollback_message<T: Task>(values: Vec<Value>, outcome: Outcome<Inputs>, failures: Failures) -> String {
+    let rollback = RollbackCall { inputs: Inputs::new(values), outcome, failures };
+    T::rollback(&Call::default(), rollback).expect_err("the rollbacks here always fail").message().into()
 }
 
 #[test]
-fn a_task_tells_its_name_doc_parameters_and_limits() {
+fn a_task_describes_its_name_doc_parameters_and_limits() {
     let info: TaskInfo = choose_pan::info();
     assert_eq!(info.name, "choose-pan");
     assert_eq!(info.doc, "Chooses a pan for the given amount of batter.\n\nThe smallest one that holds it.");
@@ -134,7 +136,7 @@ fn a_task_tells_its_name_doc_parameters_and_limits() {
 }
 
 #[test]
-fn a_schema_is_told_of_types_that_have_one() {
+fn types_that_implement_it_have_a_schema() {
     let pan = choose_pan::info().provides[0].schema.clone().unwrap();
     let pan: serde_json::Value = serde_json::from_str(&pan).unwrap();
     assert_eq!(pan["type"], "object");
@@ -146,7 +148,7 @@ fn a_schema_is_told_of_types_that_have_one() {
 #[test]
 fn a_function_with_the_attribute_is_still_that_function() {
     assert_eq!(choose_pan(900, None), Ok(Pan { size_cm: 29 }));
-    rest();
+    pause();
 }
 
 #[test]
@@ -158,23 +160,23 @@ fn inputs_are_read_by_name_and_the_value_provided() {
 }
 
 #[test]
-fn text_and_bytes_stand_for_one_another() {
+fn text_and_bytes_are_converted() {
     let lids = || json_value("lids", r#"["a","b"]"#);
     let expected = [json_value("upper", "\"ÄH 2 run\""), bytes_value("bytes", "ö".as_bytes())];
-    let given = [bytes_value("text", "äh".as_bytes()), json_value("raw", " \"ö\""), lids()];
-    assert_eq!(apply::<shout>(given).unwrap(), expected);
-    let given = [json_value("text", "\"äh\""), bytes_value("raw", "ö".as_bytes()), lids()];
-    assert_eq!(apply::<shout>(given).unwrap(), expected);
+    let inputs = [bytes_value("text", "äh".as_bytes()), json_value("raw", " \"ö\""), lids()];
+    assert_eq!(apply::<shout>(inputs).unwrap(), expected);
+    let inputs = [json_value("text", "\"äh\""), bytes_value("raw", "ö".as_bytes()), lids()];
+    assert_eq!(apply::<shout>(inputs).unwrap(), expected);
     let numbers = [json_value("text", "\"äh\""), json_value("raw", "[195,182]"), lids()];
     assert_eq!(apply::<shout>(numbers).unwrap(), expected);
 }
 
 #[test]
-fn an_input_that_does_not_fit_is_a_permanent_failure_that_says_what_came() {
+fn an_input_of_another_type_is_a_permanent_failure() {
     let failed = |value: Option<Value>| apply::<choose_pan>(value).unwrap_err();
     let long = format!("\"{}\"", "x".repeat(100));
     let cut = format!("\"{}…", "x".repeat(79));
-    for (given, expected) in [
+    for (input, expected) in [
         (None, "the input \"batter_ml\", a u32, is missing".to_owned()),
         (
             Some(json_value("batter_ml", "-3")),
@@ -197,7 +199,7 @@ fn an_input_that_does_not_fit_is_a_permanent_failure_that_says_what_came() {
             "the input \"batter_ml\" should be a u32 and is 9 bytes that are not UTF-8".to_owned(),
         ),
     ] {
-        let failure = failed(given);
+        let failure = failed(input);
         assert_eq!((failure.retryable(), failure.message()), (Retryable::Permanent, expected.as_str()));
     }
 }
@@ -214,16 +216,16 @@ fn a_tasks_own_failure_keeps_its_details_and_an_error_is_transient() {
 #[test]
 fn the_fields_of_a_struct_are_values_with_their_docs() {
     let provides = halve::info().provides;
-    let told: Vec<_> = provides.iter().map(|value| (value.name, value.doc)).collect();
-    assert_eq!(told, [("first", "All up to the middle."), ("second", "")]);
+    let docs: Vec<_> = provides.iter().map(|value| (value.name, value.doc)).collect();
+    assert_eq!(docs, [("first", "All up to the middle."), ("second", "")]);
     let provided = apply::<halve>([json_value("type", "\"3\"")]).unwrap();
     assert_eq!(provided, [json_value("first", "\"3\""), bytes_value("second", &[7, 7, 7])]);
-    let told = told_by::<halve>(vec![], Outcome::Provided(Inputs::provided(provided)), Failures::default());
-    assert_eq!(told, "Provided(Halves { first: \"3\", second: 3 bytes })");
+    let message = rollback_message::<halve>(vec![], Outcome::Provided(Inputs::provided(provided)), Failures::default());
+    assert_eq!(message, "Provided(Halves { first: \"3\", second: 3 bytes })");
 }
 
 #[test]
-fn a_rollback_without_the_attribute_is_told_by_types() {
+fn a_rollback_without_the_attribute_takes_arguments_by_type() {
     let recorded = RecordedFailure { kind: FailureKind::Trap, message: "it panicked".into(), details: None };
     let failures: Failures = [("bake".to_owned(), recorded.clone())].into_iter().collect();
     let provided = Inputs::provided([json_value("pan", r#"{"size_cm":29}"#)]);
@@ -232,38 +234,38 @@ fn a_rollback_without_the_attribute_is_told_by_types() {
         (Outcome::Failed(recorded), "task attempt 1: trap: it panicked; failed: bake"),
         (Outcome::Unknown, "task attempt 1: unknown; failed: bake"),
     ] {
-        assert_eq!(told_by::<choose_pan>(vec![], outcome, failures.clone()), expected);
+        assert_eq!(rollback_message::<choose_pan>(vec![], outcome, failures.clone()), expected);
     }
 }
 
 #[test]
-fn a_rollback_with_the_attribute_takes_inputs_by_name_and_tells_its_own() {
+fn a_rollback_with_the_attribute_takes_inputs_by_name_and_describes_its_own() {
     let requires = shout::info().rollback.unwrap();
     let requires: Vec<_> = requires.iter().map(|value| (value.name, value.doc, value.optional)).collect();
-    assert_eq!(requires, [("told", "Who to tell.", true)], "text is the task's own");
+    assert_eq!(requires, [("recipient", "Whom to notify.", true)], "text is the task's own");
     let provided = Inputs::provided([json_value("upper", "\"X\""), bytes_value("bytes", &[1])]);
-    let inputs = vec![json_value("text", "\"x\""), json_value("told", "\"me\"")];
-    let told = told_by::<shout>(inputs, Outcome::Provided(provided), Failures::default());
-    assert_eq!(told, "x Some(\"me\") Provided((\"X\", [1])) 0");
+    let inputs = vec![json_value("text", "\"x\""), json_value("recipient", "\"me\"")];
+    let message = rollback_message::<shout>(inputs, Outcome::Provided(provided), Failures::default());
+    assert_eq!(message, "x Some(\"me\") Provided((\"X\", [1])) 0");
 }
 
 #[test]
-fn a_provided_value_that_does_not_fit_fails_the_rollback_and_says_so() {
+fn a_provided_value_that_does_not_fit_fails_the_rollback() {
     let provided = Inputs::provided([json_value("pan", "7")]);
-    let told = told_by::<choose_pan>(vec![], Outcome::Provided(provided), Failures::default());
-    assert!(told.starts_with("the provided value \"pan\" should be a Pan and is 7: "), "{told}");
+    let message = rollback_message::<choose_pan>(vec![], Outcome::Provided(provided), Failures::default());
+    assert!(message.starts_with("the provided value \"pan\" should be a Pan and is 7: "), "{message}");
 }
 
 #[test]
 fn a_rollback_may_take_nothing() {
-    let asked = RollbackCall { inputs: Inputs::given([]), outcome: Outcome::Unknown, failures: Failures::default() };
-    assert_eq!(rest::rollback(&Call::default(), asked), Ok(()));
+    let rollback = RollbackCall { inputs: Inputs::new([]), outcome: Outcome::Unknown, failures: Failures::default() };
+    assert_eq!(pause::rollback(&Call::default(), rollback), Ok(()));
 }
 
 #[test]
 fn a_task_is_found_by_its_name_in_the_module() {
-    let tasks = [Entry::of::<choose_pan>(), Entry::of::<rest>()];
-    assert_eq!(Entry::find(&tasks, "rest").unwrap().info().name, "rest");
+    let tasks = [Entry::of::<choose_pan>(), Entry::of::<pause>()];
+    assert_eq!(Entry::find(&tasks, "pause").unwrap().info().name, "pause");
     let failure = Entry::find(&tasks, "choose_pan").unwrap_err();
     assert_eq!(failure.message(), "this module has no task \"choose_pan\"");
 }

@@ -1,5 +1,5 @@
 //! Measures messages per second through a quorum queue, with this crate and with plain lapin, under the same guarantees:
-//! persistent, mandatory, confirmed, and as many in flight.
+//! persistent, mandatory, confirmed, and with equally many in flight.
 //!
 //! `cargo run --release -p waft-broker --example throughput -- amqp://guest:guest@127.0.0.1:5672/%2f [MESSAGES]`
 
@@ -20,7 +20,7 @@ use lapin::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const ROUNDS: usize = 5;
+const REPETITIONS: usize = 5;
 const QUEUE: &str = "waft-throughput";
 const IN_FLIGHT: usize = 1000;
 const PREFETCH: u16 = 200;
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-    for _ in 0..ROUNDS {
+    for _ in 0..REPETITIONS {
         report("lapin: publish", messages, timed(publish_with_lapin(&channel, messages)).await?);
         report("lapin: consume", messages, timed(consume_with_lapin(&channel, messages)).await?);
         let both =

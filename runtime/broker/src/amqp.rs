@@ -1,4 +1,4 @@
-//! The contract over AMQP 0.9.1, made for RabbitMQ.
+//! The contract over AMQP 0.9.1, written for RabbitMQ.
 //!
 //! `sessions.rs` maintains a connection, `recorded_topology.rs` records the declarations to repeat on it, `publisher.rs` sends
 //! messages, `consumer.rs` receives them, and `settler.rs` acknowledges them. lapin can recover a connection by itself, but that is off: nobody could then
@@ -62,11 +62,11 @@ impl Amqp {
             check_name(name).map_err(|reason| DeclareError::Refused { what: what.clone(), reason })?;
         }
         loop {
-            let declaring = self.sessions.operate(|channel| {
+            let result = self.sessions.operate(|channel| {
                 let declaration = &declaration;
                 async move { declaration.declare(&channel).await }
             });
-            let ((), session) = declaring.await.map_err(|undone| declare_error(&what, undone))?;
+            let ((), session) = result.await.map_err(|error| declare_error(&what, error))?;
             self.sessions.declared.record(&declaration);
             if !session.is_lost() {
                 return Ok(());
@@ -81,9 +81,9 @@ impl Drop for Amqp {
     }
 }
 
-fn declare_error(what: &str, undone: OperationError) -> DeclareError {
+fn declare_error(what: &str, error: OperationError) -> DeclareError {
     let what = what.to_owned();
-    match undone {
+    match error {
         OperationError::Closed => DeclareError::Closed,
         OperationError::Silent => DeclareError::TimedOut { what, seconds: session::OPERATION_TIMEOUT.as_secs() },
         OperationError::Refused(Refusal { code: refusal::PRECONDITION_FAILED, reason }) => {
@@ -94,11 +94,11 @@ fn declare_error(what: &str, undone: OperationError) -> DeclareError {
 }
 
 /// Maps a missing object to `None`, for operations on objects that may be missing.
-fn ok_if_missing<T>(what: &str, done: Result<T, OperationError>) -> Result<Option<T>, DeclareError> {
-    match done {
-        Ok(answer) => Ok(Some(answer)),
+fn ok_if_missing<T>(what: &str, result: Result<T, OperationError>) -> Result<Option<T>, DeclareError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
         Err(OperationError::Refused(refusal)) if refusal.is_not_found() => Ok(None),
-        Err(undone) => Err(declare_error(what, undone)),
+        Err(error) => Err(declare_error(what, error)),
     }
 }
 
@@ -109,11 +109,11 @@ impl Amqp {
             return Ok(None);
         }
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let looking = self.sessions.operate(|channel| async move {
+        let result = self.sessions.operate(|channel| async move {
             channel.queue_declare(queue.into(), passive, FieldTable::default()).await
         });
-        let found = ok_if_missing(&format!("queue {queue:?}"), looking.await)?;
-        Ok(found.map(|(there, _)| there))
+        let answer = ok_if_missing(&format!("queue {queue:?}"), result.await)?;
+        Ok(answer.map(|(queue, _)| queue))
     }
 }
 
@@ -132,13 +132,13 @@ impl Broker for Amqp {
     }
 
     async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        let unbound = Declaration::Binding(binding.clone());
-        if unbound.names().into_iter().any(|name| check_name(name).is_err()) {
+        let declaration = Declaration::Binding(binding.clone());
+        if declaration.names().into_iter().any(|name| check_name(name).is_err()) {
             return Ok(());
         }
         self.sessions.declared.remove_binding(binding);
         let Binding { exchange, key, to } = binding;
-        let unbinding = self.sessions.operate(|channel| async move {
+        let result = self.sessions.operate(|channel| async move {
             let (from, key, none) = (exchange.as_str().into(), key.as_str().into(), FieldTable::default());
             match to {
                 Destination::Queue(to) => channel.queue_unbind(to.as_str().into(), from, key, none).await,
@@ -148,7 +148,7 @@ impl Broker for Amqp {
                 }
             }
         });
-        ok_if_missing(&unbound.to_string(), unbinding.await)?;
+        ok_if_missing(&declaration.to_string(), result.await)?;
         Ok(())
     }
 
@@ -157,10 +157,10 @@ impl Broker for Amqp {
             return Ok(());
         }
         self.sessions.declared.remove_queue(name);
-        let deleting = self
+        let result = self
             .sessions
             .operate(|channel| async move { channel.queue_delete(name.into(), QueueDeleteOptions::default()).await });
-        ok_if_missing(&format!("queue {name:?}"), deleting.await)?;
+        ok_if_missing(&format!("queue {name:?}"), result.await)?;
         Ok(())
     }
 
@@ -173,11 +173,11 @@ impl Broker for Amqp {
     }
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        Ok(self.passive_declare(queue).await?.map(|there| u64::from(there.message_count())))
+        Ok(self.passive_declare(queue).await?.map(|queue| u64::from(queue.message_count())))
     }
 
     async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        Ok(self.passive_declare(queue).await?.map(|there| u64::from(there.consumer_count())))
+        Ok(self.passive_declare(queue).await?.map(|queue| u64::from(queue.consumer_count())))
     }
 
     async fn close(&self) {

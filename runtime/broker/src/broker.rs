@@ -8,7 +8,7 @@ use crate::{Binding, Consumer, Exchange, Message, Queue};
 #[derive(Debug, thiserror::Error)]
 pub enum DeclareError {
     /// The object exists with other properties.
-    #[error("{object} is there already and differs: {reason}")]
+    #[error("{object} exists with other properties: {reason}")]
     Mismatch {
         /// The exchange, queue or binding.
         object: String,
@@ -24,7 +24,7 @@ pub enum DeclareError {
         reason: String,
     },
     /// The broker did not answer this declaration in time, but answers others.
-    #[error("the broker has said nothing of {what} for {seconds} seconds: {NO_LEADER_HINT}")]
+    #[error("the broker has not answered about {what} for {seconds} seconds: {NO_LEADER_HINT}")]
     TimedOut {
         /// The exchange, queue or binding.
         what: String,
@@ -36,15 +36,15 @@ pub enum DeclareError {
     Closed,
 }
 
-/// The remedy for a queue about which a broker does not answer.
-const NO_LEADER_HINT: &str = "a quorum queue without a leader does that; delete it with `rabbitmqctl delete_queue`, with what is in it, and \
-    it is made anew";
+/// The remedy when a broker does not answer about a queue.
+const NO_LEADER_HINT: &str = "the quorum queue may have no leader; delete it and its messages with `rabbitmqctl delete_queue`, and it is \
+    created again";
 
 /// Why a message may not have arrived.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// No queue received the message.
-    #[error("no queue takes messages for {key:?} on exchange {exchange:?}")]
+    #[error("no queue receives messages for {key:?} on exchange {exchange:?}")]
     Unroutable {
         /// The exchange.
         exchange: String,
@@ -62,7 +62,7 @@ pub enum PublishError {
         reason: String,
     },
     /// The message is larger than the broker allows. A retry does not help.
-    #[error("a message for {key:?} on exchange {exchange:?} is larger than the broker takes: {reason}")]
+    #[error("a message for {key:?} on exchange {exchange:?} is larger than the broker allows: {reason}")]
     TooLarge {
         /// The exchange.
         exchange: String,
@@ -93,7 +93,7 @@ pub enum ConsumeError {
         queue: String,
     },
     /// The broker refused.
-    #[error("the broker refused to let queue {queue:?} be consumed: {reason}")]
+    #[error("the broker refused a consumer of queue {queue:?}: {reason}")]
     Refused {
         /// The queue.
         queue: String,
@@ -101,7 +101,7 @@ pub enum ConsumeError {
         reason: String,
     },
     /// The broker did not answer about this queue in time, but answers others.
-    #[error("the broker has said nothing of queue {queue:?} for {seconds} seconds: {NO_LEADER_HINT}")]
+    #[error("the broker has not answered about queue {queue:?} for {seconds} seconds: {NO_LEADER_HINT}")]
     Silent {
         /// The queue.
         queue: String,

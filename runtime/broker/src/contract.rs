@@ -1,7 +1,7 @@
 //! The suite that defines the meaning of [`Broker`], run over every implementation.
 //!
 //! Each rule is a function in one of the files below, and receives a [`Harness`]: connections to one broker, and names that
-//! nobody else uses. [`contract_tests!`](crate::contract_tests) makes a test of each rule.
+//! no other test uses. [`contract_tests!`](crate::contract_tests) creates a test for each rule.
 
 pub mod consume;
 pub mod declare;
@@ -31,7 +31,7 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub trait Connect: Send + Sync {
     /// One more connection to the same broker.
     async fn connect(&self) -> Arc<dyn Broker>;
-    /// A name that nobody else uses, derived from `base`.
+    /// A name that no other test uses, derived from `base`.
     fn unique(&self, base: &str) -> String;
 }
 
@@ -55,17 +55,17 @@ impl Harness {
         self.connect.connect().await
     }
 
-    /// A name that nobody else uses.
+    /// A name that no other test uses.
     pub fn unique(&self, base: &str) -> String {
         self.connect.unique(base)
     }
 
-    /// Removes what the rule declared, which a long-lived broker would keep.
-    pub async fn clean(self) {
+    /// Deletes the queues that the rule declared, since a long-lived broker keeps them.
+    pub async fn clean_up(self) {
         let queues = std::mem::take(&mut *self.queues.lock().unwrap_or_else(PoisonError::into_inner));
         let broker = self.another().await;
         for queue in queues {
-            // An exclusive queue is gone already, or belongs to another connection.
+            // An exclusive queue was deleted with its connection, or belongs to another connection.
             let _ = broker.delete_queue(&queue).await;
         }
         broker.close().await;
@@ -97,24 +97,24 @@ impl Harness {
 
     /// Binds a queue.
     pub async fn bind(&self, exchange: &str, key: &str, queue: &str) {
-        let bound = self.broker.bind(&to_queue(exchange, key, queue)).await;
-        bound.expect("what is there can be bound");
+        let result = self.broker.bind(&to_queue(exchange, key, queue)).await;
+        result.expect("the exchange and the queue exist");
     }
 
     /// Publishes directly to a queue.
     pub async fn send(&self, queue: &str, body: &str) {
-        let sent = self.broker.publish(message("", queue, body)).await;
-        sent.expect("a queue that is there takes messages");
+        let result = self.broker.publish(message("", queue, body)).await;
+        result.expect("an existing queue accepts messages");
     }
 
     /// Consumes on the first connection.
     pub async fn consume(&self, queue: &str, prefetch: u16) -> Consumer {
-        self.broker.consume(queue, prefetch).await.expect("a queue that is there can be consumed")
+        self.broker.consume(queue, prefetch).await.expect("an existing queue can be consumed")
     }
 
     /// The number of messages that wait in an existing queue.
     pub async fn waiting(&self, queue: &str) -> u64 {
-        let waiting = self.broker.waiting(queue).await.expect("anybody may look into this queue");
+        let waiting = self.broker.waiting(queue).await.expect("the queue is not exclusive to another connection");
         waiting.expect("the queue is there")
     }
 }
@@ -159,7 +159,7 @@ pub(crate) async fn take(consumer: &mut Consumer) -> String {
 /// Waits until the consumer has ended; no delivery may arrive before.
 pub(crate) async fn end(consumer: &mut Consumer) {
     let last = within_timeout(consumer.next()).await;
-    assert!(last.is_none(), "a consumer that must end is given another delivery");
+    assert!(last.is_none(), "a consumer that must end received another delivery");
 }
 
 pub(crate) fn body(delivery: &Delivery) -> String {
@@ -167,37 +167,37 @@ pub(crate) fn body(delivery: &Delivery) -> String {
 }
 
 async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
-    time::timeout(TEST_TIMEOUT, future).await.expect("what must happen happens in time")
+    time::timeout(TEST_TIMEOUT, future).await.expect("the expected event happens in time")
 }
 
-/// Makes a test of each rule. It takes an expression for a [`Connect`]; the caller depends on `tokio`.
+/// Creates a test for each rule. It takes an expression for a [`Connect`]; the caller depends on `tokio`.
 #[macro_export]
 macro_rules! contract_tests {
     ($connect:expr) => {
         $crate::contract_tests! { @file $connect, declare:
-            exchanges_and_queues_may_be_declared_again,
+            exchanges_and_queues_may_be_declared_repeatedly,
             an_exchange_of_another_kind_differs,
             a_queue_of_another_kind_differs,
             a_binding_needs_both_ends,
             unbinding_a_missing_binding_succeeds,
             an_unbound_queue_receives_nothing_more,
             deleting_a_missing_queue_succeeds,
-            a_deleted_queue_takes_its_messages_along,
+            a_deleted_queue_loses_its_messages_and_bindings,
             an_exclusive_queue_rejects_other_connections,
             an_exclusive_queue_is_deleted_with_its_connection,
-            a_transient_queue_is_for_everybody,
+            a_transient_queue_is_shared,
             an_unused_queue_expires,
             waiting_counts_undelivered_messages,
             consumers_are_counted,
-            a_closed_broker_refuses_everything,
+            a_closed_broker_rejects_everything,
         }
         $crate::contract_tests! { @file $connect, publish:
             a_confirmed_message_is_in_its_queue,
             a_mandatory_message_without_a_queue_is_unroutable,
             an_optional_message_may_have_no_queue,
-            of_many_messages_only_the_unroutable_fail,
+            only_the_unroutable_of_many_messages_fail,
             publishing_to_a_missing_exchange_affects_no_other_message,
-            messages_keep_the_order_in_which_they_were_sent,
+            messages_keep_their_order,
             all_message_properties_arrive,
             empty_and_large_bodies_arrive_unchanged,
             a_priority_loses_no_message,
@@ -247,9 +247,9 @@ macro_rules! contract_tests {
             $(
                 #[tokio::test]
                 async fn $rule() {
-                    let world = $crate::contract::Harness::new($connect).await;
-                    $crate::contract::$file::$rule(&world).await;
-                    world.clean().await;
+                    let harness = $crate::contract::Harness::new($connect).await;
+                    $crate::contract::$file::$rule(&harness).await;
+                    harness.clean_up().await;
                 }
             )*
         }

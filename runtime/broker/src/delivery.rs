@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::Message;
 
-/// A consumer of one queue. Dropping it cancels it, and returns the fetched deliveries that were not taken.
+/// A consumer of one queue. Dropping it cancels it, and returns the fetched deliveries to the queue.
 pub struct Consumer {
     deliveries: mpsc::Receiver<Delivery>,
     renewals: Renewals,
@@ -14,15 +14,15 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer of the deliveries that a broker sends to `deliveries`. `renewed` counts how often the consumer had to
+    /// A consumer of the deliveries that a broker sends to `deliveries`. `renewals` counts how often the consumer had to
     /// consume its queue again; it counts before the first delivery after that. `cancel` is called once, before the receiver
     /// closes; the broker sends nothing after it.
     pub fn new(
         deliveries: mpsc::Receiver<Delivery>,
-        renewed: watch::Receiver<u64>,
+        renewals: watch::Receiver<u64>,
         cancel: impl FnOnce() + Send + Sync + 'static,
     ) -> Self {
-        Self { deliveries, renewals: Renewals(renewed), cancel: Some(Box::new(cancel)) }
+        Self { deliveries, renewals: Renewals(renewals), cancel: Some(Box::new(cancel)) }
     }
 
     /// Reports each time that the consumer lost its connection and has to consume its queue again. If the queue has a single
@@ -71,8 +71,8 @@ impl Consumer {
         fetched
     }
 
-    /// Stops consuming. Fetched deliveries that [`Consumer::next`] has not taken return to the queue. Deliveries that were
-    /// taken can still be settled.
+    /// Stops consuming. Fetched deliveries that [`Consumer::next`] has not returned go back to the queue. Returned deliveries
+    /// can still be settled.
     pub fn cancel(&mut self) {
         if let Some(cancel) = self.cancel.take() {
             cancel();
@@ -104,18 +104,18 @@ impl Drop for Consumer {
 /// The ways to settle a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
-    /// Done: the broker may delete it.
+    /// Accepted: the broker may delete the message.
     Accept,
-    /// Back to the queue, for any consumer.
+    /// Returned to the queue, for any consumer.
     Requeue,
-    /// To the queue's dead-letter queue.
+    /// Moved to the queue's dead-letter queue.
     DeadLetter,
 }
 
 /// Settles the deliveries of one consumer.
 pub(crate) trait Settle: Send + Sync + 'static {
     /// Settles one delivery; called once for each, from any thread. Must not block and cannot fail: if the connection is
-    /// lost, the delivery is redelivered anyway.
+    /// lost, the delivery is redelivered in any case.
     fn settle(&self, tag: u64, settlement: Settlement);
 
     /// Whether the connection is lost, so that its deliveries are redelivered (or already have been).
@@ -144,17 +144,17 @@ impl Delivery {
         Self { message, redelivered, returned, unsettled: Some(unsettled) }
     }
 
-    /// Done: the broker may delete it.
+    /// Accepts the delivery: the broker may delete the message.
     pub fn accept(mut self) {
         self.settle(Settlement::Accept);
     }
 
-    /// Back to the queue, for any consumer.
+    /// Returns the delivery to the queue, for any consumer.
     pub fn requeue(mut self) {
         self.settle(Settlement::Requeue);
     }
 
-    /// To the queue's dead-letter queue.
+    /// Moves the delivery to the queue's dead-letter queue.
     pub fn dead_letter(mut self) {
         self.settle(Settlement::DeadLetter);
     }

@@ -1,7 +1,6 @@
 //! The whole contract in memory: for a waft in one process, and for tests.
 //!
-//! There is no background task: each publish, settlement or cancellation also dispatches the deliveries that it made
-//! possible. `in_process/queue.rs` holds waiting messages, `in_process/server.rs` routes them.
+//! There is no background task: each publish, settlement or cancellation also dispatches the deliveries that it enables. `in_process/queue.rs` holds waiting messages, `in_process/server.rs` routes them.
 
 mod queue;
 mod route;
@@ -36,8 +35,8 @@ impl InProcess {
 
     /// The same connection with a maximum message size, as some brokers have.
     #[must_use]
-    pub fn with_max_message_bytes(self, largest: usize) -> Self {
-        Self { max_message_bytes: largest, ..self }
+    pub fn with_max_message_bytes(self, max_message_bytes: usize) -> Self {
+        Self { max_message_bytes, ..self }
     }
 
     /// One more connection to the same broker: exclusive queues and unsettled deliveries belong to a connection.
@@ -106,11 +105,11 @@ impl Broker for InProcess {
             let reason = format!("its {size} bytes are more than {}", self.max_message_bytes);
             return Err(PublishError::TooLarge { exchange: message.exchange, key: message.key, reason });
         }
-        let published = self.server.publish(message);
-        // A task that only publishes must still let others run. This comes after the send, so that the order of sending is
+        let result = self.server.publish(message);
+        // A task that only publishes must still yield to other tasks. This comes after the send, so that the order of sending is
         // the order of first polls.
         coop::consume_budget().await;
-        published
+        result
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {

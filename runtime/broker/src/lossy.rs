@@ -1,8 +1,10 @@
 //! A connection to a broker in memory that can be lost and comes back: for tests of connection loss.
 //!
-//! It behaves like a connection over AMQP: unsettled deliveries return, consumers rejoin their queue behind all others, and
-//! queues that belong to the connection are declared again. It can also leave a queue unanswered, as RabbitMQ does with a
+//! It behaves like a connection over AMQP: unsettled deliveries return, consumers rejoin their queue after all other consumers, and
+//! queues that belong to the connection are declared again. It can also stop answering about a queue, as RabbitMQ does with a
 //! quorum queue without a leader.
+
+mod intercepted;
 
 use std::{
     collections::BTreeSet,
@@ -19,6 +21,8 @@ use crate::{
     PublishError, Queue, QueueKind,
 };
 
+pub use intercepted::{InterceptedBroker, PublishInterceptor};
+
 /// A connection that can be lost. Cheap to clone: all clones share it.
 #[derive(Clone)]
 pub struct LossyConnection {
@@ -34,11 +38,11 @@ struct State {
     /// The queues that end with the connection, and the bindings to them.
     queues: Vec<Queue>,
     bindings: Vec<Binding>,
-    /// The queues that are left unanswered.
+    /// The queues that get no answer.
     unresponsive: BTreeSet<String>,
 }
 
-/// The time limit for a declaration of an unanswered queue, in seconds.
+/// The time limit for an operation on a queue that gets no answer, in seconds.
 const DECLARE_TIMEOUT_SECONDS: u64 = 20;
 
 /// How long an unconfirmed message waits.
@@ -68,46 +72,46 @@ impl LossyConnection {
         if self.closed.is_cancelled() {
             return;
         }
-        let (before, next) = {
+        let (old, new) = {
             let connection = &self.lock().connection;
             (connection.clone(), connection.connect())
         };
-        before.close().await;
+        old.close().await;
         let (queues, bindings) = {
             let mut state = self.lock();
-            state.connection = next.clone();
+            state.connection = new.clone();
             (state.queues.clone(), state.bindings.clone())
         };
         for queue in &queues {
-            next.declare_queue(queue).await.expect("it went with the connection before");
+            new.declare_queue(queue).await.expect("it ended with the lost connection");
         }
         for binding in &bindings {
-            // The exchange may be gone.
-            let _ = next.bind(binding).await;
+            // The exchange may not exist any more.
+            let _ = new.bind(binding).await;
         }
-        self.lost.send_modify(|lost| *lost += 1);
+        self.lost.send_modify(|count| *count += 1);
     }
 
-    /// Leaves a queue unanswered from now on, or answers for it again.
-    pub fn set_unresponsive(&self, queue: &str, silent: bool) {
-        let all = &mut self.lock().unresponsive;
-        if silent {
-            all.insert(queue.to_owned());
+    /// Stops answering about a queue, or resumes.
+    pub fn set_unresponsive(&self, queue: &str, is_unresponsive: bool) {
+        let queues = &mut self.lock().unresponsive;
+        if is_unresponsive {
+            queues.insert(queue.to_owned());
         } else {
-            all.remove(queue);
+            queues.remove(queue);
         }
     }
 
-    /// Waits out the time limit if the queue is left unanswered.
+    /// Waits for the time limit if the queue gets no answer.
     async fn wait_if_unresponsive(&self, queue: &str) -> bool {
-        let is_silent = self.lock().unresponsive.contains(queue);
-        if is_silent {
+        let is_unresponsive = self.lock().unresponsive.contains(queue);
+        if is_unresponsive {
             tokio::time::sleep(Duration::from_secs(DECLARE_TIMEOUT_SECONDS)).await;
         }
-        is_silent
+        is_unresponsive
     }
 
-    /// Whether it was closed from this side.
+    /// Whether [`Broker::close`] was called.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
@@ -131,10 +135,10 @@ struct Outgoing {
     cancelled: CancellationToken,
 }
 
-/// Forwards deliveries over one connection after another, until the queue is deleted or the consumer is gone.
+/// Forwards deliveries over one connection after another, until the queue is deleted or the consumer is cancelled.
 async fn forward(broker: LossyConnection, mut consumer: Consumer, outgoing: Outgoing) {
     let mut lost = broker.lost.subscribe();
-    let mut known = *lost.borrow_and_update();
+    let mut losses = *lost.borrow_and_update();
     loop {
         let delivery = tokio::select! {
             biased;
@@ -148,20 +152,20 @@ async fn forward(broker: LossyConnection, mut consumer: Consumer, outgoing: Outg
                 biased;
                 () = broker.closed.cancelled() => return,
                 () = outgoing.cancelled.cancelled() => {}
-                // The dropped delivery returns to the queue: the consumer is gone.
+                // If the consumer was dropped, the delivery is dropped too and returns to the queue.
                 _ = outgoing.deliveries.send(delivery) => {}
             }
             continue;
         }
-        if *lost.borrow() == known {
+        if *lost.borrow() == losses {
             // The queue was deleted, and the connection was not lost.
             return;
         }
-        known = *lost.borrow_and_update();
+        losses = *lost.borrow_and_update();
         // Counted before the next delivery can arrive.
         outgoing.renewals.send_modify(|renewals| *renewals += 1);
         match broker.connection().consume(&outgoing.queue, outgoing.prefetch).await {
-            Ok(again) => consumer = again,
+            Ok(next) => consumer = next,
             Err(_) => return,
         }
     }
@@ -199,7 +203,7 @@ impl Broker for LossyConnection {
     }
 
     async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.lock().bindings.retain(|bound| bound != binding);
+        self.lock().bindings.retain(|recorded| recorded != binding);
         self.connection().unbind(binding).await
     }
 
@@ -207,7 +211,7 @@ impl Broker for LossyConnection {
         {
             let mut state = self.lock();
             state.queues.retain(|queue| queue.name != name);
-            state.bindings.retain(|bound| bound.to != Destination::Queue(name.to_owned()));
+            state.bindings.retain(|recorded| recorded.to != Destination::Queue(name.to_owned()));
         }
         self.connection().delete_queue(name).await
     }
@@ -228,12 +232,12 @@ impl Broker for LossyConnection {
         }
         let consumer = self.connection().consume(queue, prefetch).await?;
         let (deliveries, incoming) = mpsc::channel(usize::from(prefetch.max(1)));
-        let (renewals, renewed) = watch::channel(0);
+        let (renewals, renewals_rx) = watch::channel(0);
         let cancelled = CancellationToken::new();
         let outgoing =
             Outgoing { queue: queue.to_owned(), prefetch, deliveries, renewals, cancelled: cancelled.clone() };
         self.tasks.spawn(forward(self.clone(), consumer, outgoing));
-        Ok(Consumer::new(incoming, renewed, move || cancelled.cancel()))
+        Ok(Consumer::new(incoming, renewals_rx, move || cancelled.cancel()))
     }
 
     fn is_durable(&self) -> bool {
@@ -287,14 +291,14 @@ mod tests {
         broker.declare_queue(&Queue { name: "q".into(), kind: QueueKind::Exclusive }).await.unwrap();
         let mut consumer = broker.consume("q", 2).await.unwrap();
         let mut renewals = consumer.renewals();
-        broker.publish(message("kept")).await.unwrap();
-        let before = consumer.next().await.unwrap();
+        broker.publish(message("old")).await.unwrap();
+        let old = consumer.next().await.unwrap();
         broker.drop_connection().await;
         renewals.next().await;
-        before.accept();
+        old.accept();
         broker.publish(message("new")).await.unwrap();
         let next = consumer.next().await.unwrap();
-        // The exclusive queue is a new one now; it holds only later messages.
+        // The exclusive queue was created anew, and has only later messages.
         assert_eq!(next.message.body, "new");
         next.accept();
         broker.close().await;
@@ -302,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_several_consumers_another_is_the_active_one_after_a_loss() {
+    async fn another_consumer_becomes_active_after_a_loss() {
         let memory = InProcess::new();
         let (one, other) = (LossyConnection::to(&memory), LossyConnection::to(&memory));
         let kind = QueueKind::Quorum {

@@ -24,8 +24,8 @@ pub struct Message {
     pub exchange: String,
     /// The routing key.
     pub key: String,
-    /// How to treat the message if no queue receives it. A delivered message is always [`Routing::Optional`], since its
-    /// routing is already done.
+    /// How to treat the message if no queue receives it. A delivered message is always [`Routing::Optional`], since it is
+    /// already routed.
     pub routing: Routing,
     /// Whether the message survives a restart of the broker (in a durable queue).
     pub persistent: bool,
@@ -37,10 +37,10 @@ pub struct Message {
     pub body: Bytes,
 }
 
-/// Properties that travel unencoded, so that an operator can read a queue.
+/// Properties that are sent unencoded, so that an operator can read a queue.
 ///
 /// A dead-lettered message also has the headers `x-first-death-queue` and `x-first-death-reason`
-/// (`rejected` or `delivery_limit`), and [`DEATH_TIME`] where the broker has a clock of its own.
+/// (`rejected` or `delivery_limit`), and [`DEATH_TIME`] if the broker has its own clock.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Properties {
     /// The sender's id of the message.

@@ -1,4 +1,4 @@
-//! Moves unreadable messages to the quarantine: a copy with the reason goes there, where a person finds it.
+//! Moves unreadable messages to the quarantine: a copy with the reason goes to a queue that an operator reads.
 //!
 //! A copy is published instead of rejecting the delivery, for three reasons. It carries the reason; its arrival is confirmed
 //! before the delivery is accepted; and it works for queues without a dead-letter queue.
@@ -19,7 +19,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The maximum length of a reason in a copy, in characters.
 const MAX_REASON_CHARS: usize = 1_000;
 
-/// The quarantine copy of a message, with the queue it was taken from and the reason.
+/// The quarantine copy of a message, with the queue it came from and the reason.
 #[must_use]
 pub fn quarantined(message: &Message, queue: &str, reason: &str) -> Message {
     let mut properties = message.properties.clone();
@@ -28,7 +28,7 @@ pub fn quarantined(message: &Message, queue: &str, reason: &str) -> Message {
     properties.headers.insert(names::QUARANTINED_FROM.to_owned(), queue.to_owned());
     let reason = reason.chars().take(MAX_REASON_CHARS).collect();
     properties.headers.insert(names::QUARANTINE_REASON.to_owned(), reason);
-    // People refer to a message by its id. A redelivered message gets the same id.
+    // Operators refer to a message by its id. A redelivered message gets the same id.
     properties.message_id.get_or_insert_with(|| {
         let mut hasher = DefaultHasher::new();
         message.body.hash(&mut hasher);
@@ -53,13 +53,13 @@ pub async fn quarantine(broker: &dyn Broker, delivery: Delivery, queue: &str, re
         match broker.publish(copy.clone()).await {
             Ok(()) => return delivery.accept(),
             Err(PublishError::Closed) => return,
-            // The headers make the copy larger than the broker allows. The broker dead-letters the original as it is.
+            // The headers make the copy larger than the broker allows. The broker dead-letters the unchanged original.
             Err(error @ PublishError::TooLarge { .. }) => {
-                warn!(queue, %error, "a message goes to the quarantine without its reason");
+                warn!(queue, %error, "a message is quarantined without its reason");
                 return delivery.dead_letter();
             }
             Err(error @ PublishError::Unroutable { .. }) => {
-                warn!(%error, "the quarantine is gone: it is declared again");
+                warn!(%error, "the quarantine queue is missing: it is declared again");
                 if let Err(error) = topology::declare_shared(broker).await {
                     warn!(%error, "the quarantine could not be declared");
                 }
@@ -95,13 +95,13 @@ mod tests {
             body: "?".into(),
         };
         broker.publish(message).await.unwrap();
-        quarantine(&broker, next(&broker, "q").await, "q", "it is a riddle").await;
+        quarantine(&broker, next(&broker, "q").await, "q", "it is unreadable").await;
         assert_eq!(broker.waiting("q").await.unwrap(), Some(0));
-        let kept = next(&broker, names::QUARANTINE).await.message.clone();
-        let headers = [("run", "r"), (names::QUARANTINED_FROM, "q"), (names::QUARANTINE_REASON, "it is a riddle")];
+        let copy = next(&broker, names::QUARANTINE).await.message.clone();
+        let headers = [("run", "r"), (names::QUARANTINED_FROM, "q"), (names::QUARANTINE_REASON, "it is unreadable")];
         let headers = headers.map(|(name, text)| (name.to_owned(), text.to_owned()));
-        assert_eq!((kept.properties.headers, &kept.body[..]), (headers.into(), &b"?"[..]));
-        assert!(kept.persistent);
-        assert!(kept.properties.message_id.is_some_and(|id| id.starts_with("unnamed-")));
+        assert_eq!((copy.properties.headers, &copy.body[..]), (headers.into(), &b"?"[..]));
+        assert!(copy.persistent);
+        assert!(copy.properties.message_id.is_some_and(|id| id.starts_with("unnamed-")));
     }
 }

@@ -16,7 +16,7 @@ pub async fn declare_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
     ] {
         broker.declare_exchange(&Exchange { name: name.to_owned(), kind }).await?;
     }
-    // Messages here wait for a person: deliveries are not counted, and nothing expires.
+    // Messages here wait for an operator: deliveries are not counted, and nothing expires.
     let kind =
         QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None };
     broker.declare_queue(&Queue { name: names::QUARANTINE.to_owned(), kind }).await

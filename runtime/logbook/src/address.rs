@@ -44,7 +44,7 @@ pub(crate) fn parse(url: &str) -> Result<Address<'_>, OpenError> {
         "memory" if rest.is_empty() => Ok(Address::Memory),
         "sqlite" => {
             let path = rest.strip_prefix("//").unwrap_or(rest);
-            // To SQLite this is a database in memory: our two connections would not share it.
+            // To SQLite this is a database in memory: the two connections would not share it.
             if path.is_empty() || path == ":memory:" {
                 Err(address_error(url))
             } else {
@@ -60,20 +60,20 @@ pub(crate) fn parse(url: &str) -> Result<Address<'_>, OpenError> {
 /// character is a path.
 fn scheme(url: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = url.split_once(':')?;
-    let lawful = scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '_'));
-    (lawful && scheme.len() > 1).then_some((scheme, rest))
+    let has_valid_chars = scheme.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '+' | '-' | '_'));
+    (has_valid_chars && scheme.len() > 1).then_some((scheme, rest))
 }
 
 /// The error for an invalid address. It shows only the scheme: in the rest of a malformed address a password may be
 /// anywhere.
 pub(crate) fn address_error(url: &str) -> OpenError {
-    let shown = match scheme(url) {
+    let url = match scheme(url) {
         Some((scheme, rest)) if rest.starts_with("//") => format!("{scheme}://…"),
         Some((scheme, "")) => format!("{scheme}:"),
         Some((scheme, _)) => format!("{scheme}:…"),
         None => url.to_owned(),
     };
-    OpenError::Address { url: shown }
+    OpenError::Address { url }
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_rejected_address_shows_no_password() {
-        for (url, shown) in [
+        for (url, prefix) in [
             ("", "\"\""),
             ("sqlite:", "\"sqlite:\""),
             ("sqlite::memory:", "\"sqlite:…\""),
@@ -110,8 +110,8 @@ mod tests {
             ("postgres://u:secret@h:secret/d", "\"postgres://…\""),
             ("postgres://h/d?password=a&secret=b", "\"postgres://…\""),
         ] {
-            let error = open(url).await.err().expect("it is refused").to_string();
-            assert!(error.starts_with(shown) && !error.contains("secret"), "{error}");
+            let error = open(url).await.err().expect("it is rejected").to_string();
+            assert!(error.starts_with(prefix) && !error.contains("secret"), "{error}");
         }
     }
 

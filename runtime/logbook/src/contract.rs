@@ -13,64 +13,57 @@ use protocol::{AttemptLog, CallLog};
 
 use crate::{Append, AppendOutcome, Filter, LoadError, Logbook, ReadError, RunInfo, Summary, Version};
 
-/// Runs the whole suite, each rule over a logbook of its own.
+/// Runs the suite, each rule over its own logbook.
 ///
 /// # Panics
 /// When a logbook violates a rule.
-pub async fn all<L: Logbook, Making: Future<Output = L>>(make: impl Fn() -> Making) {
-    records_are_read_in_order(make().await).await;
-    records_are_read_from_any_version(make().await).await;
-    one_of_two_appends_to_one_version_conflicts(make().await).await;
-    a_conflict_does_not_block_the_rest_of_a_batch(make().await).await;
-    two_appends_to_one_run_in_a_batch_follow_one_another(make().await).await;
-    a_missing_run_is_reported(make().await).await;
-    a_summary_describes_a_run(make().await).await;
-    open_runs_are_running_or_suspending(make().await).await;
-    a_list_is_filtered_and_paged(make().await).await;
-    a_snapshot_replaces_earlier_records(make().await).await;
-    an_illegal_record_is_reported_with_its_version(make().await).await;
-    logs_are_stored_with_the_run(make().await).await;
-    only_runs_ended_before_the_limit_are_deleted(make().await).await;
-    digests_are_listed_while_their_runs_exist(make().await).await;
-    a_check_writes_and_reads(make().await).await;
-    a_run_is_locked_by_one_at_a_time(make().await).await;
-    published::the_publish_cursor_is_saved_with_an_append_or_alone(make().await).await;
-    published::unpublished_runs_are_listed(make().await).await;
-    trim::a_trimmed_run_starts_with_a_snapshot(make().await).await;
-    trim::digests_of_trimmed_records_are_released(make().await).await;
-    trim::a_reader_overtaken_by_a_trim_restarts_at_the_trim_point(make().await).await;
+pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Opening) {
+    records_are_read_in_order(open().await).await;
+    records_are_read_from_any_version(open().await).await;
+    one_of_two_appends_to_one_version_conflicts(open().await).await;
+    a_conflict_does_not_block_the_rest_of_a_batch(open().await).await;
+    two_appends_to_one_run_in_a_batch_follow_one_another(open().await).await;
+    a_missing_run_is_reported(open().await).await;
+    a_summary_describes_a_run(open().await).await;
+    open_runs_are_running_or_suspending(open().await).await;
+    a_list_is_filtered_and_paged(open().await).await;
+    a_snapshot_replaces_earlier_records(open().await).await;
+    an_illegal_record_is_reported_with_its_version(open().await).await;
+    logs_are_stored_with_the_run(open().await).await;
+    only_runs_ended_before_the_limit_are_deleted(open().await).await;
+    digests_are_listed_while_their_runs_exist(open().await).await;
+    a_check_writes_and_reads(open().await).await;
+    a_run_is_locked_by_one_at_a_time(open().await).await;
+    published::the_publish_cursor_is_saved_with_an_append_or_alone(open().await).await;
+    published::unpublished_runs_are_listed(open().await).await;
+    trim::a_trimmed_run_starts_with_a_snapshot(open().await).await;
+    trim::digests_of_trimmed_records_are_released(open().await).await;
+    trim::a_reader_overtaken_by_a_trim_restarts_at_the_trim_point(open().await).await;
 }
 
 fn run(name: &str) -> RunId {
-    RunId::new(name).expect("a lawful name")
+    RunId::new(name).expect("a valid name")
 }
 
 fn shard(name: &str) -> Shard {
-    Shard::new(name).expect("a lawful name")
+    Shard::new(name).expect("a valid name")
 }
 
 fn record(at: u64) -> Record {
     Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed }
 }
 
-fn standing(shard_name: &str, flow: &str, state: RunState) -> RunInfo {
-    RunInfo { shard: shard(shard_name), flow: flow.parse().expect("a lawful name"), state }
+fn info(shard_name: &str, flow: &str, state: RunState) -> RunInfo {
+    RunInfo { shard: shard(shard_name), flow: flow.parse().expect("a valid name"), state }
 }
 
 fn append(name: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append {
-    append_as(name, follows, at, standing("s", "f", RunState::Running))
+    append_as(name, follows, at, info("s", "f", RunState::Running))
 }
 
-fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, standing: RunInfo) -> Append {
+fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, info: RunInfo) -> Append {
     let records = at.into_iter().map(record).collect();
-    Append {
-        run: run(name),
-        follows: Version::new(follows),
-        records,
-        info: standing,
-        logs: Vec::new(),
-        published: Version::NONE,
-    }
+    Append { run: run(name), follows: Version::new(follows), records, info, logs: Vec::new(), published: Version::NONE }
 }
 
 async fn write(logbook: &impl Logbook, appends: Vec<Append>) -> Vec<AppendOutcome> {
@@ -90,14 +83,14 @@ async fn a_run_is_locked_by_one_at_a_time(logbook: impl Logbook) {
     let lock = async |name: &str| logbook.lock_run(&run(name)).await.expect("the logbook can be locked");
     let holder = async |name: &str| logbook.run_lock_holder(&run(name)).await.expect("the logbook can be read");
     assert_eq!(holder("a").await, None);
-    let first = lock("a").await.expect("nobody holds it");
-    assert!(lock("a").await.is_none(), "another one has it");
+    let first = lock("a").await.expect("the lock is free");
+    assert!(lock("a").await.is_none(), "another lock exists");
     let held_by = holder("a").await.expect("it is held");
     assert!(held_by.contains(&crate::run_lock::this_process()), "{held_by}");
     assert_eq!(holder("b").await, None);
     let other = lock("b").await.expect("each run has its own");
     drop(first);
-    // A database takes a moment to notice that a session has ended.
+    // A database may notice the end of a session late.
     while lock("a").await.is_none() {}
     drop(other);
 }
@@ -108,7 +101,7 @@ async fn records_are_read_in_order(logbook: impl Logbook) {
     let history = logbook.load(&run("a")).await.expect("the run is there");
     assert_eq!(history.version(), Version::new(3));
     assert_eq!(history.records, [record(1), record(2), record(3)]);
-    assert_eq!(history.standing, standing("s", "f", RunState::Running));
+    assert_eq!(history.standing, info("s", "f", RunState::Running));
 }
 
 async fn records_are_read_from_any_version(logbook: impl Logbook) {
@@ -128,8 +121,8 @@ async fn one_of_two_appends_to_one_version_conflicts(logbook: impl Logbook) {
     assert_eq!(write(&logbook, vec![append("a", 5, [2])]).await, [AppendOutcome::Conflict(Version::new(1))]);
     assert_eq!(write(&logbook, vec![append("b", 1, [2])]).await, [AppendOutcome::Conflict(Version::NONE)]);
     assert_eq!(records(&logbook, "a").await, [record(1)]);
-    let both = futures::future::join_all((0..8).map(|at| write_one(&logbook, append("c", 0, [at])))).await;
-    assert_eq!(both.iter().filter(|appended| **appended == AppendOutcome::Durable).count(), 1, "{both:?}");
+    let outcomes = futures::future::join_all((0..8).map(|at| write_one(&logbook, append("c", 0, [at])))).await;
+    assert_eq!(outcomes.iter().filter(|appended| **appended == AppendOutcome::Durable).count(), 1, "{outcomes:?}");
 }
 
 async fn write_one(logbook: &impl Logbook, append: Append) -> AppendOutcome {
@@ -152,11 +145,11 @@ async fn two_appends_to_one_run_in_a_batch_follow_one_another(logbook: impl Logb
 }
 
 async fn a_missing_run_is_reported(logbook: impl Logbook) {
-    let nobody = run("nobody");
-    let error = logbook.read(&nobody, Version::NONE, 1).await.expect_err("there is no such run");
+    let missing = run("missing");
+    let error = logbook.read(&missing, Version::NONE, 1).await.expect_err("there is no such run");
     assert!(matches!(error, ReadError::Load(LoadError::Missing { .. })), "{error}");
-    let logs = logbook.logs(&nobody, Version::NONE).await.err();
-    let errors = [logbook.load(&nobody).await.err(), logbook.summary(&nobody).await.err(), logs];
+    let logs = logbook.logs(&missing, Version::NONE).await.err();
+    let errors = [logbook.load(&missing).await.err(), logbook.summary(&missing).await.err(), logs];
     for error in errors {
         let error = error.expect("there is no such run");
         assert!(matches!(error, LoadError::Missing { .. }), "{error}");
@@ -165,7 +158,7 @@ async fn a_missing_run_is_reported(logbook: impl Logbook) {
 
 async fn a_summary_describes_a_run(logbook: impl Logbook) {
     write(&logbook, vec![append("a", 0, [10, 11])]).await;
-    let ended = standing("s", "f", RunState::RolledBack);
+    let ended = info("s", "f", RunState::RolledBack);
     write(&logbook, vec![append_as("a", 2, [15], ended.clone())]).await;
     let summary = logbook.summary(&run("a")).await.expect("the run is there");
     let expected = Summary {
@@ -182,14 +175,14 @@ async fn open_runs_are_running_or_suspending(logbook: impl Logbook) {
     for (at, state) in (0..).zip(RunState::ALL) {
         // The order of the names is the reverse of the order of time.
         let name = format!("{}-{state}", 9 - at);
-        write(&logbook, vec![append_as(&name, 0, [at], standing("s", "f", state))]).await;
+        write(&logbook, vec![append_as(&name, 0, [at], info("s", "f", state))]).await;
     }
-    write(&logbook, vec![append_as("elsewhere", 0, [1], standing("t", "f", RunState::Running))]).await;
+    write(&logbook, vec![append_as("other", 0, [1], info("t", "f", RunState::Running))]).await;
     let open = logbook.open_runs(&shard("s")).await.expect("the logbook can be read");
     assert_eq!(open, [(run("8-running"), Version::new(1)), (run("4-suspending"), Version::new(1))]);
-    write(&logbook, vec![append_as("elsewhere", 1, [2, 3], standing("t", "f", RunState::Running))]).await;
+    write(&logbook, vec![append_as("other", 1, [2, 3], info("t", "f", RunState::Running))]).await;
     let open = logbook.open_runs(&shard("t")).await.expect("the logbook can be read");
-    assert_eq!(open, [(run("elsewhere"), Version::new(3))]);
+    assert_eq!(open, [(run("other"), Version::new(3))]);
     assert_eq!(logbook.open_runs(&shard("u")).await.expect("the logbook can be read"), []);
 }
 
@@ -200,12 +193,12 @@ async fn a_list_is_filtered_and_paged(logbook: impl Logbook) {
         ("c", 2, "f", RunState::Running),
         ("d", 4, "f", RunState::Failure),
     ] {
-        write(&logbook, vec![append_as(name, 0, [at, 9], standing("s", flow, state))]).await;
+        write(&logbook, vec![append_as(name, 0, [at, 9], info("s", flow, state))]).await;
     }
     let at = |micros| Some(Timestamp::from_micros(micros));
     let all = Filter::default();
     assert_eq!(names(&logbook, all.clone()).await, ["d", "c", "b", "a"]);
-    let flow = Some("f".parse().expect("a lawful name"));
+    let flow = Some("f".parse().expect("a valid name"));
     assert_eq!(names(&logbook, Filter { flow, ..all.clone() }).await, ["d", "c", "a"]);
     let states = vec![RunState::Running, RunState::Success];
     assert_eq!(names(&logbook, Filter { states, ..all.clone() }).await, ["c", "b", "a"]);
@@ -225,7 +218,7 @@ fn started_run() -> (Machine, Vec<Record>) {
 fn flow() -> Arc<Flow> {
     let text = "name = \"f\"\n[[task]]\nname = \"a\"\nuse = \"g\"\n[modules]\ng = \"g.wasm\"\n";
     let task = TaskInfo {
-        name: "noop".parse().expect("a lawful name"),
+        name: "noop".parse().expect("a valid name"),
         doc: String::new(),
         requires: Vec::new(),
         provides: Vec::new(),
@@ -234,9 +227,9 @@ fn flow() -> Arc<Flow> {
         limits: LimitOverrides::default(),
     };
     let info = ModuleInfo { digest: digest(), content: ModuleContent::Tasks(vec![task]) };
-    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    let draft = flow::file::parse(text).unwrap_or_else(|diagnostics| panic!("{diagnostics:?}"));
     let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
-    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:?}")).0)
+    Arc::new(wired.unwrap_or_else(|diagnostics| panic!("{diagnostics:?}")).0)
 }
 
 fn digest() -> Digest {
@@ -247,12 +240,12 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
     let (mut machine, records) = started_run();
     let known = Version::NONE.after(&records);
     let length = records.len();
-    let standing = standing("s", "f", RunState::Running);
+    let info = info("s", "f", RunState::Running);
     let append = |follows, records| Append {
         run: run("long"),
         follows,
         records,
-        info: standing.clone(),
+        info: info.clone(),
         logs: Vec::new(),
         published: Version::NONE,
     };
@@ -265,7 +258,7 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
     assert_eq!(history.snapshot, Some((known, early.clone())));
     assert_eq!(history.records, suspend);
     assert_eq!(history.version(), known.after(&suspend));
-    assert!(history.into_machine().expect("the history is whole") == machine, "it loads as it was");
+    assert!(history.into_machine().expect("the history is complete") == machine, "the loaded machine is equal");
     // All records still exist.
     let all = logbook.read(&run("long"), Version::NONE, 100).await.expect("the run is there");
     assert_eq!(all.len(), length + suspend.len());
@@ -280,23 +273,17 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
 /// The error for an unreadable run names the record that causes it.
 async fn an_illegal_record_is_reported_with_its_version(logbook: impl Logbook) {
     let (_, mut records) = started_run();
-    let first = records.first().expect("it has begun").clone();
+    let first = records.first().expect("the run has started").clone();
     records.push(first);
     let version = records.len();
-    let standing = standing("s", "f", RunState::Running);
-    let append = Append {
-        run: run("long"),
-        follows: Version::NONE,
-        records,
-        info: standing,
-        logs: Vec::new(),
-        published: Version::NONE,
-    };
+    let info = info("s", "f", RunState::Running);
+    let append =
+        Append { run: run("long"), follows: Version::NONE, records, info, logs: Vec::new(), published: Version::NONE };
     write(&logbook, vec![append]).await;
     let history = logbook.load(&run("long")).await.expect("the run is there");
-    let error = history.into_machine().expect_err("it was started twice").to_string();
-    let wanted = format!("at version {version}, record run-started does not fit run long: ");
-    assert!(error.contains(&wanted), "{error}");
+    let error = history.into_machine().expect_err("the run was started twice").to_string();
+    let expected = format!("at version {version}, record run-started does not fit run long: ");
+    assert!(error.contains(&expected), "{error}");
 }
 
 async fn logs_are_stored_with_the_run(logbook: impl Logbook) {
@@ -305,16 +292,16 @@ async fn logs_are_stored_with_the_run(logbook: impl Logbook) {
         log.push("info", text);
         let call = CallId {
             run: run("a"),
-            task: task.parse().expect("a lawful name"),
+            task: task.parse().expect("a valid name"),
             firing: Firing::FIRST,
             attempt: Attempt::new(2),
             action: Action::Rollback,
         };
-        AttemptLog { call, at: Timestamp::from_micros(3), worker: Some("w".parse().expect("a lawful name")), log }
+        AttemptLog { call, at: Timestamp::from_micros(3), worker: Some("w".parse().expect("a valid name")), log }
     };
     write(&logbook, vec![Append { logs: vec![log("z", "one"), log("y", "two")], ..append("a", 0, [1]) }]).await;
     write(&logbook, vec![Append { logs: vec![log("x", "three")], ..append("a", 1, [2]) }]).await;
-    // A conflicting append leaves nothing.
+    // A conflicting append leaves no log.
     write(&logbook, vec![Append { logs: vec![log("x", "never")], ..append("a", 1, [2]) }]).await;
     let logs = async |after| logbook.logs(&run("a"), Version::new(after)).await.expect("the run is there");
     assert_eq!(logs(0).await, [log("z", "one"), log("y", "two"), log("x", "three")]);
@@ -324,31 +311,25 @@ async fn logs_are_stored_with_the_run(logbook: impl Logbook) {
 
 async fn only_runs_ended_before_the_limit_are_deleted(logbook: impl Logbook) {
     for state in RunState::ALL {
-        write(&logbook, vec![append_as(state.as_str(), 0, [1], standing("s", "f", state))]).await;
+        write(&logbook, vec![append_as(state.as_str(), 0, [1], info("s", "f", state))]).await;
     }
-    let late = standing("s", "f", RunState::Success);
+    let late = info("s", "f", RunState::Success);
     write(&logbook, vec![append_as("late", 0, [1, 10], late)]).await;
     assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(10)).await.expect("the logbook can be written"), 2);
-    let left = names(&logbook, Filter::default()).await;
-    assert_eq!(left, ["suspending", "suspended", "running", "pending", "late", "failure"]);
-    let error = logbook.load(&run("success")).await.expect_err("it is forgotten");
+    let remaining = names(&logbook, Filter::default()).await;
+    assert_eq!(remaining, ["suspending", "suspended", "running", "pending", "late", "failure"]);
+    let error = logbook.load(&run("success")).await.expect_err("the run was deleted");
     assert!(matches!(error, LoadError::Missing { .. }), "{error}");
-    // The id is free again.
+    // The id can be used again.
     assert_eq!(write(&logbook, vec![append("success", 0, [20])]).await, [AppendOutcome::Durable]);
     assert_eq!(records(&logbook, "success").await, [record(20)]);
 }
 
 async fn digests_are_listed_while_their_runs_exist(logbook: impl Logbook) {
     let (_, records) = started_run();
-    let standing = standing("s", "f", RunState::Success);
-    let append = Append {
-        run: run("long"),
-        follows: Version::NONE,
-        records,
-        info: standing,
-        logs: Vec::new(),
-        published: Version::NONE,
-    };
+    let info = info("s", "f", RunState::Success);
+    let append =
+        Append { run: run("long"), follows: Version::NONE, records, info, logs: Vec::new(), published: Version::NONE };
     write(&logbook, vec![append]).await;
     assert_eq!(logbook.digests().await.expect("the logbook can be read"), [digest()].into());
     logbook.delete_ended_runs(Timestamp::from_micros(u64::MAX >> 1)).await.expect("the logbook can be written");

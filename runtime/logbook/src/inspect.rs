@@ -17,7 +17,7 @@ pub enum Inspection {
     Memory,
     /// There is no logbook yet: opening it creates it.
     Absent {
-        /// The place where it would be created.
+        /// The location where it would be created.
         place: String,
         /// Why it cannot be created there; `None` if it can.
         obstacle: Option<String>,

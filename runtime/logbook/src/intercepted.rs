@@ -54,8 +54,8 @@ pub struct InterceptedLogbook {
 impl InterceptedLogbook {
     /// Wraps a logbook in an interceptor.
     #[must_use]
-    pub fn new(inner: Arc<dyn Logbook>, guard: Arc<dyn AppendInterceptor>) -> Self {
-        Self { inner, interceptor: guard }
+    pub fn new(inner: Arc<dyn Logbook>, interceptor: Arc<dyn AppendInterceptor>) -> Self {
+        Self { inner, interceptor }
     }
 }
 
@@ -67,7 +67,7 @@ impl Logbook for InterceptedLogbook {
             let inner = self.inner.clone();
             TaskTracker::new().spawn(async move {
                 tokio::time::sleep(delay).await;
-                // Nobody receives the result.
+                // The caller does not receive the result.
                 let _ = inner.append(appends).await;
             });
             return Err(AppendError::Unavailable { reason: "its answer was lost".into() });
@@ -98,8 +98,8 @@ impl Logbook for InterceptedLogbook {
         self.inner.open_runs(shard).await
     }
 
-    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
-        self.inner.mark_published(told).await
+    async fn mark_published(&self, versions: &[(RunId, Version)]) -> Result<(), AppendError> {
+        self.inner.mark_published(versions).await
     }
 
     async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {

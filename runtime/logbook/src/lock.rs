@@ -71,8 +71,10 @@ pub(crate) fn sibling_path(database: &Path, suffix: &str) -> PathBuf {
 /// Locks the file beside a database. The operating system unlocks it when the process ends.
 fn lock_file(path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
     let path = sibling_path(&path, ".lock");
-    let unavailable =
-        |error: std::io::Error| OpenError::Unavailable { place: path.display().to_string(), reason: error.to_string() };
+    let unavailable = |error: std::io::Error| OpenError::Unavailable {
+        location: path.display().to_string(),
+        reason: error.to_string(),
+    };
     let file = File::options().create(true).append(true).open(&path).map_err(unavailable)?;
     let locked = match mode {
         LockMode::Exclusive => file.try_lock(),
@@ -80,7 +82,7 @@ fn lock_file(path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
     };
     match locked {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { place: path.display().to_string() }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { location: path.display().to_string() }),
         Err(TryLockError::Error(error)) => Err(unavailable(error)),
     }
 }
@@ -93,21 +95,21 @@ fn lock_file(path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
 pub(crate) async fn check_rules(url: &str) {
     use LockMode::{Exclusive, Shared};
 
-    let is_driven = async |mode| match EngineLock::take(url, mode).await {
+    let is_locked = async |mode| match EngineLock::take(url, mode).await {
         Err(OpenError::Locked { .. }) => true,
         Ok(_) => false,
         Err(error) => panic!("{error}"),
     };
-    let alone = EngineLock::take(url, Exclusive).await.expect("nobody has it");
-    assert!(is_driven(Exclusive).await && is_driven(Shared).await, "it is exclusive");
-    drop(alone);
-    // A server may notice the end of a connection a moment later.
-    while is_driven(Shared).await {
+    let exclusive = EngineLock::take(url, Exclusive).await.expect("the lock is free");
+    assert!(is_locked(Exclusive).await && is_locked(Shared).await, "it is exclusive");
+    drop(exclusive);
+    // A server may notice the end of a connection late.
+    while is_locked(Shared).await {
         tokio::task::yield_now().await;
     }
-    let _one = EngineLock::take(url, Shared).await.expect("nobody has it alone");
+    let _one = EngineLock::take(url, Shared).await.expect("no process has it exclusively");
     let _other = EngineLock::take(url, Shared).await.expect("it is shared");
-    assert!(is_driven(Exclusive).await, "others have it");
+    assert!(is_locked(Exclusive).await, "the others share it");
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl Default for Filter {
     }
 }
 
-/// The data that a run is loaded from: its last snapshot, if any, and the later records.
+/// The data from which a run is loaded: its last snapshot, if any, and the later records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     /// The run.
@@ -141,12 +141,12 @@ impl History {
         self.replay(|_, _| {})
     }
 
-    /// Builds the machine, and passes to `hear` each change of the records after the snapshot, with its version. These are
+    /// Builds the machine, and passes to `on_change` each change of the records after the snapshot, with its version. These are
     /// the changes that were published when the record was new: replay never differs from live.
     ///
     /// # Errors
     /// [`LoadError::Damaged`] when they do not fit together.
-    pub fn replay(self, mut hear: impl FnMut(Version, Change)) -> Result<Machine, LoadError> {
+    pub fn replay(self, mut on_change: impl FnMut(Version, Change)) -> Result<Machine, LoadError> {
         let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
         let (mut version, mut machine) = match self.snapshot {
             Some((version, snapshot)) => {
@@ -158,7 +158,7 @@ impl History {
         for record in &self.records {
             version = version.after(std::slice::from_ref(record));
             let changes = replay::take(&self.run, &mut machine, version, record)?;
-            changes.into_iter().for_each(|change| hear(version, change));
+            changes.into_iter().for_each(|change| on_change(version, change));
         }
         machine.ok_or_else(|| damaged("it has none".into()))
     }
@@ -201,10 +201,10 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Adds the place of the logbook that has the records.
-    pub(crate) fn within(self, place: &str) -> Self {
+    /// Adds the location of the logbook that has the records.
+    pub(crate) fn within(self, location: &str) -> Self {
         match self {
-            Self::Damaged { run, reason } => Self::Damaged { run, reason: format!("{place}: {reason}") },
+            Self::Damaged { run, reason } => Self::Damaged { run, reason: format!("{location}: {reason}") },
             Self::Missing { .. } | Self::Unavailable { .. } => self,
         }
     }
@@ -241,7 +241,7 @@ pub enum OpenError {
         "the logbook {location} has schema {found}, and this waft knows up to {known}: it was written by a newer waft"
     )]
     Newer {
-        /// The place of the logbook.
+        /// The location of the logbook.
         location: String,
         /// Its schema version.
         found: i64,
@@ -249,24 +249,24 @@ pub enum OpenError {
         known: i64,
     },
     /// Another engine drives the runs of the logbook, and does not share them with this one.
-    #[error("another waft drives the runs of this logbook: it holds {place}")]
+    #[error("another waft drives the runs of this logbook: it holds {location}")]
     Locked {
         /// The lock that the other engine holds.
-        place: String,
+        location: String,
     },
-    /// There is something else in place of the logbook, or the logbook is damaged.
-    #[error("{place} is no logbook, or a damaged one: {reason}")]
+    /// The file or database is not a logbook, or it is damaged.
+    #[error("{location} is not a logbook, or it is damaged: {reason}")]
     Damaged {
-        /// The place of the logbook.
-        place: String,
+        /// The location of the logbook.
+        location: String,
         /// The driver's message.
         reason: String,
     },
     /// The logbook could not be reached, read or written.
-    #[error("could not open the logbook {place}: {reason}")]
+    #[error("could not open the logbook {location}: {reason}")]
     Unavailable {
-        /// The place of the logbook.
-        place: String,
+        /// The location of the logbook.
+        location: String,
         /// The driver's message.
         reason: String,
     },
@@ -296,7 +296,7 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`ReadError`] when there is no such run or it cannot be read, or when some of them are trimmed.
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError>;
 
-    /// Where a run stands.
+    /// The state of a run.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
@@ -313,7 +313,7 @@ pub trait Logbook: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AppendError`] when the write may have failed: the changes may then be published once more.
-    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError>;
+    async fn mark_published(&self, versions: &[(RunId, Version)]) -> Result<(), AppendError>;
 
     /// At most `limit` runs of a shard that have ended or are idle, and may have unpublished changes.
     ///
@@ -362,7 +362,7 @@ pub trait Logbook: Send + Sync + 'static {
     /// [`AppendError`] when the lock could not be requested.
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError>;
 
-    /// The process that holds the exclusive lock of a run, named for people; `None` if the lock is free. The holder may end
+    /// The process that holds the exclusive lock of a run, in words for a user; `None` if the lock is free. The holder may end
     /// at the same moment.
     ///
     /// # Errors

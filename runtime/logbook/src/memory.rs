@@ -36,13 +36,13 @@ impl Drop for RunLockGuard {
 
 #[derive(Debug)]
 struct StoredRun {
-    standing: RunInfo,
+    info: RunInfo,
     /// The records that were not trimmed.
     records: Vec<Record>,
     snapshot: Option<(Version, Snapshot)>,
     /// Each log with the version that its records follow.
     logs: Vec<(Version, AttemptLog)>,
-    told: Version,
+    published: Version,
     started_at: Timestamp,
     trim_point: Option<TrimPoint>,
 }
@@ -55,7 +55,7 @@ impl Memory {
     }
 
     fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, StoredRun>> {
-        // A panic in another thread cannot leave the map half written: each insertion is whole.
+        // A panic in another thread cannot leave the map half written: each insertion is complete.
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,7 +68,7 @@ impl StoredRun {
     fn summary(&self, run: &RunId) -> Summary {
         Summary {
             run: run.clone(),
-            standing: self.standing.clone(),
+            standing: self.info.clone(),
             version: self.version(),
             started_at: self.started_at,
             changed_at: self.records.last().map_or(self.started_at, |record| record.at),
@@ -77,7 +77,7 @@ impl StoredRun {
 
     /// The version that the first stored record follows.
     fn first(&self) -> Version {
-        self.trim_point.as_ref().map_or(Version::NONE, |beginning| beginning.version)
+        self.trim_point.as_ref().map_or(Version::NONE, |trim_point| trim_point.version)
     }
 
     fn version(&self) -> Version {
@@ -92,14 +92,14 @@ impl StoredRun {
 
     fn trim(&mut self, before: Version) {
         let Some((_, snapshot)) = self.snapshot.clone().filter(|(version, _)| *version == before) else { return };
-        if self.told < before {
+        if self.published < before {
             return;
         }
-        let kept = self.after(before).to_vec();
-        let old = std::mem::replace(&mut self.records, kept);
-        let gone = old.len() - self.records.len();
-        let mut revisions = self.trim_point.take().map(|beginning| beginning.revisions).unwrap_or_default();
-        revisions.extend(revision_entries(&old[..gone]));
+        let remaining = self.after(before).to_vec();
+        let old = std::mem::replace(&mut self.records, remaining);
+        let trimmed = old.len() - self.records.len();
+        let mut revisions = self.trim_point.take().map(|trim_point| trim_point.revisions).unwrap_or_default();
+        revisions.extend(revision_entries(&old[..trimmed]));
         self.logs.retain(|(first, _)| *first >= before);
         self.trim_point = Some(TrimPoint { version: before, snapshot, revisions });
     }
@@ -116,19 +116,16 @@ impl Logbook for Memory {
             }
             let logs = logs.into_iter().map(|log| (follows, log));
             match runs.get_mut(&run) {
-                Some(kept) => {
-                    kept.records.extend(records);
-                    kept.standing = info;
-                    kept.logs.extend(logs);
-                    kept.told = kept.told.max(published);
+                Some(stored) => {
+                    stored.records.extend(records);
+                    stored.info = info;
+                    stored.logs.extend(logs);
+                    stored.published = stored.published.max(published);
                 }
                 None => {
                     let started_at = records.first().map_or(Timestamp::default(), |record| record.at);
                     let (snapshot, trim_point, logs) = (None, None, logs.collect());
-                    runs.insert(
-                        run,
-                        StoredRun { standing: info, records, snapshot, logs, told: published, started_at, trim_point },
-                    );
+                    runs.insert(run, StoredRun { info, records, snapshot, logs, published, started_at, trim_point });
                 }
             }
             AppendOutcome::Durable
@@ -137,42 +134,42 @@ impl Logbook for Memory {
     }
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
-        self.read_run(run, |kept| {
-            let known = kept.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
+        self.read_run(run, |stored| {
+            let known = stored.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
             History {
                 run: run.clone(),
-                standing: kept.standing.clone(),
-                snapshot: kept.snapshot.clone(),
-                records: kept.after(known).to_vec(),
-                told: kept.told,
+                standing: stored.info.clone(),
+                snapshot: stored.snapshot.clone(),
+                records: stored.after(known).to_vec(),
+                told: stored.published,
             }
         })
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.read_run(run, |kept| match kept.first() {
+        self.read_run(run, |stored| match stored.first() {
             first if after < first => Err(row::trimmed(run, first.get())),
-            _ => Ok(kept.after(after).iter().take(limit).cloned().collect()),
+            _ => Ok(stored.after(after).iter().take(limit).cloned().collect()),
         })?
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
-        self.read_run(run, |kept| kept.summary(run))
+        self.read_run(run, |stored| stored.summary(run))
     }
 
     async fn open_runs(&self, shard: &Shard) -> Result<Vec<(RunId, Version)>, LoadError> {
         let runs = self.runs();
-        let open = runs.iter().filter(|(_, kept)| kept.standing.shard == *shard && is_open(kept.standing.state));
-        let mut open: Vec<Summary> = open.map(|(run, kept)| kept.summary(run)).collect();
+        let open = runs.iter().filter(|(_, stored)| stored.info.shard == *shard && is_open(stored.info.state));
+        let mut open: Vec<Summary> = open.map(|(run, stored)| stored.summary(run)).collect();
         open.sort_by(|one, other| (one.started_at, &one.run).cmp(&(other.started_at, &other.run)));
         Ok(open.into_iter().map(|summary| (summary.run, summary.version)).collect())
     }
 
-    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
+    async fn mark_published(&self, versions: &[(RunId, Version)]) -> Result<(), AppendError> {
         let mut runs = self.runs();
-        for (run, version) in told {
-            if let Some(kept) = runs.get_mut(run).filter(|kept| kept.version() >= *version) {
-                kept.told = kept.told.max(*version);
+        for (run, version) in versions {
+            if let Some(stored) = runs.get_mut(run).filter(|stored| stored.version() >= *version) {
+                stored.published = stored.published.max(*version);
             }
         }
         Ok(())
@@ -180,50 +177,50 @@ impl Logbook for Memory {
 
     async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
         let runs = self.runs();
-        let is_untold = |kept: &StoredRun| {
-            let RunInfo { shard: of, state, .. } = &kept.standing;
-            of == shard && !is_open(*state) && kept.told < kept.version()
+        let is_unpublished = |stored: &StoredRun| {
+            let RunInfo { shard: its_shard, state, .. } = &stored.info;
+            its_shard == shard && !is_open(*state) && stored.published < stored.version()
         };
-        Ok(runs.iter().filter(|(_, kept)| is_untold(kept)).map(|(run, _)| run.clone()).take(limit).collect())
+        Ok(runs.iter().filter(|(_, stored)| is_unpublished(stored)).map(|(run, _)| run.clone()).take(limit).collect())
     }
 
     async fn list(&self, filter: &Filter) -> Result<Vec<Summary>, LoadError> {
-        let mut all: Vec<Summary> = self.runs().iter().map(|(run, kept)| kept.summary(run)).collect();
+        let mut all: Vec<Summary> = self.runs().iter().map(|(run, stored)| stored.summary(run)).collect();
         all.sort_by(|one, other| (other.started_at, &other.run).cmp(&(one.started_at, &one.run)));
-        let passes = |summary: &Summary| {
+        let matches = |summary: &Summary| {
             let RunInfo { flow, state, .. } = &summary.standing;
-            filter.flow.as_ref().is_none_or(|wanted| wanted == flow)
+            filter.flow.as_ref().is_none_or(|name| name == flow)
                 && (filter.states.is_empty() || filter.states.contains(state))
                 && filter.since.is_none_or(|since| summary.started_at >= since)
                 && filter.until.is_none_or(|until| summary.started_at < until)
                 && filter.after.as_ref().is_none_or(|(at, run)| (summary.started_at, &summary.run) < (*at, run))
         };
-        Ok(all.into_iter().filter(passes).take(filter.limit).collect())
+        Ok(all.into_iter().filter(matches).take(filter.limit).collect())
     }
 
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
-        if let Some(kept) = self.runs().get_mut(run)
-            && kept.snapshot.as_ref().is_none_or(|(known, _)| *known < version)
+        if let Some(stored) = self.runs().get_mut(run)
+            && stored.snapshot.as_ref().is_none_or(|(known, _)| *known < version)
         {
-            kept.snapshot = Some((version, snapshot));
+            stored.snapshot = Some((version, snapshot));
         }
         Ok(())
     }
 
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
-        if let Some(kept) = self.runs().get_mut(run) {
-            kept.trim(before);
+        if let Some(stored) = self.runs().get_mut(run) {
+            stored.trim(before);
         }
         Ok(())
     }
 
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
-        self.read_run(run, |kept| kept.trim_point.clone())
+        self.read_run(run, |stored| stored.trim_point.clone())
     }
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        let later = |(follows, log): &(Version, AttemptLog)| (*follows >= after).then(|| log.clone());
-        self.read_run(run, |kept| kept.logs.iter().filter_map(later).collect())
+        let log_after = |(follows, log): &(Version, AttemptLog)| (*follows >= after).then(|| log.clone());
+        self.read_run(run, |stored| stored.logs.iter().filter_map(log_after).collect())
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
@@ -238,17 +235,17 @@ impl Logbook for Memory {
 
     async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
         let mut runs = self.runs();
-        let known = runs.len();
-        runs.retain(|run, kept| !is_deletable(kept.standing.state) || kept.summary(run).changed_at >= ended_before);
-        Ok((known - runs.len()) as u64)
+        let before = runs.len();
+        runs.retain(|run, stored| !is_deletable(stored.info.state) || stored.summary(run).changed_at >= ended_before);
+        Ok((before - runs.len()) as u64)
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        let of_run = |kept: &StoredRun| match &kept.trim_point {
-            Some(beginning) => referenced_digests(&beginning.snapshot, &kept.records),
-            None => kept.records.iter().flat_map(Record::digests).collect(),
+        let run_digests = |stored: &StoredRun| match &stored.trim_point {
+            Some(trim_point) => referenced_digests(&trim_point.snapshot, &stored.records),
+            None => stored.records.iter().flat_map(Record::digests).collect(),
         };
-        Ok(self.runs().values().flat_map(of_run).collect())
+        Ok(self.runs().values().flat_map(run_digests).collect())
     }
 
     async fn check(&self) -> Result<(), AppendError> {

@@ -41,12 +41,12 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum number of runs to delete in one transaction: appends to them would wait for it.
 const DELETE_BATCH: usize = 500;
 
-// Locks the run's row, so that nobody deletes it in between.
+// Locks the run's row, so that no other connection deletes it in between.
 const SAVE_SNAPSHOT: &str = "INSERT INTO waft.snapshots AS snapshots (run, version, body)
     SELECT key, $2, $3 FROM waft.runs WHERE id = $1 AND version >= $2 FOR KEY SHARE
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body
     WHERE excluded.version > snapshots.version";
-// Skips the runs that somebody appends to at this moment: a later cleanup deletes them.
+// Skips the runs that another connection appends to at this moment: a later cleanup deletes them.
 const SELECT_DELETABLE: &str = "SELECT key FROM waft.runs WHERE state IN ('success', 'rolled-back') AND changed_at < $1
     ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED";
 const DELETE_ENDED: [&str; 7] = [
@@ -120,11 +120,11 @@ impl Postgres {
 }
 
 /// Reads data of a run that has to exist.
-async fn of_run<Found>(
+async fn of_run<Data>(
     run: &RunId,
-    found: impl Future<Output = Result<Option<Found>, String>>,
-) -> Result<Found, LoadError> {
-    found.await.map_err(load_error)?.ok_or_else(|| LoadError::Missing { run: run.clone() })
+    data: impl Future<Output = Result<Option<Data>, String>>,
+) -> Result<Data, LoadError> {
+    data.await.map_err(load_error)?.ok_or_else(|| LoadError::Missing { run: run.clone() })
 }
 
 fn append_error(reason: String) -> AppendError {
@@ -144,20 +144,20 @@ impl Logbook for Postgres {
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
         let loaded = of_run(run, self.with_connection(async |client| read::load(client, run.as_str()).await)).await?;
-        row::history(run, loaded.run, loaded.snapshot, loaded.pieces)
+        row::history(run, loaded.run, loaded.snapshot, loaded.chunks)
             .map_err(|error| error.within(self.connections.location()))
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));
-        let found = self.with_connection(async |client| read::read(client, run.as_str(), first, end).await);
-        let read::RecordRows { run: found, trim_version, pieces } = of_run(run, found).await?;
+        let rows = self.with_connection(async |client| read::read(client, run.as_str(), first, end).await);
+        let read::RecordRows { run: run_row, trim_version, chunks } = of_run(run, rows).await?;
         if first < trim_version {
             return Err(row::trimmed(run, row::count(run, trim_version)?));
         }
-        let until = until.min(row::count(run, found.version)?);
-        Ok(row::concat_chunks(run, pieces, after.get(), until)
+        let until = until.min(row::count(run, run_row.version)?);
+        Ok(row::concat_chunks(run, chunks, after.get(), until)
             .map_err(|error| error.within(self.connections.location()))?)
     }
 
@@ -172,14 +172,14 @@ impl Logbook for Postgres {
         open.map_err(load_error)?.iter().map(|(id, version)| row::open_run(id, *version)).collect()
     }
 
-    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
-        let runs: Vec<&str> = told.iter().map(|(run, _)| run.as_str()).collect();
-        let versions: Vec<i64> = told.iter().map(|(_, version)| column(version.get())).collect();
-        let noted = self.with_connection(async |client| {
+    async fn mark_published(&self, versions: &[(RunId, Version)]) -> Result<(), AppendError> {
+        let runs: Vec<&str> = versions.iter().map(|(run, _)| run.as_str()).collect();
+        let versions: Vec<i64> = versions.iter().map(|(_, version)| column(version.get())).collect();
+        let result = self.with_connection(async |client| {
             let statement = client.prepare_cached(MARK_PUBLISHED).await?;
             client.execute(&statement, &[&runs, &versions]).await
         });
-        noted.await.map(drop).map_err(append_error)
+        result.await.map(drop).map_err(append_error)
     }
 
     async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
@@ -195,11 +195,11 @@ impl Logbook for Postgres {
 
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
         let (version, body) = (column(version.get()), encode_snapshot(&snapshot));
-        let kept = self.with_connection(async |client| {
+        let result = self.with_connection(async |client| {
             let statement = client.prepare_cached(SAVE_SNAPSHOT).await?;
             client.execute(&statement, &[&run.as_str(), &version, &body]).await
         });
-        kept.await.map(drop).map_err(append_error)
+        result.await.map(drop).map_err(append_error)
     }
 
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
@@ -211,11 +211,9 @@ impl Logbook for Postgres {
     }
 
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
-        let found =
+        let row =
             of_run(run, self.with_connection(async |client| trim::trim_point(client, run.as_str()).await)).await?;
-        found
-            .map(|beginning| row::trim_point(run, beginning).map_err(|error| error.within(self.connections.location())))
-            .transpose()
+        row.map(|row| row::trim_point(run, row).map_err(|error| error.within(self.connections.location()))).transpose()
     }
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
@@ -231,10 +229,10 @@ impl Logbook for Postgres {
         let unavailable = |reason| AppendError::Unavailable { reason };
         // The lock has its own session: it ends with the session, and so with the process.
         let client = self.connections.get().await.map_err(unavailable)?;
-        let asked = timeout(QUERY_TIMEOUT, client.query_one(LOCK_RUN, &[&run.as_str()])).await;
-        match asked.map(|asked| asked.and_then(|row| row.try_get::<_, bool>(0))) {
+        let response = timeout(QUERY_TIMEOUT, client.query_one(LOCK_RUN, &[&run.as_str()])).await;
+        match response.map(|result| result.and_then(|row| row.try_get::<_, bool>(0))) {
             Ok(Ok(true)) => {
-                // The name is for others that find the run locked; the lock works without it.
+                // The name is for processes that find the run locked; the lock works without it.
                 let name = format!("waft, {}", run_lock::this_process());
                 let _ = timeout(QUERY_TIMEOUT, client.query_one(NAME_SESSION, &[&name])).await;
                 Ok(Some(RunLock::new(Client::take(client))))
@@ -246,23 +244,23 @@ impl Logbook for Postgres {
     }
 
     async fn run_lock_holder(&self, run: &RunId) -> Result<Option<String>, LoadError> {
-        let unread = |reason| LoadError::Unavailable { reason };
-        let found = self.with_connection(async |client| client.query_opt(LOCK_HOLDER, &[&run.as_str()]).await).await;
-        let Some(row) = found.map_err(unread)? else { return Ok(None) };
-        row.try_get(0).map(Some).map_err(|error| unread(error.to_string()))
+        let unavailable = |reason| LoadError::Unavailable { reason };
+        let row = self.with_connection(async |client| client.query_opt(LOCK_HOLDER, &[&run.as_str()]).await).await;
+        let Some(row) = row.map_err(unavailable)? else { return Ok(None) };
+        row.try_get(0).map(Some).map_err(|error| unavailable(error.to_string()))
     }
 
     async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
         let before = column(ended_before.as_micros());
-        let mut forgotten = 0;
+        let mut total = 0;
         loop {
-            let gone = self
+            let deleted = self
                 .with_connection_unbounded(async |client| delete_batch(client, before).await)
                 .await
                 .map_err(append_error)?;
-            forgotten += gone as u64;
-            if gone < DELETE_BATCH {
-                return Ok(forgotten);
+            total += deleted as u64;
+            if deleted < DELETE_BATCH {
+                return Ok(total);
             }
         }
     }
@@ -281,8 +279,8 @@ impl Logbook for Postgres {
         let (written, read) = checked.await.map_err(append_error)?;
         // Another process may have checked in between.
         if read < written {
-            let place = self.connections.location();
-            return Err(append_error(format!("{place}: {written} was written, and {read} was read")));
+            let location = self.connections.location();
+            return Err(append_error(format!("{location}: {written} was written, and {read} was read")));
         }
         Ok(())
     }
@@ -298,7 +296,7 @@ async fn delete_batch(client: &mut Client, before: i64) -> Result<usize, Error> 
             let statement = transaction.prepare_cached(sql).await?;
             transaction.execute(&statement, &[&keys]).await
         };
-        // This is separate from the locking statement, which would not see appends that happened while it waited for the
+        // This is separate from the locking statement, which would not see appends that committed while it waited for the
         // locks.
         future::try_join_all(DELETE_ENDED.map(delete)).await?;
     }

@@ -68,16 +68,16 @@ impl Replay {
     /// # Errors
     /// [`LoadError`] when there is no such run, or it cannot be read.
     pub async fn read(&mut self) -> Result<Page, LoadError> {
-        let mut begins = self.machine.is_none();
-        if begins {
+        let mut starts_replay = self.machine.is_none();
+        if starts_replay {
             self.load_trim_point().await?;
         }
         loop {
             match self.logbook.read(&self.run, self.version, PAGE_RECORDS).await {
-                Ok(records) => return Ok(Page { records, starts_replay: begins }),
+                Ok(records) => return Ok(Page { records, starts_replay }),
                 // Each iteration of this loop needs another trim after the snapshot was read.
                 Err(ReadError::Trimmed { .. }) => {
-                    begins = true;
+                    starts_replay = true;
                     self.load_trim_point().await?;
                 }
                 Err(ReadError::Load(error)) => return Err(error),
@@ -87,8 +87,8 @@ impl Replay {
 
     /// Starts with the snapshot of the trim point, if there is one.
     async fn load_trim_point(&mut self) -> Result<(), LoadError> {
-        let beginning = self.logbook.trim_point(&self.run).await?;
-        let Some(TrimPoint { version, snapshot, revisions }) = beginning else { return Ok(()) };
+        let trim_point = self.logbook.trim_point(&self.run).await?;
+        let Some(TrimPoint { version, snapshot, revisions }) = trim_point else { return Ok(()) };
         let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
         let restored = Machine::restore(self.run.clone(), snapshot);
         self.machine = Some(restored.map_err(|error| damaged(error.to_string()))?);
@@ -119,14 +119,13 @@ pub(crate) fn take(
     let damaged = |reason: String| LoadError::Damaged { run: run.clone(), reason };
     let machine = match (machine, &record.fact) {
         (Some(machine), _) => machine,
-        (none, Fact::RunStarted { flow, .. }) => none.insert(Machine::new(run.clone(), flow.clone())),
+        (machine, Fact::RunStarted { flow, .. }) => machine.insert(Machine::new(run.clone(), flow.clone())),
         (None, _) => return Err(damaged("the first record does not start the run".into())),
     };
-    let evolved = machine.evolve(record);
-    let commands = evolved.map_err(|error| damaged(format!("at version {}, {error}", version.get())))?;
-    let told = |command| match command {
+    let commands = machine.evolve(record).map_err(|error| damaged(format!("at version {}, {error}", version.get())))?;
+    let published_change = |command| match command {
         Command::Publish(change) => Some(change),
         Command::Call(_) | Command::Fetch(_) | Command::Interrupt(_) => None,
     };
-    Ok(commands.into_iter().filter_map(told).collect())
+    Ok(commands.into_iter().filter_map(published_change).collect())
 }

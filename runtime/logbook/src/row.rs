@@ -17,7 +17,7 @@ pub(crate) struct AppendRow {
     pub(crate) run: RunId,
     pub(crate) follows: i64,
     pub(crate) version: i64,
-    pub(crate) standing: RunInfo,
+    pub(crate) info: RunInfo,
     /// When the first of these records was decided: the run's start, if they are its first records.
     pub(crate) started_at: i64,
     pub(crate) changed_at: i64,
@@ -30,16 +30,16 @@ pub(crate) struct AppendRow {
 }
 
 impl From<Append> for AppendRow {
-    fn from(Append { run, follows, records, info: standing, logs, published: told }: Append) -> Self {
+    fn from(Append { run, follows, records, info, logs, published }: Append) -> Self {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             panic!("an append to run {run} has no records");
         };
         Self {
             follows: column(follows.get()),
             version: column(follows.after(&records).get()),
-            published: column(told.get()),
-            has_unpublished: !is_open(standing.state),
-            standing,
+            published: column(published.get()),
+            has_unpublished: !is_open(info.state),
+            info,
             started_at: column(first.at.as_micros()),
             changed_at: column(last.at.as_micros()),
             body: encode_records(&records),
@@ -59,7 +59,7 @@ pub(crate) struct RunRow {
     pub(crate) version: i64,
     pub(crate) started_at: i64,
     pub(crate) changed_at: i64,
-    pub(crate) told: i64,
+    pub(crate) published: i64,
 }
 
 impl RunRow {
@@ -67,9 +67,9 @@ impl RunRow {
     ///
     /// # Errors
     /// [`LoadError`] when the column is not a valid version.
-    pub(crate) fn told(&self) -> Result<Version, LoadError> {
+    pub(crate) fn published(&self) -> Result<Version, LoadError> {
         let run = run_id(&self.id)?;
-        Ok(Version::new(count(&run, self.told)?))
+        Ok(Version::new(count(&run, self.published)?))
     }
 
     /// Converts the row to a summary.
@@ -80,7 +80,7 @@ impl RunRow {
         let run = run_id(&self.id)?;
         let damaged = |reason: String| damaged(&run, reason);
         let state = RunState::ALL.into_iter().find(|state| state.as_str() == self.state);
-        let standing = RunInfo {
+        let info = RunInfo {
             shard: Shard::new(&self.shard).map_err(|error| damaged(error.to_string()))?,
             flow: FlowName::new(&self.flow).map_err(|error| damaged(error.to_string()))?,
             state: state.ok_or_else(|| damaged(format!("{:?} is no state of a run", self.state)))?,
@@ -88,7 +88,7 @@ impl RunRow {
         let version = count(&run, self.version)?;
         let started_at = Timestamp::from_micros(count(&run, self.started_at)?);
         let changed_at = Timestamp::from_micros(count(&run, self.changed_at)?);
-        Ok(Summary { standing, version: Version::new(version), started_at, changed_at, run })
+        Ok(Summary { standing: info, version: Version::new(version), started_at, changed_at, run })
     }
 }
 
@@ -105,7 +105,7 @@ impl From<RevisionEntry> for RevisionRow {
     }
 }
 
-/// Builds the data that a run is loaded from.
+/// Builds the data from which a run is loaded.
 ///
 /// # Errors
 /// [`LoadError::Damaged`] when the rows hold a value that waft does not write.
@@ -113,9 +113,9 @@ pub(crate) fn history(
     run: &RunId,
     row: RunRow,
     snapshot: Option<(i64, Vec<u8>)>,
-    pieces: Vec<RecordChunk>,
+    chunks: Vec<RecordChunk>,
 ) -> Result<History, LoadError> {
-    let told = row.told()?;
+    let published = row.published()?;
     let summary = row.into_summary()?;
     let snapshot = match snapshot {
         Some((version, body)) => {
@@ -125,8 +125,8 @@ pub(crate) fn history(
         None => None,
     };
     let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
-    let records = concat_chunks(run, pieces, after, summary.version.get())?;
-    Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told })
+    let records = concat_chunks(run, chunks, after, summary.version.get())?;
+    Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told: published })
 }
 
 /// The rows of a trim point: the version, the snapshot, and the earlier revisions of the flow.
@@ -138,14 +138,14 @@ pub(crate) type TrimPointRow = (i64, Vec<u8>, Vec<RevisionRow>);
 /// [`LoadError::Damaged`] when the rows hold a value that waft does not write.
 pub(crate) fn trim_point(run: &RunId, (version, body, revisions): TrimPointRow) -> Result<TrimPoint, LoadError> {
     let snapshot = decode_snapshot(&body).map_err(|error| undecodable(run, &error))?;
-    let revised = |RevisionRow { revision, at, edits }| {
+    let entry = |RevisionRow { revision, at, edits }| {
         Ok(RevisionEntry {
             revision: Revision::new(count(run, revision)?),
             at: Timestamp::from_micros(count(run, at)?),
             edits: usize::try_from(count(run, edits)?).unwrap_or(usize::MAX),
         })
     };
-    let revisions = revisions.into_iter().map(revised).collect::<Result<_, LoadError>>()?;
+    let revisions = revisions.into_iter().map(entry).collect::<Result<_, LoadError>>()?;
     Ok(TrimPoint { version: Version::new(count(run, version)?), snapshot, revisions })
 }
 
@@ -218,27 +218,27 @@ pub(crate) struct RecordChunk {
 /// [`LoadError::Damaged`] when a chunk does not decode, or when there is a gap.
 pub(crate) fn concat_chunks(
     run: &RunId,
-    pieces: impl IntoIterator<Item = RecordChunk>,
+    chunks: impl IntoIterator<Item = RecordChunk>,
     after: u64,
     until: u64,
 ) -> Result<Vec<Record>, LoadError> {
     let mut records = Vec::new();
     let mut next = after;
-    for RecordChunk { first, body } in pieces {
+    for RecordChunk { first, body } in chunks {
         if next >= until {
             break;
         }
         let first = count(run, first)?;
-        let piece = decode_records(&body).map_err(|error| undecodable(run, &error))?;
-        let end = first + piece.len() as u64;
+        let chunk = decode_records(&body).map_err(|error| undecodable(run, &error))?;
+        let end = first + chunk.len() as u64;
         // The first chunk may start before the requested version; each other chunk starts where the previous one ended.
-        let fits = if next == after { first <= next } else { first == next };
-        if !fits || end <= next {
+        let is_next = if next == after { first <= next } else { first == next };
+        if !is_next || end <= next {
             break;
         }
         let skipped = usize::try_from(next - first).unwrap_or(usize::MAX);
-        let wanted = usize::try_from(until - next).unwrap_or(usize::MAX);
-        records.extend(piece.into_iter().skip(skipped).take(wanted));
+        let limit = usize::try_from(until - next).unwrap_or(usize::MAX);
+        records.extend(chunk.into_iter().skip(skipped).take(limit));
         next = end;
     }
     if next < until {
@@ -257,7 +257,7 @@ pub(crate) fn column(count: u64) -> i64 {
 /// # Errors
 /// [`LoadError::Damaged`] when the column is negative.
 pub(crate) fn count(run: &RunId, column: i64) -> Result<u64, LoadError> {
-    u64::try_from(column).map_err(|_| damaged(run, format!("{column} stands where there is a count")))
+    u64::try_from(column).map_err(|_| damaged(run, format!("{column} is not a count")))
 }
 
 /// Converts a column to a run id.
@@ -265,7 +265,8 @@ pub(crate) fn count(run: &RunId, column: i64) -> Result<u64, LoadError> {
 /// # Errors
 /// [`LoadError::Unavailable`] when the column is not a run id: there is no run to name.
 pub(crate) fn run_id(column: &str) -> Result<RunId, LoadError> {
-    RunId::new(column).map_err(|error| LoadError::Unavailable { reason: format!("a run has no lawful id: {error}") })
+    RunId::new(column)
+        .map_err(|error| LoadError::Unavailable { reason: format!("the id of a run is invalid: {error}") })
 }
 
 /// Converts the columns of an open run.
@@ -312,30 +313,30 @@ mod tests {
         Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed }
     }
 
-    fn piece(first: i64, at: impl IntoIterator<Item = u64>) -> RecordChunk {
+    fn chunk(first: i64, at: impl IntoIterator<Item = u64>) -> RecordChunk {
         RecordChunk { first, body: encode_records(&at.into_iter().map(record).collect::<Vec<_>>()) }
     }
 
-    fn joined(pieces: impl IntoIterator<Item = RecordChunk>, after: u64, until: u64) -> Result<Vec<u64>, String> {
+    fn concatenated(chunks: impl IntoIterator<Item = RecordChunk>, after: u64, until: u64) -> Result<Vec<u64>, String> {
         let records =
-            concat_chunks(&RunId::new("r").unwrap(), pieces, after, until).map_err(|error| error.to_string())?;
+            concat_chunks(&RunId::new("r").unwrap(), chunks, after, until).map_err(|error| error.to_string())?;
         Ok(records.into_iter().map(|record| record.at.as_micros()).collect())
     }
 
     #[test]
     fn chunks_are_concatenated_between_two_versions() {
-        assert_eq!(joined([piece(0, 1..4), piece(3, 4..6)], 1, 4), Ok(vec![2, 3, 4]));
-        assert_eq!(joined([piece(3, 4..6)], 3, 5), Ok(vec![4, 5]));
-        assert_eq!(joined([], 5, 5), Ok(vec![]));
-        assert_eq!(joined([piece(0, 1..4)], 5, 3), Ok(vec![]));
+        assert_eq!(concatenated([chunk(0, 1..4), chunk(3, 4..6)], 1, 4), Ok(vec![2, 3, 4]));
+        assert_eq!(concatenated([chunk(3, 4..6)], 3, 5), Ok(vec![4, 5]));
+        assert_eq!(concatenated([], 5, 5), Ok(vec![]));
+        assert_eq!(concatenated([chunk(0, 1..4)], 5, 3), Ok(vec![]));
     }
 
     #[test]
     fn a_gap_between_chunks_is_corruption() {
         let missing = |number| Err(format!("the records of run r cannot be read: record {number} is missing"));
-        assert_eq!(joined([piece(0, 1..3), piece(3, 4..6)], 0, 5), missing(3));
-        assert_eq!(joined([piece(1, 1..3)], 0, 3), missing(1));
-        assert_eq!(joined([piece(0, 1..3)], 0, 3), missing(3));
-        assert_eq!(joined([piece(0, 1..3), piece(1, 1..3)], 0, 3), missing(3));
+        assert_eq!(concatenated([chunk(0, 1..3), chunk(3, 4..6)], 0, 5), missing(3));
+        assert_eq!(concatenated([chunk(1, 1..3)], 0, 3), missing(1));
+        assert_eq!(concatenated([chunk(0, 1..3)], 0, 3), missing(3));
+        assert_eq!(concatenated([chunk(0, 1..3), chunk(1, 1..3)], 0, 3), missing(3));
     }
 }

@@ -38,16 +38,16 @@ struct LockedFile {
 
 impl Drop for LockedFile {
     fn drop(&mut self) {
-        // The file is still locked, so nobody else can have taken it. If the removal fails, the next process takes the file
-        // over.
+        // The file is still locked, so no other process has locked it. If the removal fails, the next process takes over
+        // the file.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The number of tries before a lock counts as held. [`holder`] shares the lock for a moment to read it.
-const TRIES: u32 = 5;
+/// The number of attempts before a lock counts as held. [`holder`] shares the lock for a moment to read it.
+const MAX_ATTEMPTS: u32 = 5;
 
-/// The pause between two tries: longer than [`holder`] needs.
+/// The pause between two attempts: longer than [`holder`] needs.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Whether a process holds the lock of a run. Creates no file; an existing file is share-locked for a moment.
@@ -64,26 +64,26 @@ pub(crate) fn is_locked(folder: &Path, run: &RunId) -> io::Result<bool> {
     }
 }
 
-/// Locks a run with a file in a folder; `None` if another process holds the lock. Blocks for moments.
+/// Locks a run with a file in a folder; `None` if another process holds the lock. Blocks for some milliseconds.
 pub(crate) fn lock_file(folder: &Path, run: &RunId) -> io::Result<Option<RunLock>> {
     fs::create_dir_all(folder)?;
     let path = folder.join(run.as_str());
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
         let mut file = File::options().create(true).append(true).open(&path)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) if tries < TRIES => {
-                tries += 1;
+            Err(TryLockError::WouldBlock) if attempts < MAX_ATTEMPTS => {
+                attempts += 1;
                 thread::sleep(PAUSE);
                 continue;
             }
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // The previous holder may have removed the file between the two steps: then another file or none is in its place.
-        let in_place = fs::metadata(&path).ok().map(|there| there.ino());
-        if in_place == Some(file.metadata()?.ino()) {
+        // The previous holder may have removed the file between the two steps: then the path has another file or none.
+        let current = fs::metadata(&path).ok().map(|metadata| metadata.ino());
+        if current == Some(file.metadata()?.ino()) {
             // The content is for processes that find the run locked.
             file.set_len(0)?;
             file.write_all(this_process().as_bytes())?;
@@ -102,11 +102,11 @@ pub(crate) fn holder(folder: &Path, run: &RunId) -> io::Result<Option<String>> {
         Err(error) => return Err(error),
     };
     match file.try_lock_shared() {
-        // The lock taken here ends with the file.
+        // The shared lock ends when the file is closed.
         Ok(()) => Ok(None),
         Err(TryLockError::WouldBlock) => {
             let text = fs::read_to_string(&path).unwrap_or_default();
-            // The holder may write its name in the next moment.
+            // The holder may not have written its name yet.
             Ok(Some(if text.is_empty() { "a process that has just started".into() } else { text }))
         }
         Err(TryLockError::Error(error)) => Err(error),
@@ -123,16 +123,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lock_of_a_run_names_its_process_and_a_look_at_it_takes_nothing() {
+    fn the_lock_of_a_run_names_its_process_and_reading_it_does_not_lock() {
         let folder = tempfile::tempdir().unwrap();
         let run: RunId = "r".parse().unwrap();
         assert_eq!(holder(folder.path(), &run).unwrap(), None);
-        let lock = lock_file(folder.path(), &run).unwrap().expect("nobody holds it");
+        let lock = lock_file(folder.path(), &run).unwrap().expect("the lock is free");
         assert_eq!(holder(folder.path(), &run).unwrap(), Some(this_process()));
         assert!(lock_file(folder.path(), &run).unwrap().is_none());
         drop(lock);
         assert_eq!(holder(folder.path(), &run).unwrap(), None);
-        // A killed process leaves such a file.
+        // A killed process leaves its file behind.
         fs::write(folder.path().join("r"), "process 1").unwrap();
         assert_eq!(holder(folder.path(), &run).unwrap(), None);
     }

@@ -38,11 +38,11 @@ use crate::{
 /// The maximum number of runs to delete in one transaction: appends run in between.
 const DELETE_BATCH: usize = 500;
 
-const KEEP_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
+const SAVE_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
     SELECT key, ?2, ?3 FROM runs WHERE id = ?1 AND version >= ?2
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body
     WHERE excluded.version > snapshots.version";
-const FORGET: &str = "DELETE FROM runs WHERE key IN (SELECT key FROM runs
+const DELETE_ENDED: &str = "DELETE FROM runs WHERE key IN (SELECT key FROM runs
     WHERE state IN ('success', 'rolled-back') AND changed_at < ?1 LIMIT ?2)";
 const CHECK: &str = "INSERT INTO checks (key, number) VALUES (1, 1)
     ON CONFLICT (key) DO UPDATE SET number = number + 1 RETURNING number";
@@ -50,7 +50,7 @@ const CHECKED: &str = "SELECT number FROM checks WHERE key = 1";
 
 /// A logbook in one file.
 pub struct Sqlite {
-    place: String,
+    location: String,
     writer: ConnectionThread,
     reader: ConnectionThread,
     /// The folder of the run locks, beside the file.
@@ -63,15 +63,15 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`] when the file cannot be read and written, is not a logbook, or a newer waft wrote it.
     pub async fn open(path: PathBuf) -> Result<Self, OpenError> {
-        let place = path.display().to_string();
+        let location = path.display().to_string();
         let path = std::path::absolute(path)
-            .map_err(|error| OpenError::Unavailable { place: place.clone(), reason: error.to_string() })?;
+            .map_err(|error| OpenError::Unavailable { location: location.clone(), reason: error.to_string() })?;
         let file = path.clone();
-        let writer = ConnectionThread::start(&place, move || open_writer(&file)).await?;
+        let writer = ConnectionThread::start(&location, move || open_writer(&file)).await?;
         // The file exists now, so links to it are followed.
         let locks = lock::sibling_path(&path, ".locks");
-        let reader = ConnectionThread::start(&place, move || open_reader(&path)).await?;
-        Ok(Self { place, writer, reader, locks })
+        let reader = ConnectionThread::start(&location, move || open_reader(&path)).await?;
+        Ok(Self { location, writer, reader, locks })
     }
 
     /// Whether a process holds the lock of a run; `None` if this cannot be determined.
@@ -81,26 +81,26 @@ impl Sqlite {
     }
 
     fn append_error(&self, failure: Failure) -> AppendError {
-        AppendError::Unavailable { reason: format!("{}: {failure}", self.place) }
+        AppendError::Unavailable { reason: format!("{}: {failure}", self.location) }
     }
 
     fn load_error(&self, failure: Failure) -> LoadError {
-        LoadError::Unavailable { reason: format!("{}: {failure}", self.place) }
+        LoadError::Unavailable { reason: format!("{}: {failure}", self.location) }
     }
 
     /// Reads data of a run.
-    async fn of_run<Found, Work>(&self, run: &RunId, work: Work) -> Result<Found, LoadError>
+    async fn of_run<Data, Work>(&self, run: &RunId, work: Work) -> Result<Data, LoadError>
     where
-        Found: Send + 'static,
-        Work: FnOnce(&mut rusqlite::Connection, &str) -> rusqlite::Result<Option<Found>> + Send + 'static,
+        Data: Send + 'static,
+        Work: FnOnce(&mut rusqlite::Connection, &str) -> rusqlite::Result<Option<Data>> + Send + 'static,
     {
         let id = run.clone();
-        let found = self.reader.run(move |connection| work(connection, id.as_str())).await;
-        let found = found.map_err(|failure| match failure {
-            Failure::Damaged(reason) => row::damaged(run, format!("{}: {reason}", self.place)),
+        let result = self.reader.run(move |connection| work(connection, id.as_str())).await;
+        let data = result.map_err(|failure| match failure {
+            Failure::Damaged(reason) => row::damaged(run, format!("{}: {reason}", self.location)),
             Failure::Unavailable(_) => self.load_error(failure),
         })?;
-        found.ok_or_else(|| LoadError::Missing { run: run.clone() })
+        data.ok_or_else(|| LoadError::Missing { run: run.clone() })
     }
 }
 
@@ -114,19 +114,19 @@ impl Logbook for Sqlite {
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
         let loaded = self.of_run(run, read::load).await?;
-        row::history(run, loaded.run, loaded.snapshot, loaded.pieces).map_err(|error| error.within(&self.place))
+        row::history(run, loaded.run, loaded.snapshot, loaded.chunks).map_err(|error| error.within(&self.location))
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {
         let until = after.get().saturating_add(limit as u64);
         let (first, end) = (column(after.get()), column(until));
-        let found = self.of_run(run, move |connection, id| read::read(connection, id, first, end)).await?;
-        let read::RecordRows { run: found, beginning, pieces } = found;
-        if first < beginning {
-            return Err(row::trimmed(run, row::count(run, beginning)?));
+        let rows = self.of_run(run, move |connection, id| read::read(connection, id, first, end)).await?;
+        let read::RecordRows { run: run_row, trim_version, chunks } = rows;
+        if first < trim_version {
+            return Err(row::trimmed(run, row::count(run, trim_version)?));
         }
-        let until = until.min(row::count(run, found.version)?);
-        Ok(row::concat_chunks(run, pieces, after.get(), until).map_err(|error| error.within(&self.place))?)
+        let until = until.min(row::count(run, run_row.version)?);
+        Ok(row::concat_chunks(run, chunks, after.get(), until).map_err(|error| error.within(&self.location))?)
     }
 
     async fn summary(&self, run: &RunId) -> Result<Summary, LoadError> {
@@ -140,10 +140,10 @@ impl Logbook for Sqlite {
         open.iter().map(|(id, version)| row::open_run(id, *version)).collect()
     }
 
-    async fn mark_published(&self, told: &[(RunId, Version)]) -> Result<(), AppendError> {
-        let told: Vec<_> = told.iter().map(|(run, version)| (run.to_string(), column(version.get()))).collect();
-        let noted = self.writer.run(move |connection| append::mark_published(connection, &told)).await;
-        noted.map_err(|failure| self.append_error(failure))
+    async fn mark_published(&self, versions: &[(RunId, Version)]) -> Result<(), AppendError> {
+        let versions: Vec<_> = versions.iter().map(|(run, version)| (run.to_string(), column(version.get()))).collect();
+        let result = self.writer.run(move |connection| append::mark_published(connection, &versions)).await;
+        result.map_err(|failure| self.append_error(failure))
     }
 
     async fn unpublished_runs(&self, shard: &Shard, limit: usize) -> Result<Vec<RunId>, LoadError> {
@@ -160,10 +160,10 @@ impl Logbook for Sqlite {
 
     async fn save_snapshot(&self, run: &RunId, version: Version, snapshot: Snapshot) -> Result<(), AppendError> {
         let (run, version, body) = (run.clone(), column(version.get()), encode_snapshot(&snapshot));
-        let kept = self.writer.run(move |connection| {
-            connection.prepare_cached(KEEP_SNAPSHOT)?.execute(params![run.as_str(), version, body])
+        let result = self.writer.run(move |connection| {
+            connection.prepare_cached(SAVE_SNAPSHOT)?.execute(params![run.as_str(), version, body])
         });
-        kept.await.map(drop).map_err(|failure| self.append_error(failure))
+        result.await.map(drop).map_err(|failure| self.append_error(failure))
     }
 
     async fn trim(&self, run: &RunId, before: Version) -> Result<(), AppendError> {
@@ -173,14 +173,14 @@ impl Logbook for Sqlite {
     }
 
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError> {
-        let found = self.of_run(run, trim::beginning).await?;
-        found.map(|beginning| row::trim_point(run, beginning).map_err(|error| error.within(&self.place))).transpose()
+        let row = self.of_run(run, trim::trim_point).await?;
+        row.map(|row| row::trim_point(run, row).map_err(|error| error.within(&self.location))).transpose()
     }
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
         let after = column(after.get());
         let logs: Vec<LogRow> = self.of_run(run, move |connection, id| read::logs(connection, id, after)).await?;
-        logs.into_iter().map(|log| log.into_log(run).map_err(|error| error.within(&self.place))).collect()
+        logs.into_iter().map(|log| log.into_log(run).map_err(|error| error.within(&self.location))).collect()
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {
@@ -195,15 +195,15 @@ impl Logbook for Sqlite {
 
     async fn delete_ended_runs(&self, ended_before: Timestamp) -> Result<u64, AppendError> {
         let before = column(ended_before.as_micros());
-        let mut forgotten = 0;
+        let mut total = 0;
         loop {
-            let slice = self.writer.run(move |connection| {
-                connection.prepare_cached(FORGET)?.execute(params![before, DELETE_BATCH as i64])
+            let batch = self.writer.run(move |connection| {
+                connection.prepare_cached(DELETE_ENDED)?.execute(params![before, DELETE_BATCH as i64])
             });
-            let gone = slice.await.map_err(|failure| self.append_error(failure))?;
-            forgotten += gone as u64;
-            if gone < DELETE_BATCH {
-                return Ok(forgotten);
+            let deleted = batch.await.map_err(|failure| self.append_error(failure))?;
+            total += deleted as u64;
+            if deleted < DELETE_BATCH {
+                return Ok(total);
             }
         }
     }
@@ -225,7 +225,7 @@ impl Logbook for Sqlite {
         let read = read.map_err(|failure| self.append_error(failure))?;
         // Another process may have checked in between.
         if read < written {
-            let reason = format!("{}: {written} was written, and {read} was read", self.place);
+            let reason = format!("{}: {written} was written, and {read} was read", self.location);
             return Err(AppendError::Unavailable { reason });
         }
         Ok(())

@@ -30,18 +30,18 @@ pub struct RevisionEntry {
 
 /// The revisions of the flow in records that are about to be trimmed.
 pub(crate) fn revision_entries<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<RevisionEntry> {
-    let revised = |record: &Record| {
+    let entry = |record: &Record| {
         let Fact::Edited { flow, revision } = &record.fact else { return None };
         let edits = flow.origin.as_ref().map_or(0, |origin| origin.edits.len());
         Some(RevisionEntry { revision: *revision, at: record.at, edits })
     };
-    records.into_iter().filter_map(revised).collect()
+    records.into_iter().filter_map(entry).collect()
 }
 
 /// The store digests that a run still refers to, by its trim point and the later records.
 pub(crate) fn referenced_digests<'a>(
-    beginning: &Snapshot,
+    snapshot: &Snapshot,
     records: impl IntoIterator<Item = &'a Record>,
 ) -> BTreeSet<Digest> {
-    beginning.digests().into_iter().chain(records.into_iter().flat_map(Record::digests)).collect()
+    snapshot.digests().into_iter().chain(records.into_iter().flat_map(Record::digests)).collect()
 }

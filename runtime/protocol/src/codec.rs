@@ -7,11 +7,11 @@
 //! later one is refused with [`DecodeError::Version`].
 //!
 //! - **A variant** is appended at the end of its enum, and the version of each kind that holds the enum is raised by one.
-//!   Nothing else is needed: bodies of earlier versions read as they did.
+//!   Nothing else is needed: bodies of earlier versions are read as before.
 //! - **A field** changes the bytes around it. The earlier struct stays, named with the last version that has it
 //!   (`WireItemV2`), and a `From` converts it into the current one. Each kind that holds it gets the next version, and
-//!   matches [`Body::version`] to choose the type that it reads. A struct that holds the one that has grown takes it as a
-//!   type parameter, so that it is not written down twice.
+//!   matches [`Body::version`] to choose the type that it reads. A struct that contains the changed struct takes it as
+//!   a type parameter, so that it is not written twice.
 //!
 //! `codec/growth.rs` is the worked example.
 
@@ -32,7 +32,7 @@ fn configuration() -> impl bincode::config::Config {
 /// A kind of message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageKind {
-    /// The two bytes that each message of the kind begins with.
+    /// The first two bytes of each message of the kind.
     magic: [u8; 2],
     /// The name in errors.
     name: &'static str,
@@ -151,11 +151,11 @@ impl<'a> Body<'a> {
     /// # Errors
     /// [`DecodeError`] for another kind, and for a version that this build does not know.
     pub(crate) fn open(kind: MessageKind, bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let Some(rest) = bytes.strip_prefix(&kind.magic) else {
-            let beginning = bytes.iter().take(8).copied().collect();
-            return Err(DecodeError::NotThisKind { what: kind.name, length: bytes.len(), prefix: beginning });
+        let Some(after_magic) = bytes.strip_prefix(&kind.magic) else {
+            let prefix = bytes.iter().take(8).copied().collect();
+            return Err(DecodeError::NotThisKind { what: kind.name, length: bytes.len(), prefix });
         };
-        let Some((&version, bytes)) = rest.split_first() else {
+        let Some((&version, bytes)) = after_magic.split_first() else {
             return Err(damaged(kind, "it ends before its version"));
         };
         if version == 0 || version > kind.version {

@@ -25,8 +25,8 @@ pub enum Control {
         /// Whether to make the call; false when the run has withdrawn it or already has its result.
         wanted: bool,
     },
-    /// Somebody follows the lines that the guests of a run write. Each worker that calls one publishes the lines on
-    /// [`LOGS`](crate::topology::LOGS), again from the first.
+    /// A client follows the log of a run. Each worker that calls a guest of the run publishes its lines, from the first, on
+    /// [`LOGS`](crate::topology::LOGS).
     TellLogs {
         /// The run.
         run: RunId,
@@ -66,7 +66,7 @@ enum WireControl<'a> {
     Ping { reply_to: &'a str },
     Interrupt { call: WireCall<'a> },
     Withdraw { calls: Vec<WireCall<'a>> },
-    MayBegin { call: WireCall<'a>, wanted: bool },
+    MayStart { call: WireCall<'a>, wanted: bool },
     TellLogs { run: &'a str },
 }
 
@@ -90,7 +90,7 @@ impl Control {
             Self::Ping(Ping { reply_to }) => WireControl::Ping { reply_to },
             Self::Interrupt(call) => WireControl::Interrupt { call: call.into() },
             Self::Withdraw(calls) => WireControl::Withdraw { calls: calls.iter().map(Into::into).collect() },
-            Self::MayStart { call, wanted } => WireControl::MayBegin { call: call.into(), wanted: *wanted },
+            Self::MayStart { call, wanted } => WireControl::MayStart { call: call.into(), wanted: *wanted },
             Self::TellLogs { run } => WireControl::TellLogs { run: run.as_str() },
         };
         codec::encode(MessageKind::CONTROL, &wire)
@@ -141,7 +141,7 @@ impl WireControl<'_> {
             Self::Withdraw { calls } => {
                 Control::Withdraw(calls.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?)
             }
-            Self::MayBegin { call, wanted } => Control::MayStart { call: call.into_call()?, wanted },
+            Self::MayStart { call, wanted } => Control::MayStart { call: call.into_call()?, wanted },
             Self::TellLogs { run } => Control::TellLogs { run: RunId::new(run).map_err(invalid)? },
         })
     }

@@ -90,7 +90,7 @@ enum WireAnswer<'a> {
     Missing,
     Corrupt { actual: [u8; 32] },
     Unreadable { reason: &'a str },
-    Kept,
+    Stored,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -139,7 +139,7 @@ impl<'a> FetchReply<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let answer = match self.response {
             FetchResponse::Chunk { size, index, bytes } => WireAnswer::Chunk { size, index, bytes },
-            FetchResponse::Stored => WireAnswer::Kept,
+            FetchResponse::Stored => WireAnswer::Stored,
             FetchResponse::Missing => WireAnswer::Missing,
             FetchResponse::Corrupt { actual } => WireAnswer::Corrupt { actual: *actual.as_bytes() },
             FetchResponse::Unreadable { reason } => WireAnswer::Unreadable { reason },
@@ -155,7 +155,7 @@ impl<'a> FetchReply<'a> {
         let WireReply { digest, answer } = codec::decode(MessageKind::FETCH_REPLY, bytes)?;
         let answer = match answer {
             WireAnswer::Chunk { size, index, bytes } => FetchResponse::Chunk { size, index, bytes },
-            WireAnswer::Kept => FetchResponse::Stored,
+            WireAnswer::Stored => FetchResponse::Stored,
             WireAnswer::Missing => FetchResponse::Missing,
             WireAnswer::Corrupt { actual } => FetchResponse::Corrupt { actual: Digest::from_bytes(actual) },
             WireAnswer::Unreadable { reason } => FetchResponse::Unreadable { reason },

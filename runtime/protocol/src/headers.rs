@@ -27,8 +27,8 @@ pub fn headers(call: &CallId) -> BTreeMap<String, String> {
 pub fn call_of(headers: &BTreeMap<String, String>) -> Option<CallId> {
     let header = |name: &str| headers.get(name).map(String::as_str);
     let action = match header("call")? {
-        word if word == Action::Apply.as_str() => Action::Apply,
-        word if word == Action::Rollback.as_str() => Action::Rollback,
+        name if name == Action::Apply.as_str() => Action::Apply,
+        name if name == Action::Rollback.as_str() => Action::Rollback,
         _ => return None,
     };
     Some(CallId {
@@ -88,6 +88,6 @@ mod tests {
         set_returned(&mut headers, 0);
         assert!(headers.is_empty());
         headers.insert(RETURNED.into(), "many".into());
-        assert_eq!(returned(&headers), 0, "headers of others are not trusted");
+        assert_eq!(returned(&headers), 0, "headers of other programs are not trusted");
     }
 }

@@ -52,7 +52,7 @@ struct WireJob<'a> {
     export: Option<&'a str>,
     inputs: WireValues<'a>,
     rollback: Option<WireRollback<'a>>,
-    promised: Vec<&'a str>,
+    required_outputs: Vec<&'a str>,
     limits: WireLimits,
     at_micros: u64,
     expires_at_micros: Option<u64>,
@@ -84,7 +84,7 @@ impl Job {
                 failures: failures_to_wire(&failures.first),
                 failures_total: failures.total,
             }),
-            promised: self.required_outputs.iter().map(ValueName::as_str).collect(),
+            required_outputs: self.required_outputs.iter().map(ValueName::as_str).collect(),
             limits: self.limits.into(),
             at_micros: self.at.as_micros(),
             expires_at_micros: time_to_wire(self.expires_at),
@@ -121,7 +121,7 @@ impl WireJob<'_> {
             inputs: values_from_wire(self.inputs)?,
             rollback,
             required_outputs: self
-                .promised
+                .required_outputs
                 .into_iter()
                 .map(ValueName::new)
                 .collect::<Result<_, _>>()

@@ -98,23 +98,23 @@ pub fn run_started(run: &RunId, flow: &FlowName, at: Timestamp) -> String {
 /// The line for a change of a node.
 #[must_use]
 pub fn node_changed(change: &NodeChange) -> String {
-    let told = node_line(None, None, change);
-    line(&NodeLine { state: word(change.kind.as_str(), told.state), ..told })
+    let node = node_line(None, None, change);
+    line(&NodeLine { state: word(change.kind.as_str(), node.state), ..node })
 }
 
-/// The word for a retry controller's success: it decided to start its flow. Whether the flow succeeds shows on its tasks.
+/// The state name for a retry controller's success: it decided to start its flow. Whether the flow succeeds shows on its tasks.
 pub const STARTED: &str = "started";
 
-/// The word for a node's state in lines for people and programs.
+/// The name of a node's state in lines for people and programs.
 #[must_use]
 pub fn word<'s>(kind: &str, state: &'s str) -> &'s str {
     if kind == NodeKind::Retry.as_str() && state == State::Success.as_str() { STARTED } else { state }
 }
 
-/// The state that a word stands for, as [`word`] gives it.
+/// The state of a name that [`word`] returns.
 #[must_use]
-pub fn state_of(word: &str) -> Option<State> {
-    if word == STARTED { Some(State::Success) } else { State::ALL.into_iter().find(|state| state.as_str() == word) }
+pub fn state_of(name: &str) -> Option<State> {
+    if name == STARTED { Some(State::Success) } else { State::ALL.into_iter().find(|state| state.as_str() == name) }
 }
 
 /// The line for a firing that began or ended, in a run that fires more than once.
@@ -123,7 +123,7 @@ pub fn firing_changed(firing: Firing, state: RunState, at: Timestamp) -> String 
     line(&FiringLine { event: "firing", firing: firing.get(), state: state.as_str(), at: rfc3339(at) })
 }
 
-/// The line that says that the first `records` records of a run are trimmed, so their changes are not shown.
+/// The line that reports that the first `records` records of a run are trimmed, so their changes are not shown.
 #[must_use]
 pub fn trimmed(records: u64) -> String {
     line(&TrimmedLine { event: "trimmed", records })
@@ -173,15 +173,17 @@ struct NotificationFailure<'a> {
 /// [`DecodeError`] for bytes that are not a notification.
 pub fn parse_notification(body: &[u8]) -> Result<Option<TaskNotification>, DecodeError> {
     let damaged = |reason: String| DecodeError::Damaged { what: "notification", reason };
-    let told: NotificationLine<'_> = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
-    let end = match (&*told.state, &told.failure) {
+    let notification: NotificationLine<'_> =
+        serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
+    let outcome = match (&*notification.state, &notification.failure) {
         ("success", _) => {
             // An engine wrote the notification, so it may refer to the store.
-            let provided = told.provides.read(StoredReferences::Accept).map_err(|error| damaged(error.to_string()))?;
+            let provided =
+                notification.provides.read(StoredReferences::Accept).map_err(|error| damaged(error.to_string()))?;
             NotificationOutcome::Success(provided)
         }
-        ("failure", Some(failure)) if told.retry_in.is_none() => {
-            let name = NodeName::new(&told.name).map_err(|error| damaged(error.to_string()))?;
+        ("failure", Some(failure)) if notification.retry_in.is_none() => {
+            let name = NodeName::new(&notification.name).map_err(|error| damaged(error.to_string()))?;
             let kind = FailureKind::ALL.into_iter().find(|kind| kind.as_str() == failure.kind);
             let kind = kind.ok_or_else(|| damaged(format!("{:?} is no kind of failure", failure.kind)))?;
             let details = failure.details.map(|details| Json::parse(details.get())).transpose();
@@ -191,12 +193,12 @@ pub fn parse_notification(body: &[u8]) -> Result<Option<TaskNotification>, Decod
         }
         _ => return Ok(None),
     };
-    let NotificationLine { run, flow, name, state, firing, attempt, .. } = &told;
+    let NotificationLine { run, flow, name, state, firing, attempt, .. } = &notification;
     Ok(Some(TaskNotification {
         key: format!("{run}/{name}/{firing}/{attempt}/{state}"),
         flow: FlowName::new(flow).map_err(|error| damaged(error.to_string()))?,
         task: NodeName::new(name).map_err(|error| damaged(error.to_string()))?,
-        outcome: end,
+        outcome,
     }))
 }
 
@@ -260,7 +262,7 @@ fn node_line<'a>(run: Option<&'a str>, flow: Option<&'a str>, change: &'a NodeCh
         at: rfc3339(change.at),
         provides: change.provides.as_ref().map(ValuesObject::from),
         failure: change.failure.as_ref().map(failure_object),
-        retry_in: change.retry_in.map(|pause| pause.as_secs_f64()),
+        retry_in: change.retry_in.map(|delay| delay.as_secs_f64()),
         worker: change.worker.as_ref().map(flow::WorkerName::as_str),
         digest: change.digest.map(|digest| digest.to_string()),
     }
@@ -276,7 +278,7 @@ fn failure_object(failure: &Failure) -> FailureObject<'_> {
 }
 
 fn raw(json: String) -> Box<RawValue> {
-    RawValue::from_string(json).expect("values were checked to be JSON when they were made")
+    RawValue::from_string(json).expect("values are checked to be JSON when they are created")
 }
 
 fn line(object: &impl Serialize) -> String {

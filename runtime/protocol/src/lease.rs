@@ -9,7 +9,7 @@ pub const LEASE_THRESHOLD: Duration = Duration::from_secs(10);
 /// The interval between heartbeats of a call under a lease.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long after the last heartbeat people are told that heartbeats stopped: the next one is then three seconds late.
+/// How long after the last heartbeat the engine reports that heartbeats stopped: the next one is then three seconds late.
 pub const SILENT_AFTER: Duration = Duration::from_secs(8);
 
 /// How long a lease lasts without a heartbeat. Three heartbeats may be lost; after a fourth, the worker counts as lost.

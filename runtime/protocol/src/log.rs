@@ -31,7 +31,7 @@ pub struct CallLog {
 /// One line that a guest wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// The level's word; `stdout` or `stderr` for printed lines.
+    /// The level's name; `stdout` or `stderr` for printed lines.
     pub level: String,
     /// The line.
     pub text: String,
@@ -69,12 +69,13 @@ impl CallLog {
             return;
         }
         let mut text = text.into();
-        let left = MAX_LOG_BYTES.saturating_sub(self.lines.iter().map(|line| line.text.len() + LINE_OVERHEAD).sum());
-        if text.len() + LINE_OVERHEAD > left {
+        let remaining =
+            MAX_LOG_BYTES.saturating_sub(self.lines.iter().map(|line| line.text.len() + LINE_OVERHEAD).sum());
+        if text.len() + LINE_OVERHEAD > remaining {
             self.cut = true;
-            text.truncate(text.floor_char_boundary(left.saturating_sub(LINE_OVERHEAD)));
+            text.truncate(text.floor_char_boundary(remaining.saturating_sub(LINE_OVERHEAD)));
         }
-        if left >= LINE_OVERHEAD {
+        if remaining >= LINE_OVERHEAD {
             self.lines.push(LogLine { level: level.into(), text });
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 /// A message on the permit queue of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PermitMessage {
-    /// The permits that the runs of a shard hold and want.
+    /// The permits that the runs of a shard hold and request.
     Request(PermitRequest),
     /// The permits that are granted.
     Snapshot(PermitSnapshot),
@@ -75,7 +75,7 @@ pub struct Permit {
     pub call: CallId,
     /// The shard of its run.
     pub shard: Shard,
-    /// The engine that asked for it.
+    /// The engine that requested it.
     pub engine: String,
     /// The number of the request that this permit answers.
     pub request_number: u64,
@@ -107,20 +107,20 @@ pub struct PermitGrant {
 
 #[derive(Encode, BorrowDecode)]
 enum WirePermits<'a> {
-    Claims(WireClaims<'a>),
-    Kept { keeper: &'a str, number: u64, free_at_micros: u64, permits: Vec<WirePermit<'a>> },
-    Beat { keeper: &'a str, number: u64 },
+    Request(WirePermitRequest<'a>),
+    Snapshot { coordinator: &'a str, number: u64, free_at_micros: u64, permits: Vec<WirePermit<'a>> },
+    Tick { coordinator: &'a str, number: u64 },
 }
 
 #[derive(Encode, BorrowDecode)]
-struct WireClaims<'a> {
+struct WirePermitRequest<'a> {
     shard: &'a str,
     engine: &'a str,
     since_micros: u64,
     number: u64,
     pace: WirePace,
-    unread: Vec<&'a str>,
-    asks: bool,
+    unloaded: Vec<&'a str>,
+    wants_reply: bool,
     held: Vec<WireCall<'a>>,
     wanted: Vec<(WireCall<'a>, i32)>,
 }
@@ -130,7 +130,7 @@ struct WirePermit<'a> {
     call: WireCall<'a>,
     shard: &'a str,
     engine: &'a str,
-    asked: u64,
+    request_number: u64,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -147,14 +147,16 @@ impl PermitMessage {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
-            Self::Request(claims) => WirePermits::Claims(claims.into()),
-            Self::Snapshot(PermitSnapshot { coordinator: keeper, number, free_at, permits }) => WirePermits::Kept {
-                keeper,
+            Self::Request(request) => WirePermits::Request(request.into()),
+            Self::Snapshot(PermitSnapshot { coordinator, number, free_at, permits }) => WirePermits::Snapshot {
+                coordinator,
                 number: *number,
                 free_at_micros: free_at.as_micros(),
                 permits: permits.iter().map(WirePermit::from).collect(),
             },
-            Self::Tick(PermitTick { keeper, number }) => WirePermits::Beat { keeper, number: *number },
+            Self::Tick(PermitTick { keeper: coordinator, number }) => {
+                WirePermits::Tick { coordinator, number: *number }
+            }
         };
         codec::encode(MessageKind::PERMITS, &wire)
     }
@@ -172,39 +174,42 @@ impl PermitMessage {
 impl WirePermits<'_> {
     fn into_message(self) -> Result<PermitMessage, Invalid> {
         Ok(match self {
-            Self::Claims(claims) => PermitMessage::Request(claims.into_request()?),
-            Self::Kept { keeper, number, free_at_micros, permits } => PermitMessage::Snapshot(PermitSnapshot {
-                coordinator: keeper.into(),
-                number,
-                free_at: Timestamp::from_micros(free_at_micros),
-                permits: permits.into_iter().map(WirePermit::into_permit).collect::<Result<_, _>>()?,
-            }),
-            Self::Beat { keeper, number } => PermitMessage::Tick(PermitTick { keeper: keeper.into(), number }),
+            Self::Request(request) => PermitMessage::Request(request.into_request()?),
+            Self::Snapshot { coordinator, number, free_at_micros, permits } => {
+                PermitMessage::Snapshot(PermitSnapshot {
+                    coordinator: coordinator.into(),
+                    number,
+                    free_at: Timestamp::from_micros(free_at_micros),
+                    permits: permits.into_iter().map(WirePermit::into_permit).collect::<Result<_, _>>()?,
+                })
+            }
+            Self::Tick { coordinator, number } => {
+                PermitMessage::Tick(PermitTick { keeper: coordinator.into(), number })
+            }
         })
     }
 }
 
-impl<'a> From<&'a PermitRequest> for WireClaims<'a> {
-    fn from(claims: &'a PermitRequest) -> Self {
-        let PermitRequest { shard, engine, since, number, pace, unloaded: unread, wants_reply: asks, held, wanted } =
-            claims;
+impl<'a> From<&'a PermitRequest> for WirePermitRequest<'a> {
+    fn from(request: &'a PermitRequest) -> Self {
+        let PermitRequest { shard, engine, since, number, pace, unloaded, wants_reply, held, wanted } = request;
         Self {
             shard: shard.as_str(),
             engine,
             since_micros: since.as_micros(),
             number: *number,
             pace: (*pace).into(),
-            unread: unread.iter().map(RunId::as_str).collect(),
-            asks: *asks,
+            unloaded: unloaded.iter().map(RunId::as_str).collect(),
+            wants_reply: *wants_reply,
             held: held.iter().map(WireCall::from).collect(),
-            wanted: wanted.iter().map(|wanted| ((&wanted.call).into(), wanted.priority)).collect(),
+            wanted: wanted.iter().map(|requested| ((&requested.call).into(), requested.priority)).collect(),
         }
     }
 }
 
-impl WireClaims<'_> {
+impl WirePermitRequest<'_> {
     fn into_request(self) -> Result<PermitRequest, Invalid> {
-        let wanted = |(call, priority): (WireCall<'_>, i32)| {
+        let requested_call = |(call, priority): (WireCall<'_>, i32)| {
             Ok::<_, Invalid>(RequestedCall { call: call.into_call()?, priority })
         };
         Ok(PermitRequest {
@@ -213,32 +218,32 @@ impl WireClaims<'_> {
             since: Timestamp::from_micros(self.since_micros),
             number: self.number,
             pace: self.pace.into_pace()?,
-            unloaded: self.unread.into_iter().map(RunId::new).collect::<Result<_, _>>().map_err(invalid)?,
-            wants_reply: self.asks,
+            unloaded: self.unloaded.into_iter().map(RunId::new).collect::<Result<_, _>>().map_err(invalid)?,
+            wants_reply: self.wants_reply,
             held: self.held.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?,
-            wanted: self.wanted.into_iter().map(wanted).collect::<Result<_, _>>()?,
+            wanted: self.wanted.into_iter().map(requested_call).collect::<Result<_, _>>()?,
         })
     }
 }
 
 impl<'a> From<&'a Permit> for WirePermit<'a> {
     fn from(permit: &'a Permit) -> Self {
-        let Permit { call, shard, engine, request_number: asked } = permit;
-        Self { call: call.into(), shard: shard.as_str(), engine, asked: *asked }
+        let Permit { call, shard, engine, request_number } = permit;
+        Self { call: call.into(), shard: shard.as_str(), engine, request_number: *request_number }
     }
 }
 
 impl WirePermit<'_> {
     fn into_permit(self) -> Result<Permit, Invalid> {
-        let Self { call, shard, engine, asked } = self;
+        let Self { call, shard, engine, request_number } = self;
         let shard = Shard::new(shard).map_err(invalid)?;
-        Ok(Permit { call: call.into_call()?, shard, engine: engine.into(), request_number: asked })
+        Ok(Permit { call: call.into_call()?, shard, engine: engine.into(), request_number })
     }
 }
 
 impl<'a> From<&'a PermitGrant> for WireGranted<'a> {
-    fn from(granted: &'a PermitGrant) -> Self {
-        let PermitGrant { flow, task, engine, number, calls } = granted;
+    fn from(grant: &'a PermitGrant) -> Self {
+        let PermitGrant { flow, task, engine, number, calls } = grant;
         let calls = calls.iter().map(WireCall::from).collect();
         Self { flow: flow.as_str(), task: task.as_str(), engine, number: *number, calls }
     }

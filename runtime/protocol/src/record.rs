@@ -49,7 +49,7 @@ enum WireFact<'a> {
     NotStarted { node: u32, attempt: u32, failure: WireFailure<'a> },
     Retrying { node: u32 },
     Ignored { node: u32, reach: WireReach },
-    Begun { node: u32 },
+    ScopeStarted { node: u32 },
     Delayed { node: u32, until_micros: u64 },
     Expanded { node: u32, list: Vec<&'a str> },
     Triggered(WireTriggered<'a>),
@@ -142,13 +142,13 @@ impl<'a> From<&'a Fact> for WireFact<'a> {
             }
             Fact::Retrying { node } => Self::Retrying { node: node.0 },
             Fact::Ignored { node, reach } => Self::Ignored { node: node.0, reach: (*reach).into() },
-            Fact::ScopeStarted { node } => Self::Begun { node: node.0 },
+            Fact::ScopeStarted { node } => Self::ScopeStarted { node: node.0 },
             Fact::Delayed { node, until } => Self::Delayed { node: node.0, until_micros: until.as_micros() },
             Fact::Expanded { node, list } => Self::Expanded { node: node.0, list: list_to_wire(list) },
             Fact::Triggered { firing, entry, by, values } => {
                 Self::Triggered(WireTriggered::new(*firing, *entry, by, values))
             }
-            Fact::BackEdgeSkipped { back_edge: turn, reason } => Self::BackEdgeSkipped { back_edge: *turn, reason },
+            Fact::BackEdgeSkipped { back_edge, reason } => Self::BackEdgeSkipped { back_edge: *back_edge, reason },
             Fact::TriggerSkipped { entry, by, reason, count } => {
                 Self::TriggerSkipped(WireSkip::new(*entry, by, *reason, *count))
             }
@@ -183,8 +183,8 @@ impl WireFact<'_> {
                 Fact::RunStarted { flow: flow.into_flow()?, revision: Revision::new(revision) }
             }
             Self::Started { attempt, action } => Fact::Started { attempt: attempt.into(), action: action.into() },
-            Self::Succeeded(succeeded) => succeeded.into_fact()?,
-            Self::Failed(failed) => failed.into_fact()?,
+            Self::Succeeded(fact) => fact.into_fact()?,
+            Self::Failed(fact) => fact.into_fact()?,
             Self::Leased { attempt, action, worker } => {
                 let worker = WorkerName::new(worker).map_err(invalid)?;
                 Fact::Leased { attempt: attempt.into(), action: action.into(), worker }
@@ -192,11 +192,11 @@ impl WireFact<'_> {
             Self::Lost { attempt, action, worker } => {
                 Fact::Lost { attempt: attempt.into(), action: action.into(), worker: worker_from_wire(worker)? }
             }
-            Self::LateOutcome(late) => late.into_fact()?,
+            Self::LateOutcome(fact) => fact.into_fact()?,
             Self::RolledBack { attempt, worker } => {
                 Fact::RolledBack { attempt: attempt.into(), worker: worker_from_wire(worker)? }
             }
-            Self::RollbackFailed(failed) => failed.into_fact()?,
+            Self::RollbackFailed(fact) => fact.into_fact()?,
             Self::PassedRollback { node } => Fact::RollbackNotNeeded { node: NodeIndex(node) },
             Self::RollbackRetried { node } => Fact::RollbackRetried { node: NodeIndex(node) },
             Self::RollbackSkipped { node, reason } => {
@@ -205,22 +205,20 @@ impl WireFact<'_> {
             Self::Resolved { node, retry } => {
                 Fact::FailureResolved { node: NodeIndex(node), resolution: resolution_from_wire(retry) }
             }
-            Self::ControllerRan(ran) => ran.into_fact()?,
+            Self::ControllerRan(fact) => fact.into_fact()?,
             Self::NotStarted { node, attempt, failure } => {
                 let (node, attempt) = (NodeIndex(node), Attempt::new(attempt));
                 Fact::StartFailed { node, attempt, failure: failure.into_failure()? }
             }
             Self::Retrying { node } => Fact::Retrying { node: NodeIndex(node) },
             Self::Ignored { node, reach } => Fact::Ignored { node: NodeIndex(node), reach: reach.into() },
-            Self::Begun { node } => Fact::ScopeStarted { node: NodeIndex(node) },
+            Self::ScopeStarted { node } => Fact::ScopeStarted { node: NodeIndex(node) },
             Self::Delayed { node, until_micros } => {
                 Fact::Delayed { node: NodeIndex(node), until: Timestamp::from_micros(until_micros) }
             }
             Self::Expanded { node, list } => Fact::Expanded { node: NodeIndex(node), list: list_from_wire(list)? },
-            Self::Triggered(triggered) => triggered.into_fact()?,
-            Self::BackEdgeSkipped { back_edge: turn, reason } => {
-                Fact::BackEdgeSkipped { back_edge: turn, reason: reason.into() }
-            }
+            Self::Triggered(fact) => fact.into_fact()?,
+            Self::BackEdgeSkipped { back_edge, reason } => Fact::BackEdgeSkipped { back_edge, reason: reason.into() },
             Self::TriggerSkipped(skip) => skip.into(),
             Self::Scheduled { schedule, next_micros } => {
                 Fact::Scheduled { schedule, next: time_from_wire(next_micros) }
@@ -246,8 +244,8 @@ impl WireFact<'_> {
     }
 }
 
-/// The state that a word names.
-pub(crate) fn run_state(word: &str) -> Result<RunState, Invalid> {
-    let known = RunState::ALL.into_iter().find(|state| state.as_str() == word);
-    known.ok_or_else(|| format!("{word:?} is no state of a run"))
+/// The state of a run with this name.
+pub(crate) fn run_state(name: &str) -> Result<RunState, Invalid> {
+    let state = RunState::ALL.into_iter().find(|state| state.as_str() == name);
+    state.ok_or_else(|| format!("{name:?} is no state of a run"))
 }

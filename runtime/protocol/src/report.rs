@@ -83,7 +83,7 @@ enum WireReport<'a> {
     Probe { engine: &'a str, number: u64 },
     Granted(WireGranted<'a>),
     MayBegin { call: WireCall<'a> },
-    Begun { call: WireCall<'a>, worker: &'a str },
+    Started { call: WireCall<'a>, worker: &'a str },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -123,9 +123,9 @@ impl Report {
             Self::Released { call, worker } => WireReport::Released { call: call.into(), worker: worker.as_str() },
             Self::Command(request) => WireReport::Request(request.into()),
             Self::Probe { engine, number } => WireReport::Probe { engine, number: *number },
-            Self::PermitGrant(granted) => WireReport::Granted(granted.into()),
+            Self::PermitGrant(grant) => WireReport::Granted(grant.into()),
             Self::MayBegin { call } => WireReport::MayBegin { call: call.into() },
-            Self::Started { call, worker } => WireReport::Begun { call: call.into(), worker: worker.as_str() },
+            Self::Started { call, worker } => WireReport::Started { call: call.into(), worker: worker.as_str() },
         };
         codec::encode(MessageKind::REPORT, &wire)
     }
@@ -142,7 +142,7 @@ impl Report {
 
 impl WireReport<'_> {
     fn into_report(self) -> Result<Report, Invalid> {
-        let named = |worker: &str| WorkerName::new(worker).map_err(invalid);
+        let worker_name = |worker: &str| WorkerName::new(worker).map_err(invalid);
         Ok(match self {
             Self::Succeeded { signal, values } => {
                 signal.into_signal(TaskResult::Succeeded(values_from_wire(values)?))?
@@ -150,17 +150,21 @@ impl WireReport<'_> {
             Self::Failed { signal, failure } => signal.into_signal(TaskResult::Failed(failure.into_failure()?))?,
             Self::Progress { call, worker, fraction, message } => Report::Progress(Progress {
                 call: call.into_call()?,
-                worker: named(worker)?,
+                worker: worker_name(worker)?,
                 fraction,
                 message: message.map(Into::into),
             }),
-            Self::Heartbeat { call, worker } => Report::Heartbeat { call: call.into_call()?, worker: named(worker)? },
-            Self::Released { call, worker } => Report::Released { call: call.into_call()?, worker: named(worker)? },
+            Self::Heartbeat { call, worker } => {
+                Report::Heartbeat { call: call.into_call()?, worker: worker_name(worker)? }
+            }
+            Self::Released { call, worker } => {
+                Report::Released { call: call.into_call()?, worker: worker_name(worker)? }
+            }
             Self::Request(request) => Report::Command(request.into_request()?),
             Self::Probe { engine, number } => Report::Probe { engine: engine.into(), number },
-            Self::Granted(granted) => Report::PermitGrant(granted.into_grant()?),
+            Self::Granted(grant) => Report::PermitGrant(grant.into_grant()?),
             Self::MayBegin { call } => Report::MayBegin { call: call.into_call()? },
-            Self::Begun { call, worker } => Report::Started { call: call.into_call()?, worker: named(worker)? },
+            Self::Started { call, worker } => Report::Started { call: call.into_call()?, worker: worker_name(worker)? },
         })
     }
 }

@@ -36,7 +36,7 @@ pub enum RunCommand {
     Skip {
         /// The task.
         task: NodeName,
-        /// The reason, in a person's words.
+        /// The reason, as the user gave it.
         reason: String,
     },
     /// Continues with another flow.
@@ -46,7 +46,7 @@ pub enum RunCommand {
         /// The new flow.
         flow: Arc<Flow>,
     },
-    /// Passes on what a task of another flow did.
+    /// Delivers the outcome of a task of another flow.
     TaskNotification(TaskNotification),
     /// Completes or fires a task with a notification.
     Notify {
@@ -75,7 +75,7 @@ pub enum Reply {
 }
 
 impl RunCommand {
-    /// The command's word.
+    /// The name of the command.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -94,11 +94,11 @@ impl RunCommand {
 #[derive(Encode, BorrowDecode)]
 pub(crate) struct WireRequest<'a> {
     run: &'a str,
-    wish: WireWish<'a>,
+    command: WireCommand<'a>,
 }
 
 #[derive(Encode, BorrowDecode)]
-enum WireWish<'a> {
+enum WireCommand<'a> {
     Cancel,
     Suspend,
     Resume,
@@ -107,11 +107,11 @@ enum WireWish<'a> {
     Notify { task: &'a str, values: WireValues<'a>, key: Option<&'a str> },
     NotifyFailed { task: &'a str, failure: WireFailure<'a> },
     Edit { revision: u64, flow: Box<WireFlow<'a>> },
-    Hear { flow: &'a str, task: &'a str, key: &'a str, end: WireHeardEnd<'a> },
+    TaskNotification { flow: &'a str, task: &'a str, key: &'a str, outcome: WireNotificationOutcome<'a> },
 }
 
 #[derive(Encode, BorrowDecode)]
-enum WireHeardEnd<'a> {
+enum WireNotificationOutcome<'a> {
     Success(WireValues<'a>),
     Failure(WireValue<'a>),
 }
@@ -119,7 +119,7 @@ enum WireHeardEnd<'a> {
 #[derive(Encode, BorrowDecode)]
 enum WireReply<'a> {
     Recorded(&'a str),
-    Meaningless(&'a str),
+    NotApplicable(&'a str),
     Missing,
     Failed(&'a str),
     Refused(&'a str),
@@ -127,70 +127,80 @@ enum WireReply<'a> {
 
 impl<'a> From<&'a CommandRequest> for WireRequest<'a> {
     fn from(request: &'a CommandRequest) -> Self {
-        let wish = match &request.command {
-            RunCommand::Cancel => WireWish::Cancel,
-            RunCommand::Suspend => WireWish::Suspend,
-            RunCommand::Resume => WireWish::Resume,
-            RunCommand::Retry => WireWish::Retry,
-            RunCommand::Skip { task, reason } => WireWish::Skip { task: task.as_str(), reason },
+        let command = match &request.command {
+            RunCommand::Cancel => WireCommand::Cancel,
+            RunCommand::Suspend => WireCommand::Suspend,
+            RunCommand::Resume => WireCommand::Resume,
+            RunCommand::Retry => WireCommand::Retry,
+            RunCommand::Skip { task, reason } => WireCommand::Skip { task: task.as_str(), reason },
             RunCommand::Edit { revision, flow } => {
-                WireWish::Edit { revision: revision.get(), flow: Box::new((&**flow).into()) }
+                WireCommand::Edit { revision: revision.get(), flow: Box::new((&**flow).into()) }
             }
-            RunCommand::TaskNotification(TaskNotification { flow, task, outcome: end, key }) => WireWish::Hear {
-                flow: flow.as_str(),
-                task: task.as_str(),
-                key,
-                end: match end {
-                    NotificationOutcome::Success(values) => WireHeardEnd::Success(values_to_wire(values)),
-                    NotificationOutcome::Failure(failure) => WireHeardEnd::Failure(failure.into()),
-                },
-            },
+            RunCommand::TaskNotification(TaskNotification { flow, task, outcome, key }) => {
+                WireCommand::TaskNotification {
+                    flow: flow.as_str(),
+                    task: task.as_str(),
+                    key,
+                    outcome: match outcome {
+                        NotificationOutcome::Success(values) => {
+                            WireNotificationOutcome::Success(values_to_wire(values))
+                        }
+                        NotificationOutcome::Failure(failure) => WireNotificationOutcome::Failure(failure.into()),
+                    },
+                }
+            }
             RunCommand::Notify { task, answer: TaskResult::Succeeded(values), key } => {
-                WireWish::Notify { task: task.as_str(), values: values_to_wire(values), key: key.as_deref() }
+                WireCommand::Notify { task: task.as_str(), values: values_to_wire(values), key: key.as_deref() }
             }
             // It needs no key, since a task fails only once.
             RunCommand::Notify { task, answer: TaskResult::Failed(failure), .. } => {
-                WireWish::NotifyFailed { task: task.as_str(), failure: failure.into() }
+                WireCommand::NotifyFailed { task: task.as_str(), failure: failure.into() }
             }
         };
-        Self { run: request.run.as_str(), wish }
+        Self { run: request.run.as_str(), command }
     }
 }
 
 impl WireRequest<'_> {
     pub(crate) fn into_request(self) -> Result<CommandRequest, Invalid> {
-        let wish = match self.wish {
-            WireWish::Cancel => RunCommand::Cancel,
-            WireWish::Suspend => RunCommand::Suspend,
-            WireWish::Resume => RunCommand::Resume,
-            WireWish::Retry => RunCommand::Retry,
-            WireWish::Skip { task, reason } => {
+        let command = match self.command {
+            WireCommand::Cancel => RunCommand::Cancel,
+            WireCommand::Suspend => RunCommand::Suspend,
+            WireCommand::Resume => RunCommand::Resume,
+            WireCommand::Retry => RunCommand::Retry,
+            WireCommand::Skip { task, reason } => {
                 RunCommand::Skip { task: NodeName::new(task).map_err(invalid)?, reason: reason.into() }
             }
-            WireWish::Edit { revision, flow } => {
+            WireCommand::Edit { revision, flow } => {
                 RunCommand::Edit { revision: Revision::new(revision), flow: flow.into_flow()? }
             }
-            WireWish::Hear { flow, task, key, end } => RunCommand::TaskNotification(TaskNotification {
-                flow: FlowName::new(flow).map_err(invalid)?,
-                task: NodeName::new(task).map_err(invalid)?,
-                key: key.into(),
-                outcome: match end {
-                    WireHeardEnd::Success(values) => NotificationOutcome::Success(values_from_wire(values)?),
-                    WireHeardEnd::Failure(failure) => NotificationOutcome::Failure(value_from_wire(failure)?),
-                },
-            }),
-            WireWish::Notify { task, values, key } => RunCommand::Notify {
+            WireCommand::TaskNotification { flow, task, key, outcome } => {
+                RunCommand::TaskNotification(TaskNotification {
+                    flow: FlowName::new(flow).map_err(invalid)?,
+                    task: NodeName::new(task).map_err(invalid)?,
+                    key: key.into(),
+                    outcome: match outcome {
+                        WireNotificationOutcome::Success(values) => {
+                            NotificationOutcome::Success(values_from_wire(values)?)
+                        }
+                        WireNotificationOutcome::Failure(failure) => {
+                            NotificationOutcome::Failure(value_from_wire(failure)?)
+                        }
+                    },
+                })
+            }
+            WireCommand::Notify { task, values, key } => RunCommand::Notify {
                 task: NodeName::new(task).map_err(invalid)?,
                 answer: TaskResult::Succeeded(values_from_wire(values)?),
                 key: key.map(Into::into),
             },
-            WireWish::NotifyFailed { task, failure } => RunCommand::Notify {
+            WireCommand::NotifyFailed { task, failure } => RunCommand::Notify {
                 task: NodeName::new(task).map_err(invalid)?,
                 answer: TaskResult::Failed(failure.into_failure()?),
                 key: None,
             },
         };
-        Ok(CommandRequest { run: RunId::new(self.run).map_err(invalid)?, command: wish })
+        Ok(CommandRequest { run: RunId::new(self.run).map_err(invalid)?, command })
     }
 }
 
@@ -200,7 +210,7 @@ impl Reply {
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
             Self::Recorded(state) => WireReply::Recorded(state.as_str()),
-            Self::NotApplicable(state) => WireReply::Meaningless(state.as_str()),
+            Self::NotApplicable(state) => WireReply::NotApplicable(state.as_str()),
             Self::RunNotFound => WireReply::Missing,
             Self::Failed(reason) => WireReply::Failed(reason),
             Self::Refused(reason) => WireReply::Refused(reason),
@@ -213,10 +223,10 @@ impl Reply {
     /// # Errors
     /// [`DecodeError`] for bytes that are not a reply of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let state = |word| run_state(word).map_err(|reason| codec::damaged(MessageKind::REPLY, reason));
+        let state = |name| run_state(name).map_err(|reason| codec::damaged(MessageKind::REPLY, reason));
         Ok(match codec::decode(MessageKind::REPLY, bytes)? {
-            WireReply::Recorded(word) => Self::Recorded(state(word)?),
-            WireReply::Meaningless(word) => Self::NotApplicable(state(word)?),
+            WireReply::Recorded(name) => Self::Recorded(state(name)?),
+            WireReply::NotApplicable(name) => Self::NotApplicable(state(name)?),
             WireReply::Missing => Self::RunNotFound,
             WireReply::Failed(reason) => Self::Failed(reason.into()),
             WireReply::Refused(reason) => Self::Refused(reason.into()),

@@ -1,4 +1,4 @@
-//! Snapshots as bytes: the state that a long run is loaded from.
+//! Snapshots as bytes: the state from which a long run is loaded.
 
 mod firing;
 mod node;
@@ -33,12 +33,12 @@ struct WireSnapshot<'a> {
 /// Encodes a snapshot.
 #[must_use]
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
-    let Snapshot { flow, revision, firings: passes, triggers: life, notifications, latest } = snapshot;
+    let Snapshot { flow, revision, firings, triggers, notifications, latest } = snapshot;
     let wire = WireSnapshot {
         flow: (&**flow).into(),
         revision: revision.get(),
-        firings: passes.iter().map(WireFiring::from).collect(),
-        triggers: life.as_ref().map(WireTriggerState::from),
+        firings: firings.iter().map(WireFiring::from).collect(),
+        triggers: triggers.as_ref().map(WireTriggerState::from),
         notifications: notifications.hashes().collect(),
         latest_micros: latest.as_micros(),
     };

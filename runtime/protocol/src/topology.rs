@@ -18,7 +18,7 @@ pub const LOGS: &str = "waft.logs";
 /// The queue that keeps messages which no worker and no engine could process, for a person.
 pub const QUARANTINE: &str = "waft.quarantine";
 
-/// The header of a message in [`QUARANTINE`] that names the queue it was taken from.
+/// The header of a message in [`QUARANTINE`] that names the queue it came from.
 pub const QUARANTINED_FROM: &str = "quarantined-from";
 
 /// The header of a message in [`QUARANTINE`] that says why it is there.
@@ -58,7 +58,7 @@ pub fn logs(follower: &str) -> String {
 
 /// The shards of engines with a shared broker.
 pub fn shards() -> impl Iterator<Item = Shard> {
-    (0..SHARDS).map(|number| Shard::new(number.to_string()).expect("a number is a lawful name"))
+    (0..SHARDS).map(|number| Shard::new(number.to_string()).expect("a number is a valid name"))
 }
 
 /// The queue on which an engine receives replies.

@@ -158,7 +158,7 @@ impl WireCall<'_> {
 
 #[derive(Encode, BorrowDecode)]
 pub(crate) struct WireFailure<'a> {
-    /// The kind as a word.
+    /// The name of the kind.
     kind: &'a str,
     message: &'a str,
     details: Option<&'a str>,

@@ -54,7 +54,7 @@ pub enum Action {
 /// The result of a call.
 #[derive(Debug, Clone)]
 pub struct CallReport {
-    /// How the call ended.
+    /// The outcome of the call.
     pub completion: Completion,
     /// The lines the guest logged, up to the limit.
     pub log: Vec<LogLine>,
@@ -69,7 +69,7 @@ pub struct CallReport {
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
-    /// The guest succeeded and left these values; a rollback leaves none.
+    /// The guest succeeded and returned these values; a rollback returns none.
     Succeeded(Values),
     /// The guest reported a failure, or reached a limit.
     Failed(Failure),
@@ -104,14 +104,14 @@ pub enum Level {
     Debug,
     /// Information for everyone.
     Info,
-    /// Something unexpected happened.
+    /// An unexpected event.
     Warn,
-    /// Something went wrong.
+    /// An error.
     Error,
 }
 
 impl Level {
-    /// The level's word.
+    /// The name of the level.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -141,11 +141,11 @@ pub enum Standard {
 
 /// Receives a guest's output while it runs. Called from within the guest's call: it must be quick and must not block.
 pub trait Observer: Send + Sync {
-    /// The guest logged a line. Lines beyond the limit are not passed on.
+    /// The guest logged a line. Lines beyond the limit are not reported.
     fn log(&self, level: Level, line: &str);
 
-    /// The guest printed some bytes, which need not be whole lines. Bytes beyond the limit and the outputs that a command
-    /// prints are not passed on.
+    /// The guest printed some bytes, which need not be complete lines. Bytes beyond the limit and the outputs that a command
+    /// prints are not reported.
     fn print(&self, standard: Standard, bytes: &[u8]);
 
     /// The guest reported its progress, from 0 to 1, and its current step.

@@ -15,25 +15,25 @@ const MAX_FRAMES: usize = 5;
 /// The maximum number of lines of standard error shown with a trap.
 const MAX_STDERR_LINES: usize = 3;
 
-/// Classifies a guest that ran. A reached limit decides the kind, whatever the guest did afterwards.
+/// Classifies a guest that ran. A reached limit decides the kind, regardless of what the guest did afterwards.
 pub(crate) fn classify(
-    ended: wasmtime::Result<Result<Values, Failure>>,
-    world: &HostState,
+    result: wasmtime::Result<Result<Values, Failure>>,
+    state: &HostState,
     stack: usize,
 ) -> Completion {
-    match ended {
+    match result {
         Ok(Ok(values)) => Completion::Succeeded(values),
-        Ok(Err(failure)) => Completion::Failed(match world.meter.denied() {
-            Some(refusal) if failure.kind != FailureKind::OutputLimit => {
-                let message = format!("{refusal}; then it gave up: {}", failure.message);
+        Ok(Err(failure)) => Completion::Failed(match state.meter.denied() {
+            Some(denied) if failure.kind != FailureKind::OutputLimit => {
+                let message = format!("{denied}; then it failed: {}", failure.message);
                 Failure { details: failure.details, ..Failure::new(FailureKind::Memory, message) }
             }
-            Some(_) | None => not_granted(failure, world),
+            Some(_) | None => not_granted(failure, state),
         }),
         Err(error) => match error.downcast_ref::<StopReason>() {
             Some(StopReason::Interrupt) => Completion::Interrupted,
-            Some(StopReason::Timeout) => Completion::Failed(timeout(&world.watch)),
-            None => Completion::Failed(not_granted(classify_error(&error, world, stack), world)),
+            Some(StopReason::Timeout) => Completion::Failed(timeout(&state.watch)),
+            None => Completion::Failed(not_granted(classify_error(&error, state, stack), state)),
         },
     }
 }
@@ -47,18 +47,18 @@ const MISSING_CAPABILITY_MESSAGES: [(&str, &str); 3] = [
     ("No such file or directory (os error 44)", "guests have no files"),
 ];
 
-/// Marks a failure as permanent after the guest tried something that no guest is granted: every retry would fail too. The
+/// Marks a failure as permanent after the guest tried to use a capability that no guest is granted: every retry would fail too. The
 /// message names the missing capability.
-fn not_granted(failure: Failure, world: &HostState) -> Failure {
+fn not_granted(failure: Failure, state: &HostState) -> Failure {
     let by_guest = matches!(failure.kind, FailureKind::Transient | FailureKind::Permanent | FailureKind::Trap);
-    let tried = world.denied().map(|tried| format!("{}, and guests have no network", tried.describe()));
-    let said = || {
+    let denied = state.denied().map(|denied| format!("{}, and guests have no network", denied.describe()));
+    let missing = || {
         MISSING_CAPABILITY_MESSAGES
             .iter()
-            .find(|(words, _)| failure.message.contains(words))
-            .map(|(_, lack)| (*lack).to_owned())
+            .find(|(text, _)| failure.message.contains(text))
+            .map(|(_, explanation)| (*explanation).to_owned())
     };
-    match tried.or_else(said).filter(|_| by_guest) {
+    match denied.or_else(missing).filter(|_| by_guest) {
         Some(reason) => {
             let message = format!("{reason}; then it failed: {}", failure.message);
             Failure { details: failure.details, ..Failure::new(FailureKind::Permanent, message) }
@@ -72,7 +72,7 @@ pub(crate) fn without_guest(error: &wasmtime::Error, watch: &Watchdog) -> Comple
     match error.downcast_ref::<StopReason>() {
         Some(StopReason::Interrupt) => Completion::Interrupted,
         Some(StopReason::Timeout) => Completion::Failed(timeout(watch)),
-        None => Completion::Failed(Failure::new(FailureKind::Module, format!("it could not be made ready: {error:#}"))),
+        None => Completion::Failed(Failure::new(FailureKind::Module, format!("it could not be prepared: {error:#}"))),
     }
 }
 
@@ -81,46 +81,46 @@ fn timeout(watch: &Watchdog) -> Failure {
     Failure::new(FailureKind::Timeout, format!("it had run for {used:.1?} when it was stopped, the limit is {limit:?}"))
 }
 
-/// Classifies a guest that ended without an answer.
-fn classify_error(error: &wasmtime::Error, world: &HostState, stack: usize) -> Failure {
-    let limits = world.meter.limits();
+/// Classifies a guest that ended without a result.
+fn classify_error(error: &wasmtime::Error, state: &HostState, stack: usize) -> Failure {
+    let limits = state.meter.limits();
     let root = error.root_cause().to_string();
-    if let Some(overflow) = world.streams.overflow() {
+    if let Some(overflow) = state.streams.overflow() {
         return Failure::new(FailureKind::OutputLimit, overflow);
     }
-    if let Some(refusal) = world.meter.denied() {
-        let then = trap(error, world, stack);
-        return Failure::new(FailureKind::Memory, format!("{refusal}; then it broke off: {then}"));
+    if let Some(denied) = state.meter.denied() {
+        let trap = trap(error, state, stack);
+        return Failure::new(FailureKind::Memory, format!("{denied}; then it trapped: {trap}"));
     }
     // Wasmtime has no types for these two errors, so the message text decides; tests verify the texts.
     if root.contains("fuel allocated for hostcalls has been exhausted") {
         let limit = Size(limits.output);
-        let message = format!("it handed over more at once than values of {limit} can take, the limit is {limit}");
+        let message = format!("it passed more data at once than values of {limit} need, the limit is {limit}");
         return Failure::new(FailureKind::OutputLimit, message);
     }
-    if let Some(what) = root.strip_prefix("resource limit exceeded: ") {
+    if let Some(resource) = root.strip_prefix("resource limit exceeded: ") {
         let limit = limits.instances;
-        let message = format!("its {what}, the limit is {limit} core instances, memories and tables, each");
+        let message = format!("its {resource}, the limit is {limit} core instances, memories and tables, each");
         return Failure::new(FailureKind::Memory, message);
     }
     if let Some(Exited(status)) = error.downcast_ref::<Exited>() {
-        let message = format!("it exited with status {status} and gave no answer{}", stderr_tail(world));
+        let message = format!("it exited with status {status} and returned no result{}", stderr_tail(state));
         return Failure::new(FailureKind::Trap, message);
     }
-    Failure::new(FailureKind::Trap, trap(error, world, stack))
+    Failure::new(FailureKind::Trap, trap(error, state, stack))
 }
 
 /// The reason of a trap, its location, and the guest's own message.
-fn trap(error: &wasmtime::Error, world: &HostState, stack: usize) -> String {
+fn trap(error: &wasmtime::Error, state: &HostState, stack: usize) -> String {
     let cause = match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => format!("its call stack is exhausted, the limit is {}", Size(stack as u64)),
         Some(trap) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
         None => error.root_cause().to_string(),
     };
-    let place = backtrace(error);
-    match panic_message(&world.streams.stderr_tail()) {
-        Some(panic) => format!("{panic} ({cause}{place})"),
-        None => format!("{cause}{place}{}", stderr_tail(world)),
+    let location = backtrace(error);
+    match panic_message(&state.streams.stderr_tail()) {
+        Some(panic) => format!("{panic} ({cause}{location})"),
+        None => format!("{cause}{location}{}", stderr_tail(state)),
     }
 }
 
@@ -145,11 +145,11 @@ fn panic_message(stderr: &str) -> Option<String> {
     Some(lines.join(" ").trim().to_owned())
 }
 
-fn stderr_tail(world: &HostState) -> String {
-    let stderr = world.streams.stderr_tail();
+fn stderr_tail(state: &HostState) -> String {
+    let stderr = state.streams.stderr_tail();
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
     let lines = &lines[lines.len().saturating_sub(MAX_STDERR_LINES)..];
-    if lines.is_empty() { String::new() } else { format!("; its last words: {}", lines.join(" | ")) }
+    if lines.is_empty() { String::new() } else { format!("; the end of its standard error: {}", lines.join(" | ")) }
 }
 
 #[cfg(test)]
@@ -161,6 +161,6 @@ mod tests {
         let stderr =
             "before\n\nthread 'main' panicked at src/lib.rs:3:5:\nno\nbatter\nnote: run with `RUST_BACKTRACE=1`\n";
         assert_eq!(panic_message(stderr).unwrap(), "thread 'main' panicked at src/lib.rs:3:5: no batter");
-        assert_eq!(panic_message("nothing of the kind"), None);
+        assert_eq!(panic_message("no panic message"), None);
     }
 }

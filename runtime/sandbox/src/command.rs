@@ -22,7 +22,7 @@ use crate::{
 /// EX_DATAERR of sysexits.h: a retry cannot help.
 const DATA_ERROR: u8 = 65;
 
-/// The maximum number of shown characters of a text that is not JSON.
+/// The maximum length of an excerpt of a text that is not JSON, in characters.
 const MAX_QUOTED_CHARS: usize = 60;
 
 /// The standard input of a rollback.
@@ -55,7 +55,7 @@ struct FailureJson<'a> {
 pub(crate) fn process(call: &Call) -> Process {
     let name = call.task.to_string();
     let (arguments, stdin, stdout) = match &call.action {
-        Action::Apply => (vec![name], written(&object(&call.inputs)), Stdout::Output),
+        Action::Apply => (vec![name], to_json(&object(&call.inputs)), Stdout::Output),
         Action::Rollback { outcome, failures } => {
             let outcome = match outcome {
                 Outcome::Provided(values) => OutcomeJson::Provided(object(values)),
@@ -65,7 +65,7 @@ pub(crate) fn process(call: &Call) -> Process {
             let failures_total = failures.total;
             let failures = failures.first.iter().map(|(task, failure)| (task.as_str(), failure.into())).collect();
             let input = RollbackInput { inputs: object(&call.inputs), outcome, failures, failures_total };
-            (vec![name, "rollback".into()], written(&input), Stdout::Log)
+            (vec![name, "rollback".into()], to_json(&input), Stdout::Log)
         }
     };
     let environment = [
@@ -119,26 +119,26 @@ fn parse_outputs(stdout: &[u8], names: &[ValueName]) -> Result<Values, Failure> 
     if text.trim().is_empty() {
         return require_outputs(Values::new(), names);
     }
-    let mut left: ValuesObject = serde_json::from_str(text).map_err(|error| not_an_object(text, &error))?;
+    let mut outputs: ValuesObject = serde_json::from_str(text).map_err(|error| not_an_object(text, &error))?;
     let is_name = |name: &str| ValueName::new(name).is_ok();
     // Undeclared outputs are dropped without reading them. An invalid name is an error.
-    left.retain(|name| !is_name(name) || names.iter().any(|promised| promised.as_str() == name));
+    outputs.retain(|name| !is_name(name) || names.iter().any(|required| required.as_str() == name));
     let values =
-        left.read(StoredReferences::Reject).map_err(|error| invalid(format!("its outputs are invalid: {error}")))?;
+        outputs.read(StoredReferences::Reject).map_err(|error| invalid(format!("its outputs are invalid: {error}")))?;
     require_outputs(values, names)
 }
 
 fn not_an_object(text: &str, error: &serde_json::Error) -> Failure {
-    let shown: String = text.trim_start().chars().take(MAX_QUOTED_CHARS).collect();
-    invalid(format!("its standard output is not one JSON object ({error}); it begins {shown:?}"))
+    let excerpt: String = text.trim_start().chars().take(MAX_QUOTED_CHARS).collect();
+    invalid(format!("its standard output is not one JSON object ({error}); it starts with {excerpt:?}"))
 }
 
 fn object(values: &Values) -> ValuesObject {
-    let is_whole = |value: &Value| match value {
+    let is_loaded = |value: &Value| match value {
         Value::Json(_) | Value::Bytes(_) => true,
         Value::Stored(_) => false,
     };
-    assert!(values.values().all(is_whole), "a worker fetches a value before it calls");
+    assert!(values.values().all(is_loaded), "a worker fetches a value before it calls");
     values.into()
 }
 
@@ -150,10 +150,10 @@ impl<'a> From<&'a Failure> for FailureJson<'a> {
 }
 
 fn raw(json: String) -> Box<RawValue> {
-    RawValue::from_string(json).expect("values were checked to be JSON when they were made")
+    RawValue::from_string(json).expect("values are checked to be JSON when they are created")
 }
 
-fn written(object: &impl Serialize) -> String {
+fn to_json(object: &impl Serialize) -> String {
     serde_json::to_string(object).expect("strings, numbers and checked JSON serialize")
 }
 

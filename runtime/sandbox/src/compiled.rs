@@ -55,7 +55,7 @@ pub enum CompileError {
         reason: String,
     },
     /// An import or export of the module has another type than in the contract.
-    #[error("module {} does not keep the contract: {reason}", digest.short())]
+    #[error("module {} violates the contract: {reason}", digest.short())]
     ContractMismatch {
         /// The module.
         digest: Digest,
@@ -90,20 +90,20 @@ impl Compiled {
     /// Compiles a component to code for the disk cache and [`Compiled::load`]. Slow: not for async threads.
     pub(crate) fn compile(engines: &Engines, digest: Digest, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
         module::check_component(bytes).map_err(|source| CompileError::Module { digest, source })?;
-        let refused = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
-        let room = engines.linked_engine(EngineKind::first(Allocation::Pooled)).map_err(refused)?;
-        room.engine.precompile_component(bytes).map_err(refused)
+        let compile_error = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
+        let linked_engine = engines.linked_engine(EngineKind::first(Allocation::Pooled)).map_err(compile_error)?;
+        linked_engine.engine.precompile_component(bytes).map_err(compile_error)
     }
 
-    /// Loads code that [`Compiled::compile`] made, and links it.
+    /// Loads code from [`Compiled::compile`], and links it.
     pub(crate) fn load(engines: &Arc<Engines>, digest: Digest, code: &[u8]) -> Result<Self, CompileError> {
-        let refused = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
-        // The pool refuses a module with more memories or tables than a slot has; it is then allocated on demand.
-        let (kind, room, component) = match load_into(engines, EngineKind::first(Allocation::Pooled), code) {
-            Ok(loaded) => loaded,
-            Err(_) => load_into(engines, EngineKind::first(Allocation::OnDemand), code).map_err(refused)?,
+        let compile_error = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
+        // The pool rejects a module with more memories or tables than a slot has; it is then allocated on demand.
+        let (kind, linked_engine, component) = match load_into(engines, EngineKind::first(Allocation::Pooled), code) {
+            Ok(component) => component,
+            Err(_) => load_into(engines, EngineKind::first(Allocation::OnDemand), code).map_err(compile_error)?,
         };
-        let first = link(room, component)
+        let first = link(linked_engine, component)
             .map_err(|error| CompileError::ContractMismatch { digest, reason: format!("{error:#}") })?;
         let ready = std::array::from_fn(|_| OnceLock::new());
         let _ = ready[kind.index()].set(first);
@@ -120,11 +120,11 @@ impl Compiled {
     /// Links the module for one of the engines. Slow: not for async threads.
     pub(crate) fn prepare(&self, kind: EngineKind) -> wasmtime::Result<()> {
         let inner = &*self.0;
-        let first = inner.linked.iter().find_map(OnceLock::get).expect("one is made where the module is loaded");
+        let first = inner.linked.iter().find_map(OnceLock::get).expect("loading a module links it once");
         let code = first.component().serialize()?;
-        let (_, room, component) = load_into(&inner.engines, kind, &code)?;
+        let (_, linked_engine, component) = load_into(&inner.engines, kind, &code)?;
         // If two threads prepare it at once, either result works.
-        let _ = inner.linked[kind.index()].set(link(room, component)?);
+        let _ = inner.linked[kind.index()].set(link(linked_engine, component)?);
         Ok(())
     }
 }
@@ -148,17 +148,17 @@ fn load_into<'a>(
     kind: EngineKind,
     code: &[u8],
 ) -> wasmtime::Result<(EngineKind, &'a LinkedEngine, Component)> {
-    let room = engines.linked_engine(kind)?;
-    #[expect(unsafe_code, reason = "machine code cannot be validated; only this crate makes it")]
+    let linked_engine = engines.linked_engine(kind)?;
+    #[expect(unsafe_code, reason = "machine code cannot be validated; only this crate creates it")]
     // SAFETY: The bytes come from `Engine::precompile_component` or `Component::serialize` in this process, or from a file
     // that one of these wrote. Only this user can write to the file's folder, and the file's digest, engine compatibility
     // and checksum were verified. See `cache`.
-    let component = unsafe { Component::deserialize(&room.engine, code)? };
-    Ok((kind, room, component))
+    let component = unsafe { Component::deserialize(&linked_engine.engine, code)? };
+    Ok((kind, linked_engine, component))
 }
 
-fn link(room: &LinkedEngine, component: Component) -> wasmtime::Result<LinkedModule> {
-    let pre = room.linker.instantiate_pre(&component)?;
+fn link(linked_engine: &LinkedEngine, component: Component) -> wasmtime::Result<LinkedModule> {
+    let pre = linked_engine.linker.instantiate_pre(&component)?;
     if component.get_export_index(None, module::GUEST).is_some() {
         return Ok(LinkedModule::Tasks { pre: TaskPre::new(pre)?, component });
     }

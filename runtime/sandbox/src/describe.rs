@@ -1,4 +1,4 @@
-//! Asks a module for its tasks, and validates the answer.
+//! Requests the description of a module's tasks, and validates it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     sandbox::Shared,
 };
 
-/// The maximum number of tasks in a module, and of parameters and provided values of one task: far more than anybody writes.
+/// The maximum number of tasks in a module, and of parameters and provided values of one task: far more than any author writes.
 const MAX_ITEMS: usize = 1_000;
 
 /// The limits of a describe call, which computes almost nothing.
@@ -38,8 +38,8 @@ pub enum DescribeError {
         /// The failure of the call.
         failure: Failure,
     },
-    /// The answer is invalid.
-    #[error("module {} describes itself wrongly: {reason}", digest.short())]
+    /// The description is invalid.
+    #[error("module {} has an invalid description: {reason}", digest.short())]
     Invalid {
         /// The module.
         digest: Digest,
@@ -54,14 +54,14 @@ pub enum DescribeError {
     },
 }
 
-/// Describes a module, and validates the answer.
+/// Describes a module, and validates the description.
 pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<ModuleContent, DescribeError> {
     let digest = compiled.digest();
     match call_describe(shared, compiled).await {
         Ok(None) => Ok(ModuleContent::Command),
         Ok(Some(tasks)) => match content(tasks) {
             Ok(tasks) => Ok(ModuleContent::Tasks(tasks)),
-            Err(lie) => Err(DescribeError::Invalid { digest, reason: lie }),
+            Err(reason) => Err(DescribeError::Invalid { digest, reason }),
         },
         Err(Completion::Failed(failure)) => Err(DescribeError::Failed { digest, failure }),
         Err(Completion::Interrupted | Completion::Succeeded(_)) => Err(DescribeError::Interrupted { digest }),
@@ -72,25 +72,25 @@ pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<Mod
 async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<wit::TaskInfo>>, Completion> {
     let limits = limits();
     let interrupts = [CancellationToken::new(), shared.interrupts()];
-    let waiting = Watchdog::start(Duration::MAX, interrupts.clone());
-    let place = waiting.run(async { Ok(shared.describing().acquire().await?) }).await;
+    let permit_watch = Watchdog::start(Duration::MAX, interrupts.clone());
+    let permit = permit_watch.run(async { Ok(shared.describing().acquire().await?) }).await;
     let watch = Watchdog::start(limits.timeout, interrupts);
     let kind = EngineKind::of(&limits, compiled.allocation());
-    let _place = place.map_err(|error| classify::without_guest(&error, &watch))?;
+    let _permit = permit.map_err(|error| classify::without_guest(&error, &watch))?;
     let ready = watch.run(run::ready(compiled, kind)).await;
     let pre = match ready.map_err(|error| classify::without_guest(&error, &watch))? {
         LinkedModule::Command { .. } => return Ok(None),
         LinkedModule::Tasks { pre, .. } => pre,
     };
     let origin = CallOrigin { time: Timestamp::default(), seed: Seed::Describe };
-    let world = HostState::new(limits, watch.clone(), origin, Process::default(), None);
+    let state = HostState::new(limits, watch.clone(), origin, Process::default(), None);
     let _running = shared.ticker().begin();
-    let mut store = run::store(pre.engine(), world);
-    let asking = async {
+    let mut store = run::store(pre.engine(), state);
+    let description = async {
         let task = pre.instantiate_async(&mut store).await?;
         task.waft_task_guest().call_describe(&mut store).await
     };
-    match watch.run(asking).await {
+    match watch.run(description).await {
         Ok(tasks) => Ok(Some(tasks)),
         Err(error) => Err(classify::classify(Err(error), store.data(), kind.stack())),
     }
@@ -109,7 +109,7 @@ fn content(tasks: Vec<wit::TaskInfo>) -> Result<Vec<TaskInfo>, String> {
         if !names.insert(name.clone()) {
             return Err(format!("it has two tasks named {name}"));
         }
-        content.push(task_info(name.clone(), task).map_err(|lie| format!("its task {name} {lie}"))?);
+        content.push(task_info(name.clone(), task).map_err(|reason| format!("its task {name} {reason}"))?);
     }
     Ok(content)
 }
@@ -119,13 +119,14 @@ fn task_info(name: Export, task: wit::TaskInfo) -> Result<TaskInfo, String> {
     let provides = provides(task.provides)?;
     let rollback = match task.rollback {
         None => Rollback::None,
-        Some(further) => {
-            let further = parameters(further).map_err(|lie| format!("{lie} for its rollback"))?;
-            let both = further.iter().find(|one| requires.iter().any(|other| other.name == one.name));
-            if let Some(parameter) = both {
+        Some(parameters_of_rollback) => {
+            let rollback_requires =
+                parameters(parameters_of_rollback).map_err(|reason| format!("{reason} for its rollback"))?;
+            let duplicate = rollback_requires.iter().find(|one| requires.iter().any(|other| other.name == one.name));
+            if let Some(parameter) = duplicate {
                 return Err(format!("requires {} for apply and for rollback", parameter.name));
             }
-            Rollback::Guest { requires: further }
+            Rollback::Guest { requires: rollback_requires }
         }
     };
     let retry = task.retry.map(retry).transpose()?;
@@ -139,7 +140,7 @@ fn parameters(parameters: Vec<wit::Parameter>) -> Result<Vec<Parameter>, String>
         .into_iter()
         .map(|parameter| {
             let wit::Parameter { name, doc, schema, optional } = parameter;
-            let name = unique(&name, &mut names).map_err(|lie| format!("requires {lie}"))?;
+            let name = unique(&name, &mut names).map_err(|reason| format!("requires {reason}"))?;
             Ok(Parameter { schema: parsed(schema, &name)?, name, doc, optional })
         })
         .collect()
@@ -152,7 +153,7 @@ fn provides(provided: Vec<wit::Provided>) -> Result<Vec<Provided>, String> {
         .into_iter()
         .map(|provided| {
             let wit::Provided { name, doc, schema } = provided;
-            let name = unique(&name, &mut names).map_err(|lie| format!("provides {lie}"))?;
+            let name = unique(&name, &mut names).map_err(|reason| format!("provides {reason}"))?;
             Ok(Provided { schema: parsed(schema, &name)?, name, doc })
         })
         .collect()
@@ -179,7 +180,7 @@ fn parsed(schema: Option<String>, name: &ValueName) -> Result<Option<Json>, Stri
 
 fn retry(retry: wit::Retry) -> Result<RetryPolicy, String> {
     if retry.attempts == 0 {
-        return Err("asks for 0 attempts".into());
+        return Err("requests 0 attempts".into());
     }
     let backoff = match retry.backoff {
         wit::Backoff::Exponential => Backoff::Exponential,
@@ -196,10 +197,10 @@ fn retry(retry: wit::Retry) -> Result<RetryPolicy, String> {
 
 fn overrides(limits: &wit::Limits) -> Result<LimitOverrides, String> {
     if limits.timeout_milliseconds == Some(0) {
-        return Err("asks for a timeout of 0".into());
+        return Err("requests a timeout of 0".into());
     }
     if limits.memory_bytes == Some(0) {
-        return Err("asks for 0 bytes of memory".into());
+        return Err("requests 0 bytes of memory".into());
     }
     Ok(LimitOverrides {
         timeout: limits.timeout_milliseconds.map(Duration::from_millis),

@@ -1,7 +1,7 @@
 //! The disk cache of compiled code, by digest and by the engine that compiled it.
 //!
-//! Machine code runs unchecked, so it is loaded only from a place that nobody but this user can write: the folder and its
-//! files must be ours and closed to others. The header guards against accidents: a file of another module or engine, or a
+//! Machine code runs unchecked, so it is loaded only if no other user can have written it: the folder and its
+//! files must belong to this user, and be closed to others. The header guards against accidents: a file of another module or engine, or a
 //! truncated or damaged file, is removed, and the module is compiled again.
 
 use std::{
@@ -40,10 +40,10 @@ pub(crate) struct DiskCache {
 /// Why a cache folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error("could not make or read the folder")]
+    #[error("could not create or read the folder")]
     Io(#[from] io::Error),
-    #[error("it belongs to user {owner}, and this is user {us}")]
-    Foreign { owner: u32, us: u32 },
+    #[error("it belongs to user {owner}, and this process runs as user {us}")]
+    OtherUser { owner: u32, us: u32 },
 }
 
 /// The owner of a folder of compiled code, and the user of this process.
@@ -56,7 +56,7 @@ pub struct CacheOwner {
 }
 
 impl CacheOwner {
-    /// Reads the owner of a folder of compiled code. Blocks for moments.
+    /// Reads the owner of a folder of compiled code. Blocks for some milliseconds.
     ///
     /// # Errors
     /// The operating system's error, also when the folder does not exist.
@@ -74,7 +74,7 @@ impl Compatibility {
                 self.0.update(bytes);
             }
             fn finish(&self) -> u64 {
-                unreachable!("the whole hash is taken, not 64 bits of it")
+                unreachable!("only the full hash is used")
             }
         }
         let mut hasher = Stable(blake3::Hasher::new());
@@ -85,17 +85,17 @@ impl Compatibility {
 
 impl DiskCache {
     /// Opens the folder, creates it if missing, and closes it to others.
-    pub(crate) fn open(folder: PathBuf, largest: u64, compatibility: Compatibility) -> Result<Self, OpenError> {
+    pub(crate) fn open(folder: PathBuf, max_bytes: u64, compatibility: Compatibility) -> Result<Self, OpenError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let metadata = folder.metadata()?;
         let us = user();
         if metadata.uid() != us {
-            return Err(OpenError::Foreign { owner: metadata.uid(), us });
+            return Err(OpenError::OtherUser { owner: metadata.uid(), us });
         }
         if metadata.mode() & 0o077 != 0 {
             std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
         }
-        Ok(Self { folder, max_bytes: largest, compatibility, written: AtomicU64::new(0) })
+        Ok(Self { folder, max_bytes, compatibility, written: AtomicU64::new(0) })
     }
 
     /// The code of a module, if the cache has an intact file.
@@ -105,7 +105,7 @@ impl DiskCache {
             Ok(code) => Some(code),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "compiled code on disk is not trusted; it is compiled anew");
+                tracing::warn!(path = %path.display(), %error, "compiled code on disk is not trusted; it is compiled again");
                 self.discard(digest);
                 None
             }
@@ -122,11 +122,11 @@ impl DiskCache {
         }
     }
 
-    /// Stores the code of a module, and makes room for it. If the cache cannot be written, only time is lost.
+    /// Stores the code of a module, and makes room for it. If the cache cannot be written, the module is compiled again later.
     pub(crate) fn store(&self, digest: &Digest, code: &[u8]) {
         let path = self.path(digest);
         if let Err(error) = self.write(&path, digest, code).and_then(|()| self.evict()) {
-            tracing::warn!(path = %path.display(), %error, "could not keep compiled code on disk");
+            tracing::warn!(path = %path.display(), %error, "could not store compiled code on disk");
         }
     }
 
@@ -138,14 +138,15 @@ impl DiskCache {
     fn read(&self, path: &Path, digest: &Digest) -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let metadata = file.metadata()?;
-        let ours = metadata.is_file() && metadata.uid() == user() && metadata.mode() & 0o022 == 0;
-        if !ours {
-            return Err(io::Error::other("others can write to it"));
+        let is_private = metadata.is_file() && metadata.uid() == user() && metadata.mode() & 0o022 == 0;
+        if !is_private {
+            return Err(io::Error::other("other users can write to it"));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).map_err(io::Error::other)?);
         file.read_to_end(&mut bytes)?;
-        let is_whole = bytes.split_at_checked(HEADER).is_some_and(|(header, code)| header == self.header(digest, code));
-        if !is_whole {
+        let is_intact =
+            bytes.split_at_checked(HEADER).is_some_and(|(header, code)| header == self.header(digest, code));
+        if !is_intact {
             return Err(io::Error::other("it is damaged, or of another module or engine"));
         }
         // The modification time of a file is its last use. If this fails, the file is only evicted sooner.
@@ -154,21 +155,21 @@ impl DiskCache {
         Ok(bytes)
     }
 
-    /// Writes a temporary file and renames it, so that the file is whole or missing.
+    /// Writes a temporary file and renames it, so that the file is complete or missing.
     fn write(&self, path: &Path, digest: &Digest, code: &[u8]) -> io::Result<()> {
         let serial = self.written.fetch_add(1, Ordering::Relaxed);
-        let unfinished = self.folder.join(format!("{}.{}-{serial}.new", digest.hex(), std::process::id()));
-        let written = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let temporary = self.folder.join(format!("{}.{}-{serial}.new", digest.hex(), std::process::id()));
+        let result = (|| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(&self.header(digest, code))?;
             file.write_all(code)?;
-            std::fs::rename(&unfinished, path)
+            std::fs::rename(&temporary, path)
         })();
-        if written.is_err() {
+        if result.is_err() {
             // The write error is reported; a leftover temporary file needs no further report.
-            let _ = std::fs::remove_file(&unfinished);
+            let _ = std::fs::remove_file(&temporary);
         }
-        written
+        result
     }
 
     fn header(&self, digest: &Digest, code: &[u8]) -> Vec<u8> {
@@ -182,7 +183,7 @@ impl DiskCache {
     }
 
     /// Evicts the least recently used files until the rest fits. Files of other engines and leftovers of crashes count like
-    /// any other, and are evicted by age.
+    /// all others, and are evicted by age.
     fn evict(&self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in self.folder.read_dir()? {

@@ -72,8 +72,8 @@ impl EngineKind {
     /// The engine for a call, given how the module can be allocated. A larger stack limit than the largest class is reduced
     /// to it.
     pub(crate) fn of(limits: &Limits, allocation: Allocation) -> Self {
-        let fits = |bytes: usize| limits.stack <= bytes as u64;
-        let stack = STACKS.iter().position(|bytes| fits(*bytes)).unwrap_or(STACKS.len() - 1);
+        let is_enough = |bytes: usize| limits.stack <= bytes as u64;
+        let stack = STACKS.iter().position(|bytes| is_enough(*bytes)).unwrap_or(STACKS.len() - 1);
         let in_pool = limits.memory <= POOL_MEMORY as u64 && limits.table_elements <= u64::from(POOL_TABLE_ELEMENTS);
         Self { stack, allocation: if in_pool { allocation } else { Allocation::OnDemand } }
     }
@@ -103,8 +103,8 @@ impl EngineKind {
 
 impl Engines {
     /// Creates the engine that is always needed.
-    pub(crate) fn new(places: u32, ticker: Ticker) -> wasmtime::Result<Self> {
-        let engines = Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots: places, ticker };
+    pub(crate) fn new(pool_slots: u32, ticker: Ticker) -> wasmtime::Result<Self> {
+        let engines = Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots, ticker };
         engines.linked_engine(EngineKind::first(Allocation::Pooled))?;
         Ok(engines)
     }
@@ -115,18 +115,18 @@ impl Engines {
 
     /// The engine of this kind, created now if missing.
     pub(crate) fn linked_engine(&self, kind: EngineKind) -> wasmtime::Result<&LinkedEngine> {
-        let place = &self.engines[kind.index()];
-        if let Some(room) = place.get() {
-            return Ok(room);
+        let cell = &self.engines[kind.index()];
+        if let Some(engine) = cell.get() {
+            return Ok(engine);
         }
         let engine = self.engine(kind)?;
         let mut linker = Linker::new(&engine);
         host_state::link(&mut linker)?;
         // If two threads create it at once, one is dropped; the ticker ticks only the other.
-        if place.set(LinkedEngine { engine: engine.clone(), linker }).is_ok() {
+        if cell.set(LinkedEngine { engine: engine.clone(), linker }).is_ok() {
             self.ticker.add(engine);
         }
-        Ok(place.get().expect("it was set just now, here or elsewhere"))
+        Ok(cell.get().expect("this thread or another one has just set it"))
     }
 
     fn engine(&self, kind: EngineKind) -> wasmtime::Result<Engine> {
@@ -137,8 +137,8 @@ impl Engines {
                 Engine::new(&config).or_else(|error| {
                     tracing::warn!(
                         error = format!("{error:#}"),
-                        places = self.pool_slots,
-                        "no pool of instances can be made here, so every call allocates its own and is slower; \
+                        slots = self.pool_slots,
+                        "no instance pool can be created here, so each call allocates its own instance and is slower; \
                          is the address space limited (ulimit -v)? fewer slots need less of it"
                     );
                     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
@@ -165,13 +165,13 @@ fn config(stack: usize) -> Config {
     config
 }
 
-fn pool(places: u32) -> PoolingAllocationConfig {
+fn pool(slots: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(places);
-    pool.total_core_instances(places.saturating_mul(POOL_INSTANCES));
-    pool.total_memories(places.saturating_mul(POOL_MEMORIES));
-    pool.total_tables(places.saturating_mul(POOL_TABLES));
-    pool.total_stacks(places);
+    pool.total_component_instances(slots);
+    pool.total_core_instances(slots.saturating_mul(POOL_INSTANCES));
+    pool.total_memories(slots.saturating_mul(POOL_MEMORIES));
+    pool.total_tables(slots.saturating_mul(POOL_TABLES));
+    pool.total_stacks(slots);
     pool.max_core_instances_per_component(POOL_INSTANCES);
     pool.max_memories_per_component(POOL_MEMORIES);
     pool.max_memories_per_module(POOL_MEMORIES);
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stack_is_rounded_up_to_its_class_and_cut_to_the_largest() {
+    fn a_stack_is_rounded_up_to_its_class_and_limited_to_the_largest() {
         let stack = |bytes| EngineKind::of(&Limits { stack: bytes, ..Limits::default() }, Allocation::Pooled).stack();
         assert_eq!(
             [stack(1), stack(512 << 10), stack((512 << 10) + 1), stack(1 << 40)],

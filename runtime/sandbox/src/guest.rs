@@ -16,7 +16,7 @@ mod bindings {
         world: "task",
         imports: { default: trappable },
         exports: { default: async },
-        // Inputs are lent to the guest, not copied first.
+        // The guest borrows its inputs, so they are not copied first.
         ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
@@ -29,7 +29,7 @@ use bindings::waft::task::host;
 const MAX_DETAILS_BYTES: usize = 64 << 10;
 
 pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    host::add_to_linker::<_, HasSelf<HostState>>(linker, |world| world)
+    host::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)
 }
 
 impl host::Host for HostState {
@@ -61,18 +61,18 @@ impl host::Host for HostState {
 /// The maximum size of a progress message, in bytes: it is shown in one line.
 const MAX_PROGRESS_BYTES: usize = 1 << 10;
 
-/// Calls the guest's function for the job, and checks its answer.
+/// Calls the guest's function for the job, and checks its result.
 pub(crate) async fn call(
     task: &Task,
     store: &mut wasmtime::Store<HostState>,
     call: &Call,
 ) -> wasmtime::Result<Result<Values, Failure>> {
     let guest = task.waft_task_guest();
-    let (told, inputs) = (wit_call(call), borrow_values(&call.inputs));
+    let (wit_call, inputs) = (wit_call(call), borrow_values(&call.inputs));
     match &call.action {
         Action::Apply => {
-            let answer = guest.call_apply(store, told, &inputs).await?;
-            Ok(answer.map_err(failure).and_then(|left| checked_outputs(left, call)))
+            let result = guest.call_apply(store, wit_call, &inputs).await?;
+            Ok(result.map_err(failure).and_then(|outputs| checked_outputs(outputs, call)))
         }
         Action::Rollback { outcome, failures } => {
             let provided = match outcome {
@@ -89,8 +89,8 @@ pub(crate) async fn call(
                 .iter()
                 .map(|(task, failure)| wit::TaskFailure { task: task.as_str(), failure: recorded(failure) })
                 .collect();
-            let answer = guest.call_rollback(store, told, &inputs, outcome, &failures).await?;
-            Ok(answer.map_err(failure).map(|()| Values::new()))
+            let result = guest.call_rollback(store, wit_call, &inputs, outcome, &failures).await?;
+            Ok(result.map_err(failure).map(|()| Values::new()))
         }
     }
 }
@@ -130,12 +130,12 @@ fn recorded(failure: &Failure) -> wit::RecordedFailure<'_> {
 }
 
 /// Converts the guest's own failure.
-fn failure(said: wit::Failure) -> Failure {
-    let kind = match said.retryable {
+fn failure(failure: wit::Failure) -> Failure {
+    let kind = match failure.retryable {
         wit::Retryable::Transient => FailureKind::Transient,
         wit::Retryable::Permanent => FailureKind::Permanent,
     };
-    let (details, remark) = match said.details {
+    let (details, dropped) = match failure.details {
         None => (None, None),
         Some(details) if details.len() > MAX_DETAILS_BYTES => {
             (None, Some(format!("{} bytes, the limit is {}", details.len(), Size(MAX_DETAILS_BYTES as u64))))
@@ -145,30 +145,30 @@ fn failure(said: wit::Failure) -> Failure {
             Err(error) => (None, Some(error.to_string())),
         },
     };
-    let message = match remark {
-        None => said.message,
-        Some(remark) => format!("{} [its details are dropped: {remark}]", said.message),
+    let message = match dropped {
+        None => failure.message,
+        Some(reason) => format!("{} [its details are dropped: {reason}]", failure.message),
     };
     Failure { details, ..Failure::new(kind, message) }
 }
 
-/// The values that an apply left, checked against the required outputs.
-fn checked_outputs(left: Vec<wit::ValueResult>, call: &Call) -> Result<Values, Failure> {
-    let used: u64 = left.iter().map(size).sum();
+/// The values that an apply returned, checked against the required outputs.
+fn checked_outputs(outputs: Vec<wit::ValueResult>, call: &Call) -> Result<Values, Failure> {
+    let used: u64 = outputs.iter().map(size).sum();
     if used > call.limits.output {
         let limit = Size(call.limits.output);
         return Err(Failure::new(
             FailureKind::OutputLimit,
-            format!("it left {used} bytes of values and names, the limit is {limit}"),
+            format!("it returned {used} bytes of values and names, the limit is {limit}"),
         ));
     }
     let mut values = Values::new();
     let mut names = BTreeSet::new();
-    for value in left {
+    for value in outputs {
         let name =
-            ValueName::new(&value.name).map_err(|error| invalid(format!("it left a value whose name {error}")))?;
+            ValueName::new(&value.name).map_err(|error| invalid(format!("it returned a value whose name {error}")))?;
         if !names.insert(name.clone()) {
-            return Err(invalid(format!("it left the value {name} twice")));
+            return Err(invalid(format!("it returned the value {name} twice")));
         }
         // Undeclared outputs are dropped without reading them.
         if call.required_outputs.contains(&name) {
@@ -191,23 +191,27 @@ fn parsed(name: &ValueName, content: wit::ContentResult) -> Result<Value, Failur
         wit::ContentResult::Bytes(bytes) => Ok(Value::Bytes(bytes.into())),
         wit::ContentResult::Json(text) => match Json::parse(text) {
             Ok(json) => Ok(Value::Json(json)),
-            Err(error) => Err(invalid(format!("the value {name} that it left is {error}"))),
+            Err(error) => Err(invalid(format!("the returned value {name} is {error}"))),
         },
     }
 }
 
 /// Returns the values if all required outputs are among them.
-pub(crate) fn require_outputs(values: Values, promised: &[ValueName]) -> Result<Values, Failure> {
+pub(crate) fn require_outputs(values: Values, required: &[ValueName]) -> Result<Values, Failure> {
     let missing: Vec<&str> =
-        promised.iter().filter(|name| !values.contains_key(*name)).map(ValueName::as_str).collect();
+        required.iter().filter(|name| !values.contains_key(*name)).map(ValueName::as_str).collect();
     if missing.is_empty() {
         return Ok(values);
     }
-    let mut left: Vec<&str> = values.keys().map(ValueName::as_str).collect();
-    if left.is_empty() {
-        left.push("nothing else that it promised");
+    let mut returned: Vec<&str> = values.keys().map(ValueName::as_str).collect();
+    if returned.is_empty() {
+        returned.push("none of the required outputs");
     }
-    Err(invalid(format!("it promised {} and did not leave it; it left {}", missing.join(", "), left.join(", "))))
+    Err(invalid(format!(
+        "it did not return the required outputs {}; it returned {}",
+        missing.join(", "),
+        returned.join(", ")
+    )))
 }
 
 pub(crate) fn invalid(message: impl Into<String>) -> Failure {

@@ -44,7 +44,7 @@ pub(crate) struct HostState {
     terminals: WasiCliCtx,
     files: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
-    /// The first capability that the guest tried and that no guest is granted.
+    /// The first denied capability that the guest tried to use.
     denied: Option<DeniedCapability>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) enum DeniedCapability {
 }
 
 impl DeniedCapability {
-    /// The attempted capability, for people.
+    /// The attempted capability, in words for a user.
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Tcp => "it opened a TCP socket",
@@ -79,7 +79,7 @@ pub(crate) struct CallOrigin<'a> {
     pub(crate) seed: Seed<'a>,
 }
 
-/// The call that the randomness is for.
+/// The call for which randomness is generated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Seed<'a> {
     /// One attempt of one task.
@@ -114,7 +114,7 @@ impl HostState {
         }
     }
 
-    /// The first capability that the guest tried and that no guest is granted.
+    /// The first denied capability that the guest tried to use.
     pub(crate) fn denied(&self) -> Option<DeniedCapability> {
         self.denied
     }
@@ -160,55 +160,55 @@ pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     link_empty(linker)
 }
 
-/// Links the interfaces that depend only on the job.
+/// Links the interfaces whose results depend only on the job.
 fn link_own(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     type Own = HasSelf<HostState>;
     crate::guest::link(linker)?;
-    clocks::wall_clock::add_to_linker::<_, Own>(linker, |world| world)?;
-    clocks::monotonic_clock::add_to_linker::<_, Own>(linker, |world| world)?;
-    io::poll::add_to_linker::<_, Own>(linker, |world| world)?;
-    wasi_random::random::add_to_linker::<_, Own>(linker, |world| world)?;
-    wasi_random::insecure::add_to_linker::<_, Own>(linker, |world| world)?;
-    wasi_random::insecure_seed::add_to_linker::<_, Own>(linker, |world| world)?;
-    cli::environment::add_to_linker::<_, Own>(linker, |world| world)?;
-    cli::exit::add_to_linker::<_, Own>(linker, |world| world)?;
-    cli::stdin::add_to_linker::<_, Own>(linker, |world| world)?;
-    cli::stdout::add_to_linker::<_, Own>(linker, |world| world)?;
-    cli::stderr::add_to_linker::<_, Own>(linker, |world| world)
+    clocks::wall_clock::add_to_linker::<_, Own>(linker, |state| state)?;
+    clocks::monotonic_clock::add_to_linker::<_, Own>(linker, |state| state)?;
+    io::poll::add_to_linker::<_, Own>(linker, |state| state)?;
+    wasi_random::random::add_to_linker::<_, Own>(linker, |state| state)?;
+    wasi_random::insecure::add_to_linker::<_, Own>(linker, |state| state)?;
+    wasi_random::insecure_seed::add_to_linker::<_, Own>(linker, |state| state)?;
+    cli::environment::add_to_linker::<_, Own>(linker, |state| state)?;
+    cli::exit::add_to_linker::<_, Own>(linker, |state| state)?;
+    cli::stdin::add_to_linker::<_, Own>(linker, |state| state)?;
+    cli::stdout::add_to_linker::<_, Own>(linker, |state| state)?;
+    cli::stderr::add_to_linker::<_, Own>(linker, |state| state)
 }
 
-/// Links the interfaces of our own streams.
+/// Links the interfaces of the host's own streams.
 fn link_streams(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     struct Table;
     impl HasData for Table {
         type Data<'a> = &'a mut ResourceTable;
     }
-    io::error::add_to_linker::<_, Table>(linker, |world| &mut world.table)?;
-    io::streams::add_to_linker::<_, Table>(linker, |world| &mut world.table)
+    io::error::add_to_linker::<_, Table>(linker, |state| &mut state.table)?;
+    io::streams::add_to_linker::<_, Table>(linker, |state| &mut state.table)
 }
 
-/// Links the WASI interfaces that no guest is granted: an empty context refuses everything.
+/// Links the WASI interfaces that no guest is granted: an empty context denies everything.
 fn link_empty(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    fn terminals(world: &mut HostState) -> WasiCliCtxView<'_> {
-        WasiCliCtxView { ctx: &mut world.terminals, table: &mut world.table }
+    fn terminals(state: &mut HostState) -> WasiCliCtxView<'_> {
+        WasiCliCtxView { ctx: &mut state.terminals, table: &mut state.table }
     }
-    fn files(world: &mut HostState) -> WasiFilesystemCtxView<'_> {
-        WasiFilesystemCtxView { ctx: &mut world.files, table: &mut world.table }
+    fn files(state: &mut HostState) -> WasiFilesystemCtxView<'_> {
+        WasiFilesystemCtxView { ctx: &mut state.files, table: &mut state.table }
     }
-    fn network(world: &mut HostState) -> WasiSocketsCtxView<'_> {
-        WasiSocketsCtxView { ctx: &mut world.sockets, table: &mut world.table }
+    fn network(state: &mut HostState) -> WasiSocketsCtxView<'_> {
+        WasiSocketsCtxView { ctx: &mut state.sockets, table: &mut state.table }
     }
-    fn names(world: &mut HostState) -> WasiSocketsCtxView<'_> {
-        world.denied.get_or_insert(DeniedCapability::Names);
-        network(world)
+    fn names(state: &mut HostState) -> WasiSocketsCtxView<'_> {
+        state.denied.get_or_insert(DeniedCapability::Names);
+        network(state)
     }
-    fn tcp(world: &mut HostState) -> WasiSocketsCtxView<'_> {
-        world.denied.get_or_insert(DeniedCapability::Tcp);
-        network(world)
+    fn tcp(state: &mut HostState) -> WasiSocketsCtxView<'_> {
+        state.denied.get_or_insert(DeniedCapability::Tcp);
+        network(state)
     }
-    fn udp(world: &mut HostState) -> WasiSocketsCtxView<'_> {
-        world.denied.get_or_insert(DeniedCapability::Udp);
-        network(world)
+    fn udp(state: &mut HostState) -> WasiSocketsCtxView<'_> {
+        state.denied.get_or_insert(DeniedCapability::Udp);
+        network(state)
     }
     cli::terminal_input::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_output::add_to_linker::<_, WasiCli>(linker, terminals)?;

@@ -9,7 +9,7 @@ use flow::Digest;
 
 use crate::compiled::Compiled;
 
-/// The maximum bytes of cached code. Beyond it the least recently used module is evicted; the last used one always stays.
+/// The maximum bytes of cached code. Beyond it the least recently used module is evicted; the last used module always stays.
 const MAX_CODE_BYTES: usize = 512 << 20;
 
 /// The maximum number of cached modules: each uses memory maps of the operating system, whose number is limited too.
@@ -29,26 +29,27 @@ struct CacheState {
 
 impl MemoryCache {
     pub(crate) fn get(&self, digest: &Digest) -> Option<Compiled> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.now += 1;
-        let now = known.now;
-        let (used, compiled) = known.modules.get_mut(digest)?;
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.now += 1;
+        let now = state.now;
+        let (used, compiled) = state.modules.get_mut(digest)?;
         *used = now;
         Some(compiled.clone())
     }
 
     pub(crate) fn put(&self, compiled: Compiled) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.now += 1;
-        let now = known.now;
-        known.size += compiled.size();
-        if let Some((_, replaced)) = known.modules.insert(compiled.digest(), (now, compiled)) {
-            known.size -= replaced.size();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.now += 1;
+        let now = state.now;
+        state.size += compiled.size();
+        if let Some((_, replaced)) = state.modules.insert(compiled.digest(), (now, compiled)) {
+            state.size -= replaced.size();
         }
-        while (known.size > MAX_CODE_BYTES || known.modules.len() > MAX_MODULES) && known.modules.len() > 1 {
-            let oldest = known.modules.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| *digest);
-            let (_, gone) = oldest.and_then(|digest| known.modules.remove(&digest)).expect("more than one is there");
-            known.size -= gone.size();
+        while (state.size > MAX_CODE_BYTES || state.modules.len() > MAX_MODULES) && state.modules.len() > 1 {
+            let oldest = state.modules.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| *digest);
+            let (_, evicted) =
+                oldest.and_then(|digest| state.modules.remove(&digest)).expect("there is more than one module");
+            state.size -= evicted.size();
         }
     }
 }

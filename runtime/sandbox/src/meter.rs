@@ -1,9 +1,9 @@
-//! Counts the resources of a call, where wasmtime asks whether a growth is allowed.
+//! Counts the resources of a call, when wasmtime asks whether a growth is allowed.
 
 use flow::{Limits, Size};
 use wasmtime::ResourceLimiter;
 
-/// Counts memory and table elements over one whole call. The counts never decrease, since a guest cannot shrink its memory.
+/// Counts memory and table elements over one call. The counts never decrease, since a guest cannot shrink its memory.
 #[derive(Debug)]
 pub(crate) struct Meter {
     limits: Limits,
@@ -15,8 +15,8 @@ pub(crate) struct Meter {
 /// The last growth that was denied to a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DeniedGrowth {
-    Memory { asked: u64 },
-    TableElements { asked: u64 },
+    Memory { requested: u64 },
+    TableElements { requested: u64 },
 }
 
 impl Meter {
@@ -36,22 +36,22 @@ impl Meter {
     /// The last denied growth, with limit and use, if there was one.
     pub(crate) fn denied(&self) -> Option<String> {
         Some(match self.denied? {
-            DeniedGrowth::Memory { asked } => {
-                let (asked, limit) = (Size(asked), Size(self.limits.memory));
-                format!("it asked for {asked} of memory in all, the limit is {limit}")
+            DeniedGrowth::Memory { requested } => {
+                let (requested, limit) = (Size(requested), Size(self.limits.memory));
+                format!("it requested {requested} of memory in total, the limit is {limit}")
             }
-            DeniedGrowth::TableElements { asked } => {
+            DeniedGrowth::TableElements { requested } => {
                 let limit = self.limits.table_elements;
-                format!("it asked for {asked} table elements in all, the limit is {limit}")
+                format!("it requested {requested} table elements in total, the limit is {limit}")
             }
         })
     }
 }
 
-/// Checks a growth; returns the new use if it is allowed.
+/// Checks a growth; returns the new total, as an error if it exceeds the limit.
 fn grow(used: u64, current: usize, desired: usize, limit: u64) -> Result<u64, u64> {
-    let wanted = used.saturating_add(desired.saturating_sub(current) as u64);
-    if wanted > limit { Err(wanted) } else { Ok(wanted) }
+    let total = used.saturating_add(desired.saturating_sub(current) as u64);
+    if total > limit { Err(total) } else { Ok(total) }
 }
 
 /// Whether a growth exceeds the maximum that the module itself declares. Such a growth fails in any case, so it is not
@@ -63,8 +63,8 @@ fn is_beyond(desired: usize, maximum: Option<usize>) -> bool {
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         match grow(self.memory, current, desired, self.limits.memory) {
-            Err(asked) => {
-                self.denied = Some(DeniedGrowth::Memory { asked });
+            Err(requested) => {
+                self.denied = Some(DeniedGrowth::Memory { requested });
                 Ok(false)
             }
             Ok(_) if is_beyond(desired, maximum) => Ok(false),
@@ -77,8 +77,8 @@ impl ResourceLimiter for Meter {
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         match grow(self.table_elements, current, desired, self.limits.table_elements) {
-            Err(asked) => {
-                self.denied = Some(DeniedGrowth::TableElements { asked });
+            Err(requested) => {
+                self.denied = Some(DeniedGrowth::TableElements { requested });
                 Ok(false)
             }
             Ok(_) if is_beyond(desired, maximum) => Ok(false),
@@ -107,11 +107,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_growth_is_summed_and_denied_growth_is_free() {
+    fn memory_growth_is_summed_and_denied_growth_is_not_counted() {
         let mut meter = Meter::new(Limits { memory: 100, ..Limits::default() });
         assert!(meter.memory_growing(0, 60, None).unwrap(), "the first memory");
         assert!(!meter.memory_growing(0, 60, None).unwrap(), "the second one");
-        assert_eq!(meter.denied().unwrap(), "it asked for 120B of memory in all, the limit is 100B");
+        assert_eq!(meter.denied().unwrap(), "it requested 120B of memory in total, the limit is 100B");
         assert!(meter.memory_growing(60, 100, None).unwrap());
         assert_eq!(meter.memory(), 100);
     }

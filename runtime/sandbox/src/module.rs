@@ -27,11 +27,11 @@ pub enum ModuleError {
     /// The bytes do not start like WebAssembly.
     #[error("this is not WebAssembly: {looks_like}")]
     NotWebAssembly {
-        /// What the bytes look like.
+        /// A guess of what the bytes are.
         looks_like: String,
     },
-    /// The bytes end too early.
-    #[error("this WebAssembly is cut short: it is {length} bytes long and goes on after that")]
+    /// The bytes end before the module does.
+    #[error("this WebAssembly is truncated: it ends after {length} bytes")]
     Truncated {
         /// The number of bytes.
         length: usize,
@@ -73,7 +73,7 @@ pub enum ModuleError {
         export: String,
     },
     /// The core module could not be converted to a component.
-    #[error("it cannot be made a component: {reason}")]
+    #[error("it cannot be converted to a component: {reason}")]
     NotComponentizable {
         /// The reason.
         reason: String,
@@ -136,8 +136,8 @@ pub(crate) fn check_component(bytes: &[u8]) -> Result<(), ModuleError> {
 /// Whether a guest may import this interface. Compatible versions count as the granted one.
 fn is_granted(import: &str) -> bool {
     let Some((interface, version)) = import.split_once('@') else { return false };
-    let ours = if interface.starts_with("waft:") { "1." } else { "0.2." };
-    version.starts_with(ours) && GRANTED.contains(&interface)
+    let granted_version = if interface.starts_with("waft:") { "1." } else { "0.2." };
+    version.starts_with(granted_version) && GRANTED.contains(&interface)
 }
 
 fn validate(bytes: &[u8]) -> Result<(), ModuleError> {
@@ -148,10 +148,10 @@ fn validate(bytes: &[u8]) -> Result<(), ModuleError> {
 
 fn list(names: &[String]) -> String {
     /// The maximum number of shown names: enough to recognise the file.
-    const MOST: usize = 8;
+    const MAX_NAMES: usize = 8;
     match names.len() {
         0 => "nothing".into(),
-        count if count > MOST => format!("{} and {} more", names[..MOST].join(", "), count - MOST),
+        count if count > MAX_NAMES => format!("{} and {} more", names[..MAX_NAMES].join(", "), count - MAX_NAMES),
         _ => names.join(", "),
     }
 }

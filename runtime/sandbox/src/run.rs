@@ -23,7 +23,7 @@ use crate::{
 /// memory than the values.
 const HOST_ALLOCATION_SLACK: usize = 1 << 20;
 
-/// Ends a guest from outside.
+/// Stops a guest from outside.
 #[derive(Debug, Clone)]
 pub(crate) struct Watchdog {
     started: Instant,
@@ -32,10 +32,10 @@ pub(crate) struct Watchdog {
     interrupts: [CancellationToken; 2],
 }
 
-/// Why a guest was stopped. An error carries it through the guest.
+/// Why a guest was stopped. It is passed through the guest as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StopReason {
-    #[error("it outlived its timeout")]
+    #[error("it exceeded its timeout")]
     Timeout,
     #[error("it was interrupted")]
     Interrupt,
@@ -67,10 +67,10 @@ impl Watchdog {
     pub(crate) async fn run<T>(&self, work: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
         let [one, all] = &self.interrupts;
         tokio::select! {
-            // Biased, so that a finished guest is not stopped any more. The other arms drop the guest with its whole state,
-            // which is how a guest is stopped.
+            // Biased, so that a finished guest is not stopped any more. The other branches drop the guest and its state,
+            // which stops it.
             biased;
-            ended = work => ended,
+            result = work => result,
             () = one.cancelled() => Err(StopReason::Interrupt.into()),
             () = all.cancelled() => Err(StopReason::Interrupt.into()),
             () = tokio::time::sleep(self.timeout.saturating_sub(self.elapsed())) => Err(StopReason::Timeout.into()),
@@ -79,10 +79,10 @@ impl Watchdog {
 }
 
 /// A store for one guest, with all limits enabled.
-pub(crate) fn store(engine: &Engine, world: HostState) -> Store<HostState> {
-    let output = usize::try_from(world.meter.limits().output).unwrap_or(usize::MAX);
-    let mut store = Store::new(engine, world);
-    store.limiter(|world| &mut world.meter);
+pub(crate) fn store(engine: &Engine, state: HostState) -> Store<HostState> {
+    let output = usize::try_from(state.meter.limits().output).unwrap_or(usize::MAX);
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.meter);
     store.set_hostcall_fuel(output.saturating_mul(2).saturating_add(HOST_ALLOCATION_SLACK));
     store.set_max_component_handles(MAX_HANDLES);
     store.epoch_deadline_callback(tick);
@@ -93,17 +93,17 @@ pub(crate) fn store(engine: &Engine, world: HostState) -> Store<HostState> {
 /// Checks a computing guest, and yields to other tasks.
 fn tick(context: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     context.data().watch.check()?;
-    // Tokio's own yield polls timers and sockets before it returns, so that computing guests do not starve the runtime of
-    // either.
+    // Tokio's own yield polls timers and sockets before it returns, so that computing guests do not block the runtime's
+    // timers and sockets.
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
 }
 
 /// Calls a module.
 pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, observer: Arc<dyn Observer>) -> CallReport {
     let interrupts = [call.interrupt.clone(), shared.interrupts()];
-    // Its timeout starts when it has a slot.
-    let waiting = Watchdog::start(Duration::MAX, interrupts.clone());
-    let slot = waiting.run(async { Ok(shared.slots().acquire().await?) }).await;
+    // The timeout of the call starts when it has a slot.
+    let slot_watch = Watchdog::start(Duration::MAX, interrupts.clone());
+    let slot = slot_watch.run(async { Ok(shared.slots().acquire().await?) }).await;
     let watch = Watchdog::start(call.limits.timeout, interrupts);
     let kind = EngineKind::of(&call.limits, compiled.allocation());
     let _slot = match slot {
@@ -121,12 +121,12 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     let Call { run, task, firing, attempt, .. } = call;
     let seed = Seed::Attempt { run, task, firing: *firing, attempt: *attempt };
     let origin = CallOrigin { time: call.job_time, seed };
-    let world = HostState::new(call.limits, watch.clone(), origin, process, Some(observer));
+    let state = HostState::new(call.limits, watch.clone(), origin, process, Some(observer));
     let _running = shared.ticker().begin();
-    let mut store = store(ready.component().engine(), world);
-    let ended = watch.run(act(ready, &mut store, call)).await;
-    let answer = classify::classify(ended, store.data(), kind.stack());
-    CallReport::of(answer, store.into_data())
+    let mut store = store(ready.component().engine(), state);
+    let result = watch.run(act(ready, &mut store, call)).await;
+    let completion = classify::classify(result, store.data(), kind.stack());
+    CallReport::of(completion, store.into_data())
 }
 
 async fn act(
@@ -151,22 +151,22 @@ pub(crate) async fn ready(compiled: &Compiled, kind: EngineKind) -> wasmtime::Re
     if let Some(ready) = compiled.ready(kind) {
         return Ok(ready);
     }
-    let preparing = compiled.clone();
-    tokio::task::spawn_blocking(move || preparing.prepare(kind)).await??;
-    Ok(compiled.ready(kind).expect("it was prepared just now"))
+    let module = compiled.clone();
+    tokio::task::spawn_blocking(move || module.prepare(kind)).await??;
+    Ok(compiled.ready(kind).expect("it was just prepared"))
 }
 
 impl CallReport {
-    fn of(answer: Completion, world: HostState) -> Self {
-        let stats = Stats { duration: world.watch.elapsed(), memory: world.meter.memory() };
-        let CapturedOutput { log, stdout, stderr } = world.streams.take();
-        Self { completion: answer, log, stdout: stdout.into(), stderr: stderr.into(), stats }
+    fn of(completion: Completion, state: HostState) -> Self {
+        let stats = Stats { duration: state.watch.elapsed(), memory: state.meter.memory() };
+        let CapturedOutput { log, stdout, stderr } = state.streams.take();
+        Self { completion, log, stdout: stdout.into(), stderr: stderr.into(), stats }
     }
 
     /// The report of a call that never reached the guest.
-    fn without_guest(answer: Completion) -> Self {
+    fn without_guest(completion: Completion) -> Self {
         Self {
-            completion: answer,
+            completion,
             log: Vec::new(),
             stdout: bytes::Bytes::new(),
             stderr: bytes::Bytes::new(),

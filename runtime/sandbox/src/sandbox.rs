@@ -32,7 +32,7 @@ const MAX_CONCURRENT_DESCRIBES: u32 = 2;
 /// The configuration of a sandbox.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The folder for compiled code between processes; `None` for no cache. The folder is created, and closed to others.
+    /// The folder for compiled code between processes; `None` for no cache. The folder is created, and other users get no access.
     pub cache_dir: Option<PathBuf>,
     /// The maximum size of that folder, in bytes.
     pub cache_size: u64,
@@ -89,8 +89,8 @@ impl Sandbox {
         let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
         let slots = config.slots.max(1);
         let engines = Engines::new(slots.saturating_add(MAX_CONCURRENT_DESCRIBES), ticker).map_err(engine_error)?;
-        let room = engines.linked_engine(EngineKind::first(Allocation::Pooled)).map_err(engine_error)?;
-        let compatibility = Compatibility::of(&room.engine);
+        let engine = engines.linked_engine(EngineKind::first(Allocation::Pooled)).map_err(engine_error)?;
+        let compatibility = Compatibility::of(&engine.engine);
         let cache = config.cache_dir.and_then(|folder| open_cache(folder, config.cache_size, compatibility));
         Ok(Self(Arc::new(Shared {
             engines: Arc::new(engines),
@@ -117,18 +117,18 @@ impl Sandbox {
     /// # Errors
     /// [`CompileError`] when the bytes are not a callable component. Dropping the future does not stop the compiler.
     pub async fn compile(&self, digest: Digest, bytes: Bytes) -> Result<Compiled, CompileError> {
-        let compiling = {
+        let compilation = {
             let mut compiling = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
             let start = || start_compiling(self.0.clone(), digest, bytes);
             compiling.entry(digest).or_insert_with(start).clone()
         };
-        compiling.await
+        compilation.await
     }
 
-    /// Describes a module, and validates its answer. Two descriptions of one module may differ.
+    /// Describes a module, and validates the description. Two descriptions of one module may differ.
     ///
     /// # Errors
-    /// [`DescribeError`] when the module does not answer, or its answer is invalid.
+    /// [`DescribeError`] when the module fails, or its description is invalid.
     pub async fn describe(&self, compiled: &Compiled) -> Result<ModuleContent, DescribeError> {
         Box::pin(describe::describe(&self.0, compiled)).await
     }
@@ -181,7 +181,7 @@ impl Shared {
                 Some(compiled)
             }
             Err(error) => {
-                tracing::warn!(%error, "compiled code on disk cannot be used; it is compiled anew");
+                tracing::warn!(%error, "compiled code on disk cannot be used; it is compiled again");
                 cache.discard(digest);
                 None
             }
@@ -203,30 +203,30 @@ impl Shared {
     }
 }
 
-/// Starts the compiler. It runs to its end, even if nobody waits any more.
+/// Starts the compiler. It runs to its end, even if no caller waits any more.
 fn start_compiling(shared: Arc<Shared>, digest: Digest, bytes: Bytes) -> Compiling {
-    /// Removes the module from the compilations in progress, however the compiler ends.
-    struct Listed(Arc<Shared>, Digest);
-    impl Drop for Listed {
+    /// Removes the module from the compilations in progress, regardless of how the compiler ends.
+    struct Registration(Arc<Shared>, Digest);
+    impl Drop for Registration {
         fn drop(&mut self) {
             self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
         }
     }
     let compiling = tokio::task::spawn_blocking(move || {
-        let listed = Listed(shared, digest);
-        listed.0.compile(digest, &bytes)
+        let registration = Registration(shared, digest);
+        registration.0.compile(digest, &bytes)
     });
-    let ended = compiling.map(move |ended| ended.unwrap_or(Err(CompileError::Interrupted { digest })));
-    ended.boxed().shared()
+    let result = compiling.map(move |result| result.unwrap_or(Err(CompileError::Interrupted { digest })));
+    result.boxed().shared()
 }
 
-fn open_cache(folder: PathBuf, largest: u64, compatibility: Compatibility) -> Option<DiskCache> {
-    let shown = folder.display().to_string();
-    match DiskCache::open(folder, largest, compatibility) {
+fn open_cache(folder: PathBuf, max_bytes: u64, compatibility: Compatibility) -> Option<DiskCache> {
+    let path = folder.display().to_string();
+    match DiskCache::open(folder, max_bytes, compatibility) {
         Ok(cache) => Some(cache),
         Err(error) => {
             let reason = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
-            tracing::warn!(folder = shown, "compiled code is not kept on disk: {error}{reason}");
+            tracing::warn!(folder = path, "compiled code is not kept on disk: {error}{reason}");
             None
         }
     }

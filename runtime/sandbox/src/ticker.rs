@@ -1,7 +1,7 @@
 //! The ticker: makes running guests yield for regular checks.
 //!
 //! Compiled code compares its engine's epoch with its own deadline at every loop and call. One thread advances the epochs
-//! while calls run, and rests otherwise. It is a thread and not a task, since a guest that blocks the only runtime thread
+//! while calls run, and sleeps otherwise. It is a thread and not a task, since a guest that blocks the only runtime thread
 //! must be stopped too.
 
 use std::{
@@ -19,7 +19,7 @@ use wasmtime::Engine;
 /// The interval of checks: the maximum delay of a stop, and how long a busy guest may block a thread.
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// The number of idle periods before the thread rests, so that consecutive calls need not wake it each time.
+/// The number of idle periods before the thread sleeps, so that not each call has to wake it.
 const IDLE_TICKS: u32 = 200;
 
 /// Advances the epochs of its engines while calls run.
@@ -40,7 +40,7 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Shared").field("running", &self.running).field("resting", &self.idle).finish()
+        out.debug_struct("Shared").field("running", &self.running).field("idle", &self.idle).finish()
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) async fn blocking<Output: Send + 'static>(work: impl FnOnce() -> Outp
         Ok(output) => output,
         Err(error) => match error.try_into_panic() {
             Ok(payload) => panic::resume_unwind(payload),
-            // Only a runtime that shuts down cancels such work, and it then drops this future too.
+            // Such work is cancelled only when the runtime shuts down, which drops this future too.
             Err(_) => future::pending().await,
         },
     }

@@ -2,7 +2,7 @@
 //!
 //! The [`Client`] requests ranges of chunks on a queue and receives the replies on its own queue. The [`Server`] behind the
 //! request queue replies chunk by chunk. Messages may be lost, duplicated or reordered: the client keeps a window of chunks
-//! in flight, notes which arrived, and requests the missing ones again. So neither end nor the broker holds more of a
+//! in flight, records which arrived, and requests the missing ones again. So neither end nor the broker holds more of a
 //! content in flight than the window. The client checks the content against the digest before it returns it. Start reading
 //! at `bus/fetch.rs`.
 
@@ -40,7 +40,7 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The store could not store it.
-    #[error("the store that answers on {queue:?} could not keep the value: {reason}")]
+    #[error("the store that answers on {queue:?} could not store the value: {reason}")]
     NotStored {
         /// The queue.
         queue: String,
@@ -48,19 +48,19 @@ pub enum SendError {
         reason: String,
     },
     /// The queue no longer exists.
-    #[error("the engine that sent the job is gone: there is no queue {queue:?}")]
+    #[error("the engine that sent the job has ended: there is no queue {queue:?}")]
     EngineGone {
         /// The queue.
         queue: String,
     },
     /// The content is larger than the broker allows.
-    #[error("the value is larger than the broker takes: {reason}")]
+    #[error("the value is larger than the broker allows: {reason}")]
     TooLarge {
         /// The broker's message.
         reason: String,
     },
     /// The other end did not reply in time.
-    #[error("nobody has answered on {queue:?}")]
+    #[error("no store has answered on {queue:?}")]
     TimedOut {
         /// The queue.
         queue: String,

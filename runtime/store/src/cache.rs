@@ -51,14 +51,14 @@ impl Cache {
         digest: Digest,
         fetch: impl Future<Output = Result<Bytes, FetchError>>,
     ) -> Result<Bytes, FetchError> {
-        let getting = async {
+        let read_or_fetch = async {
             if let Some(bytes) = self.read(digest).await {
                 return Ok(bytes);
             }
             let bytes = fetch.await?;
             self.verify_and_store(digest, bytes).await
         };
-        self.single_flight.share(digest, getting).await
+        self.single_flight.share(digest, read_or_fetch).await
     }
 
     async fn read(&self, digest: Digest) -> Option<Bytes> {
@@ -66,7 +66,7 @@ impl Cache {
         let read = blocking(move || {
             let bytes = folder.read(&digest)?;
             if let Err(error) = folder.touch(&digest) {
-                debug!(%digest, %error, "could not note that a cached module was used");
+                debug!(%digest, %error, "could not record the use of a cached module");
             }
             Ok(bytes)
         });
@@ -74,7 +74,7 @@ impl Cache {
             Ok(bytes) => Some(bytes),
             Err(FetchError::Missing { .. }) => None,
             Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "a cached module is fetched anew");
+                warn!(error = &error as &dyn std::error::Error, "a cached module is fetched again");
                 None
             }
         }
@@ -90,7 +90,7 @@ impl Cache {
             }
             let Some(folder) = folder else { return Ok(bytes) };
             if bytes.len() as u64 > size {
-                debug!(%digest, bytes = bytes.len(), size, "a module is larger than the whole cache");
+                debug!(%digest, bytes = bytes.len(), size, "a module is larger than the cache");
                 return Ok(bytes);
             }
             if let Err(error) = folder.put(&digest, &bytes) {

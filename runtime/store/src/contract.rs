@@ -5,20 +5,20 @@ use flow::Digest;
 
 use crate::{Entry, FetchError, Store, Tag, TagError, digest::digest_of};
 
-/// Runs the whole suite, each rule over a store of its own.
+/// Runs the suite, each rule over its own store.
 ///
 /// # Panics
 /// When a store violates a rule.
-pub async fn all<S: Store>(make: impl AsyncFn() -> S) {
-    let store = make().await;
+pub async fn all<S: Store>(open: impl AsyncFn() -> S) {
+    let store = open().await;
     fetching(&store, async |digest| store.fetch(&digest).await).await;
-    putting_twice_is_putting_once(make().await).await;
-    content_touched_after_listing_is_not_removed(make().await).await;
-    content_is_listed_by_digest(make().await).await;
-    a_tag_resolves_to_its_last_digest(make().await).await;
-    removed_content_can_be_put_again(make().await).await;
-    a_tag_never_resolves_to_missing_content(make().await).await;
-    concurrent_operations_are_independent(make().await).await;
+    putting_twice_is_putting_once(open().await).await;
+    content_touched_after_listing_is_not_removed(open().await).await;
+    content_is_listed_by_digest(open().await).await;
+    a_tag_resolves_to_its_last_digest(open().await).await;
+    removed_content_can_be_put_again(open().await).await;
+    a_tag_never_resolves_to_missing_content(open().await).await;
+    concurrent_operations_are_independent(open().await).await;
 }
 
 /// Runs the rules of fetching; `fetch` is any way from a digest to the bytes in `store`.
@@ -35,7 +35,7 @@ async fn put(store: &dyn Store, bytes: impl Into<Bytes>) -> Digest {
 }
 
 fn tag(text: &str) -> Tag {
-    text.parse().expect("a lawful tag")
+    text.parse().expect("a valid tag")
 }
 
 async fn put_content_is_fetched_by_digest(
@@ -48,15 +48,15 @@ async fn put_content_is_fetched_by_digest(
         assert_eq!(digest, digest_of(&bytes));
         assert!(store.contains(&digest).await.expect("the store can be read"));
         let fetched = fetch(digest).await.expect("it is there");
-        assert!(fetched == bytes, "{size} bytes do not come back as they were");
+        assert!(fetched == bytes, "{size} bytes come back changed");
     }
 }
 
 async fn missing_content_is_reported(fetch: &impl AsyncFn(Digest) -> Result<Bytes, FetchError>) {
-    let nobody = digest_of(b"never put");
-    match fetch(nobody).await {
-        Err(FetchError::Missing { digest }) => assert_eq!(digest, nobody),
-        other => panic!("what was never put came to {other:?}"),
+    let missing = digest_of(b"never put");
+    match fetch(missing).await {
+        Err(FetchError::Missing { digest }) => assert_eq!(digest, missing),
+        other => panic!("a fetch of missing content: {other:?}"),
     }
 }
 
@@ -65,8 +65,9 @@ async fn putting_twice_is_putting_once(store: impl Store) {
     let before = store.list().await.expect("the store can be listed");
     assert_eq!(put(&store, "pan").await, first);
     let after = store.list().await.expect("the store can be listed");
-    let named = |entries: &[Entry]| entries.iter().map(|entry| (entry.digest, entry.size)).collect::<Vec<_>>();
-    assert_eq!(named(&before), named(&after));
+    let digests_and_sizes =
+        |entries: &[Entry]| entries.iter().map(|entry| (entry.digest, entry.size)).collect::<Vec<_>>();
+    assert_eq!(digests_and_sizes(&before), digests_and_sizes(&after));
     assert_eq!(after.len(), 1);
 }
 
@@ -80,14 +81,14 @@ async fn content_touched_after_listing_is_not_removed(store: impl Store) {
     let old = listed(&store, digest).await;
     assert_eq!(put(&store, "pan").await, digest);
     let newer = listed(&store, digest).await;
-    assert!(newer.stored_at > old.stored_at, "what is put again is as new as what was not there");
+    assert!(newer.stored_at > old.stored_at, "content that is put again has the age of new content");
     assert!(!store.remove(&old).await.expect("the store can be written"), "it was put since");
     assert!(store.touch(&digest).await.expect("the store can be written"));
     assert!(!store.remove(&newer).await.expect("the store can be written"), "it was touched since");
     assert_eq!(store.fetch(&digest).await.expect("it is there"), "pan");
     let newest = listed(&store, digest).await;
-    assert!(store.remove(&newest).await.expect("the store can be written"), "nobody wants it");
-    assert!(!store.touch(&digest).await.expect("the store can be written"), "it is gone");
+    assert!(store.remove(&newest).await.expect("the store can be written"), "it was not touched");
+    assert!(!store.touch(&digest).await.expect("the store can be written"), "it was removed");
 }
 
 async fn content_is_listed_by_digest(store: impl Store) {
@@ -100,8 +101,8 @@ async fn content_is_listed_by_digest(store: impl Store) {
     let listed = store.list().await.expect("the store can be listed");
     let listed: Vec<_> = listed.into_iter().map(|entry| (entry.digest, entry.size)).collect();
     assert_eq!(listed, expected);
-    let nobody = digest_of(b"never put");
-    assert!(!store.contains(&nobody).await.expect("the store can be read"));
+    let missing = digest_of(b"never put");
+    assert!(!store.contains(&missing).await.expect("the store can be read"));
 }
 
 async fn a_tag_resolves_to_its_last_digest(store: impl Store) {
@@ -116,21 +117,21 @@ async fn a_tag_resolves_to_its_last_digest(store: impl Store) {
 }
 
 async fn removed_content_can_be_put_again(store: impl Store) {
-    let (gone, kept) = (put(&store, "gone").await, put(&store, "kept").await);
-    let entry = listed(&store, gone).await;
+    let (removed, other) = (put(&store, "removed").await, put(&store, "other").await);
+    let entry = listed(&store, removed).await;
     assert!(store.remove(&entry).await.expect("it can be removed"));
     assert!(store.remove(&entry).await.expect("it may be removed twice"));
-    assert!(matches!(store.fetch(&gone).await, Err(FetchError::Missing { .. })));
-    assert_eq!(store.fetch(&kept).await.expect("the other is there"), "kept");
-    assert_eq!(put(&store, "gone").await, gone);
-    assert_eq!(store.fetch(&gone).await.expect("it is there again"), "gone");
+    assert!(matches!(store.fetch(&removed).await, Err(FetchError::Missing { .. })));
+    assert_eq!(store.fetch(&other).await.expect("the other is there"), "other");
+    assert_eq!(put(&store, "removed").await, removed);
+    assert_eq!(store.fetch(&removed).await.expect("it is there"), "removed");
 }
 
 async fn a_tag_never_resolves_to_missing_content(store: impl Store) {
-    let nobody = digest_of(b"never put");
-    match store.tag(&tag("kitchen"), &nobody).await {
-        Err(TagError::Missing { digest, .. }) => assert_eq!(digest, nobody),
-        other => panic!("a tag for what was never put came to {other:?}"),
+    let missing = digest_of(b"never put");
+    match store.tag(&tag("kitchen"), &missing).await {
+        Err(TagError::Missing { digest, .. }) => assert_eq!(digest, missing),
+        other => panic!("a tag for missing content: {other:?}"),
     }
     assert_eq!(store.tags().await.expect("tags can be read"), []);
 }
@@ -145,7 +146,7 @@ async fn concurrent_operations_are_independent(store: impl Store) {
     assert_eq!(store.list().await.expect("the store can be listed").len(), 4);
 }
 
-/// Bytes in which no two parts are alike, so that a misplaced part is detected.
+/// Bytes without repetition, so that a misplaced part is detected.
 fn sample(size: usize) -> Bytes {
     let mut state = size as u64;
     let next = || {

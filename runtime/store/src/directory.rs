@@ -65,8 +65,8 @@ impl Store for Directory {
     async fn contains(&self, digest: &Digest) -> Result<bool, FetchError> {
         let digest = *digest;
         self.with(move |folder| {
-            let told = folder.contains(&digest);
-            told.map_err(|source| FetchError::Read { digest, path: folder.path(&digest), source })
+            let result = folder.contains(&digest);
+            result.map_err(|source| FetchError::Read { digest, path: folder.path(&digest), source })
         })
         .await
     }
@@ -76,7 +76,7 @@ impl Store for Directory {
         self.with(move |folder| match folder.touch(&digest) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            // It may be another user's file. A rewritten file is ours, and has a new age.
+            // It may be another user's file. A rewritten file belongs to this user, and has a new age.
             Err(_) => match folder.read(&digest) {
                 Ok(bytes) => folder.put(&digest, &bytes).map(|()| true),
                 Err(FetchError::Missing { .. }) => Ok(false),
@@ -147,7 +147,7 @@ fn all_tags(folder: &Folder) -> Result<Vec<(Tag, Digest)>, ListError> {
         match read_tag(folder, tag.clone()) {
             Ok(Some(digest)) => tags.push((tag, digest)),
             Ok(None) => {}
-            Err(error) => warn!(%error, "a tag is passed over"),
+            Err(error) => warn!(%error, "a damaged tag is skipped"),
         }
     }
     tags.sort();
@@ -186,22 +186,22 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = Directory::open(root.path().into()).await.unwrap();
         store.put("pan".into()).await.unwrap();
-        let [entry] = &store.list().await.unwrap()[..] else { panic!("there is one") };
+        let [entry] = &store.list().await.unwrap()[..] else { panic!("there is one entry") };
         // Another writer is putting the content again.
-        let putting = fs::File::open(root.path().join("lock")).unwrap();
-        putting.lock_shared().unwrap();
+        let put_lock = fs::File::open(root.path().join("lock")).unwrap();
+        put_lock.lock_shared().unwrap();
         let removing = store.remove(entry);
         tokio::pin!(removing);
-        let too_soon = tokio::time::timeout(std::time::Duration::from_millis(100), &mut removing).await;
-        assert!(too_soon.is_err(), "it waits");
+        let result = tokio::time::timeout(std::time::Duration::from_millis(100), &mut removing).await;
+        assert!(result.is_err(), "the removal waits");
         store.touch(&entry.digest).await.unwrap();
-        drop(putting);
-        assert!(!removing.await.unwrap(), "it is as new as if it had just come");
+        drop(put_lock);
+        assert!(!removing.await.unwrap(), "the put content has a new age");
         assert_eq!(store.fetch(&entry.digest).await.unwrap(), "pan");
     }
 
     #[tokio::test]
-    async fn a_store_that_is_only_read_is_not_made() {
+    async fn a_store_opened_for_reading_is_not_created() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("store");
         let store = Directory::open_to_read(folder.clone()).await.unwrap();
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(store.resolve_tag(&"pan".parse().unwrap()).await.unwrap(), None);
         assert!(!folder.exists());
         let digest = Directory::open(folder).await.unwrap().put("pan".into()).await.unwrap();
-        assert_eq!(store.fetch(&digest).await.unwrap(), "pan", "what comes later is seen");
+        assert_eq!(store.fetch(&digest).await.unwrap(), "pan", "later content is visible");
     }
 
     #[tokio::test]
@@ -254,7 +254,7 @@ mod tests {
             handles.into_iter().map(|handle| handle.join().unwrap()).collect::<Vec<_>>()
         });
         let folder = Folder::open(root.path().into()).unwrap();
-        let stands_for = read_tag(&folder, tag).unwrap().unwrap();
-        assert!(digests.contains(&stands_for));
+        let resolved = read_tag(&folder, tag).unwrap().unwrap();
+        assert!(digests.contains(&resolved));
     }
 }

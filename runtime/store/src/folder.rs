@@ -3,13 +3,13 @@
 //! ```text
 //! format             waft-store 1
 //! sha256/ab/abcd…    one content each, by the hex digits of its digest
-//! tags/NAME          the digest that a tag stands for
+//! tags/NAME          the digest of a tag
 //! incoming/          files that are being written
 //! lock               locked exclusively to remove a content, and shared to put or touch one
 //! ```
 //!
 //! Several processes use one folder without coordination: a file is written under `incoming`, synced, and renamed to its
-//! place, so every file in place is whole. Files that a dead process left under `incoming` are removed when the folder is
+//! place, so every file there is complete. Files that a dead process left under `incoming` are removed when the folder is
 //! opened some time later. All functions block.
 
 use std::{
@@ -63,8 +63,8 @@ impl Folder {
     /// Creates the folder if missing, and removes the files that dead processes left in it.
     pub(crate) fn open(root: PathBuf) -> Result<Self, OpenError> {
         let folder = Self { root };
-        for part in [folder.content(), folder.tags(), folder.incoming()] {
-            fs::create_dir_all(&part).map_err(|source| OpenError::SetUp { path: part, source })?;
+        for path in [folder.content(), folder.tags(), folder.incoming()] {
+            fs::create_dir_all(&path).map_err(|source| OpenError::SetUp { path, source })?;
         }
         folder.check_format()?;
         folder.remove_stale(SystemTime::now());
@@ -109,7 +109,7 @@ impl Folder {
             let written = file.metadata().and_then(|metadata| metadata.modified());
             let age = written.ok().and_then(|written| now.duration_since(written).ok());
             if age.is_some_and(|age| age >= STALE_AFTER) && fs::remove_file(file.path()).is_ok() {
-                debug!(file = %file.path().display(), "removed what a process that died had left half written");
+                debug!(file = %file.path().display(), "removed an incomplete file of a dead process");
             }
         }
     }
@@ -134,30 +134,30 @@ impl Folder {
         self.content().join(&hex[..2]).join(hex)
     }
 
-    /// Writes a file atomically and durably: it appears under its name whole or not at all.
+    /// Writes a file atomically and durably: it appears under its name completely or not at all.
     pub(crate) fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         // Other users may read it, as far as this process's umask allows.
         let permissions = Permissions::from_mode(0o666);
         let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(self.incoming())?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
-        let shelf = path.parent().expect("the files of a store are in folders of their own");
-        fs::create_dir_all(shelf)?;
+        let folder = path.parent().expect("the files of a store are in folders");
+        fs::create_dir_all(folder)?;
         file.persist(path)?;
         sync_name(path)
     }
 
-    /// Makes sure that these bytes are stored. Different bytes in their place are replaced.
+    /// Makes sure that these bytes are stored. A file with other bytes is replaced.
     pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), PutError> {
         let path = self.path(digest);
-        let _with_others = self.lock(File::lock_shared);
+        let _shared = self.lock(File::lock_shared);
         let written = match fs::read(&path) {
-            Ok(known) if known == bytes => self.refresh(digest, &path, bytes),
+            Ok(stored) if stored == bytes => self.refresh(digest, &path, bytes),
             Ok(_) => {
-                warn!(%digest, path = %path.display(), "other bytes are in the place of a module; they are replaced");
+                warn!(%digest, path = %path.display(), "the file of a module has other bytes; it is replaced");
                 self.write_atomic(&path, bytes)
             }
-            // A file that cannot be read but can be overwritten is repaired by writing it again.
+            // A file that cannot be read may still be overwritten.
             Err(_) => self.write_atomic(&path, bytes),
         };
         written.map_err(|source| PutError::new(*digest, path, source))
@@ -168,7 +168,7 @@ impl Folder {
         match self.set_modified(digest) {
             // Another process may have put the file at this moment, and not have synced its name yet.
             Ok(()) => sync_name(path),
-            // It may be another user's file. A rewritten file is ours.
+            // It may be another user's file. A rewritten file belongs to this user.
             Err(_) => self.write_atomic(path, bytes),
         }
     }
@@ -197,7 +197,7 @@ impl Folder {
 
     /// Records that a content was used now.
     pub(crate) fn touch(&self, digest: &Digest) -> io::Result<()> {
-        let _with_others = self.lock(File::lock_shared);
+        let _shared = self.lock(File::lock_shared);
         self.set_modified(digest)
     }
 
@@ -213,10 +213,10 @@ impl Folder {
         }
     }
 
-    /// Removes a content as it was listed; returns whether it is gone. A content that was put or touched since stays.
+    /// Removes a content as it was listed; returns whether the file no longer exists. A content that was put or touched since stays.
     pub(crate) fn remove_listed(&self, entry: &Entry) -> io::Result<bool> {
-        // Nobody can put or touch the content between the check of its age and its removal.
-        let _alone = self.lock(File::lock);
+        // No process can put or touch the content between the check of its age and its removal.
+        let _exclusive = self.lock(File::lock);
         let path = self.path(&entry.digest);
         match fs::metadata(&path).and_then(|metadata| metadata.modified()) {
             Ok(modified) if modified == entry.stored_at => self.remove(&entry.digest).map(|()| true),
@@ -239,11 +239,11 @@ impl Folder {
     /// The contents of the folder, in order of digest. Other files are skipped.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, ListError> {
         let mut entries = Vec::new();
-        for shelf in list(&self.content())? {
-            if !shelf.file_type().is_ok_and(|kind| kind.is_dir()) {
+        for folder in list(&self.content())? {
+            if !folder.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
-            entries.extend(list(&shelf.path())?.iter().filter_map(entry));
+            entries.extend(list(&folder.path())?.iter().filter_map(entry));
         }
         entries.sort_by_key(|entry| entry.digest);
         Ok(entries)
@@ -269,7 +269,7 @@ fn entry(file: &fs::DirEntry) -> Option<Entry> {
 /// Makes the name of a file durable, and the name of its folder, which may be new.
 fn sync_name(path: &Path) -> io::Result<()> {
     for folder in path.ancestors().skip(1).take(2) {
-        // A relative path of one part stands in the working folder.
+        // A relative path with one component is in the working folder.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         match File::open(folder)?.sync_all() {
             // Not every file system supports this; one that does not needs no sync.

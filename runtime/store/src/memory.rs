@@ -33,7 +33,7 @@ impl Memory {
         Self::default()
     }
 
-    /// A panic in another thread cannot leave the maps half written: each insertion is whole.
+    /// A panic in another thread cannot leave the maps half written: each insertion is complete.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,7 +13,7 @@ use crate::Tag;
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Makes sure that the store has these bytes, and returns their digest. On return they are as durable as anything in the
-    /// store, and have the age of new content. Idempotent; wrong bytes in their place are replaced.
+    /// store, and have the age of new content. Idempotent; wrong bytes under their digest are replaced.
     ///
     /// # Errors
     /// [`PutError`] when the bytes could not be stored.
@@ -62,8 +62,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`ListError`] when they cannot be read.
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError>;
 
-    /// Removes the bytes of an entry of [`Store::list`], unless somebody has put or touched them since then; returns whether
-    /// they are gone. The caller knows that nobody needed them at the time of the list.
+    /// Removes the bytes of an entry of [`Store::list`], unless they were put or touched since then; returns whether
+    /// they are removed. The caller knows that nothing needed them at the time of the list.
     ///
     /// # Errors
     /// [`RemoveError`] when the bytes may still be there.
@@ -132,16 +132,16 @@ pub enum FetchError {
         /// The requested digest.
         digest: Digest,
     },
-    /// Other bytes are in place of the content.
+    /// The file of the content has other bytes.
     #[error("module {expected} holds the bytes of {actual}")]
     Corrupt {
         /// The requested digest.
         expected: Digest,
-        /// The digest of the bytes in its place.
+        /// The digest of those bytes.
         actual: Digest,
     },
     /// The content is larger than the requester allows.
-    #[error("module {digest} has {size} bytes, more than the {largest} that are taken")]
+    #[error("module {digest} has {size} bytes, more than the allowed {largest}")]
     TooLarge {
         /// The requested digest.
         digest: Digest,
@@ -172,7 +172,7 @@ pub enum FetchError {
     },
     /// The request queue no longer exists.
     #[error(
-        "the engine that sent the job is gone: module {digest} cannot be asked for, as there is no queue {queue:?}"
+        "the engine that sent the job has ended: module {digest} cannot be requested, as there is no queue {queue:?}"
     )]
     QueueMissing {
         /// The requested digest.
@@ -181,7 +181,7 @@ pub enum FetchError {
         queue: String,
     },
     /// The other end of the bus did not reply in time.
-    #[error("nobody has answered on {queue:?} for {} seconds: module {digest} could not be fetched", waited.as_secs())]
+    #[error("no store has answered on {queue:?} for {} seconds: module {digest} could not be fetched", waited.as_secs())]
     TimedOut {
         /// The requested digest.
         digest: Digest,
@@ -203,7 +203,7 @@ pub enum FetchError {
 pub enum RetryAdvice {
     /// Repeat it later: the answer may differ then.
     Later,
-    /// Do not repeat it: the answer stays the same until a person acts.
+    /// Do not repeat it: the result stays the same until a person acts.
     Never,
 }
 
@@ -254,7 +254,7 @@ pub enum RemoveError {
 #[derive(Debug, thiserror::Error)]
 pub enum TagError {
     /// The store does not have the tag's digest.
-    #[error("tag {tag} cannot stand for module {digest}, which is not in the store")]
+    #[error("tag {tag} cannot name module {digest}, which is not in the store")]
     Missing {
         /// The tag.
         tag: Tag,
@@ -281,7 +281,7 @@ pub enum TagError {
         /// The operating system's error.
         source: io::Error,
     },
-    /// The tag's file holds something else. Setting the tag again repairs it.
+    /// The tag's file contains something else. Setting the tag again repairs it.
     #[error("tag {tag} is damaged: {} holds no digest", path.display())]
     Damaged {
         /// The tag.
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_named_with_the_place_that_is_full() {
+    fn the_error_for_a_full_disk_names_the_path() {
         let digest = Digest::from_bytes([7; 32]);
         for full in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
             let error = PutError::new(digest, "/srv/store/x".into(), full.into());

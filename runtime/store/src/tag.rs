@@ -18,7 +18,7 @@ pub struct Tag(Arc<str>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a tag: {reason}")]
 pub struct InvalidTag {
-    /// The refused text, shortened to fit a line.
+    /// The rejected text, shortened to fit a line.
     pub text: String,
     /// The reason.
     pub reason: &'static str,
@@ -33,8 +33,8 @@ impl Tag {
 }
 
 fn check(text: &str) -> Result<(), &'static str> {
-    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
-    if text.is_empty() || text.len() > MAX_LEN || !text.bytes().all(lawful) {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+    if text.is_empty() || text.len() > MAX_LEN || !text.bytes().all(is_valid) {
         return Err("use 1 to 100 of the characters A-Z a-z 0-9 _ - . :");
     }
     if !text.starts_with(|first: char| first.is_ascii_alphanumeric()) {

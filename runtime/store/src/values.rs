@@ -87,13 +87,13 @@ pub async fn load_values(store: &dyn Store, mut values: Values) -> Values {
         let bytes = match store.fetch(&digest).await {
             Ok(bytes) => bytes,
             Err(error) => {
-                warn!(%name, %error, "a value cannot be shown");
+                warn!(%name, %error, "a value cannot be loaded");
                 continue;
             }
         };
         match from_bytes(&bytes, form) {
-            Ok(whole) => *value = whole,
-            Err(error) => warn!(%name, %error, "a value cannot be shown"),
+            Ok(loaded) => *value = loaded,
+            Err(error) => warn!(%name, %error, "a value cannot be loaded"),
         }
     }
     values
@@ -131,10 +131,10 @@ pub fn from_bytes(bytes: &[u8], form: ValueKind) -> Result<Value, InvalidContent
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidContent {
     /// The bytes are not UTF-8.
-    #[error("its bytes are no text")]
+    #[error("its bytes are not text")]
     InvalidUtf8(#[from] str::Utf8Error),
     /// The bytes are not JSON.
-    #[error("its bytes are no JSON")]
+    #[error("its bytes are not JSON")]
     InvalidJson(#[from] InvalidJson),
 }
 
@@ -144,7 +144,7 @@ mod tests {
 
     fn sized(sizes: &[usize]) -> Values {
         let named = |(number, size): (usize, &usize)| {
-            let name = format!("v{number:02}").parse().expect("a lawful name");
+            let name = format!("v{number:02}").parse().expect("a valid name");
             (name, Value::Bytes(vec![0; *size].into()))
         };
         sizes.iter().enumerate().map(named).collect()
@@ -155,17 +155,17 @@ mod tests {
         let store = crate::Memory::new();
         // The two that are too large alone leave exactly the total that fits one message.
         let mut values = sized(&[MAX_INLINE_BYTES + 1, MAX_INLINE_BYTES, 10, 2 * MAX_INLINE_BYTES]);
-        put_large(&store, &mut values).await.expect("memory takes it");
+        put_large(&store, &mut values).await.expect("memory stores it");
         let stored = |values: &Values| values.values().map(|value| value.digest().is_some()).collect::<Vec<_>>();
         assert_eq!(stored(&values), [true, false, false, true]);
         // None of these is too large alone.
-        let mut many = sized(&[[MAX_INLINE_BYTES; 12], [MAX_INLINE_BYTES - 1; 12]].concat());
-        put_large(&store, &mut many).await.expect("memory takes it");
-        let inline: usize = many.values().filter(|value| value.digest().is_none()).map(Value::size).sum();
+        let mut values = sized(&[[MAX_INLINE_BYTES; 12], [MAX_INLINE_BYTES - 1; 12]].concat());
+        put_large(&store, &mut values).await.expect("memory stores it");
+        let inline: usize = values.values().filter(|value| value.digest().is_none()).map(Value::size).sum();
         assert!(inline <= MAX_INLINE_TOTAL_BYTES, "{inline}");
-        assert_eq!(stored(&many).iter().filter(|stored| **stored).count(), 12, "no more than have to");
-        assert!(stored(&many)[..12].iter().all(|stored| *stored), "the largest first");
-        let whole = load_values(&store, many).await;
-        assert!(whole.values().all(|value| value.digest().is_none()), "and nothing is lost");
+        assert_eq!(stored(&values).iter().filter(|stored| **stored).count(), 12, "no more than necessary");
+        assert!(stored(&values)[..12].iter().all(|stored| *stored), "the largest first");
+        let loaded = load_values(&store, values).await;
+        assert!(loaded.values().all(|value| value.digest().is_none()), "all values are loaded again");
     }
 }

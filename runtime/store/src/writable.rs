@@ -5,7 +5,7 @@ use std::{io, io::Write as _, path::PathBuf};
 use crate::blocking::blocking;
 
 /// The bytes to write: more than a file system stores inline with a file's name, so that a full disk is detected.
-const TRIED: usize = 64 * 1024;
+const TEST_BYTES: usize = 64 * 1024;
 
 /// Writes to an unnamed file in a folder, so that nothing remains even if this process dies. Takes as long as the file
 /// system takes; if the future is dropped, the attempt still runs to its end.
@@ -15,7 +15,7 @@ const TRIED: usize = 64 * 1024;
 pub async fn try_writing(folder: PathBuf) -> io::Result<()> {
     blocking(move || {
         let mut file = tempfile::tempfile_in(folder)?;
-        file.write_all(&[0; TRIED])?;
+        file.write_all(&[0; TEST_BYTES])?;
         file.sync_all()
     })
     .await

@@ -19,7 +19,7 @@ use crate::{
     start_check::StartDecision,
 };
 
-/// Pauses before an unconfirmed signal is sent again; after the last one the job is requeued.
+/// Delays before an unconfirmed signal is sent again; after the last one the job is requeued.
 const RESEND_AFTER: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
@@ -44,11 +44,11 @@ pub(crate) enum PublishOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TooLarge(String);
 
-/// How the worker holds a call.
+/// What keeps a call on this worker.
 enum CallHold {
-    /// By its delivery, which goes back if the worker dies.
+    /// Its delivery, which is requeued if the worker dies.
     Delivery(Box<Delivery>),
-    /// By heartbeats.
+    /// The heartbeats of its lease.
     Lease,
 }
 
@@ -71,10 +71,10 @@ pub(crate) struct JobHandler {
 
 impl JobHandler {
     /// Handles a job. The delivery is accepted once its signal is confirmed, or the call is under a lease; it is
-    /// requeued when the worker stops before that. A message that is no job goes to the quarantine, and so does a job
+    /// requeued when the worker stops before that. A message that is not a job goes to the quarantine, and so does a job
     /// that reached the delivery limit by killing workers; its run is notified.
     ///
-    /// The slot is free once the guest has answered.
+    /// The slot is free once the guest has ended.
     pub(crate) async fn handle(self: Arc<Self>, delivery: Delivery, slot: Slot) {
         match Job::decode(&delivery.message.body) {
             Ok(job) => {
@@ -92,7 +92,7 @@ impl JobHandler {
                 let message_id = delivery.message.properties.message_id.as_deref();
                 warn!(%error, message_id, "a message on a queue of jobs cannot be read; it is kept in waft.quarantine");
                 let reason = format!("worker {} could not read the job: {error}", self.name);
-                // No guest is called, however long the quarantine takes.
+                // No guest is called while the message is moved.
                 drop(slot);
                 self.quarantine(delivery, reason).await;
             }
@@ -100,32 +100,32 @@ impl JobHandler {
     }
 
     async fn handle_job(&self, delivery: Delivery, job: Job, mut slot: Slot) {
-        let came_back = control::was_redelivered(&delivery);
+        let is_redelivered = control::was_redelivered(&delivery);
         // A redelivered job may have been executed by a lost worker. It is called again, and not answered from the
         // cache.
-        let answered = if came_back { None } else { self.recent.get(&job.call, &job.signal_to) };
-        if let Some(answer) = answered {
-            debug!("the job was answered before; the answer is sent again");
+        let cached = if is_redelivered { None } else { self.recent.get(&job.call, &job.signal_to) };
+        if let Some(body) = cached {
+            debug!("the job has a recent result; its signal is sent again");
             drop(slot);
-            let signalled = self.send_signal(&job.call, answer, &job.signal_to).await;
-            return settle(delivery, signalled.unwrap_or(PublishOutcome::Unconfirmed));
+            let published = self.send_signal(&job.call, body, &job.signal_to).await;
+            return settle(delivery, published.unwrap_or(PublishOutcome::Unconfirmed));
         }
-        let Some(AcceptedCall { delivery, call, precondition: first }) = self.calls.accept(&job, delivery) else {
-            return debug!("the job runs here already");
+        let Some(AcceptedCall { delivery, call, precondition }) = self.calls.accept(&job, delivery) else {
+            return debug!("the job already runs on this worker");
         };
-        match self.check_start(&job, first, &call.interrupt).await {
+        match self.check_start(&job, precondition, &call.interrupt).await {
             StartDecision::Start => {}
-            StartDecision::Withdrawn { is_confirmed: is_sure } => {
-                return self.drop_withdrawn(delivery, &job, call, is_sure).await;
+            StartDecision::Withdrawn { is_confirmed } => {
+                return self.drop_withdrawn(delivery, &job, call, is_confirmed).await;
             }
-            StartDecision::GiveBack => {
+            StartDecision::Return => {
                 delivery.requeue();
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
         }
         let times = control::times_returned(&delivery);
         if times >= job.delivery_limit.unwrap_or(self.delivery_limit).get() {
-            warn!(times, "the job came back too often; it is kept in waft.quarantine");
+            warn!(times, "the job was redelivered too often; it is kept in waft.quarantine");
             call.end().deliveries.into_iter().for_each(Delivery::requeue);
             let poison = topology::POISON;
             let reason = format!("{poison} {times} times without an answer: its workers were killed or stopped");
@@ -134,27 +134,27 @@ impl JobHandler {
         }
         let (hold, outcome) = self.hold_and_call(delivery, &job, call.interrupt.clone(), &mut slot).await;
         drop(slot);
-        let again = call.end();
+        let redeliveries = call.end();
         let Some((answer, log)) = outcome else {
-            again.deliveries.into_iter().for_each(Delivery::requeue);
-            return self.give_back(hold, &job).await;
+            redeliveries.deliveries.into_iter().for_each(Delivery::requeue);
+            return self.release(hold, &job).await;
         };
         if let TaskResult::Failed(failure) = &answer {
             debug!(%failure, "the call failed");
         }
         // Between two deliveries to this worker, another worker may have had the job and been lost.
-        let signal = self.signal_of(&job, answer, came_back || again.was_redelivered);
+        let signal = self.signal_of(&job, answer, is_redelivered || redeliveries.was_redelivered);
         let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode());
         match hold {
             CallHold::Delivery(delivery) => {
-                let signalled = self.send_answer(&mut body, &signal, &job.signal_to).await;
-                if signalled == PublishOutcome::Confirmed {
+                let published = self.send_answer(&mut body, &signal, &job.signal_to).await;
+                if published == PublishOutcome::Confirmed {
                     self.recent.insert(&job.call, &job.signal_to, &body);
                 }
-                settle(*delivery, signalled);
-                again.deliveries.into_iter().for_each(|delivery| settle(delivery, signalled));
+                settle(*delivery, published);
+                redeliveries.deliveries.into_iter().for_each(|delivery| settle(delivery, published));
             }
-            // Only this worker knows the answer.
+            // Only this worker has the result.
             CallHold::Lease => {
                 while self.send_answer(&mut body, &signal, &job.signal_to).await == PublishOutcome::Unconfirmed
                     && !self.abandon.is_cancelled()
@@ -170,7 +170,7 @@ impl JobHandler {
         Signal { call, answer, execution, redelivered, worker: Some(self.name.clone()) }
     }
 
-    /// Makes the call. A long call gets a lease on the way, so that its delivery is not held for long. Reports to the
+    /// Makes the call. A long call gets a lease meanwhile, so that its delivery is not held for long. Reports to the
     /// engine are published beside the call, and never delay it.
     async fn hold_and_call(
         &self,
@@ -181,12 +181,12 @@ impl JobHandler {
     ) -> (CallHold, CallResult) {
         let mut hold = CallHold::Delivery(Box::new(delivery));
         let outcome = {
-            let (calling, holding) = (pin!(self.call(job, interrupt)), pin!(self.hold(&mut hold, job, slot)));
-            // Once the call has ended, a pending report is dropped: the answer says more.
+            let (call, lease) = (pin!(self.call(job, interrupt)), pin!(self.hold(&mut hold, job, slot)));
+            // Once the call has ended, a pending report is dropped, since the result makes it obsolete.
             tokio::select! {
                 biased;
-                outcome = calling => outcome,
-                never = holding => match never {},
+                outcome = call => outcome,
+                never = lease => match never {},
             }
         };
         (hold, outcome)
@@ -220,14 +220,14 @@ impl JobHandler {
     }
 
     /// Returns a call that the worker stopped.
-    async fn give_back(&self, hold: CallHold, job: &Job) {
+    async fn release(&self, hold: CallHold, job: &Job) {
         match hold {
             CallHold::Delivery(delivery) => delivery.requeue(),
             CallHold::Lease => {
                 let released = Report::Released { call: job.call.clone(), worker: self.name.clone() };
                 let message = self.message(&job.call, &job.signal_to, released.encode().into());
                 if tokio::time::timeout(RELEASE_TIMEOUT, self.broker.publish(message)).await.is_err() {
-                    warn!("the call could not be given back: its lease will be missed");
+                    warn!("the call could not be released: its lease will expire");
                 }
             }
         }
@@ -236,8 +236,8 @@ impl JobHandler {
     /// Moves a delivery to the quarantine and notifies its run, if the headers name it.
     async fn quarantine(&self, delivery: Delivery, reason: String) {
         let properties = &delivery.message.properties;
-        let told = protocol::call_of(&properties.headers).zip(properties.reply_to.clone());
-        let signalled = match told {
+        let recipient = protocol::call_of(&properties.headers).zip(properties.reply_to.clone());
+        let published = match recipient {
             Some((call, signal_to)) => {
                 let message = format!("{reason}; its message is in waft.quarantine");
                 let answer = TaskResult::Failed(Failure::new(FailureKind::Poison, message));
@@ -253,36 +253,36 @@ impl JobHandler {
             }
             None => PublishOutcome::Confirmed,
         };
-        match signalled {
+        match published {
             PublishOutcome::Confirmed => {
                 let Message { exchange, key, .. } = &delivery.message;
                 let queue =
                     if exchange == topology::JOBS { format!("{}{key}", topology::JOBS_PREFIX) } else { key.clone() };
-                let moving = broker::quarantine(&*self.broker, delivery, &queue, &reason);
+                let move_to_quarantine = broker::quarantine(&*self.broker, delivery, &queue, &reason);
                 // If dropped, the delivery is requeued.
-                self.abandon.run_until_cancelled(moving).await;
+                self.abandon.run_until_cancelled(move_to_quarantine).await;
             }
             PublishOutcome::Unconfirmed => delivery.requeue(),
         }
     }
 
-    /// Sends the answer to a call. An answer that is too large for the broker becomes a failure that says so: another
-    /// attempt could not be answered either.
+    /// Sends the result of a call. A result that is too large for the broker becomes a failure with that reason: the result of
+    /// another attempt would be too large too.
     async fn send_answer(&self, body: &mut Bytes, signal: &Signal, signal_to: &str) -> PublishOutcome {
         let size = body.len();
         let TooLarge(reason) = match self.send_signal(&signal.call, body.clone(), signal_to).await {
-            Ok(signalled) => return signalled,
+            Ok(published) => return published,
             Err(too_large) => too_large,
         };
-        let message = format!("its answer has {:#}, which is more than the broker takes: {reason}", Size(size as u64));
-        warn!(message, "a call fails since its answer is too large");
+        let message = format!("its result has {:#}, which is more than the broker allows: {reason}", Size(size as u64));
+        warn!(message, "a call fails since its result is too large");
         let answer = TaskResult::Failed(Failure::new(FailureKind::Permanent, message));
         let failed = Signal { answer, ..signal.clone() };
         *body = Report::Signal(failed, CallLog::default()).encode().into();
         self.send_signal(&signal.call, body.clone(), signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
-    /// Publishes the answer to a call.
+    /// Publishes the signal of a call.
     pub(crate) async fn send_signal(
         &self,
         call: &CallId,
@@ -294,21 +294,21 @@ impl JobHandler {
     }
 
     /// Sends the engine a report about a running call.
-    async fn report(&self, job: &Job, report: Report, told: DeliveryGuarantee) -> PublishOutcome {
+    async fn report(&self, job: &Job, report: Report, guarantee: DeliveryGuarantee) -> PublishOutcome {
         let message = self.message(&job.call, &job.signal_to, report.encode().into());
-        let telling = async {
-            match told {
+        let publish = async {
+            match guarantee {
                 DeliveryGuarantee::AtLeastOnce => self.publish(message).await.unwrap_or(PublishOutcome::Unconfirmed),
                 DeliveryGuarantee::BestEffort => {
-                    let once = Message { persistent: false, routing: Routing::Optional, ..message };
+                    let transient = Message { persistent: false, routing: Routing::Optional, ..message };
                     // The next report repeats a lost one.
-                    let _ = self.broker.publish(once).await;
+                    let _ = self.broker.publish(transient).await;
                     PublishOutcome::Confirmed
                 }
             }
         };
         // The report waits at most until the next one is due.
-        tokio::time::timeout(lease::HEARTBEAT_INTERVAL, telling).await.unwrap_or(PublishOutcome::Unconfirmed)
+        tokio::time::timeout(lease::HEARTBEAT_INTERVAL, publish).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
     fn message(&self, call: &CallId, queue: &str, body: Bytes) -> Message {
@@ -329,54 +329,54 @@ impl JobHandler {
     }
 
     /// Publishes until the broker has the message: sending again is cheaper than repeating the call. A queue that is
-    /// just being deleted may refuse a signal before it is known to be gone.
+    /// just being deleted may reject a signal before its deletion is known.
     async fn publish(&self, message: Message) -> Result<PublishOutcome, TooLarge> {
-        for pause in RESEND_AFTER {
+        for delay in RESEND_AFTER {
             match self.broker.publish(message.clone()).await {
                 Ok(()) => return Ok(PublishOutcome::Confirmed),
                 Err(PublishError::TooLarge { reason, .. }) => return Err(TooLarge(reason)),
                 Err(PublishError::Unroutable { key, .. }) => {
-                    warn!(queue = key, "nobody waits for this signal any more: its engine has gone");
+                    warn!(queue = key, "no engine waits for this signal any more: its queue was deleted");
                     return Ok(PublishOutcome::Confirmed);
                 }
                 Err(PublishError::Closed) => return Ok(PublishOutcome::Unconfirmed),
                 Err(error @ (PublishError::Refused { .. } | PublishError::Unconfirmed { .. })) => {
-                    debug!(%error, "the signal was not taken; it is sent again");
-                    tokio::time::sleep(pause).await;
+                    debug!(%error, "the signal was not confirmed; it is sent again");
+                    tokio::time::sleep(delay).await;
                 }
             }
         }
-        warn!("the broker does not take the signal; the job goes back");
+        warn!("the broker does not confirm the signal; the job is requeued");
         Ok(PublishOutcome::Unconfirmed)
     }
 
     /// Calls the guest; `None` when the worker stopped the call and the job must be returned.
     async fn call(&self, job: &Job, interrupt: CancellationToken) -> CallResult {
-        let said = Arc::new(LastProgress::default());
+        let observer = Arc::new(LastProgress::default());
         let done = CancellationToken::new();
-        let telling = progress::report_progress(
+        let progress_reports = progress::report_progress(
             self.broker.clone(),
             job.signal_to.clone(),
             job.call.clone(),
             self.name.clone(),
-            said.clone(),
+            observer.clone(),
             done.clone(),
         );
-        let publishing = live::publish(
+        let live_log = live::publish(
             self.broker.clone(),
             job.call.clone(),
             self.name.clone(),
-            &said.lines,
+            &observer.lines,
             self.calls.followed(),
             done.clone(),
         );
-        let calling = async {
-            let _telling_ends = done.drop_guard();
+        let guest_call = async {
+            let _ends_reports = done.drop_guard();
             // If dropped, the call stops; the token `interrupt` is for this call, `abandon` for all.
-            self.abandon.run_until_cancelled(self.guests.call(job, interrupt.clone(), said.clone())).await
+            self.abandon.run_until_cancelled(self.guests.call(job, interrupt.clone(), observer.clone())).await
         };
-        let (called, (), ()) = futures::join!(calling, telling, publishing);
-        let GuestResult { answer, log } = called?;
+        let (result, (), ()) = futures::join!(guest_call, progress_reports, live_log);
+        let GuestResult { answer, log } = result?;
         let answer = match answer {
             sandbox::Completion::Succeeded(values) => TaskResult::Succeeded(values),
             sandbox::Completion::Failed(failure) => TaskResult::Failed(failure),
@@ -398,8 +398,8 @@ enum DeliveryGuarantee {
     BestEffort,
 }
 
-pub(crate) fn settle(delivery: Delivery, signalled: PublishOutcome) {
-    match signalled {
+pub(crate) fn settle(delivery: Delivery, published: PublishOutcome) {
+    match published {
         PublishOutcome::Confirmed => delivery.accept(),
         PublishOutcome::Unconfirmed => delivery.requeue(),
     }

@@ -41,7 +41,7 @@ impl ContentSource {
         self.sandbox.compile(digest, bytes).await.map_err(|error| failure(&error))
     }
 
-    /// Returns the job with all its values in the form that the guest takes.
+    /// Returns the job with all its values loaded, as the guest receives them.
     ///
     /// # Errors
     /// A failure of kind `module` that names the value that could not be loaded, and the reason.
@@ -58,9 +58,9 @@ impl ContentSource {
     async fn fetch_large(&self, values: &mut Values, fetch_from: &str) -> Result<(), Failure> {
         for (name, value) in values {
             let Value::Stored(Stored { digest, form, .. }) = *value else { continue };
-            let told = |reason: &str| Failure::new(FailureKind::Module, format!("value {name:?}: {reason}"));
-            let bytes = self.fetch(digest, fetch_from).await.map_err(|error| told(&error.message))?;
-            *value = store::values::from_bytes(&bytes, form).map_err(|error| told(&error.to_string()))?;
+            let failure_of = |reason: &str| Failure::new(FailureKind::Module, format!("value {name:?}: {reason}"));
+            let bytes = self.fetch(digest, fetch_from).await.map_err(|error| failure_of(&error.message))?;
+            *value = store::values::from_bytes(&bytes, form).map_err(|error| failure_of(&error.to_string()))?;
         }
         Ok(())
     }

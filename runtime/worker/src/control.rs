@@ -1,4 +1,4 @@
-//! What a worker hears with all others, pings and which calls are wanted no more; and what an engine answers it.
+//! Control messages: pings, withdrawals and other messages to all workers, and the replies of an engine.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -17,22 +17,22 @@ use tracing::warn;
 
 use crate::live::{self, Followed};
 
-/// The most calls that are remembered as interrupted or withdrawn before their jobs came here. Each costs some hundred bytes.
+/// The maximum number of interrupted and withdrawn calls to remember, whose jobs have not arrived. Each costs some hundred bytes.
 const MAX_WITHDRAWN_CALLS: usize = 10_000;
 
-/// The calls a worker has now, and what it was told of others.
+/// The calls that a worker has, and the interrupted and withdrawn calls that it knows.
 pub(crate) struct CallRegistry {
     state: Mutex<RegistryState>,
     followed: Followed,
 }
 
 struct RegistryState {
-    /// By the call and where it is answered: an engine that took a run over elsewhere has to hear for itself.
+    /// By the call and the queue of its signal: an engine that took over a run needs a signal of its own.
     running: BTreeMap<(CallId, String), RunningCall>,
-    /// Calls that were interrupted or withdrawn and do not run here: their jobs may still be on the way.
+    /// Calls that were interrupted or withdrawn and do not run here: their jobs may still arrive.
     withdrawn: HashSet<CallId>,
     oldest: VecDeque<CallId>,
-    /// Of calls whose jobs were sent before this, some may have been withdrawn without this worker knowing it.
+    /// Calls whose jobs were sent before this time may have been withdrawn without this worker's knowledge.
     since: Timestamp,
 }
 
@@ -44,69 +44,69 @@ struct RunningCall {
     redeliveries: Redeliveries,
 }
 
-/// How far a call has come.
+/// The stage of a call.
 enum CallStage {
-    /// An engine is asked whether it is to begin.
+    /// An engine was asked whether the call may start.
     AwaitingReply(oneshot::Sender<bool>),
-    /// It has begun.
+    /// The call has started.
     Started,
-    /// It does not begin, since an engine said so.
+    /// The call does not start, as an engine decided.
     Refused,
 }
 
-/// What came of a job while its call ran.
+/// The redeliveries of a job while its call ran.
 #[derive(Default)]
 pub(crate) struct Redeliveries {
-    /// Whether it was delivered again.
+    /// Whether the job was redelivered.
     pub(crate) was_redelivered: bool,
-    /// Its later deliveries, which wait for the outcome of the call.
+    /// The later deliveries, which are settled with the outcome of the call.
     pub(crate) deliveries: Vec<Delivery>,
 }
 
-/// A call that a worker has taken on.
+/// A call that a worker has accepted.
 pub(crate) struct AcceptedCall<'a> {
     /// The delivery of its job.
     pub(crate) delivery: Delivery,
     /// The call.
     pub(crate) call: CallGuard<'a>,
-    /// What has to be known before it begins.
+    /// What is required before it starts.
     pub(crate) precondition: StartPrecondition,
 }
 
-/// What has to be known before a call begins.
+/// What is required before a call starts.
 pub(crate) enum StartPrecondition {
-    /// Nothing: it has begun.
+    /// Nothing: it has started.
     Nothing,
-    /// Whether it is still wanted, which an engine says.
+    /// The reply of an engine, whether the call is still wanted.
     AskEngine {
-        /// Takes what the engine says.
+        /// Receives the reply.
         wanted: oneshot::Receiver<bool>,
-        /// Whether the worker was told that the call is wanted no more. An engine may have thought better of it since.
+        /// Whether the worker received an interruption or withdrawal of the call. An engine may want it again since then.
         is_withdrawn: bool,
     },
 }
 
 impl CallRegistry {
-    /// Of a worker that hears what is withdrawn from this time on.
+    /// The registry of a worker that receives withdrawals from this time on.
     pub(crate) fn new(since: Timestamp) -> Self {
         let (running, withdrawn, oldest) = (BTreeMap::new(), HashSet::new(), VecDeque::new());
         Self { state: Mutex::new(RegistryState { running, withdrawn, oldest, since }), followed: live::followed() }
     }
 
-    /// The runs that somebody begins to follow from now on.
+    /// The runs that a client starts to follow from now on.
     pub(crate) fn followed(&self) -> broadcast::Receiver<RunId> {
         self.followed.subscribe()
     }
 
-    /// Takes a call on. `None` when it runs here already: the delivery is kept until that has ended, since the one that it
-    /// was begun with may be dead when its job comes again.
+    /// Accepts a call. `None` when it already runs here: the delivery is then kept until the call has ended, since the first
+    /// delivery may be lost when the job is redelivered.
     ///
-    /// Whether the call is wanted is asked where this worker cannot know that it is: its job was sent before this worker
-    /// listened, was delivered before, may have expired by the engine's clock, or is of a call that was interrupted or
+    /// An engine is asked whether the call is wanted if this worker cannot know it: its job was sent before this worker
+    /// received withdrawals, was delivered before, or may have expired by the engine's clock; or the call was interrupted or
     /// withdrawn.
     pub(crate) fn accept<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<AcceptedCall<'a>> {
-        let mut known = self.lock();
-        if let Some(running) = known.running.get_mut(&key(job)) {
+        let mut state = self.lock();
+        if let Some(running) = state.running.get_mut(&key(job)) {
             running.redeliveries.was_redelivered = true;
             if running.is_leased {
                 delivery.accept();
@@ -116,11 +116,11 @@ impl CallRegistry {
             return None;
         }
         let interrupt = CancellationToken::new();
-        let is_withdrawn = known.withdrawn.contains(&job.call);
-        let may_be_withdrawn = was_redelivered(&delivery) || job.at < known.since || job.expires_at.is_some();
-        let (stage, first) = if is_withdrawn || may_be_withdrawn {
-            let (answer, wanted) = oneshot::channel();
-            (CallStage::AwaitingReply(answer), StartPrecondition::AskEngine { wanted, is_withdrawn })
+        let is_withdrawn = state.withdrawn.contains(&job.call);
+        let may_be_withdrawn = was_redelivered(&delivery) || job.at < state.since || job.expires_at.is_some();
+        let (stage, precondition) = if is_withdrawn || may_be_withdrawn {
+            let (reply, wanted) = oneshot::channel();
+            (CallStage::AwaitingReply(reply), StartPrecondition::AskEngine { wanted, is_withdrawn })
         } else {
             (CallStage::Started, StartPrecondition::Nothing)
         };
@@ -130,18 +130,18 @@ impl CallRegistry {
             is_leased: false,
             redeliveries: Redeliveries::default(),
         };
-        known.running.insert(key(job), running);
-        Some(AcceptedCall { delivery, call: CallGuard { calls: self, job: Some(job), interrupt }, precondition: first })
+        state.running.insert(key(job), running);
+        Some(AcceptedCall { delivery, call: CallGuard { calls: self, job: Some(job), interrupt }, precondition })
     }
 
-    /// A call begins though no engine has said that it may.
+    /// Starts a call without the reply of an engine.
     pub(crate) fn start_without_reply(&self, job: &Job) {
         if let Some(running) = self.lock().running.get_mut(&key(job)) {
             running.stage = CallStage::Started;
         }
     }
 
-    /// The engine knows of the call: no delivery of its job is needed to keep it any more.
+    /// The call has a lease, so the deliveries of its job are accepted.
     pub(crate) fn lease(&self, job: &Job) {
         if let Some(running) = self.lock().running.get_mut(&key(job)) {
             running.is_leased = true;
@@ -154,36 +154,36 @@ impl CallRegistry {
     }
 
     fn interrupt(&self, call: CallId) {
-        let mut known = self.lock();
-        let mut running = known.running_as(&call).peekable();
+        let mut state = self.lock();
+        let mut running = state.running_as(&call).peekable();
         if running.peek().is_some() {
             return running.for_each(|(_, running)| running.interrupt.cancel());
         }
         drop(running);
-        known.add_withdrawn(call);
+        state.add_withdrawn(call);
     }
 
-    /// Takes note of a call that nobody wants any more; answers where it is to be said that it has begun here.
+    /// Withdraws a call; if it has started here, returns the queues of the engines to notify of that.
     fn withdraw(&self, call: CallId) -> Vec<String> {
-        let mut known = self.lock();
-        let begun = known.running_as(&call).filter(|(_, running)| matches!(running.stage, CallStage::Started));
-        let begun: Vec<String> = begun.map(|((_, signal_to), _)| signal_to.clone()).collect();
-        if known.running_as(&call).next().is_none() {
-            known.add_withdrawn(call);
+        let mut state = self.lock();
+        let started = state.running_as(&call).filter(|(_, running)| matches!(running.stage, CallStage::Started));
+        let started: Vec<String> = started.map(|((_, signal_to), _)| signal_to.clone()).collect();
+        if state.running_as(&call).next().is_none() {
+            state.add_withdrawn(call);
         }
-        begun
+        started
     }
 
-    /// An engine has said whether a call is to begin.
+    /// Handles the reply of an engine, whether a call may start.
     fn on_may_start(&self, call: &CallId, wanted: bool) {
         for (_, running) in self.lock().running_as(call) {
             if !matches!(running.stage, CallStage::AwaitingReply(_)) {
                 continue;
             }
             let stage = if wanted { CallStage::Started } else { CallStage::Refused };
-            if let CallStage::AwaitingReply(answer) = std::mem::replace(&mut running.stage, stage) {
+            if let CallStage::AwaitingReply(reply) = std::mem::replace(&mut running.stage, stage) {
                 // The call may have been interrupted meanwhile.
-                let _ = answer.send(wanted);
+                let _ = reply.send(wanted);
             }
         }
     }
@@ -193,29 +193,29 @@ impl CallRegistry {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, RegistryState> {
-        // Insertions and removals are whole, so a panic elsewhere cannot have left half of one.
+        // Each insertion or removal is complete, so a panic in another thread leaves no partial one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A call that this worker has, until this is ended or dropped: a call that panics must not keep later deliveries of its job.
+/// A call of this worker, until the guard is ended or dropped: a call that panics must not keep later deliveries of its job.
 pub(crate) struct CallGuard<'a> {
     calls: &'a CallRegistry,
     /// `None` once it has ended.
     job: Option<&'a Job>,
-    /// Cancelled when the call is to stop.
+    /// Cancelled to stop the call.
     pub(crate) interrupt: CancellationToken,
 }
 
 impl CallGuard<'_> {
-    /// Forgets the call. A job that comes from now on is called again.
+    /// Removes the call. If its job is redelivered later, it is called again.
     pub(crate) fn end(mut self) -> Redeliveries {
         self.job.take().map(|job| self.calls.end(job)).unwrap_or_default()
     }
 }
 
 impl Drop for CallGuard<'_> {
-    /// The deliveries that came meanwhile go back, as the one that it was begun with does.
+    /// The later deliveries are requeued, as the first one is.
     fn drop(&mut self) {
         drop(self.job.take().map(|job| self.calls.end(job)));
     }
@@ -237,7 +237,7 @@ impl RegistryState {
             && let Some(oldest) = self.oldest.pop_front()
         {
             self.withdrawn.remove(&oldest);
-            // Its job was sent before now, and so is asked about like those sent before this worker listened.
+            // An engine is asked about its job, since it was sent before this time.
             self.since = self.since.max(now());
         }
     }
@@ -253,7 +253,7 @@ pub(crate) fn was_redelivered(delivery: &Delivery) -> bool {
     delivery.redelivered || times_returned(delivery) > 0
 }
 
-/// How often deliveries of a job came back, those before it was published again included.
+/// The number of redeliveries of a job, including those before it was published again.
 pub(crate) fn times_returned(delivery: &Delivery) -> u32 {
     delivery.returned.saturating_add(protocol::returned(&delivery.message.properties.headers))
 }
@@ -262,7 +262,7 @@ fn key(job: &Job) -> (CallId, String) {
     (job.call.clone(), job.signal_to.clone())
 }
 
-/// The queue on which the worker of a name hears control messages. Exclusive: a second worker of the name is refused.
+/// The queue for the control messages of a worker. It is exclusive, so a second worker of the name is rejected.
 pub(crate) fn queue_name(name: &WorkerName) -> String {
     format!("waft.control.{name}")
 }
@@ -274,12 +274,12 @@ pub(crate) async fn declare(broker: &dyn Broker, name: &WorkerName) -> Result<()
     broker.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await
 }
 
-/// Opens the control queue. Few messages are out at once: each is answered on the spot.
+/// Opens the control queue. The prefetch is small, since each message is answered at once.
 pub(crate) async fn consume(broker: &dyn Broker, name: &WorkerName) -> Result<Consumer, broker::ConsumeError> {
     broker.consume(&queue_name(name), 16).await
 }
 
-/// Answers control messages until told to stop.
+/// Answers control messages until `stop` is cancelled.
 pub(crate) async fn serve(
     broker: Arc<dyn Broker>,
     mut messages: Consumer,
@@ -293,41 +293,41 @@ pub(crate) async fn serve(
         match control {
             Ok(Control::Interrupt(call)) => calls.interrupt(call),
             Ok(Control::Withdraw(withdrawn)) => {
-                let begun = withdrawn.into_iter().flat_map(|call| {
-                    let tell = calls.withdraw(call.clone());
-                    tell.into_iter().map(move |signal_to| (call.clone(), signal_to))
+                let started = withdrawn.into_iter().flat_map(|call| {
+                    let queues = calls.withdraw(call.clone());
+                    queues.into_iter().map(move |signal_to| (call.clone(), signal_to))
                 });
-                for (call, signal_to) in begun.collect::<Vec<_>>() {
-                    // If it is lost, the call counts as withdrawn, and its answer as a late outcome.
+                for (call, signal_to) in started.collect::<Vec<_>>() {
+                    // If it is lost, the call counts as withdrawn, and its result as a late outcome.
                     send_best_effort(&*broker, started_report(call, signal_to, &status.name), &stop).await;
                 }
             }
             Ok(Control::MayStart { call, wanted }) => calls.on_may_start(&call, wanted),
-            // Of no use where nothing runs.
+            // It has no receiver if no call runs.
             Ok(Control::TellLogs { run }) => drop(calls.followed.send(run)),
             Ok(Control::Ping(ping)) => {
                 let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
                 let reply = reply(ping.reply_to, &WorkerStatus { busy, ..status.clone() });
                 send_best_effort(&*broker, reply, &stop).await;
             }
-            // It is for all workers, so that none of them has to keep it.
-            Err(error) => warn!(%error, "a message to all workers cannot be read here; it is dropped"),
+            // All workers receive it, so it is not moved to the quarantine.
+            Err(error) => warn!(%error, "a control message cannot be read; it is dropped"),
         }
     }
 }
 
-/// Best effort: the receiver may be gone. A broker that is away must not keep the worker from stopping.
+/// Best effort: the receiver may have disconnected. An unreachable broker must not delay the stop of the worker.
 async fn send_best_effort(broker: &dyn Broker, message: Message, stop: &CancellationToken) {
     if let Some(Err(error)) = stop.run_until_cancelled(broker.publish(message)).await {
         tracing::debug!(%error, "a control message was not answered");
     }
 }
 
-fn reply(to: String, status: &WorkerStatus) -> Message {
-    to_queue(to, Properties::default(), status.encode())
+fn reply(queue: String, status: &WorkerStatus) -> Message {
+    to_queue(queue, Properties::default(), status.encode())
 }
 
-/// The message that says that a call has begun here which an engine wants to withdraw.
+/// Reports to an engine that wants to withdraw a call that the call has started here.
 fn started_report(call: CallId, signal_to: String, worker: &WorkerName) -> Message {
     let properties = Properties { headers: protocol::headers(&call), ..Properties::default() };
     to_queue(signal_to, properties, Report::Started { call, worker: worker.clone() }.encode())

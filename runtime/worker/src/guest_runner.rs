@@ -12,7 +12,7 @@ use crate::ContentSource;
 /// The result of a call, and the guest's log.
 #[derive(Debug)]
 pub struct GuestResult {
-    /// The answer; it contains values of any size inline.
+    /// The completion; its values are inline, whatever their size.
     pub answer: sandbox::Completion,
     /// The log of the guest.
     pub log: CallLog,
@@ -31,20 +31,19 @@ pub trait GuestRunner: Send + Sync + 'static {
 #[async_trait]
 impl GuestRunner for ContentSource {
     async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> GuestResult {
-        let stopped = interrupt.clone();
-        let calling = async {
+        let stop = interrupt.clone();
+        let load = async {
             let module = self.find(job.module, &job.fetch_from).await?;
-            let whole = self.with_loaded_values(job).await?;
-            Ok((module, whole))
+            let job = self.with_loaded_values(job).await?;
+            Ok((module, job))
         };
-        let found = match stopped.run_until_cancelled(calling).await {
-            Some(Ok(found)) => found,
+        let (module, job) = match stop.run_until_cancelled(load).await {
+            Some(Ok(loaded)) => loaded,
             Some(Err(failure)) => {
                 return GuestResult { answer: sandbox::Completion::Failed(failure), log: CallLog::default() };
             }
             None => return GuestResult { answer: sandbox::Completion::Interrupted, log: CallLog::default() },
         };
-        let (module, job) = found;
         let report = self.sandbox().call(&module, sandbox_call(&job, interrupt), observer).await;
         let log = log(&report);
         let answer = match report.completion {

@@ -1,8 +1,8 @@
-//! Takes jobs from the queues: fetches as many as the slots can work off soon, and returns jobs that cannot start
+//! Takes jobs from the queues: fetches as many as the slots can process soon, and returns jobs that cannot start
 //! soon.
 //!
 //! A job that was fetched but not started is published again. So its delivery does not count as lost, and any worker
-//! can take it. Only if the broker takes no message for some seconds, the delivery itself is requeued. See
+//! can take it. The delivery itself is requeued only if the broker accepts no message for some seconds. See
 //! [`Intake::run`] for the loop, and `slots.rs` for the number of jobs to fetch.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ use crate::{
     slots::{Slot, Slots},
 };
 
-/// Pause before a deleted queue is declared again: more queues may be deleted meanwhile.
+/// Delay before a deleted queue is declared again: more queues may be deleted meanwhile.
 const REDECLARE_DELAY: Duration = Duration::from_secs(1);
 
 /// Maximum time that a fetched job waits while no slot becomes free. Then it is returned, for workers with a free
@@ -36,8 +36,8 @@ const MAX_FETCHED_WAIT: Duration = Duration::from_millis(100);
 /// trips.
 const MIN_OPEN_TIME: Duration = Duration::from_millis(50);
 
-/// Maximum time for returning jobs: a broker that is away takes back its deliveries by itself.
-const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum time for returning jobs: an unreachable broker requeues the deliveries by itself.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The queues that a worker takes jobs from.
 pub(crate) struct Intake {
@@ -66,15 +66,15 @@ struct JobQueue {
 }
 
 impl Intake {
-    /// Declares the queues and begins to fetch from them. Unresponsive queues are opened once they respond.
+    /// Declares the queues and starts to fetch from them. Unresponsive queues are opened once they respond.
     pub(crate) async fn open(broker: &Arc<dyn Broker>, names: &[QueueName], slots: u16) -> Result<Self, WorkerError> {
         let slots = Slots::new(slots);
         let prefetch = slots.prefetch();
         let (queues, opening, fetched) = (Vec::new(), FuturesUnordered::new(), VecDeque::new());
         let mut intake = Self { slots, queues, opening, fetched, prefetch, opened_at: Instant::now() };
-        let opened = join_all(names.iter().map(|name| JobQueue::open(&**broker, name, prefetch))).await;
-        for (name, opened) in names.iter().zip(opened) {
-            match opened {
+        let results = join_all(names.iter().map(|name| JobQueue::open(&**broker, name, prefetch))).await;
+        for (name, result) in names.iter().zip(results) {
+            match result {
                 Ok(queue) => intake.queues.push(queue),
                 Err(error) if is_timeout(&error) => intake.open_later(broker, name.clone(), &error),
                 Err(error) => return Err(error),
@@ -83,55 +83,55 @@ impl Intake {
         Ok(intake)
     }
 
-    /// Takes jobs from all queues in turn and calls the guest for each, until `stop` is cancelled. Fetched jobs are
+    /// Takes jobs from all queues in rotation and calls the guest for each, until `stop` is cancelled. Fetched jobs are
     /// then returned. If `abandon` is cancelled, the broker takes them back when the connection ends.
     pub(crate) async fn run(
         mut self,
-        caller: Arc<JobHandler>,
+        handler: Arc<JobHandler>,
         calls: TaskTracker,
         [stop, abandon, crash]: [CancellationToken; 3],
     ) {
-        let broker = caller.broker.clone();
+        let broker = handler.broker.clone();
         while !stop.is_cancelled() && (!self.queues.is_empty() || !self.opening.is_empty() || !self.fetched.is_empty())
         {
             let Some((delivery, mut slot)) = self.next(&broker, &stop).await else { continue };
             slot.begin();
-            let caller = caller.clone();
-            let answering = async move { caller.handle(delivery, slot).await };
-            calls.spawn(crash.clone().run_until_cancelled_owned(answering));
+            let handler = handler.clone();
+            let call = async move { handler.handle(delivery, slot).await };
+            calls.spawn(crash.clone().run_until_cancelled_owned(call));
         }
-        abandon.run_until_cancelled(self.give_back(&*broker)).await;
+        abandon.run_until_cancelled(self.return_fetched(&*broker)).await;
     }
 
     /// Returns the next job and a slot for it; `None` to stop, or to check the queues first.
     async fn next(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<(Delivery, Slot)> {
         let slot = self.slot(broker, stop).await?;
         self.adjust(broker).await;
-        let leaves_slots_idle = self.underuses_slots();
+        let is_underused = self.underuses_slots();
         self.fetched.retain(|delivery| !delivery.is_lost());
         if let Some(delivery) = self.fetched.pop_front() {
             return Some((delivery, slot));
         }
         // The queue that is polled first now is polled last the next time, so that no queue delays another.
-        let turn = self.queues.len().min(1);
-        self.queues.rotate_left(turn);
-        // Each arm only waits: dropping it loses nothing.
-        let (place, delivery) = tokio::select! {
+        let count = self.queues.len().min(1);
+        self.queues.rotate_left(count);
+        // Each branch only waits: dropping it loses nothing.
+        let (index, delivery) = tokio::select! {
             biased;
             () = stop.cancelled() => return None,
-            Some((name, opened)) = self.opening.next() => {
-                self.on_opened(broker, name, opened);
+            Some((name, result)) = self.opening.next() => {
+                self.on_opened(broker, name, result);
                 return None;
             }
             fetched = fetch(&mut self.queues), if !self.queues.is_empty() => fetched,
             // The queues can then be reopened with a higher prefetch count.
-            () = tokio::time::sleep_until(self.opened_at + MIN_OPEN_TIME), if leaves_slots_idle => return None,
+            () = tokio::time::sleep_until(self.opened_at + MIN_OPEN_TIME), if is_underused => return None,
             else => return None,
         };
         match delivery {
             Some(delivery) => Some((delivery, slot)),
             None => {
-                self.note_deleted(broker, place);
+                self.on_deleted(broker, index);
                 None
             }
         }
@@ -140,33 +140,33 @@ impl Intake {
     /// Returns a free slot; `None` to stop, when a queue was deleted, or when fetched jobs waited too long and were
     /// returned.
     async fn slot(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<Slot> {
-        let mut waits_since = Instant::now();
+        let mut waiting_since = Instant::now();
         loop {
             let has_fetched = !self.fetched.is_empty();
-            // Each arm only waits: dropping it loses nothing.
+            // Each branch only waits: dropping it loses nothing.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
                 slot = self.slots.acquire() => return Some(slot),
-                () = tokio::time::sleep_until(waits_since + MAX_FETCHED_WAIT), if has_fetched => {
-                    debug!("no slot becomes free soon: what was fetched goes back");
+                () = tokio::time::sleep_until(waiting_since + MAX_FETCHED_WAIT), if has_fetched => {
+                    debug!("no slot becomes free soon: fetched jobs are returned");
                     self.slots.on_stalled(MAX_FETCHED_WAIT);
-                    self.give_back(&**broker).await;
+                    self.return_fetched(&**broker).await;
                     return None;
                 }
-                Some((name, opened)) = self.opening.next() => {
-                    self.on_opened(broker, name, opened);
+                Some((name, result)) = self.opening.next() => {
+                    self.on_opened(broker, name, result);
                     return None;
                 }
-                (place, delivery) = fetch(&mut self.queues) => match delivery {
+                (index, delivery) = fetch(&mut self.queues) => match delivery {
                     Some(delivery) => {
                         if !has_fetched {
-                            waits_since = Instant::now();
+                            waiting_since = Instant::now();
                         }
                         self.fetched.push_back(delivery);
                     }
                     None => {
-                        self.note_deleted(broker, place);
+                        self.on_deleted(broker, index);
                         return None;
                     }
                 },
@@ -174,24 +174,24 @@ impl Intake {
         }
     }
 
-    fn note_deleted(&mut self, broker: &Arc<dyn Broker>, place: usize) {
-        let JobQueue { name, .. } = self.queues.remove(place);
-        warn!(queue = %name, "somebody deleted a queue of jobs: it is declared again");
+    fn on_deleted(&mut self, broker: &Arc<dyn Broker>, index: usize) {
+        let JobQueue { name, .. } = self.queues.remove(index);
+        warn!(queue = %name, "a job queue was deleted: it is declared again");
         self.opening.push(open_after(REDECLARE_DELAY, broker.clone(), name, self.prefetch));
     }
 
     /// Opens a queue in the background that cannot be opened now.
     fn open_later(&mut self, broker: &Arc<dyn Broker>, name: QueueName, error: &WorkerError) {
         let error: &dyn std::error::Error = error;
-        warn!(queue = %name, error, "a queue of jobs cannot be opened yet: the others are taken from meanwhile");
+        warn!(queue = %name, error, "a job queue cannot be opened yet: the worker takes jobs from the other queues meanwhile");
         self.opening.push(open_after(REDECLARE_DELAY, broker.clone(), name, self.prefetch));
     }
 
-    /// Takes jobs from a queue from now on, if it could be opened.
-    fn on_opened(&mut self, broker: &Arc<dyn Broker>, name: QueueName, opened: Result<JobQueue, WorkerError>) {
-        match opened {
+    /// Starts to take jobs from a queue, if it could be opened.
+    fn on_opened(&mut self, broker: &Arc<dyn Broker>, name: QueueName, result: Result<JobQueue, WorkerError>) {
+        match result {
             Ok(queue) => self.queues.push(queue),
-            // The worker's own connection is closed: it takes no more jobs.
+            // The worker's own connection is closed, so it receives no more jobs.
             Err(WorkerError::Declare(DeclareError::Closed) | WorkerError::Consume(ConsumeError::Closed)) => {}
             Err(error) => self.open_later(broker, name, &error),
         }
@@ -205,11 +205,11 @@ impl Intake {
     /// Reopens the queues if their prefetch count is too low or too high.
     async fn adjust(&mut self, broker: &Arc<dyn Broker>) {
         // A queue that was opened in the background may have another prefetch count.
-        let is_other = |queue: &JobQueue| queue.consumer.is_none() || queue.prefetch != self.prefetch;
-        let wanted = self.slots.prefetch();
-        let differs =
-            self.underuses_slots() || wanted >= self.prefetch.saturating_mul(2) || wanted <= self.prefetch / 2;
-        if !self.queues.iter().any(is_other) && (!differs || self.opened_at.elapsed() < MIN_OPEN_TIME) {
+        let needs_opening = |queue: &JobQueue| queue.consumer.is_none() || queue.prefetch != self.prefetch;
+        let prefetch = self.slots.prefetch();
+        let is_unsuitable =
+            self.underuses_slots() || prefetch >= self.prefetch.saturating_mul(2) || prefetch <= self.prefetch / 2;
+        if !self.queues.iter().any(needs_opening) && (!is_unsuitable || self.opened_at.elapsed() < MIN_OPEN_TIME) {
             return;
         }
         self.close().await;
@@ -224,20 +224,20 @@ impl Intake {
     /// Closes the consumers, and keeps the jobs that they have fetched.
     async fn close(&mut self) {
         let consumers = self.queues.iter_mut().filter_map(|queue| queue.consumer.take());
-        let closing = consumers.map(|consumer| timeout(GIVE_BACK_TIMEOUT, consumer.drain()));
+        let drains = consumers.map(|consumer| timeout(RETURN_TIMEOUT, consumer.drain()));
         // If the broker does not confirm the end of a consumer, its deliveries are dropped, and so requeued.
-        let drained = join_all(closing).await.into_iter().flatten();
+        let drained = join_all(drains).await.into_iter().flatten();
         self.fetched.extend(drained.flatten());
     }
 
     /// Closes the consumers, and publishes fetched jobs again that were not started: a requeued delivery would count
     /// as a possible execution.
-    async fn give_back(&mut self, broker: &dyn Broker) {
+    async fn return_fetched(&mut self, broker: &dyn Broker) {
         self.close().await;
         let fetched = self.fetched.drain(..).filter(|delivery| !delivery.is_lost());
-        let publishing = fetched.map(|delivery| republish(broker, delivery));
+        let publishes = fetched.map(|delivery| republish(broker, delivery));
         // A job that is not published in time is dropped, and so requeued.
-        let _ = timeout(GIVE_BACK_TIMEOUT, join_all(publishing)).await;
+        let _ = timeout(RETURN_TIMEOUT, join_all(publishes)).await;
     }
 }
 
@@ -249,13 +249,13 @@ fn is_timeout(error: &WorkerError) -> bool {
     )
 }
 
-fn open_after(pause: Duration, broker: Arc<dyn Broker>, name: QueueName, prefetch: u16) -> Opening {
+fn open_after(delay: Duration, broker: Arc<dyn Broker>, name: QueueName, prefetch: u16) -> Opening {
     Box::pin(async move {
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
         }
-        let opened = JobQueue::open(&*broker, &name, prefetch).await;
-        (name, opened)
+        let result = JobQueue::open(&*broker, &name, prefetch).await;
+        (name, result)
     })
 }
 
@@ -270,11 +270,11 @@ impl JobQueue {
 /// Returns the next delivery of any open queue, and the index of the queue; `None` as the delivery if the queue was
 /// deleted.
 async fn fetch(queues: &mut [JobQueue]) -> (usize, Option<Delivery>) {
-    let waiting = queues.iter_mut().enumerate().filter_map(|(place, queue)| {
+    let deliveries = queues.iter_mut().enumerate().filter_map(|(index, queue)| {
         let consumer = queue.consumer.as_mut()?;
-        Some(async move { (place, consumer.next().await) })
+        Some(async move { (index, consumer.next().await) })
     });
-    match waiting.collect::<FuturesUnordered<_>>().next().await {
+    match deliveries.collect::<FuturesUnordered<_>>().next().await {
         Some(fetched) => fetched,
         None => std::future::pending().await,
     }
@@ -284,15 +284,15 @@ async fn fetch(queues: &mut [JobQueue]) -> (usize, Option<Delivery>) {
 /// exist, as after any lost acknowledgement.
 async fn republish(broker: &dyn Broker, delivery: Delivery) {
     let Delivery { message, redelivered, returned, .. } = &delivery;
-    let before = protocol::returned(&message.properties.headers);
+    let earlier = protocol::returned(&message.properties.headers);
     // A redelivered job may have been executed, even if the queue counts no deliveries.
-    let times = before.saturating_add((*returned).max(u32::from(*redelivered)));
+    let times = earlier.saturating_add((*returned).max(u32::from(*redelivered)));
     let mut message = Message { routing: Routing::Mandatory, ..message.clone() };
     protocol::set_returned(&mut message.properties.headers, times);
     match broker.publish(message).await {
         Ok(()) => delivery.accept(),
         Err(error) => {
-            debug!(%error, "a job could not be published again; its delivery goes back");
+            debug!(%error, "a job could not be published again; its delivery is requeued");
             delivery.requeue();
         }
     }

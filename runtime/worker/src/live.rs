@@ -1,7 +1,7 @@
-//! Publishes the lines that a guest writes, while it runs, for those who follow its run.
+//! Publishes the lines that a guest writes, while it runs, for clients that follow its run.
 //!
-//! Publishing never delays the guest: a bounded buffer collects its lines, and they are published in batches, best
-//! effort. A call that writes nothing, or is short, publishes nothing: its log comes with its answer.
+//! Publishing never delays the guest: a bounded buffer collects its lines, and they are published in batches, with best
+//! effort. A call that writes nothing, or is short, publishes nothing: its log is part of its signal.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,10 +25,10 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// Number of bytes that completes a batch at once: larger messages have no benefit.
 const BATCH: usize = 16 << 10;
 
-/// The runs that a reader has just begun to follow. A receiver that misses some publishes its lines again.
+/// The runs that a client has just started to follow. A receiver that misses some publishes its lines again.
 pub(crate) type Followed = broadcast::Sender<RunId>;
 
-/// Number of such runs that wait for a slow receiver.
+/// The maximum number of such runs that wait for a slow receiver.
 const FOLLOWED: usize = 64;
 
 /// Creates the channel for followed runs.
@@ -40,15 +40,15 @@ pub(crate) fn followed() -> Followed {
 /// log.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    gathered: Mutex<Gathered>,
+    log: Mutex<BufferedLog>,
     /// Notified when there is a line to publish.
-    some: Notify,
+    line: Notify,
     /// Notified when there is a full batch to publish.
     batch: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Gathered {
+struct BufferedLog {
     lines: Vec<LiveLine>,
     /// Number of published lines.
     published: usize,
@@ -62,63 +62,63 @@ struct Gathered {
     /// Whether lines were dropped because of the limit.
     cut: bool,
     /// Whether the cut was published.
-    told_cut: bool,
+    is_cut_published: bool,
 }
 
 impl Lines {
     /// Adds a line that the guest has logged or printed.
     pub(crate) fn push(&self, level: &str, text: &str) {
-        let mut gathered = self.gathered();
-        gathered.push(level, text);
-        self.tell(&gathered);
+        let mut log = self.log();
+        log.push(level, text);
+        self.notify(&log);
     }
 
     /// Adds bytes that the guest has printed. A line is published once it has ended.
     pub(crate) fn print(&self, standard: Standard, bytes: &[u8]) {
-        let mut gathered = self.gathered();
-        gathered.print(standard, bytes);
-        self.tell(&gathered);
+        let mut log = self.log();
+        log.print(standard, bytes);
+        self.notify(&log);
     }
 
-    fn tell(&self, gathered: &Gathered) {
-        if gathered.has_some() {
-            self.some.notify_one();
+    fn notify(&self, log: &BufferedLog) {
+        if log.has_unpublished() {
+            self.line.notify_one();
         }
-        if gathered.waiting >= BATCH {
+        if log.waiting >= BATCH {
             self.batch.notify_one();
         }
     }
 
     /// Returns the next lines to publish, and whether they are the last; `None` when there is nothing new.
     fn take(&self) -> Option<(Vec<LiveLine>, bool)> {
-        self.gathered().take()
+        self.log().take()
     }
 
     /// Marks all lines as unpublished.
     fn rewind(&self) {
-        let mut gathered = self.gathered();
-        gathered.published = 0;
-        gathered.waiting = gathered.used;
-        gathered.told_cut = false;
-        self.tell(&gathered);
+        let mut log = self.log();
+        log.published = 0;
+        log.waiting = log.used;
+        log.is_cut_published = false;
+        self.notify(&log);
     }
 
-    fn gathered(&self) -> MutexGuard<'_, Gathered> {
-        // Each line is pushed as a whole, so a panic in another thread leaves no partial one.
-        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn log(&self) -> MutexGuard<'_, BufferedLog> {
+        // Each push is complete, so a panic in another thread leaves no partial one.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Gathered {
-    fn has_some(&self) -> bool {
-        self.published < self.lines.len() || (self.cut && !self.told_cut)
+impl BufferedLog {
+    fn has_unpublished(&self) -> bool {
+        self.published < self.lines.len() || (self.cut && !self.is_cut_published)
     }
 
     fn push(&mut self, level: &str, text: &str) {
         let size = log_size(text);
         if self.cut || self.used + size > MAX_LOG_BYTES {
             self.cut = true;
-            // None of it is published any more.
+            // Unfinished lines are no longer published.
             self.open = [Vec::new(), Vec::new()];
             return;
         }
@@ -134,17 +134,17 @@ impl Gathered {
             Standard::Output => ("stdout", 0),
             Standard::Error => ("stderr", 1),
         };
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.cut {
                 return;
             }
-            if self.open[open].len() + piece.len() > MAX_LOG_BYTES {
+            if self.open[open].len() + part.len() > MAX_LOG_BYTES {
                 self.cut = true;
                 self.open = [Vec::new(), Vec::new()];
                 return;
             }
-            self.open[open].extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
+            self.open[open].extend_from_slice(part);
+            if part.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.open[open]);
                 // The lines are split in the same way as when the log is recorded.
                 String::from_utf8_lossy(&line).lines().for_each(|text| self.push(level, text));
@@ -153,27 +153,27 @@ impl Gathered {
     }
 
     fn take(&mut self) -> Option<(Vec<LiveLine>, bool)> {
-        if !self.has_some() {
+        if !self.has_unpublished() {
             return None;
         }
         let mut size = 0;
-        let rest = &self.lines[self.published..];
-        let fits = |line: &&LiveLine| {
+        let unpublished = &self.lines[self.published..];
+        let fits_batch = |line: &&LiveLine| {
             let is_first = size == 0;
             size += log_size(&line.line.text);
             is_first || size <= BATCH
         };
-        let batch: Vec<LiveLine> = rest.iter().take_while(fits).cloned().collect();
+        let batch: Vec<LiveLine> = unpublished.iter().take_while(fits_batch).cloned().collect();
         self.published += batch.len();
         self.waiting -= batch.iter().map(|line| log_size(&line.line.text)).sum::<usize>();
         let is_end = self.cut && self.published == self.lines.len();
-        self.told_cut |= is_end;
+        self.is_cut_published |= is_end;
         Some((batch, is_end))
     }
 }
 
-/// Publishes the lines of a call until `done`: not before [`PERIOD`] after its start, in few messages, and all of
-/// them again when a reader begins to follow its run.
+/// Publishes the lines of a call until `done`: not before [`PERIOD`] after its start, in few messages, and all
+/// of them again when a client starts to follow its run.
 pub(crate) async fn publish(
     broker: Arc<dyn Broker>,
     call: CallId,
@@ -184,13 +184,13 @@ pub(crate) async fn publish(
 ) {
     // A call that writes nothing sets no timer.
     let first_at = Instant::now() + PERIOD;
-    let publishing = async {
+    let publish = async {
         loop {
-            // Each arm only waits.
+            // Each branch only waits.
             tokio::select! {
-                () = lines.some.notified() => {}
-                again = followed.recv() => {
-                    match again {
+                () = lines.line.notified() => {}
+                run = followed.recv() => {
+                    match run {
                         Ok(run) if run != call.run => {}
                         Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => lines.rewind(),
                         // The worker ends.
@@ -216,14 +216,14 @@ pub(crate) async fn publish(
             }
         }
     };
-    done.run_until_cancelled(publishing).await;
+    done.run_until_cancelled(publish).await;
 }
 
 fn message(log: &LiveLog) -> Message {
     Message {
         exchange: topology::LOGS.to_owned(),
         key: log.call.run.to_string(),
-        // Mostly there is no follower.
+        // Usually no client follows the run.
         routing: Routing::Optional,
         persistent: false,
         priority: 0,
@@ -237,15 +237,15 @@ mod tests {
     use super::*;
 
     fn texts(lines: &Lines) -> Vec<(u32, String, String)> {
-        let mut all = Vec::new();
+        let mut texts = Vec::new();
         while let Some((batch, _)) = lines.take() {
-            all.extend(batch.into_iter().map(|LiveLine { number, line }| (number, line.level, line.text)));
+            texts.extend(batch.into_iter().map(|LiveLine { number, line }| (number, line.level, line.text)));
         }
-        all
+        texts
     }
 
     #[test]
-    fn lines_are_numbered_by_their_source_and_told_once_they_have_ended() {
+    fn lines_are_numbered_by_source_and_published_once_complete() {
         let lines = Lines::default();
         lines.push("info", "a");
         lines.print(Standard::Output, b"one\r\ntw");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_small_and_a_call_that_writes_much_is_bounded() {
+    fn batches_are_small_and_the_log_of_a_call_is_limited() {
         let lines = Lines::default();
         for _ in 0..1_000 {
             lines.push("info", &"x".repeat(100));
@@ -275,19 +275,19 @@ mod tests {
             batches.push((size, cut));
         }
         assert!(batches.iter().map(|(size, _)| size).sum::<usize>() <= MAX_LOG_BYTES);
-        assert_eq!(batches.iter().filter(|(_, cut)| *cut).count(), 1, "the last one says that there are no more");
+        assert_eq!(batches.iter().filter(|(_, cut)| *cut).count(), 1, "only the last batch has the cut mark");
         lines.print(Standard::Output, &[b'x'; 2 * MAX_LOG_BYTES]);
         assert_eq!(lines.take(), None);
-        assert!(lines.gathered().open.iter().all(Vec::is_empty));
+        assert!(lines.log().open.iter().all(Vec::is_empty));
     }
 
     #[test]
-    fn a_line_that_does_not_end_is_bounded() {
+    fn an_endless_line_is_limited() {
         let lines = Lines::default();
         for _ in 0..100 {
             lines.print(Standard::Error, &[b'x'; MAX_LOG_BYTES / 10]);
         }
         assert_eq!(lines.take(), Some((Vec::new(), true)));
-        assert!(lines.gathered().open.iter().all(|open| open.capacity() == 0));
+        assert!(lines.log().open.iter().all(|open| open.capacity() == 0));
     }
 }

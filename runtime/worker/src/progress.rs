@@ -33,7 +33,7 @@ impl LastProgress {
 
 impl sandbox::Observer for LastProgress {
     fn log(&self, level: sandbox::Level, line: &str) {
-        // The level is the guest's choice: for an operator, all guest output is detail.
+        // The level is the guest's choice: to an operator, all guest output is debug output.
         debug!(target: "waft::guest", %level, "{line}");
         self.last.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(line.into());
         self.lines.push(level.as_str(), line);
@@ -52,7 +52,7 @@ impl sandbox::Observer for LastProgress {
     }
 }
 
-/// Reports a call to the engine every [`REPORT_INTERVAL`] until `done`: first that it runs here, then any new
+/// Reports a call to the engine every [`REPORT_INTERVAL`] until `done`: first that it runs here, then new
 /// progress.
 pub(crate) async fn report_progress(
     broker: Arc<dyn Broker>,
@@ -62,14 +62,14 @@ pub(crate) async fn report_progress(
     progress: Arc<LastProgress>,
     done: CancellationToken,
 ) {
-    let mut told = None;
+    let mut reported = None;
     while done.run_until_cancelled(tokio::time::sleep(REPORT_INTERVAL)).await.is_some() {
-        let now = progress.last();
-        if told.as_ref() == Some(&now) {
+        let latest = progress.last();
+        if reported.as_ref() == Some(&latest) {
             continue;
         }
-        let (fraction, message) = now.clone();
-        told = Some(now);
+        let (fraction, message) = latest.clone();
+        reported = Some(latest);
         let report = Report::Progress(Progress { call: call.clone(), worker: worker.clone(), fraction, message });
         let message = Message {
             exchange: String::new(),

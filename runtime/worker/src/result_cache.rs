@@ -37,14 +37,14 @@ impl ResultCache {
             return;
         }
         let key = (call.clone(), signal_to.to_owned());
-        let mut kept = self.lock();
-        if kept.answers.insert(key.clone(), answer.clone()).is_none() {
-            kept.oldest.push_back(key);
+        let mut entries = self.lock();
+        if entries.answers.insert(key.clone(), answer.clone()).is_none() {
+            entries.oldest.push_back(key);
         }
-        if kept.oldest.len() > MAX_ENTRIES
-            && let Some(oldest) = kept.oldest.pop_front()
+        if entries.oldest.len() > MAX_ENTRIES
+            && let Some(oldest) = entries.oldest.pop_front()
         {
-            kept.answers.remove(&oldest);
+            entries.answers.remove(&oldest);
         }
     }
 

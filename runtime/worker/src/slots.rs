@@ -1,7 +1,7 @@
 //! The slots of a worker: how many calls run at once, how long calls take, and how many jobs to prefetch for them.
 //!
-//! A call holds a slot from its job to its answer, including the question whether the call is still wanted. While the
-//! answer travels to the broker, the slot serves the next job: waiting for the broker needs no core.
+//! A call holds a slot from the arrival of its job to its result, including the check whether the call is still wanted. While
+//! the signal is published, the slot serves the next job: waiting for the broker needs no core.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +17,7 @@ use tokio::{
 /// broker.
 const PREFETCH_TIME: Duration = Duration::from_millis(50);
 
-/// Maximum prefetch count of one queue, unless there are more slots. A broker carries some thousand jobs a second, so
+/// Maximum prefetch count of one queue, unless there are more slots. A broker delivers some thousand jobs per second, so
 /// this is [`PREFETCH_TIME`] of its throughput.
 const MAX_PREFETCH: u16 = 256;
 
@@ -61,26 +61,26 @@ impl Slots {
     }
 
     /// Returns the prefetch count of a queue, running jobs included: one for each slot, plus as many as the slots
-    /// work off in [`PREFETCH_TIME`].
+    /// process in [`PREFETCH_TIME`].
     pub(crate) fn prefetch(&self) -> u16 {
         let state = self.lock();
         let length = state.length.as_nanos().max(1);
-        let ahead = u128::from(self.count) * PREFETCH_TIME.as_nanos() / length;
-        let ahead = u16::try_from(ahead).unwrap_or(MAX_PREFETCH).min(MAX_PREFETCH.saturating_sub(self.count));
-        (self.count - state.uncounted.min(self.count)).saturating_add(ahead).max(1)
+        let prefetched = u128::from(self.count) * PREFETCH_TIME.as_nanos() / length;
+        let prefetched = u16::try_from(prefetched).unwrap_or(MAX_PREFETCH).min(MAX_PREFETCH.saturating_sub(self.count));
+        (self.count - state.uncounted.min(self.count)).saturating_add(prefetched).max(1)
     }
 
-    /// Notes that the queues were opened again: their prefetch counts no call that runs now.
+    /// Records that the queues were opened again: their prefetch counts no call that runs now.
     pub(crate) fn opened(&self) {
         let mut state = self.lock();
         state.opening += 1;
         state.uncounted = state.running;
     }
 
-    /// Notes that calls run longer than fetched jobs may wait.
-    pub(crate) fn on_stalled(&self, waited: Duration) {
+    /// Records that calls run longer than fetched jobs may wait.
+    pub(crate) fn on_stalled(&self, wait: Duration) {
         let mut state = self.lock();
-        state.length = state.length.max(waited);
+        state.length = state.length.max(wait);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -101,7 +101,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Notes that a job arrived for the slot, from a consumer that is open now.
+    /// Records that a job arrived for the slot, from a consumer that is open now.
     pub(crate) fn begin(&mut self) {
         let mut state = self.slots.lock();
         state.running += 1;
@@ -110,7 +110,7 @@ impl Slot {
         self.is_counted = true;
     }
 
-    /// Notes that the job's delivery is settled while its call runs on, so the consumer's prefetch no longer counts
+    /// Records that the job's delivery is settled while its call runs on, so the consumer's prefetch no longer counts
     /// it.
     pub(crate) fn lease(&mut self) {
         let mut state = self.slots.lock();
@@ -123,15 +123,16 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some(begun) = self.started_at else { return };
+        let Some(started_at) = self.started_at else { return };
         let mut state = self.slots.lock();
         state.running = state.running.saturating_sub(1);
         if !self.is_counted || self.opening != state.opening {
             state.uncounted = state.uncounted.saturating_sub(1);
         }
-        let took = begun.elapsed();
+        let length = started_at.elapsed();
         // Long calls count at once, since jobs fetched behind them wait; short ones only when there are many of them.
-        state.length = if took > state.length { (state.length + took) / 2 } else { (state.length * 9 + took) / 10 };
+        state.length =
+            if length > state.length { (state.length + length) / 2 } else { (state.length * 9 + length) / 10 };
     }
 }
 
@@ -152,19 +153,19 @@ mod tests {
         for _ in 0..100 {
             call(&slots, Duration::from_millis(5)).await;
         }
-        let ahead = slots.prefetch() - 2;
-        assert!((19..=20).contains(&ahead), "{ahead} jobs of 5 ms are about 50 ms of work for two slots");
+        let prefetched = slots.prefetch() - 2;
+        assert!((19..=20).contains(&prefetched), "{prefetched} jobs of 5 ms are about 50 ms of work for two slots");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn prefetch_is_bounded() {
+    async fn prefetch_is_limited() {
         let slots = Slots::new(2);
         for _ in 0..200 {
             call(&slots, Duration::ZERO).await;
         }
         assert_eq!(slots.prefetch(), MAX_PREFETCH);
-        let many = Slots::new(1_000);
-        assert_eq!(many.prefetch(), 1_000, "each slot can have its job");
+        let slots = Slots::new(1_000);
+        assert_eq!(slots.prefetch(), 1_000, "each slot can have its job");
     }
 
     #[tokio::test(start_paused = true)]

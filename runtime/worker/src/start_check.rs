@@ -1,7 +1,7 @@
-//! Decides whether a call may begin that may have been withdrawn: an engine is asked.
+//! Decides whether a call may start that may have been withdrawn: the worker asks an engine.
 //!
-//! A withdrawal cannot remove a job from its queue. A listening worker receives withdrawals. A worker that may have
-//! missed one asks the engine, which costs a round trip, and only for such a job.
+//! A withdrawal cannot remove a job from its queue. A connected worker receives withdrawals. A worker that may have
+//! missed one asks the engine, which costs a round trip for such a job only.
 
 use std::time::Duration;
 
@@ -21,37 +21,37 @@ use crate::{
 /// Maximum time for the engine's reply. If an engine dies, another one takes over its runs within some seconds.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pause before an unconfirmed question is sent again.
+/// Delay before an unconfirmed question is sent again.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// The decision about a call before it begins.
+/// The decision about a call before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StartDecision {
-    /// The call begins.
+    /// The call starts.
     Start,
-    /// The call does not begin: it was withdrawn.
+    /// The call does not start: it was withdrawn.
     Withdrawn {
-        /// Whether the engine has confirmed that, and so waits for no answer.
+        /// Whether the engine has confirmed that, and so waits for no signal.
         is_confirmed: bool,
     },
-    /// The worker stops: another one begins the call.
-    GiveBack,
+    /// The worker stops, so another one starts the call.
+    Return,
 }
 
 impl JobHandler {
     /// Asks an engine whether a call is still wanted, if that is uncertain. If no engine replies in time, a call
-    /// begins unless this worker knows of its withdrawal. If it was withdrawn after all, its effects are rolled back
+    /// starts unless this worker knows of its withdrawal. If it was withdrawn after all, its effects are rolled back
     /// as a late outcome.
     pub(crate) async fn check_start(
         &self,
         job: &Job,
-        first: StartPrecondition,
+        precondition: StartPrecondition,
         interrupt: &CancellationToken,
     ) -> StartDecision {
-        let StartPrecondition::AskEngine { wanted, is_withdrawn } = first else { return StartDecision::Start };
-        let asking = async {
+        let StartPrecondition::AskEngine { wanted, is_withdrawn } = precondition else { return StartDecision::Start };
+        let reply = async {
             if !self.send_question(job).await {
-                warn!(queue = job.signal_to, "nobody waits for this job any more: its engine has gone");
+                warn!(queue = job.signal_to, "no engine waits for this job any more: its queue was deleted");
                 return StartDecision::Withdrawn { is_confirmed: true };
             }
             match wanted.await {
@@ -61,22 +61,22 @@ impl JobHandler {
                 Err(_) => std::future::pending().await,
             }
         };
-        // All arms only wait.
-        let leave = tokio::select! {
+        // All branches only wait.
+        let decision = tokio::select! {
             biased;
-            () = self.abandon.cancelled() => return StartDecision::GiveBack,
-            // An engine that interrupts a call waits for no answer if the call has not begun.
+            () = self.abandon.cancelled() => return StartDecision::Return,
+            // An engine that interrupts a call waits for no signal if the call has not started.
             () = interrupt.cancelled() => StartDecision::Withdrawn { is_confirmed: true },
-            asked = timeout(REPLY_TIMEOUT, asking) => match asked {
-                Ok(leave) => leave,
+            result = timeout(REPLY_TIMEOUT, reply) => match result {
+                Ok(decision) => decision,
                 Err(_) if is_withdrawn => StartDecision::Withdrawn { is_confirmed: false },
                 Err(_) => StartDecision::Start,
             },
         };
-        if leave == StartDecision::Start {
+        if decision == StartDecision::Start {
             self.calls.start_without_reply(job);
         }
-        leave
+        decision
     }
 
     /// Sends the question until the broker has it; returns `false` if its queue no longer exists.
@@ -98,35 +98,35 @@ impl JobHandler {
             match self.broker.publish(message.clone()).await {
                 Ok(()) => return true,
                 Err(PublishError::Unroutable { .. }) => return false,
-                // The worker ends, or is about to be stopped.
+                // The worker ends or is being stopped.
                 Err(PublishError::Closed) => std::future::pending().await,
                 Err(
                     error @ (PublishError::Refused { .. }
                     | PublishError::Unconfirmed { .. }
                     | PublishError::TooLarge { .. }),
                 ) => {
-                    debug!(%error, "the question was not taken; it is asked again");
+                    debug!(%error, "the question was not confirmed; it is sent again");
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
     }
 
-    /// Drops a withdrawn call. No answer is needed, unless another worker had the job before: only that worker could
-    /// tell whether it executed the job.
-    pub(crate) async fn drop_withdrawn(&self, delivery: Delivery, job: &Job, call: CallGuard<'_>, is_sure: bool) {
-        debug!("the call was withdrawn before it began");
-        let again = call.end();
-        let came_back = control::was_redelivered(&delivery) || again.was_redelivered;
-        if is_sure && !came_back {
+    /// Drops a withdrawn call. No signal is needed, unless another worker had the job before: only that worker
+    /// knows whether it executed the job.
+    pub(crate) async fn drop_withdrawn(&self, delivery: Delivery, job: &Job, call: CallGuard<'_>, is_confirmed: bool) {
+        debug!("the call was withdrawn before it started");
+        let redeliveries = call.end();
+        let is_redelivered = control::was_redelivered(&delivery) || redeliveries.was_redelivered;
+        if is_confirmed && !is_redelivered {
             return delivery.accept();
         }
-        let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn before this worker began it");
-        let signal = self.signal_of(job, TaskResult::Failed(failure), came_back);
+        let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn before this worker started it");
+        let signal = self.signal_of(job, TaskResult::Failed(failure), is_redelivered);
         let body = Bytes::from(Report::Signal(signal, CallLog::default()).encode());
-        let signalled = self.send_signal(&job.call, body, &job.signal_to).await.unwrap_or(PublishOutcome::Unconfirmed);
-        for delivery in std::iter::once(delivery).chain(again.deliveries) {
-            settle(delivery, signalled);
+        let published = self.send_signal(&job.call, body, &job.signal_to).await.unwrap_or(PublishOutcome::Unconfirmed);
+        for delivery in std::iter::once(delivery).chain(redeliveries.deliveries) {
+            settle(delivery, published);
         }
     }
 }

@@ -22,20 +22,20 @@ use crate::{
 pub struct Config {
     /// Name of the worker, unique at the broker.
     pub name: WorkerName,
-    /// The host it runs on, for display.
+    /// The host it runs on, to show to users.
     pub host: String,
-    /// Identifies this start of the worker, for display.
+    /// Identifies this start of the worker, to show to users.
     pub instance: String,
-    /// The version of waft, for display.
+    /// The version of waft, to show to users.
     pub version: String,
-    /// Maximum number of calls at once.
+    /// Maximum number of concurrent calls.
     pub slots: u16,
     /// The queues to take jobs from.
     pub queues: Vec<QueueName>,
     /// Grace period: how long running calls may continue after a stop.
     pub grace: Duration,
     /// When the worker started, by the clock that engines stamp jobs with. It missed the withdrawals of earlier jobs,
-    /// so it asks about those jobs.
+    /// so it asks an engine about those jobs.
     pub since: Timestamp,
     /// Maximum number of redeliveries of a job whose workers were lost, before it counts as poison; a job may set its
     /// own limit.
@@ -65,7 +65,7 @@ pub enum WorkerError {
 pub struct Worker {
     config: Config,
     broker: Arc<dyn Broker>,
-    caller: Arc<JobHandler>,
+    handler: Arc<JobHandler>,
     control: Consumer,
     jobs: Intake,
 }
@@ -93,7 +93,7 @@ impl Worker {
         let executions = Executions::of(&config.instance);
         let abandon = CancellationToken::new();
         let calls = Arc::new(CallRegistry::new(config.since));
-        let caller = Arc::new(JobHandler {
+        let handler = Arc::new(JobHandler {
             broker: broker.clone(),
             guests,
             calls,
@@ -103,7 +103,7 @@ impl Worker {
             delivery_limit: config.delivery_limit,
             abandon,
         });
-        Ok(Self { config, broker, caller, control, jobs })
+        Ok(Self { config, broker, handler, control, jobs })
     }
 
     /// Handles jobs until `stop` is cancelled, and then stops in three stages:
@@ -114,38 +114,38 @@ impl Worker {
     /// Cancelling `abandon` goes straight to the third stage. Dropping the future is a crash: calls stop, and their
     /// jobs are requeued when the connection ends, or their leases expire.
     pub async fn run(self, stop: CancellationToken, abandon: CancellationToken) {
-        let Self { config, broker, caller, control, jobs } = self;
-        let (calls, listening) = (TaskTracker::new(), TaskTracker::new());
+        let Self { config, broker, handler, control, jobs } = self;
+        let (calls, control_tasks) = (TaskTracker::new(), TaskTracker::new());
         let crash = CancellationToken::new();
-        let _crashes_with_this_future = crash.clone().drop_guard();
-        let no_control = CancellationToken::new();
+        let _crash_on_drop = crash.clone().drop_guard();
+        let stop_control = CancellationToken::new();
         let status = status(&config);
-        let answering = control::serve(broker, control, caller.calls.clone(), status, no_control.clone());
-        listening.spawn(crash.clone().run_until_cancelled_owned(answering));
-        let intake = TaskTracker::new();
-        let taking = jobs.run(caller.clone(), calls.clone(), [stop.clone(), abandon.clone(), crash.clone()]);
-        intake.spawn(crash.clone().run_until_cancelled_owned(taking));
-        intake.close();
-        intake.wait().await;
+        let serve = control::serve(broker, control, handler.calls.clone(), status, stop_control.clone());
+        control_tasks.spawn(crash.clone().run_until_cancelled_owned(serve));
+        let intake_tasks = TaskTracker::new();
+        let intake = jobs.run(handler.clone(), calls.clone(), [stop.clone(), abandon.clone(), crash.clone()]);
+        intake_tasks.spawn(crash.clone().run_until_cancelled_owned(intake));
+        intake_tasks.close();
+        intake_tasks.wait().await;
         calls.close();
-        info!(running = calls.len(), "the worker takes nothing new");
-        let in_grace = async {
-            // Either may complete first; both leave the calls running.
+        info!(running = calls.len(), "the worker takes no new jobs");
+        let ends_in_time = async {
+            // Both branches leave the calls running.
             tokio::select! {
                 biased;
-                ended = timeout(config.grace, calls.wait()) => ended.is_ok(),
+                result = timeout(config.grace, calls.wait()) => result.is_ok(),
                 () = abandon.cancelled() => false,
             }
         };
-        if !in_grace.await {
-            info!(running = calls.len(), "the grace is over: what runs goes back");
-            caller.abandon.cancel();
-            caller.guests.interrupt_all();
+        if !ends_in_time.await {
+            info!(running = calls.len(), "the grace period is over: running jobs are requeued");
+            handler.abandon.cancel();
+            handler.guests.interrupt_all();
             calls.wait().await;
         }
-        no_control.cancel();
-        listening.close();
-        listening.wait().await;
+        stop_control.cancel();
+        control_tasks.close();
+        control_tasks.wait().await;
     }
 }
 

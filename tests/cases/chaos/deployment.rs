@@ -23,8 +23,8 @@ pub(crate) const FAULTS: u64 = 11;
 const ENGINES: usize = 2;
 const WORKERS: usize = 3;
 
-/// The time limit of operations that take seconds: only a broken test waits this long.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The time limit of operations that take seconds: only a failing test waits this long.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long the network is silent: longer than a heartbeat, so that running calls seem lost.
 const SILENCE: Duration = Duration::from_secs(8);
@@ -60,7 +60,7 @@ impl Deployment {
         let folder = waft.folder().to_owned();
         let rabbit = Rabbit::start(&folder).expect("RabbitMQ starts");
         let postgres = Postgres::start().expect("PostgreSQL starts");
-        let logbook = postgres.database("waft").expect("a database can be made");
+        let logbook = postgres.database("waft").expect("a database can be created");
         let proxy = Proxy::to(rabbit.port());
         let through_proxy = format!("amqp://guest:guest@127.0.0.1:{}/%2f", proxy.port());
         let broker = |number: usize| if number == 0 { rabbit.url().to_owned() } else { through_proxy.clone() };
@@ -76,9 +76,9 @@ impl Deployment {
         };
         let engines = (0..ENGINES).map(engine).collect();
         let workers = (0..WORKERS).map(worker).collect();
-        let mut house = Self { waft, rabbit, postgres, logbook, proxy, engines, workers };
-        house.start_what_is_down();
-        house
+        let mut deployment = Self { waft, rabbit, postgres, logbook, proxy, engines, workers };
+        deployment.start_stopped_processes();
+        deployment
     }
 
     pub(crate) fn logbook(&self) -> &str {
@@ -87,27 +87,27 @@ impl Deployment {
 
     pub(crate) fn submitter(&self) -> Submitter {
         let flow = self.waft.flow(FLOW);
-        let address = |part: &DeploymentProcess| format!("http://{}", part.arguments[6].to_string_lossy());
+        let address = |process: &DeploymentProcess| format!("http://{}", process.arguments[6].to_string_lossy());
         Submitter { waft: self.waft.clone(), flow, servers: self.engines.iter().map(address).collect() }
     }
 
-    /// Injects the next fault: each kind in turn; each world starts with another kind.
-    pub(crate) fn inject_fault(&mut self, turn: u64, world: u64) {
-        let round = (turn / FAULTS) as usize;
-        match (turn + world - 1) % FAULTS {
-            0 => self.engines[round % ENGINES].kill(),
+    /// Injects the next fault: each kind in rotation; each round of the test starts with another kind.
+    pub(crate) fn inject_fault(&mut self, number: u64, round: u64) {
+        let repetition = (number / FAULTS) as usize;
+        match (number + round - 1) % FAULTS {
+            0 => self.engines[repetition % ENGINES].kill(),
             1 => self.proxy.cut(),
             2 => {
                 self.rabbit.kill();
                 thread::sleep(Duration::from_secs(1));
-                self.rabbit.restart().expect("RabbitMQ starts again");
+                self.rabbit.restart().expect("RabbitMQ restarts");
             }
             3 => self.engines.iter_mut().for_each(DeploymentProcess::kill),
             4 => {
                 self.postgres.kill();
-                // The second round takes a whole minute; the short form of the test does not reach it.
-                thread::sleep(Duration::from_secs(if round == 1 { 60 } else { 2 }));
-                self.postgres.restart().expect("PostgreSQL starts again");
+                // The second outage lasts a minute; the short form of the test does not reach it.
+                thread::sleep(Duration::from_secs(if repetition == 1 { 60 } else { 2 }));
+                self.postgres.restart().expect("PostgreSQL restarts");
             }
             5 => {
                 self.proxy.set_silent(true);
@@ -116,27 +116,27 @@ impl Deployment {
             }
             6 => {
                 self.rabbit.stop();
-                self.rabbit.restart().expect("RabbitMQ starts again");
+                self.rabbit.restart().expect("RabbitMQ restarts");
             }
-            7 => self.workers[round % WORKERS].kill(),
+            7 => self.workers[repetition % WORKERS].kill(),
             8 => self.postgres.restart_at_once().expect("PostgreSQL restarts"),
             9 => self.rabbit.restart_app().expect("RabbitMQ restarts in its node"),
             // This fault comes last: otherwise a later engine restart would resend a job that was lost with its worker.
             _ => self.workers.iter_mut().for_each(DeploymentProcess::kill),
         }
         thread::sleep(Duration::from_millis(500));
-        self.start_what_is_down();
+        self.start_stopped_processes();
     }
 
     /// Ends all faults.
     pub(crate) fn restore(&mut self) {
         self.proxy.set_silent(false);
-        self.start_what_is_down();
+        self.start_stopped_processes();
     }
 
-    fn start_what_is_down(&mut self) {
-        for part in self.engines.iter_mut().chain(&mut self.workers) {
-            part.start(&self.waft);
+    fn start_stopped_processes(&mut self) {
+        for process in self.engines.iter_mut().chain(&mut self.workers) {
+            process.start(&self.waft);
         }
     }
 
@@ -151,23 +151,26 @@ impl Deployment {
 
     /// The actions that guests logged, in order.
     pub(crate) fn ledger(&self) -> Vec<Entry> {
-        let read = |part: &DeploymentProcess| fs::read_to_string(&part.log).expect("the log is there");
-        let mut lines: Vec<String> =
-            self.workers.iter().flat_map(|part| read(part).lines().map(String::from).collect::<Vec<_>>()).collect();
+        let read = |process: &DeploymentProcess| fs::read_to_string(&process.log).expect("the log is there");
+        let mut lines: Vec<String> = self
+            .workers
+            .iter()
+            .flat_map(|process| read(process).lines().map(String::from).collect::<Vec<_>>())
+            .collect();
         lines.retain(|line| line.contains("LEDGER "));
         // Each line starts with its time, in microseconds.
         lines.sort();
-        (0..).zip(&lines).map(|(place, line)| entry(place, line)).collect()
+        (0..).zip(&lines).map(|(index, line)| entry(index, line)).collect()
     }
 }
 
 fn entry(at: u128, line: &str) -> Entry {
-    let (_, words) = line.split_once("LEDGER ").expect("the line is one of the ledger");
-    let words: Vec<&str> = words.split_whitespace().take(4).collect();
-    let [action, run, task, attempt] = words[..] else { panic!("a line of the ledger is damaged: {line}") };
+    let (_, fields) = line.split_once("LEDGER ").expect("the line is a ledger entry");
+    let fields: Vec<&str> = fields.split_whitespace().take(4).collect();
+    let [action, run, task, attempt] = fields[..] else { panic!("a line of the ledger is damaged: {line}") };
     Entry {
-        run: run.parse().expect("a lawful name"),
-        task: task.parse().expect("a lawful name"),
+        run: run.parse().expect("a valid name"),
+        task: task.parse().expect("a valid name"),
         action: if action == "apply" { Action::Apply } else { Action::Rollback },
         firing: flow::Firing::FIRST,
         attempt: flow::Attempt::new(attempt.parse().expect("a number")),
@@ -188,7 +191,7 @@ impl DeploymentProcess {
         }
     }
 
-    /// Starts the process, or restarts it if it has ended: a process may exit when a dependency is unreachable.
+    /// Starts the process if it does not run: a process may exit when a dependency is unreachable.
     fn start(&mut self, waft: &Waft) {
         let has_ended = |process: &mut Child| !matches!(process.try_wait(), Ok(None));
         if self.process.as_mut().is_none_or(has_ended) {
@@ -213,23 +216,23 @@ pub(crate) fn run_id(number: u64) -> String {
 impl Submitter {
     /// Submits a run until an engine confirms that it is durable.
     pub(crate) fn submit(&self, number: u64) {
-        let until = Instant::now() + PATIENCE;
-        let mut tries = number as usize;
+        let until = Instant::now() + TIMEOUT;
+        let mut attempt = number as usize;
         loop {
-            let server = &self.servers[tries % self.servers.len()];
-            tries += 1;
+            let server = &self.servers[attempt % self.servers.len()];
+            attempt += 1;
             let flow = self.flow.to_str().expect("a path in UTF-8");
-            let ran = self.waft.run(["submit", flow, "--run-id", &run_id(number), "--server", server]);
-            if ran.code == Some(0) {
+            let output = self.waft.run(["submit", flow, "--run-id", &run_id(number), "--server", server]);
+            if output.code == Some(0) {
                 return;
             }
-            assert!(Instant::now() < until, "{} cannot be submitted: {}", run_id(number), ran.stderr);
+            assert!(Instant::now() < until, "{} cannot be submitted: {}", run_id(number), output.stderr);
             thread::sleep(Duration::from_millis(200));
         }
     }
 }
 
-/// Two branches that meet, a retry controller, and one call that outlives the lease threshold.
+/// Two branches that meet, a retry controller, and one call longer than the lease threshold.
 const FLOW: &str = r#"
 name = "chaos"
 [[task]]

@@ -1,4 +1,4 @@
-//! A network proxy between two ends that can cut connections, or silence them unnoticed.
+//! A network proxy that can cut connections, or stop forwarding without notice.
 
 use std::{
     io::{Read, Write},
@@ -30,14 +30,14 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, target))) else {
                     continue;
                 };
-                let both = [(&client, &server), (&server, &client)];
-                for (from, to) in both.map(|(from, to)| (from.try_clone(), to.try_clone())) {
+                let directions = [(&client, &server), (&server, &client)];
+                for (from, to) in directions.map(|(from, to)| (from.try_clone(), to.try_clone())) {
                     if let (Ok(from), Ok(to)) = (from, to) {
                         let silent = is_silent.clone();
-                        thread::spawn(move || pass(from, to, &silent));
+                        thread::spawn(move || forward(from, to, &silent));
                     }
                 }
-                opened.lock().expect("nobody panics with it").extend([client, server]);
+                opened.lock().expect("no thread panics while it holds the lock").extend([client, server]);
             }
         });
         Self { port, silent, open }
@@ -49,7 +49,7 @@ impl Proxy {
 
     /// Cuts every connection; new connections are possible.
     pub(crate) fn cut(&self) {
-        for stream in self.open.lock().expect("nobody panics with it").drain(..) {
+        for stream in self.open.lock().expect("no thread panics while it holds the lock").drain(..) {
             // The connection may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -61,7 +61,7 @@ impl Proxy {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, silent: &AtomicBool) {
+fn forward(mut from: TcpStream, mut to: TcpStream, silent: &AtomicBool) {
     let mut buffer = [0; 16 << 10];
     while let Ok(read) = from.read(&mut buffer) {
         while silent.load(Ordering::Relaxed) {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use waft_tests::{CommandOutput, Process, Waft};
 
-use super::{FAILED_ROLLBACK_FLOW, says};
+use super::{FAILED_ROLLBACK_FLOW, assert_output};
 
 /// A task that sleeps, and one that follows it.
 fn slow(waft: &Waft, ms: u32) -> String {
@@ -16,45 +16,45 @@ fn slow(waft: &Waft, ms: u32) -> String {
 }
 
 /// A server address where nothing listens.
-const NOWHERE: &str = "http://127.0.0.1:1";
+const UNREACHABLE: &str = "http://127.0.0.1:1";
 
 #[test]
 fn runs_of_this_machine_are_listed() {
     let waft = Waft::default();
-    let none = waft.run(["list"]);
-    says(&none, 0, "there are no runs in the logbook");
-    says(&none, 0, "logbook.db");
+    let empty = waft.run(["list"]);
+    assert_output(&empty, 0, "there are no runs in the logbook");
+    assert_output(&empty, 0, "logbook.db");
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\n");
     waft.run(["run", "flow.toml", "--run-id", "r"]).expect(0);
     waft.flow("name = \"g\"\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }\n");
     waft.run(["run", "flow.toml", "--run-id", "s"]).expect(1);
     let listed = |arguments: &[&str]| -> Vec<String> {
-        let ran = waft.run([&["list", "--json"], arguments].concat());
-        ran.expect(0).json().iter().map(|run| run["run"].as_str().unwrap().to_owned()).collect()
+        let output = waft.run([&["list", "--json"], arguments].concat());
+        output.expect(0).json().iter().map(|run| run["run"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(listed(&[]), ["s", "r"]);
     assert_eq!(listed(&["--limit", "1"]), ["s"]);
     assert_eq!(listed(&["--state", "success"]), ["r"]);
     assert_eq!(listed(&["--flow", "g", "--since", "1h"]), ["s"]);
-    says(&waft.run(["list", "--flow", "h"]), 0, "no run fits");
-    says(&waft.run(["list", "--state", "tired"]), 2, "\"tired\" is no state of a run");
+    assert_output(&waft.run(["list", "--flow", "h"]), 0, "no run fits");
+    assert_output(&waft.run(["list", "--state", "tired"]), 2, "\"tired\" is no state of a run");
     // A logbook that a flag names takes precedence over a server in the environment.
     let logbook = waft.folder().join("logbook.db");
-    let mut there = waft.command(["list", "--logbook", logbook.to_str().unwrap()]);
-    let there: CommandOutput = there.env("WAFT_SERVER", NOWHERE).output().unwrap().into();
-    says(&there, 0, "rolled-back");
-    let chosen: CommandOutput = waft.command(["list"]).env("WAFT_SERVER", NOWHERE).output().unwrap().into();
-    says(&chosen, 4, "could not reach the server http://127.0.0.1:1");
+    let mut list = waft.command(["list", "--logbook", logbook.to_str().unwrap()]);
+    let local: CommandOutput = list.env("WAFT_SERVER", UNREACHABLE).output().unwrap().into();
+    assert_output(&local, 0, "rolled-back");
+    let remote: CommandOutput = waft.command(["list"]).env("WAFT_SERVER", UNREACHABLE).output().unwrap().into();
+    assert_output(&remote, 4, "could not reach the server http://127.0.0.1:1");
 }
 
 #[test]
 fn a_run_that_has_ended_is_watched_from_its_start_with_its_exit_code() {
     let waft = Waft::default();
     waft.flow(FAILED_ROLLBACK_FLOW);
-    let ran = waft.run(["run", "flow.toml", "--run-id", "r", "--json"]);
+    let output = waft.run(["run", "flow.toml", "--run-id", "r", "--json"]);
     let watched = waft.run(["watch", "r", "--json"]);
-    assert_eq!(watched.expect(3).stdout, ran.expect(3).stdout);
-    says(&waft.run(["watch", "r"]), 3, "hold could not be rolled back");
+    assert_eq!(watched.expect(3).stdout, output.expect(3).stdout);
+    assert_output(&waft.run(["watch", "r"]), 3, "hold could not be rolled back");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_run_that_another_process_drives_is_watched_to_its_end() {
 }
 
 #[test]
-fn watching_a_run_that_no_process_drives_ends_and_says_so() {
+fn watching_a_run_that_no_process_drives_ends_with_a_message() {
     let waft = Waft::default();
     let flow = slow(&waft, 300_000);
     let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
@@ -86,38 +86,38 @@ fn watching_a_run_that_no_process_drives_ends_and_says_so() {
 }
 
 #[test]
-fn a_run_that_no_process_drives_is_edited_and_goes_on_so() {
+fn a_run_that_no_process_drives_is_edited_and_resumed() {
     let waft = Waft::default();
     let flow = slow(&waft, 4_000);
     let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
     run.wait_for("nap running");
     let edit = ["edit", "r", "set", "echo", "value=2"];
     let refused = waft.run(edit);
-    says(&refused, 2, "drives run r, and takes no edits meanwhile");
-    says(&refused, 2, &format!("process {}", run.id()));
+    assert_output(&refused, 2, "drives run r, and takes no edits meanwhile");
+    assert_output(&refused, 2, &format!("process {}", run.id()));
     run.kill();
-    says(&waft.run(["edit", "r", "set", "nap", "ms=1"]), 2, "\"nap\" is running");
-    says(&waft.run(["edit", "r", "remove", "ecko"]), 2, "did you mean \"echo\"?");
-    says(&waft.run([&edit[..], &["--dry-run"]].concat()), 0, "r would be at revision 2");
-    says(&waft.run(edit), 0, "r is at revision 2");
-    says(&waft.run([&edit[..], &["--if-revision", "1"]].concat()), 2, "is at revision 2");
+    assert_output(&waft.run(["edit", "r", "set", "nap", "ms=1"]), 2, "\"nap\" is running");
+    assert_output(&waft.run(["edit", "r", "remove", "ecko"]), 2, "did you mean \"echo\"?");
+    assert_output(&waft.run([&edit[..], &["--dry-run"]].concat()), 0, "r would be at revision 2");
+    assert_output(&waft.run(edit), 0, "r is at revision 2");
+    assert_output(&waft.run([&edit[..], &["--if-revision", "1"]].concat()), 2, "is at revision 2");
     let module = waft_tests::guest("ledger").display().to_string();
     let more = format!(
         "[modules]\nledger = {module:?}\n[[task]]\nname = \"more\"\nuse = \"hostile#noop\"\n[[link]]\nfrom = \"echo\"\nto = \"more\"\n"
     );
     waft.write("more.toml", more);
-    says(&waft.run(["edit", "r", "add", "more.toml"]), 0, "r is at revision 3");
+    assert_output(&waft.run(["edit", "r", "add", "more.toml"]), 0, "r is at revision 3");
     waft.write("wrong.toml", "[[task]]\nname = \"x\"\nuse = \"hostile#nooop\"\n");
-    says(&waft.run(["edit", "r", "add", "wrong.toml"]), 2, "did you mean \"noop\"?");
-    says(&waft.run(["show", "r", "--revisions"]), 0, "revision 3");
-    let ran = waft.run(["run", "--resume", "r", "--json"]);
-    assert_eq!(ran.expect(0).end()["provides"]["value"], 2);
-    assert!(ran.trace().contains(&"more:success".to_owned()), "{:?}", ran.trace());
-    says(&waft.run(edit), 2, "it has ended");
+    assert_output(&waft.run(["edit", "r", "add", "wrong.toml"]), 2, "did you mean \"noop\"?");
+    assert_output(&waft.run(["show", "r", "--revisions"]), 0, "revision 3");
+    let output = waft.run(["run", "--resume", "r", "--json"]);
+    assert_eq!(output.expect(0).end()["provides"]["value"], 2);
+    assert!(output.trace().contains(&"more:success".to_owned()), "{:?}", output.trace());
+    assert_output(&waft.run(edit), 2, "it has ended");
 }
 
 #[test]
-fn a_run_that_is_not_there_is_told_with_the_place_that_was_looked_in() {
+fn an_unknown_run_is_reported_with_the_logbook() {
     let waft = Waft::default();
     waft.flow(FAILED_ROLLBACK_FLOW);
     waft.run(["run", "flow.toml", "--run-id", "there"]).expect(3);
@@ -137,34 +137,34 @@ fn a_run_that_is_not_there_is_told_with_the_place_that_was_looked_in() {
     ];
     // Nothing listens at the built-in address where tests run.
     for command in commands {
-        let ran = waft.run(command);
-        says(&ran, 2, "there is no run nobody in the logbook ");
-        says(&ran, 2, "logbook.db");
-        says(&ran, 2, "--server or WAFT_SERVER a server to ask");
-        assert!(!ran.stderr.contains("could not reach"), "{}", ran.stderr);
+        let output = waft.run(command);
+        assert_output(&output, 2, "there is no run nobody in the logbook ");
+        assert_output(&output, 2, "logbook.db");
+        assert_output(&output, 2, "--server or WAFT_SERVER a server to ask");
+        assert!(!output.stderr.contains("could not reach"), "{}", output.stderr);
     }
-    says(&waft.run(["show", "no body"]), 2, "\"no body\" is not a name");
-    let named =
-        |command: &mut Command| -> CommandOutput { command.env("WAFT_SERVER", NOWHERE).output().unwrap().into() };
-    says(&named(&mut waft.command(["show", "nobody"])), 4, "could not reach the server");
+    assert_output(&waft.run(["show", "no body"]), 2, "\"no body\" is not a name");
+    let with_server =
+        |command: &mut Command| -> CommandOutput { command.env("WAFT_SERVER", UNREACHABLE).output().unwrap().into() };
+    assert_output(&with_server(&mut waft.command(["show", "nobody"])), 4, "could not reach the server");
     let logbook = waft.folder().join("logbook.db");
     let flags = ["show", "nobody", "--logbook", logbook.to_str().unwrap()];
-    says(&named(&mut waft.command(flags)), 2, "there is no run nobody in the logbook");
+    assert_output(&with_server(&mut waft.command(flags)), 2, "there is no run nobody in the logbook");
 }
 
 #[test]
-fn a_task_to_skip_that_the_flow_does_not_have_is_told_with_the_one_that_was_meant() {
+fn skipping_an_unknown_task_suggests_a_similar_one() {
     let waft = Waft::default();
     waft.flow(FAILED_ROLLBACK_FLOW);
     waft.run(["run", "flow.toml", "--run-id", "r"]).expect(3);
-    let ran = waft.run(["skip", "r", "hild", "--reason", "x"]);
-    says(&ran, 2, "flow f has no task \"hild\"");
-    says(&ran, 2, "hint: did you mean \"hold\"?");
-    says(&waft.run(["skip", "r", "nosuch", "--reason", "x"]), 2, "hint: its tasks are hold, sum, charge");
+    let output = waft.run(["skip", "r", "hild", "--reason", "x"]);
+    assert_output(&output, 2, "flow f has no task \"hild\"");
+    assert_output(&output, 2, "hint: did you mean \"hold\"?");
+    assert_output(&waft.run(["skip", "r", "nosuch", "--reason", "x"]), 2, "hint: its tasks are hold, sum, charge");
 }
 
 /// A task that writes to each of a guest's outputs, sleeps, and writes again.
-fn say(waft: &Waft, ms: u32) -> String {
+fn print_lines_flow(waft: &Waft, ms: u32) -> String {
     let text = format!(
         "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#say\"\nwith = {{ text = \"hello\", ms = {ms} }}\ntimeout = \"10m\"\n"
     );
@@ -174,7 +174,7 @@ fn say(waft: &Waft, ms: u32) -> String {
 #[test]
 fn a_run_shows_what_guests_write_while_they_run() {
     let waft = Waft::default();
-    let flow = say(&waft, 300_000);
+    let flow = print_lines_flow(&waft, 300_000);
     let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r"]));
     run.wait_for("t | info   hello");
     assert_eq!(waft.run(["show", "r", "--json"]).expect(0).end()["state"], "running");
@@ -186,7 +186,7 @@ fn a_run_shows_what_guests_write_while_they_run() {
 #[test]
 fn the_logs_of_a_run_that_another_process_drives_are_followed_to_its_end() {
     let waft = Waft::default();
-    let flow = say(&waft, 1_000);
+    let flow = print_lines_flow(&waft, 1_000);
     let mut run = Process::spawn(&mut waft.command(["run", &flow, "--run-id", "r", "--quiet"]));
     run.wait_for("t running");
     let followed = waft.run(["logs", "r", "--follow"]);
@@ -211,7 +211,7 @@ fn a_run_of_schedules_shows_when_each_fires_next() {
         assert!(shown.code == Some(0) || shown.stderr.contains("there is no run r"), "{}", shown.stderr);
         shown = waft.run(["show", "r"]);
     }
-    says(&shown, 0, "-02-29T00:00:00Z");
+    assert_output(&shown, 0, "-02-29T00:00:00Z");
     let next = waft.run(["show", "r", "--json"]).expect(0).end()["schedules"][0].clone();
     assert_eq!(next["task"], "t");
     run.signal("INT");

@@ -11,13 +11,13 @@ fn run_python(arguments: &[&OsStr]) -> CommandOutput {
 }
 
 /// Saves the server's description to a file.
-fn description(served: &TestServer, file: &Path) {
+fn description(server: &TestServer, file: &Path) {
     let fetched = run_python(&[
         OsStr::new("-c"),
         OsStr::new(
             "import sys, urllib.request; urllib.request.urlretrieve(sys.argv[1] + '/v1/openapi.json', sys.argv[2])",
         ),
-        OsStr::new(&served.address),
+        OsStr::new(&server.address),
         file.as_os_str(),
     ]);
     fetched.expect(0);
@@ -25,14 +25,14 @@ fn description(served: &TestServer, file: &Path) {
 
 #[test]
 fn the_openapi_document_is_valid_and_generates_a_client() {
-    let served = TestServer::new();
-    let (folder, scripts) = (served.waft.folder().to_owned(), root().join("tests/python"));
+    let server = TestServer::new();
+    let (folder, scripts) = (server.waft.folder().to_owned(), root().join("tests/python"));
     let (file, client) = (folder.join("openapi.json"), folder.join("client"));
     fs::create_dir(&client).expect("the folder can be written");
-    description(&served, &file);
+    description(&server, &file);
     run_python(&[scripts.join("validate.py").as_os_str(), file.as_os_str()]).expect(0);
     let (config, package) = (scripts.join("generator.yml"), client.join("waft_api"));
-    let made = run_python(&[
+    let generated = run_python(&[
         OsStr::new("-m"),
         OsStr::new("openapi_python_client"),
         OsStr::new("generate"),
@@ -47,11 +47,11 @@ fn the_openapi_document_is_valid_and_generates_a_client() {
         // A warning means that the generated client lacks a part of the API.
         OsStr::new("--fail-on-warning"),
     ]);
-    made.expect(0);
-    slow(&served.waft, 1);
-    served.run(&["submit", "flow.toml", "--run-id", "r1", "--wait"]).expect(0);
+    generated.expect(0);
+    slow(&server.waft, 1);
+    server.run(&["submit", "flow.toml", "--run-id", "r1", "--wait"]).expect(0);
     let script = scripts.join("list_runs.py");
-    let address = OsStr::new(&served.address);
+    let address = OsStr::new(&server.address);
     let listed = run_python(&[script.as_os_str(), client.as_os_str(), address, OsStr::new("slow")]);
     assert_eq!(listed.expect(0).stdout, "r1 success a=success b=success\n");
 }

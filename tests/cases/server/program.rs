@@ -20,7 +20,7 @@ impl TestServer {
     }
 }
 
-/// A flow that packs an order, waits for a person's approval, and ships it.
+/// A flow that packs an order, waits for a user's approval, and ships it.
 fn order() -> Draft {
     Draft::builder("order")
         .expect("it is a name")
@@ -37,16 +37,16 @@ fn order() -> Draft {
 
 /// Waits until a task is in a state, and returns all changes until then.
 async fn until(watch: &mut client::Watch, task: &str, state: &str) -> Vec<String> {
-    let mut heard = Vec::new();
+    let mut changes = Vec::new();
     while let Some(event) = watch.next().await.expect("the server is there") {
         if let Some(EventPayload::Node(node)) = event.payload() {
-            heard.push(format!("{}:{}", node.name, node.state));
+            changes.push(format!("{}:{}", node.name, node.state));
             if node.name == task && node.state.as_str() == state {
-                return heard;
+                return changes;
             }
         }
     }
-    panic!("{task} is never {state}: {heard:?}");
+    panic!("{task} is never {state}: {changes:?}");
 }
 
 fn value<'r>(run: &'r Run, name: &str) -> &'r str {
@@ -55,24 +55,24 @@ fn value<'r>(run: &'r Run, name: &str) -> &'r str {
 
 #[tokio::test]
 async fn a_program_builds_submits_watches_edits_and_notifies() {
-    let served = TestServer::new();
-    let client = served.client().await;
+    let server = TestServer::new();
+    let client = server.client().await;
     let submission = Submission::of(&order()).expect("it can be written").run("r1").input("amount", u64::MAX);
     let run = client.submit(&submission).await.expect("it can run");
     assert_eq!((run.run.as_str(), run.flow.as_str(), run.revision), ("r1", "order", 1));
     client.submit(&submission).await.expect("it is the same run");
     let careless = std::fs::read(guest("careless")).expect("it is there");
     let careless = client.push(careless, None).await.expect("it is a module").digest;
-    let again = Submission::of(&order()).expect("it can be written").run("r1").input("amount", u64::MAX);
-    let other = client.submit(&again.module("hostile", &careless)).await.expect_err("it has another module");
+    let submission = Submission::of(&order()).expect("it can be written").run("r1").input("amount", u64::MAX);
+    let other = client.submit(&submission.module("hostile", &careless)).await.expect_err("it has another module");
     assert_eq!(other.status(), Some(409), "{other}");
     assert!(other.to_string().contains("module \"hostile\" (sha256:") && other.to_string().contains(&careless));
     let known = client.list(&ListQuery { flow: Some("order".into()), ..ListQuery::default() }).await.expect("a list");
-    assert_eq!(known.runs.len(), 1, "submitting again starts nothing");
+    assert_eq!(known.runs.len(), 1, "a repeated submission starts nothing");
 
     let mut watch = client.watch("r1");
-    let heard = until(&mut watch, "approve", "running").await;
-    assert!(heard.contains(&"pack:success".to_owned()), "{heard:?}");
+    let changes = until(&mut watch, "approve", "running").await;
+    assert!(changes.contains(&"pack:success".to_owned()), "{changes:?}");
     let bill = Draft::addition()
         .task("bill", "hostile#echo", |task| task.requires("value", "packed").provides("value", "billed"))
         .link_with("ship", "bill", |link| link.when("shipped_for == 'eve'"))
@@ -101,8 +101,8 @@ async fn a_program_builds_submits_watches_edits_and_notifies() {
 
 #[tokio::test]
 async fn a_program_sets_a_constant_of_a_task_that_has_not_run() {
-    let served = TestServer::new();
-    let client = served.client().await;
+    let server = TestServer::new();
+    let client = server.client().await;
     client.submit(&Submission::of(&order()).expect("it can be written").run("r1")).await.expect("it can run");
     until(&mut client.watch("r1"), "approve", "running").await;
     client.edit("r1", &Edits::default().set("ship", "value", json!([1, null]))).await.expect("it has not run");
@@ -113,8 +113,8 @@ async fn a_program_sets_a_constant_of_a_task_that_has_not_run() {
 
 #[tokio::test]
 async fn a_program_registers_a_listener_to_another_flow() {
-    let served = TestServer::new();
-    let client = served.client().await;
+    let server = TestServer::new();
+    let client = server.client().await;
     let counter = Draft::builder("counter")
         .expect("it is a name")
         .persistent()
@@ -141,15 +141,15 @@ async fn a_program_registers_a_listener_to_another_flow() {
 
 #[tokio::test]
 async fn a_client_receives_server_side_diagnostics() {
-    let served = TestServer::new();
-    let client = served.client().await;
+    let server = TestServer::new();
+    let client = server.client().await;
     let flow = Draft::builder("f")
         .expect("it is a name")
         .module("hostile", "hostile")
         .module("lost", "nowhere")
         .task("t", "hostile#echo", |task| task.requires("value", "nothing"))
         .build();
-    let refused = client.submit(&Submission::of(&flow).expect("it can be written")).await.expect_err("it has mistakes");
+    let refused = client.submit(&Submission::of(&flow).expect("it can be written")).await.expect_err("it has errors");
     let ClientError::Refused { problem, .. } = refused else { panic!("{refused}") };
     let messages: Vec<&str> = problem.diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
     assert_eq!((problem.status, messages.len()), (422, 2), "{messages:?}");
@@ -158,14 +158,14 @@ async fn a_client_receives_server_side_diagnostics() {
 
 #[test]
 fn a_program_in_python_pushes_submits_notifies_and_reads_all_events() {
-    let served = TestServer::new();
+    let server = TestServer::new();
     let script = waft_tests::root().join("examples/python/bake.py");
     let kitchen = waft_tests::root().join("examples-wasm/target/wasm32-wasip1/release/kitchen.wasm");
     let mut program = std::process::Command::new(waft_tests::python());
-    let ran = program.arg(script).arg(kitchen).env("WAFT_SERVER", &served.address).output().expect("Python starts");
-    let (stdout, stderr) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success(), "{stdout}{stderr}");
+    let output = program.arg(script).arg(kitchen).env("WAFT_SERVER", &server.address).output().expect("Python starts");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
     for line in ["order running", "order success", "pan success", "pan: {'size_cm': 29, 'batter_ml': 900}"] {
-        assert!(stdout.lines().any(|told| told == line), "{stdout}{stderr}");
+        assert!(stdout.lines().any(|printed| printed == line), "{stdout}{stderr}");
     }
 }

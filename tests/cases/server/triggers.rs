@@ -4,22 +4,22 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{TestServer, refuses, serve};
+use super::{TestServer, assert_error, serve};
 
 const LISTENER: &str = "name = \"balancer\"\npersistent = true\n\
     [[task]]\nname = \"add-ip\"\nuse = \"hostile#echo\"\nrequires = { value = \"ip\" }\nprovides = { value = \"added\" }\n\
     [[task]]\nname = \"check\"\nuse = \"hostile#noop\"\n\
     [[link]]\nfrom = \"add-ip\"\nto = \"check\"\nwhen = \"added.size() > 2\"\n";
 
-pub(super) fn fired(served: &TestServer, run: &str) -> u64 {
-    served.run(&["show", run, "--json"]).expect(0).end()["fired"].as_u64().expect("it fires")
+pub(super) fn fired(server: &TestServer, run: &str) -> u64 {
+    server.run(&["show", run, "--json"]).expect(0).end()["fired"].as_u64().expect("it fires")
 }
 
 /// Waits until a run has fired `times` times, and no firing is in progress.
 #[track_caller]
-pub(super) fn has_fired(served: &TestServer, run: &str, times: u64) {
+pub(super) fn wait_for_firings(server: &TestServer, run: &str, times: u64) {
     for _ in 0..1_000 {
-        let shown = served.run(&["show", run, "--json"]).expect(0).end();
+        let shown = server.run(&["show", run, "--json"]).expect(0).end();
         if shown["fired"] == times && shown["firings"].is_null() {
             return;
         }
@@ -30,114 +30,114 @@ pub(super) fn has_fired(served: &TestServer, run: &str, times: u64) {
 
 #[test]
 fn a_persistent_flow_survives_a_server_restart() {
-    let served = TestServer::new();
-    served.waft.flow(LISTENER);
-    served.submit("lb");
+    let server = TestServer::new();
+    server.waft.flow(LISTENER);
+    server.submit("lb");
     for ip in ["10.0.0.1", "10.0.0.2"] {
-        served.run(&["notify", "lb", "add-ip", "--set", &format!("ip={ip}"), "--key", ip]).expect(0);
+        server.run(&["notify", "lb", "add-ip", "--set", &format!("ip={ip}"), "--key", ip]).expect(0);
         // A duplicate notification.
-        served.run(&["notify", "lb", "add-ip", "--set", &format!("ip={ip}"), "--key", ip]).expect(0);
+        server.run(&["notify", "lb", "add-ip", "--set", &format!("ip={ip}"), "--key", ip]).expect(0);
     }
-    has_fired(&served, "lb", 2);
-    for (arguments, told) in [
+    wait_for_firings(&server, "lb", 2);
+    for (arguments, message) in [
         (vec!["notify", "lb", "add-ip"], "\"ip\" is missing"),
         (vec!["notify", "lb", "add-ip", "--set", "pi=3"], "\"pi\" is not waited for: it takes \"ip\""),
         (vec!["notify", "lb", "nobody"], "the run has no task \"nobody\""),
     ] {
-        let ran = served.run(&arguments);
-        assert!(ran.code == Some(2) && ran.stderr.contains(told), "{arguments:?}: {}", ran.stderr);
+        let output = server.run(&arguments);
+        assert!(output.code == Some(2) && output.stderr.contains(message), "{arguments:?}: {}", output.stderr);
     }
-    let TestServer { waft, server, .. } = served;
-    server.kill();
-    let (server, address) = serve(&waft, "127.0.0.1:0");
-    let served = TestServer { waft, address, server };
-    served.run(&["notify", "lb", "add-ip", "--set", "ip=10.0.0.2", "--key", "10.0.0.2"]).expect(0);
-    assert_eq!(fired(&served, "lb"), 2, "what was heard before a restart is not heard anew");
+    let TestServer { waft, process, .. } = server;
+    process.kill();
+    let (process, address) = serve(&waft, "127.0.0.1:0");
+    let server = TestServer { waft, address, process };
+    server.run(&["notify", "lb", "add-ip", "--set", "ip=10.0.0.2", "--key", "10.0.0.2"]).expect(0);
+    assert_eq!(fired(&server, "lb"), 2, "a notification from before the restart does not fire again");
     // A condition that cannot be evaluated fails only its own firing.
-    served.run(&["notify", "lb", "add-ip", "--set", "ip=7"]).expect(0);
-    has_fired(&served, "lb", 3);
-    let shown = served.run(&["show", "lb", "--json"]).expect(0).end();
+    server.run(&["notify", "lb", "add-ip", "--set", "ip=7"]).expect(0);
+    wait_for_firings(&server, "lb", 3);
+    let shown = server.run(&["show", "lb", "--json"]).expect(0).end();
     assert_eq!((&shown["state"], &shown["failures"]["check"]["kind"]), (&json!("running"), &json!("permanent")));
-    served.run(&["notify", "lb", "add-ip", "--set", "ip=10.0.0.3"]).expect(0);
-    has_fired(&served, "lb", 4);
-    let shown = served.run(&["show", "lb", "--json"]).expect(0).end();
+    server.run(&["notify", "lb", "add-ip", "--set", "ip=10.0.0.3"]).expect(0);
+    wait_for_firings(&server, "lb", 4);
+    let shown = server.run(&["show", "lb", "--json"]).expect(0).end();
     assert_eq!((&shown["provides"]["added"], &shown["failures"]), (&json!("10.0.0.3"), &json!({})));
-    served.run(&["cancel", "lb"]).expect(0);
-    let watched = served.run(&["watch", "lb", "--json"]);
+    server.run(&["cancel", "lb"]).expect(0);
+    let watched = server.run(&["watch", "lb", "--json"]);
     let lines = watched.expect(1).json();
-    let told = |firing: u64| -> Vec<&str> {
-        let of_it = lines.iter().filter(|line| line["event"] == "firing" && line["firing"] == firing);
-        of_it.filter_map(|line| line["state"].as_str()).collect()
+    let states = |firing: u64| -> Vec<&str> {
+        let firing_lines = lines.iter().filter(|line| line["event"] == "firing" && line["firing"] == firing);
+        firing_lines.filter_map(|line| line["state"].as_str()).collect()
     };
-    assert_eq!([told(1), told(3)], [["running", "success"], ["running", "rolled-back"]]);
-    refuses(&served.run(&["notify", "lb", "add-ip", "--set", "ip=1"]), 2, "there is nothing to notify");
+    assert_eq!([states(1), states(3)], [["running", "success"], ["running", "rolled-back"]]);
+    assert_error(&server.run(&["notify", "lb", "add-ip", "--set", "ip=1"]), 2, "there is nothing to notify");
 }
 
 #[test]
 fn a_running_cycle_is_unlinked() {
-    let served = TestServer::new();
-    served.waft.flow(
+    let server = TestServer::new();
+    server.waft.flow(
         "name = \"round\"\ncyclic = true\n[inputs]\nword = \"a\"\n\
          [[task]]\nname = \"say\"\nuse = \"hostile#echo\"\nrequires = { value = \"word\" }\nprovides = { value = \"word\" }\n\
          [[task]]\nname = \"rest\"\nuse = \"hostile#sleep\"\nwith = { ms = 20 }\nprovides = []\n\
          [[link]]\nfrom = \"say\"\nto = \"rest\"\n\
          [[link]]\nfrom = \"rest\"\nto = \"say\"\n",
     );
-    served.submit("r");
-    while fired(&served, "r") < 3 {
+    server.submit("r");
+    while fired(&server, "r") < 3 {
         std::thread::sleep(Duration::from_millis(20));
     }
-    served.run(&["edit", "r", "unlink", "rest", "say"]).expect(0);
-    let ended = served.run(&["watch", "r", "--json"]).expect(0).end();
+    server.run(&["edit", "r", "unlink", "rest", "say"]).expect(0);
+    let ended = server.run(&["watch", "r", "--json"]).expect(0).end();
     assert_eq!((&ended["state"], &ended["provides"]["word"]), (&json!("success"), &json!("a")));
 }
 
 #[test]
 fn a_schedule_fires_by_itself() {
-    let served = TestServer::new();
-    served.waft.flow(
+    let server = TestServer::new();
+    server.waft.flow(
         "name = \"clean\"\npersistent = true\nmax_firings = 2\n\
          [[task]]\nname = \"sweep\"\nuse = \"hostile#echo\"\nrequires = { value = \"scheduled_at\" }\n\
          [[schedule]]\ncron = \"* * * * * *\"\nto = \"sweep\"\n",
     );
-    served.submit("r");
-    let ended = served.run(&["watch", "r", "--json"]).expect(0).end();
+    server.submit("r");
+    let ended = server.run(&["watch", "r", "--json"]).expect(0).end();
     assert!(ended["provides"]["value"].as_str().is_some_and(|at| at.ends_with('Z')), "{ended}");
 }
 
 #[test]
 fn a_suspended_listener_misses_no_notification() {
-    let served = TestServer::new();
-    served.waft.flow(
+    let server = TestServer::new();
+    server.waft.flow(
         "name = \"balancer\"\npersistent = true\n\
          [[task]]\nname = \"add-ip\"\nuse = \"hostile#echo\"\nrequires = { value = \"ip\" }\nprovides = { value = \"added\" }\n\
          [[listen]]\nflow = \"create-server\"\ntask = \"kick\"\nto = \"add-ip\"\n",
     );
-    served.submit("lb");
-    served.waft.flow(
+    server.submit("lb");
+    server.waft.flow(
         "name = \"report\"\n[[task]]\nname = \"first-server\"\nwait = \"a server\"\nprovides = [\"ip\"]\n\
          [[listen]]\nflow = \"create-server\"\ntask = \"kick\"\nto = \"first-server\"\n",
     );
-    served.submit("report");
-    served.until("report", "first-server", "running");
+    server.submit("report");
+    server.until("report", "first-server", "running");
     let create = |ip: &str| {
-        served.waft.flow(&format!(
+        server.waft.flow(&format!(
             "name = \"create-server\"\n[[task]]\nname = \"kick\"\nuse = \"hostile#echo\"\nwith = {{ value = \"{ip}\" }}\n\
              provides = {{ value = \"ip\" }}\n"
         ));
-        served.run(&["submit", "flow.toml", "--wait"]).expect(0);
+        server.run(&["submit", "flow.toml", "--wait"]).expect(0);
     };
     create("10.0.0.1");
-    has_fired(&served, "lb", 1);
-    let ended = served.run(&["watch", "report", "--json"]).expect(0).end();
+    wait_for_firings(&server, "lb", 1);
+    let ended = server.run(&["watch", "report", "--json"]).expect(0).end();
     assert_eq!(ended["provides"]["ip"], "10.0.0.1");
-    served.run(&["suspend", "lb"]).expect(0);
+    server.run(&["suspend", "lb"]).expect(0);
     create("10.0.0.2");
-    while fired(&served, "lb") < 2 {
+    while fired(&server, "lb") < 2 {
         std::thread::sleep(Duration::from_millis(20));
     }
-    served.run(&["resume", "lb"]).expect(0);
-    has_fired(&served, "lb", 2);
-    let shown = served.run(&["show", "lb", "--json"]).expect(0).end();
+    server.run(&["resume", "lb"]).expect(0);
+    wait_for_firings(&server, "lb", 2);
+    let shown = server.run(&["show", "lb", "--json"]).expect(0).end();
     assert_eq!((&shown["provides"]["added"], &shown["state"]), (&json!("10.0.0.2"), &json!("running")));
 }

@@ -1,4 +1,4 @@
-//! The properties that every world must have after the fault phase.
+//! The properties that every simulation must have after the fault phase.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,22 @@ use flow::{Action, Attempt, Fact, Firing, Machine, NodeIndex, NodeName, Record, 
 
 use super::guests::Entry;
 
-/// Checks one run against the ledger; an error contains the run's records and what its guests really did.
+/// Checks one run against the ledger; an error contains the run's records and the actual effects of its guests.
 pub(crate) fn run(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState, String> {
-    checked(run, records, ledger).map_err(|mistake| {
+    checked(run, records, ledger).map_err(|error| {
         let record = |record: &Record| match &record.fact {
             Fact::RunStarted { .. } => format!("{} run-started", record.at.as_micros()),
             fact => format!("{} {fact:?}", record.at.as_micros()),
         };
         let records: Vec<String> = records.iter().map(record).collect();
-        let mine = ledger.iter().filter(|entry| entry.run == *run);
-        let done: Vec<String> = mine
+        let own_entries = ledger.iter().filter(|entry| entry.run == *run);
+        let effects: Vec<String> = own_entries
             .map(|entry| {
                 let Entry { at, action, task, firing, attempt, .. } = entry;
                 format!("{at} {action} {task} firing {firing} attempt {attempt}")
             })
             .collect();
-        format!("{mistake}\nrecords:\n  {}\nledger:\n  {}", records.join("\n  "), done.join("\n  "))
+        format!("{error}\nrecords:\n  {}\nledger:\n  {}", records.join("\n  "), effects.join("\n  "))
     })
 }
 
@@ -33,18 +33,18 @@ fn checked(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState
     }
     if !machine.state().is_final() {
         return Err(format!(
-            "{run} is {} in the end: {:?}",
+            "{run} ends in state {}: {:?}",
             machine.state(),
             machine.outstanding_calls().collect::<Vec<_>>()
         ));
     }
-    let named = named(run, records)?;
-    each_attempt_is_answered_once(run, &named)?;
-    let mine: Vec<&Entry> = ledger.iter().filter(|entry| entry.run == *run).collect();
-    what_succeeded_was_applied(run, &named, &mine)?;
+    let results = named_results(run, records)?;
+    each_attempt_is_recorded_once(run, &results)?;
+    let own_entries: Vec<&Entry> = ledger.iter().filter(|entry| entry.run == *run).collect();
+    recorded_successes_happened(run, &results, &own_entries)?;
     match machine.flow().triggers {
-        Some(_) => no_effect_of_a_rolled_back_firing_stands(run, &machine, records, &mine)?,
-        None => no_unwanted_effect_stands(run, &machine, &mine)?,
+        Some(_) => no_effect_of_a_rolled_back_firing_remains(run, &machine, records, &own_entries)?,
+        None => no_unwanted_effect_remains(run, &machine, &own_entries)?,
     }
     Ok(machine.state())
 }
@@ -53,86 +53,88 @@ fn checked(run: &RunId, records: &[Record], ledger: &[Entry]) -> Result<RunState
 type TaskResults = Vec<(NodeName, (Firing, Attempt), Action, bool)>;
 
 /// Results by node name: an edit changes the indices of nodes, but not their names.
-fn named(run: &RunId, records: &[Record]) -> Result<TaskResults, String> {
+fn named_results(run: &RunId, records: &[Record]) -> Result<TaskResults, String> {
     let mut machine: Option<Machine> = None;
-    let mut named = TaskResults::new();
+    let mut results = TaskResults::new();
     for record in records {
-        let answered = match &record.fact {
+        let result = match &record.fact {
             Fact::Succeeded { attempt, .. } => Some((attempt, Action::Apply, true)),
             Fact::Failed { attempt, .. } => Some((attempt, Action::Apply, false)),
             Fact::RolledBack { attempt, .. } => Some((attempt, Action::Rollback, true)),
             Fact::RollbackFailed { attempt, .. } => Some((attempt, Action::Rollback, false)),
             _ => None,
         };
-        if let (Some(machine), Some((attempt, action, well))) = (&machine, answered) {
+        if let (Some(machine), Some((attempt, action, succeeded))) = (&machine, result) {
             // Fan-ins and waiting tasks succeed or fail without a call.
-            named.extend(
+            results.extend(
                 machine
                     .call_of(record.firing, attempt.node)
-                    .map(|(name, _)| (name.clone(), (attempt.firing, attempt.attempt), action, well)),
+                    .map(|(name, _)| (name.clone(), (attempt.firing, attempt.attempt), action, succeeded)),
             );
         }
         if let Fact::RunStarted { flow, .. } = &record.fact {
             machine = Some(Machine::new(run.clone(), flow.clone()));
         }
-        let evolved = machine.as_mut().map(|machine| machine.evolve(record));
-        evolved.transpose().map_err(|error| format!("{run}: {error}"))?;
+        let commands = machine.as_mut().map(|machine| machine.evolve(record));
+        commands.transpose().map_err(|error| format!("{run}: {error}"))?;
     }
-    Ok(named)
+    Ok(results)
 }
 
-fn each_attempt_is_answered_once(run: &RunId, named: &TaskResults) -> Result<(), String> {
-    let mut answered = BTreeSet::new();
-    for (name, (firing, attempt), action, _) in named {
-        if !answered.insert((name, firing, attempt, action)) {
+fn each_attempt_is_recorded_once(run: &RunId, results: &TaskResults) -> Result<(), String> {
+    let mut recorded = BTreeSet::new();
+    for (name, (firing, attempt), action, _) in results {
+        if !recorded.insert((name, firing, attempt, action)) {
             return Err(format!("{run}: {action} of {name}, firing {firing}, attempt {attempt}, is recorded twice"));
         }
     }
     Ok(())
 }
 
-fn what_succeeded_was_applied(run: &RunId, named: &TaskResults, ledger: &[&Entry]) -> Result<(), String> {
-    for (name, _, action, _) in named.iter().filter(|(_, _, _, well)| *well) {
+fn recorded_successes_happened(run: &RunId, results: &TaskResults, ledger: &[&Entry]) -> Result<(), String> {
+    for (name, _, action, _) in results.iter().filter(|(_, _, _, succeeded)| *succeeded) {
         if !ledger.iter().any(|entry| entry.task == *name && entry.action == *action) {
-            return Err(format!("{run}: {action} of {name} is recorded and never happened"));
+            return Err(format!("{run}: {action} of {name} is recorded, but never happened"));
         }
     }
     Ok(())
 }
 
 /// Checks that a rollback follows the last effect of every apply whose result is no longer needed.
-fn no_unwanted_effect_stands(run: &RunId, machine: &Machine, ledger: &[&Entry]) -> Result<(), String> {
+fn no_unwanted_effect_remains(run: &RunId, machine: &Machine, ledger: &[&Entry]) -> Result<(), String> {
     let is_unwanted = |index: NodeIndex| match machine.node_state(index) {
         State::RolledBack | State::Ignored => true,
         _ => machine.state() == RunState::RolledBack,
     };
     for (_, name, _) in machine.flow().tasks().filter(|(index, _, task)| task.rollback && is_unwanted(*index)) {
-        if let Some(name) = standing_effect(ledger, name, None) {
-            return Err(format!("{run} is {}, and what {name} applied stands", machine.state()));
+        if let Some(name) = remaining_effect(ledger, name, None) {
+            return Err(format!("{run} is {}, but the effect of {name} remains", machine.state()));
         }
     }
     Ok(())
 }
 
 /// Checks that a rollback follows the last effect of every apply in a firing that was rolled back.
-fn no_effect_of_a_rolled_back_firing_stands(
+fn no_effect_of_a_rolled_back_firing_remains(
     run: &RunId,
     machine: &Machine,
     records: &[Record],
     ledger: &[&Entry],
 ) -> Result<(), String> {
-    let mut ended = BTreeMap::new();
+    let mut final_states = BTreeMap::new();
     for record in records {
         if let (Some(firing), Fact::RunStateChanged { state }) = (record.firing, &record.fact) {
-            ended.insert(firing, *state);
+            final_states.insert(firing, *state);
         }
     }
-    let unwanted = ended.into_iter().filter(|(_, state)| *state == RunState::RolledBack);
-    for (firing, _) in unwanted {
+    let rolled_back = final_states.into_iter().filter(|(_, state)| *state == RunState::RolledBack);
+    for (firing, _) in rolled_back {
         for (index, name, task) in machine.flow().tasks() {
-            let is_aside = machine.flow().node(index).is_failure_handler;
-            if let Some(name) = standing_effect(ledger, name, Some(firing)).filter(|_| task.rollback && !is_aside) {
-                return Err(format!("firing {firing} of {run} was rolled back, and what {name} applied stands"));
+            let is_failure_handler = machine.flow().node(index).is_failure_handler;
+            if let Some(name) =
+                remaining_effect(ledger, name, Some(firing)).filter(|_| task.rollback && !is_failure_handler)
+            {
+                return Err(format!("firing {firing} of {run} was rolled back, but the effect of {name} remains"));
             }
         }
     }
@@ -140,9 +142,9 @@ fn no_effect_of_a_rolled_back_firing_stands(
 }
 
 /// The task, or an element of it, whose last effect is an apply.
-fn standing_effect(ledger: &[&Entry], task: &NodeName, firing: Option<Firing>) -> Option<NodeName> {
-    let is_of_it = |entry: &&&Entry| entry.task.base() == *task && firing.is_none_or(|firing| entry.firing == firing);
+fn remaining_effect(ledger: &[&Entry], task: &NodeName, firing: Option<Firing>) -> Option<NodeName> {
+    let is_of_task = |entry: &&&Entry| entry.task.base() == *task && firing.is_none_or(|firing| entry.firing == firing);
     let last: BTreeMap<&NodeName, Action> =
-        ledger.iter().filter(is_of_it).map(|entry| (&entry.task, entry.action)).collect();
+        ledger.iter().filter(is_of_task).map(|entry| (&entry.task, entry.action)).collect();
     last.into_iter().find(|(_, action)| *action == Action::Apply).map(|(name, _)| name.clone())
 }

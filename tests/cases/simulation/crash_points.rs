@@ -1,5 +1,5 @@
-//! Tests a crash at every step: the engine dies around its k-th durable or visible action, for every k, and another engine
-//! continues. In each case the run ends as it does without a crash.
+//! Tests a crash at every step: the engine crashes around its k-th durable or visible action, for every k, and another engine
+//! continues. In each case the run ends in the same way as without a crash.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use worker::Worker;
 
 use super::{
     check,
-    environment::WorldClock,
+    environment::SimulatedClock,
     faulty_broker::{Database, FaultPlan, FaultyBroker},
     flows,
     guests::{Ledger, Simulated},
@@ -42,7 +42,7 @@ const FLOWS: [(&str, u64, &str); 11] = [
          [[task]]\nname = \"c\"\nuse = \"g#undoable\"\n[[link]]\nfrom = \"a\"\nto = \"c\"\n[[link]]\nfrom = \"b\"\nto = \"c\"\n",
     ),
     (
-        "a controller that tries again",
+        "a controller that retries",
         5,
         "[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n[[flow]]\nname = \"n\"\nretry = { times = 3 }\n[[flow.task]]\nname = \"b\"\nuse = \"g#undoable\"\n\
          [[flow.task]]\nname = \"c\"\nuse = \"g#undoable\"\n[[flow.link]]\nfrom = \"b\"\nto = \"c\"\n",
@@ -76,7 +76,7 @@ const FLOWS: [(&str, u64, &str); 11] = [
          [[link]]\nfrom = \"a\"\nto = \"b\"\n[[link]]\nfrom = \"b\"\nto = \"a\"\n",
     ),
     (
-        "a circle in which nobody is called",
+        "a circle without calls",
         3,
         "cyclic = true\nmax_firings = 4\ninputs = { none = [] }\n[[task]]\nname = \"a\"\nuse = \"g#made\"\nfor_each = \"none\"\n\
          [[link]]\nfrom = \"a\"\nto = \"a\"\n",
@@ -101,7 +101,7 @@ const FLOWS: [(&str, u64, &str); 11] = [
 ];
 
 /// The name of the flow that is edited while it runs.
-const EDITED: &str = "a flow that is changed";
+const EDITED: &str = "a flow that is edited";
 const ADDED: &str =
     "[[task]]\nname = \"c\"\nuse = \"g#undoable\"\nretry = { attempts = 4 }\n[[link]]\nfrom = \"a\"\nto = \"c\"\n";
 
@@ -109,130 +109,143 @@ const ADDED: &str =
 const ROLLS_BACK: u64 = 2;
 
 #[test]
-fn a_crash_at_any_step_changes_nothing_about_the_end() {
+fn a_crash_at_any_step_does_not_change_the_result() {
     let mut states = Vec::new();
     for (name, seed, text) in FLOWS {
-        let undisturbed =
-            run(seed, text, u64::MAX, name == EDITED).unwrap_or_else(|mistake| panic!("{name}: {mistake}"));
-        assert!(name != EDITED || undisturbed.nodes.contains_key("c"), "{name}: {:?}", undisturbed.nodes);
+        let expected = run(seed, text, u64::MAX, name == EDITED).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(name != EDITED || expected.nodes.contains_key("c"), "{name}: {:?}", expected.nodes);
         let mut steps = 0;
         loop {
             steps += 1;
-            let disturbed = run(seed, text, steps, name == EDITED)
-                .unwrap_or_else(|mistake| panic!("{name}, step {steps}: {mistake}"));
-            assert_eq!(disturbed.state, undisturbed.state, "{name}, a crash at step {steps}");
-            assert_eq!(disturbed.nodes, undisturbed.nodes, "{name}, a crash at step {steps}");
-            if !disturbed.crashed {
+            let outcome =
+                run(seed, text, steps, name == EDITED).unwrap_or_else(|error| panic!("{name}, step {steps}: {error}"));
+            assert_eq!(outcome.state, expected.state, "{name}, a crash at step {steps}");
+            assert_eq!(outcome.nodes, expected.nodes, "{name}, a crash at step {steps}");
+            if !outcome.crashed {
                 break;
             }
         }
         assert!(steps > 10, "{name} has more than {steps} steps");
-        states.push(undisturbed.state);
+        states.push(expected.state);
     }
     assert!(states.contains(&RunState::Success) && states.contains(&RunState::RolledBack), "{states:?}");
 }
 
-struct Ended {
+struct RunOutcome {
     state: RunState,
     nodes: BTreeMap<String, flow::State>,
     crashed: bool,
 }
 
-fn run(seed: u64, text: &str, die_at: u64, is_edited: bool) -> Result<Ended, String> {
+fn run(seed: u64, text: &str, crash_at: u64, is_edited: bool) -> Result<RunOutcome, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let flow = flows::wired(&format!("name = \"f\"\n{text}[modules]\ng = \"g.wasm\"\n"));
     let edited = is_edited.then(|| flows::with(&flow, ADDED));
-    runtime.block_on(live(seed, (flow, edited), die_at))
+    runtime.block_on(run_to_end(seed, (flow, edited), crash_at))
 }
 
-async fn live(seed: u64, (flow, edited): (Arc<Flow>, Option<Arc<Flow>>), die_at: u64) -> Result<Ended, String> {
+async fn run_to_end(
+    seed: u64,
+    (flow, edited): (Arc<Flow>, Option<Arc<Flow>>),
+    crash_at: u64,
+) -> Result<RunOutcome, String> {
     let (broker, start) = (InProcess::new(), Instant::now());
     let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
-    let (dice, ledger) = (SeededRng::new(seed), Ledger::default());
-    let stopped = CancellationToken::new();
-    let guests = Simulated { seed, start, dice: dice.clone(), ledger: ledger.clone(), stopped: stopped.clone() };
-    let config = worker::Config {
-        name: "w".parse().expect("a lawful name"),
-        host: "here".into(),
-        instance: "w".into(),
-        version: "1".into(),
-        slots: 2,
-        queues: vec!["default".parse().expect("a lawful name")],
-        grace: Duration::ZERO,
-        since: WorldClock(start).now(),
-        delivery_limit: flow::DELIVERY_LIMIT,
-    };
-    let worker = Worker::connect(config, Arc::new(broker.connect()), Arc::new(guests)).await;
-    let working = worker.map_err(|error| error.to_string())?.run(CancellationToken::new(), CancellationToken::new());
-    let run: RunId = "r".parse().expect("a lawful name");
-    let mut crashed = false;
-    let driving = async {
-        let mut die_at = die_at;
-        for life in 0.. {
-            let fate = FaultPlan {
-                dice: dice.clone(),
-                faults_active: Arc::new(AtomicBool::new(false)),
-                crash: CancellationToken::new(),
-                actions_left: Arc::new(AtomicU64::new(die_at)),
-                database: Database::default(),
-            };
-            // Only the first engine dies.
-            die_at = u64::MAX;
-            let engine = start_engine(&broker, &logbook, &fate, life, start);
-            let engine = tokio::select! {
-                biased;
-                () = fate.crash.cancelled() => None,
-                engine = engine => Some(engine?),
-            };
-            if let Some(engine) = engine {
-                let ending = async {
-                    // An earlier engine may have submitted it.
-                    let _ = engine.submit(run.clone(), flow.clone()).await;
-                    if let Some(flow) = edited.clone() {
-                        // An earlier engine may have made this edit, which is then refused.
-                        let _ = engine.command(&run, RunCommand::Edit { revision: Revision::FIRST, flow }).await;
-                    }
-                    let is_final = |summary: logbook::Summary| summary.standing.state.is_final();
-                    while !logbook.summary(&run).await.is_ok_and(is_final) {
-                        sleep(Duration::from_millis(100)).await;
-                    }
-                };
-                let ended = fate.crash.run_until_cancelled(ending).await.is_some();
-                engine.abort().await;
-                crashed |= !ended;
-                if ended {
-                    return Ok::<(), String>(());
-                }
-            } else {
-                crashed = true;
-            }
-        }
-        Ok(())
-    };
-    tokio::select! {
+    let (rng, ledger) = (SeededRng::new(seed), Ledger::default());
+    let guests = Simulated { seed, start, rng: rng.clone(), ledger: ledger.clone(), stopped: CancellationToken::new() };
+    let worker = Worker::connect(worker_config(start), Arc::new(broker.connect()), Arc::new(guests)).await;
+    let worker = worker.map_err(|error| error.to_string())?.run(CancellationToken::new(), CancellationToken::new());
+    let engines = Engines { broker, logbook: logbook.clone(), rng, start, flow, edited };
+    let run: RunId = "r".parse().expect("a valid name");
+    let crashed = tokio::select! {
         biased;
-        driven = driving => driven?,
-        () = working => return Err("the worker ended".into()),
-    }
+        result = engines.drive(&run, crash_at) => result?,
+        () = worker => return Err("the worker ended".into()),
+    };
     let records = logbook.read(&run, Version::NONE, usize::MAX).await.map_err(|error| error.to_string())?;
     let state = check::run(&run, &records, &ledger.entries())?;
     let machine = flow::Machine::replay(run, &records).map_err(|error| error.to_string())?;
     let tasks = machine.flow().tasks();
     let nodes = tasks.map(|(index, name, _)| (name.to_string(), machine.node_state(index))).collect();
-    Ok(Ended { state, nodes, crashed })
+    Ok(RunOutcome { state, nodes, crashed })
 }
 
-async fn start_engine(
-    broker: &InProcess,
-    logbook: &Arc<dyn Logbook>,
-    fate: &FaultPlan,
-    life: u32,
+fn worker_config(start: Instant) -> worker::Config {
+    worker::Config {
+        name: "w".parse().expect("a valid name"),
+        host: "host".into(),
+        instance: "w".into(),
+        version: "1".into(),
+        slots: 2,
+        queues: vec!["default".parse().expect("a valid name")],
+        grace: Duration::ZERO,
+        since: SimulatedClock(start).now(),
+        delivery_limit: flow::DELIVERY_LIMIT,
+    }
+}
+
+/// The engines that drive a run one after another: each starts after the crash of the previous one.
+struct Engines {
+    broker: InProcess,
+    logbook: Arc<dyn Logbook>,
+    rng: SeededRng,
     start: Instant,
-) -> Result<Engine, String> {
-    let net = Arc::new(FaultyBroker { inner: LossyConnection::to(broker), faults: fate.clone() });
-    let guarded = Arc::new(InterceptedLogbook::new(logbook.clone(), Arc::new(fate.clone())));
-    let config = Config { id: format!("e{life}"), shards: ShardAssignment::Shared };
-    let engine = Engine::start(config, net, guarded, Arc::new(store::Memory::new()), Arc::new(WorldClock(start))).await;
-    engine.map_err(|error| error.to_string())
+    flow: Arc<Flow>,
+    /// The flow after an edit, if the run is edited.
+    edited: Option<Arc<Flow>>,
+}
+
+impl Engines {
+    /// Drives the run to its end. Only the first engine crashes, around its action `crash_at`; returns whether it did.
+    async fn drive(&self, run: &RunId, mut crash_at: u64) -> Result<bool, String> {
+        let mut crashed = false;
+        for start_number in 0.. {
+            let faults = FaultPlan {
+                rng: self.rng.clone(),
+                faults_active: Arc::new(AtomicBool::new(false)),
+                crash: CancellationToken::new(),
+                actions_left: Arc::new(AtomicU64::new(crash_at)),
+                database: Database::default(),
+            };
+            crash_at = u64::MAX;
+            let engine = tokio::select! {
+                biased;
+                () = faults.crash.cancelled() => None,
+                engine = self.start_engine(&faults, start_number) => Some(engine?),
+            };
+            if let Some(engine) = engine {
+                let until_final = self.run_until_final(&engine, run);
+                let has_ended = faults.crash.run_until_cancelled(until_final).await.is_some();
+                engine.abort().await;
+                if has_ended {
+                    return Ok(crashed);
+                }
+            }
+            crashed = true;
+        }
+        Ok(crashed)
+    }
+
+    async fn start_engine(&self, faults: &FaultPlan, start_number: u32) -> Result<Engine, String> {
+        let broker = Arc::new(FaultyBroker::new(LossyConnection::to(&self.broker), faults.clone()));
+        let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(faults.clone())));
+        let config = Config { id: format!("e{start_number}"), shards: ShardAssignment::Shared };
+        let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(SimulatedClock(self.start)));
+        let engine = Engine::start(config, broker, logbook, store, clock).await;
+        engine.map_err(|error| error.to_string())
+    }
+
+    async fn run_until_final(&self, engine: &Engine, run: &RunId) {
+        // An earlier engine may have submitted it.
+        let _ = engine.submit(run.clone(), self.flow.clone()).await;
+        if let Some(flow) = self.edited.clone() {
+            // An earlier engine may have recorded this edit, which is then rejected.
+            let _ = engine.command(run, RunCommand::Edit { revision: Revision::FIRST, flow }).await;
+        }
+        let is_final = |summary: logbook::Summary| summary.standing.state.is_final();
+        while !self.logbook.summary(run).await.is_ok_and(is_final) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! A world: two engines, two workers, some runs, a storm and the calm after it.
+//! A simulation: two engines, two workers and some runs, first with faults and then without.
 
 use std::{
     collections::BTreeMap,
@@ -31,53 +31,53 @@ const ENGINES: usize = 2;
 const WORKERS: usize = 2;
 const RUNS: u64 = 4;
 
-/// How long things go wrong.
+/// How long faults occur.
 const FAULT_PERIOD: Duration = Duration::from_secs(90);
 
-/// By when everything has come to its end: lost workers, leases and retries take their time.
+/// The time limit for the end of all runs: lost workers, leases and retries delay them.
 const END_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// By when all processes have stopped after the end.
+/// The time limit for the stop of all processes after that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How a world ended: the states of its runs, and how often processes died.
+/// The result of a simulation: the states of its runs, and the number of crashes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SimulationResult {
     pub(crate) states: Vec<(String, RunState, usize)>,
     pub(crate) crashes: u64,
 }
 
-/// Lives one world to its end.
+/// Runs one simulation to its end.
 pub(crate) fn run_simulation(seed: u64) -> Result<SimulationResult, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    let lived = runtime.block_on(Simulation::new(seed).live());
+    let result = runtime.block_on(Simulation::new(seed).run());
     runtime.shutdown_background();
-    lived
+    result
 }
 
 struct Simulation {
     seed: u64,
-    dice: SeededRng,
+    rng: SeededRng,
     broker: InProcess,
     logbook: Arc<dyn Logbook>,
     ledger: Ledger,
-    storm: Arc<AtomicBool>,
-    over: CancellationToken,
+    faults_active: Arc<AtomicBool>,
+    ended: CancellationToken,
     engines: Arc<Mutex<Vec<Option<Engine>>>>,
-    /// The connections of all processes, dead ones too.
+    /// The connections of all processes, crashed ones included.
     connections: Mutex<Vec<LossyConnection>>,
     database: Database,
     crashes: Arc<Mutex<u64>>,
-    /// What each process does now, by its name: for the report of one that does not stop.
+    /// The current phase of each process, by name: for the report about a process that does not stop.
     phases: Mutex<BTreeMap<String, &'static str>>,
     start: Instant,
 }
 
-/// A clock that goes with the time of the world.
-pub(crate) struct WorldClock(pub(crate) Instant);
+/// A clock that shows the virtual time of the simulation.
+pub(crate) struct SimulatedClock(pub(crate) Instant);
 
-impl Clock for WorldClock {
+impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(1_000_000).after(self.0.elapsed())
     }
@@ -91,12 +91,12 @@ impl Simulation {
     fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
             seed,
-            dice: SeededRng::new(seed),
+            rng: SeededRng::new(seed),
             broker: InProcess::new(),
             logbook: Arc::new(Memory::new()),
             ledger: Ledger::default(),
-            storm: Arc::new(AtomicBool::new(true)),
-            over: CancellationToken::new(),
+            faults_active: Arc::new(AtomicBool::new(true)),
+            ended: CancellationToken::new(),
             engines: Arc::new(Mutex::new(vec![None; ENGINES])),
             connections: Mutex::default(),
             database: Database::default(),
@@ -106,7 +106,7 @@ impl Simulation {
         })
     }
 
-    async fn live(self: Arc<Self>) -> Result<SimulationResult, String> {
+    async fn run(self: Arc<Self>) -> Result<SimulationResult, String> {
         let processes = TaskTracker::new();
         for number in 0..ENGINES {
             processes.spawn(self.clone().engine(number));
@@ -117,33 +117,33 @@ impl Simulation {
         let mut flows = BTreeMap::new();
         for number in 0..RUNS {
             let run: RunId = format!("r{number}").parse().map_err(|error| format!("{error}"))?;
-            let flow = flows::random(&self.dice);
+            let flow = flows::random(&self.rng);
             flows.insert(run.clone(), flow.clone());
             processes.spawn(self.clone().submit(run, flow));
         }
         processes.spawn(self.clone().simulate_operators(flows.keys().cloned().collect()));
         processes.spawn(self.clone().simulate_restarts());
-        let living = async {
+        let run_all = async {
             sleep(FAULT_PERIOD).await;
-            self.storm.store(false, Ordering::Relaxed);
+            self.faults_active.store(false, Ordering::Relaxed);
             tokio::time::timeout(END_TIMEOUT, self.until_idle(&flows)).await
         };
-        // What is forgotten is told at once, with where everything else is.
-        let ended = tokio::select! {
+        // A lost call is reported at once.
+        let result = tokio::select! {
             biased;
-            forgotten = lost_calls::find_lost_call(&self.engines, &self.broker) => Err(forgotten),
-            ended = living => Ok(ended),
+            lost = lost_calls::find_lost_call(&self.engines, &self.broker) => Err(lost),
+            result = run_all => Ok(result),
         };
-        self.over.cancel();
+        self.ended.cancel();
         processes.close();
         if tokio::time::timeout(STOP_TIMEOUT, processes.wait()).await.is_err() {
-            let phases = self.phases.lock().expect("nobody panics with the phases");
+            let phases = self.phases.lock().expect("no thread panics while it holds the phases");
             return Err(format!("processes do not stop: {phases:?}"));
         }
-        match ended? {
+        match result? {
             Ok(()) => self.verify(&flows).await,
-            // What has not ended says so itself.
-            Err(_) => Err(self.verify(&flows).await.err().unwrap_or_else(|| "it never comes to rest".into())),
+            // The check reports the run that has not ended.
+            Err(_) => Err(self.verify(&flows).await.err().unwrap_or_else(|| "it never becomes idle".into())),
         }
     }
 
@@ -154,14 +154,17 @@ impl Simulation {
             let records = self.logbook.read(run, Version::NONE, usize::MAX).await.map_err(|error| error.to_string())?;
             states.push((run.to_string(), check::run(run, &records, &ledger)?, records.len()));
         }
-        Ok(SimulationResult { states, crashes: *self.crashes.lock().expect("nobody panics with it") })
+        Ok(SimulationResult {
+            states,
+            crashes: *self.crashes.lock().expect("no thread panics while it holds the lock"),
+        })
     }
 
-    /// Waits until every run has ended and nothing is on its way any more.
+    /// Waits until every run has ended and no call or message is in flight.
     async fn until_idle(&self, flows: &BTreeMap<RunId, Arc<Flow>>) {
-        let mut quiet = 0;
-        let mut known = 0;
-        while quiet < 12 {
+        let mut idle_checks = 0;
+        let mut known_entries = 0;
+        while idle_checks < 12 {
             sleep(Duration::from_secs(10)).await;
             let mut ended = true;
             for run in flows.keys() {
@@ -178,202 +181,206 @@ impl Simulation {
                     Err(_) => ended = false,
                 }
             }
-            let done = self.ledger.entries().len();
-            quiet = if ended && done == known { quiet + 1 } else { 0 };
-            known = done;
+            let entries = self.ledger.entries().len();
+            idle_checks = if ended && entries == known_entries { idle_checks + 1 } else { 0 };
+            known_entries = entries;
         }
     }
 
     async fn submit(self: Arc<Self>, run: RunId, flow: Arc<Flow>) {
-        while !self.over.is_cancelled() {
-            sleep(Duration::from_millis(self.dice.below(20_000))).await;
+        while !self.ended.is_cancelled() {
+            sleep(Duration::from_millis(self.rng.below(20_000))).await;
             let Some(engine) = self.some_engine() else { continue };
-            let submitting = engine.submit(run.clone(), flow.clone());
-            let submitted = tokio::time::timeout(Duration::from_secs(30), submitting).await;
-            if matches!(submitted, Ok(Ok(_) | Err(SubmitError::Exists { .. }))) {
+            let submit = engine.submit(run.clone(), flow.clone());
+            let result = tokio::time::timeout(Duration::from_secs(30), submit).await;
+            if matches!(result, Ok(Ok(_) | Err(SubmitError::Exists { .. }))) {
                 return;
             }
         }
     }
 
-    /// A change of a run's flow, as far as it was recorded by now.
+    /// A random edit of the recorded flow of a run.
     async fn edit(&self, run: &RunId) -> Option<RunCommand> {
         let machine = self.logbook.load(run).await.ok()?.into_machine().ok()?;
-        let flow = flows::edited(&self.dice, &machine)?;
+        let flow = flows::edited(&self.rng, &machine)?;
         Some(RunCommand::Edit { revision: machine.revision(), flow })
     }
 
-    /// The broker and the database are restarted now and then, and connections are lost.
+    /// At random times, the broker or the database restarts, or a connection is lost.
     async fn simulate_restarts(self: Arc<Self>) {
         loop {
-            sleep(Duration::from_millis(3_000 + self.dice.below(17_000))).await;
-            if !self.storm.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(3_000 + self.rng.below(17_000))).await;
+            if !self.faults_active.load(Ordering::Relaxed) {
                 return;
             }
-            let connections = self.connections.lock().expect("nobody panics with them").clone();
-            match self.dice.below(4) {
-                0 => self.database.restart(&self.dice).await,
+            let connections = self.connections.lock().expect("no thread panics while it holds the lock").clone();
+            match self.rng.below(4) {
+                0 => self.database.restart(&self.rng).await,
                 1 => futures::future::join_all(connections.iter().map(LossyConnection::drop_connection)).await.clear(),
                 _ => {
-                    let one = connections.get(self.dice.below(connections.len() as u64) as usize);
-                    futures::future::join_all(one.map(LossyConnection::drop_connection)).await.clear();
+                    let connection = connections.get(self.rng.below(connections.len() as u64) as usize);
+                    futures::future::join_all(connection.map(LossyConnection::drop_connection)).await.clear();
                 }
             }
         }
     }
 
-    /// People suspend, resume, cancel and edit now and then.
+    /// Operators suspend, resume, cancel and edit at random times.
     async fn simulate_operators(self: Arc<Self>, runs: Vec<RunId>) {
-        while self.storm.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(2_000 + self.dice.below(20_000))).await;
-            let run = &runs[self.dice.below(runs.len() as u64) as usize];
-            let wish = match self.dice.below(9) {
+        while self.faults_active.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(2_000 + self.rng.below(20_000))).await;
+            let run = &runs[self.rng.below(runs.len() as u64) as usize];
+            let command = match self.rng.below(9) {
                 0 => Some(RunCommand::Cancel),
                 1 | 2 => Some(RunCommand::Suspend),
                 3..6 => self.edit(run).await,
                 _ => Some(RunCommand::Resume),
             };
-            if let Some(wish) = wish {
-                self.send_command(run, wish).await;
+            if let Some(command) = command {
+                self.send_command(run, command).await;
             }
         }
     }
 
-    async fn send_command(&self, run: &RunId, wish: RunCommand) {
+    async fn send_command(&self, run: &RunId, command: RunCommand) {
         if let Some(engine) = self.some_engine() {
-            // Whether it was heard shows in the records, or it is wished again.
-            let _ = tokio::time::timeout(Duration::from_secs(30), engine.command(run, wish)).await;
+            // A lost command is sent again later, or never needed.
+            let _ = tokio::time::timeout(Duration::from_secs(30), engine.command(run, command)).await;
         }
     }
 
     fn some_engine(&self) -> Option<Engine> {
-        let engines = self.engines.lock().expect("nobody panics with the engines");
-        let alive: Vec<&Engine> = engines.iter().flatten().collect();
-        alive.get(self.dice.below(alive.len() as u64) as usize).map(|engine| (*engine).clone())
+        let engines = self.engines.lock().expect("no thread panics while it holds the engines");
+        let running: Vec<&Engine> = engines.iter().flatten().collect();
+        running.get(self.rng.below(running.len() as u64) as usize).map(|engine| (*engine).clone())
     }
 
-    fn fate(&self) -> FaultPlan {
+    fn fault_plan(&self) -> FaultPlan {
         let actions_left = Arc::new(AtomicU64::new(u64::MAX));
         FaultPlan {
-            dice: self.dice.clone(),
-            faults_active: self.storm.clone(),
+            rng: self.rng.clone(),
+            faults_active: self.faults_active.clone(),
             crash: CancellationToken::new(),
             actions_left,
             database: self.database.clone(),
         }
     }
 
-    fn net(&self, fate: &FaultPlan) -> Arc<dyn Broker> {
+    fn connect(&self, faults: &FaultPlan) -> Arc<dyn Broker> {
         let inner = LossyConnection::to(&self.broker);
-        let mut connections = self.connections.lock().expect("nobody panics with them");
+        let mut connections = self.connections.lock().expect("no thread panics while it holds the lock");
         connections.retain(|connection| !connection.is_closed());
         connections.push(inner.clone());
-        Arc::new(FaultyBroker { inner, faults: fate.clone() })
+        Arc::new(FaultyBroker::new(inner, faults.clone()))
     }
 
     fn enter(&self, kind: &str, number: usize, phase: &'static str) {
-        self.phases.lock().expect("nobody panics with the phases").insert(format!("{kind} {number}"), phase);
+        self.phases
+            .lock()
+            .expect("no thread panics while it holds the phases")
+            .insert(format!("{kind} {number}"), phase);
     }
 
-    /// An engine that is started again whenever it dies.
+    /// An engine that is restarted after each crash.
     async fn engine(self: Arc<Self>, number: usize) {
         let mut starts = 0;
-        while !self.over.is_cancelled() {
+        while !self.ended.is_cancelled() {
             starts += 1;
-            let fate = self.fate();
-            let broker = self.net(&fate);
-            let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(fate.clone())));
+            let faults = self.fault_plan();
+            let broker = self.connect(&faults);
+            let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(faults.clone())));
             let config = Config { id: format!("e{number}-{starts}"), shards: ShardAssignment::Shared };
-            let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(WorldClock(self.start)));
+            let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(SimulatedClock(self.start)));
             self.enter("engine", number, "starts");
             if let Ok(engine) = Engine::start(config, broker.clone(), logbook, store, clock).await {
-                self.engines.lock().expect("nobody panics with the engines")[number] = Some(engine.clone());
+                self.engines.lock().expect("no thread panics while it holds the engines")[number] =
+                    Some(engine.clone());
                 self.enter("engine", number, "runs");
-                self.until_crash(&fate).await;
+                self.until_crash(&faults).await;
                 self.enter("engine", number, "is aborted");
-                self.engines.lock().expect("nobody panics with the engines")[number] = None;
+                self.engines.lock().expect("no thread panics while it holds the engines")[number] = None;
                 engine.abort().await;
             }
             self.enter("engine", number, "closes its connection");
             broker.close().await;
             self.enter("engine", number, "is down");
-            sleep(Duration::from_millis(self.dice.below(5_000))).await;
+            sleep(Duration::from_millis(self.rng.below(5_000))).await;
         }
     }
 
-    /// A worker that is started again whenever it dies.
+    /// A worker that is restarted after each crash.
     async fn worker(self: Arc<Self>, number: usize) {
         let mut starts = 0;
-        while !self.over.is_cancelled() {
+        while !self.ended.is_cancelled() {
             starts += 1;
-            let fate = self.fate();
-            let broker = self.net(&fate);
+            let faults = self.fault_plan();
+            let broker = self.connect(&faults);
             let guests = Simulated {
                 seed: self.seed,
                 start: self.start,
-                dice: self.dice.clone(),
+                rng: self.rng.clone(),
                 ledger: self.ledger.clone(),
                 stopped: CancellationToken::new(),
             };
             let config = worker::Config {
-                name: format!("w{number}").parse().expect("a lawful name"),
-                host: "here".into(),
+                name: format!("w{number}").parse().expect("a valid name"),
+                host: "host".into(),
                 instance: format!("{}-{number}-{starts}", self.seed),
                 version: "1".into(),
                 slots: 3,
-                queues: vec!["default".parse().expect("a lawful name")],
+                queues: vec!["default".parse().expect("a valid name")],
                 grace: Duration::from_secs(5),
-                since: WorldClock(self.start).now(),
+                since: SimulatedClock(self.start).now(),
                 delivery_limit: flow::DELIVERY_LIMIT,
             };
             self.enter("worker", number, "connects");
             if let Ok(worker) = Worker::connect(config, broker.clone(), Arc::new(guests)).await {
                 let stop = CancellationToken::new();
-                let running = worker.run(stop.clone(), CancellationToken::new());
-                // Dropped, it crashes; now and then it is stopped in order, and may crash meanwhile.
-                if self.dice.percent(30) {
+                let run = worker.run(stop.clone(), CancellationToken::new());
+                // A dropped worker crashes. Some workers are stopped in order, and may crash meanwhile.
+                if self.rng.percent(30) {
                     self.enter("worker", number, "runs until it is stopped");
-                    let stopping = async {
-                        self.until_crash(&fate).await;
+                    let stop_later = async {
+                        self.until_crash(&faults).await;
                         stop.cancel();
                     };
                     tokio::select! {
                         biased;
-                        () = fate.crash.cancelled() => {}
-                        _ = futures::future::join(running, stopping) => {}
+                        () = faults.crash.cancelled() => {}
+                        _ = futures::future::join(run, stop_later) => {}
                     }
                 } else {
                     self.enter("worker", number, "runs until it is killed");
                     tokio::select! {
                         biased;
-                        () = self.until_crash(&fate) => {}
-                        () = running => {}
+                        () = self.until_crash(&faults) => {}
+                        () = run => {}
                     }
                 }
             }
             self.enter("worker", number, "closes its connection");
             broker.close().await;
             self.enter("worker", number, "is down");
-            sleep(Duration::from_millis(self.dice.below(5_000))).await;
+            sleep(Duration::from_millis(self.rng.below(5_000))).await;
         }
     }
 
-    /// Waits until the process dies: of what happened to it, of a signal, or with the world.
-    async fn until_crash(&self, fate: &FaultPlan) {
-        let killed = async {
+    /// Waits until the process crashes, is killed, or the simulation ends.
+    async fn until_crash(&self, faults: &FaultPlan) {
+        let kill = async {
             loop {
-                sleep(Duration::from_millis(5_000 + self.dice.below(40_000))).await;
-                if self.storm.load(Ordering::Relaxed) {
+                sleep(Duration::from_millis(5_000 + self.rng.below(40_000))).await;
+                if self.faults_active.load(Ordering::Relaxed) {
                     return;
                 }
             }
         };
         tokio::select! {
             biased;
-            () = self.over.cancelled() => {}
-            () = fate.crash.cancelled() => {}
-            () = killed => {}
+            () = self.ended.cancelled() => {}
+            () = faults.crash.cancelled() => {}
+            () = kill => {}
         }
-        *self.crashes.lock().expect("nobody panics with it") += 1;
+        *self.crashes.lock().expect("no thread panics while it holds the lock") += 1;
     }
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use broker::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, Queue,
-    lossy::LossyConnection,
+    Broker, Message, PublishError,
+    lossy::{InterceptedBroker, LossyConnection, PublishInterceptor},
 };
 use logbook::{Append, AppendError, LoadError, intercepted::AppendInterceptor};
 use tokio_util::sync::CancellationToken;
@@ -20,31 +20,31 @@ use super::rng::SeededRng;
 /// The faults of the fault phase.
 #[derive(Clone)]
 pub(crate) struct FaultPlan {
-    pub(crate) dice: SeededRng,
+    pub(crate) rng: SeededRng,
     pub(crate) faults_active: Arc<AtomicBool>,
-    /// Cancelled to kill the process.
+    /// Cancelled to crash the process.
     pub(crate) crash: CancellationToken,
-    /// The number of durable or visible actions before the process dies.
+    /// The number of durable or visible actions before the process crashes.
     pub(crate) actions_left: Arc<AtomicU64>,
     pub(crate) database: Database,
 }
 
-/// The database that all engines share, with its restarts: it ends in the middle of its work. Clones share one database.
+/// The database that all engines share, with its restarts: it stops in the middle of its work. Clones share one database.
 #[derive(Clone, Default)]
 pub(crate) struct Database(Arc<AtomicU8>);
 
 impl Database {
     const UP: u8 = 0;
-    const ENDING: u8 = 1;
+    const STOPPING: u8 = 1;
     const DOWN: u8 = 2;
 
-    /// Ends at once, and comes back after a while. Until its end is noticed, its writes take effect and its answers are
+    /// Stops at once, and restarts after a delay. Until clients notice, its writes take effect and its replies are
     /// lost.
-    pub(crate) async fn restart(&self, dice: &SeededRng) {
-        self.0.store(Self::ENDING, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
+    pub(crate) async fn restart(&self, rng: &SeededRng) {
+        self.0.store(Self::STOPPING, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(rng.below(300))).await;
         self.0.store(Self::DOWN, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(500 + dice.below(3_000))).await;
+        tokio::time::sleep(Duration::from_millis(500 + rng.below(3_000))).await;
         self.0.store(Self::UP, Ordering::Relaxed);
     }
 
@@ -55,17 +55,17 @@ impl Database {
 
 impl FaultPlan {
     fn fails(&self, hundredths: u64) -> bool {
-        self.faults_active.load(Ordering::Relaxed) && self.dice.percent(hundredths)
+        self.faults_active.load(Ordering::Relaxed) && self.rng.percent(hundredths)
     }
 
-    /// Counts a durable or visible action; the process may die before it or after it.
+    /// Counts a durable or visible action; the process may crash before or after it.
     async fn count_action(&self) {
         if self.actions_left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.crash().await;
         }
     }
 
-    /// The process dies here: nothing after this runs.
+    /// Crashes the process: no later code runs.
     async fn crash(&self) {
         self.crash.cancel();
         std::future::pending::<()>().await;
@@ -73,81 +73,36 @@ impl FaultPlan {
 }
 
 /// One process's connection to the broker.
-pub(crate) struct FaultyBroker {
-    pub(crate) inner: LossyConnection,
-    pub(crate) faults: FaultPlan,
-}
+pub(crate) type FaultyBroker = InterceptedBroker<LossyConnection, FaultPlan>;
 
-impl FaultyBroker {
-    async fn deliver(&self, message: Message) -> Result<(), PublishError> {
-        self.inner.publish(message).await
-    }
-}
-
+/// Loses, repeats and delays messages, and crashes the process around them.
 #[async_trait::async_trait]
-impl Broker for FaultyBroker {
-    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
-        self.inner.declare_exchange(exchange).await
-    }
-
-    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
-        self.inner.declare_queue(queue).await
-    }
-
-    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.bind(binding).await
-    }
-
-    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.unbind(binding).await
-    }
-
-    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
-        self.inner.delete_queue(name).await
-    }
-
-    async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        let fate = &self.faults;
-        fate.count_action().await;
-        if fate.fails(1) {
-            fate.crash().await;
+impl PublishInterceptor for FaultPlan {
+    async fn publish(&self, inner: &dyn Broker, message: Message) -> Result<(), PublishError> {
+        self.count_action().await;
+        if self.fails(1) {
+            self.crash().await;
         }
-        if fate.fails(30) {
-            tokio::time::sleep(Duration::from_millis(fate.dice.below(500))).await;
+        if self.fails(30) {
+            tokio::time::sleep(Duration::from_millis(self.rng.below(500))).await;
         }
         let unconfirmed = Err(PublishError::Unconfirmed { key: message.key.clone() });
-        if fate.fails(3) {
+        if self.fails(3) {
             return unconfirmed;
         }
-        if fate.fails(3) {
-            self.deliver(message.clone()).await?;
+        if self.fails(3) {
+            inner.publish(message.clone()).await?;
         }
-        self.deliver(message).await?;
-        fate.count_action().await;
-        if fate.fails(1) {
-            fate.crash().await;
+        inner.publish(message).await?;
+        self.count_action().await;
+        if self.fails(1) {
+            self.crash().await;
         }
-        if fate.fails(3) { unconfirmed } else { Ok(()) }
-    }
-
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
-        self.inner.consume(queue, prefetch).await
-    }
-
-    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.waiting(queue).await
-    }
-
-    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.consumers(queue).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
+        if self.fails(3) { unconfirmed } else { Ok(()) }
     }
 }
 
-/// Makes appends fail before or after they are written, and the engine die around them.
+/// Makes appends fail before or after they are written, and the engine crash around them.
 #[async_trait::async_trait]
 impl AppendInterceptor for FaultPlan {
     async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
@@ -163,11 +118,11 @@ impl AppendInterceptor for FaultPlan {
         if self.fails(1) {
             self.crash().await;
         }
-        if self.database.is(Database::ENDING) || self.fails(2) { Err(append_error()) } else { Ok(()) }
+        if self.database.is(Database::STOPPING) || self.fails(2) { Err(append_error()) } else { Ok(()) }
     }
 
     fn late_write_delay(&self) -> Option<Duration> {
-        self.fails(1).then(|| Duration::from_millis(self.dice.below(4_000)))
+        self.fails(1).then(|| Duration::from_millis(self.rng.below(4_000)))
     }
 
     async fn before_load(&self) -> Result<(), LoadError> {
@@ -179,5 +134,5 @@ impl AppendInterceptor for FaultPlan {
 }
 
 fn append_error() -> AppendError {
-    AppendError::Unavailable { reason: "as fate wants it".into() }
+    AppendError::Unavailable { reason: "planned by the simulation".into() }
 }

@@ -10,45 +10,45 @@ use flow::{
 use super::rng::SeededRng;
 
 /// Generates a random flow.
-pub(crate) fn random(dice: &SeededRng) -> Arc<Flow> {
-    let expires = if dice.percent(10) { "expires = \"2m\"\n" } else { "" };
-    let mut text = format!("name = \"f\"\n{expires}{}", controller(dice));
+pub(crate) fn random(rng: &SeededRng) -> Arc<Flow> {
+    let expires = if rng.percent(10) { "expires = \"2m\"\n" } else { "" };
+    let mut text = format!("name = \"f\"\n{expires}{}", controller(rng));
     let mut names = 0;
-    if dice.percent(15) {
-        random_triggered_flow(dice, &mut names, &mut text);
+    if rng.percent(15) {
+        random_triggered_flow(rng, &mut names, &mut text);
     }
-    body(dice, "", 0, &mut names, &mut text);
+    body(rng, "", 0, &mut names, &mut text);
     text.push_str("[modules]\ng = \"g.wasm\"\n");
     wired(&text)
 }
 
 /// Generates a cyclic flow, or one that fires by a schedule.
-fn random_triggered_flow(dice: &SeededRng, names: &mut u32, text: &mut String) {
+fn random_triggered_flow(rng: &SeededRng, names: &mut u32, text: &mut String) {
     let (first, last) = (*names + 1, *names + 2);
     *names = last;
-    let (kind, fires) = if dice.percent(50) {
-        let join = if dice.percent(30) { "join = \"any\"\n" } else { "" };
+    let (kind, trigger) = if rng.percent(50) {
+        let join = if rng.percent(30) { "join = \"any\"\n" } else { "" };
         ("cyclic", format!("[[link]]\nfrom = \"t{last}\"\nto = \"t{first}\"\n{join}"))
     } else {
         ("persistent", format!("[[schedule]]\ncron = \"*/15 * * * * *\"\nto = \"t{first}\"\noverlap = \"allow\"\n"))
     };
-    text.insert_str(0, &format!("{kind} = true\nmax_firings = {}\ninputs = {{ none = [] }}\n", 2 + dice.below(3)));
+    text.insert_str(0, &format!("{kind} = true\nmax_firings = {}\ninputs = {{ none = [] }}\n", 2 + rng.below(3)));
     for task in [first, last] {
-        if dice.percent(25) {
+        if rng.percent(25) {
             // The list is empty, so the task causes no call; the file does not show that.
             text.push_str(&format!(
                 "[[task]]\nname = \"t{task}\"\nuse = \"g#made\"\nfor_each = \"none\"\nprovides = []\n"
             ));
             continue;
         }
-        let export = if dice.percent(70) { "undoable" } else { "plain" };
+        let export = if rng.percent(70) { "undoable" } else { "plain" };
         text.push_str(&format!("[[task]]\nname = \"t{task}\"\nuse = \"g#{export}\"\nprovides = []\n"));
     }
-    text.push_str(&format!("[[link]]\nfrom = \"t{first}\"\nto = \"t{last}\"\n{fires}"));
+    text.push_str(&format!("[[link]]\nfrom = \"t{first}\"\nto = \"t{last}\"\n{trigger}"));
 }
 
-fn controller(dice: &SeededRng) -> &'static str {
-    match dice.below(8) {
+fn controller(rng: &SeededRng) -> &'static str {
+    match rng.below(8) {
         0 => "retry = { times = 2 }\n",
         1 => "retry = { for_each = [1, 2] }\n",
         2 => "retry = { always = \"rollback\" }\n",
@@ -56,38 +56,38 @@ fn controller(dice: &SeededRng) -> &'static str {
     }
 }
 
-fn body(dice: &SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut String) {
+fn body(rng: &SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut String) {
     let mut tasks = Vec::new();
-    for _ in 0..dice.below(4) + u64::from(depth == 0) {
+    for _ in 0..rng.below(4) + u64::from(depth == 0) {
         *names += 1;
-        if dice.percent(10) {
-            // Nobody notifies it, so its deadline fails it.
+        if rng.percent(10) {
+            // No notification completes it, so it fails at its deadline.
             text.push_str(&format!("[[{prefix}task]]\nname = \"t{names}\"\nwait = \"word\"\ndeadline = \"20s\"\n"));
             tasks.push(*names);
             continue;
         }
-        if dice.percent(12) {
-            let elements: Vec<String> = (0..dice.below(5)).map(|element| element.to_string()).collect();
-            let most = if dice.percent(50) { "max_parallel = 2\n" } else { "" };
+        if rng.percent(12) {
+            let elements: Vec<String> = (0..rng.below(5)).map(|element| element.to_string()).collect();
+            let max_parallel = if rng.percent(50) { "max_parallel = 2\n" } else { "" };
             text.push_str(&format!(
-                "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#made\"\nfor_each = [{}]\n{most}\
+                "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#made\"\nfor_each = [{}]\n{max_parallel}\
                  provides = {{ made = \"made{names}\" }}\nretry = {{ attempts = 2, initial = \"1s\" }}\n",
                 elements.join(", ")
             ));
             tasks.push(*names);
             continue;
         }
-        let export = if dice.percent(70) { "undoable" } else { "plain" };
-        let attempts = 1 + dice.below(3);
+        let export = if rng.percent(70) { "undoable" } else { "plain" };
+        let attempts = 1 + rng.below(3);
         text.push_str(&format!(
             "[[{prefix}task]]\nname = \"t{names}\"\nuse = \"g#{export}\"\nprovides = []\n\
              retry = {{ attempts = {attempts}, initial = \"1s\" }}\n"
         ));
         tasks.push(*names);
     }
-    for pair in tasks.windows(2).filter(|_| dice.percent(60)) {
+    for pair in tasks.windows(2).filter(|_| rng.percent(60)) {
         text.push_str(&format!("[[{prefix}link]]\nfrom = \"t{}\"\nto = \"t{}\"\n", pair[0], pair[1]));
-        match dice.below(10) {
+        match rng.below(10) {
             0 => text.push_str("on = \"failure\"\n"),
             1 => text.push_str("on = \"any\"\n"),
             2 => text.push_str("when = \"false\"\nreach = \"task\"\n"),
@@ -96,35 +96,36 @@ fn body(dice: &SeededRng, prefix: &str, depth: u32, names: &mut u32, text: &mut 
             _ => {}
         }
     }
-    if depth < 2 && dice.percent(40) {
+    if depth < 2 && rng.percent(40) {
         *names += 1;
-        let starts = if dice.percent(30) { "start_after = \"15s\"\n" } else { "" };
-        text.push_str(&format!("[[{prefix}flow]]\nname = \"n{names}\"\n{starts}{}", controller(dice)));
-        body(dice, &format!("{prefix}flow."), depth + 1, names, text);
+        let starts = if rng.percent(30) { "start_after = \"15s\"\n" } else { "" };
+        text.push_str(&format!("[[{prefix}flow]]\nname = \"n{names}\"\n{starts}{}", controller(rng)));
+        body(rng, &format!("{prefix}flow."), depth + 1, names, text);
     }
 }
 
 /// A random edit of a run's flow, if one is possible.
-pub(crate) fn edited(dice: &SeededRng, machine: &Machine) -> Option<Arc<Flow>> {
+pub(crate) fn edited(rng: &SeededRng, machine: &Machine) -> Option<Arc<Flow>> {
     let flow = machine.flow();
     let names: Vec<&NodeName> = flow.tasks().map(|(_, name, _)| name).collect();
-    let any = || names.get(usize::try_from(dice.below(names.len().max(1) as u64)).ok()?).map(|name| (*name).clone());
+    let random_name =
+        || names.get(usize::try_from(rng.below(names.len().max(1) as u64)).ok()?).map(|name| (*name).clone());
     // Without its scheduled task, a persistent run would never end.
-    let may_remove = flow.triggers.as_ref().is_none_or(|living| !living.persistent);
-    let edit = match dice.below(4) {
+    let may_remove = flow.triggers.as_ref().is_none_or(|triggers| !triggers.persistent);
+    let edit = match rng.below(4) {
         0 if !may_remove => return None,
-        0 => Edit::Remove { task: any()?, ran: false },
+        0 => Edit::Remove { task: random_name()?, ran: false },
         1 => Edit::Link {
-            from: any()?,
-            to: any()?,
+            from: random_name()?,
+            to: random_name()?,
             on: SourceOutcome::Success,
             when: None,
             reach: None,
             join: flow::Join::All,
         },
-        2 => Edit::Unlink { from: any()?, to: any()? },
+        2 => Edit::Unlink { from: random_name()?, to: random_name()? },
         _ => {
-            let (name, from) = (dice.below(1_000), any()?);
+            let (name, from) = (rng.below(1_000), random_name()?);
             let text = format!(
                 "[[task]]\nname = \"e{name}\"\nuse = \"g#undoable\"\n[[link]]\nfrom = \"{from}\"\nto = \"e{name}\"\n"
             );
@@ -138,19 +139,19 @@ pub(crate) fn edited(dice: &SeededRng, machine: &Machine) -> Option<Arc<Flow>> {
 
 /// Adds tasks to a flow by an edit.
 pub(crate) fn with(flow: &Arc<Flow>, addition: &str) -> Arc<Flow> {
-    let machine = Machine::new("r".parse().expect("a lawful name"), flow.clone());
-    let planned = machine.plan(&[Edit::Add { text: addition.into() }]);
-    let (origin, draft) = planned.unwrap_or_else(|reasons| panic!("{reasons:#?}"));
+    let machine = Machine::new("r".parse().expect("a valid name"), flow.clone());
+    let plan = machine.plan(&[Edit::Add { text: addition.into() }]);
+    let (origin, draft) = plan.unwrap_or_else(|errors| panic!("{errors:#?}"));
     let wired = flow::wire(&draft, &modules(), &Values::new());
-    let flow = wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0;
+    let flow = wired.unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}")).0;
     Arc::new(Flow { origin: Some(Arc::new(origin)), ..flow })
 }
 
 /// Wires a flow of the tasks `undoable`, `plain` and `made` of the module `g`. The last requires an `item`.
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
-    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
+    let draft = flow::file::parse(text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{text}"));
     let wired = flow::wire(&draft, &modules(), &Values::new());
-    let flow = wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}")).0;
+    let flow = wired.unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}\n{text}")).0;
     let modules = BTreeMap::from([("g".to_owned(), Digest::from_bytes([1; 32]))]);
     let origin = Some(Arc::new(FlowSource { text: text.into(), modules, edits: Vec::new() }));
     Arc::new(Flow { origin, ..flow })
@@ -158,15 +159,15 @@ pub(crate) fn wired(text: &str) -> Arc<Flow> {
 
 fn modules() -> BTreeMap<String, ModuleInfo> {
     let parameter = |name: &str| Parameter {
-        name: name.parse().expect("a lawful name"),
+        name: name.parse().expect("a valid name"),
         doc: String::new(),
         schema: None,
         optional: false,
     };
     let provided =
-        |name: &str| Provided { name: name.parse().expect("a lawful name"), doc: String::new(), schema: None };
+        |name: &str| Provided { name: name.parse().expect("a valid name"), doc: String::new(), schema: None };
     let task = |name: &str, requires: &[&str], provides: &[&str], rollback| TaskInfo {
-        name: name.parse().expect("a lawful name"),
+        name: name.parse().expect("a valid name"),
         doc: String::new(),
         requires: requires.iter().map(|name| parameter(name)).collect(),
         provides: provides.iter().map(|name| provided(name)).collect(),

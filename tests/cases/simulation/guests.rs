@@ -1,4 +1,4 @@
-//! Simulated guests: they take time, fail, and write their effects into a ledger that no crash affects.
+//! Simulated guests: they run for some time, fail, and write their effects into a ledger that no crash affects.
 
 use std::{
     sync::{Arc, Mutex},
@@ -26,7 +26,7 @@ pub(crate) struct Entry {
     pub(crate) action: Action,
     pub(crate) firing: Firing,
     pub(crate) attempt: Attempt,
-    /// Microseconds since the start of the world.
+    /// Microseconds since the start of the simulation.
     pub(crate) at: u128,
 }
 
@@ -34,11 +34,11 @@ impl Ledger {
     fn write(&self, call: &CallId, at: u128) {
         let (run, task, firing) = (call.run.clone(), call.task.clone(), call.firing);
         let entry = Entry { run, task, action: call.action, firing, attempt: call.attempt, at };
-        self.0.lock().expect("nobody panics with the ledger").push(entry);
+        self.0.lock().expect("no thread panics while it holds the ledger").push(entry);
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.0.lock().expect("nobody panics with the ledger").clone()
+        self.0.lock().expect("no thread panics while it holds the ledger").clone()
     }
 }
 
@@ -46,7 +46,7 @@ impl Ledger {
 pub(crate) struct Simulated {
     pub(crate) seed: u64,
     pub(crate) start: Instant,
-    pub(crate) dice: SeededRng,
+    pub(crate) rng: SeededRng,
     pub(crate) ledger: Ledger,
     pub(crate) stopped: CancellationToken,
 }
@@ -54,25 +54,25 @@ pub(crate) struct Simulated {
 #[async_trait::async_trait]
 impl GuestRunner for Simulated {
     async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
-        let called = |answer| GuestResult { answer, log: CallLog::default() };
+        let result = |answer| GuestResult { answer, log: CallLog::default() };
         if interrupt.is_cancelled() {
-            return called(Completion::Interrupted);
+            return result(Completion::Interrupted);
         }
-        let answer = self.answer_of(&job.call);
-        // A guest that fails may have an effect already, and its rollback must handle that.
+        let answer = self.completion_of(&job.call);
+        // A failed guest may already have an effect, and its rollback must handle that.
         if matches!(answer, Completion::Succeeded(_)) || job.call.action == Action::Apply {
             self.ledger.write(&job.call, 1_000_000 + self.start.elapsed().as_micros());
         }
-        let takes = match self.dice.below(20) {
-            0 => Duration::from_millis(9_000 + self.dice.below(40_000)),
-            _ => Duration::from_millis(self.dice.below(300)),
+        let duration = match self.rng.below(20) {
+            0 => Duration::from_millis(9_000 + self.rng.below(40_000)),
+            _ => Duration::from_millis(self.rng.below(300)),
         };
-        // All arms only wait.
+        // All branches only wait.
         tokio::select! {
             biased;
-            () = interrupt.cancelled() => called(Completion::Interrupted),
-            () = self.stopped.cancelled() => called(Completion::Interrupted),
-            () = tokio::time::sleep(takes) => called(answer),
+            () = interrupt.cancelled() => result(Completion::Interrupted),
+            () = self.stopped.cancelled() => result(Completion::Interrupted),
+            () = tokio::time::sleep(duration) => result(answer),
         }
     }
 
@@ -83,18 +83,16 @@ impl GuestRunner for Simulated {
 
 impl Simulated {
     /// The result of a call: the same for every execution.
-    fn answer_of(&self, call: &CallId) -> Completion {
+    fn completion_of(&self, call: &CallId) -> Completion {
         let name = format!("{call}");
         let hash = name.bytes().fold(self.seed, |hash, byte| mix(hash ^ u64::from(byte)));
-        let failed = |kind| Completion::Failed(Failure::new(kind, "as the seed wants it"));
+        let failed = |kind| Completion::Failed(Failure::new(kind, "injected failure"));
         match (call.action, hash % 100) {
             (Action::Apply, 0..12) => failed(FailureKind::Transient),
             (Action::Apply, 12..18) => failed(FailureKind::Permanent),
             (Action::Rollback, 0..6) => failed(FailureKind::Transient),
             // Values that the flow does not require are dropped.
-            _ => {
-                Completion::Succeeded(Values::from([("made".parse().expect("a lawful name"), Value::json(&1.into()))]))
-            }
+            _ => Completion::Succeeded(Values::from([("made".parse().expect("a valid name"), Value::json(&1.into()))])),
         }
     }
 }

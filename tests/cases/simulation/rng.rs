@@ -1,11 +1,11 @@
-//! The random numbers of a world, from its seed.
+//! The random numbers of a simulation, from its seed.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-/// The random number generator of one world. Its clones share one sequence.
+/// The random number generator of one simulation. Its clones share one sequence.
 #[derive(Debug, Clone)]
 pub(crate) struct SeededRng(Arc<AtomicU64>);
 
@@ -26,7 +26,7 @@ impl SeededRng {
     }
 }
 
-/// One round of SplitMix64 (Steele, Lea, Flood 2014): spreads a counter over all 64 bits.
+/// One step of SplitMix64 (Steele, Lea, Flood 2014): spreads a counter over all 64 bits.
 pub(crate) fn mix(counter: u64) -> u64 {
     let mut mixed = counter.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -13,8 +13,8 @@ struct LargeValueGuest;
 #[async_trait]
 impl GuestRunner for LargeValueGuest {
     async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
-        let left = [("pan".parse().expect("a name"), Value::Bytes(vec![0; 1 << 20].into()))];
-        GuestResult { answer: sandbox::Completion::Succeeded(left.into()), log: CallLog::default() }
+        let values = [("pan".parse().expect("a name"), Value::Bytes(vec![0; 1 << 20].into()))];
+        GuestResult { answer: sandbox::Completion::Succeeded(values.into()), log: CallLog::default() }
     }
 
     fn interrupt_all(&self) {}
@@ -41,14 +41,17 @@ async fn a_too_large_result_fails_its_call_and_frees_the_slot() {
             body: job.encode().into(),
         };
         broker.publish(message).await.expect("the queue is there");
-        let delivery = signals.next().await.expect("the broker is there");
+        let delivery = signals.next().await.expect("the broker answers");
         let report = Report::decode(&delivery.message.body).expect("a worker's report");
         delivery.accept();
         let Report::Signal(flow::Signal { call, answer: TaskResult::Failed(failure), .. }, _) = report else {
             panic!("{report:?}")
         };
         assert_eq!((call, failure.kind), (job.call, FailureKind::Permanent));
-        assert!(failure.message.starts_with("its answer has 1.0MiB, which is more than the broker takes"), "{failure}");
+        assert!(
+            failure.message.starts_with("its result has 1.0MiB, which is more than the broker allows"),
+            "{failure}"
+        );
     }
     stop.cancel();
     tasks.close();

@@ -2,13 +2,13 @@
 
 use super::*;
 
-/// Loses `lost` workers with the next job of a queue, and returns the result of the next worker.
-async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
-    let mut world = Harness::new().await;
+/// Loses `losses` workers with the next job of a queue, and returns the result of the next worker.
+async fn after(losses: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
+    let mut harness = Harness::new().await;
     let queue = "one".parse().expect("a name");
-    broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
-    broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
-    let job = job(world.module);
+    broker::topology::declare_shared(&*harness.broker).await.expect("the broker answers");
+    broker::topology::declare_jobs(&*harness.broker, &queue).await.expect("the broker answers");
+    let job = job(harness.module);
     let message = Message {
         exchange: topology::JOBS.into(),
         key: "one".into(),
@@ -23,18 +23,18 @@ async fn after(lost: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
         },
         body: job.encode().into(),
     };
-    world.broker.publish(message).await.expect("the queue is there");
-    for _ in 0..lost {
-        let mut doomed = world.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
-        let delivery = doomed.next().await.expect("the job");
+    harness.broker.publish(message).await.expect("the queue is there");
+    for _ in 0..losses {
+        let mut lost_consumer = harness.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
+        let delivery = lost_consumer.next().await.expect("the job");
         // Drop the consumer first: otherwise a requeued message would return to it.
-        drop(doomed);
+        drop(lost_consumer);
         drop(delivery);
     }
-    world.start_worker("one").await;
-    world.reply_may_start(true).await;
-    let answer = world.answer().await;
-    world.stop().await;
+    harness.start_worker("one").await;
+    harness.reply_may_start(true).await;
+    let answer = harness.answer().await;
+    harness.stop().await;
     answer
 }
 
@@ -51,12 +51,15 @@ fn is_poison(answer: &TaskResult) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_beyond_its_delivery_limit_is_poison() {
-    let own = |limit| move |module| Job { delivery_limit: NonZeroU32::new(limit), ..job(module, "noop") };
-    let of_the_worker = |module| job(module, "noop");
+    let with_limit = |limit| move |module| Job { delivery_limit: NonZeroU32::new(limit), ..job(module, "noop") };
+    let with_worker_limit = |module| job(module, "noop");
     let default = flow::DELIVERY_LIMIT.get();
-    assert!(!is_poison(&after(1, own(2)).await));
-    assert!(is_poison(&after(2, own(2)).await));
-    assert!(!is_poison(&after(default, own(default + 1)).await), "more than the worker's");
-    assert!(!is_poison(&after(default - 1, of_the_worker).await));
-    assert!(is_poison(&after(default, of_the_worker).await));
+    assert!(!is_poison(&after(1, with_limit(2)).await));
+    assert!(is_poison(&after(2, with_limit(2)).await));
+    assert!(
+        !is_poison(&after(default, with_limit(default + 1)).await),
+        "its own limit is higher than that of the worker"
+    );
+    assert!(!is_poison(&after(default - 1, with_worker_limit).await));
+    assert!(is_poison(&after(default, with_worker_limit).await));
 }

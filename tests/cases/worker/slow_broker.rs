@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use broker::{Binding, ConsumeError, DeclareError, Exchange, PublishError};
+use broker::{
+    PublishError,
+    lossy::{InterceptedBroker, PublishInterceptor},
+};
 use protocol::{CallLog, Ping, WorkerStatus, lease};
 use sandbox::Observer;
 use tokio::time::Instant;
@@ -11,61 +14,29 @@ use worker::{GuestResult, GuestRunner};
 
 use super::*;
 
-/// The duration of the call: beyond its first heartbeat, and not a whole number of heartbeats.
+/// The duration of the call: beyond its first heartbeat, and not a multiple of the heartbeat interval.
 const CALL: Duration = Duration::from_secs(lease::LEASE_THRESHOLD.as_secs() + 2);
 
-/// A broker that confirms no heartbeat, and no status of a worker.
-struct SlowBroker {
-    inner: InProcess,
-    has_held: AtomicBool,
+/// Confirms no heartbeat, and no status of a worker.
+#[derive(Default)]
+struct DelayedConfirms {
+    has_delayed: AtomicBool,
 }
 
 #[async_trait]
-impl Broker for SlowBroker {
-    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
-        self.inner.declare_exchange(exchange).await
-    }
-
-    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
-        self.inner.declare_queue(queue).await
-    }
-
-    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.bind(binding).await
-    }
-
-    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.unbind(binding).await
-    }
-
-    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
-        self.inner.delete_queue(name).await
-    }
-
-    async fn publish(&self, message: Message) -> Result<(), PublishError> {
+impl PublishInterceptor for DelayedConfirms {
+    async fn publish(&self, inner: &dyn Broker, message: Message) -> Result<(), PublishError> {
         let is_heartbeat = matches!(Report::decode(&message.body), Ok(Report::Heartbeat { .. }));
         if is_heartbeat || WorkerStatus::decode(&message.body).is_ok() {
-            self.has_held.store(true, Ordering::Relaxed);
+            self.has_delayed.store(true, Ordering::Relaxed);
             std::future::pending::<()>().await;
         }
-        self.inner.publish(message).await
+        inner.publish(message).await
     }
+}
 
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
-        self.inner.consume(queue, prefetch).await
-    }
-
-    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.waiting(queue).await
-    }
-
-    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.consumers(queue).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
-    }
+fn slow_broker() -> Arc<InterceptedBroker<InProcess, DelayedConfirms>> {
+    Arc::new(InterceptedBroker::new(InProcess::new(), DelayedConfirms::default()))
 }
 
 /// A guest that works in steps of a second, one for each poll.
@@ -74,13 +45,13 @@ struct StepwiseGuest;
 #[async_trait]
 impl GuestRunner for StepwiseGuest {
     async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
-        let begun = Instant::now();
-        while begun.elapsed() < CALL {
+        let started = Instant::now();
+        while started.elapsed() < CALL {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        let late = begun.elapsed() - CALL;
+        let delay = started.elapsed() - CALL;
         let answer = sandbox::Completion::Succeeded(
-            [("late".parse().expect("a name"), Value::json(&late.as_secs().into()))].into(),
+            [("delay".parse().expect("a name"), Value::json(&delay.as_secs().into()))].into(),
         );
         GuestResult { answer, log: CallLog::default() }
     }
@@ -90,13 +61,13 @@ impl GuestRunner for StepwiseGuest {
 
 #[tokio::test(start_paused = true)]
 async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
-    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_held: AtomicBool::new(false) });
+    let broker = slow_broker();
     broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
     let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let worker = Worker::connect(config("one"), broker.clone(), Arc::new(StepwiseGuest)).await.expect("it connects");
     tasks.spawn(worker.run(stop.clone(), stop.clone()));
-    let begun = Instant::now();
+    let started = Instant::now();
     let job = job(Digest::from_bytes([1; 32]), "noop");
     let message = Message {
         exchange: topology::JOBS.into(),
@@ -109,16 +80,16 @@ async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
     };
     broker.publish(message).await.expect("the queue is there");
     let answer = loop {
-        let delivery = signals.next().await.expect("the broker is there");
+        let delivery = signals.next().await.expect("the broker answers");
         let report = Report::decode(&delivery.message.body).expect("a worker's report");
         delivery.accept();
         if let Report::Signal(signal, _) = report {
             break signal.answer;
         }
     };
-    assert!(broker.has_held.load(Ordering::Relaxed), "it is longer than a call without a lease");
-    assert_eq!(begun.elapsed().as_secs(), CALL.as_secs(), "its answer waits for no heartbeat");
-    assert_eq!(answer, TaskResult::Succeeded([("late".parse().expect("a name"), Value::json(&0.into()))].into()));
+    assert!(broker.interceptor().has_delayed.load(Ordering::Relaxed), "the call is long enough for a lease");
+    assert_eq!(started.elapsed().as_secs(), CALL.as_secs(), "its result does not wait for a heartbeat");
+    assert_eq!(answer, TaskResult::Succeeded([("delay".parse().expect("a name"), Value::json(&0.into()))].into()));
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -126,7 +97,7 @@ async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_stops_while_the_broker_does_not_confirm_its_status() {
-    let broker = Arc::new(SlowBroker { inner: InProcess::new(), has_held: AtomicBool::new(false) });
+    let broker = slow_broker();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let worker = Worker::connect(config("one"), broker.clone(), Arc::new(StepwiseGuest)).await.expect("it connects");
     tasks.spawn(worker.run(stop.clone(), CancellationToken::new()));
@@ -140,7 +111,7 @@ async fn a_worker_stops_while_the_broker_does_not_confirm_its_status() {
         body: Control::Ping(Ping { reply_to: SIGNALS.into() }).encode().into(),
     };
     broker.publish(ping).await.expect("the exchange is there");
-    while !broker.has_held.load(Ordering::Relaxed) {
+    while !broker.interceptor().has_delayed.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     stop.cancel();

@@ -1,10 +1,10 @@
-//! Tests jobs of withdrawn calls: a worker that may have missed a withdrawal asks before it starts a call.
+//! Tests jobs of withdrawn calls: a worker that may have missed a withdrawal asks an engine before it starts a call.
 
 use flow::WorkerName;
 
 use super::*;
 
-/// A job that was sent before its worker listened.
+/// A job that was sent before its worker received withdrawals.
 fn early(module: Digest, export: &str) -> Job {
     Job { at: Timestamp::from_micros(1_600_000_000_000_000), ..job(module, export) }
 }
@@ -13,7 +13,7 @@ impl Harness {
     /// The next report other than progress.
     async fn report(&mut self) -> Report {
         loop {
-            let delivery = self.signals.next().await.expect("the broker is there");
+            let delivery = self.signals.next().await.expect("the broker answers");
             let report = Report::decode(&delivery.message.body).expect("a worker's report");
             delivery.accept();
             if !matches!(report, Report::Progress(_)) {
@@ -22,11 +22,11 @@ impl Harness {
         }
     }
 
-    /// Waits until a worker asks whether it may begin a call; returns the call and the reply queue.
+    /// Waits until a worker asks whether it may start a call; returns the call and the reply queue.
     async fn next_may_start(&mut self) -> (CallId, String) {
-        let delivery = self.signals.next().await.expect("the broker is there");
+        let delivery = self.signals.next().await.expect("the broker answers");
         let report = Report::decode(&delivery.message.body).expect("a worker's report");
-        let reply_to = delivery.message.properties.reply_to.clone().expect("it says where");
+        let reply_to = delivery.message.properties.reply_to.clone().expect("the report has a reply queue");
         delivery.accept();
         match report {
             Report::MayBegin { call } => (call, reply_to),
@@ -41,7 +41,7 @@ impl Harness {
     }
 }
 
-/// Another call than those of [`job`].
+/// A job of another call than [`job`].
 fn another(module: Digest) -> Job {
     let job = job(module, "noop");
     Job { call: CallId { task: "another".parse().expect("a name"), ..job.call }, ..job }
@@ -49,91 +49,91 @@ fn another(module: Digest) -> Job {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_older_than_its_worker_needs_permission_to_start() {
-    let mut world = Harness::new().await;
-    world.start_worker("one").await;
-    let (withdrawn, fresh) = (early(world.module, "noop"), another(world.module));
-    world.publish("one", &withdrawn).await;
-    assert_eq!(world.reply_may_start(false).await, withdrawn.call);
-    world.publish("one", &fresh).await;
-    match world.report().await {
-        Report::Signal(signal, _) => assert_eq!(signal.call, fresh.call, "nobody hears of what did not begin"),
+    let mut harness = Harness::new().await;
+    harness.start_worker("one").await;
+    let (withdrawn, fresh) = (early(harness.module, "noop"), another(harness.module));
+    harness.publish("one", &withdrawn).await;
+    assert_eq!(harness.reply_may_start(false).await, withdrawn.call);
+    harness.publish("one", &fresh).await;
+    match harness.report().await {
+        Report::Signal(signal, _) => assert_eq!(signal.call, fresh.call, "a call that did not start sends no signal"),
         other => panic!("{other:?}"),
     }
     let queue = topology::job_queue(&"one".parse().expect("a name"));
-    assert_eq!(world.broker.waiting(&queue).await.expect("the broker is there"), Some(0), "its job is done with");
+    assert_eq!(harness.broker.waiting(&queue).await.expect("the broker answers"), Some(0), "its job was accepted");
     let wanted = Job { call: CallId { attempt: Attempt::new(2), ..withdrawn.call.clone() }, ..withdrawn };
-    world.publish("one", &wanted).await;
-    assert_eq!(world.reply_may_start(true).await, wanted.call);
-    assert_eq!(world.answer().await, TaskResult::Succeeded(Values::new()));
-    world.stop().await;
+    harness.publish("one", &wanted).await;
+    assert_eq!(harness.reply_may_start(true).await, wanted.call);
+    assert_eq!(harness.answer().await, TaskResult::Succeeded(Values::new()));
+    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn job_expiry_follows_the_engine_clock() {
-    let mut world = Harness::new().await;
-    world.start_worker("one").await;
-    let (withdrawn, wanted) = (job(world.module, "noop"), another(world.module));
-    let long_ago = Some(Timestamp::from_micros(1_700_000_000_000_001));
-    let far_off = Some(Timestamp::from_micros(9_000_000_000_000_000));
-    world.publish("one", &Job { expires_at: far_off, ..withdrawn.clone() }).await;
-    assert_eq!(world.reply_may_start(false).await, withdrawn.call);
-    world.publish("one", &Job { expires_at: long_ago, ..wanted.clone() }).await;
-    assert_eq!(world.reply_may_start(true).await, wanted.call);
-    match world.report().await {
+    let mut harness = Harness::new().await;
+    harness.start_worker("one").await;
+    let (withdrawn, wanted) = (job(harness.module, "noop"), another(harness.module));
+    let in_past = Some(Timestamp::from_micros(1_700_000_000_000_001));
+    let in_future = Some(Timestamp::from_micros(9_000_000_000_000_000));
+    harness.publish("one", &Job { expires_at: in_future, ..withdrawn.clone() }).await;
+    assert_eq!(harness.reply_may_start(false).await, withdrawn.call);
+    harness.publish("one", &Job { expires_at: in_past, ..wanted.clone() }).await;
+    assert_eq!(harness.reply_may_start(true).await, wanted.call);
+    match harness.report().await {
         Report::Signal(signal, _) => {
             assert_eq!((signal.call, signal.answer), (wanted.call, TaskResult::Succeeded(Values::new())));
         }
         other => panic!("{other:?}"),
     }
-    world.stop().await;
+    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redelivered_withdrawn_job_gets_a_result() {
-    let mut world = Harness::new().await;
+    let mut harness = Harness::new().await;
     let queue = "one".parse().expect("a name");
-    broker::topology::declare_shared(&*world.broker).await.expect("the broker is there");
-    broker::topology::declare_jobs(&*world.broker, &queue).await.expect("the broker is there");
-    world.publish("one", &job(world.module, "noop")).await;
-    // A worker received it, and died.
-    let mut doomed = world.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
-    drop(doomed.next().await.expect("the job"));
-    drop(doomed);
-    world.start_worker("one").await;
-    world.reply_may_start(false).await;
-    match world.report().await {
+    broker::topology::declare_shared(&*harness.broker).await.expect("the broker answers");
+    broker::topology::declare_jobs(&*harness.broker, &queue).await.expect("the broker answers");
+    harness.publish("one", &job(harness.module, "noop")).await;
+    // A worker received it, and was lost.
+    let mut lost_consumer = harness.broker.consume(&topology::job_queue(&queue), 1).await.expect("it is there");
+    drop(lost_consumer.next().await.expect("the job"));
+    drop(lost_consumer);
+    harness.start_worker("one").await;
+    harness.reply_may_start(false).await;
+    match harness.report().await {
         Report::Signal(signal, _) => {
             assert!(signal.redelivered);
             assert!(matches!(signal.answer, TaskResult::Failed(failure) if failure.kind == FailureKind::Cancelled));
         }
         other => panic!("{other:?}"),
     }
-    world.stop().await;
+    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_reports_started_withdrawn_calls() {
-    let mut world = Harness::new().await;
-    world.start_worker("one").await;
-    let (spinning, other) = (job(world.module, "spin"), another(world.module));
-    world.publish("one", &spinning).await;
-    let progress = world.signals.next().await.expect("the broker is there");
+    let mut harness = Harness::new().await;
+    harness.start_worker("one").await;
+    let (spinning, other) = (job(harness.module, "spin"), another(harness.module));
+    harness.publish("one", &spinning).await;
+    let progress = harness.signals.next().await.expect("the broker answers");
     let running = Report::decode(&progress.message.body).expect("a worker's report");
     progress.accept();
-    assert!(matches!(running, Report::Progress(_)), "it has begun");
+    assert!(matches!(running, Report::Progress(_)), "it has started");
     let withdrawn = Control::Withdraw(vec![spinning.call.clone(), other.call.clone()]);
-    world.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
+    harness.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
     let worker = WorkerName::new("one").expect("a name");
-    assert_eq!(world.report().await, Report::Started { call: spinning.call.clone(), worker });
-    world.publish("one", &other).await;
-    assert_eq!(world.next_may_start().await.0, other.call);
+    assert_eq!(harness.report().await, Report::Started { call: spinning.call.clone(), worker });
+    harness.publish("one", &other).await;
+    assert_eq!(harness.next_may_start().await.0, other.call);
     // A call that is interrupted before its start does not start.
     for call in [other.call, spinning.call.clone()] {
-        world.control(Destination::Exchange(topology::CONTROL.into()), &Control::Interrupt(call)).await;
+        harness.control(Destination::Exchange(topology::CONTROL.into()), &Control::Interrupt(call)).await;
     }
-    match world.report().await {
+    match harness.report().await {
         Report::Signal(signal, _) => assert_eq!(signal.call, spinning.call),
         other => panic!("{other:?}"),
     }
-    world.stop().await;
+    harness.stop().await;
 }

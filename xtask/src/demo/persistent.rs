@@ -59,7 +59,7 @@ fn a_listener_for_ever(stage: &mut DemoEnvironment) -> Result<()> {
 }
 
 fn a_circle(stage: &DemoEnvironment) -> Result<()> {
-    title("a circle by mistake: it is found while it goes round, and unlinked");
+    title("an accidental cycle: it is unlinked while it runs");
     stage.waft(&["submit", &story("circle"), "--run-id", "circle"])?;
     stage.until("circle", |run| run["fired"].as_u64().is_some_and(|fired| fired >= 3))?;
     stage.waft(&["edit", "circle", "unlink", "add-monitor", "create-server"])?;
@@ -68,7 +68,7 @@ fn a_circle(stage: &DemoEnvironment) -> Result<()> {
 }
 
 fn a_site(stage: &DemoEnvironment) -> Result<()> {
-    title("a site: an attempt fails and is tried again, and the rest waits for its window");
+    title("a site: an attempt fails and is retried, and the rest waits for its window");
     stage.waft(&["submit", &story("site"), "--run-id", "site"])?;
     stage.until("site", |run| state_of(run, "window") == "running" && state_of(run, "pull-recipes") == "success")?;
     stage.waft(&["show", "site"])?;
@@ -149,17 +149,17 @@ impl DemoEnvironment {
     }
 
     /// Waits until a run meets a condition.
-    fn until(&self, run: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
+    fn until(&self, run: &str, is_reached: impl Fn(&Value) -> bool) -> Result<()> {
         self.wait_for(&format!("run {run} is not where it should be by now"), || {
             let output = self.command(&["show", run, "--json"]).output()?;
             let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            Ok(is_so(&shown))
+            Ok(is_reached(&shown))
         })
     }
 
-    fn wait_for(&self, what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    fn wait_for(&self, what: &str, mut is_reached: impl FnMut() -> Result<bool>) -> Result<()> {
         let until = Instant::now() + TIMEOUT;
-        while !is_so()? {
+        while !is_reached()? {
             if Instant::now() > until {
                 bail!("{what}; the logs are in {}", project::target().join("demo-live").display());
             }
@@ -169,7 +169,7 @@ impl DemoEnvironment {
     }
 }
 
-/// The binary, called as a person in the root of the clone would, without their own setup.
+/// The binary, called as a user in the root of the clone would, without their own setup.
 fn bare(waft: &Path) -> Command {
     let mut command = xtask::process::command(waft);
     command.current_dir(project::root());

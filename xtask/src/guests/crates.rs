@@ -93,8 +93,8 @@ fn read(folder: &Path) -> Result<Value> {
         .output()
         .with_context(|| format!("could not run `{}`", process::shown(&cargo)))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("cannot read the crate at {}: {}", folder.display(), said.trim_end());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("cannot read the crate at {}: {}", folder.display(), stderr.trim_end());
     }
     serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")
 }
@@ -111,10 +111,10 @@ fn guests(metadata: &Value, manifest: &Path) -> Vec<Guest> {
 
 fn guests_of(package: &Value) -> impl Iterator<Item = Guest> {
     list(&package["targets"]).iter().filter_map(|target| {
-        let is = |key: &str, word: &str| list(&target[key]).iter().any(|given| given == word);
-        let kind = if is("crate_types", "cdylib") {
+        let has = |key: &str, value: &str| list(&target[key]).iter().any(|entry| entry == value);
+        let kind = if has("crate_types", "cdylib") {
             Kind::Library
-        } else if is("kind", "bin") {
+        } else if has("kind", "bin") {
             Kind::Program
         } else {
             return None;

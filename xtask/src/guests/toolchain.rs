@@ -37,7 +37,7 @@ impl Toolchain {
             if added.is_ok() && active_has_target() {
                 return Ok(Self::Active);
             }
-            transcript.print("rustup has no such target to give here");
+            transcript.print("rustup could not add the target");
         }
         if !packages::can_install() {
             bail!("no toolchain builds for {TARGET} here: `rustup target add {TARGET}` adds the target to one")

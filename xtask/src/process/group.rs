@@ -13,8 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 
 /// Leads its own process group, which contains the program. Its standard input is a pipe: a line on it asks the program to
-/// end, and closing it kills the group. The kernel closes the pipe when the owner dies, however it dies, so nothing stays
-/// behind. When the program ends by itself, its child processes are killed too.
+/// end, and closing it kills the group. The kernel closes the pipe when the owner dies, for whatever reason, so no process remains. When the program ends by itself, its child processes are killed too.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -116,7 +115,7 @@ mod tests {
     }
 
     /// Reads until every process that holds the other end is gone.
-    fn said(mut stream: TcpStream) -> String {
+    fn read_to_end(mut stream: TcpStream) -> String {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text
@@ -127,7 +126,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (group, stream) = start(&listener, "sleep 1000 & sleep 1000");
         drop(group);
-        assert_eq!(said(stream), "");
+        assert_eq!(read_to_end(stream), "");
     }
 
     #[test]
@@ -137,14 +136,14 @@ mod tests {
         let mut ready = [0; 6];
         stream.read_exact(&mut ready).unwrap();
         group.stop(Duration::from_secs(60));
-        assert_eq!(said(stream), "bye\n");
+        assert_eq!(read_to_end(stream), "bye\n");
     }
 
     #[test]
     fn a_program_that_ends_by_itself_is_noticed() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (mut group, stream) = start(&listener, "echo done >&4");
-        assert_eq!(said(stream), "done\n");
+        assert_eq!(read_to_end(stream), "done\n");
         group.supervisor.wait().unwrap();
         assert!(group.has_ended());
     }

@@ -27,14 +27,14 @@ impl Transcript {
         Self::default()
     }
 
-    /// Prints what is done and why, for a person.
+    /// Prints what is done and why.
     pub fn print(&self, line: &str) {
         println!("{line}");
-        self.keep(line.as_bytes());
-        self.keep(b"\n");
+        self.record(line.as_bytes());
+        self.record(b"\n");
     }
 
-    /// Prints a command as a person would type it, and runs it to its end.
+    /// Prints a command as a user would type it, and runs it to its end.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Transcript {
         succeeded(&shown(command), status)
     }
 
-    /// Like [`Transcript::run`], for a command that a person would not type. It is printed as `name`, and only if it fails.
+    /// Like [`Transcript::run`], for a command that a user would not type. It is printed as `name`, and only if it fails.
     ///
     /// # Errors
     ///
@@ -92,15 +92,15 @@ impl Transcript {
             while let Ok(length) = reader.read(&mut buffer)
                 && length > 0
             {
-                // A reader that has left must not stop the work.
+                // A reader that has closed its end must not stop the work.
                 let _ = io::stdout().write_all(&buffer[..length]).and_then(|()| io::stdout().flush());
-                self.keep(&buffer[..length]);
+                self.record(&buffer[..length]);
             }
         });
         rx
     }
 
-    fn keep(&self, bytes: &[u8]) {
+    fn record(&self, bytes: &[u8]) {
         self.lock().extend_from_slice(bytes);
     }
 

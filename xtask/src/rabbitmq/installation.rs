@@ -14,7 +14,7 @@ use crate::{
 const PACKAGE: &str = "rabbitmq-server";
 
 /// The folders where distributions install the server itself. The program of the same name in `PATH` is a wrapper on Debian
-/// and elsewhere: it switches to the user and the folders of the machine's own node.
+/// and others: it switches to the user and the folders of the machine's own node.
 const FOLDERS: [&str; 3] = ["/usr/lib/rabbitmq/bin", "/opt/homebrew/sbin", "/usr/local/sbin"];
 
 /// The programs of a node.
@@ -46,7 +46,7 @@ impl Installation {
 ///
 /// # Errors
 ///
-/// When it may not be installed; the error says what a person can do.
+/// When it may not be installed; the error says what the user can do.
 pub fn install_if_missing(transcript: &Transcript) -> Result<()> {
     let missing = match Installation::find() {
         Ok(_) => return Ok(()),

@@ -26,8 +26,8 @@ impl Count {
         count
     }
 
-    fn add(&mut self, number: usize, ended: &str) {
-        match ended {
+    fn add(&mut self, number: usize, outcome: &str) {
+        match outcome {
             "passed" => self.passed += number,
             "failed" | "timed out" | "exec failed" => self.failed += number,
             // Skipped, ignored, measured or filtered out: these tests did not run.
@@ -41,8 +41,8 @@ fn closing_of_cargo(line: &str) -> Option<Count> {
     let (_, numbers) = line.trim_start().strip_prefix("test result: ")?.split_once(". ")?;
     let mut count = Count::default();
     for part in numbers.split("; ") {
-        if let Some((number, ended)) = number_and_word(part) {
-            count.add(number, ended);
+        if let Some((number, outcome)) = number_and_word(part) {
+            count.add(number, outcome);
         }
     }
     Some(count)
@@ -54,8 +54,8 @@ fn closing_of_nextest(line: &str) -> Option<Count> {
     let (_, numbers) = rest.split_once(" run: ")?;
     let mut count = Count::default();
     for part in without_remarks(numbers).split(", ") {
-        if let Some((number, ended)) = number_and_word(part) {
-            count.add(number, ended);
+        if let Some((number, outcome)) = number_and_word(part) {
+            count.add(number, outcome);
         }
     }
     Some(count)

@@ -41,7 +41,7 @@ impl TestReport {
 
     /// Whether the remaining steps cannot work.
     pub(super) fn must_stop(&self) -> bool {
-        self.failed().any(|(step, _)| step.is_needed_by_the_rest())
+        self.failed().any(|(step, _)| step.is_required_by_later_steps())
     }
 
     fn failed(&self) -> impl Iterator<Item = (Step, &Transcript)> {
@@ -55,12 +55,12 @@ impl TestReport {
     pub(super) fn summary(&self, count: Count) -> String {
         let mut text = String::from("\n");
         for (step, outcome) in &self.steps {
-            let (word, took) = match outcome {
+            let (status, duration) = match outcome {
                 Outcome::Passed { took } => ("ok", format!("{:>8.1} s", took.as_secs_f64())),
                 Outcome::Failed { took, .. } => ("failed", format!("{:>8.1} s", took.as_secs_f64())),
                 Outcome::Skipped => ("skipped", String::new()),
             };
-            put(&mut text, format!("{:<12} {word:<8}{took}", step.name()).trim_end());
+            put(&mut text, format!("{:<12} {status:<8}{duration}", step.name()).trim_end());
         }
         for (step, transcript) in self.failed() {
             put(&mut text, &format!("\n{} failed; its output ends with:\n\n{}", step.name(), transcript.tail(TAIL)));
@@ -71,7 +71,7 @@ impl TestReport {
         }
         for (step, _) in self.failed() {
             let name = step.name();
-            put(&mut text, &format!("{name} failed: `cargo xtask test --only {name}` does it again"));
+            put(&mut text, &format!("{name} failed: `cargo xtask test --only {name}` repeats it"));
         }
         text
     }
@@ -130,8 +130,8 @@ guests failed; its output ends with:
 
 no toolchain
 
-clippy failed: `cargo xtask test --only clippy` does it again
-guests failed: `cargo xtask test --only guests` does it again
+clippy failed: `cargo xtask test --only clippy` repeats it
+guests failed: `cargo xtask test --only guests` repeats it
 "
         );
     }

@@ -15,7 +15,7 @@ use super::{BINARY, GUESTS, Step, count::Count};
 
 /// The state that the steps of one test run share.
 pub(super) struct Session<'a> {
-    /// A person's arguments for the test runner.
+    /// The user's arguments for the test runner.
     for_the_runner: &'a [String],
     guests: Option<PathBuf>,
     binary: Option<PathBuf>,

@@ -47,7 +47,7 @@ impl Step {
 
     /// Whether later steps cannot work if this one fails. After other failures the rest still runs, to find as much as
     /// possible at once.
-    pub(crate) const fn is_needed_by_the_rest(self) -> bool {
+    pub(crate) const fn is_required_by_later_steps(self) -> bool {
         match self {
             Self::Guests | Self::Build => true,
             Self::Format | Self::Clippy | Self::Docs | Self::GuestTests | Self::Tests | Self::Doctests => false,

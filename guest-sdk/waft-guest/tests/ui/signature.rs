@@ -19,7 +19,7 @@ impl Oven {
     fn heat(&self) {}
 }
 
-// The mistakes above are not told again here.
+// The errors above are not repeated here.
 waft_guest::export!(choose_pan, bake);
 
 fn main() {

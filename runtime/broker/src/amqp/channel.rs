@@ -6,8 +6,8 @@ use futures::FutureExt;
 
 /// A channel of lapin.
 ///
-/// lapin closes a dropped channel too, but from its own task. That task considers the whole connection broken if the channel
-/// closes otherwise in the meantime, as it does while the connection closes.
+/// lapin closes a dropped channel too, but from its own task. That task considers the connection broken if the channel
+/// closes in another way in the meantime, as it does while the connection closes.
 pub(super) struct Channel(lapin::Channel);
 
 impl Channel {
@@ -26,7 +26,7 @@ impl Deref for Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        // The first poll sends the frame; nobody needs the answer. An error means that the channel was already closed.
+        // The first poll sends the frame; the answer is not needed. An error means that the channel was already closed.
         let _ = self.0.close(200, "done".into()).now_or_never();
     }
 }

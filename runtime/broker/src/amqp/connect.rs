@@ -37,7 +37,7 @@ pub enum ConnectError {
     },
     /// The broker does not answer in time.
     #[error(
-        "the broker at {address} did not answer within {} seconds; check host and port, and what lies between",
+        "the broker at {address} did not answer within {} seconds; check host and port, and firewalls between",
         CONNECT_TIMEOUT.as_secs()
     )]
     Silent {
@@ -46,7 +46,7 @@ pub enum ConnectError {
     },
     /// The TLS handshake failed.
     #[error(
-        "could not agree on TLS with {address}; check that this port speaks TLS and that its certificate is trusted"
+        "the TLS handshake with {address} failed; check that this port uses TLS and that its certificate is trusted"
     )]
     Tls {
         /// Host and port.
@@ -56,8 +56,8 @@ pub enum ConnectError {
     },
     /// The user or the password is wrong, or this user may not connect from this host.
     #[error(
-        "the broker at {address} refused user {user:?} with this password; check both (guest is let in from the \
-         broker's own machine only, by default)"
+        "the broker at {address} refused user {user:?} with this password; check both (by default, guest may connect only \
+         from the broker's own machine)"
     )]
     Credentials {
         /// Host and port.
@@ -67,8 +67,8 @@ pub enum ConnectError {
     },
     /// The virtual host does not exist, or this user may not use it.
     #[error(
-        "the broker at {address} has no virtual host {vhost:?} for user {user:?} ({reason}); check what follows host \
-         and port in the address, or create it"
+        "the broker at {address} has no virtual host {vhost:?} for user {user:?} ({reason}); check the path of the \
+         address, or create the virtual host"
     )]
     VirtualHost {
         /// Host and port.
@@ -80,10 +80,10 @@ pub enum ConnectError {
         /// The broker's message.
         reason: String,
     },
-    /// The connection broke off, or the other side is no AMQP broker.
+    /// The connection ended early, or the other side is not an AMQP broker.
     #[error(
-        "the connection to {address} broke off before it was open; check that an AMQP 0.9.1 broker listens there, and \
-         whether it wants amqps://"
+        "the connection to {address} ended before it was open; check that an AMQP 0.9.1 broker listens there, and \
+         whether it requires amqps://"
     )]
     Interrupted {
         /// Host and port.
@@ -97,11 +97,11 @@ pub enum ConnectError {
 pub(super) async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectError> {
     let tls = OwnedTLSConfig { identity: None, cert_chain: certificates(endpoint).await? };
     let properties = ConnectionProperties::default().with_connection_name(endpoint.name.as_str().into());
-    let connecting = async {
+    let connection = async {
         let runtime = lapin::runtime::default_runtime()?;
         Connection::connect_uri_with_config(endpoint.uri.clone(), properties, tls, runtime).await
     };
-    match time::timeout(CONNECT_TIMEOUT, connecting).await {
+    match time::timeout(CONNECT_TIMEOUT, connection).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(explain(endpoint, error)),
         Err(_) => Err(ConnectError::Silent { address: endpoint.address() }),
@@ -113,11 +113,11 @@ pub(super) async fn certificates(endpoint: &Endpoint) -> Result<Option<String>, 
     let Some(path) = endpoint.tls_ca.as_ref().filter(|_| endpoint.uses_tls()) else {
         return Ok(None);
     };
-    let unusable = |source| ConnectError::TlsCa { path: path.clone(), source };
-    let text = tokio::fs::read_to_string(path).await.map_err(unusable)?;
+    let unreadable = |source| ConnectError::TlsCa { path: path.clone(), source };
+    let text = tokio::fs::read_to_string(path).await.map_err(unreadable)?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
-        let source = io::Error::new(io::ErrorKind::InvalidData, "there is no certificate (PEM) in it");
-        return Err(unusable(source));
+        let source = io::Error::new(io::ErrorKind::InvalidData, "it contains no certificate (PEM)");
+        return Err(unreadable(source));
     }
     Ok(Some(text))
 }
@@ -125,20 +125,18 @@ pub(super) async fn certificates(endpoint: &Endpoint) -> Result<Option<String>, 
 fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
     let address = endpoint.address();
     match error.kind() {
-        ErrorKind::IOError(source) if speaks_of_the_connection(endpoint, source) => {
-            explain_io(endpoint, source.clone())
-        }
-        ErrorKind::ProtocolError(said) => match said.get_id() {
+        ErrorKind::IOError(source) if is_specific(endpoint, source) => explain_io(endpoint, source.clone()),
+        ErrorKind::ProtocolError(protocol_error) => match protocol_error.get_id() {
             refusal::ACCESS_REFUSED => ConnectError::Credentials { address, user: endpoint.user().to_owned() },
             refusal::NOT_ALLOWED => ConnectError::VirtualHost {
                 address,
                 vhost: endpoint.uri.vhost.clone(),
                 user: endpoint.user().to_owned(),
-                reason: said.get_message().to_string(),
+                reason: protocol_error.get_message().to_string(),
             },
             _ => ConnectError::Interrupted { address, source: Box::new(error) },
         },
-        // lapin's list of kinds is open.
+        // lapin's enum of kinds is non-exhaustive.
         _ => ConnectError::Interrupted { address, source: Box::new(error) },
     }
 }
@@ -155,8 +153,8 @@ pub(super) fn explain_io(endpoint: &Endpoint, source: Arc<io::Error>) -> Connect
     }
 }
 
-/// Whether an error says more than that the connection broke off.
-fn speaks_of_the_connection(endpoint: &Endpoint, error: &io::Error) -> bool {
+/// Whether an error gives a cause, and not only the end of the connection.
+fn is_specific(endpoint: &Endpoint, error: &io::Error) -> bool {
     endpoint.uses_tls() && is_tls_error(error) || !is_after_connect(error)
 }
 

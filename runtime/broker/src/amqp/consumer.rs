@@ -1,6 +1,6 @@
 //! One consumer: one channel at a time, and a task that forwards its deliveries.
 //!
-//! A delivery is settled on its channel, from any thread (`settler.rs`): nothing waits, and the channel lasts until its
+//! A delivery is settled on its channel, from any thread (`settler.rs`): no call waits, and the channel lasts until its
 //! last delivery is settled.
 
 use std::{
@@ -40,15 +40,15 @@ pub(super) async fn consume(sessions: &Arc<Sessions>, queue: &str, prefetch: u16
         state: Mutex::new(ConsumeState::None),
     });
     let incoming = subscription.open(sessions).await?;
-    // The capacity is the prefetch. Deliveries of a lost connection may take the places of others until they are discarded.
+    // The capacity is the prefetch. Deliveries of a lost connection may use the capacity until they are discarded.
     let (tx, deliveries) = mpsc::channel(usize::from(subscription.prefetch));
-    let (renewals, renewed) = watch::channel(0);
-    let outgoing = Outgoing { deliveries: tx, renewals };
+    let (renewals_tx, renewals_rx) = watch::channel(0);
+    let outgoing = Outgoing { deliveries: tx, renewals: renewals_tx };
     sessions.tasks.spawn(forward(sessions.clone(), subscription.clone(), incoming, outgoing));
-    Ok(Consumer::new(deliveries, renewed, move || subscription.cancel()))
+    Ok(Consumer::new(deliveries, renewals_rx, move || subscription.cancel()))
 }
 
-/// The consumed queue and its options, which last over all connections.
+/// The consumed queue and its options, which stay the same over all connections.
 struct Subscription {
     queue: String,
     prefetch: u16,
@@ -105,25 +105,25 @@ impl Subscription {
     }
 
     async fn open_on(&self, session: &Session) -> Result<Incoming, Failure> {
-        let opening = async {
+        let open = async {
             let channel = session.open_channel().await?;
             channel.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
             let (queue, options) = (self.queue.as_str().into(), BasicConsumeOptions::default());
             let stream = channel.basic_consume(queue, TAG.into(), options, FieldTable::default()).await?;
             Ok((channel, stream))
         };
-        let (channel, stream) = session.with_timeout(opening).await?;
-        self.settle_on(&channel);
+        let (channel, stream) = session.with_timeout(open).await?;
+        self.set_channel(&channel);
         let settler = ChannelSettler::new(channel);
         session.flush_on_close(&settler);
         Ok(Incoming { stream, settler })
     }
 
-    /// From here on a cancellation finds the channel. An earlier cancellation takes effect now.
-    fn settle_on(&self, channel: &Arc<Channel>) {
-        let mut place = self.lock();
-        match *place {
-            ConsumeState::None | ConsumeState::On(_) => *place = ConsumeState::On(channel.clone()),
+    /// Sets the channel that a cancellation cancels. An earlier cancellation takes effect now.
+    fn set_channel(&self, channel: &Arc<Channel>) {
+        let mut state = self.lock();
+        match *state {
+            ConsumeState::None | ConsumeState::On(_) => *state = ConsumeState::On(channel.clone()),
             ConsumeState::Cancelled => cancel(channel),
         }
     }
@@ -156,7 +156,7 @@ async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut i
             // Otherwise lapin would cancel, but too late.
             return subscription.cancel();
         }
-        // The consumer was cancelled, or its queue, channel or connection is gone.
+        // The consumer was cancelled, or its queue was deleted, or its channel or connection was lost.
         if subscription.is_cancelled() {
             return;
         }
@@ -167,9 +167,9 @@ async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut i
                 Ok(incoming) => break incoming,
                 Err(ConsumeError::NoQueue { .. } | ConsumeError::Closed) => return,
                 Err(error @ (ConsumeError::Refused { .. } | ConsumeError::Silent { .. })) => {
-                    tracing::warn!(%error, "could not go on consuming yet");
-                    let pause = sessions.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
-                    if pause.is_none() || subscription.is_cancelled() {
+                    tracing::warn!(%error, "could not resume consuming yet");
+                    let slept = sessions.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
+                    if slept.is_none() || subscription.is_cancelled() {
                         return;
                     }
                 }
@@ -181,7 +181,7 @@ async fn forward(sessions: Arc<Sessions>, subscription: Arc<Subscription>, mut i
 /// Forwards the deliveries of one channel, until no more will arrive.
 async fn forward_all(incoming: &mut Incoming, deliveries: &mpsc::Sender<Delivery>) {
     while let Some(Ok(delivery)) = incoming.stream.next().await {
-        // If the receiver is gone, the delivery is dropped and so returns to the queue.
+        // If the receiver was dropped, the delivery is dropped too and returns to the queue.
         let _ = deliveries.send(incoming.settler.take(delivery)).await;
     }
 }

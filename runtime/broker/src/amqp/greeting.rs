@@ -27,7 +27,7 @@ const FRAME_HEADER: usize = 7;
 const METHOD: u8 = 1;
 
 /// The maximum size of the first frame: RabbitMQ's has some 500 bytes.
-const LARGEST: u32 = 64 * 1024;
+const MAX_FRAME_BYTES: u32 = 64 * 1024;
 
 /// A broker's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,19 +67,19 @@ async fn read_start(endpoint: &Endpoint, tls: &OwnedTLSConfig) -> Result<protoco
     stream.read_exact(&mut header).await?;
     let [kind, _, _, size @ ..] = header;
     let size = u32::from_be_bytes(size);
-    if kind != METHOD || size > LARGEST {
-        return Err(foreign());
+    if kind != METHOD || size > MAX_FRAME_BYTES {
+        return Err(not_amqp());
     }
-    let mut frame = vec![0; usize::try_from(size).map_err(|_| foreign())?];
+    let mut frame = vec![0; usize::try_from(size).map_err(|_| not_amqp())?];
     stream.read_exact(&mut frame).await?;
     match protocol::parse_class(&frame[..]) {
         Ok((_, AMQPClass::Connection(AMQPMethod::Start(start)))) => Ok(start),
-        Ok(_) | Err(_) => Err(foreign()),
+        Ok(_) | Err(_) => Err(not_amqp()),
     }
 }
 
 /// An error whose kind is neither a connection error nor a TLS error.
-fn foreign() -> Arc<io::Error> {
+fn not_amqp() -> Arc<io::Error> {
     Arc::new(io::Error::other("its first frame is not AMQP's connection.start"))
 }
 

@@ -9,7 +9,7 @@ use super::ConnectError;
 /// The heartbeat interval in seconds. A dead connection is noticed after two intervals.
 const HEARTBEAT: u16 = 15;
 
-const MISPLACED_AT: &str = "there is an @ behind its host; in a user, a password or a virtual host, write / as %2F, \
+const MISPLACED_AT: &str = "there is an @ after its host; in a user, a password or a virtual host, write / as %2F, \
     ? as %3F, # as %23 and @ as %40";
 
 /// The connection options. There is no `Debug`: the address holds the password.
@@ -29,7 +29,7 @@ impl Options {
         Self { url: url.into(), name: "waft".to_owned(), tls_ca: None }
     }
 
-    /// Host and port, and the user, for people; `None` if the address is invalid.
+    /// Host and port, and the user, to show to users; `None` if the address is invalid.
     #[must_use]
     pub fn address_and_user(&self) -> Option<(String, String)> {
         let endpoint = Endpoint::parse(self.clone()).ok()?;
@@ -62,7 +62,7 @@ impl Endpoint {
         &self.uri.authority.userinfo.username
     }
 
-    /// Host and port, for people.
+    /// Host and port, to show to users.
     pub(super) fn address(&self) -> String {
         let authority = &self.uri.authority;
         if authority.host.contains(':') {
@@ -78,15 +78,15 @@ fn parse(url: &str) -> Result<AMQPUri, String> {
     let rest = url
         .strip_prefix("amqp://")
         .or_else(|| url.strip_prefix("amqps://"))
-        .ok_or("it does not begin with amqp:// or amqps://")?;
-    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // The start of such a password would be taken for a port, and shown as one.
-    if behind.contains('@') {
+        .ok_or("it does not start with amqp:// or amqps://")?;
+    let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // The start of such a password would be parsed and shown as a port.
+    if after.contains('@') {
         return Err(MISPLACED_AT.to_owned());
     }
     let mut uri = url.parse::<AMQPUri>().map_err(|reason| match url.split_once('?') {
         Some((address, _)) if address.parse::<AMQPUri>().is_ok() => {
-            format!("a setting behind its ? cannot be read: {reason}")
+            format!("a setting after its ? cannot be read: {reason}")
         }
         Some(_) | None => reason,
     })?;
@@ -99,7 +99,7 @@ fn parse(url: &str) -> Result<AMQPUri, String> {
             }
         }
     }
-    // Nobody means the virtual host with the empty name, but people write the slash.
+    // Users write a trailing slash, but do not mean the virtual host with the empty name.
     if uri.vhost.is_empty() {
         "/".clone_into(&mut uri.vhost);
     }
@@ -156,11 +156,11 @@ mod tests {
             "amqp://me:secret@broker?heartbeat=soon",
         ] {
             let Err(error) = Endpoint::parse(Options::new(url)) else {
-                panic!("{url} is taken");
+                panic!("{url} is accepted");
             };
-            let shown = format!("{error} {error:?}");
+            let text = format!("{error} {error:?}");
             assert!(matches!(error, ConnectError::BadUrl { .. }));
-            assert!(!shown.contains("secret"), "{shown}");
+            assert!(!text.contains("secret"), "{text}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{DEATH_TIME, Message, Properties, Routing};
 /// The maximum bytes of a name, a key or an id in AMQP.
 const MAX_NAME_BYTES: usize = 255;
 
-/// The maximum bytes of all headers together: they travel in one frame, and the smallest common frame limit of brokers is
+/// The maximum bytes of all headers together: they are sent in one frame, and the smallest common frame limit of brokers is
 /// larger.
 const MAX_HEADERS_BYTES: usize = 100 * 1024;
 
@@ -28,9 +28,9 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 /// The header in which RabbitMQ lists the dead-letterings of a message, the last first.
 const DEATHS: &str = "x-death";
 
-/// The prefix of the sender's mark. A mandatory publish marks its message with its number, to recognise it when it is
+/// The prefix of the app id of a mandatory message. Its number follows, so that the message is recognised when it is
 /// returned.
-const SENDER: &str = "waft/";
+const APP_ID_PREFIX: &str = "waft/";
 
 /// Checks that AMQP can carry a name.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
@@ -75,7 +75,7 @@ pub(super) fn outgoing(message: &Message, number: Option<u64>) -> BasicPropertie
         properties = properties.with_content_type(short(kind));
     }
     if let Some(number) = number {
-        properties = properties.with_app_id(format!("{SENDER}{number}").into());
+        properties = properties.with_app_id(format!("{APP_ID_PREFIX}{number}").into());
     }
     if !headers.is_empty() {
         let table: BTreeMap<_, _> =
@@ -87,7 +87,7 @@ pub(super) fn outgoing(message: &Message, number: Option<u64>) -> BasicPropertie
 
 /// The number of a publish whose message was returned.
 pub(super) fn number(returned: &BasicProperties) -> Option<u64> {
-    returned.app_id().as_ref()?.as_str().strip_prefix(SENDER)?.parse().ok()
+    returned.app_id().as_ref()?.as_str().strip_prefix(APP_ID_PREFIX)?.parse().ok()
 }
 
 /// The received message, and its number of redeliveries.

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{Message, PublishError};
 
-/// The maximum number of unconfirmed messages. It limits what lapin and the broker hold for us; a broker confirms in
-/// batches, and gains nothing from more.
+/// The maximum number of unconfirmed messages. It limits the memory that lapin and the broker use for them; a broker
+/// confirms in batches, and gains nothing from more.
 const MAX_UNCONFIRMED: usize = 4096;
 
 /// The maximum number of publishes per poll, so that confirms are processed in between.
@@ -36,7 +36,7 @@ const MAX_PUBLISHES_PER_POLL: usize = 256;
 /// How long the broker may take to confirm a message while it accepts messages: a queue without a leader never confirms.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often to look for messages that exceed this limit.
+/// How often to check for messages that exceed this limit.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A publish and its waiting caller.
@@ -45,7 +45,7 @@ struct QueuedPublish {
     confirm: ConfirmSender,
 }
 
-/// The channel for the outcome. The caller may be gone, which is fine: a publish may be cancelled.
+/// The channel for the outcome. The caller may have dropped it, since a publish may be cancelled.
 type ConfirmSender = oneshot::Sender<Result<(), PublishError>>;
 
 /// Sends messages to the publishing task.
@@ -62,16 +62,16 @@ impl Publisher {
         Self { queue: tx }
     }
 
-    /// Publishes a message. The first poll fixes its place in the order.
+    /// Publishes a message. The first poll fixes its position in the order.
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
         if let Err(reason) = properties::check(&message) {
             let Message { exchange, key, .. } = message;
             return Err(PublishError::Refused { exchange, key, reason });
         }
-        let (answer, answered) = oneshot::channel();
-        self.queue.send(QueuedPublish { message, confirm: answer }).map_err(|_| PublishError::Closed)?;
-        // Each sent message gets an answer.
-        answered.await.unwrap_or(Err(PublishError::Closed))
+        let (confirm_tx, confirm_rx) = oneshot::channel();
+        self.queue.send(QueuedPublish { message, confirm: confirm_tx }).map_err(|_| PublishError::Closed)?;
+        // The task reports an outcome for each sent message.
+        confirm_rx.await.unwrap_or(Err(PublishError::Closed))
     }
 }
 
@@ -106,7 +106,7 @@ async fn open(session: &Session) -> lapin::Result<Arc<Channel>> {
 enum PublishEnd {
     /// The channel closed, alone or with its connection.
     Channel,
-    /// No publisher is left.
+    /// No publisher remains.
     AllSendersDropped,
 }
 
@@ -127,11 +127,11 @@ impl<'session> Outgoing<'session> {
     /// Publishes until the channel or the queue ends. May be dropped at any time: sent messages stay in `confirms`, and the
     /// callers of unsent messages get the error that the broker is closed.
     async fn publish(&mut self, queue: &mut mpsc::UnboundedReceiver<QueuedPublish>) -> PublishEnd {
-        let mut turn = Vec::with_capacity(MAX_PUBLISHES_PER_POLL);
-        let mut look = time::interval(CHECK_INTERVAL);
-        look.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut received = Vec::with_capacity(MAX_PUBLISHES_PER_POLL);
+        let mut check = time::interval(CHECK_INTERVAL);
+        check.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
-            let room = MAX_UNCONFIRMED.saturating_sub(self.confirms.unconfirmed()).min(MAX_PUBLISHES_PER_POLL);
+            let capacity = MAX_UNCONFIRMED.saturating_sub(self.confirms.unconfirmed()).min(MAX_PUBLISHES_PER_POLL);
             tokio::select! {
                 biased;
                 () = self.session.lost() => return PublishEnd::Channel,
@@ -141,47 +141,47 @@ impl<'session> Outgoing<'session> {
                         return PublishEnd::Channel;
                     }
                 }
-                _ = look.tick() => {
+                _ = check.tick() => {
                     if !self.session.is_blocked() {
                         self.confirms.fail_older_than(CONFIRM_TIMEOUT);
                     }
                 }
-                taken = queue.recv_many(&mut turn, room), if room > 0 => {
-                    if taken == 0 {
+                count = queue.recv_many(&mut received, capacity), if capacity > 0 => {
+                    if count == 0 {
                         return PublishEnd::AllSendersDropped;
                     }
-                    for waiting in turn.drain(..) {
-                        self.send(waiting).await;
+                    for publish in received.drain(..) {
+                        self.send(publish).await;
                     }
                 }
             }
         }
     }
 
-    async fn send(&mut self, waiting: QueuedPublish) {
-        if waiting.confirm.is_closed() {
+    async fn send(&mut self, publish: QueuedPublish) {
+        if publish.confirm.is_closed() {
             return;
         }
-        match self.find_exchange(&waiting.message.exchange).await {
-            Ok(()) => self.confirms.send(waiting).await,
+        match self.find_exchange(&publish.message.exchange).await {
+            Ok(()) => self.confirms.send(publish).await,
             Err(reason) => {
-                let QueuedPublish { message: Message { exchange, key, .. }, confirm: answer } = waiting;
-                let _ = answer.send(Err(PublishError::Refused { exchange, key, reason }));
+                let QueuedPublish { message: Message { exchange, key, .. }, confirm } = publish;
+                let _ = confirm.send(Err(PublishError::Refused { exchange, key, reason }));
             }
         }
     }
 
-    /// Refuses a missing exchange. If the connection is lost in the meantime, the publish reports it.
+    /// Fails for a missing exchange. If the connection is lost in the meantime, the publish reports it.
     async fn find_exchange(&mut self, name: &str) -> Result<(), String> {
         if name.is_empty() || self.exchanges.contains(name) {
             return Ok(());
         }
         let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-        let found = self.session.operate(|channel| async move {
+        let result = self.session.operate(|channel| async move {
             let none = FieldTable::default();
             channel.exchange_declare(name.into(), ExchangeKind::Direct, passive, none).await
         });
-        match found.await {
+        match result.await {
             Ok(()) => {
                 self.exchanges.insert(name.to_owned());
                 Ok(())

@@ -123,8 +123,8 @@ fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
             if let Some(queue) = dead_letter_to {
                 arguments.insert("x-dead-letter-exchange".into(), text(""));
                 arguments.insert("x-dead-letter-routing-key".into(), text(queue));
-                // The message stays until the other queue has it. RabbitMQ does that only where a full queue refuses new
-                // messages instead of dropping old ones; our queues have no limit and are never full.
+                // The message stays until the other queue has it. RabbitMQ requires for this that a full queue rejects new
+                // messages instead of dropping old ones; these queues have no limit and are never full.
                 arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
                 arguments.insert("x-overflow".into(), text("reject-publish"));
             }
@@ -139,8 +139,8 @@ fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
         QueueKind::Exclusive => (QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() }, arguments),
         QueueKind::Transient { expires } => {
             arguments.insert("x-expires".into(), milliseconds(*expires));
-            // RabbitMQ 4 deprecates queues that are neither durable nor exclusive. A durable queue outlives a restart, but
-            // only for as long as it would have outlived its last consumer.
+            // RabbitMQ 4 deprecates queues that are neither durable nor exclusive. A durable queue survives a restart, but
+            // still expires as long after its last consumer.
             (durable, arguments)
         }
     }
@@ -169,16 +169,16 @@ impl RecordedTopology {
     }
 
     pub(super) fn record(&self, declaration: &Declaration) {
-        let mut all = self.lock();
+        let mut topology = self.lock();
         match declaration.clone() {
             Declaration::Exchange(exchange) => {
-                all.exchanges.insert(exchange.name.clone(), exchange);
+                topology.exchanges.insert(exchange.name.clone(), exchange);
             }
             Declaration::Queue(queue) => {
-                all.queues.insert(queue.name.clone(), queue);
+                topology.queues.insert(queue.name.clone(), queue);
             }
             Declaration::Binding(binding) => {
-                all.bindings.insert(binding);
+                topology.bindings.insert(binding);
             }
         }
     }
@@ -189,18 +189,18 @@ impl RecordedTopology {
 
     /// Removing a queue also removes the bindings to it.
     pub(super) fn remove_queue(&self, name: &str) {
-        let mut all = self.lock();
-        all.queues.remove(name);
-        all.bindings.retain(|binding| !matches!(&binding.to, Destination::Queue(to) if to == name));
+        let mut topology = self.lock();
+        topology.queues.remove(name);
+        topology.bindings.retain(|binding| !matches!(&binding.to, Destination::Queue(to) if to == name));
     }
 
     /// The declarations in order; within a stage any order works.
     fn stages(&self) -> [Vec<Declaration>; 3] {
-        let all = self.lock();
+        let topology = self.lock();
         [
-            all.exchanges.values().cloned().map(Declaration::Exchange).collect(),
-            all.queues.values().cloned().map(Declaration::Queue).collect(),
-            all.bindings.iter().cloned().map(Declaration::Binding).collect(),
+            topology.exchanges.values().cloned().map(Declaration::Exchange).collect(),
+            topology.queues.values().cloned().map(Declaration::Queue).collect(),
+            topology.bindings.iter().cloned().map(Declaration::Binding).collect(),
         ]
     }
 
@@ -215,24 +215,24 @@ impl RecordedTopology {
 }
 
 async fn restore(session: &Session, declaration: &Declaration) {
-    let mut waited = Duration::ZERO;
+    let mut elapsed = Duration::ZERO;
     while !session.is_lost() {
-        let declared = session.operate(|channel| async move { declaration.declare(&channel).await });
-        let Err(failure) = declared.await else { return };
+        let result = session.operate(|channel| async move { declaration.declare(&channel).await });
+        let Err(failure) = result.await else { return };
         if matches!(failure, Failure::Silent) && !session.is_lost() {
-            // The consumer of the queue tries again, and logs that.
+            // The consumer of the queue retries, and logs that.
             let seconds = OPERATION_TIMEOUT.as_secs();
-            tracing::warn!(what = %declaration, seconds, "the broker says nothing of what was declared before a reconnect");
+            tracing::warn!(what = %declaration, seconds, "the broker did not answer to a repeated declaration");
             return;
         }
         match failure.refusal() {
             None => session.wait_for_loss(LOSS_GRACE).await,
-            Some(_) if declaration.is_exclusive() && waited < EXCLUSIVE_RELEASE_TIMEOUT => {
+            Some(_) if declaration.is_exclusive() && elapsed < EXCLUSIVE_RELEASE_TIMEOUT => {
                 session.wait_for_loss(EXCLUSIVE_RETRY_DELAY).await;
-                waited += EXCLUSIVE_RETRY_DELAY;
+                elapsed += EXCLUSIVE_RETRY_DELAY;
             }
             Some(Refusal { reason, .. }) => {
-                tracing::warn!(%reason, what = %declaration, "could not declare again after a reconnect");
+                tracing::warn!(%reason, what = %declaration, "could not repeat a declaration after a reconnect");
                 return;
             }
         }

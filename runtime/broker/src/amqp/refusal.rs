@@ -23,9 +23,9 @@ pub(super) struct Refusal {
 impl Refusal {
     /// `None` when the channel or the connection was lost, so that the operation can be retried.
     pub(super) fn of(error: &lapin::Error) -> Option<Self> {
-        let ErrorKind::ProtocolError(said) = error.kind() else { return None };
-        let code = said.get_id();
-        (!CONNECTION_CODES.contains(&code)).then(|| Self { code, reason: said.get_message().to_string() })
+        let ErrorKind::ProtocolError(protocol_error) = error.kind() else { return None };
+        let code = protocol_error.get_id();
+        (!CONNECTION_CODES.contains(&code)).then(|| Self { code, reason: protocol_error.get_message().to_string() })
     }
 
     pub(super) fn is_not_found(&self) -> bool {

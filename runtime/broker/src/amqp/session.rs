@@ -92,10 +92,10 @@ impl Session {
         self.lost.cancelled().await;
     }
 
-    /// Waits after a failure that the connection may have caused: until the loss is known, or for `moment`.
-    pub(super) async fn wait_for_loss(&self, moment: Duration) {
-        // Either way it is time to check again.
-        let _ = time::timeout(moment, self.lost()).await;
+    /// Waits after a failure that the connection may have caused: until the loss is known, or for `grace`.
+    pub(super) async fn wait_for_loss(&self, grace: Duration) {
+        // In both cases the caller checks again.
+        let _ = time::timeout(grace, self.lost()).await;
     }
 
     /// Opens a channel for long use.
@@ -103,7 +103,7 @@ impl Session {
         self.connection.create_channel().await.map(|channel| Arc::new(Channel::new(channel)))
     }
 
-    /// Lets `settler` acknowledge what was accepted before the connection closes.
+    /// Lets `settler` acknowledge accepted deliveries before the connection closes.
     pub(super) fn flush_on_close(&self, settler: &Arc<ChannelSettler>) {
         let mut settlers = self.settlers.lock().unwrap_or_else(PoisonError::into_inner);
         settlers.retain(|settler| settler.strong_count() > 0);
@@ -145,8 +145,8 @@ impl Session {
     }
 
     fn idle_channel(&self) -> Option<Arc<Channel>> {
-        let mut resting = self.lock();
-        while let Some(channel) = resting.pop() {
+        let mut idle = self.lock();
+        while let Some(channel) = idle.pop() {
             if channel.status().connected() {
                 return Some(channel);
             }
@@ -165,11 +165,11 @@ impl Session {
             match time::timeout(STATUS_INTERVAL, events.next()).await {
                 Ok(Some(Event::ConnectionBlocked(reason))) => {
                     self.is_blocked.store(true, Ordering::Relaxed);
-                    tracing::warn!(%reason, "the broker takes no messages for now");
+                    tracing::warn!(%reason, "the broker accepts no messages for now");
                 }
                 Ok(Some(Event::ConnectionUnblocked)) => {
                     self.is_blocked.store(false, Ordering::Relaxed);
-                    tracing::info!("the broker takes messages again");
+                    tracing::info!("the broker accepts messages again");
                 }
                 // Errors of channels arrive here too; the status shows whether the connection failed.
                 Ok(Some(_)) | Err(_) => {}
@@ -185,9 +185,9 @@ impl Session {
         self.flush();
         match time::timeout(CLOSE_TIMEOUT, self.connection.close(200, "closed".into())).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the connection was gone before it was closed"),
-            // The broker notices the end when the process ends.
-            Err(_) => tracing::warn!("the broker does not answer: its connection is left"),
+            Ok(Err(error)) => tracing::debug!(%error, "the connection was lost before it was closed"),
+            // The broker notices when the process ends.
+            Err(_) => tracing::warn!("the broker does not answer: its connection is abandoned"),
         }
     }
 }

@@ -19,12 +19,12 @@ use super::{
     session::{Failure, Session},
 };
 
-/// The delays between connection attempts. The last is short enough that a recovered broker has its clients back within
+/// The delays between connection attempts. The last is short enough that a recovered broker gets its clients back within
 /// seconds.
 const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(100);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// How long a failed operation waits for the news that its connection is lost, before it is retried.
+/// How long a failed operation waits until the loss of its connection is known, before it is retried.
 pub(super) const LOSS_GRACE: Duration = Duration::from_millis(100);
 
 /// The state of the connection.
@@ -58,17 +58,17 @@ impl Sessions {
         let (tx, state) = watch::channel(State::Up(first.clone()));
         let sessions =
             Self { state, declared: Arc::default(), stop: CancellationToken::new(), tasks: TaskTracker::new() };
-        let keeper =
+        let reconnector =
             Reconnector { endpoint, state: tx, declared: sessions.declared.clone(), stop: sessions.stop.clone() };
-        sessions.tasks.spawn(keeper.run(first));
+        sessions.tasks.spawn(reconnector.run(first));
         sessions
     }
 
     /// The current session, or the next; `None` once closed.
     pub(super) async fn current(&self) -> Option<Arc<Session>> {
         let mut state = self.state.clone();
-        let settled = state.wait_for(|state| !matches!(state, State::Down)).await.ok()?;
-        match &*settled {
+        let current = state.wait_for(|state| !matches!(state, State::Down)).await.ok()?;
+        match &*current {
             State::Up(session) => Some(session.clone()),
             State::Down | State::Closed => None,
         }
@@ -105,7 +105,7 @@ struct Reconnector {
 }
 
 impl Drop for Reconnector {
-    /// Runs on every exit, even a panic: nobody waits for a connection that nobody opens.
+    /// Runs on every exit, even a panic, so that no caller waits for a connection that no task opens.
     fn drop(&mut self) {
         self.state.send_replace(State::Closed);
     }
@@ -123,7 +123,7 @@ impl Reconnector {
                 Some(next) => session = next,
                 None => break,
             }
-            tracing::info!(broker = self.endpoint.address(), "connected to the broker again");
+            tracing::info!(broker = self.endpoint.address(), "reconnected to the broker");
             self.state.send_replace(State::Up(session.clone()));
         }
         drop(self);
@@ -132,10 +132,10 @@ impl Reconnector {
 
     /// Opens the next session, and repeats all declarations on it.
     async fn reconnect(&self) -> Arc<Session> {
-        let mut pause = INITIAL_RETRY_DELAY;
+        let mut delay = INITIAL_RETRY_DELAY;
         loop {
-            time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(MAX_RETRY_DELAY);
+            time::sleep(jittered(delay)).await;
+            delay = (delay * 2).min(MAX_RETRY_DELAY);
             match connect(&self.endpoint).await {
                 Ok(connection) => {
                     let session = Arc::new(Session::new(connection));
@@ -145,7 +145,7 @@ impl Reconnector {
                 }
                 Err(error) => {
                     let error: &(dyn std::error::Error + 'static) = &error;
-                    tracing::warn!(error, "could not connect to the broker again yet");
+                    tracing::warn!(error, "could not reconnect to the broker yet");
                 }
             }
         }
@@ -160,11 +160,11 @@ impl Reconnector {
     }
 }
 
-/// A random delay between half and the whole of `pause`, so that the clients of a restarted broker do not reconnect all at
+/// A random delay between half of `delay` and `delay`, so that the clients of a restarted broker do not reconnect all at
 /// once.
-fn jittered(pause: Duration) -> Duration {
+fn jittered(delay: Duration) -> Duration {
     // The standard library's only source of randomness: each state has new keys.
     let random = RandomState::new().hash_one(());
     let fraction = f64::from(u32::try_from(random % 1000).unwrap_or_default()) / 1000.0;
-    pause.mul_f64(0.5 + fraction / 2.0)
+    delay.mul_f64(0.5 + fraction / 2.0)
 }

@@ -1,6 +1,6 @@
 //! Settles the deliveries of one channel, and acknowledges many of them with one frame.
 //!
-//! A quorum queue writes one entry to its log for each acknowledgement frame, however many deliveries the frame covers.
+//! A quorum queue writes one entry to its log for each acknowledgement frame, regardless of the number of deliveries that the frame covers.
 //! So accepted deliveries wait until the tasks that are ready to run have run, and are acknowledged together.
 
 use std::{
@@ -73,8 +73,8 @@ impl ChannelSettler {
                 Acknowledgement::One(tag) => (tag, false),
                 Acknowledgement::UpTo(tag) => (tag, true),
             };
-            // The first poll queues the frame; the rest would only wait until it is written. An error means that the
-            // channel has gone, and its deliveries with it.
+            // The first poll queues the frame; later polls would only wait until it is written. An error means that the
+            // channel has closed, so its deliveries are redelivered.
             let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
         }
     }
@@ -134,17 +134,17 @@ impl Deliveries {
     /// Takes the accepted deliveries, as frames: one for all that precede the first unsettled delivery, and one for each
     /// other.
     fn take_acknowledgements(&mut self) -> Vec<Acknowledgement> {
-        let others = match self.unsettled.first() {
+        let later = match self.unsettled.first() {
             Some(first) => self.accepted.split_off(first),
             None => BTreeSet::new(),
         };
-        let covered = std::mem::take(&mut self.accepted);
-        let up_to = match (covered.len(), covered.last()) {
+        let earlier = std::mem::take(&mut self.accepted);
+        let up_to = match (earlier.len(), earlier.last()) {
             (0, _) | (_, None) => None,
             (1, Some(tag)) => Some(Acknowledgement::One(*tag)),
             (_, Some(tag)) => Some(Acknowledgement::UpTo(*tag)),
         };
-        up_to.into_iter().chain(others.into_iter().map(Acknowledgement::One)).collect()
+        up_to.into_iter().chain(later.into_iter().map(Acknowledgement::One)).collect()
     }
 }
 

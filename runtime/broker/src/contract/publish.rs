@@ -7,80 +7,80 @@ use super::{Harness, body, message, next, quorum, take};
 use crate::{Message, Properties, PublishError, Routing};
 
 /// Once a publish has returned, every connection sees the message.
-pub async fn a_confirmed_message_is_in_its_queue(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
+pub async fn a_confirmed_message_is_in_its_queue(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
     for count in 1..=10 {
-        world.send(&queue, "here").await;
-        assert_eq!(world.waiting(&queue).await, count);
+        harness.send(&queue, "here").await;
+        assert_eq!(harness.waiting(&queue).await, count);
     }
 }
 
-/// This holds for every way to miss all queues.
-pub async fn a_mandatory_message_without_a_queue_is_unroutable(world: &Harness) {
-    let exchange = world.exchange("exchange", crate::ExchangeKind::Direct).await;
-    for message in [message(&exchange, "nobody", "lost"), message("", &world.unique("nowhere"), "lost")] {
-        let (to, with) = (message.exchange.clone(), message.key.clone());
-        match world.broker.publish(message).await {
+/// This holds for an unbound key, and for a missing queue.
+pub async fn a_mandatory_message_without_a_queue_is_unroutable(harness: &Harness) {
+    let exchange = harness.exchange("exchange", crate::ExchangeKind::Direct).await;
+    for message in [message(&exchange, "unrouted", "lost"), message("", &harness.unique("missing"), "lost")] {
+        let (exchange_name, routing_key) = (message.exchange.clone(), message.key.clone());
+        match harness.broker.publish(message).await {
             Err(PublishError::Unroutable { exchange, key }) => {
-                assert_eq!((exchange, key), (to, with));
+                assert_eq!((exchange, key), (exchange_name, routing_key));
             }
-            other => panic!("it must be unroutable, and is {other:?}"),
+            other => panic!("it must be unroutable: {other:?}"),
         }
     }
 }
 
 /// The message is confirmed like any other.
-pub async fn an_optional_message_may_have_no_queue(world: &Harness) {
-    let exchange = world.exchange("exchange", crate::ExchangeKind::Topic).await;
-    let heard = Message { routing: Routing::Optional, ..message(&exchange, "nobody", "lost") };
-    world.broker.publish(heard).await.expect("nobody has to listen");
+pub async fn an_optional_message_may_have_no_queue(harness: &Harness) {
+    let exchange = harness.exchange("exchange", crate::ExchangeKind::Topic).await;
+    let optional = Message { routing: Routing::Optional, ..message(&exchange, "unrouted", "lost") };
+    harness.broker.publish(optional).await.expect("no queue is needed");
 }
 
 /// With any number of messages in flight, each publish gets the outcome of its own message.
-pub async fn of_many_messages_only_the_unroutable_fail(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    let nowhere = world.unique("nowhere");
+pub async fn only_the_unroutable_of_many_messages_fail(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    let missing = harness.unique("missing");
     // Sequences of both kinds with different lengths, so that the broker confirms several at a time.
     let is_lost = |number: usize| (number * number) % 7 < 3;
     let publishes = (0..2000).map(|number| {
-        let key = if is_lost(number) { &nowhere } else { &queue };
-        world.broker.publish(message("", key, &number.to_string()))
+        let key = if is_lost(number) { &missing } else { &queue };
+        harness.broker.publish(message("", key, &number.to_string()))
     });
-    let mut kept = 0;
+    let mut routed = 0;
     for (number, published) in join_all(publishes).await.into_iter().enumerate() {
         match published {
-            Ok(()) if !is_lost(number) => kept += 1,
+            Ok(()) if !is_lost(number) => routed += 1,
             Err(PublishError::Unroutable { .. }) if is_lost(number) => {}
-            other => panic!("message {number} must not be {other:?}"),
+            other => panic!("message {number}: {other:?}"),
         }
     }
-    assert_eq!(world.waiting(&queue).await, kept);
+    assert_eq!(harness.waiting(&queue).await, routed);
 }
 
 /// The error names the exchange; messages sent before and after it arrive.
-pub async fn publishing_to_a_missing_exchange_affects_no_other_message(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    let nowhere = world.unique("nowhere");
+pub async fn publishing_to_a_missing_exchange_affects_no_other_message(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    let missing = harness.unique("missing");
     let publishes = (0..100).map(|number| {
-        let lost = number % 10 == 5;
-        let to = if lost { message(&nowhere, "key", "lost") } else { message("", &queue, "kept") };
-        world.broker.publish(to).map(move |published| (lost, published))
+        let is_lost = number % 10 == 5;
+        let message = if is_lost { message(&missing, "key", "lost") } else { message("", &queue, "routed") };
+        harness.broker.publish(message).map(move |published| (is_lost, published))
     });
-    for (lost, published) in join_all(publishes).await {
+    for (is_lost, published) in join_all(publishes).await {
         match published {
-            Ok(()) if !lost => {}
-            Err(PublishError::Refused { exchange, .. }) if lost => assert_eq!(exchange, nowhere),
-            other => panic!("a message must not be {other:?}"),
+            Ok(()) if !is_lost => {}
+            Err(PublishError::Refused { exchange, .. }) if is_lost => assert_eq!(exchange, missing),
+            other => panic!("unexpected outcome: {other:?}"),
         }
     }
-    assert_eq!(world.waiting(&queue).await, 90);
+    assert_eq!(harness.waiting(&queue).await, 90);
 }
 
-/// This holds while many wait for their confirms at once, in whatever order the confirms arrive.
-pub async fn messages_keep_the_order_in_which_they_were_sent(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    let mut consumer = world.consume(&queue, 50).await;
-    let publishes = (0..500).map(|number| world.broker.publish(message("", &queue, &number.to_string())));
+/// This holds while many publishes wait for their confirms, in any order of the confirms.
+pub async fn messages_keep_their_order(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    let mut consumer = harness.consume(&queue, 50).await;
+    let publishes = (0..500).map(|number| harness.broker.publish(message("", &queue, &number.to_string())));
     let publishing = join_all(publishes);
     let consuming = async {
         for number in 0..500 {
@@ -92,10 +92,10 @@ pub async fn messages_keep_the_order_in_which_they_were_sent(world: &Harness) {
 }
 
 /// Exchange, key, persistence, ids and headers.
-pub async fn all_message_properties_arrive(world: &Harness) {
-    let exchange = world.exchange("exchange", crate::ExchangeKind::Topic).await;
-    let queue = world.queue("queue", quorum()).await;
-    world.bind(&exchange, "#", &queue).await;
+pub async fn all_message_properties_arrive(harness: &Harness) {
+    let exchange = harness.exchange("exchange", crate::ExchangeKind::Topic).await;
+    let queue = harness.queue("queue", quorum()).await;
+    harness.bind(&exchange, "#", &queue).await;
     let headers = [("run", "0190"), ("task", "bake"), ("grüße", "süß"), ("empty", "")];
     let sent = Message {
         priority: 3,
@@ -108,62 +108,62 @@ pub async fn all_message_properties_arrive(world: &Harness) {
         },
         ..message(&exchange, "cake.bake.0190", "{}")
     };
-    let mut consumer = world.consume(&queue, 1).await;
+    let mut consumer = harness.consume(&queue, 1).await;
     for persistent in [true, false] {
         let sent = Message { persistent, ..sent.clone() };
-        world.broker.publish(sent.clone()).await.expect("the queue takes everything");
+        harness.broker.publish(sent.clone()).await.expect("the queue accepts everything");
         let delivery = next(&mut consumer).await;
         // Routing was decided when the message was published.
         assert_eq!(delivery.message, Message { routing: Routing::Optional, ..sent });
         delivery.accept();
     }
     let plain = message("", &queue, "plain");
-    world.broker.publish(plain.clone()).await.expect("the queue takes everything");
+    harness.broker.publish(plain.clone()).await.expect("the queue accepts everything");
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.message, Message { routing: Routing::Optional, ..plain });
 }
 
 /// The bodies are compared byte for byte.
-pub async fn empty_and_large_bodies_arrive_unchanged(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    let mut consumer = world.consume(&queue, 1).await;
+pub async fn empty_and_large_bodies_arrive_unchanged(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    let mut consumer = harness.consume(&queue, 1).await;
     // No body frame, one, and many: a broker splits at about 128 KiB.
     for size in [0, 1, 128 * 1024, 5_000_000] {
         let body: Bytes = (0..size).map(|at: u32| at.to_le_bytes()[at as usize % 3]).collect();
         let sent = Message { body: body.clone(), ..message("", &queue, "") };
-        world.broker.publish(sent).await.expect("the queue takes everything");
+        harness.broker.publish(sent).await.expect("the queue accepts everything");
         let delivery = next(&mut consumer).await;
-        assert!(delivery.message.body == body, "a body of {size} bytes arrives otherwise");
+        assert!(delivery.message.body == body, "a body of {size} bytes arrives changed");
         delivery.accept();
     }
 }
 
 /// A priority is a hint: its effect on the order depends on the queue.
-pub async fn a_priority_loses_no_message(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
+pub async fn a_priority_loses_no_message(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
     for priority in 0..10 {
         let sent = Message { priority, ..message("", &queue, &priority.to_string()) };
-        world.broker.publish(sent).await.expect("the queue takes everything");
+        harness.broker.publish(sent).await.expect("the queue accepts everything");
     }
-    let mut consumer = world.consume(&queue, 10).await;
-    let mut taken = Vec::new();
+    let mut consumer = harness.consume(&queue, 10).await;
+    let mut priorities = Vec::new();
     for _ in 0..10 {
         let delivery = next(&mut consumer).await;
         assert_eq!(delivery.message.priority.to_string(), body(&delivery));
-        taken.push(delivery.message.priority);
+        priorities.push(delivery.message.priority);
         delivery.accept();
     }
-    taken.sort_unstable();
-    assert_eq!(taken, Vec::from_iter(0..10));
+    priorities.sort_unstable();
+    assert_eq!(priorities, Vec::from_iter(0..10));
 }
 
 /// A cancelled message may or may not arrive; all others do.
-pub async fn a_publish_may_be_cancelled(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
+pub async fn a_publish_may_be_cancelled(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
     for _ in 0..20 {
-        drop(world.broker.publish(message("", &queue, "perhaps")).now_or_never());
+        drop(harness.broker.publish(message("", &queue, "cancelled")).now_or_never());
     }
-    world.send(&queue, "surely").await;
-    let mut consumer = world.consume(&queue, 50).await;
-    while take(&mut consumer).await != "surely" {}
+    harness.send(&queue, "last").await;
+    let mut consumer = harness.consume(&queue, 50).await;
+    while take(&mut consumer).await != "last" {}
 }

@@ -6,46 +6,46 @@ use super::{Harness, body, next, quorum, take};
 use crate::{Delivery, QueueKind};
 
 /// The message was not delivered before.
-pub async fn a_first_delivery_is_not_redelivered(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    world.send(&queue, "new").await;
-    let delivery = next(&mut world.consume(&queue, 1).await).await;
+pub async fn a_first_delivery_is_not_redelivered(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    harness.send(&queue, "new").await;
+    let delivery = next(&mut harness.consume(&queue, 1).await).await;
     assert!(!delivery.redelivered);
     assert_eq!(delivery.returned, 0);
 }
 
 /// Not even when the connection that accepted it is lost.
-pub async fn an_accepted_message_is_never_redelivered(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    let other = world.another().await;
+pub async fn an_accepted_message_is_never_redelivered(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    let other = harness.another().await;
     let mut consumer = other.consume(&queue, 10).await.expect("the queue is there");
     for number in 0..10 {
-        world.send(&queue, &number.to_string()).await;
+        harness.send(&queue, &number.to_string()).await;
     }
     let mut deliveries = Vec::new();
     for _ in 0..10 {
         deliveries.push(next(&mut consumer).await);
     }
-    // Settled in another order, and one of them not at all.
-    let kept = deliveries.remove(4);
+    // All but one are settled, in another order.
+    let unsettled = deliveries.remove(4);
     deliveries.reverse();
     deliveries.into_iter().for_each(Delivery::accept);
     other.close().await;
-    drop(kept);
-    world.send(&queue, "last").await;
-    let mut heir = world.consume(&queue, 10).await;
-    assert_eq!(take(&mut heir).await, "4");
-    assert_eq!(take(&mut heir).await, "last");
+    drop(unsettled);
+    harness.send(&queue, "last").await;
+    let mut later = harness.consume(&queue, 10).await;
+    assert_eq!(take(&mut later).await, "4");
+    assert_eq!(take(&mut later).await, "last");
 }
 
 /// Each redelivery raises the count by one.
-pub async fn a_requeued_message_is_redelivered(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    let mut consumer = world.consume(&queue, 1).await;
-    world.send(&queue, "again").await;
+pub async fn a_requeued_message_is_redelivered(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    let mut consumer = harness.consume(&queue, 1).await;
+    harness.send(&queue, "requeued").await;
     for returned in 0..4 {
         let delivery = next(&mut consumer).await;
-        assert_eq!(body(&delivery), "again");
+        assert_eq!(body(&delivery), "requeued");
         assert_eq!(delivery.returned, returned);
         assert_eq!(delivery.redelivered, returned > 0);
         delivery.requeue();
@@ -53,25 +53,25 @@ pub async fn a_requeued_message_is_redelivered(world: &Harness) {
     next(&mut consumer).await.accept();
 }
 
-/// Dropping needs no call to settle.
-pub async fn a_dropped_delivery_is_redelivered(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    let mut consumer = world.consume(&queue, 1).await;
-    world.send(&queue, "again").await;
+/// Dropping a delivery requeues it.
+pub async fn a_dropped_delivery_is_redelivered(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    let mut consumer = harness.consume(&queue, 1).await;
+    harness.send(&queue, "requeued").await;
     drop(next(&mut consumer).await);
-    let again = next(&mut consumer).await;
-    assert_eq!(body(&again), "again");
-    assert!(again.redelivered);
+    let redelivered = next(&mut consumer).await;
+    assert_eq!(body(&redelivered), "requeued");
+    assert!(redelivered.redelivered);
 }
 
 /// It stays in its position, with or without a delivery limit.
-pub async fn a_returned_message_keeps_its_position(world: &Harness) {
+pub async fn a_returned_message_keeps_its_position(harness: &Harness) {
     for kind in [quorum(), with_limit(5, None)] {
-        let queue = world.queue("queue", kind).await;
+        let queue = harness.queue("queue", kind).await;
         for body in ["first", "second", "third"] {
-            world.send(&queue, body).await;
+            harness.send(&queue, body).await;
         }
-        let mut consumer = world.consume(&queue, 1).await;
+        let mut consumer = harness.consume(&queue, 1).await;
         next(&mut consumer).await.requeue();
         for body in ["first", "second", "third"] {
             assert_eq!(take(&mut consumer).await, body);
@@ -80,16 +80,16 @@ pub async fn a_returned_message_keeps_its_position(world: &Harness) {
 }
 
 /// This exceeds the default limit of any broker.
-pub async fn without_a_limit_a_message_is_redelivered_forever(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    world.send(&queue, "again").await;
-    let mut consumer = world.consume(&queue, 1).await;
+pub async fn without_a_limit_a_message_is_redelivered_forever(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    harness.send(&queue, "requeued").await;
+    let mut consumer = harness.consume(&queue, 1).await;
     for returned in 0..30 {
         let delivery = next(&mut consumer).await;
         assert_eq!(delivery.returned, returned);
         delivery.requeue();
     }
-    assert_eq!(take(&mut consumer).await, "again");
+    assert_eq!(take(&mut consumer).await, "requeued");
 }
 
 fn with_limit(limit: u32, dead_letter_to: Option<String>) -> QueueKind {
@@ -108,45 +108,45 @@ fn check_dead_letter(delivery: &Delivery, from: &str, reason: &str, original: &s
 }
 
 /// It arrives with the reason and all its properties.
-pub async fn a_rejected_message_is_dead_lettered(world: &Harness) {
-    let dead = world.queue("dead", quorum()).await;
-    let queue = world.queue("queue", with_limit(5, Some(dead.clone()))).await;
-    let mut message = super::message("", &queue, "refused");
+pub async fn a_rejected_message_is_dead_lettered(harness: &Harness) {
+    let dead_letters = harness.queue("dead-letters", quorum()).await;
+    let queue = harness.queue("queue", with_limit(5, Some(dead_letters.clone()))).await;
+    let mut message = super::message("", &queue, "rejected");
     message.properties.message_id = Some("message-1".to_owned());
     message.properties.headers.insert("task".to_owned(), "bake".to_owned());
-    world.broker.publish(message).await.expect("the queue is there");
-    next(&mut world.consume(&queue, 1).await).await.dead_letter();
-    let buried = next(&mut world.consume(&dead, 1).await).await;
-    check_dead_letter(&buried, &queue, "rejected", "refused");
-    assert_eq!(buried.message.properties.message_id.as_deref(), Some("message-1"));
+    harness.broker.publish(message).await.expect("the queue is there");
+    next(&mut harness.consume(&queue, 1).await).await.dead_letter();
+    let dead_letter = next(&mut harness.consume(&dead_letters, 1).await).await;
+    check_dead_letter(&dead_letter, &queue, "rejected", "rejected");
+    assert_eq!(dead_letter.message.properties.message_id.as_deref(), Some("message-1"));
 }
 
 /// The limit is the maximum number of redeliveries; the next one dead-letters the message.
-pub async fn a_message_beyond_its_delivery_limit_is_dead_lettered(world: &Harness) {
-    let dead = world.queue("dead", quorum()).await;
-    let queue = world.queue("queue", with_limit(2, Some(dead.clone()))).await;
+pub async fn a_message_beyond_its_delivery_limit_is_dead_lettered(harness: &Harness) {
+    let dead_letters = harness.queue("dead-letters", quorum()).await;
+    let queue = harness.queue("queue", with_limit(2, Some(dead_letters.clone()))).await;
     let mut message = super::message("", &queue, "poison");
     message.properties.headers.insert("task".to_owned(), "bake".to_owned());
-    world.broker.publish(message).await.expect("the queue is there");
-    let mut consumer = world.consume(&queue, 1).await;
+    harness.broker.publish(message).await.expect("the queue is there");
+    let mut consumer = harness.consume(&queue, 1).await;
     for returned in 0..=2 {
         let delivery = next(&mut consumer).await;
         assert_eq!(delivery.returned, returned);
         drop(delivery);
     }
-    let buried = next(&mut world.consume(&dead, 1).await).await;
-    check_dead_letter(&buried, &queue, "delivery_limit", "poison");
-    world.send(&queue, "healthy").await;
+    let dead_letter = next(&mut harness.consume(&dead_letters, 1).await).await;
+    check_dead_letter(&dead_letter, &queue, "delivery_limit", "poison");
+    harness.send(&queue, "healthy").await;
     assert_eq!(take(&mut consumer).await, "healthy");
 }
 
 /// After a rejection or too many redeliveries, the next message arrives.
-pub async fn a_message_without_a_dead_letter_queue_is_dropped(world: &Harness) {
-    let queue = world.queue("queue", with_limit(1, None)).await;
-    for body in ["refused", "poison", "healthy"] {
-        world.send(&queue, body).await;
+pub async fn a_message_without_a_dead_letter_queue_is_dropped(harness: &Harness) {
+    let queue = harness.queue("queue", with_limit(1, None)).await;
+    for body in ["rejected", "poison", "healthy"] {
+        harness.send(&queue, body).await;
     }
-    let mut consumer = world.consume(&queue, 1).await;
+    let mut consumer = harness.consume(&queue, 1).await;
     next(&mut consumer).await.dead_letter();
     for _ in 0..2 {
         let poison = next(&mut consumer).await;
@@ -157,18 +157,18 @@ pub async fn a_message_without_a_dead_letter_queue_is_dropped(world: &Harness) {
 }
 
 /// Any thread works, outside of any runtime.
-pub async fn a_delivery_can_be_settled_anywhere(world: &Harness) {
-    let queue = world.queue("queue", quorum()).await;
-    let mut consumer = world.consume(&queue, 2).await;
-    world.send(&queue, "accepted").await;
-    world.send(&queue, "dropped").await;
+pub async fn a_delivery_can_be_settled_anywhere(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    let mut consumer = harness.consume(&queue, 2).await;
+    harness.send(&queue, "accepted").await;
+    harness.send(&queue, "dropped").await;
     let (accepted, dropped) = (next(&mut consumer).await, next(&mut consumer).await);
     let settled = thread::spawn(move || {
         accepted.accept();
         drop(dropped);
     });
     settled.join().expect("settling does not panic");
-    let again = next(&mut consumer).await;
-    assert_eq!(body(&again), "dropped");
-    assert!(again.redelivered);
+    let redelivered = next(&mut consumer).await;
+    assert_eq!(body(&redelivered), "dropped");
+    assert!(redelivered.redelivered);
 }

@@ -29,7 +29,7 @@ impl Numbers {
 }
 
 /// The position of a message in its queue. A returned message keeps its position, which is at the front of its priority: all
-/// earlier messages are gone.
+/// earlier messages were delivered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct MessagePosition {
     priority: Reverse<u8>,
@@ -44,7 +44,7 @@ struct ReadyMessage {
 
 /// An unsettled delivery.
 struct Outstanding {
-    place: MessagePosition,
+    position: MessagePosition,
     entry: ReadyMessage,
     consumer: u64,
     connection: u64,
@@ -63,7 +63,7 @@ pub(super) struct Subscriber {
 /// A message on its way to the dead-letter queue.
 pub(super) struct DeadLetter {
     pub(super) message: Arc<Message>,
-    /// RabbitMQ's word for the reason.
+    /// RabbitMQ's name of the reason.
     pub(super) reason: &'static str,
 }
 
@@ -133,8 +133,8 @@ impl Queue {
 
     /// The waiting messages and the unsettled deliveries.
     pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
-        let out = self.outstanding.values().map(|out| &out.entry);
-        self.ready.values().chain(out).map(|entry| &*entry.message)
+        let unsettled = self.outstanding.values().map(|outstanding| &outstanding.entry);
+        self.ready.values().chain(unsettled).map(|entry| &*entry.message)
     }
 
     pub(super) fn consumers(&self) -> u64 {
@@ -142,8 +142,8 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, message: Arc<Message>) {
-        let place = MessagePosition { priority: Reverse(message.priority), sequence: self.numbers.next() };
-        self.ready.insert(place, ReadyMessage { message, redelivered: false, returned: 0 });
+        let position = MessagePosition { priority: Reverse(message.priority), sequence: self.numbers.next() };
+        self.ready.insert(position, ReadyMessage { message, redelivered: false, returned: 0 });
         self.dispatch();
     }
 
@@ -156,45 +156,48 @@ impl Queue {
     /// Removes a subscriber. The caller drops it outside of the lock.
     pub(super) fn unsubscribe(&mut self, consumer: u64) -> Option<Subscriber> {
         let at = self.subscribers.iter().position(|subscriber| subscriber.id == consumer)?;
-        let gone = self.subscribers.remove(at);
+        let subscriber = self.subscribers.remove(at);
         self.touch();
         self.dispatch();
-        gone
+        subscriber
     }
 
     /// Settles the delivery with this tag, unless it is already settled.
     pub(super) fn settle(&mut self, tag: u64, settlement: Settlement) -> Option<DeadLetter> {
-        let out = self.outstanding.remove(&tag)?;
-        if let Some(subscriber) = self.subscribers.iter_mut().find(|s| s.id == out.consumer) {
+        let outstanding = self.outstanding.remove(&tag)?;
+        if let Some(subscriber) = self.subscribers.iter_mut().find(|subscriber| subscriber.id == outstanding.consumer) {
             subscriber.credit += 1;
         }
-        let dead = match settlement {
+        let dead_letter = match settlement {
             Settlement::Accept => None,
-            Settlement::Requeue => self.requeue(out),
-            Settlement::DeadLetter => Some(DeadLetter { message: out.entry.message, reason: "rejected" }),
+            Settlement::Requeue => self.requeue(outstanding),
+            Settlement::DeadLetter => Some(DeadLetter { message: outstanding.entry.message, reason: "rejected" }),
         };
         self.dispatch();
-        dead
+        dead_letter
     }
 
-    /// Takes back all deliveries of a closed connection. The caller drops the subscribers.
+    /// Requeues all deliveries of a closed connection. The caller drops the subscribers.
     pub(super) fn remove_connection(&mut self, connection: u64) -> (Vec<Subscriber>, Vec<DeadLetter>) {
-        let (gone, stay) = mem::take(&mut self.subscribers)
+        let (removed, remaining) = mem::take(&mut self.subscribers)
             .into_iter()
             .partition::<Vec<_>, _>(|subscriber| subscriber.connection == connection);
-        self.subscribers = stay.into();
-        let returned: Vec<Outstanding> =
-            self.outstanding.extract_if(|_, out| out.connection == connection).map(|(_, out)| out).collect();
-        let dead = returned.into_iter().filter_map(|out| self.requeue(out)).collect();
-        if !gone.is_empty() {
+        self.subscribers = remaining.into();
+        let returned: Vec<Outstanding> = self
+            .outstanding
+            .extract_if(|_, delivery| delivery.connection == connection)
+            .map(|(_, delivery)| delivery)
+            .collect();
+        let dead_letters = returned.into_iter().filter_map(|delivery| self.requeue(delivery)).collect();
+        if !removed.is_empty() {
             self.touch();
         }
         self.dispatch();
-        (gone, dead)
+        (removed, dead_letters)
     }
 
-    fn requeue(&mut self, out: Outstanding) -> Option<DeadLetter> {
-        let Outstanding { place, mut entry, .. } = out;
+    fn requeue(&mut self, delivery: Outstanding) -> Option<DeadLetter> {
+        let Outstanding { position, mut entry, .. } = delivery;
         entry.redelivered = true;
         match self.kind {
             QueueKind::Quorum { delivery_limit, .. } => {
@@ -205,7 +208,7 @@ impl Queue {
             }
             QueueKind::Exclusive | QueueKind::Transient { .. } => {}
         }
-        self.ready.insert(place, entry);
+        self.ready.insert(position, entry);
         None
     }
 
@@ -214,11 +217,11 @@ impl Queue {
         while !self.ready.is_empty() && self.rotate_to_next() {
             let subscriber = &mut self.subscribers[0];
             let Ok(permit) = subscriber.deliveries.try_reserve() else {
-                // Its receiver is gone, or its credit is wrong: either way it cannot receive more.
+                // Its receiver was dropped, or its credit is wrong: in both cases it cannot receive more.
                 self.subscribers.pop_front();
                 continue;
             };
-            let Some((place, entry)) = self.ready.pop_first() else { return };
+            let Some((position, entry)) = self.ready.pop_first() else { return };
             let tag = self.numbers.next();
             permit.send(Delivery::new(
                 Message::clone(&entry.message),
@@ -228,7 +231,7 @@ impl Queue {
             ));
             subscriber.credit -= 1;
             let (consumer, connection) = (subscriber.id, subscriber.connection);
-            self.outstanding.insert(tag, Outstanding { place, entry, consumer, connection });
+            self.outstanding.insert(tag, Outstanding { position, entry, consumer, connection });
             if !self.is_single_active() {
                 self.subscribers.rotate_left(1);
             }
@@ -237,8 +240,8 @@ impl Queue {
 
     /// Moves the next subscriber with credit to the front; false if none has credit.
     fn rotate_to_next(&mut self) -> bool {
-        let considered = if self.is_single_active() { 1 } else { self.subscribers.len() };
-        let next = self.subscribers.iter().take(considered).position(|s| s.credit > 0);
+        let candidates = if self.is_single_active() { 1 } else { self.subscribers.len() };
+        let next = self.subscribers.iter().take(candidates).position(|subscriber| subscriber.credit > 0);
         if let Some(next) = next {
             self.subscribers.rotate_left(next);
         }

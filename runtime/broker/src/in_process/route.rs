@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{Destination, ExchangeKind};
 
-/// The end of a binding, cheap to clone.
+/// The target of a binding, cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum BindingTarget {
     Queue(Arc<str>),
@@ -46,60 +46,60 @@ impl Routes {
     }
 
     /// Adds a binding; a repeated binding has no effect.
-    pub(super) fn bind(&mut self, key: &str, end: BindingTarget) {
-        self.unbind(key, &end);
+    pub(super) fn bind(&mut self, key: &str, target: BindingTarget) {
+        self.unbind(key, &target);
         match self {
-            Self::Direct(routes) => routes.entry(key.to_owned()).or_default().push(end),
-            Self::Topic(routes) => routes.push((Pattern::new(key), end)),
-            Self::Fanout(routes) => routes.push((key.to_owned(), end)),
+            Self::Direct(routes) => routes.entry(key.to_owned()).or_default().push(target),
+            Self::Topic(routes) => routes.push((Pattern::new(key), target)),
+            Self::Fanout(routes) => routes.push((key.to_owned(), target)),
         }
     }
 
-    pub(super) fn unbind(&mut self, key: &str, end: &BindingTarget) {
+    pub(super) fn unbind(&mut self, key: &str, target: &BindingTarget) {
         match self {
             Self::Direct(routes) => {
-                if let Some(ends) = routes.get_mut(key) {
-                    ends.retain(|other| other != end);
-                    if ends.is_empty() {
+                if let Some(targets) = routes.get_mut(key) {
+                    targets.retain(|other| other != target);
+                    if targets.is_empty() {
                         routes.remove(key);
                     }
                 }
             }
             Self::Topic(routes) => {
                 let pattern = Pattern::new(key);
-                routes.retain(|(other, other_end)| *other != pattern || other_end != end);
+                routes.retain(|(other, other_target)| *other != pattern || other_target != target);
             }
             Self::Fanout(routes) => {
-                routes.retain(|(other, other_end)| other != key || other_end != end);
+                routes.retain(|(other, other_target)| other != key || other_target != target);
             }
         }
     }
 
-    /// Removes all bindings to this end.
-    pub(super) fn remove_target(&mut self, end: &BindingTarget) {
+    /// Removes all bindings to this target.
+    pub(super) fn remove_target(&mut self, target: &BindingTarget) {
         match self {
-            Self::Direct(routes) => routes.retain(|_, ends| {
-                ends.retain(|other| other != end);
-                !ends.is_empty()
+            Self::Direct(routes) => routes.retain(|_, targets| {
+                targets.retain(|other| other != target);
+                !targets.is_empty()
             }),
-            Self::Topic(routes) => routes.retain(|(_, other)| other != end),
-            Self::Fanout(routes) => routes.retain(|(_, other)| other != end),
+            Self::Topic(routes) => routes.retain(|(_, other)| other != target),
+            Self::Fanout(routes) => routes.retain(|(_, other)| other != target),
         }
     }
 
-    /// Calls `found` for each end whose binding matches the key; an end with several bindings may occur several times.
-    pub(super) fn each(&self, key: &str, mut found: impl FnMut(&BindingTarget)) {
+    /// Calls `visit` for each target whose binding matches the key; an target with several bindings may occur several times.
+    pub(super) fn each(&self, key: &str, mut visit: impl FnMut(&BindingTarget)) {
         match self {
-            Self::Direct(routes) => routes.get(key).into_iter().flatten().for_each(found),
+            Self::Direct(routes) => routes.get(key).into_iter().flatten().for_each(visit),
             Self::Topic(routes) => {
                 let words: Vec<&str> = key.split('.').collect();
-                for (pattern, end) in routes {
-                    if pattern.fits(&words) {
-                        found(end);
+                for (pattern, target) in routes {
+                    if pattern.matches(&words) {
+                        visit(target);
                     }
                 }
             }
-            Self::Fanout(routes) => routes.iter().for_each(|(_, end)| found(end)),
+            Self::Fanout(routes) => routes.iter().for_each(|(_, target)| visit(target)),
         }
     }
 }
@@ -110,7 +110,7 @@ pub(super) struct Pattern(Vec<PatternWord>);
 
 #[derive(Debug, PartialEq, Eq)]
 enum PatternWord {
-    This(String),
+    Exact(String),
     /// `*`
     One,
     /// `#`
@@ -122,24 +122,26 @@ impl Pattern {
         let word = |word: &str| match word {
             "*" => PatternWord::One,
             "#" => PatternWord::Any,
-            word => PatternWord::This(word.to_owned()),
+            word => PatternWord::Exact(word.to_owned()),
         };
         Self(text.split('.').map(word).collect())
     }
 
-    fn fits(&self, words: &[&str]) -> bool {
-        fits(&self.0, words)
+    fn matches(&self, words: &[&str]) -> bool {
+        matches(&self.0, words)
     }
 }
 
-fn fits(pattern: &[PatternWord], words: &[&str]) -> bool {
+fn matches(pattern: &[PatternWord], words: &[&str]) -> bool {
     let Some((first, pattern)) = pattern.split_first() else {
         return words.is_empty();
     };
     match first {
-        PatternWord::This(text) => words.split_first().is_some_and(|(word, rest)| word == text && fits(pattern, rest)),
-        PatternWord::One => words.split_first().is_some_and(|(_, rest)| fits(pattern, rest)),
-        PatternWord::Any => pattern.is_empty() || (0..=words.len()).any(|skip| fits(pattern, &words[skip..])),
+        PatternWord::Exact(text) => {
+            words.split_first().is_some_and(|(word, rest)| word == text && matches(pattern, rest))
+        }
+        PatternWord::One => words.split_first().is_some_and(|(_, rest)| matches(pattern, rest)),
+        PatternWord::Any => pattern.is_empty() || (0..=words.len()).any(|skip| matches(pattern, &words[skip..])),
     }
 }
 
@@ -148,13 +150,13 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(pattern: &str, fitting: &[&str], other: &[&str]) {
-        let fits = |key: &str| Pattern::new(pattern).fits(&key.split('.').collect::<Vec<_>>());
-        for key in fitting {
-            assert!(fits(key), "{pattern} takes {key}");
+    fn check(pattern: &str, matching: &[&str], other: &[&str]) {
+        let is_match = |key: &str| Pattern::new(pattern).matches(&key.split('.').collect::<Vec<_>>());
+        for key in matching {
+            assert!(is_match(key), "{pattern} matches {key}");
         }
         for key in other {
-            assert!(!fits(key), "{pattern} does not take {key}");
+            assert!(!is_match(key), "{pattern} does not match {key}");
         }
     }
 

@@ -67,7 +67,7 @@ impl Server {
         Arc::new(Connection { id: self.numbers.next(), closed: AtomicBool::new(false) })
     }
 
-    /// A panic in another thread cannot leave a harmful partial change: the lock protects maps, each changed by whole
+    /// A panic in another thread cannot leave a harmful partial change: the lock protects maps, each changed by complete
     /// operations.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,15 +91,15 @@ impl Server {
 
     pub(super) fn declare_queue(&self, connection: &Connection, queue: &crate::Queue) -> Result<(), DeclareError> {
         let mut state = self.lock();
-        let swept = state.expire_queues();
-        let answer = match state.queue(&queue.name) {
-            Some(there) if !there.allows(connection.id) => Err(locked(&queue.name)),
-            Some(there) if there.kind != queue.kind => Err(DeclareError::Mismatch {
+        let expired = state.expire_queues();
+        let result = match state.queue(&queue.name) {
+            Some(existing) if !existing.allows(connection.id) => Err(locked(&queue.name)),
+            Some(existing) if existing.kind != queue.kind => Err(DeclareError::Mismatch {
                 object: format!("queue {:?}", queue.name),
-                reason: format!("it is {:?}", there.kind),
+                reason: format!("it is {:?}", existing.kind),
             }),
-            Some(there) => {
-                there.touch();
+            Some(existing) => {
+                existing.touch();
                 Ok(())
             }
             None => {
@@ -109,14 +109,14 @@ impl Server {
             }
         };
         drop(state);
-        drop(swept);
-        answer
+        drop(expired);
+        result
     }
 
     pub(super) fn bind(&self, connection: &Connection, binding: &Binding) -> Result<(), DeclareError> {
         let mut state = self.lock();
-        let end = BindingTarget::from(&binding.to);
-        match &end {
+        let target = BindingTarget::from(&binding.to);
+        match &target {
             BindingTarget::Queue(name) => match state.queue(name) {
                 Some(queue) if !queue.allows(connection.id) => return Err(locked(name)),
                 Some(_) => {}
@@ -129,7 +129,7 @@ impl Server {
         }
         match state.exchanges.get_mut(binding.exchange.as_str()) {
             Some(routes) => {
-                routes.bind(&binding.key, end);
+                routes.bind(&binding.key, target);
                 Ok(())
             }
             None => Err(missing(binding, &format!("exchange {:?}", binding.exchange))),
@@ -147,9 +147,9 @@ impl Server {
         if state.queue(name).is_some_and(|queue| !queue.allows(connection.id)) {
             return Err(locked(name));
         }
-        let gone = state.remove_queue(name);
+        let queue = state.remove_queue(name);
         drop(state);
-        drop(gone);
+        drop(queue);
         Ok(())
     }
 
@@ -163,10 +163,10 @@ impl Server {
 
     pub(super) fn messages(&self) -> Vec<(String, Message)> {
         let state = self.lock();
-        let of_queue = |(name, queue): (&Arc<str>, &Queue)| {
+        let queue_messages = |(name, queue): (&Arc<str>, &Queue)| {
             queue.messages().map(|message| (name.to_string(), message.clone())).collect::<Vec<_>>()
         };
-        state.queues.iter().flat_map(of_queue).collect()
+        state.queues.iter().flat_map(queue_messages).collect()
     }
 
     pub(super) fn consumers(&self, connection: &Connection, name: &str) -> Result<Option<u64>, DeclareError> {
@@ -225,8 +225,8 @@ impl Server {
         queue.subscribe(Subscriber { id, connection: connection.id, credit, deliveries, settle });
         let server = Arc::downgrade(self);
         // This connection is never lost.
-        let (_, renewed) = watch::channel(0);
-        Ok(Consumer::new(receiver, renewed, move || {
+        let (_, renewals) = watch::channel(0);
+        Ok(Consumer::new(receiver, renewals, move || {
             if let Some(server) = server.upgrade() {
                 server.cancel(&queue_name, id);
             }
@@ -234,15 +234,15 @@ impl Server {
     }
 
     fn cancel(&self, queue: &str, consumer: u64) {
-        let gone = self.lock().queues.get_mut(queue).and_then(|queue| queue.unsubscribe(consumer));
-        drop(gone);
+        let subscriber = self.lock().queues.get_mut(queue).and_then(|queue| queue.unsubscribe(consumer));
+        drop(subscriber);
     }
 
     fn settle(&self, queue: &str, tag: u64, settlement: Settlement) {
         let mut state = self.lock();
-        let Some(from) = state.queues.get_mut(queue) else { return };
-        if let Some(dead) = from.settle(tag, settlement) {
-            state.dead_letter(queue, dead);
+        let Some(source) = state.queues.get_mut(queue) else { return };
+        if let Some(dead_letter) = source.settle(tag, settlement) {
+            state.dead_letter(queue, dead_letter);
         }
     }
 
@@ -262,10 +262,10 @@ impl Server {
                 deleted.extend(state.remove_queue(&name));
                 continue;
             }
-            let (gone, dead) = queue.remove_connection(connection.id);
-            subscribers.extend(gone);
-            for dead in dead {
-                state.dead_letter(&name, dead);
+            let (removed, dead_letters) = queue.remove_connection(connection.id);
+            subscribers.extend(removed);
+            for dead_letter in dead_letters {
+                state.dead_letter(&name, dead_letter);
             }
         }
         drop(state);
@@ -292,12 +292,12 @@ impl State {
     /// Removes a queue and the bindings to it. The caller drops it outside of the lock.
     fn remove_queue(&mut self, name: &str) -> Option<Queue> {
         let (name, queue) = self.queues.remove_entry(name)?;
-        let end = BindingTarget::Queue(name);
-        self.exchanges.values_mut().for_each(|routes| routes.remove_target(&end));
+        let target = BindingTarget::Queue(name);
+        self.exchanges.values_mut().for_each(|routes| routes.remove_target(&target));
         Some(queue)
     }
 
-    /// Removes expired transient queues. Nobody can observe when that happens, so it happens when another queue is declared.
+    /// Removes expired transient queues. The time of removal cannot be observed, so it happens when another queue is declared.
     fn expire_queues(&mut self) -> Vec<Queue> {
         let expired: Vec<Arc<str>> =
             self.queues.iter().filter(|(_, queue)| queue.is_expired()).map(|(name, _)| name.clone()).collect();
@@ -309,15 +309,15 @@ impl State {
         if exchange.is_empty() {
             return Some(self.named_queue(key).map(|(name, _)| name).into_iter().collect());
         }
-        let mut ends = Vec::new();
-        self.exchanges.get(exchange)?.each(key, |end| ends.push(end.clone()));
-        let mut queues: Vec<Arc<str>> = Vec::with_capacity(ends.len());
-        let mut seen: HashSet<BindingTarget> = HashSet::new();
-        while let Some(end) = ends.pop() {
-            if !seen.insert(end.clone()) {
+        let mut targets = Vec::new();
+        self.exchanges.get(exchange)?.each(key, |target| targets.push(target.clone()));
+        let mut queues: Vec<Arc<str>> = Vec::with_capacity(targets.len());
+        let mut visited: HashSet<BindingTarget> = HashSet::new();
+        while let Some(target) = targets.pop() {
+            if !visited.insert(target.clone()) {
                 continue;
             }
-            match end {
+            match target {
                 BindingTarget::Queue(name) => {
                     if self.queues.get(&name).is_some_and(|queue| !queue.is_expired()) {
                         queues.push(name);
@@ -325,7 +325,7 @@ impl State {
                 }
                 BindingTarget::Exchange(name) => {
                     if let Some(routes) = self.exchanges.get(&name) {
-                        routes.each(key, |end| ends.push(end.clone()));
+                        routes.each(key, |target| targets.push(target.clone()));
                     }
                 }
             }
@@ -334,14 +334,14 @@ impl State {
     }
 
     /// Moves a message that left `from` to its dead-letter queue, with the headers that RabbitMQ adds.
-    fn dead_letter(&mut self, from: &str, dead: DeadLetter) {
+    fn dead_letter(&mut self, from: &str, dead_letter: DeadLetter) {
         let Some(target) = self.queues.get(from).and_then(Queue::dead_letter_to) else { return };
-        let mut message = Message::clone(&dead.message);
+        let mut message = Message::clone(&dead_letter.message);
         let headers = &mut message.properties.headers;
         if !headers.contains_key("x-first-death-queue") {
             headers.insert("x-first-death-exchange".to_owned(), message.exchange);
             headers.insert("x-first-death-queue".to_owned(), from.to_owned());
-            headers.insert("x-first-death-reason".to_owned(), dead.reason.to_owned());
+            headers.insert("x-first-death-reason".to_owned(), dead_letter.reason.to_owned());
         }
         message.exchange = String::new();
         message.key = target.to_owned();

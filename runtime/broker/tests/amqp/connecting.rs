@@ -9,17 +9,17 @@ use crate::url;
 
 const PASSWORD: &str = "not-the-pass-word";
 
-/// The error, and all its text that anybody can see.
-async fn refused(options: Options) -> (ConnectError, String) {
-    let Err(error) = Amqp::connect(options).await else { panic!("it is connected") };
-    let mut shown = format!("{error:?} {error}");
+/// The error, and all its text.
+async fn connect_error(options: Options) -> (ConnectError, String) {
+    let Err(error) = Amqp::connect(options).await else { panic!("the connection is open") };
+    let mut text = format!("{error:?} {error}");
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
-        shown.push_str(&format!(" {cause:?} {cause}"));
+        text.push_str(&format!(" {cause:?} {cause}"));
         source = cause.source();
     }
-    assert!(!shown.contains(PASSWORD), "{shown}");
-    (error, shown)
+    assert!(!text.contains(PASSWORD), "{text}");
+    (error, text)
 }
 
 fn uri() -> AMQPUri {
@@ -30,18 +30,18 @@ fn uri() -> AMQPUri {
 
 #[tokio::test]
 async fn a_wrong_password_names_the_user() {
-    let (error, shown) = refused(Options::new(uri().to_string())).await;
-    assert!(matches!(error, ConnectError::Credentials { .. }), "{shown}");
-    assert!(shown.contains(&uri().authority.userinfo.username), "{shown}");
+    let (error, text) = connect_error(Options::new(uri().to_string())).await;
+    assert!(matches!(error, ConnectError::Credentials { .. }), "{text}");
+    assert!(text.contains(&uri().authority.userinfo.username), "{text}");
 }
 
 #[tokio::test]
 async fn a_missing_virtual_host_is_named() {
     let mut uri: AMQPUri = url().parse().unwrap();
-    uri.vhost = "nowhere".to_owned();
-    let (error, shown) = refused(Options::new(uri.to_string())).await;
-    assert!(matches!(error, ConnectError::VirtualHost { .. }), "{shown}");
-    assert!(shown.contains("nowhere"), "{shown}");
+    uri.vhost = "missing".to_owned();
+    let (error, text) = connect_error(Options::new(uri.to_string())).await;
+    assert!(matches!(error, ConnectError::VirtualHost { .. }), "{text}");
+    assert!(text.contains("missing"), "{text}");
 }
 
 #[tokio::test]
@@ -51,37 +51,37 @@ async fn a_closed_port_is_named() {
     drop(listener);
     let mut uri = uri();
     (uri.authority.host, uri.authority.port) = ("127.0.0.1".to_owned(), port);
-    let (error, shown) = refused(Options::new(uri.to_string())).await;
-    assert!(matches!(error, ConnectError::Unreachable { .. }), "{shown}");
-    assert!(shown.contains(&format!("127.0.0.1:{port}")), "{shown}");
+    let (error, text) = connect_error(Options::new(uri.to_string())).await;
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{text}");
+    assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");
 }
 
 #[tokio::test]
-async fn a_host_that_is_not_known_is_named() {
+async fn an_unknown_host_is_named() {
     let mut uri = uri();
-    uri.authority.host = "nowhere.invalid".to_owned();
-    let (error, shown) = refused(Options::new(uri.to_string())).await;
-    assert!(matches!(error, ConnectError::Unreachable { .. }), "{shown}");
-    assert!(shown.contains("nowhere.invalid"), "{shown}");
+    uri.authority.host = "missing.invalid".to_owned();
+    let (error, text) = connect_error(Options::new(uri.to_string())).await;
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{text}");
+    assert!(text.contains("missing.invalid"), "{text}");
 }
 
 #[tokio::test]
 async fn a_port_without_tls_differs_from_a_closed_port() {
     let mut uri = uri();
     uri.scheme = AMQPScheme::AMQPS;
-    let (error, shown) = refused(Options::new(uri.to_string())).await;
-    assert!(matches!(error, ConnectError::Tls { .. }), "{shown}");
+    let (error, text) = connect_error(Options::new(uri.to_string())).await;
+    assert!(matches!(error, ConnectError::Tls { .. }), "{text}");
 }
 
 #[tokio::test]
 async fn unreadable_certificates_are_named() {
     let mut uri = uri();
     uri.scheme = AMQPScheme::AMQPS;
-    for path in ["/nowhere/ca.pem", file!(), env!("CARGO_MANIFEST_DIR")] {
+    for path in ["/missing/ca.pem", file!(), env!("CARGO_MANIFEST_DIR")] {
         let options = Options { tls_ca: Some(path.into()), ..Options::new(uri.to_string()) };
-        let (error, shown) = refused(options).await;
-        assert!(matches!(error, ConnectError::TlsCa { .. }), "{shown}");
-        assert!(shown.contains(path), "{shown}");
+        let (error, text) = connect_error(options).await;
+        assert!(matches!(error, ConnectError::TlsCa { .. }), "{text}");
+        assert!(text.contains(path), "{text}");
     }
 }
 
@@ -91,12 +91,12 @@ async fn a_server_without_amqp_is_rejected() {
     let mut uri = uri();
     uri.authority.host = "127.0.0.1".to_owned();
     uri.authority.port = listener.local_addr().unwrap().port();
-    let hanging_up = TaskTracker::new();
-    hanging_up.spawn(async move {
+    let tasks = TaskTracker::new();
+    tasks.spawn(async move {
         while let Ok((connection, _)) = listener.accept().await {
             drop(connection);
         }
     });
-    let (error, shown) = refused(Options::new(uri.to_string())).await;
-    assert!(matches!(error, ConnectError::Interrupted { .. }), "{shown}");
+    let (error, text) = connect_error(Options::new(uri.to_string())).await;
+    assert!(matches!(error, ConnectError::Interrupted { .. }), "{text}");
 }

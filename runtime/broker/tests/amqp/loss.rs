@@ -13,7 +13,7 @@ use tokio::time;
 use crate::{connect, proxy::Proxy, unique, url};
 
 /// The time limit for an expected event. Only a failing test waits that long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 const QUORUM: QueueKind =
     QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None };
@@ -29,8 +29,8 @@ pub(crate) struct Harness {
 impl Harness {
     pub(crate) async fn new() -> Self {
         let mut uri: AMQPUri = url().parse().unwrap();
-        let behind = format!("{}:{}", uri.authority.host, uri.authority.port);
-        let proxy = Proxy::start(behind).await;
+        let target = format!("{}:{}", uri.authority.host, uri.authority.port);
+        let proxy = Proxy::start(target).await;
         uri.authority.host = proxy.address().ip().to_string();
         uri.authority.port = proxy.address().port();
         let (broker, direct) = (connect(uri.to_string()).await, connect(url()).await);
@@ -39,7 +39,7 @@ impl Harness {
         Self { proxy, broker, direct, queue }
     }
 
-    pub(crate) async fn clean(self) {
+    pub(crate) async fn clean_up(self) {
         self.direct.delete_queue(&self.queue).await.unwrap();
         self.direct.close().await;
         self.broker.close().await;
@@ -62,12 +62,12 @@ pub(crate) fn message(exchange: &str, key: &str, body: &str) -> Message {
     }
 }
 
-pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    time::timeout(PATIENCE, future).await.expect("it does not happen")
+pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    time::timeout(TEST_TIMEOUT, future).await.expect("the expected event happens in time")
 }
 
 pub(crate) async fn next(consumer: &mut Consumer) -> Delivery {
-    soon(consumer.next()).await.expect("the consumer has ended")
+    in_time(consumer.next()).await.expect("the consumer has not ended")
 }
 
 pub(crate) fn body(delivery: &Delivery) -> &[u8] {
@@ -76,174 +76,174 @@ pub(crate) fn body(delivery: &Delivery) -> &[u8] {
 
 #[tokio::test]
 async fn topology_and_consumers_recover_after_a_loss() {
-    let world = Harness::new().await;
+    let harness = Harness::new().await;
     let exchange = unique("exchange");
     let queues = [
-        Queue { name: unique("mine"), kind: QueueKind::Exclusive },
-        Queue { name: unique("ours"), kind: QueueKind::Transient { expires: Duration::from_secs(60) } },
+        Queue { name: unique("exclusive"), kind: QueueKind::Exclusive },
+        Queue { name: unique("transient"), kind: QueueKind::Transient { expires: Duration::from_secs(60) } },
     ];
     let kind = ExchangeKind::Fanout;
-    world.broker.declare_exchange(&Exchange { name: exchange.clone(), kind }).await.unwrap();
+    harness.broker.declare_exchange(&Exchange { name: exchange.clone(), kind }).await.unwrap();
     let mut consumers = Vec::new();
     for queue in &queues {
-        world.broker.declare_queue(queue).await.unwrap();
+        harness.broker.declare_queue(queue).await.unwrap();
         let to = Destination::Queue(queue.name.clone());
         let binding = Binding { exchange: exchange.clone(), key: String::new(), to };
-        world.broker.bind(&binding).await.unwrap();
-        consumers.push(world.broker.consume(&queue.name, 2).await.unwrap());
+        harness.broker.bind(&binding).await.unwrap();
+        consumers.push(harness.broker.consume(&queue.name, 2).await.unwrap());
     }
-    // The queue is gone without anybody noticing: it must be declared again automatically.
-    world.direct.delete_queue(&queues[1].name).await.unwrap();
-    assert!(soon(consumers[1].next()).await.is_none());
+    // The queue is deleted behind the connection: a reconnect must declare it again.
+    harness.direct.delete_queue(&queues[1].name).await.unwrap();
+    assert!(in_time(consumers[1].next()).await.is_none());
     consumers[1] = {
-        world.proxy.cut();
-        soon(world.broker.consume(&queues[1].name, 2)).await.unwrap()
+        harness.proxy.cut();
+        in_time(harness.broker.consume(&queues[1].name, 2)).await.unwrap()
     };
-    for round in ["one", "two"] {
-        soon(world.broker.publish(message(&exchange, "", round))).await.unwrap();
+    for text in ["one", "two"] {
+        in_time(harness.broker.publish(message(&exchange, "", text))).await.unwrap();
         for consumer in &mut consumers {
             // Deliveries accepted just before the cut may be redelivered: the broker may not have received the accept.
             let mut delivery = next(consumer).await;
-            while body(&delivery) != round.as_bytes() {
+            while body(&delivery) != text.as_bytes() {
                 assert!(delivery.redelivered);
                 delivery.accept();
                 delivery = next(consumer).await;
             }
             delivery.accept();
         }
-        world.proxy.cut();
-        soon(world.broker.waiting(&world.queue)).await.unwrap();
+        harness.proxy.cut();
+        in_time(harness.broker.waiting(&harness.queue)).await.unwrap();
     }
-    world.direct.delete_queue(&queues[1].name).await.unwrap();
-    world.clean().await;
+    harness.direct.delete_queue(&queues[1].name).await.unwrap();
+    harness.clean_up().await;
 }
 
 #[tokio::test]
 async fn an_unconfirmed_publish_is_reported() {
-    let world = Harness::new().await;
-    let mut consumer = world.direct.consume(&world.queue, 1).await.unwrap();
-    world.proxy.hold_answers();
-    let publish = world.broker.publish(message("", &world.queue, "perhaps"));
+    let harness = Harness::new().await;
+    let mut consumer = harness.direct.consume(&harness.queue, 1).await.unwrap();
+    harness.proxy.hold_replies();
+    let publish = harness.broker.publish(message("", &harness.queue, "unconfirmed"));
     let cut = async {
         // The message has arrived, but its confirm has not.
         let delivery = next(&mut consumer).await;
-        world.proxy.cut();
+        harness.proxy.cut();
         delivery.accept();
     };
-    match futures::join!(soon(publish), cut).0 {
-        Err(PublishError::Unconfirmed { key }) => assert_eq!(key, world.queue),
-        other => panic!("it cannot be known, and is {other:?}"),
+    match futures::join!(in_time(publish), cut).0 {
+        Err(PublishError::Unconfirmed { key }) => assert_eq!(key, harness.queue),
+        other => panic!("the outcome must be unconfirmed: {other:?}"),
     }
-    soon(world.send("again")).await;
-    assert_eq!(body(&next(&mut consumer).await), b"again");
-    world.clean().await;
+    in_time(harness.send("next")).await;
+    assert_eq!(body(&next(&mut consumer).await), b"next");
+    harness.clean_up().await;
 }
 
 #[tokio::test]
 async fn settling_on_a_lost_connection_does_not_prevent_redelivery() {
-    let world = Harness::new().await;
-    let mut consumer = world.broker.consume(&world.queue, 1).await.unwrap();
-    world.send("mine").await;
+    let harness = Harness::new().await;
+    let mut consumer = harness.broker.consume(&harness.queue, 1).await.unwrap();
+    harness.send("requeued").await;
     let lost = next(&mut consumer).await;
-    world.proxy.cut();
-    let again = next(&mut consumer).await;
-    assert_eq!(body(&again), b"mine");
-    assert!(again.redelivered);
-    assert!(again.returned > 0);
+    harness.proxy.cut();
+    let redelivered = next(&mut consumer).await;
+    assert_eq!(body(&redelivered), b"requeued");
+    assert!(redelivered.redelivered);
+    assert!(redelivered.returned > 0);
     lost.accept();
-    again.requeue();
+    redelivered.requeue();
     next(&mut consumer).await.accept();
-    world.send("last").await;
+    harness.send("last").await;
     assert_eq!(body(&next(&mut consumer).await), b"last");
-    world.clean().await;
+    harness.clean_up().await;
 }
 
 #[tokio::test]
 async fn deliveries_of_a_lost_connection_are_dropped() {
-    let world = Harness::new().await;
-    let mut consumer = world.broker.consume(&world.queue, 4).await.unwrap();
+    let harness = Harness::new().await;
+    let mut consumer = harness.broker.consume(&harness.queue, 4).await.unwrap();
     for body in ["a", "b", "c", "d"] {
-        world.send(body).await;
+        harness.send(body).await;
     }
-    let taken = next(&mut consumer).await;
-    assert_eq!(body(&taken), b"a");
-    world.proxy.cut();
-    soon(world.broker.waiting(&world.queue)).await.unwrap();
+    let first = next(&mut consumer).await;
+    assert_eq!(body(&first), b"a");
+    harness.proxy.cut();
+    in_time(harness.broker.waiting(&harness.queue)).await.unwrap();
     for expected in ["a", "b", "c", "d"] {
         let delivery = next(&mut consumer).await;
         assert_eq!(body(&delivery), expected.as_bytes());
         delivery.accept();
     }
-    world.send("last").await;
+    harness.send("last").await;
     assert_eq!(body(&next(&mut consumer).await), b"last");
-    world.clean().await;
+    harness.clean_up().await;
 }
 
 #[tokio::test]
 async fn operations_wait_while_disconnected() {
-    let world = Harness::new().await;
-    world.proxy.close();
+    let harness = Harness::new().await;
+    harness.proxy.close();
     let other = Queue { name: unique("other"), kind: QUORUM };
-    let mut doing = Box::pin(async {
-        world.broker.declare_queue(&other).await.unwrap();
-        world.broker.publish(message("", &other.name, "late")).await.unwrap();
-        world.broker.consume(&other.name, 1).await.unwrap()
+    let mut operations = Box::pin(async {
+        harness.broker.declare_queue(&other).await.unwrap();
+        harness.broker.publish(message("", &other.name, "late")).await.unwrap();
+        harness.broker.consume(&other.name, 1).await.unwrap()
     });
-    assert!(futures::poll!(&mut doing).is_pending());
-    world.proxy.open();
-    let mut consumer = soon(doing).await;
+    assert!(futures::poll!(&mut operations).is_pending());
+    harness.proxy.open();
+    let mut consumer = in_time(operations).await;
     assert_eq!(body(&next(&mut consumer).await), b"late");
-    world.direct.delete_queue(&other.name).await.unwrap();
-    world.clean().await;
+    harness.direct.delete_queue(&other.name).await.unwrap();
+    harness.clean_up().await;
 }
 
 #[tokio::test]
 async fn messages_published_while_disconnected_keep_their_order() {
-    let world = Harness::new().await;
-    let mut consumer = world.direct.consume(&world.queue, 100).await.unwrap();
+    let harness = Harness::new().await;
+    let mut consumer = harness.direct.consume(&harness.queue, 100).await.unwrap();
     // The loss is certain once a publish fails because of it.
-    world.proxy.hold_answers();
-    let last = world.broker.publish(message("", &world.queue, "last"));
+    harness.proxy.hold_replies();
+    let last = harness.broker.publish(message("", &harness.queue, "last"));
     let cut = async {
         next(&mut consumer).await.accept();
-        world.proxy.close();
+        harness.proxy.close();
     };
-    let (last, ()) = futures::join!(soon(last), cut);
+    let (last, ()) = futures::join!(in_time(last), cut);
     assert!(matches!(last, Err(PublishError::Unconfirmed { .. })), "{last:?}");
-    let publishes = (0..50).map(|number| world.broker.publish(message("", &world.queue, &number.to_string())));
+    let publishes = (0..50).map(|number| harness.broker.publish(message("", &harness.queue, &number.to_string())));
     let mut publishing = Box::pin(futures::future::join_all(publishes));
     assert!(futures::poll!(&mut publishing).is_pending());
-    world.proxy.open();
-    assert!(soon(publishing).await.iter().all(Result::is_ok));
+    harness.proxy.open();
+    assert!(in_time(publishing).await.iter().all(Result::is_ok));
     for number in 0..50 {
         let delivery = next(&mut consumer).await;
         assert_eq!(body(&delivery), number.to_string().as_bytes());
         delivery.accept();
     }
-    world.clean().await;
+    harness.clean_up().await;
 }
 
 #[tokio::test]
 async fn a_disconnected_broker_can_be_closed() {
-    let world = Harness::new().await;
-    let mut consumer = world.broker.consume(&world.queue, 1).await.unwrap();
-    world.proxy.close();
-    soon(world.broker.close()).await;
-    assert!(soon(consumer.next()).await.is_none());
-    let published = world.broker.publish(message("", &world.queue, "late")).await;
+    let harness = Harness::new().await;
+    let mut consumer = harness.broker.consume(&harness.queue, 1).await.unwrap();
+    harness.proxy.close();
+    in_time(harness.broker.close()).await;
+    assert!(in_time(consumer.next()).await.is_none());
+    let published = harness.broker.publish(message("", &harness.queue, "late")).await;
     assert!(matches!(published, Err(PublishError::Closed)), "{published:?}");
-    world.clean().await;
+    harness.clean_up().await;
 }
 
 #[tokio::test]
 async fn a_deleted_exchange_is_rejected_and_others_continue() {
-    let world = Harness::new().await;
+    let harness = Harness::new().await;
     let exchange = unique("exchange");
     let kind = ExchangeKind::Fanout;
-    world.broker.declare_exchange(&Exchange { name: exchange.clone(), kind }).await.unwrap();
-    let publish = || Message { routing: Routing::Optional, ..message(&exchange, "", "heard") };
-    world.broker.publish(publish()).await.unwrap();
-    let mut consumer = world.broker.consume(&world.queue, 1).await.unwrap();
+    harness.broker.declare_exchange(&Exchange { name: exchange.clone(), kind }).await.unwrap();
+    let publish = || Message { routing: Routing::Optional, ..message(&exchange, "", "optional") };
+    harness.broker.publish(publish()).await.unwrap();
+    let mut consumer = harness.broker.consume(&harness.queue, 1).await.unwrap();
 
     let operator = Connection::connect(&url(), ConnectionProperties::default()).await.unwrap();
     let channel = operator.create_channel().await.unwrap();
@@ -251,53 +251,53 @@ async fn a_deleted_exchange_is_rejected_and_others_continue() {
     channel.exchange_delete(exchange.as_str().into(), options).await.unwrap();
 
     for _ in 0..2 {
-        match soon(world.broker.publish(publish())).await {
-            Err(PublishError::Refused { exchange: refused, .. }) => assert_eq!(refused, exchange),
-            other => panic!("it must be refused, and is {other:?}"),
+        match in_time(harness.broker.publish(publish())).await {
+            Err(PublishError::Refused { exchange: name, .. }) => assert_eq!(name, exchange),
+            other => panic!("it must be rejected: {other:?}"),
         }
-        world.send("still here").await;
+        harness.send("still here").await;
         next(&mut consumer).await.accept();
     }
     operator.close(200, "done".into()).await.unwrap();
-    world.clean().await;
+    harness.clean_up().await;
 }
 
 /// RabbitMQ's default maximum message size: 16 MiB from 4.0 on, 128 MiB before.
-const TAKEN_AT_MOST: usize = 128 << 20;
+const MAX_MESSAGE_BYTES: usize = 128 << 20;
 
 #[tokio::test]
 async fn a_too_large_message_is_not_retryable() {
-    let world = Harness::new().await;
-    let large = Message { body: vec![0; TAKEN_AT_MOST + 1].into(), ..message("", &world.queue, "") };
-    match world.broker.publish(large).await {
+    let harness = Harness::new().await;
+    let large = Message { body: vec![0; MAX_MESSAGE_BYTES + 1].into(), ..message("", &harness.queue, "") };
+    match harness.broker.publish(large).await {
         Err(PublishError::TooLarge { key, reason, .. }) => {
-            assert_eq!(key, world.queue);
-            assert!(reason.contains(&(TAKEN_AT_MOST + 1).to_string()), "{reason}");
+            assert_eq!(key, harness.queue);
+            assert!(reason.contains(&(MAX_MESSAGE_BYTES + 1).to_string()), "{reason}");
         }
-        other => panic!("it must be refused, and is {other:?}"),
+        other => panic!("it must be rejected: {other:?}"),
     }
-    world.send("fine").await;
-    world.clean().await;
+    harness.send("fine").await;
+    harness.clean_up().await;
 }
 
 #[tokio::test]
 async fn an_invalid_amqp_name_is_rejected() {
-    let world = Harness::new().await;
+    let harness = Harness::new().await;
     let long = "x".repeat(256);
     let kind = QUORUM;
-    let declared = world.broker.declare_queue(&Queue { name: long.clone(), kind }).await;
+    let declared = harness.broker.declare_queue(&Queue { name: long.clone(), kind }).await;
     assert!(matches!(declared, Err(DeclareError::Refused { .. })), "{declared:?}");
-    assert!(world.broker.consume(&long, 1).await.is_err());
-    assert!(matches!(world.broker.waiting(&long).await, Ok(None)));
-    world.broker.delete_queue(&long).await.unwrap();
-    let mut sent = message("", &world.queue, "refused");
+    assert!(harness.broker.consume(&long, 1).await.is_err());
+    assert!(matches!(harness.broker.waiting(&long).await, Ok(None)));
+    harness.broker.delete_queue(&long).await.unwrap();
+    let mut sent = message("", &harness.queue, "invalid");
     sent.properties.message_id = Some(long);
-    let published = world.broker.publish(sent).await;
+    let published = harness.broker.publish(sent).await;
     assert!(matches!(published, Err(PublishError::Refused { .. })), "{published:?}");
-    let mut sent = message("", &world.queue, "refused");
+    let mut sent = message("", &harness.queue, "invalid");
     sent.properties.headers.insert("big".to_owned(), "x".repeat(200_000));
-    let published = world.broker.publish(sent).await;
+    let published = harness.broker.publish(sent).await;
     assert!(matches!(published, Err(PublishError::Refused { .. })), "{published:?}");
-    world.send("fine").await;
-    world.clean().await;
+    harness.send("fine").await;
+    harness.clean_up().await;
 }

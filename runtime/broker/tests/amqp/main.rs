@@ -1,8 +1,8 @@
-//! The contract over RabbitMQ, and the faults that only a network has.
+//! The contract over RabbitMQ, and the faults of a network.
 //!
 //! `WAFT_TEST_BROKER` names the broker: `amqp://guest:guest@127.0.0.1:5672/%2f`.
 
-#![expect(clippy::unwrap_used, reason = "the lint knows the tests and not what they are made of")]
+#![expect(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 mod connecting;
 mod loss;

@@ -13,7 +13,7 @@ use flow::{
 };
 use protocol::{AttemptLog, CallLog};
 
-use super::{digest, flow, run, standing, started_run, write};
+use super::{digest, flow, info, run, started_run, write};
 use crate::{
     Append, AppendError, Logbook, ReadError, Replay, RevisionEntry, Version,
     intercepted::{AppendInterceptor, InterceptedLogbook},
@@ -24,7 +24,7 @@ fn append(follows: Version, records: &[Record]) -> Append {
         run: run("long"),
         follows,
         records: records.to_vec(),
-        info: standing("s", "f", RunState::Running),
+        info: info("s", "f", RunState::Running),
         logs: vec![log(follows)],
         published: Version::NONE,
     }
@@ -35,7 +35,7 @@ fn log(version: Version) -> AttemptLog {
     let mut log = CallLog::default();
     log.push("info", version.get().to_string());
     let (firing, attempt) = (Firing::FIRST, Attempt::new(1));
-    let task = "a".parse().expect("a lawful name");
+    let task = "a".parse().expect("a valid name");
     let call = CallId { run: run("long"), task, firing, attempt, action: Action::Apply };
     AttemptLog { call, at: Timestamp::from_micros(3), worker: None, log }
 }
@@ -48,13 +48,13 @@ async fn mark_published(logbook: &impl Logbook, version: Version) {
     logbook.mark_published(&[(run("long"), version)]).await.expect("the logbook can be written");
 }
 
-async fn keep(logbook: &impl Logbook, version: Version, snapshot: &Snapshot) {
+async fn save_snapshot(logbook: &impl Logbook, version: Version, snapshot: &Snapshot) {
     logbook.save_snapshot(&run("long"), version, snapshot.clone()).await.expect("the logbook can be written");
 }
 
-async fn begins_at(logbook: &impl Logbook) -> Option<Version> {
-    let beginning = logbook.trim_point(&run("long")).await.expect("the run is there");
-    beginning.map(|beginning| beginning.version)
+async fn trim_version(logbook: &impl Logbook) -> Option<Version> {
+    let trim_point = logbook.trim_point(&run("long")).await.expect("the run is there");
+    trim_point.map(|trim_point| trim_point.version)
 }
 
 pub(super) async fn a_trimmed_run_starts_with_a_snapshot(logbook: impl Logbook) {
@@ -64,60 +64,64 @@ pub(super) async fn a_trimmed_run_starts_with_a_snapshot(logbook: impl Logbook) 
     let first = Version::NONE.after(&records);
     write(&logbook, vec![append(Version::NONE, &records)]).await;
     let early = machine.snapshot();
-    keep(&logbook, first, &early).await;
+    save_snapshot(&logbook, first, &early).await;
     let later = machine.step(Timestamp::from_micros(7), &Event::Suspend).records;
     let second = first.after(&later);
     write(&logbook, vec![append(first, &later)]).await;
     // Some changes are not published yet.
     trim(&logbook, first).await;
-    assert_eq!(begins_at(&logbook).await, None);
+    assert_eq!(trim_version(&logbook).await, None);
     mark_published(&logbook, second).await;
     // There is no snapshot of that version.
     trim(&logbook, second).await;
-    assert_eq!(begins_at(&logbook).await, None);
+    assert_eq!(trim_version(&logbook).await, None);
     let summary = logbook.summary(&run("long")).await.expect("the run is there");
     let loaded = logbook.load(&run("long")).await.expect("the run is there");
 
     trim(&logbook, first).await;
     assert_eq!(logbook.summary(&run("long")).await.expect("the run is there"), summary);
     assert_eq!(logbook.load(&run("long")).await.expect("the run is there"), loaded);
-    let beginning = logbook.trim_point(&run("long")).await.expect("the run is there").expect("it was trimmed");
-    let revised = RevisionEntry { revision: Revision::FIRST.next(), at: Timestamp::from_micros(6), edits: 0 };
-    assert_eq!((beginning.version, &beginning.snapshot), (first, &early));
-    assert_eq!(beginning.revisions, [revised]);
-    let error = logbook.read(&run("long"), Version::NONE, 9).await.expect_err("they were let go");
+    let trim_point = logbook.trim_point(&run("long")).await.expect("the run is there").expect("it was trimmed");
+    let entry = RevisionEntry { revision: Revision::FIRST.next(), at: Timestamp::from_micros(6), edits: 0 };
+    assert_eq!((trim_point.version, &trim_point.snapshot), (first, &early));
+    assert_eq!(trim_point.revisions, [entry]);
+    let error = logbook.read(&run("long"), Version::NONE, 9).await.expect_err("they were trimmed");
     assert!(matches!(error, ReadError::Trimmed { version, .. } if version == first), "{error}");
-    assert_eq!(logbook.read(&run("long"), first, 9).await.expect("they are kept"), later);
+    assert_eq!(logbook.read(&run("long"), first, 9).await.expect("they still exist"), later);
     assert_eq!(logbook.logs(&run("long"), Version::NONE).await.expect("the run is there"), [log(first)]);
 
-    keep(&logbook, second, &machine.snapshot()).await;
+    save_snapshot(&logbook, second, &machine.snapshot()).await;
     let last = machine.step(Timestamp::from_micros(8), &Event::Resume).records;
     write(&logbook, vec![append(second, &last)]).await;
     trim(&logbook, second).await;
-    let beginning = logbook.trim_point(&run("long")).await.expect("the run is there").expect("it was trimmed");
-    assert_eq!((beginning.version, beginning.revisions), (second, vec![revised]), "it is remembered");
+    let trim_point = logbook.trim_point(&run("long")).await.expect("the run is there").expect("it was trimmed");
+    assert_eq!(
+        (trim_point.version, trim_point.revisions),
+        (second, vec![entry]),
+        "the earlier revision is still listed"
+    );
     let history = logbook.load(&run("long")).await.expect("the run is there");
     assert_eq!((history.version(), &history.records), (second.after(&last), &last));
     let logbook = Arc::new(logbook);
     let mut replay = Replay::new(run("long"), logbook.clone());
     for record in replay.read().await.expect("the run is there").records {
-        replay.apply(&record).expect("it fits");
+        replay.apply(&record).expect("the record applies");
     }
-    assert_eq!((replay.version(), replay.revisions()), (second.after(&last), &[revised][..]));
-    assert!(replay.machine() == Some(&machine), "it is as it was");
+    assert_eq!((replay.version(), replay.revisions()), (second.after(&last), &[entry][..]));
+    assert!(replay.machine() == Some(&machine), "the machine is equal");
 
-    let ended = Append { info: standing("s", "f", RunState::Success), ..append(second.after(&last), &later) };
+    let ended = Append { info: info("s", "f", RunState::Success), ..append(second.after(&last), &later) };
     write(&*logbook, vec![ended]).await;
     assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(99)).await.expect("the logbook can be written"), 1);
     write(&*logbook, vec![append(Version::NONE, &records)]).await;
-    assert_eq!(begins_at(&*logbook).await, None, "its id is free again");
+    assert_eq!(trim_version(&*logbook).await, None, "the new run has no trim point");
 }
 
 pub(super) async fn digests_of_trimmed_records_are_released(logbook: impl Logbook) {
     let stored = |byte| {
         let digest = Digest::from_bytes([byte; 32]);
         let stored = Value::Stored(Stored { digest, size: 100_000, form: ValueKind::Bytes });
-        let values = Values::from([("value".parse().expect("a lawful name"), stored)]);
+        let values = Values::from([("value".parse().expect("a valid name"), stored)]);
         let (firing, entry, by) = (Firing::FIRST, NodeIndex(0), Trigger::Start);
         Record { at: Timestamp::from_micros(9), firing: None, fact: Fact::Triggered { firing, entry, by, values } }
     };
@@ -134,10 +138,10 @@ pub(super) async fn digests_of_trimmed_records_are_released(logbook: impl Logboo
         assert_eq!(needed, expected);
     };
     needs(&[7, 8, 9]).await;
-    keep(&logbook, second, &machine.snapshot()).await;
+    save_snapshot(&logbook, second, &machine.snapshot()).await;
     mark_published(&logbook, second).await;
     trim(&logbook, second).await;
-    assert_eq!(begins_at(&logbook).await, Some(second));
+    assert_eq!(trim_version(&logbook).await, Some(second));
     needs(&[8, 9]).await;
 }
 
@@ -158,9 +162,9 @@ impl<L: Logbook> AppendInterceptor for TrimsBeforeReads<L> {
     }
 
     async fn before_read(&self) {
-        let next = self.snapshots.lock().expect("nobody panics with it").pop_front();
+        let next = self.snapshots.lock().expect("no thread panics while it holds the lock").pop_front();
         if let Some((version, snapshot)) = next {
-            keep(&*self.logbook, version, &snapshot).await;
+            save_snapshot(&*self.logbook, version, &snapshot).await;
             trim(&*self.logbook, version).await;
         }
     }
@@ -180,16 +184,16 @@ pub(super) async fn a_reader_overtaken_by_a_trim_restarts_at_the_trim_point(logb
     mark_published(&logbook, version).await;
     let (last, _) = snapshots[3];
     let logbook = Arc::new(logbook);
-    let guard = Arc::new(TrimsBeforeReads { logbook: logbook.clone(), snapshots: snapshots.into() });
-    let mut replay = Replay::new(run("long"), Arc::new(InterceptedLogbook::new(logbook, guard)));
+    let interceptor = Arc::new(TrimsBeforeReads { logbook: logbook.clone(), snapshots: snapshots.into() });
+    let mut replay = Replay::new(run("long"), Arc::new(InterceptedLogbook::new(logbook, interceptor)));
     let page = replay.read().await.expect("the run is there");
     assert!(page.starts_replay);
-    assert_eq!(replay.version(), last, "it begins with the last trim");
+    assert_eq!(replay.version(), last, "the replay starts at the last trim point");
     for record in &page.records {
-        replay.apply(record).expect("it fits");
+        replay.apply(record).expect("the record applies");
     }
     assert_eq!(replay.version(), version);
     assert!(replay.machine() == Some(&machine));
     let page = replay.read().await.expect("the run is there");
-    assert!(!page.starts_replay && page.records.is_empty(), "it goes on where it was");
+    assert!(!page.starts_replay && page.records.is_empty(), "the replay continues at its position");
 }

@@ -19,7 +19,7 @@ const ADVANCE: &str = "UPDATE waft.runs AS runs
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[])
         AS new (key, shard, state, version, changed_at, told, owing)
     WHERE runs.key = new.key";
-const BEGIN: &str = "INSERT INTO waft.runs (id, shard, flow, state, version, started_at, changed_at, told, owing)
+const INSERT_RUNS: &str = "INSERT INTO waft.runs (id, shard, flow, state, version, started_at, changed_at, told, owing)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
             $8::bigint[], $9::boolean[])
         AS new (id, shard, flow, state, version, started_at, changed_at, told, owing) ORDER BY new.id COLLATE \"C\"
@@ -36,18 +36,18 @@ const CONTENT: &str = "INSERT INTO waft.content (run, digest) SELECT * FROM unne
 /// Writes a batch in one transaction.
 pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Vec<AppendOutcome>, Error> {
     let transaction = client.transaction().await?;
-    let mut appended = vec![AppendOutcome::Durable; rows.len()];
-    for round in conflict_free_groups(rows) {
-        let of_round: Vec<&AppendRow> = round.iter().map(|index| &rows[*index]).collect();
-        let conflicts = write(&transaction, &of_round).await?;
-        for index in round {
+    let mut outcomes = vec![AppendOutcome::Durable; rows.len()];
+    for group in conflict_free_groups(rows) {
+        let group_rows: Vec<&AppendRow> = group.iter().map(|index| &rows[*index]).collect();
+        let conflicts = write(&transaction, &group_rows).await?;
+        for index in group {
             if let Some(known) = conflicts.get(rows[index].run.as_str()) {
-                appended[index] = AppendOutcome::Conflict(Version::new(u64::try_from(*known).unwrap_or_default()));
+                outcomes[index] = AppendOutcome::Conflict(Version::new(u64::try_from(*known).unwrap_or_default()));
             }
         }
     }
     transaction.commit().await?;
-    Ok(appended)
+    Ok(outcomes)
 }
 
 /// Groups rows so that each group has a run at most once, in the order of ids. There is one group, unless a batch names a
@@ -55,16 +55,16 @@ pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Ve
 fn conflict_free_groups(rows: &[AppendRow]) -> Vec<Vec<usize>> {
     let mut sorted: Vec<usize> = (0..rows.len()).collect();
     sorted.sort_by_key(|index| &rows[*index].run);
-    let mut rounds: Vec<Vec<usize>> = Vec::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
     for same_run in sorted.chunk_by(|one, other| rows[*one].run == rows[*other].run) {
-        for (nth, index) in same_run.iter().enumerate() {
-            if nth == rounds.len() {
-                rounds.push(Vec::new());
+        for (occurrence, index) in same_run.iter().enumerate() {
+            if occurrence == groups.len() {
+                groups.push(Vec::new());
             }
-            rounds[nth].push(*index);
+            groups[occurrence].push(*index);
         }
     }
-    rounds
+    groups
 }
 
 /// Writes one group; returns the current versions of the runs whose version differs from the one that the append follows.
@@ -75,31 +75,31 @@ async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Res
     let known: BTreeMap<&str, (i64, i64)> = known.collect::<Result<_, Error>>()?;
 
     let mut conflicts = BTreeMap::new();
-    let mut old = Vec::new();
+    let mut existing = Vec::new();
     let mut new = Vec::new();
     for row in rows {
         match known.get(row.run.as_str()) {
-            Some((key, version)) if *version == row.follows => old.push((*key, *row)),
+            Some((key, version)) if *version == row.follows => existing.push((*key, *row)),
             None if row.follows == 0 => new.push(*row),
             other => {
                 conflicts.insert(row.run.as_str(), other.map_or(0, |(_, version)| *version));
             }
         }
     }
-    let ((), begun) = future::try_join(update_runs(transaction, &old), insert_runs(transaction, &new)).await?;
-    let (begun, lost): (Vec<_>, Vec<_>) =
-        new.into_iter().map(|row| (begun.get(row.run.as_str()), row)).partition(|(key, _)| key.is_some());
-    if !lost.is_empty() {
-        let ids: Vec<&str> = lost.iter().map(|(_, row)| row.run.as_str()).collect();
+    let ((), inserted) = future::try_join(update_runs(transaction, &existing), insert_runs(transaction, &new)).await?;
+    let (inserted, conflicting): (Vec<_>, Vec<_>) =
+        new.into_iter().map(|row| (inserted.get(row.run.as_str()), row)).partition(|(key, _)| key.is_some());
+    if !conflicting.is_empty() {
+        let ids: Vec<&str> = conflicting.iter().map(|(_, row)| row.run.as_str()).collect();
         let versions = query(transaction, VERSIONS, &[&ids]).await?;
         let versions = versions.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         let versions: BTreeMap<&str, i64> = versions.collect::<Result<_, Error>>()?;
         // A missing run was deleted in between.
         let conflict = |row: &'a AppendRow| (row.run.as_str(), versions.get(row.run.as_str()).copied().unwrap_or(0));
-        conflicts.extend(lost.into_iter().map(|(_, row)| conflict(row)));
+        conflicts.extend(conflicting.into_iter().map(|(_, row)| conflict(row)));
     }
-    old.extend(begun.into_iter().filter_map(|(key, row)| Some((*key?, row))));
-    insert_records(transaction, &old).await?;
+    existing.extend(inserted.into_iter().filter_map(|(key, row)| Some((*key?, row))));
+    insert_records(transaction, &existing).await?;
     Ok(conflicts)
 }
 
@@ -109,33 +109,34 @@ async fn update_runs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) 
         return Ok(());
     }
     let keys = column(rows, |(key, _)| *key);
-    let shards = column(rows, |(_, row)| row.standing.shard.as_str());
-    let states = column(rows, |(_, row)| row.standing.state.as_str());
+    let shards = column(rows, |(_, row)| row.info.shard.as_str());
+    let states = column(rows, |(_, row)| row.info.state.as_str());
     let versions = column(rows, |(_, row)| row.version);
     let changed_at = column(rows, |(_, row)| row.changed_at);
-    let told = column(rows, |(_, row)| row.published);
-    let owing = column(rows, |(_, row)| row.has_unpublished);
-    let columns: [Column<'_>; 7] = [&keys, &shards, &states, &versions, &changed_at, &told, &owing];
+    let published = column(rows, |(_, row)| row.published);
+    let has_unpublished = column(rows, |(_, row)| row.has_unpublished);
+    let columns: [Column<'_>; 7] = [&keys, &shards, &states, &versions, &changed_at, &published, &has_unpublished];
     query(transaction, ADVANCE, &columns).await.map(drop)
 }
 
-/// Inserts the rows of new runs; returns the keys of those that nobody else has inserted in the meantime.
+/// Inserts the rows of new runs; returns the keys of those that no other connection has inserted in the meantime.
 async fn insert_runs(transaction: &Transaction<'_>, rows: &[&AppendRow]) -> Result<BTreeMap<String, i64>, Error> {
     if rows.is_empty() {
         return Ok(BTreeMap::new());
     }
     let ids = column(rows, |row| row.run.as_str());
-    let shards = column(rows, |row| row.standing.shard.as_str());
-    let flows = column(rows, |row| row.standing.flow.as_str());
-    let states = column(rows, |row| row.standing.state.as_str());
+    let shards = column(rows, |row| row.info.shard.as_str());
+    let flows = column(rows, |row| row.info.flow.as_str());
+    let states = column(rows, |row| row.info.state.as_str());
     let versions = column(rows, |row| row.version);
     let started_at = column(rows, |row| row.started_at);
     let changed_at = column(rows, |row| row.changed_at);
-    let told = column(rows, |row| row.published);
-    let owing = column(rows, |row| row.has_unpublished);
-    let columns: [Column<'_>; 9] = [&ids, &shards, &flows, &states, &versions, &started_at, &changed_at, &told, &owing];
-    let begun = query(transaction, BEGIN, &columns).await?;
-    begun.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    let published = column(rows, |row| row.published);
+    let has_unpublished = column(rows, |row| row.has_unpublished);
+    let columns: [Column<'_>; 9] =
+        [&ids, &shards, &flows, &states, &versions, &started_at, &changed_at, &published, &has_unpublished];
+    let inserted = query(transaction, INSERT_RUNS, &columns).await?;
+    inserted.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// Inserts the records, logs and digests of runs whose rows are written.

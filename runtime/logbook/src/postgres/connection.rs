@@ -43,7 +43,7 @@ impl Connections {
     /// Connects once, and does not change the schema.
     pub(super) async fn connect(mut config: Config) -> Result<(Self, Client), OpenError> {
         apply_defaults(&mut config);
-        let place = place(&config);
+        let location = location(&config);
         let connector = tls::connector(config.get_ssl_mode());
         // The connection's task notices a loss, so no test query is needed.
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -51,14 +51,14 @@ impl Connections {
         let builder = builder.max_size(MAX_CONNECTIONS).runtime(Runtime::Tokio1);
         let builder = builder.create_timeout(Some(CONNECT_TIMEOUT)).wait_timeout(Some(ACQUIRE_TIMEOUT));
         let pool = builder.build().expect("a pool with timeouts has a runtime");
-        let connections = Self { pool, location: place };
+        let connections = Self { pool, location };
         match connections.pool.get().await {
             Ok(client) => Ok((connections, client)),
-            Err(error) => Err(OpenError::Unavailable { reason: pool_reason(&error), place: connections.location }),
+            Err(error) => Err(OpenError::Unavailable { reason: pool_reason(&error), location: connections.location }),
         }
     }
 
-    /// A connection that works as far as is known. The error is a reason for people.
+    /// A connection that is not known to be broken. The error is a reason for people.
     pub(super) async fn get(&self) -> Result<Client, String> {
         self.pool.get().await.map_err(|error| format!("{}: {}", self.location, pool_reason(&error)))
     }
@@ -66,19 +66,19 @@ impl Connections {
     /// The reason for people. When one connection was lost, the others are lost too, even if they have not noticed: the next
     /// call opens a new one.
     pub(super) fn reason_for(&self, client: Client, error: &Error) -> String {
-        let shut_down = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
-        if error.code().is_none_or(|code| shut_down.contains(code)) {
+        let shutdown_codes = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+        if error.code().is_none_or(|code| shutdown_codes.contains(code)) {
             drop(Client::take(client));
             self.pool.retain(|_, _| false);
         }
         format!("{}: {}", self.location, reason(error))
     }
 
-    /// The reason for people when the server has not answered within `patience`. Nobody waits any more for the work on that
-    /// connection.
-    pub(super) fn timed_out(&self, client: Client, patience: Duration) -> String {
+    /// The reason for people when the server has not answered within the time limit. The connection is closed, since its query
+    /// may still run.
+    pub(super) fn timed_out(&self, client: Client, limit: Duration) -> String {
         drop(Client::take(client));
-        format!("{}: the server has not answered for {} seconds", self.location, patience.as_secs())
+        format!("{}: the server has not answered for {} seconds", self.location, limit.as_secs())
     }
 
     pub(super) fn location(&self) -> &str {
@@ -89,9 +89,10 @@ impl Connections {
 /// Parses an address. `sslmode` may be `disable`, `prefer`, `require`, or `verify-full`, which means the same as `require`
 /// here.
 pub(super) fn parse(url: &str) -> Result<Config, OpenError> {
-    let known = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+    let url_for_driver =
+        url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
     // The driver's message about a malformed address may quote the password.
-    known.parse().map_err(|_| address::address_error(url))
+    url_for_driver.parse().map_err(|_| address::address_error(url))
 }
 
 /// Sets defaults for the options that the address does not set.
@@ -108,8 +109,8 @@ pub(super) fn apply_defaults(config: &mut Config) {
     config.keepalives_idle(TCP_USER_TIMEOUT);
 }
 
-/// The place of the database, without the password.
-pub(super) fn place(config: &Config) -> String {
+/// The location of the database, without the password.
+pub(super) fn location(config: &Config) -> String {
     let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();
     let ports = config.get_ports();
     let host = |(index, host): (usize, &Host)| {
@@ -126,36 +127,36 @@ pub(super) fn place(config: &Config) -> String {
     format!("postgres://{user}{}/{database}", hosts.join(","))
 }
 
-pub(super) fn open_error(place: String, unusable: SchemaError) -> OpenError {
-    match unusable {
-        SchemaError::Newer { found, known } => OpenError::Newer { location: place, found, known },
-        SchemaError::Foreign(reason) => OpenError::Damaged { place, reason },
-        SchemaError::Failed(error) => OpenError::Unavailable { place, reason: reason(&error) },
+pub(super) fn open_error(location: String, error: SchemaError) -> OpenError {
+    match error {
+        SchemaError::Newer { found, known } => OpenError::Newer { location, found, known },
+        SchemaError::Foreign(reason) => OpenError::Damaged { location, reason },
+        SchemaError::Failed(error) => OpenError::Unavailable { location, reason: reason(&error) },
     }
 }
 
 fn pool_reason(error: &PoolError) -> String {
     match error {
         PoolError::Backend(error) => reason(error),
-        PoolError::Timeout(_) => "no connection within the time for it".to_owned(),
+        PoolError::Timeout(_) => "no connection within the time limit".to_owned(),
         PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => error.to_string(),
     }
 }
 
-/// The driver's message with its sources: the outer message alone says little.
+/// The driver's message with its sources: the outer message alone is vague.
 pub(super) fn reason(error: &Error) -> String {
     if let Some(error) = error.as_db_error() {
         let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
         return format!("{}{detail}", error.message());
     }
     let mut reason = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
+    let mut source = error.source();
+    while let Some(error) = source {
         let text = error.to_string();
         if !reason.contains(&text) {
             reason = format!("{reason}: {text}");
         }
-        below = error.source();
+        source = error.source();
     }
     reason
 }
@@ -167,14 +168,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_shown_without_its_password() {
-        for (url, shown) in [
+    fn a_location_is_shown_without_its_password() {
+        for (url, expected) in [
             ("postgres://u:secret@h:5433/d", "postgres://u@h:5433/d"),
             ("postgresql://h/d?user=u&password=secret", "postgres://u@h:5432/d"),
             ("postgres://u:secret@a:1,b:2/d?sslmode=verify-full", "postgres://u@a:1,b:2/d"),
             ("postgres:///d?host=/run/postgresql&user=u", "postgres://u@/run/postgresql/d"),
         ] {
-            assert_eq!(place(&parse(url).unwrap()), shown);
+            assert_eq!(location(&parse(url).unwrap()), expected);
         }
     }
 

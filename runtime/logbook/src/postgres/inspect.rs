@@ -24,7 +24,7 @@ const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('default_transa
 const TABLES: [&str; 2] = ["waft.runs", "waft.records"];
 const MAY_WRITE: &str = "SELECT has_table_privilege($1, 'INSERT') AND has_table_privilege($1, 'UPDATE')
     AND has_table_privilege($1, 'DELETE')";
-const MAY_MAKE: &str = "SELECT has_database_privilege(current_database(), 'CREATE')
+const MAY_CREATE: &str = "SELECT has_database_privilege(current_database(), 'CREATE')
     OR coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = 'waft'), false)";
 // The two numbers of a run lock; PostgreSQL shows them unsigned. The last condition says that the lock has two numbers.
 const IS_RUN_LOCKED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted
@@ -34,34 +34,34 @@ const IS_RUN_LOCKED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHER
 
 /// Inspects the logbook in a database.
 pub(crate) async fn inspect(url: &str) -> Result<Found, OpenError> {
-    with(connection::parse(url)?).await
+    inspect_database(connection::parse(url)?).await
 }
 
 /// Inspects the logbook in the database of a configuration.
-pub(super) async fn with(config: Config) -> Result<Found, OpenError> {
+pub(super) async fn inspect_database(config: Config) -> Result<Found, OpenError> {
     let (connections, client) = Connections::connect(config).await?;
-    let place = connections.location().to_owned();
-    match look(&client).await {
+    let location = connections.location().to_owned();
+    match read_state(&client).await {
         Ok((schema, clock, obstacle)) => Ok(Found {
-            place,
+            place: location,
             schema,
             known: MIGRATIONS.len() as i64,
             obstacle,
             clock: Some(clock),
             opened: Opened::Postgres(Arc::new(Postgres { connections })),
         }),
-        Err(unusable) => Err(open_error(place, unusable)),
+        Err(error) => Err(open_error(location, error)),
     }
 }
 
-async fn look(client: &Client) -> Result<(i64, ClockReading, Option<String>), SchemaError> {
+async fn read_state(client: &Client) -> Result<(i64, ClockReading, Option<String>), SchemaError> {
     let schema = schema::version(client, MIGRATIONS).await?;
     // Prepared first, so that only one round trip lies between the two readings of the local clock.
     let statement = client.prepare(NOW).await?;
-    let asked = SystemTime::now();
+    let requested_at = SystemTime::now();
     let micros: i64 = client.query_one(&statement, &[]).await?.try_get(0)?;
     let clock = ClockReading {
-        asked,
+        asked: requested_at,
         said: UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default()),
         answered: SystemTime::now(),
     };
@@ -72,14 +72,14 @@ async fn look(client: &Client) -> Result<(i64, ClockReading, Option<String>), Sc
 async fn obstacle(client: &Client, schema: i64) -> Result<Option<String>, Error> {
     let state = client.query_one(STATE, &[]).await?;
     if state.try_get(0)? {
-        return Ok(Some("the server is a standby, which takes no writes".to_owned()));
+        return Ok(Some("the server is a standby, which accepts no writes".to_owned()));
     }
     if state.try_get(1)? {
-        return Ok(Some("transactions are read-only there (default_transaction_read_only)".to_owned()));
+        return Ok(Some("transactions are read-only (default_transaction_read_only)".to_owned()));
     }
     if schema == 0 {
-        let may_make: bool = client.query_one(MAY_MAKE, &[]).await?.try_get(0)?;
-        return Ok((!may_make).then(|| "this user may not make the schema waft".to_owned()));
+        let may_create: bool = client.query_one(MAY_CREATE, &[]).await?.try_get(0)?;
+        return Ok((!may_create).then(|| "this user may not create the schema waft".to_owned()));
     }
     for table in TABLES {
         let may_write: bool = client.query_one(MAY_WRITE, &[&table]).await?.try_get(0)?;

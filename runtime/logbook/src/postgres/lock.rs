@@ -9,7 +9,7 @@ use tokio::{
 use tokio_postgres::{Client, Config, Error};
 
 use super::{
-    connection::{self, apply_defaults, place, reason},
+    connection::{self, apply_defaults, location, reason},
     tls,
 };
 use crate::{LockMode, OpenError};
@@ -34,7 +34,7 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// The maximum number of attempts after a loss while the lock is held: the server may need time to end our own session.
-const MAX_TRIES: u32 = 10;
+const MAX_ATTEMPTS: u32 = 10;
 
 /// An advisory lock.
 #[derive(Debug)]
@@ -72,17 +72,17 @@ impl SessionLock {
     pub(crate) async fn lost(&mut self) -> OpenError {
         loop {
             self.session.ended().await;
-            let mut tries = 0;
-            while tries < MAX_TRIES {
+            let mut attempts = 0;
+            while attempts < MAX_ATTEMPTS {
                 match self.relock().await {
                     Ok(true) => break,
-                    Ok(false) => tries += 1,
-                    // The server cannot be reached, so nobody else can take the lock from it either.
+                    Ok(false) => attempts += 1,
+                    // The server cannot be reached, so no other process can take the lock either.
                     Err(_) => {}
                 }
                 sleep(RETRY_DELAY).await;
             }
-            if tries == MAX_TRIES {
+            if attempts == MAX_ATTEMPTS {
                 return locked_error(&self.config);
             }
         }
@@ -110,11 +110,11 @@ impl SessionLock {
 impl Session {
     async fn open(config: &Config) -> Result<Self, OpenError> {
         let connecting = config.connect(tls::connector(config.get_ssl_mode()));
-        let (client, connecting) = answer(config, connecting).await?;
+        let (client, driver) = answer(config, connecting).await?;
         let mut connection = JoinSet::new();
         connection.spawn(async move {
             // Later queries on the connection report its failure.
-            let _ = connecting.await;
+            let _ = driver.await;
         });
         let row = answer(config, client.query_one(SELECT_HOLDER, &[])).await?;
         let unavailable = |error: Error| unavailable(config, reason(&error));
@@ -123,18 +123,18 @@ impl Session {
     }
 
     async fn lock(&self, config: &Config, mode: LockMode) -> Result<bool, OpenError> {
-        let take = match mode {
+        let statement = match mode {
             LockMode::Exclusive => LOCK_EXCLUSIVE,
             LockMode::Shared => LOCK_SHARED,
         };
-        let row = answer(config, self.client.query_one(take, &[&LOCK])).await?;
+        let row = answer(config, self.client.query_one(statement, &[&LOCK])).await?;
         row.try_get(0).map_err(|error| unavailable(config, reason(&error)))
     }
 
     /// Returns once the connection has ended, or the server does not answer on it.
     async fn ended(&mut self) {
         loop {
-            // Both arms only wait.
+            // Both branches only wait.
             tokio::select! {
                 _ = self.connection.join_next() => return,
                 () = sleep(PING_INTERVAL) => {}
@@ -148,17 +148,17 @@ impl Session {
 }
 
 /// Applies the time limit to an answer of the server.
-async fn answer<T>(config: &Config, asking: impl Future<Output = Result<T, Error>>) -> Result<T, OpenError> {
-    match timeout(QUERY_TIMEOUT, asking).await {
+async fn answer<T>(config: &Config, response: impl Future<Output = Result<T, Error>>) -> Result<T, OpenError> {
+    match timeout(QUERY_TIMEOUT, response).await {
         Ok(answer) => answer.map_err(|error| unavailable(config, reason(&error))),
         Err(_) => Err(unavailable(config, format!("no answer for {} seconds", QUERY_TIMEOUT.as_secs()))),
     }
 }
 
 fn unavailable(config: &Config, reason: String) -> OpenError {
-    OpenError::Unavailable { place: place(config), reason }
+    OpenError::Unavailable { location: location(config), reason }
 }
 
 fn locked_error(config: &Config) -> OpenError {
-    OpenError::Locked { place: format!("the advisory lock {LOCK} in {}", place(config)) }
+    OpenError::Locked { location: format!("the advisory lock {LOCK} in {}", location(config)) }
 }

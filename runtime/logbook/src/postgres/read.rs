@@ -38,11 +38,11 @@ const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, bod
     LEFT JOIN waft.logs ON run = key AND first >= $2 WHERE id = $1 ORDER BY first, number";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
 
-/// The rows that a run is loaded from.
-pub(super) struct Loaded {
+/// The rows from which a run is loaded.
+pub(super) struct RunRows {
     pub(super) run: RunRow,
     pub(super) snapshot: Option<(i64, Vec<u8>)>,
-    pub(super) pieces: Vec<RecordChunk>,
+    pub(super) chunks: Vec<RecordChunk>,
 }
 
 /// Some records of a run.
@@ -50,33 +50,33 @@ pub(super) struct RecordRows {
     pub(super) run: RunRow,
     /// The version after the trimmed records.
     pub(super) trim_version: i64,
-    pub(super) pieces: Vec<RecordChunk>,
+    pub(super) chunks: Vec<RecordChunk>,
 }
 
 /// Reads a run with its snapshot and the later records, if the run exists.
-pub(super) async fn load(client: &Client, id: &str) -> Result<Option<Loaded>, Error> {
-    let found = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id]).await?;
-    let loaded = |row: Row| {
+pub(super) async fn load(client: &Client, id: &str) -> Result<Option<RunRows>, Error> {
+    let row = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id]).await?;
+    let run_rows = |row: Row| {
         let snapshot: (Option<i64>, Option<Vec<u8>>) = (row.try_get(10)?, row.try_get(11)?);
-        Ok(Loaded { run: run_row(&row)?, snapshot: snapshot.0.zip(snapshot.1), pieces: pieces(&row)? })
+        Ok(RunRows { run: run_row(&row)?, snapshot: snapshot.0.zip(snapshot.1), chunks: chunks(&row)? })
     };
-    found.map(loaded).transpose()
+    row.map(run_rows).transpose()
 }
 
 /// Reads a run with the chunks that hold its records after one version and up to another, if the run exists.
 pub(super) async fn read(client: &Client, id: &str, after: i64, until: i64) -> Result<Option<RecordRows>, Error> {
-    let found = client.query_opt(&client.prepare_cached(READ).await?, &[&id, &after, &until]).await?;
-    let some = |row: Row| {
-        let beginning: Option<i64> = row.try_get(10)?;
-        Ok(RecordRows { run: run_row(&row)?, trim_version: beginning.unwrap_or_default(), pieces: pieces(&row)? })
+    let row = client.query_opt(&client.prepare_cached(READ).await?, &[&id, &after, &until]).await?;
+    let record_rows = |row: Row| {
+        let trim_version: Option<i64> = row.try_get(10)?;
+        Ok(RecordRows { run: run_row(&row)?, trim_version: trim_version.unwrap_or_default(), chunks: chunks(&row)? })
     };
-    found.map(some).transpose()
+    row.map(record_rows).transpose()
 }
 
 /// Reads the summary of a run, if the run exists.
 pub(super) async fn summary(client: &Client, id: &str) -> Result<Option<RunRow>, Error> {
-    let found = client.query_opt(&client.prepare_cached(SUMMARY).await?, &[&id]).await?;
-    found.as_ref().map(run_row).transpose()
+    let row = client.query_opt(&client.prepare_cached(SUMMARY).await?, &[&id]).await?;
+    row.as_ref().map(run_row).transpose()
 }
 
 pub(super) async fn open_runs(client: &Client, shard: &str) -> Result<Vec<(String, i64)>, Error> {
@@ -132,16 +132,16 @@ fn run_row(row: &Row) -> Result<RunRow, Error> {
         version: row.try_get(4)?,
         started_at: row.try_get(5)?,
         changed_at: row.try_get(6)?,
-        told: row.try_get(7)?,
+        published: row.try_get(7)?,
     })
 }
 
 /// The chunks of a row, which follow the run's columns. A row without chunks has no array.
-fn pieces(row: &Row) -> Result<Vec<RecordChunk>, Error> {
+fn chunks(row: &Row) -> Result<Vec<RecordChunk>, Error> {
     let firsts: Option<Vec<i64>> = row.try_get(8)?;
     let bodies: Option<Vec<Vec<u8>>> = row.try_get(9)?;
-    let both = firsts.unwrap_or_default().into_iter().zip(bodies.unwrap_or_default());
-    Ok(both.map(|(first, body)| RecordChunk { first, body }).collect())
+    let chunks = firsts.unwrap_or_default().into_iter().zip(bodies.unwrap_or_default());
+    Ok(chunks.map(|(first, body)| RecordChunk { first, body }).collect())
 }
 
 fn log_row(row: &Row) -> Result<LogRow, Error> {

@@ -20,7 +20,7 @@ const SET_VERSION: &str = "INSERT INTO waft.meta (key, schema) VALUES (1, $1)
 pub(super) enum SchemaError {
     /// The database has a newer version than the migrations lead to.
     Newer { found: i64, known: i64 },
-    /// The database belongs to something else.
+    /// The database belongs to another program.
     Foreign(String),
     /// The database could not be reached, read or written.
     Failed(Error),
@@ -53,12 +53,12 @@ async fn missing_migrations<'a>(
     migrations: &'a [&'a str],
 ) -> Result<&'a [&'a str], SchemaError> {
     let version = version(client, migrations).await?;
-    let done =
+    let applied =
         usize::try_from(version).map_err(|_| SchemaError::Foreign(format!("its schema version is {version}")))?;
-    Ok(&migrations[done..])
+    Ok(&migrations[applied..])
 }
 
-/// The version of the database's schema, which has to be ours and at most the newest known version. A database without our
+/// The version of the database's schema, which has to be one of waft, and not newer than the newest known version. A database without our
 /// tables has version 0.
 pub(super) async fn version(client: &impl GenericClient, migrations: &[&str]) -> Result<i64, SchemaError> {
     let row = client.query_one(TABLES, &[]).await?;
@@ -66,7 +66,7 @@ pub(super) async fn version(client: &impl GenericClient, migrations: &[&str]) ->
         (true, _) => client.query_one("SELECT schema FROM waft.meta", &[]).await?.try_get(0)?,
         (false, false) => 0_i64,
         (false, true) => {
-            return Err(SchemaError::Foreign("it has a schema waft with tables that are not ours".to_owned()));
+            return Err(SchemaError::Foreign("it has a schema waft with tables of another program".to_owned()));
         }
     };
     let known = migrations.len() as i64;

@@ -110,18 +110,18 @@ async fn an_older_schema_is_migrated_and_a_newer_one_rejected() {
     let config = server.database().await;
     let logbook = Postgres::with(config.clone()).await.unwrap();
     logbook.append(vec![append("r", 0, RunState::Running)]).await.unwrap();
-    let broken = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT", "nonsense"]].concat();
+    let failing = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT", "nonsense"]].concat();
     let newest = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT DEFAULT 'none'"]].concat();
     let mut client = logbook.connections.get().await.unwrap();
-    assert!(matches!(schema::migrate(&mut client, &broken).await, Err(schema::SchemaError::Failed(_))));
+    assert!(matches!(schema::migrate(&mut client, &failing).await, Err(schema::SchemaError::Failed(_))));
     schema::migrate(&mut client, &newest).await.unwrap();
     schema::migrate(&mut client, &newest).await.unwrap();
     let note: String = client.query_one("SELECT note FROM waft.runs", &[]).await.unwrap().get(0);
     assert_eq!(note, "none");
-    let error = Postgres::with(config).await.err().expect("it is refused");
+    let error = Postgres::with(config).await.err().expect("it is rejected");
     let known = schema::MIGRATIONS.len() as i64;
     assert!(
-        matches!(error, OpenError::Newer { found, known: ours, .. } if (found, ours) == (known + 1, known)),
+        matches!(error, OpenError::Newer { found, known: newest, .. } if (found, newest) == (known + 1, known)),
         "{error}"
     );
     drop(client);
@@ -159,15 +159,15 @@ async fn deleted_runs_leave_no_rows() {
     logbook.append(batch).await.unwrap();
     assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(2)).await.unwrap(), DELETE_BATCH as u64 * 2 + 3);
     let client = logbook.connections.get().await.unwrap();
-    let left = "SELECT (SELECT count(*) FROM waft.runs) + (SELECT count(*) FROM waft.records)";
-    let left: i64 = client.query_one(left, &[]).await.unwrap().get(0);
-    assert_eq!(left, 0);
+    let count = "SELECT (SELECT count(*) FROM waft.runs) + (SELECT count(*) FROM waft.records)";
+    let count: i64 = client.query_one(count, &[]).await.unwrap().get(0);
+    assert_eq!(count, 0);
     drop(client);
     server.clean_up().await;
 }
 
 #[tokio::test]
-async fn after_a_lost_connection_the_next_call_makes_a_new_one() {
+async fn after_a_lost_connection_the_next_call_opens_a_new_one() {
     let Some(server) = Server::find() else { return };
     let logbook = Postgres::with(server.database().await).await.unwrap();
     let version = Cell::new(0);
@@ -176,9 +176,9 @@ async fn after_a_lost_connection_the_next_call_makes_a_new_one() {
         logbook.append(vec![append("r", follows, RunState::Running)])
     };
     next().await.unwrap();
-    let killed = logbook
+    let result = logbook
         .with_connection(async |client| client.query("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await);
-    let error = killed.await.unwrap_err();
+    let error = result.await.unwrap_err();
     assert!(error.starts_with("postgres://"), "{error}");
     assert_eq!(next().await.unwrap(), [AppendOutcome::Durable]);
     drop(logbook);
@@ -188,8 +188,8 @@ async fn after_a_lost_connection_the_next_call_makes_a_new_one() {
 /// The address of a database created here.
 fn url_of(config: &Config) -> String {
     let url = std::env::var("WAFT_TEST_POSTGRES").unwrap();
-    let (rest, _) = url.rsplit_once('/').expect("an address names a database");
-    format!("{rest}/{}", config.get_dbname().unwrap())
+    let (server, _) = url.rsplit_once('/').expect("an address names a database");
+    format!("{server}/{}", config.get_dbname().unwrap())
 }
 
 #[tokio::test]
@@ -210,16 +210,16 @@ async fn a_lock_is_retaken_after_a_lost_connection() {
     let killed = first.pid();
     kill(killed).await;
     tokio::select! {
-        error = first.lost() => panic!("nobody else wants it: {error}"),
+        error = first.lost() => panic!("no other process requests it: {error}"),
         () = async {
-            // The lock is free for a moment at most, then it is taken again.
+            // The lock is retaken almost immediately.
             while server.holder(&config).await.is_none_or(|holder| holder == killed) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         } => {}
     }
     assert!(matches!(take().await, Err(OpenError::Locked { .. })));
-    // Nothing retakes the lock while nobody waits for its loss.
+    // The lock is retaken only while its loss is awaited.
     kill(first.pid()).await;
     let second = loop {
         if let Ok(second) = take().await {
@@ -235,27 +235,30 @@ async fn a_lock_is_retaken_after_a_lost_connection() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named_without_the_password() {
-    let error = Postgres::connect("postgres://user:secret@127.0.0.1:1/d").await.err().expect("nobody is there");
+    let error = Postgres::connect("postgres://user:secret@127.0.0.1:1/d").await.err().expect("no server listens there");
     let error = error.to_string();
     assert!(error.contains("postgres://user@127.0.0.1:1/d") && !error.contains("secret"), "{error}");
 }
 
 #[tokio::test]
-async fn a_look_at_a_database_tells_schema_clock_and_locks_and_makes_nothing() {
+async fn an_inspection_of_a_database_reports_schema_clock_and_locks_and_creates_nothing() {
     let Some(server) = Server::find() else { return };
     let config = server.database().await;
-    let look = async || inspect::with(config.clone()).await.unwrap();
+    let find = async || inspect::inspect_database(config.clone()).await.unwrap();
     for _ in 0..2 {
-        let found = look().await;
-        assert_eq!((found.schema, found.obstacle.as_deref()), (0, None), "nothing is made");
+        let found = find().await;
+        assert_eq!((found.schema, found.obstacle.as_deref()), (0, None), "no table is created");
         assert!(found.logbook().is_none());
     }
     let logbook = Postgres::with(config.clone()).await.unwrap();
-    let found = look().await;
+    let found = find().await;
     assert_eq!((found.schema, found.known, found.obstacle.as_deref()), (3, 3, None));
     let clock = found.clock.unwrap();
-    let apart = clock.said.duration_since(clock.asked).unwrap_or_else(|early| early.duration());
-    assert!(apart < Duration::from_secs(5), "the server of the tests has the clock of this machine: {apart:?}");
+    let difference = clock.said.duration_since(clock.asked).unwrap_or_else(|error| error.duration());
+    assert!(
+        difference < Duration::from_secs(5),
+        "the server of the tests has the clock of this machine: {difference:?}"
+    );
     let run = RunId::new("r").unwrap();
     assert_eq!(found.is_run_locked(&run).await, Some(false));
     let locked = logbook.lock_run(&run).await.unwrap();

@@ -10,15 +10,15 @@ use crate::{
     trim_point::{RevisionEntry, referenced_digests, revision_entries},
 };
 
-// Locks the run's row until the trim is done: nobody appends in between.
+// Locks the run's row until the trim is done: no append happens in between.
 const SNAPSHOT: &str = "SELECT key, body FROM waft.runs AS runs JOIN waft.snapshots AS snapshots ON run = key
     WHERE id = $1 AND snapshots.version = $2 AND told >= $2 FOR NO KEY UPDATE OF runs";
 const INSERT_TRIM_POINT: &str = "INSERT INTO waft.beginnings (run, version, body) VALUES ($1, $2, $3)
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
-// An append that the version cuts in two stays whole.
-const PIECES: &str = "SELECT first, body, first < coalesce((SELECT max(first) FROM waft.records
+// An append that spans the version stays complete.
+const CHUNKS: &str = "SELECT first, body, first < coalesce((SELECT max(first) FROM waft.records
         WHERE run = $1 AND first <= $2), 0) FROM waft.records WHERE run = $1 ORDER BY first";
-const REVISED: &str = "INSERT INTO waft.revisions (run, revision, at, edits)
+const INSERT_REVISIONS: &str = "INSERT INTO waft.revisions (run, revision, at, edits)
     SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING";
 const TRIM: [&str; 2] =
     ["DELETE FROM waft.records WHERE run = $1 AND first < $2", "DELETE FROM waft.logs WHERE run = $1 AND first < $2"];
@@ -46,18 +46,18 @@ pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<R
         return Ok(Ok(()));
     };
     let (key, body): (i64, Vec<u8>) = (snapshot.try_get(0)?, snapshot.try_get(1)?);
-    let rows = query(&transaction, PIECES, &[&key, &before]).await?;
-    let pieces = match pieces(&rows)? {
-        Ok(pieces) => pieces,
+    let rows = query(&transaction, CHUNKS, &[&key, &before]).await?;
+    let split = match split_records(&rows)? {
+        Ok(split) => split,
         Err(error) => return Ok(Err(error)),
     };
     let needed = match decode_snapshot(&body) {
-        Ok(beginning) => referenced_digests(&beginning, &pieces.remaining),
+        Ok(snapshot) => referenced_digests(&snapshot, &split.remaining),
         Err(error) => return Ok(Err(error)),
     };
     query(&transaction, INSERT_TRIM_POINT, &[&key, &before, &body]).await?;
-    insert_revisions(&transaction, key, &revision_entries(&pieces.trimmed)).await?;
-    let first = pieces.first.unwrap_or(before);
+    insert_revisions(&transaction, key, &revision_entries(&split.trimmed)).await?;
+    let first = split.first.unwrap_or(before);
     for delete in TRIM {
         query(&transaction, delete, &[&key, &first]).await?;
     }
@@ -67,8 +67,8 @@ pub(super) async fn trim(client: &mut Client, id: &str, before: i64) -> Result<R
     Ok(Ok(()))
 }
 
-fn pieces(rows: &[Row]) -> Result<Result<SplitRecords, DecodeError>, Error> {
-    let mut pieces = SplitRecords::default();
+fn split_records(rows: &[Row]) -> Result<Result<SplitRecords, DecodeError>, Error> {
+    let mut split = SplitRecords::default();
     for row in rows {
         let (first, body, is_old): (i64, Vec<u8>, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let records = match decode_records(&body) {
@@ -76,24 +76,24 @@ fn pieces(rows: &[Row]) -> Result<Result<SplitRecords, DecodeError>, Error> {
             Err(error) => return Ok(Err(error)),
         };
         if is_old {
-            pieces.trimmed.extend(records);
+            split.trimmed.extend(records);
         } else {
-            pieces.first.get_or_insert(first);
-            pieces.remaining.extend(records);
+            split.first.get_or_insert(first);
+            split.remaining.extend(records);
         }
     }
-    Ok(Ok(pieces))
+    Ok(Ok(split))
 }
 
-async fn insert_revisions(transaction: &Transaction<'_>, key: i64, revised: &[RevisionEntry]) -> Result<(), Error> {
-    if revised.is_empty() {
+async fn insert_revisions(transaction: &Transaction<'_>, key: i64, entries: &[RevisionEntry]) -> Result<(), Error> {
+    if entries.is_empty() {
         return Ok(());
     }
-    let rows: Vec<RevisionRow> = revised.iter().copied().map(RevisionRow::from).collect();
+    let rows: Vec<RevisionRow> = entries.iter().copied().map(RevisionRow::from).collect();
     let revisions: Vec<i64> = rows.iter().map(|row| row.revision).collect();
     let at: Vec<i64> = rows.iter().map(|row| row.at).collect();
     let edits: Vec<i64> = rows.iter().map(|row| row.edits).collect();
-    query(transaction, REVISED, &[&key, &revisions, &at, &edits]).await.map(drop)
+    query(transaction, INSERT_REVISIONS, &[&key, &revisions, &at, &edits]).await.map(drop)
 }
 
 /// Reads the trim point of a run, if the run exists.
@@ -103,8 +103,8 @@ pub(super) async fn trim_point(client: &Client, id: &str) -> Result<Option<Optio
     };
     let (Some(version), Some(body)) = (row.try_get(0)?, row.try_get(1)?) else { return Ok(Some(None)) };
     let column = |index: usize| Ok::<_, Error>(row.try_get::<_, Option<Vec<i64>>>(index)?.unwrap_or_default());
-    let rest = column(3)?.into_iter().zip(column(4)?);
-    let revisions = column(2)?.into_iter().zip(rest);
+    let times_and_edits = column(3)?.into_iter().zip(column(4)?);
+    let revisions = column(2)?.into_iter().zip(times_and_edits);
     let revisions = revisions.map(|(revision, (at, edits))| RevisionRow { revision, at, edits }).collect();
     Ok(Some(Some((version, body, revisions))))
 }

@@ -11,9 +11,9 @@ use crate::{
 const ADVANCE: &str = "UPDATE runs SET shard = ?3, state = ?4, version = ?5, changed_at = ?6,
     told = max(told, ?7), owing = ?8
     WHERE id = ?1 AND version = ?2 RETURNING key";
-const BEGIN: &str = "INSERT INTO runs (id, shard, flow, state, version, started_at, changed_at, told, owing)
+const INSERT_RUN: &str = "INSERT INTO runs (id, shard, flow, state, version, started_at, changed_at, told, owing)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING RETURNING key";
-const TOLD: &str = "UPDATE runs SET told = ?2, owing = owing AND version > ?2
+const MARK_PUBLISHED: &str = "UPDATE runs SET told = ?2, owing = owing AND version > ?2
     WHERE id = ?1 AND told < ?2 AND version >= ?2";
 const VERSION: &str = "SELECT version FROM runs WHERE id = ?1";
 const RECORDS: &str = "INSERT INTO records (run, first, body) VALUES (?1, ?2, ?3)";
@@ -30,20 +30,20 @@ pub(super) fn append(connection: &mut Connection, requests: Vec<AppendRequest>) 
         requests.into_iter().map(|AppendRequest { rows, answer }| (rows, answer)).unzip();
     let result = write_all(connection, &rows).map_err(Failure::from);
     let results = match result {
-        Ok(appended) => appended.into_iter().map(Ok).collect(),
+        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
         Err(failure) => vec![Err(failure); answers.len()],
     };
     for (answer, result) in answers.into_iter().zip(results) {
-        // A caller that has gone loads the run again and finds the written records.
+        // A caller that has disconnected loads the run again and finds the written records.
         let _ = answer.send(result);
     }
 }
 
 /// Stores the published versions of some runs, in one transaction.
-pub(super) fn mark_published(connection: &mut Connection, told: &[(String, i64)]) -> rusqlite::Result<()> {
+pub(super) fn mark_published(connection: &mut Connection, versions: &[(String, i64)]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for (run, version) in told {
-        transaction.prepare_cached(TOLD)?.execute(params![run, version])?;
+    for (run, version) in versions {
+        transaction.prepare_cached(MARK_PUBLISHED)?.execute(params![run, version])?;
     }
     transaction.commit()
 }
@@ -51,16 +51,16 @@ pub(super) fn mark_published(connection: &mut Connection, told: &[(String, i64)]
 fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqlite::Result<Vec<Vec<AppendOutcome>>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let write_request = |rows: &Vec<AppendRow>| rows.iter().map(|row| write(&transaction, row)).collect();
-    let appended = requests.iter().map(write_request).collect::<rusqlite::Result<_>>()?;
+    let outcomes = requests.iter().map(write_request).collect::<rusqlite::Result<_>>()?;
     transaction.commit()?;
-    Ok(appended)
+    Ok(outcomes)
 }
 
 fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<AppendOutcome> {
     let Some(key) = advance_run(transaction, row)? else {
-        let known = transaction.prepare_cached(VERSION)?.query_row([row.run.as_str()], |row| row.get::<_, i64>(0));
-        let known = u64::try_from(known.optional()?.unwrap_or_default()).unwrap_or_default();
-        return Ok(AppendOutcome::Conflict(Version::new(known)));
+        let version = transaction.prepare_cached(VERSION)?.query_row([row.run.as_str()], |row| row.get::<_, i64>(0));
+        let version = u64::try_from(version.optional()?.unwrap_or_default()).unwrap_or_default();
+        return Ok(AppendOutcome::Conflict(Version::new(version)));
     };
     transaction.prepare_cached(RECORDS)?.execute(params![key, row.follows, row.body])?;
     for (number, log) in (0_i64..).zip(&row.logs) {
@@ -86,13 +86,13 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
 
 /// Moves a run from the version that the append follows to the next; returns its key, or `None` if it is at another version.
 fn advance_run(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Option<i64>> {
-    let AppendRow { run, standing, .. } = row;
-    let (run, shard, state) = (run.as_str(), standing.shard.as_str(), standing.state.as_str());
-    let claimed = if row.follows == 0 {
+    let AppendRow { run, info, .. } = row;
+    let (run, shard, state) = (run.as_str(), info.shard.as_str(), info.state.as_str());
+    let key = if row.follows == 0 {
         let columns = params![
             run,
             shard,
-            standing.flow.as_str(),
+            info.flow.as_str(),
             state,
             row.version,
             row.started_at,
@@ -100,11 +100,11 @@ fn advance_run(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Resu
             row.published,
             row.has_unpublished
         ];
-        transaction.prepare_cached(BEGIN)?.query_row(columns, |row| row.get(0))
+        transaction.prepare_cached(INSERT_RUN)?.query_row(columns, |row| row.get(0))
     } else {
         let columns =
             params![run, row.follows, shard, state, row.version, row.changed_at, row.published, row.has_unpublished];
         transaction.prepare_cached(ADVANCE)?.query_row(columns, |row| row.get(0))
     };
-    claimed.optional()
+    key.optional()
 }

@@ -37,18 +37,18 @@ const PRAGMAS: &str = "
 
 /// Opens the connection that writes; creates the file, its folder and its tables if missing.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
-    let place = path.display().to_string();
+    let location = path.display().to_string();
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|error| {
-            let reason = format!("the folder {} cannot be made: {error}", folder.display());
-            OpenError::Unavailable { place: place.clone(), reason }
+            let reason = format!("the folder {} cannot be created: {error}", folder.display());
+            OpenError::Unavailable { location: location.clone(), reason }
         })?;
     }
     let opened = connect(path, OpenFlags::SQLITE_OPEN_CREATE).map_err(Unusable::Failed).and_then(|mut connection| {
         schema::migrate(&mut connection, MIGRATIONS)?;
         Ok(connection)
     });
-    opened.map_err(|unusable| refused(place, unusable))
+    opened.map_err(|error| open_error(location, error))
 }
 
 /// Opens a read-only connection to an existing file.
@@ -57,44 +57,44 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
         connection.pragma_update(None, "query_only", true)?;
         Ok(connection)
     });
-    opened.map_err(|failure| refused(path.display().to_string(), Unusable::Failed(failure)))
+    opened.map_err(|failure| open_error(path.display().to_string(), Unusable::Failed(failure)))
 }
 
-/// How long to wait for another process during an inspection: a person waits for the result.
-const LOOKING: Duration = Duration::from_secs(2);
+/// How long to wait for another process during an inspection: a user waits for the result.
+const INSPECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Opens a connection that changes nothing, not even the files beside the database: SQLite would create them for a reader
-/// and leave them behind. Without a write-ahead log nobody has the file open, and it is read as immutable.
-pub(super) fn open_to_look(path: &Path) -> Result<Connection, Failure> {
+/// and leave them behind. Without a write-ahead log no process has the file open, and it is read as immutable.
+pub(super) fn open_for_inspection(path: &Path) -> Result<Connection, Failure> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = if sibling_path(path, "-wal").exists() {
         Connection::open_with_flags(path, flags)?
     } else {
         Connection::open_with_flags(immutable(path), flags | OpenFlags::SQLITE_OPEN_URI)?
     };
-    connection.busy_timeout(LOOKING)?;
+    connection.busy_timeout(INSPECTION_TIMEOUT)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
 /// The URI that opens a file as immutable.
 fn immutable(path: &Path) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
-    let encode = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02x}") };
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let encode = |byte: &u8| if is_plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02x}") };
     let path: String = path.as_os_str().as_bytes().iter().map(encode).collect();
     format!("file://{path}?immutable=1")
 }
 
-fn connect(path: &Path, also: OpenFlags) -> Result<Connection, Failure> {
-    // No URIs: a path is a path, whatever characters it holds.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | also;
+fn connect(path: &Path, extra: OpenFlags) -> Result<Connection, Failure> {
+    // No URIs: a path is a path, whatever characters it contains.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     enable_wal(&connection)?;
     connection.execute_batch(PRAGMAS)?;
     // Otherwise SQLite prepares some statements again whenever a value is bound, to plan for that value.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // All of our statements stay prepared.
+    // All statements stay prepared.
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }
@@ -104,24 +104,26 @@ fn enable_wal(connection: &Connection) -> Result<(), Failure> {
     let started = Instant::now();
     loop {
         let switched = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0));
-        let busy = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+        let is_busy = |error: &rusqlite::Error| error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
         match switched {
-            Err(error) if busy(&error) && started.elapsed() < BUSY_TIMEOUT => thread::sleep(RETRY_DELAY),
+            Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => thread::sleep(RETRY_DELAY),
             Err(error) => return Err(error.into()),
             Ok(mode) if mode == "wal" => return Ok(()),
             Ok(mode) => {
-                let reason = format!("its file system allows no write-ahead log, only {mode}");
+                let reason = format!("its file system supports no write-ahead log, only {mode}");
                 return Err(Failure::Unavailable(reason));
             }
         }
     }
 }
 
-pub(super) fn refused(place: String, unusable: Unusable) -> OpenError {
-    match unusable {
-        Unusable::Newer { found, known } => OpenError::Newer { location: place, found, known },
-        Unusable::Foreign(reason) | Unusable::Failed(Failure::Damaged(reason)) => OpenError::Damaged { place, reason },
-        Unusable::Failed(Failure::Unavailable(reason)) => OpenError::Unavailable { place, reason },
+pub(super) fn open_error(location: String, error: Unusable) -> OpenError {
+    match error {
+        Unusable::Newer { found, known } => OpenError::Newer { location, found, known },
+        Unusable::Foreign(reason) | Unusable::Failed(Failure::Damaged(reason)) => {
+            OpenError::Damaged { location, reason }
+        }
+        Unusable::Failed(Failure::Unavailable(reason)) => OpenError::Unavailable { location, reason },
     }
 }
 

@@ -26,13 +26,13 @@ impl From<rusqlite::Error> for Failure {
                 _ => Self::Unavailable(error.to_string()),
             };
         };
-        let meaning = match code {
+        let reason = match code {
             ErrorCode::DatabaseCorrupt => return Self::Damaged(format!("the file is damaged ({error})")),
-            ErrorCode::NotADatabase => return Self::Damaged(format!("the file is no SQLite database ({error})")),
+            ErrorCode::NotADatabase => return Self::Damaged(format!("the file is not an SQLite database ({error})")),
             ErrorCode::DiskFull => "the disk is full",
             ErrorCode::ReadOnly => "the file or its folder is read-only",
             ErrorCode::PermissionDenied => "this user may not read and write it",
-            ErrorCode::CannotOpen => "the file cannot be opened or made",
+            ErrorCode::CannotOpen => "the file cannot be opened or created",
             ErrorCode::SystemIoFailure => "the disk cannot be read or written",
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
                 let seconds = BUSY_TIMEOUT.as_secs();
@@ -40,6 +40,6 @@ impl From<rusqlite::Error> for Failure {
             }
             _ => return Self::Unavailable(error.to_string()),
         };
-        Self::Unavailable(format!("{meaning} ({error})"))
+        Self::Unavailable(format!("{reason} ({error})"))
     }
 }

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 
 use super::{
     Sqlite,
-    connection::{open_to_look, refused},
+    connection::{open_error, open_for_inspection},
     schema::{self, MIGRATIONS},
     thread::ConnectionThread,
 };
@@ -21,37 +21,39 @@ use crate::{
     lock,
 };
 
-/// The state of a logbook's place in the file system.
-enum Place {
+/// Whether the file of a logbook exists.
+enum FileState {
     Absent { obstacle: Option<String> },
-    There { path: PathBuf, locks: PathBuf, obstacle: Option<String> },
+    Exists { path: PathBuf, locks: PathBuf, obstacle: Option<String> },
 }
 
 /// Inspects the logbook in a file.
 pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
-    let place = path.display().to_string();
-    let unavailable = |reason: String| OpenError::Unavailable { place: place.clone(), reason };
+    let location = path.display().to_string();
+    let unavailable = |reason: String| OpenError::Unavailable { location: location.clone(), reason };
     // A network file system may never answer.
-    let found =
+    let state =
         tokio::task::spawn_blocking(move || find(path)).await.map_err(|error| unavailable(error.to_string()))?;
-    let (path, locks, obstacle) = match found.map_err(|error| unavailable(error.to_string()))? {
-        Place::Absent { obstacle } => return Ok(Inspection::Absent { place, obstacle }),
-        Place::There { path, locks, obstacle } => (path, locks, obstacle),
+    let (path, locks, obstacle) = match state.map_err(|error| unavailable(error.to_string()))? {
+        FileState::Absent { obstacle } => return Ok(Inspection::Absent { place: location, obstacle }),
+        FileState::Exists { path, locks, obstacle } => (path, locks, obstacle),
     };
-    let (known, versions) = mpsc::channel();
+    let (version_tx, version_rx) = mpsc::channel();
     let file = path.clone();
-    let writer = ConnectionThread::start(&place, move || {
-        let (connection, version) = look(&file)?;
+    let writer = ConnectionThread::start(&location, move || {
+        let (connection, version) = open_and_read_version(&file)?;
         // The receiver is gone only if nobody can use the connection.
-        let _ = known.send(version);
+        let _ = version_tx.send(version);
         Ok(connection)
     });
     let writer = writer.await?;
-    let schema = versions.recv().expect("a thread that has started has sent the version");
-    let reader = ConnectionThread::start(&place, move || look(&path).map(|(connection, _)| connection)).await?;
-    let sqlite = Sqlite { place: place.clone(), writer, reader, locks };
+    let schema = version_rx.recv().expect("a thread that has started has sent the version");
+    let reader =
+        ConnectionThread::start(&location, move || open_and_read_version(&path).map(|(connection, _)| connection))
+            .await?;
+    let sqlite = Sqlite { location: location.clone(), writer, reader, locks };
     Ok(Inspection::Found(Found {
-        place,
+        place: location,
         schema,
         known: MIGRATIONS.len() as i64,
         obstacle,
@@ -62,24 +64,26 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
 }
 
 /// Finds the file. Blocks.
-fn find(path: PathBuf) -> io::Result<Place> {
+fn find(path: PathBuf) -> io::Result<FileState> {
     let path = std::path::absolute(path)?;
     match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(Place::Absent { obstacle: obstacle_to_making(&path) })
+            Ok(FileState::Absent { obstacle: obstacle_to_creation(&path) })
         }
         Err(error) => Err(error),
-        Ok(there) if !there.is_file() => Err(io::Error::other("it is no file")),
-        Ok(_) => {
-            Ok(Place::There { locks: lock::sibling_path(&path, ".locks"), obstacle: obstacle_to_writing(&path), path })
-        }
+        Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is not a file")),
+        Ok(_) => Ok(FileState::Exists {
+            locks: lock::sibling_path(&path, ".locks"),
+            obstacle: obstacle_to_writing(&path),
+            path,
+        }),
     }
 }
 
-fn look(path: &Path) -> Result<(Connection, i64), OpenError> {
-    let refused = |unusable| refused(path.display().to_string(), unusable);
-    let connection = open_to_look(path).map_err(|failure| refused(failure.into()))?;
-    let version = schema::version(&connection, MIGRATIONS).map_err(refused)?;
+fn open_and_read_version(path: &Path) -> Result<(Connection, i64), OpenError> {
+    let error = |unusable| open_error(path.display().to_string(), unusable);
+    let connection = open_for_inspection(path).map_err(|failure| error(failure.into()))?;
+    let version = schema::version(&connection, MIGRATIONS).map_err(error)?;
     Ok((connection, version))
 }
 
@@ -89,13 +93,13 @@ fn obstacle_to_writing(path: &Path) -> Option<String> {
         return Some(format!("the file cannot be written: {error}"));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let tried = tempfile::tempfile_in(folder);
-    tried.err().map(|error| format!("no file can be made in {}: {error}", folder.display()))
+    let file = tempfile::tempfile_in(folder);
+    file.err().map(|error| format!("no file can be created in {}: {error}", folder.display()))
 }
 
 /// Why a missing file cannot be created. Its folder may have to be created first.
-fn obstacle_to_making(path: &Path) -> Option<String> {
+fn obstacle_to_creation(path: &Path) -> Option<String> {
     let folder = path.ancestors().skip(1).find(|folder| folder.exists())?;
-    let tried = tempfile::tempfile_in(folder);
-    tried.err().map(|error| format!("nothing can be made in {}: {error}", folder.display()))
+    let file = tempfile::tempfile_in(folder);
+    file.err().map(|error| format!("nothing can be created in {}: {error}", folder.display()))
 }

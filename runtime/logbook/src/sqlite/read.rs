@@ -11,11 +11,11 @@ const RUN: &str = "SELECT key, id, shard, flow, state, version, started_at, chan
 const SNAPSHOT: &str = "SELECT version, body FROM snapshots WHERE run = ?1";
 const SELECT_TRIM_VERSION: &str = "SELECT version FROM beginnings WHERE run = ?1";
 // Starts with the chunk that holds the first requested record.
-const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
+const CHUNKS: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
 const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
-const UNTOLD: &str = "SELECT id FROM runs WHERE shard = ?1 AND owing = 1 ORDER BY key LIMIT ?2";
+const UNPUBLISHED: &str = "SELECT id FROM runs WHERE shard = ?1 AND owing = 1 ORDER BY key LIMIT ?2";
 const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, told FROM runs
     WHERE started_at >= :since AND started_at < :until AND (started_at, id) < (:after, :after_id)
     AND (:flow IS NULL OR flow = :flow) AND (:states = '' OR instr(:states, ' ' || state || ' '))
@@ -24,31 +24,31 @@ const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, bod
     LEFT JOIN logs ON run = key AND first >= ?2 WHERE id = ?1 ORDER BY first, number";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
 
-/// The rows that a run is loaded from.
-pub(super) struct Loaded {
+/// The rows from which a run is loaded.
+pub(super) struct RunRows {
     pub(super) run: RunRow,
     pub(super) snapshot: Option<(i64, Vec<u8>)>,
-    pub(super) pieces: Vec<RecordChunk>,
+    pub(super) chunks: Vec<RecordChunk>,
 }
 
 /// Some records of a run.
 pub(super) struct RecordRows {
     pub(super) run: RunRow,
     /// The version after the trimmed records.
-    pub(super) beginning: i64,
-    pub(super) pieces: Vec<RecordChunk>,
+    pub(super) trim_version: i64,
+    pub(super) chunks: Vec<RecordChunk>,
 }
 
 /// Reads a run with its snapshot and the later records, if the run exists.
-pub(super) fn load(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Loaded>> {
+pub(super) fn load(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<RunRows>> {
     // One view of the file: another process may append or delete in the meantime.
     let view = connection.transaction()?;
     let Some((key, run)) = find(&view, id)? else { return Ok(None) };
     let snapshot = view.prepare_cached(SNAPSHOT)?.query_row([key], |row| Ok((row.get(0)?, row.get(1)?)));
     let snapshot: Option<(i64, Vec<u8>)> = snapshot.optional()?;
     let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
-    let pieces = pieces(&view, key, after, run.version)?;
-    Ok(Some(Loaded { run, snapshot, pieces }))
+    let chunks = chunks(&view, key, after, run.version)?;
+    Ok(Some(RunRows { run, snapshot, chunks }))
 }
 
 /// Reads a run with the chunks that hold its records after one version and up to another, if the run exists.
@@ -60,10 +60,10 @@ pub(super) fn read(
 ) -> rusqlite::Result<Option<RecordRows>> {
     let view = connection.transaction()?;
     let Some((key, run)) = find(&view, id)? else { return Ok(None) };
-    let beginning =
+    let trim_version =
         view.prepare_cached(SELECT_TRIM_VERSION)?.query_row([key], |row| row.get(0)).optional()?.unwrap_or_default();
-    let pieces = pieces(&view, key, after, until)?;
-    Ok(Some(RecordRows { run, beginning, pieces }))
+    let chunks = chunks(&view, key, after, until)?;
+    Ok(Some(RecordRows { run, trim_version, chunks }))
 }
 
 /// Reads the summary of a run, if the run exists.
@@ -76,15 +76,15 @@ pub(super) fn open_runs(connection: &Connection, shard: &str) -> rusqlite::Resul
 }
 
 pub(super) fn unpublished(connection: &Connection, shard: &str, limit: i64) -> rusqlite::Result<Vec<String>> {
-    connection.prepare_cached(UNTOLD)?.query_map(params![shard, limit], |row| row.get(0))?.collect()
+    connection.prepare_cached(UNPUBLISHED)?.query_map(params![shard, limit], |row| row.get(0))?.collect()
 }
 
 pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result<Vec<RunRow>> {
     let (after, after_id) =
         filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
-    // No state's word contains a space.
+    // No state name contains a space.
     let states: String = filter.states.iter().map(|state| format!(" {state} ")).collect();
-    let wanted = named_params! {
+    let params = named_params! {
         ":since": filter.since.map_or(0, |at| column(at.as_micros())),
         ":until": filter.until.map_or(i64::MAX, |at| column(at.as_micros())),
         ":after": after,
@@ -94,7 +94,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result
         ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
     };
     let mut statement = connection.prepare_cached(LIST)?;
-    let rows = statement.query_map(wanted, |row| Ok(run_row(row)?.1))?;
+    let rows = statement.query_map(params, |row| Ok(run_row(row)?.1))?;
     rows.collect()
 }
 
@@ -102,15 +102,15 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result
 pub(super) fn logs(connection: &Connection, id: &str, after: i64) -> rusqlite::Result<Option<Vec<LogRow>>> {
     let mut statement = connection.prepare_cached(LOGS)?;
     let mut rows = statement.query(params![id, after])?;
-    let mut found = None;
+    let mut result = None;
     while let Some(row) = rows.next()? {
-        let logs: &mut Vec<LogRow> = found.get_or_insert_default();
+        let logs: &mut Vec<LogRow> = result.get_or_insert_default();
         // A run without logs is one row without a log.
         if row.get::<_, Option<i64>>(0)?.is_some() {
             logs.push(log_row(row)?);
         }
     }
-    Ok(found)
+    Ok(result)
 }
 
 pub(super) fn digests(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
@@ -121,8 +121,8 @@ fn find(connection: &Connection, id: &str) -> rusqlite::Result<Option<(i64, RunR
     connection.prepare_cached(RUN)?.query_row([id], run_row).optional()
 }
 
-fn pieces(connection: &Connection, key: i64, after: i64, until: i64) -> rusqlite::Result<Vec<RecordChunk>> {
-    let mut statement = connection.prepare_cached(PIECES)?;
+fn chunks(connection: &Connection, key: i64, after: i64, until: i64) -> rusqlite::Result<Vec<RecordChunk>> {
+    let mut statement = connection.prepare_cached(CHUNKS)?;
     let rows = statement
         .query_map(params![key, after, until], |row| Ok(RecordChunk { first: row.get(0)?, body: row.get(1)? }))?;
     rows.collect()
@@ -137,7 +137,7 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<(i64, RunRow)> {
         version: row.get(5)?,
         started_at: row.get(6)?,
         changed_at: row.get(7)?,
-        told: row.get(8)?,
+        published: row.get(8)?,
     };
     Ok((row.get(0)?, run))
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::failure::Failure;
 
-/// "waft" in ASCII: marks our files.
+/// "waft" in ASCII: marks files of waft.
 const APPLICATION: i64 = 0x7761_6674;
 
 /// The migrations from each schema version to the next, starting with an empty file. Released migrations never change.
@@ -52,11 +52,12 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Resul
 /// The migrations that the file lacks.
 fn pending<'a>(connection: &Connection, migrations: &'a [&'a str]) -> Result<&'a [&'a str], Unusable> {
     let version = version(connection, migrations)?;
-    let done = usize::try_from(version).map_err(|_| Unusable::Foreign(format!("its schema version is {version}")))?;
-    Ok(&migrations[done..])
+    let applied =
+        usize::try_from(version).map_err(|_| Unusable::Foreign(format!("its schema version is {version}")))?;
+    Ok(&migrations[applied..])
 }
 
-/// The version of the file's schema, which has to be ours and at most the newest known version. An empty file has version 0.
+/// The version of the file's schema, which has to be one of waft, and not newer than the newest known version. An empty file has version 0.
 pub(super) fn version(connection: &Connection, migrations: &[&str]) -> Result<i64, Unusable> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
@@ -106,16 +107,16 @@ mod tests {
         connection.execute("INSERT INTO runs VALUES (1, 'a', 's', 'f', 'success', 7, 1, 1)", []).unwrap();
         migrate(&mut connection, MIGRATIONS).unwrap();
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let kept: (i64, i64) = connection.query_row("SELECT told, owing FROM runs", [], row).unwrap();
-        assert_eq!(kept, (7, 0));
+        let migrated: (i64, i64) = connection.query_row("SELECT told, owing FROM runs", [], row).unwrap();
+        assert_eq!(migrated, (7, 0));
     }
 
     #[test]
     fn a_migration_that_fails_changes_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, MIGRATIONS).unwrap();
-        let broken = [MIGRATIONS, &[SECOND, "CREATE TABLE runs (twice);"]].concat();
-        assert!(matches!(migrate(&mut connection, &broken), Err(Unusable::Failed(_))));
+        let failing = [MIGRATIONS, &[SECOND, "CREATE TABLE runs (twice);"]].concat();
+        assert!(matches!(migrate(&mut connection, &failing), Err(Unusable::Failed(_))));
         assert_eq!(version(&connection), MIGRATIONS.len() as i64);
         assert!(connection.prepare("SELECT note FROM runs").is_err());
     }
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn a_database_of_another_program_is_unchanged() {
         let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute("CREATE TABLE runs (theirs)", []).unwrap();
+        connection.execute("CREATE TABLE runs (other)", []).unwrap();
         assert!(matches!(migrate(&mut connection, MIGRATIONS), Err(Unusable::Foreign(_))));
         assert_eq!(version(&connection), 0);
     }

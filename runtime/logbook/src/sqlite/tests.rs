@@ -1,4 +1,4 @@
-//! The contract over files, and the behaviour that only a file has.
+//! The contract over files, and the behaviour of files only.
 
 use std::{cell::Cell, fs, path::Path, sync::Arc};
 
@@ -25,7 +25,7 @@ async fn open(path: impl AsRef<Path>) -> Sqlite {
     Sqlite::open(path.as_ref().to_owned()).await.unwrap()
 }
 
-async fn refused(path: impl AsRef<Path>) -> OpenError {
+async fn open_error(path: impl AsRef<Path>) -> OpenError {
     Sqlite::open(path.as_ref().to_owned()).await.err().expect("it cannot be opened")
 }
 
@@ -41,7 +41,7 @@ async fn sqlite_passes_the_contract() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_opened_again_has_everything() {
+async fn a_reopened_file_has_all_records() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("a/b/logbook.db");
     let first = open(&path).await;
@@ -58,11 +58,14 @@ async fn of_two_handles_that_follow_one_version_one_loses() {
     let path = folder.path().join("logbook.db");
     let (one, other) = tokio::join!(open(&path), open(&path));
     for version in 0..20 {
-        let both =
+        let results =
             tokio::join!(one.append(vec![append("r", version, [1])]), other.append(vec![append("r", version, [2])]),);
         let conflict = AppendOutcome::Conflict(Version::new(version + 1));
-        let both = [both.0.unwrap()[0], both.1.unwrap()[0]];
-        assert!(both == [AppendOutcome::Durable, conflict] || both == [conflict, AppendOutcome::Durable], "{both:?}");
+        let outcomes = [results.0.unwrap()[0], results.1.unwrap()[0]];
+        assert!(
+            outcomes == [AppendOutcome::Durable, conflict] || outcomes == [conflict, AppendOutcome::Durable],
+            "{outcomes:?}"
+        );
     }
 }
 
@@ -77,7 +80,7 @@ async fn batched_appends_are_answered_individually() {
         async move { logbook.append(vec![append(&run, 0, [number])]).await.unwrap()[0] }
     });
     let all = futures::future::join_all(all).await;
-    let count = |wanted: AppendOutcome| all.iter().filter(|appended| **appended == wanted).count();
+    let count = |expected: AppendOutcome| all.iter().filter(|outcome| **outcome == expected).count();
     assert_eq!((count(AppendOutcome::Durable), count(AppendOutcome::Conflict(Version::new(1)))), (100, 200));
 }
 
@@ -93,26 +96,26 @@ async fn ended_runs_are_deleted_in_batches() {
     };
     logbook.append((0..2 * DELETE_BATCH + 3).map(ended).collect()).await.unwrap();
     assert_eq!(logbook.delete_ended_runs(Timestamp::from_micros(2)).await.unwrap(), 2 * DELETE_BATCH as u64 + 3);
-    let left = |table: &str| {
+    let count = |table: &str| {
         let connection = Connection::open(&path).unwrap();
         connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
     };
-    assert_eq!((left("runs"), left("records")), (0, 0));
+    assert_eq!((count("runs"), count("records")), (0, 0));
 }
 
 #[tokio::test]
-async fn a_newer_file_is_refused() {
+async fn a_newer_file_is_rejected() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("logbook.db");
     drop(open(&path).await);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
-    let error = refused(&path).await;
+    let error = open_error(&path).await;
     assert!(matches!(error, OpenError::Newer { found: 7, known: 3, .. }), "{error}");
     assert!(error.to_string().contains("logbook.db"), "{error}");
 }
 
 #[tokio::test]
-async fn records_of_a_version_that_is_not_known_are_told_with_the_file_and_what_to_do() {
+async fn the_error_for_records_of_an_unknown_version_names_the_file_and_the_remedy() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("logbook.db");
     let logbook = open(&path).await;
@@ -127,7 +130,7 @@ async fn records_of_a_version_that_is_not_known_are_told_with_the_file_and_what_
     );
     assert_eq!(logbook.load(&run).await.unwrap_err().to_string(), expected);
     assert_eq!(logbook.read(&run, Version::NONE, 10).await.unwrap_err().to_string(), expected);
-    assert_eq!(logbook.list(&Filter::default()).await.unwrap().len(), 2, "it is listed all the same");
+    assert_eq!(logbook.list(&Filter::default()).await.unwrap().len(), 2, "an unreadable run is still listed");
     assert!(logbook.load(&RunId::new("other").unwrap()).await.is_ok());
 }
 
@@ -137,14 +140,14 @@ async fn a_foreign_file_is_rejected_and_unchanged() {
     let path = folder.path().join("logbook.db");
     for garbage in ["short", &"not a database. ".repeat(1000)] {
         fs::write(&path, garbage).unwrap();
-        let error = refused(&path).await;
+        let error = open_error(&path).await;
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("logbook.db"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), garbage);
     }
     fs::remove_file(&path).unwrap();
-    Connection::open(&path).unwrap().execute("CREATE TABLE runs (theirs)", []).unwrap();
-    let error = refused(&path).await;
+    Connection::open(&path).unwrap().execute("CREATE TABLE runs (other)", []).unwrap();
+    let error = open_error(&path).await;
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }
 
@@ -152,9 +155,9 @@ async fn a_foreign_file_is_rejected_and_unchanged() {
 async fn an_impossible_path_is_named() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
-    let below_a_file = refused(folder.path().join("file/logbook.db")).await;
-    let a_folder = refused(folder.path()).await;
-    for (error, reason) in [(below_a_file, "cannot be made"), (a_folder, "cannot be opened")] {
+    let below_a_file = open_error(folder.path().join("file/logbook.db")).await;
+    let a_folder = open_error(folder.path()).await;
+    for (error, reason) in [(below_a_file, "cannot be created"), (a_folder, "cannot be opened")] {
         assert!(matches!(error, OpenError::Unavailable { .. }), "{error}");
         let error = error.to_string();
         assert!(error.contains(folder.path().to_str().unwrap()) && error.contains(reason), "{error}");
@@ -166,7 +169,7 @@ async fn a_full_disk_is_unavailable_and_nothing_is_written() {
     let folder = TempDir::new().unwrap();
     let logbook = open(folder.path().join("logbook.db")).await;
     logbook.append(vec![append("r", 0, [1])]).await.unwrap();
-    // SQLite answers like for a full disk.
+    // SQLite reports the same error as for a full disk.
     let limit = |pages: &'static str| logbook.writer.run(move |connection| connection.execute_batch(pages));
     limit("PRAGMA max_page_count = 1").await.unwrap();
     let batch = (0..1000).map(|number| append(&format!("many-{number}"), 0, 0..100)).collect();
@@ -182,7 +185,7 @@ async fn corrupt_rows_name_their_run() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("logbook.db");
     let logbook = open(&path).await;
-    let batch = ["state", "bytes", "gap", "whole"].map(|run| append(run, 0, [1]));
+    let batch = ["state", "bytes", "gap", "intact"].map(|run| append(run, 0, [1]));
     logbook.append(batch.into()).await.unwrap();
     let damage = "UPDATE runs SET state = 'asleep' WHERE id = 'state';
         UPDATE records SET body = x'00ff' WHERE run = (SELECT key FROM runs WHERE id = 'bytes');
@@ -190,15 +193,15 @@ async fn corrupt_rows_name_their_run() {
     Connection::open(&path).unwrap().execute_batch(damage).unwrap();
     for run in ["state", "bytes", "gap"] {
         let error = logbook.load(&RunId::new(run).unwrap()).await.unwrap_err();
-        assert!(matches!(&error, LoadError::Damaged { run: named, .. } if named.as_str() == run), "{error}");
+        assert!(matches!(&error, LoadError::Damaged { run: damaged, .. } if damaged.as_str() == run), "{error}");
     }
-    logbook.load(&RunId::new("whole").unwrap()).await.unwrap();
+    logbook.load(&RunId::new("intact").unwrap()).await.unwrap();
 }
 
-async fn look(path: &Path) -> crate::Found {
+async fn find(path: &Path) -> crate::Found {
     match inspect(path.to_owned()).await.unwrap() {
         crate::Inspection::Found(found) => found,
-        crate::Inspection::Absent { .. } | crate::Inspection::Memory => panic!("there is one"),
+        crate::Inspection::Absent { .. } | crate::Inspection::Memory => panic!("there is a logbook"),
     }
 }
 
@@ -213,24 +216,24 @@ fn files(folder: &TempDir) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_look_at_a_file_reads_its_runs_and_changes_nothing() {
+async fn an_inspection_of_a_file_reads_its_runs_and_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("odd name?#%41.db");
     let absent = inspect(path.clone()).await.unwrap();
     assert!(matches!(absent, crate::Inspection::Absent { obstacle: None, .. }));
-    assert_eq!(files(&folder), [], "nothing is made");
+    assert_eq!(files(&folder), [], "no file is created");
     let logbook = open(&path).await;
     logbook.append(vec![append("r", 0, [1, 2])]).await.unwrap();
     let run = RunId::new("r").unwrap();
     let before = files(&folder);
-    let found = look(&path).await;
+    let found = find(&path).await;
     assert_eq!((found.schema, found.known, found.obstacle.clone()), (3, 3, None));
     assert_eq!(
         found.logbook().unwrap().load(&run).await.unwrap().version(),
         Version::new(2),
-        "while it is open elsewhere"
+        "while another connection is open"
     );
-    assert!(found.logbook().unwrap().append(vec![append("r", 2, [3])]).await.is_err(), "it is only read");
+    assert!(found.logbook().unwrap().append(vec![append("r", 2, [3])]).await.is_err(), "the connection is read-only");
     assert_eq!(found.is_run_locked(&run).await, Some(false));
     let locked = logbook.lock_run(&run).await.unwrap();
     assert_eq!(found.is_run_locked(&run).await, Some(true));
@@ -243,8 +246,8 @@ async fn a_look_at_a_file_reads_its_runs_and_changes_nothing() {
         tokio::task::yield_now().await;
     }
     let before = files(&folder);
-    let found = look(&path).await;
+    let found = find(&path).await;
     assert_eq!(found.logbook().unwrap().load(&run).await.unwrap().version(), Version::new(2));
     drop(found);
-    assert_eq!(files(&folder), before, "no log of writes is left behind");
+    assert_eq!(files(&folder), before, "no write-ahead log is left behind");
 }

@@ -9,7 +9,7 @@ use super::{append, failure::Failure};
 use crate::{AppendOutcome, OpenError, row::AppendRow};
 
 /// The maximum number of waiting requests, and so of appends per commit. It is large enough that a slow disk serves many
-/// with one commit, and small enough that a transaction takes milliseconds. Later callers wait for a place.
+/// with one commit, and small enough that a transaction takes milliseconds. Later callers wait until the queue has room.
 const QUEUE_CAPACITY: usize = 64;
 
 /// The appends of one caller, which waits for the answer.
@@ -34,30 +34,30 @@ impl ConnectionThread {
     where
         Open: FnOnce() -> Result<Connection, OpenError> + Send + 'static,
     {
-        let (jobs, waiting) = mpsc::channel(QUEUE_CAPACITY);
+        let (jobs_tx, jobs_rx) = mpsc::channel(QUEUE_CAPACITY);
         let (opened_tx, opened_rx) = oneshot::channel();
         let body = move || match open() {
             Ok(connection) => {
-                // If the opener has gone, the queue is closed too, and serving ends at once.
+                // If the opener was dropped, the queue is closed too, and `serve` ends at once.
                 let _ = opened_tx.send(Ok(()));
-                serve(connection, waiting);
+                serve(connection, jobs_rx);
             }
             Err(error) => {
                 let _ = opened_tx.send(Err(error));
             }
         };
-        let unavailable = |reason: String| OpenError::Unavailable { place: name.to_owned(), reason };
+        let unavailable = |reason: String| OpenError::Unavailable { location: name.to_owned(), reason };
         let spawned = thread::Builder::new().name("waft-logbook".to_owned()).spawn(body);
         spawned.map_err(|error| unavailable(format!("no thread could be started: {error}")))?;
         opened_rx.await.map_err(|_| unavailable("its thread has ended".to_owned()))??;
-        Ok(Self { jobs })
+        Ok(Self { jobs: jobs_tx })
     }
 
     /// Appends in one transaction with all other waiting appends.
     pub(super) async fn append(&self, rows: Vec<AppendRow>) -> Result<Vec<AppendOutcome>, Failure> {
-        let (answer, answered) = oneshot::channel();
-        self.send(ThreadJob::Append(AppendRequest { rows, answer })).await?;
-        answered.await.map_err(|_| ended())?
+        let (answer_tx, answer_rx) = oneshot::channel();
+        self.send(ThreadJob::Append(AppendRequest { rows, answer: answer_tx })).await?;
+        answer_rx.await.map_err(|_| ended())?
     }
 
     /// Runs other work on the connection.
@@ -66,13 +66,13 @@ impl ConnectionThread {
         Answer: Send + 'static,
         Work: FnOnce(&mut Connection) -> rusqlite::Result<Answer> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
+        let (answer_tx, answer_rx) = oneshot::channel();
         let job = move |connection: &mut Connection| {
-            // The caller may have gone; the work is done nevertheless.
-            let _ = answer.send(work(connection));
+            // The caller may have dropped its future; the work is done nevertheless.
+            let _ = answer_tx.send(work(connection));
         };
         self.send(ThreadJob::Other(Box::new(job))).await?;
-        Ok(answered.await.map_err(|_| ended())??)
+        Ok(answer_rx.await.map_err(|_| ended())??)
     }
 
     async fn send(&self, job: ThreadJob) -> Result<(), Failure> {
@@ -86,19 +86,19 @@ fn ended() -> Failure {
 }
 
 fn serve(mut connection: Connection, mut jobs: mpsc::Receiver<ThreadJob>) {
-    let mut waiting = Vec::with_capacity(QUEUE_CAPACITY);
-    while jobs.blocking_recv_many(&mut waiting, QUEUE_CAPACITY) > 0 {
-        // None of the waiting callers has an answer yet, so the order among them is free.
+    let mut received = Vec::with_capacity(QUEUE_CAPACITY);
+    while jobs.blocking_recv_many(&mut received, QUEUE_CAPACITY) > 0 {
+        // None of the waiting callers has an answer yet, so any order among them is correct.
         let mut requests = Vec::new();
-        let mut others = Vec::new();
-        for job in waiting.drain(..) {
+        let mut other_work = Vec::new();
+        for job in received.drain(..) {
             match job {
                 ThreadJob::Append(request) => requests.push(request),
-                ThreadJob::Other(work) => others.push(work),
+                ThreadJob::Other(work) => other_work.push(work),
             }
         }
         append::append(&mut connection, requests);
-        for work in others {
+        for work in other_work {
             work(&mut connection);
         }
     }

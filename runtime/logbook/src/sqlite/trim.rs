@@ -13,14 +13,15 @@ const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key
     WHERE id = ?1 AND snapshots.version = ?2 AND told >= ?2";
 const INSERT_TRIM_POINT: &str = "INSERT INTO beginnings (run, version, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
-// An append that the version cuts in two stays whole.
+// An append that spans the version stays complete.
 const FIRST: &str = "SELECT coalesce(max(first), 0) FROM records WHERE run = ?1 AND first <= ?2";
-const PIECES: &str = "SELECT first, body FROM records WHERE run = ?1 ORDER BY first";
-const REVISED: &str = "INSERT INTO revisions (run, revision, at, edits) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+const CHUNKS: &str = "SELECT first, body FROM records WHERE run = ?1 ORDER BY first";
+const INSERT_REVISION: &str =
+    "INSERT INTO revisions (run, revision, at, edits) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
 const TRIM: [&str; 2] =
     ["DELETE FROM records WHERE run = ?1 AND first < ?2", "DELETE FROM logs WHERE run = ?1 AND first < ?2"];
 const CONTENT: &str = "SELECT digest FROM content WHERE run = ?1";
-const FORGET_CONTENT: &str = "DELETE FROM content WHERE run = ?1 AND digest = ?2";
+const DELETE_CONTENT: &str = "DELETE FROM content WHERE run = ?1 AND digest = ?2";
 const SELECT_TRIM_POINT: &str = "SELECT key, beginnings.version, body FROM runs
     LEFT JOIN beginnings ON run = key WHERE id = ?1";
 const REVISIONS: &str = "SELECT revision, at, edits FROM revisions WHERE run = ?1 ORDER BY revision";
@@ -33,44 +34,44 @@ pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqli
         .query_row(params![id, before], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
     let Some((key, body)) = snapshot.optional()? else { return Ok(()) };
     let first: i64 = transaction.query_row(FIRST, params![key, before], |row| row.get(0))?;
-    let (mut old, mut kept): (Vec<Record>, Vec<Record>) = (Vec::new(), Vec::new());
+    let (mut trimmed, mut remaining): (Vec<Record>, Vec<Record>) = (Vec::new(), Vec::new());
     {
-        let mut statement = transaction.prepare_cached(PIECES)?;
+        let mut statement = transaction.prepare_cached(CHUNKS)?;
         let mut rows = statement.query([key])?;
         while let Some(row) = rows.next()? {
             let records = decode_records(&row.get::<_, Vec<u8>>(1)?).map_err(damaged)?;
-            if row.get::<_, i64>(0)? < first { old.extend(records) } else { kept.extend(records) }
+            if row.get::<_, i64>(0)? < first { trimmed.extend(records) } else { remaining.extend(records) }
         }
     }
-    let needed = referenced_digests(&decode_snapshot(&body).map_err(damaged)?, &kept);
+    let needed = referenced_digests(&decode_snapshot(&body).map_err(damaged)?, &remaining);
     transaction.execute(INSERT_TRIM_POINT, params![key, before, body])?;
-    for revised in revision_entries(&old) {
-        let row = RevisionRow::from(revised);
-        transaction.execute(REVISED, params![key, row.revision, row.at, row.edits])?;
+    for entry in revision_entries(&trimmed) {
+        let row = RevisionRow::from(entry);
+        transaction.execute(INSERT_REVISION, params![key, row.revision, row.at, row.edits])?;
     }
     for delete in TRIM {
         transaction.prepare_cached(delete)?.execute(params![key, first])?;
     }
-    let known: Vec<Vec<u8>> =
+    let stored: Vec<Vec<u8>> =
         transaction.prepare_cached(CONTENT)?.query_map([key], |row| row.get(0))?.collect::<Result<_, _>>()?;
     let is_needed =
         |digest: &[u8]| <[u8; 32]>::try_from(digest).is_ok_and(|bytes| needed.contains(&Digest::from_bytes(bytes)));
-    for digest in known.iter().filter(|digest| !is_needed(digest)) {
-        transaction.prepare_cached(FORGET_CONTENT)?.execute(params![key, digest])?;
+    for digest in stored.iter().filter(|digest| !is_needed(digest)) {
+        transaction.prepare_cached(DELETE_CONTENT)?.execute(params![key, digest])?;
     }
     transaction.commit()
 }
 
 /// Reads the trim point of a run, if the run exists.
-pub(super) fn beginning(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Option<TrimPointRow>>> {
+pub(super) fn trim_point(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<Option<TrimPointRow>>> {
     let view = connection.transaction()?;
-    let found = view.query_row(SELECT_TRIM_POINT, [id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)));
-    let Some((key, version, body)) = found.optional()? else { return Ok(None) };
+    let row = view.query_row(SELECT_TRIM_POINT, [id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)));
+    let Some((key, version, body)) = row.optional()? else { return Ok(None) };
     let (Some(version), Some(body)) = (version, body) else { return Ok(Some(None)) };
     let mut statement = view.prepare_cached(REVISIONS)?;
-    let revised =
+    let revision_row =
         |row: &rusqlite::Row<'_>| Ok(RevisionRow { revision: row.get(0)?, at: row.get(1)?, edits: row.get(2)? });
-    let revisions = statement.query_map([key], revised)?.collect::<rusqlite::Result<_>>()?;
+    let revisions = statement.query_map([key], revision_row)?.collect::<rusqlite::Result<_>>()?;
     Ok(Some(Some((version, body, revisions))))
 }
 

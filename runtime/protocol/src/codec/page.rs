@@ -1,4 +1,4 @@
-//! Checks that `docs/format.md` is true: its kinds, its bytes and its example match the code.
+//! Checks that `docs/format.md` is correct: its kinds, its bytes and its example match the code.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ fn cells(line: &str) -> Option<Vec<&str>> {
 }
 
 /// Decodes a cell: pairs of hex digits, `"text"`, and `×n`, which repeats the preceding bytes to n in all.
-fn drawn(cell: &str) -> Vec<u8> {
+fn decode_cell(cell: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for token in cell.trim_matches('`').split(' ') {
         if let Some(times) = token.strip_prefix('×') {
@@ -39,19 +39,19 @@ fn the_page_lists_all_kinds() {
     for MessageKind { magic, name, version } in MessageKind::ALL {
         let [first, second] = magic.map(char::from);
         let row = format!("| `{first}{second}` | `{:02x} {:02x}` | {name} | {version} |", magic[0], magic[1]);
-        assert!(page.contains(&row), "docs/format.md has no row that begins: {row}");
+        assert!(page.contains(&row), "docs/format.md has no row that starts with: {row}");
     }
     let listed = page.lines().filter(|line| line.starts_with("| `w")).count();
-    assert_eq!(listed, MessageKind::ALL.len(), "each kind has a magic of its own, and the page has no other");
+    assert_eq!(listed, MessageKind::ALL.len(), "each kind has its own magic, and the page has no others");
 }
 
 #[test]
-fn the_page_draws_the_bytes_of_golden_files() {
+fn the_tables_on_the_page_have_the_bytes_of_golden_files() {
     let page = page();
-    let mut drawings = 0;
+    let mut tables = 0;
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
-        let Some(file) = line.strip_prefix("`runtime/protocol/golden/").and_then(|rest| rest.strip_suffix("`:")) else {
+        let Some(file) = line.strip_prefix("`runtime/protocol/golden/").and_then(|file| file.strip_suffix("`:")) else {
             continue;
         };
         let golden = std::fs::read(root().join("runtime/protocol/golden").join(file)).unwrap();
@@ -60,24 +60,24 @@ fn the_page_draws_the_bytes_of_golden_files() {
         for row in rows.skip(2) {
             let [offset, cell, _] = cells(row).unwrap()[..] else { panic!("{row}") };
             assert_eq!(offset, bytes.len().to_string(), "{file}: {row}");
-            bytes.extend(drawn(cell));
+            bytes.extend(decode_cell(cell));
             assert!(golden.starts_with(&bytes), "{file}: {row}: {:02x?}", &golden[offset.parse().unwrap()..]);
         }
-        assert_eq!(bytes, golden, "{file} is drawn to its end");
-        drawings += 1;
+        assert_eq!(bytes, golden, "{file} is decode_cell to its end");
+        tables += 1;
     }
-    assert_eq!(drawings, 3, "a record, a job and a signal");
+    assert_eq!(tables, 3, "a record, a job and a signal");
 }
 
 #[test]
-fn the_example_on_the_page_is_the_one_that_is_tested() {
+fn the_example_on_the_page_is_the_tested_one() {
     let example = include_str!("growth.rs");
     let page = page();
-    let blocks: Vec<&str> = page.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let blocks: Vec<&str> = page.split("```rust\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
     assert!(!blocks.is_empty());
-    let squeezed = |text: &str| text.replace("pub(super) ", "").split_whitespace().collect::<Vec<_>>().join(" ");
+    let normalized = |text: &str| text.replace("pub(super) ", "").split_whitespace().collect::<Vec<_>>().join(" ");
     for block in blocks {
-        assert!(squeezed(example).contains(&squeezed(block)), "codec/growth.rs does not have:\n{block}");
+        assert!(normalized(example).contains(&normalized(block)), "codec/growth.rs does not have:\n{block}");
     }
     for bytes in
         ["77 58 01 03 41 64 61 01 03 65 67 67 02 01", "77 58 03 03 41 64 61 01 03 65 67 67 02 01 03 72 61 77 02"]

@@ -43,17 +43,7 @@ struct WireScope {
 
 impl<'a> From<&'a Flow> for WireFlow<'a> {
     fn from(flow: &'a Flow) -> Self {
-        let Flow {
-            name,
-            nodes,
-            scopes,
-            inputs,
-            expires,
-            origin,
-            triggers: living,
-            listeners: listens,
-            notification_inputs: accepts,
-        } = flow;
+        let Flow { name, nodes, scopes, inputs, expires, origin, triggers, listeners, notification_inputs } = flow;
         let modules: BTreeSet<Digest> = nodes.iter().filter_map(|node| Some(task_of(&node.role)?.module)).collect();
         let modules: Vec<Digest> = modules.into_iter().collect();
         Self {
@@ -64,9 +54,9 @@ impl<'a> From<&'a Flow> for WireFlow<'a> {
             inputs: values_to_wire(inputs),
             expires_micros: expires.map(micros),
             origin: origin.as_deref().map(WireOrigin::from),
-            triggers: living.as_ref().map(WireTriggers::from),
-            listens: listens.iter().map(WireListen::from).collect(),
-            accepts: accepts.iter().map(WireAccept::from).collect(),
+            triggers: triggers.as_ref().map(WireTriggers::from),
+            listens: listeners.iter().map(WireListen::from).collect(),
+            accepts: notification_inputs.iter().map(WireAccept::from).collect(),
         }
     }
 }
@@ -85,7 +75,7 @@ impl WireFlow<'_> {
             return Err("a flow has at least one scope".into());
         }
         let nodes = self.nodes.into_iter().map(|node| node.into_node(bounds)).collect::<Result<Vec<_>, _>>()?;
-        check_gathers(&nodes)?;
+        check_fan_ins(&nodes)?;
         let scopes = self.scopes.into_iter().enumerate().map(|(index, scope)| scope.into_scope(index, bounds));
         Ok(Arc::new(Flow {
             name: FlowName::new(self.name).map_err(invalid)?,
@@ -94,7 +84,7 @@ impl WireFlow<'_> {
             inputs: values_from_wire(self.inputs)?,
             expires: self.expires_micros.map(Duration::from_micros),
             origin: self.origin.map(WireOrigin::into_origin).transpose()?.map(Arc::new),
-            triggers: self.triggers.map(|triggers| triggers.into_living(bounds)).transpose()?,
+            triggers: self.triggers.map(|triggers| triggers.into_triggers(bounds)).transpose()?,
             listeners: self.listens.into_iter().map(|listen| listen.into_listen(bounds)).collect::<Result<_, _>>()?,
             notification_inputs: self
                 .accepts
@@ -117,21 +107,21 @@ impl WireScope {
 }
 
 /// Checks that each task that is called for the elements of a list is followed by its fan-in node.
-fn check_gathers(nodes: &[Node]) -> Result<(), Invalid> {
-    let mut place = 0;
-    while let Some(node) = nodes.get(place) {
-        let each = NodeIndex(u32::try_from(place).map_err(invalid)?);
+fn check_fan_ins(nodes: &[Node]) -> Result<(), Invalid> {
+    let mut index = 0;
+    while let Some(node) = nodes.get(index) {
+        let task = NodeIndex(u32::try_from(index).map_err(invalid)?);
         match &node.role {
             Role::ForEach(_) => {
-                let gathers = |next: &&Node| next.role == Role::FanIn(each) && next.name == node.name;
-                if nodes.get(place + 1).filter(gathers).is_none() {
-                    return Err(format!("no node gathers the results of node {place}"));
+                let is_its_fan_in = |next: &&Node| next.role == Role::FanIn(task) && next.name == node.name;
+                if nodes.get(index + 1).filter(is_its_fan_in).is_none() {
+                    return Err(format!("for_each node {index} has no fan-in node after it"));
                 }
-                place += 2;
+                index += 2;
             }
-            Role::FanIn(_) => return Err(format!("node {place} gathers the results of no task")),
+            Role::FanIn(_) => return Err(format!("fan-in node {index} has no for_each task before it")),
             Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
-                place += 1;
+                index += 1;
             }
         }
     }

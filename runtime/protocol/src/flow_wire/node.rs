@@ -36,7 +36,7 @@ enum WireRole<'a> {
     Task(WireTask<'a>),
     Wait(WireWait<'a>),
     ForEach(Box<WireForEach<'a>>),
-    Gather(u32),
+    FanIn(u32),
     Controller(WireController<'a>),
     Begin,
     End,
@@ -80,7 +80,7 @@ enum WireStrategy<'a> {
 
 impl<'a> WireNode<'a> {
     pub(super) fn new(node: &'a Node, modules: &[Digest]) -> Self {
-        let Node { name, scope, role, starts, links, retired, is_failure_handler: aside, before, after } = node;
+        let Node { name, scope, role, starts, links, retired, is_failure_handler, before, after } = node;
         let indices = |nodes: &[NodeIndex]| nodes.iter().map(|node| node.0).collect();
         Self {
             name: name.as_str(),
@@ -89,7 +89,7 @@ impl<'a> WireNode<'a> {
             starts: starts.map(WireStarts::from),
             links: links.iter().map(WireLink::from).collect(),
             retired: *retired,
-            failure_handler: *aside,
+            failure_handler: *is_failure_handler,
             before: indices(before),
             after: indices(after),
         }
@@ -120,7 +120,7 @@ impl<'a> WireRole<'a> {
                 let (task, list) = (WireTask::new(task, modules), list.into());
                 Self::ForEach(Box::new(WireForEach { task, list, max_parallel: *max_parallel }))
             }
-            Role::FanIn(each) => Self::Gather(each.0),
+            Role::FanIn(task) => Self::FanIn(task.0),
             Role::Controller(controller) => Self::Controller(controller.into()),
             Role::Begin => Self::Begin,
             Role::End => Self::End,
@@ -137,7 +137,7 @@ impl<'a> WireRole<'a> {
                 let (task, list) = (task.into_task(bounds)?, list.into_source(bounds)?);
                 Role::ForEach(Box::new(ForEach { task, list, max_parallel }))
             }
-            Self::Gather(each) => Role::FanIn(bounds.node(each)?),
+            Self::FanIn(task) => Role::FanIn(bounds.node(task)?),
             Self::Controller(controller) => Role::Controller(controller.into_controller(bounds)?),
             Self::Begin => Role::Begin,
             Self::End => Role::End,

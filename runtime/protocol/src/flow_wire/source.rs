@@ -15,13 +15,13 @@ pub(super) enum WireSource<'a> {
     RunInput(&'a str),
     Absent,
     Failure(Vec<u32>),
-    Carried { nodes: Vec<u32>, value: &'a str, first: WireFirst<'a> },
+    LoopCarried { nodes: Vec<u32>, value: &'a str, initial: WireInitial<'a> },
     Element,
 }
 
 /// The source of a loop-carried value in the first firing.
 #[derive(Encode, BorrowDecode)]
-pub(super) enum WireFirst<'a> {
+pub(super) enum WireInitial<'a> {
     Node { node: u32, value: &'a str },
     RunInput(&'a str),
     Absent,
@@ -37,14 +37,14 @@ impl<'a> From<&'a Source> for WireSource<'a> {
             Source::Element => Self::Element,
             Source::Absent => Self::Absent,
             Source::Failure(nodes) => Self::Failure(indices(nodes)),
-            Source::LoopCarried { nodes, value, initial: first } => {
-                Self::Carried { nodes: indices(nodes), value: value.as_str(), first: (&**first).into() }
+            Source::LoopCarried { nodes, value, initial } => {
+                Self::LoopCarried { nodes: indices(nodes), value: value.as_str(), initial: (&**initial).into() }
             }
         }
     }
 }
 
-impl<'a> From<&'a Source> for WireFirst<'a> {
+impl<'a> From<&'a Source> for WireInitial<'a> {
     fn from(source: &'a Source) -> Self {
         match source {
             Source::Node { node, value } => Self::Node { node: node.0, value: value.as_str() },
@@ -62,21 +62,21 @@ impl WireSource<'_> {
     pub(super) fn into_source(self, bounds: &Bounds) -> Result<Source, Invalid> {
         Ok(match self {
             Self::Constant(value) => Source::Constant(value_from_wire(value)?),
-            Self::Node { node, value } => WireFirst::Node { node, value }.into_source(bounds)?,
-            Self::RunInput(name) => WireFirst::RunInput(name).into_source(bounds)?,
+            Self::Node { node, value } => WireInitial::Node { node, value }.into_source(bounds)?,
+            Self::RunInput(name) => WireInitial::RunInput(name).into_source(bounds)?,
             Self::Absent => Source::Absent,
             Self::Element => Source::Element,
             Self::Failure(nodes) => Source::Failure(bounds.nodes(nodes)?),
-            Self::Carried { nodes, value, first } => Source::LoopCarried {
+            Self::LoopCarried { nodes, value, initial } => Source::LoopCarried {
                 nodes: bounds.nodes(nodes)?,
                 value: ValueName::new(value).map_err(invalid)?,
-                initial: Box::new(first.into_source(bounds)?),
+                initial: Box::new(initial.into_source(bounds)?),
             },
         })
     }
 }
 
-impl WireFirst<'_> {
+impl WireInitial<'_> {
     fn into_source(self, bounds: &Bounds) -> Result<Source, Invalid> {
         Ok(match self {
             Self::Node { node, value } => {

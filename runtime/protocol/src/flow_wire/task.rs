@@ -71,9 +71,9 @@ pub(super) fn task_of(role: &Role) -> Option<&Task> {
 impl<'a> WireTask<'a> {
     /// Encodes a task. `modules` are the modules of its flow, sorted.
     pub(super) fn new(task: &'a Task, modules: &[Digest]) -> Self {
-        let place = modules.binary_search(&task.module).expect("the modules are those of all tasks");
+        let index = modules.binary_search(&task.module).expect("the list has the modules of all tasks");
         Self {
-            module: u32::try_from(place).expect("a flow has fewer modules than nodes"),
+            module: u32::try_from(index).expect("a flow has fewer modules than nodes"),
             export: task.export.as_ref().map(Export::as_str),
             inputs: task.inputs.iter().map(WireInput::from).collect(),
             provides: provided_to_wire(&task.provides),
@@ -107,12 +107,12 @@ impl<'a> WireTask<'a> {
 }
 
 impl<'a> From<&'a Input> for WireInput<'a> {
-    fn from(Input { parameter, source, optional, used_by: audience }: &'a Input) -> Self {
+    fn from(Input { parameter, source, optional, used_by }: &'a Input) -> Self {
         Self {
             parameter: parameter.as_str(),
             source: source.into(),
             optional: *optional,
-            rollback_only: *audience == InputUse::Rollback,
+            rollback_only: *used_by == InputUse::Rollback,
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct WireTriggers<'a> {
 struct WireBackEdge<'a> {
     link: WireLink<'a>,
     to: u32,
-    moment: WireMoment,
+    timing: WireTiming,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -36,26 +36,26 @@ struct WireSchedule<'a> {
     missed: WireMissed,
 }
 
-wire_enum!(WireMoment = BackEdgeTiming { End, Success });
+wire_enum!(WireTiming = BackEdgeTiming { End, Success });
 wire_enum!(WireOverlap = OverlapPolicy { Skip, Queue, Allow });
 wire_enum!(WireMissed = MissedPolicy { Once, Skip, All });
 
 impl<'a> From<&'a Triggers> for WireTriggers<'a> {
-    fn from(living: &'a Triggers) -> Self {
-        let Triggers { persistent, max_firings, max_parallel, entries, back_edges: turns, schedules } = living;
+    fn from(triggers: &'a Triggers) -> Self {
+        let Triggers { persistent, max_firings, max_parallel, entries, back_edges, schedules } = triggers;
         Self {
             persistent: *persistent,
             max_firings: *max_firings,
             max_parallel: *max_parallel,
             entries: entries.iter().map(|entry| entry.0).collect(),
-            back_edges: turns.iter().map(WireBackEdge::from).collect(),
+            back_edges: back_edges.iter().map(WireBackEdge::from).collect(),
             schedules: schedules.iter().map(WireSchedule::from).collect(),
         }
     }
 }
 
 impl WireTriggers<'_> {
-    pub(super) fn into_living(self, bounds: &Bounds) -> Result<Triggers, Invalid> {
+    pub(super) fn into_triggers(self, bounds: &Bounds) -> Result<Triggers, Invalid> {
         Ok(Triggers {
             persistent: self.persistent,
             max_firings: self.max_firings,
@@ -68,15 +68,15 @@ impl WireTriggers<'_> {
 }
 
 impl<'a> From<&'a BackEdge> for WireBackEdge<'a> {
-    fn from(BackEdge { link, to, timing: moment }: &'a BackEdge) -> Self {
-        Self { link: link.into(), to: to.0, moment: (*moment).into() }
+    fn from(BackEdge { link, to, timing }: &'a BackEdge) -> Self {
+        Self { link: link.into(), to: to.0, timing: (*timing).into() }
     }
 }
 
 impl WireBackEdge<'_> {
     fn into_link(self, bounds: &Bounds) -> Result<BackEdge, Invalid> {
         let (link, to) = (self.link.into_link(bounds)?, bounds.node(self.to)?);
-        Ok(BackEdge { link, to, timing: self.moment.into() })
+        Ok(BackEdge { link, to, timing: self.timing.into() })
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use flow::CallId;
 
-use super::{CallLog, LiveLine, LiveLog, LogLine, LogSource, live::MOST_LINES};
+use super::{CallLog, LiveLine, LiveLog, LogLine, LogSource, live::MAX_LINES};
 
 /// The maximum number of attempts to remember. It exceeds the number of concurrent attempts, so that lines which arrive
 /// after the end of their attempt are recognised.
@@ -16,14 +16,14 @@ const REMEMBERED: usize = 512;
 /// Finds out which lines are new. The recorded log is authoritative: it fills gaps, and a line that differs from it is new.
 #[derive(Debug, Default)]
 pub struct LogJoin {
-    calls: HashMap<CallId, Shown>,
+    calls: HashMap<CallId, KnownLines>,
     oldest: VecDeque<CallId>,
 }
 
 /// The known lines of one attempt.
 #[derive(Debug, Default)]
-struct Shown {
-    /// A hash of each line that was shown, by its position; `None` for a missing line.
+struct KnownLines {
+    /// A hash of each known line, by its position; `None` for a missing line.
     lines: [Vec<Option<u64>>; LogSource::COUNT],
     /// Whether its log is recorded.
     is_recorded: bool,
@@ -39,54 +39,54 @@ pub struct Joined {
 }
 
 impl LogJoin {
-    /// Takes lines of a running attempt. The same attempt may run twice, when its first worker was lost.
+    /// Adds published lines of a running attempt. The same attempt may run twice when its first worker was lost.
     pub fn live(&mut self, log: LiveLog) -> Joined {
-        let shown = self.shown(&log.call);
+        let attempt = self.known_lines(&log.call);
         let mut joined = Joined::default();
         for line in log.lines {
-            // No line can have such a number: the message is not ours, and must not cost memory.
-            let Some(place) = (line.number as usize).checked_sub(1).filter(|place| *place < MOST_LINES) else {
+            // No line can have such a number: another program sent the message, and it must not cost memory.
+            let Some(index) = (line.number as usize).checked_sub(1).filter(|index| *index < MAX_LINES) else {
                 continue;
             };
-            let known = &mut shown.lines[LogSource::of(&line.line.level) as usize];
-            if place >= known.len() {
-                joined.missing += if shown.is_recorded { 0 } else { place - known.len() };
-                known.resize(place + 1, None);
+            let known = &mut attempt.lines[LogSource::of(&line.line.level) as usize];
+            if index >= known.len() {
+                joined.missing += if attempt.is_recorded { 0 } else { index - known.len() };
+                known.resize(index + 1, None);
             }
             let hash = Some(hash(&line.line));
-            if std::mem::replace(&mut known[place], hash) != hash {
+            if std::mem::replace(&mut known[index], hash) != hash {
                 joined.lines.push(line);
             }
         }
         joined
     }
 
-    /// Takes the recorded log of an attempt, and returns the lines that were not shown.
+    /// Adds the recorded log of an attempt, and returns the lines that are new.
     pub fn recorded(&mut self, call: &CallId, log: &CallLog) -> Vec<LiveLine> {
-        let shown = self.shown(call);
-        shown.is_recorded = true;
-        let mut places = [0; LogSource::COUNT];
+        let attempt = self.known_lines(call);
+        attempt.is_recorded = true;
+        let mut next_index = [0; LogSource::COUNT];
         let mut new = Vec::new();
-        for (index, line) in log.lines.iter().enumerate() {
+        for (position, line) in log.lines.iter().enumerate() {
             let source = LogSource::of(&line.level) as usize;
-            let (place, known) = (places[source], &mut shown.lines[source]);
-            places[source] += 1;
-            if place >= known.len() {
-                known.resize(place + 1, None);
+            let (index, known) = (next_index[source], &mut attempt.lines[source]);
+            next_index[source] += 1;
+            if index >= known.len() {
+                known.resize(index + 1, None);
             }
             let hash = Some(hash(line));
-            let before = std::mem::replace(&mut known[place], hash);
-            // The last line of a cut log may be the start of a line that was shown whole.
-            let is_cut = log.cut && index + 1 == log.lines.len() && before.is_some();
+            let before = std::mem::replace(&mut known[index], hash);
+            // The last line of a cut log may be the start of a line that is fully known.
+            let is_cut = log.cut && position + 1 == log.lines.len() && before.is_some();
             if before != hash && !is_cut {
-                let number = u32::try_from(place + 1).unwrap_or(u32::MAX);
+                let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
                 new.push(LiveLine { number, line: line.clone() });
             }
         }
         new
     }
 
-    fn shown(&mut self, call: &CallId) -> &mut Shown {
+    fn known_lines(&mut self, call: &CallId) -> &mut KnownLines {
         if !self.calls.contains_key(call) {
             self.oldest.push_back(call.clone());
             if self.oldest.len() > REMEMBERED
@@ -144,9 +144,9 @@ mod tests {
         let mut join = LogJoin::default();
         let first = join.live(live(&[(1, "info", "a"), (1, "stdout", "x"), (2, "warn", "b")]));
         assert_eq!((texts(&first.lines), first.missing), (vec!["a", "x", "b"], 0));
-        // A redelivered job writes the same lines again.
-        let again = join.live(live(&[(1, "info", "a"), (2, "warn", "b")]));
-        assert_eq!((again.lines, again.missing), (vec![], 0));
+        // A redelivered job writes the same lines a second time.
+        let repeated = join.live(live(&[(1, "info", "a"), (2, "warn", "b")]));
+        assert_eq!((repeated.lines, repeated.missing), (vec![], 0));
         let later = join.live(live(&[(5, "info", "e")]));
         assert_eq!((texts(&later.lines), later.missing), (vec!["e"], 2));
         let log = recorded(&[
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_is_the_truth_where_an_attempt_that_was_lost_wrote_something_else() {
+    fn the_recorded_log_overrides_what_a_lost_attempt_wrote() {
         let mut join = LogJoin::default();
         join.live(live(&[(1, "info", "at 12:00"), (2, "info", "same")]));
         let log = recorded(&[("info", "at 12:01"), ("info", "same")]);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_no_line_has_cost_nothing() {
+    fn impossible_line_numbers_are_ignored() {
         let mut join = LogJoin::default();
         assert_eq!(join.live(live(&[(0, "info", "a"), (u32::MAX, "info", "b")])), Joined::default());
     }

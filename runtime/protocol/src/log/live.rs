@@ -46,7 +46,7 @@ impl LogSource {
     /// The number of sources.
     pub const COUNT: usize = 3;
 
-    /// The source of lines with this level word.
+    /// The source of lines with this level name.
     #[must_use]
     pub fn of(level: &str) -> Self {
         match level {
@@ -64,7 +64,7 @@ pub fn log_size(text: &str) -> usize {
 }
 
 /// The maximum number of lines of one attempt: each line costs at least the overhead.
-pub(super) const MOST_LINES: usize = MAX_LOG_BYTES / super::LINE_OVERHEAD;
+pub(super) const MAX_LINES: usize = MAX_LOG_BYTES / super::LINE_OVERHEAD;
 
 #[derive(Encode, BorrowDecode)]
 struct WireLive<'a> {

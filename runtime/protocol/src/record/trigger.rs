@@ -15,7 +15,7 @@ pub(crate) enum WireTrigger<'a> {
     Schedule(u32),
 }
 
-/// A firing that has begun.
+/// A firing that was triggered.
 #[derive(Encode, BorrowDecode)]
 pub(super) struct WireTriggered<'a> {
     firing: u64,
@@ -47,7 +47,7 @@ impl<'a> From<&'a Trigger> for WireTrigger<'a> {
     fn from(trigger: &'a Trigger) -> Self {
         match trigger {
             Trigger::Start => Self::Start,
-            Trigger::BackEdge(turn) => Self::BackEdge(*turn),
+            Trigger::BackEdge(back_edge) => Self::BackEdge(*back_edge),
             Trigger::Notification { key } => Self::Notified { key: key.as_deref() },
             Trigger::Schedule(schedule) => Self::Schedule(*schedule),
         }
@@ -58,7 +58,7 @@ impl From<WireTrigger<'_>> for Trigger {
     fn from(wire: WireTrigger<'_>) -> Self {
         match wire {
             WireTrigger::Start => Self::Start,
-            WireTrigger::BackEdge(edge) => Self::BackEdge(edge),
+            WireTrigger::BackEdge(back_edge) => Self::BackEdge(back_edge),
             WireTrigger::Notified { key } => Self::Notification { key: key.map(Into::into) },
             WireTrigger::Schedule(schedule) => Self::Schedule(schedule),
         }

@@ -39,19 +39,19 @@ struct WireElements<'a> {
 wire_enum!(WireIntention = Intention { Execute, Retry, Rollback });
 
 impl<'a> From<&'a FiringSnapshot> for WireFiring<'a> {
-    fn from(pass: &'a FiringSnapshot) -> Self {
+    fn from(firing: &'a FiringSnapshot) -> Self {
         Self {
-            firing: pass.firing.get(),
-            entry: pass.entry.map(|entry| entry.0),
-            by: (&pass.by).into(),
-            inputs: values_to_wire(&pass.inputs),
-            provided_before: provided_to_wire(&pass.given),
-            state: pass.state.as_str(),
-            elements: pass.elements.iter().map(WireElements::from).collect(),
-            nodes: pass.nodes.iter().map(|(index, node)| (index.0, node.into())).collect(),
-            intentions: pass.intentions.iter().map(|(scope, intention)| (scope.0, (*intention).into())).collect(),
-            failures: failures_to_wire(&pass.failures),
-            expires_at_micros: time_to_wire(pass.expires_at),
+            firing: firing.firing.get(),
+            entry: firing.entry.map(|entry| entry.0),
+            by: (&firing.by).into(),
+            inputs: values_to_wire(&firing.inputs),
+            provided_before: provided_to_wire(&firing.given),
+            state: firing.state.as_str(),
+            elements: firing.elements.iter().map(WireElements::from).collect(),
+            nodes: firing.nodes.iter().map(|(index, node)| (index.0, node.into())).collect(),
+            intentions: firing.intentions.iter().map(|(scope, intention)| (scope.0, (*intention).into())).collect(),
+            failures: failures_to_wire(&firing.failures),
+            expires_at_micros: time_to_wire(firing.expires_at),
         }
     }
 }

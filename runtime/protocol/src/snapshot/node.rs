@@ -20,7 +20,7 @@ pub(super) struct WireNodeRun<'a> {
     lost_in_row: u32,
     lost: Vec<(WireAction, u32)>,
     executions: Vec<(u32, u64)>,
-    unsure: bool,
+    may_have_applied: bool,
     holders: Vec<(WireAction, u32, &'a str)>,
     late_outcome: Option<WireOutcome<'a>>,
     starts_at_micros: Option<u64>,
@@ -72,7 +72,7 @@ impl<'a> From<&'a NodeRun> for WireNodeRun<'a> {
             lost_in_row: node.consecutive_losses,
             lost: node.lost.iter().map(lost).collect(),
             executions: node.executions.iter().map(execution).collect(),
-            unsure: node.may_have_applied,
+            may_have_applied: node.may_have_applied,
             holders: node.lease_holders.iter().map(holder).collect(),
             late_outcome: node.late_outcome.as_ref().map(WireOutcome::from),
             starts_at_micros: time_to_wire(node.starts_at),
@@ -97,7 +97,7 @@ impl WireNodeRun<'_> {
         node.consecutive_losses = self.lost_in_row;
         node.lost = self.lost.into_iter().map(lost).collect();
         node.executions = self.executions.into_iter().map(execution).collect();
-        node.may_have_applied = self.unsure;
+        node.may_have_applied = self.may_have_applied;
         node.lease_holders = self.holders.into_iter().map(holder).collect::<Result<_, Invalid>>()?;
         node.late_outcome = self.late_outcome.map(WireOutcome::into_outcome).transpose()?;
         node.starts_at = time_from_wire(self.starts_at_micros);

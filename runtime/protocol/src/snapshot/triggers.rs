@@ -83,22 +83,22 @@ struct WireSkips {
 }
 
 impl<'a> From<&'a TriggerState> for WireTriggerState<'a> {
-    fn from(life: &'a TriggerState) -> Self {
+    fn from(triggers: &'a TriggerState) -> Self {
         Self {
-            state: life.state.as_str(),
-            last_firing: life.firing_count,
-            queued: life.queued.iter().map(WireQueuedFiring::from).collect(),
-            pending: life.pending_triggers.iter().map(WirePendingTrigger::from).collect(),
-            provided: provided_to_wire(&life.latest_values),
-            last_states: life.last_states.iter().map(|(index, state)| (index.0, state.as_str())).collect(),
-            failures: failures_to_wire(&life.failures),
-            ending: life.ending,
-            last_end: life.last_end.map(RunState::as_str),
-            expires_at_micros: time_to_wire(life.expires_at),
-            schedules: life.schedules.iter().map(WireNextTime::from).collect(),
-            first_firing: life.base_firing.map(Firing::get),
-            backlogs: life.backlogs.iter().map(|spans| spans.iter().map(WireSpan::from).collect()).collect(),
-            skips: life.skips.iter().map(WireSkips::from).collect(),
+            state: triggers.state.as_str(),
+            last_firing: triggers.firing_count,
+            queued: triggers.queued.iter().map(WireQueuedFiring::from).collect(),
+            pending: triggers.pending_triggers.iter().map(WirePendingTrigger::from).collect(),
+            provided: provided_to_wire(&triggers.latest_values),
+            last_states: triggers.last_states.iter().map(|(index, state)| (index.0, state.as_str())).collect(),
+            failures: failures_to_wire(&triggers.failures),
+            ending: triggers.ending,
+            last_end: triggers.last_end.map(RunState::as_str),
+            expires_at_micros: time_to_wire(triggers.expires_at),
+            schedules: triggers.schedules.iter().map(WireNextTime::from).collect(),
+            first_firing: triggers.base_firing.map(Firing::get),
+            backlogs: triggers.backlogs.iter().map(|spans| spans.iter().map(WireSpan::from).collect()).collect(),
+            skips: triggers.skips.iter().map(WireSkips::from).collect(),
         }
     }
 }
@@ -109,8 +109,12 @@ impl WireTriggerState<'_> {
         Ok(TriggerState {
             state: run_state(self.state)?,
             firing_count: self.last_firing,
-            queued: self.queued.into_iter().map(WireQueuedFiring::into_waiting).collect::<Result<_, _>>()?,
-            pending_triggers: self.pending.into_iter().map(WirePendingTrigger::into_owed).collect::<Result<_, _>>()?,
+            queued: self.queued.into_iter().map(WireQueuedFiring::into_queued_firing).collect::<Result<_, _>>()?,
+            pending_triggers: self
+                .pending
+                .into_iter()
+                .map(WirePendingTrigger::into_pending_trigger)
+                .collect::<Result<_, _>>()?,
             latest_values: provided_from_wire(self.provided)?,
             last_states: self.last_states.into_iter().map(last_state).collect::<Result<_, _>>()?,
             failures: Arc::new(failures_from_wire(self.failures)?),
@@ -125,25 +129,25 @@ impl WireTriggerState<'_> {
     }
 }
 
-fn last_state((index, word): (u32, &str)) -> Result<(NodeIndex, State), Invalid> {
-    let state = State::ALL.into_iter().find(|state| state.as_str() == word);
-    Ok((NodeIndex(index), state.ok_or_else(|| format!("{word:?} is no state of a task"))?))
+fn last_state((index, name): (u32, &str)) -> Result<(NodeIndex, State), Invalid> {
+    let state = State::ALL.into_iter().find(|state| state.as_str() == name);
+    Ok((NodeIndex(index), state.ok_or_else(|| format!("{name:?} is no state of a task"))?))
 }
 
 impl<'a> From<&'a QueuedFiring> for WireQueuedFiring<'a> {
-    fn from(QueuedFiring { firing, entry, by, values, inherited: given }: &'a QueuedFiring) -> Self {
+    fn from(QueuedFiring { firing, entry, by, values, inherited }: &'a QueuedFiring) -> Self {
         Self {
             firing: firing.get(),
             entry: entry.map(|entry| entry.0),
             by: by.into(),
             values: values_to_wire(values),
-            provided_before: given.as_ref().map(|given| provided_to_wire(given)),
+            provided_before: inherited.as_ref().map(|values| provided_to_wire(values)),
         }
     }
 }
 
 impl WireQueuedFiring<'_> {
-    fn into_waiting(self) -> Result<QueuedFiring, Invalid> {
+    fn into_queued_firing(self) -> Result<QueuedFiring, Invalid> {
         Ok(QueuedFiring {
             firing: Firing::new(self.firing),
             entry: self.entry.map(NodeIndex),
@@ -166,15 +170,15 @@ impl<'a> From<&'a PendingTrigger> for WirePendingTrigger<'a> {
 }
 
 impl WirePendingTrigger<'_> {
-    fn into_owed(self) -> Result<PendingTrigger, Invalid> {
+    fn into_pending_trigger(self) -> Result<PendingTrigger, Invalid> {
         let (values, given) = (values_from_wire(self.values)?, provided_from_wire(self.provided_before)?);
         Ok(PendingTrigger { turn: self.back_edge, values, given, not_before: time_from_wire(self.not_before_micros) })
     }
 }
 
 impl From<&NextFiring> for WireNextTime {
-    fn from(due: &NextFiring) -> Self {
-        match due {
+    fn from(next: &NextFiring) -> Self {
+        match next {
             NextFiring::Unknown => Self::Unknown,
             NextFiring::At(at) => Self::AtMicros(at.as_micros()),
             NextFiring::Never => Self::Never,

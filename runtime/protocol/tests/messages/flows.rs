@@ -182,8 +182,8 @@ pub(crate) fn long_lived_snapshot() -> Snapshot {
     let at = Timestamp::from_micros(1);
     machine.step(at, &Event::Start);
     for (task, key) in [("add", None), ("hear", Some("k1".to_owned())), ("tell", None)] {
-        let round = ("round".parse().unwrap(), Value::json(&1.into()));
-        let values = Values::from_iter((task == "add").then_some(round));
+        let input = ("round".parse().unwrap(), Value::json(&1.into()));
+        let values = Values::from_iter((task == "add").then_some(input));
         machine.step(at, &Event::Notify { task: task.parse().unwrap(), result: TaskResult::Succeeded(values), key });
     }
     let call = machine.outstanding_calls().next().unwrap();
@@ -213,9 +213,9 @@ pub(crate) fn wired(text: &str) -> Arc<Flow> {
         limits: LimitOverrides::default(),
     };
     let info = ModuleInfo { digest: Digest::from_bytes([9; 32]), content: ModuleContent::Tasks(vec![task]) };
-    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let draft = flow::file::parse(text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
     let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
-    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0)
+    Arc::new(wired.unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}")).0)
 }
 
 /// A run of that flow after some results.
@@ -227,22 +227,22 @@ pub(crate) fn snapshot_of(flow: Arc<Flow>, seed: u64) -> Snapshot {
     let mut machine = Machine::new("r".parse().unwrap(), flow);
     let mut at = Timestamp::from_micros(1);
     let mut out = machine.step(at, &Event::Start).commands;
-    for turn in 0..seed % 20 {
+    for step in 0..seed % 20 {
         at = at.after(Duration::from_secs(1));
         let Some(call) = machine.outstanding_calls().next() else { break };
-        let event = match (seed >> turn) % 4 {
+        let event = match (seed >> step) % 4 {
             0 => Event::Lost { call, worker: "w".parse().unwrap() },
             1 => Event::Leased { call, worker: "w".parse().unwrap() },
             2 => {
                 let answer = TaskResult::Failed(Failure::new(FailureKind::Transient, "no"));
-                Event::Signal(Signal { call, answer, execution: Execution::new(turn), redelivered: true, worker: None })
+                Event::Signal(Signal { call, answer, execution: Execution::new(step), redelivered: true, worker: None })
             }
             _ => {
                 let answer = TaskResult::Succeeded([("y".parse().unwrap(), Value::json(&5.into()))].into());
                 Event::Signal(Signal {
                     call,
                     answer,
-                    execution: Execution::new(turn),
+                    execution: Execution::new(step),
                     redelivered: false,
                     worker: None,
                 })

@@ -214,11 +214,11 @@ fn reports() -> Samples {
 
 fn requests() -> Samples {
     let request =
-        |wish| Report::Command(protocol::CommandRequest { run: "run-1".parse().unwrap(), command: wish }).encode();
+        |command| Report::Command(protocol::CommandRequest { run: "run-1".parse().unwrap(), command }).encode();
     let task = || "approve".parse().unwrap();
     let notify = |answer, key: Option<&str>| RunCommand::Notify { task: task(), answer, key: key.map(Into::into) };
     let succeeded = || TaskResult::Succeeded(values());
-    let hear = TaskNotification {
+    let notification = TaskNotification {
         flow: "create-server".parse().unwrap(),
         task: task(),
         outcome: NotificationOutcome::Success(values()),
@@ -229,7 +229,7 @@ fn requests() -> Samples {
         ("request-notify-1", request(notify(succeeded(), None))),
         ("request-notify-once-1", request(notify(succeeded(), Some("server-1")))),
         ("request-notify-failed-1", request(notify(TaskResult::Failed(failure()), None))),
-        ("request-hear-1", request(RunCommand::TaskNotification(hear))),
+        ("request-hear-1", request(RunCommand::TaskNotification(notification))),
         ("request-edit-1", request(RunCommand::Edit { revision: Revision::FIRST, flow: edited_flow() })),
         ("reply-1", Reply::Recorded(RunState::Suspending).encode()),
     ]
@@ -281,8 +281,8 @@ fn contents() -> Samples {
 fn permits() -> Samples {
     let (shard, engine) = (|| "3".parse().unwrap(), || "e1".to_owned());
     let (flow, task) = ("bake-cake".parse().unwrap(), "choose-pan".parse().unwrap());
-    let granted = PermitGrant { flow, task, engine: engine(), number: 300, calls: vec![call()] };
-    let claims = PermitRequest {
+    let grant = PermitGrant { flow, task, engine: engine(), number: 300, calls: vec![call()] };
+    let permit_request = PermitRequest {
         shard: shard(),
         engine: engine(),
         since: AT,
@@ -294,11 +294,11 @@ fn permits() -> Samples {
         wanted: vec![RequestedCall { call: CallId { attempt: Attempt::new(3), ..call() }, priority: -4 }],
     };
     let permits = vec![Permit { call: call(), shard: shard(), engine: engine(), request_number: 299 }];
-    let kept = PermitSnapshot { coordinator: engine(), number: 7, free_at: AT, permits };
+    let snapshot = PermitSnapshot { coordinator: engine(), number: 7, free_at: AT, permits };
     vec![
-        ("granted-1", Report::PermitGrant(granted).encode()),
-        ("permits-claims-1", PermitMessage::Request(claims).encode()),
-        ("permits-kept-1", PermitMessage::Snapshot(kept).encode()),
+        ("granted-1", Report::PermitGrant(grant).encode()),
+        ("permits-claims-1", PermitMessage::Request(permit_request).encode()),
+        ("permits-kept-1", PermitMessage::Snapshot(snapshot).encode()),
         ("permits-beat-1", PermitMessage::Tick(PermitTick { keeper: engine(), number: 300 }).encode()),
     ]
 }

@@ -1,6 +1,6 @@
 //! Every message survives a round trip, no bytes panic the decoder, every golden file still decodes.
 
-#![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
+#![expect(clippy::unwrap_used, reason = "the values of a test are valid")]
 
 mod flows;
 mod golden;
@@ -118,12 +118,12 @@ proptest! {
 
     #[test]
     fn a_damaged_message_is_an_error_or_a_valid_message(job in job(), at in any::<prop::sample::Index>(), bits in 1u8..) {
-        let whole = job.encode();
-        let at = at.index(whole.len());
-        prop_assert!(Job::decode(&whole[..at]).is_err());
-        let mut changed = whole;
-        changed[at] ^= bits;
-        let _ = Job::decode(&changed);
+        let encoded = job.encode();
+        let at = at.index(encoded.len());
+        prop_assert!(Job::decode(&encoded[..at]).is_err());
+        let mut damaged = encoded;
+        damaged[at] ^= bits;
+        let _ = Job::decode(&damaged);
     }
 }
 

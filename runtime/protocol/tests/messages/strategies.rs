@@ -113,32 +113,32 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
         }
     });
     let request = (name(), run_command())
-        .prop_map(|(run, wish)| Report::Command(protocol::CommandRequest { run: run.parse().unwrap(), command: wish }));
+        .prop_map(|(run, command)| Report::Command(protocol::CommandRequest { run: run.parse().unwrap(), command }));
     let probe = (name(), any::<u64>()).prop_map(|(engine, number)| Report::Probe { engine, number });
     let progress = (call(), name(), proptest::option::of(0.0..1.0), proptest::option::of("\\PC{0,20}")).prop_map(
         |(call, worker, fraction, message)| {
             Report::Progress(Progress { call, worker: worker.parse().unwrap(), fraction, message })
         },
     );
-    let granted = (name(), name(), any::<u64>(), proptest::collection::vec(call(), 0..3)).prop_map(
+    let grant = (name(), name(), any::<u64>(), proptest::collection::vec(call(), 0..3)).prop_map(
         |(flow, engine, number, calls)| {
             let (flow, task) = (flow.parse().unwrap(), "t".parse().unwrap());
             Report::PermitGrant(PermitGrant { flow, task, engine, number, calls })
         },
     );
-    prop_oneof![signal, progress, lease, request, probe, granted]
+    prop_oneof![signal, progress, lease, request, probe, grant]
 }
 
 pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {
-    let pace = (any::<u32>(), any::<u32>(), 0..Per::ALL.len()).prop_map(|(most, count, per)| Pace {
-        max_running: NonZeroU32::new(most),
+    let pace = (any::<u32>(), any::<u32>(), 0..Per::ALL.len()).prop_map(|(max_running, count, per)| Pace {
+        max_running: NonZeroU32::new(max_running),
         rate: NonZeroU32::new(count).map(|count| Rate { count, per: Per::ALL[per] }),
     });
     let calls = || proptest::collection::vec((call(), any::<i32>()), 0..3);
-    let claims = (name(), name(), any::<u64>(), pace, calls(), calls(), any::<bool>()).prop_map(
-        |(shard, engine, number, pace, held, wanted, asks)| {
+    let request = (name(), name(), any::<u64>(), pace, calls(), calls(), any::<bool>()).prop_map(
+        |(shard, engine, number, pace, held, wanted, wants_reply)| {
             let (shard, since) = (shard.parse().unwrap(), Timestamp::from_micros(number));
-            let (held, unread) = held.into_iter().map(|(call, _): (CallId, i32)| (call.clone(), call.run)).unzip();
+            let (held, unloaded) = held.into_iter().map(|(call, _): (CallId, i32)| (call.clone(), call.run)).unzip();
             let wanted = wanted.into_iter().map(|(call, priority)| RequestedCall { call, priority }).collect();
             PermitMessage::Request(PermitRequest {
                 shard,
@@ -146,27 +146,28 @@ pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {
                 since,
                 number,
                 pace,
-                unloaded: unread,
-                wants_reply: asks,
+                unloaded,
+                wants_reply,
                 held,
                 wanted,
             })
         },
     );
-    let kept = (name(), any::<u64>(), calls()).prop_map(|(keeper, number, calls)| {
+    let snapshot = (name(), any::<u64>(), calls()).prop_map(|(coordinator, number, calls)| {
         let (shard, engine) = ("0".parse().unwrap(), "e");
         let permit =
             |(call, _)| Permit { call, shard: Shard::clone(&shard), engine: engine.into(), request_number: number };
         let permits = calls.into_iter().map(permit).collect();
         PermitMessage::Snapshot(PermitSnapshot {
-            coordinator: keeper,
+            coordinator,
             number,
             free_at: Timestamp::from_micros(number),
             permits,
         })
     });
-    let beat = (name(), any::<u64>()).prop_map(|(keeper, number)| PermitMessage::Tick(PermitTick { keeper, number }));
-    prop_oneof![claims, kept, beat]
+    let tick = (name(), any::<u64>())
+        .prop_map(|(coordinator, number)| PermitMessage::Tick(PermitTick { keeper: coordinator, number }));
+    prop_oneof![request, snapshot, tick]
 }
 
 pub(crate) fn log() -> impl Strategy<Value = CallLog> {
@@ -188,12 +189,12 @@ pub(crate) fn run_command() -> impl Strategy<Value = RunCommand> {
             RunCommand::Notify { task: task.parse().unwrap(), answer: TaskResult::Succeeded(values), key }
         }),
         Just(RunCommand::Edit { revision: Revision::new(4), flow: edited_flow() }),
-        (name(), name(), "\\PC{0,20}", heard_end()).prop_map(|(flow, task, key, end)| {
+        (name(), name(), "\\PC{0,20}", notification_outcome()).prop_map(|(flow, task, key, outcome)| {
             RunCommand::TaskNotification(TaskNotification {
                 flow: flow.parse().unwrap(),
                 task: task.parse().unwrap(),
                 key,
-                outcome: end,
+                outcome,
             })
         }),
         (name(), failure()).prop_map(|(task, failure)| RunCommand::Notify {
@@ -204,7 +205,7 @@ pub(crate) fn run_command() -> impl Strategy<Value = RunCommand> {
     ]
 }
 
-fn heard_end() -> impl Strategy<Value = NotificationOutcome> {
+fn notification_outcome() -> impl Strategy<Value = NotificationOutcome> {
     prop_oneof![values().prop_map(NotificationOutcome::Success), value().prop_map(NotificationOutcome::Failure)]
 }
 
@@ -324,7 +325,7 @@ fn fact_of_trigger() -> impl Strategy<Value = Fact> {
             by,
             values
         }),
-        (any::<u32>(), "\\PC{0,20}").prop_map(|(turn, reason)| Fact::BackEdgeSkipped { back_edge: turn, reason }),
+        (any::<u32>(), "\\PC{0,20}").prop_map(|(back_edge, reason)| Fact::BackEdgeSkipped { back_edge, reason }),
         (any::<u32>(), proptest::option::of(any::<u64>()))
             .prop_map(|(schedule, next)| Fact::Scheduled { schedule, next: next.map(Timestamp::from_micros) }),
         (node(), trigger(), 0..SkipReason::ALL.len(), any::<u64>()).prop_map(|(entry, by, reason, count)| {

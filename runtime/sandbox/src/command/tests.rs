@@ -8,11 +8,11 @@ fn names(names: &[&str]) -> Vec<ValueName> {
 
 #[test]
 fn json_output_never_becomes_bytes() {
-    let left = parse_outputs(
+    let outputs = parse_outputs(
         br#"{"a":{"base64":"AP8="},"b":["dGVzdA=="],"c":"AP8=","$bytes":{"d":"AP8="}}"#,
         &names(&["a", "b", "c", "d"]),
     );
-    let values = left.unwrap();
+    let values = outputs.unwrap();
     let json = |text: &str| Value::Json(flow::Json::parse(text).unwrap());
     assert_eq!(values["a"], json(r#"{"base64":"AP8="}"#));
     assert_eq!(values["b"], json(r#"["dGVzdA=="]"#));
@@ -21,12 +21,12 @@ fn json_output_never_becomes_bytes() {
 }
 
 #[test]
-fn a_program_cannot_leave_a_reference_into_the_store() {
+fn a_program_cannot_return_a_reference_into_the_store() {
     let reference = format!(r#"{{"digest":"sha256:{}","size":1,"form":"json"}}"#, "0".repeat(64));
     let in_band = parse_outputs(format!(r#"{{"a":{reference}}}"#).as_bytes(), &names(&["a"])).unwrap();
     assert_eq!(in_band["a"], Value::Json(flow::Json::parse(reference.as_str()).unwrap()));
-    let apart = format!(r#"{{"$stored":{{"a":{reference}}}}}"#);
-    let failure = parse_outputs(apart.as_bytes(), &names(&["a"])).unwrap_err();
+    let stored = format!(r#"{{"$stored":{{"a":{reference}}}}}"#);
+    let failure = parse_outputs(stored.as_bytes(), &names(&["a"])).unwrap_err();
     assert_eq!(failure.kind, FailureKind::InvalidOutput);
     assert!(failure.message.contains("\"a\": a reference into the store cannot be given"), "{failure}");
 }

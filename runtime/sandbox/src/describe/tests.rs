@@ -36,14 +36,14 @@ fn a_valid_description_is_accepted() {
         jitter: true,
     };
     let schema = Some("{\"type\": \"integer\"}".into());
-    let said = wit::TaskInfo {
+    let description = wit::TaskInfo {
         requires: vec![wit::Parameter { schema, optional: true, ..parameter("pan") }],
         rollback: Some(vec![parameter("reason")]),
         retry: Some(retry),
         limits: wit::Limits { timeout_milliseconds: Some(30_000), memory_bytes: Some(1 << 20) },
         ..task("bake")
     };
-    let [task] = content(vec![said]).unwrap().try_into().unwrap();
+    let [task] = content(vec![description]).unwrap().try_into().unwrap();
     assert_eq!(task.requires[0].schema.as_ref().unwrap().as_str(), "{\"type\": \"integer\"}");
     assert!(task.requires[0].optional);
     let Rollback::Guest { requires } = task.rollback else { panic!("it has a rollback") };
@@ -63,8 +63,8 @@ fn invalid_and_duplicate_names_are_rejected() {
     assert_eq!(invalid_reason(vec![twice]), "its task bake provides cake twice");
     let unnamed = wit::TaskInfo { provides: vec![provided("")], ..task("bake") };
     assert!(invalid_reason(vec![unnamed]).starts_with("its task bake provides a value whose name \"\" is not a name"));
-    let both = wit::TaskInfo { rollback: Some(vec![parameter("pan")]), ..task("bake") };
-    assert_eq!(invalid_reason(vec![both]), "its task bake requires pan for apply and for rollback");
+    let duplicate = wit::TaskInfo { rollback: Some(vec![parameter("pan")]), ..task("bake") };
+    assert_eq!(invalid_reason(vec![duplicate]), "its task bake requires pan for apply and for rollback");
 }
 
 #[test]
@@ -89,16 +89,16 @@ fn invalid_schemas_and_numbers_are_rejected() {
     };
     assert_eq!(
         invalid_reason(vec![wit::TaskInfo { retry: Some(retry), ..task("bake") }]),
-        "its task bake asks for 0 attempts"
+        "its task bake requests 0 attempts"
     );
     let limits = wit::Limits { timeout_milliseconds: Some(0), memory_bytes: None };
-    assert_eq!(invalid_reason(vec![wit::TaskInfo { limits, ..task("bake") }]), "its task bake asks for a timeout of 0");
+    assert_eq!(invalid_reason(vec![wit::TaskInfo { limits, ..task("bake") }]), "its task bake requests a timeout of 0");
 }
 
 #[test]
 fn oversized_descriptions_are_rejected() {
-    let many = wit::TaskInfo { requires: vec![parameter("pan"); MAX_ITEMS + 1], ..task("bake") };
-    assert_eq!(invalid_reason(vec![many]), "its task bake has 1001 parameters, the limit is 1000");
+    let oversized = wit::TaskInfo { requires: vec![parameter("pan"); MAX_ITEMS + 1], ..task("bake") };
+    assert_eq!(invalid_reason(vec![oversized]), "its task bake has 1001 parameters, the limit is 1000");
     let tasks = (0..=MAX_ITEMS).map(|index| task(&format!("bake-{index}"))).collect();
     assert_eq!(invalid_reason(tasks), "has 1001 tasks, the limit is 1000");
 }

@@ -6,8 +6,8 @@ fn digest(byte: u8) -> Digest {
     Digest::from_bytes([byte; 32])
 }
 
-fn open(folder: &Path, largest: u64) -> DiskCache {
-    DiskCache::open(folder.into(), largest, Compatibility([7; 32])).unwrap()
+fn open(folder: &Path, max_bytes: u64) -> DiskCache {
+    DiskCache::open(folder.into(), max_bytes, Compatibility([7; 32])).unwrap()
 }
 
 /// The one file of a cache that holds `code`.
@@ -29,18 +29,18 @@ fn code_is_cached_by_digest_and_engine() {
 }
 
 #[test]
-fn a_file_that_is_damaged_cut_short_or_of_another_module_is_removed() {
-    let spoilers: [fn(&mut Vec<u8>); 4] = [
+fn a_damaged_truncated_or_mismatched_file_is_removed() {
+    let damages: [fn(&mut Vec<u8>); 4] = [
         |bytes| *bytes.last_mut().unwrap() ^= 1,
         |bytes| bytes.truncate(HEADER + 1),
         |bytes| bytes.truncate(3),
         |bytes| bytes[MAGIC.len()] ^= 1,
     ];
-    for spoil in spoilers {
+    for damage in damages {
         let folder = tempfile::tempdir().unwrap();
         let (cache, path) = cached(folder.path(), b"code");
         let mut bytes = std::fs::read(&path).unwrap();
-        spoil(&mut bytes);
+        damage(&mut bytes);
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(cache.load(&digest(1)), None);
         assert!(!path.exists(), "it is removed");
@@ -73,8 +73,8 @@ fn the_least_recently_used_module_is_evicted() {
         let age = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(byte.into());
         File::open(cache.path(&digest(byte))).unwrap().set_modified(age).unwrap();
     }
-    assert!(cache.load(&digest(1)).is_some(), "used now, so the other one is older");
+    assert!(cache.load(&digest(1)).is_some(), "it is used now, so the other one is older");
     cache.store(&digest(3), &[3; 100]);
-    let kept = [1, 2, 3].map(|byte| cache.load(&digest(byte)).is_some());
-    assert_eq!(kept, [true, false, true]);
+    let cached = [1, 2, 3].map(|byte| cache.load(&digest(byte)).is_some());
+    assert_eq!(cached, [true, false, true]);
 }

@@ -1,4 +1,4 @@
-//! The two clocks of a call, and waiting for them.
+//! The two clocks of a call, and sleeps.
 //!
 //! The wall clock always shows the job's time. The monotonic clock starts at zero and advances in two ways only: by a fixed
 //! tick on each reading, and by the duration of each sleep of the guest. A sleep takes real time, but the clock hides its
@@ -29,7 +29,7 @@ const TICK: u64 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Clock {
     wall: Timestamp,
-    /// Nanoseconds since the call began, as the guest sees them.
+    /// Nanoseconds since the start of the call, as the guest sees them.
     monotonic: u64,
     /// The time of each timer, by the handle of its pollable.
     timers: HashMap<u32, u64>,
@@ -55,9 +55,9 @@ impl Clock {
         now
     }
 
-    /// Whether a pollable is ready. A pollable that is no timer is one of our streams, which never wait.
+    /// Whether a pollable is ready. A pollable without a timer is a stream of the host, which never waits.
     fn is_ready(&self, pollable: &Resource<DynPollable>) -> bool {
-        self.timers.get(&pollable.rep()).is_none_or(|rings| *rings <= self.monotonic)
+        self.timers.get(&pollable.rep()).is_none_or(|due| *due <= self.monotonic)
     }
 
     /// Sleeps until the first of the timers is due. The clock does not advance if the sleep is cancelled.
@@ -70,10 +70,10 @@ impl Clock {
         }
     }
 
-    fn set_alarm(&mut self, table: &mut ResourceTable, rings: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        let alarm = table.push(Timer)?;
-        let pollable = subscribe(table, alarm)?;
-        self.timers.insert(pollable.rep(), rings);
+    fn add_timer(&mut self, table: &mut ResourceTable, due: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        let timer = table.push(Timer)?;
+        let pollable = subscribe(table, timer)?;
+        self.timers.insert(pollable.rep(), due);
         Ok(pollable)
     }
 }
@@ -100,12 +100,12 @@ impl monotonic_clock::Host for HostState {
     }
 
     fn subscribe_instant(&mut self, when: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        self.clock.set_alarm(&mut self.table, when)
+        self.clock.add_timer(&mut self.table, when)
     }
 
     fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        let rings = self.clock.monotonic.saturating_add(duration);
-        self.clock.set_alarm(&mut self.table, rings)
+        let due = self.clock.monotonic.saturating_add(duration);
+        self.clock.add_timer(&mut self.table, due)
     }
 }
 

@@ -39,7 +39,7 @@ impl Process {
     }
 }
 
-/// The exit status of a guest that ended itself. wasmtime carries it out of the guest as an error.
+/// The exit status of a guest that ended itself. wasmtime passes it to the host as an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it exited with status {0}")]
 pub(crate) struct Exited(pub(crate) u8);
@@ -71,8 +71,8 @@ impl exit::Host for HostState {
 impl stdin::Host for HostState {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
         // Standard input is read once, through the first handle.
-        let unread = Stdin(std::mem::take(&mut self.process.stdin));
-        Ok(self.table.push(Box::new(unread) as DynInputStream)?)
+        let stdin = Stdin(std::mem::take(&mut self.process.stdin));
+        Ok(self.table.push(Box::new(stdin) as DynInputStream)?)
     }
 }
 
@@ -88,7 +88,7 @@ impl stderr::Host for HostState {
     }
 }
 
-/// The unread rest.
+/// The standard input that is not read yet.
 struct Stdin(Bytes);
 
 #[async_trait]
@@ -97,10 +97,10 @@ impl Pollable for Stdin {
 }
 
 impl InputStream for Stdin {
-    fn read(&mut self, most: usize) -> StreamResult<Bytes> {
+    fn read(&mut self, max: usize) -> StreamResult<Bytes> {
         if self.0.is_empty() {
             return Err(StreamError::Closed);
         }
-        Ok(self.0.split_to(most.min(self.0.len())))
+        Ok(self.0.split_to(max.min(self.0.len())))
     }
 }

@@ -1,4 +1,4 @@
-//! Randomness that depends only on the attempt: equal wherever the attempt runs, different for the next attempt.
+//! Randomness that depends only on the attempt: the same on every machine, and different for each attempt.
 
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
@@ -39,9 +39,9 @@ fn next_u64(stream: &mut blake3::OutputReader) -> u64 {
 }
 
 /// Returns `count` bytes if they can fit the guest's memory: the guest must not make the host allocate more.
-fn next_bytes(stream: &mut blake3::OutputReader, count: u64, most: u64) -> wasmtime::Result<Vec<u8>> {
-    if count > most {
-        return Err(wasmtime::Error::msg(format!("it asked for {count} random bytes, more than its memory may hold")));
+fn next_bytes(stream: &mut blake3::OutputReader, count: u64, max: u64) -> wasmtime::Result<Vec<u8>> {
+    if count > max {
+        return Err(wasmtime::Error::msg(format!("it requested {count} random bytes, more than its memory limit")));
     }
     let mut bytes = vec![0; usize::try_from(count)?];
     stream.fill(&mut bytes);

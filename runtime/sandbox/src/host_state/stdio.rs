@@ -12,7 +12,7 @@ use wasmtime_wasi_io::{
 
 use crate::call::{Level, LogLine, Observer, Standard};
 
-/// The maximum size of one write of a guest; standard libraries write less.
+/// The maximum size of one write of a guest; standard libraries write less at once.
 const MAX_WRITE_BYTES: usize = 64 << 10;
 
 /// How much of the end of standard error is available despite the limit: a failure's message is there.
@@ -28,21 +28,21 @@ pub(crate) enum Stdout {
     Output,
 }
 
-/// The guest's output exceeded a limit; [`Streams::overflow`] says which.
+/// The guest's output exceeded a limit; [`Streams::overflow`] returns which.
 #[derive(Debug, thiserror::Error)]
-#[error("what the guest says has outgrown its limit")]
+#[error("the output of the guest exceeds its limit")]
 pub(crate) struct LimitExceeded;
 
 impl From<LimitExceeded> for StreamError {
-    fn from(outgrown: LimitExceeded) -> Self {
-        Self::Trap(outgrown.into())
+    fn from(error: LimitExceeded) -> Self {
+        Self::Trap(error.into())
     }
 }
 
 /// A handle to a guest's output. The guest's streams hold clones of it.
 #[derive(Clone)]
 pub(crate) struct Streams {
-    said: Arc<Mutex<StreamState>>,
+    state: Arc<Mutex<StreamState>>,
     /// Receives the output that goes to the log.
     observer: Option<Arc<dyn Observer>>,
 }
@@ -59,7 +59,7 @@ pub(crate) struct CapturedOutput {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExceededLimit {
     /// A command's outputs.
-    Answer { used: u64 },
+    Output { used: u64 },
     /// All other output.
     Log { used: u64 },
 }
@@ -68,7 +68,7 @@ enum ExceededLimit {
 #[derive(Debug)]
 struct StreamState {
     captured: CapturedOutput,
-    stdout_is: Stdout,
+    stdout: Stdout,
     /// The bytes of log lines, standard output and standard error so far.
     logged: u64,
     log_limit: u64,
@@ -79,24 +79,24 @@ struct StreamState {
 
 impl Streams {
     pub(crate) fn new(limits: &Limits, stdout: Stdout, observer: Option<Arc<dyn Observer>>) -> Self {
-        let said = StreamState {
+        let state = StreamState {
             captured: CapturedOutput::default(),
-            stdout_is: stdout,
+            stdout,
             logged: 0,
             log_limit: limits.log,
             output_limit: limits.output,
             overflow: None,
             tail: Vec::new(),
         };
-        Self { said: Arc::new(Mutex::new(said)), observer }
+        Self { state: Arc::new(Mutex::new(state)), observer }
     }
 
     /// Handles printed bytes. Bytes for the log go to the observer too.
     fn print(&self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
         let is_log = {
-            let mut said = self.lock();
-            said.write(standard, bytes)?;
-            standard == Standard::Error || said.stdout_is == Stdout::Log
+            let mut state = self.lock();
+            state.write(standard, bytes)?;
+            standard == Standard::Error || state.stdout == Stdout::Log
         };
         if is_log && let Some(observer) = &self.observer {
             observer.print(standard, bytes);
@@ -106,7 +106,7 @@ impl Streams {
 
     /// The end of standard error as text.
     pub(crate) fn stderr_tail(&self) -> String {
-        self.lock().last_words()
+        self.lock().stderr_tail()
     }
 
     /// The exceeded limit, with limit and use, if any.
@@ -124,10 +124,10 @@ impl Streams {
         std::mem::take(&mut self.lock().captured)
     }
 
-    /// Private, so that nobody can hold the guard and lock again.
+    /// Private, so that no caller can hold the guard and lock a second time.
     fn lock(&self) -> MutexGuard<'_, StreamState> {
-        // Each change is whole, so a panic in another thread cannot leave a partial one.
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+        // Each change is complete, so a panic in another thread cannot leave a partial one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a log line.
@@ -135,10 +135,10 @@ impl Streams {
     /// # Errors
     /// [`LimitExceeded`] when the line exceeds the limit: the guest has to be stopped.
     pub(crate) fn log(&self, level: Level, message: &str) -> Result<(), LimitExceeded> {
-        let mut said = self.lock();
-        // Each line also counts its end, so that empty lines are not free.
-        said.count_log_bytes(message.len() + 1)?;
-        said.captured.log.push(LogLine { level, message: message.into() });
+        let mut state = self.lock();
+        // Each line also counts its end, so that empty lines count too.
+        state.count_log_bytes(message.len() + 1)?;
+        state.captured.log.push(LogLine { level, message: message.into() });
         Ok(())
     }
 
@@ -149,14 +149,14 @@ impl Streams {
 
 impl StreamState {
     /// The end of standard error as text.
-    fn last_words(&self) -> String {
+    fn stderr_tail(&self) -> String {
         let start = self.tail.len().saturating_sub(STDERR_TAIL_BYTES);
         String::from_utf8_lossy(&self.tail[start..]).into_owned()
     }
 
     fn overflow(&self) -> Option<String> {
         Some(match self.overflow? {
-            ExceededLimit::Answer { used } => {
+            ExceededLimit::Output { used } => {
                 let limit = Size(self.output_limit);
                 format!("it had written {used} bytes to standard output when it was stopped, the limit is {limit}")
             }
@@ -178,11 +178,11 @@ impl StreamState {
     }
 
     fn write(&mut self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
-        match (standard, self.stdout_is) {
+        match (standard, self.stdout) {
             (Standard::Output, Stdout::Output) => {
                 let used = self.captured.stdout.len() as u64 + bytes.len() as u64;
                 if used > self.output_limit {
-                    self.overflow = Some(ExceededLimit::Answer { used });
+                    self.overflow = Some(ExceededLimit::Output { used });
                     return Err(LimitExceeded.into());
                 }
                 self.captured.stdout.extend_from_slice(bytes);
@@ -250,8 +250,11 @@ mod tests {
         assert_eq!(streams.stderr_tail(), "the end");
         let overflow = streams.overflow().unwrap();
         assert_eq!(overflow, "it had logged and printed 17 bytes when it was stopped, the limit is 11B");
-        let kept = streams.take();
-        assert_eq!((kept.log.len(), kept.stdout.as_slice(), kept.stderr.as_slice()), (1, &b"five!"[..], &b""[..]));
+        let captured = streams.take();
+        assert_eq!(
+            (captured.log.len(), captured.stdout.as_slice(), captured.stderr.as_slice()),
+            (1, &b"five!"[..], &b""[..])
+        );
     }
 
     #[test]

@@ -26,12 +26,12 @@ pub(super) fn componentize(bytes: &[u8], outline: &ModuleOutline) -> Result<Vec<
     }
 }
 
-/// Imports that neither the adapter provides nor the component can pass on.
+/// Imports that neither the adapter provides nor the component can import itself.
 fn not_adaptable(outline: &ModuleOutline) -> Vec<String> {
     let is_known = |import: &&String| {
         let interface = import.rsplit_once('.').map_or("", |(module, _)| module);
-        let reaches_world = interface.contains(':') || interface.starts_with("[export]");
-        !(interface == PREVIEW1 || reaches_world)
+        let is_component_import = interface.contains(':') || interface.starts_with("[export]");
+        !(interface == PREVIEW1 || is_component_import)
     };
     outline.imports.iter().filter(is_known).cloned().collect()
 }

@@ -33,14 +33,14 @@ impl ModuleOutline {
             match payload {
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
-                payload if depth == 0 => outline.take(payload).map_err(|error| invalid(&error, bytes))?,
+                payload if depth == 0 => outline.add(payload).map_err(|error| invalid(&error, bytes))?,
                 _ => {}
             }
         }
         Ok(outline)
     }
 
-    fn take(&mut self, payload: Payload<'_>) -> wasmparser::Result<()> {
+    fn add(&mut self, payload: Payload<'_>) -> wasmparser::Result<()> {
         match payload {
             Payload::Version { encoding: wasmparser::Encoding::Component, .. } => self.encoding = Encoding::Component,
             Payload::ImportSection(imports) => {
@@ -78,7 +78,7 @@ pub(super) fn invalid(error: &wasmparser::Error, bytes: &[u8]) -> ModuleError {
     ModuleError::Invalid { reason: error.message().into(), offset: error.offset() }
 }
 
-/// Describes bytes that are not WebAssembly, for a person.
+/// Describes bytes that are not WebAssembly, for an error message.
 fn looks_like(bytes: &[u8]) -> String {
     let known: [(&[u8], &str); 7] = [
         (b"\x7fELF", "it looks like a Linux program or library; build it for wasm32-wasip1"),
@@ -92,20 +92,20 @@ fn looks_like(bytes: &[u8]) -> String {
     if let Some((_, name)) = known.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return (*name).into();
     }
-    /// The maximum number of shown characters.
-    const SHOWN: usize = 24;
-    let start = &bytes[..bytes.len().min(SHOWN)];
+    /// The maximum length of an excerpt, in bytes.
+    const EXCERPT_BYTES: usize = 24;
+    let start = &bytes[..bytes.len().min(EXCERPT_BYTES)];
     match std::str::from_utf8(start) {
         _ if bytes.is_empty() => "it is empty".into(),
         Ok(text) if text.trim_start().starts_with("(module") || text.trim_start().starts_with("(component") => {
             "it is WebAssembly text; assemble it first".into()
         }
         Ok(text) if text.chars().all(|char| !char.is_control() || char.is_whitespace()) => {
-            format!("it looks like text and begins {text:?}")
+            format!("it looks like text and starts with {text:?}")
         }
         Ok(_) | Err(_) => {
             let hex: Vec<String> = start.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-            format!("it begins with the bytes {}", hex.join(" "))
+            format!("it starts with the bytes {}", hex.join(" "))
         }
     }
 }

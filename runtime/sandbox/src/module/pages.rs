@@ -5,7 +5,7 @@
 //! between the program's data and `memory.size`, and would overwrite the adapter's pages. So `memory.size` becomes a global
 //! that counts only the pages that the program declares or grows itself, and `memory.grow` becomes a function that updates
 //! this global. Two growths may then have a gap between them, as when any other part of a program grows memory. An allocator
-//! that does not check where its new pages start cannot be helped.
+//! that does not check where its new pages start still overwrites them.
 
 use std::convert::Infallible;
 
@@ -39,13 +39,13 @@ struct MemoryRewriter {
     has_globals: bool,
 }
 
-/// Rewrites the program to see only its own pages. It stays as it is if nothing has to be hidden.
+/// Rewrites the program to see only its own pages. It is unchanged if nothing has to be hidden.
 pub(super) fn hide_adapters(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
-    let Some(mut pages) = MemoryRewriter::of(bytes).map_err(|error| outline::invalid(&error, bytes))? else {
+    let Some(mut rewriter) = MemoryRewriter::of(bytes).map_err(|error| outline::invalid(&error, bytes))? else {
         return Ok(bytes.to_vec());
     };
     let mut module = Module::new();
-    pages
+    rewriter
         .parse_core_module(&mut module, Parser::new(0), bytes)
         .map_err(|error| ModuleError::NotComponentizable { reason: format!("{error:#}") })?;
     Ok(module.finish())
@@ -54,34 +54,34 @@ pub(super) fn hide_adapters(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
 impl MemoryRewriter {
     /// Reads the memory of a program; `None` if nothing has to be hidden.
     fn of(bytes: &[u8]) -> wasmparser::Result<Option<Self>> {
-        let mut pages = Self::default();
+        let mut rewriter = Self::default();
         let (mut memories, mut exported, mut has_code) = (Vec::new(), None, false);
         for payload in Parser::new(0).parse_all(bytes) {
             match payload? {
                 Payload::TypeSection(types) => {
                     for group in types {
-                        pages.types += count(group?.types().len());
+                        rewriter.types += count(group?.types().len());
                     }
                 }
                 Payload::ImportSection(imports) => {
                     for import in imports.into_imports() {
                         match import?.ty {
-                            TypeRef::Func(_) | TypeRef::FuncExact(_) => pages.functions += 1,
-                            TypeRef::Global(_) => pages.globals += 1,
+                            TypeRef::Func(_) | TypeRef::FuncExact(_) => rewriter.functions += 1,
+                            TypeRef::Global(_) => rewriter.globals += 1,
                             TypeRef::Memory(memory) => memories.push(memory),
                             TypeRef::Table(_) | TypeRef::Tag(_) => {}
                         }
                     }
                 }
-                Payload::FunctionSection(functions) => pages.functions += functions.count(),
+                Payload::FunctionSection(functions) => rewriter.functions += functions.count(),
                 Payload::MemorySection(section) => {
                     for memory in section {
                         memories.push(memory?);
                     }
                 }
                 Payload::GlobalSection(globals) => {
-                    pages.globals += globals.count();
-                    pages.has_globals = true;
+                    rewriter.globals += globals.count();
+                    rewriter.has_globals = true;
                 }
                 Payload::ExportSection(exports) => {
                     for export in exports {
@@ -104,7 +104,7 @@ impl MemoryRewriter {
         Ok(declared.and_then(|declared| u32::try_from(declared.initial).ok()).map(|declared| Self {
             memory,
             declared,
-            ..pages
+            ..rewriter
         }))
     }
 
@@ -116,15 +116,15 @@ impl MemoryRewriter {
 
     /// The function that replaces `memory.grow`.
     fn grow(&self) -> Function {
-        let (wanted, start) = (0, 1);
+        let (delta, start) = (0, 1);
         let mut function = Function::new([(1, ValType::I32)]);
         let mut body = function.instructions();
-        // A growth by zero asks where the memory ends.
-        body.local_get(wanted).i32_eqz().if_(wasm_encoder::BlockType::Empty);
+        // A growth by zero returns the end of the memory.
+        body.local_get(delta).i32_eqz().if_(wasm_encoder::BlockType::Empty);
         body.global_get(self.globals).return_().end();
-        body.local_get(wanted).memory_grow(self.memory).local_tee(start);
+        body.local_get(delta).memory_grow(self.memory).local_tee(start);
         body.i32_const(-1).i32_ne().if_(wasm_encoder::BlockType::Empty);
-        body.local_get(start).local_get(wanted).i32_add().global_set(self.globals).end();
+        body.local_get(start).local_get(delta).i32_add().global_set(self.globals).end();
         body.local_get(start).end();
         function
     }
@@ -169,8 +169,9 @@ impl Reencode for MemoryRewriter {
         _after: Option<SectionId>,
         before: Option<SectionId>,
     ) -> Result<(), Error<Infallible>> {
-        let follows = [SectionId::Export, SectionId::Start, SectionId::Element, SectionId::DataCount, SectionId::Code];
-        if !self.has_globals && before.is_some_and(|before| follows.contains(&before)) {
+        let after_globals =
+            [SectionId::Export, SectionId::Start, SectionId::Element, SectionId::DataCount, SectionId::Code];
+        if !self.has_globals && before.is_some_and(|before| after_globals.contains(&before)) {
             let mut globals = GlobalSection::new();
             self.add_count(&mut globals);
             module.section(&globals);
@@ -210,7 +211,7 @@ impl Reencode for MemoryRewriter {
 }
 
 fn count(length: usize) -> u32 {
-    u32::try_from(length).expect("a module of that many types is not valid")
+    u32::try_from(length).expect("a valid module has fewer types")
 }
 
 #[cfg(test)]

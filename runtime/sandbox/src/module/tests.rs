@@ -41,15 +41,15 @@ const INTERFACE_ITEMS: [(&str, &str); 29] = [
     ("wasi:sockets/udp-create-socket", "create-udp-socket"),
 ];
 
-/// Whether a linker has this item: it then cannot be defined again. Only one of WASI's patch versions is linked.
-fn has(linker: &mut Linker<HostState>, interface: &str, held: &str) -> bool {
+/// Whether a linker has this item: it then cannot be defined a second time. Only one of WASI's patch versions is linked.
+fn has(linker: &mut Linker<HostState>, interface: &str, item: &str) -> bool {
     let versions: Vec<String> = match interface.starts_with("waft:") {
         true => vec!["1.0.0".into()],
         false => (0..100).map(|patch| format!("0.2.{patch}")).collect(),
     };
     versions.iter().any(|version| {
         let mut instance = linker.instance(&format!("{interface}@{version}")).unwrap();
-        instance.resource(held, ResourceType::host::<()>(), |_, _| Ok(())).is_err()
+        instance.resource(item, ResourceType::host::<()>(), |_, _| Ok(())).is_err()
     })
 }
 
@@ -59,14 +59,14 @@ fn granted_interfaces_equal_linked_interfaces() {
     host_state::link(&mut linker).unwrap();
     assert_eq!(INTERFACE_ITEMS.map(|(interface, _)| interface), GRANTED);
     // Interfaces that have only types need no linking.
-    for (interface, held) in INTERFACE_ITEMS.into_iter().filter(|(_, held)| !held.is_empty()) {
-        assert!(has(&mut linker, interface, held), "{interface} has no {held}");
+    for (interface, item) in INTERFACE_ITEMS.into_iter().filter(|(_, item)| !item.is_empty()) {
+        assert!(has(&mut linker, interface, item), "{interface} has no {item}");
     }
-    assert!(!has(&mut linker, "wasi:http/types", "fields"), "or the above says nothing");
+    assert!(!has(&mut linker, "wasi:http/types", "fields"), "an interface that is not granted is not linked");
 }
 
 #[test]
-fn versions_that_do_not_break_with_ours_are_granted() {
+fn compatible_versions_are_granted() {
     assert!(is_granted("wasi:cli/stdin@0.2.0"));
     assert!(is_granted("wasi:cli/stdin@0.2.12"));
     assert!(is_granted("waft:task/host@1.3.0"));

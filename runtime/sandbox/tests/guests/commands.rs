@@ -3,7 +3,7 @@
 use flow::{Failure, FailureKind, FailureSummary, NodeName, Outcome, Values};
 use sandbox::{Action, Call, Completion};
 
-use crate::support::{assert_failure, bytes, call, failure, json, program, promising, report, text, values};
+use crate::support::{assert_failure, bytes, call, failure, json, program, report, requiring, text, values};
 
 /// A program that writes its standard input to file descriptor 1 or 2.
 fn cat(to: u32) -> Vec<u8> {
@@ -20,7 +20,7 @@ fn cat(to: u32) -> Vec<u8> {
 }
 
 /// A program that writes these texts to standard output and standard error, and exits with this status.
-fn says(stdout: &str, stderr: &str, status: u32) -> Vec<u8> {
+fn printing(stdout: &str, stderr: &str, status: u32) -> Vec<u8> {
     let quoted = |text: &str| text.bytes().map(|byte| format!("\\{byte:02x}")).collect::<String>();
     let data = format!(r#"(data (i32.const 1024) "{}{}")"#, quoted(stdout), quoted(stderr));
     let (out, error) = (stdout.len(), stderr.len());
@@ -33,8 +33,8 @@ fn says(stdout: &str, stderr: &str, status: u32) -> Vec<u8> {
     program(&data, &body)
 }
 
-fn command(promised: &[&str]) -> Call {
-    Call { export: None, ..promising(promised) }
+fn command(outputs: &[&str]) -> Call {
+    Call { export: None, ..requiring(outputs) }
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn inputs_and_outputs_are_one_json_object_each() {
     let call = Call { inputs: inputs.clone(), ..command(&["text", "blob", "n"]) };
     let report = report(&cat(1), call).await;
     assert_eq!(report.completion, Completion::Succeeded(inputs));
-    assert_eq!(text(&report.stdout), "", "it was the answer");
+    assert_eq!(text(&report.stdout), "", "standard output is the result");
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn the_environment_holds_only_the_job() {
 
 #[tokio::test]
 async fn rollback_is_the_first_argument() {
-    // Exits with the number of arguments after its name.
+    // Exits with the number of its arguments, without its name.
     let counts = program(
         "",
         "(drop (call $args_sizes_get (i32.const 16) (i32.const 20)))
@@ -110,32 +110,32 @@ async fn rollback_is_the_first_argument() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_not_0_is_a_failure_with_the_last_line_of_standard_error() {
-    let transient = failure(&says("{}", "warming up\nthe oven is cold\n\n", 3), command(&[])).await;
+async fn a_nonzero_status_is_a_failure_with_the_last_line_of_standard_error() {
+    let transient = failure(&printing("{}", "warming up\nthe oven is cold\n\n", 3), command(&[])).await;
     assert_eq!(transient, Failure::new(FailureKind::Transient, "the oven is cold"));
-    let permanent = failure(&says("", "there is no oven", 65), command(&[])).await;
+    let permanent = failure(&printing("", "there is no oven", 65), command(&[])).await;
     assert_eq!(permanent, Failure::new(FailureKind::Permanent, "there is no oven"));
 }
 
 #[tokio::test]
 async fn an_exit_with_status_0_is_a_success() {
-    let report = report(&says(r#" {"pan": 24} "#, "", 0), command(&["pan"])).await;
+    let report = report(&printing(r#" {"pan": 24} "#, "", 0), command(&["pan"])).await;
     assert_eq!(report.completion, Completion::Succeeded(values([("pan", json("24"))])));
 }
 
 #[tokio::test]
-async fn output_that_is_no_object_is_rejected_with_an_excerpt() {
-    let wrong = failure(&says("hello, world", "", 0), command(&[])).await;
-    let said = ["its standard output is not one JSON object", "it begins \"hello, world\""];
-    assert_failure(&wrong, FailureKind::InvalidOutput, &said);
-    let missing = failure(&says("", "", 0), command(&["pan"])).await;
-    assert_failure(&missing, FailureKind::InvalidOutput, &["it promised pan and did not leave it"]);
-    let twice = failure(&says(r#"{"pan":1,"pan":2}"#, "", 0), command(&["pan"])).await;
+async fn output_other_than_an_object_is_rejected_with_an_excerpt() {
+    let wrong = failure(&printing("hello, world", "", 0), command(&[])).await;
+    let expected = ["its standard output is not one JSON object", "it starts with \"hello, world\""];
+    assert_failure(&wrong, FailureKind::InvalidOutput, &expected);
+    let missing = failure(&printing("", "", 0), command(&["pan"])).await;
+    assert_failure(&missing, FailureKind::InvalidOutput, &["it did not return the required outputs pan"]);
+    let twice = failure(&printing(r#"{"pan":1,"pan":2}"#, "", 0), command(&["pan"])).await;
     assert_failure(&twice, FailureKind::InvalidOutput, &["\"pan\" is given twice"]);
 }
 
 #[tokio::test]
-async fn a_program_that_traps_failed_for_it() {
+async fn a_trap_of_a_program_is_a_failure() {
     let failure = failure(&program("", "unreachable"), Call { ..call() }).await;
     assert_failure(&failure, FailureKind::Trap, &["unreachable"]);
 }
@@ -166,7 +166,7 @@ fn assert_full(from: &str, to: &str) -> String {
 
 #[tokio::test]
 async fn a_program_never_sees_the_adapters_memory() {
-    // Like old C libraries: takes all existing memory, and later each growth, wherever it starts.
+    // Like old C libraries: claims all existing memory, and later each growth, regardless of its start.
     let (heap, end) = ("(i32.const 4096)", "(i32.load (i32.const 24))");
     let (grown, end_of_grown) = ("(i32.load (i32.const 28))", "(i32.load (i32.const 32))");
     let body = [

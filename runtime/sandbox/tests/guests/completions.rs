@@ -6,14 +6,14 @@ use flow::{Failure, FailureKind, FailureSummary, Outcome, Values};
 use sandbox::{Action, Call, Completion, Level};
 
 use crate::support::{
-    Content, Image, RecordingObserver, assert_failure, bytes, call, compile, failure, guest, json, promising, report,
+    Content, Image, RecordingObserver, assert_failure, bytes, call, compile, failure, guest, json, report, requiring,
     sandbox, text, values,
 };
 
-/// A guest that leaves these values.
-fn leaving(left: &[(&str, Content<'_>)]) -> Vec<u8> {
+/// A guest that returns these values.
+fn returning(values: &[(&str, Content<'_>)]) -> Vec<u8> {
     let mut image = Image::new();
-    let at = image.success(left);
+    let at = image.success(values);
     guest(&image, "", &format!("(i32.const {at})"))
 }
 
@@ -25,39 +25,39 @@ fn failing(retryable: u8, message: &str, details: Option<&str>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn declared_outputs_are_kept_verbatim_and_others_dropped() {
-    let core = leaving(&[
+async fn declared_outputs_are_returned_verbatim_and_others_dropped() {
+    let core = returning(&[
         ("pan", Content::Json(" {\"cm\": 12345678901234567890} ")),
         ("dough", Content::Bytes(&[0, 255])),
-        ("crumbs", Content::Json("not JSON, but nobody asked")),
+        ("crumbs", Content::Json("not JSON, but not required")),
     ]);
-    let answer = report(&core, promising(&["pan", "dough"])).await.completion;
-    let kept = values([("pan", json(" {\"cm\": 12345678901234567890} ")), ("dough", bytes(&[0, 255]))]);
-    assert_eq!(answer, Completion::Succeeded(kept));
+    let completion = report(&core, requiring(&["pan", "dough"])).await.completion;
+    let expected = values([("pan", json(" {\"cm\": 12345678901234567890} ")), ("dough", bytes(&[0, 255]))]);
+    assert_eq!(completion, Completion::Succeeded(expected));
 }
 
 #[tokio::test]
 async fn a_missing_output_is_named() {
-    let core = leaving(&[("pan", Content::Json("1"))]);
-    let failure = failure(&core, promising(&["pan", "dough", "icing"])).await;
-    let said = ["it promised dough, icing and did not leave it; it left pan"];
-    assert_failure(&failure, FailureKind::InvalidOutput, &said);
+    let core = returning(&[("pan", Content::Json("1"))]);
+    let failure = failure(&core, requiring(&["pan", "dough", "icing"])).await;
+    let expected = ["it did not return the required outputs dough, icing; it returned pan"];
+    assert_failure(&failure, FailureKind::InvalidOutput, &expected);
 }
 
 #[tokio::test]
 async fn an_invalid_json_output_reports_its_position() {
-    let core = leaving(&[("pan", Content::Json("{\"cm\": }"))]);
-    let failure = failure(&core, promising(&["pan"])).await;
-    let said = ["the value pan that it left is not a JSON value", "line 1 column 8"];
-    assert_failure(&failure, FailureKind::InvalidOutput, &said);
+    let core = returning(&[("pan", Content::Json("{\"cm\": }"))]);
+    let failure = failure(&core, requiring(&["pan"])).await;
+    let expected = ["the returned value pan is not a JSON value", "line 1 column 8"];
+    assert_failure(&failure, FailureKind::InvalidOutput, &expected);
 }
 
 #[tokio::test]
 async fn invalid_and_duplicate_names_are_rejected() {
-    let none = failure(&leaving(&[("a pan", Content::Json("1"))]), call()).await;
-    assert_failure(&none, FailureKind::InvalidOutput, &["it left a value whose name \"a pan\" is not a name"]);
-    let twice = leaving(&[("pan", Content::Json("1")), ("pan", Content::Json("2"))]);
-    assert_failure(&failure(&twice, call()).await, FailureKind::InvalidOutput, &["it left the value pan twice"]);
+    let none = failure(&returning(&[("a pan", Content::Json("1"))]), call()).await;
+    assert_failure(&none, FailureKind::InvalidOutput, &["it returned a value whose name \"a pan\" is not a name"]);
+    let twice = returning(&[("pan", Content::Json("1")), ("pan", Content::Json("2"))]);
+    assert_failure(&failure(&twice, call()).await, FailureKind::InvalidOutput, &["it returned the value pan twice"]);
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_guests_own_failure_keeps_its_kind_message_and_details() {
 }
 
 #[tokio::test]
-async fn invalid_failure_details_are_dropped_with_a_note() {
+async fn invalid_failure_details_are_dropped_with_a_reason() {
     let failure = failure(&failing(0, "the oven is cold", Some("20°")), call()).await;
     assert_failure(&failure, FailureKind::Transient, &["the oven is cold [its details are dropped: not a JSON value"]);
     assert_eq!(failure.details, None);
@@ -101,15 +101,15 @@ async fn a_panic_reports_its_message() {
     let report = report(&guest(&image, fields, &body), call()).await;
     assert_eq!(text(&report.stderr), panic);
     let Completion::Failed(failure) = report.completion else { panic!("it trapped") };
-    let said = ["thread 'main' panicked at src/lib.rs:7:5: the oven is on fire (", "unreachable"];
-    assert_failure(&failure, FailureKind::Trap, &said);
+    let expected = ["thread 'main' panicked at src/lib.rs:7:5: the oven is on fire (", "unreachable"];
+    assert_failure(&failure, FailureKind::Trap, &expected);
 }
 
 #[tokio::test]
 async fn a_guest_that_exits_has_no_result() {
     let fields = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
     let failure = failure(&guest(&Image::new(), fields, "(call $exit (i32.const 0)) unreachable"), call()).await;
-    assert_failure(&failure, FailureKind::Trap, &["it exited with status 0 and gave no answer"]);
+    assert_failure(&failure, FailureKind::Trap, &["it exited with status 0 and returned no result"]);
 }
 
 #[tokio::test]
@@ -127,18 +127,18 @@ async fn log_lines_and_progress_are_observed_and_captured() {
     );
     let sandbox = sandbox();
     let compiled = compile(&sandbox, &guest(&image, fields, &body)).await;
-    let heard = Arc::new(RecordingObserver::default());
-    let report = sandbox.call(&compiled, call(), heard.clone()).await;
-    assert_eq!(heard.lines(), ["warn: the pan is warm", "0.5: the pan", "1: "]);
-    let kept: Vec<_> = report.log.iter().map(|line| (line.level, line.message.as_str())).collect();
-    assert_eq!(kept, [(Level::Warn, "the pan is warm")]);
+    let observer = Arc::new(RecordingObserver::default());
+    let report = sandbox.call(&compiled, call(), observer.clone()).await;
+    assert_eq!(observer.lines(), ["warn: the pan is warm", "0.5: the pan", "1: "]);
+    let log: Vec<_> = report.log.iter().map(|line| (line.level, line.message.as_str())).collect();
+    assert_eq!(log, [(Level::Warn, "the pan is warm")]);
 }
 
 #[tokio::test]
-async fn a_rollback_leaves_nothing() {
+async fn a_rollback_returns_nothing() {
     let rollback = |outcome| Call {
         action: Action::Rollback { outcome, failures: FailureSummary::default() },
-        required_outputs: promising(&["pan"]).required_outputs,
+        required_outputs: requiring(&["pan"]).required_outputs,
         ..call()
     };
     let core = guest(&Image::new(), "", "unreachable");
@@ -153,9 +153,9 @@ async fn a_rollback_leaves_nothing() {
 
 #[tokio::test]
 async fn inputs_arrive() {
-    // Leaves the bytes of its one input: the input list is the last but one of apply's parameters.
+    // Returns the bytes of its one input: the input list is the second to last parameter of apply.
     let mut image = Image::new();
-    let at = image.success(&[("echo", Content::At(0, 0))]);
+    let at = image.success(&[("copy", Content::At(0, 0))]);
     // The element's content is at offset 12; the result's list is at offset 4.
     let body = format!(
         "(local.set $i (i32.load offset=4 (i32.const {at})))
@@ -163,7 +163,7 @@ async fn inputs_arrive() {
          (i32.store offset=16 (local.get $i) (i32.load offset=16 (local.get 13)))
          (i32.const {at})"
     );
-    let call = Call { inputs: values([("batter", bytes(b"900 ml"))]), ..promising(&["echo"]) };
-    let answer = report(&guest(&image, "", &body), call).await.completion;
-    assert_eq!(answer, Completion::Succeeded(values([("echo", bytes(b"900 ml"))])));
+    let call = Call { inputs: values([("batter", bytes(b"900 ml"))]), ..requiring(&["copy"]) };
+    let completion = report(&guest(&image, "", &body), call).await.completion;
+    assert_eq!(completion, Completion::Succeeded(values([("copy", bytes(b"900 ml"))])));
 }

@@ -1,4 +1,4 @@
-//! A guest that tries something that no guest is granted fails permanently, with the reason.
+//! A guest that tries to use a denied capability fails permanently, with the reason.
 
 use flow::{FailureKind, Values};
 use sandbox::Completion;
@@ -7,7 +7,7 @@ use wit_parser::Resolve;
 
 use crate::support::{Image, assert_failure, call, core, failure, guest, report};
 
-/// The part of WASI's sockets that the guest here imports, and its world.
+/// The part of WASI's sockets that the guest here imports, and its WIT world.
 const SOCKETS: &str = "
     package wasi:sockets@0.2.0;
     interface network {
@@ -30,10 +30,10 @@ const SOCKETS: &str = "
         include waft:task/task@1.0.0;
     }";
 
-/// A guest that opens a TCP socket, and then leaves the image's result at an address.
-fn opening_a_socket(image: &Image, leaves: u32) -> Vec<u8> {
+/// A guest that opens a TCP socket, and then returns the result at an address of the image.
+fn opening_a_socket(image: &Image, result: u32) -> Vec<u8> {
     let imports = r#"(import "wasi:sockets/tcp-create-socket@0.2.0" "create-tcp-socket" (func $tcp (param i32 i32)))"#;
-    let mut core = core(image, imports, &format!("(call $tcp (i32.const 0) (i32.const 64)) (i32.const {leaves})"));
+    let mut core = core(image, imports, &format!("(call $tcp (i32.const 0) (i32.const 64)) (i32.const {result})"));
     let mut resolve = Resolve::default();
     resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest-sdk/wit/task.wit")).unwrap();
     let package = resolve.push_str("sockets.wit", SOCKETS).unwrap();
@@ -45,30 +45,30 @@ fn opening_a_socket(image: &Image, leaves: u32) -> Vec<u8> {
 #[tokio::test]
 async fn a_failure_after_a_denied_socket_is_permanent() {
     let mut image = Image::new();
-    let gives_up = image.failure(0, "the bakery does not answer", None);
-    let failure = failure(&opening_a_socket(&image, gives_up), call()).await;
-    let said = ["it opened a TCP socket, and guests have no network", "then it failed: the bakery does not answer"];
-    assert_failure(&failure, FailureKind::Permanent, &said);
+    let result = image.failure(0, "the bakery does not answer", None);
+    let failure = failure(&opening_a_socket(&image, result), call()).await;
+    let expected = ["it opened a TCP socket, and guests have no network", "then it failed: the bakery does not answer"];
+    assert_failure(&failure, FailureKind::Permanent, &expected);
 }
 
 #[tokio::test]
-async fn a_guest_that_does_without_the_socket_that_it_opened_succeeds() {
+async fn a_guest_that_ignores_its_denied_socket_succeeds() {
     let mut image = Image::new();
-    let leaves = image.success(&[]);
-    let answer = report(&opening_a_socket(&image, leaves), call()).await.completion;
-    assert_eq!(answer, Completion::Succeeded(Values::new()));
+    let result = image.success(&[]);
+    let completion = report(&opening_a_socket(&image, result), call()).await.completion;
+    assert_eq!(completion, Completion::Succeeded(Values::new()));
 }
 
 /// For these, Rust's standard library for WASI preview 1 has no import to call.
 #[tokio::test]
 async fn rust_unsupported_errors_are_permanent() {
-    for (words, lack) in [
+    for (message, reason) in [
         ("operation not supported on this platform", "guests have no network, threads or processes"),
         ("failed to find a pre-opened file descriptor through which \"/x\" could be opened", "guests have no files"),
     ] {
         let mut image = Image::new();
-        let gives_up = image.failure(0, words, None);
-        let failure = failure(&guest(&image, "", &format!("(i32.const {gives_up})")), call()).await;
-        assert_failure(&failure, FailureKind::Permanent, &[lack, "then it failed: ", words]);
+        let result = image.failure(0, message, None);
+        let failure = failure(&guest(&image, "", &format!("(i32.const {result})")), call()).await;
+        assert_failure(&failure, FailureKind::Permanent, &[reason, "then it failed: ", message]);
     }
 }

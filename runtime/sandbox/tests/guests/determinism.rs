@@ -8,13 +8,13 @@ use std::{
 use flow::{Timestamp, Value};
 use sandbox::{Call, Compiled, Completion, Sandbox};
 
-use crate::support::{Content, Image, RecordingObserver, compile, guest, promising, sandbox};
+use crate::support::{Content, Image, RecordingObserver, compile, guest, requiring, sandbox};
 
-/// A guest that leaves, as bytes, the wall clock, the monotonic clock before and after a sleep of 3 ms, 16 random bytes, and
+/// A guest that returns, as bytes, the wall clock, the monotonic clock before and after a sleep of 3 ms, 16 random bytes, and
 /// two NaNs made with different signs.
-fn curious() -> Vec<u8> {
+fn observing() -> Vec<u8> {
     let mut image = Image::new();
-    let at = image.success(&[("seen", Content::At(512, 48))]);
+    let at = image.success(&[("observed", Content::At(512, 48))]);
     let fields = r#"
         (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
         (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
@@ -35,9 +35,9 @@ fn curious() -> Vec<u8> {
     guest(&image, fields, &body)
 }
 
-async fn seen(sandbox: &Sandbox, compiled: &Compiled, call: Call) -> Vec<u8> {
+async fn observed(sandbox: &Sandbox, compiled: &Compiled, call: Call) -> Vec<u8> {
     match sandbox.call(compiled, call, Arc::new(RecordingObserver::default())).await.completion {
-        Completion::Succeeded(values) => match &values["seen"] {
+        Completion::Succeeded(values) => match &values["observed"] {
             Value::Bytes(bytes) => bytes.to_vec(),
             other => panic!("{other:?} is not bytes"),
         },
@@ -51,37 +51,37 @@ fn number(bytes: &[u8]) -> u64 {
 
 #[tokio::test]
 async fn a_job_is_deterministic() {
-    let (here, there) = (sandbox(), sandbox());
-    let (compiled_here, compiled_there) = (compile(&here, &curious()).await, compile(&there, &curious()).await);
-    let job = promising(&["seen"]);
-    let first = seen(&here, &compiled_here, job.clone()).await;
-    assert_eq!(seen(&here, &compiled_here, job.clone()).await, first, "again");
-    assert_eq!(seen(&there, &compiled_there, job.clone()).await, first, "elsewhere");
+    let (one, other) = (sandbox(), sandbox());
+    let (compiled_in_one, compiled_in_other) = (compile(&one, &observing()).await, compile(&other, &observing()).await);
+    let job = requiring(&["observed"]);
+    let first = observed(&one, &compiled_in_one, job.clone()).await;
+    assert_eq!(observed(&one, &compiled_in_one, job.clone()).await, first, "in a second call");
+    assert_eq!(observed(&other, &compiled_in_other, job.clone()).await, first, "in another sandbox");
     // A larger stack uses another engine.
     let mut larger = job;
     larger.limits.stack = 2 << 20;
-    assert_eq!(seen(&here, &compiled_here, larger).await, first, "in another engine");
+    assert_eq!(observed(&one, &compiled_in_one, larger).await, first, "in another engine");
 }
 
 #[tokio::test]
 async fn the_wall_clock_is_fixed_and_sleep_advances_the_monotonic_clock() {
     let sandbox = sandbox();
-    let compiled = compile(&sandbox, &curious()).await;
-    let job = Call { job_time: Timestamp::from_micros(1_234_567_000_001), ..promising(&["seen"]) };
+    let compiled = compile(&sandbox, &observing()).await;
+    let job = Call { job_time: Timestamp::from_micros(1_234_567_000_001), ..requiring(&["observed"]) };
     let before = Instant::now();
-    let seen = seen(&sandbox, &compiled, job).await;
-    assert!(before.elapsed() >= Duration::from_millis(3), "the sleep is a real one");
-    assert_eq!(number(&seen[..8]), 1_234_567_000_001_000);
-    let (early, late) = (number(&seen[8..16]), number(&seen[16..24]));
-    assert!((3_000_000..3_100_000).contains(&(late - early)), "{early} to {late}");
+    let observed = observed(&sandbox, &compiled, job).await;
+    assert!(before.elapsed() >= Duration::from_millis(3), "the sleep takes real time");
+    assert_eq!(number(&observed[..8]), 1_234_567_000_001_000);
+    let (before_sleep, after_sleep) = (number(&observed[8..16]), number(&observed[16..24]));
+    assert!((3_000_000..3_100_000).contains(&(after_sleep - before_sleep)), "{before_sleep} to {after_sleep}");
 }
 
 #[tokio::test]
 async fn each_attempt_has_its_own_random_seed() {
     let sandbox = sandbox();
-    let compiled = compile(&sandbox, &curious()).await;
-    let job = promising(&["seen"]);
-    let first = seen(&sandbox, &compiled, job.clone()).await;
+    let compiled = compile(&sandbox, &observing()).await;
+    let job = requiring(&["observed"]);
+    let first = observed(&sandbox, &compiled, job.clone()).await;
     let others = [
         Call { attempt: 2, ..job.clone() },
         Call { firing: 2, ..job.clone() },
@@ -89,17 +89,17 @@ async fn each_attempt_has_its_own_random_seed() {
         Call { run: flow::RunId::new("run-2").unwrap(), ..job },
     ];
     for other in others {
-        let seen = seen(&sandbox, &compiled, other).await;
-        assert_ne!(seen[24..40], first[24..40], "random bytes");
-        assert_eq!((&seen[..24], &seen[40..]), (&first[..24], &first[40..]), "clocks and numbers");
+        let observed = observed(&sandbox, &compiled, other).await;
+        assert_ne!(observed[24..40], first[24..40], "random bytes");
+        assert_eq!((&observed[..24], &observed[40..]), (&first[..24], &first[40..]), "clocks and numbers");
     }
 }
 
 #[tokio::test]
 async fn nans_are_canonical() {
     let sandbox = sandbox();
-    let compiled = compile(&sandbox, &curious()).await;
-    let seen = seen(&sandbox, &compiled, promising(&["seen"])).await;
+    let compiled = compile(&sandbox, &observing()).await;
+    let observed = observed(&sandbox, &compiled, requiring(&["observed"])).await;
     let canonical = 0x7fc0_0000_u32.to_le_bytes();
-    assert_eq!((&seen[40..44], &seen[44..]), (&canonical[..], &canonical[..]));
+    assert_eq!((&observed[40..44], &observed[44..]), (&canonical[..], &canonical[..]));
 }

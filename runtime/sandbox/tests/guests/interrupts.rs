@@ -66,8 +66,8 @@ async fn all_calls_that_run_are_interrupted_and_later_ones_are_not() {
     let all = sandbox.clone();
     let stop = move || all.interrupt_all();
     assert_eq!(interrupted(&sandbox, &compiled, call(), stop).await, Completion::Interrupted);
-    let sandbox_of_quick = sandbox.clone();
-    let compiled = sandbox_of_quick
+    let quick_sandbox = sandbox.clone();
+    let compiled = quick_sandbox
         .compile(flow::Digest::from_bytes([2; 32]), sandbox::Module::componentize(&quick()).unwrap().into_bytes())
         .await
         .unwrap();
@@ -92,27 +92,27 @@ async fn a_call_that_waits_for_a_slot_can_be_interrupted() {
     assert_eq!((first, second), (Completion::Interrupted, Completion::Interrupted));
 }
 
-// There is only one thread: whoever blocks it blocks everyone.
+// There is only one thread, so a task that blocks it blocks all others.
 #[tokio::test(flavor = "current_thread")]
 async fn a_busy_guest_does_not_starve_others() {
     let sandbox = sandbox();
     let spinning = compile(&sandbox, &spinning()).await;
     let quick = sandbox::Module::componentize(&quick()).unwrap().into_bytes();
     let quick = sandbox.compile(flow::Digest::from_bytes([2; 32]), quick).await.unwrap();
-    let (begun, stop) = (CancellationToken::new(), CancellationToken::new());
+    let (started, stop) = (CancellationToken::new(), CancellationToken::new());
     let busy = async {
-        let begun = begun.clone();
+        let started = started.clone();
         let call = Call { interrupt: stop.clone(), ..call() };
-        interrupted(&sandbox, &spinning, call, move || begun.cancel()).await
+        interrupted(&sandbox, &spinning, call, move || started.cancel()).await
     };
-    let neighbour = async {
-        begun.cancelled().await;
+    let other = async {
+        started.cancelled().await;
         // Timers run, too.
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         let report = sandbox.call(&quick, call(), Arc::new(RecordingObserver::default())).await;
         stop.cancel();
         report.completion
     };
-    let (busy, neighbour) = futures::join!(busy, neighbour);
-    assert_eq!((busy, neighbour), (Completion::Interrupted, Completion::Succeeded(Values::new())));
+    let (busy, other) = futures::join!(busy, other);
+    assert_eq!((busy, other), (Completion::Interrupted, Completion::Succeeded(Values::new())));
 }

@@ -6,11 +6,11 @@ use flow::{FailureKind, Limits};
 use sandbox::{Completion, Module, ModuleError};
 
 use crate::support::{
-    Content, Image, assert_failure, call, failure, guest, json, limited, program, promising, report, values,
+    Content, Image, assert_failure, call, failure, guest, json, limited, program, report, requiring, values,
 };
 
-/// A guest that requests 16 MiB again and again until refused, then does `then`.
-fn hungry(image: &Image, then: &str) -> Vec<u8> {
+/// A guest that requests 16 MiB repeatedly until that is denied, and then runs `then`.
+fn growing(image: &Image, then: &str) -> Vec<u8> {
     guest(image, "", &format!("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 256)) (i32.const -1)))) {then}"))
 }
 
@@ -42,27 +42,27 @@ async fn a_sleep_ends_at_the_timeout_too() {
 
 #[tokio::test]
 async fn a_trap_after_denied_memory_is_a_memory_failure() {
-    let failure = failure(&hungry(&Image::new(), "unreachable"), call()).await;
-    let said = ["it asked for 65600KiB of memory in all, the limit is 64MiB", "then it broke off", "unreachable"];
-    assert_failure(&failure, FailureKind::Memory, &said);
+    let failure = failure(&growing(&Image::new(), "unreachable"), call()).await;
+    let expected = ["it requested 65600KiB of memory in total, the limit is 64MiB", "then it trapped", "unreachable"];
+    assert_failure(&failure, FailureKind::Memory, &expected);
 }
 
 #[tokio::test]
 async fn a_failure_after_denied_memory_is_a_memory_failure() {
     let mut image = Image::new();
-    let gives_up = image.failure(0, "no room to bake", None);
-    let failure = failure(&hungry(&image, &format!("(i32.const {gives_up})")), call()).await;
-    let said = ["it asked for 65600KiB of memory in all, the limit is 64MiB", "then it gave up: no room to bake"];
-    assert_failure(&failure, FailureKind::Memory, &said);
+    let result = image.failure(0, "no room to bake", None);
+    let failure = failure(&growing(&image, &format!("(i32.const {result})")), call()).await;
+    let expected = ["it requested 65600KiB of memory in total, the limit is 64MiB", "then it failed: no room to bake"];
+    assert_failure(&failure, FailureKind::Memory, &expected);
 }
 
 #[tokio::test]
 async fn a_guest_may_succeed_after_denied_memory() {
     let mut image = Image::new();
     let fine = image.success(&[("pan", Content::Json("1"))]);
-    let report = report(&hungry(&image, &format!("(i32.const {fine})")), promising(&["pan"])).await;
+    let report = report(&growing(&image, &format!("(i32.const {fine})")), requiring(&["pan"])).await;
     assert_eq!(report.completion, Completion::Succeeded(values([("pan", json("1"))])));
-    assert_eq!(report.stats.memory, (48 << 20) + (64 << 10), "what was granted");
+    assert_eq!(report.stats.memory, (48 << 20) + (64 << 10), "only granted memory counts");
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn memories_are_summed() {
     let fields = "(memory $other 1)";
     let body = "(drop (memory.grow $other (i32.const 512))) (drop (memory.grow (i32.const 512))) unreachable";
     let failure = failure(&guest(&image, fields, body), call()).await;
-    assert_failure(&failure, FailureKind::Memory, &["it asked for 65664KiB of memory in all, the limit is 64MiB"]);
+    assert_failure(&failure, FailureKind::Memory, &["it requested 65664KiB of memory in total, the limit is 64MiB"]);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn an_initial_memory_beyond_the_limit_is_denied() {
     let image = Image::new();
     let failure =
         failure(&guest(&image, "", "unreachable"), limited(Limits { memory: 1 << 10, ..Limits::default() })).await;
-    assert_failure(&failure, FailureKind::Memory, &["it asked for 64KiB of memory in all, the limit is 1KiB"]);
+    assert_failure(&failure, FailureKind::Memory, &["it requested 64KiB of memory in total, the limit is 1KiB"]);
 }
 
 #[tokio::test]
@@ -87,7 +87,11 @@ async fn tables_are_limited() {
     let fields = "(table $t 10 funcref)";
     let body = "(drop (table.grow $t (ref.null func) (i32.const 2000000))) unreachable";
     let failure = failure(&guest(&Image::new(), fields, body), call()).await;
-    assert_failure(&failure, FailureKind::Memory, &["it asked for 2000010 table elements in all, the limit is 100000"]);
+    assert_failure(
+        &failure,
+        FailureKind::Memory,
+        &["it requested 2000010 table elements in total, the limit is 100000"],
+    );
 }
 
 #[tokio::test]
@@ -95,8 +99,8 @@ async fn instances_are_limited() {
     let image = Image::new();
     let with_adapter = guest(&image, WASI_SLEEP, &format!("{SLEEP_AN_HOUR} unreachable"));
     let failure = failure(&with_adapter, limited(Limits { instances: 2, ..Limits::default() })).await;
-    let said = ["its instance count too high at 3", "the limit is 2 core instances, memories and tables, each"];
-    assert_failure(&failure, FailureKind::Memory, &said);
+    let expected = ["its instance count too high at 3", "the limit is 2 core instances, memories and tables, each"];
+    assert_failure(&failure, FailureKind::Memory, &expected);
 }
 
 /// A guest that recurses `depth` times, then succeeds.
@@ -137,13 +141,17 @@ async fn values_and_their_names_are_summed_against_the_limit_of_outputs() {
     let core = guest(&image, "", &format!("(i32.const {large})"));
     let limits = |output| Limits { output, ..Limits::default() };
     let failure = failure(&core, limited(limits(1207))).await;
-    assert_failure(&failure, FailureKind::OutputLimit, &["it left 1208 bytes of values and names, the limit is 1207B"]);
+    assert_failure(
+        &failure,
+        FailureKind::OutputLimit,
+        &["it returned 1208 bytes of values and names, the limit is 1207B"],
+    );
     assert_eq!(report(&core, limited(limits(1208))).await.completion, Completion::Succeeded(values([])));
 }
 
 #[tokio::test]
 async fn a_guest_cannot_force_large_host_allocations() {
-    // A thousand values whose names of 24 KiB share one place in memory.
+    // A thousand values whose names of 24 KiB share one address.
     let mut image = Image::new();
     let overlapping = image.result_of_list(40_960, 1_000);
     let body = format!(
@@ -157,8 +165,8 @@ async fn a_guest_cannot_force_large_host_allocations() {
     );
     let overlapping = guest(&image, "", &body);
     let failure = failure(&overlapping, limited(Limits { output: 1 << 10, ..Limits::default() })).await;
-    let said = ["it handed over more at once than values of 1KiB can take, the limit is 1KiB"];
-    assert_failure(&failure, FailureKind::OutputLimit, &said);
+    let expected = ["it passed more data at once than values of 1KiB need, the limit is 1KiB"];
+    assert_failure(&failure, FailureKind::OutputLimit, &expected);
 }
 
 #[tokio::test]
@@ -177,8 +185,8 @@ async fn a_guest_that_logs_beyond_the_limit_is_stopped() {
     );
     let limits = Limits { log: 30, ..Limits::default() };
     let failure = failure(&guest(&image, fields, &body), limited(limits)).await;
-    let said = ["it had logged and printed 36 bytes when it was stopped, the limit is 30B"];
-    assert_failure(&failure, FailureKind::OutputLimit, &said);
+    let expected = ["it had logged and printed 36 bytes when it was stopped, the limit is 30B"];
+    assert_failure(&failure, FailureKind::OutputLimit, &expected);
 }
 
 #[tokio::test]
@@ -197,16 +205,16 @@ async fn a_guest_that_prints_beyond_the_limit_is_stopped() {
          (i32.const {fine})"
     );
     let failure = failure(&guest(&image, fields, &body), limited(Limits { log: 9, ..Limits::default() })).await;
-    let said = ["it had logged and printed 12 bytes when it was stopped, the limit is 9B"];
-    assert_failure(&failure, FailureKind::OutputLimit, &said);
+    let expected = ["it had logged and printed 12 bytes when it was stopped, the limit is 9B"];
+    assert_failure(&failure, FailureKind::OutputLimit, &expected);
 }
 
 #[tokio::test]
 async fn a_command_that_writes_without_end_is_stopped_at_the_limit_of_outputs() {
     let endless = program("", "(loop $l (call $write (i32.const 1) (i32.const 64) (i32.const 4096)) (br $l))");
     let failure = failure(&endless, limited(Limits { output: 10_000, ..Limits::default() })).await;
-    let said = ["it had written 12288 bytes to standard output when it was stopped, the limit is 10000B"];
-    assert_failure(&failure, FailureKind::OutputLimit, &said);
+    let expected = ["it had written 12288 bytes to standard output when it was stopped, the limit is 10000B"];
+    assert_failure(&failure, FailureKind::OutputLimit, &expected);
 }
 
 #[test]

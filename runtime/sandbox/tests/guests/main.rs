@@ -1,6 +1,6 @@
 //! Well-behaved and misbehaving guests, written as WebAssembly text and called through the crate's public API.
 
-#![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
+#![expect(clippy::unwrap_used, reason = "the values of a test are valid")]
 
 mod support;
 mod denied_capabilities;

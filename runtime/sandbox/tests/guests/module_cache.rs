@@ -51,11 +51,11 @@ async fn damaged_cached_code_is_recompiled() {
     std::fs::write(&file, code).unwrap();
 
     let sandbox = open(folder.path());
-    assert!(sandbox.cached(&digest()).await.is_none(), "it is not trusted");
+    assert!(sandbox.cached(&digest()).await.is_none(), "damaged code is not loaded");
     let compiled = sandbox.compile(digest(), module()).await.unwrap();
     assert_works(&sandbox, &compiled).await;
     let next = open(folder.path());
-    let compiled = next.cached(&digest()).await.expect("whole again");
+    let compiled = next.cached(&digest()).await.expect("the code is cached again");
     assert_works(&next, &compiled).await;
 }
 

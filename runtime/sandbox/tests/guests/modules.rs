@@ -5,22 +5,22 @@ use sandbox::{DescribeError, Module};
 
 use crate::support::{Image, compile, guest, program, sandbox};
 
-fn refusal(bytes: &[u8]) -> String {
+fn error(bytes: &[u8]) -> String {
     Module::componentize(bytes).unwrap_err().to_string()
 }
 
-fn refused_text(text: &str) -> String {
-    refusal(&wat::parse_str(text).unwrap())
+fn error_of_text(text: &str) -> String {
+    error(&wat::parse_str(text).unwrap())
 }
 
 #[test]
 fn the_same_core_module_gives_the_same_component() {
     let core = guest(&Image::new(), "", "unreachable");
-    let once = Module::componentize(&core).unwrap();
-    assert_eq!(Module::componentize(&core).unwrap(), once);
+    let component = Module::componentize(&core).unwrap();
+    assert_eq!(Module::componentize(&core).unwrap(), component);
     // A component is accepted unchanged.
-    let bytes = once.clone().into_bytes();
-    assert_eq!(Module::componentize(&bytes).unwrap(), once);
+    let bytes = component.clone().into_bytes();
+    assert_eq!(Module::componentize(&bytes).unwrap(), component);
 }
 
 #[test]
@@ -31,12 +31,12 @@ fn a_non_wasm_file_is_recognised() {
             b"\x7fELF\x02\x01",
             "this is not WebAssembly: it looks like a Linux program or library; build it for wasm32-wasip1",
         ),
-        (b"name = \"bake\"", "this is not WebAssembly: it looks like text and begins \"name = \\\"bake\\\"\""),
+        (b"name = \"bake\"", "this is not WebAssembly: it looks like text and starts with \"name = \\\"bake\\\"\""),
         (b"  (module)", "this is not WebAssembly: it is WebAssembly text; assemble it first"),
-        (b"\x00\x01\x02", "this is not WebAssembly: it begins with the bytes 00 01 02"),
+        (b"\x00\x01\x02", "this is not WebAssembly: it starts with the bytes 00 01 02"),
     ];
-    for (bytes, said) in expected {
-        assert_eq!(refusal(bytes), said);
+    for (bytes, message) in expected {
+        assert_eq!(error(bytes), message);
     }
 }
 
@@ -44,36 +44,36 @@ fn a_non_wasm_file_is_recognised() {
 fn a_truncated_or_damaged_module_is_reported() {
     let core = guest(&Image::new(), "", "unreachable");
     let component = Module::componentize(&core).unwrap().into_bytes();
-    for whole in [&core[..], &component] {
-        for length in [4, 9, whole.len() / 2, whole.len() - 1] {
-            let said = refusal(&whole[..length]);
-            let expected = format!("this WebAssembly is cut short: it is {length} bytes long and goes on after that");
-            assert!(said == expected || said.contains("not valid"), "{length}: {said}");
+    for module in [&core[..], &component] {
+        for length in [4, 9, module.len() / 2, module.len() - 1] {
+            let message = error(&module[..length]);
+            let expected = format!("this WebAssembly is truncated: it ends after {length} bytes");
+            assert!(message == expected || message.contains("not valid"), "{length}: {message}");
         }
     }
     assert_eq!(
-        refusal(&core[..core.len() / 2]),
-        format!("this WebAssembly is cut short: it is {} bytes long and goes on after that", core.len() / 2)
+        error(&core[..core.len() / 2]),
+        format!("this WebAssembly is truncated: it ends after {} bytes", core.len() / 2)
     );
     let untyped =
         wat::parse_str(r#"(module (func (export "_start") (drop (i32.add (i64.const 1) (i32.const 1)))))"#).unwrap();
-    assert!(refusal(&untyped).contains("this is not valid WebAssembly: type mismatch"), "{}", refusal(&untyped));
+    assert!(error(&untyped).contains("this is not valid WebAssembly: type mismatch"), "{}", error(&untyped));
 }
 
 #[test]
 fn a_module_without_tasks_lists_its_exports() {
     assert_eq!(
-        refused_text(r#"(module (func (export "add")) (func (export "sub")))"#),
+        error_of_text(r#"(module (func (export "add")) (func (export "sub")))"#),
         "it exports neither waft:task/guest@1.0.0 (a library made with the guest SDK does) nor _start (a program with \
          a main function does); it exports add, sub"
     );
     assert_eq!(
-        refused_text("(component)"),
+        error_of_text("(component)"),
         "it exports neither waft:task/guest@1.0.0 nor wasi:cli/run; it exports nothing"
     );
     let other = r#"(component (instance $i) (export "waft:task/guest@2.0.0" (instance $i)))"#;
     assert_eq!(
-        refused_text(other),
+        error_of_text(other),
         "it exports waft:task/guest@2.0.0, another version of the contract than waft:task/guest@1.0.0"
     );
 }
@@ -81,7 +81,7 @@ fn a_module_without_tasks_lists_its_exports() {
 #[test]
 fn an_import_that_is_not_granted_is_named() {
     assert_eq!(
-        refused_text(r#"(module (import "env" "secret" (func)) (func (export "_start")))"#),
+        error_of_text(r#"(module (import "env" "secret" (func)) (func (export "_start")))"#),
         "it imports env.secret, which no guest is granted"
     );
     let component = r#"(component
@@ -89,7 +89,7 @@ fn an_import_that_is_not_granted_is_named() {
         (import "wasi:clocks/wall-clock@0.2.0" (instance))
         (instance $run)
         (export "wasi:cli/run@0.2.0" (instance $run)))"#;
-    assert_eq!(refused_text(component), "it imports wasi:http/outgoing-handler@0.2.0, which no guest is granted");
+    assert_eq!(error_of_text(component), "it imports wasi:http/outgoing-handler@0.2.0, which no guest is granted");
 }
 
 #[test]
@@ -121,8 +121,8 @@ async fn a_command_has_no_description() {
 async fn a_description_without_tasks_is_invalid() {
     let sandbox = sandbox();
     let compiled = compile(&sandbox, &guest(&Image::describing_nothing(), "", "unreachable")).await;
-    let lie = sandbox.describe(&compiled).await.unwrap_err();
+    let error = sandbox.describe(&compiled).await.unwrap_err();
     let digest = Digest::from_bytes([1; 32]);
-    assert_eq!(lie, DescribeError::Invalid { digest, reason: "it has no task".into() });
-    assert_eq!(lie.to_string(), "module sha256:010101010101 describes itself wrongly: it has no task");
+    assert_eq!(error, DescribeError::Invalid { digest, reason: "it has no task".into() });
+    assert_eq!(error.to_string(), "module sha256:010101010101 has an invalid description: it has no task");
 }

@@ -26,7 +26,7 @@ pub(crate) fn guest(image: &Image, fields: &str, body: &str) -> Vec<u8> {
     contract(core(image, fields, body))
 }
 
-/// The same without the section that names its world.
+/// The same without the section that names its WIT world.
 pub(crate) fn core(image: &Image, fields: &str, body: &str) -> Vec<u8> {
     let (imports, fields) = if fields.contains("(import ") { (fields, "") } else { ("", fields) };
     let data = image.as_wat();
@@ -43,9 +43,9 @@ pub(crate) fn core(image: &Image, fields: &str, body: &str) -> Vec<u8> {
                 (global.set $heap (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
                 (local.set $at (global.get $heap))
                 (global.set $heap (i32.add (global.get $heap) (local.get 3)))
-                (block $room
+                (block $enough
                     (loop $more
-                        (br_if $room (i32.ge_u (i32.mul (memory.size) (i32.const 65536)) (global.get $heap)))
+                        (br_if $enough (i32.ge_u (i32.mul (memory.size) (i32.const 65536)) (global.get $heap)))
                         (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))
                         unreachable))
                 (local.get $at))
@@ -60,7 +60,7 @@ pub(crate) fn core(image: &Image, fields: &str, body: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// Adds the section that names a core module's world, as the guest SDK does.
+/// Adds the section that names a core module's WIT world, as the guest SDK does.
 pub(crate) fn contract(mut module: Vec<u8>) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest-sdk/wit/task.wit");
@@ -121,7 +121,7 @@ pub(crate) fn call() -> Call {
     }
 }
 
-pub(crate) fn promising(names: &[&str]) -> Call {
+pub(crate) fn requiring(names: &[&str]) -> Call {
     Call { required_outputs: names.iter().map(|name| ValueName::new(name).unwrap()).collect(), ..call() }
 }
 
@@ -143,12 +143,12 @@ pub(crate) async fn failure(core: &[u8], call: Call) -> Failure {
     }
 }
 
-/// Asserts that the failure is of this kind and that its message has all these parts.
+/// Asserts that the failure is of this kind and that its message contains all these texts.
 #[track_caller]
-pub(crate) fn assert_failure(failure: &Failure, kind: FailureKind, parts: &[&str]) {
+pub(crate) fn assert_failure(failure: &Failure, kind: FailureKind, texts: &[&str]) {
     assert_eq!(failure.kind, kind, "{failure}");
-    for part in parts {
-        assert!(failure.message.contains(part), "{:?} does not say {part:?}", failure.message);
+    for text in texts {
+        assert!(failure.message.contains(text), "{:?} does not contain {text:?}", failure.message);
     }
 }
 

@@ -49,11 +49,11 @@ pub(super) enum ChunkOutcome {
 }
 
 impl ChunkAssembly {
-    pub(super) fn new(digest: Digest, largest: u64) -> Self {
-        Self { digest, max_bytes: largest, next: 0, arrived: None }
+    pub(super) fn new(digest: Digest, max_bytes: u64) -> Self {
+        Self { digest, max_bytes, next: 0, arrived: None }
     }
 
-    /// Takes a chunk; `size` is the size of the whole content, according to the chunk.
+    /// Adds a chunk; `size` is the size of the whole content, according to the chunk.
     pub(super) fn take(&mut self, size: u64, index: u32, chunk: &[u8]) -> Result<ChunkOutcome, FetchError> {
         if size > self.max_bytes {
             return Err(FetchError::TooLarge { digest: self.digest, size, largest: self.max_bytes });
@@ -65,11 +65,11 @@ impl ChunkAssembly {
         if arrived.bytes.len() as u64 != size {
             return Ok(ChunkOutcome::Invalid);
         }
-        let known = &mut arrived.chunks[index as usize];
-        if *known == Chunk::Present {
+        let chunk_state = &mut arrived.chunks[index as usize];
+        if *chunk_state == Chunk::Present {
             return Ok(ChunkOutcome::Duplicate);
         }
-        *known = Chunk::Present;
+        *chunk_state = Chunk::Present;
         arrived.bytes[byte_range(index, size)].copy_from_slice(chunk);
         arrived.missing -= 1;
         Ok(ChunkOutcome::New)
@@ -91,7 +91,7 @@ impl ChunkAssembly {
     }
 
     /// The chunks that were requested and have not arrived, as ranges to request again.
-    pub(super) fn lost(&self) -> Vec<Range<u32>> {
+    pub(super) fn outstanding(&self) -> Vec<Range<u32>> {
         let mut ranges: Vec<Range<u32>> = Vec::new();
         for index in (0..self.next).filter(|index| !self.is_present(*index)) {
             match ranges.last_mut() {
@@ -104,8 +104,8 @@ impl ChunkAssembly {
 
     /// The whole content, not yet verified; `None` while chunks are missing.
     pub(super) fn take_complete(&mut self) -> Option<Bytes> {
-        let whole = self.arrived.take_if(|arrived| arrived.missing == 0)?;
-        Some(whole.bytes.into())
+        let complete = self.arrived.take_if(|arrived| arrived.missing == 0)?;
+        Some(complete.bytes.into())
     }
 
     fn is_present(&self, index: u32) -> bool {
@@ -116,8 +116,8 @@ impl ChunkAssembly {
 
     fn in_flight(&self) -> u32 {
         let Some(arrived) = &self.arrived else { return self.next };
-        let asked = &arrived.chunks[..arrived.chunks.len().min(self.next as usize)];
-        asked.iter().filter(|chunk| **chunk == Chunk::Missing).count() as u32
+        let requested = &arrived.chunks[..arrived.chunks.len().min(self.next as usize)];
+        requested.iter().filter(|chunk| **chunk == Chunk::Missing).count() as u32
     }
 }
 
@@ -130,7 +130,7 @@ impl PartialContent {
 }
 
 /// The number of chunks of a content. Empty content has one, so that there is a reply. A size whose chunks cannot be counted
-/// is refused as too large long before.
+/// is rejected as too large before.
 pub(super) fn chunks_of(size: u64) -> u32 {
     u32::try_from(size.div_ceil(CHUNK as u64).max(1)).unwrap_or(u32::MAX)
 }
@@ -155,7 +155,7 @@ mod tests {
         ChunkAssembly::new(Digest::from_bytes([7; 32]), SIZE as u64)
     }
 
-    fn give(assembly: &mut ChunkAssembly, index: u32) -> ChunkOutcome {
+    fn add(assembly: &mut ChunkAssembly, index: u32) -> ChunkOutcome {
         assembly.take(SIZE as u64, index, &chunk(index)).unwrap()
     }
 
@@ -164,8 +164,8 @@ mod tests {
         let mut assembly = assembly();
         for index in (0..41).rev() {
             assert_eq!(assembly.take_complete(), None);
-            assert_eq!(give(&mut assembly, index), ChunkOutcome::New);
-            assert_eq!(give(&mut assembly, index), ChunkOutcome::Duplicate);
+            assert_eq!(add(&mut assembly, index), ChunkOutcome::New);
+            assert_eq!(add(&mut assembly, index), ChunkOutcome::Duplicate);
         }
         assert!(assembly.take_complete().unwrap() == (0..41).flat_map(chunk).collect::<Vec<_>>());
     }
@@ -175,18 +175,18 @@ mod tests {
         let mut assembly = assembly();
         assert_eq!(assembly.advance(), Some(0..4));
         assert_eq!(assembly.advance(), None, "the size is not known yet");
-        give(&mut assembly, 2);
-        let mut asked = 4;
+        add(&mut assembly, 2);
+        let mut requested = 4;
         while let Some(range) = assembly.advance() {
-            assert_eq!(range.start, asked);
-            asked = range.end;
+            assert_eq!(range.start, requested);
+            requested = range.end;
         }
-        assert_eq!(asked, 16, "another four would be more than sixteen");
-        give(&mut assembly, 0);
+        assert_eq!(requested, 16, "four more would exceed the window");
+        add(&mut assembly, 0);
         assert_eq!(assembly.in_flight(), 14);
         assert_eq!(assembly.advance(), None);
-        give(&mut assembly, 1);
-        give(&mut assembly, 7);
+        add(&mut assembly, 1);
+        add(&mut assembly, 7);
         assert_eq!(assembly.advance(), Some(16..20));
     }
 
@@ -194,11 +194,11 @@ mod tests {
     fn missing_chunks_are_requested_again_in_ranges() {
         let mut assembly = assembly();
         assembly.advance();
-        assert_eq!(assembly.lost().first(), Some(&(0..4)));
-        give(&mut assembly, 1);
+        assert_eq!(assembly.outstanding().first(), Some(&(0..4)));
+        add(&mut assembly, 1);
         while assembly.advance().is_some() {}
-        give(&mut assembly, 5);
-        assert_eq!(assembly.lost(), [0..1, 2..5, 6..10, 10..14, 14..16]);
+        add(&mut assembly, 5);
+        assert_eq!(assembly.outstanding(), [0..1, 2..5, 6..10, 10..14, 14..16]);
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
         let mut small = ChunkAssembly::new(Digest::from_bytes([7; 32]), 100);
         assert_eq!(small.advance(), Some(0..4));
         small.take(3, 0, b"egg").unwrap();
-        assert_eq!((small.advance(), small.lost()), (None, vec![]));
+        assert_eq!((small.advance(), small.outstanding()), (None, vec![]));
         assert_eq!(small.take_complete().unwrap(), "egg");
     }
 
@@ -222,13 +222,13 @@ mod tests {
                 chunk.len()
             );
         }
-        assert_eq!(give(&mut assembly, 0), ChunkOutcome::New);
+        assert_eq!(add(&mut assembly, 0), ChunkOutcome::New);
         assert_eq!(
             assembly.take(size - 1, 1, &chunk).unwrap(),
             ChunkOutcome::Invalid,
-            "of another size than was told before"
+            "its size differs from that of the first chunk"
         );
-        assert_eq!(give(&mut assembly, 1), ChunkOutcome::New);
+        assert_eq!(add(&mut assembly, 1), ChunkOutcome::New);
     }
 
     #[test]

@@ -54,40 +54,40 @@ pub(super) struct Shared {
     pub(super) tasks: TaskTracker,
 }
 
-/// A fetch that wants its replies.
+/// A fetch that waits for replies.
 struct FetchRegistration {
     id: String,
-    answers: mpsc::Sender<Bytes>,
+    replies: mpsc::Sender<Bytes>,
 }
 
 impl Client {
-    /// Declares the reply queue, whose name nobody else may use, and consumes it.
+    /// Declares the reply queue, whose name no other client may use, and consumes it.
     ///
     /// # Errors
     /// [`StartError`] when the broker refuses it.
     pub async fn new(broker: Arc<dyn Broker>, reply_queue: String) -> Result<Self, StartError> {
         let consumer = open(&*broker, &reply_queue, QueueKind::Exclusive, PREFETCH).await?;
-        let (begin, beginning) = mpsc::channel(MAX_PENDING_REGISTRATIONS);
+        let (register, registrations) = mpsc::channel(MAX_PENDING_REGISTRATIONS);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(dispatch(consumer, beginning, stop.clone()));
+        tasks.spawn(dispatch(consumer, registrations, stop.clone()));
         tasks.close();
-        let shared = Shared { broker, reply_queue, register: begin, fetches: AtomicU64::new(0), stop, tasks };
+        let shared = Shared { broker, reply_queue, register, fetches: AtomicU64::new(0), stop, tasks };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Fetches the bytes of a digest, at most `largest` of them, from the server on `queue`, and checks them against the
+    /// Fetches the bytes of a digest, at most `max_bytes` of them, from the server on `queue`, and checks them against the
     /// digest. Dropping the future cancels the fetch.
     ///
     /// # Errors
     /// [`FetchError`] when the bytes are missing, wrong, or do not arrive.
-    pub async fn fetch(&self, queue: &str, digest: Digest, largest: u64) -> Result<Bytes, FetchError> {
-        let Shared { broker, reply_queue, register: begin, fetches, .. } = &*self.shared;
+    pub async fn fetch(&self, queue: &str, digest: Digest, max_bytes: u64) -> Result<Bytes, FetchError> {
+        let Shared { broker, reply_queue, register, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
-        let (sender, answers) = mpsc::channel(REPLY_CAPACITY);
-        let beginning = FetchRegistration { id: id.clone(), answers: sender };
-        begin.send(beginning).await.map_err(|_| FetchError::Closed { digest })?;
-        let asking = ChunkRequester { broker: &**broker, queue, reply_queue, id: &id, digest };
-        Fetch::new(asking, answers, largest).run().await
+        let (sender, replies) = mpsc::channel(REPLY_CAPACITY);
+        let registration = FetchRegistration { id: id.clone(), replies: sender };
+        register.send(registration).await.map_err(|_| FetchError::Closed { digest })?;
+        let requester = ChunkRequester { broker: &**broker, queue, reply_queue, id: &id, digest };
+        Fetch::new(requester, replies, max_bytes).run().await
     }
 
     /// Puts bytes into the store behind `queue`, and returns their digest once the store has them. Dropping the future is
@@ -96,10 +96,10 @@ impl Client {
     /// # Errors
     /// [`SendError`] when the store may not have the bytes.
     pub async fn put(&self, queue: &str, bytes: Bytes) -> Result<Digest, SendError> {
-        let Shared { broker, reply_queue, register: begin, fetches, .. } = &*self.shared;
+        let Shared { broker, reply_queue, register, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
-        let (sender, mut answers) = mpsc::channel(REPLY_CAPACITY);
-        begin.send(FetchRegistration { id: id.clone(), answers: sender }).await.map_err(|_| SendError::Closed)?;
+        let (sender, mut replies) = mpsc::channel(REPLY_CAPACITY);
+        register.send(FetchRegistration { id: id.clone(), replies: sender }).await.map_err(|_| SendError::Closed)?;
         let (digest, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
         let message = Message {
             exchange: String::new(),
@@ -115,23 +115,23 @@ impl Client {
             },
             body: PutRequest { bytes: &bytes }.encode().into(),
         };
-        for pause in PUT_RETRY_DELAYS {
+        for delay in PUT_RETRY_DELAYS {
             match broker.publish(message.clone()).await {
                 Ok(()) | Err(PublishError::Unconfirmed { .. } | PublishError::Refused { .. }) => {}
                 Err(PublishError::Unroutable { .. }) => return Err(SendError::EngineGone { queue: queue.to_owned() }),
                 Err(PublishError::TooLarge { reason, .. }) => return Err(SendError::TooLarge { reason }),
                 Err(PublishError::Closed) => return Err(SendError::Closed),
             }
-            let Ok(answer) = timeout(pause, answers.recv()).await else { continue };
-            let answer = answer.ok_or(SendError::Closed)?;
-            match FetchReply::decode(&answer) {
-                Ok(FetchReply { digest: kept, response: FetchResponse::Stored }) if kept == digest => {
+            let Ok(reply) = timeout(delay, replies.recv()).await else { continue };
+            let reply = reply.ok_or(SendError::Closed)?;
+            match FetchReply::decode(&reply) {
+                Ok(FetchReply { digest: stored, response: FetchResponse::Stored }) if stored == digest => {
                     return Ok(digest);
                 }
                 Ok(FetchReply { response: FetchResponse::Unreadable { reason }, .. }) => {
                     return Err(SendError::NotStored { queue: queue.to_owned(), reason: reason.to_owned() });
                 }
-                Ok(_) | Err(_) => warn!(queue, %digest, "an answer to a value that was to be kept is none"),
+                Ok(_) | Err(_) => warn!(queue, %digest, "an unexpected reply to a put is dropped"),
             }
         }
         Err(SendError::TimedOut { queue: queue.to_owned() })
@@ -145,31 +145,37 @@ impl Client {
 }
 
 /// Hands each reply to its fetch. Never waits for a fetch, so that no fetch delays the replies of another.
-async fn dispatch(mut consumer: Consumer, mut beginning: mpsc::Receiver<FetchRegistration>, stop: CancellationToken) {
+async fn dispatch(
+    mut consumer: Consumer,
+    mut registrations: mpsc::Receiver<FetchRegistration>,
+    stop: CancellationToken,
+) {
     let mut fetches: HashMap<String, mpsc::Sender<Bytes>> = HashMap::new();
     loop {
-        // All arms are cancel-safe by their documentation. Biased, because a fetch registers before it sends a request: in
+        // All branches are cancel-safe by their documentation. Biased, because a fetch registers before it sends a request: in
         // this order, no reply arrives for an unregistered fetch.
         let delivery = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            begun = beginning.recv() => {
-                let Some(FetchRegistration { id, answers }) = begun else { return };
-                fetches.retain(|_, answers| !answers.is_closed());
-                fetches.insert(id, answers);
+            registration = registrations.recv() => {
+                let Some(FetchRegistration { id, replies }) = registration else { return };
+                fetches.retain(|_, replies| !replies.is_closed());
+                fetches.insert(id, replies);
                 continue;
             }
             delivery = consumer.next() => delivery,
         };
         let Some(delivery) = delivery else {
-            warn!("the queue for fetched modules is gone: nothing can be fetched any more");
+            warn!("the reply queue was deleted: nothing can be fetched any more");
             return;
         };
         let id = delivery.message.properties.correlation_id.as_deref().unwrap_or_default();
-        match fetches.get(id).map(|answers| answers.try_send(delivery.message.body.clone())) {
+        match fetches.get(id).map(|replies| replies.try_send(delivery.message.body.clone())) {
             Some(Ok(())) => {}
-            Some(Err(_)) => debug!(fetch = id, "an answer is dropped: its fetch has ended, or has too many waiting"),
-            None => debug!(fetch = id, "an answer is for no fetch that is known"),
+            Some(Err(_)) => {
+                debug!(fetch = id, "a reply is dropped: its fetch has ended, or has too many unread replies")
+            }
+            None => debug!(fetch = id, "a reply is dropped: its fetch is unknown"),
         }
         delivery.accept();
     }

@@ -45,28 +45,28 @@ pub(super) struct ChunkRequester<'a> {
 /// A fetch in progress.
 pub(super) struct Fetch<'a> {
     requester: ChunkRequester<'a>,
-    answers: mpsc::Receiver<Bytes>,
+    replies: mpsc::Receiver<Bytes>,
     assembly: ChunkAssembly,
     /// When the last new chunk arrived.
     last_chunk_at: Instant,
-    /// The number of delays since then, and the end of the current one.
-    pauses: usize,
+    /// The number of retries since then, and when the next one is due.
+    retries: usize,
     due: Instant,
-    no_queue: u32,
+    queue_misses: u32,
 }
 
 impl<'a> Fetch<'a> {
-    pub(super) fn new(asking: ChunkRequester<'a>, answers: mpsc::Receiver<Bytes>, largest: u64) -> Self {
-        let assembly = ChunkAssembly::new(asking.digest, largest);
+    pub(super) fn new(requester: ChunkRequester<'a>, replies: mpsc::Receiver<Bytes>, max_bytes: u64) -> Self {
+        let assembly = ChunkAssembly::new(requester.digest, max_bytes);
         let now = Instant::now();
         Self {
-            requester: asking,
-            answers,
+            requester,
+            replies,
             assembly,
             last_chunk_at: now,
-            pauses: 0,
+            retries: 0,
             due: now + RETRY_DELAYS[0],
-            no_queue: 0,
+            queue_misses: 0,
         }
     }
 
@@ -78,8 +78,8 @@ impl<'a> Fetch<'a> {
             while let Some(range) = self.assembly.advance() {
                 self.request(range).await?;
             }
-            match timeout_at(self.due, self.answers.recv()).await {
-                Ok(Some(answer)) => self.take(&answer)?,
+            match timeout_at(self.due, self.replies.recv()).await {
+                Ok(Some(reply)) => self.on_reply(&reply)?,
                 Ok(None) => return Err(FetchError::Closed { digest: self.requester.digest }),
                 Err(_) => self.request_missing().await?,
             }
@@ -87,13 +87,13 @@ impl<'a> Fetch<'a> {
     }
 
     async fn request_missing(&mut self) -> Result<(), FetchError> {
-        self.pauses += 1;
-        if self.pauses == RETRY_DELAYS.len() {
+        self.retries += 1;
+        if self.retries == RETRY_DELAYS.len() {
             let ChunkRequester { queue, digest, .. } = self.requester;
             return Err(FetchError::TimedOut { digest, queue: queue.into(), waited: self.last_chunk_at.elapsed() });
         }
-        debug!(queue = self.requester.queue, digest = %self.requester.digest, "what has not come is asked for again");
-        for range in self.assembly.lost() {
+        debug!(queue = self.requester.queue, digest = %self.requester.digest, "missing chunks are requested again");
+        for range in self.assembly.outstanding() {
             self.request(range).await?;
         }
         Ok(())
@@ -102,10 +102,10 @@ impl<'a> Fetch<'a> {
     async fn request(&mut self, chunks: Range<u32>) -> Result<(), FetchError> {
         let ChunkRequester { queue, digest, .. } = self.requester;
         match self.requester.broker.publish(self.requester.message(chunks)).await {
-            Ok(()) => self.no_queue = 0,
+            Ok(()) => self.queue_misses = 0,
             Err(PublishError::Unroutable { .. }) => {
-                self.no_queue += 1;
-                if self.no_queue == MAX_MISSING_QUEUE {
+                self.queue_misses += 1;
+                if self.queue_misses == MAX_MISSING_QUEUE {
                     return Err(FetchError::QueueMissing { digest, queue: queue.into() });
                 }
             }
@@ -120,36 +120,36 @@ impl<'a> Fetch<'a> {
             Err(PublishError::Closed) => return Err(FetchError::Closed { digest }),
         }
         // Counted from now, since publishing may have waited for a lost connection.
-        self.due = Instant::now() + RETRY_DELAYS[self.pauses];
+        self.due = Instant::now() + RETRY_DELAYS[self.retries];
         Ok(())
     }
 
-    fn take(&mut self, answer: &[u8]) -> Result<(), FetchError> {
+    fn on_reply(&mut self, body: &[u8]) -> Result<(), FetchError> {
         let ChunkRequester { queue, digest, .. } = self.requester;
-        let answer = match FetchReply::decode(answer) {
+        let response = match FetchReply::decode(body) {
             Ok(reply) if reply.digest == digest => reply.response,
             Ok(other) => {
-                warn!(queue, %digest, other = %other.digest, "an answer is for another module; it is dropped");
+                warn!(queue, %digest, other = %other.digest, "a reply for another module is dropped");
                 return Ok(());
             }
             Err(error) => {
-                warn!(queue, %digest, %error, "what came instead of a module is dropped");
+                warn!(queue, %digest, %error, "an unreadable reply is dropped");
                 return Ok(());
             }
         };
-        match answer {
+        match response {
             FetchResponse::Chunk { size, index, bytes } => match self.assembly.take(size, index, bytes)? {
                 ChunkOutcome::New => {
                     self.last_chunk_at = Instant::now();
-                    self.pauses = 0;
+                    self.retries = 0;
                     self.due = self.last_chunk_at + RETRY_DELAYS[0];
                 }
                 ChunkOutcome::Duplicate => {}
                 ChunkOutcome::Invalid => {
-                    warn!(queue, %digest, size, index, "a chunk that does not fit is dropped")
+                    warn!(queue, %digest, size, index, "an invalid chunk is dropped")
                 }
             },
-            FetchResponse::Stored => debug!(queue, %digest, "an answer to another question is dropped"),
+            FetchResponse::Stored => debug!(queue, %digest, "a reply to a put is dropped"),
             FetchResponse::Missing => return Err(FetchError::Missing { digest }),
             FetchResponse::Corrupt { actual } => {
                 return Err(FetchError::Corrupt { expected: digest, actual });

@@ -69,11 +69,11 @@ impl Server {
     /// answered with the reason, or moved to the quarantine if it has no reply queue.
     pub async fn run(self) {
         let Self { broker, queue, store, requests, puts, stop } = self;
-        let end = |queue| QueueServer { broker: broker.clone(), queue, store: store.clone(), stop: stop.clone() };
-        // Each kind has its own queue, so that a fetch never waits for the puts of others.
+        let server = |queue| QueueServer { broker: broker.clone(), queue, store: store.clone(), stop: stop.clone() };
+        // Each kind has its own queue, so that a fetch never waits for a put.
         futures::join!(
-            end(queue.clone()).serve_requests(requests),
-            end(names::store_put_queue(&queue)).serve_puts(puts)
+            server(queue.clone()).serve_requests(requests),
+            server(names::store_put_queue(&queue)).serve_puts(puts)
         );
     }
 }
@@ -89,68 +89,71 @@ struct QueueServer {
 impl QueueServer {
     /// Serves requests for content.
     async fn serve_requests(self, mut requests: Consumer) {
-        let sending = TaskTracker::new();
+        let reply_tasks = TaskTracker::new();
         let mut recent = ContentCache::default();
         while let Some(delivery) = self.next(&mut requests).await {
             let request = match FetchRequest::decode(&delivery.message.body) {
                 Ok(request) => request,
                 Err(error) => {
-                    self.spawn(&sending, reject_unreadable(self.broker.clone(), self.queue.clone(), delivery, error));
+                    self.spawn(
+                        &reply_tasks,
+                        reject_unreadable(self.broker.clone(), self.queue.clone(), delivery, error),
+                    );
                     continue;
                 }
             };
-            let Some(reader) = ReplyTarget::of(&delivery) else {
-                warn!(queue = self.queue, "a request for content does not say where to answer; it is dropped");
+            let Some(target) = ReplyTarget::of(&delivery) else {
+                warn!(queue = self.queue, "a request for content has no reply queue; it is dropped");
                 delivery.accept();
                 continue;
             };
             // Requests are handled one by one. Several readers of a content cost one read, and only one content is in memory
             // besides the recently served ones.
-            let reading = self.content(&mut recent, request.digest);
-            let Some(content) = self.stop.run_until_cancelled(reading).await else {
+            let content = self.content(&mut recent, request.digest);
+            let Some(content) = self.stop.run_until_cancelled(content).await else {
                 break;
             };
             // Each reply has its own task, so that waiting for the broker's confirms delays no other request. Each task
             // holds its delivery, so the prefetch limits the number of tasks.
             let broker = self.broker.clone();
-            self.spawn(&sending, async move {
-                send(&*broker, replies(&request, content, &reader)).await;
+            self.spawn(&reply_tasks, async move {
+                send(&*broker, replies(&request, content, &target)).await;
                 delivery.accept();
             });
         }
         requests.cancel();
-        sending.close();
-        sending.wait().await;
+        reply_tasks.close();
+        reply_tasks.wait().await;
     }
 
-    /// Stores the contents that are put, several at once: the prefetch limits how many.
+    /// Serves puts, several at once: the prefetch limits how many.
     async fn serve_puts(self, mut puts: Consumer) {
-        let keeping = TaskTracker::new();
+        let put_tasks = TaskTracker::new();
         while let Some(delivery) = self.next(&mut puts).await {
             let (broker, store, queue) = (self.broker.clone(), self.store.clone(), self.queue.clone());
-            self.spawn(&keeping, async move {
+            self.spawn(&put_tasks, async move {
                 let body = delivery.message.body.clone();
                 let bytes = match PutRequest::decode(&body) {
                     Ok(put) => body.slice_ref(put.bytes),
                     Err(error) => return reject_unreadable(broker, queue, delivery, error).await,
                 };
-                let kept = store.put(bytes).await;
-                if let Some(reader) = ReplyTarget::of(&delivery) {
-                    send(&*broker, vec![put_reply(&reader, &queue, kept)]).await;
+                let result = store.put(bytes).await;
+                if let Some(target) = ReplyTarget::of(&delivery) {
+                    send(&*broker, vec![put_reply(&target, &queue, result)]).await;
                 }
                 delivery.accept();
             });
         }
         puts.cancel();
-        keeping.close();
-        keeping.wait().await;
+        put_tasks.close();
+        put_tasks.wait().await;
     }
 
     /// The next delivery; `None` once cancelled.
     async fn next(&self, consumer: &mut Consumer) -> Option<Delivery> {
         let delivery = self.stop.run_until_cancelled(consumer.next()).await?;
         if delivery.is_none() {
-            debug!(queue = self.queue, "a queue of the store is gone");
+            debug!(queue = self.queue, "a queue of the store was deleted");
         }
         delivery
     }
@@ -166,29 +169,29 @@ impl QueueServer {
             return Ok(bytes);
         }
         let bytes = self.store.fetch(&digest).await.inspect_err(|error| {
-            warn!(queue = self.queue, error = error as &dyn Error, "a module that was asked for cannot be served");
+            warn!(queue = self.queue, error = error as &dyn Error, "a requested module cannot be served");
         })?;
-        recent.keep(digest, bytes.clone());
+        recent.insert(digest, bytes.clone());
         Ok(bytes)
     }
 }
 
 /// The reply to a put.
-fn put_reply(reader: &ReplyTarget, queue: &str, kept: Result<Digest, PutError>) -> Message {
-    match kept {
-        Ok(digest) => reader.message(&FetchReply { digest, response: FetchResponse::Stored }),
+fn put_reply(target: &ReplyTarget, queue: &str, result: Result<Digest, PutError>) -> Message {
+    match result {
+        Ok(digest) => target.message(&FetchReply { digest, response: FetchResponse::Stored }),
         Err(error) => {
-            warn!(queue, error = &error as &dyn Error, "a value cannot be kept");
+            warn!(queue, error = &error as &dyn Error, "a value cannot be stored");
             let digest = error.digest();
-            reader.message(&FetchReply { digest, response: FetchResponse::Unreadable { reason: &error.to_string() } })
+            target.message(&FetchReply { digest, response: FetchResponse::Unreadable { reason: &error.to_string() } })
         }
     }
 }
 
 /// The replies to a request.
-fn replies(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &ReplyTarget) -> Vec<Message> {
+fn replies(request: &FetchRequest, content: Result<Bytes, FetchError>, target: &ReplyTarget) -> Vec<Message> {
     let digest = request.digest;
-    let message = |answer| reader.message(&FetchReply { digest, response: answer });
+    let message = |response| target.message(&FetchReply { digest, response });
     let bytes = match content {
         Ok(bytes) => bytes,
         Err(FetchError::Missing { .. }) => return vec![message(FetchResponse::Missing)],
@@ -209,11 +212,11 @@ fn replies(request: &FetchRequest, content: Result<Bytes, FetchError>, reader: &
     chunks.take(MAX_RANGE_CHUNKS as usize).map(chunk).collect()
 }
 
-/// Sends replies. A lost reply is requested again; a reader that has gone needs none.
+/// Sends replies. A lost reply is requested again; a client that has disconnected needs none.
 async fn send(broker: &dyn Broker, messages: Vec<Message>) {
-    for sent in future::join_all(messages.into_iter().map(|message| broker.publish(message))).await {
-        if let Err(error) = sent {
-            debug!(%error, "an answer to a request for a module may be lost");
+    for result in future::join_all(messages.into_iter().map(|message| broker.publish(message))).await {
+        if let Err(error) = result {
+            debug!(%error, "a reply to a request for content may be lost");
         }
     }
 }
@@ -223,11 +226,11 @@ async fn send(broker: &dyn Broker, messages: Vec<Message>) {
 async fn reject_unreadable(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, error: DecodeError) {
     let digest = delivery.message.properties.headers.get(DIGEST).and_then(|digest| digest.parse().ok());
     let reason = format!("the engine could not read a request for content: {error}");
-    warn!(queue, reason, "a request for content is refused");
+    warn!(queue, reason, "a request for content is rejected");
     match (ReplyTarget::of(&delivery), digest) {
-        (Some(reader), Some(digest)) => {
-            let answer = FetchResponse::Unreadable { reason: &reason };
-            send(&*broker, vec![reader.message(&FetchReply { digest, response: answer })]).await;
+        (Some(target), Some(digest)) => {
+            let response = FetchResponse::Unreadable { reason: &reason };
+            send(&*broker, vec![target.message(&FetchReply { digest, response })]).await;
             delivery.accept();
         }
         _ if error.is_loss(delivery.message.persistent) => quarantine(&*broker, delivery, &queue, &reason).await,

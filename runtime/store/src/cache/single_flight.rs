@@ -1,4 +1,4 @@
-//! Single flight: of several callers that want the same content at the same time, one gets it and the others wait.
+//! Single flight: of several callers that request the same content at the same time, one fetches it and the others wait.
 
 use std::{
     collections::HashMap,
@@ -28,21 +28,21 @@ enum FlightState {
 
 /// The role of a caller in a flight.
 enum FlightRole {
-    /// Nobody else fetches the content: this caller does.
+    /// This caller fetches the content, since no other caller does.
     Leader(LeaderGuard),
     /// Another caller fetches the content: wait.
     Follower(watch::Receiver<FlightState>),
 }
 
-/// A flight in progress. If its leader is dropped before the end, the followers start anew.
+/// A flight in progress. If its leader is dropped before the end, the followers start over.
 struct LeaderGuard {
     flights: SingleFlight,
     digest: Digest,
-    stage: watch::Sender<FlightState>,
+    state: watch::Sender<FlightState>,
 }
 
 impl SingleFlight {
-    /// Does `work`, or waits for another caller that does the same. A failure belongs to that caller, which asked another
+    /// Does `work`, or waits for another caller that does the same. A failure belongs to that caller, which used another
     /// source or had other limits. Each follower then does the work itself and concurrently, so that slow failures do not
     /// add up.
     pub(super) async fn share(
@@ -53,11 +53,11 @@ impl SingleFlight {
         loop {
             match self.join(digest) {
                 FlightRole::Leader(flight) => {
-                    let got = work.await;
-                    flight.complete(got.as_ref().ok());
-                    return got;
+                    let result = work.await;
+                    flight.complete(result.as_ref().ok());
+                    return result;
                 }
-                FlightRole::Follower(stage) => match wait(stage).await {
+                FlightRole::Follower(state) => match wait(state).await {
                     Some(FlightState::Done(bytes)) => return Ok(bytes),
                     Some(FlightState::Failed) => return work.await,
                     // The leader was dropped: the next caller becomes the leader.
@@ -68,31 +68,31 @@ impl SingleFlight {
     }
 
     fn join(&self, digest: Digest) -> FlightRole {
-        let mut flying = self.lock();
-        if let Some(stage) = flying.get(&digest) {
-            return FlightRole::Follower(stage.clone());
+        let mut in_flight = self.lock();
+        if let Some(state) = in_flight.get(&digest) {
+            return FlightRole::Follower(state.clone());
         }
-        let (stage, watched) = watch::channel(FlightState::Running);
-        flying.insert(digest, watched);
-        FlightRole::Leader(LeaderGuard { flights: self.clone(), digest, stage })
+        let (state, receiver) = watch::channel(FlightState::Running);
+        in_flight.insert(digest, receiver);
+        FlightRole::Leader(LeaderGuard { flights: self.clone(), digest, state })
     }
 
-    /// A panic in another thread cannot leave the map half written: each change is whole.
+    /// A panic in another thread cannot leave the map half written: each change is complete.
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, watch::Receiver<FlightState>>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The result of a flight; `None` when its leader was dropped.
-async fn wait(mut stage: watch::Receiver<FlightState>) -> Option<FlightState> {
-    let ended = stage.wait_for(|stage| !matches!(stage, FlightState::Running)).await.ok()?;
-    Some(ended.clone())
+async fn wait(mut state: watch::Receiver<FlightState>) -> Option<FlightState> {
+    let end = state.wait_for(|state| !matches!(state, FlightState::Running)).await.ok()?;
+    Some(end.clone())
 }
 
 impl LeaderGuard {
-    fn complete(self, got: Option<&Bytes>) {
-        let stage = got.map_or(FlightState::Failed, |bytes| FlightState::Done(bytes.clone()));
-        self.stage.send_replace(stage);
+    fn complete(self, bytes: Option<&Bytes>) {
+        let state = bytes.map_or(FlightState::Failed, |bytes| FlightState::Done(bytes.clone()));
+        self.state.send_replace(state);
     }
 }
 

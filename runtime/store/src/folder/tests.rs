@@ -46,11 +46,11 @@ fn corrupt_content_reports_both_digests_and_a_put_repairs_it() {
     let root = tempfile::tempdir().unwrap();
     let folder = open(root.path());
     let digest = put(&folder, b"right");
-    for wrong in [&b"wrong"[..], b"righ", b""] {
-        fs::write(folder.path(&digest), wrong).unwrap();
+    for other in [&b"wrong"[..], b"righ", b""] {
+        fs::write(folder.path(&digest), other).unwrap();
         match folder.read(&digest) {
             Err(FetchError::Corrupt { expected, actual }) => {
-                assert_eq!((expected, actual), (digest, digest_of(wrong)));
+                assert_eq!((expected, actual), (digest, digest_of(other)));
             }
             other => panic!("{other:?}"),
         }
@@ -63,20 +63,20 @@ fn corrupt_content_reports_both_digests_and_a_put_repairs_it() {
 fn incomplete_files_are_ignored_and_removed_when_stale() {
     let root = tempfile::tempdir().unwrap();
     let folder = open(root.path());
-    let (dead, living) = (folder.incoming().join("dead"), folder.incoming().join("living"));
-    for half in [&dead, &living] {
-        fs::write(half, b"half").unwrap();
+    let (stale, fresh) = (folder.incoming().join("stale"), folder.incoming().join("fresh"));
+    for path in [&stale, &fresh] {
+        fs::write(path, b"half").unwrap();
     }
     let long_ago = SystemTime::now() - 2 * STALE_AFTER;
-    File::options().write(true).open(&dead).unwrap().set_modified(long_ago).unwrap();
-    let again = open(root.path());
-    assert!(!dead.exists(), "its writer has died");
-    assert!(living.exists(), "its writer may still be at it");
-    assert_eq!(again.entries().unwrap(), []);
+    File::options().write(true).open(&stale).unwrap().set_modified(long_ago).unwrap();
+    let reopened = open(root.path());
+    assert!(!stale.exists(), "its writer is assumed dead");
+    assert!(fresh.exists(), "its writer may still be writing");
+    assert_eq!(reopened.entries().unwrap(), []);
 }
 
 #[test]
-fn foreign_files_are_passed_over() {
+fn other_files_are_skipped() {
     let root = tempfile::tempdir().unwrap();
     let folder = open(root.path());
     let digest = put(&folder, b"abc");
@@ -87,7 +87,7 @@ fn foreign_files_are_passed_over() {
 }
 
 #[test]
-fn a_folder_of_another_format_is_refused() {
+fn a_folder_of_another_format_is_rejected() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("format"), "waft-store 2\n").unwrap();
     let error = Folder::open(root.path().into()).unwrap_err();
@@ -96,7 +96,7 @@ fn a_folder_of_another_format_is_refused() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn a_folder_that_cannot_be_created_is_named() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -109,7 +109,7 @@ fn a_failed_put_names_the_file_and_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let folder = open(root.path());
     let digest = digest_of(b"abc");
-    fs::write(root.path().join("sha256/ba"), b"in the way").unwrap();
+    fs::write(root.path().join("sha256/ba"), b"a file instead of a folder").unwrap();
     let error = folder.put(&digest, b"abc").unwrap_err();
     let expected = format!("could not write module {digest} to {}", folder.path(&digest).display());
     assert_eq!(error.to_string(), expected);
@@ -126,11 +126,11 @@ fn concurrent_puts_are_atomic() {
             scope.spawn(move || {
                 // Each thread has its own handle, as each process does.
                 let folder = open(root);
-                for turn in 0..contents.len() {
-                    let bytes = &contents[(start + turn) % contents.len()];
+                for offset in 0..contents.len() {
+                    let bytes = &contents[(start + offset) % contents.len()];
                     let digest = digest_of(bytes);
                     match folder.read(&digest) {
-                        Ok(whole) => assert_eq!(whole, bytes),
+                        Ok(read) => assert_eq!(read, bytes),
                         Err(FetchError::Missing { .. }) => {}
                         Err(error) => panic!("{error}"),
                     }

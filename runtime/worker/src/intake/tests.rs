@@ -1,6 +1,6 @@
 //! Workers with the in-memory broker, a virtual clock, and calls that only sleep.
 
-#![expect(clippy::disallowed_methods, reason = "a test ends with its runtime, and so does what it spawns")]
+#![expect(clippy::disallowed_methods, reason = "tasks that a test spawns end with its runtime")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,7 +24,7 @@ struct SleepingGuests {
 impl GuestRunner for SleepingGuests {
     async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn sandbox::Observer>) -> GuestResult {
         self.started.fetch_add(1, Ordering::Relaxed);
-        let Some(Value::Json(length)) = job.inputs.values().next() else { panic!("a job says its length") };
+        let Some(Value::Json(length)) = job.inputs.values().next() else { panic!("a job has a length") };
         let length = Duration::from_millis(length.as_str().parse().unwrap());
         let answer = match interrupt.run_until_cancelled(tokio::time::sleep(length)).await {
             Some(()) => sandbox::Completion::Succeeded(Values::new()),
@@ -55,7 +55,7 @@ impl Harness {
     async fn worker(&self, name: &str) -> (Arc<SleepingGuests>, CancellationToken) {
         let config = Config {
             name: name.parse().unwrap(),
-            host: "here".into(),
+            host: "host".into(),
             instance: name.into(),
             version: "test".into(),
             slots: 1,
@@ -65,8 +65,8 @@ impl Harness {
             delivery_limit: flow::DELIVERY_LIMIT,
         };
         let (guests, stop) = (Arc::new(SleepingGuests::default()), CancellationToken::new());
-        let connecting = Worker::connect(config, Arc::new(self.broker.connect()), guests.clone());
-        let worker = Box::pin(connecting).await.unwrap();
+        let connect = Worker::connect(config, Arc::new(self.broker.connect()), guests.clone());
+        let worker = Box::pin(connect).await.unwrap();
         tokio::spawn(Box::pin(worker.run(stop.clone(), CancellationToken::new())));
         (guests, stop)
     }
@@ -133,87 +133,87 @@ fn queue() -> QueueName {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_are_fetched_ahead_once_calls_are_known_to_be_short() {
-    let mut world = Harness::new().await;
-    world.publish("r", vec![1; 1_000]).await;
-    let (guests, _stop) = world.worker("one").await;
-    assert!(world.waiting().await >= 999, "nothing is known yet");
-    world.answers(500).await;
-    let fetched = 1_000 - world.waiting().await - guests.started.load(Ordering::Relaxed);
-    assert!((10..=u64::from(u8::MAX)).contains(&fetched), "{fetched} are fetched and not started");
-    world.answers(500).await;
+    let mut harness = Harness::new().await;
+    harness.publish("r", vec![1; 1_000]).await;
+    let (guests, _stop) = harness.worker("one").await;
+    assert!(harness.waiting().await >= 999, "the length of calls is unknown");
+    harness.answers(500).await;
+    let fetched = 1_000 - harness.waiting().await - guests.started.load(Ordering::Relaxed);
+    assert!((10..=u64::from(u8::MAX)).contains(&fetched), "{fetched} are fetched but not started");
+    harness.answers(500).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_long_call_does_not_hold_jobs_of_other_workers() {
-    let mut world = Harness::new().await;
-    world.publish("short", [1; 200]).await;
-    let (_, _stop) = world.worker("one").await;
-    world.answers(200).await;
+    let mut harness = Harness::new().await;
+    harness.publish("short", [1; 200]).await;
+    let (_, _stop) = harness.worker("one").await;
+    harness.answers(200).await;
     // The worker prefetches now; the hour-long job is the first that it receives.
-    world.publish("mixed", [vec![3_600_000], vec![1; 50]].concat()).await;
+    harness.publish("mixed", [vec![3_600_000], vec![1; 50]].concat()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(world.waiting().await, 50, "what cannot be started soon went back");
-    let (other, _stop) = world.worker("other").await;
-    let begun = Instant::now();
-    let answers = world.answers(50).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert!(answers.iter().all(|signal| !signal.redelivered), "nobody started them before");
+    assert_eq!(harness.waiting().await, 50, "jobs that cannot start soon were returned");
+    let (other, _stop) = harness.worker("other").await;
+    let started = Instant::now();
+    let answers = harness.answers(50).await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(answers.iter().all(|signal| !signal.redelivered), "no worker started them before");
     assert_eq!(other.started.load(Ordering::Relaxed), 50);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leased_call_does_not_hold_jobs_of_other_workers() {
-    let mut world = Harness::new().await;
-    world.publish("long", [3_600_000]).await;
-    let (_, _stop) = world.worker("one").await;
+    let mut harness = Harness::new().await;
+    harness.publish("long", [3_600_000]).await;
+    let (_, _stop) = harness.worker("one").await;
     tokio::time::sleep(Duration::from_secs(60)).await;
-    world.publish("short", [1; 3]).await;
+    harness.publish("short", [1; 3]).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(world.waiting().await, 3);
-    let (_, _stop) = world.worker("other").await;
-    assert!(world.answers(3).await.iter().all(|signal| !signal.redelivered));
+    assert_eq!(harness.waiting().await, 3);
+    let (_, _stop) = harness.worker("other").await;
+    assert!(harness.answers(3).await.iter().all(|signal| !signal.redelivered));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_resumes_fetching_after_a_long_call() {
-    let mut world = Harness::new().await;
-    world.publish("long", [60_000, 60_000, 1, 1, 1]).await;
-    let (_, _stop) = world.worker("one").await;
-    world.answers(5).await;
-    assert_eq!(world.waiting().await, 0);
+    let mut harness = Harness::new().await;
+    harness.publish("long", [60_000, 60_000, 1, 1, 1]).await;
+    let (_, _stop) = harness.worker("one").await;
+    harness.answers(5).await;
+    assert_eq!(harness.waiting().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn returning_an_unstarted_job_is_no_lost_delivery() {
-    let mut world = Harness::new().await;
-    world.publish("short", [1; 300]).await;
-    let (_, stop) = world.worker("one").await;
-    world.answers(200).await;
+async fn returning_an_unstarted_job_does_not_count_as_a_redelivery() {
+    let mut harness = Harness::new().await;
+    harness.publish("short", [1; 300]).await;
+    let (_, stop) = harness.worker("one").await;
+    harness.answers(200).await;
     stop.cancel();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut left = world.broker.consume(&topology::job_queue(&queue()), 1_000).await.unwrap();
+    let mut remaining = harness.broker.consume(&topology::job_queue(&queue()), 1_000).await.unwrap();
     let mut count = 0;
-    while left.has_fetched() {
-        let delivery = left.next().await.unwrap();
+    while remaining.has_fetched() {
+        let delivery = remaining.next().await.unwrap();
         let Delivery { message, redelivered, returned, .. } = &delivery;
-        let before = protocol::returned(&message.properties.headers);
+        let earlier = protocol::returned(&message.properties.headers);
         // The call that ran when the worker stopped was requeued unchanged.
-        count += usize::from((*redelivered, *returned, before) == (false, 0, 0));
+        count += usize::from((*redelivered, *returned, earlier) == (false, 0, 0));
         delivery.accept();
     }
     assert!(count >= 90, "{count} were not started");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_returned_job_keeps_its_loss_count() {
-    let world = Harness::new().await;
-    world.publish("r", [1]).await;
-    let mut jobs = world.broker.consume(&topology::job_queue(&queue()), 1).await.unwrap();
+async fn a_returned_job_keeps_its_redelivery_count() {
+    let harness = Harness::new().await;
+    harness.publish("r", [1]).await;
+    let mut jobs = harness.broker.consume(&topology::job_queue(&queue()), 1).await.unwrap();
     for _ in 0..3 {
         jobs.next().await.unwrap().requeue();
     }
-    let lost = jobs.next().await.unwrap();
-    republish(&*world.broker, lost).await;
-    let again = jobs.next().await.unwrap();
-    assert_eq!((again.returned, protocol::returned(&again.message.properties.headers)), (0, 3));
+    let redelivered = jobs.next().await.unwrap();
+    republish(&*harness.broker, redelivered).await;
+    let republished = jobs.next().await.unwrap();
+    assert_eq!((republished.returned, protocol::returned(&republished.message.properties.headers)), (0, 3));
 }

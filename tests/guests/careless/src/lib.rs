@@ -1,8 +1,8 @@
-//! A module that describes its tasks rightly, and keeps none of its promises. The SDK cannot be made to do that.
+//! A module that describes its tasks correctly but violates the descriptions, which the SDK prevents.
 //!
-//! Every task promises `first` and `second`.
+//! Every task declares `first` and `second`.
 
-// There is nothing in it for a host: its imports are WebAssembly's.
+// It does not compile for the host: its imports are for WebAssembly.
 #![cfg(target_family = "wasm")]
 #![expect(missing_docs, unsafe_code, reason = "generated from the contract")]
 
@@ -11,7 +11,7 @@ wit_bindgen::generate!({ path: "../../../guest-sdk/wit", world: "task" });
 use exports::waft::task::guest::{Call, Failure, Guest, Outcome, TaskFailure, TaskInfo, Value};
 use waft::task::types::{Content, Limits, Provided, Retryable};
 
-/// What each task leaves, by the task's name.
+/// The output of each task, by its name.
 const TASKS: [(&str, &[(&str, &str)]); 6] = [
     ("breaks-json", &[("first", "{\"a\":"), ("second", "2")]),
     ("leaves-nothing", &[]),
@@ -21,7 +21,7 @@ const TASKS: [(&str, &[(&str, &str)]); 6] = [
     ("breaks-names", &[("first", "1"), ("second", "2"), ("what a name!", "3")]),
 ];
 
-/// Fails with details that are no JSON.
+/// Fails with details that are not JSON.
 const BREAKS_DETAILS: &str = "breaks-details";
 
 struct Careless;
@@ -32,15 +32,15 @@ impl Guest for Careless {
     }
 
     fn apply(call: Call, _: Vec<Value>) -> Result<Vec<Value>, Failure> {
-        let left = TASKS.iter().find(|(name, _)| *name == call.export).map(|(_, left)| *left);
-        let Some(left) = left else {
+        let output = TASKS.iter().find(|(name, _)| *name == call.export).map(|(_, output)| *output);
+        let Some(output) = output else {
             return Err(Failure {
                 retryable: Retryable::Permanent,
                 message: "its details are no JSON".into(),
                 details: Some("{\"a\":".into()),
             });
         };
-        Ok(left
+        Ok(output
             .iter()
             .map(|(name, text)| Value { name: (*name).into(), content: Content::Json((*text).into()) })
             .collect())

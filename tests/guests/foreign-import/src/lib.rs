@@ -1,6 +1,6 @@
-//! A module that asks for more than any host grants: an interface that is none of waft's.
+//! A module that imports an interface that no host provides: it is not part of waft.
 
-// There is nothing in it for a host: its imports are WebAssembly's.
+// It does not compile for the host: its imports are for WebAssembly.
 #![cfg(target_family = "wasm")]
 #![expect(missing_docs, unsafe_code, reason = "generated from the contract")]
 

@@ -1,13 +1,13 @@
-//! Tasks without measure. None of them ends by itself, but for those that give up.
+//! Tasks that exhaust resources. Only those that give up end by themselves.
 
 use std::{hint::black_box, process};
 
 use waft_guest::prelude::*;
 
-/// What is asked for at a time.
+/// The size of one allocation.
 const STEP: usize = 1 << 20;
 
-/// Spins for ever, without a call that the host could answer otherwise.
+/// Spins forever without calling the host.
 #[task]
 pub(crate) fn spin() {
     let mut turns = 0_u64;
@@ -16,7 +16,7 @@ pub(crate) fn spin() {
     }
 }
 
-/// Allocates until it is refused, and cannot go on then.
+/// Allocates until an allocation fails, and aborts.
 #[task]
 pub(crate) fn allocate() {
     let mut held = Vec::new();
@@ -25,7 +25,7 @@ pub(crate) fn allocate() {
     }
 }
 
-/// Allocates until it is refused, survives that, and tells a failure of its own.
+/// Allocates until an allocation fails, and returns its own failure.
 #[task]
 pub(crate) fn allocate_and_give_up() -> Result<(), Failure> {
     let mut held = Vec::new();
@@ -39,31 +39,31 @@ pub(crate) fn allocate_and_give_up() -> Result<(), Failure> {
     }
 }
 
-/// Recurses until its stack is used up.
+/// Recurses until its stack is exhausted.
 #[task]
 pub(crate) fn recurse() -> Result<(), Failure> {
     Err(Failure::permanent(format!("came back from {}", deeper(1))))
 }
 
 fn deeper(depth: u64) -> u64 {
-    // The frame is needed after the call: no compiler makes a loop of this.
+    // The frame is needed after the call, so the compiler cannot turn this into a loop.
     let frame = black_box([depth; 8]);
     if black_box(depth) == 0 { 0 } else { deeper(depth + 1) + black_box(frame)[0] }
 }
 
-/// Panics, with what it is told to say.
+/// Panics with the given message.
 #[task]
 pub(crate) fn panic(message: Option<String>) {
     panic!("{}", message.as_deref().unwrap_or("the oven is on fire"));
 }
 
-/// Ends the program it takes itself for.
+/// Exits like a program.
 #[task]
 pub(crate) fn exit(status: i32) {
     process::exit(status);
 }
 
-/// Writes to standard output for ever.
+/// Writes to standard output forever.
 #[task]
 pub(crate) fn print_endlessly() {
     loop {
@@ -71,7 +71,7 @@ pub(crate) fn print_endlessly() {
     }
 }
 
-/// Logs for ever.
+/// Logs forever.
 #[task]
 pub(crate) fn log_endlessly() {
     loop {
@@ -79,7 +79,7 @@ pub(crate) fn log_endlessly() {
     }
 }
 
-/// Tells its progress for ever.
+/// Reports progress forever.
 #[task]
 pub(crate) fn tell_progress_endlessly() {
     loop {
@@ -87,7 +87,7 @@ pub(crate) fn tell_progress_endlessly() {
     }
 }
 
-/// Leaves a value of as many bytes.
+/// Provides a value of the given number of bytes.
 #[task(provides = "big")]
 pub(crate) fn big(bytes: usize) -> Vec<u8> {
     vec![7; bytes]

@@ -1,5 +1,5 @@
-//! Tasks that take what they can get, and tasks that tell what they got. None of them may harm the host or its
-//! neighbours, and each ends as a failure of its own kind.
+//! Tasks that exhaust resources, and tasks that report their findings. None of them may harm the host or other guests,
+//! and each ends in a failure of its own kind.
 
 mod greedy;
 mod nosy;

@@ -1,4 +1,4 @@
-//! Tasks that do what they are told.
+//! Tasks that behave correctly.
 
 use std::{thread, time::Duration};
 
@@ -8,13 +8,13 @@ use waft_guest::prelude::*;
 #[task]
 pub(crate) fn noop() {}
 
-/// Provides the JSON value it was given.
+/// Provides its input, a JSON value.
 #[task(provides = "value")]
 pub(crate) fn echo(value: serde_json::Value) -> serde_json::Value {
     value
 }
 
-/// Provides the bytes it was given.
+/// Provides its input, bytes.
 #[task(provides = "bytes")]
 pub(crate) fn echo_bytes(bytes: Vec<u8>) -> Vec<u8> {
     bytes
@@ -23,7 +23,7 @@ pub(crate) fn echo_bytes(bytes: Vec<u8>) -> Vec<u8> {
 /// Sleeps, then answers.
 #[task(provides = "slept_ms")]
 pub(crate) fn sleep(
-    /// How long, in milliseconds.
+    /// The duration in milliseconds.
     ms: u64,
 ) -> u64 {
     thread::sleep(Duration::from_millis(ms));
@@ -36,11 +36,11 @@ pub(crate) fn fail(message: String, transient: Option<bool>) -> Result<(), Failu
     Err(if transient == Some(true) { Failure::transient(message) } else { Failure::permanent(message) })
 }
 
-/// Says a text in each way that a guest has, sleeps, and says it again.
+/// Writes a text to each of a guest's outputs, sleeps, and writes it again.
 #[task(provides = "said")]
 pub(crate) fn say(
     text: String,
-    /// How long it sleeps, in milliseconds.
+    /// The duration of the sleep in milliseconds.
     ms: u64,
 ) -> String {
     for pause in [ms, 0] {
@@ -53,7 +53,7 @@ pub(crate) fn say(
     text
 }
 
-/// Fails before an attempt, and succeeds from that one on.
+/// Fails before the given attempt, and succeeds from then on.
 #[task(provides = "attempts")]
 pub(crate) fn fail_until(
     call: &Call,
@@ -66,19 +66,19 @@ pub(crate) fn fail_until(
     Ok(call.attempt)
 }
 
-/// Provides what it was given. Its rollback tells what it was told, in a failure, until an attempt.
-#[task(provides = "value", rollback = tell)]
+/// Provides its input. Its rollback fails with a message about its arguments, until the given attempt.
+#[task(provides = "value", rollback = fail_with_arguments)]
 pub(crate) fn stubborn(value: serde_json::Value) -> serde_json::Value {
     value
 }
 
 #[rollback]
-fn tell(
+fn fail_with_arguments(
     call: &Call,
     value: serde_json::Value,
     outcome: Outcome<serde_json::Value>,
     failures: &Failures,
-    /// The first attempt of the rollback that succeeds; none unless told otherwise.
+    /// The first attempt of the rollback that succeeds; by default none.
     rolls_back_at: Option<u32>,
 ) -> Result<(), Failure> {
     if rolls_back_at.is_some_and(|attempt| call.attempt >= attempt) {
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn the_stubborn_rollback_reports_its_arguments() {
         let outcome = Outcome::Provided(7.into());
-        let failure = tell(&Call::default(), 7.into(), outcome, &Failures::default(), None).unwrap_err();
+        let failure = fail_with_arguments(&Call::default(), 7.into(), outcome, &Failures::default(), None).unwrap_err();
         assert_eq!(failure.message(), "holds on to 7; provided 7; failed: ");
     }
 }

@@ -1,28 +1,28 @@
-//! A guest that says everything it does before it does it, so that what it logs is a ledger of what truly happened.
+//! A guest that logs each action before doing it, so that its log is a ledger of its effects.
 
 use std::{thread, time::Duration};
 
 use waft_guest::prelude::*;
 
-/// Writes its apply into the ledger, takes its time, and fails now and then.
-#[task(rollback = take_back)]
+/// Writes its apply into the ledger, sleeps, and sometimes fails.
+#[task(rollback = roll_back)]
 fn write(call: &Call, ms: Option<u64>) -> Result<(), Failure> {
     log::info!("LEDGER apply {} {} {}", call.run, call.task, call.attempt);
     thread::sleep(Duration::from_millis(ms.unwrap_or(20)));
     match chance(call) {
-        0..8 => Err(Failure::permanent("as chance wants it")),
-        8..20 => Err(Failure::transient("as chance wants it")),
+        0..8 => Err(Failure::permanent("a random failure")),
+        8..20 => Err(Failure::transient("a random failure")),
         _ => Ok(()),
     }
 }
 
-fn take_back(call: &Call) -> Result<(), Failure> {
+fn roll_back(call: &Call) -> Result<(), Failure> {
     log::info!("LEDGER rollback {} {} {}", call.run, call.task, call.attempt);
     thread::sleep(Duration::from_millis(10));
-    if chance(call) < 5 { Err(Failure::transient("as chance wants it")) } else { Ok(()) }
+    if chance(call) < 5 { Err(Failure::transient("a random failure")) } else { Ok(()) }
 }
 
-/// From 0 to 99, the same whenever the call is made.
+/// From 0 to 99, always the same for the same call.
 fn chance(call: &Call) -> u32 {
     let name = format!("{}.{}.{}", call.run, call.task, call.attempt);
     // The 32-bit FNV-1a hash.

@@ -1,7 +1,7 @@
-//! A module whose `describe` lies: two tasks of one name, a name that is none, a parameter twice, a schema that is no
-//! JSON, and no attempts at all.
+//! A module with an invalid `describe`: two tasks with one name, an invalid name, a duplicate parameter, a schema that is
+//! not JSON, and zero attempts.
 
-// There is nothing in it for a host: its imports are WebAssembly's.
+// It does not compile for the host: its imports are for WebAssembly.
 #![cfg(target_family = "wasm")]
 #![expect(missing_docs, unsafe_code, reason = "generated from the contract")]
 

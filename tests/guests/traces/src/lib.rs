@@ -1,4 +1,4 @@
-//! The guests that the traces of the rules of a run are told with.
+//! The guests for the example traces of the rules of a run.
 
 use waft_guest::prelude::*;
 
@@ -14,7 +14,7 @@ fn fails() -> Result<(), Failure> {
     Err(Failure::permanent("woot"))
 }
 
-/// Fails unless the two are the same.
+/// Fails unless both values are equal.
 #[task]
 fn same(x: u32, y: u32) -> Result<(), Failure> {
     if x == y { Ok(()) } else { Err(Failure::permanent("woot")) }

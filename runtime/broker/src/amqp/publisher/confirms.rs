@@ -2,9 +2,9 @@
 //!
 //! The broker returns an unroutable mandatory message, and then confirms it like any other. lapin attaches a returned
 //! message to whichever publish of the channel is confirmed next, and reports a batch of confirms in no particular order. So
-//! each message that may be returned carries a number, and no outcome is reported before the whole batch is in. That
-//! suffices: RabbitMQ confirms returned messages in the order in which it returned them. So once a message's own confirm is
-//! in, some publish that was confirmed before or with it has delivered its return.
+//! each message that may be returned carries a number, and no outcome is reported before the batch is complete. That
+//! suffices: RabbitMQ confirms returned messages in the order in which it returned them. So once a message's own confirm has
+//! arrived, some publish that was confirmed before or with it has delivered its return.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,33 +31,33 @@ struct Pending {
     key: String,
     size: usize,
     sent_at: Instant,
-    answer: ConfirmSender,
+    confirm: ConfirmSender,
 }
 
 impl Pending {
-    fn answer(self, answer: std::result::Result<(), PublishError>) {
-        // The caller may be gone.
-        let _ = self.answer.send(answer);
+    fn confirmed(self) {
+        // The caller may have dropped its future.
+        let _ = self.confirm.send(Ok(()));
     }
 
     fn refused(self, reason: String) {
-        let Self { exchange, key, answer, .. } = self;
-        let _ = answer.send(Err(PublishError::Refused { exchange, key, reason }));
+        let Self { exchange, key, confirm, .. } = self;
+        let _ = confirm.send(Err(PublishError::Refused { exchange, key, reason }));
     }
 
     fn too_large(self, reason: String) {
-        let Self { exchange, key, answer, .. } = self;
-        let _ = answer.send(Err(PublishError::TooLarge { exchange, key, reason }));
+        let Self { exchange, key, confirm, .. } = self;
+        let _ = confirm.send(Err(PublishError::TooLarge { exchange, key, reason }));
     }
 
     fn unroutable(self) {
-        let Self { exchange, key, answer, .. } = self;
-        let _ = answer.send(Err(PublishError::Unroutable { exchange, key }));
+        let Self { exchange, key, confirm, .. } = self;
+        let _ = confirm.send(Err(PublishError::Unroutable { exchange, key }));
     }
 
     fn unconfirmed(self) {
-        let Self { key, answer, .. } = self;
-        let _ = answer.send(Err(PublishError::Unconfirmed { key }));
+        let Self { key, confirm, .. } = self;
+        let _ = confirm.send(Err(PublishError::Unconfirmed { key }));
     }
 
     /// Whether the refusal that closed the channel concerns this message: its exchange, or its size.
@@ -65,7 +65,7 @@ impl Pending {
         let exchange = if self.exchange.is_empty() { "amq.default" } else { &self.exchange };
         let size = self.size.to_string();
         refusal.reason.contains(&format!("'{exchange}'"))
-            || refusal.reason.split(|char: char| !char.is_ascii_digit()).any(|word| word == size)
+            || refusal.reason.split(|char: char| !char.is_ascii_digit()).any(|number| number == size)
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Confirms {
     sent: u64,
     waiting: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     pending: HashMap<u64, Pending>,
-    /// Messages that were returned, and whose own confirm is not in yet.
+    /// Messages that were returned, and whose own confirm has not arrived yet.
     returned: HashSet<u64>,
 }
 
@@ -98,7 +98,7 @@ impl Confirms {
     }
 
     /// Sends a message without waiting.
-    pub(super) async fn send(&mut self, QueuedPublish { message, confirm: answer }: QueuedPublish) {
+    pub(super) async fn send(&mut self, QueuedPublish { message, confirm }: QueuedPublish) {
         self.sent += 1;
         let number = self.sent;
         let mandatory = match message.routing {
@@ -108,7 +108,7 @@ impl Confirms {
         let properties = properties::outgoing(&message, mandatory.then_some(number));
         let (channel, body) = (self.channel.clone(), message.body.clone());
         let (exchange, key) = (message.exchange.as_str().into(), message.key.as_str().into());
-        let mut publishing = Box::pin(async move {
+        let mut publish = Box::pin(async move {
             let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
             let sent = channel.basic_publish(exchange, key, options, &body, properties).await;
             let confirmation = match sent {
@@ -118,19 +118,19 @@ impl Confirms {
             (number, confirmation)
         });
         // The first poll queues the frames. All later polls wait.
-        let outcome = futures::poll!(&mut publishing);
+        let outcome = futures::poll!(&mut publish);
         let size = message.body.len();
-        let pending = Pending { exchange: message.exchange, key: message.key, size, sent_at: Instant::now(), answer };
+        let pending = Pending { exchange: message.exchange, key: message.key, size, sent_at: Instant::now(), confirm };
         self.pending.insert(number, pending);
         match outcome {
-            Poll::Pending => self.waiting.push(publishing),
+            Poll::Pending => self.waiting.push(publish),
             Poll::Ready(outcome) => self.waiting.push(Box::pin(future::ready(outcome))),
         }
     }
 
-    /// Waits for a confirm, and reports the outcome of all confirmed messages. Returns false when the channel has gone.
+    /// Waits for a confirm, and reports the outcome of all confirmed messages. Returns false when the channel has closed.
     ///
-    /// Cancel-safe: it waits only before it takes anything.
+    /// Cancel-safe: it waits only before it takes an outcome.
     pub(super) async fn next(&mut self) -> bool {
         let Some(first) = self.waiting.next().await else { return true };
         let mut batch = vec![first];
@@ -161,8 +161,8 @@ impl Confirms {
         let was_returned = self.returned.remove(&number);
         match outcome {
             Ok(Confirmation::Ack(_)) if was_returned => pending.unroutable(),
-            Ok(Confirmation::Ack(_)) => pending.answer(Ok(())),
-            Ok(Confirmation::Nack(_)) => pending.refused("it could not take the message".to_owned()),
+            Ok(Confirmation::Ack(_)) => pending.confirmed(),
+            Ok(Confirmation::Nack(_)) => pending.refused("it could not store the message".to_owned()),
             Ok(Confirmation::NotRequested) => pending.unconfirmed(),
             Err(error) => match Refusal::of(&error) {
                 Some(refusal) if pending.is_named_by(&refusal) && is_about_size(&refusal) => {
@@ -174,9 +174,9 @@ impl Confirms {
         }
     }
 
-    /// Fails the messages that have waited longer than `longest` as unconfirmed.
-    pub(super) fn fail_older_than(&mut self, longest: Duration) {
-        let old = self.pending.extract_if(|_, pending| pending.sent_at.elapsed() >= longest);
+    /// Fails the messages that have waited longer than `limit` as unconfirmed.
+    pub(super) fn fail_older_than(&mut self, limit: Duration) {
+        let old = self.pending.extract_if(|_, pending| pending.sent_at.elapsed() >= limit);
         old.for_each(|(_, pending)| pending.unconfirmed());
     }
 

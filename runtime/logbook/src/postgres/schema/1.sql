@@ -1,6 +1,6 @@
--- Counts and times are those of records and microseconds. Ids sort as bytes, as they do everywhere else.
+-- Versions count records, and times are in microseconds. Ids sort as bytes, as in the rest of waft.
 DO $$ BEGIN
-    -- Whoever has no right to make schemas may have been given this one.
+    -- A user without the right to create schemas may already have this one.
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'waft') THEN CREATE SCHEMA waft; END IF;
 END $$;
 
@@ -10,8 +10,8 @@ CREATE TABLE waft.meta (
     schema BIGINT NOT NULL
 );
 
--- Each append writes its run's row anew. Pages are left with room for that, and no index holds what an append changes
--- while the state stays: so indices are not written.
+-- Each append updates the row of its run. Pages keep free space for that, and no index has a column that an append changes
+-- while the state stays the same, so an append writes no index.
 CREATE TABLE waft.runs (
     key BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id TEXT COLLATE "C" NOT NULL UNIQUE,
@@ -27,10 +27,10 @@ CREATE INDEX runs_open ON waft.runs (shard, started_at, id) WHERE state IN ('run
 CREATE INDEX runs_ended ON waft.runs (key) WHERE state IN ('success', 'rolled-back');
 CREATE INDEX runs_youngest ON waft.runs (started_at DESC, id DESC);
 
--- What follows has no foreign keys: an append holds its run's row when it writes them, and so does what forgets it, and
--- a look at the run for each row would cost more than the row.
+-- The following tables have no foreign keys: appends and deletions lock the row of the run first, and a lookup of the run
+-- for each row would cost more than the row.
 
--- One row for all records of one append: `first` is the version before the first of them.
+-- One row for all records of one append: `first` is the version that they follow.
 CREATE TABLE waft.records (
     run BIGINT NOT NULL,
     first BIGINT NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE waft.snapshots (
     body BYTEA NOT NULL
 );
 
--- `first` is that of the records it came with, and `number` counts within them.
+-- `first` is that of the records in the same append, and `number` counts the logs of the append.
 CREATE TABLE waft.logs (
     run BIGINT NOT NULL,
     first BIGINT NOT NULL,
@@ -66,7 +66,7 @@ CREATE TABLE waft.content (
     PRIMARY KEY (run, digest)
 );
 
--- One row, which is written to see whether that works.
+-- One row, which a check of the logbook writes.
 CREATE TABLE waft.checks (
     key INTEGER PRIMARY KEY CHECK (key = 1),
     number BIGINT NOT NULL

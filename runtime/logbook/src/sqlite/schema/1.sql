@@ -1,4 +1,4 @@
--- Counts and times are those of records and microseconds. States are words, so that people can read them.
+-- Versions count records, and times are in microseconds. States are text, so that people can read them.
 CREATE TABLE runs (
     key INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -14,7 +14,7 @@ CREATE INDEX runs_open ON runs (shard, started_at, id) WHERE state IN ('running'
 CREATE INDEX runs_ended ON runs (changed_at) WHERE state IN ('success', 'rolled-back');
 CREATE INDEX runs_youngest ON runs (started_at DESC, id DESC);
 
--- One row for all records of one append: `first` is the version before the first of them.
+-- One row for all records of one append: `first` is the version that they follow.
 CREATE TABLE records (
     run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
     first INTEGER NOT NULL,
@@ -22,14 +22,14 @@ CREATE TABLE records (
     PRIMARY KEY (run, first)
 ) STRICT, WITHOUT ROWID;
 
--- Apart from the runs, whose rows are written anew with each append.
+-- Not a column of the runs, whose rows each append rewrites.
 CREATE TABLE snapshots (
     run INTEGER PRIMARY KEY REFERENCES runs (key) ON DELETE CASCADE,
     version INTEGER NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
 
--- `first` is that of the records it came with, and `number` counts within them.
+-- `first` is that of the records in the same append, and `number` counts the logs of the append.
 CREATE TABLE logs (
     run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
     first INTEGER NOT NULL,
@@ -51,7 +51,7 @@ CREATE TABLE content (
     PRIMARY KEY (run, digest)
 ) STRICT, WITHOUT ROWID;
 
--- One row, which is written to see whether that works.
+-- One row, which a check of the logbook writes.
 CREATE TABLE checks (
     key INTEGER PRIMARY KEY CHECK (key = 1),
     number INTEGER NOT NULL

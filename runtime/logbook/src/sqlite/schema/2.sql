@@ -1,8 +1,8 @@
--- Up to which version all that a run's records changed is known to have been told. Of the runs before, all was.
+-- The publish cursor: everything that the records caused up to this version is published. Older runs are fully published.
 ALTER TABLE runs ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 UPDATE runs SET told = version;
 
--- Whether that is less than all of a run that has ended or rests: no append will note it then. It changes when the state
--- does, and once more.
+-- Whether a run that has ended or is idle may have unpublished changes; no later append stores that they were published.
+-- It changes with the state, and when everything is published.
 ALTER TABLE runs ADD COLUMN owing INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX runs_owing ON runs (shard, key) WHERE owing = 1;

@@ -1,11 +1,11 @@
--- What stands for the records of a run that were let go: the run after them.
+-- Trim points: the snapshot of a run that replaces its deleted oldest records.
 CREATE TABLE beginnings (
     run INTEGER PRIMARY KEY REFERENCES runs (key) ON DELETE CASCADE,
     version INTEGER NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
 
--- How the flow of a run was changed in records that were let go, and how many edits it was made with by then.
+-- The revisions of a flow in deleted records, each with the number of edits up to it.
 CREATE TABLE revisions (
     run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
     revision INTEGER NOT NULL,

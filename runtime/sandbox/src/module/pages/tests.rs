@@ -1,4 +1,4 @@
-//! The memory that a program sees. The host plays the adapter.
+//! The memory that a program sees. The host acts as the adapter.
 
 use wasmtime::{Engine, Instance, Module, Store};
 
@@ -10,10 +10,10 @@ const PROGRAM: &str = r#"(module
     (memory $shared (export "memory") 2 6)
     (global $own (mut i32) (i32.const 11))
     (func (export "own") (result i32) (global.get $own))
-    (func (export "others") (result i32) (memory.size 0))
+    (func (export "other") (result i32) (memory.size 0))
     (func (export "size") (result i32) (memory.size $shared))
     (func (export "grow") (param i32) (result i32) (memory.grow $shared (local.get 0)))
-    (@custom ".debug_line" "places")
+    (@custom ".debug_line" "offsets")
     (@custom "origin" "an oven"))"#;
 
 fn hidden(text: &str) -> Vec<u8> {
@@ -29,7 +29,7 @@ fn custom_sections(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn foreign_memory_growth_is_hidden() {
+fn memory_growth_of_the_adapter_is_hidden() {
     let engine = Engine::default();
     let mut store = Store::new(&engine, ());
     let instance = Instance::new(&mut store, &Module::new(&engine, hidden(PROGRAM)).unwrap(), &[]).unwrap();
@@ -40,24 +40,24 @@ fn foreign_memory_growth_is_hidden() {
         instance.get_typed_func::<i32, i32>(&mut *store, "grow").unwrap().call(&mut *store, pages).unwrap()
     };
     let memory = instance.get_memory(&mut store, "memory").unwrap();
-    assert_eq!(memory.grow(&mut store, 1).unwrap(), 2, "the adapter's");
+    assert_eq!(memory.grow(&mut store, 1).unwrap(), 2, "the adapter grows it");
     assert_eq!((get(&mut store, "size"), grow(&mut store, 0)), (2, 2));
     assert_eq!((grow(&mut store, 1), get(&mut store, "size")), (3, 4));
-    assert_eq!(memory.grow(&mut store, 1).unwrap(), 4, "the adapter's");
+    assert_eq!(memory.grow(&mut store, 1).unwrap(), 4, "the adapter grows it");
     assert_eq!((get(&mut store, "size"), grow(&mut store, 0)), (4, 4));
-    assert_eq!((grow(&mut store, 2), get(&mut store, "size")), (-1, 4), "there are no more than six");
+    assert_eq!((grow(&mut store, 2), get(&mut store, "size")), (-1, 4), "the maximum is six pages");
     assert_eq!((grow(&mut store, 1), get(&mut store, "size")), (5, 6));
-    assert_eq!((get(&mut store, "own"), get(&mut store, "others")), (11, 7), "as they were");
+    assert_eq!((get(&mut store, "own"), get(&mut store, "other")), (11, 7), "they are unchanged");
 }
 
 #[test]
-fn offset_sections_are_removed_and_names_kept() {
+fn offset_sections_are_removed_and_names_stay() {
     assert_eq!(custom_sections(&wat::parse_str(PROGRAM).unwrap()), [".debug_line", "origin", "name"]);
     assert_eq!(custom_sections(&hidden(PROGRAM)), ["origin", "name"]);
 }
 
 #[test]
-fn a_program_from_which_nothing_is_to_be_hidden_stays_as_it_is() {
+fn a_program_without_hidden_pages_is_unchanged() {
     let grow = "(func (drop (memory.grow (i32.const 1))))";
     for text in [
         format!(r#"(module (memory (export "memory") 1) (func (export "cabi_realloc")) {grow})"#),

@@ -1,19 +1,20 @@
 //! A broker with planned message faults.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use broker::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, InProcess, Message, PublishError, Queue,
+    Broker, InProcess, Message, PublishError,
+    lossy::{InterceptedBroker, PublishInterceptor},
 };
 use bytes::Bytes;
 
-/// The fate of one published message. The publisher always gets a success, except for `Unconfirmed`.
+/// The fault of one published message. The publisher always gets a success, except for `Unconfirmed`.
 pub(super) enum Fault {
     None,
     Lost,
     Twice,
-    /// The message is passed on after the next message.
+    /// The message is published after the next one.
     Late,
     /// The message is lost, and its publisher gets no confirm.
     Unconfirmed,
@@ -24,11 +25,11 @@ pub(super) enum Fault {
 /// Chooses the fault of the message with this number.
 type Plan = dyn FnMut(usize, &Message) -> Fault + Send;
 
-/// Wraps a broker with faults for the messages that are published through it.
-pub(super) struct FaultyBroker {
-    inner: InProcess,
-    state: Mutex<State>,
-}
+/// A connection whose published messages have faults.
+pub(super) type FaultyBroker = InterceptedBroker<InProcess, Faults>;
+
+/// The planned faults.
+pub(super) struct Faults(Mutex<State>);
 
 struct State {
     plan: Box<Plan>,
@@ -36,25 +37,29 @@ struct State {
     late: Vec<Message>,
 }
 
-impl FaultyBroker {
-    pub(super) fn new(inner: &InProcess, plan: impl FnMut(usize, &Message) -> Fault + Send + 'static) -> Self {
-        let state = State { plan: Box::new(plan), published: 0, late: Vec::new() };
-        Self { inner: inner.connect(), state: Mutex::new(state) }
-    }
+/// A new connection with planned faults.
+pub(super) fn connect(
+    broker: &InProcess,
+    plan: impl FnMut(usize, &Message) -> Fault + Send + 'static,
+) -> Arc<FaultyBroker> {
+    let state = State { plan: Box::new(plan), published: 0, late: Vec::new() };
+    Arc::new(InterceptedBroker::new(broker.connect(), Faults(Mutex::new(state))))
+}
 
+impl Faults {
     /// The number of published messages.
     pub(super) fn published(&self) -> usize {
-        self.state.lock().unwrap().published
+        self.0.lock().unwrap().published
     }
 
-    /// The messages to pass on in place of this one.
-    fn pass(&self, message: Message) -> Result<Vec<Message>, PublishError> {
-        let mut state = self.state.lock().unwrap();
+    /// The messages to publish in place of this one.
+    fn apply(&self, message: Message) -> Result<Vec<Message>, PublishError> {
+        let mut state = self.0.lock().unwrap();
         let number = state.published;
         state.published += 1;
         let fault = (state.plan)(number, &message);
-        let held = std::mem::take(&mut state.late);
-        let mut passed = match fault {
+        let late = std::mem::take(&mut state.late);
+        let mut messages = match fault {
             Fault::None => vec![message],
             Fault::Lost => vec![],
             Fault::Twice => vec![message.clone(), message],
@@ -65,53 +70,17 @@ impl FaultyBroker {
             Fault::Unconfirmed => return Err(PublishError::Unconfirmed { key: message.key }),
             Fault::Changed(body) => vec![Message { body, ..message }],
         };
-        passed.extend(held);
-        Ok(passed)
+        messages.extend(late);
+        Ok(messages)
     }
 }
 
 #[async_trait]
-impl Broker for FaultyBroker {
-    async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
-        self.inner.declare_exchange(exchange).await
-    }
-
-    async fn declare_queue(&self, queue: &Queue) -> Result<(), DeclareError> {
-        self.inner.declare_queue(queue).await
-    }
-
-    async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.bind(binding).await
-    }
-
-    async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
-        self.inner.unbind(binding).await
-    }
-
-    async fn delete_queue(&self, name: &str) -> Result<(), DeclareError> {
-        self.inner.delete_queue(name).await
-    }
-
-    async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        for message in self.pass(message)? {
-            self.inner.publish(message).await?;
+impl PublishInterceptor for Faults {
+    async fn publish(&self, inner: &dyn Broker, message: Message) -> Result<(), PublishError> {
+        for message in self.apply(message)? {
+            inner.publish(message).await?;
         }
         Ok(())
-    }
-
-    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
-        self.inner.consume(queue, prefetch).await
-    }
-
-    async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.waiting(queue).await
-    }
-
-    async fn consumers(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
-        self.inner.consumers(queue).await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }
