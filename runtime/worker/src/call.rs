@@ -381,7 +381,7 @@ impl JobHandler {
             sandbox::Completion::Succeeded(values) => TaskResult::Succeeded(values),
             sandbox::Completion::Failed(failure) => TaskResult::Failed(failure),
             sandbox::Completion::Interrupted if interrupt.is_cancelled() => {
-                TaskResult::Failed(Failure::new(FailureKind::Cancelled, "the run was told to stop"))
+                TaskResult::Failed(Failure::new(FailureKind::Cancelled, "the run was cancelled"))
             }
             sandbox::Completion::Interrupted => return None,
         };
