@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use broker::{Amqp, Binding, Broker, Destination, Options, Queue, QueueKind};
-use flow::{Edit, Flow, FlowSource, Machine, RunId, Values};
+use flow::{Edit, Flow, FlowSource, RunId, Values};
+use machine::Machine;
 use protocol::{RunCommand, topology};
 
 use crate::{

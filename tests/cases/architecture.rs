@@ -5,17 +5,24 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// The crates from top to bottom, with the lower crates that each may use.
-const CRATES: [(&str, &[&str]); 11] = [
-    ("cli", &["server", "engine", "worker", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
-    ("server", &["engine", "sandbox", "client", "logbook", "store", "broker", "protocol", "flow"]),
-    ("engine", &["logbook", "store", "broker", "protocol", "flow"]),
+const CRATES: [(&str, &[&str]); 12] = [
+    (
+        "cli",
+        &[
+            "server", "engine", "worker", "sandbox", "client", "logbook", "store", "broker", "protocol", "machine",
+            "flow",
+        ],
+    ),
+    ("server", &["engine", "sandbox", "client", "logbook", "store", "broker", "protocol", "machine", "flow"]),
+    ("engine", &["logbook", "store", "broker", "protocol", "machine", "flow"]),
     ("worker", &["sandbox", "store", "broker", "protocol", "flow"]),
     ("sandbox", &["flow"]),
     ("client", &["broker", "protocol", "flow"]),
-    ("logbook", &["protocol", "flow"]),
+    ("logbook", &["protocol", "machine", "flow"]),
     ("store", &["broker", "protocol", "flow"]),
     ("broker", &["protocol", "flow"]),
-    ("protocol", &["flow"]),
+    ("protocol", &["machine", "flow"]),
+    ("machine", &["flow"]),
     ("flow", &[]),
 ];
 

@@ -7,9 +7,8 @@ mod table;
 
 use std::{fmt::Display as Shown, time::Duration};
 
-use flow::{
-    CallId, Change, Flow, FlowName, Machine, NodeChange, NodeName, Role, RunId, RunState, Size, State, Value, Values,
-};
+use flow::{CallId, Flow, FlowName, NodeName, Role, RunId, RunState, Size, State, Value, Values};
+use machine::{Change, Machine, NodeChange};
 use protocol::{LiveLine, Progress, json::RunValues};
 
 use crate::{

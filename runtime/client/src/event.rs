@@ -73,7 +73,8 @@ impl Event {
 
 #[cfg(test)]
 mod tests {
-    use flow::{Attempt, Failure, FailureKind, Firing, NodeChange, NodeKind, State, Timestamp, Value, Values};
+    use flow::{Attempt, Failure, FailureKind, Firing, NodeKind, State, Timestamp, Value, Values};
+    use machine::NodeChange;
 
     use super::*;
     use crate::api::NodeState;

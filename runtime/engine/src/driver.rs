@@ -32,8 +32,9 @@ use std::{
 };
 
 use broker::Delivery;
-use flow::{Command, Event, Machine, Record, RunId, Shard};
+use flow::{RunId, Shard};
 use logbook::Logbook;
+use machine::{Command, Event, Machine, Record};
 use protocol::{AttemptLog, Reply};
 use store::Store;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -250,7 +251,7 @@ const BUG_MESSAGE: &str =
 fn catch_bug<T>(run: &RunId, doing: &str, work: impl FnOnce() -> T) -> Result<T, String> {
     // The values that the work borrowed are not used again after a panic.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
-        let reason = format!("{doing}: {}", flow::panic_message(&*panic));
+        let reason = format!("{doing}: {}", machine::panic_message(&*panic));
         error!(%run, reason, BUG_MESSAGE);
         reason
     })

@@ -6,9 +6,8 @@ use std::{
     time::Duration,
 };
 
-use flow::{
-    Event, Failure, FailureKind, FetchResult, FetchTarget, Json, RunId, Value, ValueFetch, ValueKind, ValueName, Values,
-};
+use flow::{Failure, FailureKind, Json, RunId, Value, ValueKind, ValueName, Values};
+use machine::{Event, FetchResult, FetchTarget, ValueFetch};
 use store::{FetchError, RetryAdvice, Store};
 use tokio::{
     task::{Id, JoinSet},
@@ -160,7 +159,7 @@ async fn with_timeout<T>(answer: impl Future<Output = T>) -> Result<T, FetchFail
 async fn fetch_elements(store: &dyn Store, list: &Value) -> Result<Arc<[Json]>, FetchFailure> {
     let wrong = |reason: String| FetchFailure::Permanent(Failure::new(FailureKind::Permanent, reason));
     match fetch_value(store, list).await? {
-        Value::Json(json) => flow::elements(&json).map_err(wrong),
+        Value::Json(json) => machine::elements(&json).map_err(wrong),
         Value::Bytes(_) | Value::Stored(_) => Err(wrong("the value to be called for each element of is bytes".into())),
     }
 }
@@ -174,7 +173,7 @@ async fn fetch_results(store: &dyn Store, results: &BTreeMap<ValueName, Vec<Valu
         }
         complete.insert(name.clone(), list);
     }
-    let mut collected = flow::collect_results(complete).map_err(FetchFailure::Permanent)?;
+    let mut collected = machine::collect_results(complete).map_err(FetchFailure::Permanent)?;
     let put = with_timeout(store::values::put_large(store, &mut collected)).await?;
     put.map_err(|error| FetchFailure::Transient(error.to_string()))?;
     Ok(collected)

@@ -11,7 +11,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flow::{CallId, Event, Machine, Shard, WorkerName};
+use flow::{CallId, Shard, WorkerName};
+use machine::{Event, Machine};
 use protocol::lease;
 use tokio::time::{Duration, Instant};
 

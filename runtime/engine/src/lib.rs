@@ -2,7 +2,7 @@
 //!
 //! One task, the driver, owns the runs of the engine's shards; [`engine`](crate::Engine) is its handle. It steps the
 //! runs in batches: all available signals, one append to the logbook, then all commands. A second task, the outbox,
-//! publishes the messages and then settles the signals. The engine itself decides nothing: [`flow::Machine`] does.
+//! publishes the messages and then settles the signals. The engine itself decides nothing: [`machine::Machine`] does.
 //!
 //! Start reading at `engine.rs`, then `driver.rs`. The permits of rate-limited tasks are in `permits.rs`.
 

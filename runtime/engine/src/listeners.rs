@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
-use flow::{FlowName, Machine, NodeName, RunId, Shard, TaskNotification};
+use flow::{FlowName, NodeName, RunId, Shard, TaskNotification};
+use machine::Machine;
 use protocol::{CommandRequest, RunCommand};
 
 use crate::messages;

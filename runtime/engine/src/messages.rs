@@ -2,7 +2,8 @@
 
 use broker::{Delivery, Message, Properties, Routing};
 use bytes::Bytes;
-use flow::{Action, Call, CallId, Flow, FlowName, NodeChange, NodeName, RunId, Shard, Task};
+use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
+use machine::{Call, NodeChange};
 use protocol::{CommandRequest, Control, Job, PermitGrant, PermitMessage, Reply, Report, topology};
 
 /// The addresses at which workers reach the engine that sends a job.

@@ -11,8 +11,9 @@ mod cursors;
 use std::collections::BTreeSet;
 
 use broker::Message;
-use flow::{NodeChange, RunId, Shard};
+use flow::{RunId, Shard};
 use logbook::Version;
+use machine::NodeChange;
 use protocol::topology as names;
 
 use crate::{effects::Effects, messages, runs::ActiveRun};

@@ -6,8 +6,9 @@ mod stale;
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Delivery;
-use flow::{CallId, Event, Machine, RunId, RunState, Shard, Timestamp};
+use flow::{CallId, RunId, RunState, Shard, Timestamp};
 use logbook::Version;
+use machine::{Event, Machine};
 use tokio::sync::mpsc;
 
 use crate::{WatchEvent, effects::ReplyTo};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::{Change, Machine};
+use machine::{Change, Machine};
 use protocol::{AttemptLog, Progress};
 use tokio::sync::mpsc;
 

@@ -180,7 +180,7 @@ impl Edit {
     }
 
     /// The first alias of an added text that the flow already uses for another module.
-    pub(crate) fn conflicting_alias(text: &str, draft: &Draft) -> Option<String> {
+    pub fn conflicting_alias(text: &str, draft: &Draft) -> Option<String> {
         let added = Self::parse_addition(text).ok()?;
         let is_other = |(alias, reference): &(String, ModuleReference)| {
             draft.modules.get(alias).is_some_and(|known| known.text != reference.text)

@@ -1,7 +1,8 @@
-//! Flows, and the state machine that decides how a run of a flow continues.
+//! Flows: what an author writes, and the vocabulary of the system.
 //!
-//! This crate defines the vocabulary of the system: names, values, failures, limits. It has no I/O, no clock and no async.
-//! Start reading at `machine`.
+//! The first half are names, values, failures, limits, and the calls and states of a run. The second half turns a flow file
+//! (`file`) or a program (`builder`) into a `Draft`, and a draft with its modules into a `Flow` (`wire`). It has no I/O, no
+//! clock and no async. Start reading at `draft`.
 
 // Printing panics when the reader has closed the pipe; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -20,16 +21,28 @@ mod value_types;
 mod schema;
 mod condition;
 mod cron;
+mod call;
+mod notification;
+mod run_state;
+mod signal;
+mod skip_reason;
+mod state;
 
+pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationError, InvalidCondition};
 pub use cron::{Cron, InvalidCron};
 pub use digest::{Digest, InvalidDigest};
 pub use failure::{Failure, FailureKind, FailureSummary, Failures, MAX_MESSAGE_BYTES, Outcome};
 pub use limits::{LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
+pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{InvalidRate, Pace, Per, Rate};
 pub use retry::{Backoff, RetryPolicy};
+pub use run_state::RunState;
 pub use schema::{Schema, SchemaMismatch};
+pub use signal::{Signal, TaskResult};
+pub use skip_reason::SkipReason;
+pub use state::{NodeKind, State};
 pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
 pub use time::{ClockShift, InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
 pub use value::{
@@ -66,20 +79,3 @@ pub use flow::{
 };
 pub use render::{line_and_column, render};
 pub use wire::wire;
-
-mod call;
-mod command;
-mod machine;
-mod record;
-
-pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
-pub use command::{
-    Call, Change, Command, Event, FetchResult, FetchTarget, NodeChange, NodeKind, NotificationOutcome, RollbackCall,
-    Signal, State, TaskNotification, TaskResult, ValueFetch,
-};
-pub use machine::{
-    Backlog, Expansion, FiringSnapshot, IllegalRecord, IllegalSnapshot, Intention, MAX_STEP_RECORDS, Machine,
-    NextFiring, NodeRun, NodeState, NotificationKeys, PendingTrigger, QueuedFiring, SkipCount, Snapshot, Step,
-    TriggerState, collect_results, elements, panic_message,
-};
-pub use record::{Fact, NodeAttempt, Record, Resolution, RunState, SkipReason, Trigger};

@@ -6,9 +6,10 @@ mod trim;
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use flow::{
-    Action, Attempt, CallId, Digest, Event, Fact, Firing, Flow, LimitOverrides, Machine, ModuleContent, ModuleInfo,
-    Record, Rollback, RunId, RunState, Shard, TaskInfo, Timestamp, Values,
+    Action, Attempt, CallId, Digest, Firing, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId,
+    RunState, Shard, TaskInfo, Timestamp, Values,
 };
+use machine::{Event, Fact, Machine, Record};
 use protocol::{AttemptLog, CallLog};
 
 use crate::{Append, AppendOutcome, Filter, LoadError, Logbook, ReadError, RunInfo, Summary, Version};

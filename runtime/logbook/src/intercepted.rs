@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
+use flow::{Digest, RunId, Shard, Timestamp};
+use machine::{Record, Snapshot};
 use protocol::AttemptLog;
 use tokio_util::task::TaskTracker;
 

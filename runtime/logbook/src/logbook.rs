@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use flow::{Change, Digest, FlowName, Machine, Record, RunId, RunState, Shard, Snapshot, Timestamp};
+use flow::{Digest, FlowName, RunId, RunState, Shard, Timestamp};
+use machine::{Change, Machine, Record, Snapshot};
 use protocol::AttemptLog;
 
 use crate::{RunLock, TrimPoint, replay};

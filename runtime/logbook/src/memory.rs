@@ -6,7 +6,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
+use flow::{Digest, RunId, Shard, Timestamp};
+use machine::{Record, Snapshot};
 use protocol::AttemptLog;
 
 use crate::{

@@ -19,8 +19,9 @@ use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::Client;
-use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
+use flow::{Digest, RunId, Shard, Timestamp};
 use futures::future;
+use machine::{Record, Snapshot};
 use protocol::{AttemptLog, encode_snapshot};
 use tokio::time::timeout;
 use tokio_postgres::{Config, Error};

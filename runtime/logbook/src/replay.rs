@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use flow::{Change, Command, Fact, Machine, Record, RunId};
+use flow::RunId;
+use machine::{Change, Command, Fact, Machine, Record};
 
 use crate::{LoadError, Logbook, ReadError, RevisionEntry, TrimPoint, Version};
 

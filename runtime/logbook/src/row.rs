@@ -5,9 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use flow::{
-    Action, Attempt, CallId, Digest, Firing, FlowName, NodeName, Record, Revision, RunId, RunState, Shard, Timestamp,
-};
+use flow::{Action, Attempt, CallId, Digest, Firing, FlowName, NodeName, Revision, RunId, RunState, Shard, Timestamp};
+use machine::Record;
 use protocol::{AttemptLog, CallLog, DecodeError, decode_records, decode_snapshot, encode_records};
 
 use crate::{Append, History, LoadError, ReadError, RevisionEntry, RunInfo, Summary, TrimPoint, Version, is_open};
@@ -305,7 +304,7 @@ pub(crate) fn undecodable(run: &RunId, error: &DecodeError) -> LoadError {
 
 #[cfg(test)]
 mod tests {
-    use flow::Fact;
+    use machine::Fact;
 
     use super::*;
 

@@ -18,7 +18,8 @@ mod tests;
 use std::{collections::BTreeSet, path::PathBuf};
 
 use async_trait::async_trait;
-use flow::{Digest, Record, RunId, Shard, Snapshot, Timestamp};
+use flow::{Digest, RunId, Shard, Timestamp};
+use machine::{Record, Snapshot};
 use protocol::{AttemptLog, encode_snapshot};
 use rusqlite::{TransactionBehavior, params};
 

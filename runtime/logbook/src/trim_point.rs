@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use flow::{Digest, Fact, Record, Revision, Snapshot, Timestamp};
+use flow::{Digest, Revision, Timestamp};
+use machine::{Fact, Record, Snapshot};
 
 use crate::Version;
 

@@ -6,9 +6,10 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use flow::{
-    Failure, FailureKind, Firing, FlowName, Json, Machine, NodeChange, NodeKind, NodeName, NotificationOutcome, RunId,
-    RunState, State, StoredReferences, TaskNotification, Timestamp, Values, ValuesObject,
+    Failure, FailureKind, Firing, FlowName, Json, NodeKind, NodeName, NotificationOutcome, RunId, RunState, State,
+    StoredReferences, TaskNotification, Timestamp, Values, ValuesObject,
 };
+use machine::{Machine, NodeChange};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

@@ -4,7 +4,8 @@ mod call;
 mod controller;
 mod trigger;
 
-use flow::{Attempt, ClockShift, Fact, Firing, NodeIndex, Record, Revision, RunState, Timestamp, WorkerName};
+use flow::{Attempt, ClockShift, Firing, NodeIndex, Revision, RunState, Timestamp, WorkerName};
+use machine::{Fact, Record};
 
 pub(crate) use self::trigger::{WireSkipReason, WireTrigger};
 use self::{

@@ -6,7 +6,8 @@ mod triggers;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flow::{NodeIndex, NotificationKeys, Revision, Snapshot, Timestamp, Values};
+use flow::{NodeIndex, Revision, Timestamp, Values};
+use machine::{NotificationKeys, Snapshot};
 
 use self::{firing::WireFiring, triggers::WireTriggerState};
 use crate::{

@@ -2,8 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use flow::{Change, Machine, NodeChange, RunId, RunState, Timestamp};
+use flow::{RunId, RunState, Timestamp};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
+use machine::{Change, Machine, NodeChange};
 use store::Store;
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -211,7 +212,10 @@ async fn line(machine: &Machine, change: &Change, store: &dyn Store) -> String {
         Change::Run { state: RunState::Running, at } => {
             protocol::json::run_started(machine.run(), &machine.flow().name, *at)
         }
-        Change::Run { .. } => protocol::json::run_ended(machine, &store::values::load_run_values(store, machine).await),
+        Change::Run { .. } => protocol::json::run_ended(
+            machine,
+            &store::values::load_run_values(store, machine.flow().inputs.clone(), machine.provided()).await,
+        ),
         Change::Firing { firing, state, at } => protocol::json::firing_changed(*firing, *state, *at),
         Change::Node(change) => protocol::json::node_changed(&load_values(store, change).await),
     }

@@ -3,9 +3,7 @@
 use std::{str, sync::Arc};
 
 use bytes::Bytes;
-use flow::{
-    Flow, InvalidJson, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Machine, Stored, Value, ValueKind, Values,
-};
+use flow::{Flow, InvalidJson, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, Value, ValueKind, Values};
 use protocol::json::RunValues;
 use tracing::warn;
 
@@ -99,10 +97,9 @@ pub async fn load_values(store: &dyn Store, mut values: Values) -> Values {
     values
 }
 
-/// Loads the values of a run, as [`load_values`] does.
-pub async fn load_run_values(store: &dyn Store, machine: &Machine) -> RunValues {
-    let inputs = load_values(store, machine.flow().inputs.clone()).await;
-    RunValues { inputs, provided: load_values(store, machine.provided()).await }
+/// Loads the inputs of a run and the values that its tasks provided, as [`load_values`] does.
+pub async fn load_run_values(store: &dyn Store, inputs: Values, provided: Values) -> RunValues {
+    RunValues { inputs: load_values(store, inputs).await, provided: load_values(store, provided).await }
 }
 
 /// The bytes of a value; `None` for a value that is already stored.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flow::{Action, Attempt, Fact, Firing, Machine, NodeIndex, NodeName, Record, RunId, RunState, State};
+use flow::{Action, Attempt, Firing, NodeIndex, NodeName, RunId, RunState, State};
+use machine::{Fact, Machine, Record};
 
 use super::guests::Entry;
 

@@ -165,7 +165,7 @@ async fn run_to_end(
     };
     let records = logbook.read(&run, Version::NONE, usize::MAX).await.map_err(|error| error.to_string())?;
     let state = check::run(&run, &records, &ledger.entries())?;
-    let machine = flow::Machine::replay(run, &records).map_err(|error| error.to_string())?;
+    let machine = machine::Machine::replay(run, &records).map_err(|error| error.to_string())?;
     let tasks = machine.flow().tasks();
     let nodes = tasks.map(|(index, name, _)| (name.to_string(), machine.node_state(index))).collect();
     Ok(RunOutcome { state, nodes, crashed })

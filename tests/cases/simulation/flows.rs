@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use flow::{
-    Digest, Edit, Flow, FlowSource, LimitOverrides, Machine, ModuleContent, ModuleInfo, NodeName, Parameter, Provided,
-    Rollback, SourceOutcome, TaskInfo, Values,
+    Digest, Edit, Flow, FlowSource, LimitOverrides, ModuleContent, ModuleInfo, NodeName, Parameter, Provided, Rollback,
+    SourceOutcome, TaskInfo, Values,
 };
+use machine::Machine;
 
 use super::rng::SeededRng;
 

@@ -121,7 +121,7 @@ async fn digests_of(logbook: &dyn Logbook, runs: &[Summary]) -> Result<BTreeSet<
             if records.is_empty() {
                 break;
             }
-            digests.extend(records.iter().flat_map(flow::Record::digests));
+            digests.extend(records.iter().flat_map(machine::Record::digests));
             version = version.after(&records);
         }
     }

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
 use engine::{Engine, ShardAssignment, SubmitError, SystemClock};
-use flow::{Flow, Machine, NodeIndex, NodeName, QueueName, Role, RunId, RunState, Shard, State};
+use flow::{Flow, NodeIndex, NodeName, QueueName, Role, RunId, RunState, Shard, State};
 use logbook::{LoadError, Logbook, RunLock};
+use machine::Machine;
 use protocol::RunCommand;
 
 use super::{
@@ -122,7 +123,8 @@ pub(super) async fn continue_run(
     let modules = modules::open(settings, slots(settings)).await?;
     let machine = logbook.load(&run).await.map_err(load_error)?.into_machine().map_err(CliError::unreachable)?;
     if command == RunCommand::Resume && machine.state().is_final() {
-        let values = store::values::load_run_values(&*modules.store, &machine).await;
+        let values =
+            store::values::load_run_values(&*modules.store, machine.flow().inputs.clone(), machine.provided()).await;
         Display::new(run, machine.flow(), as_json).end(&machine, &values);
         return Ok(Exit::of(machine.state()));
     }
@@ -332,7 +334,8 @@ async fn drive(
             CliError::unreachable(anyhow!("the engine cannot continue")).hint(hint)
         });
     };
-    let values = store::values::load_run_values(&*modules.store, &machine).await;
+    let values =
+        store::values::load_run_values(&*modules.store, machine.flow().inputs.clone(), machine.provided()).await;
     display.end(&machine, &values);
     Ok(Exit::of(machine.state()))
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use flow::{Attempt, Change, Failure, FailureKind, Firing, NodeChange, NodeKind, RunState, Timestamp};
+use flow::{Attempt, Failure, FailureKind, Firing, NodeKind, RunState, Timestamp};
+use machine::{Change, NodeChange};
 use serde::Deserialize;
 
 /// The fields that every line has.

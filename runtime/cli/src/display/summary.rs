@@ -2,7 +2,8 @@
 
 use std::{fmt::Write, time::Duration};
 
-use flow::{Machine, NodeIndex, RunState, State, Task};
+use flow::{NodeIndex, RunState, State, Task};
+use machine::Machine;
 
 use super::FullValueHint;
 use crate::{colour::Colour, sanitize};

@@ -10,7 +10,8 @@ use crossterm::{
     Command as _, cursor,
     terminal::{self, Clear, ClearType},
 };
-use flow::{NodeChange, NodeKind, NodeName, State};
+use flow::{NodeKind, NodeName, State};
+use machine::NodeChange;
 use protocol::Progress;
 
 use super::{mark, word};

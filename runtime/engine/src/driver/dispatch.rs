@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use flow::{Change, Command, RunId, RunState};
+use flow::{RunId, RunState};
+use machine::{Change, Command};
 use tracing::{error, info, warn};
 
 use super::Driver;

@@ -1,7 +1,8 @@
 //! Messages from the shard queues, and run commands: each adds events to the batch, or asks for effects.
 
 use broker::Delivery;
-use flow::{CallId, Event, RunId, Shard, Signal};
+use flow::{CallId, RunId, Shard, Signal};
+use machine::Event;
 use protocol::{AttemptLog, CommandRequest, PermitGrant, Report, RunCommand};
 use tracing::{info, warn};
 
@@ -104,7 +105,7 @@ impl Driver {
     fn withdraw_due(&mut self, shard: &Shard, number: u64, batch: &mut Batch) {
         for call in self.withdrawals.take_due(shard, number) {
             let run = call.run.clone();
-            let is_withdrawable = |machine: &flow::Machine| machine.withdrawable_calls().any(|other| other == call);
+            let is_withdrawable = |machine: &machine::Machine| machine.withdrawable_calls().any(|other| other == call);
             if !self.runs.get(&run).is_some_and(|active| is_withdrawable(&active.machine)) {
                 continue;
             }

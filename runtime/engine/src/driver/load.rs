@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use flow::{Change, Command, Event, NodeChange, RunId, RunState, Shard};
+use flow::{RunId, RunState, Shard};
 use logbook::{Filter, History, LoadError, Page, Replay, Version};
+use machine::{Change, Command, Event, NodeChange};
 use protocol::Reply;
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use flow::{CallId, Event, Flow, Machine, RunId, Shard};
+use flow::{CallId, Flow, RunId, Shard};
 use logbook::Version;
+use machine::{Event, Machine};
 use protocol::{Reply, RunCommand};
 use tokio::sync::{mpsc, oneshot};
 

@@ -1,6 +1,7 @@
 //! Logs triggers that started no firing.
 
-use flow::{Fact, Machine, Record, SkipReason};
+use flow::SkipReason;
+use machine::{Fact, Machine, Record};
 use tracing::{debug, warn};
 
 /// Logs the triggers that a run's new records skip. It logs the first of each kind, and then each time their number

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Delivery;
-use flow::{CallId, Command, Event, MAX_STEP_RECORDS, Machine, RunId, RunState, Shard, Timestamp};
+use flow::{CallId, RunId, RunState, Shard, Timestamp};
+use machine::{Command, Event, MAX_STEP_RECORDS, Machine};
 use protocol::{AttemptLog, Reply};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};

@@ -7,7 +7,8 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use broker::{Delivery, quarantined};
-use flow::{CallId, Event, Execution, Failure, FailureKind, Shard, Signal, TaskResult};
+use flow::{CallId, Execution, Failure, FailureKind, Shard, Signal, TaskResult};
+use machine::Event;
 use protocol::{DecodeError, Reply, topology as names};
 use tracing::warn;
 

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
-use flow::{
-    Action, Call, CallId, Command, Event, Fact, Machine, NodeName, Pace, Record, RunState, Shard, Task, Timestamp,
-};
+use flow::{Action, CallId, NodeName, Pace, RunState, Shard, Task, Timestamp};
+use machine::{Call, Command, Event, Fact, Machine, Record};
 
 use super::client::{PacedCall, PermitClient};
 

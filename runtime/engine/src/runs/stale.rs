@@ -1,8 +1,9 @@
 //! A run whose last append failed, or may have failed, or that could not be read: only its records tell its state.
 
 use broker::Delivery;
-use flow::{Event, Shard};
+use flow::Shard;
 use logbook::Version;
+use machine::Event;
 use protocol::Reply;
 use tokio::sync::mpsc;
 

@@ -11,10 +11,11 @@ use broker::{
 };
 use engine::{Config, Engine, ShardAssignment, SubmitError, Watch, WatchEvent};
 use flow::{
-    CallId, Digest, Execution, Fact, Failure, FailureKind, Flow, LimitOverrides, Machine, ModuleContent, ModuleInfo,
-    Parameter, Record, Rollback, RunId, RunState, Signal, TaskInfo, TaskResult, Values,
+    CallId, Digest, Execution, Failure, FailureKind, Flow, LimitOverrides, ModuleContent, ModuleInfo, Parameter,
+    Rollback, RunId, RunState, Signal, TaskInfo, TaskResult, Values,
 };
 use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
+use machine::{Fact, Machine, Record};
 use protocol::{CallLog, Control, Job, Report, topology};
 
 pub(crate) use append_faults::{AppendFaults, Fault, StopPoint};

@@ -15,8 +15,9 @@ mod withdrawals;
 mod harness;
 
 use engine::{SubmitError, WatchEvent};
-use flow::{Action, Change, RunState};
+use flow::{Action, RunState};
 use harness::{Fault, Harness, linear};
+use machine::Change;
 use protocol::RunCommand;
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flow::{Event, Execution, Flow, Machine, RunState, Signal, TaskResult, Timestamp, Values};
+use flow::{Execution, Flow, RunState, Signal, TaskResult, Timestamp, Values};
 use logbook::{Append, RunInfo, Version};
+use machine::{Event, Machine};
 use protocol::topology;
 
 use crate::harness::{Fault, Harness, StopPoint, linear, wired};

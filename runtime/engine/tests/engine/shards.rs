@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use broker::Broker;
-use flow::{Event, Machine, RunState, Timestamp};
+use flow::{RunState, Timestamp};
 use logbook::{Append, AppendOutcome, RunInfo, Version};
+use machine::{Event, Machine};
 use protocol::RunCommand;
 use tokio::time::{Instant, sleep, timeout};
 

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use flow::{Flow, Machine, RunId, TaskResult, Values};
+use flow::{Flow, RunId, TaskResult, Values};
 use logbook::{Replay, Version};
+use machine::Machine;
 use protocol::RunCommand;
 
 use crate::harness::{Harness, linear, wired};

@@ -45,12 +45,12 @@ impl NotificationInput {
 
 impl Flow {
     /// Why values cannot complete a waiting task, for people. The values have the flow's names.
-    pub(crate) fn wait_mismatch(&self, wait: NodeIndex, values: &Values) -> Option<String> {
+    pub fn wait_mismatch(&self, wait: NodeIndex, values: &Values) -> Option<String> {
         self.mismatch(values, |input| input.from == Some(wait))
     }
 
     /// Why values cannot fire a task, for people. The values have the flow's names.
-    pub(crate) fn firing_mismatch(&self, entry: NodeIndex, values: &Values) -> Option<String> {
+    pub fn firing_mismatch(&self, entry: NodeIndex, values: &Values) -> Option<String> {
         let reachable = self.reachable_from([entry]);
         self.mismatch(values, |input| input.from.is_none() && reachable.contains(&input.by))
     }

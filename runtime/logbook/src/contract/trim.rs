@@ -8,9 +8,9 @@ use std::{
 use async_trait::async_trait;
 
 use flow::{
-    Action, Attempt, CallId, Digest, Event, Fact, Firing, NodeIndex, Record, Revision, RunState, Snapshot, Stored,
-    Timestamp, Trigger, Value, ValueKind, Values,
+    Action, Attempt, CallId, Digest, Firing, NodeIndex, Revision, RunState, Stored, Timestamp, Value, ValueKind, Values,
 };
+use machine::{Event, Fact, Record, Snapshot, Trigger};
 use protocol::{AttemptLog, CallLog};
 
 use super::{digest, flow, info, run, started_run, write};

@@ -7,7 +7,8 @@ use std::{
 
 use super::*;
 use crate::{LockMode, RunInfo, contract};
-use flow::{Fact, RunState};
+use flow::RunState;
+use machine::Fact;
 
 /// A server to test with, and the databases created there.
 struct Server {

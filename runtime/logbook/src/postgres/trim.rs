@@ -1,7 +1,8 @@
 //! Trims records in the database.
 
 use deadpool_postgres::{Client, Transaction};
-use flow::{Digest, Record};
+use flow::Digest;
+use machine::Record;
 use protocol::{DecodeError, decode_records, decode_snapshot};
 use tokio_postgres::{Error, Row, types::ToSql};
 

@@ -2,7 +2,8 @@
 
 use std::{cell::Cell, fs, path::Path, sync::Arc};
 
-use flow::{Fact, RunState};
+use flow::RunState;
+use machine::Fact;
 use rusqlite::Connection;
 use tempfile::TempDir;
 

@@ -1,6 +1,7 @@
 //! Trims records in the file.
 
-use flow::{Digest, Record};
+use flow::Digest;
+use machine::Record;
 use protocol::{DecodeError, decode_records, decode_snapshot};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, types::Type};
 

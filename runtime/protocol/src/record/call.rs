@@ -1,8 +1,7 @@
 //! Records about the calls of a task.
 
-use flow::{
-    Action, Attempt, Execution, Fact, Failure, Firing, NodeAttempt, NodeIndex, Outcome, Timestamp, Values, WorkerName,
-};
+use flow::{Action, Attempt, Execution, Failure, Firing, NodeIndex, Outcome, Timestamp, Values, WorkerName};
+use machine::{Fact, NodeAttempt};
 
 use crate::{
     codec::{BorrowDecode, Encode},

@@ -1,6 +1,7 @@
 //! Records about retry controllers.
 
-use flow::{Attempt, Fact, Json, NodeIndex, Resolution, ScopeIndex, Value};
+use flow::{Attempt, Json, NodeIndex, ScopeIndex, Value};
+use machine::{Fact, Resolution};
 
 use crate::{
     codec::{BorrowDecode, Encode},

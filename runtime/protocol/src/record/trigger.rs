@@ -1,6 +1,7 @@
 //! Records about the triggers of a run that fires more than once.
 
-use flow::{Fact, Firing, NodeIndex, SkipReason, Timestamp, Trigger, Values};
+use flow::{Firing, NodeIndex, SkipReason, Timestamp, Values};
+use machine::{Fact, Trigger};
 
 use crate::{
     codec::{BorrowDecode, Encode},

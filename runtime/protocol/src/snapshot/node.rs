@@ -1,6 +1,7 @@
 //! The nodes of a firing that have changed since the firing began.
 
-use flow::{Action, Attempt, Execution, Firing, NodeRun, NodeState, Timestamp, WorkerName};
+use flow::{Action, Attempt, Execution, Firing, Timestamp, WorkerName};
+use machine::{NodeRun, NodeState};
 
 use crate::{
     codec::{BorrowDecode, Encode},

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use flow::{
-    Backlog, Firing, NextFiring, NodeIndex, PendingTrigger, QueuedFiring, RunState, SkipCount, SkipReason, State,
-    Timestamp, TriggerState,
-};
+use flow::{Firing, NodeIndex, RunState, SkipReason, State, Timestamp};
+use machine::{Backlog, NextFiring, PendingTrigger, QueuedFiring, SkipCount, TriggerState};
 
 use super::{WireProvided, provided_from_wire, provided_to_wire};
 use crate::{

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flow::{
-    Condition, Digest, Edit, Event, Execution, Failure, FailureKind, Flow, FlowSource, Join, LimitOverrides, Machine,
-    ModuleContent, ModuleInfo, Parameter, Provided, Rollback, Signal, SkipReach, Snapshot, SourceOutcome, TaskInfo,
-    TaskResult, Timestamp, Value, Values,
+    Condition, Digest, Edit, Execution, Failure, FailureKind, Flow, FlowSource, Join, LimitOverrides, ModuleContent,
+    ModuleInfo, Parameter, Provided, Rollback, Signal, SkipReach, SourceOutcome, TaskInfo, TaskResult, Timestamp,
+    Value, Values,
 };
+use machine::{Event, Machine, Snapshot};
 
 /// A flow with links, conditions, a waiting task, and delayed starts.
 pub(crate) fn linked_flow() -> Arc<Flow> {

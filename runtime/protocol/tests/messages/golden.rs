@@ -3,11 +3,11 @@
 use std::{num::NonZeroU32, path::Path};
 
 use flow::{
-    Action, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing, Json,
-    Limits, NodeAttempt, NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Record, Resolution, Revision, RunState,
-    ScopeIndex, Signal, SkipReach, SkipReason, TaskNotification, TaskResult, Timestamp, Trigger, Value, Values,
-    WorkerName,
+    Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json, Limits,
+    NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, ScopeIndex, Signal, SkipReach, SkipReason,
+    TaskNotification, TaskResult, Timestamp, Value, Values, WorkerName,
 };
+use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
     CallLog, Control, FetchReply, FetchRequest, FetchResponse, Job, LiveLine, LiveLog, Permit, PermitGrant,
     PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, Reply, Report, RequestedCall,

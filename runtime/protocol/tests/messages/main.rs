@@ -6,7 +6,8 @@ mod flows;
 mod golden;
 mod strategies;
 
-use flow::{Attempt, Digest, Firing, NodeChange, NodeKind, NotificationOutcome, RunState, State, Timestamp};
+use flow::{Attempt, Digest, Firing, NodeKind, NotificationOutcome, RunState, State, Timestamp};
+use machine::NodeChange;
 use proptest::prelude::*;
 use protocol::{
     CallLog, Control, DecodeError, FetchReply, FetchRequest, FetchResponse, Job, PermitMessage, PutRequest, Reply,

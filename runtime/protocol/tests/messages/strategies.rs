@@ -3,11 +3,11 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
-    Action, Attempt, CallId, ClockShift, Digest, Execution, Fact, Failure, FailureKind, FailureSummary, Firing, Json,
-    Limits, NodeAttempt, NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Record, Resolution, Revision,
-    RunState, ScopeIndex, Shard, Signal, SkipReach, SkipReason, Stored, TaskNotification, TaskResult, Timestamp,
-    Trigger, Value, ValueKind, Values,
+    Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json, Limits,
+    NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Revision, RunState, ScopeIndex, Shard, Signal, SkipReach,
+    SkipReason, Stored, TaskNotification, TaskResult, Timestamp, Value, ValueKind, Values,
 };
+use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
     CallLog, Control, Job, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick,

@@ -9,7 +9,8 @@ use std::{
 use ::engine::CallLocation;
 use ::logbook::{Filter, Logbook, Summary};
 use client::api::Check;
-use flow::{CallId, Command, Machine, RunState, Shard, Timestamp};
+use flow::{CallId, RunState, Shard, Timestamp};
+use machine::{Command, Machine};
 use protocol::{json::rfc3339, lease, topology};
 
 use super::{

@@ -8,9 +8,10 @@ use axum::{Json, extract::State, http::StatusCode};
 use client::api::{self, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach};
 use engine::CommandError;
 use flow::{
-    Condition, Diagnostic, Draft, Edit, Flow, FlowSource, Join, Machine, NodeName, Revision, RunId, SkipReach,
-    SourceOutcome, Value, ValueName,
+    Condition, Diagnostic, Draft, Edit, Flow, FlowSource, Join, NodeName, Revision, RunId, SkipReach, SourceOutcome,
+    Value, ValueName,
 };
+use machine::Machine;
 use protocol::RunCommand;
 
 use super::submit::{api_diagnostic, diagnostics_problem, unserved_queues, wire};

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
-use flow::{
-    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, Machine, RunId, Severity, Value, ValueKind, ValueName, Values,
-};
+use flow::{Diagnostic, Digest, Draft, Edit, Flow, FlowSource, RunId, Severity, Value, ValueKind, ValueName, Values};
+use machine::Machine;
 
 use super::submit::{diagnostics_problem, missing_reason, wire};
 use crate::{ModuleLibrary, problem::Problem, state};

@@ -6,11 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use client::api::{self, FiringState, Node, Object, Revision, ValuesObject};
-use flow::{
-    Change, Edit, Fact, Flow, Machine, NodeChange, NodeIndex, NodeKind, NodeName, Record, Role, RunId, RunState,
-    State as NodeState, Timestamp,
-};
+use flow::{Edit, Flow, NodeIndex, NodeKind, NodeName, Role, RunId, RunState, State as NodeState, Timestamp};
 use logbook::{LoadError, Logbook, Page, Replay, Summary};
+use machine::{Change, Fact, Machine, NodeChange, Record};
 use protocol::json::{rfc3339, word};
 use serde::Deserialize;
 use store::Store;
@@ -182,7 +180,10 @@ async fn shown(
     last_changes: &BTreeMap<NodeName, LastChange>,
     store: &dyn Store,
 ) -> api::Run {
-    let line = protocol::json::run_ended(machine, &store::values::load_run_values(store, machine).await);
+    let line = protocol::json::run_ended(
+        machine,
+        &store::values::load_run_values(store, machine.flow().inputs.clone(), machine.provided()).await,
+    );
     let RunEnd { inputs, provides, failures } =
         serde_json::from_str(&line).expect("the last line of a run has all three");
     let mut tasks = Vec::new();

@@ -6,8 +6,9 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use flow::{Record, RunId};
+use flow::RunId;
 use logbook::{Append, AppendError, intercepted::AppendInterceptor};
+use machine::Record;
 use tokio::sync::{Notify, Semaphore};
 
 /// How an append fails.

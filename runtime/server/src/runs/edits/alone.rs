@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use client::api::{EditResult, Edits};
-use flow::{Event, RunId, Timestamp};
+use flow::{RunId, Timestamp};
 use logbook::{Append, AppendOutcome, Logbook, RunInfo};
+use machine::Event;
 
 use super::{Planned, conflict, parse_edits, planned};
 use crate::{ModuleLibrary, QueueCoverage, problem::Problem};

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use client::api::OutstandingCall;
-use flow::{CallId, Machine, NodeName, WorkerName};
+use flow::{CallId, NodeName, WorkerName};
+use machine::Machine;
 use protocol::{json::rfc3339, lease, topology};
 use tracing::debug;
 

@@ -1,0 +1,306 @@
+//! The state machine of a run: a plain value without I/O, the same for live work and for recovery.
+//!
+//! [`Machine::decide`] turns an event into records, [`Machine::evolve`] applies one durable record, and nothing else changes
+//! the machine. The cost of an event depends on what it changes, never on the size of the flow: each node counts the
+//! neighbours it still waits for, and the machine looks only at nodes whose count reaches zero.
+//!
+//! Reading order: this file, `firing.rs` (one firing of the flow; most runs have only one), `triggers.rs` (runs that fire
+//! more than once), `edits.rs` (flows that are changed), `snapshot.rs` (a machine without its history), `queries.rs`
+//! (read-only questions about a run).
+
+mod edits;
+mod triggers;
+mod notifications;
+mod firing;
+mod snapshot;
+mod queries;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use crate::{Change, Command, Event, Fact, Record};
+pub use firing::for_each::{Expansion, collect_results, elements};
+pub use firing::node::{Intention, NodeRun, NodeState};
+use firing::{FiringMachine, FiringStart};
+use flow::{ClockShift, Firing, Flow, NodeIndex, NodeName, Revision, Role, RunId, RunState, Timestamp};
+pub use notifications::NotificationKeys;
+pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
+pub use triggers::{Backlog, NextFiring, PendingTrigger, QueuedFiring, SkipCount, TriggerState};
+
+/// A record that cannot follow the records before it: the logbook is damaged or belongs to another run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("record {about} does not fit run {run}: {reason}")]
+pub struct IllegalRecord {
+    run: RunId,
+    /// Summary of the record, with its task and firing.
+    about: String,
+    reason: String,
+}
+
+/// The message of a caught panic.
+#[must_use]
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+/// The result of one event: records to store, and commands to execute afterwards.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Records to append to the logbook, in this order, before any command is sent.
+    pub records: Vec<Record>,
+    /// Commands to execute once the records are durable, in this order.
+    pub commands: Vec<Command>,
+    /// Whether more records may follow at this time: then the caller sends [`Event::Tick`] after other runs had their turn.
+    pub is_unfinished: bool,
+}
+
+/// The maximum number of records of one step; only its last decision may exceed it. At some microseconds a record, other
+/// runs wait for a few milliseconds.
+pub const MAX_STEP_RECORDS: usize = 512;
+
+/// The state machine of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Machine {
+    run: RunId,
+    flow: Arc<Flow>,
+    /// The index of each task, by name.
+    tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
+    revision: Revision,
+    /// The firings that are under way, and ended firings that may still receive a late outcome. A run that fires once has
+    /// exactly one, from its start.
+    firings: BTreeMap<Firing, FiringMachine>,
+    /// The additional state of a run that fires more than once.
+    triggers: Option<TriggerState>,
+    /// The keys of the notifications that the run has received.
+    notifications: NotificationKeys,
+    /// The time of the last record: a clock that shows an earlier time was set back.
+    latest: Timestamp,
+}
+
+impl Machine {
+    /// Creates the machine of a run without records. [`Event::Start`] starts the run.
+    #[must_use]
+    pub fn new(run: RunId, flow: Arc<Flow>) -> Self {
+        let tasks = tasks_of(&flow);
+        let trigger_state = flow.triggers.as_ref().map(|triggers| TriggerState::new(triggers.schedules.len()));
+        let (revision, firings, latest) = (Revision::FIRST, BTreeMap::new(), Timestamp::default());
+        Self {
+            run,
+            flow,
+            tasks,
+            revision,
+            firings,
+            triggers: trigger_state,
+            notifications: NotificationKeys::default(),
+            latest,
+        }
+    }
+
+    /// Rebuilds a run from its records. Commands that the records caused are not returned again; [`Machine::pending`] has
+    /// the commands that are still unanswered.
+    ///
+    /// # Errors
+    /// [`IllegalRecord`] when there is no record, the first record does not start the run, or a record does not fit.
+    pub fn replay<'a>(run: RunId, records: impl IntoIterator<Item = &'a Record>) -> Result<Self, IllegalRecord> {
+        let mut records = records.into_iter();
+        let illegal =
+            |fact: String, reason: &str| IllegalRecord { run: run.clone(), about: fact, reason: reason.into() };
+        let first = records.next().ok_or_else(|| illegal("none".into(), "a run has at least one record"))?;
+        let Fact::RunStarted { flow, .. } = &first.fact else {
+            return Err(illegal(first.fact.name().into(), "the first record starts the run"));
+        };
+        let mut machine = Self::new(run.clone(), flow.clone());
+        machine.evolve(first)?;
+        for record in records {
+            machine.evolve(record)?;
+        }
+        Ok(machine)
+    }
+
+    /// Decides which records an event leads to. Changes nothing.
+    ///
+    /// A duplicate, late or out-of-order event leads to no records.
+    #[must_use]
+    pub fn decide(&self, now: Timestamp, event: &Event) -> Vec<Record> {
+        if let Event::Notify { task, result, .. } = event {
+            return self.decide_notify(now, task, result, event);
+        }
+        self.decide_other(now, event)
+    }
+
+    fn decide_other(&self, now: Timestamp, event: &Event) -> Vec<Record> {
+        let run_record = |fact| vec![Record { at: now, firing: None, fact }];
+        match (&self.triggers, self.single_firing(), event) {
+            (_, None, Event::Start) if self.state() == RunState::Pending => {
+                run_record(Fact::RunStarted { flow: self.flow.clone(), revision: self.revision })
+            }
+            (_, Some(_), Event::Edit { revision, flow }) | (Some(_), None, Event::Edit { revision, flow }) => {
+                self.decide_edit(*revision, flow).map(run_record).unwrap_or_default()
+            }
+            (None, Some(firing), Event::TaskNotification(notification)) => {
+                let facts = firing.decide_task_notification(notification).into_iter();
+                facts.map(|fact| Record { at: now, firing: None, fact }).collect()
+            }
+            (None, Some(firing), event) => {
+                let record = |fact| Record { at: now, firing: None, fact };
+                firing.decide(now, event).into_iter().map(record).collect()
+            }
+            (Some(trigger_state), _, event) => self.decide_triggers(trigger_state, now, event),
+            (None, None, _) => Vec::new(),
+        }
+    }
+
+    /// Applies one durable record. Nothing else ever changes the machine.
+    ///
+    /// # Errors
+    /// [`IllegalRecord`] when the record cannot follow the records before it, or applying it hits a bug; drop the machine
+    /// then.
+    pub fn evolve(&mut self, record: &Record) -> Result<Vec<Command>, IllegalRecord> {
+        // A bug report needs the record that caused it, and only this function knows the record.
+        let evolved = catch_unwind(AssertUnwindSafe(|| self.try_evolve(record)));
+        let evolved =
+            evolved.unwrap_or_else(|panic| Err(format!("it meets a bug of waft: {}", panic_message(&*panic))));
+        self.latest = record.at;
+        evolved.map_err(|reason| IllegalRecord { run: self.run.clone(), about: self.describe_record(record), reason })
+    }
+
+    /// Summarizes a record with its task and firing, for people; it contains no values.
+    fn describe_record(&self, record: &Record) -> String {
+        let node = record.fact.node().map(|node| {
+            let number = record.firing.unwrap_or(Firing::FIRST);
+            let flow = self.firings.get(&number).map_or(&self.flow, |firing| &firing.flow);
+            match flow.nodes.get(node.0 as usize) {
+                Some(known) => format!(" of {:?}", known.name),
+                None => format!(" of node {}, which the flow does not have", node.0),
+            }
+        });
+        let firing = record.firing.map(|firing| format!(", firing {firing}")).unwrap_or_default();
+        format!("{}{}{firing}", record.fact.name(), node.unwrap_or_default())
+    }
+
+    fn try_evolve(&mut self, record: &Record) -> Result<Vec<Command>, String> {
+        let Record { at, firing, fact } = record;
+        if (self.state() == RunState::Pending) != matches!(fact, Fact::RunStarted { .. }) {
+            return Err(format!("the run is {}", self.state()));
+        }
+        match (fact, firing) {
+            (Fact::RunStarted { flow, revision }, None) => {
+                *self = Self { revision: *revision, ..Self::new(self.run.clone(), flow.clone()) };
+                Ok(self.start(*at))
+            }
+            (Fact::Edited { flow, revision }, None) => {
+                if let [reason, ..] = &self.edit_errors(flow)[..] {
+                    return Err(reason.clone());
+                }
+                Ok(self.replace_flow(*at, flow, *revision))
+            }
+            (Fact::NotificationReceived { node, key }, None) => {
+                self.remember_notification(*node, key).map(|()| Vec::new())
+            }
+            (fact, Some(firing)) => self.evolve_firing(*at, *firing, fact),
+            (fact, None) if self.triggers.is_some() => self.evolve_triggers(*at, fact),
+            (fact, None) => match self.firings.get_mut(&Firing::FIRST) {
+                Some(firing) => firing.evolve(*at, fact),
+                None => Err("the run has no firing".into()),
+            },
+        }
+    }
+
+    fn start(&mut self, at: Timestamp) -> Vec<Command> {
+        if self.triggers.is_some() {
+            return self.start_triggers(at);
+        }
+        let mut firing = self.new_firing(FiringStart::single());
+        firing.begin(at);
+        self.firings.insert(Firing::FIRST, firing);
+        vec![Command::Publish(Change::Run { state: RunState::Running, at })]
+    }
+
+    fn new_firing(&self, start: FiringStart) -> FiringMachine {
+        FiringMachine::new(self.run.clone(), self.flow.clone(), self.tasks.clone(), start)
+    }
+
+    /// The firing of a run that fires once.
+    fn single_firing(&self) -> Option<&FiringMachine> {
+        if self.triggers.is_some() { None } else { self.firings.get(&Firing::FIRST) }
+    }
+
+    /// Decides an event and continues until nothing more follows at this time, or until [`MAX_STEP_RECORDS`] records.
+    ///
+    /// The machine is ahead of the logbook until the records are appended: if the append fails, drop the machine and replay.
+    ///
+    /// # Panics
+    /// When the machine refuses its own decision, which is a bug.
+    pub fn step(&mut self, now: Timestamp, event: &Event) -> Step {
+        self.step_within(now, event, MAX_STEP_RECORDS)
+    }
+
+    /// Like [`Machine::step`], with a given maximum: once there are `most` records, no further decision follows.
+    ///
+    /// # Panics
+    /// When the machine refuses its own decision, which is a bug.
+    pub fn step_within(&mut self, now: Timestamp, event: &Event, max_records: usize) -> Step {
+        let mut step = Step::default();
+        if let Some(record) = self.decide_clock(now, event) {
+            step.commands.extend(self.evolve(&record).expect("a clock may be set at any time"));
+            step.records.push(record);
+        }
+        let mut records = self.decide(now, event);
+        if records.is_empty() && !step.records.is_empty() {
+            // Something may be due by the new clock.
+            records = self.decide(now, &Event::Tick);
+        }
+        while !records.is_empty() {
+            for record in &records {
+                let evolved = self.evolve(record);
+                let commands = evolved.unwrap_or_else(|error| panic!("the machine accepts what it decided: {error}"));
+                step.commands.extend(commands);
+            }
+            step.records.append(&mut records);
+            if step.records.len() >= max_records && !self.firings.values().any(FiringMachine::has_missing_input) {
+                step.is_unfinished = !self.state().is_final();
+                break;
+            }
+            records = self.decide(now, &Event::Tick);
+        }
+        step
+    }
+
+    /// Decides how a clock change affects the run. The driver reports the change, or the time of the last record shows it. A
+    /// driver that was not running cannot know the size of the change: then started waits begin again, and no wait becomes
+    /// longer than intended.
+    fn decide_clock(&self, now: Timestamp, event: &Event) -> Option<Record> {
+        let by = if let Event::ClockSet { by } = event {
+            Some(*by)
+        } else {
+            ClockShift::between(self.latest, now).filter(|by| by.back().is_some())
+        };
+        let has_timer = self.triggers.as_ref().is_some_and(TriggerState::has_timer)
+            || self.firings.values().any(FiringMachine::has_timer);
+        let has_started = self.state() != RunState::Pending;
+        let by = by.filter(|_| has_timer && has_started && !self.state().is_final())?;
+        Some(Record { at: now, firing: None, fact: Fact::ClockSet { by } })
+    }
+
+    /// The time at which to send [`Event::Tick`] if no other event arrives first.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        if self.triggers.as_ref().is_some_and(|trigger_state| trigger_state.state != RunState::Running) {
+            return None;
+        }
+        let due_times = self.firings.values().filter_map(FiringMachine::next_due);
+        due_times.chain(self.triggers.iter().filter_map(TriggerState::next_due)).min()
+    }
+}
+
+fn tasks_of(flow: &Flow) -> Arc<BTreeMap<NodeName, NodeIndex>> {
+    let is_task =
+        |index: &NodeIndex| matches!(flow.node(*index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));
+    Arc::new(flow.indices().filter(is_task).map(|index| (flow.node(index).name.clone(), index)).collect())
+}

@@ -1,0 +1,269 @@
+//! Decides what follows without a new message: nodes start, retries and deadlines come due, and the run ends.
+
+use crate::Fact;
+use flow::{
+    Action, Attempt, Failure, FailureKind, InputUse, Json, NodeIndex, Role, RunState, Size, StartTime, Strategy,
+    Timestamp, Value, ValueName,
+};
+
+use super::{
+    super::{FiringMachine, late_outcomes::lost, node::NodeState},
+    ExecutionInfo, MAX_STEP_RECORDS,
+};
+
+impl FiringMachine {
+    /// Decides what follows from a time. The next step decides what exceeds the limit of this one.
+    pub(super) fn decide_tick(&self, now: Timestamp) -> Vec<Fact> {
+        if self.has_missing_input() {
+            return self.missing_inputs.iter().map(|index| self.fail_missing_inputs(now, *index)).collect();
+        }
+        if let Some(node) = self.unresolved.first() {
+            if let Some(each) = self.for_each_task_of(*node) {
+                return vec![self.fail_for_each(*node, each)];
+            }
+            return vec![Fact::FailureResolved { node: *node, resolution: self.resolve(*node) }];
+        }
+        if self.expires_at.is_some_and(|at| at <= now) && !self.rolling_back() && !self.is_done() {
+            return vec![Fact::Expired];
+        }
+        // Listeners to a failure start before the rollback of anything that led to it.
+        let mut facts: Vec<Fact> = self
+            .ready
+            .iter()
+            .map(|order| order.1)
+            .chain(self.startable_elements())
+            .filter(|index| self.flow.node(*index).is_failure_handler)
+            .map(|index| self.decide_start(now, index))
+            .take(MAX_STEP_RECORDS)
+            .collect();
+        if !facts.is_empty() {
+            return facts;
+        }
+        let inline_fetches =
+            self.fetches.keys().filter(|index| !self.is_fetching(**index)).map(|index| self.fetch_inline(*index));
+        let abandoned_waits = self
+            .waiting_tasks
+            .iter()
+            .filter(|index| !self.may_retry(**index))
+            .map(|index| self.fail_waiting_task(now, *index));
+        let rollbacks = self
+            .rollback_ready
+            .iter()
+            .map(|order| order.1)
+            .filter(|index| !self.is_unfinished(*index))
+            .chain(self.rollback_ready_elements());
+        let rollbacks = rollbacks.map(|index| self.decide_rollback(index));
+        let retries = self.retries.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
+        let retries = retries.filter(|index| !self.waiting_tasks.contains(index) || self.may_retry(*index));
+        let retries = retries.map(|index| self.decide_retry(now, index));
+        let starts = self
+            .ready
+            .iter()
+            .map(|order| order.1)
+            .chain(self.startable_elements())
+            .map(|index| self.decide_start(now, index));
+        facts.extend(
+            inline_fetches.chain(abandoned_waits).chain(rollbacks).chain(retries).chain(starts).take(MAX_STEP_RECORDS),
+        );
+        if facts.is_empty() && self.is_idle() {
+            // The effects of a lost apply that is no longer needed are rolled back before the end.
+            facts.extend(
+                self.late_outcomes
+                    .iter()
+                    .filter(|index| self.node(**index).state == NodeState::Ignored)
+                    .map(|index| self.decide_rollback(*index)),
+            );
+        }
+        if facts.is_empty() {
+            facts.extend(self.end().map(|state| Fact::RunStateChanged { state }));
+        }
+        facts
+    }
+
+    /// Ends the wait of a task.
+    fn fail_waiting_task(&self, now: Timestamp, index: NodeIndex) -> Fact {
+        let failure = Failure::new(
+            FailureKind::Cancelled,
+            "no answer is needed any more: its flow is rolled back, or it was removed",
+        );
+        self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, ExecutionInfo::NONE, None)
+    }
+
+    fn decide_retry(&self, now: Timestamp, index: NodeIndex) -> Fact {
+        match (&self.flow.node(index).role, &self.node(index).state) {
+            // The wait is over.
+            (_, NodeState::Pending) => return self.start(index),
+            (Role::Wait(wait), NodeState::Running { .. }) => {
+                let message = format!("it was not notified of {:?} in time", wait.waits_for);
+                let attempt = self.node_attempt(index, self.node(index).attempt());
+                return self.failed(
+                    now,
+                    attempt,
+                    Failure::new(FailureKind::Timeout, message),
+                    ExecutionInfo::NONE,
+                    None,
+                );
+            }
+            (Role::Task(_) | Role::Element(_), NodeState::Running { retry_at: None, .. }) => {
+                let attempt = self.node_attempt(index, self.node(index).attempt());
+                let failure = Failure::new(FailureKind::Timeout, "no worker started it in time: it has expired");
+                return self.failed(now, attempt, failure, ExecutionInfo::NONE, None);
+            }
+            _ => {}
+        }
+        let (action, count) = self.node(index).current_action();
+        if action == Action::Apply && !self.may_retry(index) {
+            // The loss is recorded, and no retry follows: the flow is being rolled back.
+            return self.failed(
+                now,
+                self.node_attempt(index, Attempt::new(count)),
+                lost(None),
+                ExecutionInfo::NONE,
+                None,
+            );
+        }
+        Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
+    }
+
+    /// Decides whether a node that may start starts now or waits first.
+    fn decide_start(&self, now: Timestamp, index: NodeIndex) -> Fact {
+        let until = match self.flow.node(index).starts {
+            // A controller that retries has waited already.
+            Some(StartTime::After(pause)) if self.node(index).state == NodeState::Pending => Some(now.after(pause)),
+            Some(StartTime::At(at)) if at > now => Some(at),
+            Some(_) | None => None,
+        };
+        until.map_or_else(|| self.start(index), |until| Fact::Delayed { node: index, until })
+    }
+
+    /// Decides by its incoming links whether a node that may start does start.
+    fn start(&self, index: NodeIndex) -> Fact {
+        // A controller that retries passed its conditions earlier.
+        if self.node(index).state == NodeState::Retrying {
+            return self.execute(index);
+        }
+        match self.evaluate_links(index) {
+            Ok(None) => self.execute(index),
+            Ok(Some(reach)) => Fact::Ignored { node: index, reach },
+            Err(error) => Fact::StartFailed {
+                node: index,
+                attempt: Attempt::new(self.node(index).applies + 1),
+                failure: Failure::new(FailureKind::Permanent, error.to_string()),
+            },
+        }
+    }
+
+    fn execute(&self, index: NodeIndex) -> Fact {
+        let next = Attempt::new(self.node(index).applies + 1);
+        match &self.flow.node(index).role {
+            Role::Controller(controller) => match self.next_value(index, controller) {
+                Ok((value, list)) => Fact::ControllerRan { node: index, attempt: next, value, list },
+                Err(message) => Fact::StartFailed {
+                    node: index,
+                    attempt: next,
+                    failure: Failure::new(FailureKind::Permanent, message),
+                },
+            },
+            Role::Begin | Role::End => Fact::ScopeStarted { node: index },
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::FanIn(_) => {
+                Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply }
+            }
+        }
+    }
+
+    /// The value that a controller provides at its next attempt, and the list that it read for that, if it had not read it
+    /// before.
+    fn next_value(
+        &self,
+        index: NodeIndex,
+        controller: &flow::Controller,
+    ) -> Result<(Option<Value>, Option<Vec<Json>>), String> {
+        let tried = self.node(index).applies as usize;
+        let element = |list: &[Json]| list.get(tried).cloned().map(Value::Json);
+        match &controller.strategy {
+            Strategy::Times(_) => Ok((Some(Value::json(&(tried + 1).into())), None)),
+            Strategy::ForEach(list) => Ok((element(list), None)),
+            Strategy::Always => Ok((None, None)),
+            Strategy::ForEachOf(name) => {
+                if let Some(list) = &self.node(index).list {
+                    return Ok((element(list), None));
+                }
+                let value = controller.list.as_ref().and_then(|source| self.read(source));
+                let list = read_list(name, value.as_deref())?;
+                Ok((element(&list), Some(list)))
+            }
+        }
+    }
+
+    /// Whether an attempt has started without its inputs, and is to fail in the same step.
+    pub(in crate::machine) fn has_missing_input(&self) -> bool {
+        !self.missing_inputs.is_empty()
+    }
+
+    fn fail_missing_inputs(&self, now: Timestamp, index: NodeIndex) -> Fact {
+        let attempt = self.node_attempt(index, self.node(index).attempt());
+        let inputs = self.flow.task_called(index).map(|task| self.inputs(index, task, InputUse::ApplyAndRollback));
+        let message = match inputs {
+            Some(Err(incomplete)) => self.describe_missing(&incomplete),
+            Some(Ok(_)) | None => "some inputs were missing when the task started".into(),
+        };
+        self.failed(now, attempt, Failure::new(FailureKind::MissingInput, message), ExecutionInfo::NONE, None)
+    }
+
+    /// The final state of the run, once nothing is under way and nothing can start.
+    pub(super) fn end(&self) -> Option<RunState> {
+        if !self.is_idle() {
+            return None;
+        }
+        if !self.failed_rollbacks.is_empty() {
+            return Some(RunState::Failure);
+        }
+        if self.rolling_back() {
+            return Some(RunState::RolledBack);
+        }
+        let end = self.flow.scopes[0].end;
+        let has_succeeded = self.node(end).state.lets_follow();
+        assert!(has_succeeded, "a run without work left has reached its end: {}", self.run);
+        Some(RunState::Success)
+    }
+
+    /// Whether the run has reached its end, and only the record of it is missing.
+    fn is_done(&self) -> bool {
+        self.is_idle() && self.late_outcomes.is_empty()
+    }
+
+    /// Whether nothing is under way and nothing can start.
+    fn is_idle(&self) -> bool {
+        self.outstanding.is_empty()
+            && self.waiting_tasks.is_empty()
+            && self.missing_inputs.is_empty()
+            && self.fetches.is_empty()
+            && self.queued.is_empty()
+            && self.ready.is_empty()
+            && self.rollback_ready.is_empty()
+            && self.rollback_ready_lists.is_empty()
+            && self.unresolved.is_empty()
+            && self.retries.is_empty()
+    }
+}
+
+fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, String> {
+    let json = match value {
+        None => return Err(format!("value {name:?} is missing, and the retry controller tries its elements")),
+        Some(Value::Bytes(_)) => {
+            return Err(format!("value {name:?} is bytes, not a list whose elements the retry controller could try"));
+        }
+        Some(Value::Stored(stored)) => {
+            let size = Size(stored.size);
+            return Err(format!("value {name:?} is too large ({size:#}) for the retry controller to try its elements"));
+        }
+        Some(Value::Json(json)) => json,
+    };
+    let elements = json
+        .elements()
+        .ok_or_else(|| format!("value {name:?} is not a list whose elements the retry controller could try"))?;
+    if elements.is_empty() {
+        return Err(format!("value {name:?} is an empty list: there is nothing to try"));
+    }
+    Ok(elements)
+}

@@ -1,0 +1,451 @@
+//! Applies durable records, and returns the commands that follow from them.
+
+mod check;
+
+use std::sync::Arc;
+
+use crate::{Call, Command, Fact, NodeAttempt, Resolution};
+use flow::{
+    Action, Attempt, Execution, Failure, FailureKind, Json, NodeIndex, Outcome, Role, RunState, ScopeIndex, SkipReach,
+    State, Timestamp, Value, Values, WorkerName,
+};
+
+use super::{
+    FiringMachine,
+    late_outcomes::LateOutcome,
+    node::{Intention, NodeState},
+    publish::ChangeDetails,
+};
+
+impl FiringMachine {
+    /// Applies one durable fact about this firing.
+    ///
+    /// # Errors
+    /// Why the fact cannot follow the facts before it.
+    pub(in crate::machine) fn evolve(&mut self, at: Timestamp, fact: &Fact) -> Result<Vec<Command>, String> {
+        self.check_fact(fact)?;
+        let commands = self.apply(at, fact);
+        if let Fact::Succeeded { attempt, .. } = fact
+            && let Some(element) = self.element(attempt.node)
+        {
+            // The next element may start.
+            self.fill_window(element.of);
+        }
+        Ok(commands)
+    }
+
+    fn apply(&mut self, at: Timestamp, fact: &Fact) -> Vec<Command> {
+        match fact {
+            // These facts concern the run as a whole.
+            Fact::RunStarted { .. }
+            | Fact::Edited { .. }
+            | Fact::Triggered { .. }
+            | Fact::BackEdgeSkipped { .. }
+            | Fact::Scheduled { .. }
+            | Fact::TriggerSkipped { .. }
+            | Fact::BacklogAdded { .. }
+            | Fact::BacklogFired { .. }
+            | Fact::NotificationReceived { .. } => Vec::new(),
+            Fact::Started { attempt, action: Action::Apply } => self.start_apply(at, *attempt),
+            Fact::Started { attempt, action: Action::Rollback } => self.start_rollback(at, *attempt),
+            Fact::Succeeded { attempt, provided, execution, worker } => {
+                self.add_execution(*attempt, Some(*execution));
+                self.succeed(at, *attempt, provided, worker.as_ref())
+            }
+            Fact::Failed { attempt, failure, retry_at, execution, redelivered, worker } => {
+                self.add_execution(*attempt, *execution);
+                self.node_mut(attempt.node).may_have_applied |= *redelivered || failure.kind == FailureKind::Poison;
+                self.fail(at, *attempt, failure, *retry_at, worker.as_ref())
+            }
+            Fact::Leased { attempt, action, worker } => {
+                self.lease(*attempt, *action, worker);
+                Vec::new()
+            }
+            Fact::Lost { attempt, action, worker } => self.lose_attempt(at, *attempt, *action, worker.as_ref()),
+            Fact::LateOutcome { attempt, action, execution, outcome, worker } => {
+                let (outcome, worker) = (outcome.as_ref(), worker.as_ref());
+                let late = LateOutcome { attempt: *attempt, action: *action, execution: *execution, outcome, worker };
+                self.on_late_outcome(at, late)
+            }
+            Fact::RolledBack { attempt, worker } => self.succeed_rollback(at, *attempt, worker.as_ref()),
+            Fact::RollbackFailed { attempt, failure, retry_at, worker } => {
+                self.fail_rollback(at, *attempt, failure, *retry_at, worker.as_ref())
+            }
+            Fact::Expanded { node, list } => {
+                self.expand(*node, list);
+                Vec::new()
+            }
+            Fact::RollbackNotNeeded { node } => self.skip_rollback_call(at, *node),
+            Fact::FailureResolved { node, resolution } => self.follow_resolution(at, *node, resolution),
+            Fact::ControllerRan { node, attempt, value, list } => {
+                self.run_controller(at, *node, *attempt, value.as_ref(), list.as_deref())
+            }
+            Fact::StartFailed { node, attempt, failure } => {
+                self.fail_to_start(at, self.node_attempt(*node, *attempt), failure)
+            }
+            Fact::Ignored { node, reach } => self.publish_ignored(at, *node, *reach),
+            Fact::Delayed { node, until } => {
+                self.wait_until(*node, *until);
+                Vec::new()
+            }
+            Fact::ScopeStarted { node } => self.start_scope(*node),
+            Fact::Retrying { node } => self.retry_scope(at, *node),
+            Fact::RollbackRetried { node } => self.retry_rollback(at, *node),
+            Fact::RollbackSkipped { node, .. } => self.skip_rollback(at, *node),
+            Fact::Reset => self.reset(at),
+            Fact::ClockSet { by } => {
+                self.shift(*by);
+                Vec::new()
+            }
+            Fact::CancelRequested | Fact::Expired => self.stop(at),
+            Fact::SuspendRequested => self.enter_run_state(at, RunState::Suspending),
+            Fact::Resumed => self.enter_run_state(at, RunState::Running),
+            Fact::RunStateChanged { state } => self.enter_run_state(at, *state),
+        }
+    }
+
+    fn enter_run_state(&mut self, at: Timestamp, state: RunState) -> Vec<Command> {
+        self.state = state;
+        self.publish_run(at)
+    }
+
+    /// Stops the firing: it is rolled back, and the applies that are under way are interrupted.
+    fn stop(&mut self, at: Timestamp) -> Vec<Command> {
+        if self.state.is_final() {
+            self.state = RunState::Running;
+        }
+        let applies = self.outstanding_calls().filter(|call| call.action == Action::Apply);
+        let interrupts = applies.map(Command::Interrupt).collect();
+        self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
+        interrupts
+    }
+
+    /// Starts a nested flow; its begin is never published.
+    fn start_scope(&mut self, begin: NodeIndex) -> Vec<Command> {
+        self.enter(begin, NodeState::Success { provided: Values::new() });
+        Vec::new()
+    }
+
+    fn add_execution(&mut self, attempt: NodeAttempt, execution: Option<Execution>) {
+        self.node_mut(attempt.node).executions.extend(execution.map(|execution| (attempt.attempt, execution)));
+    }
+
+    fn start_apply(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
+        let index = attempt.node;
+        match &self.node(index).state {
+            NodeState::Failure { retry_at, .. } | NodeState::Running { retry_at, .. } => {
+                self.remove_retry(*retry_at, index);
+            }
+            NodeState::Pending
+            | NodeState::Success { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying
+            | NodeState::NotInFiring
+            | NodeState::Ignored => {}
+        }
+        self.late_outcomes.remove(&index);
+        let node = self.node_mut(index);
+        node.applies = attempt.attempt.get();
+        // This apply covers a lost apply that has answered, until this one fails.
+        node.may_have_applied |= node.late_outcome.take().is_some();
+        self.clear_failure(index);
+        self.enter(index, NodeState::Running { since: at, retry_at: None });
+        // A fan-in is published once it has joined the results.
+        let is_published = !matches!(self.flow.node(index).role, Role::FanIn(_));
+        let published = is_published.then(|| self.publish(index, at, ChangeDetails::default()));
+        let mut commands: Vec<Command> = published.into_iter().collect();
+        commands.extend(self.dispatch(index));
+        commands
+    }
+
+    /// The command that dispatches a node's call; `None` when an input is missing.
+    fn dispatch(&mut self, index: NodeIndex) -> Option<Command> {
+        let flow = self.flow.clone();
+        match flow.node(index).role {
+            Role::Wait(_) => {
+                self.wait_for_notification(index);
+                return None;
+            }
+            Role::ForEach(_) | Role::FanIn(_) => return self.start_fetch(index),
+            Role::Task(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
+        }
+        if let Some(task) = flow.task_called(index)
+            && matches!(self.node(index).state, NodeState::Running { .. })
+            && self.inputs(index, task, flow::InputUse::ApplyAndRollback).is_err()
+        {
+            self.missing_inputs.insert(index);
+            return None;
+        }
+        self.outstanding.insert(index);
+        self.retries.extend(self.expiry(index).map(|at| (at, index)));
+        self.call(index).map(|call: Call| Command::Call(Box::new(call)))
+    }
+
+    fn start_rollback(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
+        let index = attempt.node;
+        let outcome = match &self.node(index).state {
+            NodeState::Success { provided } => Outcome::Provided(provided.clone()),
+            NodeState::Failure { .. } if self.node(index).may_have_applied => Outcome::Unknown,
+            NodeState::Failure { failure, .. } => Outcome::Failed(failure.clone()),
+            NodeState::RollingBack { outcome, retry_at, .. } => {
+                let (outcome, retry_at) = (outcome.clone(), *retry_at);
+                self.remove_retry(retry_at, index);
+                outcome
+            }
+            // The effects of a lost apply that has answered since.
+            NodeState::Ignored => self.node(index).late_outcome.clone().unwrap_or(Outcome::Unknown),
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying
+            | NodeState::NotInFiring => Outcome::Unknown,
+        };
+        self.late_outcomes.remove(&index);
+        let node = self.node_mut(index);
+        node.rollbacks = attempt.attempt.get();
+        // This attempt follows the effects of a lost apply, if one has answered.
+        node.late_outcome = None;
+        if !matches!(node.state, NodeState::RollingBack { .. }) {
+            node.consecutive_failures = 0;
+            node.consecutive_losses = 0;
+        }
+        self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: None });
+        let mut commands = vec![self.publish(index, at, ChangeDetails::default())];
+        commands.extend(self.dispatch(index));
+        commands
+    }
+
+    fn succeed(
+        &mut self,
+        at: Timestamp,
+        attempt: NodeAttempt,
+        provided: &Values,
+        worker: Option<&WorkerName>,
+    ) -> Vec<Command> {
+        let index = attempt.node;
+        self.on_result(attempt, Action::Apply, worker);
+        self.node_mut(index).consecutive_failures = 0;
+        self.enter(index, NodeState::Success { provided: provided.clone() });
+        vec![self.publish(index, at, ChangeDetails::success(provided.clone(), worker))]
+    }
+
+    fn fail(
+        &mut self,
+        at: Timestamp,
+        attempt: NodeAttempt,
+        failure: &Failure,
+        retry_at: Option<Timestamp>,
+        worker: Option<&WorkerName>,
+    ) -> Vec<Command> {
+        let index = attempt.node;
+        self.on_result(attempt, Action::Apply, worker);
+        self.missing_inputs.remove(&index);
+        if let NodeState::Running { retry_at, .. } = &self.node(index).state {
+            self.remove_retry(*retry_at, index);
+        }
+        self.node_mut(index).consecutive_failures += 1;
+        self.record_failure(index, failure);
+        self.enter(index, NodeState::Failure { failure: failure.clone(), retry_at });
+        let asks_controllers = self.asks_controller(index);
+        match retry_at {
+            Some(due) => {
+                self.retries.insert((due, index));
+            }
+            None if asks_controllers => {
+                self.unresolved.insert(index);
+            }
+            None => {}
+        }
+        vec![self.publish(index, at, ChangeDetails::failure(at, failure, retry_at, worker))]
+    }
+
+    /// Whether a permanent failure of a node goes to the controllers.
+    pub(in crate::machine) fn asks_controller(&self, index: NodeIndex) -> bool {
+        match self.for_each_task_of(index) {
+            // The element fails its task, and the task's failure goes to the controllers.
+            Some(each) => self.fails_for_each(index, each),
+            // In a flow that is already being rolled back, controllers are not asked again; nor for a removed node or a
+            // failure handler.
+            None => self.executing(self.flow.node(index).scope) && !self.is_isolated(index),
+        }
+    }
+
+    fn succeed_rollback(&mut self, at: Timestamp, attempt: NodeAttempt, worker: Option<&WorkerName>) -> Vec<Command> {
+        let index = attempt.node;
+        self.on_result(attempt, Action::Rollback, worker);
+        self.node_mut(index).may_have_applied = false;
+        if let Some(outcome) = self.node(index).late_outcome.clone() {
+            // The rolled-back effects may have happened after the rollback: roll back once more.
+            self.repeat_rollback(at, index, outcome);
+            return Vec::new();
+        }
+        self.enter(index, NodeState::RolledBack);
+        vec![self.publish(index, at, ChangeDetails::executed_by(worker))]
+    }
+
+    fn fail_rollback(
+        &mut self,
+        at: Timestamp,
+        attempt: NodeAttempt,
+        failure: &Failure,
+        retry_at: Option<Timestamp>,
+        worker: Option<&WorkerName>,
+    ) -> Vec<Command> {
+        let index = attempt.node;
+        self.on_result(attempt, Action::Rollback, worker);
+        let NodeState::RollingBack { since, outcome, .. } = self.node(index).state.clone() else { return Vec::new() };
+        self.node_mut(index).consecutive_failures += 1;
+        let details = ChangeDetails::failure(at, failure, retry_at, worker);
+        let Some(due) = retry_at else {
+            self.failed_rollbacks.insert(index);
+            self.record_failure(index, failure);
+            self.enter(index, NodeState::RollbackFailure { outcome });
+            let published = self.publish(index, at, details);
+            // Its controller can never retry: the rest of the run is rolled back as far as possible.
+            if !self.rolling_back() {
+                self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback);
+            }
+            return vec![published];
+        };
+        self.retries.insert((due, index));
+        self.enter(index, NodeState::RollingBack { since, outcome, retry_at });
+        vec![self.publish_as(index, State::Failure, at, details)]
+    }
+
+    fn skip_rollback_call(&mut self, at: Timestamp, index: NodeIndex) -> Vec<Command> {
+        let node = self.node_mut(index);
+        node.may_have_applied = false;
+        node.rollbacks += 1;
+        self.enter(index, NodeState::RolledBack);
+        let rolling_back = self.publish_as(index, State::RollingBack, at, ChangeDetails::default());
+        let rolled_back = self.publish(index, at, ChangeDetails::default());
+        match self.flow.node(index).role {
+            // The elements are rolled back first, then the task itself.
+            Role::FanIn(_) => vec![rolling_back],
+            Role::ForEach(_) if self.node(self.flow.fan_in_of(index)).state == NodeState::RolledBack => {
+                vec![rolled_back]
+            }
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::Controller(_)
+            | Role::Begin
+            | Role::End => vec![rolling_back, rolled_back],
+        }
+    }
+
+    fn run_controller(
+        &mut self,
+        at: Timestamp,
+        index: NodeIndex,
+        attempt: Attempt,
+        value: Option<&Value>,
+        list: Option<&[Json]>,
+    ) -> Vec<Command> {
+        let run = self.node_mut(index);
+        run.applies = attempt.get();
+        if let Some(list) = list {
+            run.list = Some(list.to_vec());
+        }
+        let name = match &self.flow.node(index).role {
+            Role::Controller(controller) => controller.provides.clone(),
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::FanIn(_)
+            | Role::Begin
+            | Role::End => None,
+        };
+        let provided: Values = name.into_iter().zip(value.cloned()).collect();
+        let running = self.publish_as(index, State::Running, at, ChangeDetails::default());
+        self.enter(index, NodeState::Success { provided: provided.clone() });
+        vec![running, self.publish(index, at, ChangeDetails::success(provided, None))]
+    }
+
+    fn fail_to_start(&mut self, at: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Vec<Command> {
+        self.node_mut(attempt.node).applies = attempt.attempt.get();
+        self.enter(attempt.node, NodeState::Running { since: at, retry_at: None });
+        let mut commands = vec![self.publish(attempt.node, at, ChangeDetails::default())];
+        let Role::FanIn(each) = self.flow.node(attempt.node).role else {
+            commands.extend(self.fail(at, attempt, failure, None, None));
+            return commands;
+        };
+        self.on_for_each_failed(each);
+        let commands_of_failure = self.fail(at, attempt, failure, None, None);
+        // The failure of the task itself is already published.
+        if matches!(self.node(each).state, NodeState::Success { .. }) { commands_of_failure } else { Vec::new() }
+    }
+
+    fn publish_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: SkipReach) -> Vec<Command> {
+        let ignored = self.ignore(index, reach);
+        let is_published = |index: &NodeIndex| match self.flow.node(*index).role {
+            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) => true,
+            Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => false,
+        };
+        ignored
+            .into_iter()
+            .filter(is_published)
+            .map(|index| self.publish(index, at, ChangeDetails::default()))
+            .collect()
+    }
+
+    /// A task starts to wait for a notification.
+    pub(in crate::machine) fn wait_for_notification(&mut self, index: NodeIndex) {
+        self.waiting_tasks.insert(index);
+        self.retries.extend(self.deadline(index).map(|at| (at, index)));
+    }
+
+    fn on_result(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
+        if self.waiting_tasks.remove(&attempt.node) {
+            self.remove_retry(self.deadline(attempt.node), attempt.node);
+        }
+        self.remove_retry(self.expiry(attempt.node), attempt.node);
+        self.outstanding.remove(&attempt.node);
+        self.fetches.remove(&attempt.node);
+        self.end_lease(attempt, action, worker);
+        self.node_mut(attempt.node).consecutive_losses = 0;
+    }
+
+    /// Marks what the controllers have resolved to roll back. The rollback of each node is published when it starts.
+    fn follow_resolution(&mut self, at: Timestamp, index: NodeIndex, resolution: &Resolution) -> Vec<Command> {
+        self.unresolved.remove(&index);
+        match resolution {
+            Resolution::Retry(scope) => self.set_intention(at, *scope, Intention::Retry),
+            Resolution::RollbackRun => self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback),
+        }
+        Vec::new()
+    }
+
+    /// Makes everything in a controller's flow pending again; the controllers in it start with an empty history.
+    fn retry_scope(&mut self, at: Timestamp, controller: NodeIndex) -> Vec<Command> {
+        let scope = self.flow.node(controller).scope;
+        let ran = self.ran_within(scope);
+        for within in self.scopes_within(scope) {
+            self.scope_mut(within).intention = Intention::Execute;
+        }
+        // The controller comes first: nothing in its flow may start before it has executed.
+        self.enter(controller, NodeState::Retrying);
+        let mut commands = vec![self.publish(controller, at, ChangeDetails::default())];
+        for index in ran.into_iter().filter(|index| *index != controller) {
+            commands.extend(self.make_pending(at, index));
+        }
+        commands
+    }
+
+    pub(super) fn record_failure(&mut self, index: NodeIndex, failure: &Failure) {
+        let name = self.flow.node(index).name.clone();
+        Arc::make_mut(&mut self.failures).insert(name, failure.clone());
+    }
+
+    pub(super) fn clear_failure(&mut self, index: NodeIndex) {
+        let name = &self.flow.node(index).name;
+        if self.failures.contains_key(name) {
+            Arc::make_mut(&mut self.failures).remove(name);
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Tasks that are called for each element of a list: elements get nodes once the list is known, and a window limits how many
+//! run at once.
+//!
+//! The task itself stands for the list. Its elements are nodes like any other, each with its own attempts and rollback; they
+//! are added to the firing's own copy of the flow. The fan-in joins their results and ends the task.
+
+mod fetch;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::Fact;
+use flow::{Element, Failure, FailureKind, Json, Node, NodeIndex, NodeName, Role, State, Value, Values};
+
+use super::{
+    FiringMachine,
+    node::{NodeRun, NodeState},
+};
+
+pub use fetch::{collect_results, elements};
+
+/// The maximum number of elements of a task that are called, or about to be, at the same time, where `max_parallel` does not
+/// set it. It also bounds the elements that are prepared ahead, in memory and in messages. Small in tests, so that random
+/// flows reach it.
+const WINDOW: usize = if cfg!(test) { 6 } else { 1_000 };
+
+/// The elements of a `for_each` task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expansion {
+    /// The nodes of elements, from the first element on, including those of earlier, longer lists. An element gets its node
+    /// when it is about to be called.
+    pub nodes: Vec<NodeIndex>,
+    /// The list. Shared with the record that contains it.
+    pub list: Arc<[Json]>,
+}
+
+impl Default for Expansion {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), list: Arc::new([]) }
+    }
+}
+
+/// The elements of a task by their progress, for scheduling.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(in crate::machine) struct Elements {
+    pub(in crate::machine) expansion: Expansion,
+    /// Elements that may start.
+    waiting: BTreeSet<NodeIndex>,
+    /// The number of elements that are being called, or wait for their next attempt.
+    busy: usize,
+    /// Elements that may be rolled back.
+    rollback_ready: BTreeSet<NodeIndex>,
+    /// The number of elements that are being rolled back.
+    rolling_back: usize,
+}
+
+impl FiringMachine {
+    /// The index of a task, or of one of its elements.
+    pub(in crate::machine) fn index_of(&self, name: &NodeName) -> Option<NodeIndex> {
+        match name.as_element() {
+            Some((of, number)) => {
+                self.elements.get(self.tasks.get(&of)?)?.expansion.nodes.get(number as usize).copied()
+            }
+            None => self.tasks.get(name).copied(),
+        }
+    }
+
+    pub(super) fn element(&self, index: NodeIndex) -> Option<Element> {
+        match &self.flow.node(index).role {
+            Role::Element(element) => Some(*element),
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::FanIn(_)
+            | Role::Controller(_)
+            | Role::Begin
+            | Role::End => None,
+        }
+    }
+
+    /// The nodes of a task's elements, as far as they exist.
+    pub(super) fn elements_of(&self, each: NodeIndex) -> &[NodeIndex] {
+        self.elements.get(&each).map_or(&[], |elements| &elements.expansion.nodes)
+    }
+
+    /// The list value that an element is called for.
+    pub(super) fn element_value(&self, element: Element) -> Option<Value> {
+        let list = &self.elements.get(&element.of)?.expansion.list;
+        list.get(element.number as usize).cloned().map(Value::Json)
+    }
+
+    /// Takes the list of a task: each of its elements may be called in its turn.
+    pub(super) fn expand(&mut self, index: NodeIndex, list: &Arc<[Json]>) {
+        self.fetches.remove(&index);
+        let was_short = self.has_unexpanded_elements(index);
+        self.elements.entry(index).or_default().expansion.list = list.clone();
+        self.count_unexpanded(index, was_short);
+        let nodes = self.elements_of(index).to_vec();
+        // Elements left over from a longer earlier list, except those a lost attempt still has to roll back.
+        for index in nodes.iter().skip(list.len()) {
+            if self.node(*index).state == NodeState::Pending {
+                self.enter(*index, NodeState::Ignored);
+            }
+        }
+        self.enter(index, NodeState::Success { provided: Values::new() });
+        // The elements of a removed task have nothing to wait for.
+        self.update_readiness(nodes);
+        self.fill_window(index);
+    }
+
+    /// Whether some elements of a task have no nodes yet, and will be called.
+    pub(in crate::machine) fn has_unexpanded_elements(&self, each: NodeIndex) -> bool {
+        let has_unexpanded = |elements: &Elements| elements.expansion.nodes.len() < elements.expansion.list.len();
+        !self.flow.node(each).retired && self.elements.get(&each).is_some_and(has_unexpanded)
+    }
+
+    /// The number of list elements without nodes.
+    pub(in crate::machine) fn unexpanded_elements(&self) -> usize {
+        self.elements
+            .values()
+            .map(|elements| elements.expansion.list.len().saturating_sub(elements.expansion.nodes.len()))
+            .sum()
+    }
+
+    /// The fan-in counts all elements without nodes as one node to wait for.
+    fn count_unexpanded(&mut self, each: NodeIndex, was_short: bool) {
+        let is_short = self.has_unexpanded_elements(each);
+        if was_short != is_short {
+            let mut work = Vec::new();
+            self.count_waiting(self.flow.fan_in_of(each), was_short, &mut work);
+            self.update_readiness(work);
+        }
+    }
+
+    /// The maximum number of elements of a task that are called, or rolled back, at once.
+    fn window(&self, each: NodeIndex) -> usize {
+        let max = self.flow.for_each(each).and_then(|each| each.max_parallel);
+        max.map_or(WINDOW, |max| max as usize)
+    }
+
+    /// Marks a node as ready for rollback; a list element waits for its turn.
+    pub(super) fn mark_rollback_ready(&mut self, index: NodeIndex) {
+        let element = self.element(index);
+        match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
+            Some((each, elements)) => {
+                elements.rollback_ready.insert(index);
+                self.rollback_ready_lists.insert(each);
+            }
+            None => drop(self.rollback_ready.insert(self.start_order(index))),
+        }
+    }
+
+    /// Clears the rollback mark of a node that may not be rolled back any more, or is about to be.
+    pub(super) fn clear_rollback_ready(&mut self, index: NodeIndex) {
+        let element = self.element(index);
+        match element.and_then(|element| Some((element.of, self.elements.get_mut(&element.of)?))) {
+            Some((each, elements)) => {
+                elements.rollback_ready.remove(&index);
+                if elements.rollback_ready.is_empty() {
+                    self.rollback_ready_lists.remove(&each);
+                }
+            }
+            None => drop(self.rollback_ready.remove(&self.start_order(index))),
+        }
+    }
+
+    /// The elements that may be rolled back now, within the window.
+    pub(super) fn rollback_ready_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
+        self.rollback_ready_lists.iter().filter_map(|each| Some((*each, self.elements.get(each)?))).flat_map(
+            |(each, elements)| {
+                elements.rollback_ready.iter().copied().take(self.window(each).saturating_sub(elements.rolling_back))
+            },
+        )
+    }
+
+    /// Creates nodes for further elements of a task, up to its window.
+    pub(super) fn fill_window(&mut self, each: NodeIndex) {
+        let window = self.window(each);
+        let fan_in = &self.node(self.flow.fan_in_of(each)).state;
+        let is_called = *fan_in == NodeState::Pending && matches!(self.node(each).state, NodeState::Success { .. });
+        if !is_called || !self.has_unexpanded_elements(each) || !self.may_continue(each) {
+            return;
+        }
+        let Some(Elements { expansion, waiting, busy, .. }) = self.elements.get(&each) else { return };
+        let (first, free) = (expansion.nodes.len(), window.saturating_sub(waiting.len() + busy));
+        let end = expansion.list.len().min(first + free);
+        let numbers = (0..).take(end).skip(first);
+        let new: Vec<NodeIndex> = numbers.map(|number| self.push_element(each, number)).collect();
+        if let Some(elements) = self.elements.get_mut(&each) {
+            elements.expansion.nodes.extend(&new);
+        }
+        self.count_unexpanded(each, true);
+        self.update_readiness(new);
+    }
+
+    /// Restores the elements of a firing; `None` where they do not fit its nodes.
+    pub(in crate::machine) fn restore_elements(&mut self, expansions: Vec<(NodeIndex, Expansion)>) -> Option<()> {
+        let elements_of = |(each, expansion): &(NodeIndex, Expansion)| {
+            let each = *each;
+            expansion.nodes.iter().zip(0..).map(move |(index, number)| (*index, each, number)).collect::<Vec<_>>()
+        };
+        let mut elements: Vec<(NodeIndex, NodeIndex, u32)> = expansions.iter().flat_map(elements_of).collect();
+        elements.sort_unstable();
+        let has_list = |(each, _): &(NodeIndex, Expansion)| {
+            self.flow.nodes.len() > each.0 as usize && self.flow.for_each(*each).is_some()
+        };
+        if !expansions.iter().all(has_list) {
+            return None;
+        }
+        for (index, each, number) in elements {
+            if self.push_element(each, number) != index {
+                return None;
+            }
+        }
+        self.elements = expansions
+            .into_iter()
+            .map(|(each, expansion)| (each, Elements { expansion, ..Elements::default() }))
+            .collect();
+        Some(())
+    }
+
+    /// Creates the node of the next element of a list.
+    fn push_element(&mut self, each: NodeIndex, number: u32) -> NodeIndex {
+        let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a firing has fewer than 2^32 nodes"));
+        let flow = Arc::make_mut(&mut self.flow);
+        let (task, fan_in) = (flow.node(each), flow.fan_in_of(each));
+        let node = Node {
+            name: task.name.element(number),
+            scope: task.scope,
+            role: Role::Element(Element { of: each, number }),
+            starts: None,
+            links: Vec::new(),
+            retired: task.retired,
+            is_failure_handler: task.is_failure_handler,
+            before: vec![each],
+            after: vec![fan_in],
+        };
+        flow.nodes.push(node);
+        flow.nodes[each.0 as usize].after.push(index);
+        flow.nodes[fan_in.0 as usize].before.push(index);
+        self.nodes.push(NodeRun { firing: self.firing, ..NodeRun::new(0) });
+        let waits_for_task = !self.lets_follow(each, &self.node(each).state, index);
+        self.node_mut(index).waiting = usize::from(waits_for_task);
+        self.node_mut(fan_in).waiting += 1;
+        // After an edit, a node that follows the fan-in may already be running.
+        if self.holds_back(fan_in) {
+            self.count_holding(index, true, &mut Vec::new());
+        }
+        index
+    }
+
+    /// Queues an element; it starts when the window allows.
+    pub(super) fn queue(&mut self, index: NodeIndex, element: Element) {
+        if let Some(elements) = self.elements.get_mut(&element.of) {
+            elements.waiting.insert(index);
+            self.queued.insert(element.of);
+        }
+    }
+
+    /// Removes an element from the queue: it may not start any more.
+    pub(super) fn unqueue(&mut self, index: NodeIndex, element: Element) {
+        if let Some(elements) = self.elements.get_mut(&element.of)
+            && elements.waiting.remove(&index)
+            && elements.waiting.is_empty()
+        {
+            self.queued.remove(&element.of);
+        }
+    }
+
+    /// Empties the queues of tasks whose flow is to be rolled back: no further element starts.
+    pub(super) fn unqueue_all(&mut self) {
+        let stopped: Vec<NodeIndex> = self.queued.iter().copied().filter(|each| !self.may_continue(*each)).collect();
+        for each in stopped {
+            self.queued.remove(&each);
+            self.elements.get_mut(&each).into_iter().for_each(|elements| elements.waiting.clear());
+        }
+    }
+
+    /// Updates the number of elements under way after a change of state.
+    pub(super) fn update_active_count(&mut self, element: Element, old: &NodeState, new: &NodeState) {
+        if let Some(elements) = self.elements.get_mut(&element.of) {
+            elements.busy += usize::from(is_busy(new));
+            elements.busy -= usize::from(is_busy(old));
+            elements.rolling_back += usize::from(is_rolling_back(new));
+            elements.rolling_back -= usize::from(is_rolling_back(old));
+        }
+    }
+
+    /// The elements that may start now, within the window.
+    pub(super) fn startable_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
+        self.queued.iter().filter_map(|each| Some((self.flow.for_each(*each)?, self.elements.get(each)?))).flat_map(
+            |(each, elements)| {
+                let max = each.max_parallel.map_or(usize::MAX, |max| max as usize);
+                elements.waiting.iter().copied().take(max.saturating_sub(elements.busy))
+            },
+        )
+    }
+
+    /// The `for_each` task whose list a node begins, or whose element it is.
+    pub(super) fn for_each_task_of(&self, index: NodeIndex) -> Option<NodeIndex> {
+        match &self.flow.node(index).role {
+            Role::ForEach(_) => Some(index),
+            Role::Element(element) => Some(element.of),
+            Role::Task(_) | Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        }
+    }
+
+    /// The record that fails a task after the permanent failure of one of its parts.
+    pub(super) fn fail_for_each(&self, index: NodeIndex, each: NodeIndex) -> Fact {
+        let fan_in = self.flow.fan_in_of(each);
+        let failed = match &self.node(index).state {
+            NodeState::Failure { failure, .. } => failure.clone(),
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying
+            | NodeState::NotInFiring
+            | NodeState::Ignored => Failure::new(FailureKind::Permanent, "it failed"),
+        };
+        let failure = match self.element(index) {
+            Some(element) => {
+                let message = format!("element {}: {}", element.number, failed.message);
+                Failure { message: Failure::new(failed.kind, message).message, ..failed }
+            }
+            None => failed,
+        };
+        let attempt = flow::Attempt::new(self.node(fan_in).applies + 1);
+        Fact::StartFailed { node: fan_in, attempt, failure }
+    }
+
+    /// Whether the permanent failure of a part still has to fail its task.
+    pub(super) fn fails_for_each(&self, index: NodeIndex, each: NodeIndex) -> bool {
+        let fan_in = &self.node(self.flow.fan_in_of(each)).state;
+        self.may_continue(index) && !self.flow.node(index).retired && *fan_in == NodeState::Pending
+    }
+
+    /// The task has failed: its failed parts need no resolution any more, and no other element starts.
+    pub(super) fn on_for_each_failed(&mut self, each: NodeIndex) {
+        self.unresolved.remove(&each);
+        self.queued.remove(&each);
+        let Some(elements) = self.elements.get_mut(&each) else { return };
+        elements.waiting.clear();
+        for index in &elements.expansion.nodes {
+            self.unresolved.remove(index);
+        }
+    }
+
+    /// The state of a `for_each` task, including its elements.
+    pub(super) fn for_each_state(&self, each: NodeIndex) -> State {
+        let is_stuck = |index: &NodeIndex| self.failed_rollbacks.contains(index);
+        if self.elements_of(each).iter().any(is_stuck) {
+            return State::RollbackFailure;
+        }
+        match (self.node(each).state.published(), self.node(self.flow.fan_in_of(each)).state.published()) {
+            (State::Success, final_state @ (State::Success | State::Failure)) => final_state,
+            (State::Success, _) if !self.may_continue(each) => State::RollingBack,
+            // A removed task has no fan-in to join its results.
+            (State::Success, State::Ignored) => self.state_of_elements(each),
+            (State::Success, _) => State::Running,
+            (state, _) => state,
+        }
+    }
+
+    /// The combined state of a task's elements when no fan-in joins their results.
+    fn state_of_elements(&self, each: NodeIndex) -> State {
+        let has_failed = |index: &NodeIndex| matches!(self.node(*index).state, NodeState::Failure { .. });
+        if self.elements.get(&each).is_some_and(|elements| elements.busy > 0) {
+            State::Running
+        } else if self.elements_of(each).iter().any(has_failed) {
+            State::Failure
+        } else {
+            State::Success
+        }
+    }
+
+    /// The number of elements of a task, and how many of them succeeded.
+    pub(in crate::machine) fn progress(&self, each: NodeIndex) -> Option<(usize, usize)> {
+        let elements = self.elements.get(&each)?;
+        let (all, nodes) = (elements.expansion.list.len(), &elements.expansion.nodes);
+        let succeeded = |index: &&NodeIndex| matches!(self.node(**index).state, NodeState::Success { .. });
+        Some((all, nodes.iter().take(all).filter(succeeded).count()))
+    }
+
+    /// Counts an element again that was under way when the firing was saved.
+    pub(in crate::machine) fn recount(&mut self, index: NodeIndex) {
+        let element = self.element(index);
+        if let Some(elements) = element.and_then(|element| self.elements.get_mut(&element.of)) {
+            let state = &self.nodes[index.0 as usize].state;
+            elements.busy += usize::from(is_busy(state));
+            elements.rolling_back += usize::from(is_rolling_back(state));
+        }
+    }
+}
+
+/// Whether an element occupies the rollback window.
+fn is_rolling_back(state: &NodeState) -> bool {
+    match state {
+        NodeState::RollingBack { .. } => true,
+        NodeState::Pending
+        | NodeState::Running { .. }
+        | NodeState::Success { .. }
+        | NodeState::Failure { .. }
+        | NodeState::RolledBack
+        | NodeState::RollbackFailure { .. }
+        | NodeState::Retrying
+        | NodeState::NotInFiring
+        | NodeState::Ignored => false,
+    }
+}
+
+/// Whether an element occupies the call window.
+fn is_busy(state: &NodeState) -> bool {
+    match state {
+        NodeState::Running { .. } | NodeState::Failure { retry_at: Some(_), .. } => true,
+        NodeState::Pending
+        | NodeState::Success { .. }
+        | NodeState::Failure { retry_at: None, .. }
+        | NodeState::RollingBack { .. }
+        | NodeState::RolledBack
+        | NodeState::RollbackFailure { .. }
+        | NodeState::Retrying
+        | NodeState::NotInFiring
+        | NodeState::Ignored => false,
+    }
+}

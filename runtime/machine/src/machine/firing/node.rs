@@ -1,0 +1,249 @@
+//! The state of one node, and of one scope, of a firing.
+
+use std::collections::BTreeSet;
+
+use flow::{
+    Action, Attempt, Execution, Failure, Firing, Json, NodeIndex, Outcome, ScopeIndex, State, Timestamp, Values,
+    WorkerName,
+};
+
+/// The state of a node in a run. `Start` and `End` are only pending, success or rolled-back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeRun {
+    /// Its state.
+    pub state: NodeState,
+    /// The number of times it was triggered.
+    pub firing: Firing,
+    /// Attempts dispatched so far, in the whole run; for a controller, its attempts since the last fresh start of its flow.
+    pub applies: u32,
+    /// Rollbacks started so far: attempts dispatched, and rollbacks that passed through the node without a call.
+    pub rollbacks: u32,
+    /// Failed attempts of the current call, since the task was last pending.
+    pub consecutive_failures: u32,
+    /// Lost attempts of the current call, since the task was last pending.
+    pub consecutive_losses: u32,
+    /// Attempts that were lost and have not been answered since.
+    pub lost: BTreeSet<(Action, Attempt)>,
+    /// The recorded executions of its applies: any other execution has repeated the effects.
+    pub executions: BTreeSet<(Attempt, Execution)>,
+    /// Whether an apply may have happened that no outcome reports: a rollback then receives `unknown`.
+    pub may_have_applied: bool,
+    /// The leases on its calls: the dispatched call, or one whose job was delivered twice.
+    pub lease_holders: BTreeSet<(Action, Attempt, WorkerName)>,
+    /// The late outcome of an apply that answered when the node was pending again, or was being rolled back: its effects
+    /// still have to be rolled back.
+    pub late_outcome: Option<Outcome>,
+    /// The time at which it starts, although it could start already.
+    pub starts_at: Option<Timestamp>,
+    /// The number of preceding nodes that are neither in success nor ignored.
+    pub(in crate::machine) waiting: usize,
+    /// The number of following nodes that are not pending, rolled-back or ignored.
+    pub(in crate::machine) holding: usize,
+    /// The values that a controller tries, when another node provided them.
+    pub list: Option<Vec<Json>>,
+}
+
+impl NodeRun {
+    /// A node that has not run; the initial state in a snapshot.
+    #[must_use]
+    pub fn untouched() -> Self {
+        Self::new(0)
+    }
+
+    pub(in crate::machine) fn new(before: usize) -> Self {
+        Self {
+            state: NodeState::Pending,
+            firing: Firing::FIRST,
+            applies: 0,
+            rollbacks: 0,
+            consecutive_failures: 0,
+            consecutive_losses: 0,
+            lost: BTreeSet::new(),
+            executions: BTreeSet::new(),
+            may_have_applied: false,
+            lease_holders: BTreeSet::new(),
+            late_outcome: None,
+            starts_at: None,
+            waiting: before,
+            holding: 0,
+            list: None,
+        }
+    }
+
+    /// The current action of the node, and the number of its attempts dispatched so far.
+    pub(in crate::machine) fn current_action(&self) -> (Action, u32) {
+        match self.state {
+            NodeState::RollingBack { .. } => (Action::Rollback, self.rollbacks),
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying
+            | NodeState::NotInFiring
+            | NodeState::Ignored => (Action::Apply, self.applies),
+        }
+    }
+
+    /// The attempt to publish: the current one, or the last. Applies and rollbacks are numbered separately.
+    pub(in crate::machine) fn attempt(&self) -> Attempt {
+        let count = match self.state {
+            NodeState::RollingBack { .. } | NodeState::RolledBack | NodeState::RollbackFailure { .. } => self.rollbacks,
+            NodeState::Pending
+            | NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::Retrying
+            | NodeState::NotInFiring
+            | NodeState::Ignored => self.applies,
+        };
+        Attempt::new(count.max(1))
+    }
+}
+
+/// The state of a node, with the data that only this state has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeState {
+    /// It waits.
+    Pending,
+    /// It is not part of this firing: its values are inherited, and no node here waits for it.
+    NotInFiring,
+    /// Its apply is with the workers.
+    Running {
+        /// When the attempt was dispatched.
+        since: Timestamp,
+        /// The attempt was lost; the next one starts at this time.
+        retry_at: Option<Timestamp>,
+    },
+    /// Its apply succeeded.
+    Success {
+        /// Its values, by the flow's names.
+        provided: Values,
+    },
+    /// Its apply failed.
+    Failure {
+        /// The failure.
+        failure: Failure,
+        /// The time of the next attempt; `None` once the failure is permanent.
+        retry_at: Option<Timestamp>,
+    },
+    /// Its rollback is with the workers, or waits for its next attempt.
+    RollingBack {
+        /// When the attempt was dispatched.
+        since: Timestamp,
+        /// The outcome of the apply that the rollback receives, by the flow's names.
+        outcome: Outcome,
+        /// No call is dispatched; the next attempt starts at this time.
+        retry_at: Option<Timestamp>,
+    },
+    /// Its effects were rolled back.
+    RolledBack,
+    /// Its rollback failed permanently. The machine's failures contain the reason.
+    RollbackFailure {
+        /// The outcome of the apply that the rollback received.
+        outcome: Outcome,
+    },
+    /// A controller that will execute again.
+    Retrying,
+    /// A condition excluded it.
+    Ignored,
+}
+
+impl NodeState {
+    /// The values of the node that others may read.
+    pub(in crate::machine) fn readable(&self) -> Option<&Values> {
+        match self {
+            Self::Success { provided } | Self::RollingBack { outcome: Outcome::Provided(provided), .. } => {
+                Some(provided)
+            }
+            Self::Pending
+            | Self::NotInFiring
+            | Self::Running { .. }
+            | Self::Failure { .. }
+            | Self::RollingBack { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. }
+            | Self::Retrying
+            | Self::Ignored => None,
+        }
+    }
+
+    /// Whether it failed permanently or was rolled back: its failure listeners need not wait any more.
+    pub(in crate::machine) fn is_over(&self) -> bool {
+        match self {
+            Self::Success { .. }
+            | Self::Ignored
+            | Self::NotInFiring
+            | Self::Failure { retry_at: None, .. }
+            | Self::RollingBack { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. } => true,
+            Self::Pending | Self::Running { .. } | Self::Failure { .. } | Self::Retrying => false,
+        }
+    }
+
+    /// Whether following nodes need not wait for it.
+    pub(in crate::machine) fn lets_follow(&self) -> bool {
+        match self {
+            Self::Success { .. } | Self::Ignored | Self::NotInFiring => true,
+            Self::Pending
+            | Self::Running { .. }
+            | Self::Failure { .. }
+            | Self::RollingBack { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. }
+            | Self::Retrying => false,
+        }
+    }
+
+    /// Whether it delays the rollback of preceding nodes. For an ignored node, its following nodes decide that.
+    pub(in crate::machine) fn holds_back(&self) -> bool {
+        match self {
+            Self::Pending | Self::NotInFiring | Self::RolledBack | Self::Ignored => false,
+            Self::Running { .. }
+            | Self::Success { .. }
+            | Self::Failure { .. }
+            | Self::RollingBack { .. }
+            | Self::RollbackFailure { .. }
+            | Self::Retrying => true,
+        }
+    }
+
+    /// The published state.
+    pub(in crate::machine) fn published(&self) -> State {
+        match self {
+            Self::Pending => State::Pending,
+            Self::Running { .. } => State::Running,
+            Self::Success { .. } => State::Success,
+            Self::Failure { .. } => State::Failure,
+            Self::RollingBack { .. } => State::RollingBack,
+            Self::RolledBack => State::RolledBack,
+            Self::RollbackFailure { .. } => State::RollbackFailure,
+            Self::Retrying => State::Retrying,
+            // This state is not published.
+            Self::NotInFiring | Self::Ignored => State::Ignored,
+        }
+    }
+}
+
+/// The state of a scope in a run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(in crate::machine) struct ScopeRun {
+    pub(in crate::machine) intention: Intention,
+    /// The nodes of this scope that are not pending, without those of nested scopes.
+    pub(in crate::machine) ran: BTreeSet<NodeIndex>,
+    pub(in crate::machine) children: Vec<ScopeIndex>,
+}
+
+/// The intention for a scope. The strongest intention of a node's enclosing scopes applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Intention {
+    /// It runs.
+    #[default]
+    Execute,
+    /// It is rolled back, and its controller retries.
+    Retry,
+    /// It is rolled back. This never changes back to retry.
+    Rollback,
+}

@@ -1,0 +1,74 @@
+//! The changes of nodes and runs that a firing publishes.
+
+use crate::{Change, Command, NodeChange};
+use flow::{Attempt, Failure, NodeIndex, NodeKind, Role, State, Timestamp, Values, WorkerName};
+
+use super::FiringMachine;
+
+impl FiringMachine {
+    pub(in crate::machine) fn publish_run(&self, at: Timestamp) -> Vec<Command> {
+        vec![Command::Publish(Change::Run { state: self.state, at })]
+    }
+
+    pub(super) fn publish(&self, index: NodeIndex, at: Timestamp, details: ChangeDetails) -> Command {
+        self.publish_as(index, self.node(index).state.published(), at, details)
+    }
+
+    pub(super) fn publish_as(&self, index: NodeIndex, state: State, at: Timestamp, details: ChangeDetails) -> Command {
+        let node = self.flow.node(index);
+        let run = self.node(index);
+        let (kind, digest) = match &node.role {
+            Role::Task(task) => (NodeKind::Task, Some(task.module)),
+            Role::ForEach(each) => (NodeKind::Task, Some(each.task.module)),
+            Role::Element(_) => (NodeKind::Task, self.flow.task_called(index).map(|task| task.module)),
+            Role::FanIn(each) => (NodeKind::Task, self.flow.for_each(*each).map(|each| each.task.module)),
+            Role::Wait(_) => (NodeKind::Task, None),
+            Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),
+        };
+        let attempt: Attempt = match (&node.role, state) {
+            // The rollback of a `for_each` task begins with its fan-in and ends with the task.
+            (Role::FanIn(each), State::RollingBack) => Attempt::new(self.node(*each).rollbacks + 1),
+            _ => run.attempt(),
+        };
+        let ChangeDetails { provides, failure, retry_in, worker } = details;
+        let name = node.name.clone();
+        let firing = run.firing;
+        let change = NodeChange { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest };
+        Command::Publish(Change::Node(change))
+    }
+}
+
+/// The published details of a change besides the state.
+#[derive(Default)]
+pub(super) struct ChangeDetails {
+    provides: Option<Values>,
+    failure: Option<Failure>,
+    retry_in: Option<std::time::Duration>,
+    worker: Option<WorkerName>,
+}
+
+impl ChangeDetails {
+    /// The details of a success.
+    pub(super) fn success(provided: Values, worker: Option<&WorkerName>) -> Self {
+        Self { provides: Some(provided), ..Self::executed_by(worker) }
+    }
+
+    /// The worker that executed the call.
+    pub(super) fn executed_by(worker: Option<&WorkerName>) -> Self {
+        Self { worker: worker.cloned(), ..Self::default() }
+    }
+
+    /// The details of a failure.
+    pub(super) fn failure(
+        at: Timestamp,
+        failure: &Failure,
+        retry_at: Option<Timestamp>,
+        worker: Option<&WorkerName>,
+    ) -> Self {
+        Self {
+            failure: Some(failure.clone()),
+            retry_in: retry_at.map(|due| due.since(at)),
+            ..Self::executed_by(worker)
+        }
+    }
+}

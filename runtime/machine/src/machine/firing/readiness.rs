@@ -1,0 +1,356 @@
+//! Readiness of nodes: counts that follow every change of state, and a worklist of nodes whose count reached zero.
+
+use std::collections::BTreeSet;
+
+use flow::{NodeIndex, Role, ScopeIndex, SkipReach, Timestamp, Values};
+
+use super::{
+    FiringMachine,
+    node::{Intention, NodeState},
+};
+
+impl FiringMachine {
+    /// Puts a node in a state and applies everything that follows without a decision: the counts, the ready nodes, and the
+    /// begin and end nodes of flows, which are never published.
+    pub(in crate::machine) fn enter(&mut self, index: NodeIndex, state: NodeState) {
+        let mut work = Vec::new();
+        self.set_state(index, state, &mut work);
+        self.update_readiness(work);
+    }
+
+    /// Checks nodes again whose scope has a new intention.
+    pub(in crate::machine) fn update_readiness(&mut self, mut work: Vec<NodeIndex>) {
+        while let Some(index) = work.pop() {
+            let node = self.node(index);
+            let may_continue = self.may_continue(index);
+            let flow_node = self.flow.node(index);
+            let passes_at_once = flow_node.links.is_empty() && flow_node.starts.is_none();
+            let is_marker = match self.flow.node(index).role {
+                Role::Begin | Role::End => true,
+                Role::Task(_)
+                | Role::Wait(_)
+                | Role::ForEach(_)
+                | Role::Element(_)
+                | Role::FanIn(_)
+                | Role::Controller(_) => false,
+            };
+            match &node.state {
+                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && may_continue => {
+                    if node.starts_at.is_some() {
+                        // It waits for that time.
+                    } else if flow_node.retired {
+                        // Its flow runs again, and the node does not.
+                        self.set_state(index, NodeState::Ignored, &mut work);
+                    } else if is_marker && passes_at_once {
+                        self.set_state(index, NodeState::Success { provided: Values::new() }, &mut work);
+                    } else if let Some(element) = self.element(index) {
+                        // Once its task has failed, no other element starts, but failure handlers continue.
+                        if self.node(self.flow.fan_in_of(element.of)).state == NodeState::Pending {
+                            self.queue(index, element);
+                        }
+                    } else {
+                        self.ready.insert(self.start_order(index));
+                    }
+                }
+                // A controller that was to retry has had no effects since.
+                NodeState::Success { .. } | NodeState::Failure { .. } | NodeState::Retrying
+                    if node.holding == 0 && !may_continue =>
+                {
+                    if is_marker {
+                        self.set_state(index, NodeState::RolledBack, &mut work);
+                    } else {
+                        self.mark_rollback_ready(index);
+                    }
+                }
+                NodeState::Pending
+                | NodeState::Running { .. }
+                | NodeState::Success { .. }
+                | NodeState::Failure { .. }
+                | NodeState::RollingBack { .. }
+                | NodeState::RolledBack
+                | NodeState::RollbackFailure { .. }
+                | NodeState::Retrying
+                | NodeState::NotInFiring
+                | NodeState::Ignored => {}
+            }
+        }
+    }
+
+    /// Whether a node is to run and keep its effects: its scope executes, or it is a failure handler outside the rollback.
+    pub(in crate::machine) fn may_continue(&self, index: NodeIndex) -> bool {
+        let node = self.flow.node(index);
+        node.is_failure_handler || self.executing(node.scope)
+    }
+
+    /// Whether other nodes are unaffected when this node fails.
+    pub(super) fn is_isolated(&self, index: NodeIndex) -> bool {
+        let node = self.flow.node(index);
+        node.is_failure_handler || node.retired
+    }
+
+    /// Whether a node that failed or was lost is retried.
+    pub(super) fn may_retry(&self, index: NodeIndex) -> bool {
+        self.may_continue(index) && !self.flow.node(index).retired
+    }
+
+    /// Ignores a waiting node and the nodes that the skip reaches; returns the ignored nodes in order.
+    pub(super) fn ignore(&mut self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
+        let mut ignored = self.reached(index, reach);
+        ignored.retain(|index| self.node(*index).state == NodeState::Pending);
+        ignored.sort_unstable();
+        let mut work = Vec::new();
+        // Ignore all of them before checking which nodes may start: a successor of one may be another.
+        for index in &ignored {
+            self.set_state(*index, NodeState::Ignored, &mut work);
+        }
+        self.update_readiness(work);
+        ignored
+    }
+
+    /// The node and the nodes that a skip at it reaches.
+    fn reached(&self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
+        let scope = self.flow.node(index).scope;
+        let mut reached = self.nodes_of(index);
+        let successors = self.after(index);
+        match reach {
+            SkipReach::Task => {}
+            SkipReach::Neighbors => {
+                let tasks = successors.into_iter().filter(|after| self.is_task(*after));
+                reached.extend(tasks.flat_map(|task| self.nodes_of(task)));
+            }
+            SkipReach::Flow | SkipReach::All => {
+                let (mut seen, mut work) = (BTreeSet::new(), successors);
+                while let Some(next) = work.pop() {
+                    if seen.insert(next) {
+                        work.extend(self.after(next));
+                    }
+                }
+                let is_meant = |node: &NodeIndex| {
+                    reach == SkipReach::All || (self.flow.node(*node).scope == scope && self.is_task(*node))
+                };
+                reached.extend(seen.into_iter().filter(is_meant).flat_map(|node| self.nodes_of(node)));
+            }
+        }
+        reached
+    }
+
+    fn is_task(&self, index: NodeIndex) -> bool {
+        matches!(self.flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_))
+    }
+
+    /// The node itself; for a begin node, all nodes of its flow.
+    fn nodes_of(&self, index: NodeIndex) -> Vec<NodeIndex> {
+        let node = self.flow.node(index);
+        match node.role {
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) => vec![index],
+            // A task that has started is not ignored, and neither is any part of it.
+            Role::ForEach(_) if self.node(index).state != NodeState::Pending => vec![index],
+            Role::ForEach(_) => {
+                let ends = [index, self.flow.fan_in_of(index)];
+                ends.into_iter().chain(self.elements_of(index).iter().copied()).collect()
+            }
+            Role::Begin | Role::Controller(_) => (index.0..=self.flow.scope(node.scope).end.0).map(NodeIndex).collect(),
+            // Other nodes of the flow may still run, so the flow's end stays.
+            Role::End => Vec::new(),
+        }
+    }
+
+    /// The direct successors of a node; for a begin node, the successors of its flow.
+    fn after(&self, index: NodeIndex) -> Vec<NodeIndex> {
+        let node = self.flow.node(index);
+        match node.role {
+            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::End => node.after.clone(),
+            Role::ForEach(_) => self.flow.node(self.flow.fan_in_of(index)).after.clone(),
+            Role::Begin | Role::Controller(_) => self.flow.node(self.flow.scope(node.scope).end).after.clone(),
+        }
+    }
+
+    /// Whether the scope and all enclosing scopes are to execute.
+    pub(in crate::machine) fn executing(&self, scope: ScopeIndex) -> bool {
+        self.enclosing(scope).all(|scope| self.scope(scope).intention == Intention::Execute)
+    }
+
+    /// Gives a scope a stronger intention and checks all nodes that ran in it. Nodes in it that waited for another attempt
+    /// or for a decision stop waiting.
+    pub(super) fn set_intention(&mut self, at: Timestamp, scope: ScopeIndex, intention: Intention) {
+        let current = &mut self.scope_mut(scope).intention;
+        *current = intention.max(*current);
+        let ran = self.ran_within(scope);
+        for index in &ran {
+            if !self.flow.node(*index).is_failure_handler {
+                self.unresolved.remove(index);
+            }
+            if let NodeState::Failure { failure, retry_at: Some(due) } = &self.node(*index).state
+                && !self.flow.node(*index).is_failure_handler
+            {
+                let (failure, due) = (failure.clone(), *due);
+                self.retries.remove(&(due, *index));
+                // The failure is permanent now; other nodes may listen to it.
+                self.enter(*index, NodeState::Failure { failure, retry_at: None });
+            }
+        }
+        let is_pending = |index: &NodeIndex| self.node(*index).state == NodeState::Pending;
+        let delayed: Vec<NodeIndex> = self.retries.iter().map(|(_, index)| *index).filter(is_pending).collect();
+        delayed.into_iter().filter(|index| !self.may_continue(*index)).collect::<Vec<_>>().into_iter().for_each(
+            |index| {
+                self.cancel_wait(index);
+            },
+        );
+        let ready = std::mem::take(&mut self.ready);
+        self.ready = ready.into_iter().filter(|order| self.may_continue(order.1)).collect();
+        self.unqueue_all();
+        // These come first: their predecessors must not be rolled back yet.
+        self.roll_back_late_outcomes(at);
+        self.update_readiness(ran);
+    }
+
+    /// The nodes of a scope and its nested scopes that are not pending.
+    pub(super) fn ran_within(&self, scope: ScopeIndex) -> Vec<NodeIndex> {
+        let mut ran = Vec::new();
+        for scope in self.scopes_within(scope) {
+            ran.extend(self.scope(scope).ran.iter().copied());
+        }
+        ran.sort_unstable();
+        ran
+    }
+
+    /// A scope and its nested scopes. A scope that has not started may contain late effects of a lost attempt.
+    pub(super) fn scopes_within(&self, scope: ScopeIndex) -> Vec<ScopeIndex> {
+        let mut scopes = vec![scope];
+        let mut next = 0;
+        while let Some(scope) = scopes.get(next).copied() {
+            next += 1;
+            scopes.extend(&self.scope(scope).children);
+        }
+        scopes
+    }
+
+    /// Removes a node from the calls that wait for another attempt.
+    pub(super) fn remove_retry(&mut self, at: Option<Timestamp>, index: NodeIndex) {
+        if let Some(at) = at {
+            self.retries.remove(&(at, index));
+        }
+    }
+
+    /// Delays a node that could start until a time.
+    pub(super) fn wait_until(&mut self, index: NodeIndex, until: Timestamp) {
+        let order = self.start_order(index);
+        self.ready.remove(&order);
+        self.node_mut(index).starts_at = Some(until);
+        self.retries.insert((until, index));
+    }
+
+    /// Ends a node's wait for its start time.
+    fn cancel_wait(&mut self, index: NodeIndex) {
+        let at = self.node_mut(index).starts_at.take();
+        self.remove_retry(at, index);
+    }
+
+    /// Removes the ready mark of a node that may not start any more.
+    fn unmark_ready(&mut self, index: NodeIndex) {
+        match self.element(index) {
+            Some(element) => self.unqueue(index, element),
+            None => drop(self.ready.remove(&self.start_order(index))),
+        }
+    }
+
+    fn set_state(&mut self, index: NodeIndex, state: NodeState, work: &mut Vec<NodeIndex>) {
+        let flow = self.flow.clone();
+        let node = flow.node(index);
+        self.unmark_ready(index);
+        self.clear_rollback_ready(index);
+        self.cancel_wait(index);
+        if state == NodeState::Pending {
+            self.scope_mut(node.scope).ran.remove(&index);
+        } else {
+            self.scope_mut(node.scope).ran.insert(index);
+        }
+        let held_back_before = self.holds_back(index);
+        if let Role::Element(element) = node.role {
+            self.update_active_count(element, &self.node(index).state.clone(), &state);
+        }
+        let old = std::mem::replace(&mut self.node_mut(index).state, state);
+        let holds_back = self.holds_back(index);
+        work.push(index);
+        for after in &node.after {
+            let lets_follow = self.lets_follow(index, &self.node(index).state, *after);
+            if self.lets_follow(index, &old, *after) != lets_follow {
+                self.count_waiting(*after, lets_follow, work);
+            }
+        }
+        if held_back_before != holds_back {
+            for before in &node.before {
+                self.count_holding(*before, holds_back, work);
+            }
+        }
+    }
+
+    /// Whether a node after another need not wait for it in this state any more.
+    pub(in crate::machine) fn lets_follow(&self, index: NodeIndex, state: &NodeState, after: NodeIndex) -> bool {
+        if self.flow.node(index).retired && *state != NodeState::Pending {
+            return true;
+        }
+        // A failure handler delays no other node once it has failed.
+        let is_over =
+            (self.flow.node(index).is_failure_handler || self.flow.handles_failure_of(after, index)) && state.is_over();
+        is_over || state.lets_follow()
+    }
+
+    /// Whether a node delays the rollback of its predecessors.
+    pub(in crate::machine) fn holds_back(&self, index: NodeIndex) -> bool {
+        let node = self.node(index);
+        if self.lets_rollback_through(index) { node.holding > 0 } else { node.state.holds_back() }
+    }
+
+    /// Whether a rollback passes through a node: it delays its predecessors for as long as any successor does. After an
+    /// edit, a node that has run may follow a node that has not. A failure handler delays the rollback of its predecessors
+    /// while it runs itself.
+    pub(in crate::machine) fn lets_rollback_through(&self, index: NodeIndex) -> bool {
+        match &self.node(index).state {
+            NodeState::Pending | NodeState::NotInFiring | NodeState::Ignored => true,
+            NodeState::Running { .. }
+            | NodeState::Success { .. }
+            | NodeState::Failure { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Retrying => self.flow.node(index).is_failure_handler && self.node(index).state.is_over(),
+        }
+    }
+
+    pub(super) fn count_waiting(&mut self, index: NodeIndex, one_less: bool, work: &mut Vec<NodeIndex>) {
+        let node = self.node_mut(index);
+        if one_less {
+            node.waiting -= 1;
+            if node.waiting == 0 {
+                work.push(index);
+            }
+        } else {
+            node.waiting += 1;
+            self.unmark_ready(index);
+            self.cancel_wait(index);
+        }
+    }
+
+    pub(in crate::machine) fn count_holding(&mut self, index: NodeIndex, one_more: bool, work: &mut Vec<NodeIndex>) {
+        let mut counting = vec![index];
+        while let Some(index) = counting.pop() {
+            let node = self.node_mut(index);
+            let held_before = node.holding > 0;
+            if one_more {
+                node.holding += 1;
+            } else {
+                node.holding -= 1;
+            }
+            let holds_now = node.holding > 0;
+            if held_before != holds_now && self.lets_rollback_through(index) {
+                counting.extend(&self.flow.node(index).before);
+            }
+            if one_more {
+                self.clear_rollback_ready(index);
+            } else if !holds_now {
+                work.push(index);
+            }
+        }
+    }
+}

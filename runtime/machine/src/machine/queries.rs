@@ -1,0 +1,213 @@
+//! Read-only questions about a run: its states, values, calls and failures. Nothing here decides or changes anything.
+
+use std::sync::Arc;
+
+use crate::Command;
+use flow::{
+    CallId, Failures, Firing, Flow, NodeIndex, NodeName, Revision, Role, RunId, RunState, State, TaskResult, Timestamp,
+    Values, WorkerName,
+};
+
+use super::{Machine, firing::FiringMachine};
+
+impl Machine {
+    /// The id of the run.
+    #[must_use]
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// The flow that the run executes.
+    #[must_use]
+    pub fn flow(&self) -> &Arc<Flow> {
+        &self.flow
+    }
+
+    /// The current revision of the flow.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The state of the run.
+    #[must_use]
+    pub fn state(&self) -> RunState {
+        match &self.triggers {
+            Some(trigger_state) => trigger_state.state,
+            None => self.single_firing().map_or(RunState::Pending, |firing| firing.state),
+        }
+    }
+
+    /// The number of firings so far: the number of the last firing, or 0 before the first.
+    #[must_use]
+    pub fn firing_count(&self) -> u64 {
+        self.triggers.as_ref().map_or(u64::from(!self.firings.is_empty()), |trigger_state| trigger_state.firing_count)
+    }
+
+    /// The firings that are under way or need a person, each with its state.
+    pub fn firings(&self) -> impl Iterator<Item = (Firing, RunState)> {
+        self.firings.iter().map(|(number, firing)| (*number, firing.state))
+    }
+
+    /// The failure of every node that failed in the last firing. Where both apply and rollback failed, this is the
+    /// rollback's failure; [`Machine::apply_failure`] has the other.
+    #[must_use]
+    pub fn failures(&self) -> &Failures {
+        static NONE: Failures = Failures::new();
+        match &self.triggers {
+            Some(trigger_state) => &trigger_state.failures,
+            None => self.single_firing().map_or(&NONE, |firing| &firing.failures),
+        }
+    }
+
+    /// The failure of an apply whose rollback failed too.
+    #[must_use]
+    pub fn apply_failure(&self, name: &NodeName) -> Option<&flow::Failure> {
+        self.firings.values().rev().find_map(|firing| firing.apply_failure(firing.index_of(name)?))
+    }
+
+    /// Explains to people why the machine would refuse a notification of a task now; `None` when the task waits for it.
+    #[must_use]
+    pub fn notification_error(&self, task: &NodeName, result: &TaskResult) -> Option<String> {
+        let Some(index) = self.tasks.get(task).copied() else { return Some(format!("the run has no task {task:?}")) };
+        if let Role::Wait(wait) = &self.flow.node(index).role {
+            let waiting_firing = self.firings.values().find(|firing| firing.waiting_tasks.contains(&index));
+            return match waiting_firing.or_else(|| self.firings.values().next_back()) {
+                Some(firing) => firing.notification_error(index, wait, result),
+                None => Some(format!("task {task:?} is pending, and does not wait now")),
+            };
+        }
+        self.firing_notification_error(index, result)
+    }
+
+    /// The task with a name. Look tasks up by name: an edit may have changed the index since a call was dispatched.
+    #[must_use]
+    pub fn task(&self, name: &NodeName) -> Option<&flow::Task> {
+        let index = *self.tasks.get(&name.base())?;
+        self.flow.task_called(index).or_else(|| self.flow.for_each(index).map(|each| &each.task))
+    }
+
+    /// The name of a node and the task that it calls, list elements included; `None` for a node without a guest call.
+    #[must_use]
+    pub fn call_of(&self, number: Option<Firing>, index: NodeIndex) -> Option<(&NodeName, &flow::Task)> {
+        let firing = self.firings.get(&number.unwrap_or(Firing::FIRST))?;
+        Some((&firing.flow.nodes.get(index.0 as usize)?.name, firing.flow.task_called(index)?))
+    }
+
+    /// The number of elements of a `for_each` task, and how many of them succeeded; `None` before its list is known, and for
+    /// a task that is called once.
+    #[must_use]
+    pub fn progress(&self, index: NodeIndex) -> Option<(usize, usize)> {
+        self.firings.values().rev().find_map(|firing| firing.progress(index))
+    }
+
+    /// The flow of each firing, including the list elements of its tasks.
+    #[cfg(test)]
+    pub(super) fn expanded_flows(&self) -> impl Iterator<Item = (Firing, Arc<Flow>)> {
+        self.firings.iter().map(|(number, firing)| (*number, firing.flow.clone()))
+    }
+
+    /// The number of nodes and list elements, with or without a node yet: the cost of a snapshot of the machine.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let element_count =
+            |firing: &FiringMachine| firing.nodes.len() - self.flow.nodes.len() + firing.unexpanded_elements();
+        self.flow.nodes.len() + self.firings.values().map(element_count).sum::<usize>()
+    }
+
+    /// The tasks that wait for a notification, each with its deadline if it has one.
+    pub fn waiting_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::awaited_tasks)
+    }
+
+    /// The calls that are dispatched to workers and not answered.
+    pub fn outstanding_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::outstanding_calls)
+    }
+
+    /// The time since when a call is with the workers; `None` when it is not.
+    #[must_use]
+    pub fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
+        self.firings.get(&call.firing)?.outstanding_since(call)
+    }
+
+    /// The commands that are still unanswered: a restarted engine sends them again. Calls under a lease are not included:
+    /// their worker sends heartbeats, or the lease expires.
+    #[must_use]
+    pub fn pending(&self) -> Vec<Command> {
+        self.firings.values().flat_map(FiringMachine::pending).collect()
+    }
+
+    /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
+    pub fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::leased_calls)
+    }
+
+    /// Whether a worker holds a recorded lease on a call.
+    #[must_use]
+    pub fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
+        self.firings.get(&call.firing).is_some_and(|firing| firing.has_lease(call, worker))
+    }
+
+    /// The dispatched calls that the run no longer needs and that no worker has reported as started: the engine withdraws
+    /// them, unless a worker reports one as started.
+    pub fn withdrawable_calls(&self) -> impl Iterator<Item = CallId> + use<'_> {
+        self.firings.values().flat_map(FiringMachine::withdrawable_calls)
+    }
+
+    /// Whether a call is with the workers and still needed: it is neither answered nor lost, and the run is not about to
+    /// roll it back.
+    #[must_use]
+    pub fn is_wanted(&self, call: &CallId) -> bool {
+        self.firings.get(&call.firing).is_some_and(|firing| firing.is_needed(call))
+    }
+
+    /// Whether a worker that has the job of a call may start it. It may not when the call was answered, withdrawn or given
+    /// up, or is about to be, or when it waited longer than its task allows. In a suspended run no call starts: the run
+    /// sends its dispatched calls again when it resumes.
+    #[must_use]
+    pub fn may_start(&self, now: Timestamp, call: &CallId) -> bool {
+        match self.firings.get(&call.firing) {
+            Some(firing) if firing.has_dispatched(call) => {
+                self.state() != RunState::Suspended && firing.may_start(now, call)
+            }
+            Some(_) => true,
+            None => call.firing.get() > self.firing_count(),
+        }
+    }
+
+    /// All current values: the inputs, and the values of nodes in success, failure or rolling-back.
+    #[must_use]
+    pub fn values(&self) -> Values {
+        let mut values = self.flow.inputs.clone();
+        values.extend(self.provided());
+        values
+    }
+
+    /// The values of nodes in success, failure or rolling-back.
+    #[must_use]
+    pub fn provided(&self) -> Values {
+        let mut values = Values::new();
+        let mut add =
+            |provided: &Values| values.extend(provided.iter().map(|(name, value)| (name.clone(), value.clone())));
+        if let Some(trigger_state) = &self.triggers {
+            trigger_state.latest_values.values().for_each(&mut add);
+        }
+        self.firings.values().flat_map(FiringMachine::values).for_each(|(_, provided)| add(provided));
+        values
+    }
+
+    /// The published state of a node; in a run that fires more than once, its state in the last firing that contains it.
+    #[must_use]
+    pub fn node_state(&self, index: NodeIndex) -> State {
+        match self.firings.values().rev().find(|firing| firing.has(index)) {
+            Some(firing) => firing.node_state(index),
+            None => self
+                .triggers
+                .as_ref()
+                .and_then(|trigger_state| trigger_state.last_states.get(&index))
+                .copied()
+                .unwrap_or(State::Pending),
+        }
+    }
+}

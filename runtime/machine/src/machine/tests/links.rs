@@ -1,0 +1,209 @@
+//! Links: which tasks receive a failure, and which tasks a condition skips.
+
+use super::{
+    check_trace,
+    harness::{Harness, flow, name},
+};
+use flow::{FailureKind, RunState};
+
+/// `s` does what `guest` does, and `l` listens to it.
+fn flow_with_listener(guest: &str, link: &str) -> String {
+    format!(
+        r#"
+        [[task]]
+        name = "before"
+        use = "g#noop"
+        [[task]]
+        name = "s"
+        use = "g#{guest}"
+        provides = []
+        [[task]]
+        name = "l"
+        use = "g#told"
+        [[link]]
+        from = "before"
+        to = "s"
+        [[link]]
+        from = "s"
+        to = "l"
+        {link}
+        "#
+    )
+}
+
+#[test]
+fn a_failure_handler_runs_before_rollback_and_is_not_rolled_back() {
+    check_trace(
+        &flow_with_listener("fails", "on = \"failure\""),
+        "before:R before:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD before:RB before:RD",
+        RunState::RolledBack,
+        "told=\"s: woot\"",
+    );
+}
+
+#[test]
+fn a_failure_handler_is_skipped_without_a_failure() {
+    check_trace(
+        &flow_with_listener("noop", "on = \"failure\""),
+        "before:R before:S s:R s:S l:I",
+        RunState::Success,
+        "",
+    );
+}
+
+#[test]
+fn a_listener_on_any_receives_success_and_failure() {
+    check_trace(
+        &flow_with_listener("noop", "on = \"any\""),
+        "before:R before:S s:R s:S l:R l:S(\"all is well\")",
+        RunState::Success,
+        "told=\"all is well\"",
+    );
+    check_trace(
+        &flow_with_listener("fails", "on = \"any\""),
+        "before:R before:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD before:RB before:RD",
+        RunState::RolledBack,
+        "told=\"s: woot\"",
+    );
+}
+
+#[test]
+fn a_failure_handler_can_read_the_failure() {
+    check_trace(
+        &flow_with_listener("fails", "on = \"failure\"\nwhen = \"failure.kind == 'timeout'\""),
+        "before:R before:S s:R s:F l:I s:RB s:RD before:RB before:RD",
+        RunState::RolledBack,
+        "",
+    );
+}
+
+#[test]
+fn a_failure_handler_runs_for_each_controller_retry() {
+    check_trace(
+        r#"
+        retry = { times = 2 }
+        [[task]]
+        name = "s"
+        use = "g#fails"
+        [[task]]
+        name = "l"
+        use = "g#told"
+        [[link]]
+        from = "s"
+        to = "l"
+        on = "failure"
+        "#,
+        "f:R f:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD f:RT s:P l:P
+         f:R f:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD f:RB f:RD",
+        RunState::RolledBack,
+        "told=\"s: woot\"",
+    );
+}
+
+#[test]
+fn a_failing_failure_handler_affects_nothing_else() {
+    let mut harness = Harness::start(flow(
+        r#"
+        [[task]]
+        name = "s"
+        use = "g#noop"
+        [[task]]
+        name = "l"
+        use = "g#fails"
+        [[task]]
+        name = "after"
+        use = "g#noop"
+        [[link]]
+        from = "s"
+        to = "l"
+        on = "any"
+        [[link]]
+        from = "l"
+        to = "after"
+        "#,
+    ));
+    harness.run();
+    assert_eq!(harness.trace(), "s:R s:S l:R l:F after:I");
+    assert_eq!(harness.state(), RunState::Success);
+    assert_eq!(harness.machine.failures()[&name("l")].message, "woot");
+}
+
+#[test]
+fn an_evaluation_error_fails_the_target() {
+    let mut harness = Harness::start(flow(
+        r#"
+        [[task]]
+        name = "a"
+        use = "g#five"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        [[link]]
+        from = "a"
+        to = "b"
+        when = "value.size > 1"
+        "#,
+    ));
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S(5) b:R b:F b:RB b:RD a:RB a:RD");
+    let failure = &harness.machine.failures()[&name("b")];
+    assert_eq!(failure.kind, FailureKind::Permanent);
+    assert!(failure.message.starts_with("condition `value.size > 1` cannot be decided: "), "{failure}");
+}
+
+#[test]
+fn an_evaluation_error_fails_a_nested_flow() {
+    let mut harness = Harness::start(flow(
+        r#"
+        [[task]]
+        name = "a"
+        use = "g#five"
+        [[flow]]
+        name = "n"
+        [[flow.task]]
+        name = "b"
+        use = "g#noop"
+        [[link]]
+        from = "a"
+        to = "n"
+        when = "value.size > 1"
+        "#,
+    ));
+    harness.run();
+    assert_eq!(harness.trace(), "a:R a:S(5) n:R n:F a:RB a:RD");
+    assert_eq!(harness.state(), RunState::RolledBack);
+}
+
+#[test]
+fn rollback_passes_through_ignored_tasks_in_order() {
+    check_trace(
+        r#"
+        [[task]]
+        name = "a"
+        use = "g#noop"
+        [[task]]
+        name = "b"
+        use = "g#noop"
+        [[task]]
+        name = "c"
+        use = "g#noop"
+        [[task]]
+        name = "d"
+        use = "g#fails"
+        [[link]]
+        from = "a"
+        to = "b"
+        when = "false"
+        reach = "task"
+        [[link]]
+        from = "b"
+        to = "c"
+        [[link]]
+        from = "c"
+        to = "d"
+        "#,
+        "a:R a:S b:I c:R c:S d:R d:F d:RB d:RD c:RB c:RD a:RB a:RD",
+        RunState::RolledBack,
+        "",
+    );
+}

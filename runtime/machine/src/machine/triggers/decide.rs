@@ -1,0 +1,279 @@
+//! Turns an event into records in a run that fires more than once. Nothing here changes the machine.
+
+use crate::{Event, Fact, Record, Trigger};
+use flow::{
+    BackEdge, EvaluationError, Firing, NodeIndex, NodeName, Requiredness, Role, RunState, Signal, SkipReason,
+    TaskNotification, TaskResult, Timestamp, Value, ValueName, Values,
+};
+
+use super::{PendingTrigger, TriggerState, is_active};
+use crate::machine::{
+    MAX_STEP_RECORDS, Machine,
+    firing::{FiringMachine, FiringStart},
+};
+
+/// The maximum number of queued firings. Beyond it, notifications are refused, back edges are skipped, and triggers without
+/// a sender to refuse are skipped or wait in their schedule's backlog. Small in tests, so that they reach it.
+pub(super) const MAX_QUEUED_FIRINGS: usize = if cfg!(test) { 500 } else { 10_000 };
+
+impl Machine {
+    pub(in crate::machine) fn decide_triggers(
+        &self,
+        trigger_state: &TriggerState,
+        now: Timestamp,
+        event: &Event,
+    ) -> Vec<Record> {
+        let run_record = |fact| Record { at: now, firing: None, fact };
+        let decide_firing = |firing: &FiringMachine| {
+            let number = Some(firing.firing);
+            let facts = firing.decide(now, event).into_iter();
+            facts.map(move |fact| Record { at: now, firing: number, fact }).collect::<Vec<_>>()
+        };
+        match (trigger_state.state, event) {
+            (_, Event::Signal(Signal { call, .. }) | Event::Leased { call, .. } | Event::Lost { call, .. })
+            | (_, Event::Fetched { id: call, .. } | Event::Withdrawn { call }) => {
+                self.firings.get(&call.firing).map(decide_firing).unwrap_or_default()
+            }
+            (RunState::Running, Event::Cancel) if !trigger_state.ending => vec![run_record(Fact::CancelRequested)],
+            (RunState::Suspending | RunState::Suspended, Event::Cancel) if !trigger_state.ending => {
+                vec![run_record(Fact::Resumed), run_record(Fact::CancelRequested)]
+            }
+            (RunState::Running, Event::Suspend) => vec![run_record(Fact::SuspendRequested)],
+            (RunState::Suspending | RunState::Suspended, Event::Resume) => vec![run_record(Fact::Resumed)],
+            (RunState::Suspending, Event::Abandon) => {
+                self.firings.values().filter(|firing| is_active(firing)).flat_map(decide_firing).collect()
+            }
+            (RunState::RolledBack, Event::Retry) => vec![run_record(Fact::Reset)],
+            (RunState::Running | RunState::Failure, Event::Retry | Event::Skip { .. }) => {
+                let stuck = self.firings.values().filter(|firing| firing.state == RunState::Failure);
+                let mut records = stuck.map(decide_firing).filter(|records| !records.is_empty());
+                let is_skip = matches!(event, Event::Skip { .. });
+                if is_skip { records.next().unwrap_or_default() } else { records.flatten().collect() }
+            }
+            (RunState::Running | RunState::Suspending, Event::Notify { task, result, key }) => {
+                self.decide_notification(trigger_state, now, (task, result, key.as_deref()), event)
+            }
+            (RunState::Running | RunState::Suspending | RunState::Suspended, Event::TaskNotification(notification)) => {
+                self.decide_task_notification(trigger_state, now, notification)
+            }
+            (RunState::Running, Event::Tick) => self.decide_firings(trigger_state, now),
+            (RunState::Suspending, Event::Tick) => {
+                let records: Vec<Record> =
+                    self.firings.values().filter(|firing| is_active(firing)).flat_map(decide_firing).collect();
+                let is_stopped =
+                    |firing: &FiringMachine| firing.state == RunState::Suspended || firing.state.is_final();
+                if records.is_empty() && self.firings.values().all(is_stopped) {
+                    return vec![run_record(Fact::RunStateChanged { state: RunState::Suspended })];
+                }
+                records
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn decide_notification(
+        &self,
+        trigger_state: &TriggerState,
+        now: Timestamp,
+        (task, result, key): (&NodeName, &TaskResult, Option<&str>),
+        event: &Event,
+    ) -> Vec<Record> {
+        let Some(index) = self.tasks.get(task).copied() else { return Vec::new() };
+        if matches!(self.flow.node(index).role, Role::Wait(_)) {
+            let Some(firing) = self.firings.values().find(|firing| firing.waiting_tasks.contains(&index)) else {
+                return Vec::new();
+            };
+            let record = |fact| Record { at: now, firing: Some(firing.firing), fact };
+            return firing.decide(now, event).into_iter().map(record).collect();
+        }
+        let TaskResult::Succeeded(values) = result else { return Vec::new() };
+        let by = Trigger::Notification { key: key.map(Into::into) };
+        vec![Record { at: now, firing: None, fact: self.fire(trigger_state, index, by, values.clone()) }]
+    }
+
+    /// A notification of a task in another flow fires the tasks that listen to it; the values that they take come with it.
+    fn decide_task_notification(
+        &self,
+        trigger_state: &TriggerState,
+        now: Timestamp,
+        notification: &TaskNotification,
+    ) -> Vec<Record> {
+        let notified = self.firings.values().flat_map(|firing| {
+            let record = |fact| Record { at: now, firing: Some(firing.firing), fact };
+            firing.decide_task_notification(notification).into_iter().map(record)
+        });
+        let mut records: Vec<Record> = notified.collect();
+        let max = self.triggers().max_firings.unwrap_or(u64::MAX);
+        let (mut firing_count, mut queued) = (trigger_state.firing_count, trigger_state.queued.len());
+        for listener in self.flow.listeners.iter().filter(|listener| listener.is_for(notification)) {
+            let node = self.flow.node(listener.to);
+            let key = format!("{}>{}", notification.key, node.name);
+            let is_call = matches!(node.role, Role::Task(_) | Role::ForEach(_)) && !node.retired;
+            if !is_call || trigger_state.ending || firing_count >= max || self.has_received(&node.name, &key) {
+                continue;
+            }
+            let by = Trigger::Notification { key: Some(key) };
+            if queued >= MAX_QUEUED_FIRINGS {
+                let fact = Fact::TriggerSkipped { entry: listener.to, by, reason: SkipReason::QueueFull, count: 1 };
+                records.push(Record { at: now, firing: None, fact });
+                continue;
+            }
+            (firing_count, queued) = (firing_count + 1, queued + 1);
+            let accepted = self.flow.notification_values(listener.to);
+            let values = notification.values().into_iter().filter(|(name, _)| accepted.contains_key(name)).collect();
+            let fact = Fact::Triggered { firing: Firing::new(firing_count), entry: listener.to, by, values };
+            records.push(Record { at: now, firing: None, fact });
+        }
+        records
+    }
+
+    pub(super) fn fire(&self, trigger_state: &TriggerState, entry: NodeIndex, by: Trigger, values: Values) -> Fact {
+        Fact::Triggered { firing: Firing::new(trigger_state.firing_count + 1), entry, by, values }
+    }
+
+    /// Explains to people why a notification cannot fire a task now.
+    pub(in crate::machine) fn firing_notification_error(
+        &self,
+        index: NodeIndex,
+        result: &TaskResult,
+    ) -> Option<String> {
+        let name = &self.flow.node(index).name;
+        let (Some(trigger_state), Some(triggers)) = (&self.triggers, &self.flow.triggers) else {
+            return Some(format!("task {name:?} calls a guest: only a task that waits can be notified"));
+        };
+        if !triggers.persistent {
+            return Some(format!(
+                "task {name:?} calls a guest: in a flow that is not persistent only a task that waits can be notified"
+            ));
+        }
+        if self.flow.node(index).scope != flow::ScopeIndex::ROOT {
+            return Some(format!("task {name:?} stands in a nested flow: notify one that stands in the flow itself"));
+        }
+        if self.flow.node(index).retired {
+            return Some(format!("task {name:?} was removed"));
+        }
+        if trigger_state.ending || trigger_state.state.is_final() {
+            return Some("the run was asked to end, and fires no more".into());
+        }
+        if let Some(max) = triggers.max_firings.filter(|max| trigger_state.firing_count >= *max) {
+            return Some(format!("the run has fired {max} times, and its flow allows no more"));
+        }
+        if trigger_state.queued.len() >= MAX_QUEUED_FIRINGS {
+            return Some(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn: try again later"));
+        }
+        let TaskResult::Succeeded(values) = result else {
+            return Some(format!("task {name:?} calls a guest: a notification fires it, and cannot fail it"));
+        };
+        self.notification_values_error(index, values)
+    }
+
+    /// Why the values of a notification do not match the inputs of a task.
+    fn notification_values_error(&self, index: NodeIndex, values: &Values) -> Option<String> {
+        let accepted = self.flow.notification_values(index);
+        let quoted =
+            |names: Vec<&ValueName>| names.into_iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        let unknown: Vec<&ValueName> = values.keys().filter(|name| !accepted.contains_key(*name)).collect();
+        if !unknown.is_empty() {
+            let known = quoted(accepted.keys().collect());
+            let known = if known.is_empty() { "nothing".into() } else { known };
+            return Some(format!("{} is not waited for: it takes {known}", quoted(unknown)));
+        }
+        let is_missing = |(name, requiredness): &(&ValueName, &Requiredness)| {
+            **requiredness == Requiredness::Required && !values.contains_key(*name)
+        };
+        let missing: Vec<&ValueName> = accepted.iter().filter(is_missing).map(|(name, _)| name).collect();
+        if !missing.is_empty() {
+            return Some(format!("{} is missing", quoted(missing)));
+        }
+        self.flow.firing_mismatch(index, values)
+    }
+
+    fn decide_firings(&self, trigger_state: &TriggerState, now: Timestamp) -> Vec<Record> {
+        let records_of_firings = self.firings.values().filter(|firing| is_active(firing)).flat_map(|firing| {
+            let record = |fact| Record { at: now, firing: Some(firing.firing), fact };
+            firing.decide(now, &Event::Tick).into_iter().map(record)
+        });
+        let records: Vec<Record> = records_of_firings.take(MAX_STEP_RECORDS).collect();
+        if !records.is_empty() {
+            return records;
+        }
+        let facts = if let Some(pending) =
+            trigger_state.next_pending(now).and_then(|index| trigger_state.pending_triggers.get(index))
+        {
+            vec![self.decide_back_edge(trigger_state, pending)]
+        } else if trigger_state.expires_at.is_some_and(|at| at <= now) && !trigger_state.ending {
+            vec![Fact::Expired]
+        } else if trigger_state.ending {
+            return self.decide_end(trigger_state, now);
+        } else {
+            self.decide_schedules(trigger_state, now)
+        };
+        if facts.is_empty() {
+            return self.decide_end(trigger_state, now);
+        }
+        facts.into_iter().map(|fact| Record { at: now, firing: None, fact }).collect()
+    }
+
+    /// Decides whether a back edge fires its target, now that its source has finished.
+    fn decide_back_edge(&self, trigger_state: &TriggerState, pending: &PendingTrigger) -> Fact {
+        let skipped = |reason| Fact::BackEdgeSkipped { back_edge: pending.turn, reason };
+        let triggers = self.triggers();
+        let Some(edge) = triggers.back_edges.get(pending.turn as usize) else {
+            return skipped("the link was removed".into());
+        };
+        if let Some(max) = triggers.max_firings.filter(|max| trigger_state.firing_count >= *max) {
+            return skipped(format!("the run has fired {max} times"));
+        }
+        // Each firing may have more than one back edge.
+        if trigger_state.queued.len() + trigger_state.pending_triggers.len() > MAX_QUEUED_FIRINGS {
+            return skipped(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn"));
+        }
+        match self.evaluate_back_edge(edge, pending) {
+            Ok(true) => self.fire(trigger_state, edge.to, Trigger::BackEdge(pending.turn), pending.values.clone()),
+            Ok(false) => skipped("its condition says no".into()),
+            Err(error) => skipped(error.to_string()),
+        }
+    }
+
+    fn evaluate_back_edge(&self, edge: &BackEdge, pending: &PendingTrigger) -> Result<bool, EvaluationError> {
+        let Some(condition) = &edge.link.when else { return Ok(true) };
+        let firing = self.new_firing(FiringStart {
+            firing: Firing::FIRST,
+            entry: Some(edge.to),
+            by: Trigger::BackEdge(pending.turn),
+            inputs: pending.values.clone(),
+            inherited: pending.given.clone(),
+        });
+        let known: Vec<(&ValueName, Value)> =
+            edge.link.reads.iter().filter_map(|(name, source)| Some((name, firing.inherited_value(source)?))).collect();
+        condition.evaluate(&known.iter().map(|(name, value)| ((*name).clone(), value)).collect())
+    }
+
+    fn decide_end(&self, trigger_state: &TriggerState, now: Timestamp) -> Vec<Record> {
+        if self.firings.values().any(is_active)
+            || !trigger_state.queued.is_empty()
+            || !trigger_state.pending_triggers.is_empty()
+        {
+            return Vec::new();
+        }
+        let triggers = self.triggers();
+        let base = trigger_state.base_firing.filter(|_| trigger_state.ending).and_then(|base| self.firings.get(&base));
+        if let Some(base) = base.filter(|base| base.state == RunState::Success) {
+            // The first firing of the run is rolled back last.
+            return vec![Record { at: now, firing: Some(base.firing), fact: Fact::CancelRequested }];
+        }
+        let is_exhausted = triggers.max_firings.is_some_and(|max| trigger_state.firing_count >= max);
+        if triggers.persistent && !trigger_state.ending && !is_exhausted {
+            return Vec::new();
+        }
+        let state = if self.firings.values().any(|firing| firing.state == RunState::Failure) {
+            RunState::Failure
+        } else if trigger_state.ending || (!triggers.persistent && trigger_state.last_end == Some(RunState::RolledBack))
+        {
+            RunState::RolledBack
+        } else {
+            RunState::Success
+        };
+        vec![Record { at: now, firing: None, fact: Fact::RunStateChanged { state } }]
+    }
+}
