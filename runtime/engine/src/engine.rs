@@ -321,7 +321,7 @@ impl Engine {
     pub async fn command(&self, run: &RunId, command: RunCommand) -> Result<RunState, CommandError> {
         let name = command.as_str();
         let summary = self.logbook.summary(run).await.map_err(|error| CommandError::of_load(run, &error))?;
-        let shard = summary.standing.shard;
+        let shard = summary.info.shard;
         let command = match command {
             RunCommand::Edit { revision, flow } => {
                 let put = store::values::put_large_of_flow(&*self.store, flow).await;

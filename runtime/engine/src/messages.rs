@@ -22,7 +22,7 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
         module: task.module,
         export: task.export.clone(),
         inputs: call.inputs,
-        rollback: call.rollback.map(|told| (told.outcome, told.failures)),
+        rollback: call.rollback.map(|rollback| (rollback.outcome, rollback.failures)),
         required_outputs: task.provides.keys().cloned().collect(),
         limits: task.limits,
         at: call.at,

@@ -252,12 +252,12 @@ impl Harness {
 
     /// The state of the run, according to its records.
     pub(crate) async fn state(&self, run: &str) -> RunState {
-        self.logbook.summary(&run.parse().unwrap()).await.unwrap().standing.state
+        self.logbook.summary(&run.parse().unwrap()).await.unwrap().info.state
     }
 
     /// The shard of a run.
     pub(crate) async fn shard(&self, run: &str) -> String {
-        self.logbook.summary(&run.parse().unwrap()).await.unwrap().standing.shard.to_string()
+        self.logbook.summary(&run.parse().unwrap()).await.unwrap().info.shard.to_string()
     }
 
     /// Waits until the recorded state of the run is `state`.
