@@ -66,7 +66,7 @@ pub enum ShardAssignment {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The engine's id is not a valid part of a queue name.
-    #[error("the engine's id is not lawful")]
+    #[error("the engine's id is not valid")]
     Id(#[from] flow::InvalidName),
     /// The engine's exchanges and queues could not be declared.
     #[error("could not declare the engine's exchanges and queues")]
