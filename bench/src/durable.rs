@@ -166,7 +166,7 @@ pub(crate) async fn failover(bench: &Bench) -> anyhow::Result<()> {
         first.close().await;
         let started = Instant::now();
         let initial_version = logbook.summary(&run).await?.version;
-        ensure!(logbook.summary(&run).await?.standing.state == RunState::Running, "the run ended too early");
+        ensure!(logbook.summary(&run).await?.info.state == RunState::Running, "the run ended too early");
         while logbook.summary(&run).await?.version == initial_version {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -18,10 +18,10 @@ queue = f"listen.{flow}.{task}"  # its own: programs that share a queue share th
 
 
 def hear(channel, method, properties, body):
-    told = json.loads(body)
+    notification = json.loads(body)
     # The same in every copy of one notification: keep it where a second copy must do nothing.
-    once = "/".join(str(told[key]) for key in ("run", "name", "firing", "attempt", "state"))
-    print(once, told.get("provides") or told.get("failure") or "", flush=True)
+    once = "/".join(str(notification[key]) for key in ("run", "name", "firing", "attempt", "state"))
+    print(once, notification.get("provides") or notification.get("failure") or "", flush=True)
     channel.basic_ack(method.delivery_tag)  # only now: what is not acknowledged comes again
 
 

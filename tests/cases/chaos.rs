@@ -91,10 +91,10 @@ fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, deploym
     loop {
         let filter = Filter { limit: usize::try_from(runs).expect("a small number"), ..Filter::default() };
         let list = runtime.block_on(logbook.list(&filter)).expect("the logbook can be read");
-        let stuck = list.iter().filter(|summary| summary.standing.state == RunState::Failure);
+        let stuck = list.iter().filter(|summary| summary.info.state == RunState::Failure);
         stuck.for_each(|summary| deployment.retry(summary.run.as_str()));
         let ended = |state: RunState| matches!(state, RunState::Success | RunState::RolledBack);
-        let open: Vec<_> = list.iter().filter(|summary| !ended(summary.standing.state)).collect();
+        let open: Vec<_> = list.iter().filter(|summary| !ended(summary.info.state)).collect();
         let lines = deployment.ledger().len();
         if lines != known_lines || !open.is_empty() {
             (known_lines, unchanged_since) = (lines, Instant::now());
@@ -116,7 +116,7 @@ fn until_ended(runtime: &tokio::runtime::Runtime, logbook: &dyn Logbook, deploym
 /// Reports what an unfinished run waits for, by its records.
 async fn waiting_reason(logbook: &dyn Logbook, run: &RunId) -> String {
     let Ok(history) = logbook.load(run).await else { return format!("{run} cannot be read") };
-    let (shard, version) = (history.standing.shard.clone(), history.version().get());
+    let (shard, version) = (history.info.shard.clone(), history.version().get());
     let last = history.records.last().map(|record| format!("{} at {}", record.fact.name(), record.at.as_micros()));
     let Ok(machine) = history.into_machine() else { return format!("{run} cannot be replayed") };
     let leased: Vec<String> = machine.leased_calls().map(|(call, worker)| format!("{call} by {worker}")).collect();

@@ -61,7 +61,7 @@ error: a link of flow "wrong" names "z", which the flow does not have
    |      ^^^
 hint: a link joins two tasks or nested flows by name
 
-error: flow.toml has 5 mistakes
+error: flow.toml has 5 errors
 "#;
 
 /// Stores a module and returns its digest.

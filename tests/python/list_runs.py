@@ -13,7 +13,7 @@ from waft_api.models import Problem, Run, Runs, Submission  # noqa: E402
 
 client = Client(base_url=sys.argv[2])
 refused = submit_run.sync(client=client, body=Submission(flow="nonsense"))
-assert isinstance(refused, Problem) and refused.mistakes[0].message, refused
+assert isinstance(refused, Problem) and refused.diagnostics[0].message, refused
 runs = list_runs.sync(client=client, flow=sys.argv[3], limit=10)
 assert isinstance(runs, Runs), runs
 for summary in runs.runs:

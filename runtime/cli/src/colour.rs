@@ -1,7 +1,5 @@
 //! Colour, used only on a terminal that supports it and only where it is enabled (<https://no-color.org>).
 
-use flow::State;
-
 use crate::output::Stream;
 
 /// Whether to use colour on a stream.
@@ -41,16 +39,5 @@ impl Colour {
     /// The text in this colour, if `on`.
     pub(crate) fn text(self, text: &str, on: bool) -> String {
         if on { format!("\x1b[{}m{text}\x1b[0m", self.code()) } else { text.into() }
-    }
-
-    /// The colour of a state.
-    pub(crate) const fn of(state: State) -> Self {
-        match state {
-            State::Success => Self::Green,
-            State::Failure | State::RollbackFailure => Self::Red,
-            State::Running => Self::Blue,
-            State::RollingBack | State::RolledBack | State::Retrying => Self::Yellow,
-            State::Pending | State::Ignored => Self::Dim,
-        }
     }
 }

@@ -2,17 +2,18 @@
 
 mod line;
 pub(crate) mod log;
+pub(crate) mod state;
 mod summary;
 mod table;
 
 use std::{fmt::Display as Shown, time::Duration};
 
-use flow::{CallId, Flow, FlowName, NodeName, Role, RunId, RunState, Size, State, Value, Values};
+use flow::{CallId, Flow, FlowName, NodeName, Role, RunId, RunState, Size, Value, Values};
 use machine::{Change, Machine, NodeChange};
 use protocol::{LiveLine, Progress, json::RunValues};
 
 use crate::{
-    colour::{self, Colour},
+    colour,
     output::{self, Stream},
     sanitize,
 };
@@ -246,19 +247,6 @@ fn plain_line(change: &NodeChange) -> String {
         line.push_str(&format!(" (again in {:.1}s)", pause.as_secs_f64()));
     }
     line
-}
-
-/// The mark before a node's name.
-pub(crate) fn mark(state: State, colour: bool) -> String {
-    let mark = match state {
-        State::Pending | State::Ignored => "·",
-        State::Running | State::RollingBack => "▸",
-        State::Retrying => "↻",
-        State::Success => "✓",
-        State::Failure | State::RollbackFailure => "✗",
-        State::RolledBack => "↩",
-    };
-    Colour::of(state).text(mark, colour)
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl CheckedFlow {
             Some(flow) => Ok(Arc::new(flow)),
             None => {
                 let plural = if errors == 1 { "" } else { "s" };
-                Err(CliError::invalid(anyhow!("{} has {errors} mistake{plural}", self.path.display())))
+                Err(CliError::invalid(anyhow!("{} has {errors} error{plural}", self.path.display())))
             }
         }
     }

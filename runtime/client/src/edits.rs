@@ -45,11 +45,11 @@ impl Edits {
         to: impl AsRef<str>,
         build: impl FnOnce(LinkBuilder) -> LinkBuilder,
     ) -> Result<Self, WriteError> {
-        let Draft { body, mistakes, .. } = Draft::addition().link_with(from, to, build).build();
+        let Draft { body, diagnostics, .. } = Draft::addition().link_with(from, to, build).build();
         let Some(DraftLink { from, to, on, when, reach, join, spans: _ }) =
-            body.links.into_iter().next().filter(|_| mistakes.is_empty())
+            body.links.into_iter().next().filter(|_| diagnostics.is_empty())
         else {
-            return Err(WriteError { mistakes });
+            return Err(WriteError { diagnostics });
         };
         Ok(self.with(Edit::Link {
             from: from.to_string(),
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn an_invalid_addition_is_not_sent() {
         let refused = Edits::default().link_with("a", "b", |link| link.when("1 +")).unwrap_err();
-        assert!(refused.mistakes[0].message.starts_with("the condition of a link: it is not CEL"), "{refused}");
+        assert!(refused.diagnostics[0].message.starts_with("the condition of a link: it is not CEL"), "{refused}");
         let refused = Edits::default().add(&Draft::addition().persistent().build()).unwrap_err();
         assert!(refused.to_string().contains("says something of the whole flow"), "{refused}");
     }

@@ -116,6 +116,6 @@ mod tests {
     fn an_invalid_flow_is_not_submitted() {
         let flow = Draft::builder("f").unwrap().task("a b", "m", |task| task).build();
         let refused = Submission::of(&flow).unwrap_err();
-        assert_eq!(refused.mistakes[0].message, "a task: \"a b\" is not a name");
+        assert_eq!(refused.diagnostics[0].message, "a task: \"a b\" is not a name");
     }
 }

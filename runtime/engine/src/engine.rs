@@ -66,7 +66,7 @@ pub enum ShardAssignment {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The engine's id is not a valid part of a queue name.
-    #[error("the engine's id is not lawful")]
+    #[error("the engine's id is not valid")]
     Id(#[from] flow::InvalidName),
     /// The engine's exchanges and queues could not be declared.
     #[error("could not declare the engine's exchanges and queues")]
@@ -321,7 +321,7 @@ impl Engine {
     pub async fn command(&self, run: &RunId, command: RunCommand) -> Result<RunState, CommandError> {
         let name = command.as_str();
         let summary = self.logbook.summary(run).await.map_err(|error| CommandError::of_load(run, &error))?;
-        let shard = summary.standing.shard;
+        let shard = summary.info.shard;
         let command = match command {
             RunCommand::Edit { revision, flow } => {
                 let put = store::values::put_large_of_flow(&*self.store, flow).await;

@@ -22,7 +22,7 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
         module: task.module,
         export: task.export.clone(),
         inputs: call.inputs,
-        rollback: call.rollback.map(|told| (told.outcome, told.failures)),
+        rollback: call.rollback.map(|rollback| (rollback.outcome, rollback.failures)),
         required_outputs: task.provides.keys().cloned().collect(),
         limits: task.limits,
         at: call.at,
@@ -119,7 +119,7 @@ pub(crate) fn reply(queue: String, correlation_id: Option<String>, reply: &Reply
 /// A run command to the engine that drives the run, with a reply.
 pub(crate) fn request(shard: &Shard, request: CommandRequest, reply_to: String, correlation_id: String) -> Message {
     let headers =
-        [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.command.as_str().to_owned())];
+        [("run".to_owned(), request.run.to_string()), ("command".to_owned(), request.command.as_str().to_owned())];
     let properties = Properties {
         reply_to: Some(reply_to),
         correlation_id: Some(correlation_id),
@@ -135,7 +135,7 @@ pub(crate) fn request(shard: &Shard, request: CommandRequest, reply_to: String, 
 /// A run command to the engine that drives the run, without a reply.
 pub(crate) fn one_way_command(shard: &Shard, request: CommandRequest) -> Message {
     let headers =
-        [("run".to_owned(), request.run.to_string()), ("wish".to_owned(), request.command.as_str().to_owned())];
+        [("run".to_owned(), request.run.to_string()), ("command".to_owned(), request.command.as_str().to_owned())];
     let properties = Properties { headers: headers.into(), ..Properties::default() };
     let message =
         to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, Report::Command(request).encode());

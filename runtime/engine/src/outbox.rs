@@ -303,7 +303,7 @@ mod tests {
             properties: Properties::default(),
             body: "{}".into(),
         };
-        let published = vec![("r".parse().expect("a lawful name"), Version::new(1))];
+        let published = vec![("r".parse().expect("a valid name"), Version::new(1))];
         Effects { messages: vec![message], published, ..Effects::default() }
     }
 
@@ -331,18 +331,18 @@ mod tests {
 
     fn job(values: usize) -> Job {
         let value = |number| {
-            let name = format!("v{number}").parse().expect("a lawful name");
+            let name = format!("v{number}").parse().expect("a valid name");
             (name, flow::Value::Bytes(vec![0; flow::MAX_INLINE_BYTES].into()))
         };
         Job {
             call: flow::CallId {
-                run: "r".parse().expect("a lawful name"),
-                task: "t".parse().expect("a lawful name"),
+                run: "r".parse().expect("a valid name"),
+                task: "t".parse().expect("a valid name"),
                 firing: flow::Firing::FIRST,
                 attempt: flow::Attempt::FIRST,
                 action: flow::Action::Apply,
             },
-            flow: "f".parse().expect("a lawful name"),
+            flow: "f".parse().expect("a valid name"),
             module: flow::Digest::from_bytes([1; 32]),
             export: None,
             inputs: (0..values).map(value).collect(),
@@ -361,7 +361,7 @@ mod tests {
     /// signal queue.
     async fn sent(job: &Job, max_message_bytes: usize, store: Arc<dyn Store>) -> (Option<Delivery>, Option<Delivery>) {
         let broker = InProcess::new().with_max_message_bytes(max_message_bytes);
-        declare(&broker, ["default".parse().expect("a lawful name")].into()).await.expect("memory takes it");
+        declare(&broker, ["default".parse().expect("a valid name")].into()).await.expect("memory takes it");
         let kind = broker::QueueKind::Exclusive;
         broker.declare_queue(&broker::Queue { name: "signals".into(), kind }).await.expect("memory takes it");
         let message = Message {

@@ -194,7 +194,7 @@ impl Shards {
     /// The number of shards that is a fair part for each engine.
     fn fair_share(&self) -> usize {
         let now = Instant::now();
-        let peers = self.peers.values().filter(|heard| now.duration_since(**heard) < PEER_TIMEOUT).count();
+        let peers = self.peers.values().filter(|seen_at| now.duration_since(**seen_at) < PEER_TIMEOUT).count();
         self.states.len().div_ceil(peers + 1)
     }
 

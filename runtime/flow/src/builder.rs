@@ -104,7 +104,7 @@ impl Builder<RootFlow> {
     /// Adds an input value of runs.
     #[must_use]
     pub fn input(mut self, name: impl AsRef<str>, value: impl Into<Value>) -> Self {
-        if let Some(name) = parse_name(name.as_ref(), "an input", &mut self.draft.mistakes) {
+        if let Some(name) = parse_name(name.as_ref(), "an input", &mut self.draft.diagnostics) {
             self.draft.inputs.insert(name, value.into());
         }
         self
@@ -152,8 +152,8 @@ impl<Level> Builder<Level> {
     }
 
     fn add_task(&mut self, name: &str, kind: DraftTaskKind, built: TaskBuilder) {
-        self.draft.mistakes.extend(built.diagnostics);
-        let Some(name) = parse_name(name, "a task", &mut self.draft.mistakes) else { return };
+        self.draft.diagnostics.extend(built.diagnostics);
+        let Some(name) = parse_name(name, "a task", &mut self.draft.diagnostics) else { return };
         let task = DraftTask {
             name,
             kind,
@@ -184,10 +184,9 @@ impl<Level> Builder<Level> {
         name: impl AsRef<str>,
         build: impl FnOnce(Builder<NestedFlow>) -> Builder<NestedFlow>,
     ) -> Self {
-        let Draft { body, mistakes: diagnostics, .. } =
-            build(Builder { draft: Draft::default(), level: PhantomData }).draft;
-        self.draft.mistakes.extend(diagnostics);
-        if let Some(name) = parse_name(name.as_ref(), "a flow", &mut self.draft.mistakes) {
+        let Draft { body, diagnostics, .. } = build(Builder { draft: Draft::default(), level: PhantomData }).draft;
+        self.draft.diagnostics.extend(diagnostics);
+        if let Some(name) = parse_name(name.as_ref(), "a flow", &mut self.draft.diagnostics) {
             self.draft.body.nodes.push(DraftNode::Flow(DraftFlow { name, body, span: None }));
         }
         self
@@ -208,9 +207,9 @@ impl<Level> Builder<Level> {
         build: impl FnOnce(LinkBuilder) -> LinkBuilder,
     ) -> Self {
         let LinkBuilder { on, when, reach, join, diagnostics } = build(LinkBuilder::default());
-        self.draft.mistakes.extend(diagnostics);
-        let from = parse_name(from.as_ref(), "the source of a link", &mut self.draft.mistakes);
-        let to = parse_name(to.as_ref(), "the target of a link", &mut self.draft.mistakes);
+        self.draft.diagnostics.extend(diagnostics);
+        let from = parse_name(from.as_ref(), "the source of a link", &mut self.draft.diagnostics);
+        let to = parse_name(to.as_ref(), "the target of a link", &mut self.draft.diagnostics);
         if let (Some(from), Some(to)) = (from, to) {
             let spans = LinkSpans::default();
             self.draft.body.links.push(DraftLink { from, to, on, when, reach, join, spans });
@@ -235,7 +234,7 @@ impl<Level> Builder<Level> {
     /// Adds a retry controller that provides its attempt number, or its value.
     #[must_use]
     pub fn retry_as(mut self, provides: impl AsRef<str>, strategy: Strategy, otherwise: Otherwise) -> Self {
-        let provides = parse_name(provides.as_ref(), "what a retry controller provides", &mut self.draft.mistakes);
+        let provides = parse_name(provides.as_ref(), "what a retry controller provides", &mut self.draft.diagnostics);
         self.draft.body.controller = Some(DraftController { strategy, otherwise, provides, span: None });
         self
     }

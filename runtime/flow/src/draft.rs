@@ -35,7 +35,7 @@ pub struct Draft {
     /// The schedules of its tasks.
     pub schedules: Vec<DraftSchedule>,
     /// The diagnostics from reading it, or from building it in Rust: [`crate::wire`] reports them with its own.
-    pub mistakes: Vec<Diagnostic>,
+    pub diagnostics: Vec<Diagnostic>,
     /// The part of it that could be read.
     pub extent: ParseExtent,
 }

@@ -152,7 +152,7 @@ impl Edit {
     /// Every diagnostic in it, as for a flow file.
     pub fn parse_addition(text: &str) -> Result<Draft, Vec<Diagnostic>> {
         let mut added = Self::read_addition(text);
-        if added.mistakes.is_empty() { Ok(added) } else { Err(std::mem::take(&mut added.mistakes)) }
+        if added.diagnostics.is_empty() { Ok(added) } else { Err(std::mem::take(&mut added.diagnostics)) }
     }
 
     /// Reads an addition as far as possible: its diagnostics are in the draft.
@@ -162,7 +162,7 @@ impl Edit {
             |span: std::ops::Range<usize>| span.start.saturating_sub(NAME.len())..span.end.saturating_sub(NAME.len());
         let shifted = |diagnostic: Diagnostic| Diagnostic { span: diagnostic.span.map(shifted), ..diagnostic };
         let mut added = file::read(&format!("{NAME}{text}"));
-        added.mistakes = std::mem::take(&mut added.mistakes).into_iter().map(shifted).collect();
+        added.diagnostics = std::mem::take(&mut added.diagnostics).into_iter().map(shifted).collect();
         let FlowBody { pattern, controller, starts, .. } = &added.body;
         let has_triggers = !added.triggers.spans.is_empty();
         if *pattern != Pattern::default()
@@ -174,7 +174,7 @@ impl Edit {
             let message =
                 "what is added says something of the whole flow: a pattern, a retry, a time, or how often it fires";
             let hint = "leave it out, or put what is added into a nested flow of its own";
-            added.mistakes.push(Diagnostic::error(None, message).hint(hint));
+            added.diagnostics.push(Diagnostic::error(None, message).hint(hint));
         }
         added
     }

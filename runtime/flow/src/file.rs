@@ -35,7 +35,7 @@ use crate::{Diagnostic, Draft, FlowName, ModuleReference, ParseExtent};
 /// Every diagnostic in it, in the order of the file.
 pub fn parse(text: &str) -> Result<Draft, Vec<Diagnostic>> {
     let mut draft = read(text);
-    if draft.mistakes.is_empty() { Ok(draft) } else { Err(std::mem::take(&mut draft.mistakes)) }
+    if draft.diagnostics.is_empty() { Ok(draft) } else { Err(std::mem::take(&mut draft.diagnostics)) }
 }
 
 /// Reads as much of a flow file as possible. [`crate::wire`] reports its diagnostics together with those of wiring.
@@ -52,7 +52,7 @@ pub fn read(text: &str) -> Draft {
     };
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.as_ref().map(|span| span.start));
     diagnostics.dedup();
-    Draft { mistakes: diagnostics, extent, ..draft }
+    Draft { diagnostics, extent, ..draft }
 }
 
 fn read_root(toml: &Spanned<DeTable<'_>>, diagnostics: &mut Diagnostics) -> Draft {
@@ -81,8 +81,8 @@ fn read_root(toml: &Spanned<DeTable<'_>>, diagnostics: &mut Diagnostics) -> Draf
     let schedules = body::tables(&mut table, "schedule", "[[schedule]]", diagnostics);
     let schedules = schedules.iter().filter_map(|toml| triggers::schedule(toml, diagnostics)).collect();
     table.finish(foreign_keys::suggest_flow_key, diagnostics);
-    let (mistakes, extent) = (Vec::new(), ParseExtent::Whole);
-    Draft { expires, name, modules, inputs, input_spans, body, triggers, listeners, schedules, mistakes, extent }
+    let (diagnostics, extent) = (Vec::new(), ParseExtent::Whole);
+    Draft { expires, name, modules, inputs, input_spans, body, triggers, listeners, schedules, diagnostics, extent }
 }
 
 fn modules(toml: &Spanned<DeValue<'_>>, diagnostics: &mut Diagnostics) -> BTreeMap<String, ModuleReference> {

@@ -54,6 +54,30 @@ impl State {
             Self::Retrying => "retrying",
         }
     }
+
+    /// Whether an apply or a rollback of the node is with the workers.
+    #[must_use]
+    pub const fn is_called(self) -> bool {
+        match self {
+            Self::Running | Self::RollingBack => true,
+            Self::Pending
+            | Self::Success
+            | Self::Failure
+            | Self::RolledBack
+            | Self::RollbackFailure
+            | Self::Ignored
+            | Self::Retrying => false,
+        }
+    }
+
+    /// Whether the node has effects that are not rolled back, or is about to have some.
+    #[must_use]
+    pub const fn has_effects(self) -> bool {
+        match self {
+            Self::Running | Self::Success | Self::Failure | Self::RollingBack | Self::RollbackFailure => true,
+            Self::Pending | Self::Ignored | Self::RolledBack | Self::Retrying => false,
+        }
+    }
 }
 
 impl fmt::Display for State {

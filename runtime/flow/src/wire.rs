@@ -51,7 +51,7 @@ pub fn wire(
     modules: &BTreeMap<String, ModuleInfo>,
     given: &Values,
 ) -> Result<(Flow, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let mut diagnostics = draft.mistakes.clone();
+    let mut diagnostics = draft.diagnostics.clone();
     let Some(name) = draft.name.as_ref().filter(|_| draft.extent != ParseExtent::Nothing) else {
         if diagnostics.is_empty() {
             diagnostics.push(Diagnostic::error(None, "the flow has no name"));

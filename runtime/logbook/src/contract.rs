@@ -102,7 +102,7 @@ async fn records_are_read_in_order(logbook: impl Logbook) {
     let history = logbook.load(&run("a")).await.expect("the run is there");
     assert_eq!(history.version(), Version::new(3));
     assert_eq!(history.records, [record(1), record(2), record(3)]);
-    assert_eq!(history.standing, info("s", "f", RunState::Running));
+    assert_eq!(history.info, info("s", "f", RunState::Running));
 }
 
 async fn records_are_read_from_any_version(logbook: impl Logbook) {
@@ -164,7 +164,7 @@ async fn a_summary_describes_a_run(logbook: impl Logbook) {
     let summary = logbook.summary(&run("a")).await.expect("the run is there");
     let expected = Summary {
         run: run("a"),
-        standing: ended,
+        info: ended,
         version: Version::new(3),
         started_at: Timestamp::from_micros(10),
         changed_at: Timestamp::from_micros(15),

@@ -20,7 +20,7 @@ pub enum Inspection {
         /// The location where it would be created.
         place: String,
         /// Why it cannot be created there; `None` if it can.
-        obstacle: Option<String>,
+        write_error: Option<String>,
     },
     /// There is a logbook.
     Found(Found),
@@ -35,7 +35,7 @@ pub struct Found {
     /// The newest schema version that this waft knows.
     pub known: i64,
     /// Why the logbook cannot be written, as far as this shows without writing.
-    pub obstacle: Option<String>,
+    pub write_error: Option<String>,
     /// The reading of the database's clock, if it has its own.
     pub clock: Option<ClockReading>,
     pub(crate) opened: Opened,
@@ -45,11 +45,11 @@ pub struct Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
     /// The local time before the request.
-    pub asked: SystemTime,
+    pub sent_at: SystemTime,
     /// The time that the other clock gave.
-    pub said: SystemTime,
+    pub shown: SystemTime,
     /// The local time after the answer.
-    pub answered: SystemTime,
+    pub received_at: SystemTime,
 }
 
 pub(crate) enum Opened {

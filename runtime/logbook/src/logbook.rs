@@ -80,7 +80,7 @@ pub struct Summary {
     /// The run.
     pub run: RunId,
     /// The summary data of the run.
-    pub standing: RunInfo,
+    pub info: RunInfo,
     /// The number of its records.
     pub version: Version,
     /// When its first record was decided.
@@ -118,13 +118,13 @@ pub struct History {
     /// The run.
     pub run: RunId,
     /// The summary data of the run.
-    pub standing: RunInfo,
+    pub info: RunInfo,
     /// The machine and its version.
     pub snapshot: Option<(Version, Snapshot)>,
     /// The records after the snapshot.
     pub records: Vec<Record>,
     /// The version up to which everything that the records caused is known to be published.
-    pub told: Version,
+    pub published: Version,
 }
 
 impl History {

@@ -69,7 +69,7 @@ impl StoredRun {
     fn summary(&self, run: &RunId) -> Summary {
         Summary {
             run: run.clone(),
-            standing: self.info.clone(),
+            info: self.info.clone(),
             version: self.version(),
             started_at: self.started_at,
             changed_at: self.records.last().map_or(self.started_at, |record| record.at),
@@ -139,10 +139,10 @@ impl Logbook for Memory {
             let known = stored.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
             History {
                 run: run.clone(),
-                standing: stored.info.clone(),
+                info: stored.info.clone(),
                 snapshot: stored.snapshot.clone(),
                 records: stored.after(known).to_vec(),
-                told: stored.published,
+                published: stored.published,
             }
         })
     }
@@ -189,7 +189,7 @@ impl Logbook for Memory {
         let mut all: Vec<Summary> = self.runs().iter().map(|(run, stored)| stored.summary(run)).collect();
         all.sort_by(|one, other| (other.started_at, &other.run).cmp(&(one.started_at, &one.run)));
         let matches = |summary: &Summary| {
-            let RunInfo { flow, state, .. } = &summary.standing;
+            let RunInfo { flow, state, .. } = &summary.info;
             filter.flow.as_ref().is_none_or(|name| name == flow)
                 && (filter.states.is_empty() || filter.states.contains(state))
                 && filter.since.is_none_or(|since| summary.started_at >= since)

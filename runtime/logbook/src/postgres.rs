@@ -55,16 +55,16 @@ const DELETE_ENDED: [&str; 7] = [
     "DELETE FROM waft.snapshots WHERE run = ANY ($1)",
     "DELETE FROM waft.logs WHERE run = ANY ($1)",
     "DELETE FROM waft.content WHERE run = ANY ($1)",
-    "DELETE FROM waft.beginnings WHERE run = ANY ($1)",
+    "DELETE FROM waft.trim_points WHERE run = ANY ($1)",
     "DELETE FROM waft.revisions WHERE run = ANY ($1)",
     "DELETE FROM waft.runs WHERE key = ANY ($1)",
 ];
 // Locks in the order of ids, as an append does.
 const MARK_PUBLISHED: &str =
     "WITH known AS (SELECT key, id FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE)
-    UPDATE waft.runs AS runs SET told = new.told, owing = runs.owing AND runs.version > new.told
-    FROM known JOIN unnest($1::text[], $2::bigint[]) AS new (id, told) ON new.id = known.id
-    WHERE runs.key = known.key AND runs.told < new.told AND runs.version >= new.told";
+    UPDATE waft.runs AS runs SET published = new.published, unpublished = runs.unpublished AND runs.version > new.published
+    FROM known JOIN unnest($1::text[], $2::bigint[]) AS new (id, published) ON new.id = known.id
+    WHERE runs.key = known.key AND runs.published < new.published AND runs.version >= new.published";
 const CHECK: &str = "INSERT INTO waft.checks AS checks (key, number) VALUES (1, 1)
     ON CONFLICT (key) DO UPDATE SET number = checks.number + 1 RETURNING number";
 // The first number separates run locks from other locks; the second number is the run's.

@@ -87,7 +87,7 @@ impl RunRow {
         let version = count(&run, self.version)?;
         let started_at = Timestamp::from_micros(count(&run, self.started_at)?);
         let changed_at = Timestamp::from_micros(count(&run, self.changed_at)?);
-        Ok(Summary { standing: info, version: Version::new(version), started_at, changed_at, run })
+        Ok(Summary { info, version: Version::new(version), started_at, changed_at, run })
     }
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn history(
     };
     let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
     let records = concat_chunks(run, chunks, after, summary.version.get())?;
-    Ok(History { run: summary.run, standing: summary.standing, snapshot, records, told: published })
+    Ok(History { run: summary.run, info: summary.info, snapshot, records, published })
 }
 
 /// The rows of a trim point: the version, the snapshot, and the earlier revisions of the flow.

@@ -85,7 +85,7 @@ pub struct Permit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PermitTick {
     /// The engine.
-    pub keeper: String,
+    pub coordinator: String,
     /// The number of this tick, counted by that engine.
     pub number: u64,
 }
@@ -154,9 +154,7 @@ impl PermitMessage {
                 free_at_micros: free_at.as_micros(),
                 permits: permits.iter().map(WirePermit::from).collect(),
             },
-            Self::Tick(PermitTick { keeper: coordinator, number }) => {
-                WirePermits::Tick { coordinator, number: *number }
-            }
+            Self::Tick(PermitTick { coordinator, number }) => WirePermits::Tick { coordinator, number: *number },
         };
         codec::encode(MessageKind::PERMITS, &wire)
     }
@@ -184,7 +182,7 @@ impl WirePermits<'_> {
                 })
             }
             Self::Tick { coordinator, number } => {
-                PermitMessage::Tick(PermitTick { keeper: coordinator.into(), number })
+                PermitMessage::Tick(PermitTick { coordinator: coordinator.into(), number })
             }
         })
     }

@@ -243,7 +243,7 @@ impl Engines {
             // An earlier engine may have recorded this edit, which is then rejected.
             let _ = engine.command(run, RunCommand::Edit { revision: Revision::FIRST, flow }).await;
         }
-        let is_final = |summary: logbook::Summary| summary.standing.state.is_final();
+        let is_final = |summary: logbook::Summary| summary.info.state.is_final();
         while !self.logbook.summary(run).await.is_ok_and(is_final) {
             sleep(Duration::from_millis(100)).await;
         }

@@ -169,15 +169,15 @@ impl Simulation {
             let mut ended = true;
             for run in flows.keys() {
                 match self.logbook.summary(run).await {
-                    Ok(summary) if summary.standing.state == RunState::Suspended => {
+                    Ok(summary) if summary.info.state == RunState::Suspended => {
                         self.send_command(run, RunCommand::Resume).await;
                         ended = false;
                     }
-                    Ok(summary) if summary.standing.state == RunState::Failure => {
+                    Ok(summary) if summary.info.state == RunState::Failure => {
                         self.send_command(run, RunCommand::Retry).await;
                         ended = false;
                     }
-                    Ok(summary) => ended &= summary.standing.state.is_final(),
+                    Ok(summary) => ended &= summary.info.state.is_final(),
                     Err(_) => ended = false,
                 }
             }

@@ -100,7 +100,7 @@ async fn partition_runs(
         filter.after = Some((last.started_at, last.run.clone()));
         all.extend(page);
     }
-    let is_old = |run: &Summary| is_deletable(run.standing.state) && run.changed_at < ended_before;
+    let is_old = |run: &Summary| is_deletable(run.info.state) && run.changed_at < ended_before;
     Ok(all.into_iter().partition(is_old))
 }
 

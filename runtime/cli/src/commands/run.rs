@@ -113,7 +113,7 @@ pub(super) async fn continue_run(
         LoadError::Missing { .. } => missing(settings, &run),
         error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. }) => CliError::unreachable(error),
     };
-    let shard = logbook.summary(&run).await.map_err(load_error)?.standing.shard;
+    let shard = logbook.summary(&run).await.map_err(load_error)?.info.shard;
     if !is_own(&shard) {
         let error = anyhow!("run {run} was submitted to a server, and servers drive it");
         return Err(CliError::invalid(error).hint("`waft serve` over this logbook continues it"));

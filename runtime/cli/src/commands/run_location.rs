@@ -103,7 +103,7 @@ async fn look_up(settings: &Settings, run: &RunId) -> Result<LookUp, CliError> {
         }
     };
     match logbook.summary(run).await {
-        Ok(summary) if is_own(&summary.standing.shard) => Ok(LookUp::Own(logbook)),
+        Ok(summary) if is_own(&summary.info.shard) => Ok(LookUp::Own(logbook)),
         Ok(_) => Ok(LookUp::OfServer(logbook)),
         Err(LoadError::Missing { .. }) => Ok(LookUp::Nothing),
         Err(error @ (LoadError::Damaged { .. } | LoadError::Unavailable { .. })) => Err(CliError::unreachable(error)),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     colour::{self, Colour},
-    display::{mark, word},
+    display::{state::Appearance, word},
     exit::{CliError, Exit},
     output::{self, Stream},
     sanitize,
@@ -130,12 +130,13 @@ fn lost(lost: &[LostWorker]) -> Option<String> {
 fn line(node: &Node, width: usize, colour: bool) -> String {
     let state = protocol::json::state_of(node.state.as_str()).unwrap_or(State::Pending);
     let word = word(node.kind.as_str(), node.state.as_str());
-    let painted = Colour::of(state).text(&format!("{word:16}"), colour);
+    let painted = Appearance::of(state).text(&format!("{word:16}"), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();
     let took = node.started_at.as_deref().zip(node.at.as_deref()).and_then(|(from, until)| between(from, until));
     let took = took.filter(|_| !matches!(state, State::Running | State::RollingBack));
     let took = took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default();
-    let mut line = format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", mark(state, colour), node.name);
+    let mut line =
+        format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", Appearance::of(state).mark(colour), node.name);
     if let Some(AwaitedNotification { word, values, until }) = &node.awaits {
         line.push_str(&format!("  waits for {}", sanitize::one_line(word)));
         if !values.is_empty() {

@@ -71,7 +71,7 @@ impl Source {
             return Ok(());
         }
         // Read this second: a process releases its run only after it has written the end.
-        let RunInfo { state, shard, .. } = logbook.summary(run).await.map_err(CliError::unreachable)?.standing;
+        let RunInfo { state, shard, .. } = logbook.summary(run).await.map_err(CliError::unreachable)?.info;
         if state.is_final() || !is_own(&shard) {
             return Ok(());
         }

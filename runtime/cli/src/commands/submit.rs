@@ -63,7 +63,7 @@ pub(super) async fn push_modules(
     draft: Draft,
 ) -> Result<BTreeMap<String, String>, CliError> {
     let folder = folder_of(path);
-    let (mut modules, mut diagnostics) = (BTreeMap::new(), draft.mistakes);
+    let (mut modules, mut diagnostics) = (BTreeMap::new(), draft.diagnostics);
     for (alias, reference) in draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty()) {
         let found = match modules::reference(&reference.text, &folder) {
             Ok(Reference::Name) => continue,
@@ -141,5 +141,5 @@ pub(super) fn diagnostics_error(path: &Path, text: &str, diagnostics: &[api::Dia
     crate::output::note!("{}", remote::render(diagnostics, &shown.to_string(), text));
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == api::Severity::Error).count();
     let plural = if errors == 1 { "" } else { "s" };
-    CliError::invalid(anyhow!("{shown} has {errors} mistake{plural}"))
+    CliError::invalid(anyhow!("{shown} has {errors} error{plural}"))
 }

@@ -14,7 +14,7 @@ use flow::{NodeKind, NodeName, State};
 use machine::NodeChange;
 use protocol::Progress;
 
-use super::{mark, word};
+use super::{state::Appearance, word};
 use crate::{
     colour::{self, Colour},
     output::{self, Stream},
@@ -87,20 +87,13 @@ impl Table {
             return;
         }
         let Some(row) = self.by_name.get(&change.name).and_then(|index| self.rows.get_mut(*index)) else { return };
-        match change.state {
-            State::Running | State::RollingBack => {
-                row.since = Instant::now();
-                row.took = None;
-                row.message.clear();
-                row.worker = None;
-            }
-            State::Pending => row.took = None,
-            State::Success
-            | State::Failure
-            | State::RolledBack
-            | State::RollbackFailure
-            | State::Ignored
-            | State::Retrying => row.took = Some(row.since.elapsed()),
+        if change.state.is_called() {
+            row.since = Instant::now();
+            row.took = None;
+            row.message.clear();
+            row.worker = None;
+        } else {
+            row.took = (change.state != State::Pending).then(|| row.since.elapsed());
         }
         (row.kind, row.state) = (change.kind, change.state);
         row.attempt = change.attempt.get();
@@ -185,15 +178,8 @@ impl Table {
         if self.rows.len() <= max_rows {
             return self.rows.iter().collect();
         }
-        let weight = |row: &Row| match row.state {
-            State::Failure | State::RollbackFailure => 0,
-            State::Running | State::RollingBack | State::Retrying => 1,
-            State::RolledBack => 2,
-            State::Success => 3,
-            State::Pending | State::Ignored => 4,
-        };
         let mut order: Vec<usize> = (0..self.rows.len()).collect();
-        order.sort_by_key(|index| (weight(&self.rows[*index]), *index));
+        order.sort_by_key(|index| (Appearance::of(self.rows[*index].state).rank, *index));
         order.truncate(max_rows);
         order.sort_unstable();
         order.into_iter().map(|index| &self.rows[index]).collect()
@@ -215,9 +201,14 @@ impl Table {
             (_, took) => took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default(),
         };
         let attempt = if row.attempt > 1 { format!("#{}", row.attempt) } else { String::new() };
-        let state = Colour::of(row.state).text(&format!("{:16}", word(row.kind.as_str(), row.state.as_str())), colour);
+        let state =
+            Appearance::of(row.state).text(&format!("{:16}", word(row.kind.as_str(), row.state.as_str())), colour);
         let width = self.name_width;
-        let mut line = format!("  {} {:width$}  {state} {attempt:4} {elapsed:>7}", mark(row.state, colour), row.name);
+        let mut line = format!(
+            "  {} {:width$}  {state} {attempt:4} {elapsed:>7}",
+            Appearance::of(row.state).mark(colour),
+            row.name
+        );
         if let Some(worker) = &row.worker {
             let _ = write!(line, "  {}", Colour::Dim.text(worker, colour));
         }

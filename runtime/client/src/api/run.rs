@@ -180,7 +180,7 @@ pub struct OutstandingCall {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
     /// Whether it waits for a worker although no worker consumes its queue.
-    #[serde(rename = "untaken", default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unserved: bool,
     /// The seconds since the last heartbeat of its worker, if the next one is late.
     #[serde(default, skip_serializing_if = "Option::is_none")]

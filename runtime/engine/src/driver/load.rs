@@ -163,7 +163,7 @@ impl Driver {
     async fn load_suspended_listeners(&mut self, shard: &Shard) -> Result<(), LoadError> {
         let filter = Filter { states: vec![RunState::Suspended], limit: usize::MAX >> 1, ..Filter::default() };
         let suspended = self.context.logbook.list(&filter).await?;
-        let of_shard = suspended.into_iter().filter(|summary| summary.standing.shard == *shard);
+        let of_shard = suspended.into_iter().filter(|summary| summary.info.shard == *shard);
         for run in of_shard.map(|summary| summary.run) {
             match self.read(&run).await {
                 Ok(active) => self.listeners.update(&active.shard, &active.machine),
@@ -295,7 +295,7 @@ impl Driver {
         history: History,
         on_change: impl FnMut(Version, Change) + Send,
     ) -> Result<ActiveRun, LoadError> {
-        let (version, shard) = (history.version(), history.standing.shard.clone());
+        let (version, shard) = (history.version(), history.info.shard.clone());
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
         let damaged = |reason| LoadError::Damaged { run: run.clone(), reason };
         let machine = catch_bug(run, "reading it", || history.replay(on_change)).map_err(damaged)??;
@@ -356,7 +356,7 @@ impl Driver {
         published: Version,
     ) -> Result<(ActiveRun, Option<Vec<NodeChange>>), LoadError> {
         let history = self.context.logbook.load(run).await?;
-        let (published, version) = (published.max(history.told), history.version());
+        let (published, version) = (published.max(history.published), history.version());
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
         let mut changes = Vec::new();
         let restoring = self.restore(run, history, |version, change| {

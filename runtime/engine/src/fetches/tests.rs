@@ -75,7 +75,7 @@ impl Store for FaultyStore {
 }
 
 fn id() -> CallId {
-    let (run, task) = ("r".parse().expect("a lawful name"), "t".parse().expect("a lawful name"));
+    let (run, task) = ("r".parse().expect("a valid name"), "t".parse().expect("a valid name"));
     CallId { run, task, firing: Firing::FIRST, attempt: Attempt::new(1), action: Action::Apply }
 }
 

@@ -61,6 +61,6 @@ pub(super) async fn give_up(broker: &dyn Broker, message: &Message, error: &Publ
     };
     let answer = messages::report(job.signal_to, &Report::Signal(signal, CallLog::default()));
     if let Err(error) = broker.publish(answer).await {
-        warn!(%error, "that a call cannot be made is told when its run is read again");
+        warn!(%error, "the failure of a call could not be published; the call is sent again when its run is loaded");
     }
 }

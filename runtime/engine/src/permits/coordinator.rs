@@ -172,7 +172,7 @@ impl PermitCoordinator {
             }
             PermitMessage::Snapshot(snapshot) => self.on_snapshot(snapshot),
             PermitMessage::Tick(tick) => {
-                if tick.keeper == self.engine {
+                if tick.coordinator == self.engine {
                     self.on_tick(tick.number);
                 }
                 DeliveryDisposition::Accept
@@ -197,7 +197,8 @@ impl PermitCoordinator {
     fn probe(&mut self) {
         self.ticks += 1;
         self.unanswered_ticks += 1;
-        self.actions.push(CoordinatorAction::SendTick(PermitTick { keeper: self.engine.clone(), number: self.ticks }));
+        self.actions
+            .push(CoordinatorAction::SendTick(PermitTick { coordinator: self.engine.clone(), number: self.ticks }));
     }
 
     /// Grants the permits that are available. Returns when to call it again if no message arrives before.

@@ -134,7 +134,7 @@ mod tests {
         }
         let order: Vec<String> =
             queue.first(6).iter().map(|position| format!("{}{}", position.run, position.arrival)).collect();
-        assert_eq!(order, ["urgent7", "a0", "b4", "c5", "a1", "b6"], "the same order is told in advance");
+        assert_eq!(order, ["urgent7", "a0", "b4", "c5", "a1", "b6"], "the order is known in advance");
         assert_eq!(queue.first(100).len(), 8);
         assert_eq!(served(&mut queue), "urgent7 a0 b4 c5 a1 b6 a2 a3");
     }

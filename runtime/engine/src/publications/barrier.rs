@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn a_barrier_completes_after_two_probe_rounds_over_all_shards() {
-        let shards = ["a", "b"].map(|shard| shard.parse::<Shard>().expect("a lawful name"));
-        let versions = |run: &str| vec![(run.parse().expect("a lawful name"), Version::new(1))];
+        let shards = ["a", "b"].map(|shard| shard.parse::<Shard>().expect("a valid name"));
+        let versions = |run: &str| vec![(run.parse().expect("a valid name"), Version::new(1))];
         let mut barrier = DeliveryBarrier::default();
         assert_eq!(barrier.advance(true), []);
         assert!(!barrier.needs_probes());

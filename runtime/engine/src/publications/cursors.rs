@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn run() -> RunId {
-        "r".parse().expect("a lawful name")
+        "r".parse().expect("a valid name")
     }
 
     fn version(version: u64) -> Version {

@@ -40,9 +40,9 @@ pub(crate) fn wired(text: &str) -> Arc<Flow> {
         limits: LimitOverrides::default(),
     };
     let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(vec![task]) };
-    let draft = flow::file::parse(text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    let draft = flow::file::parse(text).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
     let wired = flow::wire(&draft, &BTreeMap::from([("g".into(), info)]), &Values::new());
-    Arc::new(wired.unwrap_or_else(|mistakes| panic!("{mistakes:#?}")).0)
+    Arc::new(wired.unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}")).0)
 }
 
 /// The queue of all jobs in these tests.
@@ -252,12 +252,12 @@ impl Harness {
 
     /// The state of the run, according to its records.
     pub(crate) async fn state(&self, run: &str) -> RunState {
-        self.logbook.summary(&run.parse().unwrap()).await.unwrap().standing.state
+        self.logbook.summary(&run.parse().unwrap()).await.unwrap().info.state
     }
 
     /// The shard of a run.
     pub(crate) async fn shard(&self, run: &str) -> String {
-        self.logbook.summary(&run.parse().unwrap()).await.unwrap().standing.shard.to_string()
+        self.logbook.summary(&run.parse().unwrap()).await.unwrap().info.shard.to_string()
     }
 
     /// Waits until the recorded state of the run is `state`.
@@ -319,7 +319,7 @@ impl Harness {
         self.broker.waiting(JOBS).await.unwrap().unwrap_or(0)
     }
 
-    /// Returns the next call that all workers are told to stop.
+    /// Returns the next call that all workers are asked to stop.
     pub(crate) async fn next_interrupt(&mut self) -> CallId {
         loop {
             match self.next_control().await {

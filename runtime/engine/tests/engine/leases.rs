@@ -17,7 +17,7 @@ async fn an_expired_lease_starts_a_new_attempt() {
     let first = harness.take_job().await;
     harness.heartbeat(&first.call).await;
     tokio::time::sleep(LONG).await;
-    assert_eq!(harness.next_interrupt().await, first.call, "what may still run is told to stop");
+    assert_eq!(harness.next_interrupt().await, first.call, "what may still run is asked to stop");
     let second = harness.take_job().await;
     assert_eq!(second.call.attempt, first.call.attempt.next());
     assert_eq!(second.call.idempotency_key(), first.call.idempotency_key());

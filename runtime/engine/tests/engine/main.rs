@@ -1,6 +1,6 @@
 //! Tests of the engine, with a worker that the test plays and a logbook that can fail.
 
-#![expect(clippy::unwrap_used, reason = "what a test makes up is lawful")]
+#![expect(clippy::unwrap_used, reason = "what a test makes up is valid")]
 
 mod clocks;
 mod leases;
@@ -121,7 +121,7 @@ async fn cancelling_rolls_the_run_back() {
     let b = harness.take_job().await;
     let state = harness.engine.command_local(&"r".parse().unwrap(), RunCommand::Cancel).await;
     assert_eq!(state.expect("the run is cancelled"), RunState::Running);
-    assert_eq!(harness.next_interrupt().await, b.call, "the running call is told to stop");
+    assert_eq!(harness.next_interrupt().await, b.call, "the running call is asked to stop");
     harness.fail(&b.call, flow::FailureKind::Cancelled).await;
     for task in ["b", "a"] {
         let undone = harness.answer_next().await;

@@ -27,8 +27,8 @@ async fn fired(harness: &Harness, run: &str) -> u64 {
 /// Whether everything that a run has recorded is published.
 async fn is_published(harness: &Harness, run: &str) -> bool {
     let history = harness.logbook.load(&run.parse().unwrap()).await.unwrap();
-    assert!(history.told <= history.version());
-    history.told == history.version()
+    assert!(history.published <= history.version());
+    history.published == history.version()
 }
 
 /// Ended runs with unpublished changes.
@@ -166,7 +166,7 @@ async fn a_republished_change_equals_the_first() {
         delivery.accept();
     }
     // The engine dies before it has persisted the published version.
-    assert_eq!(harness.logbook.load(&"r".parse().unwrap()).await.unwrap().told, Version::NONE);
+    assert_eq!(harness.logbook.load(&"r".parse().unwrap()).await.unwrap().published, Version::NONE);
     let again = harness.new_process().await;
     let mut second = again.listen("f.a.r.*").await;
     for (key, body) in published {

@@ -139,7 +139,7 @@ async fn engines_share_the_shards_evenly() {
     for (engine, run) in [(&one, "r1"), (&two, "r2")] {
         engine.submit(run, &linear(&["a"])).await.map(drop).expect("the run begins");
     }
-    let shard = |summary: logbook::Summary| summary.standing.shard;
+    let shard = |summary: logbook::Summary| summary.info.shard;
     let of_one = shard(one.logbook.summary(&"r1".parse().unwrap()).await.unwrap());
     let of_two = shard(one.logbook.summary(&"r2".parse().unwrap()).await.unwrap());
     assert_ne!(of_one, of_two);

@@ -85,18 +85,18 @@ async fn a_withdrawn_call_that_ran_is_rolled_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_withdraws_unstarted_calls_and_awaits_running_ones() {
-    for begun in [false, true] {
+    for started in [false, true] {
         let mut harness = Harness::new().await;
         let watch = harness.submit("r", &wired(SIDE_BY_SIDE)).await.expect("the run begins");
         let a = harness.take_job().await.call;
         let b = harness.take_job().await.call;
         harness.fail(&a, FailureKind::Permanent).await;
         assert_eq!(harness.next_withdrawn().await, std::slice::from_ref(&b));
-        if begun {
+        if started {
             harness.report_started(&b).await;
         }
         assert_eq!(harness.answer_next().await.task, a.task, "a is rolled back");
-        if begun {
+        if started {
             tokio::time::sleep(AT_ONCE).await;
             harness.signal(&b).await;
             let undone = harness.answer_next().await;

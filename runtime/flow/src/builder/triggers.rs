@@ -57,7 +57,7 @@ impl Builder<RootFlow> {
             return Some(count);
         }
         let diagnostic = Diagnostic::error(None, format!("{key:?} of the flow is {count}"));
-        self.draft.mistakes.push(diagnostic.hint(format!("choose a whole number from 1 to {max}")));
+        self.draft.diagnostics.push(diagnostic.hint(format!("choose a whole number from 1 to {max}")));
         None
     }
 
@@ -76,7 +76,7 @@ impl Builder<RootFlow> {
         on: SourceOutcome,
         to: impl AsRef<str>,
     ) -> Self {
-        let diagnostics = &mut self.draft.mistakes;
+        let diagnostics = &mut self.draft.diagnostics;
         let flow: Option<FlowName> = parse_name(flow.as_ref(), "the flow that is listened to", diagnostics);
         let task: Option<NodeName> = parse_name(task.as_ref(), "the task that is listened to", diagnostics);
         let to: Option<NodeName> = parse_name(to.as_ref(), "what listens to another flow", diagnostics);
@@ -103,13 +103,13 @@ impl Builder<RootFlow> {
         let default =
             ScheduleBuilder { zone: "UTC".into(), overlap: OverlapPolicy::default(), missed: MissedPolicy::default() };
         let ScheduleBuilder { zone, overlap, missed } = build(default);
-        let to: Option<NodeName> = parse_name(to.as_ref(), "what a schedule fires", &mut self.draft.mistakes);
+        let to: Option<NodeName> = parse_name(to.as_ref(), "what a schedule fires", &mut self.draft.diagnostics);
         match (Cron::new(cron.as_ref(), &zone), to) {
             (Ok(cron), Some(to)) => {
                 self.draft.schedules.push(DraftSchedule { cron, to, overlap, missed, span: None });
             }
             (Ok(_), None) => {}
-            (Err(error), _) => self.draft.mistakes.push(Diagnostic::rejected(None, "a schedule", &error)),
+            (Err(error), _) => self.draft.diagnostics.push(Diagnostic::rejected(None, "a schedule", &error)),
         }
         self
     }

@@ -19,10 +19,10 @@ use crate::{
 
 /// A flow that cannot be written as a flow file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the flow cannot be written as a flow file: {}", join_messages(.mistakes))]
+#[error("the flow cannot be written as a flow file: {}", join_messages(.diagnostics))]
 pub struct WriteError {
     /// Every reason: errors from building it, and settings that flow files cannot express.
-    pub mistakes: Vec<Diagnostic>,
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 fn join_messages(diagnostics: &[Diagnostic]) -> String {
@@ -39,7 +39,7 @@ fn join_messages(diagnostics: &[Diagnostic]) -> String {
 /// [`WriteError`] with every diagnostic that a file of the draft would have, and with the settings that a file cannot
 /// express. Diagnostics of [`crate::wire`] are not included.
 pub fn write(draft: &Draft) -> Result<String, WriteError> {
-    let mut diagnostics = draft.mistakes.clone();
+    let mut diagnostics = draft.diagnostics.clone();
     let owner = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
     let mut top = Table::new(owner);
     draft.name.iter().for_each(|name| top.text("name", name.as_str()));
@@ -53,7 +53,7 @@ pub fn write(draft: &Draft) -> Result<String, WriteError> {
 /// # Errors
 /// As [`write()`], and where the draft contains settings of the whole flow.
 pub fn write_addition(draft: &Draft) -> Result<String, WriteError> {
-    let mut diagnostics = draft.mistakes.clone();
+    let mut diagnostics = draft.diagnostics.clone();
     let text = write_root(Table::new("the flow"), draft, &mut diagnostics);
     let parsed = Edit::parse_addition(&text);
     verify(text, parsed, diagnostics)
@@ -71,7 +71,7 @@ fn verify(
     if diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning) {
         Ok(text)
     } else {
-        Err(WriteError { mistakes: diagnostics })
+        Err(WriteError { diagnostics })
     }
 }
 
@@ -87,7 +87,7 @@ fn write_root(mut top: Table, draft: &Draft, diagnostics: &mut Vec<Diagnostic>) 
         triggers,
         listeners,
         schedules,
-        mistakes: _,
+        diagnostics: _,
         extent: _,
     } = draft;
     write_flow_keys(body, &mut top, diagnostics);

@@ -64,10 +64,10 @@ pub enum StoredReferences {
 
 /// Values from a guest or a client are invalid: lists every error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", mistakes.join("; "))]
+#[error("{}", errors.join("; "))]
 pub struct InvalidValues {
     /// The errors, each with the name of its value.
-    pub mistakes: Vec<String>,
+    pub errors: Vec<String>,
 }
 
 impl ValuesObject {
@@ -145,7 +145,7 @@ impl ValuesObject {
                 (Err(error), _) => errors.push(error.to_string()),
             }
         }
-        if errors.is_empty() { Ok(values) } else { Err(InvalidValues { mistakes: errors }) }
+        if errors.is_empty() { Ok(values) } else { Err(InvalidValues { errors }) }
     }
 
     /// The object as text.

@@ -6,7 +6,7 @@ use super::{append, append_as, info, run, shard, write};
 use crate::{Append, Logbook, Version};
 
 async fn published(logbook: &impl Logbook, name: &str) -> u64 {
-    logbook.load(&run(name)).await.expect("the run is there").told.get()
+    logbook.load(&run(name)).await.expect("the run is there").published.get()
 }
 
 async fn mark_published(logbook: &impl Logbook, versions: &[(&str, u64)]) {

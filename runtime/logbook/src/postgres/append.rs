@@ -15,14 +15,14 @@ use crate::{
 const LOCK: &str = "SELECT id, key, version FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
 const ADVANCE: &str = "UPDATE waft.runs AS runs
     SET shard = new.shard, state = new.state, version = new.version, changed_at = new.changed_at,
-        told = greatest(runs.told, new.told), owing = new.owing
+        published = greatest(runs.published, new.published), unpublished = new.unpublished
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::boolean[])
-        AS new (key, shard, state, version, changed_at, told, owing)
+        AS new (key, shard, state, version, changed_at, published, unpublished)
     WHERE runs.key = new.key";
-const INSERT_RUNS: &str = "INSERT INTO waft.runs (id, shard, flow, state, version, started_at, changed_at, told, owing)
+const INSERT_RUNS: &str = "INSERT INTO waft.runs (id, shard, flow, state, version, started_at, changed_at, published, unpublished)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
             $8::bigint[], $9::boolean[])
-        AS new (id, shard, flow, state, version, started_at, changed_at, told, owing) ORDER BY new.id COLLATE \"C\"
+        AS new (id, shard, flow, state, version, started_at, changed_at, published, unpublished) ORDER BY new.id COLLATE \"C\"
     ON CONFLICT (id) DO NOTHING RETURNING id, key";
 const VERSIONS: &str = "SELECT id, version FROM waft.runs WHERE id = ANY ($1)";
 const RECORDS: &str = "INSERT INTO waft.records (run, first, body)

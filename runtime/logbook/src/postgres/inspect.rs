@@ -42,11 +42,11 @@ pub(super) async fn inspect_database(config: Config) -> Result<Found, OpenError>
     let (connections, client) = Connections::connect(config).await?;
     let location = connections.location().to_owned();
     match read_state(&client).await {
-        Ok((schema, clock, obstacle)) => Ok(Found {
+        Ok((schema, clock, write_error)) => Ok(Found {
             place: location,
             schema,
             known: MIGRATIONS.len() as i64,
-            obstacle,
+            write_error,
             clock: Some(clock),
             opened: Opened::Postgres(Arc::new(Postgres { connections })),
         }),
@@ -61,15 +61,15 @@ async fn read_state(client: &Client) -> Result<(i64, ClockReading, Option<String
     let requested_at = SystemTime::now();
     let micros: i64 = client.query_one(&statement, &[]).await?.try_get(0)?;
     let clock = ClockReading {
-        asked: requested_at,
-        said: UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default()),
-        answered: SystemTime::now(),
+        sent_at: requested_at,
+        shown: UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default()),
+        received_at: SystemTime::now(),
     };
-    Ok((schema, clock, obstacle(client, schema).await?))
+    Ok((schema, clock, write_error(client, schema).await?))
 }
 
 /// Why this user cannot write.
-async fn obstacle(client: &Client, schema: i64) -> Result<Option<String>, Error> {
+async fn write_error(client: &Client, schema: i64) -> Result<Option<String>, Error> {
     let state = client.query_one(STATE, &[]).await?;
     if state.try_get(0)? {
         return Ok(Some("the server is a standby, which accepts no writes".to_owned()));

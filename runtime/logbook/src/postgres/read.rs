@@ -8,7 +8,7 @@ use crate::{
     row::{LogRow, RecordChunk, RunRow, column},
 };
 
-const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, told,
+const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, published,
         pieces.firsts, pieces.bodies, snapshots.version, snapshots.body
     FROM waft.runs AS runs LEFT JOIN waft.snapshots AS snapshots ON snapshots.run = key
     CROSS JOIN LATERAL (
@@ -17,20 +17,20 @@ const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, cha
             AND first >= coalesce((SELECT max(first) FROM waft.records
                 WHERE run = key AND first <= coalesce(snapshots.version, 0)), 0)
     ) AS pieces WHERE id = $1";
-const READ: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, told,
-        pieces.firsts, pieces.bodies, beginnings.version
-    FROM waft.runs AS runs LEFT JOIN waft.beginnings AS beginnings ON beginnings.run = key
+const READ: &str = "SELECT id, shard, flow, state, runs.version, started_at, changed_at, published,
+        pieces.firsts, pieces.bodies, trim_points.version
+    FROM waft.runs AS runs LEFT JOIN waft.trim_points AS trim_points ON trim_points.run = key
     CROSS JOIN LATERAL (
         SELECT array_agg(first ORDER BY first) AS firsts, array_agg(body ORDER BY first) AS bodies
         FROM waft.records WHERE run = key AND first < $3
             AND first >= coalesce((SELECT max(first) FROM waft.records WHERE run = key AND first <= $2), 0)
     ) AS pieces WHERE id = $1";
 const SUMMARY: &str =
-    "SELECT id, shard, flow, state, version, started_at, changed_at, told FROM waft.runs WHERE id = $1";
+    "SELECT id, shard, flow, state, version, started_at, changed_at, published FROM waft.runs WHERE id = $1";
 const OPEN_RUNS: &str = "SELECT id, version FROM waft.runs WHERE shard = $1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
-const UNPUBLISHED: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND owing ORDER BY key LIMIT $2";
-const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, told FROM waft.runs
+const UNPUBLISHED: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND unpublished ORDER BY key LIMIT $2";
+const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, published FROM waft.runs
     WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)
     AND ($5::text IS NULL OR flow = $5) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
     ORDER BY started_at DESC, id DESC LIMIT $7";

@@ -3,8 +3,12 @@
 use tokio_postgres::{Client, Error, GenericClient};
 
 /// The migrations from each schema version to the next, starting with an empty database. Released migrations never change.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// "waft" in ASCII: the lock that serializes migrations.
 const LOCK: i64 = 0x7761_6674;

@@ -248,14 +248,14 @@ async fn an_inspection_of_a_database_reports_schema_clock_and_locks_and_creates_
     let find = async || inspect::inspect_database(config.clone()).await.unwrap();
     for _ in 0..2 {
         let found = find().await;
-        assert_eq!((found.schema, found.obstacle.as_deref()), (0, None), "no table is created");
+        assert_eq!((found.schema, found.write_error.as_deref()), (0, None), "no table is created");
         assert!(found.logbook().is_none());
     }
     let logbook = Postgres::with(config.clone()).await.unwrap();
     let found = find().await;
-    assert_eq!((found.schema, found.known, found.obstacle.as_deref()), (3, 3, None));
+    assert_eq!((found.schema, found.known, found.write_error.as_deref()), (4, 4, None));
     let clock = found.clock.unwrap();
-    let difference = clock.said.duration_since(clock.asked).unwrap_or_else(|error| error.duration());
+    let difference = clock.shown.duration_since(clock.sent_at).unwrap_or_else(|error| error.duration());
     assert!(
         difference < Duration::from_secs(5),
         "the server of the tests has the clock of this machine: {difference:?}"

@@ -13,8 +13,8 @@ use crate::{
 
 // Locks the run's row until the trim is done: no append happens in between.
 const SNAPSHOT: &str = "SELECT key, body FROM waft.runs AS runs JOIN waft.snapshots AS snapshots ON run = key
-    WHERE id = $1 AND snapshots.version = $2 AND told >= $2 FOR NO KEY UPDATE OF runs";
-const INSERT_TRIM_POINT: &str = "INSERT INTO waft.beginnings (run, version, body) VALUES ($1, $2, $3)
+    WHERE id = $1 AND snapshots.version = $2 AND published >= $2 FOR NO KEY UPDATE OF runs";
+const INSERT_TRIM_POINT: &str = "INSERT INTO waft.trim_points (run, version, body) VALUES ($1, $2, $3)
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
 // An append that spans the version stays complete.
 const CHUNKS: &str = "SELECT first, body, first < coalesce((SELECT max(first) FROM waft.records
@@ -24,8 +24,8 @@ const INSERT_REVISIONS: &str = "INSERT INTO waft.revisions (run, revision, at, e
 const TRIM: [&str; 2] =
     ["DELETE FROM waft.records WHERE run = $1 AND first < $2", "DELETE FROM waft.logs WHERE run = $1 AND first < $2"];
 const DELETE_CONTENT: &str = "DELETE FROM waft.content WHERE run = $1 AND digest <> ALL ($2::bytea[])";
-const SELECT_TRIM_POINT: &str = "SELECT beginnings.version, body, revisions.revisions, revisions.at, revisions.edits
-    FROM waft.runs LEFT JOIN waft.beginnings AS beginnings ON run = key CROSS JOIN LATERAL (
+const SELECT_TRIM_POINT: &str = "SELECT trim_points.version, body, revisions.revisions, revisions.at, revisions.edits
+    FROM waft.runs LEFT JOIN waft.trim_points AS trim_points ON run = key CROSS JOIN LATERAL (
         SELECT array_agg(revision ORDER BY revision) AS revisions, array_agg(at ORDER BY revision) AS at,
             array_agg(edits ORDER BY revision) AS edits FROM waft.revisions WHERE run = key
     ) AS revisions WHERE id = $1";

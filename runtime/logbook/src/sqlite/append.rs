@@ -9,12 +9,13 @@ use crate::{
 };
 
 const ADVANCE: &str = "UPDATE runs SET shard = ?3, state = ?4, version = ?5, changed_at = ?6,
-    told = max(told, ?7), owing = ?8
+    published = max(published, ?7), unpublished = ?8
     WHERE id = ?1 AND version = ?2 RETURNING key";
-const INSERT_RUN: &str = "INSERT INTO runs (id, shard, flow, state, version, started_at, changed_at, told, owing)
+const INSERT_RUN: &str =
+    "INSERT INTO runs (id, shard, flow, state, version, started_at, changed_at, published, unpublished)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING RETURNING key";
-const MARK_PUBLISHED: &str = "UPDATE runs SET told = ?2, owing = owing AND version > ?2
-    WHERE id = ?1 AND told < ?2 AND version >= ?2";
+const MARK_PUBLISHED: &str = "UPDATE runs SET published = ?2, unpublished = unpublished AND version > ?2
+    WHERE id = ?1 AND published < ?2 AND version >= ?2";
 const VERSION: &str = "SELECT version FROM runs WHERE id = ?1";
 const RECORDS: &str = "INSERT INTO records (run, first, body) VALUES (?1, ?2, ?3)";
 const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, action, at, worker, body)

@@ -23,8 +23,8 @@ use crate::{
 
 /// Whether the file of a logbook exists.
 enum FileState {
-    Absent { obstacle: Option<String> },
-    Exists { path: PathBuf, locks: PathBuf, obstacle: Option<String> },
+    Absent { write_error: Option<String> },
+    Exists { path: PathBuf, locks: PathBuf, write_error: Option<String> },
 }
 
 /// Inspects the logbook in a file.
@@ -34,9 +34,9 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
     // A network file system may never answer.
     let state =
         tokio::task::spawn_blocking(move || find(path)).await.map_err(|error| unavailable(error.to_string()))?;
-    let (path, locks, obstacle) = match state.map_err(|error| unavailable(error.to_string()))? {
-        FileState::Absent { obstacle } => return Ok(Inspection::Absent { place: location, obstacle }),
-        FileState::Exists { path, locks, obstacle } => (path, locks, obstacle),
+    let (path, locks, write_error) = match state.map_err(|error| unavailable(error.to_string()))? {
+        FileState::Absent { write_error } => return Ok(Inspection::Absent { place: location, write_error }),
+        FileState::Exists { path, locks, write_error } => (path, locks, write_error),
     };
     let (version_tx, version_rx) = mpsc::channel();
     let file = path.clone();
@@ -56,7 +56,7 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
         place: location,
         schema,
         known: MIGRATIONS.len() as i64,
-        obstacle,
+        write_error,
         // SQLite uses the clock of this machine.
         clock: None,
         opened: Opened::Sqlite(Arc::new(sqlite)),
@@ -68,13 +68,13 @@ fn find(path: PathBuf) -> io::Result<FileState> {
     let path = std::path::absolute(path)?;
     match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(FileState::Absent { obstacle: obstacle_to_creation(&path) })
+            Ok(FileState::Absent { write_error: creation_error(&path) })
         }
         Err(error) => Err(error),
         Ok(metadata) if !metadata.is_file() => Err(io::Error::other("it is not a file")),
         Ok(_) => Ok(FileState::Exists {
             locks: lock::sibling_path(&path, ".locks"),
-            obstacle: obstacle_to_writing(&path),
+            write_error: write_error_of(&path),
             path,
         }),
     }
@@ -88,7 +88,7 @@ fn open_and_read_version(path: &Path) -> Result<(Connection, i64), OpenError> {
 }
 
 /// Why an existing file cannot be written. SQLite also creates files beside it.
-fn obstacle_to_writing(path: &Path) -> Option<String> {
+fn write_error_of(path: &Path) -> Option<String> {
     if let Err(error) = File::options().append(true).open(path) {
         return Some(format!("the file cannot be written: {error}"));
     }
@@ -98,7 +98,7 @@ fn obstacle_to_writing(path: &Path) -> Option<String> {
 }
 
 /// Why a missing file cannot be created. Its folder may have to be created first.
-fn obstacle_to_creation(path: &Path) -> Option<String> {
+fn creation_error(path: &Path) -> Option<String> {
     let folder = path.ancestors().skip(1).find(|folder| folder.exists())?;
     let file = tempfile::tempfile_in(folder);
     file.err().map(|error| format!("nothing can be created in {}: {error}", folder.display()))

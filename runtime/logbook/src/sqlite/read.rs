@@ -7,16 +7,17 @@ use crate::{
     row::{LogRow, RecordChunk, RunRow, column},
 };
 
-const RUN: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, told FROM runs WHERE id = ?1";
+const RUN: &str =
+    "SELECT key, id, shard, flow, state, version, started_at, changed_at, published FROM runs WHERE id = ?1";
 const SNAPSHOT: &str = "SELECT version, body FROM snapshots WHERE run = ?1";
-const SELECT_TRIM_VERSION: &str = "SELECT version FROM beginnings WHERE run = ?1";
+const SELECT_TRIM_VERSION: &str = "SELECT version FROM trim_points WHERE run = ?1";
 // Starts with the chunk that holds the first requested record.
 const CHUNKS: &str = "SELECT first, body FROM records WHERE run = ?1 AND first < ?3
     AND first >= coalesce((SELECT max(first) FROM records WHERE run = ?1 AND first <= ?2), 0) ORDER BY first";
 const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state IN ('running', 'suspending')
     ORDER BY started_at, id";
-const UNPUBLISHED: &str = "SELECT id FROM runs WHERE shard = ?1 AND owing = 1 ORDER BY key LIMIT ?2";
-const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, told FROM runs
+const UNPUBLISHED: &str = "SELECT id FROM runs WHERE shard = ?1 AND unpublished = 1 ORDER BY key LIMIT ?2";
+const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, published FROM runs
     WHERE started_at >= :since AND started_at < :until AND (started_at, id) < (:after, :after_id)
     AND (:flow IS NULL OR flow = :flow) AND (:states = '' OR instr(:states, ' ' || state || ' '))
     ORDER BY started_at DESC, id DESC LIMIT :limit";

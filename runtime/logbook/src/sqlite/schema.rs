@@ -8,8 +8,12 @@ use super::failure::Failure;
 const APPLICATION: i64 = 0x7761_6674;
 
 /// The migrations from each schema version to the next, starting with an empty file. Released migrations never change.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Why a file's schema cannot be used.
 #[derive(Debug, PartialEq)]
@@ -107,7 +111,7 @@ mod tests {
         connection.execute("INSERT INTO runs VALUES (1, 'a', 's', 'f', 'success', 7, 1, 1)", []).unwrap();
         migrate(&mut connection, MIGRATIONS).unwrap();
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let migrated: (i64, i64) = connection.query_row("SELECT told, owing FROM runs", [], row).unwrap();
+        let migrated: (i64, i64) = connection.query_row("SELECT published, unpublished FROM runs", [], row).unwrap();
         assert_eq!(migrated, (7, 0));
     }
 

@@ -11,8 +11,8 @@ use crate::{
 };
 
 const SNAPSHOT: &str = "SELECT key, body FROM runs JOIN snapshots ON run = key
-    WHERE id = ?1 AND snapshots.version = ?2 AND told >= ?2";
-const INSERT_TRIM_POINT: &str = "INSERT INTO beginnings (run, version, body) VALUES (?1, ?2, ?3)
+    WHERE id = ?1 AND snapshots.version = ?2 AND published >= ?2";
+const INSERT_TRIM_POINT: &str = "INSERT INTO trim_points (run, version, body) VALUES (?1, ?2, ?3)
     ON CONFLICT (run) DO UPDATE SET version = excluded.version, body = excluded.body";
 // An append that spans the version stays complete.
 const FIRST: &str = "SELECT coalesce(max(first), 0) FROM records WHERE run = ?1 AND first <= ?2";
@@ -23,8 +23,8 @@ const TRIM: [&str; 2] =
     ["DELETE FROM records WHERE run = ?1 AND first < ?2", "DELETE FROM logs WHERE run = ?1 AND first < ?2"];
 const CONTENT: &str = "SELECT digest FROM content WHERE run = ?1";
 const DELETE_CONTENT: &str = "DELETE FROM content WHERE run = ?1 AND digest = ?2";
-const SELECT_TRIM_POINT: &str = "SELECT key, beginnings.version, body FROM runs
-    LEFT JOIN beginnings ON run = key WHERE id = ?1";
+const SELECT_TRIM_POINT: &str = "SELECT key, trim_points.version, body FROM runs
+    LEFT JOIN trim_points ON run = key WHERE id = ?1";
 const REVISIONS: &str = "SELECT revision, at, edits FROM revisions WHERE run = ?1 ORDER BY revision";
 
 /// Deletes the records before a version, if the run's last snapshot has this version and everything up to it was published.

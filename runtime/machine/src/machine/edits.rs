@@ -126,7 +126,7 @@ impl Machine {
         self.firings.values().find_map(|firing| {
             let state = firing.node_state(index);
             let is_final = firing.state == RunState::Success && Some(firing.firing) != base;
-            if has_effect(state) && !is_final {
+            if state.has_effects() && !is_final {
                 return Some(format!(
                     "{name:?} is {state}{}: what its call began, that call has to end",
                     describe_firing(firing)
@@ -400,14 +400,6 @@ fn describe_source(flow: &Flow, source: &Source) -> String {
         source @ (Source::Constant(_) | Source::Element | Source::RunInput(_) | Source::Absent) => {
             format!("{source:?}")
         }
-    }
-}
-
-/// Whether a task in this state had effects, or is about to have some.
-fn has_effect(state: State) -> bool {
-    match state {
-        State::Pending | State::Ignored | State::RolledBack | State::Retrying => false,
-        State::Running | State::Success | State::Failure | State::RollingBack | State::RollbackFailure => true,
     }
 }
 

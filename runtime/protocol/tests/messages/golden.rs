@@ -299,7 +299,7 @@ fn permits() -> Samples {
         ("granted-1", Report::PermitGrant(grant).encode()),
         ("permits-claims-1", PermitMessage::Request(permit_request).encode()),
         ("permits-kept-1", PermitMessage::Snapshot(snapshot).encode()),
-        ("permits-beat-1", PermitMessage::Tick(PermitTick { keeper: engine(), number: 300 }).encode()),
+        ("permits-beat-1", PermitMessage::Tick(PermitTick { coordinator: engine(), number: 300 }).encode()),
     ]
 }
 

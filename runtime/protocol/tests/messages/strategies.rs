@@ -166,7 +166,7 @@ pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {
         })
     });
     let tick = (name(), any::<u64>())
-        .prop_map(|(coordinator, number)| PermitMessage::Tick(PermitTick { keeper: coordinator, number }));
+        .prop_map(|(coordinator, number)| PermitMessage::Tick(PermitTick { coordinator, number }));
     prop_oneof![request, snapshot, tick]
 }
 

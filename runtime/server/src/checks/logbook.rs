@@ -57,8 +57,8 @@ pub(super) async fn inspect(locations: &Locations, running: Option<&RunningServe
             };
             LogbookCheck { checks: vec![check], logbook, found: None }
         }
-        Inspection::Absent { place, obstacle } => {
-            LogbookCheck { checks: vec![absent(&place, obstacle)], logbook, found: None }
+        Inspection::Absent { place, write_error } => {
+            LogbookCheck { checks: vec![absent(&place, write_error)], logbook, found: None }
         }
         Inspection::Found(found) => {
             let mut checks = vec![check_found(&found)];
@@ -70,13 +70,13 @@ pub(super) async fn inspect(locations: &Locations, running: Option<&RunningServe
 }
 
 fn clock_of(reading: &ClockReading) -> Check {
-    let ClockReading { asked, said, answered } = *reading;
-    let reading = Reading { sent_at: asked, shown: said, resolution: Duration::ZERO, received_at: answered };
+    let ClockReading { sent_at, shown, received_at } = *reading;
+    let reading = Reading { sent_at, shown, resolution: Duration::ZERO, received_at };
     clock::check("logbook-clock", "the database", &reading)
 }
 
-fn absent(place: &str, obstacle: Option<String>) -> Check {
-    match obstacle {
+fn absent(place: &str, write_error: Option<String>) -> Check {
+    match write_error {
         None => Check::warn(
             "logbook",
             format!("there is none at {place} yet"),
@@ -92,7 +92,7 @@ fn absent(place: &str, obstacle: Option<String>) -> Check {
 
 fn check_found(found: &Found) -> Check {
     let Found { place, schema, known, .. } = found;
-    if let Some(reason) = &found.obstacle {
+    if let Some(reason) = &found.write_error {
         let detail = format!("{place} can be read (schema {schema}), but not written: {reason}");
         return Check::fail(
             "logbook",

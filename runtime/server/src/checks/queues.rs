@@ -60,7 +60,7 @@ impl KnownQueues {
         let mut known = Self { jobs: locations.queues.clone(), ..Self::default() };
         known.jobs.extend("default".parse::<QueueName>());
         for run in &open.runs {
-            known.shards.insert(topology::shard_queue(&run.summary.standing.shard));
+            known.shards.insert(topology::shard_queue(&run.summary.info.shard));
             let flow = run.machine.flow();
             for (_, name, task) in flow.tasks() {
                 known.jobs.insert(task.queue.clone());

@@ -76,7 +76,7 @@ pub(super) async fn load(logbook: Option<Arc<dyn Logbook>>) -> OpenRuns {
         }
     };
     summaries.sort_by_key(|summary| summary.changed_at);
-    let of_shared_shards = summaries.iter().filter(|summary| is_shared(&summary.standing.shard)).count() as u64;
+    let of_shared_shards = summaries.iter().filter(|summary| is_shared(&summary.info.shard)).count() as u64;
     let mut open_runs = OpenRuns { listed: summaries.len(), of_shared_shards, ..OpenRuns::default() };
     let deadline = tokio::time::Instant::now() + QUERY_TIMEOUT;
     for summary in summaries.into_iter().take(MAX_CHECKED) {
@@ -126,7 +126,7 @@ impl RunInspector<'_> {
             let run = open.summary.run.to_string();
             match self.classify(&open.summary, &open.machine).await {
                 RunHealth::Healthy => {}
-                RunHealth::Undriven if is_shared(&open.summary.standing.shard) => findings.undriven.push(run),
+                RunHealth::Undriven if is_shared(&open.summary.info.shard) => findings.undriven.push(run),
                 RunHealth::Undriven => findings.interrupted.push(run),
                 RunHealth::Stuck(calls) => findings.stuck.push((run, calls)),
                 RunHealth::Unknown(reason) => findings.unknown.push((run, reason)),
@@ -156,7 +156,7 @@ impl RunInspector<'_> {
     }
 
     async fn classify(&self, summary: &Summary, machine: &Machine) -> RunHealth {
-        let shard = &summary.standing.shard;
+        let shard = &summary.info.shard;
         let queue = topology::shard_queue(shard);
         let driver = if is_shared(shard) {
             match self.queues.drives(&queue) {

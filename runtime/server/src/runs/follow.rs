@@ -52,7 +52,7 @@ pub(crate) async fn follow(
     let changes = state.dependencies.engine.changes();
     let follow = LogFollow::new(run.clone(), state.dependencies.logbook.clone());
     let mut follow = LogFollow { returned, changes: Some(changes), ..follow };
-    if !summary.standing.state.is_final() {
+    if !summary.info.state.is_final() {
         let live = LiveLines::open(&state.dependencies.broker, &run).await;
         follow = follow.with(live.map_err(|error| Problem::internal(&error))?);
     }
@@ -129,7 +129,7 @@ impl LogFollow {
     async fn read(&mut self) -> Result<(), LoadError> {
         // Read before the logs: whatever is recorded in between is read once more.
         let summary = self.logbook.summary(&self.run).await?;
-        let state = summary.standing.state;
+        let state = summary.info.state;
         if self.read != Some(summary.version) {
             let logs = self.logbook.logs(&self.run, self.read.unwrap_or(self.returned)).await?;
             let before = self.returned;

@@ -42,8 +42,8 @@ pub async fn read(logbook: &dyn Logbook, query: ListQuery) -> Result<Runs, Probl
 fn summary(summary: &Summary) -> api::Summary {
     api::Summary {
         run: summary.run.to_string(),
-        flow: summary.standing.flow.to_string(),
-        state: summary.standing.state.into(),
+        flow: summary.info.flow.to_string(),
+        state: summary.info.state.into(),
         started_at: rfc3339(summary.started_at),
         changed_at: rfc3339(summary.changed_at),
     }

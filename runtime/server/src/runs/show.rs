@@ -122,15 +122,9 @@ impl History {
     fn add_change(&mut self, change: Change) {
         let Change::Node(mut change) = change else { return };
         let before = self.last_changes.get(&change.name);
-        let started_at = match change.state {
-            NodeState::Running | NodeState::RollingBack => Some(change.at),
-            NodeState::Pending
-            | NodeState::Success
-            | NodeState::Failure
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure
-            | NodeState::Ignored
-            | NodeState::Retrying => before.and_then(|before| before.started_at),
+        let started_at = match change.state.is_called() {
+            true => Some(change.at),
+            false => before.and_then(|before| before.started_at),
         };
         // The worker is known once it has answered; the state may change later without another call.
         if change.worker.is_none() && change.state != NodeState::Running {

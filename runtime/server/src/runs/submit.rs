@@ -48,7 +48,7 @@ pub(crate) async fn submit(
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
     let overrides = parse_values("inputs", &submission.inputs)?;
     let mut draft = flow::file::read(&submission.flow);
-    if !draft.mistakes.is_empty() {
+    if !draft.diagnostics.is_empty() {
         return Err(collect_diagnostics(&state, draft, &submission, &overrides).await);
     }
     override_modules(&mut draft, &submission);
@@ -112,7 +112,7 @@ async fn collect_diagnostics(
     overrides: &Values,
 ) -> Problem {
     override_modules(&mut draft, submission);
-    let diagnostics = draft.mistakes.clone();
+    let diagnostics = draft.diagnostics.clone();
     let wired = wire(&state.dependencies.modules, &draft, overrides).await;
     diagnostics_problem(&wired.err().unwrap_or(diagnostics), &submission.flow)
 }
@@ -177,7 +177,7 @@ pub(super) fn diagnostics_problem(diagnostics: &[Diagnostic], text: &str) -> Pro
         diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect();
     let detail = match errors[..] {
         [only] => only.message.clone(),
-        _ => format!("the flow has {} mistakes", errors.len()),
+        _ => format!("the flow has {} errors", errors.len()),
     };
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail)
         .diagnostics(diagnostics.iter().map(|diagnostic| api_diagnostic(diagnostic, text)).collect())

@@ -7,7 +7,7 @@ async fn a_rejected_flow_lists_all_diagnostics_with_positions() {
     let harness = Harness::new().await;
     let text = "name = \"f\"\n[modules]\nm = \"../m.wasm\"\n[[task]]\nname = \"t\"\nuse = \"n\"\n[[link]]\nfrom = \"t\"\nto = \"z\"\n";
     let problem = refusal(harness.client().submit(&submission(text)).await);
-    assert_eq!((problem.status, problem.detail.as_str()), (422, "the flow has 3 mistakes"));
+    assert_eq!((problem.status, problem.detail.as_str()), (422, "the flow has 3 errors"));
     let positions: Vec<_> = problem.diagnostics.iter().map(|diagnostic| (diagnostic.line, diagnostic.column)).collect();
     assert_eq!(positions, [(Some(3), Some(5)), (Some(6), Some(7)), (Some(9), Some(6))], "{:#?}", problem.diagnostics);
     assert!(

@@ -285,8 +285,8 @@ fn a_flow_is_written_for_people() {
 }
 
 fn messages(error: &WriteError) -> Vec<&str> {
-    assert!(error.mistakes.iter().all(|diagnostic| diagnostic.hint.is_some() && diagnostic.span.is_none()));
-    error.mistakes.iter().map(|diagnostic| diagnostic.message.as_str()).collect()
+    assert!(error.diagnostics.iter().all(|diagnostic| diagnostic.hint.is_some() && diagnostic.span.is_none()));
+    error.diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect()
 }
 
 #[test]

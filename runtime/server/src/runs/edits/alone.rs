@@ -24,7 +24,7 @@ pub async fn edit_alone(
 ) -> Result<EditResult, Problem> {
     let edits = parse_edits(request)?;
     let history = logbook.load(run).await?;
-    let (follows, published, info) = (history.version(), history.told, history.standing.clone());
+    let (follows, published, info) = (history.version(), history.published, history.info.clone());
     let mut machine = history.into_machine()?;
     // The available workers are known only once a process drives the run.
     let Planned { revision, flow, edited } =

@@ -7,7 +7,7 @@ use protocol::RequestedCall;
 use super::*;
 
 const MAX_RUNNING: usize = 2;
-const KEEPERS: usize = 3;
+const COORDINATORS: usize = 3;
 const SHARDS: [&str; 2] = ["1", "2"];
 
 /// Pseudo-random numbers, the same for the same seed.
@@ -29,7 +29,7 @@ struct ShardOwner {
     held: BTreeSet<CallId>,
     /// Waiting calls, each with the number of its first request.
     waiting: BTreeMap<CallId, Option<u64>>,
-    heard: VecDeque<PermitGrant>,
+    grants: VecDeque<PermitGrant>,
 }
 
 /// A coordinator, and the messages delivered to it.
@@ -40,7 +40,7 @@ struct Consumer {
 }
 
 struct FaultSimulation {
-    dice: SeededRng,
+    rng: SeededRng,
     now: Timestamp,
     number: u64,
     messages: BTreeMap<u64, PermitMessage>,
@@ -62,12 +62,12 @@ impl FaultSimulation {
             unsettled: Vec::new(),
         };
         Self {
-            dice: SeededRng(seed),
+            rng: SeededRng(seed),
             now: Timestamp::default(),
             number: 0,
             messages: BTreeMap::new(),
             queue: BTreeMap::new(),
-            consumers: (0..KEEPERS).map(consumer).collect(),
+            consumers: (0..COORDINATORS).map(consumer).collect(),
             active: 0,
             holders: SHARDS.map(|name| (shard(name), ShardOwner::default())).into(),
             running: BTreeSet::new(),
@@ -106,7 +106,7 @@ impl FaultSimulation {
                 CoordinatorAction::WriteSnapshot(snapshot) => self.publish(PermitMessage::Snapshot(snapshot)),
                 CoordinatorAction::SendTick(beat) => self.publish(PermitMessage::Tick(beat)),
                 CoordinatorAction::Grant(shard, granted) => {
-                    self.holders.get_mut(&shard).unwrap().heard.push_back(granted)
+                    self.holders.get_mut(&shard).unwrap().grants.push_back(granted)
                 }
             }
         }
@@ -134,7 +134,7 @@ impl FaultSimulation {
             self.calls += 1;
             consumer.coordinator = coordinator(&format!("again{}", self.calls));
         }
-        self.active = (self.active + 1) % KEEPERS;
+        self.active = (self.active + 1) % COORDINATORS;
         // A coordinator that becomes active again has lost the deliveries of its earlier subscription.
         self.consumers[self.active].delivered.clear();
         self.consumers[self.active].unsettled.clear();
@@ -161,7 +161,7 @@ impl FaultSimulation {
 
     fn on_grant(&mut self, of: &Shard) {
         let holder = self.holders.get_mut(of).unwrap();
-        let Some(granted) = holder.heard.pop_front().filter(|granted| granted.engine == format!("h{}", holder.engine))
+        let Some(granted) = holder.grants.pop_front().filter(|granted| granted.engine == format!("h{}", holder.engine))
         else {
             return;
         };
@@ -184,15 +184,15 @@ impl FaultSimulation {
     }
 
     fn step(&mut self, seed: u64) {
-        let of = shard(SHARDS[self.dice.below(SHARDS.len())]);
-        match self.dice.below(40) {
+        let of = shard(SHARDS[self.rng.below(SHARDS.len())]);
+        match self.rng.below(40) {
             0..14 => {
                 self.deliver();
                 self.take(self.active);
             }
             14..18 => self.deliver(),
             18..20 => {
-                let at = self.dice.below(KEEPERS);
+                let at = self.rng.below(COORDINATORS);
                 self.take(at);
             }
             20..24 => self.claim(&of),
@@ -217,7 +217,7 @@ impl FaultSimulation {
             }
             37 => self.consumers[self.active].coordinator.tick(),
             38 => {
-                let dies = self.dice.below(2) == 0;
+                let dies = self.rng.below(2) == 0;
                 self.cut_off(dies);
             }
             _ => self.take_over(&of),

@@ -1,0 +1,40 @@
+//! How a state of a task looks in a terminal.
+
+use flow::State;
+
+use crate::colour::Colour;
+
+/// The looks of a state.
+pub(crate) struct Appearance {
+    /// The mark before the name of a task.
+    mark: &'static str,
+    colour: Colour,
+    /// The place of the state where not all tasks fit on the screen: low numbers are shown first.
+    pub(super) rank: u8,
+}
+
+impl Appearance {
+    /// The looks of a state.
+    pub(crate) const fn of(state: State) -> Self {
+        let (mark, colour, rank) = match state {
+            State::Failure | State::RollbackFailure => ("✗", Colour::Red, 0),
+            State::Running => ("▸", Colour::Blue, 1),
+            State::RollingBack => ("▸", Colour::Yellow, 1),
+            State::Retrying => ("↻", Colour::Yellow, 1),
+            State::RolledBack => ("↩", Colour::Yellow, 2),
+            State::Success => ("✓", Colour::Green, 3),
+            State::Pending | State::Ignored => ("·", Colour::Dim, 4),
+        };
+        Self { mark, colour, rank }
+    }
+
+    /// The mark, in its colour if `on`.
+    pub(crate) fn mark(&self, on: bool) -> String {
+        self.colour.text(self.mark, on)
+    }
+
+    /// A text in the colour of the state, if `on`.
+    pub(crate) fn text(&self, text: &str, on: bool) -> String {
+        self.colour.text(text, on)
+    }
+}
