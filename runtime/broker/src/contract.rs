@@ -230,6 +230,7 @@ macro_rules! contract_tests {
             a_first_delivery_is_not_redelivered,
             an_accepted_message_is_never_redelivered,
             a_requeued_message_is_redelivered,
+            a_requeued_message_is_not_accepted_with_later_ones,
             a_dropped_delivery_is_redelivered,
             a_returned_message_keeps_its_position,
             without_a_limit_a_message_is_redelivered_forever,

@@ -35,13 +35,17 @@ struct Deliveries {
     accepted: BTreeSet<u64>,
 }
 
-/// An acknowledgement frame.
+/// A frame that settles deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Acknowledgement {
-    /// Of one delivery.
-    One(u64),
-    /// Of this delivery and all earlier ones.
-    UpTo(u64),
+enum Frame {
+    /// Acknowledges one delivery.
+    Accept(u64),
+    /// Acknowledges this delivery and all earlier ones.
+    AcceptUpTo(u64),
+    /// Returns one delivery to the queue.
+    Requeue(u64),
+    /// Moves one delivery to the dead-letter queue.
+    DeadLetter(u64),
 }
 
 impl ChannelSettler {
@@ -62,27 +66,29 @@ impl ChannelSettler {
 
     /// Acknowledges the deliveries that were accepted so far.
     pub(super) fn flush(&self) {
-        self.acknowledge(&mut self.lock());
+        let mut deliveries = self.lock();
+        self.send(deliveries.take_acknowledgements());
     }
 
-    /// The frames are queued under the lock: a frame that covers several deliveries must not overtake the frame of an
+    /// Queues frames. Call it under the lock: a frame that covers several deliveries must not overtake the frame of an
     /// earlier one.
-    fn acknowledge(&self, deliveries: &mut Deliveries) {
-        for acknowledgement in deliveries.take_acknowledgements() {
-            let (tag, multiple) = match acknowledgement {
-                Acknowledgement::One(tag) => (tag, false),
-                Acknowledgement::UpTo(tag) => (tag, true),
+    fn send(&self, frames: Vec<Frame>) {
+        let reject = |tag, requeue| {
+            let options = BasicNackOptions { requeue, ..BasicNackOptions::default() };
+            self.channel.basic_nack(tag, options).now_or_never()
+        };
+        for frame in frames {
+            // The first poll queues the frame; the rest would only wait until it is written. An error means that the
+            // channel has gone, and its deliveries with it.
+            let _ = match frame {
+                Frame::Accept(tag) => self.channel.basic_ack(tag, BasicAckOptions { multiple: false }).now_or_never(),
+                Frame::AcceptUpTo(tag) => {
+                    self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).now_or_never()
+                }
+                Frame::Requeue(tag) => reject(tag, true),
+                Frame::DeadLetter(tag) => reject(tag, false),
             };
-            // The first poll queues the frame; later polls would only wait until it is written. An error means that the
-            // channel has closed, so its deliveries are redelivered.
-            let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
         }
-    }
-
-    fn reject(&self, tag: u64, requeue: bool) {
-        let options = BasicNackOptions { requeue, ..BasicNackOptions::default() };
-        // As for acknowledgements.
-        let _ = self.channel.basic_nack(tag, options).now_or_never();
     }
 
     fn lock(&self) -> MutexGuard<'_, Deliveries> {
@@ -94,11 +100,9 @@ impl ChannelSettler {
 impl Settle for ChannelSettler {
     fn settle(&self, tag: u64, settlement: Settlement) {
         let mut deliveries = self.lock();
-        deliveries.unsettled.remove(&tag);
         match settlement {
             Settlement::Accept => {
-                let is_first = deliveries.accepted.is_empty();
-                deliveries.accepted.insert(tag);
+                let is_first = deliveries.accept(tag);
                 if let Some(this) = self.this.upgrade().filter(|_| is_first) {
                     self.runtime.spawn(async move {
                         yield_now().await;
@@ -106,15 +110,8 @@ impl Settle for ChannelSettler {
                     });
                 }
             }
-            // In the order in which deliveries were settled.
-            Settlement::Requeue => {
-                self.acknowledge(&mut deliveries);
-                self.reject(tag, true);
-            }
-            Settlement::DeadLetter => {
-                self.acknowledge(&mut deliveries);
-                self.reject(tag, false);
-            }
+            Settlement::Requeue => self.send(deliveries.reject(tag, Frame::Requeue(tag))),
+            Settlement::DeadLetter => self.send(deliveries.reject(tag, Frame::DeadLetter(tag))),
         }
     }
 
@@ -131,34 +128,54 @@ impl Drop for ChannelSettler {
 }
 
 impl Deliveries {
+    /// Accepts a delivery. Returns whether it is the first one since the last acknowledgement.
+    fn accept(&mut self, tag: u64) -> bool {
+        let is_first = self.accepted.is_empty();
+        self.unsettled.remove(&tag);
+        self.accepted.insert(tag);
+        is_first
+    }
+
+    /// Rejects a delivery. Returns the frames of the deliveries that were accepted before, and then its own.
+    fn reject(&mut self, tag: u64, frame: Frame) -> Vec<Frame> {
+        // It is unsettled until its own frame: otherwise a frame for all earlier deliveries would accept it.
+        let mut frames = self.take_acknowledgements();
+        self.unsettled.remove(&tag);
+        frames.push(frame);
+        frames
+    }
+
     /// Takes the accepted deliveries, as frames: one for all that precede the first unsettled delivery, and one for each
     /// other.
-    fn take_acknowledgements(&mut self) -> Vec<Acknowledgement> {
-        let later = match self.unsettled.first() {
+    fn take_acknowledgements(&mut self) -> Vec<Frame> {
+        let others = match self.unsettled.first() {
             Some(first) => self.accepted.split_off(first),
             None => BTreeSet::new(),
         };
-        let earlier = std::mem::take(&mut self.accepted);
-        let up_to = match (earlier.len(), earlier.last()) {
+        let covered = std::mem::take(&mut self.accepted);
+        let up_to = match (covered.len(), covered.last()) {
             (0, _) | (_, None) => None,
-            (1, Some(tag)) => Some(Acknowledgement::One(*tag)),
-            (_, Some(tag)) => Some(Acknowledgement::UpTo(*tag)),
+            (1, Some(tag)) => Some(Frame::Accept(*tag)),
+            (_, Some(tag)) => Some(Frame::AcceptUpTo(*tag)),
         };
-        up_to.into_iter().chain(later.into_iter().map(Acknowledgement::One)).collect()
+        up_to.into_iter().chain(others.into_iter().map(Frame::Accept)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Acknowledgement::{One, UpTo};
+    use Frame::{Accept, AcceptUpTo, DeadLetter, Requeue};
 
-    fn acknowledgements(
-        unsettled: impl IntoIterator<Item = u64>,
-        accepted: impl IntoIterator<Item = u64>,
-    ) -> Vec<Acknowledgement> {
-        let mut deliveries =
-            Deliveries { unsettled: unsettled.into_iter().collect(), accepted: accepted.into_iter().collect() };
+    fn delivered(tags: impl IntoIterator<Item = u64>) -> Deliveries {
+        Deliveries { unsettled: tags.into_iter().collect(), accepted: BTreeSet::new() }
+    }
+
+    fn accepted(unsettled: impl IntoIterator<Item = u64>, accepted: impl IntoIterator<Item = u64>) -> Vec<Frame> {
+        let mut deliveries = delivered(unsettled);
+        for tag in accepted {
+            deliveries.accept(tag);
+        }
         let frames = deliveries.take_acknowledgements();
         assert!(deliveries.accepted.is_empty(), "each is acknowledged once");
         frames
@@ -166,11 +183,25 @@ mod tests {
 
     #[test]
     fn one_frame_acknowledges_all_deliveries_before_the_first_unsettled_one() {
-        assert_eq!(acknowledgements([], []), []);
-        assert_eq!(acknowledgements([], [7]), [One(7)]);
-        assert_eq!(acknowledgements([], [7, 8, 9]), [UpTo(9)]);
-        assert_eq!(acknowledgements([9], [7, 8]), [UpTo(8)]);
-        assert_eq!(acknowledgements([6], [7, 8]), [One(7), One(8)]);
-        assert_eq!(acknowledgements([3, 7], [1, 2, 5, 8]), [UpTo(2), One(5), One(8)]);
+        assert_eq!(accepted([], []), []);
+        assert_eq!(accepted([7], [7]), [Accept(7)]);
+        assert_eq!(accepted([7, 8, 9], [7, 8, 9]), [AcceptUpTo(9)]);
+        assert_eq!(accepted([7, 8, 9], [7, 8]), [AcceptUpTo(8)]);
+        assert_eq!(accepted([6, 7, 8], [7, 8]), [Accept(7), Accept(8)]);
+        assert_eq!(accepted([1, 2, 3, 5, 7, 8], [8, 1, 5, 2]), [AcceptUpTo(2), Accept(5), Accept(8)]);
+    }
+
+    #[test]
+    fn a_rejected_delivery_is_never_acknowledged() {
+        let mut deliveries = delivered([5, 6, 7, 8]);
+        assert!(deliveries.accept(6), "it is the first");
+        assert!(!deliveries.accept(7));
+        assert_eq!(deliveries.reject(5, Requeue(5)), [Accept(6), Accept(7), Requeue(5)]);
+        assert!(deliveries.accept(8));
+        assert_eq!(deliveries.take_acknowledgements(), [Accept(8)]);
+        let mut deliveries = delivered([1, 2, 3]);
+        deliveries.accept(1);
+        deliveries.accept(3);
+        assert_eq!(deliveries.reject(2, DeadLetter(2)), [Accept(1), Accept(3), DeadLetter(2)]);
     }
 }

@@ -38,6 +38,27 @@ pub async fn an_accepted_message_is_never_redelivered(harness: &Harness) {
     assert_eq!(take(&mut later).await, "last");
 }
 
+/// Not even when later messages are accepted at the same moment.
+pub async fn a_requeued_message_is_not_accepted_with_later_ones(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    let mut consumer = harness.consume(&queue, 10).await;
+    for number in 0..4 {
+        harness.send(&queue, &number.to_string()).await;
+    }
+    let mut deliveries = Vec::new();
+    for _ in 0..4 {
+        deliveries.push(next(&mut consumer).await);
+    }
+    let first = deliveries.remove(0);
+    deliveries.into_iter().for_each(Delivery::accept);
+    first.requeue();
+    let again = next(&mut consumer).await;
+    assert_eq!((body(&again).as_str(), again.redelivered), ("0", true));
+    again.accept();
+    harness.send(&queue, "last").await;
+    assert_eq!(take(&mut consumer).await, "last", "the consumer's channel is still open");
+}
+
 /// Each redelivery raises the count by one.
 pub async fn a_requeued_message_is_redelivered(harness: &Harness) {
     let queue = harness.queue("queue", quorum()).await;
