@@ -26,7 +26,7 @@ use crate::{
     unserved_queues,
 };
 
-/// Capacity of the request queue; more requests wait. Each request is reply within a batch.
+/// Capacity of the request queue; more requests wait. Each request is answered within a batch.
 const REQUEST_QUEUE: usize = 64;
 
 /// Maximum number of unsettled signals of an engine, over all its shards: some batches' worth, so that the broker
@@ -136,8 +136,8 @@ pub enum CommandError {
         /// The run.
         run: RunId,
     },
-    /// No engine that drives the run has reply in time. The command may still take effect later.
-    #[error("no engine that drives run {run} has reply")]
+    /// No engine that drives the run has answered in time. The command may still take effect later.
+    #[error("no engine that drives run {run} has answered")]
     Unreachable {
         /// The run.
         run: RunId,

@@ -1,5 +1,5 @@
-//! What was published of each run, and what is published again: changes of runs that another process left, or whose
-//! append was not confirmed.
+//! Tracks which changes of each run are published, and publishes changes again: those of runs that another process left,
+//! and those whose append was not confirmed.
 //!
 //! A replay decides the same as the live run did. So the records after the published version lead to the same
 //! notifications, even if there are edits among them. Receivers recognize a duplicate by its run, task, firing,
@@ -46,7 +46,7 @@ impl Publications {
         self.unsearched.remove(shard);
     }
 
-    /// Returns the shards to search now; none while the runs that were found before are unpublished.
+    /// Returns the shards to search now; none until the changes of the runs that were found before are published.
     pub(crate) fn unsearched(&self, is_open: impl Fn(&RunId) -> bool) -> Vec<Shard> {
         if self.unsearched.is_empty() || !self.cursors.is_done_but(is_open) {
             return Vec::new();
@@ -74,8 +74,8 @@ impl Publications {
         self.cursors.send(run, active.version);
     }
 
-    /// Adds the queued notifications to the effects. A broker that started with this process gets no notification
-    /// before all runs are read: until then their listeners may not be bound.
+    /// Adds the queued notifications to the effects. With an in-process broker, notifications are held until all runs
+    /// are read, because their listeners may not be bound before.
     pub(crate) fn add_to(&mut self, effects: &mut Effects, all_bound: bool) {
         self.listeners_bound |= all_bound;
         if self.listeners_bound {

@@ -1,5 +1,5 @@
-//! The runs that this engine drives: their machines in memory, their timers, and the runs whose state only the logbook
-//! knows.
+//! The runs that this engine drives: their machines in memory, their timers, and stale runs, which have to be read again
+//! from the logbook.
 
 mod stale;
 
@@ -116,7 +116,6 @@ impl Runs {
     }
 
     pub(crate) fn insert(&mut self, run: RunId, active: ActiveRun) {
-        self.abandoned.remove(&run);
         self.active.insert(run.clone(), active);
         self.update_due(&run);
     }
@@ -167,7 +166,7 @@ impl Runs {
     }
 }
 
-/// Runs whose state only the logbook knows.
+/// Stale runs: their copy in memory was dropped, and their records have to be read again.
 impl Runs {
     pub(crate) fn is_stale(&self, run: &RunId) -> bool {
         self.stale.contains_key(run)
@@ -184,6 +183,11 @@ impl Runs {
     /// Marks a run as stale; its records are read with the next tick.
     pub(crate) fn mark_stale(&mut self, run: RunId, stale: StaleRun) {
         self.stale.entry(run).or_insert(stale);
+    }
+
+    /// Marks a run as stale that was in memory until now; its watcher and its version replace what was known before.
+    pub(crate) fn replace_stale(&mut self, run: RunId, stale: StaleRun) {
+        self.stale.insert(run, stale);
     }
 
     /// Takes all stale runs, to read their records.
@@ -212,6 +216,11 @@ impl Runs {
     pub(crate) fn note_abandoned(&mut self, runs: impl IntoIterator<Item = RunId>) {
         let left = runs.into_iter().filter(|run| !self.active.contains_key(run));
         self.abandoned.extend(left);
+    }
+
+    /// A run was adopted: it is driven here from now on.
+    pub(crate) fn note_adopted(&mut self, run: &RunId) {
+        self.abandoned.remove(run);
     }
 
     /// The runs of a shard that are not in memory but may hold permits.

@@ -110,7 +110,7 @@ impl Shards {
         self.states.iter().filter(|(_, state)| state.owned).map(|(shard, _)| shard)
     }
 
-    /// Returns the shard for a new run: one that is driven here, the same one for the same run while the shards stay.
+    /// Returns the shard for a new run: one of those that are driven here, chosen by the run's id.
     pub(crate) fn for_new(&self, run: &RunId) -> Option<Shard> {
         let owned: Vec<&Shard> = self.owned().collect();
         let spread = run.as_str().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
@@ -211,7 +211,8 @@ impl Shards {
     }
 
     /// This engine drives a shard from now on, since its runs are in memory. Returns the probe that proves, once it is
-    /// back, that every answer to an earlier call was received. It must return, so it is no probe that may be lost.
+    /// back, that every answer to an earlier call was received. It must return, so it is sent as a message and not as a
+    /// probe that may be dropped.
     pub(crate) fn take_over(&mut self, shard: &Shard) -> broker::Message {
         let probe = self.probe(shard);
         self.changed_at = Some(Instant::now());

@@ -53,10 +53,14 @@ impl Driver {
             Report::MayBegin { call } => self.reply_may_start(call, delivery, batch),
             Report::Released { call, worker } => {
                 let run = call.run.clone();
-                self.on_call_lost((call, worker), batch);
-                batch.signals.push((run, delivery));
+                if let Some(delivery) = self.runs.hold_for_stale(&run, delivery) {
+                    self.on_call_lost((call, worker), batch);
+                    batch.signals.push((run, delivery));
+                }
             }
             Report::Command(CommandRequest { run, command }) => {
+                // The command of a stale run is handled once its records are read.
+                let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { return Vec::new() };
                 let properties = &delivery.message.properties;
                 let correlation_id = properties.correlation_id.clone();
                 let reply_to = properties.reply_to.clone().map(|queue| ReplyTo::Remote { queue, correlation_id });
@@ -92,7 +96,6 @@ impl Driver {
             let silence = protocol::lease::SILENT_AFTER;
             warn!(%call, %worker, "no heartbeat of the call has come for {silence:?}: its worker may be lost");
         }
-        self.withdraw_due(shard, number, batch);
         expired
     }
 
@@ -101,15 +104,15 @@ impl Driver {
         self.enqueue(RunEvent::new(call.run.clone(), Event::Lost { call, worker }), batch);
     }
 
-    /// Withdraws the unwanted calls that no worker has reported as begun.
-    fn withdraw_due(&mut self, shard: &Shard, number: u64, batch: &mut Batch) {
+    /// A probe has returned: withdraws the unwanted calls that no worker has reported as started.
+    pub(super) fn withdraw_due(&mut self, shard: &Shard, number: u64, batch: &mut Batch) {
         for call in self.withdrawals.take_due(shard, number) {
             let run = call.run.clone();
             let is_withdrawable = |machine: &machine::Machine| machine.withdrawable_calls().any(|other| other == call);
             if !self.runs.get(&run).is_some_and(|active| is_withdrawable(&active.machine)) {
                 continue;
             }
-            info!(%call, "the call is withdrawn: no worker has begun it");
+            info!(%call, "the call is withdrawn: no worker has started it");
             self.enqueue(RunEvent::new(run, Event::Withdrawn { call }), batch);
         }
     }

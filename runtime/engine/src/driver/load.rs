@@ -274,6 +274,7 @@ impl Driver {
         self.listeners.update(shard, machine);
         self.leases.watch(shard, machine);
         self.permits.hold_leased(self.context.clock.now(), shard, machine);
+        self.runs.note_adopted(&run);
         self.runs.insert(run, active);
     }
 

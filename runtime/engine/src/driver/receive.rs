@@ -42,9 +42,16 @@ impl Driver {
                         }
                     }
                 }
+                let probe = match &report {
+                    Report::Probe { engine, number } if self.shards.is_self(engine) => Some(*number),
+                    _ => None,
+                };
                 for lease in self.on_report(&shard, report, delivery, batch) {
                     self.load(&lease.0.run, Some(&shard), batch).await;
                     self.on_call_lost(lease, batch);
+                }
+                if let Some(number) = probe {
+                    self.withdraw_due(&shard, number, batch);
                 }
             }
             // Rare, so it is boxed: that keeps the future of all other cases small.

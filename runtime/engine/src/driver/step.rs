@@ -48,9 +48,10 @@ impl Driver {
         self.request_permits(&mut effects);
         let all_bound = self.is_lasting() || (self.shards.owns_all() && !self.runs.has_stale());
         self.publications.add_to(&mut effects, all_bound);
-        self.unbind(&mut effects).await;
+        let unbind = std::mem::take(&mut effects.unbind);
         // The outbox outlives the driver: it ends when this sender is dropped.
         let _ = self.context.outbox.send(effects).await;
+        self.unbind(unbind).await;
     }
 
     /// Returns the current time. If the clock was set, each run gets that event before all others.
@@ -182,7 +183,7 @@ impl Driver {
         if had_begun && self.shards.owns(&active.shard) {
             let ActiveRun { version, watcher, shard, .. } = active;
             let stale = StaleRun { published: version, watcher, ..StaleRun::of(Some(&shard)) };
-            self.runs.mark_stale(run.clone(), stale);
+            self.runs.replace_stale(run.clone(), stale);
         }
     }
 
@@ -305,10 +306,11 @@ impl Driver {
         effects.probes.extend(self.permits.take_requests(self.context.clock.now(), unread));
     }
 
-    /// Unbinds the queues of shards from tasks that no run listens to any more.
-    async fn unbind(&self, effects: &mut Effects) {
-        for (shard, exchange) in std::mem::take(&mut effects.unbind) {
-            if self.listeners.listens(&shard, &exchange) {
+    /// Unbinds the queues of shards from tasks that no run listens to any more. The listeners of a shard that was released
+    /// meanwhile are known to its new driver.
+    async fn unbind(&self, exchanges: Vec<(Shard, String)>) {
+        for (shard, exchange) in exchanges {
+            if !self.shards.owns(&shard) || self.listeners.listens(&shard, &exchange) {
                 continue;
             }
             debug!(%shard, exchange, "nobody listens to the task any more");
