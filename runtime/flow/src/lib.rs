@@ -1,8 +1,8 @@
 //! Flows: what an author writes, and the vocabulary of the system.
 //!
-//! The first half are names, values, failures, limits, and the calls and states of a run. The second half turns a flow file
-//! (`file`) or a program (`builder`) into a `Draft`, and a draft with its modules into a `Flow` (`wire`). It has no I/O, no
-//! clock and no async. Start reading at `draft`.
+//! The first half defines names, values, failures, limits, and the calls and states of a run. The second half turns a flow
+//! file (`file`) or a program (`builder`) into a `Draft`, and a draft with its modules into a `Flow` (`wire`). The crate has
+//! no I/O, no clock and no async. Start reading at `draft`.
 
 // Printing panics when the reader has closed the pipe; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

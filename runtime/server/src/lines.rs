@@ -14,7 +14,7 @@ use tokio::{
 /// The poll interval for records without a notice: another engine may drive the run.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The minimum interval between two reads of new records. A busy run changes a thousand times a second, and no watcher
+/// The minimum pause after a read that found nothing new. A busy run changes a thousand times a second, and no watcher
 /// needs each change at once.
 const MIN_READ_INTERVAL: Duration = Duration::from_millis(20);
 
