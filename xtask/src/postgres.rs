@@ -94,10 +94,10 @@ impl Postgres {
     /// When it does not start; the error shows the end of its log.
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
-        let patience = Instant::now() + START_TIMEOUT;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let mut server = Group::start(&self.server(), &self.log())?;
-            while !self.answers() && !server.has_ended() && Instant::now() < patience {
+            while !self.answers() && !server.has_ended() && Instant::now() < deadline {
                 thread::sleep(PAUSE);
             }
             if self.answers() {
@@ -105,7 +105,7 @@ impl Postgres {
                 return Ok(());
             }
             // The processes of a killed server may hold its shared memory for a moment.
-            if Instant::now() > patience {
+            if Instant::now() > deadline {
                 bail!("PostgreSQL does not start; its log ends with:\n{}", self.log_tail());
             }
             thread::sleep(PAUSE);

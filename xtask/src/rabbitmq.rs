@@ -131,9 +131,9 @@ impl Rabbit {
             self.names = self.setup.start_names()?;
         }
         let mut node = Group::start(&self.setup.node(), &self.setup.log())?;
-        let patience = Instant::now() + START_TIMEOUT;
+        let deadline = Instant::now() + START_TIMEOUT;
         while !self.setup.speaks_amqp() {
-            if node.has_ended() || Instant::now() > patience {
+            if node.has_ended() || Instant::now() > deadline {
                 drop(node);
                 bail!("RabbitMQ does not start; its log ends with:\n{}", self.setup.log_tail());
             }
@@ -210,10 +210,10 @@ impl NodeSetup {
         let mut epmd = Command::new(&self.installation.epmd);
         epmd.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
         let mut names = Group::start(&epmd, &self.log())?;
-        let patience = Instant::now() + START_TIMEOUT;
+        let deadline = Instant::now() + START_TIMEOUT;
         // A node that finds no mapper starts its own, which would stay behind.
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            if names.has_ended() || Instant::now() > patience {
+            if names.has_ended() || Instant::now() > deadline {
                 bail!("the port mapper of Erlang does not start at port {port}: {}", self.log_tail());
             }
             thread::sleep(POLL_INTERVAL);
@@ -293,8 +293,8 @@ impl NodeSetup {
 
     /// Waits until a killed node is gone: its port refuses connections only a moment later.
     fn wait_until_stopped(&self) {
-        let patience = Instant::now() + STOP_TIMEOUT;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.amqp)).is_ok() && Instant::now() < patience {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.amqp)).is_ok() && Instant::now() < deadline {
             thread::sleep(POLL_INTERVAL);
         }
     }

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_put_together_is_the_text() {
+    fn chunks_concatenate_to_the_input() {
         for text in ["", "one", "one two", POEM, "ä ö ü ß", "nospaceanywhereatall", "   "] {
             for bytes in [1, 3, 10, 1_000] {
                 assert_eq!(cut(text, Some(bytes)).concat(), text);

@@ -330,8 +330,8 @@ impl Engine {
             }
             command => command,
         };
-        let asking = self.remote.request(&shard, protocol::CommandRequest { run: run.clone(), command });
-        match timeout(REPLY_TIMEOUT, asking).await {
+        let requesting = self.remote.request(&shard, protocol::CommandRequest { run: run.clone(), command });
+        match timeout(REPLY_TIMEOUT, requesting).await {
             Ok(Ok(reply)) => CommandError::result(run, name, reply),
             Ok(Err(RemoteEngineError::Publish(PublishError::Unroutable { .. }))) => {
                 Err(CommandError::Abandoned { run: run.clone() })

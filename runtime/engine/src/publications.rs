@@ -48,7 +48,7 @@ impl Publications {
 
     /// Returns the shards to search now; none until the changes of the runs that were found before are published.
     pub(crate) fn unsearched(&self, is_open: impl Fn(&RunId) -> bool) -> Vec<Shard> {
-        if self.unsearched.is_empty() || !self.cursors.is_done_but(is_open) {
+        if self.unsearched.is_empty() || !self.cursors.is_done_except(is_open) {
             return Vec::new();
         }
         self.unsearched.iter().cloned().collect()

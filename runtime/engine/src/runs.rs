@@ -135,7 +135,7 @@ impl Runs {
             self.remove(&run);
         }
         for (_, stale) in self.stale.extract_if(.., |_, stale| stale.may_be_of(shard)) {
-            stale.hand_over();
+            stale.requeue_deliveries();
         }
     }
 }

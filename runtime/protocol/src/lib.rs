@@ -33,7 +33,7 @@ pub use control::{Control, Ping, WorkerStatus};
 pub use fetch::{FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use headers::{call_of, headers, message_id, returned, set_returned};
 pub use job::Job;
-pub use log::{AttemptLog, CallLog, Joined, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, log_size};
+pub use log::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, NewLines, log_size};
 pub use permit_message::{
     Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall,
 };

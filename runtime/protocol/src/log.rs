@@ -10,7 +10,7 @@ use crate::{
     codec::{self, BorrowDecode, Encode, MessageKind},
 };
 
-pub use join::{Joined, LogJoin};
+pub use join::{LogJoin, NewLines};
 pub use live::{LiveLine, LiveLog, LogSource, log_size};
 
 /// The maximum bytes of text that are stored of one attempt.

@@ -41,10 +41,10 @@ pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Respo
 
 /// Whether the request carries the token, or no token is configured.
 pub(crate) fn has_token(headers: &HeaderMap, token: Option<&Token>) -> bool {
-    token.is_none_or(|token| bears(headers, token))
+    token.is_none_or(|token| has_bearer_token(headers, token))
 }
 
-fn bears(headers: &HeaderMap, token: &Token) -> bool {
+fn has_bearer_token(headers: &HeaderMap, token: &Token) -> bool {
     let Some((scheme, token_text)) = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' '))
     else {
         return false;

@@ -120,11 +120,11 @@ impl ModuleLibrary {
     /// [`LibraryError`] when the bytes are no valid module.
     pub async fn inspect(&self, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
         // Converting and compiling take long.
-        let making = tokio::task::spawn_blocking(move || {
+        let componentizing = tokio::task::spawn_blocking(move || {
             let bytes = Module::componentize(&bytes)?.into_bytes();
             Ok::<_, ModuleError>((store::digest_of(&bytes), bytes))
         });
-        let (digest, bytes) = making.await.map_err(|_| LibraryError::Stopping)??;
+        let (digest, bytes) = componentizing.await.map_err(|_| LibraryError::Stopping)??;
         self.describe(digest, bytes).await
     }
 

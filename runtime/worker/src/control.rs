@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::live::{self, Followed};
+use crate::live::{self, FollowSender};
 
 /// The maximum number of interrupted and withdrawn calls to remember, whose jobs have not arrived. Each costs some hundred bytes.
 const MAX_WITHDRAWN_CALLS: usize = 10_000;
@@ -23,7 +23,7 @@ const MAX_WITHDRAWN_CALLS: usize = 10_000;
 /// The calls that a worker has, and the interrupted and withdrawn calls that it knows.
 pub(crate) struct CallRegistry {
     state: Mutex<RegistryState>,
-    followed: Followed,
+    followed: FollowSender,
 }
 
 struct RegistryState {

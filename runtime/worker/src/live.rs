@@ -26,14 +26,14 @@ const PERIOD: Duration = Duration::from_millis(200);
 const BATCH: usize = 16 << 10;
 
 /// The runs that a client has just started to follow. A receiver that misses some publishes its lines again.
-pub(crate) type Followed = broadcast::Sender<RunId>;
+pub(crate) type FollowSender = broadcast::Sender<RunId>;
 
 /// The maximum number of such runs that wait for a slow receiver.
-const FOLLOWED: usize = 64;
+const FOLLOW_CAPACITY: usize = 64;
 
 /// Creates the channel for followed runs.
-pub(crate) fn followed() -> Followed {
-    broadcast::channel(FOLLOWED).0
+pub(crate) fn followed() -> FollowSender {
+    broadcast::channel(FOLLOW_CAPACITY).0
 }
 
 /// The lines that a call has written so far: at most [`MAX_LOG_BYTES`] bytes, which is also the limit of its final

@@ -10,7 +10,7 @@ use crate::output::{EVIL, assert_harmless, evil_flow};
 use waft_tests::Waft;
 
 #[test]
-fn an_empty_list_explains_itself() {
+fn an_empty_list_prints_a_hint() {
     let mut server = TestServer::new();
     let output = server.run(&["list"]);
     assert!(output.expect(0).stderr.contains("there are no runs yet"), "{}", output.stderr);

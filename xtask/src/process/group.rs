@@ -67,8 +67,8 @@ impl Group {
             // If the pipe has no reader, the program has ended already.
             let _ = leash.write_all(b"stop\n");
         }
-        let patience = Instant::now() + grace;
-        while !self.has_ended() && Instant::now() < patience {
+        let deadline = Instant::now() + grace;
+        while !self.has_ended() && Instant::now() < deadline {
             thread::sleep(PAUSE);
         }
     }

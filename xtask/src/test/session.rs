@@ -16,15 +16,15 @@ use super::{BINARY, GUESTS, Step, count::Count};
 /// The state that the steps of one test run share.
 pub(super) struct Session<'a> {
     /// The user's arguments for the test runner.
-    for_the_runner: &'a [String],
+    runner_arguments: &'a [String],
     guests: Option<PathBuf>,
     binary: Option<PathBuf>,
     count: Count,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(for_the_runner: &'a [String]) -> Self {
-        Self { for_the_runner, guests: None, binary: None, count: Count::default() }
+    pub(super) fn new(runner_arguments: &'a [String]) -> Self {
+        Self { runner_arguments, guests: None, binary: None, count: Count::default() }
     }
 
     /// The test results so far.
@@ -83,10 +83,10 @@ impl<'a> Session<'a> {
         cargo.env(openapi::PYTHON, openapi::find_or_make(transcript)?);
         cargo.env(python::PYTHON, python::find_or_install(transcript, python::Module::Pika)?);
         if process::answers(process::cargo().args(["nextest", "--version"])) {
-            cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(self.for_the_runner);
+            cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(self.runner_arguments);
         } else {
             // Without `--all-targets`, it would also run the doctests, which are a separate step.
-            cargo.args(["test", "--workspace", "--all-targets", "--no-fail-fast", "--"]).args(self.for_the_runner);
+            cargo.args(["test", "--workspace", "--all-targets", "--no-fail-fast", "--"]).args(self.runner_arguments);
         }
         transcript.run(&mut cargo)?;
         ensure!(Count::of(&transcript.text()).passed > 0, "no test ran");

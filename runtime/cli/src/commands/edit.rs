@@ -82,14 +82,14 @@ async fn edit_locally(settings: &Settings, local: LocalRun, request: EditRequest
         ));
     };
     let library = modules::open(settings, 1).await?;
-    let edits = edits(Target::Here(&library), edit).await?;
+    let edits = edits(Target::Local(&library), edit).await?;
     let (path, text) = added_text(&edits);
     let request = Edits { edits, if_revision, dry_run };
     let edited = ::server::edit_alone(&*logbook, &library, &run, &request, SystemClock.now()).await;
     edited.map_err(|problem| {
         let problem = problem.into_document();
         if problem.diagnostics.is_empty() {
-            remote::refused_here(problem)
+            remote::local_refusal(problem)
         } else {
             diagnostics_error(Path::new(path), &text, &problem.diagnostics)
         }

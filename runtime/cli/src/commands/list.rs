@@ -22,42 +22,42 @@ use crate::{
 const PAGE: usize = 1_000;
 
 /// Where the listed runs come from.
-enum Listed {
+enum RunListSource {
     Server(Client),
     /// The logbook of this machine; `None` if it does not exist yet.
-    Here(Option<Arc<dyn Logbook>>),
+    Local(Option<Arc<dyn Logbook>>),
 }
 
-impl Listed {
+impl RunListSource {
     async fn page(&self, query: &ListQuery) -> Result<Runs, CliError> {
         match self {
             Self::Server(client) => client.list(query).await.map_err(remote::cli_error),
-            Self::Here(Some(logbook)) => ::server::list(&**logbook, query.clone())
+            Self::Local(Some(logbook)) => ::server::list(&**logbook, query.clone())
                 .await
-                .map_err(|problem| remote::refused_here(problem.into_document())),
-            Self::Here(None) => Ok(Runs { runs: Vec::new(), next: None }),
+                .map_err(|problem| remote::local_refusal(problem.into_document())),
+            Self::Local(None) => Ok(Runs { runs: Vec::new(), next: None }),
         }
     }
 }
 
 /// Chooses where runs are listed from: a chosen server, or else the logbook of this machine. If that has no runs, the
 /// server at the built-in address may have some.
-async fn listed(settings: &Settings) -> Result<Listed, CliError> {
+async fn listed(settings: &Settings) -> Result<RunListSource, CliError> {
     if !reads_logbook(settings) {
-        return remote::client(settings).map(Listed::Server);
+        return remote::client(settings).map(RunListSource::Server);
     }
     let logbook = if logbook::may_exist(&settings.logbook).map_err(super::logbook_error)? {
         Some(super::open_logbook(settings).await?)
     } else {
         None
     };
-    let here = Listed::Here(logbook);
+    let here = RunListSource::Local(logbook);
     let one = ListQuery { limit: Some(1), ..ListQuery::default() };
     if settings.logbook_is_named || !here.page(&one).await?.runs.is_empty() {
         return Ok(here);
     }
     let client = remote::client(settings)?;
-    Ok(if client.list(&one).await.is_ok() { Listed::Server(client) } else { here })
+    Ok(if client.list(&one).await.is_ok() { RunListSource::Server(client) } else { here })
 }
 
 pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, CliError> {
@@ -94,11 +94,11 @@ pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, C
 }
 
 /// The message for an empty list.
-fn none(settings: &Settings, listed: &Listed, is_filtered: bool) -> String {
+fn none(settings: &Settings, listed: &RunListSource, is_filtered: bool) -> String {
     match listed {
         _ if is_filtered => "no run fits; `waft list` without filters shows all".into(),
-        Listed::Server(_) => "there are no runs yet; `waft submit FLOW` starts one".into(),
-        Listed::Here(_) => format!(
+        RunListSource::Server(_) => "there are no runs yet; `waft submit FLOW` starts one".into(),
+        RunListSource::Local(_) => format!(
             "there are no runs in the logbook {}; `waft run FLOW` starts one, and --server or WAFT_SERVER names a server",
             without_password(&settings.logbook)
         ),
@@ -125,15 +125,15 @@ fn print_table(runs: &[Summary]) {
     output::line(&format!("{:id$}  {:flow$}  {:11}  {:20}  LASTED", "RUN", "FLOW", "STATE", "STARTED"));
     let now = protocol::json::rfc3339(SystemClock.now());
     for run in runs {
-        let lasted = lasted(run, &now).map(|lasted| format!("{:.1}s", lasted.as_secs_f64()));
+        let duration = duration(run, &now).map(|duration| format!("{:.1}s", duration.as_secs_f64()));
         let Summary { run, flow: name, state, started_at, .. } = run;
         let started = short(started_at);
-        output::line(&format!("{run:id$}  {name:flow$}  {state:11}  {started:20}  {}", lasted.unwrap_or_default()));
+        output::line(&format!("{run:id$}  {name:flow$}  {state:11}  {started:20}  {}", duration.unwrap_or_default()));
     }
 }
 
 /// How long a run has lasted. A run that has not ended counts until now, however old its last change is.
-fn lasted(run: &Summary, now: &str) -> Option<Duration> {
+fn duration(run: &Summary, now: &str) -> Option<Duration> {
     remote::between(&run.started_at, if run.state.is_final() { &run.changed_at } else { now })
 }
 
@@ -158,7 +158,7 @@ mod tests {
             started_at: "2026-01-31T08:00:00Z".into(),
             changed_at: "2026-01-31T08:00:01Z".into(),
         };
-        let seconds = |state| lasted(&run(state), "2026-01-31T09:00:00Z").map(|lasted| lasted.as_secs());
+        let seconds = |state| duration(&run(state), "2026-01-31T09:00:00Z").map(|duration| duration.as_secs());
         for state in ["running", "suspending", "suspended"] {
             assert_eq!(seconds(state), Some(3_600), "{state}");
         }

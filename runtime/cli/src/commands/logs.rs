@@ -54,8 +54,8 @@ pub(super) async fn follow(
     let source = stop.until_stop_requested(Source::of(settings, run)).await?;
     let logs = match &source {
         Source::Server(client) => Logs::Server(Box::new(client.follow_logs(run))),
-        Source::Here(LocalRun { logbook, run }, _) => {
-            Logs::Here(Box::new(LogFollow::new(run.clone(), logbook.clone())))
+        Source::Local(LocalRun { logbook, run }, _) => {
+            Logs::Local(Box::new(LogFollow::new(run.clone(), logbook.clone())))
         }
     };
     // The run continues without this follower.
@@ -71,14 +71,14 @@ pub(super) async fn follow(
 enum Logs {
     Server(Box<LogWatch>),
     /// The logbook holds the lines of an attempt once it has ended.
-    Here(Box<LogFollow>),
+    Local(Box<LogFollow>),
 }
 
 impl Logs {
     async fn next(&mut self) -> Result<Option<LogEvent>, CliError> {
         match self {
             Self::Server(watch) => watch.next().await.map_err(remote::cli_error),
-            Self::Here(follow) => Ok(follow.next().await.map_err(CliError::unreachable)?.map(|(_, event)| event)),
+            Self::Local(follow) => Ok(follow.next().await.map_err(CliError::unreachable)?.map(|(_, event)| event)),
         }
     }
 }

@@ -8,7 +8,7 @@ use client::{
 use flow::{FlowName, NodeName, RunId, RunState, Severity, StoredReferences};
 use std::{collections::BTreeSet, time::Duration};
 
-use super::source::{Source, Watching};
+use super::source::{RunLines, Source};
 use crate::{
     colour::{self, Colour},
     display::{self, Display},
@@ -46,7 +46,7 @@ pub(super) fn cli_error(error: ClientError) -> CliError {
 }
 
 /// The same for a problem found in this process, which a server would report alike.
-pub(super) fn refused_here(problem: Problem) -> CliError {
+pub(super) fn local_refusal(problem: Problem) -> CliError {
     let exit = if problem.status >= 500 { Exit::Unreachable } else { Exit::Invalid };
     CliError { exit, error: anyhow!(problem.message()), hint: problem.hint }
 }
@@ -128,7 +128,7 @@ const DRIVER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 async fn show(
     source: &Source,
     run: &Run,
-    mut watch: Watching,
+    mut watch: RunLines,
     display: &mut Display,
     as_json: bool,
 ) -> Result<(), CliError> {
@@ -193,9 +193,9 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
         RunState::Suspended => ("is suspended", Colour::Yellow),
         RunState::Pending | RunState::Running | RunState::Suspending => ("is in progress", Colour::Blue),
     };
-    let lasted = between(&run.started_at, &run.changed_at).filter(|_| state.is_final());
-    let lasted = lasted.map(|lasted| format!(" after {:.1}s", lasted.as_secs_f64())).unwrap_or_default();
-    let mut text = format!("\n{} {}{lasted}\n", Colour::Bold.text(&run.flow, colour), paint.text(ending, colour));
+    let duration = between(&run.started_at, &run.changed_at).filter(|_| state.is_final());
+    let duration = duration.map(|duration| format!(" after {:.1}s", duration.as_secs_f64())).unwrap_or_default();
+    let mut text = format!("\n{} {}{duration}\n", Colour::Bold.text(&run.flow, colour), paint.text(ending, colour));
     for (name, failure) in &run.failures {
         // A newer server may use another format.
         let Ok(Failure { kind, message, apply, .. }) = serde_json::from_str(failure.get()) else { continue };

@@ -24,13 +24,13 @@ pub(super) enum Source {
     /// A server.
     Server(Client),
     /// The logbook of this machine, and the store beside it.
-    Here(LocalRun, Arc<dyn Store>),
+    Local(LocalRun, Arc<dyn Store>),
 }
 
 /// The lines of a run, from its start to its end.
-pub(super) enum Watching {
+pub(super) enum RunLines {
     Server(Box<Watch>),
-    Here(Box<Lines>),
+    Local(Box<Lines>),
 }
 
 impl Source {
@@ -38,7 +38,7 @@ impl Source {
     pub(super) async fn of(settings: &Settings, run: &str) -> Result<Self, CliError> {
         Ok(match locate_to_read(settings, run).await? {
             RunLocation::Server(client) => Self::Server(client),
-            RunLocation::Local(here) => Self::Here(here, modules::open_store_to_read(settings).await?),
+            RunLocation::Local(here) => Self::Local(here, modules::open_store_to_read(settings).await?),
         })
     }
 
@@ -46,19 +46,19 @@ impl Source {
     pub(super) async fn run(&self, run: &str) -> Result<Run, CliError> {
         match self {
             Self::Server(client) => client.run(run).await.map_err(remote::cli_error),
-            Self::Here(LocalRun { logbook, run }, store) => {
+            Self::Local(LocalRun { logbook, run }, store) => {
                 ::server::run(logbook, &**store, run).await.map_err(CliError::unreachable)
             }
         }
     }
 
     /// The lines of the run.
-    pub(super) async fn watch(&self, run: &str) -> Result<Watching, CliError> {
+    pub(super) async fn watch(&self, run: &str) -> Result<RunLines, CliError> {
         Ok(match self {
-            Self::Server(client) => Watching::Server(Box::new(client.watch(run))),
-            Self::Here(LocalRun { logbook, run }, store) => {
+            Self::Server(client) => RunLines::Server(Box::new(client.watch(run))),
+            Self::Local(LocalRun { logbook, run }, store) => {
                 let lines = Lines::open(run.clone(), logbook.clone(), store.clone()).await;
-                Watching::Here(Box::new(lines.map_err(CliError::unreachable)?))
+                RunLines::Local(Box::new(lines.map_err(CliError::unreachable)?))
             }
         })
     }
@@ -66,7 +66,7 @@ impl Source {
     /// Returns an error if no process drives a run that has not ended, so that nothing more will come. A server's runs have their
     /// engines.
     pub(super) async fn check_driver(&self) -> Result<(), CliError> {
-        let Self::Here(LocalRun { logbook, run }, _) = self else { return Ok(()) };
+        let Self::Local(LocalRun { logbook, run }, _) = self else { return Ok(()) };
         if logbook.run_lock_holder(run).await.map_err(CliError::unreachable)?.is_some() {
             return Ok(());
         }
@@ -81,12 +81,12 @@ impl Source {
     }
 }
 
-impl Watching {
+impl RunLines {
     /// Waits for the next line; returns `None` after the last line of an ended run. Poll it to its end.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, CliError> {
         match self {
             Self::Server(watch) => watch.next().await.map_err(remote::cli_error),
-            Self::Here(lines) => {
+            Self::Local(lines) => {
                 let line = lines.next().await.map_err(CliError::unreachable)?;
                 Ok(line.map(|line| Event::new(line.id, line.text)))
             }

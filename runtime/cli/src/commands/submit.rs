@@ -52,7 +52,7 @@ pub(super) enum Target<'a> {
     /// A server.
     Server(&'a Client),
     /// The store of this machine.
-    Here(&'a ModuleLibrary),
+    Local(&'a ModuleLibrary),
 }
 
 /// Uploads the module files that a flow names and the target lacks; returns the digests of all of them.
@@ -96,7 +96,7 @@ pub(super) async fn push_modules(
 async fn push(target: Target<'_>, digest: String, bytes: Vec<u8>) -> Result<String, CliError> {
     let client = match target {
         Target::Server(client) => client,
-        Target::Here(library) => {
+        Target::Local(library) => {
             let stored = library.store.put(bytes.into()).await;
             return stored.map(|digest| digest.to_string()).map_err(CliError::unreachable);
         }

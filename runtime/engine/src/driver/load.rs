@@ -46,7 +46,7 @@ impl Driver {
                 // An adopted run has its new shard in no record yet.
                 let shard = stale.shard.clone().unwrap_or_else(|| active.shard.clone());
                 let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
-                    stale.hand_over();
+                    stale.requeue_deliveries();
                     return Ok(());
                 };
                 if let Some(watcher) = &stale.watcher

@@ -115,7 +115,7 @@ impl Driver {
             let result = steps.entry(run.clone()).or_default();
             if active.is_suspended && !is_inactive(active.machine.state()) {
                 active.is_suspended = false;
-                result.commands.extend(still_wanted(&active.machine, abandoned));
+                result.commands.extend(without_withdrawable_calls(&active.machine, abandoned));
                 result.may_repeat = true;
             }
             result.is_unfinished = step.is_unfinished;
@@ -335,7 +335,7 @@ impl Driver {
 }
 
 /// The commands of a run that continues, without the calls that it would withdraw: it may continue only to roll back.
-fn still_wanted(machine: &Machine, commands: Vec<Command>) -> impl Iterator<Item = Command> + use<> {
+fn without_withdrawable_calls(machine: &Machine, commands: Vec<Command>) -> impl Iterator<Item = Command> + use<> {
     let withdrawable: BTreeSet<CallId> = machine.withdrawable_calls().collect();
     commands.into_iter().filter(move |command| match command {
         Command::Call(call) => !withdrawable.contains(&call.id),

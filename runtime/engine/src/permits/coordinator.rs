@@ -354,16 +354,16 @@ impl PermitCoordinator {
 
     /// Grants these calls the permits of the snapshot, if they still wait for one.
     fn grant(&mut self, calls: Vec<(Shard, CallId)>) {
-        let mut given: BTreeMap<Shard, Vec<CallId>> = BTreeMap::new();
+        let mut granted: BTreeMap<Shard, Vec<CallId>> = BTreeMap::new();
         for (shard, call) in calls {
             if self.dequeue(&shard, &call)
                 && let Some(permit) = self.permit(&shard, &call)
             {
                 self.permits.insert(call.clone(), permit);
-                given.entry(shard).or_default().push(call);
+                granted.entry(shard).or_default().push(call);
             }
         }
-        for (shard, calls) in given {
+        for (shard, calls) in granted {
             if let Some(Requester { engine, number, .. }) = self.requesters.get(&shard) {
                 let (engine, number) = (engine.clone(), *number);
                 self.send_grant(shard, engine, number, calls);
@@ -394,11 +394,12 @@ impl PermitCoordinator {
         for requester in self.requesters.values_mut() {
             requester.silent += 1;
         }
-        let claimants = &self.requesters;
-        let speechless = self.permits.values().map(|permit| &permit.shard).filter(|at| !claimants.contains_key(*at));
-        let speechless: BTreeSet<Shard> = speechless.cloned().collect();
-        self.absent.retain(|shard, _| speechless.contains(shard));
-        for shard in speechless {
+        let requesters = &self.requesters;
+        let without_requester =
+            self.permits.values().map(|permit| &permit.shard).filter(|at| !requesters.contains_key(*at));
+        let without_requester: BTreeSet<Shard> = without_requester.cloned().collect();
+        self.absent.retain(|shard, _| without_requester.contains(shard));
+        for shard in without_requester {
             *self.absent.entry(shard).or_default() += 1;
         }
         self.expire_silent_shards();
@@ -407,15 +408,15 @@ impl PermitCoordinator {
     /// Asks silent shards for the permits that they still hold, and revokes the permits of shards that are silent for
     /// too long.
     fn expire_silent_shards(&mut self) {
-        let of_claimants = self.requesters.iter().map(|(shard, requester)| (shard.clone(), requester.silent));
-        let silent: Vec<(Shard, u32)> = of_claimants
+        let of_requesters = self.requesters.iter().map(|(shard, requester)| (shard.clone(), requester.silent));
+        let silent: Vec<(Shard, u32)> = of_requesters
             .chain(self.absent.iter().map(|(shard, silent)| (shard.clone(), *silent)))
             .filter(|(_, silent)| *silent >= SILENT_SHARD_TICKS)
             .collect();
         for (shard, silent) in silent {
             if silent < LOST_SHARD_TICKS {
-                let has = self.permits.values().filter(|permit| permit.shard == shard);
-                let calls = has.map(|permit| permit.call.clone()).collect();
+                let permits = self.permits.values().filter(|permit| permit.shard == shard);
+                let calls = permits.map(|permit| permit.call.clone()).collect();
                 self.send_grant(shard, String::new(), 0, calls);
                 continue;
             }

@@ -82,8 +82,8 @@ impl PublishCursors {
     }
 
     /// Whether everything is published and persisted for all runs, except those that `of` selects.
-    pub(crate) fn is_done_but(&self, of: impl Fn(&RunId) -> bool) -> bool {
-        self.runs.iter().all(|(run, cursor)| cursor.is_done() || of(run))
+    pub(crate) fn is_done_except(&self, ignored: impl Fn(&RunId) -> bool) -> bool {
+        self.runs.iter().all(|(run, cursor)| cursor.is_done() || ignored(run))
     }
 
     /// Returns the published versions that no append will persist soon: of runs that are not open here, and of open
@@ -134,9 +134,9 @@ mod tests {
         cursors.send(&run(), version(3));
         cursors.on_confirmed(&run(), version(3));
         assert_eq!(cursors.due(|_| false), [(run(), version(3))], "there is no next append");
-        assert!(!cursors.is_done_but(|_| false));
+        assert!(!cursors.is_done_except(|_| false));
         cursors.on_persisted(&run(), version(3));
-        assert!(cursors.is_done_but(|_| false));
+        assert!(cursors.is_done_except(|_| false));
         assert_eq!(cursors.due(|_| false), []);
         assert_eq!(cursors.published(&run()), Version::NONE, "it is let go");
     }

@@ -59,7 +59,7 @@ impl StaleRun {
     }
 
     /// Leaves the run to the new driver of its shard: its deliveries go back to the queue.
-    pub(crate) fn hand_over(self) {
+    pub(crate) fn requeue_deliveries(self) {
         drop(self.give_up(&Reply::Failed("the run is driven elsewhere now".into())));
     }
 }

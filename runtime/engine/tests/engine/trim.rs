@@ -40,7 +40,7 @@ async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
         }
         tokio::time::sleep(SETTLED).await;
     }
-    let all = harness.faults.copied();
+    let all = harness.faults.captured();
     let whole = Machine::replay(run.clone(), &all).unwrap();
     assert_eq!(whole.firing_count(), TIMES * AT_A_TIME);
     let again = harness.new_process().await;

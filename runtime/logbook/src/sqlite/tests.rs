@@ -54,7 +54,7 @@ async fn a_reopened_file_has_all_records() {
 }
 
 #[tokio::test]
-async fn of_two_handles_that_follow_one_version_one_loses() {
+async fn second_append_at_a_version_conflicts() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("logbook.db");
     let (one, other) = tokio::join!(open(&path), open(&path));

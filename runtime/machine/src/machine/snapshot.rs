@@ -209,7 +209,7 @@ impl FiringMachine {
                 inherited: Arc::default(),
             },
         );
-        let without_counts = |node: &NodeRun| NodeRun { waiting: 0, holding: 0, ..node.clone() };
+        let without_counts = |node: &NodeRun| NodeRun { waiting: 0, rollback_blockers: 0, ..node.clone() };
         let changed = |((index, node), fresh): ((NodeIndex, &NodeRun), &NodeRun)| {
             let node = without_counts(node);
             (node != without_counts(fresh)).then_some((index, node))
@@ -254,7 +254,8 @@ impl FiringMachine {
     /// Counts the neighbours that a node waits for, and those that its rollback waits for.
     fn recount_waiting(&mut self, flow: &Flow, index: NodeIndex) {
         let node = flow.node(index);
-        let is_waited_for = |before: &&NodeIndex| !self.lets_follow(**before, &self.node(**before).state, index);
+        let is_waited_for =
+            |before: &&NodeIndex| !self.unblocks_successors(**before, &self.node(**before).state, index);
         let unexpanded = match node.role {
             Role::FanIn(each) => usize::from(self.has_unexpanded_elements(each)),
             Role::Task(_)
@@ -267,10 +268,10 @@ impl FiringMachine {
         };
         self.node_mut(index).waiting = node.before.iter().filter(is_waited_for).count() + unexpanded;
         // A node that a rollback passes through passes its own count on.
-        if !self.lets_rollback_through(index) && self.holds_back(index) {
+        if !self.is_transparent_to_rollback(index) && self.delays_rollback(index) {
             // Every node is settled afterwards.
             let mut changed = Vec::new();
-            node.before.iter().for_each(|before| self.count_holding(*before, true, &mut changed));
+            node.before.iter().for_each(|before| self.update_rollback_blockers(*before, true, &mut changed));
         }
     }
 

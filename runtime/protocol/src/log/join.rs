@@ -31,7 +31,7 @@ struct KnownLines {
 
 /// Lines that are new.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Joined {
+pub struct NewLines {
     /// The lines.
     pub lines: Vec<LiveLine>,
     /// How many lines before these turned out to be missing. They arrive when the attempt ends, or sooner.
@@ -40,9 +40,9 @@ pub struct Joined {
 
 impl LogJoin {
     /// Adds published lines of a running attempt. The same attempt may run twice when its first worker was lost.
-    pub fn live(&mut self, log: LiveLog) -> Joined {
+    pub fn live(&mut self, log: LiveLog) -> NewLines {
         let attempt = self.known_lines(&log.call);
-        let mut joined = Joined::default();
+        let mut joined = NewLines::default();
         for line in log.lines {
             // No line can have such a number: another program sent the message, and it must not cost memory.
             let Some(index) = (line.number as usize).checked_sub(1).filter(|index| *index < MAX_LINES) else {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_new_once_and_what_is_recorded_fills_the_holes() {
+    fn each_line_is_returned_once_and_recorded_logs_fill_gaps() {
         let mut join = LogJoin::default();
         let first = join.live(live(&[(1, "info", "a"), (1, "stdout", "x"), (2, "warn", "b")]));
         assert_eq!((texts(&first.lines), first.missing), (vec!["a", "x", "b"], 0));
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(texts(&join.recorded(&call(1), &log)), ["c", "d", "f", "y", "z"]);
         assert_eq!(join.recorded(&call(1), &log), []);
         // A message that arrives after the end adds nothing.
-        assert_eq!(join.live(live(&[(6, "info", "f")])), Joined::default());
+        assert_eq!(join.live(live(&[(6, "info", "f")])), NewLines::default());
         assert_eq!(texts(&join.recorded(&call(2), &log)).len(), 9, "another attempt has lines of its own");
     }
 
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn impossible_line_numbers_are_ignored() {
         let mut join = LogJoin::default();
-        assert_eq!(join.live(live(&[(0, "info", "a"), (u32::MAX, "info", "b")])), Joined::default());
+        assert_eq!(join.live(live(&[(0, "info", "a"), (u32::MAX, "info", "b")])), NewLines::default());
     }
 
     #[test]

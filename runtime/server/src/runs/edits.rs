@@ -76,8 +76,8 @@ async fn try_edit(
     edits: &[Edit],
 ) -> Result<Option<EditResult>, Problem> {
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
-    let Planned { revision, flow, edited } =
-        planned(&state.dependencies.modules, &state.dependencies.coverage, &machine, request, edits).await?;
+    let EditPlan { revision, flow, edited } =
+        plan_edits(&state.dependencies.modules, &state.dependencies.coverage, &machine, request, edits).await?;
     if request.dry_run {
         return Ok(Some(edited));
     }
@@ -91,7 +91,7 @@ async fn try_edit(
 }
 
 /// A plan for valid edits, with their result.
-struct Planned {
+struct EditPlan {
     /// The revision that the edits are based on.
     revision: Revision,
     /// The flow that the run continues with.
@@ -101,13 +101,13 @@ struct Planned {
 }
 
 /// Plans edits of a run; changes nothing.
-async fn planned(
+async fn plan_edits(
     library: &ModuleLibrary,
     coverage: &QueueCoverage,
     machine: &Machine,
     request: &Edits,
     edits: &[Edit],
-) -> Result<Planned, Problem> {
+) -> Result<EditPlan, Problem> {
     let revision = machine.revision();
     if request.if_revision.is_some_and(|expected| expected != revision.get()) {
         return Err(conflict(format!("the flow of the run is at revision {revision}")));
@@ -122,7 +122,7 @@ async fn planned(
     let warnings: Vec<api::Diagnostic> = warnings.iter().map(|diagnostic| api_diagnostic(diagnostic, "")).collect();
     let edits = edits.iter().map(ToString::to_string).collect();
     let (run, next) = (machine.run().to_string(), revision.next().get());
-    Ok(Planned { revision, flow, edited: EditResult { run, revision: next, applied: false, edits, warnings } })
+    Ok(EditPlan { revision, flow, edited: EditResult { run, revision: next, applied: false, edits, warnings } })
 }
 
 /// Builds the flow that the run continues with.

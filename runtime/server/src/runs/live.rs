@@ -54,7 +54,7 @@ impl LiveLines {
         let tasks = TaskTracker::new();
         // The task ends with the receiver, or with the broker.
         tasks.spawn(pass_on(broker.clone(), consumer, queue, tx));
-        if let Err(error) = broker.publish(tell_logs(run)).await {
+        if let Err(error) = broker.publish(log_request(run)).await {
             // Earlier lines then come when the attempts end.
             debug!(%error, "could not ask the workers for earlier lines");
         }
@@ -97,7 +97,7 @@ async fn pass_on(broker: Arc<dyn Broker>, mut consumer: Consumer, queue: String,
 }
 
 /// The request to workers for the lines that running attempts have already written.
-fn tell_logs(run: &RunId) -> Message {
+fn log_request(run: &RunId) -> Message {
     Message {
         exchange: topology::CONTROL.into(),
         key: String::new(),

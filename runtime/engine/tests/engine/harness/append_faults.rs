@@ -25,14 +25,14 @@ pub(crate) struct AppendFaults {
     fault: Mutex<Option<Fault>>,
     append_permits: Semaphore,
     held: Mutex<bool>,
-    asked: Notify,
+    append_requested: Notify,
     /// The run at whose next append the engine stops, and when.
     stop: Mutex<Option<(RunId, StopPoint)>>,
     stopped: Notify,
     /// Whether the running append is the one to stop at.
-    stops_after: AtomicBool,
+    stop_after_append: AtomicBool,
     /// All records of a run that were appended.
-    copied: Mutex<Option<(RunId, Vec<Record>)>>,
+    captured: Mutex<Option<(RunId, Vec<Record>)>>,
 }
 
 /// When an engine stops at an append.
@@ -50,11 +50,11 @@ impl Default for AppendFaults {
             fault: Mutex::default(),
             append_permits: Semaphore::new(0),
             held: Mutex::new(false),
-            asked: Notify::new(),
+            append_requested: Notify::new(),
             stop: Mutex::default(),
             stopped: Notify::new(),
-            stops_after: AtomicBool::new(false),
-            copied: Mutex::default(),
+            stop_after_append: AtomicBool::new(false),
+            captured: Mutex::default(),
         }
     }
 }
@@ -75,11 +75,11 @@ impl AppendFaults {
 
     /// Copies all records of a run from now on.
     pub(crate) fn copy(&self, run: &str) {
-        *self.copied.lock().unwrap() = Some((run.parse().unwrap(), Vec::new()));
+        *self.captured.lock().unwrap() = Some((run.parse().unwrap(), Vec::new()));
     }
 
-    pub(crate) fn copied(&self) -> Vec<Record> {
-        self.copied.lock().unwrap().as_ref().map(|(_, records)| records.clone()).unwrap_or_default()
+    pub(crate) fn captured(&self) -> Vec<Record> {
+        self.captured.lock().unwrap().as_ref().map(|(_, records)| records.clone()).unwrap_or_default()
     }
 
     /// Stops the engine for ever at the next append of a run.
@@ -104,7 +104,7 @@ impl AppendFaults {
     }
 
     pub(crate) async fn wait_for_append(&self) {
-        self.asked.notified().await;
+        self.append_requested.notified().await;
     }
 
     fn fails(&self, fault: Fault) -> Result<(), AppendError> {
@@ -120,16 +120,16 @@ impl AppendFaults {
 #[async_trait]
 impl AppendInterceptor for AppendFaults {
     async fn before(&self, appends: &[Append]) -> Result<(), AppendError> {
-        self.asked.notify_one();
+        self.append_requested.notify_one();
         let is_of = |run: &RunId| appends.iter().any(|append| append.run == *run);
         self.stop_if(|(run, moment)| *moment == StopPoint::Before && is_of(run)).await;
         let stops = self.stop.lock().unwrap().as_ref().is_some_and(|(run, _)| is_of(run));
-        self.stops_after.store(stops, Ordering::Relaxed);
+        self.stop_after_append.store(stops, Ordering::Relaxed);
         let held = *self.held.lock().unwrap();
         if held {
             self.append_permits.acquire().await.expect("the gate stays").forget();
         }
-        if let Some((run, records)) = &mut *self.copied.lock().unwrap() {
+        if let Some((run, records)) = &mut *self.captured.lock().unwrap() {
             let of_run = appends.iter().filter(|append| append.run == *run);
             records.extend(of_run.flat_map(|append| append.records.clone()));
         }
@@ -137,7 +137,7 @@ impl AppendInterceptor for AppendFaults {
     }
 
     async fn after(&self) -> Result<(), AppendError> {
-        self.stop_if(|_| self.stops_after.load(Ordering::Relaxed)).await;
+        self.stop_if(|_| self.stop_after_append.load(Ordering::Relaxed)).await;
         self.fails(Fault::WrittenUnconfirmed)
     }
 }

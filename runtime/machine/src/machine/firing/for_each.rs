@@ -238,12 +238,12 @@ impl FiringMachine {
         flow.nodes[each.0 as usize].after.push(index);
         flow.nodes[fan_in.0 as usize].before.push(index);
         self.nodes.push(NodeRun { firing: self.firing, ..NodeRun::new(0) });
-        let waits_for_task = !self.lets_follow(each, &self.node(each).state, index);
+        let waits_for_task = !self.unblocks_successors(each, &self.node(each).state, index);
         self.node_mut(index).waiting = usize::from(waits_for_task);
         self.node_mut(fan_in).waiting += 1;
         // After an edit, a node that follows the fan-in may already be running.
-        if self.holds_back(fan_in) {
-            self.count_holding(index, true, &mut Vec::new());
+        if self.delays_rollback(fan_in) {
+            self.update_rollback_blockers(index, true, &mut Vec::new());
         }
         index
     }

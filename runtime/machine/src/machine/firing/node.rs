@@ -38,7 +38,7 @@ pub struct NodeRun {
     /// The number of preceding nodes that are neither in success nor ignored.
     pub(in crate::machine) waiting: usize,
     /// The number of following nodes that are not pending, rolled-back or ignored.
-    pub(in crate::machine) holding: usize,
+    pub(in crate::machine) rollback_blockers: usize,
     /// The values that a controller tries, when another node provided them.
     pub list: Option<Vec<Json>>,
 }
@@ -65,7 +65,7 @@ impl NodeRun {
             late_outcome: None,
             starts_at: None,
             waiting: before,
-            holding: 0,
+            rollback_blockers: 0,
             list: None,
         }
     }
@@ -184,7 +184,7 @@ impl NodeState {
     }
 
     /// Whether following nodes need not wait for it.
-    pub(in crate::machine) fn lets_follow(&self) -> bool {
+    pub(in crate::machine) fn unblocks_successors(&self) -> bool {
         match self {
             Self::Success { .. } | Self::Ignored | Self::NotInFiring => true,
             Self::Pending
@@ -198,7 +198,7 @@ impl NodeState {
     }
 
     /// Whether it delays the rollback of preceding nodes. For an ignored node, its following nodes decide that.
-    pub(in crate::machine) fn holds_back(&self) -> bool {
+    pub(in crate::machine) fn delays_rollback(&self) -> bool {
         match self {
             Self::Pending | Self::NotInFiring | Self::RolledBack | Self::Ignored => false,
             Self::Running { .. }

@@ -54,7 +54,7 @@ impl FiringMachine {
                 }
                 // A controller that was to retry has had no effects since.
                 NodeState::Success { .. } | NodeState::Failure { .. } | NodeState::Retrying
-                    if node.holding == 0 && !may_continue =>
+                    if node.rollback_blockers == 0 && !may_continue =>
                 {
                     if is_marker {
                         self.set_state(index, NodeState::RolledBack, &mut work);
@@ -95,7 +95,7 @@ impl FiringMachine {
 
     /// Ignores a waiting node and the nodes that the skip reaches; returns the ignored nodes in order.
     pub(super) fn ignore(&mut self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
-        let mut ignored = self.reached(index, reach);
+        let mut ignored = self.nodes_to_skip(index, reach);
         ignored.retain(|index| self.node(*index).state == NodeState::Pending);
         ignored.sort_unstable();
         let mut work = Vec::new();
@@ -108,15 +108,15 @@ impl FiringMachine {
     }
 
     /// The node and the nodes that a skip at it reaches.
-    fn reached(&self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
+    fn nodes_to_skip(&self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
         let scope = self.flow.node(index).scope;
-        let mut reached = self.nodes_of(index);
+        let mut nodes_to_skip = self.nodes_of(index);
         let successors = self.after(index);
         match reach {
             SkipReach::Task => {}
             SkipReach::Neighbors => {
                 let tasks = successors.into_iter().filter(|after| self.is_task(*after));
-                reached.extend(tasks.flat_map(|task| self.nodes_of(task)));
+                nodes_to_skip.extend(tasks.flat_map(|task| self.nodes_of(task)));
             }
             SkipReach::Flow | SkipReach::All => {
                 let (mut seen, mut work) = (BTreeSet::new(), successors);
@@ -125,13 +125,13 @@ impl FiringMachine {
                         work.extend(self.after(next));
                     }
                 }
-                let is_meant = |node: &NodeIndex| {
+                let is_in_reach = |node: &NodeIndex| {
                     reach == SkipReach::All || (self.flow.node(*node).scope == scope && self.is_task(*node))
                 };
-                reached.extend(seen.into_iter().filter(is_meant).flat_map(|node| self.nodes_of(node)));
+                nodes_to_skip.extend(seen.into_iter().filter(is_in_reach).flat_map(|node| self.nodes_of(node)));
             }
         }
-        reached
+        nodes_to_skip
     }
 
     fn is_task(&self, index: NodeIndex) -> bool {
@@ -265,47 +265,52 @@ impl FiringMachine {
         } else {
             self.scope_mut(node.scope).ran.insert(index);
         }
-        let held_back_before = self.holds_back(index);
+        let delayed_before = self.delays_rollback(index);
         if let Role::Element(element) = node.role {
             self.update_active_count(element, &self.node(index).state.clone(), &state);
         }
         let old = std::mem::replace(&mut self.node_mut(index).state, state);
-        let holds_back = self.holds_back(index);
+        let delays_rollback = self.delays_rollback(index);
         work.push(index);
         for after in &node.after {
-            let lets_follow = self.lets_follow(index, &self.node(index).state, *after);
-            if self.lets_follow(index, &old, *after) != lets_follow {
-                self.count_waiting(*after, lets_follow, work);
+            let unblocks_successors = self.unblocks_successors(index, &self.node(index).state, *after);
+            if self.unblocks_successors(index, &old, *after) != unblocks_successors {
+                self.count_waiting(*after, unblocks_successors, work);
             }
         }
-        if held_back_before != holds_back {
+        if delayed_before != delays_rollback {
             for before in &node.before {
-                self.count_holding(*before, holds_back, work);
+                self.update_rollback_blockers(*before, delays_rollback, work);
             }
         }
     }
 
     /// Whether a node after another need not wait for it in this state any more.
-    pub(in crate::machine) fn lets_follow(&self, index: NodeIndex, state: &NodeState, after: NodeIndex) -> bool {
+    pub(in crate::machine) fn unblocks_successors(
+        &self,
+        index: NodeIndex,
+        state: &NodeState,
+        after: NodeIndex,
+    ) -> bool {
         if self.flow.node(index).retired && *state != NodeState::Pending {
             return true;
         }
         // A failure handler delays no other node once it has failed.
         let is_over =
             (self.flow.node(index).is_failure_handler || self.flow.handles_failure_of(after, index)) && state.is_over();
-        is_over || state.lets_follow()
+        is_over || state.unblocks_successors()
     }
 
     /// Whether a node delays the rollback of its predecessors.
-    pub(in crate::machine) fn holds_back(&self, index: NodeIndex) -> bool {
+    pub(in crate::machine) fn delays_rollback(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
-        if self.lets_rollback_through(index) { node.holding > 0 } else { node.state.holds_back() }
+        if self.is_transparent_to_rollback(index) { node.rollback_blockers > 0 } else { node.state.delays_rollback() }
     }
 
     /// Whether a rollback passes through a node: it delays its predecessors for as long as any successor does. After an
     /// edit, a node that has run may follow a node that has not. A failure handler delays the rollback of its predecessors
     /// while it runs itself.
-    pub(in crate::machine) fn lets_rollback_through(&self, index: NodeIndex) -> bool {
+    pub(in crate::machine) fn is_transparent_to_rollback(&self, index: NodeIndex) -> bool {
         match &self.node(index).state {
             NodeState::Pending | NodeState::NotInFiring | NodeState::Ignored => true,
             NodeState::Running { .. }
@@ -332,23 +337,28 @@ impl FiringMachine {
         }
     }
 
-    pub(in crate::machine) fn count_holding(&mut self, index: NodeIndex, one_more: bool, work: &mut Vec<NodeIndex>) {
+    pub(in crate::machine) fn update_rollback_blockers(
+        &mut self,
+        index: NodeIndex,
+        one_more: bool,
+        work: &mut Vec<NodeIndex>,
+    ) {
         let mut counting = vec![index];
         while let Some(index) = counting.pop() {
             let node = self.node_mut(index);
-            let held_before = node.holding > 0;
+            let was_blocked = node.rollback_blockers > 0;
             if one_more {
-                node.holding += 1;
+                node.rollback_blockers += 1;
             } else {
-                node.holding -= 1;
+                node.rollback_blockers -= 1;
             }
-            let holds_now = node.holding > 0;
-            if held_before != holds_now && self.lets_rollback_through(index) {
+            let is_blocked = node.rollback_blockers > 0;
+            if was_blocked != is_blocked && self.is_transparent_to_rollback(index) {
                 counting.extend(&self.flow.node(index).before);
             }
             if one_more {
                 self.clear_rollback_ready(index);
-            } else if !holds_now {
+            } else if !is_blocked {
                 work.push(index);
             }
         }

@@ -203,7 +203,7 @@ fn a_rejected_edit_reports_every_reason_and_changes_nothing() {
 }
 
 #[test]
-fn an_edit_of_another_revision_means_nothing() {
+fn an_edit_for_another_revision_is_ignored() {
     let mut harness = Harness::start(flow(SITE));
     let flow: Arc<Flow> = harness.machine.flow().clone();
     let old = Event::Edit { revision: Revision::new(7), flow: flow.clone() };

@@ -7,7 +7,7 @@ use flow::{RunId, Timestamp};
 use logbook::{Append, AppendOutcome, Logbook, RunInfo};
 use machine::Event;
 
-use super::{Planned, conflict, parse_edits, planned};
+use super::{EditPlan, conflict, parse_edits, plan_edits};
 use crate::{ModuleLibrary, QueueCoverage, problem::Problem};
 
 /// Edits the flow of a run that no process drives: it makes all of the edits in one step, or none of them. The next driver
@@ -27,8 +27,8 @@ pub async fn edit_alone(
     let (follows, published, info) = (history.version(), history.published, history.info.clone());
     let mut machine = history.into_machine()?;
     // The available workers are known only once a process drives the run.
-    let Planned { revision, flow, edited } =
-        planned(library, &QueueCoverage::AnyWorker, &machine, request, &edits).await?;
+    let EditPlan { revision, flow, edited } =
+        plan_edits(library, &QueueCoverage::AnyWorker, &machine, request, &edits).await?;
     if request.dry_run {
         return Ok(edited);
     }

@@ -222,7 +222,7 @@ impl FiringMachine {
             return Some(RunState::RolledBack);
         }
         let end = self.flow.scopes[0].end;
-        let has_succeeded = self.node(end).state.lets_follow();
+        let has_succeeded = self.node(end).state.unblocks_successors();
         assert!(has_succeeded, "a run without work left has reached its end: {}", self.run);
         Some(RunState::Success)
     }
