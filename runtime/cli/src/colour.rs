@@ -1,4 +1,6 @@
 //! Colour, used only on a terminal that supports it and only where it is enabled (<https://no-color.org>).
+//!
+//! `anstream` wraps the streams of the standard library; `output.rs` writes to the descriptors, so that no print can panic.
 
 use crate::output::Stream;
 

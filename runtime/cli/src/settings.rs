@@ -1,4 +1,6 @@
 //! Settings: the defaults, then `waft.toml`, then the environment; flags override them where commands have them.
+//!
+//! The environment is read here and not by clap: it ranks between the file and the flags, also for commands without the flag.
 
 use std::{
     env,

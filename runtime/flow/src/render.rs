@@ -1,4 +1,6 @@
 //! Renders diagnostics for people: the message, the place, the line itself, and the hint.
+//!
+//! There is one form of excerpt, the same in a terminal, in a log and in the answer of a server, so it needs no library.
 
 use std::{fmt::Write, ops::Range};
 

@@ -1,4 +1,7 @@
-//! Points in time and durations. Nothing here reads a clock: the time arrives with each event.
+//! Points in time, durations and sizes. Nothing here reads a clock: the time arrives with each event.
+//!
+//! A duration or size is one number with one unit, so that a value has one spelling. `humantime` and `bytesize` accept
+//! several, and units of no fixed length such as months.
 
 use std::{fmt, time::Duration};
 

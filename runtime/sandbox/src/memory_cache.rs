@@ -1,4 +1,5 @@
-//! The memory cache of the most recently called modules.
+//! The memory cache of the most recently called modules. It is limited by bytes and by count together, which `lru` does
+//! not offer.
 
 use std::{
     collections::HashMap,

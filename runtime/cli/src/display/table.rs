@@ -1,4 +1,7 @@
 //! The live table: one line per node, drawn in place, never longer than the terminal is high.
+//!
+//! `ratatui` takes the whole screen, and `indicatif` draws progress bars: neither keeps a table below the lines that are
+//! printed and shortens it to its most informative rows.
 
 use std::{
     collections::BTreeMap,
