@@ -1,4 +1,7 @@
-//! Counts the resources of a call, when wasmtime asks whether a growth is allowed.
+//! Counts the memory, tables and instances of a call, when wasmtime asks whether a growth is allowed.
+//!
+//! The other limits are enforced elsewhere: the timeout in `run.rs`, the provided values in `guest.rs`, and printed output and
+//! logs in `host_state/stdio.rs`.
 
 use flow::{Limits, Size};
 use wasmtime::ResourceLimiter;

@@ -1,4 +1,7 @@
-//! Decides what a permanent failure leads to, and how each node is rolled back.
+//! Decides what a permanent failure of an apply leads to, and how each node is rolled back.
+//!
+//! A rollback that fails for good is not decided here: `fail_rollback` in `evolve.rs` marks the node and rolls back the rest
+//! of the run, and `end` in `tick.rs` then ends the run in failure.
 
 use crate::{Fact, Resolution};
 use flow::{Action, Attempt, Execution, NodeIndex, Otherwise, Role, Strategy};
