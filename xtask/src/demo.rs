@@ -154,7 +154,7 @@ fn what_next(waft: &str, store: &str) -> String {
   {waft} graph examples-wasm/kitchen/flow.toml --format mermaid
   {waft} run examples-wasm/kitchen/flow.toml --json        every change as one JSON object
   {waft} new hello        a guest crate of your own; README.md goes on from there
-  cargo xtask demo --live        flows that live, over a RabbitMQ: listeners, circles, edits
+  cargo xtask demo --live        long-lived flows, over a RabbitMQ: listeners, cycles, edits
   cargo xtask broker        a RabbitMQ to run flows over: {waft} worker --broker URL, {waft} run FLOW --broker URL
   cargo xtask test        all tests, with a real RabbitMQ"
     )
