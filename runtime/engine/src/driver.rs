@@ -6,8 +6,8 @@
 //! The driver owns the parts and passes input and effects between them. Each part is a plain value that owns its own
 //! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`,
 //! `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
-//! `load.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes the records. The rest
-//! decides, and awaits nothing.
+//! `load.rs`, `ownership.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes the records,
+//! and `step.rs` hands the effects to the outbox. The rest decides, and awaits nothing.
 //!
 //! Reading order: this file, then `step.rs` (decide, append, settle, publish) and `dispatch.rs` (commands as effects);
 //! then `receive.rs` and `handle.rs` (messages), and `requests.rs` (calls of the engine's handle).
@@ -48,7 +48,7 @@ use crate::{
     fetches::Fetches,
     inbox::Inbox,
     leases::Leases,
-    listeners::Listeners,
+    listeners::{ListenedTask, Listeners},
     outbox::ConfirmedVersions,
     permits::{calls::EndedCalls, client::PermitClient},
     publications::Publications,
@@ -80,6 +80,8 @@ struct Batch {
     not_found: BTreeSet<RunId>,
     /// Runs of shards that another engine drives: their messages are forwarded.
     remote_runs: BTreeMap<RunId, Shard>,
+    /// Tasks from which the queue of a shard is unbound, unless a run listens to them by then.
+    unbind: Vec<ListenedTask>,
     /// Effects that need no record.
     effects: Effects,
 }

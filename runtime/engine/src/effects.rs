@@ -2,7 +2,7 @@
 //! does, once the records of the batch are durable.
 
 use broker::{Delivery, Message};
-use flow::{RunId, Shard};
+use flow::RunId;
 use logbook::Version;
 use protocol::Reply;
 use tokio::sync::{mpsc, oneshot};
@@ -22,8 +22,6 @@ pub(crate) struct Effects {
     pub(crate) to_accept: Vec<Delivery>,
     /// Runs, each with the version up to which this batch and all earlier ones contain its messages.
     pub(crate) published: Vec<(RunId, Version)>,
-    /// Exchanges from which the queue of a shard is unbound, unless a run listens to them by then.
-    pub(crate) unbind: Vec<(Shard, String)>,
 }
 
 /// The target of the reply to a run command.

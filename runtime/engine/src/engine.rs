@@ -404,7 +404,7 @@ impl Engine {
         logbook.await.map_err(|_| unresponsive("the logbook"))?.map_err(|error| error.to_string())
     }
 
-    /// Returns when the engine no longer drives runs: it was stopped, a queue of it was deleted, or one of its tasks
+    /// Returns when the engine no longer drives runs: it was stopped, one of its queues was deleted, or one of its tasks
     /// panicked. The process should then be restarted: the runs are safe in the logbook. Cancel-safe.
     pub async fn ended(&self) {
         self.ended.cancelled().await;

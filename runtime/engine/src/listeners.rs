@@ -13,10 +13,13 @@ use protocol::{CommandRequest, RunCommand};
 
 use crate::messages;
 
+/// A task of another flow, and the shard whose runs listen to it.
+pub(crate) type ListenedTask = (Shard, FlowName, NodeName);
+
 /// The listening runs, by the task that they listen to.
 #[derive(Default)]
 pub(crate) struct Listeners {
-    runs: BTreeMap<(Shard, FlowName, NodeName), BTreeSet<RunId>>,
+    runs: BTreeMap<ListenedTask, BTreeSet<RunId>>,
 }
 
 impl Listeners {
@@ -50,12 +53,9 @@ impl Listeners {
         self.runs.get(&task).into_iter().flatten().map(command).collect()
     }
 
-    /// Whether a run of a shard listens to one of the tasks with this exchange.
-    pub(crate) fn listens(&self, shard: &Shard, exchange: &str) -> bool {
-        let is_task = |(of, flow, task): &(Shard, FlowName, NodeName)| {
-            of == shard && protocol::topology::task_exchange(flow, task) == exchange
-        };
-        self.runs.iter().any(|(task, runs)| is_task(task) && !runs.is_empty())
+    /// Whether a run of a shard listens to a task.
+    pub(crate) fn has(&self, task: &ListenedTask) -> bool {
+        self.runs.get(task).is_some_and(|runs| !runs.is_empty())
     }
 
     /// Removes the runs of a shard that a remote engine drives.

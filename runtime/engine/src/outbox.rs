@@ -159,7 +159,7 @@ pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effe
         tokio::select! {
             biased;
             batch = batches.recv(), if is_open && in_flight.len() < IN_FLIGHT => match batch {
-                Some(Effects { messages, probes, watch_events, to_accept, published, .. }) => {
+                Some(Effects { messages, probes, watch_events, to_accept, published }) => {
                     let outgoing = prepare_all(messages, published, &confirmed);
                     in_flight.push(Box::pin(publish_all(context.clone(), outgoing, to_accept)));
                     publishing_probes.extend(probes.into_iter().map(|probe| publish_now(broker.clone(), probe)));

@@ -218,8 +218,8 @@ impl Runs {
         self.abandoned.extend(left);
     }
 
-    /// A run was adopted: it is driven here from now on.
-    pub(crate) fn note_adopted(&mut self, run: &RunId) {
+    /// A run is driven here from now on, whether or not another process left it.
+    pub(crate) fn note_driven(&mut self, run: &RunId) {
         self.abandoned.remove(run);
     }
 

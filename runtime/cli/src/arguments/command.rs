@@ -329,17 +329,19 @@ impl Command {
     /// Whether it may drive runs or call guests in this process, and so uses several threads. A run command drives a run of
     /// `waft run` that no process drives.
     pub(crate) const fn executes_tasks(&self) -> bool {
-        let executes = matches!(self, Self::Run { .. } | Self::Call { .. } | Self::Worker { .. } | Self::Serve { .. });
-        let controls = matches!(
+        matches!(
             self,
-            Self::Cancel { .. }
+            Self::Run { .. }
+                | Self::Call { .. }
+                | Self::Worker { .. }
+                | Self::Serve { .. }
+                | Self::Cancel { .. }
                 | Self::Suspend { .. }
                 | Self::Resume { .. }
                 | Self::Retry { .. }
                 | Self::Skip { .. }
                 | Self::Notify { .. }
-        );
-        executes || controls
+        )
     }
 
     /// Whether it is a service, whose log a person watches.

@@ -225,8 +225,7 @@ impl Driver {
         };
         let commands = self.listeners.forward(shard, &notification);
         if commands.is_empty() {
-            let exchange = protocol::topology::task_exchange(&notification.flow, &notification.task);
-            batch.effects.unbind.push((shard.clone(), exchange));
+            batch.unbind.push((shard.clone(), notification.flow, notification.task));
             return delivery.accept();
         }
         batch.effects.messages.extend(commands);

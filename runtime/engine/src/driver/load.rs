@@ -215,7 +215,7 @@ impl Driver {
 
     fn reload_changed(&mut self, shard: &Shard, open: &BTreeMap<RunId, Version>) {
         for run in open.keys().filter(|run| !self.runs.is_known(run)).cloned().collect::<Vec<_>>() {
-            warn!(%run, %shard, "the run was begun, and not by this engine: it is driven here");
+            warn!(%run, %shard, "another engine started the run: it is driven here");
             self.runs.mark_stale(run, StaleRun::of(Some(shard)));
         }
         // No append is running here, so a run is at the version of its last one.
@@ -274,7 +274,7 @@ impl Driver {
         self.listeners.update(shard, machine);
         self.leases.watch(shard, machine);
         self.permits.hold_leased(self.context.clock.now(), shard, machine);
-        self.runs.note_adopted(&run);
+        self.runs.note_driven(&run);
         self.runs.insert(run, active);
     }
 

@@ -13,6 +13,7 @@ use super::{BUG_MESSAGE, Batch, Driver, StepResult, Submitted, catch_bug, reject
 use crate::{
     SubmitError, WatchEvent,
     effects::{Effects, ReplyTo},
+    listeners::ListenedTask,
     messages,
     permits::{calls::EndedCalls, client::DispatchHistory},
     runs::{ActiveRun, RunEvent, StaleRun, is_inactive},
@@ -32,7 +33,7 @@ impl Driver {
         self.on_confirmed_versions();
         let now = self.read_clock(&mut batch);
         let released = self.released_runs(&batch);
-        let Batch { events, signals, mut logs, submitted, loaded, not_found, remote_runs, mut effects } = batch;
+        let Batch { events, signals, mut logs, submitted, loaded, not_found, remote_runs, unbind, mut effects } = batch;
         let (steps, decided) = self.decide(now, events, (&released, &not_found), &mut effects);
         let watched = self.watched_logs(&logs);
         let refused = self.append(&steps, &mut logs).await;
@@ -48,7 +49,6 @@ impl Driver {
         self.request_permits(&mut effects);
         let all_bound = self.is_lasting() || (self.shards.owns_all() && !self.runs.has_stale());
         self.publications.add_to(&mut effects, all_bound);
-        let unbind = std::mem::take(&mut effects.unbind);
         // The outbox outlives the driver: it ends when this sender is dropped.
         let _ = self.context.outbox.send(effects).await;
         self.unbind(unbind).await;
@@ -308,13 +308,15 @@ impl Driver {
 
     /// Unbinds the queues of shards from tasks that no run listens to any more. The listeners of a shard that was released
     /// meanwhile are known to its new driver.
-    async fn unbind(&self, exchanges: Vec<(Shard, String)>) {
-        for (shard, exchange) in exchanges {
-            if !self.shards.owns(&shard) || self.listeners.listens(&shard, &exchange) {
+    async fn unbind(&self, tasks: Vec<ListenedTask>) {
+        for listened in tasks {
+            let (shard, flow, task) = &listened;
+            if !self.shards.owns(shard) || self.listeners.has(&listened) {
                 continue;
             }
-            debug!(%shard, exchange, "nobody listens to the task any more");
-            if let Err(error) = self.context.topology.unbind_listener(&exchange, &shard).await {
+            debug!(%shard, %flow, %task, "nobody listens to the task any more");
+            let exchange = protocol::topology::task_exchange(flow, task);
+            if let Err(error) = self.context.topology.unbind_listener(&exchange, shard).await {
                 debug!(%error, "its next notification arrives too");
             }
         }

@@ -114,7 +114,7 @@ mod tests {
         barrier.add(versions("later"));
         assert_eq!(barrier.advance(true), []);
         go_round(&mut barrier);
-        assert_eq!(barrier.advance(false), [], "something that was heard is not recorded");
+        assert_eq!(barrier.advance(false), [], "something that was received is not recorded");
         go_round(&mut barrier);
         assert_eq!(barrier.advance(true), versions("r"));
         assert_eq!(barrier.give_up(), versions("later"));

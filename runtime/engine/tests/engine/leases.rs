@@ -58,7 +58,7 @@ async fn a_silent_worker_is_reported_before_its_lease_expires() {
     assert!(silence.since >= lease::SILENT_AFTER && silence.since < lease::LEASE_DURATION, "{silence:?}");
     harness.heartbeat(&job.call).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(harness.engine.silent_leases(&run).await[0].since < lease::SILENT_AFTER, "it is heard of again");
+    assert!(harness.engine.silent_leases(&run).await[0].since < lease::SILENT_AFTER, "its heartbeats are back");
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,7 +64,7 @@ async fn changes_before_a_crash_are_received_once() {
             harness.submit("l", &listening()).await.expect("the run begins");
             harness.submit("r", &linear(tasks)).await.expect("the run begins");
             let a = harness.take_job().await;
-            // Either nothing of it was published, or it is in a queue that dies with the process.
+            // Either the message was not published, or it is in a queue that dies with the process.
             harness.faults.stop_at(if moment == StopPoint::After { "r" } else { "l" }, moment);
             harness.signal_job(&a).await;
             harness.faults.until_stopped().await;
@@ -170,7 +170,7 @@ async fn a_republished_change_equals_the_first() {
     let again = harness.new_process().await;
     let mut second = again.listen("f.a.r.*").await;
     for (key, body) in published {
-        let delivery = second.next().await.expect("it is told again");
+        let delivery = second.next().await.expect("it is published again");
         assert_eq!((&delivery.message.key, &delivery.message.body), (&key, &body));
         delivery.accept();
     }
@@ -200,7 +200,7 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
     let again = harness.new_process().await;
     let mut published = again.listen("f.a.r.*").await;
     for state in ["running", "success"] {
-        let delivery = published.next().await.expect("it is told");
+        let delivery = published.next().await.expect("it is published");
         assert!(delivery.message.key.ends_with(state), "{}", delivery.message.key);
         delivery.accept();
     }

@@ -73,7 +73,7 @@ async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
     harness.signal(&rollback.call).await;
     let machine = Harness::end(watch).await;
     assert_eq!(machine.state(), RunState::RolledBack);
-    let failure = machine.failures().values().next().expect("its failure is told");
+    let failure = machine.failures().values().next().expect("its failure is recorded");
     assert_eq!(failure.kind, FailureKind::Poison);
     assert!(failure.message.contains("the report is in waft.quarantine"), "{}", failure.message);
     // The same answer again changes nothing.

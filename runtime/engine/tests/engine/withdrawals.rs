@@ -1,4 +1,4 @@
-//! Unwanted calls: those that no worker has begun are withdrawn, whichever engine or worker is told.
+//! Unwanted calls: the engine withdraws those that no worker has started, whichever engine drives the run.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
     let facts = harness.facts("r").await;
     assert_eq!(facts[2..], ["cancel-requested", "failed", "passed-rollback", "run-entered"], "{facts:?}");
     assert_eq!(harness.jobs_waiting().await, 1, "its job cannot be taken back");
-    assert!(!harness.may_begin(&call).await, "and whoever takes it is told not to begin it");
+    assert!(!harness.may_begin(&call).await, "and the worker that takes it learns not to start it");
 }
 
 #[tokio::test(start_paused = true)]
