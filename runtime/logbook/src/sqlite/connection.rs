@@ -129,6 +129,8 @@ pub(super) fn open_error(location: String, error: Unusable) -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
 
     #[test]
@@ -139,6 +141,19 @@ mod tests {
             let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
             // 2 is FULL.
             assert_eq!((pragma("synchronous"), pragma("foreign_keys"), pragma("busy_timeout")), (2, 1, 10_000));
+        }
+    }
+
+    #[test]
+    fn a_statement_is_not_prepared_again_for_other_values() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("logbook.db");
+        for connection in [open_writer(&path).unwrap(), open_reader(&path).unwrap()] {
+            let mut statement = connection.prepare("SELECT id FROM runs WHERE key > ?1 LIMIT ?2").unwrap();
+            for number in 1..5_i64 {
+                assert!(!statement.exists([number, number]).unwrap());
+            }
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
         }
     }
 }
