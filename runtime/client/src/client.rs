@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, Response, Url, header};
+use reqwest::{Method, RequestBuilder, Response, Url, header, redirect::Policy};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -46,7 +46,9 @@ impl Client {
             server.set_path(&path);
         }
         let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
-        let builder = builder.tls_backend_preconfigured(tls::config().map_err(refused)?);
+        // A redirected POST would become a GET, and a token must not follow to another address.
+        let builder = builder.redirect(Policy::none());
+        let builder = builder.tls_backend_preconfigured(tls::config(&server).map_err(refused)?);
         let http = builder.build().map_err(|error| refused(error.to_string()))?;
         Ok(Self { http, server, token })
     }
@@ -264,6 +266,11 @@ impl Client {
             return Ok(response);
         }
         let status = response.status();
+        if let Some(location) = response.headers().get(header::LOCATION).filter(|_| status.is_redirection()) {
+            let location = String::from_utf8_lossy(location.as_bytes());
+            let reason = format!("it redirects to {location}; if that is your server, use its address instead");
+            return Err(self.unexpected(reason));
+        }
         let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
         Err(match serde_json::from_slice::<Problem>(&bytes) {
             Ok(problem) => ClientError::Refused { server: self.server().into(), problem: Box::new(problem) },

@@ -156,3 +156,15 @@ async fn notifications_and_edits_are_sent_and_rejections_reported() {
     let edited = json!({"edits": [{"do": "remove", "task": "t"}], "if_revision": 1, "dry_run": false});
     assert_eq!(requests[1].body, edited);
 }
+
+/// The content type of an answer, and the address that it redirects to.
+const REDIRECT: &str = "text/html\r\nlocation: https://waft.example.com/v1/runs";
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let played = CannedServer::new(vec![(301, REDIRECT, "moved".into())]);
+    let error = played.client().list(&waft_client::api::ListQuery::default()).await.unwrap_err();
+    let says = "it redirects to https://waft.example.com/v1/runs; if that is your server, use its address instead";
+    assert!(error.to_string().ends_with(says), "{error}");
+    assert_eq!(played.requests().len(), 1);
+}
