@@ -14,9 +14,13 @@ use tokio::{
 /// The poll interval for records without a notice: another engine may drive the run.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The minimum pause after a read that found nothing new. A busy run changes a thousand times a second, and no watcher
-/// needs each change at once.
-const MIN_READ_INTERVAL: Duration = Duration::from_millis(20);
+/// The first pause between two reads that both find something new. It doubles with each further one, so that a watcher
+/// receives the changes of a short run at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+
+/// The maximum pause between two reads. A busy run changes a thousand times a second, and no watcher needs each change
+/// at once.
+const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// The position of a watcher: all of a version's record, or some events of the next record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -66,6 +70,7 @@ pub struct Lines {
     position: EventPosition,
     /// The runs that an engine of this process has appended records to.
     changes: Option<broadcast::Receiver<RunId>>,
+    pacing: Pacing,
     waiting: VecDeque<Line>,
 }
 
@@ -78,7 +83,7 @@ impl Lines {
         let started_at = logbook.summary(&run).await?.started_at;
         let replay = Replay::new(run.clone(), logbook);
         let (position, waiting) = (EventPosition::default(), VecDeque::new());
-        Ok(Self { run, started_at, store, replay, position, changes: None, waiting })
+        Ok(Self { run, started_at, store, replay, position, changes: None, pacing: Pacing::default(), waiting })
     }
 
     /// Skips the lines up to a position.
@@ -112,9 +117,9 @@ impl Lines {
                     return Ok(None);
                 }
                 PageRead::Nothing => {
-                    let earliest = Instant::now() + MIN_READ_INTERVAL;
+                    let read_at = Instant::now();
                     until_changed(&mut self.changes, &self.run).await;
-                    sleep_until(earliest).await;
+                    sleep_until(read_at + self.pacing.pause(read_at.elapsed())).await;
                 }
             }
         }
@@ -168,6 +173,18 @@ impl Lines {
             self.waiting.push_back(Line { id: position.id(), text });
             self.position = position;
         }
+    }
+}
+
+/// The pauses between the reads of a watcher.
+#[derive(Debug, Default)]
+struct Pacing(Duration);
+
+impl Pacing {
+    /// The pause between a read and the next one, if the run changed this long after the read.
+    fn pause(&mut self, unchanged: Duration) -> Duration {
+        self.0 = if unchanged > MAX_PAUSE { Duration::ZERO } else { (self.0 * 2).clamp(FIRST_PAUSE, MAX_PAUSE) };
+        self.0
     }
 }
 
@@ -233,6 +250,16 @@ pub(crate) async fn load_values(store: &dyn Store, change: &NodeChange) -> NodeC
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watcher_of_a_busy_run_reads_less_often() {
+        let mut pacing = Pacing::default();
+        let soon = Duration::from_micros(100);
+        let pauses: Vec<u128> = (0..7).map(|_| pacing.pause(soon).as_millis()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 20, 20]);
+        assert_eq!(pacing.pause(MAX_PAUSE * 2), Duration::ZERO, "a change after a quiet time is read at once");
+        assert_eq!(pacing.pause(soon), FIRST_PAUSE);
+    }
 
     #[test]
     fn an_event_position_round_trips_through_its_id() {

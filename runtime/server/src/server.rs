@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpListener;
+use axum::serve::{Listener, ListenerExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     Config, Dependencies, Token,
@@ -86,7 +87,8 @@ impl Server {
             stop: stop.clone(),
         };
         let router = routes::router(Arc::new(state), largest_request);
-        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let serving =
+            axum::serve(without_delay(listener), router).with_graceful_shutdown(stop.clone().cancelled_owned());
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(SHUTDOWN_GRACE).await;
@@ -101,6 +103,31 @@ impl Server {
     }
 }
 
+/// Sends each write of a connection at once. Otherwise an event waits for the peer's acknowledgement of what was sent
+/// before, which the peer may delay by 40 ms.
+fn without_delay(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
+    listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            debug!(%error, "the events of a connection may be delayed");
+        }
+    })
+}
+
 fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_sends_each_event_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut listener = without_delay(listener);
+        let (peer, (connection, _)) = futures::join!(TcpStream::connect(address), listener.accept());
+        assert!(connection.nodelay().unwrap());
+        drop(peer);
+    }
 }
