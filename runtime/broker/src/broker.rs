@@ -41,7 +41,7 @@ const NO_LEADER_HINT: &str = "the quorum queue may have no leader; delete it and
     created again";
 
 /// Why a message may not have arrived.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// No queue received the message.
     #[error("no queue receives messages for {key:?} on exchange {exchange:?}")]

@@ -1,6 +1,6 @@
 //! Deliveries from a queue, and how they are settled: exactly once, or else they return to the queue.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
@@ -172,8 +172,144 @@ impl Delivery {
     }
 }
 
+impl Delivery {
+    /// Splits a delivery that holds several messages into one delivery for each, so that each can be settled on its own.
+    ///
+    /// The broker knows only the whole delivery. It is accepted once all parts are accepted, and returned to the queue as
+    /// soon as one part is returned: then all its messages are redelivered, those of accepted parts too. It is moved to
+    /// the dead-letter queue if a part was, once all others are settled. Without messages, it is accepted.
+    #[must_use]
+    pub fn split(self, messages: Vec<Message>) -> Vec<Self> {
+        let (redelivered, returned) = (self.redelivered, self.returned);
+        if messages.is_empty() {
+            self.accept();
+            return Vec::new();
+        }
+        let whole = Mutex::new(SplitState { delivery: Some(self), left: messages.len(), dead_letter: false });
+        let at: Arc<dyn Settle> = Arc::new(Split(whole));
+        let part = |message| Self::new(message, redelivered, returned, Unsettled { at: at.clone(), tag: 0 });
+        messages.into_iter().map(part).collect()
+    }
+}
+
+/// Settles the parts of a delivery.
+struct Split(Mutex<SplitState>);
+
+struct SplitState {
+    /// The whole delivery, until it is settled.
+    delivery: Option<Delivery>,
+    /// The number of parts that are not settled.
+    left: usize,
+    /// Whether a part was moved to the dead-letter queue.
+    dead_letter: bool,
+}
+
+impl Settle for Split {
+    fn settle(&self, _: u64, settlement: Settlement) {
+        // Each change leaves a consistent state.
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.left = state.left.saturating_sub(1);
+        state.dead_letter |= settlement == Settlement::DeadLetter;
+        let is_complete = state.left == 0;
+        let delivery = match settlement {
+            // At once: another part may be held for long.
+            Settlement::Requeue => state.delivery.take(),
+            Settlement::Accept | Settlement::DeadLetter => state.delivery.take_if(|_| is_complete),
+        };
+        let is_dead_letter = state.dead_letter;
+        drop(state);
+        match (delivery, settlement) {
+            (None, _) => {}
+            (Some(delivery), Settlement::Requeue) => delivery.requeue(),
+            (Some(delivery), _) if is_dead_letter => delivery.dead_letter(),
+            (Some(delivery), _) => delivery.accept(),
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Unsettled parts of a whole that was returned are redelivered with it.
+        state.delivery.as_ref().is_none_or(Delivery::is_lost)
+    }
+}
+
 impl Drop for Delivery {
     fn drop(&mut self) {
         self.settle(Settlement::Requeue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Properties, Routing};
+
+    /// Records how its delivery was settled.
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<Settlement>>);
+
+    impl Settle for Recorder {
+        fn settle(&self, _: u64, settlement: Settlement) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(settlement);
+        }
+
+        fn is_lost(&self) -> bool {
+            false
+        }
+    }
+
+    fn message(body: &'static str) -> Message {
+        let (exchange, key, properties) = (String::new(), "q".into(), Properties::default());
+        Message {
+            exchange,
+            key,
+            routing: Routing::Optional,
+            persistent: true,
+            priority: 0,
+            properties,
+            body: body.into(),
+        }
+    }
+
+    /// Settles the parts of a delivery in order; returns how the whole was settled after each.
+    fn settled(parts: &[Settlement]) -> Vec<Vec<Settlement>> {
+        let recorder = Arc::new(Recorder::default());
+        let whole = Delivery::new(message("whole"), true, 3, Unsettled { at: recorder.clone(), tag: 7 });
+        let split = whole.split(vec![message("part"); parts.len()]);
+        assert!(split.iter().all(|part| part.redelivered && part.returned == 3 && part.message.body == "part"));
+        let settle = |(mut part, settlement): (Delivery, &Settlement)| {
+            part.settle(*settlement);
+            recorder.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        split.into_iter().zip(parts).map(settle).collect()
+    }
+
+    #[test]
+    fn a_split_delivery_is_accepted_once_all_parts_are() {
+        use Settlement::{Accept, DeadLetter, Requeue};
+        assert_eq!(settled(&[Accept, Accept]), [vec![], vec![Accept]]);
+        assert_eq!(settled(&[Accept, Requeue, Accept]), [vec![], vec![Requeue], vec![Requeue]]);
+        assert_eq!(settled(&[Requeue, Requeue]), [[Requeue], [Requeue]]);
+        assert_eq!(settled(&[DeadLetter, Accept]), [vec![], vec![DeadLetter]]);
+    }
+
+    #[test]
+    fn parts_of_a_returned_delivery_are_redelivered() {
+        let recorder = Arc::new(Recorder::default());
+        let whole = Delivery::new(message("whole"), false, 0, Unsettled { at: recorder.clone(), tag: 7 });
+        let [held, dropped] = <[Delivery; 2]>::try_from(whole.split(vec![message("part"); 2])).ok().unwrap();
+        assert!(!held.is_lost());
+        drop(dropped);
+        assert!(held.is_lost());
+        held.accept();
+        assert_eq!(*recorder.0.lock().unwrap(), [Settlement::Requeue]);
+    }
+
+    #[test]
+    fn a_delivery_without_parts_is_accepted() {
+        let recorder = Arc::new(Recorder::default());
+        let whole = Delivery::new(message("whole"), false, 0, Unsettled { at: recorder.clone(), tag: 7 });
+        assert!(whole.split(Vec::new()).is_empty());
+        assert_eq!(*recorder.0.lock().unwrap(), [Settlement::Accept]);
     }
 }

@@ -4,7 +4,10 @@ use broker::{Delivery, Message, Properties, Routing};
 use bytes::Bytes;
 use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
 use machine::{Call, NodeChange};
-use protocol::{CommandRequest, Control, Job, PermitGrant, PermitMessage, Reply, Report, topology};
+use protocol::{
+    BatchedReport, CommandRequest, Control, DecodeError, Job, PermitGrant, PermitMessage, Reply, Report, ReportBatch,
+    topology,
+};
 
 /// The addresses at which workers reach the engine that sends a job.
 pub(crate) struct EngineAddress<'a> {
@@ -140,6 +143,39 @@ pub(crate) fn one_way_command(shard: &Shard, request: CommandRequest) -> Message
     let message =
         to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, Report::Command(request).encode());
     Message { persistent: true, ..message }
+}
+
+/// A delivery from the queue of a shard, with one report for each delivery.
+pub(crate) enum Unpacked {
+    /// The delivery itself.
+    Single(Delivery),
+    /// The parts of a batch of reports.
+    Batch(Vec<Delivery>),
+    /// A batch of reports that cannot be read.
+    Unreadable(Delivery, DecodeError),
+}
+
+/// Splits a batch of reports.
+pub(crate) fn unpack(delivery: Delivery) -> Unpacked {
+    if !ReportBatch::is_batch(&delivery.message.body) {
+        return Unpacked::Single(delivery);
+    }
+    let whole = &delivery.message;
+    let reports = match ReportBatch::decode(&whole.body) {
+        Ok(ReportBatch { reports }) => reports,
+        Err(error) => return Unpacked::Unreadable(delivery, error),
+    };
+    let part = |BatchedReport { call, report }: BatchedReport<'_>| Message {
+        exchange: whole.exchange.clone(),
+        key: whole.key.clone(),
+        routing: whole.routing,
+        persistent: whole.persistent,
+        priority: whole.priority,
+        properties: properties(&call),
+        body: whole.body.slice_ref(report),
+    };
+    let parts = reports.into_iter().map(part).collect();
+    Unpacked::Batch(delivery.split(parts))
 }
 
 /// Forwards a delivery to the shard that now has its run.

@@ -42,13 +42,14 @@ pub(crate) struct MessageKind {
 
 impl MessageKind {
     #[cfg(test)]
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::RECORDS,
         Self::SNAPSHOT,
         Self::LOG,
         Self::LIVE_LOG,
         Self::JOB,
         Self::REPORT,
+        Self::REPORT_BATCH,
         Self::REPLY,
         Self::CONTROL,
         Self::WORKER_STATUS,
@@ -64,6 +65,7 @@ impl MessageKind {
     pub(crate) const LIVE_LOG: Self = Self { magic: *b"wG", name: "message with lines of a call", version: 1 };
     pub(crate) const JOB: Self = Self { magic: *b"wJ", name: "job", version: 1 };
     pub(crate) const REPORT: Self = Self { magic: *b"wR", name: "report", version: 1 };
+    pub(crate) const REPORT_BATCH: Self = Self { magic: *b"wB", name: "batch of reports", version: 1 };
     pub(crate) const REPLY: Self = Self { magic: *b"wQ", name: "reply of an engine", version: 1 };
     pub(crate) const CONTROL: Self = Self { magic: *b"wC", name: "control message", version: 1 };
     pub(crate) const WORKER_STATUS: Self = Self { magic: *b"wS", name: "worker's status", version: 1 };
@@ -127,6 +129,11 @@ pub(crate) fn encode(kind: MessageKind, message: &impl Encode) -> Vec<u8> {
     bincode::encode_into_std_write(message, &mut bytes, configuration())
         .expect("plain types without locks encode into memory");
     bytes
+}
+
+/// Whether the bytes begin like a message of the kind.
+pub(crate) fn is_kind(kind: MessageKind, bytes: &[u8]) -> bool {
+    bytes.starts_with(&kind.magic)
 }
 
 /// Decodes a message of a kind that reads all its versions as one type.

@@ -18,6 +18,7 @@ mod job;
 mod log;
 mod permit_message;
 mod report;
+mod report_batch;
 mod run_command;
 
 mod control;
@@ -39,5 +40,6 @@ pub use permit_message::{
 };
 pub use record::{decode_records, encode_records};
 pub use report::{Progress, Report};
+pub use report_batch::{BatchedReport, ReportBatch};
 pub use run_command::{CommandRequest, Reply, RunCommand};
 pub use snapshot::{decode_snapshot, encode_snapshot};

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 
-use broker::{Broker, Delivery, Message, Properties, PublishError, Routing};
+use broker::{Broker, Delivery, Message, PublishError, Routing};
 use bytes::Bytes;
 use flow::{CallId, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
 use protocol::{CallLog, Job, Report, lease, topology};
@@ -15,6 +15,7 @@ use crate::{
     live,
     progress::{self, LastProgress},
     result_cache::{Executions, ResultCache},
+    signal_sender::{SignalSender, report_message},
     slots::Slot,
     start_check::StartDecision,
 };
@@ -58,6 +59,7 @@ type CallResult = Option<(TaskResult, CallLog)>;
 /// The state that all jobs of a worker share.
 pub(crate) struct JobHandler {
     pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) signals: SignalSender,
     pub(crate) guests: Arc<dyn GuestRunner>,
     pub(crate) calls: Arc<CallRegistry>,
     pub(crate) recent: ResultCache,
@@ -225,7 +227,7 @@ impl JobHandler {
             CallHold::Delivery(delivery) => delivery.requeue(),
             CallHold::Lease => {
                 let released = Report::Released { call: job.call.clone(), worker: self.name.clone() };
-                let message = self.message(&job.call, &job.signal_to, released.encode().into());
+                let message = report_message(&job.call, &job.signal_to, released.encode().into());
                 if tokio::time::timeout(RELEASE_TIMEOUT, self.broker.publish(message)).await.is_err() {
                     warn!("the call could not be released: its lease will expire");
                 }
@@ -289,16 +291,19 @@ impl JobHandler {
         body: Bytes,
         signal_to: &str,
     ) -> Result<PublishOutcome, TooLarge> {
-        let message = self.message(call, signal_to, body);
-        self.abandon.run_until_cancelled(self.publish(message)).await.unwrap_or(Ok(PublishOutcome::Unconfirmed))
+        let send = self.publish(|| self.signals.send(call.clone(), signal_to.to_owned(), body.clone()));
+        self.abandon.run_until_cancelled(send).await.unwrap_or(Ok(PublishOutcome::Unconfirmed))
     }
 
     /// Sends the engine a report about a running call.
     async fn report(&self, job: &Job, report: Report, guarantee: DeliveryGuarantee) -> PublishOutcome {
-        let message = self.message(&job.call, &job.signal_to, report.encode().into());
+        let message = report_message(&job.call, &job.signal_to, report.encode().into());
         let publish = async {
             match guarantee {
-                DeliveryGuarantee::AtLeastOnce => self.publish(message).await.unwrap_or(PublishOutcome::Unconfirmed),
+                DeliveryGuarantee::AtLeastOnce => {
+                    let published = self.publish(|| self.broker.publish(message.clone())).await;
+                    published.unwrap_or(PublishOutcome::Unconfirmed)
+                }
                 DeliveryGuarantee::BestEffort => {
                     let transient = Message { persistent: false, routing: Routing::Optional, ..message };
                     // The next report repeats a lost one.
@@ -311,28 +316,14 @@ impl JobHandler {
         tokio::time::timeout(lease::HEARTBEAT_INTERVAL, publish).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
-    fn message(&self, call: &CallId, queue: &str, body: Bytes) -> Message {
-        let properties = Properties {
-            message_id: Some(protocol::message_id(call)),
-            headers: protocol::headers(call),
-            ..Properties::default()
-        };
-        Message {
-            exchange: String::new(),
-            key: queue.to_owned(),
-            routing: Routing::Mandatory,
-            persistent: true,
-            priority: 0,
-            properties,
-            body,
-        }
-    }
-
     /// Publishes until the broker has the message: sending again is cheaper than repeating the call. A queue that is
     /// just being deleted may reject a signal before its deletion is known.
-    async fn publish(&self, message: Message) -> Result<PublishOutcome, TooLarge> {
+    async fn publish<Attempt>(&self, mut attempt: impl FnMut() -> Attempt) -> Result<PublishOutcome, TooLarge>
+    where
+        Attempt: Future<Output = Result<(), PublishError>>,
+    {
         for delay in RESEND_AFTER {
-            match self.broker.publish(message.clone()).await {
+            match attempt().await {
                 Ok(()) => return Ok(PublishOutcome::Confirmed),
                 Err(PublishError::TooLarge { reason, .. }) => return Err(TooLarge(reason)),
                 Err(PublishError::Unroutable { key, .. }) => {

@@ -17,6 +17,7 @@ mod live;
 mod content;
 mod progress;
 mod result_cache;
+mod signal_sender;
 mod slots;
 mod worker;
 

@@ -15,6 +15,7 @@ use crate::{
     control::{self, CallRegistry},
     intake::Intake,
     result_cache::{Executions, ResultCache},
+    signal_sender::SignalSender,
 };
 
 /// Configuration of a worker.
@@ -95,6 +96,7 @@ impl Worker {
         let calls = Arc::new(CallRegistry::new(config.since));
         let handler = Arc::new(JobHandler {
             broker: broker.clone(),
+            signals: SignalSender::new(broker.clone()),
             guests,
             calls,
             recent: ResultCache::default(),

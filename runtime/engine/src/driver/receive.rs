@@ -1,12 +1,16 @@
 //! Receives items from the shard queues. What a decision needs is read here, before it is made: the runs of a shard that
 //! is taken over, a run that is not in memory, and the queues of an edited flow.
 
+use broker::Delivery;
 use flow::{CallId, RunId, Shard};
 use protocol::{Report, RunCommand};
 use tracing::warn;
 
 use super::{Batch, Driver};
-use crate::inbox::{Incoming, ShardDelivery};
+use crate::{
+    inbox::{Incoming, ShardDelivery},
+    messages::{self, Unpacked},
+};
 
 impl Driver {
     /// Receives an item from the queues of the shards.
@@ -30,15 +34,31 @@ impl Driver {
             self.shards.defer(ShardDelivery { shard, term, delivery });
             return;
         }
+        match messages::unpack(delivery) {
+            Unpacked::Single(delivery) => self.receive_report(&shard, delivery, batch).await,
+            Unpacked::Batch(deliveries) => {
+                for delivery in deliveries {
+                    self.receive_report(&shard, delivery, batch).await;
+                }
+            }
+            // Rare, so it is boxed: that keeps the future of all other cases small.
+            Unpacked::Unreadable(delivery, error) => {
+                Box::pin(self.receive_other(&shard, delivery, &error, batch)).await;
+            }
+        }
+    }
+
+    /// Loads the run of a report, and handles it.
+    async fn receive_report(&mut self, shard: &Shard, delivery: Delivery, batch: &mut Batch) {
         match Report::decode(&delivery.message.body) {
             Ok(report) => {
                 match &report {
                     Report::Command(request) => {
-                        self.load_for_command(&request.run, Some(&shard), &request.command, batch).await;
+                        self.load_for_command(&request.run, Some(shard), &request.command, batch).await;
                     }
                     report => {
                         if let Some(call) = call_of(report) {
-                            self.load(&call.run, Some(&shard), batch).await;
+                            self.load(&call.run, Some(shard), batch).await;
                         }
                     }
                 }
@@ -46,16 +66,16 @@ impl Driver {
                     Report::Probe { engine, number } if self.shards.is_self(engine) => Some(*number),
                     _ => None,
                 };
-                for lease in self.on_report(&shard, report, delivery, batch) {
-                    self.load(&lease.0.run, Some(&shard), batch).await;
+                for lease in self.on_report(shard, report, delivery, batch) {
+                    self.load(&lease.0.run, Some(shard), batch).await;
                     self.on_call_lost(lease, batch);
                 }
                 if let Some(number) = probe {
-                    self.withdraw_due(&shard, number, batch);
+                    self.withdraw_due(shard, number, batch);
                 }
             }
             // Rare, so it is boxed: that keeps the future of all other cases small.
-            Err(error) => Box::pin(self.receive_other(&shard, delivery, &error, batch)).await,
+            Err(error) => Box::pin(self.receive_other(shard, delivery, &error, batch)).await,
         }
     }
 

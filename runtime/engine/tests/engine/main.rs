@@ -10,6 +10,7 @@ mod publishing;
 mod trim;
 mod unreadable;
 mod steps;
+mod report_batches;
 mod run_commands;
 mod withdrawals;
 mod harness;

@@ -9,9 +9,10 @@ use flow::{
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
-    CallLog, Control, FetchReply, FetchRequest, FetchResponse, Job, LiveLine, LiveLog, Permit, PermitGrant,
-    PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, Reply, Report, RequestedCall,
-    RunCommand, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    BatchedReport, CallLog, Control, FetchReply, FetchRequest, FetchResponse, Job, LiveLine, LiveLog, Permit,
+    PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, Reply, Report,
+    ReportBatch, RequestedCall, RunCommand, WorkerStatus, decode_records, decode_snapshot, encode_records,
+    encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -196,7 +197,16 @@ fn signals() -> Samples {
         ("succeeded-1", signal(TaskResult::Succeeded(values()))),
         ("failed-1", signal(TaskResult::Failed(failure()))),
         ("log-1", log().encode()),
+        ("report-batch-1", report_batch()),
     ]
+}
+
+fn report_batch() -> Vec<u8> {
+    let other = CallId { task: "heat-oven".parse().unwrap(), ..call() };
+    let heartbeat = |call| Report::Heartbeat { call, worker: worker() }.encode();
+    let (first, second) = (heartbeat(call()), heartbeat(other.clone()));
+    let reports = vec![BatchedReport { call: call(), report: &first }, BatchedReport { call: other, report: &second }];
+    ReportBatch { reports }.encode()
 }
 
 fn reports() -> Samples {
@@ -322,6 +332,7 @@ fn every_golden_file_is_written_as_it_was_and_decodes() {
         assert_eq!(bytes[2].to_string(), version, "{} is named with its version", path.display());
         let known = Job::decode(&bytes).is_ok()
             || Report::decode(&bytes).is_ok()
+            || ReportBatch::decode(&bytes).is_ok()
             || Control::decode(&bytes).is_ok()
             || WorkerStatus::decode(&bytes).is_ok()
             || FetchRequest::decode(&bytes).is_ok()

@@ -10,12 +10,13 @@ use flow::{Attempt, Digest, Firing, NodeKind, NotificationOutcome, RunState, Sta
 use machine::NodeChange;
 use proptest::prelude::*;
 use protocol::{
-    CallLog, Control, DecodeError, FetchReply, FetchRequest, FetchResponse, Job, PermitMessage, PutRequest, Reply,
-    Report, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    BatchedReport, CallLog, Control, DecodeError, FetchReply, FetchRequest, FetchResponse, Job, PermitMessage,
+    PutRequest, Reply, Report, ReportBatch, WorkerStatus, decode_records, decode_snapshot, encode_records,
+    encode_snapshot,
 };
 
 use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
-use strategies::{control, job, log, permits, record, report, status, values};
+use strategies::{call, control, job, log, permits, record, report, status, values};
 
 proptest! {
     // A failed case becomes a named test instead.
@@ -29,6 +30,16 @@ proptest! {
     #[test]
     fn every_report_round_trips(report in report()) {
         prop_assert_eq!(Report::decode(&report.encode()), Ok(report));
+    }
+
+    #[test]
+    fn every_batch_of_reports_round_trips(reports in proptest::collection::vec(report(), 0..4), call in call()) {
+        let encoded: Vec<Vec<u8>> = reports.iter().map(Report::encode).collect();
+        let batched = |report| BatchedReport { call: call.clone(), report };
+        let batch = ReportBatch { reports: encoded.iter().map(|report| batched(report)).collect() };
+        let bytes = batch.encode();
+        prop_assert!(ReportBatch::is_batch(&bytes) && encoded.iter().all(|report| !ReportBatch::is_batch(report)));
+        prop_assert_eq!(ReportBatch::decode(&bytes), Ok(batch));
     }
 
     #[test]
@@ -109,10 +120,11 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wB\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
+            let _ = ReportBatch::decode(&bytes);
             let _ = (decode_records(&bytes), decode_snapshot(&bytes), PermitMessage::decode(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));
         }
     }

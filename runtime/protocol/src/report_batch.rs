@@ -1,0 +1,72 @@
+//! Several reports of one worker in one message. A broker's cost for a message is mostly the same for a small one and a
+//! large one, so a busy worker reports about many short calls at once.
+
+use flow::CallId;
+
+use crate::{
+    DecodeError,
+    codec::{self, BorrowDecode, Encode, MessageKind},
+    wire::WireCall,
+};
+
+/// Several encoded reports in one message, in the order in which they were sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportBatch<'a> {
+    /// The reports.
+    pub reports: Vec<BatchedReport<'a>>,
+}
+
+/// A report in a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchedReport<'a> {
+    /// The call that the report is about. It is known even if the report itself cannot be read.
+    pub call: CallId,
+    /// The encoded [`Report`](crate::Report).
+    pub report: &'a [u8],
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireReportBatch<'a> {
+    reports: Vec<WireBatchedReport<'a>>,
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireBatchedReport<'a> {
+    call: WireCall<'a>,
+    report: &'a [u8],
+}
+
+impl<'a> From<&'a BatchedReport<'a>> for WireBatchedReport<'a> {
+    fn from(BatchedReport { call, report }: &'a BatchedReport<'a>) -> Self {
+        Self { call: call.into(), report }
+    }
+}
+
+impl<'a> ReportBatch<'a> {
+    /// Whether the bytes begin like a batch. Only then is it worth decoding one.
+    #[must_use]
+    pub fn is_batch(bytes: &[u8]) -> bool {
+        codec::is_kind(MessageKind::REPORT_BATCH, bytes)
+    }
+
+    /// Encodes the batch.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let reports = self.reports.iter().map(WireBatchedReport::from).collect();
+        codec::encode(MessageKind::REPORT_BATCH, &WireReportBatch { reports })
+    }
+
+    /// Decodes the batch, but not its reports.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for bytes that are not a batch of a known version.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let wire: WireReportBatch<'a> = codec::decode(MessageKind::REPORT_BATCH, bytes)?;
+        let batched = |WireBatchedReport { call, report }: WireBatchedReport<'a>| {
+            Ok(BatchedReport { call: call.into_call()?, report })
+        };
+        let reports = wire.reports.into_iter().map(batched).collect::<Result<_, _>>();
+        let damaged = |reason: crate::wire::Invalid| codec::damaged(MessageKind::REPORT_BATCH, reason);
+        Ok(Self { reports: reports.map_err(damaged)? })
+    }
+}

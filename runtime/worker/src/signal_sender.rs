@@ -1,0 +1,171 @@
+//! Sends signals to the queues of shards, several in one message when calls end faster than the broker confirms.
+//!
+//! A signal is sent at once unless an earlier message to its queue is unconfirmed. Then it waits for the confirm, and shares
+//! one message with all signals that wait for it. So a single call has no delay, and many short calls cost the broker, its
+//! disk and the engine few messages.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use broker::{Broker, Message, Properties, PublishError, Routing};
+use bytes::Bytes;
+use flow::CallId;
+use protocol::{BatchedReport, ReportBatch};
+use tokio::{sync::oneshot, time::sleep};
+use tokio_util::task::TaskTracker;
+
+/// Pause between two messages to a queue while signals wait for it: calls end fast, so the next message will hold many
+/// signals. One message for each confirm would keep every process busy with single messages.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+
+/// Maximum number of signals in one message: enough to share the broker's cost for a message.
+const MAX_BATCH_SIGNALS: usize = 256;
+
+/// Maximum size of the signals in one message, in bytes; a larger signal has a message of its own. It is far below what
+/// brokers allow by default.
+const MAX_BATCH_BYTES: usize = 128 << 10;
+
+/// The header that shows an operator how many reports a message holds.
+const REPORTS: &str = "reports";
+
+/// A signal that is not sent yet.
+struct PendingSignal {
+    call: CallId,
+    body: Bytes,
+    /// The sender may have left, since sending may be cancelled.
+    confirm: oneshot::Sender<Result<(), PublishError>>,
+}
+
+/// Signals that wait, by queue.
+type PendingSignals = BTreeMap<String, Vec<PendingSignal>>;
+
+/// Sends signals. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct SignalSender {
+    broker: Arc<dyn Broker>,
+    /// The queues to which a message is on its way, with the signals that wait.
+    pending: Arc<Mutex<PendingSignals>>,
+    /// Publishes outlive the calls that caused them, since a message may hold the signals of others.
+    publishes: TaskTracker,
+}
+
+impl SignalSender {
+    pub(crate) fn new(broker: Arc<dyn Broker>) -> Self {
+        Self { broker, pending: Arc::default(), publishes: TaskTracker::new() }
+    }
+
+    /// Sends the signal of a call to a queue, and waits until the broker has it. If the future is dropped, the signal may
+    /// still be sent.
+    ///
+    /// # Errors
+    /// [`PublishError`] as from [`Broker::publish`].
+    pub(crate) async fn send(&self, call: CallId, queue: String, body: Bytes) -> Result<(), PublishError> {
+        let (confirm, confirmed) = oneshot::channel();
+        let signal = PendingSignal { call, body, confirm };
+        if self.enqueue(&queue, signal) {
+            self.publishes.spawn(self.clone().publish_pending(queue));
+        }
+        // Each publish reports an outcome, unless its runtime ends.
+        confirmed.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Adds a signal to a queue. Returns whether no message is on its way there.
+    fn enqueue(&self, queue: &str, signal: PendingSignal) -> bool {
+        let mut pending = self.lock();
+        if let Some(waiting) = pending.get_mut(queue) {
+            waiting.push(signal);
+            return false;
+        }
+        pending.insert(queue.to_owned(), vec![signal]);
+        true
+    }
+
+    /// Publishes the pending signals of a queue until there are none.
+    async fn publish_pending(self, queue: String) {
+        while let Some(signals) = self.next_batch(&queue) {
+            self.publish(&queue, signals).await;
+            if self.has_pending(&queue) {
+                sleep(BUSY_PAUSE).await;
+            }
+        }
+    }
+
+    fn has_pending(&self, queue: &str) -> bool {
+        self.lock().get(queue).is_some_and(|waiting| !waiting.is_empty())
+    }
+
+    /// Takes the signals of the next message; `None` if no signal waits, and then no message is on its way.
+    fn next_batch(&self, queue: &str) -> Option<Vec<PendingSignal>> {
+        let mut pending = self.lock();
+        let waiting = pending.get_mut(queue)?;
+        if waiting.is_empty() {
+            pending.remove(queue);
+            return None;
+        }
+        let mut bytes = 0;
+        let fitting = waiting.iter().take(MAX_BATCH_SIGNALS).take_while(|signal| {
+            bytes += signal.body.len();
+            bytes <= MAX_BATCH_BYTES
+        });
+        let count = fitting.count().max(1);
+        Some(waiting.drain(..count).collect())
+    }
+
+    async fn publish(&self, queue: &str, signals: Vec<PendingSignal>) {
+        if let [PendingSignal { call, body, .. }] = &signals[..] {
+            let result = self.broker.publish(report_message(call, queue, body.clone())).await;
+            return confirm_all(signals, &result);
+        }
+        match self.broker.publish(batch_message(&signals, queue)).await {
+            // The broker allows only small messages.
+            Err(PublishError::TooLarge { .. }) => {
+                for signal in signals {
+                    let message = report_message(&signal.call, queue, signal.body.clone());
+                    confirm_all(vec![signal], &self.broker.publish(message).await);
+                }
+            }
+            result => confirm_all(signals, &result),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PendingSignals> {
+        // Each change leaves a consistent state.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn confirm_all(signals: Vec<PendingSignal>, result: &Result<(), PublishError>) {
+    for signal in signals {
+        // The sender may have left.
+        let _ = signal.confirm.send(result.clone());
+    }
+}
+
+fn batch_message(signals: &[PendingSignal], queue: &str) -> Message {
+    let batched =
+        signals.iter().map(|PendingSignal { call, body, .. }| BatchedReport { call: call.clone(), report: body });
+    let batch = ReportBatch { reports: batched.collect() };
+    let headers = BTreeMap::from([(REPORTS.to_owned(), signals.len().to_string())]);
+    message(queue, Properties { headers, ..Properties::default() }, batch.encode().into())
+}
+
+/// A message with one report about a call.
+pub(crate) fn report_message(call: &CallId, queue: &str, body: Bytes) -> Message {
+    let properties = Properties {
+        message_id: Some(protocol::message_id(call)),
+        headers: protocol::headers(call),
+        ..Properties::default()
+    };
+    message(queue, properties, body)
+}
+
+fn message(queue: &str, properties: Properties, body: Bytes) -> Message {
+    let (exchange, key, routing) = (String::new(), queue.to_owned(), Routing::Mandatory);
+    Message { exchange, key, routing, persistent: true, priority: 0, properties, body }
+}
+
+#[cfg(test)]
+mod tests;
