@@ -138,7 +138,7 @@ pub enum Role {
     /// wait for it.
     FanIn(NodeIndex),
     /// Begins a flow and resolves its failures.
-    Controller(Controller),
+    Controller(Box<Controller>),
     /// Begins a flow without a controller.
     Begin,
     /// Ends a flow.

@@ -25,7 +25,7 @@ use std::{
 
 use crate::{Change, Command, Event, Fact, Record};
 pub use firing::for_each::{Expansion, collect_results, elements};
-pub use firing::node::{Intention, NodeRun, NodeState};
+pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues};
 use firing::{FiringMachine, FiringStart};
 use flow::{ClockShift, Firing, Flow, NodeIndex, NodeName, Revision, Role, RunId, RunState, Timestamp};
 pub use notifications::NotificationKeys;

@@ -95,8 +95,8 @@ impl<'a> From<&'a Value> for WireValue<'a> {
     }
 }
 
-pub(crate) fn values_to_wire(values: &Values) -> WireValues<'_> {
-    values.iter().map(|(name, value)| (name.as_str(), value.into())).collect()
+pub(crate) fn values_to_wire<'a>(values: impl IntoIterator<Item = (&'a ValueName, &'a Value)>) -> WireValues<'a> {
+    values.into_iter().map(|(name, value)| (name.as_str(), value.into())).collect()
 }
 
 pub(crate) fn values_from_wire(wire: WireValues<'_>) -> Result<Values, Invalid> {

@@ -92,12 +92,12 @@ fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, ResolvedTask>) -> V
 
 fn begin_role(layout: &Layout<'_>, scope: ScopeIndex) -> Role {
     let Some(draft) = &layout.flow(scope).body.controller else { return Role::Begin };
-    Role::Controller(Controller {
+    Role::Controller(Box::new(Controller {
         strategy: draft.strategy.clone(),
         list: None,
         otherwise: draft.otherwise,
         provides: draft.provides.clone(),
-    })
+    }))
 }
 
 /// The members that the end of a flow follows.

@@ -251,9 +251,9 @@ impl FiringMachine {
     }
 
     /// The values of nodes in success, failure or rolling-back.
-    pub(super) fn values(&self) -> impl Iterator<Item = (NodeIndex, &Values)> {
+    pub(super) fn values(&self) -> impl Iterator<Item = (NodeIndex, Values)> {
         let nodes = self.flow.indices().zip(&self.nodes).filter(|(index, _)| self.element(*index).is_none());
-        nodes.filter_map(|(index, node)| Some((index, node.state.readable()?)))
+        nodes.filter_map(|(index, node)| Some((index, node.state.readable()?.to_values())))
     }
 
     /// The published state of a node.

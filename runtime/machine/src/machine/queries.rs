@@ -188,12 +188,10 @@ impl Machine {
     #[must_use]
     pub fn provided(&self) -> Values {
         let mut values = Values::new();
-        let mut add =
-            |provided: &Values| values.extend(provided.iter().map(|(name, value)| (name.clone(), value.clone())));
         if let Some(trigger_state) = &self.triggers {
-            trigger_state.latest_values.values().for_each(&mut add);
+            trigger_state.latest_values.values().for_each(|provided| values.extend(provided.clone()));
         }
-        self.firings.values().flat_map(FiringMachine::values).for_each(|(_, provided)| add(provided));
+        values.extend(self.firings.values().flat_map(FiringMachine::values).flat_map(|(_, provided)| provided));
         values
     }
 

@@ -78,13 +78,16 @@ impl Snapshot {
     #[must_use]
     pub fn digests(&self) -> BTreeSet<Digest> {
         let mut digests: BTreeSet<Digest> = self.flow.digests().into_iter().collect();
+        let mut provided_digests = Vec::new();
         let mut add = |values: &Values| digests.extend(values.values().filter_map(Value::digest));
         for firing in &self.firings {
             add(&firing.inputs);
             firing.given.values().for_each(&mut add);
             for (_, node) in &firing.nodes {
                 match &node.state {
-                    NodeState::Success { provided } => add(provided),
+                    NodeState::Success { provided } => {
+                        provided_digests.extend(provided.iter().filter_map(|(_, value)| value.digest()))
+                    }
                     NodeState::RollingBack { outcome, .. } | NodeState::RollbackFailure { outcome } => {
                         outcome.provided().into_iter().for_each(&mut add);
                     }
@@ -110,6 +113,7 @@ impl Snapshot {
                 given.values().for_each(&mut add);
             }
         }
+        digests.extend(provided_digests);
         digests
     }
 }

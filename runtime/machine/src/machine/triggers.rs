@@ -316,8 +316,7 @@ impl Machine {
         let states: Vec<(NodeIndex, State)> =
             members.iter().map(|index| (*index, firing_machine.node_state(*index))).collect();
         let (failures, may_receive_more) = (firing_machine.failures.clone(), firing_machine.has_outstanding_attempts());
-        let succeeded: Vec<(NodeIndex, Values)> =
-            firing_machine.values().map(|(index, provided)| (index, provided.clone())).collect();
+        let succeeded: Vec<(NodeIndex, Values)> = firing_machine.values().collect();
         if state == RunState::Success {
             let ended: Vec<NodeIndex> =
                 states.iter().filter(|(_, state)| *state == State::Success).map(|(index, _)| *index).collect();
@@ -490,7 +489,7 @@ fn publish_firing(firing: Firing, state: RunState, at: Timestamp) -> Command {
 impl FiringMachine {
     fn provided(&self) -> InheritedValues {
         let mut inherited = (*self.inherited).clone();
-        inherited.extend(self.values().map(|(index, provided)| (index, provided.clone())));
+        inherited.extend(self.values());
         Arc::new(inherited)
     }
 }

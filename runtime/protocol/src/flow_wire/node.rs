@@ -121,7 +121,7 @@ impl<'a> WireRole<'a> {
                 Self::ForEach(Box::new(WireForEach { task, list, max_parallel: *max_parallel }))
             }
             Role::FanIn(task) => Self::FanIn(task.0),
-            Role::Controller(controller) => Self::Controller(controller.into()),
+            Role::Controller(controller) => Self::Controller(controller.as_ref().into()),
             Role::Begin => Self::Begin,
             Role::End => Self::End,
             Role::Element(_) => unreachable!("a run adds elements to its own copy of the flow, which is not encoded"),
@@ -138,7 +138,7 @@ impl<'a> WireRole<'a> {
                 Role::ForEach(Box::new(ForEach { task, list, max_parallel }))
             }
             Self::FanIn(task) => Role::FanIn(bounds.node(task)?),
-            Self::Controller(controller) => Role::Controller(controller.into_controller(bounds)?),
+            Self::Controller(controller) => Role::Controller(Box::new(controller.into_controller(bounds)?)),
             Self::Begin => Role::Begin,
             Self::End => Role::End,
         })

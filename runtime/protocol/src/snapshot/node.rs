@@ -60,7 +60,7 @@ enum WireNodeState<'a> {
 impl<'a> From<&'a NodeRun> for WireNodeRun<'a> {
     fn from(node: &'a NodeRun) -> Self {
         let lost = |(action, attempt): &(Action, Attempt)| ((*action).into(), attempt.get());
-        let execution = |(attempt, execution): &(Attempt, Execution)| (attempt.get(), execution.get());
+        let execution = |(attempt, execution): (Attempt, Execution)| (attempt.get(), execution.get());
         let holder = |(action, attempt, worker): &'a (Action, Attempt, WorkerName)| {
             ((*action).into(), attempt.get(), worker.as_str())
         };
@@ -114,7 +114,7 @@ impl<'a> From<&'a NodeState> for WireNodeState<'a> {
             NodeState::Running { since, retry_at } => {
                 Self::Running { since_micros: since.as_micros(), retry_at_micros: time_to_wire(*retry_at) }
             }
-            NodeState::Success { provided } => Self::Success { provided: values_to_wire(provided) },
+            NodeState::Success { provided } => Self::Success { provided: values_to_wire(provided.iter()) },
             NodeState::Failure { failure, retry_at } => {
                 Self::Failure { failure: failure.into(), retry_at_micros: time_to_wire(*retry_at) }
             }
@@ -139,7 +139,7 @@ impl WireNodeState<'_> {
                 let (since, retry_at) = (Timestamp::from_micros(since_micros), time_from_wire(retry_at_micros));
                 NodeState::Running { since, retry_at }
             }
-            Self::Success { provided } => NodeState::Success { provided: values_from_wire(provided)? },
+            Self::Success { provided } => NodeState::Success { provided: values_from_wire(provided)?.into() },
             Self::Failure { failure, retry_at_micros } => {
                 NodeState::Failure { failure: failure.into_failure()?, retry_at: time_from_wire(retry_at_micros) }
             }

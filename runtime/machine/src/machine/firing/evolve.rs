@@ -13,7 +13,7 @@ use flow::{
 use super::{
     FiringMachine,
     late_outcomes::LateOutcome,
-    node::{Intention, NodeState},
+    node::{Intention, NodeState, ProvidedValues},
     publish::ChangeDetails,
 };
 
@@ -122,12 +122,14 @@ impl FiringMachine {
 
     /// Starts a nested flow; its begin is never published.
     fn start_scope(&mut self, begin: NodeIndex) -> Vec<Command> {
-        self.enter(begin, NodeState::Success { provided: Values::new() });
+        self.enter(begin, NodeState::Success { provided: ProvidedValues::default() });
         Vec::new()
     }
 
     fn add_execution(&mut self, attempt: NodeAttempt, execution: Option<Execution>) {
-        self.node_mut(attempt.node).executions.extend(execution.map(|execution| (attempt.attempt, execution)));
+        if let Some(execution) = execution {
+            self.node_mut(attempt.node).executions.insert(attempt.attempt, execution);
+        }
     }
 
     fn start_apply(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
@@ -186,7 +188,7 @@ impl FiringMachine {
     fn start_rollback(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
         let index = attempt.node;
         let outcome = match &self.node(index).state {
-            NodeState::Success { provided } => Outcome::Provided(provided.clone()),
+            NodeState::Success { provided } => Outcome::Provided(provided.to_values()),
             NodeState::Failure { .. } if self.node(index).may_have_applied => Outcome::Unknown,
             NodeState::Failure { failure, .. } => Outcome::Failed(failure.clone()),
             NodeState::RollingBack { outcome, retry_at, .. } => {
@@ -228,7 +230,7 @@ impl FiringMachine {
         let index = attempt.node;
         self.on_result(attempt, Action::Apply, worker);
         self.node_mut(index).consecutive_failures = 0;
-        self.enter(index, NodeState::Success { provided: provided.clone() });
+        self.enter(index, NodeState::Success { provided: provided.clone().into() });
         vec![self.publish(index, at, ChangeDetails::success(provided.clone(), worker))]
     }
 
@@ -363,7 +365,7 @@ impl FiringMachine {
         };
         let provided: Values = name.into_iter().zip(value.cloned()).collect();
         let running = self.publish_as(index, State::Running, at, ChangeDetails::default());
-        self.enter(index, NodeState::Success { provided: provided.clone() });
+        self.enter(index, NodeState::Success { provided: provided.clone().into() });
         vec![running, self.publish(index, at, ChangeDetails::success(provided, None))]
     }
 

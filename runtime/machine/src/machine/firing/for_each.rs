@@ -9,11 +9,11 @@ mod fetch;
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::Fact;
-use flow::{Element, Failure, FailureKind, Json, Node, NodeIndex, NodeName, Role, State, Value, Values};
+use flow::{Element, Failure, FailureKind, Json, Node, NodeIndex, NodeName, Role, State, Value};
 
 use super::{
     FiringMachine,
-    node::{NodeRun, NodeState},
+    node::{NodeRun, NodeState, ProvidedValues},
 };
 
 pub use fetch::{collect_results, elements};
@@ -101,7 +101,7 @@ impl FiringMachine {
                 self.enter(*index, NodeState::Ignored);
             }
         }
-        self.enter(index, NodeState::Success { provided: Values::new() });
+        self.enter(index, NodeState::Success { provided: ProvidedValues::default() });
         // The elements of a removed task have nothing to wait for.
         self.update_readiness(nodes);
         self.fill_window(index);

@@ -109,7 +109,7 @@ impl FiringMachine {
         let is_lost = node.lost.contains(&(call.action, call.attempt));
         let is_new = outcome.is_some()
             && call.attempt.get() <= node.applies
-            && !node.executions.contains(&(call.attempt, signal.execution));
+            && !node.executions.contains(call.attempt, signal.execution);
         if node.firing != call.firing || !(is_lost || is_new) {
             return Vec::new();
         }
@@ -173,8 +173,8 @@ impl FiringMachine {
         self.end_lease(attempt, action, worker);
         let node = self.node_mut(index);
         node.lost.remove(&(action, attempt.attempt));
-        if outcome.is_some() {
-            node.executions.extend(execution.map(|execution| (attempt.attempt, execution)));
+        if let Some(execution) = execution.filter(|_| outcome.is_some()) {
+            node.executions.insert(attempt.attempt, execution);
         }
         let can_roll_back = self.flow.task_called(index).is_some_and(|task| task.rollback);
         let Some(outcome) = outcome.filter(|outcome| can_roll_back && may_have_applied(outcome)) else {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use flow::{
-    Action, Attempt, Execution, Failure, Firing, Json, NodeIndex, Outcome, ScopeIndex, State, Timestamp, Values,
-    WorkerName,
+    Action, Attempt, Execution, Failure, Firing, Json, NodeIndex, Outcome, ScopeIndex, State, Timestamp, Value,
+    ValueName, Values, WorkerName,
 };
 
 /// The state of a node in a run. `Start` and `End` are only pending, success or rolled-back.
@@ -25,7 +25,7 @@ pub struct NodeRun {
     /// Attempts that were lost and have not been answered since.
     pub lost: BTreeSet<(Action, Attempt)>,
     /// The recorded executions of its applies: any other execution has repeated the effects.
-    pub executions: BTreeSet<(Attempt, Execution)>,
+    pub executions: Executions,
     /// Whether an apply may have happened that no outcome reports: a rollback then receives `unknown`.
     pub may_have_applied: bool,
     /// The leases on its calls: the dispatched call, or one whose job was delivered twice.
@@ -59,7 +59,7 @@ impl NodeRun {
             consecutive_failures: 0,
             consecutive_losses: 0,
             lost: BTreeSet::new(),
-            executions: BTreeSet::new(),
+            executions: Executions::default(),
             may_have_applied: false,
             lease_holders: BTreeSet::new(),
             late_outcome: None,
@@ -102,6 +102,96 @@ impl NodeRun {
     }
 }
 
+/// The recorded executions of a node's applies, mostly one. A set would take twelve times as much memory, and a list has
+/// many elements.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Executions(Box<[(Attempt, Execution)]>);
+
+impl Executions {
+    /// Whether the execution of the attempt is recorded.
+    #[must_use]
+    pub fn contains(&self, attempt: Attempt, execution: Execution) -> bool {
+        self.0.binary_search(&(attempt, execution)).is_ok()
+    }
+
+    /// The executions, in the order of their attempts.
+    pub fn iter(&self) -> impl Iterator<Item = (Attempt, Execution)> {
+        self.0.iter().copied()
+    }
+
+    /// Adds an execution.
+    pub(in crate::machine) fn insert(&mut self, attempt: Attempt, execution: Execution) {
+        if let Err(at) = self.0.binary_search(&(attempt, execution)) {
+            let mut executions = std::mem::take(&mut self.0).into_vec();
+            executions.insert(at, (attempt, execution));
+            self.0 = executions.into();
+        }
+    }
+}
+
+impl FromIterator<(Attempt, Execution)> for Executions {
+    fn from_iter<Iter: IntoIterator<Item = (Attempt, Execution)>>(executions: Iter) -> Self {
+        let sorted: BTreeSet<(Attempt, Execution)> = executions.into_iter().collect();
+        Self(sorted.into_iter().collect())
+    }
+}
+
+/// The values that a node has provided, sorted by name. A map would take ten times as much memory, and a list has many
+/// elements.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProvidedValues(Box<[(ValueName, Value)]>);
+
+impl ProvidedValues {
+    /// The value of a name.
+    #[must_use]
+    pub fn get(&self, name: &ValueName) -> Option<&Value> {
+        let at = self.0.binary_search_by(|(other, _)| other.cmp(name)).ok()?;
+        self.0.get(at).map(|(_, value)| value)
+    }
+
+    /// The values, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&ValueName, &Value)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+
+    /// The values as a map.
+    #[must_use]
+    pub fn to_values(&self) -> Values {
+        self.0.iter().cloned().collect()
+    }
+}
+
+impl From<Values> for ProvidedValues {
+    fn from(values: Values) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+/// The values of a node that others may read.
+#[derive(Clone, Copy)]
+pub(in crate::machine) enum ReadableValues<'a> {
+    /// Those of a node in success.
+    Stored(&'a ProvidedValues),
+    /// Those that a rollback receives.
+    Returned(&'a Values),
+}
+
+impl<'a> ReadableValues<'a> {
+    pub(in crate::machine) fn get(self, name: &ValueName) -> Option<&'a Value> {
+        match self {
+            Self::Stored(values) => values.get(name),
+            Self::Returned(values) => values.get(name),
+        }
+    }
+
+    pub(in crate::machine) fn to_values(self) -> Values {
+        match self {
+            Self::Stored(values) => values.to_values(),
+            Self::Returned(values) => values.clone(),
+        }
+    }
+}
+
 /// The state of a node, with the data that only this state has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeState {
@@ -119,7 +209,7 @@ pub enum NodeState {
     /// Its apply succeeded.
     Success {
         /// Its values, by the flow's names.
-        provided: Values,
+        provided: ProvidedValues,
     },
     /// Its apply failed.
     Failure {
@@ -152,11 +242,10 @@ pub enum NodeState {
 
 impl NodeState {
     /// The values of the node that others may read.
-    pub(in crate::machine) fn readable(&self) -> Option<&Values> {
+    pub(in crate::machine) fn readable(&self) -> Option<ReadableValues<'_>> {
         match self {
-            Self::Success { provided } | Self::RollingBack { outcome: Outcome::Provided(provided), .. } => {
-                Some(provided)
-            }
+            Self::Success { provided } => Some(ReadableValues::Stored(provided)),
+            Self::RollingBack { outcome: Outcome::Provided(provided), .. } => Some(ReadableValues::Returned(provided)),
             Self::Pending
             | Self::NotInFiring
             | Self::Running { .. }
@@ -246,4 +335,44 @@ pub enum Intention {
     Retry,
     /// It is rolled back. This never changes back to retry.
     Rollback,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each element of a list keeps a node after it has ended.
+    #[test]
+    fn a_node_takes_little_memory() {
+        assert!(size_of::<NodeRun>() <= 272, "{}", size_of::<NodeRun>());
+        assert!(size_of::<flow::Node>() <= 128, "{}", size_of::<flow::Node>());
+    }
+
+    #[test]
+    fn executions_are_sorted_and_unique() {
+        let of = |pairs: &[(u32, u64)]| -> Vec<(Attempt, Execution)> {
+            pairs.iter().map(|(attempt, execution)| (Attempt::new(*attempt), Execution::new(*execution))).collect()
+        };
+        let mut executions = Executions::default();
+        for (attempt, execution) in of(&[(2, 5), (1, 9), (2, 5), (1, 3)]) {
+            executions.insert(attempt, execution);
+        }
+        assert_eq!(executions.iter().collect::<Vec<_>>(), of(&[(1, 3), (1, 9), (2, 5)]));
+        assert!(executions.contains(Attempt::new(1), Execution::new(9)));
+        assert!(!executions.contains(Attempt::new(2), Execution::new(9)));
+        assert_eq!(of(&[(2, 5), (1, 9), (1, 3)]).into_iter().collect::<Executions>(), executions);
+    }
+
+    #[test]
+    fn provided_values_are_found_by_name() {
+        let value = |text: &str| Value::Json(Json::parse(text).unwrap());
+        let values: Values = [("b", "2"), ("a", "1"), ("c", "3")]
+            .into_iter()
+            .map(|(name, text)| (name.parse().unwrap(), value(text)))
+            .collect();
+        let provided = ProvidedValues::from(values.clone());
+        assert_eq!(provided.get(&"b".parse().unwrap()), Some(&value("2")));
+        assert_eq!(provided.get(&"d".parse().unwrap()), None);
+        assert_eq!(provided.to_values(), values);
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use flow::{NodeIndex, Role, ScopeIndex, SkipReach, Timestamp, Values};
+use flow::{NodeIndex, Role, ScopeIndex, SkipReach, Timestamp};
 
 use super::{
     FiringMachine,
-    node::{Intention, NodeState},
+    node::{Intention, NodeState, ProvidedValues},
 };
 
 impl FiringMachine {
@@ -42,7 +42,7 @@ impl FiringMachine {
                         // Its flow runs again, and the node does not.
                         self.set_state(index, NodeState::Ignored, &mut work);
                     } else if is_marker && passes_at_once {
-                        self.set_state(index, NodeState::Success { provided: Values::new() }, &mut work);
+                        self.set_state(index, NodeState::Success { provided: ProvidedValues::default() }, &mut work);
                     } else if let Some(element) = self.element(index) {
                         // Once its task has failed, no other element starts, but failure handlers continue.
                         if self.node(self.flow.fan_in_of(element.of)).state == NodeState::Pending {

@@ -71,7 +71,7 @@ impl FiringMachine {
     /// could not be evaluated, none was.
     fn may_have_been_called(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
-        let is_of_current_apply = |(attempt, _): &(Attempt, Execution)| attempt.get() == node.applies;
+        let is_of_current_apply = |(attempt, _): (Attempt, Execution)| attempt.get() == node.applies;
         let has_failed_once = matches!(node.state, NodeState::Failure { .. }) && node.consecutive_failures <= 1;
         !has_failed_once
             || node.may_have_applied
