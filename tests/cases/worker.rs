@@ -160,7 +160,7 @@ impl Harness {
             match (report, reply_to) {
                 (Report::Signal(signal, _), _) => return signal.answer,
                 // Every call may start in these tests.
-                (Report::MayBegin { call }, Some(queue)) => {
+                (Report::AskStart { call }, Some(queue)) => {
                     let reply = Control::MayStart { call, wanted: true };
                     self.control(Destination::Queue(queue), &reply).await;
                 }

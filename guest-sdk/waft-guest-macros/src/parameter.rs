@@ -158,7 +158,7 @@ impl Input {
 /// The JSON schema of a type, where it has one.
 pub(crate) fn schema(of: &Type) -> TokenStream {
     quote! {{
-        use ::waft_guest::__private::{Known as _, Unknown as _};
+        use ::waft_guest::__private::{HasSchema as _, NoSchema as _};
         (&::waft_guest::__private::Schema::<#of>::of()).text()
     }}
 }

@@ -18,7 +18,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
             let stub = |function: &syn::ItemFn| {
                 let name = &function.sig.ident;
                 quote! {
-                    impl ::waft_guest::__private::Named for #name {
+                    impl ::waft_guest::__private::NamedRollback for #name {
                         fn requires() -> ::std::vec::Vec<::waft_guest::__private::Parameter> {
                             ::core::unreachable!()
                         }
@@ -77,7 +77,7 @@ fn write(function: &Function) -> TokenStream {
         #item
         #named_type
         #[doc(hidden)]
-        impl ::waft_guest::__private::Named for #name {
+        impl ::waft_guest::__private::NamedRollback for #name {
             fn requires() -> ::std::vec::Vec<::waft_guest::__private::Parameter> {
                 ::std::vec![#(#requires),*]
             }

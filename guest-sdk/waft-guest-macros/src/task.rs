@@ -168,7 +168,7 @@ impl Task {
         }
     }
 
-    /// Calls a method of `Chosen`, which detects whether the rollback has the attribute.
+    /// Calls a method of `RollbackFunction`, which detects whether the rollback has the attribute.
     fn call_on_chosen(&self, path: &Path, method: &TokenStream) -> TokenStream {
         let name = match path::last(path) {
             Ok(name) => name,
@@ -185,7 +185,7 @@ impl Task {
                 struct #name {}
                 {
                     #import
-                    (&::waft_guest::__private::Chosen::<#name, _, #provided>::new(#function)) #method
+                    (&::waft_guest::__private::RollbackFunction::<#name, _, #provided>::new(#function)) #method
                 }
             }
         }}

@@ -134,8 +134,8 @@ pub mod __private {
         info::{Backoff, Limits, Parameter, Provided, Retry, TaskInfo},
         inputs::Inputs,
         module::Entry,
-        rollback::{ByName, ByType, Chosen, Named, Rollback, Undo},
-        schema::{Known, Schema, Unknown},
+        rollback::{ByName, ByType, NamedRollback, Rollback, RollbackFunction, Undo},
+        schema::{HasSchema, NoSchema, Schema},
         task::{RollbackCall, Task},
     };
 }

@@ -1,7 +1,7 @@
 //! How a task's rollback is called: by the names of a `#[rollback]` function, or else by its types alone.
 //!
-//! `#[task(rollback = put_back)]` cannot see whether `put_back` has the attribute. It calls [`Chosen`]: method
-//! lookup finds [`ByName`] first if the attribute created an implementation of [`Named`], and otherwise [`ByType`],
+//! `#[task(rollback = put_back)]` cannot see whether `put_back` has the attribute. It calls [`RollbackFunction`]: method
+//! lookup finds [`ByName`] first if the attribute created an implementation of [`NamedRollback`], and otherwise [`ByType`],
 //! which needs one more reference.
 
 use std::{collections::BTreeSet, marker::PhantomData};
@@ -64,7 +64,7 @@ impl<T> Undo<T> {
 }
 
 /// A function with `#[rollback]`.
-pub trait Named {
+pub trait NamedRollback {
     /// The inputs it takes by name.
     fn requires() -> Vec<Parameter>;
 }
@@ -74,7 +74,7 @@ pub trait Named {
     message = "this function cannot be the rollback of a task that provides `{T}`",
     label = "its `Outcome` is not an `Outcome<{T}>`"
 )]
-pub trait Rollback<T>: Named {
+pub trait Rollback<T>: NamedRollback {
     /// Calls the function.
     ///
     /// # Errors
@@ -84,12 +84,12 @@ pub trait Rollback<T>: Named {
 
 /// A function, the type of its name (created by `#[rollback]`, or a stand-in), and what its task provides.
 #[derive(Debug)]
-pub struct Chosen<N, F, T> {
+pub struct RollbackFunction<N, F, T> {
     function: F,
     types: PhantomData<(N, T)>,
 }
 
-impl<N, F, T> Chosen<N, F, T> {
+impl<N, F, T> RollbackFunction<N, F, T> {
     /// The function of that name.
     #[must_use]
     pub const fn new(function: F) -> Self {
@@ -111,7 +111,7 @@ pub trait ByName<N, T> {
         N: Rollback<T>;
 }
 
-impl<N: Named, F, T> ByName<N, T> for Chosen<N, F, T> {
+impl<N: NamedRollback, F, T> ByName<N, T> for RollbackFunction<N, F, T> {
     fn requires_besides(&self, apply: &[Parameter]) -> Vec<Parameter> {
         let known: BTreeSet<&str> = apply.iter().map(|parameter| parameter.name).collect();
         N::requires().into_iter().filter(|parameter| !known.contains(parameter.name)).collect()
@@ -139,7 +139,7 @@ pub trait ByType<F, T> {
         F: PlainRollback<'a, T, Arguments>;
 }
 
-impl<N, F, T> ByType<F, T> for &Chosen<N, F, T> {
+impl<N, F, T> ByType<F, T> for &RollbackFunction<N, F, T> {
     fn requires_besides(&self, _: &[Parameter]) -> Vec<Parameter> {
         Vec::new()
     }

@@ -1,7 +1,7 @@
 //! The JSON schema of a type, if it has one.
 //!
 //! A macro cannot know whether a type implements `JsonSchema`, but method lookup can: `(&Schema::<T>::of()).text()`
-//! finds [`Known`] first if `T` implements it, and otherwise [`Unknown`], which needs one more reference.
+//! finds [`HasSchema`] first if `T` implements it, and otherwise [`NoSchema`], which needs one more reference.
 
 use std::marker::PhantomData;
 
@@ -22,12 +22,12 @@ impl<T> Schema<T> {
 }
 
 /// The answer for types with a schema.
-pub trait Known {
+pub trait HasSchema {
     /// The schema as JSON text; none for bytes, which are no JSON.
     fn text(&self) -> Option<String>;
 }
 
-impl<T: JsonSchema + 'static> Known for Schema<T> {
+impl<T: JsonSchema + 'static> HasSchema for Schema<T> {
     fn text(&self) -> Option<String> {
         if content::is_bytes::<T>() {
             return None;
@@ -42,12 +42,12 @@ impl<T: JsonSchema + 'static> Known for Schema<T> {
 }
 
 /// The answer for all other types.
-pub trait Unknown {
+pub trait NoSchema {
     /// Nothing.
     fn text(&self) -> Option<String>;
 }
 
-impl<T> Unknown for &Schema<T> {
+impl<T> NoSchema for &Schema<T> {
     fn text(&self) -> Option<String> {
         None
     }

@@ -23,14 +23,14 @@ pub enum Inspection {
         write_error: Option<String>,
     },
     /// There is a logbook.
-    Found(Found),
+    Existing(ExistingLogbook),
 }
 
 /// A logbook, opened for reading.
-pub struct Found {
+pub struct ExistingLogbook {
     /// The place of the logbook, without a password.
     pub place: String,
-    /// The version of its schema. Opening the logbook normally migrates it to [`Found::known`].
+    /// The version of its schema. Opening the logbook normally migrates it to [`ExistingLogbook::known`].
     pub schema: i64,
     /// The newest schema version that this waft knows.
     pub known: i64,
@@ -38,7 +38,7 @@ pub struct Found {
     pub write_error: Option<String>,
     /// The reading of the database's clock, if it has its own.
     pub clock: Option<ClockReading>,
-    pub(crate) opened: Opened,
+    pub(crate) opened: Backend,
 }
 
 /// One reading of another clock.
@@ -52,27 +52,27 @@ pub struct ClockReading {
     pub received_at: SystemTime,
 }
 
-pub(crate) enum Opened {
+pub(crate) enum Backend {
     Sqlite(Arc<Sqlite>),
     Postgres(Arc<Postgres>),
 }
 
-impl Found {
+impl ExistingLogbook {
     /// The logbook, for reading; `None` if its schema is older, since this waft's statements do not fit it. Methods that
     /// write fail, or must not be called.
     #[must_use]
     pub fn logbook(&self) -> Option<Arc<dyn Logbook>> {
         (self.schema == self.known).then(|| match &self.opened {
-            Opened::Sqlite(sqlite) => sqlite.clone() as Arc<dyn Logbook>,
-            Opened::Postgres(postgres) => postgres.clone() as Arc<dyn Logbook>,
+            Backend::Sqlite(sqlite) => sqlite.clone() as Arc<dyn Logbook>,
+            Backend::Postgres(postgres) => postgres.clone() as Arc<dyn Logbook>,
         })
     }
 
     /// Whether a process holds the lock of a run; `None` if this cannot be determined.
     pub async fn is_run_locked(&self, run: &RunId) -> Option<bool> {
         match &self.opened {
-            Opened::Sqlite(sqlite) => sqlite.is_run_locked(run).await,
-            Opened::Postgres(postgres) => postgres.is_run_locked(run).await.ok(),
+            Backend::Sqlite(sqlite) => sqlite.is_run_locked(run).await,
+            Backend::Postgres(postgres) => postgres.is_run_locked(run).await.ok(),
         }
     }
 }
@@ -85,6 +85,6 @@ pub async fn inspect(url: &str) -> Result<Inspection, OpenError> {
     match parse(url)? {
         Address::Memory => Ok(Inspection::Memory),
         Address::Sqlite(path) => crate::sqlite::inspect(path).await,
-        Address::Postgres(url) => crate::postgres::inspect(url).await.map(Inspection::Found),
+        Address::Postgres(url) => crate::postgres::inspect(url).await.map(Inspection::Existing),
     }
 }

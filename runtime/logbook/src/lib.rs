@@ -23,7 +23,7 @@ mod run_lock;
 mod trim_point;
 
 pub use address::{may_exist, open};
-pub use inspect::{ClockReading, Found, Inspection, inspect};
+pub use inspect::{ClockReading, ExistingLogbook, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};
 pub use logbook::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunInfo, Summary,

@@ -27,7 +27,7 @@ pub enum Control {
     },
     /// A client follows the log of a run. Each worker that calls a guest of the run publishes its lines, from the first, on
     /// [`LOGS`](crate::topology::LOGS).
-    TellLogs {
+    FollowLogs {
         /// The run.
         run: RunId,
     },
@@ -67,7 +67,7 @@ enum WireControl<'a> {
     Interrupt { call: WireCall<'a> },
     Withdraw { calls: Vec<WireCall<'a>> },
     MayStart { call: WireCall<'a>, wanted: bool },
-    TellLogs { run: &'a str },
+    FollowLogs { run: &'a str },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -91,7 +91,7 @@ impl Control {
             Self::Interrupt(call) => WireControl::Interrupt { call: call.into() },
             Self::Withdraw(calls) => WireControl::Withdraw { calls: calls.iter().map(Into::into).collect() },
             Self::MayStart { call, wanted } => WireControl::MayStart { call: call.into(), wanted: *wanted },
-            Self::TellLogs { run } => WireControl::TellLogs { run: run.as_str() },
+            Self::FollowLogs { run } => WireControl::FollowLogs { run: run.as_str() },
         };
         codec::encode(MessageKind::CONTROL, &wire)
     }
@@ -142,7 +142,7 @@ impl WireControl<'_> {
                 Control::Withdraw(calls.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?)
             }
             Self::MayStart { call, wanted } => Control::MayStart { call: call.into_call()?, wanted },
-            Self::TellLogs { run } => Control::TellLogs { run: RunId::new(run).map_err(invalid)? },
+            Self::FollowLogs { run } => Control::FollowLogs { run: RunId::new(run).map_err(invalid)? },
         })
     }
 }

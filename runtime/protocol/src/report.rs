@@ -45,7 +45,7 @@ pub enum Report {
     PermitGrant(PermitGrant),
     /// A worker asks before it starts a call that may have been withdrawn. The message's reply queue receives the answer,
     /// [`Control::MayStart`](crate::Control::MayStart).
-    MayBegin {
+    AskStart {
         /// The call.
         call: CallId,
     },
@@ -82,7 +82,7 @@ enum WireReport<'a> {
     Request(WireRequest<'a>),
     Probe { engine: &'a str, number: u64 },
     Granted(WireGranted<'a>),
-    MayBegin { call: WireCall<'a> },
+    AskStart { call: WireCall<'a> },
     Started { call: WireCall<'a>, worker: &'a str },
 }
 
@@ -124,7 +124,7 @@ impl Report {
             Self::Command(request) => WireReport::Request(request.into()),
             Self::Probe { engine, number } => WireReport::Probe { engine, number: *number },
             Self::PermitGrant(grant) => WireReport::Granted(grant.into()),
-            Self::MayBegin { call } => WireReport::MayBegin { call: call.into() },
+            Self::AskStart { call } => WireReport::AskStart { call: call.into() },
             Self::Started { call, worker } => WireReport::Started { call: call.into(), worker: worker.as_str() },
         };
         codec::encode(MessageKind::REPORT, &wire)
@@ -163,7 +163,7 @@ impl WireReport<'_> {
             Self::Request(request) => Report::Command(request.into_request()?),
             Self::Probe { engine, number } => Report::Probe { engine: engine.into(), number },
             Self::Granted(grant) => Report::PermitGrant(grant.into_grant()?),
-            Self::MayBegin { call } => Report::MayBegin { call: call.into_call()? },
+            Self::AskStart { call } => Report::AskStart { call: call.into_call()? },
             Self::Started { call, worker } => Report::Started { call: call.into_call()?, worker: worker_name(worker)? },
         })
     }

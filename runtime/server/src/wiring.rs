@@ -31,13 +31,13 @@ impl WiredFlow {
 ///
 /// # Errors
 /// All diagnostics of the draft, if one of them is an error.
-pub async fn wire_draft<Found>(
+pub async fn wire_draft<Inspect>(
     draft: &Draft,
     inputs: &Values,
-    find: impl Fn(String) -> Found,
+    find: impl Fn(String) -> Inspect,
 ) -> Result<WiredFlow, Vec<Diagnostic>>
 where
-    Found: Future<Output = Result<InspectedModule, String>>,
+    Inspect: Future<Output = Result<InspectedModule, String>>,
 {
     let (mut draft, mut modules) = (draft.clone(), BTreeMap::new());
     // The diagnostics of the file already report an empty reference.

@@ -304,7 +304,7 @@ pub(crate) async fn serve(
             }
             Ok(Control::MayStart { call, wanted }) => calls.on_may_start(&call, wanted),
             // It has no receiver if no call runs.
-            Ok(Control::TellLogs { run }) => drop(calls.followed.send(run)),
+            Ok(Control::FollowLogs { run }) => drop(calls.followed.send(run)),
             Ok(Control::Ping(ping)) => {
                 let busy = u32::try_from(calls.count()).unwrap_or(u32::MAX);
                 let reply = reply(ping.reply_to, &WorkerStatus { busy, ..status.clone() });

@@ -92,7 +92,7 @@ impl JobHandler {
                 headers: protocol::headers(&job.call),
                 ..Properties::default()
             },
-            body: Report::MayBegin { call: job.call.clone() }.encode().into(),
+            body: Report::AskStart { call: job.call.clone() }.encode().into(),
         };
         loop {
             match self.broker.publish(message.clone()).await {

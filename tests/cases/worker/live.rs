@@ -52,8 +52,8 @@ async fn lines_are_published_before_their_call_ends_and_again_for_a_new_follower
     );
     let all = Destination::Exchange(topology::CONTROL.into());
     // A request for the lines of another run.
-    harness.control(all.clone(), &Control::TellLogs { run: "other".parse().expect("an id") }).await;
-    harness.control(all.clone(), &Control::TellLogs { run: "r".parse().expect("an id") }).await;
+    harness.control(all.clone(), &Control::FollowLogs { run: "other".parse().expect("an id") }).await;
+    harness.control(all.clone(), &Control::FollowLogs { run: "r".parse().expect("an id") }).await;
     assert_eq!(next(&mut lines).await, log);
     harness.control(all, &Control::Interrupt(log.call.clone())).await;
     assert!(matches!(harness.answer().await, TaskResult::Failed(_)), "it was sleeping");

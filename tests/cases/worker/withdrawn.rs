@@ -29,7 +29,7 @@ impl Harness {
         let reply_to = delivery.message.properties.reply_to.clone().expect("the report has a reply queue");
         delivery.accept();
         match report {
-            Report::MayBegin { call } => (call, reply_to),
+            Report::AskStart { call } => (call, reply_to),
             other => panic!("{other:?}"),
         }
     }

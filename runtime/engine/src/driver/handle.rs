@@ -50,7 +50,7 @@ impl Driver {
             Report::Started { call, worker } => {
                 self.on_heartbeat(shard, (call, worker), UnwantedCallPolicy::LetFinish, delivery, batch);
             }
-            Report::MayBegin { call } => self.reply_may_start(call, delivery, batch),
+            Report::AskStart { call } => self.reply_may_start(call, delivery, batch),
             Report::Released { call, worker } => {
                 let run = call.run.clone();
                 if let Some(delivery) = self.runs.hold_for_stale(&run, delivery) {

@@ -111,7 +111,7 @@ fn call_of(report: &Report) -> Option<&CallId> {
         Report::Signal(signal, _) => Some(&signal.call),
         Report::Heartbeat { call, .. }
         | Report::Started { call, .. }
-        | Report::MayBegin { call }
+        | Report::AskStart { call }
         | Report::Released { call, .. } => Some(call),
         Report::Progress(_) | Report::Command(_) | Report::Probe { .. } | Report::PermitGrant(_) => None,
     }

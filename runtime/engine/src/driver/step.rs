@@ -171,16 +171,16 @@ impl Driver {
         let new: BTreeSet<&RunId> = submitted.iter().map(|submitted| &submitted.run).collect();
         for (run, error) in refused {
             // A run that may have begun is read again; a new run whose name is taken is not.
-            let may_have_begun = !new.contains(run) || matches!(error, SubmitError::Append(_));
-            self.drop_machine(run, may_have_begun);
+            let may_have_started = !new.contains(run) || matches!(error, SubmitError::Append(_));
+            self.drop_machine(run, may_have_started);
         }
     }
 
     /// Drops the machine of a run that differs from its records; the run is read again if it had begun.
-    pub(super) fn drop_machine(&mut self, run: &RunId, had_begun: bool) {
+    pub(super) fn drop_machine(&mut self, run: &RunId, had_started: bool) {
         let Some(active) = self.runs.remove(run) else { return };
         // If the shard was lost meanwhile, its new driver reads the run.
-        if had_begun && self.shards.owns(&active.shard) {
+        if had_started && self.shards.owns(&active.shard) {
             let ActiveRun { version, watcher, shard, .. } = active;
             let stale = StaleRun { published: version, watcher, ..StaleRun::of(Some(&shard)) };
             self.runs.replace_stale(run.clone(), stale);

@@ -325,7 +325,7 @@ impl Harness {
             match self.next_control().await {
                 Control::Interrupt(call) => return call,
                 Control::Withdraw(_) => {}
-                Control::Ping(_) | Control::MayStart { .. } | Control::TellLogs { .. } => {
+                Control::Ping(_) | Control::MayStart { .. } | Control::FollowLogs { .. } => {
                     panic!("nobody says that to all workers here")
                 }
             }
@@ -338,7 +338,7 @@ impl Harness {
             match self.next_control().await {
                 Control::Withdraw(calls) => return calls,
                 Control::Interrupt(_) => {}
-                Control::Ping(_) | Control::MayStart { .. } | Control::TellLogs { .. } => {
+                Control::Ping(_) | Control::MayStart { .. } | Control::FollowLogs { .. } => {
                     panic!("nobody says that to all workers here")
                 }
             }
@@ -359,7 +359,7 @@ impl Harness {
     }
 
     /// A worker asks whether it may begin a call; returns the engine's reply.
-    pub(crate) async fn may_begin(&self, call: &CallId) -> bool {
+    pub(crate) async fn may_start(&self, call: &CallId) -> bool {
         let queue = format!("worker.{}", uuid::Uuid::now_v7());
         let broker = self.broker.connect();
         broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Exclusive }).await.unwrap();
@@ -371,7 +371,7 @@ impl Harness {
             persistent: false,
             priority: 0,
             properties: Properties { reply_to: Some(queue), ..Properties::default() },
-            body: Report::MayBegin { call: call.clone() }.encode().into(),
+            body: Report::AskStart { call: call.clone() }.encode().into(),
         };
         broker.publish(message).await.unwrap();
         let delivery = answers.next().await.expect("an answer");

@@ -34,7 +34,7 @@ async fn an_unstarted_call_is_withdrawn_on_cancel_without_rollback() {
     let facts = harness.facts("r").await;
     assert_eq!(facts[2..], ["cancel-requested", "failed", "passed-rollback", "run-entered"], "{facts:?}");
     assert_eq!(harness.jobs_waiting().await, 1, "its job cannot be taken back");
-    assert!(!harness.may_begin(&call).await, "and the worker that takes it learns not to start it");
+    assert!(!harness.may_start(&call).await, "and the worker that takes it learns not to start it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,15 +42,15 @@ async fn only_wanted_calls_may_start() {
     let mut harness = Harness::new().await;
     let watch = harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins");
     let a = harness.take_job().await.call;
-    assert!(harness.may_begin(&a).await);
+    assert!(harness.may_start(&a).await);
     harness.signal(&a).await;
     let b = harness.take_job().await.call;
-    assert!(!harness.may_begin(&a).await, "it is answered");
-    assert!(harness.may_begin(&b).await);
+    assert!(!harness.may_start(&a).await, "it is answered");
+    assert!(harness.may_start(&b).await);
     let unknown = flow::CallId { attempt: b.attempt.next(), ..b.clone() };
-    assert!(harness.may_begin(&unknown).await, "what an engine does not know it has not withdrawn");
+    assert!(harness.may_start(&unknown).await, "what an engine does not know it has not withdrawn");
     let missing = flow::CallId { run: "gone".parse().unwrap(), ..b.clone() };
-    assert!(!harness.may_begin(&missing).await, "there is no such run");
+    assert!(!harness.may_start(&missing).await, "there is no such run");
     harness.signal(&b).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
@@ -128,7 +128,7 @@ async fn cancel_of_a_suspended_run_resends_no_call() {
     harness.engine.command_local(&run(), RunCommand::Suspend).await.expect("it is recorded");
     harness.engine.abandon(run()).await.expect("it is recorded");
     assert_eq!(Harness::end(watch).await.state(), RunState::Suspended);
-    assert!(!harness.may_begin(&call).await, "of a suspended run nothing begins");
+    assert!(!harness.may_start(&call).await, "of a suspended run nothing begins");
     cancel(&harness).await;
     tokio::time::timeout(AT_ONCE, harness.wait_for_state("r", RunState::RolledBack))
         .await

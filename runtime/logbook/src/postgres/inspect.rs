@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     OpenError,
-    inspect::{ClockReading, Found, Opened},
+    inspect::{Backend, ClockReading, ExistingLogbook},
 };
 
 // In microseconds. `clock_timestamp` is the current time, not the start of the transaction.
@@ -33,22 +33,22 @@ const IS_RUN_LOCKED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHER
     AND objid::bigint = hashtext($1)::bigint & 4294967295 AND objsubid = 2)";
 
 /// Inspects the logbook in a database.
-pub(crate) async fn inspect(url: &str) -> Result<Found, OpenError> {
+pub(crate) async fn inspect(url: &str) -> Result<ExistingLogbook, OpenError> {
     inspect_database(connection::parse(url)?).await
 }
 
 /// Inspects the logbook in the database of a configuration.
-pub(super) async fn inspect_database(config: Config) -> Result<Found, OpenError> {
+pub(super) async fn inspect_database(config: Config) -> Result<ExistingLogbook, OpenError> {
     let (connections, client) = Connections::connect(config).await?;
     let location = connections.location().to_owned();
     match read_state(&client).await {
-        Ok((schema, clock, write_error)) => Ok(Found {
+        Ok((schema, clock, write_error)) => Ok(ExistingLogbook {
             place: location,
             schema,
             known: MIGRATIONS.len() as i64,
             write_error,
             clock: Some(clock),
-            opened: Opened::Postgres(Arc::new(Postgres { connections })),
+            opened: Backend::Postgres(Arc::new(Postgres { connections })),
         }),
         Err(error) => Err(open_error(location, error)),
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     OpenError,
-    inspect::{Found, Inspection, Opened},
+    inspect::{Backend, ExistingLogbook, Inspection},
     lock,
 };
 
@@ -52,14 +52,14 @@ pub(crate) async fn inspect(path: PathBuf) -> Result<Inspection, OpenError> {
         ConnectionThread::start(&location, move || open_and_read_version(&path).map(|(connection, _)| connection))
             .await?;
     let sqlite = Sqlite { location: location.clone(), writer, reader, locks };
-    Ok(Inspection::Found(Found {
+    Ok(Inspection::Existing(ExistingLogbook {
         place: location,
         schema,
         known: MIGRATIONS.len() as i64,
         write_error,
         // SQLite uses the clock of this machine.
         clock: None,
-        opened: Opened::Sqlite(Arc::new(sqlite)),
+        opened: Backend::Sqlite(Arc::new(sqlite)),
     }))
 }
 

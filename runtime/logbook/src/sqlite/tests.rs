@@ -199,9 +199,9 @@ async fn corrupt_rows_name_their_run() {
     logbook.load(&RunId::new("intact").unwrap()).await.unwrap();
 }
 
-async fn find(path: &Path) -> crate::Found {
+async fn find(path: &Path) -> crate::ExistingLogbook {
     match inspect(path.to_owned()).await.unwrap() {
-        crate::Inspection::Found(found) => found,
+        crate::Inspection::Existing(found) => found,
         crate::Inspection::Absent { .. } | crate::Inspection::Memory => panic!("there is a logbook"),
     }
 }

@@ -217,8 +217,8 @@ fn reports() -> Samples {
         ("heartbeat-1", Report::Heartbeat { call: call(), worker: worker() }.encode()),
         ("released-1", Report::Released { call: call(), worker: worker() }.encode()),
         ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
-        ("may-begin-asked-1", Report::MayBegin { call: call() }.encode()),
-        ("begun-1", Report::Started { call: call(), worker: worker() }.encode()),
+        ("ask-start-1", Report::AskStart { call: call() }.encode()),
+        ("started-1", Report::Started { call: call(), worker: worker() }.encode()),
     ]
 }
 
@@ -235,12 +235,12 @@ fn requests() -> Samples {
         key: "server-1".into(),
     };
     vec![
-        ("request-1", request(RunCommand::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() })),
-        ("request-notify-1", request(notify(succeeded(), None))),
-        ("request-notify-once-1", request(notify(succeeded(), Some("server-1")))),
-        ("request-notify-failed-1", request(notify(TaskResult::Failed(failure()), None))),
-        ("request-hear-1", request(RunCommand::TaskNotification(notification))),
-        ("request-edit-1", request(RunCommand::Edit { revision: Revision::FIRST, flow: edited_flow() })),
+        ("command-1", request(RunCommand::Skip { task: "heat".parse().unwrap(), reason: "cleaned by hand".into() })),
+        ("command-notify-1", request(notify(succeeded(), None))),
+        ("command-notify-once-1", request(notify(succeeded(), Some("server-1")))),
+        ("command-notify-failed-1", request(notify(TaskResult::Failed(failure()), None))),
+        ("command-task-notification-1", request(RunCommand::TaskNotification(notification))),
+        ("command-edit-1", request(RunCommand::Edit { revision: Revision::FIRST, flow: edited_flow() })),
         ("reply-1", Reply::Recorded(RunState::Suspending).encode()),
     ]
 }
@@ -260,9 +260,9 @@ fn controls() -> Samples {
         ("ping-1", Control::Ping(Ping { reply_to: "waft.reply.1".into() }).encode()),
         ("interrupt-1", Control::Interrupt(call()).encode()),
         ("withdraw-1", Control::Withdraw(vec![call()]).encode()),
-        ("tell-logs-1", Control::TellLogs { run: "run-1".parse().unwrap() }.encode()),
+        ("follow-logs-1", Control::FollowLogs { run: "run-1".parse().unwrap() }.encode()),
         ("live-log-1", live_log().encode()),
-        ("may-begin-1", Control::MayStart { call: call(), wanted: true }.encode()),
+        ("may-start-1", Control::MayStart { call: call(), wanted: true }.encode()),
         ("worker-status-1", status.encode()),
     ]
 }
@@ -281,7 +281,7 @@ fn contents() -> Samples {
         ("put-request-1", PutRequest { bytes: b"egg" }.encode()),
         ("fetch-request-1", FetchRequest { digest, chunks: 4..8 }.encode()),
         ("fetch-chunk-1", reply(FetchResponse::Chunk { size: 300_000, index: 1, bytes: b"egg" })),
-        ("fetch-kept-1", reply(FetchResponse::Stored)),
+        ("fetch-stored-1", reply(FetchResponse::Stored)),
         ("fetch-missing-1", reply(FetchResponse::Missing)),
         ("fetch-corrupt-1", reply(FetchResponse::Corrupt { actual: Digest::from_bytes([8; 32]) })),
         ("fetch-unreadable-1", reply(FetchResponse::Unreadable { reason: "the disk is gone" })),
@@ -307,9 +307,9 @@ fn permits() -> Samples {
     let snapshot = PermitSnapshot { coordinator: engine(), number: 7, free_at: AT, permits };
     vec![
         ("granted-1", Report::PermitGrant(grant).encode()),
-        ("permits-claims-1", PermitMessage::Request(permit_request).encode()),
-        ("permits-kept-1", PermitMessage::Snapshot(snapshot).encode()),
-        ("permits-beat-1", PermitMessage::Tick(PermitTick { coordinator: engine(), number: 300 }).encode()),
+        ("permits-request-1", PermitMessage::Request(permit_request).encode()),
+        ("permits-snapshot-1", PermitMessage::Snapshot(snapshot).encode()),
+        ("permits-tick-1", PermitMessage::Tick(PermitTick { coordinator: engine(), number: 300 }).encode()),
     ]
 }
 

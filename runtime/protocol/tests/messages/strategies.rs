@@ -108,7 +108,7 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
         match which {
             0 => Report::Heartbeat { call, worker },
             1 => Report::Started { call, worker },
-            2 => Report::MayBegin { call },
+            2 => Report::AskStart { call },
             _ => Report::Released { call, worker },
         }
     });

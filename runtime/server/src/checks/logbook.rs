@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::logbook::{ClockReading, Found, Inspection, Logbook, OpenError};
+use ::logbook::{ClockReading, ExistingLogbook, Inspection, Logbook, OpenError};
 use client::api::Check;
 use flow::RunId;
 
@@ -22,7 +22,7 @@ pub(super) struct LogbookCheck {
     pub(super) checks: Vec<Check>,
     /// The logbook for further checks; `None` when it cannot be read.
     pub(super) logbook: Option<Arc<dyn Logbook>>,
-    found: Option<Found>,
+    found: Option<ExistingLogbook>,
 }
 
 impl LogbookCheck {
@@ -60,7 +60,7 @@ pub(super) async fn inspect(locations: &Locations, running: Option<&RunningServe
         Inspection::Absent { place, write_error } => {
             LogbookCheck { checks: vec![absent(&place, write_error)], logbook, found: None }
         }
-        Inspection::Found(found) => {
+        Inspection::Existing(found) => {
             let mut checks = vec![check_found(&found)];
             checks.extend(found.clock.map(|reading| clock_of(&reading)));
             // Runs are read over the engine's own logbook, so that the check shows if that one hangs.
@@ -90,8 +90,8 @@ fn absent(place: &str, write_error: Option<String>) -> Check {
     }
 }
 
-fn check_found(found: &Found) -> Check {
-    let Found { place, schema, known, .. } = found;
+fn check_found(found: &ExistingLogbook) -> Check {
+    let ExistingLogbook { place, schema, known, .. } = found;
     if let Some(reason) = &found.write_error {
         let detail = format!("{place} can be read (schema {schema}), but not written: {reason}");
         return Check::fail(

@@ -105,6 +105,6 @@ fn log_request(run: &RunId) -> Message {
         persistent: false,
         priority: 0,
         properties: Properties::default(),
-        body: Control::TellLogs { run: run.clone() }.encode().into(),
+        body: Control::FollowLogs { run: run.clone() }.encode().into(),
     }
 }
