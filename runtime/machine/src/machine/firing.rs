@@ -14,7 +14,6 @@ mod conditions;
 mod decide;
 pub(super) mod for_each;
 mod evolve;
-mod late_outcomes;
 pub(super) mod node;
 mod publish;
 mod readiness;

@@ -4,8 +4,8 @@ use std::{borrow::Cow, time::Duration};
 
 use crate::{Call, Command, RollbackCall};
 use flow::{
-    Attempt, CallId, FailureSummary, InputUse, NodeIndex, Outcome, Source, Task, Timestamp, Value, ValueName, Values,
-    WorkerName,
+    Attempt, CallId, Failure, FailureKind, FailureSummary, InputUse, NodeIndex, Outcome, Source, Task, Timestamp,
+    Value, ValueName, Values, WorkerName,
 };
 
 use super::{FiringMachine, node::NodeState};
@@ -283,4 +283,13 @@ fn to_module_names(task: &Task, outcome: &Outcome) -> Outcome {
         Outcome::Failed(failure) => Outcome::Failed(failure.clone()),
         Outcome::Unknown => Outcome::Unknown,
     }
+}
+
+/// The failure that is recorded for a lost attempt.
+pub(super) fn lost(worker: Option<&WorkerName>) -> Failure {
+    let worker = worker.map_or_else(|| "its worker".into(), |worker| format!("worker {worker}"));
+    Failure::new(
+        FailureKind::Transient,
+        format!("{worker} was lost while it called the task; what it did is not known"),
+    )
 }

@@ -1,5 +1,6 @@
 //! Turns an event into records. Nothing here changes the machine.
 
+mod late;
 mod rollback;
 mod tick;
 

@@ -1,6 +1,8 @@
 //! Applies durable records, and returns the commands that follow from them.
 
 mod check;
+mod late;
+mod restart;
 
 use std::sync::Arc;
 
@@ -12,10 +14,10 @@ use flow::{
 
 use super::{
     FiringMachine,
-    late_outcomes::LateOutcome,
     node::{Intention, NodeState, ProvidedValues},
     publish::ChangeDetails,
 };
+use late::LateOutcome;
 
 impl FiringMachine {
     /// Applies one durable fact about this firing.

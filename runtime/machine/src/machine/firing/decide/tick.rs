@@ -7,7 +7,7 @@ use flow::{
 };
 
 use super::{
-    super::{FiringMachine, late_outcomes::lost, node::NodeState},
+    super::{FiringMachine, calls::lost, node::NodeState},
     ExecutionInfo, MAX_STEP_RECORDS,
 };
 
