@@ -310,10 +310,44 @@ fn wrong_settings_name_the_key() {
     let waft = Waft::default();
     waft.write("waft.toml", "brocker = \"amqp://x\"\n");
     assert_error(&waft.run(["modules"]), 2, "brocker");
-    waft.write("waft.toml", "cache_size = \"many\"\n[worker]\nqueues = [\"a b\"]\n");
+    waft.write("waft.toml", "[worker]\ngrace = \"soon\"\n");
+    let configuration = waft.folder().join("configuration/waft");
+    std::fs::create_dir_all(&configuration).expect("the folder can be written");
+    let user_file = configuration.join("config.toml");
+    std::fs::write(&user_file, "cache_size = \"many\"\n[worker]\nqueues = [\"a b\"]\ngrace = \"1s\"\n")
+        .expect("it can be written");
     let output = waft.run(["modules"]);
+    assert_error(&output, 2, &format!("the settings in waft.toml and {} are not right", user_file.display()));
     assert_error(&output, 2, "cache_size: \"many\" is not a size");
     assert_error(&output, 2, "worker.queues: \"a b\" is not a name");
+    assert_error(&output, 2, "worker.grace: ");
+    waft.write("waft.toml", "[worker]\ngrace = \"2s\"\n");
+    std::fs::write(&user_file, "cache_size = \"1GiB\"\n").expect("it can be written");
+    waft.run(["modules"]).expect(0);
+}
+
+#[test]
+fn a_folder_cannot_choose_where_code_comes_from_or_a_token_goes() {
+    let waft = Waft::default();
+    for (line, key) in [
+        ("cache = \"here\"", "cache"),
+        ("store = \"here\"", "store"),
+        ("logbook = \"sqlite:here\"", "logbook"),
+        ("server = \"http://192.0.2.1\"", "server"),
+        ("broker = \"amqp://192.0.2.1\"", "broker"),
+        ("[serve]\ntoken = \"known\"", "serve.token"),
+        ("[serve]\nlisten = \"0.0.0.0:7468\"", "serve.listen"),
+    ] {
+        waft.write("waft.toml", line);
+        for command in [&["modules"][..], &["check", "flow.toml"]] {
+            assert_error(
+                &waft.run(command),
+                2,
+                &format!("waft.toml in this folder sets {key}: a folder must not choose"),
+            );
+        }
+    }
+    assert!(!waft.folder().join("here").exists());
 }
 
 #[test]

@@ -92,6 +92,8 @@ impl Waft {
         }
         command.env("WAFT_STORE", self.folder().join("store")).env("WAFT_CACHE", &self.cache).env("NO_COLOR", "1");
         command.env("WAFT_LOGBOOK", self.folder().join("logbook.db"));
+        // Not the settings of who runs the tests.
+        command.env("XDG_CONFIG_HOME", self.folder().join("configuration"));
         command.current_dir(self.folder()).stdin(Stdio::null()).args(arguments);
         command
     }

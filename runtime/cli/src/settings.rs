@@ -1,10 +1,15 @@
-//! Settings: the defaults, then `waft.toml`, then the environment; flags override them where commands have them.
+//! Settings: the defaults, then the files of the system, of the user and of the project, then the environment; flags override
+//! them where commands have them.
 //!
-//! The environment is read here and not by clap: it ranks between the file and the flags, also for commands without the flag.
+//! A project's file comes with a folder that anyone may have written. So it cannot choose where waft runs code from, where
+//! it keeps data, or to which server it sends a token.
+//!
+//! The environment is read here and not by clap: it ranks between the files and the flags, also for commands without the flag.
 
 use std::{
     env,
     fmt::Display,
+    io::ErrorKind,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -20,8 +25,11 @@ use crate::{arguments::Shared, exit::CliError};
 /// The defaults, which also serve as reference.
 const DEFAULT: &str = include_str!("../default.toml");
 
-/// The name of the settings file.
-const FILE: &str = "waft.toml";
+/// The settings file of a project, in the folder where waft runs.
+const PROJECT_FILE: &str = "waft.toml";
+
+/// The settings file of the system.
+const SYSTEM_FILE: &str = "/etc/waft/config.toml";
 
 /// Settings before they are checked.
 #[derive(Debug, Default, Deserialize)]
@@ -140,14 +148,76 @@ impl RawSettings {
         }
     }
 
-    /// The settings in `waft.toml`, if it exists.
-    fn from_file() -> Result<Self, CliError> {
-        match std::fs::read_to_string(FILE) {
-            Ok(text) => parse(&text, FILE),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(CliError::invalid(anyhow!(error).context(format!("could not read {FILE}")))),
+    /// The settings of a file; `None` if it does not exist.
+    fn from_file(path: &Path) -> Result<Option<Self>, CliError> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => parse(&text, &path.display().to_string()).map(Some),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(CliError::invalid(anyhow!(error).context(format!("could not read {}", path.display())))),
         }
     }
+
+    /// The keys of these settings that a project must not set.
+    fn private_keys(&self) -> Vec<&'static str> {
+        let Self { broker, logbook, server, store, cache, cache_size, worker: _, serve } = self;
+        let RawServeSettings { listen, token, largest_request } = serve;
+        let keys = [
+            ("broker", broker),
+            ("logbook", logbook),
+            ("server", server),
+            ("store", store),
+            ("cache", cache),
+            ("cache_size", cache_size),
+            ("serve.listen", listen),
+            ("serve.token", token),
+            ("serve.largest_request", largest_request),
+        ];
+        keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key).collect()
+    }
+}
+
+/// The settings files that exist, and their settings: the project's override the user's, and those override the system's.
+struct SettingsFiles {
+    names: Vec<String>,
+    settings: RawSettings,
+}
+
+impl SettingsFiles {
+    fn read() -> Result<Self, CliError> {
+        let mut files = Self { names: Vec::new(), settings: RawSettings::default() };
+        let project = PathBuf::from(PROJECT_FILE);
+        for path in [Some(project.clone()), user_file(), Some(PathBuf::from(SYSTEM_FILE))].into_iter().flatten() {
+            let Some(settings) = RawSettings::from_file(&path)? else { continue };
+            if path == project {
+                check_project(&settings)?;
+            }
+            files.names.push(path.display().to_string());
+            files.settings = files.settings.or(settings);
+        }
+        Ok(files)
+    }
+}
+
+/// Checks that a project sets nothing that belongs to the user.
+fn check_project(settings: &RawSettings) -> Result<(), CliError> {
+    let keys = settings.private_keys();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let error = anyhow!(
+        "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token",
+        keys.join(", ")
+    );
+    let user = user_file().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE));
+    Err(CliError::invalid(error).hint(format!(
+        "move the lines to {}, or use the environment or flags; a project may set [worker] slots, queues, grace and delivery_limit",
+        user.display()
+    )))
+}
+
+/// The settings file of the user; `None` without a home folder.
+pub(crate) fn user_file() -> Option<PathBuf> {
+    base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("waft/config.toml"))
 }
 
 impl Settings {
@@ -160,7 +230,8 @@ impl Settings {
         };
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
         let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
-        let chosen = from_flags.or(RawSettings::from_environment()).or(RawSettings::from_file()?);
+        let files = SettingsFiles::read()?;
+        let chosen = from_flags.or(RawSettings::from_environment()).or(files.settings);
         let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
         let written = chosen.or(parse(DEFAULT, "the built-in settings")?);
         let folder = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
@@ -174,7 +245,7 @@ impl Settings {
         let listen = parser.address("serve.listen", written.serve.listen);
         let delivery_limit = parser.delivery_limit("worker.delivery_limit", written.worker.delivery_limit);
         let queues = parser.queues("worker.queues", written.worker.queues);
-        parser.finish()?;
+        parser.finish(&files.names)?;
         Ok(Self {
             broker: written.broker.filter(|url| !url.is_empty()),
             logbook: logbook.map_or_else(
@@ -252,32 +323,33 @@ impl Parser {
     }
 
     /// All errors as one.
-    fn finish(self) -> Result<(), CliError> {
+    fn finish(self, files: &[String]) -> Result<(), CliError> {
         if self.errors.is_empty() {
             return Ok(());
         }
-        Err(CliError::invalid(anyhow!("{FILE} is not right:\n  {}", self.errors.join("\n  "))))
+        let (files, errors) = (files.join(" and "), self.errors.join("\n  "));
+        Err(CliError::invalid(anyhow!("the settings in {files} are not right:\n  {errors}")))
     }
 }
 
 fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
     toml::from_str(text).with_context(|| format!("could not read the settings in {name}")).map_err(|error| {
         CliError::invalid(error)
-            .hint("`waft.toml` knows broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit and [serve] \
+            .hint("the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit and [serve] \
              listen, token, largest_request")
     })
 }
 
 fn default_dir(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, CliError> {
-    let base = match env::var_os(variable).filter(|value| Path::new(value).is_absolute()) {
-        Some(base) => PathBuf::from(base),
-        None => env::home_dir()
-            .filter(|home| home.is_absolute())
-            .ok_or_else(|| {
-                let error = anyhow!("there is no home folder to store modules in");
-                CliError::invalid(error).hint("set WAFT_STORE and WAFT_CACHE, or HOME")
-            })?
-            .join(below_home),
-    };
+    let base = base_dir(variable, below_home).ok_or_else(|| {
+        let error = anyhow!("there is no home folder to store modules in");
+        CliError::invalid(error).hint("set WAFT_STORE and WAFT_CACHE, or HOME")
+    })?;
     Ok(base.join(name))
+}
+
+/// A base folder of the user: that of a variable, or else one below the home folder.
+fn base_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let named = env::var_os(variable).map(PathBuf::from).filter(|base| base.is_absolute());
+    named.or_else(|| Some(env::home_dir().filter(|home| home.is_absolute())?.join(below_home)))
 }

@@ -28,6 +28,15 @@ pub fn may_exist(url: &str) -> Result<bool, OpenError> {
     })
 }
 
+/// The file of a logbook at an address; `None` for an address without a file, or an invalid one.
+#[must_use]
+pub fn file(url: &str) -> Option<PathBuf> {
+    match parse(url) {
+        Ok(Address::Sqlite(path)) => Some(path),
+        Ok(Address::Memory | Address::Postgres(_)) | Err(_) => None,
+    }
+}
+
 /// A parsed address.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Address<'a> {

@@ -22,7 +22,7 @@ mod row;
 mod run_lock;
 mod trim_point;
 
-pub use address::{may_exist, open};
+pub use address::{file, may_exist, open};
 pub use inspect::{ClockReading, ExistingLogbook, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};
 pub use logbook::{

@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -66,7 +66,7 @@ pub(crate) fn is_locked(folder: &Path, run: &RunId) -> io::Result<bool> {
 
 /// Locks a run with a file in a folder; `None` if another process holds the lock. Blocks for some milliseconds.
 pub(crate) fn lock_file(folder: &Path, run: &RunId) -> io::Result<Option<RunLock>> {
-    fs::create_dir_all(folder)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let path = folder.join(run.as_str());
     let mut attempts = 0;
     loop {

@@ -10,6 +10,7 @@ mod clock;
 mod engine;
 mod logbook;
 mod permissions;
+mod privacy;
 mod quarantine;
 mod queues;
 mod runs;
@@ -67,11 +68,12 @@ pub struct RunningServer {
 
 /// Runs all checks. It ends within [`LIMIT`], even if nothing answers; dropping the future is safe.
 pub async fn check(locations: &Locations, running: Option<&RunningServer>) -> Vec<Check> {
-    let (broker, logbook, engine, store, cache) = tokio::join!(
+    let (broker, logbook, engine, store, privacy, cache) = tokio::join!(
         broker::check(locations, running),
         logbook::inspect(locations, running),
         engine::check(running),
         store::check(&locations.store),
+        privacy::check(&locations.store, &locations.logbook),
         cache::check(&locations.cache),
     );
     let open_runs = runs::load(logbook.logbook.clone()).await;
@@ -107,6 +109,7 @@ pub async fn check(locations: &Locations, running: Option<&RunningServer>) -> Ve
         .chain(logbook.checks)
         .chain([runs, store.check])
         .chain(shared)
+        .chain(privacy)
         .chain([cache])
         .collect()
 }

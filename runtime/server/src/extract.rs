@@ -81,7 +81,7 @@ fn body_error(rejection: BytesRejection) -> Problem {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         let detail = "the body is larger than the server's limit";
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the request is too large", detail)
-            .hint("raise largest_request under [serve] in the server's waft.toml, or store large values elsewhere");
+            .hint("raise largest_request under [serve] in the server's settings, or store large values elsewhere");
     }
     Problem::bad_request(rejection.body_text())
 }

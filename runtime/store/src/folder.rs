@@ -13,9 +13,9 @@
 //! opened some time later. All functions block.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, DirBuilder, File, Permissions},
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -28,6 +28,12 @@ use crate::{Entry, FetchError, ListError, PutError, digest::digest_of};
 
 /// The content of the file `format`.
 const FORMAT: &str = "waft-store 1\n";
+
+/// The mode of a new folder: modules and values are for its owner only, unless the owner shares the folder.
+const PRIVATE_FOLDER: u32 = 0o700;
+
+/// The mode of a new file in such a folder.
+const PRIVATE_FILE: u32 = 0o600;
 
 /// The age after which a file under `incoming` counts as abandoned: no writer pauses for this long.
 const STALE_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -63,8 +69,11 @@ impl Folder {
     /// Creates the folder if missing, and removes the files that dead processes left in it.
     pub(crate) fn open(root: PathBuf) -> Result<Self, OpenError> {
         let folder = Self { root };
+        let root = folder.root.clone();
+        let created = DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(&root);
+        created.map_err(|source| OpenError::SetUp { path: root, source })?;
         for path in [folder.content(), folder.tags(), folder.incoming()] {
-            fs::create_dir_all(&path).map_err(|source| OpenError::SetUp { path, source })?;
+            folder.create_subfolder(&path).map_err(|source| OpenError::SetUp { path, source })?;
         }
         folder.check_format()?;
         folder.remove_stale(SystemTime::now());
@@ -134,15 +143,31 @@ impl Folder {
         self.content().join(&hex[..2]).join(hex)
     }
 
+    /// The rights of group and others on the folder: everything in it gets the same.
+    fn shared_rights(&self) -> io::Result<u32> {
+        Ok(fs::metadata(&self.root)?.permissions().mode() & 0o077)
+    }
+
+    /// Creates a folder inside this one, if missing.
+    fn create_subfolder(&self, path: &Path) -> io::Result<()> {
+        match DirBuilder::new().mode(PRIVATE_FOLDER).create(path) {
+            // Set after the creation, since the umask limits only that.
+            Ok(()) => fs::set_permissions(path, Permissions::from_mode(PRIVATE_FOLDER | self.shared_rights()?)),
+            Err(_) if path.is_dir() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes a file atomically and durably: it appears under its name completely or not at all.
     pub(crate) fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        // Other users may read it, as far as this process's umask allows.
-        let permissions = Permissions::from_mode(0o666);
-        let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(self.incoming())?;
+        let permissions = Permissions::from_mode(PRIVATE_FILE | self.shared_rights()? & !0o011);
+        let mut file = tempfile::Builder::new().permissions(permissions.clone()).tempfile_in(self.incoming())?;
         file.write_all(bytes)?;
+        // The umask limits only the creation of a file.
+        file.as_file().set_permissions(permissions)?;
         file.as_file().sync_all()?;
         let folder = path.parent().expect("the files of a store are in folders");
-        fs::create_dir_all(folder)?;
+        self.create_subfolder(folder)?;
         file.persist(path)?;
         sync_name(path)
     }

@@ -141,7 +141,7 @@ impl ServeContext<'_> {
 fn bind_error(error: BindError) -> CliError {
     match error {
         error @ BindError::NoToken { .. } => CliError::invalid(error).hint(
-            "set a token with WAFT_TOKEN or under [serve] in waft.toml, or listen on 127.0.0.1; the token and all other data \
+            "set a token with WAFT_TOKEN or under [serve] in the settings, or listen on 127.0.0.1; the token and all other data \
              are sent unencrypted: put a TLS proxy in front",
         ),
         error @ BindError::Listen { .. } => {

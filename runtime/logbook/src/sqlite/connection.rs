@@ -1,8 +1,11 @@
 //! One connection to the file: how it is opened, and why opening can fail.
 
 use std::{
-    fs,
-    os::unix::ffi::OsStrExt as _,
+    fs::{DirBuilder, OpenOptions},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    },
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -35,14 +38,23 @@ const PRAGMAS: &str = "
     PRAGMA temp_store = MEMORY;
 ";
 
+/// The mode of a new folder: only its owner may open it.
+const PRIVATE_FOLDER: u32 = 0o700;
+
+/// The mode of a new file: the values in a logbook are for its owner only.
+const PRIVATE_FILE: u32 = 0o600;
+
 /// Opens the connection that writes; creates the file, its folder and its tables if missing.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let location = path.display().to_string();
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|error| {
+        DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder).map_err(|error| {
             let reason = format!("the folder {} cannot be created: {error}", folder.display());
             OpenError::Unavailable { location: location.clone(), reason }
         })?;
+        // SQLite would create a file that everyone may read; it gives its other files the mode of this one. If this fails,
+        // SQLite reports it.
+        let _ = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path);
     }
     let opened = connect(path, OpenFlags::SQLITE_OPEN_CREATE).map_err(Unusable::Failed).and_then(|mut connection| {
         schema::migrate(&mut connection, MIGRATIONS)?;

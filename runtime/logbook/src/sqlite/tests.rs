@@ -252,3 +252,15 @@ async fn an_inspection_of_a_file_reads_its_runs_and_changes_nothing() {
     drop(found);
     assert_eq!(files(&folder), before, "no write-ahead log is left behind");
 }
+
+#[tokio::test]
+async fn a_new_logbook_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/logbook.db");
+    let logbook = Sqlite::open(path.clone()).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
+    assert_eq!(mode(&folder.path().join("new/logbook.db-wal")), 0o600, "SQLite gives its other files the same mode");
+    drop(logbook);
+}

@@ -31,7 +31,7 @@ pub(super) async fn check(locations: &Locations, running: Option<&RunningServer>
                 Check::ok("broker", "in this process: `waft serve` without --broker needs no RabbitMQ"),
                 Some(running.broker.clone()),
             ),
-            None => (Check::skipped("broker", "none is named with --broker, WAFT_BROKER or in waft.toml"), None),
+            None => (Check::skipped("broker", "none is named with --broker, WAFT_BROKER or in the settings"), None),
         };
         return BrokerCheck { checks: vec![check], connection, is_own: false };
     };

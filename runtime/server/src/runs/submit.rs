@@ -151,7 +151,7 @@ pub(super) fn unserved_queues(coverage: &QueueCoverage, body: &FlowBody, flow: &
         severity: Severity::Error,
         message: format!("no worker takes jobs from the queue {} of task {:?}", task.queue, name.as_str()),
         hint: Some(format!(
-            "the worker in this server takes jobs from {}: add the queue to queues under [worker] in its waft.toml, or \
+            "the worker in this server takes jobs from {}: add the queue to queues under [worker] in its settings, or \
              give it a broker and start `waft worker --queues {}`",
             served.join(", "),
             task.queue

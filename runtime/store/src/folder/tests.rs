@@ -31,14 +31,19 @@ fn a_put_leaves_only_the_content_file() {
 }
 
 #[test]
-fn content_follows_the_umask() {
-    let root = tempfile::tempdir().unwrap();
-    let folder = open(root.path());
-    let digest = put(&folder, b"abc");
-    let plain = root.path().join("plain");
-    fs::write(&plain, b"").unwrap();
+fn content_is_private_unless_its_folder_is_shared() {
+    let parent = tempfile::tempdir().unwrap();
+    let root = parent.path().join("new/store");
+    let folder = open(&root);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&folder.path(&digest)), mode(&plain));
+    let private = folder.path(&put(&folder, b"private"));
+    assert_eq!((mode(&root), mode(private.parent().unwrap()), mode(&private)), (0o700, 0o700, 0o600));
+    // As an operator shares it with a group.
+    for path in [root.clone(), folder.content(), folder.incoming(), folder.tags()] {
+        fs::set_permissions(path, Permissions::from_mode(0o770)).unwrap();
+    }
+    let shared = folder.path(&put(&folder, b"shared"));
+    assert_eq!((mode(shared.parent().unwrap()), mode(&shared)), (0o770, 0o660));
 }
 
 #[test]
@@ -101,7 +106,7 @@ fn a_folder_that_cannot_be_created_is_named() {
     let file = root.path().join("file");
     fs::write(&file, b"").unwrap();
     let error = Folder::open(file.join("store")).unwrap_err();
-    assert_eq!(error.to_string(), format!("could not set up {}", file.join("store/sha256").display()));
+    assert_eq!(error.to_string(), format!("could not set up {}", file.join("store").display()));
 }
 
 #[test]
