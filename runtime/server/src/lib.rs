@@ -8,6 +8,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod config;
+mod connections;
 mod server;
 mod state;
 

@@ -7,13 +7,12 @@ use std::{
     time::Duration,
 };
 
-use axum::serve::{Listener, ListenerExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::{
-    Config, Dependencies, Token,
+    Config, Dependencies, Token, connections,
     health::{Examination, Readiness},
     routes,
     state::State,
@@ -74,10 +73,7 @@ impl Server {
 
     /// Handles requests until `stop`. Then it accepts no more requests, ends event streams, and waits at most
     /// five seconds for the other requests.
-    ///
-    /// # Errors
-    /// When the operating system stops it from listening.
-    pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) -> io::Result<()> {
+    pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
         let Self { listener, token, largest_request, local_addr: _ } = self;
         let state = State {
             dependencies,
@@ -87,47 +83,18 @@ impl Server {
             stop: stop.clone(),
         };
         let router = routes::router(Arc::new(state), largest_request);
-        let serving =
-            axum::serve(without_delay(listener), router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let serving = connections::serve(listener, router, stop.clone());
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(SHUTDOWN_GRACE).await;
         };
         tokio::select! {
-            served = serving.into_future() => served,
-            () = overdue => {
-                info!("some requests were not answered to the end");
-                Ok(())
-            }
+            () = serving => {}
+            () = overdue => info!("some requests were not answered to the end"),
         }
     }
-}
-
-/// Sends each write of a connection at once. Otherwise an event waits for the peer's acknowledgement of what was sent
-/// before, which the peer may delay by 40 ms.
-fn without_delay(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
-    listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            debug!(%error, "the events of a connection may be delayed");
-        }
-    })
 }
 
 fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_connection_sends_each_event_at_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut listener = without_delay(listener);
-        let (peer, (connection, _)) = futures::join!(TcpStream::connect(address), listener.accept());
-        assert!(connection.nodelay().unwrap());
-        drop(peer);
-    }
 }

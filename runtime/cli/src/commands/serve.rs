@@ -130,7 +130,7 @@ impl ServeContext<'_> {
         // If dropped, the server leaves requests unanswered: the process ends.
         tokio::select! {
             biased;
-            served = server.run(dependencies, stop.requested.clone()) => served.map(|()| Exit::Success).map_err(CliError::unreachable),
+            () = server.run(dependencies, stop.requested.clone()) => Ok(Exit::Success),
             error = lock.lost() => Err(super::logbook_error(error)),
             () = engine.ended() => Err(CliError::unreachable(anyhow!("the engine cannot continue"))
                 .hint("the lines above say why; no run is lost: start the server again")),
