@@ -18,6 +18,9 @@ use crate::{
 /// The time limit of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long an unused connection is kept: less than a server keeps it, which is 30 seconds.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// The maximum silence of a server. A watched server sends something every few seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -31,7 +34,7 @@ pub struct Client {
 
 impl Client {
     /// Creates a client for a server at `http://host:port`, or `https://` with the certificates that this machine trusts.
-    /// It does not connect yet.
+    /// It does not connect yet. A proxy that is reached over TLS needs an `https` address of the server.
     ///
     /// # Errors
     /// [`ClientError::Address`] when the address is invalid.
@@ -46,6 +49,7 @@ impl Client {
             server.set_path(&path);
         }
         let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
+        let builder = builder.pool_idle_timeout(POOL_IDLE_TIMEOUT);
         // A redirected POST would become a GET, and a token must not follow to another address.
         let builder = builder.redirect(Policy::none());
         let builder = builder.tls_backend_preconfigured(tls::config(&server).map_err(refused)?);

@@ -61,7 +61,8 @@ use crate::{
 pub use call_location::CallLocation;
 pub(crate) use requests::DriverRequest;
 
-/// Maximum number of signals in one batch: enough to share the cost of an append, few enough to answer soon.
+/// Number of signals after which a batch takes no further message: enough to share the cost of an append, few enough to
+/// answer soon. The last message may hold several signals.
 const MAX_BATCH_SIGNALS: usize = 512;
 
 /// Interval of periodic work, such as probing shards without an owner and reading stale runs again.

@@ -29,8 +29,8 @@ use crate::{
 /// Capacity of the request queue; more requests wait. Each request is answered within a batch.
 const REQUEST_QUEUE: usize = 64;
 
-/// Maximum number of unsettled signals of an engine, over all its shards: some batches' worth, so that the broker
-/// never waits for the engine.
+/// Maximum number of unsettled messages of an engine, over all its shards, so that the broker never waits for the
+/// engine. A message holds one report, or the batch of a busy worker.
 const PREFETCH: usize = 2_048;
 
 /// Capacity of the change channel; a subscriber that falls behind reads the logbook instead.

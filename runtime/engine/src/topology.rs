@@ -12,8 +12,8 @@ use crate::shards::Sharing;
 /// Each costs the broker about a millisecond.
 const MAX_DECLARED_TASKS: usize = 256;
 
-/// Maximum number of deliveries of a signal: one for each crash of its engine. Only a signal that crashes engines
-/// reaches it; that signal then goes to the quarantine and crashes no more of them.
+/// Maximum number of deliveries of a message: one for each crash of its engine. Only a signal that crashes engines
+/// reaches it; its message, which may hold other signals too, then goes to the quarantine and crashes no more of them.
 const SIGNAL_DELIVERY_LIMIT: u32 = 1_000;
 
 /// How long the queue of an exclusive shard outlives its process.

@@ -7,6 +7,7 @@
 use std::{
     fs::{File, TryLockError},
     future,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -75,7 +76,7 @@ fn lock_file(path: PathBuf, mode: LockMode) -> Result<File, OpenError> {
         location: path.display().to_string(),
         reason: error.to_string(),
     };
-    let file = File::options().create(true).append(true).open(&path).map_err(unavailable)?;
+    let file = File::options().create(true).append(true).mode(0o600).open(&path).map_err(unavailable)?;
     let locked = match mode {
         LockMode::Exclusive => file.try_lock(),
         LockMode::Shared => file.try_lock_shared(),

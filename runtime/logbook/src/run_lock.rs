@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -70,7 +70,7 @@ pub(crate) fn lock_file(folder: &Path, run: &RunId) -> io::Result<Option<RunLock
     let path = folder.join(run.as_str());
     let mut attempts = 0;
     loop {
-        let mut file = File::options().create(true).append(true).open(&path)?;
+        let mut file = File::options().create(true).append(true).mode(0o600).open(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if attempts < MAX_ATTEMPTS => {

@@ -18,7 +18,7 @@ pub enum Control {
     /// Withdraws calls. A worker that has started one answers with [`Report::Started`](crate::Report::Started). A worker
     /// that receives the job of one later asks the engine before it starts the call.
     Withdraw(Vec<CallId>),
-    /// An engine's answer to a worker that asked with [`Report::MayBegin`](crate::Report::MayBegin).
+    /// An engine's answer to a worker that asked with [`Report::AskStart`](crate::Report::AskStart).
     MayStart {
         /// The call.
         call: CallId,

@@ -1,5 +1,9 @@
 //! Several reports of one worker in one message. A broker's cost for a message is mostly the same for a small one and a
 //! large one, so a busy worker reports about many short calls at once.
+//!
+//! A batch is only an envelope, and stays at version 1: what grows is the reports in it. An engine that cannot read a report
+//! fails its call; if it could not read the envelope, it would not know the calls, and their runs would wait. So a call in it
+//! keeps the fields of [`WireCall`] as they are now.
 
 use flow::CallId;
 

@@ -74,7 +74,7 @@ async fn serve_connection(stream: TcpStream, router: Router, place: Place, stop:
         let (router, peer_request) = (router.clone(), request.map(Body::new));
         async move {
             let response = router.oneshot(peer_request).await?;
-            // The request is in progress until its last byte is sent: an event stream may take hours.
+            // The request is in progress until its body has ended: an event stream may take hours.
             Ok::<_, std::convert::Infallible>(response.map(|body| in_progress.hold(body)))
         }
     });
@@ -83,9 +83,20 @@ async fn serve_connection(stream: TcpStream, router: Router, place: Place, stop:
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         biased;
-        () = place.evicted.cancelled() => return debug!("a connection without a request yields to a new one"),
+        () = place.evicted.cancelled() => {
+            if is_idle(&place.requests) {
+                return debug!("a connection without a request yields to a new one");
+            }
+            // A request came in the meantime; it is answered.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
         served = connection.as_mut() => served,
         () = stop.cancelled() => {
+            // A half request may never be completed.
+            if is_idle(&place.requests) {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -93,6 +104,10 @@ async fn serve_connection(stream: TcpStream, router: Router, place: Place, stop:
     if let Err(error) = served {
         debug!(%error, "a connection ended with an error");
     }
+}
+
+fn is_idle(requests: &AtomicUsize) -> bool {
+    requests.load(Ordering::Acquire) == 0
 }
 
 /// Counts a request in progress until it is dropped.
@@ -159,7 +174,7 @@ struct OpenConnection {
 
 impl OpenConnection {
     fn is_idle(&self) -> bool {
-        self.requests.load(Ordering::Acquire) == 0
+        is_idle(&self.requests)
     }
 }
 
@@ -279,8 +294,8 @@ mod tests {
         let answer = timeout(Duration::from_secs(20), health(address)).await.expect("it is answered");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         stop.cancel();
+        timeout(Duration::from_secs(20), tasks.wait()).await.expect("no half request delays the end");
         drop(half);
-        timeout(Duration::from_secs(20), tasks.wait()).await.expect("the server ends");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,15 +7,18 @@ use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Machine, NodeChange};
 use store::Store;
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
+    sync::broadcast::{
+        self,
+        error::{RecvError, TryRecvError},
+    },
     time::{Instant, sleep_until, timeout},
 };
 
 /// The poll interval for records without a notice: another engine may drive the run.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The first pause between two reads that both find something new. It doubles with each further one, so that a watcher
-/// receives the changes of a short run at once.
+/// The first pause after a read that found nothing new, if the run changes soon after it. It doubles with each further such
+/// read, so that a watcher receives the changes of a short run at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
 /// The maximum pause between two reads. A busy run changes a thousand times a second, and no watcher needs each change
@@ -120,6 +123,8 @@ impl Lines {
                     let read_at = Instant::now();
                     until_changed(&mut self.changes, &self.run).await;
                     sleep_until(read_at + self.pacing.pause(read_at.elapsed())).await;
+                    // The next read finds all changes so far.
+                    drain(&mut self.changes);
                 }
             }
         }
@@ -203,6 +208,17 @@ pub(crate) async fn until_changed(changes: &mut Option<broadcast::Receiver<RunId
     };
     // Another engine may drive the run, so it is read again after an interval in any case.
     let _ = timeout(POLL_INTERVAL, ours).await;
+}
+
+/// Drops the notices that have arrived.
+fn drain(changes: &mut Option<broadcast::Receiver<RunId>>) {
+    let Some(changes) = changes else { return };
+    loop {
+        match changes.try_recv() {
+            Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+        }
+    }
 }
 
 /// Whether there were records to read.

@@ -6,6 +6,7 @@ use broker::{Broker, Delivery, Message, PublishError, Routing};
 use bytes::Bytes;
 use flow::{CallId, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
 use protocol::{CallLog, Job, Report, lease, topology};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
@@ -29,7 +30,8 @@ const RESEND_AFTER: [Duration; 5] = [
     Duration::from_secs(10),
 ];
 
-/// Maximum time that a stopping worker tries to release a leased call. If it fails, the lease expires.
+/// Maximum time that a stopping worker tries to release a leased call, or to send the signal of an ended one. If it fails,
+/// the lease expires, or the job is requeued.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The result of publishing a signal.
@@ -228,7 +230,7 @@ impl JobHandler {
             CallHold::Lease => {
                 let released = Report::Released { call: job.call.clone(), worker: self.name.clone() };
                 let message = report_message(&job.call, &job.signal_to, released.encode().into());
-                if tokio::time::timeout(RELEASE_TIMEOUT, self.broker.publish(message)).await.is_err() {
+                if timeout(RELEASE_TIMEOUT, self.broker.publish(message)).await.is_err() {
                     warn!("the call could not be released: its lease will expire");
                 }
             }
@@ -292,7 +294,12 @@ impl JobHandler {
         signal_to: &str,
     ) -> Result<PublishOutcome, TooLarge> {
         let send = self.publish(|| self.signals.send(call.clone(), signal_to.to_owned(), body.clone()));
-        self.abandon.run_until_cancelled(send).await.unwrap_or(Ok(PublishOutcome::Unconfirmed))
+        let mut send = pin!(send);
+        match self.abandon.run_until_cancelled(send.as_mut()).await {
+            Some(published) => published,
+            // It may wait for the confirm of an earlier message, and a lost result is a lost call.
+            None => timeout(RELEASE_TIMEOUT, send).await.unwrap_or(Ok(PublishOutcome::Unconfirmed)),
+        }
     }
 
     /// Sends the engine a report about a running call.
@@ -313,7 +320,7 @@ impl JobHandler {
             }
         };
         // The report waits at most until the next one is due.
-        tokio::time::timeout(lease::HEARTBEAT_INTERVAL, publish).await.unwrap_or(PublishOutcome::Unconfirmed)
+        timeout(lease::HEARTBEAT_INTERVAL, publish).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
     /// Publishes until the broker has the message: sending again is cheaper than repeating the call. A queue that is

@@ -1,8 +1,8 @@
 //! Sends signals to the queues of shards, several in one message when calls end faster than the broker confirms.
 //!
-//! A signal is sent at once unless an earlier message to its queue is unconfirmed. Then it waits for the confirm, and shares
-//! one message with all signals that wait for it. So a single call has no delay, and many short calls cost the broker, its
-//! disk and the engine few messages.
+//! A signal is sent at once unless an earlier message to its queue is unconfirmed. Then it waits for the confirm and a short
+//! pause, and shares one message with all signals that wait. So a single call has no delay, and many short calls cost the
+//! broker, its disk and the engine few messages.
 
 use std::{
     collections::BTreeMap,
@@ -85,12 +85,20 @@ impl SignalSender {
 
     /// Publishes the pending signals of a queue until there are none.
     async fn publish_pending(self, queue: String) {
+        let mut publishing = Publishing { sender: &self, queue: &queue, is_done: false };
         while let Some(signals) = self.next_batch(&queue) {
             self.publish(&queue, signals).await;
             if self.has_pending(&queue) {
                 sleep(BUSY_PAUSE).await;
             }
         }
+        publishing.is_done = true;
+    }
+
+    /// Waits until every signal is confirmed or refused. None may be sent after that.
+    pub(crate) async fn finish(&self) {
+        self.publishes.close();
+        self.publishes.wait().await;
     }
 
     fn has_pending(&self, queue: &str) -> bool {
@@ -137,6 +145,22 @@ impl SignalSender {
     }
 }
 
+/// Frees a queue if publishing to it ends early, by a panic or with the runtime: its senders then send again.
+struct Publishing<'a> {
+    sender: &'a SignalSender,
+    queue: &'a str,
+    /// Whether the queue is free already.
+    is_done: bool,
+}
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.sender.lock().remove(self.queue);
+        }
+    }
+}
+
 fn confirm_all(signals: Vec<PendingSignal>, result: &Result<(), PublishError>) {
     for signal in signals {
         // The sender may have left.
@@ -149,7 +173,9 @@ fn batch_message(signals: &[PendingSignal], queue: &str) -> Message {
         signals.iter().map(|PendingSignal { call, body, .. }| BatchedReport { call: call.clone(), report: body });
     let batch = ReportBatch { reports: batched.collect() };
     let headers = BTreeMap::from([(REPORTS.to_owned(), signals.len().to_string())]);
-    message(queue, Properties { headers, ..Properties::default() }, batch.encode().into())
+    // An operator names a message by its id.
+    let message_id = signals.first().map(|signal| protocol::message_id(&signal.call));
+    message(queue, Properties { message_id, headers, ..Properties::default() }, batch.encode().into())
 }
 
 /// A message with one report about a call.

@@ -18,6 +18,9 @@ use crate::{
     signal_sender::SignalSender,
 };
 
+/// Maximum time that a stopping worker waits for messages whose calls no longer wait for them.
+const SIGNALS_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Configuration of a worker.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -145,6 +148,8 @@ impl Worker {
             handler.guests.interrupt_all();
             calls.wait().await;
         }
+        // Each call has waited for its own signal as long as it may.
+        let _ = timeout(SIGNALS_TIMEOUT, handler.signals.finish()).await;
         stop_control.cancel();
         control_tasks.close();
         control_tasks.wait().await;

@@ -2,7 +2,8 @@
 //! reports of a newer waft.
 //!
 //! None is lost: an unreadable message goes to the quarantine with the reason. Nobody waits for it for ever: the call of
-//! an unreadable report fails, and an unreadable request is answered.
+//! an unreadable report fails, and an unreadable request is answered. Only of an unreadable batch of reports the calls are
+//! unknown; its format never changes.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
