@@ -3,6 +3,7 @@
 mod exclusive_lock;
 mod openapi;
 mod for_each;
+mod hostile_modules;
 mod triggers;
 mod logs;
 mod output;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use flow::Digest;
-use sandbox::Sandbox;
+use sandbox::{Compiler, Sandbox};
 use server::LibraryError;
 pub(crate) use server::{InspectedModule, ModuleLibrary};
 use store::{Directory, Store};
@@ -55,8 +55,19 @@ pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrar
 pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliError> {
     // Every field is named, so that no setting is forgotten.
     let cache_dir = Some(settings.cache.join("compiled"));
-    let config = sandbox::Config { cache_dir, cache_size: settings.cache_size, slots: slots.into() };
+    let config =
+        sandbox::Config { cache_dir, cache_size: settings.cache_size, slots: slots.into(), compiler: compiler() };
     Sandbox::new(config).map_err(CliError::unreachable)
+}
+
+/// The argument with which this program only compiles one module, for another process of it.
+pub(crate) const COMPILE: &str = "compile-for-waft";
+
+/// The compiler of modules: children of this program.
+pub(crate) fn compiler() -> Compiler {
+    // On Linux it is the program that runs, even after its file was replaced.
+    let program = if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() };
+    Compiler::in_children(program.unwrap_or_else(|_| "waft".into()), COMPILE)
 }
 
 /// The kind of a reference to a module.

@@ -89,9 +89,19 @@ impl Compiled {
 
     /// Compiles a component to code for the disk cache and [`Compiled::load`]. Slow: not for async threads.
     pub(crate) fn compile(engines: &Engines, digest: Digest, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+        Self::compile_with(engines, EngineKind::first(Allocation::Pooled), digest, bytes)
+    }
+
+    /// Compiles a component with one of the engines; all compile the same code. Slow: not for async threads.
+    pub(crate) fn compile_with(
+        engines: &Engines,
+        kind: EngineKind,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, CompileError> {
         module::check_component(bytes).map_err(|source| CompileError::Module { digest, source })?;
         let compile_error = |error: wasmtime::Error| CompileError::Refused { digest, reason: format!("{error:#}") };
-        let linked_engine = engines.linked_engine(EngineKind::first(Allocation::Pooled)).map_err(compile_error)?;
+        let linked_engine = engines.linked_engine(kind).map_err(compile_error)?;
         linked_engine.engine.precompile_component(bytes).map_err(compile_error)
     }
 
@@ -150,9 +160,9 @@ fn load_into<'a>(
 ) -> wasmtime::Result<(EngineKind, &'a LinkedEngine, Component)> {
     let linked_engine = engines.linked_engine(kind)?;
     #[expect(unsafe_code, reason = "machine code cannot be validated; only this crate creates it")]
-    // SAFETY: The bytes come from `Engine::precompile_component` or `Component::serialize` in this process, or from a file
-    // that one of these wrote. Only this user can write to the file's folder, and the file's digest, engine compatibility
-    // and checksum were verified. See `cache`.
+    // SAFETY: The bytes come from `Engine::precompile_component` or `Component::serialize` in this process or in a child of
+    // the same program, or from a file that one of these wrote. Only this user can write to the file's folder, and the file's
+    // digest, engine compatibility and checksum were verified. See `disk_cache` and `compiler`.
     let component = unsafe { Component::deserialize(&linked_engine.engine, code)? };
     Ok((kind, linked_engine, component))
 }

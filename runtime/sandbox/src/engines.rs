@@ -109,6 +109,11 @@ impl Engines {
         Ok(engines)
     }
 
+    /// Creates no engine yet: for a process that only compiles.
+    pub(crate) fn without_pool(ticker: Ticker) -> Self {
+        Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots: 0, ticker }
+    }
+
     pub(crate) fn ticker(&self) -> &Ticker {
         &self.ticker
     }

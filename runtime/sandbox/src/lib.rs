@@ -1,7 +1,7 @@
 //! One guest call inside its limits.
 //!
 //! This crate alone knows wasmtime. It makes components of compiler output ([`Module`]), compiles them once per machine
-//! ([`Compiled`]), describes them, and calls them ([`Sandbox::call`]). Each call gets a fresh instance with only the
+//! ([`Compiled`]) in a process of their own ([`Compiler`]), describes them, and calls them ([`Sandbox::call`]). Each call gets a fresh instance with only the
 //! resources that [`flow::Limits`] grant, and the same job always sees the same environment. The crate must not know of
 //! stores or brokers, nor of runs beyond the ids that it passes on. Start reading at `sandbox.rs`, then `call.rs`.
 
@@ -17,6 +17,10 @@ mod sandbox;
 
 pub use call::{Action, Call, CallReport, Completion, Level, LogLine, Observer, Standard, Stats};
 pub use sandbox::{Config, Sandbox, SandboxError};
+
+mod compiler;
+
+pub use compiler::{Compiler, child::serve_compiler};
 
 mod disk_cache;
 mod compiled;

@@ -6,6 +6,7 @@ mod outline;
 mod pages;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use wasmparser::{Validator, WasmFeatures};
 
 use crate::host_state::GRANTED;
@@ -22,7 +23,7 @@ const RUN: &str = "wasi:cli/run@0.2.";
 pub struct Module(Bytes);
 
 /// Why bytes are not a module.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ModuleError {
     /// The bytes do not start like WebAssembly.
     #[error("this is not WebAssembly: {looks_like}")]
@@ -72,6 +73,12 @@ pub enum ModuleError {
         /// The export with that version.
         export: String,
     },
+    /// Checking the bytes takes too much time or memory, or crashes the checker.
+    #[error("it cannot be checked: {reason}")]
+    Unchecked {
+        /// The reason.
+        reason: String,
+    },
     /// The core module could not be converted to a component.
     #[error("it cannot be converted to a component: {reason}")]
     NotComponentizable {
@@ -95,6 +102,11 @@ impl Module {
         validate(&component)?;
         check_component(&component)?;
         Ok(Self(component))
+    }
+
+    /// A component that [`Module::componentize`] has returned in another process.
+    pub(crate) const fn checked(component: Bytes) -> Self {
+        Self(component)
     }
 
     /// The component's bytes, over which the digest is computed.

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -13,9 +14,10 @@ use futures::{
     future::{BoxFuture, Shared as SharedFuture},
 };
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    Compiler, Module, ModuleError,
     call::{Call, CallReport, Observer},
     compiled::{CompileError, Compiled},
     describe::{self, DescribeError},
@@ -29,6 +31,12 @@ use crate::{
 /// The maximum number of concurrent describe calls, in addition to the other calls.
 const MAX_CONCURRENT_DESCRIBES: u32 = 2;
 
+/// How long a module that the compiler has refused is refused at once. The cause may have been the machine.
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(600);
+
+/// The maximum number of such modules.
+const MAX_REFUSED: usize = 1_000;
+
 /// The configuration of a sandbox.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -38,11 +46,13 @@ pub struct Config {
     pub cache_size: u64,
     /// The maximum number of concurrent calls; others wait. At least one.
     pub slots: u32,
+    /// Where modules are checked and compiled.
+    pub compiler: Compiler,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache_dir: None, cache_size: 2 << 30, slots: 16 }
+        Self { cache_dir: None, cache_size: 2 << 30, slots: 16, compiler: Compiler::here() }
     }
 }
 
@@ -71,6 +81,11 @@ pub(crate) struct Shared {
     cache: Option<DiskCache>,
     /// The compilations in progress: concurrent callers for one module share one.
     compiling: Mutex<HashMap<Digest, Compiling>>,
+    compiler: Compiler,
+    /// Compilations run to their end, even if no caller waits any more.
+    compilations: TaskTracker,
+    /// Modules that the compiler has refused a short time ago, some of them after a long time.
+    refused: Mutex<HashMap<Digest, (Instant, CompileError)>>,
     slots: Semaphore,
     describing: Semaphore,
     /// Cancelled, and replaced, to stop the running calls.
@@ -97,6 +112,9 @@ impl Sandbox {
             recent: MemoryCache::default(),
             cache,
             compiling: Mutex::default(),
+            compiler: config.compiler,
+            compilations: TaskTracker::new(),
+            refused: Mutex::default(),
             slots: Semaphore::new(permits(slots)),
             describing: Semaphore::new(permits(MAX_CONCURRENT_DESCRIBES)),
             interrupt: Mutex::default(),
@@ -110,6 +128,14 @@ impl Sandbox {
         }
         let (shared, digest) = (self.0.clone(), *digest);
         tokio::task::spawn_blocking(move || shared.load(&digest)).await.ok().flatten()
+    }
+
+    /// Checks a component, or converts a core module to a component, where this sandbox compiles.
+    ///
+    /// # Errors
+    /// [`ModuleError`] when the bytes are not a usable module, or checking them takes too much time or memory.
+    pub async fn componentize(&self, bytes: Bytes) -> Result<Module, ModuleError> {
+        self.0.compiler.componentize(bytes).await
     }
 
     /// Compiles a component, only once for concurrent callers. The caller has verified that the bytes have this digest.
@@ -188,18 +214,48 @@ impl Shared {
         }
     }
 
-    fn compile(&self, digest: Digest, bytes: &[u8]) -> Result<Compiled, CompileError> {
+    async fn compile(self: Arc<Self>, digest: Digest, bytes: Bytes) -> Result<Compiled, CompileError> {
         // Another caller may have finished compiling it in the meantime.
         if let Some(compiled) = self.recent.get(&digest) {
             return Ok(compiled);
         }
-        let code = Compiled::compile(&self.engines, digest, bytes)?;
-        let compiled = Compiled::load(&self.engines, digest, &code)?;
-        if let Some(cache) = &self.cache {
-            cache.store(&digest, &code);
+        if let Some(error) = self.recently_refused(&digest) {
+            return Err(error);
         }
-        self.recent.put(compiled.clone());
-        Ok(compiled)
+        let compiled = match self.compiler.compile(&self.engines, digest, bytes).await {
+            Ok(code) => self.clone().load_and_store(digest, code).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error @ (CompileError::Refused { .. } | CompileError::Module { .. })) = &compiled {
+            self.note_refused(digest, error.clone());
+        }
+        compiled
+    }
+
+    async fn load_and_store(self: Arc<Self>, digest: Digest, code: Vec<u8>) -> Result<Compiled, CompileError> {
+        let loading = tokio::task::spawn_blocking(move || {
+            let compiled = Compiled::load(&self.engines, digest, &code)?;
+            if let Some(cache) = &self.cache {
+                cache.store(&digest, &code);
+            }
+            self.recent.put(compiled.clone());
+            Ok(compiled)
+        });
+        loading.await.unwrap_or(Err(CompileError::Interrupted { digest }))
+    }
+
+    fn recently_refused(&self, digest: &Digest) -> Option<CompileError> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, error) = refused.get(digest)?;
+        (at.elapsed() < REFUSAL_LIFETIME).then(|| error.clone())
+    }
+
+    fn note_refused(&self, digest: Digest, error: CompileError) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|_, (at, _)| at.elapsed() < REFUSAL_LIFETIME);
+        if refused.len() < MAX_REFUSED {
+            refused.insert(digest, (Instant::now(), error));
+        }
     }
 }
 
@@ -212,9 +268,10 @@ fn start_compiling(shared: Arc<Shared>, digest: Digest, bytes: Bytes) -> Compili
             self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
         }
     }
-    let compiling = tokio::task::spawn_blocking(move || {
+    let compilations = shared.compilations.clone();
+    let compiling = compilations.spawn(async move {
         let registration = Registration(shared, digest);
-        registration.0.compile(digest, &bytes)
+        registration.0.clone().compile(digest, bytes).await
     });
     let result = compiling.map(move |result| result.unwrap_or(Err(CompileError::Interrupted { digest })));
     result.boxed().shared()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flow::{Digest, ModuleContent};
-use sandbox::{CompileError, Compiled, DescribeError, Module, ModuleError, Sandbox};
+use sandbox::{CompileError, Compiled, DescribeError, ModuleError, Sandbox};
 use store::{FetchError, InvalidTag, PutError, Store, Tag, TagError};
 
 /// A store, and a sandbox that inspects its modules.
@@ -119,12 +119,10 @@ impl ModuleLibrary {
     /// # Errors
     /// [`LibraryError`] when the bytes are no valid module.
     pub async fn inspect(&self, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
-        // Converting and compiling take long.
-        let componentizing = tokio::task::spawn_blocking(move || {
-            let bytes = Module::componentize(&bytes)?.into_bytes();
-            Ok::<_, ModuleError>((store::digest_of(&bytes), bytes))
-        });
-        let (digest, bytes) = componentizing.await.map_err(|_| LibraryError::Stopping)??;
+        let bytes = self.sandbox.componentize(bytes).await?.into_bytes();
+        let hashed = bytes.clone();
+        let hashing = tokio::task::spawn_blocking(move || store::digest_of(&hashed));
+        let digest = hashing.await.map_err(|_| LibraryError::Stopping)?;
         self.describe(digest, bytes).await
     }
 

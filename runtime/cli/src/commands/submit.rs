@@ -8,7 +8,6 @@ use client::{
     api::{self, Run, Submission, ValuesObject},
 };
 use flow::{Diagnostic, Draft, Severity};
-use sandbox::Module;
 use serde_json::json;
 
 use super::{remote, source::Source};
@@ -117,12 +116,9 @@ pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String,
 async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
     let shown = file.display();
     let read = tokio::fs::read(file).await.with_context(|| format!("could not read {shown}"))?;
-    let component = tokio::task::spawn_blocking(move || {
-        let bytes = Module::componentize(&read)?.into_bytes();
-        Ok::<_, sandbox::ModuleError>((store::digest_of(&bytes).to_string(), bytes.to_vec()))
-    });
-    let component = component.await.context("componentizing was interrupted")?;
-    component.with_context(|| format!("{shown} is not a module waft can run"))
+    let component = modules::compiler().componentize(read.into()).await;
+    let bytes = component.with_context(|| format!("{shown} is not a module waft can run"))?.into_bytes();
+    Ok((store::digest_of(&bytes).to_string(), bytes.to_vec()))
 }
 
 /// Explains a refusal; shows the diagnostics of a flow as `waft check` does.

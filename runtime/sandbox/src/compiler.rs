@@ -1,0 +1,97 @@
+//! Where hostile bytes are parsed and compiled: in this process, or in a child that can be killed.
+//!
+//! A small module can make its compiler run for minutes, take all memory, or overflow its stack. A worker compiles modules
+//! that it has never seen, so the binary lets a child do it: a process of its own program with limits on CPU time and memory,
+//! without files and without network. What the child returns is code, which is trusted as far as the compiler is.
+
+pub(crate) mod child;
+mod message;
+mod process;
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use flow::Digest;
+use tokio::sync::Semaphore;
+
+use crate::{
+    Module, ModuleError,
+    compiled::{CompileError, Compiled},
+    engines::Engines,
+};
+use message::{Reply, Request};
+
+/// The maximum number of compilers at once. Each uses all cores, and up to some gigabytes of memory.
+const MAX_CHILDREN: usize = 2;
+
+/// The compiler of a process. Clones are cheap and share the limit on children.
+#[derive(Debug, Clone)]
+pub struct Compiler(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
+    Here,
+    Child { program: PathBuf, argument: &'static str, permits: Arc<Semaphore> },
+}
+
+impl Compiler {
+    /// Compiles in this process: only for modules that are trusted. A stack overflow of the compiler ends the process.
+    #[must_use]
+    pub const fn here() -> Self {
+        Self(Place::Here)
+    }
+
+    /// Compiles in children. `program` must call [`serve_compiler`](crate::serve_compiler) when `argument` is its only
+    /// argument.
+    #[must_use]
+    pub fn in_children(program: PathBuf, argument: &'static str) -> Self {
+        Self(Place::Child { program, argument, permits: Arc::new(Semaphore::new(MAX_CHILDREN)) })
+    }
+
+    /// Checks a component, or converts a core module to a component, as [`Module::componentize`] does. Dropping the future
+    /// stops a child.
+    ///
+    /// # Errors
+    /// [`ModuleError`] when the bytes are not a usable module, or checking them takes too much time or memory.
+    pub async fn componentize(&self, bytes: Bytes) -> Result<Module, ModuleError> {
+        let Place::Child { .. } = &self.0 else {
+            let componentizing = tokio::task::spawn_blocking(move || Module::componentize(&bytes)).await;
+            return componentizing.unwrap_or(Err(ModuleError::Unchecked { reason: "the process ends".into() }));
+        };
+        match self.ask(Request::Componentize, &bytes).await {
+            Ok(Reply::Component(component)) => Ok(Module::checked(component)),
+            Ok(Reply::Invalid(error)) => Err(error),
+            Ok(Reply::Code(_) | Reply::Refused(_)) => Err(ModuleError::Unchecked { reason: "a wrong reply".into() }),
+            Err(reason) => Err(ModuleError::Unchecked { reason }),
+        }
+    }
+
+    /// Compiles a component to code for [`Compiled::load`]. Dropping the future stops a child.
+    pub(crate) async fn compile(
+        &self,
+        engines: &Arc<Engines>,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<Vec<u8>, CompileError> {
+        let Place::Child { .. } = &self.0 else {
+            let engines = engines.clone();
+            let compiling = tokio::task::spawn_blocking(move || Compiled::compile(&engines, digest, &bytes)).await;
+            return compiling.unwrap_or(Err(CompileError::Interrupted { digest }));
+        };
+        let refused = |reason| CompileError::Refused { digest, reason };
+        match self.ask(Request::Compile, &bytes).await {
+            Ok(Reply::Code(code)) => Ok(code),
+            Ok(Reply::Invalid(source)) => Err(CompileError::Module { digest, source }),
+            Ok(Reply::Refused(reason)) => Err(refused(reason)),
+            Ok(Reply::Component(_)) => Err(refused("a wrong reply".into())),
+            Err(reason) => Err(refused(reason)),
+        }
+    }
+
+    /// Asks a child, once there are few enough.
+    async fn ask(&self, request: Request, bytes: &[u8]) -> Result<Reply, String> {
+        let Place::Child { program, argument, permits } = &self.0 else { return Err("there is no child".into()) };
+        let _permit = permits.acquire().await.map_err(|error| error.to_string())?;
+        process::ask(program, argument, request, bytes).await
+    }
+}

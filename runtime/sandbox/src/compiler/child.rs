@@ -1,0 +1,111 @@
+//! The child's part: it gives up what it does not need, reads one module, and answers.
+
+use std::io::{self, Read as _, Write as _};
+
+use rustix::process::{Resource, Rlimit};
+
+use super::message::{Reply, Request};
+use crate::{
+    Module,
+    compiled::{CompileError, Compiled},
+    engines::{Allocation, EngineKind, Engines},
+    ticker::Ticker,
+};
+
+/// CPU time of all threads for any module, and for each MiB of one, in seconds. A component of CPython with 18 MiB takes
+/// half a minute.
+const CPU_SECONDS: u64 = 20;
+const CPU_SECONDS_PER_MIB: u64 = 10;
+
+/// Memory for any module, and for each byte of one.
+const MEMORY: u64 = 3 << 30;
+const MEMORY_PER_BYTE: u64 = 64;
+
+/// The standard streams are open; nothing else can be opened.
+const DESCRIPTORS: u64 = 3;
+
+/// Answers one request on standard input, on standard output. The process then ends. It never uses more than its limits on
+/// CPU time and memory, opens no file and no socket, and dies with its parent.
+///
+/// # Errors
+/// When a limit cannot be set, or a stream fails.
+pub fn serve_compiler() -> io::Result<()> {
+    confine()?;
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes)?;
+    limit_work(bytes.len())?;
+    let reply = match bytes.split_first() {
+        Some((tag, module)) => Request::of(*tag).map(|request| answer(request, module)),
+        None => None,
+    };
+    let reply = reply.unwrap_or_else(|| Reply::Refused("an unknown request".into())).encode();
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&reply)?;
+    stdout.flush()
+}
+
+/// Gives up what the child never needs.
+fn confine() -> io::Result<()> {
+    give_up_privileges()?;
+    limit(Resource::Core, 0)?;
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Nofile, DESCRIPTORS)
+}
+
+#[cfg(target_os = "linux")]
+fn give_up_privileges() -> io::Result<()> {
+    use rustix::process::{DumpableBehavior, Signal};
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Other systems have only the limits.
+#[cfg(not(target_os = "linux"))]
+fn give_up_privileges() -> io::Result<()> {
+    Ok(())
+}
+
+/// Limits the work for a module of some bytes.
+fn limit_work(bytes: usize) -> io::Result<()> {
+    let bytes = bytes as u64;
+    limit(Resource::Data, MEMORY.saturating_add(bytes.saturating_mul(MEMORY_PER_BYTE)))?;
+    limit(Resource::Cpu, cpu_seconds(bytes))
+}
+
+/// The CPU time that a module of some bytes may take, in seconds.
+pub(super) fn cpu_seconds(bytes: u64) -> u64 {
+    CPU_SECONDS + CPU_SECONDS_PER_MIB * (bytes >> 20)
+}
+
+fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
+    let limits = Rlimit { current: Some(maximum), maximum: Some(maximum) };
+    Ok(rustix::process::setrlimit(resource, limits)?)
+}
+
+fn answer(request: Request, module: &[u8]) -> Reply {
+    match request {
+        Request::Componentize => match Module::componentize(module) {
+            Ok(module) => Reply::Component(module.into_bytes()),
+            Err(error) => Reply::Invalid(error),
+        },
+        Request::Compile => match compile(module) {
+            Ok(code) => Reply::Code(code),
+            Err(CompileError::Module { source, .. }) => Reply::Invalid(source),
+            Err(CompileError::Refused { reason, .. } | CompileError::ContractMismatch { reason, .. }) => {
+                Reply::Refused(reason)
+            }
+            Err(CompileError::Interrupted { .. }) => Reply::Refused("it was interrupted".into()),
+        },
+    }
+}
+
+fn compile(module: &[u8]) -> Result<Vec<u8>, CompileError> {
+    // Only the parent needs the digest.
+    let digest = flow::Digest::from_bytes([0; 32]);
+    let refused = |reason: String| CompileError::Refused { digest, reason };
+    let ticker = Ticker::start().map_err(|error| refused(error.to_string()))?;
+    // The code is the same for every engine, and this one reserves no memory for instances.
+    let engines = Engines::without_pool(ticker);
+    Compiled::compile_with(&engines, EngineKind::first(Allocation::OnDemand), digest, module)
+}
