@@ -226,7 +226,8 @@ impl Shared {
             Ok(code) => self.clone().load_and_store(digest, code).await,
             Err(error) => Err(error),
         };
-        if let Err(error @ (CompileError::Refused { .. } | CompileError::Module { .. })) = &compiled {
+        // Other errors are found fast.
+        if let Err(error @ CompileError::Refused { .. }) = &compiled {
             self.note_refused(digest, error.clone());
         }
         compiled
