@@ -430,3 +430,21 @@ fn relative_names_of_store_cache_and_logbook_are_in_the_working_folder() {
         assert!(waft.folder().join(path).exists(), "{path}");
     }
 }
+
+#[test]
+fn limits_above_the_operators_maximum_are_refused() {
+    let waft = Waft::default();
+    waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\nmemory = \"8GiB\"\ntimeout = \"3h\"\n");
+    for command in ["check", "run"] {
+        let output = waft.run([command, "flow.toml"]);
+        assert_error(&output, 2, "task \"t\": its memory of 8GiB is above the maximum here, 1GiB");
+        assert_error(&output, 2, "task \"t\": its timeout of 10800s is above the maximum here, 3600s");
+    }
+    let configuration = waft.folder().join("configuration/waft");
+    std::fs::create_dir_all(&configuration).expect("the folder can be written");
+    std::fs::write(configuration.join("config.toml"), "[limits]\nmemory = \"8GiB\"\ntimeout = \"3h\"\n")
+        .expect("it can be written");
+    waft.run(["check", "flow.toml"]).expect(0);
+    waft.write("waft.toml", "[limits]\nmemory = \"8GiB\"\n");
+    assert_error(&waft.run(["check", "flow.toml"]), 2, "waft.toml in this folder sets limits.memory");
+}

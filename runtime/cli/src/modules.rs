@@ -55,8 +55,13 @@ pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrar
 pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliError> {
     // Every field is named, so that no setting is forgotten.
     let cache_dir = Some(settings.cache.join("compiled"));
-    let config =
-        sandbox::Config { cache_dir, cache_size: settings.cache_size, slots: slots.into(), compiler: compiler() };
+    let config = sandbox::Config {
+        cache_dir,
+        cache_size: settings.cache_size,
+        slots: slots.into(),
+        compiler: compiler(),
+        max_limits: settings.max_limits,
+    };
     Sandbox::new(config).map_err(CliError::unreachable)
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use flow::{MAX_DELIVERY_LIMIT, QueueName};
+use flow::{Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
 use serde::Deserialize;
 
 use crate::{arguments::Shared, exit::CliError};
@@ -43,6 +43,19 @@ struct RawSettings {
     cache_size: Option<String>,
     worker: RawWorkerSettings,
     serve: RawServeSettings,
+    limits: RawLimits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    timeout: Option<String>,
+    memory: Option<String>,
+    stack: Option<String>,
+    output: Option<String>,
+    log: Option<String>,
+    table_elements: Option<u64>,
+    instances: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -107,6 +120,8 @@ pub(crate) struct Settings {
     /// The token; it is never shown.
     pub(crate) token: Option<String>,
     pub(crate) largest_request: u64,
+    /// The maximum of each limit of a call.
+    pub(crate) max_limits: Limits,
 }
 
 impl RawSettings {
@@ -130,6 +145,15 @@ impl RawSettings {
                 listen: text(self.serve.listen, lower.serve.listen),
                 token: text(self.serve.token, lower.serve.token),
                 largest_request: text(self.serve.largest_request, lower.serve.largest_request),
+            },
+            limits: RawLimits {
+                timeout: text(self.limits.timeout, lower.limits.timeout),
+                memory: text(self.limits.memory, lower.limits.memory),
+                stack: text(self.limits.stack, lower.limits.stack),
+                output: text(self.limits.output, lower.limits.output),
+                log: text(self.limits.log, lower.limits.log),
+                table_elements: self.limits.table_elements.or(lower.limits.table_elements),
+                instances: self.limits.instances.or(lower.limits.instances),
             },
         }
     }
@@ -159,7 +183,8 @@ impl RawSettings {
 
     /// The keys of these settings that a project must not set.
     fn private_keys(&self) -> Vec<&'static str> {
-        let Self { broker, logbook, server, store, cache, cache_size, worker: _, serve } = self;
+        let Self { broker, logbook, server, store, cache, cache_size, worker: _, serve, limits } = self;
+        let RawLimits { timeout, memory, stack, output, log, table_elements, instances } = limits;
         let RawServeSettings { listen, token, largest_request } = serve;
         let keys = [
             ("broker", broker),
@@ -171,8 +196,15 @@ impl RawSettings {
             ("serve.listen", listen),
             ("serve.token", token),
             ("serve.largest_request", largest_request),
+            ("limits.timeout", timeout),
+            ("limits.memory", memory),
+            ("limits.stack", stack),
+            ("limits.output", output),
+            ("limits.log", log),
         ];
-        keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key).collect()
+        let numbers = [("limits.table_elements", table_elements.is_some()), ("limits.instances", instances.is_some())];
+        let texts = keys.into_iter().map(|(key, value)| (key, value.is_some()));
+        texts.chain(numbers).filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
     }
 }
 
@@ -245,6 +277,7 @@ impl Settings {
         let listen = parser.address("serve.listen", written.serve.listen);
         let delivery_limit = parser.delivery_limit("worker.delivery_limit", written.worker.delivery_limit);
         let queues = parser.queues("worker.queues", written.worker.queues);
+        let max_limits = parser.limits(written.limits);
         parser.finish(&files.names)?;
         Ok(Self {
             broker: written.broker.filter(|url| !url.is_empty()),
@@ -265,6 +298,7 @@ impl Settings {
             listen,
             token: written.serve.token.filter(|token| !token.is_empty()),
             largest_request,
+            max_limits,
         })
     }
 }
@@ -292,6 +326,22 @@ impl Parser {
             self.report(key, error);
             Duration::ZERO
         })
+    }
+
+    fn limits(&mut self, written: RawLimits) -> Limits {
+        let stack = self.size("limits.stack", written.stack);
+        if stack > MAX_STACK_BYTES {
+            self.report("limits.stack", format!("no sandbox has a stack above {}", Size(MAX_STACK_BYTES)));
+        }
+        Limits {
+            timeout: self.duration("limits.timeout", written.timeout),
+            memory: self.size("limits.memory", written.memory),
+            stack,
+            output: self.size("limits.output", written.output),
+            log: self.size("limits.log", written.log),
+            table_elements: written.table_elements.unwrap_or_default(),
+            instances: written.instances.unwrap_or_default(),
+        }
     }
 
     fn address(&mut self, key: &str, text: Option<String>) -> SocketAddr {
@@ -335,8 +385,8 @@ impl Parser {
 fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
     toml::from_str(text).with_context(|| format!("could not read the settings in {name}")).map_err(|error| {
         CliError::invalid(error)
-            .hint("the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit and [serve] \
-             listen, token, largest_request")
+            .hint("the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit, [serve] \
+             listen, token, largest_request and [limits] timeout, memory, stack, output, log, table_elements, instances")
     })
 }
 
@@ -352,4 +402,17 @@ fn default_dir(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, 
 fn base_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
     let named = env::var_os(variable).map(PathBuf::from).filter(|base| base.is_absolute());
     named.or_else(|| Some(env::home_dir().filter(|home| home.is_absolute())?.join(below_home)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_maximum_is_that_of_the_library() {
+        let written = parse(DEFAULT, "the built-in settings").ok().unwrap();
+        let mut parser = Parser::default();
+        assert_eq!(parser.limits(written.limits), Limits::maximum());
+        assert_eq!(parser.errors, Vec::<String>::new());
+    }
 }

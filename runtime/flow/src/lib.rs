@@ -33,7 +33,7 @@ pub use condition::{Condition, EvaluationError, InvalidCondition};
 pub use cron::{Cron, InvalidCron};
 pub use digest::{Digest, InvalidDigest};
 pub use failure::{Failure, FailureKind, FailureSummary, Failures, MAX_MESSAGE_BYTES, Outcome};
-pub use limits::{LimitOverrides, Limits, MAX_STACK_BYTES};
+pub use limits::{ExceededLimit, LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{InvalidRate, Pace, Per, Rate};
@@ -78,4 +78,4 @@ pub use flow::{
     Scope, ScopeIndex, Source, StartTime, Task, Triggers, UnknownTask, Wait,
 };
 pub use render::{line_and_column, render};
-pub use wire::wire;
+pub use wire::{check_limits, wire};

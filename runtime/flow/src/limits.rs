@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Size;
+
 /// The largest allowed [`Limits::stack`]: sandboxes have engines up to this size.
 pub const MAX_STACK_BYTES: u64 = 8 << 20;
 
@@ -58,7 +60,68 @@ pub struct LimitOverrides {
     pub instances: Option<u32>,
 }
 
+/// A limit that is set above the maximum.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("its {name} of {asked} is above the maximum here, {allowed}")]
+pub struct ExceededLimit {
+    /// The key of the limit in a flow file.
+    pub name: &'static str,
+    /// Its value, as a flow file has it.
+    pub asked: String,
+    /// The maximum.
+    pub allowed: String,
+}
+
 impl Limits {
+    /// The maximum of each limit, where an operator sets no other.
+    #[must_use]
+    pub const fn maximum() -> Self {
+        Self {
+            timeout: Duration::from_secs(3_600),
+            memory: 1 << 30,
+            stack: MAX_STACK_BYTES,
+            output: 256 << 20,
+            log: 64 << 20,
+            table_elements: 10_000_000,
+            instances: 1_000,
+        }
+    }
+
+    /// The limits that are above a maximum.
+    #[must_use]
+    pub fn exceeding(&self, maximum: &Self) -> Vec<ExceededLimit> {
+        let Self { timeout, memory, stack, output, log, table_elements, instances } = *self;
+        let size = |bytes: u64| Size(bytes).to_string();
+        let number = |number: u64| number.to_string();
+        let sizes = [
+            ("memory", memory, maximum.memory),
+            ("stack", stack, maximum.stack),
+            ("output", output, maximum.output),
+            ("log", log, maximum.log),
+        ];
+        let numbers = [
+            ("table_elements", table_elements, maximum.table_elements),
+            ("instances", instances.into(), maximum.instances.into()),
+        ];
+        let mut exceeded = Vec::new();
+        if timeout > maximum.timeout {
+            let (asked, allowed) = (format!("{timeout:?}"), format!("{:?}", maximum.timeout));
+            exceeded.push(ExceededLimit { name: "timeout", asked, allowed });
+        }
+        let is_above = |(_, asked, allowed): &(&'static str, u64, u64)| asked > allowed;
+        exceeded.extend(sizes.into_iter().filter(is_above).map(|(name, asked, allowed)| ExceededLimit {
+            name,
+            asked: size(asked),
+            allowed: size(allowed),
+        }));
+        exceeded.extend(numbers.into_iter().filter(is_above).map(|(name, asked, allowed)| ExceededLimit {
+            name,
+            asked: number(asked),
+            allowed: number(allowed),
+        }));
+        exceeded
+    }
+
     /// These limits, with the set overrides applied.
     #[must_use]
     pub fn with(self, overrides: &LimitOverrides) -> Self {
@@ -71,5 +134,31 @@ impl Limits {
             table_elements: overrides.table_elements.unwrap_or(self.table_elements),
             instances: overrides.instances.unwrap_or(self.instances),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_above_the_maximum_is_reported() {
+        let maximum = Limits::maximum();
+        assert_eq!(maximum.exceeding(&maximum), []);
+        assert_eq!(Limits::default().exceeding(&maximum), [], "the defaults are allowed");
+        let above = Limits {
+            timeout: maximum.timeout + Duration::from_secs(1),
+            memory: maximum.memory + 1,
+            stack: maximum.stack + 1,
+            output: maximum.output + 1,
+            log: maximum.log + 1,
+            table_elements: maximum.table_elements + 1,
+            instances: maximum.instances + 1,
+        };
+        let names: Vec<&str> = above.exceeding(&maximum).iter().map(|exceeded| exceeded.name).collect();
+        assert_eq!(names, ["timeout", "memory", "stack", "output", "log", "table_elements", "instances"]);
+        let memory = Limits { memory: 8 << 30, ..maximum };
+        let texts: Vec<String> = memory.exceeding(&maximum).iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["its memory of 8GiB is above the maximum here, 1GiB"]);
     }
 }

@@ -11,6 +11,7 @@ mod type_check;
 mod graph;
 mod empty_cycles;
 mod layout;
+mod limits;
 mod links;
 mod triggers;
 mod root_resolver;
@@ -21,6 +22,8 @@ mod task;
 mod scope_resolver;
 #[cfg(test)]
 mod tests;
+
+pub use limits::check_limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flow::{Failure, Values};
+use flow::{Failure, FailureKind, Values};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 
@@ -100,6 +100,11 @@ fn tick(context: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadl
 
 /// Calls a module.
 pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, observer: Arc<dyn Observer>) -> CallReport {
+    // Whoever sent the call chose its limits.
+    if let Some(exceeded) = call.limits.exceeding(shared.max_limits()).into_iter().next() {
+        let failure = Failure::new(FailureKind::Module, format!("it is not called: {exceeded}"));
+        return CallReport::without_guest(Completion::Failed(failure));
+    }
     let interrupts = [call.interrupt.clone(), shared.interrupts()];
     // The timeout of the call starts when it has a slot.
     let slot_watch = Watchdog::start(Duration::MAX, interrupts.clone());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use flow::{Digest, ModuleContent};
+use flow::{Digest, Limits, ModuleContent};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared as SharedFuture},
@@ -48,11 +48,19 @@ pub struct Config {
     pub slots: u32,
     /// Where modules are checked and compiled.
     pub compiler: Compiler,
+    /// The maximum of each limit of a call. A call with a higher limit fails.
+    pub max_limits: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache_dir: None, cache_size: 2 << 30, slots: 16, compiler: Compiler::here() }
+        Self {
+            cache_dir: None,
+            cache_size: 2 << 30,
+            slots: 16,
+            compiler: Compiler::here(),
+            max_limits: Limits::maximum(),
+        }
     }
 }
 
@@ -82,6 +90,7 @@ pub(crate) struct Shared {
     /// The compilations in progress: concurrent callers for one module share one.
     compiling: Mutex<HashMap<Digest, Compiling>>,
     compiler: Compiler,
+    max_limits: Limits,
     /// Compilations run to their end, even if no caller waits any more.
     compilations: TaskTracker,
     /// Modules that the compiler has refused a short time ago, some of them after a long time.
@@ -113,6 +122,7 @@ impl Sandbox {
             cache,
             compiling: Mutex::default(),
             compiler: config.compiler,
+            max_limits: config.max_limits,
             compilations: TaskTracker::new(),
             refused: Mutex::default(),
             slots: Semaphore::new(permits(slots)),
@@ -164,6 +174,12 @@ impl Sandbox {
         Box::pin(run::call(&self.0, compiled, &call, observer)).await
     }
 
+    /// The maximum of each limit of a call.
+    #[must_use]
+    pub fn max_limits(&self) -> Limits {
+        self.0.max_limits
+    }
+
     /// Stops all running guests; their calls end as interrupted.
     pub fn interrupt_all(&self) {
         let mut interrupt = self.0.interrupt.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,6 +194,11 @@ impl std::fmt::Debug for Sandbox {
 }
 
 impl Shared {
+    /// The maximum of each limit of a call.
+    pub(crate) const fn max_limits(&self) -> &Limits {
+        &self.max_limits
+    }
+
     /// The permits for concurrent calls.
     pub(crate) fn slots(&self) -> &Semaphore {
         &self.slots

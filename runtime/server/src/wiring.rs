@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flow::{Diagnostic, Digest, Draft, Flow, FlowSource, ModuleInfo, Values};
+use flow::{Diagnostic, Digest, Draft, Flow, FlowSource, Limits, ModuleInfo, Values};
 
 use crate::InspectedModule;
 
@@ -26,7 +26,7 @@ impl WiredFlow {
     }
 }
 
-/// Finds the modules of a draft with `find`, and wires it. An error in one step hides no error in the next: `find` returns
+/// Finds the modules of a draft with `find`, wires it, and holds its limits against the maximum. An error in one step hides no error in the next: `find` returns
 /// the reason why a module is not available, and wiring reports it together with its own diagnostics.
 ///
 /// # Errors
@@ -34,6 +34,7 @@ impl WiredFlow {
 pub async fn wire_draft<Inspect>(
     draft: &Draft,
     inputs: &Values,
+    max_limits: &Limits,
     find: impl Fn(String) -> Inspect,
 ) -> Result<WiredFlow, Vec<Diagnostic>>
 where
@@ -50,6 +51,10 @@ where
         }
     }
     let (flow, warnings) = flow::wire(&draft, &modules, inputs)?;
+    let exceeded = flow::check_limits(&draft, &flow, max_limits);
+    if !exceeded.is_empty() {
+        return Err(warnings.into_iter().chain(exceeded).collect());
+    }
     let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
     Ok(WiredFlow { flow, warnings, modules })
 }

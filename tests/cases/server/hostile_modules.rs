@@ -87,6 +87,18 @@ fn nested_types_end_no_command() {
 }
 
 #[test]
+fn a_server_refuses_limits_above_its_maximum() {
+    let server = TestServer::new();
+    server.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\nmemory = \"8GiB\"\n");
+    let output = server.run(&["submit", "flow.toml"]);
+    assert!(
+        output.expect(2).stderr.contains("its memory of 8GiB is above the maximum here, 1GiB"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
 fn hostile_modules_do_not_stop_a_server() {
     let server = TestServer::new();
     let nested = server.waft.write("nested.wasm", nested_types());

@@ -33,6 +33,15 @@ async fn a_busy_loop_ends_at_its_timeout() {
 }
 
 #[tokio::test]
+async fn a_limit_above_the_maximum_fails_the_call() {
+    let image = guest(&Image::new(), "", "unreachable");
+    let limits = Limits { memory: 2 << 30, timeout: Duration::from_secs(60), ..Limits::default() };
+    let failure = failure(&image, limited(limits)).await;
+    let says = "it is not called: its memory of 2GiB is above the maximum here, 1GiB";
+    assert_failure(&failure, FailureKind::Module, &[says]);
+}
+
+#[tokio::test]
 async fn a_sleep_ends_at_the_timeout_too() {
     let sleeping = guest(&Image::new(), WASI_SLEEP, &format!("{SLEEP_AN_HOUR} unreachable"));
     let limits = Limits { timeout: Duration::from_millis(60), ..Limits::default() };
