@@ -94,6 +94,7 @@ impl Waft {
         command.env("WAFT_LOGBOOK", self.folder().join("logbook.db"));
         // Not the settings of who runs the tests.
         command.env("XDG_CONFIG_HOME", self.folder().join("configuration"));
+        command.env("XDG_STATE_HOME", std::env::temp_dir().join("waft-tests-state"));
         command.current_dir(self.folder()).stdin(Stdio::null()).args(arguments);
         command
     }

@@ -54,14 +54,12 @@ pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrar
 /// Starts a sandbox with `slots` slots and this machine's cache of compiled code.
 pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliError> {
     // Every field is named, so that no setting is forgotten.
-    let cache_dir = Some(settings.cache.join("compiled"));
-    let config = sandbox::Config {
-        cache_dir,
-        cache_size: settings.cache_size,
-        slots: slots.into(),
-        compiler: compiler(),
-        max_limits: settings.max_limits,
-    };
+    let cache = settings.cache_key.clone().map(|key_file| sandbox::CacheConfig {
+        folder: settings.cache.join("compiled"),
+        key_file,
+        max_bytes: settings.cache_size,
+    });
+    let config = sandbox::Config { cache, slots: slots.into(), compiler: compiler(), max_limits: settings.max_limits };
     Sandbox::new(config).map_err(CliError::unreachable)
 }
 

@@ -110,6 +110,8 @@ pub(crate) struct Settings {
     /// Whether a flag named the store.
     pub(crate) store_is_named: bool,
     pub(crate) cache: PathBuf,
+    /// The file with the key of compiled code; `None` without a home folder, and then no code is kept.
+    pub(crate) cache_key: Option<PathBuf>,
     pub(crate) cache_size: u64,
     pub(crate) slots: Option<u16>,
     pub(crate) queues: Vec<QueueName>,
@@ -290,6 +292,7 @@ impl Settings {
             store: store.map_or_else(|| default_dir("XDG_DATA_HOME", ".local/share", "waft/store"), Ok)?,
             store_is_named,
             cache: cache.map_or_else(|| default_dir("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,
+            cache_key: base_dir("XDG_STATE_HOME", ".local/state").map(|base| base.join("waft/compiled-code.key")),
             cache_size,
             slots: written.worker.slots.filter(|slots| *slots > 0),
             queues,

@@ -1,8 +1,11 @@
 //! The disk cache of compiled code, by digest and by the engine that compiled it.
 //!
-//! Machine code runs unchecked, so it is loaded only if no other user can have written it: the folder and its
-//! files must belong to this user, and be closed to others. The header guards against accidents: a file of another module or engine, or a
-//! truncated or damaged file, is removed, and the module is compiled again.
+//! Machine code runs unchecked, so it is loaded only if this user's waft has written it: the folder and its files must belong
+//! to this user, and be closed to others, and each file has a checksum under a key of this user and machine. A folder that
+//! was copied from elsewhere has other keys. A file of another module or engine, or a truncated or damaged file, is
+//! removed, and the module is compiled again.
+
+mod key;
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
@@ -15,10 +18,12 @@ use std::{
 
 use flow::Digest;
 
-/// The first bytes of a file. The number is the format's version.
-const MAGIC: [u8; 8] = *b"waftcc\x00\x01";
+pub(crate) use key::CacheKey;
 
-/// Magic, digest, compatibility, length of the code, checksum of the code.
+/// The first bytes of a file. The number is the format's version.
+const MAGIC: [u8; 8] = *b"waftcc\x00\x02";
+
+/// Magic, digest, compatibility, length of the code, checksum of all these and of the code.
 const HEADER: usize = MAGIC.len() + 32 + 32 + 8 + 32;
 
 /// The extension of file names.
@@ -32,6 +37,7 @@ pub(crate) struct Compatibility([u8; 32]);
 #[derive(Debug)]
 pub(crate) struct DiskCache {
     folder: PathBuf,
+    key: CacheKey,
     max_bytes: u64,
     compatibility: Compatibility,
     written: AtomicU64,
@@ -85,7 +91,12 @@ impl Compatibility {
 
 impl DiskCache {
     /// Opens the folder, creates it if missing, and closes it to others.
-    pub(crate) fn open(folder: PathBuf, max_bytes: u64, compatibility: Compatibility) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        folder: PathBuf,
+        key: CacheKey,
+        max_bytes: u64,
+        compatibility: Compatibility,
+    ) -> Result<Self, OpenError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let metadata = folder.metadata()?;
         let us = user();
@@ -95,7 +106,7 @@ impl DiskCache {
         if metadata.mode() & 0o077 != 0 {
             std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
         }
-        Ok(Self { folder, max_bytes, compatibility, written: AtomicU64::new(0) })
+        Ok(Self { folder, key, max_bytes, compatibility, written: AtomicU64::new(0) })
     }
 
     /// The code of a module, if the cache has an intact file.
@@ -147,7 +158,9 @@ impl DiskCache {
         let is_intact =
             bytes.split_at_checked(HEADER).is_some_and(|(header, code)| header == self.header(digest, code));
         if !is_intact {
-            return Err(io::Error::other("it is damaged, or of another module or engine"));
+            return Err(io::Error::other(
+                "it is damaged, of another module or engine, or not written by this user's waft",
+            ));
         }
         // The modification time of a file is its last use. If this fails, the file is only evicted sooner.
         let _ = file.set_modified(SystemTime::now());
@@ -178,7 +191,8 @@ impl DiskCache {
         header.extend_from_slice(digest.as_bytes());
         header.extend_from_slice(&self.compatibility.0);
         header.extend_from_slice(&(code.len() as u64).to_le_bytes());
-        header.extend_from_slice(blake3::hash(code).as_bytes());
+        let checksum = self.key.checksum(&header, code);
+        header.extend_from_slice(&checksum);
         header
     }
 

@@ -16,7 +16,7 @@ mod call;
 mod sandbox;
 
 pub use call::{Action, Call, CallReport, Completion, Level, LogLine, Observer, Standard, Stats};
-pub use sandbox::{Config, Sandbox, SandboxError};
+pub use sandbox::{CacheConfig, Config, Sandbox, SandboxError};
 
 mod compiler;
 

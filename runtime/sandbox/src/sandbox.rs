@@ -21,7 +21,7 @@ use crate::{
     call::{Call, CallReport, Observer},
     compiled::{CompileError, Compiled},
     describe::{self, DescribeError},
-    disk_cache::{Compatibility, DiskCache},
+    disk_cache::{CacheKey, Compatibility, DiskCache},
     engines::{Allocation, EngineKind, Engines},
     memory_cache::MemoryCache,
     run,
@@ -37,13 +37,23 @@ const REFUSAL_LIFETIME: Duration = Duration::from_secs(600);
 /// The maximum number of such modules.
 const MAX_REFUSED: usize = 1_000;
 
+/// The configuration of a cache of compiled code. What it names is created if missing, and other users get no access.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// The folder of the code.
+    pub folder: PathBuf,
+    /// The file with the key of this user and machine: code that was kept under another key is not run. It is not in the
+    /// folder, so that a copy of the folder is of no use elsewhere.
+    pub key_file: PathBuf,
+    /// The maximum size of the folder, in bytes.
+    pub max_bytes: u64,
+}
+
 /// The configuration of a sandbox.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The folder for compiled code between processes; `None` for no cache. The folder is created, and other users get no access.
-    pub cache_dir: Option<PathBuf>,
-    /// The maximum size of that folder, in bytes.
-    pub cache_size: u64,
+    /// The cache of compiled code between processes; `None` for no cache.
+    pub cache: Option<CacheConfig>,
     /// The maximum number of concurrent calls; others wait. At least one.
     pub slots: u32,
     /// Where modules are checked and compiled.
@@ -54,13 +64,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            cache_dir: None,
-            cache_size: 2 << 30,
-            slots: 16,
-            compiler: Compiler::here(),
-            max_limits: Limits::maximum(),
-        }
+        Self { cache: None, slots: 16, compiler: Compiler::here(), max_limits: Limits::maximum() }
     }
 }
 
@@ -115,7 +119,7 @@ impl Sandbox {
         let engines = Engines::new(slots.saturating_add(MAX_CONCURRENT_DESCRIBES), ticker).map_err(engine_error)?;
         let engine = engines.linked_engine(EngineKind::first(Allocation::Pooled)).map_err(engine_error)?;
         let compatibility = Compatibility::of(&engine.engine);
-        let cache = config.cache_dir.and_then(|folder| open_cache(folder, config.cache_size, compatibility));
+        let cache = config.cache.and_then(|cache| open_cache(cache, compatibility));
         Ok(Self(Arc::new(Shared {
             engines: Arc::new(engines),
             recent: MemoryCache::default(),
@@ -299,9 +303,17 @@ fn start_compiling(shared: Arc<Shared>, digest: Digest, bytes: Bytes) -> Compili
     result.boxed().shared()
 }
 
-fn open_cache(folder: PathBuf, max_bytes: u64, compatibility: Compatibility) -> Option<DiskCache> {
+fn open_cache(config: CacheConfig, compatibility: Compatibility) -> Option<DiskCache> {
+    let CacheConfig { folder, key_file, max_bytes } = config;
+    let key = match CacheKey::load_or_create(&key_file) {
+        Ok(key) => key,
+        Err(error) => {
+            tracing::warn!(key = %key_file.display(), "compiled code is not kept on disk: {error}");
+            return None;
+        }
+    };
     let path = folder.display().to_string();
-    match DiskCache::open(folder, max_bytes, compatibility) {
+    match DiskCache::open(folder, key, max_bytes, compatibility) {
         Ok(cache) => Some(cache),
         Err(error) => {
             let reason = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));

@@ -7,7 +7,8 @@ fn digest(byte: u8) -> Digest {
 }
 
 fn open(folder: &Path, max_bytes: u64) -> DiskCache {
-    DiskCache::open(folder.into(), max_bytes, Compatibility([7; 32])).unwrap()
+    let key = CacheKey::load_or_create(&folder.with_extension("key")).unwrap();
+    DiskCache::open(folder.into(), key, max_bytes, Compatibility([7; 32])).unwrap()
 }
 
 /// The one file of a cache that holds `code`.
@@ -24,8 +25,19 @@ fn code_is_cached_by_digest_and_engine() {
     let (cache, _) = cached(folder.path(), b"code");
     assert_eq!(cache.load(&digest(1)).unwrap(), b"code");
     assert_eq!(cache.load(&digest(2)), None);
-    let other = DiskCache::open(folder.path().into(), 1 << 20, Compatibility([8; 32])).unwrap();
+    let other = DiskCache { compatibility: Compatibility([8; 32]), ..open(folder.path(), 1 << 20) };
     assert_eq!(other.load(&digest(1)), None);
+}
+
+#[test]
+fn code_under_another_key_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, path) = cached(folder.path(), b"code");
+    let key = CacheKey::load_or_create(&folder.path().join("other.key")).unwrap();
+    let copied = DiskCache { key, ..open(folder.path(), 1 << 20) };
+    assert_eq!(copied.load(&digest(1)), None);
+    assert!(!path.exists(), "it is removed");
+    drop(cache);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use flow::{Digest, Values};
-use sandbox::{CompileError, Compiled, Completion, Config, Module, Sandbox};
+use sandbox::{CacheConfig, CompileError, Compiled, Completion, Config, Module, Sandbox};
 
 use crate::support::{Image, RecordingObserver, call, guest};
 
@@ -13,7 +13,8 @@ fn digest() -> Digest {
 }
 
 fn open(folder: &Path) -> Sandbox {
-    Sandbox::new(Config { cache_dir: Some(folder.join("compiled")), slots: 1, ..Config::default() }).unwrap()
+    let cache = CacheConfig { folder: folder.join("compiled"), key_file: folder.join("key"), max_bytes: 2 << 30 };
+    Sandbox::new(Config { cache: Some(cache), slots: 1, ..Config::default() }).unwrap()
 }
 
 fn module() -> Bytes {
