@@ -239,7 +239,7 @@ fn check_project(settings: &RawSettings) -> Result<(), CliError> {
         return Ok(());
     }
     let error = anyhow!(
-        "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token",
+        "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token, nor raise a limit",
         keys.join(", ")
     );
     let user = user_file().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE));
@@ -336,7 +336,7 @@ impl Parser {
         if stack > MAX_STACK_BYTES {
             self.report("limits.stack", format!("no sandbox has a stack above {}", Size(MAX_STACK_BYTES)));
         }
-        Limits {
+        let maximum = Limits {
             timeout: self.duration("limits.timeout", written.timeout),
             memory: self.size("limits.memory", written.memory),
             stack,
@@ -344,7 +344,13 @@ impl Parser {
             log: self.size("limits.log", written.log),
             table_elements: written.table_elements.unwrap_or_default(),
             instances: written.instances.unwrap_or_default(),
+        };
+        // Otherwise every flow that sets nothing would be refused.
+        for exceeded in Limits::default().exceeding(&maximum) {
+            let reason = format!("{} is below the limit of tasks that set none, {}", exceeded.allowed, exceeded.asked);
+            self.report(&format!("limits.{}", exceeded.name), reason);
         }
+        maximum
     }
 
     fn address(&mut self, key: &str, text: Option<String>) -> SocketAddr {

@@ -122,6 +122,20 @@ impl Limits {
         exceeded
     }
 
+    /// These limits, each at most as high as a maximum.
+    #[must_use]
+    pub fn at_most(&self, maximum: &Self) -> Self {
+        Self {
+            timeout: self.timeout.min(maximum.timeout),
+            memory: self.memory.min(maximum.memory),
+            stack: self.stack.min(maximum.stack),
+            output: self.output.min(maximum.output),
+            log: self.log.min(maximum.log),
+            table_elements: self.table_elements.min(maximum.table_elements),
+            instances: self.instances.min(maximum.instances),
+        }
+    }
+
     /// These limits, with the set overrides applied.
     #[must_use]
     pub fn with(self, overrides: &LimitOverrides) -> Self {
@@ -157,6 +171,8 @@ mod tests {
         };
         let names: Vec<&str> = above.exceeding(&maximum).iter().map(|exceeded| exceeded.name).collect();
         assert_eq!(names, ["timeout", "memory", "stack", "output", "log", "table_elements", "instances"]);
+        assert_eq!(above.at_most(&maximum), maximum);
+        assert_eq!(Limits::default().at_most(&maximum), Limits::default());
         let memory = Limits { memory: 8 << 30, ..maximum };
         let texts: Vec<String> = memory.exceeding(&maximum).iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["its memory of 8GiB is above the maximum here, 1GiB"]);

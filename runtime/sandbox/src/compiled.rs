@@ -62,6 +62,14 @@ pub enum CompileError {
         /// The difference.
         reason: String,
     },
+    /// The compiler could not be run, or was ended from outside. That says nothing of the module.
+    #[error("module {} could not be compiled now: {reason}", digest.short())]
+    Unavailable {
+        /// The module.
+        digest: Digest,
+        /// The reason.
+        reason: String,
+    },
     /// The process is ending.
     #[error("compiling module {} was interrupted", digest.short())]
     Interrupted {

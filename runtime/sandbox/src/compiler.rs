@@ -20,8 +20,10 @@ use crate::{
     engines::Engines,
 };
 use message::{Reply, Request};
+use process::ChildError;
 
-/// The maximum number of compilers at once. Each uses all cores, and up to some gigabytes of memory.
+/// The maximum number of children that check modules, and of those that compile them. Each uses a core, and up to some
+/// gigabytes of memory.
 const MAX_CHILDREN: usize = 2;
 
 /// The compiler of a process. Clones are cheap and share the limit on children.
@@ -31,7 +33,7 @@ pub struct Compiler(Place);
 #[derive(Debug, Clone)]
 enum Place {
     Here,
-    Child { program: PathBuf, argument: &'static str, permits: Arc<Semaphore> },
+    Child { program: PathBuf, argument: &'static str, checking: Arc<Semaphore>, compiling: Arc<Semaphore> },
 }
 
 impl Compiler {
@@ -45,7 +47,8 @@ impl Compiler {
     /// argument.
     #[must_use]
     pub fn in_children(program: PathBuf, argument: &'static str) -> Self {
-        Self(Place::Child { program, argument, permits: Arc::new(Semaphore::new(MAX_CHILDREN)) })
+        let permits = || Arc::new(Semaphore::new(MAX_CHILDREN));
+        Self(Place::Child { program, argument, checking: permits(), compiling: permits() })
     }
 
     /// Checks a component, or converts a core module to a component, as [`Module::componentize`] does. Dropping the future
@@ -56,13 +59,14 @@ impl Compiler {
     pub async fn componentize(&self, bytes: Bytes) -> Result<Module, ModuleError> {
         let Place::Child { .. } = &self.0 else {
             let componentizing = tokio::task::spawn_blocking(move || Module::componentize(&bytes)).await;
-            return componentizing.unwrap_or(Err(ModuleError::Unchecked { reason: "the process ends".into() }));
+            return componentizing.unwrap_or(Err(ModuleError::Unavailable { reason: "the process ends".into() }));
         };
         match self.ask(Request::Componentize, &bytes).await {
             Ok(Reply::Component(component)) => Ok(Module::checked(component)),
             Ok(Reply::Invalid(error)) => Err(error),
             Ok(Reply::Code(_) | Reply::Refused(_)) => Err(ModuleError::Unchecked { reason: "a wrong reply".into() }),
-            Err(reason) => Err(ModuleError::Unchecked { reason }),
+            Err(ChildError::Module(reason)) => Err(ModuleError::Unchecked { reason }),
+            Err(ChildError::Machine(reason)) => Err(ModuleError::Unavailable { reason }),
         }
     }
 
@@ -84,14 +88,21 @@ impl Compiler {
             Ok(Reply::Invalid(source)) => Err(CompileError::Module { digest, source }),
             Ok(Reply::Refused(reason)) => Err(refused(reason)),
             Ok(Reply::Component(_)) => Err(refused("a wrong reply".into())),
-            Err(reason) => Err(refused(reason)),
+            Err(ChildError::Module(reason)) => Err(refused(reason)),
+            Err(ChildError::Machine(reason)) => Err(CompileError::Unavailable { digest, reason }),
         }
     }
 
     /// Asks a child, once there are few enough.
-    async fn ask(&self, request: Request, bytes: &[u8]) -> Result<Reply, String> {
-        let Place::Child { program, argument, permits } = &self.0 else { return Err("there is no child".into()) };
-        let _permit = permits.acquire().await.map_err(|error| error.to_string())?;
+    async fn ask(&self, request: Request, bytes: &[u8]) -> Result<Reply, ChildError> {
+        let Place::Child { program, argument, checking, compiling } = &self.0 else {
+            return Err(ChildError::Machine("there is no child".into()));
+        };
+        let permits = match request {
+            Request::Componentize => checking,
+            Request::Compile => compiling,
+        };
+        let _permit = permits.acquire().await.map_err(|error| ChildError::Machine(error.to_string()))?;
         process::ask(program, argument, request, bytes).await
     }
 }

@@ -79,6 +79,12 @@ pub enum ModuleError {
         /// The reason.
         reason: String,
     },
+    /// The checker could not be run, or was ended from outside. That says nothing of the bytes.
+    #[error("it could not be checked now: {reason}")]
+    Unavailable {
+        /// The reason.
+        reason: String,
+    },
     /// The core module could not be converted to a component.
     #[error("it cannot be converted to a component: {reason}")]
     NotComponentizable {

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Compiler, Module, ModuleError,
-    call::{Call, CallReport, Observer},
+    call::{Action, Call, CallReport, Observer},
     compiled::{CompileError, Compiled},
     describe::{self, DescribeError},
     disk_cache::{CacheKey, Compatibility, DiskCache},
@@ -175,6 +175,12 @@ impl Sandbox {
 
     /// Calls a guest in a fresh instance, within its limits. Dropping the future stops the guest.
     pub async fn call(&self, compiled: &Compiled, call: Call, observer: Arc<dyn Observer>) -> CallReport {
+        let limits = match call.action {
+            Action::Apply => call.limits,
+            // The maximum may be lower than when the task was applied, and what was applied has to be rolled back.
+            Action::Rollback { .. } => call.limits.at_most(self.0.max_limits()),
+        };
+        let call = Call { limits, ..call };
         Box::pin(run::call(&self.0, compiled, &call, observer)).await
     }
 
@@ -247,15 +253,16 @@ impl Shared {
         if let Some(error) = self.recently_refused(&digest) {
             return Err(error);
         }
-        let compiled = match self.compiler.compile(&self.engines, digest, bytes).await {
+        match self.compiler.compile(&self.engines, digest, bytes).await {
             Ok(code) => self.clone().load_and_store(digest, code).await,
-            Err(error) => Err(error),
-        };
-        // Other errors are found fast.
-        if let Err(error @ CompileError::Refused { .. }) = &compiled {
-            self.note_refused(digest, error.clone());
+            Err(error) => {
+                // Other errors are found fast, or are not the module's.
+                if matches!(error, CompileError::Refused { .. }) {
+                    self.note_refused(digest, error.clone());
+                }
+                Err(error)
+            }
         }
-        compiled
     }
 
     async fn load_and_store(self: Arc<Self>, digest: Digest, code: Vec<u8>) -> Result<Compiled, CompileError> {

@@ -1,5 +1,6 @@
 //! Uploads, lists and shows modules of the store.
 
+use sandbox::{CompileError, ModuleError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::{
@@ -106,6 +107,11 @@ fn refused(error: LibraryError) -> Problem {
         | LibraryError::Tag(TagError::Missing { .. }) => {
             Problem::new(StatusCode::NOT_FOUND, "no-such-module", "there is no such module", detail)
                 .hint("`waft modules` or GET /v1/modules shows the modules there are")
+        }
+        LibraryError::Module(ModuleError::Unavailable { .. })
+        | LibraryError::Compile(CompileError::Unavailable { .. } | CompileError::Interrupted { .. }) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the module cannot be compiled now", detail)
+                .hint("send it again later; the log of the machine may say what it lacks")
         }
         LibraryError::Module(_) | LibraryError::Compile(_) | LibraryError::Describe(_) => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-module", "the module is not right", detail)

@@ -1,11 +1,14 @@
 //! Loads content by digest: from memory, from the local disk, then from the store of the job's engine.
 
-use std::{error::Error, iter::successors};
+use std::{error::Error, iter::successors, time::Duration};
 
 use flow::{Digest, Failure, FailureKind, Outcome, Stored, Value, Values};
 use protocol::Job;
-use sandbox::{Compiled, Sandbox};
+use sandbox::{CompileError, Compiled, Sandbox};
 use tracing::warn;
+
+/// Pause before a job is returned because this machine cannot compile its module now: it may come back at once.
+const UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
 
 /// Maximum size of a module or value that a worker fetches, in bytes.
 const MAX_CONTENT_BYTES: u64 = 256 << 20;
@@ -29,16 +32,24 @@ impl ContentSource {
         &self.sandbox
     }
 
-    /// Returns the module, ready to be called.
+    /// Returns the module, ready to be called; `None` if this machine cannot compile now, which says nothing of the module.
     ///
     /// # Errors
     /// A failure of kind `module` with the reason, after all retries of the fetch.
-    pub(crate) async fn find(&self, digest: Digest, fetch_from: &str) -> Result<Compiled, Failure> {
+    pub(crate) async fn find(&self, digest: Digest, fetch_from: &str) -> Result<Option<Compiled>, Failure> {
         if let Some(compiled) = self.sandbox.cached(&digest).await {
-            return Ok(compiled);
+            return Ok(Some(compiled));
         }
         let bytes = self.fetch(digest, fetch_from).await?;
-        self.sandbox.compile(digest, bytes).await.map_err(|error| failure(&error))
+        match self.sandbox.compile(digest, bytes).await {
+            Ok(compiled) => Ok(Some(compiled)),
+            Err(error @ (CompileError::Unavailable { .. } | CompileError::Interrupted { .. })) => {
+                warn!(%error, "the job is returned");
+                tokio::time::sleep(UNAVAILABLE_DELAY).await;
+                Ok(None)
+            }
+            Err(error) => Err(failure(&error)),
+        }
     }
 
     /// Returns the job with all its values loaded, as the guest receives them.

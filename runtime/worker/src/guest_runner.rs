@@ -33,16 +33,18 @@ impl GuestRunner for ContentSource {
     async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> GuestResult {
         let stop = interrupt.clone();
         let load = async {
-            let module = self.find(job.module, &job.fetch_from).await?;
+            let Some(module) = self.find(job.module, &job.fetch_from).await? else { return Ok(None) };
             let job = self.with_loaded_values(job).await?;
-            Ok((module, job))
+            Ok(Some((module, job)))
         };
         let (module, job) = match stop.run_until_cancelled(load).await {
-            Some(Ok(loaded)) => loaded,
+            Some(Ok(Some(loaded))) => loaded,
             Some(Err(failure)) => {
                 return GuestResult { answer: sandbox::Completion::Failed(failure), log: CallLog::default() };
             }
-            None => return GuestResult { answer: sandbox::Completion::Interrupted, log: CallLog::default() },
+            Some(Ok(None)) | None => {
+                return GuestResult { answer: sandbox::Completion::Interrupted, log: CallLog::default() };
+            }
         };
         let report = self.sandbox().call(&module, sandbox_call(&job, interrupt), observer).await;
         let log = log(&report);

@@ -45,7 +45,12 @@ pub(super) async fn run(
     });
     let info = ModuleInfo { digest: found.digest, content: found.content };
     let modules = BTreeMap::from([("module".into(), info)]);
-    let (flow, _) = flow::wire(&draft.build(), &modules, &Values::new()).map_err(|diagnostics| {
+    let draft = draft.build();
+    let wired = flow::wire(&draft, &modules, &Values::new()).and_then(|(flow, warnings)| {
+        let exceeded = flow::check_limits(&draft, &flow, &library.sandbox.max_limits());
+        if exceeded.is_empty() { Ok((flow, warnings)) } else { Err(exceeded) }
+    });
+    let (flow, _) = wired.map_err(|diagnostics| {
         let messages: Vec<String> = diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect();
         CliError::invalid(anyhow!("{}", messages.join("\n       ")))
             .hint("`waft inspect MODULE` shows its tasks and what they require; give values with --set name=VALUE")

@@ -16,13 +16,18 @@ use crate::{
 /// half a minute.
 const CPU_SECONDS: u64 = 20;
 const CPU_SECONDS_PER_MIB: u64 = 10;
+const MAX_CPU_SECONDS: u64 = 240;
+
+/// CPU time between the signal that explains the end and the one that nothing survives, in seconds.
+const CPU_GRACE: u64 = 5;
 
 /// Memory for any module, and for each byte of one.
 const MEMORY: u64 = 3 << 30;
 const MEMORY_PER_BYTE: u64 = 64;
+const MAX_MEMORY: u64 = 5 << 30;
 
-/// The standard streams are open; nothing else can be opened.
-const DESCRIPTORS: u64 = 3;
+/// The standard streams are open by then; nothing else can be opened, not even in their place.
+const DESCRIPTORS: u64 = 0;
 
 /// Answers one request on standard input, on standard output. The process then ends. It never uses more than its limits on
 /// CPU time and memory, opens no file and no socket, and dies with its parent.
@@ -69,17 +74,24 @@ fn give_up_privileges() -> io::Result<()> {
 /// Limits the work for a module of some bytes.
 fn limit_work(bytes: usize) -> io::Result<()> {
     let bytes = bytes as u64;
-    limit(Resource::Data, MEMORY.saturating_add(bytes.saturating_mul(MEMORY_PER_BYTE)))?;
-    limit(Resource::Cpu, cpu_seconds(bytes))
+    limit(Resource::Data, MEMORY.saturating_add(bytes.saturating_mul(MEMORY_PER_BYTE)).min(MAX_MEMORY))?;
+    let seconds = cpu_seconds(bytes);
+    limits(Resource::Cpu, seconds, seconds + CPU_GRACE)
 }
 
 /// The CPU time that a module of some bytes may take, in seconds.
 pub(super) fn cpu_seconds(bytes: u64) -> u64 {
-    CPU_SECONDS + CPU_SECONDS_PER_MIB * (bytes >> 20)
+    (CPU_SECONDS + CPU_SECONDS_PER_MIB * (bytes >> 20)).min(MAX_CPU_SECONDS)
 }
 
 fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
-    let limits = Rlimit { current: Some(maximum), maximum: Some(maximum) };
+    limits(resource, maximum, maximum)
+}
+
+/// Sets a limit, at most as high as the one that the parent has.
+fn limits(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
+    let inherited = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limits = Rlimit { current: Some(current.min(inherited)), maximum: Some(maximum.min(inherited)) };
     Ok(rustix::process::setrlimit(resource, limits)?)
 }
 
@@ -95,7 +107,9 @@ fn answer(request: Request, module: &[u8]) -> Reply {
             Err(CompileError::Refused { reason, .. } | CompileError::ContractMismatch { reason, .. }) => {
                 Reply::Refused(reason)
             }
-            Err(CompileError::Interrupted { .. }) => Reply::Refused("it was interrupted".into()),
+            Err(CompileError::Unavailable { .. } | CompileError::Interrupted { .. }) => {
+                Reply::Refused("it was interrupted".into())
+            }
         },
     }
 }

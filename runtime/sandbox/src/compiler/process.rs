@@ -22,61 +22,100 @@ use super::{
 /// Wall-clock time for each second of CPU time that the child may take: other processes may need the cores too.
 const WALL_PER_CPU: u32 = 4;
 
-/// The maximum size of an answer beyond a multiple of the module's: code is some times larger than a module.
-const ANSWER_BYTES: u64 = 64 << 20;
-const ANSWER_BYTES_PER_BYTE: u64 = 64;
+/// The maximum size of an answer. Code is some times larger than a module, and a module has 64 MiB at most.
+const MAX_ANSWER_BYTES: u64 = 512 << 20;
+
+/// The exit code of a program that has panicked.
+const PANIC_STATUS: i32 = 101;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ChildError {
+    /// The module takes more than the child may use, or crashes it.
+    Module(String),
+    /// The child could not be started, or was ended from outside.
+    Machine(String),
+}
 
 /// Lets a child answer a request. Dropping the future kills the child.
-pub(super) async fn ask(program: &Path, argument: &str, request: Request, module: &[u8]) -> Result<Reply, String> {
+pub(super) async fn ask(program: &Path, argument: &str, request: Request, module: &[u8]) -> Result<Reply, ChildError> {
+    let lost = |what: &str, error: std::io::Error| ChildError::Machine(format!("{what}: {error}"));
     let mut command = Command::new(program);
     command.arg(argument).env_clear().current_dir("/").kill_on_drop(true);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child =
-        command.spawn().map_err(|error| format!("no process for the compiler could be started: {error}"))?;
+    // Ctrl-C in a terminal is for the parent, which may let calls end.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    let mut child = command.spawn().map_err(|error| lost("no process for the compiler could be started", error))?;
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err("the compiler has no standard streams".into());
+        return Err(ChildError::Machine("the compiler has no standard streams".into()));
     };
-    let size = module.len() as u64;
     let send = async move {
         // A child that has died reads nothing; its exit status says why.
         let _ = stdin.write_all(&[request.tag()]).await;
         let _ = stdin.write_all(module).await;
         let _ = stdin.shutdown().await;
     };
-    let limit = ANSWER_BYTES.saturating_add(size.saturating_mul(ANSWER_BYTES_PER_BYTE));
     let receive = async move {
         let mut answer = Vec::new();
-        stdout.take(limit).read_to_end(&mut answer).await.map(|_| answer)
+        stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await.map(|_| answer)
     };
     let work = async {
         let ((), answer) = tokio::join!(send, receive);
         (answer, child.wait().await)
     };
-    let seconds = cpu_seconds(size);
+    let seconds = cpu_seconds(module.len() as u64);
     let wall = Duration::from_secs(seconds) * WALL_PER_CPU;
     let Ok((answer, status)) = timeout(wall, work).await else {
-        return Err(format!("the compiler has not finished within {} seconds", wall.as_secs()));
+        let reason = format!("the compiler has not finished within {} seconds: the machine is busy", wall.as_secs());
+        return Err(ChildError::Machine(reason));
     };
-    let status = status.map_err(|error| format!("the compiler was lost: {error}"))?;
+    let status = status.map_err(|error| lost("the compiler was lost", error))?;
+    let answer = answer.map_err(|error| lost("the compiler's answer was lost", error))?;
+    if answer.len() as u64 >= MAX_ANSWER_BYTES {
+        return Err(ChildError::Module(format!("its code has more than {}", flow::Size(MAX_ANSWER_BYTES))));
+    }
     if !status.success() {
         return Err(explain(status, seconds));
     }
-    let answer = answer.map_err(|error| format!("the compiler's answer was lost: {error}"))?;
-    Reply::decode(answer).ok_or_else(|| "the compiler's answer cannot be read".into())
+    Reply::decode(answer).ok_or_else(|| ChildError::Machine("the compiler's answer cannot be read".into()))
 }
 
 /// Why a child has not answered.
-fn explain(status: ExitStatus, cpu_seconds: u64) -> String {
-    let signal = status.signal().and_then(Signal::from_named_raw);
-    match signal {
-        Some(Signal::XCPU | Signal::KILL) => {
-            format!("it takes the compiler more than {cpu_seconds} seconds of CPU time, or more memory than there is")
+fn explain(status: ExitStatus, cpu_seconds: u64) -> ChildError {
+    match status.signal().and_then(Signal::from_named_raw) {
+        Some(Signal::XCPU) => {
+            ChildError::Module(format!("it takes the compiler more than {cpu_seconds} seconds of CPU time"))
         }
-        Some(Signal::SEGV | Signal::BUS) => "it overflows the compiler's stack".into(),
-        Some(Signal::ABORT) => {
-            "it overflows the compiler's stack, or takes more memory than the compiler may use".into()
+        Some(Signal::SEGV | Signal::BUS | Signal::ABORT) => ChildError::Module(
+            "it overflows the compiler's stack, or takes more memory than the compiler may use".into(),
+        ),
+        // Mostly the system's last resort for want of memory, or a service that is stopped.
+        Some(signal) => ChildError::Machine(format!("the compiler was ended by signal {}", signal.as_raw())),
+        None if status.code() == Some(PANIC_STATUS) => ChildError::Module("it makes the compiler panic".into()),
+        None => ChildError::Machine(format!("the compiler could not be set up: {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_ended_from_outside_says_nothing_of_the_module() {
+        let of_signal = |signal: Signal| explain(ExitStatus::from_raw(signal.as_raw()), 20);
+        let xcpu = "it takes the compiler more than 20 seconds of CPU time";
+        assert_eq!(of_signal(Signal::XCPU), ChildError::Module(xcpu.into()));
+        assert!(matches!(of_signal(Signal::ABORT), ChildError::Module(_)));
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::KILL] {
+            assert!(matches!(of_signal(signal), ChildError::Machine(_)), "{signal:?}");
         }
-        Some(signal) => format!("the compiler was ended by signal {}", signal.as_raw()),
-        None => format!("the compiler failed: {status}"),
+        assert!(matches!(explain(ExitStatus::from_raw(1 << 8), 20), ChildError::Machine(_)), "its limits failed");
+        assert!(matches!(explain(ExitStatus::from_raw(101 << 8), 20), ChildError::Module(_)), "it panicked");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_cannot_be_started_says_nothing_of_the_module() {
+        let asked = ask(Path::new("/nowhere/waft"), "compile", Request::Compile, b"module").await;
+        let ChildError::Machine(reason) = asked.unwrap_err() else { panic!("the module is not to blame") };
+        assert!(reason.contains("could be started"), "{reason}");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use flow::{FailureKind, Limits};
-use sandbox::{Completion, Module, ModuleError};
+use flow::{FailureKind, FailureSummary, Limits, Outcome};
+use sandbox::{Action, Call, Completion, Module, ModuleError};
 
 use crate::support::{
     Content, Image, assert_failure, call, failure, guest, json, limited, program, report, requiring, values,
@@ -39,6 +39,10 @@ async fn a_limit_above_the_maximum_fails_the_call() {
     let failure = failure(&image, limited(limits)).await;
     let says = "it is not called: its memory of 2GiB is above the maximum here, 1GiB";
     assert_failure(&failure, FailureKind::Module, &[says]);
+    // What was applied under a higher maximum can still be rolled back, within the lower one.
+    let action = Action::Rollback { outcome: Outcome::Unknown, failures: FailureSummary::default() };
+    let completion = report(&image, Call { action, ..limited(limits) }).await.completion;
+    assert!(!format!("{completion:?}").contains("it is not called"), "{completion:?}");
 }
 
 #[tokio::test]

@@ -15,7 +15,11 @@ const OTHERS: u32 = 0o007;
 /// Checks the modes of the store's folder and of the logbook's file; `None` if neither exists, or they do not answer:
 /// other checks report that.
 pub(super) async fn check(store: &Path, logbook: &str) -> Option<Check> {
-    let paths: Vec<PathBuf> = [Some(store.to_owned()), ::logbook::file(logbook)].into_iter().flatten().collect();
+    let logbook = ::logbook::file(logbook);
+    let beside = |suffix: &str| logbook.as_ref().map(|file| PathBuf::from(format!("{}{suffix}", file.display())));
+    // SQLite's other files hold values too.
+    let files = [Some(store.to_owned()), beside(""), beside("-wal"), beside("-shm")];
+    let paths: Vec<PathBuf> = files.into_iter().flatten().collect();
     let modes = on_disk(move || paths.into_iter().filter_map(with_mode).collect::<Vec<_>>());
     let modes = within(QUERY_TIMEOUT, modes).await.filter(|modes| !modes.is_empty())?;
     let open: Vec<String> =
