@@ -91,35 +91,26 @@ impl Limits {
     #[must_use]
     pub fn exceeding(&self, maximum: &Self) -> Vec<ExceededLimit> {
         let Self { timeout, memory, stack, output, log, table_elements, instances } = *self;
+        let above = |name, asked, allowed, show: fn(u64) -> String| {
+            (asked > allowed).then(|| ExceededLimit { name, asked: show(asked), allowed: show(allowed) })
+        };
         let size = |bytes: u64| Size(bytes).to_string();
         let number = |number: u64| number.to_string();
-        let sizes = [
-            ("memory", memory, maximum.memory),
-            ("stack", stack, maximum.stack),
-            ("output", output, maximum.output),
-            ("log", log, maximum.log),
+        let time = (timeout > maximum.timeout).then(|| ExceededLimit {
+            name: "timeout",
+            asked: format!("{timeout:?}"),
+            allowed: format!("{:?}", maximum.timeout),
+        });
+        let exceeded = [
+            time,
+            above("memory", memory, maximum.memory, size),
+            above("stack", stack, maximum.stack, size),
+            above("output", output, maximum.output, size),
+            above("log", log, maximum.log, size),
+            above("table_elements", table_elements, maximum.table_elements, number),
+            above("instances", instances.into(), maximum.instances.into(), number),
         ];
-        let numbers = [
-            ("table_elements", table_elements, maximum.table_elements),
-            ("instances", instances.into(), maximum.instances.into()),
-        ];
-        let mut exceeded = Vec::new();
-        if timeout > maximum.timeout {
-            let (asked, allowed) = (format!("{timeout:?}"), format!("{:?}", maximum.timeout));
-            exceeded.push(ExceededLimit { name: "timeout", asked, allowed });
-        }
-        let is_above = |(_, asked, allowed): &(&'static str, u64, u64)| asked > allowed;
-        exceeded.extend(sizes.into_iter().filter(is_above).map(|(name, asked, allowed)| ExceededLimit {
-            name,
-            asked: size(asked),
-            allowed: size(allowed),
-        }));
-        exceeded.extend(numbers.into_iter().filter(is_above).map(|(name, asked, allowed)| ExceededLimit {
-            name,
-            asked: number(asked),
-            allowed: number(allowed),
-        }));
-        exceeded
+        exceeded.into_iter().flatten().collect()
     }
 
     /// These limits, each at most as high as a maximum.

@@ -27,7 +27,8 @@ impl WiredFlow {
 }
 
 /// Finds the modules of a draft with `find`, wires it, and holds its limits against the maximum. An error in one step hides no error in the next: `find` returns
-/// the reason why a module is not available, and wiring reports it together with its own diagnostics.
+/// the reason why a module is not available, and wiring reports it together with its own diagnostics. Limits are checked
+/// last, once the flow is wired.
 ///
 /// # Errors
 /// All diagnostics of the draft, if one of them is an error.

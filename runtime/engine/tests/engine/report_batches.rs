@@ -1,6 +1,7 @@
 //! Batches of reports: each report counts on its own, and an unreadable one stops no other.
 
 use broker::{Broker as _, Message, Properties, Routing};
+use engine::Watch;
 use flow::{CallId, Execution, FailureKind, RunState, Signal, TaskResult, Values};
 use protocol::{BatchedReport, CallLog, Report, ReportBatch};
 
@@ -29,6 +30,14 @@ fn message(harness: &Harness, body: Vec<u8>) -> Message {
     }
 }
 
+/// Starts two runs with one task each; returns their watches and their calls.
+async fn two_runs(harness: &mut Harness) -> ([Watch; 2], [CallId; 2]) {
+    let first = harness.submit("one", &linear(&["a"])).await.expect("the run begins");
+    let second = harness.submit("two", &linear(&["a"])).await.expect("the run begins");
+    let calls = [harness.take_job().await.call.clone(), harness.take_job().await.call.clone()];
+    ([first, second], calls)
+}
+
 async fn waiting(harness: &Harness) -> Option<u64> {
     harness.broker().waiting(harness.signal_to()).await.unwrap()
 }
@@ -36,9 +45,7 @@ async fn waiting(harness: &Harness) -> Option<u64> {
 #[tokio::test(start_paused = true)]
 async fn a_batch_answers_the_calls_of_several_runs() {
     let mut harness = Harness::new().await;
-    let first = harness.submit("one", &linear(&["a"])).await.expect("the run begins");
-    let second = harness.submit("two", &linear(&["a"])).await.expect("the run begins");
-    let calls = [harness.take_job().await.call.clone(), harness.take_job().await.call.clone()];
+    let ([first, second], calls) = two_runs(&mut harness).await;
     let answers = batch(&harness, &[(&calls[0], success(&calls[0])), (&calls[1], success(&calls[1]))]);
     harness.publish_message(answers.clone()).await;
     assert_eq!(Harness::end(first).await.state(), RunState::Success);
@@ -54,9 +61,7 @@ async fn a_batch_answers_the_calls_of_several_runs() {
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_report_of_a_batch_fails_only_its_call() {
     let mut harness = Harness::new().await;
-    let first = harness.submit("one", &linear(&["a"])).await.expect("the run begins");
-    let second = harness.submit("two", &linear(&["a"])).await.expect("the run begins");
-    let calls = [harness.take_job().await.call.clone(), harness.take_job().await.call.clone()];
+    let ([first, second], calls) = two_runs(&mut harness).await;
     let mut newer = success(&calls[0]);
     newer[2] = 99;
     harness.publish_message(batch(&harness, &[(&calls[0], newer.clone()), (&calls[1], success(&calls[1]))])).await;

@@ -12,8 +12,7 @@ use crate::{
     ticker::Ticker,
 };
 
-/// CPU time of all threads for any module, and for each MiB of one, in seconds. A component of CPython with 18 MiB takes
-/// half a minute.
+/// CPU time of all threads for any module, and for each MiB of one, in seconds. A component of CPython with 18 MB takes 12.
 const CPU_SECONDS: u64 = 20;
 const CPU_SECONDS_PER_MIB: u64 = 10;
 const MAX_CPU_SECONDS: u64 = 240;

@@ -22,7 +22,7 @@ use super::{
 /// Wall-clock time for each second of CPU time that the child may take: other processes may need the cores too.
 const WALL_PER_CPU: u32 = 4;
 
-/// The maximum size of an answer. Code is some times larger than a module, and a module has 64 MiB at most.
+/// The maximum size of an answer. Code is some times larger than a module, and few modules have more than 20 MiB.
 const MAX_ANSWER_BYTES: u64 = 512 << 20;
 
 /// The exit code of a program that has panicked.
