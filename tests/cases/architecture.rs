@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// The crates from top to bottom, with the lower crates that each may use.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 13] = [
     (
         "cli",
         &[
@@ -17,12 +17,13 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("engine", &["logbook", "store", "broker", "protocol", "machine", "flow"]),
     ("worker", &["sandbox", "store", "broker", "protocol", "flow"]),
     ("sandbox", &["flow"]),
-    ("client", &["broker", "protocol", "flow"]),
+    ("client", &["broker", "protocol", "api", "flow"]),
     ("logbook", &["protocol", "machine", "flow"]),
     ("store", &["broker", "protocol", "flow"]),
     ("broker", &["protocol", "flow"]),
-    ("protocol", &["machine", "flow"]),
+    ("protocol", &["machine", "api", "flow"]),
     ("machine", &["flow"]),
+    ("api", &["flow"]),
     ("flow", &[]),
 ];
 

@@ -1,6 +1,5 @@
 //! Shows a run: as JSON lines, as a live table on a terminal, or as plain lines elsewhere.
 
-mod line;
 pub(crate) mod log;
 pub(crate) mod state;
 mod summary;
@@ -8,17 +7,16 @@ mod table;
 
 use std::{fmt::Display as Shown, time::Duration};
 
-use flow::{CallId, Flow, FlowName, NodeName, Role, RunId, RunState, Size, Value, Values};
-use machine::{Change, Machine, NodeChange};
-use protocol::{LiveLine, Progress, json::RunValues};
+use client::api::{EventPayload, FiringEvent, NodeEvent};
+use flow::{CallId, Flow, FlowName, NodeName, Role, RunId, Size, Value, Values};
+use machine::Machine;
+use protocol::{LiveLine, Progress, events::RunValues};
 
 use crate::{
     colour,
     output::{self, Stream},
     sanitize,
 };
-pub(crate) use line::change_of;
-pub(crate) use protocol::json::word;
 use table::Table;
 
 /// Shows one run.
@@ -77,33 +75,27 @@ impl Display {
         }
     }
 
+    /// The name of the run's flow.
+    pub(crate) fn flow(&self) -> &FlowName {
+        &self.flow
+    }
+
     /// Sets the hint for truncated values, and whether guests' logs are shown.
     pub(crate) fn with_options(self, full_value_hint: FullValueHint, guests: GuestLogs) -> Self {
         Self { full_value_hint, guest_logs: guests, ..self }
     }
 
-    /// Shows a new state of a node or of the run.
-    pub(crate) fn change(&mut self, change: &Change) {
-        match change {
-            Change::Run { state: RunState::Running, at } if self.style == Style::Json => {
-                output::json(protocol::json::run_started(&self.run, &self.flow, *at));
-            }
-            Change::Firing { firing, state, at } if self.style == Style::Json => {
-                output::json(protocol::json::firing_changed(*firing, *state, *at));
-            }
-            Change::Firing { firing, state, .. } if self.style == Style::Lines => {
+    /// Shows an event of the run.
+    pub(crate) fn event(&mut self, event: &EventPayload) {
+        match (event, self.style) {
+            (event, Style::Json) => output::json(event.to_line()),
+            (EventPayload::Node(event), Style::Live) => self.table.change(event),
+            (EventPayload::Node(event), Style::Lines) => output::note!("{}", plain_line(event)),
+            (EventPayload::Firing(FiringEvent { firing, state, .. }), Style::Lines) => {
                 output::note!("firing {firing} {state}");
             }
             // The summary shows the other states of the run.
-            Change::Run { .. } | Change::Firing { .. } => {}
-            Change::Node(change) => {
-                self.table.change(change);
-                match self.style {
-                    Style::Json => output::json(protocol::json::node_changed(change)),
-                    Style::Lines => output::note!("{}", plain_line(change)),
-                    Style::Live => {}
-                }
-            }
+            _ => {}
         }
     }
 
@@ -163,7 +155,7 @@ impl Display {
     /// Shows how the run ended, and its values.
     pub(crate) fn end(&mut self, machine: &Machine, values: &RunValues) {
         if self.style == Style::Json {
-            return output::json(protocol::json::run_ended(machine, values));
+            return output::json(protocol::events::run_ended(machine, values).to_line());
         }
         self.finish();
         let summary = summary::text(machine, self.table.elapsed(), colour::on(Stream::Err), self.full_value_hint);
@@ -232,19 +224,19 @@ fn value_line(name: &str, json: &str, columns: usize) -> (String, bool) {
     (sanitize::cut(&line, available) + &suffix, false)
 }
 
-fn plain_line(change: &NodeChange) -> String {
-    let mut line = format!("{} {}", change.name, word(change.kind.as_str(), change.state.as_str()));
-    if change.attempt.get() > 1 {
-        line.push_str(&format!(", attempt {}", change.attempt));
+fn plain_line(event: &NodeEvent) -> String {
+    let mut line = format!("{} {}", event.name, event.state);
+    if event.attempt > 1 {
+        line.push_str(&format!(", attempt {}", event.attempt));
     }
-    if let Some(worker) = &change.worker {
+    if let Some(worker) = &event.worker {
         line.push_str(&format!(" ({worker})"));
     }
-    if let Some(failure) = &change.failure {
+    if let Some(failure) = &event.failure {
         line.push_str(&format!(": {}", sanitize::one_line(&failure.to_string())));
     }
-    if let Some(pause) = change.retry_in {
-        line.push_str(&format!(" (again in {:.1}s)", pause.as_secs_f64()));
+    if let Some(pause) = event.retry_in {
+        line.push_str(&format!(" (again in {pause:.1}s)"));
     }
     line
 }

@@ -80,7 +80,7 @@ async fn watch(client: &Client) -> Result<(), Box<dyn Error>> {
             Some(EventPayload::Node(node)) if node.name == "taste" && node.state == NodeState::Running => break,
             Some(EventPayload::Node(node)) => println!("{} is {}", node.name, node.state),
             Some(EventPayload::Firing(firing)) => println!("firing {} is {}", firing.firing, firing.state),
-            Some(EventPayload::Run(state)) => println!("the run is {state}"),
+            Some(EventPayload::Run(event)) => println!("the run is {}", event.state),
             _ => println!("a newer server sent {}", event.line),
         }
     }

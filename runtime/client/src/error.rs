@@ -1,6 +1,6 @@
 //! Errors of requests to a server.
 
-use crate::api::Problem;
+use api::Problem;
 
 /// Why a request to a server failed. Each error names the server.
 #[derive(Debug, thiserror::Error)]
@@ -38,18 +38,6 @@ pub enum ClientError {
         /// What is unexpected.
         reason: String,
     },
-}
-
-impl Problem {
-    /// The error on one line: the kind of the problem, and its detail.
-    #[must_use]
-    pub fn message(&self) -> String {
-        // "There is no run r" repeats "there is no such run", and is more specific.
-        if self.title.starts_with("there is ") {
-            return self.detail.clone();
-        }
-        format!("{}: {}", self.title, self.detail)
-    }
 }
 
 impl ClientError {

@@ -10,14 +10,10 @@
 // Printing panics when the reader has left; only the binary prints, and handles that case.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod api;
 pub mod flow;
 
 mod client;
 mod error;
-mod submission;
-mod notification;
-mod edits;
 mod event;
 mod event_stream;
 mod tls;
@@ -29,12 +25,13 @@ pub mod quarantine;
 #[cfg(feature = "amqp")]
 mod workers;
 
+pub use ::api::{self, EventPayload, LogAttempt, LogEvent};
 #[cfg(feature = "amqp")]
 pub use broker;
 pub use client::Client;
 pub use error::ClientError;
-pub use event::{Event, EventPayload};
-pub use log_watch::{LogAttempt, LogEvent, LogWatch};
+pub use event::Event;
+pub use log_watch::LogWatch;
 pub use watch::Watch;
 #[cfg(feature = "amqp")]
 pub use workers::{AskedWorkers, WorkersError, ask_workers, workers};

@@ -55,7 +55,7 @@ pub(crate) fn notification(run: &RunId, flow: &Flow, change: &NodeChange) -> Mes
         persistent: true,
         priority: 0,
         properties: Properties { content_type, ..Properties::default() },
-        body: protocol::json::notification(run, &flow.name, change).into(),
+        body: protocol::events::notification(run, &flow.name, change).into(),
     }
 }
 

@@ -161,3 +161,18 @@ impl WireStatus<'_> {
         })
     }
 }
+
+impl From<&WorkerStatus> for api::Worker {
+    fn from(status: &WorkerStatus) -> Self {
+        let WorkerStatus { name, host, process, slots, busy, queues, version, instance: _ } = status;
+        Self {
+            name: name.to_string(),
+            host: host.clone(),
+            process: *process,
+            slots: *slots,
+            busy: *busy,
+            queues: queues.iter().map(ToString::to_string).collect(),
+            version: version.clone(),
+        }
+    }
+}

@@ -24,8 +24,8 @@ mod run_command;
 mod control;
 pub mod fetch;
 
+pub mod events;
 mod headers;
-pub mod json;
 pub mod lease;
 pub mod topology;
 

@@ -33,7 +33,7 @@ pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 #[utoipa::path(get, operation_id = "run_events", path = "/v1/runs/{run}/events", tag = "runs", params(
     ("run" = String, Path, description = "The run's id"),
     ("last-event-id" = Option<String>, Header, description = "The id of the last received event")), responses(
-        (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "The events; the schema is of the data of one", body = api::EventPayload, content_type = "text/event-stream"),
         (status = 404, description = "There is no such run", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::{Json, extract::State, http::HeaderMap};
 use client::api::{self, Checks, Health};
 use engine::{Clock, Engine, SystemClock};
-use protocol::json::rfc3339;
+use protocol::events::rfc3339;
 use tokio::sync::Mutex;
 
 use crate::{

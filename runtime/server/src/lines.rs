@@ -2,9 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use client::api::EventPayload;
 use flow::{RunId, RunState, Timestamp};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Machine, NodeChange};
+use protocol::events;
 use store::Store;
 use tokio::{
     sync::broadcast::{
@@ -154,14 +156,14 @@ impl Lines {
         if self.position >= (EventPosition { version: version.get(), sent: 0 }) {
             return;
         }
-        let mut lines = vec![protocol::json::trimmed(version.get())];
+        let mut lines = vec![events::trimmed(version.get())];
         if self.position == EventPosition::default() {
-            lines.push(protocol::json::run_started(&self.run, &machine.flow().name, self.started_at));
+            lines.push(events::run_started(&self.run, &machine.flow().name, self.started_at));
         }
         let count = lines.len();
-        for (index, line) in lines.into_iter().enumerate() {
+        for (index, event) in lines.into_iter().enumerate() {
             self.position = EventPosition::after(version, index, count);
-            self.waiting.push_back(Line { id: self.position.id(), text: line });
+            self.waiting.push_back(Line { id: self.position.id(), text: event.to_line() });
         }
     }
 
@@ -174,7 +176,7 @@ impl Lines {
             if position <= self.position {
                 continue;
             }
-            let text = line(machine, change, &*self.store).await;
+            let text = event(machine, change, &*self.store).await.to_line();
             self.waiting.push_back(Line { id: position.id(), text });
             self.position = position;
         }
@@ -239,18 +241,18 @@ fn is_event(change: &Change) -> bool {
     }
 }
 
-/// The line of a change, made right after the machine has applied its record.
-async fn line(machine: &Machine, change: &Change, store: &dyn Store) -> String {
-    match change {
-        Change::Run { state: RunState::Running, at } => {
-            protocol::json::run_started(machine.run(), &machine.flow().name, *at)
+/// The event of a change, made right after the machine has applied its record.
+async fn event(machine: &Machine, change: &Change, store: &dyn Store) -> EventPayload {
+    let loaded = match change {
+        Change::Node(change) => Change::Node(load_values(store, change).await),
+        Change::Run { .. } | Change::Firing { .. } => change.clone(),
+    };
+    match events::of_change(machine.run(), &machine.flow().name, &loaded) {
+        Some(event) => event,
+        None => {
+            let inputs = machine.flow().inputs.clone();
+            events::run_ended(machine, &store::values::load_run_values(store, inputs, machine.provided()).await)
         }
-        Change::Run { .. } => protocol::json::run_ended(
-            machine,
-            &store::values::load_run_values(store, machine.flow().inputs.clone(), machine.provided()).await,
-        ),
-        Change::Firing { firing, state, at } => protocol::json::firing_changed(*firing, *state, *at),
-        Change::Node(change) => protocol::json::node_changed(&load_values(store, change).await),
     }
 }
 

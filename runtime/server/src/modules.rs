@@ -75,7 +75,7 @@ pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem>
     let stored = |entry: store::Entry| StoredModule {
         digest: entry.digest.to_string(),
         size: entry.size,
-        stored_at: protocol::json::rfc3339(timestamp(entry.stored_at)),
+        stored_at: protocol::events::rfc3339(timestamp(entry.stored_at)),
         tags: tags_of(entry.digest),
     };
     Ok(Json(Modules { modules: entries.into_iter().map(stored).collect() }))

@@ -1,10 +1,12 @@
 //! Builds the OpenAPI description of the API from its code.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        self,
+        self, Object, Ref, RefOr, Schema,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -51,7 +53,57 @@ pub fn description() -> openapi::OpenApi {
     let (guarded, open) = routes::described();
     let mut description = guarded.into_openapi();
     description.merge(open.into_openapi());
+    if let Some(components) = &mut description.components {
+        name_choices(&mut components.schemas);
+    }
     description
+}
+
+/// Gives each choice that is a combination of schemas a schema of its own, named after the word that marks it: generators of
+/// clients cannot read a combination within a choice.
+fn name_choices(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
+    let all = schemas.clone();
+    let mut named = Vec::new();
+    for (owner, schema) in schemas.iter_mut() {
+        let RefOr::T(Schema::OneOf(choices)) = schema else { continue };
+        for choice in &mut choices.items {
+            let RefOr::T(Schema::AllOf(parts)) = choice else { continue };
+            let mut object = combined(&parts.items, &all);
+            let Some(word) = marking_word(&object) else { continue };
+            let name = format!("{owner}-{word}");
+            object.description.clone_from(&parts.description);
+            *choice = RefOr::Ref(Ref::from_schema_name(&name));
+            named.push((name, RefOr::T(Schema::Object(object))));
+        }
+    }
+    schemas.extend(named);
+}
+
+/// The only word that a property of an object can be.
+fn marking_word(object: &Object) -> Option<String> {
+    object.properties.values().find_map(|property| match property {
+        RefOr::T(Schema::Object(property)) => match property.enum_values.as_deref() {
+            Some([word]) => word.as_str().map(str::to_owned),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// One object with the properties of all parts.
+fn combined(parts: &[RefOr<Schema>], schemas: &BTreeMap<String, RefOr<Schema>>) -> Object {
+    let mut object = Object::new();
+    for part in parts {
+        let part = match part {
+            RefOr::Ref(to) => to.ref_location.rsplit('/').next().and_then(|name| schemas.get(name)),
+            RefOr::T(_) => Some(part),
+        };
+        let Some(RefOr::T(Schema::Object(part))) = part else { continue };
+        // The word that tells the choices apart comes first.
+        object.required.splice(0..0, part.required.iter().cloned());
+        object.properties.extend(part.properties.clone());
+    }
+    object
 }
 
 /// Shows this description.

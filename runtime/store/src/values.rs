@@ -4,7 +4,7 @@ use std::{str, sync::Arc};
 
 use bytes::Bytes;
 use flow::{Flow, InvalidJson, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, Value, ValueKind, Values};
-use protocol::json::RunValues;
+use protocol::events::RunValues;
 use tracing::warn;
 
 use crate::{PutError, Store};

@@ -7,7 +7,7 @@ use broker::Broker;
 use engine::{Engine, Watch, WatchEvent};
 use flow::RunId;
 use machine::{Change, Machine, NodeChange};
-use protocol::{AttemptLog, LiveLog, LogJoin, RunCommand};
+use protocol::{AttemptLog, LiveLog, LogJoin, RunCommand, events};
 use store::Store;
 use tracing::debug;
 
@@ -60,7 +60,11 @@ impl RunFollower<'_> {
                     result.ok()?;
                 }
                 event = watch.next() => match event? {
-                    WatchEvent::Change(change) => display.change(&load_values(store, change).await),
+                    WatchEvent::Change(change) => {
+                        let change = load_values(store, change).await;
+                        let event = events::of_change(run_id, display.flow(), &change);
+                        event.iter().for_each(|event| display.event(event));
+                    }
                     WatchEvent::Log(AttemptLog { call, log, .. }) => {
                         display.log(&call, &lines.recorded(&call, &log), log.cut);
                     }

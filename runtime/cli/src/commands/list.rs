@@ -108,7 +108,7 @@ fn none(settings: &Settings, listed: &RunListSource, is_filtered: bool) -> Strin
 /// Converts a duration to the time that long ago; the server parses any other text.
 fn time(text: &str) -> String {
     match flow::parse_duration(text) {
-        Ok(ago) => protocol::json::rfc3339(before(ago)),
+        Ok(ago) => protocol::events::rfc3339(before(ago)),
         Err(_) => text.to_owned(),
     }
 }
@@ -123,7 +123,7 @@ fn print_table(runs: &[Summary]) {
     let width = |field: fn(&Summary) -> &str| runs.iter().map(|run| field(run).len()).max().unwrap_or(0);
     let (id, flow) = (width(|run| &run.run).max(3), width(|run| &run.flow).max(4));
     output::line(&format!("{:id$}  {:flow$}  {:11}  {:20}  LASTED", "RUN", "FLOW", "STATE", "STARTED"));
-    let now = protocol::json::rfc3339(SystemClock.now());
+    let now = protocol::events::rfc3339(SystemClock.now());
     for run in runs {
         let duration = duration(run, &now).map(|duration| format!("{:.1}s", duration.as_secs_f64()));
         let Summary { run, flow: name, state, started_at, .. } = run;

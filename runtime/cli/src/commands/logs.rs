@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use ::server::LogFollow;
 use anyhow::anyhow;
-use client::{LogEvent, LogWatch, api::AttemptLog};
+use client::{
+    LogWatch,
+    api::{AttemptLog, LogEvent},
+};
 
 use super::{
     remote,

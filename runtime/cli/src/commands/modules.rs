@@ -46,7 +46,7 @@ async fn local(settings: &Settings) -> Result<Vec<StoredModule>, CliError> {
         StoredModule {
             digest: entry.digest.to_string(),
             size: entry.size,
-            stored_at: protocol::json::rfc3339(timestamp(entry.stored_at)),
+            stored_at: protocol::events::rfc3339(timestamp(entry.stored_at)),
             tags: named.map(|(tag, _)| tag.to_string()).collect(),
         }
     };

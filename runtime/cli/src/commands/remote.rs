@@ -160,9 +160,10 @@ async fn show(
         let Some(event) = event? else { return Ok(()) };
         if as_json {
             output::json(&event.line);
-        } else if let Some(change) = display::change_of(&event.line) {
-            display.change(&change);
-        } else if event.run_state() == Some(api::RunState::Suspended) {
+        } else if let Some(payload) = event.payload() {
+            display.event(&payload);
+        }
+        if !as_json && event.run_state() == Some(api::RunState::Suspended) {
             display.note("the run is suspended; `waft resume RUN` continues it");
         }
     }
@@ -197,11 +198,10 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
     let duration = duration.map(|duration| format!(" after {:.1}s", duration.as_secs_f64())).unwrap_or_default();
     let mut text = format!("\n{} {}{duration}\n", Colour::Bold.text(&run.flow, colour), paint.text(ending, colour));
     for (name, failure) in &run.failures {
-        // A newer server may use another format.
-        let Ok(Failure { kind, message, apply, .. }) = serde_json::from_str(failure.get()) else { continue };
+        let Failure { kind, message, apply, .. } = failure;
         let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == api::NodeState::RollbackFailure);
         let action = if stuck { "could not be rolled back" } else { "failed" };
-        let message = sanitize::indented(&message, 4);
+        let message = sanitize::indented(message, 4);
         text.push_str(&format!("  {} {action} ({kind}): {message}\n", Colour::Red.text(name, colour)));
         if let Some(apply) = apply {
             let message = sanitize::indented(&apply.message, 6);

@@ -2,10 +2,10 @@
 
 use anyhow::anyhow;
 use client::api::{
-    AwaitedNotification, Backlog, ElementProgress, Failure, FiringState, LostWorker, NextTime, Node, OutstandingCall,
-    Revision, Run, SkipReason, SkippedTriggers,
+    AwaitedNotification, Backlog, ElementProgress, Failure, FiringState, LostWorker, NextTime, Node, NodeState,
+    OutstandingCall, Revision, Run, SkipReason, SkippedTriggers,
 };
-use flow::{State, StoredReferences, Value, ValueName, Values};
+use flow::{StoredReferences, Value, ValueName, Values};
 
 use super::{
     list::short,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     colour::{self, Colour},
-    display::{state::Appearance, word},
+    display::state::Appearance,
     exit::{CliError, Exit},
     output::{self, Stream},
     sanitize,
@@ -128,15 +128,13 @@ fn lost(lost: &[LostWorker]) -> Option<String> {
 }
 
 fn line(node: &Node, width: usize, colour: bool) -> String {
-    let state = protocol::json::state_of(node.state.as_str()).unwrap_or(State::Pending);
-    let word = word(node.kind.as_str(), node.state.as_str());
-    let painted = Appearance::of(state).text(&format!("{word:16}"), colour);
+    let painted = Appearance::of(&node.state).text(&format!("{:16}", node.state), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();
     let took = node.started_at.as_deref().zip(node.at.as_deref()).and_then(|(from, until)| between(from, until));
-    let took = took.filter(|_| !matches!(state, State::Running | State::RollingBack));
+    let took = took.filter(|_| !matches!(node.state, NodeState::Running | NodeState::RollingBack));
     let took = took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default();
     let mut line =
-        format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", Appearance::of(state).mark(colour), node.name);
+        format!("  {} {:width$}  {painted} {attempt:4} {took:>7}", Appearance::of(&node.state).mark(colour), node.name);
     if let Some(AwaitedNotification { word, values, until }) = &node.awaits {
         line.push_str(&format!("  waits for {}", sanitize::one_line(word)));
         if !values.is_empty() {
@@ -157,9 +155,7 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     if let Some(reason) = &node.rollback_skipped {
         line.push_str(&format!("  skipped: {}", sanitize::one_line(reason)));
     }
-    // A newer server may use another format.
-    let failure = node.failure.as_ref().and_then(|failure| serde_json::from_str::<Failure>(failure.get()).ok());
-    if let Some(Failure { kind, message, .. }) = failure {
+    if let Some(Failure { kind, message, .. }) = &node.failure {
         line.push_str(&format!("  {kind}: {}", sanitize::one_line(message.lines().next().unwrap_or_default())));
     }
     line.trim_end().to_owned()

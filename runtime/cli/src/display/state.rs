@@ -1,5 +1,6 @@
 //! How a state of a task looks in a terminal.
 
+use client::api::NodeState;
 use flow::State;
 
 use crate::colour::Colour;
@@ -15,8 +16,9 @@ pub(crate) struct Appearance {
 
 impl Appearance {
     /// The looks of a state.
-    pub(crate) const fn of(state: State) -> Self {
-        let (mark, colour, rank) = match state {
+    pub(crate) fn of(state: &NodeState) -> Self {
+        // The looks of a state that only a newer server knows are those of a state without work.
+        let (mark, colour, rank) = match state.to_runtime().unwrap_or(State::Pending) {
             State::Failure | State::RollbackFailure => ("✗", Colour::Red, 0),
             State::Running => ("▸", Colour::Blue, 1),
             State::RollingBack => ("▸", Colour::Yellow, 1),

@@ -9,15 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use client::api::{NodeEvent, NodeKind, NodeState};
 use crossterm::{
     Command as _, cursor,
     terminal::{self, Clear, ClearType},
 };
-use flow::{NodeKind, NodeName, State};
-use machine::NodeChange;
+use flow::{NodeName, StoredReferences};
 use protocol::Progress;
 
-use super::{state::Appearance, word};
+use super::state::Appearance;
 use crate::{
     colour::{self, Colour},
     output::{self, Stream},
@@ -35,8 +35,7 @@ pub(super) struct Table {
 
 struct Row {
     name: NodeName,
-    kind: NodeKind,
-    state: State,
+    state: NodeState,
     attempt: u32,
     since: Instant,
     /// How long it took, once it is neither running nor rolling back.
@@ -65,8 +64,7 @@ impl Table {
     pub(super) fn new(nodes: impl Iterator<Item = NodeName>) -> Self {
         let row = |name| Row {
             name,
-            kind: NodeKind::Task,
-            state: State::Pending,
+            state: NodeState::Pending,
             attempt: 1,
             since: Instant::now(),
             took: None,
@@ -84,49 +82,52 @@ impl Table {
         self.started_at.elapsed()
     }
 
-    pub(super) fn change(&mut self, change: &NodeChange) {
-        if let Some((task, number)) = change.name.as_element() {
-            self.element_changed(&task, number, change);
+    pub(super) fn change(&mut self, event: &NodeEvent) {
+        let Ok(name) = NodeName::new(&event.name) else { return };
+        if let Some((task, number)) = name.as_element() {
+            self.element_changed(&task, number, event);
             return;
         }
-        let Some(row) = self.by_name.get(&change.name).and_then(|index| self.rows.get_mut(*index)) else { return };
-        if change.state.is_called() {
+        let Some(row) = self.by_name.get(&name).and_then(|index| self.rows.get_mut(*index)) else { return };
+        if is_called(&event.state) {
             row.since = Instant::now();
             row.took = None;
             row.message.clear();
             row.worker = None;
         } else {
-            row.took = (change.state != State::Pending).then(|| row.since.elapsed());
+            row.took = (event.state != NodeState::Pending).then(|| row.since.elapsed());
         }
-        (row.kind, row.state) = (change.kind, change.state);
-        row.attempt = change.attempt.get();
-        if let Some(worker) = &change.worker {
-            row.worker = Some(worker.to_string());
+        row.state = event.state.clone();
+        row.attempt = event.attempt;
+        if event.worker.is_some() {
+            row.worker.clone_from(&event.worker);
         }
-        match (&change.failure, change.retry_in) {
-            (Some(failure), Some(pause)) => row.message = format!("again in {:.1}s: {failure}", pause.as_secs_f64()),
+        match (&event.failure, event.retry_in) {
+            (Some(failure), Some(pause)) => row.message = format!("again in {pause:.1}s: {failure}"),
             (Some(failure), None) => row.message = failure.to_string(),
-            (None, _) if change.kind == NodeKind::Retry => {
-                let provided = change.provides.as_ref().and_then(|provided| provided.values().next());
-                row.message = provided.map(|value| format!("{value:?}")).unwrap_or_default();
+            (None, _) if event.kind == NodeKind::Retry => {
+                let provided =
+                    event.provides.as_ref().and_then(|provided| provided.read(StoredReferences::Accept).ok());
+                let value = provided.and_then(|provided| provided.into_values().next());
+                row.message = value.map(|value| format!("{value:?}")).unwrap_or_default();
             }
             (None, _) => {}
         }
     }
 
     /// Shows a change of a list element in the row of its task.
-    fn element_changed(&mut self, task: &NodeName, number: u32, change: &NodeChange) {
+    fn element_changed(&mut self, task: &NodeName, number: u32, event: &NodeEvent) {
         let Some(row) = self.by_name.get(task).and_then(|index| self.rows.get_mut(*index)) else { return };
-        row.elements.note(number, change.state == State::Success);
+        row.elements.note(number, event.state == NodeState::Success);
         row.message = format!("{} of {} elements", row.elements.succeeded, row.elements.done.len());
-        if let Some(failure) = &change.failure {
+        if let Some(failure) = &event.failure {
             row.message = format!("{}; element {number}: {failure}", row.message);
         }
     }
 
     pub(super) fn progress(&mut self, progress: &Progress) {
         let row = self.by_name.get(&progress.call.task).and_then(|index| self.rows.get_mut(*index));
-        let Some(row) = row.filter(|row| matches!(row.state, State::Running | State::RollingBack)) else { return };
+        let Some(row) = row.filter(|row| is_called(&row.state)) else { return };
         row.worker = Some(progress.worker.to_string());
         row.message = progress.fraction.map(|fraction| format!("{:3.0}% ", fraction * 100.0)).unwrap_or_default();
         row.message.push_str(progress.message.as_deref().unwrap_or_default());
@@ -182,34 +183,33 @@ impl Table {
             return self.rows.iter().collect();
         }
         let mut order: Vec<usize> = (0..self.rows.len()).collect();
-        order.sort_by_key(|index| (Appearance::of(self.rows[*index].state).rank, *index));
+        order.sort_by_key(|index| (Appearance::of(&self.rows[*index].state).rank, *index));
         order.truncate(max_rows);
         order.sort_unstable();
         order.into_iter().map(|index| &self.rows[index]).collect()
     }
 
     fn summary_line(&self) -> String {
-        let mut counts: BTreeMap<State, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<&NodeState, usize> = BTreeMap::new();
         for row in &self.rows {
-            *counts.entry(row.state).or_default() += 1;
+            *counts.entry(&row.state).or_default() += 1;
         }
         let counts: Vec<String> = counts.into_iter().map(|(state, count)| format!("{count} {state}")).collect();
         format!("  {} in all: {}", self.rows.len(), counts.join(", "))
     }
 
     fn line(&self, row: &Row, colour: bool) -> String {
-        let elapsed = match (row.state, row.took) {
-            (State::Running | State::RollingBack, _) => format!("{:.1}s", row.since.elapsed().as_secs_f64()),
-            (State::Pending | State::Ignored, _) => String::new(),
+        let elapsed = match (&row.state, row.took) {
+            (state, _) if is_called(state) => format!("{:.1}s", row.since.elapsed().as_secs_f64()),
+            (NodeState::Pending | NodeState::Ignored, _) => String::new(),
             (_, took) => took.map(|took| format!("{:.1}s", took.as_secs_f64())).unwrap_or_default(),
         };
         let attempt = if row.attempt > 1 { format!("#{}", row.attempt) } else { String::new() };
-        let state =
-            Appearance::of(row.state).text(&format!("{:16}", word(row.kind.as_str(), row.state.as_str())), colour);
+        let state = Appearance::of(&row.state).text(&format!("{:16}", row.state), colour);
         let width = self.name_width;
         let mut line = format!(
             "  {} {:width$}  {state} {attempt:4} {elapsed:>7}",
-            Appearance::of(row.state).mark(colour),
+            Appearance::of(&row.state).mark(colour),
             row.name
         );
         if let Some(worker) = &row.worker {
@@ -220,4 +220,9 @@ impl Table {
         }
         line
     }
+}
+
+/// Whether an apply or a rollback is with the workers.
+fn is_called(state: &NodeState) -> bool {
+    state.to_runtime().is_some_and(flow::State::is_called)
 }

@@ -215,7 +215,7 @@ impl Driver {
     /// Handles a notification of another flow's task: each run that listens to it gets a command through the same queue,
     /// so that it is recorded before it is accepted, like any other command.
     pub(super) fn on_notification(&mut self, shard: &Shard, delivery: Delivery, batch: &mut Batch) {
-        let notification = match protocol::json::parse_notification(&delivery.message.body) {
+        let notification = match protocol::events::parse_notification(&delivery.message.body) {
             Ok(Some(notification)) => notification,
             Ok(None) => return delivery.accept(),
             Err(error) => {

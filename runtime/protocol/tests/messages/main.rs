@@ -72,8 +72,8 @@ proptest! {
     #[test]
     fn outputs_keep_their_kind_in_notifications(values in values()) {
         let change = NodeChange { provides: Some(values.clone()), ..succeeded() };
-        let body = protocol::json::notification(&"r".parse().unwrap(), &"f".parse().unwrap(), &change);
-        let received = protocol::json::parse_notification(body.as_bytes()).unwrap().unwrap();
+        let body = protocol::events::notification(&"r".parse().unwrap(), &"f".parse().unwrap(), &change);
+        let received = protocol::events::parse_notification(body.as_bytes()).unwrap().unwrap();
         prop_assert_eq!(received.outcome, NotificationOutcome::Success(values));
     }
 

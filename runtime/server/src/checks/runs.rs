@@ -11,7 +11,7 @@ use ::logbook::{Filter, Logbook, Summary};
 use client::api::Check;
 use flow::{CallId, RunState, Shard, Timestamp};
 use machine::{Command, Machine};
-use protocol::{json::rfc3339, lease, topology};
+use protocol::{events::rfc3339, lease, topology};
 
 use super::{
     QUERY_TIMEOUT, count, first_few,

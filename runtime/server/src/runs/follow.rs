@@ -10,7 +10,7 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use client::{LogAttempt, LogEvent, api};
+use client::api::{self, LogAttempt, LogEvent};
 use flow::{CallId, RunId, WorkerName};
 use futures::{Stream, StreamExt, stream};
 use logbook::{LoadError, Logbook, Version};
@@ -31,7 +31,7 @@ use crate::{events::KEEP_ALIVE_INTERVAL, extract::Run, lines::until_changed, pro
 #[utoipa::path(get, operation_id = "follow_run_logs", path = "/v1/runs/{run}/logs/follow", tag = "runs", params(
     ("run" = String, Path, description = "The run's id"),
     ("last-event-id" = Option<String>, Header, description = "The id of the last received event")), responses(
-        (status = 200, description = "The lines", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "The events; the schema is of the data of one", body = api::LogEvent, content_type = "text/event-stream"),
         (status = 404, description = "There is no such run", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]

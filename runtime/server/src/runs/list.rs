@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use client::api::{self, ListQuery, Runs};
 use flow::{FlowName, RunId, RunState, Timestamp};
 use logbook::{Filter, Logbook, Summary};
-use protocol::json::rfc3339;
+use protocol::events::rfc3339;
 
 use crate::{extract::Query, problem::Problem, state::Shared};
 

@@ -38,7 +38,7 @@ pub fn attempt(log: protocol::AttemptLog) -> AttemptLog {
         firing: call.firing.get(),
         call: call.action.into(),
         worker: worker.map(|worker| worker.to_string()),
-        at: protocol::json::rfc3339(at),
+        at: protocol::events::rfc3339(at),
         lines: log.lines.into_iter().map(line).collect(),
         cut: log.cut,
     }

@@ -5,12 +5,11 @@ mod outstanding_calls;
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
-use client::api::{self, FiringState, Node, Object, Revision, ValuesObject};
+use client::api::{self, FiringState, Node, NodeEvent, Revision};
 use flow::{Edit, Flow, NodeIndex, NodeKind, NodeName, Role, RunId, RunState, State as NodeState, Timestamp};
 use logbook::{LoadError, Logbook, Page, Replay, Summary};
 use machine::{Change, Fact, Machine, NodeChange, Record};
-use protocol::json::{rfc3339, word};
-use serde::Deserialize;
+use protocol::events::rfc3339;
 use store::Store;
 
 use crate::{extract, lines::load_values, problem::Problem, state::Shared};
@@ -160,26 +159,14 @@ fn edits_of(flow: &Flow) -> &[Edit] {
     flow.origin.as_ref().map_or(&[], |origin| &origin.edits)
 }
 
-/// The parts of a run's last line that are shown here.
-#[derive(Deserialize)]
-struct RunEnd {
-    inputs: ValuesObject,
-    provides: ValuesObject,
-    failures: Object,
-}
-
 async fn shown(
     summary: &Summary,
     machine: &Machine,
     last_changes: &BTreeMap<NodeName, LastChange>,
     store: &dyn Store,
 ) -> api::Run {
-    let line = protocol::json::run_ended(
-        machine,
-        &store::values::load_run_values(store, machine.flow().inputs.clone(), machine.provided()).await,
-    );
-    let RunEnd { inputs, provides, failures } =
-        serde_json::from_str(&line).expect("the last line of a run has all three");
+    let values = store::values::load_run_values(store, machine.flow().inputs.clone(), machine.provided()).await;
+    let failures = protocol::events::failures(machine);
     let mut tasks = Vec::new();
     for index in machine.flow().indices() {
         let Some(kind) = kind(machine, index) else { continue };
@@ -190,7 +177,7 @@ async fn shown(
         };
         // If the run fires more than once, the last change names the firing that the state belongs to.
         if machine.flow().triggers.is_none() || !last_changes.contains_key(name) {
-            node.state = word(kind.as_str(), machine.node_state(index).as_str()).into();
+            node.state = api::NodeState::of(kind, machine.node_state(index));
         }
         node.awaits = awaits(machine, index);
         node.elements = machine
@@ -216,8 +203,8 @@ async fn shown(
         backlogs: backlogs(machine),
         schedules: schedules(machine),
         tasks,
-        inputs,
-        provides,
+        inputs: (&values.inputs).into(),
+        provides: (&values.provided).into(),
         failures,
         warnings: Vec::new(),
     }
@@ -270,11 +257,29 @@ fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
     }
 }
 
-/// A node, as in the line of its last change.
+/// A node, as in the event of its last change.
 async fn node_with_change(last: &LastChange, store: &dyn Store) -> Node {
-    let line = protocol::json::node_changed(&load_values(store, &last.change).await);
-    let node: Node = serde_json::from_str(&line).expect("the line of a change has all fields of a node");
-    Node { started_at: last.started_at.map(rfc3339), ..node }
+    let NodeEvent { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest, .. } =
+        protocol::events::node_event(&load_values(store, &last.change).await);
+    Node {
+        kind,
+        name,
+        state,
+        firing: Some(firing),
+        attempt: Some(attempt),
+        started_at: last.started_at.map(rfc3339),
+        at: Some(at),
+        provides,
+        failure,
+        rollback_skipped: None,
+        retry_in,
+        awaits: None,
+        out: None,
+        lost: Vec::new(),
+        elements: None,
+        worker,
+        digest,
+    }
 }
 
 fn node_without_change(kind: NodeKind, name: &NodeName) -> Node {

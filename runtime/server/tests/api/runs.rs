@@ -136,7 +136,7 @@ async fn the_stream_of_an_ended_run_is_complete_and_ends() {
     assert_eq!(last.next().await.unwrap(), None);
     let run = client.run("r1").await.unwrap();
     assert_eq!((&run.state, &run.tasks[1].state), (&RunState::RolledBack, &NodeState::Pending));
-    assert!(run.failures["f"].get().contains("list"), "{run:?}");
+    assert!(run.failures["f"].message.contains("list"), "{run:?}");
     assert_eq!(run.inputs.json("list"), Some("18446744073709551615"), "no digit is lost");
     assert!(run.provides.is_empty(), "no task provided a value: {run:?}");
     assert_eq!(refusal(client.cancel("r1").await).status, 409);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use client::api::OutstandingCall;
 use flow::{CallId, NodeName, WorkerName};
 use machine::Machine;
-use protocol::{json::rfc3339, lease, topology};
+use protocol::{events::rfc3339, lease, topology};
 use tracing::debug;
 
 use crate::Dependencies;

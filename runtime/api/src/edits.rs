@@ -5,10 +5,7 @@ use flow::{
     file::{WriteError, write_addition},
 };
 
-use crate::{
-    api::{Edit, Edits},
-    submission::raw,
-};
+use crate::{Edit, Edits, submit::raw};
 
 impl Edits {
     /// Adds tasks, nested flows and links from an addition, which starts with [`Draft::addition`]. It need not declare

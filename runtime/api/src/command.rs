@@ -1,20 +1,21 @@
 //! Commands to a run, and their response.
 
+use flow::Value;
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "server")]
-use super::schema;
-use super::{RunState, ValuesObject};
+#[cfg(feature = "openapi")]
+use crate::schema;
+use crate::{RunState, ValuesObject};
 
 /// The state of a run after a command was recorded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct RunStateResponse {
     /// The run's id.
     pub run: String,
     /// Its state.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: RunState,
     /// Whether the run was cancelled and is not rolled back yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -24,8 +25,8 @@ pub struct RunStateResponse {
 /// Marks a failed rollback as done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct SkipRollback {
     /// The task.
     pub task: String,
@@ -45,14 +46,14 @@ impl SkipRollback {
 /// that calls a guest fires with the values.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Notification {
     /// The task.
     pub task: String,
     /// The values. A waiting task provides them under its own names; a task that fires takes them under the flow's names.
     #[serde(default, skip_serializing_if = "ValuesObject::is_empty")]
-    #[cfg_attr(feature = "server", schema(value_type = schema::Values))]
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::Values))]
     pub values: ValuesObject,
     /// Why the task fails. A notification with a failure has no values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,4 +61,40 @@ pub struct Notification {
     /// The deduplication key: of several notifications with one key, only the first fires a persistent flow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+}
+
+impl Notification {
+    /// A notification of a task, at first without values.
+    #[must_use]
+    pub fn of(task: impl Into<String>) -> Self {
+        Self { task: task.into(), ..Self::default() }
+    }
+
+    /// Adds a value.
+    #[must_use]
+    pub fn value(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+        self.values.insert(name, &Value::json(&value.into()));
+        self
+    }
+
+    /// Adds a value of bytes.
+    #[must_use]
+    pub fn value_bytes(mut self, name: impl Into<String>, bytes: impl AsRef<[u8]>) -> Self {
+        self.values.insert(name, &Value::Bytes(bytes.as_ref().into()));
+        self
+    }
+
+    /// Makes the task fail with a message; the notification then carries no values.
+    #[must_use]
+    pub fn fail(mut self, message: impl Into<String>) -> Self {
+        self.failure = Some(message.into());
+        self
+    }
+
+    /// Sets the deduplication key: two notifications with one key fire a persistent flow once.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
 }

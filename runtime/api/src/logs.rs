@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::open_enum::open_enum;
+use crate::open_enum::open_enum;
 
 open_enum! {
     /// The function of a task that a call executes.
@@ -36,8 +36,8 @@ open_enum! {
 
 /// The output of guests during the attempts of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct RunLogs {
     /// The attempts with output, in the order in which they ended.
     pub logs: Vec<AttemptLog>,
@@ -45,8 +45,8 @@ pub struct RunLogs {
 
 /// The output of a guest during one attempt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct AttemptLog {
     /// The task.
     pub task: String,
@@ -55,7 +55,7 @@ pub struct AttemptLog {
     /// The firing.
     pub firing: u64,
     /// `apply` or `rollback`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub call: Action,
     /// The worker that executed it, where known.
     pub worker: Option<String>,
@@ -69,11 +69,11 @@ pub struct AttemptLog {
 
 /// One line that a guest wrote.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct LogLine {
     /// The name of the level; `stdout` or `stderr` for printed lines.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub level: LogLevel,
     /// The line.
     pub text: String,

@@ -1,32 +1,41 @@
-//! The JSON types of the HTTP API between client and server.
+//! The JSON types that programs outside waft read and write: the HTTP API, and the events of a run.
 //!
 //! A field that holds one of a set of words is an open enum: a word of a newer server is kept as `Unknown`. Values of flows
 //! keep their original text, so that no number loses a digit. Bytes and references to the store are separate from JSON, see
 //! [`ValuesObject`].
+//!
+//! The feature `build` is for those who build the types: without it their structs are not exhaustive. The feature `openapi`
+//! describes the types in OpenAPI.
+
+// Printing panics when the reader has closed the pipe; only the binary prints, and handles that.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod check;
 mod command;
 mod edit;
+mod edits;
+mod event;
 mod list;
+mod log_event;
 mod logs;
 mod module;
 mod open_enum;
 mod problem;
 mod run;
-#[cfg(feature = "server")]
+#[cfg(feature = "openapi")]
 mod schema;
 mod submit;
 mod worker;
 
-use std::collections::BTreeMap;
-
 pub use check::{Check, Checks, Health, Outcome};
 pub use command::{Notification, RunStateResponse, SkipRollback};
-#[cfg(feature = "server")]
+#[cfg(feature = "openapi")]
 pub use edit::ModuleNames;
 pub use edit::{Edit, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach, Revision};
+pub use event::{EventPayload, FiringEvent, NodeEvent, RunEvent, TrimmedEvent};
 pub use flow::ValuesObject;
 pub use list::{ListQuery, Runs, Summary};
+pub use log_event::{LogAttempt, LogEvent};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, RunLogs};
 pub use module::{Module, Modules, StoredModule};
 pub use problem::{Diagnostic, Problem, Severity};
@@ -34,9 +43,5 @@ pub use run::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FailureKind, FiringState, LostWorker, NextTime, Node,
     NodeKind, NodeState, OutstandingCall, Run, RunState, SkipReason, SkippedTriggers,
 };
-use serde_json::value::RawValue;
 pub use submit::Submission;
 pub use worker::{Worker, Workers};
-
-/// JSON objects by name, each as it was written.
-pub type Object = BTreeMap<String, Box<RawValue>>;

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// A module that the server has checked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Module {
     /// Its digest.
     pub digest: String,
@@ -17,8 +17,8 @@ pub struct Module {
 
 /// The contents of the store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Modules {
     /// The modules and large values, in order of digest.
     pub modules: Vec<StoredModule>,
@@ -26,8 +26,8 @@ pub struct Modules {
 
 /// One content of the store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct StoredModule {
     /// Its digest.
     pub digest: String,

@@ -2,19 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::RunState;
+use crate::RunState;
 
 /// A run in a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Summary {
     /// The run's id.
     pub run: String,
     /// The name of its flow.
     pub flow: String,
     /// Its state: `pending running success failure rolled-back suspending suspended`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: RunState,
     /// When it started, as an RFC 3339 time.
     pub started_at: String,
@@ -24,8 +24,8 @@ pub struct Summary {
 
 /// A page of the list of runs, the youngest first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Runs {
     /// The runs.
     pub runs: Vec<Summary>,
@@ -36,8 +36,8 @@ pub struct Runs {
 /// A filter for a list of runs. All given conditions must hold.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "server", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct ListQuery {
     /// Only runs of this flow.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +109,7 @@ impl ListQuery {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::*;
 
     #[test]
     fn several_states_are_separated_by_commas() {

@@ -1,11 +1,13 @@
 //! Runs and their nodes, as a server shows them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-#[cfg(feature = "server")]
-use super::schema;
-use super::{Diagnostic, Object, Revision, ValuesObject, open_enum::open_enum};
+#[cfg(feature = "openapi")]
+use crate::schema;
+use crate::{Diagnostic, Revision, ValuesObject, open_enum::open_enum};
 
 open_enum! {
     /// The state of a run, or of one of its firings.
@@ -61,6 +63,25 @@ open_enum! {
     }
 }
 
+impl NodeState {
+    /// The state of a node as programs and people see it. The success of a retry controller is `started`: it has decided to
+    /// start its flow, and the states of the tasks show whether the flow succeeds.
+    #[must_use]
+    pub fn of(kind: flow::NodeKind, state: flow::State) -> Self {
+        match (kind, state) {
+            (flow::NodeKind::Retry, flow::State::Success) => Self::Started,
+            (flow::NodeKind::Task | flow::NodeKind::Retry, state) => state.into(),
+        }
+    }
+
+    /// The state of the runtime; `None` for one that this version does not know.
+    #[must_use]
+    pub fn to_runtime(&self) -> Option<flow::State> {
+        let name = if *self == Self::Started { flow::State::Success.as_str() } else { self.as_str() };
+        flow::State::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
 open_enum! {
     /// The kind of a node.
     NodeKind from flow::NodeKind {
@@ -113,15 +134,15 @@ open_enum! {
 
 /// A run with all its tasks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Run {
     /// The run's id.
     pub run: String,
     /// The name of its flow.
     pub flow: String,
     /// Its state.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: RunState,
     /// Whether the run was cancelled or has expired, and is not rolled back yet: started calls finish first, then their
     /// rollbacks are made.
@@ -154,14 +175,13 @@ pub struct Run {
     /// Its tasks and retry controllers, in the flow's order.
     pub tasks: Vec<Node>,
     /// The values that the run started with.
-    #[cfg_attr(feature = "server", schema(value_type = schema::Values))]
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::Values))]
     pub inputs: ValuesObject,
     /// The values that its tasks provided and that were not rolled back.
-    #[cfg_attr(feature = "server", schema(value_type = schema::Values))]
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::Values))]
     pub provides: ValuesObject,
     /// The nodes that failed in the last firing, and why.
-    #[cfg_attr(feature = "server", schema(value_type = std::collections::BTreeMap<String, Failure>))]
-    pub failures: Object,
+    pub failures: BTreeMap<String, Failure>,
     /// The warnings about the flow, for the client that submits it. They do not prevent the flow from running.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Diagnostic>,
@@ -169,8 +189,8 @@ pub struct Run {
 
 /// A call that has not been answered yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct OutstandingCall {
     /// The queue that its job was sent to.
     pub queue: String,
@@ -189,8 +209,8 @@ pub struct OutstandingCall {
 
 /// A worker that was lost while it called a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct LostWorker {
     /// The worker, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,17 +223,17 @@ pub struct LostWorker {
 
 /// A task or a retry controller of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Node {
     /// `task` or `retry`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub kind: NodeKind,
     /// Its name.
     pub name: String,
     /// Its state: `pending running success failure rolling-back rolled-back rollback-failure ignored` of a task, and
     /// `started` in place of `success`, or `retrying`, of a retry controller.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: NodeState,
     /// Its firing; left out before it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,12 +249,11 @@ pub struct Node {
     pub at: Option<String>,
     /// The values that it provided, by the flow's names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<schema::Values>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::Values>))]
     pub provides: Option<ValuesObject>,
     /// Why it failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<Failure>))]
-    pub failure: Option<Box<RawValue>>,
+    pub failure: Option<Failure>,
     /// The reason that a person gave for skipping its failed rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_skipped: Option<String>,
@@ -263,8 +282,8 @@ pub struct Node {
 
 /// The progress of a task that is called for each element of a list.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct ElementProgress {
     /// The number of elements.
     pub count: u64,
@@ -274,8 +293,8 @@ pub struct ElementProgress {
 
 /// The notification that a task waits for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct AwaitedNotification {
     /// A short description: the text of `wait` in the flow.
     pub word: String,
@@ -288,34 +307,52 @@ pub struct AwaitedNotification {
 
 /// Why a node failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Failure {
     /// `transient permanent timeout memory trap output-limit invalid-output missing-input module poison cancelled`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub kind: FailureKind,
     /// The message for people.
     pub message: String,
     /// The details that the guest added, any JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<serde_json::Value>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     pub details: Option<Box<RawValue>>,
     /// Why the apply had failed, if this is the failure of a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(no_recursion))]
+    #[cfg_attr(feature = "openapi", schema(no_recursion))]
     pub apply: Option<Box<Failure>>,
+}
+
+impl From<&flow::Failure> for Failure {
+    fn from(failure: &flow::Failure) -> Self {
+        let raw = |json: String| RawValue::from_string(json).expect("details are checked to be JSON");
+        Self {
+            kind: failure.kind.into(),
+            message: failure.message.clone(),
+            details: failure.details.as_ref().map(|details| raw(details.as_str().into())),
+            apply: None,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {}", self.kind, self.message)
+    }
 }
 
 /// Schedules and notifications that should have fired a task, and did not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct SkippedTriggers {
     /// The task.
     pub task: String,
     /// Why: `overlap` (an earlier firing of the schedule was in progress), `missed` (no engine drove the run at that time)
     /// or `full` (10,000 firings were waiting).
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub reason: SkipReason,
     /// The number of skipped triggers. Of times that were missed at once at most 1,000 are counted.
     pub count: u64,
@@ -325,8 +362,8 @@ pub struct SkippedTriggers {
 
 /// A schedule with missed times that still have to fire.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Backlog {
     /// The task that it fires.
     pub task: String,
@@ -336,8 +373,8 @@ pub struct Backlog {
 
 /// The next time of a schedule.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct NextTime {
     /// The task that it fires.
     pub task: String,
@@ -347,12 +384,12 @@ pub struct NextTime {
 
 /// A firing of a run that fires more than once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct FiringState {
     /// Its number, from 1.
     pub firing: u64,
     /// Its state, with the words for the states of runs.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: RunState,
 }

@@ -65,11 +65,11 @@ macro_rules! open_enum {
     };
 }
 
-pub(super) use open_enum;
+pub(crate) use open_enum;
 
 #[cfg(test)]
 mod tests {
-    use crate::api::{
+    use crate::{
         Action, FailureKind, LinkJoin, LinkOutcome, LinkReach, LogLevel, NodeKind, NodeState, RunState, SkipReason,
     };
 

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::open_enum::open_enum;
-#[cfg(feature = "server")]
-use super::schema;
+use crate::open_enum::open_enum;
+#[cfg(feature = "openapi")]
+use crate::schema;
 
 /// The answer of a server that is running.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Health {
     /// `ok`.
     pub status: String,
@@ -17,8 +17,8 @@ pub struct Health {
 
 /// The results of a server's checks of all its dependencies.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Checks {
     /// The version of the server.
     pub version: String,
@@ -30,14 +30,14 @@ pub struct Checks {
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Check {
     /// The name of the check: `broker`, `broker-permissions`, `queues` and others. A name may occur several times, and later
     /// versions add some.
     pub check: String,
     /// The result.
-    #[cfg_attr(feature = "server", schema(value_type = schema::Outcome))]
+    #[cfg_attr(feature = "openapi", schema(value_type = schema::Outcome))]
     pub outcome: Outcome,
     /// The details of the result.
     pub detail: String,

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::open_enum::open_enum;
+use crate::open_enum::open_enum;
 
 /// Why a request was refused, in the format of RFC 9457.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Problem {
     /// The kind of problem, for programs.
     #[serde(rename = "type")]
@@ -47,11 +47,11 @@ impl From<flow::Severity> for Severity {
 
 /// An error in a flow, or a warning about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Diagnostic {
     /// `error` or `warning`.
-    #[cfg_attr(feature = "server", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub severity: Severity,
     /// What is wrong.
     pub message: String,
@@ -66,6 +66,18 @@ pub struct Diagnostic {
     pub column: Option<usize>,
     /// Its start and end in the file, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<Vec<usize>>, min_items = 2, max_items = 2))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<usize>>, min_items = 2, max_items = 2))]
     pub span: Option<(usize, usize)>,
+}
+
+impl Problem {
+    /// The error on one line: the kind of the problem, and its detail.
+    #[must_use]
+    pub fn message(&self) -> String {
+        // "There is no run r" repeats "there is no such run", and is more specific.
+        if self.title.starts_with("there is ") {
+            return self.detail.clone();
+        }
+        format!("{}: {}", self.title, self.detail)
+    }
 }

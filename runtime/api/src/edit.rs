@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use serde_json::value::RawValue;
 
-use super::{Diagnostic, open_enum::open_enum};
+use crate::{Diagnostic, open_enum::open_enum};
 
 open_enum! {
     /// The outcome of its source that a link waits for.
@@ -49,8 +49,8 @@ open_enum! {
 /// Changes of a run's flow: all in one step, or none.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Edits {
     /// The edits, in the order in which they are made.
     pub edits: Vec<Edit>,
@@ -64,7 +64,7 @@ pub struct Edits {
 
 /// Modules by alias, each a tag or a digest.
 // Client generators make a type of each named schema, and lose unnamed schemas within a choice.
-#[cfg(feature = "server")]
+#[cfg(feature = "openapi")]
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct ModuleNames(BTreeMap<String, String>);
@@ -72,27 +72,27 @@ pub struct ModuleNames(BTreeMap<String, String>);
 /// One change of a run's flow.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields, remote = "Self")]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub enum Edit {
     /// Adds tasks, nested flows and links, from the text of a flow file without a name.
-    #[cfg_attr(feature = "server", schema(title = "EditAdd"))]
+    #[cfg_attr(feature = "openapi", schema(title = "EditAdd"))]
     Add {
         /// The text.
         text: String,
         /// Its modules by alias, each a tag or a digest. They replace those in `[modules]` of the text.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        #[cfg_attr(feature = "server", schema(value_type = ModuleNames))]
+        #[cfg_attr(feature = "openapi", schema(value_type = ModuleNames))]
         modules: BTreeMap<String, String>,
     },
     /// Removes a task and its links.
-    #[cfg_attr(feature = "server", schema(title = "EditRemove"))]
+    #[cfg_attr(feature = "openapi", schema(title = "EditRemove"))]
     Remove {
         /// The task.
         task: String,
     },
     /// Links two nodes; replaces an existing link between them.
-    #[cfg_attr(feature = "server", schema(title = "EditLink"))]
+    #[cfg_attr(feature = "openapi", schema(title = "EditLink"))]
     Link {
         /// The source.
         from: String,
@@ -100,22 +100,22 @@ pub enum Edit {
         to: String,
         /// `success`, `failure` or `any`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
         on: Option<LinkOutcome>,
         /// A condition.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         when: Option<String>,
         /// `all`, `flow`, `neighbors` or `task`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
         reach: Option<LinkReach>,
         /// `all` or `any`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "server", schema(value_type = Option<String>))]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
         join: Option<LinkJoin>,
     },
     /// Removes the links between two nodes.
-    #[cfg_attr(feature = "server", schema(title = "EditUnlink"))]
+    #[cfg_attr(feature = "openapi", schema(title = "EditUnlink"))]
     Unlink {
         /// The source.
         from: String,
@@ -123,7 +123,7 @@ pub enum Edit {
         to: String,
     },
     /// Makes a task that has not run call something else.
-    #[cfg_attr(feature = "server", schema(title = "EditUse"))]
+    #[cfg_attr(feature = "openapi", schema(title = "EditUse"))]
     Use {
         /// The task.
         task: String,
@@ -131,18 +131,18 @@ pub enum Edit {
         uses: String,
     },
     /// Sets a constant of a task.
-    #[cfg_attr(feature = "server", schema(title = "EditSet"))]
+    #[cfg_attr(feature = "openapi", schema(title = "EditSet"))]
     Set {
         /// The task.
         task: String,
         /// The task's name for the value.
         parameter: String,
         /// The value, any JSON.
-        #[cfg_attr(feature = "server", schema(value_type = serde_json::Value))]
+        #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
         value: Box<RawValue>,
     },
     /// Makes a parameter of a task take a named value of the flow.
-    #[cfg_attr(feature = "server", schema(title = "EditRequire"))]
+    #[cfg_attr(feature = "openapi", schema(title = "EditRequire"))]
     Require {
         /// The task.
         task: String,
@@ -155,8 +155,8 @@ pub enum Edit {
 
 /// The result of edits, or of a check whether they can be made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct EditResult {
     /// The run's id.
     pub run: String,
@@ -173,8 +173,8 @@ pub struct EditResult {
 
 /// A revision of a run's flow.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Revision {
     /// Its number.
     pub revision: u64,
@@ -228,7 +228,7 @@ impl Serialize for Edit {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::*;
 
     #[test]
     fn every_edit_round_trips_with_every_digit() {

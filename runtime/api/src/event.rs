@@ -1,0 +1,155 @@
+//! The events of a run: the lines of `waft run --json`, the data of a server's event stream, and the notifications that
+//! engines publish. Each is one JSON object; `event` names its kind.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+#[cfg(feature = "openapi")]
+use crate::schema;
+use crate::{Failure, NodeKind, NodeState, RunState, ValuesObject};
+
+/// An event of a run. Later versions may add kinds.
+// serde reads the variants of a tagged enum from a tree, which cannot hold the original text of a value. So only writing is
+// derived, and `parse` reads the kind first.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[non_exhaustive]
+pub enum EventPayload {
+    /// The run started or continues, is suspended, or has ended.
+    #[serde(rename = "run")]
+    Run(Box<RunEvent>),
+    /// A task or a retry controller changed its state.
+    #[serde(rename = "state")]
+    Node(Box<NodeEvent>),
+    /// A firing started or ended, in a run that fires more than once.
+    #[serde(rename = "firing")]
+    Firing(FiringEvent),
+    /// The oldest records of a long-lived run were deleted, so their changes are not sent.
+    #[serde(rename = "trimmed")]
+    Trimmed(TrimmedEvent),
+}
+
+/// The run started or continues, is suspended, or has ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
+pub struct RunEvent {
+    /// The run's state.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: RunState,
+    /// The run's id.
+    pub run: String,
+    /// The name of its flow; only in the event of a run that started or continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<String>,
+    /// When the run started or continued, as an RFC 3339 time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// The values that the run started with; in the event of a run that was suspended or has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::Values>))]
+    pub inputs: Option<ValuesObject>,
+    /// The values that its tasks provided and that were not rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::Values>))]
+    pub provides: Option<ValuesObject>,
+    /// The nodes that failed in the last firing, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<BTreeMap<String, Failure>>,
+}
+
+/// A task or a retry controller changed its state.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
+pub struct NodeEvent {
+    /// The run's id; only in notifications that an engine publishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// The name of the run's flow; only in notifications that an engine publishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<String>,
+    /// `task` or `retry`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub kind: NodeKind,
+    /// The name of the task or retry controller. An element of a list is named `task[number]`.
+    pub name: String,
+    /// Its state.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: NodeState,
+    /// The firing, from 1.
+    pub firing: u64,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// When it entered its state, as an RFC 3339 time.
+    pub at: String,
+    /// The values that it provided, by the flow's names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<schema::Values>))]
+    pub provides: Option<ValuesObject>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The seconds until its next attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_in: Option<f64>,
+    /// The worker that called it, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Its module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+/// A firing started or ended, in a run that fires more than once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
+pub struct FiringEvent {
+    /// Its number, from 1.
+    pub firing: u64,
+    /// Its state, with the words for the states of runs.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: RunState,
+    /// When it entered its state, as an RFC 3339 time.
+    pub at: String,
+}
+
+/// The oldest records of a long-lived run were deleted, so their changes are not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
+pub struct TrimmedEvent {
+    /// The number of records that were deleted.
+    pub records: u64,
+}
+
+impl EventPayload {
+    /// Reads an event; `None` if a newer server sends something that this version does not know.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Kind {
+            event: String,
+        }
+        fn read<Event: DeserializeOwned>(line: &str) -> Option<Event> {
+            serde_json::from_str(line).ok()
+        }
+        let Kind { event } = read(line)?;
+        match event.as_str() {
+            "run" => read(line).map(Self::Run),
+            "state" => read(line).map(Self::Node),
+            "firing" => read(line).map(Self::Firing),
+            "trimmed" => read(line).map(Self::Trimmed),
+            _ => None,
+        }
+    }
+
+    /// The event as one line of JSON.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("words, numbers and checked JSON serialize")
+    }
+}
