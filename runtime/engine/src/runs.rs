@@ -1,6 +1,7 @@
 //! The runs that this engine drives: their machines in memory, their timers, and stale runs, which have to be read again
 //! from the logbook.
 
+mod recent;
 mod stale;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use machine::{Event, Machine};
 use tokio::sync::mpsc;
 
 use crate::{WatchEvent, effects::ReplyTo};
+pub(crate) use recent::RecentRuns;
 pub(crate) use stale::StaleRun;
 
 /// A run in memory, at the version of its records in the logbook.

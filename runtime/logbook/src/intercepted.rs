@@ -42,6 +42,9 @@ pub trait AppendInterceptor: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Runs when all records of a run are loaded.
+    fn on_load(&self, _run: &RunId) {}
+
     /// Runs before records are read, to change the logbook in the meantime.
     async fn before_read(&self) {}
 }
@@ -80,6 +83,7 @@ impl Logbook for InterceptedLogbook {
 
     async fn load(&self, run: &RunId) -> Result<History, LoadError> {
         self.interceptor.before_load().await?;
+        self.interceptor.on_load(run);
         self.inner.load(run).await
     }
 

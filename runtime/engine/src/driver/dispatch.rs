@@ -77,7 +77,7 @@ impl Driver {
         }
     }
 
-    /// Removes a run that has ended or is suspended from memory.
+    /// Removes a run that has ended or is suspended from the runs that are driven.
     pub(super) fn close(&mut self, run: &RunId, effects: &mut Effects) {
         self.permits.remove_run(run);
         let Some(active) = self.runs.remove(run) else { return };
@@ -93,8 +93,9 @@ impl Driver {
                 | RunState::Suspending) => info!(target: RUN_LOG_TARGET, %run, %flow, %state, "run ended"),
             }
         }
-        if let Some(watcher) = active.watcher {
-            effects.watch_events.push((watcher, WatchEvent::Ended(Arc::new(active.machine))));
+        match active.watcher.as_ref().filter(|watcher| !watcher.is_closed()).cloned() {
+            Some(watcher) => effects.watch_events.push((watcher, WatchEvent::Ended(Arc::new(active.machine)))),
+            None => self.recent.put(run.clone(), active),
         }
     }
 }

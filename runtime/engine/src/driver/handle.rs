@@ -140,6 +140,14 @@ impl Driver {
         batch.signals.push((run, delivery));
     }
 
+    /// Tells a worker that it may not begin a call.
+    pub(super) fn refuse_start(&mut self, call: CallId, delivery: Delivery, batch: &mut Batch) {
+        if let Some(reply_to) = delivery.message.properties.reply_to.clone() {
+            batch.effects.messages.push(messages::may_start(reply_to, call, false));
+        }
+        batch.effects.to_accept.push(delivery);
+    }
+
     /// Renews a lease. The first heartbeat of an execution is recorded even for an unwanted call, since its worker
     /// then accepts the job; the lease is watched from that record on.
     fn on_heartbeat(

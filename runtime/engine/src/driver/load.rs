@@ -237,7 +237,7 @@ impl Driver {
         if self.runs.is_known(run) {
             return;
         }
-        match self.read(run).await {
+        match self.read_recent(run).await {
             Ok(active) if self.shards.owns(&active.shard) => self.activate(run.clone(), active, batch),
             // The run was adopted since. The late message is forwarded to its new driver.
             Ok(active) => drop(batch.remote_runs.insert(run.clone(), active.shard)),
@@ -282,6 +282,16 @@ impl Driver {
     fn resend(&mut self, run: &RunId, commands: Vec<Command>, batch: &mut Batch) {
         self.dispatch(run, commands, DispatchHistory::MaybeSent, &mut batch.effects);
         self.release_ended(run, &EndedCalls::Any);
+    }
+
+    /// Reads a run that may have been in memory until recently.
+    async fn read_recent(&mut self, run: &RunId) -> Result<ActiveRun, LoadError> {
+        if self.recent.contains(run)
+            && let Some(active) = self.recent.take(&self.context.logbook.summary(run).await?)
+        {
+            return Ok(active);
+        }
+        self.read(run).await
     }
 
     async fn read(&self, run: &RunId) -> Result<ActiveRun, LoadError> {

@@ -10,6 +10,7 @@ use super::{Batch, Driver};
 use crate::{
     inbox::{Incoming, ShardDelivery},
     messages::{self, Unpacked},
+    runs::is_inactive,
 };
 
 impl Driver {
@@ -56,6 +57,10 @@ impl Driver {
                     Report::Command(request) => {
                         self.load_for_command(&request.run, Some(shard), &request.command, batch).await;
                     }
+                    Report::AskStart { call } if self.has_stopped(&call.run).await => {
+                        self.refuse_start(call.clone(), delivery, batch);
+                        return;
+                    }
                     report => {
                         if let Some(call) = call_of(report) {
                             self.load(&call.run, Some(shard), batch).await;
@@ -77,6 +82,13 @@ impl Driver {
             // Rare, so it is boxed: that keeps the future of all other cases small.
             Err(error) => Box::pin(self.receive_other(shard, delivery, &error, batch)).await,
         }
+    }
+
+    /// Whether a run that is not in memory has ended or is suspended, according to the logbook: no call of it starts. A long
+    /// run need not be replayed to know that, and after it was cancelled hundreds of its jobs may wait for workers.
+    async fn has_stopped(&self, run: &RunId) -> bool {
+        !self.runs.is_known(run)
+            && self.context.logbook.summary(run).await.is_ok_and(|summary| is_inactive(summary.info.state))
     }
 
     /// Loads a run for a command, and declares what an edited flow needs on the broker: otherwise the first job without

@@ -13,6 +13,7 @@ impl Driver {
     pub(super) async fn tick(&mut self, inbox: &Inbox, batch: &mut Batch) {
         self.permits.tick();
         self.count_waiting();
+        self.recent.expire();
         // Before stale runs are reloaded: messages that were received for them are not recorded yet.
         self.persist_cursors(batch).await;
         self.load_more_unpublished().await;

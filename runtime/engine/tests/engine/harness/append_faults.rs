@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
@@ -33,6 +33,8 @@ pub(crate) struct AppendFaults {
     stop_after_append: AtomicBool,
     /// All records of a run that were appended.
     captured: Mutex<Option<(RunId, Vec<Record>)>>,
+    /// How often a run was loaded with all its records.
+    loads: AtomicUsize,
 }
 
 /// When an engine stops at an append.
@@ -55,6 +57,7 @@ impl Default for AppendFaults {
             stopped: Notify::new(),
             stop_after_append: AtomicBool::new(false),
             captured: Mutex::default(),
+            loads: AtomicUsize::new(0),
         }
     }
 }
@@ -76,6 +79,11 @@ impl AppendFaults {
     /// Copies all records of a run from now on.
     pub(crate) fn copy(&self, run: &str) {
         *self.captured.lock().unwrap() = Some((run.parse().unwrap(), Vec::new()));
+    }
+
+    /// How often runs were loaded with all their records.
+    pub(crate) fn loads(&self) -> usize {
+        self.loads.load(Ordering::Relaxed)
     }
 
     pub(crate) fn captured(&self) -> Vec<Record> {
@@ -134,6 +142,10 @@ impl AppendInterceptor for AppendFaults {
             records.extend(of_run.flat_map(|append| append.records.clone()));
         }
         self.fails(Fault::NotWritten)
+    }
+
+    fn on_load(&self, _run: &RunId) {
+        self.loads.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn after(&self) -> Result<(), AppendError> {
