@@ -7,6 +7,7 @@
 //! The environment is read here and not by clap: it ranks between the files and the flags, also for commands without the flag.
 
 use std::{
+    collections::BTreeMap,
     env,
     fmt::Display,
     io::ErrorKind,
@@ -17,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use flow::{Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
+use flow::{LimitEntry, LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
 use serde::Deserialize;
 
 use crate::{arguments::Shared, exit::CliError};
@@ -43,19 +44,7 @@ struct RawSettings {
     cache_size: Option<String>,
     worker: RawWorkerSettings,
     serve: RawServeSettings,
-    limits: RawLimits,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawLimits {
-    timeout: Option<String>,
-    memory: Option<String>,
-    stack: Option<String>,
-    output: Option<String>,
-    log: Option<String>,
-    table_elements: Option<u64>,
-    instances: Option<u32>,
+    limits: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -148,14 +137,10 @@ impl RawSettings {
                 token: text(self.serve.token, lower.serve.token),
                 largest_request: text(self.serve.largest_request, lower.serve.largest_request),
             },
-            limits: RawLimits {
-                timeout: text(self.limits.timeout, lower.limits.timeout),
-                memory: text(self.limits.memory, lower.limits.memory),
-                stack: text(self.limits.stack, lower.limits.stack),
-                output: text(self.limits.output, lower.limits.output),
-                log: text(self.limits.log, lower.limits.log),
-                table_elements: self.limits.table_elements.or(lower.limits.table_elements),
-                instances: self.limits.instances.or(lower.limits.instances),
+            limits: {
+                let is_given = |value: &toml::Value| value.as_str() != Some("");
+                let upper = self.limits.into_iter().filter(|(_, value)| is_given(value));
+                lower.limits.into_iter().chain(upper).collect()
             },
         }
     }
@@ -184,9 +169,8 @@ impl RawSettings {
     }
 
     /// The keys of these settings that a project must not set.
-    fn private_keys(&self) -> Vec<&'static str> {
+    fn private_keys(&self) -> Vec<String> {
         let Self { broker, logbook, server, store, cache, cache_size, worker: _, serve, limits } = self;
-        let RawLimits { timeout, memory, stack, output, log, table_elements, instances } = limits;
         let RawServeSettings { listen, token, largest_request } = serve;
         let keys = [
             ("broker", broker),
@@ -198,15 +182,9 @@ impl RawSettings {
             ("serve.listen", listen),
             ("serve.token", token),
             ("serve.largest_request", largest_request),
-            ("limits.timeout", timeout),
-            ("limits.memory", memory),
-            ("limits.stack", stack),
-            ("limits.output", output),
-            ("limits.log", log),
         ];
-        let numbers = [("limits.table_elements", table_elements.is_some()), ("limits.instances", instances.is_some())];
-        let texts = keys.into_iter().map(|(key, value)| (key, value.is_some()));
-        texts.chain(numbers).filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+        let set = keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_owned());
+        set.chain(limits.keys().map(|key| format!("limits.{key}"))).collect()
     }
 }
 
@@ -331,20 +309,38 @@ impl Parser {
         })
     }
 
-    fn limits(&mut self, written: RawLimits) -> Limits {
-        let stack = self.size("limits.stack", written.stack);
-        if stack > MAX_STACK_BYTES {
+    fn limits(&mut self, mut written: BTreeMap<String, toml::Value>) -> Limits {
+        let mut overrides = LimitOverrides::default();
+        for (name, limit) in overrides.entries() {
+            let Some(value) = written.remove(name) else { continue };
+            let key = format!("limits.{name}");
+            let text = value.as_str().map(str::to_owned);
+            let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+            match (limit, text, number) {
+                (LimitEntry::Time(time), Some(text), _) => *time = Some(self.duration(&key, Some(text))),
+                (LimitEntry::Bytes(bytes), Some(text), _) => *bytes = Some(self.size(&key, Some(text))),
+                (LimitEntry::Count(count), _, Some(number)) => *count = Some(number),
+                (LimitEntry::SmallCount(count), _, Some(number)) if u32::try_from(number).is_ok() => {
+                    *count = u32::try_from(number).ok();
+                }
+                (LimitEntry::Time(_), ..) => self.report(&key, format!("{value} is no duration such as \"1h\"")),
+                (LimitEntry::Bytes(_), ..) => self.report(&key, format!("{value} is no size such as \"1GiB\"")),
+                (LimitEntry::Count(_) | LimitEntry::SmallCount(_), ..) => {
+                    self.report(&key, format!("{value} is no whole number such as 1000"));
+                }
+            }
+        }
+        for key in written.keys() {
+            let known: Vec<&str> = LimitOverrides::default().entries().map(|(name, _)| name).collect();
+            self.report(
+                &format!("limits.{key}"),
+                format!("there is no such limit; the limits are {}", known.join(", ")),
+            );
+        }
+        let maximum = Limits::maximum().with(&overrides);
+        if maximum.stack > MAX_STACK_BYTES {
             self.report("limits.stack", format!("no sandbox has a stack above {}", Size(MAX_STACK_BYTES)));
         }
-        let maximum = Limits {
-            timeout: self.duration("limits.timeout", written.timeout),
-            memory: self.size("limits.memory", written.memory),
-            stack,
-            output: self.size("limits.output", written.output),
-            log: self.size("limits.log", written.log),
-            table_elements: written.table_elements.unwrap_or_default(),
-            instances: written.instances.unwrap_or_default(),
-        };
         // Otherwise every flow that sets nothing would be refused.
         for exceeded in Limits::default().exceeding(&maximum) {
             let reason = format!("{} is below the limit of tasks that set none, {}", exceeded.allowed, exceeded.asked);

@@ -7,6 +7,7 @@ mod body;
 mod syntax_errors;
 mod edits;
 mod json;
+pub(crate) mod keys;
 mod triggers;
 mod reader;
 mod retry;
@@ -25,7 +26,6 @@ use toml::{
 
 pub use self::edits::{ParsedEdit, edits};
 use self::reader::{Diagnostics, Reader, wrong_type};
-pub(crate) use self::task::CALL_KEYS;
 pub use self::writer::{WriteError, write, write_addition};
 use crate::{Diagnostic, Draft, FlowName, ModuleReference, ParseExtent};
 
@@ -56,7 +56,7 @@ pub fn read(text: &str) -> Draft {
 }
 
 fn read_root(toml: &Spanned<DeTable<'_>>, diagnostics: &mut Diagnostics) -> Draft {
-    let mut table = Reader::new(toml.get_ref(), 0..0, "the flow");
+    let mut table = Reader::new(toml.get_ref(), 0..0, "the flow", &keys::FLOW);
     if table.take("name").is_none() {
         diagnostics.push_missing(table.missing_key("name", "name = \"my-flow\" at the top of the file"));
     }

@@ -33,7 +33,7 @@ pub use condition::{Condition, EvaluationError, InvalidCondition};
 pub use cron::{Cron, InvalidCron};
 pub use digest::{Digest, InvalidDigest};
 pub use failure::{Failure, FailureKind, FailureSummary, Failures, MAX_MESSAGE_BYTES, Outcome};
-pub use limits::{ExceededLimit, LimitOverrides, Limits, MAX_STACK_BYTES};
+pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{InvalidRate, Pace, Per, Rate};

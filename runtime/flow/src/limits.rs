@@ -1,63 +1,142 @@
 //! The resource limits of one call. There is no unlimited value.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use crate::Size;
+use crate::{Size, time::format_duration};
 
 /// The largest allowed [`Limits::stack`]: sandboxes have engines up to this size.
 pub const MAX_STACK_BYTES: u64 = 8 << 20;
 
-/// The limits of one call; each one is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The maximum wall-clock time from the start of the call, including waits.
-    pub timeout: Duration,
-    /// The maximum number of bytes of all linear memories of the call together.
-    pub memory: u64,
-    /// The maximum bytes of WebAssembly stack, at most [`MAX_STACK_BYTES`]. A sandbox may round it up to the next class that
-    /// it has an engine for.
-    pub stack: u64,
-    /// The maximum bytes of all values that the call provides, including names.
-    pub output: u64,
-    /// The maximum bytes of log lines, standard output and standard error together.
-    pub log: u64,
-    /// The maximum number of elements of all tables of the call together.
-    pub table_elements: u64,
-    /// The maximum number each of core instances, memories and tables of the component.
-    pub instances: u32,
+/// Defines the limits: for each its key in flow files and settings, its type, its default, and its maximum where an operator
+/// sets no other. Everything that treats each limit alike is generated here.
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $key:ident: $kind:ident($type:ty) = $default:expr, at most $maximum:expr;)+) => {
+        /// The limits of one call; each one is set.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[doc = $doc])+ pub $key: $type,)+
+        }
+
+        /// Limits that a module or a flow file sets; the others keep their values.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct LimitOverrides {
+            $(#[doc = concat!("See [`Limits::", stringify!($key), "`].")] pub $key: Option<$type>,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+
+        impl Limits {
+            /// The maximum of each limit, where an operator sets no other.
+            #[must_use]
+            pub const fn maximum() -> Self {
+                Self { $($key: $maximum,)+ }
+            }
+
+            /// The limits that are above a maximum.
+            #[must_use]
+            pub fn exceeding(&self, maximum: &Self) -> Vec<ExceededLimit> {
+                let is_above = [$(self.$key > maximum.$key),+];
+                let (mut asked, mut allowed) = (LimitOverrides::from(*self), LimitOverrides::from(*maximum));
+                let limits = asked.entries().zip(allowed.entries()).zip(is_above);
+                let exceeded = limits.filter(|(_, is_above)| *is_above).map(|(((name, asked), (_, allowed)), _)| {
+                    ExceededLimit { name, asked: asked.to_string(), allowed: allowed.to_string() }
+                });
+                exceeded.collect()
+            }
+
+            /// These limits, each at most as high as a maximum.
+            #[must_use]
+            pub fn at_most(&self, maximum: &Self) -> Self {
+                Self { $($key: self.$key.min(maximum.$key),)+ }
+            }
+
+            /// These limits, with the set overrides applied.
+            #[must_use]
+            pub fn with(self, overrides: &LimitOverrides) -> Self {
+                Self { $($key: overrides.$key.unwrap_or(self.$key),)+ }
+            }
+        }
+
+        impl LimitOverrides {
+            /// Each limit with its key, to read or to write it.
+            pub fn entries(&mut self) -> impl Iterator<Item = (&'static str, LimitEntry<'_>)> {
+                [$((stringify!($key), LimitEntry::$kind(&mut self.$key)),)+].into_iter()
+            }
+        }
+
+        impl From<Limits> for LimitOverrides {
+            fn from(limits: Limits) -> Self {
+                Self { $($key: Some(limits.$key),)+ }
+            }
+        }
+    };
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(300),
-            memory: 64 << 20,
-            stack: 512 << 10,
-            output: 16 << 20,
-            log: 1 << 20,
-            table_elements: 100_000,
-            instances: 32,
+limits! {
+    /// The maximum wall-clock time from the start of the call, including waits.
+    timeout: Time(Duration) = Duration::from_secs(300), at most Duration::from_secs(3_600);
+    /// The maximum number of bytes of all linear memories of the call together.
+    memory: Bytes(u64) = 64 << 20, at most 1 << 30;
+    /// The maximum bytes of WebAssembly stack, at most [`MAX_STACK_BYTES`]. A sandbox may round it up to the next class that
+    /// it has an engine for.
+    stack: Bytes(u64) = 512 << 10, at most MAX_STACK_BYTES;
+    /// The maximum bytes of all values that the call provides, including names.
+    output: Bytes(u64) = 16 << 20, at most 256 << 20;
+    /// The maximum bytes of log lines, standard output and standard error together.
+    log: Bytes(u64) = 1 << 20, at most 64 << 20;
+    /// The maximum number of elements of all tables of the call together.
+    table_elements: Count(u64) = 100_000, at most 10_000_000;
+    /// The maximum number each of core instances, memories and tables of the component.
+    instances: SmallCount(u32) = 32, at most 1_000;
+}
+
+/// One limit, which may be set.
+#[derive(Debug)]
+pub enum LimitEntry<'a> {
+    /// A time.
+    Time(&'a mut Option<Duration>),
+    /// A number of bytes.
+    Bytes(&'a mut Option<u64>),
+    /// A number of things.
+    Count(&'a mut Option<u64>),
+    /// A number of things with 32 bits.
+    SmallCount(&'a mut Option<u32>),
+}
+
+impl LimitEntry<'_> {
+    /// The type of the limit in a flow file.
+    pub(crate) fn form(&self) -> &'static str {
+        match self {
+            Self::Time(_) => "duration",
+            Self::Bytes(_) => "size",
+            Self::Count(_) | Self::SmallCount(_) => "whole number",
+        }
+    }
+
+    /// Whether a flow file has the limit in quotes.
+    pub(crate) fn is_text(&self) -> bool {
+        match self {
+            Self::Time(_) | Self::Bytes(_) => true,
+            Self::Count(_) | Self::SmallCount(_) => false,
         }
     }
 }
 
-/// Limits that a module or a flow file sets; the others keep their values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LimitOverrides {
-    /// See [`Limits::timeout`].
-    pub timeout: Option<Duration>,
-    /// See [`Limits::memory`].
-    pub memory: Option<u64>,
-    /// See [`Limits::stack`].
-    pub stack: Option<u64>,
-    /// See [`Limits::output`].
-    pub output: Option<u64>,
-    /// See [`Limits::log`].
-    pub log: Option<u64>,
-    /// See [`Limits::table_elements`].
-    pub table_elements: Option<u64>,
-    /// See [`Limits::instances`].
-    pub instances: Option<u32>,
+/// The limit as a flow file has it; nothing if it is not set.
+impl fmt::Display for LimitEntry<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(Some(time)) => out.write_str(&format_duration(*time).unwrap_or_else(|| format!("{time:?}"))),
+            Self::Bytes(Some(bytes)) => write!(out, "{}", Size(*bytes)),
+            Self::Count(Some(count)) => write!(out, "{count}"),
+            Self::SmallCount(Some(count)) => write!(out, "{count}"),
+            Self::Time(None) | Self::Bytes(None) | Self::Count(None) | Self::SmallCount(None) => Ok(()),
+        }
+    }
 }
 
 /// A limit that is set above the maximum.
@@ -70,76 +149,6 @@ pub struct ExceededLimit {
     pub asked: String,
     /// The maximum.
     pub allowed: String,
-}
-
-impl Limits {
-    /// The maximum of each limit, where an operator sets no other.
-    #[must_use]
-    pub const fn maximum() -> Self {
-        Self {
-            timeout: Duration::from_secs(3_600),
-            memory: 1 << 30,
-            stack: MAX_STACK_BYTES,
-            output: 256 << 20,
-            log: 64 << 20,
-            table_elements: 10_000_000,
-            instances: 1_000,
-        }
-    }
-
-    /// The limits that are above a maximum.
-    #[must_use]
-    pub fn exceeding(&self, maximum: &Self) -> Vec<ExceededLimit> {
-        let Self { timeout, memory, stack, output, log, table_elements, instances } = *self;
-        let above = |name, asked, allowed, show: fn(u64) -> String| {
-            (asked > allowed).then(|| ExceededLimit { name, asked: show(asked), allowed: show(allowed) })
-        };
-        let size = |bytes: u64| Size(bytes).to_string();
-        let number = |number: u64| number.to_string();
-        let time = (timeout > maximum.timeout).then(|| ExceededLimit {
-            name: "timeout",
-            asked: format!("{timeout:?}"),
-            allowed: format!("{:?}", maximum.timeout),
-        });
-        let exceeded = [
-            time,
-            above("memory", memory, maximum.memory, size),
-            above("stack", stack, maximum.stack, size),
-            above("output", output, maximum.output, size),
-            above("log", log, maximum.log, size),
-            above("table_elements", table_elements, maximum.table_elements, number),
-            above("instances", instances.into(), maximum.instances.into(), number),
-        ];
-        exceeded.into_iter().flatten().collect()
-    }
-
-    /// These limits, each at most as high as a maximum.
-    #[must_use]
-    pub fn at_most(&self, maximum: &Self) -> Self {
-        Self {
-            timeout: self.timeout.min(maximum.timeout),
-            memory: self.memory.min(maximum.memory),
-            stack: self.stack.min(maximum.stack),
-            output: self.output.min(maximum.output),
-            log: self.log.min(maximum.log),
-            table_elements: self.table_elements.min(maximum.table_elements),
-            instances: self.instances.min(maximum.instances),
-        }
-    }
-
-    /// These limits, with the set overrides applied.
-    #[must_use]
-    pub fn with(self, overrides: &LimitOverrides) -> Self {
-        Self {
-            timeout: overrides.timeout.unwrap_or(self.timeout),
-            memory: overrides.memory.unwrap_or(self.memory),
-            stack: overrides.stack.unwrap_or(self.stack),
-            output: overrides.output.unwrap_or(self.output),
-            log: overrides.log.unwrap_or(self.log),
-            table_elements: overrides.table_elements.unwrap_or(self.table_elements),
-            instances: overrides.instances.unwrap_or(self.instances),
-        }
-    }
 }
 
 #[cfg(test)]

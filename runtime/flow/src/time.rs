@@ -137,6 +137,17 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidQuantity> {
     })
 }
 
+/// A duration as flow files have it, in the largest unit that divides it; `None` if it is no whole number of milliseconds.
+pub(crate) fn format_duration(value: Duration) -> Option<String> {
+    let millis = u64::try_from(value.as_millis()).ok()?;
+    if Duration::from_millis(millis) != value {
+        return None;
+    }
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let unit = units.into_iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit));
+    Some(unit.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit)))
+}
+
 /// Shows a size in the largest unit that divides it, `64MiB`; with `{:#}` rounded down to a tenth, `235.9KiB`.
 #[derive(Debug, Clone, Copy)]
 pub struct Size(pub u64);

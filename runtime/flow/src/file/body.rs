@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    foreign_keys,
+    foreign_keys, keys,
     reader::{Diagnostics, Reader, WithSpan, wrong_type},
     retry, task,
 };
@@ -51,8 +51,9 @@ pub(super) fn tables<'t>(
 }
 
 fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftFlow> {
-    let mut table =
-        diagnostics.read_needed(|diagnostics| Reader::open(toml, "a flow", "{ name = \"icing\" }", diagnostics))?;
+    let mut table = diagnostics.read_needed(|diagnostics| {
+        Reader::open(toml, "a flow", &keys::NESTED_FLOW, "{ name = \"icing\" }", diagnostics)
+    })?;
     let name = task::name(&mut table, "inner-flow", diagnostics);
     let body = read(&mut table, diagnostics);
     let foreign = |key: &str| match key {
@@ -69,7 +70,8 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> 
 
 fn link<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftLink> {
     let example = "{ from = \"mix\", to = \"bake\" }";
-    let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a link", example, diagnostics))?;
+    let mut table =
+        diagnostics.read_needed(|diagnostics| Reader::open(toml, "a link", &keys::LINK, example, diagnostics))?;
     let mut end = |key| {
         if table.take(key).is_none() {
             diagnostics.is_partial = true;
@@ -78,7 +80,7 @@ fn link<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Op
         table.name_or_nearest::<NodeName>(key, diagnostics)
     };
     let (from, to) = (end("from"), end("to"));
-    let mut span_of = |key| table.take(key).map(Spanned::span);
+    let span_of = |key| table.take(key).map(Spanned::span);
     let (on_span, when_span, reach_span) = (span_of("on"), span_of("when"), span_of("reach"));
     let join_span = span_of("join");
     let options = diagnostics.read_needed(|diagnostics| read_link_options(&mut table, diagnostics));

@@ -10,7 +10,7 @@ use toml::{
 };
 
 use super::{
-    body,
+    body, keys,
     reader::{Diagnostics, Reader, wrong_type},
     syntax_errors, task,
 };
@@ -59,7 +59,7 @@ pub fn edits(text: &str) -> Result<Vec<ParsedEdit>, Vec<Diagnostic>> {
 }
 
 fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
-    let mut table = Reader::new(toml.get_ref(), 0..0, "the file of edits");
+    let mut table = Reader::new(toml.get_ref(), 0..0, "the file of edits", &keys::EDIT_FILE);
     let tables = body::tables(&mut table, "edit", "[[edit]]", diagnostics);
     if tables.is_empty() {
         diagnostics.push_missing(
@@ -73,7 +73,7 @@ fn read_root<'t>(toml: &'t Spanned<DeTable<'t>>, diagnostics: &mut Diagnostics) 
 
 /// The edits of one table: one edit per value, where the table gives several.
 fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Vec<ParsedEdit> {
-    let Some(mut table) = Reader::open(toml, "an edit", "{ remove = \"a task\" }", diagnostics) else {
+    let Some(mut table) = Reader::open(toml, "an edit", &keys::EDIT, "{ remove = \"a task\" }", diagnostics) else {
         return Vec::new();
     };
     let is_present = |key: &&(&str, &[&str])| toml.get_ref().get(key.0).is_some();
@@ -82,9 +82,7 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
         let kinds = KINDS.map(|(kind, _)| kind).join(", ");
         let diagnostic = Diagnostic::error(Some(toml.span()), "an edit does nothing");
         // A key is probably misspelt.
-        for (kind, _) in KINDS {
-            table.take(kind);
-        }
+        table.keep_keys(|key| KINDS.iter().any(|(kind, _)| *kind == key));
         table.finish(|_| None, diagnostics);
         diagnostics.push_missing(diagnostic.hint(format!("it does one of {kinds}")));
         return Vec::new();
@@ -95,12 +93,8 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
     }
     table.owner = format!("the edit {kind:?}");
     let edits = read(kind, &mut table, diagnostics);
-    // These keys were already reported as present.
-    for (other, extra_keys) in present.iter().skip(1) {
-        for key in [*other].iter().chain(*extra_keys) {
-            table.take(key);
-        }
-    }
+    // The keys of other kinds that are present were already reported.
+    table.keep_keys(|key| present.iter().any(|(kind, extra_keys)| *kind == key || extra_keys.contains(&key)));
     let foreign = |key: &str| {
         let other_kind = KINDS.iter().find(|(_, keys)| keys.contains(&key)).map(|(kind, _)| *kind);
         other_kind.filter(|_| !extra_keys.contains(&key)).map(|kind| format!("{key} is for an edit with {kind:?}"))

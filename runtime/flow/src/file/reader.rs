@@ -12,6 +12,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::keys::{Key, Keys};
 use crate::{Diagnostic, InvalidName, Pace, Rate, StartTime, Timestamp, parse_duration, parse_size, suggest};
 
 /// Keys that only other versions of waft support; the diagnostic states this instead of a spelling suggestion.
@@ -53,32 +54,6 @@ impl Diagnostics {
     }
 }
 
-/// Keys that other parts depend on: a misspelt one counts as unreadable.
-const NEEDED: [&str; 22] = [
-    "task",
-    "flow",
-    "link",
-    "listen",
-    "schedule",
-    "inputs",
-    "modules",
-    "pattern",
-    "order",
-    "persistent",
-    "cyclic",
-    "name",
-    "use",
-    "wait",
-    "requires",
-    "provides",
-    "with",
-    "for_each",
-    "as",
-    "from",
-    "to",
-    "join",
-];
-
 /// A table that is being read.
 pub(super) struct Reader<'t> {
     table: &'t DeTable<'t>,
@@ -86,18 +61,24 @@ pub(super) struct Reader<'t> {
     pub(super) span: Range<usize>,
     /// Its description for diagnostics: `task "mix"`.
     pub(super) owner: String,
-    read_keys: Vec<&'static str>,
+    keys: Vec<&'static Key>,
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>, owner: impl Into<String>) -> Self {
-        Self { table, span, owner: owner.into(), read_keys: Vec::new() }
+    pub(super) fn new(
+        table: &'t DeTable<'t>,
+        span: Range<usize>,
+        owner: impl Into<String>,
+        keys: &'static Keys,
+    ) -> Self {
+        Self { table, span, owner: owner.into(), keys: keys.iter().collect() }
     }
 
     /// Reads a value that must be a table; `example` shows a valid one.
     pub(super) fn open(
         toml: &'t Spanned<DeValue<'t>>,
         owner: impl Into<String>,
+        keys: &'static Keys,
         example: &str,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
@@ -106,14 +87,18 @@ impl<'t> Reader<'t> {
         if table.is_none() {
             diagnostics.push(wrong_type(&owner, &format!("a table such as {example}"), toml.get_ref(), toml.span()));
         }
-        Some(Self::new(table?, toml.span(), owner))
+        Some(Self::new(table?, toml.span(), owner, keys))
+    }
+
+    /// Knows only some of its keys from now on: others are reported as unknown.
+    pub(super) fn keep_keys(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.keys.retain(|key| is_kept(key.name));
     }
 
     /// The value of a key, if it is there.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
-        if !self.read_keys.contains(&key) {
-            self.read_keys.push(key);
-        }
+    pub(super) fn take(&self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
+        let is_known = self.keys.iter().any(|known| known.name == key);
+        debug_assert!(is_known, "{key:?} of {} is read, and not among the keys of its table", self.owner);
         self.table.get(key)
     }
 
@@ -292,17 +277,18 @@ impl<'t> Reader<'t> {
 
     /// Reports unknown keys. `foreign` knows the keys of other systems.
     pub(super) fn finish(self, foreign: impl Fn(&str) -> Option<String>, diagnostics: &mut Diagnostics) {
-        for key in self.table.keys().filter(|key| !self.read_keys.contains(&key.get_ref().as_ref())) {
+        let names = || self.keys.iter().map(|key| key.name);
+        for key in self.table.keys().filter(|key| !names().any(|known| known == key.get_ref())) {
             let name = key.get_ref().as_ref();
             let diagnostic = Diagnostic::error(Some(key.span()), format!("{} has an unknown key {name:?}", self.owner));
             let reserved =
                 || RESERVED_KEYS.contains(&name).then(|| format!("this version of waft does not know {name:?} here"));
-            let closest = suggest::closest(name, self.read_keys.iter().copied());
-            diagnostics.is_partial |= closest.is_some_and(|closest| NEEDED.contains(&closest));
+            let closest = suggest::closest(name, names());
+            diagnostics.is_partial |= self.keys.iter().any(|key| key.is_needed && Some(key.name) == closest);
             let hint = foreign(name)
                 .or_else(reserved)
                 .or_else(|| closest.map(suggest::hint))
-                .unwrap_or_else(|| format!("the keys known here are {}", self.read_keys.join(", ")));
+                .unwrap_or_else(|| format!("the keys known here are {}", names().collect::<Vec<_>>().join(", ")));
             diagnostics.push(diagnostic.hint(hint));
         }
     }

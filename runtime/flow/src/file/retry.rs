@@ -3,13 +3,10 @@
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    foreign_keys, json,
+    foreign_keys, json, keys,
     reader::{Diagnostics, Reader, WithSpan, wrong_type},
 };
 use crate::{Backoff, Diagnostic, DraftController, Otherwise, RetryPolicy, Strategy, ValueName};
-
-const POLICY: [&str; 5] = ["attempts", "backoff", "initial", "max", "jitter"];
-const CONTROLLER: [&str; 5] = ["times", "for_each", "always", "otherwise", "provides"];
 
 /// Reads a task's own policy.
 pub(super) fn policy<'t>(
@@ -17,7 +14,8 @@ pub(super) fn policy<'t>(
     owner: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<RetryPolicy> {
-    let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ attempts = 3 }", diagnostics)?;
+    let mut table =
+        Reader::open(toml, format!("the retry of {owner}"), &keys::POLICY, "{ attempts = 3 }", diagnostics)?;
     let default = RetryPolicy::default();
     let policy = RetryPolicy {
         attempts: table.integer("attempts", 1..=u32::MAX, diagnostics).unwrap_or(default.attempts),
@@ -27,8 +25,10 @@ pub(super) fn policy<'t>(
         jitter: table.boolean("jitter", diagnostics).map_or(default.jitter, |jitter| jitter.value),
     };
     let foreign = |key: &str| {
-        let is_controller_key = CONTROLLER.contains(&key);
-        let hint = || format!("{key} is for a flow's retry controller; a task's own retry takes {}", POLICY.join(", "));
+        let is_controller_key = keys::CONTROLLER.iter().any(|known| known.name == key);
+        let hint = || {
+            format!("{key} is for a flow's retry controller; a task's own retry takes {}", keys::names(&keys::POLICY))
+        };
         is_controller_key.then(hint).or_else(|| foreign_keys::suggest_policy_key(key))
     };
     table.finish(foreign, diagnostics);
@@ -41,7 +41,8 @@ pub(super) fn controller<'t>(
     owner: &str,
     diagnostics: &mut Diagnostics,
 ) -> Option<DraftController> {
-    let mut table = Reader::open(toml, format!("the retry of {owner}"), "{ times = 3 }", diagnostics)?;
+    let mut table =
+        Reader::open(toml, format!("the retry of {owner}"), &keys::CONTROLLER, "{ times = 3 }", diagnostics)?;
     let times = table.integer("times", 0..=u32::MAX, diagnostics).map(Strategy::Times);
     let for_each = table.take("for_each").and_then(|toml| for_each(toml, &table.owner, diagnostics));
     let always = table.keyword("always", Otherwise::WORDS, diagnostics);
@@ -49,10 +50,13 @@ pub(super) fn controller<'t>(
     let provides: Option<WithSpan<ValueName>> = table.name("provides", diagnostics);
     one_strategy(&table, toml, diagnostics);
     let foreign = |key: &str| {
-        let is_policy_key = POLICY.contains(&key);
+        let is_policy_key = keys::POLICY.iter().any(|known| known.name == key);
         is_policy_key
             .then(|| {
-                format!("{key} is for a task's own retry; a flow's retry controller takes {}", CONTROLLER.join(", "))
+                format!(
+                    "{key} is for a task's own retry; a flow's retry controller takes {}",
+                    keys::names(&keys::CONTROLLER)
+                )
             })
             .or_else(|| foreign_keys::suggest_controller_key(key))
     };

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, num::NonZeroU32, ops::Range};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    foreign_keys, json,
+    foreign_keys, json, keys,
     reader::{Diagnostics, Reader, WithSpan, wrong_type},
     retry,
 };
 use crate::{
-    Diagnostic, DraftForEach, DraftList, DraftTask, DraftTaskKind, LimitOverrides, MAX_DELIVERY_LIMIT, NodeName,
-    QueueName, Renames, ValueName, Values,
+    Diagnostic, DraftForEach, DraftList, DraftTask, DraftTaskKind, LimitEntry, LimitOverrides, MAX_DELIVERY_LIMIT,
+    NodeName, QueueName, Renames, ValueName, Values,
 };
 
 pub(super) type Spans = BTreeMap<String, Range<usize>>;
@@ -19,7 +19,8 @@ pub(super) type Spans = BTreeMap<String, Range<usize>>;
 /// Reads a task; `None` when even its kind is unknown.
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftTask> {
     let example = "{ name = \"mix\", use = \"kitchen#mix\" }";
-    let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a task", example, diagnostics))?;
+    let mut table =
+        diagnostics.read_needed(|diagnostics| Reader::open(toml, "a task", &keys::TASK, example, diagnostics))?;
     let mut spans = Spans::from([(String::new(), toml.span())]);
     let name = name(&mut table, "first-task", diagnostics);
     let kind = task_kind(&mut table, &mut spans, diagnostics);
@@ -33,15 +34,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
         spans.insert("retry".into(), toml.span());
         retry::policy(toml, &table.owner, diagnostics)
     });
-    let limits = LimitOverrides {
-        timeout: table.duration("timeout", diagnostics),
-        memory: table.size("memory", diagnostics),
-        stack: table.size("stack", diagnostics),
-        output: table.size("output", diagnostics),
-        log: table.size("log", diagnostics),
-        table_elements: table.integer("table_elements", 0..=u64::MAX, diagnostics),
-        instances: table.integer("instances", 0..=u32::MAX, diagnostics),
-    };
+    let limits = limits(&mut table, diagnostics);
     let queue: Option<WithSpan<QueueName>> = table.name("queue", diagnostics);
     let priority = table.integer("priority", i32::MIN..=i32::MAX, diagnostics).unwrap_or_default();
     let pace = table.pace(diagnostics);
@@ -51,8 +44,8 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
     let starts = table.starts(diagnostics);
     let deadline = table.duration("deadline", diagnostics);
     let for_each = diagnostics.read_needed(|diagnostics| for_each(&mut table, diagnostics));
-    for key in CALL_KEYS.into_iter().chain(["deadline"]) {
-        spans.extend(table.take(key).map(|toml| (key.to_owned(), toml.span())));
+    for key in keys::TASK.iter().filter(|key| key.is_of_call || key.name == "deadline") {
+        spans.extend(table.take(key.name).map(|toml| (key.name.to_owned(), toml.span())));
     }
     table.finish(foreign_keys::suggest_task_key, diagnostics);
     let (name, kind) = (name?, kind?);
@@ -85,29 +78,19 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
     })
 }
 
-/// The keys that configure a call.
-pub(crate) const CALL_KEYS: [&str; 20] = [
-    "delivery_limit",
-    "expires",
-    "for_each",
-    "as",
-    "max_parallel",
-    "requires",
-    "with",
-    "retry",
-    "timeout",
-    "memory",
-    "stack",
-    "output",
-    "log",
-    "table_elements",
-    "instances",
-    "queue",
-    "priority",
-    "max_running",
-    "rate",
-    "rollback",
-];
+/// Reads the limits of a task's calls.
+fn limits(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> LimitOverrides {
+    let mut limits = LimitOverrides::default();
+    for (key, limit) in limits.entries() {
+        match limit {
+            LimitEntry::Time(time) => *time = table.duration(key, diagnostics),
+            LimitEntry::Bytes(bytes) => *bytes = table.size(key, diagnostics),
+            LimitEntry::Count(count) => *count = table.integer(key, 0..=u64::MAX, diagnostics),
+            LimitEntry::SmallCount(count) => *count = table.integer(key, 0..=u32::MAX, diagnostics),
+        }
+    }
+    limits
+}
 
 /// Reads the list of a `for_each` task.
 fn for_each(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Option<DraftForEach> {

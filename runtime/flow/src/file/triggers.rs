@@ -2,7 +2,10 @@
 
 use toml::{Spanned, de::DeValue};
 
-use super::reader::{Diagnostics, Reader};
+use super::{
+    keys,
+    reader::{Diagnostics, Reader},
+};
 use crate::{
     Cron, Diagnostic, DraftListener, DraftSchedule, DraftTriggers, FlowName, MissedPolicy, NodeName, OverlapPolicy,
     SourceOutcome,
@@ -23,7 +26,8 @@ pub(super) fn read(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Dra
 
 pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftListener> {
     let example = "{ flow = \"create-server\", task = \"kick-server\", to = \"add-ip\" }";
-    let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a listen", example, diagnostics))?;
+    let mut table =
+        diagnostics.read_needed(|diagnostics| Reader::open(toml, "a listen", &keys::LISTEN, example, diagnostics))?;
     for (key, expected) in [("flow", "the name of a flow"), ("task", "the name of a task in it"), ("to", "a task")] {
         if table.take(key).is_none() {
             diagnostics.is_partial = true;
@@ -40,7 +44,8 @@ pub(super) fn listen<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagn
 
 pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Option<DraftSchedule> {
     let example = "{ cron = \"0 3 * * *\", to = \"clean-up\" }";
-    let mut table = diagnostics.read_needed(|diagnostics| Reader::open(toml, "a schedule", example, diagnostics))?;
+    let mut table = diagnostics
+        .read_needed(|diagnostics| Reader::open(toml, "a schedule", &keys::SCHEDULE, example, diagnostics))?;
     for (key, expected) in [("cron", "0 3 * * *"), ("to", "the name of a task")] {
         if table.take(key).is_none() {
             diagnostics.is_partial = true;

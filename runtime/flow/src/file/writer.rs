@@ -10,11 +10,11 @@ mod value;
 use std::collections::BTreeMap;
 
 use self::table::Table;
-use super::parse;
+use super::{keys, parse};
 use crate::{
     Diagnostic, Draft, DraftController, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule,
-    DraftTask, DraftTaskKind, DraftTriggers, Edit, FlowBody, Join, LimitOverrides, MissedPolicy, ModuleReference,
-    Otherwise, OverlapPolicy, Pace, Pattern, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
+    DraftTask, DraftTaskKind, DraftTriggers, Edit, FlowBody, Join, LimitEntry, LimitOverrides, MissedPolicy,
+    ModuleReference, Otherwise, OverlapPolicy, Pace, Pattern, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
 };
 
 /// A flow that cannot be written as a flow file.
@@ -41,7 +41,7 @@ fn join_messages(diagnostics: &[Diagnostic]) -> String {
 pub fn write(draft: &Draft) -> Result<String, WriteError> {
     let mut diagnostics = draft.diagnostics.clone();
     let owner = draft.name.as_ref().map_or_else(|| "the flow".into(), |name| format!("flow {name:?}"));
-    let mut top = Table::new(owner);
+    let mut top = Table::new(owner, &keys::FLOW);
     draft.name.iter().for_each(|name| top.text("name", name.as_str()));
     let text = write_root(top, draft, &mut diagnostics);
     let parsed = parse(&text);
@@ -54,7 +54,7 @@ pub fn write(draft: &Draft) -> Result<String, WriteError> {
 /// As [`write()`], and where the draft contains settings of the whole flow.
 pub fn write_addition(draft: &Draft) -> Result<String, WriteError> {
     let mut diagnostics = draft.diagnostics.clone();
-    let text = write_root(Table::new("the flow"), draft, &mut diagnostics);
+    let text = write_root(Table::new("the flow", &keys::FLOW), draft, &mut diagnostics);
     let parsed = Edit::parse_addition(&text);
     verify(text, parsed, diagnostics)
 }
@@ -115,7 +115,7 @@ fn section(text: &mut String, header: &str, table: &Table) {
 }
 
 fn modules_table(modules: &BTreeMap<String, ModuleReference>) -> Table {
-    let mut table = Table::new("modules");
+    let mut table = Table::free("modules");
     for (alias, ModuleReference { text, .. }) in modules {
         table.text(alias, text);
     }
@@ -123,7 +123,7 @@ fn modules_table(modules: &BTreeMap<String, ModuleReference>) -> Table {
 }
 
 fn values_table(values: &Values, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
-    let mut table = Table::new(owner);
+    let mut table = Table::free(owner);
     for (name, value) in values {
         table.value(name.as_str(), value, diagnostics);
     }
@@ -147,7 +147,7 @@ fn members(body: &FlowBody, prefix: &str, text: &mut String, diagnostics: &mut V
         match node {
             DraftNode::Task(draft) => section(text, &format!("[[{prefix}task]]"), &task(draft, diagnostics)),
             DraftNode::Flow(flow) => {
-                let mut table = Table::new(format!("flow {:?}", flow.name));
+                let mut table = Table::new(format!("flow {:?}", flow.name), &keys::NESTED_FLOW);
                 table.text("name", flow.name.as_str());
                 write_flow_keys(&flow.body, &mut table, diagnostics);
                 section(text, &format!("[[{prefix}flow]]"), &table);
@@ -179,7 +179,7 @@ fn task(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
         retired,
         spans: _,
     } = draft;
-    let mut table = Table::new(format!("task {name:?}"));
+    let mut table = Table::new(format!("task {name:?}"), &keys::TASK);
     table.text("name", name.as_str());
     match kind {
         DraftTaskKind::Call(uses) => table.text("use", uses),
@@ -225,19 +225,21 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
 }
 
 fn write_limits(limits: &LimitOverrides, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {
-    let LimitOverrides { timeout, memory, stack, output, log, table_elements, instances } = *limits;
-    table.format_duration("timeout", timeout, diagnostics);
-    for (key, size) in [("memory", memory), ("stack", stack), ("output", output), ("log", log)] {
-        table.size(key, size);
+    let mut limits = *limits;
+    for (key, limit) in limits.entries() {
+        match limit {
+            LimitEntry::Time(time) => table.format_duration(key, *time, diagnostics),
+            LimitEntry::Bytes(bytes) => table.size(key, *bytes),
+            LimitEntry::Count(count) => table.number(key, *count),
+            LimitEntry::SmallCount(count) => table.number(key, *count),
+        }
     }
-    table.number("table_elements", table_elements);
-    table.number("instances", instances);
 }
 
 fn policy_table(policy: &RetryPolicy, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let RetryPolicy { attempts, backoff, initial, max, jitter } = *policy;
     let default = RetryPolicy::default();
-    let mut table = Table::new(format!("the retry of {owner}"));
+    let mut table = Table::new(format!("the retry of {owner}"), &keys::POLICY);
     table.number("attempts", Some(attempts).filter(|attempts| *attempts != default.attempts));
     table.keyword("backoff", backoff.as_str(), backoff != default.backoff);
     table.format_duration("initial", Some(initial).filter(|initial| *initial != default.initial), diagnostics);
@@ -248,7 +250,7 @@ fn policy_table(policy: &RetryPolicy, owner: &str, diagnostics: &mut Vec<Diagnos
 
 fn controller_table(draft: &DraftController, owner: &str, diagnostics: &mut Vec<Diagnostic>) -> Table {
     let DraftController { strategy, otherwise, provides, span: _ } = draft;
-    let mut table = Table::new(format!("the retry of {owner}"));
+    let mut table = Table::new(format!("the retry of {owner}"), &keys::CONTROLLER);
     match strategy {
         Strategy::Times(times) => table.number("times", Some(*times)),
         Strategy::ForEach(values) => table.list("for_each", values, diagnostics),
@@ -263,7 +265,7 @@ fn controller_table(draft: &DraftController, owner: &str, diagnostics: &mut Vec<
 
 fn link(draft: &DraftLink) -> Table {
     let DraftLink { from, to, on, when, reach, join, spans: _ } = draft;
-    let mut table = Table::new("a link");
+    let mut table = Table::new("a link", &keys::LINK);
     table.text("from", from.as_str());
     table.text("to", to.as_str());
     table.keyword("on", on.as_str(), *on != SourceOutcome::default());
@@ -275,7 +277,7 @@ fn link(draft: &DraftLink) -> Table {
 
 fn listen(draft: &DraftListener) -> Table {
     let DraftListener { flow, task, on, to, span: _ } = draft;
-    let mut table = Table::new("a listen");
+    let mut table = Table::new("a listen", &keys::LISTEN);
     table.text("flow", flow.as_str());
     table.text("task", task.as_str());
     table.keyword("on", on.as_str(), *on != SourceOutcome::default());
@@ -285,7 +287,7 @@ fn listen(draft: &DraftListener) -> Table {
 
 fn schedule(draft: &DraftSchedule) -> Table {
     let DraftSchedule { cron, to, overlap, missed, span: _ } = draft;
-    let mut table = Table::new("a schedule");
+    let mut table = Table::new("a schedule", &keys::SCHEDULE);
     table.text("cron", cron.line());
     table.keyword("zone", cron.zone(), cron.zone() != "UTC");
     table.text("to", to.as_str());

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     Diagnostic, Digest, DraftForEach, DraftList, DraftTask, DraftTaskKind, Export, ForEach, Input, InputUse, Json,
     LimitOverrides, Limits, MAX_STACK_BYTES, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role, Rollback,
-    Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait, file::CALL_KEYS,
+    Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait, file::keys,
 };
 
 use callee::Callee;
@@ -258,7 +258,8 @@ fn visible_provides(draft: &DraftTask, provides: Renames) -> Renames {
 
 /// A waiting task. It declares its values itself, and calls no guest.
 fn resolve_waiting_task(draft: &DraftTask, waits_for: &str, diagnostics: &mut Vec<Diagnostic>) -> ResolvedTask {
-    for key in CALL_KEYS.iter().filter(|key| draft.spans.contains_key(**key)) {
+    let of_call = keys::TASK.iter().filter(|key| key.is_of_call).map(|key| key.name);
+    for key in of_call.filter(|key| draft.spans.contains_key(*key)) {
         let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
         diagnostics.push(Diagnostic::error(draft.span(key), message).hint("leave it out"));
     }

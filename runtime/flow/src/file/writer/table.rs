@@ -2,19 +2,26 @@
 
 use std::{fmt, time::Duration};
 
-use super::value;
-use crate::{Diagnostic, Json, Renames, Size, StartTime, Timestamp, Value};
+use super::{super::keys::Keys, value};
+use crate::{Diagnostic, Json, Renames, Size, StartTime, Timestamp, Value, time::format_duration};
 
 /// The written keys and values of a table.
 pub(super) struct Table {
     /// Its description for diagnostics: `task "mix"`.
     owner: String,
+    /// Its keys; `None` if they are free.
+    keys: Option<&'static Keys>,
     entries: Vec<(String, String)>,
 }
 
 impl Table {
-    pub(super) fn new(owner: impl Into<String>) -> Self {
-        Self { owner: owner.into(), entries: Vec::new() }
+    pub(super) fn new(owner: impl Into<String>, keys: &'static Keys) -> Self {
+        Self { owner: owner.into(), keys: Some(keys), entries: Vec::new() }
+    }
+
+    /// A table of values or names that an author has named.
+    pub(super) fn free(owner: impl Into<String>) -> Self {
+        Self { owner: owner.into(), keys: None, entries: Vec::new() }
     }
 
     pub(super) fn owner(&self) -> &str {
@@ -31,6 +38,8 @@ impl Table {
     }
 
     fn put(&mut self, key: &str, written: impl fmt::Display) {
+        let is_known = self.keys.is_none_or(|keys| keys.iter().any(|known| known.name == key));
+        debug_assert!(is_known, "{key:?} of {} is written, and not among the keys of its table", self.owner);
         self.entries.push((value::key(key), written.to_string()));
     }
 
@@ -59,7 +68,7 @@ impl Table {
 
     pub(super) fn format_duration(&mut self, key: &str, value: Option<Duration>, diagnostics: &mut Vec<Diagnostic>) {
         let Some(value) = value else { return };
-        match duration(value) {
+        match format_duration(value) {
             Some(text) => self.text(key, &text),
             None => {
                 let message = format!("{key:?} of {} is {value:?}, and no whole number of milliseconds", self.owner);
@@ -91,7 +100,7 @@ impl Table {
             self.put(key, format!("[{}]", names.join(", ")));
             return;
         }
-        let mut table = Self::new(key);
+        let mut table = Self::free(key);
         for (own_name, flow_name) in renames {
             table.text(own_name.as_str(), flow_name.as_str());
         }
@@ -133,17 +142,6 @@ impl Table {
         let diagnostic = Diagnostic::error(None, format!("{owner} holds {problem}, which a flow file cannot"));
         diagnostic.hint("give it to the run as an input, and let tasks require it")
     }
-}
-
-/// A duration in the largest unit that divides it.
-fn duration(value: Duration) -> Option<String> {
-    let millis = u64::try_from(value.as_millis()).ok()?;
-    if Duration::from_millis(millis) != value {
-        return None;
-    }
-    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let unit = units.into_iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit));
-    Some(unit.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit)))
 }
 
 fn format_timestamp(at: Timestamp) -> Option<String> {
