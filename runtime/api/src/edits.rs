@@ -1,7 +1,9 @@
 //! Builds edits of a run's flow in one chain: the server makes all of them in one step, or none.
 
 use flow::{
-    Draft, DraftLink, LinkBuilder,
+    Draft,
+    builder::LinkBuilder,
+    draft::DraftLink,
     file::{WriteError, write_addition},
 };
 

@@ -7,7 +7,7 @@ use std::{
 
 use ::server::wire_draft;
 use anyhow::anyhow;
-use flow::{Diagnostic, Flow, InvalidJson, Json, Severity, Value, ValueName, Values};
+use flow::{Diagnostic, Flow, Json, Severity, Value, ValueName, Values, invalid::InvalidJson};
 
 use crate::{
     arguments::ValueFlags,

@@ -3,13 +3,20 @@
 //! Start with [`Draft::builder`] for a flow, or [`Draft::addition`] for nodes to add to a running one.
 
 pub use ::flow::{
-    Backoff, Builder, Condition, Cron, Diagnostic, Digest, Draft, DraftController, DraftFlow, DraftForEach, DraftLink,
-    DraftList, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTaskKind, DraftTriggers, FlowBody, FlowName,
-    InvalidCondition, InvalidCron, InvalidDigest, InvalidJson, InvalidName, InvalidQuantity, InvalidRate,
-    InvalidValues, Join, Json, LimitOverrides, LinkBuilder, LinkSpans, MissedPolicy, ModuleReference, NestedFlow,
-    NodeName, Otherwise, OverlapPolicy, Pace, ParseExtent, Pattern, Per, QueueName, Rate, RetryPolicy, RootFlow,
-    ScheduleBuilder, Severity, Size, SkipReach, SourceOutcome, Span, StartTime, Stored, StoredReferences, Strategy,
-    TaskBuilder, Timestamp, Value, ValueKind, ValueName, Values, ValuesObject, parse_duration, parse_size,
+    Backoff, Condition, Cron, Diagnostic, Digest, Draft, FlowName, Join, Json, LimitOverrides, MissedPolicy, NodeName,
+    Otherwise, OverlapPolicy, Pace, Pattern, Per, QueueName, Rate, RetryPolicy, Severity, Size, SkipReach,
+    SourceOutcome, StartTime, Stored, StoredReferences, Strategy, Timestamp, Value, ValueKind, ValueName, Values,
+    ValuesObject,
+    builder::{Builder, LinkBuilder, NestedFlow, RootFlow, ScheduleBuilder, TaskBuilder},
+    draft::{
+        DraftController, DraftFlow, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule,
+        DraftTask, DraftTaskKind, DraftTriggers, FlowBody, LinkSpans, ModuleReference, ParseExtent, Span,
+    },
+    invalid::{
+        InvalidCondition, InvalidCron, InvalidDigest, InvalidJson, InvalidName, InvalidQuantity, InvalidRate,
+        InvalidValues,
+    },
+    parse_duration, parse_size,
 };
 
 /// Flow files: text to drafts, and drafts to text.

@@ -67,7 +67,7 @@ pub enum ShardAssignment {
 pub enum StartError {
     /// The engine's id is not a valid part of a queue name.
     #[error("the engine's id is not valid")]
-    Id(#[from] flow::InvalidName),
+    Id(#[from] flow::invalid::InvalidName),
     /// The engine's exchanges and queues could not be declared.
     #[error("could not declare the engine's exchanges and queues")]
     Declare(#[from] DeclareError),

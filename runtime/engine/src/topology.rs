@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use broker::{Binding, Broker, DeclareError, Destination, Exchange, ExchangeKind, Queue, QueueKind};
-use flow::{Flow, FlowName, NodeName, Role, Shard, State};
+use flow::{Flow, FlowName, NodeName, Shard, State, graph::Role};
 use protocol::topology;
 
 use crate::shards::Sharing;

@@ -11,10 +11,13 @@ use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::From
 
 pub use self::triggers::ScheduleBuilder;
 use crate::{
-    Condition, Diagnostic, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftList, DraftNode, DraftTask,
-    DraftTaskKind, FlowName, InvalidName, Join, Json, LimitOverrides, LinkSpans, MAX_DELIVERY_LIMIT, ModuleReference,
-    Otherwise, Pace, Pattern, QueueName, Rate, Renames, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy,
-    Value, ValueName, Values,
+    Condition, Diagnostic, Draft, FlowName, Join, Json, LimitOverrides, MAX_DELIVERY_LIMIT, Otherwise, Pace, Pattern,
+    QueueName, Rate, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Value, ValueName, Values,
+    draft::{
+        DraftController, DraftFlow, DraftForEach, DraftLink, DraftList, DraftNode, DraftTask, DraftTaskKind, LinkSpans,
+        ModuleReference, Renames,
+    },
+    invalid::InvalidName,
 };
 
 /// The level of the whole flow, which has modules and inputs.

@@ -10,9 +10,12 @@ use std::{
 };
 
 use crate::{
-    Condition, Diagnostic, Digest, Draft, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTaskKind,
-    FlowBody, Join, LinkSpans, ModuleReference, NodeName, Pattern, SkipReach, SourceOutcome, Value, ValueName, file,
-    suggest,
+    Condition, Diagnostic, Digest, Draft, Join, NodeName, Pattern, SkipReach, SourceOutcome, Value, ValueName,
+    draft::{
+        DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTaskKind, FlowBody, LinkSpans,
+        ModuleReference,
+    },
+    file, suggest,
 };
 
 /// The source of a flow: enough to build it again, and to edit it.

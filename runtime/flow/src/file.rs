@@ -27,7 +27,10 @@ use toml::{
 pub use self::edits::{ParsedEdit, edits};
 use self::reader::{Diagnostics, Reader, wrong_type};
 pub use self::writer::{WriteError, write, write_addition};
-use crate::{Diagnostic, Draft, FlowName, ModuleReference, ParseExtent};
+use crate::{
+    Diagnostic, Draft, FlowName,
+    draft::{ModuleReference, ParseExtent},
+};
 
 /// Parses a flow file that must be valid.
 ///

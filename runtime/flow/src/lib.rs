@@ -1,7 +1,7 @@
 //! Flows: what an author writes, and the vocabulary of the system.
 //!
 //! The first half defines names, values, failures, limits, and the calls and states of a run. The second half turns a flow
-//! file (`file`) or a program (`builder`) into a `Draft`, and a draft with its modules into a `Flow` (`wire`). The crate has
+//! file (`file`) or a program (`builder`) into a `Draft` (`draft`), and a draft with its modules into a `Flow` (`graph`, `wire`). The crate has
 //! no I/O, no clock and no async. Start reading at `draft`.
 
 // Printing panics when the reader has closed the pipe; only the binary prints, and handles that.
@@ -29,53 +29,62 @@ mod skip_reason;
 mod state;
 
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
-pub use condition::{Condition, EvaluationError, InvalidCondition};
-pub use cron::{Cron, InvalidCron};
-pub use digest::{Digest, InvalidDigest};
+pub use condition::Condition;
+pub use cron::Cron;
+pub use digest::Digest;
 pub use failure::{Failure, FailureKind, FailureSummary, Failures, MAX_MESSAGE_BYTES, Outcome};
 pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
-pub use name::{Export, FlowName, InvalidName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
+pub use name::{Export, FlowName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
 pub use notification::{NotificationOutcome, TaskNotification};
-pub use pace::{InvalidRate, Pace, Per, Rate};
+pub use pace::{Pace, Per, Rate};
 pub use retry::{Backoff, RetryPolicy};
 pub use run_state::RunState;
-pub use schema::{Schema, SchemaMismatch};
+pub use schema::Schema;
 pub use signal::{Signal, TaskResult};
 pub use skip_reason::SkipReason;
 pub use state::{NodeKind, State};
 pub use task_info::{Parameter, Provided, Rollback, TaskInfo};
-pub use time::{ClockShift, InvalidQuantity, Size, Timestamp, parse_duration, parse_size};
+pub use time::{ClockShift, Size, Timestamp, parse_duration, parse_size};
 pub use value::{
-    InvalidJson, InvalidValues, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, StoredReferences, Value,
-    ValueKind, Values, ValuesObject,
+    Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, StoredReferences, Value, ValueKind, Values, ValuesObject,
 };
 
-mod draft;
-mod flow;
-mod keywords;
-mod suggest;
-mod render;
+/// Why a text or a value is refused, one type for each type that is parsed.
+pub mod invalid {
+    pub use crate::{
+        condition::{EvaluationError, InvalidCondition},
+        cron::InvalidCron,
+        digest::InvalidDigest,
+        name::InvalidName,
+        pace::InvalidRate,
+        schema::SchemaMismatch,
+        time::InvalidQuantity,
+        value::{InvalidJson, InvalidValues},
+    };
+}
+
+pub mod builder;
+pub mod draft;
 pub mod file;
-mod builder;
-mod edit;
-mod wire;
+pub mod graph;
 pub mod picture;
+mod edit;
+mod keywords;
+mod render;
+mod suggest;
+mod wire;
 #[cfg(test)]
 mod seeded_rng;
 #[cfg(test)]
 mod test_tables;
 
-pub use builder::{Builder, LinkBuilder, NestedFlow, RootFlow, ScheduleBuilder, TaskBuilder};
 pub use draft::{
-    Diagnostic, Draft, DraftController, DraftFlow, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode,
-    DraftSchedule, DraftTask, DraftTaskKind, DraftTriggers, FlowBody, Join, LinkSpans, ModuleContent, ModuleInfo,
-    ModuleReference, Otherwise, ParseExtent, Pattern, Renames, Severity, SkipReach, SourceOutcome, Span, Strategy,
+    Diagnostic, Draft, Join, ModuleContent, ModuleInfo, Otherwise, Pattern, Severity, SkipReach, SourceOutcome,
+    Strategy,
 };
 pub use edit::{Edit, FlowSource};
-pub use flow::{
-    BackEdge, BackEdgeTiming, Controller, DELIVERY_LIMIT, Element, Flow, ForEach, Input, InputUse, Link, Listener,
-    MAX_DELIVERY_LIMIT, MissedPolicy, Node, NodeIndex, NotificationInput, OverlapPolicy, Requiredness, Role, Schedule,
-    Scope, ScopeIndex, Source, StartTime, Task, Triggers, UnknownTask, Wait,
+pub use graph::{
+    DELIVERY_LIMIT, Flow, MAX_DELIVERY_LIMIT, MissedPolicy, Node, NodeIndex, OverlapPolicy, StartTime, Task,
 };
 pub use render::{line_and_column, render};
 pub use wire::{check_limits, wire};

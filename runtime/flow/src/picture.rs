@@ -13,7 +13,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::{dot::dot, mermaid::mermaid, svg::svg};
-use crate::{Controller, Flow, NodeIndex, Otherwise, Role, ScopeIndex, Source, SourceOutcome, Strategy, ValueName};
+use crate::{
+    Flow, NodeIndex, Otherwise, SourceOutcome, Strategy, ValueName,
+    graph::{Controller, Role, ScopeIndex, Source},
+};
 
 /// A drawn shape: a task, or a nested flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -38,8 +38,9 @@ use self::{
     triggers::Cycles,
 };
 use crate::{
-    BackEdge, Diagnostic, Draft, DraftController, Flow, FlowName, Join, ModuleInfo, NodeIndex, ParseExtent, ScopeIndex,
-    Severity, Source, Strategy, ValueName, Values,
+    Diagnostic, Draft, Flow, FlowName, Join, ModuleInfo, NodeIndex, Severity, Strategy, ValueName, Values,
+    draft::{DraftController, ParseExtent},
+    graph::{BackEdge, ScopeIndex, Source},
 };
 
 /// Wires a flow. `modules` contains the resolved modules by alias; `given` are the caller's input values, which override

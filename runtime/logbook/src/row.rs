@@ -184,7 +184,7 @@ impl LogRow {
     /// # Errors
     /// [`LoadError::Damaged`] when a column holds a value that waft does not write.
     pub(crate) fn into_log(self, run: &RunId) -> Result<AttemptLog, LoadError> {
-        let unnamed = |error: flow::InvalidName| damaged(run, error.to_string());
+        let unnamed = |error: flow::invalid::InvalidName| damaged(run, error.to_string());
         let action = [Action::Apply, Action::Rollback].into_iter().find(|action| action.as_str() == self.action);
         let attempt = u32::try_from(self.attempt).map_err(|error| damaged(run, error.to_string()))?;
         let call = CallId {

@@ -27,7 +27,7 @@ use crate::{Change, Command, Event, Fact, Record};
 pub use firing::for_each::{Expansion, collect_results, elements};
 pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues};
 use firing::{FiringMachine, FiringStart};
-use flow::{ClockShift, Firing, Flow, NodeIndex, NodeName, Revision, Role, RunId, RunState, Timestamp};
+use flow::{ClockShift, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, Timestamp, graph::Role};
 pub use notifications::NotificationKeys;
 pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
 pub use triggers::{Backlog, NextFiring, PendingTrigger, QueuedFiring, SkipCount, TriggerState};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flow::{
     Action, Attempt, ClockShift, Digest, Execution, Failure, Firing, Flow, Json, NodeIndex, Outcome, Revision,
-    RunState, ScopeIndex, SkipReach, SkipReason, Timestamp, Value, Values, WorkerName,
+    RunState, SkipReach, SkipReason, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
 };
 
 /// One entry of a run's history.

@@ -8,7 +8,7 @@ mod source;
 mod task;
 mod triggers;
 
-use ::flow::{Digest, NodeIndex, ScopeIndex};
+use ::flow::{Digest, NodeIndex, graph::ScopeIndex};
 
 pub(crate) use self::{flow::WireFlow, links::WireReach, task::WirePace};
 use crate::wire::Invalid;

@@ -3,7 +3,9 @@
 use std::{str, sync::Arc};
 
 use bytes::Bytes;
-use flow::{Flow, InvalidJson, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, Value, ValueKind, Values};
+use flow::{
+    Flow, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, Value, ValueKind, Values, invalid::InvalidJson,
+};
 use protocol::events::RunValues;
 use tracing::warn;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flow::{Diagnostic, Node, Role, Severity};
+use flow::{Diagnostic, Node, Severity, graph::Role};
 use serde_json::json;
 
 use crate::{

@@ -81,7 +81,7 @@ pub(super) fn state(run: &Run) -> Result<RunState, CliError> {
 /// Shows a run until it has ended, and returns the run's exit code. On a stop request it returns, and the run continues.
 pub(super) async fn follow(source: &Source, run: &Run, as_json: bool) -> Result<Exit, CliError> {
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
-    let invalid_name = |error: flow::InvalidName| {
+    let invalid_name = |error: flow::invalid::InvalidName| {
         CliError::unreachable(anyhow!(error).context("the server sent a run with an invalid name"))
     };
     let id = RunId::new(&run.run).map_err(invalid_name)?;

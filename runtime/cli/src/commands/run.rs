@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
 use engine::{Engine, ShardAssignment, SubmitError, SystemClock};
-use flow::{Flow, NodeIndex, NodeName, QueueName, Role, RunId, RunState, Shard, State};
+use flow::{Flow, NodeIndex, NodeName, QueueName, RunId, RunState, Shard, State, graph::Role};
 use logbook::{LoadError, Logbook, RunLock};
 use machine::Machine;
 use protocol::RunCommand;

@@ -4,8 +4,8 @@ use std::{fmt::Display, time::Duration};
 
 use super::{Builder, RootFlow, parse_name};
 use crate::{
-    Cron, Diagnostic, DraftListener, DraftSchedule, DraftTriggers, FlowName, MissedPolicy, NodeName, OverlapPolicy,
-    SourceOutcome,
+    Cron, Diagnostic, FlowName, MissedPolicy, NodeName, OverlapPolicy, SourceOutcome,
+    draft::{DraftListener, DraftSchedule, DraftTriggers},
 };
 
 /// Builds one schedule of a flow.

@@ -10,8 +10,9 @@ use super::{
     retry, task,
 };
 use crate::{
-    Condition, Diagnostic, DraftFlow, DraftLink, DraftNode, FlowBody, Join, LinkSpans, NodeName, Pattern, SkipReach,
-    SourceOutcome, suggest,
+    Condition, Diagnostic, Join, NodeName, Pattern, SkipReach, SourceOutcome,
+    draft::{DraftFlow, DraftLink, DraftNode, FlowBody, LinkSpans},
+    suggest,
 };
 
 /// Reads the body of a flow from the flow's table. The parser bounds the nesting of flows, and therefore this recursion.

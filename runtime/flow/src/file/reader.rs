@@ -13,7 +13,7 @@ use toml::{
 };
 
 use super::keys::{Key, Keys};
-use crate::{Diagnostic, InvalidName, Pace, Rate, StartTime, Timestamp, parse_duration, parse_size, suggest};
+use crate::{Diagnostic, Pace, Rate, StartTime, Timestamp, invalid::InvalidName, parse_duration, parse_size, suggest};
 
 /// Keys that only other versions of waft support; the diagnostic states this instead of a spelling suggestion.
 const RESERVED_KEYS: [&str; 2] = ["capabilities", "grant"];

@@ -6,7 +6,7 @@ use super::{
     foreign_keys, json, keys,
     reader::{Diagnostics, Reader, WithSpan, wrong_type},
 };
-use crate::{Backoff, Diagnostic, DraftController, Otherwise, RetryPolicy, Strategy, ValueName};
+use crate::{Backoff, Diagnostic, Otherwise, RetryPolicy, Strategy, ValueName, draft::DraftController};
 
 /// Reads a task's own policy.
 pub(super) fn policy<'t>(

@@ -10,8 +10,8 @@ use super::{
     retry,
 };
 use crate::{
-    Diagnostic, DraftForEach, DraftList, DraftTask, DraftTaskKind, LimitEntry, LimitOverrides, MAX_DELIVERY_LIMIT,
-    NodeName, QueueName, Renames, ValueName, Values,
+    Diagnostic, LimitEntry, LimitOverrides, MAX_DELIVERY_LIMIT, NodeName, QueueName, ValueName, Values,
+    draft::{DraftForEach, DraftList, DraftTask, DraftTaskKind, Renames},
 };
 
 pub(super) type Spans = BTreeMap<String, Range<usize>>;

@@ -1,7 +1,11 @@
 //! Tests of valid flow files, and of the diagnostics of invalid ones.
 
 use super::parse;
-use crate::{DraftNode, DraftTask, Strategy, Value, render, test_tables};
+use crate::{
+    Strategy, Value,
+    draft::{DraftNode, DraftTask},
+    render, test_tables,
+};
 
 #[test]
 fn every_diagnostic_of_a_file_has_a_line_and_a_hint() {

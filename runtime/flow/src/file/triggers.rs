@@ -7,8 +7,8 @@ use super::{
     reader::{Diagnostics, Reader},
 };
 use crate::{
-    Cron, Diagnostic, DraftListener, DraftSchedule, DraftTriggers, FlowName, MissedPolicy, NodeName, OverlapPolicy,
-    SourceOutcome,
+    Cron, Diagnostic, FlowName, MissedPolicy, NodeName, OverlapPolicy, SourceOutcome,
+    draft::{DraftListener, DraftSchedule, DraftTriggers},
 };
 
 /// Reads the keys of the whole flow's table.
@@ -65,7 +65,7 @@ pub(super) fn schedule<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Dia
     let cron = match Cron::new(line.value, zone.as_ref().map_or("UTC", |zone| zone.value)) {
         Ok(cron) => Some(cron),
         Err(error) => {
-            let is_zone = matches!(error, crate::InvalidCron::Zone { .. });
+            let is_zone = matches!(error, crate::invalid::InvalidCron::Zone { .. });
             let span = zone.filter(|_| is_zone).map_or(line.span, |zone| zone.span);
             diagnostics.is_partial = true;
             diagnostics.push(Diagnostic::rejected(Some(span), "a schedule", &error));

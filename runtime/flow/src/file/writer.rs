@@ -12,9 +12,12 @@ use std::collections::BTreeMap;
 use self::table::Table;
 use super::{keys, parse};
 use crate::{
-    Diagnostic, Draft, DraftController, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule,
-    DraftTask, DraftTaskKind, DraftTriggers, Edit, FlowBody, Join, LimitEntry, LimitOverrides, MissedPolicy,
-    ModuleReference, Otherwise, OverlapPolicy, Pace, Pattern, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
+    Diagnostic, Draft, Edit, Join, LimitEntry, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pace, Pattern,
+    RetryPolicy, Severity, SourceOutcome, Strategy, Values,
+    draft::{
+        DraftController, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule, DraftTask,
+        DraftTaskKind, DraftTriggers, FlowBody, ModuleReference,
+    },
 };
 
 /// A flow that cannot be written as a flow file.

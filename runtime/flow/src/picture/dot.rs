@@ -1,7 +1,7 @@
 //! Draws a flow for Graphviz.
 
 use super::{ArrowLabel, Drawings, Shape};
-use crate::{Flow, ScopeIndex};
+use crate::{Flow, graph::ScopeIndex};
 
 /// The flow as a Graphviz graph; nested flows are clusters.
 #[must_use]

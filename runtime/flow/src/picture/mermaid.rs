@@ -1,7 +1,7 @@
 //! Draws a flow for Mermaid, which many wikis and code hosts render.
 
 use super::{Drawings, Shape};
-use crate::{Flow, ScopeIndex};
+use crate::{Flow, graph::ScopeIndex};
 
 /// The flow as a Mermaid flowchart; nested flows are subgraphs.
 #[must_use]

@@ -6,7 +6,7 @@ use super::{
     ArrowLabel, Drawings, Shape,
     layers::{Arrow, Layers, lay_out},
 };
-use crate::{Flow, ScopeIndex};
+use crate::{Flow, graph::ScopeIndex};
 
 /// The width of a character in a title.
 const CHARACTER: f64 = 8.0;

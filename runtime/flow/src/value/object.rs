@@ -162,7 +162,7 @@ impl StoredObject {
                 Err(format!("a reference into the store cannot be given: give the value itself, not {STORED}"))
             }
             StoredReferences::Accept => {
-                let digest = self.digest.parse().map_err(|error: crate::InvalidDigest| error.to_string())?;
+                let digest = self.digest.parse().map_err(|error: crate::invalid::InvalidDigest| error.to_string())?;
                 let form = match self.form {
                     ValueKindName::Json => ValueKind::Json,
                     ValueKindName::Bytes => ValueKind::Bytes,

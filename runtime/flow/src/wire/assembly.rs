@@ -9,7 +9,10 @@ use super::{
     scope_resolver::ResolvedInput,
     task::ResolvedTask,
 };
-use crate::{Controller, Flow, FlowName, Node, NodeIndex, Role, Scope, ScopeIndex, Values};
+use crate::{
+    Flow, FlowName, Node, NodeIndex, Values,
+    graph::{Controller, Role, Scope, ScopeIndex},
+};
 
 /// Assembles the flow.
 pub(super) fn assemble(

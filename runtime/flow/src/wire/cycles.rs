@@ -6,7 +6,7 @@ use super::{
     graph::{Graph, Reason},
     layout::Layout,
 };
-use crate::{Diagnostic, ScopeIndex, Span};
+use crate::{Diagnostic, draft::Span, graph::ScopeIndex};
 
 /// Reports the cycles of a flow; each member is in at most one of them.
 pub(super) fn report_cycles(layout: &Layout<'_>, scope: ScopeIndex, graph: &Graph, diagnostics: &mut Vec<Diagnostic>) {

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::Layout;
-use crate::{BackEdge, Diagnostic, DraftLink, Flow, Json, Role, ScopeIndex, Source, Value};
+use crate::{
+    Diagnostic, Flow, Json, Value,
+    draft::DraftLink,
+    graph::{BackEdge, Role, ScopeIndex, Source},
+};
 
 /// Refuses back edges that form a cycle without a call. A list that is not known yet may be empty too; the machine slows
 /// such a cycle down.

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Diagnostic, DraftNode, DraftTask, FlowBody, FlowName, NodeIndex, NodeName, ScopeIndex, Span, ValueName};
+use crate::{
+    Diagnostic, FlowName, NodeIndex, NodeName, ValueName,
+    draft::{DraftNode, DraftTask, FlowBody, Span},
+    graph::ScopeIndex,
+};
 
 /// The maximum nesting depth of flows. Every walk over a draft recurses this deep, so deeper ones are refused. The TOML
 /// parser stops at tables 80 deep, with a less clear message.

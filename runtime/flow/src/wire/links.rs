@@ -12,8 +12,10 @@ use super::{
     task::ResolvedTask,
 };
 use crate::{
-    Condition, Diagnostic, DraftLink, Link, NodeIndex, Pattern, ScopeIndex, Source, SourceOutcome, ValueName, Values,
-    condition, suggest,
+    Condition, Diagnostic, NodeIndex, Pattern, SourceOutcome, ValueName, Values, condition,
+    draft::DraftLink,
+    graph::{Link, ScopeIndex, Source},
+    suggest,
 };
 
 /// The name of a failure in conditions, and in tasks that listen to one.

@@ -4,7 +4,7 @@ use super::{
     graph::{Graph, Reason},
     layout::{Layout, MemberPosition},
 };
-use crate::{Diagnostic, NodeName, Pattern, ScopeIndex, Span, suggest};
+use crate::{Diagnostic, NodeName, Pattern, draft::Span, graph::ScopeIndex, suggest};
 
 /// The explicit order of a flow's members.
 ///

@@ -8,7 +8,7 @@ use super::{
     scope_resolver::ResolvedInput,
     task::{self, Modules, Requirement, ResolvedTask},
 };
-use crate::{Diagnostic, Draft, DraftTaskKind, NodeIndex, Pattern, Source, ValueName, Values, suggest};
+use crate::{Diagnostic, Draft, NodeIndex, Pattern, ValueName, Values, draft::DraftTaskKind, graph::Source, suggest};
 
 /// The maximum number of tasks that a diagnostic names for one module.
 const MAX_NAMED: usize = 10;
@@ -173,7 +173,7 @@ impl RootResolver<'_, '_> {
         Diagnostic::error(self.span(requirement), message).hint(hint.unwrap_or_else(otherwise))
     }
 
-    fn span(&self, requirement: &Requirement) -> crate::Span {
+    fn span(&self, requirement: &Requirement) -> crate::draft::Span {
         let is_list = self.layout.task(requirement.node).is_some_and(|task| task.iterates_over(&requirement.value));
         let part = if is_list { "for_each".into() } else { format!("requires.{}", requirement.parameter) };
         self.layout.span(requirement.node, &part)

@@ -6,7 +6,7 @@ use super::{
     layout::{Layout, Slot},
     task::ResolvedTask,
 };
-use crate::{NodeIndex, Schema, Source, Strategy, ValueName, Values};
+use crate::{NodeIndex, Schema, Strategy, ValueName, Values, graph::Source};
 
 /// The known types of the values of a flow.
 pub(super) struct Schemas<'a, 'd> {

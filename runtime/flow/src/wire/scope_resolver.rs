@@ -9,7 +9,10 @@ use super::{
     node_source,
     task::{Requirement, ResolvedTask},
 };
-use crate::{Diagnostic, NodeIndex, Pattern, ScopeIndex, Source, ValueName};
+use crate::{
+    Diagnostic, NodeIndex, Pattern, ValueName,
+    graph::{ScopeIndex, Source},
+};
 
 /// One flow, with the data about the flows around it.
 pub(super) struct ScopeResolver<'a, 'd> {

@@ -5,9 +5,11 @@ mod callee;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Diagnostic, Digest, DraftForEach, DraftList, DraftTask, DraftTaskKind, Export, ForEach, Input, InputUse, Json,
-    LimitOverrides, Limits, MAX_STACK_BYTES, NodeIndex, Parameter, QueueName, Renames, RetryPolicy, Role, Rollback,
-    Schema, Size, Source, Task, TaskInfo, Value, ValueName, Wait, file::keys,
+    Diagnostic, Digest, Export, Json, LimitOverrides, Limits, MAX_STACK_BYTES, NodeIndex, Parameter, QueueName,
+    RetryPolicy, Rollback, Schema, Size, Task, TaskInfo, Value, ValueName,
+    draft::{DraftForEach, DraftList, DraftTask, DraftTaskKind, Renames},
+    file::keys,
+    graph::{ForEach, Input, InputUse, Role, Source, Wait},
 };
 
 use callee::Callee;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use super::wire;
 use crate::{
     Digest, Draft, Flow, Json, LimitOverrides, Limits, ModuleContent, ModuleInfo, Parameter, Provided, RetryPolicy,
-    Role, Rollback, Source, TaskInfo, Value, Values, file, render, test_tables,
+    Rollback, TaskInfo, Value, Values, file,
+    graph::{Role, Source},
+    render, test_tables,
 };
 
 /// A task's name, the values it requires (`?` marks optional ones), its provided values, and the values its rollback

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{layout::Layout, links::LinkContext, scope_resolver::ScopeResolver, task::Requirement};
 use crate::{
-    BackEdge, BackEdgeTiming, Diagnostic, Draft, DraftLink, DraftTriggers, Flow, Join, Link, Listener, NodeIndex,
-    NodeName, Role, Schedule, ScopeIndex, SourceOutcome, Triggers, ValueName,
+    Diagnostic, Draft, Flow, Join, NodeIndex, NodeName, SourceOutcome, ValueName,
+    draft::{DraftLink, DraftTriggers},
+    graph::{BackEdge, BackEdgeTiming, Link, Listener, Role, Schedule, ScopeIndex, Triggers},
 };
 
 /// The default maximum of parallel firings.
@@ -266,7 +267,7 @@ fn target(
     flow: &Flow,
     trigger: &str,
     name: &NodeName,
-    span: &crate::Span,
+    span: &crate::draft::Span,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<NodeIndex> {
     let position = layout.position(name);

@@ -9,8 +9,9 @@ use super::{
     task::{ParameterSpec, ResolvedTask},
 };
 use crate::{
-    Diagnostic, Draft, DraftTaskKind, Json, NodeIndex, NotificationInput, Role, Source, Span, Task, Value, ValueName,
-    Values,
+    Diagnostic, Draft, Json, NodeIndex, Task, Value, ValueName, Values,
+    draft::{DraftTaskKind, Span},
+    graph::{NotificationInput, Role, Source},
     value_types::{ValueType, ValueTypes},
 };
 

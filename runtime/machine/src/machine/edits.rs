@@ -7,8 +7,8 @@ use std::{
 
 use crate::{Change, Command, Fact};
 use flow::{
-    Draft, Edit, Flow, FlowSource, NodeIndex, NodeName, Revision, Role, RunState, ScopeIndex, Source, State, Task,
-    Timestamp, ValueName,
+    Draft, Edit, Flow, FlowSource, NodeIndex, NodeName, Revision, RunState, State, Task, Timestamp, ValueName,
+    graph::{Role, ScopeIndex, Source},
 };
 
 use super::{
@@ -320,7 +320,8 @@ impl<'f> NodeMapping<'f> {
         let schedules = self.new.triggers.iter().flat_map(|triggers| &triggers.schedules).map(|schedule| {
             let old_schedules = self.old.triggers.iter().flat_map(|triggers| &triggers.schedules);
             let old_schedules = old_schedules.zip(state.schedules.iter().zip(&state.backlogs));
-            let is_same = |old: &flow::Schedule| old.cron == schedule.cron && self.node(old.to) == Some(schedule.to);
+            let is_same =
+                |old: &flow::graph::Schedule| old.cron == schedule.cron && self.node(old.to) == Some(schedule.to);
             let mut old_schedules =
                 old_schedules.filter(|(old, _)| is_same(old)).map(|(_, (due, backlog))| (*due, backlog.clone()));
             old_schedules.next().unwrap_or((NextFiring::Unknown, VecDeque::new()))

@@ -26,8 +26,9 @@ use std::{
 
 use crate::Trigger;
 use flow::{
-    CallId, Failures, Firing, Flow, NodeIndex, NodeName, Outcome, Role, RunId, RunState, ScopeIndex, State, TaskResult,
-    Timestamp, Values,
+    CallId, Failures, Firing, Flow, NodeIndex, NodeName, Outcome, RunId, RunState, State, TaskResult, Timestamp,
+    Values,
+    graph::{Role, ScopeIndex},
 };
 use for_each::Elements;
 use node::{NodeRun, NodeState, ScopeRun};
@@ -218,7 +219,7 @@ impl FiringMachine {
     pub(super) fn notification_error(
         &self,
         index: NodeIndex,
-        wait: &flow::Wait,
+        wait: &flow::graph::Wait,
         result: &TaskResult,
     ) -> Option<String> {
         if !self.waiting_tasks.contains(&index) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::{Event, Fact, Record};
-use flow::{NodeIndex, NodeName, Role, TaskResult, Timestamp};
+use flow::{NodeIndex, NodeName, TaskResult, Timestamp, graph::Role};
 
 use super::Machine;
 

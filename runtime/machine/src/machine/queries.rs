@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::Command;
 use flow::{
-    CallId, Failures, Firing, Flow, NodeIndex, NodeName, Revision, Role, RunId, RunState, State, TaskResult, Timestamp,
-    Values, WorkerName,
+    CallId, Failures, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, State, TaskResult, Timestamp,
+    Values, WorkerName, graph::Role,
 };
 
 use super::{Machine, firing::FiringMachine};

@@ -9,8 +9,8 @@ use std::{
 
 use crate::Trigger;
 use flow::{
-    Digest, Failures, Firing, Flow, NodeIndex, Outcome, Revision, Role, RunId, RunState, ScopeIndex, Timestamp, Value,
-    Values,
+    Digest, Failures, Firing, Flow, NodeIndex, Outcome, Revision, RunId, RunState, Timestamp, Value, Values,
+    graph::{Role, ScopeIndex},
 };
 
 use super::{

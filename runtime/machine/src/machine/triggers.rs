@@ -14,8 +14,8 @@ use std::{
 
 use crate::{Change, Command, Fact, Trigger};
 use flow::{
-    BackEdgeTiming, Failures, Firing, NodeIndex, NodeName, OverlapPolicy, Role, RunState, SkipReason, State, Timestamp,
-    Triggers, Values,
+    Failures, Firing, NodeIndex, NodeName, OverlapPolicy, RunState, SkipReason, State, Timestamp, Values,
+    graph::{BackEdgeTiming, Role, Triggers},
 };
 
 use super::{

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use flow::{Digest, Flow, FlowName, Node, NodeIndex, Role, Scope};
+use flow::{
+    Digest, Flow, FlowName, Node, NodeIndex,
+    graph::{Role, Scope},
+};
 
 use super::{
     Bounds,

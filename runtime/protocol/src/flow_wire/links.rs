@@ -1,7 +1,8 @@
 //! The links of a flow: between its own nodes, and from other flows and programs.
 
 use flow::{
-    Condition, FlowName, Json, Link, Listener, NodeName, NotificationInput, SkipReach, SourceOutcome, ValueName,
+    Condition, FlowName, Json, NodeName, SkipReach, SourceOutcome, ValueName,
+    graph::{Link, Listener, NotificationInput},
 };
 
 use super::{Bounds, source::WireSource};

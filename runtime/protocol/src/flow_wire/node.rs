@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use flow::{
-    Controller, Digest, ForEach, Json, Node, NodeIndex, NodeName, Otherwise, Role, StartTime, Strategy, Timestamp,
-    ValueName, Wait,
+    Digest, Json, Node, NodeIndex, NodeName, Otherwise, StartTime, Strategy, Timestamp, ValueName,
+    graph::{Controller, ForEach, Role, Wait},
 };
 
 use super::{

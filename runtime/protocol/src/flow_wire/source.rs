@@ -1,6 +1,6 @@
 //! Where the value of an input comes from.
 
-use flow::{NodeIndex, Source, ValueName};
+use flow::{NodeIndex, ValueName, graph::Source};
 
 use super::Bounds;
 use crate::{

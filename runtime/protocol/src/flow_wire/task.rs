@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
-use flow::{Backoff, Digest, Export, Input, InputUse, Pace, Per, QueueName, Rate, RetryPolicy, Role, Task, ValueName};
+use flow::{
+    Backoff, Digest, Export, Pace, Per, QueueName, Rate, RetryPolicy, Task, ValueName,
+    graph::{Input, InputUse, Role},
+};
 
 use super::{Bounds, source::WireSource};
 use crate::{

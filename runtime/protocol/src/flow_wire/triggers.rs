@@ -1,6 +1,9 @@
 //! The triggers of a flow that fires more than once.
 
-use flow::{BackEdge, BackEdgeTiming, Cron, MissedPolicy, OverlapPolicy, Schedule, Triggers};
+use flow::{
+    Cron, MissedPolicy, OverlapPolicy,
+    graph::{BackEdge, BackEdgeTiming, Schedule, Triggers},
+};
 
 use super::{Bounds, links::WireLink};
 use crate::{

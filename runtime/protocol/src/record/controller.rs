@@ -1,6 +1,6 @@
 //! Records about retry controllers.
 
-use flow::{Attempt, Json, NodeIndex, ScopeIndex, Value};
+use flow::{Attempt, Json, NodeIndex, Value, graph::ScopeIndex};
 use machine::{Fact, Resolution};
 
 use crate::{

@@ -1,6 +1,6 @@
 //! One firing of a run: its nodes, and the pending reaction of each scope.
 
-use flow::{Firing, NodeIndex, ScopeIndex};
+use flow::{Firing, NodeIndex, graph::ScopeIndex};
 use machine::{Expansion, FiringSnapshot, Intention, NodeRun};
 
 use super::{WireProvided, node::WireNodeRun, provided_from_wire, provided_to_wire};

@@ -4,8 +4,8 @@ use std::{num::NonZeroU32, path::Path};
 
 use flow::{
     Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json, Limits,
-    NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, ScopeIndex, Signal, SkipReach, SkipReason,
-    TaskNotification, TaskResult, Timestamp, Value, Values, WorkerName,
+    NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, Signal, SkipReach, SkipReason,
+    TaskNotification, TaskResult, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{

@@ -4,8 +4,8 @@ use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
     Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json, Limits,
-    NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Revision, RunState, ScopeIndex, Shard, Signal, SkipReach,
-    SkipReason, Stored, TaskNotification, TaskResult, Timestamp, Value, ValueKind, Values,
+    NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Revision, RunState, Shard, Signal, SkipReach, SkipReason,
+    Stored, TaskNotification, TaskResult, Timestamp, Value, ValueKind, Values, graph::ScopeIndex,
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use client::api::{self, FiringState, Node, NodeEvent, Revision};
-use flow::{Edit, Flow, NodeIndex, NodeKind, NodeName, Role, RunId, RunState, State as NodeState, Timestamp};
+use flow::{Edit, Flow, NodeIndex, NodeKind, NodeName, RunId, RunState, State as NodeState, Timestamp, graph::Role};
 use logbook::{LoadError, Logbook, Page, Replay, Summary};
 use machine::{Change, Fact, Machine, NodeChange, Record};
 use protocol::events::rfc3339;

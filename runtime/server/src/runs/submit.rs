@@ -9,7 +9,10 @@ use axum::{
 };
 use client::api::{self, Submission, ValuesObject};
 use engine::SubmitError;
-use flow::{Diagnostic, Draft, DraftNode, Flow, FlowBody, RunId, Severity, StoredReferences, Values};
+use flow::{
+    Diagnostic, Draft, Flow, RunId, Severity, StoredReferences, Values,
+    draft::{DraftNode, FlowBody},
+};
 use logbook::LoadError;
 
 use super::{
@@ -162,7 +165,7 @@ pub(super) fn unserved_queues(coverage: &QueueCoverage, body: &FlowBody, flow: &
 }
 
 /// The span of a task's queue in the file, or of the task.
-fn span_of_queue(body: &FlowBody, name: &flow::NodeName) -> flow::Span {
+fn span_of_queue(body: &FlowBody, name: &flow::NodeName) -> flow::draft::Span {
     body.nodes.iter().find_map(|node| match node {
         DraftNode::Task(task) if task.name == *name => {
             task.spans.get("queue").or_else(|| task.spans.get("name")).or_else(|| task.spans.get("")).cloned()

@@ -25,7 +25,7 @@ fn values_in_edit_files_read_as_in_flow_files() {
         .collect();
     let flow =
         crate::file::parse(&format!("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"m\"\nwith = {values}")).unwrap();
-    let crate::DraftNode::Task(task) = &flow.body.nodes[0] else { panic!("it is a task") };
+    let crate::draft::DraftNode::Task(task) = &flow.body.nodes[0] else { panic!("it is a task") };
     assert_eq!(edit_values, task.with);
     assert!(format!("{edit_values:?}").contains("\"1979-05-27\""), "{edit_values:?}");
 }

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{super::keys::Keys, value};
-use crate::{Diagnostic, Json, Renames, Size, StartTime, Timestamp, Value, time::format_duration};
+use crate::{Diagnostic, Json, Size, StartTime, Timestamp, Value, draft::Renames, time::format_duration};
 
 /// The written keys and values of a table.
 pub(super) struct Table {

@@ -6,10 +6,15 @@ use proptest::prelude::*;
 
 use super::{WriteError, write, write_addition};
 use crate::{
-    Backoff, Builder, Draft, DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers,
-    Edit, FlowBody, Join, Json, LimitOverrides, LinkBuilder, LinkSpans, MissedPolicy, ModuleReference, Otherwise,
-    OverlapPolicy, Pattern, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, TaskBuilder, Timestamp, Value,
-    file::parse, seeded_rng::SeededRng,
+    Backoff, Draft, Edit, Join, Json, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pattern, RetryPolicy,
+    SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
+    builder::{Builder, LinkBuilder, TaskBuilder},
+    draft::{
+        DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers, FlowBody, LinkSpans,
+        ModuleReference,
+    },
+    file::parse,
+    seeded_rng::SeededRng,
 };
 
 fn without_spans(body: FlowBody) -> FlowBody {
@@ -20,7 +25,7 @@ fn without_spans(body: FlowBody) -> FlowBody {
     FlowBody {
         nodes: body.nodes.into_iter().map(node).collect(),
         links: body.links.into_iter().map(|link| DraftLink { spans: LinkSpans::default(), ..link }).collect(),
-        controller: body.controller.map(|controller| crate::DraftController { span: None, ..controller }),
+        controller: body.controller.map(|controller| crate::draft::DraftController { span: None, ..controller }),
         ..body
     }
 }

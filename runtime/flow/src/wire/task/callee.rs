@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Diagnostic, Digest, DraftTask, ModuleContent, ModuleInfo, ModuleReference, TaskInfo, suggest};
+use crate::{
+    Diagnostic, Digest, ModuleContent, ModuleInfo, TaskInfo,
+    draft::{DraftTask, ModuleReference},
+    suggest,
+};
 
 use super::MayProvide;
 

@@ -6,8 +6,13 @@ use proptest::prelude::*;
 
 use super::{MODULES, modules};
 use crate::{
-    DraftNode, Flow, FlowBody, Node, NodeIndex, NodeName, Pattern, Renames, Role, ScopeIndex, Source, Task, ValueName,
-    Values, file, picture, render, seeded_rng::SeededRng, wire,
+    Flow, Node, NodeIndex, NodeName, Pattern, Task, ValueName, Values,
+    draft::{DraftNode, FlowBody, Renames},
+    file,
+    graph::{Role, ScopeIndex, Source},
+    picture, render,
+    seeded_rng::SeededRng,
+    wire,
 };
 
 /// Reads, wires, reports and draws a flow.

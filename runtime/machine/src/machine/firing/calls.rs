@@ -4,8 +4,9 @@ use std::{borrow::Cow, time::Duration};
 
 use crate::{Call, Command, RollbackCall};
 use flow::{
-    Attempt, CallId, Failure, FailureKind, FailureSummary, InputUse, NodeIndex, Outcome, Source, Task, Timestamp,
-    Value, ValueName, Values, WorkerName,
+    Attempt, CallId, Failure, FailureKind, FailureSummary, NodeIndex, Outcome, Task, Timestamp, Value, ValueName,
+    Values, WorkerName,
+    graph::{InputUse, Source},
 };
 
 use super::{FiringMachine, node::NodeState};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flow::{EvaluationError, Link, NodeIndex, SkipReach, SourceOutcome, State, Value};
+use flow::{NodeIndex, SkipReach, SourceOutcome, State, Value, graph::Link, invalid::EvaluationError};
 
 use super::{FiringMachine, node::NodeState};
 

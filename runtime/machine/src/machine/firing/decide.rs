@@ -6,8 +6,9 @@ mod tick;
 
 use crate::{Event, Fact, NodeAttempt};
 use flow::{
-    Action, Attempt, CallId, Execution, Failure, FailureKind, NodeIndex, NodeName, RetryPolicy, Role, RunState, Signal,
-    Task, TaskNotification, TaskResult, Timestamp, ValueName, Values, Wait,
+    Action, Attempt, CallId, Execution, Failure, FailureKind, NodeIndex, NodeName, RetryPolicy, RunState, Signal, Task,
+    TaskNotification, TaskResult, Timestamp, ValueName, Values,
+    graph::{Role, Wait},
 };
 
 use super::{super::MAX_STEP_RECORDS, FiringMachine, node::Intention};

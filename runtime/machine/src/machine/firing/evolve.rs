@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::{Call, Command, Fact, NodeAttempt, Resolution};
 use flow::{
-    Action, Attempt, Execution, Failure, FailureKind, Json, NodeIndex, Outcome, Role, RunState, ScopeIndex, SkipReach,
-    State, Timestamp, Value, Values, WorkerName,
+    Action, Attempt, Execution, Failure, FailureKind, Json, NodeIndex, Outcome, RunState, SkipReach, State, Timestamp,
+    Value, Values, WorkerName,
+    graph::{Role, ScopeIndex},
 };
 
 use super::{
@@ -177,7 +178,7 @@ impl FiringMachine {
         }
         if let Some(task) = flow.task_called(index)
             && matches!(self.node(index).state, NodeState::Running { .. })
-            && self.inputs(index, task, flow::InputUse::ApplyAndRollback).is_err()
+            && self.inputs(index, task, flow::graph::InputUse::ApplyAndRollback).is_err()
         {
             self.missing_inputs.insert(index);
             return None;

@@ -9,7 +9,10 @@ mod fetch;
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::Fact;
-use flow::{Element, Failure, FailureKind, Json, Node, NodeIndex, NodeName, Role, State, Value};
+use flow::{
+    Failure, FailureKind, Json, Node, NodeIndex, NodeName, State, Value,
+    graph::{Element, Role},
+};
 
 use super::{
     FiringMachine,

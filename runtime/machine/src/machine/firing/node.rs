@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use flow::{
-    Action, Attempt, Execution, Failure, Firing, Json, NodeIndex, Outcome, ScopeIndex, State, Timestamp, Value,
-    ValueName, Values, WorkerName,
+    Action, Attempt, Execution, Failure, Firing, Json, NodeIndex, Outcome, State, Timestamp, Value, ValueName, Values,
+    WorkerName, graph::ScopeIndex,
 };
 
 /// The state of a node in a run. `Start` and `End` are only pending, success or rolled-back.

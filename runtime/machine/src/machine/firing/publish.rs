@@ -1,7 +1,7 @@
 //! The changes of nodes and runs that a firing publishes.
 
 use crate::{Change, Command, NodeChange};
-use flow::{Attempt, Failure, NodeIndex, NodeKind, Role, State, Timestamp, Values, WorkerName};
+use flow::{Attempt, Failure, NodeIndex, NodeKind, State, Timestamp, Values, WorkerName, graph::Role};
 
 use super::FiringMachine;
 

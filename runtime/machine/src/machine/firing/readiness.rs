@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use flow::{NodeIndex, Role, ScopeIndex, SkipReach, Timestamp};
+use flow::{
+    NodeIndex, SkipReach, Timestamp,
+    graph::{Role, ScopeIndex},
+};
 
 use super::{
     FiringMachine,

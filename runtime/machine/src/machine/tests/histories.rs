@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::harness::applied_and_rolled_back;
 use crate::{Event, Fact, Machine, NodeAttempt, seeded_rng::SeededRng};
-use flow::{Action, CallId, Edit, Execution, NodeIndex, NodeName, Role, RunState, Signal, State};
+use flow::{Action, CallId, Edit, Execution, NodeIndex, NodeName, RunState, Signal, State, graph::Role};
 use random::{
     Edits, continue_to_end, run_history, run_history_to_end, run_history_with, run_on, run_triggered_history,
 };

@@ -2,8 +2,10 @@
 
 use crate::{Event, Fact, Record, Trigger};
 use flow::{
-    BackEdge, EvaluationError, Firing, NodeIndex, NodeName, Requiredness, Role, RunState, Signal, SkipReason,
-    TaskNotification, TaskResult, Timestamp, Value, ValueName, Values,
+    Firing, NodeIndex, NodeName, RunState, Signal, SkipReason, TaskNotification, TaskResult, Timestamp, Value,
+    ValueName, Values,
+    graph::{BackEdge, Requiredness, Role},
+    invalid::EvaluationError,
 };
 
 use super::{PendingTrigger, TriggerState, is_active};
@@ -146,7 +148,7 @@ impl Machine {
                 "task {name:?} calls a guest: in a flow that is not persistent only a task that waits can be notified"
             ));
         }
-        if self.flow.node(index).scope != flow::ScopeIndex::ROOT {
+        if self.flow.node(index).scope != flow::graph::ScopeIndex::ROOT {
             return Some(format!("task {name:?} stands in a nested flow: notify one that stands in the flow itself"));
         }
         if self.flow.node(index).retired {

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::{NextFiring, TriggerState, decide::MAX_QUEUED_FIRINGS, is_active};
 use crate::{Fact, Trigger, machine::Machine};
 use flow::{
-    ClockShift, Cron, MissedPolicy, NodeIndex, OverlapPolicy, Schedule, SkipReason, Timestamp, ValueName, Values,
+    ClockShift, Cron, MissedPolicy, NodeIndex, OverlapPolicy, SkipReason, Timestamp, ValueName, Values, graph::Schedule,
 };
 
 /// A time that the engine notices at most this late counts as not missed; in microseconds.

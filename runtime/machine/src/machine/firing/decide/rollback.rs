@@ -4,7 +4,7 @@
 //! of the run, and `end` in `tick.rs` then ends the run in failure.
 
 use crate::{Fact, Resolution};
-use flow::{Action, Attempt, Execution, NodeIndex, Otherwise, Role, Strategy};
+use flow::{Action, Attempt, Execution, NodeIndex, Otherwise, Strategy, graph::Role};
 
 use super::super::{
     FiringMachine,

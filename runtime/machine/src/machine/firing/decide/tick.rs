@@ -2,8 +2,9 @@
 
 use crate::Fact;
 use flow::{
-    Action, Attempt, Failure, FailureKind, InputUse, Json, NodeIndex, Role, RunState, Size, StartTime, Strategy,
-    Timestamp, Value, ValueName,
+    Action, Attempt, Failure, FailureKind, Json, NodeIndex, RunState, Size, StartTime, Strategy, Timestamp, Value,
+    ValueName,
+    graph::{InputUse, Role},
 };
 
 use super::{
@@ -176,7 +177,7 @@ impl FiringMachine {
     fn next_value(
         &self,
         index: NodeIndex,
-        controller: &flow::Controller,
+        controller: &flow::graph::Controller,
     ) -> Result<(Option<Value>, Option<Vec<Json>>), String> {
         let tried = self.node(index).applies as usize;
         let element = |list: &[Json]| list.get(tried).cloned().map(Value::Json);

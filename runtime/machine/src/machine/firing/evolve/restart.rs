@@ -1,7 +1,7 @@
 //! Applies records by which a run continues that had stopped: a person retries or skips a failed rollback, or the whole run.
 
 use crate::Command;
-use flow::{NodeIndex, Outcome, Role, RunState, Timestamp};
+use flow::{NodeIndex, Outcome, RunState, Timestamp, graph::Role};
 
 use super::super::{
     FiringMachine,
@@ -55,7 +55,7 @@ impl FiringMachine {
     /// Restarts a rolled-back run: attempt numbers continue, so that no two calls share an identity.
     pub(super) fn reset(&mut self, at: Timestamp) -> Vec<Command> {
         let mut commands = self.reopen(at);
-        let root = flow::ScopeIndex::ROOT;
+        let root = flow::graph::ScopeIndex::ROOT;
         // While the intention is to roll back, no pending node may start.
         for index in self.ran_within(root) {
             commands.extend(self.make_pending(at, index));

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{Command, Fact, FetchResult, FetchTarget, ValueFetch};
 use flow::{
-    Action, CallId, Failure, FailureKind, Json, MAX_INLINE_BYTES, NodeIndex, Role, Size, Source, Value, ValueName,
-    Values,
+    Action, CallId, Failure, FailureKind, Json, MAX_INLINE_BYTES, NodeIndex, Size, Value, ValueName, Values,
+    graph::{Role, Source},
 };
 
 use super::FiringMachine;

@@ -7,7 +7,7 @@ use super::super::{
     random_flows::{random_flow, random_triggered_flow},
 };
 use crate::{Event, MAX_STEP_RECORDS, seeded_rng::SeededRng};
-use flow::{Edit, Failure, FailureKind, NodeIndex, Role, RunState, SourceOutcome, TaskResult, Value, Values};
+use flow::{Edit, Failure, FailureKind, NodeIndex, RunState, SourceOutcome, TaskResult, Value, Values, graph::Role};
 
 /// Runs one random history; answers come in any order, with occasional run commands.
 pub(super) fn run_history(seed: u64) -> Harness {
