@@ -5,18 +5,20 @@
 //!
 //! Reading order: this file, `node.rs` (the state of a node), `decide.rs`, `evolve.rs`, `readiness.rs` (which nodes may
 //! start), `conditions.rs` (whether links let a node start), `calls.rs` (calls for workers), `clock.rs` (clock changes),
-//! `publish.rs` (published changes), `for_each.rs` (tasks that are called for each element of a list), `late_outcomes.rs` (lost attempts and their late
-//! outcomes).
+//! `publish.rs` (published changes). Three kinds of nodes have a file of their own: `wait.rs` (tasks that wait for a
+//! notification), `for_each.rs` (tasks that are called for each element of a list) and `controller.rs` (retry controllers).
 
 mod calls;
 mod clock;
 mod conditions;
+mod controller;
 mod decide;
 pub(super) mod for_each;
 mod evolve;
 pub(super) mod node;
 mod publish;
 mod readiness;
+mod wait;
 
 use std::{
     cmp::Reverse,
@@ -26,8 +28,7 @@ use std::{
 
 use crate::Trigger;
 use flow::{
-    CallId, Failures, Firing, Flow, NodeIndex, NodeName, Outcome, RunId, RunState, State, TaskResult, Timestamp,
-    Values,
+    CallId, Failures, Firing, Flow, NodeIndex, NodeName, Outcome, RunId, RunState, State, Timestamp, Values,
     graph::{Role, ScopeIndex},
 };
 use for_each::Elements;
@@ -213,41 +214,6 @@ impl FiringMachine {
             | NodeState::Retrying
             | NodeState::Ignored => None,
         }
-    }
-
-    /// Explains to people why a waiting task would refuse a notification now.
-    pub(super) fn notification_error(
-        &self,
-        index: NodeIndex,
-        wait: &flow::graph::Wait,
-        result: &TaskResult,
-    ) -> Option<String> {
-        if !self.waiting_tasks.contains(&index) {
-            let name = &self.flow.node(index).name;
-            return Some(format!("task {name:?} is {}, and does not wait now", self.node_state(index)));
-        }
-        match result {
-            TaskResult::Succeeded(values) => match decide::map_notification(wait, values) {
-                Ok(values) => self.flow.wait_mismatch(index, &values),
-                Err(reason) => Some(reason),
-            },
-            TaskResult::Failed(_) => None,
-        }
-    }
-
-    /// The tasks that wait for a notification, each with its deadline if it has one.
-    pub(super) fn awaited_tasks(&self) -> impl Iterator<Item = (NodeIndex, Option<Timestamp>)> + use<'_> {
-        self.waiting_tasks.iter().map(|index| (*index, self.deadline(*index)))
-    }
-
-    /// The time at which a waiting task fails.
-    fn deadline(&self, index: NodeIndex) -> Option<Timestamp> {
-        let (Role::Wait(wait), NodeState::Running { since, .. }) =
-            (&self.flow.node(index).role, &self.node(index).state)
-        else {
-            return None;
-        };
-        wait.deadline.map(|deadline| since.after(deadline))
     }
 
     /// The values of nodes in success, failure or rolling-back.

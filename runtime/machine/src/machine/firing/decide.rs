@@ -7,8 +7,7 @@ mod tick;
 use crate::{Event, Fact, NodeAttempt};
 use flow::{
     Action, Attempt, CallId, Execution, Failure, FailureKind, NodeIndex, NodeName, RetryPolicy, RunState, Signal, Task,
-    TaskNotification, TaskResult, Timestamp, ValueName, Values,
-    graph::{Role, Wait},
+    TaskResult, Timestamp, Values,
 };
 
 use super::{super::MAX_STEP_RECORDS, FiringMachine, node::Intention};
@@ -101,44 +100,6 @@ impl FiringMachine {
         stuck.map(|node| Fact::RollbackSkipped { node, reason: reason.into() }).into_iter().collect()
     }
 
-    fn decide_notify(&self, task: &NodeName, result: &TaskResult) -> Vec<Fact> {
-        let Some(index) = self.tasks.get(task).copied().filter(|index| self.waiting_tasks.contains(index)) else {
-            return Vec::new();
-        };
-        let Role::Wait(wait) = &self.flow.node(index).role else { return Vec::new() };
-        let attempt = self.node_attempt(index, self.node(index).attempt());
-        match result {
-            TaskResult::Succeeded(values) => match map_notification(wait, values) {
-                // No worker executes this, so it cannot execute twice.
-                Ok(provided) => {
-                    vec![Fact::Succeeded { attempt, provided, execution: Execution::new(0), worker: None }]
-                }
-                Err(_) => Vec::new(),
-            },
-            TaskResult::Failed(failure) => {
-                let (failure, retry_at, execution) = (failure.clone(), None, None);
-                vec![Fact::Failed { attempt, failure, retry_at, execution, redelivered: false, worker: None }]
-            }
-        }
-    }
-
-    /// A notification of a task in another flow completes the tasks that wait for it here, if it contains their values.
-    pub(in crate::machine) fn decide_task_notification(&self, notification: &TaskNotification) -> Vec<Fact> {
-        if self.state.is_final() {
-            return Vec::new();
-        }
-        let mut facts = Vec::new();
-        for listener in self.flow.listeners.iter().filter(|listener| listener.is_for(notification)) {
-            let node = self.flow.node(listener.to);
-            let Role::Wait(wait) = &node.role else { continue };
-            let values =
-                notification.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
-            let result = TaskResult::Succeeded(values);
-            facts.extend(self.decide_notify(&node.name, &result));
-        }
-        facts
-    }
-
     pub(in crate::machine) fn rolling_back(&self) -> bool {
         self.scopes[0].intention == Intention::Rollback
     }
@@ -228,28 +189,6 @@ impl FiringMachine {
     pub(super) fn node_attempt(&self, node: NodeIndex, attempt: Attempt) -> NodeAttempt {
         NodeAttempt { node, firing: self.node(node).firing, attempt }
     }
-}
-
-/// The values of a notification, by the flow's names: exactly the expected values, and no others.
-pub(in crate::machine) fn map_notification(wait: &Wait, values: &Values) -> Result<Values, String> {
-    let quoted = |names: &mut dyn Iterator<Item = &ValueName>| {
-        names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
-    };
-    let unknown: Vec<&ValueName> = values.keys().filter(|name| !wait.provides.contains_key(*name)).collect();
-    if !unknown.is_empty() {
-        let known = quoted(&mut wait.provides.keys());
-        let known = if known.is_empty() { "nothing".into() } else { known };
-        return Err(format!("{} is not waited for: it takes {known}", quoted(&mut unknown.into_iter())));
-    }
-    let missing: Vec<&ValueName> = wait.provides.keys().filter(|name| !values.contains_key(*name)).collect();
-    if !missing.is_empty() {
-        return Err(format!("{} is missing", quoted(&mut missing.into_iter())));
-    }
-    let provided = wait
-        .provides
-        .iter()
-        .filter_map(|(own_name, flow_name)| Some((flow_name.clone(), values.get(own_name)?.clone())));
-    Ok(provided.collect())
 }
 
 /// The values of an apply, by the flow's names. Values that the flow does not use are dropped.

@@ -6,10 +6,10 @@ mod restart;
 
 use std::sync::Arc;
 
-use crate::{Call, Command, Fact, NodeAttempt, Resolution};
+use crate::{Call, Command, Fact, NodeAttempt};
 use flow::{
-    Action, Attempt, Execution, Failure, FailureKind, Json, NodeIndex, Outcome, RunState, SkipReach, State, Timestamp,
-    Value, Values, WorkerName,
+    Action, Execution, Failure, FailureKind, NodeIndex, Outcome, RunState, SkipReach, State, Timestamp, Values,
+    WorkerName,
     graph::{Role, ScopeIndex},
 };
 
@@ -267,17 +267,6 @@ impl FiringMachine {
         vec![self.publish(index, at, ChangeDetails::failure(at, failure, retry_at, worker))]
     }
 
-    /// Whether a permanent failure of a node goes to the controllers.
-    pub(in crate::machine) fn asks_controller(&self, index: NodeIndex) -> bool {
-        match self.for_each_task_of(index) {
-            // The element fails its task, and the task's failure goes to the controllers.
-            Some(each) => self.fails_for_each(index, each),
-            // In a flow that is already being rolled back, controllers are not asked again; nor for a removed node or a
-            // failure handler.
-            None => self.executing(self.flow.node(index).scope) && !self.is_isolated(index),
-        }
-    }
-
     fn succeed_rollback(&mut self, at: Timestamp, attempt: NodeAttempt, worker: Option<&WorkerName>) -> Vec<Command> {
         let index = attempt.node;
         self.on_result(attempt, Action::Rollback, worker);
@@ -343,35 +332,6 @@ impl FiringMachine {
         }
     }
 
-    fn run_controller(
-        &mut self,
-        at: Timestamp,
-        index: NodeIndex,
-        attempt: Attempt,
-        value: Option<&Value>,
-        list: Option<&[Json]>,
-    ) -> Vec<Command> {
-        let run = self.node_mut(index);
-        run.applies = attempt.get();
-        if let Some(list) = list {
-            run.list = Some(list.to_vec());
-        }
-        let name = match &self.flow.node(index).role {
-            Role::Controller(controller) => controller.provides.clone(),
-            Role::Task(_)
-            | Role::Wait(_)
-            | Role::ForEach(_)
-            | Role::Element(_)
-            | Role::FanIn(_)
-            | Role::Begin
-            | Role::End => None,
-        };
-        let provided: Values = name.into_iter().zip(value.cloned()).collect();
-        let running = self.publish_as(index, State::Running, at, ChangeDetails::default());
-        self.enter(index, NodeState::Success { provided: provided.clone().into() });
-        vec![running, self.publish(index, at, ChangeDetails::success(provided, None))]
-    }
-
     fn fail_to_start(&mut self, at: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Vec<Command> {
         self.node_mut(attempt.node).applies = attempt.attempt.get();
         self.enter(attempt.node, NodeState::Running { since: at, retry_at: None });
@@ -399,12 +359,6 @@ impl FiringMachine {
             .collect()
     }
 
-    /// A task starts to wait for a notification.
-    pub(in crate::machine) fn wait_for_notification(&mut self, index: NodeIndex) {
-        self.waiting_tasks.insert(index);
-        self.retries.extend(self.deadline(index).map(|at| (at, index)));
-    }
-
     fn on_result(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
         if self.waiting_tasks.remove(&attempt.node) {
             self.remove_retry(self.deadline(attempt.node), attempt.node);
@@ -414,32 +368,6 @@ impl FiringMachine {
         self.fetches.remove(&attempt.node);
         self.end_lease(attempt, action, worker);
         self.node_mut(attempt.node).consecutive_losses = 0;
-    }
-
-    /// Marks what the controllers have resolved to roll back. The rollback of each node is published when it starts.
-    fn follow_resolution(&mut self, at: Timestamp, index: NodeIndex, resolution: &Resolution) -> Vec<Command> {
-        self.unresolved.remove(&index);
-        match resolution {
-            Resolution::Retry(scope) => self.set_intention(at, *scope, Intention::Retry),
-            Resolution::RollbackRun => self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback),
-        }
-        Vec::new()
-    }
-
-    /// Makes everything in a controller's flow pending again; the controllers in it start with an empty history.
-    fn retry_scope(&mut self, at: Timestamp, controller: NodeIndex) -> Vec<Command> {
-        let scope = self.flow.node(controller).scope;
-        let ran = self.ran_within(scope);
-        for within in self.scopes_within(scope) {
-            self.scope_mut(within).intention = Intention::Execute;
-        }
-        // The controller comes first: nothing in its flow may start before it has executed.
-        self.enter(controller, NodeState::Retrying);
-        let mut commands = vec![self.publish(controller, at, ChangeDetails::default())];
-        for index in ran.into_iter().filter(|index| *index != controller) {
-            commands.extend(self.make_pending(at, index));
-        }
-        commands
     }
 
     pub(super) fn record_failure(&mut self, index: NodeIndex, failure: &Failure) {

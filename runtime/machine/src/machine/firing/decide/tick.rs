@@ -2,8 +2,7 @@
 
 use crate::Fact;
 use flow::{
-    Action, Attempt, Failure, FailureKind, Json, NodeIndex, RunState, Size, StartTime, Strategy, Timestamp, Value,
-    ValueName,
+    Action, Attempt, Failure, FailureKind, NodeIndex, RunState, StartTime, Timestamp,
     graph::{InputUse, Role},
 };
 
@@ -79,15 +78,6 @@ impl FiringMachine {
             facts.extend(self.end().map(|state| Fact::RunStateChanged { state }));
         }
         facts
-    }
-
-    /// Ends the wait of a task.
-    fn fail_waiting_task(&self, now: Timestamp, index: NodeIndex) -> Fact {
-        let failure = Failure::new(
-            FailureKind::Cancelled,
-            "no answer is needed any more: its flow is rolled back, or it was removed",
-        );
-        self.failed(now, self.node_attempt(index, self.node(index).attempt()), failure, ExecutionInfo::NONE, None)
     }
 
     fn decide_retry(&self, now: Timestamp, index: NodeIndex) -> Fact {
@@ -172,30 +162,6 @@ impl FiringMachine {
         }
     }
 
-    /// The value that a controller provides at its next attempt, and the list that it read for that, if it had not read it
-    /// before.
-    fn next_value(
-        &self,
-        index: NodeIndex,
-        controller: &flow::graph::Controller,
-    ) -> Result<(Option<Value>, Option<Vec<Json>>), String> {
-        let tried = self.node(index).applies as usize;
-        let element = |list: &[Json]| list.get(tried).cloned().map(Value::Json);
-        match &controller.strategy {
-            Strategy::Times(_) => Ok((Some(Value::json(&(tried + 1).into())), None)),
-            Strategy::ForEach(list) => Ok((element(list), None)),
-            Strategy::Always => Ok((None, None)),
-            Strategy::ForEachOf(name) => {
-                if let Some(list) = &self.node(index).list {
-                    return Ok((element(list), None));
-                }
-                let value = controller.list.as_ref().and_then(|source| self.read(source));
-                let list = read_list(name, value.as_deref())?;
-                Ok((element(&list), Some(list)))
-            }
-        }
-    }
-
     /// Whether an attempt has started without its inputs, and is to fail in the same step.
     pub(in crate::machine) fn has_missing_input(&self) -> bool {
         !self.missing_inputs.is_empty()
@@ -246,25 +212,4 @@ impl FiringMachine {
             && self.unresolved.is_empty()
             && self.retries.is_empty()
     }
-}
-
-fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, String> {
-    let json = match value {
-        None => return Err(format!("value {name:?} is missing, and the retry controller tries its elements")),
-        Some(Value::Bytes(_)) => {
-            return Err(format!("value {name:?} is bytes, not a list whose elements the retry controller could try"));
-        }
-        Some(Value::Stored(stored)) => {
-            let size = Size(stored.size);
-            return Err(format!("value {name:?} is too large ({size:#}) for the retry controller to try its elements"));
-        }
-        Some(Value::Json(json)) => json,
-    };
-    let elements = json
-        .elements()
-        .ok_or_else(|| format!("value {name:?} is not a list whose elements the retry controller could try"))?;
-    if elements.is_empty() {
-        return Err(format!("value {name:?} is an empty list: there is nothing to try"));
-    }
-    Ok(elements)
 }

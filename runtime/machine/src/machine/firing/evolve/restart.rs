@@ -70,7 +70,7 @@ impl FiringMachine {
     }
 
     /// Makes a node pending as if it had never run, except for its attempt counts.
-    pub(super) fn make_pending(&mut self, at: Timestamp, index: NodeIndex) -> Option<Command> {
+    pub(in crate::machine::firing) fn make_pending(&mut self, at: Timestamp, index: NodeIndex) -> Option<Command> {
         self.clear_failure(index);
         let node = self.node_mut(index);
         node.consecutive_failures = 0;

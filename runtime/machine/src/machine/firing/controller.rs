@@ -1,0 +1,194 @@
+//! Retry controllers: each decides whether its flow runs again after a task of it has failed for good.
+
+use crate::{Command, Resolution};
+use flow::{
+    Attempt, Json, NodeIndex, Otherwise, Size, State, Strategy, Timestamp, Value, ValueName, Values,
+    graph::{Controller, Role, ScopeIndex},
+};
+
+use super::{
+    FiringMachine,
+    node::{Intention, NodeState},
+    publish::ChangeDetails,
+};
+
+impl FiringMachine {
+    /// The value that a controller provides at its next attempt, and the list that it read for that, if it had not read it
+    /// before.
+    pub(super) fn next_value(
+        &self,
+        index: NodeIndex,
+        controller: &Controller,
+    ) -> Result<(Option<Value>, Option<Vec<Json>>), String> {
+        let tried = self.node(index).applies as usize;
+        let element = |list: &[Json]| list.get(tried).cloned().map(Value::Json);
+        match &controller.strategy {
+            Strategy::Times(_) => Ok((Some(Value::json(&(tried + 1).into())), None)),
+            Strategy::ForEach(list) => Ok((element(list), None)),
+            Strategy::Always => Ok((None, None)),
+            Strategy::ForEachOf(name) => {
+                if let Some(list) = &self.node(index).list {
+                    return Ok((element(list), None));
+                }
+                let value = controller.list.as_ref().and_then(|source| self.read(source));
+                let list = read_list(name, value.as_deref())?;
+                Ok((element(&list), Some(list)))
+            }
+        }
+    }
+
+    pub(super) fn run_controller(
+        &mut self,
+        at: Timestamp,
+        index: NodeIndex,
+        attempt: Attempt,
+        value: Option<&Value>,
+        list: Option<&[Json]>,
+    ) -> Vec<Command> {
+        let run = self.node_mut(index);
+        run.applies = attempt.get();
+        if let Some(list) = list {
+            run.list = Some(list.to_vec());
+        }
+        let name = match &self.flow.node(index).role {
+            Role::Controller(controller) => controller.provides.clone(),
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::FanIn(_)
+            | Role::Begin
+            | Role::End => None,
+        };
+        let provided: Values = name.into_iter().zip(value.cloned()).collect();
+        let running = self.publish_as(index, State::Running, at, ChangeDetails::default());
+        self.enter(index, NodeState::Success { provided: provided.clone().into() });
+        vec![running, self.publish(index, at, ChangeDetails::success(provided, None))]
+    }
+
+    /// Whether a permanent failure of a node goes to the controllers.
+    pub(in crate::machine) fn asks_controller(&self, index: NodeIndex) -> bool {
+        match self.for_each_task_of(index) {
+            // The element fails its task, and the task's failure goes to the controllers.
+            Some(each) => self.fails_for_each(index, each),
+            // In a flow that is already being rolled back, controllers are not asked again; nor for a removed node or a
+            // failure handler.
+            None => self.executing(self.flow.node(index).scope) && !self.is_isolated(index),
+        }
+    }
+
+    /// Asks the controllers, from the nearest outward.
+    pub(super) fn resolve(&self, failed: NodeIndex) -> Resolution {
+        let node = self.flow.node(failed);
+        let skipped = match node.role {
+            Role::Controller(_) => 1,
+            Role::Task(_)
+            | Role::Wait(_)
+            | Role::ForEach(_)
+            | Role::Element(_)
+            | Role::FanIn(_)
+            | Role::Begin
+            | Role::End => 0,
+        };
+        // A failed controller does not resolve its own failure.
+        for scope in self.enclosing(node.scope).skip(skipped) {
+            let begin = self.flow.scope(scope).begin;
+            let Role::Controller(controller) = &self.flow.node(begin).role else { continue };
+            let tried = self.node(begin).applies;
+            let tries_again = match &controller.strategy {
+                Strategy::Times(times) => tried < *times,
+                Strategy::ForEach(list) => (tried as usize) < list.len(),
+                Strategy::ForEachOf(_) => {
+                    self.node(begin).list.as_ref().is_some_and(|list| (tried as usize) < list.len())
+                }
+                Strategy::Always => false,
+            };
+            match controller.otherwise {
+                Otherwise::Rollback | Otherwise::RollbackAll if tries_again => return Resolution::Retry(scope),
+                Otherwise::Rollback => {}
+                Otherwise::RollbackAll => return Resolution::RollbackRun,
+            }
+        }
+        Resolution::RollbackRun
+    }
+
+    /// Marks what the controllers have resolved to roll back. The rollback of each node is published when it starts.
+    pub(super) fn follow_resolution(
+        &mut self,
+        at: Timestamp,
+        index: NodeIndex,
+        resolution: &Resolution,
+    ) -> Vec<Command> {
+        self.unresolved.remove(&index);
+        match resolution {
+            Resolution::Retry(scope) => self.set_intention(at, *scope, Intention::Retry),
+            Resolution::RollbackRun => self.set_intention(at, ScopeIndex::ROOT, Intention::Rollback),
+        }
+        Vec::new()
+    }
+
+    /// Makes everything in a controller's flow pending again; the controllers in it start with an empty history.
+    pub(super) fn retry_scope(&mut self, at: Timestamp, controller: NodeIndex) -> Vec<Command> {
+        let scope = self.flow.node(controller).scope;
+        let ran = self.ran_within(scope);
+        for within in self.scopes_within(scope) {
+            self.scope_mut(within).intention = Intention::Execute;
+        }
+        // The controller comes first: nothing in its flow may start before it has executed.
+        self.enter(controller, NodeState::Retrying);
+        let mut commands = vec![self.publish(controller, at, ChangeDetails::default())];
+        for index in ran.into_iter().filter(|index| *index != controller) {
+            commands.extend(self.make_pending(at, index));
+        }
+        commands
+    }
+
+    /// Whether only the controller's own flow, and no enclosing flow, is to run again.
+    pub(super) fn will_retry(&self, controller: NodeIndex) -> bool {
+        let mut intentions = self.enclosing(self.flow.node(controller).scope).map(|scope| self.scope(scope).intention);
+        intentions.next() == Some(Intention::Retry) && intentions.all(|intention| intention == Intention::Execute)
+    }
+
+    /// Whether the flow of a controller that is to retry still has work under way or work to roll back. The effects of a
+    /// lost attempt may be rolled back after everything before it, and an edit may have put a running node after a
+    /// rolled-back one.
+    pub(super) fn is_unfinished(&self, index: NodeIndex) -> bool {
+        let node = self.flow.node(index);
+        let has_work_left = |ran: &NodeIndex| match &self.node(*ran).state {
+            NodeState::Running { .. }
+            | NodeState::RollingBack { .. }
+            | NodeState::Failure { retry_at: Some(_), .. } => true,
+            NodeState::Success { .. } | NodeState::Failure { .. } => *ran != index && !self.may_continue(*ran),
+            NodeState::Pending
+            | NodeState::NotInFiring
+            | NodeState::RolledBack
+            | NodeState::RollbackFailure { .. }
+            | NodeState::Ignored
+            | NodeState::Retrying => false,
+        };
+        matches!(node.role, Role::Controller(_))
+            && self.will_retry(index)
+            && self.ran_within(node.scope).iter().any(has_work_left)
+    }
+}
+
+fn read_list(name: &ValueName, value: Option<&Value>) -> Result<Vec<Json>, String> {
+    let json = match value {
+        None => return Err(format!("value {name:?} is missing, and the retry controller tries its elements")),
+        Some(Value::Bytes(_)) => {
+            return Err(format!("value {name:?} is bytes, not a list whose elements the retry controller could try"));
+        }
+        Some(Value::Stored(stored)) => {
+            let size = Size(stored.size);
+            return Err(format!("value {name:?} is too large ({size:#}) for the retry controller to try its elements"));
+        }
+        Some(Value::Json(json)) => json,
+    };
+    let elements = json
+        .elements()
+        .ok_or_else(|| format!("value {name:?} is not a list whose elements the retry controller could try"))?;
+    if elements.is_empty() {
+        return Err(format!("value {name:?} is an empty list: there is nothing to try"));
+    }
+    Ok(elements)
+}
