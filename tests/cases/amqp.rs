@@ -296,7 +296,7 @@ fn report_as_later_waft(url: &str, queue: &str) {
         let job = protocol::Job::decode(&delivery.message.body).expect("it can be read");
         let report =
             protocol::Report::Heartbeat { call: job.call.clone(), worker: "later".parse().expect("a valid name") };
-        let mut body = report.encode();
+        let mut body = report.encode(job.key);
         // The third byte is the format version.
         body[2] = 99;
         let message = Message {

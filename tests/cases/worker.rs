@@ -106,6 +106,7 @@ fn job(module: Digest, export: &str) -> Job {
         signal_to: SIGNALS.into(),
         fetch_from: STORE.into(),
         delivery_limit: None,
+        key: protocol::Seal::NONE,
     }
 }
 

@@ -35,7 +35,7 @@ use broker::Delivery;
 use flow::{RunId, Shard};
 use logbook::Logbook;
 use machine::{Command, Event, Machine, Record};
-use protocol::{AttemptLog, Reply};
+use protocol::{AttemptLog, EngineSecret, Reply};
 use store::Store;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -129,6 +129,8 @@ pub(crate) struct DriverContext {
     pub(crate) changes: broadcast::Sender<RunId>,
     /// The name of the queue that serves content from the store.
     pub(crate) store_queue: String,
+    /// The secret of all engines of the logbook.
+    pub(crate) secret: EngineSecret,
     /// The number of calls that wait for a worker, by queue.
     pub(crate) waiting: unserved_queues::WaitingCalls,
 }
@@ -161,6 +163,7 @@ impl Driver {
         }
         Self {
             fetches: Fetches::new(context.store.clone()),
+            listeners: Listeners::new(context.secret),
             clock: ClockReader::new(&*context.clock),
             context,
             runs: Runs::default(),
@@ -169,7 +172,6 @@ impl Driver {
             withdrawals: Withdrawals::default(),
             permits: PermitClient::new(shards.engine().to_owned()),
             shards,
-            listeners: Listeners::default(),
             publications,
             deferred: Vec::new(),
             waiting_counted_at: None,

@@ -77,6 +77,9 @@ pub enum StartError {
     /// The store could not be served to the workers.
     #[error("could not offer the store to the workers")]
     Store(#[from] store::bus::StartError),
+    /// The secret of the engines could not be read or made.
+    #[error("could not read the secret of the engines from the logbook")]
+    Secret(#[from] logbook::AppendError),
 }
 
 /// Why a run could not be submitted.
@@ -219,6 +222,7 @@ impl Engine {
             ShardAssignment::Shared => (Sharing::Shared, names::shards().collect(), names::SHARED_STORE.to_owned()),
         };
         broker::topology::declare_shared(&*broker).await?;
+        let secret = logbook.secret().await?;
         let (requests, received_requests) = mpsc::channel(REQUEST_QUEUE);
         let (outbox, batches) = mpsc::channel(outbox::OUTBOX_CAPACITY);
         let (confirmed, is_durable) = (outbox::ConfirmedVersions::default(), broker.is_durable());
@@ -232,13 +236,14 @@ impl Engine {
         let supervisor = Supervisor::new(tasks.clone(), stop.clone(), aborted.clone());
         let server =
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
-        let remote = RemoteEngineClient::start(broker.clone(), &config.id, &supervisor, stop.clone()).await?;
+        let remote = RemoteEngineClient::start(broker.clone(), &config.id, secret, &supervisor, stop.clone()).await?;
         supervisor.spawn("store", server.run());
         let outbox_context = outbox::OutboxContext::new(broker.clone(), store.clone());
         supervisor.spawn("outbox", outbox::run(outbox_context, batches, confirmed.clone()));
         let waiting = unserved_queues::start(&broker, &supervisor, &stop);
         let permits = PermitService {
             engine: config.id.clone(),
+            secret,
             broker: broker.clone(),
             clock: clock.clone(),
             supervisor: supervisor.clone(),
@@ -256,9 +261,10 @@ impl Engine {
             topology: topology.clone(),
             changes: changed.clone(),
             store_queue,
+            secret,
             waiting,
         };
-        let driver = Driver::new(context, Shards::new(config.id, sharing, shards));
+        let driver = Driver::new(context, Shards::new(config.id, sharing, shards, secret));
         let (ended, until) = (CancellationToken::new(), stop.clone());
         let end_guard = ended.clone().drop_guard();
         tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {

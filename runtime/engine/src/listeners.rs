@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker::Message;
 use flow::{FlowName, NodeName, RunId, Shard, TaskNotification};
 use machine::Machine;
-use protocol::{CommandRequest, RunCommand};
+use protocol::{CommandRequest, EngineSecret, RunCommand};
 
 use crate::messages;
 
@@ -17,12 +17,18 @@ use crate::messages;
 pub(crate) type ListenedTask = (Shard, FlowName, NodeName);
 
 /// The listening runs, by the task that they listen to.
-#[derive(Default)]
 pub(crate) struct Listeners {
+    /// Seals the commands to the runs.
+    secret: EngineSecret,
     runs: BTreeMap<ListenedTask, BTreeSet<RunId>>,
 }
 
 impl Listeners {
+    /// Nobody listens yet.
+    pub(crate) fn new(secret: EngineSecret) -> Self {
+        Self { secret, runs: BTreeMap::new() }
+    }
+
     /// Records the tasks that a run listens to now, or removes an ended run.
     pub(crate) fn update(&mut self, shard: &Shard, machine: &Machine) {
         if !machine.state().is_final() {
@@ -47,7 +53,7 @@ impl Listeners {
     pub(crate) fn forward(&self, shard: &Shard, notification: &TaskNotification) -> Vec<Message> {
         let command = |run: &RunId| {
             let command = RunCommand::TaskNotification(notification.clone());
-            messages::one_way_command(shard, CommandRequest { run: run.clone(), command })
+            messages::one_way_command(shard, CommandRequest { run: run.clone(), command }, &self.secret)
         };
         let task = (shard.clone(), notification.flow.clone(), notification.task.clone());
         self.runs.get(&task).into_iter().flatten().map(command).collect()

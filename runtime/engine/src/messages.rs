@@ -5,14 +5,15 @@ use bytes::Bytes;
 use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
 use machine::{Call, NodeChange};
 use protocol::{
-    BatchedReport, CommandRequest, Control, DecodeError, Job, PermitGrant, PermitMessage, Reply, Report, ReportBatch,
-    topology,
+    BatchedReport, CommandRequest, Control, DecodeError, EngineSecret, Job, PermitGrant, PermitMessage, Reply, Report,
+    ReportBatch, Seal, topology,
 };
 
-/// The addresses at which workers reach the engine that sends a job.
+/// The addresses at which workers reach the engine that sends a job, and the secret that makes the keys of calls.
 pub(crate) struct EngineAddress<'a> {
     pub(crate) shard: &'a Shard,
     pub(crate) store_queue: &'a str,
+    pub(crate) secret: &'a EngineSecret,
 }
 
 /// The message that dispatches a call to the workers.
@@ -32,6 +33,7 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
         signal_to: topology::shard_queue(to.shard),
         fetch_from: to.store_queue.to_owned(),
         delivery_limit: task.delivery_limit,
+        key: to.secret.call_key(&call.id),
         call: call.id,
     };
     Message {
@@ -92,9 +94,9 @@ pub(crate) fn may_start(reply_to: String, call: CallId, wanted: bool) -> Message
 }
 
 /// A probe through the queue of a shard. Without a queue it is dropped.
-pub(crate) fn probe(shard: &Shard, engine: &str, number: u64) -> Message {
+pub(crate) fn probe(shard: &Shard, engine: &str, number: u64, secret: &EngineSecret) -> Message {
     let report = Report::Probe { engine: engine.to_owned(), number };
-    to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode())
+    to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode_by_engine(secret))
 }
 
 /// A message to the permit coordinator of a task. It is repeated later if it is lost.
@@ -103,14 +105,14 @@ pub(crate) fn permit_message(flow: &FlowName, task: &NodeName, permits: &PermitM
 }
 
 /// A grant of permits to the driver of a shard.
-pub(crate) fn permit_grant(shard: &Shard, granted: PermitGrant) -> Message {
+pub(crate) fn permit_grant(shard: &Shard, granted: PermitGrant, secret: &EngineSecret) -> Message {
     let report = Report::PermitGrant(granted);
-    to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode())
+    to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode_by_engine(secret))
 }
 
 /// A report to the engine that drives a shard, as workers send it.
-pub(crate) fn report(queue: String, report: &Report) -> Message {
-    let message = to_queue(queue, Routing::Mandatory, Properties::default(), report.encode());
+pub(crate) fn report(queue: String, report: &Report, key: Seal) -> Message {
+    let message = to_queue(queue, Routing::Mandatory, Properties::default(), report.encode(key));
     Message { persistent: true, ..message }
 }
 
@@ -120,7 +122,13 @@ pub(crate) fn reply(queue: String, correlation_id: Option<String>, reply: &Reply
 }
 
 /// A run command to the engine that drives the run, with a reply.
-pub(crate) fn request(shard: &Shard, request: CommandRequest, reply_to: String, correlation_id: String) -> Message {
+pub(crate) fn request(
+    shard: &Shard,
+    request: CommandRequest,
+    reply_to: String,
+    correlation_id: String,
+    secret: &EngineSecret,
+) -> Message {
     let headers =
         [("run".to_owned(), request.run.to_string()), ("command".to_owned(), request.command.as_str().to_owned())];
     let properties = Properties {
@@ -129,19 +137,19 @@ pub(crate) fn request(shard: &Shard, request: CommandRequest, reply_to: String, 
         headers: headers.into(),
         ..Properties::default()
     };
-    let message =
-        to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, Report::Command(request).encode());
+    let body = Report::Command(request).encode_by_engine(secret);
+    let message = to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, body);
     // Persistent, so that the command outlives the engine that should receive it.
     Message { persistent: true, ..message }
 }
 
 /// A run command to the engine that drives the run, without a reply.
-pub(crate) fn one_way_command(shard: &Shard, request: CommandRequest) -> Message {
+pub(crate) fn one_way_command(shard: &Shard, request: CommandRequest, secret: &EngineSecret) -> Message {
     let headers =
         [("run".to_owned(), request.run.to_string()), ("command".to_owned(), request.command.as_str().to_owned())];
     let properties = Properties { headers: headers.into(), ..Properties::default() };
-    let message =
-        to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, Report::Command(request).encode());
+    let body = Report::Command(request).encode_by_engine(secret);
+    let message = to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, body);
     Message { persistent: true, ..message }
 }
 

@@ -354,6 +354,7 @@ mod tests {
             signal_to: "signals".into(),
             fetch_from: "store".into(),
             delivery_limit: None,
+            key: protocol::Seal::NONE,
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 use broker::{Broker, Consumer, Message, Properties, PublishError, Queue, QueueKind, Routing};
 use bytes::Bytes;
 use flow::Shard;
-use protocol::{CommandRequest, Reply, topology};
+use protocol::{CommandRequest, EngineSecret, Reply, topology};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ pub(crate) struct RemoteEngineClient {
     broker: Arc<dyn Broker>,
     queue: String,
     pending: PendingReplies,
+    secret: EngineSecret,
     next_id: Arc<AtomicU64>,
 }
 
@@ -47,6 +48,7 @@ impl RemoteEngineClient {
     pub(crate) async fn start(
         broker: Arc<dyn Broker>,
         engine: &str,
+        secret: EngineSecret,
         parts: &Supervisor,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
@@ -55,13 +57,13 @@ impl RemoteEngineClient {
         let answers = broker.consume(&queue, PREFETCH).await?;
         let waiting = PendingReplies::default();
         parts.spawn("answers", receive(answers, waiting.clone(), stop));
-        Ok(Self { broker, queue, pending: waiting, next_id: Arc::default() })
+        Ok(Self { broker, queue, pending: waiting, secret, next_id: Arc::default() })
     }
 
     /// Sends a request to the engine that drives a shard, and waits for its reply. Dropping the future abandons the
     /// reply.
     pub(crate) async fn request(&self, shard: &Shard, request: CommandRequest) -> Result<Reply, RemoteEngineError> {
-        let message = |id: String| messages::request(shard, request, self.queue.clone(), id);
+        let message = |id: String| messages::request(shard, request, self.queue.clone(), id, &self.secret);
         Ok(Reply::decode(&self.request_message(message).await?)?)
     }
 

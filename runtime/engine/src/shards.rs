@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 
 use flow::{RunId, Shard};
+use protocol::EngineSecret;
 use tokio::time::{Duration, Instant};
 use tracing::{debug, info};
 
@@ -26,6 +27,7 @@ const MIN_OWNERSHIP: Duration = Duration::from_secs(3);
 /// The shards that this engine drives or could drive.
 pub(crate) struct Shards {
     engine: String,
+    secret: EngineSecret,
     sharing: Sharing,
     states: BTreeMap<Shard, ShardState>,
     /// Other engines, and when each was last seen.
@@ -61,12 +63,13 @@ struct ShardState {
 }
 
 impl Shards {
-    pub(crate) fn new(engine: String, sharing: Sharing, shards: Vec<Shard>) -> Self {
+    pub(crate) fn new(engine: String, sharing: Sharing, shards: Vec<Shard>, secret: EngineSecret) -> Self {
         let owned = sharing == Sharing::Exclusive;
         let states =
             shards.into_iter().map(|shard| (shard, ShardState { owned, term: Some(0), barrier: None })).collect();
         Self {
             engine,
+            secret,
             sharing,
             states,
             peers: BTreeMap::new(),
@@ -188,7 +191,7 @@ impl Shards {
     /// Creates a probe for a shard; [`Shards::last_probe`] is its number.
     pub(crate) fn probe(&mut self, shard: &Shard) -> broker::Message {
         self.probes += 1;
-        messages::probe(shard, &self.engine, self.probes)
+        messages::probe(shard, &self.engine, self.probes, &self.secret)
     }
 
     /// The number of shards that is a fair part for each engine.

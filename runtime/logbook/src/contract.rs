@@ -12,7 +12,7 @@ use flow::{
 use machine::{Event, Fact, Machine, Record};
 use protocol::{AttemptLog, CallLog};
 
-use crate::{Append, AppendOutcome, Filter, LoadError, Logbook, ReadError, RunInfo, Summary, Version};
+use crate::{Append, AppendOutcome, Filter, LoadError, Logbook, Memory, ReadError, RunInfo, Summary, Version};
 
 /// Runs the suite, each rule over its own logbook.
 ///
@@ -34,6 +34,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     only_runs_ended_before_the_limit_are_deleted(open().await).await;
     digests_are_listed_while_their_runs_exist(open().await).await;
     a_check_writes_and_reads(open().await).await;
+    the_secret_stays_the_same(open().await).await;
     a_run_is_locked_by_one_at_a_time(open().await).await;
     published::the_publish_cursor_is_saved_with_an_append_or_alone(open().await).await;
     published::unpublished_runs_are_listed(open().await).await;
@@ -335,6 +336,19 @@ async fn digests_are_listed_while_their_runs_exist(logbook: impl Logbook) {
     assert_eq!(logbook.digests().await.expect("the logbook can be read"), [digest()].into());
     logbook.delete_ended_runs(Timestamp::from_micros(u64::MAX >> 1)).await.expect("the logbook can be written");
     assert_eq!(logbook.digests().await.expect("the logbook can be read"), [].into());
+}
+
+async fn the_secret_stays_the_same(logbook: impl Logbook) {
+    let call = CallId {
+        run: "r".parse().expect("a valid id"),
+        task: "t".parse().expect("a valid name"),
+        firing: Firing::FIRST,
+        attempt: Attempt::FIRST,
+        action: Action::Apply,
+    };
+    let key = logbook.secret().await.expect("it is made").call_key(&call);
+    assert_eq!(logbook.secret().await.expect("it is read").call_key(&call), key);
+    assert_ne!(Memory::new().secret().await.expect("it is made").call_key(&call), key, "each logbook has its own");
 }
 
 async fn a_check_writes_and_reads(logbook: impl Logbook) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use flow::{Digest, RunId, Shard, Timestamp};
 use machine::{Record, Snapshot};
-use protocol::AttemptLog;
+use protocol::{AttemptLog, EngineSecret};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -147,6 +147,10 @@ impl Logbook for InterceptedLogbook {
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
         self.inner.digests().await
+    }
+
+    async fn secret(&self) -> Result<EngineSecret, AppendError> {
+        self.inner.secret().await
     }
 
     async fn check(&self) -> Result<(), AppendError> {

@@ -15,6 +15,7 @@ mod address;
 mod inspect;
 mod lock;
 mod memory;
+mod secret;
 mod sqlite;
 mod postgres;
 mod replay;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use flow::{Digest, FlowName, RunId, RunState, Shard, Timestamp};
 use machine::{Change, Machine, Record, Snapshot};
-use protocol::AttemptLog;
+use protocol::{AttemptLog, EngineSecret};
 
 use crate::{RunLock, TrimPoint, replay};
 
@@ -382,6 +382,12 @@ pub trait Logbook: Send + Sync + 'static {
     /// # Errors
     /// [`LoadError`] when they cannot be read.
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError>;
+
+    /// The secret of the engines that share the logbook: it is made with the first call, and stays the same.
+    ///
+    /// # Errors
+    /// [`AppendError`] when it cannot be read or written.
+    async fn secret(&self) -> Result<EngineSecret, AppendError>;
 
     /// Writes a small value and reads it back.
     ///

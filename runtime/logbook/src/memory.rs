@@ -8,11 +8,12 @@ use std::{
 use async_trait::async_trait;
 use flow::{Digest, RunId, Shard, Timestamp};
 use machine::{Record, Snapshot};
-use protocol::AttemptLog;
+use protocol::{AttemptLog, EngineSecret};
 
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunInfo, RunLock, Summary,
     TrimPoint, Version, is_deletable, is_open, row, run_lock,
+    secret::new_secret,
     trim_point::{referenced_digests, revision_entries},
 };
 
@@ -21,6 +22,7 @@ use crate::{
 pub struct Memory {
     runs: Mutex<BTreeMap<RunId, StoredRun>>,
     locked: Arc<Mutex<BTreeSet<RunId>>>,
+    secret: Mutex<Option<EngineSecret>>,
 }
 
 /// The exclusive lock of a run.
@@ -247,6 +249,18 @@ impl Logbook for Memory {
             None => stored.records.iter().flat_map(Record::digests).collect(),
         };
         Ok(self.runs().values().flat_map(run_digests).collect())
+    }
+
+    async fn secret(&self) -> Result<EngineSecret, AppendError> {
+        let mut secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner);
+        match *secret {
+            Some(secret) => Ok(secret),
+            None => {
+                let new = EngineSecret::new(new_secret().map_err(|reason| AppendError::Unavailable { reason })?);
+                *secret = Some(new);
+                Ok(new)
+            }
+        }
     }
 
     async fn check(&self) -> Result<(), AppendError> {

@@ -22,7 +22,7 @@ use deadpool_postgres::Client;
 use flow::{Digest, RunId, Shard, Timestamp};
 use futures::future;
 use machine::{Record, Snapshot};
-use protocol::{AttemptLog, encode_snapshot};
+use protocol::{AttemptLog, EngineSecret, encode_snapshot};
 use tokio::time::timeout;
 use tokio_postgres::{Config, Error};
 
@@ -34,6 +34,7 @@ use crate::{
     TrimPoint, Version,
     row::{self, AppendRow, RunRow, column},
     run_lock,
+    secret::{new_secret, read_secret},
 };
 
 /// The server's time limit for a query about a few runs: a slower query is stuck, on a disk or a lock.
@@ -65,6 +66,10 @@ const MARK_PUBLISHED: &str =
     UPDATE waft.runs AS runs SET published = new.published, unpublished = runs.unpublished AND runs.version > new.published
     FROM known JOIN unnest($1::text[], $2::bigint[]) AS new (id, published) ON new.id = known.id
     WHERE runs.key = known.key AND runs.published < new.published AND runs.version >= new.published";
+/// Another process may have made the secret first.
+const KEEP_SECRET: &str = "INSERT INTO waft.secret (key, bytes) VALUES (1, $1) ON CONFLICT (key) DO NOTHING";
+const SECRET: &str = "SELECT bytes FROM waft.secret WHERE key = 1";
+
 const CHECK: &str = "INSERT INTO waft.checks AS checks (key, number) VALUES (1, 1)
     ON CONFLICT (key) DO UPDATE SET number = checks.number + 1 RETURNING number";
 // The first number separates run locks from other locks; the second number is the run's.
@@ -269,6 +274,15 @@ impl Logbook for Postgres {
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
         let digests = self.with_connection_unbounded(async |client| read::digests(client).await).await;
         digests.map_err(load_error)?.iter().map(|digest| row::digest(digest)).collect()
+    }
+
+    async fn secret(&self) -> Result<EngineSecret, AppendError> {
+        let new = new_secret().map_err(append_error)?;
+        let stored = self.with_connection(async |client| {
+            client.execute(KEEP_SECRET, &[&&new[..]]).await?;
+            client.query_one(SECRET, &[]).await?.try_get::<_, Vec<u8>>(0)
+        });
+        read_secret(&stored.await.map_err(append_error)?).map_err(append_error)
     }
 
     async fn check(&self) -> Result<(), AppendError> {

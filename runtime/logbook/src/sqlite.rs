@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use async_trait::async_trait;
 use flow::{Digest, RunId, Shard, Timestamp};
 use machine::{Record, Snapshot};
-use protocol::{AttemptLog, encode_snapshot};
+use protocol::{AttemptLog, EngineSecret, encode_snapshot};
 use rusqlite::{TransactionBehavior, params};
 
 pub(crate) use self::inspect::inspect;
@@ -34,6 +34,7 @@ use crate::{
     TrimPoint, Version, lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
+    secret::{new_secret, read_secret},
 };
 
 /// The maximum number of runs to delete in one transaction: appends run in between.
@@ -45,6 +46,10 @@ const SAVE_SNAPSHOT: &str = "INSERT INTO snapshots (run, version, body)
     WHERE excluded.version > snapshots.version";
 const DELETE_ENDED: &str = "DELETE FROM runs WHERE key IN (SELECT key FROM runs
     WHERE state IN ('success', 'rolled-back') AND changed_at < ?1 LIMIT ?2)";
+/// Another process may have made the secret first.
+const KEEP_SECRET: &str = "INSERT INTO secret (key, bytes) VALUES (1, ?1) ON CONFLICT (key) DO NOTHING";
+const SECRET: &str = "SELECT bytes FROM secret WHERE key = 1";
+
 const CHECK: &str = "INSERT INTO checks (key, number) VALUES (1, 1)
     ON CONFLICT (key) DO UPDATE SET number = number + 1 RETURNING number";
 const CHECKED: &str = "SELECT number FROM checks WHERE key = 1";
@@ -212,6 +217,20 @@ impl Logbook for Sqlite {
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
         let digests = self.reader.run(|connection| read::digests(connection)).await;
         digests.map_err(|failure| self.load_error(failure))?.iter().map(|digest| row::digest(digest)).collect()
+    }
+
+    async fn secret(&self) -> Result<EngineSecret, AppendError> {
+        let unavailable = |reason| AppendError::Unavailable { reason: format!("{}: {reason}", self.location) };
+        let new = new_secret().map_err(unavailable)?;
+        let stored = self.writer.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute(KEEP_SECRET, [&new[..]])?;
+            let stored: Vec<u8> = transaction.query_row(SECRET, [], |row| row.get(0))?;
+            transaction.commit()?;
+            Ok(stored)
+        });
+        let stored = stored.await.map_err(|failure| self.append_error(failure))?;
+        read_secret(&stored).map_err(unavailable)
     }
 
     async fn check(&self) -> Result<(), AppendError> {

@@ -131,6 +131,11 @@ pub(crate) fn encode(kind: MessageKind, message: &impl Encode) -> Vec<u8> {
     bytes
 }
 
+/// A part of a message, without the bytes before a message: what a keyed hash is taken of.
+pub(crate) fn encode_part(part: &impl Encode) -> Vec<u8> {
+    bincode::encode_to_vec(part, configuration()).expect("plain types without locks encode into memory")
+}
+
 /// Whether the bytes begin like a message of the kind.
 pub(crate) fn is_kind(kind: MessageKind, bytes: &[u8]) -> bool {
     bytes.starts_with(&kind.magic)

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use flow::{CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Timestamp, ValueName, Values};
 
 use crate::{
-    DecodeError,
+    DecodeError, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
     wire::{
         Invalid, WireCall, WireFailures, WireLimits, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
@@ -42,6 +42,8 @@ pub struct Job {
     pub fetch_from: String,
     /// The maximum number of redeliveries before the job counts as poison; `None` leaves that to the worker.
     pub delivery_limit: Option<NonZeroU32>,
+    /// The key of the call, which each report about it carries.
+    pub key: Seal,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -92,7 +94,9 @@ impl Job {
             fetch_from: &self.fetch_from,
             delivery_limit: self.delivery_limit.map(NonZeroU32::get),
         };
-        codec::encode(MessageKind::JOB, &wire)
+        let mut bytes = codec::encode(MessageKind::JOB, &wire);
+        self.key.append_to(&mut bytes);
+        bytes
     }
 
     /// Decodes the job.
@@ -100,13 +104,14 @@ impl Job {
     /// # Errors
     /// [`DecodeError`] for bytes that are not a job of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireJob<'_> = codec::decode(MessageKind::JOB, bytes)?;
-        wire.into_job().map_err(|reason| codec::damaged(MessageKind::JOB, reason))
+        let (body, key) = Seal::split(bytes).unwrap_or((bytes, Seal::NONE));
+        let wire: WireJob<'_> = codec::decode(MessageKind::JOB, body)?;
+        wire.into_job(key).map_err(|reason| codec::damaged(MessageKind::JOB, reason))
     }
 }
 
 impl WireJob<'_> {
-    fn into_job(self) -> Result<Job, Invalid> {
+    fn into_job(self, key: Seal) -> Result<Job, Invalid> {
         let rollback = match self.rollback {
             Some(WireRollback { outcome, failures, failures_total: total }) => {
                 Some((outcome.into_outcome()?, FailureSummary { first: failures_from_wire(failures)?, total }))
@@ -132,6 +137,7 @@ impl WireJob<'_> {
             signal_to: self.signal_to.into(),
             fetch_from: self.fetch_from.into(),
             delivery_limit: self.delivery_limit.and_then(NonZeroU32::new),
+            key,
         })
     }
 }

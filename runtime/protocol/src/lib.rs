@@ -19,6 +19,7 @@ mod log;
 mod permit_message;
 mod report;
 mod report_batch;
+mod seal;
 mod run_command;
 
 mod control;
@@ -39,7 +40,8 @@ pub use permit_message::{
     Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall,
 };
 pub use record::{decode_records, encode_records};
-pub use report::{Progress, Report};
+pub use report::{OpenError, Progress, Report};
 pub use report_batch::{BatchedReport, ReportBatch};
 pub use run_command::{CommandRequest, Reply, RunCommand};
+pub use seal::{EngineSecret, Seal};
 pub use snapshot::{decode_snapshot, encode_snapshot};

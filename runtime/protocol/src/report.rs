@@ -3,7 +3,7 @@
 use flow::{CallId, Execution, Signal, TaskResult, WorkerName};
 
 use crate::{
-    CallLog, CommandRequest, DecodeError, PermitGrant,
+    CallLog, CommandRequest, DecodeError, EngineSecret, PermitGrant, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
     log::WireLog,
     permit_message::WireGranted,
@@ -96,9 +96,23 @@ struct WireSignal<'a> {
 }
 
 impl Report {
-    /// Encodes the report.
+    /// Encodes a report about a call, with the key of the call.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, key: Seal) -> Vec<u8> {
+        let mut bytes = self.encode_unsealed();
+        key.append_to(&mut bytes);
+        bytes
+    }
+
+    /// Encodes what an engine sends to another engine.
+    #[must_use]
+    pub fn encode_by_engine(&self, secret: &EngineSecret) -> Vec<u8> {
+        let mut bytes = self.encode_unsealed();
+        secret.message_seal(&bytes).append_to(&mut bytes);
+        bytes
+    }
+
+    fn encode_unsealed(&self) -> Vec<u8> {
         let wire = match self {
             Self::Signal(Signal { call, answer, execution, redelivered, worker }, log) => {
                 let signal = WireSignal {
@@ -130,14 +144,55 @@ impl Report {
         codec::encode(MessageKind::REPORT, &wire)
     }
 
-    /// Decodes the report.
+    /// Decodes the report, and checks that it comes from who was given the job of its call; or from an engine, if it is
+    /// about no call.
+    ///
+    /// # Errors
+    /// [`OpenError`] for bytes that are not a report of a known version, and for a seal that is not the report's.
+    pub fn open(bytes: &[u8], secret: &EngineSecret) -> Result<Self, OpenError> {
+        let report = Self::decode(bytes)?;
+        let Some((body, seal)) = Seal::split(bytes) else { return Err(OpenError::Forged) };
+        let expected = match report.call() {
+            Some(call) => secret.call_key(call),
+            None => secret.message_seal(body),
+        };
+        if seal == expected { Ok(report) } else { Err(OpenError::Forged) }
+    }
+
+    /// Decodes the report without a look at its seal.
     ///
     /// # Errors
     /// [`DecodeError`] for bytes that are not a report of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let wire: WireReport<'_> = codec::decode(MessageKind::REPORT, bytes)?;
+        let body = Seal::split(bytes).map_or(bytes, |(body, _)| body);
+        let wire: WireReport<'_> = codec::decode(MessageKind::REPORT, body)?;
         wire.into_report().map_err(|reason| codec::damaged(MessageKind::REPORT, reason))
     }
+
+    /// The call that a worker reports about; `None` for what engines send to each other.
+    #[must_use]
+    pub fn call(&self) -> Option<&CallId> {
+        match self {
+            Self::Signal(signal, _) => Some(&signal.call),
+            Self::Progress(progress) => Some(&progress.call),
+            Self::Heartbeat { call, .. }
+            | Self::Released { call, .. }
+            | Self::AskStart { call }
+            | Self::Started { call, .. } => Some(call),
+            Self::Command(_) | Self::Probe { .. } | Self::PermitGrant(_) => None,
+        }
+    }
+}
+
+/// Why a report is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The bytes are not a report of a known version.
+    #[error(transparent)]
+    Unreadable(#[from] DecodeError),
+    /// The seal is not that of the report: its sender was not given the job of the call, or is no engine of this logbook.
+    #[error("a report whose sender was not given the job of its call, or is no engine of this logbook")]
+    Forged,
 }
 
 impl WireReport<'_> {

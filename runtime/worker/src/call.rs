@@ -5,7 +5,7 @@ use std::{convert::Infallible, num::NonZeroU32, pin::pin, sync::Arc, time::Durat
 use broker::{Broker, Delivery, Message, PublishError, Routing};
 use bytes::Bytes;
 use flow::{CallId, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
-use protocol::{CallLog, Job, Report, lease, topology};
+use protocol::{CallLog, Job, Report, Seal, lease, topology};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
@@ -148,10 +148,10 @@ impl JobHandler {
         }
         // Between two deliveries to this worker, another worker may have had the job and been lost.
         let signal = self.signal_of(&job, answer, is_redelivered || redeliveries.was_redelivered);
-        let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode());
+        let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode(job.key));
         match hold {
             CallHold::Delivery(delivery) => {
-                let published = self.send_answer(&mut body, &signal, &job.signal_to).await;
+                let published = self.send_answer(&mut body, &signal, &job).await;
                 if published == PublishOutcome::Confirmed {
                     self.recent.insert(&job.call, &job.signal_to, &body);
                 }
@@ -160,7 +160,7 @@ impl JobHandler {
             }
             // Only this worker has the result.
             CallHold::Lease => {
-                while self.send_answer(&mut body, &signal, &job.signal_to).await == PublishOutcome::Unconfirmed
+                while self.send_answer(&mut body, &signal, &job).await == PublishOutcome::Unconfirmed
                     && !self.abandon.is_cancelled()
                 {
                     tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
@@ -229,7 +229,7 @@ impl JobHandler {
             CallHold::Delivery(delivery) => delivery.requeue(),
             CallHold::Lease => {
                 let released = Report::Released { call: job.call.clone(), worker: self.name.clone() };
-                let message = report_message(&job.call, &job.signal_to, released.encode().into());
+                let message = report_message(&job.call, &job.signal_to, released.encode(job.key).into());
                 if timeout(RELEASE_TIMEOUT, self.broker.publish(message)).await.is_err() {
                     warn!("the call could not be released: its lease will expire");
                 }
@@ -252,7 +252,9 @@ impl JobHandler {
                     redelivered: true,
                     worker: Some(self.name.clone()),
                 };
-                let body = Report::Signal(signal, CallLog::default()).encode();
+                // The job cannot be read, but its seal can.
+                let key = Seal::split(&delivery.message.body).map_or(Seal::NONE, |(_, key)| key);
+                let body = Report::Signal(signal, CallLog::default()).encode(key);
                 self.send_signal(&call, body.into(), &signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
             }
             None => PublishOutcome::Confirmed,
@@ -272,9 +274,9 @@ impl JobHandler {
 
     /// Sends the result of a call. A result that is too large for the broker becomes a failure with that reason: the result of
     /// another attempt would be too large too.
-    async fn send_answer(&self, body: &mut Bytes, signal: &Signal, signal_to: &str) -> PublishOutcome {
+    async fn send_answer(&self, body: &mut Bytes, signal: &Signal, job: &Job) -> PublishOutcome {
         let size = body.len();
-        let TooLarge(reason) = match self.send_signal(&signal.call, body.clone(), signal_to).await {
+        let TooLarge(reason) = match self.send_signal(&signal.call, body.clone(), &job.signal_to).await {
             Ok(published) => return published,
             Err(too_large) => too_large,
         };
@@ -282,8 +284,8 @@ impl JobHandler {
         warn!(message, "a call fails since its result is too large");
         let answer = TaskResult::Failed(Failure::new(FailureKind::Permanent, message));
         let failed = Signal { answer, ..signal.clone() };
-        *body = Report::Signal(failed, CallLog::default()).encode().into();
-        self.send_signal(&signal.call, body.clone(), signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
+        *body = Report::Signal(failed, CallLog::default()).encode(job.key).into();
+        self.send_signal(&signal.call, body.clone(), &job.signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
     /// Publishes the signal of a call.
@@ -304,7 +306,7 @@ impl JobHandler {
 
     /// Sends the engine a report about a running call.
     async fn report(&self, job: &Job, report: Report, guarantee: DeliveryGuarantee) -> PublishOutcome {
-        let message = report_message(&job.call, &job.signal_to, report.encode().into());
+        let message = report_message(&job.call, &job.signal_to, report.encode(job.key).into());
         let publish = async {
             match guarantee {
                 DeliveryGuarantee::AtLeastOnce => {
@@ -352,14 +354,8 @@ impl JobHandler {
     async fn call(&self, job: &Job, interrupt: CancellationToken) -> CallResult {
         let observer = Arc::new(LastProgress::default());
         let done = CancellationToken::new();
-        let progress_reports = progress::report_progress(
-            self.broker.clone(),
-            job.signal_to.clone(),
-            job.call.clone(),
-            self.name.clone(),
-            observer.clone(),
-            done.clone(),
-        );
+        let progress_reports =
+            progress::report_progress(self.broker.clone(), job, self.name.clone(), observer.clone(), done.clone());
         let live_log = live::publish(
             self.broker.clone(),
             job.call.clone(),

@@ -10,7 +10,7 @@ use broker::{
     Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Routing,
 };
 use flow::{CallId, RunId, Timestamp, WorkerName};
-use protocol::{Control, Job, Report, WorkerStatus, topology};
+use protocol::{Control, Job, Report, Seal, WorkerStatus, topology};
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -39,6 +39,8 @@ struct RegistryState {
 /// One call that this worker has.
 struct RunningCall {
     interrupt: CancellationToken,
+    /// The key of the call.
+    key: Seal,
     stage: CallStage,
     is_leased: bool,
     redeliveries: Redeliveries,
@@ -125,6 +127,7 @@ impl CallRegistry {
             (CallStage::Started, StartPrecondition::Nothing)
         };
         let running = RunningCall {
+            key: job.key,
             interrupt: interrupt.clone(),
             stage,
             is_leased: false,
@@ -163,11 +166,12 @@ impl CallRegistry {
         state.add_withdrawn(call);
     }
 
-    /// Withdraws a call; if it has started here, returns the queues of the engines to notify of that.
-    fn withdraw(&self, call: CallId) -> Vec<String> {
+    /// Withdraws a call; if it has started here, returns the queues of the engines to notify of that, each with the key.
+    fn withdraw(&self, call: CallId) -> Vec<(String, Seal)> {
         let mut state = self.lock();
         let started = state.running_as(&call).filter(|(_, running)| matches!(running.stage, CallStage::Started));
-        let started: Vec<String> = started.map(|((_, signal_to), _)| signal_to.clone()).collect();
+        let started: Vec<(String, Seal)> =
+            started.map(|((_, signal_to), running)| (signal_to.clone(), running.key)).collect();
         if state.running_as(&call).next().is_none() {
             state.add_withdrawn(call);
         }
@@ -295,11 +299,11 @@ pub(crate) async fn serve(
             Ok(Control::Withdraw(withdrawn)) => {
                 let started = withdrawn.into_iter().flat_map(|call| {
                     let queues = calls.withdraw(call.clone());
-                    queues.into_iter().map(move |signal_to| (call.clone(), signal_to))
+                    queues.into_iter().map(move |(signal_to, key)| (call.clone(), signal_to, key))
                 });
-                for (call, signal_to) in started.collect::<Vec<_>>() {
+                for (call, signal_to, key) in started.collect::<Vec<_>>() {
                     // If it is lost, the call counts as withdrawn, and its result as a late outcome.
-                    send_best_effort(&*broker, started_report(call, signal_to, &status.name), &stop).await;
+                    send_best_effort(&*broker, started_report(call, signal_to, key, &status.name), &stop).await;
                 }
             }
             Ok(Control::MayStart { call, wanted }) => calls.on_may_start(&call, wanted),
@@ -328,9 +332,9 @@ fn reply(queue: String, status: &WorkerStatus) -> Message {
 }
 
 /// Reports to an engine that wants to withdraw a call that the call has started here.
-fn started_report(call: CallId, signal_to: String, worker: &WorkerName) -> Message {
+fn started_report(call: CallId, signal_to: String, key: Seal, worker: &WorkerName) -> Message {
     let properties = Properties { headers: protocol::headers(&call), ..Properties::default() };
-    to_queue(signal_to, properties, Report::Started { call, worker: worker.clone() }.encode())
+    to_queue(signal_to, properties, Report::Started { call, worker: worker.clone() }.encode(key))
 }
 
 fn to_queue(queue: String, properties: Properties, body: Vec<u8>) -> Message {

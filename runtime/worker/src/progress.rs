@@ -6,8 +6,8 @@ use std::{
 };
 
 use broker::{Broker, Message, Properties, Routing};
-use flow::{CallId, WorkerName};
-use protocol::{Progress, Report};
+use flow::WorkerName;
+use protocol::{Job, Progress, Report};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -56,8 +56,7 @@ impl sandbox::Observer for LastProgress {
 /// progress.
 pub(crate) async fn report_progress(
     broker: Arc<dyn Broker>,
-    signal_to: String,
-    call: CallId,
+    job: &Job,
     worker: WorkerName,
     progress: Arc<LastProgress>,
     done: CancellationToken,
@@ -70,15 +69,15 @@ pub(crate) async fn report_progress(
         }
         let (fraction, message) = latest.clone();
         reported = Some(latest);
-        let report = Report::Progress(Progress { call: call.clone(), worker: worker.clone(), fraction, message });
+        let report = Report::Progress(Progress { call: job.call.clone(), worker: worker.clone(), fraction, message });
         let message = Message {
             exchange: String::new(),
-            key: signal_to.clone(),
+            key: job.signal_to.clone(),
             routing: Routing::Optional,
             persistent: false,
             priority: 0,
-            properties: Properties { headers: protocol::headers(&call), ..Properties::default() },
-            body: report.encode().into(),
+            properties: Properties { headers: protocol::headers(&job.call), ..Properties::default() },
+            body: report.encode(job.key).into(),
         };
         // No record depends on it: the next report repeats a lost one.
         let _ = done.run_until_cancelled(broker.publish(message)).await;

@@ -92,7 +92,7 @@ impl JobHandler {
                 headers: protocol::headers(&job.call),
                 ..Properties::default()
             },
-            body: Report::AskStart { call: job.call.clone() }.encode().into(),
+            body: Report::AskStart { call: job.call.clone() }.encode(job.key).into(),
         };
         loop {
             match self.broker.publish(message.clone()).await {
@@ -123,7 +123,7 @@ impl JobHandler {
         }
         let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn before this worker started it");
         let signal = self.signal_of(job, TaskResult::Failed(failure), is_redelivered);
-        let body = Bytes::from(Report::Signal(signal, CallLog::default()).encode());
+        let body = Bytes::from(Report::Signal(signal, CallLog::default()).encode(job.key));
         let published = self.send_signal(&job.call, body, &job.signal_to).await.unwrap_or(PublishOutcome::Unconfirmed);
         for delivery in std::iter::once(delivery).chain(redeliveries.deliveries) {
             settle(delivery, published);

@@ -51,7 +51,8 @@ impl Driver {
                 Command::Call(call) => {
                     if let Some(task) = active.machine.task(&call.id.task) {
                         let store_queue = &self.context.store_queue;
-                        let reply_to = messages::EngineAddress { shard: &active.shard, store_queue };
+                        let reply_to =
+                            messages::EngineAddress { shard: &active.shard, store_queue, secret: &self.context.secret };
                         let id = call.id.clone();
                         let job = messages::job(&reply_to, &flow, task, *call);
                         if calls::is_paced(task, id.action) {

@@ -3,7 +3,7 @@
 
 use broker::Delivery;
 use flow::{CallId, RunId, Shard};
-use protocol::{Report, RunCommand};
+use protocol::{OpenError, Report, RunCommand};
 use tracing::warn;
 
 use super::{Batch, Driver};
@@ -51,7 +51,7 @@ impl Driver {
 
     /// Loads the run of a report, and handles it.
     async fn receive_report(&mut self, shard: &Shard, delivery: Delivery, batch: &mut Batch) {
-        match Report::decode(&delivery.message.body) {
+        match Report::open(&delivery.message.body, &self.context.secret) {
             Ok(report) => {
                 match &report {
                     Report::Command(request) => {
@@ -80,7 +80,8 @@ impl Driver {
                 }
             }
             // Rare, so it is boxed: that keeps the future of all other cases small.
-            Err(error) => Box::pin(self.receive_other(shard, delivery, &error, batch)).await,
+            Err(OpenError::Unreadable(error)) => Box::pin(self.receive_other(shard, delivery, &error, batch)).await,
+            Err(error @ OpenError::Forged) => self.refuse_forged(shard, delivery, &error, batch),
         }
     }
 

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use broker::{Delivery, quarantined};
 use flow::{CallId, Execution, Failure, FailureKind, Shard, Signal, TaskResult};
 use machine::Event;
-use protocol::{DecodeError, Reply, topology as names};
+use protocol::{DecodeError, OpenError, Reply, Seal, topology as names};
 use tracing::warn;
 
 use super::{Batch, Driver};
@@ -38,7 +38,9 @@ impl Driver {
             return delivery.accept();
         }
         let reason = format!("the engine could not read a report: {error}");
-        if let Some(call) = protocol::call_of(&properties.headers) {
+        let seal = Seal::split(&delivery.message.body).map_or(Seal::NONE, |(_, seal)| seal);
+        let is_of_worker = |call: &CallId| seal == self.context.secret.call_key(call);
+        if let Some(call) = protocol::call_of(&properties.headers).filter(is_of_worker) {
             self.load(&call.run, Some(shard), batch).await;
             return self.fail_unreadable(shard, call, delivery, &reason, batch);
         }
@@ -48,6 +50,16 @@ impl Driver {
             batch.effects.messages.push(reply);
         }
         self.quarantine(shard, delivery, &reason, batch);
+    }
+
+    /// Refuses a report whose sender has no right to it. It decides nothing, and only a message that should outlive the broker
+    /// is worth the place in the quarantine.
+    pub(super) fn refuse_forged(&self, shard: &Shard, delivery: Delivery, error: &OpenError, batch: &mut Batch) {
+        if delivery.message.persistent {
+            return self.quarantine(shard, delivery, &format!("the engine refused {error}"), batch);
+        }
+        warn!(queue = names::shard_queue(shard), %error, "a report is refused and dropped");
+        delivery.accept();
     }
 
     /// Fails a call whose worker sent an unreadable report: its answer would be unreadable too. The effects of the

@@ -59,7 +59,7 @@ pub(super) async fn give_up(broker: &dyn Broker, message: &Message, error: &Publ
         redelivered: false,
         worker: None,
     };
-    let answer = messages::report(job.signal_to, &Report::Signal(signal, CallLog::default()));
+    let answer = messages::report(job.signal_to, &Report::Signal(signal, CallLog::default()), job.key);
     if let Err(error) = broker.publish(answer).await {
         warn!(%error, "the failure of a call could not be published; the call is sent again when its run is loaded");
     }

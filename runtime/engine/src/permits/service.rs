@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use broker::{Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind, quarantine};
 use flow::{FlowName, NodeName};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use protocol::{DecodeError, PermitMessage, topology as names};
+use protocol::{DecodeError, EngineSecret, PermitMessage, topology as names};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -38,6 +38,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct PermitService {
     pub(crate) engine: String,
+    pub(crate) secret: EngineSecret,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) supervisor: Supervisor,
@@ -177,7 +178,7 @@ impl CoordinatorRunner {
                 Box::pin(publish_best_effort(broker, to_own(&PermitMessage::Tick(tick))))
             }
             CoordinatorAction::Grant(shard, grant) => {
-                Box::pin(publish_best_effort(broker, messages::permit_grant(&shard, grant)))
+                Box::pin(publish_best_effort(broker, messages::permit_grant(&shard, grant, &self.service.secret)))
             }
         }
     }

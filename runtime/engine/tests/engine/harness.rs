@@ -16,7 +16,7 @@ use flow::{
 };
 use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use machine::{Fact, Machine, Record};
-use protocol::{CallLog, Control, Job, Report, topology};
+use protocol::{CallLog, Control, EngineSecret, Job, Report, topology};
 
 pub(crate) use append_faults::{AppendFaults, Fault, StopPoint};
 pub(crate) use clock::PausedClock;
@@ -61,6 +61,7 @@ pub(crate) struct Harness {
     jobs: Option<Consumer>,
     control: Consumer,
     signal_to: String,
+    secret: EngineSecret,
 }
 
 impl Harness {
@@ -105,7 +106,8 @@ impl Harness {
         let queue = "default".parse().unwrap();
         broker::topology::declare_jobs(&broker, &queue).await.unwrap();
         let control = listen(&broker, topology::CONTROL, "").await;
-        Self { engine, faults, logbook, connection, clock, broker, jobs: None, control, signal_to }
+        let secret = logbook.secret().await.unwrap();
+        Self { engine, faults, logbook, connection, clock, broker, jobs: None, control, signal_to, secret }
     }
 
     /// A world whose engine shares the shards with others.
@@ -216,19 +218,19 @@ impl Harness {
     async fn answer_job(&self, job: &Job, answer: TaskResult) {
         let (call, execution) = (job.call.clone(), execution(&job.call));
         let signal = Signal { call, answer, execution, redelivered: false, worker: None };
-        self.publish(job.signal_to.clone(), &Report::Signal(signal, CallLog::default()).encode()).await;
+        self.publish(job.signal_to.clone(), &Report::Signal(signal, CallLog::default()).encode(job.key)).await;
     }
 
     /// Sends a worker's heartbeat for a call.
     pub(crate) async fn heartbeat(&self, call: &CallId) {
         let report = Report::Heartbeat { call: call.clone(), worker: "w".parse().unwrap() };
-        self.publish_to_engine(&report.encode()).await;
+        self.publish_report(&report).await;
     }
 
     /// Sends a worker's heartbeat on the queue that the job names.
     pub(crate) async fn heartbeat_job(&self, job: &Job) {
         let report = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap() };
-        self.publish(job.signal_to.clone(), &report.encode()).await;
+        self.publish(job.signal_to.clone(), &report.encode(job.key)).await;
     }
 
     /// Waits until a run has a record with this fact.
@@ -241,7 +243,7 @@ impl Harness {
     /// A stopping worker releases a call.
     pub(crate) async fn release(&self, call: &CallId) {
         let report = Report::Released { call: call.clone(), worker: "w".parse().unwrap() };
-        self.publish_to_engine(&report.encode()).await;
+        self.publish_report(&report).await;
     }
 
     /// The names of the run's records.
@@ -270,7 +272,18 @@ impl Harness {
     async fn report(&self, call: &CallId, answer: TaskResult) {
         let signal =
             Signal { call: call.clone(), answer, execution: execution(call), redelivered: false, worker: None };
-        self.publish_to_engine(&Report::Signal(signal, CallLog::default()).encode()).await;
+        self.publish_report(&Report::Signal(signal, CallLog::default())).await;
+    }
+
+    /// Sends a report about a call as the worker that has its job.
+    pub(crate) async fn publish_report(&self, report: &Report) {
+        let key = self.secret.call_key(report.call().expect("a worker reports about a call"));
+        self.publish_to_engine(&report.encode(key)).await;
+    }
+
+    /// The secret of the engines.
+    pub(crate) fn secret(&self) -> &EngineSecret {
+        &self.secret
     }
 
     pub(crate) async fn publish_to_engine(&self, body: &[u8]) {
@@ -355,7 +368,7 @@ impl Harness {
     /// A worker reports that it has begun a call.
     pub(crate) async fn report_started(&self, call: &CallId) {
         let report = Report::Started { call: call.clone(), worker: "w".parse().unwrap() };
-        self.publish_to_engine(&report.encode()).await;
+        self.publish_report(&report).await;
     }
 
     /// A worker asks whether it may begin a call; returns the engine's reply.
@@ -371,7 +384,7 @@ impl Harness {
             persistent: false,
             priority: 0,
             properties: Properties { reply_to: Some(queue), ..Properties::default() },
-            body: Report::AskStart { call: call.clone() }.encode().into(),
+            body: Report::AskStart { call: call.clone() }.encode(self.secret.call_key(call)).into(),
         };
         broker.publish(message).await.unwrap();
         let delivery = answers.next().await.expect("an answer");

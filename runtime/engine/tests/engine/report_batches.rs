@@ -7,10 +7,10 @@ use protocol::{BatchedReport, CallLog, Report, ReportBatch};
 
 use crate::harness::{Harness, linear};
 
-fn success(call: &CallId) -> Vec<u8> {
+fn success(harness: &Harness, call: &CallId) -> Vec<u8> {
     let answer = TaskResult::Succeeded(Values::new());
     let signal = Signal { call: call.clone(), answer, execution: Execution::new(7), redelivered: false, worker: None };
-    Report::Signal(signal, CallLog::default()).encode()
+    Report::Signal(signal, CallLog::default()).encode(harness.secret().call_key(call))
 }
 
 fn batch(harness: &Harness, reports: &[(&CallId, Vec<u8>)]) -> Message {
@@ -46,7 +46,8 @@ async fn waiting(harness: &Harness) -> Option<u64> {
 async fn a_batch_answers_the_calls_of_several_runs() {
     let mut harness = Harness::new().await;
     let ([first, second], calls) = two_runs(&mut harness).await;
-    let answers = batch(&harness, &[(&calls[0], success(&calls[0])), (&calls[1], success(&calls[1]))]);
+    let answers =
+        batch(&harness, &[(&calls[0], success(&harness, &calls[0])), (&calls[1], success(&harness, &calls[1]))]);
     harness.publish_message(answers.clone()).await;
     assert_eq!(Harness::end(first).await.state(), RunState::Success);
     assert_eq!(Harness::end(second).await.state(), RunState::Success);
@@ -62,9 +63,11 @@ async fn a_batch_answers_the_calls_of_several_runs() {
 async fn an_unreadable_report_of_a_batch_fails_only_its_call() {
     let mut harness = Harness::new().await;
     let ([first, second], calls) = two_runs(&mut harness).await;
-    let mut newer = success(&calls[0]);
+    let mut newer = success(&harness, &calls[0]);
     newer[2] = 99;
-    harness.publish_message(batch(&harness, &[(&calls[0], newer.clone()), (&calls[1], success(&calls[1]))])).await;
+    harness
+        .publish_message(batch(&harness, &[(&calls[0], newer.clone()), (&calls[1], success(&harness, &calls[1]))]))
+        .await;
     let (stored, _, reason) = harness.next_quarantined().await;
     assert_eq!(stored.body, newer, "only that report is kept");
     assert!(reason.contains("format version 99"), "{reason}");

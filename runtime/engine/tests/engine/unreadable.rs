@@ -31,10 +31,10 @@ fn of_call(call: &CallId) -> Properties {
     Properties { headers: protocol::headers(call), ..Properties::default() }
 }
 
-fn success(call: &CallId) -> Vec<u8> {
+fn success(harness: &Harness, call: &CallId) -> Vec<u8> {
     let answer = TaskResult::Succeeded(Values::new());
     let signal = Signal { call: call.clone(), answer, execution: Execution::new(7), redelivered: false, worker: None };
-    Report::Signal(signal, CallLog::default()).encode()
+    Report::Signal(signal, CallLog::default()).encode(harness.secret().call_key(call))
 }
 
 async fn quarantined(harness: &Harness) -> u64 {
@@ -62,7 +62,7 @@ async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
     let mut harness = Harness::new().await;
     let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = harness.take_job().await;
-    let answer = message(harness.signal_to(), true, of_call(&job.call), newer(success(&job.call)));
+    let answer = message(harness.signal_to(), true, of_call(&job.call), newer(success(&harness, &job.call)));
     harness.publish_message(answer.clone()).await;
     let (stored, _, reason) = harness.next_quarantined().await;
     assert_eq!(stored.body, answer.body);
@@ -88,7 +88,9 @@ async fn repeated_and_transient_messages_are_not_quarantined() {
     let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = harness.take_job().await;
     let heartbeat = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap() };
-    harness.publish_message(message(harness.signal_to(), false, of_call(&job.call), newer(heartbeat.encode()))).await;
+    harness
+        .publish_message(message(harness.signal_to(), false, of_call(&job.call), newer(heartbeat.encode(job.key))))
+        .await;
     harness.signal(&job.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
     assert_eq!(quarantined(&harness).await, 0);
@@ -103,7 +105,14 @@ async fn an_unreadable_request_gets_a_reply() {
     let request = CommandRequest { run: "r".parse().unwrap(), command: RunCommand::Cancel };
     let asking =
         Properties { reply_to: Some("replies".into()), correlation_id: Some("1".into()), ..Properties::default() };
-    harness.publish_message(message(harness.signal_to(), true, asking, newer(Report::Command(request).encode()))).await;
+    harness
+        .publish_message(message(
+            harness.signal_to(),
+            true,
+            asking,
+            newer(Report::Command(request).encode_by_engine(harness.secret())),
+        ))
+        .await;
     let answer = answers.next().await.expect("an answer");
     assert_eq!(answer.message.properties.correlation_id.as_deref(), Some("1"));
     match Reply::decode(&answer.message.body).unwrap() {

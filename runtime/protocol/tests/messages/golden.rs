@@ -9,9 +9,9 @@ use flow::{
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
-    BatchedReport, CallLog, Control, FetchReply, FetchRequest, FetchResponse, Job, LiveLine, LiveLog, Permit,
-    PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, Reply, Report,
-    ReportBatch, RequestedCall, RunCommand, WorkerStatus, decode_records, decode_snapshot, encode_records,
+    BatchedReport, CallLog, Control, EngineSecret, FetchReply, FetchRequest, FetchResponse, Job, LiveLine, LiveLog,
+    Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, Reply,
+    Report, ReportBatch, RequestedCall, RunCommand, WorkerStatus, decode_records, decode_snapshot, encode_records,
     encode_snapshot,
 };
 
@@ -21,6 +21,11 @@ type Samples = Vec<(&'static str, Vec<u8>)>;
 
 fn samples() -> Samples {
     [records(), snapshots(), jobs(), signals(), reports(), requests(), permits(), controls(), contents()].concat()
+}
+
+/// The secret of the engines.
+fn secret() -> EngineSecret {
+    EngineSecret::new([7; 32])
 }
 
 fn call() -> CallId {
@@ -175,9 +180,12 @@ fn jobs() -> Samples {
         signal_to: "waft.engine.e1".into(),
         fetch_from: "waft.store.e1".into(),
         delivery_limit: NonZeroU32::new(3),
+        key: secret().call_key(&call()),
     };
+    let first = CallId { attempt: Attempt::FIRST, action: Action::Apply, ..call() };
     let apply = Job {
-        call: CallId { attempt: Attempt::FIRST, action: Action::Apply, ..call() },
+        key: secret().call_key(&first),
+        call: first,
         inputs: Values::from([("batter_ml".parse().unwrap(), Value::Json(Json::parse("900").unwrap()))]),
         rollback: None,
         limits: Limits::default(),
@@ -191,7 +199,8 @@ fn jobs() -> Samples {
 fn signals() -> Samples {
     let signal = |answer| {
         let (execution, worker) = (Execution::new(300), Some(worker()));
-        Report::Signal(Signal { call: call(), answer, execution, redelivered: false, worker }, log()).encode()
+        Report::Signal(Signal { call: call(), answer, execution, redelivered: false, worker }, log())
+            .encode(secret().call_key(&call()))
     };
     vec![
         ("succeeded-1", signal(TaskResult::Succeeded(values()))),
@@ -203,7 +212,10 @@ fn signals() -> Samples {
 
 fn report_batch() -> Vec<u8> {
     let other = CallId { task: "heat-oven".parse().unwrap(), ..call() };
-    let heartbeat = |call| Report::Heartbeat { call, worker: worker() }.encode();
+    let heartbeat = |call: CallId| {
+        let key = secret().call_key(&call);
+        Report::Heartbeat { call, worker: worker() }.encode(key)
+    };
     let (first, second) = (heartbeat(call()), heartbeat(other.clone()));
     let reports = vec![BatchedReport { call: call(), report: &first }, BatchedReport { call: other, report: &second }];
     ReportBatch { reports }.encode()
@@ -213,18 +225,19 @@ fn reports() -> Samples {
     let progress =
         Progress { call: call(), worker: worker(), fraction: Some(0.5), message: Some("half of them".into()) };
     vec![
-        ("progress-1", Report::Progress(progress).encode()),
-        ("heartbeat-1", Report::Heartbeat { call: call(), worker: worker() }.encode()),
-        ("released-1", Report::Released { call: call(), worker: worker() }.encode()),
-        ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode()),
-        ("ask-start-1", Report::AskStart { call: call() }.encode()),
-        ("started-1", Report::Started { call: call(), worker: worker() }.encode()),
+        ("progress-1", Report::Progress(progress).encode(secret().call_key(&call()))),
+        ("heartbeat-1", Report::Heartbeat { call: call(), worker: worker() }.encode(secret().call_key(&call()))),
+        ("released-1", Report::Released { call: call(), worker: worker() }.encode(secret().call_key(&call()))),
+        ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode_by_engine(&secret())),
+        ("ask-start-1", Report::AskStart { call: call() }.encode(secret().call_key(&call()))),
+        ("started-1", Report::Started { call: call(), worker: worker() }.encode(secret().call_key(&call()))),
     ]
 }
 
 fn requests() -> Samples {
-    let request =
-        |command| Report::Command(protocol::CommandRequest { run: "run-1".parse().unwrap(), command }).encode();
+    let request = |command| {
+        Report::Command(protocol::CommandRequest { run: "run-1".parse().unwrap(), command }).encode_by_engine(&secret())
+    };
     let task = || "approve".parse().unwrap();
     let notify = |answer, key: Option<&str>| RunCommand::Notify { task: task(), answer, key: key.map(Into::into) };
     let succeeded = || TaskResult::Succeeded(values());
@@ -306,7 +319,7 @@ fn permits() -> Samples {
     let permits = vec![Permit { call: call(), shard: shard(), engine: engine(), request_number: 299 }];
     let snapshot = PermitSnapshot { coordinator: engine(), number: 7, free_at: AT, permits };
     vec![
-        ("granted-1", Report::PermitGrant(grant).encode()),
+        ("granted-1", Report::PermitGrant(grant).encode_by_engine(&secret())),
         ("permits-request-1", PermitMessage::Request(permit_request).encode()),
         ("permits-snapshot-1", PermitMessage::Snapshot(snapshot).encode()),
         ("permits-tick-1", PermitMessage::Tick(PermitTick { coordinator: engine(), number: 300 }).encode()),

@@ -10,9 +10,9 @@ use flow::{Attempt, Digest, Firing, NodeKind, NotificationOutcome, RunState, Sta
 use machine::NodeChange;
 use proptest::prelude::*;
 use protocol::{
-    BatchedReport, CallLog, Control, DecodeError, FetchReply, FetchRequest, FetchResponse, Job, PermitMessage,
-    PutRequest, Reply, Report, ReportBatch, WorkerStatus, decode_records, decode_snapshot, encode_records,
-    encode_snapshot,
+    BatchedReport, CallLog, Control, DecodeError, EngineSecret, FetchReply, FetchRequest, FetchResponse, Job,
+    OpenError, PermitMessage, PutRequest, Reply, Report, ReportBatch, Seal, WorkerStatus, decode_records,
+    decode_snapshot, encode_records, encode_snapshot,
 };
 
 use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -29,12 +29,20 @@ proptest! {
 
     #[test]
     fn every_report_round_trips(report in report()) {
-        prop_assert_eq!(Report::decode(&report.encode()), Ok(report));
+        let secret = EngineSecret::new([7; 32]);
+        let encoded = match report.call() {
+            Some(call) => report.encode(secret.call_key(call)),
+            None => report.encode_by_engine(&secret),
+        };
+        prop_assert_eq!(Report::open(&encoded, &secret), Ok(report.clone()));
+        prop_assert_eq!(Report::open(&encoded, &EngineSecret::new([8; 32])), Err(OpenError::Forged));
+        // Who knows the key of a call cannot use it for another report of an engine.
+        prop_assert_eq!(Report::open(&report.encode(Seal::NONE), &secret), Err(OpenError::Forged));
     }
 
     #[test]
     fn every_batch_of_reports_round_trips(reports in proptest::collection::vec(report(), 0..4), call in call()) {
-        let encoded: Vec<Vec<u8>> = reports.iter().map(Report::encode).collect();
+        let encoded: Vec<Vec<u8>> = reports.iter().map(|report| report.encode(Seal::NONE)).collect();
         let batched = |report| BatchedReport { call: call.clone(), report };
         let batch = ReportBatch { reports: encoded.iter().map(|report| batched(report)).collect() };
         let bytes = batch.encode();

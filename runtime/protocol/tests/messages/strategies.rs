@@ -10,8 +10,8 @@ use flow::{
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
-    CallLog, Control, Job, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick,
-    Ping, Progress, Report, RequestedCall, RunCommand, WorkerStatus,
+    CallLog, Control, EngineSecret, Job, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot,
+    PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -78,7 +78,6 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
     let rollback = proptest::option::of((outcome(), summary));
     (call(), name(), any::<[u8; 32]>(), proptest::option::of(name()), values(), rollback, any::<u32>()).prop_map(
         |(call, flow, module, export, inputs, rollback, number)| Job {
-            call,
             flow: flow.parse().unwrap(),
             module: Digest::from_bytes(module),
             export: export.map(|export| export.parse().unwrap()),
@@ -91,6 +90,8 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
             signal_to: "waft.engine.a".into(),
             fetch_from: "waft.store.a".into(),
             delivery_limit: NonZeroU32::new(number % 3),
+            key: EngineSecret::new(module).call_key(&call),
+            call,
         },
     )
 }

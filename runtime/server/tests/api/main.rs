@@ -116,16 +116,16 @@ impl Harness {
     }
 }
 
-/// A worker's report, sent to a signal queue.
-fn report(queue: &str, report: &Report) -> Message {
+/// The report of the worker that has a job.
+fn report(job: &Job, report: &Report) -> Message {
     Message {
         exchange: String::new(),
-        key: queue.into(),
+        key: job.signal_to.clone(),
         routing: Routing::Mandatory,
         persistent: true,
         priority: 0,
         properties: Properties::default(),
-        body: report.encode().into(),
+        body: report.encode(job.key).into(),
     }
 }
 

@@ -80,17 +80,13 @@ async fn a_run_shows_queue_coverage_lease_holder_and_lost_workers() {
     assert!(!task().await.out.unwrap().unserved, "its queue has a consumer");
     let worker = || "w".parse().unwrap();
     let heartbeat = Report::Heartbeat { call: job.call.clone(), worker: worker() };
-    harness.broker.publish(report(&job.signal_to, &heartbeat)).await.unwrap();
+    harness.broker.publish(report(&job, &heartbeat)).await.unwrap();
     let mut out = task().await.out.unwrap();
     while out.worker.is_none() {
         out = task().await.out.unwrap();
     }
     assert_eq!((out.worker.as_deref(), out.silent_for), (Some("w"), None));
-    harness
-        .broker
-        .publish(report(&job.signal_to, &Report::Released { call: job.call, worker: worker() }))
-        .await
-        .unwrap();
+    harness.broker.publish(report(&job, &Report::Released { call: job.call.clone(), worker: worker() })).await.unwrap();
     let mut lost = task().await.lost;
     while lost.is_empty() {
         lost = task().await.lost;

@@ -95,6 +95,7 @@ impl Harness {
                 signal_to: SIGNALS.into(),
                 fetch_from: "store".into(),
                 delivery_limit: None,
+                key: protocol::Seal::NONE,
             };
             let message = Message {
                 exchange: topology::JOBS.into(),

@@ -1,0 +1,117 @@
+//! Whoever may publish on the broker can neither answer a call whose job they were not given, nor command a run.
+
+use std::time::Duration;
+
+use broker::{Message, Properties, Routing};
+use flow::{CallId, Execution, Failure, FailureKind, RunState, Signal, TaskResult, Values};
+use protocol::{BatchedReport, CallLog, CommandRequest, Job, PermitGrant, Report, ReportBatch, RunCommand, Seal};
+
+use crate::harness::{Harness, linear};
+
+fn answer(call: &CallId, answer: TaskResult) -> Report {
+    let (call, execution) = (call.clone(), Execution::new(7));
+    Report::Signal(Signal { call, answer, execution, redelivered: false, worker: None }, CallLog::default())
+}
+
+fn success(call: &CallId) -> Report {
+    answer(call, TaskResult::Succeeded(Values::new()))
+}
+
+fn message(harness: &Harness, call: &CallId, persistent: bool, body: Vec<u8>) -> Message {
+    Message {
+        exchange: String::new(),
+        key: harness.signal_to().to_owned(),
+        routing: Routing::Mandatory,
+        persistent,
+        priority: 0,
+        properties: Properties { headers: protocol::headers(call), ..Properties::default() },
+        body: body.into(),
+    }
+}
+
+/// A worker was given the job of one run. Another run has a call whose job it was not given.
+async fn attacked(harness: &mut Harness) -> (Job, Job, engine::Watch) {
+    harness.submit("own", &linear(&["a"])).await.expect("the run begins");
+    let own = harness.take_job().await;
+    let watch = harness.submit("other", &linear(&["a"])).await.expect("the run begins");
+    let other = harness.take_job().await;
+    (own, other, watch)
+}
+
+/// The other run goes on as if nothing had been sent.
+async fn goes_on(harness: &Harness, other: &Job, watch: engine::Watch) {
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(harness.facts("other").await, ["run-started", "started"]);
+    harness.signal_job(other).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_cannot_report_about_a_call_that_it_was_not_given() {
+    let mut harness = Harness::new().await;
+    let (own, other, watch) = attacked(&mut harness).await;
+    let call = &other.call;
+    let (worker, failure) = ("w".parse().unwrap(), Failure::new(FailureKind::Permanent, "forged"));
+    let reports = [
+        success(call),
+        answer(call, TaskResult::Failed(failure)),
+        Report::Heartbeat { call: call.clone(), worker },
+        Report::Released { call: call.clone(), worker: "w".parse().unwrap() },
+        Report::Started { call: call.clone(), worker: "w".parse().unwrap() },
+    ];
+    let other_attempt = CallId { attempt: call.attempt.next(), ..call.clone() };
+    for key in [Seal::NONE, own.key, harness.secret().call_key(&other_attempt)] {
+        for report in &reports {
+            harness.publish_message(message(&harness, call, true, report.encode(key))).await;
+            let (_, _, reason) = harness.next_quarantined().await;
+            assert!(reason.contains("was not given the job of its call"), "{reason}");
+            harness.publish_message(message(&harness, call, false, report.encode(key))).await;
+        }
+        let report = success(call).encode(key);
+        let batch = ReportBatch { reports: vec![BatchedReport { call: call.clone(), report: &report }] };
+        harness.publish_message(message(&harness, &own.call, true, batch.encode())).await;
+        harness.next_quarantined().await;
+    }
+    goes_on(&harness, &other, watch).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_report_fails_no_call_that_its_sender_was_not_given() {
+    let mut harness = Harness::new().await;
+    let (own, other, watch) = attacked(&mut harness).await;
+    let mut newer = success(&other.call).encode(own.key);
+    newer[2] = 99;
+    for body in [newer, b"garbage".to_vec(), Vec::new()] {
+        harness.publish_message(message(&harness, &other.call, true, body)).await;
+        harness.next_quarantined().await;
+    }
+    goes_on(&harness, &other, watch).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_an_engine_commands_a_run_and_speaks_for_engines() {
+    let mut harness = Harness::new().await;
+    let (own, other, watch) = attacked(&mut harness).await;
+    let run = other.call.run.clone();
+    let failed = TaskResult::Failed(Failure::new(FailureKind::Permanent, "forged"));
+    let notify = RunCommand::Notify { task: "a".parse().unwrap(), answer: failed, key: None };
+    let commands = [RunCommand::Cancel, RunCommand::Suspend, notify];
+    let grant = PermitGrant {
+        flow: "f".parse().unwrap(),
+        task: "a".parse().unwrap(),
+        engine: "one".into(),
+        number: 1,
+        calls: vec![other.call.clone()],
+    };
+    let reports = commands
+        .map(|command| Report::Command(CommandRequest { run: run.clone(), command }))
+        .into_iter()
+        .chain([Report::Probe { engine: "one".into(), number: u64::MAX }, Report::PermitGrant(grant)]);
+    for report in reports {
+        for key in [Seal::NONE, own.key] {
+            harness.publish_message(message(&harness, &own.call, true, report.encode(key))).await;
+            harness.next_quarantined().await;
+        }
+    }
+    goes_on(&harness, &other, watch).await;
+}
