@@ -20,7 +20,7 @@ use broker::{
     Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing, lossy::LossyConnection,
 };
 use flow::{Attempt, CallId, Digest, FailureKind, Firing, Limits, TaskResult, Timestamp, Value, Values};
-use protocol::{CallLog, Control, Job, Report, topology};
+use protocol::{CallLog, Control, EngineSecret, Job, Report, topology};
 use sandbox::Sandbox;
 use store::Store;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -84,16 +84,19 @@ impl GuestRunner for PanickingGuests {
     fn interrupt_all(&self) {}
 }
 
+/// The secret of the engine that these tests stand for.
+const SECRET: EngineSecret = EngineSecret::new([7; 32]);
+
 /// The first attempt at a task of the hostile guest.
 fn job(module: Digest, export: &str) -> Job {
+    let call = CallId {
+        run: "r".parse().expect("an id"),
+        task: "t".parse().expect("a name"),
+        firing: Firing::FIRST,
+        attempt: Attempt::FIRST,
+        action: flow::Action::Apply,
+    };
     Job {
-        call: CallId {
-            run: "r".parse().expect("an id"),
-            task: "t".parse().expect("a name"),
-            firing: Firing::FIRST,
-            attempt: Attempt::FIRST,
-            action: flow::Action::Apply,
-        },
         flow: "f".parse().expect("a name"),
         module,
         export: Some(export.parse().expect("a name")),
@@ -106,8 +109,16 @@ fn job(module: Digest, export: &str) -> Job {
         signal_to: SIGNALS.into(),
         fetch_from: STORE.into(),
         delivery_limit: None,
-        key: protocol::Seal::NONE,
+        content_keys: Default::default(),
+        key: SECRET.call_key(&call),
+        call,
     }
+}
+
+/// The message with which an engine interrupts a call.
+fn interrupt(call: CallId) -> Control {
+    let proof = SECRET.call_key(&call).interrupt_proof();
+    Control::Interrupt { call, proof }
 }
 
 /// A broker with a store of the hostile guest and a signal queue, without workers so far.
@@ -127,7 +138,7 @@ impl Harness {
         let component = sandbox::Module::componentize(&wasm).expect("it is a guest").into_bytes();
         let module = store.put(component).await.expect("memory stores it");
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let server = store::bus::Server::start(broker.clone(), STORE.into(), store, stop.clone()).await;
+        let server = store::bus::Server::start(broker.clone(), STORE.into(), store, SECRET, stop.clone()).await;
         tasks.spawn(server.expect("the broker answers").run());
         broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
         let signals = broker.consume(SIGNALS, 16).await.expect("it is there");
@@ -139,6 +150,8 @@ impl Harness {
     }
 
     async fn publish(&self, queue: &str, job: &Job) {
+        // A test may have changed the call.
+        let job = Job { key: SECRET.call_key(&job.call), ..job.clone() }.with_content_keys(&SECRET);
         let message = Message {
             exchange: topology::JOBS.into(),
             key: queue.into(),
@@ -162,7 +175,8 @@ impl Harness {
                 (Report::Signal(signal, _), _) => return signal.answer,
                 // Every call may start in these tests.
                 (Report::AskStart { call }, Some(queue)) => {
-                    let reply = Control::MayStart { call, wanted: true };
+                    let proof = SECRET.call_key(&call).may_start_proof(true);
+                    let reply = Control::MayStart { call, wanted: true, proof };
                     self.control(Destination::Queue(queue), &reply).await;
                 }
                 _ => {}

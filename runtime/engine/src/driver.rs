@@ -170,7 +170,7 @@ impl Driver {
             recent: RecentRuns::default(),
             leases: Leases::default(),
             withdrawals: Withdrawals::default(),
-            permits: PermitClient::new(shards.engine().to_owned()),
+            permits: PermitClient::new(shards.engine().to_owned(), shards.secret()),
             shards,
             publications,
             deferred: Vec::new(),

@@ -235,10 +235,10 @@ impl Engine {
         let inbox = Inbox::new(&queues, consumers, &tasks, &aborted);
         let supervisor = Supervisor::new(tasks.clone(), stop.clone(), aborted.clone());
         let server =
-            store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), stop.clone()).await?;
+            store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), secret, stop.clone()).await?;
         let remote = RemoteEngineClient::start(broker.clone(), &config.id, secret, &supervisor, stop.clone()).await?;
         supervisor.spawn("store", server.run());
-        let outbox_context = outbox::OutboxContext::new(broker.clone(), store.clone());
+        let outbox_context = outbox::OutboxContext::new(broker.clone(), store.clone(), secret);
         supervisor.spawn("outbox", outbox::run(outbox_context, batches, confirmed.clone()));
         let waiting = unserved_queues::start(&broker, &supervisor, &stop);
         let permits = PermitService {

@@ -9,6 +9,15 @@ use protocol::{
     ReportBatch, Seal, topology,
 };
 
+/// The header with the seal of a notification, whose body is JSON for programs in any language.
+const SEAL_HEADER: &str = "seal";
+
+/// Whether an engine of this logbook published a notification.
+pub(crate) fn is_sealed(notification: &Message, secret: &EngineSecret) -> bool {
+    let seal = notification.properties.headers.get(SEAL_HEADER).and_then(|hex| Seal::from_hex(hex));
+    seal == Some(secret.message_seal(&notification.body))
+}
+
 /// The addresses at which workers reach the engine that sends a job, and the secret that makes the keys of calls.
 pub(crate) struct EngineAddress<'a> {
     pub(crate) shard: &'a Shard,
@@ -33,9 +42,11 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
         signal_to: topology::shard_queue(to.shard),
         fetch_from: to.store_queue.to_owned(),
         delivery_limit: task.delivery_limit,
+        content_keys: Default::default(),
         key: to.secret.call_key(&call.id),
         call: call.id,
     };
+    let job = job.with_content_keys(to.secret);
     Message {
         exchange: topology::JOBS.into(),
         key: task.queue.to_string(),
@@ -48,21 +59,24 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
 }
 
 /// The message that publishes the change of a node.
-pub(crate) fn notification(run: &RunId, flow: &Flow, change: &NodeChange) -> Message {
+pub(crate) fn notification(run: &RunId, flow: &Flow, change: &NodeChange, secret: &EngineSecret) -> Message {
     let content_type = Some("application/json".into());
+    let body = protocol::events::notification(run, &flow.name, change);
+    let headers = [(SEAL_HEADER.to_owned(), secret.message_seal(body.as_bytes()).to_hex())].into();
     Message {
         exchange: topology::NOTIFICATIONS.into(),
         key: topology::notification_key(&flow.name, &change.name, run, change.state),
         routing: Routing::Optional,
         persistent: true,
         priority: 0,
-        properties: Properties { content_type, ..Properties::default() },
-        body: protocol::events::notification(run, &flow.name, change).into(),
+        properties: Properties { content_type, headers, ..Properties::default() },
+        body: body.into(),
     }
 }
 
 /// The message that stops a call on whichever worker runs it.
-pub(crate) fn interrupt(call: CallId) -> Message {
+pub(crate) fn interrupt(call: CallId, secret: &EngineSecret) -> Message {
+    let proof = secret.call_key(&call).interrupt_proof();
     Message {
         exchange: topology::CONTROL.into(),
         key: String::new(),
@@ -70,7 +84,7 @@ pub(crate) fn interrupt(call: CallId) -> Message {
         persistent: false,
         priority: 0,
         properties: properties(&call),
-        body: Bytes::from(Control::Interrupt(call).encode()),
+        body: Bytes::from(Control::Interrupt { call, proof }.encode()),
     }
 }
 
@@ -89,8 +103,9 @@ pub(crate) fn withdraw(calls: Vec<CallId>) -> Message {
 }
 
 /// The message that tells a worker whether a call may begin.
-pub(crate) fn may_start(reply_to: String, call: CallId, wanted: bool) -> Message {
-    to_queue(reply_to, Routing::Optional, properties(&call), Control::MayStart { call, wanted }.encode())
+pub(crate) fn may_start(reply_to: String, call: CallId, wanted: bool, secret: &EngineSecret) -> Message {
+    let proof = secret.call_key(&call).may_start_proof(wanted);
+    to_queue(reply_to, Routing::Optional, properties(&call), Control::MayStart { call, wanted, proof }.encode())
 }
 
 /// A probe through the queue of a shard. Without a queue it is dropped.
@@ -100,8 +115,13 @@ pub(crate) fn probe(shard: &Shard, engine: &str, number: u64, secret: &EngineSec
 }
 
 /// A message to the permit coordinator of a task. It is repeated later if it is lost.
-pub(crate) fn permit_message(flow: &FlowName, task: &NodeName, permits: &PermitMessage) -> Message {
-    to_queue(topology::permit_queue(flow, task), Routing::Optional, Properties::default(), permits.encode())
+pub(crate) fn permit_message(
+    flow: &FlowName,
+    task: &NodeName,
+    permits: &PermitMessage,
+    secret: &EngineSecret,
+) -> Message {
+    to_queue(topology::permit_queue(flow, task), Routing::Optional, Properties::default(), permits.encode(secret))
 }
 
 /// A grant of permits to the driver of a shard.

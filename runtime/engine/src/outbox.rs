@@ -18,7 +18,7 @@ use broker::{Broker, Delivery, Message, PublishError};
 use flow::{QueueName, RunId};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use logbook::Version;
-use protocol::topology as names;
+use protocol::{EngineSecret, topology as names};
 use store::Store;
 use tokio::{sync::mpsc, time::timeout};
 
@@ -130,18 +130,20 @@ fn prepare_all(
     messages.into_iter().map(prepare).collect()
 }
 
-/// The broker for messages, and the store for values that are too large for a message. Cheap to clone.
+/// The broker for messages, and the store for values that are too large for a message, with the secret that makes their keys.
+/// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct OutboxContext {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) secret: EngineSecret,
     unconfirmed_targets: UnconfirmedTargets,
 }
 
 impl OutboxContext {
     /// Creates the context for a broker and a store.
-    pub(crate) fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>) -> Self {
-        Self { broker, store, unconfirmed_targets: UnconfirmedTargets::default() }
+    pub(crate) fn new(broker: Arc<dyn Broker>, store: Arc<dyn Store>, secret: EngineSecret) -> Self {
+        Self { broker, store, secret, unconfirmed_targets: UnconfirmedTargets::default() }
     }
 }
 
@@ -202,7 +204,7 @@ async fn publish_all(
 
 /// Publishes a message until the broker has either taken or refused it.
 async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Result<(), OutgoingMessage> {
-    large::move_large_values(&*context.store, &mut outgoing.message).await;
+    large::move_large_values(&*context.store, &context.secret, &mut outgoing.message).await;
     let message = &outgoing.message;
     let mut unconfirmed = 0;
     loop {
@@ -290,7 +292,7 @@ mod tests {
     use super::*;
 
     fn context(broker: InProcess) -> OutboxContext {
-        OutboxContext::new(Arc::new(broker), Arc::new(store::Memory::new()))
+        OutboxContext::new(Arc::new(broker), Arc::new(store::Memory::new()), EngineSecret::new([7; 32]))
     }
 
     fn batch() -> Effects {
@@ -354,6 +356,7 @@ mod tests {
             signal_to: "signals".into(),
             fetch_from: "store".into(),
             delivery_limit: None,
+            content_keys: Default::default(),
             key: protocol::Seal::NONE,
         }
     }
@@ -377,7 +380,12 @@ mod tests {
         let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
         assert!(out.send(Effects { messages: vec![message], ..Effects::default() }).await.is_ok());
         drop(out);
-        run(OutboxContext::new(Arc::new(broker.clone()), store), batches, ConfirmedVersions::default()).await;
+        run(
+            OutboxContext::new(Arc::new(broker.clone()), store, EngineSecret::new([7; 32])),
+            batches,
+            ConfirmedVersions::default(),
+        )
+        .await;
         let mut deliveries = Vec::new();
         for queue in ["waft.jobs.default", "signals"] {
             let mut consumer = broker.consume(queue, 1).await.expect("it is there");
@@ -423,7 +431,7 @@ mod tests {
         let (out, batches) = mpsc::channel(OUTBOX_CAPACITY);
         let running = tokio_util::task::TaskTracker::new();
         running.spawn(run(
-            OutboxContext::new(Arc::new(broker.clone()), Arc::new(store::Memory::new())),
+            OutboxContext::new(Arc::new(broker.clone()), Arc::new(store::Memory::new()), EngineSecret::new([7; 32])),
             batches,
             ConfirmedVersions::default(),
         ));

@@ -14,6 +14,7 @@ use broker::Message;
 use flow::{RunId, Shard};
 use logbook::Version;
 use machine::NodeChange;
+use protocol::EngineSecret;
 use protocol::topology as names;
 
 use crate::{effects::Effects, messages, runs::ActiveRun};
@@ -66,10 +67,16 @@ impl Publications {
     }
 
     /// Queues the possibly unpublished changes of a run for publishing; `None` if all are published.
-    pub(crate) fn republish(&mut self, run: &RunId, active: &ActiveRun, changes: Option<Vec<NodeChange>>) {
+    pub(crate) fn republish(
+        &mut self,
+        run: &RunId,
+        active: &ActiveRun,
+        changes: Option<Vec<NodeChange>>,
+        secret: &EngineSecret,
+    ) {
         let Some(changes) = changes else { return };
         let flow = active.machine.flow();
-        self.notifications.extend(changes.iter().map(|change| messages::notification(run, flow, change)));
+        self.notifications.extend(changes.iter().map(|change| messages::notification(run, flow, change, secret)));
         self.republished.push((run.clone(), active.version));
         self.cursors.send(run, active.version);
     }

@@ -168,6 +168,11 @@ impl Shards {
         is_barrier
     }
 
+    /// The secret of all engines of the logbook.
+    pub(crate) fn secret(&self) -> EngineSecret {
+        self.secret
+    }
+
     /// Whether this engine drives all shards.
     pub(crate) fn owns_all(&self) -> bool {
         self.states.values().all(|state| state.owned)

@@ -77,7 +77,7 @@ impl Draft {
     ///     .task("boil", "kitchen#boil", |task| task.provides("water", "hot_water"))
     ///     .task("brew", "kitchen#brew", |task| task.requires("water", "hot_water").timeout("5m"))
     ///     .build();
-    /// # Ok::<(), waft_flow::InvalidName>(())
+    /// # Ok::<(), waft_flow::invalid::InvalidName>(())
     /// ```
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use flow::{CallId, QueueName, RunId, WorkerName};
 
 use crate::{
-    DecodeError,
+    DecodeError, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
     wire::{Invalid, WireCall, invalid},
 };
@@ -14,7 +14,12 @@ pub enum Control {
     /// Asks each worker for its status.
     Ping(Ping),
     /// Stops this attempt on the worker that has it.
-    Interrupt(CallId),
+    Interrupt {
+        /// The call.
+        call: CallId,
+        /// Proves that an engine stops it: see [`Seal::interrupt_proof`].
+        proof: Seal,
+    },
     /// Withdraws calls. A worker that has started one answers with [`Report::Started`](crate::Report::Started). A worker
     /// that receives the job of one later asks the engine before it starts the call.
     Withdraw(Vec<CallId>),
@@ -24,6 +29,8 @@ pub enum Control {
         call: CallId,
         /// Whether to make the call; false when the run has withdrawn it or already has its result.
         wanted: bool,
+        /// Proves that an engine answers so: see [`Seal::may_start_proof`].
+        proof: Seal,
     },
     /// A client follows the log of a run. Each worker that calls a guest of the run publishes its lines, from the first, on
     /// [`LOGS`](crate::topology::LOGS).
@@ -64,9 +71,9 @@ pub struct WorkerStatus {
 #[derive(Encode, BorrowDecode)]
 enum WireControl<'a> {
     Ping { reply_to: &'a str },
-    Interrupt { call: WireCall<'a> },
+    Interrupt { call: WireCall<'a>, proof: [u8; 32] },
     Withdraw { calls: Vec<WireCall<'a>> },
-    MayStart { call: WireCall<'a>, wanted: bool },
+    MayStart { call: WireCall<'a>, wanted: bool, proof: [u8; 32] },
     FollowLogs { run: &'a str },
 }
 
@@ -88,9 +95,11 @@ impl Control {
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
             Self::Ping(Ping { reply_to }) => WireControl::Ping { reply_to },
-            Self::Interrupt(call) => WireControl::Interrupt { call: call.into() },
+            Self::Interrupt { call, proof } => WireControl::Interrupt { call: call.into(), proof: *proof.as_bytes() },
             Self::Withdraw(calls) => WireControl::Withdraw { calls: calls.iter().map(Into::into).collect() },
-            Self::MayStart { call, wanted } => WireControl::MayStart { call: call.into(), wanted: *wanted },
+            Self::MayStart { call, wanted, proof } => {
+                WireControl::MayStart { call: call.into(), wanted: *wanted, proof: *proof.as_bytes() }
+            }
             Self::FollowLogs { run } => WireControl::FollowLogs { run: run.as_str() },
         };
         codec::encode(MessageKind::CONTROL, &wire)
@@ -137,11 +146,15 @@ impl WireControl<'_> {
     fn into_control(self) -> Result<Control, Invalid> {
         Ok(match self {
             Self::Ping { reply_to } => Control::Ping(Ping { reply_to: reply_to.into() }),
-            Self::Interrupt { call } => Control::Interrupt(call.into_call()?),
+            Self::Interrupt { call, proof } => {
+                Control::Interrupt { call: call.into_call()?, proof: Seal::from_bytes(proof) }
+            }
             Self::Withdraw { calls } => {
                 Control::Withdraw(calls.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?)
             }
-            Self::MayStart { call, wanted } => Control::MayStart { call: call.into_call()?, wanted },
+            Self::MayStart { call, wanted, proof } => {
+                Control::MayStart { call: call.into_call()?, wanted, proof: Seal::from_bytes(proof) }
+            }
             Self::FollowLogs { run } => Control::FollowLogs { run: RunId::new(run).map_err(invalid)? },
         })
     }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use flow::Digest;
+use flow::{CallId, Digest};
 
 use crate::{
-    DecodeError,
+    DecodeError, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
+    wire::WireCall,
 };
 
 /// The size of a chunk in bytes; the last chunk of a content may be shorter. It is part of the format: a chunk's offset
@@ -23,6 +24,8 @@ pub struct FetchRequest {
     pub digest: Digest,
     /// The requested chunks. Chunks behind the end or beyond [`MAX_RANGE_CHUNKS`] are not answered.
     pub chunks: Range<u32>,
+    /// The key of the content: a job that names the content has it.
+    pub key: Seal,
 }
 
 /// Asks a store to store a content. The message's reply queue and correlation id say where the reply goes.
@@ -32,6 +35,10 @@ pub struct FetchRequest {
 pub struct PutRequest<'a> {
     /// The bytes of the content.
     pub bytes: &'a [u8],
+    /// The call that has made them.
+    pub call: CallId,
+    /// The key of the call.
+    pub key: Seal,
 }
 
 /// Answers a [`FetchRequest`], once per chunk or once for the whole request; or answers a [`PutRequest`].
@@ -95,6 +102,7 @@ enum WireAnswer<'a> {
 
 #[derive(Encode, BorrowDecode)]
 struct WirePut<'a> {
+    call: WireCall<'a>,
     bytes: &'a [u8],
 }
 
@@ -102,7 +110,10 @@ impl<'a> PutRequest<'a> {
     /// Encodes the request.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(MessageKind::PUT_REQUEST, &WirePut { bytes: self.bytes })
+        let mut bytes =
+            codec::encode(MessageKind::PUT_REQUEST, &WirePut { call: (&self.call).into(), bytes: self.bytes });
+        self.key.append_to(&mut bytes);
+        bytes
     }
 
     /// Decodes the request, which borrows the bytes.
@@ -110,8 +121,10 @@ impl<'a> PutRequest<'a> {
     /// # Errors
     /// [`DecodeError`] for bytes that are not a request of a known version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let WirePut { bytes } = codec::decode(MessageKind::PUT_REQUEST, bytes)?;
-        Ok(Self { bytes })
+        let (body, key) = Seal::split(bytes).unwrap_or((bytes, Seal::NONE));
+        let WirePut { call, bytes } = codec::decode(MessageKind::PUT_REQUEST, body)?;
+        let call = call.into_call().map_err(|reason| codec::damaged(MessageKind::PUT_REQUEST, reason))?;
+        Ok(Self { bytes, call, key })
     }
 }
 
@@ -120,7 +133,10 @@ impl FetchRequest {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Range { start: first, end } = self.chunks;
-        codec::encode(MessageKind::FETCH_REQUEST, &WireRequest { digest: *self.digest.as_bytes(), first, end })
+        let wire = WireRequest { digest: *self.digest.as_bytes(), first, end };
+        let mut bytes = codec::encode(MessageKind::FETCH_REQUEST, &wire);
+        self.key.append_to(&mut bytes);
+        bytes
     }
 
     /// Decodes the request.
@@ -128,8 +144,9 @@ impl FetchRequest {
     /// # Errors
     /// [`DecodeError`] for bytes that are not a request of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let WireRequest { digest, first, end } = codec::decode(MessageKind::FETCH_REQUEST, bytes)?;
-        Ok(Self { digest: Digest::from_bytes(digest), chunks: first..end })
+        let (body, key) = Seal::split(bytes).unwrap_or((bytes, Seal::NONE));
+        let WireRequest { digest, first, end } = codec::decode(MessageKind::FETCH_REQUEST, body)?;
+        Ok(Self { digest: Digest::from_bytes(digest), chunks: first..end, key })
     }
 }
 

@@ -1,11 +1,11 @@
 //! A job: one call, with everything that a worker needs for it.
 
-use std::num::NonZeroU32;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
-use flow::{CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Timestamp, ValueName, Values};
+use flow::{CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Timestamp, Value, ValueName, Values};
 
 use crate::{
-    DecodeError, Seal,
+    DecodeError, EngineSecret, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
     wire::{
         Invalid, WireCall, WireFailures, WireLimits, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
@@ -42,6 +42,8 @@ pub struct Job {
     pub fetch_from: String,
     /// The maximum number of redeliveries before the job counts as poison; `None` leaves that to the worker.
     pub delivery_limit: Option<NonZeroU32>,
+    /// The key of each content that the job names: of its module, and of its values in the store.
+    pub content_keys: BTreeMap<Digest, Seal>,
     /// The key of the call, which each report about it carries.
     pub key: Seal,
 }
@@ -61,6 +63,7 @@ struct WireJob<'a> {
     signal_to: &'a str,
     fetch_from: &'a str,
     delivery_limit: Option<u32>,
+    content_keys: Vec<([u8; 32], [u8; 32])>,
 }
 
 /// The input of a rollback: the outcome of the apply, and the failures of its flow.
@@ -72,6 +75,22 @@ struct WireRollback<'a> {
 }
 
 impl Job {
+    /// Adds the key of each content that the job names, and of no other.
+    #[must_use]
+    pub fn with_content_keys(mut self, secret: &EngineSecret) -> Self {
+        let provided = self.rollback.iter().filter_map(|(outcome, _)| outcome.provided());
+        let values = provided.chain([&self.inputs]).flat_map(Values::values);
+        let digests = values.filter_map(Value::digest).chain([self.module]);
+        self.content_keys = digests.map(|digest| (digest, secret.content_key(&digest))).collect();
+        self
+    }
+
+    /// The key of a content; without one, the store refuses the request.
+    #[must_use]
+    pub fn content_key(&self, digest: &Digest) -> Seal {
+        self.content_keys.get(digest).copied().unwrap_or(Seal::NONE)
+    }
+
     /// Encodes the job.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -93,6 +112,7 @@ impl Job {
             signal_to: &self.signal_to,
             fetch_from: &self.fetch_from,
             delivery_limit: self.delivery_limit.map(NonZeroU32::get),
+            content_keys: self.content_keys.iter().map(|(digest, key)| (*digest.as_bytes(), *key.as_bytes())).collect(),
         };
         let mut bytes = codec::encode(MessageKind::JOB, &wire);
         self.key.append_to(&mut bytes);
@@ -137,6 +157,11 @@ impl WireJob<'_> {
             signal_to: self.signal_to.into(),
             fetch_from: self.fetch_from.into(),
             delivery_limit: self.delivery_limit.and_then(NonZeroU32::new),
+            content_keys: self
+                .content_keys
+                .into_iter()
+                .map(|(digest, key)| (Digest::from_bytes(digest), Seal::from_bytes(key)))
+                .collect(),
             key,
         })
     }

@@ -6,7 +6,7 @@
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
 
 use crate::{
-    DecodeError,
+    DecodeError, EngineSecret, OpenError, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
     flow_wire::WirePace,
     wire::{Invalid, WireCall, invalid},
@@ -145,7 +145,7 @@ pub(crate) struct WireGranted<'a> {
 impl PermitMessage {
     /// Encodes the message.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, secret: &EngineSecret) -> Vec<u8> {
         let wire = match self {
             Self::Request(request) => WirePermits::Request(request.into()),
             Self::Snapshot(PermitSnapshot { coordinator, number, free_at, permits }) => WirePermits::Snapshot {
@@ -156,7 +156,16 @@ impl PermitMessage {
             },
             Self::Tick(PermitTick { coordinator, number }) => WirePermits::Tick { coordinator, number: *number },
         };
-        codec::encode(MessageKind::PERMITS, &wire)
+        secret.sealed(codec::encode(MessageKind::PERMITS, &wire))
+    }
+
+    /// Decodes the message, and checks that an engine of this logbook sent it.
+    ///
+    /// # Errors
+    /// [`OpenError`] for bytes that are no message of a known version, and for a seal that is not the message's.
+    pub fn open(bytes: &[u8], secret: &EngineSecret) -> Result<Self, OpenError> {
+        let message = Self::decode(bytes)?;
+        if secret.has_sealed(bytes) { Ok(message) } else { Err(OpenError::Forged) }
     }
 
     /// Decodes the message.
@@ -164,6 +173,7 @@ impl PermitMessage {
     /// # Errors
     /// [`DecodeError`] for bytes that are not a permit message of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let bytes = Seal::split(bytes).map_or(bytes, |(body, _)| body);
         let wire: WirePermits<'_> = codec::decode(MessageKind::PERMITS, bytes)?;
         wire.into_message().map_err(|reason| codec::damaged(MessageKind::PERMITS, reason))
     }

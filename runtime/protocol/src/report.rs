@@ -107,9 +107,7 @@ impl Report {
     /// Encodes what an engine sends to another engine.
     #[must_use]
     pub fn encode_by_engine(&self, secret: &EngineSecret) -> Vec<u8> {
-        let mut bytes = self.encode_unsealed();
-        secret.message_seal(&bytes).append_to(&mut bytes);
-        bytes
+        secret.sealed(self.encode_unsealed())
     }
 
     fn encode_unsealed(&self) -> Vec<u8> {
@@ -151,12 +149,11 @@ impl Report {
     /// [`OpenError`] for bytes that are not a report of a known version, and for a seal that is not the report's.
     pub fn open(bytes: &[u8], secret: &EngineSecret) -> Result<Self, OpenError> {
         let report = Self::decode(bytes)?;
-        let Some((body, seal)) = Seal::split(bytes) else { return Err(OpenError::Forged) };
-        let expected = match report.call() {
-            Some(call) => secret.call_key(call),
-            None => secret.message_seal(body),
+        let is_sealed = match report.call() {
+            Some(call) => Seal::split(bytes).is_some_and(|(_, seal)| seal == secret.call_key(call)),
+            None => secret.has_sealed(bytes),
         };
-        if seal == expected { Ok(report) } else { Err(OpenError::Forged) }
+        if is_sealed { Ok(report) } else { Err(OpenError::Forged) }
     }
 
     /// Decodes the report without a look at its seal.

@@ -1,11 +1,17 @@
-//! Seals: they show that who sends a report was given its job, or is an engine.
+//! Seals: they show that who sends a message has the right to it. All are keyed hashes under the secret of the engines.
 //!
-//! The last 32 bytes of each job and of each report are its seal, in every version of their formats: so a seal is checked even
-//! if the rest is of a newer version. The seal of a job is the key of its call. A worker puts it at the end of each report
-//! about the call; who was not given the job does not know it. An engine seals what it sends to other engines with a keyed
-//! hash of all bytes before the seal.
+//! The last 32 bytes of these messages are their seal, in every version of their formats, so it is checked even if the rest is
+//! of a newer version:
+//!
+//! - A job ends with the key of its call. Each report about the call ends with the same key, and so does a request to keep
+//!   content: who was not given the job does not know it.
+//! - A request for content ends with the key of the content, which a job that names the content has.
+//! - What engines send to each other ends with a hash of all bytes before it.
+//!
+//! A message to all workers must not show a key. So it carries a proof, which only who knows the key of the call can make or
+//! check.
 
-use flow::CallId;
+use flow::{CallId, Digest};
 
 use crate::{
     codec::{self, Encode},
@@ -24,6 +30,14 @@ pub struct Seal(blake3::Hash);
 enum Sealed<'a> {
     Call(WireCall<'a>),
     Message(&'a [u8]),
+    Content([u8; 32]),
+}
+
+/// What an engine tells workers about a call.
+#[derive(Encode)]
+enum Instruction {
+    Interrupt,
+    MayStart { wanted: bool },
 }
 
 /// The secret of all engines that share a logbook, which keeps it.
@@ -39,6 +53,42 @@ impl Seal {
     pub fn split(message: &[u8]) -> Option<(&[u8], Self)> {
         let (body, seal) = message.split_last_chunk()?;
         Some((body, Self(blake3::Hash::from_bytes(*seal))))
+    }
+
+    /// The proof that an engine interrupts the call with this key.
+    #[must_use]
+    pub fn interrupt_proof(&self) -> Self {
+        self.proof(&Instruction::Interrupt)
+    }
+
+    /// The proof of an engine's answer whether the call with this key may start.
+    #[must_use]
+    pub fn may_start_proof(&self, wanted: bool) -> Self {
+        self.proof(&Instruction::MayStart { wanted })
+    }
+
+    fn proof(&self, instruction: &Instruction) -> Self {
+        Self(blake3::keyed_hash(self.as_bytes(), &codec::encode_part(instruction)))
+    }
+
+    /// The seal as text: for the header of a message whose body is JSON.
+    #[must_use]
+    pub fn to_hex(self) -> String {
+        self.0.to_hex().to_string()
+    }
+
+    /// Reads a seal that [`Seal::to_hex`] wrote; `None` for any other text.
+    #[must_use]
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        blake3::Hash::from_hex(hex).ok().map(Self)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; SEAL_BYTES] {
+        self.0.as_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; SEAL_BYTES]) -> Self {
+        Self(blake3::Hash::from_bytes(bytes))
     }
 
     /// Puts the seal at the end of a message.
@@ -60,9 +110,27 @@ impl EngineSecret {
         self.seal(&Sealed::Call(call.into()))
     }
 
-    /// The seal of an engine's message, of all bytes before it.
-    pub(crate) fn message_seal(&self, body: &[u8]) -> Seal {
+    /// The key of a content: a request for the content ends with it.
+    #[must_use]
+    pub fn content_key(&self, digest: &Digest) -> Seal {
+        self.seal(&Sealed::Content(*digest.as_bytes()))
+    }
+
+    /// The seal of an engine's message: of all bytes before it, or of the JSON that it stands beside.
+    #[must_use]
+    pub fn message_seal(&self, body: &[u8]) -> Seal {
         self.seal(&Sealed::Message(body))
+    }
+
+    /// A message of an engine, with its seal at the end.
+    pub(crate) fn sealed(&self, mut message: Vec<u8>) -> Vec<u8> {
+        self.message_seal(&message).append_to(&mut message);
+        message
+    }
+
+    /// Whether a message ends with the seal of an engine.
+    pub(crate) fn has_sealed(&self, message: &[u8]) -> bool {
+        Seal::split(message).is_some_and(|(body, seal)| self.message_seal(body) == seal)
     }
 
     fn seal(&self, sealed: &Sealed<'_>) -> Seal {

@@ -36,11 +36,12 @@ impl ContentSource {
     ///
     /// # Errors
     /// A failure of kind `module` with the reason, after all retries of the fetch.
-    pub(crate) async fn find(&self, digest: Digest, fetch_from: &str) -> Result<Option<Compiled>, Failure> {
+    pub(crate) async fn find(&self, job: &Job) -> Result<Option<Compiled>, Failure> {
+        let digest = job.module;
         if let Some(compiled) = self.sandbox.cached(&digest).await {
             return Ok(Some(compiled));
         }
-        let bytes = self.fetch(digest, fetch_from).await?;
+        let bytes = self.fetch(digest, job).await?;
         match self.sandbox.compile(digest, bytes).await {
             Ok(compiled) => Ok(Some(compiled)),
             Err(error @ (CompileError::Unavailable { .. } | CompileError::Interrupted { .. })) => {
@@ -57,27 +58,26 @@ impl ContentSource {
     /// # Errors
     /// A failure of kind `module` that names the value that could not be loaded, and the reason.
     pub(crate) async fn with_loaded_values(&self, job: &Job) -> Result<Job, Failure> {
-        let mut job = job.clone();
-        let fetch_from = job.fetch_from.clone();
-        self.fetch_large(&mut job.inputs, &fetch_from).await?;
-        if let Some((Outcome::Provided(provided), _)) = &mut job.rollback {
-            self.fetch_large(provided, &fetch_from).await?;
+        let mut loaded = job.clone();
+        self.fetch_large(&mut loaded.inputs, job).await?;
+        if let Some((Outcome::Provided(provided), _)) = &mut loaded.rollback {
+            self.fetch_large(provided, job).await?;
         }
-        Ok(job)
+        Ok(loaded)
     }
 
-    async fn fetch_large(&self, values: &mut Values, fetch_from: &str) -> Result<(), Failure> {
+    async fn fetch_large(&self, values: &mut Values, job: &Job) -> Result<(), Failure> {
         for (name, value) in values {
             let Value::Stored(Stored { digest, form, .. }) = *value else { continue };
             let failure_of = |reason: &str| Failure::new(FailureKind::Module, format!("value {name:?}: {reason}"));
-            let bytes = self.fetch(digest, fetch_from).await.map_err(|error| failure_of(&error.message))?;
+            let bytes = self.fetch(digest, job).await.map_err(|error| failure_of(&error.message))?;
             *value = store::values::from_bytes(&bytes, form).map_err(|error| failure_of(&error.to_string()))?;
         }
         Ok(())
     }
 
     /// Puts large values into the engine's store. A value that cannot be stored stays inline.
-    pub(crate) async fn put_large(&self, mut values: Values, put_to: &str) -> Values {
+    pub(crate) async fn put_large(&self, mut values: Values, job: &Job) -> Values {
         for name in store::values::too_large_for_message(values.iter()) {
             let Some((value, (bytes, form))) =
                 values.get_mut(&name).and_then(|value| store::values::bytes_of(value).map(|bytes| (value, bytes)))
@@ -85,7 +85,7 @@ impl ContentSource {
                 continue;
             };
             let size = bytes.len() as u64;
-            match self.client.put(put_to, bytes).await {
+            match self.client.put(&job.fetch_from, bytes, job.call.clone(), job.key).await {
                 Ok(digest) => *value = Value::Stored(Stored { digest, size, form }),
                 Err(error) => warn!(%name, size, %error, "a large value could not be put into the store"),
             }
@@ -93,8 +93,8 @@ impl ContentSource {
         values
     }
 
-    async fn fetch(&self, digest: Digest, fetch_from: &str) -> Result<bytes::Bytes, Failure> {
-        let fetch = self.client.fetch(fetch_from, digest, MAX_CONTENT_BYTES);
+    async fn fetch(&self, digest: Digest, job: &Job) -> Result<bytes::Bytes, Failure> {
+        let fetch = self.client.fetch(&job.fetch_from, digest, job.content_key(&digest), MAX_CONTENT_BYTES);
         self.bytes.get_or_fetch(digest, fetch).await.map_err(|error| failure(&error))
     }
 }

@@ -156,11 +156,14 @@ impl CallRegistry {
         self.lock().running.remove(&key(job)).map(|running| running.redeliveries).unwrap_or_default()
     }
 
-    fn interrupt(&self, call: CallId) {
+    /// Interrupts a call that runs here, if an engine says so: who was not given the job cannot make the proof. An engine
+    /// is asked about a call whose job arrives later, so that needs no proof.
+    fn interrupt(&self, call: CallId, proof: Seal) {
         let mut state = self.lock();
         let mut running = state.running_as(&call).peekable();
         if running.peek().is_some() {
-            return running.for_each(|(_, running)| running.interrupt.cancel());
+            let proven = running.filter(|(_, running)| running.key.interrupt_proof() == proof);
+            return proven.for_each(|(_, running)| running.interrupt.cancel());
         }
         drop(running);
         state.add_withdrawn(call);
@@ -179,9 +182,10 @@ impl CallRegistry {
     }
 
     /// Handles the reply of an engine, whether a call may start.
-    fn on_may_start(&self, call: &CallId, wanted: bool) {
+    fn on_may_start(&self, call: &CallId, wanted: bool, proof: Seal) {
         for (_, running) in self.lock().running_as(call) {
-            if !matches!(running.stage, CallStage::AwaitingReply(_)) {
+            let is_proven = running.key.may_start_proof(wanted) == proof;
+            if !is_proven || !matches!(running.stage, CallStage::AwaitingReply(_)) {
                 continue;
             }
             let stage = if wanted { CallStage::Started } else { CallStage::Refused };
@@ -295,7 +299,7 @@ pub(crate) async fn serve(
         let control = Control::decode(&delivery.message.body);
         Delivery::accept(delivery);
         match control {
-            Ok(Control::Interrupt(call)) => calls.interrupt(call),
+            Ok(Control::Interrupt { call, proof }) => calls.interrupt(call, proof),
             Ok(Control::Withdraw(withdrawn)) => {
                 let started = withdrawn.into_iter().flat_map(|call| {
                     let queues = calls.withdraw(call.clone());
@@ -306,7 +310,7 @@ pub(crate) async fn serve(
                     send_best_effort(&*broker, started_report(call, signal_to, key, &status.name), &stop).await;
                 }
             }
-            Ok(Control::MayStart { call, wanted }) => calls.on_may_start(&call, wanted),
+            Ok(Control::MayStart { call, wanted, proof }) => calls.on_may_start(&call, wanted, proof),
             // It has no receiver if no call runs.
             Ok(Control::FollowLogs { run }) => drop(calls.followed.send(run)),
             Ok(Control::Ping(ping)) => {

@@ -32,11 +32,12 @@ pub trait GuestRunner: Send + Sync + 'static {
 impl GuestRunner for ContentSource {
     async fn call(&self, job: &Job, interrupt: CancellationToken, observer: Arc<dyn Observer>) -> GuestResult {
         let stop = interrupt.clone();
-        let load = async {
-            let Some(module) = self.find(job.module, &job.fetch_from).await? else { return Ok(None) };
+        // Boxed, since loading holds much on its stack.
+        let load = Box::pin(async {
+            let Some(module) = self.find(job).await? else { return Ok(None) };
             let job = self.with_loaded_values(job).await?;
             Ok(Some((module, job)))
-        };
+        });
         let (module, job) = match stop.run_until_cancelled(load).await {
             Some(Ok(Some(loaded))) => loaded,
             Some(Err(failure)) => {
@@ -50,7 +51,7 @@ impl GuestRunner for ContentSource {
         let log = log(&report);
         let answer = match report.completion {
             sandbox::Completion::Succeeded(values) => {
-                sandbox::Completion::Succeeded(self.put_large(values, &job.fetch_from).await)
+                sandbox::Completion::Succeeded(self.put_large(values, &job).await)
             }
             answer @ (sandbox::Completion::Failed(_) | sandbox::Completion::Interrupted) => answer,
         };

@@ -55,7 +55,7 @@ async fn lines_are_published_before_their_call_ends_and_again_for_a_new_follower
     harness.control(all.clone(), &Control::FollowLogs { run: "other".parse().expect("an id") }).await;
     harness.control(all.clone(), &Control::FollowLogs { run: "r".parse().expect("an id") }).await;
     assert_eq!(next(&mut lines).await, log);
-    harness.control(all, &Control::Interrupt(log.call.clone())).await;
+    harness.control(all, &interrupt(log.call.clone())).await;
     assert!(matches!(harness.answer().await, TaskResult::Failed(_)), "it was sleeping");
     harness.stop().await;
 }

@@ -1,6 +1,7 @@
 //! Tests jobs of withdrawn calls: a worker that may have missed a withdrawal asks an engine before it starts a call.
 
 use flow::WorkerName;
+use protocol::Seal;
 
 use super::*;
 
@@ -36,7 +37,8 @@ impl Harness {
 
     pub(super) async fn reply_may_start(&mut self, wanted: bool) -> CallId {
         let (call, reply_to) = self.next_may_start().await;
-        self.control(Destination::Queue(reply_to), &Control::MayStart { call: call.clone(), wanted }).await;
+        let proof = SECRET.call_key(&call).may_start_proof(wanted);
+        self.control(Destination::Queue(reply_to), &Control::MayStart { call: call.clone(), wanted, proof }).await;
         call
     }
 }
@@ -124,12 +126,22 @@ async fn a_worker_reports_started_withdrawn_calls() {
     let withdrawn = Control::Withdraw(vec![spinning.call.clone(), other.call.clone()]);
     harness.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
     let worker = WorkerName::new("one").expect("a name");
-    assert_eq!(harness.report().await, Report::Started { call: spinning.call.clone(), worker });
+    assert_eq!(harness.report().await, Report::Started { call: spinning.call.clone(), worker: worker.clone() });
     harness.publish("one", &other).await;
     assert_eq!(harness.next_may_start().await.0, other.call);
+    // Who was not given a job can neither stop its call nor say that it is not wanted.
+    for proof in [Seal::NONE, SECRET.call_key(&other.call).interrupt_proof()] {
+        let forged = Control::Interrupt { call: spinning.call.clone(), proof };
+        harness.control(Destination::Exchange(topology::CONTROL.into()), &forged).await;
+    }
+    let forged = Control::MayStart { call: other.call.clone(), wanted: false, proof: Seal::NONE };
+    harness.control(Destination::Exchange(topology::CONTROL.into()), &forged).await;
+    let withdrawn = Control::Withdraw(vec![spinning.call.clone()]);
+    harness.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
+    assert_eq!(harness.report().await, Report::Started { call: spinning.call.clone(), worker }, "it still runs");
     // A call that is interrupted before its start does not start.
     for call in [other.call, spinning.call.clone()] {
-        harness.control(Destination::Exchange(topology::CONTROL.into()), &Control::Interrupt(call)).await;
+        harness.control(Destination::Exchange(topology::CONTROL.into()), &interrupt(call)).await;
     }
     match harness.report().await {
         Report::Signal(signal, _) => assert_eq!(signal.call, spinning.call),

@@ -65,10 +65,10 @@ impl Driver {
                     }
                 }
                 Command::Fetch(fetch) => self.fetches.send(run.clone(), *fetch),
-                Command::Interrupt(call) => effects.messages.push(messages::interrupt(call)),
+                Command::Interrupt(call) => effects.messages.push(messages::interrupt(call, &self.context.secret)),
                 Command::Publish(change) => {
                     if let Change::Node(change) = &change {
-                        effects.messages.push(messages::notification(run, &flow, change));
+                        effects.messages.push(messages::notification(run, &flow, change, &self.context.secret));
                     }
                     if let Some(watcher) = &active.watcher {
                         effects.watch_events.push((watcher.clone(), WatchEvent::Change(change)));

@@ -135,7 +135,7 @@ impl Driver {
             None => batch.not_found.contains(&run).then_some(false),
         };
         if let Some((may_start, reply_to)) = may_start.zip(delivery.message.properties.reply_to.clone()) {
-            batch.effects.messages.push(messages::may_start(reply_to, call, may_start));
+            batch.effects.messages.push(messages::may_start(reply_to, call, may_start, &self.context.secret));
         }
         batch.signals.push((run, delivery));
     }
@@ -143,7 +143,7 @@ impl Driver {
     /// Tells a worker that it may not begin a call.
     pub(super) fn refuse_start(&mut self, call: CallId, delivery: Delivery, batch: &mut Batch) {
         if let Some(reply_to) = delivery.message.properties.reply_to.clone() {
-            batch.effects.messages.push(messages::may_start(reply_to, call, false));
+            batch.effects.messages.push(messages::may_start(reply_to, call, false, &self.context.secret));
         }
         batch.effects.to_accept.push(delivery);
     }
@@ -170,7 +170,7 @@ impl Driver {
         let (call, worker) = lease;
         let is_wanted = self.runs.get(&run).is_some_and(|active| active.machine.is_wanted(&call));
         if unwanted == UnwantedCallPolicy::Interrupt && !is_wanted && !self.runs.is_corrupt(&run) {
-            batch.effects.messages.push(messages::interrupt(call.clone()));
+            batch.effects.messages.push(messages::interrupt(call.clone(), &self.context.secret));
         }
         if is_watched || batch.not_found.contains(&run) {
             return delivery.accept();
@@ -223,6 +223,10 @@ impl Driver {
     /// Handles a notification of another flow's task: each run that listens to it gets a command through the same queue,
     /// so that it is recorded before it is accepted, like any other command.
     pub(super) fn on_notification(&mut self, shard: &Shard, delivery: Delivery, batch: &mut Batch) {
+        if !messages::is_sealed(&delivery.message, &self.context.secret) {
+            let reason = "the engine refused a notification that no engine of this logbook published";
+            return self.quarantine(shard, delivery, reason, batch);
+        }
         let notification = match protocol::events::parse_notification(&delivery.message.body) {
             Ok(Some(notification)) => notification,
             Ok(None) => return delivery.accept(),

@@ -56,7 +56,7 @@ impl Driver {
                     warn!(%run, %error, "some changes of the run cannot be shown to its watcher");
                 }
                 let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher, ..active };
-                self.publications.republish(run, &active, changes);
+                self.publications.republish(run, &active, changes, &self.context.secret);
                 self.activate(run.clone(), active, batch);
                 batch.events.extend(stale.pending);
                 for delivery in stale.deliveries {
@@ -133,7 +133,7 @@ impl Driver {
             }
             match self.load_for_publishing(&run, Version::NONE).await {
                 Ok((active, changes)) => {
-                    self.publications.republish(&run, &active, changes);
+                    self.publications.republish(&run, &active, changes, &self.context.secret);
                     let (paced, others) = split_paced(&active.machine, active.machine.pending());
                     let outstanding = others.iter().filter_map(call_id).collect();
                     self.insert(run.clone(), ActiveRun { outstanding_at_load: outstanding, ..active });
@@ -338,7 +338,7 @@ impl Driver {
                 continue;
             }
             match self.load_for_publishing(&run, Version::NONE).await {
-                Ok((active, changes)) => self.publications.republish(&run, &active, changes),
+                Ok((active, changes)) => self.publications.republish(&run, &active, changes, &self.context.secret),
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Damaged { .. }) => {

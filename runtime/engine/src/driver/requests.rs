@@ -53,7 +53,9 @@ impl Driver {
             }
             DriverRequest::Abandon { run } => {
                 if let Some(active) = self.runs.get(&run) {
-                    batch.effects.messages.extend(active.machine.outstanding_calls().map(messages::interrupt));
+                    batch.effects.messages.extend(
+                        active.machine.outstanding_calls().map(|call| messages::interrupt(call, &self.context.secret)),
+                    );
                 }
                 self.enqueue(RunEvent::new(run, Event::Abandon), batch);
             }
@@ -118,7 +120,7 @@ impl Driver {
         self.declare_for_command(run, Some(&shard), &command).await;
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
         let active = ActiveRun { shard, watcher: Some(watcher), ..active };
-        self.publications.republish(run, &active, changes);
+        self.publications.republish(run, &active, changes, &self.context.secret);
         self.activate(run.clone(), active, batch);
         self.on_command(run.clone(), command, None, batch);
         Ok(Watch { events })

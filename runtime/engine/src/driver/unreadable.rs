@@ -82,7 +82,7 @@ impl Driver {
         };
         batch.effects.messages.push(quarantined(&delivery.message, &queue, reason));
         // The call may still be running.
-        batch.effects.messages.push(messages::interrupt(call));
+        batch.effects.messages.push(messages::interrupt(call, &self.context.secret));
         batch.push(run.clone(), Event::Signal(signal));
         batch.signals.push((run, delivery));
     }

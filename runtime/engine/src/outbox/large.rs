@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use broker::{Broker, Message, PublishError};
 use flow::{Execution, Failure, FailureKind, Outcome, Signal, Size, TaskResult, Value, ValueName};
-use protocol::{CallLog, Job, Report, topology as names};
+use protocol::{CallLog, EngineSecret, Job, Report, topology as names};
 use store::Store;
 use tracing::{error, warn};
 
@@ -22,7 +22,7 @@ enum ValueSlot {
 }
 
 /// Moves the largest values of a large job to the store. A value that cannot be stored stays in the message.
-pub(super) async fn move_large_values(store: &dyn Store, message: &mut Message) {
+pub(super) async fn move_large_values(store: &dyn Store, secret: &EngineSecret, message: &mut Message) {
     if message.exchange != names::JOBS || message.body.len() <= MAX_INLINE_JOB_BYTES {
         return;
     }
@@ -39,7 +39,7 @@ pub(super) async fn move_large_values(store: &dyn Store, message: &mut Message) 
             break;
         }
     }
-    message.body = job.encode().into();
+    message.body = job.with_content_keys(secret).encode().into();
 }
 
 /// Gives up a message that the broker never takes. A job fails its call; any other message is only logged.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Message;
 use flow::{CallId, FlowName, NodeName, Pace, RunId, Shard, Timestamp};
-use protocol::{PermitGrant, PermitMessage, PermitRequest, RequestedCall};
+use protocol::{EngineSecret, PermitGrant, PermitMessage, PermitRequest, RequestedCall};
 
 use crate::{
     messages,
@@ -41,6 +41,7 @@ pub(crate) struct PacedCall {
 /// All rate-limited calls of all shards that are driven here.
 pub(crate) struct PermitClient {
     engine: String,
+    secret: EngineSecret,
     requested: u64,
     arrivals: u64,
     since: BTreeMap<Shard, Timestamp>,
@@ -124,9 +125,10 @@ impl TaskCalls {
 }
 
 impl PermitClient {
-    pub(crate) fn new(engine: String) -> Self {
+    pub(crate) fn new(engine: String, secret: EngineSecret) -> Self {
         Self {
             engine,
+            secret,
             requested: 0,
             arrivals: 0,
             since: BTreeMap::new(),
@@ -350,7 +352,12 @@ impl PermitClient {
                 held: calls.held.keys().cloned().collect(),
                 wanted: requested,
             };
-            messages.push(messages::permit_message(&key.flow, &key.task, &PermitMessage::Request(request)));
+            messages.push(messages::permit_message(
+                &key.flow,
+                &key.task,
+                &PermitMessage::Request(request),
+                &self.secret,
+            ));
         }
         messages
     }

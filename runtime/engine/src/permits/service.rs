@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use broker::{Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind, quarantine};
 use flow::{FlowName, NodeName};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use protocol::{DecodeError, EngineSecret, PermitMessage, topology as names};
+use protocol::{DecodeError, EngineSecret, OpenError, PermitMessage, topology as names};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -136,9 +136,13 @@ impl CoordinatorRunner {
     }
 
     fn on_delivery(&mut self, coordinator: &mut PermitCoordinator, delivery: Delivery) {
-        let message = match PermitMessage::decode(&delivery.message.body) {
+        let message = match PermitMessage::open(&delivery.message.body, &self.service.secret) {
             Ok(message) => message,
-            Err(error) => return self.on_unreadable(coordinator, delivery, &error),
+            Err(OpenError::Unreadable(error)) => return self.on_unreadable(coordinator, delivery, &error),
+            Err(error @ OpenError::Forged) => {
+                warn!(queue = names::permit_queue(&self.flow, &self.task), %error, "a message about permits is refused and dropped");
+                return delivery.accept();
+            }
         };
         match coordinator.on_message(delivery.redelivered, message) {
             DeliveryDisposition::Accept => delivery.accept(),
@@ -167,7 +171,8 @@ impl CoordinatorRunner {
 
     fn perform(&self, action: CoordinatorAction) -> BoxFuture<'static, ()> {
         let broker = self.service.broker.clone();
-        let to_own = |permits: &PermitMessage| messages::permit_message(&self.flow, &self.task, permits);
+        let to_own =
+            |permits: &PermitMessage| messages::permit_message(&self.flow, &self.task, permits, &self.service.secret);
         match action {
             // Persistent, unlike the messages that are repeated: only this one has the information.
             CoordinatorAction::WriteSnapshot(snapshot) => Box::pin(publish_until_confirmed(

@@ -115,3 +115,20 @@ async fn only_an_engine_commands_a_run_and_speaks_for_engines() {
     }
     goes_on(&harness, &other, watch).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_an_engine_notifies_the_listeners_of_a_task() {
+    let mut harness = Harness::new().await;
+    let (own, other, watch) = attacked(&mut harness).await;
+    let event = "{\"event\":\"state\",\"run\":\"x\",\"flow\":\"f\",\"kind\":\"task\",\"name\":\"a\",\"state\":\"success\",\
+                 \"firing\":1,\"attempt\":1,\"at\":\"2026-11-28T14:27:27.922074Z\"}";
+    for seal in [None, Some(own.key.to_hex()), Some("no seal".into())] {
+        let mut notification = message(&harness, &own.call, true, event.into());
+        notification.properties.content_type = Some("application/json".into());
+        notification.properties.headers.extend(seal.map(|seal| ("seal".to_owned(), seal)));
+        harness.publish_message(notification).await;
+        let (_, _, reason) = harness.next_quarantined().await;
+        assert!(reason.contains("no engine of this logbook published"), "{reason}");
+    }
+    goes_on(&harness, &other, watch).await;
+}

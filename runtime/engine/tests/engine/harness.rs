@@ -336,7 +336,7 @@ impl Harness {
     pub(crate) async fn next_interrupt(&mut self) -> CallId {
         loop {
             match self.next_control().await {
-                Control::Interrupt(call) => return call,
+                Control::Interrupt { call, .. } => return call,
                 Control::Withdraw(_) => {}
                 Control::Ping(_) | Control::MayStart { .. } | Control::FollowLogs { .. } => {
                     panic!("nobody says that to all workers here")
@@ -350,7 +350,7 @@ impl Harness {
         loop {
             match self.next_control().await {
                 Control::Withdraw(calls) => return calls,
-                Control::Interrupt(_) => {}
+                Control::Interrupt { .. } => {}
                 Control::Ping(_) | Control::MayStart { .. } | Control::FollowLogs { .. } => {
                     panic!("nobody says that to all workers here")
                 }
@@ -391,7 +391,7 @@ impl Harness {
         let control = Control::decode(&delivery.message.body).expect("it can be read");
         delivery.accept();
         match control {
-            Control::MayStart { call: about, wanted } if about == *call => wanted,
+            Control::MayStart { call: about, wanted, .. } if about == *call => wanted,
             other => panic!("{other:?}"),
         }
     }

@@ -44,7 +44,12 @@ async fn quarantined(harness: &Harness) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_report_is_quarantined_with_a_reason() {
     let mut harness = Harness::new().await;
-    let json = Properties { content_type: Some("application/json".into()), ..Properties::default() };
+    let seal = harness.secret().message_seal(b"garbage").to_hex();
+    let json = Properties {
+        content_type: Some("application/json".into()),
+        headers: [("seal".to_owned(), seal)].into(),
+        ..Properties::default()
+    };
     for (properties, says) in [(Properties::default(), "not a report"), (json, "could not read a notification")] {
         harness.publish_message(message(harness.signal_to(), false, properties, b"garbage".to_vec())).await;
         let (stored, queue, reason) = harness.next_quarantined().await;

@@ -180,8 +180,10 @@ fn jobs() -> Samples {
         signal_to: "waft.engine.e1".into(),
         fetch_from: "waft.store.e1".into(),
         delivery_limit: NonZeroU32::new(3),
+        content_keys: Default::default(),
         key: secret().call_key(&call()),
-    };
+    }
+    .with_content_keys(&secret());
     let first = CallId { attempt: Attempt::FIRST, action: Action::Apply, ..call() };
     let apply = Job {
         key: secret().call_key(&first),
@@ -192,7 +194,8 @@ fn jobs() -> Samples {
         expires_at: Some(Timestamp::from_micros(1_700_000_060_000_000)),
         delivery_limit: None,
         ..rollback.clone()
-    };
+    }
+    .with_content_keys(&secret());
     vec![("job-apply-1", apply.encode()), ("job-rollback-1", rollback.encode())]
 }
 
@@ -271,11 +274,18 @@ fn controls() -> Samples {
     };
     vec![
         ("ping-1", Control::Ping(Ping { reply_to: "waft.reply.1".into() }).encode()),
-        ("interrupt-1", Control::Interrupt(call()).encode()),
+        (
+            "interrupt-1",
+            Control::Interrupt { call: call(), proof: secret().call_key(&call()).interrupt_proof() }.encode(),
+        ),
         ("withdraw-1", Control::Withdraw(vec![call()]).encode()),
         ("follow-logs-1", Control::FollowLogs { run: "run-1".parse().unwrap() }.encode()),
         ("live-log-1", live_log().encode()),
-        ("may-start-1", Control::MayStart { call: call(), wanted: true }.encode()),
+        (
+            "may-start-1",
+            Control::MayStart { call: call(), wanted: true, proof: secret().call_key(&call()).may_start_proof(true) }
+                .encode(),
+        ),
         ("worker-status-1", status.encode()),
     ]
 }
@@ -291,8 +301,8 @@ fn contents() -> Samples {
     let digest = Digest::from_bytes([7; 32]);
     let reply = |answer| FetchReply { digest, response: answer }.encode();
     vec![
-        ("put-request-1", PutRequest { bytes: b"egg" }.encode()),
-        ("fetch-request-1", FetchRequest { digest, chunks: 4..8 }.encode()),
+        ("put-request-1", PutRequest { bytes: b"egg", call: call(), key: secret().call_key(&call()) }.encode()),
+        ("fetch-request-1", FetchRequest { digest, chunks: 4..8, key: secret().content_key(&digest) }.encode()),
         ("fetch-chunk-1", reply(FetchResponse::Chunk { size: 300_000, index: 1, bytes: b"egg" })),
         ("fetch-stored-1", reply(FetchResponse::Stored)),
         ("fetch-missing-1", reply(FetchResponse::Missing)),
@@ -320,9 +330,9 @@ fn permits() -> Samples {
     let snapshot = PermitSnapshot { coordinator: engine(), number: 7, free_at: AT, permits };
     vec![
         ("granted-1", Report::PermitGrant(grant).encode_by_engine(&secret())),
-        ("permits-request-1", PermitMessage::Request(permit_request).encode()),
-        ("permits-snapshot-1", PermitMessage::Snapshot(snapshot).encode()),
-        ("permits-tick-1", PermitMessage::Tick(PermitTick { coordinator: engine(), number: 300 }).encode()),
+        ("permits-request-1", PermitMessage::Request(permit_request).encode(&secret())),
+        ("permits-snapshot-1", PermitMessage::Snapshot(snapshot).encode(&secret())),
+        ("permits-tick-1", PermitMessage::Tick(PermitTick { coordinator: engine(), number: 300 }).encode(&secret())),
     ]
 }
 

@@ -52,7 +52,10 @@ proptest! {
 
     #[test]
     fn every_permit_message_round_trips(permits in permits()) {
-        prop_assert_eq!(PermitMessage::decode(&permits.encode()), Ok(permits));
+        let secret = EngineSecret::new([7; 32]);
+        let encoded = permits.encode(&secret);
+        prop_assert_eq!(PermitMessage::open(&encoded, &EngineSecret::new([8; 32])), Err(OpenError::Forged));
+        prop_assert_eq!(PermitMessage::open(&encoded, &secret), Ok(permits));
     }
 
     #[test]
@@ -100,7 +103,7 @@ proptest! {
 
     #[test]
     fn every_fetch_request_round_trips(digest in any::<[u8; 32]>(), chunks in any::<std::ops::Range<u32>>()) {
-        let request = FetchRequest { digest: Digest::from_bytes(digest), chunks };
+        let request = FetchRequest { digest: Digest::from_bytes(digest), chunks, key: Seal::NONE };
         prop_assert_eq!(FetchRequest::decode(&request.encode()), Ok(request));
     }
 

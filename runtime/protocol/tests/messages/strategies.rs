@@ -11,7 +11,7 @@ use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
     CallLog, Control, EngineSecret, Job, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot,
-    PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, WorkerStatus,
+    PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -90,6 +90,7 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
             signal_to: "waft.engine.a".into(),
             fetch_from: "waft.store.a".into(),
             delivery_limit: NonZeroU32::new(number % 3),
+            content_keys: [(Digest::from_bytes(module), Seal::NONE)].into(),
             key: EngineSecret::new(module).call_key(&call),
             call,
         },
@@ -213,9 +214,9 @@ fn notification_outcome() -> impl Strategy<Value = NotificationOutcome> {
 pub(crate) fn control() -> impl Strategy<Value = Control> {
     prop_oneof![
         name().prop_map(|reply_to| Control::Ping(Ping { reply_to })),
-        call().prop_map(Control::Interrupt),
+        call().prop_map(|call| Control::Interrupt { call, proof: Seal::NONE }),
         proptest::collection::vec(call(), 0..3).prop_map(Control::Withdraw),
-        (call(), any::<bool>()).prop_map(|(call, wanted)| Control::MayStart { call, wanted }),
+        (call(), any::<bool>()).prop_map(|(call, wanted)| Control::MayStart { call, wanted, proof: Seal::NONE }),
     ]
 }
 

@@ -11,7 +11,7 @@ use ::logbook::Logbook;
 use ::store::{Directory, Entry, FetchError, Store, bus::Client};
 use client::api::Check;
 use flow::Digest;
-use protocol::topology;
+use protocol::{EngineSecret, Seal, topology};
 
 use super::{Locations, QUERY_TIMEOUT, RunningServer, count, nearest, within};
 use crate::problem::chain;
@@ -99,7 +99,7 @@ pub(super) async fn compare(
     let Some(store) = &checked.store else {
         return vec![Check::skipped("store-shared", "the store could not be read, or does not exist yet")];
     };
-    let digests = match logbook {
+    let digests = match logbook.clone() {
         Some(logbook) => within(QUERY_TIMEOUT, async move { logbook.digests().await.ok() }).await.flatten(),
         None => None,
     };
@@ -114,6 +114,11 @@ pub(super) async fn compare(
         checks.push(Check::skipped("store-shared", reason));
         return checks;
     }
+    // The engines answer only who has a secret that is also theirs.
+    let Some(secret) = secret_of(logbook).await else {
+        checks.push(Check::skipped("store-shared", "the logbook has no secret of engines yet"));
+        return checks;
+    };
     let Some(broker) = broker else {
         checks.push(Check::skipped("store-shared", "the broker could not be reached"));
         return checks;
@@ -129,23 +134,32 @@ pub(super) async fn compare(
             .push(Check::skipped("store-shared", "there is nothing in the store yet that engines could be asked for"));
         return checks;
     };
-    checks.push(match within(QUERY_TIMEOUT, request_from_engines(broker, entry.digest)).await {
-        Some(Ok(0)) => Check::skipped("store-shared", "no engine answers at the broker"),
-        Some(Ok(1)) => Check::ok("store-shared", "the one engine at the broker has what this store has"),
-        Some(Ok(engines)) => {
-            Check::ok("store-shared", format!("the {engines} engines at the broker have what this store has"))
-        }
-        Some(Err(FetchError::Missing { digest })) => differs(locations, digest, running.is_some()),
-        Some(Err(error)) => {
-            let detail = format!("an engine at the broker could not answer: {}", chain(&error));
-            Check::warn("store-shared", detail, "look at the logs of the engines")
-        }
-        None => {
-            let detail = format!("engines at the broker have not answered for {} seconds", QUERY_TIMEOUT.as_secs());
-            Check::warn("store-shared", detail, "see the lines about queues, and the logs of the engines")
-        }
-    });
+    checks.push(
+        match within(QUERY_TIMEOUT, request_from_engines(broker, entry.digest, secret.content_key(&entry.digest))).await
+        {
+            Some(Ok(0)) => Check::skipped("store-shared", "no engine answers at the broker"),
+            Some(Ok(1)) => Check::ok("store-shared", "the one engine at the broker has what this store has"),
+            Some(Ok(engines)) => {
+                Check::ok("store-shared", format!("the {engines} engines at the broker have what this store has"))
+            }
+            Some(Err(FetchError::Missing { digest })) => differs(locations, digest, running.is_some()),
+            Some(Err(error)) => {
+                let detail = format!("an engine at the broker could not answer: {}", chain(&error));
+                Check::warn("store-shared", detail, "look at the logs of the engines")
+            }
+            None => {
+                let detail = format!("engines at the broker have not answered for {} seconds", QUERY_TIMEOUT.as_secs());
+                Check::warn("store-shared", detail, "see the lines about queues, and the logs of the engines")
+            }
+        },
+    );
     checks
+}
+
+/// The secret of the engines of a logbook, if it can be read.
+async fn secret_of(logbook: Option<Arc<dyn Logbook>>) -> Option<EngineSecret> {
+    let logbook = logbook?;
+    within(QUERY_TIMEOUT, async move { logbook.secret().await.ok() }).await.flatten()
 }
 
 fn differs(locations: &Locations, digest: Digest, is_engine: bool) -> Check {
@@ -179,7 +193,7 @@ async fn missing(store: &Directory, digests: &BTreeSet<Digest>, locations: &Loca
 }
 
 /// Requests a content over the broker, often enough to reach all engines; returns the number of engines.
-async fn request_from_engines(broker: Arc<dyn Broker>, digest: Digest) -> Result<u64, FetchError> {
+async fn request_from_engines(broker: Arc<dyn Broker>, digest: Digest, key: Seal) -> Result<u64, FetchError> {
     let engines = broker.consumers(topology::SHARED_STORE).await.ok().flatten().unwrap_or_default();
     if engines == 0 {
         return Ok(0);
@@ -189,7 +203,7 @@ async fn request_from_engines(broker: Arc<dyn Broker>, digest: Digest) -> Result
     let client = Client::new(broker.clone(), reply.clone()).await.map_err(closed)?;
     let mut result = Ok(engines);
     for _ in 0..(2 * engines).min(MAX_REQUESTS) {
-        if let Err(error) = client.fetch(topology::SHARED_STORE, digest, MAX_CONTENT_BYTES).await {
+        if let Err(error) = client.fetch(topology::SHARED_STORE, digest, key, MAX_CONTENT_BYTES).await {
             result = Err(error);
             break;
         }

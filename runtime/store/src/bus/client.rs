@@ -11,8 +11,8 @@ use std::{
 
 use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, Routing};
 use bytes::Bytes;
-use flow::Digest;
-use protocol::{FetchReply, FetchResponse, PutRequest, topology::store_put_queue};
+use flow::{CallId, Digest};
+use protocol::{FetchReply, FetchResponse, PutRequest, Seal, topology::store_put_queue};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -76,26 +76,26 @@ impl Client {
     }
 
     /// Fetches the bytes of a digest, at most `max_bytes` of them, from the server on `queue`, and checks them against the
-    /// digest. Dropping the future cancels the fetch.
+    /// digest. The key is that of the content, from a job that names it. Dropping the future cancels the fetch.
     ///
     /// # Errors
     /// [`FetchError`] when the bytes are missing, wrong, or do not arrive.
-    pub async fn fetch(&self, queue: &str, digest: Digest, max_bytes: u64) -> Result<Bytes, FetchError> {
+    pub async fn fetch(&self, queue: &str, digest: Digest, key: Seal, max_bytes: u64) -> Result<Bytes, FetchError> {
         let Shared { broker, reply_queue, register, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
         let (sender, replies) = mpsc::channel(REPLY_CAPACITY);
         let registration = FetchRegistration { id: id.clone(), replies: sender };
         register.send(registration).await.map_err(|_| FetchError::Closed { digest })?;
-        let requester = ChunkRequester { broker: &**broker, queue, reply_queue, id: &id, digest };
+        let requester = ChunkRequester { broker: &**broker, queue, reply_queue, id: &id, digest, key };
         Fetch::new(requester, replies, max_bytes).run().await
     }
 
-    /// Puts bytes into the store behind `queue`, and returns their digest once the store has them. Dropping the future is
-    /// safe: the store then has them or not.
+    /// Puts bytes that a call has made into the store behind `queue`, and returns their digest once the store has them. The
+    /// key is that of the call. Dropping the future is safe: the store then has them or not.
     ///
     /// # Errors
     /// [`SendError`] when the store may not have the bytes.
-    pub async fn put(&self, queue: &str, bytes: Bytes) -> Result<Digest, SendError> {
+    pub async fn put(&self, queue: &str, bytes: Bytes, call: CallId, key: Seal) -> Result<Digest, SendError> {
         let Shared { broker, reply_queue, register, fetches, .. } = &*self.shared;
         let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
         let (sender, mut replies) = mpsc::channel(REPLY_CAPACITY);
@@ -113,7 +113,7 @@ impl Client {
                 headers: [(DIGEST.to_owned(), digest.to_string())].into(),
                 ..Properties::default()
             },
-            body: PutRequest { bytes: &bytes }.encode().into(),
+            body: PutRequest { bytes: &bytes, call, key }.encode().into(),
         };
         for delay in PUT_RETRY_DELAYS {
             match broker.publish(message.clone()).await {

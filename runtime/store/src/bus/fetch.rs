@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range, time::Duration};
 use broker::{Broker, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchReply, FetchRequest, FetchResponse};
+use protocol::{FetchReply, FetchRequest, FetchResponse, Seal};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -40,6 +40,8 @@ pub(super) struct ChunkRequester<'a> {
     /// The correlation id of the replies.
     pub(super) id: &'a str,
     pub(super) digest: Digest,
+    /// The key of the content.
+    pub(super) key: Seal,
 }
 
 /// A fetch in progress.
@@ -164,7 +166,7 @@ impl<'a> Fetch<'a> {
 
 impl ChunkRequester<'_> {
     fn message(&self, chunks: Range<u32>) -> Message {
-        let request = FetchRequest { digest: self.digest, chunks };
+        let request = FetchRequest { digest: self.digest, chunks, key: self.key };
         Message {
             exchange: String::new(),
             key: self.queue.into(),

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use flow::Digest;
 use futures::future;
 use protocol::{
-    DecodeError, FetchReply, FetchRequest, FetchResponse, PutRequest, fetch::MAX_RANGE_CHUNKS, topology as names,
+    DecodeError, EngineSecret, FetchReply, FetchRequest, FetchResponse, PutRequest, fetch::MAX_RANGE_CHUNKS,
+    topology as names,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -37,6 +38,7 @@ pub struct Server {
     broker: Arc<dyn Broker>,
     queue: String,
     store: Arc<dyn Store>,
+    secret: EngineSecret,
     requests: Consumer,
     puts: Consumer,
     stop: CancellationToken,
@@ -57,19 +59,21 @@ impl Server {
         broker: Arc<dyn Broker>,
         queue: String,
         store: Arc<dyn Store>,
+        secret: EngineSecret,
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let kind = QueueKind::Transient { expires: QUEUE_EXPIRY };
         let requests = open(&*broker, &queue, kind.clone(), PREFETCH).await?;
         let puts = open(&*broker, &names::store_put_queue(&queue), kind, PUTS).await?;
-        Ok(Self { broker, queue, store, requests, puts, stop })
+        Ok(Self { broker, queue, store, secret, requests, puts, stop })
     }
 
     /// Serves requests until cancelled, or until both queues are deleted or the broker is closed. An unreadable request is
     /// answered with the reason, or moved to the quarantine if it has no reply queue.
     pub async fn run(self) {
-        let Self { broker, queue, store, requests, puts, stop } = self;
-        let server = |queue| QueueServer { broker: broker.clone(), queue, store: store.clone(), stop: stop.clone() };
+        let Self { broker, queue, store, secret, requests, puts, stop } = self;
+        let server =
+            |queue| QueueServer { broker: broker.clone(), queue, store: store.clone(), secret, stop: stop.clone() };
         // Each kind has its own queue, so that a fetch never waits for a put.
         futures::join!(
             server(queue.clone()).serve_requests(requests),
@@ -83,6 +87,7 @@ struct QueueServer {
     broker: Arc<dyn Broker>,
     queue: String,
     store: Arc<dyn Store>,
+    secret: EngineSecret,
     stop: CancellationToken,
 }
 
@@ -107,6 +112,10 @@ impl QueueServer {
                 delivery.accept();
                 continue;
             };
+            if request.key != self.secret.content_key(&request.digest) {
+                self.spawn(&reply_tasks, reject_without_job(self.broker.clone(), request.digest, target, delivery));
+                continue;
+            }
             // Requests are handled one by one. Several readers of a content cost one read, and only one content is in memory
             // besides the recently served ones.
             let content = self.content(&mut recent, request.digest);
@@ -130,11 +139,16 @@ impl QueueServer {
     async fn serve_puts(self, mut puts: Consumer) {
         let put_tasks = TaskTracker::new();
         while let Some(delivery) = self.next(&mut puts).await {
-            let (broker, store, queue) = (self.broker.clone(), self.store.clone(), self.queue.clone());
+            let (broker, store, queue, secret) =
+                (self.broker.clone(), self.store.clone(), self.queue.clone(), self.secret);
             self.spawn(&put_tasks, async move {
                 let body = delivery.message.body.clone();
                 let bytes = match PutRequest::decode(&body) {
-                    Ok(put) => body.slice_ref(put.bytes),
+                    Ok(put) if put.key == secret.call_key(&put.call) => body.slice_ref(put.bytes),
+                    Ok(put) => {
+                        let Some(target) = ReplyTarget::of(&delivery) else { return delivery.accept() };
+                        return reject_without_job(broker, crate::digest::digest_of(put.bytes), target, delivery).await;
+                    }
                     Err(error) => return reject_unreadable(broker, queue, delivery, error).await,
                 };
                 let result = store.put(bytes).await;
@@ -236,6 +250,14 @@ async fn reject_unreadable(broker: Arc<dyn Broker>, queue: String, delivery: Del
         _ if error.is_loss(delivery.message.persistent) => quarantine(&*broker, delivery, &queue, &reason).await,
         _ => delivery.accept(),
     }
+}
+
+/// Refuses a request whose sender was not given a job that allows it.
+async fn reject_without_job(broker: Arc<dyn Broker>, digest: Digest, target: ReplyTarget, delivery: Delivery) {
+    let reason = "the request does not come from a worker with a job that names this content";
+    warn!(%digest, reason, "a request for content is refused");
+    send(&*broker, vec![target.message(&FetchReply { digest, response: FetchResponse::Unreadable { reason } })]).await;
+    delivery.accept();
 }
 
 impl ReplyTarget {

@@ -7,9 +7,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use broker::{Broker, InProcess, Message, Properties, Queue, QueueKind, Routing};
 use bytes::Bytes;
-use flow::Digest;
+use flow::{Action, Attempt, CallId, Digest, Firing};
 use protocol::{
-    FetchRequest,
+    EngineSecret, FetchRequest, Seal,
     fetch::CHUNK,
     topology::{QUARANTINE, store_put_queue},
 };
@@ -23,6 +23,17 @@ use crate::{Directory, Entry, FetchError, ListError, Memory, PutError, RemoveErr
 const QUEUE: &str = "waft.store.test";
 const REPLIES: &str = "waft.reply.test";
 const MAX_BYTES: u64 = 64 << 20;
+const SECRET: EngineSecret = EngineSecret::new([7; 32]);
+
+fn call() -> CallId {
+    CallId {
+        run: "r".parse().unwrap(),
+        task: "t".parse().unwrap(),
+        firing: Firing::FIRST,
+        attempt: Attempt::FIRST,
+        action: Action::Apply,
+    }
+}
 
 /// A server over a store and a client, on one broker.
 struct Harness {
@@ -54,7 +65,7 @@ impl Harness {
         client_broker: Arc<dyn Broker>,
     ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let server = Server::start(server_broker, QUEUE.into(), store.clone(), stop.clone()).await.unwrap();
+        let server = Server::start(server_broker, QUEUE.into(), store.clone(), SECRET, stop.clone()).await.unwrap();
         tasks.spawn(server.run());
         tasks.close();
         let client = Client::new(client_broker, REPLIES.into()).await.unwrap();
@@ -66,7 +77,7 @@ impl Harness {
     }
 
     async fn fetch(&self, digest: Digest) -> Result<Bytes, FetchError> {
-        self.client.fetch(QUEUE, digest, MAX_BYTES).await
+        self.client.fetch(QUEUE, digest, SECRET.content_key(&digest), MAX_BYTES).await
     }
 
     /// Puts a content and fetches it.
@@ -203,10 +214,10 @@ async fn garbage_among_the_answers_is_dropped() {
 async fn an_unreadable_request_is_quarantined() {
     let harness = Harness::new().await;
     let digest = digest_of(b"pan");
-    let without_reply_queue = FetchRequest { digest, chunks: 0..1 }.encode();
-    let endless = FetchRequest { digest, chunks: 7..u32::MAX }.encode();
+    let without_reply_queue = FetchRequest { digest, chunks: 0..1, key: SECRET.content_key(&digest) }.encode();
+    let endless = FetchRequest { digest, chunks: 7..u32::MAX, key: SECRET.content_key(&digest) }.encode();
     #[expect(clippy::reversed_empty_ranges, reason = "the request is invalid on purpose")]
-    let backwards = FetchRequest { digest, chunks: 9..2 }.encode();
+    let backwards = FetchRequest { digest, chunks: 9..2, key: SECRET.content_key(&digest) }.encode();
     for body in [b"garbage".to_vec(), vec![], without_reply_queue, endless, backwards] {
         let mut garbage = message(QUEUE, body);
         harness.broker.publish(garbage.clone()).await.unwrap();
@@ -219,6 +230,31 @@ async fn an_unreadable_request_is_quarantined() {
     while harness.broker.waiting(QUARANTINE).await.unwrap() != Some(4) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    harness.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_worker_with_a_job_that_names_a_content_gets_it() {
+    let harness = Harness::new().await;
+    let (digest, other) = (harness.put("pan".into()).await, harness.put("pot".into()).await);
+    for key in [Seal::NONE, SECRET.content_key(&other), SECRET.call_key(&call())] {
+        let error = harness.client.fetch(QUEUE, digest, key, MAX_BYTES).await.unwrap_err();
+        assert!(error.to_string().contains("does not come from a worker with a job"), "{error}");
+    }
+    assert_eq!(harness.fetch(digest).await.unwrap(), "pan");
+    harness.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_worker_with_a_job_puts_content() {
+    let harness = Harness::new().await;
+    let later = CallId { attempt: Attempt::FIRST.next(), ..call() };
+    for key in [Seal::NONE, SECRET.call_key(&later)] {
+        let error = harness.client.put(QUEUE, "pan".into(), call(), key).await.unwrap_err();
+        assert!(error.to_string().contains("does not come from a worker with a job"), "{error}");
+        assert!(harness.store.fetch(&digest_of(b"pan")).await.is_err(), "the store does not have it");
+    }
+    harness.client.put(QUEUE, "pan".into(), call(), SECRET.call_key(&call())).await.unwrap();
     harness.end().await;
 }
 
@@ -237,7 +273,7 @@ async fn a_request_of_a_newer_format_is_rejected_with_a_reason() {
     let error = harness.fetch(digest).await.unwrap_err();
     assert!(matches!(error, FetchError::Unreadable { .. }), "{error}");
     assert!(error.to_string().contains("of format version 99; this waft reads up to"), "{error}");
-    let error = harness.client.put(QUEUE, "pot".into()).await.unwrap_err();
+    let error = harness.client.put(QUEUE, "pot".into(), call(), SECRET.call_key(&call())).await.unwrap_err();
     assert!(error.to_string().contains("of format version 99; this waft reads up to"), "{error}");
     assert_eq!(started.elapsed(), Duration::ZERO);
     harness.end().await;
@@ -285,7 +321,7 @@ async fn a_store_error_reaches_the_client() {
 async fn a_content_that_is_too_large_is_not_fetched() {
     let (harness, server) = Harness::faulty(|_, _| Fault::None).await;
     let digest = harness.put(content(20)).await;
-    let error = harness.client.fetch(QUEUE, digest, 1_000).await.unwrap_err();
+    let error = harness.client.fetch(QUEUE, digest, SECRET.content_key(&digest), 1_000).await.unwrap_err();
     assert!(matches!(error, FetchError::TooLarge { largest: 1_000, .. }), "{error}");
     assert!(server.interceptor().published() <= 4, "the other chunks were not requested");
     harness.end().await;
@@ -298,7 +334,7 @@ async fn a_fetch_times_out() {
     broker.declare_queue(&Queue { name: QUEUE.into(), kind }).await.unwrap();
     let client = Client::new(Arc::new(broker.clone()), REPLIES.into()).await.unwrap();
     let (digest, started) = (digest_of(b"pan"), Instant::now());
-    let error = client.fetch(QUEUE, digest, MAX_BYTES).await.unwrap_err();
+    let error = client.fetch(QUEUE, digest, SECRET.content_key(&digest), MAX_BYTES).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("no store has answered on {QUEUE:?} for 30 seconds: module {digest} could not be fetched"),
@@ -312,7 +348,7 @@ async fn a_fetch_times_out() {
 async fn a_missing_store_queue_is_reported() {
     let client = Client::new(Arc::new(InProcess::new()), REPLIES.into()).await.unwrap();
     let digest = digest_of(b"pan");
-    let error = client.fetch(QUEUE, digest, MAX_BYTES).await.unwrap_err();
+    let error = client.fetch(QUEUE, digest, SECRET.content_key(&digest), MAX_BYTES).await.unwrap_err();
     assert!(matches!(&error, FetchError::QueueMissing { queue, .. } if queue == QUEUE), "{error}");
     assert!(error.to_string().starts_with("the engine that sent the job has ended"), "{error}");
     client.close().await;
@@ -326,10 +362,10 @@ async fn a_fetch_continues_when_the_engine_returns() {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let restart = async {
         tokio::time::advance(Duration::from_secs(1)).await;
-        let server = Server::start(Arc::new(broker), QUEUE.into(), store, stop.clone()).await.unwrap();
+        let server = Server::start(Arc::new(broker), QUEUE.into(), store, SECRET, stop.clone()).await.unwrap();
         tasks.spawn(server.run());
     };
-    let (fetched, ()) = futures::join!(client.fetch(QUEUE, digest, MAX_BYTES), restart);
+    let (fetched, ()) = futures::join!(client.fetch(QUEUE, digest, SECRET.content_key(&digest), MAX_BYTES), restart);
     assert_eq!(fetched.unwrap(), "pan");
     client.close().await;
     stop.cancel();
@@ -436,7 +472,9 @@ async fn fetches_do_not_wait_for_puts() {
     let digest = inner.put("pan".into()).await.unwrap();
     let harness =
         Harness::over(broker, Arc::new(HangingStore(inner)), Arc::new(server_broker), Arc::new(client_broker)).await;
-    let puts = futures::future::join_all((0..40).map(|size| harness.client.put(QUEUE, content(size))));
+    let puts = futures::future::join_all(
+        (0..40).map(|size| harness.client.put(QUEUE, content(size), call(), SECRET.call_key(&call()))),
+    );
     let fetch = async {
         // All requests are in flight.
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -95,6 +95,7 @@ impl Harness {
                 signal_to: SIGNALS.into(),
                 fetch_from: "store".into(),
                 delivery_limit: None,
+                content_keys: Default::default(),
                 key: protocol::Seal::NONE,
             };
             let message = Message {
