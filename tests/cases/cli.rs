@@ -438,7 +438,7 @@ fn limits_above_the_operators_maximum_are_refused() {
     for command in ["check", "run"] {
         let output = waft.run([command, "flow.toml"]);
         assert_error(&output, 2, "task \"t\": its memory of 8GiB is above the maximum here, 1GiB");
-        assert_error(&output, 2, "task \"t\": its timeout of 10800s is above the maximum here, 3600s");
+        assert_error(&output, 2, "task \"t\": its timeout of 3h is above the maximum here, 1h");
     }
     let configuration = waft.folder().join("configuration/waft");
     std::fs::create_dir_all(&configuration).expect("the folder can be written");

@@ -355,7 +355,7 @@ fn missing_permissions_and_different_stores_are_reported() {
     let module = guest("hostile");
     deployment.waft.run(["push".as_ref(), module.as_os_str()]).expect(0);
     let findings = deployment.via_server(PROBLEM_FOUND);
-    findings.assert_contains("store-shared", "fail", "which", "the same folder");
+    findings.assert_contains("store-shared", "fail", "another logbook than this one", "the same logbook");
     // The other store has no content to request.
     let findings = Findings::of(&doctor(&other, &["--server", &address]), 0);
     assert_eq!(findings.outcomes("store-shared"), ["skipped"]);

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use flow::{Digest, RunId, Shard, Timestamp};
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret, encode_snapshot};
-use rusqlite::{TransactionBehavior, params};
+use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 pub(crate) use self::inspect::inspect;
 use self::{
@@ -221,6 +221,12 @@ impl Logbook for Sqlite {
 
     async fn secret(&self) -> Result<EngineSecret, AppendError> {
         let unavailable = |reason| AppendError::Unavailable { reason: format!("{}: {reason}", self.location) };
+        // A logbook that is only read has its secret already.
+        let known =
+            self.reader.run(|connection| connection.query_row(SECRET, [], |row| row.get::<_, Vec<u8>>(0)).optional());
+        if let Some(known) = known.await.map_err(|failure| self.append_error(failure))? {
+            return read_secret(&known).map_err(unavailable);
+        }
         let new = new_secret().map_err(unavailable)?;
         let stored = self.writer.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -71,6 +71,8 @@ pub enum FetchResponse<'a> {
         /// The digest of those bytes.
         actual: Digest,
     },
+    /// The request does not show that a job of its sender names the content.
+    Refused,
     /// The store could not read or write the content.
     Unreadable {
         /// The reason.
@@ -98,6 +100,7 @@ enum WireAnswer<'a> {
     Corrupt { actual: [u8; 32] },
     Unreadable { reason: &'a str },
     Stored,
+    Refused,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -157,6 +160,7 @@ impl<'a> FetchReply<'a> {
         let answer = match self.response {
             FetchResponse::Chunk { size, index, bytes } => WireAnswer::Chunk { size, index, bytes },
             FetchResponse::Stored => WireAnswer::Stored,
+            FetchResponse::Refused => WireAnswer::Refused,
             FetchResponse::Missing => WireAnswer::Missing,
             FetchResponse::Corrupt { actual } => WireAnswer::Corrupt { actual: *actual.as_bytes() },
             FetchResponse::Unreadable { reason } => WireAnswer::Unreadable { reason },
@@ -173,6 +177,7 @@ impl<'a> FetchReply<'a> {
         let answer = match answer {
             WireAnswer::Chunk { size, index, bytes } => FetchResponse::Chunk { size, index, bytes },
             WireAnswer::Stored => FetchResponse::Stored,
+            WireAnswer::Refused => FetchResponse::Refused,
             WireAnswer::Missing => FetchResponse::Missing,
             WireAnswer::Corrupt { actual } => FetchResponse::Corrupt { actual: Digest::from_bytes(actual) },
             WireAnswer::Unreadable { reason } => FetchResponse::Unreadable { reason },

@@ -47,6 +47,12 @@ pub enum SendError {
         /// The other end's message.
         reason: String,
     },
+    /// The store does not take content for this call.
+    #[error("the store that answers on {queue:?} refuses the value: it was not sent for a job of the engine's logbook")]
+    Refused {
+        /// The queue.
+        queue: String,
+    },
     /// The queue no longer exists.
     #[error("the engine that sent the job has ended: there is no queue {queue:?}")]
     EngineGone {

@@ -170,6 +170,17 @@ pub enum FetchError {
         /// The other end's message.
         reason: String,
     },
+    /// The store does not give the content to who asks.
+    #[error(
+        "the store that answers on {queue:?} refuses module {digest}: no job of its logbook names it; engines at one broker \
+         need one logbook"
+    )]
+    Refused {
+        /// The requested digest.
+        digest: Digest,
+        /// The request queue.
+        queue: String,
+    },
     /// The request queue no longer exists.
     #[error(
         "the engine that sent the job has ended: module {digest} cannot be requested, as there is no queue {queue:?}"
@@ -215,9 +226,12 @@ impl FetchError {
             Self::Missing { .. } | Self::Corrupt { .. } | Self::TooLarge { .. } | Self::QueueMissing { .. } => {
                 RetryAdvice::Never
             }
-            Self::Read { .. } | Self::Unreadable { .. } | Self::TimedOut { .. } | Self::Closed { .. } => {
-                RetryAdvice::Later
-            }
+            // Another engine may answer the next request.
+            Self::Refused { .. }
+            | Self::Read { .. }
+            | Self::Unreadable { .. }
+            | Self::TimedOut { .. }
+            | Self::Closed { .. } => RetryAdvice::Later,
         }
     }
 }

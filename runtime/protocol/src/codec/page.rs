@@ -95,7 +95,7 @@ fn a_variant_is_appended_with_a_new_version() {
         (MessageKind::REPORT, 1, &[5, 1, b'r'], 9),
         (MessageKind::REPLY, 1, &[], 5),
         (MessageKind::CONTROL, 1, &[], 5),
-        (MessageKind::FETCH_REPLY, 1, &[0; 32], 5),
+        (MessageKind::FETCH_REPLY, 1, &[0; 32], 6),
         (MessageKind::PERMITS, 1, &[], 3),
     ] {
         assert_eq!(kind.version, version, "{}: list its variants for the new version", kind.name);

@@ -114,11 +114,6 @@ pub(super) async fn compare(
         checks.push(Check::skipped("store-shared", reason));
         return checks;
     }
-    // The engines answer only who has a secret that is also theirs.
-    let Some(secret) = secret_of(logbook).await else {
-        checks.push(Check::skipped("store-shared", "the logbook has no secret of engines yet"));
-        return checks;
-    };
     let Some(broker) = broker else {
         checks.push(Check::skipped("store-shared", "the broker could not be reached"));
         return checks;
@@ -134,6 +129,11 @@ pub(super) async fn compare(
             .push(Check::skipped("store-shared", "there is nothing in the store yet that engines could be asked for"));
         return checks;
     };
+    // The engines answer only who has a secret that is also theirs.
+    let Some(secret) = secret_of(logbook).await else {
+        checks.push(Check::skipped("store-shared", "the secret of the engines could not be read from the logbook"));
+        return checks;
+    };
     checks.push(
         match within(QUERY_TIMEOUT, request_from_engines(broker, entry.digest, secret.content_key(&entry.digest))).await
         {
@@ -143,6 +143,7 @@ pub(super) async fn compare(
                 Check::ok("store-shared", format!("the {engines} engines at the broker have what this store has"))
             }
             Some(Err(FetchError::Missing { digest })) => differs(locations, digest, running.is_some()),
+            Some(Err(FetchError::Refused { .. })) => other_logbook(running.is_some()),
             Some(Err(error)) => {
                 let detail = format!("an engine at the broker could not answer: {}", chain(&error));
                 Check::warn("store-shared", detail, "look at the logs of the engines")
@@ -160,6 +161,18 @@ pub(super) async fn compare(
 async fn secret_of(logbook: Option<Arc<dyn Logbook>>) -> Option<EngineSecret> {
     let logbook = logbook?;
     within(QUERY_TIMEOUT, async move { logbook.secret().await.ok() }).await.flatten()
+}
+
+/// An engine at the broker has another secret.
+fn other_logbook(is_engine: bool) -> Check {
+    let detail = "an engine at the broker has another logbook than this one: it refuses our request";
+    let advice = "give all engines at one broker the same logbook, and the same folder with --store; \
+                  or let them use virtual hosts of their own";
+    if is_engine {
+        Check::fail("store-shared", detail, advice)
+    } else {
+        Check::warn("store-shared", detail, format!("{advice}; if this is not their logbook, name that one"))
+    }
 }
 
 fn differs(locations: &Locations, digest: Digest, is_engine: bool) -> Check {

@@ -128,6 +128,9 @@ impl Client {
                 Ok(FetchReply { digest: stored, response: FetchResponse::Stored }) if stored == digest => {
                     return Ok(digest);
                 }
+                Ok(FetchReply { response: FetchResponse::Refused, .. }) => {
+                    return Err(SendError::Refused { queue: queue.to_owned() });
+                }
                 Ok(FetchReply { response: FetchResponse::Unreadable { reason }, .. }) => {
                     return Err(SendError::NotStored { queue: queue.to_owned(), reason: reason.to_owned() });
                 }

@@ -152,6 +152,7 @@ impl<'a> Fetch<'a> {
                 }
             },
             FetchResponse::Stored => debug!(queue, %digest, "a reply to a put is dropped"),
+            FetchResponse::Refused => return Err(FetchError::Refused { digest, queue: queue.into() }),
             FetchResponse::Missing => return Err(FetchError::Missing { digest }),
             FetchResponse::Corrupt { actual } => {
                 return Err(FetchError::Corrupt { expected: digest, actual });

@@ -254,9 +254,8 @@ async fn reject_unreadable(broker: Arc<dyn Broker>, queue: String, delivery: Del
 
 /// Refuses a request whose sender was not given a job that allows it.
 async fn reject_without_job(broker: Arc<dyn Broker>, digest: Digest, target: ReplyTarget, delivery: Delivery) {
-    let reason = "the request does not come from a worker with a job that names this content";
-    warn!(%digest, reason, "a request for content is refused");
-    send(&*broker, vec![target.message(&FetchReply { digest, response: FetchResponse::Unreadable { reason } })]).await;
+    warn!(%digest, "a request for content is refused: no job of its sender names the content, or it is for another logbook");
+    send(&*broker, vec![target.message(&FetchReply { digest, response: FetchResponse::Refused })]).await;
     delivery.accept();
 }
 
