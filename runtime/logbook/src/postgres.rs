@@ -24,9 +24,9 @@ use futures::future;
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret, encode_snapshot};
 use tokio::time::timeout;
-use tokio_postgres::{Config, Error};
+use tokio_postgres::Error;
 
-use self::connection::Connections;
+use self::connection::{Connections, Endpoint};
 pub(crate) use self::inspect::inspect;
 pub(crate) use self::lock::SessionLock;
 use crate::{
@@ -98,8 +98,8 @@ impl Postgres {
         Self::with(connection::parse(url)?).await
     }
 
-    async fn with(config: Config) -> Result<Self, OpenError> {
-        Ok(Self { connections: Connections::open(config).await? })
+    async fn with(endpoint: Endpoint) -> Result<Self, OpenError> {
+        Ok(Self { connections: Connections::open(endpoint).await? })
     }
 
     /// Runs work on a connection with the query time limit. The error is a reason for people; a write may still have

@@ -4,10 +4,11 @@ use std::{error::Error as _, time::Duration};
 
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio_postgres::{Config, Error, config::Host, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     schema::{self, MIGRATIONS, SchemaError},
-    tls,
+    tls::{self, TlsOptions},
 };
 use crate::{OpenError, address};
 
@@ -32,8 +33,8 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Connects once to verify the configuration, and migrates the schema.
-    pub(super) async fn open(config: Config) -> Result<Self, OpenError> {
-        let (connections, mut client) = Self::connect(config).await?;
+    pub(super) async fn open(endpoint: Endpoint) -> Result<Self, OpenError> {
+        let (connections, mut client) = Self::connect(endpoint).await?;
         match schema::migrate(&mut client, MIGRATIONS).await {
             Ok(()) => Ok(connections),
             Err(unusable) => Err(open_error(connections.location, unusable)),
@@ -41,13 +42,13 @@ impl Connections {
     }
 
     /// Connects once, and does not change the schema.
-    pub(super) async fn connect(mut config: Config) -> Result<(Self, Client), OpenError> {
-        apply_defaults(&mut config);
-        let location = location(&config);
-        let connector = tls::connector(config.get_ssl_mode());
+    pub(super) async fn connect(mut endpoint: Endpoint) -> Result<(Self, Client), OpenError> {
+        apply_defaults(&mut endpoint.config);
+        let connector = endpoint.connector()?;
+        let location = location(&endpoint.config);
         // The connection's task notices a loss, so no test query is needed.
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let builder = Pool::builder(Manager::from_config(config, connector, manager_config));
+        let builder = Pool::builder(Manager::from_config(endpoint.config, connector, manager_config));
         let builder = builder.max_size(MAX_CONNECTIONS).runtime(Runtime::Tokio1);
         let builder = builder.create_timeout(Some(CONNECT_TIMEOUT)).wait_timeout(Some(ACQUIRE_TIMEOUT));
         let pool = builder.build().expect("a pool with timeouts has a runtime");
@@ -86,13 +87,54 @@ impl Connections {
     }
 }
 
-/// Parses an address. `sslmode` may be `disable`, `prefer`, `require`, or `verify-full`, which means the same as `require`
-/// here.
-pub(super) fn parse(url: &str) -> Result<Config, OpenError> {
-    let url_for_driver =
-        url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+/// A database server, and how to connect to it.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    pub(super) config: Config,
+    tls: TlsOptions,
+}
+
+impl Endpoint {
+    /// The TLS connector of the endpoint. Certificates are read each time, so that a renewed file takes effect.
+    pub(super) fn connector(&self) -> Result<MakeRustlsConnect, OpenError> {
+        tls::connector(self.config.get_ssl_mode(), &self.tls)
+            .map_err(|reason| OpenError::Unavailable { location: location(&self.config), reason })
+    }
+}
+
+/// Parses an address. Its TLS parameters are those of libpq: `sslmode`, `sslrootcert`, `sslcert` and `sslkey`. Each mode
+/// from `require` on checks the server's certificate and its name, and so does an address of another machine without a mode.
+pub(super) fn parse(url: &str) -> Result<Endpoint, OpenError> {
+    let (address, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let (mut tls, mut others) = (TlsOptions::default(), Vec::new());
+    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match (name, value) {
+            ("sslmode", mode) => {
+                tls.has_mode = true;
+                // The driver knows only the first three.
+                let mode = if matches!(mode, "verify-full" | "verify-ca") { "require" } else { mode };
+                others.push(format!("sslmode={mode}"));
+            }
+            ("sslrootcert", path) => tls.root_certificates = Some(percent_decoded(path).into()),
+            ("sslcert", path) => tls.certificate = Some(percent_decoded(path).into()),
+            ("sslkey", path) => tls.key = Some(percent_decoded(path).into()),
+            _ => others.push(parameter.to_owned()),
+        }
+    }
+    let separator = if others.is_empty() { "" } else { "?" };
+    let url_for_driver = format!("{address}{separator}{}", others.join("&"));
     // The driver's message about a malformed address may quote the password.
-    url_for_driver.parse().map_err(|_| address::address_error(url))
+    let mut config: Config = url_for_driver.parse().map_err(|_| address::address_error(url))?;
+    if !tls.has_mode {
+        config.ssl_mode(tls::default_mode(&config));
+    }
+    Ok(Endpoint { config, tls })
+}
+
+/// A parameter of an address, with its escapes replaced.
+fn percent_decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Sets defaults for the options that the address does not set.
@@ -158,7 +200,19 @@ pub(super) fn reason(error: &Error) -> String {
         }
         source = error.source();
     }
-    reason
+    let advice = tls_advice(&reason).map(|advice| format!("; {advice}")).unwrap_or_default();
+    reason + &advice
+}
+
+/// What to do about a failed TLS handshake.
+fn tls_advice(reason: &str) -> Option<&'static str> {
+    if reason.contains("invalid peer certificate") {
+        Some("name the certificates to trust with ?sslrootcert=FILE in the address")
+    } else if reason.contains("server does not support TLS") {
+        Some("turn TLS on there, or write ?sslmode=disable in the address if nobody can listen in between")
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -175,19 +229,44 @@ mod tests {
             ("postgres://u:secret@a:1,b:2/d?sslmode=verify-full", "postgres://u@a:1,b:2/d"),
             ("postgres:///d?host=/run/postgresql&user=u", "postgres://u@/run/postgresql/d"),
         ] {
-            assert_eq!(location(&parse(url).unwrap()), expected);
+            assert_eq!(location(&parse(url).unwrap().config), expected);
         }
     }
 
     #[test]
-    fn the_mode_of_encryption_is_that_of_the_address() {
-        for (mode, expected) in [
-            ("", SslMode::Prefer),
-            ("?sslmode=disable", SslMode::Disable),
-            ("?sslmode=require", SslMode::Require),
-            ("?sslmode=verify-ca", SslMode::Require),
+    fn a_server_on_another_machine_has_to_show_a_trusted_certificate() {
+        for (address, expected) in [
+            ("postgres://h/d", SslMode::Require),
+            ("postgres://u:p@10.0.0.7,localhost/d", SslMode::Require),
+            ("postgres://localhost/d", SslMode::Prefer),
+            ("postgres://127.0.0.1:5433,[::1]/d", SslMode::Prefer),
+            ("postgres:///d?host=/run/postgresql&user=u", SslMode::Prefer),
+            ("postgres://h/d?sslmode=prefer", SslMode::Prefer),
+            ("postgres://h/d?sslmode=disable", SslMode::Disable),
+            ("postgres://localhost/d?sslmode=require", SslMode::Require),
+            ("postgres://h/d?application_name=x&sslmode=verify-ca", SslMode::Require),
+            ("postgres://h/d?sslmode=verify-full&application_name=x", SslMode::Require),
         ] {
-            assert_eq!(parse(&format!("postgres://h/d{mode}")).unwrap().get_ssl_mode(), expected);
+            assert_eq!(parse(address).unwrap().config.get_ssl_mode(), expected, "{address}");
         }
+        let unknown = parse("postgres://u:secret@h/d?sslmode=sometimes").unwrap_err().to_string();
+        assert!(!unknown.contains("secret"), "{unknown}");
+    }
+
+    #[test]
+    fn the_files_of_certificates_are_parameters_of_the_address() {
+        let endpoint =
+            parse("postgres://h/d?sslrootcert=/a%20b/ca.pem&sslcert=c.pem&application_name=x&sslkey=k.pem").unwrap();
+        let expected = TlsOptions {
+            has_mode: false,
+            root_certificates: Some("/a b/ca.pem".into()),
+            certificate: Some("c.pem".into()),
+            key: Some("k.pem".into()),
+        };
+        assert_eq!((endpoint.tls.clone(), endpoint.config.get_application_name()), (expected, Some("x")));
+        let missing = endpoint.connector().err().unwrap().to_string();
+        assert!(missing.contains("/a b/ca.pem cannot be used"), "{missing}");
+        let alone = parse("postgres://h/d?sslcert=c.pem").unwrap().connector().err().unwrap().to_string();
+        assert!(alone.contains("sslcert and sslkey belong together"), "{alone}");
     }
 }

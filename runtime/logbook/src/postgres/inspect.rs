@@ -6,11 +6,11 @@ use std::{
 };
 
 use flow::RunId;
-use tokio_postgres::{Client, Config, Error};
+use tokio_postgres::{Client, Error};
 
 use super::{
     Postgres,
-    connection::{self, Connections, open_error},
+    connection::{self, Connections, Endpoint, open_error},
     schema::{self, MIGRATIONS, SchemaError},
 };
 use crate::{
@@ -37,9 +37,9 @@ pub(crate) async fn inspect(url: &str) -> Result<ExistingLogbook, OpenError> {
     inspect_database(connection::parse(url)?).await
 }
 
-/// Inspects the logbook in the database of a configuration.
-pub(super) async fn inspect_database(config: Config) -> Result<ExistingLogbook, OpenError> {
-    let (connections, client) = Connections::connect(config).await?;
+/// Inspects the logbook in the database of an endpoint.
+pub(super) async fn inspect_database(endpoint: Endpoint) -> Result<ExistingLogbook, OpenError> {
+    let (connections, client) = Connections::connect(endpoint).await?;
     let location = connections.location().to_owned();
     match read_state(&client).await {
         Ok((schema, clock, write_error)) => Ok(ExistingLogbook {

@@ -8,10 +8,7 @@ use tokio::{
 };
 use tokio_postgres::{Client, Config, Error};
 
-use super::{
-    connection::{self, apply_defaults, location, reason},
-    tls,
-};
+use super::connection::{self, Endpoint, apply_defaults, location, reason};
 use crate::{LockMode, OpenError};
 
 /// "waft" in ASCII and a one: the lock of the engines that drive the runs of a database.
@@ -39,7 +36,7 @@ const MAX_ATTEMPTS: u32 = 10;
 /// An advisory lock.
 #[derive(Debug)]
 pub(crate) struct SessionLock {
-    config: Config,
+    endpoint: Endpoint,
     mode: LockMode,
     session: Session,
 }
@@ -59,13 +56,13 @@ impl SessionLock {
         Self::with(connection::parse(url)?, mode).await
     }
 
-    pub(super) async fn with(mut config: Config, mode: LockMode) -> Result<Self, OpenError> {
-        apply_defaults(&mut config);
-        let session = Session::open(&config).await?;
-        if !session.lock(&config, mode).await? {
-            return Err(locked_error(&config));
+    pub(super) async fn with(mut endpoint: Endpoint, mode: LockMode) -> Result<Self, OpenError> {
+        apply_defaults(&mut endpoint.config);
+        let session = Session::open(&endpoint).await?;
+        if !session.lock(&endpoint.config, mode).await? {
+            return Err(locked_error(&endpoint.config));
         }
-        Ok(Self { config, mode, session })
+        Ok(Self { endpoint, mode, session })
     }
 
     /// See [`EngineLock::lost`](crate::EngineLock::lost).
@@ -83,17 +80,17 @@ impl SessionLock {
                 sleep(RETRY_DELAY).await;
             }
             if attempts == MAX_ATTEMPTS {
-                return locked_error(&self.config);
+                return locked_error(&self.endpoint.config);
             }
         }
     }
 
     /// Takes the lock on a new connection. The server may not have noticed the end of the previous one.
     async fn relock(&mut self) -> Result<bool, OpenError> {
-        let session = Session::open(&self.config).await?;
+        let session = Session::open(&self.endpoint).await?;
         let Session { pid, started, .. } = &self.session;
-        answer(&self.config, session.client.execute(TERMINATE_BACKEND, &[pid, started])).await?;
-        let locked = session.lock(&self.config, self.mode).await?;
+        answer(&self.endpoint.config, session.client.execute(TERMINATE_BACKEND, &[pid, started])).await?;
+        let locked = session.lock(&self.endpoint.config, self.mode).await?;
         if locked {
             self.session = session;
         }
@@ -108,8 +105,9 @@ impl SessionLock {
 }
 
 impl Session {
-    async fn open(config: &Config) -> Result<Self, OpenError> {
-        let connecting = config.connect(tls::connector(config.get_ssl_mode()));
+    async fn open(endpoint: &Endpoint) -> Result<Self, OpenError> {
+        let config = &endpoint.config;
+        let connecting = config.connect(endpoint.connector()?);
         let (client, driver) = answer(config, connecting).await?;
         let mut connection = JoinSet::new();
         connection.spawn(async move {

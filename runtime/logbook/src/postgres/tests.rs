@@ -12,7 +12,7 @@ use machine::Fact;
 
 /// A server to test with, and the databases created there.
 struct Server {
-    config: Config,
+    endpoint: Endpoint,
     databases: RefCell<Vec<String>>,
 }
 
@@ -23,12 +23,12 @@ impl Server {
             eprintln!("skipped: WAFT_TEST_POSTGRES is not set");
             return None;
         };
-        Some(Self { config: connection::parse(&url).unwrap(), databases: RefCell::default() })
+        Some(Self { endpoint: connection::parse(&url).unwrap(), databases: RefCell::default() })
     }
 
     /// Runs a statement on the database of the address.
     async fn execute(&self, sql: &str) {
-        let (client, connection) = self.config.connect(tls::connector(self.config.get_ssl_mode())).await.unwrap();
+        let (client, connection) = self.endpoint.config.connect(self.endpoint.connector().unwrap()).await.unwrap();
         let (result, _) = tokio::join!(
             async {
                 let result = client.batch_execute(sql).await;
@@ -41,24 +41,24 @@ impl Server {
     }
 
     /// Creates a database without tables.
-    async fn database(&self) -> Config {
+    async fn database(&self) -> Endpoint {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("waft_test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         self.execute(&format!("CREATE DATABASE {name}")).await;
         self.databases.borrow_mut().push(name.clone());
-        let mut config = self.config.clone();
-        config.dbname(name);
-        config
+        let mut endpoint = self.endpoint.clone();
+        endpoint.config.dbname(name);
+        endpoint
     }
 
     /// The server process that holds an advisory lock in a database.
-    async fn holder(&self, config: &Config) -> Option<i32> {
-        let (client, connection) = self.config.connect(tls::connector(self.config.get_ssl_mode())).await.unwrap();
+    async fn holder(&self, endpoint: &Endpoint) -> Option<i32> {
+        let (client, connection) = self.endpoint.config.connect(self.endpoint.connector().unwrap()).await.unwrap();
         let sql = "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
             WHERE l.locktype = 'advisory' AND l.granted AND d.datname = $1";
         let (row, _) = tokio::join!(
             async {
-                let row = client.query_opt(sql, &[&config.get_dbname().unwrap()]).await;
+                let row = client.query_opt(sql, &[&endpoint.config.get_dbname().unwrap()]).await;
                 drop(client);
                 row
             },
@@ -95,8 +95,8 @@ async fn postgres_passes_the_contract() {
 #[tokio::test]
 async fn concurrent_opens_create_one_schema() {
     let Some(server) = Server::find() else { return };
-    let config = server.database().await;
-    let all = future::join_all((0..4).map(|_| Postgres::with(config.clone()))).await;
+    let endpoint = server.database().await;
+    let all = future::join_all((0..4).map(|_| Postgres::with(endpoint.clone()))).await;
     for logbook in &all {
         let logbook = logbook.as_ref().unwrap_or_else(|error| panic!("{error}"));
         logbook.check().await.unwrap();
@@ -108,8 +108,8 @@ async fn concurrent_opens_create_one_schema() {
 #[tokio::test]
 async fn an_older_schema_is_migrated_and_a_newer_one_rejected() {
     let Some(server) = Server::find() else { return };
-    let config = server.database().await;
-    let logbook = Postgres::with(config.clone()).await.unwrap();
+    let endpoint = server.database().await;
+    let logbook = Postgres::with(endpoint.clone()).await.unwrap();
     logbook.append(vec![append("r", 0, RunState::Running)]).await.unwrap();
     let failing = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT", "nonsense"]].concat();
     let newest = [schema::MIGRATIONS, &["ALTER TABLE waft.runs ADD COLUMN note TEXT DEFAULT 'none'"]].concat();
@@ -119,7 +119,7 @@ async fn an_older_schema_is_migrated_and_a_newer_one_rejected() {
     schema::migrate(&mut client, &newest).await.unwrap();
     let note: String = client.query_one("SELECT note FROM waft.runs", &[]).await.unwrap().get(0);
     assert_eq!(note, "none");
-    let error = Postgres::with(config).await.err().expect("it is rejected");
+    let error = Postgres::with(endpoint).await.err().expect("it is rejected");
     let known = schema::MIGRATIONS.len() as i64;
     assert!(
         matches!(error, OpenError::Newer { found, known: newest, .. } if (found, newest) == (known + 1, known)),
@@ -132,9 +132,9 @@ async fn an_older_schema_is_migrated_and_a_newer_one_rejected() {
 #[tokio::test]
 async fn two_engines_with_the_same_runs_never_wait_for_each_other_forever() {
     let Some(server) = Server::find() else { return };
-    let config = server.database().await;
-    let one = Postgres::with(config.clone()).await.unwrap();
-    let other = Postgres::with(config).await.unwrap();
+    let endpoint = server.database().await;
+    let one = Postgres::with(endpoint.clone()).await.unwrap();
+    let other = Postgres::with(endpoint).await.unwrap();
     let names: Vec<String> = (0..50).map(|number| format!("r{number}")).collect();
     for version in 0..20 {
         let forwards = names.iter().map(|run| append(run, version, RunState::Running)).collect();
@@ -187,25 +187,25 @@ async fn after_a_lost_connection_the_next_call_opens_a_new_one() {
 }
 
 /// The address of a database created here.
-fn url_of(config: &Config) -> String {
+fn url_of(endpoint: &Endpoint) -> String {
     let url = std::env::var("WAFT_TEST_POSTGRES").unwrap();
     let (server, _) = url.rsplit_once('/').expect("an address names a database");
-    format!("{server}/{}", config.get_dbname().unwrap())
+    format!("{server}/{}", endpoint.config.get_dbname().unwrap())
 }
 
 #[tokio::test]
 async fn an_exclusive_lock_keeps_other_engines_out() {
     let Some(server) = Server::find() else { return };
-    let config = server.database().await;
-    crate::lock::check_rules(&url_of(&config)).await;
+    let endpoint = server.database().await;
+    crate::lock::check_rules(&url_of(&endpoint)).await;
     server.clean_up().await;
 }
 
 #[tokio::test]
 async fn a_lock_is_retaken_after_a_lost_connection() {
     let Some(server) = Server::find() else { return };
-    let config = server.database().await;
-    let take = || SessionLock::with(config.clone(), LockMode::Exclusive);
+    let endpoint = server.database().await;
+    let take = || SessionLock::with(endpoint.clone(), LockMode::Exclusive);
     let kill = async |pid: i32| server.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
     let mut first = take().await.unwrap();
     let killed = first.pid();
@@ -214,7 +214,7 @@ async fn a_lock_is_retaken_after_a_lost_connection() {
         error = first.lost() => panic!("no other process requests it: {error}"),
         () = async {
             // The lock is retaken almost immediately.
-            while server.holder(&config).await.is_none_or(|holder| holder == killed) {
+            while server.holder(&endpoint).await.is_none_or(|holder| holder == killed) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         } => {}
@@ -244,14 +244,14 @@ async fn a_server_that_is_not_there_is_named_without_the_password() {
 #[tokio::test]
 async fn an_inspection_of_a_database_reports_schema_clock_and_locks_and_creates_nothing() {
     let Some(server) = Server::find() else { return };
-    let config = server.database().await;
-    let find = async || inspect::inspect_database(config.clone()).await.unwrap();
+    let endpoint = server.database().await;
+    let find = async || inspect::inspect_database(endpoint.clone()).await.unwrap();
     for _ in 0..2 {
         let found = find().await;
         assert_eq!((found.schema, found.write_error.as_deref()), (0, None), "no table is created");
         assert!(found.logbook().is_none());
     }
-    let logbook = Postgres::with(config.clone()).await.unwrap();
+    let logbook = Postgres::with(endpoint.clone()).await.unwrap();
     let found = find().await;
     assert_eq!((found.schema, found.known, found.write_error.as_deref()), (5, 5, None));
     let clock = found.clock.unwrap();
