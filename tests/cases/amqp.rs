@@ -296,9 +296,12 @@ fn report_as_later_waft(url: &str, queue: &str) {
         let job = protocol::Job::decode(&delivery.message.body).expect("it can be read");
         let report =
             protocol::Report::Heartbeat { call: job.call.clone(), worker: "later".parse().expect("a valid name") };
-        let mut body = report.encode(job.key);
+        let mut body = report.encode(&job.keys);
+        body.truncate(body.len() - 32);
         // The third byte is the format version.
         body[2] = 99;
+        let seal = job.keys.call.seal(&body);
+        body.extend(seal.as_bytes());
         let message = Message {
             exchange: String::new(),
             key: job.signal_to,

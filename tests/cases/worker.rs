@@ -2,6 +2,7 @@
 //! same result.
 
 mod large;
+mod forged;
 mod live;
 mod poison;
 mod slow_broker;
@@ -20,7 +21,7 @@ use broker::{
     Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing, lossy::LossyConnection,
 };
 use flow::{Attempt, CallId, Digest, FailureKind, Firing, Limits, TaskResult, Timestamp, Value, Values};
-use protocol::{CallLog, Control, EngineSecret, Job, Report, topology};
+use protocol::{CallLog, Control, EngineSecret, Job, Report, WithdrawnCall, topology};
 use sandbox::Sandbox;
 use store::Store;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -78,7 +79,7 @@ struct PanickingGuests {
 impl GuestRunner for PanickingGuests {
     async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn sandbox::Observer>) -> GuestResult {
         assert!(self.calls.fetch_add(1, Ordering::Relaxed) > 0, "injected panic");
-        GuestResult { answer: sandbox::Completion::Succeeded(Values::new()), log: CallLog::default() }
+        GuestResult::new(sandbox::Completion::Succeeded(Values::new()), CallLog::default())
     }
 
     fn interrupt_all(&self) {}
@@ -109,8 +110,7 @@ fn job(module: Digest, export: &str) -> Job {
         signal_to: SIGNALS.into(),
         fetch_from: STORE.into(),
         delivery_limit: None,
-        content_keys: Default::default(),
-        key: SECRET.call_key(&call),
+        keys: SECRET.call_keys(&call, []),
         call,
     }
 }
@@ -119,6 +119,12 @@ fn job(module: Digest, export: &str) -> Job {
 fn interrupt(call: CallId) -> Control {
     let proof = SECRET.call_key(&call).interrupt_proof();
     Control::Interrupt { call, proof }
+}
+
+/// The message with which an engine withdraws calls.
+fn withdraw<'a>(calls: impl IntoIterator<Item = &'a CallId>) -> Control {
+    let withdrawn = |call: &CallId| WithdrawnCall { call: call.clone(), proof: SECRET.call_key(call).withdraw_proof() };
+    Control::Withdraw(calls.into_iter().map(withdrawn).collect())
 }
 
 /// A broker with a store of the hostile guest and a signal queue, without workers so far.
@@ -150,8 +156,13 @@ impl Harness {
     }
 
     async fn publish(&self, queue: &str, job: &Job) {
+        self.publish_of(&SECRET, queue, job).await;
+    }
+
+    /// Sends a job of the engines with a secret.
+    async fn publish_of(&self, secret: &EngineSecret, queue: &str, job: &Job) {
         // A test may have changed the call.
-        let job = Job { key: SECRET.call_key(&job.call), ..job.clone() }.with_content_keys(&SECRET);
+        let job = job.clone().with_keys(secret);
         let message = Message {
             exchange: topology::JOBS.into(),
             key: queue.into(),

@@ -12,6 +12,7 @@ mod declare;
 mod delivery;
 mod message;
 mod quarantine;
+mod request_ids;
 
 #[cfg(feature = "amqp")]
 mod amqp;
@@ -29,3 +30,4 @@ pub use delivery::{Consumer, Delivery, Renewals, Settlement};
 pub use in_process::InProcess;
 pub use message::{DEATH_TIME, Message, Properties, Routing};
 pub use quarantine::{quarantine, quarantined};
+pub use request_ids::RequestIds;

@@ -21,6 +21,7 @@ mod messages;
 mod outbox;
 mod permits;
 mod publications;
+mod refusals;
 mod remote_engine;
 mod runs;
 mod shards;

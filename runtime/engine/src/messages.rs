@@ -5,8 +5,8 @@ use bytes::Bytes;
 use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
 use machine::{Call, NodeChange};
 use protocol::{
-    BatchedReport, CommandRequest, Control, DecodeError, EngineSecret, Job, PermitGrant, PermitMessage, Reply, Report,
-    ReportBatch, Seal, topology,
+    BatchedReport, CallKeys, CommandRequest, Control, DecodeError, EngineSecret, Job, Key, PermitGrant, PermitMessage,
+    Reply, Report, ReportBatch, Seal, WithdrawnCall, topology,
 };
 
 /// The header with the seal of a notification, whose body is JSON for programs in any language.
@@ -42,11 +42,10 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
         signal_to: topology::shard_queue(to.shard),
         fetch_from: to.store_queue.to_owned(),
         delivery_limit: task.delivery_limit,
-        content_keys: Default::default(),
-        key: to.secret.call_key(&call.id),
+        keys: CallKeys::of_call(Key::NONE),
         call: call.id,
     };
-    let job = job.with_content_keys(to.secret);
+    let job = job.with_keys(to.secret);
     Message {
         exchange: topology::JOBS.into(),
         key: task.queue.to_string(),
@@ -90,7 +89,11 @@ pub(crate) fn interrupt(call: CallId, secret: &EngineSecret) -> Message {
 
 /// The message that asks all workers which of these calls they have begun. They begin none of the others without
 /// asking.
-pub(crate) fn withdraw(calls: Vec<CallId>) -> Message {
+pub(crate) fn withdraw(calls: &[CallId], secret: &EngineSecret) -> Message {
+    let withdrawn = |call: &CallId| {
+        let proof = secret.call_key(call).withdraw_proof();
+        WithdrawnCall { call: call.clone(), proof }
+    };
     Message {
         exchange: topology::CONTROL.into(),
         key: String::new(),
@@ -98,7 +101,7 @@ pub(crate) fn withdraw(calls: Vec<CallId>) -> Message {
         persistent: false,
         priority: 0,
         properties: Properties::default(),
-        body: Bytes::from(Control::Withdraw(calls).encode()),
+        body: Bytes::from(Control::Withdraw(calls.iter().map(withdrawn).collect()).encode()),
     }
 }
 
@@ -121,7 +124,12 @@ pub(crate) fn permit_message(
     permits: &PermitMessage,
     secret: &EngineSecret,
 ) -> Message {
-    to_queue(topology::permit_queue(flow, task), Routing::Optional, Properties::default(), permits.encode(secret))
+    to_queue(
+        topology::permit_queue(secret, flow, task),
+        Routing::Optional,
+        Properties::default(),
+        permits.encode(secret),
+    )
 }
 
 /// A grant of permits to the driver of a shard.
@@ -131,8 +139,8 @@ pub(crate) fn permit_grant(shard: &Shard, granted: PermitGrant, secret: &EngineS
 }
 
 /// A report to the engine that drives a shard, as workers send it.
-pub(crate) fn report(queue: String, report: &Report, key: Seal) -> Message {
-    let message = to_queue(queue, Routing::Mandatory, Properties::default(), report.encode(key));
+pub(crate) fn report(queue: String, report: &Report, keys: &CallKeys) -> Message {
+    let message = to_queue(queue, Routing::Mandatory, Properties::default(), report.encode(keys));
     Message { persistent: true, ..message }
 }
 

@@ -356,8 +356,7 @@ mod tests {
             signal_to: "signals".into(),
             fetch_from: "store".into(),
             delivery_limit: None,
-            content_keys: Default::default(),
-            key: protocol::Seal::NONE,
+            keys: protocol::CallKeys::of_call(protocol::Key::NONE),
         }
     }
 

@@ -2,13 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use broker::{Broker, Consumer, Message, Properties, PublishError, Queue, QueueKind, Routing};
+use broker::{Broker, Consumer, Message, Properties, PublishError, Queue, QueueKind, RequestIds, Routing};
 use bytes::Bytes;
 use flow::Shard;
 use protocol::{CommandRequest, EngineSecret, Reply, topology};
@@ -40,7 +37,7 @@ pub(crate) struct RemoteEngineClient {
     queue: String,
     pending: PendingReplies,
     secret: EngineSecret,
-    next_id: Arc<AtomicU64>,
+    ids: Arc<RequestIds>,
 }
 
 impl RemoteEngineClient {
@@ -57,7 +54,7 @@ impl RemoteEngineClient {
         let answers = broker.consume(&queue, PREFETCH).await?;
         let waiting = PendingReplies::default();
         parts.spawn("answers", receive(answers, waiting.clone(), stop));
-        Ok(Self { broker, queue, pending: waiting, secret, next_id: Arc::default() })
+        Ok(Self { broker, queue, pending: waiting, secret, ids: Arc::new(RequestIds::random()) })
     }
 
     /// Sends a request to the engine that drives a shard, and waits for its reply. Dropping the future abandons the
@@ -82,7 +79,7 @@ impl RemoteEngineClient {
     }
 
     async fn request_message(&self, message: impl FnOnce(String) -> Message) -> Result<Bytes, RemoteEngineError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed).to_string();
+        let id = self.ids.next();
         let (answer, answered) = oneshot::channel();
         {
             let mut waiting = lock(&self.pending);

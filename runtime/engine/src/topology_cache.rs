@@ -56,7 +56,7 @@ impl TopologyCache {
             }
         }
         for (_, task, _) in flow.tasks().filter(|(_, _, task)| !task.pace.is_unlimited()) {
-            let permits = names::permit_queue(&flow.name, task);
+            let permits = names::permit_queue(&self.permits.secret, &flow.name, task);
             if !declared.contains(&permits) {
                 self.permits.coordinate(&flow.name, task).await?;
                 declared.insert(permits);

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use broker::Message;
 use flow::{CallId, Shard};
+use protocol::EngineSecret;
 use tokio::time::{Duration, Instant};
 
 use crate::messages;
@@ -51,9 +52,9 @@ impl Withdrawals {
     }
 
     /// Asks workers which of a shard's unwanted calls they have begun.
-    pub(crate) fn query_started(&mut self, shard: &Shard) -> Vec<Message> {
+    pub(crate) fn query_started(&mut self, shard: &Shard, secret: &EngineSecret) -> Vec<Message> {
         let calls = self.take_queries(shard);
-        calls.chunks(MAX_CALLS_PER_MESSAGE).map(|calls| messages::withdraw(calls.to_vec())).collect()
+        calls.chunks(MAX_CALLS_PER_MESSAGE).map(|calls| messages::withdraw(calls, secret)).collect()
     }
 
     /// Returns the calls of a shard to ask workers about now.

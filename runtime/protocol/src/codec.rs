@@ -182,6 +182,16 @@ impl<'a> Body<'a> {
         self.version
     }
 
+    /// The number of elements of the list that the body begins with. It is read before memory is taken for them.
+    ///
+    /// # Errors
+    /// [`DecodeError::Damaged`] when the body is empty.
+    pub(crate) fn list_length(self) -> Result<u64, DecodeError> {
+        let (length, _) = bincode::borrow_decode_from_slice(self.bytes, configuration())
+            .map_err(|error| damaged(self.kind, error))?;
+        Ok(length)
+    }
+
     /// Decodes the body, to its end.
     ///
     /// # Errors

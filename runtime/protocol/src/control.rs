@@ -17,19 +17,19 @@ pub enum Control {
     Interrupt {
         /// The call.
         call: CallId,
-        /// Proves that an engine stops it: see [`Seal::interrupt_proof`].
+        /// Proves that an engine stops it: see [`Key::interrupt_proof`](crate::Key::interrupt_proof).
         proof: Seal,
     },
     /// Withdraws calls. A worker that has started one answers with [`Report::Started`](crate::Report::Started). A worker
     /// that receives the job of one later asks the engine before it starts the call.
-    Withdraw(Vec<CallId>),
+    Withdraw(Vec<WithdrawnCall>),
     /// An engine's answer to a worker that asked with [`Report::AskStart`](crate::Report::AskStart).
     MayStart {
         /// The call.
         call: CallId,
         /// Whether to make the call; false when the run has withdrawn it or already has its result.
         wanted: bool,
-        /// Proves that an engine answers so: see [`Seal::may_start_proof`].
+        /// Proves that an engine answers so: see [`Key::may_start_proof`](crate::Key::may_start_proof).
         proof: Seal,
     },
     /// A client follows the log of a run. Each worker that calls a guest of the run publishes its lines, from the first, on
@@ -38,6 +38,15 @@ pub enum Control {
         /// The run.
         run: RunId,
     },
+}
+
+/// A call that an engine withdraws.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WithdrawnCall {
+    /// The call.
+    pub call: CallId,
+    /// Proves that an engine withdraws it: see [`Key::withdraw_proof`](crate::Key::withdraw_proof).
+    pub proof: Seal,
 }
 
 /// A question to all workers.
@@ -72,7 +81,7 @@ pub struct WorkerStatus {
 enum WireControl<'a> {
     Ping { reply_to: &'a str },
     Interrupt { call: WireCall<'a>, proof: [u8; 32] },
-    Withdraw { calls: Vec<WireCall<'a>> },
+    Withdraw { calls: Vec<(WireCall<'a>, [u8; 32])> },
     MayStart { call: WireCall<'a>, wanted: bool, proof: [u8; 32] },
     FollowLogs { run: &'a str },
 }
@@ -96,7 +105,10 @@ impl Control {
         let wire = match self {
             Self::Ping(Ping { reply_to }) => WireControl::Ping { reply_to },
             Self::Interrupt { call, proof } => WireControl::Interrupt { call: call.into(), proof: *proof.as_bytes() },
-            Self::Withdraw(calls) => WireControl::Withdraw { calls: calls.iter().map(Into::into).collect() },
+            Self::Withdraw(calls) => {
+                let wire = calls.iter().map(|WithdrawnCall { call, proof }| (call.into(), *proof.as_bytes()));
+                WireControl::Withdraw { calls: wire.collect() }
+            }
             Self::MayStart { call, wanted, proof } => {
                 WireControl::MayStart { call: call.into(), wanted: *wanted, proof: *proof.as_bytes() }
             }
@@ -150,7 +162,10 @@ impl WireControl<'_> {
                 Control::Interrupt { call: call.into_call()?, proof: Seal::from_bytes(proof) }
             }
             Self::Withdraw { calls } => {
-                Control::Withdraw(calls.into_iter().map(WireCall::into_call).collect::<Result<_, _>>()?)
+                let withdrawn = |(call, proof): (WireCall<'_>, _)| {
+                    Ok::<_, Invalid>(WithdrawnCall { call: call.into_call()?, proof: Seal::from_bytes(proof) })
+                };
+                Control::Withdraw(calls.into_iter().map(withdrawn).collect::<Result<_, _>>()?)
             }
             Self::MayStart { call, wanted, proof } => {
                 Control::MayStart { call: call.into_call()?, wanted, proof: Seal::from_bytes(proof) }

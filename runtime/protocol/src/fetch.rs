@@ -5,7 +5,7 @@ use std::ops::Range;
 use flow::{CallId, Digest};
 
 use crate::{
-    DecodeError, Seal,
+    DecodeError, EngineSecret, Key, OpenError, ReplyAddress, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
     wire::WireCall,
 };
@@ -24,8 +24,6 @@ pub struct FetchRequest {
     pub digest: Digest,
     /// The requested chunks. Chunks behind the end or beyond [`MAX_RANGE_CHUNKS`] are not answered.
     pub chunks: Range<u32>,
-    /// The key of the content: a job that names the content has it.
-    pub key: Seal,
 }
 
 /// Asks a store to store a content. The message's reply queue and correlation id say where the reply goes.
@@ -37,8 +35,6 @@ pub struct PutRequest<'a> {
     pub bytes: &'a [u8],
     /// The call that has made them.
     pub call: CallId,
-    /// The key of the call.
-    pub key: Seal,
 }
 
 /// Answers a [`FetchRequest`], once per chunk or once for the whole request; or answers a [`PutRequest`].
@@ -63,7 +59,10 @@ pub enum FetchResponse<'a> {
         bytes: &'a [u8],
     },
     /// The store now has the content, as durably as it has any.
-    Stored,
+    Stored {
+        /// The key of the content: the result of the call may name the content.
+        key: Key,
+    },
     /// The store does not have the content.
     Missing,
     /// The store has other bytes under this digest.
@@ -99,7 +98,7 @@ enum WireAnswer<'a> {
     Missing,
     Corrupt { actual: [u8; 32] },
     Unreadable { reason: &'a str },
-    Stored,
+    Stored { key: [u8; 32] },
     Refused,
 }
 
@@ -110,47 +109,70 @@ struct WirePut<'a> {
 }
 
 impl<'a> PutRequest<'a> {
-    /// Encodes the request.
+    /// Encodes the request, sealed with the key of the call.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes =
-            codec::encode(MessageKind::PUT_REQUEST, &WirePut { call: (&self.call).into(), bytes: self.bytes });
-        self.key.append_to(&mut bytes);
-        bytes
+    pub fn encode(&self, key: &Key, reply: ReplyAddress<'_>) -> Vec<u8> {
+        let wire = WirePut { call: (&self.call).into(), bytes: self.bytes };
+        sealed(codec::encode(MessageKind::PUT_REQUEST, &wire), key, reply)
     }
 
-    /// Decodes the request, which borrows the bytes.
+    /// Decodes the request, which borrows the bytes, and checks that its sender was given the job of the call.
+    ///
+    /// # Errors
+    /// [`OpenError`] for bytes that are not a request of a known version, and for a seal that is not the request's.
+    pub fn open(bytes: &'a [u8], reply: ReplyAddress<'_>, secret: &EngineSecret) -> Result<Self, OpenError> {
+        let request = Self::decode(bytes)?;
+        is_sealed(bytes, &secret.call_key(&request.call), reply).then_some(request).ok_or(OpenError::Forged)
+    }
+
+    /// Decodes the request without a look at its seal.
     ///
     /// # Errors
     /// [`DecodeError`] for bytes that are not a request of a known version.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (body, key) = Seal::split(bytes).unwrap_or((bytes, Seal::NONE));
+        let body = Seal::split(bytes).map_or(bytes, |(body, _)| body);
         let WirePut { call, bytes } = codec::decode(MessageKind::PUT_REQUEST, body)?;
         let call = call.into_call().map_err(|reason| codec::damaged(MessageKind::PUT_REQUEST, reason))?;
-        Ok(Self { bytes, call, key })
+        Ok(Self { bytes, call })
     }
 }
 
 impl FetchRequest {
-    /// Encodes the request.
+    /// Encodes the request, sealed with the key of the content.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, key: &Key, reply: ReplyAddress<'_>) -> Vec<u8> {
         let Range { start: first, end } = self.chunks;
         let wire = WireRequest { digest: *self.digest.as_bytes(), first, end };
-        let mut bytes = codec::encode(MessageKind::FETCH_REQUEST, &wire);
-        self.key.append_to(&mut bytes);
-        bytes
+        sealed(codec::encode(MessageKind::FETCH_REQUEST, &wire), key, reply)
     }
 
-    /// Decodes the request.
+    /// Decodes the request, and checks that its sender has the key of the content.
+    ///
+    /// # Errors
+    /// [`OpenError`] for bytes that are not a request of a known version, and for a seal that is not the request's.
+    pub fn open(bytes: &[u8], reply: ReplyAddress<'_>, secret: &EngineSecret) -> Result<Self, OpenError> {
+        let request = Self::decode(bytes)?;
+        is_sealed(bytes, &secret.content_key(&request.digest), reply).then_some(request).ok_or(OpenError::Forged)
+    }
+
+    /// Decodes the request without a look at its seal.
     ///
     /// # Errors
     /// [`DecodeError`] for bytes that are not a request of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (body, key) = Seal::split(bytes).unwrap_or((bytes, Seal::NONE));
+        let body = Seal::split(bytes).map_or(bytes, |(body, _)| body);
         let WireRequest { digest, first, end } = codec::decode(MessageKind::FETCH_REQUEST, body)?;
-        Ok(Self { digest: Digest::from_bytes(digest), chunks: first..end, key })
+        Ok(Self { digest: Digest::from_bytes(digest), chunks: first..end })
     }
+}
+
+fn sealed(mut request: Vec<u8>, key: &Key, reply: ReplyAddress<'_>) -> Vec<u8> {
+    key.seal_request(&request, reply).append_to(&mut request);
+    request
+}
+
+fn is_sealed(request: &[u8], key: &Key, reply: ReplyAddress<'_>) -> bool {
+    Seal::split(request).is_some_and(|(body, seal)| key.seal_request(body, reply) == seal)
 }
 
 impl<'a> FetchReply<'a> {
@@ -159,7 +181,7 @@ impl<'a> FetchReply<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let answer = match self.response {
             FetchResponse::Chunk { size, index, bytes } => WireAnswer::Chunk { size, index, bytes },
-            FetchResponse::Stored => WireAnswer::Stored,
+            FetchResponse::Stored { key } => WireAnswer::Stored { key: *key.as_bytes() },
             FetchResponse::Refused => WireAnswer::Refused,
             FetchResponse::Missing => WireAnswer::Missing,
             FetchResponse::Corrupt { actual } => WireAnswer::Corrupt { actual: *actual.as_bytes() },
@@ -176,7 +198,7 @@ impl<'a> FetchReply<'a> {
         let WireReply { digest, answer } = codec::decode(MessageKind::FETCH_REPLY, bytes)?;
         let answer = match answer {
             WireAnswer::Chunk { size, index, bytes } => FetchResponse::Chunk { size, index, bytes },
-            WireAnswer::Stored => FetchResponse::Stored,
+            WireAnswer::Stored { key } => FetchResponse::Stored { key: Key::from_bytes(key) },
             WireAnswer::Refused => FetchResponse::Refused,
             WireAnswer::Missing => FetchResponse::Missing,
             WireAnswer::Corrupt { actual } => FetchResponse::Corrupt { actual: Digest::from_bytes(actual) },

@@ -1,11 +1,11 @@
 //! A job: one call, with everything that a worker needs for it.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::num::NonZeroU32;
 
 use flow::{CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Timestamp, Value, ValueName, Values};
 
 use crate::{
-    DecodeError, EngineSecret, Seal,
+    CallKeys, DecodeError, EngineSecret, Key,
     codec::{self, BorrowDecode, Encode, MessageKind},
     wire::{
         Invalid, WireCall, WireFailures, WireLimits, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
@@ -42,10 +42,8 @@ pub struct Job {
     pub fetch_from: String,
     /// The maximum number of redeliveries before the job counts as poison; `None` leaves that to the worker.
     pub delivery_limit: Option<NonZeroU32>,
-    /// The key of each content that the job names: of its module, and of its values in the store.
-    pub content_keys: BTreeMap<Digest, Seal>,
-    /// The key of the call, which each report about it carries.
-    pub key: Seal,
+    /// The key of the call, and of each content that the job names.
+    pub keys: CallKeys,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -75,25 +73,20 @@ struct WireRollback<'a> {
 }
 
 impl Job {
-    /// Adds the key of each content that the job names, and of no other.
+    /// Adds the key of the call, and of each content that the job names.
     #[must_use]
-    pub fn with_content_keys(mut self, secret: &EngineSecret) -> Self {
+    pub fn with_keys(mut self, secret: &EngineSecret) -> Self {
         let provided = self.rollback.iter().filter_map(|(outcome, _)| outcome.provided());
         let values = provided.chain([&self.inputs]).flat_map(Values::values);
         let digests = values.filter_map(Value::digest).chain([self.module]);
-        self.content_keys = digests.map(|digest| (digest, secret.content_key(&digest))).collect();
+        self.keys = secret.call_keys(&self.call, digests);
         self
-    }
-
-    /// The key of a content; without one, the store refuses the request.
-    #[must_use]
-    pub fn content_key(&self, digest: &Digest) -> Seal {
-        self.content_keys.get(digest).copied().unwrap_or(Seal::NONE)
     }
 
     /// Encodes the job.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let CallKeys { call: key, contents } = &self.keys;
         let wire = WireJob {
             call: (&self.call).into(),
             flow: self.flow.as_str(),
@@ -112,10 +105,10 @@ impl Job {
             signal_to: &self.signal_to,
             fetch_from: &self.fetch_from,
             delivery_limit: self.delivery_limit.map(NonZeroU32::get),
-            content_keys: self.content_keys.iter().map(|(digest, key)| (*digest.as_bytes(), *key.as_bytes())).collect(),
+            content_keys: contents.iter().map(|(digest, key)| (*digest.as_bytes(), *key.as_bytes())).collect(),
         };
         let mut bytes = codec::encode(MessageKind::JOB, &wire);
-        self.key.append_to(&mut bytes);
+        bytes.extend(key.as_bytes());
         bytes
     }
 
@@ -124,20 +117,21 @@ impl Job {
     /// # Errors
     /// [`DecodeError`] for bytes that are not a job of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (body, key) = Seal::split(bytes).unwrap_or((bytes, Seal::NONE));
+        let (body, key) = Key::split(bytes).unwrap_or((bytes, Key::NONE));
         let wire: WireJob<'_> = codec::decode(MessageKind::JOB, body)?;
         wire.into_job(key).map_err(|reason| codec::damaged(MessageKind::JOB, reason))
     }
 }
 
 impl WireJob<'_> {
-    fn into_job(self, key: Seal) -> Result<Job, Invalid> {
+    fn into_job(self, key: Key) -> Result<Job, Invalid> {
         let rollback = match self.rollback {
             Some(WireRollback { outcome, failures, failures_total: total }) => {
                 Some((outcome.into_outcome()?, FailureSummary { first: failures_from_wire(failures)?, total }))
             }
             None => None,
         };
+        let content_key = |(digest, key)| (Digest::from_bytes(digest), Key::from_bytes(key));
         Ok(Job {
             call: self.call.into_call()?,
             flow: FlowName::new(self.flow).map_err(invalid)?,
@@ -157,12 +151,7 @@ impl WireJob<'_> {
             signal_to: self.signal_to.into(),
             fetch_from: self.fetch_from.into(),
             delivery_limit: self.delivery_limit.and_then(NonZeroU32::new),
-            content_keys: self
-                .content_keys
-                .into_iter()
-                .map(|(digest, key)| (Digest::from_bytes(digest), Seal::from_bytes(key)))
-                .collect(),
-            key,
+            keys: CallKeys { call: key, contents: self.content_keys.into_iter().map(content_key).collect() },
         })
     }
 }

@@ -31,7 +31,7 @@ pub mod lease;
 pub mod topology;
 
 pub use codec::DecodeError;
-pub use control::{Control, Ping, WorkerStatus};
+pub use control::{Control, Ping, WithdrawnCall, WorkerStatus};
 pub use fetch::{FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use headers::{call_of, headers, message_id, returned, set_returned};
 pub use job::Job;
@@ -41,7 +41,7 @@ pub use permit_message::{
 };
 pub use record::{decode_records, encode_records};
 pub use report::{OpenError, Progress, Report};
-pub use report_batch::{BatchedReport, ReportBatch};
+pub use report_batch::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch};
 pub use run_command::{CommandRequest, Reply, RunCommand};
-pub use seal::{EngineSecret, Seal};
+pub use seal::{CallKeys, EngineSecret, Key, ReplyAddress, Seal};
 pub use snapshot::{decode_snapshot, encode_snapshot};

@@ -164,8 +164,7 @@ impl PermitMessage {
     /// # Errors
     /// [`OpenError`] for bytes that are no message of a known version, and for a seal that is not the message's.
     pub fn open(bytes: &[u8], secret: &EngineSecret) -> Result<Self, OpenError> {
-        let message = Self::decode(bytes)?;
-        if secret.has_sealed(bytes) { Ok(message) } else { Err(OpenError::Forged) }
+        if secret.has_sealed(bytes) { Ok(Self::decode(bytes)?) } else { Err(OpenError::Forged) }
     }
 
     /// Decodes the message.

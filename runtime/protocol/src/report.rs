@@ -1,9 +1,11 @@
 //! Messages on the queue of a shard: workers' reports about calls, run commands, and engines' probes.
 
-use flow::{CallId, Execution, Signal, TaskResult, WorkerName};
+use std::collections::BTreeSet;
+
+use flow::{CallId, Digest, Execution, Signal, TaskResult, Value, WorkerName};
 
 use crate::{
-    CallLog, CommandRequest, DecodeError, EngineSecret, PermitGrant, Seal,
+    CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, PermitGrant, Seal,
     codec::{self, BorrowDecode, Encode, MessageKind},
     log::WireLog,
     permit_message::WireGranted,
@@ -93,24 +95,26 @@ struct WireSignal<'a> {
     execution: u64,
     redelivered: bool,
     log: Option<WireLog<'a>>,
+    /// Shows that the worker has the keys of the contents in the store that the result names.
+    contents_proof: Option<[u8; 32]>,
 }
 
 impl Report {
-    /// Encodes a report about a call, with the key of the call.
+    /// Encodes a report about a call, sealed with the keys of its job and of the contents that the worker has stored.
     #[must_use]
-    pub fn encode(&self, key: Seal) -> Vec<u8> {
-        let mut bytes = self.encode_unsealed();
-        key.append_to(&mut bytes);
+    pub fn encode(&self, keys: &CallKeys) -> Vec<u8> {
+        let mut bytes = self.encode_unsealed(keys.contents_proof(&self.contents()));
+        keys.call.seal(&bytes).append_to(&mut bytes);
         bytes
     }
 
     /// Encodes what an engine sends to another engine.
     #[must_use]
     pub fn encode_by_engine(&self, secret: &EngineSecret) -> Vec<u8> {
-        secret.sealed(self.encode_unsealed())
+        secret.sealed(self.encode_unsealed(None))
     }
 
-    fn encode_unsealed(&self) -> Vec<u8> {
+    fn encode_unsealed(&self, contents_proof: Option<Seal>) -> Vec<u8> {
         let wire = match self {
             Self::Signal(Signal { call, answer, execution, redelivered, worker }, log) => {
                 let signal = WireSignal {
@@ -119,6 +123,7 @@ impl Report {
                     execution: execution.get(),
                     redelivered: *redelivered,
                     log: (!log.is_empty()).then(|| log.into()),
+                    contents_proof: contents_proof.map(|proof| *proof.as_bytes()),
                 };
                 match answer {
                     TaskResult::Succeeded(values) => WireReport::Succeeded { signal, values: values_to_wire(values) },
@@ -142,15 +147,18 @@ impl Report {
         codec::encode(MessageKind::REPORT, &wire)
     }
 
-    /// Decodes the report, and checks that it comes from who was given the job of its call; or from an engine, if it is
-    /// about no call.
+    /// Decodes the report, and checks that it comes from who was given the job of its call, and the keys of the contents
+    /// that its result names; or from an engine, if it is about no call.
     ///
     /// # Errors
     /// [`OpenError`] for bytes that are not a report of a known version, and for a seal that is not the report's.
     pub fn open(bytes: &[u8], secret: &EngineSecret) -> Result<Self, OpenError> {
-        let report = Self::decode(bytes)?;
+        let (report, proof) = Self::decode_with_proof(bytes)?;
         let is_sealed = match report.call() {
-            Some(call) => Seal::split(bytes).is_some_and(|(_, seal)| seal == secret.call_key(call)),
+            Some(call) => {
+                secret.is_sealed_for(call, bytes)
+                    && proof == secret.contents_proof(&secret.call_key(call), &report.contents())
+            }
             None => secret.has_sealed(bytes),
         };
         if is_sealed { Ok(report) } else { Err(OpenError::Forged) }
@@ -161,9 +169,26 @@ impl Report {
     /// # Errors
     /// [`DecodeError`] for bytes that are not a report of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(Self::decode_with_proof(bytes)?.0)
+    }
+
+    fn decode_with_proof(bytes: &[u8]) -> Result<(Self, Option<Seal>), DecodeError> {
         let body = Seal::split(bytes).map_or(bytes, |(body, _)| body);
         let wire: WireReport<'_> = codec::decode(MessageKind::REPORT, body)?;
-        wire.into_report().map_err(|reason| codec::damaged(MessageKind::REPORT, reason))
+        let proof = wire.contents_proof().map(Seal::from_bytes);
+        let report = wire.into_report().map_err(|reason| codec::damaged(MessageKind::REPORT, reason))?;
+        Ok((report, proof))
+    }
+
+    /// The contents in the store that the result of a call names.
+    #[must_use]
+    pub fn contents(&self) -> BTreeSet<Digest> {
+        match self {
+            Self::Signal(Signal { answer: TaskResult::Succeeded(values), .. }, _) => {
+                values.values().filter_map(Value::digest).collect()
+            }
+            _ => BTreeSet::new(),
+        }
     }
 
     /// The call that a worker reports about; `None` for what engines send to each other.
@@ -181,18 +206,25 @@ impl Report {
     }
 }
 
-/// Why a report is not accepted.
+/// Why a message is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The bytes are not a report of a known version.
+    /// The bytes are no message of a known version.
     #[error(transparent)]
     Unreadable(#[from] DecodeError),
-    /// The seal is not that of the report: its sender was not given the job of the call, or is no engine of this logbook.
-    #[error("a report whose sender was not given the job of its call, or is no engine of this logbook")]
+    /// The seal is not that of the message: its sender lacks the key of a call or of a content, or is no engine of this logbook.
+    #[error("a message whose sender was not given the job of its call, or is no engine of this logbook")]
     Forged,
 }
 
 impl WireReport<'_> {
+    fn contents_proof(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Succeeded { signal, .. } | Self::Failed { signal, .. } => signal.contents_proof,
+            _ => None,
+        }
+    }
+
     fn into_report(self) -> Result<Report, Invalid> {
         let worker_name = |worker: &str| WorkerName::new(worker).map_err(invalid);
         Ok(match self {

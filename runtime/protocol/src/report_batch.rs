@@ -13,6 +13,10 @@ use crate::{
     wire::WireCall,
 };
 
+/// The maximum number of reports in one message: enough to share a broker's cost for it. Engines refuse more, since a message of
+/// the largest size could hold millions, and each costs an engine more than its bytes.
+pub const MAX_BATCH_REPORTS: usize = 256;
+
 /// Several encoded reports in one message, in the order in which they were sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportBatch<'a> {
@@ -63,9 +67,15 @@ impl<'a> ReportBatch<'a> {
     /// Decodes the batch, but not its reports.
     ///
     /// # Errors
-    /// [`DecodeError`] for bytes that are not a batch of a known version.
+    /// [`DecodeError`] for bytes that are not a batch of a known version, and for more than [`MAX_BATCH_REPORTS`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let wire: WireReportBatch<'a> = codec::decode(MessageKind::REPORT_BATCH, bytes)?;
+        let body = codec::Body::open(MessageKind::REPORT_BATCH, bytes)?;
+        let count = body.list_length()?;
+        if count > MAX_BATCH_REPORTS as u64 {
+            let reason = format!("it holds {count} reports, and {MAX_BATCH_REPORTS} are allowed");
+            return Err(codec::damaged(MessageKind::REPORT_BATCH, reason));
+        }
+        let wire: WireReportBatch<'a> = body.read()?;
         let batched = |WireBatchedReport { call, report }: WireBatchedReport<'a>| {
             Ok(BatchedReport { call: call.into_call()?, report })
         };

@@ -2,6 +2,8 @@
 
 use flow::{FlowName, NodeName, QueueName, RunId, Shard, State};
 
+use crate::EngineSecret;
+
 /// The exchange that takes jobs; the routing key is the queue's name.
 pub const JOBS: &str = "waft.jobs";
 
@@ -89,10 +91,11 @@ pub fn task_exchange(flow: &FlowName, task: &NodeName) -> String {
     format!("waft.task.{flow}.{task}")
 }
 
-/// The queue of a task's permits: the engine that consumes it coordinates them.
+/// The queue of a task's permits: the engine that consumes it coordinates them. It holds the fingerprint of the engines'
+/// secret, since engines of another logbook can read no message in it, and count permits of their own.
 #[must_use]
-pub fn permit_queue(flow: &FlowName, task: &NodeName) -> String {
-    format!("waft.permits.{flow}.{task}")
+pub fn permit_queue(secret: &EngineSecret, flow: &FlowName, task: &NodeName) -> String {
+    format!("waft.permits.{}.{flow}.{task}", secret.fingerprint())
 }
 
 /// The pattern that binds a task's exchange to [`NOTIFICATIONS`].

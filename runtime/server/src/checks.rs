@@ -31,6 +31,7 @@ use ::engine::Engine;
 use ::logbook::Logbook;
 use client::api::{Check, Outcome};
 use flow::QueueName;
+use protocol::EngineSecret;
 
 use self::{engine::EngineCheck, queues::KnownQueues, runs::RunInspector};
 
@@ -77,13 +78,14 @@ pub async fn check(locations: &Locations, running: Option<&RunningServer>) -> Ve
         cache::check(&locations.cache),
     );
     let open_runs = runs::load(logbook.logbook.clone()).await;
-    let known_queues = KnownQueues::of(locations, &open_runs);
+    let secret = secret_of(logbook.logbook.clone()).await;
+    let known_queues = KnownQueues::of(locations, &open_runs, secret.as_ref());
     let connection = broker.connection.clone();
     let (queues, quarantined, workers, shared) = tokio::join!(
         queues::query(connection.as_deref(), &known_queues, &open_runs),
         quarantine::check(connection.as_deref()),
         workers::ping(connection.clone()),
-        store::compare(locations, running, connection.clone(), &store, logbook.logbook.clone()),
+        store::compare(locations, running, connection.clone(), &store, logbook.logbook.clone(), secret),
     );
     let EngineCheck { check: engine, calls } = engine;
     let inspector = RunInspector {
@@ -156,4 +158,10 @@ fn first_few(names: &[String]) -> String {
 /// A number of things: `1 run`, `2 runs`.
 fn count(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
+/// The secret of the engines of a logbook, if it can be read.
+async fn secret_of(logbook: Option<Arc<dyn Logbook>>) -> Option<EngineSecret> {
+    let logbook = logbook?;
+    within(QUERY_TIMEOUT, async move { logbook.secret().await.ok() }).await.flatten()
 }

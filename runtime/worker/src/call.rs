@@ -1,11 +1,11 @@
 //! One job, from its delivery to its signal.
 
-use std::{convert::Infallible, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 
 use broker::{Broker, Delivery, Message, PublishError, Routing};
 use bytes::Bytes;
-use flow::{CallId, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
-use protocol::{CallLog, Job, Report, Seal, lease, topology};
+use flow::{CallId, Digest, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
+use protocol::{CallKeys, CallLog, Job, Key, Report, lease, topology};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
@@ -13,7 +13,7 @@ use tracing::{Instrument, debug, info_span, warn};
 use crate::{
     GuestResult, GuestRunner,
     control::{self, AcceptedCall, CallRegistry},
-    live,
+    intake, live,
     progress::{self, LastProgress},
     result_cache::{Executions, ResultCache},
     signal_sender::{SignalSender, report_message},
@@ -55,8 +55,13 @@ enum CallHold {
     Lease,
 }
 
-/// The result of a call: `None` when the worker stopped it.
-type CallResult = Option<(TaskResult, CallLog)>;
+/// The result of a call.
+struct CallResult {
+    answer: TaskResult,
+    log: CallLog,
+    /// The keys of the values that were put into the store.
+    stored: BTreeMap<Digest, Key>,
+}
 
 /// The state that all jobs of a worker share.
 pub(crate) struct JobHandler {
@@ -107,7 +112,7 @@ impl JobHandler {
         let is_redelivered = control::was_redelivered(&delivery);
         // A redelivered job may have been executed by a lost worker. It is called again, and not answered from the
         // cache.
-        let cached = if is_redelivered { None } else { self.recent.get(&job.call, &job.signal_to) };
+        let cached = if is_redelivered { None } else { self.recent.get(&job) };
         if let Some(body) = cached {
             debug!("the job has a recent result; its signal is sent again");
             drop(slot);
@@ -119,11 +124,13 @@ impl JobHandler {
         };
         match self.check_start(&job, precondition, &call.interrupt).await {
             StartDecision::Start => {}
-            StartDecision::Withdrawn { is_confirmed } => {
-                return self.drop_withdrawn(delivery, &job, call, is_confirmed).await;
-            }
+            StartDecision::Withdrawn => return self.drop_withdrawn(delivery, &job, call).await,
             StartDecision::Return => {
                 delivery.requeue();
+                return call.end().deliveries.into_iter().for_each(Delivery::requeue);
+            }
+            StartDecision::AskLater => {
+                intake::republish(&*self.broker, delivery).await;
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
         }
@@ -139,7 +146,7 @@ impl JobHandler {
         let (hold, outcome) = self.hold_and_call(delivery, &job, call.interrupt.clone(), &mut slot).await;
         drop(slot);
         let redeliveries = call.end();
-        let Some((answer, log)) = outcome else {
+        let Some(CallResult { answer, log, stored }) = outcome else {
             redeliveries.deliveries.into_iter().for_each(Delivery::requeue);
             return self.release(hold, &job).await;
         };
@@ -148,12 +155,13 @@ impl JobHandler {
         }
         // Between two deliveries to this worker, another worker may have had the job and been lost.
         let signal = self.signal_of(&job, answer, is_redelivered || redeliveries.was_redelivered);
-        let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode(job.key));
+        let keys = job.keys.clone().with_contents(stored);
+        let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode(&keys));
         match hold {
             CallHold::Delivery(delivery) => {
                 let published = self.send_answer(&mut body, &signal, &job).await;
                 if published == PublishOutcome::Confirmed {
-                    self.recent.insert(&job.call, &job.signal_to, &body);
+                    self.recent.insert(&job, &body);
                 }
                 settle(*delivery, published);
                 redeliveries.deliveries.into_iter().for_each(|delivery| settle(delivery, published));
@@ -182,7 +190,7 @@ impl JobHandler {
         job: &Job,
         interrupt: CancellationToken,
         slot: &mut Slot,
-    ) -> (CallHold, CallResult) {
+    ) -> (CallHold, Option<CallResult>) {
         let mut hold = CallHold::Delivery(Box::new(delivery));
         let outcome = {
             let (call, lease) = (pin!(self.call(job, interrupt)), pin!(self.hold(&mut hold, job, slot)));
@@ -229,7 +237,7 @@ impl JobHandler {
             CallHold::Delivery(delivery) => delivery.requeue(),
             CallHold::Lease => {
                 let released = Report::Released { call: job.call.clone(), worker: self.name.clone() };
-                let message = report_message(&job.call, &job.signal_to, released.encode(job.key).into());
+                let message = report_message(&job.call, &job.signal_to, released.encode(&job.keys).into());
                 if timeout(RELEASE_TIMEOUT, self.broker.publish(message)).await.is_err() {
                     warn!("the call could not be released: its lease will expire");
                 }
@@ -252,9 +260,9 @@ impl JobHandler {
                     redelivered: true,
                     worker: Some(self.name.clone()),
                 };
-                // The job cannot be read, but its seal can.
-                let key = Seal::split(&delivery.message.body).map_or(Seal::NONE, |(_, key)| key);
-                let body = Report::Signal(signal, CallLog::default()).encode(key);
+                // The job cannot be read, but its key can.
+                let keys = CallKeys::of_call(Key::of_job(&delivery.message.body));
+                let body = Report::Signal(signal, CallLog::default()).encode(&keys);
                 self.send_signal(&call, body.into(), &signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
             }
             None => PublishOutcome::Confirmed,
@@ -284,7 +292,7 @@ impl JobHandler {
         warn!(message, "a call fails since its result is too large");
         let answer = TaskResult::Failed(Failure::new(FailureKind::Permanent, message));
         let failed = Signal { answer, ..signal.clone() };
-        *body = Report::Signal(failed, CallLog::default()).encode(job.key).into();
+        *body = Report::Signal(failed, CallLog::default()).encode(&job.keys).into();
         self.send_signal(&signal.call, body.clone(), &job.signal_to).await.unwrap_or(PublishOutcome::Unconfirmed)
     }
 
@@ -306,7 +314,7 @@ impl JobHandler {
 
     /// Sends the engine a report about a running call.
     async fn report(&self, job: &Job, report: Report, guarantee: DeliveryGuarantee) -> PublishOutcome {
-        let message = report_message(&job.call, &job.signal_to, report.encode(job.key).into());
+        let message = report_message(&job.call, &job.signal_to, report.encode(&job.keys).into());
         let publish = async {
             match guarantee {
                 DeliveryGuarantee::AtLeastOnce => {
@@ -351,7 +359,7 @@ impl JobHandler {
     }
 
     /// Calls the guest; `None` when the worker stopped the call and the job must be returned.
-    async fn call(&self, job: &Job, interrupt: CancellationToken) -> CallResult {
+    async fn call(&self, job: &Job, interrupt: CancellationToken) -> Option<CallResult> {
         let observer = Arc::new(LastProgress::default());
         let done = CancellationToken::new();
         let progress_reports =
@@ -370,7 +378,7 @@ impl JobHandler {
             self.abandon.run_until_cancelled(self.guests.call(job, interrupt.clone(), observer.clone())).await
         };
         let (result, (), ()) = futures::join!(guest_call, progress_reports, live_log);
-        let GuestResult { answer, log } = result?;
+        let GuestResult { answer, log, stored } = result?;
         let answer = match answer {
             sandbox::Completion::Succeeded(values) => TaskResult::Succeeded(values),
             sandbox::Completion::Failed(failure) => TaskResult::Failed(failure),
@@ -379,7 +387,7 @@ impl JobHandler {
             }
             sandbox::Completion::Interrupted => return None,
         };
-        Some((answer, log))
+        Some(CallResult { answer, log, stored })
     }
 }
 

@@ -1,9 +1,9 @@
 //! Loads content by digest: from memory, from the local disk, then from the store of the job's engine.
 
-use std::{error::Error, iter::successors, time::Duration};
+use std::{collections::BTreeMap, error::Error, iter::successors, time::Duration};
 
 use flow::{Digest, Failure, FailureKind, Outcome, Stored, Value, Values};
-use protocol::Job;
+use protocol::{Job, Key};
 use sandbox::{CompileError, Compiled, Sandbox};
 use tracing::warn;
 
@@ -76,8 +76,10 @@ impl ContentSource {
         Ok(())
     }
 
-    /// Puts large values into the engine's store. A value that cannot be stored stays inline.
-    pub(crate) async fn put_large(&self, mut values: Values, job: &Job) -> Values {
+    /// Puts large values into the engine's store, and returns the keys of these contents. A value that cannot be stored stays
+    /// inline.
+    pub(crate) async fn put_large(&self, mut values: Values, job: &Job) -> (Values, BTreeMap<Digest, Key>) {
+        let mut keys = BTreeMap::new();
         for name in store::values::too_large_for_message(values.iter()) {
             let Some((value, (bytes, form))) =
                 values.get_mut(&name).and_then(|value| store::values::bytes_of(value).map(|bytes| (value, bytes)))
@@ -85,16 +87,19 @@ impl ContentSource {
                 continue;
             };
             let size = bytes.len() as u64;
-            match self.client.put(&job.fetch_from, bytes, job.call.clone(), job.key).await {
-                Ok(digest) => *value = Value::Stored(Stored { digest, size, form }),
+            match self.client.put(&job.fetch_from, bytes, job.call.clone(), job.keys.call).await {
+                Ok((digest, key)) => {
+                    keys.insert(digest, key);
+                    *value = Value::Stored(Stored { digest, size, form });
+                }
                 Err(error) => warn!(%name, size, %error, "a large value could not be put into the store"),
             }
         }
-        values
+        (values, keys)
     }
 
     async fn fetch(&self, digest: Digest, job: &Job) -> Result<bytes::Bytes, Failure> {
-        let fetch = self.client.fetch(&job.fetch_from, digest, job.content_key(&digest), MAX_CONTENT_BYTES);
+        let fetch = self.client.fetch(&job.fetch_from, digest, job.keys.content(&digest), MAX_CONTENT_BYTES);
         self.bytes.get_or_fetch(digest, fetch).await.map_err(|error| failure(&error))
     }
 }

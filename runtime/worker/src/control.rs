@@ -10,14 +10,15 @@ use broker::{
     Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Routing,
 };
 use flow::{CallId, RunId, Timestamp, WorkerName};
-use protocol::{Control, Job, Report, Seal, WorkerStatus, topology};
+use protocol::{CallKeys, Control, Job, Key, Report, Seal, WithdrawnCall, WorkerStatus, topology};
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::live::{self, FollowSender};
 
-/// The maximum number of interrupted and withdrawn calls to remember, whose jobs have not arrived. Each costs some hundred bytes.
+/// The maximum number of proofs of interruptions and withdrawals to remember, whose jobs have not arrived. Each costs some
+/// hundred bytes.
 const MAX_WITHDRAWN_CALLS: usize = 10_000;
 
 /// The calls that a worker has, and the interrupted and withdrawn calls that it knows.
@@ -27,20 +28,27 @@ pub(crate) struct CallRegistry {
 }
 
 struct RegistryState {
-    /// By the call and the queue of its signal: an engine that took over a run needs a signal of its own.
-    running: BTreeMap<(CallId, String), RunningCall>,
-    /// Calls that were interrupted or withdrawn and do not run here: their jobs may still arrive.
-    withdrawn: HashSet<CallId>,
-    oldest: VecDeque<CallId>,
+    running: BTreeMap<CallEntry, RunningCall>,
+    /// Proofs that calls were interrupted or withdrawn which do not run here: their jobs may still arrive. The key of such a
+    /// job shows whether a proof is of its call.
+    withdrawn: HashSet<Seal>,
+    oldest: VecDeque<Seal>,
     /// Calls whose jobs were sent before this time may have been withdrawn without this worker's knowledge.
     since: Timestamp,
+}
+
+/// One call of one job. An engine that took over a run needs a signal of its own, in its queue. A job with another key for
+/// the call is forged, or of an engine with another logbook: it must not take the place of the right one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CallEntry {
+    call: CallId,
+    signal_to: String,
+    key: Key,
 }
 
 /// One call that this worker has.
 struct RunningCall {
     interrupt: CancellationToken,
-    /// The key of the call.
-    key: Seal,
     stage: CallStage,
     is_leased: bool,
     redeliveries: Redeliveries,
@@ -108,7 +116,7 @@ impl CallRegistry {
     /// withdrawn.
     pub(crate) fn accept<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<AcceptedCall<'a>> {
         let mut state = self.lock();
-        if let Some(running) = state.running.get_mut(&key(job)) {
+        if let Some(running) = state.running.get_mut(&CallEntry::of(job)) {
             running.redeliveries.was_redelivered = true;
             if running.is_leased {
                 delivery.accept();
@@ -118,7 +126,7 @@ impl CallRegistry {
             return None;
         }
         let interrupt = CancellationToken::new();
-        let is_withdrawn = state.withdrawn.contains(&job.call);
+        let is_withdrawn = state.is_withdrawn(job.keys.call);
         let may_be_withdrawn = was_redelivered(&delivery) || job.at < state.since || job.expires_at.is_some();
         let (stage, precondition) = if is_withdrawn || may_be_withdrawn {
             let (reply, wanted) = oneshot::channel();
@@ -127,64 +135,68 @@ impl CallRegistry {
             (CallStage::Started, StartPrecondition::Nothing)
         };
         let running = RunningCall {
-            key: job.key,
             interrupt: interrupt.clone(),
             stage,
             is_leased: false,
             redeliveries: Redeliveries::default(),
         };
-        state.running.insert(key(job), running);
+        state.running.insert(CallEntry::of(job), running);
         Some(AcceptedCall { delivery, call: CallGuard { calls: self, job: Some(job), interrupt }, precondition })
     }
 
     /// Starts a call without the reply of an engine.
     pub(crate) fn start_without_reply(&self, job: &Job) {
-        if let Some(running) = self.lock().running.get_mut(&key(job)) {
+        if let Some(running) = self.lock().running.get_mut(&CallEntry::of(job)) {
             running.stage = CallStage::Started;
         }
     }
 
     /// The call has a lease, so the deliveries of its job are accepted.
     pub(crate) fn lease(&self, job: &Job) {
-        if let Some(running) = self.lock().running.get_mut(&key(job)) {
+        if let Some(running) = self.lock().running.get_mut(&CallEntry::of(job)) {
             running.is_leased = true;
             running.redeliveries.deliveries.drain(..).for_each(Delivery::accept);
         }
     }
 
     fn end(&self, job: &Job) -> Redeliveries {
-        self.lock().running.remove(&key(job)).map(|running| running.redeliveries).unwrap_or_default()
+        self.lock().running.remove(&CallEntry::of(job)).map(|running| running.redeliveries).unwrap_or_default()
     }
 
-    /// Interrupts a call that runs here, if an engine says so: who was not given the job cannot make the proof. An engine
-    /// is asked about a call whose job arrives later, so that needs no proof.
-    fn interrupt(&self, call: CallId, proof: Seal) {
+    /// Interrupts a call that runs here, if an engine says so: who was not given the job cannot make the proof.
+    fn interrupt(&self, call: &CallId, proof: Seal) {
         let mut state = self.lock();
-        let mut running = state.running_as(&call).peekable();
-        if running.peek().is_some() {
-            let proven = running.filter(|(_, running)| running.key.interrupt_proof() == proof);
-            return proven.for_each(|(_, running)| running.interrupt.cancel());
+        let mut is_here = false;
+        for (_, running) in state.running_as(call).filter(|(entry, _)| entry.key.interrupt_proof() == proof) {
+            running.interrupt.cancel();
+            is_here = true;
         }
-        drop(running);
-        state.add_withdrawn(call);
+        if !is_here {
+            state.add_withdrawn(proof);
+        }
     }
 
-    /// Withdraws a call; if it has started here, returns the queues of the engines to notify of that, each with the key.
-    fn withdraw(&self, call: CallId) -> Vec<(String, Seal)> {
+    /// Withdraws a call, if an engine says so. If it has started here, returns the queues of the engines to notify of that,
+    /// each with the key.
+    fn withdraw(&self, WithdrawnCall { call, proof }: &WithdrawnCall) -> Vec<(String, Key)> {
         let mut state = self.lock();
-        let started = state.running_as(&call).filter(|(_, running)| matches!(running.stage, CallStage::Started));
-        let started: Vec<(String, Seal)> =
-            started.map(|((_, signal_to), running)| (signal_to.clone(), running.key)).collect();
-        if state.running_as(&call).next().is_none() {
-            state.add_withdrawn(call);
+        let (mut started, mut is_here) = (Vec::new(), false);
+        for (entry, running) in state.running_as(call).filter(|(entry, _)| entry.key.withdraw_proof() == *proof) {
+            is_here = true;
+            if matches!(running.stage, CallStage::Started) {
+                started.push((entry.signal_to.clone(), entry.key));
+            }
+        }
+        if !is_here {
+            state.add_withdrawn(*proof);
         }
         started
     }
 
     /// Handles the reply of an engine, whether a call may start.
     fn on_may_start(&self, call: &CallId, wanted: bool, proof: Seal) {
-        for (_, running) in self.lock().running_as(call) {
-            let is_proven = running.key.may_start_proof(wanted) == proof;
+        for (entry, running) in self.lock().running_as(call) {
+            let is_proven = entry.key.may_start_proof(wanted) == proof;
             if !is_proven || !matches!(running.stage, CallStage::AwaitingReply(_)) {
                 continue;
             }
@@ -230,16 +242,19 @@ impl Drop for CallGuard<'_> {
 }
 
 impl RegistryState {
-    fn running_as<'a>(
-        &'a mut self,
-        call: &CallId,
-    ) -> impl Iterator<Item = (&'a (CallId, String), &'a mut RunningCall)> {
-        self.running.iter_mut().filter(move |((running, _), _)| running == call)
+    fn running_as<'a>(&'a mut self, call: &CallId) -> impl Iterator<Item = (&'a CallEntry, &'a mut RunningCall)> {
+        self.running.iter_mut().filter(move |(entry, _)| entry.call == *call)
     }
 
-    fn add_withdrawn(&mut self, call: CallId) {
-        if self.withdrawn.insert(call.clone()) {
-            self.oldest.push_back(call);
+    /// Whether an engine interrupted or withdrew the call with this key.
+    fn is_withdrawn(&self, key: Key) -> bool {
+        !self.withdrawn.is_empty()
+            && (self.withdrawn.contains(&key.withdraw_proof()) || self.withdrawn.contains(&key.interrupt_proof()))
+    }
+
+    fn add_withdrawn(&mut self, proof: Seal) {
+        if self.withdrawn.insert(proof) {
+            self.oldest.push_back(proof);
         }
         if self.oldest.len() > MAX_WITHDRAWN_CALLS
             && let Some(oldest) = self.oldest.pop_front()
@@ -248,6 +263,12 @@ impl RegistryState {
             // An engine is asked about its job, since it was sent before this time.
             self.since = self.since.max(now());
         }
+    }
+}
+
+impl CallEntry {
+    pub(crate) fn of(job: &Job) -> Self {
+        Self { call: job.call.clone(), signal_to: job.signal_to.clone(), key: job.keys.call }
     }
 }
 
@@ -264,10 +285,6 @@ pub(crate) fn was_redelivered(delivery: &Delivery) -> bool {
 /// The number of redeliveries of a job, including those before it was published again.
 pub(crate) fn times_returned(delivery: &Delivery) -> u32 {
     delivery.returned.saturating_add(protocol::returned(&delivery.message.properties.headers))
-}
-
-fn key(job: &Job) -> (CallId, String) {
-    (job.call.clone(), job.signal_to.clone())
 }
 
 /// The queue for the control messages of a worker. It is exclusive, so a second worker of the name is rejected.
@@ -299,11 +316,11 @@ pub(crate) async fn serve(
         let control = Control::decode(&delivery.message.body);
         Delivery::accept(delivery);
         match control {
-            Ok(Control::Interrupt { call, proof }) => calls.interrupt(call, proof),
+            Ok(Control::Interrupt { call, proof }) => calls.interrupt(&call, proof),
             Ok(Control::Withdraw(withdrawn)) => {
-                let started = withdrawn.into_iter().flat_map(|call| {
-                    let queues = calls.withdraw(call.clone());
-                    queues.into_iter().map(move |(signal_to, key)| (call.clone(), signal_to, key))
+                let started = withdrawn.into_iter().flat_map(|withdrawn| {
+                    let queues = calls.withdraw(&withdrawn);
+                    queues.into_iter().map(move |(signal_to, key)| (withdrawn.call.clone(), signal_to, key))
                 });
                 for (call, signal_to, key) in started.collect::<Vec<_>>() {
                     // If it is lost, the call counts as withdrawn, and its result as a late outcome.
@@ -336,9 +353,9 @@ fn reply(queue: String, status: &WorkerStatus) -> Message {
 }
 
 /// Reports to an engine that wants to withdraw a call that the call has started here.
-fn started_report(call: CallId, signal_to: String, key: Seal, worker: &WorkerName) -> Message {
+fn started_report(call: CallId, signal_to: String, key: Key, worker: &WorkerName) -> Message {
     let properties = Properties { headers: protocol::headers(&call), ..Properties::default() };
-    to_queue(signal_to, properties, Report::Started { call, worker: worker.clone() }.encode(key))
+    to_queue(signal_to, properties, Report::Started { call, worker: worker.clone() }.encode(&CallKeys::of_call(key)))
 }
 
 fn to_queue(queue: String, properties: Properties, body: Vec<u8>) -> Message {

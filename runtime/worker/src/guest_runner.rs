@@ -1,9 +1,10 @@
 //! Runs guests for a worker: in the sandbox, or in a simulation.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
-use protocol::{CallLog, Job};
+use flow::Digest;
+use protocol::{CallLog, Job, Key};
 use sandbox::{Action, Call, Observer};
 use tokio_util::sync::CancellationToken;
 
@@ -12,10 +13,20 @@ use crate::ContentSource;
 /// The result of a call, and the guest's log.
 #[derive(Debug)]
 pub struct GuestResult {
-    /// The completion; its values are inline, whatever their size.
+    /// The completion.
     pub answer: sandbox::Completion,
     /// The log of the guest.
     pub log: CallLog,
+    /// The keys of the values of the result that are in the store.
+    pub stored: BTreeMap<Digest, Key>,
+}
+
+impl GuestResult {
+    /// The result of a call that stored no value.
+    #[must_use]
+    pub fn new(answer: sandbox::Completion, log: CallLog) -> Self {
+        Self { answer, log, stored: BTreeMap::new() }
+    }
 }
 
 /// Calls guests.
@@ -41,21 +52,23 @@ impl GuestRunner for ContentSource {
         let (module, job) = match stop.run_until_cancelled(load).await {
             Some(Ok(Some(loaded))) => loaded,
             Some(Err(failure)) => {
-                return GuestResult { answer: sandbox::Completion::Failed(failure), log: CallLog::default() };
+                return GuestResult::new(sandbox::Completion::Failed(failure), CallLog::default());
             }
             Some(Ok(None)) | None => {
-                return GuestResult { answer: sandbox::Completion::Interrupted, log: CallLog::default() };
+                return GuestResult::new(sandbox::Completion::Interrupted, CallLog::default());
             }
         };
         let report = self.sandbox().call(&module, sandbox_call(&job, interrupt), observer).await;
         let log = log(&report);
-        let answer = match report.completion {
+        match report.completion {
             sandbox::Completion::Succeeded(values) => {
-                sandbox::Completion::Succeeded(self.put_large(values, &job).await)
+                let (values, stored) = self.put_large(values, &job).await;
+                GuestResult { answer: sandbox::Completion::Succeeded(values), log, stored }
             }
-            answer @ (sandbox::Completion::Failed(_) | sandbox::Completion::Interrupted) => answer,
-        };
-        GuestResult { answer, log }
+            answer @ (sandbox::Completion::Failed(_) | sandbox::Completion::Interrupted) => {
+                GuestResult::new(answer, log)
+            }
+        }
     }
 
     fn interrupt_all(&self) {

@@ -282,7 +282,7 @@ async fn fetch(queues: &mut [JobQueue]) -> (usize, Option<Delivery>) {
 
 /// Publishes a job that was not started again, as a new message. If the worker dies in between, both copies may
 /// exist, as after any lost acknowledgement.
-async fn republish(broker: &dyn Broker, delivery: Delivery) {
+pub(crate) async fn republish(broker: &dyn Broker, delivery: Delivery) {
     let Delivery { message, redelivered, returned, .. } = &delivery;
     let earlier = protocol::returned(&message.properties.headers);
     // A redelivered job may have been executed, even if the queue counts no deliveries.

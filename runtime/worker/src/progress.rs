@@ -77,7 +77,7 @@ pub(crate) async fn report_progress(
             persistent: false,
             priority: 0,
             properties: Properties { headers: protocol::headers(&job.call), ..Properties::default() },
-            body: report.encode(job.key).into(),
+            body: report.encode(&job.keys).into(),
         };
         // No record depends on it: the next report repeats a lost one.
         let _ = done.run_until_cancelled(broker.publish(message)).await;

@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use flow::{CallId, Execution};
+use flow::Execution;
+use protocol::Job;
+
+use crate::control::CallEntry;
 
 /// Maximum number of cached answers.
 const MAX_ENTRIES: usize = 2_000;
@@ -19,7 +22,7 @@ const MAX_ENTRIES: usize = 2_000;
 /// Maximum size of a cached answer, in bytes; for a larger one the call is repeated.
 const MAX_ENTRY_BYTES: usize = 8 << 10;
 
-/// Recent answers, by call and by the queue that they were sent to.
+/// Recent answers, each for the job that asked for it.
 #[derive(Debug, Default)]
 pub(crate) struct ResultCache {
     entries: Mutex<CacheEntries>,
@@ -27,16 +30,16 @@ pub(crate) struct ResultCache {
 
 #[derive(Debug, Default)]
 struct CacheEntries {
-    answers: HashMap<(CallId, String), Bytes>,
-    oldest: VecDeque<(CallId, String)>,
+    answers: HashMap<CallEntry, Bytes>,
+    oldest: VecDeque<CallEntry>,
 }
 
 impl ResultCache {
-    pub(crate) fn insert(&self, call: &CallId, signal_to: &str, answer: &Bytes) {
+    pub(crate) fn insert(&self, job: &Job, answer: &Bytes) {
         if answer.len() > MAX_ENTRY_BYTES {
             return;
         }
-        let key = (call.clone(), signal_to.to_owned());
+        let key = CallEntry::of(job);
         let mut entries = self.lock();
         if entries.answers.insert(key.clone(), answer.clone()).is_none() {
             entries.oldest.push_back(key);
@@ -48,8 +51,8 @@ impl ResultCache {
         }
     }
 
-    pub(crate) fn get(&self, call: &CallId, signal_to: &str) -> Option<Bytes> {
-        self.lock().answers.get(&(call.clone(), signal_to.to_owned())).cloned()
+    pub(crate) fn get(&self, job: &Job) -> Option<Bytes> {
+        self.lock().answers.get(&CallEntry::of(job)).cloned()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, CacheEntries> {

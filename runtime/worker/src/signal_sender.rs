@@ -13,16 +13,13 @@ use std::{
 use broker::{Broker, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::CallId;
-use protocol::{BatchedReport, ReportBatch};
+use protocol::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch};
 use tokio::{sync::oneshot, time::sleep};
 use tokio_util::task::TaskTracker;
 
 /// Pause between two messages to a queue while signals wait for it: calls end fast, so the next message will hold many
 /// signals. One message for each confirm would keep every process busy with single messages.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
-
-/// Maximum number of signals in one message: enough to share the broker's cost for a message.
-const MAX_BATCH_SIGNALS: usize = 256;
 
 /// Maximum size of the signals in one message, in bytes; a larger signal has a message of its own. It is far below what
 /// brokers allow by default.
@@ -114,7 +111,7 @@ impl SignalSender {
             return None;
         }
         let mut bytes = 0;
-        let fitting = waiting.iter().take(MAX_BATCH_SIGNALS).take_while(|signal| {
+        let fitting = waiting.iter().take(MAX_BATCH_REPORTS).take_while(|signal| {
             bytes += signal.body.len();
             bytes <= MAX_BATCH_BYTES
         });

@@ -29,19 +29,18 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 pub(crate) enum StartDecision {
     /// The call starts.
     Start,
-    /// The call does not start: it was withdrawn.
-    Withdrawn {
-        /// Whether the engine has confirmed that, and so waits for no signal.
-        is_confirmed: bool,
-    },
+    /// The call does not start: an engine has withdrawn it, and waits for no signal.
+    Withdrawn,
     /// The worker stops, so another one starts the call.
     Return,
+    /// The call was withdrawn, and may be wanted again since: no engine answers now.
+    AskLater,
 }
 
 impl JobHandler {
-    /// Asks an engine whether a call is still wanted, if that is uncertain. If no engine replies in time, a call
-    /// starts unless this worker knows of its withdrawal. If it was withdrawn after all, its effects are rolled back
-    /// as a late outcome.
+    /// Asks an engine whether a call is still wanted, if that is uncertain. If no engine replies in time, a call starts, and
+    /// its effects are rolled back as a late outcome if it was withdrawn after all. A call of whose withdrawal this worker
+    /// knows does not start without a reply: its job is sent again, and asked about again.
     pub(crate) async fn check_start(
         &self,
         job: &Job,
@@ -52,11 +51,11 @@ impl JobHandler {
         let reply = async {
             if !self.send_question(job).await {
                 warn!(queue = job.signal_to, "no engine waits for this job any more: its queue was deleted");
-                return StartDecision::Withdrawn { is_confirmed: true };
+                return StartDecision::Withdrawn;
             }
             match wanted.await {
                 Ok(true) => StartDecision::Start,
-                Ok(false) => StartDecision::Withdrawn { is_confirmed: true },
+                Ok(false) => StartDecision::Withdrawn,
                 // The sender is dropped only when the call ends.
                 Err(_) => std::future::pending().await,
             }
@@ -66,10 +65,10 @@ impl JobHandler {
             biased;
             () = self.abandon.cancelled() => return StartDecision::Return,
             // An engine that interrupts a call waits for no signal if the call has not started.
-            () = interrupt.cancelled() => StartDecision::Withdrawn { is_confirmed: true },
+            () = interrupt.cancelled() => StartDecision::Withdrawn,
             result = timeout(REPLY_TIMEOUT, reply) => match result {
                 Ok(decision) => decision,
-                Err(_) if is_withdrawn => StartDecision::Withdrawn { is_confirmed: false },
+                Err(_) if is_withdrawn => StartDecision::AskLater,
                 Err(_) => StartDecision::Start,
             },
         };
@@ -92,7 +91,7 @@ impl JobHandler {
                 headers: protocol::headers(&job.call),
                 ..Properties::default()
             },
-            body: Report::AskStart { call: job.call.clone() }.encode(job.key).into(),
+            body: Report::AskStart { call: job.call.clone() }.encode(&job.keys).into(),
         };
         loop {
             match self.broker.publish(message.clone()).await {
@@ -114,16 +113,16 @@ impl JobHandler {
 
     /// Drops a withdrawn call. No signal is needed, unless another worker had the job before: only that worker
     /// knows whether it executed the job.
-    pub(crate) async fn drop_withdrawn(&self, delivery: Delivery, job: &Job, call: CallGuard<'_>, is_confirmed: bool) {
+    pub(crate) async fn drop_withdrawn(&self, delivery: Delivery, job: &Job, call: CallGuard<'_>) {
         debug!("the call was withdrawn before it started");
         let redeliveries = call.end();
         let is_redelivered = control::was_redelivered(&delivery) || redeliveries.was_redelivered;
-        if is_confirmed && !is_redelivered {
+        if !is_redelivered {
             return delivery.accept();
         }
         let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn before this worker started it");
         let signal = self.signal_of(job, TaskResult::Failed(failure), is_redelivered);
-        let body = Bytes::from(Report::Signal(signal, CallLog::default()).encode(job.key));
+        let body = Bytes::from(Report::Signal(signal, CallLog::default()).encode(&job.keys));
         let published = self.send_signal(&job.call, body, &job.signal_to).await.unwrap_or(PublishOutcome::Unconfirmed);
         for delivery in std::iter::once(delivery).chain(redeliveries.deliveries) {
             settle(delivery, published);

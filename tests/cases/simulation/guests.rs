@@ -54,7 +54,7 @@ pub(crate) struct Simulated {
 #[async_trait::async_trait]
 impl GuestRunner for Simulated {
     async fn call(&self, job: &Job, interrupt: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
-        let result = |answer| GuestResult { answer, log: CallLog::default() };
+        let result = |answer| GuestResult::new(answer, CallLog::default());
         if interrupt.is_cancelled() {
             return result(Completion::Interrupted);
         }

@@ -14,7 +14,7 @@ struct LargeValueGuest;
 impl GuestRunner for LargeValueGuest {
     async fn call(&self, _: &Job, _: CancellationToken, _: Arc<dyn Observer>) -> GuestResult {
         let values = [("pan".parse().expect("a name"), Value::Bytes(vec![0; 1 << 20].into()))];
-        GuestResult { answer: sandbox::Completion::Succeeded(values.into()), log: CallLog::default() }
+        GuestResult::new(sandbox::Completion::Succeeded(values.into()), CallLog::default())
     }
 
     fn interrupt_all(&self) {}

@@ -8,7 +8,7 @@ async fn after(losses: u32, job: impl FnOnce(Digest) -> Job) -> TaskResult {
     let queue = "one".parse().expect("a name");
     broker::topology::declare_shared(&*harness.broker).await.expect("the broker answers");
     broker::topology::declare_jobs(&*harness.broker, &queue).await.expect("the broker answers");
-    let job = job(harness.module).with_content_keys(&SECRET);
+    let job = job(harness.module).with_keys(&SECRET);
     let message = Message {
         exchange: topology::JOBS.into(),
         key: "one".into(),

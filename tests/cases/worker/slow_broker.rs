@@ -53,7 +53,7 @@ impl GuestRunner for StepwiseGuest {
         let answer = sandbox::Completion::Succeeded(
             [("delay".parse().expect("a name"), Value::json(&delay.as_secs().into()))].into(),
         );
-        GuestResult { answer, log: CallLog::default() }
+        GuestResult::new(answer, CallLog::default())
     }
 
     fn interrupt_all(&self) {}

@@ -123,20 +123,21 @@ async fn a_worker_reports_started_withdrawn_calls() {
     let running = Report::decode(&progress.message.body).expect("a worker's report");
     progress.accept();
     assert!(matches!(running, Report::Progress(_)), "it has started");
-    let withdrawn = Control::Withdraw(vec![spinning.call.clone(), other.call.clone()]);
+    let withdrawn = withdraw([&spinning.call, &other.call]);
     harness.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
     let worker = WorkerName::new("one").expect("a name");
     assert_eq!(harness.report().await, Report::Started { call: spinning.call.clone(), worker: worker.clone() });
     harness.publish("one", &other).await;
     assert_eq!(harness.next_may_start().await.0, other.call);
     // Who was not given a job can neither stop its call nor say that it is not wanted.
-    for proof in [Seal::NONE, SECRET.call_key(&other.call).interrupt_proof()] {
+    let own = SECRET.call_key(&spinning.call);
+    for proof in [Seal::NONE, SECRET.call_key(&other.call).interrupt_proof(), own.withdraw_proof()] {
         let forged = Control::Interrupt { call: spinning.call.clone(), proof };
         harness.control(Destination::Exchange(topology::CONTROL.into()), &forged).await;
     }
     let forged = Control::MayStart { call: other.call.clone(), wanted: false, proof: Seal::NONE };
     harness.control(Destination::Exchange(topology::CONTROL.into()), &forged).await;
-    let withdrawn = Control::Withdraw(vec![spinning.call.clone()]);
+    let withdrawn = withdraw([&spinning.call]);
     harness.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
     assert_eq!(harness.report().await, Report::Started { call: spinning.call.clone(), worker }, "it still runs");
     // A call that is interrupted before its start does not start.

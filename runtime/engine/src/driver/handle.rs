@@ -223,22 +223,24 @@ impl Driver {
     /// Handles a notification of another flow's task: each run that listens to it gets a command through the same queue,
     /// so that it is recorded before it is accepted, like any other command.
     pub(super) fn on_notification(&mut self, shard: &Shard, delivery: Delivery, batch: &mut Batch) {
-        if !messages::is_sealed(&delivery.message, &self.context.secret) {
-            let reason = "the engine refused a notification that no engine of this logbook published";
-            return self.quarantine(shard, delivery, reason, batch);
-        }
+        let is_sealed = messages::is_sealed(&delivery.message, &self.context.secret);
         let notification = match protocol::events::parse_notification(&delivery.message.body) {
             Ok(Some(notification)) => notification,
             Ok(None) => return delivery.accept(),
-            Err(error) => {
+            Err(error) if is_sealed => {
                 let reason = format!("the engine could not read a notification: {error}");
                 return self.quarantine(shard, delivery, &reason, batch);
             }
+            Err(_) => return self.refuse_forged(shard, delivery, "a notification that is not readable"),
         };
         let commands = self.listeners.forward(shard, &notification);
         if commands.is_empty() {
             batch.unbind.push((shard.clone(), notification.flow, notification.task));
             return delivery.accept();
+        }
+        // The engines of another logbook at this broker publish notifications too.
+        if !is_sealed {
+            return self.refuse_forged(shard, delivery, "a notification that no engine of this logbook published");
         }
         batch.effects.messages.extend(commands);
         batch.effects.to_accept.push(delivery);

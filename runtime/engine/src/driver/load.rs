@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flow::{RunId, RunState, Shard};
 use logbook::{Filter, History, LoadError, Page, Replay, Version};
-use machine::{Change, Command, Event, NodeChange};
+use machine::{Change, Command, Event, Machine, NodeChange};
 use protocol::Reply;
 use tokio::sync::mpsc;
 use tracing::{debug, error, warn};
@@ -289,6 +289,7 @@ impl Driver {
         if self.recent.contains(run)
             && let Some(active) = self.recent.take(&self.context.logbook.summary(run).await?)
         {
+            self.declare(&active.machine, &active.shard).await;
             return Ok(active);
         }
         self.read(run).await
@@ -310,14 +311,20 @@ impl Driver {
         let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
         let damaged = |reason| LoadError::Damaged { run: run.clone(), reason };
         let machine = catch_bug(run, "reading it", || history.replay(on_change)).map_err(damaged)??;
-        // A broker that lost its data has lost the queues too, so they are declared again.
+        self.declare(&machine, &shard).await;
+        Ok(ActiveRun::new(machine, version, snapshot, shard))
+    }
+
+    /// Declares what a run that comes into memory needs on the broker. A broker that lost its data has lost the queues too, and
+    /// the queue of a shard is unbound from tasks while no run listens to them.
+    async fn declare(&self, machine: &Machine, shard: &Shard) {
+        let run = machine.run();
         if let Err(error) = self.context.topology.declare_within(machine.flow()).await {
             warn!(%run, %error, "the queues of a run's jobs could not be declared");
         }
-        if let Err(error) = self.context.topology.bind_listeners(machine.flow(), &shard).await {
-            warn!(%run, %error, "the run does not hear the tasks that it listens to until it is read again");
+        if let Err(error) = self.context.topology.bind_listeners(machine.flow(), shard).await {
+            warn!(%run, %error, "the run does not receive notifications of the tasks that it listens to until it is read again");
         }
-        Ok(ActiveRun::new(machine, version, snapshot, shard))
     }
 }
 

@@ -95,6 +95,7 @@ impl Driver {
         batch: &mut Batch,
     ) {
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
+        self.recent.remove(&run);
         let machine = Machine::new(run.clone(), flow);
         let active = ActiveRun::new(machine, Version::NONE, Version::NONE, shard);
         self.runs.insert(run.clone(), ActiveRun { watcher: Some(watcher), ..active });
@@ -107,6 +108,7 @@ impl Driver {
         if self.runs.is_active(run) {
             return Err(CommandError::AlreadyDriven { run: run.clone() });
         }
+        self.recent.remove(run);
         let loaded = self.load_for_publishing(run, Version::NONE).await;
         let (active, changes) = loaded.map_err(|error| CommandError::of_load(run, &error))?;
         let state = active.machine.state();

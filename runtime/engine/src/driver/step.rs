@@ -271,7 +271,7 @@ impl Driver {
             }
             if interrupts {
                 // A worker that has started a call must stop it now, and can report the start as well.
-                effects.messages.extend(self.withdrawals.query_started(&active.shard));
+                effects.messages.extend(self.withdrawals.query_started(&active.shard, &self.context.secret));
             }
         }
         // There may be no subscriber.

@@ -33,7 +33,7 @@ impl Driver {
     fn probe(&mut self, batch: &mut Batch) {
         let probed: BTreeSet<Shard> = self.leases.shards().chain(self.withdrawals.shards()).cloned().collect();
         for shard in probed {
-            batch.effects.messages.extend(self.withdrawals.query_started(&shard));
+            batch.effects.messages.extend(self.withdrawals.query_started(&shard, &self.context.secret));
             batch.effects.probes.push(self.shards.probe(&shard));
             let number = self.shards.last_probe();
             self.leases.probe_sent(&shard, number);

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use broker::{Delivery, quarantined};
 use flow::{CallId, Execution, Failure, FailureKind, Shard, Signal, TaskResult};
 use machine::Event;
-use protocol::{DecodeError, OpenError, Reply, Seal, topology as names};
+use protocol::{DecodeError, Reply, topology as names};
 use tracing::warn;
 
 use super::{Batch, Driver};
@@ -38,13 +38,14 @@ impl Driver {
             return delivery.accept();
         }
         let reason = format!("the engine could not read a report: {error}");
-        let seal = Seal::split(&delivery.message.body).map_or(Seal::NONE, |(_, seal)| seal);
-        let is_of_worker = |call: &CallId| seal == self.context.secret.call_key(call);
+        let is_of_worker = |call: &CallId| self.context.secret.is_sealed_for(call, &delivery.message.body);
         if let Some(call) = protocol::call_of(&properties.headers).filter(is_of_worker) {
             self.load(&call.run, Some(shard), batch).await;
             return self.fail_unreadable(shard, call, delivery, &reason, batch);
         }
-        if let (Some(reply_to), Some(_)) = (&properties.reply_to, &properties.correlation_id) {
+        if let (Some(reply_to), Some(_)) = (&properties.reply_to, &properties.correlation_id)
+            && self.context.secret.has_sealed(&delivery.message.body)
+        {
             let reply = Reply::Failed(format!("the engine that drives the run could not read the request: {error}"));
             let reply = messages::reply(reply_to.clone(), properties.correlation_id.clone(), &reply);
             batch.effects.messages.push(reply);
@@ -52,13 +53,12 @@ impl Driver {
         self.quarantine(shard, delivery, &reason, batch);
     }
 
-    /// Refuses a report whose sender has no right to it. It decides nothing, and only a message that should outlive the broker
-    /// is worth the place in the quarantine.
-    pub(super) fn refuse_forged(&self, shard: &Shard, delivery: Delivery, error: &OpenError, batch: &mut Batch) {
-        if delivery.message.persistent {
-            return self.quarantine(shard, delivery, &format!("the engine refused {error}"), batch);
+    /// Refuses a message whose sender has no right to it, and drops it: it decides nothing, and a flood of such messages must
+    /// neither fill the quarantine nor the log.
+    pub(super) fn refuse_forged(&mut self, shard: &Shard, delivery: Delivery, reason: &str) {
+        if let Some(count) = self.refusals.add() {
+            warn!(queue = names::shard_queue(shard), count, reason, "messages are refused and dropped");
         }
-        warn!(queue = names::shard_queue(shard), %error, "a report is refused and dropped");
         delivery.accept();
     }
 

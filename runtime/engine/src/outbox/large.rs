@@ -39,7 +39,7 @@ pub(super) async fn move_large_values(store: &dyn Store, secret: &EngineSecret, 
             break;
         }
     }
-    message.body = job.with_content_keys(secret).encode().into();
+    message.body = job.with_keys(secret).encode().into();
 }
 
 /// Gives up a message that the broker never takes. A job fails its call; any other message is only logged.
@@ -59,7 +59,7 @@ pub(super) async fn give_up(broker: &dyn Broker, message: &Message, error: &Publ
         redelivered: false,
         worker: None,
     };
-    let answer = messages::report(job.signal_to, &Report::Signal(signal, CallLog::default()), job.key);
+    let answer = messages::report(job.signal_to, &Report::Signal(signal, CallLog::default()), &job.keys);
     if let Err(error) = broker.publish(answer).await {
         warn!(%error, "the failure of a call could not be published; the call is sent again when its run is loaded");
     }

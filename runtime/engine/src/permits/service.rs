@@ -48,9 +48,11 @@ pub(crate) struct PermitService {
 impl PermitService {
     /// Declares the permit queue of a task, and consumes it from now on.
     pub(crate) async fn coordinate(&self, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
-        declare(&*self.broker, flow, task).await?;
+        let queue = names::permit_queue(&self.secret, flow, task);
+        declare(&*self.broker, &queue).await?;
         let runner = CoordinatorRunner {
             service: self.clone(),
+            queue,
             flow: flow.clone(),
             task: task.clone(),
             held_snapshots: Vec::new(),
@@ -64,19 +66,20 @@ impl PermitService {
     }
 }
 
-async fn declare(broker: &dyn Broker, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
+async fn declare(broker: &dyn Broker, queue: &str) -> Result<(), DeclareError> {
     let kind = QueueKind::Quorum {
         delivery_limit: Some(DELIVERY_LIMIT),
         dead_letter_to: None,
         single_active_consumer: true,
         expires: Some(PERMIT_QUEUE_EXPIRY),
     };
-    broker.declare_queue(&Queue { name: names::permit_queue(flow, task), kind }).await
+    broker.declare_queue(&Queue { name: queue.to_owned(), kind }).await
 }
 
 /// The permit coordinator of one task on this engine, with its deliveries.
 struct CoordinatorRunner {
     service: PermitService,
+    queue: String,
     flow: FlowName,
     task: NodeName,
     /// Deliveries of snapshots: unsettled, so that the next coordinator receives them.
@@ -86,7 +89,7 @@ struct CoordinatorRunner {
 
 impl CoordinatorRunner {
     async fn run(mut self) {
-        let queue = names::permit_queue(&self.flow, &self.task);
+        let queue = self.queue.clone();
         let mut coordinator = PermitCoordinator::new(self.service.engine.clone(), self.flow.clone(), self.task.clone());
         loop {
             match self.service.broker.consume(&queue, PREFETCH).await {
@@ -97,7 +100,7 @@ impl CoordinatorRunner {
             self.held_snapshots.clear();
             coordinator.restart();
             sleep(RETRY_DELAY).await;
-            match declare(&*self.service.broker, &self.flow, &self.task).await {
+            match declare(&*self.service.broker, &queue).await {
                 Ok(()) => {}
                 Err(DeclareError::Closed) => return,
                 Err(error) => warn!(queue, %error, "the queue of a task's permits could not be declared"),
@@ -140,7 +143,7 @@ impl CoordinatorRunner {
             Ok(message) => message,
             Err(OpenError::Unreadable(error)) => return self.on_unreadable(coordinator, delivery, &error),
             Err(error @ OpenError::Forged) => {
-                warn!(queue = names::permit_queue(&self.flow, &self.task), %error, "a message about permits is refused and dropped");
+                warn!(queue = self.queue, %error, "a message about permits is refused and dropped");
                 return delivery.accept();
             }
         };
@@ -157,7 +160,7 @@ impl CoordinatorRunner {
     /// Moves an unreadable message to the quarantine, unless it is repeated anyway. It may have been a snapshot, so
     /// the coordinator restarts, and asks all engines before it grants permits.
     fn on_unreadable(&mut self, coordinator: &mut PermitCoordinator, delivery: Delivery, error: &DecodeError) {
-        let queue = names::permit_queue(&self.flow, &self.task);
+        let queue = self.queue.clone();
         if !error.is_loss(delivery.message.persistent) {
             warn!(queue, %error, "a message about permits that is sent again cannot be read; it is dropped");
             return delivery.accept();

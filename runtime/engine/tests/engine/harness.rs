@@ -27,6 +27,15 @@ pub(crate) fn linear(tasks: &[&str]) -> Arc<Flow> {
     wired(&format!("name = \"f\"\npattern = \"linear\"\n{nodes}[modules]\ng = \"g.wasm\"\n"))
 }
 
+/// The same message in the format of a later waft, with its seal: the third byte is the format version.
+pub(crate) fn newer(mut sealed: Vec<u8>, seal: impl Fn(&[u8]) -> protocol::Seal) -> Vec<u8> {
+    let body = sealed.len() - 32;
+    sealed[2] = 99;
+    let seal = seal(&sealed[..body]);
+    sealed[body..].copy_from_slice(seal.as_bytes());
+    sealed
+}
+
 /// A flow of tasks of the module `g`, which has a rollback.
 pub(crate) fn wired(text: &str) -> Arc<Flow> {
     let item = Parameter { name: "item".parse().unwrap(), doc: String::new(), schema: None, optional: true };
@@ -218,7 +227,7 @@ impl Harness {
     async fn answer_job(&self, job: &Job, answer: TaskResult) {
         let (call, execution) = (job.call.clone(), execution(&job.call));
         let signal = Signal { call, answer, execution, redelivered: false, worker: None };
-        self.publish(job.signal_to.clone(), &Report::Signal(signal, CallLog::default()).encode(job.key)).await;
+        self.publish(job.signal_to.clone(), &Report::Signal(signal, CallLog::default()).encode(&job.keys)).await;
     }
 
     /// Sends a worker's heartbeat for a call.
@@ -230,7 +239,7 @@ impl Harness {
     /// Sends a worker's heartbeat on the queue that the job names.
     pub(crate) async fn heartbeat_job(&self, job: &Job) {
         let report = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap() };
-        self.publish(job.signal_to.clone(), &report.encode(job.key)).await;
+        self.publish(job.signal_to.clone(), &report.encode(&job.keys)).await;
     }
 
     /// Waits until a run has a record with this fact.
@@ -277,8 +286,9 @@ impl Harness {
 
     /// Sends a report about a call as the worker that has its job.
     pub(crate) async fn publish_report(&self, report: &Report) {
-        let key = self.secret.call_key(report.call().expect("a worker reports about a call"));
-        self.publish_to_engine(&report.encode(key)).await;
+        let call = report.call().expect("a worker reports about a call");
+        let keys = self.secret.call_keys(call, report.contents());
+        self.publish_to_engine(&report.encode(&keys)).await;
     }
 
     /// The secret of the engines.
@@ -349,7 +359,7 @@ impl Harness {
     pub(crate) async fn next_withdrawn(&mut self) -> Vec<CallId> {
         loop {
             match self.next_control().await {
-                Control::Withdraw(calls) => return calls,
+                Control::Withdraw(calls) => return calls.into_iter().map(|withdrawn| withdrawn.call).collect(),
                 Control::Interrupt { .. } => {}
                 Control::Ping(_) | Control::MayStart { .. } | Control::FollowLogs { .. } => {
                     panic!("nobody says that to all workers here")
@@ -384,7 +394,7 @@ impl Harness {
             persistent: false,
             priority: 0,
             properties: Properties { reply_to: Some(queue), ..Properties::default() },
-            body: Report::AskStart { call: call.clone() }.encode(self.secret.call_key(call)).into(),
+            body: Report::AskStart { call: call.clone() }.encode(&self.secret.call_keys(call, [])).into(),
         };
         broker.publish(message).await.unwrap();
         let delivery = answers.next().await.expect("an answer");

@@ -5,12 +5,12 @@ use engine::Watch;
 use flow::{CallId, Execution, FailureKind, RunState, Signal, TaskResult, Values};
 use protocol::{BatchedReport, CallLog, Report, ReportBatch};
 
-use crate::harness::{Harness, linear};
+use crate::harness::{Harness, linear, newer};
 
 fn success(harness: &Harness, call: &CallId) -> Vec<u8> {
     let answer = TaskResult::Succeeded(Values::new());
     let signal = Signal { call: call.clone(), answer, execution: Execution::new(7), redelivered: false, worker: None };
-    Report::Signal(signal, CallLog::default()).encode(harness.secret().call_key(call))
+    Report::Signal(signal, CallLog::default()).encode(&harness.secret().call_keys(call, []))
 }
 
 fn batch(harness: &Harness, reports: &[(&CallId, Vec<u8>)]) -> Message {
@@ -43,6 +43,24 @@ async fn waiting(harness: &Harness) -> Option<u64> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_of_a_million_reports_is_one_message_in_the_quarantine() {
+    let mut harness = Harness::new().await;
+    let (watches, calls) = two_runs(&mut harness).await;
+    let flood = vec![BatchedReport { call: calls[0].clone(), report: b"" }; 1_000_000];
+    harness.publish_message(message(&harness, ReportBatch { reports: flood }.encode())).await;
+    let (_, _, reason) = harness.next_quarantined().await;
+    assert!(reason.contains("it holds 1000000 reports, and 256 are allowed"), "{reason}");
+    for call in &calls {
+        harness.signal(call).await;
+    }
+    for watch in watches {
+        assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+    }
+    let quarantined = harness.broker().waiting(protocol::topology::QUARANTINE).await.unwrap();
+    assert_eq!(quarantined, Some(0), "no report of it was kept on its own");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_answers_the_calls_of_several_runs() {
     let mut harness = Harness::new().await;
     let ([first, second], calls) = two_runs(&mut harness).await;
@@ -63,8 +81,8 @@ async fn a_batch_answers_the_calls_of_several_runs() {
 async fn an_unreadable_report_of_a_batch_fails_only_its_call() {
     let mut harness = Harness::new().await;
     let ([first, second], calls) = two_runs(&mut harness).await;
-    let mut newer = success(&harness, &calls[0]);
-    newer[2] = 99;
+    let key = harness.secret().call_key(&calls[0]);
+    let newer = newer(success(&harness, &calls[0]), |body| key.seal(body));
     harness
         .publish_message(batch(&harness, &[(&calls[0], newer.clone()), (&calls[1], success(&harness, &calls[1]))]))
         .await;

@@ -5,15 +5,9 @@ use std::time::Duration;
 
 use broker::{Broker as _, Consumer, Message, Properties, Queue, QueueKind, Routing};
 use flow::{CallId, Execution, FailureKind, RunState, Signal, TaskResult, Values};
-use protocol::{CallLog, CommandRequest, Reply, Report, RunCommand, topology};
+use protocol::{CallLog, CommandRequest, PermitMessage, PermitTick, Reply, Report, RunCommand, topology};
 
-use crate::harness::{Harness, linear, wired};
-
-/// The same message in the format of a later waft: the third byte is the format version.
-fn newer(mut body: Vec<u8>) -> Vec<u8> {
-    body[2] = 99;
-    body
-}
+use crate::harness::{Harness, linear, newer, wired};
 
 fn message(queue: &str, persistent: bool, properties: Properties, body: Vec<u8>) -> Message {
     Message {
@@ -34,7 +28,7 @@ fn of_call(call: &CallId) -> Properties {
 fn success(harness: &Harness, call: &CallId) -> Vec<u8> {
     let answer = TaskResult::Succeeded(Values::new());
     let signal = Signal { call: call.clone(), answer, execution: Execution::new(7), redelivered: false, worker: None };
-    Report::Signal(signal, CallLog::default()).encode(harness.secret().call_key(call))
+    Report::Signal(signal, CallLog::default()).encode(&harness.secret().call_keys(call, []))
 }
 
 async fn quarantined(harness: &Harness) -> u64 {
@@ -67,7 +61,12 @@ async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
     let mut harness = Harness::new().await;
     let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = harness.take_job().await;
-    let answer = message(harness.signal_to(), true, of_call(&job.call), newer(success(&harness, &job.call)));
+    let answer = message(
+        harness.signal_to(),
+        true,
+        of_call(&job.call),
+        newer(success(&harness, &job.call), |body| job.keys.call.seal(body)),
+    );
     harness.publish_message(answer.clone()).await;
     let (stored, _, reason) = harness.next_quarantined().await;
     assert_eq!(stored.body, answer.body);
@@ -94,7 +93,12 @@ async fn repeated_and_transient_messages_are_not_quarantined() {
     let job = harness.take_job().await;
     let heartbeat = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap() };
     harness
-        .publish_message(message(harness.signal_to(), false, of_call(&job.call), newer(heartbeat.encode(job.key))))
+        .publish_message(message(
+            harness.signal_to(),
+            false,
+            of_call(&job.call),
+            newer(heartbeat.encode(&job.keys), |body| job.keys.call.seal(body)),
+        ))
         .await;
     harness.signal(&job.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
@@ -115,7 +119,9 @@ async fn an_unreadable_request_gets_a_reply() {
             harness.signal_to(),
             true,
             asking,
-            newer(Report::Command(request).encode_by_engine(harness.secret())),
+            newer(Report::Command(request).encode_by_engine(harness.secret()), |body| {
+                harness.secret().message_seal(body)
+            }),
         ))
         .await;
     let answer = answers.next().await.expect("an answer");
@@ -134,10 +140,16 @@ async fn an_unreadable_permit_message_is_quarantined_and_granting_continues() {
     let first = harness.submit("one", &wired(flow)).await.expect("the run begins");
     let second = harness.submit("two", &wired(flow)).await.expect("the run begins");
     let job = harness.take_job().await;
-    let queue = topology::permit_queue(&"f".parse().unwrap(), &"a".parse().unwrap());
-    harness.publish_message(message(&queue, false, Properties::default(), b"garbage".to_vec())).await;
+    let queue = topology::permit_queue(harness.secret(), &"f".parse().unwrap(), &"a".parse().unwrap());
+    let tick = PermitMessage::Tick(PermitTick { coordinator: "one".into(), number: 1 }).encode(harness.secret());
+    let newer = newer(tick.clone(), |body| harness.secret().message_seal(body));
+    // Whoever may publish cannot make the coordinator forget what it knows.
+    for forged in [b"garbage".to_vec(), newer[..newer.len() - 1].to_vec(), Vec::new()] {
+        harness.publish_message(message(&queue, true, Properties::default(), forged)).await;
+    }
+    harness.publish_message(message(&queue, true, Properties::default(), newer.clone())).await;
     let (stored, from, reason) = harness.next_quarantined().await;
-    assert_eq!((&stored.body[..], from), (&b"garbage"[..], queue.clone()));
+    assert_eq!((&stored.body[..], from), (&newer[..], queue.clone()));
     assert!(reason.contains("could not read what is said of permits"), "{reason}");
     let taken = tokio::time::timeout(Duration::from_secs(20), harness.take_job()).await;
     assert!(taken.is_err(), "the permit that is out stays out: {taken:?}");

@@ -9,10 +9,10 @@ use flow::{
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
-    BatchedReport, CallLog, Control, EngineSecret, FetchReply, FetchRequest, FetchResponse, Job, LiveLine, LiveLog,
-    Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, Reply,
-    Report, ReportBatch, RequestedCall, RunCommand, WorkerStatus, decode_records, decode_snapshot, encode_records,
-    encode_snapshot,
+    BatchedReport, CallKeys, CallLog, Control, EngineSecret, FetchReply, FetchRequest, FetchResponse, Job, LiveLine,
+    LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest,
+    Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, WithdrawnCall, WorkerStatus, decode_records,
+    decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -26,6 +26,11 @@ fn samples() -> Samples {
 /// The secret of the engines.
 fn secret() -> EngineSecret {
     EngineSecret::new([7; 32])
+}
+
+/// The keys of a job that names no content.
+fn keys() -> CallKeys {
+    secret().call_keys(&call(), [])
 }
 
 fn call() -> CallId {
@@ -180,13 +185,11 @@ fn jobs() -> Samples {
         signal_to: "waft.engine.e1".into(),
         fetch_from: "waft.store.e1".into(),
         delivery_limit: NonZeroU32::new(3),
-        content_keys: Default::default(),
-        key: secret().call_key(&call()),
+        keys: keys(),
     }
-    .with_content_keys(&secret());
+    .with_keys(&secret());
     let first = CallId { attempt: Attempt::FIRST, action: Action::Apply, ..call() };
     let apply = Job {
-        key: secret().call_key(&first),
         call: first,
         inputs: Values::from([("batter_ml".parse().unwrap(), Value::Json(Json::parse("900").unwrap()))]),
         rollback: None,
@@ -195,7 +198,7 @@ fn jobs() -> Samples {
         delivery_limit: None,
         ..rollback.clone()
     }
-    .with_content_keys(&secret());
+    .with_keys(&secret());
     vec![("job-apply-1", apply.encode()), ("job-rollback-1", rollback.encode())]
 }
 
@@ -203,8 +206,9 @@ fn signals() -> Samples {
     let signal = |answer| {
         let (execution, worker) = (Execution::new(300), Some(worker()));
         Report::Signal(Signal { call: call(), answer, execution, redelivered: false, worker }, log())
-            .encode(secret().call_key(&call()))
     };
+    let stored = values().values().filter_map(Value::digest).collect::<Vec<_>>();
+    let signal = |answer| signal(answer).encode(&secret().call_keys(&call(), stored.clone()));
     vec![
         ("succeeded-1", signal(TaskResult::Succeeded(values()))),
         ("failed-1", signal(TaskResult::Failed(failure()))),
@@ -216,8 +220,8 @@ fn signals() -> Samples {
 fn report_batch() -> Vec<u8> {
     let other = CallId { task: "heat-oven".parse().unwrap(), ..call() };
     let heartbeat = |call: CallId| {
-        let key = secret().call_key(&call);
-        Report::Heartbeat { call, worker: worker() }.encode(key)
+        let keys = secret().call_keys(&call, []);
+        Report::Heartbeat { call, worker: worker() }.encode(&keys)
     };
     let (first, second) = (heartbeat(call()), heartbeat(other.clone()));
     let reports = vec![BatchedReport { call: call(), report: &first }, BatchedReport { call: other, report: &second }];
@@ -228,12 +232,12 @@ fn reports() -> Samples {
     let progress =
         Progress { call: call(), worker: worker(), fraction: Some(0.5), message: Some("half of them".into()) };
     vec![
-        ("progress-1", Report::Progress(progress).encode(secret().call_key(&call()))),
-        ("heartbeat-1", Report::Heartbeat { call: call(), worker: worker() }.encode(secret().call_key(&call()))),
-        ("released-1", Report::Released { call: call(), worker: worker() }.encode(secret().call_key(&call()))),
+        ("progress-1", Report::Progress(progress).encode(&keys())),
+        ("heartbeat-1", Report::Heartbeat { call: call(), worker: worker() }.encode(&keys())),
+        ("released-1", Report::Released { call: call(), worker: worker() }.encode(&keys())),
         ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode_by_engine(&secret())),
-        ("ask-start-1", Report::AskStart { call: call() }.encode(secret().call_key(&call()))),
-        ("started-1", Report::Started { call: call(), worker: worker() }.encode(secret().call_key(&call()))),
+        ("ask-start-1", Report::AskStart { call: call() }.encode(&keys())),
+        ("started-1", Report::Started { call: call(), worker: worker() }.encode(&keys())),
     ]
 }
 
@@ -274,17 +278,16 @@ fn controls() -> Samples {
     };
     vec![
         ("ping-1", Control::Ping(Ping { reply_to: "waft.reply.1".into() }).encode()),
+        ("interrupt-1", Control::Interrupt { call: call(), proof: keys().call.interrupt_proof() }.encode()),
         (
-            "interrupt-1",
-            Control::Interrupt { call: call(), proof: secret().call_key(&call()).interrupt_proof() }.encode(),
+            "withdraw-1",
+            Control::Withdraw(vec![WithdrawnCall { call: call(), proof: keys().call.withdraw_proof() }]).encode(),
         ),
-        ("withdraw-1", Control::Withdraw(vec![call()]).encode()),
         ("follow-logs-1", Control::FollowLogs { run: "run-1".parse().unwrap() }.encode()),
         ("live-log-1", live_log().encode()),
         (
             "may-start-1",
-            Control::MayStart { call: call(), wanted: true, proof: secret().call_key(&call()).may_start_proof(true) }
-                .encode(),
+            Control::MayStart { call: call(), wanted: true, proof: keys().call.may_start_proof(true) }.encode(),
         ),
         ("worker-status-1", status.encode()),
     ]
@@ -300,11 +303,12 @@ fn live_log() -> LiveLog {
 fn contents() -> Samples {
     let digest = Digest::from_bytes([7; 32]);
     let reply = |answer| FetchReply { digest, response: answer }.encode();
+    let address = ReplyAddress { queue: "waft.reply.w1", id: "7" };
     vec![
-        ("put-request-1", PutRequest { bytes: b"egg", call: call(), key: secret().call_key(&call()) }.encode()),
-        ("fetch-request-1", FetchRequest { digest, chunks: 4..8, key: secret().content_key(&digest) }.encode()),
+        ("put-request-1", PutRequest { bytes: b"egg", call: call() }.encode(&keys().call, address)),
+        ("fetch-request-1", FetchRequest { digest, chunks: 4..8 }.encode(&secret().content_key(&digest), address)),
         ("fetch-chunk-1", reply(FetchResponse::Chunk { size: 300_000, index: 1, bytes: b"egg" })),
-        ("fetch-stored-1", reply(FetchResponse::Stored)),
+        ("fetch-stored-1", reply(FetchResponse::Stored { key: secret().content_key(&digest) })),
         ("fetch-missing-1", reply(FetchResponse::Missing)),
         ("fetch-corrupt-1", reply(FetchResponse::Corrupt { actual: Digest::from_bytes([8; 32]) })),
         ("fetch-unreadable-1", reply(FetchResponse::Unreadable { reason: "the disk is gone" })),

@@ -6,13 +6,16 @@ mod flows;
 mod golden;
 mod strategies;
 
-use flow::{Attempt, Digest, Firing, NodeKind, NotificationOutcome, RunState, State, Timestamp};
+use flow::{
+    Attempt, Digest, Firing, NodeKind, NotificationOutcome, RunState, Signal, State, Stored, TaskResult, Timestamp,
+    Value,
+};
 use machine::NodeChange;
 use proptest::prelude::*;
 use protocol::{
-    BatchedReport, CallLog, Control, DecodeError, EngineSecret, FetchReply, FetchRequest, FetchResponse, Job,
-    OpenError, PermitMessage, PutRequest, Reply, Report, ReportBatch, Seal, WorkerStatus, decode_records,
-    decode_snapshot, encode_records, encode_snapshot,
+    BatchedReport, CallKeys, CallLog, Control, DecodeError, EngineSecret, FetchReply, FetchRequest, FetchResponse, Job,
+    Key, MAX_BATCH_REPORTS, OpenError, PermitMessage, PutRequest, Reply, ReplyAddress, Report, ReportBatch,
+    WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -31,18 +34,18 @@ proptest! {
     fn every_report_round_trips(report in report()) {
         let secret = EngineSecret::new([7; 32]);
         let encoded = match report.call() {
-            Some(call) => report.encode(secret.call_key(call)),
+            Some(call) => report.encode(&secret.call_keys(call, report.contents())),
             None => report.encode_by_engine(&secret),
         };
         prop_assert_eq!(Report::open(&encoded, &secret), Ok(report.clone()));
         prop_assert_eq!(Report::open(&encoded, &EngineSecret::new([8; 32])), Err(OpenError::Forged));
         // Who knows the key of a call cannot use it for another report of an engine.
-        prop_assert_eq!(Report::open(&report.encode(Seal::NONE), &secret), Err(OpenError::Forged));
+        prop_assert_eq!(Report::open(&report.encode(&CallKeys::of_call(Key::NONE)), &secret), Err(OpenError::Forged));
     }
 
     #[test]
     fn every_batch_of_reports_round_trips(reports in proptest::collection::vec(report(), 0..4), call in call()) {
-        let encoded: Vec<Vec<u8>> = reports.iter().map(|report| report.encode(Seal::NONE)).collect();
+        let encoded: Vec<Vec<u8>> = reports.iter().map(|report| report.encode(&CallKeys::of_call(Key::NONE))).collect();
         let batched = |report| BatchedReport { call: call.clone(), report };
         let batch = ReportBatch { reports: encoded.iter().map(|report| batched(report)).collect() };
         let bytes = batch.encode();
@@ -103,8 +106,11 @@ proptest! {
 
     #[test]
     fn every_fetch_request_round_trips(digest in any::<[u8; 32]>(), chunks in any::<std::ops::Range<u32>>()) {
-        let request = FetchRequest { digest: Digest::from_bytes(digest), chunks, key: Seal::NONE };
-        prop_assert_eq!(FetchRequest::decode(&request.encode()), Ok(request));
+        let request = FetchRequest { digest: Digest::from_bytes(digest), chunks };
+        let (secret, reply) = (EngineSecret::new([7; 32]), ReplyAddress { queue: "waft.reply.a", id: "1" });
+        let encoded = request.encode(&secret.content_key(&request.digest), reply);
+        prop_assert_eq!(FetchRequest::open(&encoded, ReplyAddress { id: "2", ..reply }, &secret), Err(OpenError::Forged));
+        prop_assert_eq!(FetchRequest::open(&encoded, reply, &secret), Ok(request));
     }
 
     #[test]
@@ -117,7 +123,7 @@ proptest! {
         let digest = Digest::from_bytes(digest);
         let answers = [
             FetchResponse::Chunk { size, index, bytes: &bytes },
-            FetchResponse::Stored,
+            FetchResponse::Stored { key: Key::from_bytes([9; 32]) },
             FetchResponse::Missing,
             FetchResponse::Corrupt { actual: digest },
             FetchResponse::Unreadable { reason: &reason },
@@ -166,6 +172,60 @@ fn succeeded() -> NodeChange {
         worker: None,
         digest: None,
     }
+}
+
+#[test]
+fn a_batch_of_too_many_reports_is_refused_as_one_message() {
+    let call: flow::CallId = flow::CallId {
+        run: "r".parse().unwrap(),
+        task: "t".parse().unwrap(),
+        firing: Firing::FIRST,
+        attempt: Attempt::FIRST,
+        action: flow::Action::Apply,
+    };
+    let batch_of = |count| {
+        let reports = vec![BatchedReport { call: call.clone(), report: b"" }; count];
+        ReportBatch { reports }.encode()
+    };
+    assert_eq!(ReportBatch::decode(&batch_of(MAX_BATCH_REPORTS)).unwrap().reports.len(), MAX_BATCH_REPORTS);
+    let refused = ReportBatch::decode(&batch_of(MAX_BATCH_REPORTS + 1)).unwrap_err();
+    assert!(refused.to_string().ends_with("it holds 257 reports, and 256 are allowed"), "{refused}");
+}
+
+/// The result of a call that names a content in the store.
+fn result_with(digest: Digest) -> Report {
+    let stored = Value::Stored(Stored { digest, size: 3, form: flow::ValueKind::Bytes });
+    let signal = Signal {
+        call: flow::CallId {
+            run: "r".parse().unwrap(),
+            task: "t".parse().unwrap(),
+            firing: Firing::FIRST,
+            attempt: Attempt::FIRST,
+            action: flow::Action::Apply,
+        },
+        answer: TaskResult::Succeeded([("x".parse().unwrap(), stored)].into()),
+        execution: flow::Execution::new(1),
+        redelivered: false,
+        worker: None,
+    };
+    Report::Signal(signal, CallLog::default())
+}
+
+#[test]
+fn a_result_names_only_content_whose_key_its_sender_has() {
+    let secret = EngineSecret::new([7; 32]);
+    let [digest, other] = [1, 2].map(|byte| Digest::from_bytes([byte; 32]));
+    let report = result_with(digest);
+    let call = report.call().unwrap();
+    for contents in [vec![], vec![other]] {
+        let encoded = report.encode(&secret.call_keys(call, contents));
+        assert_eq!(Report::open(&encoded, &secret), Err(OpenError::Forged), "its sender does not have the content");
+    }
+    let encoded = report.encode(&secret.call_keys(call, [digest, other]));
+    assert_eq!(Report::open(&encoded, &secret), Ok(report.clone()));
+    // A report shows no key: who sees it can make no other.
+    let key = secret.call_key(call);
+    assert!(!encoded.windows(32).any(|bytes| bytes == key.as_bytes()));
 }
 
 #[test]

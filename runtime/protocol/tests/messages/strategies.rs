@@ -10,8 +10,8 @@ use flow::{
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
-    CallLog, Control, EngineSecret, Job, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot,
-    PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal, WorkerStatus,
+    CallKeys, CallLog, Control, EngineSecret, Job, Key, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest,
+    PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -90,8 +90,10 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
             signal_to: "waft.engine.a".into(),
             fetch_from: "waft.store.a".into(),
             delivery_limit: NonZeroU32::new(number % 3),
-            content_keys: [(Digest::from_bytes(module), Seal::NONE)].into(),
-            key: EngineSecret::new(module).call_key(&call),
+            keys: CallKeys {
+                call: EngineSecret::new(module).call_key(&call),
+                contents: [(Digest::from_bytes(module), Key::NONE)].into(),
+            },
             call,
         },
     )
@@ -215,7 +217,10 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
     prop_oneof![
         name().prop_map(|reply_to| Control::Ping(Ping { reply_to })),
         call().prop_map(|call| Control::Interrupt { call, proof: Seal::NONE }),
-        proptest::collection::vec(call(), 0..3).prop_map(Control::Withdraw),
+        proptest::collection::vec(call(), 0..3).prop_map(|calls| {
+            let withdrawn = |call| WithdrawnCall { call, proof: Seal::NONE };
+            Control::Withdraw(calls.into_iter().map(withdrawn).collect())
+        }),
         (call(), any::<bool>()).prop_map(|(call, wanted)| Control::MayStart { call, wanted, proof: Seal::NONE }),
     ]
 }

@@ -9,7 +9,7 @@ use ::broker::{Broker, DeclareError};
 use client::api::Check;
 use flow::QueueName;
 use futures::{StreamExt, stream};
-use protocol::topology;
+use protocol::{EngineSecret, topology};
 
 use super::{Locations, QUERY_TIMEOUT, count, first_few, runs::OpenRuns, within};
 use crate::problem::chain;
@@ -56,7 +56,7 @@ pub(super) struct Queues {
 
 impl KnownQueues {
     /// The queues that the open runs and the settings name.
-    pub(super) fn of(locations: &Locations, open: &OpenRuns) -> Self {
+    pub(super) fn of(locations: &Locations, open: &OpenRuns, secret: Option<&EngineSecret>) -> Self {
         let mut known = Self { jobs: locations.queues.clone(), ..Self::default() };
         known.jobs.extend("default".parse::<QueueName>());
         for run in &open.runs {
@@ -64,8 +64,8 @@ impl KnownQueues {
             let flow = run.machine.flow();
             for (_, name, task) in flow.tasks() {
                 known.jobs.insert(task.queue.clone());
-                if !task.pace.is_unlimited() {
-                    known.permits.insert(topology::permit_queue(&flow.name, name));
+                if let Some(secret) = secret.filter(|_| !task.pace.is_unlimited()) {
+                    known.permits.insert(topology::permit_queue(secret, &flow.name, name));
                 }
             }
         }

@@ -11,7 +11,7 @@ use ::logbook::Logbook;
 use ::store::{Directory, Entry, FetchError, Store, bus::Client};
 use client::api::Check;
 use flow::Digest;
-use protocol::{EngineSecret, Seal, topology};
+use protocol::{EngineSecret, Key, topology};
 
 use super::{Locations, QUERY_TIMEOUT, RunningServer, count, nearest, within};
 use crate::problem::chain;
@@ -95,11 +95,12 @@ pub(super) async fn compare(
     broker: Option<Arc<dyn Broker>>,
     checked: &StoreCheck,
     logbook: Option<Arc<dyn Logbook>>,
+    secret: Option<EngineSecret>,
 ) -> Vec<Check> {
     let Some(store) = &checked.store else {
         return vec![Check::skipped("store-shared", "the store could not be read, or does not exist yet")];
     };
-    let digests = match logbook.clone() {
+    let digests = match logbook {
         Some(logbook) => within(QUERY_TIMEOUT, async move { logbook.digests().await.ok() }).await.flatten(),
         None => None,
     };
@@ -130,7 +131,7 @@ pub(super) async fn compare(
         return checks;
     };
     // The engines answer only who has a secret that is also theirs.
-    let Some(secret) = secret_of(logbook).await else {
+    let Some(secret) = secret else {
         checks.push(Check::skipped("store-shared", "the secret of the engines could not be read from the logbook"));
         return checks;
     };
@@ -155,12 +156,6 @@ pub(super) async fn compare(
         },
     );
     checks
-}
-
-/// The secret of the engines of a logbook, if it can be read.
-async fn secret_of(logbook: Option<Arc<dyn Logbook>>) -> Option<EngineSecret> {
-    let logbook = logbook?;
-    within(QUERY_TIMEOUT, async move { logbook.secret().await.ok() }).await.flatten()
 }
 
 /// An engine at the broker has another secret.
@@ -206,7 +201,7 @@ async fn missing(store: &Directory, digests: &BTreeSet<Digest>, locations: &Loca
 }
 
 /// Requests a content over the broker, often enough to reach all engines; returns the number of engines.
-async fn request_from_engines(broker: Arc<dyn Broker>, digest: Digest, key: Seal) -> Result<u64, FetchError> {
+async fn request_from_engines(broker: Arc<dyn Broker>, digest: Digest, key: Key) -> Result<u64, FetchError> {
     let engines = broker.consumers(topology::SHARED_STORE).await.ok().flatten().unwrap_or_default();
     if engines == 0 {
         return Ok(0);

@@ -125,7 +125,7 @@ fn report(job: &Job, report: &Report) -> Message {
         persistent: true,
         priority: 0,
         properties: Properties::default(),
-        body: report.encode(job.key).into(),
+        body: report.encode(&job.keys).into(),
     }
 }
 

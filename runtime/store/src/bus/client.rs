@@ -1,18 +1,11 @@
 //! The requesting end: one queue for the replies to all fetches, and one task that dispatches them.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, Routing};
+use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, RequestIds, Routing};
 use bytes::Bytes;
 use flow::{CallId, Digest};
-use protocol::{FetchReply, FetchResponse, PutRequest, Seal, topology::store_put_queue};
+use protocol::{FetchReply, FetchResponse, Key, PutRequest, ReplyAddress, topology::store_put_queue};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -49,7 +42,7 @@ pub(super) struct Shared {
     broker: Arc<dyn Broker>,
     reply_queue: String,
     register: mpsc::Sender<FetchRegistration>,
-    fetches: AtomicU64,
+    ids: RequestIds,
     stop: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
@@ -71,7 +64,7 @@ impl Client {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(dispatch(consumer, registrations, stop.clone()));
         tasks.close();
-        let shared = Shared { broker, reply_queue, register, fetches: AtomicU64::new(0), stop, tasks };
+        let shared = Shared { broker, reply_queue, register, ids: RequestIds::random(), stop, tasks };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -80,9 +73,9 @@ impl Client {
     ///
     /// # Errors
     /// [`FetchError`] when the bytes are missing, wrong, or do not arrive.
-    pub async fn fetch(&self, queue: &str, digest: Digest, key: Seal, max_bytes: u64) -> Result<Bytes, FetchError> {
-        let Shared { broker, reply_queue, register, fetches, .. } = &*self.shared;
-        let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
+    pub async fn fetch(&self, queue: &str, digest: Digest, key: Key, max_bytes: u64) -> Result<Bytes, FetchError> {
+        let Shared { broker, reply_queue, register, ids, .. } = &*self.shared;
+        let id = ids.next();
         let (sender, replies) = mpsc::channel(REPLY_CAPACITY);
         let registration = FetchRegistration { id: id.clone(), replies: sender };
         register.send(registration).await.map_err(|_| FetchError::Closed { digest })?;
@@ -90,17 +83,18 @@ impl Client {
         Fetch::new(requester, replies, max_bytes).run().await
     }
 
-    /// Puts bytes that a call has made into the store behind `queue`, and returns their digest once the store has them. The
-    /// key is that of the call. Dropping the future is safe: the store then has them or not.
+    /// Puts bytes that a call has made into the store behind `queue`, and returns their digest and its key once the store has
+    /// them. The given key is that of the call. Dropping the future is safe: the store then has them or not.
     ///
     /// # Errors
     /// [`SendError`] when the store may not have the bytes.
-    pub async fn put(&self, queue: &str, bytes: Bytes, call: CallId, key: Seal) -> Result<Digest, SendError> {
-        let Shared { broker, reply_queue, register, fetches, .. } = &*self.shared;
-        let id = fetches.fetch_add(1, Ordering::Relaxed).to_string();
+    pub async fn put(&self, queue: &str, bytes: Bytes, call: CallId, key: Key) -> Result<(Digest, Key), SendError> {
+        let Shared { broker, reply_queue, register, ids, .. } = &*self.shared;
+        let id = ids.next();
         let (sender, mut replies) = mpsc::channel(REPLY_CAPACITY);
         register.send(FetchRegistration { id: id.clone(), replies: sender }).await.map_err(|_| SendError::Closed)?;
         let (digest, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
+        let body = PutRequest { bytes: &bytes, call }.encode(&key, ReplyAddress { queue: reply_queue, id: &id });
         let message = Message {
             exchange: String::new(),
             key: store_put_queue(queue),
@@ -109,11 +103,11 @@ impl Client {
             priority: 0,
             properties: Properties {
                 reply_to: Some(reply_queue.clone()),
-                correlation_id: Some(id),
+                correlation_id: Some(id.clone()),
                 headers: [(DIGEST.to_owned(), digest.to_string())].into(),
                 ..Properties::default()
             },
-            body: PutRequest { bytes: &bytes, call, key }.encode().into(),
+            body: body.into(),
         };
         for delay in PUT_RETRY_DELAYS {
             match broker.publish(message.clone()).await {
@@ -125,8 +119,8 @@ impl Client {
             let Ok(reply) = timeout(delay, replies.recv()).await else { continue };
             let reply = reply.ok_or(SendError::Closed)?;
             match FetchReply::decode(&reply) {
-                Ok(FetchReply { digest: stored, response: FetchResponse::Stored }) if stored == digest => {
-                    return Ok(digest);
+                Ok(FetchReply { digest: stored, response: FetchResponse::Stored { key } }) if stored == digest => {
+                    return Ok((digest, key));
                 }
                 Ok(FetchReply { response: FetchResponse::Refused, .. }) => {
                     return Err(SendError::Refused { queue: queue.to_owned() });

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range, time::Duration};
 use broker::{Broker, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchReply, FetchRequest, FetchResponse, Seal};
+use protocol::{FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -41,7 +41,7 @@ pub(super) struct ChunkRequester<'a> {
     pub(super) id: &'a str,
     pub(super) digest: Digest,
     /// The key of the content.
-    pub(super) key: Seal,
+    pub(super) key: Key,
 }
 
 /// A fetch in progress.
@@ -151,7 +151,7 @@ impl<'a> Fetch<'a> {
                     warn!(queue, %digest, size, index, "an invalid chunk is dropped")
                 }
             },
-            FetchResponse::Stored => debug!(queue, %digest, "a reply to a put is dropped"),
+            FetchResponse::Stored { .. } => debug!(queue, %digest, "a reply to a put is dropped"),
             FetchResponse::Refused => return Err(FetchError::Refused { digest, queue: queue.into() }),
             FetchResponse::Missing => return Err(FetchError::Missing { digest }),
             FetchResponse::Corrupt { actual } => {
@@ -167,7 +167,8 @@ impl<'a> Fetch<'a> {
 
 impl ChunkRequester<'_> {
     fn message(&self, chunks: Range<u32>) -> Message {
-        let request = FetchRequest { digest: self.digest, chunks, key: self.key };
+        let request = FetchRequest { digest: self.digest, chunks };
+        let reply = ReplyAddress { queue: self.reply_queue, id: self.id };
         Message {
             exchange: String::new(),
             key: self.queue.into(),
@@ -180,7 +181,7 @@ impl ChunkRequester<'_> {
                 headers: BTreeMap::from([(DIGEST.into(), self.digest.to_string())]),
                 ..Properties::default()
             },
-            body: request.encode().into(),
+            body: request.encode(&self.key, reply).into(),
         }
     }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use flow::Digest;
 use futures::future;
 use protocol::{
-    DecodeError, EngineSecret, FetchReply, FetchRequest, FetchResponse, PutRequest, fetch::MAX_RANGE_CHUNKS,
-    topology as names,
+    EngineSecret, FetchReply, FetchRequest, FetchResponse, OpenError, PutRequest, ReplyAddress,
+    fetch::MAX_RANGE_CHUNKS, topology as names,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -47,7 +47,7 @@ pub struct Server {
 /// The destination of a reply.
 struct ReplyTarget {
     queue: String,
-    correlation_id: Option<String>,
+    id: String,
 }
 
 impl Server {
@@ -97,25 +97,14 @@ impl QueueServer {
         let reply_tasks = TaskTracker::new();
         let mut recent = ContentCache::default();
         while let Some(delivery) = self.next(&mut requests).await {
-            let request = match FetchRequest::decode(&delivery.message.body) {
+            let target = ReplyTarget::of(&delivery);
+            let request = match FetchRequest::open(&delivery.message.body, target.address(), &self.secret) {
                 Ok(request) => request,
                 Err(error) => {
-                    self.spawn(
-                        &reply_tasks,
-                        reject_unreadable(self.broker.clone(), self.queue.clone(), delivery, error),
-                    );
+                    self.spawn(&reply_tasks, reject(self.broker.clone(), self.queue.clone(), delivery, error));
                     continue;
                 }
             };
-            let Some(target) = ReplyTarget::of(&delivery) else {
-                warn!(queue = self.queue, "a request for content has no reply queue; it is dropped");
-                delivery.accept();
-                continue;
-            };
-            if request.key != self.secret.content_key(&request.digest) {
-                self.spawn(&reply_tasks, reject_without_job(self.broker.clone(), request.digest, target, delivery));
-                continue;
-            }
             // Requests are handled one by one. Several readers of a content cost one read, and only one content is in memory
             // besides the recently served ones.
             let content = self.content(&mut recent, request.digest);
@@ -143,18 +132,13 @@ impl QueueServer {
                 (self.broker.clone(), self.store.clone(), self.queue.clone(), self.secret);
             self.spawn(&put_tasks, async move {
                 let body = delivery.message.body.clone();
-                let bytes = match PutRequest::decode(&body) {
-                    Ok(put) if put.key == secret.call_key(&put.call) => body.slice_ref(put.bytes),
-                    Ok(put) => {
-                        let Some(target) = ReplyTarget::of(&delivery) else { return delivery.accept() };
-                        return reject_without_job(broker, crate::digest::digest_of(put.bytes), target, delivery).await;
-                    }
-                    Err(error) => return reject_unreadable(broker, queue, delivery, error).await,
+                let target = ReplyTarget::of(&delivery);
+                let bytes = match PutRequest::open(&body, target.address(), &secret) {
+                    Ok(put) => body.slice_ref(put.bytes),
+                    Err(error) => return reject(broker, queue, delivery, error).await,
                 };
                 let result = store.put(bytes).await;
-                if let Some(target) = ReplyTarget::of(&delivery) {
-                    send(&*broker, vec![put_reply(&target, &queue, result)]).await;
-                }
+                send(&*broker, vec![put_reply(&target, &queue, &secret, result)]).await;
                 delivery.accept();
             });
         }
@@ -191,9 +175,12 @@ impl QueueServer {
 }
 
 /// The reply to a put.
-fn put_reply(target: &ReplyTarget, queue: &str, result: Result<Digest, PutError>) -> Message {
+fn put_reply(target: &ReplyTarget, queue: &str, secret: &EngineSecret, result: Result<Digest, PutError>) -> Message {
     match result {
-        Ok(digest) => target.message(&FetchReply { digest, response: FetchResponse::Stored }),
+        Ok(digest) => {
+            let response = FetchResponse::Stored { key: secret.content_key(&digest) };
+            target.message(&FetchReply { digest, response })
+        }
         Err(error) => {
             warn!(queue, error = &error as &dyn Error, "a value cannot be stored");
             let digest = error.digest();
@@ -235,35 +222,48 @@ async fn send(broker: &dyn Broker, messages: Vec<Message>) {
     }
 }
 
-/// Answers an unreadable request, if it names a reply queue and a content. Otherwise moves it to the quarantine, unless the
-/// sender repeats it.
-async fn reject_unreadable(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, error: DecodeError) {
+/// Answers a request that is unreadable, or whose sender has no right to it, if it names a reply queue and a content.
+/// Otherwise moves it to the quarantine, unless the sender repeats it or has no right to it.
+async fn reject(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, error: OpenError) {
     let digest = delivery.message.properties.headers.get(DIGEST).and_then(|digest| digest.parse().ok());
+    let target = ReplyTarget::of(&delivery);
     let reason = format!("the engine could not read a request for content: {error}");
-    warn!(queue, reason, "a request for content is rejected");
-    match (ReplyTarget::of(&delivery), digest) {
-        (Some(target), Some(digest)) => {
-            let response = FetchResponse::Unreadable { reason: &reason };
+    let response = match &error {
+        OpenError::Unreadable(_) => {
+            warn!(queue, reason, "a request for content is rejected");
+            FetchResponse::Unreadable { reason: &reason }
+        }
+        OpenError::Forged => {
+            warn!(
+                queue,
+                ?digest,
+                "a request for content is refused: no job of its sender names the content, or it is for another logbook"
+            );
+            FetchResponse::Refused
+        }
+    };
+    match (digest, error) {
+        (Some(digest), _) if !target.queue.is_empty() => {
             send(&*broker, vec![target.message(&FetchReply { digest, response })]).await;
             delivery.accept();
         }
-        _ if error.is_loss(delivery.message.persistent) => quarantine(&*broker, delivery, &queue, &reason).await,
+        (_, OpenError::Unreadable(error)) if error.is_loss(delivery.message.persistent) => {
+            quarantine(&*broker, delivery, &queue, &reason).await;
+        }
         _ => delivery.accept(),
     }
 }
 
-/// Refuses a request whose sender was not given a job that allows it.
-async fn reject_without_job(broker: Arc<dyn Broker>, digest: Digest, target: ReplyTarget, delivery: Delivery) {
-    warn!(%digest, "a request for content is refused: no job of its sender names the content, or it is for another logbook");
-    send(&*broker, vec![target.message(&FetchReply { digest, response: FetchResponse::Refused })]).await;
-    delivery.accept();
-}
-
 impl ReplyTarget {
-    /// The reply target of a request.
-    fn of(delivery: &Delivery) -> Option<Self> {
+    /// The reply target of a request; without a reply queue, the name of its queue is empty.
+    fn of(delivery: &Delivery) -> Self {
         let Properties { reply_to, correlation_id, .. } = &delivery.message.properties;
-        Some(Self { queue: reply_to.clone()?, correlation_id: correlation_id.clone() })
+        Self { queue: reply_to.clone().unwrap_or_default(), id: correlation_id.clone().unwrap_or_default() }
+    }
+
+    /// The address that the seal of the request includes.
+    fn address(&self) -> ReplyAddress<'_> {
+        ReplyAddress { queue: &self.queue, id: &self.id }
     }
 
     fn message(&self, reply: &FetchReply<'_>) -> Message {
@@ -274,7 +274,7 @@ impl ReplyTarget {
             persistent: false,
             priority: 0,
             properties: Properties {
-                correlation_id: self.correlation_id.clone(),
+                correlation_id: Some(self.id.clone()),
                 headers: BTreeMap::from([(DIGEST.into(), reply.digest.to_string())]),
                 ..Properties::default()
             },

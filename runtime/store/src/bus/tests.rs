@@ -9,7 +9,7 @@ use broker::{Broker, InProcess, Message, Properties, Queue, QueueKind, Routing};
 use bytes::Bytes;
 use flow::{Action, Attempt, CallId, Digest, Firing};
 use protocol::{
-    EngineSecret, FetchRequest, Seal,
+    EngineSecret, FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress,
     fetch::CHUNK,
     topology::{QUARANTINE, store_put_queue},
 };
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::faulty::{Fault, FaultyBroker};
-use super::{Client, SendError, Server};
+use super::{Client, SendError, Server, server::DIGEST};
 use crate::{Directory, Entry, FetchError, ListError, Memory, PutError, RemoveError, Store, Tag, TagError, digest_of};
 
 const QUEUE: &str = "waft.store.test";
@@ -214,10 +214,11 @@ async fn garbage_among_the_answers_is_dropped() {
 async fn an_unreadable_request_is_quarantined() {
     let harness = Harness::new().await;
     let digest = digest_of(b"pan");
-    let without_reply_queue = FetchRequest { digest, chunks: 0..1, key: SECRET.content_key(&digest) }.encode();
-    let endless = FetchRequest { digest, chunks: 7..u32::MAX, key: SECRET.content_key(&digest) }.encode();
+    let (key, reply) = (SECRET.content_key(&digest), ReplyAddress { queue: "", id: "" });
+    let without_reply_queue = FetchRequest { digest, chunks: 0..1 }.encode(&key, reply);
+    let endless = FetchRequest { digest, chunks: 7..u32::MAX }.encode(&key, reply);
     #[expect(clippy::reversed_empty_ranges, reason = "the request is invalid on purpose")]
-    let backwards = FetchRequest { digest, chunks: 9..2, key: SECRET.content_key(&digest) }.encode();
+    let backwards = FetchRequest { digest, chunks: 9..2 }.encode(&key, reply);
     for body in [b"garbage".to_vec(), vec![], without_reply_queue, endless, backwards] {
         let mut garbage = message(QUEUE, body);
         harness.broker.publish(garbage.clone()).await.unwrap();
@@ -237,7 +238,7 @@ async fn an_unreadable_request_is_quarantined() {
 async fn only_a_worker_with_a_job_that_names_a_content_gets_it() {
     let harness = Harness::new().await;
     let (digest, other) = (harness.put("pan".into()).await, harness.put("pot".into()).await);
-    for key in [Seal::NONE, SECRET.content_key(&other), SECRET.call_key(&call())] {
+    for key in [Key::NONE, SECRET.content_key(&other), SECRET.call_key(&call())] {
         let error = harness.client.fetch(QUEUE, digest, key, MAX_BYTES).await.unwrap_err();
         assert!(matches!(error, FetchError::Refused { .. }), "{error}");
     }
@@ -246,15 +247,34 @@ async fn only_a_worker_with_a_job_that_names_a_content_gets_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_is_seen_brings_its_content_to_no_other_queue() {
+    let harness = Harness::new().await;
+    let digest = harness.put("pan".into()).await;
+    let (key, reply) = (SECRET.content_key(&digest), ReplyAddress { queue: "waft.reply.honest", id: "1" });
+    let mut seen = message(QUEUE, FetchRequest { digest, chunks: 0..1 }.encode(&key, reply));
+    let stolen = "waft.reply.thief";
+    harness.broker.declare_queue(&Queue { name: stolen.into(), kind: QueueKind::Exclusive }).await.unwrap();
+    let mut answers = harness.broker.consume(stolen, 1).await.unwrap();
+    seen.properties.reply_to = Some(stolen.into());
+    seen.properties.correlation_id = Some("1".into());
+    seen.properties.headers.insert(DIGEST.into(), digest.to_string());
+    harness.broker.publish(seen).await.unwrap();
+    let answer = answers.next().await.expect("an answer");
+    assert_eq!(FetchReply::decode(&answer.message.body).unwrap().response, FetchResponse::Refused);
+    harness.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_a_worker_with_a_job_puts_content() {
     let harness = Harness::new().await;
     let later = CallId { attempt: Attempt::FIRST.next(), ..call() };
-    for key in [Seal::NONE, SECRET.call_key(&later)] {
+    for key in [Key::NONE, SECRET.call_key(&later)] {
         let error = harness.client.put(QUEUE, "pan".into(), call(), key).await.unwrap_err();
         assert!(matches!(error, SendError::Refused { .. }), "{error}");
         assert!(harness.store.fetch(&digest_of(b"pan")).await.is_err(), "the store does not have it");
     }
-    harness.client.put(QUEUE, "pan".into(), call(), SECRET.call_key(&call())).await.unwrap();
+    let (digest, key) = harness.client.put(QUEUE, "pan".into(), call(), SECRET.call_key(&call())).await.unwrap();
+    assert_eq!(key, SECRET.content_key(&digest), "who has the content may name it");
     harness.end().await;
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use broker::{InProcess, Properties, Queue, QueueKind};
 use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, Timestamp, Value, Values};
-use protocol::{CallLog, Job, Report};
+use protocol::{CallKeys, CallLog, Job, Report};
 
 use super::*;
 use crate::{Config, GuestResult, GuestRunner, Worker};
@@ -30,7 +30,7 @@ impl GuestRunner for SleepingGuests {
             Some(()) => sandbox::Completion::Succeeded(Values::new()),
             None => sandbox::Completion::Interrupted,
         };
-        GuestResult { answer, log: CallLog::default() }
+        GuestResult::new(answer, CallLog::default())
     }
 
     fn interrupt_all(&self) {}
@@ -95,8 +95,7 @@ impl Harness {
                 signal_to: SIGNALS.into(),
                 fetch_from: "store".into(),
                 delivery_limit: None,
-                content_keys: Default::default(),
-                key: protocol::Seal::NONE,
+                keys: CallKeys::of_call(protocol::Key::NONE),
             };
             let message = Message {
                 exchange: topology::JOBS.into(),

@@ -115,8 +115,8 @@ async fn a_signal_after_a_confirm_has_no_delay() {
 #[tokio::test(start_paused = true)]
 async fn a_message_is_limited_in_signals_and_bytes() {
     let (broker, sender) = slow(InProcess::new()).await;
-    assert!(send_all(&sender, 2 * MAX_BATCH_SIGNALS, 10).await.iter().all(Result::is_ok));
-    assert!(sizes(&broker).iter().all(|size| *size <= MAX_BATCH_SIGNALS), "{:?}", sizes(&broker));
+    assert!(send_all(&sender, 2 * MAX_BATCH_REPORTS, 10).await.iter().all(Result::is_ok));
+    assert!(sizes(&broker).iter().all(|size| *size <= MAX_BATCH_REPORTS), "{:?}", sizes(&broker));
     let (broker, sender) = slow(InProcess::new()).await;
     assert!(send_all(&sender, 9, MAX_BATCH_BYTES / 2 - 1).await.iter().all(Result::is_ok));
     assert!(sizes(&broker).iter().all(|size| *size <= 2), "{:?}", sizes(&broker));

@@ -1,0 +1,43 @@
+//! How often refused messages are logged: who may publish on the broker must not fill the log.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The least time between two log lines about refused messages.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Counts the refused messages between two log lines.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    count: u64,
+    logged_at: Option<Instant>,
+}
+
+impl Refusals {
+    /// Adds a refused message; returns the number of messages that the next log line tells of, if one is due.
+    pub(crate) fn add(&mut self) -> Option<u64> {
+        self.count += 1;
+        if self.logged_at.is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL) {
+            return None;
+        }
+        self.logged_at = Some(Instant::now());
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_logged_as_one_number() {
+        let mut refusals = Refusals::default();
+        assert_eq!(refusals.add(), Some(1), "the first is logged at once");
+        for _ in 0..1_000 {
+            assert_eq!(refusals.add(), None);
+        }
+        tokio::time::advance(LOG_INTERVAL).await;
+        assert_eq!(refusals.add(), Some(1_001));
+    }
+}
