@@ -12,6 +12,7 @@ mod declare;
 mod delivery;
 mod message;
 mod quarantine;
+mod refusals;
 mod request_ids;
 
 #[cfg(feature = "amqp")]
@@ -30,4 +31,5 @@ pub use delivery::{Consumer, Delivery, Renewals, Settlement};
 pub use in_process::InProcess;
 pub use message::{DEATH_TIME, Message, Properties, Routing};
 pub use quarantine::{quarantine, quarantined};
+pub use refusals::Refusals;
 pub use request_ids::RequestIds;

@@ -7,7 +7,7 @@ mod table;
 
 use std::{fmt::Display as Shown, time::Duration};
 
-use client::api::{EventPayload, FiringEvent, NodeEvent};
+use api::{EventPayload, FiringEvent, NodeEvent};
 use flow::{CallId, Flow, FlowName, NodeName, RunId, Size, Value, Values, graph::Role};
 use machine::Machine;
 use protocol::{LiveLine, Progress, events::RunValues};

@@ -29,7 +29,7 @@ pub enum QuarantineError {
 
 /// A message in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[non_exhaustive]
 pub struct QuarantinedMessage {
     /// The message's id: the id of its call, if it is a job.
     pub id: String,
@@ -56,7 +56,7 @@ impl QuarantinedMessage {
 
 /// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[non_exhaustive]
 pub enum QuarantineAction {
     /// Send it again to the queue it came from.
     Release,
@@ -86,7 +86,7 @@ pub async fn peek(broker: &dyn Broker, waiting: u64) -> Result<Vec<QuarantinedMe
 
 /// The result of an action on messages.
 #[derive(Debug, Default)]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[non_exhaustive]
 pub struct QuarantineResult {
     /// The released or dropped messages.
     pub done: Vec<QuarantinedMessage>,
@@ -296,5 +296,18 @@ mod tests {
         assert_eq!(ids(&apply(broker.clone(), None, QuarantineAction::Drop).await.unwrap().done), ["one", "two"]);
         assert_eq!(list(broker.clone()).await.unwrap(), []);
         assert_eq!(broker.waiting("waft.jobs.ovens").await.unwrap(), Some(0));
+    }
+
+    #[test]
+    fn a_job_that_lost_its_workers_is_poison() {
+        let is_poison = |queue: &str, reason: &str| {
+            let (queue, reason) = (Some(queue.into()), Some(reason.into()));
+            QuarantinedMessage { id: "m".into(), queue, reason, headers: BTreeMap::new(), size: 1 }.is_poison()
+        };
+        let poison = format!("{} 5 times without an answer", topology::POISON);
+        assert!(is_poison("waft.jobs.default", &poison));
+        assert!(is_poison("waft.jobs.default", "delivery_limit"), "the broker gave it up");
+        assert!(!is_poison("waft.jobs.default", "it is of format version 9"));
+        assert!(!is_poison("waft.engine.3", &poison));
     }
 }

@@ -33,7 +33,7 @@ pub async fn workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Result
 
 /// The result of a ping to all workers.
 #[derive(Debug, Default)]
-#[cfg_attr(not(feature = "server"), non_exhaustive)]
+#[non_exhaustive]
 pub struct AskedWorkers {
     /// The workers that answered.
     pub workers: Vec<WorkerStatus>,

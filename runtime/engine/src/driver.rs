@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use broker::Delivery;
+use broker::{Delivery, Refusals};
 use flow::{RunId, Shard};
 use logbook::Logbook;
 use machine::{Command, Event, Machine, Record};
@@ -52,7 +52,6 @@ use crate::{
     outbox::ConfirmedVersions,
     permits::{calls::EndedCalls, client::PermitClient},
     publications::Publications,
-    refusals::Refusals,
     runs::{RecentRuns, RunEvent, Runs, is_inactive},
     shards::{Shards, Sharing},
     topology_cache::TopologyCache,
@@ -83,7 +82,7 @@ struct Batch {
     /// Runs of shards that another engine drives: their messages are forwarded.
     remote_runs: BTreeMap<RunId, Shard>,
     /// Tasks from which the queue of a shard is unbound, unless a run listens to them by then.
-    unbind: Vec<ListenedTask>,
+    unbind: BTreeSet<ListenedTask>,
     /// Effects that need no record.
     effects: Effects,
 }

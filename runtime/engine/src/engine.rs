@@ -247,6 +247,7 @@ impl Engine {
             broker: broker.clone(),
             clock: clock.clone(),
             supervisor: supervisor.clone(),
+            refusals: Arc::default(),
             stop: stop.clone(),
         };
         let topology = TopologyCache::new(broker, permits);

@@ -21,7 +21,6 @@ mod messages;
 mod outbox;
 mod permits;
 mod publications;
-mod refusals;
 mod remote_engine;
 mod runs;
 mod shards;

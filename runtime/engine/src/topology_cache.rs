@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -22,6 +22,8 @@ pub(crate) struct TopologyCache {
     broker: Arc<dyn Broker>,
     permits: PermitService,
     declared: Arc<Mutex<BTreeSet<String>>>,
+    /// The exchanges that the queue of each shard is bound to.
+    bound: Arc<std::sync::Mutex<BTreeMap<Shard, BTreeSet<String>>>>,
     /// Job queues that do not respond, and since when that is known.
     unresponsive: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
@@ -34,7 +36,7 @@ const UNRESPONSIVE_FOR: Duration = Duration::from_secs(60);
 
 impl TopologyCache {
     pub(crate) fn new(broker: Arc<dyn Broker>, permits: PermitService) -> Self {
-        Self { broker, permits, declared: Arc::default(), unresponsive: Arc::default() }
+        Self { broker, permits, declared: Arc::default(), bound: Arc::default(), unresponsive: Arc::default() }
     }
 
     /// Declares the queues of a flow's jobs. At the flow's first run it also declares the exchanges of its notifying
@@ -110,20 +112,31 @@ impl TopologyCache {
                 topology::declare_task(&*self.broker, &listener.flow, &listener.task).await?;
                 declared.insert(exchange.clone());
             }
-            let binding = format!("{exchange} {}", names::shard_queue(shard));
-            if !declared.contains(&binding) {
+            if !self.bound().get(shard).is_some_and(|exchanges| exchanges.contains(&exchange)) {
                 topology::bind_shard(&*self.broker, &exchange, shard).await?;
-                declared.insert(binding);
+                self.bound().entry(shard.clone()).or_default().insert(exchange);
             }
         }
         Ok(())
     }
 
+    /// Forgets the bindings of a shard's queue: another engine may unbind it from now on.
+    pub(crate) fn forget_bindings(&self, shard: &Shard) {
+        self.bound().remove(shard);
+    }
+
+    fn bound(&self) -> MutexGuard<'_, BTreeMap<Shard, BTreeSet<String>>> {
+        // Each change is complete, so a panic in another thread leaves no partial one.
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Unbinds the queue of a shard from a task of another flow: no run here listens to it.
     pub(crate) async fn unbind_listener(&self, exchange: &str, shard: &Shard) -> Result<(), DeclareError> {
         // Held meanwhile, so that a run that starts to listen now binds it again afterwards.
-        let mut declared = self.declared.lock().await;
-        declared.remove(&format!("{exchange} {}", names::shard_queue(shard)));
+        let _declaring = self.declared.lock().await;
+        if let Some(exchanges) = self.bound().get_mut(shard) {
+            exchanges.remove(exchange);
+        }
         topology::unbind_shard(&*self.broker, exchange, shard).await
     }
 }

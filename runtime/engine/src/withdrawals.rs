@@ -14,16 +14,13 @@ use std::collections::BTreeMap;
 
 use broker::Message;
 use flow::{CallId, Shard};
-use protocol::EngineSecret;
+use protocol::{EngineSecret, MAX_WITHDRAWN_CALLS};
 use tokio::time::{Duration, Instant};
 
 use crate::messages;
 
 /// How long workers have to report that they have begun a call. They answer at once, even when all slots are busy.
 const WORKER_REPLY_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Maximum number of calls in one message to the workers.
-const MAX_CALLS_PER_MESSAGE: usize = 1_000;
 
 /// Maximum number of outstanding probes of one queue; the oldest ones beyond it are dropped.
 const MAX_OUTSTANDING_PROBES: usize = 64;
@@ -54,7 +51,7 @@ impl Withdrawals {
     /// Asks workers which of a shard's unwanted calls they have begun.
     pub(crate) fn query_started(&mut self, shard: &Shard, secret: &EngineSecret) -> Vec<Message> {
         let calls = self.take_queries(shard);
-        calls.chunks(MAX_CALLS_PER_MESSAGE).map(|calls| messages::withdraw(calls, secret)).collect()
+        calls.chunks(MAX_WITHDRAWN_CALLS).map(|calls| messages::withdraw(calls, secret)).collect()
     }
 
     /// Returns the calls of a shard to ask workers about now.

@@ -182,14 +182,14 @@ impl<'a> Body<'a> {
         self.version
     }
 
-    /// The number of elements of the list that the body begins with. It is read before memory is taken for them.
+    /// Decodes what the body begins with: to decide, before memory is taken for the rest, whether it is wanted.
     ///
     /// # Errors
-    /// [`DecodeError::Damaged`] when the body is empty.
-    pub(crate) fn list_length(self) -> Result<u64, DecodeError> {
-        let (length, _) = bincode::borrow_decode_from_slice(self.bytes, configuration())
+    /// [`DecodeError::Damaged`] when the body does not begin so.
+    pub(crate) fn read_beginning<Beginning: BorrowDecode<'a, ()>>(self) -> Result<Beginning, DecodeError> {
+        let (beginning, _) = bincode::borrow_decode_from_slice(self.bytes, configuration())
             .map_err(|error| damaged(self.kind, error))?;
-        Ok(length)
+        Ok(beginning)
     }
 
     /// Decodes the body, to its end.

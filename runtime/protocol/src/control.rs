@@ -40,6 +40,9 @@ pub enum Control {
     },
 }
 
+/// The maximum number of calls in one withdrawal: workers refuse more, since each is compared with all their calls.
+pub const MAX_WITHDRAWN_CALLS: usize = 1_000;
+
 /// A call that an engine withdraws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WithdrawnCall {
@@ -161,6 +164,9 @@ impl WireControl<'_> {
             Self::Interrupt { call, proof } => {
                 Control::Interrupt { call: call.into_call()?, proof: Seal::from_bytes(proof) }
             }
+            Self::Withdraw { calls } if calls.len() > MAX_WITHDRAWN_CALLS => {
+                return Err(format!("it withdraws {} calls, and {MAX_WITHDRAWN_CALLS} are allowed", calls.len()));
+            }
             Self::Withdraw { calls } => {
                 let withdrawn = |(call, proof): (WireCall<'_>, _)| {
                     Ok::<_, Invalid>(WithdrawnCall { call: call.into_call()?, proof: Seal::from_bytes(proof) })
@@ -190,6 +196,7 @@ impl WireStatus<'_> {
     }
 }
 
+#[cfg(feature = "json")]
 impl From<&WorkerStatus> for api::Worker {
     fn from(status: &WorkerStatus) -> Self {
         let WorkerStatus { name, host, process, slots, busy, queues, version, instance: _ } = status;

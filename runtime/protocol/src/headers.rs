@@ -58,6 +58,21 @@ pub fn returned(headers: &BTreeMap<String, String>) -> u32 {
     headers.get(RETURNED).and_then(|times| times.parse().ok()).unwrap_or(0)
 }
 
+/// The header that counts the questions about a job that no engine has answered.
+const UNANSWERED: &str = "unanswered";
+
+/// Records in the headers that no engine has answered one more question about the job.
+pub fn add_unanswered(headers: &mut BTreeMap<String, String>) {
+    let times = unanswered(headers).saturating_add(1);
+    headers.insert(UNANSWERED.into(), times.to_string());
+}
+
+/// How many questions about a job no engine has answered.
+#[must_use]
+pub fn unanswered(headers: &BTreeMap<String, String>) -> u32 {
+    headers.get(UNANSWERED).and_then(|times| times.parse().ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +92,15 @@ mod tests {
             headers.remove(missing);
             assert_eq!(call_of(&headers), None, "without {missing}");
         }
+    }
+
+    #[test]
+    fn unanswered_questions_are_counted() {
+        let mut headers = BTreeMap::new();
+        assert_eq!(unanswered(&headers), 0);
+        add_unanswered(&mut headers);
+        add_unanswered(&mut headers);
+        assert_eq!(unanswered(&headers), 2);
     }
 
     #[test]

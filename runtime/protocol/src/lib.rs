@@ -25,15 +25,16 @@ mod run_command;
 mod control;
 pub mod fetch;
 
+#[cfg(feature = "json")]
 pub mod events;
 mod headers;
 pub mod lease;
 pub mod topology;
 
 pub use codec::DecodeError;
-pub use control::{Control, Ping, WithdrawnCall, WorkerStatus};
+pub use control::{Control, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
 pub use fetch::{FetchReply, FetchRequest, FetchResponse, PutRequest};
-pub use headers::{call_of, headers, message_id, returned, set_returned};
+pub use headers::{add_unanswered, call_of, headers, message_id, returned, set_returned, unanswered};
 pub use job::Job;
 pub use log::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, NewLines, log_size};
 pub use permit_message::{

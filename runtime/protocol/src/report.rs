@@ -88,6 +88,13 @@ enum WireReport<'a> {
     Started { call: WireCall<'a>, worker: &'a str },
 }
 
+/// What each report about a call begins with: the number of its variant, and the call.
+#[derive(BorrowDecode)]
+struct CallBeginning<'a> {
+    _variant: u32,
+    call: WireCall<'a>,
+}
+
 #[derive(Encode, BorrowDecode)]
 struct WireSignal<'a> {
     call: WireCall<'a>,
@@ -153,15 +160,24 @@ impl Report {
     /// # Errors
     /// [`OpenError`] for bytes that are not a report of a known version, and for a seal that is not the report's.
     pub fn open(bytes: &[u8], secret: &EngineSecret) -> Result<Self, OpenError> {
+        let unsealed = Seal::split(bytes).map_or(bytes, |(body, _)| body);
+        let body = codec::Body::open(MessageKind::REPORT, unsealed)?;
+        let beginning: Option<CallBeginning<'_>> = body.read_beginning().ok();
+        let call = beginning.and_then(|beginning| beginning.call.into_call().ok());
+        let sealed_call = call.filter(|call| secret.is_sealed_for(call, bytes));
+        // The seal comes first, since the rest may cost much more than its bytes.
+        if sealed_call.is_none() && !secret.has_sealed(bytes) {
+            return Err(OpenError::Forged);
+        }
         let (report, proof) = Self::decode_with_proof(bytes)?;
-        let is_sealed = match report.call() {
+        let is_right = match report.call() {
             Some(call) => {
-                secret.is_sealed_for(call, bytes)
+                sealed_call.as_ref() == Some(call)
                     && proof == secret.contents_proof(&secret.call_key(call), &report.contents())
             }
-            None => secret.has_sealed(bytes),
+            None => sealed_call.is_none(),
         };
-        if is_sealed { Ok(report) } else { Err(OpenError::Forged) }
+        if is_right { Ok(report) } else { Err(OpenError::Forged) }
     }
 
     /// Decodes the report without a look at its seal.

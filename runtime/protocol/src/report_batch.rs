@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// The maximum number of reports in one message: enough to share a broker's cost for it. Engines refuse more, since a message of
-/// the largest size could hold millions, and each costs an engine more than its bytes.
+/// the largest size could hold millions, and each costs an engine more than its bytes. It is a part of
+/// the format: an engine of an earlier version would refuse a larger batch without knowing its calls.
 pub const MAX_BATCH_REPORTS: usize = 256;
 
 /// Several encoded reports in one message, in the order in which they were sent.
@@ -70,7 +71,8 @@ impl<'a> ReportBatch<'a> {
     /// [`DecodeError`] for bytes that are not a batch of a known version, and for more than [`MAX_BATCH_REPORTS`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let body = codec::Body::open(MessageKind::REPORT_BATCH, bytes)?;
-        let count = body.list_length()?;
+        // A list begins with its length.
+        let count: u64 = body.read_beginning()?;
         if count > MAX_BATCH_REPORTS as u64 {
             let reason = format!("it holds {count} reports, and {MAX_BATCH_REPORTS} are allowed");
             return Err(codec::damaged(MessageKind::REPORT_BATCH, reason));

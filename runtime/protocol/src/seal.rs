@@ -7,7 +7,8 @@
 //!   names content in the store also holds a seal under the keys of all that content.
 //! - A request for content ends with a seal under the key of the content. It includes where the reply goes.
 //! - What engines send to each other ends with a seal under the secret itself.
-//! - A message to all workers proves with a seal that who sends it has the key of the call, for who has the key too.
+//! - An interruption, a withdrawal and the answer whether a call may start hold a proof: a seal without content under the key
+//!   of the call. A worker that has the job has that key, so it can check the proof.
 //!
 //! A seal is the last 32 bytes of its message in every version of the formats, so it is checked even if the rest is of a
 //! newer version.

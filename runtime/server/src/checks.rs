@@ -29,7 +29,7 @@ use std::{
 use ::broker::Broker;
 use ::engine::Engine;
 use ::logbook::Logbook;
-use client::api::{Check, Outcome};
+use api::{Check, Outcome};
 use flow::QueueName;
 use protocol::EngineSecret;
 

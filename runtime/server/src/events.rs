@@ -10,7 +10,6 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use client::api;
 use futures::{Stream, StreamExt, stream};
 use tracing::warn;
 

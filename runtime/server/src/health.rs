@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use api::{self, Checks, Health};
 use axum::{Json, extract::State, http::HeaderMap};
-use client::api::{self, Checks, Health};
 use engine::{Clock, Engine, SystemClock};
 use protocol::events::rfc3339;
 use tokio::sync::Mutex;

@@ -1,7 +1,7 @@
 //! The HTTP API over an engine: starting and reading runs, their live events, modules, workers.
 //!
 //! It decides nothing. It passes run commands to the [`engine`], and reads the state of a run from its records, so every
-//! server over the same logbook gives the same answers. The API types are in [`client::api`], and their description is in
+//! server over the same logbook gives the same answers. The API types are in [`api`], and their description is in
 //! `docs/openapi.json`. Start reading at `server.rs`, then `routes.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and handles that case.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use client::api::EventPayload;
+use api::EventPayload;
 use flow::{RunId, RunState, Timestamp};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Machine, NodeChange};

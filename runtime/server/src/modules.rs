@@ -3,12 +3,12 @@
 use sandbox::{CompileError, ModuleError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use api::{self, Modules, StoredModule};
 use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
 };
-use client::api::{self, Modules, StoredModule};
 use flow::{Digest, Timestamp};
 use serde::Deserialize;
 use store::{FetchError, Tag, TagError};

@@ -6,7 +6,6 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use client::api;
 use engine::{CommandError, SubmitError};
 use logbook::LoadError;
 use tracing::warn;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use api::{self, Worker, Workers};
 use axum::{Json, extract::State};
-use client::api::{self, Worker, Workers};
 
 use crate::{problem::Problem, state::Shared};
 

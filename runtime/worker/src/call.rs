@@ -122,7 +122,8 @@ impl JobHandler {
         let Some(AcceptedCall { delivery, call, precondition }) = self.calls.accept(&job, delivery) else {
             return debug!("the job already runs on this worker");
         };
-        match self.check_start(&job, precondition, &call.interrupt).await {
+        let unanswered = protocol::unanswered(&delivery.message.properties.headers);
+        match self.check_start(&job, precondition, unanswered, &call.interrupt).await {
             StartDecision::Start => {}
             StartDecision::Withdrawn => return self.drop_withdrawn(delivery, &job, call).await,
             StartDecision::Return => {
@@ -130,6 +131,8 @@ impl JobHandler {
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
             StartDecision::AskLater => {
+                let mut delivery = delivery;
+                protocol::add_unanswered(&mut delivery.message.properties.headers);
                 intake::republish(&*self.broker, delivery).await;
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }

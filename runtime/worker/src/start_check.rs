@@ -21,6 +21,9 @@ use crate::{
 /// Maximum time for the engine's reply. If an engine dies, another one takes over its runs within some seconds.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Maximum number of questions without a reply, after which a withdrawn call starts: each holds a slot while it waits.
+const MAX_UNANSWERED: u32 = 5;
+
 /// Delay before an unconfirmed question is sent again.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
@@ -40,11 +43,12 @@ pub(crate) enum StartDecision {
 impl JobHandler {
     /// Asks an engine whether a call is still wanted, if that is uncertain. If no engine replies in time, a call starts, and
     /// its effects are rolled back as a late outcome if it was withdrawn after all. A call of whose withdrawal this worker
-    /// knows does not start without a reply: its job is sent again, and asked about again.
+    /// knows starts without a reply only after [`MAX_UNANSWERED`] questions: until then its job is sent again.
     pub(crate) async fn check_start(
         &self,
         job: &Job,
         precondition: StartPrecondition,
+        unanswered: u32,
         interrupt: &CancellationToken,
     ) -> StartDecision {
         let StartPrecondition::AskEngine { wanted, is_withdrawn } = precondition else { return StartDecision::Start };
@@ -68,7 +72,7 @@ impl JobHandler {
             () = interrupt.cancelled() => StartDecision::Withdrawn,
             result = timeout(REPLY_TIMEOUT, reply) => match result {
                 Ok(decision) => decision,
-                Err(_) if is_withdrawn => StartDecision::AskLater,
+                Err(_) if is_withdrawn && unanswered < MAX_UNANSWERED => StartDecision::AskLater,
                 Err(_) => StartDecision::Start,
             },
         };

@@ -8,17 +8,57 @@ use super::*;
 const OTHER: EngineSecret = EngineSecret::new([9; 32]);
 
 impl Harness {
-    /// The next result whose seal the engines accept.
-    async fn accepted(&mut self) -> (CallId, TaskResult) {
+    /// The next report of a worker that is neither progress nor sealed under another secret, and its reply queue.
+    async fn next_of(&mut self, secret: &EngineSecret) -> (Report, Option<String>) {
         loop {
-            let delivery = self.signals.next().await.expect("the broker answers");
-            let report = Report::open(&delivery.message.body, &SECRET);
+            let next = tokio::time::timeout(Duration::from_secs(60), self.signals.next()).await;
+            let delivery = next.expect("a report comes").expect("the broker answers");
+            let report = Report::open(&delivery.message.body, secret);
+            let reply_to = delivery.message.properties.reply_to.clone();
             delivery.accept();
-            if let Ok(Report::Signal(signal, _)) = report {
-                return (signal.call, signal.answer);
+            match report {
+                Ok(Report::Progress(_)) | Err(_) => {}
+                Ok(report) => return (report, reply_to),
             }
         }
     }
+
+    /// The next result whose seal the engines accept.
+    async fn accepted(&mut self) -> (CallId, TaskResult) {
+        match self.next_of(&SECRET).await.0 {
+            Report::Signal(signal, _) => (signal.call, signal.answer),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Answers the next question of a worker.
+    async fn answer_question(&mut self, wanted: bool) -> CallId {
+        let (report, reply_to) = self.next_of(&SECRET).await;
+        let Report::AskStart { call } = report else { panic!("{report:?}") };
+        let proof = SECRET.call_key(&call).may_start_proof(wanted);
+        let answer = Control::MayStart { call: call.clone(), wanted, proof };
+        self.control(Destination::Queue(reply_to.expect("the question has a reply queue")), &answer).await;
+        call
+    }
+
+    /// Sends a message to all workers, and waits until the only one has handled it.
+    async fn control_all(&self, control: &Control) {
+        let everywhere = || Destination::Exchange(topology::CONTROL.into());
+        let reply_to = format!("pong.{}", uuid::Uuid::now_v7());
+        self.broker
+            .declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Exclusive })
+            .await
+            .expect("it is new");
+        let mut pongs = self.broker.consume(&reply_to, 1).await.expect("it is there");
+        self.control(everywhere(), control).await;
+        self.control(everywhere(), &Control::Ping(protocol::Ping { reply_to })).await;
+        pongs.next().await.expect("the worker answers").accept();
+    }
+}
+
+/// The same job for another attempt.
+fn other_attempt(job: &Job, attempt: u32) -> Job {
+    Job { call: CallId { attempt: Attempt::new(attempt), ..job.call.clone() }, ..job.clone() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,19 +67,10 @@ async fn a_forged_job_does_not_answer_the_right_one() {
     harness.start_worker("one").await;
     let right = job(harness.module, "noop");
     // The module is in the cache of the worker then.
-    harness
-        .publish("one", &Job { call: CallId { attempt: Attempt::new(7), ..right.call.clone() }, ..right.clone() })
-        .await;
+    harness.publish("one", &other_attempt(&right, 7)).await;
     harness.accepted().await;
     harness.publish_of(&OTHER, "one", &right).await;
-    loop {
-        let delivery = harness.signals.next().await.expect("the broker answers");
-        let report = Report::open(&delivery.message.body, &OTHER);
-        delivery.accept();
-        if matches!(report, Ok(Report::Signal(..))) {
-            break;
-        }
-    }
+    assert!(matches!(harness.next_of(&OTHER).await.0, Report::Signal(..)));
     // The worker has a recent result for the forged one.
     harness.publish("one", &right).await;
     assert_eq!(harness.accepted().await, (right.call, TaskResult::Succeeded(Values::new())));
@@ -51,9 +82,7 @@ async fn a_forged_job_that_runs_does_not_delay_the_right_one() {
     let mut harness = Harness::new().await;
     harness.start_worker("one").await;
     let right = job(harness.module, "noop");
-    harness
-        .publish("one", &Job { call: CallId { attempt: Attempt::new(7), ..right.call.clone() }, ..right.clone() })
-        .await;
+    harness.publish("one", &other_attempt(&right, 7)).await;
     harness.accepted().await;
     harness.publish_of(&OTHER, "one", &Job { export: Some("spin".parse().expect("a name")), ..right.clone() }).await;
     loop {
@@ -74,25 +103,19 @@ async fn a_forged_interruption_keeps_no_later_job_from_its_start() {
     let mut harness = Harness::new().await;
     harness.start_worker("one").await;
     let first = job(harness.module, "noop");
-    let second = Job { call: CallId { attempt: Attempt::new(2), ..first.call.clone() }, ..first.clone() };
-    let everywhere = || Destination::Exchange(topology::CONTROL.into());
+    let second = other_attempt(&first, 2);
     for proof in [Seal::NONE, OTHER.call_key(&first.call).interrupt_proof()] {
-        harness.control(everywhere(), &Control::Interrupt { call: first.call.clone(), proof }).await;
+        harness.control_all(&Control::Interrupt { call: first.call.clone(), proof }).await;
         let withdrawn = WithdrawnCall { call: first.call.clone(), proof };
-        harness.control(everywhere(), &Control::Withdraw(vec![withdrawn])).await;
+        harness.control_all(&Control::Withdraw(vec![withdrawn])).await;
     }
-    // A withdrawal of the engines is known once the job of its call is asked about.
-    harness.control(everywhere(), &withdraw([&second.call])).await;
+    // The same from an engine counts.
+    harness.control_all(&withdraw([&second.call])).await;
     harness.publish("one", &second).await;
-    assert_eq!(harness.reply_may_start(true).await, second.call);
+    assert_eq!(harness.answer_question(true).await, second.call);
     assert_eq!(harness.accepted().await.0, second.call);
     harness.publish("one", &first).await;
-    let delivery = harness.signals.next().await.expect("the broker answers");
-    match Report::open(&delivery.message.body, &SECRET).expect("a worker's report") {
-        Report::Signal(signal, _) => assert_eq!(signal.call, first.call),
-        other => panic!("it asks nobody: {other:?}"),
-    }
-    delivery.accept();
+    assert_eq!(harness.accepted().await.0, first.call, "nobody is asked");
     harness.stop().await;
 }
 
@@ -101,22 +124,19 @@ async fn a_withdrawn_job_waits_for_an_engine_that_answers() {
     let mut harness = Harness::new().await;
     harness.start_worker("one").await;
     let withdrawn = job(harness.module, "noop");
-    harness.control(Destination::Exchange(topology::CONTROL.into()), &withdraw([&withdrawn.call])).await;
+    harness.control_all(&withdraw([&withdrawn.call])).await;
     harness.publish("one", &withdrawn).await;
     // The engine is away for longer than a worker waits.
-    let asked = harness.signals.next().await.expect("the broker answers");
-    assert!(matches!(Report::decode(&asked.message.body), Ok(Report::AskStart { .. })));
-    asked.accept();
+    let (report, _) = harness.next_of(&SECRET).await;
+    assert_eq!(report, Report::AskStart { call: withdrawn.call.clone() });
     // The call is wanted again since then, so no result says otherwise.
-    assert_eq!(harness.reply_may_start(true).await, withdrawn.call);
-    let delivery = harness.signals.next().await.expect("the broker answers");
-    match Report::open(&delivery.message.body, &SECRET).expect("a worker's report") {
+    assert_eq!(harness.answer_question(true).await, withdrawn.call);
+    match harness.next_of(&SECRET).await.0 {
         Report::Signal(signal, _) => {
             assert_eq!(signal.answer, TaskResult::Succeeded(Values::new()));
             assert!(!signal.redelivered, "nobody has executed it before");
         }
         other => panic!("{other:?}"),
     }
-    delivery.accept();
     harness.stop().await;
 }

@@ -4,7 +4,7 @@
 //! drives it to its end, as `waft run --resume` does.
 
 use anyhow::anyhow;
-use client::api::{Notification, SkipRollback, ValuesObject};
+use api::{Notification, SkipRollback, ValuesObject};
 use flow::NodeName;
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! `waft modules`: lists the contents of the store.
 
-use client::api::StoredModule;
+use api::StoredModule;
 use flow::{Size, Timestamp};
 use serde_json::json;
 

@@ -41,7 +41,7 @@ async fn apply(
     as_json: bool,
 ) -> Result<Exit, CliError> {
     let id = selection.id.clone();
-    let QuarantineResult { done, without_origin } =
+    let QuarantineResult { done, without_origin, .. } =
         with_broker(settings, broker, async |broker| quarantine::apply(broker, id.as_deref(), action).await).await?;
     show(&done, as_json);
     if !without_origin.is_empty() {
@@ -69,7 +69,7 @@ async fn with_broker<T>(
 }
 
 fn show(messages: &[QuarantinedMessage], as_json: bool) {
-    for QuarantinedMessage { id, queue, reason, headers, size } in messages {
+    for QuarantinedMessage { id, queue, reason, headers, size, .. } in messages {
         if as_json {
             crate::output::json(json!({"id": id, "queue": queue, "reason": reason, "headers": headers, "size": size}));
         } else {

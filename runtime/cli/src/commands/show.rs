@@ -1,7 +1,7 @@
 //! `waft show`: shows a run with all its tasks.
 
 use anyhow::anyhow;
-use client::api::{
+use api::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FiringState, LostWorker, NextTime, Node, NodeState,
     OutstandingCall, Revision, Run, SkipReason, SkippedTriggers,
 };

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::api::Worker;
+use api::Worker;
 
 use super::{connect, process_name, remote, required_broker_url};
 use crate::{

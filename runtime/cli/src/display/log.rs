@@ -1,6 +1,6 @@
 //! Formats what guests wrote, line by line, with the call of each line.
 
-use client::api::{AttemptLog, LogAttempt};
+use api::{AttemptLog, LogAttempt};
 use flow::CallId;
 
 use crate::sanitize;

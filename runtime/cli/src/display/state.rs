@@ -1,6 +1,6 @@
 //! How a state of a task looks in a terminal.
 
-use client::api::NodeState;
+use api::NodeState;
 use flow::State;
 
 use crate::colour::Colour;

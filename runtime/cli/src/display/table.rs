@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use client::api::{NodeEvent, NodeKind, NodeState};
+use api::{NodeEvent, NodeKind, NodeState};
 use crossterm::{
     Command as _, cursor,
     terminal::{self, Clear, ClearType},

@@ -128,8 +128,12 @@ impl Driver {
     /// Tells a worker whether it may begin a call, according to the durable records.
     fn reply_may_start(&mut self, call: CallId, delivery: Delivery, batch: &mut Batch) {
         let run = call.run.clone();
+        // The calls of a run that cannot be read are unknown. The worker asks again, so nothing is held for its next driver.
+        if self.runs.is_corrupt(&run) {
+            return delivery.accept();
+        }
         let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { return };
-        // A run that a remote engine drives is answered there; the calls of an unreadable run are unknown.
+        // A run that a remote engine drives is answered there.
         let may_start = match self.runs.get(&run) {
             Some(active) => Some(active.machine.may_start(self.context.clock.now(), &call)),
             None => batch.not_found.contains(&run).then_some(false),
@@ -231,16 +235,25 @@ impl Driver {
                 let reason = format!("the engine could not read a notification: {error}");
                 return self.quarantine(shard, delivery, &reason, batch);
             }
-            Err(_) => return self.refuse_forged(shard, delivery, "a notification that is not readable"),
+            Err(_) => {
+                self.refuse_forged(shard, delivery, "a notification that is not readable");
+                return;
+            }
         };
+        let listened = (shard.clone(), notification.flow.clone(), notification.task.clone());
+        if !is_sealed {
+            // The engines of another logbook at this broker publish notifications too. The queue is unbound from them, but not once
+            // for each message of a flood.
+            let reason = "a notification that no engine of this logbook published";
+            if self.refuse_forged(shard, delivery, reason) {
+                batch.unbind.insert(listened);
+            }
+            return;
+        }
         let commands = self.listeners.forward(shard, &notification);
         if commands.is_empty() {
-            batch.unbind.push((shard.clone(), notification.flow, notification.task));
+            batch.unbind.insert(listened);
             return delivery.accept();
-        }
-        // The engines of another logbook at this broker publish notifications too.
-        if !is_sealed {
-            return self.refuse_forged(shard, delivery, "a notification that no engine of this logbook published");
         }
         batch.effects.messages.extend(commands);
         batch.effects.to_accept.push(delivery);

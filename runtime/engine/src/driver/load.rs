@@ -289,7 +289,9 @@ impl Driver {
         if self.recent.contains(run)
             && let Some(active) = self.recent.take(&self.context.logbook.summary(run).await?)
         {
-            self.declare(&active.machine, &active.shard).await;
+            if self.shards.owns(&active.shard) {
+                self.declare(&active.machine, &active.shard).await;
+            }
             return Ok(active);
         }
         self.read(run).await

@@ -53,6 +53,7 @@ impl Driver {
     /// Removes all runs of a shard from memory, and everything known about them.
     fn drop_shard(&mut self, shard: &Shard) {
         self.leases.drop_shard(shard);
+        self.context.topology.forget_bindings(shard);
         self.withdrawals.drop_shard(shard);
         self.listeners.drop_shard(shard);
         self.permits.drop_shard(shard);

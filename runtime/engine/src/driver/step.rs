@@ -308,7 +308,7 @@ impl Driver {
 
     /// Unbinds the queues of shards from tasks that no run listens to any more. The listeners of a shard that was released
     /// meanwhile are known to its new driver.
-    async fn unbind(&self, tasks: Vec<ListenedTask>) {
+    async fn unbind(&self, tasks: BTreeSet<ListenedTask>) {
         for listened in tasks {
             let (shard, flow, task) = &listened;
             if !self.shards.owns(shard) || self.listeners.has(&listened) {

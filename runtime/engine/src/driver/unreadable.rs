@@ -54,12 +54,10 @@ impl Driver {
     }
 
     /// Refuses a message whose sender has no right to it, and drops it: it decides nothing, and a flood of such messages must
-    /// neither fill the quarantine nor the log.
-    pub(super) fn refuse_forged(&mut self, shard: &Shard, delivery: Delivery, reason: &str) {
-        if let Some(count) = self.refusals.add() {
-            warn!(queue = names::shard_queue(shard), count, reason, "messages are refused and dropped");
-        }
+    /// neither fill the quarantine nor the log. Returns whether the refusal was logged.
+    pub(super) fn refuse_forged(&self, shard: &Shard, delivery: Delivery, reason: &str) -> bool {
         delivery.accept();
+        self.refusals.log(&names::shard_queue(shard), reason)
     }
 
     /// Fails a call whose worker sent an unreadable report: its answer would be unreadable too. The effects of the

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind, quarantine};
+use broker::{Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind, Refusals, quarantine};
 use flow::{FlowName, NodeName};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use protocol::{DecodeError, EngineSecret, OpenError, PermitMessage, topology as names};
@@ -42,6 +42,7 @@ pub(crate) struct PermitService {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -143,7 +144,7 @@ impl CoordinatorRunner {
             Ok(message) => message,
             Err(OpenError::Unreadable(error)) => return self.on_unreadable(coordinator, delivery, &error),
             Err(error @ OpenError::Forged) => {
-                warn!(queue = self.queue, %error, "a message about permits is refused and dropped");
+                self.service.refusals.log(&self.queue, &error.to_string());
                 return delivery.accept();
             }
         };

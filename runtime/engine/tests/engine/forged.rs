@@ -8,7 +8,7 @@ use protocol::{
     BatchedReport, CallKeys, CallLog, CommandRequest, Job, Key, PermitGrant, Report, ReportBatch, RunCommand, Seal,
 };
 
-use crate::harness::{Harness, linear};
+use crate::harness::{Harness, linear, newer};
 
 fn answer(call: &CallId, answer: TaskResult) -> Report {
     let (call, execution) = (call.clone(), Execution::new(7));
@@ -79,8 +79,8 @@ async fn a_worker_cannot_report_about_a_call_that_it_was_not_given() {
 async fn an_unreadable_report_fails_no_call_that_its_sender_was_not_given() {
     let mut harness = Harness::new().await;
     let (own, other, watch) = attacked(&mut harness).await;
-    let mut newer = success(&other.call).encode(&own.keys);
-    newer[2] = 99;
+    // Its seal is under the key of the sender's own call.
+    let newer = newer(success(&other.call).encode(&own.keys), |body| own.keys.call.seal(body));
     for body in [newer, b"garbage".to_vec(), Vec::new()] {
         harness.publish_message(message(&harness, &other.call, true, body)).await;
         harness.next_quarantined().await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ::broker::{Amqp, Broker, ConnectError, Greeting, Options};
-use client::api::Check;
+use api::Check;
 
 use super::{Locations, QUERY_TIMEOUT, RunningServer, permissions, within};
 use crate::problem::chain;
@@ -124,7 +124,7 @@ fn parse(version: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use client::api::Outcome;
+    use api::Outcome;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use client::api::Check;
+use api::Check;
 use sandbox::CacheOwner;
 
 use super::{QUERY_TIMEOUT, nearest, on_disk, within};
@@ -58,7 +58,7 @@ async fn inspect(cache: &Path) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use client::api::Outcome;
+    use api::Outcome;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use client::api::Check;
+use api::Check;
 
 /// The maximum difference between clocks. waft needs no equal clocks; schedules, `expires` and displayed times depend on
 /// them.
@@ -40,7 +40,7 @@ pub(super) fn check(check: &str, owner: &str, reading: &Reading) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use client::api::Outcome;
+    use api::Outcome;
 
     use super::*;
 

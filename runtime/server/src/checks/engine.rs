@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ::engine::CallLocation;
-use client::api::Check;
+use api::Check;
 use flow::CallId;
 use protocol::topology;
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ::logbook::{ClockReading, ExistingLogbook, Inspection, Logbook, OpenError};
-use client::api::Check;
+use api::Check;
 use flow::RunId;
 
 use super::{

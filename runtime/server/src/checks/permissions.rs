@@ -11,7 +11,7 @@ use ::broker::{
     Binding, Broker, ConsumeError, Consumer, DEATH_TIME, DeclareError, Delivery, Destination, Message, Options,
     Properties, PublishError, Queue, QueueKind, Routing,
 };
-use client::api::Check;
+use api::Check;
 use protocol::topology;
 
 use super::{

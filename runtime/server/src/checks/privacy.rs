@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use client::api::Check;
+use api::Check;
 
 use super::{QUERY_TIMEOUT, on_disk, within};
 
@@ -41,7 +41,7 @@ fn with_mode(path: PathBuf) -> Option<(PathBuf, u32)> {
 mod tests {
     use std::fs::{self, Permissions};
 
-    use client::api::Outcome;
+    use api::Outcome;
 
     use super::*;
 

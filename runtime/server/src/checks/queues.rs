@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::broker::{Broker, DeclareError};
-use client::api::Check;
+use api::Check;
 use flow::QueueName;
 use futures::{StreamExt, stream};
 use protocol::{EngineSecret, topology};

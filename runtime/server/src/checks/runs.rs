@@ -8,7 +8,7 @@ use std::{
 
 use ::engine::CallLocation;
 use ::logbook::{Filter, Logbook, Summary};
-use client::api::Check;
+use api::Check;
 use flow::{CallId, RunState, Shard, Timestamp};
 use machine::{Command, Machine};
 use protocol::{events::rfc3339, lease, topology};

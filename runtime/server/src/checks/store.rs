@@ -9,7 +9,7 @@ use std::{
 use ::broker::Broker;
 use ::logbook::Logbook;
 use ::store::{Directory, Entry, FetchError, Store, bus::Client};
-use client::api::Check;
+use api::Check;
 use flow::Digest;
 use protocol::{EngineSecret, Key, topology};
 

@@ -93,7 +93,7 @@ fn report(result: &AskedWorkers, start: &str) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use client::api::Outcome;
+    use api::Outcome;
 
     use super::*;
 
@@ -112,7 +112,11 @@ mod tests {
 
     #[test]
     fn workers_of_another_version_are_named() {
-        let result = |workers, unreadable| report(&AskedWorkers { workers, unreadable }, "start");
+        let result = |workers, unreadable| {
+            let mut asked = AskedWorkers::default();
+            (asked.workers, asked.unreadable) = (workers, unreadable);
+            report(&asked, "start")
+        };
         assert_eq!(result(vec![worker("a", OWN_VERSION)], 0).outcome, Outcome::Ok);
         assert_eq!(result(Vec::new(), 0).outcome, Outcome::Warn);
         let check = result(vec![worker("a", OWN_VERSION), worker("b", "0.0.1")], 1);

@@ -1,7 +1,7 @@
 //! The run commands that a person can send.
 
+use api::{self, Notification, RunStateResponse, SkipRollback};
 use axum::{Json, extract::State, http::StatusCode};
-use client::api::{self, Notification, RunStateResponse, SkipRollback};
 use flow::{Failure, FailureKind, NodeName, RunId};
 use protocol::RunCommand;
 

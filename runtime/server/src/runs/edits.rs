@@ -4,8 +4,8 @@ mod alone;
 
 use std::sync::Arc;
 
+use api::{self, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach};
 use axum::{Json, extract::State, http::StatusCode};
-use client::api::{self, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach};
 use engine::CommandError;
 use flow::{
     Condition, Diagnostic, Draft, Edit, Flow, FlowSource, Join, NodeName, Revision, RunId, SkipReach, SourceOutcome,

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
+use api::{self, LogAttempt, LogEvent};
 use axum::{
     extract::State,
     http::HeaderMap,
@@ -10,7 +11,6 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use client::api::{self, LogAttempt, LogEvent};
 use flow::{CallId, RunId, WorkerName};
 use futures::{Stream, StreamExt, stream};
 use logbook::{LoadError, Logbook, Version};

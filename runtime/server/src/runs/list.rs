@@ -1,7 +1,7 @@
 //! Lists runs, page by page.
 
+use api::{self, ListQuery, Runs};
 use axum::{Json, extract::State};
-use client::api::{self, ListQuery, Runs};
 use flow::{FlowName, RunId, RunState, Timestamp};
 use logbook::{Filter, Logbook, Summary};
 use protocol::events::rfc3339;

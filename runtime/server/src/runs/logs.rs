@@ -1,7 +1,7 @@
 //! Reads what guests wrote during a run.
 
+use api::{self, AttemptLog, LogLine, RunLogs};
 use axum::{Json, extract::State};
-use client::api::{self, AttemptLog, LogLine, RunLogs};
 use flow::RunId;
 use logbook::{LoadError, Logbook, Version};
 

@@ -4,8 +4,8 @@ mod outstanding_calls;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use api::{self, FiringState, Node, NodeEvent, Revision};
 use axum::{Json, extract::State};
-use client::api::{self, FiringState, Node, NodeEvent, Revision};
 use flow::{Edit, Flow, NodeIndex, NodeKind, NodeName, RunId, RunState, State as NodeState, Timestamp, graph::Role};
 use logbook::{LoadError, Logbook, Page, Replay, Summary};
 use machine::{Change, Fact, Machine, NodeChange, Record};

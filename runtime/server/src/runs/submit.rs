@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use api::{self, Submission, ValuesObject};
 use axum::{
     Json,
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
-use client::api::{self, Submission, ValuesObject};
 use engine::SubmitError;
 use flow::{
     Diagnostic, Draft, Flow, RunId, Severity, StoredReferences, Values,

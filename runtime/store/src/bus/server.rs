@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
-use broker::{Broker, Consumer, Delivery, Message, Properties, QueueKind, Routing, quarantine};
+use broker::{Broker, Consumer, Delivery, Message, Properties, QueueKind, Refusals, Routing, quarantine};
 use bytes::Bytes;
 use flow::Digest;
 use futures::future;
@@ -72,8 +72,15 @@ impl Server {
     /// answered with the reason, or moved to the quarantine if it has no reply queue.
     pub async fn run(self) {
         let Self { broker, queue, store, secret, requests, puts, stop } = self;
-        let server =
-            |queue| QueueServer { broker: broker.clone(), queue, store: store.clone(), secret, stop: stop.clone() };
+        let refusals = Arc::new(Refusals::default());
+        let server = |queue| QueueServer {
+            broker: broker.clone(),
+            queue,
+            store: store.clone(),
+            secret,
+            refusals: refusals.clone(),
+            stop: stop.clone(),
+        };
         // Each kind has its own queue, so that a fetch never waits for a put.
         futures::join!(
             server(queue.clone()).serve_requests(requests),
@@ -88,6 +95,7 @@ struct QueueServer {
     queue: String,
     store: Arc<dyn Store>,
     secret: EngineSecret,
+    refusals: Arc<Refusals>,
     stop: CancellationToken,
 }
 
@@ -101,7 +109,8 @@ impl QueueServer {
             let request = match FetchRequest::open(&delivery.message.body, target.address(), &self.secret) {
                 Ok(request) => request,
                 Err(error) => {
-                    self.spawn(&reply_tasks, reject(self.broker.clone(), self.queue.clone(), delivery, error));
+                    let (broker, refusals) = (self.broker.clone(), self.refusals.clone());
+                    self.spawn(&reply_tasks, reject(broker, refusals, self.queue.clone(), delivery, error));
                     continue;
                 }
             };
@@ -130,12 +139,13 @@ impl QueueServer {
         while let Some(delivery) = self.next(&mut puts).await {
             let (broker, store, queue, secret) =
                 (self.broker.clone(), self.store.clone(), self.queue.clone(), self.secret);
+            let refusals = self.refusals.clone();
             self.spawn(&put_tasks, async move {
                 let body = delivery.message.body.clone();
                 let target = ReplyTarget::of(&delivery);
                 let bytes = match PutRequest::open(&body, target.address(), &secret) {
                     Ok(put) => body.slice_ref(put.bytes),
-                    Err(error) => return reject(broker, queue, delivery, error).await,
+                    Err(error) => return reject(broker, refusals, queue, delivery, error).await,
                 };
                 let result = store.put(bytes).await;
                 send(&*broker, vec![put_reply(&target, &queue, &secret, result)]).await;
@@ -224,7 +234,7 @@ async fn send(broker: &dyn Broker, messages: Vec<Message>) {
 
 /// Answers a request that is unreadable, or whose sender has no right to it, if it names a reply queue and a content.
 /// Otherwise moves it to the quarantine, unless the sender repeats it or has no right to it.
-async fn reject(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, error: OpenError) {
+async fn reject(broker: Arc<dyn Broker>, refusals: Arc<Refusals>, queue: String, delivery: Delivery, error: OpenError) {
     let digest = delivery.message.properties.headers.get(DIGEST).and_then(|digest| digest.parse().ok());
     let target = ReplyTarget::of(&delivery);
     let reason = format!("the engine could not read a request for content: {error}");
@@ -234,11 +244,7 @@ async fn reject(broker: Arc<dyn Broker>, queue: String, delivery: Delivery, erro
             FetchResponse::Unreadable { reason: &reason }
         }
         OpenError::Forged => {
-            warn!(
-                queue,
-                ?digest,
-                "a request for content is refused: no job of its sender names the content, or it is for another logbook"
-            );
+            refusals.log(&queue, "a request for content: no job of its sender names it, or it is for another logbook");
             FetchResponse::Refused
         }
     };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use broker::{InProcess, Properties, Queue, QueueKind};
 use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, Timestamp, Value, Values};
-use protocol::{CallKeys, CallLog, Job, Report};
+use protocol::{CallKeys, CallLog, Control, Job, Report, WithdrawnCall};
 
 use super::*;
 use crate::{Config, GuestResult, GuestRunner, Worker};
@@ -130,6 +130,49 @@ impl Harness {
 
 fn queue() -> QueueName {
     "default".parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withdrawn_call_that_no_engine_answers_for_ends() {
+    let mut harness = Harness::new().await;
+    let (guests, _stop) = harness.worker("one").await;
+    let call = CallId {
+        run: "r".parse().unwrap(),
+        task: "t0".parse().unwrap(),
+        firing: Firing::FIRST,
+        attempt: Attempt::FIRST,
+        action: flow::Action::Apply,
+    };
+    let withdrawn = WithdrawnCall { call, proof: protocol::Key::NONE.withdraw_proof() };
+    let message = Message {
+        exchange: topology::CONTROL.into(),
+        key: String::new(),
+        routing: Routing::Mandatory,
+        persistent: false,
+        priority: 0,
+        properties: Properties::default(),
+        body: Control::Withdraw(vec![withdrawn]).encode().into(),
+    };
+    harness.broker.publish(message).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let started = Instant::now();
+    harness.publish("r", [1]).await;
+    let mut questions = 0;
+    loop {
+        let delivery = harness.signals.next().await.unwrap();
+        let report = Report::decode(&delivery.message.body).unwrap();
+        delivery.accept();
+        match report {
+            Report::AskStart { .. } => {
+                questions += 1;
+                assert_eq!(guests.started.load(Ordering::Relaxed), 0);
+            }
+            Report::Signal(..) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(questions, 6, "a minute, in which an engine that restarts answers");
+    assert!(started.elapsed() < Duration::from_secs(70), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The check of the queues: whether each answers, and has a consumer.
 
 use ::broker::{InProcess, Queue, QueueKind, lossy::LossyConnection};
-use client::api::Outcome;
+use api::Outcome;
 use tokio::time::Instant;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use client::api::{EditResult, Edits};
+use api::{EditResult, Edits};
 use flow::{RunId, Timestamp};
 use logbook::{Append, AppendOutcome, Logbook, RunInfo};
 use machine::Event;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use client::api::OutstandingCall;
+use api::OutstandingCall;
 use flow::{CallId, NodeName, WorkerName};
 use machine::Machine;
 use protocol::{events::rfc3339, lease, topology};
