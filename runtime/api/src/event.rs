@@ -15,7 +15,7 @@ use crate::{Failure, NodeKind, NodeState, RunState, ValuesObject};
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[non_exhaustive]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub enum EventPayload {
     /// The run started or continues, is suspended, or has ended.
     #[serde(rename = "run")]

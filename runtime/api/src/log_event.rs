@@ -8,7 +8,7 @@ use crate::{Action, LogLevel, RunState};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[non_exhaustive]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub enum LogEvent {
     /// A line that a guest wrote.
     #[serde(rename = "log")]

@@ -92,10 +92,11 @@ impl Display {
             (EventPayload::Node(event), Style::Live) => self.table.change(event),
             (EventPayload::Node(event), Style::Lines) => output::note!("{}", plain_line(event)),
             (EventPayload::Firing(FiringEvent { firing, state, .. }), Style::Lines) => {
-                output::note!("firing {firing} {state}");
+                output::note!("firing {firing} {}", sanitize::one_line(&state.to_string()));
             }
-            // The summary shows the other states of the run.
-            _ => {}
+            // The summary shows the state of the run.
+            (EventPayload::Run(_) | EventPayload::Trimmed(_), Style::Lines | Style::Live)
+            | (EventPayload::Firing(_), Style::Live) => {}
         }
     }
 
@@ -225,12 +226,12 @@ fn value_line(name: &str, json: &str, columns: usize) -> (String, bool) {
 }
 
 fn plain_line(event: &NodeEvent) -> String {
-    let mut line = format!("{} {}", event.name, event.state);
+    let mut line = format!("{} {}", sanitize::one_line(&event.name), sanitize::one_line(&event.state.to_string()));
     if event.attempt > 1 {
         line.push_str(&format!(", attempt {}", event.attempt));
     }
     if let Some(worker) = &event.worker {
-        line.push_str(&format!(" ({worker})"));
+        line.push_str(&format!(" ({})", sanitize::one_line(worker)));
     }
     if let Some(failure) = &event.failure {
         line.push_str(&format!(": {}", sanitize::one_line(&failure.to_string())));
@@ -244,6 +245,14 @@ fn plain_line(event: &NodeEvent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_cannot_begin_a_line_of_its_own() {
+        let event = r#"{"event":"state","run":"r","flow":"f","kind":"task","name":"a\nb","state":"x\ny","firing":1,"attempt":2,
+            "at":"2026-11-28T14:27:27Z","worker":"w\n\u001b[31mz"}"#;
+        let Some(EventPayload::Node(event)) = EventPayload::parse(event) else { panic!("it is an event") };
+        assert_eq!(plain_line(&event), "a ⏎ b x ⏎ y, attempt 2 (w ⏎ \\x1b[31mz)");
+    }
 
     #[test]
     fn a_truncated_value_shows_its_size() {

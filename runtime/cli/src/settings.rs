@@ -6,8 +6,9 @@
 //!
 //! The environment is read here and not by clap: it ranks between the files and the flags, also for commands without the flag.
 
+mod limits;
+
 use std::{
-    collections::BTreeMap,
     env,
     fmt::Display,
     io::ErrorKind,
@@ -18,9 +19,10 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use flow::{LimitEntry, LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
+use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
 use serde::Deserialize;
 
+use self::limits::RawLimits;
 use crate::{arguments::Shared, exit::CliError};
 
 /// The defaults, which also serve as reference.
@@ -44,7 +46,7 @@ struct RawSettings {
     cache_size: Option<String>,
     worker: RawWorkerSettings,
     serve: RawServeSettings,
-    limits: BTreeMap<String, toml::Value>,
+    limits: RawLimits,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -137,11 +139,7 @@ impl RawSettings {
                 token: text(self.serve.token, lower.serve.token),
                 largest_request: text(self.serve.largest_request, lower.serve.largest_request),
             },
-            limits: {
-                let is_given = |value: &toml::Value| value.as_str() != Some("");
-                let upper = self.limits.into_iter().filter(|(_, value)| is_given(value));
-                lower.limits.into_iter().chain(upper).collect()
-            },
+            limits: RawLimits(self.limits.0.or(lower.limits.0)),
         }
     }
 
@@ -184,7 +182,9 @@ impl RawSettings {
             ("serve.largest_request", largest_request),
         ];
         let set = keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_owned());
-        set.chain(limits.keys().map(|key| format!("limits.{key}"))).collect()
+        let mut limits = limits.0;
+        let limits = limits.entries().filter(|(_, limit)| limit.is_set()).map(|(name, _)| format!("limits.{name}"));
+        set.chain(limits).collect()
     }
 }
 
@@ -257,7 +257,7 @@ impl Settings {
         let listen = parser.address("serve.listen", written.serve.listen);
         let delivery_limit = parser.delivery_limit("worker.delivery_limit", written.worker.delivery_limit);
         let queues = parser.queues("worker.queues", written.worker.queues);
-        let max_limits = parser.limits(written.limits);
+        let max_limits = parser.limits(&written.limits.0);
         parser.finish(&files.names)?;
         Ok(Self {
             broker: written.broker.filter(|url| !url.is_empty()),
@@ -309,35 +309,9 @@ impl Parser {
         })
     }
 
-    fn limits(&mut self, mut written: BTreeMap<String, toml::Value>) -> Limits {
-        let mut overrides = LimitOverrides::default();
-        for (name, limit) in overrides.entries() {
-            let Some(value) = written.remove(name) else { continue };
-            let key = format!("limits.{name}");
-            let text = value.as_str().map(str::to_owned);
-            let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
-            match (limit, text, number) {
-                (LimitEntry::Time(time), Some(text), _) => *time = Some(self.duration(&key, Some(text))),
-                (LimitEntry::Bytes(bytes), Some(text), _) => *bytes = Some(self.size(&key, Some(text))),
-                (LimitEntry::Count(count), _, Some(number)) => *count = Some(number),
-                (LimitEntry::SmallCount(count), _, Some(number)) if u32::try_from(number).is_ok() => {
-                    *count = u32::try_from(number).ok();
-                }
-                (LimitEntry::Time(_), ..) => self.report(&key, format!("{value} is no duration such as \"1h\"")),
-                (LimitEntry::Bytes(_), ..) => self.report(&key, format!("{value} is no size such as \"1GiB\"")),
-                (LimitEntry::Count(_) | LimitEntry::SmallCount(_), ..) => {
-                    self.report(&key, format!("{value} is no whole number such as 1000"));
-                }
-            }
-        }
-        for key in written.keys() {
-            let known: Vec<&str> = LimitOverrides::default().entries().map(|(name, _)| name).collect();
-            self.report(
-                &format!("limits.{key}"),
-                format!("there is no such limit; the limits are {}", known.join(", ")),
-            );
-        }
-        let maximum = Limits::maximum().with(&overrides);
+    /// The maximum of each limit.
+    fn limits(&mut self, overrides: &LimitOverrides) -> Limits {
+        let maximum = Limits::maximum().with(overrides);
         if maximum.stack > MAX_STACK_BYTES {
             self.report("limits.stack", format!("no sandbox has a stack above {}", Size(MAX_STACK_BYTES)));
         }
@@ -389,9 +363,11 @@ impl Parser {
 
 fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
     toml::from_str(text).with_context(|| format!("could not read the settings in {name}")).map_err(|error| {
-        CliError::invalid(error)
-            .hint("the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit, [serve] \
-             listen, token, largest_request and [limits] timeout, memory, stack, output, log, table_elements, instances")
+        CliError::invalid(error).hint(format!(
+            "the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit, [serve] \
+             listen, token, largest_request and [limits] {}",
+            limits::names()
+        ))
     })
 }
 
@@ -416,8 +392,9 @@ mod tests {
     #[test]
     fn the_default_maximum_is_that_of_the_library() {
         let written = parse(DEFAULT, "the built-in settings").ok().unwrap();
+        assert_eq!(written.limits.0, LimitOverrides::from(Limits::maximum()), "default.toml names each limit");
         let mut parser = Parser::default();
-        assert_eq!(parser.limits(written.limits), Limits::maximum());
+        assert_eq!(parser.limits(&written.limits.0), Limits::maximum());
         assert_eq!(parser.errors, Vec::<String>::new());
     }
 }

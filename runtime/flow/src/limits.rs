@@ -62,6 +62,12 @@ macro_rules! limits {
         }
 
         impl LimitOverrides {
+            /// These limits, and those of `lower` that are not set here.
+            #[must_use]
+            pub fn or(self, lower: Self) -> Self {
+                Self { $($key: self.$key.or(lower.$key),)+ }
+            }
+
             /// Each limit with its key, to read or to write it.
             pub fn entries(&mut self) -> impl Iterator<Item = (&'static str, LimitEntry<'_>)> {
                 [$((stringify!($key), LimitEntry::$kind(&mut self.$key)),)+].into_iter()
@@ -114,6 +120,16 @@ impl LimitEntry<'_> {
             Self::Time(_) => "duration",
             Self::Bytes(_) => "size",
             Self::Count(_) | Self::SmallCount(_) => "whole number",
+        }
+    }
+
+    /// Whether the limit is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        match self {
+            Self::Time(time) => time.is_some(),
+            Self::Bytes(number) | Self::Count(number) => number.is_some(),
+            Self::SmallCount(number) => number.is_some(),
         }
     }
 

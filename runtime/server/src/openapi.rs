@@ -56,6 +56,7 @@ pub fn description() -> openapi::OpenApi {
     if let Some(components) = &mut description.components {
         name_choices(&mut components.schemas);
     }
+    remove_unused(&mut description);
     description
 }
 
@@ -66,17 +67,38 @@ fn name_choices(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
     let mut named = Vec::new();
     for (owner, schema) in schemas.iter_mut() {
         let RefOr::T(Schema::OneOf(choices)) = schema else { continue };
+        choices.items.retain(|choice| !is_unknown(choice));
         for choice in &mut choices.items {
             let RefOr::T(Schema::AllOf(parts)) = choice else { continue };
             let mut object = combined(&parts.items, &all);
             let Some(word) = marking_word(&object) else { continue };
-            let name = format!("{owner}-{word}");
+            let name = format!("{owner}{}", pascal_case(&word));
             object.description.clone_from(&parts.description);
             *choice = RefOr::Ref(Ref::from_schema_name(&name));
             named.push((name, RefOr::T(Schema::Object(object))));
         }
     }
     schemas.extend(named);
+}
+
+/// Whether a choice stands for words of later versions: a reader has it, and no server sends it.
+fn is_unknown(choice: &RefOr<Schema>) -> bool {
+    let RefOr::T(Schema::Object(object)) = choice else { return false };
+    marking_word(object).is_some_and(|word| word == "Unknown")
+}
+
+/// A word with hyphens as a part of a type's name.
+fn pascal_case(word: &str) -> String {
+    let capitalized = |part: &str| part[..1].to_uppercase() + &part[1..];
+    word.split('-').filter(|part| part.is_ascii() && !part.is_empty()).map(capitalized).collect()
+}
+
+/// Removes the schemas that nothing refers to, as those that became a part of a choice.
+fn remove_unused(description: &mut openapi::OpenApi) {
+    let text = serde_json::to_string(description).unwrap_or_default();
+    if let Some(components) = &mut description.components {
+        components.schemas.retain(|name, _| text.contains(&format!("\"#/components/schemas/{name}\"")));
+    }
 }
 
 /// The only word that a property of an object can be.

@@ -102,9 +102,9 @@ async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool
             }
         };
         let Some(event) = event else { return Ok(()) };
-        let (LogEvent::Line { attempt, .. } | LogEvent::Missing { attempt, .. } | LogEvent::Cut(attempt)) = &event
-        else {
-            continue;
+        let attempt = match &event {
+            LogEvent::Line { attempt, .. } | LogEvent::Missing { attempt, .. } | LogEvent::Cut(attempt) => attempt,
+            LogEvent::End(_) | LogEvent::Run { .. } | LogEvent::Unknown => continue,
         };
         if task.is_some_and(|task| task != attempt.task) {
             continue;
@@ -118,7 +118,7 @@ async fn show(source: &Source, mut logs: Logs, task: Option<&str>, as_json: bool
             LogEvent::Line { level, text, .. } => output::line(&title.line(level.as_str(), text)),
             LogEvent::Cut(_) => output::line(&title.cut()),
             LogEvent::Missing { lines, .. } => output::diagnostic(&title.missing(*lines)),
-            _ => {}
+            LogEvent::End(_) | LogEvent::Run { .. } | LogEvent::Unknown => {}
         }
     }
 }
