@@ -10,10 +10,10 @@ const CRATES: [(&str, &[&str]); 13] = [
         "cli",
         &[
             "server", "engine", "worker", "sandbox", "client", "logbook", "store", "broker", "protocol", "machine",
-            "flow",
+            "api", "flow",
         ],
     ),
-    ("server", &["engine", "sandbox", "client", "logbook", "store", "broker", "protocol", "machine", "flow"]),
+    ("server", &["engine", "sandbox", "client", "logbook", "store", "broker", "protocol", "machine", "api", "flow"]),
     ("engine", &["logbook", "store", "broker", "protocol", "machine", "flow"]),
     ("worker", &["sandbox", "store", "broker", "protocol", "flow"]),
     ("sandbox", &["flow"]),
