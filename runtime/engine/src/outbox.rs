@@ -130,8 +130,8 @@ fn prepare_all(
     messages.into_iter().map(prepare).collect()
 }
 
-/// The broker for messages, and the store for values that are too large for a message, with the secret that makes their keys.
-/// Cheap to clone.
+/// What publishing needs. Values that are too large for a message go to the store, and the secret makes the keys with which workers
+/// fetch them. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct OutboxContext {
     pub(crate) broker: Arc<dyn Broker>,

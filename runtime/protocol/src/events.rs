@@ -128,18 +128,21 @@ pub fn notification(run: &RunId, flow: &FlowName, change: &NodeChange) -> String
 pub fn parse_notification(body: &[u8]) -> Result<Option<TaskNotification>, DecodeError> {
     let damaged = |reason: String| DecodeError::Damaged { what: "notification", reason };
     let event: NodeEvent = serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))?;
-    let NodeEvent { run: Some(run), flow: Some(flow), name, state, firing, attempt, .. } = &event else {
+    let NodeEvent {
+        run: Some(run), flow: Some(flow), name, state, firing, attempt, provides, failure, retry_in, ..
+    } = event
+    else {
         return Err(damaged("it has no run or no flow".into()));
     };
-    let task = NodeName::new(name).map_err(|error| damaged(error.to_string()))?;
-    let outcome = match (state, &event.failure) {
+    let task = NodeName::new(&name).map_err(|error| damaged(error.to_string()))?;
+    let outcome = match (&state, &failure) {
         (NodeState::Success, _) => {
             // An engine wrote the notification, so it may refer to the store.
-            let provided = event.provides.clone().unwrap_or_default();
+            let provided = provides.unwrap_or_default();
             let provided = provided.read(StoredReferences::Accept).map_err(|error| damaged(error.to_string()))?;
             NotificationOutcome::Success(provided)
         }
-        (NodeState::Failure, Some(failure)) if event.retry_in.is_none() => {
+        (NodeState::Failure, Some(failure)) if retry_in.is_none() => {
             NotificationOutcome::Failure(read_failure(failure).map_err(damaged)?.as_value(&task))
         }
         _ => return Ok(None),
