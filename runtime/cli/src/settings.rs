@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
 use serde::Deserialize;
 
@@ -362,8 +362,11 @@ impl Parser {
 }
 
 fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
-    toml::from_str(text).with_context(|| format!("could not read the settings in {name}")).map_err(|error| {
-        CliError::invalid(error).hint(format!(
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let place = error.span().map(|span| format!(", line {}", text[..span.start].matches('\n').count() + 1));
+        let place = place.unwrap_or_default();
+        let message = anyhow!("the settings in {name}{place} cannot be read: {}", error.message());
+        CliError::invalid(message).hint(format!(
             "the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit, [serve] \
              listen, token, largest_request and [limits] {}",
             limits::names()
@@ -388,6 +391,13 @@ fn base_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unreadable_setting_is_named_with_its_file_and_line() {
+        let error = parse("[worker]\nslots = 2\n\n[limits]\nmemroy = \"\"\n", "/etc/w.toml").expect_err("it is wrong");
+        let text = format!("{error:?}");
+        assert!(text.contains("the settings in /etc/w.toml, line 5 cannot be read: there is no limit"), "{text}");
+    }
 
     #[test]
     fn the_default_maximum_is_that_of_the_library() {
