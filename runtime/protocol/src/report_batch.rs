@@ -14,8 +14,9 @@ use crate::{
 };
 
 /// The maximum number of reports in one message: enough to share a broker's cost for it. Engines refuse more, since a message of
-/// the largest size could hold millions, and each costs an engine more than its bytes. It is a part of
-/// the format: an engine of an earlier version would refuse a larger batch without knowing its calls.
+/// the largest size could hold millions, and each costs an engine more than its bytes.
+///
+/// It is a part of the format and stays as it is: an earlier engine would refuse a larger batch without knowing its calls.
 pub const MAX_BATCH_REPORTS: usize = 256;
 
 /// Several encoded reports in one message, in the order in which they were sent.

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The number of bytes of a key, and of a seal.
-pub(crate) const SEAL_BYTES: usize = 32;
+const SEAL_BYTES: usize = 32;
 
 /// A key. Who has it makes and checks seals.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -57,7 +57,7 @@ async fn a_batch_of_a_million_reports_is_one_message_in_the_quarantine() {
         assert_eq!(Harness::end(watch).await.state(), RunState::Success);
     }
     let quarantined = harness.broker().waiting(protocol::topology::QUARANTINE).await.unwrap();
-    assert_eq!(quarantined, Some(0), "no report of it was kept on its own");
+    assert_eq!(quarantined, Some(0), "none of its reports is there by itself");
 }
 
 #[tokio::test(start_paused = true)]
