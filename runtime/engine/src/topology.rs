@@ -42,7 +42,7 @@ pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
         let end = if flow.for_each(index).is_some() { flow.fan_in_of(index) } else { index };
         flow.node(end).after.iter().any(|after| match flow.node(*after).role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) | Role::Begin => true,
-            Role::Element(_) | Role::FanIn(_) | Role::End => false,
+            Role::FanIn(_) | Role::End => false,
         })
     };
     flow.tasks().filter(|(index, _, _)| is_listened_to(*index)).map(|(_, name, _)| name.clone()).collect()

@@ -208,6 +208,15 @@ impl Outcome {
             Self::Failed(_) | Self::Unknown => None,
         }
     }
+
+    /// Why it failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Provided(_) | Self::Unknown => None,
+        }
+    }
 }
 
 #[cfg(test)]

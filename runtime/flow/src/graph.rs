@@ -22,9 +22,7 @@ use crate::{
     ValueName, Values,
 };
 
-pub use task::{
-    DELIVERY_LIMIT, Element, ForEach, Input, InputUse, MAX_DELIVERY_LIMIT, Requiredness, Source, Task, Wait,
-};
+pub use task::{DELIVERY_LIMIT, ForEach, Input, InputUse, MAX_DELIVERY_LIMIT, Requiredness, Source, Task, Wait};
 pub use triggers::{BackEdge, BackEdgeTiming, Listener, MissedPolicy, OverlapPolicy, Schedule, Triggers};
 pub use unknown_task::UnknownTask;
 
@@ -132,8 +130,6 @@ pub enum Role {
     Wait(Box<Wait>),
     /// Calls a guest for each element of a list. Its fan-in comes right after it.
     ForEach(Box<ForEach>),
-    /// One element of such a list. Only a run has elements: they are created once the list is known.
-    Element(Element),
     /// The fan-in of a task: it collects the values of the elements. It has the name of its task and ends it; other nodes
     /// wait for it.
     FanIn(NodeIndex),
@@ -207,7 +203,7 @@ impl Flow {
             let (task, list) = match &self.node(index).role {
                 Role::Task(task) => (&**task, None),
                 Role::ForEach(each) => (&each.task, Some((&each.list, false))),
-                Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => {
+                Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => {
                     continue;
                 }
             };
@@ -248,7 +244,7 @@ impl Flow {
         self.indices().filter_map(|index| match &self.node(index).role {
             Role::Task(task) => Some((index, &self.node(index).name, &**task)),
             Role::ForEach(each) => Some((index, &self.node(index).name, &each.task)),
-            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+            Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
         })
     }
 
@@ -257,7 +253,6 @@ impl Flow {
     pub fn task_called(&self, index: NodeIndex) -> Option<&Task> {
         match &self.node(index).role {
             Role::Task(task) => Some(task),
-            Role::Element(element) => self.for_each(element.of).map(|each| &each.task),
             Role::Wait(_) | Role::ForEach(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
         }
     }
@@ -267,13 +262,7 @@ impl Flow {
     pub fn for_each(&self, index: NodeIndex) -> Option<&ForEach> {
         match &self.node(index).role {
             Role::ForEach(each) => Some(each),
-            Role::Task(_)
-            | Role::Wait(_)
-            | Role::Element(_)
-            | Role::FanIn(_)
-            | Role::Controller(_)
-            | Role::Begin
-            | Role::End => None,
+            Role::Task(_) | Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
         }
     }
 
@@ -304,9 +293,7 @@ impl Flow {
             let (inputs, list) = match &mut node.role {
                 Role::Task(task) => (&mut task.inputs[..], None),
                 Role::ForEach(each) => (&mut each.task.inputs[..], Some(&mut each.list)),
-                Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => {
-                    (&mut [][..], None)
-                }
+                Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => (&mut [][..], None),
             };
             inputs.iter_mut().map(|input| &mut input.source).chain(list)
         });

@@ -81,7 +81,7 @@ impl<'f> Drawings<'f> {
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => Some(Shape::Task(index)),
             Role::Begin | Role::Controller(_) => Some(Shape::Flow(node.scope)),
-            Role::Element(_) | Role::FanIn(_) | Role::End => None,
+            Role::FanIn(_) | Role::End => None,
         }
     }
 
@@ -92,7 +92,7 @@ impl<'f> Drawings<'f> {
             Role::Task(_) | Role::Wait(_) => Some(Shape::Task(index)),
             Role::FanIn(each) => Some(Shape::Task(each)),
             Role::End => Some(Shape::Flow(node.scope)),
-            Role::Begin | Role::ForEach(_) | Role::Element(_) | Role::Controller(_) => None,
+            Role::Begin | Role::ForEach(_) | Role::Controller(_) => None,
         }
     }
 
@@ -133,7 +133,7 @@ impl<'f> Drawings<'f> {
             Role::Task(task) => task.inputs.iter().map(|input| &input.source).collect(),
             Role::ForEach(each) => each.task.inputs.iter().map(|input| &input.source).chain([&each.list]).collect(),
             Role::Controller(controller) => controller.list.iter().collect(),
-            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => Vec::new(),
+            Role::Wait(_) | Role::FanIn(_) | Role::Begin | Role::End => Vec::new(),
         };
         for source in sources {
             match source {
@@ -185,7 +185,7 @@ impl<'f> Drawings<'f> {
         match node.role {
             Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => shapes.push(Shape::Task(index)),
             Role::FanIn(each) => shapes.push(Shape::Task(each)),
-            Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
+            Role::Controller(_) | Role::Begin | Role::End => {}
         }
         let mut scope = Some(node.scope);
         while let Some(inner) = scope {
@@ -202,13 +202,9 @@ fn title(flow: &Flow, scope: ScopeIndex) -> String {
     let begin = flow.node(flow.scope(scope).begin);
     match &begin.role {
         Role::Controller(controller) => format!("{} ({})", begin.name, policy(controller)),
-        Role::Task(_)
-        | Role::Wait(_)
-        | Role::ForEach(_)
-        | Role::Element(_)
-        | Role::FanIn(_)
-        | Role::Begin
-        | Role::End => begin.name.to_string(),
+        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::FanIn(_) | Role::Begin | Role::End => {
+            begin.name.to_string()
+        }
     }
 }
 

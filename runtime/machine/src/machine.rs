@@ -25,7 +25,7 @@ use std::{
 
 use crate::{Change, Command, Event, Fact, Record};
 pub use firing::for_each::{Expansion, collect_results, elements};
-pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues};
+pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues, Rare, RareState};
 use firing::{FiringMachine, FiringStart};
 use flow::{ClockShift, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, Timestamp, graph::Role};
 pub use notifications::NotificationKeys;
@@ -172,13 +172,9 @@ impl Machine {
 
     /// Summarizes a record with its task and firing, for people; it contains no values.
     fn describe_record(&self, record: &Record) -> String {
-        let node = record.fact.node().map(|node| {
-            let number = record.firing.unwrap_or(Firing::FIRST);
-            let flow = self.firings.get(&number).map_or(&self.flow, |firing| &firing.flow);
-            match flow.nodes.get(node.0 as usize) {
-                Some(known) => format!(" of {:?}", known.name),
-                None => format!(" of node {}, which the flow does not have", node.0),
-            }
+        let node = record.fact.node().map(|node| match self.node_name(record.firing, node) {
+            Some(name) => format!(" of {name:?}"),
+            None => format!(" of node {}, which the flow does not have", node.0),
         });
         let firing = record.firing.map(|firing| format!(", firing {firing}")).unwrap_or_default();
         format!("{}{}{firing}", record.fact.name(), node.unwrap_or_default())

@@ -70,7 +70,7 @@ fn named_results(run: &RunId, records: &[Record]) -> Result<TaskResults, String>
             results.extend(
                 machine
                     .call_of(record.firing, attempt.node)
-                    .map(|(name, _)| (name.clone(), (attempt.firing, attempt.attempt), action, succeeded)),
+                    .map(|(name, _)| (name, (attempt.firing, attempt.attempt), action, succeeded)),
             );
         }
         if let Fact::RunStarted { flow, .. } = &record.fact {

@@ -16,15 +16,6 @@ pub struct ForEach {
     pub max_parallel: Option<u32>,
 }
 
-/// One list element of a `for_each` task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Element {
-    /// The task.
-    pub of: NodeIndex,
-    /// The index of the element, from 0.
-    pub number: u32,
-}
-
 /// A task that waits for a person, or for another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {

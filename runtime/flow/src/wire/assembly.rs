@@ -34,7 +34,7 @@ pub(super) fn assemble(
                 None => each.list = source,
             },
             Role::Controller(controller) => controller.list = Some(source),
-            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => {}
+            Role::Wait(_) | Role::FanIn(_) | Role::Begin | Role::End => {}
         }
     }
     for (node, links) in link_properties.links {
@@ -49,7 +49,7 @@ pub(super) fn assemble(
                 each.task.rollback = false;
                 nodes[index.0 as usize + 1].is_failure_handler = true;
             }
-            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => {}
+            Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => {}
         }
     }
     for (scope, graph) in graphs {

@@ -37,7 +37,7 @@ pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, diagnostics: 
 /// Whether the firing that a back edge triggers may call a guest.
 fn calls(flow: &Flow, edge: &BackEdge) -> bool {
     flow.nodes_of_firing(Some(edge.to)).into_iter().flatten().any(|index| match &flow.node(index).role {
-        Role::Task(_) | Role::Wait(_) | Role::Element(_) => true,
+        Role::Task(_) | Role::Wait(_) => true,
         Role::ForEach(each) => !is_empty(&each.list),
         Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => false,
     })

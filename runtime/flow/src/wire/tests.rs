@@ -99,9 +99,7 @@ fn modules() -> BTreeMap<String, ModuleInfo> {
 /// Every task, and every begin of a nested flow, with its predecessors and the sources of its inputs.
 fn describe(flow: &Flow) -> String {
     let name = |index| match &flow.node(index).role {
-        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::Controller(_) => {
-            flow.node(index).name.to_string()
-        }
+        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) => flow.node(index).name.to_string(),
         Role::FanIn(_) => format!("all of {}", flow.node(index).name),
         Role::Begin => format!("begin of {}", flow.node(index).name),
         Role::End => format!("end of {}", flow.node(index).name),
@@ -145,7 +143,7 @@ fn describe(flow: &Flow) -> String {
                     .for_each(|input| text += &format!("  {} = {}\n", input.parameter, show_source(&input.source)));
                 text += &format!("  its list = {}\n", show_source(&each.list));
             }
-            Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => {}
+            Role::Wait(_) | Role::FanIn(_) | Role::Begin | Role::End => {}
         }
     }
     text

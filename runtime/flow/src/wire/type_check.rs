@@ -207,15 +207,9 @@ impl<'a> TypeChecker<'a, '_> {
     fn is_list(&self, resolved: &ResolvedInput) -> bool {
         match self.tasks.get(&resolved.node).map(|task| &task.role) {
             Some(Role::ForEach(each)) => resolved.input >= each.task.inputs.len(),
-            Some(
-                Role::Task(_)
-                | Role::Wait(_)
-                | Role::Element(_)
-                | Role::FanIn(_)
-                | Role::Controller(_)
-                | Role::Begin
-                | Role::End,
-            ) => false,
+            Some(Role::Task(_) | Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End) => {
+                false
+            }
             // Besides tasks, only a controller requires a value: its list.
             None => true,
         }
@@ -258,7 +252,7 @@ fn call(role: &Role) -> Option<&Task> {
     match role {
         Role::Task(task) => Some(task),
         Role::ForEach(each) => Some(&each.task),
-        Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
     }
 }
 

@@ -134,7 +134,7 @@ impl Machine {
             }
             let may_answer = firing.calls_of(index).any(|call| {
                 let node = firing.node(call);
-                !node.lost.is_empty() || !node.lease_holders.is_empty() || node.late_outcome.is_some()
+                !node.rare.lost.is_empty() || !node.rare.lease_holders.is_empty() || node.rare.late_outcome.is_some()
             });
             may_answer.then(|| {
                 format!(
@@ -367,7 +367,6 @@ fn same_call((flow, role): (&Flow, &Role), (other_flow, other): (&Flow, &Role)) 
             Role::Task(_)
             | Role::Wait(_)
             | Role::ForEach(_)
-            | Role::Element(_)
             | Role::FanIn(_)
             | Role::Controller(_)
             | Role::Begin
@@ -411,7 +410,7 @@ fn keys(flow: &Flow) -> BTreeMap<Key<'_>, NodeIndex> {
 fn key(flow: &Flow, index: NodeIndex) -> Key<'_> {
     let node = flow.node(index);
     let part = match node.role {
-        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) => NodePart::Task,
+        Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => NodePart::Task,
         Role::FanIn(_) => NodePart::Results,
         Role::Controller(_) | Role::Begin => NodePart::Begin,
         Role::End => NodePart::End,

@@ -15,6 +15,7 @@ mod controller;
 mod decide;
 pub(super) mod for_each;
 mod evolve;
+pub(super) mod graph;
 pub(super) mod node;
 mod publish;
 mod readiness;
@@ -28,11 +29,11 @@ use std::{
 
 use crate::Trigger;
 use flow::{
-    CallId, Failures, Firing, Flow, NodeIndex, NodeName, Outcome, RunId, RunState, State, Timestamp, Values,
-    graph::{Role, ScopeIndex},
+    CallId, Failures, Firing, Flow, NodeIndex, NodeName, RunId, RunState, State, Timestamp, Values, graph::ScopeIndex,
 };
 use for_each::Elements;
-use node::{NodeRun, NodeState, ScopeRun};
+use graph::{Element, NodeRole};
+use node::{NodeRun, NodeState, ScopeRun, node_count};
 
 /// The values of nodes outside a firing.
 pub(super) type InheritedValues = Arc<BTreeMap<NodeIndex, Values>>;
@@ -41,7 +42,7 @@ pub(super) type InheritedValues = Arc<BTreeMap<NodeIndex, Values>>;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FiringMachine {
     pub(super) run: RunId,
-    /// The flow; the nodes of list elements follow its own nodes.
+    /// The flow of the run.
     pub(super) flow: Arc<Flow>,
     /// The index of each task by name, since signals contain names.
     pub(super) tasks: Arc<BTreeMap<NodeName, NodeIndex>>,
@@ -57,7 +58,10 @@ pub(super) struct FiringMachine {
     /// The values of nodes outside this firing, and the values that its own nodes provided the last time.
     pub(super) inherited: InheritedValues,
     pub(super) state: RunState,
+    /// The nodes of the flow, then the list elements.
     pub(super) nodes: Vec<NodeRun>,
+    /// The list elements, in the order of their nodes.
+    list_elements: Vec<Element>,
     pub(super) scopes: Vec<ScopeRun>,
     /// Nodes that may execute now.
     ready: BTreeSet<StartOrder>,
@@ -138,7 +142,7 @@ impl FiringMachine {
         let is_member = |index: NodeIndex| members.as_ref().is_none_or(|members| members.contains(&index));
         let is_waited_for = |before: &&NodeIndex| is_member(**before);
         let node = |index: NodeIndex| {
-            let waiting = flow.node(index).before.iter().filter(is_waited_for).count();
+            let waiting = node_count(flow.node(index).before.iter().filter(is_waited_for).count());
             let state = if is_member(index) { NodeState::Pending } else { NodeState::NotInFiring };
             NodeRun { firing, state, ..NodeRun::new(waiting) }
         };
@@ -154,6 +158,7 @@ impl FiringMachine {
             inherited,
             state: RunState::Pending,
             nodes,
+            list_elements: Vec::new(),
             scopes,
             ready: BTreeSet::new(),
             rollback_ready: BTreeSet::new(),
@@ -202,7 +207,7 @@ impl FiringMachine {
     /// The failure of an apply whose rollback failed too.
     pub(super) fn apply_failure(&self, index: NodeIndex) -> Option<&flow::Failure> {
         match &self.node(index).state {
-            NodeState::RollbackFailure { outcome: Outcome::Failed(failure) } => Some(failure),
+            NodeState::RollbackFailure { outcome } => outcome.failure(),
             NodeState::Pending
             | NodeState::NotInFiring
             | NodeState::Running { .. }
@@ -210,7 +215,6 @@ impl FiringMachine {
             | NodeState::Failure { .. }
             | NodeState::RollingBack { .. }
             | NodeState::RolledBack
-            | NodeState::RollbackFailure { outcome: Outcome::Provided(_) | Outcome::Unknown }
             | NodeState::Retrying
             | NodeState::Ignored => None,
         }
@@ -218,17 +222,13 @@ impl FiringMachine {
 
     /// The values of nodes in success, failure or rolling-back.
     pub(super) fn values(&self) -> impl Iterator<Item = (NodeIndex, Values)> {
-        let nodes = self.flow.indices().zip(&self.nodes).filter(|(index, _)| self.element(*index).is_none());
+        let nodes = self.flow.indices().zip(&self.nodes);
         nodes.filter_map(|(index, node)| Some((index, node.state.readable()?.to_values())))
     }
 
     /// The published state of a node.
     pub(super) fn node_state(&self, index: NodeIndex) -> State {
-        if self.flow.for_each(index).is_some() {
-            self.for_each_state(index)
-        } else {
-            self.node(index).state.published()
-        }
+        if self.for_each(index).is_some() { self.for_each_state(index) } else { self.node(index).state.published() }
     }
 
     /// Whether a node belongs to this firing.
@@ -238,14 +238,16 @@ impl FiringMachine {
 
     /// Whether a lost attempt may still answer, or a worker holds a lease on a call.
     pub(super) fn has_outstanding_attempts(&self) -> bool {
-        self.nodes.iter().any(|node| !node.lost.is_empty() || !node.lease_holders.is_empty())
+        self.nodes.iter().any(|node| !node.rare.lost.is_empty() || !node.rare.lease_holders.is_empty())
     }
 
     /// Whether this firing has called a guest or waited for a notification.
     pub(super) fn has_called(&self) -> bool {
-        self.flow.indices().any(|index| match self.flow.node(index).role {
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) => self.node(index).applies > 0,
-            Role::ForEach(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => false,
+        self.indices().any(|index| match self.role(index) {
+            NodeRole::Task(_) | NodeRole::Wait(_) | NodeRole::Element(_) => self.node(index).applies > 0,
+            NodeRole::ForEach(_) | NodeRole::FanIn(_) | NodeRole::Controller(_) | NodeRole::Begin | NodeRole::End => {
+                false
+            }
         })
     }
 
@@ -271,10 +273,15 @@ impl FiringMachine {
     }
 
     fn start_order(&self, index: NodeIndex) -> StartOrder {
-        let priority = match &self.flow.node(index).role {
-            Role::Task(task) => task.priority,
-            Role::ForEach(each) => each.task.priority,
-            Role::Element(_) | Role::FanIn(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => 0,
+        let priority = match self.role(index) {
+            NodeRole::Task(task) => task.priority,
+            NodeRole::ForEach(each) => each.task.priority,
+            NodeRole::Element(_)
+            | NodeRole::FanIn(_)
+            | NodeRole::Wait(_)
+            | NodeRole::Controller(_)
+            | NodeRole::Begin
+            | NodeRole::End => 0,
         };
         StartOrder(Reverse(priority), index)
     }

@@ -87,11 +87,20 @@ impl Machine {
         self.flow.task_called(index).or_else(|| self.flow.for_each(index).map(|each| &each.task))
     }
 
-    /// The name of a node and the task that it calls, list elements included; `None` for a node without a guest call.
+    /// The name of a node and the task that it calls, list elements included; `None` for a node without a guest call. A record
+    /// without a firing concerns the first.
     #[must_use]
-    pub fn call_of(&self, number: Option<Firing>, index: NodeIndex) -> Option<(&NodeName, &flow::Task)> {
-        let firing = self.firings.get(&number.unwrap_or(Firing::FIRST))?;
-        Some((&firing.flow.nodes.get(index.0 as usize)?.name, firing.flow.task_called(index)?))
+    pub fn call_of(&self, number: Option<Firing>, index: NodeIndex) -> Option<(NodeName, &flow::Task)> {
+        let firing = self.firings.get(&number.unwrap_or(Firing::FIRST)).filter(|firing| firing.has_node(index))?;
+        Some((firing.name(index), firing.task_called(index)?))
+    }
+
+    /// The name of a node, list elements included; `None` for a node that the firing does not have.
+    pub(super) fn node_name(&self, number: Option<Firing>, index: NodeIndex) -> Option<NodeName> {
+        match self.firings.get(&number.unwrap_or(Firing::FIRST)) {
+            Some(firing) => firing.has_node(index).then(|| firing.name(index)),
+            None => Some(self.flow.nodes.get(index.0 as usize)?.name.clone()),
+        }
     }
 
     /// The number of elements of a `for_each` task, and how many of them succeeded; `None` before its list is known, and for
@@ -99,12 +108,6 @@ impl Machine {
     #[must_use]
     pub fn progress(&self, index: NodeIndex) -> Option<(usize, usize)> {
         self.firings.values().rev().find_map(|firing| firing.progress(index))
-    }
-
-    /// The flow of each firing, including the list elements of its tasks.
-    #[cfg(test)]
-    pub(super) fn expanded_flows(&self) -> impl Iterator<Item = (Firing, Arc<Flow>)> {
-        self.firings.iter().map(|(number, firing)| (*number, firing.flow.clone()))
     }
 
     /// The number of nodes and list elements, with or without a node yet: the cost of a snapshot of the machine.

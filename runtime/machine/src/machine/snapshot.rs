@@ -10,7 +10,7 @@ use std::{
 use crate::Trigger;
 use flow::{
     Digest, Failures, Firing, Flow, NodeIndex, Outcome, Revision, RunId, RunState, Timestamp, Value, Values,
-    graph::{Role, ScopeIndex},
+    graph::ScopeIndex,
 };
 
 use super::{
@@ -18,7 +18,8 @@ use super::{
     firing::{
         FiringMachine, FiringStart,
         for_each::Expansion,
-        node::{Intention, NodeRun, NodeState},
+        graph::NodeRole,
+        node::{Intention, NodeRun, NodeState, node_count},
     },
 };
 
@@ -99,7 +100,7 @@ impl Snapshot {
                     | NodeState::Retrying
                     | NodeState::Ignored => {}
                 }
-                node.late_outcome.iter().filter_map(Outcome::provided).for_each(&mut add);
+                node.rare.late_outcome.iter().filter_map(Outcome::provided).for_each(&mut add);
             }
         }
         if let Some(trigger_state) = &self.triggers {
@@ -213,12 +214,13 @@ impl FiringMachine {
                 inherited: Arc::default(),
             },
         );
-        let without_counts = |node: &NodeRun| NodeRun { waiting: 0, rollback_blockers: 0, ..node.clone() };
+        let fresh_element = NodeRun { firing: self.firing, ..NodeRun::untouched() };
+        let fresh_nodes = fresh.nodes.iter().chain(std::iter::repeat(&fresh_element));
         let changed = |((index, node), fresh): ((NodeIndex, &NodeRun), &NodeRun)| {
-            let node = without_counts(node);
-            (node != without_counts(fresh)).then_some((index, node))
+            let node = NodeRun { waiting: fresh.waiting, rollback_blockers: fresh.rollback_blockers, ..node.clone() };
+            let is_changed = node != *fresh;
+            is_changed.then_some((index, NodeRun { waiting: 0, rollback_blockers: 0, ..node }))
         };
-        let indices = self.flow.indices();
         let scopes = (0..).map(ScopeIndex).zip(&self.scopes);
         FiringSnapshot {
             firing: self.firing,
@@ -228,7 +230,7 @@ impl FiringMachine {
             given: self.inherited.clone(),
             state: self.state,
             elements: self.elements.iter().map(|(each, elements)| (*each, elements.expansion.clone())).collect(),
-            nodes: indices.zip(&self.nodes).zip(&fresh.nodes).filter_map(changed).collect(),
+            nodes: self.indices().zip(&self.nodes).zip(fresh_nodes).filter_map(changed).collect(),
             intentions: scopes
                 .filter(|(_, scope)| scope.intention != Intention::Execute)
                 .map(|(index, scope)| (index, scope.intention))
@@ -240,71 +242,73 @@ impl FiringMachine {
 
     /// Recomputes everything that follows from the states of the nodes.
     fn rebuild_indexes(&mut self) {
-        let flow = self.flow.clone();
-        for index in flow.indices() {
-            self.recount_waiting(&flow, index);
+        for index in self.indices() {
+            self.recount_waiting(index);
             self.recount(index);
-            self.rebuild_start_time(&flow, index);
+            self.rebuild_start_time(index);
             if !matches!(self.node(index).state, NodeState::Pending | NodeState::NotInFiring) {
-                self.scope_mut(flow.node(index).scope).ran.insert(index);
+                let scope = self.scope_of(index);
+                self.scope_mut(scope).ran.insert(index);
             }
-            self.rebuild_work(&flow, index);
+            self.rebuild_work(index);
         }
         if self.state != RunState::Pending {
-            self.update_readiness(flow.indices().collect());
+            self.update_readiness(self.indices().collect());
         }
     }
 
     /// Counts the neighbours that a node waits for, and those that its rollback waits for.
-    fn recount_waiting(&mut self, flow: &Flow, index: NodeIndex) {
-        let node = flow.node(index);
-        let is_waited_for =
-            |before: &&NodeIndex| !self.unblocks_successors(**before, &self.node(**before).state, index);
-        let unexpanded = match node.role {
-            Role::FanIn(each) => usize::from(self.has_unexpanded_elements(each)),
-            Role::Task(_)
-            | Role::Wait(_)
-            | Role::ForEach(_)
-            | Role::Element(_)
-            | Role::Controller(_)
-            | Role::Begin
-            | Role::End => 0,
+    fn recount_waiting(&mut self, index: NodeIndex) {
+        let is_waited_for = |before: &NodeIndex| !self.unblocks_successors(*before, &self.node(*before).state, index);
+        let unexpanded = match self.role(index) {
+            NodeRole::FanIn(each) => usize::from(self.has_unexpanded_elements(each)),
+            NodeRole::Task(_)
+            | NodeRole::Wait(_)
+            | NodeRole::ForEach(_)
+            | NodeRole::Element(_)
+            | NodeRole::Controller(_)
+            | NodeRole::Begin
+            | NodeRole::End => 0,
         };
-        self.node_mut(index).waiting = node.before.iter().filter(is_waited_for).count() + unexpanded;
+        self.node_mut(index).waiting = node_count(self.all_before(index).filter(is_waited_for).count() + unexpanded);
         // A node that a rollback passes through passes its own count on.
         if !self.is_transparent_to_rollback(index) && self.delays_rollback(index) {
             // Every node is settled afterwards.
             let mut changed = Vec::new();
-            node.before.iter().for_each(|before| self.update_rollback_blockers(*before, true, &mut changed));
+            let mut position = 0;
+            while let Some(before) = self.before(index, position) {
+                position += 1;
+                self.update_rollback_blockers(before, true, &mut changed);
+            }
         }
     }
 
     /// Schedules the delayed start of a node. After an edit the node may have to wait for other nodes first.
-    fn rebuild_start_time(&mut self, flow: &Flow, index: NodeIndex) {
+    fn rebuild_start_time(&mut self, index: NodeIndex) {
         let run = self.node(index);
-        if run.waiting == 0 && !flow.node(index).retired && self.may_continue(index) {
-            self.retries.extend(run.starts_at.map(|at| (at, index)));
+        if run.waiting == 0 && !self.definition(index).retired && self.may_continue(index) {
+            self.retries.extend(run.rare.starts_at.map(|at| (at, index)));
         } else {
-            self.node_mut(index).starts_at = None;
+            self.node_mut(index).rare.remove(|rare| rare.starts_at = None);
         }
     }
 
     /// Recomputes what a node is waiting for, by its state.
-    fn rebuild_work(&mut self, flow: &Flow, index: NodeIndex) {
+    fn rebuild_work(&mut self, index: NodeIndex) {
         let run = self.node(index);
         match run.state {
-            NodeState::Pending | NodeState::Ignored if run.late_outcome.is_some() => {
+            NodeState::Pending | NodeState::Ignored if run.rare.late_outcome.is_some() => {
                 self.late_outcomes.insert(index);
             }
             NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
-                match flow.node(index).role {
-                    Role::Task(_) | Role::Element(_) => {
+                match self.role(index) {
+                    NodeRole::Task(_) | NodeRole::Element(_) => {
                         self.outstanding.insert(index);
                         self.retries.extend(self.expiry(index).map(|at| (at, index)));
                     }
-                    Role::Wait(_) => self.wait_for_notification(index),
-                    Role::ForEach(_) | Role::FanIn(_) => drop(self.start_fetch(index)),
-                    Role::Controller(_) | Role::Begin | Role::End => {}
+                    NodeRole::Wait(_) => self.wait_for_notification(index),
+                    NodeRole::ForEach(_) | NodeRole::FanIn(_) => drop(self.start_fetch(index)),
+                    NodeRole::Controller(_) | NodeRole::Begin | NodeRole::End => {}
                 }
             }
             NodeState::Running { retry_at: Some(due), .. }

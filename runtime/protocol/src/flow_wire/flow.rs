@@ -123,7 +123,7 @@ fn check_fan_ins(nodes: &[Node]) -> Result<(), Invalid> {
                 index += 2;
             }
             Role::FanIn(_) => return Err(format!("fan-in node {index} has no for_each task before it")),
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
+            Role::Task(_) | Role::Wait(_) | Role::Controller(_) | Role::Begin | Role::End => {
                 index += 1;
             }
         }

@@ -67,7 +67,7 @@ pub(super) fn task_of(role: &Role) -> Option<&Task> {
     match role {
         Role::Task(task) => Some(task),
         Role::ForEach(each) => Some(&each.task),
-        Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The nodes of a firing that have changed since the firing began.
 
 use flow::{Action, Attempt, Execution, Firing, Timestamp, WorkerName};
-use machine::{NodeRun, NodeState};
+use machine::{NodeRun, NodeState, RareState};
 
 use crate::{
     codec::{BorrowDecode, Encode},
@@ -71,13 +71,13 @@ impl<'a> From<&'a NodeRun> for WireNodeRun<'a> {
             rollbacks: node.rollbacks,
             failed_in_row: node.consecutive_failures,
             lost_in_row: node.consecutive_losses,
-            lost: node.lost.iter().map(lost).collect(),
+            lost: node.rare.lost.iter().map(lost).collect(),
             executions: node.executions.iter().map(execution).collect(),
             may_have_applied: node.may_have_applied,
-            holders: node.lease_holders.iter().map(holder).collect(),
-            late_outcome: node.late_outcome.as_ref().map(WireOutcome::from),
-            starts_at_micros: time_to_wire(node.starts_at),
-            list: node.list.as_deref().map(list_to_wire),
+            holders: node.rare.lease_holders.iter().map(holder).collect(),
+            late_outcome: node.rare.late_outcome.as_ref().map(WireOutcome::from),
+            starts_at_micros: time_to_wire(node.rare.starts_at),
+            list: node.rare.list.as_deref().map(list_to_wire),
         }
     }
 }
@@ -96,13 +96,16 @@ impl WireNodeRun<'_> {
         node.rollbacks = self.rollbacks;
         node.consecutive_failures = self.failed_in_row;
         node.consecutive_losses = self.lost_in_row;
-        node.lost = self.lost.into_iter().map(lost).collect();
         node.executions = self.executions.into_iter().map(execution).collect();
         node.may_have_applied = self.may_have_applied;
-        node.lease_holders = self.holders.into_iter().map(holder).collect::<Result<_, Invalid>>()?;
-        node.late_outcome = self.late_outcome.map(WireOutcome::into_outcome).transpose()?;
-        node.starts_at = time_from_wire(self.starts_at_micros);
-        node.list = self.list.map(list_from_wire).transpose()?;
+        let rare = RareState {
+            lost: self.lost.into_iter().map(lost).collect(),
+            lease_holders: self.holders.into_iter().map(holder).collect::<Result<_, Invalid>>()?,
+            late_outcome: self.late_outcome.map(WireOutcome::into_outcome).transpose()?,
+            starts_at: time_from_wire(self.starts_at_micros),
+            list: self.list.map(list_from_wire).transpose()?,
+        };
+        node.rare = rare.into();
         Ok(node)
     }
 }
@@ -116,14 +119,14 @@ impl<'a> From<&'a NodeState> for WireNodeState<'a> {
             }
             NodeState::Success { provided } => Self::Success { provided: values_to_wire(provided.iter()) },
             NodeState::Failure { failure, retry_at } => {
-                Self::Failure { failure: failure.into(), retry_at_micros: time_to_wire(*retry_at) }
+                Self::Failure { failure: (&**failure).into(), retry_at_micros: time_to_wire(*retry_at) }
             }
             NodeState::RollingBack { since, outcome, retry_at } => {
                 let (since_micros, retry_at_micros) = (since.as_micros(), time_to_wire(*retry_at));
-                Self::RollingBack { since_micros, outcome: outcome.into(), retry_at_micros }
+                Self::RollingBack { since_micros, outcome: (&**outcome).into(), retry_at_micros }
             }
             NodeState::RolledBack => Self::RolledBack,
-            NodeState::RollbackFailure { outcome } => Self::RollbackFailure { outcome: outcome.into() },
+            NodeState::RollbackFailure { outcome } => Self::RollbackFailure { outcome: (&**outcome).into() },
             NodeState::Retrying => Self::Retrying,
             NodeState::Ignored => Self::Ignored,
             NodeState::NotInFiring => Self::OtherFiring,
@@ -140,15 +143,16 @@ impl WireNodeState<'_> {
                 NodeState::Running { since, retry_at }
             }
             Self::Success { provided } => NodeState::Success { provided: values_from_wire(provided)?.into() },
-            Self::Failure { failure, retry_at_micros } => {
-                NodeState::Failure { failure: failure.into_failure()?, retry_at: time_from_wire(retry_at_micros) }
-            }
+            Self::Failure { failure, retry_at_micros } => NodeState::Failure {
+                failure: failure.into_failure()?.into(),
+                retry_at: time_from_wire(retry_at_micros),
+            },
             Self::RollingBack { since_micros, outcome, retry_at_micros } => {
                 let (since, retry_at) = (Timestamp::from_micros(since_micros), time_from_wire(retry_at_micros));
-                NodeState::RollingBack { since, outcome: outcome.into_outcome()?, retry_at }
+                NodeState::RollingBack { since, outcome: outcome.into_outcome()?.into(), retry_at }
             }
             Self::RolledBack => NodeState::RolledBack,
-            Self::RollbackFailure { outcome } => NodeState::RollbackFailure { outcome: outcome.into_outcome()? },
+            Self::RollbackFailure { outcome } => NodeState::RollbackFailure { outcome: outcome.into_outcome()?.into() },
             Self::Retrying => NodeState::Retrying,
             Self::Ignored => NodeState::Ignored,
             Self::OtherFiring => NodeState::NotInFiring,

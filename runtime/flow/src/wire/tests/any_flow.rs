@@ -143,7 +143,7 @@ fn provides(node: &Node, value: &ValueName) -> bool {
     match &node.role {
         Role::Task(task) => task.provides.values().any(|provided| provided == value),
         Role::Controller(controller) => controller.provides.as_ref() == Some(value),
-        Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => false,
+        Role::Wait(_) | Role::ForEach(_) | Role::FanIn(_) | Role::Begin | Role::End => false,
     }
 }
 

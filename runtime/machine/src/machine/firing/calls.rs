@@ -32,7 +32,7 @@ impl FiringMachine {
 
     /// The time until which an apply may wait for a worker to start it; `None` means without limit.
     fn waits_until(&self, index: NodeIndex) -> Option<Timestamp> {
-        let expires = self.flow.task_called(index)?.expires?;
+        let expires = self.task_called(index)?.expires?;
         let NodeState::Running { since, retry_at: None } = self.node(index).state else { return None };
         (!self.is_leased(index)).then(|| since.after(expires))
     }
@@ -53,14 +53,14 @@ impl FiringMachine {
     fn is_leased(&self, index: NodeIndex) -> bool {
         let (action, count) = self.node(index).current_action();
         let is_current = |holder: &(flow::Action, Attempt, WorkerName)| (holder.0, holder.1.get()) == (action, count);
-        self.node(index).lease_holders.iter().any(is_current)
+        self.node(index).rare.lease_holders.iter().any(is_current)
     }
 
     /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
     pub(in crate::machine) fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
-        self.flow.indices().zip(&self.nodes).flat_map(move |(index, node)| {
-            node.lease_holders.iter().map(move |(action, attempt, worker)| {
-                let task = self.flow.node(index).name.clone();
+        self.indices().zip(&self.nodes).flat_map(move |(index, node)| {
+            node.rare.lease_holders.iter().map(move |(action, attempt, worker)| {
+                let task = self.name(index);
                 let (run, firing) = (self.run.clone(), node.firing);
                 (CallId { run, task, firing, attempt: *attempt, action: *action }, worker.clone())
             })
@@ -70,7 +70,7 @@ impl FiringMachine {
     /// Whether a worker holds a lease on a call.
     pub(in crate::machine) fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
         let Some(index) = self.node_of_call(call) else { return false };
-        self.node(index).lease_holders.contains(&(call.action, call.attempt, worker.clone()))
+        self.node(index).rare.lease_holders.contains(&(call.action, call.attempt, worker.clone()))
     }
 
     /// Whether a call is with the workers and still needed: it is neither answered nor lost, and the run is not about to
@@ -130,7 +130,7 @@ impl FiringMachine {
 
     /// The current call of a node, if it has one.
     pub(super) fn call(&self, index: NodeIndex) -> Option<Call> {
-        let task = self.flow.task_called(index)?;
+        let task = self.task_called(index)?;
         let (at, rollback) = match &self.node(index).state {
             NodeState::Running { since, retry_at: None } => (*since, None),
             NodeState::RollingBack { since, outcome, retry_at: None } => {
@@ -158,7 +158,7 @@ impl FiringMachine {
         let (action, count) = node.current_action();
         CallId {
             run: self.run.clone(),
-            task: self.flow.node(index).name.clone(),
+            task: self.name(index),
             firing: node.firing,
             attempt: Attempt::new(count),
             action,
@@ -212,8 +212,8 @@ impl FiringMachine {
                 value.or_else(|| self.read(initial))
             }
             Source::Failure(nodes) => nodes.iter().find_map(|node| {
-                let name = &self.flow.node(*node).name;
-                Some(Cow::Owned(self.failures.get(name)?.as_value(name)))
+                let name = self.name(*node);
+                Some(Cow::Owned(self.failures.get(&name)?.as_value(&name)))
             }),
             Source::Element | Source::Absent => None,
         }
@@ -236,7 +236,7 @@ impl FiringMachine {
     pub(super) fn describe_missing(&self, incomplete: &IncompleteInputs) -> String {
         let missing = incomplete.missing.iter().map(|(parameter, source)| match source {
             Source::Node { node, value } => {
-                let provider = &self.flow.node(*node).name;
+                let provider = self.name(*node);
                 format!("{value:?} of {provider:?} (for {parameter:?})")
             }
             Source::Failure(_) => format!("{parameter:?}, since nothing that it listens to has failed"),

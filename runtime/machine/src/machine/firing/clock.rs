@@ -18,12 +18,12 @@ impl FiringMachine {
         let due =
             due.map(|(at, index)| if self.starts_at_fixed_time(index) { (at, index) } else { (at.shift(by), index) });
         self.retries = due.collect();
-        let indices: Vec<NodeIndex> = self.flow.indices().collect();
+        let indices: Vec<NodeIndex> = self.indices().collect();
         for index in indices {
             let is_fixed = self.starts_at_fixed_time(index);
             let node = self.node_mut(index);
-            if !is_fixed {
-                node.starts_at.iter_mut().for_each(shifted);
+            if !is_fixed && node.rare.starts_at.is_some() {
+                node.rare.starts_at.iter_mut().for_each(shifted);
             }
             match &mut node.state {
                 NodeState::Running { since, retry_at } | NodeState::RollingBack { since, retry_at, .. } => {
@@ -44,6 +44,6 @@ impl FiringMachine {
 
     /// Whether a node waits to start until a time that its flow names, rather than for a duration.
     fn starts_at_fixed_time(&self, index: NodeIndex) -> bool {
-        self.node(index).starts_at.is_some() && matches!(self.flow.node(index).starts, Some(StartTime::At(_)))
+        self.node(index).rare.starts_at.is_some() && matches!(self.definition(index).starts, Some(StartTime::At(_)))
     }
 }

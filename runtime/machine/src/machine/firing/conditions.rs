@@ -14,18 +14,19 @@ impl FiringMachine {
     /// [`EvaluationError`] when a condition yields neither true nor false.
     pub(super) fn evaluate_links(&self, index: NodeIndex) -> Result<Option<SkipReach>, EvaluationError> {
         let mut widest = None;
-        for link in &self.flow.node(index).links {
+        let links = if self.element(index).is_some() { &[] } else { &*self.flow.node(index).links };
+        for link in links {
             if !self.evaluate_link(link)? {
                 widest = widest.max(Some(link.reach));
             }
         }
         // A failure handler that failed stops only the nodes after it.
-        let failed = |before: &&NodeIndex| {
-            self.flow.node(**before).is_failure_handler
-                && self.node(**before).state.published() == State::Failure
-                && !self.flow.handles_failure_of(index, **before)
+        let failed = |before: NodeIndex| {
+            self.definition(before).is_failure_handler
+                && self.node(before).state.published() == State::Failure
+                && !self.handles_failure_of(index, before)
         };
-        if self.flow.node(index).before.iter().any(|before| failed(&before)) {
+        if self.all_before(index).any(failed) {
             widest = Some(SkipReach::All);
         }
         Ok(widest)

@@ -3,11 +3,12 @@
 use crate::{Command, Resolution};
 use flow::{
     Attempt, Json, NodeIndex, Otherwise, Size, State, Strategy, Timestamp, Value, ValueName, Values,
-    graph::{Controller, Role, ScopeIndex},
+    graph::{Controller, ScopeIndex},
 };
 
 use super::{
     FiringMachine,
+    graph::NodeRole,
     node::{Intention, NodeState},
     publish::ChangeDetails,
 };
@@ -27,7 +28,7 @@ impl FiringMachine {
             Strategy::ForEach(list) => Ok((element(list), None)),
             Strategy::Always => Ok((None, None)),
             Strategy::ForEachOf(name) => {
-                if let Some(list) = &self.node(index).list {
+                if let Some(list) = &self.node(index).rare.list {
                     return Ok((element(list), None));
                 }
                 let value = controller.list.as_ref().and_then(|source| self.read(source));
@@ -48,17 +49,17 @@ impl FiringMachine {
         let run = self.node_mut(index);
         run.applies = attempt.get();
         if let Some(list) = list {
-            run.list = Some(list.to_vec());
+            run.rare.list = Some(list.to_vec());
         }
-        let name = match &self.flow.node(index).role {
-            Role::Controller(controller) => controller.provides.clone(),
-            Role::Task(_)
-            | Role::Wait(_)
-            | Role::ForEach(_)
-            | Role::Element(_)
-            | Role::FanIn(_)
-            | Role::Begin
-            | Role::End => None,
+        let name = match self.role(index) {
+            NodeRole::Controller(controller) => controller.provides.clone(),
+            NodeRole::Task(_)
+            | NodeRole::Wait(_)
+            | NodeRole::ForEach(_)
+            | NodeRole::Element(_)
+            | NodeRole::FanIn(_)
+            | NodeRole::Begin
+            | NodeRole::End => None,
         };
         let provided: Values = name.into_iter().zip(value.cloned()).collect();
         let running = self.publish_as(index, State::Running, at, ChangeDetails::default());
@@ -73,33 +74,32 @@ impl FiringMachine {
             Some(each) => self.fails_for_each(index, each),
             // In a flow that is already being rolled back, controllers are not asked again; nor for a removed node or a
             // failure handler.
-            None => self.executing(self.flow.node(index).scope) && !self.is_isolated(index),
+            None => self.executing(self.definition(index).scope) && !self.is_isolated(index),
         }
     }
 
     /// Asks the controllers, from the nearest outward.
     pub(super) fn resolve(&self, failed: NodeIndex) -> Resolution {
-        let node = self.flow.node(failed);
-        let skipped = match node.role {
-            Role::Controller(_) => 1,
-            Role::Task(_)
-            | Role::Wait(_)
-            | Role::ForEach(_)
-            | Role::Element(_)
-            | Role::FanIn(_)
-            | Role::Begin
-            | Role::End => 0,
+        let skipped = match self.role(failed) {
+            NodeRole::Controller(_) => 1,
+            NodeRole::Task(_)
+            | NodeRole::Wait(_)
+            | NodeRole::ForEach(_)
+            | NodeRole::Element(_)
+            | NodeRole::FanIn(_)
+            | NodeRole::Begin
+            | NodeRole::End => 0,
         };
         // A failed controller does not resolve its own failure.
-        for scope in self.enclosing(node.scope).skip(skipped) {
+        for scope in self.enclosing(self.scope_of(failed)).skip(skipped) {
             let begin = self.flow.scope(scope).begin;
-            let Role::Controller(controller) = &self.flow.node(begin).role else { continue };
+            let NodeRole::Controller(controller) = self.role(begin) else { continue };
             let tried = self.node(begin).applies;
             let tries_again = match &controller.strategy {
                 Strategy::Times(times) => tried < *times,
                 Strategy::ForEach(list) => (tried as usize) < list.len(),
                 Strategy::ForEachOf(_) => {
-                    self.node(begin).list.as_ref().is_some_and(|list| (tried as usize) < list.len())
+                    self.node(begin).rare.list.as_ref().is_some_and(|list| (tried as usize) < list.len())
                 }
                 Strategy::Always => false,
             };
@@ -129,7 +129,7 @@ impl FiringMachine {
 
     /// Makes everything in a controller's flow pending again; the controllers in it start with an empty history.
     pub(super) fn retry_scope(&mut self, at: Timestamp, controller: NodeIndex) -> Vec<Command> {
-        let scope = self.flow.node(controller).scope;
+        let scope = self.definition(controller).scope;
         let ran = self.ran_within(scope);
         for within in self.scopes_within(scope) {
             self.scope_mut(within).intention = Intention::Execute;
@@ -145,7 +145,7 @@ impl FiringMachine {
 
     /// Whether only the controller's own flow, and no enclosing flow, is to run again.
     pub(super) fn will_retry(&self, controller: NodeIndex) -> bool {
-        let mut intentions = self.enclosing(self.flow.node(controller).scope).map(|scope| self.scope(scope).intention);
+        let mut intentions = self.enclosing(self.definition(controller).scope).map(|scope| self.scope(scope).intention);
         intentions.next() == Some(Intention::Retry) && intentions.all(|intention| intention == Intention::Execute)
     }
 
@@ -153,7 +153,6 @@ impl FiringMachine {
     /// lost attempt may be rolled back after everything before it, and an edit may have put a running node after a
     /// rolled-back one.
     pub(super) fn is_unfinished(&self, index: NodeIndex) -> bool {
-        let node = self.flow.node(index);
         let has_work_left = |ran: &NodeIndex| match &self.node(*ran).state {
             NodeState::Running { .. }
             | NodeState::RollingBack { .. }
@@ -166,9 +165,9 @@ impl FiringMachine {
             | NodeState::Ignored
             | NodeState::Retrying => false,
         };
-        matches!(node.role, Role::Controller(_))
+        matches!(self.role(index), NodeRole::Controller(_))
             && self.will_retry(index)
-            && self.ran_within(node.scope).iter().any(has_work_left)
+            && self.ran_within(self.scope_of(index)).iter().any(has_work_left)
     }
 }
 

@@ -109,7 +109,7 @@ impl FiringMachine {
         if !self.is_outstanding(index, &signal.call) {
             return self.decide_late(signal);
         }
-        let Some(task) = self.flow.task_called(index) else { return Vec::new() };
+        let Some(task) = self.task_called(index) else { return Vec::new() };
         let attempt = self.node_attempt(index, signal.call.attempt);
         let worker = signal.worker.clone();
         let fact = match (signal.call.action, &signal.answer) {
@@ -163,7 +163,7 @@ impl FiringMachine {
     }
 
     fn policy(&self, index: NodeIndex) -> RetryPolicy {
-        self.flow.task_called(index).map(|task| task.retry).unwrap_or_default()
+        self.task_called(index).map(|task| task.retry).unwrap_or_default()
     }
 
     /// A seed that differs between attempts and runs, and is the same at every replay: the 64-bit FNV-1a hash of the run's

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crate::{Call, Command, Fact, NodeAttempt};
 use flow::{
     Action, Execution, Failure, FailureKind, NodeIndex, Outcome, RunState, SkipReach, State, Timestamp, Values,
-    WorkerName,
-    graph::{Role, ScopeIndex},
+    WorkerName, graph::ScopeIndex,
 };
 
 use super::{
     FiringMachine,
+    graph::NodeRole,
     node::{Intention, NodeState, ProvidedValues},
     publish::ChangeDetails,
 };
@@ -154,11 +154,11 @@ impl FiringMachine {
         let node = self.node_mut(index);
         node.applies = attempt.attempt.get();
         // This apply covers a lost apply that has answered, until this one fails.
-        node.may_have_applied |= node.late_outcome.take().is_some();
+        node.may_have_applied |= node.rare.remove(|rare| rare.late_outcome.take()).is_some();
         self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });
         // A fan-in is published once it has joined the results.
-        let is_published = !matches!(self.flow.node(index).role, Role::FanIn(_));
+        let is_published = !matches!(self.role(index), NodeRole::FanIn(_));
         let published = is_published.then(|| self.publish(index, at, ChangeDetails::default()));
         let mut commands: Vec<Command> = published.into_iter().collect();
         commands.extend(self.dispatch(index));
@@ -167,16 +167,15 @@ impl FiringMachine {
 
     /// The command that dispatches a node's call; `None` when an input is missing.
     fn dispatch(&mut self, index: NodeIndex) -> Option<Command> {
-        let flow = self.flow.clone();
-        match flow.node(index).role {
-            Role::Wait(_) => {
+        match self.role(index) {
+            NodeRole::Wait(_) => {
                 self.wait_for_notification(index);
                 return None;
             }
-            Role::ForEach(_) | Role::FanIn(_) => return self.start_fetch(index),
-            Role::Task(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {}
+            NodeRole::ForEach(_) | NodeRole::FanIn(_) => return self.start_fetch(index),
+            NodeRole::Task(_) | NodeRole::Element(_) | NodeRole::Controller(_) | NodeRole::Begin | NodeRole::End => {}
         }
-        if let Some(task) = flow.task_called(index)
+        if let Some(task) = self.task_called(index)
             && matches!(self.node(index).state, NodeState::Running { .. })
             && self.inputs(index, task, flow::graph::InputUse::ApplyAndRollback).is_err()
         {
@@ -193,14 +192,14 @@ impl FiringMachine {
         let outcome = match &self.node(index).state {
             NodeState::Success { provided } => Outcome::Provided(provided.to_values()),
             NodeState::Failure { .. } if self.node(index).may_have_applied => Outcome::Unknown,
-            NodeState::Failure { failure, .. } => Outcome::Failed(failure.clone()),
+            NodeState::Failure { failure, .. } => Outcome::Failed((**failure).clone()),
             NodeState::RollingBack { outcome, retry_at, .. } => {
                 let (outcome, retry_at) = (outcome.clone(), *retry_at);
                 self.remove_retry(retry_at, index);
-                outcome
+                *outcome
             }
             // The effects of a lost apply that has answered since.
-            NodeState::Ignored => self.node(index).late_outcome.clone().unwrap_or(Outcome::Unknown),
+            NodeState::Ignored => self.node(index).rare.late_outcome.clone().unwrap_or(Outcome::Unknown),
             NodeState::Pending
             | NodeState::Running { .. }
             | NodeState::RolledBack
@@ -212,12 +211,12 @@ impl FiringMachine {
         let node = self.node_mut(index);
         node.rollbacks = attempt.attempt.get();
         // This attempt follows the effects of a lost apply, if one has answered.
-        node.late_outcome = None;
+        node.rare.remove(|rare| rare.late_outcome = None);
         if !matches!(node.state, NodeState::RollingBack { .. }) {
             node.consecutive_failures = 0;
             node.consecutive_losses = 0;
         }
-        self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: None });
+        self.enter(index, NodeState::RollingBack { since: at, outcome: outcome.into(), retry_at: None });
         let mut commands = vec![self.publish(index, at, ChangeDetails::default())];
         commands.extend(self.dispatch(index));
         commands
@@ -253,7 +252,7 @@ impl FiringMachine {
         }
         self.node_mut(index).consecutive_failures += 1;
         self.record_failure(index, failure);
-        self.enter(index, NodeState::Failure { failure: failure.clone(), retry_at });
+        self.enter(index, NodeState::Failure { failure: failure.clone().into(), retry_at });
         let asks_controllers = self.asks_controller(index);
         match retry_at {
             Some(due) => {
@@ -271,7 +270,7 @@ impl FiringMachine {
         let index = attempt.node;
         self.on_result(attempt, Action::Rollback, worker);
         self.node_mut(index).may_have_applied = false;
-        if let Some(outcome) = self.node(index).late_outcome.clone() {
+        if let Some(outcome) = self.node(index).rare.late_outcome.clone() {
             // The rolled-back effects may have happened after the rollback: roll back once more.
             self.repeat_rollback(at, index, outcome);
             return Vec::new();
@@ -316,19 +315,19 @@ impl FiringMachine {
         self.enter(index, NodeState::RolledBack);
         let rolling_back = self.publish_as(index, State::RollingBack, at, ChangeDetails::default());
         let rolled_back = self.publish(index, at, ChangeDetails::default());
-        match self.flow.node(index).role {
+        match self.role(index) {
             // The elements are rolled back first, then the task itself.
-            Role::FanIn(_) => vec![rolling_back],
-            Role::ForEach(_) if self.node(self.flow.fan_in_of(index)).state == NodeState::RolledBack => {
+            NodeRole::FanIn(_) => vec![rolling_back],
+            NodeRole::ForEach(_) if self.node(self.flow.fan_in_of(index)).state == NodeState::RolledBack => {
                 vec![rolled_back]
             }
-            Role::Task(_)
-            | Role::Wait(_)
-            | Role::ForEach(_)
-            | Role::Element(_)
-            | Role::Controller(_)
-            | Role::Begin
-            | Role::End => vec![rolling_back, rolled_back],
+            NodeRole::Task(_)
+            | NodeRole::Wait(_)
+            | NodeRole::ForEach(_)
+            | NodeRole::Element(_)
+            | NodeRole::Controller(_)
+            | NodeRole::Begin
+            | NodeRole::End => vec![rolling_back, rolled_back],
         }
     }
 
@@ -336,7 +335,7 @@ impl FiringMachine {
         self.node_mut(attempt.node).applies = attempt.attempt.get();
         self.enter(attempt.node, NodeState::Running { since: at, retry_at: None });
         let mut commands = vec![self.publish(attempt.node, at, ChangeDetails::default())];
-        let Role::FanIn(each) = self.flow.node(attempt.node).role else {
+        let NodeRole::FanIn(each) = self.role(attempt.node) else {
             commands.extend(self.fail(at, attempt, failure, None, None));
             return commands;
         };
@@ -348,9 +347,9 @@ impl FiringMachine {
 
     fn publish_ignored(&mut self, at: Timestamp, index: NodeIndex, reach: SkipReach) -> Vec<Command> {
         let ignored = self.ignore(index, reach);
-        let is_published = |index: &NodeIndex| match self.flow.node(*index).role {
-            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Controller(_) => true,
-            Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => false,
+        let is_published = |index: &NodeIndex| match self.role(*index) {
+            NodeRole::Task(_) | NodeRole::Wait(_) | NodeRole::ForEach(_) | NodeRole::Controller(_) => true,
+            NodeRole::Element(_) | NodeRole::FanIn(_) | NodeRole::Begin | NodeRole::End => false,
         };
         ignored
             .into_iter()
@@ -371,14 +370,17 @@ impl FiringMachine {
     }
 
     pub(super) fn record_failure(&mut self, index: NodeIndex, failure: &Failure) {
-        let name = self.flow.node(index).name.clone();
+        let name = self.name(index);
         Arc::make_mut(&mut self.failures).insert(name, failure.clone());
     }
 
     pub(super) fn clear_failure(&mut self, index: NodeIndex) {
-        let name = &self.flow.node(index).name;
-        if self.failures.contains_key(name) {
-            Arc::make_mut(&mut self.failures).remove(name);
+        if self.failures.is_empty() {
+            return;
+        }
+        let name = self.name(index);
+        if self.failures.contains_key(&name) {
+            Arc::make_mut(&mut self.failures).remove(&name);
         }
     }
 }

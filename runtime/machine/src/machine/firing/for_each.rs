@@ -9,13 +9,11 @@ mod fetch;
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::Fact;
-use flow::{
-    Failure, FailureKind, Json, Node, NodeIndex, NodeName, State, Value,
-    graph::{Element, Role},
-};
+use flow::{Failure, FailureKind, Json, NodeIndex, NodeName, State, Value};
 
 use super::{
     FiringMachine,
+    graph::{Element, NodeRole},
     node::{NodeRun, NodeState, ProvidedValues},
 };
 
@@ -67,19 +65,6 @@ impl FiringMachine {
         }
     }
 
-    pub(super) fn element(&self, index: NodeIndex) -> Option<Element> {
-        match &self.flow.node(index).role {
-            Role::Element(element) => Some(*element),
-            Role::Task(_)
-            | Role::Wait(_)
-            | Role::ForEach(_)
-            | Role::FanIn(_)
-            | Role::Controller(_)
-            | Role::Begin
-            | Role::End => None,
-        }
-    }
-
     /// The nodes of a task's elements, as far as they exist.
     pub(super) fn elements_of(&self, each: NodeIndex) -> &[NodeIndex] {
         self.elements.get(&each).map_or(&[], |elements| &elements.expansion.nodes)
@@ -113,7 +98,7 @@ impl FiringMachine {
     /// Whether some elements of a task have no nodes yet, and will be called.
     pub(in crate::machine) fn has_unexpanded_elements(&self, each: NodeIndex) -> bool {
         let has_unexpanded = |elements: &Elements| elements.expansion.nodes.len() < elements.expansion.list.len();
-        !self.flow.node(each).retired && self.elements.get(&each).is_some_and(has_unexpanded)
+        !self.definition(each).retired && self.elements.get(&each).is_some_and(has_unexpanded)
     }
 
     /// The number of list elements without nodes.
@@ -136,7 +121,7 @@ impl FiringMachine {
 
     /// The maximum number of elements of a task that are called, or rolled back, at once.
     fn window(&self, each: NodeIndex) -> usize {
-        let max = self.flow.for_each(each).and_then(|each| each.max_parallel);
+        let max = self.for_each(each).and_then(|each| each.max_parallel);
         max.map_or(WINDOW, |max| max as usize)
     }
 
@@ -204,7 +189,7 @@ impl FiringMachine {
         let mut elements: Vec<(NodeIndex, NodeIndex, u32)> = expansions.iter().flat_map(elements_of).collect();
         elements.sort_unstable();
         let has_list = |(each, _): &(NodeIndex, Expansion)| {
-            self.flow.nodes.len() > each.0 as usize && self.flow.for_each(*each).is_some()
+            self.flow.nodes.len() > each.0 as usize && self.for_each(*each).is_some()
         };
         if !expansions.iter().all(has_list) {
             return None;
@@ -224,25 +209,11 @@ impl FiringMachine {
     /// Creates the node of the next element of a list.
     fn push_element(&mut self, each: NodeIndex, number: u32) -> NodeIndex {
         let index = NodeIndex(u32::try_from(self.nodes.len()).expect("a firing has fewer than 2^32 nodes"));
-        let flow = Arc::make_mut(&mut self.flow);
-        let (task, fan_in) = (flow.node(each), flow.fan_in_of(each));
-        let node = Node {
-            name: task.name.element(number),
-            scope: task.scope,
-            role: Role::Element(Element { of: each, number }),
-            starts: None,
-            links: Vec::new(),
-            retired: task.retired,
-            is_failure_handler: task.is_failure_handler,
-            before: vec![each],
-            after: vec![fan_in],
-        };
-        flow.nodes.push(node);
-        flow.nodes[each.0 as usize].after.push(index);
-        flow.nodes[fan_in.0 as usize].before.push(index);
-        self.nodes.push(NodeRun { firing: self.firing, ..NodeRun::new(0) });
+        self.list_elements.push(Element { of: each, number });
+        self.nodes.push(NodeRun { firing: self.firing, ..NodeRun::untouched() });
         let waits_for_task = !self.unblocks_successors(each, &self.node(each).state, index);
-        self.node_mut(index).waiting = usize::from(waits_for_task);
+        self.node_mut(index).waiting = u32::from(waits_for_task);
+        let fan_in = self.flow.fan_in_of(each);
         self.node_mut(fan_in).waiting += 1;
         // After an edit, a node that follows the fan-in may already be running.
         if self.delays_rollback(fan_in) {
@@ -279,7 +250,8 @@ impl FiringMachine {
     }
 
     /// Updates the number of elements under way after a change of state.
-    pub(super) fn update_active_count(&mut self, element: Element, old: &NodeState, new: &NodeState) {
+    pub(super) fn update_active_count(&mut self, index: NodeIndex, element: Element, new: &NodeState) {
+        let old = &self.nodes[index.0 as usize].state;
         if let Some(elements) = self.elements.get_mut(&element.of) {
             elements.busy += usize::from(is_busy(new));
             elements.busy -= usize::from(is_busy(old));
@@ -290,7 +262,7 @@ impl FiringMachine {
 
     /// The elements that may start now, within the window.
     pub(super) fn startable_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
-        self.queued.iter().filter_map(|each| Some((self.flow.for_each(*each)?, self.elements.get(each)?))).flat_map(
+        self.queued.iter().filter_map(|each| Some((self.for_each(*each)?, self.elements.get(each)?))).flat_map(
             |(each, elements)| {
                 let max = each.max_parallel.map_or(usize::MAX, |max| max as usize);
                 elements.waiting.iter().copied().take(max.saturating_sub(elements.busy))
@@ -300,10 +272,15 @@ impl FiringMachine {
 
     /// The `for_each` task whose list a node begins, or whose element it is.
     pub(super) fn for_each_task_of(&self, index: NodeIndex) -> Option<NodeIndex> {
-        match &self.flow.node(index).role {
-            Role::ForEach(_) => Some(index),
-            Role::Element(element) => Some(element.of),
-            Role::Task(_) | Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => None,
+        match self.role(index) {
+            NodeRole::ForEach(_) => Some(index),
+            NodeRole::Element(element) => Some(element.of),
+            NodeRole::Task(_)
+            | NodeRole::Wait(_)
+            | NodeRole::FanIn(_)
+            | NodeRole::Controller(_)
+            | NodeRole::Begin
+            | NodeRole::End => None,
         }
     }
 
@@ -311,7 +288,7 @@ impl FiringMachine {
     pub(super) fn fail_for_each(&self, index: NodeIndex, each: NodeIndex) -> Fact {
         let fan_in = self.flow.fan_in_of(each);
         let failed = match &self.node(index).state {
-            NodeState::Failure { failure, .. } => failure.clone(),
+            NodeState::Failure { failure, .. } => (**failure).clone(),
             NodeState::Pending
             | NodeState::Running { .. }
             | NodeState::Success { .. }
@@ -336,7 +313,7 @@ impl FiringMachine {
     /// Whether the permanent failure of a part still has to fail its task.
     pub(super) fn fails_for_each(&self, index: NodeIndex, each: NodeIndex) -> bool {
         let fan_in = &self.node(self.flow.fan_in_of(each)).state;
-        self.may_continue(index) && !self.flow.node(index).retired && *fan_in == NodeState::Pending
+        self.may_continue(index) && !self.definition(index).retired && *fan_in == NodeState::Pending
     }
 
     /// The task has failed: its failed parts need no resolution any more, and no other element starts.

@@ -22,12 +22,23 @@ pub struct NodeRun {
     pub consecutive_failures: u32,
     /// Lost attempts of the current call, since the task was last pending.
     pub consecutive_losses: u32,
-    /// Attempts that were lost and have not been answered since.
-    pub lost: BTreeSet<(Action, Attempt)>,
     /// The recorded executions of its applies: any other execution has repeated the effects.
     pub executions: Executions,
     /// Whether an apply may have happened that no outcome reports: a rollback then receives `unknown`.
     pub may_have_applied: bool,
+    /// The number of preceding nodes that are neither in success nor ignored.
+    pub(in crate::machine) waiting: u32,
+    /// The number of following nodes that are not pending, rolled-back or ignored.
+    pub(in crate::machine) rollback_blockers: u32,
+    /// What few nodes have.
+    pub rare: Rare,
+}
+
+/// The part of a node's state that few nodes have.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RareState {
+    /// Attempts that were lost and have not been answered since.
+    pub lost: BTreeSet<(Action, Attempt)>,
     /// The leases on its calls: the dispatched call, or one whose job was delivered twice.
     pub lease_holders: BTreeSet<(Action, Attempt, WorkerName)>,
     /// The late outcome of an apply that answered when the node was pending again, or was being rolled back: its effects
@@ -35,12 +46,60 @@ pub struct NodeRun {
     pub late_outcome: Option<Outcome>,
     /// The time at which it starts, although it could start already.
     pub starts_at: Option<Timestamp>,
-    /// The number of preceding nodes that are neither in success nor ignored.
-    pub(in crate::machine) waiting: usize,
-    /// The number of following nodes that are not pending, rolled-back or ignored.
-    pub(in crate::machine) rollback_blockers: usize,
     /// The values that a controller tries, when another node provided them.
     pub list: Option<Vec<Json>>,
+}
+
+/// A [`RareState`] that takes memory only once it is changed: a list has many elements.
+#[derive(Debug, Clone, Default)]
+pub struct Rare(Option<Box<RareState>>);
+
+impl Rare {
+    /// Removes something from the state, if there is anything; releases the memory once nothing is left.
+    pub(in crate::machine) fn remove<T: Default>(&mut self, remove: impl FnOnce(&mut RareState) -> T) -> T {
+        let Some(state) = &mut self.0 else { return T::default() };
+        let removed = remove(state);
+        self.0.take_if(|state| **state == RareState::default());
+        removed
+    }
+}
+
+impl From<RareState> for Rare {
+    fn from(state: RareState) -> Self {
+        Self((state != RareState::default()).then(|| Box::new(state)))
+    }
+}
+
+impl std::ops::Deref for Rare {
+    type Target = RareState;
+
+    fn deref(&self) -> &RareState {
+        static NONE: RareState = RareState {
+            lost: BTreeSet::new(),
+            lease_holders: BTreeSet::new(),
+            late_outcome: None,
+            starts_at: None,
+            list: None,
+        };
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl std::ops::DerefMut for Rare {
+    fn deref_mut(&mut self) -> &mut RareState {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl PartialEq for Rare {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+/// Counts nodes: a firing has fewer than 2^32.
+pub(in crate::machine) fn node_count(nodes: usize) -> u32 {
+    u32::try_from(nodes).expect("a firing has fewer than 2^32 nodes")
 }
 
 impl NodeRun {
@@ -50,7 +109,7 @@ impl NodeRun {
         Self::new(0)
     }
 
-    pub(in crate::machine) fn new(before: usize) -> Self {
+    pub(in crate::machine) fn new(waiting: u32) -> Self {
         Self {
             state: NodeState::Pending,
             firing: Firing::FIRST,
@@ -58,15 +117,11 @@ impl NodeRun {
             rollbacks: 0,
             consecutive_failures: 0,
             consecutive_losses: 0,
-            lost: BTreeSet::new(),
             executions: Executions::default(),
             may_have_applied: false,
-            lease_holders: BTreeSet::new(),
-            late_outcome: None,
-            starts_at: None,
-            waiting: before,
+            waiting,
             rollback_blockers: 0,
-            list: None,
+            rare: Rare::default(),
         }
     }
 
@@ -102,29 +157,46 @@ impl NodeRun {
     }
 }
 
-/// The recorded executions of a node's applies, mostly one. A set would take twelve times as much memory, and a list has
-/// many elements.
+/// The recorded executions of a node's applies, mostly one: a set would take ten times as much memory, and a list has many
+/// elements.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Executions(Box<[(Attempt, Execution)]>);
+pub struct Executions(ExecutionSet);
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum ExecutionSet {
+    #[default]
+    None,
+    One(Attempt, Execution),
+    /// Two or more, sorted.
+    #[expect(clippy::box_collection, reason = "a thin pointer keeps every node small")]
+    Several(Box<Vec<(Attempt, Execution)>>),
+}
 
 impl Executions {
     /// Whether the execution of the attempt is recorded.
     #[must_use]
     pub fn contains(&self, attempt: Attempt, execution: Execution) -> bool {
-        self.0.binary_search(&(attempt, execution)).is_ok()
+        match &self.0 {
+            ExecutionSet::None => false,
+            ExecutionSet::One(its_attempt, its_execution) => (*its_attempt, *its_execution) == (attempt, execution),
+            ExecutionSet::Several(all) => all.binary_search(&(attempt, execution)).is_ok(),
+        }
     }
 
     /// The executions, in the order of their attempts.
     pub fn iter(&self) -> impl Iterator<Item = (Attempt, Execution)> {
-        self.0.iter().copied()
+        let (one, several) = match &self.0 {
+            ExecutionSet::None => (None, None),
+            ExecutionSet::One(attempt, execution) => (Some((*attempt, *execution)), None),
+            ExecutionSet::Several(all) => (None, Some(all.iter().copied())),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
     }
 
     /// Adds an execution.
     pub(in crate::machine) fn insert(&mut self, attempt: Attempt, execution: Execution) {
-        if let Err(at) = self.0.binary_search(&(attempt, execution)) {
-            let mut executions = std::mem::take(&mut self.0).into_vec();
-            executions.insert(at, (attempt, execution));
-            self.0 = executions.into();
+        if !self.contains(attempt, execution) {
+            *self = self.iter().chain([(attempt, execution)]).collect();
         }
     }
 }
@@ -132,7 +204,11 @@ impl Executions {
 impl FromIterator<(Attempt, Execution)> for Executions {
     fn from_iter<Iter: IntoIterator<Item = (Attempt, Execution)>>(executions: Iter) -> Self {
         let sorted: BTreeSet<(Attempt, Execution)> = executions.into_iter().collect();
-        Self(sorted.into_iter().collect())
+        Self(match (sorted.len(), sorted.first()) {
+            (1, Some((attempt, execution))) => ExecutionSet::One(*attempt, *execution),
+            (0, _) | (_, None) => ExecutionSet::None,
+            _ => ExecutionSet::Several(Box::new(sorted.into_iter().collect())),
+        })
     }
 }
 
@@ -214,7 +290,7 @@ pub enum NodeState {
     /// Its apply failed.
     Failure {
         /// The failure.
-        failure: Failure,
+        failure: Box<Failure>,
         /// The time of the next attempt; `None` once the failure is permanent.
         retry_at: Option<Timestamp>,
     },
@@ -223,7 +299,7 @@ pub enum NodeState {
         /// When the attempt was dispatched.
         since: Timestamp,
         /// The outcome of the apply that the rollback receives, by the flow's names.
-        outcome: Outcome,
+        outcome: Box<Outcome>,
         /// No call is dispatched; the next attempt starts at this time.
         retry_at: Option<Timestamp>,
     },
@@ -232,7 +308,7 @@ pub enum NodeState {
     /// Its rollback failed permanently. The machine's failures contain the reason.
     RollbackFailure {
         /// The outcome of the apply that the rollback received.
-        outcome: Outcome,
+        outcome: Box<Outcome>,
     },
     /// A controller that will execute again.
     Retrying,
@@ -245,12 +321,11 @@ impl NodeState {
     pub(in crate::machine) fn readable(&self) -> Option<ReadableValues<'_>> {
         match self {
             Self::Success { provided } => Some(ReadableValues::Stored(provided)),
-            Self::RollingBack { outcome: Outcome::Provided(provided), .. } => Some(ReadableValues::Returned(provided)),
+            Self::RollingBack { outcome, .. } => outcome.provided().map(ReadableValues::Returned),
             Self::Pending
             | Self::NotInFiring
             | Self::Running { .. }
             | Self::Failure { .. }
-            | Self::RollingBack { .. }
             | Self::RolledBack
             | Self::RollbackFailure { .. }
             | Self::Retrying
@@ -344,8 +419,7 @@ mod tests {
     /// Each element of a list keeps a node after it has ended.
     #[test]
     fn a_node_takes_little_memory() {
-        assert!(size_of::<NodeRun>() <= 272, "{}", size_of::<NodeRun>());
-        assert!(size_of::<flow::Node>() <= 128, "{}", size_of::<flow::Node>());
+        assert!(size_of::<NodeRun>() <= 96, "{}", size_of::<NodeRun>());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The changes of nodes and runs that a firing publishes.
 
 use crate::{Change, Command, NodeChange};
-use flow::{Attempt, Failure, NodeIndex, NodeKind, State, Timestamp, Values, WorkerName, graph::Role};
+use flow::{Attempt, Failure, NodeIndex, NodeKind, State, Timestamp, Values, WorkerName};
 
-use super::FiringMachine;
+use super::{FiringMachine, graph::NodeRole};
 
 impl FiringMachine {
     pub(in crate::machine) fn publish_run(&self, at: Timestamp) -> Vec<Command> {
@@ -15,24 +15,22 @@ impl FiringMachine {
     }
 
     pub(super) fn publish_as(&self, index: NodeIndex, state: State, at: Timestamp, details: ChangeDetails) -> Command {
-        let node = self.flow.node(index);
-        let run = self.node(index);
-        let (kind, digest) = match &node.role {
-            Role::Task(task) => (NodeKind::Task, Some(task.module)),
-            Role::ForEach(each) => (NodeKind::Task, Some(each.task.module)),
-            Role::Element(_) => (NodeKind::Task, self.flow.task_called(index).map(|task| task.module)),
-            Role::FanIn(each) => (NodeKind::Task, self.flow.for_each(*each).map(|each| each.task.module)),
-            Role::Wait(_) => (NodeKind::Task, None),
-            Role::Controller(_) | Role::Begin | Role::End => (NodeKind::Retry, None),
+        let (role, run) = (self.role(index), self.node(index));
+        let (kind, digest) = match role {
+            NodeRole::Task(task) => (NodeKind::Task, Some(task.module)),
+            NodeRole::ForEach(each) => (NodeKind::Task, Some(each.task.module)),
+            NodeRole::Element(_) => (NodeKind::Task, self.task_called(index).map(|task| task.module)),
+            NodeRole::FanIn(each) => (NodeKind::Task, self.for_each(each).map(|each| each.task.module)),
+            NodeRole::Wait(_) => (NodeKind::Task, None),
+            NodeRole::Controller(_) | NodeRole::Begin | NodeRole::End => (NodeKind::Retry, None),
         };
-        let attempt: Attempt = match (&node.role, state) {
+        let attempt: Attempt = match (role, state) {
             // The rollback of a `for_each` task begins with its fan-in and ends with the task.
-            (Role::FanIn(each), State::RollingBack) => Attempt::new(self.node(*each).rollbacks + 1),
+            (NodeRole::FanIn(each), State::RollingBack) => Attempt::new(self.node(each).rollbacks + 1),
             _ => run.attempt(),
         };
         let ChangeDetails { provides, failure, retry_in, worker } = details;
-        let name = node.name.clone();
-        let firing = run.firing;
+        let (name, firing) = (self.name(index), run.firing);
         let change = NodeChange { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest };
         Command::Publish(Change::Node(change))
     }

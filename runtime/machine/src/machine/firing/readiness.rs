@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use flow::{
-    NodeIndex, SkipReach, Timestamp,
-    graph::{Role, ScopeIndex},
-};
+use flow::{NodeIndex, SkipReach, Timestamp, graph::ScopeIndex};
 
 use super::{
     FiringMachine,
+    graph::NodeRole,
     node::{Intention, NodeState, ProvidedValues},
 };
 
@@ -26,22 +24,22 @@ impl FiringMachine {
         while let Some(index) = work.pop() {
             let node = self.node(index);
             let may_continue = self.may_continue(index);
-            let flow_node = self.flow.node(index);
-            let passes_at_once = flow_node.links.is_empty() && flow_node.starts.is_none();
-            let is_marker = match self.flow.node(index).role {
-                Role::Begin | Role::End => true,
-                Role::Task(_)
-                | Role::Wait(_)
-                | Role::ForEach(_)
-                | Role::Element(_)
-                | Role::FanIn(_)
-                | Role::Controller(_) => false,
+            let definition = self.definition(index);
+            let passes_at_once = definition.links.is_empty() && definition.starts.is_none();
+            let is_marker = match self.role(index) {
+                NodeRole::Begin | NodeRole::End => true,
+                NodeRole::Task(_)
+                | NodeRole::Wait(_)
+                | NodeRole::ForEach(_)
+                | NodeRole::Element(_)
+                | NodeRole::FanIn(_)
+                | NodeRole::Controller(_) => false,
             };
             match &node.state {
                 NodeState::Pending | NodeState::Retrying if node.waiting == 0 && may_continue => {
-                    if node.starts_at.is_some() {
+                    if node.rare.starts_at.is_some() {
                         // It waits for that time.
-                    } else if flow_node.retired {
+                    } else if definition.retired {
                         // Its flow runs again, and the node does not.
                         self.set_state(index, NodeState::Ignored, &mut work);
                     } else if is_marker && passes_at_once {
@@ -81,19 +79,19 @@ impl FiringMachine {
 
     /// Whether a node is to run and keep its effects: its scope executes, or it is a failure handler outside the rollback.
     pub(in crate::machine) fn may_continue(&self, index: NodeIndex) -> bool {
-        let node = self.flow.node(index);
+        let node = self.definition(index);
         node.is_failure_handler || self.executing(node.scope)
     }
 
     /// Whether other nodes are unaffected when this node fails.
     pub(super) fn is_isolated(&self, index: NodeIndex) -> bool {
-        let node = self.flow.node(index);
+        let node = self.definition(index);
         node.is_failure_handler || node.retired
     }
 
     /// Whether a node that failed or was lost is retried.
     pub(super) fn may_retry(&self, index: NodeIndex) -> bool {
-        self.may_continue(index) && !self.flow.node(index).retired
+        self.may_continue(index) && !self.definition(index).retired
     }
 
     /// Ignores a waiting node and the nodes that the skip reaches; returns the ignored nodes in order.
@@ -112,9 +110,9 @@ impl FiringMachine {
 
     /// The node and the nodes that a skip at it reaches.
     fn nodes_to_skip(&self, index: NodeIndex, reach: SkipReach) -> Vec<NodeIndex> {
-        let scope = self.flow.node(index).scope;
+        let scope = self.definition(index).scope;
         let mut nodes_to_skip = self.nodes_of(index);
-        let successors = self.after(index);
+        let successors = self.successors(index).to_vec();
         match reach {
             SkipReach::Task => {}
             SkipReach::Neighbors => {
@@ -125,11 +123,11 @@ impl FiringMachine {
                 let (mut seen, mut work) = (BTreeSet::new(), successors);
                 while let Some(next) = work.pop() {
                     if seen.insert(next) {
-                        work.extend(self.after(next));
+                        work.extend(self.successors(next));
                     }
                 }
                 let is_in_reach = |node: &NodeIndex| {
-                    reach == SkipReach::All || (self.flow.node(*node).scope == scope && self.is_task(*node))
+                    reach == SkipReach::All || (self.definition(*node).scope == scope && self.is_task(*node))
                 };
                 nodes_to_skip.extend(seen.into_iter().filter(is_in_reach).flat_map(|node| self.nodes_of(node)));
             }
@@ -138,34 +136,37 @@ impl FiringMachine {
     }
 
     fn is_task(&self, index: NodeIndex) -> bool {
-        matches!(self.flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_))
+        matches!(self.role(index), NodeRole::Task(_) | NodeRole::Wait(_) | NodeRole::ForEach(_))
     }
 
     /// The node itself; for a begin node, all nodes of its flow.
     fn nodes_of(&self, index: NodeIndex) -> Vec<NodeIndex> {
-        let node = self.flow.node(index);
-        match node.role {
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) => vec![index],
+        match self.role(index) {
+            NodeRole::Task(_) | NodeRole::Wait(_) | NodeRole::Element(_) | NodeRole::FanIn(_) => vec![index],
             // A task that has started is not ignored, and neither is any part of it.
-            Role::ForEach(_) if self.node(index).state != NodeState::Pending => vec![index],
-            Role::ForEach(_) => {
+            NodeRole::ForEach(_) if self.node(index).state != NodeState::Pending => vec![index],
+            NodeRole::ForEach(_) => {
                 let ends = [index, self.flow.fan_in_of(index)];
                 ends.into_iter().chain(self.elements_of(index).iter().copied()).collect()
             }
-            Role::Begin | Role::Controller(_) => (index.0..=self.flow.scope(node.scope).end.0).map(NodeIndex).collect(),
+            NodeRole::Begin | NodeRole::Controller(_) => {
+                let end = self.flow.scope(self.scope_of(index)).end;
+                (index.0..=end.0).map(NodeIndex).collect()
+            }
             // Other nodes of the flow may still run, so the flow's end stays.
-            Role::End => Vec::new(),
+            NodeRole::End => Vec::new(),
         }
     }
 
     /// The direct successors of a node; for a begin node, the successors of its flow.
-    fn after(&self, index: NodeIndex) -> Vec<NodeIndex> {
-        let node = self.flow.node(index);
-        match node.role {
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::FanIn(_) | Role::End => node.after.clone(),
-            Role::ForEach(_) => self.flow.node(self.flow.fan_in_of(index)).after.clone(),
-            Role::Begin | Role::Controller(_) => self.flow.node(self.flow.scope(node.scope).end).after.clone(),
-        }
+    fn successors(&self, index: NodeIndex) -> &[NodeIndex] {
+        let last = match self.role(index) {
+            NodeRole::Task(_) | NodeRole::Wait(_) | NodeRole::FanIn(_) | NodeRole::End => index,
+            NodeRole::ForEach(_) => self.flow.fan_in_of(index),
+            NodeRole::Element(element) => self.flow.fan_in_of(element.of),
+            NodeRole::Begin | NodeRole::Controller(_) => self.flow.scope(self.scope_of(index)).end,
+        };
+        &self.flow.node(last).after
     }
 
     /// Whether the scope and all enclosing scopes are to execute.
@@ -180,11 +181,11 @@ impl FiringMachine {
         *current = intention.max(*current);
         let ran = self.ran_within(scope);
         for index in &ran {
-            if !self.flow.node(*index).is_failure_handler {
+            if !self.definition(*index).is_failure_handler {
                 self.unresolved.remove(index);
             }
             if let NodeState::Failure { failure, retry_at: Some(due) } = &self.node(*index).state
-                && !self.flow.node(*index).is_failure_handler
+                && !self.definition(*index).is_failure_handler
             {
                 let (failure, due) = (failure.clone(), *due);
                 self.retries.remove(&(due, *index));
@@ -239,13 +240,13 @@ impl FiringMachine {
     pub(super) fn wait_until(&mut self, index: NodeIndex, until: Timestamp) {
         let order = self.start_order(index);
         self.ready.remove(&order);
-        self.node_mut(index).starts_at = Some(until);
+        self.node_mut(index).rare.starts_at = Some(until);
         self.retries.insert((until, index));
     }
 
     /// Ends a node's wait for its start time.
     fn cancel_wait(&mut self, index: NodeIndex) {
-        let at = self.node_mut(index).starts_at.take();
+        let at = self.node_mut(index).rare.remove(|rare| rare.starts_at.take());
         self.remove_retry(at, index);
     }
 
@@ -258,32 +259,35 @@ impl FiringMachine {
     }
 
     fn set_state(&mut self, index: NodeIndex, state: NodeState, work: &mut Vec<NodeIndex>) {
-        let flow = self.flow.clone();
-        let node = flow.node(index);
+        let scope = self.scope_of(index);
         self.unmark_ready(index);
         self.clear_rollback_ready(index);
         self.cancel_wait(index);
         if state == NodeState::Pending {
-            self.scope_mut(node.scope).ran.remove(&index);
+            self.scope_mut(scope).ran.remove(&index);
         } else {
-            self.scope_mut(node.scope).ran.insert(index);
+            self.scope_mut(scope).ran.insert(index);
         }
         let delayed_before = self.delays_rollback(index);
-        if let Role::Element(element) = node.role {
-            self.update_active_count(element, &self.node(index).state.clone(), &state);
+        if let Some(element) = self.element(index) {
+            self.update_active_count(index, element, &state);
         }
         let old = std::mem::replace(&mut self.node_mut(index).state, state);
         let delays_rollback = self.delays_rollback(index);
         work.push(index);
-        for after in &node.after {
-            let unblocks_successors = self.unblocks_successors(index, &self.node(index).state, *after);
-            if self.unblocks_successors(index, &old, *after) != unblocks_successors {
-                self.count_waiting(*after, unblocks_successors, work);
+        let mut position = 0;
+        while let Some(after) = self.after(index, position) {
+            position += 1;
+            let unblocks_successors = self.unblocks_successors(index, &self.node(index).state, after);
+            if self.unblocks_successors(index, &old, after) != unblocks_successors {
+                self.count_waiting(after, unblocks_successors, work);
             }
         }
         if delayed_before != delays_rollback {
-            for before in &node.before {
-                self.update_rollback_blockers(*before, delays_rollback, work);
+            let mut position = 0;
+            while let Some(before) = self.before(index, position) {
+                position += 1;
+                self.update_rollback_blockers(before, delays_rollback, work);
             }
         }
     }
@@ -295,12 +299,12 @@ impl FiringMachine {
         state: &NodeState,
         after: NodeIndex,
     ) -> bool {
-        if self.flow.node(index).retired && *state != NodeState::Pending {
+        if self.definition(index).retired && *state != NodeState::Pending {
             return true;
         }
         // A failure handler delays no other node once it has failed.
         let is_over =
-            (self.flow.node(index).is_failure_handler || self.flow.handles_failure_of(after, index)) && state.is_over();
+            (self.definition(index).is_failure_handler || self.handles_failure_of(after, index)) && state.is_over();
         is_over || state.unblocks_successors()
     }
 
@@ -322,7 +326,7 @@ impl FiringMachine {
             | NodeState::RollingBack { .. }
             | NodeState::RolledBack
             | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => self.flow.node(index).is_failure_handler && self.node(index).state.is_over(),
+            | NodeState::Retrying => self.definition(index).is_failure_handler && self.node(index).state.is_over(),
         }
     }
 
@@ -357,7 +361,7 @@ impl FiringMachine {
             }
             let is_blocked = node.rollback_blockers > 0;
             if was_blocked != is_blocked && self.is_transparent_to_rollback(index) {
-                counting.extend(&self.flow.node(index).before);
+                counting.extend(self.all_before(index));
             }
             if one_more {
                 self.clear_rollback_ready(index);

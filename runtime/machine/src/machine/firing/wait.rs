@@ -3,10 +3,10 @@
 use crate::Fact;
 use flow::{
     Execution, Failure, FailureKind, NodeIndex, NodeName, TaskNotification, TaskResult, Timestamp, ValueName, Values,
-    graph::{Role, Wait},
+    graph::Wait,
 };
 
-use super::{FiringMachine, decide::ExecutionInfo, node::NodeState};
+use super::{FiringMachine, decide::ExecutionInfo, graph::NodeRole, node::NodeState};
 
 impl FiringMachine {
     /// A task starts to wait for a notification.
@@ -22,8 +22,7 @@ impl FiringMachine {
 
     /// The time at which a waiting task fails.
     pub(super) fn deadline(&self, index: NodeIndex) -> Option<Timestamp> {
-        let (Role::Wait(wait), NodeState::Running { since, .. }) =
-            (&self.flow.node(index).role, &self.node(index).state)
+        let (NodeRole::Wait(wait), NodeState::Running { since, .. }) = (self.role(index), &self.node(index).state)
         else {
             return None;
         };
@@ -38,7 +37,7 @@ impl FiringMachine {
         result: &TaskResult,
     ) -> Option<String> {
         if !self.waiting_tasks.contains(&index) {
-            let name = &self.flow.node(index).name;
+            let name = self.name(index);
             return Some(format!("task {name:?} is {}, and does not wait now", self.node_state(index)));
         }
         match result {
@@ -54,7 +53,7 @@ impl FiringMachine {
         let Some(index) = self.tasks.get(task).copied().filter(|index| self.waiting_tasks.contains(index)) else {
             return Vec::new();
         };
-        let Role::Wait(wait) = &self.flow.node(index).role else { return Vec::new() };
+        let NodeRole::Wait(wait) = self.role(index) else { return Vec::new() };
         let attempt = self.node_attempt(index, self.node(index).attempt());
         match result {
             TaskResult::Succeeded(values) => match map_notification(wait, values) {
@@ -78,12 +77,11 @@ impl FiringMachine {
         }
         let mut facts = Vec::new();
         for listener in self.flow.listeners.iter().filter(|listener| listener.is_for(notification)) {
-            let node = self.flow.node(listener.to);
-            let Role::Wait(wait) = &node.role else { continue };
+            let NodeRole::Wait(wait) = self.role(listener.to) else { continue };
             let values =
                 notification.values().into_iter().filter(|(name, _)| wait.provides.contains_key(name)).collect();
             let result = TaskResult::Succeeded(values);
-            facts.extend(self.decide_notify(&node.name, &result));
+            facts.extend(self.decide_notify(&self.name(listener.to), &result));
         }
         facts
     }

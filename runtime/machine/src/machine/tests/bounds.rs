@@ -139,7 +139,8 @@ fn a_long_list_expands_only_a_window_of_elements() {
     for (top, window) in [("", 6), ("max_parallel = 3\n", 3), ("max_parallel = 50\n", 50)] {
         let (mut machine, mut out) = long_list(5_000, top);
         assert!(machine.size() > 5_000, "a snapshot holds the whole list");
-        let nodes_of = |machine: &Machine| machine.expanded_flows().map(|(_, flow)| flow.nodes.len()).sum::<usize>();
+        let nodes_of =
+            |machine: &Machine| machine.firings.values().map(|firing| firing.indices().count()).sum::<usize>();
         let nodes = nodes_of(&machine);
         for answered in 0..5_000 {
             assert!(out.len() <= window, "{} calls are out", out.len());

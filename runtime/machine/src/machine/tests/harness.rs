@@ -1,5 +1,6 @@
 //! A test harness for one machine: guests that answer at once, in an order the test chooses, and a clock that jumps.
 
+mod graph;
 mod guests;
 mod invariants;
 
@@ -18,7 +19,10 @@ use flow::{
     RunState, Signal, State, TaskResult, Timestamp, Value, ValueName, Values,
 };
 
+pub(super) use graph::Graph;
 use guests::guest;
+
+use super::super::firing::FiringStart;
 pub(super) use guests::modules;
 
 /// Wires a flow; the text needs no `[modules]`.
@@ -40,8 +44,8 @@ pub(super) struct Harness {
     pub(super) outstanding: Vec<Call>,
     /// The outstanding fetches.
     pub(super) fetches: Vec<ValueFetch>,
-    /// The flows of its firings, with list elements.
-    flows: BTreeMap<Firing, Arc<Flow>>,
+    /// The graphs of its firings.
+    graphs: BTreeMap<Firing, Graph>,
     /// Calls whose workers were lost: each may have been executed, and may still be answered.
     pub(super) lost: Vec<Call>,
     /// Answered calls whose jobs may be delivered once more.
@@ -84,7 +88,7 @@ impl Harness {
             published: Vec::new(),
             outstanding: Vec::new(),
             fetches: Vec::new(),
-            flows: BTreeMap::new(),
+            graphs: BTreeMap::new(),
             lost: Vec::new(),
             executions: 0,
             redeliverable: Vec::new(),
@@ -132,7 +136,7 @@ impl Harness {
             std::mem::take(&mut self.outstanding).into_iter().partition(|call: &Call| out.contains(&call.id));
         self.outstanding = out;
         self.lost.extend::<Vec<Call>>(expired);
-        self.flows.extend(self.machine.expanded_flows());
+        self.graphs.extend(self.machine.firings.iter().map(|(number, firing)| (*number, Graph::of(firing))));
         self.assert_replay_equals_live();
         self.assert_snapshot_restores();
         self.assert_pending_equals_outstanding();
@@ -205,9 +209,10 @@ impl Harness {
         self.fetched.push(event);
     }
 
-    /// The flow of a firing, with its list elements.
-    pub(super) fn flow_of(&self, firing: Option<Firing>) -> &Flow {
-        self.flows.get(&firing.unwrap_or(Firing::FIRST)).unwrap_or(self.machine.flow())
+    /// The graph of a firing as it was last. A firing that began and ended within one step had no list elements.
+    pub(super) fn graph_of(&self, firing: Option<Firing>) -> Graph {
+        let known = self.graphs.get(&firing.unwrap_or(Firing::FIRST)).cloned();
+        known.unwrap_or_else(|| Graph::of(&self.machine.new_firing(FiringStart::single())))
     }
 
     /// Loses the worker of a call.

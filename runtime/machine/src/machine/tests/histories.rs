@@ -9,15 +9,11 @@ use proptest::prelude::*;
 
 use super::harness::applied_and_rolled_back;
 use crate::{Event, Fact, Machine, NodeAttempt, seeded_rng::SeededRng};
-use flow::{Action, CallId, Edit, Execution, NodeIndex, NodeName, RunState, Signal, State, graph::Role};
+use flow::{Action, CallId, Edit, Execution, NodeIndex, NodeName, RunState, Signal, State};
 use random::{
     Edits, continue_to_end, run_history, run_history_to_end, run_history_with, run_on, run_triggered_history,
 };
 use rollback_order::{has_rollback, remaining_effects, rollback_is_strictly_backwards};
-
-fn is_of_a_list(flow: &flow::Flow, node: NodeIndex) -> bool {
-    matches!(flow.node(node).role, Role::Element(_) | Role::FanIn(_))
-}
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
@@ -26,18 +22,18 @@ proptest! {
     fn every_run_that_ends_is_in_success_rolled_back_or_failure(seed in any::<u64>()) {
         let harness = run_history(seed);
         let (applied, rolled_back) = applied_and_rolled_back(&harness.records);
-        let flow = harness.flow_of(None);
-        let main_nodes = || flow.indices().filter(|index| !flow.node(*index).is_failure_handler);
+        let graph = harness.graph_of(None);
+        let main_nodes = graph.nodes().filter(|(_, node)| !node.is_failure_handler);
         match harness.state() {
             // A `for_each` task reports whether its elements are in success.
-            RunState::Success => for index in main_nodes().filter(|index| !is_of_a_list(flow, *index)) {
+            RunState::Success => for (index, node) in main_nodes.filter(|(_, node)| !node.is_of_a_list) {
                 let state = harness.machine.node_state(index);
                 // The earlier lost effects of an ignored task are rolled back.
                 let is_done = matches!(state, State::Success | State::Ignored | State::RolledBack);
-                prop_assert!(is_done, "{:?} is {}", flow.node(index).name, state);
+                prop_assert!(is_done, "{:?} is {}", node.name, state);
             },
             RunState::RolledBack => {
-                let mut applied_main_nodes = applied.iter().filter(|index| !flow.node(NodeIndex(**index)).is_failure_handler);
+                let mut applied_main_nodes = applied.iter().filter(|index| !graph.node(NodeIndex(**index)).is_failure_handler);
                 prop_assert!(applied_main_nodes.all(|index| rolled_back.contains(index)), "{:?} {:?}", applied, rolled_back);
             }
             RunState::Failure => prop_assert!(!harness.machine.failures().is_empty()),
@@ -56,11 +52,11 @@ proptest! {
     fn a_late_outcome_is_always_rolled_back(seed in any::<u64>()) {
         let harness = run_history_to_end(seed);
         if harness.state() == RunState::RolledBack {
-            let flow = harness.flow_of(None);
+            let graph = harness.graph_of(None);
             let mut skipped = BTreeSet::new();
             for record in &harness.records {
                 if let Fact::RollbackSkipped { node, .. } = &record.fact {
-                    skipped.insert(flow.node(*node).name.clone());
+                    skipped.insert(graph.node(*node).name.clone());
                 }
             }
             let effects = remaining_effects(&harness);
@@ -135,7 +131,7 @@ proptest! {
         let mut reported: BTreeSet<Execution> = BTreeSet::new();
         let call = |attempt: &NodeAttempt, action: &Action| CallId {
             run: run.clone(),
-            task: harness.flow_of(None).node(attempt.node).name.clone(),
+            task: harness.graph_of(None).node(attempt.node).name.clone(),
             firing: attempt.firing,
             attempt: attempt.attempt,
             action: *action,

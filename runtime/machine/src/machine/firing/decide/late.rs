@@ -27,7 +27,7 @@ impl FiringMachine {
             Action::Rollback => node.rollbacks,
         };
         let holder = (call.action, call.attempt, worker.clone());
-        if node.firing != call.firing || call.attempt.get() > dispatched || node.lease_holders.contains(&holder) {
+        if node.firing != call.firing || call.attempt.get() > dispatched || node.rare.lease_holders.contains(&holder) {
             return Vec::new();
         }
         let (attempt, action) = (self.node_attempt(index, call.attempt), call.action);
@@ -50,9 +50,9 @@ impl FiringMachine {
         let attempt = self.node_attempt(index, call.attempt);
         let (action, worker) = (call.action, worker.clone());
         let is_of_call = |holder: &&(Action, Attempt, WorkerName)| (holder.0, holder.1) == (action, call.attempt);
-        let is_held_by_another = node.lease_holders.iter().filter(is_of_call).any(|holder| holder.2 != worker);
+        let is_held_by_another = node.rare.lease_holders.iter().filter(is_of_call).any(|holder| holder.2 != worker);
         if !self.is_outstanding(index, call) || is_held_by_another {
-            if !node.lease_holders.contains(&(action, call.attempt, worker.clone())) {
+            if !node.rare.lease_holders.contains(&(action, call.attempt, worker.clone())) {
                 return Vec::new();
             }
             // Another execution has answered or will; the effects of this one are unknown.
@@ -60,7 +60,7 @@ impl FiringMachine {
             return vec![Fact::LateOutcome { attempt, action, execution: None, outcome, worker: Some(worker) }];
         }
         let worker = Some(worker);
-        let limit = self.flow.task_called(index).and_then(|task| task.delivery_limit).unwrap_or(DELIVERY_LIMIT);
+        let limit = self.task_called(index).and_then(|task| task.delivery_limit).unwrap_or(DELIVERY_LIMIT);
         if node.consecutive_losses + 1 >= limit.get() {
             let message = match limit.get() {
                 1 => "its worker was lost while it called it".to_owned(),
@@ -85,7 +85,7 @@ impl FiringMachine {
         let call = &signal.call;
         let Some(index) = self.node_of_call(call) else { return Vec::new() };
         let node = self.node(index);
-        let Some(task) = self.flow.task_called(index) else { return Vec::new() };
+        let Some(task) = self.task_called(index) else { return Vec::new() };
         let outcome = match (call.action, &signal.answer) {
             (Action::Apply, TaskResult::Succeeded(values)) => {
                 Some(to_flow_names(task, values).map_or_else(Outcome::Failed, Outcome::Provided))
@@ -95,7 +95,7 @@ impl FiringMachine {
             (Action::Apply, TaskResult::Failed(failure)) => Some(Outcome::Failed(failure.clone())),
             (Action::Rollback, TaskResult::Succeeded(_) | TaskResult::Failed(_)) => None,
         };
-        let is_lost = node.lost.contains(&(call.action, call.attempt));
+        let is_lost = node.rare.lost.contains(&(call.action, call.attempt));
         let is_new = outcome.is_some()
             && call.attempt.get() <= node.applies
             && !node.executions.contains(call.attempt, signal.execution);

@@ -4,28 +4,27 @@
 //! of the run, and `end` in `tick.rs` then ends the run in failure.
 
 use crate::Fact;
-use flow::{Action, Attempt, Execution, NodeIndex, graph::Role};
+use flow::{Action, Attempt, Execution, NodeIndex};
 
-use super::super::{FiringMachine, node::NodeState};
+use super::super::{FiringMachine, graph::NodeRole, node::NodeState};
 
 impl FiringMachine {
     /// The next rollback action of a node that may be rolled back now.
     pub(super) fn decide_rollback(&self, index: NodeIndex) -> Fact {
-        let node = self.flow.node(index);
-        if self.flow.task_called(index).is_some_and(|task| task.rollback) && self.may_have_been_called(index) {
+        if self.task_called(index).is_some_and(|task| task.rollback) && self.may_have_been_called(index) {
             let attempt = self.node_attempt(index, Attempt::new(self.node(index).rollbacks + 1));
             return Fact::Started { attempt, action: Action::Rollback };
         }
-        match &node.role {
-            Role::Controller(_) if self.will_retry(index) => Fact::Retrying { node: index },
-            Role::Task(_)
-            | Role::Wait(_)
-            | Role::ForEach(_)
-            | Role::Element(_)
-            | Role::FanIn(_)
-            | Role::Controller(_)
-            | Role::Begin
-            | Role::End => Fact::RollbackNotNeeded { node: index },
+        match self.role(index) {
+            NodeRole::Controller(_) if self.will_retry(index) => Fact::Retrying { node: index },
+            NodeRole::Task(_)
+            | NodeRole::Wait(_)
+            | NodeRole::ForEach(_)
+            | NodeRole::Element(_)
+            | NodeRole::FanIn(_)
+            | NodeRole::Controller(_)
+            | NodeRole::Begin
+            | NodeRole::End => Fact::RollbackNotNeeded { node: index },
         }
     }
 

@@ -1,13 +1,10 @@
 //! Decides what follows without a new message: nodes start, retries and deadlines come due, and the run ends.
 
 use crate::Fact;
-use flow::{
-    Action, Attempt, Failure, FailureKind, NodeIndex, RunState, StartTime, Timestamp,
-    graph::{InputUse, Role},
-};
+use flow::{Action, Attempt, Failure, FailureKind, NodeIndex, RunState, StartTime, Timestamp, graph::InputUse};
 
 use super::{
-    super::{FiringMachine, calls::lost, node::NodeState},
+    super::{FiringMachine, calls::lost, graph::NodeRole, node::NodeState},
     ExecutionInfo, MAX_STEP_RECORDS,
 };
 
@@ -32,7 +29,7 @@ impl FiringMachine {
             .iter()
             .map(|order| order.1)
             .chain(self.startable_elements())
-            .filter(|index| self.flow.node(*index).is_failure_handler)
+            .filter(|index| self.definition(*index).is_failure_handler)
             .map(|index| self.decide_start(now, index))
             .take(MAX_STEP_RECORDS)
             .collect();
@@ -81,10 +78,10 @@ impl FiringMachine {
     }
 
     fn decide_retry(&self, now: Timestamp, index: NodeIndex) -> Fact {
-        match (&self.flow.node(index).role, &self.node(index).state) {
+        match (self.role(index), &self.node(index).state) {
             // The wait is over.
             (_, NodeState::Pending) => return self.start(index),
-            (Role::Wait(wait), NodeState::Running { .. }) => {
+            (NodeRole::Wait(wait), NodeState::Running { .. }) => {
                 let message = format!("it was not notified of {:?} in time", wait.waits_for);
                 let attempt = self.node_attempt(index, self.node(index).attempt());
                 return self.failed(
@@ -95,7 +92,7 @@ impl FiringMachine {
                     None,
                 );
             }
-            (Role::Task(_) | Role::Element(_), NodeState::Running { retry_at: None, .. }) => {
+            (NodeRole::Task(_) | NodeRole::Element(_), NodeState::Running { retry_at: None, .. }) => {
                 let attempt = self.node_attempt(index, self.node(index).attempt());
                 let failure = Failure::new(FailureKind::Timeout, "no worker started it in time: it has expired");
                 return self.failed(now, attempt, failure, ExecutionInfo::NONE, None);
@@ -118,7 +115,8 @@ impl FiringMachine {
 
     /// Decides whether a node that may start starts now or waits first.
     fn decide_start(&self, now: Timestamp, index: NodeIndex) -> Fact {
-        let until = match self.flow.node(index).starts {
+        let starts = if self.element(index).is_some() { None } else { self.flow.node(index).starts };
+        let until = match starts {
             // A controller that retries has waited already.
             Some(StartTime::After(pause)) if self.node(index).state == NodeState::Pending => Some(now.after(pause)),
             Some(StartTime::At(at)) if at > now => Some(at),
@@ -146,8 +144,8 @@ impl FiringMachine {
 
     fn execute(&self, index: NodeIndex) -> Fact {
         let next = Attempt::new(self.node(index).applies + 1);
-        match &self.flow.node(index).role {
-            Role::Controller(controller) => match self.next_value(index, controller) {
+        match self.role(index) {
+            NodeRole::Controller(controller) => match self.next_value(index, controller) {
                 Ok((value, list)) => Fact::ControllerRan { node: index, attempt: next, value, list },
                 Err(message) => Fact::StartFailed {
                     node: index,
@@ -155,10 +153,12 @@ impl FiringMachine {
                     failure: Failure::new(FailureKind::Permanent, message),
                 },
             },
-            Role::Begin | Role::End => Fact::ScopeStarted { node: index },
-            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) | Role::FanIn(_) => {
-                Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply }
-            }
+            NodeRole::Begin | NodeRole::End => Fact::ScopeStarted { node: index },
+            NodeRole::Task(_)
+            | NodeRole::Wait(_)
+            | NodeRole::ForEach(_)
+            | NodeRole::Element(_)
+            | NodeRole::FanIn(_) => Fact::Started { attempt: self.node_attempt(index, next), action: Action::Apply },
         }
     }
 
@@ -169,7 +169,7 @@ impl FiringMachine {
 
     fn fail_missing_inputs(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let attempt = self.node_attempt(index, self.node(index).attempt());
-        let inputs = self.flow.task_called(index).map(|task| self.inputs(index, task, InputUse::ApplyAndRollback));
+        let inputs = self.task_called(index).map(|task| self.inputs(index, task, InputUse::ApplyAndRollback));
         let message = match inputs {
             Some(Err(incomplete)) => self.describe_missing(&incomplete),
             Some(Ok(_)) | None => "some inputs were missing when the task started".into(),

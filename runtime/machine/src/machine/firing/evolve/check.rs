@@ -16,7 +16,7 @@ impl FiringMachine {
             if expected.contains(&state) {
                 return Ok(());
             }
-            Err(format!("node {:?} is {state}", self.flow.node(node).name))
+            Err(format!("node {:?} is {state}", self.name(node)))
         };
         let expect =
             |node: NodeIndex, expected: &[State]| expect_state(node, run_of(node)?.state.published(), expected);
@@ -37,8 +37,8 @@ impl FiringMachine {
                 expect(*node, &[State::RollbackFailure])
             }
             Fact::Reset if self.state != RunState::RolledBack => Err(format!("the run is {}", self.state)),
-            Fact::Expanded { node, .. } if run_of(*node).is_ok() && self.flow.for_each(*node).is_none() => {
-                Err(format!("node {:?} is not called for a list", self.flow.node(*node).name))
+            Fact::Expanded { node, .. } if run_of(*node).is_ok() && self.for_each(*node).is_none() => {
+                Err(format!("node {:?} is not called for a list", self.name(*node)))
             }
             Fact::Expanded { node, .. } => expect(*node, &[State::Running]),
             Fact::RollbackNotNeeded { node } => expect(*node, &[State::Success, State::Failure, State::Retrying]),

@@ -17,7 +17,7 @@ pub(super) struct LateOutcome<'a> {
 impl FiringMachine {
     pub(super) fn lease(&mut self, attempt: NodeAttempt, action: Action, worker: &WorkerName) {
         let expiry = self.expiry(attempt.node);
-        self.node_mut(attempt.node).lease_holders.insert((action, attempt.attempt, worker.clone()));
+        self.node_mut(attempt.node).rare.lease_holders.insert((action, attempt.attempt, worker.clone()));
         if self.expiry(attempt.node) != expiry {
             self.remove_retry(expiry, attempt.node);
         }
@@ -26,7 +26,8 @@ impl FiringMachine {
     /// Ends the lease that a worker may have held on a call.
     pub(super) fn end_lease(&mut self, attempt: NodeAttempt, action: Action, worker: Option<&WorkerName>) {
         if let Some(worker) = worker {
-            self.node_mut(attempt.node).lease_holders.remove(&(action, attempt.attempt, worker.clone()));
+            let holder = (action, attempt.attempt, worker.clone());
+            self.node_mut(attempt.node).rare.remove(|rare| rare.lease_holders.remove(&holder));
         }
     }
 
@@ -48,7 +49,7 @@ impl FiringMachine {
         self.end_lease(attempt, action, worker);
         let node = self.node_mut(index);
         node.consecutive_losses += 1;
-        node.lost.insert((action, attempt.attempt));
+        node.rare.lost.insert((action, attempt.attempt));
         node.may_have_applied |= action == Action::Apply;
         match &mut node.state {
             NodeState::Running { retry_at, .. } | NodeState::RollingBack { retry_at, .. } => *retry_at = Some(at),
@@ -69,23 +70,23 @@ impl FiringMachine {
         let index = attempt.node;
         self.end_lease(attempt, action, worker);
         let node = self.node_mut(index);
-        node.lost.remove(&(action, attempt.attempt));
+        node.rare.remove(|rare| rare.lost.remove(&(action, attempt.attempt)));
         if let Some(execution) = execution.filter(|_| outcome.is_some()) {
             node.executions.insert(attempt.attempt, execution);
         }
-        let can_roll_back = self.flow.task_called(index).is_some_and(|task| task.rollback);
+        let can_roll_back = self.task_called(index).is_some_and(|task| task.rollback);
         let Some(outcome) = outcome.filter(|outcome| can_roll_back && may_have_applied(outcome)) else {
             return Vec::new();
         };
         match self.node(index).state {
             // An ignored node is rolled back before the run ends.
             NodeState::Pending | NodeState::Ignored if self.may_continue(index) && !self.state.is_final() => {
-                self.node_mut(index).late_outcome = Some(outcome.clone());
+                self.node_mut(index).rare.late_outcome = Some(outcome.clone());
                 self.late_outcomes.insert(index);
                 Vec::new()
             }
             NodeState::RollingBack { .. } => {
-                self.node_mut(index).late_outcome = Some(outcome.clone());
+                self.node_mut(index).rare.late_outcome = Some(outcome.clone());
                 Vec::new()
             }
             NodeState::Pending | NodeState::RolledBack | NodeState::Ignored => {
@@ -109,17 +110,17 @@ impl FiringMachine {
     pub(super) fn repeat_rollback(&mut self, at: Timestamp, index: NodeIndex, outcome: Outcome) {
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
-        node.late_outcome = None;
+        node.rare.remove(|rare| rare.late_outcome = None);
         node.consecutive_failures = 0;
         self.retries.insert((at, index));
-        self.enter(index, NodeState::RollingBack { since: at, outcome, retry_at: Some(at) });
+        self.enter(index, NodeState::RollingBack { since: at, outcome: outcome.into(), retry_at: Some(at) });
     }
 
     /// Rolls back pending nodes for which a lost apply has answered, and that will not run any more.
     pub(in crate::machine) fn roll_back_late_outcomes(&mut self, at: Timestamp) {
         for index in self.late_outcomes.clone() {
             if !self.may_continue(index)
-                && let Some(outcome) = self.node(index).late_outcome.clone()
+                && let Some(outcome) = self.node(index).rare.late_outcome.clone()
             {
                 self.repeat_rollback(at, index, outcome);
             }

@@ -1,10 +1,11 @@
 //! Applies records by which a run continues that had stopped: a person retries or skips a failed rollback, or the whole run.
 
 use crate::Command;
-use flow::{NodeIndex, Outcome, RunState, Timestamp, graph::Role};
+use flow::{NodeIndex, Outcome, RunState, Timestamp};
 
 use super::super::{
     FiringMachine,
+    graph::NodeRole,
     node::{Intention, NodeState},
     publish::ChangeDetails,
 };
@@ -28,7 +29,7 @@ impl FiringMachine {
         self.settle_rollback(index, &outcome);
         let node = self.node_mut(index);
         node.may_have_applied = false;
-        node.late_outcome = None;
+        node.rare.remove(|rare| rare.late_outcome = None);
         self.enter(index, NodeState::RolledBack);
         let mut commands = self.reopen(at);
         commands.push(self.publish(index, at, ChangeDetails::default()));
@@ -76,18 +77,18 @@ impl FiringMachine {
         node.consecutive_failures = 0;
         node.consecutive_losses = 0;
         self.enter(index, NodeState::Pending);
-        match &self.flow.node(index).role {
-            Role::Task(_) | Role::Wait(_) | Role::ForEach(_) | Role::Element(_) => {
+        match self.role(index) {
+            NodeRole::Task(_) | NodeRole::Wait(_) | NodeRole::ForEach(_) | NodeRole::Element(_) => {
                 Some(self.publish(index, at, ChangeDetails::default()))
             }
-            Role::Controller(_) => {
+            NodeRole::Controller(_) => {
                 let pending = self.publish(index, at, ChangeDetails::default());
                 let controller = self.node_mut(index);
                 controller.applies = 0;
-                controller.list = None;
+                controller.rare.remove(|rare| rare.list = None);
                 Some(pending)
             }
-            Role::FanIn(_) | Role::Begin | Role::End => None,
+            NodeRole::FanIn(_) | NodeRole::Begin | NodeRole::End => None,
         }
     }
 }

@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{Command, Fact, FetchResult, FetchTarget, ValueFetch};
 use flow::{
     Action, CallId, Failure, FailureKind, Json, MAX_INLINE_BYTES, NodeIndex, Size, Value, ValueName, Values,
-    graph::{Role, Source},
+    graph::Source,
 };
 
-use super::FiringMachine;
+use super::{super::graph::NodeRole, FiringMachine};
 
 /// The largest list that `for_each` accepts.
 const MAX_ELEMENTS: usize = 1_000_000;
@@ -19,7 +19,7 @@ impl FiringMachine {
     /// values have to be fetched from the store.
     pub(in crate::machine) fn start_fetch(&mut self, index: NodeIndex) -> Option<Command> {
         let fetch = self.value_fetch(index);
-        let joins_results = self.flow.for_each(index).is_none();
+        let joins_results = self.for_each(index).is_none();
         self.fetches.insert(index, joins_results && fetch.is_some());
         fetch.map(|fetch| Command::Fetch(Box::new(fetch)))
     }
@@ -31,7 +31,7 @@ impl FiringMachine {
 
     /// Whether a fetch is outstanding for a task.
     pub(in crate::machine::firing) fn is_fetching(&self, index: NodeIndex) -> bool {
-        match (self.fetches.get(&index), self.flow.for_each(index)) {
+        match (self.fetches.get(&index), self.for_each(index)) {
             (None, _) => false,
             // After an edit, the provider of the list may be rolled back meanwhile: then there is nothing to fetch.
             (Some(_), Some(each)) => matches!(self.read(&each.list).as_deref(), Some(Value::Stored(_))),
@@ -41,13 +41,13 @@ impl FiringMachine {
 
     /// The fetch that a task needs; `None` when all values are inline.
     fn value_fetch(&self, index: NodeIndex) -> Option<ValueFetch> {
-        let target = match &self.flow.node(index).role {
-            Role::ForEach(each) => match self.read(&each.list).as_deref() {
+        let target = match self.role(index) {
+            NodeRole::ForEach(each) => match self.read(&each.list).as_deref() {
                 Some(value @ Value::Stored(_)) => FetchTarget::List(value.clone()),
                 Some(Value::Json(_) | Value::Bytes(_)) | None => return None,
             },
-            Role::FanIn(each) => {
-                let results = self.results(*each);
+            NodeRole::FanIn(each) => {
+                let results = self.results(each);
                 let sizes = results.values().map(|values| values.iter().map(|value| value.size() + 1).sum::<usize>());
                 let is_stored = |value: &Value| matches!(value, Value::Stored(_));
                 let is_small = sizes.max().unwrap_or_default() < MAX_INLINE_BYTES;
@@ -56,7 +56,12 @@ impl FiringMachine {
                 }
                 FetchTarget::Results(results)
             }
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
+            NodeRole::Task(_)
+            | NodeRole::Wait(_)
+            | NodeRole::Element(_)
+            | NodeRole::Controller(_)
+            | NodeRole::Begin
+            | NodeRole::End => {
                 return None;
             }
         };
@@ -67,7 +72,7 @@ impl FiringMachine {
 
     /// The values of a task's elements, by the flow's names, in list order.
     fn results(&self, each: NodeIndex) -> BTreeMap<ValueName, Vec<Value>> {
-        let Some(task) = self.flow.for_each(each).map(|each| &each.task) else { return Default::default() };
+        let Some(task) = self.for_each(each).map(|each| &each.task) else { return Default::default() };
         let count = self.elements.get(&each).map_or(0, |elements| elements.expansion.list.len());
         let elements = || self.elements_of(each).iter().take(count);
         let values_of = |name: &ValueName| {
@@ -78,10 +83,15 @@ impl FiringMachine {
 
     /// The result of a fetch whose values are all inline.
     pub(in crate::machine::firing) fn fetch_inline(&self, index: NodeIndex) -> Fact {
-        let result = match &self.flow.node(index).role {
-            Role::FanIn(each) => FetchResult::Results(collect_results(self.results(*each))),
-            Role::ForEach(each) => FetchResult::List(self.list_of_source(&each.list)),
-            Role::Task(_) | Role::Wait(_) | Role::Element(_) | Role::Controller(_) | Role::Begin | Role::End => {
+        let result = match self.role(index) {
+            NodeRole::FanIn(each) => FetchResult::Results(collect_results(self.results(each))),
+            NodeRole::ForEach(each) => FetchResult::List(self.list_of_source(&each.list)),
+            NodeRole::Task(_)
+            | NodeRole::Wait(_)
+            | NodeRole::Element(_)
+            | NodeRole::Controller(_)
+            | NodeRole::Begin
+            | NodeRole::End => {
                 FetchResult::List(Err(Failure::new(FailureKind::Permanent, "it is not called for a list")))
             }
         };
@@ -118,7 +128,7 @@ impl FiringMachine {
 
     /// Decides what the result of a fetch leads to.
     pub(in crate::machine::firing) fn decide_fetched(&self, id: &CallId, result: &FetchResult) -> Vec<Fact> {
-        let Some(each) = self.node_of_call(id).filter(|each| self.flow.for_each(*each).is_some()) else {
+        let Some(each) = self.node_of_call(id).filter(|each| self.for_each(*each).is_some()) else {
             return Vec::new();
         };
         // Both have the task's name, and each numbers its own attempts.

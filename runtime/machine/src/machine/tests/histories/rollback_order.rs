@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::harness::Harness;
+use super::super::harness::{Graph, Harness};
 use crate::{Fact, Record};
 use flow::{Firing, NodeIndex, NodeName};
 
@@ -32,21 +32,21 @@ pub(super) fn rollback_is_strictly_backwards(harness: &Harness) {
 }
 
 fn rollback_of_a_firing_is_strictly_backwards(harness: &Harness, firing: Option<Firing>) {
-    let flow = harness.flow_of(firing);
+    let graph = harness.graph_of(firing);
     let mut applied: BTreeSet<NodeIndex> = BTreeSet::new();
     let mut late: BTreeSet<NodeIndex> = BTreeSet::new();
     for Record { fact, .. } in harness.records.iter().filter(|record| record.firing == firing) {
         match fact {
             // A failure handler is not rolled back.
-            Fact::Started { attempt, action: flow::Action::Apply } if flow.node(attempt.node).is_failure_handler => {}
-            Fact::StartFailed { node, .. } if flow.node(*node).is_failure_handler => {}
+            Fact::Started { attempt, action: flow::Action::Apply } if graph.node(attempt.node).is_failure_handler => {}
+            Fact::StartFailed { node, .. } if graph.node(*node).is_failure_handler => {}
             Fact::Started { attempt, action: flow::Action::Apply } => {
                 applied.insert(attempt.node);
             }
             Fact::ControllerRan { node, .. } | Fact::StartFailed { node, .. } => {
                 applied.insert(*node);
             }
-            Fact::LateOutcome { attempt, outcome: Some(_), .. } if can_roll_back(flow, attempt.node) => {
+            Fact::LateOutcome { attempt, outcome: Some(_), .. } if graph.node(attempt.node).can_roll_back => {
                 // Its predecessors may be rolled back already: its own rollback is repeated separately.
                 late.insert(attempt.node);
             }
@@ -57,12 +57,12 @@ fn rollback_of_a_firing_is_strictly_backwards(harness: &Harness, firing: Option<
                 );
                 // Successors did not use the effects of an earlier attempt.
                 if applied.contains(&attempt.node) {
-                    assert_no_later_effect(flow, attempt.node, &applied);
+                    assert_no_later_effect(&graph, attempt.node, &applied);
                 }
             }
             Fact::RollbackNotNeeded { node } => {
                 assert!(applied.contains(node), "only what ran is rolled back");
-                assert_no_later_effect(flow, *node, &applied);
+                assert_no_later_effect(&graph, *node, &applied);
                 applied.remove(node);
             }
             Fact::RolledBack { attempt, .. } => {
@@ -102,22 +102,18 @@ fn rollback_of_a_firing_is_strictly_backwards(harness: &Harness, firing: Option<
     }
 }
 
-fn can_roll_back(flow: &flow::Flow, node: NodeIndex) -> bool {
-    flow.task_called(node).is_some_and(|task| task.rollback)
-}
-
-fn assert_no_later_effect(flow: &flow::Flow, node: NodeIndex, applied: &BTreeSet<NodeIndex>) {
+fn assert_no_later_effect(graph: &Graph, node: NodeIndex, applied: &BTreeSet<NodeIndex>) {
     let mut seen = BTreeSet::new();
-    let mut work = flow.node(node).after.clone();
+    let mut work = graph.node(node).after.clone();
     while let Some(after) = work.pop() {
         if seen.insert(after) {
             assert!(
                 !applied.contains(&after),
                 "{:?} is rolled back before {:?}",
-                flow.node(node).name,
-                flow.node(after).name
+                graph.node(node).name,
+                graph.node(after).name
             );
-            work.extend(&flow.node(after).after);
+            work.extend(&graph.node(after).after);
         }
     }
 }
