@@ -48,6 +48,17 @@ fn the_advice_after_a_failed_rollback_works() {
 }
 
 #[test]
+fn a_run_whose_element_rollback_was_skipped_is_shown() {
+    let waft = Waft::default();
+    let element = "use = \"hostile#stubborn\"\nfor_each = \"numbers\"\nas = \"value\"";
+    let flow = FAILED_ROLLBACK_FLOW.replace("use = \"hostile#stubborn\"\nwith = { value = 7 }", element);
+    waft.flow(&flow.replace("[[task]]\nname = \"hold\"", "inputs = { numbers = [7] }\n[[task]]\nname = \"hold\""));
+    assert_output(&waft.run(["run", "flow.toml", "--run-id", "r"]), 3, "`waft retry r` tries the rollbacks again");
+    assert_output(&waft.run(["skip", "r", "hold[0]", "--reason", "let go"]), 1, "failed and was rolled back");
+    assert_output(&waft.run(["show", "r"]), 0, "skipped: let go");
+}
+
+#[test]
 fn only_tasks_with_a_rollback_are_shown_as_rolled_back() {
     let waft = Waft::default();
     waft.flow(&FAILED_ROLLBACK_FLOW.replace("value = 7", "value = 7, rolls_back_at = 1"));

@@ -99,8 +99,8 @@ impl History {
                 self.revisions.push(Revision { revision: revision.get(), at: rfc3339(record.at), edits });
             }
             Fact::RollbackSkipped { node, reason } => {
-                if let Some(machine) = machine {
-                    self.skipped_rollbacks.insert(machine.flow().node(*node).name.clone(), reason.clone());
+                if let Some((name, _)) = machine.and_then(|machine| machine.call_of(record.firing, *node)) {
+                    self.skipped_rollbacks.insert(name.base(), reason.clone());
                 }
             }
             Fact::CancelRequested => self.is_cancelled = true,
@@ -253,7 +253,7 @@ fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
     match &machine.flow().node(index).role {
         Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => Some(NodeKind::Task),
         Role::Controller(_) => Some(NodeKind::Retry),
-        Role::Element(_) | Role::FanIn(_) | Role::Begin | Role::End => None,
+        Role::FanIn(_) | Role::Begin | Role::End => None,
     }
 }
 
