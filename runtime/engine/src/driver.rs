@@ -46,9 +46,10 @@ use crate::{
     clock::ClockReader,
     effects::{Effects, ReplyTo},
     fetches::Fetches,
-    inbox::Inbox,
+    inbox::{Inbox, ShardDelivery},
     leases::Leases,
     listeners::{ListenedTask, Listeners},
+    loads::Loads,
     outbox::ConfirmedVersions,
     permits::{calls::EndedCalls, client::PermitClient},
     publications::Publications,
@@ -148,6 +149,12 @@ pub(crate) struct Driver {
     listeners: Listeners,
     publications: Publications,
     fetches: Fetches,
+    loads: Loads,
+    /// Notifications that arrived when the listeners of their shard were not all known.
+    held_notifications: Vec<ShardDelivery>,
+    /// Loaded runs whose unanswered calls are sent again in the next iteration, once the answers that arrived before are
+    /// handled.
+    resend_next: BTreeSet<RunId>,
     clock: ClockReader,
     /// Events that the last batch caused for the next one.
     deferred: Vec<RunEvent>,
@@ -164,6 +171,9 @@ impl Driver {
         }
         Self {
             fetches: Fetches::new(context.store.clone()),
+            loads: Loads::new(context.logbook.clone()),
+            held_notifications: Vec::new(),
+            resend_next: BTreeSet::new(),
             listeners: Listeners::new(context.secret),
             clock: ClockReader::new(&*context.clock),
             context,
@@ -194,6 +204,9 @@ impl Driver {
             for event in std::mem::take(&mut self.deferred) {
                 self.enqueue(event, &mut batch);
             }
+            for run in std::mem::take(&mut self.resend_next) {
+                self.resend_outstanding_calls(&run, &mut batch);
+            }
             let now = self.context.clock.now();
             let until_due = self.runs.next_due().map(|at| at.since(now));
             // Every arm only receives or waits, so dropping it loses nothing. The order is fixed, so that the same
@@ -205,6 +218,7 @@ impl Driver {
                 Some((run, event)) = self.fetches.next(), if !self.fetches.is_empty() => {
                     self.enqueue(RunEvent::new(run, event), &mut batch);
                 }
+                Some(ended) = self.loads.next(), if !self.loads.is_empty() => self.finish_load(ended, &mut batch).await,
                 Some(request) = requests.recv() => self.on_request(request, &mut batch).await,
                 incoming = inbox.next() => match incoming {
                     Some(incoming) => self.receive(incoming, &mut batch).await,
@@ -257,7 +271,7 @@ const BUG_MESSAGE: &str =
 
 /// Runs `work` on a run's machine and catches a panic, so that a bug of waft stops only that run. The error contains
 /// `doing` and the panic message, which names the record that caused it.
-fn catch_bug<T>(run: &RunId, doing: &str, work: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn catch_bug<T>(run: &RunId, doing: &str, work: impl FnOnce() -> T) -> Result<T, String> {
     // The values that the work borrowed are not used again after a panic.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
         let reason = format!("{doing}: {}", machine::panic_message(&*panic));

@@ -17,6 +17,7 @@ mod fetches;
 mod inbox;
 mod leases;
 mod listeners;
+mod loads;
 mod messages;
 mod outbox;
 mod permits;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::{WatchEvent, effects::ReplyTo};
 pub(crate) use recent::RecentRuns;
-pub(crate) use stale::StaleRun;
+pub(crate) use stale::{Load, StaleRun};
 
 /// A run in memory, at the version of its records in the logbook.
 pub(crate) struct ActiveRun {
@@ -192,9 +192,32 @@ impl Runs {
         self.stale.insert(run, stale);
     }
 
-    /// Takes all stale runs, to read their records.
-    pub(crate) fn take_stale(&mut self) -> BTreeMap<RunId, StaleRun> {
-        std::mem::take(&mut self.stale)
+    /// Takes the stale runs whose records are read now: of those with many records, no more than there is room for.
+    pub(crate) fn take_stale(&mut self, has_room: bool) -> BTreeMap<RunId, StaleRun> {
+        let is_due = |_: &RunId, stale: &mut StaleRun| match stale.load {
+            Load::Due => true,
+            Load::Waiting => has_room,
+            Load::Running(_) => false,
+        };
+        self.stale.extract_if(.., is_due).collect()
+    }
+
+    /// Takes the stale run whose load has ended; `None` if it was dropped meanwhile.
+    pub(crate) fn take_loaded(&mut self, run: &RunId, load: tokio::task::Id) -> Option<StaleRun> {
+        let is_loaded = |stale: &StaleRun| matches!(&stale.load, Load::Running(running) if running.id() == load);
+        self.stale.get(run).filter(|stale| is_loaded(stale))?;
+        self.stale.remove(run)
+    }
+
+    /// Whether a run of the shard, or of an unknown one, was never read: it may listen to tasks.
+    pub(crate) fn has_unknown_listeners(&self, shard: &Shard) -> bool {
+        self.stale.values().any(|stale| !stale.was_active && (stale.may_be_of(shard) || stale.has_unknown_shard()))
+    }
+
+    /// The barrier of a shard has arrived.
+    pub(crate) fn on_barrier(&mut self, shard: &Shard) {
+        let of_shard = self.stale.values_mut().filter(|stale| stale.may_be_of(shard));
+        of_shard.for_each(|stale| stale.awaits_barrier = false);
     }
 
     /// Returns stale runs whose records were not read.

@@ -251,7 +251,12 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
         logs: Vec::new(),
         published: Version::NONE,
     };
-    write(&logbook, vec![append(Version::NONE, records)]).await;
+    write(&logbook, vec![append(Version::NONE, records.clone())]).await;
+    for limit in 0..=length {
+        let start = logbook.load_within(&run("long"), limit).await.expect("the run is there");
+        assert_eq!(start.records, records.get(..limit).expect("there are as many"));
+        assert_eq!((start.is_complete(), start.latest), (limit == length, known));
+    }
     let early = machine.snapshot();
     logbook.save_snapshot(&run("long"), known, early.clone()).await.expect("the logbook can be written");
     let suspend = machine.step(Timestamp::from_micros(6), &Event::Suspend).records;
@@ -260,7 +265,10 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
     assert_eq!(history.snapshot, Some((known, early.clone())));
     assert_eq!(history.records, suspend);
     assert_eq!(history.version(), known.after(&suspend));
-    assert!(history.into_machine().expect("the history is complete") == machine, "the loaded machine is equal");
+    assert!(history.clone().into_machine().expect("the history is complete") == machine, "the loaded machine is equal");
+    let start = logbook.load_within(&run("long"), 0).await.expect("the run is there");
+    assert_eq!((start.snapshot, start.records), (history.snapshot.clone(), Vec::new()), "only the snapshot was read");
+    assert_eq!(start.latest, known.after(&suspend));
     // All records still exist.
     let all = logbook.read(&run("long"), Version::NONE, 100).await.expect("the run is there");
     assert_eq!(all.len(), length + suspend.len());

@@ -42,8 +42,13 @@ pub trait AppendInterceptor: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Runs when all records of a run are loaded.
+    /// Runs when a run is loaded.
     fn on_load(&self, _run: &RunId) {}
+
+    /// The maximum number of records that a load with a limit returns.
+    fn max_loaded_records(&self) -> usize {
+        usize::MAX
+    }
 
     /// Runs before records are read, to change the logbook in the meantime.
     async fn before_read(&self) {}
@@ -81,10 +86,11 @@ impl Logbook for InterceptedLogbook {
         Ok(appended)
     }
 
-    async fn load(&self, run: &RunId) -> Result<History, LoadError> {
+    async fn load_within(&self, run: &RunId, limit: usize) -> Result<History, LoadError> {
         self.interceptor.before_load().await?;
         self.interceptor.on_load(run);
-        self.inner.load(run).await
+        let max = if limit == usize::MAX { limit } else { self.interceptor.max_loaded_records() };
+        self.inner.load_within(run, limit.min(max)).await
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {

@@ -112,7 +112,7 @@ impl Default for Filter {
     }
 }
 
-/// The data from which a run is loaded: its last snapshot, if any, and the later records.
+/// The data from which a run is loaded: its last snapshot, if any, and the later records, or the first of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     /// The run.
@@ -123,15 +123,23 @@ pub struct History {
     pub snapshot: Option<(Version, Snapshot)>,
     /// The records after the snapshot.
     pub records: Vec<Record>,
+    /// The version that the run was at. It is higher than [`History::version`] if only the first records were read.
+    pub latest: Version,
     /// The version up to which everything that the records caused is known to be published.
     pub published: Version,
 }
 
 impl History {
-    /// The version the run is at.
+    /// The version after the records.
     #[must_use]
     pub fn version(&self) -> Version {
         self.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version).after(&self.records)
+    }
+
+    /// Whether no record is missing.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.version() == self.latest
     }
 
     /// Builds the machine from the snapshot and the records.
@@ -289,7 +297,15 @@ pub trait Logbook: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
-    async fn load(&self, run: &RunId) -> Result<History, LoadError>;
+    async fn load(&self, run: &RunId) -> Result<History, LoadError> {
+        self.load_within(run, usize::MAX).await
+    }
+
+    /// Loads the snapshot of a run and at most `limit` records after it. [`crate::Replay::of`] reads the rest.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn load_within(&self, run: &RunId, limit: usize) -> Result<History, LoadError>;
 
     /// At most `limit` records of a run that come after a version, in order, snapshots or not.
     ///

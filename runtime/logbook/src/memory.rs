@@ -136,14 +136,15 @@ impl Logbook for Memory {
         Ok(appends.into_iter().map(append).collect())
     }
 
-    async fn load(&self, run: &RunId) -> Result<History, LoadError> {
+    async fn load_within(&self, run: &RunId, limit: usize) -> Result<History, LoadError> {
         self.read_run(run, |stored| {
             let known = stored.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
             History {
                 run: run.clone(),
                 info: stored.info.clone(),
                 snapshot: stored.snapshot.clone(),
-                records: stored.after(known).to_vec(),
+                records: stored.after(known).iter().take(limit).cloned().collect(),
+                latest: stored.version(),
                 published: stored.published,
             }
         })

@@ -148,9 +148,12 @@ impl Logbook for Postgres {
         self.with_connection(async |client| append::append(client, &rows).await).await.map_err(append_error)
     }
 
-    async fn load(&self, run: &RunId) -> Result<History, LoadError> {
-        let loaded = of_run(run, self.with_connection(async |client| read::load(client, run.as_str()).await)).await?;
-        row::history(run, loaded.run, loaded.snapshot, loaded.chunks)
+    async fn load_within(&self, run: &RunId, limit: usize) -> Result<History, LoadError> {
+        // The database adds the version of the snapshot.
+        let records = column(limit as u64).min(i64::MAX / 2);
+        let rows = self.with_connection(async |client| read::load(client, run.as_str(), records).await);
+        let loaded = of_run(run, rows).await?;
+        row::history(run, loaded.run, loaded.snapshot, loaded.chunks, limit)
             .map_err(|error| error.within(self.connections.location()))
     }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use flow::RunId;
-use machine::{Change, Command, Fact, Machine, Record};
+use machine::{Change, Command, Fact, Machine, Record, Snapshot};
 
-use crate::{LoadError, Logbook, ReadError, RevisionEntry, TrimPoint, Version};
+use crate::{History, LoadError, Logbook, ReadError, RevisionEntry, TrimPoint, Version};
 
 /// The maximum number of records per read: some hundred kilobytes when values are large.
 const PAGE_RECORDS: usize = 1_000;
@@ -42,6 +42,33 @@ impl Replay {
     #[must_use]
     pub fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
         Self { run, logbook, machine: None, version: Version::NONE, revisions: Vec::new() }
+    }
+
+    /// Continues a history of which only the first records were read. Returns these records too: they come before the first
+    /// page.
+    ///
+    /// # Errors
+    /// [`LoadError::Damaged`] when the snapshot of the history does not fit.
+    pub fn of(history: History, logbook: Arc<dyn Logbook>) -> Result<(Self, Vec<Record>), LoadError> {
+        let mut replay = Self::new(history.run.clone(), logbook);
+        if let Some((version, snapshot)) = history.snapshot {
+            replay.restore(version, snapshot)?;
+        }
+        Ok((replay, history.records))
+    }
+
+    fn restore(&mut self, version: Version, snapshot: Snapshot) -> Result<(), LoadError> {
+        let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
+        let restored = Machine::restore(self.run.clone(), snapshot);
+        self.machine = Some(restored.map_err(|error| damaged(error.to_string()))?);
+        self.version = version;
+        Ok(())
+    }
+
+    /// The machine after the applied records, without its history; `None` before the first record.
+    #[must_use]
+    pub fn into_machine(self) -> Option<Machine> {
+        self.machine
     }
 
     /// The machine after the applied records; `None` before the first record.
@@ -90,10 +117,8 @@ impl Replay {
     async fn load_trim_point(&mut self) -> Result<(), LoadError> {
         let trim_point = self.logbook.trim_point(&self.run).await?;
         let Some(TrimPoint { version, snapshot, revisions }) = trim_point else { return Ok(()) };
-        let damaged = |reason: String| LoadError::Damaged { run: self.run.clone(), reason };
-        let restored = Machine::restore(self.run.clone(), snapshot);
-        self.machine = Some(restored.map_err(|error| damaged(error.to_string()))?);
-        (self.version, self.revisions) = (version, revisions);
+        self.restore(version, snapshot)?;
+        self.revisions = revisions;
         Ok(())
     }
 

@@ -104,7 +104,7 @@ impl From<RevisionEntry> for RevisionRow {
     }
 }
 
-/// Builds the data from which a run is loaded.
+/// Builds the data from which a run is loaded, with at most `limit` records.
 ///
 /// # Errors
 /// [`LoadError::Damaged`] when the rows hold a value that waft does not write.
@@ -113,6 +113,7 @@ pub(crate) fn history(
     row: RunRow,
     snapshot: Option<(i64, Vec<u8>)>,
     chunks: Vec<RecordChunk>,
+    limit: usize,
 ) -> Result<History, LoadError> {
     let published = row.published()?;
     let summary = row.into_summary()?;
@@ -124,8 +125,9 @@ pub(crate) fn history(
         None => None,
     };
     let after = snapshot.as_ref().map_or(0, |(version, _)| version.get());
-    let records = concat_chunks(run, chunks, after, summary.version.get())?;
-    Ok(History { run: summary.run, info: summary.info, snapshot, records, published })
+    let latest = summary.version;
+    let records = concat_chunks(run, chunks, after, latest.get().min(after.saturating_add(limit as u64)))?;
+    Ok(History { run: summary.run, info: summary.info, snapshot, records, latest, published })
 }
 
 /// The rows of a trim point: the version, the snapshot, and the earlier revisions of the flow.

@@ -118,9 +118,11 @@ impl Logbook for Sqlite {
         self.writer.append(rows).await.map_err(|failure| self.append_error(failure))
     }
 
-    async fn load(&self, run: &RunId) -> Result<History, LoadError> {
-        let loaded = self.of_run(run, read::load).await?;
-        row::history(run, loaded.run, loaded.snapshot, loaded.chunks).map_err(|error| error.within(&self.location))
+    async fn load_within(&self, run: &RunId, limit: usize) -> Result<History, LoadError> {
+        let records = column(limit as u64);
+        let loaded = self.of_run(run, move |connection, id| read::load(connection, id, records)).await?;
+        row::history(run, loaded.run, loaded.snapshot, loaded.chunks, limit)
+            .map_err(|error| error.within(&self.location))
     }
 
     async fn read(&self, run: &RunId, after: Version, limit: usize) -> Result<Vec<Record>, ReadError> {

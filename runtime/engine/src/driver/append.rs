@@ -10,9 +10,12 @@ use tracing::{error, warn};
 use super::{Driver, StepResult};
 use crate::SubmitError;
 
-/// Minimum number of records between two snapshots of a run; a larger flow waits for more. The cost of a snapshot is
-/// then small beside the cost of the records.
+/// Minimum number of records between two snapshots of a run.
 const SNAPSHOT_INTERVAL: u64 = 1_000;
+
+/// Minimum number of records between two snapshots, for each node and list element of the run. A snapshot holds all of
+/// them, and the driver stands still while it is made: a list of a million elements ends before its first.
+const SNAPSHOT_RECORDS_PER_NODE: u64 = 10;
 
 /// Maximum delay of a snapshot, in snapshot intervals, while the records before the previous snapshot are
 /// unpublished.
@@ -72,7 +75,7 @@ impl Driver {
     async fn snapshot(&mut self, run: &RunId) {
         let Some(active) = self.runs.get_mut(run) else { return };
         let since = active.version.get().saturating_sub(active.snapshot.get());
-        let interval = SNAPSHOT_INTERVAL.max(2 * active.machine.size() as u64);
+        let interval = SNAPSHOT_INTERVAL.max(SNAPSHOT_RECORDS_PER_NODE * active.machine.size() as u64);
         if since < interval || active.machine.state().is_final() {
             return;
         }

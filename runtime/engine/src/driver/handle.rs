@@ -7,7 +7,10 @@ use protocol::{AttemptLog, CommandRequest, PermitGrant, Report, RunCommand};
 use tracing::{info, warn};
 
 use super::{Batch, Driver};
-use crate::{WatchEvent, effects::ReplyTo, leases::CallHolder, messages, permits::calls::EndedCalls, runs::RunEvent};
+use crate::{
+    WatchEvent, effects::ReplyTo, inbox::ShardDelivery, leases::CallHolder, messages, permits::calls::EndedCalls,
+    runs::RunEvent,
+};
 
 /// The treatment of a running call that is no longer wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,7 @@ impl Driver {
     /// A probe has returned: every earlier message of the queue was received. Returns the leases that have expired.
     fn on_probe(&mut self, shard: &Shard, engine: &str, number: u64, batch: &mut Batch) -> Vec<CallHolder> {
         if self.shards.is_barrier(shard, engine, number) {
+            self.runs.on_barrier(shard);
             self.resend_outstanding(shard, batch);
         }
         if !self.shards.is_self(engine) {
@@ -249,6 +253,11 @@ impl Driver {
                 batch.unbind.insert(listened);
             }
             return;
+        }
+        if self.runs.has_unknown_listeners(shard)
+            && let Some(term) = self.shards.term(shard)
+        {
+            return self.held_notifications.push(ShardDelivery { shard: shard.clone(), term, delivery });
         }
         let commands = self.listeners.forward(shard, &notification);
         if commands.is_empty() {

@@ -4,69 +4,67 @@
 use std::collections::BTreeMap;
 
 use flow::{RunId, RunState, Shard};
-use logbook::{Filter, History, LoadError, Page, Replay, Version};
-use machine::{Change, Command, Event, Machine, NodeChange};
+use logbook::{Filter, History, LoadError, Version};
+use machine::{Command, Event, Machine};
 use protocol::Reply;
-use tokio::sync::mpsc;
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
-use super::{Batch, Driver, catch_bug};
+use super::{Batch, Driver};
 use crate::{
     WatchEvent,
     inbox::ShardDelivery,
+    loads::{self, EndedLoad, Known, LoadedRun, MAX_INLINE_RECORDS},
     permits::{
         calls::{EndedCalls, split_paced},
         client::DispatchHistory,
     },
-    runs::{ActiveRun, StaleRun, is_inactive},
+    runs::{ActiveRun, Load, StaleRun, is_inactive},
 };
 
 /// Maximum number of ended runs that are republished at once; more follow after these. An engine ends about as many
 /// in some seconds, so it leaves about as many when it dies.
 const MAX_REPUBLISHED_RUNS: usize = 1_000;
 
+/// A run that was looked up in the logbook.
+enum Found {
+    Loaded(Box<LoadedRun>),
+    /// It has many records, of which these are the first.
+    Long(Box<History>),
+}
+
 /// Stale runs.
 impl Driver {
     /// Reads the records of stale runs; each run that can be read continues from there. After the first failure the
     /// rest waits for the next tick.
     pub(super) async fn reload_stale(&mut self, batch: &mut Batch) {
-        let mut runs = self.runs.take_stale();
+        let mut runs = self.runs.take_stale(self.loads.has_room());
         while let Some((run, stale)) = runs.pop_first() {
-            if let Err(stale) = self.reload(&run, stale, batch).await {
+            if matches!(stale.load, Load::Waiting) && !self.loads.has_room() {
+                self.runs.replace_stale(run, stale);
+                continue;
+            }
+            let found = self.find(&run, stale.known()).await;
+            if let Err(stale) = self.continue_stale(&run, stale, found, batch).await {
                 runs.insert(run, stale);
                 return self.runs.return_stale(runs);
             }
         }
     }
 
-    /// Reads the records of a stale run. Returns the run if the logbook is unavailable.
-    async fn reload(&mut self, run: &RunId, stale: StaleRun, batch: &mut Batch) -> Result<(), StaleRun> {
-        match self.load_for_publishing(run, stale.published).await {
-            Ok((active, changes)) => {
-                // An adopted run has its new shard in no record yet.
-                let shard = stale.shard.clone().unwrap_or_else(|| active.shard.clone());
-                let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
-                    stale.requeue_deliveries();
-                    return Ok(());
-                };
-                if let Some(watcher) = &stale.watcher
-                    && active.version > stale.published
-                    && let Err(error) = self.watch_again(run, stale.published, watcher, batch).await
-                {
-                    warn!(%run, %error, "some changes of the run cannot be shown to its watcher");
-                }
-                let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher, ..active };
-                self.publications.republish(run, &active, changes, &self.context.secret);
-                self.activate(run.clone(), active, batch);
-                batch.events.extend(stale.pending);
-                for delivery in stale.deliveries {
-                    let delivery = ShardDelivery { shard: shard.clone(), term, delivery };
-                    Box::pin(self.receive_delivery(delivery, batch)).await;
-                }
-            }
+    /// Continues a stale run from its records, or begins to read them. Returns the run if the logbook is unavailable.
+    async fn continue_stale(
+        &mut self,
+        run: &RunId,
+        stale: StaleRun,
+        found: Result<Found, LoadError>,
+        batch: &mut Batch,
+    ) -> Result<(), StaleRun> {
+        match found {
+            Ok(Found::Loaded(loaded)) => self.continue_loaded(run, stale, *loaded, batch).await,
+            Ok(Found::Long(history)) => self.begin_load(run, stale, *history),
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot go on yet");
-                return Err(stale);
+                return Err(StaleRun { load: Load::Due, ..stale });
             }
             Err(error @ LoadError::Missing { .. }) => {
                 warn!(%run, %error, "the run did not begin");
@@ -83,31 +81,65 @@ impl Driver {
         Ok(())
     }
 
-    /// Sends a watcher the changes of records that were appended without a confirm, so that it has not received them.
-    ///
-    /// # Errors
-    /// [`LoadError`] when the records cannot be read; the watcher then misses some changes.
-    async fn watch_again(
-        &self,
-        run: &RunId,
-        after: Version,
-        watcher: &mpsc::Sender<WatchEvent>,
-        batch: &mut Batch,
-    ) -> Result<(), LoadError> {
-        let mut replay = Replay::new(run.clone(), self.context.logbook.clone());
-        loop {
-            let Page { records, .. } = replay.read().await?;
-            if records.is_empty() {
-                return Ok(());
+    /// Continues a stale run that was read, with everything that arrived for it meanwhile.
+    async fn continue_loaded(&mut self, run: &RunId, stale: StaleRun, loaded: LoadedRun, batch: &mut Batch) {
+        let LoadedRun { active, unpublished, unwatched } = loaded;
+        // An adopted run has its new shard in no record yet.
+        let shard = stale.shard.clone().unwrap_or_else(|| active.shard.clone());
+        let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
+            return stale.requeue_deliveries();
+        };
+        if let Some(watcher) = &stale.watcher {
+            let events = unwatched.into_iter().map(|change| (watcher.clone(), WatchEvent::Change(change)));
+            batch.effects.watch_events.extend(events);
+        }
+        let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher, ..active };
+        self.publications.republish(run, &active, unpublished, &self.context.secret);
+        if is_inactive(active.machine.state()) {
+            self.activate(run.clone(), active, batch);
+        } else {
+            self.insert_before_resend(run.clone(), active, batch);
+            if !stale.awaits_barrier {
+                self.resend_next.insert(run.clone());
+                self.deferred.push(crate::runs::RunEvent::new(run.clone(), Event::Tick));
             }
-            for record in &records {
-                let applied = replay.apply(record)?;
-                if applied.version > after {
-                    let changes = applied.changes.into_iter();
-                    let events = changes.map(|change| (watcher.clone(), WatchEvent::Change(change)));
-                    batch.effects.watch_events.extend(events);
-                }
-            }
+        }
+        batch.events.extend(stale.pending);
+        for delivery in stale.deliveries {
+            let delivery = ShardDelivery { shard: shard.clone(), term, delivery };
+            Box::pin(self.receive_delivery(delivery, batch)).await;
+        }
+    }
+
+    /// Begins to read a run with many records beside the driver, or waits until there is room for it.
+    fn begin_load(&mut self, run: &RunId, stale: StaleRun, history: History) {
+        let load = if self.loads.has_room() {
+            info!(%run, records = history.latest.get(), "the run has many records: it goes on once they are read");
+            Load::Running(self.loads.start(history, stale.known()))
+        } else {
+            Load::Waiting
+        };
+        self.runs.replace_stale(run.clone(), StaleRun { load, ..stale });
+    }
+
+    /// Continues a run whose records were read beside the driver.
+    pub(super) async fn finish_load(&mut self, ended: EndedLoad, batch: &mut Batch) {
+        let EndedLoad { id, run, result } = ended;
+        let Some(stale) = self.runs.take_loaded(&run, id) else { return };
+        if let Ok(LoadedRun { active, .. }) = &result {
+            self.declare(&active.machine, &active.shard).await;
+        }
+        let found = result.map(|loaded| Found::Loaded(Box::new(loaded)));
+        if let Err(stale) = self.continue_stale(&run, stale, found, batch).await {
+            self.runs.replace_stale(run, stale);
+        }
+        self.receive_held_notifications(batch).await;
+    }
+
+    /// Receives the held notifications again; those of shards whose listeners are not all known are held on.
+    pub(super) async fn receive_held_notifications(&mut self, batch: &mut Batch) {
+        for delivery in std::mem::take(&mut self.held_notifications) {
+            Box::pin(self.receive_delivery(delivery, batch)).await;
         }
     }
 }
@@ -128,18 +160,17 @@ impl Driver {
                 continue;
             }
             if !is_available {
-                self.runs.mark_stale(run, StaleRun::of(Some(shard)));
+                self.runs.mark_stale(run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) });
                 continue;
             }
-            match self.load_for_publishing(&run, Version::NONE).await {
-                Ok((active, changes)) => {
-                    self.publications.republish(&run, &active, changes, &self.context.secret);
-                    let (paced, others) = split_paced(&active.machine, active.machine.pending());
-                    let outstanding = others.iter().filter_map(call_id).collect();
-                    self.insert(run.clone(), ActiveRun { outstanding_at_load: outstanding, ..active });
-                    // Their permits arrive behind every answer that waits in the queue.
-                    self.resend(&run, paced, batch);
-                    batch.push(run, Event::Tick);
+            match self.find(&run, Known::default()).await {
+                Ok(Found::Loaded(loaded)) => {
+                    let LoadedRun { active, unpublished, .. } = *loaded;
+                    self.publications.republish(&run, &active, unpublished, &self.context.secret);
+                    self.insert_before_resend(run, active, batch);
+                }
+                Ok(Found::Long(history)) => {
+                    self.begin_load(&run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) }, *history)
                 }
                 Err(error @ LoadError::Damaged { .. }) => {
                     error!(%run, %error, "the run cannot be read: it is left alone");
@@ -148,7 +179,7 @@ impl Driver {
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Unavailable { .. }) => {
                     warn!(%run, %error, "the run cannot go on yet");
-                    self.runs.mark_stale(run, StaleRun::of(Some(shard)));
+                    self.runs.mark_stale(run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) });
                     is_available = false;
                 }
             }
@@ -165,8 +196,13 @@ impl Driver {
         let suspended = self.context.logbook.list(&filter).await?;
         let of_shard = suspended.into_iter().filter(|summary| summary.info.shard == *shard);
         for run in of_shard.map(|summary| summary.run) {
-            match self.read(&run).await {
-                Ok(active) => self.listeners.update(&active.shard, &active.machine),
+            match self.find(&run, Known::default()).await {
+                Ok(Found::Loaded(loaded)) => self.listeners.update(&loaded.active.shard, &loaded.active.machine),
+                Ok(Found::Long(history)) if !self.runs.is_known(&run) => {
+                    self.begin_load(&run, StaleRun::of(Some(shard)), *history);
+                }
+                Ok(Found::Long(_)) => {}
+                Err(error @ LoadError::Unavailable { .. }) => return Err(error),
                 Err(error) => warn!(%run, %error, "what the suspended run listens to is not known"),
             }
         }
@@ -177,14 +213,30 @@ impl Driver {
     pub(super) fn resend_outstanding(&mut self, shard: &Shard, batch: &mut Batch) {
         let runs: Vec<RunId> = self.runs.of_shard(shard).map(|(run, _)| run.clone()).collect();
         for run in runs {
-            let Some(active) = self.runs.get_mut(&run) else { continue };
-            let outstanding = std::mem::take(&mut active.outstanding_at_load);
-            // An answer in the current batch is not applied yet, so its call is still outstanding here and is sent
-            // once too often.
-            let mut commands = active.machine.pending();
-            commands.retain(|command| call_id(command).is_none_or(|call| outstanding.contains(&call)));
-            self.resend(&run, commands, batch);
+            self.resend_outstanding_calls(&run, batch);
         }
+    }
+
+    /// Sends the calls of a run again that were unanswered when it was loaded, and still are.
+    pub(super) fn resend_outstanding_calls(&mut self, run: &RunId, batch: &mut Batch) {
+        let Some(active) = self.runs.get_mut(run) else { return };
+        let outstanding = std::mem::take(&mut active.outstanding_at_load);
+        // An answer in the current batch is not applied yet, so its call is still outstanding here and is sent
+        // once too often.
+        let mut commands = active.machine.pending();
+        commands.retain(|command| call_id(command).is_none_or(|call| outstanding.contains(&call)));
+        self.resend(run, commands, batch);
+    }
+
+    /// Continues a run where its records end. Its unanswered calls are sent again later: answers to them may wait in the
+    /// queue.
+    fn insert_before_resend(&mut self, run: RunId, active: ActiveRun, batch: &mut Batch) {
+        let (paced, others) = split_paced(&active.machine, active.machine.pending());
+        let outstanding = others.iter().filter_map(call_id).collect();
+        self.insert(run.clone(), ActiveRun { outstanding_at_load: outstanding, ..active });
+        // Their permits arrive behind every answer that waits in the queue.
+        self.resend(&run, paced, batch);
+        batch.push(run, Event::Tick);
     }
 
     /// An adopted run of this shard is driven here: the other runs of the shard keep their permits.
@@ -237,10 +289,24 @@ impl Driver {
         if self.runs.is_known(run) {
             return;
         }
-        match self.read_recent(run).await {
-            Ok(active) if self.shards.owns(&active.shard) => self.activate(run.clone(), active, batch),
+        let found = match self.find_recent(run).await {
+            Ok(Some(active)) => Ok(Found::Loaded(Box::new(LoadedRun::of(active)))),
+            Ok(None) => self.find(run, Known::default()).await,
+            Err(error) => Err(error),
+        };
+        let shard_of = |found: &Found| match found {
+            Found::Loaded(loaded) => loaded.active.shard.clone(),
+            Found::Long(history) => history.info.shard.clone(),
+        };
+        match found {
             // The run was adopted since. The late message is forwarded to its new driver.
-            Ok(active) => drop(batch.remote_runs.insert(run.clone(), active.shard)),
+            Ok(found) if !self.shards.owns(&shard_of(&found)) => {
+                batch.remote_runs.insert(run.clone(), shard_of(&found));
+            }
+            Ok(Found::Loaded(loaded)) => self.activate(run.clone(), loaded.active, batch),
+            Ok(Found::Long(history)) => {
+                self.begin_load(run, StaleRun::of(shard), *history);
+            }
             Err(LoadError::Missing { .. }) => drop(batch.not_found.insert(run.clone())),
             Err(error @ LoadError::Damaged { .. }) => {
                 error!(%run, %error, "the run cannot be read: it is left alone");
@@ -284,37 +350,37 @@ impl Driver {
         self.release_ended(run, &EndedCalls::Any);
     }
 
-    /// Reads a run that may have been in memory until recently.
-    async fn read_recent(&mut self, run: &RunId) -> Result<ActiveRun, LoadError> {
-        if self.recent.contains(run)
-            && let Some(active) = self.recent.take(&self.context.logbook.summary(run).await?)
-        {
-            if self.shards.owns(&active.shard) {
-                self.declare(&active.machine, &active.shard).await;
-            }
-            return Ok(active);
+    /// Finds a run that was in memory until recently.
+    async fn find_recent(&mut self, run: &RunId) -> Result<Option<ActiveRun>, LoadError> {
+        if !self.recent.contains(run) {
+            return Ok(None);
         }
-        self.read(run).await
+        let Some(active) = self.recent.take(&self.context.logbook.summary(run).await?) else { return Ok(None) };
+        if self.shards.owns(&active.shard) {
+            self.declare(&active.machine, &active.shard).await;
+        }
+        Ok(Some(active))
     }
 
-    async fn read(&self, run: &RunId) -> Result<ActiveRun, LoadError> {
-        let history = self.context.logbook.load(run).await?;
-        self.restore(run, history, |_, _| {}).await
+    /// Finds a run in the logbook, and reads it if that takes some milliseconds at most.
+    async fn find(&self, run: &RunId, known: Known) -> Result<Found, LoadError> {
+        let history = self.context.logbook.load_within(run, MAX_INLINE_RECORDS).await?;
+        if loads::is_long(&history, known) {
+            return Ok(Found::Long(Box::new(history)));
+        }
+        Ok(Found::Loaded(Box::new(self.read(history, known).await?)))
     }
 
-    /// Builds a run in memory from its history; calls `on_change` for each change in the records after its snapshot.
-    async fn restore(
-        &self,
-        run: &RunId,
-        history: History,
-        on_change: impl FnMut(Version, Change) + Send,
-    ) -> Result<ActiveRun, LoadError> {
-        let (version, shard) = (history.version(), history.info.shard.clone());
-        let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
-        let damaged = |reason| LoadError::Damaged { run: run.clone(), reason };
-        let machine = catch_bug(run, "reading it", || history.replay(on_change)).map_err(damaged)??;
-        self.declare(&machine, &shard).await;
-        Ok(ActiveRun::new(machine, version, snapshot, shard))
+    async fn read(&self, history: History, known: Known) -> Result<LoadedRun, LoadError> {
+        let loaded = loads::read(self.context.logbook.clone(), history, known).await?;
+        self.declare(&loaded.active.machine, &loaded.active.shard).await;
+        Ok(loaded)
+    }
+
+    /// Reads a run that another process left, however many records it has.
+    pub(super) async fn read_abandoned(&self, run: &RunId) -> Result<LoadedRun, LoadError> {
+        let history = self.context.logbook.load_within(run, MAX_INLINE_RECORDS).await?;
+        self.read(history, Known::default()).await
     }
 
     /// Declares what a run that comes into memory needs on the broker. A broker that lost its data has lost the queues too, and
@@ -346,8 +412,12 @@ impl Driver {
             if self.runs.is_known(&run) || self.publications.cursors.is_publishing(&run) {
                 continue;
             }
-            match self.load_for_publishing(&run, Version::NONE).await {
-                Ok((active, changes)) => self.publications.republish(&run, &active, changes, &self.context.secret),
+            match self.find(&run, Known::default()).await {
+                Ok(Found::Loaded(loaded)) => {
+                    let LoadedRun { active, unpublished, .. } = *loaded;
+                    self.publications.republish(&run, &active, unpublished, &self.context.secret);
+                }
+                Ok(Found::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history),
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Damaged { .. }) => {
@@ -366,60 +436,6 @@ impl Driver {
                 self.publications.add_unsearched(shard);
             }
         }
-    }
-
-    /// Reads a run, with its changes after `published` or after its published version in the logbook, whichever is
-    /// later; `None` if all are published.
-    pub(super) async fn load_for_publishing(
-        &self,
-        run: &RunId,
-        published: Version,
-    ) -> Result<(ActiveRun, Option<Vec<NodeChange>>), LoadError> {
-        let history = self.context.logbook.load(run).await?;
-        let (published, version) = (published.max(history.published), history.version());
-        let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
-        let mut changes = Vec::new();
-        let restoring = self.restore(run, history, |version, change| {
-            if version > published {
-                changes.extend(of_node(change));
-            }
-        });
-        let active = restoring.await?;
-        if snapshot > published {
-            // The snapshot was saved before all changes up to it were published.
-            changes = self.replay_changes(run, published, version).await?;
-        }
-        Ok((active, (version > published).then_some(changes)))
-    }
-
-    /// Replays all records of a run and returns its changes between two versions.
-    async fn replay_changes(&self, run: &RunId, after: Version, until: Version) -> Result<Vec<NodeChange>, LoadError> {
-        let mut replay = Replay::new(run.clone(), self.context.logbook.clone());
-        let mut changes = Vec::new();
-        loop {
-            // Records that are trimmed meanwhile have been published, so that none of them is missed here.
-            let Page { records, .. } = replay.read().await?;
-            if records.is_empty() {
-                return Ok(changes);
-            }
-            for record in &records {
-                let applied = replay.apply(record)?;
-                if applied.version > until {
-                    return Ok(changes);
-                }
-                if applied.version > after {
-                    changes.extend(applied.changes.into_iter().filter_map(of_node));
-                }
-            }
-        }
-    }
-}
-
-/// Returns the part of a change that is published.
-fn of_node(change: Change) -> Option<NodeChange> {
-    match change {
-        Change::Node(change) => Some(change),
-        Change::Run { .. } | Change::Firing { .. } => None,
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Batch, CallLocation, Driver, Submitted};
 use crate::{
     CommandError, SilentLease, SubmitError, Watch,
     effects::ReplyTo,
+    loads::LoadedRun,
     messages,
     runs::{ActiveRun, RunEvent},
     watch,
@@ -109,8 +110,8 @@ impl Driver {
             return Err(CommandError::AlreadyDriven { run: run.clone() });
         }
         self.recent.remove(run);
-        let loaded = self.load_for_publishing(run, Version::NONE).await;
-        let (active, changes) = loaded.map_err(|error| CommandError::of_load(run, &error))?;
+        let loaded = self.read_abandoned(run).await;
+        let LoadedRun { active, unpublished, .. } = loaded.map_err(|error| CommandError::of_load(run, &error))?;
         let state = active.machine.state();
         if state.is_final() && !may_reopen(&command) {
             return Err(CommandError::NotApplicable { run: run.clone(), command: command.as_str(), state });
@@ -122,7 +123,7 @@ impl Driver {
         self.declare_for_command(run, Some(&shard), &command).await;
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
         let active = ActiveRun { shard, watcher: Some(watcher), ..active };
-        self.publications.republish(run, &active, changes, &self.context.secret);
+        self.publications.republish(run, &active, unpublished, &self.context.secret);
         self.activate(run.clone(), active, batch);
         self.on_command(run.clone(), command, None, batch);
         Ok(Watch { events })

@@ -182,7 +182,8 @@ impl Driver {
         // If the shard was lost meanwhile, its new driver reads the run.
         if had_started && self.shards.owns(&active.shard) {
             let ActiveRun { version, watcher, shard, .. } = active;
-            let stale = StaleRun { published: version, watcher, ..StaleRun::of(Some(&shard)) };
+            let known = StaleRun::of(Some(&shard));
+            let stale = StaleRun { published: version, watcher, was_active: true, ..known };
             self.runs.replace_stale(run.clone(), stale);
         }
     }

@@ -18,6 +18,7 @@ impl Driver {
         self.persist_cursors(batch).await;
         self.load_more_unpublished().await;
         self.reload_stale(batch).await;
+        self.receive_held_notifications(batch).await;
         for delivery in self.shards.take_deferred() {
             self.receive_delivery(delivery, batch).await;
         }
@@ -92,7 +93,7 @@ impl Driver {
 
     /// Counts the versions as published that have passed the barrier, and sends its probes.
     fn advance_barrier(&mut self, batch: &mut Batch) {
-        let is_recorded = !self.runs.has_stale() && !self.shards.has_deferred();
+        let is_recorded = !self.runs.has_stale() && !self.shards.has_deferred() && self.held_notifications.is_empty();
         for (run, version) in self.publications.barrier.advance(is_recorded) {
             self.publications.cursors.on_confirmed(&run, version);
         }

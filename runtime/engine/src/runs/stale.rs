@@ -8,7 +8,12 @@ use protocol::Reply;
 use tokio::sync::mpsc;
 
 use super::RunEvent;
-use crate::{WatchEvent, effects::ReplyTo, leases::CallHolder};
+use crate::{
+    WatchEvent,
+    effects::ReplyTo,
+    leases::CallHolder,
+    loads::{Known, RunningLoad},
+};
 
 /// A run whose records are read with the next tick.
 #[derive(Default)]
@@ -18,10 +23,27 @@ pub(crate) struct StaleRun {
     /// The version up to which its changes were sent, including those to the watcher.
     pub(crate) published: Version,
     pub(crate) watcher: Option<mpsc::Sender<WatchEvent>>,
+    /// Whether it was in memory before, so that it is known what it listens to.
+    pub(crate) was_active: bool,
+    /// Whether answers may still wait in the queue since before its shard was taken over. A barrier is behind them.
+    pub(crate) awaits_barrier: bool,
+    pub(crate) load: Load,
     /// Deliveries that arrived for it since, unsettled.
     pub(crate) deliveries: Vec<Delivery>,
     /// Events and run commands that arrived for it since.
     pub(crate) pending: Vec<RunEvent>,
+}
+
+/// How far the load of a stale run is.
+#[derive(Default)]
+pub(crate) enum Load {
+    /// The driver reads its records with the next tick.
+    #[default]
+    Due,
+    /// It has many records, and too many runs are being read.
+    Waiting,
+    /// It is read beside the driver.
+    Running(RunningLoad),
 }
 
 impl StaleRun {
@@ -38,6 +60,11 @@ impl StaleRun {
 
     pub(crate) fn may_be_of(&self, shard: &Shard) -> bool {
         self.shard.as_ref() == Some(shard)
+    }
+
+    /// What is known of the run for its load.
+    pub(crate) fn known(&self) -> Known {
+        Known { sent: self.published, has_watcher: self.watcher.is_some() }
     }
 
     /// Whether the shard of the run is unknown.

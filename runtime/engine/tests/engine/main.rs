@@ -6,6 +6,7 @@ mod clocks;
 mod forged;
 mod late_reports;
 mod leases;
+mod long_runs;
 mod permits;
 mod shards;
 mod publishing;

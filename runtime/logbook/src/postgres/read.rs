@@ -13,7 +13,7 @@ const LOAD: &str = "SELECT id, shard, flow, state, runs.version, started_at, cha
     FROM waft.runs AS runs LEFT JOIN waft.snapshots AS snapshots ON snapshots.run = key
     CROSS JOIN LATERAL (
         SELECT array_agg(first ORDER BY first) AS firsts, array_agg(body ORDER BY first) AS bodies
-        FROM waft.records WHERE run = key AND first < runs.version
+        FROM waft.records WHERE run = key AND first < least(runs.version, coalesce(snapshots.version, 0) + $2)
             AND first >= coalesce((SELECT max(first) FROM waft.records
                 WHERE run = key AND first <= coalesce(snapshots.version, 0)), 0)
     ) AS pieces WHERE id = $1";
@@ -53,9 +53,9 @@ pub(super) struct RecordRows {
     pub(super) chunks: Vec<RecordChunk>,
 }
 
-/// Reads a run with its snapshot and the later records, if the run exists.
-pub(super) async fn load(client: &Client, id: &str) -> Result<Option<RunRows>, Error> {
-    let row = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id]).await?;
+/// Reads a run with its snapshot and at least this number of later records, if the run exists and has as many.
+pub(super) async fn load(client: &Client, id: &str, records: i64) -> Result<Option<RunRows>, Error> {
+    let row = client.query_opt(&client.prepare_cached(LOAD).await?, &[&id, &records]).await?;
     let run_rows = |row: Row| {
         let snapshot: (Option<i64>, Option<Vec<u8>>) = (row.try_get(10)?, row.try_get(11)?);
         Ok(RunRows { run: run_row(&row)?, snapshot: snapshot.0.zip(snapshot.1), chunks: chunks(&row)? })

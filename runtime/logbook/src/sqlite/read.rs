@@ -40,15 +40,15 @@ pub(super) struct RecordRows {
     pub(super) chunks: Vec<RecordChunk>,
 }
 
-/// Reads a run with its snapshot and the later records, if the run exists.
-pub(super) fn load(connection: &mut Connection, id: &str) -> rusqlite::Result<Option<RunRows>> {
+/// Reads a run with its snapshot and at least this number of later records, if the run exists and has as many.
+pub(super) fn load(connection: &mut Connection, id: &str, records: i64) -> rusqlite::Result<Option<RunRows>> {
     // One view of the file: another process may append or delete in the meantime.
     let view = connection.transaction()?;
     let Some((key, run)) = find(&view, id)? else { return Ok(None) };
     let snapshot = view.prepare_cached(SNAPSHOT)?.query_row([key], |row| Ok((row.get(0)?, row.get(1)?)));
     let snapshot: Option<(i64, Vec<u8>)> = snapshot.optional()?;
     let after = snapshot.as_ref().map_or(0, |(version, _)| *version);
-    let chunks = chunks(&view, key, after, run.version)?;
+    let chunks = chunks(&view, key, after, run.version.min(after.saturating_add(records)))?;
     Ok(Some(RunRows { run, snapshot, chunks }))
 }
 

@@ -33,8 +33,13 @@ pub(crate) struct AppendFaults {
     stop_after_append: AtomicBool,
     /// All records of a run that were appended.
     captured: Mutex<Option<(RunId, Vec<Record>)>>,
-    /// How often a run was loaded with all its records.
+    /// How often a run was loaded.
     loads: AtomicUsize,
+    /// Whether a load returns one record only, as if the run had many.
+    runs_are_long: AtomicBool,
+    /// The permits to read further records while reads are held.
+    read_permits: Semaphore,
+    reads_held: AtomicBool,
 }
 
 /// When an engine stops at an append.
@@ -58,6 +63,9 @@ impl Default for AppendFaults {
             stop_after_append: AtomicBool::new(false),
             captured: Mutex::default(),
             loads: AtomicUsize::new(0),
+            runs_are_long: AtomicBool::new(false),
+            read_permits: Semaphore::new(0),
+            reads_held: AtomicBool::new(false),
         }
     }
 }
@@ -81,7 +89,18 @@ impl AppendFaults {
         *self.captured.lock().unwrap() = Some((run.parse().unwrap(), Vec::new()));
     }
 
-    /// How often runs were loaded with all their records.
+    /// From now on each run has many records, and none after the first is read before [`Self::release_reads`].
+    pub(crate) fn hold_reads(&self) {
+        self.runs_are_long.store(true, Ordering::Relaxed);
+        self.reads_held.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn release_reads(&self) {
+        self.reads_held.store(false, Ordering::Relaxed);
+        self.read_permits.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+
+    /// How often runs were loaded.
     pub(crate) fn loads(&self) -> usize {
         self.loads.load(Ordering::Relaxed)
     }
@@ -146,6 +165,16 @@ impl AppendInterceptor for AppendFaults {
 
     fn on_load(&self, _run: &RunId) {
         self.loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn max_loaded_records(&self) -> usize {
+        if self.runs_are_long.load(Ordering::Relaxed) { 1 } else { usize::MAX }
+    }
+
+    async fn before_read(&self) {
+        if self.reads_held.load(Ordering::Relaxed) {
+            self.read_permits.acquire().await.expect("the gate stays").forget();
+        }
     }
 
     async fn after(&self) -> Result<(), AppendError> {

@@ -1,0 +1,223 @@
+//! Reads runs from the logbook. The driver reads a run with few records itself. One with many is read beside it: the driver
+//! would stand still for seconds.
+
+use std::{collections::HashMap, sync::Arc};
+
+use flow::RunId;
+use logbook::{History, LoadError, Logbook, Page, Replay, Version};
+use machine::{Change, NodeChange};
+use tokio::task::{AbortHandle, Id, JoinSet};
+
+use crate::{driver::catch_bug, runs::ActiveRun};
+
+/// The number of records after a snapshot that the driver reads itself: some milliseconds.
+pub(crate) const MAX_INLINE_RECORDS: usize = 2_000;
+
+/// Maximum number of runs that are read at the same time; each may take some hundred megabytes.
+const MAX_LOADS: usize = 2;
+
+/// The runs that are read beside the driver.
+pub(crate) struct Loads {
+    logbook: Arc<dyn Logbook>,
+    running: JoinSet<Result<LoadedRun, LoadError>>,
+    /// The run of each load. A load that panics returns only its id.
+    runs: HashMap<Id, RunId>,
+}
+
+/// A load that is under way. It is stopped when this value is dropped.
+pub(crate) struct RunningLoad {
+    id: Id,
+    task: AbortHandle,
+}
+
+impl RunningLoad {
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+}
+
+impl Drop for RunningLoad {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A run at the end of its records.
+pub(crate) struct LoadedRun {
+    pub(crate) active: ActiveRun,
+    /// The changes that are not known to be published; `None` if all are.
+    pub(crate) unpublished: Option<Vec<NodeChange>>,
+    /// The changes that its watcher has not received.
+    pub(crate) unwatched: Vec<Change>,
+}
+
+impl LoadedRun {
+    /// A run whose changes were all sent.
+    pub(crate) fn of(active: ActiveRun) -> Self {
+        Self { active, unpublished: None, unwatched: Vec::new() }
+    }
+}
+
+/// What is known of a run that is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Known {
+    /// The version up to which its changes were sent, including those to its watcher.
+    pub(crate) sent: Version,
+    pub(crate) has_watcher: bool,
+}
+
+impl Known {
+    /// The version after which changes are needed.
+    fn first_unsent(self, published: Version) -> Version {
+        if self.has_watcher { self.sent } else { published.max(self.sent) }
+    }
+}
+
+/// A load that has ended.
+pub(crate) struct EndedLoad {
+    pub(crate) id: Id,
+    pub(crate) run: RunId,
+    pub(crate) result: Result<LoadedRun, LoadError>,
+}
+
+impl Loads {
+    pub(crate) fn new(logbook: Arc<dyn Logbook>) -> Self {
+        Self { logbook, running: JoinSet::new(), runs: HashMap::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether another run may be read now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.running.len() < MAX_LOADS
+    }
+
+    /// Reads a run from a history of which only the first records were read.
+    pub(crate) fn start(&mut self, history: History, known: Known) -> RunningLoad {
+        let run = history.run.clone();
+        let task = self.running.spawn(read(self.logbook.clone(), history, known));
+        self.runs.insert(task.id(), run);
+        RunningLoad { id: task.id(), task }
+    }
+
+    /// The next load that ends; `None` when none is running. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<EndedLoad> {
+        loop {
+            let (id, result) = match self.running.join_next_with_id().await? {
+                Ok((id, result)) => (id, result.map_err(LoadFailure::Error)),
+                Err(lost) if lost.is_cancelled() => (lost.id(), Err(LoadFailure::Stopped)),
+                Err(lost) => (lost.id(), Err(LoadFailure::Bug(lost.to_string()))),
+            };
+            let Some(run) = self.runs.remove(&id) else { continue };
+            let result = match result {
+                Ok(loaded) => Ok(loaded),
+                Err(LoadFailure::Error(error)) => Err(error),
+                Err(LoadFailure::Bug(reason)) => Err(LoadError::Damaged { run: run.clone(), reason }),
+                Err(LoadFailure::Stopped) => continue,
+            };
+            return Some(EndedLoad { id, run, result });
+        }
+    }
+}
+
+/// Why a load has no result.
+enum LoadFailure {
+    /// The run cannot be read, or not yet.
+    Error(LoadError),
+    /// Its task panicked.
+    Bug(String),
+    /// Nobody needs it any more.
+    Stopped,
+}
+
+/// Whether it takes more than some milliseconds to read a run, given its first records.
+pub(crate) fn is_long(history: &History, known: Known) -> bool {
+    let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
+    let replays_all = snapshot > known.first_unsent(history.published);
+    !history.is_complete() || (replays_all && history.latest.get() > MAX_INLINE_RECORDS as u64)
+}
+
+/// Builds a run in memory from its history, whose missing records are read page by page.
+///
+/// # Errors
+/// [`LoadError`] when records cannot be read, or do not fit together.
+pub(crate) async fn read(logbook: Arc<dyn Logbook>, history: History, known: Known) -> Result<LoadedRun, LoadError> {
+    let (run, shard, latest) = (history.run.clone(), history.info.shard.clone(), history.latest);
+    let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
+    let Known { sent, has_watcher } = known;
+    let (published, first) = (history.published.max(sent), known.first_unsent(history.published));
+    let restored = catch_bug(&run, "reading it", || Replay::of(history, logbook.clone()));
+    let (mut replay, mut records) = restored.map_err(|reason| LoadError::Damaged { run: run.clone(), reason })??;
+    let mut changes = Vec::new();
+    loop {
+        for record in &records {
+            let applied = replay.apply(record)?;
+            if applied.version > first {
+                changes.extend(applied.changes.into_iter().map(|change| (applied.version, change)));
+            }
+        }
+        if replay.version() >= latest {
+            break;
+        }
+        // The page may come without a pause, and other tasks need this thread too.
+        tokio::task::yield_now().await;
+        let page = replay.read().await?;
+        if page.starts_replay {
+            // Trimmed records were published.
+            changes.clear();
+        }
+        records = page.records;
+        if records.is_empty() {
+            break;
+        }
+    }
+    let version = replay.version();
+    if snapshot > first && version > first {
+        // The snapshot was saved before all changes up to it were sent.
+        changes = replay_changes(&logbook, &run, first, version).await?;
+    }
+    let missing = || LoadError::Missing { run: run.clone() };
+    let active = ActiveRun::new(replay.into_machine().ok_or_else(missing)?, version, snapshot, shard);
+    let after = |after: Version| changes.iter().filter(move |(version, _)| *version > after).map(|(_, change)| change);
+    let unpublished = (version > published).then(|| after(published).filter_map(of_node).collect());
+    let unwatched = if has_watcher { after(sent).cloned().collect() } else { Vec::new() };
+    Ok(LoadedRun { active, unpublished, unwatched })
+}
+
+/// Replays all records of a run and returns its changes between two versions.
+async fn replay_changes(
+    logbook: &Arc<dyn Logbook>,
+    run: &RunId,
+    after: Version,
+    until: Version,
+) -> Result<Vec<(Version, Change)>, LoadError> {
+    let mut replay = Replay::new(run.clone(), logbook.clone());
+    let mut changes = Vec::new();
+    loop {
+        // Records that are trimmed meanwhile have been published, so that none of them is missed here.
+        let Page { records, .. } = replay.read().await?;
+        if records.is_empty() {
+            return Ok(changes);
+        }
+        for record in &records {
+            let applied = replay.apply(record)?;
+            if applied.version > until {
+                return Ok(changes);
+            }
+            if applied.version > after {
+                changes.extend(applied.changes.into_iter().map(|change| (applied.version, change)));
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Returns the part of a change that is published.
+fn of_node(change: &Change) -> Option<NodeChange> {
+    match change {
+        Change::Node(change) => Some(change.clone()),
+        Change::Run { .. } | Change::Firing { .. } => None,
+    }
+}

@@ -1,0 +1,101 @@
+//! Runs with many records: they are read beside the driver, which goes on with all others.
+
+use std::time::Duration;
+
+use flow::RunState;
+use tokio::time::{sleep, timeout};
+
+use crate::harness::{Harness, linear, wired};
+
+/// Long enough for an engine to take all shards.
+const SETTLED: Duration = Duration::from_secs(30);
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Starts a run and restarts the engine, which cannot read the run's records for now.
+async fn restarted_with_a_long_run() -> (Harness, protocol::Job) {
+    let mut harness = Harness::shared().await;
+    drop(harness.submit("r", &linear(&["a", "b"])).await.expect("the run begins"));
+    let job = harness.take_job().await;
+    (restart_with_long_runs(harness).await, job)
+}
+
+/// Restarts the engine, which cannot read the records of its runs for now.
+async fn restart_with_long_runs(harness: Harness) -> Harness {
+    harness.faults.hold_reads();
+    harness.engine.abort().await;
+    let again = harness.sharing_engine("again").await;
+    drop(harness);
+    sleep(SETTLED).await;
+    again
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_run_delays_no_other() {
+    let (mut harness, _) = restarted_with_a_long_run().await;
+    for run in ["s", "t", "u"] {
+        drop(harness.submit(run, &linear(&["a"])).await.expect("the run begins"));
+        assert_eq!(harness.answer_shared(run).await.task.as_str(), "a");
+        timeout(PATIENCE, harness.wait_for_state(run, RunState::Success)).await.expect("it goes on");
+    }
+    assert_eq!(harness.state("r").await, RunState::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_arrives_while_its_run_is_read_counts() {
+    let (mut harness, job) = restarted_with_a_long_run().await;
+    harness.signal_job(&job).await;
+    sleep(SETTLED).await;
+    harness.faults.release_reads();
+    let next = timeout(PATIENCE, harness.take_job()).await.expect("the run goes on");
+    assert_eq!(next.call.task.as_str(), "b", "the answered call is not sent again");
+    harness.signal_job(&next).await;
+    harness.wait_for_state("r", RunState::Success).await;
+    assert_eq!(harness.successes("r").await, ["a", "b"], "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_call_is_sent_again_once_its_run_is_read() {
+    let (mut harness, job) = restarted_with_a_long_run().await;
+    harness.faults.release_reads();
+    let again = timeout(PATIENCE, harness.take_job()).await.expect("it is sent again");
+    assert_eq!(again.call, job.call);
+    assert_eq!(harness.jobs_waiting().await, 0, "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_waits_until_it_is_known_who_listens() {
+    let harness = Harness::shared().await;
+    let listening = wired(
+        "name = \"l\"\npersistent = true\n[[task]]\nname = \"fired\"\nuse = \"g\"\n\
+         [[listen]]\nflow = \"f\"\ntask = \"a\"\nto = \"fired\"\n[modules]\ng = \"g.wasm\"\n",
+    );
+    drop(harness.submit("l", &listening).await.expect("the run begins"));
+    sleep(SETTLED).await;
+    let mut harness = restart_with_long_runs(harness).await;
+    drop(harness.submit("s", &linear(&["a"])).await.expect("the run begins"));
+    harness.answer_shared("s").await;
+    harness.wait_for_state("s", RunState::Success).await;
+    sleep(SETTLED).await;
+    harness.faults.release_reads();
+    let fired = timeout(PATIENCE, harness.take_job()).await.expect("the run fires");
+    assert_eq!((fired.call.run.as_str(), fired.call.task.as_str()), ("l", "fired"));
+    harness.signal_job(&fired).await;
+    sleep(SETTLED).await;
+    assert_eq!(harness.jobs_waiting().await, 0, "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_for_a_run_that_is_read_is_answered_then() {
+    let (harness, _) = restarted_with_a_long_run().await;
+    let run = "r".parse().unwrap();
+    let cancel = harness.engine.command(&run, protocol::RunCommand::Cancel);
+    let release = async {
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(harness.state("r").await, RunState::Running);
+        harness.faults.release_reads();
+    };
+    let (answer, ()) = tokio::join!(cancel, release);
+    answer.expect("the command is recorded");
+    harness.wait_for_state("r", RunState::RolledBack).await;
+}
