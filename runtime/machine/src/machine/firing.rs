@@ -73,6 +73,8 @@ pub(super) struct FiringMachine {
     pub(super) retries: BTreeSet<(Timestamp, NodeIndex)>,
     /// Tasks whose call is with the workers.
     pub(super) outstanding: BTreeSet<NodeIndex>,
+    /// Nodes with a lease on a call.
+    pub(super) leased: BTreeSet<NodeIndex>,
     /// Tasks that wait for a notification.
     pub(super) waiting_tasks: BTreeSet<NodeIndex>,
     /// The time at which the firing is stopped and rolled back, if it is not done by then.
@@ -165,6 +167,7 @@ impl FiringMachine {
             unresolved: BTreeSet::new(),
             retries: BTreeSet::new(),
             outstanding: BTreeSet::new(),
+            leased: BTreeSet::new(),
             waiting_tasks: BTreeSet::new(),
             expires_at: None,
             missing_inputs: BTreeSet::new(),
@@ -238,7 +241,7 @@ impl FiringMachine {
 
     /// Whether a lost attempt may still answer, or a worker holds a lease on a call.
     pub(super) fn has_outstanding_attempts(&self) -> bool {
-        self.nodes.iter().any(|node| !node.rare.lost.is_empty() || !node.rare.lease_holders.is_empty())
+        !self.leased.is_empty() || self.nodes.iter().any(|node| !node.rare.lost.is_empty())
     }
 
     /// Whether this firing has called a guest or waited for a notification.

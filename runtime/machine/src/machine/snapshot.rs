@@ -250,6 +250,9 @@ impl FiringMachine {
                 let scope = self.scope_of(index);
                 self.scope_mut(scope).ran.insert(index);
             }
+            if !self.node(index).rare.lease_holders.is_empty() {
+                self.leased.insert(index);
+            }
             self.rebuild_work(index);
         }
         if self.state != RunState::Pending {

@@ -58,9 +58,10 @@ impl FiringMachine {
 
     /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.
     pub(in crate::machine) fn leased_calls(&self) -> impl Iterator<Item = (CallId, WorkerName)> + use<'_> {
-        self.indices().zip(&self.nodes).flat_map(move |(index, node)| {
+        self.leased.iter().flat_map(move |index| {
+            let node = self.node(*index);
             node.rare.lease_holders.iter().map(move |(action, attempt, worker)| {
-                let task = self.name(index);
+                let task = self.name(*index);
                 let (run, firing) = (self.run.clone(), node.firing);
                 (CallId { run, task, firing, attempt: *attempt, action: *action }, worker.clone())
             })

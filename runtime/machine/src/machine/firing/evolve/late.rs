@@ -18,6 +18,7 @@ impl FiringMachine {
     pub(super) fn lease(&mut self, attempt: NodeAttempt, action: Action, worker: &WorkerName) {
         let expiry = self.expiry(attempt.node);
         self.node_mut(attempt.node).rare.lease_holders.insert((action, attempt.attempt, worker.clone()));
+        self.leased.insert(attempt.node);
         if self.expiry(attempt.node) != expiry {
             self.remove_retry(expiry, attempt.node);
         }
@@ -28,6 +29,9 @@ impl FiringMachine {
         if let Some(worker) = worker {
             let holder = (action, attempt.attempt, worker.clone());
             self.node_mut(attempt.node).rare.remove(|rare| rare.lease_holders.remove(&holder));
+            if self.node(attempt.node).rare.lease_holders.is_empty() {
+                self.leased.remove(&attempt.node);
+            }
         }
     }
 
