@@ -226,7 +226,7 @@ impl Driver {
                 },
                 // These come last, since they may be ready in every iteration.
                 () = tokio::time::sleep(until_due.unwrap_or_default()), if until_due.is_some() => {}
-                () = std::future::ready(()), if !batch.events.is_empty() => {}
+                () = std::future::ready(()), if !batch.events.is_empty() || self.publications.is_due() => {}
             }
             while batch.events.len() < MAX_BATCH_SIGNALS
                 && let Ok(request) = requests.try_recv()

@@ -58,13 +58,13 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
 }
 
 /// The message that publishes the change of a node.
-pub(crate) fn notification(run: &RunId, flow: &Flow, change: &NodeChange, secret: &EngineSecret) -> Message {
+pub(crate) fn notification(run: &RunId, flow: &FlowName, change: &NodeChange, secret: &EngineSecret) -> Message {
     let content_type = Some("application/json".into());
-    let body = protocol::events::notification(run, &flow.name, change);
+    let body = protocol::events::notification(run, flow, change);
     let headers = [(SEAL_HEADER.to_owned(), secret.message_seal(body.as_bytes()).to_hex())].into();
     Message {
         exchange: topology::NOTIFICATIONS.into(),
-        key: topology::notification_key(&flow.name, &change.name, run, change.state),
+        key: topology::notification_key(flow, &change.name, run, change.state),
         routing: Routing::Optional,
         persistent: true,
         priority: 0,

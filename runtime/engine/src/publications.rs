@@ -5,31 +5,28 @@
 //! notifications, even if there are edits among them. Receivers recognize a duplicate by its run, task, firing,
 //! attempt and state.
 
+mod backlog;
 mod barrier;
 mod cursors;
 
 use std::collections::BTreeSet;
 
-use broker::Message;
-use flow::{RunId, Shard};
+use flow::{Flow, RunId, Shard};
 use logbook::Version;
 use machine::NodeChange;
 use protocol::EngineSecret;
-use protocol::topology as names;
 
 use crate::{effects::Effects, messages, runs::ActiveRun};
+use backlog::Backlog;
 use barrier::DeliveryBarrier;
 use cursors::PublishCursors;
 
-/// The published versions of runs, and the notifications to publish again.
+/// The published versions of runs, and the changes that are published later.
 #[derive(Default)]
 pub(crate) struct Publications {
     pub(crate) cursors: PublishCursors,
     pub(crate) barrier: DeliveryBarrier,
-    /// Notifications to publish again.
-    notifications: Vec<Message>,
-    /// Runs, each with the version up to which these notifications contain its messages.
-    republished: Vec<(RunId, Version)>,
+    backlog: Backlog,
     /// Shards whose ended runs must be searched for unpublished changes.
     unsearched: BTreeSet<Shard>,
     /// Whether all listeners are bound by now.
@@ -67,31 +64,56 @@ impl Publications {
     }
 
     /// Queues the possibly unpublished changes of a run for publishing; `None` if all are published.
-    pub(crate) fn republish(
-        &mut self,
-        run: &RunId,
-        active: &ActiveRun,
-        changes: Option<Vec<NodeChange>>,
-        secret: &EngineSecret,
-    ) {
+    pub(crate) fn republish(&mut self, run: &RunId, active: &ActiveRun, changes: Option<Vec<NodeChange>>) {
         let Some(changes) = changes else { return };
-        let flow = active.machine.flow();
-        self.notifications.extend(changes.iter().map(|change| messages::notification(run, flow, change, secret)));
-        self.republished.push((run.clone(), active.version));
+        let flow = &active.machine.flow().name;
+        changes.into_iter().for_each(|change| self.backlog.push_change(run, flow, change));
+        self.backlog.push_version(run, flow, active.version);
         self.cursors.send(run, active.version);
     }
 
-    /// Adds the queued notifications to the effects. With an in-process broker, notifications are held until all runs
-    /// are read, because their listeners may not be bound before.
-    pub(crate) fn add_to(&mut self, effects: &mut Effects, all_bound: bool) {
+    /// Publishes a change of a run, now or behind the changes of the run that wait.
+    pub(crate) fn publish(
+        &mut self,
+        run: &RunId,
+        flow: &Flow,
+        change: &NodeChange,
+        secret: &EngineSecret,
+        effects: &mut Effects,
+    ) {
+        if self.waits(run) {
+            self.backlog.push_change(run, &flow.name, change.clone());
+        } else {
+            effects.messages.push(messages::notification(run, &flow.name, change, secret));
+        }
+    }
+
+    /// All changes of a run up to a version are among the effects, or wait.
+    pub(crate) fn sent(&mut self, run: &RunId, active: &ActiveRun, effects: &mut Effects) {
+        self.cursors.send(run, active.version);
+        if self.waits(run) {
+            self.backlog.push_version(run, &active.machine.flow().name, active.version);
+        } else {
+            effects.published.push((run.clone(), active.version));
+        }
+    }
+
+    /// Whether the changes of a run have to wait. With an in-process broker, all wait until all runs are read, because their
+    /// listeners may not be bound before.
+    fn waits(&self, run: &RunId) -> bool {
+        !self.listeners_bound || self.backlog.has(run)
+    }
+
+    /// Whether changes wait that can be published now.
+    pub(crate) fn is_due(&self) -> bool {
+        self.listeners_bound && !self.backlog.is_empty()
+    }
+
+    /// Adds some of the changes that wait to the effects.
+    pub(crate) fn add_to(&mut self, effects: &mut Effects, all_bound: bool, secret: &EngineSecret) {
         self.listeners_bound |= all_bound;
         if self.listeners_bound {
-            effects.messages.splice(0..0, self.notifications.drain(..));
-            effects.published.splice(0..0, self.republished.drain(..));
-            return;
+            self.backlog.take(secret, effects);
         }
-        let is_notification = |message: &mut Message| message.exchange == names::NOTIFICATIONS;
-        self.notifications.extend(effects.messages.extract_if(.., is_notification));
-        self.republished.append(&mut effects.published);
     }
 }

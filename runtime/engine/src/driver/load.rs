@@ -94,7 +94,7 @@ impl Driver {
             batch.effects.watch_events.extend(events);
         }
         let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher, ..active };
-        self.publications.republish(run, &active, unpublished, &self.context.secret);
+        self.publications.republish(run, &active, unpublished);
         if is_inactive(active.machine.state()) {
             self.activate(run.clone(), active, batch);
         } else {
@@ -166,7 +166,7 @@ impl Driver {
             match self.find(&run, Known::default()).await {
                 Ok(Found::Loaded(loaded)) => {
                     let LoadedRun { active, unpublished, .. } = *loaded;
-                    self.publications.republish(&run, &active, unpublished, &self.context.secret);
+                    self.publications.republish(&run, &active, unpublished);
                     self.insert_before_resend(run, active, batch);
                 }
                 Ok(Found::Long(history)) => {
@@ -415,7 +415,7 @@ impl Driver {
             match self.find(&run, Known::default()).await {
                 Ok(Found::Loaded(loaded)) => {
                     let LoadedRun { active, unpublished, .. } = *loaded;
-                    self.publications.republish(&run, &active, unpublished, &self.context.secret);
+                    self.publications.republish(&run, &active, unpublished);
                 }
                 Ok(Found::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history),
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),

@@ -123,7 +123,7 @@ impl Driver {
         self.declare_for_command(run, Some(&shard), &command).await;
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
         let active = ActiveRun { shard, watcher: Some(watcher), ..active };
-        self.publications.republish(run, &active, unpublished, &self.context.secret);
+        self.publications.republish(run, &active, unpublished);
         self.activate(run.clone(), active, batch);
         self.on_command(run.clone(), command, None, batch);
         Ok(Watch { events })

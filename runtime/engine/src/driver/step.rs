@@ -48,7 +48,7 @@ impl Driver {
         self.close_inactive(loaded, &mut effects);
         self.request_permits(&mut effects);
         let all_bound = self.is_lasting() || (self.shards.owns_all() && !self.runs.has_stale());
-        self.publications.add_to(&mut effects, all_bound);
+        self.publications.add_to(&mut effects, all_bound, &self.context.secret);
         // The outbox outlives the driver: it ends when this sender is dropped.
         let _ = self.context.outbox.send(effects).await;
         self.unbind(unbind).await;
@@ -258,8 +258,7 @@ impl Driver {
         if let Some(active) = self.runs.get(&run) {
             skips::log(&active.machine, &records);
             state = active.machine.state();
-            self.publications.cursors.send(&run, active.version);
-            effects.published.push((run.clone(), active.version));
+            self.publications.sent(&run, active, effects);
         }
         reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, Reply::Recorded(state)));
         let history = if may_repeat { DispatchHistory::MaybeSent } else { DispatchHistory::NeverSent };
