@@ -60,8 +60,8 @@ fn nested<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> 
     let foreign = |key: &str| match key {
         "inputs" | "modules" => Some(format!("{key} belong to the whole flow: move them to the top of the file")),
         "expires" => Some("a run expires as a whole: move it to the top of the file".into()),
-        "persistent" | "cyclic" | "max_firings" | "max_parallel" | "listen" | "schedule" => {
-            Some(format!("{key} is said of the whole flow: move it to the top of the file"))
+        key if keys::is_of_whole_flow(key) => {
+            Some(format!("{key} belongs to the whole flow: move it to the top of the file"))
         }
         _ => foreign_keys::suggest_flow_key(key),
     };

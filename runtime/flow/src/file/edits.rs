@@ -10,7 +10,8 @@ use toml::{
 };
 
 use super::{
-    body, keys,
+    body,
+    keys::{self, EDIT_KINDS},
     reader::{Diagnostics, Reader, wrong_type},
     syntax_errors, task,
 };
@@ -27,17 +28,6 @@ pub enum ParsedEdit {
     /// Any other edit; the module of [`Edit::Use`] may be a path, relative to the edit file.
     Edit(Edit),
 }
-
-/// The kinds of edits, each with its additional keys.
-const KINDS: [(&str, &[&str]); 7] = [
-    ("add", &[]),
-    ("remove", &[]),
-    ("link", &["on", "when", "reach", "join"]),
-    ("unlink", &[]),
-    ("use", &[]),
-    ("set", &["with"]),
-    ("require", &["requires"]),
-];
 
 /// Parses an edit file.
 ///
@@ -77,12 +67,12 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
         return Vec::new();
     };
     let is_present = |key: &&(&str, &[&str])| toml.get_ref().get(key.0).is_some();
-    let present: Vec<&(&'static str, &[&str])> = KINDS.iter().filter(is_present).collect();
+    let present: Vec<&(&'static str, &[&str])> = EDIT_KINDS.iter().filter(is_present).collect();
     let Some((kind, extra_keys)) = present.first().copied() else {
-        let kinds = KINDS.map(|(kind, _)| kind).join(", ");
+        let kinds = EDIT_KINDS.map(|(kind, _)| kind).join(", ");
         let diagnostic = Diagnostic::error(Some(toml.span()), "an edit does nothing");
         // A key is probably misspelt.
-        table.keep_keys(|key| KINDS.iter().any(|(kind, _)| *kind == key));
+        table.keep_keys(|key| EDIT_KINDS.iter().any(|(kind, _)| *kind == key));
         table.finish(|_| None, diagnostics);
         diagnostics.push_missing(diagnostic.hint(format!("it does one of {kinds}")));
         return Vec::new();
@@ -96,7 +86,7 @@ fn edit<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnostics) -> Ve
     // The keys of other kinds that are present were already reported.
     table.keep_keys(|key| present.iter().any(|(kind, extra_keys)| *kind == key || extra_keys.contains(&key)));
     let foreign = |key: &str| {
-        let other_kind = KINDS.iter().find(|(_, keys)| keys.contains(&key)).map(|(kind, _)| *kind);
+        let other_kind = EDIT_KINDS.iter().find(|(_, keys)| keys.contains(&key)).map(|(kind, _)| *kind);
         other_kind.filter(|_| !extra_keys.contains(&key)).map(|kind| format!("{key} is for an edit with {kind:?}"))
     };
     table.finish(foreign, diagnostics);

@@ -192,12 +192,29 @@ pub(crate) static SCHEDULE: Keys = LazyLock::new(|| {
 /// The keys of a file of edits.
 pub(crate) static EDIT_FILE: Keys = LazyLock::new(|| vec![Key::new("edit", "tables", "required")]);
 
+/// The kinds of edits, each with its additional keys.
+pub(crate) const EDIT_KINDS: [(&str, &[&str]); 7] = [
+    ("add", &[]),
+    ("remove", &[]),
+    ("link", &["on", "when", "reach", "join"]),
+    ("unlink", &[]),
+    ("use", &[]),
+    ("set", &["with"]),
+    ("require", &["requires"]),
+];
+
 /// The keys of an edit: those of every kind of edit.
 pub(crate) static EDIT: Keys = LazyLock::new(|| {
-    let keys =
-        ["add", "remove", "link", "unlink", "use", "set", "require", "on", "when", "reach", "join", "with", "requires"];
-    keys.into_iter().map(|name| Key::new(name, "", "")).collect()
+    let kinds = EDIT_KINDS.iter().map(|(kind, _)| *kind);
+    let additional = EDIT_KINDS.iter().flat_map(|(_, keys)| *keys).copied();
+    kinds.chain(additional).map(|name| Key::new(name, "", "")).collect()
 });
+
+/// Whether a key belongs to the whole flow and not to a nested one.
+pub(crate) fn is_of_whole_flow(name: &str) -> bool {
+    let has = |keys: &Keys| keys.iter().any(|key| key.name == name);
+    has(&FLOW) && !has(&NESTED_FLOW)
+}
 
 /// The names of some keys, for messages.
 pub(crate) fn names(keys: &Keys) -> String {

@@ -86,6 +86,13 @@ impl FiringMachine {
         facts
     }
 
+    /// Fails a task that was not notified before its deadline.
+    pub(super) fn fail_late_wait(&self, now: Timestamp, index: NodeIndex, wait: &Wait) -> Fact {
+        let message = format!("it was not notified of {:?} in time", wait.waits_for);
+        let attempt = self.node_attempt(index, self.node(index).attempt());
+        self.failed(now, attempt, Failure::new(FailureKind::Timeout, message), ExecutionInfo::NONE, None)
+    }
+
     /// Ends the wait of a task.
     pub(super) fn fail_waiting_task(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let failure = Failure::new(

@@ -81,17 +81,7 @@ impl FiringMachine {
         match (self.role(index), &self.node(index).state) {
             // The wait is over.
             (_, NodeState::Pending) => return self.start(index),
-            (NodeRole::Wait(wait), NodeState::Running { .. }) => {
-                let message = format!("it was not notified of {:?} in time", wait.waits_for);
-                let attempt = self.node_attempt(index, self.node(index).attempt());
-                return self.failed(
-                    now,
-                    attempt,
-                    Failure::new(FailureKind::Timeout, message),
-                    ExecutionInfo::NONE,
-                    None,
-                );
-            }
+            (NodeRole::Wait(wait), NodeState::Running { .. }) => return self.fail_late_wait(now, index, wait),
             (NodeRole::Task(_) | NodeRole::Element(_), NodeState::Running { retry_at: None, .. }) => {
                 let attempt = self.node_attempt(index, self.node(index).attempt());
                 let failure = Failure::new(FailureKind::Timeout, "no worker started it in time: it has expired");
