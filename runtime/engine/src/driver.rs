@@ -50,7 +50,7 @@ use crate::{
     leases::Leases,
     listeners::{ListenedTask, Listeners},
     loads::Loads,
-    outbox::ConfirmedVersions,
+    outbox::{self, ConfirmedVersions},
     permits::{calls::EndedCalls, client::PermitClient},
     publications::Publications,
     runs::{RecentRuns, RunEvent, Runs, is_inactive},
@@ -197,6 +197,7 @@ impl Driver {
         mut requests: mpsc::Receiver<DriverRequest>,
         stop: CancellationToken,
     ) {
+        let outbox = self.context.outbox.clone();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -226,7 +227,8 @@ impl Driver {
                 },
                 // These come last, since they may be ready in every iteration.
                 () = tokio::time::sleep(until_due.unwrap_or_default()), if until_due.is_some() => {}
-                () = std::future::ready(()), if !batch.events.is_empty() || self.publications.is_due() => {}
+                () = std::future::ready(()), if !batch.events.is_empty() => {}
+                () = outbox::room_for_backlog(&outbox), if self.publications.is_due() => {}
             }
             while batch.events.len() < MAX_BATCH_SIGNALS
                 && let Ok(request) = requests.try_recv()

@@ -3,15 +3,18 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use flow::RunId;
+use flow::{Flow, RunId};
 use logbook::{History, LoadError, Logbook, Page, Replay, Version};
-use machine::{Change, NodeChange};
+use machine::{Change, Fact, NodeChange};
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::{driver::catch_bug, runs::ActiveRun};
 
 /// The number of records after a snapshot that the driver reads itself: some milliseconds.
 pub(crate) const MAX_INLINE_RECORDS: usize = 2_000;
+
+/// The number of nodes and list elements in a snapshot that the driver restores itself.
+const MAX_INLINE_NODES: usize = 10_000;
 
 /// Maximum number of runs that are read at the same time; each may take some hundred megabytes.
 const MAX_LOADS: usize = 2;
@@ -132,11 +135,23 @@ enum LoadFailure {
     Stopped,
 }
 
+/// The flow of a run as far as it is known before all records are read: an edit may have changed it since.
+pub(crate) fn known_flow(history: &History) -> Option<&Flow> {
+    match (&history.snapshot, history.records.first().map(|record| &record.fact)) {
+        (Some((_, snapshot)), _) => Some(&snapshot.flow),
+        (None, Some(Fact::RunStarted { flow, .. })) => Some(flow),
+        (None, _) => None,
+    }
+}
+
 /// Whether it takes more than some milliseconds to read a run, given its first records.
 pub(crate) fn is_long(history: &History, known: Known) -> bool {
     let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
     let replays_all = snapshot > known.first_unsent(history.published);
-    !history.is_complete() || (replays_all && history.latest.get() > MAX_INLINE_RECORDS as u64)
+    let nodes = history.snapshot.as_ref().map_or(0, |(_, snapshot)| snapshot.size());
+    !history.is_complete()
+        || nodes > MAX_INLINE_NODES
+        || (replays_all && history.latest.get() > MAX_INLINE_RECORDS as u64)
 }
 
 /// Builds a run in memory from its history, whose missing records are read page by page.

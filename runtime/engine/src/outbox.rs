@@ -30,6 +30,19 @@ const IN_FLIGHT: usize = 64;
 /// Maximum number of batches that wait for the outbox; then the engine waits.
 pub(crate) const OUTBOX_CAPACITY: usize = 16;
 
+/// The number of free places in the outbox's queue that the backlog of changes needs: the rest is for everything else.
+const ROOM_FOR_BACKLOG: usize = OUTBOX_CAPACITY / 2;
+
+/// Whether the outbox has room for changes of the backlog.
+pub(crate) fn has_room_for_backlog(outbox: &mpsc::Sender<Effects>) -> bool {
+    outbox.capacity() >= ROOM_FOR_BACKLOG
+}
+
+/// Waits until the outbox has room for changes of the backlog, or has ended. Cancel-safe.
+pub(crate) async fn room_for_backlog(outbox: &mpsc::Sender<Effects>) {
+    drop(outbox.reserve_many(ROOM_FOR_BACKLOG).await);
+}
+
 /// Pause before a message that the broker did not take is published again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 

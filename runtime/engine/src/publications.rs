@@ -11,13 +11,13 @@ mod cursors;
 
 use std::collections::BTreeSet;
 
-use flow::{Flow, RunId, Shard};
+use flow::{FlowName, RunId, Shard};
 use logbook::Version;
 use machine::NodeChange;
 use protocol::EngineSecret;
 
 use crate::{effects::Effects, messages, runs::ActiveRun};
-use backlog::Backlog;
+use backlog::{Backlog, Entry};
 use barrier::DeliveryBarrier;
 use cursors::PublishCursors;
 
@@ -66,35 +66,34 @@ impl Publications {
     /// Queues the possibly unpublished changes of a run for publishing; `None` if all are published.
     pub(crate) fn republish(&mut self, run: &RunId, active: &ActiveRun, changes: Option<Vec<NodeChange>>) {
         let Some(changes) = changes else { return };
-        let flow = &active.machine.flow().name;
-        changes.into_iter().for_each(|change| self.backlog.push_change(run, flow, change));
-        self.backlog.push_version(run, flow, active.version);
-        self.cursors.send(run, active.version);
+        let published = PublishedRun::of(run.clone(), active);
+        self.backlog.add(&published, changes);
+        self.cursors.send(run, published.version);
     }
 
     /// Publishes a change of a run, now or behind the changes of the run that wait.
     pub(crate) fn publish(
         &mut self,
         run: &RunId,
-        flow: &Flow,
+        active: &ActiveRun,
         change: &NodeChange,
         secret: &EngineSecret,
         effects: &mut Effects,
     ) {
         if self.waits(run) {
-            self.backlog.push_change(run, &flow.name, change.clone());
+            self.backlog.push(&PublishedRun::of(run.clone(), active), Entry::Change(change.clone().into()));
         } else {
-            effects.messages.push(messages::notification(run, &flow.name, change, secret));
+            effects.messages.push(messages::notification(run, &active.machine.flow().name, change, secret));
         }
     }
 
-    /// All changes of a run up to a version are among the effects, or wait.
-    pub(crate) fn sent(&mut self, run: &RunId, active: &ActiveRun, effects: &mut Effects) {
-        self.cursors.send(run, active.version);
-        if self.waits(run) {
-            self.backlog.push_version(run, &active.machine.flow().name, active.version);
+    /// All changes of a run up to its version are among the effects, or wait.
+    pub(crate) fn sent(&mut self, published: PublishedRun, effects: &mut Effects) {
+        self.cursors.send(&published.run, published.version);
+        if self.waits(&published.run) {
+            self.backlog.push(&published, Entry::Version(published.version));
         } else {
-            effects.published.push((run.clone(), active.version));
+            effects.published.push((published.run, published.version));
         }
     }
 
@@ -109,11 +108,32 @@ impl Publications {
         self.listeners_bound && !self.backlog.is_empty()
     }
 
-    /// Adds some of the changes that wait to the effects.
-    pub(crate) fn add_to(&mut self, effects: &mut Effects, all_bound: bool, secret: &EngineSecret) {
+    /// Adds some of the changes that wait to the effects, if the outbox has room for them.
+    pub(crate) fn add_to(&mut self, effects: &mut Effects, all_bound: bool, has_room: bool, secret: &EngineSecret) {
         self.listeners_bound |= all_bound;
-        if self.listeners_bound {
+        if self.listeners_bound && has_room {
             self.backlog.take(secret, effects);
         }
+    }
+
+    /// Forgets the waiting changes of a shard that is no longer driven here: its new driver publishes them.
+    pub(crate) fn drop_shard(&mut self, shard: &Shard) {
+        for run in self.backlog.drop_shard(shard) {
+            self.cursors.remove(&run);
+        }
+    }
+}
+
+/// A run whose changes are published, at a version.
+pub(crate) struct PublishedRun {
+    run: RunId,
+    flow: FlowName,
+    shard: Shard,
+    version: Version,
+}
+
+impl PublishedRun {
+    pub(crate) fn of(run: RunId, active: &ActiveRun) -> Self {
+        Self { run, flow: active.machine.flow().name.clone(), shard: active.shard.clone(), version: active.version }
     }
 }

@@ -118,6 +118,8 @@ impl Runs {
     }
 
     pub(crate) fn insert(&mut self, run: RunId, active: ActiveRun) {
+        // The timer of an earlier copy must not stay.
+        self.remove(&run);
         self.active.insert(run.clone(), active);
         self.update_due(&run);
     }
@@ -180,6 +182,21 @@ impl Runs {
 
     pub(crate) fn stale_mut(&mut self, run: &RunId) -> Option<&mut StaleRun> {
         self.stale.get_mut(run)
+    }
+
+    /// Whether a run is read beside the driver, or is about to be.
+    pub(crate) fn is_being_read(&self, run: &RunId) -> bool {
+        self.stale.get(run).is_some_and(|stale| !matches!(stale.load, Load::Due))
+    }
+
+    /// All stale runs.
+    pub(crate) fn stale_iter_mut(&mut self) -> impl Iterator<Item = (&RunId, &mut StaleRun)> {
+        self.stale.iter_mut()
+    }
+
+    /// Takes a stale run that was read otherwise.
+    pub(crate) fn remove_stale(&mut self, run: &RunId) -> Option<StaleRun> {
+        self.stale.remove(run)
     }
 
     /// Marks a run as stale; its records are read with the next tick.

@@ -68,7 +68,7 @@ impl Driver {
                 Command::Interrupt(call) => effects.messages.push(messages::interrupt(call, &self.context.secret)),
                 Command::Publish(change) => {
                     if let Change::Node(change) = &change {
-                        self.publications.publish(run, &flow, change, &self.context.secret, effects);
+                        self.publications.publish(run, active, change, &self.context.secret, effects);
                     }
                     if let Some(watcher) = &active.watcher {
                         effects.watch_events.push((watcher.clone(), WatchEvent::Change(change)));

@@ -173,7 +173,7 @@ impl Driver {
         }
         if let Some(stale) = self.runs.stale_mut(&run) {
             stale.note_heartbeat(&lease);
-            return if is_watched { delivery.accept() } else { stale.deliveries.push(delivery) };
+            return if is_watched { delivery.accept() } else { stale.hold_heartbeat(lease, delivery) };
         }
         let (call, worker) = lease;
         let is_wanted = self.runs.get(&run).is_some_and(|active| active.machine.is_wanted(&call));

@@ -61,7 +61,7 @@ impl Driver {
     ) -> Result<(), StaleRun> {
         match found {
             Ok(Found::Loaded(loaded)) => self.continue_loaded(run, stale, *loaded, batch).await,
-            Ok(Found::Long(history)) => self.begin_load(run, stale, *history),
+            Ok(Found::Long(history)) => self.begin_load(run, stale, *history).await,
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot go on yet");
                 return Err(StaleRun { load: Load::Due, ..stale });
@@ -86,9 +86,9 @@ impl Driver {
         let LoadedRun { active, unpublished, unwatched } = loaded;
         // An adopted run has its new shard in no record yet.
         let shard = stale.shard.clone().unwrap_or_else(|| active.shard.clone());
-        let Some(term) = self.shards.term(&shard).filter(|_| self.shards.owns(&shard)) else {
+        if self.shards.term(&shard).is_none() || !self.shards.owns(&shard) {
             return stale.requeue_deliveries();
-        };
+        }
         if let Some(watcher) = &stale.watcher {
             let events = unwatched.into_iter().map(|change| (watcher.clone(), WatchEvent::Change(change)));
             batch.effects.watch_events.extend(events);
@@ -104,7 +104,17 @@ impl Driver {
                 self.deferred.push(crate::runs::RunEvent::new(run.clone(), Event::Tick));
             }
         }
+        let StaleRun { pending, deliveries, .. } = stale;
+        self.receive_held(StaleRun { pending, deliveries, ..StaleRun::of(Some(&shard)) }, batch).await;
+    }
+
+    /// Receives what arrived for a stale run again, now that the run is in memory.
+    pub(super) async fn receive_held(&mut self, stale: StaleRun, batch: &mut Batch) {
         batch.events.extend(stale.pending);
+        // Deliveries of a shard that was released since go back to its queue.
+        let Some((shard, term)) = stale.shard.and_then(|shard| Some((shard.clone(), self.shards.term(&shard)?))) else {
+            return;
+        };
         for delivery in stale.deliveries {
             let delivery = ShardDelivery { shard: shard.clone(), term, delivery };
             Box::pin(self.receive_delivery(delivery, batch)).await;
@@ -112,7 +122,13 @@ impl Driver {
     }
 
     /// Begins to read a run with many records beside the driver, or waits until there is room for it.
-    fn begin_load(&mut self, run: &RunId, stale: StaleRun, history: History) {
+    async fn begin_load(&mut self, run: &RunId, stale: StaleRun, history: History) {
+        // Until it is read, notifications are held for it, and they arrive only where its queue is bound.
+        if let Some(flow) = loads::known_flow(&history)
+            && let Err(error) = self.context.topology.bind_listeners(flow, &history.info.shard).await
+        {
+            debug!(%run, %error, "the run receives notifications only once it is read");
+        }
         let load = if self.loads.has_room() {
             info!(%run, records = history.latest.get(), "the run has many records: it goes on once they are read");
             Load::Running(self.loads.start(history, stale.known()))
@@ -171,6 +187,7 @@ impl Driver {
                 }
                 Ok(Found::Long(history)) => {
                     self.begin_load(&run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) }, *history)
+                        .await
                 }
                 Err(error @ LoadError::Damaged { .. }) => {
                     error!(%run, %error, "the run cannot be read: it is left alone");
@@ -199,7 +216,7 @@ impl Driver {
             match self.find(&run, Known::default()).await {
                 Ok(Found::Loaded(loaded)) => self.listeners.update(&loaded.active.shard, &loaded.active.machine),
                 Ok(Found::Long(history)) if !self.runs.is_known(&run) => {
-                    self.begin_load(&run, StaleRun::of(Some(shard)), *history);
+                    self.begin_load(&run, StaleRun::of(Some(shard)), *history).await;
                 }
                 Ok(Found::Long(_)) => {}
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
@@ -305,7 +322,8 @@ impl Driver {
             }
             Ok(Found::Loaded(loaded)) => self.activate(run.clone(), loaded.active, batch),
             Ok(Found::Long(history)) => {
-                self.begin_load(run, StaleRun::of(shard), *history);
+                let stale = StaleRun::of(Some(&history.info.shard));
+                self.begin_load(run, stale, *history).await;
             }
             Err(LoadError::Missing { .. }) => drop(batch.not_found.insert(run.clone())),
             Err(error @ LoadError::Damaged { .. }) => {
@@ -417,7 +435,7 @@ impl Driver {
                     let LoadedRun { active, unpublished, .. } = *loaded;
                     self.publications.republish(&run, &active, unpublished);
                 }
-                Ok(Found::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history),
+                Ok(Found::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history).await,
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Damaged { .. }) => {

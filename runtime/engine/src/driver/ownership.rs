@@ -57,6 +57,7 @@ impl Driver {
         self.withdrawals.drop_shard(shard);
         self.listeners.drop_shard(shard);
         self.permits.drop_shard(shard);
+        self.publications.drop_shard(shard);
         self.runs.drop_shard(shard);
     }
 }

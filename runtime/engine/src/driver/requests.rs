@@ -75,7 +75,7 @@ impl Driver {
 
     /// Chooses the shard of a new run, and binds its queue to what the flow listens to.
     async fn prepare_submission(&self, run: &RunId, flow: &Flow) -> Result<Shard, SubmitError> {
-        if self.runs.is_active(run) {
+        if self.runs.is_active(run) || self.runs.is_being_read(run) {
             return Err(SubmitError::Exists { run: run.clone() });
         }
         if self.runs.is_stale(run) {
@@ -124,8 +124,12 @@ impl Driver {
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
         let active = ActiveRun { shard, watcher: Some(watcher), ..active };
         self.publications.republish(run, &active, unpublished);
+        let stale = self.runs.remove_stale(run);
         self.activate(run.clone(), active, batch);
         self.on_command(run.clone(), command, None, batch);
+        if let Some(stale) = stale {
+            self.receive_held(stale, batch).await;
+        }
         Ok(Watch { events })
     }
 }

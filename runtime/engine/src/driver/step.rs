@@ -14,8 +14,9 @@ use crate::{
     SubmitError, WatchEvent,
     effects::{Effects, ReplyTo},
     listeners::ListenedTask,
-    messages,
+    messages, outbox,
     permits::{calls::EndedCalls, client::DispatchHistory},
+    publications::PublishedRun,
     runs::{ActiveRun, RunEvent, StaleRun, is_inactive},
 };
 
@@ -48,7 +49,8 @@ impl Driver {
         self.close_inactive(loaded, &mut effects);
         self.request_permits(&mut effects);
         let all_bound = self.is_lasting() || (self.shards.owns_all() && !self.runs.has_stale());
-        self.publications.add_to(&mut effects, all_bound, &self.context.secret);
+        let has_room = outbox::has_room_for_backlog(&self.context.outbox);
+        self.publications.add_to(&mut effects, all_bound, has_room, &self.context.secret);
         // The outbox outlives the driver: it ends when this sender is dropped.
         let _ = self.context.outbox.send(effects).await;
         self.unbind(unbind).await;
@@ -62,8 +64,11 @@ impl Driver {
                 seconds = by.as_micros() / 1_000_000,
                 "the clock was set: waits go on for as long as they would have"
             );
-            let event = |(run, _): (&RunId, &ActiveRun)| RunEvent::new(run.clone(), Event::ClockSet { by });
-            batch.events.splice(..0, self.runs.iter().map(event));
+            let event = |run: &RunId| RunEvent::new(run.clone(), Event::ClockSet { by });
+            batch.events.splice(..0, self.runs.iter().map(|(run, _)| event(run)));
+            for (run, stale) in self.runs.stale_iter_mut() {
+                stale.pending.insert(0, event(run));
+            }
         }
         now
     }
@@ -255,15 +260,20 @@ impl Driver {
     fn publish_run(&mut self, run: RunId, step: StepResult, effects: &mut Effects) {
         let StepResult { records, commands, reply_to, ended, may_repeat, is_unfinished } = step;
         let mut state = RunState::Running;
+        let mut sent = None;
         if let Some(active) = self.runs.get(&run) {
             skips::log(&active.machine, &records);
             state = active.machine.state();
-            self.publications.sent(&run, active, effects);
+            sent = Some(PublishedRun::of(run.clone(), active));
         }
         reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, Reply::Recorded(state)));
         let history = if may_repeat { DispatchHistory::MaybeSent } else { DispatchHistory::NeverSent };
         let interrupts = commands.iter().any(|command| matches!(command, Command::Interrupt(_)));
         self.perform(&run, commands, history, effects);
+        // The version comes behind the changes that lead to it.
+        if let Some(sent) = sent {
+            self.publications.sent(sent, effects);
+        }
         self.release_ended(&run, &ended);
         if let Some(active) = self.runs.get(&run) {
             if is_unfinished {
@@ -311,7 +321,8 @@ impl Driver {
     async fn unbind(&self, tasks: BTreeSet<ListenedTask>) {
         for listened in tasks {
             let (shard, flow, task) = &listened;
-            if !self.shards.owns(shard) || self.listeners.has(&listened) {
+            let may_listen = self.listeners.has(&listened) || self.runs.has_unknown_listeners(shard);
+            if !self.shards.owns(shard) || may_listen {
                 continue;
             }
             debug!(%shard, %flow, %task, "nobody listens to the task any more");

@@ -1,31 +1,43 @@
 //! Changes that are published later, in the order of each run: those of a run that another process left, and newer ones
 //! behind them. A run that was left may have a hundred thousand of them, and others are not to wait for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+};
 
-use flow::{FlowName, RunId};
+use flow::{FlowName, RunId, Shard};
 use logbook::Version;
 use machine::NodeChange;
 use protocol::EngineSecret;
 
+use super::PublishedRun;
 use crate::{effects::Effects, messages};
 
-/// Maximum number of waiting changes that one batch publishes.
+/// Maximum number of waiting changes that one batch publishes, besides as many as have come since the last.
 const MAX_BATCH_CHANGES: usize = 512;
+
+/// Maximum number of these: about what one batch of steps leads to.
+const MAX_NEW_CHANGES: usize = 4_096;
 
 /// The waiting changes of all runs.
 #[derive(Default)]
 pub(crate) struct Backlog {
     runs: BTreeMap<RunId, RunBacklog>,
+    /// The number of changes that have come since the last batch.
+    new: usize,
+    /// The last run of the last batch: the next one begins after it.
+    last: Option<RunId>,
 }
 
 /// The waiting changes of one run.
 struct RunBacklog {
     flow: FlowName,
+    shard: Shard,
     entries: VecDeque<Entry>,
 }
 
-enum Entry {
+pub(crate) enum Entry {
     Change(Box<NodeChange>),
     /// All changes up to this version come before.
     Version(Version),
@@ -41,37 +53,61 @@ impl Backlog {
         self.runs.contains_key(run)
     }
 
-    pub(crate) fn push_change(&mut self, run: &RunId, flow: &FlowName, change: NodeChange) {
-        self.push(run, flow, Entry::Change(change.into()));
+    /// Adds the changes of a run that another process left, up to its version.
+    pub(crate) fn add(&mut self, of: &PublishedRun, changes: Vec<NodeChange>) {
+        let entries = &mut self.of_run(of).entries;
+        entries.extend(changes.into_iter().map(|change| Entry::Change(change.into())));
+        entries.push_back(Entry::Version(of.version));
     }
 
-    pub(crate) fn push_version(&mut self, run: &RunId, flow: &FlowName, version: Version) {
-        self.push(run, flow, Entry::Version(version));
+    /// Adds a new entry of a run.
+    pub(crate) fn push(&mut self, of: &PublishedRun, entry: Entry) {
+        self.new += usize::from(!entry.is_version());
+        self.of_run(of).entries.push_back(entry);
     }
 
-    fn push(&mut self, run: &RunId, flow: &FlowName, entry: Entry) {
-        let backlog = self.runs.entry(run.clone());
-        let new = || RunBacklog { flow: flow.clone(), entries: VecDeque::new() };
-        backlog.or_insert_with(new).entries.push_back(entry);
+    fn of_run(&mut self, of: &PublishedRun) -> &mut RunBacklog {
+        let empty = || RunBacklog { flow: of.flow.clone(), shard: of.shard.clone(), entries: VecDeque::new() };
+        self.runs.entry(of.run.clone()).or_insert_with(empty)
     }
 
-    /// Moves the next changes to the effects, an equal share for each run.
+    /// Moves the next changes to the effects, an equal share for each run. More leave than have come, so the backlog ends.
     pub(crate) fn take(&mut self, secret: &EngineSecret, effects: &mut Effects) {
-        let share = (MAX_BATCH_CHANGES / self.runs.len().max(1)).max(1);
-        for (run, backlog) in self.runs.iter_mut().take(MAX_BATCH_CHANGES) {
-            let mut left = share;
-            while let Some(entry) = backlog.entries.pop_front_if(|entry| left > 0 || matches!(entry, Entry::Version(_)))
-            {
+        let mut left = MAX_BATCH_CHANGES + std::mem::take(&mut self.new).min(MAX_NEW_CHANGES);
+        let share = (left / self.runs.len().max(1)).max(1);
+        let after = self.last.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.runs.range((after.clone(), Bound::Unbounded)).map(|(run, _)| run.clone());
+        let turns: Vec<RunId> = later.chain(self.runs.keys().cloned()).take(self.runs.len()).collect();
+        for run in turns {
+            let Some(backlog) = self.runs.get_mut(&run).filter(|_| left > 0) else { break };
+            let mut of_run = share.min(left);
+            left -= of_run;
+            while let Some(entry) = backlog.entries.pop_front_if(|entry| of_run > 0 || entry.is_version()) {
                 match entry {
                     Entry::Change(change) => {
-                        effects.messages.push(messages::notification(run, &backlog.flow, &change, secret));
-                        left -= 1;
+                        effects.messages.push(messages::notification(&run, &backlog.flow, &change, secret));
+                        of_run -= 1;
                     }
                     Entry::Version(version) => effects.published.push((run.clone(), version)),
                 }
             }
+            left += of_run;
+            if backlog.entries.is_empty() {
+                self.runs.remove(&run);
+            }
+            self.last = Some(run);
         }
-        self.runs.retain(|_, backlog| !backlog.entries.is_empty());
+    }
+
+    /// Removes the runs of a shard, and returns them.
+    pub(crate) fn drop_shard(&mut self, shard: &Shard) -> Vec<RunId> {
+        self.runs.extract_if(.., |_, backlog| backlog.shard == *shard).map(|(run, _)| run).collect()
+    }
+}
+
+impl Entry {
+    fn is_version(&self) -> bool {
+        matches!(self, Self::Version(_))
     }
 }
 
@@ -96,20 +132,31 @@ mod tests {
         }
     }
 
+    fn run(run: &str) -> PublishedRun {
+        let name = "f".parse().expect("a valid name");
+        let shard = if run.starts_with("other") { "1" } else { "0" };
+        let (run, shard) = (run.parse().expect("a valid name"), shard.parse().expect("a valid name"));
+        PublishedRun { run, flow: name, shard, version: Version::NONE }
+    }
+
+    fn push(backlog: &mut Backlog, of: &PublishedRun, attempt: u32) {
+        backlog.push(of, Entry::Change(change(attempt).into()));
+    }
+
+    fn body(of: &PublishedRun, attempt: u32, secret: &EngineSecret) -> bytes::Bytes {
+        messages::notification(&of.run, &of.flow, &change(attempt), secret).body
+    }
+
     #[test]
     fn a_long_backlog_does_not_delay_a_short_one_and_stays_in_order() {
-        let flow: FlowName = "f".parse().expect("a valid name");
-        let [long, short]: [RunId; 2] = ["long", "short"].map(|run| run.parse().expect("a valid name"));
+        let [long, short] = ["long", "short"].map(run);
         let secret = EngineSecret::new([7; 32]);
         let mut backlog = Backlog::default();
-        for attempt in 1..=2_000 {
-            backlog.push_change(&long, &flow, change(attempt));
-        }
-        backlog.push_version(&long, &flow, Version::new(9));
-        backlog.push_change(&short, &flow, change(1));
-        backlog.push_version(&short, &flow, Version::new(3));
-        let mut bodies = Vec::new();
-        let mut published = Vec::new();
+        let [long, short] =
+            [PublishedRun { version: Version::new(9), ..long }, PublishedRun { version: Version::new(3), ..short }];
+        backlog.add(&long, (1..=2_000).map(change).collect());
+        backlog.add(&short, vec![change(1)]);
+        let (mut bodies, mut published) = (Vec::new(), Vec::new());
         while !backlog.is_empty() {
             let mut effects = Effects::default();
             backlog.take(&secret, &mut effects);
@@ -117,12 +164,43 @@ mod tests {
             bodies.extend(effects.messages.into_iter().map(|message| message.body));
             published.push(effects.published);
         }
-        assert_eq!(published.first(), Some(&vec![(short.clone(), Version::new(3))]));
-        assert_eq!(published.last(), Some(&vec![(long.clone(), Version::new(9))]));
-        let expected: Vec<_> =
-            (1..=2_000).map(|attempt| messages::notification(&long, &flow, &change(attempt), &secret).body).collect();
-        let of_short = messages::notification(&short, &flow, &change(1), &secret).body;
-        bodies.retain(|body| *body != of_short);
+        assert_eq!(published.first(), Some(&vec![(short.run.clone(), Version::new(3))]));
+        assert_eq!(published.last(), Some(&vec![(long.run.clone(), Version::new(9))]));
+        bodies.retain(|sent| *sent != body(&short, 1, &secret));
+        let expected: Vec<_> = (1..=2_000).map(|attempt| body(&long, attempt, &secret)).collect();
         assert_eq!(bodies, expected);
+    }
+
+    #[test]
+    fn a_backlog_ends_although_more_comes_in_each_batch() {
+        let (busy, secret) = (run("busy"), EngineSecret::new([7; 32]));
+        let mut backlog = Backlog::default();
+        backlog.add(&busy, (0..5_000).map(change).collect());
+        let mut batches = 0;
+        while !backlog.is_empty() {
+            (0..1_000).for_each(|attempt| push(&mut backlog, &busy, attempt));
+            backlog.take(&secret, &mut Effects::default());
+            batches += 1;
+            assert!(batches <= 10, "512 more leave than come");
+        }
+    }
+
+    #[test]
+    fn every_run_has_its_turn_and_a_released_shard_has_none() {
+        let secret = EngineSecret::new([7; 32]);
+        let runs: Vec<PublishedRun> = (0..2_000).map(|number| run(&format!("run-{number}"))).collect();
+        let other = run("other");
+        let mut backlog = Backlog::default();
+        for of in runs.iter().chain([&other]) {
+            backlog.add(of, (0..10).map(change).collect());
+        }
+        assert_eq!(backlog.drop_shard(&other.shard), [other.run]);
+        let mut bodies = Vec::new();
+        for _ in 0..4 {
+            let mut effects = Effects::default();
+            backlog.take(&secret, &mut effects);
+            bodies.extend(effects.messages.into_iter().map(|message| message.body));
+        }
+        assert!(runs.iter().all(|of| bodies.contains(&body(of, 0, &secret))), "after four batches of 512");
     }
 }

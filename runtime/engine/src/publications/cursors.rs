@@ -76,6 +76,11 @@ impl PublishCursors {
         }
     }
 
+    /// Forgets a run that another engine publishes now.
+    pub(crate) fn remove(&mut self, run: &RunId) {
+        self.runs.remove(run);
+    }
+
     /// Whether messages of a run are in flight, or will be.
     pub(crate) fn is_publishing(&self, run: &RunId) -> bool {
         self.runs.get(run).is_some_and(|cursor| !cursor.in_flight.is_empty())

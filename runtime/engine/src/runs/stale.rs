@@ -1,5 +1,7 @@
 //! A run whose last append failed, or may have failed, or that could not be read: only its records tell its state.
 
+use std::collections::BTreeSet;
+
 use broker::Delivery;
 use flow::Shard;
 use logbook::Version;
@@ -28,6 +30,8 @@ pub(crate) struct StaleRun {
     /// Whether answers may still wait in the queue since before its shard was taken over. A barrier is behind them.
     pub(crate) awaits_barrier: bool,
     pub(crate) load: Load,
+    /// The calls of which a heartbeat is among the deliveries.
+    pub(crate) heartbeats: BTreeSet<CallHolder>,
     /// Deliveries that arrived for it since, unsettled.
     pub(crate) deliveries: Vec<Delivery>,
     /// Events and run commands that arrived for it since.
@@ -50,6 +54,16 @@ impl StaleRun {
     /// A run of which nothing was received yet.
     pub(crate) fn of(shard: Option<&Shard>) -> Self {
         Self { shard: shard.cloned(), ..Self::default() }
+    }
+
+    /// Holds a heartbeat of a call whose lease is not known here. One for each call is enough: a broker delivers only so many
+    /// messages until some are settled.
+    pub(crate) fn hold_heartbeat(&mut self, lease: CallHolder, delivery: Delivery) {
+        if self.heartbeats.insert(lease) {
+            self.deliveries.push(delivery);
+        } else {
+            delivery.accept();
+        }
     }
 
     /// A heartbeat arrived for this call, so an earlier lease expiry no longer counts.

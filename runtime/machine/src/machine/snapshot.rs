@@ -75,6 +75,12 @@ pub struct IllegalSnapshot {
 }
 
 impl Snapshot {
+    /// The number of nodes and list elements in it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.firings.iter().map(|firing| firing.nodes.len()).sum()
+    }
+
     /// The digests that the run refers to at this point: modules, and values too large to be inline.
     #[must_use]
     pub fn digests(&self) -> BTreeSet<Digest> {
