@@ -101,8 +101,8 @@ fn for_each(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Option<Dra
     let Some(toml) = toml else {
         for key in ["as", "max_parallel"] {
             if let Some(toml) = table.take(key) {
-                let message = format!("{} says {key:?}, and is called once", table.owner);
-                let hint = "say for_each = \"a list\", or leave it out";
+                let message = format!("{} sets {key:?}, and is called once", table.owner);
+                let hint = "set for_each = \"a list\", or leave it out";
                 diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             }
         }

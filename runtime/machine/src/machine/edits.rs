@@ -395,7 +395,7 @@ fn describe_source(flow: &Flow, source: &Source) -> String {
         Source::Node { node, value } => format!("{value} of {}", name(node)),
         Source::Failure(nodes) => format!("failure of {:?}", nodes.iter().map(name).collect::<Vec<_>>()),
         Source::LoopCarried { nodes, value, .. } => {
-            format!("{value} that came round from {:?}", nodes.iter().map(name).collect::<Vec<_>>())
+            format!("{value} carried over from {:?}", nodes.iter().map(name).collect::<Vec<_>>())
         }
         source @ (Source::Constant(_) | Source::Element | Source::RunInput(_) | Source::Absent) => {
             format!("{source:?}")

@@ -149,7 +149,7 @@ impl Machine {
             ));
         }
         if self.flow.node(index).scope != flow::graph::ScopeIndex::ROOT {
-            return Some(format!("task {name:?} stands in a nested flow: notify one that stands in the flow itself"));
+            return Some(format!("task {name:?} is in a nested flow: notify one that is in the flow itself"));
         }
         if self.flow.node(index).retired {
             return Some(format!("task {name:?} was removed"));
