@@ -184,7 +184,7 @@ pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effe
         }
     }
     if retrying.is_some() {
-        tracing::warn!("the broker took some messages no more; their calls are sent again when their runs go on");
+        tracing::warn!("the engine stopped before the broker accepted some messages; they are sent again when their runs continue");
     }
 }
 
@@ -227,7 +227,7 @@ async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Resu
                 tokio::time::sleep(RETRY_DELAY).await;
             }
             Err(error @ PublishError::Unconfirmed { .. }) => {
-                tracing::warn!(%error, "what goes there waits, and is published again now and then");
+                tracing::warn!(%error, "the target does not confirm: its messages wait and are retried");
                 context.unconfirmed_targets.note(message);
                 return Err(outgoing);
             }
@@ -236,11 +236,11 @@ async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Resu
             Err(error @ PublishError::Unroutable { .. })
                 if message.exchange.is_empty() && message.key != names::QUARANTINE =>
             {
-                tracing::warn!(%error, "nobody waits for this message any more");
+                tracing::warn!(%error, "the target queue was deleted; the message is dropped");
                 return Ok(());
             }
             Err(error @ (PublishError::Unroutable { .. } | PublishError::Refused { .. })) => {
-                tracing::warn!(%error, "a message was not taken; it is published again");
+                tracing::warn!(%error, "the broker refused a message; it is published again");
                 return Err(outgoing);
             }
         }

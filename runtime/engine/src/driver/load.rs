@@ -72,7 +72,7 @@ impl Driver {
                 drop(stale.give_up(&Reply::Failed(error.to_string())));
             }
             Err(error @ LoadError::Damaged { .. }) => {
-                error!(%run, %error, "the run cannot be read: it is left alone");
+                error!(%run, %error, "the run cannot be read: it is stopped");
                 self.permits.remove_run(run);
                 let deliveries = stale.give_up(&Reply::Failed(error.to_string()));
                 self.runs.mark_unreadable(run.clone(), deliveries);
@@ -173,7 +173,7 @@ impl Driver {
                     self.begin_load(&run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) }, *history)
                 }
                 Err(error @ LoadError::Damaged { .. }) => {
-                    error!(%run, %error, "the run cannot be read: it is left alone");
+                    error!(%run, %error, "the run cannot be read: it is stopped");
                     self.runs.mark_unreadable(run, Vec::new());
                 }
                 Err(LoadError::Missing { .. }) => {}
@@ -203,7 +203,7 @@ impl Driver {
                 }
                 Ok(Found::Long(_)) => {}
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
-                Err(error) => warn!(%run, %error, "what the suspended run listens to is not known"),
+                Err(error) => warn!(%run, %error, "the listeners of a suspended run could not be read"),
             }
         }
         Ok(())
@@ -243,7 +243,7 @@ impl Driver {
     pub(super) async fn load_abandoned(&mut self, shard: &Shard) {
         match self.context.logbook.open_runs(shard).await {
             Ok(open) => self.runs.note_abandoned(open.into_iter().map(|(run, _)| run)),
-            Err(error) => warn!(%shard, %error, "what other runs of the shard have is not known"),
+            Err(error) => warn!(%shard, %error, "the other open runs of the shard could not be listed"),
         }
     }
 
@@ -275,7 +275,7 @@ impl Driver {
         let of_shard = self.runs.of_shard(shard).filter(|(_, active)| !is_inactive(active.machine.state()));
         let ahead = of_shard.filter(|(run, active)| is_ahead(run, active.version)).map(|(run, _)| run.clone());
         for run in ahead.collect::<Vec<_>>() {
-            warn!(%run, "something was added to the run, and not by this engine: it is read again");
+            warn!(%run, "another process appended to the run: it is read again");
             self.drop_machine(&run, true);
         }
     }
@@ -309,7 +309,7 @@ impl Driver {
             }
             Err(LoadError::Missing { .. }) => drop(batch.not_found.insert(run.clone())),
             Err(error @ LoadError::Damaged { .. }) => {
-                error!(%run, %error, "the run cannot be read: it is left alone");
+                error!(%run, %error, "the run cannot be read: it is stopped");
                 self.runs.mark_unreadable(run.clone(), Vec::new());
             }
             Err(error @ LoadError::Unavailable { .. }) => {
@@ -432,7 +432,7 @@ impl Driver {
     pub(super) async fn load_more_unpublished(&mut self) {
         for shard in self.publications.unsearched(|run| self.runs.is_active(run)) {
             if let Err(error) = self.load_unpublished(&shard).await {
-                warn!(%shard, %error, "the runs of the shard that have ended are not known");
+                warn!(%shard, %error, "the ended runs of the shard could not be listed");
                 self.publications.add_unsearched(shard);
             }
         }

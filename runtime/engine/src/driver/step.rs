@@ -147,7 +147,7 @@ impl Driver {
         } else if not_found.contains(run) {
             Reply::RunNotFound
         } else {
-            Reply::Failed("the run is driven elsewhere now".into())
+            Reply::Failed("the run is driven by another engine now".into())
         };
         effects.reply(reply_to, reply);
     }
@@ -317,7 +317,7 @@ impl Driver {
             debug!(%shard, %flow, %task, "nobody listens to the task any more");
             let exchange = protocol::topology::task_exchange(flow, task);
             if let Err(error) = self.context.topology.unbind_listener(&exchange, shard).await {
-                debug!(%error, "its next notification arrives too");
+                debug!(%error, "the binding could not be removed; notifications still arrive");
             }
         }
     }

@@ -87,6 +87,6 @@ impl StaleRun {
 
     /// Leaves the run to the new driver of its shard: its deliveries go back to the queue.
     pub(crate) fn requeue_deliveries(self) {
-        drop(self.give_up(&Reply::Failed("the run is driven elsewhere now".into())));
+        drop(self.give_up(&Reply::Failed("the run is driven by another engine now".into())));
     }
 }

@@ -128,7 +128,7 @@ impl Machine {
             let is_final = firing.state == RunState::Success && Some(firing.firing) != base;
             if state.has_effects() && !is_final {
                 return Some(format!(
-                    "{name:?} is {state}{}: what its call began, that call has to end",
+                    "{name:?} is {state}{}: its call may still be rolled back",
                     describe_firing(firing)
                 ));
             }
@@ -314,8 +314,8 @@ impl<'f> NodeMapping<'f> {
             Some(QueuedFiring { entry, inherited, ..queued.clone() })
         });
         let pending = state.pending_triggers.iter().filter_map(|pending| {
-            let turn = self.back_edge(pending.turn)?;
-            Some(PendingTrigger { turn, given: Arc::new(self.map_keys(&pending.given)), ..pending.clone() })
+            let back_edge = self.back_edge(pending.back_edge)?;
+            Some(PendingTrigger { back_edge, given: Arc::new(self.map_keys(&pending.given)), ..pending.clone() })
         });
         let schedules = self.new.triggers.iter().flat_map(|triggers| &triggers.schedules).map(|schedule| {
             let old_schedules = self.old.triggers.iter().flat_map(|triggers| &triggers.schedules);

@@ -85,7 +85,7 @@ pub struct QueuedFiring {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PendingTrigger {
     /// The index of the back edge in the flow.
-    pub turn: u32,
+    pub back_edge: u32,
     /// The notification values of the firing that the back edge leaves.
     pub values: Values,
     /// The values that this firing provided.
@@ -303,7 +303,7 @@ impl Machine {
             provided.keys().for_each(|name| drop(values.remove(name)));
         }
         let not_before = (!firing_machine.has_called()).then(|| at.after(EMPTY_FIRING_DELAY));
-        let pending = |turn| PendingTrigger { turn, values: values.clone(), given: inherited.clone(), not_before };
+        let pending = |back_edge| PendingTrigger { back_edge, values: values.clone(), given: inherited.clone(), not_before };
         let pending = back_edges.into_iter().map(pending);
         let pending: Vec<PendingTrigger> = pending.collect();
         self.trigger_state_mut().pending_triggers.extend(pending);

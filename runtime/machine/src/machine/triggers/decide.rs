@@ -218,9 +218,9 @@ impl Machine {
 
     /// Decides whether a back edge fires its target, now that its source has finished.
     fn decide_back_edge(&self, trigger_state: &TriggerState, pending: &PendingTrigger) -> Fact {
-        let skipped = |reason| Fact::BackEdgeSkipped { back_edge: pending.turn, reason };
+        let skipped = |reason| Fact::BackEdgeSkipped { back_edge: pending.back_edge, reason };
         let triggers = self.triggers();
-        let Some(edge) = triggers.back_edges.get(pending.turn as usize) else {
+        let Some(edge) = triggers.back_edges.get(pending.back_edge as usize) else {
             return skipped("the link was removed".into());
         };
         if let Some(max) = triggers.max_firings.filter(|max| trigger_state.firing_count >= *max) {
@@ -231,8 +231,8 @@ impl Machine {
             return skipped(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn"));
         }
         match self.evaluate_back_edge(edge, pending) {
-            Ok(true) => self.fire(trigger_state, edge.to, Trigger::BackEdge(pending.turn), pending.values.clone()),
-            Ok(false) => skipped("its condition says no".into()),
+            Ok(true) => self.fire(trigger_state, edge.to, Trigger::BackEdge(pending.back_edge), pending.values.clone()),
+            Ok(false) => skipped("its condition is false".into()),
             Err(error) => skipped(error.to_string()),
         }
     }
@@ -242,7 +242,7 @@ impl Machine {
         let firing = self.new_firing(FiringStart {
             firing: Firing::FIRST,
             entry: Some(edge.to),
-            by: Trigger::BackEdge(pending.turn),
+            by: Trigger::BackEdge(pending.back_edge),
             inputs: pending.values.clone(),
             inherited: pending.given.clone(),
         });
