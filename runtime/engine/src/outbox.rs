@@ -448,7 +448,7 @@ mod tests {
             }
         };
         let longest = 10 * Duration::from_secs(60);
-        timeout(longest, sending).await.expect("what goes elsewhere is not held up");
+        timeout(longest, sending).await.expect("other targets are not delayed");
         broker.set_unresponsive("waft.jobs.dead", false);
         let confirmed = async {
             while memory.waiting("waft.jobs.dead").await.unwrap() != Some(many) {

@@ -183,7 +183,7 @@ impl Driver {
         if had_started && self.shards.owns(&active.shard) {
             let ActiveRun { version, watcher, shard, .. } = active;
             let known = StaleRun::of(Some(&shard));
-            let stale = StaleRun { published: version, watcher, was_active: true, ..known };
+            let stale = StaleRun { sent: version, watcher, was_active: true, ..known };
             self.runs.replace_stale(run.clone(), stale);
         }
     }

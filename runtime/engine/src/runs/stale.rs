@@ -12,7 +12,7 @@ use crate::{
     WatchEvent,
     effects::ReplyTo,
     leases::CallHolder,
-    loads::{Known, RunningLoad},
+    loads::{SendState, RunningLoad},
 };
 
 /// A run whose records are read with the next tick.
@@ -21,13 +21,13 @@ pub(crate) struct StaleRun {
     /// `None` where only the run's records tell it.
     pub(crate) shard: Option<Shard>,
     /// The version up to which its changes were sent, including those to the watcher.
-    pub(crate) published: Version,
+    pub(crate) sent: Version,
     pub(crate) watcher: Option<mpsc::Sender<WatchEvent>>,
     /// Whether it was in memory before, so that it is known what it listens to.
     pub(crate) was_active: bool,
     /// Whether answers may still wait in the queue since before its shard was taken over. A barrier is behind them.
     pub(crate) awaits_barrier: bool,
-    pub(crate) load: Load,
+    pub(crate) load: LoadProgress,
     /// Deliveries that arrived for it since, unsettled.
     pub(crate) deliveries: Vec<Delivery>,
     /// Events and run commands that arrived for it since.
@@ -36,7 +36,7 @@ pub(crate) struct StaleRun {
 
 /// How far the load of a stale run is.
 #[derive(Default)]
-pub(crate) enum Load {
+pub(crate) enum LoadProgress {
     /// The driver reads its records with the next tick.
     #[default]
     Due,
@@ -63,8 +63,8 @@ impl StaleRun {
     }
 
     /// What is known of the run for its load.
-    pub(crate) fn known(&self) -> Known {
-        Known { sent: self.published, has_watcher: self.watcher.is_some() }
+    pub(crate) fn send_state(&self) -> SendState {
+        SendState { sent: self.sent, has_watcher: self.watcher.is_some() }
     }
 
     /// Whether the shard of the run is unknown.

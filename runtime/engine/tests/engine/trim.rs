@@ -48,7 +48,7 @@ async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
     let history = again.logbook.load(&run).await.unwrap();
     assert_eq!(history.version().get(), all.len() as u64);
     assert!(history.into_machine().unwrap() == whole, "it loads as it was");
-    let beginning = again.logbook.trim_point(&run).await.unwrap().expect("its oldest records were let go");
+    let beginning = again.logbook.trim_point(&run).await.unwrap().expect("its oldest records were deleted");
     let stored = again.logbook.read(&run, beginning.version, usize::MAX >> 1).await.unwrap();
     assert!((1_000..4_000).contains(&stored.len()), "{} of {} are kept", stored.len(), all.len());
     let mut replay = Replay::new(run.clone(), again.logbook.clone());

@@ -100,7 +100,7 @@ impl FiringMachine {
                 self.shift(*by);
                 Vec::new()
             }
-            Fact::CancelRequested | Fact::Expired => self.stop(at),
+            Fact::CancelRequested | Fact::Expired => self.start_full_rollback(at),
             Fact::SuspendRequested => self.enter_run_state(at, RunState::Suspending),
             Fact::Resumed => self.enter_run_state(at, RunState::Running),
             Fact::RunStateChanged { state } => self.enter_run_state(at, *state),
@@ -113,7 +113,7 @@ impl FiringMachine {
     }
 
     /// Stops the firing: it is rolled back, and the applies that are under way are interrupted.
-    fn stop(&mut self, at: Timestamp) -> Vec<Command> {
+    fn start_full_rollback(&mut self, at: Timestamp) -> Vec<Command> {
         if self.state.is_final() {
             self.state = RunState::Running;
         }
