@@ -143,7 +143,11 @@ pub(crate) fn is_long(history: &History, send_state: SendState) -> bool {
 ///
 /// # Errors
 /// [`LoadError`] when records cannot be read, or do not fit together.
-pub(crate) async fn read(logbook: Arc<dyn Logbook>, history: History, send_state: SendState) -> Result<LoadedRun, LoadError> {
+pub(crate) async fn read(
+    logbook: Arc<dyn Logbook>,
+    history: History,
+    send_state: SendState,
+) -> Result<LoadedRun, LoadError> {
     let (run, shard, latest) = (history.run.clone(), history.info.shard.clone(), history.latest);
     let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
     let SendState { sent, has_watcher } = send_state;

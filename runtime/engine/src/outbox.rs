@@ -38,8 +38,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_IMMEDIATE_RETRIES: u32 = 2;
 
 /// The versions whose messages the broker has confirmed. The outbox adds to them, and the driver takes them once per
-/// batch. Cheap to clone. It holds at most what the driver has sent since it last took them, and nothing blocks on
-/// it.
+/// batch. Cheap to clone. It has at most the versions sent since the driver last took them. Nothing blocks on it.
 #[derive(Clone, Default)]
 pub(crate) struct ConfirmedVersions(Arc<Mutex<Vec<(RunId, Version)>>>);
 
@@ -184,7 +183,9 @@ pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effe
         }
     }
     if retrying.is_some() {
-        tracing::warn!("the engine stopped before the broker accepted some messages; they are sent again when their runs continue");
+        tracing::warn!(
+            "the engine stopped before the broker accepted some messages; they are sent again when their runs continue"
+        );
     }
 }
 

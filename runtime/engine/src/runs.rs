@@ -204,7 +204,8 @@ impl Runs {
 
     /// Takes the stale run whose load has ended; `None` if it was dropped meanwhile.
     pub(crate) fn take_loaded(&mut self, run: &RunId, load: tokio::task::Id) -> Option<StaleRun> {
-        let is_loaded = |stale: &StaleRun| matches!(&stale.load, LoadProgress::Running(running) if running.id() == load);
+        let is_loaded =
+            |stale: &StaleRun| matches!(&stale.load, LoadProgress::Running(running) if running.id() == load);
         self.stale.get(run).filter(|stale| is_loaded(stale))?;
         self.stale.remove(run)
     }

@@ -246,8 +246,8 @@ impl Driver {
         };
         let listened = (shard.clone(), notification.flow.clone(), notification.task.clone());
         if !is_sealed {
-            // The engines of another logbook at this broker publish notifications too. The queue is unbound from them, but not once
-            // for each message of a flood.
+            // Engines of another logbook publish here too. Unbinds the queue from the task, but once per logged
+            // refusal, not per message.
             let reason = "a notification that no engine of this logbook published";
             if self.refuse_forged(shard, delivery, reason) {
                 batch.unbind.insert(listened);

@@ -13,7 +13,7 @@ use super::{Batch, Driver};
 use crate::{
     WatchEvent,
     inbox::ShardDelivery,
-    loads::{self, EndedLoad, SendState, LoadedRun, MAX_INLINE_RECORDS},
+    loads::{self, EndedLoad, LoadedRun, MAX_INLINE_RECORDS, SendState},
     permits::{
         calls::{EndedCalls, split_paced},
         client::DispatchHistory,
@@ -239,7 +239,7 @@ impl Driver {
         batch.push(run, Event::Tick);
     }
 
-    /// An adopted run of this shard is driven here: the other runs of the shard keep their permits.
+    /// This engine adopts one run of the shard. Notes the other open runs, so that their permits are not revoked.
     pub(super) async fn load_orphaned(&mut self, shard: &Shard) {
         match self.context.logbook.open_runs(shard).await {
             Ok(open) => self.runs.note_orphaned(open.into_iter().map(|(run, _)| run)),

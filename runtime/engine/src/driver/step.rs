@@ -188,8 +188,8 @@ impl Driver {
         }
     }
 
-    /// Watches the leases that the events began, and no longer those that they ended. Events of refused runs are not
-    /// durable; their machines are already dropped, so the events have no effect here.
+    /// Starts watching the leases that the events began, and stops watching the leases that they ended. Events of
+    /// refused runs are not durable; their machines are already dropped, so the events have no effect here.
     fn note_leases(&mut self, decided: &[(RunId, Event)]) {
         for (run, event) in decided {
             if let Some(active) = self.runs.get(run) {
@@ -212,8 +212,9 @@ impl Driver {
         remote_runs: &BTreeMap<RunId, Shard>,
         effects: &mut Effects,
     ) {
-        // Of the events that no record holds, only this one is not repeated: a signal or heartbeat is held with its
-        // delivery, a start or command was answered, fetches and withdrawals are repeated, and time passes by itself.
+        // If its record was not written, this event would be lost. All others are repeated or need no repeat: a signal
+        // or heartbeat is held with its delivery, a start or command was answered, fetches and withdrawals are
+        // repeated, and time passes by itself.
         for (run, event) in decided.into_iter().filter(|(_, event)| matches!(event, Event::Abandon)) {
             if let Some(stale) = self.runs.stale_mut(&run) {
                 stale.pending.push(RunEvent::new(run, event));

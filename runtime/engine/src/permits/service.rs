@@ -178,7 +178,7 @@ impl CoordinatorRunner {
         let to_own =
             |permits: &PermitMessage| messages::permit_message(&self.flow, &self.task, permits, &self.service.secret);
         match action {
-            // Persistent, unlike the messages that are repeated: only this one has the information.
+            // Persistent: a snapshot is not repeated, and no other message has its information.
             CoordinatorAction::WriteSnapshot(snapshot) => Box::pin(publish_until_confirmed(
                 broker,
                 Message { persistent: true, ..to_own(&PermitMessage::Snapshot(snapshot)) },
@@ -198,7 +198,9 @@ async fn publish_until_confirmed(broker: Arc<dyn Broker>, message: Message) {
     loop {
         match broker.publish(message.clone()).await {
             Ok(()) | Err(PublishError::Closed | PublishError::Unroutable { .. }) => return,
-            Err(error @ PublishError::TooLarge { .. }) => return error!(%error, "the snapshot of granted permits is too large"),
+            Err(error @ PublishError::TooLarge { .. }) => {
+                return error!(%error, "the snapshot of granted permits is too large");
+            }
             Err(error @ (PublishError::Unconfirmed { .. } | PublishError::Refused { .. })) => {
                 debug!(%error, "the snapshot of granted permits is written again");
                 sleep(RETRY_DELAY).await;

@@ -12,7 +12,7 @@ use crate::{
     WatchEvent,
     effects::ReplyTo,
     leases::CallHolder,
-    loads::{SendState, RunningLoad},
+    loads::{RunningLoad, SendState},
 };
 
 /// A run whose records are read with the next tick.

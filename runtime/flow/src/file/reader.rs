@@ -90,7 +90,7 @@ impl<'t> Reader<'t> {
         Some(Self::new(table?, toml.span(), owner, keys))
     }
 
-    /// Knows only some of its keys from now on: others are reported as unknown.
+    /// Restricts the known keys; all others are reported as unknown.
     pub(super) fn keep_keys(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.keys.retain(|key| is_kept(key.name));
     }

@@ -119,8 +119,7 @@ fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, diagnostics: &m
     }
     if is_present(&"always") && is_present(&"otherwise") {
         let message = format!("{} has both always and otherwise", table.owner);
-        diagnostics.push(
-            Diagnostic::error(Some(toml.span()), message).hint("always sets the answer: leave otherwise out"),
-        );
+        diagnostics
+            .push(Diagnostic::error(Some(toml.span()), message).hint("always sets the answer: leave otherwise out"));
     }
 }

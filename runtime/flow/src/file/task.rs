@@ -78,7 +78,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
     })
 }
 
-/// Reads the limits of a task's calls.
+/// Reads the limits of a task's calls. The keys `timeout`, `memory` and others come from the `limits!` macro.
 fn limits(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> LimitOverrides {
     let mut limits = LimitOverrides::default();
     for (key, limit) in limits.entries() {

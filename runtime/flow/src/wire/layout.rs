@@ -153,7 +153,8 @@ impl<'d> Layout<'d> {
         }
     }
 
-    /// Warns of empty nested flows: their intended content is outside them. A flow that a program builds may well be empty.
+    /// Warns about an empty nested flow in a file: its tasks were probably written outside it. A built flow may be
+    /// empty.
     pub(super) fn warn_empty_flows(&self, diagnostics: &mut Vec<Diagnostic>) {
         for flow in self.flows.iter().filter(|flow| flow.members.is_empty()) {
             let (Some(parent), Some(span)) = (flow.parent, &flow.span) else { continue };

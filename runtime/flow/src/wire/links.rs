@@ -90,10 +90,7 @@ impl LinkContext<'_, '_> {
             let Some((from, to)) = ends(self.layout, scope, link) else { continue };
             if link.on == SourceOutcome::Success && link.when.is_none() {
                 if link.reach.is_some() {
-                    let message = format!(
-                        "the link {:?} -> {:?} has `reach` but no condition",
-                        link.from, link.to
-                    );
+                    let message = format!("the link {:?} -> {:?} has `reach` but no condition", link.from, link.to);
                     let hint = "give it a condition with when = \"...\", or leave reach out";
                     diagnostics.push(Diagnostic::warning(link.spans.reach.clone(), message).hint(hint));
                 }
@@ -135,7 +132,8 @@ impl LinkContext<'_, '_> {
         let flow = self.layout.flow(scope);
         if flow.body.pattern == Pattern::Linear {
             let message = format!("{:?} listens to a failure in the linear flow {:?}", link.to, flow.name);
-            let hint = "every later task would become a failure handler too: let the flow be a graph, and link its tasks";
+            let hint =
+                "every later task would become a failure handler too: let the flow be a graph, and link its tasks";
             diagnostics.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
         }
         for (member, hint) in [(from, "link the tasks in it, each with a link of its own"), (to, "let a task listen")] {
@@ -254,8 +252,7 @@ impl LinkContext<'_, '_> {
                 let hint = "only tasks can: they are not rolled back with the rest";
                 diagnostics.push(Diagnostic::error(span, message).hint(hint));
             } else if self.layout.task(*first).is_some_and(|task| task.rollback == Some(true)) {
-                let message =
-                    format!("task {name:?} has a rollback, and is a failure handler or follows one");
+                let message = format!("task {name:?} has a rollback, and is a failure handler or follows one");
                 let hint = "such a task is never rolled back: leave rollback out";
                 diagnostics.push(Diagnostic::error(self.layout.span(*first, "rollback"), message).hint(hint));
             }

@@ -251,7 +251,7 @@ impl<'f> NodeMapping<'f> {
         by_node.iter().filter_map(|(index, value)| Some((self.node(*index)?, value.clone()))).collect()
     }
 
-    /// `None` where the entry is gone; an entry stays while any node of its firing does.
+    /// `None` if the entry node was removed. An entry node stays while any node of its firing exists.
     fn map_firing(&self, firing: FiringSnapshot) -> Option<FiringSnapshot> {
         let entry = match firing.entry {
             Some(entry) => Some(self.node(entry)?),

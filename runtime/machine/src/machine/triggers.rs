@@ -95,7 +95,8 @@ pub struct PendingTrigger {
 }
 
 impl PendingTrigger {
-    /// Whether it still waits for its time. A wait longer than the delay means that the clock was set back.
+    /// Whether the pause before the back edge is not over. A remaining wait longer than the pause means that the clock
+    /// was set back: then it is over.
     fn is_early(&self, now: Timestamp) -> bool {
         self.not_before.is_some_and(|at| now < at && at.since(now) <= EMPTY_FIRING_DELAY)
     }
@@ -303,7 +304,8 @@ impl Machine {
             provided.keys().for_each(|name| drop(values.remove(name)));
         }
         let not_before = (!firing_machine.has_called()).then(|| at.after(EMPTY_FIRING_DELAY));
-        let pending = |back_edge| PendingTrigger { back_edge, values: values.clone(), given: inherited.clone(), not_before };
+        let pending =
+            |back_edge| PendingTrigger { back_edge, values: values.clone(), given: inherited.clone(), not_before };
         let pending = back_edges.into_iter().map(pending);
         let pending: Vec<PendingTrigger> = pending.collect();
         self.trigger_state_mut().pending_triggers.extend(pending);

@@ -170,7 +170,12 @@ impl<'a> From<&'a PendingTrigger> for WirePendingTrigger<'a> {
 impl WirePendingTrigger<'_> {
     fn into_pending_trigger(self) -> Result<PendingTrigger, Invalid> {
         let (values, given) = (values_from_wire(self.values)?, provided_from_wire(self.provided_before)?);
-        Ok(PendingTrigger { back_edge: self.back_edge, values, given, not_before: time_from_wire(self.not_before_micros) })
+        Ok(PendingTrigger {
+            back_edge: self.back_edge,
+            values,
+            given,
+            not_before: time_from_wire(self.not_before_micros),
+        })
     }
 }
 

@@ -153,7 +153,8 @@ impl FiringMachine {
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
         node.applies = attempt.attempt.get();
-        // This apply covers a lost apply that has answered, until this one fails.
+        // The late effects of the lost apply need no rollback while this apply may still succeed: both have one
+        // idempotency key.
         node.may_have_applied |= node.rare.remove(|rare| rare.late_outcome.take()).is_some();
         self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });

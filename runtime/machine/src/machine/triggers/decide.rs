@@ -14,8 +14,8 @@ use crate::machine::{
     firing::{FiringMachine, FiringStart},
 };
 
-/// The maximum number of queued firings. Beyond it, notifications are refused, back edges are skipped, and triggers without
-/// a sender to refuse are skipped or wait in their schedule's backlog. Small in tests, so that they reach it.
+/// The maximum number of queued firings. When the queue is full: notifications are refused, back edges are skipped,
+/// schedule times go to the backlog or are skipped. Small in tests, so that they reach it.
 pub(super) const MAX_QUEUED_FIRINGS: usize = if cfg!(test) { 500 } else { 10_000 };
 
 impl Machine {
