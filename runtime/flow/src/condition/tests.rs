@@ -65,7 +65,7 @@ fn an_invalid_condition_is_rejected_before_evaluation() {
         ("pan ? 1 : 2", "it yields a whole number"),
         ("[1]", "it yields a list"),
         ("a.all(x, a.all(y, x == y))", "loops (all, exists, map, filter) must not be nested"),
-        ("size(a.map(x, a.filter(y, x == y))) > 1", "a loop"),
+        ("size(a.map(x, a.filter(y, x == y))) > 1", "loops (all, exists, map, filter)"),
         ("size(a.map(x, a + a)) > 1", "its loops do too much"),
         ("a.exists(x, x in a) && a.exists(x, x > 1) && a.exists(x, x > 2)", "its loops do too much"),
     ] {
@@ -244,7 +244,7 @@ fn an_operand_of_the_wrong_type_is_rejected_before_evaluation() {
         ("'abc'.exists(x, x == 'a')", "it has a loop over a text: a loop goes over a list"),
         ("a.exists(x, size(x))", "it has a whole number at `||`"),
         ("Pan{size: 1} == a", "it makes a message of type \"Pan\""),
-        ("type(a)", "it comes to"),
+        ("type(a)", "it yields"),
     ] {
         if text == "type(a)" {
             continue;
