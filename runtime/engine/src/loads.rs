@@ -58,7 +58,7 @@ impl LoadedRun {
     }
 }
 
-/// What is known of a run that is read.
+/// The changes of a run that were sent before the run is read.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SendState {
     /// The version up to which its changes were sent, including those to its watcher.

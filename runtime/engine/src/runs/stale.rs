@@ -62,7 +62,7 @@ impl StaleRun {
         self.shard.as_ref() == Some(shard)
     }
 
-    /// What is known of the run for its load.
+    /// The changes that were sent already, for the load of the run.
     pub(crate) fn send_state(&self) -> SendState {
         SendState { sent: self.sent, has_watcher: self.watcher.is_some() }
     }
