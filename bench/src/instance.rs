@@ -84,33 +84,33 @@ fn call() -> Call {
 /// wasmtime with its own WASI and a pool, and without waft.
 struct PlainWasmtime {
     engine: Engine,
-    pre: TaskPre<Context_>,
+    pre: TaskPre<BenchContext>,
 }
 
-struct Context_ {
+struct BenchContext {
     wasi: WasiCtx,
     table: ResourceTable,
 }
 
-impl WasiView for Context_ {
+impl WasiView for BenchContext {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
-impl host::Host for Context_ {
+impl host::Host for BenchContext {
     async fn log(&mut self, _level: host::Level, _message: String) {}
     async fn progress(&mut self, _fraction: f64, _message: String) {}
 }
 
-impl bindings::waft::task::types::Host for Context_ {}
+impl bindings::waft::task::types::Host for BenchContext {}
 
 impl PlainWasmtime {
     fn new(guest: &[u8]) -> anyhow::Result<Self> {
         let mut config = Config::new();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(PoolingAllocationConfig::default()));
         let engine = Engine::new(&config)?;
-        let mut linker: Linker<Context_> = Linker::new(&engine);
+        let mut linker: Linker<BenchContext> = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         bindings::Task::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |context| context)?;
         let component = Component::new(&engine, guest)?;
@@ -119,7 +119,7 @@ impl PlainWasmtime {
     }
 
     async fn call(&self) -> anyhow::Result<()> {
-        let context = Context_ { wasi: WasiCtx::builder().build(), table: ResourceTable::new() };
+        let context = BenchContext { wasi: WasiCtx::builder().build(), table: ResourceTable::new() };
         let mut store = Store::new(&self.engine, context);
         let task = self.pre.instantiate_async(&mut store).await?;
         let call = contract::Call {

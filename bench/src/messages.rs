@@ -4,7 +4,7 @@ use std::{future::Future, time::Instant};
 
 use crate::{
     Bench,
-    raw::Loop,
+    raw::RawBaseline,
     report::{Pairs, median},
     system::Waft,
 };
@@ -40,7 +40,7 @@ async fn alternate(
     mut record: impl FnMut(f64, f64),
 ) -> anyhow::Result<()> {
     let waft = Waft::over_amqp(&bench.broker, &bench.guest, SLOTS).await?;
-    let mut raw = Loop::start(&bench.broker, SLOTS).await?;
+    let mut raw = RawBaseline::start(&bench.broker, SLOTS).await?;
     let flow = waft.flow(layers)?;
     waft.run(&flow).await?;
     raw_layers(&mut raw, layers).await?;
@@ -53,7 +53,7 @@ async fn alternate(
     waft.stop().await
 }
 
-async fn raw_layers(raw: &mut Loop, layers: &[usize]) -> anyhow::Result<()> {
+async fn raw_layers(raw: &mut RawBaseline, layers: &[usize]) -> anyhow::Result<()> {
     for width in layers {
         raw.round(*width).await?;
     }

@@ -22,7 +22,7 @@ const JOB: [u8; 300] = [7; 300];
 const ANSWER: [u8; 80] = [8; 80];
 
 /// A client and a worker, with one connection each.
-pub(crate) struct Loop {
+pub(crate) struct RawBaseline {
     client: Connection,
     jobs: Channel,
     answers: Consumer,
@@ -30,7 +30,7 @@ pub(crate) struct Loop {
     _worker: (Connection, AbortOnDropHandle<()>),
 }
 
-impl Loop {
+impl RawBaseline {
     pub(crate) async fn start(url: &str, slots: u16) -> anyhow::Result<Self> {
         let unique = uuid::Uuid::now_v7();
         let names = [format!("bench.raw.jobs.{unique}"), format!("bench.raw.answers.{unique}")];

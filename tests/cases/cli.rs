@@ -300,7 +300,7 @@ fn bytes_instead_of_a_list_get_a_hint_about_json() {
     );
     waft.write("all.json", "[1, 2]");
     let output = waft.run(["check", "flow.toml", "--set-file", "all=all.json"]);
-    assert_error(&output, 2, "it is no list, and \"for_each\" goes through one");
+    assert_error(&output, 2, "\"for_each\" needs a list");
     assert_error(&output, 2, "it is bytes, as `--set-file` gives them; `--set all=JSON` gives JSON");
     waft.run(["check", "flow.toml", "--set", "all=[1, 2]"]).expect(0);
 }

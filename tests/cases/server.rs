@@ -282,7 +282,7 @@ fn gc_removes_old_unreferenced_content() {
     let gc = |arguments: &[&str]| server.waft.run([&["--logbook", &logbook, "gc"], arguments].concat());
     assert_eq!(gc(&["--older-than", "1h"]).expect(0).stdout, "");
     let planned = gc(&["--older-than", "1ms", "--dry-run"]).expect(0).stdout.clone();
-    assert!(planned.starts_with("would forget run r1\nwould remove sha256:"), "{planned}");
+    assert!(planned.starts_with("would delete run r1\nwould remove sha256:"), "{planned}");
     assert!(gc(&["--older-than", "1ms"]).expect(0).stdout.starts_with("removed sha256:"));
     assert_eq!(server.waft.run(["modules", "--json"]).expect(0).stdout, "");
 }
@@ -435,7 +435,7 @@ fn a_running_flow_is_edited() {
     for (arguments, code, message) in [
         (vec!["edit", "r1", "--if-revision", "1", "remove", "go"], 2, "is at revision 3"),
         (vec!["edit", "r1", "remove", "create-server-2"], 2, "which nothing provides"),
-        (vec!["edit", "r1", "use", "add-monitor", "hostile#spin"], 2, "what its call began, that call has to end"),
+        (vec!["edit", "r1", "use", "add-monitor", "hostile#spin"], 2, "its call may still be rolled back"),
         (vec!["edit", "r1", "link", "wordpress", "create-server"], 2, "nodes wait for one another"),
         (vec!["edit", "r1", "remove", "wordpres"], 2, "did you mean \\\"wordpress\\\"?"),
         (vec!["edit", "r2", "remove", "go"], 2, "there is no run r2"),

@@ -25,20 +25,20 @@ pub(crate) const GUESTS: &str = "WAFT_TEST_GUESTS";
 
 pub(crate) fn run(options: &TestOptions) -> Result<ExitCode> {
     let mut session = Session::new(&options.rest);
-    let mut verdict = TestReport::default();
+    let mut report = TestReport::default();
     for step in Step::ALL {
         if !options.only.is_empty() && !options.only.contains(&step) {
             continue;
         }
-        if verdict.must_stop() {
-            verdict.add(step, Outcome::Skipped);
+        if report.must_stop() {
+            report.add(step, Outcome::Skipped);
             continue;
         }
         println!("\n== {} ==", step.name());
         let (transcript, started) = (Transcript::new(), Instant::now());
         let ended = session.carry_out(step, &transcript);
         let took = started.elapsed();
-        verdict.add(
+        report.add(
             step,
             match ended {
                 Ok(()) => Outcome::Passed { took },
@@ -50,6 +50,6 @@ pub(crate) fn run(options: &TestOptions) -> Result<ExitCode> {
         );
     }
     let count = session.count();
-    print!("{}", verdict.summary(count));
-    Ok(if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    print!("{}", report.summary(count));
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

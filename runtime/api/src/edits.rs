@@ -147,6 +147,6 @@ mod tests {
         let refused = Edits::default().link_with("a", "b", |link| link.when("1 +")).unwrap_err();
         assert!(refused.diagnostics[0].message.starts_with("the condition of a link: it is not CEL"), "{refused}");
         let refused = Edits::default().add(&Draft::addition().persistent().build()).unwrap_err();
-        assert!(refused.to_string().contains("says something of the whole flow"), "{refused}");
+        assert!(refused.to_string().contains("must not set keys of the whole flow"), "{refused}");
     }
 }

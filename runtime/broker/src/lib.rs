@@ -4,7 +4,7 @@
 //! This crate alone knows lapin, which the feature `amqp` links. It knows nothing of runs and tasks: its users define the
 //! meaning of a body. Start reading at `broker.rs`.
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod broker;

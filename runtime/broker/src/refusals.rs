@@ -1,4 +1,4 @@
-//! How often refused messages are logged: who may publish on the broker must not fill the log.
+//! Limits how often refused messages are logged, so that a publisher cannot fill the log.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -1,4 +1,4 @@
-//! Ids of requests that nobody can guess: who cannot read a request cannot answer it in the place of its receiver.
+//! Unguessable request ids: only a process that can read a request can answer it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

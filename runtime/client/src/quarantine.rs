@@ -278,15 +278,15 @@ mod tests {
             routing: Routing::Mandatory,
             persistent: true,
             priority: 0,
-            properties: Properties { message_id: Some("stray".into()), ..Properties::default() },
+            properties: Properties { message_id: Some("no-origin".into()), ..Properties::default() },
             body: "?".into(),
         };
         broker.publish(message).await.unwrap();
         poison(&*broker, "last").await;
         let result = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
         assert_eq!(ids(&result.done), ["one", "last"]);
-        assert_eq!(ids(&result.without_origin), ["stray"]);
-        assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["stray"]);
+        assert_eq!(ids(&result.without_origin), ["no-origin"]);
+        assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["no-origin"]);
     }
 
     #[tokio::test(start_paused = true)]

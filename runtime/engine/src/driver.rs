@@ -269,7 +269,7 @@ impl Driver {
 
 /// The message for a run that a bug of waft stopped.
 const BUG_MESSAGE: &str =
-    "the run is damaged, or meets a bug of waft: it is left alone until a version of waft drives it that can";
+    "the run is damaged, or triggers a bug of waft: it is stopped until another version of waft can drive it";
 
 /// Runs `work` on a run's machine and catches a panic, so that a bug of waft stops only that run. The error contains
 /// `doing` and the panic message, which names the record that caused it.

@@ -75,7 +75,7 @@ pub enum StartError {
     #[error("could not consume the engine's queues")]
     Consume(#[from] ConsumeError),
     /// The store could not be served to the workers.
-    #[error("could not offer the store to the workers")]
+    #[error("could not serve the store to the workers")]
     Store(#[from] store::bus::StartError),
     /// The secret of the engines could not be read or made.
     #[error("could not read the secret of the engines from the logbook")]
@@ -101,10 +101,10 @@ pub enum SubmitError {
     #[error("the engine is stopping")]
     Stopping,
     /// A large value of the flow could not be put into the store.
-    #[error("could not keep a large value of the flow")]
+    #[error("could not store a large value of the flow")]
     Put(#[from] store::PutError),
     /// The flow triggers a bug of waft.
-    #[error("waft has a bug that run {run} meets: it was not begun")]
+    #[error("run {run} triggers a bug of waft and was not started")]
     Bug {
         /// The run.
         run: RunId,

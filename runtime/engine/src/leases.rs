@@ -157,18 +157,18 @@ impl Leases {
         leases.received_for += step;
         leases.received_until = leases.received_until.max(sent);
         leases.back_at = now;
-        let mut missed = Vec::new();
+        let mut expired = Vec::new();
         while let Some((until, call)) = leases.order.first().filter(|(until, _)| *until <= leases.received_for).cloned()
         {
             leases.order.remove(&(until, call.clone()));
             leases.expiry.remove(&call);
             leases.reported_silent.remove(&call);
-            missed.push(call);
+            expired.push(call);
         }
         if leases.expiry.is_empty() {
             self.shards.remove(shard);
         }
-        missed
+        expired
     }
 }
 

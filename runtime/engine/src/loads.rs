@@ -61,15 +61,15 @@ impl LoadedRun {
     }
 }
 
-/// What is known of a run that is read.
+/// The changes of a run that were sent before the run is read.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Known {
+pub(crate) struct SendState {
     /// The version up to which its changes were sent, including those to its watcher.
     pub(crate) sent: Version,
     pub(crate) has_watcher: bool,
 }
 
-impl Known {
+impl SendState {
     /// The version after which changes are needed.
     fn first_unsent(self, published: Version) -> Version {
         if self.has_watcher { self.sent } else { published.max(self.sent) }
@@ -98,9 +98,9 @@ impl Loads {
     }
 
     /// Reads a run from a history of which only the first records were read.
-    pub(crate) fn start(&mut self, history: History, known: Known) -> RunningLoad {
+    pub(crate) fn start(&mut self, history: History, send_state: SendState) -> RunningLoad {
         let run = history.run.clone();
-        let task = self.running.spawn(read(self.logbook.clone(), history, known));
+        let task = self.running.spawn(read(self.logbook.clone(), history, send_state));
         self.runs.insert(task.id(), run);
         RunningLoad { id: task.id(), task }
     }
@@ -145,9 +145,9 @@ pub(crate) fn known_flow(history: &History) -> Option<&Flow> {
 }
 
 /// Whether it takes more than some milliseconds to read a run, given its first records.
-pub(crate) fn is_long(history: &History, known: Known) -> bool {
+pub(crate) fn is_long(history: &History, send_state: SendState) -> bool {
     let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
-    let replays_all = snapshot > known.first_unsent(history.published);
+    let replays_all = snapshot > send_state.first_unsent(history.published);
     let nodes = history.snapshot.as_ref().map_or(0, |(_, snapshot)| snapshot.size());
     !history.is_complete()
         || nodes > MAX_INLINE_NODES
@@ -158,11 +158,15 @@ pub(crate) fn is_long(history: &History, known: Known) -> bool {
 ///
 /// # Errors
 /// [`LoadError`] when records cannot be read, or do not fit together.
-pub(crate) async fn read(logbook: Arc<dyn Logbook>, history: History, known: Known) -> Result<LoadedRun, LoadError> {
+pub(crate) async fn read(
+    logbook: Arc<dyn Logbook>,
+    history: History,
+    send_state: SendState,
+) -> Result<LoadedRun, LoadError> {
     let (run, shard, latest) = (history.run.clone(), history.info.shard.clone(), history.latest);
     let snapshot = history.snapshot.as_ref().map_or(Version::NONE, |(version, _)| *version);
-    let Known { sent, has_watcher } = known;
-    let (published, first) = (history.published.max(sent), known.first_unsent(history.published));
+    let SendState { sent, has_watcher } = send_state;
+    let (published, first) = (history.published.max(sent), send_state.first_unsent(history.published));
     let restored = catch_bug(&run, "reading it", || Replay::of(history, logbook.clone()));
     let (mut replay, mut records) = restored.map_err(|reason| LoadError::Damaged { run: run.clone(), reason })??;
     let mut changes = Vec::new();

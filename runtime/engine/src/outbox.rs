@@ -51,8 +51,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_IMMEDIATE_RETRIES: u32 = 2;
 
 /// The versions whose messages the broker has confirmed. The outbox adds to them, and the driver takes them once per
-/// batch. Cheap to clone. It holds at most what the driver has sent since it last took them, and nothing blocks on
-/// it.
+/// batch. Cheap to clone. It has at most the versions sent since the driver last took them. Nothing blocks on it.
 #[derive(Clone, Default)]
 pub(crate) struct ConfirmedVersions(Arc<Mutex<Vec<(RunId, Version)>>>);
 
@@ -197,7 +196,9 @@ pub(crate) async fn run(context: OutboxContext, mut batches: mpsc::Receiver<Effe
         }
     }
     if retrying.is_some() {
-        tracing::warn!("the broker took some messages no more; their calls are sent again when their runs go on");
+        tracing::warn!(
+            "the engine stopped before the broker accepted some messages; they are sent again when their runs continue"
+        );
     }
 }
 
@@ -240,7 +241,7 @@ async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Resu
                 tokio::time::sleep(RETRY_DELAY).await;
             }
             Err(error @ PublishError::Unconfirmed { .. }) => {
-                tracing::warn!(%error, "what goes there waits, and is published again now and then");
+                tracing::warn!(%error, "the target does not confirm: its messages wait and are retried");
                 context.unconfirmed_targets.note(message);
                 return Err(outgoing);
             }
@@ -249,11 +250,11 @@ async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Resu
             Err(error @ PublishError::Unroutable { .. })
                 if message.exchange.is_empty() && message.key != names::QUARANTINE =>
             {
-                tracing::warn!(%error, "nobody waits for this message any more");
+                tracing::warn!(%error, "the target queue was deleted; the message is dropped");
                 return Ok(());
             }
             Err(error @ (PublishError::Unroutable { .. } | PublishError::Refused { .. })) => {
-                tracing::warn!(%error, "a message was not taken; it is published again");
+                tracing::warn!(%error, "the broker refused a message; it is published again");
                 return Err(outgoing);
             }
         }
@@ -461,7 +462,7 @@ mod tests {
             }
         };
         let longest = 10 * Duration::from_secs(60);
-        timeout(longest, sending).await.expect("what goes elsewhere is not held up");
+        timeout(longest, sending).await.expect("other targets are not delayed");
         broker.set_unresponsive("waft.jobs.dead", false);
         let confirmed = async {
             while memory.waiting("waft.jobs.dead").await.unwrap() != Some(many) {

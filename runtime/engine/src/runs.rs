@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::{WatchEvent, effects::ReplyTo};
 pub(crate) use recent::RecentRuns;
-pub(crate) use stale::{Load, StaleRun};
+pub(crate) use stale::{LoadProgress, StaleRun};
 
 /// A run in memory, at the version of its records in the logbook.
 pub(crate) struct ActiveRun {
@@ -80,7 +80,7 @@ pub(crate) struct Runs {
     corrupt: BTreeMap<RunId, CorruptRun>,
     due: BTreeSet<(Timestamp, RunId)>,
     /// Runs that another process left and that were not adopted here: they may hold permits.
-    abandoned: BTreeSet<RunId>,
+    orphaned: BTreeSet<RunId>,
 }
 
 /// Whether a run in this state needs no engine.
@@ -186,7 +186,7 @@ impl Runs {
 
     /// Whether a run is read beside the driver, or is about to be.
     pub(crate) fn is_being_read(&self, run: &RunId) -> bool {
-        self.stale.get(run).is_some_and(|stale| !matches!(stale.load, Load::Due))
+        self.stale.get(run).is_some_and(|stale| !matches!(stale.load, LoadProgress::Due))
     }
 
     /// All stale runs.
@@ -212,16 +212,17 @@ impl Runs {
     /// Takes the stale runs whose records are read now: of those with many records, no more than there is room for.
     pub(crate) fn take_stale(&mut self, has_room: bool) -> BTreeMap<RunId, StaleRun> {
         let is_due = |_: &RunId, stale: &mut StaleRun| match stale.load {
-            Load::Due => true,
-            Load::Waiting => has_room,
-            Load::Running(_) => false,
+            LoadProgress::Due => true,
+            LoadProgress::Waiting => has_room,
+            LoadProgress::Running(_) => false,
         };
         self.stale.extract_if(.., is_due).collect()
     }
 
     /// Takes the stale run whose load has ended; `None` if it was dropped meanwhile.
     pub(crate) fn take_loaded(&mut self, run: &RunId, load: tokio::task::Id) -> Option<StaleRun> {
-        let is_loaded = |stale: &StaleRun| matches!(&stale.load, Load::Running(running) if running.id() == load);
+        let is_loaded =
+            |stale: &StaleRun| matches!(&stale.load, LoadProgress::Running(running) if running.id() == load);
         self.stale.get(run).filter(|stale| is_loaded(stale))?;
         self.stale.remove(run)
     }
@@ -255,21 +256,21 @@ impl Runs {
     }
 
     /// Notes runs that another process left and that are not driven here.
-    pub(crate) fn note_abandoned(&mut self, runs: impl IntoIterator<Item = RunId>) {
+    pub(crate) fn note_orphaned(&mut self, runs: impl IntoIterator<Item = RunId>) {
         let left = runs.into_iter().filter(|run| !self.active.contains_key(run));
-        self.abandoned.extend(left);
+        self.orphaned.extend(left);
     }
 
     /// A run is driven here from now on, whether or not another process left it.
     pub(crate) fn note_driven(&mut self, run: &RunId) {
-        self.abandoned.remove(run);
+        self.orphaned.remove(run);
     }
 
     /// The runs of a shard that are not in memory but may hold permits.
     pub(crate) fn unread_of(&self, shard: &Shard) -> Vec<RunId> {
         let may_be_of = |stale: &StaleRun| stale.may_be_of(shard) || stale.has_unknown_shard();
         let stale = self.stale.iter().filter(|(_, stale)| may_be_of(stale)).map(|(run, _)| run);
-        stale.chain(&self.abandoned).cloned().collect()
+        stale.chain(&self.orphaned).cloned().collect()
     }
 }
 

@@ -70,7 +70,7 @@ async fn watch(broker: Arc<dyn Broker>, waiting: WaitingCalls) {
                         info!(%queue, "a worker takes jobs from the queue");
                     }
                 }
-                Err(error) => debug!(%queue, %error, "who takes jobs from a queue is not known"),
+                Err(error) => debug!(%queue, %error, "the consumers of a queue could not be counted"),
             }
         }
         unserved.retain(|queue| now.contains_key(queue));

@@ -52,7 +52,7 @@ pub enum InvalidCondition {
         reason: String,
     },
     /// It surely evaluates to something other than true or false.
-    #[error("it comes to {what}, and not to true or false: compare it with something")]
+    #[error("it yields {what}, and not true or false: compare it with something")]
     NotBoolean {
         /// Its result.
         what: String,
@@ -69,7 +69,7 @@ pub enum InvalidCondition {
     #[error("its loops do too much: at most {MAX_LOOPS} of them, and no `+` in one: let a task decide")]
     TooExpensive,
     /// It contains a nested loop.
-    #[error("a loop (all, exists, map, filter) stands in a loop, which could take for ever: let a task decide")]
+    #[error("loops (all, exists, map, filter) must not be nested: let a task decide")]
     NestedLoop,
 }
 
@@ -153,7 +153,7 @@ impl Condition {
         }
         match context.resolve(&expression) {
             Ok(cel::Value::Bool(result)) => Ok(result),
-            Ok(other) => Err(failed(format!("came to {}, and not to true or false", convert::type_name(&other)))),
+            Ok(other) => Err(failed(format!("yielded {}, and not true or false", convert::type_name(&other)))),
             Err(error) => Err(failed(format!("cannot be decided: {}", convert::error_message(&error)))),
         }
     }

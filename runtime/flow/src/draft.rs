@@ -43,10 +43,10 @@ pub struct Draft {
 /// The part of a flow file that could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ParseExtent {
-    /// Everything that other parts depend on. Other errors do not affect the rest.
+    /// Every part was read that others refer to.
     #[default]
     Whole,
-    /// Not everything: a part that only seems to be missing because of that is no error of its own.
+    /// Some parts could not be read: a part that seems missing is no error.
     Partial,
     /// It is not TOML.
     Nothing,

@@ -175,8 +175,8 @@ impl Edit {
             || has_triggers
         {
             let message =
-                "what is added says something of the whole flow: a pattern, a retry, a time, or how often it fires";
-            let hint = "leave it out, or put what is added into a nested flow of its own";
+                "an addition must not set keys of the whole flow: a pattern, a retry, a time, or how often it fires";
+            let hint = "leave them out, or put the addition into a nested flow of its own";
             added.diagnostics.push(Diagnostic::error(None, message).hint(hint));
         }
         added

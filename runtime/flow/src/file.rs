@@ -99,7 +99,7 @@ fn modules(toml: &Spanned<DeValue<'_>>, diagnostics: &mut Diagnostics) -> BTreeM
         let name = alias.get_ref();
         if name.is_empty() || name.contains('#') {
             let diagnostic = Diagnostic::error(Some(alias.span()), format!("a module cannot be called {name:?}"));
-            diagnostics.push(diagnostic.hint("`#` parts the module from its task in use = \"module#task\""));
+            diagnostics.push(diagnostic.hint("`#` separates the module from its task in use = \"module#task\""));
         }
         // A task that names the module finds it, although the reference is invalid.
         let unresolved = ModuleReference { span: Some(reference.span()), ..ModuleReference::default() };

@@ -167,7 +167,7 @@ impl Flow {
         self.node(to).links.iter().any(|link| link.from == from && link.on != SourceOutcome::Success)
     }
 
-    /// The nodes of one firing: those that its entry leads to, or without an entry all nodes that need no notification
+    /// The nodes of a firing: the nodes reachable from its entry. Without an entry: all nodes that need no notification
     /// first. `None` where every firing has all nodes.
     #[must_use]
     pub fn nodes_of_firing(&self, entry: Option<NodeIndex>) -> Option<BTreeSet<NodeIndex>> {

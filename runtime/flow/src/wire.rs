@@ -312,7 +312,7 @@ fn check_controller(controller: Option<&DraftController>, flow: &str, diagnostic
             diagnostics.push(Diagnostic::error(controller.span.clone(), message).hint(hint));
         }
         Strategy::Always if controller.provides.is_some() => {
-            let message = format!("the retry of flow {flow:?} provides a value, but \"always\" has none to provide");
+            let message = format!("the retry of flow {flow:?} provides a value, which \"always\" does not have");
             diagnostics.push(Diagnostic::error(controller.span.clone(), message).hint("leave provides out"));
         }
         Strategy::Times(_) | Strategy::ForEach(_) | Strategy::ForEachOf(_) | Strategy::Always => {}

@@ -5,7 +5,7 @@
 //! lasts as long as its process. Every implementation passes [`contract`], and [`open`] picks one by its address. Start
 //! reading at `logbook.rs`.
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod contract;

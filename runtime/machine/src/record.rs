@@ -56,7 +56,7 @@ pub enum Fact {
         retry_at: Option<Timestamp>,
         /// The number of the execution; `None` where no worker has answered.
         execution: Option<Execution>,
-        /// Whether the attempt had started before, on a worker that was lost with its answer.
+        /// Whether a lost worker may have executed this attempt before.
         redelivered: bool,
         /// The worker that executed it.
         worker: Option<WorkerName>,
@@ -80,8 +80,8 @@ pub enum Fact {
         /// The worker that held the lease.
         worker: Option<WorkerName>,
     },
-    /// A lost attempt was answered after all, or another execution of an answered attempt has ended. This changes nothing,
-    /// unless its effects, or those it began, were rolled back meanwhile: then they are rolled back again.
+    /// A lost attempt was answered after all, or another execution of an answered attempt has ended. Nothing changes
+    /// unless the effects of this execution were rolled back meanwhile; then they are rolled back again.
     LateOutcome {
         /// The attempt.
         attempt: NodeAttempt,
@@ -415,15 +415,15 @@ impl Fact {
             Self::RolledBack { .. } => "rolled-back",
             Self::RollbackFailed { .. } => "rollback-failed",
             Self::Expanded { .. } => "expanded",
-            Self::RollbackNotNeeded { .. } => "passed-rollback",
+            Self::RollbackNotNeeded { .. } => "rollback-not-needed",
             Self::FailureResolved { .. } => "resolved",
             Self::ControllerRan { .. } => "controller-ran",
             Self::StartFailed { .. } => "not-started",
             Self::Ignored { .. } => "ignored",
-            Self::ScopeStarted { .. } => "begun",
+            Self::ScopeStarted { .. } => "scope-started",
             Self::Delayed { .. } => "delayed",
-            Self::Triggered { .. } => "fired",
-            Self::BackEdgeSkipped { .. } => "unfired",
+            Self::Triggered { .. } => "triggered",
+            Self::BackEdgeSkipped { .. } => "back-edge-skipped",
             Self::Scheduled { .. } => "scheduled",
             Self::TriggerSkipped { .. } => "skipped",
             Self::BacklogAdded { .. } => "backlogged",

@@ -131,7 +131,7 @@ pub(crate) fn encode(kind: MessageKind, message: &impl Encode) -> Vec<u8> {
     bytes
 }
 
-/// A part of a message, without the bytes before a message: what a keyed hash is taken of.
+/// Encodes a value without the three header bytes: the input of a keyed hash.
 pub(crate) fn encode_part(part: &impl Encode) -> Vec<u8> {
     bincode::encode_to_vec(part, configuration()).expect("plain types without locks encode into memory")
 }
@@ -182,7 +182,7 @@ impl<'a> Body<'a> {
         self.version
     }
 
-    /// Decodes what the body begins with: to decide, before memory is taken for the rest, whether it is wanted.
+    /// Decodes the first fields, so that the caller can reject the message before it allocates the rest.
     ///
     /// # Errors
     /// [`DecodeError::Damaged`] when the body does not begin so.

@@ -4,7 +4,7 @@
 //! Every message starts with its kind and a format version. `codec.rs` describes how the format grows, and is the only file
 //! that names the codec. Bytes are never trusted: each failure to read them is a [`DecodeError`].
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod codec;

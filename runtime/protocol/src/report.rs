@@ -154,8 +154,8 @@ impl Report {
         codec::encode(MessageKind::REPORT, &wire)
     }
 
-    /// Decodes the report, and checks that it comes from who was given the job of its call, and the keys of the contents
-    /// that its result names; or from an engine, if it is about no call.
+    /// Decodes the report and checks its seal: its sender was given the job, and has the key of each content named. A
+    /// report about no call must come from an engine.
     ///
     /// # Errors
     /// [`OpenError`] for bytes that are not a report of a known version, and for a seal that is not the report's.

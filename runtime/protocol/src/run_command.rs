@@ -85,7 +85,7 @@ impl RunCommand {
             Self::Retry => "retry",
             Self::Skip { .. } => "skip",
             Self::Notify { .. } => "notify",
-            Self::TaskNotification(_) => "hear",
+            Self::TaskNotification(_) => "task notification",
             Self::Edit { .. } => "edit",
         }
     }

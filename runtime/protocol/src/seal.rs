@@ -1,7 +1,8 @@
-//! Keys and seals: a seal shows that who sends a message has the right to it.
+//! Keys and seals. A seal proves that the sender may send the message.
 //!
 //! All keys are keyed hashes under the secret of the engines. A job carries the key of its call, and the key of each content
-//! that it names. Who has a key makes seals with it, and the keys themselves stay in jobs and in the answers of a store:
+//! that it names. The holder of a key makes and checks seals with it. The keys themselves stay in jobs and in the
+//! answers of a store:
 //!
 //! - A report about a call ends with a seal under the key of the call, and so does a request to keep content. A report that
 //!   names content in the store also holds a seal under the keys of all that content.
@@ -25,7 +26,7 @@ use crate::{
 /// The number of bytes of a key, and of a seal.
 const SEAL_BYTES: usize = 32;
 
-/// A key. Who has it makes and checks seals.
+/// A key. The holder of a key makes and checks seals with it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key([u8; SEAL_BYTES]);
 
@@ -204,13 +205,13 @@ impl CallKeys {
         self
     }
 
-    /// Shows that who reports about the call has the key of each of these contents; `None` if there are none.
+    /// Proves that the sender of the report has the key of each of these contents; `None` if there are none.
     pub(crate) fn contents_proof(&self, contents: &BTreeSet<Digest>) -> Option<Seal> {
         contents_proof(&self.call, contents, |digest| self.content(digest))
     }
 }
 
-/// Shows that who has the key of a call has the key of each of these contents too; `None` if there are none.
+/// Proves that the holder of the call's key has the key of each of these contents too; `None` if there are none.
 fn contents_proof(call: &Key, contents: &BTreeSet<Digest>, key: impl Fn(&Digest) -> Key) -> Option<Seal> {
     let keys: Vec<Key> = contents.iter().map(key).collect();
     (!keys.is_empty()).then(|| call.make(Purpose::Contents, keys.iter().map(|key| &key.0[..])))
@@ -266,7 +267,7 @@ impl EngineSecret {
         self.0.make(Purpose::Fingerprint, []).to_hex()[..16].to_owned()
     }
 
-    /// Shows that who reports about a call has the key of each of these contents; `None` if there are none.
+    /// Proves that the sender of the report has the key of each of these contents; `None` if there are none.
     pub(crate) fn contents_proof(&self, call: &Key, contents: &BTreeSet<Digest>) -> Option<Seal> {
         contents_proof(call, contents, |digest| self.content_key(digest))
     }

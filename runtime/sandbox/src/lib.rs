@@ -5,7 +5,7 @@
 //! resources that [`flow::Limits`] grant, and the same job always sees the same environment. The crate must not know of
 //! stores or brokers, nor of runs beyond the ids that it passes on. Start reading at `sandbox.rs`, then `call.rs`.
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod module;

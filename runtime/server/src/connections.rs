@@ -1,8 +1,8 @@
 //! The connections of a server: how many there are, how long one may wait, and which one yields to a new one.
 //!
 //! Anyone who reaches the port can open connections, even without a token. So a connection that has no request in progress
-//! yields when there are too many, the oldest one of the peer with the most; then operators and health checks are served
-//! although somebody holds a thousand half requests.
+//! yields when there are too many, the oldest one of the peer with the most. So operators and health checks are served
+//! even if a client opens a thousand incomplete requests.
 
 use std::{
     collections::BTreeMap,

@@ -93,7 +93,7 @@ fn pascal_case(word: &str) -> String {
     word.split('-').filter(|part| part.is_ascii() && !part.is_empty()).map(capitalized).collect()
 }
 
-/// Removes the schemas that nothing refers to, as those that became a part of a choice.
+/// Removes unreferenced schemas, such as schemas that were inlined into a choice.
 fn remove_unused(description: &mut openapi::OpenApi) {
     let text = serde_json::to_string(description).unwrap_or_default();
     if let Some(components) = &mut description.components {

@@ -5,7 +5,7 @@
 //! fetched content there. Bytes that do not match the requested digest are never returned and never cached. This crate alone
 //! computes digests, and does not know what its content means. Start reading at `store.rs`.
 
-// Printing panics when the reader has left; only the binary prints, and knows how.
+// Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod blocking;

@@ -29,8 +29,8 @@ pub(crate) struct CallRegistry {
 
 struct RegistryState {
     running: BTreeMap<CallEntry, RunningCall>,
-    /// Proofs that calls were interrupted or withdrawn which do not run here: their jobs may still arrive. The key of such a
-    /// job shows whether a proof is of its call.
+    /// Proofs of interruptions and withdrawals of calls that do not run here. Their jobs may still arrive; the job's
+    /// key then verifies the proof.
     withdrawn: HashSet<Seal>,
     oldest: VecDeque<Seal>,
     /// Calls whose jobs were sent before this time may have been withdrawn without this worker's knowledge.
@@ -163,7 +163,7 @@ impl CallRegistry {
         self.lock().running.remove(&CallEntry::of(job)).map(|running| running.redeliveries).unwrap_or_default()
     }
 
-    /// Interrupts a call that runs here, if an engine says so: who was not given the job cannot make the proof.
+    /// Interrupts a running call if the proof is valid. Only a process with the job's key can make the proof.
     fn interrupt(&self, call: &CallId, proof: Seal) {
         let mut state = self.lock();
         let mut is_here = false;
@@ -176,8 +176,8 @@ impl CallRegistry {
         }
     }
 
-    /// Withdraws a call, if an engine says so. If it has started here, returns the queues of the engines to notify of that,
-    /// each with the key.
+    /// Withdraws a call if the proof is valid. If the call has started here, returns the queues of the engines to
+    /// notify of that, each with the key.
     fn withdraw(&self, WithdrawnCall { call, proof }: &WithdrawnCall) -> Vec<(String, Key)> {
         let mut state = self.lock();
         let (mut started, mut is_here) = (Vec::new(), false);

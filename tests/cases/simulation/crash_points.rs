@@ -51,9 +51,9 @@ const FLOWS: [(&str, u64, &str); 11] = [
         "conditions, and a listener to a failure",
         ROLLS_BACK,
         "[[task]]\nname = \"a\"\nuse = \"g#undoable\"\n[[task]]\nname = \"b\"\nuse = \"g#undoable\"\n[[task]]\nname = \"c\"\nuse = \"g#undoable\"\n\
-         [[task]]\nname = \"left-out\"\nuse = \"g#undoable\"\n[[task]]\nname = \"told\"\nuse = \"g#plain\"\n\
+         [[task]]\nname = \"left-out\"\nuse = \"g#undoable\"\n[[task]]\nname = \"listener\"\nuse = \"g#plain\"\n\
          [[link]]\nfrom = \"a\"\nto = \"b\"\nwhen = \"true\"\n[[link]]\nfrom = \"b\"\nto = \"c\"\n\
-         [[link]]\nfrom = \"a\"\nto = \"left-out\"\nwhen = \"false\"\n[[link]]\nfrom = \"c\"\nto = \"told\"\non = \"any\"\n",
+         [[link]]\nfrom = \"a\"\nto = \"left-out\"\nwhen = \"false\"\n[[link]]\nfrom = \"c\"\nto = \"listener\"\non = \"any\"\n",
     ),
     (
         "times and deadlines",

@@ -95,11 +95,11 @@ mod tests {
 
     #[test]
     fn a_successful_run_prints_the_count() {
-        let mut verdict = TestReport::default();
-        verdict.add(Step::Format, Outcome::Passed { took: TOOK });
-        verdict.add(Step::Tests, Outcome::Passed { took: TOOK });
-        assert!(verdict.is_good());
-        let closing = verdict.summary(Count { passed: 7, failed: 0 });
+        let mut report = TestReport::default();
+        report.add(Step::Format, Outcome::Passed { took: TOOK });
+        report.add(Step::Tests, Outcome::Passed { took: TOOK });
+        assert!(report.is_good());
+        let closing = report.summary(Count { passed: 7, failed: 0 });
         assert_eq!(
             closing,
             "\nfmt          ok           1.2 s\ntests        ok           1.2 s\n\n7 passed, 0 failed\n"
@@ -108,13 +108,13 @@ mod tests {
 
     #[test]
     fn a_failed_run_lists_failures_and_how_to_repeat_them() {
-        let mut verdict = TestReport::default();
-        verdict.add(Step::Clippy, failed("a lint"));
-        assert!(!verdict.is_good() && !verdict.must_stop());
-        verdict.add(Step::Guests, failed("no toolchain"));
-        assert!(verdict.must_stop());
-        verdict.add(Step::Tests, Outcome::Skipped);
-        let closing = verdict.summary(Count::default());
+        let mut report = TestReport::default();
+        report.add(Step::Clippy, failed("a lint"));
+        assert!(!report.is_good() && !report.must_stop());
+        report.add(Step::Guests, failed("no toolchain"));
+        assert!(report.must_stop());
+        report.add(Step::Tests, Outcome::Skipped);
+        let closing = report.summary(Count::default());
         assert_eq!(
             closing,
             "

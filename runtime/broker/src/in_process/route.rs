@@ -87,7 +87,8 @@ impl Routes {
         }
     }
 
-    /// Calls `visit` for each target whose binding matches the key; an target with several bindings may occur several times.
+    /// Calls `visit` for each target whose binding matches the key; a target with several bindings may occur several
+    /// times.
     pub(super) fn each(&self, key: &str, mut visit: impl FnMut(&BindingTarget)) {
         match self {
             Self::Direct(routes) => routes.get(key).into_iter().flatten().for_each(visit),

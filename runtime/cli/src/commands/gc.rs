@@ -38,7 +38,7 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
     let ended_before = before(age);
     if dry_run {
         let (deletable, remaining) = partition_runs(&*logbook, ended_before).await?;
-        deletable.iter().for_each(|run| crate::output::say!("would forget run {}", run.run));
+        deletable.iter().for_each(|run| crate::output::say!("would delete run {}", run.run));
         let old = list_older_than(&*store, age).await?;
         let needed = digests_of(&*logbook, &remaining).await?;
         let entries = unreferenced(&*store, old, &needed).await?;

@@ -13,8 +13,8 @@ use protocol::RunCommand;
 use super::{
     STOP_GRACE, broker_url, connect, core_count,
     embedded_worker::EmbeddedWorker as Worker,
-    following::{RunFollower, live_lines},
     open_logbook, process_name,
+    run_follower::{RunFollower, live_lines},
     run_location::{LocalRun, is_own, missing},
     shut_down,
 };

@@ -94,11 +94,11 @@ impl Driver {
         self.publications.barrier.on_probe(shard, number);
         let expired = self.leases.on_probe(shard, number);
         for (call, worker) in &expired {
-            warn!(%call, %worker, "the lease of a call was missed: its worker is taken for lost");
+            warn!(%call, %worker, "the lease of a call has expired: its worker counts as lost");
         }
         for (call, worker) in self.leases.newly_silent(shard) {
             let silence = protocol::lease::SILENT_AFTER;
-            warn!(%call, %worker, "no heartbeat of the call has come for {silence:?}: its worker may be lost");
+            warn!(%call, %worker, "no heartbeat of the call was received for {silence:?}: its worker may be lost");
         }
         expired
     }
@@ -246,8 +246,8 @@ impl Driver {
         };
         let listened = (shard.clone(), notification.flow.clone(), notification.task.clone());
         if !is_sealed {
-            // The engines of another logbook at this broker publish notifications too. The queue is unbound from them, but not once
-            // for each message of a flood.
+            // Engines of another logbook publish here too. Unbinds the queue from the task, but once per logged
+            // refusal, not per message.
             let reason = "a notification that no engine of this logbook published";
             if self.refuse_forged(shard, delivery, reason) {
                 batch.unbind.insert(listened);

@@ -13,12 +13,12 @@ use super::{Batch, Driver};
 use crate::{
     WatchEvent,
     inbox::ShardDelivery,
-    loads::{self, EndedLoad, Known, LoadedRun, MAX_INLINE_RECORDS},
+    loads::{self, EndedLoad, LoadedRun, MAX_INLINE_RECORDS, SendState},
     permits::{
         calls::{EndedCalls, split_paced},
         client::DispatchHistory,
     },
-    runs::{ActiveRun, Load, StaleRun, is_inactive},
+    runs::{ActiveRun, LoadProgress, StaleRun, is_inactive},
 };
 
 /// Maximum number of ended runs that are republished at once; more follow after these. An engine ends about as many
@@ -26,7 +26,7 @@ use crate::{
 const MAX_REPUBLISHED_RUNS: usize = 1_000;
 
 /// A run that was looked up in the logbook.
-enum Found {
+enum LookedUpRun {
     Loaded(Box<LoadedRun>),
     /// It has many records, of which these are the first.
     Long(Box<History>),
@@ -39,11 +39,11 @@ impl Driver {
     pub(super) async fn reload_stale(&mut self, batch: &mut Batch) {
         let mut runs = self.runs.take_stale(self.loads.has_room());
         while let Some((run, stale)) = runs.pop_first() {
-            if matches!(stale.load, Load::Waiting) && !self.loads.has_room() {
+            if matches!(stale.load, LoadProgress::Waiting) && !self.loads.has_room() {
                 self.runs.replace_stale(run, stale);
                 continue;
             }
-            let found = self.find(&run, stale.known()).await;
+            let found = self.find(&run, stale.send_state()).await;
             if let Err(stale) = self.continue_stale(&run, stale, found, batch).await {
                 runs.insert(run, stale);
                 return self.runs.return_stale(runs);
@@ -56,15 +56,15 @@ impl Driver {
         &mut self,
         run: &RunId,
         stale: StaleRun,
-        found: Result<Found, LoadError>,
+        found: Result<LookedUpRun, LoadError>,
         batch: &mut Batch,
     ) -> Result<(), StaleRun> {
         match found {
-            Ok(Found::Loaded(loaded)) => self.continue_loaded(run, stale, *loaded, batch).await,
-            Ok(Found::Long(history)) => self.begin_load(run, stale, *history).await,
+            Ok(LookedUpRun::Loaded(loaded)) => self.continue_loaded(run, stale, *loaded, batch).await,
+            Ok(LookedUpRun::Long(history)) => self.begin_load(run, stale, *history).await,
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot go on yet");
-                return Err(StaleRun { load: Load::Due, ..stale });
+                return Err(StaleRun { load: LoadProgress::Due, ..stale });
             }
             Err(error @ LoadError::Missing { .. }) => {
                 warn!(%run, %error, "the run did not begin");
@@ -72,7 +72,7 @@ impl Driver {
                 drop(stale.give_up(&Reply::Failed(error.to_string())));
             }
             Err(error @ LoadError::Damaged { .. }) => {
-                error!(%run, %error, "the run cannot be read: it is left alone");
+                error!(%run, %error, "the run cannot be read: it is stopped");
                 self.permits.remove_run(run);
                 let deliveries = stale.give_up(&Reply::Failed(error.to_string()));
                 self.runs.mark_unreadable(run.clone(), deliveries);
@@ -131,9 +131,9 @@ impl Driver {
         }
         let load = if self.loads.has_room() {
             info!(%run, records = history.latest.get(), "the run has many records: it goes on once they are read");
-            Load::Running(self.loads.start(history, stale.known()))
+            LoadProgress::Running(self.loads.start(history, stale.send_state()))
         } else {
-            Load::Waiting
+            LoadProgress::Waiting
         };
         self.runs.replace_stale(run.clone(), StaleRun { load, ..stale });
     }
@@ -145,7 +145,7 @@ impl Driver {
         if let Ok(LoadedRun { active, .. }) = &result {
             self.declare(&active.machine, &active.shard).await;
         }
-        let found = result.map(|loaded| Found::Loaded(Box::new(loaded)));
+        let found = result.map(|loaded| LookedUpRun::Loaded(Box::new(loaded)));
         if let Err(stale) = self.continue_stale(&run, stale, found, batch).await {
             self.runs.replace_stale(run, stale);
         }
@@ -179,18 +179,18 @@ impl Driver {
                 self.runs.mark_stale(run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) });
                 continue;
             }
-            match self.find(&run, Known::default()).await {
-                Ok(Found::Loaded(loaded)) => {
+            match self.find(&run, SendState::default()).await {
+                Ok(LookedUpRun::Loaded(loaded)) => {
                     let LoadedRun { active, unpublished, .. } = *loaded;
                     self.publications.republish(&run, &active, unpublished);
                     self.insert_before_resend(run, active, batch);
                 }
-                Ok(Found::Long(history)) => {
+                Ok(LookedUpRun::Long(history)) => {
                     self.begin_load(&run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) }, *history)
                         .await
                 }
                 Err(error @ LoadError::Damaged { .. }) => {
-                    error!(%run, %error, "the run cannot be read: it is left alone");
+                    error!(%run, %error, "the run cannot be read: it is stopped");
                     self.runs.mark_unreadable(run, Vec::new());
                 }
                 Err(LoadError::Missing { .. }) => {}
@@ -213,14 +213,14 @@ impl Driver {
         let suspended = self.context.logbook.list(&filter).await?;
         let of_shard = suspended.into_iter().filter(|summary| summary.info.shard == *shard);
         for run in of_shard.map(|summary| summary.run) {
-            match self.find(&run, Known::default()).await {
-                Ok(Found::Loaded(loaded)) => self.listeners.update(&loaded.active.shard, &loaded.active.machine),
-                Ok(Found::Long(history)) if !self.runs.is_known(&run) => {
+            match self.find(&run, SendState::default()).await {
+                Ok(LookedUpRun::Loaded(loaded)) => self.listeners.update(&loaded.active.shard, &loaded.active.machine),
+                Ok(LookedUpRun::Long(history)) if !self.runs.is_known(&run) => {
                     self.begin_load(&run, StaleRun::of(Some(shard)), *history).await;
                 }
-                Ok(Found::Long(_)) => {}
+                Ok(LookedUpRun::Long(_)) => {}
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
-                Err(error) => warn!(%run, %error, "what the suspended run listens to is not known"),
+                Err(error) => warn!(%run, %error, "the listeners of a suspended run could not be read"),
             }
         }
         Ok(())
@@ -256,11 +256,11 @@ impl Driver {
         batch.push(run, Event::Tick);
     }
 
-    /// An adopted run of this shard is driven here: the other runs of the shard keep their permits.
-    pub(super) async fn load_abandoned(&mut self, shard: &Shard) {
+    /// This engine adopts one run of the shard. Notes the other open runs, so that their permits are not revoked.
+    pub(super) async fn load_orphaned(&mut self, shard: &Shard) {
         match self.context.logbook.open_runs(shard).await {
-            Ok(open) => self.runs.note_abandoned(open.into_iter().map(|(run, _)| run)),
-            Err(error) => warn!(%shard, %error, "what other runs of the shard have is not known"),
+            Ok(open) => self.runs.note_orphaned(open.into_iter().map(|(run, _)| run)),
+            Err(error) => warn!(%shard, %error, "the other open runs of the shard could not be listed"),
         }
     }
 
@@ -292,7 +292,7 @@ impl Driver {
         let of_shard = self.runs.of_shard(shard).filter(|(_, active)| !is_inactive(active.machine.state()));
         let ahead = of_shard.filter(|(run, active)| is_ahead(run, active.version)).map(|(run, _)| run.clone());
         for run in ahead.collect::<Vec<_>>() {
-            warn!(%run, "something was added to the run, and not by this engine: it is read again");
+            warn!(%run, "another process appended to the run: it is read again");
             self.drop_machine(&run, true);
         }
     }
@@ -307,27 +307,27 @@ impl Driver {
             return;
         }
         let found = match self.find_recent(run).await {
-            Ok(Some(active)) => Ok(Found::Loaded(Box::new(LoadedRun::of(active)))),
-            Ok(None) => self.find(run, Known::default()).await,
+            Ok(Some(active)) => Ok(LookedUpRun::Loaded(Box::new(LoadedRun::of(active)))),
+            Ok(None) => self.find(run, SendState::default()).await,
             Err(error) => Err(error),
         };
-        let shard_of = |found: &Found| match found {
-            Found::Loaded(loaded) => loaded.active.shard.clone(),
-            Found::Long(history) => history.info.shard.clone(),
+        let shard_of = |found: &LookedUpRun| match found {
+            LookedUpRun::Loaded(loaded) => loaded.active.shard.clone(),
+            LookedUpRun::Long(history) => history.info.shard.clone(),
         };
         match found {
             // The run was adopted since. The late message is forwarded to its new driver.
             Ok(found) if !self.shards.owns(&shard_of(&found)) => {
                 batch.remote_runs.insert(run.clone(), shard_of(&found));
             }
-            Ok(Found::Loaded(loaded)) => self.activate(run.clone(), loaded.active, batch),
-            Ok(Found::Long(history)) => {
+            Ok(LookedUpRun::Loaded(loaded)) => self.activate(run.clone(), loaded.active, batch),
+            Ok(LookedUpRun::Long(history)) => {
                 let stale = StaleRun::of(Some(&history.info.shard));
                 self.begin_load(run, stale, *history).await;
             }
             Err(LoadError::Missing { .. }) => drop(batch.not_found.insert(run.clone())),
             Err(error @ LoadError::Damaged { .. }) => {
-                error!(%run, %error, "the run cannot be read: it is left alone");
+                error!(%run, %error, "the run cannot be read: it is stopped");
                 self.runs.mark_unreadable(run.clone(), Vec::new());
             }
             Err(error @ LoadError::Unavailable { .. }) => {
@@ -381,24 +381,24 @@ impl Driver {
     }
 
     /// Finds a run in the logbook, and reads it if that takes some milliseconds at most.
-    async fn find(&self, run: &RunId, known: Known) -> Result<Found, LoadError> {
+    async fn find(&self, run: &RunId, send_state: SendState) -> Result<LookedUpRun, LoadError> {
         let history = self.context.logbook.load_within(run, MAX_INLINE_RECORDS).await?;
-        if loads::is_long(&history, known) {
-            return Ok(Found::Long(Box::new(history)));
+        if loads::is_long(&history, send_state) {
+            return Ok(LookedUpRun::Long(Box::new(history)));
         }
-        Ok(Found::Loaded(Box::new(self.read(history, known).await?)))
+        Ok(LookedUpRun::Loaded(Box::new(self.read(history, send_state).await?)))
     }
 
-    async fn read(&self, history: History, known: Known) -> Result<LoadedRun, LoadError> {
-        let loaded = loads::read(self.context.logbook.clone(), history, known).await?;
+    async fn read(&self, history: History, send_state: SendState) -> Result<LoadedRun, LoadError> {
+        let loaded = loads::read(self.context.logbook.clone(), history, send_state).await?;
         self.declare(&loaded.active.machine, &loaded.active.shard).await;
         Ok(loaded)
     }
 
     /// Reads a run that another process left, however many records it has.
-    pub(super) async fn read_abandoned(&self, run: &RunId) -> Result<LoadedRun, LoadError> {
+    pub(super) async fn read_orphaned(&self, run: &RunId) -> Result<LoadedRun, LoadError> {
         let history = self.context.logbook.load_within(run, MAX_INLINE_RECORDS).await?;
-        self.read(history, Known::default()).await
+        self.read(history, SendState::default()).await
     }
 
     /// Declares what a run that comes into memory needs on the broker. A broker that lost its data has lost the queues too, and
@@ -430,12 +430,12 @@ impl Driver {
             if self.runs.is_known(&run) || self.publications.cursors.is_publishing(&run) {
                 continue;
             }
-            match self.find(&run, Known::default()).await {
-                Ok(Found::Loaded(loaded)) => {
+            match self.find(&run, SendState::default()).await {
+                Ok(LookedUpRun::Loaded(loaded)) => {
                     let LoadedRun { active, unpublished, .. } = *loaded;
                     self.publications.republish(&run, &active, unpublished);
                 }
-                Ok(Found::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history).await,
+                Ok(LookedUpRun::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history).await,
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Damaged { .. }) => {
@@ -450,7 +450,7 @@ impl Driver {
     pub(super) async fn load_more_unpublished(&mut self) {
         for shard in self.publications.unsearched(|run| self.runs.is_active(run)) {
             if let Err(error) = self.load_unpublished(&shard).await {
-                warn!(%shard, %error, "the runs of the shard that have ended are not known");
+                warn!(%shard, %error, "the ended runs of the shard could not be listed");
                 self.publications.add_unsearched(shard);
             }
         }

@@ -110,7 +110,7 @@ impl Driver {
             return Err(CommandError::AlreadyDriven { run: run.clone() });
         }
         self.recent.remove(run);
-        let loaded = self.read_abandoned(run).await;
+        let loaded = self.read_orphaned(run).await;
         let LoadedRun { active, unpublished, .. } = loaded.map_err(|error| CommandError::of_load(run, &error))?;
         let state = active.machine.state();
         if state.is_final() && !may_reopen(&command) {
@@ -118,7 +118,7 @@ impl Driver {
         }
         let shard = self.shards.for_new(run).ok_or(CommandError::Unreachable { run: run.clone() })?;
         if active.machine.flow().tasks().any(|(_, _, task)| !task.pace.is_unlimited()) {
-            self.load_abandoned(&shard).await;
+            self.load_orphaned(&shard).await;
         }
         self.declare_for_command(run, Some(&shard), &command).await;
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);

@@ -152,7 +152,7 @@ impl Driver {
         } else if not_found.contains(run) {
             Reply::RunNotFound
         } else {
-            Reply::Failed("the run is driven elsewhere now".into())
+            Reply::Failed("the run is driven by another engine now".into())
         };
         effects.reply(reply_to, reply);
     }
@@ -188,13 +188,13 @@ impl Driver {
         if had_started && self.shards.owns(&active.shard) {
             let ActiveRun { version, watcher, shard, .. } = active;
             let known = StaleRun::of(Some(&shard));
-            let stale = StaleRun { published: version, watcher, was_active: true, ..known };
+            let stale = StaleRun { sent: version, watcher, was_active: true, ..known };
             self.runs.replace_stale(run.clone(), stale);
         }
     }
 
-    /// Watches the leases that the events began, and no longer those that they ended. Events of refused runs are not
-    /// durable; their machines are already dropped, so the events have no effect here.
+    /// Starts watching the leases that the events began, and stops watching the leases that they ended. Events of
+    /// refused runs are not durable; their machines are already dropped, so the events have no effect here.
     fn note_leases(&mut self, decided: &[(RunId, Event)]) {
         for (run, event) in decided {
             if let Some(active) = self.runs.get(run) {
@@ -217,8 +217,9 @@ impl Driver {
         remote_runs: &BTreeMap<RunId, Shard>,
         effects: &mut Effects,
     ) {
-        // Of the events that no record holds, only this one is not repeated: a signal or heartbeat is held with its
-        // delivery, a start or command was answered, fetches and withdrawals are repeated, and time passes by itself.
+        // If its record was not written, this event would be lost. All others are repeated or need no repeat: a signal
+        // or heartbeat is held with its delivery, a start or command was answered, fetches and withdrawals are
+        // repeated, and time passes by itself.
         for (run, event) in decided.into_iter().filter(|(_, event)| matches!(event, Event::Abandon)) {
             if let Some(stale) = self.runs.stale_mut(&run) {
                 stale.pending.push(RunEvent::new(run, event));
@@ -328,7 +329,7 @@ impl Driver {
             debug!(%shard, %flow, %task, "nobody listens to the task any more");
             let exchange = protocol::topology::task_exchange(flow, task);
             if let Err(error) = self.context.topology.unbind_listener(&exchange, shard).await {
-                debug!(%error, "its next notification arrives too");
+                debug!(%error, "the binding could not be removed; notifications still arrive");
             }
         }
     }

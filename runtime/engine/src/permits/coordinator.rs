@@ -347,7 +347,7 @@ impl PermitCoordinator {
                 self.needs_renewal = true;
                 DeliveryDisposition::Hold
             }
-            // Its writer is no longer active, so it never receives the snapshot, and grants nothing.
+            // The snapshot's writer was replaced: it never gets the snapshot back, so its grants never happened.
             Leadership::Idle | Leadership::Active => DeliveryDisposition::Accept,
         }
     }

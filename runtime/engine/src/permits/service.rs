@@ -94,9 +94,9 @@ impl CoordinatorRunner {
         let mut coordinator = PermitCoordinator::new(self.service.engine.clone(), self.flow.clone(), self.task.clone());
         loop {
             match self.service.broker.consume(&queue, PREFETCH).await {
-                Ok(consumer) => self.keep(&mut coordinator, consumer).await,
+                Ok(consumer) => self.run_coordinator(&mut coordinator, consumer).await,
                 Err(broker::ConsumeError::Closed) => return,
-                Err(error) => warn!(queue, %error, "the permits of a task cannot be kept here yet"),
+                Err(error) => warn!(queue, %error, "the permit queue cannot be consumed yet"),
             }
             self.held_snapshots.clear();
             coordinator.restart();
@@ -110,7 +110,7 @@ impl CoordinatorRunner {
     }
 
     /// Runs the coordinator until the queue is deleted, or the broker closes.
-    async fn keep(&mut self, coordinator: &mut PermitCoordinator, mut consumer: Consumer) {
+    async fn run_coordinator(&mut self, coordinator: &mut PermitCoordinator, mut consumer: Consumer) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut due = None;
@@ -169,7 +169,7 @@ impl CoordinatorRunner {
         warn!(queue, %error, "a message about permits cannot be read; it is kept in waft.quarantine");
         coordinator.restart();
         let (broker, reason) =
-            (self.service.broker.clone(), format!("the engine could not read what is said of permits: {error}"));
+            (self.service.broker.clone(), format!("the engine could not read a permit message: {error}"));
         self.publishing.push(Box::pin(async move { quarantine(&*broker, delivery, &queue, &reason).await }));
     }
 
@@ -178,7 +178,7 @@ impl CoordinatorRunner {
         let to_own =
             |permits: &PermitMessage| messages::permit_message(&self.flow, &self.task, permits, &self.service.secret);
         match action {
-            // Persistent, unlike the messages that are repeated: only this one has the information.
+            // Persistent: a snapshot is not repeated, and no other message has its information.
             CoordinatorAction::WriteSnapshot(snapshot) => Box::pin(publish_until_confirmed(
                 broker,
                 Message { persistent: true, ..to_own(&PermitMessage::Snapshot(snapshot)) },
@@ -198,9 +198,11 @@ async fn publish_until_confirmed(broker: Arc<dyn Broker>, message: Message) {
     loop {
         match broker.publish(message.clone()).await {
             Ok(()) | Err(PublishError::Closed | PublishError::Unroutable { .. }) => return,
-            Err(error @ PublishError::TooLarge { .. }) => return error!(%error, "which permits are out is not written"),
+            Err(error @ PublishError::TooLarge { .. }) => {
+                return error!(%error, "the snapshot of granted permits is too large");
+            }
             Err(error @ (PublishError::Unconfirmed { .. } | PublishError::Refused { .. })) => {
-                debug!(%error, "which permits are out is written again");
+                debug!(%error, "the snapshot of granted permits is written again");
                 sleep(RETRY_DELAY).await;
             }
         }

@@ -2,7 +2,7 @@
 //! recorded.
 //!
 //! A notification passes the shard queues twice: as the notification itself, and then as a command to each run that
-//! listens. Probes that have returned from all queues twice were behind both.
+//! listens. So the notifications are received and recorded once every queue has returned two probes in a row.
 
 use std::collections::BTreeMap;
 

@@ -143,6 +143,6 @@ mod tests {
         cursors.on_persisted(&run(), version(3));
         assert!(cursors.is_done_except(|_| false));
         assert_eq!(cursors.due(|_| false), []);
-        assert_eq!(cursors.published(&run()), Version::NONE, "it is let go");
+        assert_eq!(cursors.published(&run()), Version::NONE, "the cursor is removed");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     WatchEvent,
     effects::ReplyTo,
     leases::CallHolder,
-    loads::{Known, RunningLoad},
+    loads::{RunningLoad, SendState},
 };
 
 /// A run whose records are read with the next tick.
@@ -23,13 +23,13 @@ pub(crate) struct StaleRun {
     /// `None` where only the run's records tell it.
     pub(crate) shard: Option<Shard>,
     /// The version up to which its changes were sent, including those to the watcher.
-    pub(crate) published: Version,
+    pub(crate) sent: Version,
     pub(crate) watcher: Option<mpsc::Sender<WatchEvent>>,
     /// Whether it was in memory before, so that it is known what it listens to.
     pub(crate) was_active: bool,
     /// Whether answers may still wait in the queue since before its shard was taken over. A barrier is behind them.
     pub(crate) awaits_barrier: bool,
-    pub(crate) load: Load,
+    pub(crate) load: LoadProgress,
     /// The calls of which a heartbeat is among the deliveries.
     pub(crate) heartbeats: BTreeSet<CallHolder>,
     /// Deliveries that arrived for it since, unsettled.
@@ -40,7 +40,7 @@ pub(crate) struct StaleRun {
 
 /// How far the load of a stale run is.
 #[derive(Default)]
-pub(crate) enum Load {
+pub(crate) enum LoadProgress {
     /// The driver reads its records with the next tick.
     #[default]
     Due,
@@ -76,9 +76,9 @@ impl StaleRun {
         self.shard.as_ref() == Some(shard)
     }
 
-    /// What is known of the run for its load.
-    pub(crate) fn known(&self) -> Known {
-        Known { sent: self.published, has_watcher: self.watcher.is_some() }
+    /// The changes that were sent already, for the load of the run.
+    pub(crate) fn send_state(&self) -> SendState {
+        SendState { sent: self.sent, has_watcher: self.watcher.is_some() }
     }
 
     /// Whether the shard of the run is unknown.
@@ -101,6 +101,6 @@ impl StaleRun {
 
     /// Leaves the run to the new driver of its shard: its deliveries go back to the queue.
     pub(crate) fn requeue_deliveries(self) {
-        drop(self.give_up(&Reply::Failed("the run is driven elsewhere now".into())));
+        drop(self.give_up(&Reply::Failed("the run is driven by another engine now".into())));
     }
 }

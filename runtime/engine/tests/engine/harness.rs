@@ -349,7 +349,7 @@ impl Harness {
                 Control::Interrupt { call, .. } => return call,
                 Control::Withdraw(_) => {}
                 Control::Ping(_) | Control::MayStart { .. } | Control::FollowLogs { .. } => {
-                    panic!("nobody says that to all workers here")
+                    panic!("unexpected broadcast")
                 }
             }
         }
@@ -362,7 +362,7 @@ impl Harness {
                 Control::Withdraw(calls) => return calls.into_iter().map(|withdrawn| withdrawn.call).collect(),
                 Control::Interrupt { .. } => {}
                 Control::Ping(_) | Control::MayStart { .. } | Control::FollowLogs { .. } => {
-                    panic!("nobody says that to all workers here")
+                    panic!("unexpected broadcast")
                 }
             }
         }

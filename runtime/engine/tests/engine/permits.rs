@@ -159,7 +159,7 @@ async fn calls_of_a_dead_engine_still_count() {
             .expect("the run goes on");
     }
     let again = jobs(&mut harness).await;
-    assert_eq!(again, std::slice::from_ref(&first.call), "nobody takes the turn of what may run");
+    assert_eq!(again, std::slice::from_ref(&first.call), "a call that may run keeps its permit");
     assert_eq!(work(&mut harness, 1, vec![first]).await, 3);
 }
 
@@ -174,7 +174,7 @@ async fn a_cancelled_call_leaves_the_queue_and_rollbacks_need_no_permit() {
     assert!(jobs(&mut harness).await.is_empty());
     harness.engine.command_local(&"r2".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
     harness.wait_for_state("r2", RunState::RolledBack).await;
-    assert!(jobs(&mut harness).await.is_empty(), "nobody takes back what nobody was called for");
+    assert!(jobs(&mut harness).await.is_empty(), "an undispatched call needs no rollback");
     harness.engine.command_local(&"r1".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
     harness.signal(&first.call).await;
     let mut out = jobs(&mut harness).await;
@@ -236,7 +236,7 @@ async fn each_attempt_needs_its_own_permit() {
     let first = harness.take_job().await;
     harness.fail(&first.call, FailureKind::Transient).await;
     let second = harness.take_job().await;
-    assert_eq!(second.call.run.as_str(), "r2", "who waited is next");
+    assert_eq!(second.call.run.as_str(), "r2", "the waiting run is next");
     assert!(jobs(&mut harness).await.is_empty());
     harness.signal(&second.call).await;
     let again = harness.answer_next().await;
@@ -266,7 +266,7 @@ async fn elements_share_their_tasks_permits_through_an_engine_crash() {
     let mut harness = harness.restart().await;
     harness.engine.adopt("r1".parse().unwrap(), protocol::RunCommand::Resume).await.map(drop).expect("the run goes on");
     let again: BTreeSet<CallId> = jobs(&mut harness).await.into_iter().collect();
-    assert_eq!(again, out.iter().map(|job| job.call.clone()).collect(), "nobody takes the turn of what may run");
+    assert_eq!(again, out.iter().map(|job| job.call.clone()).collect(), "a call that may run keeps its permit");
     for _ in 2..600 {
         harness.signal_job(&out.remove(0)).await;
         out.push(job_within(&mut harness, SHORT_TIMEOUT).await.expect("it does not stall"));

@@ -15,8 +15,8 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// A flow that fires for the task `a` of the flow `f`.
 fn listening() -> Arc<Flow> {
     wired(
-        "name = \"l\"\npersistent = true\n[[task]]\nname = \"heard\"\nuse = \"g\"\n\
-         [[listen]]\nflow = \"f\"\ntask = \"a\"\nto = \"heard\"\n[modules]\ng = \"g.wasm\"\n",
+        "name = \"l\"\npersistent = true\n[[task]]\nname = \"listener\"\nuse = \"g\"\n\
+         [[listen]]\nflow = \"f\"\ntask = \"a\"\nto = \"listener\"\n[modules]\ng = \"g.wasm\"\n",
     )
 }
 
@@ -44,7 +44,7 @@ async fn unpublished(harness: &Harness) -> Vec<String> {
 /// Asserts that the listening run has fired once, and does not fire again on another engine.
 async fn fires_once(mut harness: Harness) {
     let received = harness.take_job().await;
-    assert_eq!((received.call.run.as_str(), received.call.task.as_str()), ("l", "heard"));
+    assert_eq!((received.call.run.as_str(), received.call.task.as_str()), ("l", "listener"));
     harness.signal_job(&received).await;
     tokio::time::sleep(SETTLED).await;
     assert_eq!(fired(&harness, "l").await, 1);

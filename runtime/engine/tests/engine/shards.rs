@@ -103,11 +103,11 @@ async fn a_flow_with_an_unresponsive_queue_is_rejected() {
     let mut one = Harness::with_unresponsive_queue("waft.jobs.dead").await;
     let dead =
         wired("name = \"d\"\n[[task]]\nname = \"a\"\nuse = \"g\"\nqueue = \"dead\"\n[modules]\ng = \"g.wasm\"\n");
-    let refused = one.submit("d", &dead).await.map(drop).expect_err("its queue says nothing");
+    let refused = one.submit("d", &dead).await.map(drop).expect_err("its queue does not answer");
     let reasons = format!("{refused}: {}", std::error::Error::source(&refused).expect("it says why"));
     assert!(reasons.contains("waft.jobs.dead") && reasons.contains("rabbitmqctl"), "{reasons}");
     let start = Instant::now();
-    one.submit("d", &dead).await.map(drop).expect_err("its queue says nothing");
+    one.submit("d", &dead).await.map(drop).expect_err("its queue does not answer");
     assert_eq!(start.elapsed(), Duration::ZERO, "it was asked a moment ago");
     let _watch = one.submit("r", &linear(&["a"])).await.expect("the run begins");
     one.answer_shared("r").await;

@@ -31,7 +31,7 @@ async fn a_cycle_without_calls_delays_no_run_and_can_be_cancelled() {
     let other = harness.submit("other", &linear(&["a"])).await.expect("another run begins");
     harness.answer_next().await;
     assert_eq!(Harness::end(other).await.state(), RunState::Success);
-    harness.engine.command_local(&"spins".parse().unwrap(), RunCommand::Cancel).await.expect("it hears a cancel");
+    harness.engine.command_local(&"spins".parse().unwrap(), RunCommand::Cancel).await.expect("it receives the cancel");
     let ended = Harness::end(spinning).await;
     assert_eq!(ended.state(), RunState::RolledBack);
     assert!((45..=55).contains(&ended.firing_count()), "ten turns a second: {}", ended.firing_count());

@@ -18,8 +18,8 @@ const AT_A_TIME: u64 = 250;
 
 fn persistent() -> Arc<Flow> {
     wired(
-        "name = \"l\"\npersistent = true\n[[task]]\nname = \"heard\"\nuse = \"g\"\n\
-         [[listen]]\nflow = \"f\"\ntask = \"a\"\nto = \"heard\"\n[modules]\ng = \"g.wasm\"\n",
+        "name = \"l\"\npersistent = true\n[[task]]\nname = \"listener\"\nuse = \"g\"\n\
+         [[listen]]\nflow = \"f\"\ntask = \"a\"\nto = \"listener\"\n[modules]\ng = \"g.wasm\"\n",
     )
 }
 
@@ -32,7 +32,7 @@ async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
     harness.submit("l", &persistent()).await.expect("the run begins");
     for _ in 0..TIMES {
         for _ in 0..AT_A_TIME {
-            let task = "heard".parse().unwrap();
+            let task = "listener".parse().unwrap();
             let command = RunCommand::Notify { task, answer: TaskResult::Succeeded(Values::new()), key: None };
             harness.engine.command_local(&run, command).await.expect("it fires");
             let job = harness.take_job().await;
@@ -48,7 +48,7 @@ async fn a_long_lived_run_keeps_a_bounded_number_of_records() {
     let history = again.logbook.load(&run).await.unwrap();
     assert_eq!(history.version().get(), all.len() as u64);
     assert!(history.into_machine().unwrap() == whole, "it loads as it was");
-    let beginning = again.logbook.trim_point(&run).await.unwrap().expect("its oldest records were let go");
+    let beginning = again.logbook.trim_point(&run).await.unwrap().expect("its oldest records were deleted");
     let stored = again.logbook.read(&run, beginning.version, usize::MAX >> 1).await.unwrap();
     assert!((1_000..4_000).contains(&stored.len()), "{} of {} are kept", stored.len(), all.len());
     let mut replay = Replay::new(run.clone(), again.logbook.clone());

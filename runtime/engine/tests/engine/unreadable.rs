@@ -150,7 +150,7 @@ async fn an_unreadable_permit_message_is_quarantined_and_granting_continues() {
     harness.publish_message(message(&queue, true, Properties::default(), newer.clone())).await;
     let (stored, from, reason) = harness.next_quarantined().await;
     assert_eq!((&stored.body[..], from), (&newer[..], queue.clone()));
-    assert!(reason.contains("could not read what is said of permits"), "{reason}");
+    assert!(reason.contains("could not read a permit message"), "{reason}");
     let taken = tokio::time::timeout(Duration::from_secs(20), harness.take_job()).await;
     assert!(taken.is_err(), "the permit that is out stays out: {taken:?}");
     harness.signal(&job.call).await;

@@ -209,7 +209,7 @@ fn firing_limits_are_checked_in_files_and_in_the_builder() {
     assert_eq!(messages, expected);
     let once = Draft::builder("f").unwrap().max_firings(2).build();
     let diagnostics = wire(&once, &modules(), &Values::new()).unwrap_err();
-    assert_eq!(diagnostics[0].message, "the flow fires once, and says max_firings");
+    assert_eq!(diagnostics[0].message, "the flow fires once, and sets max_firings");
 }
 
 #[test]

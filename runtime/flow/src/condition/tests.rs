@@ -39,7 +39,7 @@ fn a_condition_that_cannot_be_evaluated_reports_why() {
         ("pan.size > 30", "condition `pan.size > 30` cannot be decided: "),
         ("pan.weight > 30", "there is no \"weight\""),
         ("lid.size > 30", "there is no \"lid\""),
-        ("pan.size", "came to a text, and not to true or false"),
+        ("pan.size", "yielded a text, and not true or false"),
     ] {
         let error = decide(text, &[pan]).expect_err(text);
         assert!(error.contains(expected), "{error}");
@@ -59,13 +59,13 @@ fn an_invalid_condition_is_rejected_before_evaluation() {
     for (text, expected) in [
         ("pan.size >", "it is not CEL, "),
         ("", "it is not CEL, "),
-        ("3", "it comes to a whole number"),
-        ("pan.size + 1", "it comes to a whole number"),
-        ("'yes'", "it comes to a text"),
-        ("pan ? 1 : 2", "it comes to a whole number"),
-        ("[1]", "it comes to a list"),
-        ("a.all(x, a.all(y, x == y))", "a loop (all, exists, map, filter) stands in a loop"),
-        ("size(a.map(x, a.filter(y, x == y))) > 1", "a loop"),
+        ("3", "it yields a whole number"),
+        ("pan.size + 1", "it yields a whole number"),
+        ("'yes'", "it yields a text"),
+        ("pan ? 1 : 2", "it yields a whole number"),
+        ("[1]", "it yields a list"),
+        ("a.all(x, a.all(y, x == y))", "loops (all, exists, map, filter) must not be nested"),
+        ("size(a.map(x, a.filter(y, x == y))) > 1", "loops (all, exists, map, filter)"),
         ("size(a.map(x, a + a)) > 1", "its loops do too much"),
         ("a.exists(x, x in a) && a.exists(x, x > 1) && a.exists(x, x > 2)", "its loops do too much"),
     ] {
@@ -244,7 +244,7 @@ fn an_operand_of_the_wrong_type_is_rejected_before_evaluation() {
         ("'abc'.exists(x, x == 'a')", "it has a loop over a text: a loop goes over a list"),
         ("a.exists(x, size(x))", "it has a whole number at `||`"),
         ("Pan{size: 1} == a", "it makes a message of type \"Pan\""),
-        ("type(a)", "it comes to"),
+        ("type(a)", "it yields"),
     ] {
         if text == "type(a)" {
             continue;

@@ -11,12 +11,12 @@ pub(super) fn suggest_task_key(key: &str) -> Option<String> {
         "outputs" | "output_names" | "returns" => "did you mean provides = [\"a value\"]?",
         "module" | "run" | "call" | "type" => "did you mean use = \"module#task\"?",
         "depends_on" | "needs" | "after" | "dependencies" | "upstream" => {
-            "order is said with [[link]] from = \"a task\", to = \"this one\", or follows from the values it requires"
+            "order is set with [[link]] from = \"a task\", to = \"this one\", or follows from the values it requires"
         }
         "time_limit" | "soft_time_limit" | "execution_timeout" => "did you mean timeout = \"30s\"?",
-        "when" | "if" | "condition" => "a condition stands at a link: [[link]] from, to, when = \"...\"",
+        "when" | "if" | "condition" => "a condition belongs to a link: [[link]] from, to, when = \"...\"",
         "countdown" | "delay" | "eta" => "did you mean start_after = \"30m\", or start_at?",
-        "cron" | "schedule" => "times stand beside the tasks: [[schedule]] cron = \"0 3 * * *\", to = \"this one\"",
+        "cron" | "schedule" => "schedules are beside the tasks: [[schedule]] cron = \"0 3 * * *\", to = \"this one\"",
         "rate_limit" => "did you mean rate = \"10/s\"?",
         _ => return None,
     };

@@ -90,7 +90,7 @@ impl<'t> Reader<'t> {
         Some(Self::new(table?, toml.span(), owner, keys))
     }
 
-    /// Knows only some of its keys from now on: others are reported as unknown.
+    /// Restricts the known keys; all others are reported as unknown.
     pub(super) fn keep_keys(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.keys.retain(|key| is_kept(key.name));
     }
@@ -223,7 +223,7 @@ impl<'t> Reader<'t> {
         let after = self.duration("start_after", diagnostics).map(StartTime::After);
         let Some(toml) = self.take("start_at") else { return after };
         let Some(at) = timestamp(toml.get_ref()) else {
-            let message = format!("{} is no moment that a clock will show", self.describe_key("start_at"));
+            let message = format!("{} is not a supported time", self.describe_key("start_at"));
             let hint = "write a date, a time and an offset: 2027-01-31T08:00:00+01:00";
             diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             return after;

@@ -105,7 +105,7 @@ fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, diagnostics: &m
     let strategies: Vec<&str> = ["times", "for_each", "always"].into_iter().filter(is_present).collect();
     match strategies.as_slice() {
         [] => {
-            let message = format!("{} does not say what it does", table.owner);
+            let message = format!("{} sets no strategy", table.owner);
             let hint = "write times = 3, for_each = [..], or always = \"rollback\"";
             diagnostics.push_missing(Diagnostic::error(Some(toml.span()), message).hint(hint));
         }
@@ -119,8 +119,7 @@ fn one_strategy(table: &Reader<'_>, toml: &Spanned<DeValue<'_>>, diagnostics: &m
     }
     if is_present(&"always") && is_present(&"otherwise") {
         let message = format!("{} has both always and otherwise", table.owner);
-        diagnostics.push(
-            Diagnostic::error(Some(toml.span()), message).hint("always says what is answered: leave otherwise out"),
-        );
+        diagnostics
+            .push(Diagnostic::error(Some(toml.span()), message).hint("always sets the answer: leave otherwise out"));
     }
 }

@@ -52,18 +52,18 @@ fn diagnostic(error: &Error, text: &str) -> Diagnostic {
         }
         "string values must be quoted" => (
             format!("not TOML: {quoted} is not a value"),
-            "texts stand in quotes, and commas part the values of a list".into(),
+            "strings are quoted, and commas separate the values of a list".into(),
         ),
         "recursion limit" | "cannot recurse further; max recursion depth met" => {
-            ("it is nested too deep to be read".into(), "let the innermost tables and lists stand further out".into())
+            ("it is nested too deep to be read".into(), "reduce the nesting of tables and lists".into())
         }
         "key with no value" => {
             ("not TOML: a key without a value".into(), "a line is a key, `=` and a value, or a [header]".into())
         }
         _ if expected == "nothing" => {
-            (format!("not TOML: {problem}"), "texts stand in quotes, and each table, list and text is closed".into())
+            (format!("not TOML: {problem}"), "strings are quoted, and each table, list and string is closed".into())
         }
-        _ => (format!("not TOML: {problem}"), format!("TOML wants {expected} here")),
+        _ => (format!("not TOML: {problem}"), format!("TOML expects {expected} here")),
     };
     Diagnostic::error(span, message).hint(hint)
 }

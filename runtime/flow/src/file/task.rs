@@ -78,7 +78,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
     })
 }
 
-/// Reads the limits of a task's calls.
+/// Reads the limits of a task's calls. The keys `timeout`, `memory` and others come from the `limits!` macro.
 fn limits(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> LimitOverrides {
     let mut limits = LimitOverrides::default();
     for (key, limit) in limits.entries() {
@@ -101,8 +101,8 @@ fn for_each(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Option<Dra
     let Some(toml) = toml else {
         for key in ["as", "max_parallel"] {
             if let Some(toml) = table.take(key) {
-                let message = format!("{} says {key:?}, and is called once", table.owner);
-                let hint = "say for_each = \"a list\", or leave it out";
+                let message = format!("{} sets {key:?}, and is called once", table.owner);
+                let hint = "set for_each = \"a list\", or leave it out";
                 diagnostics.push(Diagnostic::error(Some(toml.span()), message).hint(hint));
             }
         }

@@ -37,7 +37,7 @@ impl NotificationInput {
                 let (index, mismatch) = schema.element_mismatch(list)?;
                 Some(format!("of its element {index}, {mismatch}"))
             }
-            Value::Json(_) | Value::Bytes(_) => Some("it is no list, and \"for_each\" goes through one".into()),
+            Value::Json(_) | Value::Bytes(_) => Some("\"for_each\" needs a list".into()),
             Value::Stored(_) => None,
         }
     }

@@ -25,7 +25,7 @@ pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, diagnostics: 
     for index in indices.filter(|index| is_cycle(&next, *index)) {
         let edge = empty[index];
         let (from, to) = (&flow.node(edge.link.from).name, &flow.node(edge.to).name);
-        let message = format!("the link {from:?} -> {to:?} goes round for ever, and no task on the way calls anybody");
+        let message = format!("the link {from:?} -> {to:?} closes a cycle without any call");
         let links = &layout.flow(ScopeIndex::ROOT).body.links;
         let is_same = |link: &&DraftLink| link.from == *from && link.to == *to;
         let span = links.iter().find(is_same).and_then(|link| link.spans.from.clone());

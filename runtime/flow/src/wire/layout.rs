@@ -87,7 +87,7 @@ impl<'d> Layout<'d> {
         self.flows.push(FlowLayout { name, body, parent, begin, end: begin, members: Vec::new(), span: span.clone() });
         if depth > MAX_DEPTH {
             let message = format!("flow {:?} is nested more than {MAX_DEPTH} deep", self.flow(scope).name);
-            diagnostics.push(Diagnostic::error(span, message).hint("let it stand further out"));
+            diagnostics.push(Diagnostic::error(span, message).hint("reduce the nesting"));
         } else {
             for node in &body.nodes {
                 self.lay_out_member(scope, node, depth, diagnostics);
@@ -148,12 +148,13 @@ impl<'d> Layout<'d> {
             let node = self.flow(position.scope).members[position.member].first;
             let message =
                 format!("{} has the name of the whole flow, which has a retry controller", self.describe(node));
-            let hint = "the retry controller is told by the name of its flow: give one of them another name";
+            let hint = "a retry controller has the name of its flow: give one of them another name";
             diagnostics.push(Diagnostic::error(self.span(node, "name"), message).hint(hint));
         }
     }
 
-    /// Warns of empty nested flows: their intended content is outside them. A flow that a program builds may well be empty.
+    /// Warns about an empty nested flow in a file: its tasks were probably written outside it. A built flow may be
+    /// empty.
     pub(super) fn warn_empty_flows(&self, diagnostics: &mut Vec<Diagnostic>) {
         for flow in self.flows.iter().filter(|flow| flow.members.is_empty()) {
             let (Some(parent), Some(span)) = (flow.parent, &flow.span) else { continue };
@@ -163,7 +164,7 @@ impl<'d> Layout<'d> {
             };
             let retry =
                 if flow.body.controller.is_some() { ", and its retry controller tries nothing again" } else { "" };
-            let message = format!("flow {:?} holds no task{retry}", flow.name);
+            let message = format!("flow {:?} has no task{retry}", flow.name);
             let (header, parent_header) = self.headers(parent.scope);
             let follows = self.flow(parent.scope).body.nodes.iter().any(comes_after);
             let hint = if follows {

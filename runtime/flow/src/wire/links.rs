@@ -90,10 +90,7 @@ impl LinkContext<'_, '_> {
             let Some((from, to)) = ends(self.layout, scope, link) else { continue };
             if link.on == SourceOutcome::Success && link.when.is_none() {
                 if link.reach.is_some() {
-                    let message = format!(
-                        "the link {:?} -> {:?} says how far a no reaches, and asks nothing",
-                        link.from, link.to
-                    );
+                    let message = format!("the link {:?} -> {:?} has `reach` but no condition", link.from, link.to);
                     let hint = "give it a condition with when = \"...\", or leave reach out";
                     diagnostics.push(Diagnostic::warning(link.spans.reach.clone(), message).hint(hint));
                 }
@@ -135,7 +132,8 @@ impl LinkContext<'_, '_> {
         let flow = self.layout.flow(scope);
         if flow.body.pattern == Pattern::Linear {
             let message = format!("{:?} listens to a failure in the linear flow {:?}", link.to, flow.name);
-            let hint = "what comes after would listen too: let the flow be a graph, and link its tasks";
+            let hint =
+                "every later task would become a failure handler too: let the flow be a graph, and link its tasks";
             diagnostics.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
         }
         for (member, hint) in [(from, "link the tasks in it, each with a link of its own"), (to, "let a task listen")] {
@@ -184,7 +182,7 @@ impl LinkContext<'_, '_> {
                     let is_read = diagnostics.len() < suggest::MAX_SUGGESTIONS;
                     let hint = is_read.then(|| suggest::did_you_mean(&name, known)).flatten();
                     let hint = hint.unwrap_or_else(|| match name.as_str() {
-                        FAILURE => "only a link with on = \"failure\" or \"any\" knows of a failure".into(),
+                        FAILURE => "`failure` exists only on a link with on = \"failure\" or \"any\"".into(),
                         _ => "a condition reads what its source provides, and inputs".into(),
                     });
                     diagnostics.push(Diagnostic::error(link.spans.when.clone(), message).hint(hint));
@@ -254,14 +252,13 @@ impl LinkContext<'_, '_> {
                 let hint = "only tasks can: they are not rolled back with the rest";
                 diagnostics.push(Diagnostic::error(span, message).hint(hint));
             } else if self.layout.task(*first).is_some_and(|task| task.rollback == Some(true)) {
-                let message =
-                    format!("task {name:?} has a rollback, and listens to a failure or comes after what does");
+                let message = format!("task {name:?} has a rollback, and is a failure handler or follows one");
                 let hint = "such a task is never rolled back: leave rollback out";
                 diagnostics.push(Diagnostic::error(self.layout.span(*first, "rollback"), message).hint(hint));
             }
             if self.layout.task(*first).is_some_and(|task| task.starts.is_some()) {
-                let message = format!("task {name:?} starts later, and listens to a failure or comes after what does");
-                let hint = "by then what it would tell of is rolled back: let it start at once";
+                let message = format!("task {name:?} starts later, and is a failure handler or follows one");
+                let hint = "the failed task is rolled back by then: let the handler start at once";
                 diagnostics.push(Diagnostic::error(self.layout.span(*first, "name"), message).hint(hint));
             }
             work.extend(&graph.after[member]);

@@ -62,7 +62,7 @@ fn end(
         Some(position) if position.scope == scope => return Some(position.member),
         Some(position) if flow.parent != Some(position) => {
             let actual_flow = layout.flow(position.scope);
-            refuse(format!("which stands in flow {:?}", actual_flow.name))
+            refuse(format!("which is in flow {:?}", actual_flow.name))
                 .hint(linkable_ends(layout, scope, name, position))
         }
         Some(_) | None if *name == flow.name => refuse("which is the flow itself".into()).hint("link the nodes in it"),
@@ -85,7 +85,7 @@ fn linkable_ends(layout: &Layout<'_>, scope: ScopeIndex, name: &NodeName, positi
         Some(layout.flow(scope).members[member].name)
     };
     if let Some(container) = container(scope) {
-        return format!("a link joins nodes of one flow: link {container:?}, which holds it");
+        return format!("a link joins nodes of one flow: link {container:?}, which contains it");
     }
     let mut inner = scope;
     while let Some(parent) = layout.flow(inner).parent {

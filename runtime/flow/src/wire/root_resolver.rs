@@ -101,7 +101,7 @@ impl RootResolver<'_, '_> {
     fn missing_initial_value(&self, requirement: &Requirement) -> Diagnostic {
         let consumer = self.layout.describe(requirement.node);
         let message =
-            format!("{consumer} requires {:?}, which comes round only with the second turn", requirement.value);
+            format!("{consumer} requires {:?}, which is available only from the second firing on", requirement.value);
         let hint = format!("let the first one begin with it: write {} under [inputs]", requirement.value);
         Diagnostic::error(self.span(requirement), message).hint(hint)
     }
@@ -142,7 +142,7 @@ impl RootResolver<'_, '_> {
         let (consumer, provider) = (self.layout.describe(requirement.node), self.layout.describe(provider));
         let message = format!("{consumer} requires {:?} of {provider}, but a link puts it first", requirement.value);
         let span = self.span(requirement);
-        let hint = "its attempt will fail with missing-input: turn the link round, or take the value from elsewhere";
+        let hint = "its attempt will fail with missing-input: reverse the link, or use another provider";
         Diagnostic::warning(span, message).hint(hint)
     }
 

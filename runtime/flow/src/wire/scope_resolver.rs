@@ -169,7 +169,8 @@ fn resolve_graph(
         match (others.next(), others.next()) {
             (None, _) => {}
             (Some(only), None) => {
-                // Where links lead to the only provider, the value comes from an enclosing flow, if one has it.
+                // Links put the only provider after this consumer. The value comes from an enclosing flow, if one
+                // provides it.
                 let mut is_linked =
                     || linked_to.entry(only.member).or_insert_with(|| graph.linked_to(only.member)).contains(member);
                 let is_reversed = resolver.carried.contains(&(only.member, *member))

@@ -262,7 +262,7 @@ fn visible_provides(draft: &DraftTask, provides: Renames) -> Renames {
 fn resolve_waiting_task(draft: &DraftTask, waits_for: &str, diagnostics: &mut Vec<Diagnostic>) -> ResolvedTask {
     let of_call = keys::TASK.iter().filter(|key| key.is_of_call).map(|key| key.name);
     for key in of_call.filter(|key| draft.spans.contains_key(*key)) {
-        let message = format!("task {:?} waits, and has no call that {key:?} could be of", draft.name);
+        let message = format!("task {:?} waits and makes no call, so {key:?} does not apply", draft.name);
         diagnostics.push(Diagnostic::error(draft.span(key), message).hint("leave it out"));
     }
     if waits_for.trim().is_empty() {

@@ -116,7 +116,7 @@ fn describe(flow: &Flow) -> String {
         }
         Source::LoopCarried { nodes, value, .. } => {
             let nodes = nodes.iter().map(|node| name(*node)).collect::<Vec<_>>();
-            format!("{value} that came round from {}", nodes.join(" or "))
+            format!("{value} carried over from {}", nodes.join(" or "))
         }
         Source::Absent => "nothing".into(),
     };

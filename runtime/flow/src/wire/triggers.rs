@@ -54,7 +54,7 @@ pub(super) fn find_cycles(
         } else if link.join == Join::Any {
             let message = format!("the link {:?} -> {:?} joins any, in a flow that fires once", link.from, link.to);
             let hint =
-                "each notification fires the target anew: say cyclic = true or persistent = true, or leave join out";
+                "each notification fires the target anew: set cyclic = true or persistent = true, or leave join out";
             diagnostics.push(Diagnostic::error(link.spans.join.clone(), message).hint(hint));
         }
     }
@@ -129,12 +129,12 @@ impl LinkContext<'_, '_> {
 fn check_back_edge(link: &DraftLink, diagnostics: &mut Vec<Diagnostic>) {
     let ends = format!("the link {:?} -> {:?}", link.from, link.to);
     if link.on != SourceOutcome::Success {
-        let message = format!("{ends} fires its target anew, and listens to a failure");
-        let hint = "a firing that fails is rolled back: let a task in it listen, which then goes on";
+        let message = format!("{ends} is a back edge, and cannot wait for a failure");
+        let hint = "a firing that fails is rolled back: add a failure handler inside the firing";
         diagnostics.push(Diagnostic::error(link.spans.on.clone(), message).hint(hint));
     }
     if link.reach.is_some() {
-        let message = format!("{ends} fires its target anew: a no reaches nobody else");
+        let message = format!("{ends} is a back edge, so `reach` has no effect");
         diagnostics.push(Diagnostic::error(link.spans.reach.clone(), message).hint("leave reach out"));
     }
 }
@@ -172,8 +172,8 @@ pub(super) fn build_triggers(
 fn refuse_trigger_keys(triggers: &DraftTriggers, diagnostics: &mut Vec<Diagnostic>) {
     let keys = [("max_firings", triggers.max_firings.is_some()), ("max_parallel", triggers.max_parallel.is_some())];
     for (key, _) in keys.into_iter().filter(|(_, is_present)| *is_present) {
-        let message = format!("the flow fires once, and says {key}");
-        let hint = "say cyclic = true or persistent = true, or leave it out";
+        let message = format!("the flow fires once, and sets {key}");
+        let hint = "set cyclic = true or persistent = true, or leave it out";
         diagnostics.push(Diagnostic::error(triggers.spans.get(key).cloned(), message).hint(hint));
     }
 }
@@ -193,7 +193,7 @@ fn build_listeners(
             if !draft.triggers.persistent {
                 let message =
                     format!("task {:?} listens to another flow, and its own flow is not persistent", listener.to);
-                let hint = "say persistent = true, or let a task with wait = \"...\" listen";
+                let hint = "set persistent = true, or let a task with wait = \"...\" listen";
                 diagnostics.push(Diagnostic::error(listener.span.clone(), message).hint(hint));
             }
             entries.insert(to);
@@ -216,7 +216,7 @@ fn build_schedules(
         let Some(to) = target(layout, flow, "a schedule", &schedule.to, &schedule.span, diagnostics) else { continue };
         if !draft.triggers.persistent || matches!(flow.node(to).role, Role::Wait(_)) {
             let message = format!("a schedule fires {:?}, which is not a call in a persistent flow", schedule.to);
-            let hint = "say persistent = true, and let the schedule fire a task that calls a guest";
+            let hint = "set persistent = true, and let the schedule fire a task that calls a guest";
             diagnostics.push(Diagnostic::error(schedule.span.clone(), message).hint(hint));
         }
         entries.insert(to);
@@ -250,7 +250,7 @@ fn entries_awaiting_values(
         }
         if flow.node(*index).scope != ScopeIndex::ROOT {
             let message = format!(
-                "task {:?} stands in a nested flow, and requires what only a notification can bring",
+                "task {:?} is in a nested flow, and requires a value that only a notification provides",
                 flow.node(*index).name
             );
             let hint = "let a task of the flow itself be notified, or give the value under [inputs]";
@@ -274,7 +274,7 @@ fn target(
     let member = position.map(|position| &layout.flow(position.scope).members[position.member]);
     let problem = match (position, member) {
         (None, _) | (_, None) => "which the flow does not have",
-        (Some(position), _) if position.scope != ScopeIndex::ROOT => "which stands in a nested flow",
+        (Some(position), _) if position.scope != ScopeIndex::ROOT => "which is in a nested flow",
         (_, Some(member)) if member.nested.is_some() => "which is a nested flow",
         (Some(_), Some(member)) => {
             let is_task = matches!(flow.node(member.first).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));

@@ -86,7 +86,7 @@ impl<'a> TypeChecker<'a, '_> {
                         self.element_mismatch(resolved.node, list, &subject, span)
                     }
                     Value::Json(_) | Value::Bytes(_) => {
-                        let message = format!("{subject}: it is no list, and \"for_each\" goes through one");
+                        let message = format!("{subject}: \"for_each\" needs a list");
                         Some(Diagnostic::error(span, message).hint("give it a list such as [1, 2, 3]"))
                     }
                     Value::Stored(_) => None,

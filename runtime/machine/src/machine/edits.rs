@@ -128,7 +128,7 @@ impl Machine {
             let is_final = firing.state == RunState::Success && Some(firing.firing) != base;
             if state.has_effects() && !is_final {
                 return Some(format!(
-                    "{name:?} is {state}{}: what its call began, that call has to end",
+                    "{name:?} is {state}{}: its call may still be rolled back",
                     describe_firing(firing)
                 ));
             }
@@ -251,7 +251,7 @@ impl<'f> NodeMapping<'f> {
         by_node.iter().filter_map(|(index, value)| Some((self.node(*index)?, value.clone()))).collect()
     }
 
-    /// `None` where the entry is gone; an entry stays while any node of its firing does.
+    /// `None` if the entry node was removed. An entry node stays while any node of its firing exists.
     fn map_firing(&self, firing: FiringSnapshot) -> Option<FiringSnapshot> {
         let entry = match firing.entry {
             Some(entry) => Some(self.node(entry)?),
@@ -314,8 +314,8 @@ impl<'f> NodeMapping<'f> {
             Some(QueuedFiring { entry, inherited, ..queued.clone() })
         });
         let pending = state.pending_triggers.iter().filter_map(|pending| {
-            let turn = self.back_edge(pending.turn)?;
-            Some(PendingTrigger { turn, given: Arc::new(self.map_keys(&pending.given)), ..pending.clone() })
+            let back_edge = self.back_edge(pending.back_edge)?;
+            Some(PendingTrigger { back_edge, given: Arc::new(self.map_keys(&pending.given)), ..pending.clone() })
         });
         let schedules = self.new.triggers.iter().flat_map(|triggers| &triggers.schedules).map(|schedule| {
             let old_schedules = self.old.triggers.iter().flat_map(|triggers| &triggers.schedules);
@@ -395,7 +395,7 @@ fn describe_source(flow: &Flow, source: &Source) -> String {
         Source::Node { node, value } => format!("{value} of {}", name(node)),
         Source::Failure(nodes) => format!("failure of {:?}", nodes.iter().map(name).collect::<Vec<_>>()),
         Source::LoopCarried { nodes, value, .. } => {
-            format!("{value} that came round from {:?}", nodes.iter().map(name).collect::<Vec<_>>())
+            format!("{value} carried over from {:?}", nodes.iter().map(name).collect::<Vec<_>>())
         }
         source @ (Source::Constant(_) | Source::Element | Source::RunInput(_) | Source::Absent) => {
             format!("{source:?}")

@@ -85,7 +85,7 @@ pub struct QueuedFiring {
 #[derive(Debug, Clone, PartialEq)]
 pub struct PendingTrigger {
     /// The index of the back edge in the flow.
-    pub turn: u32,
+    pub back_edge: u32,
     /// The notification values of the firing that the back edge leaves.
     pub values: Values,
     /// The values that this firing provided.
@@ -95,7 +95,8 @@ pub struct PendingTrigger {
 }
 
 impl PendingTrigger {
-    /// Whether it still waits for its time. A wait longer than the delay means that the clock was set back.
+    /// Whether the pause before the back edge is not over. A remaining wait longer than the pause means that the clock
+    /// was set back: then it is over.
     fn is_early(&self, now: Timestamp) -> bool {
         self.not_before.is_some_and(|at| now < at && at.since(now) <= EMPTY_FIRING_DELAY)
     }
@@ -303,7 +304,8 @@ impl Machine {
             provided.keys().for_each(|name| drop(values.remove(name)));
         }
         let not_before = (!firing_machine.has_called()).then(|| at.after(EMPTY_FIRING_DELAY));
-        let pending = |turn| PendingTrigger { turn, values: values.clone(), given: inherited.clone(), not_before };
+        let pending =
+            |back_edge| PendingTrigger { back_edge, values: values.clone(), given: inherited.clone(), not_before };
         let pending = back_edges.into_iter().map(pending);
         let pending: Vec<PendingTrigger> = pending.collect();
         self.trigger_state_mut().pending_triggers.extend(pending);

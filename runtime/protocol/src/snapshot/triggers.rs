@@ -157,9 +157,9 @@ impl WireQueuedFiring<'_> {
 }
 
 impl<'a> From<&'a PendingTrigger> for WirePendingTrigger<'a> {
-    fn from(PendingTrigger { turn, values, given, not_before }: &'a PendingTrigger) -> Self {
+    fn from(PendingTrigger { back_edge, values, given, not_before }: &'a PendingTrigger) -> Self {
         Self {
-            back_edge: *turn,
+            back_edge: *back_edge,
             values: values_to_wire(values),
             provided_before: provided_to_wire(given),
             not_before_micros: time_to_wire(*not_before),
@@ -170,7 +170,12 @@ impl<'a> From<&'a PendingTrigger> for WirePendingTrigger<'a> {
 impl WirePendingTrigger<'_> {
     fn into_pending_trigger(self) -> Result<PendingTrigger, Invalid> {
         let (values, given) = (values_from_wire(self.values)?, provided_from_wire(self.provided_before)?);
-        Ok(PendingTrigger { turn: self.back_edge, values, given, not_before: time_from_wire(self.not_before_micros) })
+        Ok(PendingTrigger {
+            back_edge: self.back_edge,
+            values,
+            given,
+            not_before: time_from_wire(self.not_before_micros),
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::user;
 
-/// A key for the checksums of compiled code: only who can read it can make code that is loaded.
+/// A key for the checksums of compiled code: only a process that can read it can create code that waft loads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CacheKey([u8; 32]);
 

@@ -130,7 +130,7 @@ pub(super) async fn compare(
             .push(Check::skipped("store-shared", "there is nothing in the store yet that engines could be asked for"));
         return checks;
     };
-    // The engines answer only who has a secret that is also theirs.
+    // Engines answer only requests sealed with their own secret.
     let Some(secret) = secret else {
         checks.push(Check::skipped("store-shared", "the secret of the engines could not be read from the logbook"));
         return checks;

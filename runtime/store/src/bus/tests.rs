@@ -274,7 +274,7 @@ async fn only_a_worker_with_a_job_puts_content() {
         assert!(harness.store.fetch(&digest_of(b"pan")).await.is_err(), "the store does not have it");
     }
     let (digest, key) = harness.client.put(QUEUE, "pan".into(), call(), SECRET.call_key(&call())).await.unwrap();
-    assert_eq!(key, SECRET.content_key(&digest), "who has the content may name it");
+    assert_eq!(key, SECRET.content_key(&digest), "a holder of the content may name it");
     harness.end().await;
 }
 

@@ -189,8 +189,8 @@ impl Confirms {
 
 /// Returns once lapin has reported the outcome of every publish in the current batch of confirms.
 ///
-/// lapin holds a lock while it reports them, and the first poll of this wait takes that lock. The purpose of the wait itself
-/// does not matter here.
+/// lapin reports under a lock. Polling this wait once takes that lock, so all outcomes are reported; the result does
+/// not matter.
 async fn flush_confirm_batch(channel: &Channel) {
     let _ = futures::poll!(pin!(channel.wait_for_confirms()));
 }

@@ -225,7 +225,7 @@ fn requests_of_a_former_shard_owner_are_ignored() {
     harness.queue.push_back((false, PermitMessage::Request(request)));
     harness.settle(&mut coordinator);
     harness.send_request("1", at_once(1), &[], &["r3"]);
-    assert!(harness.settle(&mut coordinator).is_empty(), "what the later one has is not given away");
+    assert!(harness.settle(&mut coordinator).is_empty(), "permits of the later coordinator are not granted");
 }
 
 #[test]
@@ -362,5 +362,5 @@ fn a_coordinator_without_permits_holds_no_delivery() {
     harness.settle(&mut coordinator);
     assert!(coordinator.is_empty(harness.now));
     coordinator.tick();
-    assert!(coordinator.take_actions().is_empty(), "nor does it ask whether it is the keeper");
+    assert!(coordinator.take_actions().is_empty(), "nor does it ask whether it is the coordinator");
 }

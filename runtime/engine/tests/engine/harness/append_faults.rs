@@ -154,7 +154,7 @@ impl AppendInterceptor for AppendFaults {
         self.stop_after_append.store(stops, Ordering::Relaxed);
         let held = *self.held.lock().unwrap();
         if held {
-            self.append_permits.acquire().await.expect("the gate stays").forget();
+            self.append_permits.acquire().await.expect("the semaphore is open").forget();
         }
         if let Some((run, records)) = &mut *self.captured.lock().unwrap() {
             let of_run = appends.iter().filter(|append| append.run == *run);
@@ -173,7 +173,7 @@ impl AppendInterceptor for AppendFaults {
 
     async fn before_read(&self) {
         if self.reads_held.load(Ordering::Relaxed) {
-            self.read_permits.acquire().await.expect("the gate stays").forget();
+            self.read_permits.acquire().await.expect("the semaphore is open").forget();
         }
     }
 

@@ -85,7 +85,7 @@ impl Table {
             Some(StartTime::At(at)) => match format_timestamp(at) {
                 Some(text) => self.put("start_at", text),
                 None => {
-                    let message = format!("\"start_at\" of {} is no moment that a clock will show", self.owner);
+                    let message = format!("\"start_at\" of {} is not a supported time", self.owner);
                     diagnostics.push(Diagnostic::error(None, message).hint("choose one before the year 9999"));
                 }
             },

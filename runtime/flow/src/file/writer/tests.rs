@@ -320,7 +320,7 @@ fn every_unwritable_value_is_reported_at_once() {
         "\"expires\" of flow \"f\" is 1µs, and no whole number of milliseconds",
         "\"raw\" in inputs holds bytes, which a flow file cannot",
         "\"nothing\" in \"with\" of task \"t\" holds null, which a flow file cannot",
-        "\"start_at\" of task \"t\" is no moment that a clock will show",
+        "\"start_at\" of task \"t\" is not a supported time",
         "a module cannot be called \"a#b\"",
         "module \"a#b\" is an empty text",
         "\"attempts\" of the retry of task \"t\" is 0",
@@ -359,7 +359,7 @@ fn an_addition_is_written_without_a_name() {
     );
     assert_eq!(normalized(Edit::parse_addition(&text).unwrap()).matches("\"more\"").count(), 2);
     let error = write_addition(&Draft::addition().persistent().build()).unwrap_err();
-    assert!(messages(&error)[0].starts_with("what is added says something of the whole flow"), "{error}");
+    assert!(messages(&error)[0].starts_with("an addition must not set keys of the whole flow"), "{error}");
     let error = write(&Draft::addition().build()).unwrap_err();
     assert_eq!(messages(&error), ["the flow has no \"name\""]);
     let named = Draft::builder("f").unwrap().link("a", "b").build();

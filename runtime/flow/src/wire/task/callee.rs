@@ -66,7 +66,7 @@ impl<'d> Modules<'d> {
             (ModuleContent::Tasks(tasks), None) => match tasks.as_slice() {
                 [only] => Ok(Callee::Task(module.digest, only)),
                 [] => {
-                    let diagnostic = refuse(format!("uses module {alias:?}, which holds no task"));
+                    let diagnostic = refuse(format!("uses module {alias:?}, which has no task"));
                     Err(diagnostic.hint("build the module with a task in it, or use another one"))
                 }
                 [first, ..] => {
@@ -94,12 +94,12 @@ impl Modules<'_> {
         }
         let reason = format!("uses module {alias:?}, which the flow does not name");
         if let Some((module, export)) = self.split_other_separator(alias) {
-            return (reason, format!("did you mean \"{module}#{export}\"? `#` parts a module from its task"));
+            return (reason, format!("did you mean \"{module}#{export}\"? `#` separates a module from its task"));
         }
         let known = || self.resolved.keys().chain(self.named.keys()).map(String::as_str);
         if let Some((module, export)) = split_at_dot(alias) {
             let closest = suggest::closest(module, known()).unwrap_or(module);
-            let mut hint = format!("did you mean \"{closest}#{export}\"? `#` parts a module from its task");
+            let mut hint = format!("did you mean \"{closest}#{export}\"? `#` separates a module from its task");
             if !self.named.contains_key(closest) {
                 hint.push_str(&format!("; and write {closest:?} = \"path, tag or digest\" under [modules]"));
             }

@@ -1,7 +1,7 @@
 //! Turns an event into records. Nothing here changes the machine.
 
 mod late;
-mod rollback;
+mod rollback_step;
 mod tick;
 
 use crate::{Event, Fact, NodeAttempt};

@@ -100,7 +100,7 @@ impl FiringMachine {
                 self.shift(*by);
                 Vec::new()
             }
-            Fact::CancelRequested | Fact::Expired => self.stop(at),
+            Fact::CancelRequested | Fact::Expired => self.start_full_rollback(at),
             Fact::SuspendRequested => self.enter_run_state(at, RunState::Suspending),
             Fact::Resumed => self.enter_run_state(at, RunState::Running),
             Fact::RunStateChanged { state } => self.enter_run_state(at, *state),
@@ -113,7 +113,7 @@ impl FiringMachine {
     }
 
     /// Stops the firing: it is rolled back, and the applies that are under way are interrupted.
-    fn stop(&mut self, at: Timestamp) -> Vec<Command> {
+    fn start_full_rollback(&mut self, at: Timestamp) -> Vec<Command> {
         if self.state.is_final() {
             self.state = RunState::Running;
         }
@@ -153,7 +153,8 @@ impl FiringMachine {
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
         node.applies = attempt.attempt.get();
-        // This apply covers a lost apply that has answered, until this one fails.
+        // The late effects of the lost apply need no rollback while this apply may still succeed: both have one
+        // idempotency key.
         node.may_have_applied |= node.rare.remove(|rare| rare.late_outcome.take()).is_some();
         self.clear_failure(index);
         self.enter(index, NodeState::Running { since: at, retry_at: None });

@@ -240,7 +240,7 @@ impl FiringMachine {
         }
     }
 
-    /// Empties the queues of tasks whose flow is to be rolled back: no further element starts.
+    /// Empties the queue of every task in a flow that will be rolled back: no further element starts.
     pub(super) fn unqueue_all(&mut self) {
         let stopped: Vec<NodeIndex> = self.queued.iter().copied().filter(|each| !self.may_continue(*each)).collect();
         for each in stopped {

@@ -292,7 +292,7 @@ impl FiringMachine {
         }
     }
 
-    /// Whether a node after another need not wait for it in this state any more.
+    /// Whether a node in this state no longer blocks its successors.
     pub(in crate::machine) fn unblocks_successors(
         &self,
         index: NodeIndex,

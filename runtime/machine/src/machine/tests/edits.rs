@@ -169,10 +169,7 @@ fn a_module_can_be_replaced_only_before_its_call() {
     let mut harness = Harness::start(flow(text));
     let uses = |task: &str| Edit::Use { task: name(task), uses: "g#plain".into() };
     harness.edit(&[uses("b")]).unwrap();
-    assert_eq!(
-        harness.edit(&[uses("a")]).unwrap_err(),
-        ["\"a\" is running: what its call began, that call has to end"]
-    );
+    assert_eq!(harness.edit(&[uses("a")]).unwrap_err(), ["\"a\" is running: its call may still be rolled back"]);
     harness.answer(0);
     assert_eq!(harness.outstanding[0].id.task, name("b"));
     let b = harness.machine.flow().tasks().find(|(_, task, _)| **task == name("b")).unwrap().2;
@@ -244,7 +241,7 @@ fn the_inputs_of_a_called_task_cannot_be_edited() {
     harness.answer(0);
     let five = Edit::Set { task: name("kick-server"), parameter: "x".parse().unwrap(), value: Value::json(&5.into()) };
     let errors = harness.edit(&[five]).unwrap_err();
-    assert_eq!(errors, ["\"kick-server\" is running: what its call began, that call has to end"]);
+    assert_eq!(errors, ["\"kick-server\" is running: its call may still be rolled back"]);
 }
 
 #[test]

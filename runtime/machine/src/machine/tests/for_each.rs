@@ -138,14 +138,14 @@ fn a_failed_element_rollback_is_skipped_by_its_name() {
 #[test]
 fn a_failure_handler_receives_element_and_list_failures() {
     let listener =
-        "[[task]]\nname = \"t\"\nuse = \"g#told\"\n[[link]]\nfrom = \"make\"\nto = \"t\"\non = \"failure\"\n";
+        "[[task]]\nname = \"t\"\nuse = \"g#report-failure\"\n[[link]]\nfrom = \"make\"\nto = \"t\"\non = \"failure\"\n";
     for (list, expected) in [
         ("[1, \"bad\"]", "make: element 1: no such item"),
         ("\"items\"", "make: the value to be called for each element of is not a list"),
     ] {
         let text = format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = {list}\n{listener}");
         let harness = ended_with_items_of_7(&text);
-        let received = harness.published.iter().find_map(|change| change.provides.as_ref()?.get("told").cloned());
+        let received = harness.published.iter().find_map(|change| change.provides.as_ref()?.get("report").cloned());
         assert_eq!(received, Some(Value::json(&expected.into())));
         assert_eq!(harness.state(), RunState::RolledBack);
     }

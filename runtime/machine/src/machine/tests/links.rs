@@ -19,7 +19,7 @@ fn flow_with_listener(guest: &str, link: &str) -> String {
         provides = []
         [[task]]
         name = "l"
-        use = "g#told"
+        use = "g#report-failure"
         [[link]]
         from = "before"
         to = "s"
@@ -37,7 +37,7 @@ fn a_failure_handler_runs_before_rollback_and_is_not_rolled_back() {
         &flow_with_listener("fails", "on = \"failure\""),
         "before:R before:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD before:RB before:RD",
         RunState::RolledBack,
-        "told=\"s: woot\"",
+        "report=\"s: woot\"",
     );
 }
 
@@ -57,13 +57,13 @@ fn a_listener_on_any_receives_success_and_failure() {
         &flow_with_listener("noop", "on = \"any\""),
         "before:R before:S s:R s:S l:R l:S(\"all is well\")",
         RunState::Success,
-        "told=\"all is well\"",
+        "report=\"all is well\"",
     );
     check_trace(
         &flow_with_listener("fails", "on = \"any\""),
         "before:R before:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD before:RB before:RD",
         RunState::RolledBack,
-        "told=\"s: woot\"",
+        "report=\"s: woot\"",
     );
 }
 
@@ -87,7 +87,7 @@ fn a_failure_handler_runs_for_each_controller_retry() {
         use = "g#fails"
         [[task]]
         name = "l"
-        use = "g#told"
+        use = "g#report-failure"
         [[link]]
         from = "s"
         to = "l"
@@ -96,7 +96,7 @@ fn a_failure_handler_runs_for_each_controller_retry() {
         "f:R f:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD f:RT s:P l:P
          f:R f:S s:R s:F l:R l:S(\"s: woot\") s:RB s:RD f:RB f:RD",
         RunState::RolledBack,
-        "told=\"s: woot\"",
+        "report=\"s: woot\"",
     );
 }
 

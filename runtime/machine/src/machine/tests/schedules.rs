@@ -99,7 +99,7 @@ fn skipped_missed_times_are_counted() {
 fn times_beyond_the_queue_limit_are_counted_or_backlogged() {
     let text = |missed: &str| {
         let text = minutely(&format!("overlap = \"queue\"\nmissed = \"{missed}\""));
-        let listener = "[[task]]\nname = \"hear\"\nuse = \"g#noop\"\n[[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"hear\"\n";
+        let listener = "[[task]]\nname = \"listener\"\nuse = \"g#noop\"\n[[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"listener\"\n";
         flow(&format!("max_parallel = 1\n{text}{listener}"))
     };
     let notification = |number: u64| {

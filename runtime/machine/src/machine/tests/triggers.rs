@@ -239,21 +239,21 @@ fn a_link_that_joins_any_fires_its_target_for_each_of_its_sources() {
         use = "g#five"
         provides = { value = "second" }
         [[task]]
-        name = "hear"
+        name = "listener"
         use = "g#noop"
         [[link]]
         from = "one"
-        to = "hear"
+        to = "listener"
         join = "any"
         [[link]]
         from = "other"
-        to = "hear"
+        to = "listener"
         join = "any"
     "#;
     let mut harness = Harness::start(flow(text));
     harness.run();
     assert_eq!(harness.state(), RunState::Success);
-    assert_eq!(firings(&harness, "hear"), [2, 3]);
+    assert_eq!(firings(&harness, "listener"), [2, 3]);
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn max_firings_ends_a_persistent_run() {
 
 #[test]
 fn a_snapshot_lists_the_referenced_digests() {
-    let text = "persistent = true\nmax_parallel = 1\n[[task]]\nname = \"hear\"\nuse = \"g#same\"\n\
+    let text = "persistent = true\nmax_parallel = 1\n[[task]]\nname = \"listener\"\nuse = \"g#same\"\n\
                 requires = { x = \"size\" }\nwith = { y = 1 }\n";
     let mut harness = Harness::start(flow(text));
     let stored = [7, 8].map(|byte| flow::Digest::from_bytes([byte; 32]));
@@ -308,7 +308,7 @@ fn a_snapshot_lists_the_referenced_digests() {
     for digest in stored {
         let value = flow::Value::Stored(flow::Stored { digest, size: 100_000, form: flow::ValueKind::Json });
         let values = [("size".parse().unwrap(), value)].into();
-        harness.step(&Event::Notify { task: name("hear"), result: TaskResult::Succeeded(values), key: None });
+        harness.step(&Event::Notify { task: name("listener"), result: TaskResult::Succeeded(values), key: None });
     }
     assert_eq!(harness.machine.firings().count(), 1, "the other firing waits");
     let needed = harness.machine.snapshot().digests();

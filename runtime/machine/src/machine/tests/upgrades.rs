@@ -44,7 +44,7 @@ fn a_module_is_replaced_between_firings_only() {
         harness.notify("add-ip", &[("ip", ip)]);
         let errors = harness.edit(&[reload_edit()]).unwrap_err();
         let firing = harness.machine.firing_count();
-        let expected = format!("\"add-ip\" is running in firing {firing}: what its call began, that call has to end");
+        let expected = format!("\"add-ip\" is running in firing {firing}: its call may still be rolled back");
         assert_eq!(errors, [expected]);
         while !harness.outstanding.is_empty() {
             harness.answer(0);
@@ -64,7 +64,7 @@ fn the_base_firing_keeps_its_module() {
     harness.answer(0);
     let other = Edit::Use { task: name("prepare"), uses: "g#nasty".into() };
     let errors = harness.edit(&[other]).unwrap_err();
-    assert_eq!(errors, ["\"prepare\" is success in firing 1: what its call began, that call has to end"]);
+    assert_eq!(errors, ["\"prepare\" is success in firing 1: its call may still be rolled back"]);
 }
 
 #[test]

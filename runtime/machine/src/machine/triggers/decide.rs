@@ -14,8 +14,8 @@ use crate::machine::{
     firing::{FiringMachine, FiringStart},
 };
 
-/// The maximum number of queued firings. Beyond it, notifications are refused, back edges are skipped, and triggers without
-/// a sender to refuse are skipped or wait in their schedule's backlog. Small in tests, so that they reach it.
+/// The maximum number of queued firings. When the queue is full: notifications are refused, back edges are skipped,
+/// schedule times go to the backlog or are skipped. Small in tests, so that they reach it.
 pub(super) const MAX_QUEUED_FIRINGS: usize = if cfg!(test) { 500 } else { 10_000 };
 
 impl Machine {
@@ -149,7 +149,7 @@ impl Machine {
             ));
         }
         if self.flow.node(index).scope != flow::graph::ScopeIndex::ROOT {
-            return Some(format!("task {name:?} stands in a nested flow: notify one that stands in the flow itself"));
+            return Some(format!("task {name:?} is in a nested flow: notify one that is in the flow itself"));
         }
         if self.flow.node(index).retired {
             return Some(format!("task {name:?} was removed"));
@@ -218,9 +218,9 @@ impl Machine {
 
     /// Decides whether a back edge fires its target, now that its source has finished.
     fn decide_back_edge(&self, trigger_state: &TriggerState, pending: &PendingTrigger) -> Fact {
-        let skipped = |reason| Fact::BackEdgeSkipped { back_edge: pending.turn, reason };
+        let skipped = |reason| Fact::BackEdgeSkipped { back_edge: pending.back_edge, reason };
         let triggers = self.triggers();
-        let Some(edge) = triggers.back_edges.get(pending.turn as usize) else {
+        let Some(edge) = triggers.back_edges.get(pending.back_edge as usize) else {
             return skipped("the link was removed".into());
         };
         if let Some(max) = triggers.max_firings.filter(|max| trigger_state.firing_count >= *max) {
@@ -231,8 +231,8 @@ impl Machine {
             return skipped(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn"));
         }
         match self.evaluate_back_edge(edge, pending) {
-            Ok(true) => self.fire(trigger_state, edge.to, Trigger::BackEdge(pending.turn), pending.values.clone()),
-            Ok(false) => skipped("its condition says no".into()),
+            Ok(true) => self.fire(trigger_state, edge.to, Trigger::BackEdge(pending.back_edge), pending.values.clone()),
+            Ok(false) => skipped("its condition is false".into()),
             Err(error) => skipped(error.to_string()),
         }
     }
@@ -242,7 +242,7 @@ impl Machine {
         let firing = self.new_firing(FiringStart {
             firing: Firing::FIRST,
             entry: Some(edge.to),
-            by: Trigger::BackEdge(pending.turn),
+            by: Trigger::BackEdge(pending.back_edge),
             inputs: pending.values.clone(),
             inherited: pending.given.clone(),
         });

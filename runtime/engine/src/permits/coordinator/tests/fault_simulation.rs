@@ -101,8 +101,8 @@ impl FaultSimulation {
             }
         }
         consumer.coordinator.poll_grants(now);
-        for say in consumer.coordinator.take_actions() {
-            match say {
+        for action in consumer.coordinator.take_actions() {
+            match action {
                 CoordinatorAction::WriteSnapshot(snapshot) => self.publish(PermitMessage::Snapshot(snapshot)),
                 CoordinatorAction::SendTick(beat) => self.publish(PermitMessage::Tick(beat)),
                 CoordinatorAction::Grant(shard, granted) => {
@@ -140,7 +140,7 @@ impl FaultSimulation {
         self.consumers[self.active].unsettled.clear();
     }
 
-    fn claim(&mut self, of: &Shard) {
+    fn send_request(&mut self, of: &Shard) {
         self.number += 1;
         let (number, holder) = (self.number, self.holders.get_mut(of).unwrap());
         let wanted = holder.waiting.keys().map(|call| RequestedCall { call: call.clone(), priority: 0 }).collect();
@@ -195,7 +195,7 @@ impl FaultSimulation {
                 let at = self.rng.below(COORDINATORS);
                 self.take(at);
             }
-            20..24 => self.claim(&of),
+            20..24 => self.send_request(&of),
             24..30 => self.on_grant(&of),
             30..33 => {
                 self.calls += 1;
@@ -236,5 +236,5 @@ fn grants_never_exceed_the_limit_through_any_crash() {
         }
         done += storm.done;
     }
-    assert!(done > 1_000, "calls are given their turn: {done}");
+    assert!(done > 1_000, "calls were granted: {done}");
 }

@@ -18,7 +18,7 @@ const TASKS: [(&str, &[&str], &[&str], bool); 15] = [
     ("plain", &[], &[], false),
     ("flaky", &[], &[], true),
     ("stubborn", &["item?"], &[], true),
-    ("told", &["failure?"], &["told"], false),
+    ("report-failure", &["failure?"], &["report"], false),
     ("next", &["count"], &["count"], true),
     ("add", &["ip"], &["added"], true),
     ("add-anew", &["ip"], &["added"], true),
@@ -65,7 +65,7 @@ pub(super) fn guest(machine: &Machine, call: &Call) -> TaskResult {
         ("same", Action::Apply) if input("x") != input("y") => permanent("woot"),
         // Fails at each odd attempt.
         ("flaky", _) if call.id.attempt.get() % 2 == 1 => transient("not yet"),
-        ("told", Action::Apply) => {
+        ("report-failure", Action::Apply) => {
             let text = match input("failure") {
                 Some(Value::Json(json)) => {
                     let failure = json.to_tree().unwrap();
@@ -73,7 +73,7 @@ pub(super) fn guest(machine: &Machine, call: &Call) -> TaskResult {
                 }
                 Some(_) | None => "all is well".into(),
             };
-            TaskResult::Succeeded([("told".parse().unwrap(), Value::json(&text.into()))].into())
+            TaskResult::Succeeded([("report".parse().unwrap(), Value::json(&text.into()))].into())
         }
         ("stubborn", Action::Rollback) => transient("never"),
         ("next", Action::Apply) => {
