@@ -1,5 +1,8 @@
 //! The child's part: it gives up what it does not need, reads one module, and answers.
 
+#[cfg(target_os = "linux")]
+mod system_calls;
+
 use std::io::{self, Read as _, Write as _};
 
 use rustix::process::{Resource, Rlimit};
@@ -29,7 +32,7 @@ const MAX_MEMORY: u64 = 5 << 30;
 const DESCRIPTORS: u64 = 0;
 
 /// Answers one request on standard input, on standard output. The process then ends. It never uses more than its limits on
-/// CPU time and memory, opens no file and no socket, and dies with its parent.
+/// CPU time and memory, opens no file and no socket, starts no process, sends no signal, and dies with its parent.
 ///
 /// # Errors
 /// When a limit cannot be set, or a stream fails.
@@ -53,7 +56,8 @@ fn confine() -> io::Result<()> {
     give_up_privileges()?;
     limit(Resource::Core, 0)?;
     limit(Resource::Fsize, 0)?;
-    limit(Resource::Nofile, DESCRIPTORS)
+    limit(Resource::Nofile, DESCRIPTORS)?;
+    system_calls::restrict()
 }
 
 #[cfg(target_os = "linux")]
@@ -68,6 +72,13 @@ fn give_up_privileges() -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn give_up_privileges() -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system_calls {
+    pub(super) fn restrict() -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Limits the work for a module of some bytes.
