@@ -432,6 +432,28 @@ fn relative_names_of_store_cache_and_logbook_are_in_the_working_folder() {
 }
 
 #[test]
+fn retries_above_the_operators_maximum_are_refused() {
+    let waft = Waft::default();
+    let task =
+        |name: &str, retry: &str| format!("[[task]]\nname = \"{name}\"\nuse = \"hostile#noop\"\nretry = {retry}\n");
+    let busy = task("busy", "{ attempts = 50, backoff = \"fixed\", initial = \"1ms\" }");
+    waft.flow(&format!("name = \"f\"\n{}{busy}", task("endless", "{ attempts = 4294967295 }")));
+    for command in ["check", "run"] {
+        let output = waft.run([command, "flow.toml"]);
+        assert_error(&output, 2, "task \"endless\": its 4294967295 attempts are above the maximum here, 100");
+        let average = "its 50 attempts have pauses of 1ms on average, and more than 10 attempts need 100ms here";
+        assert_error(&output, 2, &format!("task \"busy\": {average}"));
+    }
+    let configuration = waft.folder().join("configuration/waft");
+    std::fs::create_dir_all(&configuration).expect("the folder can be written");
+    let write = |text: &str| std::fs::write(configuration.join("config.toml"), text).expect("it can be written");
+    write("[limits]\nattempts = 4294967295\nretry_pause = \"0s\"\n");
+    waft.run(["check", "flow.toml"]).expect(0);
+    write("[limits]\nattempts = 0\n");
+    assert_error(&waft.run(["check", "flow.toml"]), 2, "limits.attempts: each task has one attempt at least");
+}
+
+#[test]
 fn limits_above_the_operators_maximum_are_refused() {
     let waft = Waft::default();
     waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\nmemory = \"8GiB\"\ntimeout = \"3h\"\n");

@@ -69,7 +69,7 @@ pub(crate) async fn check(
     let find = async |reference: String| {
         modules::find(library, &reference, &folder, persist).await.map_err(|error| format!("{error:#}"))
     };
-    let (flow, diagnostics) = match wire_draft(&draft, inputs, &library.sandbox.max_limits(), find).await {
+    let (flow, diagnostics) = match wire_draft(&draft, inputs, &library.maximum(), find).await {
         Ok(mut wired) => {
             let warnings = std::mem::take(&mut wired.warnings);
             (Some(wired.with_source(&text)), warnings)

@@ -43,12 +43,16 @@ pub(crate) async fn open_store_to_read(settings: &Settings) -> Result<Arc<dyn St
 
 /// Opens the store to read, and starts a sandbox with one slot.
 pub(crate) async fn open_to_read(settings: &Settings) -> Result<ModuleLibrary, CliError> {
-    Ok(ModuleLibrary { store: open_store_to_read(settings).await?, sandbox: sandbox(settings, 1)? })
+    library(settings, open_store_to_read(settings).await?, 1)
 }
 
 /// Opens the store and starts a sandbox with `slots` slots.
 pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrary, CliError> {
-    Ok(ModuleLibrary { store: open_store(settings).await?, sandbox: sandbox(settings, slots)? })
+    library(settings, open_store(settings).await?, slots)
+}
+
+fn library(settings: &Settings, store: Arc<dyn Store>, slots: u16) -> Result<ModuleLibrary, CliError> {
+    Ok(ModuleLibrary { store, sandbox: sandbox(settings, slots)?, max_retries: settings.max_retries })
 }
 
 /// Starts a sandbox with `slots` slots and this machine's cache of compiled code.

@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
+use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, RetryLimits, Size};
 use serde::Deserialize;
 
 use self::limits::RawLimits;
@@ -115,6 +115,8 @@ pub(crate) struct Settings {
     pub(crate) largest_request: u64,
     /// The maximum of each limit of a call.
     pub(crate) max_limits: Limits,
+    /// The maximum of retries that a task may have.
+    pub(crate) max_retries: RetryLimits,
 }
 
 impl RawSettings {
@@ -139,7 +141,7 @@ impl RawSettings {
                 token: text(self.serve.token, lower.serve.token),
                 largest_request: text(self.serve.largest_request, lower.serve.largest_request),
             },
-            limits: RawLimits(self.limits.0.or(lower.limits.0)),
+            limits: self.limits.or(lower.limits),
         }
     }
 
@@ -182,7 +184,7 @@ impl RawSettings {
             ("serve.largest_request", largest_request),
         ];
         let set = keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_owned());
-        let mut limits = limits.0;
+        let mut limits = *limits;
         let limits = limits.entries().filter(|(_, limit)| limit.is_set()).map(|(name, _)| format!("limits.{name}"));
         set.chain(limits).collect()
     }
@@ -257,7 +259,8 @@ impl Settings {
         let listen = parser.address("serve.listen", written.serve.listen);
         let delivery_limit = parser.delivery_limit("worker.delivery_limit", written.worker.delivery_limit);
         let queues = parser.queues("worker.queues", written.worker.queues);
-        let max_limits = parser.limits(&written.limits.0);
+        let max_limits = parser.limits(&written.limits.call);
+        let max_retries = parser.retries(&written.limits);
         parser.finish(&files.names)?;
         Ok(Self {
             broker: written.broker.filter(|url| !url.is_empty()),
@@ -280,6 +283,7 @@ impl Settings {
             token: written.serve.token.filter(|token| !token.is_empty()),
             largest_request,
             max_limits,
+            max_retries,
         })
     }
 }
@@ -307,6 +311,15 @@ impl Parser {
             self.report(key, error);
             Duration::ZERO
         })
+    }
+
+    /// The maximum of retries.
+    fn retries(&mut self, written: &RawLimits) -> RetryLimits {
+        let retries = written.retries();
+        if retries.attempts == 0 {
+            self.report("limits.attempts", "each task has one attempt at least");
+        }
+        retries
     }
 
     /// The maximum of each limit.
@@ -402,9 +415,11 @@ mod tests {
     #[test]
     fn the_default_maximum_is_that_of_the_library() {
         let written = parse(DEFAULT, "the built-in settings").ok().unwrap();
-        assert_eq!(written.limits.0, LimitOverrides::from(Limits::maximum()), "default.toml names each limit");
+        assert_eq!(written.limits.call, LimitOverrides::from(Limits::maximum()), "default.toml names each limit");
+        assert!({ written.limits }.entries().all(|(_, limit)| limit.is_set()), "default.toml names each limit");
         let mut parser = Parser::default();
-        assert_eq!(parser.limits(&written.limits.0), Limits::maximum());
+        assert_eq!(parser.limits(&written.limits.call), Limits::maximum());
+        assert_eq!(parser.retries(&written.limits), RetryLimits::default());
         assert_eq!(parser.errors, Vec::<String>::new());
     }
 }

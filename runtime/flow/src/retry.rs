@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::time::format_duration;
+
 /// The growth of the delay between attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backoff {
@@ -26,6 +28,9 @@ pub struct RetryPolicy {
     pub jitter: bool,
 }
 
+/// The number of times that a delay doubles at most: by then it is above every maximum.
+const MAX_DOUBLINGS: u32 = 31;
+
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
@@ -39,6 +44,17 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// The pause between two of its attempts, on average and without jitter; nothing for a single attempt.
+    fn average_pause(&self) -> Option<Duration> {
+        let pauses = self.attempts.checked_sub(1).filter(|pauses| *pauses > 0)?;
+        let unjittered = Self { jitter: false, ..*self };
+        let pause = |failed: u32| unjittered.delay(failed, 0).unwrap_or_default();
+        // From here on, all pauses are equal.
+        let growing = pauses.min(MAX_DOUBLINGS);
+        let total: Duration = (1..=growing).map(pause).fold(Duration::ZERO, Duration::saturating_add);
+        Some(total.saturating_add(pause(pauses).saturating_mul(pauses - growing)) / pauses)
+    }
+
     /// The delay after the `failed`-th failed attempt in a row (from 1), or `None` when no attempt is left.
     ///
     /// `seed` determines the jitter, so that live work and replay agree.
@@ -48,7 +64,7 @@ impl RetryPolicy {
             return None;
         }
         let doublings = match self.backoff {
-            Backoff::Exponential => failed.saturating_sub(1).min(31),
+            Backoff::Exponential => failed.saturating_sub(1).min(MAX_DOUBLINGS),
             Backoff::Fixed => 0,
         };
         let full = self.initial.saturating_mul(1 << doublings).min(self.max);
@@ -58,6 +74,73 @@ impl RetryPolicy {
         let half = full / 2;
         let spread = u64::try_from((full - half).as_micros()).unwrap_or(u64::MAX);
         Some(half + Duration::from_micros(split_mix(seed) % spread.saturating_add(1)))
+    }
+}
+
+/// The number of attempts that a policy may make without a pause.
+const ATTEMPTS_WITHOUT_PAUSE: u32 = 10;
+
+/// The retries that an operator allows at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryLimits {
+    /// The maximum of attempts.
+    pub attempts: u32,
+    /// The least pause between attempts, on average, of a policy with more than ten attempts.
+    pub pause: Duration,
+}
+
+impl Default for RetryLimits {
+    fn default() -> Self {
+        Self { attempts: 100, pause: Duration::from_millis(100) }
+    }
+}
+
+/// A retry policy that an operator does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RefusedRetries {
+    /// It has too many attempts.
+    #[error("its {asked} attempts are above the maximum here, {allowed}")]
+    Attempts {
+        /// The attempts of the policy.
+        asked: u32,
+        /// The maximum.
+        allowed: u32,
+    },
+    /// Its pauses are too short.
+    #[error(
+        "its {attempts} attempts have pauses of {} on average, and more than {ATTEMPTS_WITHOUT_PAUSE} attempts need {} here",
+        text(.average), text(.least)
+    )]
+    Pause {
+        /// The attempts of the policy.
+        attempts: u32,
+        /// Its pause on average.
+        average: Duration,
+        /// The least pause on average.
+        least: Duration,
+    },
+}
+
+fn text(time: &Duration) -> String {
+    format_duration(*time).unwrap_or_else(|| format!("{time:?}"))
+}
+
+impl RetryLimits {
+    /// Checks a policy.
+    ///
+    /// # Errors
+    /// [`RefusedRetries`] when its attempts are too many or too close.
+    pub fn check(&self, policy: &RetryPolicy) -> Result<(), RefusedRetries> {
+        let attempts = policy.attempts;
+        if attempts > self.attempts {
+            return Err(RefusedRetries::Attempts { asked: attempts, allowed: self.attempts });
+        }
+        match policy.average_pause() {
+            Some(average) if attempts > ATTEMPTS_WITHOUT_PAUSE && average < self.pause => {
+                Err(RefusedRetries::Pause { attempts, average, least: self.pause })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -72,6 +155,35 @@ fn split_mix(seed: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_attempts_and_too_short_pauses_are_refused() {
+        let of = |attempts, initial| RetryPolicy {
+            attempts,
+            backoff: Backoff::Fixed,
+            initial: Duration::from_millis(initial),
+            ..RetryPolicy::default()
+        };
+        let limits = RetryLimits::default();
+        assert_eq!(limits.check(&RetryPolicy::default()), Ok(()));
+        assert_eq!(limits.check(&of(10, 0)), Ok(()), "a few attempts may be immediate");
+        assert_eq!(limits.check(&of(100, 100)), Ok(()));
+        let refused = |policy| limits.check(&policy).unwrap_err().to_string();
+        assert_eq!(refused(of(u32::MAX, 0)), "its 4294967295 attempts are above the maximum here, 100");
+        assert_eq!(
+            refused(of(11, 50)),
+            "its 11 attempts have pauses of 50ms on average, and more than 10 attempts need 100ms here"
+        );
+        let growing = RetryPolicy { backoff: Backoff::Exponential, max: Duration::from_secs(5), ..of(20, 1) };
+        assert_eq!(limits.check(&growing), Ok(()), "the later pauses count too");
+        let unlimited = RetryLimits { attempts: u32::MAX, ..limits };
+        assert_eq!(
+            unlimited.check(&RetryPolicy { attempts: u32::MAX, ..growing }),
+            Ok(()),
+            "and are not counted one by one"
+        );
+        assert!(unlimited.check(&of(u32::MAX, 1)).is_err());
+    }
 
     #[test]
     fn exponential_delays_double_up_to_the_maximum() {

@@ -23,7 +23,7 @@ mod scope_resolver;
 #[cfg(test)]
 mod tests;
 
-pub use limits::check_limits;
+pub use limits::{Maximum, check_limits};
 
 use std::collections::{BTreeMap, BTreeSet};
 

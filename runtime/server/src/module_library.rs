@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flow::{Digest, ModuleContent};
+use flow::{Digest, Maximum, ModuleContent, RetryLimits};
 use sandbox::{CompileError, Compiled, DescribeError, ModuleError, Sandbox};
 use store::{FetchError, InvalidTag, PutError, Store, Tag, TagError};
 
@@ -14,6 +14,8 @@ pub struct ModuleLibrary {
     pub store: Arc<dyn Store>,
     /// The sandbox that inspects modules.
     pub sandbox: Sandbox,
+    /// The retries that the operator allows at most.
+    pub max_retries: RetryLimits,
 }
 
 /// A module that was found and inspected.
@@ -78,6 +80,12 @@ pub enum LibraryError {
 }
 
 impl ModuleLibrary {
+    /// What the operator allows at most.
+    #[must_use]
+    pub fn maximum(&self) -> Maximum {
+        Maximum { call: self.sandbox.max_limits(), retries: self.max_retries }
+    }
+
     /// Finds a module in the store by tag or digest.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flow::{Diagnostic, Digest, Draft, Flow, FlowSource, Limits, ModuleInfo, Values};
+use flow::{Diagnostic, Digest, Draft, Flow, FlowSource, Maximum, ModuleInfo, Values};
 
 use crate::InspectedModule;
 
@@ -35,7 +35,7 @@ impl WiredFlow {
 pub async fn wire_draft<Inspect>(
     draft: &Draft,
     inputs: &Values,
-    max_limits: &Limits,
+    maximum: &Maximum,
     find: impl Fn(String) -> Inspect,
 ) -> Result<WiredFlow, Vec<Diagnostic>>
 where
@@ -52,7 +52,7 @@ where
         }
     }
     let (flow, warnings) = flow::wire(&draft, &modules, inputs)?;
-    let exceeded = flow::check_limits(&draft, &flow, max_limits);
+    let exceeded = flow::check_limits(&draft, &flow, maximum);
     if !exceeded.is_empty() {
         return Err(warnings.into_iter().chain(exceeded).collect());
     }

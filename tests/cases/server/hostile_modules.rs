@@ -99,6 +99,15 @@ fn a_server_refuses_limits_above_its_maximum() {
 }
 
 #[test]
+fn a_server_refuses_retries_above_its_maximum() {
+    let server = TestServer::new();
+    server.waft.flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#noop\"\nretry = { attempts = 101 }\n");
+    let output = server.run(&["submit", "flow.toml"]);
+    let expected = "its 101 attempts are above the maximum here, 100";
+    assert!(output.expect(2).stderr.contains(expected), "{}", output.stderr);
+}
+
+#[test]
 fn hostile_modules_do_not_stop_a_server() {
     let server = TestServer::new();
     let nested = server.waft.write("nested.wasm", nested_types());

@@ -47,7 +47,7 @@ pub(super) async fn run(
     let modules = BTreeMap::from([("module".into(), info)]);
     let draft = draft.build();
     let wired = flow::wire(&draft, &modules, &Values::new()).and_then(|(flow, warnings)| {
-        let exceeded = flow::check_limits(&draft, &flow, &library.sandbox.max_limits());
+        let exceeded = flow::check_limits(&draft, &flow, &library.maximum());
         if exceeded.is_empty() { Ok((flow, warnings)) } else { Err(exceeded) }
     });
     let (flow, _) = wired.map_err(|diagnostics| {

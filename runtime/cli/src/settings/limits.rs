@@ -1,20 +1,54 @@
 //! The table `[limits]` of a settings file.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use flow::{LimitEntry, LimitOverrides};
+use flow::{LimitEntry, LimitOverrides, RetryLimits};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error, MapAccess, Unexpected, Visitor},
 };
 
 /// The limits that a file sets. A limit as an empty text is not set, like other settings.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct RawLimits(pub(super) LimitOverrides);
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RawLimits {
+    /// The limits of a call.
+    pub(super) call: LimitOverrides,
+    attempts: Option<u32>,
+    retry_pause: Option<Duration>,
+}
+
+impl RawLimits {
+    /// These limits, and those of `lower` that are not set here.
+    pub(super) fn or(self, lower: Self) -> Self {
+        Self {
+            call: self.call.or(lower.call),
+            attempts: self.attempts.or(lower.attempts),
+            retry_pause: self.retry_pause.or(lower.retry_pause),
+        }
+    }
+
+    /// Each limit with its key.
+    pub(super) fn entries(&mut self) -> impl Iterator<Item = (&'static str, LimitEntry<'_>)> {
+        let of_retries = [
+            ("attempts", LimitEntry::SmallCount(&mut self.attempts)),
+            ("retry_pause", LimitEntry::Time(&mut self.retry_pause)),
+        ];
+        self.call.entries().chain(of_retries)
+    }
+
+    /// The maximum of retries.
+    pub(super) fn retries(&self) -> RetryLimits {
+        let default = RetryLimits::default();
+        RetryLimits {
+            attempts: self.attempts.unwrap_or(default.attempts),
+            pause: self.retry_pause.unwrap_or(default.pause),
+        }
+    }
+}
 
 /// The names of all limits, for a hint.
 pub(super) fn names() -> String {
-    LimitOverrides::default().entries().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
+    RawLimits::default().entries().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
 }
 
 impl<'de> Deserialize<'de> for RawLimits {
@@ -33,13 +67,13 @@ impl<'de> Visitor<'de> for LimitsVisitor {
     }
 
     fn visit_map<Map: MapAccess<'de>>(self, mut map: Map) -> Result<RawLimits, Map::Error> {
-        let mut limits = LimitOverrides::default();
+        let mut limits = RawLimits::default();
         while let Some(name) = map.next_key_seed(KnownName)? {
             if let Some((_, limit)) = limits.entries().find(|(known, _)| *known == name) {
                 map.next_value_seed(LimitSeed(limit))?;
             }
         }
-        Ok(RawLimits(limits))
+        Ok(limits)
     }
 }
 
@@ -51,7 +85,7 @@ impl<'de> DeserializeSeed<'de> for KnownName {
 
     fn deserialize<From: Deserializer<'de>>(self, from: From) -> Result<String, From::Error> {
         let name = String::deserialize(from)?;
-        if LimitOverrides::default().entries().any(|(known, _)| known == name) {
+        if RawLimits::default().entries().any(|(known, _)| known == name) {
             return Ok(name);
         }
         Err(From::Error::custom(format!("there is no limit {name:?}; the limits are {}", names())))
@@ -138,6 +172,6 @@ mod tests {
     #[test]
     fn an_empty_text_sets_nothing() {
         let limits: RawLimits = toml::from_str("memory = \"\"\ntimeout = \"2m\"\n").unwrap();
-        assert_eq!((limits.0.memory, limits.0.timeout.map(|time| time.as_secs())), (None, Some(120)));
+        assert_eq!((limits.call.memory, limits.call.timeout.map(|time| time.as_secs())), (None, Some(120)));
     }
 }

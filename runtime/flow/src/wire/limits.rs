@@ -1,25 +1,40 @@
-//! The maximum that an operator allows for the limits of tasks.
+//! The maximum that an operator allows for the limits and retries of tasks.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    Diagnostic, Draft, Flow, Limits, NodeName,
+    Diagnostic, Draft, Flow, Limits, NodeName, RetryLimits,
     draft::{DraftNode, DraftTask, FlowBody},
 };
 
-/// Reports every task of a wired flow whose limits are above a maximum, whether the flow or the module of the task sets
-/// them.
+/// What an operator allows at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Maximum {
+    /// The limits of a call.
+    pub call: Limits,
+    /// The retries of a task.
+    pub retries: RetryLimits,
+}
+
+/// Reports every task of a wired flow whose limits or retries are above a maximum, whether the flow or the module of the task
+/// sets them.
 #[must_use]
-pub fn check_limits(draft: &Draft, flow: &Flow, maximum: &Limits) -> Vec<Diagnostic> {
+pub fn check_limits(draft: &Draft, flow: &Flow, maximum: &Maximum) -> Vec<Diagnostic> {
     let mut tasks = BTreeMap::new();
     collect(&draft.body, &mut tasks);
     let mut diagnostics = Vec::new();
     for (_, name, task) in flow.tasks() {
-        for exceeded in task.limits.exceeding(maximum) {
-            let span = tasks.get(name).and_then(|task| task.span(exceeded.name));
-            let error = Diagnostic::error(span, format!("task \"{name}\": {exceeded}"));
-            let hint = "the flow or the module of the task sets it; an operator raises the maximum under [limits] in the settings";
+        let mut report = |key: &'static str, reason: String| {
+            let span = tasks.get(name).and_then(|task| task.span(key));
+            let error = Diagnostic::error(span, format!("task \"{name}\": {reason}"));
+            let hint = "the flow or the module of the task sets it; an operator changes the maximum under [limits] in the settings";
             diagnostics.push(error.hint(hint));
+        };
+        for exceeded in task.limits.exceeding(&maximum.call) {
+            report(exceeded.name, exceeded.to_string());
+        }
+        if let Err(refused) = maximum.retries.check(&task.retry) {
+            report("retry", refused.to_string());
         }
     }
     diagnostics

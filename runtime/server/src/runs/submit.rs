@@ -133,7 +133,7 @@ pub(super) async fn wire(
     overrides: &Values,
 ) -> Result<WiredFlow, Vec<Diagnostic>> {
     let find = async |text: String| library.find_for_run(&text).await.map_err(|error| missing_reason(&error));
-    wire_draft(draft, overrides, &library.sandbox.max_limits(), find).await
+    wire_draft(draft, overrides, &library.maximum(), find).await
 }
 
 pub(super) fn missing_reason(error: &LibraryError) -> String {

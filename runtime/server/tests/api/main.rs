@@ -66,7 +66,11 @@ async fn dependencies_over(logbook: Arc<dyn Logbook>) -> Dependencies {
     let config = engine::Config { id: "here".into(), shards: ShardAssignment::Shared };
     let clock = Arc::new(SystemClock);
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
-    let library = ModuleLibrary { store, sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap() };
+    let library = ModuleLibrary {
+        store,
+        sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap(),
+        max_retries: Default::default(),
+    };
     let coverage = QueueCoverage::Embedded(["default".parse().unwrap()].into());
     let locations = Locations {
         broker: None,
