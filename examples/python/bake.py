@@ -1,9 +1,9 @@
-"""Pushes a module, submits a flow, answers the task that waits, and reads the run's events to the end.
+"""Pushes a module, submits a flow, completes the task that waits, and reads the run's events to the end.
 
     waft serve &
     python bake.py examples-wasm/target/wasm32-wasip1/release/kitchen.wasm
 
-It needs Python 3.9 and its standard library alone. WAFT_SERVER and WAFT_TOKEN say where the server is.
+It needs only Python 3.9 and its standard library. WAFT_SERVER is the address of the server, WAFT_TOKEN its token.
 """
 
 import json
@@ -34,7 +34,7 @@ use = "kitchen#choose-pan"
 
 
 def request(method, path, body=None, content_type="application/json", headers=None):
-    """Sends one request and gives the open response. A problem's detail and hint become the error."""
+    """Sends one request and returns the open response. For an error response, it raises its title, detail and hint."""
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     asked = urllib.request.Request(SERVER + path, data=data, method=method, headers=headers or {})
     if data is not None:
@@ -49,25 +49,25 @@ def request(method, path, body=None, content_type="application/json", headers=No
 
 
 def push(path, tag):
-    """Stores a module under a tag. The same bytes have the same digest, so it may be repeated."""
+    """Stores a module under a tag. The same bytes have the same digest, so this may be repeated."""
     with open(path, "rb") as file:
         with request("POST", f"/v1/modules?tag={tag}", file.read(), "application/wasm") as response:
             return json.load(response)["digest"]
 
 
 def submit(flow, run):
-    """Starts a run. With the same run id and the same content it may be repeated: the run starts once."""
+    """Starts a run. It may be repeated with the same run id and the same content: the run starts once."""
     with request("POST", "/v1/runs", {"flow": flow, "run": run}) as response:
         return json.load(response)["run"]
 
 
 def notify(run, task, values, key):
-    """Answers a task that waits. With the same key it may be repeated: it counts once."""
+    """Completes a task that waits. It may be repeated with the same key: it counts once."""
     request("POST", f"/v1/runs/{run}/notify", {"task": task, "values": values, "key": key}).close()
 
 
 def events(run):
-    """Gives the run's events from its start to its end, over as many connections as it takes."""
+    """Yields the events of the run from its start to its end. It connects again after a lost connection."""
     last = None
     while True:
         try:
@@ -81,7 +81,7 @@ def events(run):
                         yield event
                         if event["event"] == "run" and event["state"] in ("success", "failure", "rolled-back"):
                             return
-        except OSError as error:  # the connection was lost: what follows the last event comes next
+        except OSError as error:  # the connection was lost: continue after the last event
             print(f"{error}; trying again", file=sys.stderr)
         time.sleep(1)
 
