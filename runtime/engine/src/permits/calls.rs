@@ -28,7 +28,9 @@ impl EndedCalls {
         let takes_back = |record: &Record| {
             matches!(record.fact, Fact::FailureResolved { .. } | Fact::Expired | Fact::CancelRequested)
         };
-        if records.iter().any(takes_back) {
+        // Time ends a call too: no worker has started it in time.
+        let expires = |record: &Record| matches!((event, &record.fact), (Event::Tick, Fact::Failed { .. }));
+        if records.iter().any(|record| takes_back(record) || expires(record)) {
             return Self::Any;
         }
         match event {

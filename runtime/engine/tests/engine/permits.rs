@@ -79,6 +79,20 @@ async fn max_running_holds_over_all_engines() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_expired_call_returns_its_permit() {
+    let mut harness = Harness::new().await;
+    let flow = paced("max_running = 1\nexpires = \"1m\"\nretry = { attempts = 3, initial = \"1s\", jitter = false }");
+    harness.submit("r", &flow).await.map(drop).expect("the run begins");
+    let expired = harness.take_job().await;
+    // No worker starts it. The retry is called within seconds of the expiry, and not when it has expired itself.
+    let wait = Duration::from_secs(100);
+    let retried = job_within(&mut harness, wait).await.expect("the retry has a permit");
+    assert_eq!(retried.call.attempt, expired.call.attempt.next());
+    harness.signal_job(&retried).await;
+    harness.wait_for_state("r", RunState::Success).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn rate_holds_over_all_engines() {
     let (mut one, two) = two_engines().await;
     let flow = paced("rate = \"2/s\"");

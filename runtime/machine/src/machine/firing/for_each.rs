@@ -262,12 +262,10 @@ impl FiringMachine {
 
     /// The elements that may start now, within the window.
     pub(super) fn startable_elements(&self) -> impl Iterator<Item = NodeIndex> + use<'_> {
-        self.queued.iter().filter_map(|each| Some((self.for_each(*each)?, self.elements.get(each)?))).flat_map(
-            |(each, elements)| {
-                let max = each.max_parallel.map_or(usize::MAX, |max| max as usize);
-                elements.waiting.iter().copied().take(max.saturating_sub(elements.busy))
-            },
-        )
+        let lists = self.queued.iter().filter_map(|each| Some((*each, self.elements.get(each)?)));
+        lists.flat_map(|(each, elements)| {
+            elements.waiting.iter().copied().take(self.window(each).saturating_sub(elements.busy))
+        })
     }
 
     /// The `for_each` task whose list a node begins, or whose element it is.

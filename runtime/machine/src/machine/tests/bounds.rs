@@ -174,6 +174,22 @@ fn cancel_rolls_back_only_the_called_elements_of_a_list() {
 }
 
 #[test]
+fn a_list_that_is_called_again_keeps_to_its_window() {
+    let mut harness = Harness::start(flow(
+        "pattern = \"linear\"\nretry = { times = 2 }\n[inputs]\nitems = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]\n\
+         [[task]]\nname = \"make\"\nuse = \"g#make\"\nfor_each = \"items\"\nas = \"item\"\n\
+         [[task]]\nname = \"last\"\nuse = \"g#fails\"\n",
+    ));
+    let mut answered = 0;
+    while harness.state() == RunState::Running {
+        assert!(harness.outstanding.len() <= 6, "{} calls are out after {answered}", harness.outstanding.len());
+        harness.answer(0);
+        answered += 1;
+    }
+    assert_eq!((harness.state(), answered), (RunState::RolledBack, 2 * (20 + 1 + 20)));
+}
+
+#[test]
 fn a_snapshot_shares_the_list_and_resumes() {
     let (mut machine, mut out) = long_list(1_000, "");
     for answered in 0..1_000 {
