@@ -17,7 +17,8 @@ pub struct RunStateResponse {
     /// Its state.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: RunState,
-    /// Whether the run was cancelled and is not rolled back yet.
+    /// Whether the command was a cancel, and the run is not rolled back yet. After another command it is `false`; the run
+    /// itself shows whether it is being cancelled.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelling: bool,
 }

@@ -126,10 +126,12 @@ impl From<SubmitError> for Problem {
             SubmitError::Exists { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", "there is such a run already", error.to_string())
             }
+            SubmitError::Bug { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "the run triggers a bug of waft", error.to_string())
+            }
             SubmitError::Put(_)
             | SubmitError::Declare(_)
             | SubmitError::NoShard
-            | SubmitError::Bug { .. }
             | SubmitError::Stopping
             | SubmitError::Append(_) => {
                 Self::internal(&error).hint("submit it again with the same run id: it starts once")

@@ -120,8 +120,10 @@ impl Machine {
             // They fire one after the other, as soon as the queue has space.
             MissedPolicy::All if is_missed || is_full => {
                 let until = next.unwrap_or(Timestamp::from_micros(u64::MAX));
-                let has_space =
-                    trigger_state.backlogs.get(number as usize).is_none_or(|spans| spans.len() < MAX_BACKLOG_SPANS);
+                let has_space = trigger_state.backlogs.get(number as usize).is_none_or(|spans| {
+                    // A time right after the last span extends it.
+                    spans.len() < MAX_BACKLOG_SPANS || spans.back().is_some_and(|last| last.until == at)
+                });
                 let added = Fact::BacklogAdded { schedule: number, from: at, until };
                 vec![if has_space { added } else { skipped(SkipReason::Missed, missed_later + 1) }, scheduled]
             }
