@@ -7,6 +7,9 @@ use std::{
 
 use flow::{ClockShift, Timestamp};
 
+/// Interval of periodic work, such as probing shards without an owner and reading stale runs again.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
+
 /// A source of time.
 pub trait Clock: Send + Sync + 'static {
     /// The current wall-clock time. It may be set, forward or back.

@@ -28,7 +28,6 @@ mod unreadable;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use broker::{Delivery, Refusals};
@@ -39,14 +38,13 @@ use protocol::{AttemptLog, EngineSecret, Reply};
 use store::Store;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
 use crate::{
     Clock, SubmitError, Watch,
-    clock::ClockReader,
+    clock::{ClockReader, TICK},
     effects::{Effects, ReplyTo},
     fetches::Fetches,
-    inbox::{Inbox, ShardDelivery},
+    inbox::Inbox,
     leases::Leases,
     listeners::{ListenedTask, Listeners},
     loads::Loads,
@@ -54,7 +52,7 @@ use crate::{
     permits::{calls::EndedCalls, client::PermitClient},
     publications::Publications,
     runs::{RecentRuns, RunEvent, Runs, is_inactive},
-    shards::{Shards, Sharing},
+    shards::{ShardDelivery, Shards, Sharing},
     topology_cache::TopologyCache,
     unserved_queues,
     withdrawals::Withdrawals,
@@ -65,9 +63,6 @@ pub(crate) use requests::DriverRequest;
 /// Number of signals after which a batch takes no further message: enough to share the cost of an append, few enough to
 /// answer soon. The last message may hold several signals.
 const MAX_BATCH_SIGNALS: usize = 512;
-
-/// Interval of periodic work, such as probing shards without an owner and reading stale runs again.
-pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// The input of one iteration of the driver's loop, before any of it is durable.
 #[derive(Default)]
@@ -267,21 +262,6 @@ impl Driver {
     }
 }
 
-/// The message for a run that a bug of waft stopped.
-const BUG_MESSAGE: &str =
-    "the run is damaged, or triggers a bug of waft: it is stopped until another version of waft can drive it";
-
-/// Runs `work` on a run's machine and catches a panic, so that a bug of waft stops only that run. The error contains
-/// `doing` and the panic message, which names the record that caused it.
-pub(crate) fn catch_bug<T>(run: &RunId, doing: &str, work: impl FnOnce() -> T) -> Result<T, String> {
-    // The values that the work borrowed are not used again after a panic.
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
-        let reason = format!("{doing}: {}", machine::panic_message(&*panic));
-        error!(%run, reason, BUG_MESSAGE);
-        reason
-    })
-}
-
 /// Returns the reply that explains why an event had no effect.
 fn rejection(machine: &Machine, event: &Event) -> Reply {
     let state = machine.state();
@@ -296,23 +276,5 @@ fn rejection(machine: &Machine, event: &Event) -> Reply {
         )),
         Event::Edit { flow, .. } => Reply::Refused(machine.edit_errors(flow).join("; ")),
         _ => Reply::NotApplicable(state),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_stops_only_its_run_and_names_the_event() {
-        let run = RunId::new("r").unwrap();
-        assert_eq!(catch_bug(&run, "tick", || 7), Ok(7));
-        let event = Event::Notify {
-            task: "ask".parse().unwrap(),
-            result: flow::TaskResult::Succeeded(flow::Values::new()),
-            key: None,
-        };
-        let caught = catch_bug(&run, &event.summary(), || panic!("the machine accepts what it decided: record x"));
-        assert_eq!(caught, Err("notification of \"ask\": the machine accepts what it decided: record x".to_owned()));
     }
 }

@@ -2,14 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, ConsumeError, Consumer, DeclareError, Delivery};
+use broker::{Broker, ConsumeError, Consumer, DeclareError};
 use flow::Shard;
 use protocol::topology as names;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use crate::{StartError, shards::Sharing, topology};
+use crate::{
+    StartError,
+    shards::{ShardDelivery, Sharing},
+    topology,
+};
 
 /// Maximum number of deliveries that wait for the engine, over all shards: some batches' worth. Then their consumers
 /// wait.
@@ -58,14 +62,6 @@ fn is_timeout(error: &StartError) -> bool {
         error,
         StartError::Declare(DeclareError::TimedOut { .. }) | StartError::Consume(ConsumeError::Silent { .. })
     )
-}
-
-/// One delivery from the queue of a shard.
-pub(crate) struct ShardDelivery {
-    pub(crate) shard: Shard,
-    /// The term in which it was delivered: a delivery of an earlier term belongs to another engine by now.
-    pub(crate) term: u64,
-    pub(crate) delivery: Delivery,
 }
 
 /// An item of the merged stream.

@@ -16,7 +16,7 @@ use machine::{Event, Machine};
 use protocol::lease;
 use tokio::time::{Duration, Instant};
 
-use crate::driver::TICK;
+use crate::clock::TICK;
 
 /// Maximum time that one probe can add to the received time of a queue. After a longer silence, workers still have
 /// time for a heartbeat.

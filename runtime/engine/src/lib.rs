@@ -9,6 +9,7 @@
 // Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod bug;
 mod clock;
 mod driver;
 mod effects;

@@ -8,7 +8,7 @@ use logbook::{History, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Fact, NodeChange};
 use tokio::task::{AbortHandle, Id, JoinSet};
 
-use crate::{driver::catch_bug, runs::ActiveRun};
+use crate::{bug::catch_bug, runs::active::ActiveRun};
 
 /// The number of records after a snapshot that the driver reads itself: some milliseconds.
 pub(crate) const MAX_INLINE_RECORDS: usize = 2_000;

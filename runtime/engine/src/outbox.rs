@@ -22,7 +22,7 @@ use protocol::{EngineSecret, topology as names};
 use store::Store;
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{driver::TICK, effects::Effects};
+use crate::{clock::TICK, effects::Effects};
 
 /// Maximum number of batches in flight. More would only wait for the broker's confirms.
 const IN_FLIGHT: usize = 64;

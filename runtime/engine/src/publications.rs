@@ -16,7 +16,7 @@ use logbook::Version;
 use machine::NodeChange;
 use protocol::EngineSecret;
 
-use crate::{effects::Effects, messages, runs::ActiveRun};
+use crate::{effects::Effects, messages, runs::active::ActiveRun};
 use backlog::{Backlog, Entry};
 use barrier::DeliveryBarrier;
 use cursors::PublishCursors;

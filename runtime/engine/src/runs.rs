@@ -1,53 +1,20 @@
 //! The runs that this engine drives: their machines in memory, their timers, and stale runs, which have to be read again
 //! from the logbook.
 
+pub(crate) mod active;
 mod recent;
 mod stale;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Delivery;
-use flow::{CallId, RunId, RunState, Shard, Timestamp};
-use logbook::Version;
-use machine::{Event, Machine};
-use tokio::sync::mpsc;
+use flow::{RunId, RunState, Shard, Timestamp};
+use machine::Event;
 
-use crate::{WatchEvent, effects::ReplyTo};
+use crate::effects::ReplyTo;
+pub(crate) use active::ActiveRun;
 pub(crate) use recent::RecentRuns;
 pub(crate) use stale::{LoadProgress, StaleRun};
-
-/// A run in memory, at the version of its records in the logbook.
-pub(crate) struct ActiveRun {
-    pub(crate) machine: Machine,
-    pub(crate) version: Version,
-    /// The version of the last snapshot.
-    pub(crate) snapshot: Version,
-    pub(crate) shard: Shard,
-    pub(crate) watcher: Option<mpsc::Sender<WatchEvent>>,
-    /// When its next timer is due; only [`Runs`] sets it.
-    pub(crate) due: Option<Timestamp>,
-    /// Calls that were outstanding when the run was loaded. They are sent again unless an answer to them waits in the
-    /// queue.
-    pub(crate) outstanding_at_load: BTreeSet<CallId>,
-    /// Whether the run was inactive when it was loaded and has not continued since. Its end was published long ago.
-    pub(crate) is_suspended: bool,
-}
-
-impl ActiveRun {
-    /// A machine at a version of its records.
-    pub(crate) fn new(machine: Machine, version: Version, snapshot: Version, shard: Shard) -> Self {
-        Self {
-            machine,
-            version,
-            snapshot,
-            shard,
-            watcher: None,
-            due: None,
-            outstanding_at_load: BTreeSet::new(),
-            is_suspended: false,
-        }
-    }
-}
 
 /// A run that cannot be read, or that a bug of waft stopped.
 #[derive(Default)]

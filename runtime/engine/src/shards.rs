@@ -11,18 +11,27 @@
 
 use std::collections::BTreeMap;
 
+use broker::Delivery;
 use flow::{RunId, Shard};
 use protocol::EngineSecret;
 use tokio::time::{Duration, Instant};
 use tracing::{debug, info};
 
-use crate::{inbox::ShardDelivery, messages};
+use crate::messages;
 
 /// An engine that sent no message for this long counts as gone.
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an engine keeps all its shards after a change before it releases surplus ones: more may still arrive.
 const MIN_OWNERSHIP: Duration = Duration::from_secs(3);
+
+/// One delivery from the queue of a shard.
+pub(crate) struct ShardDelivery {
+    pub(crate) shard: Shard,
+    /// The term in which it was delivered: a delivery of an earlier term belongs to another engine by now.
+    pub(crate) term: u64,
+    pub(crate) delivery: Delivery,
+}
 
 /// The shards that this engine drives or could drive.
 pub(crate) struct Shards {

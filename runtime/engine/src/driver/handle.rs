@@ -8,8 +8,8 @@ use tracing::{info, warn};
 
 use super::{Batch, Driver};
 use crate::{
-    WatchEvent, effects::ReplyTo, inbox::ShardDelivery, leases::CallHolder, messages, permits::calls::EndedCalls,
-    runs::RunEvent,
+    WatchEvent, effects::ReplyTo, leases::CallHolder, messages, permits::calls::EndedCalls, runs::RunEvent,
+    shards::ShardDelivery,
 };
 
 /// The treatment of a running call that is no longer wanted.

@@ -12,13 +12,13 @@ use tracing::{debug, error, info, warn};
 use super::{Batch, Driver};
 use crate::{
     WatchEvent,
-    inbox::ShardDelivery,
     loads::{self, EndedLoad, LoadedRun, MAX_INLINE_RECORDS, SendState},
     permits::{
         calls::{EndedCalls, split_paced},
         client::DispatchHistory,
     },
     runs::{ActiveRun, LoadProgress, StaleRun, is_inactive},
+    shards::ShardDelivery,
 };
 
 /// Maximum number of ended runs that are republished at once; more follow after these. An engine ends about as many

@@ -8,9 +8,10 @@ use tracing::warn;
 
 use super::{Batch, Driver};
 use crate::{
-    inbox::{Incoming, ShardDelivery},
+    inbox::Incoming,
     messages::{self, Unpacked},
     runs::is_inactive,
+    shards::ShardDelivery,
 };
 
 impl Driver {

@@ -9,9 +9,10 @@ use protocol::{AttemptLog, Reply};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::{BUG_MESSAGE, Batch, Driver, StepResult, Submitted, catch_bug, rejection, skips};
+use super::{Batch, Driver, StepResult, Submitted, rejection, skips};
 use crate::{
     SubmitError, WatchEvent,
+    bug::{BUG_MESSAGE, catch_bug},
     effects::{Effects, ReplyTo},
     listeners::ListenedTask,
     messages, outbox,

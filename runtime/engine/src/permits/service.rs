@@ -15,7 +15,7 @@ use tracing::{debug, error, warn};
 
 use crate::{
     Clock,
-    driver::TICK,
+    clock::TICK,
     messages,
     permits::coordinator::{CoordinatorAction, DeliveryDisposition, PermitCoordinator},
     supervisor::Supervisor,
