@@ -2,7 +2,7 @@
 //!
 //! `anstream` wraps the streams of the standard library; `output.rs` writes to the descriptors, so that no print can panic.
 
-use crate::output::Stream;
+use crate::stream::Stream;
 
 /// Whether to use colour on a stream.
 pub(crate) fn on(stream: Stream) -> bool {

@@ -12,6 +12,7 @@ mod modules;
 mod output;
 mod colour;
 mod settings;
+mod stream;
 mod signals;
 
 use std::process::ExitCode;

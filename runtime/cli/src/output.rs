@@ -7,27 +7,18 @@
 
 use std::{
     fmt::Display,
-    io::{self, IsTerminal},
-    os::fd::BorrowedFd,
+    io,
     sync::{Mutex, OnceLock, PoisonError},
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::oneshot;
 
+pub(crate) use crate::stream::Stream;
 use crate::{
     colour,
     sanitize::{self, ColourCodes},
 };
-
-/// One of the two streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
-    /// Standard output: data.
-    Out,
-    /// Standard error: diagnostics, and the live table.
-    Err,
-}
 
 /// Why a stream accepts no more output.
 #[derive(Debug)]
@@ -45,18 +36,6 @@ static WRITE_FAILURES: [OnceLock<WriteFailure>; 2] = [const { OnceLock::new() };
 static WRITE_LOCKS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
 
 impl Stream {
-    fn descriptor(self) -> BorrowedFd<'static> {
-        match self {
-            Self::Out => rustix::stdio::stdout(),
-            Self::Err => rustix::stdio::stderr(),
-        }
-    }
-
-    /// Whether the stream is a terminal.
-    pub(crate) fn is_terminal(self) -> bool {
-        self.descriptor().is_terminal()
-    }
-
     fn colours(self) -> ColourCodes {
         if colour::on(self) { ColourCodes::Keep } else { ColourCodes::Strip }
     }

@@ -19,8 +19,8 @@ use super::{
     channel::Channel,
     properties::check_name,
     refusal::Refusal,
-    session::{Failure, OPERATION_TIMEOUT, Session},
-    sessions::{LOSS_GRACE, Sessions},
+    session::{Failure, LOSS_GRACE, OPERATION_TIMEOUT, Session},
+    sessions::Sessions,
     settler::ChannelSettler,
 };
 use crate::{ConsumeError, Consumer, Delivery};

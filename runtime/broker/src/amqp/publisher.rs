@@ -21,8 +21,8 @@ use self::confirms::Confirms;
 use super::{
     channel::Channel,
     properties,
-    session::Session,
-    sessions::{LOSS_GRACE, Sessions},
+    session::{LOSS_GRACE, Session},
+    sessions::Sessions,
 };
 use crate::{Message, PublishError};
 

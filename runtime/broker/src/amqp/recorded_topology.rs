@@ -17,8 +17,7 @@ use lapin::{
 use super::{
     channel::Channel,
     refusal::Refusal,
-    session::{Failure, OPERATION_TIMEOUT, Session},
-    sessions::LOSS_GRACE,
+    session::{Failure, LOSS_GRACE, OPERATION_TIMEOUT, Session},
 };
 use crate::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
 

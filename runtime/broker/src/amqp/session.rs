@@ -25,6 +25,9 @@ const OPERATIONS: usize = 16;
 /// too.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a failed operation waits until the loss of its connection is known, before it is retried.
+pub(super) const LOSS_GRACE: Duration = Duration::from_millis(100);
+
 /// The time limit of one operation. It takes milliseconds, or some seconds when the broker has just started; a quorum queue
 /// without a leader never answers.
 pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);

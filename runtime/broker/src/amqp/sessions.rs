@@ -16,16 +16,13 @@ use super::{
     options::Endpoint,
     recorded_topology::RecordedTopology,
     refusal::Refusal,
-    session::{Failure, Session},
+    session::{Failure, LOSS_GRACE, Session},
 };
 
 /// The delays between connection attempts. The last is short enough that a recovered broker gets its clients back within
 /// seconds.
 const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(100);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-
-/// How long a failed operation waits until the loss of its connection is known, before it is retried.
-pub(super) const LOSS_GRACE: Duration = Duration::from_millis(100);
 
 /// The state of the connection.
 enum State {

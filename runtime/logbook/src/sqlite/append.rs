@@ -1,12 +1,19 @@
 //! Appends of many callers in one transaction.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use tokio::sync::oneshot;
 
-use super::{failure::Failure, thread::AppendRequest};
+use super::failure::Failure;
 use crate::{
     AppendOutcome, Version,
     row::{AppendRow, LogRow},
 };
+
+/// The appends of one caller, which waits for the answer.
+pub(super) struct AppendRequest {
+    pub(super) rows: Vec<AppendRow>,
+    pub(super) answer: oneshot::Sender<Result<Vec<AppendOutcome>, Failure>>,
+}
 
 const ADVANCE: &str = "UPDATE runs SET shard = ?3, state = ?4, version = ?5, changed_at = ?6,
     published = max(published, ?7), unpublished = ?8

@@ -5,18 +5,15 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{append, failure::Failure};
+use super::{
+    append::{self, AppendRequest},
+    failure::Failure,
+};
 use crate::{AppendOutcome, OpenError, row::AppendRow};
 
 /// The maximum number of waiting requests, and so of appends per commit. It is large enough that a slow disk serves many
 /// with one commit, and small enough that a transaction takes milliseconds. Later callers wait until the queue has room.
 const QUEUE_CAPACITY: usize = 64;
-
-/// The appends of one caller, which waits for the answer.
-pub(super) struct AppendRequest {
-    pub(super) rows: Vec<AppendRow>,
-    pub(super) answer: oneshot::Sender<Result<Vec<AppendOutcome>, Failure>>,
-}
 
 enum ThreadJob {
     Append(AppendRequest),
