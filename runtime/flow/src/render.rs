@@ -41,12 +41,18 @@ pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     Lines::of(text).line_and_column(offset)
 }
 
-/// Renders diagnostics with the lines that they concern. `file` is the name to show, `text` the content of the file.
+/// The maximum number of diagnostics that are rendered: further ones mostly have the same cause.
+const MAX_RENDERED: usize = 50;
+
+/// Renders diagnostics with the lines that they concern: the first 50, and the number of the others. `file` is the name to
+/// show, `text` the content of the file.
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], file: &str, text: &str) -> String {
     let lines = Lines::of(text);
-    let rendered = diagnostics.iter().map(|diagnostic| render_one(diagnostic, file, &lines));
-    rendered.collect::<Vec<_>>().join("\n")
+    let shown = diagnostics.iter().take(MAX_RENDERED).map(|diagnostic| render_one(diagnostic, file, &lines));
+    let more = diagnostics.len().saturating_sub(MAX_RENDERED);
+    let more = (more > 0).then(|| format!("{more} more are not shown: `waft check {file} --json` prints all\n"));
+    shown.chain(more).collect::<Vec<_>>().join("\n")
 }
 
 fn render_one(diagnostic: &Diagnostic, file: &str, lines: &Lines<'_>) -> String {
@@ -106,6 +112,15 @@ mod tests {
             assert_eq!(line_and_column(text, offset), position, "{offset}");
         }
         assert_eq!(line_and_column("", 0), (1, 1));
+    }
+
+    #[test]
+    fn the_first_diagnostics_are_shown_and_the_others_counted() {
+        let many = |count: usize| vec![Diagnostic::error(None, "it is bad"); count];
+        assert_eq!(render(&many(50), "f.toml", "").matches("it is bad").count(), 50);
+        let rendered = render(&many(2_000), "f.toml", "");
+        assert_eq!(rendered.matches("it is bad").count(), 50);
+        assert!(rendered.ends_with("\n1950 more are not shown: `waft check f.toml --json` prints all\n"), "{rendered}");
     }
 
     #[test]
