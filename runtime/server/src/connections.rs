@@ -4,6 +4,8 @@
 //! yields when there are too many, the oldest one of the peer with the most. So operators and health checks are served
 //! even if a client opens a thousand incomplete requests.
 
+mod request_body;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -25,6 +27,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
+
+use request_body::TimedBody;
 
 /// Maximum number of connections. Each costs a file descriptor, of which a process often has only 1,024.
 const MAX_CONNECTIONS: usize = 512;
@@ -71,7 +75,7 @@ async fn serve_connection(stream: TcpStream, router: Router, place: Place, stop:
     let requests = place.requests.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let in_progress = InProgress::begin(&requests);
-        let (router, peer_request) = (router.clone(), request.map(Body::new));
+        let (router, peer_request) = (router.clone(), request.map(|body| Body::new(TimedBody::new(body))));
         async move {
             let response = router.oneshot(peer_request).await?;
             // The request is in progress until its body has ended: an event stream may take hours.
