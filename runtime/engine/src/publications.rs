@@ -112,12 +112,15 @@ impl Publications {
     pub(crate) fn add_to(&mut self, effects: &mut Effects, all_bound: bool, has_room: bool, secret: &EngineSecret) {
         self.listeners_bound |= all_bound;
         if self.listeners_bound && has_room {
-            self.backlog.take(secret, effects);
+            for (run, version) in self.backlog.take(secret, effects) {
+                self.cursors.send(&run, version);
+            }
         }
     }
 
     /// Forgets the waiting changes of a shard that is no longer driven here: its new driver publishes them.
     pub(crate) fn drop_shard(&mut self, shard: &Shard) {
+        self.unsearched.remove(shard);
         for run in self.backlog.drop_shard(shard) {
             self.cursors.remove(&run);
         }

@@ -17,7 +17,7 @@ use crate::{
         calls::{EndedCalls, split_paced},
         client::DispatchHistory,
     },
-    runs::{ActiveRun, LoadProgress, StaleRun, is_inactive},
+    runs::{ActiveRun, LoadProgress, RunEvent, StaleRun, is_inactive},
     shards::ShardDelivery,
 };
 
@@ -95,17 +95,28 @@ impl Driver {
         }
         let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher, ..active };
         self.publications.republish(run, &active, unpublished);
-        if is_inactive(active.machine.state()) {
-            self.activate(run.clone(), active, batch);
-        } else {
-            self.insert_before_resend(run.clone(), active, batch);
-            if !stale.awaits_barrier {
-                self.resend_next.insert(run.clone());
-                self.deferred.push(crate::runs::RunEvent::new(run.clone(), Event::Tick));
-            }
-        }
+        self.continue_before_held(run, active, stale.awaits_barrier, batch);
         let StaleRun { pending, deliveries, .. } = stale;
         self.receive_held(StaleRun { pending, deliveries, ..StaleRun::of(Some(&shard)) }, batch).await;
+    }
+
+    /// Continues a run for which something is held: its unanswered calls are sent again behind that, with the barrier of its
+    /// shard or in the next iteration.
+    pub(super) fn continue_before_held(
+        &mut self,
+        run: &RunId,
+        active: ActiveRun,
+        awaits_barrier: bool,
+        batch: &mut Batch,
+    ) {
+        if is_inactive(active.machine.state()) {
+            return self.activate(run.clone(), active, batch);
+        }
+        self.insert_before_resend(run.clone(), active, batch);
+        if !awaits_barrier {
+            self.resend_next.insert(run.clone());
+            self.deferred.push(RunEvent::new(run.clone(), Event::Tick));
+        }
     }
 
     /// Receives what arrived for a stale run again, now that the run is in memory.
@@ -320,7 +331,13 @@ impl Driver {
             Ok(found) if !self.shards.owns(&shard_of(&found)) => {
                 batch.remote_runs.insert(run.clone(), shard_of(&found));
             }
-            Ok(LookedUpRun::Loaded(loaded)) => self.activate(run.clone(), loaded.active, batch),
+            Ok(LookedUpRun::Loaded(loaded)) => {
+                let LoadedRun { active, unpublished, .. } = *loaded;
+                if !self.publications.cursors.is_publishing(run) {
+                    self.publications.republish(run, &active, unpublished);
+                }
+                self.activate(run.clone(), active, batch);
+            }
             Ok(LookedUpRun::Long(history)) => {
                 let stale = StaleRun::of(Some(&history.info.shard));
                 self.begin_load(run, stale, *history).await;

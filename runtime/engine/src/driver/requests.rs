@@ -124,12 +124,14 @@ impl Driver {
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
         let active = ActiveRun { shard, watcher: Some(watcher), ..active };
         self.publications.republish(run, &active, unpublished);
-        let stale = self.runs.remove_stale(run);
-        self.activate(run.clone(), active, batch);
-        self.on_command(run.clone(), command, None, batch);
-        if let Some(stale) = stale {
-            self.receive_held(stale, batch).await;
+        match self.runs.remove_stale(run) {
+            Some(stale) => {
+                self.continue_before_held(run, active, false, batch);
+                self.receive_held(stale, batch).await;
+            }
+            None => self.activate(run.clone(), active, batch),
         }
+        self.on_command(run.clone(), command, None, batch);
         Ok(Watch { events })
     }
 }

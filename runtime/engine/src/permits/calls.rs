@@ -28,9 +28,10 @@ impl EndedCalls {
         let takes_back = |record: &Record| {
             matches!(record.fact, Fact::FailureResolved { .. } | Fact::Expired | Fact::CancelRequested)
         };
-        // Time ends a call too: no worker has started it in time.
-        let expires = |record: &Record| matches!((event, &record.fact), (Event::Tick, Fact::Failed { .. }));
-        if records.iter().any(|record| takes_back(record) || expires(record)) {
+        // Besides the call that the event names, time may have ended others: no worker has started them in time.
+        let failed = records.iter().filter(|record| matches!(record.fact, Fact::Failed { .. })).count();
+        let named = usize::from(matches!(event, Event::Signal(_)));
+        if failed > named || records.iter().any(takes_back) {
             return Self::Any;
         }
         match event {
@@ -138,4 +139,29 @@ pub(crate) fn split_paced(machine: &Machine, commands: Vec<Command>) -> (Vec<Com
         Command::Call(call) => needs_permit(call),
         Command::Fetch(_) | Command::Interrupt(_) | Command::Publish(_) => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow::{Attempt, Failure, FailureKind, Firing, NodeIndex};
+    use machine::NodeAttempt;
+
+    #[test]
+    fn a_call_that_expires_beside_another_event_has_ended() {
+        let attempt = NodeAttempt { node: NodeIndex(1), firing: Firing::FIRST, attempt: Attempt::new(1) };
+        let failed = || Fact::Failed {
+            attempt,
+            failure: Failure::new(FailureKind::Timeout, "no worker started it in time"),
+            retry_at: Some(Timestamp::from_micros(1)),
+            execution: None,
+            redelivered: false,
+            worker: None,
+        };
+        let record = || Record { at: Timestamp::from_micros(0), firing: None, fact: failed() };
+        for event in [Event::Tick, Event::Start] {
+            assert!(matches!(EndedCalls::from_event(&event, &[record()]), EndedCalls::Any));
+            assert!(matches!(EndedCalls::from_event(&event, &[]), EndedCalls::Calls(calls) if calls.is_empty()));
+        }
+    }
 }

@@ -35,6 +35,8 @@ struct RunBacklog {
     flow: FlowName,
     shard: Shard,
     entries: VecDeque<Entry>,
+    /// The versions among the entries.
+    versions: VecDeque<Version>,
 }
 
 pub(crate) enum Entry {
@@ -55,24 +57,33 @@ impl Backlog {
 
     /// Adds the changes of a run that another process left, up to its version.
     pub(crate) fn add(&mut self, of: &PublishedRun, changes: Vec<NodeChange>) {
-        let entries = &mut self.of_run(of).entries;
-        entries.extend(changes.into_iter().map(|change| Entry::Change(change.into())));
-        entries.push_back(Entry::Version(of.version));
+        let backlog = self.of_run(of);
+        backlog.entries.extend(changes.into_iter().map(|change| Entry::Change(change.into())));
+        backlog.push(Entry::Version(of.version));
     }
 
     /// Adds a new entry of a run.
     pub(crate) fn push(&mut self, of: &PublishedRun, entry: Entry) {
         self.new += usize::from(!entry.is_version());
-        self.of_run(of).entries.push_back(entry);
+        self.of_run(of).push(entry);
     }
 
     fn of_run(&mut self, of: &PublishedRun) -> &mut RunBacklog {
-        let empty = || RunBacklog { flow: of.flow.clone(), shard: of.shard.clone(), entries: VecDeque::new() };
+        let empty = || RunBacklog {
+            flow: of.flow.clone(),
+            shard: of.shard.clone(),
+            entries: VecDeque::new(),
+            versions: VecDeque::new(),
+        };
         self.runs.entry(of.run.clone()).or_insert_with(empty)
     }
 
     /// Moves the next changes to the effects, an equal share for each run. More leave than have come, so the backlog ends.
-    pub(crate) fn take(&mut self, secret: &EngineSecret, effects: &mut Effects) {
+    ///
+    /// Returns the runs of which only a part of the changes up to a version was moved. The effects contain that version for
+    /// the part too: it is published once all parts are confirmed.
+    pub(crate) fn take(&mut self, secret: &EngineSecret, effects: &mut Effects) -> Vec<(RunId, Version)> {
+        let mut parts = Vec::new();
         let mut left = MAX_BATCH_CHANGES + std::mem::take(&mut self.new).min(MAX_NEW_CHANGES);
         let share = (left / self.runs.len().max(1)).max(1);
         let after = self.last.take().map_or(Bound::Unbounded, Bound::Excluded);
@@ -81,27 +92,47 @@ impl Backlog {
         for run in turns {
             let Some(backlog) = self.runs.get_mut(&run).filter(|_| left > 0) else { break };
             let mut of_run = share.min(left);
+            let mut is_part = false;
             left -= of_run;
             while let Some(entry) = backlog.entries.pop_front_if(|entry| of_run > 0 || entry.is_version()) {
                 match entry {
                     Entry::Change(change) => {
                         effects.messages.push(messages::notification(&run, &backlog.flow, &change, secret));
                         of_run -= 1;
+                        is_part = true;
                     }
-                    Entry::Version(version) => effects.published.push((run.clone(), version)),
+                    Entry::Version(version) => {
+                        backlog.versions.pop_front();
+                        effects.published.push((run.clone(), version));
+                        is_part = false;
+                    }
                 }
             }
             left += of_run;
+            if is_part && let Some(version) = backlog.versions.front() {
+                effects.published.push((run.clone(), *version));
+                parts.push((run.clone(), *version));
+            }
             if backlog.entries.is_empty() {
                 self.runs.remove(&run);
             }
             self.last = Some(run);
         }
+        parts
     }
 
     /// Removes the runs of a shard, and returns them.
     pub(crate) fn drop_shard(&mut self, shard: &Shard) -> Vec<RunId> {
         self.runs.extract_if(.., |_, backlog| backlog.shard == *shard).map(|(run, _)| run).collect()
+    }
+}
+
+impl RunBacklog {
+    fn push(&mut self, entry: Entry) {
+        if let Entry::Version(version) = entry {
+            self.versions.push_back(version);
+        }
+        self.entries.push_back(entry);
     }
 }
 
@@ -156,16 +187,18 @@ mod tests {
             [PublishedRun { version: Version::new(9), ..long }, PublishedRun { version: Version::new(3), ..short }];
         backlog.add(&long, (1..=2_000).map(change).collect());
         backlog.add(&short, vec![change(1)]);
-        let (mut bodies, mut published) = (Vec::new(), Vec::new());
+        let (mut bodies, mut published, mut parts) = (Vec::new(), Vec::new(), Vec::new());
         while !backlog.is_empty() {
             let mut effects = Effects::default();
-            backlog.take(&secret, &mut effects);
+            parts.push(backlog.take(&secret, &mut effects));
             assert!(effects.messages.len() <= MAX_BATCH_CHANGES);
             bodies.extend(effects.messages.into_iter().map(|message| message.body));
             published.push(effects.published);
         }
-        assert_eq!(published.first(), Some(&vec![(short.run.clone(), Version::new(3))]));
-        assert_eq!(published.last(), Some(&vec![(long.run.clone(), Version::new(9))]));
+        let (of_long, of_short) = ((long.run.clone(), Version::new(9)), (short.run.clone(), Version::new(3)));
+        assert_eq!(published.first(), Some(&vec![of_long.clone(), of_short]));
+        assert!(published.iter().skip(1).all(|published| *published == [of_long.clone()]), "each batch has its part");
+        assert_eq!(parts.iter().flatten().count(), published.len() - 1, "the last part ends the version");
         bodies.retain(|sent| *sent != body(&short, 1, &secret));
         let expected: Vec<_> = (1..=2_000).map(|attempt| body(&long, attempt, &secret)).collect();
         assert_eq!(bodies, expected);

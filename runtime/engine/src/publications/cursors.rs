@@ -17,8 +17,8 @@ pub(crate) struct PublishCursors {
 
 #[derive(Default)]
 struct PublishCursor {
-    /// Versions whose messages are in flight.
-    in_flight: BTreeSet<Version>,
+    /// Versions whose messages are in flight, each with the number of batches that contain them.
+    in_flight: BTreeMap<Version, u32>,
     /// Versions that were confirmed before an older one.
     confirmed_early: BTreeSet<Version>,
     published: Version,
@@ -37,19 +37,22 @@ impl PublishCursors {
     /// The changes of a run up to a version are in flight, or will be.
     pub(crate) fn send(&mut self, run: &RunId, version: Version) {
         let cursor = self.runs.entry(run.clone()).or_default();
-        cursor.in_flight.insert(version);
+        *cursor.in_flight.entry(version).or_default() += 1;
         cursor.is_busy = true;
     }
 
-    /// The messages of a run up to a version are confirmed.
+    /// One batch with messages of a run up to a version is confirmed.
     pub(crate) fn on_confirmed(&mut self, run: &RunId, version: Version) {
         let Some(cursor) = self.runs.get_mut(run) else { return };
-        if !cursor.in_flight.remove(&version) {
+        let Some(batches) = cursor.in_flight.get_mut(&version) else { return };
+        *batches -= 1;
+        if *batches > 0 {
             return;
         }
+        cursor.in_flight.remove(&version);
         cursor.confirmed_early.insert(version);
         while let Some(first) = cursor.confirmed_early.first().copied()
-            && cursor.in_flight.first().is_none_or(|out| first < *out)
+            && cursor.in_flight.keys().next().is_none_or(|out| first < *out)
         {
             cursor.confirmed_early.remove(&first);
             cursor.published = cursor.published.max(first);
@@ -64,7 +67,7 @@ impl PublishCursors {
     /// Whether no message of a run up to a version is in flight any more.
     pub(crate) fn is_published(&self, run: &RunId, version: Version) -> bool {
         let is_published = |cursor: &PublishCursor| {
-            cursor.published >= version || cursor.in_flight.first().is_none_or(|first| *first > version)
+            cursor.published >= version || cursor.in_flight.keys().next().is_none_or(|first| *first > version)
         };
         self.runs.get(run).is_none_or(is_published)
     }
@@ -127,6 +130,17 @@ mod tests {
             cursors.published(&run()).get()
         };
         assert_eq!([published(5), published(2), published(2), published(7), published(9)], [0, 5, 5, 5, 9]);
+    }
+
+    #[test]
+    fn a_version_in_several_batches_is_published_with_the_last() {
+        let mut cursors = PublishCursors::default();
+        (0..3).for_each(|_| cursors.send(&run(), version(4)));
+        let mut published = || {
+            cursors.on_confirmed(&run(), version(4));
+            cursors.published(&run()).get()
+        };
+        assert_eq!([published(), published(), published(), published()], [0, 0, 4, 4]);
     }
 
     #[test]
