@@ -437,10 +437,14 @@ fn retries_above_the_operators_maximum_are_refused() {
     let task =
         |name: &str, retry: &str| format!("[[task]]\nname = \"{name}\"\nuse = \"hostile#noop\"\nretry = {retry}\n");
     let busy = task("busy", "{ attempts = 50, backoff = \"fixed\", initial = \"1ms\" }");
-    waft.flow(&format!("name = \"f\"\n{}{busy}", task("endless", "{ attempts = 4294967295 }")));
+    waft.flow(&format!(
+        "name = \"f\"\nretry = {{ times = 4000000000 }}\n{}{busy}",
+        task("endless", "{ attempts = 4294967295 }")
+    ));
     for command in ["check", "run"] {
         let output = waft.run([command, "flow.toml"]);
         assert_error(&output, 2, "task \"endless\": its 4294967295 attempts are above the maximum here, 100");
+        assert_error(&output, 2, "flow \"f\": its retry runs it 4000000000 times, and the maximum here is 100");
         let average = "its 50 attempts have pauses of 1ms on average, and more than 10 attempts need 100ms here";
         assert_error(&output, 2, &format!("task \"busy\": {average}"));
     }

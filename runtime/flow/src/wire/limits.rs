@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Diagnostic, Draft, Flow, Limits, NodeName, RetryLimits,
+    Diagnostic, Draft, Flow, Limits, NodeName, RetryLimits, Strategy,
     draft::{DraftNode, DraftTask, FlowBody},
+    graph::Role,
 };
 
 /// What an operator allows at most.
@@ -35,6 +36,19 @@ pub fn check_limits(draft: &Draft, flow: &Flow, maximum: &Maximum) -> Vec<Diagno
         }
         if let Err(refused) = maximum.retries.check(&task.retry) {
             report("retry", refused.to_string());
+        }
+    }
+    for index in flow.indices() {
+        let node = flow.node(index);
+        if let Role::Controller(controller) = &node.role
+            && let Strategy::Times(times) = controller.strategy
+            && times > maximum.retries.attempts
+        {
+            let allowed = maximum.retries.attempts;
+            let message =
+                format!("flow \"{}\": its retry runs it {times} times, and the maximum here is {allowed}", node.name);
+            let hint = "an operator changes the maximum under [limits] in the settings";
+            diagnostics.push(Diagnostic::error(None, message).hint(hint));
         }
     }
     diagnostics

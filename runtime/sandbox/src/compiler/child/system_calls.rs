@@ -18,7 +18,6 @@ const ALLOWED: &[i64] = &[
     // Memory.
     libc::SYS_brk,
     libc::SYS_madvise,
-    libc::SYS_mmap,
     libc::SYS_mprotect,
     libc::SYS_mremap,
     libc::SYS_munmap,
@@ -46,8 +45,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_nanosleep,
 ];
 
-/// Restricts the system calls of this thread and of the threads that it starts. A kernel without filters leaves the process as
-/// it is: the limits remain.
+/// Restricts the system calls of this thread and of the threads that it starts. A kernel without filters, or one that forbids
+/// them here, leaves the process as it is: the limits remain.
 pub(super) fn restrict() -> io::Result<()> {
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(()) };
     for filter in [without_clone3(arch), allowed(arch)] {
@@ -64,7 +63,7 @@ pub(super) fn restrict() -> io::Result<()> {
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EPERM | libc::EACCES))
 }
 
 /// The flags of `clone3` are in memory, where a filter cannot see them. The C library then takes `clone`.
@@ -83,6 +82,9 @@ fn allowed(arch: TargetArch) -> Result<SeccompFilter, seccompiler::BackendError>
     };
     let thread = libc::CLONE_THREAD as u64;
     allow_if(libc::SYS_clone, 0, MaskedEq(thread), thread)?;
+    // The limit on memory counts private memory only.
+    let kinds = (libc::MAP_PRIVATE | libc::MAP_SHARED | libc::MAP_GROWSDOWN) as u64;
+    allow_if(libc::SYS_mmap, 3, MaskedEq(kinds), libc::MAP_PRIVATE as u64)?;
     allow_if(libc::SYS_prctl, 0, Eq, libc::PR_SET_NAME as u64)?;
     // Its own limits, and a signal to itself when it aborts.
     allow_if(libc::SYS_prlimit64, 0, Eq, 0)?;
