@@ -1,5 +1,6 @@
 //! Time is paused in these tests and advances when all tasks are idle, so delays take no time.
 
+mod access;
 mod faulty;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -231,50 +232,6 @@ async fn an_unreadable_request_is_quarantined() {
     while harness.broker.waiting(QUARANTINE).await.unwrap() != Some(4) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    harness.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_a_worker_with_a_job_that_names_a_content_gets_it() {
-    let harness = Harness::new().await;
-    let (digest, other) = (harness.put("pan".into()).await, harness.put("pot".into()).await);
-    for key in [Key::NONE, SECRET.content_key(&other), SECRET.call_key(&call())] {
-        let error = harness.client.fetch(QUEUE, digest, key, MAX_BYTES).await.unwrap_err();
-        assert!(matches!(error, FetchError::Refused { .. }), "{error}");
-    }
-    assert_eq!(harness.fetch(digest).await.unwrap(), "pan");
-    harness.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_that_is_seen_brings_its_content_to_no_other_queue() {
-    let harness = Harness::new().await;
-    let digest = harness.put("pan".into()).await;
-    let (key, reply) = (SECRET.content_key(&digest), ReplyAddress { queue: "waft.reply.honest", id: "1" });
-    let mut seen = message(QUEUE, FetchRequest { digest, chunks: 0..1 }.encode(&key, reply));
-    let stolen = "waft.reply.thief";
-    harness.broker.declare_queue(&Queue { name: stolen.into(), kind: QueueKind::Exclusive }).await.unwrap();
-    let mut answers = harness.broker.consume(stolen, 1).await.unwrap();
-    seen.properties.reply_to = Some(stolen.into());
-    seen.properties.correlation_id = Some("1".into());
-    seen.properties.headers.insert(DIGEST.into(), digest.to_string());
-    harness.broker.publish(seen).await.unwrap();
-    let answer = answers.next().await.expect("an answer");
-    assert_eq!(FetchReply::decode(&answer.message.body).unwrap().response, FetchResponse::Refused);
-    harness.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_a_worker_with_a_job_puts_content() {
-    let harness = Harness::new().await;
-    let later = CallId { attempt: Attempt::FIRST.next(), ..call() };
-    for key in [Key::NONE, SECRET.call_key(&later)] {
-        let error = harness.client.put(QUEUE, "pan".into(), call(), key).await.unwrap_err();
-        assert!(matches!(error, SendError::Refused { .. }), "{error}");
-        assert!(harness.store.fetch(&digest_of(b"pan")).await.is_err(), "the store does not have it");
-    }
-    let (digest, key) = harness.client.put(QUEUE, "pan".into(), call(), SECRET.call_key(&call())).await.unwrap();
-    assert_eq!(key, SECRET.content_key(&digest), "a holder of the content may name it");
     harness.end().await;
 }
 
