@@ -37,7 +37,7 @@ pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BY
 pub use name::{Export, FlowName, NodeName, QueueName, RunId, Shard, ValueName, WorkerName};
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};
-pub use retry::{Backoff, RefusedRetries, RetryLimits, RetryPolicy};
+pub use retry::{Backoff, RetryLimits, RetryPolicy};
 pub use run_state::RunState;
 pub use schema::Schema;
 pub use signal::{Signal, TaskResult};

@@ -97,7 +97,7 @@ impl Default for RetryLimits {
 
 /// A retry policy that an operator does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RefusedRetries {
+pub(crate) enum RefusedRetries {
     /// It has too many attempts.
     #[error("its {asked} attempts are above the maximum here, {allowed}")]
     Attempts {
@@ -130,7 +130,7 @@ impl RetryLimits {
     ///
     /// # Errors
     /// [`RefusedRetries`] when its attempts are too many or too close.
-    pub fn check(&self, policy: &RetryPolicy) -> Result<(), RefusedRetries> {
+    pub(crate) fn check(&self, policy: &RetryPolicy) -> Result<(), RefusedRetries> {
         let attempts = policy.attempts;
         if attempts > self.attempts {
             return Err(RefusedRetries::Attempts { asked: attempts, allowed: self.attempts });

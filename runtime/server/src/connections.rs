@@ -270,7 +270,9 @@ mod tests {
     async fn started() -> (SocketAddr, CancellationToken, TaskTracker) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/health", axum::routing::get(|| async { "ok" }));
+        let router = Router::new()
+            .route("/health", axum::routing::get(|| async { "ok" }))
+            .route("/body", axum::routing::post(|_: Bytes| async { "read" }));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(serve(listener, router, stop.clone()));
         tasks.close();
@@ -300,6 +302,16 @@ mod tests {
         stop.cancel();
         timeout(Duration::from_secs(20), tasks.wait()).await.expect("no half request delays the end");
         drop(half);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_body_is_answered_in_time() {
+        let (address, _stop, _tasks) = started().await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nhalf").await.unwrap();
+        let mut answer = vec![0; 12];
+        timeout(2 * HEAD_TIMEOUT, stream.read_exact(&mut answer)).await.expect("it is answered").unwrap();
+        assert_eq!(answer, b"HTTP/1.1 400");
     }
 
     #[tokio::test(start_paused = true)]

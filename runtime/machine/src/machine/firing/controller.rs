@@ -8,7 +8,6 @@ use flow::{
 
 use super::{
     FiringMachine,
-    graph::NodeRole,
     node::{Intention, NodeState},
     publish::ChangeDetails,
 };
@@ -51,16 +50,7 @@ impl FiringMachine {
         if let Some(list) = list {
             run.rare.list = Some(list.to_vec());
         }
-        let name = match self.role(index) {
-            NodeRole::Controller(controller) => controller.provides.clone(),
-            NodeRole::Task(_)
-            | NodeRole::Wait(_)
-            | NodeRole::ForEach(_)
-            | NodeRole::Element(_)
-            | NodeRole::FanIn(_)
-            | NodeRole::Begin
-            | NodeRole::End => None,
-        };
+        let name = self.controller(index).and_then(|controller| controller.provides.clone());
         let provided: Values = name.into_iter().zip(value.cloned()).collect();
         let running = self.publish_as(index, State::Running, at, ChangeDetails::default());
         self.enter(index, NodeState::Success { provided: provided.clone().into() });
@@ -80,20 +70,11 @@ impl FiringMachine {
 
     /// Asks the controllers, from the nearest outward.
     pub(super) fn resolve(&self, failed: NodeIndex) -> Resolution {
-        let skipped = match self.role(failed) {
-            NodeRole::Controller(_) => 1,
-            NodeRole::Task(_)
-            | NodeRole::Wait(_)
-            | NodeRole::ForEach(_)
-            | NodeRole::Element(_)
-            | NodeRole::FanIn(_)
-            | NodeRole::Begin
-            | NodeRole::End => 0,
-        };
+        let skipped = usize::from(self.controller(failed).is_some());
         // A failed controller does not resolve its own failure.
         for scope in self.enclosing(self.scope_of(failed)).skip(skipped) {
             let begin = self.flow.scope(scope).begin;
-            let NodeRole::Controller(controller) = self.role(begin) else { continue };
+            let Some(controller) = self.controller(begin) else { continue };
             let tried = self.node(begin).applies;
             let tries_again = match &controller.strategy {
                 Strategy::Times(times) => tried < *times,
@@ -165,7 +146,7 @@ impl FiringMachine {
             | NodeState::Ignored
             | NodeState::Retrying => false,
         };
-        matches!(self.role(index), NodeRole::Controller(_))
+        self.controller(index).is_some()
             && self.will_retry(index)
             && self.ran_within(self.scope_of(index)).iter().any(has_work_left)
     }

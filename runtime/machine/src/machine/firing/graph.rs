@@ -117,6 +117,20 @@ impl FiringMachine {
         }
     }
 
+    /// The retry controller that a node is; `None` for another node.
+    pub(super) fn controller(&self, index: NodeIndex) -> Option<&Controller> {
+        match self.role(index) {
+            NodeRole::Controller(controller) => Some(controller),
+            NodeRole::Task(_)
+            | NodeRole::Element(_)
+            | NodeRole::Wait(_)
+            | NodeRole::ForEach(_)
+            | NodeRole::FanIn(_)
+            | NodeRole::Begin
+            | NodeRole::End => None,
+        }
+    }
+
     /// Whether one node listens to the failure of another.
     pub(super) fn handles_failure_of(&self, to: NodeIndex, from: NodeIndex) -> bool {
         self.element(to).is_none() && self.flow.handles_failure_of(to, from)
