@@ -121,8 +121,8 @@ impl Publications {
     /// Forgets the waiting changes of a shard that is no longer driven here: its new driver publishes them.
     pub(crate) fn drop_shard(&mut self, shard: &Shard) {
         self.unsearched.remove(shard);
-        for run in self.backlog.drop_shard(shard) {
-            self.cursors.remove(&run);
+        for (run, version) in self.backlog.drop_shard(shard) {
+            self.cursors.withdraw(&run, version);
         }
     }
 }

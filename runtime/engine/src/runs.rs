@@ -70,6 +70,11 @@ impl Runs {
         self.active.contains_key(run)
     }
 
+    /// Whether the run is in memory, or was until its append failed.
+    pub(crate) fn is_driven(&self, run: &RunId) -> bool {
+        self.is_active(run) || self.stale.get(run).is_some_and(|stale| stale.was_active)
+    }
+
     /// Whether the state of the run is known here, or its records will be read.
     pub(crate) fn is_known(&self, run: &RunId) -> bool {
         self.is_active(run) || self.stale.contains_key(run) || self.is_corrupt(run)
@@ -157,8 +162,8 @@ impl Runs {
     }
 
     /// All stale runs.
-    pub(crate) fn stale_iter_mut(&mut self) -> impl Iterator<Item = (&RunId, &mut StaleRun)> {
-        self.stale.iter_mut()
+    pub(crate) fn stale_iter_mut(&mut self) -> impl Iterator<Item = &mut StaleRun> {
+        self.stale.values_mut()
     }
 
     /// Takes a stale run that was read otherwise.

@@ -82,7 +82,7 @@ impl Driver {
     }
 
     /// Continues a stale run that was read, with everything that arrived for it meanwhile.
-    async fn continue_loaded(&mut self, run: &RunId, stale: StaleRun, loaded: LoadedRun, batch: &mut Batch) {
+    async fn continue_loaded(&mut self, run: &RunId, mut stale: StaleRun, loaded: LoadedRun, batch: &mut Batch) {
         let LoadedRun { active, unpublished, unwatched } = loaded;
         // An adopted run has its new shard in no record yet.
         let shard = stale.shard.clone().unwrap_or_else(|| active.shard.clone());
@@ -93,6 +93,7 @@ impl Driver {
             let events = unwatched.into_iter().map(|change| (watcher.clone(), WatchEvent::Change(change)));
             batch.effects.watch_events.extend(events);
         }
+        batch.events.extend(stale.take_clock_changes(active.version).map(|event| RunEvent::new(run.clone(), event)));
         let active = ActiveRun { shard: shard.clone(), watcher: stale.watcher, ..active };
         self.publications.republish(run, &active, unpublished);
         self.continue_before_held(run, active, stale.awaits_barrier, batch);

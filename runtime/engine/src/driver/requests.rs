@@ -106,7 +106,7 @@ impl Driver {
 
     /// Takes over a run that another process left.
     async fn adopt(&mut self, run: &RunId, command: RunCommand, batch: &mut Batch) -> Result<Watch, CommandError> {
-        if self.runs.is_active(run) {
+        if self.runs.is_driven(run) {
             return Err(CommandError::AlreadyDriven { run: run.clone() });
         }
         self.recent.remove(run);
@@ -125,7 +125,9 @@ impl Driver {
         let active = ActiveRun { shard, watcher: Some(watcher), ..active };
         self.publications.republish(run, &active, unpublished);
         match self.runs.remove_stale(run) {
-            Some(stale) => {
+            Some(mut stale) => {
+                let clock_changes = stale.take_clock_changes(active.version);
+                batch.events.extend(clock_changes.map(|event| RunEvent::new(run.clone(), event)));
                 self.continue_before_held(run, active, false, batch);
                 self.receive_held(stale, batch).await;
             }

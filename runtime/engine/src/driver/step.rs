@@ -67,9 +67,7 @@ impl Driver {
             );
             let event = |run: &RunId| RunEvent::new(run.clone(), Event::ClockSet { by });
             batch.events.splice(..0, self.runs.iter().map(|(run, _)| event(run)));
-            for (run, stale) in self.runs.stale_iter_mut() {
-                stale.pending.insert(0, event(run));
-            }
+            self.runs.stale_iter_mut().for_each(|stale| stale.clock_changes.push(by));
         }
         now
     }
@@ -218,11 +216,14 @@ impl Driver {
         remote_runs: &BTreeMap<RunId, Shard>,
         effects: &mut Effects,
     ) {
-        // If its record was not written, this event would be lost. All others are repeated or need no repeat: a signal
-        // or heartbeat is held with its delivery, a start or command was answered, fetches and withdrawals are
+        // If their records were not written, these two events would be lost. All others are repeated or need no repeat: a
+        // signal or heartbeat is held with its delivery, a start or command was answered, fetches and withdrawals are
         // repeated, and time passes by itself.
-        for (run, event) in decided.into_iter().filter(|(_, event)| matches!(event, Event::Abandon)) {
-            if let Some(stale) = self.runs.stale_mut(&run) {
+        for (run, event) in decided {
+            let Some(stale) = self.runs.stale_mut(&run) else { continue };
+            if let Event::ClockSet { by } = event {
+                stale.unrecorded_clock_change = Some(by);
+            } else if matches!(event, Event::Abandon) {
                 stale.pending.push(RunEvent::new(run, event));
             }
         }

@@ -121,9 +121,12 @@ impl Backlog {
         parts
     }
 
-    /// Removes the runs of a shard, and returns them.
-    pub(crate) fn drop_shard(&mut self, shard: &Shard) -> Vec<RunId> {
-        self.runs.extract_if(.., |_, backlog| backlog.shard == *shard).map(|(run, _)| run).collect()
+    /// Removes the changes of a shard's runs, and returns the versions whose last changes were among them.
+    pub(crate) fn drop_shard(&mut self, shard: &Shard) -> Vec<(RunId, Version)> {
+        let dropped = self.runs.extract_if(.., |_, backlog| backlog.shard == *shard);
+        dropped
+            .flat_map(|(run, backlog)| backlog.versions.into_iter().map(move |version| (run.clone(), version)))
+            .collect()
     }
 }
 
@@ -227,7 +230,7 @@ mod tests {
         for of in runs.iter().chain([&other]) {
             backlog.add(of, (0..10).map(change).collect());
         }
-        assert_eq!(backlog.drop_shard(&other.shard), [other.run]);
+        assert_eq!(backlog.drop_shard(&other.shard), [(other.run, Version::NONE)]);
         let mut bodies = Vec::new();
         for _ in 0..4 {
             let mut effects = Effects::default();

@@ -19,6 +19,8 @@ pub(crate) struct PublishCursors {
 struct PublishCursor {
     /// Versions whose messages are in flight, each with the number of batches that contain them.
     in_flight: BTreeMap<Version, u32>,
+    /// Versions of which some batches will never leave: they are not published once the others are confirmed.
+    incomplete: BTreeSet<Version>,
     /// Versions that were confirmed before an older one.
     confirmed_early: BTreeSet<Version>,
     published: Version,
@@ -38,7 +40,21 @@ impl PublishCursors {
     pub(crate) fn send(&mut self, run: &RunId, version: Version) {
         let cursor = self.runs.entry(run.clone()).or_default();
         *cursor.in_flight.entry(version).or_default() += 1;
+        cursor.incomplete.remove(&version);
         cursor.is_busy = true;
+    }
+
+    /// One batch of a run will not leave, because another engine publishes the run's changes now. Confirms of earlier batches
+    /// may still arrive.
+    pub(crate) fn withdraw(&mut self, run: &RunId, version: Version) {
+        let Some(cursor) = self.runs.get_mut(run) else { return };
+        let Some(batches) = cursor.in_flight.get_mut(&version) else { return };
+        *batches -= 1;
+        if *batches > 0 {
+            cursor.incomplete.insert(version);
+        } else {
+            cursor.in_flight.remove(&version);
+        }
     }
 
     /// One batch with messages of a run up to a version is confirmed.
@@ -50,7 +66,9 @@ impl PublishCursors {
             return;
         }
         cursor.in_flight.remove(&version);
-        cursor.confirmed_early.insert(version);
+        if !cursor.incomplete.remove(&version) {
+            cursor.confirmed_early.insert(version);
+        }
         while let Some(first) = cursor.confirmed_early.first().copied()
             && cursor.in_flight.keys().next().is_none_or(|out| first < *out)
         {
@@ -79,14 +97,9 @@ impl PublishCursors {
         }
     }
 
-    /// Forgets a run that another engine publishes now.
-    pub(crate) fn remove(&mut self, run: &RunId) {
-        self.runs.remove(run);
-    }
-
-    /// Whether messages of a run are in flight, or will be.
+    /// Whether all changes of a run are in flight, or will be.
     pub(crate) fn is_publishing(&self, run: &RunId) -> bool {
-        self.runs.get(run).is_some_and(|cursor| !cursor.in_flight.is_empty())
+        self.runs.get(run).is_some_and(|cursor| cursor.in_flight.len() > cursor.incomplete.len())
     }
 
     /// Whether everything is published and persisted for all runs, except those that `of` selects.
@@ -141,6 +154,26 @@ mod tests {
             cursors.published(&run()).get()
         };
         assert_eq!([published(), published(), published(), published()], [0, 0, 4, 4]);
+    }
+
+    #[test]
+    fn a_version_is_not_published_by_the_confirms_of_a_part() {
+        let mut cursors = PublishCursors::default();
+        (0..3).for_each(|_| cursors.send(&run(), version(4)));
+        cursors.withdraw(&run(), version(4));
+        assert!(!cursors.is_publishing(&run()));
+        cursors.on_confirmed(&run(), version(4));
+        // The engine has the shard again, and publishes all parts anew before the last confirm arrives.
+        cursors.send(&run(), version(4));
+        cursors.on_confirmed(&run(), version(4));
+        assert_eq!(cursors.published(&run()), Version::NONE);
+        cursors.on_confirmed(&run(), version(4));
+        assert_eq!(cursors.published(&run()), version(4));
+        cursors.send(&run(), version(5));
+        cursors.send(&run(), version(5));
+        cursors.withdraw(&run(), version(5));
+        cursors.on_confirmed(&run(), version(5));
+        assert_eq!(cursors.published(&run()), version(4), "the rest was never sent");
     }
 
     #[test]

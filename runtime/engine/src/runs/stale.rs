@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use broker::Delivery;
-use flow::Shard;
+use flow::{ClockShift, Shard};
 use logbook::Version;
 use machine::Event;
 use protocol::Reply;
@@ -34,6 +34,10 @@ pub(crate) struct StaleRun {
     pub(crate) heartbeats: BTreeSet<CallHolder>,
     /// Deliveries that arrived for it since, unsettled.
     pub(crate) deliveries: Vec<Delivery>,
+    /// A clock change among the records whose append failed, or may have failed.
+    pub(crate) unrecorded_clock_change: Option<ClockShift>,
+    /// Clock changes since then.
+    pub(crate) clock_changes: Vec<ClockShift>,
     /// Events and run commands that arrived for it since.
     pub(crate) pending: Vec<RunEvent>,
 }
@@ -70,6 +74,14 @@ impl StaleRun {
     pub(crate) fn note_heartbeat(&mut self, (call, worker): &CallHolder) {
         let is_expiry = |event: &Event| matches!(event, Event::Lost { call: c, worker: w } if (c, w) == (call, worker));
         self.pending.retain(|pending| !is_expiry(&pending.event));
+    }
+
+    /// Takes the clock changes that are in no record of the run, which is at this version. The run needs them before any other
+    /// event, or its waits would end at a wrong time.
+    pub(crate) fn take_clock_changes(&mut self, version: Version) -> impl Iterator<Item = Event> + use<> {
+        // An append writes all of a step: with later records, the change is written too.
+        let unrecorded = self.unrecorded_clock_change.take().filter(|_| version == self.sent);
+        unrecorded.into_iter().chain(std::mem::take(&mut self.clock_changes)).map(|by| Event::ClockSet { by })
     }
 
     pub(crate) fn may_be_of(&self, shard: &Shard) -> bool {

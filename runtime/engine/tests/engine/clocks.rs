@@ -5,7 +5,7 @@ use std::time::Duration;
 use flow::{FailureKind, RunState};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{Harness, wired};
+use crate::harness::{Fault, Harness, wired};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;
@@ -41,6 +41,24 @@ async fn setting_the_clock_does_not_change_a_retry_delay() {
         let waited = before + seconds_to_next(&mut harness).await;
         assert!((29..=31).contains(&waited), "{waited} seconds: {sets:?}");
         harness.wait_for_state("r", RunState::Success).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_change_counts_once_although_its_append_fails() {
+    for fault in [Fault::NotWritten, Fault::WrittenUnconfirmed] {
+        for seconds in [HOUR, -HOUR] {
+            let mut harness = Harness::new().await;
+            harness.submit("r", &wired(RETRIED)).await.map(drop).expect("the run begins");
+            let first = harness.take_job().await;
+            harness.fail(&first.call, FailureKind::Transient).await;
+            sleep(Duration::from_secs(5)).await;
+            harness.faults.fail_next(fault);
+            harness.clock.set(seconds);
+            let waited = 5 + seconds_to_next(&mut harness).await;
+            assert!((29..=32).contains(&waited), "{waited} seconds: {seconds} {fault:?}");
+            harness.wait_for_state("r", RunState::Success).await;
+        }
     }
 }
 
