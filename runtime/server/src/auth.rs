@@ -3,25 +3,42 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
+    Extension,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use crate::{Token, problem::Problem, state};
+use crate::{Token, peer::Peer, problem::Problem, state};
 
-/// Passes a request that carries the token. Without a token, the server listens only on this machine. Then the request must
-/// name an IP address or `localhost` as its host. This stops a web page whose own host name resolves to this machine from
-/// acting for its visitor.
-pub(crate) async fn require_token(State(state): State<Arc<state::State>>, request: Request, next: Next) -> Response {
+/// Passes a request that carries the token. Without a token, the server listens only on this machine, and serves only the
+/// user who started it. Then the request must name an IP address or `localhost` as its host. This stops a web page whose own
+/// host name resolves to this machine from acting for its visitor.
+pub(crate) async fn require_token(
+    State(state): State<Arc<state::State>>,
+    Extension(peer): Extension<Arc<Peer>>,
+    request: Request,
+    next: Next,
+) -> Response {
     match &state.token {
-        Some(_) if !has_token(request.headers(), state.token.as_ref()) => unauthorized(),
+        Some(token) if !has_bearer_token(request.headers(), token) => unauthorized(),
         None if !is_local_host(request.headers()) => {
             let detail = "without a token, requests name this machine by its address or as localhost";
             Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request names another host", detail)
                 .hint("set a token, and requests may come under any name")
                 .into_response()
+        }
+        None if !peer.is_own_user().await => {
+            let detail = "the connection comes from another user of this machine";
+            Problem::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "without a token, a server serves only its own user",
+                detail,
+            )
+            .hint("start the server with a token (WAFT_TOKEN), and give it to the users who may use the server")
+            .into_response()
         }
         Some(_) | None => next.run(request).await,
     }
@@ -39,9 +56,12 @@ pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Respo
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request comes from another origin", detail).into_response()
 }
 
-/// Whether the request carries the token, or no token is configured.
-pub(crate) fn has_token(headers: &HeaderMap, token: Option<&Token>) -> bool {
-    token.is_none_or(|token| has_bearer_token(headers, token))
+/// Whether the request carries the token, or comes from the user who started a server without one.
+pub(crate) async fn is_trusted(headers: &HeaderMap, token: Option<&Token>, peer: &Peer) -> bool {
+    match token {
+        Some(token) => has_bearer_token(headers, token),
+        None => peer.is_own_user().await,
+    }
 }
 
 fn has_bearer_token(headers: &HeaderMap, token: &Token) -> bool {

@@ -9,7 +9,7 @@ mod request_body;
 use std::{
     collections::BTreeMap,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,6 +30,8 @@ use tracing::{debug, warn};
 
 use request_body::TimedBody;
 
+use crate::peer::Peer;
+
 /// Maximum number of connections. Each costs a file descriptor, of which a process often has only 1,024.
 const MAX_CONNECTIONS: usize = 512;
 
@@ -45,7 +47,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, peer)) => match connections.admit(peer.ip()) {
-                Some(place) => drop(tasks.spawn(serve_connection(stream, router.clone(), place, stop.clone()))),
+                Some(place) => drop(tasks.spawn(serve_connection((stream, peer), router.clone(), place, stop.clone()))),
                 None => warn!(%peer, "a connection is refused: all {MAX_CONNECTIONS} have requests in progress"),
             },
             Err(error) => {
@@ -67,7 +69,15 @@ fn is_of_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, place: Place, stop: CancellationToken) {
+async fn serve_connection(
+    (stream, peer): (TcpStream, SocketAddr),
+    router: Router,
+    place: Place,
+    stop: CancellationToken,
+) {
+    // A peer that has gone has no address any more, and reads no answer.
+    let Ok(local) = stream.local_addr() else { return };
+    let peer = Arc::new(Peer::new(peer, local));
     // Otherwise an event waits for the peer's acknowledgement of what was sent before, which the peer may delay by 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "the events of a connection may be delayed");
@@ -75,7 +85,9 @@ async fn serve_connection(stream: TcpStream, router: Router, place: Place, stop:
     let requests = place.requests.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let in_progress = InProgress::begin(&requests);
-        let (router, peer_request) = (router.clone(), request.map(|body| Body::new(TimedBody::new(body))));
+        let mut peer_request = request.map(|body| Body::new(TimedBody::new(body)));
+        peer_request.extensions_mut().insert(peer.clone());
+        let router = router.clone();
         async move {
             let response = router.oneshot(peer_request).await?;
             // The request is in progress until its body has ended: an event stream may take hours.
@@ -233,8 +245,6 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         time::timeout,

@@ -1,9 +1,12 @@
 //! Reports whether the server process responds, and whether it works.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use api::{self, Checks, Health};
-use axum::{Json, extract::State, http::HeaderMap};
+use axum::{Extension, Json, extract::State, http::HeaderMap};
 use engine::{Clock, Engine, SystemClock};
 use protocol::events::rfc3339;
 use tokio::sync::Mutex;
@@ -11,6 +14,7 @@ use tokio::sync::Mutex;
 use crate::{
     Dependencies, auth,
     checks::{self, RunningServer},
+    peer::Peer,
     problem::Problem,
     state::Shared,
 };
@@ -28,10 +32,16 @@ pub(crate) async fn health() -> Json<Health> {
     (status = 200, description = "They work", body = Health),
     (status = 503, description = "One of them does not work", body = api::Problem,
         content_type = "application/problem+json")))]
-pub(crate) async fn ready(State(state): Shared, headers: HeaderMap) -> Result<Json<Health>, Problem> {
+pub(crate) async fn ready(
+    State(state): Shared,
+    Extension(peer): Extension<Arc<Peer>>,
+    headers: HeaderMap,
+) -> Result<Json<Health>, Problem> {
     match state.readiness.check(&state.dependencies.engine).await {
         Ok(()) => Ok(health().await),
-        Err(reason) if auth::has_token(&headers, state.token.as_ref()) => Err(Problem::unavailable(reason)),
+        Err(reason) if auth::is_trusted(&headers, state.token.as_ref(), &peer).await => {
+            Err(Problem::unavailable(reason))
+        }
         Err(_) => Err(Problem::unavailable("the server is not ready: a request with its token receives the reason")),
     }
 }

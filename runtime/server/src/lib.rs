@@ -15,6 +15,7 @@ mod state;
 mod routes;
 mod auth;
 mod extract;
+mod peer;
 mod problem;
 mod openapi;
 

@@ -38,6 +38,32 @@ async fn a_foreign_origin_is_rejected() {
     assert_eq!(own.send().await.unwrap().status(), StatusCode::OK);
 }
 
+/// Only root can start a process of another user, so the test checks nothing if another user runs it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_without_a_token_serves_only_its_own_user() {
+    use std::os::unix::fs::MetadataExt as _;
+    const NOBODY: u32 = 65_534;
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return;
+    }
+    let answer = async |harness: &Harness, path: &str, user: u32| {
+        let script = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/{}; printf 'GET {path} HTTP/1.1\\r\\nhost: localhost\\r\\n\\r\\n' >&3; head -n 1 <&3",
+            harness.address.port()
+        );
+        let mut shell = tokio::process::Command::new("/bin/bash");
+        let output = shell.args(["-c", &script]).uid(user).current_dir("/").output().await.unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let open = Harness::new().await;
+    assert_eq!(answer(&open, "/v1/runs", 0).await, "HTTP/1.1 200 OK");
+    assert_eq!(answer(&open, "/v1/runs", NOBODY).await, "HTTP/1.1 403 Forbidden");
+    assert_eq!(answer(&open, "/health", NOBODY).await, "HTTP/1.1 200 OK");
+    let with_token = Harness::with(config(Some("secret"))).await;
+    assert_eq!(answer(&with_token, "/v1/runs", NOBODY).await, "HTTP/1.1 401 Unauthorized");
+}
+
 #[tokio::test]
 async fn a_public_server_needs_a_token() {
     let everywhere = |token| Config { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..config(token) };
