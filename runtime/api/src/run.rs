@@ -231,8 +231,7 @@ pub struct Node {
     pub kind: NodeKind,
     /// Its name.
     pub name: String,
-    /// Its state: `pending running success failure rolling-back rolled-back rollback-failure ignored` of a task, and
-    /// `started` in place of `success`, or `retrying`, of a retry controller.
+    /// Its state. A retry controller has `started` in place of `success`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub state: NodeState,
     /// Its firing; left out before it was started.

@@ -6,10 +6,12 @@
 //! Each kind has a version of its own. A message is always written in the newest one. Every earlier version is read, and a
 //! later one is refused with [`DecodeError::Version`].
 //!
-//! - **A variant** is appended at the end of its enum, and the version of each kind that holds the enum is raised by one.
-//!   Nothing else is needed: bodies of earlier versions are read as before.
-//! - **A field** changes the bytes around it. The earlier struct stays, named with the last version that has it
-//!   (`WireItemV2`), and a `From` converts it into the current one. Each kind that holds it gets the next version, and
+//! - **A variant** is appended at the end of its enum. Nothing else is needed: a message without the variant is read as
+//!   before, and an earlier program refuses a message with it ([`later`]).
+//! - **A limit of a call, or a fact about a log,** has a number, and is left out where it has its usual value. A new one
+//!   gets the next number. Nothing else is needed, for the same reasons.
+//! - **Another field** changes the bytes around it. The earlier struct stays, named with the last version that has it
+//!   (`WireItemV1`), and a `From` converts it into the current one. Each kind that holds it gets the next version, and
 //!   matches [`Body::version`] to choose the type that it reads. A struct that contains the changed struct takes it as
 //!   a type parameter, so that it is not written twice.
 //!
@@ -98,8 +100,8 @@ pub enum DecodeError {
         /// The newest version that this build knows.
         known: u8,
     },
-    /// The message is cut off or too long, or holds something that is not valid.
-    #[error("a damaged {what}: {reason}")]
+    /// The message is cut off or too long, or holds something that is not valid or not known.
+    #[error("an unreadable {what}: {reason}")]
     Damaged {
         /// The expected kind.
         what: &'static str,
@@ -187,8 +189,8 @@ impl<'a> Body<'a> {
     /// # Errors
     /// [`DecodeError::Damaged`] when the body does not begin so.
     pub(crate) fn read_beginning<Beginning: BorrowDecode<'a, ()>>(self) -> Result<Beginning, DecodeError> {
-        let (beginning, _) = bincode::borrow_decode_from_slice(self.bytes, configuration())
-            .map_err(|error| damaged(self.kind, error))?;
+        let (beginning, _) =
+            bincode::borrow_decode_from_slice(self.bytes, configuration()).map_err(|error| self.unreadable(&error))?;
         Ok(beginning)
     }
 
@@ -197,13 +199,28 @@ impl<'a> Body<'a> {
     /// # Errors
     /// [`DecodeError::Damaged`] when the body is not such a message.
     pub(crate) fn read<Message: BorrowDecode<'a, ()>>(self) -> Result<Message, DecodeError> {
-        let (message, read) = bincode::borrow_decode_from_slice(self.bytes, configuration())
-            .map_err(|error| damaged(self.kind, error))?;
+        let (message, read) =
+            bincode::borrow_decode_from_slice(self.bytes, configuration()).map_err(|error| self.unreadable(&error))?;
         if read < self.bytes.len() {
             return Err(damaged(self.kind, format!("{} bytes follow its end", self.bytes.len() - read)));
         }
         Ok(message)
     }
+
+    fn unreadable(self, error: &bincode::error::DecodeError) -> DecodeError {
+        match error {
+            // Enums only grow, so a variant beyond the last one is a later one.
+            bincode::error::DecodeError::UnexpectedVariant { type_name, found, .. } => {
+                damaged(self.kind, later(format!("variant {found} of {type_name}")))
+            }
+            error => damaged(self.kind, error),
+        }
+    }
+}
+
+/// The reason why a message with something that is not known here cannot be read.
+pub(crate) fn later(unknown: impl std::fmt::Display) -> String {
+    format!("{unknown} is not known here: a later waft wrote it, so upgrade this one")
 }
 
 pub(crate) fn damaged(kind: MessageKind, reason: impl ToString) -> DecodeError {

@@ -7,9 +7,10 @@ use flow::{CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Ti
 use crate::{
     CallKeys, DecodeError, EngineSecret, Key,
     codec::{self, BorrowDecode, Encode, MessageKind},
+    limits::{WireLimits, limits_from_wire, limits_to_wire},
     wire::{
-        Invalid, WireCall, WireFailures, WireLimits, WireOutcome, WireValues, failures_from_wire, failures_to_wire,
-        invalid, time_from_wire, time_to_wire, values_from_wire, values_to_wire,
+        Invalid, WireCall, WireFailures, WireOutcome, WireValues, failures_from_wire, failures_to_wire, invalid,
+        time_from_wire, time_to_wire, values_from_wire, values_to_wire,
     },
 };
 
@@ -99,7 +100,7 @@ impl Job {
                 failures_total: failures.total,
             }),
             required_outputs: self.required_outputs.iter().map(ValueName::as_str).collect(),
-            limits: self.limits.into(),
+            limits: limits_to_wire(&self.limits),
             at_micros: self.at.as_micros(),
             expires_at_micros: time_to_wire(self.expires_at),
             signal_to: &self.signal_to,
@@ -145,7 +146,7 @@ impl WireJob<'_> {
                 .map(ValueName::new)
                 .collect::<Result<_, _>>()
                 .map_err(invalid)?,
-            limits: self.limits.into(),
+            limits: limits_from_wire(self.limits)?,
             at: Timestamp::from_micros(self.at_micros),
             expires_at: time_from_wire(self.expires_at_micros),
             signal_to: self.signal_to.into(),

@@ -15,6 +15,7 @@ mod record;
 mod snapshot;
 
 mod job;
+mod limits;
 mod log;
 mod permit_message;
 mod report;

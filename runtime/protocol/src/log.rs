@@ -53,8 +53,12 @@ pub struct AttemptLog {
 #[derive(Encode, BorrowDecode)]
 pub(crate) struct WireLog<'a> {
     lines: Vec<(&'a str, &'a str)>,
-    cut: bool,
+    /// Facts about the attempt, by their numbers. A fact without a value here is not written.
+    facts: Vec<(u8, u64)>,
 }
+
+/// The log was cut.
+const CUT: u8 = 1;
 
 impl CallLog {
     /// Whether the guest wrote nothing.
@@ -98,14 +102,16 @@ impl CallLog {
 impl<'a> From<&'a CallLog> for WireLog<'a> {
     fn from(log: &'a CallLog) -> Self {
         let lines = log.lines.iter().map(|line| (line.level.as_str(), line.text.as_str())).collect();
-        Self { lines, cut: log.cut }
+        Self { lines, facts: log.cut.then_some((CUT, 1)).into_iter().collect() }
     }
 }
 
 impl From<WireLog<'_>> for CallLog {
     fn from(wire: WireLog<'_>) -> Self {
         let line = |(level, text): (&str, &str)| LogLine { level: level.into(), text: text.into() };
-        Self { lines: wire.lines.into_iter().map(line).collect(), cut: wire.cut }
+        // A fact that only a later waft knows is of no use here, and the lines are.
+        let fact = |number| wire.facts.iter().find(|(other, _)| *other == number).map(|(_, value)| *value);
+        Self { cut: fact(CUT).is_some(), lines: wire.lines.into_iter().map(line).collect() }
     }
 }
 
@@ -124,6 +130,13 @@ mod tests {
         assert_eq!(log.lines.len(), 2);
         assert_eq!(log.lines[1].text, "ä");
         assert_eq!(CallLog::decode(&log.encode()), Ok(log));
+    }
+
+    #[test]
+    fn an_unknown_fact_is_passed_over() {
+        let later = WireLog { lines: vec![("info", "a")], facts: vec![(200, 7), (CUT, 1)] };
+        let read = CallLog::decode(&codec::encode(MessageKind::LOG, &later)).unwrap();
+        assert_eq!((read.lines.len(), read.cut), (1, true));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use flow::{
-    Action, Attempt, CallId, Digest, Failure, FailureKind, Failures, Firing, Json, Limits, NodeName, Outcome, RunId,
-    Stored, Timestamp, Value, ValueKind, ValueName, Values, WorkerName,
+    Action, Attempt, CallId, Digest, Failure, FailureKind, Failures, Firing, Json, NodeName, Outcome, RunId, Stored,
+    Timestamp, Value, ValueKind, ValueName, Values, WorkerName,
 };
 
 use crate::codec::{BorrowDecode, Encode};
@@ -218,44 +218,5 @@ impl WireOutcome<'_> {
             Self::Failed(failure) => Outcome::Failed(failure.into_failure()?),
             Self::Unknown => Outcome::Unknown,
         })
-    }
-}
-
-#[derive(Encode, BorrowDecode)]
-pub(crate) struct WireLimits {
-    timeout_micros: u64,
-    memory: u64,
-    stack: u64,
-    output: u64,
-    log: u64,
-    table_elements: u64,
-    instances: u32,
-}
-
-impl From<Limits> for WireLimits {
-    fn from(limits: Limits) -> Self {
-        Self {
-            timeout_micros: micros(limits.timeout),
-            memory: limits.memory,
-            stack: limits.stack,
-            output: limits.output,
-            log: limits.log,
-            table_elements: limits.table_elements,
-            instances: limits.instances,
-        }
-    }
-}
-
-impl From<WireLimits> for Limits {
-    fn from(wire: WireLimits) -> Self {
-        Self {
-            timeout: Duration::from_micros(wire.timeout_micros),
-            memory: wire.memory,
-            stack: wire.stack,
-            output: wire.output,
-            log: wire.log,
-            table_elements: wire.table_elements,
-            instances: wire.instances,
-        }
     }
 }

@@ -70,7 +70,7 @@ async fn a_call_with_an_unreadable_result_fails_and_is_rolled_back() {
     harness.publish_message(answer.clone()).await;
     let (stored, _, reason) = harness.next_quarantined().await;
     assert_eq!(stored.body, answer.body);
-    assert!(reason.contains("of format version 99; this waft reads up to 1: upgrade it"), "{reason}");
+    assert!(reason.contains("of format version 99; this waft reads up to "), "{reason}");
     assert_eq!(harness.next_interrupt().await, job.call, "a worker that goes on with it is asked to stop");
     let rollback = harness.take_job().await;
     assert_eq!(rollback.call.action, flow::Action::Rollback);

@@ -121,16 +121,18 @@ async fn the_error_for_records_of_an_unknown_version_names_the_file_and_the_reme
     let path = folder.path().join("logbook.db");
     let logbook = open(&path).await;
     logbook.append(vec![append("r", 0, [1]), append("other", 0, [1])]).await.unwrap();
-    let newer = "UPDATE records SET body = x'774c0300' WHERE run = (SELECT key FROM runs WHERE id = 'r')";
+    let newer = "UPDATE records SET body = x'774cfa00' WHERE run = (SELECT key FROM runs WHERE id = 'r')";
     assert_eq!(Connection::open(&path).unwrap().execute(newer, []).unwrap(), 1);
     let run = RunId::new("r").unwrap();
-    let expected = format!(
-        "the records of run r cannot be read: {}: a record of format version 3; this waft reads up to 1: upgrade it, or \
-         read it with the waft that wrote the logbook",
-        path.display()
-    );
-    assert_eq!(logbook.load(&run).await.unwrap_err().to_string(), expected);
-    assert_eq!(logbook.read(&run, Version::NONE, 10).await.unwrap_err().to_string(), expected);
+    let beginning =
+        format!("the records of run r cannot be read: {}: a record of format version 250; ", path.display());
+    for error in [
+        logbook.load(&run).await.unwrap_err().to_string(),
+        logbook.read(&run, Version::NONE, 10).await.unwrap_err().to_string(),
+    ] {
+        assert!(error.starts_with(&beginning), "{error}");
+        assert!(error.ends_with("upgrade it, or read it with the waft that wrote the logbook"), "{error}");
+    }
     assert_eq!(logbook.list(&Filter::default()).await.unwrap().len(), 2, "an unreadable run is still listed");
     assert!(logbook.load(&RunId::new("other").unwrap()).await.is_ok());
 }

@@ -223,7 +223,7 @@ impl FiringMachine {
 
     fn is_untouched(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
-        node.applies == 0 && matches!(node.state, NodeState::Pending | NodeState::NotInFiring | NodeState::Ignored)
+        node.applies == 0 && node.state.is_untouched()
     }
 }
 

@@ -209,18 +209,8 @@ impl FiringMachine {
 
     /// The failure of an apply whose rollback failed too.
     pub(super) fn apply_failure(&self, index: NodeIndex) -> Option<&flow::Failure> {
-        match &self.node(index).state {
-            NodeState::RollbackFailure { outcome } => outcome.failure(),
-            NodeState::Pending
-            | NodeState::NotInFiring
-            | NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RollingBack { .. }
-            | NodeState::RolledBack
-            | NodeState::Retrying
-            | NodeState::Ignored => None,
-        }
+        let NodeState::RollbackFailure { outcome } = &self.node(index).state else { return None };
+        outcome.failure()
     }
 
     /// The values of nodes in success, failure or rolling-back.

@@ -91,21 +91,10 @@ impl Snapshot {
             add(&firing.inputs);
             firing.given.values().for_each(&mut add);
             for (_, node) in &firing.nodes {
-                match &node.state {
-                    NodeState::Success { provided } => {
-                        provided_digests.extend(provided.iter().filter_map(|(_, value)| value.digest()))
-                    }
-                    NodeState::RollingBack { outcome, .. } | NodeState::RollbackFailure { outcome } => {
-                        outcome.provided().into_iter().for_each(&mut add);
-                    }
-                    NodeState::Pending
-                    | NodeState::NotInFiring
-                    | NodeState::Running { .. }
-                    | NodeState::Failure { .. }
-                    | NodeState::RolledBack
-                    | NodeState::Retrying
-                    | NodeState::Ignored => {}
+                if let NodeState::Success { provided } = &node.state {
+                    provided_digests.extend(provided.iter().filter_map(|(_, value)| value.digest()));
                 }
+                node.state.rollback_outcome().and_then(Outcome::provided).into_iter().for_each(&mut add);
                 node.rare.late_outcome.iter().filter_map(Outcome::provided).for_each(&mut add);
             }
         }
@@ -331,13 +320,7 @@ impl FiringMachine {
             NodeState::RollbackFailure { .. } => {
                 self.failed_rollbacks.insert(index);
             }
-            NodeState::Pending
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RolledBack
-            | NodeState::NotInFiring
-            | NodeState::Retrying
-            | NodeState::Ignored => {}
+            _ => {}
         }
     }
 }

@@ -10,7 +10,8 @@ use flow::{
 use super::{Bounds, source::WireSource};
 use crate::{
     codec::{BorrowDecode, Encode},
-    wire::{Invalid, WireLimits, invalid, micros, wire_enum},
+    limits::{WireLimits, limits_from_wire, limits_to_wire},
+    wire::{Invalid, invalid, micros, wire_enum},
 };
 
 #[derive(Encode, BorrowDecode)]
@@ -82,7 +83,7 @@ impl<'a> WireTask<'a> {
             provides: provided_to_wire(&task.provides),
             rollback: task.rollback,
             retry: (&task.retry).into(),
-            limits: task.limits.into(),
+            limits: limits_to_wire(&task.limits),
             queue: task.queue.as_str(),
             priority: task.priority,
             pace: (!task.pace.is_unlimited()).then(|| task.pace.into()),
@@ -99,7 +100,7 @@ impl<'a> WireTask<'a> {
             provides: provided_from_wire(self.provides)?,
             rollback: self.rollback,
             retry: self.retry.into(),
-            limits: self.limits.into(),
+            limits: limits_from_wire(self.limits)?,
             queue: QueueName::new(self.queue).map_err(invalid)?,
             priority: self.priority,
             pace: self.pace.map(WirePace::into_pace).transpose()?.unwrap_or_default(),

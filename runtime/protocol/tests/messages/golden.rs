@@ -193,7 +193,7 @@ fn jobs() -> Samples {
         call: first,
         inputs: Values::from([("batter_ml".parse().unwrap(), Value::Json(Json::parse("900").unwrap()))]),
         rollback: None,
-        limits: Limits::default(),
+        limits: Limits { memory: 128 << 20, ..Limits::default() },
         expires_at: Some(Timestamp::from_micros(1_700_000_060_000_000)),
         delivery_limit: None,
         ..rollback.clone()

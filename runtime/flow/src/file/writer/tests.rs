@@ -177,10 +177,10 @@ fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
                 timeout: Some(random_duration(rng)),
                 memory: Some(rng.pick(&[0, 1_000, 1 << 20, u64::MAX])),
                 stack: Some(1 << 10).filter(|_| chance(rng)),
-                output: None,
                 log: Some(3 << 30),
                 table_elements: Some(u64::MAX),
                 instances: Some(u32::MAX).filter(|_| chance(rng)),
+                ..LimitOverrides::default()
             }),
             10 => task.queue("ovens").priority(rng.pick(&[0, 1, i32::MIN])),
             11 => task.rollback(chance(rng)),

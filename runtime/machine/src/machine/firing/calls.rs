@@ -116,17 +116,7 @@ impl FiringMachine {
     /// The time since when a call is with the workers.
     pub(in crate::machine) fn outstanding_since(&self, call: &CallId) -> Option<Timestamp> {
         let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call))?;
-        match &self.node(index).state {
-            NodeState::Running { since, .. } | NodeState::RollingBack { since, .. } => Some(*since),
-            NodeState::Pending
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying
-            | NodeState::NotInFiring
-            | NodeState::Ignored => None,
-        }
+        self.node(index).state.since()
     }
 
     /// The current call of a node, if it has one.
@@ -138,16 +128,7 @@ impl FiringMachine {
                 let outcome = to_module_names(task, outcome);
                 (*since, Some(RollbackCall { outcome, failures: FailureSummary::of(&self.failures) }))
             }
-            NodeState::Pending
-            | NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RollingBack { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying
-            | NodeState::NotInFiring
-            | NodeState::Ignored => return None,
+            _ => return None,
         };
         let input_use = if rollback.is_some() { InputUse::Rollback } else { InputUse::ApplyAndRollback };
         let inputs = self.inputs(index, task, input_use).unwrap_or_else(|incomplete| incomplete.inputs);

@@ -2,7 +2,7 @@
 
 use flow::{ClockShift, NodeIndex, StartTime, Timestamp};
 
-use super::{FiringMachine, node::NodeState};
+use super::FiringMachine;
 
 impl FiringMachine {
     /// Whether this firing waits for a time.
@@ -25,20 +25,8 @@ impl FiringMachine {
             if !is_fixed && node.rare.starts_at.is_some() {
                 node.rare.starts_at.iter_mut().for_each(shifted);
             }
-            match &mut node.state {
-                NodeState::Running { since, retry_at } | NodeState::RollingBack { since, retry_at, .. } => {
-                    shifted(since);
-                    retry_at.iter_mut().for_each(shifted);
-                }
-                NodeState::Failure { retry_at, .. } => retry_at.iter_mut().for_each(shifted),
-                NodeState::Pending
-                | NodeState::NotInFiring
-                | NodeState::Success { .. }
-                | NodeState::RolledBack
-                | NodeState::RollbackFailure { .. }
-                | NodeState::Retrying
-                | NodeState::Ignored => {}
-            }
+            let (since, retry_at) = node.state.times_mut();
+            since.into_iter().chain(retry_at.into_iter().flatten()).for_each(shifted);
         }
     }
 

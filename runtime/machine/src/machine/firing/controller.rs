@@ -134,17 +134,10 @@ impl FiringMachine {
     /// lost attempt may be rolled back after everything before it, and an edit may have put a running node after a
     /// rolled-back one.
     pub(super) fn is_unfinished(&self, index: NodeIndex) -> bool {
-        let has_work_left = |ran: &NodeIndex| match &self.node(*ran).state {
-            NodeState::Running { .. }
-            | NodeState::RollingBack { .. }
-            | NodeState::Failure { retry_at: Some(_), .. } => true,
-            NodeState::Success { .. } | NodeState::Failure { .. } => *ran != index && !self.may_continue(*ran),
-            NodeState::Pending
-            | NodeState::NotInFiring
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Ignored
-            | NodeState::Retrying => false,
+        let has_work_left = |ran: &NodeIndex| {
+            let state = &self.node(*ran).state;
+            let has_effects_to_roll_back = || state.is_applied() && *ran != index && !self.may_continue(*ran);
+            state.is_applying() || state.is_rolling_back() || has_effects_to_roll_back()
         };
         self.controller(index).is_some()
             && self.will_retry(index)

@@ -137,18 +137,8 @@ impl FiringMachine {
 
     fn start_apply(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
         let index = attempt.node;
-        match &self.node(index).state {
-            NodeState::Failure { retry_at, .. } | NodeState::Running { retry_at, .. } => {
-                self.remove_retry(*retry_at, index);
-            }
-            NodeState::Pending
-            | NodeState::Success { .. }
-            | NodeState::RollingBack { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying
-            | NodeState::NotInFiring
-            | NodeState::Ignored => {}
+        if let NodeState::Failure { retry_at, .. } | NodeState::Running { retry_at, .. } = &self.node(index).state {
+            self.remove_retry(*retry_at, index);
         }
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);
@@ -201,12 +191,7 @@ impl FiringMachine {
             }
             // The effects of a lost apply that has answered since.
             NodeState::Ignored => self.node(index).rare.late_outcome.clone().unwrap_or(Outcome::Unknown),
-            NodeState::Pending
-            | NodeState::Running { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying
-            | NodeState::NotInFiring => Outcome::Unknown,
+            _ => Outcome::Unknown,
         };
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);

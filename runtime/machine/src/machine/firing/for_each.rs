@@ -253,10 +253,10 @@ impl FiringMachine {
     pub(super) fn update_active_count(&mut self, index: NodeIndex, element: Element, new: &NodeState) {
         let old = &self.nodes[index.0 as usize].state;
         if let Some(elements) = self.elements.get_mut(&element.of) {
-            elements.busy += usize::from(is_busy(new));
-            elements.busy -= usize::from(is_busy(old));
-            elements.rolling_back += usize::from(is_rolling_back(new));
-            elements.rolling_back -= usize::from(is_rolling_back(old));
+            elements.busy += usize::from(new.is_applying());
+            elements.busy -= usize::from(old.is_applying());
+            elements.rolling_back += usize::from(new.is_rolling_back());
+            elements.rolling_back -= usize::from(old.is_rolling_back());
         }
     }
 
@@ -285,17 +285,10 @@ impl FiringMachine {
     /// The record that fails a task after the permanent failure of one of its parts.
     pub(super) fn fail_for_each(&self, index: NodeIndex, each: NodeIndex) -> Fact {
         let fan_in = self.flow.fan_in_of(each);
-        let failed = match &self.node(index).state {
-            NodeState::Failure { failure, .. } => (**failure).clone(),
-            NodeState::Pending
-            | NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::RollingBack { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying
-            | NodeState::NotInFiring
-            | NodeState::Ignored => Failure::new(FailureKind::Permanent, "it failed"),
+        let failed = if let NodeState::Failure { failure, .. } = &self.node(index).state {
+            (**failure).clone()
+        } else {
+            Failure::new(FailureKind::Permanent, "it failed")
         };
         let failure = match self.element(index) {
             Some(element) => {
@@ -366,40 +359,8 @@ impl FiringMachine {
         let element = self.element(index);
         if let Some(elements) = element.and_then(|element| self.elements.get_mut(&element.of)) {
             let state = &self.nodes[index.0 as usize].state;
-            elements.busy += usize::from(is_busy(state));
-            elements.rolling_back += usize::from(is_rolling_back(state));
+            elements.busy += usize::from(state.is_applying());
+            elements.rolling_back += usize::from(state.is_rolling_back());
         }
-    }
-}
-
-/// Whether an element occupies the rollback window.
-fn is_rolling_back(state: &NodeState) -> bool {
-    match state {
-        NodeState::RollingBack { .. } => true,
-        NodeState::Pending
-        | NodeState::Running { .. }
-        | NodeState::Success { .. }
-        | NodeState::Failure { .. }
-        | NodeState::RolledBack
-        | NodeState::RollbackFailure { .. }
-        | NodeState::Retrying
-        | NodeState::NotInFiring
-        | NodeState::Ignored => false,
-    }
-}
-
-/// Whether an element occupies the call window.
-fn is_busy(state: &NodeState) -> bool {
-    match state {
-        NodeState::Running { .. } | NodeState::Failure { retry_at: Some(_), .. } => true,
-        NodeState::Pending
-        | NodeState::Success { .. }
-        | NodeState::Failure { retry_at: None, .. }
-        | NodeState::RollingBack { .. }
-        | NodeState::RolledBack
-        | NodeState::RollbackFailure { .. }
-        | NodeState::Retrying
-        | NodeState::NotInFiring
-        | NodeState::Ignored => false,
     }
 }

@@ -127,18 +127,7 @@ impl NodeRun {
 
     /// The current action of the node, and the number of its attempts dispatched so far.
     pub(in crate::machine) fn current_action(&self) -> (Action, u32) {
-        match self.state {
-            NodeState::RollingBack { .. } => (Action::Rollback, self.rollbacks),
-            NodeState::Pending
-            | NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying
-            | NodeState::NotInFiring
-            | NodeState::Ignored => (Action::Apply, self.applies),
-        }
+        if self.state.is_rolling_back() { (Action::Rollback, self.rollbacks) } else { (Action::Apply, self.applies) }
     }
 
     /// The attempt to publish: the current one, or the last. Applies and rollbacks are numbered separately.
@@ -317,6 +306,114 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// Whether an apply is with the workers, or will be tried again.
+    pub(in crate::machine) fn is_applying(&self) -> bool {
+        match self {
+            Self::Running { .. } | Self::Failure { retry_at: Some(_), .. } => true,
+            Self::Pending
+            | Self::NotInFiring
+            | Self::Success { .. }
+            | Self::Failure { retry_at: None, .. }
+            | Self::RollingBack { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. }
+            | Self::Retrying
+            | Self::Ignored => false,
+        }
+    }
+
+    /// Whether a rollback is with the workers, or will be tried again.
+    pub(in crate::machine) fn is_rolling_back(&self) -> bool {
+        match self {
+            Self::RollingBack { .. } => true,
+            Self::Pending
+            | Self::NotInFiring
+            | Self::Running { .. }
+            | Self::Success { .. }
+            | Self::Failure { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. }
+            | Self::Retrying
+            | Self::Ignored => false,
+        }
+    }
+
+    /// Whether its apply has ended, and was not rolled back.
+    pub(in crate::machine) fn is_applied(&self) -> bool {
+        match self {
+            Self::Success { .. } | Self::Failure { .. } => true,
+            Self::Pending
+            | Self::NotInFiring
+            | Self::Running { .. }
+            | Self::RollingBack { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. }
+            | Self::Retrying
+            | Self::Ignored => false,
+        }
+    }
+
+    /// Whether it has not run in this firing, and left no effects.
+    pub(in crate::machine) fn is_untouched(&self) -> bool {
+        match self {
+            Self::Pending | Self::NotInFiring | Self::Ignored => true,
+            Self::Running { .. }
+            | Self::Success { .. }
+            | Self::Failure { .. }
+            | Self::RollingBack { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. }
+            | Self::Retrying => false,
+        }
+    }
+
+    /// When its current attempt was dispatched, and when the next one starts, for a state with an attempt.
+    pub(in crate::machine) fn times_mut(&mut self) -> (Option<&mut Timestamp>, Option<&mut Option<Timestamp>>) {
+        match self {
+            Self::Running { since, retry_at } | Self::RollingBack { since, retry_at, .. } => {
+                (Some(since), Some(retry_at))
+            }
+            Self::Failure { retry_at, .. } => (None, Some(retry_at)),
+            Self::Pending
+            | Self::NotInFiring
+            | Self::Success { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. }
+            | Self::Retrying
+            | Self::Ignored => (None, None),
+        }
+    }
+
+    /// When its current attempt was dispatched.
+    pub(in crate::machine) fn since(&self) -> Option<Timestamp> {
+        match self {
+            Self::Running { since, .. } | Self::RollingBack { since, .. } => Some(*since),
+            Self::Pending
+            | Self::NotInFiring
+            | Self::Success { .. }
+            | Self::Failure { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. }
+            | Self::Retrying
+            | Self::Ignored => None,
+        }
+    }
+
+    /// The outcome of the apply that its rollback received.
+    pub(in crate::machine) fn rollback_outcome(&self) -> Option<&Outcome> {
+        match self {
+            Self::RollingBack { outcome, .. } | Self::RollbackFailure { outcome } => Some(outcome),
+            Self::Pending
+            | Self::NotInFiring
+            | Self::Running { .. }
+            | Self::Success { .. }
+            | Self::Failure { .. }
+            | Self::RolledBack
+            | Self::Retrying
+            | Self::Ignored => None,
+        }
+    }
+
     /// The values of the node that others may read.
     pub(in crate::machine) fn readable(&self) -> Option<ReadableValues<'_>> {
         match self {

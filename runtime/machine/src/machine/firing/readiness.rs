@@ -63,16 +63,7 @@ impl FiringMachine {
                         self.mark_rollback_ready(index);
                     }
                 }
-                NodeState::Pending
-                | NodeState::Running { .. }
-                | NodeState::Success { .. }
-                | NodeState::Failure { .. }
-                | NodeState::RollingBack { .. }
-                | NodeState::RolledBack
-                | NodeState::RollbackFailure { .. }
-                | NodeState::Retrying
-                | NodeState::NotInFiring
-                | NodeState::Ignored => {}
+                _ => {}
             }
         }
     }
@@ -318,16 +309,8 @@ impl FiringMachine {
     /// edit, a node that has run may follow a node that has not. A failure handler delays the rollback of its predecessors
     /// while it runs itself.
     pub(in crate::machine) fn is_transparent_to_rollback(&self, index: NodeIndex) -> bool {
-        match &self.node(index).state {
-            NodeState::Pending | NodeState::NotInFiring | NodeState::Ignored => true,
-            NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RollingBack { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => self.definition(index).is_failure_handler && self.node(index).state.is_over(),
-        }
+        let state = &self.node(index).state;
+        state.is_untouched() || (self.definition(index).is_failure_handler && state.is_over())
     }
 
     pub(super) fn count_waiting(&mut self, index: NodeIndex, one_less: bool, work: &mut Vec<NodeIndex>) {

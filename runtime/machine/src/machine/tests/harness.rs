@@ -344,15 +344,9 @@ impl Harness {
 
 fn short(change: &NodeChange) -> String {
     let state = match change.state {
-        State::Pending => "P",
-        State::Running => "R",
-        State::Success => "S",
-        State::Failure => "F",
-        State::RollingBack => "RB",
-        State::RolledBack => "RD",
-        State::RollbackFailure => "RF",
-        State::Ignored => "I",
-        State::Retrying => "RT",
+        State::RolledBack => "RD".to_owned(),
+        State::Retrying => "RT".to_owned(),
+        state => state.as_str().split('-').filter_map(|word| word.chars().next()).collect::<String>().to_uppercase(),
     };
     let value = change.provides.as_ref().and_then(|provides| provides.values().next());
     let value = value.map(|value| format!("({value:?})")).unwrap_or_default();

@@ -55,16 +55,8 @@ impl FiringMachine {
         node.consecutive_losses += 1;
         node.rare.lost.insert((action, attempt.attempt));
         node.may_have_applied |= action == Action::Apply;
-        match &mut node.state {
-            NodeState::Running { retry_at, .. } | NodeState::RollingBack { retry_at, .. } => *retry_at = Some(at),
-            NodeState::Pending
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::RolledBack
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying
-            | NodeState::NotInFiring
-            | NodeState::Ignored => {}
+        if let NodeState::Running { retry_at, .. } | NodeState::RollingBack { retry_at, .. } = &mut node.state {
+            *retry_at = Some(at);
         }
         vec![interrupt, lost]
     }
@@ -103,10 +95,7 @@ impl FiringMachine {
                 Vec::new()
             }
             // The pending rollback covers it, or a person does.
-            NodeState::Success { .. }
-            | NodeState::NotInFiring
-            | NodeState::RollbackFailure { .. }
-            | NodeState::Retrying => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
