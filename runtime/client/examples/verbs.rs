@@ -109,7 +109,7 @@ async fn notify_and_wait(client: &Client) -> Result<(), Box<dyn Error>> {
 async fn send_commands(client: &Client) -> Result<(), Box<dyn Error>> {
     client.suspend("icing-1").await?; // nothing new starts
     client.resume("icing-1").await?;
-    client.cancel("icing-1").await?; // calls in progress end, then the run is rolled back
+    client.cancel("icing-1").await?; // calls in progress are stopped, then the run is rolled back
     Ok(())
 }
 

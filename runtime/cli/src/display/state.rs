@@ -5,6 +5,34 @@ use flow::State;
 
 use crate::colour::Colour;
 
+/// What is left of a task when its run ends without success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    Applied,
+    Pending,
+    InProgress,
+}
+
+impl Unfinished {
+    /// What is left of a task in a state; `None` if nothing is, or if the failures already list it.
+    pub(super) fn of(state: State) -> Option<Self> {
+        match state {
+            State::Success => Some(Self::Applied),
+            State::Pending => Some(Self::Pending),
+            State::Running | State::RollingBack | State::Retrying => Some(Self::InProgress),
+            State::Failure | State::RolledBack | State::RollbackFailure | State::Ignored => None,
+        }
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "still applied",
+            Self::Pending => "not started",
+            Self::InProgress => "not finished",
+        }
+    }
+}
+
 /// The looks of a state.
 pub(crate) struct Appearance {
     /// The mark before the name of a task.

@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use flow::{NodeIndex, RunState, State, Task};
 use machine::Machine;
 
-use super::FullValueHint;
+use super::{FullValueHint, state::Unfinished};
 use crate::{colour::Colour, sanitize};
 
 /// The text of the summary.
@@ -36,12 +36,12 @@ pub(super) fn text(machine: &Machine, elapsed: Duration, colour: bool, full_valu
         let has_none = |task: &Task, name: &str| {
             !task.rollback && !machine.failures().keys().any(|failed| failed.as_str() == name)
         };
-        nodes(machine, "rolled back", State::RolledBack, has_rollback, &mut text);
-        nodes(machine, "without a rollback", State::RolledBack, has_none, &mut text);
-        for (heading, state) in
-            [("still applied", State::Success), ("not started", State::Pending), ("not finished", State::Running)]
-        {
-            nodes(machine, heading, state, |_, _| true, &mut text);
+        let is_rolled_back = |state| state == State::RolledBack;
+        nodes(machine, "rolled back", is_rolled_back, has_rollback, &mut text);
+        nodes(machine, "without a rollback", is_rolled_back, has_none, &mut text);
+        for heading in [Unfinished::Applied, Unfinished::Pending, Unfinished::InProgress] {
+            let is_listed = |state| Unfinished::of(state) == Some(heading);
+            nodes(machine, heading.as_str(), is_listed, |_, _| true, &mut text);
         }
     }
     if let Some(next) = next(machine, full_value_hint) {
@@ -71,9 +71,15 @@ fn rollback_failed(machine: &Machine, name: &str) -> bool {
 }
 
 /// Appends the names of the first few tasks that are in a state and meet a condition.
-fn nodes(machine: &Machine, heading: &str, state: State, is_included: impl Fn(&Task, &str) -> bool, text: &mut String) {
+fn nodes(
+    machine: &Machine,
+    heading: &str,
+    is_listed: impl Fn(State) -> bool,
+    is_included: impl Fn(&Task, &str) -> bool,
+    text: &mut String,
+) {
     const MAX_NAMES: usize = 20;
-    let is_in = |index: NodeIndex| machine.node_state(index) == state;
+    let is_in = |index: NodeIndex| is_listed(machine.node_state(index));
     let tasks = machine.flow().tasks().filter(|(index, name, task)| is_in(*index) && is_included(task, name.as_str()));
     let names: Vec<&str> = tasks.map(|(_, name, _)| name.as_str()).collect();
     if names.is_empty() {
