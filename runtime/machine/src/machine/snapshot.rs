@@ -294,33 +294,25 @@ impl FiringMachine {
     /// Recomputes what a node is waiting for, by its state.
     fn rebuild_work(&mut self, index: NodeIndex) {
         let run = self.node(index);
-        match run.state {
-            NodeState::Pending | NodeState::Ignored if run.rare.late_outcome.is_some() => {
-                self.late_outcomes.insert(index);
-            }
-            NodeState::Running { retry_at: None, .. } | NodeState::RollingBack { retry_at: None, .. } => {
-                match self.role(index) {
-                    NodeRole::Task(_) | NodeRole::Element(_) => {
-                        self.outstanding.insert(index);
-                        self.retries.extend(self.expiry(index).map(|at| (at, index)));
-                    }
-                    NodeRole::Wait(_) => self.wait_for_notification(index),
-                    NodeRole::ForEach(_) | NodeRole::FanIn(_) => drop(self.start_fetch(index)),
-                    NodeRole::Controller(_) | NodeRole::Begin | NodeRole::End => {}
+        let is_untouched = run.state.is_untouched() && run.state != NodeState::NotInFiring;
+        if is_untouched && run.rare.late_outcome.is_some() {
+            self.late_outcomes.insert(index);
+        } else if let Some(due) = run.state.retry_at() {
+            self.retries.insert((due, index));
+        } else if run.state.since().is_some() {
+            match self.role(index) {
+                NodeRole::Task(_) | NodeRole::Element(_) => {
+                    self.outstanding.insert(index);
+                    self.retries.extend(self.expiry(index).map(|at| (at, index)));
                 }
+                NodeRole::Wait(_) => self.wait_for_notification(index),
+                NodeRole::ForEach(_) | NodeRole::FanIn(_) => drop(self.start_fetch(index)),
+                NodeRole::Controller(_) | NodeRole::Begin | NodeRole::End => {}
             }
-            NodeState::Running { retry_at: Some(due), .. }
-            | NodeState::RollingBack { retry_at: Some(due), .. }
-            | NodeState::Failure { retry_at: Some(due), .. } => {
-                self.retries.insert((due, index));
-            }
-            NodeState::Failure { retry_at: None, .. } if self.asks_controller(index) => {
-                self.unresolved.insert(index);
-            }
-            NodeState::RollbackFailure { .. } => {
-                self.failed_rollbacks.insert(index);
-            }
-            _ => {}
+        } else if matches!(run.state, NodeState::Failure { .. }) && self.asks_controller(index) {
+            self.unresolved.insert(index);
+        } else if matches!(run.state, NodeState::RollbackFailure { .. }) {
+            self.failed_rollbacks.insert(index);
         }
     }
 }

@@ -122,13 +122,14 @@ impl FiringMachine {
     /// The current call of a node, if it has one.
     pub(super) fn call(&self, index: NodeIndex) -> Option<Call> {
         let task = self.task_called(index)?;
-        let (at, rollback) = match &self.node(index).state {
-            NodeState::Running { since, retry_at: None } => (*since, None),
-            NodeState::RollingBack { since, outcome, retry_at: None } => {
-                let outcome = to_module_names(task, outcome);
-                (*since, Some(RollbackCall { outcome, failures: FailureSummary::of(&self.failures) }))
-            }
-            _ => return None,
+        let state = &self.node(index).state;
+        let (at, rollback) = if let NodeState::Running { since, retry_at: None } = state {
+            (*since, None)
+        } else if let NodeState::RollingBack { since, outcome, retry_at: None } = state {
+            let outcome = to_module_names(task, outcome);
+            (*since, Some(RollbackCall { outcome, failures: FailureSummary::of(&self.failures) }))
+        } else {
+            return None;
         };
         let input_use = if rollback.is_some() { InputUse::Rollback } else { InputUse::ApplyAndRollback };
         let inputs = self.inputs(index, task, input_use).unwrap_or_else(|incomplete| incomplete.inputs);

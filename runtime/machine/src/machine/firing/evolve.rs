@@ -180,18 +180,19 @@ impl FiringMachine {
 
     fn start_rollback(&mut self, at: Timestamp, attempt: NodeAttempt) -> Vec<Command> {
         let index = attempt.node;
-        let outcome = match &self.node(index).state {
-            NodeState::Success { provided } => Outcome::Provided(provided.to_values()),
-            NodeState::Failure { .. } if self.node(index).may_have_applied => Outcome::Unknown,
-            NodeState::Failure { failure, .. } => Outcome::Failed((**failure).clone()),
-            NodeState::RollingBack { outcome, retry_at, .. } => {
-                let (outcome, retry_at) = (outcome.clone(), *retry_at);
-                self.remove_retry(retry_at, index);
-                *outcome
-            }
-            // The effects of a lost apply that has answered since.
-            NodeState::Ignored => self.node(index).rare.late_outcome.clone().unwrap_or(Outcome::Unknown),
-            _ => Outcome::Unknown,
+        let node = self.node(index);
+        let outcome = if let NodeState::Success { provided } = &node.state {
+            Outcome::Provided(provided.to_values())
+        } else if let NodeState::Failure { failure, .. } = &node.state {
+            if node.may_have_applied { Outcome::Unknown } else { Outcome::Failed((**failure).clone()) }
+        } else if let NodeState::RollingBack { outcome, retry_at, .. } = &node.state {
+            let (outcome, retry_at) = (outcome.clone(), *retry_at);
+            self.remove_retry(retry_at, index);
+            *outcome
+        } else {
+            // The effects of a lost apply that has answered since, of an ignored node.
+            let late_outcome = node.rare.late_outcome.clone().filter(|_| node.state == NodeState::Ignored);
+            late_outcome.unwrap_or(Outcome::Unknown)
         };
         self.late_outcomes.remove(&index);
         let node = self.node_mut(index);

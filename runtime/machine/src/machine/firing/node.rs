@@ -399,6 +399,22 @@ impl NodeState {
         }
     }
 
+    /// When its next attempt starts.
+    pub(in crate::machine) fn retry_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Running { retry_at, .. } | Self::RollingBack { retry_at, .. } | Self::Failure { retry_at, .. } => {
+                *retry_at
+            }
+            Self::Pending
+            | Self::NotInFiring
+            | Self::Success { .. }
+            | Self::RolledBack
+            | Self::RollbackFailure { .. }
+            | Self::Retrying
+            | Self::Ignored => None,
+        }
+    }
+
     /// The outcome of the apply that its rollback received.
     pub(in crate::machine) fn rollback_outcome(&self) -> Option<&Outcome> {
         match self {

@@ -35,35 +35,31 @@ impl FiringMachine {
                 | NodeRole::FanIn(_)
                 | NodeRole::Controller(_) => false,
             };
-            match &node.state {
-                NodeState::Pending | NodeState::Retrying if node.waiting == 0 && may_continue => {
-                    if node.rare.starts_at.is_some() {
-                        // It waits for that time.
-                    } else if definition.retired {
-                        // Its flow runs again, and the node does not.
-                        self.set_state(index, NodeState::Ignored, &mut work);
-                    } else if is_marker && passes_at_once {
-                        self.set_state(index, NodeState::Success { provided: ProvidedValues::default() }, &mut work);
-                    } else if let Some(element) = self.element(index) {
-                        // Once its task has failed, no other element starts, but failure handlers continue.
-                        if self.node(self.flow.fan_in_of(element.of)).state == NodeState::Pending {
-                            self.queue(index, element);
-                        }
-                    } else {
-                        self.ready.insert(self.start_order(index));
+            let can_start = matches!(node.state, NodeState::Pending | NodeState::Retrying) && node.waiting == 0;
+            // A controller that was to retry has had no effects since.
+            let can_roll_back = node.state.is_applied() || node.state == NodeState::Retrying;
+            if can_start && may_continue {
+                if node.rare.starts_at.is_some() {
+                    // It waits for that time.
+                } else if definition.retired {
+                    // Its flow runs again, and the node does not.
+                    self.set_state(index, NodeState::Ignored, &mut work);
+                } else if is_marker && passes_at_once {
+                    self.set_state(index, NodeState::Success { provided: ProvidedValues::default() }, &mut work);
+                } else if let Some(element) = self.element(index) {
+                    // Once its task has failed, no other element starts, but failure handlers continue.
+                    if self.node(self.flow.fan_in_of(element.of)).state == NodeState::Pending {
+                        self.queue(index, element);
                     }
+                } else {
+                    self.ready.insert(self.start_order(index));
                 }
-                // A controller that was to retry has had no effects since.
-                NodeState::Success { .. } | NodeState::Failure { .. } | NodeState::Retrying
-                    if node.rollback_blockers == 0 && !may_continue =>
-                {
-                    if is_marker {
-                        self.set_state(index, NodeState::RolledBack, &mut work);
-                    } else {
-                        self.mark_rollback_ready(index);
-                    }
+            } else if can_roll_back && node.rollback_blockers == 0 && !may_continue {
+                if is_marker {
+                    self.set_state(index, NodeState::RolledBack, &mut work);
+                } else {
+                    self.mark_rollback_ready(index);
                 }
-                _ => {}
             }
         }
     }

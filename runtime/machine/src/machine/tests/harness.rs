@@ -343,10 +343,13 @@ impl Harness {
 }
 
 fn short(change: &NodeChange) -> String {
-    let state = match change.state {
-        State::RolledBack => "RD".to_owned(),
-        State::Retrying => "RT".to_owned(),
-        state => state.as_str().split('-').filter_map(|word| word.chars().next()).collect::<String>().to_uppercase(),
+    let initials = change.state.as_str().split('-').filter_map(|word| word.chars().next());
+    let state = if change.state == State::RolledBack {
+        "RD".to_owned()
+    } else if change.state == State::Retrying {
+        "RT".to_owned()
+    } else {
+        initials.collect::<String>().to_uppercase()
     };
     let value = change.provides.as_ref().and_then(|provides| provides.values().next());
     let value = value.map(|value| format!("({value:?})")).unwrap_or_default();

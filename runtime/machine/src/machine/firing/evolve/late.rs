@@ -74,29 +74,23 @@ impl FiringMachine {
         let Some(outcome) = outcome.filter(|outcome| can_roll_back && may_have_applied(outcome)) else {
             return Vec::new();
         };
-        match self.node(index).state {
-            // An ignored node is rolled back before the run ends.
-            NodeState::Pending | NodeState::Ignored if self.may_continue(index) && !self.state.is_final() => {
-                self.node_mut(index).rare.late_outcome = Some(outcome.clone());
-                self.late_outcomes.insert(index);
-                Vec::new()
-            }
-            NodeState::RollingBack { .. } => {
-                self.node_mut(index).rare.late_outcome = Some(outcome.clone());
-                Vec::new()
-            }
-            NodeState::Pending | NodeState::RolledBack | NodeState::Ignored => {
-                self.repeat_rollback(at, index, outcome.clone());
-                if self.state.is_final() { self.reopen(at) } else { Vec::new() }
-            }
+        let state = &self.node(index).state;
+        // An ignored node is rolled back before the run ends.
+        let waits = matches!(state, NodeState::Pending | NodeState::Ignored);
+        if waits && self.may_continue(index) && !self.state.is_final() {
+            self.node_mut(index).rare.late_outcome = Some(outcome.clone());
+            self.late_outcomes.insert(index);
+        } else if state.is_rolling_back() {
+            self.node_mut(index).rare.late_outcome = Some(outcome.clone());
+        } else if waits || *state == NodeState::RolledBack {
+            self.repeat_rollback(at, index, outcome.clone());
+            return if self.state.is_final() { self.reopen(at) } else { Vec::new() };
+        } else if matches!(state, NodeState::Running { .. } | NodeState::Failure { .. }) {
             // The following attempt covers it, until that attempt fails.
-            NodeState::Running { .. } | NodeState::Failure { .. } => {
-                self.node_mut(index).may_have_applied = true;
-                Vec::new()
-            }
-            // The pending rollback covers it, or a person does.
-            _ => Vec::new(),
+            self.node_mut(index).may_have_applied = true;
         }
+        // Otherwise the pending rollback covers it, or a person does.
+        Vec::new()
     }
 
     /// Rolls back the effects of a lost apply that answered after its task was rolled back.
