@@ -129,6 +129,10 @@ name! {
     RunId
 }
 name! {
+    /// The name of a token with which a program or a person uses a server.
+    TokenName
+}
+name! {
     /// A fixed part of all runs; one engine at a time drives it.
     Shard
 }

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use flow::{Digest, RunId, Shard, Timestamp};
+use flow::{Digest, RunId, Shard, Timestamp, TokenName};
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunLock, Summary, TrimPoint,
-    Version,
+    Access, AccessToken, Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunLock,
+    Summary, TrimPoint, Version,
 };
 
 /// Intercepts the appends to a logbook, and the reads from it.
@@ -65,6 +65,25 @@ impl InterceptedLogbook {
     #[must_use]
     pub fn new(inner: Arc<dyn Logbook>, interceptor: Arc<dyn AppendInterceptor>) -> Self {
         Self { inner, interceptor }
+    }
+}
+
+#[async_trait]
+impl Access for InterceptedLogbook {
+    async fn add_token(&self, token: &AccessToken) -> Result<bool, AppendError> {
+        self.inner.add_token(token).await
+    }
+
+    async fn token(&self, hash: &Digest) -> Result<Option<AccessToken>, LoadError> {
+        self.inner.token(hash).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<AccessToken>, LoadError> {
+        self.inner.tokens().await
+    }
+
+    async fn remove_token(&self, name: &TokenName) -> Result<bool, AppendError> {
+        self.inner.remove_token(name).await
     }
 }
 

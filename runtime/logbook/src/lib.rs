@@ -8,6 +8,7 @@
 // Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod access;
 pub mod contract;
 pub mod intercepted;
 mod logbook;
@@ -23,6 +24,7 @@ mod row;
 mod run_lock;
 mod trim_point;
 
+pub use access::{Access, AccessToken};
 pub use address::{file, may_exist, open};
 pub use inspect::{ClockReading, ExistingLogbook, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};

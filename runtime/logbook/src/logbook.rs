@@ -7,7 +7,7 @@ use flow::{Digest, FlowName, RunId, RunState, Shard, Timestamp};
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
-use crate::{RunLock, TrimPoint, replay};
+use crate::{Access, RunLock, TrimPoint, replay};
 
 /// The number of records of a run: the position that an append follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -284,7 +284,7 @@ pub enum OpenError {
 /// Stores records in order, per run. Cheap to share: all methods take `&self`. Dropping a future is safe: its write happens
 /// completely or not at all.
 #[async_trait]
-pub trait Logbook: Send + Sync + 'static {
+pub trait Logbook: Access {
     /// Appends to several runs in one transaction. The parts that follow the version they name become durable together, in
     /// order; the others return conflicts. The outcomes are in the order of the appends.
     ///

@@ -6,13 +6,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use flow::{Digest, RunId, Shard, Timestamp};
+use flow::{Digest, RunId, Shard, Timestamp, TokenName};
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunInfo, RunLock, Summary,
-    TrimPoint, Version, is_deletable, is_open, row, run_lock,
+    TrimPoint, Version,
+    access::{Access, AccessToken},
+    is_deletable, is_open, row, run_lock,
     secret::new_secret,
     trim_point::{referenced_digests, revision_entries},
 };
@@ -23,6 +25,7 @@ pub struct Memory {
     runs: Mutex<BTreeMap<RunId, StoredRun>>,
     locked: Arc<Mutex<BTreeSet<RunId>>>,
     secret: Mutex<Option<EngineSecret>>,
+    tokens: Mutex<BTreeMap<TokenName, AccessToken>>,
 }
 
 /// The exclusive lock of a run.
@@ -60,6 +63,10 @@ impl Memory {
     fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, StoredRun>> {
         // A panic in another thread cannot leave the map half written: each insertion is complete.
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, BTreeMap<TokenName, AccessToken>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_run<T>(&self, run: &RunId, read: impl FnOnce(&StoredRun) -> T) -> Result<T, LoadError> {
@@ -105,6 +112,30 @@ impl StoredRun {
         revisions.extend(revision_entries(&old[..trimmed]));
         self.logs.retain(|(first, _)| *first >= before);
         self.trim_point = Some(TrimPoint { version: before, snapshot, revisions });
+    }
+}
+
+#[async_trait]
+impl Access for Memory {
+    async fn add_token(&self, token: &AccessToken) -> Result<bool, AppendError> {
+        let mut tokens = self.tokens();
+        if tokens.values().any(|other| other.name == token.name || other.hash == token.hash) {
+            return Ok(false);
+        }
+        tokens.insert(token.name.clone(), token.clone());
+        Ok(true)
+    }
+
+    async fn token(&self, hash: &Digest) -> Result<Option<AccessToken>, LoadError> {
+        Ok(self.tokens().values().find(|token| token.hash == *hash).cloned())
+    }
+
+    async fn tokens(&self) -> Result<Vec<AccessToken>, LoadError> {
+        Ok(self.tokens().values().cloned().collect())
+    }
+
+    async fn remove_token(&self, name: &TokenName) -> Result<bool, AppendError> {
+        Ok(self.tokens().remove(name).is_some())
     }
 }
 

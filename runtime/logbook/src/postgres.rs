@@ -4,6 +4,7 @@
 //! connection is lost fails, and the next call connects again. Durability after an answer depends on the server's
 //! `synchronous_commit`, which is on by default.
 
+mod access;
 mod append;
 mod connection;
 mod inspect;

@@ -4,6 +4,7 @@
 //! appends. Waiting appends are written together: a commit waits for the disk once, for any number of appends. Several
 //! processes of one machine may share the file; network file systems are not supported.
 
+mod access;
 mod append;
 mod connection;
 mod failure;
