@@ -308,6 +308,33 @@ fn unreachable_and_unauthorized_have_exit_codes() {
     assert!(!server.output().contains("secret"), "{}", server.output());
 }
 
+#[test]
+fn a_token_is_made_used_and_revoked() {
+    let server = TestServer::new();
+    let with = |token: &str, arguments: &[&str]| -> CommandOutput {
+        let mut command = server.command(arguments);
+        if !token.is_empty() {
+            command.env("WAFT_TOKEN", token);
+        }
+        command.output().unwrap().into()
+    };
+    assert_error(&with("", &["token", "list"]), 0, "waft token create");
+    let made = with("", &["token", "create", "reader", "--scope", "read", "--expires", "90d"]);
+    let token = made.stdout.trim().to_owned();
+    assert!(token.starts_with("waft_") && made.stderr.contains("it is not shown again"), "{}", made.stderr);
+    assert_error(&with(&token, &["list"]), 0, "there are no runs yet");
+    assert_error(&with(&token, &["cancel", "r"]), 2, "the token reader has the scopes read, and this needs operate");
+    assert_error(&with(&token, &["token", "create", "more", "--scope", "admin"]), 2, "this needs admin");
+    assert_error(&with("", &["token", "create", "reader", "--scope", "read"]), 2, "there is a token reader already");
+    assert_error(&with("", &["token", "create", "x", "--scope", "root"]), 2, "the scopes are read, submit");
+    let listed = with("", &["token", "list"]);
+    assert!(listed.stdout.contains("reader  read") && !listed.stdout.contains(&token), "{}", listed.stdout);
+    assert_error(&with("", &["token", "revoke", "reader"]), 0, "is revoked");
+    assert_error(&with(&token, &["list"]), 2, "revoked or expired");
+    assert_error(&with("", &["token", "revoke", "reader"]), 2, "waft token list");
+    assert!(!server.process.output().contains(&token), "{}", server.process.output());
+}
+
 /// A flow that waits for an approval between two calls.
 fn approval_flow(waft: &Waft) {
     waft.flow(

@@ -25,6 +25,7 @@ mod run;
 #[cfg(feature = "openapi")]
 mod schema;
 mod submit;
+mod token;
 mod worker;
 
 pub use check::{Check, Checks, Health, Outcome};
@@ -44,4 +45,5 @@ pub use run::{
     NodeKind, NodeState, OutstandingCall, Run, RunState, SkipReason, SkippedTriggers,
 };
 pub use submit::Submission;
+pub use token::{CreatedToken, NewToken, Scope, Token, Tokens};
 pub use worker::{Worker, Workers};

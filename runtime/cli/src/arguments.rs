@@ -4,12 +4,14 @@ mod command;
 mod edit;
 mod flags;
 mod quarantine;
+mod token;
 
 use clap::Parser;
 pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;
 pub(crate) use flags::{BrokerFlag, ListFlags, Shared, SubmitFlags, ValueFlags};
 pub(crate) use quarantine::{MessageSelection, QuarantineCommand};
+pub(crate) use token::TokenCommand;
 
 /// Runs flows of sandboxed WebAssembly tasks, here or on workers that need no task code installed.
 #[derive(Parser)]

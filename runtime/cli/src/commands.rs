@@ -24,6 +24,7 @@ mod show;
 mod source;
 mod control;
 mod submit;
+mod token;
 mod watch;
 mod worker;
 mod workers;
@@ -99,6 +100,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,
+        Command::Token(command) => token::run(&settings, command).await,
         Command::Gc { older_than, dry_run } => gc::run(&settings, &older_than, dry_run).await,
         Command::Completions { shell } => Ok(completions::run(shell)),
     }

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::{
     ClientError, LogWatch, Watch,
     api::{
-        Checks, EditResult, Edits, ListQuery, Module, Modules, Notification, Problem, Run, RunLogs, RunStateResponse,
-        Runs, SkipRollback, Submission, Workers,
+        Checks, CreatedToken, EditResult, Edits, ListQuery, Module, Modules, NewToken, Notification, Problem, Run,
+        RunLogs, RunStateResponse, Runs, SkipRollback, Submission, Tokens, Workers,
     },
     tls,
     watch::Events,
@@ -233,6 +233,30 @@ impl Client {
     /// [`ClientError`]; with status 404 the server is too old for this.
     pub async fn checks(&self) -> Result<Checks, ClientError> {
         self.json(self.request(Method::GET, &["v1", "health", "checks"])?).await
+    }
+
+    /// Makes a token. Only this answer contains its text.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 409 there is a token of that name, with 403 the own token is not an admin's.
+    pub async fn create_token(&self, token: &NewToken) -> Result<CreatedToken, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "tokens"])?.json(token)).await
+    }
+
+    /// Lists the tokens, without their text.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 403 the own token is not an admin's.
+    pub async fn tokens(&self) -> Result<Tokens, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "tokens"])?).await
+    }
+
+    /// Revokes a token: within a second, no server that shares the logbook accepts it.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such token.
+    pub async fn revoke_token(&self, name: &str) -> Result<(), ClientError> {
+        self.send(self.request(Method::DELETE, &["v1", "tokens", name])?).await.map(drop)
     }
 
     /// Requests the events of a run, starting after the event `after`.

@@ -1,47 +1,105 @@
-//! Access control: requests need the token, and pages of other origins are refused.
+//! Access control: who sends a request, and what the sender may do. Pages of other origins are refused.
+
+pub(crate) mod peer;
+pub(crate) mod tokens;
+mod scope;
 
 use std::{net::IpAddr, sync::Arc};
 
+use api::Scope;
 use axum::{
     Extension,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use crate::{Token, peer::Peer, problem::Problem, state};
+use flow::TokenName;
+use logbook::AccessToken;
 
-/// Passes a request that carries the token. Without a token, the server listens only on this machine, and serves only the
-/// user who started it. Then the request must name an IP address or `localhost` as its host. This stops a web page whose own
-/// host name resolves to this machine from acting for its visitor.
-pub(crate) async fn require_token(
+use self::peer::Peer;
+use crate::{problem::Problem, state};
+
+/// Who sends a request, and what the sender may do.
+pub(crate) struct Caller {
+    /// The name of the sender's token; `None` for the user who started the server, and for its configured token.
+    token: Option<TokenName>,
+    scopes: Vec<Scope>,
+}
+
+impl Caller {
+    fn admin() -> Self {
+        Self { token: None, scopes: vec![Scope::Admin] }
+    }
+
+    fn may(&self, scope: &Scope) -> bool {
+        self.scopes.iter().any(|own| own == scope || *own == Scope::Admin)
+    }
+}
+
+/// Passes a request whose sender may send it.
+pub(crate) async fn require_scope(
     State(state): State<Arc<state::State>>,
     Extension(peer): Extension<Arc<Peer>>,
     request: Request,
     next: Next,
 ) -> Response {
-    match &state.token {
-        Some(token) if !has_bearer_token(request.headers(), token) => unauthorized(),
-        None if !is_local_host(request.headers()) => {
-            let detail = "without a token, requests name this machine by its address or as localhost";
-            Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request names another host", detail)
-                .hint("set a token, and requests may come under any name")
-                .into_response()
-        }
-        None if !peer.is_own_user().await => {
-            let detail = "the connection comes from another user of this machine";
-            Problem::new(
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                "without a token, a server serves only its own user",
-                detail,
-            )
-            .hint("start the server with a token (WAFT_TOKEN), and give it to the users who may use the server")
-            .into_response()
-        }
-        Some(_) | None => next.run(request).await,
+    let caller = match identify(&state, request.headers(), &peer).await {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal,
+    };
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let needed = scope::required(request.method(), route);
+    // Whoever has any scope may learn that a path does not exist.
+    if route.is_empty() || caller.may(&needed) {
+        return next.run(request).await;
     }
+    let name = caller.token.as_ref().map(TokenName::as_str).unwrap_or_default();
+    let has = caller.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
+    let detail = format!("the token {name} has the scopes {has}, and this needs {needed}");
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail)
+        .hint(format!("`waft token create NAME --scope {needed}` makes a token that does; it takes an admin"))
+        .into_response()
+}
+
+/// Finds out who sends a request.
+///
+/// With a token it is the server's configured one, or one of the logbook. Without a token, the server listens only on this
+/// machine and has none configured, and serves the user who started it. Then the request must name an IP address or
+/// `localhost` as its host. This stops a web page whose own host name resolves to this machine from acting for its visitor.
+///
+/// # Errors
+/// The answer to a request that nobody may send.
+pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Response> {
+    if let Some(text) = bearer(headers) {
+        if state.token.as_ref().is_some_and(|token| token.is(text.as_bytes())) {
+            return Ok(Caller::admin());
+        }
+        let found = state.tokens.find(&*state.dependencies.logbook, text).await;
+        let found = found.map_err(|error| Problem::internal(&error).into_response())?;
+        if let Some(AccessToken { name, scopes, .. }) = found {
+            let scopes = scopes.iter().map(|scope| Scope::from(scope.as_str())).collect();
+            return Ok(Caller { token: Some(name), scopes });
+        }
+        return Err(unauthorized());
+    }
+    if state.token.is_some() || headers.contains_key(header::AUTHORIZATION) {
+        return Err(unauthorized());
+    }
+    if !is_local_host(headers) {
+        let detail = "without a token, requests name this machine by its address or as localhost";
+        let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request names another host", detail);
+        return Err(problem.hint("set a token, and requests may come under any name").into_response());
+    }
+    if !peer.is_own_user().await {
+        let detail = "the connection comes from another user of this machine";
+        let title = "without a token, a server serves only its own user";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", title, detail)
+            .hint("ask that user for a token (`waft token create`), and give it with --token or WAFT_TOKEN")
+            .into_response());
+    }
+    Ok(Caller::admin())
 }
 
 /// Refuses requests that a web page of another origin makes.
@@ -56,24 +114,14 @@ pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Respo
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request comes from another origin", detail).into_response()
 }
 
-/// Whether the request carries the token, or comes from the user who started a server without one.
-pub(crate) async fn is_trusted(headers: &HeaderMap, token: Option<&Token>, peer: &Peer) -> bool {
-    match token {
-        Some(token) => has_bearer_token(headers, token),
-        None => peer.is_own_user().await,
-    }
-}
-
-fn has_bearer_token(headers: &HeaderMap, token: &Token) -> bool {
-    let Some((scheme, token_text)) = text(headers, &header::AUTHORIZATION).and_then(|value| value.split_once(' '))
-    else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case("bearer") && token.is(token_text.trim().as_bytes())
+/// The token that a request carries.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = text(headers, &header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn unauthorized() -> Response {
-    let detail = "the request carries no token, or a wrong one";
+    let detail = "the request carries no token, or one that is wrong, revoked or expired";
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "a token is needed", detail)
         .hint("send the header `Authorization: Bearer TOKEN`; the waft commands take --token or WAFT_TOKEN");
     ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()

@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 
 use request_body::TimedBody;
 
-use crate::peer::Peer;
+use crate::auth::peer::Peer;
 
 /// Maximum number of connections. Each costs a file descriptor, of which a process often has only 1,024.
 const MAX_CONNECTIONS: usize = 512;

@@ -12,9 +12,9 @@ use protocol::events::rfc3339;
 use tokio::sync::Mutex;
 
 use crate::{
-    Dependencies, auth,
+    Dependencies,
+    auth::{self, peer::Peer},
     checks::{self, RunningServer},
-    peer::Peer,
     problem::Problem,
     state::Shared,
 };
@@ -39,9 +39,7 @@ pub(crate) async fn ready(
 ) -> Result<Json<Health>, Problem> {
     match state.readiness.check(&state.dependencies.engine).await {
         Ok(()) => Ok(health().await),
-        Err(reason) if auth::is_trusted(&headers, state.token.as_ref(), &peer).await => {
-            Err(Problem::unavailable(reason))
-        }
+        Err(reason) if auth::identify(&state, &headers, &peer).await.is_ok() => Err(Problem::unavailable(reason)),
         Err(_) => Err(Problem::unavailable("the server is not ready: a request with its token receives the reason")),
     }
 }

@@ -11,11 +11,11 @@ mod config;
 mod connections;
 mod server;
 mod state;
+mod tokens;
 
 mod routes;
 mod auth;
 mod extract;
-mod peer;
 mod problem;
 mod openapi;
 

@@ -10,7 +10,7 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{auth, events, health, modules, openapi, problem::Problem, runs, state::State, workers};
+use crate::{auth, events, health, modules, openapi, problem::Problem, runs, state::State, tokens, workers};
 
 /// Every route, with its description. The second router holds the routes that need no token.
 pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State>>) {
@@ -30,6 +30,8 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(modules::push, modules::list))
         .routes(routes!(modules::show))
         .routes(routes!(workers::list))
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(health::checks))
         .routes(routes!(openapi::openapi));
     let open = OpenApiRouter::new().routes(routes!(health::health)).routes(routes!(health::ready));
@@ -43,7 +45,7 @@ pub(crate) fn router(state: Arc<State>, largest_request: usize) -> Router {
     let (open, _) = open.split_for_parts();
     // Unknown paths need a token too, so that outsiders do not learn which paths exist.
     let guarded = guarded.fallback(unknown).method_not_allowed_fallback(wrong_method);
-    let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), auth::require_token));
+    let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), auth::require_scope));
     let router = guarded.merge(open.method_not_allowed_fallback(wrong_method));
     router
         .layer(DefaultBodyLimit::max(largest_request))

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    Config, Dependencies, Token, connections,
+    Config, Dependencies, Token,
+    auth::tokens::RecentTokens,
+    connections,
     health::{Examination, Readiness},
     routes,
     state::State,
@@ -78,6 +80,7 @@ impl Server {
         let state = State {
             dependencies,
             token,
+            tokens: RecentTokens::default(),
             readiness: Readiness::default(),
             examination: Examination::default(),
             stop: stop.clone(),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Locations, ModuleLibrary, Token,
+    auth::tokens::RecentTokens,
     health::{Examination, Readiness},
 };
 
@@ -40,7 +41,9 @@ pub enum QueueCoverage {
 
 pub(crate) struct State {
     pub(crate) dependencies: Dependencies,
+    /// The configured token, which allows everything.
     pub(crate) token: Option<Token>,
+    pub(crate) tokens: RecentTokens,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,
     pub(crate) stop: CancellationToken,

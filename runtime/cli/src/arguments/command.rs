@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 
-use super::{BrokerFlag, EditCommand, ListFlags, QuarantineCommand, SubmitFlags, ValueFlags};
+use super::{BrokerFlag, EditCommand, ListFlags, QuarantineCommand, SubmitFlags, TokenCommand, ValueFlags};
 
 /// A command of waft.
 #[derive(Debug, Subcommand)]
@@ -270,6 +270,9 @@ pub(crate) enum Command {
     /// List, release or drop messages in quarantine: jobs that killed their workers, and unreadable messages
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
+    /// Make, list or revoke the tokens with which others use a server
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Delete runs that ended long ago, and stored contents that nothing needs any more
     Gc {
         /// The minimum age: the time since a run ended, and since a content was stored: 30d, 12h
@@ -301,6 +304,7 @@ impl Command {
             | Self::Workers { .. }
             | Self::Doctor { .. }
             | Self::Quarantine(QuarantineCommand::List { .. })
+            | Self::Token(TokenCommand::List { .. })
             | Self::Completions { .. } => true,
             Self::New { .. }
             | Self::Push { .. }
@@ -317,6 +321,7 @@ impl Command {
             | Self::Edit { .. }
             | Self::Notify { .. }
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
+            | Self::Token(TokenCommand::Create { .. } | TokenCommand::Revoke { .. })
             | Self::Gc { .. } => false,
         }
     }

@@ -38,6 +38,103 @@ async fn a_foreign_origin_is_rejected() {
     assert_eq!(own.send().await.unwrap().status(), StatusCode::OK);
 }
 
+async fn token(harness: &Harness, name: &str, scopes: &[Scope], expires_in: Option<u64>) -> String {
+    let new = NewToken { name: name.into(), scopes: scopes.to_vec(), expires_in };
+    harness.client().create_token(&new).await.unwrap().secret
+}
+
+#[tokio::test]
+async fn a_token_allows_what_its_scopes_say() {
+    let harness = Harness::new().await;
+    harness.run("r1", "f").await;
+    let requests = [
+        (Method::GET, "/v1/runs/r1", Scope::Read),
+        (Method::GET, "/v1/health/checks", Scope::Read),
+        (Method::POST, "/v1/runs", Scope::Submit),
+        (Method::POST, "/v1/runs/r1/notify", Scope::Submit),
+        (Method::POST, "/v1/runs/r1/edits", Scope::Operate),
+        (Method::POST, "/v1/runs/r1/cancel", Scope::Operate),
+        (Method::POST, "/v1/modules", Scope::Push),
+        (Method::GET, "/v1/tokens", Scope::Admin),
+        (Method::DELETE, "/v1/tokens/nobody", Scope::Admin),
+    ];
+    for own in Scope::ALL {
+        let secret = token(&harness, own.as_str(), std::slice::from_ref(&own), None).await;
+        for (method, path, needed) in &requests {
+            let request = harness.request(method.clone(), path).bearer_auth(&secret);
+            let response = request.try_clone().unwrap().send().await.unwrap();
+            if own == *needed || own == Scope::Admin {
+                assert!(!matches!(response.status().as_u16(), 401 | 403), "{own} {method} {path}");
+            } else {
+                let problem = problem(request).await;
+                assert_eq!(problem.status, 403, "{own} {method} {path}");
+                let expected = format!("the token {own} has the scopes {own}, and this needs {needed}");
+                assert_eq!(problem.detail, expected);
+            }
+        }
+        let missing = harness.request(Method::GET, "/v1/nothing").bearer_auth(&secret).send().await.unwrap();
+        assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn a_token_ends_when_it_expires_or_is_revoked() {
+    let harness = Harness::with(config(Some("secret"))).await;
+    let admin = Client::new(&format!("http://{}", harness.address), Some("secret".into())).unwrap();
+    let make = async |name: &str, expires_in| {
+        let new = NewToken { name: name.into(), scopes: vec![Scope::Read, Scope::Submit], expires_in };
+        admin.create_token(&new).await
+    };
+    let status = async |secret: &str| {
+        let response = harness.request(Method::GET, "/v1/runs").bearer_auth(secret).send().await.unwrap();
+        response.status().as_u16()
+    };
+    let lasting = make("lasting", None).await.unwrap();
+    assert!(lasting.secret.starts_with("waft_") && lasting.token.expires_at.is_none());
+    let short = make("short", Some(1)).await.unwrap();
+    assert_eq!((status(&lasting.secret).await, status(&short.secret).await), (200, 200));
+    assert_eq!(status(&format!("{}0", &lasting.secret[..lasting.secret.len() - 1])).await, 401);
+    let taken = make("lasting", None).await.unwrap_err();
+    let ClientError::Refused { problem, .. } = taken else { panic!("{taken}") };
+    assert_eq!(problem.status, 409);
+    let listed = admin.tokens().await.unwrap().tokens;
+    let shown: Vec<(&str, String)> = listed
+        .iter()
+        .map(|token| (token.name.as_str(), token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ")))
+        .collect();
+    assert_eq!(shown, [("lasting", "read submit".to_owned()), ("short", "read submit".to_owned())]);
+    assert!(!serde_json::to_string(&listed).unwrap().contains(&lasting.secret));
+    while status(&short.secret).await == 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(status(&short.secret).await, 401);
+    admin.revoke_token("lasting").await.unwrap();
+    assert_eq!(status(&lasting.secret).await, 401, "a server that revokes a token forgets it at once");
+    assert!(admin.revoke_token("lasting").await.is_err());
+}
+
+#[tokio::test]
+async fn a_token_that_makes_no_sense_is_refused() {
+    let harness = Harness::new().await;
+    for (body, detail) in [
+        (r#"{"name":"a b","scopes":["read"]}"#, "is not a name"),
+        (r#"{"name":"a","scopes":[]}"#, "one scope at least"),
+        (r#"{"name":"a","scopes":["root"]}"#, "there is no scope \"root\""),
+        (r#"{"name":"a","scopes":["read"],"expires_in":0}"#, "expires_in"),
+        (r#"{"name":"a","scopes":["read"],"expires_in":99999999999999}"#, "expires_in"),
+        (r#"{"name":"a","scopes":["read"],"uses":1}"#, "uses"),
+    ] {
+        let request = harness.request(Method::POST, "/v1/tokens").header("content-type", "application/json").body(body);
+        let problem = problem(request).await;
+        assert_eq!(problem.status, 400, "{body}");
+        assert!(problem.detail.contains(detail), "{body}: {}", problem.detail);
+    }
+    assert!(harness.client().tokens().await.unwrap().tokens.is_empty());
+    // Whoever has a wrong token does not become the user who started the server.
+    let wrong = harness.request(Method::GET, "/v1/runs").bearer_auth("wrong");
+    assert_eq!(problem(wrong).await.status, 401);
+}
+
 /// Only root can start a process of another user, so the test checks nothing if another user runs it.
 #[cfg(target_os = "linux")]
 #[tokio::test]
