@@ -63,6 +63,8 @@ struct RawWorkerSettings {
 struct RawServeSettings {
     listen: Option<String>,
     token: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
     largest_request: Option<String>,
 }
 
@@ -112,6 +114,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// The token; it is never shown.
     pub(crate) token: Option<String>,
+    /// The files of the server's certificate and of its key.
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     pub(crate) largest_request: u64,
     /// The maximum of each limit of a call.
     pub(crate) max_limits: Limits,
@@ -139,6 +143,8 @@ impl RawSettings {
             serve: RawServeSettings {
                 listen: text(self.serve.listen, lower.serve.listen),
                 token: text(self.serve.token, lower.serve.token),
+                certificate: text(self.serve.certificate, lower.serve.certificate),
+                key: text(self.serve.key, lower.serve.key),
                 largest_request: text(self.serve.largest_request, lower.serve.largest_request),
             },
             limits: self.limits.or(lower.limits),
@@ -171,7 +177,7 @@ impl RawSettings {
     /// The keys of these settings that a project must not set.
     fn private_keys(&self) -> Vec<String> {
         let Self { broker, logbook, server, store, cache, cache_size, worker: _, serve, limits } = self;
-        let RawServeSettings { listen, token, largest_request } = serve;
+        let RawServeSettings { listen, token, certificate, key, largest_request } = serve;
         let keys = [
             ("broker", broker),
             ("logbook", logbook),
@@ -181,6 +187,8 @@ impl RawSettings {
             ("cache_size", cache_size),
             ("serve.listen", listen),
             ("serve.token", token),
+            ("serve.certificate", certificate),
+            ("serve.key", key),
             ("serve.largest_request", largest_request),
         ];
         let set = keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_owned());
@@ -257,6 +265,7 @@ impl Settings {
         let grace = parser.duration("worker.grace", written.worker.grace);
         let largest_request = parser.size("serve.largest_request", written.serve.largest_request);
         let listen = parser.address("serve.listen", written.serve.listen);
+        let certificate = parser.certificate(folder(written.serve.certificate), folder(written.serve.key));
         let delivery_limit = parser.delivery_limit("worker.delivery_limit", written.worker.delivery_limit);
         let queues = parser.queues("worker.queues", written.worker.queues);
         let max_limits = parser.limits(&written.limits.call);
@@ -281,6 +290,7 @@ impl Settings {
             delivery_limit,
             listen,
             token: written.serve.token.filter(|token| !token.is_empty()),
+            certificate,
             largest_request,
             max_limits,
             max_retries,
@@ -344,6 +354,18 @@ impl Parser {
         })
     }
 
+    /// The files of the server's certificate and of its key.
+    fn certificate(&mut self, certificate: Option<PathBuf>, key: Option<PathBuf>) -> Option<(PathBuf, PathBuf)> {
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                self.report("serve.certificate", "it belongs together with serve.key: set both or none");
+                None
+            }
+        }
+    }
+
     fn delivery_limit(&mut self, key: &str, limit: Option<u32>) -> NonZeroU32 {
         let limit = limit.unwrap_or(flow::DELIVERY_LIMIT.get());
         let valid = NonZeroU32::new(limit).filter(|limit| limit.get() <= MAX_DELIVERY_LIMIT);
@@ -381,7 +403,7 @@ fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
         let message = anyhow!("the settings in {name}{place} cannot be read: {}", error.message());
         CliError::invalid(message).hint(format!(
             "the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit, [serve] \
-             listen, token, largest_request and [limits] {}",
+             listen, token, certificate, key, largest_request and [limits] {}",
             limits::names()
         ))
     })

@@ -2,12 +2,16 @@
 
 use std::{hint::black_box, net::SocketAddr};
 
+use crate::Tls;
+
 /// The configuration of a server.
 pub struct Config {
     /// The address to listen on.
     pub listen: SocketAddr,
     /// The token that requests must carry, if any.
     pub token: Option<Token>,
+    /// The certificate with which connections are encrypted; without one they are not.
+    pub tls: Option<Tls>,
     /// The maximum size of a request body, in bytes.
     pub max_request_bytes: u64,
 }

@@ -23,7 +23,11 @@ use axum::{Router, body::Body, extract::Request};
 use bytes::Bytes;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
@@ -42,12 +46,15 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Serves connections until `stop`, and then until the requests in progress are answered.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
     let (connections, tasks) = (Connections::new(MAX_CONNECTIONS), TaskTracker::new());
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, peer)) => match connections.admit(peer.ip()) {
-                Some(place) => drop(tasks.spawn(serve_connection((stream, peer), router.clone(), place, stop.clone()))),
+                Some(place) => {
+                    let accepted = Accepted { stream, peer, tls: tls.clone() };
+                    tasks.spawn(accepted.serve(router.clone(), place, stop.clone()));
+                }
                 None => warn!(%peer, "a connection is refused: all {MAX_CONNECTIONS} have requests in progress"),
             },
             Err(error) => {
@@ -69,19 +76,67 @@ fn is_of_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// A connection that was accepted, before the first byte.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+}
+
+/// The first byte of each TLS connection: a handshake record (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The answer to a request without TLS. The connection ends with it.
+const NOT_ENCRYPTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
+    content-type: application/problem+json\r\ncontent-length: 179\r\n\r\n\
+    {\"type\":\"urn:waft:problem:not-encrypted\",\"title\":\"this server needs TLS\",\"status\":400,\
+    \"detail\":\"the request is not encrypted\",\"hint\":\"write https:// in the address of the server\"}";
+
+impl Accepted {
+    /// Serves the connection until it ends.
+    async fn serve(self, router: Router, place: Place, stop: CancellationToken) {
+        let Self { stream, peer, tls } = self;
+        // A peer that has gone has no address any more, and reads no answer.
+        let Ok(local) = stream.local_addr() else { return };
+        let peer = Arc::new(Peer::new(peer, local));
+        // Otherwise an event waits for the peer's acknowledgement of what was sent before, which the peer may delay by 40 ms.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "the events of a connection may be delayed");
+        }
+        let Some(tls) = tls else { return serve_connection(stream, peer, router, place, stop).await };
+        let encrypted = tokio::select! {
+            encrypted = tokio::time::timeout(HEAD_TIMEOUT, encrypt(stream, &tls)) => encrypted,
+            () = place.evicted.cancelled() => return debug!("a connection without a request yields to a new one"),
+            () = stop.cancelled() => return,
+        };
+        match encrypted {
+            Ok(Ok(stream)) => serve_connection(stream, peer, router, place, stop).await,
+            Ok(Err(error)) => debug!(%error, "a connection could not be encrypted"),
+            Err(_) => debug!("a connection was not encrypted in time"),
+        }
+    }
+}
+
+/// Makes a TLS connection. A client that does not begin one is told to.
+async fn encrypt(mut stream: TcpStream, tls: &TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? > 0 && first[0] != TLS_HANDSHAKE {
+        // Some of the request is read, so that the answer is not lost with a reset.
+        let _ = stream.read(&mut [0; 4_096]).await?;
+        stream.write_all(NOT_ENCRYPTED).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::other("the client does not use TLS"));
+    }
+    tls.accept(stream).await
+}
+
 async fn serve_connection(
-    (stream, peer): (TcpStream, SocketAddr),
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Arc<Peer>,
     router: Router,
     place: Place,
     stop: CancellationToken,
 ) {
-    // A peer that has gone has no address any more, and reads no answer.
-    let Ok(local) = stream.local_addr() else { return };
-    let peer = Arc::new(Peer::new(peer, local));
-    // Otherwise an event waits for the peer's acknowledgement of what was sent before, which the peer may delay by 40 ms.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "the events of a connection may be delayed");
-    }
     let requests = place.requests.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let in_progress = InProgress::begin(&requests);
@@ -245,15 +300,21 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        time::timeout,
-    };
+    use tokio::time::timeout;
 
     use super::*;
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    #[test]
+    fn the_answer_to_a_request_without_tls_has_its_length() {
+        let answer = std::str::from_utf8(NOT_ENCRYPTED).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+        let problem: api::Problem = serde_json::from_str(body).unwrap();
+        assert_eq!(problem.status, 400);
+    }
 
     #[test]
     fn the_oldest_idle_connection_of_the_busiest_peer_yields() {
@@ -284,7 +345,7 @@ mod tests {
             .route("/health", axum::routing::get(|| async { "ok" }))
             .route("/body", axum::routing::post(|_: Bytes| async { "read" }));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(serve(listener, router, stop.clone()));
+        tasks.spawn(serve(listener, None, router, stop.clone()));
         tasks.close();
         (address, stop, tasks)
     }

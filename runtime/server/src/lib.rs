@@ -11,6 +11,7 @@ mod config;
 mod connections;
 mod server;
 mod state;
+mod tls;
 mod tokens;
 
 mod routes;
@@ -46,4 +47,5 @@ pub use runs::{
 };
 pub use server::{BindError, Server};
 pub use state::{Dependencies, QueueCoverage};
+pub use tls::{Tls, TlsError};
 pub use wiring::{WiredFlow, wire_draft};

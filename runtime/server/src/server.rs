@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    Config, Dependencies, Token,
+    Config, Dependencies, Tls, Token,
     auth::tokens::RecentTokens,
     connections,
     health::{Examination, Readiness},
@@ -47,6 +47,7 @@ pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
     token: Option<Token>,
+    tls: Option<Tls>,
     largest_request: usize,
 }
 
@@ -56,7 +57,7 @@ impl Server {
     /// # Errors
     /// [`BindError`] when the system refuses, or the server would be open to everybody.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
-        let Config { listen, token, max_request_bytes: largest_request } = config;
+        let Config { listen, token, tls, max_request_bytes: largest_request } = config;
         if token.is_none() && !is_loopback(listen.ip()) {
             return Err(BindError::NoToken { listen });
         }
@@ -64,7 +65,7 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         let largest_request = usize::try_from(largest_request).unwrap_or(usize::MAX);
-        Ok(Self { listener, local_addr, token, largest_request })
+        Ok(Self { listener, local_addr, token, tls, largest_request })
     }
 
     /// The address it listens on, with the port that the system chose for port 0.
@@ -76,7 +77,7 @@ impl Server {
     /// Handles requests until `stop`. Then it accepts no more requests, ends event streams, and waits at most
     /// five seconds for the other requests.
     pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
-        let Self { listener, token, largest_request, local_addr: _ } = self;
+        let Self { listener, token, tls, largest_request, local_addr: _ } = self;
         let state = State {
             dependencies,
             token,
@@ -86,13 +87,20 @@ impl Server {
             stop: stop.clone(),
         };
         let router = routes::router(Arc::new(state), largest_request);
-        let serving = connections::serve(listener, router, stop.clone());
+        let serving = connections::serve(listener, tls.as_ref().map(Tls::acceptor), router, stop.clone());
+        let following = async {
+            match tls {
+                Some(tls) => tls.follow_files().await,
+                None => std::future::pending().await,
+            }
+        };
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(SHUTDOWN_GRACE).await;
         };
         tokio::select! {
             () = serving => {}
+            () = following => {}
             () = overdue => info!("some requests were not answered to the end"),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use ::server::{BindError, Dependencies, ModuleLibrary, QueueCoverage, Server, Token};
+use ::server::{BindError, Dependencies, ModuleLibrary, QueueCoverage, Server, Tls, Token};
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
 use engine::{Engine, ShardAssignment, SystemClock};
@@ -31,9 +31,15 @@ pub(super) async fn run(
     let slots = slots.unwrap_or_else(|| super::run::slots(&settings));
     let settings = Settings { listen: listen.unwrap_or(settings.listen), ..settings };
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
+    let tls = settings.certificate.as_ref().map(|(certificate, key)| Tls::read(certificate, key)).transpose();
+    let tls = tls.map_err(|error| {
+        CliError::invalid(error).hint("name PEM files with serve.certificate and serve.key in the settings")
+    })?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let config = ::server::Config {
         listen: settings.listen,
         token: settings.token.as_deref().and_then(Token::new),
+        tls,
         max_request_bytes: settings.largest_request,
     };
     let server = Server::bind(config).await.map_err(bind_error)?;
@@ -43,7 +49,7 @@ pub(super) async fn run(
     // Engines that share a broker divide the runs; an engine without a broker must be the only one.
     let mode = if url.is_some() { LockMode::Shared } else { LockMode::Exclusive };
     let lock = stop.until_stop_requested(lock(&settings, mode)).await?;
-    let context = ServeContext { settings: &settings, broker_flag: flag, server, modules, logbook, lock };
+    let context = ServeContext { settings: &settings, broker_flag: flag, server, scheme, modules, logbook, lock };
     let served = match url {
         Some(url) => serve_at_broker(context, &url, &stop).await,
         None => serve_embedded(context, slots, &stop).await,
@@ -92,6 +98,8 @@ struct ServeContext<'a> {
     settings: &'a Settings,
     broker_flag: &'a BrokerFlag,
     server: Server,
+    /// How the address of the server begins.
+    scheme: &'static str,
     modules: ModuleLibrary,
     logbook: Arc<dyn Logbook>,
     lock: EngineLock,
@@ -119,9 +127,9 @@ impl ServeContext<'_> {
         stop: &StopSignal,
     ) -> Result<Exit, CliError> {
         let locations = super::doctor::locations(self.settings, self.broker_flag);
-        let Self { settings, broker_flag: _, server, modules, logbook, mut lock } = self;
+        let Self { settings, broker_flag: _, server, scheme, modules, logbook, mut lock } = self;
         let shown_logbook = without_password(&settings.logbook);
-        crate::output::note!("waft listens on http://{}", server.local_addr());
+        crate::output::note!("waft listens on {scheme}://{}", server.local_addr());
         crate::output::note!(
             "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
             settings.store.display()
