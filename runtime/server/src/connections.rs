@@ -39,6 +39,10 @@ use crate::auth::peer::Peer;
 /// Maximum number of connections. Each costs a file descriptor, of which a process often has only 1,024.
 const MAX_CONNECTIONS: usize = 512;
 
+/// Maximum number of connections of one peer, so that it cannot keep all others out. Requests of many people may come through
+/// one proxy.
+const MAX_PEER_CONNECTIONS: usize = MAX_CONNECTIONS * 3 / 4;
+
 /// Maximum time until the head of the next request is complete. An unused connection is closed after this time too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -47,7 +51,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Serves connections until `stop`, and then until the requests in progress are answered.
 pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
-    let (connections, tasks) = (Connections::new(MAX_CONNECTIONS), TaskTracker::new());
+    let (connections, tasks) = (Connections::new(MAX_CONNECTIONS, MAX_PEER_CONNECTIONS), TaskTracker::new());
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, peer)) => match connections.admit(peer.ip()) {
@@ -55,7 +59,9 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, route
                     let accepted = Accepted { stream, peer, tls: tls.clone() };
                     tasks.spawn(accepted.serve(router.clone(), place, stop.clone()));
                 }
-                None => warn!(%peer, "a connection is refused: all {MAX_CONNECTIONS} have requests in progress"),
+                None => {
+                    warn!(%peer, "a connection is refused: all others, or all others of its peer, have requests in progress")
+                }
             },
             Err(error) => {
                 if !is_of_peer(&error) {
@@ -231,6 +237,7 @@ impl http_body::Body for HeldBody {
 /// The open connections.
 struct Connections {
     max: usize,
+    max_of_peer: usize,
     open: Arc<Mutex<BTreeMap<u64, OpenConnection>>>,
     next: AtomicU64,
 }
@@ -259,16 +266,23 @@ struct Place {
 }
 
 impl Connections {
-    fn new(max: usize) -> Self {
-        Self { max, open: Arc::default(), next: AtomicU64::new(0) }
+    fn new(max: usize, max_of_peer: usize) -> Self {
+        Self { max, max_of_peer, open: Arc::default(), next: AtomicU64::new(0) }
     }
 
     /// Returns a place for a new connection; one without a request yields to it if there are too many. `None` if all have
     /// requests in progress.
     fn admit(&self, peer: IpAddr) -> Option<Place> {
         let mut open = lock(&self.open);
-        if open.len() >= self.max {
-            let oldest = yielding(&open)?;
+        let of_peer = open.values().filter(|connection| connection.peer == peer).count();
+        let oldest = if of_peer >= self.max_of_peer {
+            Some(yielding(open.iter().filter(|(_, connection)| connection.peer == peer))?)
+        } else if open.len() >= self.max {
+            Some(yielding(open.iter())?)
+        } else {
+            None
+        };
+        if let Some(oldest) = oldest {
             open.remove(&oldest)?.evicted.cancel();
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -279,9 +293,9 @@ impl Connections {
 }
 
 /// The connection that yields: without a request, of the peer with the most such connections, and the oldest of those.
-fn yielding(open: &BTreeMap<u64, OpenConnection>) -> Option<u64> {
+fn yielding<'a>(open: impl Iterator<Item = (&'a u64, &'a OpenConnection)>) -> Option<u64> {
     let mut idle: BTreeMap<IpAddr, (usize, u64)> = BTreeMap::new();
-    for (number, connection) in open.iter().filter(|(_, connection)| connection.is_idle()) {
+    for (number, connection) in open.filter(|(_, connection)| connection.is_idle()) {
         idle.entry(connection.peer).or_insert((0, *number)).0 += 1;
     }
     idle.into_values().max_by_key(|(count, _)| *count).map(|(_, oldest)| oldest)
@@ -318,7 +332,7 @@ mod tests {
 
     #[test]
     fn the_oldest_idle_connection_of_the_busiest_peer_yields() {
-        let connections = Connections::new(4);
+        let connections = Connections::new(4, 4);
         let places: Vec<Place> =
             [OTHER, PEER, PEER, PEER].into_iter().map(|peer| connections.admit(peer).unwrap()).collect();
         let in_progress = InProgress::begin(&places[1].requests);
@@ -332,10 +346,22 @@ mod tests {
 
     #[test]
     fn a_connection_is_refused_when_all_have_requests() {
-        let connections = Connections::new(2);
+        let connections = Connections::new(2, 2);
         let places = [connections.admit(PEER).unwrap(), connections.admit(PEER).unwrap()];
         let _requests = places.each_ref().map(|place| InProgress::begin(&place.requests));
         assert!(connections.admit(OTHER).is_none());
+    }
+
+    #[test]
+    fn a_peer_leaves_room_for_others() {
+        let connections = Connections::new(4, 3);
+        let mut places: Vec<Place> = (0..3).map(|_| connections.admit(PEER).unwrap()).collect();
+        let requests: Vec<InProgress> = places.iter().map(|place| InProgress::begin(&place.requests)).collect();
+        assert!(connections.admit(PEER).is_none(), "all of its connections have requests");
+        let other = connections.admit(OTHER).unwrap();
+        drop(requests);
+        places.push(connections.admit(PEER).unwrap());
+        assert!(places[0].evicted.is_cancelled() && !other.evicted.is_cancelled(), "its own oldest yields");
     }
 
     async fn started() -> (SocketAddr, CancellationToken, TaskTracker) {

@@ -1,6 +1,6 @@
 //! The events of a run as they are recorded: the lines of `waft run --json`, as server-sent events.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -11,6 +11,8 @@ use axum::{
     },
 };
 use futures::{Stream, StreamExt, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
@@ -21,7 +23,54 @@ use crate::{
 };
 
 /// The pause after which a keep-alive comment shows a watcher that the server still runs.
-pub(crate) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Maximum number of event streams at the same time. Each holds a connection for as long as its client wants, and others need
+/// connections too.
+const MAX_EVENT_STREAMS: usize = 256;
+
+/// The places of event streams.
+pub(crate) struct EventStreams(Arc<Semaphore>);
+
+impl Default for EventStreams {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_EVENT_STREAMS)))
+    }
+}
+
+/// The place of one event stream.
+pub(crate) struct EventStreamPlace(OwnedSemaphorePermit);
+
+impl EventStreams {
+    /// Takes a place for an event stream.
+    ///
+    /// # Errors
+    /// [`Problem`] when all are taken.
+    pub(crate) fn take_place(&self) -> Result<EventStreamPlace, Problem> {
+        self.0.clone().try_acquire_owned().map(EventStreamPlace).map_err(|_| {
+            Problem::unavailable(format!("the server sends {MAX_EVENT_STREAMS} event streams already"))
+                .hint("close some, try again later, or read the state of the run from time to time")
+        })
+    }
+}
+
+impl EventStreamPlace {
+    /// Sends events, until they end or the server stops.
+    pub(crate) fn send<Events>(
+        self,
+        events: Events,
+        stop: CancellationToken,
+    ) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<Events>>
+    where
+        Events: Stream<Item = Result<Event, Infallible>> + Send + 'static,
+    {
+        let events = events.take_until(stop.cancelled_owned()).inspect(move |_| {
+            // The place is free once the stream is dropped.
+            let _ = &self.0;
+        });
+        Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL))
+    }
+}
 
 /// Watches a run.
 ///
@@ -48,6 +97,7 @@ pub(crate) async fn events(
                 .hint("leave it out to receive all events")
         })?,
     };
+    let place = state.event_streams.take_place()?;
     // Subscribe before reading, so that no record in between is missed.
     let changes = state.dependencies.engine.changes();
     let lines = Lines::open(run, state.dependencies.logbook.clone(), state.dependencies.modules.store.clone()).await?;
@@ -60,6 +110,5 @@ pub(crate) async fn events(
             None
         }
     });
-    let events = events.take_until(state.stop.clone().cancelled_owned());
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)))
+    Ok(place.send(events, state.stop.clone()))
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Locations, ModuleLibrary, Token,
     auth::tokens::RecentTokens,
+    events::EventStreams,
     health::{Examination, Readiness},
 };
 
@@ -44,6 +45,7 @@ pub(crate) struct State {
     /// The configured token, which allows everything.
     pub(crate) token: Option<Token>,
     pub(crate) tokens: RecentTokens,
+    pub(crate) event_streams: EventStreams,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,
     pub(crate) stop: CancellationToken,

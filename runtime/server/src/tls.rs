@@ -125,7 +125,6 @@ impl ResolvesServerCert for Current {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "files of this test")]
 mod tests {
     use super::*;
 

@@ -6,20 +6,17 @@ use api::{self, LogAttempt, LogEvent};
 use axum::{
     extract::State,
     http::HeaderMap,
-    response::{
-        Sse,
-        sse::{Event, KeepAlive},
-    },
+    response::{Sse, sse::Event},
 };
 use flow::{CallId, RunId, WorkerName};
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, stream};
 use logbook::{LoadError, Logbook, Version};
 use protocol::{AttemptLog, LiveLine, LiveLog, LogJoin};
 use tokio::sync::broadcast;
 use tracing::warn;
 
 use super::live::LiveLines;
-use crate::{events::KEEP_ALIVE_INTERVAL, extract::Run, lines::until_changed, problem::Problem, state::Shared};
+use crate::{extract::Run, lines::until_changed, problem::Problem, state::Shared};
 
 /// Follows the output of a run's guests.
 ///
@@ -47,6 +44,7 @@ pub(crate) async fn follow(
                 .hint("leave it out to receive all events")
         })?,
     };
+    let place = state.event_streams.take_place()?;
     // Check first, so that no queue is declared for an unknown run.
     let summary = state.dependencies.logbook.summary(&run).await?;
     let changes = state.dependencies.engine.changes();
@@ -67,8 +65,7 @@ pub(crate) async fn follow(
             None
         }
     });
-    let events = events.take_until(state.stop.clone().cancelled_owned());
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)))
+    Ok(place.send(events, state.stop.clone()))
 }
 
 /// Follows the output of a run's guests. Each line comes once, in the order of each source of an attempt unless some came

@@ -135,6 +135,25 @@ async fn a_token_that_makes_no_sense_is_refused() {
     assert_eq!(problem(wrong).await.status, 401);
 }
 
+#[tokio::test]
+async fn event_streams_leave_connections_for_others() {
+    let harness = Harness::new().await;
+    harness.run("r1", "f").await;
+    let watch = async || harness.request(Method::GET, "/v1/runs/r1/events").send().await.unwrap();
+    let mut watches = Vec::new();
+    for _ in 0..256 {
+        watches.push(watch().await);
+        assert_eq!(watches.last().unwrap().status(), StatusCode::OK);
+    }
+    let refused = harness.problem(Method::GET, "/v1/runs/r1/logs/follow").await;
+    assert!(refused.status == 503 && refused.detail.contains("256 event streams"), "{}", refused.detail);
+    assert_eq!(harness.request(Method::GET, "/v1/runs/r1").send().await.unwrap().status(), StatusCode::OK);
+    drop(watches);
+    while watch().await.status() != StatusCode::OK {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 /// Only root can start a process of another user, so the test checks nothing if another user runs it.
 #[cfg(target_os = "linux")]
 #[tokio::test]
