@@ -357,6 +357,9 @@ fn a_token_is_made_used_and_revoked() {
     let listed = with("", &["token", "list"]);
     assert!(listed.stdout.contains("reader  read") && !listed.stdout.contains(&token), "{}", listed.stdout);
     assert_error(&with("", &["token", "revoke", "reader"]), 0, "is revoked");
+    let audit = with("", &["audit"]).stdout;
+    assert!(audit.contains("create-token") && audit.contains("reader"), "{audit}");
+    assert!(audit.lines().any(|line| line.contains("reader") && line.contains("cancel        403")), "{audit}");
     assert_error(&with(&token, &["list"]), 2, "revoked or expired");
     assert_error(&with("", &["token", "revoke", "reader"]), 2, "waft token list");
     assert!(!server.process.output().contains(&token), "{}", server.process.output());

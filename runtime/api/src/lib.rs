@@ -10,6 +10,7 @@
 // Printing panics when the reader has closed the pipe; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod audit;
 mod check;
 mod command;
 mod edit;
@@ -28,6 +29,7 @@ mod submit;
 mod token;
 mod worker;
 
+pub use audit::{AuditEntry, AuditLog, AuditQuery};
 pub use check::{Check, Checks, Health, Outcome};
 pub use command::{Notification, RunStateResponse, SkipRollback};
 #[cfg(feature = "openapi")]

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod audit;
 mod call;
 mod check;
 mod completions;
@@ -45,7 +46,7 @@ use crate::{
 /// Runs a command to its end. A command that only prints also stops once the reader of its output leaves.
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
     if !command.only_prints() {
-        return perform(command, settings).await;
+        return Box::pin(perform(command, settings)).await;
     }
     // A command that only prints may be dropped at any point.
     tokio::select! {
@@ -101,7 +102,10 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,
         Command::Token(command) => token::run(&settings, command).await,
-        Command::Gc { older_than, dry_run } => gc::run(&settings, &older_than, dry_run).await,
+        Command::Audit { subject, limit, json } => audit::run(&settings, subject, limit, json).await,
+        Command::Gc { older_than, audit_older_than, dry_run } => {
+            gc::run(&settings, &older_than, audit_older_than.as_deref(), dry_run).await
+        }
         Command::Completions { shell } => Ok(completions::run(shell)),
     }
 }

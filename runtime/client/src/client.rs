@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::{
     ClientError, LogWatch, Watch,
     api::{
-        Checks, CreatedToken, EditResult, Edits, ListQuery, Module, Modules, NewToken, Notification, Problem, Run,
-        RunLogs, RunStateResponse, Runs, SkipRollback, Submission, Tokens, Workers,
+        AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, ListQuery, Module, Modules, NewToken,
+        Notification, Problem, Run, RunLogs, RunStateResponse, Runs, SkipRollback, Submission, Tokens, Workers,
     },
     tls,
     watch::Events,
@@ -257,6 +257,14 @@ impl Client {
     /// [`ClientError`]; with status 404 there is no such token.
     pub async fn revoke_token(&self, name: &str) -> Result<(), ClientError> {
         self.send(self.request(Method::DELETE, &["v1", "tokens", name])?).await.map(drop)
+    }
+
+    /// Reads a page of the audit log, the youngest entry first.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 403 the own token is not an admin's.
+    pub async fn audit(&self, query: &AuditQuery) -> Result<AuditLog, ClientError> {
+        self.json(self.request(Method::GET, &["v1", "audit"])?.query(query)).await
     }
 
     /// Requests the events of a run, starting after the event `after`.

@@ -1,4 +1,4 @@
-//! Who may use the servers that share a logbook.
+//! Who may use the servers that share a logbook, and what they asked for.
 
 use async_trait::async_trait;
 use flow::{Digest, Timestamp, TokenName};
@@ -20,7 +20,38 @@ pub struct AccessToken {
     pub expires_at: Option<Timestamp>,
 }
 
-/// The tokens of a logbook.
+/// A request that did more than read, or was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When it was answered.
+    pub at: Timestamp,
+    /// Who sent it: the name of a token, or words in parentheses.
+    pub caller: String,
+    /// The address it came from.
+    pub peer: String,
+    /// What it asked for, as a word of the server.
+    pub action: String,
+    /// The id of the run, the digest of the module or the name of the token that it is about, if it is known.
+    pub subject: Option<String>,
+    /// The status of the answer, as in HTTP.
+    pub status: u16,
+}
+
+/// The position of an entry: later entries have higher ones.
+pub type AuditPosition = u64;
+
+/// A filter for audit entries. All given conditions must hold.
+#[derive(Debug, Clone)]
+pub struct AuditFilter {
+    /// Only entries about this subject.
+    pub subject: Option<String>,
+    /// Only entries before this position.
+    pub before: Option<AuditPosition>,
+    /// The maximum number of entries.
+    pub limit: usize,
+}
+
+/// The tokens and the audit log of a logbook.
 #[async_trait]
 pub trait Access: Send + Sync + 'static {
     /// Adds a token; returns false if its name or its hash is taken.
@@ -46,6 +77,50 @@ pub trait Access: Send + Sync + 'static {
     /// # Errors
     /// [`AppendError`] when it was not removed, or may have been.
     async fn remove_token(&self, name: &TokenName) -> Result<bool, AppendError>;
+
+    /// Adds entries to the audit log, in their order: all or none.
+    ///
+    /// # Errors
+    /// [`AppendError`] when they were not added, or may have been.
+    async fn add_audit(&self, entries: &[AuditEntry]) -> Result<(), AppendError>;
+
+    /// Reads entries of the audit log, the youngest first.
+    ///
+    /// # Errors
+    /// [`LoadError`] when they cannot be read.
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPosition, AuditEntry)>, LoadError>;
+
+    /// Deletes the entries of the audit log before a time; returns their number.
+    ///
+    /// # Errors
+    /// [`AppendError`] when they were not deleted, or may have been.
+    async fn delete_audit(&self, before: Timestamp) -> Result<u64, AppendError>;
+}
+
+/// An audit entry as a row of a database.
+pub(crate) struct AuditRow {
+    pub(crate) key: i64,
+    pub(crate) at: i64,
+    pub(crate) caller: String,
+    pub(crate) peer: String,
+    pub(crate) action: String,
+    pub(crate) subject: Option<String>,
+    pub(crate) status: i32,
+}
+
+impl AuditRow {
+    /// The entry of a row.
+    ///
+    /// # Errors
+    /// [`LoadError`] when another program wrote the row.
+    pub(crate) fn into_entry(self) -> Result<(AuditPosition, AuditEntry), LoadError> {
+        let damaged = || LoadError::Unavailable { reason: "an entry of the audit log is damaged".into() };
+        let Self { key, at, caller, peer, action, subject, status } = self;
+        let at = Timestamp::from_micros(u64::try_from(at).map_err(|_| damaged())?);
+        let status = u16::try_from(status).map_err(|_| damaged())?;
+        let position = u64::try_from(key).map_err(|_| damaged())?;
+        Ok((position, AuditEntry { at, caller, peer, action, subject, status }))
+    }
 }
 
 /// A token as a row of a database.

@@ -38,6 +38,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     the_secret_stays_the_same(open().await).await;
     a_run_is_locked_by_one_at_a_time(open().await).await;
     access::a_token_is_found_until_it_is_removed(open().await).await;
+    access::the_audit_log_is_read_by_subject_and_in_pages(open().await).await;
     published::the_publish_cursor_is_saved_with_an_append_or_alone(open().await).await;
     published::unpublished_runs_are_listed(open().await).await;
     trim::a_trimmed_run_starts_with_a_snapshot(open().await).await;

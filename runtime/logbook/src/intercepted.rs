@@ -9,8 +9,8 @@ use protocol::{AttemptLog, EngineSecret};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Access, AccessToken, Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunLock,
-    Summary, TrimPoint, Version,
+    Access, AccessToken, Append, AppendError, AppendOutcome, AuditEntry, AuditFilter, AuditPosition, Filter, History,
+    LoadError, Logbook, ReadError, RunLock, Summary, TrimPoint, Version,
 };
 
 /// Intercepts the appends to a logbook, and the reads from it.
@@ -84,6 +84,18 @@ impl Access for InterceptedLogbook {
 
     async fn remove_token(&self, name: &TokenName) -> Result<bool, AppendError> {
         self.inner.remove_token(name).await
+    }
+
+    async fn add_audit(&self, entries: &[AuditEntry]) -> Result<(), AppendError> {
+        self.inner.add_audit(entries).await
+    }
+
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPosition, AuditEntry)>, LoadError> {
+        self.inner.audit(filter).await
+    }
+
+    async fn delete_audit(&self, before: Timestamp) -> Result<u64, AppendError> {
+        self.inner.delete_audit(before).await
     }
 }
 

@@ -24,7 +24,7 @@ mod row;
 mod run_lock;
 mod trim_point;
 
-pub use access::{Access, AccessToken};
+pub use access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition};
 pub use address::{file, may_exist, open};
 pub use inspect::{ClockReading, ExistingLogbook, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};

@@ -13,7 +13,7 @@ use protocol::{AttemptLog, EngineSecret};
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunInfo, RunLock, Summary,
     TrimPoint, Version,
-    access::{Access, AccessToken},
+    access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition},
     is_deletable, is_open, row, run_lock,
     secret::new_secret,
     trim_point::{referenced_digests, revision_entries},
@@ -26,6 +26,14 @@ pub struct Memory {
     locked: Arc<Mutex<BTreeSet<RunId>>>,
     secret: Mutex<Option<EngineSecret>>,
     tokens: Mutex<BTreeMap<TokenName, AccessToken>>,
+    audit: Mutex<AuditEntries>,
+}
+
+/// The audit log. The position of an entry is its index after those that were deleted.
+#[derive(Debug, Default)]
+struct AuditEntries {
+    deleted: u64,
+    entries: Vec<AuditEntry>,
 }
 
 /// The exclusive lock of a run.
@@ -67,6 +75,10 @@ impl Memory {
 
     fn tokens(&self) -> MutexGuard<'_, BTreeMap<TokenName, AccessToken>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn audit_entries(&self) -> MutexGuard<'_, AuditEntries> {
+        self.audit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_run<T>(&self, run: &RunId, read: impl FnOnce(&StoredRun) -> T) -> Result<T, LoadError> {
@@ -136,6 +148,31 @@ impl Access for Memory {
 
     async fn remove_token(&self, name: &TokenName) -> Result<bool, AppendError> {
         Ok(self.tokens().remove(name).is_some())
+    }
+
+    async fn add_audit(&self, entries: &[AuditEntry]) -> Result<(), AppendError> {
+        self.audit_entries().entries.extend_from_slice(entries);
+        Ok(())
+    }
+
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPosition, AuditEntry)>, LoadError> {
+        let audit = self.audit_entries();
+        let positioned = (audit.deleted + 1..).zip(audit.entries.iter().cloned());
+        let mut found: Vec<_> = positioned
+            .filter(|(position, _)| filter.before.is_none_or(|before| *position < before))
+            .filter(|(_, entry)| filter.subject.is_none() || entry.subject == filter.subject)
+            .collect();
+        found.reverse();
+        found.truncate(filter.limit);
+        Ok(found)
+    }
+
+    async fn delete_audit(&self, before: Timestamp) -> Result<u64, AppendError> {
+        let mut audit = self.audit_entries();
+        let remaining = audit.entries.iter().position(|entry| entry.at >= before).unwrap_or(audit.entries.len());
+        audit.entries.drain(..remaining);
+        audit.deleted += remaining as u64;
+        Ok(remaining as u64)
     }
 }
 

@@ -15,22 +15,26 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use flow::TokenName;
 use logbook::AccessToken;
 
-use self::peer::Peer;
-use crate::{problem::Problem, state};
+use self::{peer::Peer, scope::Requirement};
+use crate::{
+    audit::{self, Subject},
+    problem::Problem,
+    state,
+};
 
 /// Who sends a request, and what the sender may do.
 pub(crate) struct Caller {
-    /// The name of the sender's token; `None` for the user who started the server, and for its configured token.
-    token: Option<TokenName>,
+    /// The name of the sender's token, or words in parentheses.
+    name: String,
     scopes: Vec<Scope>,
 }
 
 impl Caller {
-    fn admin() -> Self {
-        Self { token: None, scopes: vec![Scope::Admin] }
+    /// Somebody who may do everything.
+    fn admin(name: &str) -> Self {
+        Self { name: name.to_owned(), scopes: vec![Scope::Admin] }
     }
 
     fn may(&self, scope: &Scope) -> bool {
@@ -38,7 +42,7 @@ impl Caller {
     }
 }
 
-/// Passes a request whose sender may send it.
+/// Passes a request whose sender may send it, and notes it in the audit log if it does more than read.
 pub(crate) async fn require_scope(
     State(state): State<Arc<state::State>>,
     Extension(peer): Extension<Arc<Peer>>,
@@ -50,13 +54,32 @@ pub(crate) async fn require_scope(
         Err(refusal) => return refusal,
     };
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let needed = scope::required(request.method(), route);
-    // Whoever has any scope may learn that a path does not exist.
-    if route.is_empty() || caller.may(&needed) {
+    if route.is_empty() {
+        // Whoever has any scope may learn that a path does not exist.
         return next.run(request).await;
     }
-    let name = caller.token.as_ref().map(TokenName::as_str).unwrap_or_default();
-    let has = caller.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
+    let Requirement { scope, action } = scope::required(request.method(), route);
+    let is_allowed = caller.may(&scope);
+    if is_allowed && action == scope::READ {
+        return next.run(request).await;
+    }
+    let named = subject_in_path(route, request.uri().path());
+    let response = if is_allowed { next.run(request).await } else { out_of_scope(&caller, &scope) };
+    let subject = response.extensions().get::<Subject>().map(|Subject(subject)| subject.clone()).or(named);
+    let entry = audit::entry(&caller.name, peer.to_string(), action, subject, response.status().as_u16());
+    state.audit.note(entry).await;
+    response
+}
+
+/// The run or token that the path of a request names.
+fn subject_in_path(route: &str, path: &str) -> Option<String> {
+    let position = route.split('/').position(|part| part.starts_with('{'))?;
+    path.split('/').nth(position).map(str::to_owned)
+}
+
+fn out_of_scope(caller: &Caller, needed: &Scope) -> Response {
+    let Caller { name, scopes } = caller;
+    let has = scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
     let detail = format!("the token {name} has the scopes {has}, and this needs {needed}");
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail)
         .hint(format!("`waft token create NAME --scope {needed}` makes a token that does; it takes an admin"))
@@ -74,13 +97,13 @@ pub(crate) async fn require_scope(
 pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Response> {
     if let Some(text) = bearer(headers) {
         if state.token.as_ref().is_some_and(|token| token.is(text.as_bytes())) {
-            return Ok(Caller::admin());
+            return Ok(Caller::admin("(server token)"));
         }
         let found = state.tokens.find(&*state.dependencies.logbook, text).await;
         let found = found.map_err(|error| Problem::internal(&error).into_response())?;
         if let Some(AccessToken { name, scopes, .. }) = found {
             let scopes = scopes.iter().map(|scope| Scope::from(scope.as_str())).collect();
-            return Ok(Caller { token: Some(name), scopes });
+            return Ok(Caller { name: name.to_string(), scopes });
         }
         return Err(unauthorized());
     }
@@ -99,7 +122,7 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
             .hint("ask that user for a token (`waft token create`), and give it with --token or WAFT_TOKEN")
             .into_response());
     }
-    Ok(Caller::admin())
+    Ok(Caller::admin("(owner)"))
 }
 
 /// Refuses requests that a web page of another origin makes.

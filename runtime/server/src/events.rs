@@ -112,3 +112,22 @@ pub(crate) async fn events(
     });
     Ok(place.send(events, state.stop.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn event_streams_are_limited_and_leave_their_place() {
+        let streams = EventStreams::default();
+        let mut sent = Vec::new();
+        for _ in 0..MAX_EVENT_STREAMS {
+            let place = streams.take_place().expect("there is room");
+            sent.push(place.send(stream::pending(), CancellationToken::new()));
+        }
+        let refused = streams.take_place().err().expect("all are taken").into_document();
+        assert_eq!(refused.status, 503);
+        sent.pop();
+        assert!(streams.take_place().is_ok(), "the place of a dropped stream is free");
+    }
+}

@@ -15,6 +15,7 @@ mod tls;
 mod tokens;
 
 mod routes;
+mod audit;
 mod auth;
 mod extract;
 mod problem;

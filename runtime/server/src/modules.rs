@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::{self, Modules, StoredModule};
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::StatusCode,
 };
@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     InspectedModule, LibraryError,
+    audit::Subject,
     extract::{Body, Query},
     problem::{Problem, chain},
     state::Shared,
@@ -48,7 +49,7 @@ pub(crate) async fn push(
     State(state): Shared,
     Query(query): Query<PushQuery>,
     Body(bytes): Body,
-) -> Result<(StatusCode, Json<api::Module>), Problem> {
+) -> Result<(StatusCode, Extension<Subject>, Json<api::Module>), Problem> {
     let library = &state.dependencies.modules;
     let tag = query.tag.map(|tag| tag.parse::<Tag>()).transpose();
     let tag = tag.map_err(|error| Problem::bad_request(error.to_string()))?;
@@ -57,7 +58,7 @@ pub(crate) async fn push(
     if let Some(tag) = tag {
         library.store.tag(&tag, &found.digest).await.map_err(|error| Problem::internal(&error))?;
     }
-    Ok((StatusCode::CREATED, Json(module(&found))))
+    Ok((StatusCode::CREATED, Extension(Subject(found.digest.to_string())), Json(module(&found))))
 }
 
 /// Lists the contents of the store: modules, and values that were too large for messages.

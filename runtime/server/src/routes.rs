@@ -10,7 +10,7 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{auth, events, health, modules, openapi, problem::Problem, runs, state::State, tokens, workers};
+use crate::{audit, auth, events, health, modules, openapi, problem::Problem, runs, state::State, tokens, workers};
 
 /// Every route, with its description. The second router holds the routes that need no token.
 pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State>>) {
@@ -32,6 +32,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(workers::list))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(audit::list))
         .routes(routes!(health::checks))
         .routes(routes!(openapi::openapi));
     let open = OpenApiRouter::new().routes(routes!(health::health)).routes(routes!(health::ready));

@@ -13,6 +13,7 @@ use tracing::info;
 
 use crate::{
     Config, Dependencies, Tls, Token,
+    audit::AuditWriter,
     auth::tokens::RecentTokens,
     connections,
     events::EventStreams,
@@ -79,10 +80,12 @@ impl Server {
     /// five seconds for the other requests.
     pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
         let Self { listener, token, tls, largest_request, local_addr: _ } = self;
+        let (audit, mut audit_writer) = AuditWriter::new(dependencies.logbook.clone());
         let state = State {
             dependencies,
             token,
             tokens: RecentTokens::default(),
+            audit,
             event_streams: EventStreams::default(),
             readiness: Readiness::default(),
             examination: Examination::default(),
@@ -103,8 +106,10 @@ impl Server {
         tokio::select! {
             () = serving => {}
             () = following => {}
+            () = audit_writer.run() => {}
             () = overdue => info!("some requests were not answered to the end"),
         }
+        audit_writer.finish().await;
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Locations, ModuleLibrary, Token,
+    audit::Audit,
     auth::tokens::RecentTokens,
     events::EventStreams,
     health::{Examination, Readiness},
@@ -45,6 +46,7 @@ pub(crate) struct State {
     /// The configured token, which allows everything.
     pub(crate) token: Option<Token>,
     pub(crate) tokens: RecentTokens,
+    pub(crate) audit: Audit,
     pub(crate) event_streams: EventStreams,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::{self, CreatedToken, NewToken, Scope, Tokens};
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::StatusCode,
 };
@@ -12,9 +12,8 @@ use engine::{Clock as _, SystemClock};
 use flow::TokenName;
 use logbook::AccessToken;
 use protocol::events::rfc3339;
-use tracing::info;
 
-use crate::{auth::tokens::generate, extract, problem::Problem, state::Shared};
+use crate::{audit::Subject, auth::tokens::generate, extract, problem::Problem, state::Shared};
 
 /// The maximum time for which a token is made: a hundred years.
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
@@ -28,7 +27,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 pub(crate) async fn create(
     State(state): Shared,
     extract::Json(new): extract::Json<NewToken>,
-) -> Result<(StatusCode, Json<CreatedToken>), Problem> {
+) -> Result<(StatusCode, Extension<Subject>, Json<CreatedToken>), Problem> {
     let name = TokenName::new(&new.name).map_err(|error| Problem::bad_request(format!("name: {error}")))?;
     let words = || Scope::ALL.iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
     if let Some(unknown) = new.scopes.iter().find(|scope| matches!(scope, Scope::Unknown(_))) {
@@ -58,8 +57,8 @@ pub(crate) async fn create(
         return Err(Problem::new(StatusCode::CONFLICT, "token-exists", "the name is taken", detail)
             .hint("choose another name, or revoke that token first"));
     }
-    info!(token = %token.name, scopes = token.scopes.join(" "), "a token was made");
-    Ok((StatusCode::CREATED, Json(CreatedToken { secret, token: document(&token) })))
+    let subject = Extension(Subject(token.name.to_string()));
+    Ok((StatusCode::CREATED, subject, Json(CreatedToken { secret, token: document(&token) })))
 }
 
 /// Lists the tokens, without their text.
@@ -89,7 +88,6 @@ pub(crate) async fn revoke(State(state): Shared, Path(name): Path<String>) -> Re
         return Err(missing(format!("there is no token {parsed}")));
     }
     state.tokens.forget(parsed.as_str());
-    info!(token = %parsed, "a token was revoked");
     Ok(StatusCode::NO_CONTENT)
 }
 

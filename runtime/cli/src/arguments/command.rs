@@ -273,11 +273,25 @@ pub(crate) enum Command {
     /// Make, list or revoke the tokens with which others use a server
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Print who asked a server for what, the youngest first
+    Audit {
+        /// Only what is about this run, module or token: an id, sha256:… or a name
+        subject: Option<String>,
+        /// The maximum number of entries
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: usize,
+        /// Print one JSON object per entry
+        #[arg(long)]
+        json: bool,
+    },
     /// Delete runs that ended long ago, and stored contents that nothing needs any more
     Gc {
         /// The minimum age: the time since a run ended, and since a content was stored: 30d, 12h
         #[arg(long, value_name = "DURATION")]
         older_than: String,
+        /// Also delete entries of the audit log of this age
+        #[arg(long, value_name = "DURATION")]
+        audit_older_than: Option<String>,
         /// Only print what would be deleted
         #[arg(long)]
         dry_run: bool,
@@ -305,6 +319,7 @@ impl Command {
             | Self::Doctor { .. }
             | Self::Quarantine(QuarantineCommand::List { .. })
             | Self::Token(TokenCommand::List { .. })
+            | Self::Audit { .. }
             | Self::Completions { .. } => true,
             Self::New { .. }
             | Self::Push { .. }

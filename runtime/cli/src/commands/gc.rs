@@ -20,9 +20,16 @@ use crate::{
 /// The number of runs and records to read at once.
 const PAGE: usize = 1_000;
 
-pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) -> Result<Exit, CliError> {
+pub(super) async fn run(
+    settings: &Settings,
+    older_than: &str,
+    audit_older_than: Option<&str>,
+    dry_run: bool,
+) -> Result<Exit, CliError> {
     let age =
         flow::parse_duration(older_than).map_err(|error| CliError::invalid(error).hint("write --older-than 30d"))?;
+    let audit_age = audit_older_than.map(flow::parse_duration).transpose();
+    let audit_age = audit_age.map_err(|error| CliError::invalid(error).hint("write --audit-older-than 400d"))?;
     let (shown_logbook, shown_store) = (without_password(&settings.logbook), settings.store.display());
     if settings.server.is_chosen() && !settings.logbook_is_named {
         let error = anyhow!(
@@ -59,6 +66,10 @@ pub(super) async fn run(settings: &Settings, older_than: &str, dry_run: bool) ->
         }
     }
     print_counts("deleted", deleted_runs, &removed);
+    if let Some(age) = audit_age {
+        let deleted = logbook.delete_audit(before(age)).await.map_err(CliError::unreachable)?;
+        output::note!("deleted: {deleted} entries of the audit log");
+    }
     Ok(Exit::Success)
 }
 

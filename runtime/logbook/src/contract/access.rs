@@ -1,8 +1,8 @@
-//! Tokens.
+//! Tokens and the audit log.
 
 use flow::{Digest, Timestamp, TokenName};
 
-use crate::{AccessToken, Logbook};
+use crate::{AccessToken, AuditEntry, AuditFilter, Logbook};
 
 fn token(name: &str, hash: u8) -> AccessToken {
     AccessToken {
@@ -27,4 +27,38 @@ pub(super) async fn a_token_is_found_until_it_is_removed(logbook: impl Logbook) 
     assert!(!logbook.remove_token(&first.name).await.expect("it can be written"), "it is gone");
     assert_eq!(logbook.token(&first.hash).await.expect("it can be read"), None);
     assert_eq!(logbook.tokens().await.expect("it can be read"), [second]);
+}
+
+fn entry(at: u64, subject: Option<&str>) -> AuditEntry {
+    AuditEntry {
+        at: Timestamp::from_micros(at),
+        caller: "ci".into(),
+        peer: "127.0.0.1:1".into(),
+        action: "cancel".into(),
+        subject: subject.map(str::to_owned),
+        status: 200,
+    }
+}
+
+pub(super) async fn the_audit_log_is_read_by_subject_and_in_pages(logbook: impl Logbook) {
+    let entries = [entry(1, Some("a")), entry(2, None), entry(3, Some("b")), entry(4, Some("a"))];
+    logbook.add_audit(&entries[..1]).await.expect("it can be written");
+    logbook.add_audit(&entries[1..]).await.expect("it can be written");
+    let read = async |subject: Option<&str>, before, limit| {
+        let filter = AuditFilter { subject: subject.map(str::to_owned), before, limit };
+        let found = logbook.audit(&filter).await.expect("it can be read");
+        let times: Vec<u64> = found.iter().map(|(_, entry)| entry.at.as_micros()).collect();
+        (times, found)
+    };
+    let (times, all) = read(None, None, 9).await;
+    assert_eq!(times, [4, 3, 2, 1], "the youngest first");
+    assert_eq!(all[3].1, entries[0]);
+    assert_eq!(read(None, Some(all[1].0), 1).await.0, [2], "the next page of one");
+    assert_eq!(read(Some("a"), None, 9).await.0, [4, 1]);
+    assert_eq!(read(Some("a"), Some(all[0].0), 9).await.0, [1]);
+    assert_eq!(read(Some("c"), None, 9).await.0, [0; 0]);
+    assert_eq!(logbook.delete_audit(Timestamp::from_micros(3)).await.expect("it can be written"), 2);
+    assert_eq!(read(None, None, 9).await.0, [4, 3]);
+    logbook.add_audit(&[entry(5, None)]).await.expect("it can be written");
+    assert!(read(None, None, 1).await.1[0].0 > all[0].0, "a position is never used again");
 }

@@ -1,13 +1,14 @@
-//! Tokens in the database.
+//! Tokens and the audit log in the database.
 
 use async_trait::async_trait;
-use flow::{Digest, TokenName};
+use flow::{Digest, Timestamp, TokenName};
 use tokio_postgres::{Error, Row};
 
 use super::{Postgres, append_error, load_error};
 use crate::{
     AppendError, LoadError,
-    access::{Access, AccessToken, TokenRow},
+    access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition, AuditRow, TokenRow},
+    row::column,
 };
 
 const ADD: &str = "INSERT INTO waft.tokens (name, hash, scopes, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)
@@ -15,6 +16,12 @@ const ADD: &str = "INSERT INTO waft.tokens (name, hash, scopes, created_at, expi
 const FIND: &str = "SELECT name, hash, scopes, created_at, expires_at FROM waft.tokens WHERE hash = $1";
 const LIST: &str = "SELECT name, hash, scopes, created_at, expires_at FROM waft.tokens ORDER BY name";
 const REMOVE: &str = "DELETE FROM waft.tokens WHERE name = $1";
+
+const ADD_AUDIT: &str = "INSERT INTO waft.audit (at, caller, peer, action, subject, status)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[])";
+const AUDIT: &str = "SELECT key, at, caller, peer, action, subject, status FROM waft.audit
+    WHERE key < $1 AND ($3::text IS NULL OR subject = $3) ORDER BY key DESC LIMIT $2";
+const DELETE_AUDIT: &str = "DELETE FROM waft.audit WHERE at < $1";
 
 #[async_trait]
 impl Access for Postgres {
@@ -46,6 +53,46 @@ impl Access for Postgres {
         let removed = self.with_connection(async |client| client.execute(REMOVE, &[&name.as_str()]).await);
         removed.await.map(|rows| rows > 0).map_err(append_error)
     }
+
+    async fn add_audit(&self, entries: &[AuditEntry]) -> Result<(), AppendError> {
+        let times: Vec<i64> = entries.iter().map(|entry| column(entry.at.as_micros())).collect();
+        let texts = |text: fn(&AuditEntry) -> &str| entries.iter().map(text).collect::<Vec<&str>>();
+        let (callers, peers, actions) =
+            (texts(|entry| &entry.caller), texts(|entry| &entry.peer), texts(|entry| &entry.action));
+        let subjects: Vec<Option<&str>> = entries.iter().map(|entry| entry.subject.as_deref()).collect();
+        let statuses: Vec<i32> = entries.iter().map(|entry| entry.status.into()).collect();
+        let added = self.with_connection(async |client| {
+            client.execute(ADD_AUDIT, &[&times, &callers, &peers, &actions, &subjects, &statuses]).await
+        });
+        added.await.map(drop).map_err(append_error)
+    }
+
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPosition, AuditEntry)>, LoadError> {
+        let (before, limit) = (filter.before.map_or(i64::MAX, column), column(filter.limit as u64));
+        let rows = self.with_connection(async |client| {
+            let rows = client.query(AUDIT, &[&before, &limit, &filter.subject]).await?;
+            rows.iter().map(audit_row).collect::<Result<Vec<_>, Error>>()
+        });
+        rows.await.map_err(load_error)?.into_iter().map(AuditRow::into_entry).collect()
+    }
+
+    async fn delete_audit(&self, before: Timestamp) -> Result<u64, AppendError> {
+        let before = column(before.as_micros());
+        let deleted = self.with_connection_unbounded(async |client| client.execute(DELETE_AUDIT, &[&before]).await);
+        deleted.await.map_err(append_error)
+    }
+}
+
+fn audit_row(row: &Row) -> Result<AuditRow, Error> {
+    Ok(AuditRow {
+        key: row.try_get(0)?,
+        at: row.try_get(1)?,
+        caller: row.try_get(2)?,
+        peer: row.try_get(3)?,
+        action: row.try_get(4)?,
+        subject: row.try_get(5)?,
+        status: row.try_get(6)?,
+    })
 }
 
 fn row(row: &Row) -> Result<TokenRow, Error> {

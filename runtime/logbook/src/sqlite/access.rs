@@ -1,13 +1,14 @@
-//! Tokens in the file.
+//! Tokens and the audit log in the file.
 
 use async_trait::async_trait;
-use flow::{Digest, TokenName};
-use rusqlite::{OptionalExtension as _, Row, params};
+use flow::{Digest, Timestamp, TokenName};
+use rusqlite::{OptionalExtension as _, Row, TransactionBehavior, params};
 
 use super::Sqlite;
 use crate::{
     AppendError, LoadError,
-    access::{Access, AccessToken, TokenRow},
+    access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition, AuditRow, TokenRow},
+    row::column,
 };
 
 const ADD: &str = "INSERT INTO tokens (name, hash, scopes, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -15,6 +16,13 @@ const ADD: &str = "INSERT INTO tokens (name, hash, scopes, created_at, expires_a
 const FIND: &str = "SELECT name, hash, scopes, created_at, expires_at FROM tokens WHERE hash = ?1";
 const LIST: &str = "SELECT name, hash, scopes, created_at, expires_at FROM tokens ORDER BY name";
 const REMOVE: &str = "DELETE FROM tokens WHERE name = ?1";
+
+const ADD_AUDIT: &str = "INSERT INTO audit (at, caller, peer, action, subject, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const AUDIT: &str = "SELECT key, at, caller, peer, action, subject, status FROM audit
+    WHERE key < ?1 ORDER BY key DESC LIMIT ?2";
+const AUDIT_OF_SUBJECT: &str = "SELECT key, at, caller, peer, action, subject, status FROM audit
+    WHERE key < ?1 AND subject = ?3 ORDER BY key DESC LIMIT ?2";
+const DELETE_AUDIT: &str = "DELETE FROM audit WHERE at < ?1";
 
 #[async_trait]
 impl Access for Sqlite {
@@ -44,6 +52,50 @@ impl Access for Sqlite {
         let removed = self.writer.run(move |connection| connection.prepare_cached(REMOVE)?.execute([name]));
         removed.await.map(|rows| rows > 0).map_err(|failure| self.append_error(failure))
     }
+
+    async fn add_audit(&self, entries: &[AuditEntry]) -> Result<(), AppendError> {
+        let entries = entries.to_vec();
+        let added = self.writer.run(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for AuditEntry { at, caller, peer, action, subject, status } in entries {
+                let row = params![column(at.as_micros()), caller, peer, action, subject, status];
+                transaction.prepare_cached(ADD_AUDIT)?.execute(row)?;
+            }
+            transaction.commit()
+        });
+        added.await.map_err(|failure| self.append_error(failure))
+    }
+
+    async fn audit(&self, filter: &AuditFilter) -> Result<Vec<(AuditPosition, AuditEntry)>, LoadError> {
+        let before = filter.before.map_or(i64::MAX, column);
+        let (limit, subject) = (column(filter.limit as u64), filter.subject.clone());
+        let rows = self.reader.run(move |connection| match subject {
+            Some(subject) => connection
+                .prepare_cached(AUDIT_OF_SUBJECT)?
+                .query_map(params![before, limit, subject], audit_row)?
+                .collect::<rusqlite::Result<Vec<_>>>(),
+            None => connection.prepare_cached(AUDIT)?.query_map(params![before, limit], audit_row)?.collect(),
+        });
+        rows.await.map_err(|failure| self.load_error(failure))?.into_iter().map(AuditRow::into_entry).collect()
+    }
+
+    async fn delete_audit(&self, before: Timestamp) -> Result<u64, AppendError> {
+        let before = column(before.as_micros());
+        let deleted = self.writer.run(move |connection| connection.prepare_cached(DELETE_AUDIT)?.execute([before]));
+        deleted.await.map(|rows| rows as u64).map_err(|failure| self.append_error(failure))
+    }
+}
+
+fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
+    Ok(AuditRow {
+        key: row.get(0)?,
+        at: row.get(1)?,
+        caller: row.get(2)?,
+        peer: row.get(3)?,
+        action: row.get(4)?,
+        subject: row.get(5)?,
+        status: row.get(6)?,
+    })
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<TokenRow> {

@@ -17,6 +17,13 @@ pub(crate) struct Peer {
     is_own_user: OnceCell<bool>,
 }
 
+/// The address and the port of the peer.
+impl std::fmt::Display for Peer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}", self.remote)
+    }
+}
+
 /// The tables in which the kernel lists the TCP sockets of this machine, each with the user who opened it.
 const SOCKET_TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 

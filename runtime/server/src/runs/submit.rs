@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::{self, Submission, ValuesObject};
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderName, StatusCode, header},
 };
@@ -20,7 +20,9 @@ use super::{
     show,
 };
 use crate::{
-    LibraryError, ModuleLibrary, QueueCoverage, WiredFlow, extract,
+    LibraryError, ModuleLibrary, QueueCoverage, WiredFlow,
+    audit::Subject,
+    extract,
     problem::{Problem, chain},
     state::{self, Shared},
     wire_draft,
@@ -43,7 +45,7 @@ use crate::{
 pub(crate) async fn submit(
     State(state): Shared,
     extract::Json(submission): extract::Json<Submission>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], Json<api::Run>), Problem> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Subject>, Json<api::Run>), Problem> {
     let run = match &submission.run {
         Some(run) => RunId::new(run),
         None => RunId::new(uuid::Uuid::now_v7().to_string()),
@@ -64,7 +66,7 @@ pub(crate) async fn submit(
     };
     let shown = show::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run).await?;
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
-    Ok((status, location, Json(api::Run { warnings, ..shown })))
+    Ok((status, location, Extension(Subject(run.to_string())), Json(api::Run { warnings, ..shown })))
 }
 
 /// Whether there is such a run.

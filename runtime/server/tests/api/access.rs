@@ -56,6 +56,7 @@ async fn a_token_allows_what_its_scopes_say() {
         (Method::POST, "/v1/runs/r1/cancel", Scope::Operate),
         (Method::POST, "/v1/modules", Scope::Push),
         (Method::GET, "/v1/tokens", Scope::Admin),
+        (Method::GET, "/v1/audit", Scope::Admin),
         (Method::DELETE, "/v1/tokens/nobody", Scope::Admin),
     ];
     for own in Scope::ALL {
@@ -75,6 +76,63 @@ async fn a_token_allows_what_its_scopes_say() {
         let missing = harness.request(Method::GET, "/v1/nothing").bearer_auth(&secret).send().await.unwrap();
         assert_eq!(missing.status(), StatusCode::NOT_FOUND);
     }
+}
+
+#[tokio::test]
+async fn the_audit_log_says_who_asked_for_what() {
+    let harness = Harness::new().await;
+    harness.run("r1", "f").await;
+    let reader = token(&harness, "reader", &[Scope::Read], None).await;
+    let operator = token(&harness, "operator", &[Scope::Operate], None).await;
+    let send = async |secret: &str, method: Method, path: &str| {
+        harness.request(method, path).bearer_auth(secret).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(send(&reader, Method::GET, "/v1/runs/r1").await, 200);
+    assert_eq!(send(&reader, Method::POST, "/v1/runs/r1/suspend").await, 403);
+    assert_eq!(send("waft_unknown", Method::POST, "/v1/runs/r1/suspend").await, 401);
+    assert_eq!(send(&operator, Method::POST, "/v1/runs/r1/cancel").await, 200);
+    assert_eq!(send(&operator, Method::POST, "/v1/runs/none/cancel").await, 404);
+    assert_eq!(send(&operator, Method::GET, "/v1/audit").await, 403);
+    harness.client().revoke_token("reader").await.unwrap();
+    let expected = [
+        ("(owner)", "revoke-token", Some("reader"), 204),
+        ("operator", "read", None, 403),
+        ("operator", "cancel", Some("none"), 404),
+        ("operator", "cancel", Some("r1"), 200),
+        ("reader", "suspend", Some("r1"), 403),
+        ("(owner)", "create-token", Some("operator"), 201),
+        ("(owner)", "create-token", Some("reader"), 201),
+    ];
+    // Entries are written in the background.
+    let read = async |query: &AuditQuery| harness.client().audit(query).await.unwrap();
+    let mut entries = read(&AuditQuery::default()).await.entries;
+    while entries.len() < expected.len() {
+        entries = read(&AuditQuery::default()).await.entries;
+    }
+    let shown: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.caller.as_str(), entry.action.as_str(), entry.subject.as_deref(), entry.status))
+        .collect();
+    assert_eq!(shown, expected);
+    assert!(entries.iter().all(|entry| entry.peer.starts_with("127.0.0.1:")), "{entries:?}");
+    let of_run = AuditQuery { subject: Some("r1".into()), limit: Some(1), after: None };
+    let first = read(&of_run).await;
+    assert_eq!(first.entries[0].action, "cancel");
+    let second = read(&AuditQuery { after: first.next, ..of_run }).await;
+    assert_eq!((second.entries[0].action.as_str(), second.next), ("suspend", None));
+}
+
+#[tokio::test]
+async fn a_stopping_server_writes_the_rest_of_its_audit_log() {
+    let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
+    let harness = Harness::over(config(None), dependencies_over(logbook.clone()).await).await;
+    for number in 0..20 {
+        token(&harness, &format!("t{number}"), &[Scope::Read], None).await;
+    }
+    harness.stop.cancel();
+    harness.serving.wait().await;
+    let filter = logbook::AuditFilter { subject: None, before: None, limit: 100 };
+    assert_eq!(logbook.audit(&filter).await.unwrap().len(), 20);
 }
 
 #[tokio::test]
@@ -133,25 +191,6 @@ async fn a_token_that_makes_no_sense_is_refused() {
     // Whoever has a wrong token does not become the user who started the server.
     let wrong = harness.request(Method::GET, "/v1/runs").bearer_auth("wrong");
     assert_eq!(problem(wrong).await.status, 401);
-}
-
-#[tokio::test]
-async fn event_streams_leave_connections_for_others() {
-    let harness = Harness::new().await;
-    harness.run("r1", "f").await;
-    let watch = async || harness.request(Method::GET, "/v1/runs/r1/events").send().await.unwrap();
-    let mut watches = Vec::new();
-    for _ in 0..256 {
-        watches.push(watch().await);
-        assert_eq!(watches.last().unwrap().status(), StatusCode::OK);
-    }
-    let refused = harness.problem(Method::GET, "/v1/runs/r1/logs/follow").await;
-    assert!(refused.status == 503 && refused.detail.contains("256 event streams"), "{}", refused.detail);
-    assert_eq!(harness.request(Method::GET, "/v1/runs/r1").send().await.unwrap().status(), StatusCode::OK);
-    drop(watches);
-    while watch().await.status() != StatusCode::OK {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
 }
 
 /// Only root can start a process of another user, so the test checks nothing if another user runs it.

@@ -19,8 +19,8 @@ use broker::{Broker, InProcess, Message, Properties, Routing};
 use client::{
     Client, ClientError,
     api::{
-        Edit, Edits, ListQuery, NewToken, NodeState, Notification, Outcome, Problem, RunState, Scope, Severity,
-        SkipRollback, Submission,
+        AuditQuery, Edit, Edits, ListQuery, NewToken, NodeState, Notification, Outcome, Problem, RunState, Scope,
+        Severity, SkipRollback, Submission,
     },
 };
 use engine::{Engine, ShardAssignment, SystemClock};

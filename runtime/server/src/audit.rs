@@ -1,0 +1,129 @@
+//! The audit log: who asked for what, when and from where, and how it was answered.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{self, AuditLog, AuditQuery};
+use axum::{Json, extract::State};
+use engine::{Clock as _, SystemClock};
+use logbook::{AuditEntry, AuditFilter, Logbook};
+use protocol::events::rfc3339;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::{extract::Query, problem::Problem, state::Shared};
+
+/// Maximum number of entries that wait to be written. Further requests that do more than read wait for them.
+const CAPACITY: usize = 4_096;
+
+/// Maximum number of entries that are written at once.
+const BATCH: usize = 256;
+
+/// Pause after the logbook could not be written.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// The maximum page size.
+const MAX_PAGE: usize = 1_000;
+
+/// The default page size.
+const DEFAULT_PAGE: usize = 100;
+
+/// What a request was about: a handler adds it to its answer.
+#[derive(Clone)]
+pub(crate) struct Subject(pub(crate) String);
+
+/// Takes entries for the audit log.
+#[derive(Clone)]
+pub(crate) struct Audit {
+    entries: mpsc::Sender<AuditEntry>,
+}
+
+impl Audit {
+    /// Notes a request, now that its answer is known.
+    pub(crate) async fn note(&self, entry: AuditEntry) {
+        let AuditEntry { at: _, caller, peer, action, subject, status } = &entry;
+        let subject = subject.as_deref().unwrap_or_default();
+        info!(target: "waft::audit", caller, peer, action, subject, status, "request");
+        // The server is stopping: the writer has ended.
+        let _ = self.entries.send(entry).await;
+    }
+}
+
+/// Writes the entries to the logbook, in the background.
+pub(crate) struct AuditWriter {
+    entries: mpsc::Receiver<AuditEntry>,
+    /// Taken and not written.
+    pending: Vec<AuditEntry>,
+    logbook: Arc<dyn Logbook>,
+}
+
+impl AuditWriter {
+    pub(crate) fn new(logbook: Arc<dyn Logbook>) -> (Audit, Self) {
+        let (tx, entries) = mpsc::channel(CAPACITY);
+        (Audit { entries: tx }, Self { entries, pending: Vec::new(), logbook })
+    }
+
+    /// Writes entries for ever. While the logbook cannot be written, they wait. Cancel-safe, except that a batch that is just
+    /// being written may be written once more.
+    pub(crate) async fn run(&mut self) {
+        loop {
+            if self.pending.is_empty() && self.entries.recv_many(&mut self.pending, BATCH).await == 0 {
+                return std::future::pending().await;
+            }
+            match self.logbook.add_audit(&self.pending).await {
+                Ok(()) => self.pending.clear(),
+                Err(error) => {
+                    warn!(%error, "the audit log was not written: its entries wait");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+            }
+        }
+    }
+
+    /// Writes what is left, once.
+    pub(crate) async fn finish(mut self) {
+        self.entries.close();
+        while let Some(entry) = self.entries.recv().await {
+            self.pending.push(entry);
+        }
+        if !self.pending.is_empty()
+            && let Err(error) = self.logbook.add_audit(&self.pending).await
+        {
+            warn!(%error, entries = self.pending.len(), "the last entries of the audit log were not written");
+        }
+    }
+}
+
+/// The entry of a request.
+pub(crate) fn entry(caller: &str, peer: String, action: &str, subject: Option<String>, status: u16) -> AuditEntry {
+    AuditEntry { at: SystemClock.now(), caller: caller.to_owned(), peer, action: action.to_owned(), subject, status }
+}
+
+/// Lists the requests that did more than read or were refused, the youngest first.
+#[utoipa::path(get, operation_id = "read_audit_log", path = "/v1/audit", tag = "tokens", params(AuditQuery), responses(
+    (status = 200, description = "A page of the audit log", body = AuditLog),
+    (status = 400, description = "The filter cannot be read", body = api::Problem,
+        content_type = "application/problem+json"),
+    (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn list(State(state): Shared, Query(query): Query<AuditQuery>) -> Result<Json<AuditLog>, Problem> {
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit: {limit} is not from 1 to {MAX_PAGE}")));
+    }
+    let before = query.after.as_deref().map(str::parse).transpose();
+    let before = before.map_err(|_| Problem::bad_request("after: this is no `next` of a page of the audit log"))?;
+    // One more entry than requested shows whether there is another page.
+    let filter = AuditFilter { subject: query.subject, before, limit: limit + 1 };
+    let mut found = state.dependencies.logbook.audit(&filter).await.map_err(|error| Problem::internal(&error))?;
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| has_more).map(|(position, _)| position.to_string());
+    let entry = |(_, entry): (_, AuditEntry)| api::AuditEntry {
+        at: rfc3339(entry.at),
+        caller: entry.caller,
+        peer: entry.peer,
+        action: entry.action,
+        subject: entry.subject,
+        status: entry.status,
+    };
+    Ok(Json(AuditLog { entries: found.into_iter().map(entry).collect(), next }))
+}
