@@ -38,6 +38,7 @@ pub struct AuditLog {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct AuditQuery {
     /// Only entries about this run, module or token.
     #[serde(skip_serializing_if = "Option::is_none")]

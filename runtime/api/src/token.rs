@@ -29,6 +29,7 @@ impl Scope {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct NewToken {
     /// Its name, which no other token has: 1 to 100 of the characters A-Z a-z 0-9 _ -.
     pub name: String,
@@ -38,6 +39,21 @@ pub struct NewToken {
     /// The seconds after which it expires; without them it is valid until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<u64>,
+}
+
+impl NewToken {
+    /// A token that is valid until it is revoked.
+    #[must_use]
+    pub fn new(name: impl Into<String>, scopes: impl IntoIterator<Item = Scope>) -> Self {
+        Self { name: name.into(), scopes: scopes.into_iter().collect(), expires_in: None }
+    }
+
+    /// The token, with the time after which it expires, in whole seconds.
+    #[must_use]
+    pub fn expires_in(mut self, lifetime: std::time::Duration) -> Self {
+        self.expires_in = Some(lifetime.as_secs());
+        self
+    }
 }
 
 /// A token, without its secret.

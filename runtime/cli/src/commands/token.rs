@@ -31,8 +31,12 @@ async fn create(
 ) -> Result<(), CliError> {
     let lifetime = expires.map(|text| flow::parse_duration(&text)).transpose();
     let lifetime = lifetime.map_err(|error| CliError::invalid(anyhow::anyhow!("--expires: {error}")))?;
-    let scopes = scopes.iter().map(|scope| Scope::from(scope.as_str())).collect();
-    let new = NewToken { name, scopes, expires_in: lifetime.map(|lifetime| lifetime.as_secs()) };
+    let scopes = scopes.iter().map(|scope| Scope::from(scope.as_str()));
+    let new = NewToken::new(name, scopes);
+    let new = match lifetime {
+        Some(lifetime) => new.expires_in(lifetime),
+        None => new,
+    };
     let created = remote::client(settings)?.create_token(&new).await.map_err(remote::cli_error)?;
     if as_json {
         output::json(serde_json::to_string(&created).map_err(CliError::unreachable)?);
