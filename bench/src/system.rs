@@ -81,6 +81,7 @@ impl Waft {
             grace: std::time::Duration::ZERO,
             since: SystemClock.now(),
             delivery_limit: flow::DELIVERY_LIMIT,
+            journal: None,
         };
         let worker =
             Worker::connect(config, brokers[1].clone(), Arc::new(ContentSource::new(sandbox, bytes, client))).await?;

@@ -50,6 +50,7 @@ fn config(name: &str) -> Config {
         grace: Duration::ZERO,
         since: Timestamp::from_micros(1_700_000_000_000_000),
         delivery_limit: flow::DELIVERY_LIMIT,
+        journal: None,
     }
 }
 

@@ -105,6 +105,8 @@ pub(crate) struct Settings {
     pub(crate) cache: PathBuf,
     /// The file with the key of compiled code; `None` without a home folder, and then no code is kept.
     pub(crate) cache_key: Option<PathBuf>,
+    /// The folder with the running calls of servers whose logbook is no file; `None` without a home folder.
+    pub(crate) running_calls: Option<PathBuf>,
     pub(crate) cache_size: u64,
     pub(crate) slots: Option<u16>,
     pub(crate) queues: Vec<QueueName>,
@@ -283,6 +285,7 @@ impl Settings {
             store_is_named,
             cache: cache.map_or_else(|| default_dir("XDG_CACHE_HOME", ".cache", "waft"), Ok)?,
             cache_key: base_dir("XDG_STATE_HOME", ".local/state").map(|base| base.join("waft/compiled-code.key")),
+            running_calls: base_dir("XDG_STATE_HOME", ".local/state").map(|base| base.join("waft/running-calls")),
             cache_size,
             slots: written.worker.slots.filter(|slots| *slots > 0),
             queues,

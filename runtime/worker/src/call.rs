@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
-    GuestResult, GuestRunner,
+    CallJournal, GuestResult, GuestRunner,
     control::{self, AcceptedCall, CallRegistry},
     intake, live,
     progress::{self, LastProgress},
@@ -74,6 +74,8 @@ pub(crate) struct JobHandler {
     pub(crate) name: WorkerName,
     /// Maximum number of redeliveries of a job that sets no own limit.
     pub(crate) delivery_limit: NonZeroU32,
+    /// The running calls in a file, if the broker cannot count losses beyond this process.
+    pub(crate) journal: Option<Arc<CallJournal>>,
     /// Cancelled when the worker's grace period is over: running calls are then returned.
     pub(crate) abandon: CancellationToken,
 }
@@ -137,17 +139,21 @@ impl JobHandler {
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
         }
-        let times = control::times_returned(&delivery);
+        let lost_with_process = self.journal.as_ref().map_or(0, |journal| journal.times_lost(&job.call));
+        let times = control::times_returned(&delivery).saturating_add(lost_with_process);
         if times >= job.delivery_limit.unwrap_or(self.delivery_limit).get() {
             warn!(times, "the job was redelivered too often; it is kept in waft.quarantine");
             call.end().deliveries.into_iter().for_each(Delivery::requeue);
             let poison = topology::POISON;
             let reason = format!("{poison} {times} times without an answer: its workers were killed or stopped");
             drop(slot);
-            return self.quarantine(delivery, reason).await;
+            self.quarantine(delivery, reason).await;
+            // The call has ended.
+            return drop(self.journal.as_ref().map(|journal| journal.begin(&job.call)));
         }
+        let running = self.journal.as_ref().map(|journal| journal.begin(&job.call));
         let (hold, outcome) = self.hold_and_call(delivery, &job, call.interrupt.clone(), &mut slot).await;
-        drop(slot);
+        drop((running, slot));
         let redeliveries = call.end();
         let Some(CallResult { answer, log, stored }) = outcome else {
             redeliveries.deliveries.into_iter().for_each(Delivery::requeue);

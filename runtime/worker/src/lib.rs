@@ -10,6 +10,7 @@
 
 mod start_check;
 mod call;
+mod call_journal;
 mod control;
 mod guest_runner;
 mod intake;
@@ -21,6 +22,7 @@ mod signal_sender;
 mod slots;
 mod worker;
 
+pub use call_journal::CallJournal;
 pub use content::ContentSource;
 pub use guest_runner::{GuestResult, GuestRunner};
 pub use worker::{Config, Worker, WorkerError};

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
-    GuestRunner,
+    CallJournal, GuestRunner,
     call::JobHandler,
     control::{self, CallRegistry},
     intake::Intake,
@@ -44,6 +44,8 @@ pub struct Config {
     /// Maximum number of redeliveries of a job whose workers were lost, before it counts as poison; a job may set its
     /// own limit.
     pub delivery_limit: NonZeroU32,
+    /// The running calls in a file, for a worker whose broker ends with its process.
+    pub journal: Option<Arc<CallJournal>>,
 }
 
 /// Why a worker could not start.
@@ -106,6 +108,7 @@ impl Worker {
             executions,
             name,
             delivery_limit: config.delivery_limit,
+            journal: config.journal.clone(),
             abandon,
         });
         Ok(Self { config, broker, handler, control, jobs })

@@ -4,9 +4,10 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     path::Path,
+    time::Duration,
 };
 
-use super::TestServer;
+use super::{TestServer, serve};
 use waft_tests::Waft;
 
 /// A number in LEB128.
@@ -161,4 +162,43 @@ fn children(process: u32) -> Vec<u32> {
     };
     let children: Vec<String> = tasks.map(of_task).collect();
     children.join(" ").split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// A server that is killed while it makes a call makes the call again after its start, but not for ever.
+#[test]
+fn a_call_that_kills_its_server_is_given_up() {
+    let waft = Waft::default();
+    waft.flow(
+        "name = \"deadly\"\n[[task]]\nname = \"kill\"\nuse = \"hostile#sleep\"\nwith = { ms = 9_000 }\nprovides = []\n\
+         delivery_limit = 2\n",
+    );
+    let start = || {
+        let (process, address) = serve(&waft, "127.0.0.1:0");
+        TestServer { waft: Waft::default(), address, process }
+    };
+    let journal = waft.folder().join("logbook.db.calls");
+    let is_running = |times: u32| {
+        let entry = format!("{times} r1.kill.");
+        std::fs::read(&journal).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&entry))
+    };
+    let wait_until = |what: &str, is_true: &dyn Fn() -> bool| {
+        let started = std::time::Instant::now();
+        while !is_true() {
+            assert!(started.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let server = start();
+    let mut submit = waft.command(["submit", "flow.toml", "--run-id", "r1"]);
+    assert!(submit.env("WAFT_SERVER", &server.address).output().unwrap().status.success());
+    wait_until("the call runs", &|| is_running(1));
+    server.process.kill();
+    let server = start();
+    wait_until("the call runs again", &|| is_running(2));
+    server.process.kill();
+    let server = start();
+    wait_until("the run ends", &|| server.state("r1") == "rolled-back");
+    let shown = server.run(&["show", "r1", "--json"]).expect(0).end();
+    assert_eq!(shown["failures"]["kill"]["kind"], "poison", "{shown}");
+    assert!(!is_running(3), "the call has ended");
 }

@@ -182,6 +182,7 @@ fn worker_config(start: Instant) -> worker::Config {
         grace: Duration::ZERO,
         since: SimulatedClock(start).now(),
         delivery_limit: flow::DELIVERY_LIMIT,
+        journal: None,
     }
 }
 

@@ -332,6 +332,7 @@ impl Simulation {
                 grace: Duration::from_secs(5),
                 since: SimulatedClock(self.start).now(),
                 delivery_limit: flow::DELIVERY_LIMIT,
+                journal: None,
             };
             self.enter("worker", number, "connects");
             if let Ok(worker) = Worker::connect(config, broker.clone(), Arc::new(guests)).await {

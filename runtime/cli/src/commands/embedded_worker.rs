@@ -1,13 +1,19 @@
 //! The worker inside this process, for use without a broker.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use ::worker::{Config, Worker};
+use ::worker::{CallJournal, Config, Worker};
 use broker::Broker;
 use engine::{Clock, SystemClock};
 use flow::{QueueName, WorkerName};
 use sandbox::Sandbox;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
 use super::{local_modules, process_name};
 use crate::{exit::CliError, settings::Settings};
@@ -19,6 +25,8 @@ pub(super) struct EmbeddedWorker {
     pub(super) queues: BTreeSet<QueueName>,
     /// How long running calls may continue after a stop request.
     pub(super) grace: Duration,
+    /// Where to note the running calls, so that those that kill this process are given up some day.
+    pub(super) journal: Option<PathBuf>,
 }
 
 /// The running worker.
@@ -31,7 +39,7 @@ pub(super) struct RunningWorker {
 impl EmbeddedWorker {
     /// Starts the worker.
     pub(super) async fn start(self, settings: &Settings, broker: Arc<dyn Broker>) -> Result<RunningWorker, CliError> {
-        let Self { sandbox, slots, queues, grace } = self;
+        let Self { sandbox, slots, queues, grace, journal } = self;
         let name = WorkerName::new("local").map_err(CliError::invalid)?;
         let modules = local_modules(settings, sandbox, broker.clone(), "local").await?;
         let config = Config {
@@ -44,6 +52,7 @@ impl EmbeddedWorker {
             grace,
             since: SystemClock.now(),
             delivery_limit: settings.delivery_limit,
+            journal: journal.and_then(|path| open_journal(&path)),
         };
         let worker = Worker::connect(config, broker, Arc::new(modules)).await.map_err(CliError::unreachable)?;
         let (stop, abandon, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -51,6 +60,15 @@ impl EmbeddedWorker {
         tasks.close();
         Ok(RunningWorker { stop, abandon, tasks })
     }
+}
+
+/// Opens the file with the running calls. The server also works without it.
+fn open_journal(path: &Path) -> Option<Arc<CallJournal>> {
+    let opened = CallJournal::open(path).map(Arc::new);
+    let unusable = |error: &std::io::Error| {
+        warn!(file = %path.display(), %error, "running calls are not noted: a call that kills this process is made again after each start");
+    };
+    opened.inspect_err(unusable).ok()
 }
 
 impl RunningWorker {

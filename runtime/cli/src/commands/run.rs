@@ -228,6 +228,8 @@ pub(super) async fn run_flow(context: RunContext<'_>) -> Result<Exit, CliError> 
                 slots: slots(context.settings),
                 queues,
                 grace: std::time::Duration::ZERO,
+                // A person resumes the run, and stops doing so.
+                journal: None,
             };
             let worker = worker.start(context.settings, broker.clone()).await?;
             let exit = drive(&context, broker.clone(), shard, run_id, &stop, std::future::pending()).await;

@@ -1,6 +1,6 @@
 //! `waft serve`: runs the engine as a service; without a broker, it also runs a worker in the same process.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use ::server::{BindError, Dependencies, ModuleLibrary, QueueCoverage, Server, Tls, Token};
 use anyhow::anyhow;
@@ -74,7 +74,9 @@ async fn serve_embedded(context: ServeContext<'_>, slots: u16, stop: &StopSignal
     let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
     let queues = queues(context.settings);
     let sandbox = context.modules.sandbox.clone();
-    let worker = EmbeddedWorker { sandbox, slots, queues: queues.clone(), grace: context.settings.grace };
+    let journal = journal(context.settings);
+    let grace = context.settings.grace;
+    let worker = EmbeddedWorker { sandbox, slots, queues: queues.clone(), grace, journal };
     let worker = worker.start(context.settings, broker.clone()).await?;
     let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
     let shown = format!("none: a worker here takes {slots} jobs at once from {}", names.join(", "));
@@ -85,6 +87,21 @@ async fn serve_embedded(context: ServeContext<'_>, slots: u16, stop: &StopSignal
     shut_down(&engine, stop).await;
     broker.close().await;
     served
+}
+
+/// The file for the running calls of the worker in this process: beside the logbook if that is a file. A logbook in memory
+/// has no run left after a restart.
+fn journal(settings: &Settings) -> Option<PathBuf> {
+    if settings.logbook == "memory:" {
+        return None;
+    }
+    match logbook::file(&settings.logbook) {
+        Some(file) => Some(PathBuf::from(format!("{}.calls", file.display()))),
+        None => {
+            let name = store::digest_of(settings.logbook.as_bytes()).hex();
+            settings.running_calls.as_ref().map(|folder| folder.join(name))
+        }
+    }
 }
 
 /// The queues of the worker in this process.

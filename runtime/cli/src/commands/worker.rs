@@ -70,6 +70,7 @@ fn config(name: WorkerName, slots: u16, queues: Vec<QueueName>, settings: &Setti
         grace: settings.grace,
         since: engine::SystemClock.now(),
         delivery_limit: settings.delivery_limit,
+        journal: None,
     }
 }
 

@@ -63,6 +63,7 @@ impl Harness {
             grace: Duration::ZERO,
             since: Timestamp::from_micros(1),
             delivery_limit: flow::DELIVERY_LIMIT,
+            journal: None,
         };
         let (guests, stop) = (Arc::new(SleepingGuests::default()), CancellationToken::new());
         let connect = Worker::connect(config, Arc::new(self.broker.connect()), guests.clone());
