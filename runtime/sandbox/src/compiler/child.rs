@@ -62,9 +62,15 @@ fn confine() -> io::Result<()> {
 
 #[cfg(target_os = "linux")]
 fn give_up_privileges() -> io::Result<()> {
-    use rustix::process::{DumpableBehavior, Signal};
+    use rustix::{
+        process::{DumpableBehavior, Signal},
+        thread::{CapabilitySet, CapabilitySets},
+    };
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
+    // Root could raise its limits again, and more.
+    let none = CapabilitySet::empty();
+    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
     Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 

@@ -97,7 +97,7 @@ fn allowed(arch: TargetArch) -> Result<SeccompFilter, seccompiler::BackendError>
 mod tests {
     use std::process::Command;
 
-    use rustix::process::{Pid, Signal};
+    use rustix::process::{Pid, Resource, Rlimit, Signal};
 
     use super::*;
 
@@ -109,7 +109,10 @@ mod tests {
         if std::env::var_os(IS_CONFINED).is_none() {
             return;
         }
-        restrict().unwrap();
+        super::super::give_up_privileges().unwrap();
+        assert!(rustix::thread::capabilities(None).unwrap().effective.is_empty(), "also of root");
+        super::super::confine().unwrap();
+        super::super::limit(Resource::Cpu, 100).unwrap();
         let denied = |error: io::Error| assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         let parent = Pid::from_raw(std::os::unix::process::parent_id().try_into().unwrap_or(1)).unwrap();
         denied(rustix::process::kill_process(parent, Signal::TERM).unwrap_err().into());
@@ -117,6 +120,8 @@ mod tests {
         denied(std::net::TcpListener::bind("127.0.0.1:0").unwrap_err());
         denied(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable).unwrap_err().into());
         denied(Command::new("/bin/true").status().unwrap_err());
+        let raised = Rlimit { current: Some(200), maximum: Some(200) };
+        denied(rustix::process::setrlimit(Resource::Cpu, raised).unwrap_err().into());
         assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7, "threads are allowed");
         drop(vec![1_u8; 64 << 20]);
         print!("confined");
