@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 use api::Scope;
 use axum::{
     Extension,
-    extract::{MatchedPath, Request, State},
+    extract::{FromRequest as _, MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -20,6 +20,7 @@ use logbook::AccessToken;
 use self::{peer::Peer, scope::Requirement};
 use crate::{
     audit::{self, Subject},
+    extract,
     problem::Problem,
     state,
 };
@@ -64,11 +65,31 @@ pub(crate) async fn require_scope(
         return next.run(request).await;
     }
     let named = subject_in_path(route, request.uri().path());
-    let response = if is_allowed { next.run(request).await } else { out_of_scope(&caller, &scope) };
+    let response = if is_allowed {
+        match complete(&state, &peer, request).await {
+            Ok(request) => next.run(request).await,
+            Err(refusal) => return refusal,
+        }
+    } else {
+        out_of_scope(&caller, &scope)
+    };
     let subject = response.extensions().get::<Subject>().map(|Subject(subject)| subject.clone()).or(named);
     let entry = audit::entry(&caller.name, peer.to_string(), action, subject, response.status().as_u16());
     state.audit.note(entry).await;
     response
+}
+
+/// Waits for the body of a request. Its sender may send it slowly, so whether the sender may do something is decided anew when
+/// it is there: the token may have been revoked meanwhile.
+///
+/// # Errors
+/// The answer to a request whose body does not come, or that nobody may send any more.
+async fn complete(state: &state::State, peer: &Peer, request: Request) -> Result<Request, Response> {
+    let (head, body) = request.into_parts();
+    let body = extract::Body::from_request(Request::from_parts(head.clone(), body), &()).await;
+    let extract::Body(bytes) = body.map_err(IntoResponse::into_response)?;
+    identify(state, &head.headers, peer).await?;
+    Ok(Request::from_parts(head, axum::body::Body::from(bytes)))
 }
 
 /// The run or token that the path of a request names.
@@ -115,7 +136,7 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
         let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request names another host", detail);
         return Err(problem.hint("set a token, and requests may come under any name").into_response());
     }
-    if !peer.is_own_user().await {
+    if !peer.is_own_user() {
         let detail = "the connection comes from another user of this machine";
         let title = "without a token, a server serves only its own user";
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", title, detail)
@@ -128,11 +149,13 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
 /// Refuses requests that a web page of another origin makes.
 pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let Some(origin) = text(headers, &header::ORIGIN) else { return next.run(request).await };
-    let authority = origin.split_once("://").map(|(_, authority)| authority);
-    if authority.is_some() && authority == text(headers, &header::HOST) {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let Some(origin) = origins.next() else { return next.run(request).await };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    if authority.is_some() && authority == text(headers, &header::HOST) && origins.next().is_none() {
         return next.run(request).await;
     }
+    let origin = String::from_utf8_lossy(origin.as_bytes());
     let detail = format!("a page of {origin} may not send requests to this server");
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request comes from another origin", detail).into_response()
 }
@@ -150,14 +173,19 @@ fn unauthorized() -> Response {
     ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
 }
 
+/// Whether the request names this machine as its host. A request without a host does not come from a browser: HTTP/1.1
+/// requires the header.
 fn is_local_host(headers: &HeaderMap) -> bool {
-    // HTTP/1.1 requires this header; a request without it does not come from a browser.
-    let Some(host) = text(headers, &header::HOST) else { return true };
-    let name = match host.strip_prefix('[') {
-        Some(address) => address.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return headers.get(header::HOST).is_none() };
+    let Ok(host) = host.to_str() else { return false };
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, "")) => (address, None),
+        Some((address, port)) => (address, Some(port.strip_prefix(':').unwrap_or(port))),
+        None => host.rsplit_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    let has_valid_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    has_valid_port && (name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
@@ -166,6 +194,8 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -174,8 +204,19 @@ mod tests {
         for good in ["127.0.0.1:7468", "localhost:7468", "LOCALHOST", "[::1]:7468", "[::1]", "10.0.0.1"] {
             assert!(named(good), "{good} was refused");
         }
-        for bad in ["evil.example", "evil.example:7468", "localhost.evil.example", ""] {
+        for bad in
+            ["evil.example", "evil.example:7468", "localhost.evil.example", "", "[::1]evil.example", "localhost:x"]
+        {
             assert!(!named(bad), "{bad} passed");
         }
+        let raw = |hosts: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, HeaderValue::from_bytes(host).unwrap());
+            }
+            is_local_host(&headers)
+        };
+        assert!(raw(&[]) && raw(&[b"localhost"]));
+        assert!(!raw(&[b"\xff"]) && !raw(&[b"localhost", b"evil.example"]));
     }
 }

@@ -80,6 +80,7 @@ impl Server {
     /// five seconds for the other requests.
     pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
         let Self { listener, token, tls, largest_request, local_addr: _ } = self;
+        let asks_for_user = token.is_none();
         let (audit, mut audit_writer) = AuditWriter::new(dependencies.logbook.clone());
         let state = State {
             dependencies,
@@ -92,7 +93,8 @@ impl Server {
             stop: stop.clone(),
         };
         let router = routes::router(Arc::new(state), largest_request);
-        let serving = connections::serve(listener, tls.as_ref().map(Tls::acceptor), router, stop.clone());
+        let serving =
+            connections::serve(listener, tls.as_ref().map(Tls::acceptor), asks_for_user, router, stop.clone());
         let following = async {
             match tls {
                 Some(tls) => tls.follow_files().await,

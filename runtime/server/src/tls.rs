@@ -1,6 +1,7 @@
 //! TLS for the connections of a server. A certificate that is replaced on disk is used without a restart.
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
@@ -13,6 +14,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
+use tokio::task::spawn_blocking;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
@@ -42,8 +44,8 @@ struct Files {
     key: PathBuf,
 }
 
-/// When the two files were last changed.
-type Changes = [Option<SystemTime>; 2];
+/// What changes when one of the two files is replaced: its number in the file system, its size and its time.
+type Changes = [Option<(u64, u64, SystemTime)>; 2];
 
 impl Tls {
     /// Reads a certificate and its key from PEM files. The certificate comes first in its file, then those that lead to one
@@ -71,7 +73,15 @@ impl Tls {
     pub(crate) async fn follow_files(mut self) {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            self.check_files();
+            // A file on a network may not answer.
+            let checked = spawn_blocking(move || {
+                self.check_files();
+                self
+            });
+            match checked.await {
+                Ok(checked) => self = checked,
+                Err(_) => return std::future::pending().await,
+            }
         }
     }
 
@@ -94,13 +104,22 @@ impl Tls {
 
 impl Files {
     fn changes(&self) -> Changes {
-        [&self.certificate, &self.key].map(|file| file.metadata().and_then(|metadata| metadata.modified()).ok())
+        [&self.certificate, &self.key].map(|file| {
+            let metadata = file.metadata().ok()?;
+            Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+        })
     }
 
     fn read(&self) -> Result<Arc<CertifiedKey>, TlsError> {
         let unusable = |part, file: &Path, reason: String| TlsError { part, file: file.to_owned(), reason };
         let of_certificate = |reason: String| unusable("the certificate", &self.certificate, reason);
         let of_key = |reason: String| unusable("the key", &self.key, reason);
+        // Anything else may have no end.
+        for (part, file) in [("the certificate", &self.certificate), ("the key", &self.key)] {
+            if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+                return Err(unusable(part, file, "it is no regular file".into()));
+            }
+        }
         let read = CertificateDer::pem_file_iter(&self.certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let certificates = read.map_err(|error| of_certificate(error.to_string()))?;
         if certificates.is_empty() {

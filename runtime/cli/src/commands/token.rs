@@ -1,6 +1,7 @@
 //! `waft token`: makes, lists and revokes the tokens of a server.
 
 use api::{NewToken, Scope, Token};
+use flow::TokenName;
 
 use super::remote;
 use crate::{
@@ -15,7 +16,9 @@ pub(super) async fn run(settings: &Settings, command: TokenCommand) -> Result<Ex
         TokenCommand::Create { name, scope, expires, json } => create(settings, name, &scope, expires, json).await?,
         TokenCommand::List { json } => list(settings, json).await?,
         TokenCommand::Revoke { name } => {
-            remote::client(settings)?.revoke_token(&name).await.map_err(remote::cli_error)?;
+            let name = TokenName::new(&name).map_err(CliError::invalid)?;
+            let name = name.as_str();
+            remote::client(settings)?.revoke_token(name).await.map_err(remote::cli_error)?;
             crate::output::note!("the token {name} is revoked");
         }
     }

@@ -79,6 +79,29 @@ async fn a_token_allows_what_its_scopes_say() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_revoked_while_a_body_arrives_allows_nothing() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let harness = Harness::new().await;
+    let secret = token(&harness, "leaver", &[Scope::Admin], None).await;
+    let body = r#"{"name":"stays","scopes":["admin"]}"#;
+    let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    let head = format!(
+        "POST /v1/tokens HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {secret}\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body.as_bytes()[..5]).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    harness.client().revoke_token("leaver").await.unwrap();
+    stream.write_all(&body.as_bytes()[5..]).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert!(harness.client().tokens().await.unwrap().tokens.is_empty());
+}
+
+#[tokio::test]
 async fn the_audit_log_says_who_asked_for_what() {
     let harness = Harness::new().await;
     harness.run("r1", "f").await;
