@@ -8,7 +8,7 @@ use engine::{Clock as _, SystemClock};
 use logbook::{AuditEntry, AuditFilter, Logbook};
 use protocol::events::rfc3339;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::{extract::Query, problem::Problem, state::Shared};
 
@@ -42,7 +42,7 @@ impl Audit {
     pub(crate) async fn note(&self, entry: AuditEntry) {
         let AuditEntry { at: _, caller, peer, action, subject, status } = &entry;
         let subject = subject.as_deref().unwrap_or_default();
-        info!(target: "waft::audit", caller, peer, action, subject, status, "request");
+        debug!(target: "waft::audit", caller, peer, action, subject, status, "request");
         // The server is stopping: the writer has ended.
         let _ = self.entries.send(entry).await;
     }

@@ -1,6 +1,6 @@
 //! Makes, lists and revokes tokens.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use api::{self, CreatedToken, NewToken, Scope, Tokens};
 use axum::{
@@ -9,8 +9,8 @@ use axum::{
     http::StatusCode,
 };
 use engine::{Clock as _, SystemClock};
-use flow::TokenName;
-use logbook::AccessToken;
+use flow::{Timestamp, TokenName};
+use logbook::{AccessToken, Logbook};
 use protocol::events::rfc3339;
 
 use crate::{audit::Subject, auth::tokens::generate, extract, problem::Problem, state::Shared};
@@ -51,7 +51,13 @@ pub(crate) async fn create(
         created_at: now,
         expires_at: lifetime.map(|lifetime| now.after(lifetime)),
     };
-    let added = state.dependencies.logbook.add_token(&token).await.map_err(|error| Problem::internal(&error))?;
+    let logbook = &state.dependencies.logbook;
+    let mut added = logbook.add_token(&token).await.map_err(|error| Problem::internal(&error))?;
+    // A token that has expired leaves its name to the next one.
+    if !added && has_expired(logbook, &token.name, now).await? {
+        logbook.remove_token(&token.name).await.map_err(|error| Problem::internal(&error))?;
+        added = logbook.add_token(&token).await.map_err(|error| Problem::internal(&error))?;
+    }
     if !added {
         let detail = format!("there is a token {} already", token.name);
         return Err(Problem::new(StatusCode::CONFLICT, "token-exists", "the name is taken", detail)
@@ -59,6 +65,13 @@ pub(crate) async fn create(
     }
     let subject = Extension(Subject(token.name.to_string()));
     Ok((StatusCode::CREATED, subject, Json(CreatedToken { secret, token: document(&token) })))
+}
+
+/// Whether the token of this name has expired.
+async fn has_expired(logbook: &Arc<dyn Logbook>, name: &TokenName, now: Timestamp) -> Result<bool, Problem> {
+    let tokens = logbook.tokens().await.map_err(|error| Problem::internal(&error))?;
+    let expires_at = tokens.iter().find(|token| token.name == *name).and_then(|token| token.expires_at);
+    Ok(expires_at.is_some_and(|at| at <= now))
 }
 
 /// Lists the tokens, without their text.

@@ -189,6 +189,8 @@ async fn a_token_ends_when_it_expires_or_is_revoked() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(status(&short.secret).await, 401);
+    let renewed = make("short", None).await.unwrap();
+    assert_eq!((status(&short.secret).await, status(&renewed.secret).await), (401, 200), "its name is free again");
     admin.revoke_token("lasting").await.unwrap();
     assert_eq!(status(&lasting.secret).await, 401, "a server that revokes a token forgets it at once");
     assert!(admin.revoke_token("lasting").await.is_err());
