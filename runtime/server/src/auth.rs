@@ -65,19 +65,23 @@ pub(crate) async fn require_scope(
         return next.run(request).await;
     }
     let named = subject_in_path(route, request.uri().path());
-    let response = if is_allowed {
-        match complete(&state, &peer, request).await {
+    let request = if is_allowed { complete(&state, &peer, request).await } else { Err(out_of_scope(&caller, &scope)) };
+    // A task of its own: a client that leaves stops neither the request nor its entry.
+    let answered = state.requests.clone().spawn(async move {
+        let response = match request {
             Ok(request) => next.run(request).await,
-            Err(refusal) => return refusal,
-        }
-    } else {
-        out_of_scope(&caller, &scope)
-    };
-    let subject = response.extensions().get::<Subject>().map(|Subject(subject)| subject.clone()).or(named);
-    let entry = audit::entry(&caller.name, peer.to_string(), action, subject, response.status().as_u16());
-    state.audit.note(entry).await;
-    response
+            Err(refusal) => refusal,
+        };
+        let subject = response.extensions().get::<Subject>().map(|Subject(subject)| subject.clone()).or(named);
+        let entry = audit::entry(&caller.name, peer.to_string(), action, subject, response.status().as_u16());
+        state.audit.note(entry).await;
+        response
+    });
+    answered.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
+
+/// Maximum length of a subject in the audit log, in characters. An id or a digest is shorter.
+const MAX_SUBJECT: usize = 200;
 
 /// Waits for the body of a request. Its sender may send it slowly, so whether the sender may do something is decided anew when
 /// it is there: the token may have been revoked meanwhile.
@@ -95,7 +99,7 @@ async fn complete(state: &state::State, peer: &Peer, request: Request) -> Result
 /// The run or token that the path of a request names.
 fn subject_in_path(route: &str, path: &str) -> Option<String> {
     let position = route.split('/').position(|part| part.starts_with('{'))?;
-    path.split('/').nth(position).map(str::to_owned)
+    path.split('/').nth(position).map(|subject| subject.chars().take(MAX_SUBJECT).collect())
 }
 
 fn out_of_scope(caller: &Caller, needed: &Scope) -> Response {
@@ -155,7 +159,7 @@ pub(crate) async fn reject_foreign_origin(request: Request, next: Next) -> Respo
     if authority.is_some() && authority == text(headers, &header::HOST) && origins.next().is_none() {
         return next.run(request).await;
     }
-    let origin = String::from_utf8_lossy(origin.as_bytes());
+    let origin: String = String::from_utf8_lossy(origin.as_bytes()).chars().take(200).collect();
     let detail = format!("a page of {origin} may not send requests to this server");
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "the request comes from another origin", detail).into_response()
 }

@@ -26,7 +26,7 @@ use answered::{Answered, InProgress, WatchedStream, is_idle};
 use places::{Connections, Place};
 use request_body::TimedBody;
 
-use crate::auth::peer::Peer;
+use crate::auth::peer::{self, Peer};
 
 /// Maximum number of connections. Each costs a file descriptor, of which a process often has only 1,024.
 const MAX_CONNECTIONS: usize = 512;
@@ -50,6 +50,9 @@ pub(crate) async fn serve(
     router: Router,
     stop: CancellationToken,
 ) {
+    if asks_for_user && let Ok(local) = listener.local_addr() {
+        peer::prepare(local);
+    }
     let (connections, tasks) = (Connections::new(MAX_CONNECTIONS, MAX_NETWORK_CONNECTIONS), TaskTracker::new());
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
@@ -102,7 +105,11 @@ impl Accepted {
     /// Serves the connection until it ends.
     async fn serve(self, router: Router, place: Place, stop: CancellationToken) {
         let Self { stream, peer, tls, asks_for_user } = self;
-        let peer = Arc::new(Peer::of(&stream, peer, asks_for_user).await);
+        let peer = tokio::select! {
+            peer = Peer::of(&stream, peer, asks_for_user) => Arc::new(peer),
+            () = place.evicted.cancelled() => return debug!("a connection without a request yields to a new one"),
+            () = stop.cancelled() => return,
+        };
         // Otherwise an event waits for the peer's acknowledgement of what was sent before, which the peer may delay by 40 ms.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "the events of a connection may be delayed");
@@ -143,7 +150,7 @@ async fn serve_connection(
 ) {
     let requests = place.requests.clone();
     let answered = Answered::default();
-    let stream = WatchedStream { stream, answered: answered.clone() };
+    let stream = WatchedStream::new(stream, answered.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let in_progress = InProgress::begin(&requests);
         let answered = answered.clone();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use crate::{
@@ -80,6 +80,7 @@ impl Server {
     /// five seconds for the other requests.
     pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
         let Self { listener, token, tls, largest_request, local_addr: _ } = self;
+        let requests = TaskTracker::new();
         let asks_for_user = token.is_none();
         let (audit, mut audit_writer) = AuditWriter::new(dependencies.logbook.clone());
         let state = State {
@@ -87,6 +88,7 @@ impl Server {
             token,
             tokens: RecentTokens::default(),
             audit,
+            requests: requests.clone(),
             event_streams: EventStreams::default(),
             readiness: Readiness::default(),
             examination: Examination::default(),

@@ -6,7 +6,7 @@ use broker::Broker;
 use engine::Engine;
 use flow::QueueName;
 use logbook::Logbook;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Locations, ModuleLibrary, Token,
@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) token: Option<Token>,
     pub(crate) tokens: RecentTokens,
     pub(crate) audit: Audit,
+    /// Requests that do more than read.
+    pub(crate) requests: TaskTracker,
     pub(crate) event_streams: EventStreams,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,

@@ -14,7 +14,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::task::spawn_blocking;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
@@ -73,14 +73,21 @@ impl Tls {
     pub(crate) async fn follow_files(mut self) {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            // A file on a network may not answer.
-            let checked = spawn_blocking(move || {
+            // A file on a network may not answer. The end of the process does not wait for this thread.
+            let (tx, checked) = oneshot::channel();
+            let check = move || {
                 self.check_files();
-                self
-            });
-            match checked.await {
-                Ok(checked) => self = checked,
-                Err(_) => return std::future::pending().await,
+                // The server may have stopped.
+                let _ = tx.send(self);
+            };
+            let thread = std::thread::Builder::new().name("certificate".into()).spawn(check);
+            match (thread, checked.await) {
+                (Ok(_), Ok(checked)) => self = checked,
+                (Err(error), _) => {
+                    warn!(%error, "the certificate is not read again when it changes");
+                    return std::future::pending().await;
+                }
+                (Ok(_), Err(_)) => return std::future::pending().await,
             }
         }
     }

@@ -62,7 +62,8 @@ impl CallJournal {
         let mut lost = read_entries(path)?;
         lost.drain(..lost.len().saturating_sub(MAX_LOST));
         // A process that dies here leaves the old file.
-        let new = path.with_extension("new");
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         let journal = Self { file, state: Mutex::default() };
         for (call, times) in lost {
@@ -94,7 +95,7 @@ impl CallJournal {
             (times, entry)
         };
         // A full disk must not stop the work: the call then counts as lost less often.
-        if let Err(error) = self.write(entry, &call, times + 1) {
+        if let Err(error) = self.write(entry, &call, times.saturating_add(1)) {
             warn!(%error, "a running call was not noted");
         }
         RunningCall { journal: self.clone(), entry }

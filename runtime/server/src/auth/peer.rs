@@ -7,6 +7,14 @@ use std::{fmt, net::SocketAddr};
 
 use tokio::net::TcpStream;
 
+/// Prepares to find out who opens connections to an address on which this process listens.
+pub(crate) fn prepare(listening: SocketAddr) {
+    #[cfg(target_os = "linux")]
+    kernel::prove(listening);
+    #[cfg(not(target_os = "linux"))]
+    let _ = listening;
+}
+
 /// The peer of a connection.
 pub(crate) struct Peer {
     address: SocketAddr,
@@ -51,8 +59,8 @@ async fn is_of_own_user(stream: &TcpStream, peer: SocketAddr) -> bool {
             None
         }
     };
-    // As long as this end is connected, no other socket has the addresses of the peer. A peer that has reset the connection
-    // may have made room for another user's socket.
+    // As long as this end is connected, no other connected socket has the addresses of the peer. A peer that has reset the
+    // connection may have made room for another user's socket.
     let is_connected = stream.peer_addr().is_ok();
     is_connected && owner.is_some_and(|user| user == 0 || (user == geteuid().as_raw() && user != UNMAPPED))
 }

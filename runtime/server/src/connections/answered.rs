@@ -8,11 +8,15 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
 
 pub(super) fn is_idle(requests: &AtomicUsize) -> bool {
     requests.load(Ordering::Acquire) == 0
@@ -50,10 +54,45 @@ impl Answered {
     }
 }
 
-/// A stream that knows when everything was sent: hyper flushes it once nothing is left to write.
+/// Maximum time that the peer may take to read, besides the time for the bytes that it has read.
+const MAX_STALL: Duration = Duration::from_secs(30);
+
+/// Minimum rate at which the peer has to read, in bytes per second.
+const MIN_RATE: u64 = 16 << 10;
+
+/// A stream that knows when everything was sent: hyper flushes it once nothing is left to write. A peer that does not read makes
+/// it fail.
 pub(super) struct WatchedStream<Stream> {
-    pub(super) stream: Stream,
-    pub(super) answered: Answered,
+    stream: Stream,
+    answered: Answered,
+    /// When the peer has to have read what waits to be sent; `None` if nothing waits.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<Stream> WatchedStream<Stream> {
+    pub(super) fn new(stream: Stream, answered: Answered) -> Self {
+        Self { stream, answered, deadline: None }
+    }
+
+    /// Fails a write that waits for too long.
+    fn check<Done>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<Done>>,
+        bytes: impl FnOnce(&Done) -> usize,
+    ) -> Poll<io::Result<Done>> {
+        if let Poll::Ready(result) = written {
+            if let (Some(deadline), Ok(done)) = (&mut self.deadline, &result) {
+                let gained = Duration::from_secs(1).mul_f64(bytes(done) as f64 / MIN_RATE as f64);
+                let extended = deadline.deadline() + gained;
+                deadline.as_mut().reset(extended);
+            }
+            return Poll::Ready(result);
+        }
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(MAX_STALL)));
+        ready!(deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read the answer")))
+    }
 }
 
 impl<Stream: AsyncRead + Unpin> AsyncRead for WatchedStream<Stream> {
@@ -68,7 +107,8 @@ impl<Stream: AsyncRead + Unpin> AsyncRead for WatchedStream<Stream> {
 
 impl<Stream: AsyncWrite + Unpin> AsyncWrite for WatchedStream<Stream> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.check(context, written, |written| *written)
     }
 
     fn poll_write_vectored(
@@ -76,7 +116,8 @@ impl<Stream: AsyncWrite + Unpin> AsyncWrite for WatchedStream<Stream> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.check(context, written, |written| *written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -84,7 +125,9 @@ impl<Stream: AsyncWrite + Unpin> AsyncWrite for WatchedStream<Stream> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        let flushed = ready!(self.check(context, flushed, |()| 0));
+        self.deadline = None;
         self.answered.requests().clear();
         Poll::Ready(flushed)
     }
@@ -124,5 +167,41 @@ impl http_body::Body for HeldBody {
 
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::Instant,
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_makes_the_write_fail() {
+        let (stream, _peer) = tokio::io::duplex(64);
+        let started = Instant::now();
+        let error = WatchedStream::new(stream, Answered::default()).write_all(&[0; 1_000]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() < 2 * MAX_STALL, "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_peer_gets_the_whole_answer() {
+        const SIZE: usize = 4 << 20;
+        let (stream, mut peer) = tokio::io::duplex(MIN_RATE as usize);
+        let reading = async {
+            let (mut buffer, mut read) = (vec![0; 2 * MIN_RATE as usize], 0);
+            while read < SIZE {
+                tokio::time::sleep(Duration::from_millis(900)).await;
+                read += peer.read(&mut buffer).await.unwrap();
+            }
+        };
+        let mut stream = WatchedStream::new(stream, Answered::default());
+        let bytes = vec![0; SIZE];
+        let (written, ()) = tokio::join!(stream.write_all(&bytes), reading);
+        written.unwrap();
     }
 }

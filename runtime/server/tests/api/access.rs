@@ -146,6 +146,33 @@ async fn the_audit_log_says_who_asked_for_what() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_is_in_the_audit_log() {
+    use tokio::io::AsyncWriteExt as _;
+    let harness = Harness::new().await;
+    for number in 0..40 {
+        let body = format!(r#"{{"name":"t{number}","scopes":["read"]}}"#);
+        let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+        let head = "POST /v1/tokens HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length:";
+        stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_micros(50 * number)).await;
+        rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+    }
+    // A last request is behind the others.
+    token(&harness, "last", &[Scope::Read], None).await;
+    let query = AuditQuery { limit: Some(1_000), ..AuditQuery::default() };
+    let started = std::time::Instant::now();
+    loop {
+        let made = harness.client().tokens().await.unwrap().tokens.len();
+        let noted = harness.client().audit(&query).await.unwrap().entries.len();
+        if made == noted && started.elapsed().as_millis() > 300 {
+            break;
+        }
+        assert!(started.elapsed().as_secs() < 20, "{made} made, {noted} noted");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_stopping_server_writes_the_rest_of_its_audit_log() {
     let logbook: Arc<dyn Logbook> = Arc::new(Memory::new());
     let harness = Harness::over(config(None), dependencies_over(logbook.clone()).await).await;

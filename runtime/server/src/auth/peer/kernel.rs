@@ -32,15 +32,20 @@ static FINDS_SOCKETS: AtomicBool = AtomicBool::new(false);
 /// Searches of the table that run at the same time.
 static SEARCHES: Semaphore = Semaphore::const_new(1);
 
+/// Finds out whether `sock_diag` works here, with the socket that listens on an address.
+pub(super) fn prove(listening: SocketAddr) {
+    // Its answer is the listener, since nobody is connected from this port.
+    let _ = ask(listening, SocketAddr::new(listening.ip(), 1));
+}
+
 /// The socket with these addresses; `None` if this machine has none.
 ///
 /// # Errors
 /// The error of the kernel when it does not answer.
 pub(super) async fn find(own: SocketAddr, other: SocketAddr) -> io::Result<Option<Socket>> {
     if let Ok(found) = ask(own, other)
-        && (found.is_some() || FINDS_SOCKETS.load(Ordering::Relaxed))
+        && FINDS_SOCKETS.load(Ordering::Relaxed)
     {
-        FINDS_SOCKETS.store(true, Ordering::Relaxed);
         return Ok(found);
     }
     let _search = SEARCHES.acquire().await;
@@ -62,8 +67,10 @@ const HEADER: usize = 16;
 /// The protocol TCP.
 const TCP: u8 = 6;
 
-/// The state of a listening socket. The kernel answers with one if no connection has the addresses.
-const LISTEN: u8 = 10;
+/// The states of the client's end while the server's end is connected: `TCP_ESTABLISHED`, `TCP_FIN_WAIT1`, `TCP_FIN_WAIT2` and
+/// `TCP_CLOSE_WAIT`. In any other state, such as of a listener or of a client that tries to connect, it is another socket with
+/// the same addresses.
+const CONNECTED: [u8; 4] = [1, 4, 5, 8];
 
 /// Asks for one socket.
 fn ask(own: SocketAddr, other: SocketAddr) -> io::Result<Option<Socket>> {
@@ -124,7 +131,8 @@ fn read_answer(answer: &[u8], other_port: u16) -> io::Result<Option<Socket>> {
     }
     let state = *answer.get(HEADER + 1).ok_or_else(cut)?;
     let found_port = answer.get(HEADER + 6..HEADER + 8).ok_or_else(cut)?;
-    if state == LISTEN || found_port != other_port.to_be_bytes() {
+    FINDS_SOCKETS.store(true, Ordering::Relaxed);
+    if !CONNECTED.contains(&state) || found_port != other_port.to_be_bytes() {
         return Ok(None);
     }
     let (user, inode) = (u32::from_ne_bytes(field(HEADER + 64)?), u32::from_ne_bytes(field(HEADER + 68)?));
@@ -164,7 +172,10 @@ fn search(own: SocketAddr, other: SocketAddr) -> io::Result<Option<Socket>> {
 /// Whether an entry has these addresses. A client may use an IPv6 socket for an IPv4 address.
 fn is_between(entry: &TcpNetEntry, own: SocketAddr, other: SocketAddr) -> bool {
     let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port());
-    canonical(entry.local_address) == canonical(own) && canonical(entry.remote_address) == canonical(other)
+    let is_connected = CONNECTED.contains(&entry.state.to_u8());
+    is_connected
+        && canonical(entry.local_address) == canonical(own)
+        && canonical(entry.remote_address) == canonical(other)
 }
 
 #[cfg(test)]
