@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
@@ -112,6 +112,11 @@ impl Server {
             () = following => {}
             () = audit_writer.run() => {}
             () = overdue => info!("some requests were not answered to the end"),
+        }
+        // The clients of these requests have left.
+        requests.close();
+        if timeout(SHUTDOWN_GRACE, requests.wait()).await.is_err() {
+            info!("some requests may not be in the audit log");
         }
         audit_writer.finish().await;
     }
