@@ -128,7 +128,7 @@ impl Accepted {
     }
 }
 
-/// Makes a TLS connection. A client that does not begin one is told to.
+/// Makes a TLS connection. A client that does not begin one gets an error that names the remedy.
 async fn encrypt(mut stream: TcpStream, tls: &TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
     let mut first = [0];
     if stream.peek(&mut first).await? > 0 && first[0] != TLS_HANDSHAKE {

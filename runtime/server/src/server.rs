@@ -77,7 +77,7 @@ impl Server {
     }
 
     /// Handles requests until `stop`. Then it accepts no more requests, ends event streams, and waits at most
-    /// five seconds for the other requests.
+    /// five seconds for the other requests, and as long again for those that do more than read.
     pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
         let Self { listener, token, tls, largest_request, local_addr: _ } = self;
         let requests = TaskTracker::new();
@@ -113,7 +113,7 @@ impl Server {
             () = audit_writer.run() => {}
             () = overdue => info!("some requests were not answered to the end"),
         }
-        // The clients of these requests have left.
+        // Their clients may have left, and their entries in the audit log are still missing.
         requests.close();
         if timeout(SHUTDOWN_GRACE, requests.wait()).await.is_err() {
             info!("some requests may not be in the audit log");

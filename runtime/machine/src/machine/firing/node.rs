@@ -136,16 +136,8 @@ impl NodeRun {
 
     /// The attempt to publish: the current one, or the last. Applies and rollbacks are numbered separately.
     pub(in crate::machine) fn attempt(&self) -> Attempt {
-        let count = match self.state {
-            NodeState::RollingBack { .. } | NodeState::RolledBack | NodeState::RollbackFailure { .. } => self.rollbacks,
-            NodeState::Pending
-            | NodeState::Running { .. }
-            | NodeState::Success { .. }
-            | NodeState::Failure { .. }
-            | NodeState::Retrying
-            | NodeState::NotInFiring
-            | NodeState::Ignored => self.applies,
-        };
+        let has_rollback = self.state.rollback_outcome().is_some() || self.state == NodeState::RolledBack;
+        let count = if has_rollback { self.rollbacks } else { self.applies };
         Attempt::new(count.max(1))
     }
 }

@@ -133,32 +133,25 @@ impl NodeState {
 
     /// When its current attempt was dispatched.
     pub(in crate::machine) fn since(&self) -> Option<Timestamp> {
-        match self {
-            Self::Running { since, .. } | Self::RollingBack { since, .. } => Some(*since),
-            Self::Pending
-            | Self::NotInFiring
-            | Self::Success { .. }
-            | Self::Failure { .. }
-            | Self::RolledBack
-            | Self::RollbackFailure { .. }
-            | Self::Retrying
-            | Self::Ignored => None,
-        }
+        self.times().0
     }
 
     /// When its next attempt starts.
     pub(in crate::machine) fn retry_at(&self) -> Option<Timestamp> {
+        self.times().1
+    }
+
+    fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         match self {
-            Self::Running { retry_at, .. } | Self::RollingBack { retry_at, .. } | Self::Failure { retry_at, .. } => {
-                *retry_at
-            }
+            Self::Running { since, retry_at } | Self::RollingBack { since, retry_at, .. } => (Some(*since), *retry_at),
+            Self::Failure { retry_at, .. } => (None, *retry_at),
             Self::Pending
             | Self::NotInFiring
             | Self::Success { .. }
             | Self::RolledBack
             | Self::RollbackFailure { .. }
             | Self::Retrying
-            | Self::Ignored => None,
+            | Self::Ignored => (None, None),
         }
     }
 
