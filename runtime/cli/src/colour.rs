@@ -2,11 +2,15 @@
 //!
 //! `anstream` wraps the streams of the standard library; `output.rs` writes to the descriptors, so that no print can panic.
 
+use std::sync::OnceLock;
+
 use crate::stream::Stream;
 
-/// Whether to use colour on a stream.
+/// Whether to use colour on a stream. It is found out once: every printed line depends on it.
 pub(crate) fn on(stream: Stream) -> bool {
-    is_interactive(stream) && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+    static ON: [OnceLock<bool>; 2] = [const { OnceLock::new() }; 2];
+    *ON[stream as usize]
+        .get_or_init(|| is_interactive(stream) && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()))
 }
 
 /// Whether a stream is a terminal that supports control codes: `TERM=dumb` says that it does not, as in an editor's window.

@@ -8,7 +8,7 @@
 use std::{
     fmt::Display,
     io,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -32,8 +32,18 @@ pub(crate) enum WriteFailure {
 /// The failure of each stream, once a write to it failed.
 static WRITE_FAILURES: [OnceLock<WriteFailure>; 2] = [const { OnceLock::new() }; 2];
 
-/// A lock for each stream, held during a write, so that lines of several threads do not mix.
-static WRITE_LOCKS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+/// What each stream still has to write. The lock is held during a write, so that lines of several threads do not mix.
+static PENDING: [Mutex<Pending>; 2] = [const { Mutex::new(Pending { bytes: Vec::new(), writers_together: 0 }) }; 2];
+
+/// Bytes that are written later, with those that follow.
+struct Pending {
+    bytes: Vec<u8>,
+    /// The number of threads in [`together`]: while there is one, bytes wait.
+    writers_together: usize,
+}
+
+/// The number of bytes that are written without waiting for more.
+const MAX_PENDING: usize = 64 * 1024;
 
 impl Stream {
     fn colours(self) -> ColourCodes {
@@ -45,9 +55,24 @@ impl Stream {
         WRITE_FAILURES[self as usize].get()
     }
 
-    /// Writes all bytes, or notes the stream's failure.
-    fn write(self, mut bytes: &[u8]) {
-        let _lock = WRITE_LOCKS[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
+    fn pending(self) -> MutexGuard<'static, Pending> {
+        PENDING[self as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes all bytes, or notes the stream's failure. In [`together`] the bytes may wait.
+    fn write(self, bytes: &[u8]) {
+        let mut pending = self.pending();
+        if pending.writers_together == 0 && pending.bytes.is_empty() {
+            return self.write_now(bytes);
+        }
+        pending.bytes.extend_from_slice(bytes);
+        if pending.writers_together == 0 || pending.bytes.len() >= MAX_PENDING {
+            self.write_now(&std::mem::take(&mut pending.bytes));
+        }
+    }
+
+    /// Writes all bytes, or notes the stream's failure. The caller holds the lock of the stream.
+    fn write_now(self, mut bytes: &[u8]) {
         while self.failure().is_none() && !bytes.is_empty() {
             match rustix::io::write(self.descriptor(), bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -61,6 +86,26 @@ impl Stream {
             }
         }
     }
+}
+
+/// Writes all that `print` prints with few system calls: its lines are there already, and a reader wakes up once for them.
+pub(crate) fn together<Printed>(print: impl FnOnce() -> Printed) -> Printed {
+    /// Ends it, also after a panic.
+    struct Writing;
+    impl Drop for Writing {
+        fn drop(&mut self) {
+            for stream in [Stream::Out, Stream::Err] {
+                let mut pending = stream.pending();
+                pending.writers_together -= 1;
+                stream.write_now(&std::mem::take(&mut pending.bytes));
+            }
+        }
+    }
+    for stream in [Stream::Out, Stream::Err] {
+        stream.pending().writers_together += 1;
+    }
+    let _writing = Writing;
+    print()
 }
 
 /// Writes a line of data.

@@ -72,13 +72,10 @@ impl Watch {
     /// once.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
+            if let Some(event) = self.next_received() {
+                return Ok(Some(event));
+            }
             if let Some(connection) = &mut self.connection {
-                if let Some(message) = connection.waiting.pop_front() {
-                    let event = Event { id: message.id, line: message.data };
-                    self.after = Some(event.id.clone());
-                    self.ended = event.is_end();
-                    return Ok(Some(event));
-                }
                 if connection.read_more().await {
                     self.disconnected = None;
                     continue;
@@ -94,6 +91,16 @@ impl Watch {
             }
             self.connect().await?;
         }
+    }
+
+    /// The next line, if it has arrived already: a program that shows lines can then show several at once. `None` says
+    /// nothing about the end of the run.
+    pub fn next_received(&mut self) -> Option<Event> {
+        let message = self.connection.as_mut()?.waiting.pop_front()?;
+        let event = Event { id: message.id, line: message.data };
+        self.after = Some(event.id.clone());
+        self.ended = event.is_end();
+        Some(event)
     }
 
     async fn connect(&mut self) -> Result<(), ClientError> {

@@ -113,7 +113,7 @@ impl Lines {
     /// [`LoadError`] when the records cannot be read.
     pub async fn next(&mut self) -> Result<Option<Line>, LoadError> {
         loop {
-            if let Some(line) = self.waiting.pop_front() {
+            if let Some(line) = self.next_received() {
                 return Ok(Some(line));
             }
             match self.read().await? {
@@ -130,6 +130,11 @@ impl Lines {
                 }
             }
         }
+    }
+
+    /// The next line, if it has been read already.
+    pub fn next_received(&mut self) -> Option<Line> {
+        self.waiting.pop_front()
     }
 
     /// Reads a page of records and makes their lines.

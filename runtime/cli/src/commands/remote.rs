@@ -2,8 +2,8 @@
 
 use anyhow::anyhow;
 use client::{
-    Client, ClientError,
-    api::{self, Diagnostic, Failure, Node, Problem, Run},
+    Client, ClientError, Event,
+    api::{self, Diagnostic, EventPayload, Failure, Node, Problem, Run},
 };
 use flow::{FlowName, NodeName, RunId, RunState, Severity, StoredReferences};
 use std::{collections::BTreeSet, time::Duration};
@@ -158,14 +158,23 @@ async fn show(
             }
         };
         let Some(event) = event? else { return Ok(()) };
-        if as_json {
-            output::json(&event.line);
-        } else if let Some(payload) = event.payload() {
-            display.event(&payload);
-        }
-        if !as_json && event.run_state() == Some(api::RunState::Suspended) {
-            display.note("the run is suspended; `waft resume RUN` continues it");
-        }
+        output::together(|| {
+            show_event(&event, display, as_json);
+            while let Some(event) = watch.next_received() {
+                show_event(&event, display, as_json);
+            }
+        });
+    }
+}
+
+fn show_event(event: &Event, display: &mut Display, as_json: bool) {
+    if as_json {
+        return output::json(&event.line);
+    }
+    let Some(payload) = event.payload() else { return };
+    display.event(&payload);
+    if matches!(payload, EventPayload::Run(event) if event.state == api::RunState::Suspended) {
+        display.note("the run is suspended; `waft resume RUN` continues it");
     }
 }
 

@@ -92,4 +92,12 @@ impl RunLines {
             }
         }
     }
+
+    /// The next line, if it has arrived already.
+    pub(super) fn next_received(&mut self) -> Option<Event> {
+        match self {
+            Self::Server(watch) => watch.next_received(),
+            Self::Local(lines) => lines.next_received().map(|line| Event::new(line.id, line.text)),
+        }
+    }
 }
