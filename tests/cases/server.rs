@@ -7,6 +7,7 @@ mod for_each;
 mod hostile_modules;
 mod triggers;
 mod logs;
+mod namespaces;
 mod output;
 mod program;
 mod scenarios;

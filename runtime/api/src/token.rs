@@ -36,6 +36,9 @@ pub struct NewToken {
     /// What it allows: `read`, `submit`, `operate`, `push` or `admin`.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub scopes: Vec<Scope>,
+    /// The namespace that it is limited to: it reaches only the flows, runs and tags there. Without it, it reaches all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The seconds after which it expires; without them it is valid until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<u64>,
@@ -45,7 +48,14 @@ impl NewToken {
     /// A token that is valid until it is revoked.
     #[must_use]
     pub fn new(name: impl Into<String>, scopes: impl IntoIterator<Item = Scope>) -> Self {
-        Self { name: name.into(), scopes: scopes.into_iter().collect(), expires_in: None }
+        Self { name: name.into(), scopes: scopes.into_iter().collect(), namespace: None, expires_in: None }
+    }
+
+    /// The token, limited to a namespace.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
     }
 
     /// The token, with the time after which it expires, in whole seconds.
@@ -66,6 +76,9 @@ pub struct Token {
     /// What it allows.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub scopes: Vec<Scope>,
+    /// The namespace that it is limited to; left out for one that reaches all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// When it was made.
     pub created_at: String,
     /// When it expires; left out for one that is valid until it is revoked.

@@ -66,8 +66,11 @@ pub(crate) async fn check(
     let text = read(path).await?;
     let draft = flow::file::read(&text);
     let folder = folder_of(path);
+    let namespace = draft.namespace();
     let find = async |reference: String| {
-        modules::find(library, &reference, &folder, persist).await.map_err(|error| format!("{error:#}"))
+        modules::find(library, &reference, (&folder, namespace.as_ref()), persist)
+            .await
+            .map_err(|error| format!("{error:#}"))
     };
     let (flow, diagnostics) = match wire_draft(&draft, inputs, &library.maximum(), find).await {
         Ok(mut wired) => {

@@ -6,11 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use flow::Digest;
+use flow::{Digest, Namespace};
 use sandbox::{Compiler, Sandbox};
 use server::LibraryError;
 pub(crate) use server::{InspectedModule, ModuleLibrary};
-use store::{Directory, Store};
+use store::{Directory, Store, Tag};
 
 use crate::{exit::CliError, settings::Settings};
 
@@ -94,23 +94,24 @@ pub(crate) fn reference(text: &str, folder: &Path) -> anyhow::Result<Reference> 
     if path.is_file() {
         return Ok(Reference::File(path));
     }
+    // A tag may have a namespace: `shop/kitchen`.
     let looks_like_path = text.contains('/') || Path::new(text).extension().is_some_and(|end| end == "wasm");
-    if looks_like_path {
+    if looks_like_path && text.parse::<Tag>().is_err() {
         return Err(anyhow!("there is no module file {}", path.display()));
     }
     Ok(Reference::Name)
 }
 
-/// Finds a module by file, tag or digest; a relative path is below `folder`.
+/// Finds a module by file, tag or digest; a relative path is below `folder`, and a tag may be of the namespace.
 pub(crate) async fn find(
     library: &ModuleLibrary,
     text: &str,
-    folder: &Path,
+    (folder, namespace): (&Path, Option<&Namespace>),
     persist: Persist,
 ) -> anyhow::Result<InspectedModule> {
     match reference(text, folder)? {
         Reference::File(path) => file(library, &path, persist).await,
-        Reference::Name => by_name(library, text, persist).await.map_err(|error| match error {
+        Reference::Name => by_name(library, text, namespace, persist).await.map_err(|error| match error {
             LibraryError::NoTag { tag } => {
                 anyhow!("there is no file {} and no tag {tag:?}", folder.join(text).display())
             }
@@ -122,10 +123,15 @@ pub(crate) async fn find(
     }
 }
 
-async fn by_name(library: &ModuleLibrary, text: &str, persist: Persist) -> Result<InspectedModule, LibraryError> {
+async fn by_name(
+    library: &ModuleLibrary,
+    text: &str,
+    namespace: Option<&Namespace>,
+    persist: Persist,
+) -> Result<InspectedModule, LibraryError> {
     match persist {
-        Persist::Store => library.find_for_run(text).await,
-        Persist::Nothing => library.find(text).await,
+        Persist::Store => library.find_for_run(text, namespace).await,
+        Persist::Nothing => library.find(text, namespace).await,
     }
 }
 

@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, num::NonZeroU32, ops::Range, time::Duration};
 
 use crate::{
-    Condition, Cron, Digest, FlowName, Json, LimitOverrides, MissedPolicy, NodeName, OverlapPolicy, Pace, QueueName,
-    RetryPolicy, StartTime, TaskInfo, ValueName, Values,
+    Condition, Cron, Digest, FlowName, Json, LimitOverrides, MissedPolicy, Namespace, NodeName, OverlapPolicy, Pace,
+    QueueName, RetryPolicy, StartTime, TaskInfo, ValueName, Values,
 };
 
 /// A byte range in the flow file; `None` in flows built in Rust.
@@ -38,6 +38,14 @@ pub struct Draft {
     pub diagnostics: Vec<Diagnostic>,
     /// The part of it that could be read.
     pub extent: ParseExtent,
+}
+
+impl Draft {
+    /// The namespace of the flow, if its name has one.
+    #[must_use]
+    pub fn namespace(&self) -> Option<Namespace> {
+        self.name.as_ref().and_then(FlowName::namespace)
+    }
 }
 
 /// The part of a flow file that could be read.

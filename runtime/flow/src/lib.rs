@@ -34,7 +34,7 @@ pub use cron::Cron;
 pub use digest::Digest;
 pub use failure::{Failure, FailureKind, FailureSummary, Failures, MAX_MESSAGE_BYTES, Outcome};
 pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
-pub use name::{Export, FlowName, NodeName, QueueName, RunId, Shard, TokenName, ValueName, WorkerName};
+pub use name::{Export, FlowName, Namespace, NodeName, QueueName, RunId, Shard, TokenName, ValueName, WorkerName};
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};
 pub use retry::{Backoff, RetryLimits, RetryPolicy};

@@ -44,6 +44,21 @@ fn check(text: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
+/// The separator between a namespace and a name in it.
+const NAMESPACE_SEPARATOR: char = '/';
+
+/// Checks a name that may be in a namespace: `shop/bake-cake`.
+fn check_in_namespace(text: &str) -> Result<(), InvalidName> {
+    let invalid = || InvalidName { text: text.chars().take(MAX_LEN).collect() };
+    // The whole counts: names of exchanges are made from it.
+    if text.len() > MAX_LEN {
+        return Err(invalid());
+    }
+    let (namespace, name) =
+        text.split_once(NAMESPACE_SEPARATOR).map_or((None, text), |(space, name)| (Some(space), name));
+    namespace.map_or(Ok(()), check).and_then(|()| check(name)).map_err(|_| invalid())
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => { name! { $(#[$doc])* $type, check } };
     ($(#[$doc:meta])* $type:ident, $check:ident) => {
@@ -98,8 +113,12 @@ macro_rules! name {
 }
 
 name! {
-    /// The name of a flow.
-    FlowName
+    /// The name of a namespace: a part of the flows, runs, tags and queues of a server, with tokens of its own.
+    Namespace
+}
+name! {
+    /// The name of a flow. It may be in a namespace: `shop/bake-cake`.
+    FlowName, check_in_namespace
 }
 name! {
     /// The name of a node of a flow: a task, or a nested flow (which is also its controller's name).
@@ -117,8 +136,8 @@ name! {
     Export
 }
 name! {
-    /// The name of a job queue.
-    QueueName
+    /// The name of a job queue. It may be in a namespace: `shop/default`.
+    QueueName, check_in_namespace
 }
 name! {
     /// The name of a worker, as `waft workers` shows it.
@@ -136,6 +155,38 @@ name! {
     /// A fixed part of all runs; one engine at a time drives it.
     Shard
 }
+
+/// Adds what a name in a namespace can do.
+macro_rules! in_namespace {
+    ($type:ident) => {
+        impl $type {
+            /// The namespace that it is in.
+            #[must_use]
+            pub fn namespace(&self) -> Option<Namespace> {
+                self.0.split_once(NAMESPACE_SEPARATOR).map(|(namespace, _)| Namespace(namespace.into()))
+            }
+
+            /// The name without its namespace.
+            #[must_use]
+            pub fn in_its_namespace(&self) -> &str {
+                self.0.split_once(NAMESPACE_SEPARATOR).map_or(&*self.0, |(_, name)| name)
+            }
+
+            /// The name in a namespace. One that names a namespace already stays as it is.
+            ///
+            /// # Errors
+            /// [`InvalidName`] when both together are too long.
+            pub fn within(&self, namespace: Option<&Namespace>) -> Result<Self, InvalidName> {
+                match namespace.filter(|_| self.namespace().is_none()) {
+                    Some(namespace) => Self::new(format!("{namespace}{NAMESPACE_SEPARATOR}{self}")),
+                    None => Ok(self.clone()),
+                }
+            }
+        }
+    };
+}
+in_namespace!(FlowName);
+in_namespace!(QueueName);
 
 impl NodeName {
     /// The name of one element of a `for_each` task, counted from 0.
@@ -169,6 +220,22 @@ mod tests {
         for bad in ["", "a b", "a.b", "a/b", "ä", "#", &"x".repeat(101)] {
             assert!(NodeName::new(bad).is_err(), "{bad:?} passed");
         }
+    }
+
+    #[test]
+    fn flows_and_queues_may_be_in_a_namespace() {
+        let shop = Namespace::new("shop").unwrap();
+        let cake = FlowName::new("bake-cake").unwrap();
+        let in_shop = cake.within(Some(&shop)).unwrap();
+        assert_eq!((in_shop.as_str(), in_shop.namespace()), ("shop/bake-cake", Some(shop.clone())));
+        assert_eq!((in_shop.in_its_namespace(), cake.in_its_namespace()), ("bake-cake", "bake-cake"));
+        assert_eq!((cake.namespace(), cake.within(None).unwrap()), (None, cake));
+        let other = Namespace::new("other").unwrap();
+        assert_eq!(in_shop.within(Some(&other)).unwrap(), in_shop, "it says which one itself");
+        for bad in ["/a", "a/", "a/b/c", "a//b", "a.b/c", &format!("a/{}", "x".repeat(99))] {
+            assert!(QueueName::new(bad).is_err(), "{bad:?} passed");
+        }
+        assert!(FlowName::new("x".repeat(99)).unwrap().within(Some(&shop)).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod empty_cycles;
 mod layout;
 mod limits;
 mod links;
+mod namespace;
 mod triggers;
 mod root_resolver;
 mod order;
@@ -46,6 +47,8 @@ use crate::{
 /// Wires a flow. `modules` contains the resolved modules by alias; `given` are the caller's input values, which override
 /// those of the file.
 ///
+/// The queues of a flow in a namespace, and the flows that it listens to, are in the same namespace unless they name another.
+///
 /// A flow that can run is returned with its warnings.
 ///
 /// # Errors
@@ -63,6 +66,7 @@ pub fn wire(
         return Err(diagnostics);
     };
     let mut dependent = Vec::new();
+    let draft = &*namespace::qualify(draft, &mut diagnostics);
     let flow = try_wire(draft, name, modules, given, (&mut diagnostics, &mut dependent));
     if draft.extent == ParseExtent::Whole {
         diagnostics.append(&mut dependent);

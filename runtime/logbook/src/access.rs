@@ -1,7 +1,7 @@
 //! Who may use the servers that share a logbook, and what they asked for.
 
 use async_trait::async_trait;
-use flow::{Digest, Timestamp, TokenName};
+use flow::{Digest, Namespace, Timestamp, TokenName};
 
 use crate::{AppendError, LoadError};
 
@@ -14,6 +14,8 @@ pub struct AccessToken {
     pub hash: Digest,
     /// What it allows, as words of the server.
     pub scopes: Vec<String>,
+    /// The namespace that it is limited to; `None` for a token for all of them.
+    pub namespace: Option<Namespace>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends; `None` for one that is valid until it is revoked.
@@ -54,7 +56,8 @@ pub struct AuditFilter {
 /// The tokens and the audit log of a logbook.
 #[async_trait]
 pub trait Access: Send + Sync + 'static {
-    /// Adds a token; returns false if its name or its hash is taken.
+    /// Adds a token; returns false if its name or its hash is taken. A token of its name that expired before the new one was
+    /// made is replaced: it leaves its name to the next one.
     ///
     /// # Errors
     /// [`AppendError`] when it was not added, or may have been.
@@ -128,6 +131,7 @@ pub(crate) struct TokenRow {
     pub(crate) name: String,
     pub(crate) hash: Vec<u8>,
     pub(crate) scopes: String,
+    pub(crate) namespace: Option<String>,
     pub(crate) created_at: i64,
     pub(crate) expires_at: Option<i64>,
 }
@@ -143,10 +147,12 @@ impl TokenRow {
             let micros = u64::try_from(column).map_err(|_| damaged(format!("{column} is not a time")))?;
             Ok(Timestamp::from_micros(micros))
         };
+        let namespace = self.namespace.map(Namespace::new).transpose();
         Ok(AccessToken {
             name: TokenName::new(&self.name).map_err(|error| damaged(error.to_string()))?,
             hash: crate::row::digest(&self.hash)?,
             scopes: self.scopes.split_whitespace().map(str::to_owned).collect(),
+            namespace: namespace.map_err(|error| damaged(error.to_string()))?,
             created_at: time(self.created_at)?,
             expires_at: self.expires_at.map(time).transpose()?,
         })
@@ -160,6 +166,7 @@ impl From<&AccessToken> for TokenRow {
             name: token.name.to_string(),
             hash: token.hash.as_bytes().to_vec(),
             scopes: token.scopes.join(" "),
+            namespace: token.namespace.as_ref().map(ToString::to_string),
             created_at: time(token.created_at),
             expires_at: token.expires_at.map(time),
         }

@@ -29,6 +29,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     a_summary_describes_a_run(open().await).await;
     open_runs_are_running_or_suspending(open().await).await;
     a_list_is_filtered_and_paged(open().await).await;
+    a_list_may_be_of_one_namespace(open().await).await;
     a_snapshot_replaces_earlier_records(open().await).await;
     an_illegal_record_is_reported_with_its_version(open().await).await;
     logs_are_stored_with_the_run(open().await).await;
@@ -211,6 +212,23 @@ async fn a_list_is_filtered_and_paged(logbook: impl Logbook) {
     assert_eq!(names(&logbook, Filter { limit: 2, ..all.clone() }).await, ["d", "c"]);
     let after = Some((Timestamp::from_micros(2), run("c")));
     assert_eq!(names(&logbook, Filter { after, limit: 2, ..all }).await, ["b", "a"]);
+}
+
+async fn a_list_may_be_of_one_namespace(logbook: impl Logbook) {
+    for (name, flow) in
+        [("a", "f"), ("b", "shop/f"), ("c", "shop/g"), ("d", "shopper/f"), ("e", "Shop/f"), ("f", "s_op/f")]
+    {
+        write(&logbook, vec![append_as(name, 0, [1, 9], info("s", flow, RunState::Running))]).await;
+    }
+    let within =
+        |namespace: &str| Filter { namespace: Some(namespace.parse().expect("a valid name")), ..Filter::default() };
+    assert_eq!(names(&logbook, within("shop")).await, ["c", "b"]);
+    assert_eq!(names(&logbook, within("s_op")).await, ["f"]);
+    assert_eq!(names(&logbook, within("f")).await, [""; 0]);
+    let flow = Some("f".parse().expect("a valid name"));
+    assert_eq!(names(&logbook, Filter { flow, ..Filter::default() }).await, ["a"]);
+    let flow = Some("shop/f".parse().expect("a valid name"));
+    assert_eq!(names(&logbook, Filter { flow, ..within("shop") }).await, ["b"]);
 }
 
 /// A run of one task, up to its call.

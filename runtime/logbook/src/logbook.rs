@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use flow::{Digest, FlowName, RunId, RunState, Shard, Timestamp};
+use flow::{Digest, FlowName, Namespace, RunId, RunState, Shard, Timestamp};
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
@@ -94,6 +94,8 @@ pub struct Summary {
 pub struct Filter {
     /// Only runs of this flow.
     pub flow: Option<FlowName>,
+    /// Only runs of flows in this namespace.
+    pub namespace: Option<Namespace>,
     /// Only runs in one of these states; empty means any state.
     pub states: Vec<RunState>,
     /// Only runs started at or after this time.
@@ -108,7 +110,7 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { flow: None, states: Vec::new(), since: None, until: None, after: None, limit: 100 }
+        Self { flow: None, namespace: None, states: Vec::new(), since: None, until: None, after: None, limit: 100 }
     }
 }
 

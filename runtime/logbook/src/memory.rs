@@ -131,7 +131,9 @@ impl StoredRun {
 impl Access for Memory {
     async fn add_token(&self, token: &AccessToken) -> Result<bool, AppendError> {
         let mut tokens = self.tokens();
-        if tokens.values().any(|other| other.name == token.name || other.hash == token.hash) {
+        let is_valid = |known: &AccessToken| known.expires_at.is_none_or(|at| at > token.created_at);
+        let takes = |known: &AccessToken| known.hash == token.hash || known.name == token.name && is_valid(known);
+        if tokens.values().any(takes) {
             return Ok(false);
         }
         tokens.insert(token.name.clone(), token.clone());
@@ -262,6 +264,7 @@ impl Logbook for Memory {
         let matches = |summary: &Summary| {
             let RunInfo { flow, state, .. } = &summary.info;
             filter.flow.as_ref().is_none_or(|name| name == flow)
+                && filter.namespace.as_ref().is_none_or(|namespace| flow.namespace().as_ref() == Some(namespace))
                 && (filter.states.is_empty() || filter.states.contains(state))
                 && filter.since.is_none_or(|since| summary.started_at >= since)
                 && filter.until.is_none_or(|until| summary.started_at < until)

@@ -1,5 +1,6 @@
 //! Access control: who sends a request, and what the sender may do. Pages of other origins are refused.
 
+pub(crate) mod namespace;
 pub(crate) mod peer;
 pub(crate) mod tokens;
 mod scope;
@@ -15,9 +16,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use flow::Namespace;
 use logbook::AccessToken;
 
-use self::{peer::Peer, scope::Requirement};
+use self::{namespace::CallerNamespace, peer::Peer, scope::Requirement};
 use crate::{
     audit::{self, Subject},
     extract,
@@ -30,12 +32,14 @@ pub(crate) struct Caller {
     /// The name of the sender's token, or words in parentheses.
     name: String,
     scopes: Vec<Scope>,
+    /// The namespace that the sender is limited to.
+    namespace: Option<Namespace>,
 }
 
 impl Caller {
     /// Somebody who may do everything.
     fn admin(name: &str) -> Self {
-        Self { name: name.to_owned(), scopes: vec![Scope::Admin] }
+        Self { name: name.to_owned(), scopes: vec![Scope::Admin], namespace: None }
     }
 
     fn may(&self, scope: &Scope) -> bool {
@@ -47,7 +51,7 @@ impl Caller {
 pub(crate) async fn require_scope(
     State(state): State<Arc<state::State>>,
     Extension(peer): Extension<Arc<Peer>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let caller = match identify(&state, request.headers(), &peer).await {
@@ -59,13 +63,18 @@ pub(crate) async fn require_scope(
         // Whoever has any scope may learn that a path does not exist.
         return next.run(request).await;
     }
-    let Requirement { scope, action } = scope::required(request.method(), route);
-    let is_allowed = caller.may(&scope);
-    if is_allowed && action == scope::READ {
+    let required = scope::required(request.method(), route);
+    let action = required.action;
+    let named = subject_in_path(route, request.uri().path());
+    let allowed = check(&state, &caller, &required, named.as_deref()).await;
+    request.extensions_mut().insert(CallerNamespace(caller.namespace.clone()));
+    if allowed.is_ok() && action == scope::READ {
         return next.run(request).await;
     }
-    let named = subject_in_path(route, request.uri().path());
-    let request = if is_allowed { complete(&state, &peer, request).await } else { Err(out_of_scope(&caller, &scope)) };
+    let request = match allowed {
+        Ok(()) => complete(&state, &peer, request).await,
+        Err(refusal) => Err(refusal),
+    };
     // A task of its own: a client that leaves stops neither the request nor its entry.
     let answered = state.requests.clone().spawn(async move {
         let response = match request {
@@ -78,6 +87,23 @@ pub(crate) async fn require_scope(
         response
     });
     answered.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// Refuses a request that its sender may not send.
+async fn check(
+    state: &state::State,
+    caller: &Caller,
+    required: &Requirement,
+    subject: Option<&str>,
+) -> Result<(), Response> {
+    let Requirement { scope, reach, .. } = required;
+    if !caller.may(scope) {
+        return Err(out_of_scope(caller, scope));
+    }
+    match &caller.namespace {
+        Some(namespace) => namespace::check(state, namespace, *reach, subject).await,
+        None => Ok(()),
+    }
 }
 
 /// Maximum length of a subject in the audit log, in characters. An id or a digest is shorter.
@@ -103,10 +129,10 @@ fn subject_in_path(route: &str, path: &str) -> Option<String> {
 }
 
 fn out_of_scope(caller: &Caller, needed: &Scope) -> Response {
-    let Caller { name, scopes } = caller;
+    let Caller { name, scopes, .. } = caller;
     let has = scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
     let detail = format!("the token {name} has the scopes {has}, and this needs {needed}");
-    Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail)
+    Problem::forbidden(detail)
         .hint(format!("`waft token create NAME --scope {needed}` makes a token that does; it takes an admin"))
         .into_response()
 }
@@ -126,9 +152,9 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
         }
         let found = state.tokens.find(&*state.dependencies.logbook, text).await;
         let found = found.map_err(|error| Problem::internal(&error).into_response())?;
-        if let Some(AccessToken { name, scopes, .. }) = found {
+        if let Some(AccessToken { name, scopes, namespace, .. }) = found {
             let scopes = scopes.iter().map(|scope| Scope::from(scope.as_str())).collect();
-            return Ok(Caller { name: name.to_string(), scopes });
+            return Ok(Caller { name: name.to_string(), scopes, namespace });
         }
         return Err(unauthorized());
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flow::{Digest, Maximum, ModuleContent, RetryLimits};
+use flow::{Digest, Maximum, ModuleContent, Namespace, RetryLimits};
 use sandbox::{CompileError, Compiled, DescribeError, ModuleError, Sandbox};
 use store::{FetchError, InvalidTag, PutError, Store, Tag, TagError};
 
@@ -90,8 +90,8 @@ impl ModuleLibrary {
     ///
     /// # Errors
     /// [`LibraryError`] when there is none, or it is invalid.
-    pub async fn find(&self, text: &str) -> Result<InspectedModule, LibraryError> {
-        let digest = self.resolve(text).await?;
+    pub async fn find(&self, text: &str, namespace: Option<&Namespace>) -> Result<InspectedModule, LibraryError> {
+        let digest = self.resolve(text, namespace).await?;
         let bytes = self.store.fetch(&digest).await?;
         self.describe(digest, bytes).await
     }
@@ -101,8 +101,12 @@ impl ModuleLibrary {
     ///
     /// # Errors
     /// [`LibraryError`] when there is none, or it is invalid.
-    pub async fn find_for_run(&self, text: &str) -> Result<InspectedModule, LibraryError> {
-        let digest = self.resolve(text).await?;
+    pub async fn find_for_run(
+        &self,
+        text: &str,
+        namespace: Option<&Namespace>,
+    ) -> Result<InspectedModule, LibraryError> {
+        let digest = self.resolve(text, namespace).await?;
         if !self.store.touch(&digest).await? {
             return Err(FetchError::Missing { digest }.into());
         }
@@ -110,15 +114,27 @@ impl ModuleLibrary {
         self.describe(digest, bytes).await
     }
 
-    /// Resolves a tag or digest to a digest. It does not check that the store has the content.
+    /// Resolves a tag or digest to a digest. It does not check that the store has the content. In a namespace, a tag is first
+    /// one of the namespace and then one of none, and tags of other namespaces are unknown.
     ///
     /// # Errors
     /// [`LibraryError`] when the text is neither, or the tag is unknown.
-    pub async fn resolve(&self, text: &str) -> Result<Digest, LibraryError> {
+    pub async fn resolve(&self, text: &str, namespace: Option<&Namespace>) -> Result<Digest, LibraryError> {
         if let Ok(digest) = text.parse::<Digest>() {
             return Ok(digest);
         }
         let tag: Tag = text.parse().map_err(|source| LibraryError::Name { text: text.into(), source })?;
+        if let Some(namespace) = namespace {
+            let is_foreign = tag.namespace().is_some_and(|of| of != *namespace);
+            let own = tag.within(Some(namespace)).ok().filter(|_| !is_foreign);
+            let found = match &own {
+                Some(own) => self.store.resolve_tag(own).await?,
+                None => None,
+            };
+            if found.is_some() || is_foreign {
+                return found.ok_or(LibraryError::NoTag { tag });
+            }
+        }
         self.store.resolve_tag(&tag).await?.ok_or(LibraryError::NoTag { tag })
     }
 

@@ -9,7 +9,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use flow::{Digest, Timestamp};
+use flow::{Digest, Namespace, Timestamp};
 use serde::Deserialize;
 use store::{FetchError, Tag, TagError};
 use utoipa::{IntoParams, ToSchema};
@@ -17,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::{
     InspectedModule, LibraryError,
     audit::Subject,
+    auth::namespace::CallerNamespace,
     extract::{Body, Query},
     problem::{Problem, chain},
     state::Shared,
@@ -47,12 +48,14 @@ pub(crate) struct PushQuery {
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn push(
     State(state): Shared,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Query(query): Query<PushQuery>,
     Body(bytes): Body,
 ) -> Result<(StatusCode, Extension<Subject>, Json<api::Module>), Problem> {
     let library = &state.dependencies.modules;
     let tag = query.tag.map(|tag| tag.parse::<Tag>()).transpose();
     let tag = tag.map_err(|error| Problem::bad_request(error.to_string()))?;
+    let tag = tag.map(|tag| own_tag(&tag, namespace.as_ref())).transpose()?;
     let found = library.inspect(bytes).await.map_err(refused)?;
     library.store(&found).await.map_err(refused)?;
     if let Some(tag) = tag {
@@ -61,16 +64,33 @@ pub(crate) async fn push(
     Ok((StatusCode::CREATED, Extension(Subject(found.digest.to_string())), Json(module(&found))))
 }
 
-/// Lists the contents of the store: modules, and values that were too large for messages.
+/// The tag that a sender means. A sender that is limited to a namespace moves only tags of the namespace.
+fn own_tag(tag: &Tag, namespace: Option<&Namespace>) -> Result<Tag, Problem> {
+    let own = tag.within(namespace).map_err(|error| Problem::bad_request(error.to_string()))?;
+    match namespace.filter(|namespace| own.namespace().as_ref() != Some(*namespace)) {
+        Some(namespace) => {
+            let detail = format!("the tag is {tag}, and the token is limited to the namespace {namespace}");
+            Err(Problem::forbidden(detail).hint("give the tag without a namespace"))
+        }
+        None => Ok(own),
+    }
+}
+
+/// Lists the contents of the store: modules, and values that were too large for messages. A token that is limited to a
+/// namespace lists what its tags name, and the tags of none.
 #[utoipa::path(get, operation_id = "list_modules", path = "/v1/modules", tag = "modules", responses(
     (status = 200, description = "The contents, in order of digest", body = Modules),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem> {
+pub(crate) async fn list(
+    State(state): Shared,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
+) -> Result<Json<Modules>, Problem> {
     let store = &state.dependencies.modules.store;
     let entries = store.list().await.map_err(|error| Problem::internal(&error))?;
     let tags = store.tags().await.map_err(|error| Problem::internal(&error))?;
-    let tags_of = |digest: Digest| {
-        let named = tags.iter().filter(|(_, named)| *named == digest);
+    let is_visible = |tag: &Tag| namespace.is_none() || tag.namespace().is_none() || tag.namespace() == namespace;
+    let tags_of = |digest: Digest| -> Vec<String> {
+        let named = tags.iter().filter(|(tag, named)| *named == digest && is_visible(tag));
         named.map(|(tag, _)| tag.to_string()).collect()
     };
     let stored = |entry: store::Entry| StoredModule {
@@ -79,7 +99,9 @@ pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem>
         stored_at: protocol::events::rfc3339(timestamp(entry.stored_at)),
         tags: tags_of(entry.digest),
     };
-    Ok(Json(Modules { modules: entries.into_iter().map(stored).collect() }))
+    let mut modules: Vec<StoredModule> = entries.into_iter().map(stored).collect();
+    modules.retain(|module| namespace.is_none() || !module.tags.is_empty());
+    Ok(Json(Modules { modules }))
 }
 
 /// Shows a module by tag or digest.
@@ -89,8 +111,12 @@ pub(crate) async fn list(State(state): Shared) -> Result<Json<Modules>, Problem>
         (status = 404, description = "The store does not have it", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn show(State(state): Shared, Path(name): Path<String>) -> Result<Json<api::Module>, Problem> {
-    let found = state.dependencies.modules.find(&name).await.map_err(refused)?;
+pub(crate) async fn show(
+    State(state): Shared,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
+    Path(name): Path<String>,
+) -> Result<Json<api::Module>, Problem> {
+    let found = state.dependencies.modules.find(&name, namespace.as_ref()).await.map_err(refused)?;
     Ok(Json(module(&found)))
 }
 

@@ -43,6 +43,10 @@ impl Problem {
     }
 
     /// A dependency of the server is unavailable.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail)
+    }
+
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         let title = "something the server needs does not work";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail)

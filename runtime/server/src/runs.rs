@@ -5,6 +5,7 @@ pub(crate) mod follow;
 pub(crate) mod list;
 pub(crate) mod live;
 pub(crate) mod logs;
+mod namespace;
 mod resubmission;
 pub(crate) mod show;
 pub(crate) mod submit;

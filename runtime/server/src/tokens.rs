@@ -1,6 +1,6 @@
 //! Makes, lists and revokes tokens.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use api::{self, CreatedToken, NewToken, Scope, Tokens};
 use axum::{
@@ -9,8 +9,8 @@ use axum::{
     http::StatusCode,
 };
 use engine::{Clock as _, SystemClock};
-use flow::{Timestamp, TokenName};
-use logbook::{AccessToken, Logbook};
+use flow::{Namespace, TokenName};
+use logbook::AccessToken;
 use protocol::events::rfc3339;
 
 use crate::{audit::Subject, auth::tokens::generate, extract, problem::Problem, state::Shared};
@@ -37,6 +37,12 @@ pub(crate) async fn create(
     if new.scopes.is_empty() {
         return Err(Problem::bad_request("a token has one scope at least").hint(format!("the scopes are {}", words())));
     }
+    let namespace = new.namespace.as_ref().map(Namespace::new).transpose();
+    let namespace = namespace.map_err(|error| Problem::bad_request(format!("namespace: {error}")))?;
+    if namespace.is_some() && new.scopes.contains(&Scope::Admin) {
+        return Err(Problem::bad_request("the scope admin is for the whole server, and not for a namespace")
+            .hint("give the other scopes that the token needs"));
+    }
     let lifetime = new.expires_in.map(Duration::from_secs);
     if lifetime.is_some_and(|lifetime| lifetime.is_zero() || lifetime > MAX_LIFETIME) {
         return Err(Problem::bad_request("expires_in is not a number of seconds from one to a hundred years"));
@@ -48,30 +54,18 @@ pub(crate) async fn create(
         name,
         hash: store::digest_of(secret.as_bytes()),
         scopes: scopes.collect(),
+        namespace,
         created_at: now,
         expires_at: lifetime.map(|lifetime| now.after(lifetime)),
     };
     let logbook = &state.dependencies.logbook;
-    let mut added = logbook.add_token(&token).await.map_err(|error| Problem::internal(&error))?;
-    // A token that has expired leaves its name to the next one.
-    if !added && has_expired(logbook, &token.name, now).await? {
-        logbook.remove_token(&token.name).await.map_err(|error| Problem::internal(&error))?;
-        added = logbook.add_token(&token).await.map_err(|error| Problem::internal(&error))?;
-    }
-    if !added {
+    if !logbook.add_token(&token).await.map_err(|error| Problem::internal(&error))? {
         let detail = format!("there is a token {} already", token.name);
         return Err(Problem::new(StatusCode::CONFLICT, "token-exists", "the name is taken", detail)
             .hint("choose another name, or revoke that token first"));
     }
     let subject = Extension(Subject(token.name.to_string()));
     Ok((StatusCode::CREATED, subject, Json(CreatedToken { secret, token: document(&token) })))
-}
-
-/// Whether the token of this name has expired.
-async fn has_expired(logbook: &Arc<dyn Logbook>, name: &TokenName, now: Timestamp) -> Result<bool, Problem> {
-    let tokens = logbook.tokens().await.map_err(|error| Problem::internal(&error))?;
-    let expires_at = tokens.iter().find(|token| token.name == *name).and_then(|token| token.expires_at);
-    Ok(expires_at.is_some_and(|at| at <= now))
 }
 
 /// Lists the tokens, without their text.
@@ -108,6 +102,7 @@ fn document(token: &AccessToken) -> api::Token {
     api::Token {
         name: token.name.to_string(),
         scopes: token.scopes.iter().map(|scope| Scope::from(scope.as_str())).collect(),
+        namespace: token.namespace.as_ref().map(ToString::to_string),
         created_at: rfc3339(token.created_at),
         expires_at: token.expires_at.map(rfc3339),
     }

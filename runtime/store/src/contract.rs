@@ -107,13 +107,13 @@ async fn content_is_listed_by_digest(store: impl Store) {
 
 async fn a_tag_resolves_to_its_last_digest(store: impl Store) {
     let (old, new) = (put(&store, "old").await, put(&store, "new").await);
-    let (moved, fixed) = (tag("kitchen"), tag("kitchen:1.2"));
+    let (moved, fixed, in_namespace) = (tag("kitchen"), tag("kitchen:1.2"), tag("shop/kitchen"));
     assert_eq!(store.resolve_tag(&moved).await.expect("tags can be read"), None);
-    for (tag, digest) in [(&moved, &old), (&fixed, &old), (&moved, &new)] {
+    for (tag, digest) in [(&moved, &old), (&fixed, &old), (&in_namespace, &old), (&moved, &new)] {
         store.tag(tag, digest).await.expect("tags can be written");
     }
     assert_eq!(store.resolve_tag(&moved).await.expect("tags can be read"), Some(new));
-    assert_eq!(store.tags().await.expect("tags can be read"), [(moved, new), (fixed, old)]);
+    assert_eq!(store.tags().await.expect("tags can be read"), [(moved, new), (fixed, old), (in_namespace, old)]);
 }
 
 async fn removed_content_can_be_put_again(store: impl Store) {

@@ -117,7 +117,7 @@ impl Store for Directory {
 }
 
 fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<(), TagError> {
-    let path = folder.tags().join(tag.as_str());
+    let path = folder.tag(&tag);
     let written = match folder.contains(&digest) {
         Ok(true) => folder.write_atomic(&path, format!("{digest}\n").as_bytes()),
         Ok(false) => return Err(TagError::Missing { tag, digest }),
@@ -127,7 +127,7 @@ fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<(), TagError> {
 }
 
 fn read_tag(folder: &Folder, tag: Tag) -> Result<Option<Digest>, TagError> {
-    let path = folder.tags().join(tag.as_str());
+    let path = folder.tag(&tag);
     match fs::read(&path) {
         Ok(bytes) => {
             let digest = String::from_utf8(bytes).ok().and_then(|text| text.trim_end().parse().ok());
@@ -143,7 +143,7 @@ fn all_tags(folder: &Folder) -> Result<Vec<(Tag, Digest)>, ListError> {
     let mut tags = Vec::new();
     for file in folder::list(&folder.tags())? {
         let name = file.file_name();
-        let Some(Ok(tag)) = name.to_str().map(str::parse::<Tag>) else { continue };
+        let Some(tag) = name.to_str().and_then(Folder::tag_of) else { continue };
         match read_tag(folder, tag.clone()) {
             Ok(Some(digest)) => tags.push((tag, digest)),
             Ok(None) => {}

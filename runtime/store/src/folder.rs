@@ -3,7 +3,7 @@
 //! ```text
 //! format             waft-store 1
 //! sha256/ab/abcd…    one content each, by the hex digits of its digest
-//! tags/NAME          the digest of a tag
+//! tags/NAME          the digest of a tag; `%` stands for the `/` after its namespace
 //! incoming/          files that are being written
 //! lock               locked exclusively to remove a content, and shared to put or touch one
 //! ```
@@ -24,7 +24,7 @@ use bytes::Bytes;
 use flow::Digest;
 use tracing::{debug, warn};
 
-use crate::{Entry, FetchError, ListError, PutError, digest::digest_of};
+use crate::{Entry, FetchError, ListError, PutError, Tag, digest::digest_of};
 
 /// The content of the file `format`.
 const FORMAT: &str = "waft-store 1\n";
@@ -134,6 +134,17 @@ impl Folder {
     /// The folder of the tags.
     pub(crate) fn tags(&self) -> PathBuf {
         self.root.join("tags")
+    }
+
+    /// The file of a tag.
+    pub(crate) fn tag(&self, tag: &Tag) -> PathBuf {
+        // No tag contains the character, so each tag has a file of its own, and one folder has them all.
+        self.tags().join(tag.as_str().replace('/', "%"))
+    }
+
+    /// The tag of a file; `None` for a file of something else.
+    pub(crate) fn tag_of(file_name: &str) -> Option<Tag> {
+        file_name.replace('%', "/").parse().ok()
     }
 
     /// The file of a content.

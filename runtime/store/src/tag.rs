@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use flow::Digest;
+use flow::{Digest, Namespace};
 
 /// The maximum length of a tag, in bytes: the same as for names.
 const MAX_LEN: usize = 100;
@@ -10,7 +10,7 @@ const MAX_LEN: usize = 100;
 /// A movable name for a digest, such as `kitchen` or `kitchen:1.2`.
 ///
 /// It consists of the characters of names, `.` and `:`, and starts with a letter or digit. It never looks like a digest or a
-/// file path: a reference to a module is one of these or a tag.
+/// file path: a reference to a module is one of these or a tag. It may be in a namespace: `shop/kitchen`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(Arc<str>);
 
@@ -30,11 +30,44 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The namespace that it is in.
+    #[must_use]
+    pub fn namespace(&self) -> Option<Namespace> {
+        self.0.split_once('/').and_then(|(namespace, _)| Namespace::new(namespace).ok())
+    }
+
+    /// The tag in a namespace. One that names a namespace already stays as it is.
+    ///
+    /// # Errors
+    /// [`InvalidTag`] when both together are too long.
+    pub fn within(&self, namespace: Option<&Namespace>) -> Result<Self, InvalidTag> {
+        match namespace.filter(|_| self.namespace().is_none()) {
+            Some(namespace) => format!("{namespace}/{self}").parse(),
+            None => Ok(self.clone()),
+        }
+    }
 }
 
 fn check(text: &str) -> Result<(), &'static str> {
+    if text.len() > MAX_LEN {
+        return Err("use 1 to 100 of the characters A-Z a-z 0-9 _ - . :");
+    }
+    match text.split_once('/') {
+        Some((namespace, _)) if namespace.starts_with('-') || namespace.starts_with('_') => {
+            Err("begin with a letter or digit")
+        }
+        Some((namespace, _)) if Namespace::new(namespace).is_err() => {
+            Err("what stands before the / is not a namespace")
+        }
+        Some((_, name)) => check_name(name),
+        None => check_name(text),
+    }
+}
+
+fn check_name(text: &str) -> Result<(), &'static str> {
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
-    if text.is_empty() || text.len() > MAX_LEN || !text.bytes().all(is_valid) {
+    if text.is_empty() || !text.bytes().all(is_valid) {
         return Err("use 1 to 100 of the characters A-Z a-z 0-9 _ - . :");
     }
     if !text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
@@ -79,7 +112,22 @@ mod tests {
         for good in ["kitchen", "kitchen:1.2", "9", "a_b-c", "latest.", &"x".repeat(100)] {
             assert_eq!(good.parse::<Tag>().unwrap().as_str(), good);
         }
-        for bad in ["", "a b", "ä", "a/b", "a#b", "a\0", &"x".repeat(101)] {
+        for bad in ["", "a b", "ä", "a%b", "a#b", "a\0", &"x".repeat(101)] {
+            assert!(bad.parse::<Tag>().is_err(), "{bad:?} passed");
+        }
+    }
+
+    #[test]
+    fn a_tag_may_be_in_a_namespace() {
+        let shop = Namespace::new("shop").unwrap();
+        let kitchen: Tag = "kitchen:1.2".parse().unwrap();
+        let own = kitchen.within(Some(&shop)).unwrap();
+        assert_eq!((own.as_str(), own.namespace()), ("shop/kitchen:1.2", Some(shop.clone())));
+        assert_eq!(own.within(Some(&Namespace::new("other").unwrap())).unwrap(), own, "it says which one itself");
+        assert_eq!((kitchen.namespace(), kitchen.within(None).unwrap()), (None, kitchen));
+        for bad in
+            ["/a", "a/", "a/b/c", "a.b/c", "-a/b", "a/.b", "a/../b", "a/x.wasm", &format!("a/{}", "x".repeat(99))]
+        {
             assert!(bad.parse::<Tag>().is_err(), "{bad:?} passed");
         }
     }

@@ -70,6 +70,9 @@ pub(crate) struct ListFlags {
     /// List only runs of this flow
     #[arg(long, value_name = "NAME")]
     pub(crate) flow: Option<String>,
+    /// List only runs of flows in this namespace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
     /// List only runs in one of these states: pending, running, success, failure, rolled-back, suspending, suspended
     #[arg(long, value_name = "STATES", value_delimiter = ',')]
     pub(crate) state: Vec<String>,

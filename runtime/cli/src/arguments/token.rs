@@ -12,6 +12,9 @@ pub(crate) enum TokenCommand {
         /// What it allows: read, submit, operate, push, admin
         #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPES")]
         scope: Vec<String>,
+        /// The namespace that it is limited to; without it, it reaches all flows and runs
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
         /// The time after which it expires: 12h, 90d; without it, it is valid until it is revoked
         #[arg(long, value_name = "DURATION")]
         expires: Option<String>,

@@ -29,7 +29,7 @@ pub(super) async fn run(
         None => (task, None),
     };
     let library = modules::open(settings, super::run::slots(settings)).await?;
-    let found = modules::find(&library, module, Path::new("."), Persist::Store)
+    let found = modules::find(&library, module, (Path::new("."), None), Persist::Store)
         .await
         .map_err(|error| CliError::invalid(error).hint("write MODULE#TASK; the module is a file, a tag or a digest"))?;
     let provides: Result<Vec<ValueName>, _> = provides.iter().map(ValueName::new).collect();

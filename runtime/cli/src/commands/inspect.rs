@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Result<Exit, CliError> {
     let library = modules::open_to_read(settings).await?;
-    let found = modules::find(&library, module, Path::new("."), Persist::Nothing).await.map_err(|error| {
+    let found = modules::find(&library, module, (Path::new("."), None), Persist::Nothing).await.map_err(|error| {
         CliError::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists the store")
     })?;
     let imports = sandbox::imports(&found.bytes).map_err(CliError::invalid)?;

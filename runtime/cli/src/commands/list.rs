@@ -61,11 +61,13 @@ async fn listed(settings: &Settings) -> Result<RunListSource, CliError> {
 }
 
 pub(super) async fn run(settings: &Settings, flags: ListFlags) -> Result<Exit, CliError> {
-    let ListFlags { flow, state, since, limit, json } = flags;
+    let ListFlags { flow, namespace, state, since, limit, json } = flags;
     let listed = listed(settings).await?;
     let state = (!state.is_empty()).then(|| state.join(","));
-    let mut query = ListQuery { flow, state, since: since.map(|since| time(&since)), ..ListQuery::default() };
-    let is_filtered = query.flow.is_some() || query.state.is_some() || query.since.is_some();
+    let since = since.map(|since| time(&since));
+    let mut query = ListQuery { flow, namespace, state, since, ..ListQuery::default() };
+    let is_filtered =
+        query.flow.is_some() || query.namespace.is_some() || query.state.is_some() || query.since.is_some();
     let mut remaining = limit;
     let mut runs: Vec<Summary> = Vec::new();
     while remaining > 0 {

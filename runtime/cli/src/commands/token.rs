@@ -1,6 +1,6 @@
 //! `waft token`: makes, lists and revokes the tokens of a server.
 
-use api::{NewToken, Scope, Token};
+use api::{NewToken, Scope};
 use flow::TokenName;
 
 use super::remote;
@@ -13,7 +13,14 @@ use crate::{
 
 pub(super) async fn run(settings: &Settings, command: TokenCommand) -> Result<Exit, CliError> {
     match command {
-        TokenCommand::Create { name, scope, expires, json } => create(settings, name, &scope, expires, json).await?,
+        TokenCommand::Create { name, scope, namespace, expires, json } => {
+            let new = NewToken::new(name, scope.iter().map(|scope| Scope::from(scope.as_str())));
+            let new = match namespace {
+                Some(namespace) => new.namespace(namespace),
+                None => new,
+            };
+            create(settings, new, expires, json).await?;
+        }
         TokenCommand::List { json } => list(settings, json).await?,
         TokenCommand::Revoke { name } => {
             let name = TokenName::new(&name).map_err(CliError::invalid)?;
@@ -25,17 +32,9 @@ pub(super) async fn run(settings: &Settings, command: TokenCommand) -> Result<Ex
     Ok(Exit::Success)
 }
 
-async fn create(
-    settings: &Settings,
-    name: String,
-    scopes: &[String],
-    expires: Option<String>,
-    as_json: bool,
-) -> Result<(), CliError> {
+async fn create(settings: &Settings, new: NewToken, expires: Option<String>, as_json: bool) -> Result<(), CliError> {
     let lifetime = expires.map(|text| flow::parse_duration(&text)).transpose();
     let lifetime = lifetime.map_err(|error| CliError::invalid(anyhow::anyhow!("--expires: {error}")))?;
-    let scopes = scopes.iter().map(|scope| Scope::from(scope.as_str()));
-    let new = NewToken::new(name, scopes);
     let new = match lifetime {
         Some(lifetime) => new.expires_in(lifetime),
         None => new,
@@ -66,15 +65,23 @@ async fn list(settings: &Settings, as_json: bool) -> Result<(), CliError> {
         crate::output::note!("{} has no tokens; `waft token create NAME --scope SCOPES` makes one", client.server());
         return Ok(());
     }
-    let width = tokens.iter().map(|token| token.name.len()).max().unwrap_or(0).max(4);
-    let scopes = |token: &Token| token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(",");
-    let scope_width = tokens.iter().map(|token| scopes(token).len()).max().unwrap_or(0).max(6);
-    crate::output::say!("{:width$}  {:scope_width$}  {:19}  EXPIRES", "NAME", "SCOPES", "MADE");
-    for token in &tokens {
-        let second = |at: &str| at.chars().take(19).collect::<String>();
-        let expires = token.expires_at.as_deref().map_or_else(|| "never".into(), second);
-        let (name, made) = (&token.name, second(&token.created_at));
-        let line = format!("{name:width$}  {:scope_width$}  {made:19}  {expires}", scopes(token));
+    let second = |at: &str| at.chars().take(19).collect::<String>();
+    let mut rows = vec![["NAME", "SCOPES", "NAMESPACE", "MADE", "EXPIRES"].map(str::to_owned)];
+    rows.extend(tokens.iter().map(|token| {
+        [
+            token.name.clone(),
+            token.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(","),
+            token.namespace.clone().unwrap_or_else(|| "all".into()),
+            second(&token.created_at),
+            token.expires_at.as_deref().map_or_else(|| "never".into(), second),
+        ]
+    }));
+    let widths = [0, 1, 2, 3].map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    for [name, scopes, namespace, made, expires] in &rows {
+        let [name_width, scopes_width, namespace_width, made_width] = widths;
+        let line = format!(
+            "{name:name_width$}  {scopes:scopes_width$}  {namespace:namespace_width$}  {made:made_width$}  {expires}"
+        );
         output::line(&sanitize::one_line(&line));
     }
     Ok(())

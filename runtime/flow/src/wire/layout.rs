@@ -67,7 +67,7 @@ pub(super) enum Slot<'d> {
 impl<'d> Layout<'d> {
     pub(super) fn of(name: &FlowName, body: &'d FlowBody, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut layout = Self { flows: Vec::new(), slots: Vec::new(), positions: BTreeMap::new() };
-        let name = NodeName::new(name.as_str()).expect("all names have the same rules");
+        let name = NodeName::new(name.in_its_namespace()).expect("without a namespace, all names have the same rules");
         let root = layout.lay_out_scope(name, body, (None, None), 0, diagnostics);
         layout.check_controllers_name(root, diagnostics);
         layout

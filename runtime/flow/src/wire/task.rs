@@ -5,13 +5,14 @@ mod callee;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Diagnostic, Digest, Export, Json, LimitOverrides, Limits, MAX_STACK_BYTES, NodeIndex, Parameter, QueueName,
-    RetryPolicy, Rollback, Schema, Size, Task, TaskInfo, Value, ValueName,
+    Diagnostic, Digest, Export, Json, LimitOverrides, Limits, MAX_STACK_BYTES, NodeIndex, Parameter, RetryPolicy,
+    Rollback, Schema, Size, Task, TaskInfo, Value, ValueName,
     draft::{DraftForEach, DraftList, DraftTask, DraftTaskKind, Renames},
     file::keys,
     graph::{ForEach, Input, InputUse, Role, Source, Wait},
 };
 
+use super::namespace::default_queue;
 use callee::Callee;
 pub(super) use callee::{Modules, alias_of, quoted};
 
@@ -426,7 +427,7 @@ fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Re
         rollback,
         retry: draft.retry.or(retry).unwrap_or_default(),
         limits: Limits::default().with(&limits).with(&draft.limits),
-        queue: draft.queue.clone().unwrap_or_else(|| QueueName::new("default").expect("it is a valid name")),
+        queue: draft.queue.clone().unwrap_or_else(default_queue),
         priority: draft.priority,
         pace: draft.pace,
         expires: draft.expires,

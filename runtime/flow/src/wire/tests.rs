@@ -299,3 +299,32 @@ fn flow_limits_override_module_limits() {
     let limits = |memory| Limits { memory, log: 2, ..Limits::default() };
     assert_eq!(policies, [(module_retry, limits(1)), (flow_retry, limits(3))]);
 }
+
+#[test]
+fn a_flow_in_a_namespace_uses_queues_and_flows_of_the_namespace() {
+    let text = |name: &str| {
+        format!(
+            "name = {name:?}\npersistent = true\n\
+             [[task]]\nname = \"a\"\nuse = \"m#rest\"\n\
+             [[task]]\nname = \"b\"\nuse = \"m#rest\"\nqueue = \"ovens\"\n\
+             [[task]]\nname = \"c\"\nuse = \"m#rest\"\nqueue = \"other/ovens\"\n\
+             [[flow]]\nname = \"n\"\n[[flow.task]]\nname = \"d\"\nuse = \"m#rest\"\n\
+             [[listen]]\nflow = \"orders\"\ntask = \"t\"\nto = \"a\"\n\
+             [[listen]]\nflow = \"other/orders\"\ntask = \"t\"\nto = \"a\"\n{MODULES}"
+        )
+    };
+    let names = |name: &str| {
+        let (flow, _) = wire(&file::parse(&text(name)).unwrap(), &modules(), &Values::new()).unwrap();
+        let queues: Vec<String> = flow.tasks().map(|(_, _, task)| task.queue.to_string()).collect();
+        let flows: Vec<String> = flow.listeners.iter().map(|listener| listener.flow.to_string()).collect();
+        (queues.join(" "), flows.join(" "))
+    };
+    assert_eq!(names("f"), ("default ovens other/ovens default".into(), "orders other/orders".into()));
+    assert_eq!(
+        names("shop/f"),
+        ("shop/default shop/ovens other/ovens shop/default".into(), "shop/orders other/orders".into())
+    );
+    let long = text("shop/f").replace("\"ovens\"", &format!("{:?}", "o".repeat(99)));
+    let diagnostics = wire(&file::parse(&long).unwrap(), &modules(), &Values::new()).unwrap_err();
+    assert!(diagnostics[0].message.starts_with("in the namespace of the flow, "), "{diagnostics:?}");
+}

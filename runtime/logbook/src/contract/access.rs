@@ -1,6 +1,6 @@
 //! Tokens and the audit log.
 
-use flow::{Digest, Timestamp, TokenName};
+use flow::{Digest, Namespace, Timestamp, TokenName};
 
 use crate::{AccessToken, AuditEntry, AuditFilter, Logbook};
 
@@ -9,6 +9,7 @@ fn token(name: &str, hash: u8) -> AccessToken {
         name: TokenName::new(name).expect("a valid name"),
         hash: Digest::from_bytes([hash; 32]),
         scopes: vec!["read".into(), "submit".into()],
+        namespace: (hash == 1).then(|| Namespace::new("shop").expect("a valid name")),
         created_at: Timestamp::from_micros(1),
         expires_at: Some(Timestamp::from_micros(2)).filter(|_| hash == 1),
     }
@@ -21,6 +22,12 @@ pub(super) async fn a_token_is_found_until_it_is_removed(logbook: impl Logbook) 
     for taken in [token("first", 3), token("third", 1)] {
         assert!(!logbook.add_token(&taken).await.expect("it can be written"), "its name or its hash is taken");
     }
+    let replacing =
+        AccessToken { hash: Digest::from_bytes([4; 32]), created_at: Timestamp::from_micros(2), ..token("first", 4) };
+    assert!(logbook.add_token(&replacing).await.expect("it can be written"), "the first one has expired");
+    assert_eq!(logbook.token(&first.hash).await.expect("it can be read"), None);
+    assert!(!logbook.add_token(&first).await.expect("it can be written"), "the one that replaced it is valid");
+    let first = replacing;
     assert_eq!(logbook.token(&first.hash).await.expect("it can be read"), Some(first.clone()));
     assert_eq!(logbook.tokens().await.expect("it can be read"), [second.clone(), first.clone()], "in order of name");
     assert!(logbook.remove_token(&first.name).await.expect("it can be written"));

@@ -11,10 +11,13 @@ use crate::{
     row::column,
 };
 
-const ADD: &str = "INSERT INTO waft.tokens (name, hash, scopes, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT DO NOTHING";
-const FIND: &str = "SELECT name, hash, scopes, created_at, expires_at FROM waft.tokens WHERE hash = $1";
-const LIST: &str = "SELECT name, hash, scopes, created_at, expires_at FROM waft.tokens ORDER BY name";
+const ADD: &str = "INSERT INTO waft.tokens AS known (name, hash, scopes, namespace, created_at, expires_at)
+    SELECT $1::text, $2::bytea, $3::text, $4::text, $5::bigint, $6::bigint WHERE NOT EXISTS (SELECT FROM waft.tokens WHERE hash = $2)
+    ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, scopes = excluded.scopes, namespace = excluded.namespace,
+        created_at = excluded.created_at, expires_at = excluded.expires_at
+        WHERE known.expires_at <= excluded.created_at";
+const FIND: &str = "SELECT name, hash, scopes, namespace, created_at, expires_at FROM waft.tokens WHERE hash = $1";
+const LIST: &str = "SELECT name, hash, scopes, namespace, created_at, expires_at FROM waft.tokens ORDER BY name";
 const REMOVE: &str = "DELETE FROM waft.tokens WHERE name = $1";
 
 const ADD_AUDIT: &str = "INSERT INTO waft.audit (at, caller, peer, action, subject, status)
@@ -26,9 +29,9 @@ const DELETE_AUDIT: &str = "DELETE FROM waft.audit WHERE at < $1";
 #[async_trait]
 impl Access for Postgres {
     async fn add_token(&self, token: &AccessToken) -> Result<bool, AppendError> {
-        let TokenRow { name, hash, scopes, created_at, expires_at } = token.into();
+        let TokenRow { name, hash, scopes, namespace, created_at, expires_at } = token.into();
         let added = self.with_connection(async |client| {
-            client.execute(ADD, &[&name, &hash, &scopes, &created_at, &expires_at]).await
+            client.execute(ADD, &[&name, &hash, &scopes, &namespace, &created_at, &expires_at]).await
         });
         added.await.map(|rows| rows > 0).map_err(append_error)
     }
@@ -100,7 +103,8 @@ fn row(row: &Row) -> Result<TokenRow, Error> {
         name: row.try_get(0)?,
         hash: row.try_get(1)?,
         scopes: row.try_get(2)?,
-        created_at: row.try_get(3)?,
-        expires_at: row.try_get(4)?,
+        namespace: row.try_get(3)?,
+        created_at: row.try_get(4)?,
+        expires_at: row.try_get(5)?,
     })
 }

@@ -32,7 +32,7 @@ const OPEN_RUNS: &str = "SELECT id, version FROM waft.runs WHERE shard = $1 AND 
 const UNPUBLISHED: &str = "SELECT id FROM waft.runs WHERE shard = $1 AND unpublished ORDER BY key LIMIT $2";
 const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_at, published FROM waft.runs
     WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)
-    AND ($5::text IS NULL OR flow = $5) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
+    AND ($5::text IS NULL OR flow = $5) AND ($8::text IS NULL OR starts_with(flow, $8 || '/')) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
     ORDER BY started_at DESC, id DESC LIMIT $7";
 const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body FROM waft.runs
     LEFT JOIN waft.logs ON run = key AND first >= $2 WHERE id = $1 ORDER BY first, number";
@@ -95,10 +95,12 @@ pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>
     let (after, after_id) =
         filter.after.as_ref().map_or((i64::MAX, ""), |(at, run)| (column(at.as_micros()), run.as_str()));
     let flow = filter.flow.as_ref().map(flow::FlowName::as_str);
+    let namespace = filter.namespace.as_ref().map(flow::Namespace::as_str);
     let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let statement = client.prepare_cached(LIST).await?;
-    let rows = client.query(&statement, &[&since, &until, &after, &after_id, &flow, &states, &limit]).await?;
+    let rows =
+        client.query(&statement, &[&since, &until, &after, &after_id, &flow, &states, &limit, &namespace]).await?;
     rows.iter().map(run_row).collect()
 }
 

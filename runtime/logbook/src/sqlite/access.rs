@@ -11,10 +11,14 @@ use crate::{
     row::column,
 };
 
-const ADD: &str = "INSERT INTO tokens (name, hash, scopes, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)
+const ADD: &str = "INSERT INTO tokens (name, hash, scopes, namespace, created_at, expires_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+    ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, scopes = excluded.scopes, namespace = excluded.namespace,
+        created_at = excluded.created_at, expires_at = excluded.expires_at
+        WHERE tokens.expires_at <= excluded.created_at AND NOT EXISTS (SELECT 1 FROM tokens WHERE hash = excluded.hash)
     ON CONFLICT DO NOTHING";
-const FIND: &str = "SELECT name, hash, scopes, created_at, expires_at FROM tokens WHERE hash = ?1";
-const LIST: &str = "SELECT name, hash, scopes, created_at, expires_at FROM tokens ORDER BY name";
+const FIND: &str = "SELECT name, hash, scopes, namespace, created_at, expires_at FROM tokens WHERE hash = ?1";
+const LIST: &str = "SELECT name, hash, scopes, namespace, created_at, expires_at FROM tokens ORDER BY name";
 const REMOVE: &str = "DELETE FROM tokens WHERE name = ?1";
 
 const ADD_AUDIT: &str = "INSERT INTO audit (at, caller, peer, action, subject, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
@@ -27,9 +31,9 @@ const DELETE_AUDIT: &str = "DELETE FROM audit WHERE at < ?1";
 #[async_trait]
 impl Access for Sqlite {
     async fn add_token(&self, token: &AccessToken) -> Result<bool, AppendError> {
-        let TokenRow { name, hash, scopes, created_at, expires_at } = token.into();
+        let TokenRow { name, hash, scopes, namespace, created_at, expires_at } = token.into();
         let added = self.writer.run(move |connection| {
-            connection.prepare_cached(ADD)?.execute(params![name, hash, scopes, created_at, expires_at])
+            connection.prepare_cached(ADD)?.execute(params![name, hash, scopes, namespace, created_at, expires_at])
         });
         added.await.map(|rows| rows > 0).map_err(|failure| self.append_error(failure))
     }
@@ -103,7 +107,8 @@ fn row(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
         name: row.get(0)?,
         hash: row.get(1)?,
         scopes: row.get(2)?,
-        created_at: row.get(3)?,
-        expires_at: row.get(4)?,
+        namespace: row.get(3)?,
+        created_at: row.get(4)?,
+        expires_at: row.get(5)?,
     })
 }

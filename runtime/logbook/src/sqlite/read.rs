@@ -19,7 +19,8 @@ const OPEN_RUNS: &str = "SELECT id, version FROM runs WHERE shard = ?1 AND state
 const UNPUBLISHED: &str = "SELECT id FROM runs WHERE shard = ?1 AND unpublished = 1 ORDER BY key LIMIT ?2";
 const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, changed_at, published FROM runs
     WHERE started_at >= :since AND started_at < :until AND (started_at, id) < (:after, :after_id)
-    AND (:flow IS NULL OR flow = :flow) AND (:states = '' OR instr(:states, ' ' || state || ' '))
+    AND (:flow IS NULL OR flow = :flow)
+    AND (:namespace IS NULL OR substr(flow, 1, length(:namespace) + 1) = :namespace || '/') AND (:states = '' OR instr(:states, ' ' || state || ' '))
     ORDER BY started_at DESC, id DESC LIMIT :limit";
 const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body FROM runs
     LEFT JOIN logs ON run = key AND first >= ?2 WHERE id = ?1 ORDER BY first, number";
@@ -91,6 +92,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result
         ":after": after,
         ":after_id": after_id,
         ":flow": filter.flow.as_ref().map(flow::FlowName::as_str),
+        ":namespace": filter.namespace.as_ref().map(flow::Namespace::as_str),
         ":states": states,
         ":limit": i64::try_from(filter.limit).unwrap_or(i64::MAX),
     };

@@ -3,10 +3,13 @@
 use api::Scope;
 use axum::http::Method;
 
+use super::namespace::Reach;
+
 /// What a request needs, and what it is called.
 pub(crate) struct Requirement {
     pub(crate) scope: Scope,
     pub(crate) action: &'static str,
+    pub(crate) reach: Reach,
 }
 
 /// The requirement of a request. A route that is not named here needs the most.
@@ -29,7 +32,16 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         "/v1/modules" => (Scope::Push, "push"),
         _ => (Scope::Admin, "other"),
     };
-    Requirement { scope, action }
+    Requirement { scope, action, reach: reach(route) }
+}
+
+/// What a route is about. One that is not named here is about the whole server.
+fn reach(route: &str) -> Reach {
+    match route {
+        "/v1/runs" | "/v1/modules" | "/v1/modules/{module}" | "/v1/openapi.json" => Reach::Namespace,
+        route if route == "/v1/runs/{run}" || route.starts_with("/v1/runs/{run}/") => Reach::Run,
+        _ => Reach::Server,
+    }
 }
 
 /// What requests that only read are called.
@@ -39,7 +51,7 @@ pub(crate) const READ: &str = "read";
 mod tests {
     use super::*;
 
-    /// A new route needs a decision: this fails until it has one here.
+    /// A new route needs a decision: this fails until it has one here. Only those that read one run are not listed.
     #[test]
     fn every_route_has_a_scope() {
         let described = serde_json::to_value(crate::description()).expect("a description is JSON");
@@ -48,28 +60,34 @@ mod tests {
         for (path, methods) in paths.iter().filter(|(path, _)| path.starts_with("/v1/")) {
             for method in methods.as_object().expect("a path has methods").keys() {
                 let method = method.to_uppercase().parse().expect("a method");
-                let Requirement { scope, action } = required(&method, path);
-                listed.push(format!("{method} {path} {scope} {action}"));
+                let Requirement { scope, action, reach } = required(&method, path);
+                listed.push(format!("{method} {path} {scope} {action} {reach:?}"));
             }
         }
-        listed.retain(|line| !line.ends_with(" read read"));
+        listed.retain(|line| !line.ends_with(" read read Run"));
         listed.sort();
         assert_eq!(
             listed,
             [
-                "DELETE /v1/tokens/{name} admin revoke-token",
-                "GET /v1/audit admin read",
-                "GET /v1/tokens admin read",
-                "POST /v1/modules push push",
-                "POST /v1/runs submit submit",
-                "POST /v1/runs/{run}/cancel operate cancel",
-                "POST /v1/runs/{run}/edits operate edit",
-                "POST /v1/runs/{run}/notify submit notify",
-                "POST /v1/runs/{run}/resume operate resume",
-                "POST /v1/runs/{run}/retry operate retry",
-                "POST /v1/runs/{run}/skip operate skip",
-                "POST /v1/runs/{run}/suspend operate suspend",
-                "POST /v1/tokens admin create-token",
+                "DELETE /v1/tokens/{name} admin revoke-token Server",
+                "GET /v1/audit admin read Server",
+                "GET /v1/health/checks read read Server",
+                "GET /v1/modules read read Namespace",
+                "GET /v1/modules/{module} read read Namespace",
+                "GET /v1/openapi.json read read Namespace",
+                "GET /v1/runs read read Namespace",
+                "GET /v1/tokens admin read Server",
+                "GET /v1/workers read read Server",
+                "POST /v1/modules push push Namespace",
+                "POST /v1/runs submit submit Namespace",
+                "POST /v1/runs/{run}/cancel operate cancel Run",
+                "POST /v1/runs/{run}/edits operate edit Run",
+                "POST /v1/runs/{run}/notify submit notify Run",
+                "POST /v1/runs/{run}/resume operate resume Run",
+                "POST /v1/runs/{run}/retry operate retry Run",
+                "POST /v1/runs/{run}/skip operate skip Run",
+                "POST /v1/runs/{run}/suspend operate suspend Run",
+                "POST /v1/tokens admin create-token Server",
             ]
         );
     }

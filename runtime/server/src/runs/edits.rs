@@ -5,17 +5,22 @@ mod alone;
 use std::sync::Arc;
 
 use api::{self, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach};
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use engine::CommandError;
 use flow::{
-    Condition, Diagnostic, Draft, Edit, Flow, FlowSource, Join, NodeName, Revision, RunId, SkipReach, SourceOutcome,
-    Value, ValueName,
+    Condition, Diagnostic, Draft, Edit, Flow, FlowSource, Join, Namespace, NodeName, Revision, RunId, SkipReach,
+    SourceOutcome, Value, ValueName,
 };
 use machine::Machine;
 use protocol::RunCommand;
 
-use super::submit::{api_diagnostic, diagnostics_problem, unserved_queues, wire};
-use crate::{ModuleLibrary, QueueCoverage, WiredFlow, extract, problem::Problem, state};
+use super::{
+    namespace::foreign_names,
+    submit::{api_diagnostic, diagnostics_problem, unserved_queues, wire},
+};
+use crate::{
+    ModuleLibrary, QueueCoverage, WiredFlow, auth::namespace::CallerNamespace, extract, problem::Problem, state,
+};
 
 pub use alone::edit_alone;
 
@@ -36,6 +41,7 @@ const MAX_TRIES: usize = 5;
 pub(crate) async fn edit(
     State(state): state::Shared,
     extract::Run(run): extract::Run,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     extract::Json(request): extract::Json<Edits>,
 ) -> Result<Json<EditResult>, Problem> {
     let edits = parse_edits(&request)?;
@@ -46,7 +52,7 @@ pub(crate) async fn edit(
         {
             return Ok(Json(edited));
         }
-        if let Some(edited) = try_edit(&state, &run, &request, &edits).await? {
+        if let Some(edited) = try_edit(&state, &run, &request, &edits, namespace.as_ref()).await? {
             return Ok(Json(edited));
         }
     }
@@ -74,10 +80,15 @@ async fn try_edit(
     run: &RunId,
     request: &Edits,
     edits: &[Edit],
+    namespace: Option<&Namespace>,
 ) -> Result<Option<EditResult>, Problem> {
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
     let EditPlan { revision, flow, edited } =
         plan_edits(&state.dependencies.modules, &state.dependencies.coverage, &machine, request, edits).await?;
+    let foreign = foreign_names(&flow, namespace);
+    if !foreign.is_empty() {
+        return Err(diagnostics_problem(&foreign, ""));
+    }
     if request.dry_run {
         return Ok(Some(edited));
     }
@@ -112,7 +123,9 @@ async fn plan_edits(
     if request.if_revision.is_some_and(|expected| expected != revision.get()) {
         return Err(conflict(format!("the flow of the run is at revision {revision}")));
     }
-    let (origin, mut draft) = machine.plan(edits).map_err(|reasons| conflict(reasons.join("; ")))?;
+    let (origin, draft) = machine.plan(edits).map_err(|reasons| conflict(reasons.join("; ")))?;
+    // The text of the flow may leave out its namespace.
+    let mut draft = Draft { name: Some(machine.flow().name.clone()), ..draft };
     pin_modules(&mut draft, &request.edits);
     let (flow, warnings) = edited_flow(library, coverage, machine, origin, &draft).await?;
     let reasons = machine.edit_errors(&flow);

@@ -1,12 +1,12 @@
 //! Lists runs, page by page.
 
 use api::{self, ListQuery, Runs};
-use axum::{Json, extract::State};
-use flow::{FlowName, RunId, RunState, Timestamp};
+use axum::{Extension, Json, extract::State};
+use flow::{FlowName, Namespace, RunId, RunState, Timestamp};
 use logbook::{Filter, Logbook, Summary};
 use protocol::events::rfc3339;
 
-use crate::{extract::Query, problem::Problem, state::Shared};
+use crate::{auth::namespace::CallerNamespace, extract::Query, problem::Problem, state::Shared};
 
 /// The maximum page size.
 const MAX_PAGE: usize = 1_000;
@@ -20,7 +20,17 @@ const DEFAULT_PAGE: usize = 100;
     (status = 400, description = "The filter cannot be read", body = api::Problem,
         content_type = "application/problem+json"),
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn list(State(state): Shared, Query(query): Query<ListQuery>) -> Result<Json<Runs>, Problem> {
+pub(crate) async fn list(
+    State(state): Shared,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
+    Query(mut query): Query<ListQuery>,
+) -> Result<Json<Runs>, Problem> {
+    if let Some(own) = namespace {
+        if query.namespace.as_ref().is_some_and(|wanted| *wanted != own.as_str()) {
+            return Err(Problem::forbidden(format!("the token is limited to the namespace {own}")));
+        }
+        query.namespace = Some(own.to_string());
+    }
     Ok(Json(read(&*state.dependencies.logbook, query).await?))
 }
 
@@ -50,14 +60,17 @@ fn summary(summary: &Summary) -> api::Summary {
 }
 
 fn filter(query: ListQuery) -> Result<Filter, Problem> {
-    let ListQuery { flow, state, since, until, limit, after } = query;
+    let ListQuery { flow, namespace, state, since, until, limit, after } = query;
     let limit = limit.unwrap_or(DEFAULT_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Problem::bad_request(format!("limit: {limit} is not from 1 to {MAX_PAGE}")));
     }
-    let flow = flow.map(FlowName::new).transpose();
+    let namespace = namespace.map(Namespace::new).transpose();
+    let namespace = namespace.map_err(|error| Problem::bad_request(format!("namespace: {error}")))?;
+    let flow = flow.map(|flow| FlowName::new(flow)?.within(namespace.as_ref())).transpose();
     Ok(Filter {
         flow: flow.map_err(|error| Problem::bad_request(format!("flow: {error}")))?,
+        namespace,
         states: state.map(|states| self::states(&states)).transpose()?.unwrap_or_default(),
         since: since.map(|time| timestamp("since", &time)).transpose()?,
         until: until.map(|time| timestamp("until", &time)).transpose()?,

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
-use flow::{Diagnostic, Digest, Draft, Edit, Flow, FlowSource, RunId, Severity, Value, ValueKind, ValueName, Values};
+use flow::{
+    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, Namespace, RunId, Severity, Value, ValueKind, ValueName, Values,
+};
 use machine::Machine;
 
 use super::submit::{diagnostics_problem, missing_reason, wire};
@@ -17,13 +19,18 @@ pub(super) struct Resubmission<'a> {
     pub(super) text: &'a str,
     /// The values that override the flow's values.
     pub(super) overrides: &'a Values,
+    /// The namespace that its sender is limited to.
+    pub(super) namespace: Option<&'a Namespace>,
 }
 
 /// Refuses a submission whose id belongs to a run with other content. Otherwise the response would show the run of another client.
 pub(super) async fn reject_different(state: &state::State, submitted: &Resubmission<'_>) -> Result<(), Problem> {
-    let Resubmission { run, draft, text, overrides } = submitted;
+    let Resubmission { run, draft, text, overrides, namespace } = submitted;
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
     let flow = &machine.flow().name;
+    if namespace.is_some() && flow.namespace().as_ref() != *namespace {
+        return Err(conflict(format!("there is a run {run} already, of another namespace")));
+    }
     if draft.name.as_ref() != Some(flow) {
         return Err(conflict(format!("there is a run {run} already, of the flow {flow}")));
     }
@@ -74,7 +81,8 @@ fn definition_differs(origin: &FlowSource, draft: &Draft, text: &str) -> Vec<Str
     if *origin.text == *text {
         return Vec::new();
     }
-    let known = flow::file::parse(&origin.text).ok();
+    // The text may leave out the namespace. The names are equal.
+    let known = flow::file::parse(&origin.text).ok().map(|known| Draft { name: draft.name.clone(), ..known });
     match (known.as_ref().and_then(canonical), canonical(draft)) {
         (Some(known), Some(submitted)) if known == submitted => Vec::new(),
         (_, _) => vec!["the flow".into()],
@@ -88,6 +96,7 @@ async fn modules_differ(
     draft: &Draft,
     text: &str,
 ) -> Result<Vec<String>, Problem> {
+    let namespace = draft.namespace();
     let known = flow::file::parse(&origin.text).map(|known| known.modules).unwrap_or_default();
     let aliases: BTreeSet<&String> = known.keys().chain(draft.modules.keys()).collect();
     let (mut differences, mut diagnostics) = (Vec::<String>::new(), Vec::<Diagnostic>::new());
@@ -98,7 +107,7 @@ async fn modules_differ(
             Some(reference) => match reference.text.parse::<Digest>() {
                 // The digest needs no module, which may be deleted by now.
                 Ok(digest) => Some(digest),
-                Err(_) => match library.find(&reference.text).await {
+                Err(_) => match library.find(&reference.text, namespace.as_ref()).await {
                     Ok(found) => Some(found.digest),
                     Err(error) => {
                         let message = format!("module {alias:?}: {}", missing_reason(&error));

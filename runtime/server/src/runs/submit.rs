@@ -16,12 +16,14 @@ use flow::{
 use logbook::LoadError;
 
 use super::{
+    namespace,
     resubmission::{Resubmission, reject_different},
     show,
 };
 use crate::{
     LibraryError, ModuleLibrary, QueueCoverage, WiredFlow,
     audit::Subject,
+    auth::namespace::CallerNamespace,
     extract,
     problem::{Problem, chain},
     state::{self, Shared},
@@ -44,6 +46,7 @@ use crate::{
     (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn submit(
     State(state): Shared,
+    Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     extract::Json(submission): extract::Json<Submission>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Subject>, Json<api::Run>), Problem> {
     let run = match &submission.run {
@@ -53,11 +56,18 @@ pub(crate) async fn submit(
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
     let overrides = parse_values("inputs", &submission.inputs)?;
     let mut draft = flow::file::read(&submission.flow);
+    namespace::enter(&mut draft, namespace.as_ref())?;
     if !draft.diagnostics.is_empty() {
         return Err(collect_diagnostics(&state, draft, &submission, &overrides).await);
     }
     override_modules(&mut draft, &submission);
-    let submitted = Resubmission { run: &run, draft: &draft, text: &submission.flow, overrides: &overrides };
+    let submitted = Resubmission {
+        run: &run,
+        draft: &draft,
+        text: &submission.flow,
+        overrides: &overrides,
+        namespace: namespace.as_ref(),
+    };
     let (status, warnings) = if run_exists(&state, &run).await? {
         reject_different(&state, &submitted).await?;
         (StatusCode::OK, Vec::new())
@@ -82,10 +92,14 @@ async fn start(
     state: &Arc<state::State>,
     submitted: &Resubmission<'_>,
 ) -> Result<(StatusCode, Vec<api::Diagnostic>), Problem> {
-    let Resubmission { run, draft, text, overrides } = *submitted;
+    let Resubmission { run, draft, text, overrides, namespace } = *submitted;
     let wired = wire(&state.dependencies.modules, draft, overrides)
         .await
         .map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
+    let foreign = namespace::foreign_names(&wired.flow, namespace);
+    if !foreign.is_empty() {
+        return Err(diagnostics_problem(&foreign, text));
+    }
     let unserved = unserved_queues(&state.dependencies.coverage, &draft.body, &wired.flow);
     if !unserved.is_empty() {
         return Err(diagnostics_problem(&unserved, text));
@@ -134,7 +148,10 @@ pub(super) async fn wire(
     draft: &Draft,
     overrides: &Values,
 ) -> Result<WiredFlow, Vec<Diagnostic>> {
-    let find = async |text: String| library.find_for_run(&text).await.map_err(|error| missing_reason(&error));
+    let namespace = draft.namespace();
+    let find = async |text: String| {
+        library.find_for_run(&text, namespace.as_ref()).await.map_err(|error| missing_reason(&error))
+    };
     wire_draft(draft, overrides, &library.maximum(), find).await
 }
 
