@@ -7,6 +7,9 @@ use crate::{Json, NodeName, Value, Values};
 /// The maximum length of a message, in bytes; longer ones are cut.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
+/// The details of a failure of kind `module` that another attempt cannot change.
+const NOT_ADMITTED: &str = r#"{"retry":false}"#;
+
 /// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureKind {
@@ -68,7 +71,7 @@ impl FailureKind {
         }
     }
 
-    /// Whether another attempt could end differently. Only a failure that rules this out itself stops a retry.
+    /// Whether another attempt could end differently, as far as the kind tells: [`Failure::may_retry`] decides.
     #[must_use]
     pub const fn may_retry(self) -> bool {
         match self {
@@ -126,6 +129,22 @@ impl Failure {
             string(task.as_str())
         );
         Value::Json(Json::parse(text).expect("an object of JSON texts is JSON"))
+    }
+
+    /// Creates the failure of a call whose module a worker does not admit. Another attempt does not help: the details say so,
+    /// since other failures of the kind may be retried.
+    #[must_use]
+    pub fn not_admitted(message: impl Into<String>) -> Self {
+        let details = Json::parse(NOT_ADMITTED).expect("the constant is JSON");
+        Self { details: Some(details), ..Self::new(FailureKind::Module, message) }
+    }
+
+    /// Whether another attempt could end differently. Only a failure that rules this out itself stops a retry.
+    #[must_use]
+    pub fn may_retry(&self) -> bool {
+        let is_refusal = self.kind == FailureKind::Module
+            && self.details.as_ref().is_some_and(|details| details.as_str() == NOT_ADMITTED);
+        self.kind.may_retry() && !is_refusal
     }
 
     /// Creates a failure; a message that is too long is cut, with a mark.
@@ -229,6 +248,17 @@ mod tests {
         assert_eq!(Failure::new(FailureKind::Trap, message.clone()).message, message);
         let cut = Failure::new(FailureKind::Trap, format!("x{message}")).message;
         assert!(cut.ends_with("… [cut, 16385 bytes in all]"), "{}", &cut[cut.len() - 40..]);
+    }
+
+    #[test]
+    fn a_module_that_is_not_admitted_is_not_retried() {
+        let refused = Failure::not_admitted("no rule");
+        assert_eq!((refused.kind, refused.may_retry()), (FailureKind::Module, false));
+        assert!(Failure::new(FailureKind::Module, "no rule").may_retry());
+        // A guest chooses its details, and cannot choose this kind.
+        let of_guest = Failure { kind: FailureKind::Transient, ..refused };
+        assert!(of_guest.may_retry());
+        assert!(!Failure::new(FailureKind::Permanent, "no").may_retry());
     }
 
     #[test]

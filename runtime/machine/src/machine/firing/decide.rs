@@ -154,7 +154,7 @@ impl FiringMachine {
     }
 
     fn retry_at(&self, now: Timestamp, attempt: NodeAttempt, failure: &Failure) -> Option<Timestamp> {
-        if !failure.kind.may_retry() {
+        if !failure.may_retry() {
             return None;
         }
         let failed = self.node(attempt.node).consecutive_failures.saturating_add(1);
