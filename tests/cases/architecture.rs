@@ -28,7 +28,7 @@ const CRATES: [(&str, &[&str]); 13] = [
 ];
 
 /// Libraries that only one crate uses.
-const EXCLUSIVE_LIBRARIES: [(&str, &str); 16] = [
+const EXCLUSIVE_LIBRARIES: [(&str, &str); 17] = [
     ("clap", "cli"),
     ("axum", "server"),
     ("reqwest", "client"),
@@ -41,6 +41,7 @@ const EXCLUSIVE_LIBRARIES: [(&str, &str); 16] = [
     ("wit-component", "sandbox"),
     ("wasmparser", "sandbox"),
     ("sha2", "store"),
+    ("minisign", "store"),
     ("lapin", "broker"),
     ("bincode", "protocol"),
     ("toml", "flow"),

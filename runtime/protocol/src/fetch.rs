@@ -1,4 +1,5 @@
-//! Content transfer over the bus: requested by ranges of chunks, answered chunk by chunk.
+//! Content transfer over the bus: requested by ranges of chunks, answered chunk by chunk. The signatures of a content are
+//! requested beside it.
 
 use std::ops::Range;
 
@@ -17,13 +18,28 @@ pub const CHUNK: usize = 256 << 10;
 /// The maximum number of chunks in the answer to one request.
 pub const MAX_RANGE_CHUNKS: u32 = 16;
 
-/// Requests some chunks of a content. The message's reply queue and correlation id say where the replies go.
+/// The maximum number of signatures in a reply.
+pub const MAX_REPLY_SIGNATURES: usize = 16;
+
+/// The maximum size of a signature in a reply, in bytes.
+pub const MAX_REPLY_SIGNATURE_BYTES: usize = 1_024;
+
+/// Requests some chunks of a content, or its signatures. The message's reply queue and correlation id say where the replies go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRequest {
     /// The digest of the content.
     pub digest: Digest,
-    /// The requested chunks. Chunks behind the end or beyond [`MAX_RANGE_CHUNKS`] are not answered.
-    pub chunks: Range<u32>,
+    /// What is requested.
+    pub part: FetchPart,
+}
+
+/// What a [`FetchRequest`] asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchPart {
+    /// Some chunks. Chunks behind the end or beyond [`MAX_RANGE_CHUNKS`] are not answered.
+    Chunks(Range<u32>),
+    /// All signatures.
+    Signatures,
 }
 
 /// Asks a store to store a content. The message's reply queue and correlation id say where the reply goes.
@@ -58,6 +74,8 @@ pub enum FetchResponse<'a> {
         /// Its bytes.
         bytes: &'a [u8],
     },
+    /// The signatures of the content as texts: none if there are none, or no such content.
+    Signatures(Vec<&'a str>),
     /// The store now has the content, as durably as it has any.
     Stored {
         /// The key of the content: the result of the call may name the content.
@@ -82,8 +100,13 @@ pub enum FetchResponse<'a> {
 #[derive(Encode, BorrowDecode)]
 struct WireRequest {
     digest: [u8; 32],
-    first: u32,
-    end: u32,
+    part: WirePart,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum WirePart {
+    Chunks { first: u32, end: u32 },
+    Signatures,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -100,6 +123,7 @@ enum WireAnswer<'a> {
     Unreadable { reason: &'a str },
     Stored { key: [u8; 32] },
     Refused,
+    Signatures { texts: Vec<&'a str> },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -141,8 +165,11 @@ impl FetchRequest {
     /// Encodes the request, sealed with the key of the content.
     #[must_use]
     pub fn encode(&self, key: &Key, reply: ReplyAddress<'_>) -> Vec<u8> {
-        let Range { start: first, end } = self.chunks;
-        let wire = WireRequest { digest: *self.digest.as_bytes(), first, end };
+        let part = match self.part {
+            FetchPart::Chunks(Range { start: first, end }) => WirePart::Chunks { first, end },
+            FetchPart::Signatures => WirePart::Signatures,
+        };
+        let wire = WireRequest { digest: *self.digest.as_bytes(), part };
         sealed(codec::encode(MessageKind::FETCH_REQUEST, &wire), key, reply)
     }
 
@@ -161,8 +188,12 @@ impl FetchRequest {
     /// [`DecodeError`] for bytes that are not a request of a known version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let body = Seal::split(bytes).map_or(bytes, |(body, _)| body);
-        let WireRequest { digest, first, end } = codec::decode(MessageKind::FETCH_REQUEST, body)?;
-        Ok(Self { digest: Digest::from_bytes(digest), chunks: first..end })
+        let WireRequest { digest, part } = codec::decode(MessageKind::FETCH_REQUEST, body)?;
+        let part = match part {
+            WirePart::Chunks { first, end } => FetchPart::Chunks(first..end),
+            WirePart::Signatures => FetchPart::Signatures,
+        };
+        Ok(Self { digest: Digest::from_bytes(digest), part })
     }
 }
 
@@ -179,8 +210,9 @@ impl<'a> FetchReply<'a> {
     /// Encodes the reply.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let answer = match self.response {
-            FetchResponse::Chunk { size, index, bytes } => WireAnswer::Chunk { size, index, bytes },
+        let answer = match &self.response {
+            FetchResponse::Chunk { size, index, bytes } => WireAnswer::Chunk { size: *size, index: *index, bytes },
+            FetchResponse::Signatures(texts) => WireAnswer::Signatures { texts: texts.clone() },
             FetchResponse::Stored { key } => WireAnswer::Stored { key: *key.as_bytes() },
             FetchResponse::Refused => WireAnswer::Refused,
             FetchResponse::Missing => WireAnswer::Missing,
@@ -199,6 +231,14 @@ impl<'a> FetchReply<'a> {
         let answer = match answer {
             WireAnswer::Chunk { size, index, bytes } => FetchResponse::Chunk { size, index, bytes },
             WireAnswer::Stored { key } => FetchResponse::Stored { key: Key::from_bytes(key) },
+            WireAnswer::Signatures { texts } => {
+                if texts.len() > MAX_REPLY_SIGNATURES || texts.iter().any(|text| text.len() > MAX_REPLY_SIGNATURE_BYTES)
+                {
+                    let reason = format!("it has more than {MAX_REPLY_SIGNATURES} signatures, or one that is too long");
+                    return Err(codec::damaged(MessageKind::FETCH_REPLY, reason));
+                }
+                FetchResponse::Signatures(texts)
+            }
             WireAnswer::Refused => FetchResponse::Refused,
             WireAnswer::Missing => FetchResponse::Missing,
             WireAnswer::Corrupt { actual } => FetchResponse::Corrupt { actual: Digest::from_bytes(actual) },

@@ -34,7 +34,7 @@ pub mod topology;
 
 pub use codec::DecodeError;
 pub use control::{Control, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
-pub use fetch::{FetchReply, FetchRequest, FetchResponse, PutRequest};
+pub use fetch::{FetchPart, FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use headers::{add_unanswered, call_of, headers, message_id, returned, set_returned, unanswered};
 pub use job::Job;
 pub use log::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, NewLines, log_size};

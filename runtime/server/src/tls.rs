@@ -1,10 +1,9 @@
 //! TLS for the connections of a server. A certificate that is replaced on disk is used without a restart.
 
 use std::{
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use rustls::{
@@ -14,7 +13,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::sync::oneshot;
+use store::{FileStates, check_regularly};
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
@@ -34,7 +33,7 @@ pub struct TlsError {
 pub struct Tls {
     files: Files,
     current: Arc<Current>,
-    read_at: Changes,
+    states: FileStates,
 }
 
 /// The files of a certificate, and of its key.
@@ -44,9 +43,6 @@ struct Files {
     key: PathBuf,
 }
 
-/// What changes when one of the two files is replaced: its number in the file system, its size and its time.
-type Changes = [Option<(u64, u64, SystemTime)>; 2];
-
 impl Tls {
     /// Reads a certificate and its key from PEM files. The certificate comes first in its file, then those that lead to one
     /// that clients trust.
@@ -55,9 +51,9 @@ impl Tls {
     /// [`TlsError`] when a file cannot be read, or the two do not belong together.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
-        let read_at = files.changes();
+        let states = files.states();
         let current = Arc::new(Current { key: RwLock::new(files.read()?) });
-        Ok(Self { files, current, read_at })
+        Ok(Self { files, current, states })
     }
 
     /// Makes the TLS connections of a server.
@@ -70,34 +66,16 @@ impl Tls {
     }
 
     /// Reads the files again whenever they change, for ever. Files that cannot be used change nothing.
-    pub(crate) async fn follow_files(mut self) {
-        loop {
-            tokio::time::sleep(CHECK_INTERVAL).await;
-            // A file on a network may not answer. The end of the process does not wait for this thread.
-            let (tx, checked) = oneshot::channel();
-            let check = move || {
-                self.check_files();
-                // The server may have stopped.
-                let _ = tx.send(self);
-            };
-            let thread = std::thread::Builder::new().name("certificate".into()).spawn(check);
-            match (thread, checked.await) {
-                (Ok(_), Ok(checked)) => self = checked,
-                (Err(error), _) => {
-                    warn!(%error, "the certificate is not read again when it changes");
-                    return std::future::pending().await;
-                }
-                (Ok(_), Err(_)) => return std::future::pending().await,
-            }
-        }
+    pub(crate) async fn follow_files(self) {
+        match check_regularly("certificate", CHECK_INTERVAL, self, Self::check_files).await {}
     }
 
     fn check_files(&mut self) {
-        let changes = self.files.changes();
-        if changes == self.read_at {
+        let states = self.files.states();
+        if states == self.states {
             return;
         }
-        self.read_at = changes;
+        self.states = states;
         match self.files.read() {
             Ok(key) => {
                 info!(file = %self.files.certificate.display(), "the certificate has changed: new connections use it");
@@ -110,11 +88,8 @@ impl Tls {
 }
 
 impl Files {
-    fn changes(&self) -> Changes {
-        [&self.certificate, &self.key].map(|file| {
-            let metadata = file.metadata().ok()?;
-            Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
-        })
+    fn states(&self) -> FileStates {
+        FileStates::of([&self.certificate, &self.key])
     }
 
     fn read(&self) -> Result<Arc<CertifiedKey>, TlsError> {
@@ -152,6 +127,8 @@ impl ResolvesServerCert for Current {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]

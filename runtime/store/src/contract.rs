@@ -1,9 +1,11 @@
 //! The rules of every store, as one suite to run over each.
 
 use bytes::Bytes;
-use flow::Digest;
+use flow::{Digest, Timestamp};
 
-use crate::{Entry, FetchError, Store, Tag, TagError, digest::digest_of};
+use crate::{
+    Entry, FetchError, MAX_SIGNATURES, SignError, Signature, SigningKey, Store, Tag, TagError, digest::digest_of,
+};
 
 /// Runs the suite, each rule over its own store.
 ///
@@ -18,6 +20,8 @@ pub async fn all<S: Store>(open: impl AsyncFn() -> S) {
     a_tag_resolves_to_its_last_digest(open().await).await;
     removed_content_can_be_put_again(open().await).await;
     a_tag_never_resolves_to_missing_content(open().await).await;
+    several_signers_sign_one_content(open().await).await;
+    the_signatures_of_a_content_are_limited_and_removed_with_it(open().await).await;
     concurrent_operations_are_independent(open().await).await;
 }
 
@@ -109,8 +113,8 @@ async fn a_tag_resolves_to_its_last_digest(store: impl Store) {
     let (old, new) = (put(&store, "old").await, put(&store, "new").await);
     let (moved, fixed, in_namespace) = (tag("kitchen"), tag("kitchen:1.2"), tag("shop/kitchen"));
     assert_eq!(store.resolve_tag(&moved).await.expect("tags can be read"), None);
-    for (tag, digest) in [(&moved, &old), (&fixed, &old), (&in_namespace, &old), (&moved, &new)] {
-        store.tag(tag, digest).await.expect("tags can be written");
+    for (tag, digest, before) in [(&moved, &old, None), (&fixed, &old, None), (&in_namespace, &old, None), (&moved, &new, Some(old))] {
+        assert_eq!(store.tag(tag, digest).await.expect("tags can be written"), before);
     }
     assert_eq!(store.resolve_tag(&moved).await.expect("tags can be read"), Some(new));
     assert_eq!(store.tags().await.expect("tags can be read"), [(moved, new), (fixed, old), (in_namespace, old)]);
@@ -134,6 +138,61 @@ async fn a_tag_never_resolves_to_missing_content(store: impl Store) {
         other => panic!("a tag for missing content: {other:?}"),
     }
     assert_eq!(store.tags().await.expect("tags can be read"), []);
+}
+
+fn key() -> SigningKey {
+    SigningKey::generate().expect("the system has random numbers")
+}
+
+fn signature(key: &SigningKey, digest: Digest, for_tag: Option<&str>, second: u64) -> Signature {
+    let at = Timestamp::from_micros(second * 1_000_000);
+    key.sign(digest, for_tag.map(tag), at).expect("a key signs")
+}
+
+async fn several_signers_sign_one_content(store: impl Store) {
+    let (digest, other) = (put(&store, "pan").await, put(&store, "pot").await);
+    let (first, second) = (key(), key());
+    let sign = async |signature: &Signature| store.sign(signature).await.expect("the store can be written");
+    let read = async |digest| {
+        let mut read = store.signatures(&digest).await.expect("signatures can be read");
+        read.sort_by_key(|signature| (signature.signer().clone(), signature.tag().cloned()));
+        read
+    };
+    assert_eq!(read(digest).await, []);
+    let (any, for_tag) = (signature(&first, digest, None, 5), signature(&first, digest, Some("kitchen"), 5));
+    let (by_second, of_other) = (signature(&second, digest, None, 5), signature(&first, other, None, 5));
+    for made in [&any, &for_tag, &by_second, &of_other] {
+        sign(made).await;
+        sign(made).await;
+    }
+    let mut expected = vec![any, for_tag.clone(), by_second.clone()];
+    expected.sort_by_key(|signature| (signature.signer().clone(), signature.tag().cloned()));
+    assert_eq!(read(digest).await, expected);
+    assert_eq!(read(other).await, [of_other]);
+    assert_eq!(store.all_signatures().await.expect("signatures can be read").len(), 4);
+    let (older, younger) = (signature(&first, digest, None, 4), signature(&first, digest, None, 6));
+    for made in [&older, &younger, &older] {
+        sign(made).await;
+    }
+    let mut expected = vec![younger, for_tag, by_second];
+    expected.sort_by_key(|signature| (signature.signer().clone(), signature.tag().cloned()));
+    assert_eq!(read(digest).await, expected, "the youngest of each signer for each tag counts");
+}
+
+async fn the_signatures_of_a_content_are_limited_and_removed_with_it(store: impl Store) {
+    let (digest, key) = (put(&store, "pan").await, key());
+    let missing = signature(&key, digest_of(b"never put"), None, 5);
+    assert!(matches!(store.sign(&missing).await, Err(SignError::Missing { .. })));
+    let of_tag = |number: usize| signature(&key, digest, Some(&format!("kitchen:{number}")), 5);
+    for number in 0..MAX_SIGNATURES {
+        store.sign(&of_tag(number)).await.expect("the store can be written");
+    }
+    assert!(matches!(store.sign(&of_tag(MAX_SIGNATURES)).await, Err(SignError::TooMany { .. })));
+    store.sign(&signature(&key, digest, Some("kitchen:0"), 6)).await.expect("it replaces one");
+    let entry = listed(&store, digest).await;
+    assert!(store.remove(&entry).await.expect("it can be removed"));
+    assert_eq!(put(&store, "pan").await, digest);
+    assert_eq!(store.signatures(&digest).await.expect("signatures can be read"), []);
 }
 
 async fn concurrent_operations_are_independent(store: impl Store) {

@@ -8,7 +8,7 @@ use flow::Digest;
 use tracing::warn;
 
 use crate::{
-    Entry, FetchError, ListError, OpenError, PutError, RemoveError, Store, Tag, TagError,
+    Entry, FetchError, ListError, OpenError, PutError, RemoveError, SignError, Signature, Store, Tag, TagError,
     blocking::blocking,
     digest::digest_of,
     folder::{self, Folder},
@@ -90,7 +90,7 @@ impl Store for Directory {
         self.with(Folder::entries).await
     }
 
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError> {
         let (tag, digest) = (tag.clone(), *digest);
         self.with(move |folder| set_tag(folder, tag, digest)).await
     }
@@ -102,6 +102,20 @@ impl Store for Directory {
 
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
         self.with(all_tags).await
+    }
+
+    async fn sign(&self, signature: &Signature) -> Result<(), SignError> {
+        let signature = signature.clone();
+        self.with(move |folder| folder.sign(&signature)).await
+    }
+
+    async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {
+        let digest = *digest;
+        self.with(move |folder| folder.signatures_of(&digest)).await
+    }
+
+    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
+        self.with(Folder::all_signatures).await
     }
 
     async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {
@@ -116,14 +130,18 @@ impl Store for Directory {
     }
 }
 
-fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<(), TagError> {
+/// Sets a tag; returns its earlier digest, if that can be read.
+fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<Option<Digest>, TagError> {
     let path = folder.tag(&tag);
+    // No other process can move the tag between the two.
+    let _exclusive = folder.lock_exclusively();
+    let before = read_tag(folder, tag.clone()).ok().flatten();
     let written = match folder.contains(&digest) {
         Ok(true) => folder.write_atomic(&path, format!("{digest}\n").as_bytes()),
         Ok(false) => return Err(TagError::Missing { tag, digest }),
         Err(error) => Err(error),
     };
-    written.map_err(|source| TagError::Write { tag, path, source })
+    written.map(|()| before).map_err(|source| TagError::Write { tag, path, source })
 }
 
 fn read_tag(folder: &Folder, tag: Tag) -> Result<Option<Digest>, TagError> {

@@ -4,13 +4,16 @@
 //! format             waft-store 1
 //! sha256/ab/abcd…    one content each, by the hex digits of its digest
 //! tags/NAME          the digest of a tag; `%` stands for the `/` after its namespace
+//! signatures/abcd…   the signatures of one content, by the hex digits of its digest: see `folder/signatures.rs`
 //! incoming/          files that are being written
-//! lock               locked exclusively to remove a content, and shared to put or touch one
+//! lock               locked exclusively to remove or sign a content and to move a tag, and shared to put or touch one
 //! ```
 //!
 //! Several processes use one folder without coordination: a file is written under `incoming`, synced, and renamed to its
 //! place, so every file there is complete. Files that a dead process left under `incoming` are removed when the folder is
 //! opened some time later. All functions block.
+
+mod signatures;
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
@@ -72,7 +75,7 @@ impl Folder {
         let root = folder.root.clone();
         let created = DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(&root);
         created.map_err(|source| OpenError::SetUp { path: root, source })?;
-        for path in [folder.content(), folder.tags(), folder.incoming()] {
+        for path in [folder.content(), folder.tags(), folder.signatures(), folder.incoming()] {
             folder.create_subfolder(&path).map_err(|source| OpenError::SetUp { path, source })?;
         }
         folder.check_format()?;
@@ -255,11 +258,21 @@ impl Folder {
         let _exclusive = self.lock(File::lock);
         let path = self.path(&entry.digest);
         match fs::metadata(&path).and_then(|metadata| metadata.modified()) {
-            Ok(modified) if modified == entry.stored_at => self.remove(&entry.digest).map(|()| true),
+            Ok(modified) if modified == entry.stored_at => {
+                self.remove(&entry.digest)?;
+                // Without its content, a signature admits nothing, and the next signature finds these.
+                self.remove_signatures(&entry.digest);
+                Ok(true)
+            }
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => Err(error),
         }
+    }
+
+    /// Locks the folder against all other changes until the file is dropped.
+    pub(crate) fn lock_exclusively(&self) -> Option<File> {
+        self.lock(File::lock)
     }
 
     /// Locks the folder among all processes until the file is dropped. Returns `None` if locking is impossible: the folder

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use flow::Digest;
 
 use crate::{
-    Entry, FetchError, ListError, PutError, RemoveError, Store, Tag, TagError, blocking::blocking, digest::digest_of,
+    Entry, FetchError, ListError, MAX_SIGNATURES, PutError, RemoveError, SignError, Signature, Store, Tag, TagError,
+    blocking::blocking, digest::digest_of,
 };
 
 /// A store that lasts as long as its process.
@@ -24,6 +25,7 @@ pub struct Memory {
 struct State {
     content: BTreeMap<Digest, (Bytes, SystemTime)>,
     tags: BTreeMap<Tag, Digest>,
+    signatures: BTreeMap<Digest, Vec<Signature>>,
 }
 
 impl Memory {
@@ -73,13 +75,12 @@ impl Store for Memory {
         Ok(self.lock().content.iter().map(entry).collect())
     }
 
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError> {
         let mut state = self.lock();
         if !state.content.contains_key(digest) {
             return Err(TagError::Missing { tag: tag.clone(), digest: *digest });
         }
-        state.tags.insert(tag.clone(), *digest);
-        Ok(())
+        Ok(state.tags.insert(tag.clone(), *digest))
     }
 
     async fn resolve_tag(&self, tag: &Tag) -> Result<Option<Digest>, TagError> {
@@ -90,6 +91,31 @@ impl Store for Memory {
         Ok(self.lock().tags.iter().map(|(tag, digest)| (tag.clone(), *digest)).collect())
     }
 
+    async fn sign(&self, signature: &Signature) -> Result<(), SignError> {
+        let (mut state, digest) = (self.lock(), *signature.digest());
+        if !state.content.contains_key(&digest) {
+            return Err(SignError::Missing { digest });
+        }
+        let signatures = state.signatures.entry(digest).or_default();
+        if signatures.iter().any(|known| known.replaces(signature)) {
+            return Ok(());
+        }
+        signatures.retain(|known| !signature.replaces(known));
+        if signatures.len() >= MAX_SIGNATURES {
+            return Err(SignError::TooMany { digest });
+        }
+        signatures.push(signature.clone());
+        Ok(())
+    }
+
+    async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {
+        Ok(self.lock().signatures.get(digest).cloned().unwrap_or_default())
+    }
+
+    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
+        Ok(self.lock().signatures.values().flatten().cloned().collect())
+    }
+
     async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {
         let mut state = self.lock();
         let is_listed = |(_, stored_at): &(Bytes, SystemTime)| *stored_at == entry.stored_at;
@@ -97,6 +123,7 @@ impl Store for Memory {
             return Ok(false);
         }
         state.content.remove(&entry.digest);
+        state.signatures.remove(&entry.digest);
         Ok(true)
     }
 }

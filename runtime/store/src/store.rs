@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use flow::Digest;
 
-use crate::Tag;
+use crate::{MAX_SIGNATURES, Signature, Tag};
 
 /// Stores content by digest, and tags for digests. Cheap to share: all methods take `&self`. Dropping a future is safe: its
 /// operation happens completely or not at all.
@@ -44,11 +44,11 @@ pub trait Store: Send + Sync + 'static {
     /// [`ListError`] when they cannot be read.
     async fn list(&self) -> Result<Vec<Entry>, ListError>;
 
-    /// Points a tag to a digest from now on, and replaces its earlier digest.
+    /// Points a tag to a digest from now on, and replaces its earlier digest, which it returns.
     ///
     /// # Errors
     /// [`TagError`] when the store does not have the digest, or the tag could not be written.
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError>;
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError>;
 
     /// The digest of a tag, if the tag exists.
     ///
@@ -62,7 +62,26 @@ pub trait Store: Send + Sync + 'static {
     /// [`ListError`] when they cannot be read.
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError>;
 
-    /// Removes the bytes of an entry of [`Store::list`], unless they were put or touched since then; returns whether
+    /// Stores a signature beside the content that it signs. It replaces an earlier one of its signer for its tag; an older one
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// [`SignError`] when the store does not have the content, or the signature could not be stored.
+    async fn sign(&self, signature: &Signature) -> Result<(), SignError>;
+
+    /// The signatures of a content; none if the store does not have it. Damaged ones are left out.
+    ///
+    /// # Errors
+    /// [`ListError`] when they cannot be read.
+    async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError>;
+
+    /// The signatures of all contents, in order of digest.
+    ///
+    /// # Errors
+    /// [`ListError`] when they cannot be read.
+    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError>;
+
+    /// Removes the bytes and signatures of an entry of [`Store::list`], unless they were put or touched since then; returns whether
     /// they are removed. The caller knows that nothing needed them at the time of the list.
     ///
     /// # Errors
@@ -258,6 +277,33 @@ pub enum RemoveError {
         /// The digest of the content to remove.
         digest: Digest,
         /// The path of the content.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+}
+
+/// Why a signature could not be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The store does not have the signed content.
+    #[error("module {digest} cannot be signed, as it is not in the store")]
+    Missing {
+        /// The digest.
+        digest: Digest,
+    },
+    /// The content has as many signatures as are allowed.
+    #[error("module {digest} has {MAX_SIGNATURES} signatures already, and a module has no more")]
+    TooMany {
+        /// The digest.
+        digest: Digest,
+    },
+    /// The signature could not be written.
+    #[error("could not write a signature of module {digest} to {}", path.display())]
+    Write {
+        /// The digest.
+        digest: Digest,
+        /// The path for the signature.
         path: PathBuf,
         /// The operating system's error.
         source: io::Error,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use flow::{Action, Attempt, CallId, Digest, Firing, Stored};
-use store::{Entry, ListError, Memory, PutError, RemoveError, Tag, TagError};
+use store::{Entry, ListError, Memory, PutError, RemoveError, SignError, Signature, Tag, TagError};
 
 use super::*;
 
@@ -53,7 +53,7 @@ impl Store for FaultyStore {
         self.inner.list().await
     }
 
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError> {
         self.inner.tag(tag, digest).await
     }
 
@@ -67,6 +67,18 @@ impl Store for FaultyStore {
 
     async fn touch(&self, digest: &Digest) -> Result<bool, PutError> {
         self.inner.touch(digest).await
+    }
+
+    async fn sign(&self, signature: &Signature) -> Result<(), SignError> {
+        self.inner.sign(signature).await
+    }
+
+    async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {
+        self.inner.signatures(digest).await
+    }
+
+    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
+        self.inner.all_signatures().await
     }
 
     async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {

@@ -9,10 +9,10 @@ use flow::{
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
-    BatchedReport, CallKeys, CallLog, Control, EngineSecret, FetchReply, FetchRequest, FetchResponse, Job, LiveLine,
-    LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest,
-    Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, WithdrawnCall, WorkerStatus, decode_records,
-    decode_snapshot, encode_records, encode_snapshot,
+    BatchedReport, CallKeys, CallLog, Control, EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, Job,
+    LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress,
+    PutRequest, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, WithdrawnCall, WorkerStatus,
+    decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -304,9 +304,12 @@ fn contents() -> Samples {
     let digest = Digest::from_bytes([7; 32]);
     let reply = |answer| FetchReply { digest, response: answer }.encode();
     let address = ReplyAddress { queue: "waft.reply.w1", id: "7" };
+    let fetch = |part| FetchRequest { digest, part }.encode(&secret().content_key(&digest), address);
     vec![
         ("put-request-1", PutRequest { bytes: b"egg", call: call() }.encode(&keys().call, address)),
-        ("fetch-request-1", FetchRequest { digest, chunks: 4..8 }.encode(&secret().content_key(&digest), address)),
+        ("fetch-request-1", fetch(FetchPart::Chunks(4..8))),
+        ("fetch-signatures-1", fetch(FetchPart::Signatures)),
+        ("fetch-signed-1", reply(FetchResponse::Signatures(vec!["untrusted comment: …", "another one"]))),
         ("fetch-chunk-1", reply(FetchResponse::Chunk { size: 300_000, index: 1, bytes: b"egg" })),
         ("fetch-stored-1", reply(FetchResponse::Stored { key: secret().content_key(&digest) })),
         ("fetch-missing-1", reply(FetchResponse::Missing)),

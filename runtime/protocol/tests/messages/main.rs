@@ -13,9 +13,9 @@ use flow::{
 use machine::NodeChange;
 use proptest::prelude::*;
 use protocol::{
-    BatchedReport, CallKeys, CallLog, Control, DecodeError, EngineSecret, FetchReply, FetchRequest, FetchResponse, Job,
-    Key, MAX_BATCH_REPORTS, OpenError, PermitMessage, PutRequest, Reply, ReplyAddress, Report, ReportBatch,
-    WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    BatchedReport, CallKeys, CallLog, Control, DecodeError, EngineSecret, FetchPart, FetchReply, FetchRequest,
+    FetchResponse, Job, Key, MAX_BATCH_REPORTS, OpenError, PermitMessage, PutRequest, Reply, ReplyAddress, Report,
+    ReportBatch, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -106,11 +106,14 @@ proptest! {
 
     #[test]
     fn every_fetch_request_round_trips(digest in any::<[u8; 32]>(), chunks in any::<std::ops::Range<u32>>()) {
-        let request = FetchRequest { digest: Digest::from_bytes(digest), chunks };
-        let (secret, reply) = (EngineSecret::new([7; 32]), ReplyAddress { queue: "waft.reply.a", id: "1" });
-        let encoded = request.encode(&secret.content_key(&request.digest), reply);
-        prop_assert_eq!(FetchRequest::open(&encoded, ReplyAddress { id: "2", ..reply }, &secret), Err(OpenError::Forged));
-        prop_assert_eq!(FetchRequest::open(&encoded, reply, &secret), Ok(request));
+        for part in [FetchPart::Chunks(chunks), FetchPart::Signatures] {
+            let request = FetchRequest { digest: Digest::from_bytes(digest), part };
+            let (secret, reply) = (EngineSecret::new([7; 32]), ReplyAddress { queue: "waft.reply.a", id: "1" });
+            let encoded = request.encode(&secret.content_key(&request.digest), reply);
+            let other = ReplyAddress { id: "2", ..reply };
+            prop_assert_eq!(FetchRequest::open(&encoded, other, &secret), Err(OpenError::Forged));
+            prop_assert_eq!(FetchRequest::open(&encoded, reply, &secret), Ok(request));
+        }
     }
 
     #[test]
@@ -124,6 +127,7 @@ proptest! {
         let answers = [
             FetchResponse::Chunk { size, index, bytes: &bytes },
             FetchResponse::Stored { key: Key::from_bytes([9; 32]) },
+            FetchResponse::Signatures(vec![&reason, "signature"]),
             FetchResponse::Missing,
             FetchResponse::Corrupt { actual: digest },
             FetchResponse::Unreadable { reason: &reason },

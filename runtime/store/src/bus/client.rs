@@ -5,19 +5,22 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, RequestIds, Routing};
 use bytes::Bytes;
 use flow::{CallId, Digest};
-use protocol::{FetchReply, FetchResponse, Key, PutRequest, ReplyAddress, topology::store_put_queue};
-use tokio::{sync::mpsc, time::timeout};
+use protocol::{FetchPart, FetchReply, FetchResponse, Key, PutRequest, ReplyAddress, topology::store_put_queue};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
     SendError, StartError,
     assembly::WINDOW_CHUNKS,
-    fetch::{ChunkRequester, Fetch},
+    fetch::{ChunkRequester, Fetch, MAX_MISSING_QUEUE},
     open,
     server::DIGEST,
 };
-use crate::{FetchError, blocking::blocking, digest::digest_of};
+use crate::{FetchError, Signature, blocking::blocking, digest::digest_of};
 
 /// The maximum number of unsettled replies at the client: one window, which one fetch can have in flight.
 const PREFETCH: u16 = WINDOW_CHUNKS as u16;
@@ -28,6 +31,11 @@ const REPLY_CAPACITY: usize = 2 * WINDOW_CHUNKS as usize;
 
 /// How long a store may take for a put before it is sent again; after the last delay, the put fails.
 const PUT_RETRY_DELAYS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(15)];
+
+/// How long a store may take for the signatures of a content before they are requested again; after the last delay, the request
+/// fails.
+const SIGNATURES_RETRY_DELAYS: [Duration; 4] =
+    [Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(5), Duration::from_secs(10)];
 
 /// The maximum number of fetches that wait for registration, which takes no time.
 const MAX_PENDING_REGISTRATIONS: usize = 16;
@@ -81,6 +89,54 @@ impl Client {
         register.send(registration).await.map_err(|_| FetchError::Closed { digest })?;
         let requester = ChunkRequester { broker: &**broker, queue, reply_queue, id: &id, digest, key };
         Fetch::new(requester, replies, max_bytes).run().await
+    }
+
+    /// Fetches and checks the signatures of a content from the server on `queue`. The key is that of the content, from a job that
+    /// names it. Texts that are no signature of the content are left out. Dropping the future cancels the request.
+    ///
+    /// # Errors
+    /// [`FetchError`] when the store cannot read them, or no answer arrives.
+    pub async fn signatures(&self, queue: &str, digest: Digest, key: Key) -> Result<Vec<Signature>, FetchError> {
+        let Shared { broker, reply_queue, register, ids, .. } = &*self.shared;
+        let id = ids.next();
+        let (sender, mut replies) = mpsc::channel(REPLY_CAPACITY);
+        let registration = FetchRegistration { id: id.clone(), replies: sender };
+        register.send(registration).await.map_err(|_| FetchError::Closed { digest })?;
+        let requester = ChunkRequester { broker: &**broker, queue, reply_queue, id: &id, digest, key };
+        let (started, mut queue_misses) = (Instant::now(), 0);
+        for delay in SIGNATURES_RETRY_DELAYS {
+            match broker.publish(requester.message(FetchPart::Signatures)).await {
+                Err(PublishError::Closed) => return Err(FetchError::Closed { digest }),
+                Err(PublishError::Unroutable { .. }) => {
+                    queue_misses += 1;
+                    if queue_misses == MAX_MISSING_QUEUE {
+                        return Err(FetchError::QueueMissing { digest, queue: queue.to_owned() });
+                    }
+                }
+                // The request may have arrived.
+                Ok(())
+                | Err(
+                    PublishError::Unconfirmed { .. } | PublishError::Refused { .. } | PublishError::TooLarge { .. },
+                ) => {}
+            }
+            let Ok(reply) = timeout(delay, replies.recv()).await else { continue };
+            let reply = reply.ok_or(FetchError::Closed { digest })?;
+            match FetchReply::decode(&reply) {
+                Ok(FetchReply { digest: of, response: FetchResponse::Signatures(texts) }) if of == digest => {
+                    let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
+                    return Ok(blocking(move || read_signatures(digest, &texts)).await);
+                }
+                Ok(FetchReply { response: FetchResponse::Refused, .. }) => {
+                    return Err(FetchError::Refused { digest, queue: queue.to_owned() });
+                }
+                Ok(FetchReply { response: FetchResponse::Unreadable { reason }, .. }) => {
+                    let (queue, reason) = (queue.to_owned(), reason.to_owned());
+                    return Err(FetchError::Unreadable { digest, queue, reason });
+                }
+                Ok(_) | Err(_) => warn!(queue, %digest, "an unexpected reply to a request for signatures is dropped"),
+            }
+        }
+        Err(FetchError::TimedOut { digest, queue: queue.to_owned(), waited: started.elapsed() })
     }
 
     /// Puts bytes that a call has made into the store behind `queue`, and returns their digest and its key once the store has
@@ -139,6 +195,22 @@ impl Client {
         self.shared.stop.cancel();
         self.shared.tasks.wait().await;
     }
+}
+
+/// Checks each text. Checking takes long enough to block a thread.
+fn read_signatures(digest: Digest, texts: &[String]) -> Vec<Signature> {
+    let read = |text: &String| match text.parse::<Signature>() {
+        Ok(signature) if *signature.digest() == digest => Some(signature),
+        Ok(signature) => {
+            warn!(%digest, other = %signature.digest(), "a signature of another module is left out");
+            None
+        }
+        Err(error) => {
+            warn!(%digest, %error, "a signature is left out");
+            None
+        }
+    };
+    texts.iter().filter_map(read).collect()
 }
 
 /// Hands each reply to its fetch. Never waits for a fetch, so that no fetch delays the replies of another.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range, time::Duration};
 use broker::{Broker, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress};
+use protocol::{FetchPart, FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -30,7 +30,7 @@ const RETRY_DELAYS: [Duration; 5] = [
 
 /// How often in a row the queue may be missing: a restarted broker has no queue until the engine is back too, some seconds
 /// later.
-const MAX_MISSING_QUEUE: u32 = 3;
+pub(super) const MAX_MISSING_QUEUE: u32 = 3;
 
 /// The destination of one fetch's requests, and the requested content.
 pub(super) struct ChunkRequester<'a> {
@@ -103,7 +103,7 @@ impl<'a> Fetch<'a> {
 
     async fn request(&mut self, chunks: Range<u32>) -> Result<(), FetchError> {
         let ChunkRequester { queue, digest, .. } = self.requester;
-        match self.requester.broker.publish(self.requester.message(chunks)).await {
+        match self.requester.broker.publish(self.requester.message(FetchPart::Chunks(chunks))).await {
             Ok(()) => self.queue_misses = 0,
             Err(PublishError::Unroutable { .. }) => {
                 self.queue_misses += 1;
@@ -151,7 +151,9 @@ impl<'a> Fetch<'a> {
                     warn!(queue, %digest, size, index, "an invalid chunk is dropped")
                 }
             },
-            FetchResponse::Stored { .. } => debug!(queue, %digest, "a reply to a put is dropped"),
+            FetchResponse::Stored { .. } | FetchResponse::Signatures(_) => {
+                debug!(queue, %digest, "a reply to another request is dropped");
+            }
             FetchResponse::Refused => return Err(FetchError::Refused { digest, queue: queue.into() }),
             FetchResponse::Missing => return Err(FetchError::Missing { digest }),
             FetchResponse::Corrupt { actual } => {
@@ -166,8 +168,8 @@ impl<'a> Fetch<'a> {
 }
 
 impl ChunkRequester<'_> {
-    fn message(&self, chunks: Range<u32>) -> Message {
-        let request = FetchRequest { digest: self.digest, chunks };
+    pub(super) fn message(&self, part: FetchPart) -> Message {
+        let request = FetchRequest { digest: self.digest, part };
         let reply = ReplyAddress { queue: self.reply_queue, id: self.id };
         Message {
             exchange: String::new(),

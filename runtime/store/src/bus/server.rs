@@ -1,14 +1,15 @@
 //! The serving end: a queue of requests and a queue of puts in front of a store.
 
-use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, ops::Range, sync::Arc, time::Duration};
 
 use broker::{Broker, Consumer, Delivery, Message, Properties, QueueKind, Refusals, Routing, quarantine};
 use bytes::Bytes;
 use flow::Digest;
 use futures::future;
 use protocol::{
-    EngineSecret, FetchReply, FetchRequest, FetchResponse, OpenError, PutRequest, ReplyAddress,
-    fetch::MAX_RANGE_CHUNKS, topology as names,
+    EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, OpenError, PutRequest, ReplyAddress,
+    fetch::{MAX_RANGE_CHUNKS, MAX_REPLY_SIGNATURES},
+    topology as names,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -19,7 +20,7 @@ use super::{
     content_cache::ContentCache,
     open,
 };
-use crate::{FetchError, PutError, Store};
+use crate::{FetchError, PutError, Signature, Store};
 
 /// How long the queue outlives its server.
 const QUEUE_EXPIRY: Duration = Duration::from_secs(600);
@@ -114,6 +115,17 @@ impl QueueServer {
                     continue;
                 }
             };
+            let chunks = match request.part {
+                FetchPart::Chunks(chunks) => chunks,
+                FetchPart::Signatures => {
+                    let (broker, store, digest) = (self.broker.clone(), self.store.clone(), request.digest);
+                    self.spawn(&reply_tasks, async move {
+                        send(&*broker, vec![signatures_reply(&*store, digest, &target).await]).await;
+                        delivery.accept();
+                    });
+                    continue;
+                }
+            };
             // Requests are handled one by one. Several readers of a content cost one read, and only one content is in memory
             // besides the recently served ones.
             let content = self.content(&mut recent, request.digest);
@@ -124,7 +136,7 @@ impl QueueServer {
             // holds its delivery, so the prefetch limits the number of tasks.
             let broker = self.broker.clone();
             self.spawn(&reply_tasks, async move {
-                send(&*broker, replies(&request, content, &target)).await;
+                send(&*broker, replies(request.digest, chunks, content, &target)).await;
                 delivery.accept();
             });
         }
@@ -199,9 +211,27 @@ fn put_reply(target: &ReplyTarget, queue: &str, secret: &EngineSecret, result: R
     }
 }
 
-/// The replies to a request.
-fn replies(request: &FetchRequest, content: Result<Bytes, FetchError>, target: &ReplyTarget) -> Vec<Message> {
-    let digest = request.digest;
+/// The reply to a request for signatures.
+async fn signatures_reply(store: &dyn Store, digest: Digest, target: &ReplyTarget) -> Message {
+    let signatures = match store.signatures(&digest).await {
+        Ok(signatures) => signatures,
+        Err(error) => {
+            warn!(%digest, error = &error as &dyn Error, "the signatures of a module cannot be served");
+            let reason = format!("its signatures: {error}");
+            return target.message(&FetchReply { digest, response: FetchResponse::Unreadable { reason: &reason } });
+        }
+    };
+    let texts = signatures.iter().take(MAX_REPLY_SIGNATURES).map(Signature::as_str).collect();
+    target.message(&FetchReply { digest, response: FetchResponse::Signatures(texts) })
+}
+
+/// The replies to a request for chunks.
+fn replies(
+    digest: Digest,
+    requested: Range<u32>,
+    content: Result<Bytes, FetchError>,
+    target: &ReplyTarget,
+) -> Vec<Message> {
     let message = |response| target.message(&FetchReply { digest, response });
     let bytes = match content {
         Ok(bytes) => bytes,
@@ -215,7 +245,7 @@ fn replies(request: &FetchRequest, content: Result<Bytes, FetchError>, target: &
         }
     };
     let size = bytes.len() as u64;
-    let chunks = request.chunks.start..request.chunks.end.min(chunks_of(size));
+    let chunks = requested.start..requested.end.min(chunks_of(size));
     let chunk = |index| {
         let bytes = &bytes[byte_range(index, size)];
         message(FetchResponse::Chunk { size, index, bytes })

@@ -2,6 +2,7 @@
 
 mod access;
 mod faulty;
+mod signatures;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -10,7 +11,7 @@ use broker::{Broker, InProcess, Message, Properties, Queue, QueueKind, Routing};
 use bytes::Bytes;
 use flow::{Action, Attempt, CallId, Digest, Firing};
 use protocol::{
-    EngineSecret, FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress,
+    EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress,
     fetch::CHUNK,
     topology::{QUARANTINE, store_put_queue},
 };
@@ -19,7 +20,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::faulty::{Fault, FaultyBroker};
 use super::{Client, SendError, Server, server::DIGEST};
-use crate::{Directory, Entry, FetchError, ListError, Memory, PutError, RemoveError, Store, Tag, TagError, digest_of};
+use crate::{
+    Directory, Entry, FetchError, ListError, Memory, PutError, RemoveError, SignError, Signature, Store, Tag, TagError,
+    digest_of,
+};
 
 const QUEUE: &str = "waft.store.test";
 const REPLIES: &str = "waft.reply.test";
@@ -216,10 +220,10 @@ async fn an_unreadable_request_is_quarantined() {
     let harness = Harness::new().await;
     let digest = digest_of(b"pan");
     let (key, reply) = (SECRET.content_key(&digest), ReplyAddress { queue: "", id: "" });
-    let without_reply_queue = FetchRequest { digest, chunks: 0..1 }.encode(&key, reply);
-    let endless = FetchRequest { digest, chunks: 7..u32::MAX }.encode(&key, reply);
+    let without_reply_queue = FetchRequest { digest, part: FetchPart::Chunks(0..1) }.encode(&key, reply);
+    let endless = FetchRequest { digest, part: FetchPart::Chunks(7..u32::MAX) }.encode(&key, reply);
     #[expect(clippy::reversed_empty_ranges, reason = "the request is invalid on purpose")]
-    let backwards = FetchRequest { digest, chunks: 9..2 }.encode(&key, reply);
+    let backwards = FetchRequest { digest, part: FetchPart::Chunks(9..2) }.encode(&key, reply);
     for body in [b"garbage".to_vec(), vec![], without_reply_queue, endless, backwards] {
         let mut garbage = message(QUEUE, body);
         harness.broker.publish(garbage.clone()).await.unwrap();
@@ -424,7 +428,7 @@ impl Store for HangingStore {
         self.0.list().await
     }
 
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<(), TagError> {
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError> {
         self.0.tag(tag, digest).await
     }
 
@@ -434,6 +438,18 @@ impl Store for HangingStore {
 
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError> {
         self.0.tags().await
+    }
+
+    async fn sign(&self, signature: &Signature) -> Result<(), SignError> {
+        self.0.sign(signature).await
+    }
+
+    async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {
+        self.0.signatures(digest).await
+    }
+
+    async fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
+        self.0.all_signatures().await
     }
 
     async fn remove(&self, entry: &Entry) -> Result<bool, RemoveError> {

@@ -19,7 +19,7 @@ async fn a_request_that_is_seen_brings_its_content_to_no_other_queue() {
     let harness = Harness::new().await;
     let digest = harness.put("pan".into()).await;
     let (key, reply) = (SECRET.content_key(&digest), ReplyAddress { queue: "waft.reply.honest", id: "1" });
-    let mut seen = message(QUEUE, FetchRequest { digest, chunks: 0..1 }.encode(&key, reply));
+    let mut seen = message(QUEUE, FetchRequest { digest, part: FetchPart::Chunks(0..1) }.encode(&key, reply));
     let stolen = "waft.reply.thief";
     harness.broker.declare_queue(&Queue { name: stolen.into(), kind: QueueKind::Exclusive }).await.unwrap();
     let mut answers = harness.broker.consume(stolen, 1).await.unwrap();

@@ -1,0 +1,106 @@
+//! The signatures in a folder: one file of minisign for each signer and tag.
+//!
+//! ```text
+//! signatures/DIGEST/KEY.minisig        for any use; KEY is the Ed25519 key of the signer in hex digits
+//! signatures/DIGEST/KEY.TAG.minisig    for one tag
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use flow::Digest;
+use tracing::warn;
+
+use super::{Folder, list};
+use crate::{ListError, MAX_SIGNATURE_BYTES, MAX_SIGNATURES, SignError, Signature};
+
+impl Folder {
+    /// The folder of all signatures.
+    pub(super) fn signatures(&self) -> PathBuf {
+        self.root.join("signatures")
+    }
+
+    fn signature_folder(&self, digest: &Digest) -> PathBuf {
+        self.signatures().join(digest.hex())
+    }
+
+    /// Stores a signature, unless there is a younger one of its signer for its tag.
+    pub(crate) fn sign(&self, signature: &Signature) -> Result<(), SignError> {
+        let digest = *signature.digest();
+        let folder = self.signature_folder(&digest);
+        let path = folder.join(file_name(signature));
+        let failed = |source: io::Error| SignError::Write { digest, path: path.clone(), source };
+        // The content cannot be removed meanwhile, and the number of signatures stays.
+        let _exclusive = self.lock_exclusively();
+        if !self.contains(&digest).map_err(failed)? {
+            return Err(SignError::Missing { digest });
+        }
+        if let Some(known) = read(&path)
+            && known.replaces(signature)
+        {
+            return Ok(());
+        }
+        let files = list(&folder).map_err(|error| failed(io::Error::other(error)))?;
+        let is_other = |file: &fs::DirEntry| file.path() != path;
+        if files.iter().filter(|file| is_other(file)).count() >= MAX_SIGNATURES {
+            return Err(SignError::TooMany { digest });
+        }
+        self.write_atomic(&path, signature.as_str().as_bytes()).map_err(failed)
+    }
+
+    /// The signatures of a content, in order of signer.
+    pub(crate) fn signatures_of(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {
+        let files = list(&self.signature_folder(digest))?;
+        let read = |file: &fs::DirEntry| read(&file.path()).filter(|signature| signature.digest() == digest);
+        let mut signatures: Vec<Signature> = files.iter().take(MAX_SIGNATURES).filter_map(read).collect();
+        signatures.sort_by(|one, other| (one.signer(), one.tag()).cmp(&(other.signer(), other.tag())));
+        Ok(signatures)
+    }
+
+    /// All signatures, in order of digest.
+    pub(crate) fn all_signatures(&self) -> Result<Vec<Signature>, ListError> {
+        let digest = |file: &fs::DirEntry| format!("sha256:{}", file.file_name().to_str()?).parse::<Digest>().ok();
+        let mut digests: Vec<Digest> = list(&self.signatures())?.iter().filter_map(digest).collect();
+        digests.sort();
+        let mut all = Vec::new();
+        for digest in digests {
+            all.extend(self.signatures_of(&digest)?);
+        }
+        Ok(all)
+    }
+
+    /// Removes the signatures of a content. One that cannot be removed does no harm.
+    pub(super) fn remove_signatures(&self, digest: &Digest) {
+        match fs::remove_dir_all(self.signature_folder(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(%digest, %error, "the signatures of a removed module are still there");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+fn file_name(signature: &Signature) -> String {
+    let key = signature.signer().key_hex();
+    signature.tag().map_or_else(|| format!("{key}.minisig"), |tag| format!("{key}.{tag}.minisig"))
+}
+
+/// The signature in a file; `None` if there is none that is valid.
+fn read(path: &Path) -> Option<Signature> {
+    let size = path.metadata().ok()?.len();
+    let text = if size <= MAX_SIGNATURE_BYTES as u64 { fs::read_to_string(path).ok() } else { None };
+    let signature = text.map(|text| text.parse::<Signature>());
+    match signature {
+        Some(Ok(signature)) => Some(signature),
+        Some(Err(error)) => {
+            warn!(path = %path.display(), %error, "a signature is left out");
+            None
+        }
+        None => {
+            warn!(path = %path.display(), size, "a signature cannot be read, and is left out");
+            None
+        }
+    }
+}
