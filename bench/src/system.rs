@@ -83,8 +83,8 @@ impl Waft {
             delivery_limit: flow::DELIVERY_LIMIT,
             journal: None,
         };
-        let worker =
-            Worker::connect(config, brokers[1].clone(), Arc::new(ContentSource::new(sandbox, bytes, client))).await?;
+        let modules = ContentSource::new(sandbox, bytes, client, store::Admission::default());
+        let worker = Worker::connect(config, brokers[1].clone(), Arc::new(modules)).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(worker.run(stop.clone(), stop.clone()));
         tasks.close();

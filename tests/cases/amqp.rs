@@ -1,5 +1,7 @@
 //! Tests runs over RabbitMQ, with worker processes that start, stop and are killed, and with duplicate messages.
 
+mod admission;
+
 use std::{
     process::Stdio,
     time::{Duration, Instant},

@@ -1,6 +1,7 @@
 //! Tests `waft serve` and its client commands as a user runs them: a whole waft in one process.
 
 mod access;
+mod admission;
 mod exclusive_lock;
 mod openapi;
 mod for_each;

@@ -1,6 +1,7 @@
 //! Tests how a worker handles a job. A call is a function of its job: any attempt can be executed again, anywhere, with the
 //! same result.
 
+mod admission;
 mod large;
 mod forged;
 mod live;
@@ -23,7 +24,7 @@ use broker::{
 use flow::{Attempt, CallId, Digest, FailureKind, Firing, Limits, TaskResult, Timestamp, Value, Values};
 use protocol::{CallLog, Control, EngineSecret, Job, Report, WithdrawnCall, topology};
 use sandbox::Sandbox;
-use store::Store;
+use store::{Admission, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use waft_tests::guest;
 use worker::{Config, ContentSource, GuestResult, GuestRunner, Worker};
@@ -56,13 +57,23 @@ fn config(name: &str) -> Config {
 
 /// Starts a worker with its own sandbox and cache, which takes jobs from the queue of its name.
 async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, stop: &CancellationToken) {
+    start_worker_with(name, broker, tasks, stop, Admission::default()).await;
+}
+
+/// Starts a worker that runs only modules that a policy admits.
+async fn start_worker_with(
+    name: &str,
+    broker: Arc<dyn Broker>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    admission: Admission,
+) {
     let cache = tempfile::tempdir().expect("a temporary folder");
     let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works on this machine");
     let bytes = store::Cache::open(cache.path().into(), 1 << 30).await.expect("the cache opens");
     let client = store::bus::Client::new(broker.clone(), format!("reply.{name}")).await.expect("the broker answers");
-    let worker = Worker::connect(config(name), broker, Arc::new(ContentSource::new(sandbox, bytes, client)))
-        .await
-        .expect("it connects");
+    let modules = ContentSource::new(sandbox, bytes, client, admission);
+    let worker = Worker::connect(config(name), broker, Arc::new(modules)).await.expect("it connects");
     let stop = stop.clone();
     tasks.spawn(async move {
         worker.run(stop.clone(), stop).await;
@@ -131,6 +142,7 @@ fn withdraw<'a>(calls: impl IntoIterator<Item = &'a CallId>) -> Control {
 /// A broker with a store of the hostile guest and a signal queue, without workers so far.
 struct Harness {
     broker: Arc<dyn Broker>,
+    store: Arc<dyn Store>,
     module: Digest,
     signals: Consumer,
     tasks: TaskTracker,
@@ -140,16 +152,16 @@ struct Harness {
 impl Harness {
     async fn new() -> Self {
         let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
-        let store = Arc::new(store::Memory::new());
+        let store: Arc<dyn Store> = Arc::new(store::Memory::new());
         let wasm = std::fs::read(guest("hostile")).expect("it is built");
         let component = sandbox::Module::componentize(&wasm).expect("it is a guest").into_bytes();
         let module = store.put(component).await.expect("memory stores it");
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let server = store::bus::Server::start(broker.clone(), STORE.into(), store, SECRET, stop.clone()).await;
+        let server = store::bus::Server::start(broker.clone(), STORE.into(), store.clone(), SECRET, stop.clone()).await;
         tasks.spawn(server.expect("the broker answers").run());
         broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
         let signals = broker.consume(SIGNALS, 16).await.expect("it is there");
-        Self { broker, module, signals, tasks, stop }
+        Self { broker, store, module, signals, tasks, stop }
     }
 
     async fn start_worker(&self, name: &str) {
@@ -300,7 +312,8 @@ async fn an_unresponsive_queue_does_not_block_others() {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(worker.expect("it connects").run(stop.clone(), stop.clone()));
     let module = Digest::from_bytes([1; 32]);
-    let mut harness = Harness { broker: Arc::new(memory.clone()), module, signals, tasks, stop };
+    let (broker, store) = (Arc::new(memory.clone()), Arc::new(store::Memory::new()));
+    let mut harness = Harness { broker, store, module, signals, tasks, stop };
     for attempt in 1..10 {
         let job = job(module, "noop");
         let call = CallId { attempt: Attempt::new(attempt), ..job.call.clone() };

@@ -13,14 +13,18 @@ pub struct AuditEntry {
     pub caller: String,
     /// The address and port it came from.
     pub peer: String,
-    /// What it asked for: `submit`, `notify`, `cancel`, `suspend`, `resume`, `retry`, `skip`, `edit`, `push`, `create-token`,
-    /// `revoke-token`, or `read` for a refused request that only reads.
+    /// What it asked for: `submit`, `notify`, `cancel`, `suspend`, `resume`, `retry`, `skip`, `edit`, `push`, `sign`,
+    /// `create-token`, `revoke-token`, or `read` for a refused request that only reads. A push that sets a tag also has an
+    /// entry `move-tag`.
     pub action: String,
-    /// The id of the run, the digest of the module or the name of the token that it is about; left out if it is unknown.
+    /// The id of the run, the digest of the module, the tag or the name of the token that it is about; left out if it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The status of the answer, as in HTTP.
     pub status: u16,
+    /// The digests of a moved tag, before and after; left out for other entries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// A page of the audit log, the youngest entry first.
@@ -40,7 +44,7 @@ pub struct AuditLog {
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct AuditQuery {
-    /// Only entries about this run, module or token.
+    /// Only entries about this run, module, tag or token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The maximum number of entries: 1 to 1000; the default is 100.

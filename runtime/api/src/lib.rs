@@ -40,7 +40,7 @@ pub use flow::ValuesObject;
 pub use list::{ListQuery, Runs, Summary};
 pub use log_event::{LogAttempt, LogEvent};
 pub use logs::{Action, AttemptLog, LogLevel, LogLine, RunLogs};
-pub use module::{Module, Modules, StoredModule};
+pub use module::{Module, ModuleSignature, Modules, StoredModule};
 pub use problem::{Diagnostic, Problem, Severity};
 pub use run::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FailureKind, FiringState, LostWorker, NextTime, Node,

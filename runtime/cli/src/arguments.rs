@@ -3,6 +3,7 @@
 mod command;
 mod edit;
 mod flags;
+mod keys;
 mod quarantine;
 mod token;
 
@@ -10,6 +11,7 @@ use clap::Parser;
 pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;
 pub(crate) use flags::{BrokerFlag, ListFlags, Shared, SubmitFlags, ValueFlags};
+pub(crate) use keys::{KeysCommand, ModulesCommand, SignFlags};
 pub(crate) use quarantine::{MessageSelection, QuarantineCommand};
 pub(crate) use token::TokenCommand;
 

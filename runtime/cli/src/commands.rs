@@ -10,6 +10,7 @@ mod gc;
 mod graph;
 mod embedded_worker;
 mod inspect;
+mod keys;
 mod list;
 mod logs;
 mod modules;
@@ -39,12 +40,20 @@ use crate::{
     arguments::{BrokerFlag, Command, ValueFlags},
     display::GuestLogs,
     exit::{CliError, Exit},
-    settings::Settings,
+    settings::{Settings, follow_admission},
     signals::StopSignal,
 };
 
 /// Runs a command to its end. A command that only prints also stops once the reader of its output leaves.
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
+    if command.executes_tasks() {
+        let following = follow_admission(settings.admission.clone());
+        // The policy may be read again at any point, and reading it never ends.
+        return tokio::select! {
+            result = Box::pin(perform(command, settings)) => result,
+            never = following => match never {},
+        };
+    }
     if !command.only_prints() {
         return Box::pin(perform(command, settings)).await;
     }
@@ -58,9 +67,10 @@ pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, Cl
 async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError> {
     match command {
         Command::New { name } => new::run(&name),
-        Command::Push { files, tag, json } => push::run(&settings, &files, tag.as_deref(), json).await,
+        Command::Push { files, tag, sign, json } => push::run(&settings, &files, tag.as_deref(), sign, json).await,
         Command::Inspect { module, json } => inspect::run(&settings, &module, json).await,
-        Command::Modules { json } => modules::run(&settings, json).await,
+        Command::Modules { command, json } => modules::run(&settings, command, json).await,
+        Command::Keys(command) => keys::run(command),
         Command::Check { flow, values, json } => check::run(&settings, &flow, &values, json).await,
         Command::Graph { flow, format, values } => graph::run(&settings, &flow, format, &values).await,
         Command::Run { flow, values, broker, run_id, resume, quiet, json } => match (flow, resume) {
@@ -188,7 +198,7 @@ async fn local_modules(
     };
     let reply_queue = format!("waft.reply.{name}.{}", uuid::Uuid::now_v7());
     let client = store::bus::Client::new(broker, reply_queue).await.map_err(CliError::unreachable)?;
-    Ok(::worker::ContentSource::new(sandbox, bytes, client))
+    Ok(::worker::ContentSource::new(sandbox, bytes, client, settings.admission.clone()))
 }
 
 /// Opens the logbook that the settings name.

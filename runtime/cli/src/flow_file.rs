@@ -12,7 +12,7 @@ use flow::{Diagnostic, Flow, Json, Severity, Value, ValueName, Values, invalid::
 use crate::{
     arguments::ValueFlags,
     exit::CliError,
-    modules::{self, ModuleLibrary, Persist, folder_of},
+    modules::{self, ModuleLibrary, Purpose, folder_of},
 };
 
 /// A flow file and its diagnostics.
@@ -61,16 +61,18 @@ pub(crate) async fn check(
     library: &ModuleLibrary,
     path: &Path,
     inputs: &Values,
-    persist: Persist,
+    purpose: Purpose,
 ) -> Result<CheckedFlow, CliError> {
     let text = read(path).await?;
     let draft = flow::file::read(&text);
     let folder = folder_of(path);
     let namespace = draft.namespace();
     let find = async |reference: String| {
-        modules::find(library, &reference, (&folder, namespace.as_ref()), persist)
-            .await
-            .map_err(|error| format!("{error:#}"))
+        let found = modules::find(library, &reference, (&folder, namespace.as_ref()), purpose).await;
+        found.map_err(|error| match modules::advice(&error) {
+            Some(advice) => format!("{error:#}: {advice}"),
+            None => format!("{error:#}"),
+        })
     };
     let (flow, diagnostics) = match wire_draft(&draft, inputs, &library.maximum(), find).await {
         Ok(mut wired) => {

@@ -9,18 +9,25 @@ use anyhow::{Context, anyhow};
 use flow::{Digest, Namespace};
 use sandbox::{Compiler, Sandbox};
 use server::LibraryError;
-pub(crate) use server::{InspectedModule, ModuleLibrary};
+pub(crate) use server::{Component, InspectedModule, ModuleLibrary};
 use store::{Directory, Store, Tag};
 
 use crate::{exit::CliError, settings::Settings};
 
-/// Whether a found module is made available to workers.
+/// What a module is found for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Persist {
-    /// Put it into the store.
-    Store,
-    /// Only inspect it.
-    Nothing,
+pub(crate) enum Purpose {
+    /// Workers will run it: it must be admitted, and is put into the store.
+    Run,
+    /// A person asks whether it could run: it must be admitted.
+    Check,
+    /// A person looks at it.
+    Inspect,
+}
+
+/// What to do about a module that is not admitted, if this is the error.
+pub(crate) fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    error.downcast_ref::<store::Refusal>().map(store::Refusal::advice)
 }
 
 /// Opens the store of this machine.
@@ -52,7 +59,8 @@ pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrar
 }
 
 fn library(settings: &Settings, store: Arc<dyn Store>, slots: u16) -> Result<ModuleLibrary, CliError> {
-    Ok(ModuleLibrary { store, sandbox: sandbox(settings, slots)?, max_retries: settings.max_retries })
+    let (sandbox, max_retries) = (sandbox(settings, slots)?, settings.max_retries);
+    Ok(ModuleLibrary { store, sandbox, max_retries, admission: settings.admission.clone() })
 }
 
 /// Starts a sandbox with `slots` slots and this machine's cache of compiled code.
@@ -107,17 +115,18 @@ pub(crate) async fn find(
     library: &ModuleLibrary,
     text: &str,
     (folder, namespace): (&Path, Option<&Namespace>),
-    persist: Persist,
+    purpose: Purpose,
 ) -> anyhow::Result<InspectedModule> {
     match reference(text, folder)? {
-        Reference::File(path) => file(library, &path, persist).await,
-        Reference::Name => by_name(library, text, namespace, persist).await.map_err(|error| match error {
+        Reference::File(path) => file(library, &path, purpose).await,
+        Reference::Name => by_name(library, text, namespace, purpose).await.map_err(|error| match error {
             LibraryError::NoTag { tag } => {
                 anyhow!("there is no file {} and no tag {tag:?}", folder.join(text).display())
             }
             LibraryError::Name { text, source } => {
                 anyhow!(source).context(format!("{text:?} is no file, tag or digest"))
             }
+            LibraryError::NotAdmitted(refusal) => refusal.into(),
             error => error.into(),
         }),
     }
@@ -127,26 +136,45 @@ async fn by_name(
     library: &ModuleLibrary,
     text: &str,
     namespace: Option<&Namespace>,
-    persist: Persist,
+    purpose: Purpose,
 ) -> Result<InspectedModule, LibraryError> {
-    match persist {
-        Persist::Store => library.find_for_run(text, namespace).await,
-        Persist::Nothing => library.find(text, namespace).await,
+    match purpose {
+        Purpose::Run => library.find_for_run(text, namespace).await,
+        Purpose::Check => library.find_admitted(text, namespace).await,
+        Purpose::Inspect => library.find(text, namespace).await,
     }
 }
 
 /// Reads a module file, converts it to a component where necessary, and inspects it.
-pub(crate) async fn file(library: &ModuleLibrary, path: &Path, persist: Persist) -> anyhow::Result<InspectedModule> {
-    let shown = path.display();
-    let read = tokio::fs::read(path).await.with_context(|| format!("could not read {shown}"))?;
-    let found = library.inspect(read.into()).await.map_err(|error| match error {
-        LibraryError::Module(error) => anyhow!(error).context(format!("{shown} is not a module waft can run")),
-        error => anyhow!(error).context(format!("{shown} is not right")),
-    })?;
-    if persist == Persist::Store {
-        library.store(&found).await.with_context(|| format!("could not store {shown}"))?;
+async fn file(library: &ModuleLibrary, path: &Path, purpose: Purpose) -> anyhow::Result<InspectedModule> {
+    let component = component(library, path).await?;
+    match purpose {
+        Purpose::Run | Purpose::Check => {
+            library.admit(&component.digest, None, &[]).await.map_err(|error| file_error(path, error))?;
+        }
+        Purpose::Inspect => {}
+    }
+    let found = library.inspect(component).await.map_err(|error| file_error(path, error))?;
+    if purpose == Purpose::Run {
+        library.store(&found).await.with_context(|| format!("could not store {}", path.display()))?;
     }
     Ok(found)
+}
+
+/// Reads a module file, and converts it to a component where necessary.
+pub(crate) async fn component(library: &ModuleLibrary, path: &Path) -> anyhow::Result<Component> {
+    let read = tokio::fs::read(path).await.with_context(|| format!("could not read {}", path.display()))?;
+    library.component(read.into()).await.map_err(|error| file_error(path, error))
+}
+
+/// Explains what is wrong with a module file.
+pub(crate) fn file_error(path: &Path, error: LibraryError) -> anyhow::Error {
+    let shown = path.display();
+    match error {
+        LibraryError::Module(error) => anyhow!(error).context(format!("{shown} is not a module waft can run")),
+        LibraryError::NotAdmitted(refusal) => refusal.into(),
+        error => anyhow!(error).context(format!("{shown} is not right")),
+    }
 }
 
 /// The folder that paths in a flow file start from.

@@ -6,6 +6,7 @@
 //!
 //! The environment is read here and not by clap: it ranks between the files and the flags, also for commands without the flag.
 
+mod admission;
 mod limits;
 
 use std::{
@@ -21,8 +22,10 @@ use std::{
 use anyhow::anyhow;
 use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, RetryLimits, Size};
 use serde::Deserialize;
+use store::Admission;
 
-use self::limits::RawLimits;
+pub(crate) use self::admission::follow as follow_admission;
+use self::{admission::RawAdmission, limits::RawLimits};
 use crate::{arguments::Shared, exit::CliError};
 
 /// The defaults, which also serve as reference.
@@ -47,6 +50,7 @@ struct RawSettings {
     worker: RawWorkerSettings,
     serve: RawServeSettings,
     limits: RawLimits,
+    admission: RawAdmission,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -123,6 +127,8 @@ pub(crate) struct Settings {
     pub(crate) max_limits: Limits,
     /// The maximum of retries that a task may have.
     pub(crate) max_retries: RetryLimits,
+    /// Which modules may run: a change of the files changes it while a command runs that calls guests.
+    pub(crate) admission: Admission,
 }
 
 impl RawSettings {
@@ -150,6 +156,7 @@ impl RawSettings {
                 largest_request: text(self.serve.largest_request, lower.serve.largest_request),
             },
             limits: self.limits.or(lower.limits),
+            admission: self.admission.or(lower.admission),
         }
     }
 
@@ -178,7 +185,7 @@ impl RawSettings {
 
     /// The keys of these settings that a project must not set.
     fn private_keys(&self) -> Vec<String> {
-        let Self { broker, logbook, server, store, cache, cache_size, worker: _, serve, limits } = self;
+        let Self { broker, logbook, server, store, cache, cache_size, worker: _, serve, limits, admission } = self;
         let RawServeSettings { listen, token, certificate, key, largest_request } = serve;
         let keys = [
             ("broker", broker),
@@ -196,7 +203,7 @@ impl RawSettings {
         let set = keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_owned());
         let mut limits = *limits;
         let limits = limits.entries().filter(|(_, limit)| limit.is_set()).map(|(name, _)| format!("limits.{name}"));
-        set.chain(limits).collect()
+        set.chain(limits).chain(admission.keys().into_iter().map(str::to_owned)).collect()
     }
 }
 
@@ -229,7 +236,7 @@ fn check_project(settings: &RawSettings) -> Result<(), CliError> {
         return Ok(());
     }
     let error = anyhow!(
-        "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token, nor raise a limit",
+        "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token, which modules run, nor raise a limit",
         keys.join(", ")
     );
     let user = user_file().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE));
@@ -237,6 +244,11 @@ fn check_project(settings: &RawSettings) -> Result<(), CliError> {
         "move the lines to {}, or use the environment or flags; a project may set [worker] slots, queues, grace and delivery_limit",
         user.display()
     )))
+}
+
+/// The folder with the keys of the user that sign modules; `None` without a home folder.
+pub(crate) fn keys_folder() -> Option<PathBuf> {
+    base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("waft/keys"))
 }
 
 /// The settings file of the user; `None` without a home folder.
@@ -272,6 +284,7 @@ impl Settings {
         let queues = parser.queues("worker.queues", written.worker.queues);
         let max_limits = parser.limits(&written.limits.call);
         let max_retries = parser.retries(&written.limits);
+        let policy = written.admission.policy(|key, error| parser.report(key, error));
         parser.finish(&files.names)?;
         Ok(Self {
             broker: written.broker.filter(|url| !url.is_empty()),
@@ -297,6 +310,7 @@ impl Settings {
             largest_request,
             max_limits,
             max_retries,
+            admission: Admission::new(policy),
         })
     }
 }
@@ -406,7 +420,8 @@ fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
         let message = anyhow!("the settings in {name}{place} cannot be read: {}", error.message());
         CliError::invalid(message).hint(format!(
             "the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit, [serve] \
-             listen, token, certificate, key, largest_request and [limits] {}",
+             listen, token, certificate, key, largest_request, [limits] {}, [admission] modules, [[admission.allow]] signer, \
+             digest, tags and [admission.deny] digests, signers",
             limits::names()
         ))
     })

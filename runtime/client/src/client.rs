@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::{Method, RequestBuilder, Response, Url, header, redirect::Policy};
 use serde::de::DeserializeOwned;
 
 use crate::{
     ClientError, LogWatch, Watch,
     api::{
-        AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, ListQuery, Module, Modules, NewToken,
-        Notification, Problem, Run, RunLogs, RunStateResponse, Runs, SkipRollback, Submission, Tokens, Workers,
+        AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, ListQuery, Module, ModuleSignature, Modules,
+        NewToken, Notification, Problem, Run, RunLogs, RunStateResponse, Runs, SkipRollback, Submission, Tokens,
+        Workers,
     },
     tls,
     watch::Events,
@@ -186,9 +188,37 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; with status 422 the bytes are no module.
     pub async fn push(&self, bytes: Vec<u8>, tag: Option<&str>) -> Result<Module, ClientError> {
-        let request = self.request(Method::POST, &["v1", "modules"])?;
+        self.push_signed(bytes, tag, &[]).await
+    }
+
+    /// Stores a module with signatures; a given tag refers to it from then on. A signature has the four lines of minisign, and is
+    /// of the component that the server makes of the module.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 422 the bytes are no module, or a signature is not of it; with 403 the server does not admit
+    /// the module.
+    pub async fn push_signed(
+        &self,
+        bytes: Vec<u8>,
+        tag: Option<&str>,
+        signatures: &[&str],
+    ) -> Result<Module, ClientError> {
+        let mut request = self.request(Method::POST, &["v1", "modules"])?;
+        for signature in signatures {
+            request = request.header("waft-signature", BASE64_STANDARD.encode(signature));
+        }
         let request = request.query(&tag.map(|tag| [("tag", tag)])).body(bytes);
         self.json(request.header(header::CONTENT_TYPE, "application/wasm")).await
+    }
+
+    /// Stores a signature of a module that the server has; returns all signatures of the module.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 the server does not have the module, with 422 it is no signature of the module, with 403
+    /// the server denies its signer.
+    pub async fn sign(&self, digest: &str, signature: &str) -> Result<Vec<ModuleSignature>, ClientError> {
+        let request = self.request(Method::POST, &["v1", "modules", digest, "signatures"])?;
+        self.json(request.header(header::CONTENT_TYPE, "text/plain").body(signature.to_owned())).await
     }
 
     /// Reads a module by digest or tag; `None` when the server does not have it.

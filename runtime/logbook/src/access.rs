@@ -33,10 +33,12 @@ pub struct AuditEntry {
     pub peer: String,
     /// What it asked for, as a word of the server.
     pub action: String,
-    /// The id of the run, the digest of the module or the name of the token that it is about, if it is known.
+    /// The id of the run, the digest of the module, the tag or the name of the token that it is about, if it is known.
     pub subject: Option<String>,
     /// The status of the answer, as in HTTP.
     pub status: u16,
+    /// What has changed, if the subject does not say it: the digests of a tag before and after it was moved.
+    pub detail: Option<String>,
 }
 
 /// The position of an entry: later entries have higher ones.
@@ -109,6 +111,7 @@ pub(crate) struct AuditRow {
     pub(crate) action: String,
     pub(crate) subject: Option<String>,
     pub(crate) status: i32,
+    pub(crate) detail: Option<String>,
 }
 
 impl AuditRow {
@@ -118,11 +121,11 @@ impl AuditRow {
     /// [`LoadError`] when another program wrote the row.
     pub(crate) fn into_entry(self) -> Result<(AuditPosition, AuditEntry), LoadError> {
         let damaged = || LoadError::Unavailable { reason: "an entry of the audit log is damaged".into() };
-        let Self { key, at, caller, peer, action, subject, status } = self;
+        let Self { key, at, caller, peer, action, subject, status, detail } = self;
         let at = Timestamp::from_micros(u64::try_from(at).map_err(|_| damaged())?);
         let status = u16::try_from(status).map_err(|_| damaged())?;
         let position = u64::try_from(key).map_err(|_| damaged())?;
-        Ok((position, AuditEntry { at, caller, peer, action, subject, status }))
+        Ok((position, AuditEntry { at, caller, peer, action, subject, status, detail }))
     }
 }
 

@@ -10,7 +10,7 @@ use protocol::events::rfc3339;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::{extract::Query, problem::Problem, state::Shared};
+use crate::{MovedTag, extract::Query, problem::Problem, state::Shared};
 
 /// Maximum number of entries that wait to be written. Further requests that do more than read wait for them.
 const CAPACITY: usize = 4_096;
@@ -40,9 +40,9 @@ pub(crate) struct Audit {
 impl Audit {
     /// Notes a request, now that its answer is known.
     pub(crate) async fn note(&self, entry: AuditEntry) {
-        let AuditEntry { at: _, caller, peer, action, subject, status } = &entry;
-        let subject = subject.as_deref().unwrap_or_default();
-        debug!(target: "waft::audit", caller, peer, action, subject, status, "request");
+        let AuditEntry { at: _, caller, peer, action, subject, status, detail } = &entry;
+        let [subject, detail] = [subject, detail].map(|text| text.as_deref().unwrap_or_default());
+        debug!(target: "waft::audit", caller, peer, action, subject, status, detail, "request");
         // The server is stopping: the writer has ended.
         let _ = self.entries.send(entry).await;
     }
@@ -95,7 +95,23 @@ impl AuditWriter {
 
 /// The entry of a request.
 pub(crate) fn entry(caller: &str, peer: String, action: &str, subject: Option<String>, status: u16) -> AuditEntry {
-    AuditEntry { at: SystemClock.now(), caller: caller.to_owned(), peer, action: action.to_owned(), subject, status }
+    let (at, caller, action) = (SystemClock.now(), caller.to_owned(), action.to_owned());
+    AuditEntry { at, caller, peer, action, subject, status, detail: None }
+}
+
+/// What the audit log calls a change of a tag.
+const MOVE_TAG: &str = "move-tag";
+
+/// The entry of a tag that a request has moved, beside the entry of the request.
+pub(crate) fn moved_tag(request: &AuditEntry, moved: &MovedTag) -> AuditEntry {
+    let MovedTag { tag, from, to } = moved;
+    let from = from.map_or_else(|| "none".to_owned(), |from| from.to_string());
+    AuditEntry {
+        action: MOVE_TAG.to_owned(),
+        subject: Some(tag.to_string()),
+        detail: Some(format!("from {from} to {to}")),
+        ..request.clone()
+    }
 }
 
 /// Lists the requests that did more than read or were refused, the youngest first.
@@ -124,6 +140,7 @@ pub(crate) async fn list(State(state): Shared, Query(query): Query<AuditQuery>) 
         action: entry.action,
         subject: entry.subject,
         status: entry.status,
+        detail: entry.detail,
     };
     Ok(Json(AuditLog { entries: found.into_iter().map(entry).collect(), next }))
 }

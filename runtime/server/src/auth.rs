@@ -21,6 +21,7 @@ use logbook::AccessToken;
 
 use self::{namespace::CallerNamespace, peer::Peer, scope::Requirement};
 use crate::{
+    MovedTag,
     audit::{self, Subject},
     extract,
     problem::Problem,
@@ -83,7 +84,11 @@ pub(crate) async fn require_scope(
         };
         let subject = response.extensions().get::<Subject>().map(|Subject(subject)| subject.clone()).or(named);
         let entry = audit::entry(&caller.name, peer.to_string(), action, subject, response.status().as_u16());
+        let moved = response.extensions().get::<MovedTag>().map(|moved| audit::moved_tag(&entry, moved));
         state.audit.note(entry).await;
+        if let Some(moved) = moved {
+            state.audit.note(moved).await;
+        }
         response
     });
     answered.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))

@@ -4,6 +4,7 @@
 //! changes nothing: it reads the logbook and the store, and deletes the two queues that it declares at the broker. Each
 //! check has a time limit, and the sum of the limits is [`LIMIT`].
 
+mod admission;
 mod broker;
 mod cache;
 mod clock;
@@ -54,6 +55,8 @@ pub struct Locations {
     pub cache: PathBuf,
     /// Job queues that need a worker, besides the queues that open runs use.
     pub queues: BTreeSet<QueueName>,
+    /// Which modules may run here.
+    pub admission: ::store::Admission,
 }
 
 /// A server that runs in this process: its engine, broker and logbook.
@@ -95,6 +98,7 @@ pub async fn check(locations: &Locations, running: Option<&RunningServer>) -> Ve
         calls: &calls,
         is_live: running.is_some(),
     };
+    let admission = admission::check(&locations.admission.policy(), &locations.store, &open_runs.runs).await;
     let runs = inspector.check(open_runs).await;
     if broker.is_own
         && let Some(connection) = connection
@@ -112,7 +116,7 @@ pub async fn check(locations: &Locations, running: Option<&RunningServer>) -> Ve
         .chain([runs, store.check])
         .chain(shared)
         .chain(privacy)
-        .chain([cache])
+        .chain([cache, admission])
         .collect()
 }
 

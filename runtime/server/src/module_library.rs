@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flow::{Digest, Maximum, ModuleContent, Namespace, RetryLimits};
 use sandbox::{CompileError, Compiled, DescribeError, ModuleError, Sandbox};
-use store::{FetchError, InvalidTag, PutError, Store, Tag, TagError};
+use store::{
+    Admission, FetchError, InvalidTag, ListError, PutError, Refusal, SignError, Signature, Store, Tag, TagError,
+};
 
 /// A store, and a sandbox that inspects its modules.
 #[derive(Clone)]
@@ -16,6 +18,8 @@ pub struct ModuleLibrary {
     pub sandbox: Sandbox,
     /// The retries that the operator allows at most.
     pub max_retries: RetryLimits,
+    /// Which modules may run here.
+    pub admission: Admission,
 }
 
 /// A module that was found and inspected.
@@ -26,6 +30,25 @@ pub struct InspectedModule {
     pub bytes: Bytes,
     /// Its tasks and their descriptions.
     pub content: ModuleContent,
+}
+
+/// A component that was not inspected: nothing of it has run.
+pub struct Component {
+    /// Its identity.
+    pub digest: Digest,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// A tag that was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedTag {
+    /// The tag.
+    pub tag: Tag,
+    /// Its earlier digest, if it had one.
+    pub from: Option<Digest>,
+    /// Its digest from now on.
+    pub to: Digest,
 }
 
 impl InspectedModule {
@@ -74,6 +97,23 @@ pub enum LibraryError {
     /// Its description of itself is invalid.
     #[error("it does not describe itself as a module should")]
     Describe(#[from] DescribeError),
+    /// The policy of this machine does not admit the module.
+    #[error(transparent)]
+    NotAdmitted(#[from] Refusal),
+    /// A signature is of another module.
+    #[error("the signature by {} is of module {}, and this is module {digest}", signature.signer(), signature.digest())]
+    OtherModule {
+        /// The module.
+        digest: Digest,
+        /// The signature.
+        signature: Box<Signature>,
+    },
+    /// The store could not save a signature.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// Signatures could not be read.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// The process is about to end.
     #[error("the process is stopping")]
     Stopping,
@@ -91,63 +131,150 @@ impl ModuleLibrary {
     /// # Errors
     /// [`LibraryError`] when there is none, or it is invalid.
     pub async fn find(&self, text: &str, namespace: Option<&Namespace>) -> Result<InspectedModule, LibraryError> {
-        let digest = self.resolve(text, namespace).await?;
-        let bytes = self.store.fetch(&digest).await?;
-        self.describe(digest, bytes).await
+        let (digest, _) = self.resolve(text, namespace).await?;
+        self.inspect_stored(digest).await
     }
 
-    /// Finds a module in the store for a run that will refer to it. The store then counts it as new, so a cleanup does not
+    /// Finds a module in the store by tag or digest, if it may run here. Nothing of another module runs.
+    ///
+    /// # Errors
+    /// [`LibraryError`] when there is none, it is invalid, or it may not run here.
+    pub async fn find_admitted(
+        &self,
+        text: &str,
+        namespace: Option<&Namespace>,
+    ) -> Result<InspectedModule, LibraryError> {
+        let (digest, found_by) = self.resolve(text, namespace).await?;
+        self.admit(&digest, found_by.as_ref(), &[]).await?;
+        self.inspect_stored(digest).await
+    }
+
+    /// Finds a module in the store for a run that will refer to it, if the module may run here. The store then counts it as new, so a cleanup does not
     /// remove it before the run is recorded.
     ///
     /// # Errors
-    /// [`LibraryError`] when there is none, or it is invalid.
+    /// [`LibraryError`] when there is none, it is invalid, or it may not run here.
     pub async fn find_for_run(
         &self,
         text: &str,
         namespace: Option<&Namespace>,
     ) -> Result<InspectedModule, LibraryError> {
-        let digest = self.resolve(text, namespace).await?;
+        let (digest, found_by) = self.resolve(text, namespace).await?;
+        self.admit(&digest, found_by.as_ref(), &[]).await?;
         if !self.store.touch(&digest).await? {
             return Err(FetchError::Missing { digest }.into());
         }
-        let bytes = self.store.fetch(&digest).await?;
-        self.describe(digest, bytes).await
+        self.inspect_stored(digest).await
     }
 
-    /// Resolves a tag or digest to a digest. It does not check that the store has the content. In a namespace, a tag is first
-    /// one of the namespace and then one of none, and tags of other namespaces are unknown.
+    async fn inspect_stored(&self, digest: Digest) -> Result<InspectedModule, LibraryError> {
+        let bytes = self.store.fetch(&digest).await?;
+        self.inspect(Component { digest, bytes }).await
+    }
+
+    /// Decides whether a module may run here, by the signatures in the store and `new` ones. `found_by` is the tag by which the
+    /// module was found, if it was found by a tag.
+    ///
+    /// # Errors
+    /// [`LibraryError::NotAdmitted`] when it may not, and [`LibraryError::List`] when its signatures cannot be read.
+    pub async fn admit(&self, digest: &Digest, found_by: Option<&Tag>, new: &[Signature]) -> Result<(), LibraryError> {
+        let policy = self.admission.policy();
+        if let Some(decided) = policy.decide_by_digest(digest) {
+            return Ok(decided?);
+        }
+        let mut signatures = self.store.signatures(digest).await?;
+        signatures.extend_from_slice(new);
+        Ok(policy.check(digest, &signatures, found_by)?)
+    }
+
+    /// Inspects and stores a component with new signatures, and sets a tag, if the module may then run here under this tag. If it
+    /// may not, nothing is stored, and nothing of it runs.
+    ///
+    /// # Errors
+    /// [`LibraryError`] when the module is invalid or may not run here, a signature is of another module, or the store could not
+    /// save everything.
+    pub async fn push(
+        &self,
+        component: Component,
+        signatures: &[Signature],
+        tag: Option<&Tag>,
+    ) -> Result<(InspectedModule, Option<MovedTag>), LibraryError> {
+        self.check_new(&component.digest, signatures)?;
+        self.admit(&component.digest, tag, signatures).await?;
+        let found = self.inspect(component).await?;
+        self.store(&found).await?;
+        for signature in signatures {
+            self.store.sign(signature).await?;
+        }
+        let Some(tag) = tag else { return Ok((found, None)) };
+        let moved = MovedTag { tag: tag.clone(), from: self.store.tag(tag, &found.digest).await?, to: found.digest };
+        Ok((found, Some(moved)))
+    }
+
+    /// Stores a signature of a module that the store has.
+    ///
+    /// # Errors
+    /// [`LibraryError`] when the signature is of another module, its signer is denied here, or the store could not save it.
+    pub async fn sign(&self, digest: &Digest, signature: &Signature) -> Result<(), LibraryError> {
+        self.check_new(digest, std::slice::from_ref(signature))?;
+        Ok(self.store.sign(signature).await?)
+    }
+
+    fn check_new(&self, digest: &Digest, signatures: &[Signature]) -> Result<(), LibraryError> {
+        let policy = self.admission.policy();
+        for signature in signatures {
+            if signature.digest() != digest {
+                return Err(LibraryError::OtherModule { digest: *digest, signature: Box::new(signature.clone()) });
+            }
+            policy.check_new(signature)?;
+        }
+        Ok(())
+    }
+
+    /// Resolves a tag or digest to a digest; returns also the tag. It does not check that the store has the content. In a
+    /// namespace, a tag is first one of the namespace and then one of none, and tags of other namespaces are unknown.
     ///
     /// # Errors
     /// [`LibraryError`] when the text is neither, or the tag is unknown.
-    pub async fn resolve(&self, text: &str, namespace: Option<&Namespace>) -> Result<Digest, LibraryError> {
+    pub async fn resolve(
+        &self,
+        text: &str,
+        namespace: Option<&Namespace>,
+    ) -> Result<(Digest, Option<Tag>), LibraryError> {
         if let Ok(digest) = text.parse::<Digest>() {
-            return Ok(digest);
+            return Ok((digest, None));
         }
         let tag: Tag = text.parse().map_err(|source| LibraryError::Name { text: text.into(), source })?;
-        if let Some(namespace) = namespace {
-            let is_foreign = tag.namespace().is_some_and(|of| of != *namespace);
-            let own = tag.within(Some(namespace)).ok().filter(|_| !is_foreign);
-            let found = match &own {
-                Some(own) => self.store.resolve_tag(own).await?,
-                None => None,
-            };
-            if found.is_some() || is_foreign {
-                return found.ok_or(LibraryError::NoTag { tag });
+        let is_foreign = namespace.is_some() && tag.namespace().is_some_and(|of| Some(&of) != namespace);
+        let own = tag.within(namespace).ok().filter(|own| *own != tag);
+        for known_as in own.into_iter().chain([tag.clone()]).filter(|_| !is_foreign) {
+            if let Some(digest) = self.store.resolve_tag(&known_as).await? {
+                return Ok((digest, Some(known_as)));
             }
         }
-        self.store.resolve_tag(&tag).await?.ok_or(LibraryError::NoTag { tag })
+        Err(LibraryError::NoTag { tag })
     }
 
-    /// Converts a core module to a component where necessary, and inspects it. Nothing is stored.
+    /// Converts a core module to a component where necessary. Nothing of it runs, and nothing is stored.
     ///
     /// # Errors
-    /// [`LibraryError`] when the bytes are no valid module.
-    pub async fn inspect(&self, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
+    /// [`LibraryError`] when the bytes are no module.
+    pub async fn component(&self, bytes: Bytes) -> Result<Component, LibraryError> {
         let bytes = self.sandbox.componentize(bytes).await?.into_bytes();
         let hashed = bytes.clone();
         let hashing = tokio::task::spawn_blocking(move || store::digest_of(&hashed));
         let digest = hashing.await.map_err(|_| LibraryError::Stopping)?;
-        self.describe(digest, bytes).await
+        Ok(Component { digest, bytes })
+    }
+
+    /// Inspects a component: it describes itself in the sandbox. Nothing is stored.
+    ///
+    /// # Errors
+    /// [`LibraryError`] when it is no valid module.
+    pub async fn inspect(&self, Component { digest, bytes }: Component) -> Result<InspectedModule, LibraryError> {
+        let compiled = self.compiled(digest, &bytes).await?;
+        let content = self.sandbox.describe(&compiled).await?;
+        Ok(InspectedModule { digest, bytes, content })
     }
 
     /// Stores an inspected module.
@@ -157,12 +284,6 @@ impl ModuleLibrary {
     pub async fn store(&self, found: &InspectedModule) -> Result<(), LibraryError> {
         self.store.put(found.bytes.clone()).await?;
         Ok(())
-    }
-
-    async fn describe(&self, digest: Digest, bytes: Bytes) -> Result<InspectedModule, LibraryError> {
-        let compiled = self.compiled(digest, &bytes).await?;
-        let content = self.sandbox.describe(&compiled).await?;
-        Ok(InspectedModule { digest, bytes, content })
     }
 
     async fn compiled(&self, digest: Digest, bytes: &Bytes) -> Result<Compiled, LibraryError> {

@@ -1,27 +1,35 @@
-//! Uploads, lists and shows modules of the store.
+//! Uploads, signs, lists and shows modules of the store.
 
 use sandbox::{CompileError, ModuleError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    str::FromStr as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use api::{self, Modules, StoredModule};
+use api::{self, ModuleSignature, Modules, StoredModule};
 use axum::{
     Extension, Json,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderMap, HeaderName, StatusCode},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flow::{Digest, Namespace, Timestamp};
+use protocol::events::rfc3339;
 use serde::Deserialize;
-use store::{FetchError, Tag, TagError};
+use store::{FetchError, ListError, MAX_SIGNATURES, Refusal, SignError, Signature, Store, Tag, TagError};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    InspectedModule, LibraryError,
+    InspectedModule, LibraryError, MovedTag,
     audit::Subject,
     auth::namespace::CallerNamespace,
     extract::{Body, Query},
     problem::{Problem, chain},
     state::Shared,
 };
+
+/// The header with a signature of a pushed module, in base64. There may be several.
+const SIGNATURE: HeaderName = HeaderName::from_static("waft-signature");
 
 /// The schema of a body of bytes.
 #[derive(ToSchema)]
@@ -39,29 +47,82 @@ pub(crate) struct PushQuery {
 /// Stores a module.
 ///
 /// The body is a core module, which is converted to a component, a component or a WASI command. It is checked before it is
-/// stored.
-#[utoipa::path(post, operation_id = "push_module", path = "/v1/modules", tag = "modules", params(PushQuery),
+/// stored. A module that the server does not admit is not stored.
+#[utoipa::path(post, operation_id = "push_module", path = "/v1/modules", tag = "modules",
+    params(PushQuery, ("waft-signature" = Option<String>, Header, description = "A signature of the component, in base64; the header may be repeated")),
     request_body(content = inline(Bytes), content_type = "application/wasm"), responses(
         (status = 201, description = "It is stored", body = api::Module),
-        (status = 422, description = "It is no module that waft can run", body = api::Problem,
+        (status = 403, description = "The server does not admit it, or its signer", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "It is no module that waft can run, or a signature is not of this module", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn push(
     State(state): Shared,
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Query(query): Query<PushQuery>,
+    headers: HeaderMap,
     Body(bytes): Body,
-) -> Result<(StatusCode, Extension<Subject>, Json<api::Module>), Problem> {
+) -> Result<(StatusCode, Extension<Subject>, Option<Extension<MovedTag>>, Json<api::Module>), Problem> {
     let library = &state.dependencies.modules;
     let tag = query.tag.map(|tag| tag.parse::<Tag>()).transpose();
     let tag = tag.map_err(|error| Problem::bad_request(error.to_string()))?;
     let tag = tag.map(|tag| own_tag(&tag, namespace.as_ref())).transpose()?;
-    let found = library.inspect(bytes).await.map_err(refused)?;
-    library.store(&found).await.map_err(refused)?;
-    if let Some(tag) = tag {
-        library.store.tag(&tag, &found.digest).await.map_err(|error| Problem::internal(&error))?;
+    let signatures = given_signatures(&headers)?;
+    let component = library.component(bytes).await.map_err(refused)?;
+    let (found, moved) = library.push(component, &signatures, tag.as_ref()).await.map_err(refused)?;
+    let subject = Extension(Subject(found.digest.to_string()));
+    Ok((StatusCode::CREATED, subject, moved.map(Extension), Json(module(&*library.store, &found).await?)))
+}
+
+/// The signatures in the headers of a request.
+fn given_signatures(headers: &HeaderMap) -> Result<Vec<Signature>, Problem> {
+    let values: Vec<_> = headers.get_all(SIGNATURE).iter().collect();
+    if values.len() > MAX_SIGNATURES {
+        return Err(invalid_signature(format!("a module has at most {MAX_SIGNATURES} signatures")));
     }
-    Ok((StatusCode::CREATED, Extension(Subject(found.digest.to_string())), Json(module(&found))))
+    let read = |bytes: &[u8]| {
+        let text = BASE64_STANDARD.decode(bytes).map_err(|error| error.to_string())?;
+        let text = String::from_utf8(text).map_err(|error| error.to_string())?;
+        Signature::from_str(&text).map_err(|error| error.to_string())
+    };
+    let read = values.into_iter().map(|value| read(value.as_bytes()));
+    read.collect::<Result<_, _>>().map_err(|reason| invalid_signature(format!("the header {SIGNATURE}: {reason}")))
+}
+
+fn invalid_signature(detail: String) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-signature", "the signature is not right", detail)
+        .hint("`waft push FILE --sign KEY` and `waft modules sign DIGEST --key KEY` make signatures")
+}
+
+/// Stores a signature of a module that the store has.
+///
+/// The body is a signature in the format of minisign, as `waft modules sign` makes it.
+#[utoipa::path(post, operation_id = "sign_module", path = "/v1/modules/{module}/signatures", tag = "modules",
+    params(("module" = String, Path, description = "sha256: and 64 hex digits")),
+    request_body(content = String, content_type = "text/plain"), responses(
+        (status = 201, description = "It is stored: all signatures of the module", body = Vec<ModuleSignature>),
+        (status = 403, description = "The server denies its signer", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "The store does not have the module", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "The module has as many signatures as are allowed", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "It is no signature of this module", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn sign(
+    State(state): Shared,
+    Path(digest): Path<String>,
+    Body(bytes): Body,
+) -> Result<(StatusCode, Json<Vec<ModuleSignature>>), Problem> {
+    let library = &state.dependencies.modules;
+    let digest = digest.parse::<Digest>().map_err(|_| Problem::bad_request(format!("{digest:?} is no digest")))?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| invalid_signature(error.to_string()))?;
+    let signature = Signature::from_str(text).map_err(|error| invalid_signature(error.to_string()))?;
+    library.sign(&digest, &signature).await.map_err(refused)?;
+    let signatures = library.store.signatures(&digest).await.map_err(|error| Problem::internal(&error))?;
+    Ok((StatusCode::CREATED, Json(signatures.iter().map(shown).collect())))
 }
 
 /// The tag that a sender means. A sender that is limited to a namespace moves only tags of the namespace.
@@ -85,29 +146,40 @@ pub(crate) async fn list(
     State(state): Shared,
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
 ) -> Result<Json<Modules>, Problem> {
-    let store = &state.dependencies.modules.store;
-    let entries = store.list().await.map_err(|error| Problem::internal(&error))?;
-    let tags = store.tags().await.map_err(|error| Problem::internal(&error))?;
-    let is_visible = |tag: &Tag| namespace.is_none() || tag.namespace().is_none() || tag.namespace() == namespace;
+    let modules = stored_modules(&*state.dependencies.modules.store, namespace.as_ref()).await;
+    Ok(Json(Modules { modules: modules.map_err(|error| Problem::internal(&error))? }))
+}
+
+/// The contents of a store, with their tags and signatures, in order of digest. With a namespace, only what its tags and those
+/// of none name.
+///
+/// # Errors
+/// [`ListError`] when they cannot be read.
+pub async fn stored_modules(store: &dyn Store, namespace: Option<&Namespace>) -> Result<Vec<StoredModule>, ListError> {
+    let (entries, tags, signatures) = (store.list().await?, store.tags().await?, store.all_signatures().await?);
+    let is_visible = |of: Option<Namespace>| namespace.is_none() || of.is_none() || of.as_ref() == namespace;
     let tags_of = |digest: Digest| -> Vec<String> {
-        let named = tags.iter().filter(|(tag, named)| *named == digest && is_visible(tag));
+        let named = tags.iter().filter(|(tag, named)| *named == digest && is_visible(tag.namespace()));
         named.map(|(tag, _)| tag.to_string()).collect()
     };
     let stored = |entry: store::Entry| StoredModule {
         digest: entry.digest.to_string(),
         size: entry.size,
-        stored_at: protocol::events::rfc3339(timestamp(entry.stored_at)),
+        stored_at: rfc3339(timestamp(entry.stored_at)),
         tags: tags_of(entry.digest),
+        signatures: signatures.iter().filter(|signature| *signature.digest() == entry.digest).map(shown).collect(),
     };
     let mut modules: Vec<StoredModule> = entries.into_iter().map(stored).collect();
     modules.retain(|module| namespace.is_none() || !module.tags.is_empty());
-    Ok(Json(Modules { modules }))
+    Ok(modules)
 }
 
 /// Shows a module by tag or digest.
 #[utoipa::path(get, operation_id = "show_module", path = "/v1/modules/{module}", tag = "modules",
     params(("module" = String, Path, description = "A tag, or sha256: and 64 hex digits")), responses(
         (status = 200, description = "The module", body = api::Module),
+        (status = 403, description = "The server does not admit it", body = api::Problem,
+            content_type = "application/problem+json"),
         (status = 404, description = "The store does not have it", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
@@ -116,12 +188,31 @@ pub(crate) async fn show(
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     Path(name): Path<String>,
 ) -> Result<Json<api::Module>, Problem> {
-    let found = state.dependencies.modules.find(&name, namespace.as_ref()).await.map_err(refused)?;
-    Ok(Json(module(&found)))
+    let library = &state.dependencies.modules;
+    // It describes itself in the sandbox.
+    let found = library.find_admitted(&name, namespace.as_ref()).await.map_err(refused)?;
+    Ok(Json(module(&*library.store, &found).await?))
 }
 
-fn module(found: &InspectedModule) -> api::Module {
-    api::Module { digest: found.digest.to_string(), size: found.bytes.len() as u64, tasks: found.task_names() }
+async fn module(store: &dyn Store, found: &InspectedModule) -> Result<api::Module, Problem> {
+    let signatures = store.signatures(&found.digest).await.map_err(|error| Problem::internal(&error))?;
+    Ok(api::Module {
+        digest: found.digest.to_string(),
+        size: found.bytes.len() as u64,
+        tasks: found.task_names(),
+        signatures: signatures.iter().map(shown).collect(),
+    })
+}
+
+/// A signature, as the API shows it.
+#[must_use]
+pub fn shown(signature: &Signature) -> ModuleSignature {
+    ModuleSignature {
+        signer: signature.signer().to_string(),
+        key_id: signature.signer().key_id(),
+        tag: signature.tag().map(ToString::to_string),
+        signed_at: rfc3339(signature.signed_at()),
+    }
 }
 
 /// The problem for a module that a request names or contains.
@@ -129,8 +220,15 @@ fn refused(error: LibraryError) -> Problem {
     let detail = chain(&error);
     match error {
         LibraryError::Name { .. } => Problem::bad_request(detail),
+        LibraryError::NotAdmitted(refusal) => not_admitted(&refusal),
+        LibraryError::OtherModule { .. } => invalid_signature(detail),
+        LibraryError::Sign(SignError::TooMany { .. }) => {
+            Problem::new(StatusCode::CONFLICT, "too-many-signatures", "the module takes no more signatures", detail)
+                .hint("sign it for no tag, which counts for every tag; or remove files below `signatures` in the store")
+        }
         LibraryError::NoTag { .. }
         | LibraryError::Fetch(FetchError::Missing { .. })
+        | LibraryError::Sign(SignError::Missing { .. })
         | LibraryError::Tag(TagError::Missing { .. }) => {
             Problem::new(StatusCode::NOT_FOUND, "no-such-module", "there is no such module", detail)
                 .hint("`waft modules` or GET /v1/modules shows the modules there are")
@@ -144,10 +242,18 @@ fn refused(error: LibraryError) -> Problem {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-module", "the module is not right", detail)
                 .hint("build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` writes one")
         }
-        LibraryError::Tag(_) | LibraryError::Fetch(_) | LibraryError::Put(_) | LibraryError::Stopping => {
-            Problem::internal(&error)
-        }
+        LibraryError::Tag(_)
+        | LibraryError::Fetch(_)
+        | LibraryError::Put(_)
+        | LibraryError::Sign(_)
+        | LibraryError::List(_)
+        | LibraryError::Stopping => Problem::internal(&error),
     }
+}
+
+fn not_admitted(refusal: &Refusal) -> Problem {
+    let title = "the server does not admit the module";
+    Problem::new(StatusCode::FORBIDDEN, "not-admitted", title, refusal.to_string()).hint(refusal.advice())
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {

@@ -29,6 +29,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
         .routes(routes!(runs::edits::edit))
         .routes(routes!(modules::push, modules::list))
         .routes(routes!(modules::show))
+        .routes(routes!(modules::sign))
         .routes(routes!(workers::list))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::revoke))

@@ -113,7 +113,9 @@ async fn a_tag_resolves_to_its_last_digest(store: impl Store) {
     let (old, new) = (put(&store, "old").await, put(&store, "new").await);
     let (moved, fixed, in_namespace) = (tag("kitchen"), tag("kitchen:1.2"), tag("shop/kitchen"));
     assert_eq!(store.resolve_tag(&moved).await.expect("tags can be read"), None);
-    for (tag, digest, before) in [(&moved, &old, None), (&fixed, &old, None), (&in_namespace, &old, None), (&moved, &new, Some(old))] {
+    for (tag, digest, before) in
+        [(&moved, &old, None), (&fixed, &old, None), (&in_namespace, &old, None), (&moved, &new, Some(old))]
+    {
         assert_eq!(store.tag(tag, digest).await.expect("tags can be written"), before);
     }
     assert_eq!(store.resolve_tag(&moved).await.expect("tags can be read"), Some(new));

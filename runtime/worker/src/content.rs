@@ -1,11 +1,14 @@
 //! Loads content by digest: from memory, from the local disk, then from the store of the job's engine.
 
-use std::{collections::BTreeMap, error::Error, iter::successors, time::Duration};
+use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc, time::Duration};
 
 use flow::{Digest, Failure, FailureKind, Outcome, Stored, Value, Values};
 use protocol::{Job, Key};
 use sandbox::{CompileError, Compiled, Sandbox};
+use store::Admission;
 use tracing::warn;
+
+use crate::admission::ModuleAdmission;
 
 /// Pause before a job is returned because this machine cannot compile its module now: it may come back at once.
 const UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
@@ -19,13 +22,15 @@ pub struct ContentSource {
     sandbox: Sandbox,
     bytes: store::Cache,
     client: store::bus::Client,
+    admission: Arc<ModuleAdmission>,
 }
 
 impl ContentSource {
-    /// Creates a source from a sandbox, a disk cache, and a client for the engines' stores.
+    /// Creates a source from a sandbox, a disk cache, and a client for the engines' stores. Only modules that `admission`
+    /// admits are found.
     #[must_use]
-    pub fn new(sandbox: Sandbox, bytes: store::Cache, client: store::bus::Client) -> Self {
-        Self { sandbox, bytes, client }
+    pub fn new(sandbox: Sandbox, bytes: store::Cache, client: store::bus::Client, admission: Admission) -> Self {
+        Self { sandbox, bytes, client, admission: Arc::new(ModuleAdmission::new(admission)) }
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {
@@ -35,9 +40,11 @@ impl ContentSource {
     /// Returns the module, ready to be called; `None` if this machine cannot compile now, which says nothing of the module.
     ///
     /// # Errors
-    /// A failure of kind `module` with the reason, after all retries of the fetch.
+    /// A failure of kind `module` with the reason: the module may not run here, or could not be fetched after all retries.
     pub(crate) async fn find(&self, job: &Job) -> Result<Option<Compiled>, Failure> {
         let digest = job.module;
+        // Before the caches: a module may have been denied since the last call.
+        self.admission.check(job, &self.client).await?;
         if let Some(compiled) = self.sandbox.cached(&digest).await {
             return Ok(Some(compiled));
         }

@@ -8,6 +8,7 @@
 // Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod admission;
 mod start_check;
 mod call;
 mod call_journal;

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 
-use super::{BrokerFlag, EditCommand, ListFlags, QuarantineCommand, SubmitFlags, TokenCommand, ValueFlags};
+use super::{
+    BrokerFlag, EditCommand, KeysCommand, ListFlags, ModulesCommand, QuarantineCommand, SignFlags, SubmitFlags,
+    TokenCommand, ValueFlags,
+};
 
 /// A command of waft.
 #[derive(Debug, Subcommand)]
@@ -22,6 +25,8 @@ pub(crate) enum Command {
         /// The tag for the module
         #[arg(long, value_name = "NAME")]
         tag: Option<String>,
+        #[command(flatten)]
+        sign: SignFlags,
         /// Print one JSON object per module
         #[arg(long)]
         json: bool,
@@ -34,12 +39,18 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// List the contents of the store
+    /// List the contents of the store, and who signed them
+    #[command(args_conflicts_with_subcommands = true)]
     Modules {
+        #[command(subcommand)]
+        command: Option<ModulesCommand>,
         /// Print one JSON object per module
         #[arg(long)]
         json: bool,
     },
+    /// Make or list the keys with which you sign modules
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Report every error in a flow; run nothing
     Check {
         /// The flow file
@@ -275,7 +286,7 @@ pub(crate) enum Command {
     Token(TokenCommand),
     /// Print who asked a server for what, the youngest first
     Audit {
-        /// Only what is about this run, module or token: an id, sha256:… or a name
+        /// Only what is about this run, module, tag or token: an id, sha256:… or a name
         subject: Option<String>,
         /// The maximum number of entries
         #[arg(long, default_value_t = 100, value_name = "N")]
@@ -308,7 +319,8 @@ impl Command {
     pub(crate) const fn only_prints(&self) -> bool {
         match self {
             Self::Inspect { .. }
-            | Self::Modules { .. }
+            | Self::Modules { command: None, .. }
+            | Self::Keys(KeysCommand::List { .. } | KeysCommand::Show { .. })
             | Self::Check { .. }
             | Self::Graph { .. }
             | Self::List(_)
@@ -323,6 +335,8 @@ impl Command {
             | Self::Completions { .. } => true,
             Self::New { .. }
             | Self::Push { .. }
+            | Self::Modules { command: Some(_), .. }
+            | Self::Keys(KeysCommand::Create { .. })
             | Self::Run { .. }
             | Self::Call { .. }
             | Self::Worker { .. }

@@ -36,10 +36,10 @@ pub(super) async fn run(
             if std::mem::take(&mut is_first) {
                 crate::output::say!("{:19}  {:20}  {:21}  {:12}  STATUS  SUBJECT", "AT", "CALLER", "FROM", "ACTION");
             }
-            let AuditEntry { at, caller, peer, action, subject, status, .. } = entry;
+            let AuditEntry { at, caller, peer, action, subject, status, detail, .. } = entry;
             let at: String = at.chars().take(19).collect();
-            let subject = subject.unwrap_or_default();
-            let line = format!("{at}  {caller:20}  {peer:21}  {action:12}  {status:<6}  {subject}");
+            let [subject, detail] = [subject, detail].map(Option::unwrap_or_default);
+            let line = format!("{at}  {caller:20}  {peer:21}  {action:12}  {status:<6}  {subject} {detail}");
             output::line(sanitize::one_line(&line).trim_end());
         }
         let Some(next) = page.next else { break };

@@ -11,7 +11,7 @@ use crate::{
     display::FullValueHint,
     exit::{CliError, Exit},
     flow_file,
-    modules::{self, Persist},
+    modules::{self, Purpose},
     settings::Settings,
 };
 
@@ -29,9 +29,10 @@ pub(super) async fn run(
         None => (task, None),
     };
     let library = modules::open(settings, super::run::slots(settings)).await?;
-    let found = modules::find(&library, module, (Path::new("."), None), Persist::Store)
-        .await
-        .map_err(|error| CliError::invalid(error).hint("write MODULE#TASK; the module is a file, a tag or a digest"))?;
+    let found = modules::find(&library, module, (Path::new("."), None), Purpose::Run).await.map_err(|error| {
+        let hint = modules::advice(&error).unwrap_or("write MODULE#TASK; the module is a file, a tag or a digest");
+        CliError::invalid(error).hint(hint)
+    })?;
     let provides: Result<Vec<ValueName>, _> = provides.iter().map(ValueName::new).collect();
     let provides = provides.map_err(CliError::invalid)?;
     reject_unknown_inputs(&inputs, &found.content, export)?;

@@ -9,7 +9,7 @@ use crate::{
     arguments::ValueFlags,
     exit::{CliError, Exit},
     flow_file,
-    modules::{self, Persist},
+    modules::{self, Purpose},
     settings::Settings,
 };
 
@@ -21,7 +21,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let inputs = flow_file::parse_values(values)?;
     let library = modules::open_to_read(settings).await?;
-    let checked = flow_file::check(&library, flow, &inputs, Persist::Nothing).await?;
+    let checked = flow_file::check(&library, flow, &inputs, Purpose::Check).await?;
     if as_json {
         for diagnostic in &checked.diagnostics {
             crate::output::json(diagnostic_json(flow, &checked.text, diagnostic));

@@ -76,6 +76,7 @@ pub(super) fn locations(settings: &Settings, flag: &BrokerFlag) -> Locations {
         store: settings.store.clone(),
         cache: settings.cache.clone(),
         queues: settings.queues.iter().cloned().collect(),
+        admission: settings.admission.clone(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     arguments::{Picture, ValueFlags},
     exit::{CliError, Exit},
     flow_file,
-    modules::{self, Persist},
+    modules::{self, Purpose},
     settings::Settings,
 };
 
@@ -18,7 +18,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let inputs = flow_file::parse_values(values)?;
     let library = modules::open_to_read(settings).await?;
-    let flow = flow_file::check(&library, flow, &inputs, Persist::Nothing).await?.into_flow()?;
+    let flow = flow_file::check(&library, flow, &inputs, Purpose::Inspect).await?.into_flow()?;
     let picture = match format {
         Picture::Dot => flow::picture::dot(&flow),
         Picture::Mermaid => flow::picture::mermaid(&flow),

@@ -5,30 +5,38 @@ use std::path::Path;
 use flow::{Json, ModuleContent, Rollback, Size, TaskInfo};
 use serde_json::{Value, json};
 
+use super::modules::print_signature;
 use crate::{
     colour::{self, Colour},
     exit::{CliError, Exit},
-    modules::{self, Persist},
+    keys::SignerNames,
+    modules::{self, Purpose},
     output::Stream,
     settings::Settings,
 };
 
 pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Result<Exit, CliError> {
     let library = modules::open_to_read(settings).await?;
-    let found = modules::find(&library, module, (Path::new("."), None), Persist::Nothing).await.map_err(|error| {
+    let found = modules::find(&library, module, (Path::new("."), None), Purpose::Inspect).await.map_err(|error| {
         CliError::invalid(error).hint("name a file, a tag or a digest; `waft modules` lists the store")
     })?;
     let imports = sandbox::imports(&found.bytes).map_err(CliError::invalid)?;
+    let signatures = library.store.signatures(&found.digest).await.map_err(CliError::unreachable)?;
+    let signatures: Vec<_> = signatures.iter().map(::server::shown).collect();
     if as_json {
         let (kind, tasks) = match &found.content {
             ModuleContent::Tasks(tasks) => ("tasks", tasks.iter().map(task_json).collect()),
             ModuleContent::Command => ("command", Vec::new()),
         };
         let (digest, size) = (found.digest.to_string(), found.bytes.len());
-        crate::output::json(json!({"digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports}));
+        crate::output::json(json!({
+            "digest": digest, "size": size, "kind": kind, "tasks": tasks, "imports": imports, "signatures": signatures,
+        }));
         return Ok(Exit::Success);
     }
     crate::output::say!("{}  {:#}", found.digest, Size(found.bytes.len() as u64));
+    let names = SignerNames::read();
+    signatures.iter().for_each(|signature| print_signature(&names, signature));
     match &found.content {
         ModuleContent::Tasks(tasks) => tasks.iter().for_each(print_task),
         ModuleContent::Command => {

@@ -23,7 +23,7 @@ use crate::{
     display::{Display, FullValueHint, GuestLogs},
     exit::{CliError, Exit},
     flow_file,
-    modules::{self, ModuleLibrary, Persist},
+    modules::{self, ModuleLibrary, Purpose},
     settings::Settings,
     signals::StopSignal,
 };
@@ -71,7 +71,7 @@ pub(super) async fn run(
     let inputs = flow_file::parse_values(values)?;
     let run_id = run_id.map(RunId::new).transpose().map_err(CliError::invalid)?;
     let library = modules::open(settings, slots(settings)).await?;
-    let flow = flow_file::check(&library, flow, &inputs, Persist::Store).await?.into_flow()?;
+    let flow = flow_file::check(&library, flow, &inputs, Purpose::Run).await?.into_flow()?;
     let logbook = open_logbook(settings).await?;
     let run = RunTarget::New(run_id);
     run_flow(RunContext {

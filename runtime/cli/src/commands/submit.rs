@@ -7,7 +7,7 @@ use client::{
     Client, ClientError,
     api::{self, Run, Submission, ValuesObject},
 };
-use flow::{Diagnostic, Draft, Severity};
+use flow::{Diagnostic, Digest, Draft, Severity};
 use serde_json::json;
 
 use super::{remote, source::Source};
@@ -66,7 +66,7 @@ pub(super) async fn push_modules(
     for (alias, reference) in draft.modules.iter().filter(|(_, reference)| !reference.text.is_empty()) {
         let found = match modules::reference(&reference.text, &folder) {
             Ok(Reference::Name) => continue,
-            Ok(Reference::File(file)) => component(&file).await,
+            Ok(Reference::File(file)) => component(&file).await.map(|(digest, bytes)| (digest.to_string(), bytes)),
             Err(error) => Err(error),
         };
         match found {
@@ -109,16 +109,16 @@ async fn push(target: Target<'_>, digest: String, bytes: Vec<u8>) -> Result<Stri
 /// Uploads a module file if the target lacks it; returns its digest.
 pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String, CliError> {
     let (digest, bytes) = component(file).await.map_err(CliError::invalid)?;
-    push(target, digest, bytes).await
+    push(target, digest.to_string(), bytes).await
 }
 
 /// The component in a module file, and its digest.
-async fn component(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
+pub(super) async fn component(file: &Path) -> anyhow::Result<(Digest, Vec<u8>)> {
     let shown = file.display();
     let read = tokio::fs::read(file).await.with_context(|| format!("could not read {shown}"))?;
     let component = modules::compiler().componentize(read.into()).await;
     let bytes = component.with_context(|| format!("{shown} is not a module waft can run"))?.into_bytes();
-    Ok((store::digest_of(&bytes).to_string(), bytes.to_vec()))
+    Ok((store::digest_of(&bytes), bytes.to_vec()))
 }
 
 /// Explains a refusal; shows the diagnostics of a flow as `waft check` does.

@@ -44,6 +44,7 @@ fn entry(at: u64, subject: Option<&str>) -> AuditEntry {
         action: "cancel".into(),
         subject: subject.map(str::to_owned),
         status: 200,
+        detail: subject.map(|subject| format!("{subject} was changed")),
     }
 }
 

@@ -20,9 +20,9 @@ const FIND: &str = "SELECT name, hash, scopes, namespace, created_at, expires_at
 const LIST: &str = "SELECT name, hash, scopes, namespace, created_at, expires_at FROM waft.tokens ORDER BY name";
 const REMOVE: &str = "DELETE FROM waft.tokens WHERE name = $1";
 
-const ADD_AUDIT: &str = "INSERT INTO waft.audit (at, caller, peer, action, subject, status)
-    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[])";
-const AUDIT: &str = "SELECT key, at, caller, peer, action, subject, status FROM waft.audit
+const ADD_AUDIT: &str = "INSERT INTO waft.audit (at, caller, peer, action, subject, status, detail)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[])";
+const AUDIT: &str = "SELECT key, at, caller, peer, action, subject, status, detail FROM waft.audit
     WHERE key < $1 AND ($3::text IS NULL OR subject = $3) ORDER BY key DESC LIMIT $2";
 const DELETE_AUDIT: &str = "DELETE FROM waft.audit WHERE at < $1";
 
@@ -63,9 +63,10 @@ impl Access for Postgres {
         let (callers, peers, actions) =
             (texts(|entry| &entry.caller), texts(|entry| &entry.peer), texts(|entry| &entry.action));
         let subjects: Vec<Option<&str>> = entries.iter().map(|entry| entry.subject.as_deref()).collect();
+        let details: Vec<Option<&str>> = entries.iter().map(|entry| entry.detail.as_deref()).collect();
         let statuses: Vec<i32> = entries.iter().map(|entry| entry.status.into()).collect();
         let added = self.with_connection(async |client| {
-            client.execute(ADD_AUDIT, &[&times, &callers, &peers, &actions, &subjects, &statuses]).await
+            client.execute(ADD_AUDIT, &[&times, &callers, &peers, &actions, &subjects, &statuses, &details]).await
         });
         added.await.map(drop).map_err(append_error)
     }
@@ -95,6 +96,7 @@ fn audit_row(row: &Row) -> Result<AuditRow, Error> {
         action: row.try_get(4)?,
         subject: row.try_get(5)?,
         status: row.try_get(6)?,
+        detail: row.try_get(7)?,
     })
 }
 

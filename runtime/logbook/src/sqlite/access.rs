@@ -21,10 +21,11 @@ const FIND: &str = "SELECT name, hash, scopes, namespace, created_at, expires_at
 const LIST: &str = "SELECT name, hash, scopes, namespace, created_at, expires_at FROM tokens ORDER BY name";
 const REMOVE: &str = "DELETE FROM tokens WHERE name = ?1";
 
-const ADD_AUDIT: &str = "INSERT INTO audit (at, caller, peer, action, subject, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-const AUDIT: &str = "SELECT key, at, caller, peer, action, subject, status FROM audit
+const ADD_AUDIT: &str = "INSERT INTO audit (at, caller, peer, action, subject, status, detail)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const AUDIT: &str = "SELECT key, at, caller, peer, action, subject, status, detail FROM audit
     WHERE key < ?1 ORDER BY key DESC LIMIT ?2";
-const AUDIT_OF_SUBJECT: &str = "SELECT key, at, caller, peer, action, subject, status FROM audit
+const AUDIT_OF_SUBJECT: &str = "SELECT key, at, caller, peer, action, subject, status, detail FROM audit
     WHERE key < ?1 AND subject = ?3 ORDER BY key DESC LIMIT ?2";
 const DELETE_AUDIT: &str = "DELETE FROM audit WHERE at < ?1";
 
@@ -61,8 +62,8 @@ impl Access for Sqlite {
         let entries = entries.to_vec();
         let added = self.writer.run(move |connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for AuditEntry { at, caller, peer, action, subject, status } in entries {
-                let row = params![column(at.as_micros()), caller, peer, action, subject, status];
+            for AuditEntry { at, caller, peer, action, subject, status, detail } in entries {
+                let row = params![column(at.as_micros()), caller, peer, action, subject, status, detail];
                 transaction.prepare_cached(ADD_AUDIT)?.execute(row)?;
             }
             transaction.commit()
@@ -99,6 +100,7 @@ fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
         action: row.get(4)?,
         subject: row.get(5)?,
         status: row.get(6)?,
+        detail: row.get(7)?,
     })
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn required(method: &Method, route: &str) -> Requirement {
         "/v1/runs/{run}/skip" => (Scope::Operate, "skip"),
         "/v1/runs/{run}/edits" => (Scope::Operate, "edit"),
         "/v1/modules" => (Scope::Push, "push"),
+        "/v1/modules/{module}/signatures" => (Scope::Push, "sign"),
         _ => (Scope::Admin, "other"),
     };
     Requirement { scope, action, reach: reach(route) }
@@ -79,6 +80,7 @@ mod tests {
                 "GET /v1/tokens admin read Server",
                 "GET /v1/workers read read Server",
                 "POST /v1/modules push push Namespace",
+                "POST /v1/modules/{module}/signatures push sign Server",
                 "POST /v1/runs submit submit Namespace",
                 "POST /v1/runs/{run}/cancel operate cancel Run",
                 "POST /v1/runs/{run}/edits operate edit Run",

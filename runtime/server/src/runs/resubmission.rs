@@ -107,8 +107,9 @@ async fn modules_differ(
             Some(reference) => match reference.text.parse::<Digest>() {
                 // The digest needs no module, which may be deleted by now.
                 Ok(digest) => Some(digest),
-                Err(_) => match library.find(&reference.text, namespace.as_ref()).await {
-                    Ok(found) => Some(found.digest),
+                // Nothing of it runs, so it need not be admitted any more.
+                Err(_) => match library.resolve(&reference.text, namespace.as_ref()).await {
+                    Ok((digest, _)) => Some(digest),
                     Err(error) => {
                         let message = format!("module {alias:?}: {}", missing_reason(&error));
                         let span = reference.span.clone();

@@ -157,6 +157,7 @@ pub(super) async fn wire(
 
 pub(super) fn missing_reason(error: &LibraryError) -> String {
     let why = match error {
+        LibraryError::NotAdmitted(refusal) => return refusal.with_advice(),
         // The text is most likely a file path.
         LibraryError::Name { text, .. } => format!("{text:?} is no tag and no digest"),
         error => chain(error),

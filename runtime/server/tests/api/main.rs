@@ -72,6 +72,7 @@ async fn dependencies_over(logbook: Arc<dyn Logbook>) -> Dependencies {
         store,
         sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap(),
         max_retries: Default::default(),
+        admission: store::Admission::default(),
     };
     let coverage = QueueCoverage::Embedded(["default".parse().unwrap()].into());
     let locations = Locations {
@@ -80,6 +81,7 @@ async fn dependencies_over(logbook: Arc<dyn Logbook>) -> Dependencies {
         store: std::env::temp_dir(),
         cache: std::env::temp_dir(),
         queues: BTreeSet::new(),
+        admission: store::Admission::default(),
     };
     Dependencies { engine, logbook, modules: library, broker, coverage, locations }
 }

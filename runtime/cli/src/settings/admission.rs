@@ -1,0 +1,362 @@
+//! The table `[admission]` of a settings file: which modules may run. It is read again when a file changes.
+
+use std::{
+    convert::Infallible,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use flow::Digest;
+use serde::Deserialize;
+use store::{Admission, FileStates, Modules, Policy, Rule, Signer, TagPattern, check_regularly};
+use tracing::{info, warn};
+
+use super::{RawSettings, SYSTEM_FILE, user_file};
+use crate::exit::CliError;
+
+/// How often the files are compared with what was read. A changed file is read once it has not changed for as long, since its
+/// writer may not be done before.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The maximum size of a file with a public key, in bytes.
+const MAX_KEY_FILE: u64 = 4_096;
+
+/// The table, as it is written.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAdmission {
+    modules: Option<String>,
+    allow: Option<Vec<RawRule>>,
+    deny: RawDeny,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRule {
+    signer: Option<String>,
+    digest: Option<String>,
+    tags: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDeny {
+    digests: Option<Vec<String>>,
+    signers: Option<Vec<String>>,
+}
+
+/// A checked table, and the files with public keys that it names.
+#[derive(Debug, Default)]
+struct Checked {
+    policy: Policy,
+    key_files: Vec<PathBuf>,
+    errors: Vec<String>,
+}
+
+impl RawAdmission {
+    /// This table, with missing keys taken from `lower`. What one of the two denies is denied.
+    pub(super) fn or(self, lower: Self) -> Self {
+        let both = |upper: Option<Vec<String>>, lower: Option<Vec<String>>| match (upper, lower) {
+            (Some(upper), Some(lower)) => Some([upper, lower].concat()),
+            (upper, lower) => upper.or(lower),
+        };
+        Self {
+            modules: self.modules.filter(|text| !text.is_empty()).or(lower.modules),
+            allow: self.allow.or(lower.allow),
+            deny: RawDeny {
+                digests: both(self.deny.digests, lower.deny.digests),
+                signers: both(self.deny.signers, lower.deny.signers),
+            },
+        }
+    }
+
+    /// The keys that are set.
+    pub(super) fn keys(&self) -> Vec<&'static str> {
+        let Self { modules, allow, deny: RawDeny { digests, signers } } = self;
+        let keys = [
+            ("admission.modules", modules.is_some()),
+            ("admission.allow", allow.is_some()),
+            ("admission.deny.digests", digests.is_some()),
+            ("admission.deny.signers", signers.is_some()),
+        ];
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+    }
+
+    /// Checks the table, and reads the files with public keys; reports each error with its key.
+    pub(super) fn policy(&self, mut report: impl FnMut(&str, String)) -> Policy {
+        let Checked { policy, errors, key_files: _ } = self.check();
+        for error in errors {
+            report("admission", error);
+        }
+        policy
+    }
+
+    fn check(&self) -> Checked {
+        let mut checked = Checked::default();
+        let rules: Vec<Rule> = self.allow.iter().flatten().filter_map(|rule| checked.rule(rule)).collect();
+        checked.policy.modules = match self.modules.as_deref() {
+            Some("listed") => Modules::Listed(rules),
+            None | Some("any") if self.allow.is_none() => Modules::Any,
+            None | Some("any") => {
+                checked.report("[[admission.allow]] changes nothing while every module runs: set modules = \"listed\"");
+                Modules::Any
+            }
+            Some(other) => {
+                checked.report(format!("modules is {other:?}: write \"any\" or \"listed\""));
+                Modules::Any
+            }
+        };
+        for digest in self.deny.digests.iter().flatten() {
+            let digest = checked.digest(digest);
+            checked.policy.denied_digests.extend(digest);
+        }
+        for signer in self.deny.signers.iter().flatten() {
+            let signer = checked.signer(signer);
+            checked.policy.denied_signers.extend(signer);
+        }
+        checked
+    }
+}
+
+impl Checked {
+    fn report(&mut self, error: impl Into<String>) {
+        self.errors.push(error.into());
+    }
+
+    fn rule(&mut self, RawRule { signer, digest, tags }: &RawRule) -> Option<Rule> {
+        match (signer, digest) {
+            (Some(signer), None) => {
+                let parsed: Vec<_> = tags.iter().flatten().map(|tag| tag.parse::<TagPattern>()).collect();
+                let mut patterns = Vec::new();
+                for pattern in parsed {
+                    match pattern {
+                        Ok(pattern) => patterns.push(pattern),
+                        Err(error) => self.report(format!("tags of a rule: {error}")),
+                    }
+                }
+                if tags.as_ref().is_some_and(Vec::is_empty) {
+                    self.report("tags of a rule: an empty list admits nothing; leave it out to admit every tag");
+                }
+                Some(Rule::Signer { signer: self.signer(signer)?, tags: patterns })
+            }
+            (None, Some(digest)) if tags.is_none() => Some(Rule::Digest(self.digest(digest)?)),
+            (None, Some(_)) => {
+                self.report("a rule with a digest has tags: only signatures name tags, so write a rule with a signer");
+                None
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                self.report("a rule under [[admission.allow]] has either a signer or a digest");
+                None
+            }
+        }
+    }
+
+    fn digest(&mut self, text: &str) -> Option<Digest> {
+        let digest = text.parse().ok();
+        if digest.is_none() {
+            self.report(format!("{text:?} is no digest: write sha256: and 64 hex digits"));
+        }
+        digest
+    }
+
+    /// A public key, or that in a file.
+    fn signer(&mut self, text: &str) -> Option<Signer> {
+        let path = Path::new(text);
+        let read = if path.is_absolute() {
+            self.key_files.push(path.to_owned());
+            read_key(path)
+        } else if text.contains('/') || text.ends_with(".pub") {
+            Err(format!(
+                "{text:?} is no absolute path: write the path of the file from /, or the key that begins with RW"
+            ))
+        } else {
+            text.parse().map_err(|error: store::InvalidSigner| error.to_string())
+        };
+        read.map_err(|error| self.report(error)).ok()
+    }
+}
+
+/// Reads the public key in a file.
+fn read_key(path: &Path) -> Result<Signer, String> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| format!("the public key in {shown} cannot be read: {error}");
+    let metadata = path.metadata().map_err(unreadable)?;
+    // Anything else may have no end.
+    if !metadata.is_file() || metadata.len() > MAX_KEY_FILE {
+        return Err(format!("{shown} is no file with a public key"));
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    text.parse().map_err(|error| format!("{shown}: {error}"))
+}
+
+/// The files with the policy of this process.
+struct PolicyFiles {
+    admission: Admission,
+    files: Vec<PathBuf>,
+    /// The states of the files at the last check, and those that were read.
+    seen: Option<FileStates>,
+    read: Option<FileStates>,
+}
+
+/// Reads the policy again whenever a file changes, for ever. Files that cannot be used change nothing.
+pub(crate) async fn follow(admission: Admission) -> Infallible {
+    let files = PolicyFiles { admission, files: settings_files(), seen: None, read: None };
+    check_regularly("admission", CHECK_INTERVAL, files, PolicyFiles::check).await
+}
+
+/// The files that may have the table.
+fn settings_files() -> Vec<PathBuf> {
+    user_file().into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
+}
+
+impl PolicyFiles {
+    fn check(&mut self) {
+        let states = Some(FileStates::of(&self.files));
+        if states == self.read {
+            return;
+        }
+        if states != self.seen {
+            self.seen = states;
+            return;
+        }
+        self.read = states;
+        match read() {
+            Ok((table, key_files)) => {
+                self.files = settings_files().into_iter().chain(key_files).collect();
+                self.read = Some(FileStates::of(&self.files));
+                self.seen.clone_from(&self.read);
+                self.apply(table);
+            }
+            Err(error) => warn!(
+                error = format!("{:#}", error.error),
+                "the settings have changed and cannot be used: the admission policy before stays in use"
+            ),
+        }
+    }
+
+    fn apply(&self, table: Option<Policy>) {
+        let current = self.admission.policy();
+        match table {
+            Some(policy) if policy == *current => {}
+            Some(policy) => {
+                info!(
+                    policy = policy.describe(),
+                    "the admission policy has changed: the next call of each module uses it"
+                );
+                self.admission.replace(policy);
+            }
+            // A file that is missing or empty for a moment must not admit everything.
+            None if *current != Policy::default() => warn!(
+                "the settings have no [admission] any more: the policy before stays in use until a restart, or until \
+                 they say modules = \"any\""
+            ),
+            None => {}
+        }
+    }
+}
+
+/// Reads the policy and the files with keys that it names; no policy if no file has one.
+fn read() -> Result<(Option<Policy>, Vec<PathBuf>), CliError> {
+    let mut table = RawAdmission::default();
+    for path in settings_files() {
+        if let Some(RawSettings { admission, .. }) = RawSettings::from_file(&path)? {
+            table = table.or(admission);
+        }
+    }
+    let Checked { policy, key_files, errors } = table.check();
+    if !errors.is_empty() {
+        return Err(CliError::invalid(anyhow::anyhow!("{}", errors.join("; "))));
+    }
+    Ok((if table.keys().is_empty() { None } else { Some(policy) }, key_files))
+}
+
+#[cfg(test)]
+mod tests {
+    use store::SigningKey;
+
+    use super::*;
+
+    fn check(text: &str) -> Checked {
+        toml::from_str::<RawAdmission>(text).unwrap().check()
+    }
+
+    #[track_caller]
+    fn wrong(text: &str, says: &str) {
+        let errors = check(text).errors.join("\n");
+        assert!(errors.contains(says), "{says:?} is not in {errors:?}");
+    }
+
+    const DIGEST: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn each_rule_is_read() {
+        let (signer, denied) = (SigningKey::generate().unwrap().signer(), SigningKey::generate().unwrap().signer());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ci.pub");
+        fs::write(&file, signer.to_file()).unwrap();
+        let checked = check(&format!(
+            "modules = \"listed\"\n[[allow]]\nsigner = {file:?}\ntags = [\"shop:*\"]\n[[allow]]\nsigner = \"{signer}\"\n\
+             [[allow]]\ndigest = \"{DIGEST}\"\n[deny]\ndigests = [\"{DIGEST}\"]\nsigners = [\"{denied}\"]\n"
+        ));
+        let digest: Digest = DIGEST.parse().unwrap();
+        let rules = vec![
+            Rule::Signer { signer: signer.clone(), tags: vec!["shop:*".parse().unwrap()] },
+            Rule::Signer { signer, tags: Vec::new() },
+            Rule::Digest(digest),
+        ];
+        let policy = Policy {
+            modules: Modules::Listed(rules),
+            denied_digests: [digest].into(),
+            denied_signers: [denied].into(),
+        };
+        assert_eq!((checked.errors, checked.policy, checked.key_files), (Vec::new(), policy, vec![file]));
+        assert_eq!(check("").policy, Policy::default());
+        assert_eq!(check("modules = \"listed\"").policy.modules, Modules::Listed(Vec::new()));
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        let signer = SigningKey::generate().unwrap().signer();
+        wrong("modules = \"some\"", "write \"any\" or \"listed\"");
+        wrong(&format!("[[allow]]\nsigner = \"{signer}\""), "set modules = \"listed\"");
+        wrong("[[allow]]\ntags = [\"a\"]", "either a signer or a digest");
+        wrong(&format!("[[allow]]\nsigner = \"{signer}\"\ndigest = \"{DIGEST}\""), "either a signer or a digest");
+        wrong(&format!("[[allow]]\ndigest = \"{DIGEST}\"\ntags = [\"a\"]"), "only signatures name tags");
+        wrong(&format!("[[allow]]\nsigner = \"{signer}\"\ntags = [\"shop/*\"]"), "no tag can match \"shop/*\"");
+        wrong(&format!("[[allow]]\nsigner = \"{signer}\"\ntags = []"), "an empty list admits nothing");
+        wrong("[[allow]]\nsigner = \"RWx\"", "is not a public key of minisign");
+        wrong("[[allow]]\nsigner = \"keys/ci.pub\"", "is no absolute path");
+        wrong("[[allow]]\nsigner = \"/nowhere/ci.pub\"", "the public key in /nowhere/ci.pub cannot be read");
+        wrong("[[allow]]\nsigner = \"/\"", "/ is no file with a public key");
+        wrong("[deny]\ndigests = [\"sha256:12\"]", "is no digest");
+        assert!(toml::from_str::<RawAdmission>("[[allow]]\nsignr = \"\"").is_err());
+    }
+
+    #[test]
+    fn what_one_file_denies_the_other_does_not_allow() {
+        let (upper, lower): (RawAdmission, RawAdmission) = (
+            toml::from_str("modules = \"any\"\n[deny]\ndigests = [\"a\"]").unwrap(),
+            toml::from_str("modules = \"listed\"\n[[allow]]\ndigest = \"c\"\n[deny]\ndigests = [\"b\"]").unwrap(),
+        );
+        let both = upper.or(lower.clone());
+        assert_eq!((both.modules.as_deref(), both.allow), (Some("any"), lower.allow));
+        assert_eq!(both.deny.digests, Some(vec!["a".into(), "b".into()]));
+    }
+
+    #[test]
+    fn a_missing_table_loosens_nothing() {
+        let listed = Policy { modules: Modules::Listed(Vec::new()), ..Policy::default() };
+        let files = |policy: Policy| PolicyFiles {
+            admission: Admission::new(policy),
+            files: Vec::new(),
+            seen: None,
+            read: None,
+        };
+        let strict = files(listed.clone());
+        strict.apply(None);
+        assert_eq!(*strict.admission.policy(), listed);
+        strict.apply(Some(Policy::default()));
+        assert_eq!(*strict.admission.policy(), Policy::default());
+    }
+}

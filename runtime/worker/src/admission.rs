@@ -1,0 +1,90 @@
+//! Decides for each call whether its module may run here, by the policy of this machine.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use flow::{Digest, Failure, FailureKind};
+use protocol::Job;
+use store::{Admission, FetchError, Signature, bus::Client};
+use tokio::time::Instant;
+use tracing::warn;
+
+/// The maximum number of modules whose signatures are in memory: more than the sandbox has modules, and some MiB at most.
+const MAX_MODULES: usize = 512;
+
+/// The age from which signatures in memory are fetched again before a module is refused by them: it may have been signed since.
+const REFRESH_AFTER: Duration = Duration::from_secs(1);
+
+/// The policy of this machine, and the signatures that it needs.
+///
+/// The policy is asked for each call, so a change takes effect with the next one, wherever the module is cached.
+pub(crate) struct ModuleAdmission {
+    admission: Admission,
+    fetched: Mutex<HashMap<Digest, Fetched>>,
+}
+
+/// The signatures of a module, and when they were fetched.
+#[derive(Clone)]
+struct Fetched {
+    signatures: Vec<Signature>,
+    at: Instant,
+}
+
+impl ModuleAdmission {
+    pub(crate) fn new(admission: Admission) -> Self {
+        Self { admission, fetched: Mutex::new(HashMap::new()) }
+    }
+
+    /// Decides whether the module of a job may run. A policy that needs no signatures costs no message.
+    ///
+    /// # Errors
+    /// A failure of kind `module`: it is permanent if the policy refuses the module, and may be retried if the signatures could
+    /// not be fetched.
+    pub(crate) async fn check(&self, job: &Job, client: &Client) -> Result<(), Failure> {
+        let digest = job.module;
+        if let Some(decided) = self.admission.policy().decide_by_digest(&digest) {
+            return decided.map_err(|refusal| refused(&refusal));
+        }
+        let known = self.fetched().get(&digest).cloned();
+        if let Some(Fetched { signatures, at }) = known {
+            // The job names no tag: the server has checked the tag by which the module was found.
+            let decided = self.admission.policy().check(&digest, &signatures, None);
+            if decided.is_ok() || at.elapsed() < REFRESH_AFTER {
+                return decided.map_err(|refusal| refused(&refusal));
+            }
+        }
+        let fetched = client.signatures(&job.fetch_from, digest, job.keys.content(&digest)).await;
+        let signatures = fetched.map_err(|error| unknown(digest, &error))?;
+        let decided = self.admission.policy().check(&digest, &signatures, None);
+        self.remember(digest, signatures);
+        decided.map_err(|refusal| refused(&refusal))
+    }
+
+    fn remember(&self, digest: Digest, signatures: Vec<Signature>) {
+        let mut fetched = self.fetched();
+        if fetched.len() >= MAX_MODULES && !fetched.contains_key(&digest) {
+            let oldest = fetched.iter().min_by_key(|(_, fetched)| fetched.at).map(|(digest, _)| *digest);
+            oldest.and_then(|oldest| fetched.remove(&oldest));
+        }
+        fetched.insert(digest, Fetched { signatures, at: Instant::now() });
+    }
+
+    /// A panic in another thread cannot leave the map half written: each insertion is complete.
+    fn fetched(&self) -> MutexGuard<'_, HashMap<Digest, Fetched>> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refused(refusal: &store::Refusal) -> Failure {
+    let message = refusal.with_advice();
+    warn!(message, "a call is refused");
+    Failure::not_admitted(message)
+}
+
+fn unknown(digest: Digest, error: &FetchError) -> Failure {
+    let message = format!("whether module {digest} is admitted cannot be decided without its signatures: {error}");
+    Failure::new(FailureKind::Module, message)
+}
