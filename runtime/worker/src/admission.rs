@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use flow::{Digest, Failure, FailureKind};
@@ -14,9 +13,6 @@ use tracing::warn;
 
 /// The maximum number of modules whose signatures are in memory: more than the sandbox has modules, and some MiB at most.
 const MAX_MODULES: usize = 512;
-
-/// The age from which signatures in memory are fetched again before a module is refused by them: it may have been signed since.
-const REFRESH_AFTER: Duration = Duration::from_secs(1);
 
 /// The policy of this machine, and the signatures that it needs.
 ///
@@ -49,13 +45,12 @@ impl ModuleAdmission {
             return decided.map_err(|refusal| refused(&refusal));
         }
         let known = self.fetched().get(&digest).cloned();
-        if let Some(Fetched { signatures, at }) = known {
-            // The job names no tag: the server has checked the tag by which the module was found.
-            let decided = self.admission.policy().check(&digest, &signatures, None);
-            if decided.is_ok() || at.elapsed() < REFRESH_AFTER {
-                return decided.map_err(|refusal| refused(&refusal));
-            }
+        // The job names no tag: the server has checked the tag by which the module was found.
+        let is_admitted = |known: Fetched| self.admission.policy().check(&digest, &known.signatures, None).is_ok();
+        if known.is_some_and(is_admitted) {
+            return Ok(());
         }
+        // It may have been signed since.
         let fetched = client.signatures(&job.fetch_from, digest, job.keys.content(&digest)).await;
         let signatures = fetched.map_err(|error| unknown(digest, &error))?;
         let decided = self.admission.policy().check(&digest, &signatures, None);

@@ -10,7 +10,7 @@ use super::{TestServer, assert_error, slow};
 const CHANGED: &str = "the admission policy has changed";
 
 fn set_policy(waft: &Waft, admission: &str) {
-    std::fs::create_dir_all(waft.folder().join("configuration/waft")).unwrap();
+    std::fs::create_dir_all(waft.folder().join("configuration/waft")).expect("it can be written");
     waft.write("configuration/waft/config.toml", admission);
 }
 
@@ -36,7 +36,7 @@ fn change_policy(waft: &Waft, process: &mut Process, admission: &str) {
 }
 
 fn push(server: &TestServer, file: &Path, arguments: &[&str]) -> waft_tests::CommandOutput {
-    server.run(&[&["push", file.to_str().unwrap()], arguments].concat())
+    server.run(&[&["push", file.to_str().expect("it is there")], arguments].concat())
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_module_signed_for_one_tag_is_not_found_by_another() {
 fn the_audit_log_has_the_old_and_the_new_digest_of_a_tag() {
     let server = TestServer::new();
     let push = |name: &str| push(&server, &guest(name), &["--tag", "shop:1"]).expect(0).stdout.trim().to_owned();
-    let (old, new) = (push("hostile"), push("liar"));
+    let (old, new) = (push("hostile"), push("ledger"));
     let audit = || server.run(&["audit", "shop:1", "--json"]).expect(0).json();
     // Entries are written in the background.
     let until = std::time::Instant::now() + std::time::Duration::from_secs(60);

@@ -163,14 +163,16 @@ impl Checked {
     /// A public key, or that in a file.
     fn signer(&mut self, text: &str) -> Option<Signer> {
         let path = Path::new(text);
+        let is_file = text.ends_with(".pub") || (text.contains('/') && !text.starts_with("RW"));
         let read = if path.is_absolute() {
             self.key_files.push(path.to_owned());
             read_key(path)
-        } else if text.contains('/') || text.ends_with(".pub") {
+        } else if is_file {
             Err(format!(
                 "{text:?} is no absolute path: write the path of the file from /, or the key that begins with RW"
             ))
         } else {
+            // A key may contain slashes: it is base64.
             text.parse().map_err(|error: store::InvalidSigner| error.to_string())
         };
         read.map_err(|error| self.report(error)).ok()
@@ -316,6 +318,16 @@ mod tests {
     }
 
     #[test]
+    fn a_key_may_contain_slashes() {
+        let keys = std::iter::repeat_with(|| SigningKey::generate().unwrap().signer());
+        let key = keys.take(1_000).find(|key| key.to_string().contains('/')).expect("most keys do");
+        let text = format!("modules = \"listed\"\n[[allow]]\nsigner = \"{key}\"\n");
+        let rule = Rule::Signer { signer: key, tags: Vec::new() };
+        let Checked { policy, errors, key_files } = check(&text);
+        assert_eq!((errors, policy.modules, key_files), (Vec::new(), Modules::Listed(vec![rule]), Vec::new()));
+    }
+
+    #[test]
     fn each_mistake_is_named() {
         let signer = SigningKey::generate().unwrap().signer();
         wrong("modules = \"some\"", "write \"any\" or \"listed\"");
@@ -323,7 +335,7 @@ mod tests {
         wrong("[[allow]]\ntags = [\"a\"]", "either a signer or a digest");
         wrong(&format!("[[allow]]\nsigner = \"{signer}\"\ndigest = \"{DIGEST}\""), "either a signer or a digest");
         wrong(&format!("[[allow]]\ndigest = \"{DIGEST}\"\ntags = [\"a\"]"), "only signatures name tags");
-        wrong(&format!("[[allow]]\nsigner = \"{signer}\"\ntags = [\"shop/*\"]"), "no tag can match \"shop/*\"");
+        wrong(&format!("[[allow]]\nsigner = \"{signer}\"\ntags = [\"shop/*/b\"]"), "no tag can match \"shop/*/b\"");
         wrong(&format!("[[allow]]\nsigner = \"{signer}\"\ntags = []"), "an empty list admits nothing");
         wrong("[[allow]]\nsigner = \"RWx\"", "is not a public key of minisign");
         wrong("[[allow]]\nsigner = \"keys/ci.pub\"", "is no absolute path");

@@ -64,6 +64,8 @@ mod tests {
             ("shop:1", "shop:1", true),
             ("shop:1", "shop:12", false),
             ("shop:*", "shop:1.2", true),
+            ("shop/*", "shop/kitchen:1", true),
+            ("shop/*", "other/kitchen", false),
             ("shop:*", "shop", false),
             ("shop:*", "workshop:1", false),
             ("*", "shop:1", true),
@@ -83,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_pattern_that_no_tag_can_match_is_refused() {
-        for bad in ["", "shop/*", ":*", "a b", "*.wasm"] {
+        for bad in ["", "shop/*/b", ":*", "a b", "*.wasm"] {
             let error = bad.parse::<TagPattern>().expect_err(bad).to_string();
             assert!(error.starts_with("no tag can match"), "{error}");
         }

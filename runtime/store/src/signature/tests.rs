@@ -97,7 +97,7 @@ fn a_signature_of_anything_else_is_refused() {
     refused(&made.as_str().replace("waft signature by", "signature by"), "does not name its signer");
     let text = key.sign_text(&Signature::comment(&key.signer()), "a release of something else").unwrap();
     refused(&text, "its statement does not begin");
-    for bad in ["timestamp:01", "timestamp:x", "digest:sha256:12", "tag:", "tag:a/b"] {
+    for bad in ["timestamp:01", "timestamp:x", "digest:sha256:12", "tag:", "tag:a/b/c"] {
         let name = bad.split(':').next().unwrap();
         let statement = made.statement.to_string();
         let parts: Vec<&str> =
