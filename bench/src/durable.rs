@@ -188,7 +188,7 @@ async fn start(broker: &InProcess, logbook: &Arc<dyn Logbook>, id: &str) -> anyh
 }
 
 async fn start_with_broker(broker: Arc<dyn Broker>, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
-    let config = Config { id: id.into(), shards: ShardAssignment::Shared };
+    let config = Config { id: id.into(), shards: ShardAssignment::Shared, max_open_runs: None };
     let store = Arc::new(store::Memory::new());
     Ok(Engine::start(config, broker, logbook.clone(), store, Arc::new(SystemClock)).await?)
 }

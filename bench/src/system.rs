@@ -64,7 +64,8 @@ impl Waft {
         let queue = format!("bench-{unique}");
         let store = Arc::new(store::Memory::new());
         let digest = store.put(guest.clone()).await?;
-        let config = engine::Config { id: unique.clone(), shards: engine::ShardAssignment::Own(unique.parse()?) };
+        let shards = engine::ShardAssignment::Own(unique.parse()?);
+        let config = engine::Config { id: unique.clone(), shards, max_open_runs: None };
         let engine = Engine::start(config, brokers[0].clone(), logbook, store, Arc::new(SystemClock)).await?;
         let sandbox = Sandbox::new(sandbox::Config { slots: slots.into(), ..sandbox::Config::default() })?;
         let content = sandbox.describe(&sandbox.compile(digest, guest.clone()).await?).await?;
@@ -83,7 +84,7 @@ impl Waft {
             delivery_limit: flow::DELIVERY_LIMIT,
             journal: None,
         };
-        let modules = ContentSource::new(sandbox, bytes, client, store::Admission::default());
+        let modules = ContentSource::new(sandbox, bytes, client, store::Admission::default(), 64 << 20);
         let worker = Worker::connect(config, brokers[1].clone(), Arc::new(modules)).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(worker.run(stop.clone(), stop.clone()));

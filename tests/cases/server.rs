@@ -6,6 +6,7 @@ mod exclusive_lock;
 mod openapi;
 mod for_each;
 mod hostile_modules;
+mod limits;
 mod triggers;
 mod logs;
 mod namespaces;

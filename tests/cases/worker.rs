@@ -4,6 +4,7 @@
 mod admission;
 mod large;
 mod forged;
+mod limits;
 mod live;
 mod poison;
 mod slow_broker;
@@ -25,6 +26,7 @@ use flow::{Attempt, CallId, Digest, FailureKind, Firing, Limits, TaskResult, Tim
 use protocol::{CallLog, Control, EngineSecret, Job, Report, WithdrawnCall, topology};
 use sandbox::Sandbox;
 use store::{Admission, Store};
+use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use waft_tests::guest;
 use worker::{Config, ContentSource, GuestResult, GuestRunner, Worker};
@@ -55,30 +57,18 @@ fn config(name: &str) -> Config {
     }
 }
 
-/// Starts a worker with its own sandbox and cache, which takes jobs from the queue of its name.
-async fn start_worker(name: &str, broker: Arc<dyn Broker>, tasks: &TaskTracker, stop: &CancellationToken) {
-    start_worker_with(name, broker, tasks, stop, Admission::default()).await;
-}
-
-/// Starts a worker that runs only modules that a policy admits.
-async fn start_worker_with(
+/// The modules and values that a worker with its own sandbox and cache finds.
+async fn content_source(
     name: &str,
     broker: Arc<dyn Broker>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
+    cache: &TempDir,
     admission: Admission,
-) {
-    let cache = tempfile::tempdir().expect("a temporary folder");
+    max_module_bytes: u64,
+) -> ContentSource {
     let sandbox = Sandbox::new(sandbox::Config::default()).expect("wasmtime works on this machine");
     let bytes = store::Cache::open(cache.path().into(), 1 << 30).await.expect("the cache opens");
-    let client = store::bus::Client::new(broker.clone(), format!("reply.{name}")).await.expect("the broker answers");
-    let modules = ContentSource::new(sandbox, bytes, client, admission);
-    let worker = Worker::connect(config(name), broker, Arc::new(modules)).await.expect("it connects");
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        worker.run(stop.clone(), stop).await;
-        drop(cache);
-    });
+    let client = store::bus::Client::new(broker, format!("reply.{name}")).await.expect("the broker answers");
+    ContentSource::new(sandbox, bytes, client, admission, max_module_bytes)
 }
 
 /// Guests whose first call panics, as a bug of waft would.
@@ -165,7 +155,19 @@ impl Harness {
     }
 
     async fn start_worker(&self, name: &str) {
-        start_worker(name, self.broker.clone(), &self.tasks, &self.stop).await;
+        self.start_worker_with(name, Admission::default(), 64 << 20).await;
+    }
+
+    /// Starts a worker that takes jobs from the queue of its name, for modules that it admits, of at most this many bytes.
+    async fn start_worker_with(&self, name: &str, admission: Admission, max_module_bytes: u64) {
+        let cache = tempfile::tempdir().expect("a temporary folder");
+        let guests = content_source(name, self.broker.clone(), &cache, admission, max_module_bytes).await;
+        let worker = Worker::connect(config(name), self.broker.clone(), Arc::new(guests)).await.expect("it connects");
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            worker.run(stop.clone(), stop).await;
+            drop(cache);
+        });
     }
 
     async fn publish(&self, queue: &str, job: &Job) {

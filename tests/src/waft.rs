@@ -65,6 +65,17 @@ impl Waft {
         path
     }
 
+    /// Sets the limits of the operator in the settings file of the user, and replaces those before.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn set_limits(&self, limits: &str) {
+        let configuration = self.folder().join("configuration/waft");
+        fs::create_dir_all(&configuration).expect("the folder can be written");
+        fs::write(configuration.join("config.toml"), format!("[limits]\n{limits}\n"))
+            .expect("the folder can be written");
+    }
+
     /// Writes a flow file that may use the guests of `tests/guests` by their names.
     pub fn flow(&self, text: &str) -> PathBuf {
         let used = |name: &&str| text.contains(&format!("use = \"{name}"));

@@ -127,7 +127,7 @@ open_enum! {
         Overlap = "overlap",
         /// No engine drove the run at the time of the schedule.
         Missed = "missed",
-        /// The queue of firings was full.
+        /// The run had as many open firings as it may have.
         QueueFull = "full",
     }
 }

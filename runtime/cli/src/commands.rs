@@ -198,7 +198,7 @@ async fn local_modules(
     };
     let reply_queue = format!("waft.reply.{name}.{}", uuid::Uuid::now_v7());
     let client = store::bus::Client::new(broker, reply_queue).await.map_err(CliError::unreachable)?;
-    Ok(::worker::ContentSource::new(sandbox, bytes, client, settings.admission.clone()))
+    Ok(::worker::ContentSource::new(sandbox, bytes, client, settings.admission.clone(), settings.limits.module_size))
 }
 
 /// Opens the logbook that the settings name.

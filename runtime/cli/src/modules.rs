@@ -59,8 +59,8 @@ pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrar
 }
 
 fn library(settings: &Settings, store: Arc<dyn Store>, slots: u16) -> Result<ModuleLibrary, CliError> {
-    let (sandbox, max_retries) = (sandbox(settings, slots)?, settings.max_retries);
-    Ok(ModuleLibrary { store, sandbox, max_retries, admission: settings.admission.clone() })
+    let sandbox = sandbox(settings, slots)?;
+    Ok(ModuleLibrary { store, sandbox, limits: settings.limits, admission: settings.admission.clone() })
 }
 
 /// Starts a sandbox with `slots` slots and this machine's cache of compiled code.
@@ -163,7 +163,10 @@ async fn file(library: &ModuleLibrary, path: &Path, purpose: Purpose) -> anyhow:
 
 /// Reads a module file, and converts it to a component where necessary.
 pub(crate) async fn component(library: &ModuleLibrary, path: &Path) -> anyhow::Result<Component> {
-    let read = tokio::fs::read(path).await.with_context(|| format!("could not read {}", path.display()))?;
+    let unread = || format!("could not read {}", path.display());
+    let size = tokio::fs::metadata(path).await.with_context(unread)?.len();
+    library.check_size(size).map_err(|error| file_error(path, error))?;
+    let read = tokio::fs::read(path).await.with_context(unread)?;
     library.component(read.into()).await.map_err(|error| file_error(path, error))
 }
 
@@ -173,6 +176,9 @@ pub(crate) fn file_error(path: &Path, error: LibraryError) -> anyhow::Error {
     match error {
         LibraryError::Module(error) => anyhow!(error).context(format!("{shown} is not a module waft can run")),
         LibraryError::NotAdmitted(refusal) => refusal.into(),
+        error @ (LibraryError::TooLarge { .. } | LibraryError::Exceeds { .. }) => {
+            anyhow!(error).context(format!("{shown} is above a limit"))
+        }
         error => anyhow!(error).context(format!("{shown} is not right")),
     }
 }

@@ -14,13 +14,14 @@ use std::{
     fmt::Display,
     io::ErrorKind,
     net::SocketAddr,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use ::server::LibraryLimits;
 use anyhow::anyhow;
-use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, RetryLimits, Size};
+use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
 use serde::Deserialize;
 use store::Admission;
 
@@ -125,8 +126,10 @@ pub(crate) struct Settings {
     pub(crate) largest_request: u64,
     /// The maximum of each limit of a call.
     pub(crate) max_limits: Limits,
-    /// The maximum of retries that a task may have.
-    pub(crate) max_retries: RetryLimits,
+    /// The maximum of everything else: retries, modules, runs.
+    pub(crate) limits: LibraryLimits,
+    /// The maximum number of runs of one flow that have not ended; `None`: no maximum.
+    pub(crate) max_open_runs: Option<NonZeroU64>,
     /// Which modules may run: a change of the files changes it while a command runs that calls guests.
     pub(crate) admission: Admission,
 }
@@ -283,7 +286,7 @@ impl Settings {
         let delivery_limit = parser.delivery_limit("worker.delivery_limit", written.worker.delivery_limit);
         let queues = parser.queues("worker.queues", written.worker.queues);
         let max_limits = parser.limits(&written.limits.call);
-        let max_retries = parser.retries(&written.limits);
+        let limits = parser.library_limits(&written.limits);
         let policy = written.admission.policy(|key, error| parser.report(key, error));
         parser.finish(&files.names)?;
         Ok(Self {
@@ -309,7 +312,8 @@ impl Settings {
             certificate,
             largest_request,
             max_limits,
-            max_retries,
+            limits,
+            max_open_runs: written.limits.open_runs(),
             admission: Admission::new(policy),
         })
     }
@@ -340,13 +344,16 @@ impl Parser {
         })
     }
 
-    /// The maximum of retries.
-    fn retries(&mut self, written: &RawLimits) -> RetryLimits {
-        let retries = written.retries();
-        if retries.attempts == 0 {
+    /// The maximum of everything that is no limit of a call.
+    fn library_limits(&mut self, written: &RawLimits) -> LibraryLimits {
+        let limits = written.library();
+        if limits.retries.attempts == 0 {
             self.report("limits.attempts", "each task has one attempt at least");
         }
-        retries
+        if limits.run.firings == 0 {
+            self.report("limits.firings", "a run of a flow that fires has one firing at least");
+        }
+        limits
     }
 
     /// The maximum of each limit.
@@ -459,7 +466,8 @@ mod tests {
         assert!({ written.limits }.entries().all(|(_, limit)| limit.is_set()), "default.toml names each limit");
         let mut parser = Parser::default();
         assert_eq!(parser.limits(&written.limits.call), Limits::maximum());
-        assert_eq!(parser.retries(&written.limits), RetryLimits::default());
+        assert_eq!(parser.library_limits(&written.limits), LibraryLimits::default());
+        assert_eq!(written.limits.open_runs(), None);
         assert_eq!(parser.errors, Vec::<String>::new());
     }
 }

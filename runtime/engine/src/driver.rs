@@ -27,6 +27,7 @@ mod unreadable;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -129,6 +130,8 @@ pub(crate) struct DriverContext {
     pub(crate) secret: EngineSecret,
     /// The number of calls that wait for a worker, by queue.
     pub(crate) waiting: unserved_queues::WaitingCalls,
+    /// The maximum number of runs of one flow that have not ended.
+    pub(crate) max_open_runs: Option<NonZeroU64>,
 }
 
 /// Owns the parts of an engine.

@@ -1,9 +1,9 @@
 //! The engine's handle: the requests that the rest of the system can make.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, DeclareError, PublishError};
-use flow::{CallId, Flow, RunId, RunState, Shard};
+use flow::{CallId, Flow, FlowName, RunId, RunState, Shard};
 use logbook::{LoadError, Logbook};
 use protocol::{Reply, RunCommand, topology as names};
 use store::Store;
@@ -49,6 +49,9 @@ pub struct Config {
     pub id: String,
     /// The runs it drives.
     pub shards: ShardAssignment,
+    /// The maximum number of runs of one flow that have not ended; `None`: no maximum. It holds over all engines that share
+    /// the logbook and have one.
+    pub max_open_runs: Option<NonZeroU64>,
 }
 
 /// The runs that an engine drives.
@@ -93,6 +96,14 @@ pub enum SubmitError {
     Exists {
         /// The run.
         run: RunId,
+    },
+    /// As many runs of the flow as allowed have not ended.
+    #[error("{allowed} runs of flow {flow} have not ended, and the limit `open_runs` allows no more here")]
+    TooManyOpen {
+        /// The flow.
+        flow: FlowName,
+        /// The maximum.
+        allowed: NonZeroU64,
     },
     /// The engine drives no shard yet, and so cannot start a run.
     #[error("the engine drives no shard yet")]
@@ -264,6 +275,7 @@ impl Engine {
             store_queue,
             secret,
             waiting,
+            max_open_runs: config.max_open_runs,
         };
         let driver = Driver::new(context, Shards::new(config.id, sharing, shards, secret));
         let (ended, until) = (CancellationToken::new(), stop.clone());

@@ -99,7 +99,7 @@ impl Fetches {
                 let message = format!("its list could not be fetched in {MAX_TRIES} tries: {reason}");
                 let failure = Failure::new(FailureKind::Transient, message);
                 match fetch.target {
-                    FetchTarget::List(_) => FetchResult::List(Err(failure)),
+                    FetchTarget::List { .. } => FetchResult::List(Err(failure)),
                     FetchTarget::Results(_) => FetchResult::Results(Err(failure)),
                 }
             }
@@ -137,14 +137,16 @@ impl From<FetchError> for FetchFailure {
 /// Tries a fetch once. An error is one after which another try may succeed.
 async fn fetch_target(store: &dyn Store, target: &FetchTarget) -> Result<FetchResult, String> {
     let result = match target {
-        FetchTarget::List(list) => fetch_elements(store, list).await.map(|list| FetchResult::List(Ok(list))),
+        FetchTarget::List { list, most } => {
+            fetch_elements(store, list, *most).await.map(|list| FetchResult::List(Ok(list)))
+        }
         FetchTarget::Results(results) => {
             fetch_results(store, results).await.map(|collected| FetchResult::Results(Ok(collected)))
         }
     };
     result.or_else(|failure| match (failure, target) {
         (FetchFailure::Transient(reason), _) => Err(reason),
-        (FetchFailure::Permanent(failure), FetchTarget::List(_)) => Ok(FetchResult::List(Err(failure))),
+        (FetchFailure::Permanent(failure), FetchTarget::List { .. }) => Ok(FetchResult::List(Err(failure))),
         (FetchFailure::Permanent(failure), FetchTarget::Results(_)) => Ok(FetchResult::Results(Err(failure))),
     })
 }
@@ -156,10 +158,10 @@ async fn with_timeout<T>(answer: impl Future<Output = T>) -> Result<T, FetchFail
     timeout(FETCH_TIMEOUT, answer).await.map_err(late)
 }
 
-async fn fetch_elements(store: &dyn Store, list: &Value) -> Result<Arc<[Json]>, FetchFailure> {
+async fn fetch_elements(store: &dyn Store, list: &Value, most: u32) -> Result<Arc<[Json]>, FetchFailure> {
     let wrong = |reason: String| FetchFailure::Permanent(Failure::new(FailureKind::Permanent, reason));
     match fetch_value(store, list).await? {
-        Value::Json(json) => machine::elements(&json).map_err(wrong),
+        Value::Json(json) => machine::elements(&json, most).map_err(wrong),
         Value::Bytes(_) | Value::Stored(_) => Err(wrong("the value to be called for each element of is bytes".into())),
     }
 }

@@ -4,6 +4,7 @@
 //! replaces `Start`) and its `End`; so *n* tasks after *m* others cost *n + m* edges and not *n × m*.
 
 mod notification_inputs;
+mod attempts;
 mod describe_triggers;
 mod unknown_task;
 mod task;
@@ -18,8 +19,8 @@ use std::{
 pub use notification_inputs::NotificationInput;
 
 use crate::{
-    Condition, Digest, FlowName, FlowSource, NodeName, Otherwise, SkipReach, SourceOutcome, Strategy, Timestamp, Value,
-    ValueName, Values,
+    Condition, Digest, FlowName, FlowSource, NodeName, Otherwise, RunLimits, SkipReach, SourceOutcome, Strategy,
+    Timestamp, Value, ValueName, Values,
 };
 
 pub use task::{DELIVERY_LIMIT, ForEach, Input, InputUse, MAX_DELIVERY_LIMIT, Requiredness, Source, Task, Wait};
@@ -60,6 +61,8 @@ pub struct Flow {
     pub listeners: Vec<Listener>,
     /// The types of the values in notifications, as far as modules describe the parameters of their tasks.
     pub notification_inputs: Vec<NotificationInput>,
+    /// The limits of its runs. [`crate::wire`] sets the defaults, and an operator may set others.
+    pub limits: RunLimits,
 }
 
 /// One flow: the whole one, or a nested one. Its `begin` has the lowest and its `end` the highest index of its nodes.

@@ -16,6 +16,7 @@ mod failure;
 mod limits;
 mod pace;
 mod retry;
+mod run_limits;
 mod task_info;
 mod value_types;
 mod schema;
@@ -38,6 +39,7 @@ pub use name::{Export, FlowName, Namespace, NodeName, QueueName, RunId, Shard, T
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};
 pub use retry::{Backoff, RetryLimits, RetryPolicy};
+pub use run_limits::{RunLimits, ValuesTooLarge};
 pub use run_state::RunState;
 pub use schema::Schema;
 pub use signal::{Signal, TaskResult};
@@ -87,4 +89,4 @@ pub use graph::{
     DELIVERY_LIMIT, Flow, MAX_DELIVERY_LIMIT, MissedPolicy, Node, NodeIndex, OverlapPolicy, StartTime, Task,
 };
 pub use render::{line_and_column, render};
-pub use wire::{Maximum, check_limits, wire};
+pub use wire::{Maximum, check_description, check_limits, wire};

@@ -3,7 +3,7 @@
 /// The reason why a trigger fired nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SkipReason {
-    /// The queue of firings had reached its maximum length.
+    /// The run had as many open firings as it may have.
     QueueFull,
     /// An earlier firing of the schedule was under way, and its `overlap` is `skip`.
     Overlap,

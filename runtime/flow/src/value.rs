@@ -1,5 +1,6 @@
 //! Values: the inputs and outputs of tasks.
 
+mod elements;
 mod keys;
 mod object;
 
@@ -94,13 +95,6 @@ impl Json {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The elements, when the text is a list; each keeps its digits.
-    #[must_use]
-    pub fn elements(&self) -> Option<Vec<Json>> {
-        let elements: Vec<&serde_json::value::RawValue> = serde_json::from_str(&self.0).ok()?;
-        Some(elements.into_iter().map(|element| Self(element.get().into())).collect())
     }
 
     /// The text as a tree.

@@ -24,7 +24,7 @@ mod scope_resolver;
 #[cfg(test)]
 mod tests;
 
-pub use limits::{Maximum, check_limits};
+pub use limits::{Maximum, check_description, check_limits};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,6 +3,7 @@
 mod access;
 mod published;
 mod trim;
+mod unended;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -42,6 +43,8 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     access::the_audit_log_is_read_by_subject_and_in_pages(open().await).await;
     published::the_publish_cursor_is_saved_with_an_append_or_alone(open().await).await;
     published::unpublished_runs_are_listed(open().await).await;
+    unended::a_flow_has_at_most_as_many_unended_runs_as_allowed(open().await).await;
+    unended::concurrent_starts_respect_the_maximum(open().await).await;
     trim::a_trimmed_run_starts_with_a_snapshot(open().await).await;
     trim::digests_of_trimmed_records_are_released(open().await).await;
     trim::a_reader_overtaken_by_a_trim_restarts_at_the_trim_point(open().await).await;
@@ -69,7 +72,8 @@ fn append(name: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append
 
 fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, info: RunInfo) -> Append {
     let records = at.into_iter().map(record).collect();
-    Append { run: run(name), follows: Version::new(follows), records, info, logs: Vec::new(), published: Version::NONE }
+    let (logs, published, max_unended) = (Vec::new(), Version::NONE, None);
+    Append { run: run(name), follows: Version::new(follows), records, info, logs, published, max_unended }
 }
 
 async fn write(logbook: &impl Logbook, appends: Vec<Append>) -> Vec<AppendOutcome> {
@@ -271,6 +275,7 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
         info: info.clone(),
         logs: Vec::new(),
         published: Version::NONE,
+        max_unended: None,
     };
     write(&logbook, vec![append(Version::NONE, records.clone())]).await;
     for limit in 0..=length {
@@ -308,8 +313,7 @@ async fn an_illegal_record_is_reported_with_its_version(logbook: impl Logbook) {
     records.push(first);
     let version = records.len();
     let info = info("s", "f", RunState::Running);
-    let append =
-        Append { run: run("long"), follows: Version::NONE, records, info, logs: Vec::new(), published: Version::NONE };
+    let append = Append { records, info, ..append("long", 0, [1]) };
     write(&logbook, vec![append]).await;
     let history = logbook.load(&run("long")).await.expect("the run is there");
     let error = history.into_machine().expect_err("the run was started twice").to_string();
@@ -359,8 +363,7 @@ async fn only_runs_ended_before_the_limit_are_deleted(logbook: impl Logbook) {
 async fn digests_are_listed_while_their_runs_exist(logbook: impl Logbook) {
     let (_, records) = started_run();
     let info = info("s", "f", RunState::Success);
-    let append =
-        Append { run: run("long"), follows: Version::NONE, records, info, logs: Vec::new(), published: Version::NONE };
+    let append = Append { records, info, ..append("long", 0, [1]) };
     write(&logbook, vec![append]).await;
     assert_eq!(logbook.digests().await.expect("the logbook can be read"), [digest()].into());
     logbook.delete_ended_runs(Timestamp::from_micros(u64::MAX >> 1)).await.expect("the logbook can be written");

@@ -1,6 +1,6 @@
 //! The contract of every logbook, and how each of its operations can fail.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZeroU64};
 
 use async_trait::async_trait;
 use flow::{Digest, FlowName, Namespace, RunId, RunState, Shard, Timestamp};
@@ -52,6 +52,9 @@ pub struct Append {
     /// The version up to which everything that the run's records caused is known to be published. A lower value than the
     /// stored one has no effect.
     pub published: Version,
+    /// The maximum number of runs of the flow that have not ended, together with this one. It has an effect on the first
+    /// records of a run only. All who start runs of the flow have to name it: only they wait for each other.
+    pub max_unended: Option<NonZeroU64>,
 }
 
 /// The summary data of a run, known without its records.
@@ -72,6 +75,8 @@ pub enum AppendOutcome {
     Durable,
     /// Another writer has appended to the run, which is now at this version; nothing of this part was written.
     Conflict(Version),
+    /// The run is new, and its flow has as many runs that have not ended as allowed; nothing of this part was written.
+    TooManyUnended,
 }
 
 /// A run in a list.

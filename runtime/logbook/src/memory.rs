@@ -182,10 +182,15 @@ impl Access for Memory {
 impl Logbook for Memory {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<AppendOutcome>, AppendError> {
         let mut runs = self.runs();
-        let append = |Append { run, follows, records, info, logs, published }: Append| {
+        let append = |Append { run, follows, records, info, logs, published, max_unended }: Append| {
             let known = runs.get(&run).map_or(Version::NONE, StoredRun::version);
             if follows != known {
                 return AppendOutcome::Conflict(known);
+            }
+            let unended =
+                || runs.values().filter(|run| run.info.flow == info.flow && !run.info.state.is_final()).count();
+            if follows == Version::NONE && max_unended.is_some_and(|most| unended() as u64 >= most.get()) {
+                return AppendOutcome::TooManyUnended;
             }
             let logs = logs.into_iter().map(|log| (follows, log));
             match runs.get_mut(&run) {

@@ -26,10 +26,12 @@ pub(crate) struct AppendRow {
     pub(crate) published: i64,
     /// Whether the run ends or becomes idle with these records, so that no later append stores that they were published.
     pub(crate) has_unpublished: bool,
+    /// The maximum number of runs of the flow that have not ended, if these are the first records of the run.
+    pub(crate) max_unended: Option<i64>,
 }
 
 impl From<Append> for AppendRow {
-    fn from(Append { run, follows, records, info, logs, published }: Append) -> Self {
+    fn from(Append { run, follows, records, info, logs, published, max_unended }: Append) -> Self {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             panic!("an append to run {run} has no records");
         };
@@ -38,6 +40,7 @@ impl From<Append> for AppendRow {
             version: column(follows.after(&records).get()),
             published: column(published.get()),
             has_unpublished: !is_open(info.state),
+            max_unended: max_unended.filter(|_| follows == Version::NONE).map(|most| column(most.get())),
             info,
             started_at: column(first.at.as_micros()),
             changed_at: column(last.at.as_micros()),

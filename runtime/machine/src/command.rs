@@ -144,7 +144,12 @@ pub struct ValueFetch {
 #[derive(Debug, Clone, PartialEq)]
 pub enum FetchTarget {
     /// The elements of a list.
-    List(Value),
+    List {
+        /// The list.
+        list: Value,
+        /// The maximum number of elements.
+        most: u32,
+    },
     /// Lists of the elements' values; large lists are put into the store.
     Results(BTreeMap<ValueName, Vec<Value>>),
 }

@@ -1,8 +1,9 @@
-//! The limits of a call in messages: numbers with values, so that a new limit changes no message that does not set it.
+//! The limits of a call and of a run in messages: numbers with values, so that a new limit changes no message that does not
+//! set it.
 
 use std::time::Duration;
 
-use flow::Limits;
+use flow::{Limits, RunLimits};
 
 use crate::{
     codec,
@@ -12,25 +13,25 @@ use crate::{
 /// The limits that are not left out, in the order of their numbers.
 pub(crate) type WireLimits = Vec<(u8, u64)>;
 
-/// Numbers the limits. A message leaves out a limit with the value here, which is not the default of a task: defaults may
-/// change, and the value here never does. A number is never reused.
+/// Numbers the limits. A message leaves out a limit with the value here, which is not the default: defaults may change, and
+/// the value here never does. A number is never reused.
 macro_rules! numbered_limits {
-    ($($number:literal $key:ident = $left_out:expr;)+) => {
+    ($limits:ident, $left_out:ident, $to_wire:ident, $from_wire:ident; $($number:literal $key:ident = $value:expr;)+) => {
         /// The limits that a message leaves out.
-        const LEFT_OUT: Limits = Limits { $($key: $left_out,)+ };
+        const $left_out: $limits = $limits { $($key: $value,)+ };
 
         /// The limits as a message contains them.
-        pub(crate) fn limits_to_wire(limits: &Limits) -> WireLimits {
-            let all = [$(($number, limits.$key.to_number(), LEFT_OUT.$key.to_number()),)+];
+        pub(crate) fn $to_wire(limits: &$limits) -> WireLimits {
+            let all = [$(($number, limits.$key.to_number(), $left_out.$key.to_number()),)+];
             all.into_iter().filter(|(_, value, left_out)| value != left_out).map(|(number, value, _)| (number, value)).collect()
         }
 
         /// The limits of a message.
         ///
         /// # Errors
-        /// Why they are invalid. A call must not run without a limit that only a later waft knows.
-        pub(crate) fn limits_from_wire(wire: WireLimits) -> Result<Limits, Invalid> {
-            let mut limits = LEFT_OUT;
+        /// Why they are invalid. Nothing must run without a limit that only a later waft knows.
+        pub(crate) fn $from_wire(wire: WireLimits) -> Result<$limits, Invalid> {
+            let mut limits = $left_out;
             for (number, value) in wire {
                 match number {
                     $($number => limits.$key = Number::from_number(value).ok_or_else(|| format!("{} of {value}", stringify!($key)))?,)+
@@ -43,6 +44,7 @@ macro_rules! numbered_limits {
 }
 
 numbered_limits! {
+    Limits, LEFT_OUT, limits_to_wire, limits_from_wire;
     1 timeout = Duration::from_secs(300);
     2 memory = 64 << 20;
     3 stack = 512 << 10;
@@ -50,6 +52,14 @@ numbered_limits! {
     5 log = 1 << 20;
     6 table_elements = 100_000;
     7 instances = 32;
+}
+
+numbered_limits! {
+    RunLimits, LEFT_OUT_OF_RUNS, run_limits_to_wire, run_limits_from_wire;
+    1 elements = 1_000_000;
+    2 attempts = 100;
+    3 firings = 10_000;
+    4 value = 256 << 20;
 }
 
 /// A limit as a number. A time is in microseconds.
@@ -99,6 +109,16 @@ mod tests {
         let limits = Limits { memory: 1, instances: 0, ..LEFT_OUT };
         assert_eq!(limits_to_wire(&limits), [(2, 1), (7, 0)]);
         assert_eq!(limits_from_wire(vec![(2, 1), (7, 0)]).unwrap(), limits);
+    }
+
+    #[test]
+    fn the_limits_of_a_run_have_their_own_numbers() {
+        assert_eq!(run_limits_to_wire(&LEFT_OUT_OF_RUNS), []);
+        let limits = RunLimits { elements: 7, attempts: 8, firings: 9, value: 1 << 40 };
+        assert_eq!(run_limits_to_wire(&limits), [(1, 7), (2, 8), (3, 9), (4, 1 << 40)]);
+        assert_eq!(run_limits_from_wire(run_limits_to_wire(&limits)).unwrap(), limits);
+        let error = run_limits_from_wire(vec![(5, 1)]).unwrap_err();
+        assert_eq!(error, "limit 5 is not known here: a later waft wrote it, so upgrade this one");
     }
 
     #[test]

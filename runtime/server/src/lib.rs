@@ -35,7 +35,9 @@ mod wiring;
 pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_healthy};
 pub use config::{Config, Token};
 pub use lines::{Line, Lines};
-pub use module_library::{Component, InspectedModule, LibraryError, ModuleLibrary, MovedTag};
+pub use module_library::{
+    Component, DEFAULT_MODULE_SIZE, InspectedModule, LibraryError, LibraryLimits, ModuleLibrary, MovedTag,
+};
 pub use modules::{shown, stored_modules};
 pub use openapi::description;
 pub use problem::Problem;

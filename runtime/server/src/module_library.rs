@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flow::{Digest, Maximum, ModuleContent, Namespace, RetryLimits};
+use flow::{Digest, Maximum, ModuleContent, Namespace, RetryLimits, RunLimits, Size};
 use sandbox::{CompileError, Compiled, DescribeError, ModuleError, Sandbox};
 use store::{
     Admission, FetchError, InvalidTag, ListError, PutError, Refusal, SignError, Signature, Store, Tag, TagError,
@@ -16,11 +16,31 @@ pub struct ModuleLibrary {
     pub store: Arc<dyn Store>,
     /// The sandbox that inspects modules.
     pub sandbox: Sandbox,
-    /// The retries that the operator allows at most.
-    pub max_retries: RetryLimits,
+    /// What the operator allows at most, besides the limits of a call, which the sandbox has.
+    pub limits: LibraryLimits,
     /// Which modules may run here.
     pub admission: Admission,
 }
+
+/// What an operator allows at most, besides the limits of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LibraryLimits {
+    /// The retries of a task.
+    pub retries: RetryLimits,
+    /// The limits of a run.
+    pub run: RunLimits,
+    /// The bytes of a module.
+    pub module_size: u64,
+}
+
+impl Default for LibraryLimits {
+    fn default() -> Self {
+        Self { retries: RetryLimits::default(), run: RunLimits::default(), module_size: DEFAULT_MODULE_SIZE }
+    }
+}
+
+/// The maximum bytes of a module where an operator sets no other.
+pub const DEFAULT_MODULE_SIZE: u64 = 64 << 20;
 
 /// A module that was found and inspected.
 pub struct InspectedModule {
@@ -88,6 +108,20 @@ pub enum LibraryError {
     /// The store could not save the module.
     #[error(transparent)]
     Put(#[from] PutError),
+    /// The module is larger than the operator allows.
+    #[error("its module_size of {} is above the maximum here, {}", Size(*.asked), Size(*.allowed))]
+    TooLarge {
+        /// Its bytes.
+        asked: u64,
+        /// The maximum.
+        allowed: u64,
+    },
+    /// The module describes tasks with limits or retries that the operator does not allow.
+    #[error("{}", reasons.join("; "))]
+    Exceeds {
+        /// Each task, and what it asks for.
+        reasons: Vec<String>,
+    },
     /// The bytes are no module that waft can run.
     #[error("not a module waft can run")]
     Module(#[from] ModuleError),
@@ -123,7 +157,26 @@ impl ModuleLibrary {
     /// What the operator allows at most.
     #[must_use]
     pub fn maximum(&self) -> Maximum {
-        Maximum { call: self.sandbox.max_limits(), retries: self.max_retries }
+        Maximum { call: self.sandbox.max_limits(), retries: self.limits.retries, run: self.limits.run }
+    }
+
+    /// Checks the size of a module, before it is read or compiled.
+    ///
+    /// # Errors
+    /// [`LibraryError::TooLarge`] when the operator does not allow it.
+    pub fn check_size(&self, asked: u64) -> Result<(), LibraryError> {
+        let allowed = self.limits.module_size;
+        if asked > allowed { Err(LibraryError::TooLarge { asked, allowed }) } else { Ok(()) }
+    }
+
+    /// Checks what a module asks for in its description. A flow may set lower limits for a task, but who uses a pushed module
+    /// does not know that it has to.
+    ///
+    /// # Errors
+    /// [`LibraryError::Exceeds`] when the operator does not allow it.
+    pub fn check_description(&self, found: &InspectedModule) -> Result<(), LibraryError> {
+        let reasons = flow::check_description(&found.content, &self.maximum());
+        if reasons.is_empty() { Ok(()) } else { Err(LibraryError::Exceeds { reasons }) }
     }
 
     /// Finds a module in the store by tag or digest.
@@ -202,6 +255,7 @@ impl ModuleLibrary {
         self.check_new(&component.digest, signatures)?;
         self.admit(&component.digest, tag, signatures).await?;
         let found = self.inspect(component).await?;
+        self.check_description(&found)?;
         self.store(&found).await?;
         for signature in signatures {
             self.store.sign(signature).await?;
@@ -258,8 +312,9 @@ impl ModuleLibrary {
     /// Converts a core module to a component where necessary. Nothing of it runs, and nothing is stored.
     ///
     /// # Errors
-    /// [`LibraryError`] when the bytes are no module.
+    /// [`LibraryError`] when the bytes are no module, or too many.
     pub async fn component(&self, bytes: Bytes) -> Result<Component, LibraryError> {
+        self.check_size(bytes.len() as u64)?;
         let bytes = self.sandbox.componentize(bytes).await?.into_bytes();
         let hashed = bytes.clone();
         let hashing = tokio::task::spawn_blocking(move || store::digest_of(&hashed));
@@ -272,6 +327,7 @@ impl ModuleLibrary {
     /// # Errors
     /// [`LibraryError`] when it is no valid module.
     pub async fn inspect(&self, Component { digest, bytes }: Component) -> Result<InspectedModule, LibraryError> {
+        self.check_size(bytes.len() as u64)?;
         let compiled = self.compiled(digest, &bytes).await?;
         let content = self.sandbox.describe(&compiled).await?;
         Ok(InspectedModule { digest, bytes, content })

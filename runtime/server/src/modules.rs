@@ -54,7 +54,9 @@ pub(crate) struct PushQuery {
         (status = 201, description = "It is stored", body = api::Module),
         (status = 403, description = "The server does not admit it, or its signer", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = 422, description = "It is no module that waft can run, or a signature is not of this module", body = api::Problem,
+        (status = 413, description = "It is larger than the server allows", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "It is no module that waft can run, a signature is not of this module, or it asks for more than the server allows", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn push(
@@ -215,6 +217,9 @@ pub fn shown(signature: &Signature) -> ModuleSignature {
     }
 }
 
+/// What a person can do about a module that is above a limit.
+const LIMITS_HINT: &str = "an operator changes the maximum under [limits] in the settings of the server";
+
 /// The problem for a module that a request names or contains.
 fn refused(error: LibraryError) -> Problem {
     let detail = chain(&error);
@@ -237,6 +242,14 @@ fn refused(error: LibraryError) -> Problem {
         | LibraryError::Compile(CompileError::Unavailable { .. } | CompileError::Interrupted { .. }) => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the module cannot be compiled now", detail)
                 .hint("send it again later; the log of the machine may say what it lacks")
+        }
+        LibraryError::TooLarge { .. } => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the module is too large", detail)
+                .hint(LIMITS_HINT)
+        }
+        LibraryError::Exceeds { .. } => {
+            let title = "the module asks for more than the server allows";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-module", title, detail).hint(LIMITS_HINT)
         }
         LibraryError::Module(_) | LibraryError::Compile(_) | LibraryError::Describe(_) => {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-module", "the module is not right", detail)

@@ -130,6 +130,13 @@ impl From<SubmitError> for Problem {
             SubmitError::Exists { .. } => {
                 Self::new(StatusCode::CONFLICT, "conflict", "there is such a run already", error.to_string())
             }
+            SubmitError::TooManyOpen { .. } => {
+                let title = "too many runs of the flow have not ended";
+                Self::new(StatusCode::CONFLICT, "too-many-runs", title, error.to_string()).hint(
+                    "submit it again when some of them have ended, or cancel some: `waft list --flow FLOW` shows them; an \
+                     operator changes the maximum under [limits] in the settings of the server",
+                )
+            }
             SubmitError::Bug { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "the run triggers a bug of waft", error.to_string())
             }

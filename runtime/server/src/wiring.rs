@@ -26,9 +26,9 @@ impl WiredFlow {
     }
 }
 
-/// Finds the modules of a draft with `find`, wires it, and holds its limits against the maximum. An error in one step hides no error in the next: `find` returns
-/// the reason why a module is not available, and wiring reports it together with its own diagnostics. Limits are checked
-/// last, once the flow is wired.
+/// Finds the modules of a draft with `find`, wires it, checks it against the maximum, and gives it the limits of its runs. An
+/// error in one step hides no error in the next: `find` returns the reason why a module is not available, and wiring reports
+/// it together with its own diagnostics. Limits are checked last, once the flow is wired.
 ///
 /// # Errors
 /// All diagnostics of the draft, if one of them is an error.
@@ -57,5 +57,6 @@ where
         return Err(warnings.into_iter().chain(exceeded).collect());
     }
     let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
+    let flow = Flow { limits: maximum.run, ..flow };
     Ok(WiredFlow { flow, warnings, modules })
 }

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc, time::Duration};
 
-use flow::{Digest, Failure, FailureKind, Outcome, Stored, Value, Values};
+use flow::{Digest, Failure, FailureKind, Outcome, Size, Stored, Value, Values};
 use protocol::{Job, Key};
 use sandbox::{CompileError, Compiled, Sandbox};
-use store::Admission;
+use store::{Admission, FetchError};
 use tracing::warn;
 
 use crate::admission::ModuleAdmission;
@@ -13,7 +13,7 @@ use crate::admission::ModuleAdmission;
 /// Pause before a job is returned because this machine cannot compile its module now: it may come back at once.
 const UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
 
-/// Maximum size of a module or value that a worker fetches, in bytes.
+/// Maximum size of a value that a worker fetches, and of a module for a rollback, in bytes.
 const MAX_CONTENT_BYTES: u64 = 256 << 20;
 
 /// Finds modules and large values by digest.
@@ -23,14 +23,21 @@ pub struct ContentSource {
     bytes: store::Cache,
     client: store::bus::Client,
     admission: Arc<ModuleAdmission>,
+    max_module_bytes: u64,
 }
 
 impl ContentSource {
     /// Creates a source from a sandbox, a disk cache, and a client for the engines' stores. Only modules that `admission`
-    /// admits are found.
+    /// admits are found. A larger module than `max_module_bytes` is not fetched and not compiled, except for a rollback.
     #[must_use]
-    pub fn new(sandbox: Sandbox, bytes: store::Cache, client: store::bus::Client, admission: Admission) -> Self {
-        Self { sandbox, bytes, client, admission: Arc::new(ModuleAdmission::new(admission)) }
+    pub fn new(
+        sandbox: Sandbox,
+        bytes: store::Cache,
+        client: store::bus::Client,
+        admission: Admission,
+        max_module_bytes: u64,
+    ) -> Self {
+        Self { sandbox, bytes, client, admission: Arc::new(ModuleAdmission::new(admission)), max_module_bytes }
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {
@@ -48,7 +55,7 @@ impl ContentSource {
         if let Some(compiled) = self.sandbox.cached(&digest).await {
             return Ok(Some(compiled));
         }
-        let bytes = self.fetch(digest, job).await?;
+        let bytes = self.module_bytes(digest, job).await?;
         match self.sandbox.compile(digest, bytes).await {
             Ok(compiled) => Ok(Some(compiled)),
             Err(error @ (CompileError::Unavailable { .. } | CompileError::Interrupted { .. })) => {
@@ -58,6 +65,24 @@ impl ContentSource {
             }
             Err(error) => Err(failure(&error)),
         }
+    }
+
+    /// Returns the bytes of a job's module, which has no more of them than the operator allows.
+    async fn module_bytes(&self, digest: Digest, job: &Job) -> Result<bytes::Bytes, Failure> {
+        let allowed = match job.rollback {
+            None => self.max_module_bytes,
+            // The maximum may be lower than when the task was applied, and what was applied has to be rolled back.
+            Some(_) => self.max_module_bytes.max(MAX_CONTENT_BYTES),
+        };
+        let size = match self.fetch(digest, job, allowed).await {
+            Ok(bytes) if bytes.len() as u64 <= allowed => return Ok(bytes),
+            Ok(cached) => cached.len() as u64,
+            Err(FetchError::TooLarge { size, .. }) => size,
+            Err(error) => return Err(failure(&error)),
+        };
+        let (asked, allowed) = (Size(size), Size(allowed));
+        let reason = format!("it is not called: its module_size of {asked} is above the maximum here, {allowed}");
+        Err(Failure::new(FailureKind::Module, reason))
     }
 
     /// Returns the job with all its values loaded, as the guest receives them.
@@ -77,7 +102,8 @@ impl ContentSource {
         for (name, value) in values {
             let Value::Stored(Stored { digest, form, .. }) = *value else { continue };
             let failure_of = |reason: &str| Failure::new(FailureKind::Module, format!("value {name:?}: {reason}"));
-            let bytes = self.fetch(digest, job).await.map_err(|error| failure_of(&error.message))?;
+            let fetched = self.fetch(digest, job, MAX_CONTENT_BYTES).await;
+            let bytes = fetched.map_err(|error| failure_of(&failure(&error).message))?;
             *value = store::values::from_bytes(&bytes, form).map_err(|error| failure_of(&error.to_string()))?;
         }
         Ok(())
@@ -105,9 +131,9 @@ impl ContentSource {
         (values, keys)
     }
 
-    async fn fetch(&self, digest: Digest, job: &Job) -> Result<bytes::Bytes, Failure> {
-        let fetch = self.client.fetch(&job.fetch_from, digest, job.keys.content(&digest), MAX_CONTENT_BYTES);
-        self.bytes.get_or_fetch(digest, fetch).await.map_err(|error| failure(&error))
+    async fn fetch(&self, digest: Digest, job: &Job, max_bytes: u64) -> Result<bytes::Bytes, FetchError> {
+        let fetch = self.client.fetch(&job.fetch_from, digest, job.keys.content(&digest), max_bytes);
+        self.bytes.get_or_fetch(digest, fetch).await
     }
 }
 

@@ -59,7 +59,7 @@ fn slow_to_compile() -> Vec<u8> {
 }
 
 /// Uploads a file as a stranger would, without the checks of `waft push`. Returns the status and the answer.
-fn push(address: &str, file: &Path) -> (u16, String) {
+pub(super) fn push(address: &str, file: &Path) -> (u16, String) {
     let bytes = std::fs::read(file).expect("the file is there");
     let host = address.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host).expect("the server listens");

@@ -231,7 +231,7 @@ impl Engines {
     async fn start_engine(&self, faults: &FaultPlan, start_number: u32) -> Result<Engine, String> {
         let broker = Arc::new(FaultyBroker::new(LossyConnection::to(&self.broker), faults.clone()));
         let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(faults.clone())));
-        let config = Config { id: format!("e{start_number}"), shards: ShardAssignment::Shared };
+        let config = Config { id: format!("e{start_number}"), shards: ShardAssignment::Shared, max_open_runs: None };
         let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(SimulatedClock(self.start)));
         let engine = Engine::start(config, broker, logbook, store, clock).await;
         engine.map_err(|error| error.to_string())

@@ -289,7 +289,8 @@ impl Simulation {
             let faults = self.fault_plan();
             let broker = self.connect(&faults);
             let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(faults.clone())));
-            let config = Config { id: format!("e{number}-{starts}"), shards: ShardAssignment::Shared };
+            let config =
+                Config { id: format!("e{number}-{starts}"), shards: ShardAssignment::Shared, max_open_runs: None };
             let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(SimulatedClock(self.start)));
             self.enter("engine", number, "starts");
             if let Ok(engine) = Engine::start(config, broker.clone(), logbook, store, clock).await {

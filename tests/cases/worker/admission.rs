@@ -20,7 +20,7 @@ fn denying(policy: &Policy, key: &SigningKey) -> Policy {
 impl Harness {
     async fn start_with(&self, policy: Policy) -> Admission {
         let admission = Admission::new(policy);
-        start_worker_with("one", self.broker.clone(), &self.tasks, &self.stop, admission.clone()).await;
+        self.start_worker_with("one", admission.clone(), 64 << 20).await;
         admission
     }
 

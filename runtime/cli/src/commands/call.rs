@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::anyhow;
-use flow::{Draft, ModuleContent, ModuleInfo, Rollback, ValueName, Values};
+use flow::{Draft, Flow, ModuleContent, ModuleInfo, Rollback, ValueName, Values};
 
 use super::run::{OutputOptions, RunContext, RunTarget, run_flow};
 use crate::{
@@ -49,6 +49,7 @@ pub(super) async fn run(
     let draft = draft.build();
     let wired = flow::wire(&draft, &modules, &Values::new()).and_then(|(flow, warnings)| {
         let exceeded = flow::check_limits(&draft, &flow, &library.maximum());
+        let flow = Flow { limits: library.maximum().run, ..flow };
         if exceeded.is_empty() { Ok((flow, warnings)) } else { Err(exceeded) }
     });
     let (flow, _) = wired.map_err(|diagnostics| {

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use ::server::LibraryError;
 use anyhow::anyhow;
 use engine::{Clock as _, SystemClock};
 use flow::{Digest, Size};
 use serde_json::json;
-use server::LibraryError;
 use store::{SignError, Signature, SigningKey, Tag};
 
 use super::{remote, submit};
@@ -73,9 +73,11 @@ fn sign_now(key: &SigningKey, digest: Digest, tag: Option<&Tag>) -> Result<Signa
 
 fn refused(file: &Path, error: LibraryError) -> CliError {
     match error {
-        LibraryError::Module(_) | LibraryError::Compile(_) | LibraryError::Describe(_) => {
-            invalid_module(modules::file_error(file, error))
-        }
+        LibraryError::Module(_)
+        | LibraryError::Compile(_)
+        | LibraryError::Describe(_)
+        | LibraryError::TooLarge { .. }
+        | LibraryError::Exceeds { .. } => invalid_module(modules::file_error(file, error)),
         error => {
             let CliError { exit, error, hint } = not_signed(error);
             CliError { exit, error: error.context(format!("could not push {}", file.display())), hint }
@@ -84,8 +86,13 @@ fn refused(file: &Path, error: LibraryError) -> CliError {
 }
 
 fn invalid_module(error: anyhow::Error) -> CliError {
-    CliError::invalid(error)
-        .hint("build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` creates one")
+    let hint = match error.downcast_ref::<LibraryError>() {
+        Some(LibraryError::TooLarge { .. } | LibraryError::Exceeds { .. }) => {
+            "an operator changes the maximum under [limits] in the settings"
+        }
+        _ => "build a guest with `cargo build --target wasm32-wasip1 --release`; `waft new NAME` creates one",
+    };
+    CliError::invalid(error).hint(hint)
 }
 
 fn not_signed(error: LibraryError) -> CliError {

@@ -285,7 +285,9 @@ async fn drive(
     advice: impl Future<Output = Option<String>>,
 ) -> Result<Exit, CliError> {
     let (flow, modules) = (context.flow.clone(), &context.modules);
-    let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), shards: ShardAssignment::Own(shard.clone()) };
+    // The operator limits the runs of servers. A run of this command lives as long as its process.
+    let (id, shards) = (uuid::Uuid::now_v7().to_string(), ShardAssignment::Own(shard.clone()));
+    let config = engine::Config { id, shards, max_open_runs: None };
     let (logbook, clock) = (context.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
     let engine = stop.until_stop_requested(async { starting.await.map_err(CliError::unreachable) }).await?;

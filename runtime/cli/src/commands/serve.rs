@@ -128,7 +128,8 @@ async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, CliErro
 
 impl ServeContext<'_> {
     async fn start_engine(&self, broker: Arc<dyn Broker>) -> Result<Engine, CliError> {
-        let config = engine::Config { id: uuid::Uuid::now_v7().to_string(), shards: ShardAssignment::Shared };
+        let (id, shards) = (uuid::Uuid::now_v7().to_string(), ShardAssignment::Shared);
+        let config = engine::Config { id, shards, max_open_runs: self.settings.max_open_runs };
         let (store, clock) = (self.modules.store.clone(), Arc::new(SystemClock));
         let engine = Engine::start(config, broker, self.logbook.clone(), store, clock);
         engine.await.map_err(CliError::unreachable)

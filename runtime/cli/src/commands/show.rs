@@ -67,7 +67,7 @@ fn skipped_line(skipped: &SkippedTriggers) -> String {
     let why = match reason {
         SkipReason::Overlap => "an earlier firing of its schedule was under way",
         SkipReason::Missed => "nobody drove the run when it was due",
-        SkipReason::QueueFull => "too many firings waited for their turn",
+        SkipReason::QueueFull => "the run had as many open firings as it may have",
         // A newer server may send other reasons.
         other => other.as_str(),
     };

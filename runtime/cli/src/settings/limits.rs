@@ -1,8 +1,9 @@
 //! The table `[limits]` of a settings file.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZeroU64, time::Duration};
 
-use flow::{LimitEntry, LimitOverrides, RetryLimits};
+use ::server::{DEFAULT_MODULE_SIZE, LibraryLimits};
+use flow::{LimitEntry, LimitOverrides, RetryLimits, RunLimits};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error, MapAccess, Unexpected, Visitor},
@@ -15,6 +16,11 @@ pub(super) struct RawLimits {
     pub(super) call: LimitOverrides,
     attempts: Option<u32>,
     retry_pause: Option<Duration>,
+    module_size: Option<u64>,
+    value: Option<u64>,
+    elements: Option<u32>,
+    firings: Option<u32>,
+    open_runs: Option<u64>,
 }
 
 impl RawLimits {
@@ -24,25 +30,47 @@ impl RawLimits {
             call: self.call.or(lower.call),
             attempts: self.attempts.or(lower.attempts),
             retry_pause: self.retry_pause.or(lower.retry_pause),
+            module_size: self.module_size.or(lower.module_size),
+            value: self.value.or(lower.value),
+            elements: self.elements.or(lower.elements),
+            firings: self.firings.or(lower.firings),
+            open_runs: self.open_runs.or(lower.open_runs),
         }
     }
 
     /// Each limit with its key.
     pub(super) fn entries(&mut self) -> impl Iterator<Item = (&'static str, LimitEntry<'_>)> {
-        let of_retries = [
+        let others = [
             ("attempts", LimitEntry::SmallCount(&mut self.attempts)),
             ("retry_pause", LimitEntry::Time(&mut self.retry_pause)),
+            ("module_size", LimitEntry::Bytes(&mut self.module_size)),
+            ("value", LimitEntry::Bytes(&mut self.value)),
+            ("elements", LimitEntry::SmallCount(&mut self.elements)),
+            ("firings", LimitEntry::SmallCount(&mut self.firings)),
+            ("open_runs", LimitEntry::Count(&mut self.open_runs)),
         ];
-        self.call.entries().chain(of_retries)
+        self.call.entries().chain(others)
     }
 
-    /// The maximum of retries.
-    pub(super) fn retries(&self) -> RetryLimits {
-        let default = RetryLimits::default();
-        RetryLimits {
-            attempts: self.attempts.unwrap_or(default.attempts),
-            pause: self.retry_pause.unwrap_or(default.pause),
+    /// The limits of everything except calls.
+    pub(super) fn library(&self) -> LibraryLimits {
+        let (retries, run) = (RetryLimits::default(), RunLimits::default());
+        let attempts = self.attempts.unwrap_or(retries.attempts);
+        LibraryLimits {
+            retries: RetryLimits { attempts, pause: self.retry_pause.unwrap_or(retries.pause) },
+            run: RunLimits {
+                elements: self.elements.unwrap_or(run.elements),
+                attempts,
+                firings: self.firings.unwrap_or(run.firings),
+                value: self.value.unwrap_or(run.value),
+            },
+            module_size: self.module_size.unwrap_or(DEFAULT_MODULE_SIZE),
         }
+    }
+
+    /// The maximum number of runs of one flow that have not ended; 0 in a file means that there is none.
+    pub(super) fn open_runs(&self) -> Option<NonZeroU64> {
+        self.open_runs.and_then(NonZeroU64::new)
     }
 }
 

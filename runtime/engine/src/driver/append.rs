@@ -38,7 +38,8 @@ impl Driver {
             let info = RunInfo { shard: active.shard.clone(), flow, state: active.machine.state() };
             let (records, logs) = (step.records.clone(), logs.remove(run).unwrap_or_default());
             let published = self.publications.cursors.published(run);
-            Some(Append { run: run.clone(), follows: active.version, records, info, logs, published })
+            let max_unended = self.context.max_open_runs;
+            Some(Append { run: run.clone(), follows: active.version, records, info, logs, published, max_unended })
         };
         let appends: Vec<Append> = steps.iter().filter_map(append).collect();
         match self.context.logbook.append(appends).await {
@@ -57,6 +58,7 @@ impl Driver {
                             refused.insert(run.clone(), SubmitError::Exists { run: run.clone() });
                             self.on_conflict(run, version);
                         }
+                        AppendOutcome::TooManyUnended => drop(refused.insert(run.clone(), self.too_many_open(run))),
                     }
                 }
             }
@@ -67,6 +69,13 @@ impl Driver {
             }
         }
         refused
+    }
+
+    /// The error for a new run whose flow has too many runs that have not ended.
+    fn too_many_open(&self, run: &RunId) -> SubmitError {
+        let active = self.runs.get(run).expect("the records of a new run come from its machine");
+        let allowed = self.context.max_open_runs.expect("the logbook refuses a run for the maximum that it was told");
+        SubmitError::TooManyOpen { flow: active.machine.flow().name.clone(), allowed }
     }
 
     /// Saves a snapshot of a run now and then, so that the cost of loading it depends on its size and not on its

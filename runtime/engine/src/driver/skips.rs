@@ -15,7 +15,7 @@ pub(super) fn log(machine: &Machine, records: &[Record]) {
         let (run, task) = (machine.run(), &machine.flow().node(*entry).name);
         match reason {
             SkipReason::QueueFull if has_doubled => {
-                warn!(%run, %task, all, "a trigger fired nothing: too many firings wait for their turn");
+                warn!(%run, %task, all, "a trigger fired nothing: the run has as many open firings as it may have");
             }
             SkipReason::Missed if has_doubled => {
                 warn!(%run, %task, all, "times of a schedule fired nothing: nobody drove the run when they were due");

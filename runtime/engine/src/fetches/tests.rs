@@ -98,7 +98,7 @@ async fn fetched(fault: Fault, faulty: u32) -> (FetchResult, u32) {
     let store = Arc::new(FaultyStore { fault, tries: AtomicU32::new(0), faulty, inner });
     let mut fetches = Fetches::new(store.clone());
     let list = Value::Stored(Stored { digest, size: 5, form: ValueKind::Json });
-    fetches.send(id().run, ValueFetch { id: id(), target: FetchTarget::List(list) });
+    fetches.send(id().run, ValueFetch { id: id(), target: FetchTarget::List { list, most: 2 } });
     let (run, event) = fetches.next().await.expect("every fetch ends");
     assert_eq!(run, id().run);
     assert!(fetches.is_empty() && fetches.fetches.is_empty());
@@ -126,6 +126,20 @@ async fn a_fetch_that_always_panics_or_hangs_or_finds_no_store_fails_its_node() 
         assert_eq!((failure.kind, tries), (FailureKind::Transient, MAX_TRIES));
         assert!(failure.message.contains(says), "{}", failure.message);
     }
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_fails_its_node_for_good() {
+    let inner = Memory::new();
+    let digest = inner.put(Bytes::from_static(b"[1,2,3]")).await.expect("it is kept");
+    let mut fetches = Fetches::new(Arc::new(inner));
+    let list = Value::Stored(Stored { digest, size: 7, form: ValueKind::Json });
+    fetches.send(id().run, ValueFetch { id: id(), target: FetchTarget::List { list, most: 2 } });
+    let Some((_, Event::Fetched { result: FetchResult::List(Err(failure)), .. })) = fetches.next().await else {
+        panic!("it fails")
+    };
+    assert_eq!(failure.kind, FailureKind::Permanent);
+    assert_eq!(failure.message, "the list has 3 elements, and the limit `elements` allows 2 here");
 }
 
 #[test]

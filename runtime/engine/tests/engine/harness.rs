@@ -107,7 +107,7 @@ impl Harness {
             ShardAssignment::Own(shard) => topology::shard_queue(shard),
             ShardAssignment::Shared => topology::shard_queue(&id.parse().unwrap()),
         };
-        let config = Config { id: id.into(), shards: part };
+        let config = Config { id: id.into(), shards: part, max_open_runs: None };
         let store = Arc::new(store::Memory::new());
         let clock = Arc::new(PausedClock::new());
         let shared: Arc<dyn Broker> = Arc::new(connection.clone());

@@ -194,6 +194,7 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
         info: RunInfo { shard: "0".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
         logs: Vec::new(),
         published: Version::NONE,
+        max_unended: None,
     };
     harness.logbook.append(vec![append]).await.unwrap();
     harness.logbook.save_snapshot(&run, version, machine.snapshot()).await.unwrap();

@@ -10,7 +10,7 @@ use super::{
     task::ResolvedTask,
 };
 use crate::{
-    Flow, FlowName, Node, NodeIndex, Values,
+    Flow, FlowName, Node, NodeIndex, RunLimits, Values,
     graph::{Controller, Role, Scope, ScopeIndex},
 };
 
@@ -65,8 +65,18 @@ pub(super) fn assemble(
         Scope { parent: flow.parent.map(|position| position.scope), begin: flow.begin, end: flow.end }
     };
     let scopes = layout.scopes().map(scope).collect();
-    let (listeners, notification_inputs) = (Vec::new(), Vec::new());
-    Flow { name, nodes, scopes, inputs, expires: None, origin: None, triggers: None, listeners, notification_inputs }
+    Flow {
+        name,
+        nodes,
+        scopes,
+        inputs,
+        expires: None,
+        origin: None,
+        triggers: None,
+        listeners: Vec::new(),
+        notification_inputs: Vec::new(),
+        limits: RunLimits::default(),
+    }
 }
 
 fn nodes(layout: &Layout<'_>, mut tasks: BTreeMap<NodeIndex, ResolvedTask>) -> Vec<Node> {

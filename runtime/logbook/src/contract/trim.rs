@@ -27,6 +27,7 @@ fn append(follows: Version, records: &[Record]) -> Append {
         info: info("s", "f", RunState::Running),
         logs: vec![log(follows)],
         published: Version::NONE,
+        max_unended: None,
     }
 }
 

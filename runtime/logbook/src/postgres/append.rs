@@ -13,6 +13,12 @@ use crate::{
 
 // In the order of ids, so that two engines cannot deadlock. The statement returns the locked rows.
 const LOCK: &str = "SELECT id, key, version FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
+// In the order of the locks' numbers, for the same reason. Engines start runs of one flow one after the other, so that each
+// counts the runs of the others.
+const LOCK_FLOWS: &str = "SELECT pg_advisory_xact_lock(hashtext('waft flow'), flows.number)
+    FROM (SELECT DISTINCT hashtext(name) AS number FROM unnest($1::text[]) AS name ORDER BY number) AS flows";
+const UNENDED: &str = "SELECT flow, count(*) FROM waft.runs
+    WHERE flow = ANY ($1) AND state IN ('pending', 'running', 'suspending', 'suspended') GROUP BY flow";
 const ADVANCE: &str = "UPDATE waft.runs AS runs
     SET shard = new.shard, state = new.state, version = new.version, changed_at = new.changed_at,
         published = greatest(runs.published, new.published), unpublished = new.unpublished
@@ -36,13 +42,18 @@ const CONTENT: &str = "INSERT INTO waft.content (run, digest) SELECT * FROM unne
 /// Writes a batch in one transaction.
 pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Vec<AppendOutcome>, Error> {
     let transaction = client.transaction().await?;
+    // Before all other locks, so that a transaction that waits here holds none that others wait for.
+    let limited = limited_flows(rows.iter());
+    if !limited.is_empty() {
+        query(&transaction, LOCK_FLOWS, &[&limited]).await?;
+    }
     let mut outcomes = vec![AppendOutcome::Durable; rows.len()];
     for group in conflict_free_groups(rows) {
         let group_rows: Vec<&AppendRow> = group.iter().map(|index| &rows[*index]).collect();
-        let conflicts = write(&transaction, &group_rows).await?;
+        let refused = write(&transaction, &group_rows).await?;
         for index in group {
-            if let Some(known) = conflicts.get(rows[index].run.as_str()) {
-                outcomes[index] = AppendOutcome::Conflict(Version::new(u64::try_from(*known).unwrap_or_default()));
+            if let Some(outcome) = refused.get(rows[index].run.as_str()) {
+                outcomes[index] = *outcome;
             }
         }
     }
@@ -67,14 +78,48 @@ fn conflict_free_groups(rows: &[AppendRow]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Writes one group; returns the current versions of the runs whose version differs from the one that the append follows.
-async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Result<BTreeMap<&'a str, i64>, Error> {
+/// The flows of new runs whose number of runs that have not ended is limited.
+fn limited_flows<'a>(rows: impl Iterator<Item = &'a AppendRow>) -> Vec<&'a str> {
+    rows.filter(|row| row.max_unended.is_some()).map(|row| row.info.flow.as_str()).collect()
+}
+
+/// Splits new runs into those that may start and those whose flow has too many runs that have not ended.
+async fn admit<'a>(
+    transaction: &Transaction<'_>,
+    new: Vec<&'a AppendRow>,
+) -> Result<(Vec<&'a AppendRow>, Vec<&'a AppendRow>), Error> {
+    let limited = limited_flows(new.iter().copied());
+    if limited.is_empty() {
+        return Ok((new, Vec::new()));
+    }
+    let counted = query(transaction, UNENDED, &[&limited]).await?;
+    let counted = counted.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let mut unended: BTreeMap<String, i64> = counted.collect::<Result<_, Error>>()?;
+    let may_start = |row: &&AppendRow| {
+        let count = unended.entry(row.info.flow.as_str().to_owned()).or_default();
+        let is_admitted = row.max_unended.is_none_or(|most| *count < most);
+        *count += i64::from(is_admitted);
+        is_admitted
+    };
+    Ok(new.into_iter().partition(may_start))
+}
+
+/// The outcome for a run at another version than the one that the append follows.
+fn conflict(version: i64) -> AppendOutcome {
+    AppendOutcome::Conflict(Version::new(u64::try_from(version).unwrap_or_default()))
+}
+
+/// Writes one group; returns the outcomes of the runs of which nothing was written.
+async fn write<'a>(
+    transaction: &Transaction<'_>,
+    rows: &[&'a AppendRow],
+) -> Result<BTreeMap<&'a str, AppendOutcome>, Error> {
     let ids: Vec<&str> = rows.iter().map(|row| row.run.as_str()).collect();
     let locked = query(transaction, LOCK, &[&ids]).await?;
     let known = locked.iter().map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?))));
     let known: BTreeMap<&str, (i64, i64)> = known.collect::<Result<_, Error>>()?;
 
-    let mut conflicts = BTreeMap::new();
+    let mut refused = BTreeMap::new();
     let mut existing = Vec::new();
     let mut new = Vec::new();
     for row in rows {
@@ -82,10 +127,12 @@ async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Res
             Some((key, version)) if *version == row.follows => existing.push((*key, *row)),
             None if row.follows == 0 => new.push(*row),
             other => {
-                conflicts.insert(row.run.as_str(), other.map_or(0, |(_, version)| *version));
+                refused.insert(row.run.as_str(), conflict(other.map_or(0, |(_, version)| *version)));
             }
         }
     }
+    let (new, too_many) = admit(transaction, new).await?;
+    refused.extend(too_many.iter().map(|row| (row.run.as_str(), AppendOutcome::TooManyUnended)));
     let ((), inserted) = future::try_join(update_runs(transaction, &existing), insert_runs(transaction, &new)).await?;
     let (inserted, conflicting): (Vec<_>, Vec<_>) =
         new.into_iter().map(|row| (inserted.get(row.run.as_str()), row)).partition(|(key, _)| key.is_some());
@@ -95,12 +142,12 @@ async fn write<'a>(transaction: &Transaction<'_>, rows: &[&'a AppendRow]) -> Res
         let versions = versions.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         let versions: BTreeMap<&str, i64> = versions.collect::<Result<_, Error>>()?;
         // A missing run was deleted in between.
-        let conflict = |row: &'a AppendRow| (row.run.as_str(), versions.get(row.run.as_str()).copied().unwrap_or(0));
-        conflicts.extend(conflicting.into_iter().map(|(_, row)| conflict(row)));
+        let version = |row: &AppendRow| versions.get(row.run.as_str()).copied().unwrap_or(0);
+        refused.extend(conflicting.into_iter().map(|(_, row)| (row.run.as_str(), conflict(version(row)))));
     }
     existing.extend(inserted.into_iter().filter_map(|(key, row)| Some((*key?, row))));
     insert_records(transaction, &existing).await?;
-    Ok(conflicts)
+    Ok(refused)
 }
 
 /// Moves locked runs to their next version.

@@ -23,6 +23,8 @@ const INSERT_RUN: &str =
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING RETURNING key";
 const MARK_PUBLISHED: &str = "UPDATE runs SET published = ?2, unpublished = unpublished AND version > ?2
     WHERE id = ?1 AND published < ?2 AND version >= ?2";
+const UNENDED: &str = "SELECT count(*) FROM (SELECT 1 FROM runs
+    WHERE flow = ?1 AND state IN ('pending', 'running', 'suspending', 'suspended') LIMIT ?2)";
 const VERSION: &str = "SELECT version FROM runs WHERE id = ?1";
 const RECORDS: &str = "INSERT INTO records (run, first, body) VALUES (?1, ?2, ?3)";
 const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, action, at, worker, body)
@@ -65,10 +67,12 @@ fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqli
 }
 
 fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<AppendOutcome> {
+    if has_too_many_unended(transaction, row)? {
+        let version = version(transaction, row)?;
+        return Ok(version.map_or(AppendOutcome::TooManyUnended, AppendOutcome::Conflict));
+    }
     let Some(key) = advance_run(transaction, row)? else {
-        let version = transaction.prepare_cached(VERSION)?.query_row([row.run.as_str()], |row| row.get::<_, i64>(0));
-        let version = u64::try_from(version.optional()?.unwrap_or_default()).unwrap_or_default();
-        return Ok(AppendOutcome::Conflict(Version::new(version)));
+        return Ok(AppendOutcome::Conflict(version(transaction, row)?.unwrap_or(Version::NONE)));
     };
     transaction.prepare_cached(RECORDS)?.execute(params![key, row.follows, row.body])?;
     for (number, log) in (0_i64..).zip(&row.logs) {
@@ -90,6 +94,20 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
         transaction.prepare_cached(CONTENT)?.execute(params![key, digest.as_bytes()])?;
     }
     Ok(AppendOutcome::Durable)
+}
+
+/// Whether a run cannot start since its flow has too many runs that have not ended. The transaction is the only one that
+/// writes, so no other run starts meanwhile.
+fn has_too_many_unended(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<bool> {
+    let Some(most) = row.max_unended else { return Ok(false) };
+    let count = transaction.prepare_cached(UNENDED)?.query_row(params![row.info.flow.as_str(), most], |row| row.get(0));
+    count.map(|count: i64| count >= most)
+}
+
+/// The version of a run; `None` if it does not exist.
+fn version(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Option<Version>> {
+    let version = transaction.prepare_cached(VERSION)?.query_row([row.run.as_str()], |row| row.get::<_, i64>(0));
+    Ok(version.optional()?.map(|version| Version::new(u64::try_from(version).unwrap_or_default())))
 }
 
 /// Moves a run from the version that the append follows to the next; returns its key, or `None` if it is at another version.

@@ -19,6 +19,7 @@ fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append 
         info: RunInfo { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
         logs: Vec::new(),
         published: Version::NONE,
+        max_unended: None,
     }
 }
 
@@ -230,7 +231,7 @@ async fn an_inspection_of_a_file_reads_its_runs_and_changes_nothing() {
     let run = RunId::new("r").unwrap();
     let before = files(&folder);
     let found = find(&path).await;
-    assert_eq!((found.schema, found.known, found.write_error.clone()), (9, 9, None));
+    assert_eq!((found.schema, found.known, found.write_error.clone()), (10, 10, None));
     assert_eq!(
         found.logbook().unwrap().load(&run).await.unwrap().version(),
         Version::new(2),

@@ -70,6 +70,11 @@ impl Machine {
     #[must_use]
     pub fn notification_error(&self, task: &NodeName, result: &TaskResult) -> Option<String> {
         let Some(index) = self.tasks.get(task).copied() else { return Some(format!("the run has no task {task:?}")) };
+        if let TaskResult::Succeeded(values) = result
+            && let Err(too_large) = self.flow.limits.check_values(values)
+        {
+            return Some(format!("the values of the notification {too_large}"));
+        }
         if let Role::Wait(wait) = &self.flow.node(index).role {
             let waiting_firing = self.firings.values().find(|firing| firing.waiting_tasks.contains(&index));
             return match waiting_firing.or_else(|| self.firings.values().next_back()) {

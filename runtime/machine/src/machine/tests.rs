@@ -6,6 +6,7 @@ mod for_each;
 mod edits;
 mod triggers;
 mod bounds;
+mod limits;
 mod traces;
 mod rules;
 mod schedules;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     codec::{BorrowDecode, Encode},
+    limits::{WireLimits, run_limits_from_wire, run_limits_to_wire},
     wire::{Invalid, WireValues, invalid, micros, values_from_wire, values_to_wire},
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct WireFlow<'a> {
     triggers: Option<WireTriggers<'a>>,
     listens: Vec<WireListen<'a>>,
     accepts: Vec<WireAccept<'a>>,
+    limits: WireLimits,
 }
 
 /// The whole flow, or a nested flow.
@@ -46,7 +48,8 @@ struct WireScope {
 
 impl<'a> From<&'a Flow> for WireFlow<'a> {
     fn from(flow: &'a Flow) -> Self {
-        let Flow { name, nodes, scopes, inputs, expires, origin, triggers, listeners, notification_inputs } = flow;
+        let Flow { name, nodes, scopes, inputs, expires, origin, triggers, listeners, notification_inputs, limits } =
+            flow;
         let modules: BTreeSet<Digest> = nodes.iter().filter_map(|node| Some(task_of(&node.role)?.module)).collect();
         let modules: Vec<Digest> = modules.into_iter().collect();
         Self {
@@ -60,6 +63,7 @@ impl<'a> From<&'a Flow> for WireFlow<'a> {
             triggers: triggers.as_ref().map(WireTriggers::from),
             listens: listeners.iter().map(WireListen::from).collect(),
             accepts: notification_inputs.iter().map(WireAccept::from).collect(),
+            limits: run_limits_to_wire(limits),
         }
     }
 }
@@ -94,6 +98,7 @@ impl WireFlow<'_> {
                 .into_iter()
                 .map(|accept| accept.into_accept(bounds))
                 .collect::<Result<_, _>>()?,
+            limits: run_limits_from_wire(self.limits)?,
         }))
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::StatusCode;
 use flow::{
-    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, Namespace, RunId, Severity, Value, ValueKind, ValueName, Values,
+    Diagnostic, Digest, Draft, Edit, Flow, FlowSource, Namespace, RunId, RunLimits, Severity, Value, ValueKind,
+    ValueName, Values,
 };
 use machine::Machine;
 
@@ -66,9 +67,9 @@ fn conflict(detail: String) -> Problem {
     Problem::new(StatusCode::CONFLICT, "conflict", "the run's id is in use", detail).hint("choose another run id")
 }
 
-/// A flow without its source and its inputs.
+/// A flow without its source, its inputs and its limits, which an operator may have changed meanwhile.
 fn without_source(flow: &Flow) -> Flow {
-    Flow { origin: None, inputs: Values::new(), ..flow.clone() }
+    Flow { origin: None, inputs: Values::new(), limits: RunLimits::default(), ..flow.clone() }
 }
 
 /// The canonical form of a flow file, without its modules and inputs: comments and the order of keys do not count.

@@ -37,7 +37,7 @@ use crate::{
 #[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "The run already exists", body = api::Run),
-    (status = 409, description = "The id belongs to a run with other content: the differences", body = api::Problem,
+    (status = 409, description = "The id belongs to a run with other content: the differences; or too many runs of the flow have not ended", body = api::Problem,
         content_type = "application/problem+json"),
     (status = 413, description = "The request is too large", body = api::Problem,
         content_type = "application/problem+json"),

@@ -65,13 +65,13 @@ async fn dependencies() -> Dependencies {
 async fn dependencies_over(logbook: Arc<dyn Logbook>) -> Dependencies {
     let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
     let store = Arc::new(store::Memory::new());
-    let config = engine::Config { id: "here".into(), shards: ShardAssignment::Shared };
+    let config = engine::Config { id: "here".into(), shards: ShardAssignment::Shared, max_open_runs: None };
     let clock = Arc::new(SystemClock);
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
     let library = ModuleLibrary {
         store,
         sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap(),
-        max_retries: Default::default(),
+        limits: Default::default(),
         admission: store::Admission::default(),
     };
     let coverage = QueueCoverage::Embedded(["default".parse().unwrap()].into());

@@ -3,7 +3,7 @@
 use crate::{Command, Resolution};
 use flow::{
     Attempt, Json, NodeIndex, Otherwise, Size, State, Strategy, Timestamp, Value, ValueName, Values,
-    graph::{Controller, ScopeIndex},
+    graph::{Controller, Scope, ScopeIndex},
 };
 
 use super::{
@@ -32,9 +32,30 @@ impl FiringMachine {
                 }
                 let value = controller.list.as_ref().and_then(|source| self.read(source));
                 let list = read_list(name, value.as_deref())?;
+                self.check_attempts(index, list.len())?;
                 Ok((element(&list), Some(list)))
             }
         }
+    }
+
+    /// Checks how often the flows in a controller's flow may run with a list of this length. The rest is checked when the
+    /// flow is submitted.
+    fn check_attempts(&self, controller: NodeIndex, length: usize) -> Result<(), String> {
+        let length_of_list = |scope: &Scope| match &self.node(scope.begin).rare.list {
+            _ if scope.begin == controller => Some(length),
+            list => list.as_ref().map(Vec::len),
+        };
+        let products = self.flow.attempts(length_of_list);
+        let within = self.scopes_within(self.definition(controller).scope).into_iter();
+        let most = within.filter_map(|scope| products.get(scope.0 as usize)).max().copied().unwrap_or_default();
+        let allowed = self.flow.limits.attempts;
+        if most > allowed.into() {
+            return Err(format!(
+                "the retry controller would try {length} elements, and with the retries of nested flows a flow would run \
+                 {most} times: the limit `attempts` allows {allowed} here"
+            ));
+        }
+        Ok(())
     }
 
     pub(super) fn run_controller(

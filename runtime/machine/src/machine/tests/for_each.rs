@@ -97,7 +97,7 @@ fn a_stored_list_is_fetched() {
     let plain = flow(&format!("[inputs]\nitems = []\n[[task]]\n{MAKE}for_each = \"items\"\n"));
     let inputs = [("items".parse().unwrap(), Value::Stored(stored))].into();
     let mut harness = Harness::start(std::sync::Arc::new(flow::Flow { inputs, ..(*plain).clone() }));
-    assert!(matches!(harness.fetches[..], [crate::ValueFetch { target: FetchTarget::List(_), .. }]));
+    assert!(matches!(harness.fetches[..], [crate::ValueFetch { target: FetchTarget::List { .. }, .. }]));
     harness.complete_fetch(0);
     harness.run();
     assert_eq!(harness.values(), format!("items={:?} made=[0,1]", Value::Stored(stored)));

@@ -16,7 +16,7 @@ use crate::{
 };
 use flow::{
     Action, CallId, Digest, Edit, Execution, Failure, FailureKind, Firing, Flow, FlowSource, Json, NodeName, RunId,
-    RunState, Signal, State, TaskResult, Timestamp, Value, ValueName, Values,
+    RunLimits, RunState, Signal, State, TaskResult, Timestamp, Value, ValueName, Values,
 };
 
 pub(super) use graph::Graph;
@@ -32,8 +32,10 @@ pub(super) fn flow(text: &str) -> Arc<Flow> {
     let (flow, _) =
         flow::wire(&draft, &modules(), &Values::new()).unwrap_or_else(|diagnostics| panic!("{diagnostics:#?}"));
     let modules = [("g".into(), Digest::from_bytes([1; 32]))].into();
+    // So few that tests reach it: 500 wait while one is under way.
+    let limits = RunLimits { firings: 501, ..RunLimits::default() };
     let origin = Some(Arc::new(FlowSource { text: text.into(), modules, edits: Vec::new() }));
-    Arc::new(Flow { origin, ..flow })
+    Arc::new(Flow { origin, limits, ..flow })
 }
 
 /// A machine, its history so far, and its dispatched calls.
@@ -167,7 +169,7 @@ impl Harness {
     /// Completes a fetch; lists from the store have two elements.
     pub(super) fn complete_fetch(&mut self, index: usize) {
         match &self.fetches[index].target {
-            FetchTarget::List(_) => self.complete_list_fetch(index, &["0", "1"]),
+            FetchTarget::List { .. } => self.complete_list_fetch(index, &["0", "1"]),
             FetchTarget::Results(results) => {
                 let list = |name: &ValueName| (name.clone(), Value::Json(Json::parse("[]").unwrap()));
                 let results = results.keys().map(list).collect();
@@ -189,7 +191,7 @@ impl Harness {
         let ValueFetch { id, target } = self.fetches.remove(index);
         let failure = Failure::new(FailureKind::Permanent, "it is gone");
         let result = match target {
-            FetchTarget::List(_) => FetchResult::List(Err(failure)),
+            FetchTarget::List { .. } => FetchResult::List(Err(failure)),
             FetchTarget::Results(_) => FetchResult::Results(Err(failure)),
         };
         self.on_fetched(id, result);
@@ -275,7 +277,7 @@ impl Harness {
             diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect()
         };
         let (flow, _) = flow::wire(&draft, &modules(), &self.machine.flow().inputs).map_err(messages)?;
-        let flow = Flow { origin: Some(Arc::new(origin)), ..flow };
+        let flow = Flow { origin: Some(Arc::new(origin)), limits: self.machine.flow().limits, ..flow };
         let reasons = self.machine.edit_errors(&flow);
         if !reasons.is_empty() {
             return Err(reasons);

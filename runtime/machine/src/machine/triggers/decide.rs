@@ -14,11 +14,15 @@ use crate::machine::{
     firing::{FiringMachine, FiringStart},
 };
 
-/// The maximum number of queued firings. When the queue is full: notifications are refused, back edges are skipped,
-/// schedule times go to the backlog or are skipped. Small in tests, so that they reach it.
-pub(super) const MAX_QUEUED_FIRINGS: usize = if cfg!(test) { 500 } else { 10_000 };
-
 impl Machine {
+    /// The number of firings that may open now: each waits for its turn, is under way, or needs a person. If there is none,
+    /// notifications are refused, back edges are skipped, and schedule times go to the backlog or are skipped.
+    pub(super) fn free_firings(&self, trigger_state: &TriggerState) -> usize {
+        let is_open = |firing: &&FiringMachine| is_active(firing) || firing.state == RunState::Failure;
+        let open = self.firings.values().filter(is_open).count() + trigger_state.queued.len();
+        (self.flow.limits.firings as usize).saturating_sub(open)
+    }
+
     pub(in crate::machine) fn decide_triggers(
         &self,
         trigger_state: &TriggerState,
@@ -106,7 +110,7 @@ impl Machine {
         });
         let mut records: Vec<Record> = notified.collect();
         let max = self.triggers().max_firings.unwrap_or(u64::MAX);
-        let (mut firing_count, mut queued) = (trigger_state.firing_count, trigger_state.queued.len());
+        let (mut firing_count, mut free) = (trigger_state.firing_count, self.free_firings(trigger_state));
         for listener in self.flow.listeners.iter().filter(|listener| listener.is_for(notification)) {
             let node = self.flow.node(listener.to);
             let key = format!("{}>{}", notification.key, node.name);
@@ -115,12 +119,12 @@ impl Machine {
                 continue;
             }
             let by = Trigger::Notification { key: Some(key) };
-            if queued >= MAX_QUEUED_FIRINGS {
+            if free == 0 {
                 let fact = Fact::TriggerSkipped { entry: listener.to, by, reason: SkipReason::QueueFull, count: 1 };
                 records.push(Record { at: now, firing: None, fact });
                 continue;
             }
-            (firing_count, queued) = (firing_count + 1, queued + 1);
+            (firing_count, free) = (firing_count + 1, free - 1);
             let accepted = self.flow.notification_values(listener.to);
             let values = notification.values().into_iter().filter(|(name, _)| accepted.contains_key(name)).collect();
             let fact = Fact::Triggered { firing: Firing::new(firing_count), entry: listener.to, by, values };
@@ -160,8 +164,9 @@ impl Machine {
         if let Some(max) = triggers.max_firings.filter(|max| trigger_state.firing_count >= *max) {
             return Some(format!("the run has fired {max} times, and its flow allows no more"));
         }
-        if trigger_state.queued.len() >= MAX_QUEUED_FIRINGS {
-            return Some(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn: try again later"));
+        if self.free_firings(trigger_state) == 0 {
+            let most = self.flow.limits.firings;
+            return Some(format!("{most} firings are open, and the limit `firings` allows no more: try again later"));
         }
         let TaskResult::Succeeded(values) = result else {
             return Some(format!("task {name:?} calls a guest: a notification fires it, and cannot fail it"));
@@ -227,8 +232,9 @@ impl Machine {
             return skipped(format!("the run has fired {max} times"));
         }
         // Each firing may have more than one back edge.
-        if trigger_state.queued.len() + trigger_state.pending_triggers.len() > MAX_QUEUED_FIRINGS {
-            return skipped(format!("{MAX_QUEUED_FIRINGS} firings wait for their turn"));
+        if trigger_state.pending_triggers.len() > self.free_firings(trigger_state) {
+            let most = self.flow.limits.firings;
+            return skipped(format!("the limit `firings` allows {most} open firings"));
         }
         match self.evaluate_back_edge(edge, pending) {
             Ok(true) => self.fire(trigger_state, edge.to, Trigger::BackEdge(pending.back_edge), pending.values.clone()),

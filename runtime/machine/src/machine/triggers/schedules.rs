@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{NextFiring, TriggerState, decide::MAX_QUEUED_FIRINGS, is_active};
+use super::{NextFiring, TriggerState, is_active};
 use crate::{Fact, Trigger, machine::Machine};
 use flow::{
     ClockShift, Cron, MissedPolicy, NodeIndex, OverlapPolicy, SkipReason, Timestamp, ValueName, Values, graph::Schedule,
@@ -114,7 +114,7 @@ impl Machine {
         }
         let missed_later = count_times(&schedule.cron, at, now);
         let is_missed = missed_later > 0 || now.as_micros().saturating_sub(at.as_micros()) > MISSED_AFTER;
-        let is_full = trigger_state.queued.len() >= MAX_QUEUED_FIRINGS;
+        let is_full = self.free_firings(trigger_state) == 0;
         let overlaps = schedule.overlap == OverlapPolicy::Skip && self.has_firing_of(trigger_state, number);
         match schedule.missed {
             // They fire one after the other, as soon as the queue has space.
@@ -150,7 +150,7 @@ impl Machine {
     /// its firings may overlap.
     fn may_catch_up(&self, trigger_state: &TriggerState, schedule: &Schedule, number: u32) -> bool {
         let is_of_schedule = |by: &Trigger| *by == Trigger::Schedule(number);
-        let has_space = trigger_state.queued.len() < MAX_QUEUED_FIRINGS
+        let has_space = self.free_firings(trigger_state) > 0
             && !trigger_state.queued.iter().any(|queued| is_of_schedule(&queued.by));
         let is_exhausted = self.triggers().max_firings.is_some_and(|max| trigger_state.firing_count >= max);
         let may_overlap = schedule.overlap == OverlapPolicy::Allow || !self.has_firing_of(trigger_state, number);

@@ -43,7 +43,7 @@ pub async fn edit_alone(
         return Err(conflict("the run cannot be changed like this any more".into()));
     }
     let info = RunInfo { flow: machine.flow().name.clone(), state: machine.state(), ..info };
-    let append = Append { run: run.clone(), follows, records, info, logs: Vec::new(), published };
+    let append = Append { run: run.clone(), follows, records, info, logs: Vec::new(), published, max_unended: None };
     let appended = logbook.append(vec![append]).await.map_err(|error| Problem::internal(&error))?;
     match appended[..] {
         [AppendOutcome::Durable] => Ok(EditResult { applied: true, ..edited }),

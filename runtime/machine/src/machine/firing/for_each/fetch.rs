@@ -11,9 +11,6 @@ use flow::{
 
 use super::{super::graph::NodeRole, FiringMachine};
 
-/// The largest list that `for_each` accepts.
-const MAX_ELEMENTS: usize = 1_000_000;
-
 impl FiringMachine {
     /// Starts the fetch of a task that stands for a list: it reads the list, or joins the results. Returns a command when
     /// values have to be fetched from the store.
@@ -43,11 +40,16 @@ impl FiringMachine {
     fn value_fetch(&self, index: NodeIndex) -> Option<ValueFetch> {
         let target = match self.role(index) {
             NodeRole::ForEach(each) => match self.read(&each.list).as_deref() {
-                Some(value @ Value::Stored(_)) => FetchTarget::List(value.clone()),
+                Some(list @ Value::Stored(_)) => {
+                    FetchTarget::List { list: list.clone(), most: self.flow.limits.elements }
+                }
                 Some(Value::Json(_) | Value::Bytes(_)) | None => return None,
             },
             NodeRole::FanIn(each) => {
                 let results = self.results(each);
+                if self.check_results(&results).is_err() {
+                    return None;
+                }
                 let sizes = results.values().map(|values| values.iter().map(|value| value.size() + 1).sum::<usize>());
                 let is_stored = |value: &Value| matches!(value, Value::Stored(_));
                 let is_small = sizes.max().unwrap_or_default() < MAX_INLINE_BYTES;
@@ -81,10 +83,25 @@ impl FiringMachine {
         task.provides.values().map(|name| (name.clone(), values_of(name))).collect()
     }
 
-    /// The result of a fetch whose values are all inline.
+    /// Checks the size of the lists into which the values of a task's elements would be joined, before anything is fetched.
+    fn check_results(&self, results: &BTreeMap<ValueName, Vec<Value>>) -> Result<(), Failure> {
+        // Each list has two brackets, and a comma between two elements. The size of a stored value is what its message says.
+        let sizes = results.iter().flat_map(|(name, values)| {
+            let of_values = values.iter().map(|value| (value.size() as u64).saturating_add(1));
+            of_values.chain([1 + name.as_str().len() as u64])
+        });
+        let total = sizes.fold(0, u64::saturating_add);
+        let too_large = |error| Failure::new(FailureKind::Permanent, format!("the values of its elements {error}"));
+        self.flow.limits.check_size(total).map_err(too_large)
+    }
+
+    /// The result of a fetch whose values are all inline, or too large to be fetched.
     pub(in crate::machine::firing) fn fetch_inline(&self, index: NodeIndex) -> Fact {
         let result = match self.role(index) {
-            NodeRole::FanIn(each) => FetchResult::Results(collect_results(self.results(each))),
+            NodeRole::FanIn(each) => {
+                let results = self.results(each);
+                FetchResult::Results(self.check_results(&results).and_then(|()| collect_results(results)))
+            }
             NodeRole::ForEach(each) => FetchResult::List(self.list_of_source(&each.list)),
             NodeRole::Task(_)
             | NodeRole::Wait(_)
@@ -101,7 +118,7 @@ impl FiringMachine {
     fn list_of_source(&self, source: &Source) -> Result<Arc<[Json]>, Failure> {
         let permanent = |message: String| Failure::new(FailureKind::Permanent, message);
         match self.read(source).as_deref() {
-            Some(Value::Json(json)) => elements(json).map_err(permanent),
+            Some(Value::Json(json)) => elements(json, self.flow.limits.elements).map_err(permanent),
             Some(Value::Bytes(_)) => Err(permanent("the value to be called for each element of is bytes".into())),
             Some(Value::Stored(stored)) => Err(permanent(format!("the list of {:#} is missing", Size(stored.size)))),
             None => {
@@ -143,17 +160,15 @@ impl FiringMachine {
     }
 }
 
-/// The elements of a `for_each` list.
+/// The elements of a `for_each` list, which has at most `most` of them.
 ///
 /// # Errors
 /// A description of the invalid list, for people.
-pub fn elements(list: &Json) -> Result<Arc<[Json]>, String> {
-    let elements = list.elements().ok_or("the value to be called for each element of is not a list")?;
-    if elements.len() > MAX_ELEMENTS {
-        return Err(format!(
-            "the list has {} elements, and a task is called for {MAX_ELEMENTS} at most",
-            elements.len()
-        ));
+pub fn elements(list: &Json, most: u32) -> Result<Arc<[Json]>, String> {
+    let (elements, count) =
+        list.elements_up_to(most as usize).ok_or("the value to be called for each element of is not a list")?;
+    if count > most as usize {
+        return Err(format!("the list has {count} elements, and the limit `elements` allows {most} here"));
     }
     Ok(elements.into())
 }

@@ -1,0 +1,77 @@
+//! The limits of a run. There is no unlimited value.
+
+use crate::{Size, Value, ValueName};
+
+/// The limits of a run. Its flow carries them from the start of the run on, so every engine decides the same, whatever its
+/// own settings are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLimits {
+    /// The maximum number of elements for which one `for_each` task is called.
+    pub elements: u32,
+    /// The maximum number of times that retry controllers run a flow, with those of the enclosing flows: their retries multiply.
+    pub attempts: u32,
+    /// The maximum number of firings that are open at the same time: that wait for their turn, are under way, or need a person.
+    pub firings: u32,
+    /// The maximum bytes of values that belong together, including names: the inputs of a run, the constants of a task, the
+    /// values of a notification, and the lists that a `for_each` task provides.
+    pub value: u64,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self { elements: 1_000_000, attempts: 100, firings: 10_000, value: 256 << 20 }
+    }
+}
+
+/// Values that are too large together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("have {} together, and the limit `value` allows {} here", Size(*.asked), Size(*.allowed))]
+pub struct ValuesTooLarge {
+    /// Their bytes.
+    pub asked: u64,
+    /// The maximum.
+    pub allowed: u64,
+}
+
+impl RunLimits {
+    /// Checks the size of values that belong together.
+    ///
+    /// # Errors
+    /// [`ValuesTooLarge`] when they have more bytes than [`RunLimits::value`] allows.
+    pub fn check_values<'a>(
+        &self,
+        values: impl IntoIterator<Item = (&'a ValueName, &'a Value)>,
+    ) -> Result<(), ValuesTooLarge> {
+        // The size of a value in the store is what its message says.
+        let size =
+            |(name, value): (&ValueName, &Value)| (name.as_str().len() as u64).saturating_add(value.size() as u64);
+        self.check_size(values.into_iter().map(size).fold(0, u64::saturating_add))
+    }
+
+    /// Checks a number of bytes of values that belong together.
+    ///
+    /// # Errors
+    /// [`ValuesTooLarge`] when they are more than [`RunLimits::value`].
+    pub fn check_size(&self, asked: u64) -> Result<(), ValuesTooLarge> {
+        if asked > self.value { Err(ValuesTooLarge { asked, allowed: self.value }) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Digest, Stored, ValueKind, Values};
+
+    #[test]
+    fn values_count_with_their_names_and_in_the_store_too() {
+        let limits = RunLimits { value: 10, ..RunLimits::default() };
+        let stored = |size| Value::Stored(Stored { digest: Digest::from_bytes([1; 32]), size, form: ValueKind::Bytes });
+        let values = |size| Values::from([("pan".parse().unwrap(), stored(size)), ("egg".parse().unwrap(), 12.into())]);
+        assert_eq!(limits.check_values(&values(2)), Ok(()));
+        assert_eq!(limits.check_values(&values(3)), Err(ValuesTooLarge { asked: 11, allowed: 10 }));
+        let error = limits.check_values(&values(u64::MAX)).unwrap_err();
+        assert_eq!(error.allowed, 10, "the sum does not wrap around");
+        let error = RunLimits { value: 2 << 20, ..limits }.check_size(3 << 20).unwrap_err();
+        assert_eq!(error.to_string(), "have 3MiB together, and the limit `value` allows 2MiB here");
+    }
+}

@@ -1,0 +1,2 @@
+-- The runs of a flow that have not ended: an operator may limit their number.
+CREATE INDEX runs_unended ON runs (flow) WHERE state IN ('pending', 'running', 'suspending', 'suspended');
