@@ -1,0 +1,278 @@
+//! Each import with which a guest chooses how much the host allocates: the size is bounded before the host allocates.
+//!
+//! The programs import the WASI interfaces directly, as the adapters of standard libraries pass no such sizes.
+
+use flow::{FailureKind, Limits, Values};
+use sandbox::{Call, Completion};
+use wit_component::StringEncoding;
+use wit_parser::Resolve;
+
+use crate::support::{assert_failure, call, failure, json, report, values};
+
+/// The part of WASI that the programs import.
+const WASI: &str = "
+    package test:caller;
+    package wasi:io@0.2.0 {
+        interface error { resource error; }
+        interface poll {
+            resource pollable;
+            poll: func(in: list<borrow<pollable>>) -> list<u32>;
+        }
+        interface streams {
+            use error.{error};
+            use poll.{pollable};
+            variant stream-error { last-operation-failed(error), closed }
+            resource input-stream {
+                read: func(len: u64) -> result<list<u8>, stream-error>;
+                blocking-read: func(len: u64) -> result<list<u8>, stream-error>;
+                skip: func(len: u64) -> result<u64, stream-error>;
+                blocking-skip: func(len: u64) -> result<u64, stream-error>;
+                subscribe: func() -> pollable;
+            }
+            resource output-stream {
+                write: func(contents: list<u8>) -> result<_, stream-error>;
+                blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
+                write-zeroes: func(len: u64) -> result<_, stream-error>;
+                blocking-write-zeroes-and-flush: func(len: u64) -> result<_, stream-error>;
+                splice: func(src: borrow<input-stream>, len: u64) -> result<u64, stream-error>;
+                blocking-splice: func(src: borrow<input-stream>, len: u64) -> result<u64, stream-error>;
+            }
+        }
+    }
+    package wasi:cli@0.2.0 {
+        interface stdin {
+            use wasi:io/streams@0.2.0.{input-stream};
+            get-stdin: func() -> input-stream;
+        }
+        interface stdout {
+            use wasi:io/streams@0.2.0.{output-stream};
+            get-stdout: func() -> output-stream;
+        }
+        interface environment {
+            get-environment: func() -> list<tuple<string, string>>;
+            get-arguments: func() -> list<string>;
+        }
+    }
+    package wasi:clocks@0.2.0 {
+        interface monotonic-clock {
+            use wasi:io/poll@0.2.0.{pollable};
+            type duration = u64;
+            subscribe-duration: func(when: duration) -> pollable;
+        }
+    }
+    package wasi:random@0.2.0 {
+        interface random { get-random-bytes: func(len: u64) -> list<u8>; }
+        interface insecure { get-insecure-random-bytes: func(len: u64) -> list<u8>; }
+    }
+    world caller {
+        import wasi:io/poll@0.2.0;
+        import wasi:io/streams@0.2.0;
+        import wasi:cli/stdin@0.2.0;
+        import wasi:cli/stdout@0.2.0;
+        import wasi:cli/environment@0.2.0;
+        import wasi:clocks/monotonic-clock@0.2.0;
+        import wasi:random/random@0.2.0;
+        import wasi:random/insecure@0.2.0;
+        import waft:task/host@1.0.0;
+    }";
+
+/// The core imports, by the names that the bodies use. Each result of more than one word is written to an address.
+const IMPORTS: &str = r#"
+    (import "wasi:cli/stdin@0.2.0" "get-stdin" (func $stdin (result i32)))
+    (import "wasi:cli/stdout@0.2.0" "get-stdout" (func $stdout (result i32)))
+    (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
+    (import "wasi:cli/environment@0.2.0" "get-arguments" (func $arguments (param i32)))
+    (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $timer (param i64) (result i32)))
+    (import "wasi:random/random@0.2.0" "get-random-bytes" (func $random (param i64 i32)))
+    (import "wasi:random/insecure@0.2.0" "get-insecure-random-bytes" (func $insecure (param i64 i32)))
+    (import "wasi:io/poll@0.2.0" "poll" (func $poll (param i32 i32 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]input-stream.read" (func $read (param i32 i64 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]input-stream.blocking-read" (func $blocking-read (param i32 i64 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]input-stream.skip" (func $skip (param i32 i64 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]input-stream.blocking-skip" (func $blocking-skip (param i32 i64 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]input-stream.subscribe" (func $subscribe (param i32) (result i32)))
+    (import "wasi:io/streams@0.2.0" "[method]output-stream.write" (func $write (param i32 i32 i32 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
+        (func $blocking-write (param i32 i32 i32 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]output-stream.write-zeroes" (func $zeroes (param i32 i64 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-zeroes-and-flush"
+        (func $blocking-zeroes (param i32 i64 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]output-stream.splice" (func $splice (param i32 i32 i64 i32)))
+    (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-splice"
+        (func $blocking-splice (param i32 i32 i64 i32)))
+    (import "waft:task/host@1.0.0" "log" (func $log (param i32 i32 i32)))
+    (import "waft:task/host@1.0.0" "progress" (func $progress (param f64 i32 i32)))"#;
+
+/// A program with this body. It may use the local `$i`, and `$check`, which traps unless its two arguments are equal. The
+/// results of imports are at address 64, and the memory from 64 KiB on to 4 MiB is free.
+fn program(body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+            {IMPORTS}
+            (memory (export "memory") 80)
+            (global $heap (mut i32) (i32.const 4194304))
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+                (global.set $heap (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
+                (global.get $heap)
+                (global.set $heap (i32.add (global.get $heap) (local.get 3))))
+            (func $check (param i64 i64) (if (i64.ne (local.get 0) (local.get 1)) (then unreachable)))
+            (func (export "_start") (local $i i32) {body}))"#
+    );
+    let mut core = wat::parse_str(text).unwrap();
+    let mut resolve = Resolve::default();
+    resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../guest-sdk/wit/task.wit")).unwrap();
+    let package = resolve.push_str("wasi.wit", WASI).unwrap();
+    let world = resolve.select_world(&[package], Some("caller")).unwrap();
+    wit_component::embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8).unwrap();
+    core
+}
+
+/// A call with small limits, whose standard input has the 15 bytes `{"pan":"large"}`.
+fn command() -> Call {
+    let limits = Limits { output: 1 << 10, log: 1 << 10, memory: 16 << 20, ..Limits::default() };
+    Call { export: None, inputs: values([("pan", json("\"large\""))]), limits, ..call() }
+}
+
+/// Asserts that a program ends well. Its standard output, if any, is one JSON object.
+async fn assert_success(body: &str) {
+    let completion = report(&program(body), command()).await.completion;
+    assert_eq!(completion, Completion::Succeeded(Values::new()), "{body}");
+}
+
+/// Asserts that a program is stopped, and why.
+async fn assert_stopped(body: &str, kind: FailureKind, reason: &str) {
+    assert_failure(&failure(&program(body), command()).await, kind, &[reason]);
+}
+
+const TOO_MUCH_AT_ONCE: &str = "it passed more data at once than values of 1KiB need, the limit is 1KiB";
+
+#[tokio::test]
+async fn random_bytes_are_at_most_as_many_as_the_memory_of_the_guest() {
+    let reason = "it requested 18446744073709551615 random bytes, more than its memory limit";
+    assert_stopped("(call $random (i64.const -1) (i32.const 64))", FailureKind::Trap, reason).await;
+    let reason = "it requested 16777217 random bytes, more than its memory limit";
+    assert_stopped("(call $random (i64.const 16777217) (i32.const 64))", FailureKind::Trap, reason).await;
+    assert_success("(call $random (i64.const 100000) (i32.const 64)) (call $check (i64.load32_u (i32.const 68)) (i64.const 100000))").await;
+}
+
+#[tokio::test]
+async fn insecure_random_bytes_too() {
+    let reason = "it requested 18446744073709551615 random bytes, more than its memory limit";
+    assert_stopped("(call $insecure (i64.const -1) (i32.const 64))", FailureKind::Trap, reason).await;
+}
+
+#[tokio::test]
+async fn a_read_returns_at_most_what_there_is() {
+    for read in ["$read", "$blocking-read"] {
+        let body = format!(
+            "(call {read} (call $stdin) (i64.const -1) (i32.const 64))
+             (call $check (i64.load8_u (i32.const 64)) (i64.const 0))
+             (call $check (i64.load32_u (i32.const 72)) (i64.const 15))"
+        );
+        assert_success(&body).await;
+    }
+}
+
+#[tokio::test]
+async fn a_skip_reads_at_most_what_there_is() {
+    for skip in ["$skip", "$blocking-skip"] {
+        let body = format!(
+            "(call {skip} (call $stdin) (i64.const -1) (i32.const 64))
+             (call $check (i64.load8_u (i32.const 64)) (i64.const 0))
+             (call $check (i64.load (i32.const 72)) (i64.const 15))"
+        );
+        assert_success(&body).await;
+    }
+}
+
+#[tokio::test]
+async fn a_splice_moves_at_most_what_there_is() {
+    for splice in ["$splice", "$blocking-splice"] {
+        let body = format!(
+            "(call {splice} (call $stdout) (call $stdin) (i64.const -1) (i32.const 64))
+             (call $check (i64.load8_u (i32.const 64)) (i64.const 0))
+             (call $check (i64.load (i32.const 72)) (i64.const 15))"
+        );
+        assert_success(&body).await;
+    }
+}
+
+#[tokio::test]
+async fn zeroes_are_written_in_small_pieces() {
+    let zeroes = |call: &str, count: i64| format!("(call {call} (call $stdout) (i64.const {count}) (i32.const 64))");
+    let reason = "cannot write more zeroes than `check_write` allows";
+    for count in [-1, 65_537] {
+        assert_stopped(&zeroes("$zeroes", count), FailureKind::Trap, reason).await;
+    }
+    let reason = "Buffer too large for blocking-write-zeroes-and-flush (expected at most 4096)";
+    for count in [-1, 4_097] {
+        assert_stopped(&zeroes("$blocking-zeroes", count), FailureKind::Trap, reason).await;
+    }
+    for (call, count) in [("$zeroes", 65_536), ("$blocking-zeroes", 4_096)] {
+        let reason = format!("it had written {count} bytes to standard output when it was stopped, the limit is 1KiB");
+        assert_stopped(&zeroes(call, count), FailureKind::OutputLimit, &reason).await;
+    }
+}
+
+#[tokio::test]
+async fn a_write_copies_at_most_what_values_need() {
+    let write = |call: &str, length: u32| {
+        format!("(call {call} (call $stdout) (i32.const 65536) (i32.const {length}) (i32.const 64))")
+    };
+    // Twice the limit of outputs, and a megabyte.
+    assert_stopped(&write("$write", 1_050_625), FailureKind::OutputLimit, TOO_MUCH_AT_ONCE).await;
+    assert_stopped(&write("$blocking-write", 1_050_625), FailureKind::OutputLimit, TOO_MUCH_AT_ONCE).await;
+    let reason = "it had written 1050624 bytes to standard output when it was stopped, the limit is 1KiB";
+    assert_stopped(&write("$write", 1_050_624), FailureKind::OutputLimit, reason).await;
+    let reason = "Buffer too large for blocking-write-and-flush (expected at most 4096)";
+    assert_stopped(&write("$blocking-write", 4_097), FailureKind::Trap, reason).await;
+}
+
+#[tokio::test]
+async fn a_message_is_copied_within_the_same_bound() {
+    for call in ["$log (i32.const 2)", "$progress (f64.const 0.5)"] {
+        let body = format!("(call {call} (i32.const 65536) (i32.const 1050625))");
+        assert_stopped(&body, FailureKind::OutputLimit, TOO_MUCH_AT_ONCE).await;
+    }
+}
+
+/// Fills the memory from 64 KiB on with the handle of one pollable, and polls a list of this length.
+fn polling(length: u32) -> String {
+    format!(
+        "(local.set $i (i32.const 65536))
+         (i32.store (i32.const 0) (call $subscribe (call $stdin)))
+         (loop $l
+            (i32.store (local.get $i) (i32.load (i32.const 0)))
+            (local.set $i (i32.add (local.get $i) (i32.const 4)))
+            (br_if $l (i32.lt_u (local.get $i) (i32.const 2097152))))
+         (call $poll (i32.const 65536) (i32.const {length}) (i32.const 64))
+         (call $check (i64.load32_u (i32.const 68)) (i64.const {length}))"
+    )
+}
+
+#[tokio::test]
+async fn a_list_to_poll_is_copied_within_the_same_bound() {
+    assert_success(&polling(1_000)).await;
+    assert_stopped(&polling(500_000), FailureKind::OutputLimit, TOO_MUCH_AT_ONCE).await;
+}
+
+#[tokio::test]
+async fn handles_are_limited() {
+    for call in ["$stdout", "$stdin", "$timer (i64.const 0)"] {
+        let body = format!("(loop $l (drop (call {call})) (br $l))");
+        assert_stopped(&body, FailureKind::Trap, "resource table").await;
+    }
+}
+
+#[tokio::test]
+async fn arguments_and_environment_have_only_names_of_the_job() {
+    // The lists have fixed lengths, and the names in them are short.
+    let body = "
+        (local.set $i (global.get $heap))
+        (call $arguments (i32.const 64))
+        (call $check (i64.load32_u (i32.const 68)) (i64.const 1))
+        (call $environment (i32.const 64))
+        (call $check (i64.load32_u (i32.const 68)) (i64.const 6))
+        (if (i32.gt_u (i32.sub (global.get $heap) (local.get $i)) (i32.const 1024)) (then unreachable))";
+    assert_success(body).await;
+}
