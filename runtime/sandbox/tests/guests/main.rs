@@ -9,6 +9,7 @@ mod completions;
 mod commands;
 mod determinism;
 mod interrupts;
+mod host_allocations;
 mod limits;
 mod modules;
 mod module_cache;
