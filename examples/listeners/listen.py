@@ -13,7 +13,6 @@ import sys
 import pika
 
 flow, task = sys.argv[1:3]
-exchange = f"waft.task.{flow}.{task}"
 queue = f"listen.{flow}.{task}"  # only for this program: programs that share a queue divide its messages
 
 
@@ -28,14 +27,16 @@ def on_notification(channel, method, properties, body):
 url = os.environ.get("WAFT_BROKER", "amqp://guest:guest@localhost:5672/%2f")
 connection = pika.BlockingConnection(pika.URLParameters(url))
 channel = connection.channel()
-
-# These are the same declarations as in waft, so this program may start before waft.
-channel.exchange_declare("waft.notifications", exchange_type="topic", durable=True)
-channel.exchange_declare(exchange, exchange_type="topic", durable=True)
-channel.exchange_bind(destination=exchange, source="waft.notifications", routing_key=f"{flow}.{task}.#")
+try:
+    channel.exchange_declare("waft.notifications", passive=True)  # whether it is there: this needs no permission
+except pika.exceptions.ChannelClosedByBroker:
+    # The same declaration as in waft, so a program with the permission for it may start before waft.
+    channel = connection.channel()
+    channel.exchange_declare("waft.notifications", exchange_type="topic", durable=True)
 
 channel.queue_declare(queue, durable=True)
-channel.queue_bind(queue, exchange, routing_key="#")  # "*.*.*.success" selects only successes
+# f"{flow}.{task}.*.success" selects only successes.
+channel.queue_bind(queue, "waft.notifications", routing_key=f"{flow}.{task}.#")
 channel.basic_qos(prefetch_count=10)
 channel.basic_consume(queue, on_notification)
 print(f"listens to {flow}.{task}", file=sys.stderr, flush=True)

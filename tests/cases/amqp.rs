@@ -296,8 +296,8 @@ fn report_as_later_waft(url: &str, queue: &str) {
         let mut jobs = broker.consume(&format!("waft.jobs.{queue}"), 1).await.expect("the queue is there");
         let delivery = jobs.next().await.expect("a job");
         let job = protocol::Job::decode(&delivery.message.body).expect("it can be read");
-        let report =
-            protocol::Report::Heartbeat { call: job.call.clone(), worker: "later".parse().expect("a valid name") };
+        let (worker, number) = ("later".parse().expect("a valid name"), protocol::HeartbeatNumber::new(1));
+        let report = protocol::Report::Heartbeat { call: job.call.clone(), worker, number };
         let mut body = report.encode(&job.keys);
         body.truncate(body.len() - 32);
         // The third byte is the format version.
@@ -305,7 +305,7 @@ fn report_as_later_waft(url: &str, queue: &str) {
         let seal = job.keys.call.seal(&body);
         body.extend(seal.as_bytes());
         let message = Message {
-            exchange: String::new(),
+            exchange: protocol::topology::REPORTS.into(),
             key: job.signal_to,
             routing: Routing::Mandatory,
             persistent: true,

@@ -347,7 +347,12 @@ fn missing_permissions_and_different_stores_are_reported() {
     let eve = deployment.rabbit.url().replace("guest:guest", "eve:pw");
     let findings = Findings::of(&doctor(&deployment.waft, &["--broker", &eve]), PROBLEM_FOUND);
     findings.assert_contains("broker", "ok", "RabbitMQ", "");
-    findings.assert_contains("broker-permissions", "fail", "ACCESS_REFUSED", "set_permissions -p VHOST eve '^waft");
+    findings.assert_contains(
+        "broker-permissions",
+        "fail",
+        "ACCESS_REFUSED",
+        "set_permissions --vhost VHOST eve '^(waft",
+    );
     assert_eq!(findings.outcomes("broker-clock"), ["skipped"]);
 
     let other = Waft::with_own_cache();

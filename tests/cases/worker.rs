@@ -87,6 +87,12 @@ impl GuestRunner for PanickingGuests {
     fn interrupt_all(&self) {}
 }
 
+/// Declares a queue for the signals of workers.
+async fn declare_signals(broker: &dyn Broker, name: &str) {
+    let queue = Queue { name: name.into(), kind: QueueKind::Exclusive };
+    broker::topology::declare_bound(broker, &queue, &[topology::REPORTS]).await.expect("it is new");
+}
+
 /// The secret of the engine that these tests stand for.
 const SECRET: EngineSecret = EngineSecret::new([7; 32]);
 
@@ -149,7 +155,7 @@ impl Harness {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let server = store::bus::Server::start(broker.clone(), STORE.into(), store.clone(), SECRET, stop.clone()).await;
         tasks.spawn(server.expect("the broker answers").run());
-        broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+        declare_signals(&*broker, SIGNALS).await;
         let signals = broker.consume(SIGNALS, 16).await.expect("it is there");
         Self { broker, store, module, signals, tasks, stop }
     }
@@ -213,7 +219,7 @@ impl Harness {
     async fn control(&self, to: Destination, control: &Control) {
         let (exchange, key) = match to {
             Destination::Exchange(exchange) => (exchange, String::new()),
-            Destination::Queue(queue) => (String::new(), queue),
+            Destination::Queue(queue) => (topology::REPLIES.to_owned(), queue),
         };
         let message = Message {
             exchange,
@@ -304,7 +310,7 @@ async fn a_call_that_panics_is_redelivered() {
 #[tokio::test(start_paused = true)]
 async fn an_unresponsive_queue_does_not_block_others() {
     let memory = InProcess::new();
-    memory.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+    declare_signals(&memory, SIGNALS).await;
     let signals = memory.consume(SIGNALS, 16).await.expect("it is there");
     let connection = LossyConnection::to(&memory);
     connection.set_unresponsive("waft.jobs.unresponsive", true);
@@ -351,7 +357,7 @@ async fn a_deleted_queue_is_redeclared_and_consumed() {
 async fn one_call_for_two_engines_is_signalled_to_both() {
     let mut harness = Harness::new().await;
     let other = "other-signals";
-    harness.broker.declare_queue(&Queue { name: other.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+    declare_signals(&*harness.broker, other).await;
     let mut signals = harness.broker.consume(other, 16).await.expect("it is there");
     harness.start_worker("one").await;
     let sleeping = Job {

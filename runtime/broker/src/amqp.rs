@@ -89,6 +89,9 @@ fn declare_error(what: &str, error: OperationError) -> DeclareError {
         OperationError::Refused(Refusal { code: refusal::PRECONDITION_FAILED, reason }) => {
             DeclareError::Mismatch { object: what, reason }
         }
+        OperationError::Refused(Refusal { code: refusal::ACCESS_REFUSED, reason }) => {
+            DeclareError::AccessRefused { what, reason }
+        }
         OperationError::Refused(Refusal { reason, .. }) => DeclareError::Refused { what, reason },
     }
 }

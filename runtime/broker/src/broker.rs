@@ -23,6 +23,14 @@ pub enum DeclareError {
         /// The broker's message.
         reason: String,
     },
+    /// The user lacks a permission. The broker's message names the permission and the object.
+    #[error("this user of the broker has no permission to declare {what}: {reason}")]
+    AccessRefused {
+        /// The exchange, queue or binding.
+        what: String,
+        /// The broker's message.
+        reason: String,
+    },
     /// The broker did not answer this declaration in time, but answers others.
     #[error("the broker has not answered about {what} for {seconds} seconds: {NO_LEADER_HINT}")]
     TimedOut {

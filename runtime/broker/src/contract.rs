@@ -95,6 +95,14 @@ impl Harness {
         name
     }
 
+    /// Declares an exchange for dead letters, and the queue that it leads to.
+    pub async fn dead_letters(&self) -> (String, String) {
+        let exchange = self.exchange("dead-letters", ExchangeKind::Fanout).await;
+        let queue = self.queue("dead-letters", quorum()).await;
+        self.bind(&exchange, "", &queue).await;
+        (exchange, queue)
+    }
+
     /// Binds a queue.
     pub async fn bind(&self, exchange: &str, key: &str, queue: &str) {
         let result = self.broker.bind(&to_queue(exchange, key, queue)).await;

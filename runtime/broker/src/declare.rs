@@ -26,11 +26,12 @@ pub struct Exchange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueKind {
     /// Durable and replicated (a quorum queue). A message that was redelivered more than `delivery_limit` times without
-    /// being accepted goes to the queue `dead_letter_to`, if any, else it is dropped.
+    /// being accepted goes to the exchange `dead_letter_to`, if any, else it is dropped.
     Quorum {
         /// The maximum number of redeliveries; unlimited if `None`.
         delivery_limit: Option<u32>,
-        /// The queue for messages that were rejected or redelivered too often.
+        /// The exchange for messages that were rejected or redelivered too often. They keep their routing key. Declaring the
+        /// queue needs the permission to write to this exchange, and to read the queue.
         dead_letter_to: Option<String>,
         /// Whether only one consumer at a time receives messages, and another takes over when it ends.
         single_active_consumer: bool,

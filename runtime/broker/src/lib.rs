@@ -21,6 +21,7 @@ mod in_process;
 
 pub mod contract;
 pub mod lossy;
+pub mod roles;
 pub mod topology;
 
 #[cfg(feature = "amqp")]

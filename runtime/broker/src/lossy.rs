@@ -13,6 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use protocol::topology as names;
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -217,8 +218,11 @@ impl Broker for LossyConnection {
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        let queue =
-            if message.exchange.is_empty() { message.key.clone() } else { format!("waft.jobs.{}", message.key) };
+        let queue = if message.exchange == names::JOBS {
+            format!("{}{}", names::JOBS_PREFIX, message.key)
+        } else {
+            message.key.clone()
+        };
         if self.lock().unresponsive.contains(&queue) {
             tokio::time::sleep(CONFIRM_TIMEOUT).await;
             return Err(PublishError::Unconfirmed { key: message.key });

@@ -35,8 +35,8 @@ pub fn quarantined(message: &Message, queue: &str, reason: &str) -> Message {
         format!("unnamed-{:016x}", hasher.finish())
     });
     Message {
-        exchange: String::new(),
-        key: names::QUARANTINE.to_owned(),
+        exchange: names::DEAD_LETTERS.to_owned(),
+        key: String::new(),
         routing: Routing::Mandatory,
         persistent: true,
         priority: 0,
@@ -58,13 +58,14 @@ pub async fn quarantine(broker: &dyn Broker, delivery: Delivery, queue: &str, re
                 warn!(queue, %error, "a message is quarantined without its reason");
                 return delivery.dead_letter();
             }
-            Err(error @ PublishError::Unroutable { .. }) => {
-                warn!(%error, "the quarantine queue is missing: it is declared again");
-                if let Err(error) = topology::declare_shared(broker).await {
+            // The queue or the exchange may be missing.
+            Err(error @ (PublishError::Unroutable { .. } | PublishError::Refused { .. })) => {
+                warn!(queue, %error, "a message could not be moved to the quarantine, which is declared again");
+                if let Err(error) = topology::ensure_shared(broker).await {
                     warn!(%error, "the quarantine could not be declared");
                 }
             }
-            Err(error @ (PublishError::Refused { .. } | PublishError::Unconfirmed { .. })) => {
+            Err(error @ PublishError::Unconfirmed { .. }) => {
                 warn!(queue, %error, "a message could not be moved to the quarantine yet");
             }
         }

@@ -2,38 +2,133 @@
 //! declaration that differs. The names are in `protocol::topology`.
 
 use flow::QueueName;
+use futures::future::try_join_all;
 use protocol::topology as names;
+use tracing::info;
 
 use crate::{Binding, Broker, DeclareError, Destination, Exchange, ExchangeKind, Queue, QueueKind};
 
-/// Declares the shared exchanges and the quarantine.
+/// The shared exchanges.
+const EXCHANGES: [(&str, ExchangeKind); 11] = [
+    (names::JOBS, ExchangeKind::Direct),
+    (names::NOTIFICATIONS, ExchangeKind::Topic),
+    (names::CONTROL, ExchangeKind::Fanout),
+    (names::LOGS, ExchangeKind::Topic),
+    (names::REPORTS, ExchangeKind::Direct),
+    (names::ENGINES, ExchangeKind::Direct),
+    (names::CONTENT, ExchangeKind::Direct),
+    (names::REPLIES, ExchangeKind::Direct),
+    (names::STATUS, ExchangeKind::Direct),
+    (names::RELEASED, ExchangeKind::Direct),
+    (names::DEAD_LETTERS, ExchangeKind::Fanout),
+];
+
+/// The shared exchanges.
+pub fn exchanges() -> impl Iterator<Item = Exchange> {
+    EXCHANGES.into_iter().map(|(name, kind)| Exchange { name: name.to_owned(), kind })
+}
+
+/// Declares the shared exchanges, and then the quarantine: where it exists, they exist too.
+///
+/// # Errors
+/// [`DeclareError`], also for a user that may not declare them: see [`ensure_shared`].
 pub async fn declare_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
-    for (name, kind) in [
-        (names::JOBS, ExchangeKind::Direct),
-        (names::NOTIFICATIONS, ExchangeKind::Topic),
-        (names::CONTROL, ExchangeKind::Fanout),
-        (names::LOGS, ExchangeKind::Topic),
-    ] {
-        broker.declare_exchange(&Exchange { name: name.to_owned(), kind }).await?;
-    }
+    let exchanges: Vec<Exchange> = exchanges().collect();
+    let (first, others) = exchanges.split_first().expect("there are some");
+    // Alone, so that a broker logs one refusal and not one for each.
+    broker.declare_exchange(first).await?;
+    try_join_all(others.iter().map(|exchange| broker.declare_exchange(exchange))).await?;
     // Messages here wait for an operator: deliveries are not counted, and nothing expires.
     let kind =
         QueueKind::Quorum { delivery_limit: None, dead_letter_to: None, single_active_consumer: false, expires: None };
-    broker.declare_queue(&Queue { name: names::QUARANTINE.to_owned(), kind }).await
+    broker.declare_queue(&Queue { name: names::QUARANTINE.to_owned(), kind }).await?;
+    let to = Destination::Queue(names::QUARANTINE.to_owned());
+    broker.bind(&Binding { exchange: names::DEAD_LETTERS.to_owned(), key: String::new(), to }).await
 }
 
-/// Declares the job queue for a queue name and binds it to [`names::JOBS`]. The quarantine must exist: see
-/// [`declare_shared`].
+/// Makes sure that the shared exchanges and the quarantine exist. A user that may not declare them uses those that another
+/// user has declared.
+///
+/// # Errors
+/// [`DeclareError`]: [`DeclareError::AccessRefused`] if this user may not declare them, and nobody else has.
+pub async fn ensure_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
+    match declare_shared(broker).await {
+        Err(refused @ DeclareError::AccessRefused { .. }) => {
+            if broker.waiting(names::QUARANTINE).await?.is_none() {
+                return Err(refused);
+            }
+            info!(
+                "this user of the broker may not declare the exchanges of waft: it uses those that an engine has declared"
+            );
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Declares the job queue for a queue name, and binds it. The quarantine must exist: see [`declare_shared`].
+///
+/// # Errors
+/// [`DeclareError`], also for a user that may not declare it: see [`ensure_jobs`].
 pub async fn declare_jobs(broker: &dyn Broker, queue: &QueueName) -> Result<(), DeclareError> {
     let name = names::job_queue(queue);
     let kind = QueueKind::Quorum {
         delivery_limit: Some(names::QUEUE_DELIVERY_LIMIT),
-        dead_letter_to: Some(names::QUARANTINE.to_owned()),
+        dead_letter_to: Some(names::DEAD_LETTERS.to_owned()),
         single_active_consumer: false,
         expires: None,
     };
     broker.declare_queue(&Queue { name: name.clone(), kind }).await?;
+    bind_by_name(broker, &name, &[names::RELEASED]).await?;
     let to = Destination::Queue(name);
+    // Last, so that a queue that takes jobs can also take released ones.
     let binding = Binding { exchange: names::JOBS.to_owned(), key: queue.to_string(), to };
     broker.bind(&binding).await
+}
+
+/// Makes sure that the job queue for a queue name exists. A user that may not declare it uses the queue that an engine, or
+/// `waft broker setup`, has declared.
+///
+/// # Errors
+/// [`DeclareError`]: [`DeclareError::AccessRefused`] if this user may not declare it, and nobody else has.
+pub async fn ensure_jobs(broker: &dyn Broker, queue: &QueueName) -> Result<(), DeclareError> {
+    match declare_jobs(broker, queue).await {
+        Err(refused @ DeclareError::AccessRefused { .. }) => {
+            let name = names::job_queue(queue);
+            if broker.waiting(&name).await?.is_none() {
+                return Err(refused);
+            }
+            info!(
+                queue = name,
+                "this user of the broker may not declare the queue: it uses the one that another user has declared"
+            );
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Declares a queue, and binds it by its name to exchanges of `protocol::topology`. If they do not exist yet, all shared
+/// exchanges are declared.
+///
+/// # Errors
+/// [`DeclareError`] when the broker refuses something.
+pub async fn declare_bound(broker: &dyn Broker, queue: &Queue, exchanges: &[&str]) -> Result<(), DeclareError> {
+    broker.declare_queue(queue).await?;
+    match bind_by_name(broker, &queue.name, exchanges).await {
+        Err(DeclareError::Refused { .. }) => {
+            ensure_shared(broker).await?;
+            bind_by_name(broker, &queue.name, exchanges).await
+        }
+        result => result,
+    }
+}
+
+async fn bind_by_name(broker: &dyn Broker, queue: &str, exchanges: &[&str]) -> Result<(), DeclareError> {
+    let binding = |exchange: &&str| {
+        let to = Destination::Queue(queue.to_owned());
+        Binding { exchange: (*exchange).to_owned(), key: queue.to_owned(), to }
+    };
+    let bindings: Vec<Binding> = exchanges.iter().map(binding).collect();
+    try_join_all(bindings.iter().map(|binding| broker.bind(binding))).await.map(drop)
 }

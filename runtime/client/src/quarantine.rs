@@ -112,11 +112,11 @@ pub async fn apply(
         match action {
             QuarantineAction::Drop => {}
             QuarantineAction::Release => {
-                let Some((exchange, key)) = message.queue.as_deref().map(route_to) else {
+                let Some(key) = message.queue.clone() else {
                     result.without_origin.push(message);
                     continue;
                 };
-                let routing = Routing::Mandatory;
+                let (exchange, routing) = (topology::RELEASED.to_owned(), Routing::Mandatory);
                 let mut released = Message { exchange, key, routing, persistent: true, ..delivery.message.clone() };
                 // It starts again, so the headers that the quarantine added are removed.
                 released.properties.headers.retain(|name, _| is_own(name));
@@ -137,7 +137,7 @@ pub async fn apply(
 }
 
 async fn read(broker: &dyn Broker) -> Result<Vec<Delivery>, QuarantineError> {
-    broker::topology::declare_shared(broker).await?;
+    broker::topology::ensure_shared(broker).await?;
     consume(broker, MAX_MESSAGES.into()).await
 }
 
@@ -150,14 +150,6 @@ async fn consume(broker: &dyn Broker, limit: usize) -> Result<Vec<Delivery>, Qua
         deliveries.push(delivery);
     }
     Ok(deliveries)
-}
-
-/// The exchange and the routing key that lead to a queue.
-fn route_to(queue: &str) -> (String, String) {
-    match queue.strip_prefix(topology::JOBS_PREFIX) {
-        Some(key) => (topology::JOBS.to_owned(), key.to_owned()),
-        None => (String::new(), queue.to_owned()),
-    }
 }
 
 /// Whether a header is the message's own, and not one that the quarantine added.
@@ -245,9 +237,10 @@ mod tests {
         let queue = topology::shard_queue(&"3".parse().unwrap());
         for name in [queue.as_str(), "gone"] {
             let kind = QueueKind::Transient { expires: Duration::from_secs(60) };
-            broker.declare_queue(&Queue { name: name.to_owned(), kind }).await.unwrap();
+            let queue = Queue { name: name.to_owned(), kind };
+            broker::topology::declare_bound(&*broker, &queue, &[topology::REPORTS, topology::RELEASED]).await.unwrap();
             let message = Message {
-                exchange: String::new(),
+                exchange: topology::REPORTS.into(),
                 key: name.to_owned(),
                 routing: Routing::Mandatory,
                 persistent: true,
@@ -273,8 +266,8 @@ mod tests {
     async fn a_message_without_origin_does_not_block_a_release() {
         let broker = poisoned(&["one"]).await;
         let message = Message {
-            exchange: String::new(),
-            key: topology::QUARANTINE.into(),
+            exchange: topology::DEAD_LETTERS.into(),
+            key: String::new(),
             routing: Routing::Mandatory,
             persistent: true,
             priority: 0,

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, ConsumeError, DeclareError, Message, Properties, PublishError, Queue, QueueKind, Routing};
+use broker::{
+    Binding, Broker, ConsumeError, DeclareError, Destination, Message, Properties, PublishError, Queue, QueueKind,
+    Routing,
+};
 use protocol::{Control, Ping, WorkerStatus, topology};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
@@ -27,7 +30,7 @@ pub enum WorkersError {
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.
 pub async fn workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Result<Vec<WorkerStatus>, WorkersError> {
-    broker::topology::declare_shared(&*broker).await?;
+    broker::topology::ensure_shared(&*broker).await?;
     Ok(ask_workers(broker, reply_timeout).await?.workers)
 }
 
@@ -47,8 +50,10 @@ pub struct AskedWorkers {
 /// # Errors
 /// [`WorkersError`] when the broker refuses something.
 pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Result<AskedWorkers, WorkersError> {
-    let reply_to = format!("waft.reply.{}", uuid::Uuid::now_v7());
+    let reply_to = topology::reply_queue(&uuid::Uuid::now_v7().to_string());
     broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Exclusive }).await?;
+    let to = Destination::Queue(reply_to.clone());
+    broker.bind(&Binding { exchange: topology::STATUS.into(), key: reply_to.clone(), to }).await?;
     let mut answers = broker.consume(&reply_to, 256).await?;
     let ping = Message {
         exchange: topology::CONTROL.into(),
@@ -63,6 +68,10 @@ pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Re
     let deadline = Instant::now() + reply_timeout;
     let mut result = AskedWorkers::default();
     while let Ok(Some(delivery)) = timeout_at(deadline, answers.next()).await {
+        if delivery.message.exchange != topology::STATUS {
+            delivery.accept();
+            continue;
+        }
         match WorkerStatus::decode(&delivery.message.body) {
             Ok(status) => result.workers.push(status),
             // An unreadable answer of another version must not lose the other answers.

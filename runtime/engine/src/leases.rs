@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{CallId, Shard, WorkerName};
 use machine::{Event, Machine};
-use protocol::lease;
+use protocol::{HeartbeatNumber, lease};
 use tokio::time::{Duration, Instant};
 
 use crate::clock::TICK;
@@ -46,8 +46,8 @@ struct ShardLeases {
     back_at: Instant,
     /// Outstanding probes, and when each was sent.
     probes: BTreeMap<u64, Instant>,
-    /// When each lease expires, in received time.
-    expiry: BTreeMap<CallHolder, Duration>,
+    /// When each lease expires, in received time, and the number of its last heartbeat, if one was received here.
+    expiry: BTreeMap<CallHolder, (Duration, Option<HeartbeatNumber>)>,
     order: BTreeSet<(Duration, CallHolder)>,
     /// Calls whose missing heartbeats were already reported.
     reported_silent: BTreeSet<CallHolder>,
@@ -69,20 +69,34 @@ impl ShardLeases {
 
     fn end(&mut self, call: &CallHolder) {
         self.reported_silent.remove(call);
-        if let Some(until) = self.expiry.remove(call) {
+        if let Some((until, _)) = self.expiry.remove(call) {
             self.order.remove(&(until, call.clone()));
         }
+    }
+
+    fn renew(&mut self, call: CallHolder, number: Option<HeartbeatNumber>) {
+        self.end(&call);
+        let until = self.received_for + lease::LEASE_DURATION;
+        self.order.insert((until, call.clone()));
+        self.expiry.insert(call, (until, number));
     }
 }
 
 impl Leases {
-    /// A heartbeat of a call arrived: its lease has its full time again.
-    pub(crate) fn renew(&mut self, shard: &Shard, call: CallHolder) {
-        let leases = self.shards.entry(shard.clone()).or_insert_with(ShardLeases::new);
-        leases.end(&call);
-        let until = leases.received_for + lease::LEASE_DURATION;
-        leases.order.insert((until, call.clone()));
-        leases.expiry.insert(call, until);
+    /// Begins to watch a lease, for its full time.
+    pub(crate) fn begin(&mut self, shard: &Shard, call: CallHolder) {
+        self.shards.entry(shard.clone()).or_insert_with(ShardLeases::new).renew(call, None);
+    }
+
+    /// A heartbeat of a watched call arrived: its lease has its full time again. Returns `false` for a heartbeat that is not
+    /// newer than the last one, which changes nothing.
+    pub(crate) fn on_heartbeat(&mut self, shard: &Shard, call: &CallHolder, number: HeartbeatNumber) -> bool {
+        let Some(leases) = self.shards.get_mut(shard) else { return false };
+        let is_newer = leases.expiry.get(call).is_some_and(|(_, last)| last.is_none_or(|last| number > last));
+        if is_newer {
+            leases.renew(call.clone(), Some(number));
+        }
+        is_newer
     }
 
     /// Whether a call is under a lease.
@@ -93,7 +107,7 @@ impl Leases {
     /// Returns the time since the last heartbeat of a call, in received time of the queue.
     pub(crate) fn silent_time(&self, shard: &Shard, call: &CallHolder) -> Option<Duration> {
         let leases = self.shards.get(shard)?;
-        let until = leases.expiry.get(call)?;
+        let (until, _) = leases.expiry.get(call)?;
         Some((leases.received_for + lease::LEASE_DURATION).saturating_sub(*until))
     }
 
@@ -192,7 +206,7 @@ impl Leases {
     pub(crate) fn watch(&mut self, shard: &Shard, machine: &Machine) {
         for lease in machine.leased_calls() {
             if !self.holds(shard, &lease) {
-                self.renew(shard, lease);
+                self.begin(shard, lease);
             }
         }
     }
@@ -225,7 +239,7 @@ impl Leases {
         // An unwanted execution has no lease, but is watched anyway, so that only its first heartbeat causes a
         // record.
         match is_heartbeat || machine.has_lease(&lease.0, &lease.1) {
-            true if !is_watched => self.renew(shard, lease),
+            true if !is_watched => self.begin(shard, lease),
             true => {}
             false => self.end(shard, &lease),
         }

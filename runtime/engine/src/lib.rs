@@ -20,6 +20,7 @@ mod leases;
 mod listeners;
 mod loads;
 mod messages;
+mod origin;
 mod outbox;
 mod permits;
 mod publications;

@@ -25,8 +25,17 @@ pub(crate) struct EngineAddress<'a> {
     pub(crate) secret: &'a EngineSecret,
 }
 
+/// What happened to the earlier jobs of a call that no worker has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct EarlierDeliveries {
+    /// How often they were redelivered.
+    pub(crate) redeliveries: u32,
+    /// How many questions about them no engine has answered.
+    pub(crate) unanswered: u32,
+}
+
 /// The message that dispatches a call to the workers.
-pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) -> Message {
+pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, earlier: EarlierDeliveries) -> Message {
     // A rollback never expires.
     let expires = task.expires.filter(|_| call.action() == Action::Apply);
     let job = Job {
@@ -46,13 +55,16 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call) 
         call: call.id,
     };
     let job = job.with_keys(to.secret);
+    let mut properties = Properties { reply_to: Some(job.signal_to.clone()), ..properties(&job.call) };
+    protocol::set_returned(&mut properties.headers, earlier.redeliveries);
+    protocol::set_unanswered(&mut properties.headers, earlier.unanswered);
     Message {
         exchange: topology::JOBS.into(),
         key: task.queue.to_string(),
         routing: Routing::Mandatory,
         persistent: true,
         priority: u8::try_from(task.priority.clamp(0, 9)).unwrap_or(0),
-        properties: Properties { reply_to: Some(job.signal_to.clone()), ..properties(&job.call) },
+        properties,
         body: job.encode().into(),
     }
 }
@@ -108,13 +120,13 @@ pub(crate) fn withdraw(calls: &[CallId], secret: &EngineSecret) -> Message {
 /// The message that tells a worker whether a call may begin.
 pub(crate) fn may_start(reply_to: String, call: CallId, wanted: bool, secret: &EngineSecret) -> Message {
     let proof = secret.call_key(&call).may_start_proof(wanted);
-    to_queue(reply_to, Routing::Optional, properties(&call), Control::MayStart { call, wanted, proof }.encode())
+    let (properties, body) = (properties(&call), Control::MayStart { call, wanted, proof }.encode());
+    to_queue(topology::REPLIES, reply_to, Routing::Optional, properties, body)
 }
 
 /// A probe through the queue of a shard. Without a queue it is dropped.
 pub(crate) fn probe(shard: &Shard, engine: &str, number: u64, secret: &EngineSecret) -> Message {
-    let report = Report::Probe { engine: engine.to_owned(), number };
-    to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode_by_engine(secret))
+    to_shard(shard, Routing::Optional, &Report::Probe { engine: engine.to_owned(), number }, secret)
 }
 
 /// A message to the permit coordinator of a task. It is repeated later if it is lost.
@@ -124,29 +136,26 @@ pub(crate) fn permit_message(
     permits: &PermitMessage,
     secret: &EngineSecret,
 ) -> Message {
-    to_queue(
-        topology::permit_queue(secret, flow, task),
-        Routing::Optional,
-        Properties::default(),
-        permits.encode(secret),
-    )
+    let queue = topology::permit_queue(secret, flow, task);
+    to_queue(topology::ENGINES, queue, Routing::Optional, Properties::default(), permits.encode(secret))
 }
 
 /// A grant of permits to the driver of a shard.
 pub(crate) fn permit_grant(shard: &Shard, granted: PermitGrant, secret: &EngineSecret) -> Message {
-    let report = Report::PermitGrant(granted);
-    to_queue(topology::shard_queue(shard), Routing::Optional, Properties::default(), report.encode_by_engine(secret))
+    to_shard(shard, Routing::Optional, &Report::PermitGrant(granted), secret)
 }
 
-/// A report to the engine that drives a shard, as workers send it.
+/// A report to the engine that drives a shard, in place of a worker.
 pub(crate) fn report(queue: String, report: &Report, keys: &CallKeys) -> Message {
-    let message = to_queue(queue, Routing::Mandatory, Properties::default(), report.encode(keys));
+    let body = report.encode(keys);
+    let message = to_queue(topology::ENGINES, queue, Routing::Mandatory, Properties::default(), body);
     Message { persistent: true, ..message }
 }
 
 /// The reply to a request.
 pub(crate) fn reply(queue: String, correlation_id: Option<String>, reply: &Reply) -> Message {
-    to_queue(queue, Routing::Optional, Properties { correlation_id, ..Properties::default() }, reply.encode())
+    let properties = Properties { correlation_id, ..Properties::default() };
+    to_queue(topology::REPLIES, queue, Routing::Optional, properties, reply.encode())
 }
 
 /// A run command to the engine that drives the run, with a reply.
@@ -166,7 +175,7 @@ pub(crate) fn request(
         ..Properties::default()
     };
     let body = Report::Command(request).encode_by_engine(secret);
-    let message = to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, body);
+    let message = to_queue(topology::ENGINES, topology::shard_queue(shard), Routing::Mandatory, properties, body);
     // Persistent, so that the command outlives the engine that should receive it.
     Message { persistent: true, ..message }
 }
@@ -177,7 +186,7 @@ pub(crate) fn one_way_command(shard: &Shard, request: CommandRequest, secret: &E
         [("run".to_owned(), request.run.to_string()), ("command".to_owned(), request.command.as_str().to_owned())];
     let properties = Properties { headers: headers.into(), ..Properties::default() };
     let body = Report::Command(request).encode_by_engine(secret);
-    let message = to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, body);
+    let message = to_queue(topology::ENGINES, topology::shard_queue(shard), Routing::Mandatory, properties, body);
     Message { persistent: true, ..message }
 }
 
@@ -217,13 +226,20 @@ pub(crate) fn unpack(delivery: Delivery) -> Unpacked {
 /// Forwards a delivery to the shard that now has its run.
 pub(crate) fn forward(shard: &Shard, delivery: &Delivery) -> Message {
     let Message { properties, body, .. } = delivery.message.clone();
-    let message = to_queue(topology::shard_queue(shard), Routing::Mandatory, properties, body.to_vec());
+    let queue = topology::shard_queue(shard);
+    let message = to_queue(topology::ENGINES, queue, Routing::Mandatory, properties, body.to_vec());
     Message { persistent: true, ..message }
 }
 
-fn to_queue(queue: String, routing: Routing, properties: Properties, body: Vec<u8>) -> Message {
+/// A report of an engine to the engine that drives a shard.
+fn to_shard(shard: &Shard, routing: Routing, report: &Report, secret: &EngineSecret) -> Message {
+    let body = report.encode_by_engine(secret);
+    to_queue(topology::ENGINES, topology::shard_queue(shard), routing, Properties::default(), body)
+}
+
+fn to_queue(exchange: &str, queue: String, routing: Routing, properties: Properties, body: Vec<u8>) -> Message {
     Message {
-        exchange: String::new(),
+        exchange: exchange.to_owned(),
         key: queue,
         routing,
         persistent: false,

@@ -245,11 +245,9 @@ async fn publish(context: &OutboxContext, mut outgoing: OutgoingMessage) -> Resu
                 context.unconfirmed_targets.note(message);
                 return Err(outgoing);
             }
-            // The message goes straight to a deleted queue, so its reader no longer exists. The quarantine has no
-            // owner, and is declared again.
-            Err(error @ PublishError::Unroutable { .. })
-                if message.exchange.is_empty() && message.key != names::QUARANTINE =>
-            {
+            // The queue was deleted, so its reader no longer exists. A job queue and the quarantine have no owner, and are
+            // declared again.
+            Err(error @ PublishError::Unroutable { .. }) if names::has_one_reader(&message.exchange) => {
                 tracing::warn!(%error, "the target queue was deleted; the message is dropped");
                 return Ok(());
             }
@@ -380,7 +378,8 @@ mod tests {
         let broker = InProcess::new().with_max_message_bytes(max_message_bytes);
         declare(&broker, ["default".parse().expect("a valid name")].into()).await.expect("memory takes it");
         let kind = broker::QueueKind::Exclusive;
-        broker.declare_queue(&broker::Queue { name: "signals".into(), kind }).await.expect("memory takes it");
+        let signals = broker::Queue { name: "signals".into(), kind };
+        broker::topology::declare_bound(&broker, &signals, &[names::ENGINES]).await.expect("memory takes it");
         let message = Message {
             exchange: names::JOBS.into(),
             key: "default".into(),

@@ -50,7 +50,8 @@ impl RemoteEngineClient {
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let queue = topology::reply_queue(engine);
-        broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Exclusive }).await?;
+        let reply_queue = Queue { name: queue.clone(), kind: QueueKind::Exclusive };
+        broker::topology::declare_bound(&*broker, &reply_queue, &[topology::REPLIES]).await?;
         let answers = broker.consume(&queue, PREFETCH).await?;
         let waiting = PendingReplies::default();
         parts.spawn("answers", receive(answers, waiting.clone(), stop));
@@ -67,7 +68,7 @@ impl RemoteEngineClient {
     /// Sends a message to this engine itself, through the broker.
     pub(crate) async fn check(&self) -> Result<(), RemoteEngineError> {
         let message = |id: String| Message {
-            exchange: String::new(),
+            exchange: topology::REPLIES.into(),
             key: self.queue.clone(),
             routing: Routing::Mandatory,
             persistent: false,
@@ -94,8 +95,9 @@ impl RemoteEngineClient {
 
 async fn receive(mut answers: Consumer, waiting: PendingReplies, stop: CancellationToken) {
     while let Some(Some(delivery)) = stop.run_until_cancelled(answers.next()).await {
+        let is_of_engine = delivery.message.exchange == topology::REPLIES;
         let id = delivery.message.properties.correlation_id.as_deref().unwrap_or_default();
-        if let Some(answer) = lock(&waiting).remove(id) {
+        if is_of_engine && let Some(answer) = lock(&waiting).remove(id) {
             // The requester may have disconnected.
             let _ = answer.send(delivery.message.body.clone());
         }

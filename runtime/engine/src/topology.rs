@@ -19,18 +19,22 @@ const SIGNAL_DELIVERY_LIMIT: u32 = 1_000;
 /// How long the queue of an exclusive shard outlives its process.
 const SHARD_QUEUE_EXPIRY: Duration = Duration::from_secs(600);
 
+/// The exchanges through which messages reach the queue of a shard, besides those of the tasks that its runs listen to.
+const SHARD_EXCHANGES: [&str; 3] = [topology::REPORTS, topology::ENGINES, topology::RELEASED];
+
 /// Declares the queue of a shard. The queue of an exclusive shard is deleted some time after its process has ended.
 pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard, sharing: Sharing) -> Result<(), DeclareError> {
     let kind = QueueKind::Quorum {
         delivery_limit: Some(SIGNAL_DELIVERY_LIMIT),
-        dead_letter_to: Some(topology::QUARANTINE.into()),
+        dead_letter_to: Some(topology::DEAD_LETTERS.into()),
         single_active_consumer: true,
         expires: match sharing {
             Sharing::Exclusive => Some(SHARD_QUEUE_EXPIRY),
             Sharing::Shared => None,
         },
     };
-    broker.declare_queue(&Queue { name: topology::shard_queue(shard), kind }).await
+    let queue = Queue { name: topology::shard_queue(shard), kind };
+    broker::topology::declare_bound(broker, &queue, &SHARD_EXCHANGES).await
 }
 
 /// The tasks whose exchanges are declared at a flow's first run: those that others of the flow listen to.

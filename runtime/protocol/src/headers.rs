@@ -40,11 +40,11 @@ pub fn call_of(headers: &BTreeMap<String, String>) -> Option<CallId> {
     })
 }
 
-/// The header that counts earlier redeliveries of a job. A worker sets it when it publishes an unstarted job again.
+/// The header that counts earlier redeliveries of a job. An engine sets it when it sends an unstarted job again.
 const RETURNED: &str = "returned";
 
-/// Records in the headers how often a job was redelivered before it is published again. Nobody started this delivery, but
-/// earlier ones may have been executed.
+/// Records in the headers how often a job was redelivered before it is sent again. Nobody started that delivery, but earlier
+/// ones may have been executed.
 pub fn set_returned(headers: &mut BTreeMap<String, String>, times: u32) {
     match times {
         0 => headers.remove(RETURNED),
@@ -52,7 +52,7 @@ pub fn set_returned(headers: &mut BTreeMap<String, String>, times: u32) {
     };
 }
 
-/// How often a job was redelivered before it was published again; the broker counts only later redeliveries.
+/// How often a job was redelivered before it was sent again; the broker counts only later redeliveries.
 #[must_use]
 pub fn returned(headers: &BTreeMap<String, String>) -> u32 {
     headers.get(RETURNED).and_then(|times| times.parse().ok()).unwrap_or(0)
@@ -61,10 +61,12 @@ pub fn returned(headers: &BTreeMap<String, String>) -> u32 {
 /// The header that counts the questions about a job that no engine has answered.
 const UNANSWERED: &str = "unanswered";
 
-/// Records in the headers that no engine has answered one more question about the job.
-pub fn add_unanswered(headers: &mut BTreeMap<String, String>) {
-    let times = unanswered(headers).saturating_add(1);
-    headers.insert(UNANSWERED.into(), times.to_string());
+/// Records in the headers how many questions about the job no engine has answered.
+pub fn set_unanswered(headers: &mut BTreeMap<String, String>, times: u32) {
+    match times {
+        0 => headers.remove(UNANSWERED),
+        times => headers.insert(UNANSWERED.into(), times.to_string()),
+    };
 }
 
 /// How many questions about a job no engine has answered.
@@ -98,13 +100,14 @@ mod tests {
     fn unanswered_questions_are_counted() {
         let mut headers = BTreeMap::new();
         assert_eq!(unanswered(&headers), 0);
-        add_unanswered(&mut headers);
-        add_unanswered(&mut headers);
+        set_unanswered(&mut headers, 2);
         assert_eq!(unanswered(&headers), 2);
+        set_unanswered(&mut headers, 0);
+        assert!(headers.is_empty());
     }
 
     #[test]
-    fn a_republished_job_keeps_its_return_count() {
+    fn a_job_that_is_sent_again_keeps_its_return_count() {
         let mut headers = BTreeMap::new();
         assert_eq!(returned(&headers), 0);
         set_returned(&mut headers, 3);

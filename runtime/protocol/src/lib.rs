@@ -35,14 +35,14 @@ pub mod topology;
 pub use codec::DecodeError;
 pub use control::{Control, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
 pub use fetch::{FetchPart, FetchReply, FetchRequest, FetchResponse, PutRequest};
-pub use headers::{add_unanswered, call_of, headers, message_id, returned, set_returned, unanswered};
+pub use headers::{call_of, headers, message_id, returned, set_returned, set_unanswered, unanswered};
 pub use job::Job;
 pub use log::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, NewLines, log_size};
 pub use permit_message::{
     Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall,
 };
 pub use record::{decode_records, encode_records};
-pub use report::{OpenError, Progress, Report};
+pub use report::{HeartbeatNumber, OpenError, Progress, Report};
 pub use report_batch::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch};
 pub use run_command::{CommandRequest, Reply, RunCommand};
 pub use seal::{CallKeys, EngineSecret, Key, ReplyAddress, Seal};

@@ -26,6 +26,8 @@ pub enum Report {
         call: CallId,
         /// The worker that makes the call.
         worker: WorkerName,
+        /// Its number: that of a later one is higher.
+        number: HeartbeatNumber,
     },
     /// A stopping worker returns a call that it held under a lease.
     Released {
@@ -58,7 +60,41 @@ pub enum Report {
         call: CallId,
         /// The worker that makes the call.
         worker: WorkerName,
+        /// Its number among the heartbeats of the call.
+        number: HeartbeatNumber,
     },
+    /// A worker returns a job that it has not started: the engine sends it again. Only engines send jobs, so the worker does
+    /// not do so itself.
+    NotStarted {
+        /// The call.
+        call: CallId,
+        /// How often the job was redelivered before: nobody started this delivery, but earlier ones may have been executed.
+        redeliveries: u32,
+        /// How many questions whether the call may start no engine has answered.
+        unanswered: u32,
+    },
+}
+
+/// The number of a heartbeat. An engine ignores a heartbeat whose number is not higher than that of the last one, so nobody
+/// keeps the lease of a lost worker with a copy.
+///
+/// It is the time by the worker's clock in microseconds since 1970, or more: so the numbers of a worker that was restarted go
+/// on. Engines only compare the numbers of one worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeartbeatNumber(u64);
+
+impl HeartbeatNumber {
+    /// The number with this value.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The value.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
 }
 
 /// The progress of a call.
@@ -79,13 +115,14 @@ enum WireReport<'a> {
     Succeeded { signal: WireSignal<'a>, values: WireValues<'a> },
     Failed { signal: WireSignal<'a>, failure: WireFailure<'a> },
     Progress { call: WireCall<'a>, worker: &'a str, fraction: Option<f64>, message: Option<&'a str> },
-    Heartbeat { call: WireCall<'a>, worker: &'a str },
+    Heartbeat { call: WireCall<'a>, worker: &'a str, number: u64 },
     Released { call: WireCall<'a>, worker: &'a str },
     Request(WireRequest<'a>),
     Probe { engine: &'a str, number: u64 },
     Granted(WireGranted<'a>),
     AskStart { call: WireCall<'a> },
-    Started { call: WireCall<'a>, worker: &'a str },
+    Started { call: WireCall<'a>, worker: &'a str, number: u64 },
+    NotStarted { call: WireCall<'a>, redeliveries: u32, unanswered: u32 },
 }
 
 /// What each report about a call begins with: the number of its variant, and the call.
@@ -143,13 +180,20 @@ impl Report {
                 fraction: *fraction,
                 message: message.as_deref(),
             },
-            Self::Heartbeat { call, worker } => WireReport::Heartbeat { call: call.into(), worker: worker.as_str() },
+            Self::Heartbeat { call, worker, number } => {
+                WireReport::Heartbeat { call: call.into(), worker: worker.as_str(), number: number.get() }
+            }
             Self::Released { call, worker } => WireReport::Released { call: call.into(), worker: worker.as_str() },
             Self::Command(request) => WireReport::Request(request.into()),
             Self::Probe { engine, number } => WireReport::Probe { engine, number: *number },
             Self::PermitGrant(grant) => WireReport::Granted(grant.into()),
             Self::AskStart { call } => WireReport::AskStart { call: call.into() },
-            Self::Started { call, worker } => WireReport::Started { call: call.into(), worker: worker.as_str() },
+            Self::Started { call, worker, number } => {
+                WireReport::Started { call: call.into(), worker: worker.as_str(), number: number.get() }
+            }
+            Self::NotStarted { call, redeliveries, unanswered } => {
+                WireReport::NotStarted { call: call.into(), redeliveries: *redeliveries, unanswered: *unanswered }
+            }
         };
         codec::encode(MessageKind::REPORT, &wire)
     }
@@ -216,7 +260,8 @@ impl Report {
             Self::Heartbeat { call, .. }
             | Self::Released { call, .. }
             | Self::AskStart { call }
-            | Self::Started { call, .. } => Some(call),
+            | Self::Started { call, .. }
+            | Self::NotStarted { call, .. } => Some(call),
             Self::Command(_) | Self::Probe { .. } | Self::PermitGrant(_) => None,
         }
     }
@@ -254,9 +299,11 @@ impl WireReport<'_> {
                 fraction,
                 message: message.map(Into::into),
             }),
-            Self::Heartbeat { call, worker } => {
-                Report::Heartbeat { call: call.into_call()?, worker: worker_name(worker)? }
-            }
+            Self::Heartbeat { call, worker, number } => Report::Heartbeat {
+                call: call.into_call()?,
+                worker: worker_name(worker)?,
+                number: HeartbeatNumber::new(number),
+            },
             Self::Released { call, worker } => {
                 Report::Released { call: call.into_call()?, worker: worker_name(worker)? }
             }
@@ -264,7 +311,14 @@ impl WireReport<'_> {
             Self::Probe { engine, number } => Report::Probe { engine: engine.into(), number },
             Self::Granted(grant) => Report::PermitGrant(grant.into_grant()?),
             Self::AskStart { call } => Report::AskStart { call: call.into_call()? },
-            Self::Started { call, worker } => Report::Started { call: call.into_call()?, worker: worker_name(worker)? },
+            Self::Started { call, worker, number } => Report::Started {
+                call: call.into_call()?,
+                worker: worker_name(worker)?,
+                number: HeartbeatNumber::new(number),
+            },
+            Self::NotStarted { call, redeliveries, unanswered } => {
+                Report::NotStarted { call: call.into_call()?, redeliveries, unanswered }
+            }
         })
     }
 }

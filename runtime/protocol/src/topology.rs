@@ -1,24 +1,57 @@
 //! The names of exchanges and queues, shared by every waft and by other programs that use them.
+//!
+//! No message takes the default exchange, since a broker cannot limit who reaches which queue through it. Each exchange has
+//! the messages of one kind of sender instead, so the permissions of a broker's user decide which messages it may send, and
+//! a receiver knows from the exchange of a message who may have sent it. On a direct exchange the routing key is the name of
+//! the queue, except on [`JOBS`].
 
-use flow::{FlowName, NodeName, QueueName, RunId, Shard, State};
+use flow::{FlowName, NodeName, QueueName, RunId, Shard, State, WorkerName};
 
 use crate::EngineSecret;
 
-/// The exchange that takes jobs; the routing key is the queue's name.
+/// The direct exchange for jobs, from engines. The routing key is the name without the prefix of the job queue.
 pub const JOBS: &str = "waft.jobs";
 
-/// The exchange that takes notifications; see [`notification_key`].
+/// The topic exchange for notifications, from engines; see [`notification_key`].
 pub const NOTIFICATIONS: &str = "waft.notifications";
 
-/// The exchange that every worker receives from.
+/// The fanout exchange that every worker receives from: engines and operators send to it.
 pub const CONTROL: &str = "waft.control";
 
-/// The exchange for lines that guests write while they run; the routing key is the run. It has no bindings while nobody
-/// follows a run.
+/// The topic exchange for lines that guests write while they run, from workers; the routing key is the run. It has no
+/// bindings while nobody follows a run.
 pub const LOGS: &str = "waft.logs";
+
+/// The direct exchange for reports of workers, to the queues of shards.
+pub const REPORTS: &str = "waft.reports";
+
+/// The direct exchange for messages between engines, to the queues of shards and of permits.
+pub const ENGINES: &str = "waft.engines";
+
+/// The direct exchange for requests to fetch or to keep content, from workers and operators to the queues of stores.
+pub const CONTENT: &str = "waft.content";
+
+/// The direct exchange for replies of engines, to the queue that a request names.
+pub const REPLIES: &str = "waft.replies";
+
+/// The direct exchange for the statuses with which workers answer a ping, to the queue that the ping names.
+pub const STATUS: &str = "waft.status";
+
+/// The direct exchange for messages that an operator releases from the quarantine, to the queue that they came from.
+pub const RELEASED: &str = "waft.released";
+
+/// The fanout exchange to the quarantine, from workers and engines, and from the broker itself for dead letters.
+pub const DEAD_LETTERS: &str = "waft.dead-letters";
 
 /// The queue that keeps messages which no worker and no engine could process, for a person.
 pub const QUARANTINE: &str = "waft.quarantine";
+
+/// Whether the messages of an exchange each go to one queue, whose reader declares and binds it. If no queue takes such a
+/// message, its reader no longer exists.
+#[must_use]
+pub fn has_one_reader(exchange: &str) -> bool {
+    [REPORTS, ENGINES, CONTENT, REPLIES, STATUS].contains(&exchange)
+}
 
 /// The header of a message in [`QUARANTINE`] that names the queue it came from.
 pub const QUARANTINED_FROM: &str = "quarantined-from";
@@ -46,6 +79,15 @@ pub fn job_queue(queue: &QueueName) -> String {
     format!("{JOBS_PREFIX}{queue}")
 }
 
+/// The prefix of the names of the workers' control queues.
+pub const CONTROL_PREFIX: &str = "waft.control.";
+
+/// The queue for the control messages of a worker, and for the replies of engines to its questions.
+#[must_use]
+pub fn control_queue(worker: &WorkerName) -> String {
+    format!("{CONTROL_PREFIX}{worker}")
+}
+
 /// The queue of a shard's signals.
 #[must_use]
 pub fn shard_queue(shard: &Shard) -> String {
@@ -63,10 +105,14 @@ pub fn shards() -> impl Iterator<Item = Shard> {
     (0..SHARDS).map(|number| Shard::new(number.to_string()).expect("a number is a valid name"))
 }
 
-/// The queue on which an engine receives replies.
+/// The prefix of the names of reply queues. The rest cannot be guessed, so no other user of the broker can bind a queue of
+/// its own to receive the same replies.
+pub const REPLY_PREFIX: &str = "waft.reply.";
+
+/// The queue on which an engine or another program receives replies; `receiver` is unique.
 #[must_use]
-pub fn reply_queue(engine: &str) -> String {
-    format!("waft.reply.{engine}")
+pub fn reply_queue(receiver: &str) -> String {
+    format!("{REPLY_PREFIX}{receiver}")
 }
 
 /// The queue for content requests where engines share a broker. Any engine may answer, since their stores have the same
@@ -85,10 +131,13 @@ pub fn store_put_queue(store_queue: &str) -> String {
     format!("{store_queue}.put")
 }
 
+/// The prefix of the names of the tasks' exchanges.
+pub const TASK_PREFIX: &str = "waft.task.";
+
 /// The exchange of one task's notifications.
 #[must_use]
 pub fn task_exchange(flow: &FlowName, task: &NodeName) -> String {
-    format!("waft.task.{flow}.{task}")
+    format!("{TASK_PREFIX}{flow}.{task}")
 }
 
 /// The queue of a task's permits: the engine that consumes it coordinates them. It holds the fingerprint of the engines'

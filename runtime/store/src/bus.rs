@@ -76,14 +76,16 @@ pub enum SendError {
     Closed,
 }
 
-/// Declares the queue of one end and consumes it.
+/// Declares the queue of one end, binds it by its name to exchanges, and consumes it.
 async fn open(
     broker: &dyn broker::Broker,
     queue: &str,
     kind: broker::QueueKind,
+    exchanges: &[&str],
     prefetch: u16,
 ) -> Result<broker::Consumer, StartError> {
-    let declared = broker.declare_queue(&broker::Queue { name: queue.into(), kind }).await;
+    let declared =
+        broker::topology::declare_bound(broker, &broker::Queue { name: queue.into(), kind }, exchanges).await;
     declared.map_err(|source| StartError::Declare { queue: queue.into(), source })?;
     let consumer = broker.consume(queue, prefetch).await;
     consumer.map_err(|source| StartError::Consume { queue: queue.into(), source })

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 
-use broker::{Broker, Delivery, Message, PublishError, Routing};
+use broker::{Broker, Delivery, Message, PublishError, Refusals, Routing};
 use bytes::Bytes;
 use flow::{CallId, Digest, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
 use protocol::{CallKeys, CallLog, Job, Key, Report, lease, topology};
@@ -70,6 +70,8 @@ pub(crate) struct JobHandler {
     pub(crate) guests: Arc<dyn GuestRunner>,
     pub(crate) calls: Arc<CallRegistry>,
     pub(crate) recent: ResultCache,
+    /// Counts the messages on queues of jobs that did not come from an engine.
+    pub(crate) refusals: Refusals,
     pub(crate) executions: Executions,
     pub(crate) name: WorkerName,
     /// Maximum number of redeliveries of a job that sets no own limit.
@@ -87,6 +89,10 @@ impl JobHandler {
     ///
     /// The slot is free once the guest has ended.
     pub(crate) async fn handle(self: Arc<Self>, delivery: Delivery, slot: Slot) {
+        if ![topology::JOBS, topology::RELEASED].contains(&delivery.message.exchange.as_str()) {
+            self.refusals.log(&queue_of(&delivery.message), "a job that did not come through the exchange of engines");
+            return delivery.accept();
+        }
         match Job::decode(&delivery.message.body) {
             Ok(job) => {
                 let span = info_span!(
@@ -133,9 +139,7 @@ impl JobHandler {
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
             StartDecision::AskLater => {
-                let mut delivery = delivery;
-                protocol::add_unanswered(&mut delivery.message.properties.headers);
-                intake::republish(&*self.broker, delivery).await;
+                intake::return_unstarted(&self.signals, delivery, unanswered.saturating_add(1)).await;
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
         }
@@ -237,7 +241,8 @@ impl JobHandler {
     }
 
     fn heartbeat(&self, job: &Job) -> Report {
-        Report::Heartbeat { call: job.call.clone(), worker: self.name.clone() }
+        let number = control::heartbeat_number();
+        Report::Heartbeat { call: job.call.clone(), worker: self.name.clone(), number }
     }
 
     /// Returns a call that the worker stopped.
@@ -278,9 +283,7 @@ impl JobHandler {
         };
         match published {
             PublishOutcome::Confirmed => {
-                let Message { exchange, key, .. } = &delivery.message;
-                let queue =
-                    if exchange == topology::JOBS { format!("{}{key}", topology::JOBS_PREFIX) } else { key.clone() };
+                let queue = queue_of(&delivery.message);
                 let move_to_quarantine = broker::quarantine(&*self.broker, delivery, &queue, &reason);
                 // If dropped, the delivery is requeued.
                 self.abandon.run_until_cancelled(move_to_quarantine).await;
@@ -352,6 +355,11 @@ impl JobHandler {
             match attempt().await {
                 Ok(()) => return Ok(PublishOutcome::Confirmed),
                 Err(PublishError::TooLarge { reason, .. }) => return Err(TooLarge(reason)),
+                // Somebody deleted the exchange, so the bindings of its queues too.
+                Err(error @ PublishError::Unroutable { .. }) if self.has_queue(&error).await => {
+                    warn!(%error, "the queue of an engine is not bound: restart the engine; the signal is sent again");
+                    tokio::time::sleep(delay).await;
+                }
                 Err(PublishError::Unroutable { key, .. }) => {
                     warn!(queue = key, "no engine waits for this signal any more: its queue was deleted");
                     return Ok(PublishOutcome::Confirmed);
@@ -365,6 +373,17 @@ impl JobHandler {
         }
         warn!("the broker does not confirm the signal; the job is requeued");
         Ok(PublishOutcome::Unconfirmed)
+    }
+
+    /// Whether the queue exists that a message did not reach.
+    async fn has_queue(&self, error: &PublishError) -> bool {
+        match error {
+            PublishError::Unroutable { key, .. } => matches!(self.broker.waiting(key).await, Ok(Some(_))),
+            PublishError::Refused { .. }
+            | PublishError::TooLarge { .. }
+            | PublishError::Unconfirmed { .. }
+            | PublishError::Closed => false,
+        }
     }
 
     /// Calls the guest; `None` when the worker stopped the call and the job must be returned.
@@ -398,6 +417,12 @@ impl JobHandler {
         };
         Some(CallResult { answer, log, stored })
     }
+}
+
+/// The queue of jobs that a message was taken from.
+fn queue_of(message: &Message) -> String {
+    let key = &message.key;
+    if message.exchange == topology::JOBS { format!("{}{key}", topology::JOBS_PREFIX) } else { key.clone() }
 }
 
 /// Delivery guarantee for a report to the engine.

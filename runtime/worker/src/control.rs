@@ -2,15 +2,19 @@
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use broker::{
-    Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Routing,
+    Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Refusals,
+    Routing,
 };
 use flow::{CallId, RunId, Timestamp, WorkerName};
-use protocol::{CallKeys, Control, Job, Key, Report, Seal, WithdrawnCall, WorkerStatus, topology};
+use protocol::{CallKeys, Control, HeartbeatNumber, Job, Key, Report, Seal, WithdrawnCall, WorkerStatus, topology};
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -287,21 +291,28 @@ pub(crate) fn times_returned(delivery: &Delivery) -> u32 {
     delivery.returned.saturating_add(protocol::returned(&delivery.message.properties.headers))
 }
 
-/// The queue for the control messages of a worker. It is exclusive, so a second worker of the name is rejected.
-pub(crate) fn queue_name(name: &WorkerName) -> String {
-    format!("waft.control.{name}")
-}
-
-/// Declares and binds the worker's control queue.
+/// Declares the worker's control queue, and binds it to the messages to all workers and to the replies of engines. The queue is
+/// exclusive, so a second worker of the name is rejected.
 pub(crate) async fn declare(broker: &dyn Broker, name: &WorkerName) -> Result<(), DeclareError> {
-    broker.declare_queue(&Queue { name: queue_name(name), kind: QueueKind::Exclusive }).await?;
-    let to = Destination::Queue(queue_name(name));
+    let queue = Queue { name: topology::control_queue(name), kind: QueueKind::Exclusive };
+    broker::topology::declare_bound(broker, &queue, &[topology::REPLIES]).await?;
+    let to = Destination::Queue(queue.name);
     broker.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await
 }
 
 /// Opens the control queue. The prefetch is small, since each message is answered at once.
 pub(crate) async fn consume(broker: &dyn Broker, name: &WorkerName) -> Result<Consumer, broker::ConsumeError> {
-    broker.consume(&queue_name(name), 16).await
+    broker.consume(&topology::control_queue(name), 16).await
+}
+
+/// The exchange that a control message comes through: all workers receive it, or it is the reply of an engine.
+const fn exchange_of(control: &Control) -> &'static str {
+    match control {
+        Control::Ping(_) | Control::Interrupt { .. } | Control::Withdraw(_) | Control::FollowLogs { .. } => {
+            topology::CONTROL
+        }
+        Control::MayStart { .. } => topology::REPLIES,
+    }
 }
 
 /// Answers control messages until `stop` is cancelled.
@@ -312,8 +323,16 @@ pub(crate) async fn serve(
     status: WorkerStatus,
     stop: CancellationToken,
 ) {
+    let refusals = Refusals::default();
     while let Some(Some(delivery)) = stop.run_until_cancelled(messages.next()).await {
         let control = Control::decode(&delivery.message.body);
+        if let Ok(control) = &control
+            && delivery.message.exchange != exchange_of(control)
+        {
+            refusals.log(&delivery.message.key, "a control message that arrived through another exchange");
+            delivery.accept();
+            continue;
+        }
         Delivery::accept(delivery);
         match control {
             Ok(Control::Interrupt { call, proof }) => calls.interrupt(&call, proof),
@@ -349,18 +368,31 @@ async fn send_best_effort(broker: &dyn Broker, message: Message, stop: &Cancella
 }
 
 fn reply(queue: String, status: &WorkerStatus) -> Message {
-    to_queue(queue, Properties::default(), status.encode())
+    to_queue(topology::STATUS, queue, Properties::default(), status.encode())
 }
 
 /// Reports to an engine that wants to withdraw a call that the call has started here.
 fn started_report(call: CallId, signal_to: String, key: Key, worker: &WorkerName) -> Message {
     let properties = Properties { headers: protocol::headers(&call), ..Properties::default() };
-    to_queue(signal_to, properties, Report::Started { call, worker: worker.clone() }.encode(&CallKeys::of_call(key)))
+    let report = Report::Started { call, worker: worker.clone(), number: heartbeat_number() };
+    to_queue(topology::REPORTS, signal_to, properties, report.encode(&CallKeys::of_call(key)))
 }
 
-fn to_queue(queue: String, properties: Properties, body: Vec<u8>) -> Message {
+/// The number of the next heartbeat of any call of this worker. It grows, even if the clock is set back.
+pub(crate) fn heartbeat_number() -> HeartbeatNumber {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = now().as_micros();
+    let last = LAST.fetch_max(now, Ordering::Relaxed);
+    if now > last {
+        return HeartbeatNumber::new(now);
+    }
+    // The time has passed already as a number.
+    HeartbeatNumber::new(LAST.fetch_add(1, Ordering::Relaxed).saturating_add(1))
+}
+
+fn to_queue(exchange: &str, queue: String, properties: Properties, body: Vec<u8>) -> Message {
     Message {
-        exchange: String::new(),
+        exchange: exchange.to_owned(),
         key: queue,
         routing: Routing::Optional,
         persistent: false,

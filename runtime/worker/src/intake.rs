@@ -1,20 +1,24 @@
 //! Takes jobs from the queues: fetches as many as the slots can process soon, and returns jobs that cannot start
 //! soon.
 //!
-//! A job that was fetched but not started is published again. So its delivery does not count as lost, and any worker
-//! can take it. The delivery itself is requeued only if the broker accepts no message for some seconds. See
-//! [`Intake::run`] for the loop, and `slots.rs` for the number of jobs to fetch.
+//! A job that was fetched but not started goes back to its engine, which sends it again. So its delivery does not count as
+//! lost, and any worker can take it. The delivery itself is requeued only if the broker accepts no message for some seconds.
+//! See [`Intake::run`] for the loop, and `slots.rs` for the number of jobs to fetch.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
-use broker::{Broker, ConsumeError, Consumer, DeclareError, Delivery, Message, Routing};
+use broker::{Broker, ConsumeError, Consumer, DeclareError, Delivery, PublishError};
 use flow::QueueName;
 use futures::{
     StreamExt,
     future::{BoxFuture, join_all},
     stream::FuturesUnordered,
 };
-use protocol::topology;
+use protocol::{Job, Report, topology};
 use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -22,11 +26,15 @@ use tracing::{debug, warn};
 use crate::{
     WorkerError,
     call::JobHandler,
+    signal_sender::SignalSender,
     slots::{Slot, Slots},
 };
 
 /// Delay before a deleted queue is declared again: more queues may be deleted meanwhile.
 const REDECLARE_DELAY: Duration = Duration::from_secs(1);
+
+/// Pause before a queue is tried again that this user of the broker may not declare, and that nobody else has declared yet.
+const UNDECLARED_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Maximum time that a fetched job waits while no slot becomes free. Then it is returned, for workers with a free
 /// slot.
@@ -46,8 +54,11 @@ pub(crate) struct Intake {
     /// Queues that were deleted or did not respond: each is opened in the background, so that it does not delay the
     /// others.
     opening: FuturesUnordered<Opening>,
+    /// Queues that are waited for and that the log has named.
+    reported: BTreeSet<QueueName>,
     /// Jobs that were fetched by consumers that are closed now.
     fetched: VecDeque<Delivery>,
+    signals: SignalSender,
     /// The prefetch count with which the queues were last opened, and when.
     prefetch: u16,
     opened_at: Instant,
@@ -66,17 +77,33 @@ struct JobQueue {
 }
 
 impl Intake {
-    /// Declares the queues and starts to fetch from them. Unresponsive queues are opened once they respond.
-    pub(crate) async fn open(broker: &Arc<dyn Broker>, names: &[QueueName], slots: u16) -> Result<Self, WorkerError> {
+    /// Declares the queues and starts to fetch from them. Unresponsive queues are opened once they respond, and queues that
+    /// this user may not declare once another user has declared them.
+    pub(crate) async fn open(
+        broker: &Arc<dyn Broker>,
+        names: &[QueueName],
+        slots: u16,
+        signals: SignalSender,
+    ) -> Result<Self, WorkerError> {
         let slots = Slots::new(slots);
         let prefetch = slots.prefetch();
-        let (queues, opening, fetched) = (Vec::new(), FuturesUnordered::new(), VecDeque::new());
-        let mut intake = Self { slots, queues, opening, fetched, prefetch, opened_at: Instant::now() };
+        let mut intake = Self {
+            slots,
+            queues: Vec::new(),
+            opening: FuturesUnordered::new(),
+            reported: BTreeSet::new(),
+            fetched: VecDeque::new(),
+            signals,
+            prefetch,
+            opened_at: Instant::now(),
+        };
         let results = join_all(names.iter().map(|name| JobQueue::open(&**broker, name, prefetch))).await;
         for (name, result) in names.iter().zip(results) {
             match result {
                 Ok(queue) => intake.queues.push(queue),
-                Err(error) if is_timeout(&error) => intake.open_later(broker, name.clone(), &error),
+                Err(error) if is_timeout(&error) || is_undeclared(&error) => {
+                    intake.open_later(broker, name.clone(), &error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -100,7 +127,7 @@ impl Intake {
             let call = async move { handler.handle(delivery, slot).await };
             calls.spawn(crash.clone().run_until_cancelled_owned(call));
         }
-        abandon.run_until_cancelled(self.return_fetched(&*broker)).await;
+        abandon.run_until_cancelled(self.return_fetched()).await;
     }
 
     /// Returns the next job and a slot for it; `None` to stop, or to check the queues first.
@@ -151,7 +178,7 @@ impl Intake {
                 () = tokio::time::sleep_until(waiting_since + MAX_FETCHED_WAIT), if has_fetched => {
                     debug!("no slot becomes free soon: fetched jobs are returned");
                     self.slots.on_stalled(MAX_FETCHED_WAIT);
-                    self.return_fetched(&**broker).await;
+                    self.return_fetched().await;
                     return None;
                 }
                 Some((name, result)) = self.opening.next() => {
@@ -182,15 +209,27 @@ impl Intake {
 
     /// Opens a queue in the background that cannot be opened now.
     fn open_later(&mut self, broker: &Arc<dyn Broker>, name: QueueName, error: &WorkerError) {
-        let error: &dyn std::error::Error = error;
-        warn!(queue = %name, error, "a job queue cannot be opened yet: the worker takes jobs from the other queues meanwhile");
-        self.opening.push(open_after(REDECLARE_DELAY, broker.clone(), name, self.prefetch));
+        let delay = if is_undeclared(error) { UNDECLARED_RETRY_DELAY } else { REDECLARE_DELAY };
+        if is_undeclared(error) && self.reported.insert(name.clone()) {
+            warn!(
+                queue = %name,
+                "there is no such job queue, and this user of the broker may not declare it: an engine declares it with the first \
+                 job, and `waft broker setup --queues {name}` does so now"
+            );
+        } else if !is_undeclared(error) {
+            let error: &dyn std::error::Error = error;
+            warn!(queue = %name, error, "a job queue cannot be opened yet: the worker takes jobs from the other queues meanwhile");
+        }
+        self.opening.push(open_after(delay, broker.clone(), name, self.prefetch));
     }
 
     /// Starts to take jobs from a queue, if it could be opened.
     fn on_opened(&mut self, broker: &Arc<dyn Broker>, name: QueueName, result: Result<JobQueue, WorkerError>) {
         match result {
-            Ok(queue) => self.queues.push(queue),
+            Ok(queue) => {
+                self.reported.remove(&queue.name);
+                self.queues.push(queue);
+            }
             // The worker's own connection is closed, so it receives no more jobs.
             Err(WorkerError::Declare(DeclareError::Closed) | WorkerError::Consume(ConsumeError::Closed)) => {}
             Err(error) => self.open_later(broker, name, &error),
@@ -217,7 +256,7 @@ impl Intake {
         self.prefetch = self.slots.prefetch();
         self.opened_at = Instant::now();
         for JobQueue { name, .. } in std::mem::take(&mut self.queues) {
-            self.opening.push(open_after(Duration::ZERO, broker.clone(), name, self.prefetch));
+            self.opening.push(reopen(broker.clone(), name, self.prefetch));
         }
     }
 
@@ -230,14 +269,18 @@ impl Intake {
         self.fetched.extend(drained.flatten());
     }
 
-    /// Closes the consumers, and publishes fetched jobs again that were not started: a requeued delivery would count
+    /// Closes the consumers, and returns fetched jobs to their engines that were not started: a requeued delivery would count
     /// as a possible execution.
-    async fn return_fetched(&mut self, broker: &dyn Broker) {
+    async fn return_fetched(&mut self) {
         self.close().await;
+        let signals = &self.signals;
         let fetched = self.fetched.drain(..).filter(|delivery| !delivery.is_lost());
-        let publishes = fetched.map(|delivery| republish(broker, delivery));
-        // A job that is not published in time is dropped, and so requeued.
-        let _ = timeout(RETURN_TIMEOUT, join_all(publishes)).await;
+        let returns = fetched.map(|delivery| {
+            let unanswered = protocol::unanswered(&delivery.message.properties.headers);
+            return_unstarted(signals, delivery, unanswered)
+        });
+        // A job that is not returned in time is dropped, and so requeued.
+        let _ = timeout(RETURN_TIMEOUT, join_all(returns)).await;
     }
 }
 
@@ -247,6 +290,22 @@ fn is_timeout(error: &WorkerError) -> bool {
         error,
         WorkerError::Declare(DeclareError::TimedOut { .. }) | WorkerError::Consume(ConsumeError::Silent { .. })
     )
+}
+
+/// Whether the error is a missing queue that this user of the broker may not declare.
+fn is_undeclared(error: &WorkerError) -> bool {
+    matches!(error, WorkerError::Declare(DeclareError::AccessRefused { .. }))
+}
+
+/// Consumes a queue that was open before with another prefetch count. Normally it is still there.
+fn reopen(broker: Arc<dyn Broker>, name: QueueName, prefetch: u16) -> Opening {
+    Box::pin(async move {
+        let result = match JobQueue::consume(&*broker, &name, prefetch).await {
+            Err(WorkerError::Consume(ConsumeError::NoQueue { .. })) => JobQueue::open(&*broker, &name, prefetch).await,
+            result => result,
+        };
+        (name, result)
+    })
 }
 
 fn open_after(delay: Duration, broker: Arc<dyn Broker>, name: QueueName, prefetch: u16) -> Opening {
@@ -261,7 +320,11 @@ fn open_after(delay: Duration, broker: Arc<dyn Broker>, name: QueueName, prefetc
 
 impl JobQueue {
     async fn open(broker: &dyn Broker, name: &QueueName, prefetch: u16) -> Result<Self, WorkerError> {
-        broker::topology::declare_jobs(broker, name).await?;
+        broker::topology::ensure_jobs(broker, name).await?;
+        Self::consume(broker, name, prefetch).await
+    }
+
+    async fn consume(broker: &dyn Broker, name: &QueueName, prefetch: u16) -> Result<Self, WorkerError> {
         let consumer = broker.consume(&topology::job_queue(name), prefetch).await?;
         Ok(Self { name: name.clone(), consumer: Some(consumer), prefetch })
     }
@@ -280,19 +343,24 @@ async fn fetch(queues: &mut [JobQueue]) -> (usize, Option<Delivery>) {
     }
 }
 
-/// Publishes a job that was not started again, as a new message. If the worker dies in between, both copies may
-/// exist, as after any lost acknowledgement.
-pub(crate) async fn republish(broker: &dyn Broker, delivery: Delivery) {
+/// Returns a job that was not started to its engine, which sends it again as a new message: a worker may not send jobs itself.
+/// If the worker dies in between, both copies may exist, as after any lost acknowledgement.
+pub(crate) async fn return_unstarted(signals: &SignalSender, delivery: Delivery, unanswered: u32) {
     let Delivery { message, redelivered, returned, .. } = &delivery;
+    // Another worker moves an unreadable job to the quarantine.
+    let Ok(job) = Job::decode(&message.body) else { return delivery.requeue() };
     let earlier = protocol::returned(&message.properties.headers);
     // A redelivered job may have been executed, even if the queue counts no deliveries.
-    let times = earlier.saturating_add((*returned).max(u32::from(*redelivered)));
-    let mut message = Message { routing: Routing::Mandatory, ..message.clone() };
-    protocol::set_returned(&mut message.properties.headers, times);
-    match broker.publish(message).await {
+    let redeliveries = earlier.saturating_add((*returned).max(u32::from(*redelivered)));
+    let report = Report::NotStarted { call: job.call.clone(), redeliveries, unanswered };
+    match signals.send(job.call, job.signal_to, report.encode(&job.keys).into()).await {
         Ok(()) => delivery.accept(),
+        Err(error @ PublishError::Unroutable { .. }) => {
+            warn!(%error, "no engine waits for this job any more: its queue was deleted");
+            delivery.accept();
+        }
         Err(error) => {
-            debug!(%error, "a job could not be published again; its delivery is requeued");
+            debug!(%error, "a job could not be returned to its engine; its delivery is requeued");
             delivery.requeue();
         }
     }

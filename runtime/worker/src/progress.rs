@@ -7,7 +7,7 @@ use std::{
 
 use broker::{Broker, Message, Properties, Routing};
 use flow::WorkerName;
-use protocol::{Job, Progress, Report};
+use protocol::{Job, Progress, Report, topology};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -71,7 +71,7 @@ pub(crate) async fn report_progress(
         reported = Some(latest);
         let report = Report::Progress(Progress { call: job.call.clone(), worker: worker.clone(), fraction, message });
         let message = Message {
-            exchange: String::new(),
+            exchange: topology::REPORTS.to_owned(),
             key: job.signal_to.clone(),
             routing: Routing::Optional,
             persistent: false,

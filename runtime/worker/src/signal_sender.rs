@@ -13,7 +13,7 @@ use std::{
 use broker::{Broker, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::CallId;
-use protocol::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch};
+use protocol::{BatchedReport, MAX_BATCH_REPORTS, ReportBatch, topology};
 use tokio::{sync::oneshot, time::sleep};
 use tokio_util::task::TaskTracker;
 
@@ -186,7 +186,7 @@ pub(crate) fn report_message(call: &CallId, queue: &str, body: Bytes) -> Message
 }
 
 fn message(queue: &str, properties: Properties, body: Bytes) -> Message {
-    let (exchange, key, routing) = (String::new(), queue.to_owned(), Routing::Mandatory);
+    let (exchange, key, routing) = (topology::REPORTS.to_owned(), queue.to_owned(), Routing::Mandatory);
     Message { exchange, key, routing, persistent: true, priority: 0, properties, body }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use broker::{Delivery, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::{Failure, FailureKind, TaskResult};
-use protocol::{CallLog, Job, Report};
+use protocol::{CallLog, Job, Report, topology};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -85,13 +85,13 @@ impl JobHandler {
     /// Sends the question until the broker has it; returns `false` if its queue no longer exists.
     async fn send_question(&self, job: &Job) -> bool {
         let message = Message {
-            exchange: String::new(),
+            exchange: topology::REPORTS.to_owned(),
             key: job.signal_to.clone(),
             routing: Routing::Mandatory,
             persistent: false,
             priority: 0,
             properties: Properties {
-                reply_to: Some(control::queue_name(&self.name)),
+                reply_to: Some(topology::control_queue(&self.name)),
                 headers: protocol::headers(&job.call),
                 ..Properties::default()
             },

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use broker::{Broker, ConsumeError, Consumer, DeclareError};
+use broker::{Broker, ConsumeError, Consumer, DeclareError, Refusals};
 use flow::{QueueName, Timestamp, WorkerName};
 use protocol::WorkerStatus;
 use tokio::time::timeout;
@@ -86,25 +86,29 @@ impl Worker {
         broker: Arc<dyn Broker>,
         guests: Arc<dyn GuestRunner>,
     ) -> Result<Self, WorkerError> {
-        broker::topology::declare_shared(&*broker).await?;
+        broker::topology::ensure_shared(&*broker).await?;
         control::declare(&*broker, &config.name).await.map_err(|error| match error {
             DeclareError::Refused { reason, .. } | DeclareError::Mismatch { reason, .. } => {
                 WorkerError::NameTaken { name: config.name.clone(), reason }
             }
-            error @ (DeclareError::TimedOut { .. } | DeclareError::Closed) => error.into(),
+            error @ (DeclareError::AccessRefused { .. } | DeclareError::TimedOut { .. } | DeclareError::Closed) => {
+                error.into()
+            }
         })?;
         let control = control::consume(&*broker, &config.name).await?;
-        let jobs = Intake::open(&broker, &config.queues, config.slots).await?;
+        let signals = SignalSender::new(broker.clone());
+        let jobs = Intake::open(&broker, &config.queues, config.slots, signals.clone()).await?;
         let name = config.name.clone();
         let executions = Executions::of(&config.instance);
         let abandon = CancellationToken::new();
         let calls = Arc::new(CallRegistry::new(config.since));
         let handler = Arc::new(JobHandler {
             broker: broker.clone(),
-            signals: SignalSender::new(broker.clone()),
+            signals,
             guests,
             calls,
             recent: ResultCache::default(),
+            refusals: Refusals::default(),
             executions,
             name,
             delivery_limit: config.delivery_limit,

@@ -45,15 +45,46 @@ impl Harness {
     async fn control_all(&self, control: &Control) {
         let everywhere = || Destination::Exchange(topology::CONTROL.into());
         let reply_to = format!("pong.{}", uuid::Uuid::now_v7());
-        self.broker
-            .declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Exclusive })
-            .await
-            .expect("it is new");
+        let queue = Queue { name: reply_to.clone(), kind: QueueKind::Exclusive };
+        broker::topology::declare_bound(&*self.broker, &queue, &[topology::STATUS]).await.expect("it is new");
         let mut pongs = self.broker.consume(&reply_to, 1).await.expect("it is there");
         self.control(everywhere(), control).await;
         self.control(everywhere(), &Control::Ping(protocol::Ping { reply_to })).await;
         pongs.next().await.expect("the worker answers").accept();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_engine_sends_is_refused() {
+    let mut harness = Harness::new().await;
+    harness.start_worker("one").await;
+    let right = job(harness.module, "noop");
+    let queue = topology::job_queue(&"one".parse().expect("a name"));
+    let other = other_attempt(&right, 2).with_keys(&SECRET);
+    let job = Message {
+        exchange: String::new(),
+        key: queue,
+        routing: Routing::Mandatory,
+        persistent: true,
+        priority: 0,
+        properties: Properties::default(),
+        body: other.encode().into(),
+    };
+    harness.broker.publish(job).await.expect("the queue is there");
+    harness.control_all(&withdraw([&right.call])).await;
+    harness.publish("one", &right).await;
+    let (report, _) = harness.next_of(&SECRET).await;
+    assert_eq!(report, Report::AskStart { call: right.call.clone() }, "nobody has called the other job");
+    let answer = |wanted: bool| {
+        let proof = SECRET.call_key(&right.call).may_start_proof(wanted);
+        Control::MayStart { call: right.call.clone(), wanted, proof }
+    };
+    // Operators use this exchange too.
+    harness.control_all(&answer(false)).await;
+    let control = topology::control_queue(&"one".parse().expect("a name"));
+    harness.control(Destination::Queue(control), &answer(true)).await;
+    assert_eq!(harness.accepted().await.0, right.call);
+    harness.stop().await;
 }
 
 /// The same job for another attempt.

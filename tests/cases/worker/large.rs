@@ -23,7 +23,7 @@ impl GuestRunner for LargeValueGuest {
 #[tokio::test(start_paused = true)]
 async fn a_too_large_result_fails_its_call_and_frees_the_slot() {
     let broker = Arc::new(InProcess::new().with_max_message_bytes(1 << 20));
-    broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+    declare_signals(&*broker, SIGNALS).await;
     let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let worker = Worker::connect(config("one"), broker.clone(), Arc::new(LargeValueGuest)).await.expect("it connects");

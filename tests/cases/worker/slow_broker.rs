@@ -62,7 +62,7 @@ impl GuestRunner for StepwiseGuest {
 #[tokio::test(start_paused = true)]
 async fn a_guest_continues_while_its_worker_waits_for_the_broker() {
     let broker = slow_broker();
-    broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.expect("it is new");
+    declare_signals(&*broker, SIGNALS).await;
     let mut signals = broker.consume(SIGNALS, 16).await.expect("it is there");
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let worker = Worker::connect(config("one"), broker.clone(), Arc::new(StepwiseGuest)).await.expect("it connects");

@@ -1,7 +1,7 @@
 //! Tests jobs of withdrawn calls: a worker that may have missed a withdrawal asks an engine before it starts a call.
 
 use flow::WorkerName;
-use protocol::Seal;
+use protocol::{HeartbeatNumber, Seal};
 
 use super::*;
 
@@ -20,6 +20,14 @@ impl Harness {
             if !matches!(report, Report::Progress(_)) {
                 return report;
             }
+        }
+    }
+
+    /// The next report, which says that a call has started: the call, the worker, and the number.
+    async fn started(&mut self) -> (CallId, WorkerName, HeartbeatNumber) {
+        match self.report().await {
+            Report::Started { call, worker, number } => (call, worker, number),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -126,7 +134,8 @@ async fn a_worker_reports_started_withdrawn_calls() {
     let withdrawn = withdraw([&spinning.call, &other.call]);
     harness.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
     let worker = WorkerName::new("one").expect("a name");
-    assert_eq!(harness.report().await, Report::Started { call: spinning.call.clone(), worker: worker.clone() });
+    let first = harness.started().await;
+    assert_eq!((&first.0, &first.1), (&spinning.call, &worker));
     harness.publish("one", &other).await;
     assert_eq!(harness.next_may_start().await.0, other.call);
     // Who was not given a job can neither stop its call nor say that it is not wanted.
@@ -136,10 +145,12 @@ async fn a_worker_reports_started_withdrawn_calls() {
         harness.control(Destination::Exchange(topology::CONTROL.into()), &forged).await;
     }
     let forged = Control::MayStart { call: other.call.clone(), wanted: false, proof: Seal::NONE };
-    harness.control(Destination::Exchange(topology::CONTROL.into()), &forged).await;
+    harness.control(Destination::Queue(topology::control_queue(&worker)), &forged).await;
     let withdrawn = withdraw([&spinning.call]);
     harness.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
-    assert_eq!(harness.report().await, Report::Started { call: spinning.call.clone(), worker }, "it still runs");
+    let second = harness.started().await;
+    assert_eq!((&second.0, &second.1), (&spinning.call, &worker), "it still runs");
+    assert!(second.2 > first.2, "each has a higher number than the last");
     // A call that is interrupted before its start does not start.
     for call in [other.call, spinning.call.clone()] {
         harness.control(Destination::Exchange(topology::CONTROL.into()), &interrupt(call)).await;

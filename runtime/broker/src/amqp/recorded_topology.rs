@@ -119,10 +119,9 @@ fn queue_options(kind: &QueueKind) -> (QueueDeclareOptions, FieldTable) {
             arguments.insert("x-queue-type".into(), text("quorum"));
             let limit = delivery_limit.unwrap_or(UNLIMITED);
             arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(limit.into()));
-            if let Some(queue) = dead_letter_to {
-                arguments.insert("x-dead-letter-exchange".into(), text(""));
-                arguments.insert("x-dead-letter-routing-key".into(), text(queue));
-                // The message stays until the other queue has it. RabbitMQ requires for this that a full queue rejects new
+            if let Some(exchange) = dead_letter_to {
+                arguments.insert("x-dead-letter-exchange".into(), text(exchange));
+                // The message stays until another queue has it. RabbitMQ requires for this that a full queue rejects new
                 // messages instead of dropping old ones; these queues have no limit and are never full.
                 arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
                 arguments.insert("x-overflow".into(), text("reject-publish"));

@@ -9,7 +9,7 @@ const TRANSIENT: QueueKind = QueueKind::Transient { expires: Duration::from_secs
 
 /// Declaring is idempotent, and so is binding.
 pub async fn exchanges_and_queues_may_be_declared_repeatedly(harness: &Harness) {
-    let dead_letters = harness.queue("dead", quorum()).await;
+    let (dead_letters, _) = harness.dead_letters().await;
     let kinds = [
         quorum(),
         QueueKind::Quorum {

@@ -130,8 +130,8 @@ fn check_dead_letter(delivery: &Delivery, from: &str, reason: &str, original: &s
 
 /// It arrives with the reason and all its properties.
 pub async fn a_rejected_message_is_dead_lettered(harness: &Harness) {
-    let dead_letters = harness.queue("dead-letters", quorum()).await;
-    let queue = harness.queue("queue", with_limit(5, Some(dead_letters.clone()))).await;
+    let (exchange, dead_letters) = harness.dead_letters().await;
+    let queue = harness.queue("queue", with_limit(5, Some(exchange))).await;
     let mut message = super::message("", &queue, "rejected");
     message.properties.message_id = Some("message-1".to_owned());
     message.properties.headers.insert("task".to_owned(), "bake".to_owned());
@@ -144,8 +144,8 @@ pub async fn a_rejected_message_is_dead_lettered(harness: &Harness) {
 
 /// The limit is the maximum number of redeliveries; the next one dead-letters the message.
 pub async fn a_message_beyond_its_delivery_limit_is_dead_lettered(harness: &Harness) {
-    let dead_letters = harness.queue("dead-letters", quorum()).await;
-    let queue = harness.queue("queue", with_limit(2, Some(dead_letters.clone()))).await;
+    let (exchange, dead_letters) = harness.dead_letters().await;
+    let queue = harness.queue("queue", with_limit(2, Some(exchange))).await;
     let mut message = super::message("", &queue, "poison");
     message.properties.headers.insert("task".to_owned(), "bake".to_owned());
     harness.broker.publish(message).await.expect("the queue is there");

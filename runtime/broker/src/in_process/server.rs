@@ -311,6 +311,11 @@ impl State {
         }
         let mut targets = Vec::new();
         self.exchanges.get(exchange)?.each(key, |target| targets.push(target.clone()));
+        // Most messages have one target.
+        if let [BindingTarget::Queue(name)] = &targets[..] {
+            let exists = self.queues.get(name).is_some_and(|queue| !queue.is_expired());
+            return Some(if exists { vec![name.clone()] } else { Vec::new() });
+        }
         let mut queues: Vec<Arc<str>> = Vec::with_capacity(targets.len());
         let mut visited: HashSet<BindingTarget> = HashSet::new();
         while let Some(target) = targets.pop() {
@@ -333,9 +338,9 @@ impl State {
         Some(queues)
     }
 
-    /// Moves a message that left `from` to its dead-letter queue, with the headers that RabbitMQ adds.
+    /// Publishes a message that left `from` to its dead-letter exchange, with the headers that RabbitMQ adds.
     fn dead_letter(&mut self, from: &str, dead_letter: DeadLetter) {
-        let Some(target) = self.queues.get(from).and_then(Queue::dead_letter_to) else { return };
+        let Some(exchange) = self.queues.get(from).and_then(Queue::dead_letter_to).map(str::to_owned) else { return };
         let mut message = Message::clone(&dead_letter.message);
         let headers = &mut message.properties.headers;
         if !headers.contains_key("x-first-death-queue") {
@@ -343,10 +348,13 @@ impl State {
             headers.insert("x-first-death-queue".to_owned(), from.to_owned());
             headers.insert("x-first-death-reason".to_owned(), dead_letter.reason.to_owned());
         }
-        message.exchange = String::new();
-        message.key = target.to_owned();
-        if let Some((_, queue)) = self.named_queue(&message.key) {
-            queue.push(Arc::new(message));
+        let queues = self.route(&exchange, &message.key).unwrap_or_default();
+        message.exchange = exchange;
+        let message = Arc::new(message);
+        for name in queues {
+            if let Some(queue) = self.queues.get_mut(&name) {
+                queue.push(message.clone());
+            }
         }
     }
 }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use flow::{RunId, RunState};
-use machine::{Change, Command};
+use broker::Delivery;
+use flow::{CallId, RunId, RunState};
+use machine::{Call, Change, Command};
 use tracing::{error, info, warn};
 
-use super::Driver;
+use super::{Batch, Driver};
 use crate::{
     WatchEvent,
     effects::Effects,
-    messages,
+    messages::{self, EarlierDeliveries},
     permits::{calls, client::DispatchHistory},
     runs::is_inactive,
 };
@@ -44,29 +45,13 @@ impl Driver {
         history: DispatchHistory,
         effects: &mut Effects,
     ) {
-        let Some(active) = self.runs.get_mut(run) else { return };
-        let flow = active.machine.flow().clone();
         for command in commands {
             match command {
-                Command::Call(call) => {
-                    if let Some(task) = active.machine.task(&call.id.task) {
-                        let store_queue = &self.context.store_queue;
-                        let reply_to =
-                            messages::EngineAddress { shard: &active.shard, store_queue, secret: &self.context.secret };
-                        let id = call.id.clone();
-                        let job = messages::job(&reply_to, &flow, task, *call);
-                        if calls::is_paced(task, id.action) {
-                            let (now, call) = (self.context.clock.now(), calls::paced_call(task, id, job));
-                            let granted = self.permits.request(now, &active.shard, &flow.name, call, history);
-                            effects.messages.extend(granted);
-                        } else {
-                            effects.messages.push(job);
-                        }
-                    }
-                }
+                Command::Call(call) => self.send_job(run, *call, history, EarlierDeliveries::default(), effects),
                 Command::Fetch(fetch) => self.fetches.send(run.clone(), *fetch),
                 Command::Interrupt(call) => effects.messages.push(messages::interrupt(call, &self.context.secret)),
                 Command::Publish(change) => {
+                    let Some(active) = self.runs.get_mut(run) else { return };
                     if let Change::Node(change) = &change {
                         self.publications.publish(run, active, change, &self.context.secret, effects);
                     }
@@ -76,6 +61,54 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Sends the job of a call, once it has a permit if it needs one.
+    fn send_job(
+        &mut self,
+        run: &RunId,
+        call: Call,
+        history: DispatchHistory,
+        earlier: EarlierDeliveries,
+        effects: &mut Effects,
+    ) {
+        let Some(active) = self.runs.get(run) else { return };
+        let (flow, id) = (active.machine.flow(), call.id.clone());
+        let Some(task) = active.machine.task(&id.task) else { return };
+        let store_queue = &self.context.store_queue;
+        let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret: &self.context.secret };
+        let job = messages::job(&reply_to, flow, task, call, earlier);
+        if calls::is_paced(task, id.action) {
+            let (now, call) = (self.context.clock.now(), calls::paced_call(task, id, job));
+            let granted = self.permits.request(now, &active.shard, &flow.name, call, history);
+            effects.messages.extend(granted);
+        } else {
+            effects.messages.push(job);
+        }
+    }
+
+    /// A worker has returned the job of a call that it did not start: sends the job again, if the call still waits for a worker.
+    pub(super) fn on_not_started(
+        &mut self,
+        call: &CallId,
+        earlier: EarlierDeliveries,
+        delivery: Delivery,
+        batch: &mut Batch,
+    ) {
+        let run = &call.run;
+        // Nothing is known of the calls of a run that cannot be read. They are sent again once it can.
+        if self.runs.is_corrupt(run) {
+            return delivery.accept();
+        }
+        let Some(delivery) = self.runs.hold_for_stale(run, delivery) else { return };
+        if let Some(active) = self.runs.get(run) {
+            // Others are sent again when the run continues.
+            let is_due = !active.is_suspended && !active.outstanding_at_load.contains(call);
+            if let Some(unstarted) = active.machine.unstarted_call(call).filter(|_| is_due) {
+                self.send_job(run, unstarted, DispatchHistory::MaybeSent, earlier, &mut batch.effects);
+            }
+        }
+        batch.signals.push((run.clone(), delivery));
     }
 
     /// Removes a run that has ended or is suspended from the runs that are driven.

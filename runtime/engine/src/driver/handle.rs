@@ -3,12 +3,17 @@
 use broker::Delivery;
 use flow::{CallId, RunId, Shard, Signal};
 use machine::Event;
-use protocol::{AttemptLog, CommandRequest, PermitGrant, Report, RunCommand};
+use protocol::{AttemptLog, CommandRequest, HeartbeatNumber, PermitGrant, Report, RunCommand};
 use tracing::{info, warn};
 
 use super::{Batch, Driver};
 use crate::{
-    WatchEvent, effects::ReplyTo, leases::CallHolder, messages, permits::calls::EndedCalls, runs::RunEvent,
+    WatchEvent,
+    effects::ReplyTo,
+    leases::CallHolder,
+    messages::{self, EarlierDeliveries},
+    permits::calls::EndedCalls,
+    runs::RunEvent,
     shards::ShardDelivery,
 };
 
@@ -47,13 +52,16 @@ impl Driver {
                 }
                 delivery.accept();
             }
-            Report::Heartbeat { call, worker } => {
-                self.on_heartbeat(shard, (call, worker), UnwantedCallPolicy::Interrupt, delivery, batch);
+            Report::Heartbeat { call, worker, number } => {
+                self.on_heartbeat(shard, ((call, worker), number), UnwantedCallPolicy::Interrupt, delivery, batch);
             }
-            Report::Started { call, worker } => {
-                self.on_heartbeat(shard, (call, worker), UnwantedCallPolicy::LetFinish, delivery, batch);
+            Report::Started { call, worker, number } => {
+                self.on_heartbeat(shard, ((call, worker), number), UnwantedCallPolicy::LetFinish, delivery, batch);
             }
             Report::AskStart { call } => self.reply_may_start(call, delivery, batch),
+            Report::NotStarted { call, redeliveries, unanswered } => {
+                self.on_not_started(&call, EarlierDeliveries { redeliveries, unanswered }, delivery, batch);
+            }
             Report::Released { call, worker } => {
                 let run = call.run.clone();
                 if let Some(delivery) = self.runs.hold_for_stale(&run, delivery) {
@@ -161,15 +169,16 @@ impl Driver {
     fn on_heartbeat(
         &mut self,
         shard: &Shard,
-        lease: CallHolder,
+        (lease, number): (CallHolder, HeartbeatNumber),
         unwanted: UnwantedCallPolicy,
         delivery: Delivery,
         batch: &mut Batch,
     ) {
         let run = lease.0.run.clone();
         let is_watched = self.leases.holds(shard, &lease);
-        if is_watched {
-            self.leases.renew(shard, lease.clone());
+        if is_watched && !self.leases.on_heartbeat(shard, &lease, number) {
+            // It arrived before, so it does not show that the worker still has the call.
+            return delivery.accept();
         }
         if let Some(stale) = self.runs.stale_mut(&run) {
             stale.note_heartbeat(&lease);

@@ -10,6 +10,7 @@ use super::{Batch, Driver};
 use crate::{
     inbox::Incoming,
     messages::{self, Unpacked},
+    origin,
     runs::is_inactive,
     shards::ShardDelivery,
 };
@@ -52,7 +53,14 @@ impl Driver {
 
     /// Loads the run of a report, and handles it.
     async fn receive_report(&mut self, shard: &Shard, delivery: Delivery, batch: &mut Batch) {
+        if !origin::leads_to_shards(&delivery.message) {
+            self.refuse_forged(shard, delivery, origin::WRONG_EXCHANGE);
+            return;
+        }
         match Report::open(&delivery.message.body, &self.context.secret) {
+            Ok(report) if !origin::is_right_for(&report, &delivery.message) => {
+                self.refuse_forged(shard, delivery, origin::WRONG_EXCHANGE);
+            }
             Ok(report) => {
                 match &report {
                     Report::Command(request) => {
@@ -62,6 +70,8 @@ impl Driver {
                         self.refuse_start(call.clone(), delivery, batch);
                         return;
                     }
+                    // If the run continues, it sends its calls again.
+                    Report::NotStarted { call, .. } if self.has_stopped(&call.run).await => return delivery.accept(),
                     report => {
                         if let Some(call) = call_of(report) {
                             self.load(&call.run, Some(shard), batch).await;
@@ -128,6 +138,7 @@ fn call_of(report: &Report) -> Option<&CallId> {
         Report::Heartbeat { call, .. }
         | Report::Started { call, .. }
         | Report::AskStart { call }
+        | Report::NotStarted { call, .. }
         | Report::Released { call, .. } => Some(call),
         Report::Progress(_) | Report::Command(_) | Report::Probe { .. } | Report::PermitGrant(_) => None,
     }

@@ -14,7 +14,7 @@ use protocol::{DecodeError, Reply, topology as names};
 use tracing::warn;
 
 use super::{Batch, Driver};
-use crate::messages;
+use crate::{messages, origin};
 
 /// The content type of notifications.
 const JSON: &str = "application/json";
@@ -30,6 +30,10 @@ impl Driver {
     ) {
         let properties = &delivery.message.properties;
         if properties.content_type.as_deref() == Some(JSON) {
+            if !origin::is_right_for_notification(&delivery.message) {
+                self.refuse_forged(shard, delivery, origin::WRONG_EXCHANGE);
+                return;
+            }
             return self.on_notification(shard, delivery, batch);
         }
         let queue = names::shard_queue(shard);

@@ -16,7 +16,7 @@ use tracing::{debug, error, warn};
 use crate::{
     Clock,
     clock::TICK,
-    messages,
+    messages, origin,
     permits::coordinator::{CoordinatorAction, DeliveryDisposition, PermitCoordinator},
     supervisor::Supervisor,
 };
@@ -74,7 +74,8 @@ async fn declare(broker: &dyn Broker, queue: &str) -> Result<(), DeclareError> {
         single_active_consumer: true,
         expires: Some(PERMIT_QUEUE_EXPIRY),
     };
-    broker.declare_queue(&Queue { name: queue.to_owned(), kind }).await
+    let queue = Queue { name: queue.to_owned(), kind };
+    broker::topology::declare_bound(broker, &queue, &[names::ENGINES, names::RELEASED]).await
 }
 
 /// The permit coordinator of one task on this engine, with its deliveries.
@@ -140,6 +141,10 @@ impl CoordinatorRunner {
     }
 
     fn on_delivery(&mut self, coordinator: &mut PermitCoordinator, delivery: Delivery) {
+        if !origin::is_of_engine(&delivery.message.exchange) {
+            self.service.refusals.log(&self.queue, origin::WRONG_EXCHANGE);
+            return delivery.accept();
+        }
         let message = match PermitMessage::open(&delivery.message.body, &self.service.secret) {
             Ok(message) => message,
             Err(OpenError::Unreadable(error)) => return self.on_unreadable(coordinator, delivery, &error),

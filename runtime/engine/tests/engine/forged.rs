@@ -5,7 +5,8 @@ use std::time::Duration;
 use broker::{Message, Properties, Routing};
 use flow::{CallId, Execution, Failure, FailureKind, RunState, Signal, TaskResult, Values};
 use protocol::{
-    BatchedReport, CallKeys, CallLog, CommandRequest, Job, Key, PermitGrant, Report, ReportBatch, RunCommand, Seal,
+    BatchedReport, CallKeys, CallLog, CommandRequest, HeartbeatNumber, Job, Key, PermitGrant, Report, ReportBatch,
+    RunCommand, Seal, topology,
 };
 
 use crate::harness::{Harness, linear, newer};
@@ -21,7 +22,7 @@ fn success(call: &CallId) -> Report {
 
 fn message(harness: &Harness, call: &CallId, persistent: bool, body: Vec<u8>) -> Message {
     Message {
-        exchange: String::new(),
+        exchange: topology::REPORTS.into(),
         key: harness.signal_to().to_owned(),
         routing: Routing::Mandatory,
         persistent,
@@ -57,9 +58,10 @@ async fn a_worker_cannot_report_about_a_call_that_it_was_not_given() {
     let reports = [
         success(call),
         answer(call, TaskResult::Failed(failure)),
-        Report::Heartbeat { call: call.clone(), worker },
+        Report::Heartbeat { call: call.clone(), worker, number: HeartbeatNumber::new(1) },
         Report::Released { call: call.clone(), worker: "w".parse().unwrap() },
-        Report::Started { call: call.clone(), worker: "w".parse().unwrap() },
+        Report::Started { call: call.clone(), worker: "w".parse().unwrap(), number: HeartbeatNumber::new(1) },
+        Report::NotStarted { call: call.clone(), redeliveries: 0, unanswered: 0 },
     ];
     let other_attempt = CallId { attempt: call.attempt.next(), ..call.clone() };
     for key in [Key::NONE, own.keys.call, harness.secret().call_key(&other_attempt)] {
@@ -109,8 +111,14 @@ async fn only_an_engine_commands_a_run_and_speaks_for_engines() {
         .chain([Report::Probe { engine: "one".into(), number: u64::MAX }, Report::PermitGrant(grant)]);
     for report in reports {
         for keys in [CallKeys::of_call(Key::NONE), own.keys.clone()] {
-            harness.publish_message(message(&harness, &own.call, true, report.encode(&keys))).await;
+            let forged = message(&harness, &own.call, true, report.encode(&keys));
+            harness.publish_message(Message { exchange: topology::ENGINES.into(), ..forged.clone() }).await;
+            harness.publish_message(forged).await;
         }
+        // A genuine message, which is published again by a worker that has seen it.
+        let seen = message(&harness, &own.call, true, report.encode_by_engine(harness.secret()));
+        harness.publish_message(Message { exchange: String::new(), ..seen.clone() }).await;
+        harness.publish_message(seen).await;
     }
     goes_on(&harness, &other, watch).await;
 }
@@ -125,7 +133,9 @@ async fn only_an_engine_notifies_the_listeners_of_a_task() {
         let mut notification = message(&harness, &own.call, true, event.into());
         notification.properties.content_type = Some("application/json".into());
         notification.properties.headers.extend(seal.map(|seal| ("seal".to_owned(), seal)));
-        harness.publish_message(notification).await;
+        for exchange in [topology::REPORTS, topology::ENGINES, topology::RELEASED] {
+            harness.publish_message(Message { exchange: exchange.into(), ..notification.clone() }).await;
+        }
     }
     goes_on(&harness, &other, watch).await;
 }

@@ -3,7 +3,13 @@
 mod append_faults;
 mod clock;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use broker::{
     Binding, Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing,
@@ -16,7 +22,7 @@ use flow::{
 };
 use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use machine::{Fact, Machine, Record};
-use protocol::{CallLog, Control, EngineSecret, Job, Report, topology};
+use protocol::{CallLog, Control, EngineSecret, HeartbeatNumber, Job, Report, topology};
 
 pub(crate) use append_faults::{AppendFaults, Fault, StopPoint};
 pub(crate) use clock::PausedClock;
@@ -164,6 +170,12 @@ impl Harness {
 
     /// Takes the next job and leaves it unanswered.
     pub(crate) async fn take_job(&mut self) -> Job {
+        let message = self.take_job_message().await;
+        Job::decode(&message.body).expect("a job that can be read")
+    }
+
+    /// Takes the next job with its headers, and leaves it unanswered.
+    pub(crate) async fn take_job_message(&mut self) -> Message {
         let jobs = match &mut self.jobs {
             Some(jobs) => jobs,
             none => {
@@ -175,9 +187,9 @@ impl Harness {
             }
         };
         let delivery = jobs.next().await.expect("a job");
-        let job = Job::decode(&delivery.message.body).expect("a job that can be read");
+        let message = delivery.message.clone();
         delivery.accept();
-        job
+        message
     }
 
     /// Deletes the queue of all jobs.
@@ -232,13 +244,15 @@ impl Harness {
 
     /// Sends a worker's heartbeat for a call.
     pub(crate) async fn heartbeat(&self, call: &CallId) {
-        let report = Report::Heartbeat { call: call.clone(), worker: "w".parse().unwrap() };
+        let (worker, number) = ("w".parse().unwrap(), next_number());
+        let report = Report::Heartbeat { call: call.clone(), worker, number };
         self.publish_report(&report).await;
     }
 
     /// Sends a worker's heartbeat on the queue that the job names.
     pub(crate) async fn heartbeat_job(&self, job: &Job) {
-        let report = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap() };
+        let (worker, number) = ("w".parse().unwrap(), next_number());
+        let report = Report::Heartbeat { call: job.call.clone(), worker, number };
         self.publish(job.signal_to.clone(), &report.encode(&job.keys)).await;
     }
 
@@ -302,7 +316,7 @@ impl Harness {
 
     async fn publish(&self, queue: String, body: &[u8]) {
         let message = Message {
-            exchange: String::new(),
+            exchange: topology::REPORTS.into(),
             key: queue,
             routing: Routing::Mandatory,
             persistent: true,
@@ -377,7 +391,8 @@ impl Harness {
 
     /// A worker reports that it has begun a call.
     pub(crate) async fn report_started(&self, call: &CallId) {
-        let report = Report::Started { call: call.clone(), worker: "w".parse().unwrap() };
+        let (worker, number) = ("w".parse().unwrap(), next_number());
+        let report = Report::Started { call: call.clone(), worker, number };
         self.publish_report(&report).await;
     }
 
@@ -385,10 +400,11 @@ impl Harness {
     pub(crate) async fn may_start(&self, call: &CallId) -> bool {
         let queue = format!("worker.{}", uuid::Uuid::now_v7());
         let broker = self.broker.connect();
-        broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Exclusive }).await.unwrap();
+        let reply_queue = Queue { name: queue.clone(), kind: QueueKind::Exclusive };
+        broker::topology::declare_bound(&broker, &reply_queue, &[topology::REPLIES]).await.unwrap();
         let mut answers = broker.consume(&queue, 1).await.unwrap();
         let message = Message {
-            exchange: String::new(),
+            exchange: topology::REPORTS.into(),
             key: self.signal_to.clone(),
             routing: Routing::Mandatory,
             persistent: false,
@@ -431,6 +447,12 @@ impl Harness {
         };
         records.iter().filter_map(name).collect()
     }
+}
+
+/// The number of the next heartbeat.
+fn next_number() -> HeartbeatNumber {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    HeartbeatNumber::new(LAST.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
 fn own(shard: &str) -> ShardAssignment {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use flow::{Action, FailureKind, RunState};
-use protocol::lease;
+use protocol::{HeartbeatNumber, Report, lease};
+use tokio::time::timeout;
 
 use crate::harness::{Fault, Harness, linear};
 
@@ -40,6 +41,31 @@ async fn heartbeats_renew_a_lease() {
     let facts = harness.facts("r").await;
     assert_eq!(facts.iter().filter(|fact| **fact == "leased").count(), 1, "heartbeats are no records: {facts:?}");
     assert_eq!(facts.iter().filter(|fact| **fact == "started").count(), 1, "{facts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_heartbeat_does_not_keep_the_lease_of_a_lost_worker() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let first = harness.take_job().await;
+    let heartbeat = |number| Report::Heartbeat {
+        call: first.call.clone(),
+        worker: "w".parse().unwrap(),
+        number: HeartbeatNumber::new(number),
+    };
+    for number in [1, 2, 3] {
+        harness.publish_report(&heartbeat(number)).await;
+        tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
+    }
+    // The worker is lost, and somebody has copies of its heartbeats.
+    for repeated in 0..LONG.as_secs() {
+        harness.publish_report(&heartbeat(1 + repeated % 3)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let second = timeout(Duration::from_secs(1), harness.take_job()).await.expect("the lease has expired");
+    assert_eq!(second.call.attempt, first.call.attempt.next());
+    harness.signal(&second.call).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 
 #[tokio::test(start_paused = true)]

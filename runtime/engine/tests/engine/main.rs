@@ -18,11 +18,14 @@ mod run_commands;
 mod withdrawals;
 mod harness;
 
+use std::time::Duration;
+
 use engine::{SubmitError, WatchEvent};
-use flow::{Action, RunState};
+use flow::{Action, CallId, RunState};
 use harness::{Fault, Harness, linear};
 use machine::Change;
-use protocol::RunCommand;
+use protocol::{Job, Report, RunCommand};
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn no_command_is_sent_before_its_record_is_durable() {
@@ -132,6 +135,33 @@ async fn cancelling_rolls_the_run_back() {
         assert_eq!((undone.task.as_str(), undone.action), (task, Action::Rollback));
     }
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
+}
+
+/// A worker returns the job of a call that it has not started.
+async fn return_job(harness: &Harness, call: &CallId) {
+    harness.publish_report(&Report::NotStarted { call: call.clone(), redeliveries: 2, unanswered: 1 }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_returned_job_is_sent_again_as_long_as_its_call_waits() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let first = harness.take_job().await;
+    return_job(&harness, &first.call).await;
+    let again = harness.take_job_message().await;
+    let headers = &again.properties.headers;
+    assert_eq!((protocol::returned(headers), protocol::unanswered(headers)), (2, 1));
+    assert_eq!(Job::decode(&again.body).expect("a job"), first, "it is the same job");
+    // A worker has started the call, and another returns a second delivery of its job.
+    harness.heartbeat(&first.call).await;
+    harness.wait_for_fact("r", "leased").await;
+    return_job(&harness, &first.call).await;
+    harness.signal(&first.call).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+    return_job(&harness, &first.call).await;
+    let sent = timeout(Duration::from_secs(5), harness.take_job()).await;
+    assert!(sent.is_err(), "no worker needs it: {sent:?}");
+    assert_eq!(harness.facts("r").await.iter().filter(|fact| **fact == "started").count(), 1, "it is one attempt");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ fn batch(harness: &Harness, reports: &[(&CallId, Vec<u8>)]) -> Message {
 
 fn message(harness: &Harness, body: Vec<u8>) -> Message {
     Message {
-        exchange: String::new(),
+        exchange: protocol::topology::REPORTS.into(),
         key: harness.signal_to().to_owned(),
         routing: Routing::Mandatory,
         persistent: true,

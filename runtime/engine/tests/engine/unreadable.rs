@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use broker::{Broker as _, Consumer, Message, Properties, Queue, QueueKind, Routing};
 use flow::{CallId, Execution, FailureKind, RunState, Signal, TaskResult, Values};
-use protocol::{CallLog, CommandRequest, PermitMessage, PermitTick, Reply, Report, RunCommand, topology};
+use protocol::{
+    CallLog, CommandRequest, HeartbeatNumber, PermitMessage, PermitTick, Reply, Report, RunCommand, topology,
+};
 
 use crate::harness::{Harness, linear, newer, wired};
 
+/// A message from another engine.
 fn message(queue: &str, persistent: bool, properties: Properties, body: Vec<u8>) -> Message {
     Message {
-        exchange: String::new(),
+        exchange: topology::ENGINES.into(),
         key: queue.to_owned(),
         routing: Routing::Mandatory,
         persistent,
@@ -45,7 +48,9 @@ async fn an_unreadable_report_is_quarantined_with_a_reason() {
         ..Properties::default()
     };
     for (properties, says) in [(Properties::default(), "not a report"), (json, "could not read a notification")] {
-        harness.publish_message(message(harness.signal_to(), false, properties, b"garbage".to_vec())).await;
+        let garbage = message(harness.signal_to(), false, properties, b"garbage".to_vec());
+        // As from the quarantine, since a notification does not come from a worker or from an engine itself.
+        harness.publish_message(Message { exchange: topology::RELEASED.into(), ..garbage }).await;
         let (stored, queue, reason) = harness.next_quarantined().await;
         assert_eq!((&stored.body[..], queue.as_str()), (&b"garbage"[..], harness.signal_to()));
         assert!(reason.contains(says), "{reason}");
@@ -91,7 +96,8 @@ async fn repeated_and_transient_messages_are_not_quarantined() {
     let mut harness = Harness::new().await;
     let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = harness.take_job().await;
-    let heartbeat = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap() };
+    let (worker, number) = ("w".parse().unwrap(), HeartbeatNumber::new(1));
+    let heartbeat = Report::Heartbeat { call: job.call.clone(), worker, number };
     harness
         .publish_message(message(
             harness.signal_to(),
@@ -109,7 +115,7 @@ async fn repeated_and_transient_messages_are_not_quarantined() {
 async fn an_unreadable_request_gets_a_reply() {
     let harness = Harness::new().await;
     let replies = Queue { name: "replies".into(), kind: QueueKind::Exclusive };
-    harness.broker().declare_queue(&replies).await.unwrap();
+    broker::topology::declare_bound(harness.broker(), &replies, &[topology::REPLIES]).await.unwrap();
     let mut answers: Consumer = harness.broker().consume("replies", 1).await.unwrap();
     let request = CommandRequest { run: "r".parse().unwrap(), command: RunCommand::Cancel };
     let asking =

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::Command;
+use crate::{Call, Command};
 use flow::{
     CallId, Failures, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, State, TaskResult, Timestamp,
     Values, WorkerName, graph::Role,
@@ -144,6 +144,13 @@ impl Machine {
     #[must_use]
     pub fn pending(&self) -> Vec<Command> {
         self.firings.values().flat_map(FiringMachine::pending).collect()
+    }
+
+    /// A dispatched call that no worker has reported as started: an engine sends it again when a worker returns its job. It may
+    /// be about to be withdrawn, since it may also be wanted again before that. `None` for any other call.
+    #[must_use]
+    pub fn unstarted_call(&self, call: &CallId) -> Option<Call> {
+        self.firings.get(&call.firing)?.unstarted_call(call)
     }
 
     /// The calls under a lease, each with its worker: dispatched calls, and calls whose answer no longer matters.

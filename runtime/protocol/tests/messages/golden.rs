@@ -9,10 +9,10 @@ use flow::{
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
-    BatchedReport, CallKeys, CallLog, Control, EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, Job,
-    LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress,
-    PutRequest, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand, WithdrawnCall, WorkerStatus,
-    decode_records, decode_snapshot, encode_records, encode_snapshot,
+    BatchedReport, CallKeys, CallLog, Control, EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse,
+    HeartbeatNumber, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot,
+    PermitTick, Ping, Progress, PutRequest, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand,
+    WithdrawnCall, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -217,11 +217,15 @@ fn signals() -> Samples {
     ]
 }
 
+fn number() -> HeartbeatNumber {
+    HeartbeatNumber::new(1_700_000_000_000_000)
+}
+
 fn report_batch() -> Vec<u8> {
     let other = CallId { task: "heat-oven".parse().unwrap(), ..call() };
     let heartbeat = |call: CallId| {
         let keys = secret().call_keys(&call, []);
-        Report::Heartbeat { call, worker: worker() }.encode(&keys)
+        Report::Heartbeat { call, worker: worker(), number: number() }.encode(&keys)
     };
     let (first, second) = (heartbeat(call()), heartbeat(other.clone()));
     let reports = vec![BatchedReport { call: call(), report: &first }, BatchedReport { call: other, report: &second }];
@@ -231,13 +235,15 @@ fn report_batch() -> Vec<u8> {
 fn reports() -> Samples {
     let progress =
         Progress { call: call(), worker: worker(), fraction: Some(0.5), message: Some("half of them".into()) };
+    let not_started = Report::NotStarted { call: call(), redeliveries: 2, unanswered: 1 };
     vec![
         ("progress-1", Report::Progress(progress).encode(&keys())),
-        ("heartbeat-1", Report::Heartbeat { call: call(), worker: worker() }.encode(&keys())),
+        ("heartbeat-1", Report::Heartbeat { call: call(), worker: worker(), number: number() }.encode(&keys())),
         ("released-1", Report::Released { call: call(), worker: worker() }.encode(&keys())),
         ("probe-1", Report::Probe { engine: "e1".into(), number: 300 }.encode_by_engine(&secret())),
         ("ask-start-1", Report::AskStart { call: call() }.encode(&keys())),
-        ("started-1", Report::Started { call: call(), worker: worker() }.encode(&keys())),
+        ("started-1", Report::Started { call: call(), worker: worker(), number: number() }.encode(&keys())),
+        ("not-started-1", not_started.encode(&keys())),
     ]
 }
 

@@ -10,8 +10,9 @@ use flow::{
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
-    CallKeys, CallLog, Control, EngineSecret, Job, Key, LogLine, Permit, PermitGrant, PermitMessage, PermitRequest,
-    PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall, WorkerStatus,
+    CallKeys, CallLog, Control, EngineSecret, HeartbeatNumber, Job, Key, LogLine, Permit, PermitGrant, PermitMessage,
+    PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall,
+    WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -107,12 +108,13 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             Report::Signal(Signal { call, answer, execution: Execution::new(7), redelivered, worker }, log)
         },
     );
-    let lease = (call(), name(), 0..4).prop_map(|(call, worker, which)| {
-        let worker = worker.parse().unwrap();
+    let lease = (call(), name(), any::<u64>(), 0..5).prop_map(|(call, worker, number, which)| {
+        let (worker, number) = (worker.parse().unwrap(), HeartbeatNumber::new(number));
         match which {
-            0 => Report::Heartbeat { call, worker },
-            1 => Report::Started { call, worker },
+            0 => Report::Heartbeat { call, worker, number },
+            1 => Report::Started { call, worker, number },
             2 => Report::AskStart { call },
+            3 => Report::NotStarted { call, redeliveries: number.get() as u32, unanswered: 7 },
             _ => Report::Released { call, worker },
         }
     });

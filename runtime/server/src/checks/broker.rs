@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::broker::{Amqp, Broker, ConnectError, Greeting, Options};
+use ::broker::{Amqp, Broker, ConnectError, Greeting, Options, roles::Role};
 use api::Check;
 
 use super::{Locations, QUERY_TIMEOUT, RunningServer, permissions, within};
@@ -45,7 +45,8 @@ pub(super) async fn check(locations: &Locations, running: Option<&RunningServer>
         None => return silent(options, greeting.and_then(Result::ok)),
     };
     let mut checks = vec![product_check(greeting)];
-    checks.extend(permissions::check(&*connection, options).await);
+    let role = if running.is_some() { Role::Engine } else { Role::Operator };
+    checks.extend(permissions::check(&*connection, options, role).await);
     BrokerCheck { checks, connection: Some(connection), is_own: true }
 }
 

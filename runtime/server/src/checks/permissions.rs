@@ -1,15 +1,17 @@
-//! Checks whether the broker's user has the permissions that waft needs, and reads the broker's clock.
+//! Checks whether the broker's user has the permissions of its role, and reads the broker's clock.
 //!
-//! The check uses two queues whose names start with waft's prefix. It publishes a job to the first queue, rejects it there,
-//! and takes it from the second queue, which receives dead letters. RabbitMQ notes when it moved the message, by its own
-//! clock: AMQP has no other way to read the time. The check deletes both queues; if this process dies before, the broker
-//! removes them.
+//! A server is an engine, and everybody else who runs the checks an operator. The check tries what the role needs, with two
+//! queues whose names start with waft's prefix, and with keys that lead to no other queue. It publishes a message to the first
+//! queue, rejects it there, and takes it from the second queue, which receives dead letters. RabbitMQ notes when it moved the
+//! message, by its own clock: AMQP has no other way to read the time. The check deletes both queues; if this process dies
+//! before, the broker removes them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::broker::{
     Binding, Broker, ConsumeError, Consumer, DEATH_TIME, DeclareError, Delivery, Destination, Message, Options,
     Properties, PublishError, Queue, QueueKind, Routing,
+    roles::{DOCTOR_PREFIX, Permissions, Role, RoleLimits},
 };
 use api::Check;
 use protocol::topology;
@@ -27,7 +29,13 @@ const QUEUE_EXPIRY: Duration = Duration::from_secs(60);
 /// The time limit of the whole check. Declaring a quorum queue takes some 10 ms.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Why the check did not complete.
+/// The exchange that the trial message is published to. Engines and operators may.
+const ENTRANCE: &str = topology::RELEASED;
+
+/// The exchange of the trial message's dead letter. It has only answers to pings, and its queues are deleted soon.
+const EXIT: &str = topology::STATUS;
+
+/// Why the trial did not complete.
 enum TrialError {
     /// A queue could not be declared or bound.
     Declare(DeclareError),
@@ -57,21 +65,46 @@ impl From<ConsumeError> for TrialError {
     }
 }
 
-/// Checks the permissions and the clock.
-pub(super) async fn check(broker: &dyn Broker, options: &Options) -> Vec<Check> {
-    let name = format!("waft.doctor.{}", uuid::Uuid::now_v7());
+/// What the trial found.
+enum Trial {
+    /// The message passed; the broker's clock, if it reports it.
+    Passed(Option<Reading>),
+    /// No waft has declared its exchanges yet.
+    NothingDeclared,
+    /// The user lacks permissions, in the words of the broker.
+    Refused(Vec<String>),
+}
+
+/// Checks the permissions of a role, and the clock.
+pub(super) async fn check(broker: &dyn Broker, options: &Options, role: Role) -> Vec<Check> {
+    let name = format!("{DOCTOR_PREFIX}{}", uuid::Uuid::now_v7());
     let dead_letter_queue = format!("{name}.dead");
-    let result = within(TRIAL_TIMEOUT, send_as_job(broker, &name, &dead_letter_queue)).await;
+    let trial = async {
+        let refusals = match broker.waiting(topology::QUARANTINE).await? {
+            Some(_) => refused_to(role, broker, &name).await,
+            None => return Ok(Trial::NothingDeclared),
+        };
+        if !refusals.is_empty() {
+            return Ok(Trial::Refused(refusals));
+        }
+        send_as_job(broker, &name, &dead_letter_queue).await.map(Trial::Passed)
+    };
+    let result = within(TRIAL_TIMEOUT, trial).await;
     for queue in [&name, &dead_letter_queue] {
         // If even this takes too long, the broker removes the queues itself.
         let _ = within(QUERY_TIMEOUT / 4, broker.delete_queue(queue)).await;
     }
     match result {
-        Some(Ok(reading)) => vec![
-            Check::ok("broker-permissions", "queues can be declared, bound, published to and consumed"),
-            clock_of(reading),
-        ],
-        Some(Err(error)) => vec![refused(error, options), unknown_clock()],
+        Some(Ok(Trial::Passed(reading))) => {
+            let detail = format!("the user has the permissions of the role {}", role.as_str());
+            vec![Check::ok("broker-permissions", detail), clock_of(reading)]
+        }
+        Some(Ok(Trial::NothingDeclared)) => {
+            let why = "no engine has declared the exchanges of waft yet, so nothing can be tried";
+            vec![Check::skipped("broker-permissions", why), unknown_clock()]
+        }
+        Some(Ok(Trial::Refused(refusals))) => vec![refused(&refusals.join("; "), options, role), unknown_clock()],
+        Some(Err(error)) => vec![refused(&reason_of(&error), options, role), unknown_clock()],
         None => {
             let detail =
                 format!("a message did not pass through the broker within {} seconds", TRIAL_TIMEOUT.as_secs());
@@ -93,41 +126,103 @@ fn clock_of(reading: Option<Reading>) -> Check {
     }
 }
 
-fn refused(error: TrialError, options: &Options) -> Check {
-    let (step, reason) = match &error {
-        TrialError::Declare(error) => ("declare (configure, and write to what is bound)", chain(error)),
-        TrialError::Publish(error) => ("publish (write)", chain(error)),
-        TrialError::Consume(error) => ("consume (read)", chain(error)),
-        TrialError::Missing => ("consume", "a published message did not arrive".to_owned()),
-    };
+fn reason_of(error: &TrialError) -> String {
+    match error {
+        TrialError::Declare(error) => format!("cannot declare: {}", chain(error)),
+        TrialError::Publish(error) => format!("cannot publish: {}", chain(error)),
+        TrialError::Consume(error) => format!("cannot consume: {}", chain(error)),
+        TrialError::Missing => "cannot consume: a published message did not arrive".to_owned(),
+    }
+}
+
+fn refused(reason: &str, options: &Options, role: Role) -> Check {
     let user = options.address_and_user().map_or_else(|| "USER".to_owned(), |(_, user)| user);
+    let Permissions { configure, write, read, .. } = Permissions::of(role, &RoleLimits::default());
+    let role = role.as_str();
     let advice = format!(
-        "give the user the permissions that waft needs: rabbitmqctl set_permissions -p VHOST {user} '^waft\\..*' \
-         '^(waft\\..*|amq\\.default)$' '^waft\\..*'"
+        "give the user the permissions of the role {role}: rabbitmqctl set_permissions --vhost VHOST {user} '{configure}' \
+         '{write}' '{read}'; `waft broker permissions` prints those of the other roles"
     );
-    Check::fail("broker-permissions", format!("cannot {step}: {reason}"), advice)
+    Check::fail("broker-permissions", reason, advice)
+}
+
+/// Tries what a role needs, each thing on its own; returns what the broker refuses, in its words: they name the permission and
+/// the exchange or queue. All exchanges of waft exist.
+async fn refused_to(role: Role, broker: &dyn Broker, name: &str) -> Vec<String> {
+    let mut refusals = Vec::new();
+    let (sent, received): (&[&str], &[&str]) = match role {
+        Role::Engine => {
+            refusals.extend(configure_refusals(broker).await);
+            (
+                &[topology::JOBS, topology::ENGINES, topology::REPLIES, topology::NOTIFICATIONS],
+                &[topology::REPORTS, topology::ENGINES, topology::CONTENT, topology::REPLIES, topology::NOTIFICATIONS],
+            )
+        }
+        Role::Operator => (&[topology::CONTENT, topology::RELEASED], &[topology::REPLIES, topology::STATUS]),
+        Role::Worker | Role::Listener => (&[], &[]),
+    };
+    // The name is unique, so it leads nowhere.
+    for exchange in sent {
+        let message = Message { routing: Routing::Optional, ..message(exchange, name) };
+        if let Err(PublishError::Refused { reason, .. }) = broker.publish(message).await {
+            refusals.push(reason);
+        }
+    }
+    let queue = format!("{name}.bound");
+    let declared = broker.declare_queue(&Queue { name: queue.clone(), kind: QueueKind::Exclusive }).await;
+    if let Err(error) = declared {
+        refusals.extend(access_refusal(error));
+        return refusals;
+    }
+    for exchange in received {
+        let to = Destination::Queue(queue.clone());
+        let binding = Binding { exchange: (*exchange).to_owned(), key: queue.clone(), to };
+        refusals.extend(broker.bind(&binding).await.err().and_then(access_refusal));
+    }
+    // Otherwise it is deleted with the connection.
+    let _ = within(QUERY_TIMEOUT / 4, broker.delete_queue(&queue)).await;
+    refusals
+}
+
+/// Declares the shared exchanges again, which changes nothing.
+async fn configure_refusals(broker: &dyn Broker) -> Vec<String> {
+    let mut refusals = Vec::new();
+    for exchange in ::broker::topology::exchanges() {
+        refusals.extend(broker.declare_exchange(&exchange).await.err().and_then(access_refusal));
+    }
+    refusals
+}
+
+fn access_refusal(error: DeclareError) -> Option<String> {
+    match error {
+        DeclareError::AccessRefused { reason, .. } => Some(reason),
+        // The trial that follows meets it too.
+        DeclareError::Refused { .. }
+        | DeclareError::Mismatch { .. }
+        | DeclareError::TimedOut { .. }
+        | DeclareError::Closed => None,
+    }
 }
 
 /// Sends a message along the path of a job. Returns the broker's clock if the broker reports it.
 async fn send_as_job(broker: &dyn Broker, name: &str, dead_letter_queue: &str) -> Result<Option<Reading>, TrialError> {
+    let bind = async |queue: &str, exchange: &str| {
+        let to = Destination::Queue(queue.to_owned());
+        broker.bind(&Binding { exchange: exchange.to_owned(), key: name.to_owned(), to }).await
+    };
     broker.declare_queue(&Queue { name: dead_letter_queue.to_owned(), kind: QueueKind::Exclusive }).await?;
+    bind(dead_letter_queue, EXIT).await?;
     let kind = QueueKind::Quorum {
         delivery_limit: Some(1),
-        dead_letter_to: Some(dead_letter_queue.to_owned()),
+        dead_letter_to: Some(EXIT.to_owned()),
         single_active_consumer: true,
         expires: Some(QUEUE_EXPIRY),
     };
     broker.declare_queue(&Queue { name: name.to_owned(), kind }).await?;
+    bind(name, ENTRANCE).await?;
     let mut dead_letters = broker.consume(dead_letter_queue, 1).await?;
     let mut jobs = broker.consume(name, 1).await?;
-    // waft declares the exchange of jobs together with the quarantine. No other queue is bound with this key.
-    if broker.waiting(topology::QUARANTINE).await?.is_some() {
-        let to = Destination::Queue(name.to_owned());
-        broker.bind(&Binding { exchange: topology::JOBS.to_owned(), key: name.to_owned(), to }).await?;
-        broker.publish(message(topology::JOBS, name)).await?;
-        next(&mut jobs).await?.accept();
-    }
-    broker.publish(message("", name)).await?;
+    broker.publish(message(ENTRANCE, name)).await?;
     let job = next(&mut jobs).await?;
     let sent_at = SystemTime::now();
     job.dead_letter();

@@ -207,7 +207,7 @@ async fn request_from_engines(broker: Arc<dyn Broker>, digest: Digest, key: Key)
         return Ok(0);
     }
     let closed = |_| FetchError::Closed { digest };
-    let reply = format!("waft.reply.doctor.{}", uuid::Uuid::now_v7());
+    let reply = topology::reply_queue(&format!("doctor.{}", uuid::Uuid::now_v7()));
     let client = Client::new(broker.clone(), reply.clone()).await.map_err(closed)?;
     let mut result = Ok(engines);
     for _ in 0..(2 * engines).min(MAX_REQUESTS) {

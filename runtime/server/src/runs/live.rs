@@ -84,6 +84,10 @@ async fn pass_on(broker: Arc<dyn Broker>, mut consumer: Consumer, queue: String,
             delivery = consumer.next() => delivery,
         };
         let Some(delivery) = delivery else { break };
+        if delivery.message.exchange != topology::LOGS {
+            delivery.accept();
+            continue;
+        }
         match LiveLog::decode(&delivery.message.body) {
             // The line numbers show that some lines are missing.
             Ok(log) => drop(tx.try_send(log)),

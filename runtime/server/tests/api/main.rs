@@ -29,7 +29,7 @@ use logbook::{
     Append, AppendError, Logbook, Memory,
     intercepted::{AppendInterceptor, InterceptedLogbook},
 };
-use protocol::{Job, Report};
+use protocol::{Job, Report, topology};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use server::{BindError, Config, Dependencies, Locations, ModuleLibrary, QueueCoverage, Server, Token};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -127,7 +127,7 @@ impl Harness {
 /// The report of the worker that has a job.
 fn report(job: &Job, report: &Report) -> Message {
     Message {
-        exchange: String::new(),
+        exchange: topology::REPORTS.into(),
         key: job.signal_to.clone(),
         routing: Routing::Mandatory,
         persistent: true,

@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, RequestIds, Routing};
 use bytes::Bytes;
 use flow::{CallId, Digest};
-use protocol::{FetchPart, FetchReply, FetchResponse, Key, PutRequest, ReplyAddress, topology::store_put_queue};
+use protocol::{
+    FetchPart, FetchReply, FetchResponse, Key, PutRequest, ReplyAddress,
+    topology::{self, store_put_queue},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -67,7 +70,7 @@ impl Client {
     /// # Errors
     /// [`StartError`] when the broker refuses it.
     pub async fn new(broker: Arc<dyn Broker>, reply_queue: String) -> Result<Self, StartError> {
-        let consumer = open(&*broker, &reply_queue, QueueKind::Exclusive, PREFETCH).await?;
+        let consumer = open(&*broker, &reply_queue, QueueKind::Exclusive, &[topology::REPLIES], PREFETCH).await?;
         let (register, registrations) = mpsc::channel(MAX_PENDING_REGISTRATIONS);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(dispatch(consumer, registrations, stop.clone()));
@@ -152,7 +155,7 @@ impl Client {
         let (digest, bytes) = blocking(move || (digest_of(&bytes), bytes)).await;
         let body = PutRequest { bytes: &bytes, call }.encode(&key, ReplyAddress { queue: reply_queue, id: &id });
         let message = Message {
-            exchange: String::new(),
+            exchange: topology::CONTENT.to_owned(),
             key: store_put_queue(queue),
             routing: Routing::Mandatory,
             persistent: false,
@@ -238,6 +241,11 @@ async fn dispatch(
             warn!("the reply queue was deleted: nothing can be fetched any more");
             return;
         };
+        if delivery.message.exchange != topology::REPLIES {
+            debug!("a reply is dropped: it is of no engine");
+            delivery.accept();
+            continue;
+        }
         let id = delivery.message.properties.correlation_id.as_deref().unwrap_or_default();
         match fetches.get(id).map(|replies| replies.try_send(delivery.message.body.clone())) {
             Some(Ok(())) => {}

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range, time::Duration};
 use broker::{Broker, Message, Properties, PublishError, Routing};
 use bytes::Bytes;
 use flow::Digest;
-use protocol::{FetchPart, FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress};
+use protocol::{FetchPart, FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress, topology};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -172,7 +172,7 @@ impl ChunkRequester<'_> {
         let request = FetchRequest { digest: self.digest, part };
         let reply = ReplyAddress { queue: self.reply_queue, id: self.id };
         Message {
-            exchange: String::new(),
+            exchange: topology::CONTENT.to_owned(),
             key: self.queue.into(),
             routing: Routing::Mandatory,
             persistent: false,

@@ -31,6 +31,9 @@ const PREFETCH: u16 = 16;
 /// The maximum number of concurrent puts. Each content is one message, so memory for this many of the largest is needed.
 const PUTS: u16 = 4;
 
+/// The exchanges through which requests arrive: from those who need content, and from the quarantine.
+const EXCHANGES: [&str; 2] = [names::CONTENT, names::RELEASED];
+
 /// The header with the digest of a message's content.
 pub(super) const DIGEST: &str = "digest";
 
@@ -64,8 +67,8 @@ impl Server {
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let kind = QueueKind::Transient { expires: QUEUE_EXPIRY };
-        let requests = open(&*broker, &queue, kind.clone(), PREFETCH).await?;
-        let puts = open(&*broker, &names::store_put_queue(&queue), kind, PUTS).await?;
+        let requests = open(&*broker, &queue, kind.clone(), &EXCHANGES, PREFETCH).await?;
+        let puts = open(&*broker, &names::store_put_queue(&queue), kind, &EXCHANGES, PUTS).await?;
         Ok(Self { broker, queue, store, secret, requests, puts, stop })
     }
 
@@ -169,13 +172,19 @@ impl QueueServer {
         put_tasks.wait().await;
     }
 
-    /// The next delivery; `None` once cancelled.
+    /// The next delivery that arrived through an exchange for requests; `None` once cancelled.
     async fn next(&self, consumer: &mut Consumer) -> Option<Delivery> {
-        let delivery = self.stop.run_until_cancelled(consumer.next()).await?;
-        if delivery.is_none() {
-            debug!(queue = self.queue, "a queue of the store was deleted");
+        loop {
+            let Some(delivery) = self.stop.run_until_cancelled(consumer.next()).await? else {
+                debug!(queue = self.queue, "a queue of the store was deleted");
+                return None;
+            };
+            if EXCHANGES.contains(&delivery.message.exchange.as_str()) {
+                return Some(delivery);
+            }
+            self.refusals.log(&self.queue, "a request for content that arrived through another exchange");
+            delivery.accept();
         }
-        delivery
     }
 
     /// Runs work until cancelled; its delivery then goes back to the queue.
@@ -304,7 +313,7 @@ impl ReplyTarget {
 
     fn message(&self, reply: &FetchReply<'_>) -> Message {
         Message {
-            exchange: String::new(),
+            exchange: names::REPLIES.to_owned(),
             key: self.queue.clone(),
             routing: Routing::Optional,
             persistent: false,

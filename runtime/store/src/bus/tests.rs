@@ -13,7 +13,7 @@ use flow::{Action, Attempt, CallId, Digest, Firing};
 use protocol::{
     EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, Key, ReplyAddress,
     fetch::CHUNK,
-    topology::{QUARANTINE, store_put_queue},
+    topology::{CONTENT, QUARANTINE, REPLIES as REPLIES_EXCHANGE, REPLY_PREFIX, store_put_queue},
 };
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -105,9 +105,11 @@ fn content(chunks: usize) -> Bytes {
     numbers.flatten().collect()
 }
 
+/// A request for content, or a reply to one.
 fn message(key: &str, body: impl Into<Bytes>) -> Message {
+    let exchange = if key.starts_with(REPLY_PREFIX) { REPLIES_EXCHANGE } else { CONTENT };
     Message {
-        exchange: String::new(),
+        exchange: exchange.into(),
         key: key.into(),
         routing: Routing::Mandatory,
         persistent: false,
@@ -312,7 +314,8 @@ async fn a_content_that_is_too_large_is_not_fetched() {
 async fn a_fetch_times_out() {
     let broker = InProcess::new();
     let kind = QueueKind::Transient { expires: Duration::from_secs(3_600) };
-    broker.declare_queue(&Queue { name: QUEUE.into(), kind }).await.unwrap();
+    let queue = Queue { name: QUEUE.into(), kind };
+    broker::topology::declare_bound(&broker, &queue, &[CONTENT]).await.unwrap();
     let client = Client::new(Arc::new(broker.clone()), REPLIES.into()).await.unwrap();
     let (digest, started) = (digest_of(b"pan"), Instant::now());
     let error = client.fetch(QUEUE, digest, SECRET.content_key(&digest), MAX_BYTES).await.unwrap_err();

@@ -2,12 +2,18 @@
 
 #![expect(clippy::disallowed_methods, reason = "tasks that a test spawns end with its runtime")]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use async_trait::async_trait;
-use broker::{InProcess, Properties, Queue, QueueKind};
+use broker::{InProcess, Message, Properties, Queue, QueueKind, Routing};
 use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, Timestamp, Value, Values};
-use protocol::{CallKeys, CallLog, Control, Job, Report, WithdrawnCall};
+use protocol::{CallKeys, CallLog, Control, Job, Report, ReportBatch, WithdrawnCall};
 
 use super::*;
 use crate::{Config, GuestResult, GuestRunner, Worker};
@@ -36,9 +42,11 @@ impl GuestRunner for SleepingGuests {
     fn interrupt_all(&self) {}
 }
 
+/// A broker, and an engine that sends jobs again which workers have returned.
 struct Harness {
     broker: Arc<InProcess>,
     signals: Consumer,
+    sent: Mutex<BTreeMap<CallId, Message>>,
 }
 
 impl Harness {
@@ -46,9 +54,10 @@ impl Harness {
         let broker = Arc::new(InProcess::new());
         broker::topology::declare_shared(&*broker).await.unwrap();
         broker::topology::declare_jobs(&*broker, &queue()).await.unwrap();
-        broker.declare_queue(&Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive }).await.unwrap();
+        let queue = Queue { name: SIGNALS.into(), kind: QueueKind::Exclusive };
+        broker::topology::declare_bound(&*broker, &queue, &[topology::REPORTS]).await.unwrap();
         let signals = broker.consume(SIGNALS, 1_000).await.unwrap();
-        Self { broker, signals }
+        Self { broker, signals, sent: Mutex::default() }
     }
 
     /// Starts a worker with one slot; returns its guests and its stop token.
@@ -83,7 +92,7 @@ impl Harness {
                 action: flow::Action::Apply,
             };
             let job = Job {
-                call,
+                call: call.clone(),
                 flow: "f".parse().unwrap(),
                 module: Digest::from_bytes([7; 32]),
                 export: None,
@@ -107,6 +116,7 @@ impl Harness {
                 properties: Properties::default(),
                 body: job.encode().into(),
             };
+            self.sent.lock().unwrap().insert(call, message.clone());
             self.broker.publish(message).await.unwrap();
         }
     }
@@ -116,10 +126,39 @@ impl Harness {
         let mut answers = Vec::new();
         while answers.len() < count {
             let delivery = self.signals.next().await.unwrap();
-            if let Report::Signal(signal, _) = Report::decode(&delivery.message.body).unwrap() {
-                answers.push(signal);
+            answers.extend(self.receive(delivery).await);
+        }
+        answers
+    }
+
+    /// Handles the reports that have arrived within a second. None of them may be an answer.
+    async fn resend_returned(&mut self) {
+        while let Ok(delivery) = timeout(Duration::from_secs(1), self.signals.next()).await {
+            let answers = self.receive(delivery.unwrap()).await;
+            assert!(answers.is_empty(), "{answers:?}");
+        }
+    }
+
+    /// Returns the answers in a message, and sends the jobs again that it returns.
+    async fn receive(&self, delivery: Delivery) -> Vec<Signal> {
+        let body = delivery.message.body.clone();
+        delivery.accept();
+        let reports = match ReportBatch::decode(&body) {
+            Ok(batch) => batch.reports.into_iter().map(|batched| batched.report).collect(),
+            Err(_) => vec![&body[..]],
+        };
+        let mut answers = Vec::new();
+        for report in reports {
+            match Report::decode(report).unwrap() {
+                Report::Signal(signal, _) => answers.push(signal),
+                Report::NotStarted { call, redeliveries, unanswered } => {
+                    let mut job = self.sent.lock().unwrap()[&call].clone();
+                    protocol::set_returned(&mut job.properties.headers, redeliveries);
+                    protocol::set_unanswered(&mut job.properties.headers, unanswered);
+                    self.broker.publish(job).await.unwrap();
+                }
+                _ => {}
             }
-            delivery.accept();
         }
         answers
     }
@@ -161,13 +200,13 @@ async fn a_withdrawn_call_that_no_engine_answers_for_ends() {
     let mut questions = 0;
     loop {
         let delivery = harness.signals.next().await.unwrap();
-        let report = Report::decode(&delivery.message.body).unwrap();
-        delivery.accept();
-        match report {
+        match Report::decode(&delivery.message.body).unwrap() {
             Report::AskStart { .. } => {
                 questions += 1;
                 assert_eq!(guests.started.load(Ordering::Relaxed), 0);
+                delivery.accept();
             }
+            Report::NotStarted { .. } => drop(harness.receive(delivery).await),
             Report::Signal(..) => break,
             other => panic!("{other:?}"),
         }
@@ -196,7 +235,7 @@ async fn a_long_call_does_not_hold_jobs_of_other_workers() {
     harness.answers(200).await;
     // The worker prefetches now; the hour-long job is the first that it receives.
     harness.publish("mixed", [vec![3_600_000], vec![1; 50]].concat()).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    harness.resend_returned().await;
     assert_eq!(harness.waiting().await, 50, "jobs that cannot start soon were returned");
     let (other, _stop) = harness.worker("other").await;
     let started = Instant::now();
@@ -213,7 +252,7 @@ async fn a_leased_call_does_not_hold_jobs_of_other_workers() {
     let (_, _stop) = harness.worker("one").await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     harness.publish("short", [1; 3]).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    harness.resend_returned().await;
     assert_eq!(harness.waiting().await, 3);
     let (_, _stop) = harness.worker("other").await;
     assert!(harness.answers(3).await.iter().all(|signal| !signal.redelivered));
@@ -236,6 +275,10 @@ async fn returning_an_unstarted_job_does_not_count_as_a_redelivery() {
     harness.answers(200).await;
     stop.cancel();
     tokio::time::sleep(Duration::from_secs(1)).await;
+    while harness.signals.has_fetched() {
+        let delivery = harness.signals.next().await.unwrap();
+        harness.receive(delivery).await;
+    }
     let mut remaining = harness.broker.consume(&topology::job_queue(&queue()), 1_000).await.unwrap();
     let mut count = 0;
     while remaining.has_fetched() {
@@ -251,14 +294,16 @@ async fn returning_an_unstarted_job_does_not_count_as_a_redelivery() {
 
 #[tokio::test(start_paused = true)]
 async fn a_returned_job_keeps_its_redelivery_count() {
-    let harness = Harness::new().await;
+    let mut harness = Harness::new().await;
     harness.publish("r", [1]).await;
     let mut jobs = harness.broker.consume(&topology::job_queue(&queue()), 1).await.unwrap();
     for _ in 0..3 {
         jobs.next().await.unwrap().requeue();
     }
     let redelivered = jobs.next().await.unwrap();
-    republish(&*harness.broker, redelivered).await;
-    let republished = jobs.next().await.unwrap();
-    assert_eq!((republished.returned, protocol::returned(&republished.message.properties.headers)), (0, 3));
+    return_unstarted(&SignalSender::new(harness.broker.clone()), redelivered, 2).await;
+    harness.resend_returned().await;
+    let again = jobs.next().await.unwrap();
+    let headers = &again.message.properties.headers;
+    assert_eq!((again.returned, protocol::returned(headers), protocol::unanswered(headers)), (0, 3, 2));
 }

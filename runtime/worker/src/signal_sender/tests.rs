@@ -49,7 +49,8 @@ impl PublishInterceptor for SlowConfirms {
 type Slow = Arc<InterceptedBroker<InProcess, SlowConfirms>>;
 
 async fn slow(inner: InProcess) -> (Slow, SignalSender) {
-    inner.declare_queue(&Queue { name: QUEUE.into(), kind: QueueKind::Exclusive }).await.unwrap();
+    let queue = Queue { name: QUEUE.into(), kind: QueueKind::Exclusive };
+    broker::topology::declare_bound(&inner, &queue, &[topology::REPORTS]).await.unwrap();
     let broker = Arc::new(InterceptedBroker::new(inner, SlowConfirms::default()));
     (broker.clone(), SignalSender::new(broker))
 }

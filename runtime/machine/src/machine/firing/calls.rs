@@ -24,6 +24,12 @@ impl FiringMachine {
         calls.chain(self.pending_fetches().map(|fetch| Command::Fetch(Box::new(fetch)))).collect()
     }
 
+    /// A dispatched call that no worker has reported as started. It may be one that is about to be withdrawn.
+    pub(in crate::machine) fn unstarted_call(&self, call: &CallId) -> Option<Call> {
+        let index = self.node_of_call(call).filter(|index| self.is_outstanding(*index, call))?;
+        if self.is_leased(index) { None } else { self.call(index) }
+    }
+
     /// The time at which an apply that no worker has taken is given up: a worker that has it has answered by then, or holds
     /// a lease.
     pub(in crate::machine) fn expiry(&self, index: NodeIndex) -> Option<Timestamp> {

@@ -21,7 +21,8 @@ async fn a_request_that_is_seen_brings_its_content_to_no_other_queue() {
     let (key, reply) = (SECRET.content_key(&digest), ReplyAddress { queue: "waft.reply.honest", id: "1" });
     let mut seen = message(QUEUE, FetchRequest { digest, part: FetchPart::Chunks(0..1) }.encode(&key, reply));
     let stolen = "waft.reply.thief";
-    harness.broker.declare_queue(&Queue { name: stolen.into(), kind: QueueKind::Exclusive }).await.unwrap();
+    let queue = Queue { name: stolen.into(), kind: QueueKind::Exclusive };
+    broker::topology::declare_bound(&harness.broker, &queue, &[REPLIES_EXCHANGE]).await.unwrap();
     let mut answers = harness.broker.consume(stolen, 1).await.unwrap();
     seen.properties.reply_to = Some(stolen.into());
     seen.properties.correlation_id = Some("1".into());
@@ -29,6 +30,27 @@ async fn a_request_that_is_seen_brings_its_content_to_no_other_queue() {
     harness.broker.publish(seen).await.unwrap();
     let answer = answers.next().await.expect("an answer");
     assert_eq!(FetchReply::decode(&answer.message.body).unwrap().response, FetchResponse::Refused);
+    harness.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_through_another_exchange_is_neither_a_request_nor_a_reply() {
+    let harness = Harness::new().await;
+    let (digest, thief) = (harness.put("pan".into()).await, "waft.reply.thief");
+    let queue = Queue { name: thief.into(), kind: QueueKind::Exclusive };
+    broker::topology::declare_bound(&harness.broker, &queue, &[REPLIES_EXCHANGE]).await.unwrap();
+    let reply = ReplyAddress { queue: thief, id: "1" };
+    let body =
+        FetchRequest { digest, part: protocol::FetchPart::Chunks(0..1) }.encode(&SECRET.content_key(&digest), reply);
+    let mut request = message(QUEUE, body);
+    request.properties.reply_to = Some(thief.into());
+    request.properties.correlation_id = Some("1".into());
+    harness.broker.publish(Message { exchange: String::new(), ..request.clone() }).await.unwrap();
+    harness.round_trip("pot".into()).await;
+    assert_eq!(harness.broker.waiting(thief).await.unwrap(), Some(0), "the request had no effect");
+    harness.broker.publish(request).await.unwrap();
+    harness.round_trip("lid".into()).await;
+    assert_eq!(harness.broker.waiting(thief).await.unwrap(), Some(1), "the same request in its exchange has");
     harness.end().await;
 }
 

@@ -1,0 +1,242 @@
+//! The roles of a broker's users, and the permissions that each needs: RabbitMQ compares three regular expressions with the
+//! names of exchanges and queues.
+//!
+//! To publish needs write on the exchange; to consume, read on the queue; to declare or delete, configure. A binding needs
+//! write on the queue and read on the exchange, so whoever may read an exchange can receive a copy of each of its messages.
+//! A dead-letter exchange needs write on it, and read on the queue. The names are in `protocol::topology`.
+
+use flow::{FlowName, QueueName};
+use protocol::topology as names;
+
+/// What a user of the broker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Drives runs: `waft serve` and `waft run`.
+    Engine,
+    /// Makes calls: `waft worker`.
+    Worker,
+    /// Receives notifications: a program that is no part of waft.
+    Listener,
+    /// Looks after the rest: `waft workers`, `waft quarantine` and `waft doctor`.
+    Operator,
+}
+
+/// What a role is limited to. An empty list is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoleLimits {
+    /// The queues that a worker takes jobs from.
+    pub queues: Vec<QueueName>,
+    /// The flows whose notifications a listener receives.
+    pub flows: Vec<FlowName>,
+}
+
+/// The permissions of a user, as regular expressions over the names of exchanges and queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permissions {
+    /// What it may declare and delete.
+    pub configure: String,
+    /// What it may publish to, and bind to exchanges.
+    pub write: String,
+    /// What it may consume, and bind queues to.
+    pub read: String,
+    /// Limits of routing keys.
+    pub topics: Vec<TopicPermissions>,
+}
+
+/// The routing keys of a topic exchange that a user may use, as regular expressions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPermissions {
+    /// The exchange.
+    pub exchange: String,
+    /// The keys that it may publish with.
+    pub write: String,
+    /// The keys that it may bind with.
+    pub read: String,
+}
+
+/// A regular expression that matches no name.
+const NOTHING: &str = "^$";
+
+/// The prefix of the names of a listener's own queues.
+const LISTENER_PREFIX: &str = "listen.";
+
+/// The prefix of the names of the queues that `waft doctor` declares and deletes.
+pub const DOCTOR_PREFIX: &str = "waft.doctor.";
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 4] = [Self::Engine, Self::Worker, Self::Listener, Self::Operator];
+
+    /// Its name in commands and documentation.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Worker => "worker",
+            Self::Listener => "listener",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// What a user with its permissions can do, as a sentence.
+    #[must_use]
+    pub const fn can(self) -> &'static str {
+        match self {
+            Self::Engine => {
+                "An engine (waft serve, waft run) can declare, use and delete every exchange and queue of waft, and can do what a \
+                 worker and an operator can."
+            }
+            Self::Worker => {
+                "A worker (waft worker) can take the jobs of its queues, report about calls, fetch and store content, publish the \
+                 lines of guests, answer pings, and put messages into the quarantine."
+            }
+            Self::Listener => {
+                "A listener (a program that receives notifications) can declare queues whose names begin with listen., and bind \
+                 them to the notifications of tasks."
+            }
+            Self::Operator => {
+                "An operator (waft workers, waft quarantine, waft doctor) can ping workers, read the quarantine and release its \
+                 messages to any queue, and ask engines for content."
+            }
+        }
+    }
+
+    /// What a user with its permissions cannot do, as a sentence.
+    #[must_use]
+    pub const fn cannot(self) -> &'static str {
+        match self {
+            Self::Engine => "It cannot use the default exchange, or names that do not begin with waft.",
+            Self::Worker => {
+                "It cannot publish jobs, run commands, control messages, replies or notifications; receive copies of jobs; read \
+                 the queues of engines or the quarantine; or declare or delete queues of jobs and of engines."
+            }
+            Self::Listener => "It cannot publish anything to waft, and cannot read anything else of waft.",
+            Self::Operator => {
+                "It cannot take jobs, read or forge reports, publish run commands or notifications, or delete queues of others."
+            }
+        }
+    }
+}
+
+impl Permissions {
+    /// The permissions of a role.
+    #[must_use]
+    pub fn of(role: Role, limits: &RoleLimits) -> Self {
+        let own = |prefixes: &[&str]| prefixes.iter().map(|prefix| below(prefix)).collect::<Vec<_>>();
+        match role {
+            Role::Engine => {
+                let all = any_of(&[below("waft.")]);
+                Self { configure: all.clone(), write: all.clone(), read: all, topics: Vec::new() }
+            }
+            Role::Worker => {
+                let own = own(&[names::CONTROL_PREFIX, names::REPLY_PREFIX]);
+                let sent =
+                    [names::REPORTS, names::CONTENT, names::STATUS, names::LOGS, names::DEAD_LETTERS].map(exactly);
+                let received = [names::CONTROL, names::REPLIES].map(exactly);
+                let jobs = match &limits.queues[..] {
+                    [] => vec![below(names::JOBS_PREFIX)],
+                    queues => queues.iter().map(|queue| exactly(&names::job_queue(queue))).collect(),
+                };
+                Self {
+                    configure: any_of(&own),
+                    write: any_of(&[&sent[..], &own].concat()),
+                    read: any_of(&[&received[..], &own, &jobs].concat()),
+                    topics: Vec::new(),
+                }
+            }
+            Role::Listener => Self::of_listener(&limits.flows),
+            Role::Operator => {
+                let own = own(&[names::REPLY_PREFIX, DOCTOR_PREFIX]);
+                let sent = [names::CONTROL, names::CONTENT, names::RELEASED, names::STATUS].map(exactly);
+                let received = [names::QUARANTINE, names::REPLIES, names::STATUS, names::RELEASED].map(exactly);
+                Self {
+                    configure: any_of(&own),
+                    write: any_of(&[&sent[..], &own].concat()),
+                    read: any_of(&[&received[..], &own].concat()),
+                    topics: Vec::new(),
+                }
+            }
+        }
+    }
+
+    fn of_listener(flows: &[FlowName]) -> Self {
+        let own = below(LISTENER_PREFIX);
+        let tasks = match flows {
+            [] => vec![below(names::TASK_PREFIX)],
+            flows => flows.iter().map(|flow| below(&format!("{}{flow}.", names::TASK_PREFIX))).collect(),
+        };
+        let keys: Vec<String> = flows.iter().map(|flow| below(&format!("{flow}."))).collect();
+        let topics = TopicPermissions {
+            exchange: names::NOTIFICATIONS.to_owned(),
+            write: NOTHING.to_owned(),
+            read: any_of(&keys),
+        };
+        Self {
+            configure: any_of(std::slice::from_ref(&own)),
+            write: any_of(std::slice::from_ref(&own)),
+            read: any_of(&[vec![own, exactly(names::NOTIFICATIONS)], tasks].concat()),
+            topics: if flows.is_empty() { Vec::new() } else { vec![topics] },
+        }
+    }
+}
+
+/// An expression for one name. Names have no other characters with a meaning in expressions than dots.
+fn exactly(name: &str) -> String {
+    name.replace('.', r"\.")
+}
+
+/// An expression for all names with a prefix.
+fn below(prefix: &str) -> String {
+    format!("{}.+", exactly(prefix))
+}
+
+fn any_of(expressions: &[String]) -> String {
+    match expressions {
+        [one] => format!("^{one}$"),
+        several => format!("^({})$", several.join("|")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_reads_only_its_own_queues_and_writes_to_no_exchange_of_engines() {
+        let limits =
+            RoleLimits { queues: vec!["ovens".parse().unwrap(), "default".parse().unwrap()], ..RoleLimits::default() };
+        let worker = Permissions::of(Role::Worker, &limits);
+        assert_eq!(worker.configure, r"^(waft\.control\..+|waft\.reply\..+)$");
+        assert_eq!(
+            worker.write,
+            r"^(waft\.reports|waft\.content|waft\.status|waft\.logs|waft\.dead-letters|waft\.control\..+|waft\.reply\..+)$"
+        );
+        assert_eq!(
+            worker.read,
+            r"^(waft\.control|waft\.replies|waft\.control\..+|waft\.reply\..+|waft\.jobs\.ovens|waft\.jobs\.default)$"
+        );
+    }
+
+    #[test]
+    fn no_role_but_the_engine_may_write_to_what_engines_send_with() {
+        for role in [Role::Worker, Role::Listener, Role::Operator] {
+            let write = Permissions::of(role, &RoleLimits::default()).write;
+            for exchange in [names::JOBS, names::ENGINES, names::REPLIES, names::NOTIFICATIONS] {
+                let expression = exactly(exchange);
+                let is_named = write.trim_matches(['^', '$', '(', ')']).split('|').any(|part| part == expression);
+                assert!(!is_named, "{}: {write}", role.as_str());
+            }
+            assert!(!write.contains("amq"), "{write}");
+        }
+    }
+
+    #[test]
+    fn a_listener_of_one_flow_binds_with_its_keys_only() {
+        let limits = RoleLimits { flows: vec!["bake-cake".parse().unwrap()], ..RoleLimits::default() };
+        let listener = Permissions::of(Role::Listener, &limits);
+        assert_eq!(listener.read, r"^(listen\..+|waft\.notifications|waft\.task\.bake-cake\..+)$");
+        assert_eq!(listener.topics.len(), 1);
+        assert_eq!(listener.topics[0].read, r"^bake-cake\..+$");
+        assert_eq!(Permissions::of(Role::Listener, &RoleLimits::default()).topics, []);
+    }
+}
