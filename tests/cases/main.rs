@@ -9,6 +9,7 @@ mod guests;
 mod limits;
 mod local;
 mod output;
+mod roles;
 mod server;
 mod simulation;
 mod worker;

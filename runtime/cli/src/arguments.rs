@@ -1,5 +1,6 @@
 //! The command line.
 
+mod broker;
 mod command;
 mod edit;
 mod flags;
@@ -7,6 +8,7 @@ mod keys;
 mod quarantine;
 mod token;
 
+pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName};
 use clap::Parser;
 pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod audit;
+mod broker;
 mod call;
 mod check;
 mod completions;
@@ -33,8 +34,8 @@ mod workers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use ::broker::{Amqp, ConnectError, DeclareError, Options};
 use anyhow::anyhow;
-use broker::{Amqp, ConnectError, Options};
 
 use crate::{
     arguments::{BrokerFlag, Command, ValueFlags},
@@ -110,6 +111,7 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         }
         Command::Workers { broker, json } => workers::run(&settings, &broker, json).await,
         Command::Doctor { broker, json } => doctor::run(&settings, &broker, json).await,
+        Command::Broker(command) => broker::run(&settings, command).await,
         Command::Quarantine(command) => quarantine::run(&settings, command).await,
         Command::Token(command) => token::run(&settings, command).await,
         Command::Audit { subject, limit, json } => audit::run(&settings, subject, limit, json).await,
@@ -183,7 +185,7 @@ async fn shut_down(engine: &engine::Engine, stop: &StopSignal) {
 async fn local_modules(
     settings: &Settings,
     sandbox: sandbox::Sandbox,
-    broker: Arc<dyn broker::Broker>,
+    broker: Arc<dyn ::broker::Broker>,
     name: &str,
 ) -> Result<::worker::ContentSource, CliError> {
     let folder = settings.cache.join("modules");
@@ -196,8 +198,13 @@ async fn local_modules(
             store::Cache::none()
         }
     };
-    let reply_queue = format!("waft.reply.{name}.{}", uuid::Uuid::now_v7());
-    let client = store::bus::Client::new(broker, reply_queue).await.map_err(CliError::unreachable)?;
+    let reply_queue = protocol::topology::reply_queue(&format!("{name}.{}", uuid::Uuid::now_v7()));
+    let client = store::bus::Client::new(broker, reply_queue).await.map_err(|error| match &error {
+        store::bus::StartError::Declare { source: DeclareError::AccessRefused { .. }, .. } => {
+            CliError::unreachable(error).hint(broker::UNDECLARED_HINT)
+        }
+        _ => CliError::unreachable(error),
+    })?;
     Ok(::worker::ContentSource::new(sandbox, bytes, client, settings.admission.clone(), settings.limits.module_size))
 }
 

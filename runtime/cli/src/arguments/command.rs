@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Subcommand, ValueEnum};
 
 use super::{
-    BrokerFlag, EditCommand, KeysCommand, ListFlags, ModulesCommand, QuarantineCommand, SignFlags, SubmitFlags,
-    TokenCommand, ValueFlags,
+    BrokerCommand, BrokerFlag, EditCommand, KeysCommand, ListFlags, ModulesCommand, QuarantineCommand, SignFlags,
+    SubmitFlags, TokenCommand, ValueFlags,
 };
 
 /// A command of waft.
@@ -278,6 +278,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prepare a RabbitMQ: declare exchanges and queues, and print the permissions of users
+    #[command(subcommand)]
+    Broker(BrokerCommand),
     /// List, release or drop messages in quarantine: jobs that killed their workers, and unreadable messages
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
@@ -329,6 +332,7 @@ impl Command {
             | Self::Logs { .. }
             | Self::Workers { .. }
             | Self::Doctor { .. }
+            | Self::Broker(BrokerCommand::Permissions(_))
             | Self::Quarantine(QuarantineCommand::List { .. })
             | Self::Token(TokenCommand::List { .. })
             | Self::Audit { .. }
@@ -349,6 +353,7 @@ impl Command {
             | Self::Skip { .. }
             | Self::Edit { .. }
             | Self::Notify { .. }
+            | Self::Broker(BrokerCommand::Setup { .. })
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
             | Self::Token(TokenCommand::Create { .. } | TokenCommand::Revoke { .. })
             | Self::Gc { .. } => false,

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use ::worker::{Config, ContentSource, Worker, WorkerError};
 use anyhow::anyhow;
+use broker::DeclareError;
 use engine::Clock;
 use flow::{QueueName, WorkerName};
 use tracing::info;
 
-use super::{connect, core_count, process_name, required_broker_url};
+use super::{broker::UNDECLARED_HINT, connect, core_count, process_name, required_broker_url};
 use crate::{
     arguments::BrokerFlag,
     exit::{CliError, Exit},
@@ -44,6 +45,9 @@ pub(super) async fn run(
         Worker::connect(config.clone(), broker.clone(), Arc::new(modules)).await.map_err(|error| match error {
             error @ WorkerError::NameTaken { .. } => {
                 CliError::invalid(error).hint("choose another --name, or leave it out")
+            }
+            error @ WorkerError::Declare(DeclareError::AccessRefused { .. }) => {
+                CliError::unreachable(error).hint(UNDECLARED_HINT)
             }
             error @ (WorkerError::Declare(_) | WorkerError::Consume(_)) => CliError::unreachable(error),
         })?;
