@@ -150,6 +150,27 @@ impl EventPayload {
     /// The event as one line of JSON.
     #[must_use]
     pub fn to_line(&self) -> String {
-        serde_json::to_string(self).expect("words, numbers and checked JSON serialize")
+        let text = serde_json::to_string(self).expect("words, numbers and checked JSON serialize");
+        // A value is kept as its guest wrote it, perhaps over several lines. In a string, JSON has no line breaks.
+        if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_although_a_value_has_several() {
+        let line = r#"{"event":"run","state":"success","run":"r","inputs":{"x":[1,
+            {"a":2}],"text":"a\nb"}}"#;
+        let event = EventPayload::parse(&line.replace('\n', "\r\n")).unwrap();
+        let written = event.to_line();
+        assert!(!written.contains(['\n', '\r']), "{written}");
+        let Some(EventPayload::Run(read)) = EventPayload::parse(&written) else { panic!("{written}") };
+        let inputs = read.inputs.unwrap();
+        assert_eq!(inputs.json("text"), Some(r#""a\nb""#));
+        let list: serde_json::Value = serde_json::from_str(inputs.json("x").unwrap()).unwrap();
+        assert_eq!(list, serde_json::json!([1, {"a": 2}]));
     }
 }
