@@ -9,6 +9,7 @@
 
 mod config;
 mod connections;
+mod direct;
 mod server;
 mod state;
 mod tls;
@@ -34,6 +35,7 @@ mod wiring;
 
 pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_healthy};
 pub use config::{Config, Token};
+pub use direct::{Answer, Request, Routes};
 pub use lines::{Line, Lines};
 pub use module_library::{
     Component, DEFAULT_MODULE_SIZE, InspectedModule, LibraryError, LibraryLimits, ModuleLibrary, MovedTag,

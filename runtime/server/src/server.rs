@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
@@ -80,21 +81,8 @@ impl Server {
     /// five seconds for the other requests, and as long again for those that do more than read.
     pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
         let Self { listener, token, tls, largest_request, local_addr: _ } = self;
-        let requests = TaskTracker::new();
         let asks_for_user = token.is_none();
-        let (audit, mut audit_writer) = AuditWriter::new(dependencies.logbook.clone());
-        let state = State {
-            dependencies,
-            token,
-            tokens: RecentTokens::default(),
-            audit,
-            requests: requests.clone(),
-            event_streams: EventStreams::default(),
-            readiness: Readiness::default(),
-            examination: Examination::default(),
-            stop: stop.clone(),
-        };
-        let router = routes::router(Arc::new(state), largest_request);
+        let Parts { router, mut audit_writer, requests } = parts(dependencies, token, largest_request, stop.clone());
         let serving =
             connections::serve(listener, tls.as_ref().map(Tls::acceptor), asks_for_user, router, stop.clone());
         let following = async {
@@ -120,6 +108,36 @@ impl Server {
         }
         audit_writer.finish().await;
     }
+}
+
+/// The parts of a server that do not depend on how requests arrive.
+pub(crate) struct Parts {
+    pub(crate) router: Router,
+    pub(crate) audit_writer: AuditWriter,
+    /// Requests that do more than read.
+    requests: TaskTracker,
+}
+
+pub(crate) fn parts(
+    dependencies: Dependencies,
+    token: Option<Token>,
+    largest_request: usize,
+    stop: CancellationToken,
+) -> Parts {
+    let requests = TaskTracker::new();
+    let (audit, audit_writer) = AuditWriter::new(dependencies.logbook.clone());
+    let state = State {
+        dependencies,
+        token,
+        tokens: RecentTokens::default(),
+        audit,
+        requests: requests.clone(),
+        event_streams: EventStreams::default(),
+        readiness: Readiness::default(),
+        examination: Examination::default(),
+        stop,
+    };
+    Parts { router: routes::router(Arc::new(state), largest_request), audit_writer, requests }
 }
 
 fn is_loopback(address: IpAddr) -> bool {

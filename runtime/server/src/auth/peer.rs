@@ -27,6 +27,11 @@ impl Peer {
         Self { address, is_own_user: asks_for_user && is_of_own_user(stream, address).await }
     }
 
+    /// The peer of a request that came without a connection.
+    pub(crate) fn unconnected() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), is_own_user: false }
+    }
+
     /// Whether the user of this process, or root, opened the connection. It is false if nobody asked for it.
     pub(crate) fn is_own_user(&self) -> bool {
         self.is_own_user
