@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::test::Step;
+use crate::{fuzz::FuzzOptions, test::Step};
 
 /// Printed for invalid arguments, or on request.
 pub(crate) const USAGE: &str = "\
@@ -24,6 +24,9 @@ usage: cargo xtask COMMAND
   chaos [--runs N] [--worlds N]
                              kill and restart real engines, workers, RabbitMQ and PostgreSQL during runs; --worlds is
                              the number of deployments
+  fuzz [TARGET] [--seconds N] [--keep]
+                             give one target, or each, random inputs for N seconds; --keep adds the best ones to the
+                             corpus that the tests read
   broker                     start a private RabbitMQ and run it until Ctrl-C or the end of standard input
 
 Missing programs are installed, with a line that says which and why. WAFT_TEST_BROKER=amqp://… names a broker to use
@@ -40,6 +43,7 @@ pub(crate) enum Command {
     BuildGuest(PathBuf),
     Simulate { seeds: u64, first: u64 },
     Chaos { runs: u64, deployments: u64 },
+    Fuzz(FuzzOptions),
     Broker,
     Help,
 }
@@ -86,6 +90,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Comma
             let runs = number(&mut rest, "--runs")?.unwrap_or(if deployments.is_some() { 40 } else { 400 });
             Command::Chaos { runs, deployments: deployments.unwrap_or(1) }
         }
+        "fuzz" => Command::Fuzz(fuzz_options(&mut rest)?),
         "broker" => Command::Broker,
         _ => bail!("no command is called {command:?}"),
     };
@@ -129,6 +134,13 @@ fn test_options(rest: &mut Vec<String>) -> Result<TestOptions> {
     Ok(options)
 }
 
+fn fuzz_options(rest: &mut Vec<String>) -> Result<FuzzOptions> {
+    let seconds = number(rest, "--seconds")?.unwrap_or(60);
+    let keep = flag(rest, "--keep");
+    let is_target = rest.first().is_some_and(|argument| !argument.starts_with('-'));
+    Ok(FuzzOptions { target: is_target.then(|| rest.remove(0)), seconds, keep })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +168,10 @@ mod tests {
         assert_eq!(parsed("simulate --first 7").unwrap(), Command::Simulate { seeds: 10_000, first: 7 });
         assert_eq!(parsed("chaos --runs 9").unwrap(), Command::Chaos { runs: 9, deployments: 1 });
         assert_eq!(parsed("chaos --worlds 50").unwrap(), Command::Chaos { runs: 40, deployments: 50 });
+        let all = FuzzOptions { target: None, seconds: 60, keep: false };
+        assert_eq!(parsed("fuzz").unwrap(), Command::Fuzz(all));
+        let one = FuzzOptions { target: Some("cron".into()), seconds: 5, keep: true };
+        assert_eq!(parsed("fuzz --seconds 5 cron --keep").unwrap(), Command::Fuzz(one));
         for line in ["help", "--help", "-h", "test --help"] {
             assert_eq!(parsed(line).unwrap(), Command::Help, "{line}");
         }
@@ -179,6 +195,8 @@ mod tests {
         assert_eq!(usage_error("test --only lint"), r#"no step is called "lint""#);
         assert_eq!(usage_error("build-guest"), "build-guest needs the PATH of a guest crate");
         assert_eq!(usage_error("chaos --runs many"), r#"--runs needs a number, not "many""#);
+        assert_eq!(usage_error("fuzz cron json"), r#"fuzz does not take "json""#);
+        assert_eq!(usage_error("fuzz --second 5"), r#"fuzz does not take "--second""#);
         assert_eq!(usage_error("build-guest a b"), r#"build-guest does not take "b""#);
     }
 

@@ -15,7 +15,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     let mut is_accepted = true;
     // Each workspace has its own lock file; each finds the configuration in the root.
-    for workspace in std::iter::once(project::root().to_owned()).chain(project::guest_workspaces()) {
+    for workspace in std::iter::once(project::root().to_owned()).chain(project::other_workspaces()) {
         let mut deny = process::cargo();
         // Include all features, since a user can enable any of them.
         deny.args(["deny", "--workspace", "--all-features", "check"]).current_dir(workspace);

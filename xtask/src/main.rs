@@ -7,6 +7,7 @@ mod broker;
 mod build_guest;
 mod demo;
 mod faults;
+mod fuzz;
 mod test;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::BuildGuest(path) => build_guest::run(&path),
         Command::Simulate { seeds, first } => faults::simulate(seeds, first),
         Command::Chaos { runs, deployments } => faults::chaos(runs, deployments),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Broker => broker::run(),
         Command::Help => {
             println!("{USAGE}");

@@ -19,6 +19,16 @@ pub fn guest_workspaces() -> impl Iterator<Item = PathBuf> {
     GUEST_WORKSPACES.iter().map(|folder| root().join(folder))
 }
 
+/// The workspace of the fuzzer. Its crates are compiled with other flags than those of the host's workspace.
+pub fn fuzz_workspace() -> PathBuf {
+    root().join("fuzz")
+}
+
+/// The workspaces besides that in the root.
+pub fn other_workspaces() -> impl Iterator<Item = PathBuf> {
+    guest_workspaces().chain([fuzz_workspace()])
+}
+
 /// The clone's own `target/`, for files that clones must not share, such as built guests and running brokers.
 pub fn target() -> PathBuf {
     root().join("target")

@@ -109,7 +109,7 @@ fn cargo(transcript: &Transcript, arguments: &[&str]) -> Result<()> {
 }
 
 fn format(transcript: &Transcript) -> Result<()> {
-    let folders = std::iter::once(project::root().to_owned()).chain(project::guest_workspaces());
+    let folders = std::iter::once(project::root().to_owned()).chain(project::other_workspaces());
     // Continue after a failure, so that one run finds all failures.
     let results: Vec<Result<()>> = folders
         .map(|folder| transcript.run(process::cargo().args(["fmt", "--all", "--check"]).current_dir(folder)))
