@@ -222,6 +222,21 @@ fn an_unsupported_function_is_rejected_before_evaluation() {
 }
 
 #[test]
+fn many_calls_with_unknown_arguments_are_checked_fast() {
+    // Each call has hundreds of combinations of types. If each condition tried them all, this test would take minutes.
+    let unknown: Vec<String> = (10..85).map(|number| format!("f{number}(x,y,z)")).collect();
+    let unknown = unknown.join("||");
+    let known =
+        ["bool", "bytes", "contains", "double", "dyn", "endsWith", "int", "size", "startsWith", "string", "uint"];
+    let known = known.map(|name| format!("{name}(x,y,z)||x.{name}(y,z)||{name}(x,y,z,x)")).join("||");
+    for text in [unknown, known] {
+        for _ in 0..300 {
+            assert!(matches!(Condition::new(&text), Err(InvalidCondition::AlwaysFails { .. })), "{text}");
+        }
+    }
+}
+
+#[test]
 fn an_operand_of_the_wrong_type_is_rejected_before_evaluation() {
     for (text, expected) in [
         ("max(a, 3) > 2", "it calls `max`, which does not exist here: did you mean \"map\"?"),

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use cel::{
@@ -89,14 +89,13 @@ enum ProbeResult {
 /// Walks an expression, and determines the types and problems of its parts.
 pub(super) struct Checker<'s> {
     names: Vec<(String, StaticType<'s>)>,
-    probed: BTreeMap<(String, bool, Vec<ValueType>), ProbeResult>,
     pub(super) findings: Vec<Finding>,
 }
 
 impl<'s> Checker<'s> {
     /// Creates a checker with the known types of the values from outside.
     pub(super) fn new(names: impl IntoIterator<Item = (String, StaticType<'s>)>) -> Self {
-        Self { names: names.into_iter().collect(), probed: BTreeMap::new(), findings: Vec::new() }
+        Self { names: names.into_iter().collect(), findings: Vec::new() }
     }
 
     fn error(&mut self, message: String, hint: impl Into<String>) {
@@ -214,21 +213,11 @@ impl<'s> Checker<'s> {
         arguments: &[StaticType<'s>],
     ) -> StaticType<'s> {
         let all: Vec<ValueTypes> = target.iter().chain(arguments).map(|argument| argument.types).collect();
-        let (mut types, mut is_unknown) = (ValueTypes::NONE, true);
-        for combination in combinations(&all) {
-            let key = (call.func_name.clone(), target.is_some(), combination);
-            let probed = *self
-                .probed
-                .entry(key)
-                .or_insert_with_key(|(name, has_target, types)| probe_function(name, *has_target, types));
-            is_unknown &= probed == ProbeResult::Unknown;
-            if let ProbeResult::Returns(returned) = probed {
-                types = types.or(returned);
-            }
-        }
-        if !types.is_empty() {
+        let probed = probe((call.func_name.clone(), target.is_some(), all.clone()));
+        if let ProbeResult::Returns(types) = probed {
             return StaticType::of(types);
         }
+        let is_unknown = probed == ProbeResult::Unknown;
         let name = call.func_name.as_str();
         let form = FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, form)| *form);
         match (is_unknown, form) {
@@ -307,15 +296,53 @@ fn describe_arguments(all: &[ValueTypes]) -> String {
 
 /// Every combination of one type per argument. No supported function takes more than three arguments: then any types do.
 fn combinations(all: &[ValueTypes]) -> Vec<Vec<ValueType>> {
+    if all.len() > 3 {
+        return vec![vec![ValueType::Null; all.len()]];
+    }
     let mut combinations = vec![Vec::new()];
-    for (index, types) in all.iter().enumerate() {
-        let choices: Vec<ValueType> = if index < 3 { types.iter().collect() } else { vec![ValueType::Null] };
+    for types in all {
+        let choices: Vec<ValueType> = types.iter().collect();
         combinations = combinations
             .iter()
             .flat_map(|prefix: &Vec<ValueType>| choices.iter().map(|choice| [prefix.as_slice(), &[*choice]].concat()))
             .collect();
     }
     combinations
+}
+
+/// A call whose arguments have one of some types each: its function, whether the first argument is before it, and the types.
+type TypedCall = (String, bool, Vec<ValueTypes>);
+
+/// The results for functions that exist. All conditions share them: a trial takes microseconds, there may be hundreds for one call,
+/// and one flow may have thousands of conditions.
+static PROBED: LazyLock<Mutex<BTreeMap<TypedCall, ProbeResult>>> = LazyLock::new(Mutex::default);
+
+/// The maximum number of stored results. Calls without schemas need fewer.
+const MAX_PROBED: usize = 10_000;
+
+/// Calls CEL on trial with the possible types of the arguments.
+fn probe(call: TypedCall) -> ProbeResult {
+    let probed = || PROBED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = probed().get(&call) {
+        return *known;
+    }
+    let (name, has_target, all) = &call;
+    let mut returned = ValueTypes::NONE;
+    for combination in combinations(all) {
+        match probe_function(name, *has_target, &combination) {
+            // Whether it exists does not depend on the types, and there is no end of such names.
+            ProbeResult::Unknown => return ProbeResult::Unknown,
+            ProbeResult::Rejects => {}
+            ProbeResult::Returns(types) => returned = returned.or(types),
+        }
+    }
+    let result = if returned.is_empty() { ProbeResult::Rejects } else { ProbeResult::Returns(returned) };
+    let mut probed = probed();
+    if probed.len() >= MAX_PROBED {
+        probed.clear();
+    }
+    probed.insert(call, result);
+    result
 }
 
 /// Calls a function of CEL with one value of each of these types.
