@@ -7,6 +7,7 @@ mod check;
 
 use serde_json::Value as Tree;
 
+pub(crate) use check::Budget;
 pub use check::SchemaMismatch;
 
 use crate::{
@@ -57,10 +58,15 @@ impl Schema {
     /// Bytes count as their text where they are UTF-8, as guests read them. Values in the store are not checked.
     #[must_use]
     pub fn mismatch(&self, value: &Value) -> Option<SchemaMismatch> {
+        self.mismatch_within(value, &Budget::new())
+    }
+
+    /// As [`Schema::mismatch`], with the steps that are left for several checks.
+    pub(crate) fn mismatch_within(&self, value: &Value, budget: &Budget) -> Option<SchemaMismatch> {
         match value {
-            Value::Json(json) => check::find_mismatch(self.view(), &json.to_tree().ok()?),
+            Value::Json(json) => check::find_mismatch(self.view(), &json.to_tree().ok()?, budget),
             Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => check::find_mismatch(self.view(), &Tree::from(text)),
+                Ok(text) => check::find_mismatch(self.view(), &Tree::from(text), budget),
                 Err(_) => Some(SchemaMismatch::of_bytes(self.view().types())),
             },
             Value::Stored(_) => None,
@@ -68,10 +74,10 @@ impl Schema {
     }
 
     /// The first reason why an element of a list surely does not match this schema, with the element's index.
-    pub(crate) fn element_mismatch(&self, list: &Json) -> Option<(usize, SchemaMismatch)> {
+    pub(crate) fn element_mismatch(&self, list: &Json, budget: &Budget) -> Option<(usize, SchemaMismatch)> {
         let elements = list.elements()?;
         elements.into_iter().enumerate().find_map(|(index, element)| {
-            let mismatch = self.mismatch(&Value::Json(element))?;
+            let mismatch = self.mismatch_within(&Value::Json(element), budget)?;
             Some((index, mismatch))
         })
     }

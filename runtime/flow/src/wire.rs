@@ -42,6 +42,7 @@ use crate::{
     Diagnostic, Draft, Flow, FlowName, Join, ModuleInfo, NodeIndex, Severity, Strategy, ValueName, Values,
     draft::{DraftController, ParseExtent},
     graph::{BackEdge, ScopeIndex, Source},
+    schema::Budget,
 };
 
 /// Wires a flow. `modules` contains the resolved modules by alias; `given` are the caller's input values, which override
@@ -108,7 +109,9 @@ fn try_wire(
     resolved.extend(root.resolve(unresolved.collect(), &mut awaiting, dependent));
     check_shadowing(draft, &inputs, &layout, &providers, &loop_carried_names(&resolved), dependent);
     root.unused(&resolved, &links.inputs, dependent);
-    let types = type_check::TypeChecker { layout: &layout, draft, tasks: &tasks, inputs: &inputs, has_triggers };
+    let budget = Budget::new();
+    let types =
+        type_check::TypeChecker { layout: &layout, draft, tasks: &tasks, inputs: &inputs, has_triggers, budget };
     types.check_constants(independent);
     types.check_inputs(&resolved, independent);
     types.check_between(&resolved, dependent);

@@ -1,7 +1,7 @@
 //! Type checks of notification values against the parameters of tasks.
 
 use super::{Flow, NodeIndex};
-use crate::{Json, Schema, Value, ValueName, Values};
+use crate::{Json, Schema, Value, ValueName, Values, schema::Budget};
 
 /// The type of a task's parameter that a notification may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,18 +23,18 @@ pub struct NotificationInput {
 }
 
 impl NotificationInput {
-    fn mismatch(&self, value: &Value) -> Option<String> {
+    fn mismatch(&self, value: &Value, budget: &Budget) -> Option<String> {
         let is_null = matches!(value, Value::Json(json) if json.as_str().trim() == "null");
         if self.optional && is_null {
             return None;
         }
         let schema = Schema::new(&self.schema);
         if !self.is_list {
-            return schema.mismatch(value).map(|mismatch| mismatch.to_string());
+            return schema.mismatch_within(value, budget).map(|mismatch| mismatch.to_string());
         }
         match value {
             Value::Json(list) if list.as_str().trim_start().starts_with('[') => {
-                let (index, mismatch) = schema.element_mismatch(list)?;
+                let (index, mismatch) = schema.element_mismatch(list, budget)?;
                 Some(format!("of its element {index}, {mismatch}"))
             }
             Value::Json(_) | Value::Bytes(_) => Some("\"for_each\" needs a list".into()),
@@ -56,8 +56,9 @@ impl Flow {
     }
 
     fn mismatch(&self, values: &Values, is_relevant: impl Fn(&NotificationInput) -> bool) -> Option<String> {
+        let budget = Budget::new();
         self.notification_inputs.iter().filter(|input| is_relevant(input)).find_map(|input| {
-            let reason = input.mismatch(values.get(&input.value)?)?;
+            let reason = input.mismatch(values.get(&input.value)?, &budget)?;
             let (value, by, parameter) = (&input.value, &self.node(input.by).name, &input.parameter);
             let parameter = if parameter == value { String::new() } else { format!(" as its {parameter:?}") };
             Some(format!("{value:?} does not fit task {by:?}, which takes it{parameter}: {reason}"))

@@ -1,15 +1,32 @@
 //! Checks a JSON value against a schema.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde_json::Value as Tree;
 
 use super::{MAX_DEPTH, SchemaView, type_of};
 use crate::value_types::ValueTypes;
 
-/// The maximum number of steps of a check; beyond it the rest of the value is accepted. A schema may have alternatives of
-/// alternatives.
-const MAX_STEPS: usize = 4_000_000;
+/// The maximum number of steps of a check, or of all checks of a flow; beyond it the rest is accepted. A schema may have alternatives
+/// of alternatives. A million steps take less than a second.
+const MAX_STEPS: usize = 1_000_000;
+
+/// The steps that are left for one or more checks.
+#[derive(Debug)]
+pub(crate) struct Budget(Cell<usize>);
+
+impl Budget {
+    pub(crate) fn new() -> Self {
+        Self(Cell::new(MAX_STEPS))
+    }
+
+    /// Takes some steps. Returns whether there were any.
+    fn spend(&self, steps: usize) -> bool {
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(steps));
+        left > 0
+    }
+}
 
 /// The maximum number of alternatives or fields that a message lists.
 const MAX_LISTED: usize = 12;
@@ -45,22 +62,21 @@ impl fmt::Display for SchemaMismatch {
 }
 
 /// The first reason why a value surely does not match a schema.
-pub(super) fn find_mismatch(schema: SchemaView<'_>, value: &Tree) -> Option<SchemaMismatch> {
-    Check { steps: 0, alternatives: 0 }.value(schema, value, "")
+pub(super) fn find_mismatch(schema: SchemaView<'_>, value: &Tree, budget: &Budget) -> Option<SchemaMismatch> {
+    Check { budget, alternatives: 0 }.value(schema, value, "")
 }
 
-struct Check {
-    /// The number of inspected parts of the value, counted once for each alternative.
-    steps: usize,
+struct Check<'b> {
+    /// Each inspected part of the value costs a step for each alternative, and so does each inspected part of the schema.
+    budget: &'b Budget,
     /// The nesting depth of alternatives around the current part.
     alternatives: usize,
 }
 
-impl Check {
+impl Check<'_> {
     /// Checks a value. JSON nests no deeper than its parser allows, and a schema is JSON: this bounds the recursion.
     fn value(&mut self, schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
-        self.steps += 1;
-        if self.steps > MAX_STEPS {
+        if !self.budget.spend(1) {
             return None;
         }
         let schema = schema.resolve_reference();
@@ -69,8 +85,8 @@ impl Check {
             Tree::Bool(false) => return Some(SchemaMismatch::new(at, "must not be there")),
             Tree::Null | Tree::Number(_) | Tree::String(_) | Tree::Array(_) | Tree::Object(_) => {}
         }
-        of_type(schema, value, at)
-            .or_else(|| check_enum(schema, value, at))
+        self.of_type(schema, value, at)
+            .or_else(|| self.check_enum(schema, value, at))
             .or_else(|| self.within_alternatives(schema, value, at))
             .or_else(|| match value {
                 Tree::Object(fields) => self.fields(schema, fields, at),
@@ -112,13 +128,13 @@ impl Check {
                 continue;
             }
             // The alternatives of the value's type explain the problem best.
-            let has_type_of_value = |view: &SchemaView<'_>| !view.types().and(type_of(value)).is_empty();
+            let has_type_of_value = |view: &SchemaView<'_>| !self.types(*view).and(type_of(value)).is_empty();
             let mut matching =
                 mismatches.iter().filter(|(view, _)| has_type_of_value(view)).map(|(_, mismatch)| mismatch);
             return match (matching.next(), matching.next()) {
                 (Some(only), None) => Some(only.clone()),
                 (Some(_), Some(_)) => Some(SchemaMismatch::new(at, "fits none of the forms that it may have")),
-                (None, _) => Some(wrong_type(schema, value, at)),
+                (None, _) => Some(self.wrong_type(schema, value, at)),
             };
         }
         None
@@ -130,8 +146,9 @@ impl Check {
         fields: &serde_json::Map<String, Tree>,
         at: &str,
     ) -> Option<SchemaMismatch> {
-        let required = schema.keyword("required").and_then(Tree::as_array).into_iter().flatten();
-        let missing = required.filter_map(Tree::as_str).find(|name| !fields.contains_key(*name));
+        let required = schema.keyword("required").and_then(Tree::as_array).map_or(&[][..], Vec::as_slice);
+        self.budget.spend(required.len());
+        let missing = required.iter().filter_map(Tree::as_str).find(|name| !fields.contains_key(*name));
         if let Some(name) = missing {
             return Some(SchemaMismatch::new(at, format!("lacks {name:?}")));
         }
@@ -168,20 +185,42 @@ impl Check {
             })
         })
     }
-}
 
-fn of_type(schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
-    // Only its own keyword: alternatives are checked one by one.
-    let types = match schema.keyword("type")? {
-        Tree::String(name) => super::types_named(name),
-        Tree::Array(names) => super::union(names.iter().filter_map(Tree::as_str).map(super::types_named)),
-        Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Object(_) => return None,
-    };
-    types.and(type_of(value)).is_empty().then(|| wrong_type(schema, value, at))
-}
+    fn of_type(&self, schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+        // Only its own keyword: alternatives are checked one by one.
+        let types = match schema.keyword("type")? {
+            Tree::String(name) => super::types_named(name),
+            Tree::Array(names) => super::union(names.iter().filter_map(Tree::as_str).map(super::types_named)),
+            Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Object(_) => return None,
+        };
+        types.and(type_of(value)).is_empty().then(|| self.wrong_type(schema, value, at))
+    }
 
-fn wrong_type(schema: SchemaView<'_>, value: &Tree, at: &str) -> SchemaMismatch {
-    SchemaMismatch::new(at, format!("is {}, and has to be {}", type_name(value), schema.types()))
+    fn wrong_type(&self, schema: SchemaView<'_>, value: &Tree, at: &str) -> SchemaMismatch {
+        SchemaMismatch::new(at, format!("is {}, and has to be {}", type_name(value), self.types(schema)))
+    }
+
+    /// `enum` and `const`.
+    fn check_enum(&self, schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
+        let values = match (schema.keyword("enum"), schema.keyword("const")) {
+            (Some(Tree::Array(allowed)), _) => allowed.as_slice(),
+            (_, Some(only)) => std::slice::from_ref(only),
+            (_, None) => return None,
+        };
+        self.budget.spend(values.len());
+        let equals = |other: &Tree| other == value || (other.as_f64().is_some() && other.as_f64() == value.as_f64());
+        let allowed = || listed(values.iter().map(excerpt));
+        (!values.iter().any(equals))
+            .then(|| SchemaMismatch::new(at, format!("is {}, and has to be {}", excerpt(value), allowed())))
+    }
+
+    /// The possible types of a value that matches a schema.
+    fn types(&self, schema: SchemaView<'_>) -> ValueTypes {
+        let mut seen = 0;
+        let types = schema.types_within(MAX_DEPTH, &mut seen);
+        self.budget.spend(seen);
+        types
+    }
 }
 
 fn type_name(value: &Tree) -> &'static str {
@@ -194,19 +233,6 @@ fn type_name(value: &Tree) -> &'static str {
         Tree::Array(_) => "a list",
         Tree::Object(_) => "an object",
     }
-}
-
-/// `enum` and `const`.
-fn check_enum(schema: SchemaView<'_>, value: &Tree, at: &str) -> Option<SchemaMismatch> {
-    let values = match (schema.keyword("enum"), schema.keyword("const")) {
-        (Some(Tree::Array(allowed)), _) => allowed.as_slice(),
-        (_, Some(only)) => std::slice::from_ref(only),
-        (_, None) => return None,
-    };
-    let equals = |other: &Tree| other == value || (other.as_f64().is_some() && other.as_f64() == value.as_f64());
-    let allowed = || listed(values.iter().map(excerpt));
-    (!values.iter().any(equals))
-        .then(|| SchemaMismatch::new(at, format!("is {}, and has to be {}", excerpt(value), allowed())))
 }
 
 fn excerpt(value: &Tree) -> String {

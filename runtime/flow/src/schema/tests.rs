@@ -105,6 +105,21 @@ fn an_adversarial_schema_is_checked_in_bounded_time() {
 }
 
 #[test]
+fn alternatives_of_alternatives_that_all_fail_are_checked_in_bounded_time() {
+    for (leaf, value) in [("false", "1"), (r#"{"type":"null"}"#, "1"), (r#"{"enum":[1,2,3]}"#, "4")] {
+        let references = |level: usize| vec![format!("{{\"$ref\":\"#/$defs/{level}\"}}"); 2].join(",");
+        let levels = (1..31).map(|level| format!(",\"{level}\":{{\"anyOf\":[{}]}}", references(level - 1)));
+        let levels: String = levels.collect();
+        let schema = format!("{{\"$ref\":\"#/$defs/30\",\"$defs\":{{\"0\":{leaf}{levels}}}}}");
+        let schema = Schema::new(&Json::parse(schema).unwrap());
+        let budget = Budget::new();
+        // What is too expensive is accepted, and the elements of a list share the steps.
+        let list = Json::parse(format!("[{}]", vec![value; 1_000].join(","))).unwrap();
+        assert_eq!(schema.element_mismatch(&list, &budget), None, "{leaf}");
+    }
+}
+
+#[test]
 fn a_schema_lists_the_types_of_its_values() {
     for (schema, expected) in [
         (PAN, "an object"),

@@ -12,6 +12,7 @@ use crate::{
     Diagnostic, Draft, Json, NodeIndex, Task, Value, ValueName, Values,
     draft::{DraftTaskKind, Span},
     graph::{NotificationInput, Role, Source},
+    schema::Budget,
     value_types::{ValueType, ValueTypes},
 };
 
@@ -22,6 +23,8 @@ pub(super) struct TypeChecker<'a, 'd> {
     pub(super) tasks: &'a BTreeMap<NodeIndex, ResolvedTask>,
     pub(super) inputs: &'a Values,
     pub(super) has_triggers: bool,
+    /// The steps that are left to compare values with schemas: a flow may have thousands of both.
+    pub(super) budget: Budget,
 }
 
 /// The parameter that receives a value.
@@ -220,13 +223,13 @@ impl<'a> TypeChecker<'a, '_> {
         if target.spec.optional && is_null(value) {
             return None;
         }
-        let mismatch = target.spec.schema.mismatch(value)?;
+        let mismatch = target.spec.schema.mismatch_within(value, &self.budget)?;
         Some(Diagnostic::error(span, format!("{subject}: {mismatch}")).hint(self.hint(target)))
     }
 
     fn element_mismatch(&self, node: NodeIndex, list: &Json, subject: &str, span: Span) -> Option<Diagnostic> {
         let target = self.element_target(node)?;
-        let (index, mismatch) = target.spec.schema.element_mismatch(list)?;
+        let (index, mismatch) = target.spec.schema.element_mismatch(list, &self.budget)?;
         let message = format!("{subject}: of its element {index}, {mismatch}");
         Some(Diagnostic::error(span, message).hint(self.hint(&target)))
     }
