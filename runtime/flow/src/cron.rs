@@ -14,9 +14,9 @@ use chrono_tz::{GapInfo, Tz};
 
 use crate::Timestamp;
 
-/// The start of the last 400 years that are searched: the first second of 4600. The calendar repeats after 400 years, so a
-/// line without a year that has no time in them never fires.
-const CYCLE: Timestamp = Timestamp::from_micros(82_994_803_200_000_000);
+/// The start of the last 40 years that are searched: the first second of 4960. They have each kind of year: with and without a leap
+/// day, beginning with each day of the week. So a line without a year that has no time in them never fires.
+const CYCLE: Timestamp = Timestamp::from_micros(94_355_280_000_000_000);
 
 /// A recurring time in cron form: five fields (minute, hour, day of month, month, day of week), or six with seconds first,
 /// in a time zone.
