@@ -48,7 +48,7 @@ fn results_that_are_joined_have_at_most_as_many_bytes_as_allowed() {
 fn inputs_and_constants_have_at_most_as_many_bytes_as_allowed() {
     let waft = limited("value = \"1KiB\"");
     waft.write("large.bin", vec![7; 2 << 10]);
-    waft.flow("name = \"f\"\n[inputs]\nbytes = \"\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo-bytes\"\n");
+    waft.flow("name = \"f\"\n[inputs]\nbytes = \"\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo-bytes\"\nprovides = { bytes = \"out\" }\n");
     for command in ["check", "run"] {
         let output = waft.run([command, "flow.toml", "--set-file", "bytes=large.bin"]);
         assert_error(&output, "the inputs of flow \"f\" have 2053B together, and the limit `value` allows 1KiB here");
@@ -103,7 +103,7 @@ fn a_pushed_module_asks_for_no_more_than_allowed() {
     let flow = |retry: &str| {
         format!(
             "name = \"f\"\n[modules]\nkitchen = {kitchen:?}\n[[task]]\nname = \"heat\"\nuse = \"kitchen#heat-oven\"\n\
-             with = {{ pan = {{ size_ml = 1, note = \"\" }} }}\n{retry}"
+             with = {{ pan = {{ size_cm = 24, batter_ml = 100 }} }}\n{retry}"
         )
     };
     waft.write("flow.toml", flow(""));

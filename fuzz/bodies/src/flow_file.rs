@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::{Draft, Flow, FlowSource, Limits, Maximum, RetryLimits, Values, picture};
+use flow::{Draft, Flow, FlowSource, Limits, Maximum, RetryLimits, RunLimits, Values, picture};
 
 use crate::{
     drive,
@@ -17,7 +17,8 @@ pub fn run(input: &[u8]) {
     match flow::wire(&draft, &modules_of(&draft), &Values::new()) {
         Ok((flow, warnings)) => {
             check_diagnostics(&warnings, text);
-            let maximum = Maximum { call: Limits::default(), retries: RetryLimits::default() };
+            let maximum =
+                Maximum { call: Limits::default(), retries: RetryLimits::default(), run: RunLimits::default() };
             check_diagnostics(&flow::check_limits(&draft, &flow, &maximum), text);
             draw(&flow);
             drive::start(&with_source(flow, text));

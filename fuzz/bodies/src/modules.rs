@@ -74,11 +74,12 @@ fn json(text: &str) -> Json {
 
 /// Each diagnostic says something, points into its text and can be shown.
 pub(crate) fn check_diagnostics(diagnostics: &[Diagnostic], text: &str) {
+    let lines = flow::Lines::of(text);
     for diagnostic in diagnostics {
         assert!(!diagnostic.message.is_empty(), "a diagnostic without words: {diagnostic:?}");
         if let Some(span) = &diagnostic.span {
             assert!(span.start <= span.end && span.end <= text.len(), "it points past the text: {diagnostic:?}");
-            let (line, column) = flow::line_and_column(text, span.start);
+            let (line, column) = lines.line_and_column(span.start);
             assert!(line >= 1 && column >= 1, "lines and columns count from 1: {diagnostic:?}");
         }
     }

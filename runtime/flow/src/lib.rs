@@ -88,5 +88,5 @@ pub use edit::{Edit, FlowSource};
 pub use graph::{
     DELIVERY_LIMIT, Flow, MAX_DELIVERY_LIMIT, MissedPolicy, Node, NodeIndex, OverlapPolicy, StartTime, Task,
 };
-pub use render::{line_and_column, render};
+pub use render::{Lines, render};
 pub use wire::{Maximum, check_description, check_limits, wire};

@@ -9,23 +9,42 @@ use crate::{Diagnostic, Severity};
 /// The widest excerpt of a line, in characters.
 const MAX_EXCERPT_CHARS: usize = 120;
 
-/// The starts of the lines of a text.
-pub(crate) struct Lines<'t> {
+/// The lines of a text: finds the positions of many bytes, at little cost for each.
+pub struct Lines<'t> {
     text: &'t str,
+    /// Where each line starts.
     starts: Vec<usize>,
+    /// The number of characters before each [`STRIDE`] of bytes, since a line may be as long as the text.
+    chars_before: Vec<usize>,
 }
 
+/// The number of bytes in which characters are counted for one position, at most.
+const STRIDE: usize = 1 << 10;
+
 impl<'t> Lines<'t> {
-    pub(crate) fn of(text: &'t str) -> Self {
+    /// The lines of a text.
+    #[must_use]
+    pub fn of(text: &'t str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
-        Self { text, starts }
+        let counts = text.as_bytes().chunks(STRIDE).scan(0, |before, chunk| {
+            *before += count_chars(chunk);
+            Some(*before)
+        });
+        Self { text, starts, chars_before: std::iter::once(0).chain(counts).collect() }
     }
 
     /// Line and column of a byte, both from 1; columns count characters.
-    pub(crate) fn line_and_column(&self, offset: usize) -> (usize, usize) {
+    #[must_use]
+    pub fn line_and_column(&self, offset: usize) -> (usize, usize) {
         let offset = self.text.floor_char_boundary(offset);
         let line = self.starts.partition_point(|start| *start <= offset);
-        (line, self.text[self.starts[line - 1]..offset].chars().count() + 1)
+        (line, self.chars_before(offset) - self.chars_before(self.starts[line - 1]) + 1)
+    }
+
+    /// The number of characters before a byte where a character starts.
+    fn chars_before(&self, offset: usize) -> usize {
+        let stride = offset / STRIDE;
+        self.chars_before[stride] + count_chars(&self.text.as_bytes()[stride * STRIDE..offset])
     }
 
     /// A line, numbered from 1, without its line break.
@@ -35,10 +54,9 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// Line and column of a byte of a text, both from 1; columns count characters.
-#[must_use]
-pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    Lines::of(text).line_and_column(offset)
+/// The number of characters that start in these bytes of UTF-8.
+fn count_chars(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 /// The maximum number of diagnostics that are rendered: further ones mostly have the same cause.
@@ -109,9 +127,21 @@ mod tests {
     fn columns_count_characters_and_stay_within_the_text() {
         let text = "ä = 1\nbc\n";
         for (offset, position) in [(0, (1, 1)), (1, (1, 1)), (2, (1, 2)), (7, (2, 1)), (10, (3, 1)), (99, (3, 1))] {
-            assert_eq!(line_and_column(text, offset), position, "{offset}");
+            assert_eq!(Lines::of(text).line_and_column(offset), position, "{offset}");
         }
-        assert_eq!(line_and_column("", 0), (1, 1));
+        assert_eq!(Lines::of("").line_and_column(0), (1, 1));
+    }
+
+    #[test]
+    fn columns_of_a_long_line_count_characters() {
+        let text = format!("x\n{}ab", "äö\u{1f469}".repeat(STRIDE));
+        let lines = Lines::of(&text);
+        for (index, (offset, _)) in text[2..].char_indices().enumerate() {
+            assert_eq!(lines.line_and_column(offset + 2), (2, index + 1), "{offset}");
+        }
+        assert_eq!(lines.line_and_column(text.len()), (2, 3 * STRIDE + 3));
+        let aligned = "a".repeat(2 * STRIDE);
+        assert_eq!(Lines::of(&aligned).line_and_column(2 * STRIDE), (1, 2 * STRIDE + 1));
     }
 
     #[test]

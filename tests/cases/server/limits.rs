@@ -89,7 +89,7 @@ fn values_have_at_most_as_many_bytes_as_allowed() {
     );
     server.run(&["notify", "r", "t", "--set", "x=small"]).expect(0);
     wait_for_firings(&server, "r", 1);
-    server.waft.flow("name = \"g\"\n[inputs]\nvalue = 1\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\n");
+    server.waft.flow("name = \"g\"\n[inputs]\nvalue = 1\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\nprovides = { value = \"out\" }\n");
     let output = server.run(&["submit", "flow.toml", "--set", &format!("value={large}")]);
     assert_error(&output, 2, "the inputs of flow \"g\" have 207B together, and the limit `value` allows 100B here");
     server.waft.flow("name = \"h\"\n[[task]]\nname = \"wait\"\nwait = \"a person\"\n[[task]]\nname = \"t\"\nuse = \"hostile#echo\"\nwith = { value = 1 }\n[[link]]\nfrom = \"wait\"\nto = \"t\"\n");

@@ -160,6 +160,10 @@ async fn a_withdrawn_job_waits_for_an_engine_that_answers() {
     // The engine is away for longer than a worker waits.
     let (report, _) = harness.next_of(&SECRET).await;
     assert_eq!(report, Report::AskStart { call: withdrawn.call.clone() });
+    let (report, _) = harness.next_of(&SECRET).await;
+    assert_eq!(report, Report::NotStarted { call: withdrawn.call.clone(), redeliveries: 0, unanswered: 1 });
+    // The engine sends the job again.
+    harness.publish("one", &withdrawn).await;
     // The call is wanted again since then, so no result says otherwise.
     assert_eq!(harness.answer_question(true).await, withdrawn.call);
     match harness.next_of(&SECRET).await.0 {

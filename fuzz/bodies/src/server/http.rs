@@ -101,7 +101,7 @@ async fn dependencies() -> Dependencies {
     let store = Arc::new(store::Memory::new());
     let module = store.put(guest::component(&Memory::of(&TASKS)).into()).await.expect("memory takes a module");
     store.tag(&"kitchen".parse().expect("a tag"), &module).await.expect("memory takes a tag");
-    let config = engine::Config { id: "here".into(), shards: ShardAssignment::Shared };
+    let config = engine::Config { id: "here".into(), shards: ShardAssignment::Shared, max_open_runs: None };
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), Arc::new(SystemClock)).await;
     let locations = Locations {
         broker: None,
@@ -109,11 +109,17 @@ async fn dependencies() -> Dependencies {
         store: std::env::temp_dir(),
         cache: std::env::temp_dir(),
         queues: BTreeSet::new(),
+        admission: store::Admission::default(),
     };
     Dependencies {
         engine: engine.expect("an engine starts in memory"),
         logbook,
-        modules: ModuleLibrary { store, sandbox: sandbox().clone(), max_retries: Default::default() },
+        modules: ModuleLibrary {
+            store,
+            sandbox: sandbox().clone(),
+            limits: Default::default(),
+            admission: store::Admission::default(),
+        },
         broker,
         coverage: QueueCoverage::Embedded(["default".parse().expect("a name")].into()),
         locations,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flow::{Diagnostic, Node, Severity, graph::Role};
+use flow::{Diagnostic, Lines, Node, Severity, graph::Role};
 use serde_json::json;
 
 use crate::{
@@ -23,8 +23,9 @@ pub(super) async fn run(
     let library = modules::open_to_read(settings).await?;
     let checked = flow_file::check(&library, flow, &inputs, Purpose::Check).await?;
     if as_json {
+        let lines = Lines::of(&checked.text);
         for diagnostic in &checked.diagnostics {
-            crate::output::json(diagnostic_json(flow, &checked.text, diagnostic));
+            crate::output::json(diagnostic_json(flow, &lines, diagnostic));
         }
         return Ok(if checked.flow.is_some() { Exit::Success } else { Exit::Invalid });
     }
@@ -45,8 +46,8 @@ pub(super) async fn run(
     Ok(Exit::Success)
 }
 
-fn diagnostic_json(file: &Path, text: &str, diagnostic: &Diagnostic) -> serde_json::Value {
-    let position = diagnostic.span.as_ref().map(|span| flow::line_and_column(text, span.start));
+fn diagnostic_json(file: &Path, lines: &Lines<'_>, diagnostic: &Diagnostic) -> serde_json::Value {
+    let position = diagnostic.span.as_ref().map(|span| lines.line_and_column(span.start));
     json!({
         "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
         "file": file,

@@ -16,7 +16,7 @@ use protocol::RunCommand;
 
 use super::{
     namespace::foreign_names,
-    submit::{api_diagnostic, diagnostics_problem, unserved_queues, wire},
+    submit::{api_diagnostics, diagnostics_problem, unserved_queues, wire},
 };
 use crate::{
     ModuleLibrary, QueueCoverage, WiredFlow, auth::namespace::CallerNamespace, extract, problem::Problem, state,
@@ -132,7 +132,7 @@ async fn plan_edits(
     if !reasons.is_empty() {
         return Err(conflict(reasons.join("; ")));
     }
-    let warnings: Vec<api::Diagnostic> = warnings.iter().map(|diagnostic| api_diagnostic(diagnostic, "")).collect();
+    let warnings = api_diagnostics(&warnings, "");
     let edits = edits.iter().map(ToString::to_string).collect();
     let (run, next) = (machine.run().to_string(), revision.next().get());
     Ok(EditPlan { revision, flow, edited: EditResult { run, revision: next, applied: false, edits, warnings } })

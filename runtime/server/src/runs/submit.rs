@@ -104,7 +104,7 @@ async fn start(
     if !unserved.is_empty() {
         return Err(diagnostics_problem(&unserved, text));
     }
-    let warnings = wired.warnings.iter().map(|warning| api_diagnostic(warning, text)).collect();
+    let warnings = api_diagnostics(&wired.warnings, text);
     match state.dependencies.engine.submit(run.clone(), Arc::new(wired.with_source(text))).await {
         Ok(_) => Ok((StatusCode::CREATED, warnings)),
         // A concurrent request created the run first.
@@ -203,17 +203,21 @@ pub(super) fn diagnostics_problem(diagnostics: &[Diagnostic], text: &str) -> Pro
         _ => format!("the flow has {} errors", errors.len()),
     };
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail)
-        .diagnostics(diagnostics.iter().map(|diagnostic| api_diagnostic(diagnostic, text)).collect())
+        .diagnostics(api_diagnostics(diagnostics, text))
 }
 
-pub(super) fn api_diagnostic(diagnostic: &Diagnostic, text: &str) -> api::Diagnostic {
-    let position = diagnostic.span.as_ref().map(|span| flow::line_and_column(text, span.start));
-    api::Diagnostic {
-        severity: diagnostic.severity.into(),
-        message: diagnostic.message.clone(),
-        hint: diagnostic.hint.clone(),
-        line: position.map(|(line, _)| line),
-        column: position.map(|(_, column)| column),
-        span: diagnostic.span.as_ref().map(|span| (span.start, span.end)),
-    }
+pub(super) fn api_diagnostics(diagnostics: &[Diagnostic], text: &str) -> Vec<api::Diagnostic> {
+    let lines = flow::Lines::of(text);
+    let api_diagnostic = |diagnostic: &Diagnostic| {
+        let position = diagnostic.span.as_ref().map(|span| lines.line_and_column(span.start));
+        api::Diagnostic {
+            severity: diagnostic.severity.into(),
+            message: diagnostic.message.clone(),
+            hint: diagnostic.hint.clone(),
+            line: position.map(|(line, _)| line),
+            column: position.map(|(_, column)| column),
+            span: diagnostic.span.as_ref().map(|span| (span.start, span.end)),
+        }
+    };
+    diagnostics.iter().map(api_diagnostic).collect()
 }
