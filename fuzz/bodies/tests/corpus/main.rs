@@ -33,15 +33,19 @@ fn folder(name: &str) -> PathBuf {
 fn files(target: &Target) -> Vec<PathBuf> {
     let folder = folder("corpus").join(target.name);
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("it is there").path()).collect();
     files.sort();
     files
 }
 
 /// The names of the entries of a folder, without extension.
 fn names(name: &str) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder(name)).unwrap();
-    entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
+    let entries = fs::read_dir(folder(name)).expect("it is there");
+    entries
+        .map(|entry| {
+            entry.expect("it is there").path().file_stem().expect("it is there").to_string_lossy().into_owned()
+        })
+        .collect()
 }
 
 #[test]

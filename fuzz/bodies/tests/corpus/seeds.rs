@@ -13,7 +13,8 @@ const INTEGER: Option<&str> = Some(r#"{"type": "integer"}"#);
 
 fn seeds() -> BTreeMap<(&'static str, &'static str), Vec<u8>> {
     let descriptions = descriptions().into_iter().map(|(name, bytes)| (("description", name), bytes));
-    let modules = modules().into_iter().map(|(name, text)| (("module", name), wat::parse_str(text).unwrap()));
+    let modules =
+        modules().into_iter().map(|(name, text)| (("module", name), wat::parse_str(text).expect("it can be written")));
     descriptions.chain(modules).collect()
 }
 
@@ -35,7 +36,7 @@ fn descriptions() -> Vec<(&'static str, Vec<u8>)> {
         memory[at..at + 4].copy_from_slice(&number.to_le_bytes());
         memory
     };
-    let first = u32::from_le_bytes(valid[..4].try_into().unwrap()) as usize - (1 << 10);
+    let first = u32::from_le_bytes(valid[..4].try_into().expect("it can be written")) as usize - (1 << 10);
     let descriptions = vec![
         ("valid", valid.clone()),
         ("two-tasks", Memory::of(&[task, Task { name: "plain", ..Task::default() }])),
