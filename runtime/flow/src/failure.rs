@@ -21,7 +21,7 @@ pub enum FailureKind {
     Timeout,
     /// The guest requested more memory than its limit.
     Memory,
-    /// The guest trapped: it panicked, divided by zero, overflowed its stack.
+    /// The guest trapped: it panicked, divided by zero, overflowed its stack. Or the process that called it was lost.
     Trap,
     /// The output of the guest exceeded its limit.
     OutputLimit,

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::{
     Module, ModuleError,
     compiled::{CompileError, Compiled},
+    confined::Program,
     engines::Engines,
 };
 use message::{Reply, Request};
@@ -33,7 +34,7 @@ pub struct Compiler(Place);
 #[derive(Debug, Clone)]
 enum Place {
     Here,
-    Child { program: PathBuf, argument: &'static str, checking: Arc<Semaphore>, compiling: Arc<Semaphore> },
+    Child { program: Program, checking: Arc<Semaphore>, compiling: Arc<Semaphore> },
 }
 
 impl Compiler {
@@ -48,7 +49,8 @@ impl Compiler {
     #[must_use]
     pub fn in_children(program: PathBuf, argument: &'static str) -> Self {
         let permits = || Arc::new(Semaphore::new(MAX_CHILDREN));
-        Self(Place::Child { program, argument, checking: permits(), compiling: permits() })
+        let program = Program { path: program, argument };
+        Self(Place::Child { program, checking: permits(), compiling: permits() })
     }
 
     /// Checks a component, or converts a core module to a component, as [`Module::componentize`] does. Dropping the future
@@ -95,7 +97,7 @@ impl Compiler {
 
     /// Asks a child, once there are few enough.
     async fn ask(&self, request: Request, bytes: &[u8]) -> Result<Reply, ChildError> {
-        let Place::Child { program, argument, checking, compiling } = &self.0 else {
+        let Place::Child { program, checking, compiling } = &self.0 else {
             return Err(ChildError::Machine("there is no child".into()));
         };
         let permits = match request {
@@ -103,6 +105,6 @@ impl Compiler {
             Request::Compile => compiling,
         };
         let _permit = permits.acquire().await.map_err(|error| ChildError::Machine(error.to_string()))?;
-        process::ask(program, argument, request, bytes).await
+        process::ask(program, request, bytes).await
     }
 }

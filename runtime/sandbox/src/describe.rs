@@ -1,5 +1,7 @@
 //! Requests the description of a module's tasks, and validates it.
 
+pub(crate) mod description;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use flow::{
@@ -11,19 +13,20 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     call::Completion,
     classify,
-    compiled::{Compiled, LinkedModule},
+    compiled::{Compiled, Place},
     engines::EngineKind,
-    guest::wit,
     host_state::{CallOrigin, HostState, Process, Seed},
+    loaded::LinkedModule,
     run::{self, Watchdog},
     sandbox::Shared,
+    ticker::Ticker,
 };
 
 /// The maximum number of tasks in a module, and of parameters and provided values of one task: far more than any author writes.
 const MAX_ITEMS: usize = 1_000;
 
 /// The limits of a describe call, which computes almost nothing.
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { timeout: Duration::from_secs(10), memory: 128 << 20, output: 1 << 20, log: 16 << 10, ..Limits::default() }
 }
 
@@ -68,36 +71,50 @@ pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<Mod
     }
 }
 
-/// The guest's description; `None` for a command, which has none.
-async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<wit::TaskInfo>>, Completion> {
+/// The guest's description, from here or from a child; `None` for a command, which has none.
+async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<description::TaskInfo>>, Completion> {
     let limits = limits();
     let interrupts = [CancellationToken::new(), shared.interrupts()];
     let permit_watch = Watchdog::start(Duration::MAX, interrupts.clone());
     let permit = permit_watch.run(async { Ok(shared.describing().acquire().await?) }).await;
+    let _permit = permit.map_err(|error| classify::without_guest(&error, &permit_watch))?;
+    let loaded = match compiled.place() {
+        Place::Here(loaded) => loaded,
+        Place::Children(code) => return code.describe(&limits, interrupts).await,
+    };
     let watch = Watchdog::start(limits.timeout, interrupts);
-    let kind = EngineKind::of(&limits, compiled.allocation());
-    let _permit = permit.map_err(|error| classify::without_guest(&error, &watch))?;
-    let ready = watch.run(run::ready(compiled, kind)).await;
-    let pre = match ready.map_err(|error| classify::without_guest(&error, &watch))? {
+    let kind = EngineKind::of(&limits, loaded.allocation());
+    let ready = watch.run(run::ready(loaded, kind)).await;
+    let module = ready.map_err(|error| classify::without_guest(&error, &watch))?;
+    run((kind, module), shared.ticker(), watch).await
+}
+
+/// The description of a module that is linked for an engine, from this process.
+pub(crate) async fn run(
+    (kind, module): (EngineKind, &LinkedModule),
+    ticker: &Ticker,
+    watch: Watchdog,
+) -> Result<Option<Vec<description::TaskInfo>>, Completion> {
+    let pre = match module {
         LinkedModule::Command { .. } => return Ok(None),
         LinkedModule::Tasks { pre, .. } => pre,
     };
     let origin = CallOrigin { time: Timestamp::default(), seed: Seed::Describe };
-    let state = HostState::new(limits, watch.clone(), origin, Process::default(), None);
-    let _running = shared.ticker().begin();
+    let state = HostState::new(limits(), watch.clone(), origin, Process::default(), None);
+    let _running = ticker.begin();
     let mut store = run::store(pre.engine(), state);
     let description = async {
         let task = pre.instantiate_async(&mut store).await?;
         task.waft_task_guest().call_describe(&mut store).await
     };
     match watch.run(description).await {
-        Ok(tasks) => Ok(Some(tasks)),
+        Ok(tasks) => Ok(Some(tasks.into_iter().map(description::TaskInfo::from).collect())),
         Err(error) => Err(classify::classify(Err(error), store.data(), kind.stack())),
     }
 }
 
 /// Validates the guest's description; the error is the reason.
-fn content(tasks: Vec<wit::TaskInfo>) -> Result<Vec<TaskInfo>, String> {
+fn content(tasks: Vec<description::TaskInfo>) -> Result<Vec<TaskInfo>, String> {
     at_most(tasks.len(), "tasks")?;
     if tasks.is_empty() {
         return Err("it has no task".into());
@@ -114,7 +131,7 @@ fn content(tasks: Vec<wit::TaskInfo>) -> Result<Vec<TaskInfo>, String> {
     Ok(content)
 }
 
-fn task_info(name: Export, task: wit::TaskInfo) -> Result<TaskInfo, String> {
+fn task_info(name: Export, task: description::TaskInfo) -> Result<TaskInfo, String> {
     let requires = parameters(task.requires)?;
     let provides = provides(task.provides)?;
     let rollback = match task.rollback {
@@ -133,26 +150,26 @@ fn task_info(name: Export, task: wit::TaskInfo) -> Result<TaskInfo, String> {
     Ok(TaskInfo { name, doc: task.doc, requires, provides, rollback, retry, limits: overrides(&task.limits)? })
 }
 
-fn parameters(parameters: Vec<wit::Parameter>) -> Result<Vec<Parameter>, String> {
+fn parameters(parameters: Vec<description::Parameter>) -> Result<Vec<Parameter>, String> {
     at_most(parameters.len(), "parameters")?;
     let mut names = BTreeSet::new();
     parameters
         .into_iter()
         .map(|parameter| {
-            let wit::Parameter { name, doc, schema, optional } = parameter;
+            let description::Parameter { name, doc, schema, optional } = parameter;
             let name = unique(&name, &mut names).map_err(|reason| format!("requires {reason}"))?;
             Ok(Parameter { schema: parsed(schema, &name)?, name, doc, optional })
         })
         .collect()
 }
 
-fn provides(provided: Vec<wit::Provided>) -> Result<Vec<Provided>, String> {
+fn provides(provided: Vec<description::Provided>) -> Result<Vec<Provided>, String> {
     at_most(provided.len(), "provided values")?;
     let mut names = BTreeSet::new();
     provided
         .into_iter()
         .map(|provided| {
-            let wit::Provided { name, doc, schema } = provided;
+            let description::Provided { name, doc, schema } = provided;
             let name = unique(&name, &mut names).map_err(|reason| format!("provides {reason}"))?;
             Ok(Provided { schema: parsed(schema, &name)?, name, doc })
         })
@@ -178,13 +195,13 @@ fn parsed(schema: Option<String>, name: &ValueName) -> Result<Option<Json>, Stri
     Ok(Some(schema))
 }
 
-fn retry(retry: wit::Retry) -> Result<RetryPolicy, String> {
+fn retry(retry: description::Retry) -> Result<RetryPolicy, String> {
     if retry.attempts == 0 {
         return Err("requests 0 attempts".into());
     }
     let backoff = match retry.backoff {
-        wit::Backoff::Exponential => Backoff::Exponential,
-        wit::Backoff::Fixed => Backoff::Fixed,
+        description::Backoff::Exponential => Backoff::Exponential,
+        description::Backoff::Fixed => Backoff::Fixed,
     };
     Ok(RetryPolicy {
         attempts: retry.attempts,
@@ -195,7 +212,7 @@ fn retry(retry: wit::Retry) -> Result<RetryPolicy, String> {
     })
 }
 
-fn overrides(limits: &wit::Limits) -> Result<LimitOverrides, String> {
+fn overrides(limits: &description::Limits) -> Result<LimitOverrides, String> {
     if limits.timeout_milliseconds == Some(0) {
         return Err("requests a timeout of 0".into());
     }

@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use flow::Limits;
+use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
 use crate::{
@@ -37,7 +38,7 @@ const KEEP_RESIDENT: usize = 128 << 10;
 const INSTANCE_SIZE: usize = 4 << 20;
 
 /// How an engine allocates instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Allocation {
     /// From preallocated slots: fast, with a size limit.
     Pooled,
@@ -46,7 +47,7 @@ pub(crate) enum Allocation {
 }
 
 /// Selects an engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EngineKind {
     stack: usize,
     allocation: Allocation,
@@ -78,13 +79,18 @@ impl EngineKind {
         Self { stack, allocation: if in_pool { allocation } else { Allocation::OnDemand } }
     }
 
-    /// The engine that compiles new modules.
+    /// The engine with the smallest stack.
     pub(crate) fn first(allocation: Allocation) -> Self {
         Self { stack: 0, allocation }
     }
 
     pub(crate) fn allocation(self) -> Allocation {
         self.allocation
+    }
+
+    /// The engine with the same stack and another allocation.
+    pub(crate) fn with(self, allocation: Allocation) -> Self {
+        Self { allocation, ..self }
     }
 
     /// The WebAssembly stack in bytes.
@@ -104,14 +110,19 @@ impl EngineKind {
 impl Engines {
     /// Creates the engine that is always needed.
     pub(crate) fn new(pool_slots: u32, ticker: Ticker) -> wasmtime::Result<Self> {
-        let engines = Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots, ticker };
-        engines.linked_engine(EngineKind::first(Allocation::Pooled))?;
+        let engines = Self::lazy(pool_slots, ticker);
+        engines.linked_engine(engines.first())?;
         Ok(engines)
     }
 
-    /// Creates no engine yet: for a process that only compiles.
-    pub(crate) fn without_pool(ticker: Ticker) -> Self {
-        Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots: 0, ticker }
+    /// Creates no engine yet. Without slots there is no pool: for a process that calls no guest.
+    pub(crate) fn lazy(pool_slots: u32, ticker: Ticker) -> Self {
+        Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots, ticker }
+    }
+
+    /// The engine that compiles new modules. All compile the same code.
+    pub(crate) fn first(&self) -> EngineKind {
+        EngineKind::first(if self.pool_slots == 0 { Allocation::OnDemand } else { Allocation::Pooled })
     }
 
     pub(crate) fn ticker(&self) -> &Ticker {

@@ -26,7 +26,7 @@ pub(crate) use bindings::{Task, TaskPre, waft::task::types as wit};
 use bindings::waft::task::host;
 
 /// The maximum size of the JSON details of a failure, in bytes: they are recorded with every failed attempt.
-const MAX_DETAILS_BYTES: usize = 64 << 10;
+pub(crate) const MAX_DETAILS_BYTES: usize = 64 << 10;
 
 pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     host::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)
@@ -59,7 +59,7 @@ impl host::Host for HostState {
 }
 
 /// The maximum size of a progress message, in bytes: it is shown in one line.
-const MAX_PROGRESS_BYTES: usize = 1 << 10;
+pub(crate) const MAX_PROGRESS_BYTES: usize = 1 << 10;
 
 /// Calls the guest's function for the job, and checks its result.
 pub(crate) async fn call(

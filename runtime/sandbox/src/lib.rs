@@ -1,9 +1,10 @@
 //! One guest call inside its limits.
 //!
 //! This crate alone knows wasmtime. It makes components of compiler output ([`Module`]), compiles them once per machine
-//! ([`Compiled`]) in a process of their own ([`Compiler`]), describes them, and calls them ([`Sandbox::call`]). Each call gets a fresh instance with only the
-//! resources that [`flow::Limits`] grant, and the same job always sees the same environment. The crate must not know of
-//! stores or brokers, nor of runs beyond the ids that it passes on. Start reading at `sandbox.rs`, then `call.rs`.
+//! ([`Compiled`]) in a process of their own ([`Compiler`]), describes them, and calls them ([`Sandbox::call`]), here or in processes
+//! of their own ([`Isolation`]). Each call gets a fresh instance with only the resources that [`flow::Limits`] grant, and the same
+//! job always sees the same environment. The crate must not know of stores or brokers, nor of runs beyond the ids that it passes
+//! on. Start reading at `sandbox.rs`, then `call.rs`.
 
 // Printing panics when the reader has left; only the binary prints, and handles that.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -18,18 +19,24 @@ mod sandbox;
 pub use call::{Action, Call, CallReport, Completion, Level, LogLine, Observer, Standard, Stats};
 pub use sandbox::{CacheConfig, Config, Sandbox, SandboxError};
 
+mod confined;
 mod compiler;
 
 pub use compiler::{Compiler, child::serve_compiler};
 
 mod disk_cache;
 mod compiled;
+mod loaded;
 mod engines;
 mod memory_cache;
 mod ticker;
 
 pub use compiled::{CompileError, Compiled};
 pub use disk_cache::CacheOwner;
+
+mod isolation;
+
+pub use isolation::{Isolation, serve_calls};
 
 mod command;
 mod describe;

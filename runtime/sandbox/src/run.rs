@@ -12,11 +12,13 @@ use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline};
 use crate::{
     call::{Call, CallReport, Completion, Observer, Stats},
     classify, command,
-    compiled::{Compiled, LinkedModule},
+    compiled::{Compiled, Place},
     engines::EngineKind,
     guest,
     host_state::{CallOrigin, CapturedOutput, HostState, MAX_HANDLES, Process, Seed},
+    loaded::{LinkedModule, Loaded},
     sandbox::Shared,
+    ticker::Ticker,
 };
 
 /// The host memory allowance for a guest beyond twice the output limit, in bytes: lists of many small values take more
@@ -98,7 +100,7 @@ fn tick(context: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadl
     Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
 }
 
-/// Calls a module.
+/// Calls a module, here or in a child.
 pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, observer: Arc<dyn Observer>) -> CallReport {
     // Whoever sent the call chose its limits.
     if let Some(exceeded) = call.limits.exceeding(shared.max_limits()).into_iter().next() {
@@ -109,17 +111,31 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     // The timeout of the call starts when it has a slot.
     let slot_watch = Watchdog::start(Duration::MAX, interrupts.clone());
     let slot = slot_watch.run(async { Ok(shared.slots().acquire().await?) }).await;
-    let watch = Watchdog::start(call.limits.timeout, interrupts);
-    let kind = EngineKind::of(&call.limits, compiled.allocation());
     let _slot = match slot {
         Ok(slot) => slot,
-        Err(error) => return CallReport::without_guest(classify::without_guest(&error, &watch)),
+        Err(error) => return CallReport::without_guest(classify::without_guest(&error, &slot_watch)),
     };
-    let ready = match watch.run(ready(compiled, kind)).await {
-        Ok(ready) => ready,
-        Err(error) => return CallReport::without_guest(classify::without_guest(&error, &watch)),
+    let loaded = match compiled.place() {
+        Place::Here(loaded) => loaded,
+        Place::Children(code) => return code.call(call, interrupts, observer).await,
     };
-    let process = match ready {
+    let watch = Watchdog::start(call.limits.timeout, interrupts);
+    let kind = EngineKind::of(&call.limits, loaded.allocation());
+    match watch.run(ready(loaded, kind)).await {
+        Ok(module) => run((kind, module), shared.ticker(), watch, call, observer).await,
+        Err(error) => CallReport::without_guest(classify::without_guest(&error, &watch)),
+    }
+}
+
+/// Calls a module that is linked for an engine, in this process.
+pub(crate) async fn run(
+    (kind, module): (EngineKind, &LinkedModule),
+    ticker: &Ticker,
+    watch: Watchdog,
+    call: &Call,
+    observer: Arc<dyn Observer>,
+) -> CallReport {
+    let process = match module {
         LinkedModule::Tasks { .. } => Process::default(),
         LinkedModule::Command { .. } => command::process(call),
     };
@@ -127,9 +143,9 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     let seed = Seed::Attempt { run, task, firing: *firing, attempt: *attempt };
     let origin = CallOrigin { time: call.job_time, seed };
     let state = HostState::new(call.limits, watch.clone(), origin, process, Some(observer));
-    let _running = shared.ticker().begin();
-    let mut store = store(ready.component().engine(), state);
-    let result = watch.run(act(ready, &mut store, call)).await;
+    let _running = ticker.begin();
+    let mut store = store(module.component().engine(), state);
+    let result = watch.run(act(module, &mut store, call)).await;
     let completion = classify::classify(result, store.data(), kind.stack());
     CallReport::of(completion, store.into_data())
 }
@@ -152,13 +168,13 @@ async fn act(
 }
 
 /// The module linked for an engine; linked now if needed.
-pub(crate) async fn ready(compiled: &Compiled, kind: EngineKind) -> wasmtime::Result<&LinkedModule> {
-    if let Some(ready) = compiled.ready(kind) {
+pub(crate) async fn ready(loaded: &Arc<Loaded>, kind: EngineKind) -> wasmtime::Result<&LinkedModule> {
+    if let Some(ready) = loaded.ready(kind) {
         return Ok(ready);
     }
-    let module = compiled.clone();
-    tokio::task::spawn_blocking(move || module.prepare(kind)).await??;
-    Ok(compiled.ready(kind).expect("it was just prepared"))
+    let preparing = loaded.clone();
+    tokio::task::spawn_blocking(move || preparing.prepare(kind)).await??;
+    Ok(loaded.ready(kind).expect("it was just prepared"))
 }
 
 impl CallReport {
@@ -169,7 +185,7 @@ impl CallReport {
     }
 
     /// The report of a call that never reached the guest.
-    fn without_guest(completion: Completion) -> Self {
+    pub(crate) fn without_guest(completion: Completion) -> Self {
         Self {
             completion,
             log: Vec::new(),

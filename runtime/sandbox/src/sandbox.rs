@@ -17,12 +17,14 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Compiler, Module, ModuleError,
+    Compiler, Isolation, Module, ModuleError,
     call::{Action, Call, CallReport, Observer},
     compiled::{CompileError, Compiled},
+    confined::Program,
     describe::{self, DescribeError},
     disk_cache::{CacheKey, Compatibility, DiskCache},
-    engines::{Allocation, EngineKind, Engines},
+    engines::Engines,
+    isolation::{IsolatedCode, Pool},
     memory_cache::MemoryCache,
     run,
     ticker::Ticker,
@@ -58,13 +60,21 @@ pub struct Config {
     pub slots: u32,
     /// Where modules are checked and compiled.
     pub compiler: Compiler,
+    /// Where guests are called.
+    pub isolation: Isolation,
     /// The maximum of each limit of a call. A call with a higher limit fails.
     pub max_limits: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache: None, slots: 16, compiler: Compiler::here(), max_limits: Limits::maximum() }
+        Self {
+            cache: None,
+            slots: 16,
+            compiler: Compiler::here(),
+            isolation: Isolation::None,
+            max_limits: Limits::maximum(),
+        }
     }
 }
 
@@ -94,6 +104,8 @@ pub(crate) struct Shared {
     /// The compilations in progress: concurrent callers for one module share one.
     compiling: Mutex<HashMap<Digest, Compiling>>,
     compiler: Compiler,
+    /// The children that call guests; `None` if guests are called in this process.
+    children: Option<Arc<Pool>>,
     max_limits: Limits,
     /// Compilations run to their end, even if no caller waits any more.
     compilations: TaskTracker,
@@ -116,8 +128,16 @@ impl Sandbox {
         let engine_error = |error: wasmtime::Error| SandboxError::Engine { reason: format!("{error:#}") };
         let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
         let slots = config.slots.max(1);
-        let engines = Engines::new(slots.saturating_add(MAX_CONCURRENT_DESCRIBES), ticker).map_err(engine_error)?;
-        let engine = engines.linked_engine(EngineKind::first(Allocation::Pooled)).map_err(engine_error)?;
+        let calls = slots.saturating_add(MAX_CONCURRENT_DESCRIBES);
+        let (children, pool_slots) = match config.isolation {
+            Isolation::None => (None, calls),
+            Isolation::Process { program, argument } => {
+                let program = Program { path: program, argument };
+                (Some(Arc::new(Pool::new(program, permits(calls), &config.max_limits))), 0)
+            }
+        };
+        let engines = Engines::new(pool_slots, ticker).map_err(engine_error)?;
+        let engine = engines.linked_engine(engines.first()).map_err(engine_error)?;
         let compatibility = Compatibility::of(&engine.engine);
         let cache = config.cache.and_then(|cache| open_cache(cache, compatibility));
         Ok(Self(Arc::new(Shared {
@@ -126,6 +146,7 @@ impl Sandbox {
             cache,
             compiling: Mutex::default(),
             compiler: config.compiler,
+            children,
             max_limits: config.max_limits,
             compilations: TaskTracker::new(),
             refused: Mutex::default(),
@@ -140,8 +161,7 @@ impl Sandbox {
         if let Some(compiled) = self.0.recent.get(digest) {
             return Some(compiled);
         }
-        let (shared, digest) = (self.0.clone(), *digest);
-        tokio::task::spawn_blocking(move || shared.load(&digest)).await.ok().flatten()
+        self.0.clone().load(*digest).await
     }
 
     /// Checks a component, or converts a core module to a component, where this sandbox compiles.
@@ -229,20 +249,32 @@ impl Shared {
     }
 
     /// Loads a module from disk.
-    fn load(&self, digest: &Digest) -> Option<Compiled> {
-        let cache = self.cache.as_ref()?;
-        let code = cache.load(digest)?;
-        match Compiled::load(&self.engines, *digest, &code) {
+    async fn load(self: Arc<Self>, digest: Digest) -> Option<Compiled> {
+        let reading = self.clone();
+        let read = tokio::task::spawn_blocking(move || reading.cache.as_ref()?.load(&digest));
+        let code = read.await.ok().flatten()?;
+        match self.clone().place(digest, code.into()).await {
             Ok(compiled) => {
                 self.recent.put(compiled.clone());
                 Some(compiled)
             }
+            // These say nothing of the code.
+            Err(CompileError::Unavailable { .. } | CompileError::Interrupted { .. }) => None,
             Err(error) => {
                 tracing::warn!(%error, "compiled code on disk cannot be used; it is compiled again");
-                cache.discard(digest);
+                let _ = tokio::task::spawn_blocking(move || Some(self.cache.as_ref()?.discard(&digest))).await;
                 None
             }
         }
+    }
+
+    /// Loads code where guests are called.
+    async fn place(self: Arc<Self>, digest: Digest, code: Bytes) -> Result<Compiled, CompileError> {
+        if let Some(children) = &self.children {
+            return Ok(Compiled::isolated(digest, IsolatedCode::load(children, digest, code).await?));
+        }
+        let loading = tokio::task::spawn_blocking(move || Compiled::load(&self.engines, digest, &code));
+        loading.await.unwrap_or(Err(CompileError::Interrupted { digest }))
     }
 
     async fn compile(self: Arc<Self>, digest: Digest, bytes: Bytes) -> Result<Compiled, CompileError> {
@@ -266,15 +298,13 @@ impl Shared {
     }
 
     async fn load_and_store(self: Arc<Self>, digest: Digest, code: Vec<u8>) -> Result<Compiled, CompileError> {
-        let loading = tokio::task::spawn_blocking(move || {
-            let compiled = Compiled::load(&self.engines, digest, &code)?;
-            if let Some(cache) = &self.cache {
-                cache.store(&digest, &code);
-            }
-            self.recent.put(compiled.clone());
-            Ok(compiled)
-        });
-        loading.await.unwrap_or(Err(CompileError::Interrupted { digest }))
+        let code = Bytes::from(code);
+        let compiled = self.clone().place(digest, code.clone()).await?;
+        let storing = self.clone();
+        // If it fails, the module is compiled again later.
+        let _ = tokio::task::spawn_blocking(move || Some(storing.cache.as_ref()?.store(&digest, &code))).await;
+        self.recent.put(compiled.clone());
+        Ok(compiled)
     }
 
     fn recently_refused(&self, digest: &Digest) -> Option<CompileError> {

@@ -1,17 +1,15 @@
 //! The child's part: it gives up what it does not need, reads one module, and answers.
 
-#[cfg(target_os = "linux")]
-mod system_calls;
-
 use std::io::{self, Read as _, Write as _};
 
-use rustix::process::{Resource, Rlimit};
+use rustix::process::Resource;
 
 use super::message::{Reply, Request};
 use crate::{
     Module,
     compiled::{CompileError, Compiled},
-    engines::{Allocation, EngineKind, Engines},
+    confined::{self, FilterError, limit, limits, system_calls},
+    engines::Engines,
     ticker::Ticker,
 };
 
@@ -27,9 +25,6 @@ const CPU_GRACE: u64 = 5;
 const MEMORY: u64 = 3 << 30;
 const MEMORY_PER_BYTE: u64 = 64;
 const MAX_MEMORY: u64 = 5 << 30;
-
-/// The standard streams are open by then; nothing else can be opened, not even in their place.
-const DESCRIPTORS: u64 = 0;
 
 /// Answers one request on standard input, on standard output. The process then ends. It never uses more than its limits on
 /// CPU time and memory, opens no file and no socket, starts no process, sends no signal, and dies with its parent.
@@ -51,39 +46,13 @@ pub fn serve_compiler() -> io::Result<()> {
     stdout.flush()
 }
 
-/// Gives up what the child never needs.
+/// Gives up what the child never needs. A kernel without filters for system calls leaves it with the limits.
 fn confine() -> io::Result<()> {
-    give_up_privileges()?;
-    limit(Resource::Core, 0)?;
-    limit(Resource::Fsize, 0)?;
-    limit(Resource::Nofile, DESCRIPTORS)?;
-    system_calls::restrict()
-}
-
-#[cfg(target_os = "linux")]
-fn give_up_privileges() -> io::Result<()> {
-    use rustix::{
-        process::{DumpableBehavior, Signal},
-        thread::{CapabilitySet, CapabilitySets},
-    };
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::thread::set_no_new_privs(true)?;
-    // Root could raise its limits again, and more.
-    let none = CapabilitySet::empty();
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
-}
-
-/// Other systems have only the limits.
-#[cfg(not(target_os = "linux"))]
-fn give_up_privileges() -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(not(target_os = "linux"))]
-mod system_calls {
-    pub(super) fn restrict() -> std::io::Result<()> {
-        Ok(())
+    confined::enter()?;
+    confined::forbid_files()?;
+    match system_calls::restrict_to_compiling() {
+        Ok(()) | Err(FilterError::Unsupported(_)) => Ok(()),
+        Err(FilterError::Failed(error)) => Err(error),
     }
 }
 
@@ -98,17 +67,6 @@ fn limit_work(bytes: usize) -> io::Result<()> {
 /// The CPU time that a module of some bytes may take, in seconds.
 pub(super) fn cpu_seconds(bytes: u64) -> u64 {
     (CPU_SECONDS + CPU_SECONDS_PER_MIB * (bytes >> 20)).min(MAX_CPU_SECONDS)
-}
-
-fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
-    limits(resource, maximum, maximum)
-}
-
-/// Sets a limit, at most as high as the one that the parent has.
-fn limits(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
-    let inherited = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    let limits = Rlimit { current: Some(current.min(inherited)), maximum: Some(maximum.min(inherited)) };
-    Ok(rustix::process::setrlimit(resource, limits)?)
 }
 
 fn answer(request: Request, module: &[u8]) -> Reply {
@@ -136,6 +94,5 @@ fn compile(module: &[u8]) -> Result<Vec<u8>, CompileError> {
     let refused = |reason: String| CompileError::Refused { digest, reason };
     let ticker = Ticker::start().map_err(|error| refused(error.to_string()))?;
     // The code is the same for every engine, and this one reserves no memory for instances.
-    let engines = Engines::without_pool(ticker);
-    Compiled::compile_with(&engines, EngineKind::first(Allocation::OnDemand), digest, module)
+    Compiled::compile(&Engines::lazy(0, ticker), digest, module)
 }

@@ -2,7 +2,6 @@
 
 use std::{
     os::unix::process::ExitStatusExt as _,
-    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -10,7 +9,6 @@ use std::{
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::Command,
     time::timeout,
 };
 
@@ -18,15 +16,13 @@ use super::{
     child::cpu_seconds,
     message::{Reply, Request},
 };
+use crate::confined::{PANIC_STATUS, Program};
 
 /// Wall-clock time for each second of CPU time that the child may take: other processes may need the cores too.
 const WALL_PER_CPU: u32 = 4;
 
 /// The maximum size of an answer. Code is some times larger than a module, and few modules have more than 20 MiB.
 const MAX_ANSWER_BYTES: u64 = 512 << 20;
-
-/// The exit code of a program that has panicked.
-const PANIC_STATUS: i32 = 101;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,13 +34,10 @@ pub(super) enum ChildError {
 }
 
 /// Lets a child answer a request. Dropping the future kills the child.
-pub(super) async fn ask(program: &Path, argument: &str, request: Request, module: &[u8]) -> Result<Reply, ChildError> {
+pub(super) async fn ask(program: &Program, request: Request, module: &[u8]) -> Result<Reply, ChildError> {
     let lost = |what: &str, error: std::io::Error| ChildError::Machine(format!("{what}: {error}"));
-    let mut command = Command::new(program);
-    command.arg(argument).env_clear().current_dir("/").kill_on_drop(true);
-    // Ctrl-C in a terminal is for the parent, which may let calls end.
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
-    let mut child = command.spawn().map_err(|error| lost("no process for the compiler could be started", error))?;
+    let spawned = program.command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = spawned.map_err(|error| lost("no process for the compiler could be started", error))?;
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(ChildError::Machine("the compiler has no standard streams".into()));
     };
@@ -114,7 +107,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_cannot_be_started_says_nothing_of_the_module() {
-        let asked = ask(Path::new("/nowhere/waft"), "compile", Request::Compile, b"module").await;
+        let program = Program { path: "/nowhere/waft".into(), argument: "compile" };
+        let asked = ask(&program, Request::Compile, b"module").await;
         let ChildError::Machine(reason) = asked.unwrap_err() else { panic!("the module is not to blame") };
         assert!(reason.contains("could be started"), "{reason}");
     }

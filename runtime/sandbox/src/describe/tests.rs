@@ -2,45 +2,45 @@
 
 use super::*;
 
-fn parameter(name: &str) -> wit::Parameter {
-    wit::Parameter { name: name.into(), doc: String::new(), schema: None, optional: false }
+fn parameter(name: &str) -> description::Parameter {
+    description::Parameter { name: name.into(), doc: String::new(), schema: None, optional: false }
 }
 
-fn provided(name: &str) -> wit::Provided {
-    wit::Provided { name: name.into(), doc: String::new(), schema: None }
+fn provided(name: &str) -> description::Provided {
+    description::Provided { name: name.into(), doc: String::new(), schema: None }
 }
 
-fn task(name: &str) -> wit::TaskInfo {
-    wit::TaskInfo {
+fn task(name: &str) -> description::TaskInfo {
+    description::TaskInfo {
         name: name.into(),
         doc: "Bakes.".into(),
         requires: vec![parameter("pan")],
         provides: vec![provided("cake")],
         rollback: None,
         retry: None,
-        limits: wit::Limits { timeout_milliseconds: None, memory_bytes: None },
+        limits: description::Limits { timeout_milliseconds: None, memory_bytes: None },
     }
 }
 
-fn invalid_reason(tasks: Vec<wit::TaskInfo>) -> String {
+fn invalid_reason(tasks: Vec<description::TaskInfo>) -> String {
     content(tasks).unwrap_err()
 }
 
 #[test]
 fn a_valid_description_is_accepted() {
-    let retry = wit::Retry {
+    let retry = description::Retry {
         attempts: 4,
-        backoff: wit::Backoff::Fixed,
+        backoff: description::Backoff::Fixed,
         initial_milliseconds: 200,
         max_milliseconds: 1_000,
         jitter: true,
     };
     let schema = Some("{\"type\": \"integer\"}".into());
-    let description = wit::TaskInfo {
-        requires: vec![wit::Parameter { schema, optional: true, ..parameter("pan") }],
+    let description = description::TaskInfo {
+        requires: vec![description::Parameter { schema, optional: true, ..parameter("pan") }],
         rollback: Some(vec![parameter("reason")]),
         retry: Some(retry),
-        limits: wit::Limits { timeout_milliseconds: Some(30_000), memory_bytes: Some(1 << 20) },
+        limits: description::Limits { timeout_milliseconds: Some(30_000), memory_bytes: Some(1 << 20) },
         ..task("bake")
     };
     let [task] = content(vec![description]).unwrap().try_into().unwrap();
@@ -57,20 +57,20 @@ fn a_valid_description_is_accepted() {
 fn invalid_and_duplicate_names_are_rejected() {
     assert!(invalid_reason(vec![task("a cake")]).starts_with("it has a task whose name \"a cake\" is not a name"));
     assert_eq!(invalid_reason(vec![task("bake"), task("bake")]), "it has two tasks named bake");
-    let twice = wit::TaskInfo { requires: vec![parameter("pan"), parameter("pan")], ..task("bake") };
+    let twice = description::TaskInfo { requires: vec![parameter("pan"), parameter("pan")], ..task("bake") };
     assert_eq!(invalid_reason(vec![twice]), "its task bake requires pan twice");
-    let twice = wit::TaskInfo { provides: vec![provided("cake"), provided("cake")], ..task("bake") };
+    let twice = description::TaskInfo { provides: vec![provided("cake"), provided("cake")], ..task("bake") };
     assert_eq!(invalid_reason(vec![twice]), "its task bake provides cake twice");
-    let unnamed = wit::TaskInfo { provides: vec![provided("")], ..task("bake") };
+    let unnamed = description::TaskInfo { provides: vec![provided("")], ..task("bake") };
     assert!(invalid_reason(vec![unnamed]).starts_with("its task bake provides a value whose name \"\" is not a name"));
-    let duplicate = wit::TaskInfo { rollback: Some(vec![parameter("pan")]), ..task("bake") };
+    let duplicate = description::TaskInfo { rollback: Some(vec![parameter("pan")]), ..task("bake") };
     assert_eq!(invalid_reason(vec![duplicate]), "its task bake requires pan for apply and for rollback");
 }
 
 #[test]
 fn invalid_schemas_and_numbers_are_rejected() {
-    let schema = |text: &str| wit::TaskInfo {
-        requires: vec![wit::Parameter { schema: Some(text.into()), ..parameter("pan") }],
+    let schema = |text: &str| description::TaskInfo {
+        requires: vec![description::Parameter { schema: Some(text.into()), ..parameter("pan") }],
         ..task("bake")
     };
     assert!(
@@ -80,24 +80,27 @@ fn invalid_schemas_and_numbers_are_rejected() {
         invalid_reason(vec![schema("7")]),
         "its task bake has a schema for pan that is neither an object nor true or false"
     );
-    let retry = wit::Retry {
+    let retry = description::Retry {
         attempts: 0,
-        backoff: wit::Backoff::Fixed,
+        backoff: description::Backoff::Fixed,
         initial_milliseconds: 0,
         max_milliseconds: 0,
         jitter: false,
     };
     assert_eq!(
-        invalid_reason(vec![wit::TaskInfo { retry: Some(retry), ..task("bake") }]),
+        invalid_reason(vec![description::TaskInfo { retry: Some(retry), ..task("bake") }]),
         "its task bake requests 0 attempts"
     );
-    let limits = wit::Limits { timeout_milliseconds: Some(0), memory_bytes: None };
-    assert_eq!(invalid_reason(vec![wit::TaskInfo { limits, ..task("bake") }]), "its task bake requests a timeout of 0");
+    let limits = description::Limits { timeout_milliseconds: Some(0), memory_bytes: None };
+    assert_eq!(
+        invalid_reason(vec![description::TaskInfo { limits, ..task("bake") }]),
+        "its task bake requests a timeout of 0"
+    );
 }
 
 #[test]
 fn oversized_descriptions_are_rejected() {
-    let oversized = wit::TaskInfo { requires: vec![parameter("pan"); MAX_ITEMS + 1], ..task("bake") };
+    let oversized = description::TaskInfo { requires: vec![parameter("pan"); MAX_ITEMS + 1], ..task("bake") };
     assert_eq!(invalid_reason(vec![oversized]), "its task bake has 1001 parameters, the limit is 1000");
     let tasks = (0..=MAX_ITEMS).map(|index| task(&format!("bake-{index}"))).collect();
     assert_eq!(invalid_reason(tasks), "has 1001 tasks, the limit is 1000");

@@ -92,7 +92,7 @@ impl Streams {
     }
 
     /// Handles printed bytes. Bytes for the log go to the observer too.
-    fn print(&self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
+    pub(crate) fn print(&self, standard: Standard, bytes: &[u8]) -> StreamResult<()> {
         let is_log = {
             let mut state = self.lock();
             state.write(standard, bytes)?;

@@ -6,7 +6,7 @@ use flow::Values;
 use sandbox::{Call, Compiled, Completion, Config, Sandbox};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Content, Image, OnProgress, RecordingObserver, call, compile, guest, sandbox};
+use crate::support::{Content, Image, OnProgress, RecordingObserver, call, compile, guest, isolated, sandbox};
 
 const PROGRESS: &str = r#"(import "waft:task/host@1.0.0" "progress" (func $progress (param f64 i32 i32)))"#;
 
@@ -51,17 +51,23 @@ async fn interrupted(
 #[tokio::test]
 async fn one_call_is_interrupted_whether_it_computes_or_waits() {
     for core in [spinning(), sleeping()] {
-        let sandbox = sandbox();
-        let compiled = compile(&sandbox, &core).await;
-        let call = call();
-        let interrupt = call.interrupt.clone();
-        assert_eq!(interrupted(&sandbox, &compiled, call, move || interrupt.cancel()).await, Completion::Interrupted);
+        for sandbox in [sandbox(), isolated()] {
+            let compiled = compile(&sandbox, &core).await;
+            let call = call();
+            let stop = call.interrupt.clone();
+            assert_eq!(interrupted(&sandbox, &compiled, call, move || stop.cancel()).await, Completion::Interrupted);
+        }
     }
 }
 
 #[tokio::test]
 async fn all_calls_that_run_are_interrupted_and_later_ones_are_not() {
-    let sandbox = sandbox();
+    for sandbox in [sandbox(), isolated()] {
+        interrupt_all(sandbox).await;
+    }
+}
+
+async fn interrupt_all(sandbox: Sandbox) {
     let compiled = compile(&sandbox, &spinning()).await;
     let all = sandbox.clone();
     let stop = move || all.interrupt_all();

@@ -10,6 +10,7 @@ mod commands;
 mod determinism;
 mod interrupts;
 mod host_allocations;
+mod isolation;
 mod limits;
 mod modules;
 mod module_cache;

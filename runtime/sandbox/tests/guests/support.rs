@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flow::{
     Digest, Export, Failure, FailureKind, FlowName, Json, Limits, NodeName, RunId, Timestamp, Value, ValueName, Values,
 };
-use sandbox::{Action, Call, CallReport, Compiled, Completion, Config, Level, Module, Observer, Sandbox};
+use sandbox::{Action, Call, CallReport, Compiled, Completion, Config, Isolation, Level, Module, Observer, Sandbox};
 use tokio_util::sync::CancellationToken;
 use wit_component::StringEncoding;
 use wit_parser::Resolve;
@@ -92,8 +92,23 @@ pub(crate) fn program(data: &str, body: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
+/// A sandbox that calls guests in this process.
 pub(crate) fn sandbox() -> Sandbox {
-    Sandbox::new(Config { slots: 4, ..Config::default() }).unwrap()
+    sandbox_with(Isolation::None)
+}
+
+/// A sandbox that calls guests in child processes. See `isolation.rs`.
+pub(crate) fn isolated() -> Sandbox {
+    sandbox_with(isolation())
+}
+
+/// Children of this test program: with this argument alone, it runs one test, which serves the parent.
+pub(crate) fn isolation() -> Isolation {
+    Isolation::Process { program: std::env::current_exe().unwrap(), argument: crate::isolation::CHILD }
+}
+
+fn sandbox_with(isolation: Isolation) -> Sandbox {
+    Sandbox::new(Config { slots: 4, isolation, ..Config::default() }).unwrap()
 }
 
 /// Componentizes and compiles. The digest does not match the bytes: no test depends on that.
@@ -129,11 +144,33 @@ pub(crate) fn limited(limits: Limits) -> Call {
     Call { limits, ..call() }
 }
 
-/// Calls a guest made of `core` in a separate sandbox.
+/// Calls a guest made of `core` in separate sandboxes: in this process, and in a child. A guest must not notice a difference,
+/// and neither must its caller.
 pub(crate) async fn report(core: &[u8], call: Call) -> CallReport {
-    let sandbox = sandbox();
-    let compiled = compile(&sandbox, core).await;
-    sandbox.call(&compiled, call, Arc::new(RecordingObserver::default())).await
+    let (here, observed_here) = report_in(&sandbox(), core, call.clone()).await;
+    let (isolated, observed_isolated) = report_in(&isolated(), core, call).await;
+    assert_eq!(without_times(&isolated.completion), without_times(&here.completion));
+    assert_eq!((&isolated.log, &isolated.stdout, &isolated.stderr), (&here.log, &here.stdout, &here.stderr));
+    assert_eq!(isolated.stats.memory, here.stats.memory);
+    assert_eq!(observed_isolated, observed_here);
+    here
+}
+
+async fn report_in(sandbox: &Sandbox, core: &[u8], call: Call) -> (CallReport, Vec<String>) {
+    let compiled = compile(sandbox, core).await;
+    let observer = Arc::new(RecordingObserver::default());
+    let report = sandbox.call(&compiled, call, observer.clone()).await;
+    (report, observer.lines())
+}
+
+/// A completion without the time that a guest had run when it was stopped.
+fn without_times(completion: &Completion) -> Completion {
+    match completion {
+        Completion::Failed(failure) if failure.kind == FailureKind::Timeout => {
+            Completion::Failed(Failure::new(FailureKind::Timeout, ""))
+        }
+        other => other.clone(),
+    }
 }
 
 pub(crate) async fn failure(core: &[u8], call: Call) -> Failure {

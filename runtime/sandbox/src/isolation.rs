@@ -1,0 +1,154 @@
+//! Calls of guests in child processes.
+//!
+//! WebAssembly keeps a guest within its memory, as long as the engine has no error. A child process keeps what breaks out of it:
+//! it can open nothing, start nothing and reach no other process, and it has one module and the data of one owner. The parent
+//! never loads the code. Start reading at [`IsolatedCode::call`], then `exchange.rs` for the parent's part, and `child.rs`.
+
+mod child;
+mod exchange;
+mod message;
+mod pool;
+mod process;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use flow::{Digest, Failure, FailureKind};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    call::{Action, Call, CallReport, Completion, Observer, Stats},
+    classify,
+    compiled::CompileError,
+    describe::description,
+    engines::{Allocation, EngineKind},
+    host_state::{CapturedOutput, Stdout, Streams},
+    run::Watchdog,
+};
+
+pub use child::serve_calls;
+pub(crate) use pool::Pool;
+
+use exchange::Ended;
+use pool::{Member, Owner};
+use process::StartError;
+
+/// How long a child may take beyond the timeout of a call. It stops the guest itself, unless the machine is busy or the guest
+/// has taken the child over.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// Where guests are called.
+#[derive(Debug, Clone, Default)]
+pub enum Isolation {
+    /// In this process.
+    #[default]
+    None,
+    /// In children of this process, only on Linux.
+    Process {
+        /// A program that calls [`serve_calls`] when `argument` is its only argument.
+        program: PathBuf,
+        /// The argument.
+        argument: &'static str,
+    },
+}
+
+/// The code of a module for children to load.
+pub(crate) struct IsolatedCode {
+    pool: Arc<Pool>,
+    digest: Digest,
+    bytes: Bytes,
+    /// How its instances can be allocated.
+    allocation: Allocation,
+    is_command: bool,
+}
+
+impl IsolatedCode {
+    /// Lets a child load the code, so that its errors are known. The child then waits for the first call.
+    pub(crate) async fn load(pool: &Arc<Pool>, digest: Digest, bytes: Bytes) -> Result<Self, CompileError> {
+        let kind = EngineKind::first(Allocation::Pooled);
+        let member = pool.start(digest, kind, &bytes).await.map_err(|error| match error {
+            StartError::Load(error) => CompileError::of_load(digest, error),
+            StartError::Machine(reason) => CompileError::Unavailable { digest, reason },
+        })?;
+        let (allocation, is_command) = (member.kind().allocation(), member.is_command());
+        member.release();
+        Ok(Self { pool: pool.clone(), digest, bytes, allocation, is_command })
+    }
+
+    /// The size of the code in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Calls the guest in a child. Dropping the future kills the child, and so does an interrupt.
+    pub(crate) async fn call(
+        &self,
+        call: &Call,
+        interrupts: [CancellationToken; 2],
+        observer: Arc<dyn Observer>,
+    ) -> CallReport {
+        let kind = EngineKind::of(&call.limits, self.allocation);
+        let mut child = match self.child(kind, Some(Owner::of(&call.flow)), &interrupts).await {
+            Ok(child) => child,
+            Err(completion) => return CallReport::without_guest(completion),
+        };
+        let stdout = match call.action {
+            Action::Apply if self.is_command => Stdout::Output,
+            Action::Apply | Action::Rollback { .. } => Stdout::Log,
+        };
+        let streams = Streams::new(&call.limits, stdout, Some(observer.clone()));
+        let watch = Watchdog::start(call.limits.timeout, interrupts.clone());
+        let kill = Watchdog::start(call.limits.timeout.saturating_add(KILL_GRACE), interrupts);
+        let ended = kill.run(async { Ok(child.process().call(call, &streams, &*observer).await) }).await;
+        let Ended { completion, memory } = match ended {
+            Ok(Ok(ended)) => {
+                child.release();
+                ended
+            }
+            Ok(Err(error)) => Ended::without_stats(Completion::Failed(child.process().explain(error).await)),
+            Err(stop) => Ended::without_stats(classify::without_guest(&stop, &watch)),
+        };
+        let CapturedOutput { log, stdout, stderr } = streams.take();
+        let stats = Stats { duration: watch.elapsed(), memory };
+        CallReport { completion, log, stdout: stdout.into(), stderr: stderr.into(), stats }
+    }
+
+    /// Requests the description of the module's tasks from a child; `None` for a command.
+    pub(crate) async fn describe(
+        &self,
+        limits: &flow::Limits,
+        interrupts: [CancellationToken; 2],
+    ) -> Result<Option<Vec<description::TaskInfo>>, Completion> {
+        if self.is_command {
+            return Ok(None);
+        }
+        let mut child = self.child(EngineKind::of(limits, self.allocation), None, &interrupts).await?;
+        let watch = Watchdog::start(limits.timeout, interrupts.clone());
+        let kill = Watchdog::start(limits.timeout.saturating_add(KILL_GRACE), interrupts);
+        match kill.run(async { Ok(child.process().describe().await) }).await {
+            Ok(Ok(described)) => {
+                child.release();
+                described.map(Some).map_err(Completion::Failed)
+            }
+            Ok(Err(error)) => Err(Completion::Failed(child.process().explain(error).await)),
+            Err(stop) => Err(classify::without_guest(&stop, &watch)),
+        }
+    }
+
+    /// A child that has loaded the code, unless an interrupt comes first.
+    async fn child(
+        &self,
+        kind: EngineKind,
+        owner: Option<Owner>,
+        interrupts: &[CancellationToken; 2],
+    ) -> Result<Member, Completion> {
+        // The timeout of a call starts when its child is ready.
+        let watch = Watchdog::start(Duration::MAX, interrupts.clone());
+        let taking = watch.run(async { Ok(self.pool.take(self.digest, kind, owner, &self.bytes).await) }).await;
+        let failed = |error: StartError| {
+            tracing::warn!(digest = %self.digest.short(), %error, "no process could be started for a call");
+            Completion::Failed(Failure::new(FailureKind::Module, format!("it could not be prepared: {error}")))
+        };
+        taking.map_err(|stop| classify::without_guest(&stop, &watch))?.map_err(failed)
+    }
+}

@@ -1,0 +1,191 @@
+//! The child's part: it gives up its rights, loads one module, and calls its guests until its parent leaves.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read as _, Write as _},
+    os::fd::AsFd as _,
+    sync::Arc,
+};
+
+use rustix::process::Resource;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use super::message::{
+    self, EndedHead, HEADER_BYTES, Header, Refusal, Request, ResultHead, Start, Started, Tag, value_heads,
+};
+use crate::{
+    call::{Action, Call, CallReport, Completion, Level, Observer, Standard},
+    confined::{self, limit, system_calls},
+    describe,
+    engines::{EngineKind, Engines},
+    loaded::{LinkedModule, Loaded},
+    run::{self, Watchdog},
+    ticker::Ticker,
+};
+
+/// The stream to the parent: standard input, in both directions.
+struct Connection {
+    reader: BufReader<File>,
+    writer: Arc<Writer>,
+}
+
+/// Sends the parent messages.
+struct Writer(File);
+
+/// A message as it was received.
+struct Received {
+    tag: Tag,
+    head: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// A module that is ready to be called.
+struct Guests {
+    engines: Arc<Engines>,
+    loaded: Loaded,
+    runtime: Runtime,
+}
+
+/// Loads the module that the parent sends on standard input, and makes its calls, one after the other, until the parent closes the
+/// stream. From the first call on, the process opens no file and no socket, starts no process and no thread, sends no signal, and
+/// makes no memory executable. It dies with its parent.
+///
+/// # Errors
+/// When the rights cannot be given up, or the stream fails.
+pub fn serve_calls() -> io::Result<()> {
+    confined::enter()?;
+    confined::ignore_requests_to_stop();
+    let mut connection = Connection::of_stdin()?;
+    let Some(Received { tag, head, body: code }) = connection.receive()? else { return Ok(()) };
+    let start = Start::decode(tag, &head)?;
+    let guests = match Guests::load(&start, &code) {
+        Ok(guests) => guests,
+        Err(refusal) => {
+            return connection.writer.send(&message::message(Tag::Started, &Err::<Started, _>(refusal), &[])?);
+        }
+    };
+    drop(code);
+    let (kind, module) = guests.loaded.first();
+    let started = Started { allocation: kind.allocation(), is_command: module.is_command() };
+    connection.writer.send(&message::message(Tag::Started, &Ok::<_, Refusal>(started), &[])?)?;
+    while let Some(Received { tag, head, body }) = connection.receive()? {
+        match Request::decode(tag, &head, &body)? {
+            Request::Call(call) => {
+                drop((head, body));
+                guests.call(kind, module, &call, &connection.writer)?;
+            }
+            Request::Describe => guests.describe(kind, module, &connection.writer)?,
+        }
+    }
+    Ok(())
+}
+
+impl Guests {
+    /// Loads code, and then gives up what only loading needs.
+    fn load(start: &Start, code: &[u8]) -> Result<Self, Refusal> {
+        let system = |error: io::Error| Refusal::System(format!("a process for calls could not be set up: {error}"));
+        // The code is not trusted either: a module may have taken the compiler over.
+        system_calls::restrict_to_loading().map_err(|error| Refusal::System(error.to_string()))?;
+        limit(Resource::Data, start.memory).map_err(system)?;
+        // The initial contents of memories are parts of the code.
+        limit(Resource::Fsize, code.len() as u64).map_err(system)?;
+        let engines = Arc::new(Engines::lazy(1, Ticker::start().map_err(system)?));
+        let loaded = Loaded::load(&engines, start.kind, code).map_err(Refusal::Load)?;
+        let (_, module) = loaded.first();
+        let prepared = module.component().initialize_copy_on_write_image();
+        prepared.map_err(|error| system(io::Error::other(format!("{error:#}"))))?;
+        let runtime = Builder::new_current_thread().enable_time().build().map_err(system)?;
+        confined::forbid_files().map_err(system)?;
+        system_calls::restrict_to_calls().map_err(|error| Refusal::System(error.to_string()))?;
+        Ok(Self { engines, loaded, runtime })
+    }
+
+    fn call(&self, kind: EngineKind, module: &LinkedModule, call: &Call, writer: &Arc<Writer>) -> io::Result<()> {
+        let watch = Watchdog::start(call.limits.timeout, uninterrupted());
+        let running = run::run((kind, module), self.engines.ticker(), watch, call, writer.clone());
+        let CallReport { completion, stdout, stats, log: _, stderr: _ } = self.runtime.block_on(Box::pin(running));
+        // The parent has the rest already.
+        let is_unsent = module.is_command() && matches!(call.action, Action::Apply);
+        if is_unsent && !stdout.is_empty() {
+            writer.send(&message::print(Standard::Output, &stdout))?;
+        }
+        let mut body = Vec::new();
+        let result = match &completion {
+            Completion::Succeeded(values) => ResultHead::Succeeded(value_heads(values, &mut body)),
+            Completion::Failed(failure) => ResultHead::Failed(failure.into()),
+            Completion::Interrupted => return Err(message::invalid("an interrupt that nobody sent")),
+        };
+        writer.send(&message::message(Tag::Ended, &EndedHead { result, memory: stats.memory }, &body)?)
+    }
+
+    fn describe(&self, kind: EngineKind, module: &LinkedModule, writer: &Writer) -> io::Result<()> {
+        let watch = Watchdog::start(describe::limits().timeout, uninterrupted());
+        let describing = describe::run((kind, module), self.engines.ticker(), watch);
+        let described = match self.runtime.block_on(Box::pin(describing)) {
+            Ok(tasks) => Ok(tasks.unwrap_or_default()),
+            Err(Completion::Failed(failure)) => Err(message::FailureHead::from(&failure)),
+            Err(Completion::Succeeded(_) | Completion::Interrupted) => {
+                return Err(message::invalid("a description without a result"));
+            }
+        };
+        writer.send(&message::message(Tag::Described, &described, &[])?)
+    }
+}
+
+/// The parent interrupts a call by killing its process.
+fn uninterrupted() -> [CancellationToken; 2] {
+    [CancellationToken::new(), CancellationToken::new()]
+}
+
+impl Connection {
+    /// Copies standard input, since the one of the standard library is only read.
+    fn of_stdin() -> io::Result<Self> {
+        let reader = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        let writer = Arc::new(Writer(reader.try_clone()?));
+        Ok(Self { reader: BufReader::new(reader), writer })
+    }
+
+    /// The next message; `None` once the parent has closed the stream.
+    fn receive(&mut self) -> io::Result<Option<Received>> {
+        let mut header = [0; HEADER_BYTES];
+        match self.reader.read_exact(&mut header) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let header = Header::decode(header).ok_or_else(|| message::invalid("a message of an unknown kind"))?;
+        let mut head = vec![0; header.head as usize];
+        self.reader.read_exact(&mut head)?;
+        let mut body = vec![0; usize::try_from(header.body).map_err(io::Error::other)?];
+        self.reader.read_exact(&mut body)?;
+        Ok(Some(Received { tag: header.tag, head, body }))
+    }
+}
+
+impl Writer {
+    fn send(&self, message: &[u8]) -> io::Result<()> {
+        (&self.0).write_all(message)
+    }
+
+    /// Sends a guest's output. Nobody waits for the call any more if the parent has left.
+    fn send_output(&self, message: &[u8]) {
+        if self.send(message).is_err() {
+            std::process::exit(1);
+        }
+    }
+}
+
+impl Observer for Writer {
+    fn log(&self, level: Level, line: &str) {
+        self.send_output(&message::log(level, line));
+    }
+
+    fn print(&self, standard: Standard, bytes: &[u8]) {
+        self.send_output(&message::print(standard, bytes));
+    }
+
+    fn progress(&self, fraction: f64, message: &str) {
+        self.send_output(&message::progress(fraction, message));
+    }
+}

@@ -1,0 +1,195 @@
+//! The conversation of a parent with its child, over any stream.
+//!
+//! A guest may have taken the child over, so nothing from it is believed: not a size, not a name, not that it keeps the limits of
+//! its call. A child that breaks a rule is ended. What it says belongs to the one call that it makes, whatever it says.
+
+use std::io;
+
+use flow::{Failure, FailureKind, MAX_MESSAGE_BYTES, Value, Values};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::message::{
+    self, Bounds, EndedHead, HEADER_BYTES, Header, Refusal, Reply, ResultHead, Start, Started, Tag, encode_call,
+    read_values,
+};
+use crate::{
+    call::{Action, Call, Completion, Observer},
+    describe::description,
+    guest::{MAX_DETAILS_BYTES, require_outputs},
+    host_state::Streams,
+};
+
+/// The longest mark after a message that was cut, in bytes.
+const MAX_CUT_MARK: usize = 64;
+
+/// How a call in a child ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) completion: Completion,
+    /// Bytes over all linear memories of the guest.
+    pub(super) memory: u64,
+}
+
+impl Ended {
+    /// A call whose child has told nothing of what it used.
+    pub(super) fn without_stats(completion: Completion) -> Self {
+        Self { completion, memory: 0 }
+    }
+}
+
+/// Why a conversation has ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExchangeError {
+    /// The child has closed the stream, mostly because it has ended.
+    #[error("the stream has ended: {0}")]
+    Lost(#[from] io::Error),
+    /// The child has sent what it must not send.
+    #[error("it sent {0}")]
+    Violation(String),
+}
+
+fn violation(what: &str) -> ExchangeError {
+    ExchangeError::Violation(what.to_owned())
+}
+
+/// Lets a child load code.
+pub(super) async fn start<S>(
+    stream: &mut S,
+    start: &Start,
+    code: &[u8],
+) -> Result<Result<Started, Refusal>, ExchangeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(&message::head(Tag::Start, start, code.len() as u64)?).await?;
+    stream.write_all(code).await?;
+    match read(stream, Bounds::NO_CALL).await? {
+        Reply::Started(started) => Ok(started),
+        Reply::Log(..) | Reply::Print(..) | Reply::Progress(..) | Reply::Ended(..) | Reply::Described(_) => {
+            Err(violation("another message than that it has started"))
+        }
+    }
+}
+
+/// Makes a call. The streams limit what the child may log and print, as they limit a guest in this process.
+pub(super) async fn call<S>(
+    stream: &mut S,
+    call: &Call,
+    streams: &Streams,
+    observer: &dyn Observer,
+) -> Result<Ended, ExchangeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let bounds = Bounds::of(&call.limits, call.required_outputs.len());
+    stream.write_all(&encode_call(call)?).await?;
+    loop {
+        match read(stream, bounds).await? {
+            Reply::Log(level, line) => {
+                streams.log(level, &line).map_err(|_| violation("more output than its limit"))?;
+                observer.log(level, &line);
+            }
+            Reply::Print(standard, bytes) => {
+                streams.print(standard, &bytes).map_err(|_| violation("more output than its limit"))?;
+            }
+            Reply::Progress(fraction, message) => observer.progress(fraction, &message),
+            Reply::Ended(EndedHead { result, memory }, body) => {
+                let completion = match result {
+                    ResultHead::Succeeded(heads) => {
+                        let values = read_values(heads, &mut body.as_slice()).map_err(invalid)?;
+                        Completion::Succeeded(checked_values(values, call)?)
+                    }
+                    ResultHead::Failed(failure) => {
+                        Completion::Failed(checked_failure(failure.into_failure().map_err(invalid)?)?)
+                    }
+                };
+                return Ok(Ended { completion, memory: memory.min(call.limits.memory) });
+            }
+            Reply::Started(_) | Reply::Described(_) => return Err(violation("a message that belongs to no call")),
+        }
+    }
+}
+
+/// Requests the description of the module.
+pub(super) async fn describe<S>(stream: &mut S) -> Result<Result<Vec<description::TaskInfo>, Failure>, ExchangeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(&message::message(Tag::Describe, &(), &[])?).await?;
+    match read(stream, Bounds::NO_CALL).await? {
+        Reply::Described(Ok(tasks)) => Ok(Ok(tasks)),
+        Reply::Described(Err(failure)) => Ok(Err(checked_failure(failure.into_failure().map_err(invalid)?)?)),
+        Reply::Log(..) | Reply::Print(..) | Reply::Progress(..) | Reply::Ended(..) | Reply::Started(_) => {
+            Err(violation("another message than a description"))
+        }
+    }
+}
+
+/// Reads a message of a child, after a look at its size.
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, bounds: Bounds) -> Result<Reply, ExchangeError> {
+    let mut header = [0; HEADER_BYTES];
+    stream.read_exact(&mut header).await?;
+    let header = Header::decode(header).ok_or_else(|| violation("a message of an unknown kind"))?;
+    if !bounds.allow(header) {
+        return Err(violation("a message that is too large, or comes at a wrong time"));
+    }
+    let length = |size: u64| usize::try_from(size).map_err(|_| violation("a message that is too large"));
+    let mut head = vec![0; header.head as usize];
+    stream.read_exact(&mut head).await?;
+    // The memory grows with what arrives, not with what was announced.
+    let mut body = Vec::with_capacity(length(header.body)?.min(FIRST_READ));
+    (&mut *stream).take(header.body).read_to_end(&mut body).await?;
+    if body.len() as u64 != header.body {
+        return Err(ExchangeError::Lost(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Reply::decode(header.tag, &head, body).map_err(invalid)
+}
+
+/// The memory that is taken before a body arrives, in bytes.
+const FIRST_READ: usize = 64 << 10;
+
+fn invalid(error: io::Error) -> ExchangeError {
+    ExchangeError::Violation(error.to_string())
+}
+
+/// The values of a call, if a guest within its limits can have returned them.
+fn checked_values(values: Values, call: &Call) -> Result<Values, ExchangeError> {
+    let content = |value: &Value| match value {
+        Value::Json(json) => json.as_str().len() as u64,
+        Value::Bytes(bytes) => bytes.len() as u64,
+        Value::Stored(stored) => stored.size,
+    };
+    let used: u64 = values.iter().map(|(name, value)| name.as_str().len() as u64 + content(value)).sum();
+    if used > call.limits.output {
+        return Err(violation("more values than its limit"));
+    }
+    let expected = match call.action {
+        Action::Apply => &*call.required_outputs,
+        Action::Rollback { .. } => &[],
+    };
+    if values.keys().any(|name| !expected.contains(name)) {
+        return Err(violation("a value that was not required"));
+    }
+    require_outputs(values, expected).map_err(|_| violation("too few values"))
+}
+
+/// The failure of a call, if a guest that was called can have it.
+fn checked_failure(failure: Failure) -> Result<Failure, ExchangeError> {
+    let is_possible = match failure.kind {
+        FailureKind::Transient
+        | FailureKind::Permanent
+        | FailureKind::Timeout
+        | FailureKind::Memory
+        | FailureKind::Trap
+        | FailureKind::OutputLimit
+        | FailureKind::InvalidOutput => true,
+        // These say that the guest was not called, or what only an engine knows.
+        FailureKind::MissingInput | FailureKind::Module | FailureKind::Poison | FailureKind::Cancelled => false,
+    };
+    let details = failure.details.as_ref().map_or(0, |details| details.as_str().len());
+    let is_small = failure.message.len() <= MAX_MESSAGE_BYTES + MAX_CUT_MARK && details <= MAX_DETAILS_BYTES;
+    if is_possible && is_small { Ok(failure) } else { Err(violation("a failure that no guest can have")) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! A child that a guest has taken over: the test plays it, and the parent believes nothing.
+
+use std::sync::{Arc, Mutex};
+
+use flow::{FailureSummary, Limits, Outcome, Timestamp};
+use tokio::io::{DuplexStream, duplex};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    call::{Level, Standard},
+    host_state::Stdout,
+    isolation::message::{FailureHead, log, message, print, progress, value_heads},
+};
+
+/// What an observer was told.
+#[derive(Default)]
+struct Observed(Mutex<Vec<String>>);
+
+impl Observer for Observed {
+    fn log(&self, _: Level, line: &str) {
+        self.0.lock().unwrap().push(line.into());
+    }
+
+    fn print(&self, _: Standard, bytes: &[u8]) {
+        self.0.lock().unwrap().push(String::from_utf8_lossy(bytes).into());
+    }
+
+    fn progress(&self, _: f64, message: &str) {
+        self.0.lock().unwrap().push(message.into());
+    }
+}
+
+fn apply() -> Call {
+    Call {
+        run: "r".parse().unwrap(),
+        flow: "f".parse().unwrap(),
+        task: "t".parse().unwrap(),
+        export: None,
+        firing: 1,
+        attempt: 1,
+        idempotency_key: "key".into(),
+        job_time: Timestamp::default(),
+        inputs: Values::new(),
+        action: Action::Apply,
+        limits: Limits { log: 10, output: 20, memory: 1 << 20, ..Limits::default() },
+        required_outputs: vec!["cake".parse().unwrap()],
+        interrupt: CancellationToken::new(),
+    }
+}
+
+/// Makes a call with a child that answers with these bytes and leaves.
+async fn answered(asked: &Call, answer: &[u8]) -> (Result<Ended, ExchangeError>, Vec<String>) {
+    let (mut parent, mut child) = duplex(1 << 20);
+    let observed = Arc::new(Observed::default());
+    let streams = Streams::new(&asked.limits, Stdout::Log, Some(observed.clone()));
+    child.write_all(answer).await.unwrap();
+    let leave = async {
+        tokio::io::copy(&mut (&mut child).take(HEADER_BYTES as u64), &mut tokio::io::sink()).await.unwrap();
+        drop(child);
+    };
+    let (ended, ()) = tokio::join!(call(&mut parent, asked, &streams, &*observed), leave);
+    let told = observed.0.lock().unwrap().clone();
+    (ended, told)
+}
+
+#[track_caller]
+fn assert_violation<Answer: std::fmt::Debug>(answer: Result<Answer, ExchangeError>, says: &str) {
+    match answer {
+        Err(ExchangeError::Violation(what)) => assert_eq!(what, says),
+        other => panic!("{says:?} was accepted: {other:?}"),
+    }
+}
+
+fn ended(result: ResultHead, body: &[u8]) -> Vec<u8> {
+    message(Tag::Ended, &EndedHead { result, memory: u64::MAX }, &[body]).unwrap()
+}
+
+fn succeeded(values: &Values) -> Vec<u8> {
+    let mut parts = Vec::new();
+    let heads = value_heads(values, &mut parts);
+    ended(ResultHead::Succeeded(heads), &parts.concat())
+}
+
+fn bytes(name: &str, size: usize) -> (flow::ValueName, Value) {
+    (name.parse().unwrap(), Value::Bytes(vec![0; size].into()))
+}
+
+#[tokio::test]
+async fn an_honest_answer_is_accepted() {
+    let output = [log(Level::Info, "hot"), print(Standard::Error, b"hiss"), progress(1.0, "done")].concat();
+    let values = Values::from([bytes("cake", 16)]);
+    let (answer, told) = answered(&apply(), &[output, succeeded(&values)].concat()).await;
+    let Ended { completion, memory } = answer.unwrap();
+    assert_eq!((completion, memory), (Completion::Succeeded(values), 1 << 20), "memory is at most the limit");
+    assert_eq!(told, ["hot", "hiss", "done"]);
+}
+
+#[tokio::test]
+async fn values_that_no_guest_can_return_are_refused() {
+    let refused = async |values: Values, says| assert_violation(answered(&apply(), &succeeded(&values)).await.0, says);
+    refused(Values::from([bytes("cake", 17)]), "more values than its limit").await;
+    refused(Values::from([bytes("cake", 1), bytes("pan", 1)]), "a value that was not required").await;
+    refused(Values::new(), "too few values").await;
+    let too_large = Values::from([bytes("cake", 1_000)]);
+    refused(too_large, "a message that is too large, or comes at a wrong time").await;
+    let failures = FailureSummary::default();
+    let rollback = Call { action: Action::Rollback { outcome: Outcome::Unknown, failures }, ..apply() };
+    let (answer, _) = answered(&rollback, &succeeded(&Values::from([bytes("cake", 1)]))).await;
+    assert_violation(answer, "a value that was not required");
+    assert!(answered(&rollback, &succeeded(&Values::new())).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn failures_that_no_guest_can_have_are_refused() {
+    let failed = |failure: &Failure| ended(ResultHead::Failed(FailureHead::from(failure)), b"");
+    for kind in FailureKind::ALL {
+        let failure = Failure::new(kind, "no");
+        let (answer, _) = answered(&apply(), &failed(&failure)).await;
+        match kind {
+            FailureKind::MissingInput | FailureKind::Module | FailureKind::Poison | FailureKind::Cancelled => {
+                assert_violation(answer, "a failure that no guest can have");
+            }
+            FailureKind::Transient
+            | FailureKind::Permanent
+            | FailureKind::Timeout
+            | FailureKind::Memory
+            | FailureKind::Trap
+            | FailureKind::OutputLimit
+            | FailureKind::InvalidOutput => assert_eq!(answer.unwrap().completion, Completion::Failed(failure)),
+        }
+    }
+    let cut = Failure::new(FailureKind::Trap, "x".repeat(100_000));
+    assert_eq!(answered(&apply(), &failed(&cut)).await.0.unwrap().completion, Completion::Failed(cut));
+    let long = Failure { message: "x".repeat(100_000), ..Failure::new(FailureKind::Trap, "") };
+    assert_violation(answered(&apply(), &failed(&long)).await.0, "a failure that no guest can have");
+}
+
+#[tokio::test]
+async fn output_beyond_the_limit_ends_the_call() {
+    for output in [log(Level::Info, "0123456789"), print(Standard::Error, b"01234567890")] {
+        let (answer, told) = answered(&apply(), &output).await;
+        assert_violation(answer, "more output than its limit");
+        assert_eq!(told, [""; 0], "nobody is told of it");
+    }
+    let (answer, told) = answered(&apply(), &[log(Level::Info, "01234"), log(Level::Info, "56789")].concat()).await;
+    assert_violation(answer, "more output than its limit");
+    assert_eq!(told, ["01234"]);
+}
+
+#[tokio::test]
+async fn a_message_of_any_size_takes_no_memory() {
+    for tag in [Tag::Log, Tag::Print, Tag::Progress, Tag::Ended] {
+        let header = Header { tag, head: 0, body: u64::MAX }.encode();
+        assert_violation(answered(&apply(), &header).await.0, "a message that is too large, or comes at a wrong time");
+    }
+    assert_violation(answered(&apply(), &[0; HEADER_BYTES]).await.0, "a message of an unknown kind");
+}
+
+#[tokio::test]
+async fn a_child_that_leaves_within_a_message_is_lost() {
+    let whole = succeeded(&Values::from([bytes("cake", 16)]));
+    for length in [0, 5, HEADER_BYTES, whole.len() - 1] {
+        let (answer, _) = answered(&apply(), &whole[..length]).await;
+        assert!(matches!(answer, Err(ExchangeError::Lost(_))), "{length}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_description_comes_only_when_it_is_asked_for() {
+    let described = message(Tag::Described, &Ok::<_, FailureHead>(Vec::<description::TaskInfo>::new()), &[]).unwrap();
+    let (answer, _) = answered(&apply(), &described).await;
+    assert_violation(answer, "a message that belongs to no call");
+    let ask = async |answer: &[u8]| {
+        let (mut parent, mut child): (DuplexStream, DuplexStream) = duplex(1 << 20);
+        child.write_all(answer).await.unwrap();
+        describe(&mut parent).await
+    };
+    assert_eq!(ask(&described).await.unwrap(), Ok(Vec::new()));
+    assert_violation(ask(&log(Level::Info, "x")).await, "a message that is too large, or comes at a wrong time");
+    assert_violation(ask(&log(Level::Info, "")).await, "another message than a description");
+}
