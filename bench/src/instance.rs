@@ -1,10 +1,10 @@
-//! Measures a fresh instance and a no-op apply, compared with plain wasmtime.
+//! Measures a fresh instance and a no-op apply, compared with plain wasmtime, and in a child process, compared with in this one.
 
 use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context, ensure};
 use flow::{Attempt, Digest, Firing, Limits, Timestamp, Values};
-use sandbox::{Action, Call, Completion, Sandbox};
+use sandbox::{Action, Call, Compiled, Completion, Isolation, Sandbox};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
@@ -29,18 +29,52 @@ use bindings::{TaskPre, exports::waft::task::guest as contract, waft::task::host
 /// The number of calls of a round.
 const CALLS: u32 = 2_000;
 
+/// The argument with which this program calls guests for another process of it.
+pub(crate) const CHILD: &str = "call-for-bench";
+
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
+    against_wasmtime(bench).await?;
+    isolated(bench).await
+}
+
+/// Calls in a child, compared with calls in this process.
+async fn isolated(bench: &Bench) -> anyhow::Result<()> {
+    let here = Sandbox::new(sandbox::Config { slots: 4, ..sandbox::Config::default() })?;
+    let isolation = Isolation::Process { program: std::env::current_exe()?, argument: CHILD };
+    let children = Sandbox::new(sandbox::Config { slots: 4, isolation, ..sandbox::Config::default() })?;
+    let called_here = here.compile(Digest::from_bytes([1; 32]), bench.guest.clone()).await?;
+    let started = Instant::now();
+    let isolated = children.compile(Digest::from_bytes([1; 32]), bench.guest.clone()).await?;
+    println!("compiled, and loaded by the first child, in {:.1?}", started.elapsed());
+    let mut pairs = Pairs::default();
+    for round in 0..12 {
+        let in_child = seconds_for_a_call(&children, &isolated).await?;
+        let in_process = seconds_for_a_call(&here, &called_here).await?;
+        // The first rounds start the child and warm the pools.
+        if round >= 2 {
+            pairs.push(in_child, in_process);
+        }
+    }
+    pairs.print_times("no-op apply in a child process", "no-op apply in this process");
+    Ok(())
+}
+
+async fn seconds_for_a_call(sandbox: &Sandbox, compiled: &Compiled) -> anyhow::Result<f64> {
+    let started = Instant::now();
+    for _ in 0..CALLS {
+        let report = sandbox.call(compiled, call(), Arc::new(NoopObserver)).await;
+        ensure!(matches!(report.completion, Completion::Succeeded(_)), "the no-op failed: {:?}", report.completion);
+    }
+    Ok(started.elapsed().as_secs_f64() / f64::from(CALLS))
+}
+
+async fn against_wasmtime(bench: &Bench) -> anyhow::Result<()> {
     let sandbox = Sandbox::new(sandbox::Config { slots: 4, ..sandbox::Config::default() })?;
     let compiled = sandbox.compile(Digest::from_bytes([1; 32]), bench.guest.clone()).await?;
     let bare = PlainWasmtime::new(&bench.guest)?;
     let mut pairs = Pairs::default();
     for round in 0..12 {
-        let started = Instant::now();
-        for _ in 0..CALLS {
-            let report = sandbox.call(&compiled, call(), Arc::new(NoopObserver)).await;
-            ensure!(matches!(report.completion, Completion::Succeeded(_)), "the no-op failed: {:?}", report.completion);
-        }
-        let waft_seconds = started.elapsed().as_secs_f64() / f64::from(CALLS);
+        let waft_seconds = seconds_for_a_call(&sandbox, &compiled).await?;
         let started = Instant::now();
         for _ in 0..CALLS {
             bare.call().await?;

@@ -17,24 +17,38 @@ fn at(trace: &[String], state: &str) -> usize {
     trace.iter().position(|entry| entry == state).unwrap_or_else(|| panic!("no {state} in {trace:?}"))
 }
 
-/// Runs one task alone, with additional keys, and returns its failure.
-fn failure_of(uses: &str, keys: &str) -> (String, String) {
-    let output =
-        Waft::default().run_flow(&format!("name = \"hostile\"\n[[task]]\nname = \"t\"\nuse = \"{uses}\"\n{keys}"), &[]);
-    output.expect(1).failure("t")
+/// Where guests are called: in the process of `waft run`, and in children without rights.
+const MODES: [&str; 2] = ["none", "process"];
+
+/// Runs one task alone, with additional keys, and returns its failure in each mode.
+fn failures_of(uses: &str, keys: &str) -> [(String, String); 2] {
+    let flow = format!("name = \"hostile\"\n[[task]]\nname = \"t\"\nuse = \"{uses}\"\n{keys}");
+    MODES.map(|mode| Waft::default().run_flow(&flow, &["--isolate", mode]).expect(1).failure("t"))
+}
+
+/// Runs a flow to its success in each mode.
+fn successes_of(flow: &str, arguments: &[&str]) -> [CommandOutput; 2] {
+    MODES.map(|mode| {
+        let output = Waft::default().run_flow(flow, &[&["--isolate", mode], arguments].concat());
+        output.expect(0);
+        output
+    })
 }
 
 /// Asserts the failure of one task alone.
 #[track_caller]
 fn assert_fails(uses: &str, keys: &str, kind: &str, message: &str) {
-    assert_eq!(failure_of(uses, keys), (kind.to_owned(), message.to_owned()));
+    for failure in failures_of(uses, keys) {
+        assert_eq!(failure, (kind.to_owned(), message.to_owned()));
+    }
 }
 
 /// Asserts the failure of one task alone by the start of its message.
 #[track_caller]
 fn assert_fails_with_prefix(uses: &str, keys: &str, kind: &str, prefix: &str) {
-    let (actual, message) = failure_of(uses, keys);
-    assert_eq!((actual.as_str(), message.starts_with(prefix)), (kind, true), "{message}");
+    for (actual, message) in failures_of(uses, keys) {
+        assert_eq!((actual.as_str(), message.starts_with(prefix)), (kind, true), "{message}");
+    }
 }
 
 #[test]
@@ -110,16 +124,18 @@ fn shout_is_a_plain_program() {
 
 #[test]
 fn a_guest_that_spins_ends_in_timeout() {
-    let (kind, message) = failure_of("hostile#spin", "timeout = \"200ms\"");
-    assert_eq!(kind, "timeout");
-    assert!(message.ends_with("when it was stopped, the limit is 200ms"), "{message}");
+    for (kind, message) in failures_of("hostile#spin", "timeout = \"200ms\"") {
+        assert_eq!(kind, "timeout");
+        assert!(message.ends_with("when it was stopped, the limit is 200ms"), "{message}");
+    }
 }
 
 #[test]
 fn a_guest_that_sleeps_too_long_ends_in_timeout() {
-    let (kind, message) = failure_of("hostile#sleep", "with = { ms = 60000 }\ntimeout = \"200ms\"");
-    assert_eq!(kind, "timeout");
-    assert!(message.ends_with("when it was stopped, the limit is 200ms"), "{message}");
+    for (kind, message) in failures_of("hostile#sleep", "with = { ms = 60000 }\ntimeout = \"200ms\"") {
+        assert_eq!(kind, "timeout");
+        assert!(message.ends_with("when it was stopped, the limit is 200ms"), "{message}");
+    }
 }
 
 #[test]
@@ -139,9 +155,10 @@ fn a_guest_that_recurses_forever_traps() {
 
 #[test]
 fn a_panicking_guest_traps_with_its_message() {
-    let (kind, message) = failure_of("hostile#panic", "");
-    assert_eq!(kind, "trap");
-    assert!(message.contains("the oven is on fire"), "{message}");
+    for (kind, message) in failures_of("hostile#panic", "") {
+        assert_eq!(kind, "trap");
+        assert!(message.contains("the oven is on fire"), "{message}");
+    }
 }
 
 #[test]
@@ -176,13 +193,14 @@ fn an_output_that_is_too_large_is_rejected() {
 
 #[test]
 fn a_guest_has_no_access_to_its_host() {
-    let output = Waft::default().run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#rummage\"", &[]);
-    let found = output.expect(0).end()["provides"]["found"].clone();
-    assert_eq!((&found["variables"], &found["arguments"]), (&json!([]), &json!([])));
-    for denied in ["root", "passwords", "written", "reached"] {
-        assert!(found[denied].as_str().is_some_and(|text| text.starts_with("no: ")), "{denied}: {found}");
+    for output in successes_of("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"hostile#rummage\"", &[]) {
+        let found = output.end()["provides"]["found"].clone();
+        assert_eq!((&found["variables"], &found["arguments"]), (&json!([]), &json!([])));
+        for denied in ["root", "passwords", "written", "reached"] {
+            assert!(found[denied].as_str().is_some_and(|text| text.starts_with("no: ")), "{denied}: {found}");
+        }
+        assert_eq!(found["standard_input"], "0 bytes");
     }
-    assert_eq!(found["standard_input"], "0 bytes");
 }
 
 #[test]
@@ -199,15 +217,17 @@ fn a_denied_capability_fails_permanently_with_a_reason() {
 #[test]
 fn malformed_outputs_are_invalid() {
     for task in ["breaks-json", "leaves-nothing", "leaves-half", "leaves-twice", "breaks-names"] {
-        let (kind, message) = failure_of(&format!("careless#{task}"), "");
-        assert_eq!(kind, "invalid-output", "{task}: {message}");
+        for (kind, message) in failures_of(&format!("careless#{task}"), "") {
+            assert_eq!(kind, "invalid-output", "{task}: {message}");
+        }
     }
 }
 
 #[test]
 fn an_undeclared_output_is_dropped() {
-    let output = Waft::default().run_flow("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"careless#leaves-more\"", &[]);
-    assert_eq!(output.expect(0).end()["provides"], json!({"first": 1, "second": 2}));
+    for output in successes_of("name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"careless#leaves-more\"", &[]) {
+        assert_eq!(output.end()["provides"], json!({"first": 1, "second": 2}));
+    }
 }
 
 #[test]
@@ -220,8 +240,9 @@ fn a_commands_exit_status_is_its_failure() {
 #[test]
 fn a_command_that_prints_no_object_fails_with_invalid_output() {
     for what in ["print-garbage", "print-list", "print-nothing", "print-twice"] {
-        let (kind, message) = failure_of("command", &format!("with = {{ do = \"{what}\" }}\nprovides = [\"x\"]"));
-        assert_eq!(kind, "invalid-output", "{what}: {message}");
+        for (kind, message) in failures_of("command", &format!("with = {{ do = \"{what}\" }}\nprovides = [\"x\"]")) {
+            assert_eq!(kind, "invalid-output", "{what}: {message}");
+        }
     }
 }
 
@@ -244,13 +265,15 @@ fn json_output_of_a_command_stays_json() {
 #[test]
 fn a_command_knows_its_call_and_nothing_else() {
     let flow = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"command\"\nwith = { do = \"tell-world\" }\nprovides = [\"arguments\", \"variables\"]";
-    let output = Waft::default().run_flow(flow, &["--run-id", "r1"]);
-    let provides = output.expect(0).end()["provides"].clone();
-    assert_eq!(provides["arguments"], json!([]));
-    let variables = provides["variables"].as_object().expect("an object");
-    let names: Vec<&str> = variables.keys().map(String::as_str).collect();
-    assert_eq!(names, ["WAFT_ATTEMPT", "WAFT_FIRING", "WAFT_FLOW", "WAFT_IDEMPOTENCY_KEY", "WAFT_RUN", "WAFT_TASK"]);
-    assert_eq!((&variables["WAFT_RUN"], &variables["WAFT_TASK"]), (&json!("r1"), &json!("t")));
+    for output in successes_of(flow, &["--run-id", "r1"]) {
+        let provides = output.end()["provides"].clone();
+        assert_eq!(provides["arguments"], json!([]));
+        let variables = provides["variables"].as_object().expect("an object");
+        let names: Vec<&str> = variables.keys().map(String::as_str).collect();
+        let known = ["WAFT_ATTEMPT", "WAFT_FIRING", "WAFT_FLOW", "WAFT_IDEMPOTENCY_KEY", "WAFT_RUN", "WAFT_TASK"];
+        assert_eq!(names, known);
+        assert_eq!((&variables["WAFT_RUN"], &variables["WAFT_TASK"]), (&json!("r1"), &json!("t")));
+    }
 }
 
 #[test]
@@ -271,12 +294,14 @@ fn a_permanent_failure_is_not_retried() {
 #[test]
 fn a_rollback_receives_the_outcome_and_failures() {
     let flow = "name = \"f\"\npattern = \"linear\"\n[[task]]\nname = \"held\"\nuse = \"hostile#stubborn\"\nwith = { value = 7 }\n[[task]]\nname = \"t\"\nuse = \"hostile#fail\"\nwith = { message = \"no\" }";
-    let output = Waft::default().run_flow(flow, &[]);
-    let (kind, message) = output.expect(3).failure("held");
-    assert_eq!(
-        (kind.as_str(), message.as_str()),
-        ("transient", "holds on to 7; provided 7; failed: t (permanent: no)")
-    );
+    for mode in MODES {
+        let output = Waft::default().run_flow(flow, &["--isolate", mode]);
+        let (kind, message) = output.expect(3).failure("held");
+        assert_eq!(
+            (kind.as_str(), message.as_str()),
+            ("transient", "holds on to 7; provided 7; failed: t (permanent: no)")
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod chaos;
 mod cli;
 mod doctor;
 mod guests;
+mod isolation;
 mod limits;
 mod local;
 mod output;

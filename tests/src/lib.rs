@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use process::{Process, signal};
+pub use process::{Process, children, is_alive, signal, wait_for_end};
 pub use waft::{CommandOutput, Waft};
 
 /// The project's root.

@@ -118,6 +118,40 @@ pub fn signal(process: u32, name: &str) {
     assert!(status.expect("kill is installed").success(), "SIG{name} was sent");
 }
 
+/// The child processes of a process, without those that have ended.
+///
+/// # Panics
+/// When the process does not run.
+#[must_use]
+pub fn children(process: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
+    let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.expect("readable").path().join("children")).unwrap_or_default()
+    };
+    let children: Vec<String> = tasks.map(of_task).collect();
+    let children = children.join(" ");
+    children.split_whitespace().filter_map(|child| child.parse().ok()).filter(|child| is_alive(*child)).collect()
+}
+
+/// Whether a process runs. A dead process that nobody has waited for does not.
+#[must_use]
+pub fn is_alive(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Waits until all these processes have ended: the kernel ends a process in its own time.
+///
+/// # Panics
+/// When one does not end.
+#[track_caller]
+pub fn wait_for_end(processes: &[u32]) {
+    let until = Instant::now() + TIMEOUT;
+    while processes.iter().any(|process| is_alive(*process)) {
+        assert!(Instant::now() < until, "of {processes:?} one does not end");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.

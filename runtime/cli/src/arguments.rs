@@ -12,7 +12,7 @@ pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName};
 use clap::Parser;
 pub(crate) use command::{Command, Picture};
 pub(crate) use edit::EditCommand;
-pub(crate) use flags::{BrokerFlag, ListFlags, Shared, SubmitFlags, ValueFlags};
+pub(crate) use flags::{BrokerFlag, IsolateFlag, ListFlags, Shared, SubmitFlags, ValueFlags};
 pub(crate) use keys::{KeysCommand, ModulesCommand, SignFlags};
 pub(crate) use quarantine::{MessageSelection, QuarantineCommand};
 pub(crate) use token::TokenCommand;

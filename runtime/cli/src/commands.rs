@@ -74,19 +74,23 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Keys(command) => keys::run(command),
         Command::Check { flow, values, json } => check::run(&settings, &flow, &values, json).await,
         Command::Graph { flow, format, values } => graph::run(&settings, &flow, format, &values).await,
-        Command::Run { flow, values, broker, run_id, resume, quiet, json } => match (flow, resume) {
-            (_, Some(run)) => run::resume(&settings, &run, &broker, (json, guests(quiet))).await,
-            (Some(flow), None) => {
-                let shown = (json, guests(quiet));
-                run::run(&settings, &flow, &values, &broker, run_id.as_deref(), shown).await
+        Command::Run { flow, values, broker, isolate, run_id, resume, quiet, json } => {
+            let (settings, shown) = (settings.with(&isolate), (json, guests(quiet)));
+            match (flow, resume) {
+                (_, Some(run)) => run::resume(&settings, &run, &broker, shown).await,
+                (Some(flow), None) => run::run(&settings, &flow, &values, &broker, run_id.as_deref(), shown).await,
+                (None, None) => unreachable!("clap requires one of them"),
             }
-            (None, None) => unreachable!("clap requires one of them"),
-        },
+        }
         Command::Call { task, values, broker, provides, quiet, json } => {
             call::run(&settings, &task, &values, &broker, &provides, (json, guests(quiet))).await
         }
-        Command::Worker { broker, slots, queues, name } => worker::run(settings, &broker, slots, queues, name).await,
-        Command::Serve { broker, listen, slots } => serve::run(settings, &broker, listen, slots).await,
+        Command::Worker { broker, isolate, slots, queues, name } => {
+            worker::run(settings.with(&isolate), &broker, slots, queues, name).await
+        }
+        Command::Serve { broker, isolate, listen, slots } => {
+            serve::run(settings.with(&isolate), &broker, listen, slots).await
+        }
         Command::Submit(flags) => submit::run(&settings, flags).await,
         Command::List(flags) => list::run(&settings, flags).await,
         Command::Show { run, value: Some(value), .. } => show::value(&settings, &run, &value).await,

@@ -31,9 +31,11 @@ use output::{Stream, WriteFailure};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    if std::env::args_os().skip(1).eq([modules::COMPILE]) {
-        // The parent explains a failure.
-        return if sandbox::serve_compiler().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    for (argument, serve) in modules::CHILDREN {
+        if std::env::args_os().skip(1).eq([argument]) {
+            // The parent explains a failure.
+            return if serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -7,12 +7,15 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use flow::{Digest, Namespace};
-use sandbox::{Compiler, Sandbox};
+use sandbox::{Compiler, Isolation, Sandbox};
 use server::LibraryError;
 pub(crate) use server::{Component, InspectedModule, ModuleLibrary};
 use store::{Directory, Store, Tag};
 
-use crate::{exit::CliError, settings::Settings};
+use crate::{
+    exit::CliError,
+    settings::{Isolate, Settings},
+};
 
 /// What a module is found for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,18 +74,52 @@ pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliErr
         key_file,
         max_bytes: settings.cache_size,
     });
-    let config = sandbox::Config { cache, slots: slots.into(), compiler: compiler(), max_limits: settings.max_limits };
+    let config = sandbox::Config {
+        cache,
+        slots: slots.into(),
+        compiler: compiler(),
+        isolation: isolation(settings.isolate)?,
+        max_limits: settings.max_limits,
+    };
     Sandbox::new(config).map_err(CliError::unreachable)
 }
 
 /// The argument with which this program only compiles one module, for another process of it.
-pub(crate) const COMPILE: &str = "compile-for-waft";
+const COMPILE: &str = "compile-for-waft";
+
+/// The argument with which this program only calls the guests of one module, for another process of it.
+const CALL: &str = "call-for-waft";
+
+/// What a child process of this program does until its end.
+type ServeParent = fn() -> std::io::Result<()>;
+
+/// What this program does for another process of it, by its only argument.
+pub(crate) const CHILDREN: [(&str, ServeParent); 2] =
+    [(COMPILE, sandbox::serve_compiler), (CALL, sandbox::serve_calls)];
 
 /// The compiler of modules: children of this program.
 pub(crate) fn compiler() -> Compiler {
+    Compiler::in_children(this_program(), COMPILE)
+}
+
+/// Where guests are called.
+fn isolation(isolate: Isolate) -> Result<Isolation, CliError> {
+    match isolate {
+        Isolate::None => Ok(Isolation::None),
+        Isolate::Process if cfg!(target_os = "linux") => {
+            Ok(Isolation::Process { program: this_program(), argument: CALL })
+        }
+        Isolate::Process => {
+            let error = anyhow!("calls in processes of their own need Linux, which can take all rights from a process");
+            Err(CliError::invalid(error).hint("use --isolate none, or [worker] isolate = \"none\" in the settings"))
+        }
+    }
+}
+
+fn this_program() -> PathBuf {
     // On Linux it is the program that runs, even after its file was replaced.
     let program = if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() };
-    Compiler::in_children(program.unwrap_or_else(|_| "waft".into()), COMPILE)
+    program.unwrap_or_else(|_| "waft".into())
 }
 
 /// The kind of a reference to a module.

@@ -21,13 +21,17 @@ use std::{
 
 use ::server::LibraryLimits;
 use anyhow::anyhow;
+use clap::ValueEnum;
 use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
 use serde::Deserialize;
 use store::Admission;
 
 pub(crate) use self::admission::follow as follow_admission;
 use self::{admission::RawAdmission, limits::RawLimits};
-use crate::{arguments::Shared, exit::CliError};
+use crate::{
+    arguments::{IsolateFlag, Shared},
+    exit::CliError,
+};
 
 /// The defaults, which also serve as reference.
 const DEFAULT: &str = include_str!("../default.toml");
@@ -61,6 +65,7 @@ struct RawWorkerSettings {
     queues: Option<Vec<String>>,
     grace: Option<String>,
     delivery_limit: Option<u32>,
+    isolate: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -95,6 +100,15 @@ impl Server {
     }
 }
 
+/// Where guests are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolate {
+    /// In the process of the worker
+    None,
+    /// In child processes without rights, on Linux
+    Process,
+}
+
 /// Checked settings.
 pub(crate) struct Settings {
     /// The broker's address; it may hold a password, so it is never shown.
@@ -118,6 +132,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// How often a job may be redelivered after workers were lost, unless the job sets its own limit.
     pub(crate) delivery_limit: NonZeroU32,
+    /// Where guests are called.
+    pub(crate) isolate: Isolate,
     pub(crate) listen: SocketAddr,
     /// The token; it is never shown.
     pub(crate) token: Option<String>,
@@ -150,6 +166,7 @@ impl RawSettings {
                 queues: self.worker.queues.or(lower.worker.queues),
                 grace: text(self.worker.grace, lower.worker.grace),
                 delivery_limit: self.worker.delivery_limit.or(lower.worker.delivery_limit),
+                isolate: text(self.worker.isolate, lower.worker.isolate),
             },
             serve: RawServeSettings {
                 listen: text(self.serve.listen, lower.serve.listen),
@@ -188,7 +205,8 @@ impl RawSettings {
 
     /// The keys of these settings that a project must not set.
     fn private_keys(&self) -> Vec<String> {
-        let Self { broker, logbook, server, store, cache, cache_size, worker: _, serve, limits, admission } = self;
+        let Self { broker, logbook, server, store, cache, cache_size, worker, serve, limits, admission } = self;
+        let RawWorkerSettings { slots: _, queues: _, grace: _, delivery_limit: _, isolate } = worker;
         let RawServeSettings { listen, token, certificate, key, largest_request } = serve;
         let keys = [
             ("broker", broker),
@@ -197,6 +215,7 @@ impl RawSettings {
             ("store", store),
             ("cache", cache),
             ("cache_size", cache_size),
+            ("worker.isolate", isolate),
             ("serve.listen", listen),
             ("serve.token", token),
             ("serve.certificate", certificate),
@@ -239,7 +258,7 @@ fn check_project(settings: &RawSettings) -> Result<(), CliError> {
         return Ok(());
     }
     let error = anyhow!(
-        "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token, which modules run, nor raise a limit",
+        "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token, which modules run, nor raise a limit or lower the protection",
         keys.join(", ")
     );
     let user = user_file().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE));
@@ -285,6 +304,7 @@ impl Settings {
         let certificate = parser.certificate(folder(written.serve.certificate), folder(written.serve.key));
         let delivery_limit = parser.delivery_limit("worker.delivery_limit", written.worker.delivery_limit);
         let queues = parser.queues("worker.queues", written.worker.queues);
+        let isolate = parser.isolate("worker.isolate", written.worker.isolate);
         let max_limits = parser.limits(&written.limits.call);
         let limits = parser.library_limits(&written.limits);
         let policy = written.admission.policy(|key, error| parser.report(key, error));
@@ -307,6 +327,7 @@ impl Settings {
             queues,
             grace,
             delivery_limit,
+            isolate,
             listen,
             token: written.serve.token.filter(|token| !token.is_empty()),
             certificate,
@@ -316,6 +337,13 @@ impl Settings {
             max_open_runs: written.limits.open_runs(),
             admission: Admission::new(policy),
         })
+    }
+}
+
+impl Settings {
+    /// These settings, with what a flag says about where guests are called.
+    pub(crate) fn with(self, flag: &IsolateFlag) -> Self {
+        Self { isolate: flag.isolate.unwrap_or(self.isolate), ..self }
     }
 }
 
@@ -399,6 +427,14 @@ impl Parser {
         })
     }
 
+    fn isolate(&mut self, key: &str, text: Option<String>) -> Isolate {
+        let text = text.unwrap_or_default();
+        Isolate::from_str(&text, false).unwrap_or_else(|_| {
+            self.report(key, format!("{text:?} is neither \"none\" nor \"process\""));
+            Isolate::None
+        })
+    }
+
     fn queues(&mut self, key: &str, names: Option<Vec<String>>) -> Vec<QueueName> {
         let mut queues = Vec::new();
         for name in names.unwrap_or_default() {
@@ -426,7 +462,7 @@ fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
         let place = place.unwrap_or_default();
         let message = anyhow!("the settings in {name}{place} cannot be read: {}", error.message());
         CliError::invalid(message).hint(format!(
-            "the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit, [serve] \
+            "the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit, isolate, [serve] \
              listen, token, certificate, key, largest_request, [limits] {}, [admission] modules, [[admission.allow]] signer, \
              digest, tags and [admission.deny] digests, signers",
             limits::names()

@@ -262,7 +262,8 @@ impl Shared {
             Err(CompileError::Unavailable { .. } | CompileError::Interrupted { .. }) => None,
             Err(error) => {
                 tracing::warn!(%error, "compiled code on disk cannot be used; it is compiled again");
-                let _ = tokio::task::spawn_blocking(move || Some(self.cache.as_ref()?.discard(&digest))).await;
+                let _ = tokio::task::spawn_blocking(move || self.cache.iter().for_each(|cache| cache.discard(&digest)))
+                    .await;
                 None
             }
         }
@@ -302,7 +303,8 @@ impl Shared {
         let compiled = self.clone().place(digest, code.clone()).await?;
         let storing = self.clone();
         // If it fails, the module is compiled again later.
-        let _ = tokio::task::spawn_blocking(move || Some(storing.cache.as_ref()?.store(&digest, &code))).await;
+        let _ = tokio::task::spawn_blocking(move || storing.cache.iter().for_each(|cache| cache.store(&digest, &code)))
+            .await;
         self.recent.put(compiled.clone());
         Ok(compiled)
     }

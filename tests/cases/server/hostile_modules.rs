@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{TestServer, serve};
-use waft_tests::Waft;
+use waft_tests::{Waft, children, wait_for_end};
 
 /// A number in LEB128.
 fn leb128(mut number: u32) -> Vec<u8> {
@@ -143,25 +143,8 @@ fn a_server_stops_while_it_compiles() {
     server.process.signal("TERM");
     assert!(server.process.wait().success());
     let _ = pushing.join();
-    // A dead process that nobody has waited for is a zombie.
-    let is_alive =
-        |child: &u32| std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
-    // The kernel ends it in its own time.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while children_before.iter().any(is_alive) {
-        assert!(std::time::Instant::now() < deadline, "the compiler ends with the server");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-}
-
-/// The child processes of a process.
-fn children(process: u32) -> Vec<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
-    let of_task = |task: std::io::Result<std::fs::DirEntry>| {
-        std::fs::read_to_string(task.expect("readable").path().join("children")).unwrap_or_default()
-    };
-    let children: Vec<String> = tasks.map(of_task).collect();
-    children.join(" ").split_whitespace().filter_map(|child| child.parse().ok()).collect()
+    // The compiler ends with the server.
+    wait_for_end(&children_before);
 }
 
 /// A server that is killed while it makes a call makes the call again after its start, but not for ever.

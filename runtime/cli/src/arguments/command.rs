@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Subcommand, ValueEnum};
 
 use super::{
-    BrokerCommand, BrokerFlag, EditCommand, KeysCommand, ListFlags, ModulesCommand, QuarantineCommand, SignFlags,
-    SubmitFlags, TokenCommand, ValueFlags,
+    BrokerCommand, BrokerFlag, EditCommand, IsolateFlag, KeysCommand, ListFlags, ModulesCommand, QuarantineCommand,
+    SignFlags, SubmitFlags, TokenCommand, ValueFlags,
 };
 
 /// A command of waft.
@@ -80,6 +80,8 @@ pub(crate) enum Command {
         values: ValueFlags,
         #[command(flatten)]
         broker: BrokerFlag,
+        #[command(flatten)]
+        isolate: IsolateFlag,
         /// The run's id; a new one by default
         #[arg(long, value_name = "ID")]
         run_id: Option<String>,
@@ -115,6 +117,8 @@ pub(crate) enum Command {
     Worker {
         #[command(flatten)]
         broker: BrokerFlag,
+        #[command(flatten)]
+        isolate: IsolateFlag,
         /// The maximum number of concurrent calls; the number of cores by default
         #[arg(long)]
         slots: Option<u16>,
@@ -129,6 +133,8 @@ pub(crate) enum Command {
     Serve {
         #[command(flatten)]
         broker: BrokerFlag,
+        #[command(flatten)]
+        isolate: IsolateFlag,
         /// The address to listen on; with port 0 the system chooses a port
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,

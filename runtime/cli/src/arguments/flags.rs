@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::settings::Isolate;
+
 /// Flags of all commands. They may hold a token, and are never shown.
 #[derive(Args)]
 pub(crate) struct Shared {
@@ -33,6 +35,14 @@ pub(crate) struct BrokerFlag {
     /// Also trust the certificates in this PEM file, for amqps://
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
+}
+
+/// Where guests are called, for commands that call them.
+#[derive(Debug, Args)]
+pub(crate) struct IsolateFlag {
+    /// Where to call guests; the setting by default
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) isolate: Option<Isolate>,
 }
 
 /// Values that a run starts with.
