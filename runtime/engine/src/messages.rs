@@ -34,6 +34,16 @@ pub(crate) struct EarlierDeliveries {
     pub(crate) unanswered: u32,
 }
 
+impl EarlierDeliveries {
+    /// The higher number of each: two reports may be about the same job.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            redeliveries: self.redeliveries.max(other.redeliveries),
+            unanswered: self.unanswered.max(other.unanswered),
+        }
+    }
+}
+
 /// The message that dispatches a call to the workers.
 pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, earlier: EarlierDeliveries) -> Message {
     // A rollback never expires.

@@ -37,6 +37,9 @@ use process::StartError;
 /// has taken the child over.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 
+/// The pause before a call is returned because this machine could not start a process for it: it may come back at once.
+const UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
+
 /// Where guests are called.
 #[derive(Debug, Clone, Default)]
 pub enum Isolation {
@@ -145,10 +148,21 @@ impl IsolatedCode {
         // The timeout of a call starts when its child is ready.
         let watch = Watchdog::start(Duration::MAX, interrupts.clone());
         let taking = watch.run(async { Ok(self.pool.take(self.digest, kind, owner, &self.bytes).await) }).await;
-        let failed = |error: StartError| {
-            tracing::warn!(digest = %self.digest.short(), %error, "no process could be started for a call");
-            Completion::Failed(Failure::new(FailureKind::Module, format!("it could not be prepared: {error}")))
+        let error = match taking.map_err(|stop| classify::without_guest(&stop, &watch))? {
+            Ok(child) => return Ok(child),
+            Err(error) => error,
         };
-        taking.map_err(|stop| classify::without_guest(&stop, &watch))?.map_err(failed)
+        tracing::warn!(digest = %self.digest.short(), %error, "no process could be started for a call");
+        match error {
+            StartError::Load(_) => {
+                let reason = format!("it could not be prepared: {error}");
+                Err(Completion::Failed(Failure::new(FailureKind::Module, reason)))
+            }
+            // It says nothing of the module: another machine may call it, or this one later.
+            StartError::Machine(_) => {
+                tokio::time::sleep(UNAVAILABLE_DELAY).await;
+                Err(Completion::Interrupted)
+            }
+        }
     }
 }

@@ -71,10 +71,16 @@ pub(crate) async fn push(
     let tag = tag.map_err(|error| Problem::bad_request(error.to_string()))?;
     let tag = tag.map(|tag| own_tag(&tag, namespace.as_ref())).transpose()?;
     let signatures = given_signatures(&headers)?;
+    signatures.iter().try_for_each(|signature| check_signed_tag(signature, namespace.as_ref()))?;
     let component = library.component(bytes).await.map_err(refused)?;
     let (found, moved) = library.push(component, &signatures, tag.as_ref()).await.map_err(refused)?;
     let subject = Extension(Subject(found.digest.to_string()));
-    Ok((StatusCode::CREATED, subject, moved.map(Extension), Json(module(&*library.store, &found).await?)))
+    Ok((
+        StatusCode::CREATED,
+        subject,
+        moved.map(Extension),
+        Json(module(&*library.store, &found, namespace.as_ref()).await?),
+    ))
 }
 
 /// The signatures in the headers of a request.
@@ -90,6 +96,19 @@ fn given_signatures(headers: &HeaderMap) -> Result<Vec<Signature>, Problem> {
     };
     let read = values.into_iter().map(|value| read(value.as_bytes()));
     read.collect::<Result<_, _>>().map_err(|reason| invalid_signature(format!("the header {SIGNATURE}: {reason}")))
+}
+
+/// Refuses a signature that counts outside the namespace that its sender is limited to. A module has room for a few signatures,
+/// and others may use the module too.
+fn check_signed_tag(signature: &Signature, namespace: Option<&Namespace>) -> Result<(), Problem> {
+    let Some(namespace) = namespace else { return Ok(()) };
+    if signature.tag().and_then(Tag::namespace).as_ref() == Some(namespace) {
+        return Ok(());
+    }
+    let signed = signature.tag().map_or_else(|| "no tag".to_owned(), |tag| format!("the tag {tag}"));
+    let detail = format!("the signature is for {signed}, and the token is limited to the namespace {namespace}");
+    Err(Problem::forbidden(detail)
+        .hint(format!("push and sign it with a tag of the namespace: `--tag {namespace}/NAME`")))
 }
 
 fn invalid_signature(detail: String) -> Problem {
@@ -159,9 +178,8 @@ pub(crate) async fn list(
 /// [`ListError`] when they cannot be read.
 pub async fn stored_modules(store: &dyn Store, namespace: Option<&Namespace>) -> Result<Vec<StoredModule>, ListError> {
     let (entries, tags, signatures) = (store.list().await?, store.tags().await?, store.all_signatures().await?);
-    let is_visible = |of: Option<Namespace>| namespace.is_none() || of.is_none() || of.as_ref() == namespace;
     let tags_of = |digest: Digest| -> Vec<String> {
-        let named = tags.iter().filter(|(tag, named)| *named == digest && is_visible(tag.namespace()));
+        let named = tags.iter().filter(|(tag, named)| *named == digest && is_visible(Some(tag), namespace));
         named.map(|(tag, _)| tag.to_string()).collect()
     };
     let stored = |entry: store::Entry| StoredModule {
@@ -169,7 +187,11 @@ pub async fn stored_modules(store: &dyn Store, namespace: Option<&Namespace>) ->
         size: entry.size,
         stored_at: rfc3339(timestamp(entry.stored_at)),
         tags: tags_of(entry.digest),
-        signatures: signatures.iter().filter(|signature| *signature.digest() == entry.digest).map(shown).collect(),
+        signatures: signatures
+            .iter()
+            .filter(|signature| *signature.digest() == entry.digest && is_visible(signature.tag(), namespace))
+            .map(shown)
+            .collect(),
     };
     let mut modules: Vec<StoredModule> = entries.into_iter().map(stored).collect();
     modules.retain(|module| namespace.is_none() || !module.tags.is_empty());
@@ -193,16 +215,26 @@ pub(crate) async fn show(
     let library = &state.dependencies.modules;
     // It describes itself in the sandbox.
     let found = library.find_admitted(&name, namespace.as_ref()).await.map_err(refused)?;
-    Ok(Json(module(&*library.store, &found).await?))
+    Ok(Json(module(&*library.store, &found, namespace.as_ref()).await?))
 }
 
-async fn module(store: &dyn Store, found: &InspectedModule) -> Result<api::Module, Problem> {
+/// Whether a caller that is limited to a namespace may see a tag.
+fn is_visible(tag: Option<&Tag>, namespace: Option<&Namespace>) -> bool {
+    let of = tag.and_then(Tag::namespace);
+    namespace.is_none() || of.is_none() || of.as_ref() == namespace
+}
+
+async fn module(
+    store: &dyn Store,
+    found: &InspectedModule,
+    namespace: Option<&Namespace>,
+) -> Result<api::Module, Problem> {
     let signatures = store.signatures(&found.digest).await.map_err(|error| Problem::internal(&error))?;
     Ok(api::Module {
         digest: found.digest.to_string(),
         size: found.bytes.len() as u64,
         tasks: found.task_names(),
-        signatures: signatures.iter().map(shown).collect(),
+        signatures: signatures.iter().filter(|made| is_visible(made.tag(), namespace)).map(shown).collect(),
     })
 }
 

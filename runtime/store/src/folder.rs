@@ -141,8 +141,12 @@ impl Folder {
 
     /// The file of a tag.
     pub(crate) fn tag(&self, tag: &Tag) -> PathBuf {
-        // No tag contains the character, so each tag has a file of its own, and one folder has them all.
-        self.tags().join(tag.as_str().replace('/', "%"))
+        self.tags().join(Self::tag_file_name(tag))
+    }
+
+    /// The tag as a part of a file name. No tag contains the character, so each has a name of its own.
+    pub(super) fn tag_file_name(tag: &Tag) -> String {
+        tag.as_str().replace('/', "%")
     }
 
     /// The tag of a file; `None` for a file of something else.

@@ -2,17 +2,21 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use flow::{Digest, Failure, FailureKind};
 use protocol::Job;
-use store::{Admission, FetchError, Signature, bus::Client};
+use store::{Admission, FetchError, Policy, Signature, bus::Client};
 use tokio::time::Instant;
 use tracing::warn;
 
 /// The maximum number of modules whose signatures are in memory: more than the sandbox has modules, and some MiB at most.
 const MAX_MODULES: usize = 512;
+
+/// The time for which remembered signatures admit a module. Another signature may count against it: one of a denied signer.
+const TRUSTED_FOR: Duration = Duration::from_secs(60);
 
 /// The policy of this machine, and the signatures that it needs.
 ///
@@ -26,6 +30,8 @@ pub(crate) struct ModuleAdmission {
 #[derive(Clone)]
 struct Fetched {
     signatures: Vec<Signature>,
+    /// The policy when they were fetched: one that denies more may need the signatures of now.
+    policy: Arc<Policy>,
     at: Instant,
 }
 
@@ -44,9 +50,13 @@ impl ModuleAdmission {
         if let Some(decided) = self.admission.policy().decide_by_digest(&digest) {
             return decided.map_err(|refusal| refused(&refusal));
         }
+        let policy = self.admission.policy();
         let known = self.fetched().get(&digest).cloned();
         // The job names no tag: the server has checked the tag by which the module was found.
-        let is_admitted = |known: Fetched| self.admission.policy().check(&digest, &known.signatures, None).is_ok();
+        let is_admitted = |known: Fetched| {
+            let is_current = Arc::ptr_eq(&known.policy, &policy) && known.at.elapsed() < TRUSTED_FOR;
+            is_current && policy.check(&digest, &known.signatures, None).is_ok()
+        };
         if known.is_some_and(is_admitted) {
             return Ok(());
         }
@@ -54,17 +64,17 @@ impl ModuleAdmission {
         let fetched = client.signatures(&job.fetch_from, digest, job.keys.content(&digest)).await;
         let signatures = fetched.map_err(|error| unknown(digest, &error))?;
         let decided = self.admission.policy().check(&digest, &signatures, None);
-        self.remember(digest, signatures);
+        self.remember(digest, signatures, policy);
         decided.map_err(|refusal| refused(&refusal))
     }
 
-    fn remember(&self, digest: Digest, signatures: Vec<Signature>) {
+    fn remember(&self, digest: Digest, signatures: Vec<Signature>, policy: Arc<Policy>) {
         let mut fetched = self.fetched();
         if fetched.len() >= MAX_MODULES && !fetched.contains_key(&digest) {
             let oldest = fetched.iter().min_by_key(|(_, fetched)| fetched.at).map(|(digest, _)| *digest);
             oldest.and_then(|oldest| fetched.remove(&oldest));
         }
-        fetched.insert(digest, Fetched { signatures, at: Instant::now() });
+        fetched.insert(digest, Fetched { signatures, policy, at: Instant::now() });
     }
 
     /// A panic in another thread cannot leave the map half written: each insertion is complete.

@@ -356,7 +356,7 @@ impl JobHandler {
                 Ok(()) => return Ok(PublishOutcome::Confirmed),
                 Err(PublishError::TooLarge { reason, .. }) => return Err(TooLarge(reason)),
                 // Somebody deleted the exchange, so the bindings of its queues too.
-                Err(error @ PublishError::Unroutable { .. }) if self.has_queue(&error).await => {
+                Err(error @ PublishError::Unroutable { .. }) if self.signals.has_queue(&error).await => {
                     warn!(%error, "the queue of an engine is not bound: restart the engine; the signal is sent again");
                     tokio::time::sleep(delay).await;
                 }
@@ -373,17 +373,6 @@ impl JobHandler {
         }
         warn!("the broker does not confirm the signal; the job is requeued");
         Ok(PublishOutcome::Unconfirmed)
-    }
-
-    /// Whether the queue exists that a message did not reach.
-    async fn has_queue(&self, error: &PublishError) -> bool {
-        match error {
-            PublishError::Unroutable { key, .. } => matches!(self.broker.waiting(key).await, Ok(Some(_))),
-            PublishError::Refused { .. }
-            | PublishError::TooLarge { .. }
-            | PublishError::Unconfirmed { .. }
-            | PublishError::Closed => false,
-        }
     }
 
     /// Calls the guest; `None` when the worker stopped the call and the job must be returned.

@@ -44,6 +44,14 @@ impl ContentSource {
         &self.sandbox
     }
 
+    /// Decides whether the module of a job may run now.
+    ///
+    /// # Errors
+    /// A failure of kind `module` with the reason.
+    pub(crate) async fn check_admission(&self, job: &Job) -> Result<(), Failure> {
+        self.admission.check(job, &self.client).await
+    }
+
     /// Returns the module, ready to be called; `None` if this machine cannot compile now, which says nothing of the module.
     ///
     /// # Errors
@@ -51,7 +59,7 @@ impl ContentSource {
     pub(crate) async fn find(&self, job: &Job) -> Result<Option<Compiled>, Failure> {
         let digest = job.module;
         // Before the caches: a module may have been denied since the last call.
-        self.admission.check(job, &self.client).await?;
+        self.check_admission(job).await?;
         if let Some(compiled) = self.sandbox.cached(&digest).await {
             return Ok(Some(compiled));
         }

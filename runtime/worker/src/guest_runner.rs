@@ -47,6 +47,8 @@ impl GuestRunner for ContentSource {
         let load = Box::pin(async {
             let Some(module) = self.find(job).await? else { return Ok(None) };
             let job = self.with_loaded_values(job).await?;
+            // The module may have been denied while it was fetched, compiled, or waited for its values.
+            self.check_admission(&job).await?;
             Ok(Some((module, job)))
         });
         let (module, job) = match stop.run_until_cancelled(load).await {

@@ -355,7 +355,7 @@ pub(crate) async fn return_unstarted(signals: &SignalSender, delivery: Delivery,
     let report = Report::NotStarted { call: job.call.clone(), redeliveries, unanswered };
     match signals.send(job.call, job.signal_to, report.encode(&job.keys).into()).await {
         Ok(()) => delivery.accept(),
-        Err(error @ PublishError::Unroutable { .. }) => {
+        Err(error @ PublishError::Unroutable { .. }) if !signals.has_queue(&error).await => {
             warn!(%error, "no engine waits for this job any more: its queue was deleted");
             delivery.accept();
         }

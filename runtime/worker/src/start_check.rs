@@ -100,6 +100,11 @@ impl JobHandler {
         loop {
             match self.broker.publish(message.clone()).await {
                 Ok(()) => return true,
+                // Somebody deleted the exchange, so the bindings of its queues too: the engine may restart.
+                Err(error @ PublishError::Unroutable { .. }) if self.signals.has_queue(&error).await => {
+                    debug!(%error, "the queue of an engine is not bound; the question is sent again");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
                 Err(PublishError::Unroutable { .. }) => return false,
                 // The worker ends or is being stopped.
                 Err(PublishError::Closed) => std::future::pending().await,

@@ -115,6 +115,27 @@ fn an_encoded_path_reaches_no_run_of_another_namespace() {
 }
 
 #[test]
+fn a_signature_is_for_a_tag_of_the_namespace() {
+    let shared = Shared::new();
+    shared.run("", &["keys", "create", "ci"]).expect(0);
+    let wasm = guest("hostile");
+    let push = |tag: &[&str]| {
+        shared.run(&shared.shop, &[&["push", wasm.to_str().expect("UTF-8"), "--sign", "ci"], tag].concat())
+    };
+    assert_error(&push(&[]), 2, "the signature is for no tag, and the token is limited to the namespace shop");
+    assert_error(&push(&["--tag", "kit"]), 2, "`--tag shop/NAME`");
+    push(&["--tag", "shop/kit:1"]).expect(0);
+    let signed = |token: &str| shared.run(token, &["modules", "--json"]).expect(0).json();
+    for token in [shared.shop.as_str(), ""] {
+        let modules = signed(token);
+        assert_eq!(modules[0]["signatures"][0]["tag"], "shop/kit:1", "{modules:?}");
+    }
+    shared.run("", &["push", wasm.to_str().expect("UTF-8"), "--tag", "public"]).expect(0);
+    let modules = signed(&shared.other);
+    assert_eq!((&modules[0]["tags"], modules[0]["signatures"].as_array().map(Vec::len)), (&json!(["public"]), Some(0)));
+}
+
+#[test]
 fn a_flow_uses_only_queues_tags_and_flows_of_its_namespace() {
     let shared = Shared::new();
     let refused = |text: &str, message: &str| {
@@ -155,6 +176,7 @@ fn a_flow_uses_only_queues_tags_and_flows_of_its_namespace() {
         2,
         "limited to the namespace other",
     );
+    refused(&format!("{NOOP}queue = \"nowhere\"\n"), "the worker in this server takes jobs from shop/default: add");
     let shown = shared.run("", &["list", "--flow", "shop/g", "--json"]).expect(0).json();
     assert_eq!((shown.len(), &shown[0]["state"]), (2, &json!("success")));
 }

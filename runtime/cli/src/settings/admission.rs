@@ -1,6 +1,7 @@
 //! The table `[admission]` of a settings file: which modules may run. It is read again when a file changes.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     fs,
     path::{Path, PathBuf},
@@ -196,6 +197,8 @@ fn read_key(path: &Path) -> Result<Signer, String> {
 struct PolicyFiles {
     admission: Admission,
     files: Vec<PathBuf>,
+    /// The last table of each file that has had one.
+    tables: BTreeMap<PathBuf, RawAdmission>,
     /// The states of the files at the last check, and those that were read.
     seen: Option<FileStates>,
     read: Option<FileStates>,
@@ -203,7 +206,7 @@ struct PolicyFiles {
 
 /// Reads the policy again whenever a file changes, for ever. Files that cannot be used change nothing.
 pub(crate) async fn follow(admission: Admission) -> Infallible {
-    let files = PolicyFiles { admission, files: settings_files(), seen: None, read: None };
+    let files = PolicyFiles { admission, files: settings_files(), tables: BTreeMap::new(), seen: None, read: None };
     check_regularly("admission", CHECK_INTERVAL, files, PolicyFiles::check).await
 }
 
@@ -223,12 +226,12 @@ impl PolicyFiles {
             return;
         }
         self.read = states;
-        match read() {
-            Ok((table, key_files)) => {
+        match read(&mut self.tables) {
+            Ok((policy, key_files)) => {
                 self.files = settings_files().into_iter().chain(key_files).collect();
                 self.read = Some(FileStates::of(&self.files));
                 self.seen.clone_from(&self.read);
-                self.apply(table);
+                self.apply(policy);
             }
             Err(error) => warn!(
                 error = format!("{:#}", error.error),
@@ -237,40 +240,36 @@ impl PolicyFiles {
         }
     }
 
-    fn apply(&self, table: Option<Policy>) {
-        let current = self.admission.policy();
-        match table {
-            Some(policy) if policy == *current => {}
-            Some(policy) => {
-                info!(
-                    policy = policy.describe(),
-                    "the admission policy has changed: the next call of each module uses it"
-                );
-                self.admission.replace(policy);
-            }
-            // A file that is missing or empty for a moment must not admit everything.
-            None if *current != Policy::default() => warn!(
-                "the settings have no [admission] any more: the policy before stays in use until a restart, or until \
-                 they say modules = \"any\""
-            ),
-            None => {}
+    fn apply(&self, policy: Policy) {
+        if policy != *self.admission.policy() {
+            info!(policy = policy.describe(), "the admission policy has changed: the next call of each module uses it");
+            self.admission.replace(policy);
         }
     }
 }
 
-/// Reads the policy and the files with keys that it names; no policy if no file has one.
-fn read() -> Result<(Option<Policy>, Vec<PathBuf>), CliError> {
+/// Reads the policy and the files with keys that it names. A file that has no table any more keeps its last one: a file that is
+/// missing or empty for a moment must not admit more.
+fn read(tables: &mut BTreeMap<PathBuf, RawAdmission>) -> Result<(Policy, Vec<PathBuf>), CliError> {
     let mut table = RawAdmission::default();
     for path in settings_files() {
-        if let Some(RawSettings { admission, .. }) = RawSettings::from_file(&path)? {
-            table = table.or(admission);
+        let written = RawSettings::from_file(&path)?.map(|RawSettings { admission, .. }| admission);
+        if let Some(written) = written.filter(|written| !written.keys().is_empty()) {
+            tables.insert(path.clone(), written);
+        } else if tables.contains_key(&path) {
+            warn!(
+                file = %path.display(),
+                "the file has no [admission] any more: the policy before stays in use until a restart, or until it says \
+                 modules = \"any\""
+            );
         }
+        table = table.or(tables.get(&path).cloned().unwrap_or_default());
     }
     let Checked { policy, key_files, errors } = table.check();
     if !errors.is_empty() {
         return Err(CliError::invalid(anyhow::anyhow!("{}", errors.join("; "))));
     }
-    Ok((if table.keys().is_empty() { None } else { Some(policy) }, key_files))
+    Ok((policy, key_files))
 }
 
 #[cfg(test)]

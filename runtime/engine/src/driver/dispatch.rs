@@ -1,10 +1,13 @@
 //! What a run's commands become: jobs, notifications and fetches; and what the end of a run causes.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use broker::Delivery;
-use flow::{CallId, RunId, RunState};
-use machine::{Call, Change, Command};
+use flow::{CallId, Execution, Failure, FailureKind, RunId, RunState, Signal, TaskResult};
+use machine::{Call, Change, Command, Event};
 use tracing::{error, info, warn};
 
 use super::{Batch, Driver};
@@ -47,7 +50,7 @@ impl Driver {
     ) {
         for command in commands {
             match command {
-                Command::Call(call) => self.send_job(run, *call, history, EarlierDeliveries::default(), effects),
+                Command::Call(call) => self.send_job(run, *call, history, effects),
                 Command::Fetch(fetch) => self.fetches.send(run.clone(), *fetch),
                 Command::Interrupt(call) => effects.messages.push(messages::interrupt(call, &self.context.secret)),
                 Command::Publish(change) => {
@@ -64,20 +67,13 @@ impl Driver {
     }
 
     /// Sends the job of a call, once it has a permit if it needs one.
-    fn send_job(
-        &mut self,
-        run: &RunId,
-        call: Call,
-        history: DispatchHistory,
-        earlier: EarlierDeliveries,
-        effects: &mut Effects,
-    ) {
+    fn send_job(&mut self, run: &RunId, call: Call, history: DispatchHistory, effects: &mut Effects) {
         let Some(active) = self.runs.get(run) else { return };
         let (flow, id) = (active.machine.flow(), call.id.clone());
         let Some(task) = active.machine.task(&id.task) else { return };
         let store_queue = &self.context.store_queue;
         let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret: &self.context.secret };
-        let job = messages::job(&reply_to, flow, task, call, earlier);
+        let job = messages::job(&reply_to, flow, task, call, active.earlier(&id));
         if calls::is_paced(task, id.action) {
             let (now, call) = (self.context.clock.now(), calls::paced_call(task, id, job));
             let granted = self.permits.request(now, &active.shard, &flow.name, call, history);
@@ -101,14 +97,33 @@ impl Driver {
             return delivery.accept();
         }
         let Some(delivery) = self.runs.hold_for_stale(run, delivery) else { return };
-        if let Some(active) = self.runs.get(run) {
-            // Others are sent again when the run continues.
-            let is_due = !active.is_suspended && !active.outstanding_at_load.contains(call);
-            if let Some(unstarted) = active.machine.unstarted_call(call).filter(|_| is_due) {
-                self.send_job(run, unstarted, DispatchHistory::MaybeSent, earlier, &mut batch.effects);
+        if let Some(active) = self.runs.get_mut(run) {
+            if let Some(unstarted) = active.machine.unstarted_call(call) {
+                active.add_earlier(call, earlier);
+                // Others are sent again when the run continues.
+                if !active.is_suspended && !active.outstanding_at_load.contains(call) {
+                    self.send_returned(run, unstarted, &mut batch.effects);
+                }
+            } else if earlier.redeliveries > 0 && active.machine.outstanding_since(call).is_none() {
+                batch.push(run.clone(), Event::Signal(perhaps_executed(call, &delivery)));
             }
         }
         batch.signals.push((run.clone(), delivery));
+    }
+
+    /// Sends the job of a call again that a worker has returned. A start that counts only for a rate is spent already.
+    fn send_returned(&mut self, run: &RunId, call: Call, effects: &mut Effects) {
+        let Some(active) = self.runs.get(run) else { return };
+        let Some(task) = active.machine.task(&call.id.task) else { return };
+        let has_started = task.pace.max_running.is_none() && !self.permits.is_queued(&call.id);
+        if calls::is_paced(task, call.id.action) && has_started {
+            let store_queue = &self.context.store_queue;
+            let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret: &self.context.secret };
+            let earlier = active.earlier(&call.id);
+            effects.messages.push(messages::job(&reply_to, active.machine.flow(), task, call, earlier));
+        } else {
+            self.send_job(run, call, DispatchHistory::MaybeSent, effects);
+        }
     }
 
     /// Removes a run that has ended or is suspended from the runs that are driven.
@@ -131,5 +146,23 @@ impl Driver {
             Some(watcher) => effects.watch_events.push((watcher, WatchEvent::Ended(Arc::new(active.machine)))),
             None => self.recent.put(run.clone(), active),
         }
+    }
+}
+
+/// The result of a call that nobody waits for, and whose job was lost with a worker before it was returned: only that worker knew
+/// whether it had executed the call.
+fn perhaps_executed(call: &CallId, delivery: &Delivery) -> Signal {
+    let mut hasher = DefaultHasher::new();
+    delivery.message.body.hash(&mut hasher);
+    Signal {
+        call: call.clone(),
+        answer: TaskResult::Failed(Failure::new(
+            FailureKind::Cancelled,
+            "no worker started it again after one was lost",
+        )),
+        // The same report has the same execution when it is delivered again.
+        execution: Execution::new(hasher.finish()),
+        redelivered: true,
+        worker: None,
     }
 }

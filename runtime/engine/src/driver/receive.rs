@@ -70,8 +70,10 @@ impl Driver {
                         self.refuse_start(call.clone(), delivery, batch);
                         return;
                     }
-                    // If the run continues, it sends its calls again.
-                    Report::NotStarted { call, .. } if self.has_stopped(&call.run).await => return delivery.accept(),
+                    // If the run continues, it sends its calls again. A lost worker may have executed another call.
+                    Report::NotStarted { call, redeliveries: 0, .. } if self.has_stopped(&call.run).await => {
+                        return delivery.accept();
+                    }
                     report => {
                         if let Some(call) = call_of(report) {
                             self.load(&call.run, Some(shard), batch).await;

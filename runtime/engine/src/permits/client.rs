@@ -153,7 +153,9 @@ impl PermitClient {
         if calls.held.contains_key(&call) {
             return Some(paced.job);
         }
-        if calls.waiting.contains_key(&call) {
+        if let Some(waiting) = calls.waiting.get_mut(&call) {
+            // The later job knows more of earlier deliveries.
+            waiting.paced.job = paced.job;
             return None;
         }
         self.arrivals += 1;

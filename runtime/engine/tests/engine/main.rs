@@ -152,6 +152,9 @@ async fn a_returned_job_is_sent_again_as_long_as_its_call_waits() {
     let headers = &again.properties.headers;
     assert_eq!((protocol::returned(headers), protocol::unanswered(headers)), (2, 1));
     assert_eq!(Job::decode(&again.body).expect("a job"), first, "it is the same job");
+    harness.publish_report(&Report::NotStarted { call: first.call.clone(), redeliveries: 0, unanswered: 0 }).await;
+    let again = harness.take_job_message().await;
+    assert_eq!(protocol::returned(&again.properties.headers), 2, "what was known once stays known");
     // A worker has started the call, and another returns a second delivery of its job.
     harness.heartbeat(&first.call).await;
     harness.wait_for_fact("r", "leased").await;

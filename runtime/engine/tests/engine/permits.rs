@@ -116,6 +116,18 @@ async fn rate_holds_over_all_engines() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_returned_job_needs_no_other_start_of_its_rate() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &paced("rate = \"1/h\"")).await.expect("the run begins");
+    let job = harness.take_job().await;
+    harness.publish_report(&Report::NotStarted { call: job.call.clone(), redeliveries: 0, unanswered: 0 }).await;
+    let again = job_within(&mut harness, SHORT_TIMEOUT).await.expect("it does not wait for an hour");
+    assert_eq!(again, job);
+    harness.signal_job(&again).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_coordinator_crash_neither_exceeds_the_limit_nor_stalls() {
     let (mut one, two) = two_engines().await;
     let flow = paced("max_running = 2");

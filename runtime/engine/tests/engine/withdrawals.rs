@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flow::{Action, FailureKind, RunId, RunState};
-use protocol::RunCommand;
+use protocol::{Report, RunCommand};
 
 use crate::harness::{Harness, linear, wired};
 
@@ -80,6 +80,22 @@ async fn a_withdrawn_call_that_ran_is_rolled_back() {
     harness.signal(&call).await;
     let undone = harness.answer_next().await;
     assert_eq!((undone.task, undone.action), (call.task, Action::Rollback));
+    harness.wait_for_state("r", RunState::RolledBack).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_withdrawn_call_that_a_lost_worker_may_have_executed_is_rolled_back() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    cancel(&harness).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
+    // Another worker was lost with the job before this one returns it.
+    let returned = |redeliveries| Report::NotStarted { call: call.clone(), redeliveries, unanswered: 0 };
+    harness.publish_report(&returned(0)).await;
+    harness.publish_report(&returned(1)).await;
+    let undone = harness.answer_next().await;
+    assert_eq!((undone.task, undone.action), (call.task.clone(), Action::Rollback));
     harness.wait_for_state("r", RunState::RolledBack).await;
 }
 

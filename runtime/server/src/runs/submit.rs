@@ -10,7 +10,7 @@ use axum::{
 };
 use engine::SubmitError;
 use flow::{
-    Diagnostic, Draft, Flow, RunId, Severity, StoredReferences, Values,
+    Diagnostic, Draft, Flow, QueueName, RunId, Severity, StoredReferences, Values,
     draft::{DraftNode, FlowBody},
 };
 use logbook::LoadError;
@@ -109,6 +109,10 @@ async fn start(
         Ok(_) => Ok((StatusCode::CREATED, warnings)),
         // A concurrent request created the run first.
         Err(SubmitError::Exists { .. }) => {
+            if !run_exists(state, run).await? {
+                return Err(Problem::unavailable("another request with this id was refused at the same time")
+                    .hint("submit it again"));
+            }
             reject_different(state, submitted).await?;
             Ok((StatusCode::OK, Vec::new()))
         }
@@ -169,14 +173,17 @@ pub(super) fn missing_reason(error: &LibraryError) -> String {
 pub(super) fn unserved_queues(coverage: &QueueCoverage, body: &FlowBody, flow: &Flow) -> Vec<Diagnostic> {
     let QueueCoverage::Embedded(queues) = coverage else { return Vec::new() };
     let unserved = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue));
-    let served: Vec<&str> = queues.iter().map(|queue| queue.as_str()).collect();
+    // Whoever is limited to a namespace learns nothing of the queues of others.
+    let namespace = flow.name.namespace();
+    let is_known = |queue: &&QueueName| namespace.is_none() || queue.namespace() == namespace;
+    let served: Vec<&str> = queues.iter().filter(is_known).map(|queue| queue.as_str()).collect();
     let diagnostic = |(_, name, task): (_, &flow::NodeName, &flow::Task)| Diagnostic {
         severity: Severity::Error,
         message: format!("no worker takes jobs from the queue {} of task {:?}", task.queue, name.as_str()),
         hint: Some(format!(
             "the worker in this server takes jobs from {}: add the queue to queues under [worker] in its settings, or \
              give it a broker and start `waft worker --queues {}`",
-            served.join(", "),
+            if served.is_empty() { "no queue of the namespace".to_owned() } else { served.join(", ") },
             task.queue
         )),
         span: span_of_queue(body, name),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! signatures/DIGEST/KEY.minisig        for any use; KEY is the Ed25519 key of the signer in hex digits
-//! signatures/DIGEST/KEY.TAG.minisig    for one tag
+//! signatures/DIGEST/KEY.TAG.minisig    for one tag; `%` stands for the `/` after its namespace
 //! ```
 
 use std::{
@@ -84,7 +84,10 @@ impl Folder {
 
 fn file_name(signature: &Signature) -> String {
     let key = signature.signer().key_hex();
-    signature.tag().map_or_else(|| format!("{key}.minisig"), |tag| format!("{key}.{tag}.minisig"))
+    match signature.tag() {
+        Some(tag) => format!("{key}.{}.minisig", Folder::tag_file_name(tag)),
+        None => format!("{key}.minisig"),
+    }
 }
 
 /// The signature in a file; `None` if there is none that is valid.
