@@ -5,30 +5,57 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// The crates from top to bottom, with the lower crates that each may use.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 14] = [
     (
         "cli",
         &[
-            "server", "engine", "worker", "sandbox", "client", "logbook", "store", "broker", "protocol", "machine",
-            "api", "flow",
+            "server",
+            "engine",
+            "worker",
+            "sandbox",
+            "client",
+            "logbook",
+            "store",
+            "broker",
+            "protocol",
+            "machine",
+            "api",
+            "flow",
+            "credentials",
         ],
     ),
-    ("server", &["engine", "sandbox", "client", "logbook", "store", "broker", "protocol", "machine", "api", "flow"]),
+    (
+        "server",
+        &[
+            "engine",
+            "sandbox",
+            "client",
+            "logbook",
+            "store",
+            "broker",
+            "protocol",
+            "machine",
+            "api",
+            "flow",
+            "credentials",
+        ],
+    ),
     ("engine", &["logbook", "store", "broker", "protocol", "machine", "flow"]),
     ("worker", &["sandbox", "store", "broker", "protocol", "flow"]),
     ("sandbox", &["flow"]),
-    ("client", &["broker", "protocol", "api", "flow"]),
-    ("logbook", &["protocol", "machine", "flow"]),
+    ("client", &["broker", "protocol", "api", "flow", "credentials"]),
+    ("logbook", &["protocol", "machine", "flow", "credentials"]),
     ("store", &["broker", "protocol", "flow"]),
-    ("broker", &["protocol", "flow"]),
+    ("broker", &["protocol", "flow", "credentials"]),
     ("protocol", &["machine", "api", "flow"]),
     ("machine", &["flow"]),
     ("api", &["flow"]),
     ("flow", &[]),
+    ("credentials", &[]),
 ];
 
 /// Libraries that only one crate uses.
-const EXCLUSIVE_LIBRARIES: [(&str, &str); 17] = [
+const EXCLUSIVE_LIBRARIES: [(&str, &str); 18] = [
     ("clap", "cli"),
     ("axum", "server"),
     ("reqwest", "client"),
@@ -46,6 +73,7 @@ const EXCLUSIVE_LIBRARIES: [(&str, &str); 17] = [
     ("bincode", "protocol"),
     ("toml", "flow"),
     ("crossterm", "cli"),
+    ("x509-parser", "credentials"),
 ];
 
 /// Crates that may use another crate's library, each with its reason.

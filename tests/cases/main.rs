@@ -2,6 +2,7 @@
 
 mod amqp;
 mod architecture;
+mod certificates;
 mod chaos;
 mod cli;
 mod doctor;

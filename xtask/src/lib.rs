@@ -1,4 +1,4 @@
-//! The project's commands, and two things that tests need too: guests as WebAssembly, and a private RabbitMQ.
+//! The project's commands, and what tests need too: guests as WebAssembly, a private RabbitMQ and a private PostgreSQL.
 //!
 //! This crate defines how the project is built, tested and demonstrated. It must not know what the runtime does, and its
 //! dependencies must compile quickly. Start reading at `main.rs`; tests use [`guests`] and [`rabbitmq`].
@@ -12,3 +12,4 @@ pub mod process;
 pub mod project;
 pub mod python;
 pub mod rabbitmq;
+pub mod tls;

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     packages, ports,
     process::{self, Group, Transcript},
+    tls::ServerTls,
 };
 
 /// The variable that names the database server for tests; if it is set, none is started.
@@ -31,6 +32,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The poll interval while the server starts.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The database of a server with TLS whose clients must show a certificate. Its common name is their user.
+pub const CERTIFIED: &str = "certified";
 
 /// A running server. Dropping it kills the server and removes its files; the server also dies with this process.
 #[derive(Debug)]
@@ -49,6 +53,21 @@ impl Postgres {
     ///
     /// When PostgreSQL is not installed, or does not start; the error shows the end of its log.
     pub fn start() -> Result<Self> {
+        Self::start_once(None)
+    }
+
+    /// Starts a server that also accepts TLS. The clients of its database [`CERTIFIED`] must show a certificate of the authority.
+    ///
+    /// # Errors
+    ///
+    /// Like [`start`](Self::start).
+    pub fn start_with_tls(tls: &ServerTls) -> Result<Self> {
+        let postgres = Self::start_once(Some(tls))?;
+        postgres.database(CERTIFIED)?;
+        Ok(postgres)
+    }
+
+    fn start_once(tls: Option<&ServerTls>) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let programs = programs()?;
         let name = format!("waft-postgres-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -57,6 +76,9 @@ impl Postgres {
         fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
         let mut postgres = Self { server: None, programs, folder, port: ports::free_port()? };
         postgres.lay_out()?;
+        if let Some(tls) = tls {
+            postgres.set_up_tls(tls)?;
+        }
         postgres.restart()?;
         Ok(postgres)
     }
@@ -127,15 +149,30 @@ impl Postgres {
     }
 
     fn lay_out(&self) -> Result<()> {
-        if is_root() {
-            let chown = process::command("chown").arg("postgres").arg(&self.folder).status();
-            ensure!(chown.is_ok_and(|status| status.success()), "there is no user postgres, and root may not serve");
-        }
+        give_to_server(&[&self.folder])?;
         let mut initdb = self.unprivileged("initdb");
         initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
         let output = initdb.arg(self.data()).output().context("could not run initdb")?;
         ensure!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
+    }
+
+    fn set_up_tls(&self, tls: &ServerTls) -> Result<()> {
+        let files = tls.write(&self.folder)?;
+        give_to_server(&[&files.certificate, &files.key, &files.client_authority])?;
+        let settings = format!(
+            "ssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'\nssl_ca_file = '{}'\n",
+            files.certificate.display(),
+            files.key.display(),
+            files.client_authority.display()
+        );
+        let access = format!(
+            "hostssl {CERTIFIED} all 127.0.0.1/32 cert\nhost {CERTIFIED} all 127.0.0.1/32 reject\n\
+             host all all 127.0.0.1/32 trust\n"
+        );
+        // It is read after the file of initdb, and overrides it.
+        fs::write(self.data().join("postgresql.auto.conf"), settings).context("could not write the settings")?;
+        fs::write(self.data().join("pg_hba.conf"), access).context("could not write pg_hba.conf")
     }
 
     fn server(&self) -> Command {
@@ -185,6 +222,15 @@ impl Drop for Postgres {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// Makes files readable for the server, which does not run as root.
+fn give_to_server(files: &[&Path]) -> Result<()> {
+    if is_root() {
+        let chown = process::command("chown").arg("postgres").args(files).status();
+        ensure!(chown.is_ok_and(|status| status.success()), "there is no user postgres, and root may not serve");
+    }
+    Ok(())
 }
 
 fn is_root() -> bool {

@@ -20,9 +20,10 @@ use installation::Installation;
 pub use installation::install_if_missing;
 
 use crate::{
-    ports::Ports,
+    ports::{self, Ports},
     process::{Group, Transcript},
     project,
+    tls::{ServerTls, TlsFiles},
 };
 
 /// The variable that names the broker for tests; if it is set, no broker is started.
@@ -62,6 +63,8 @@ struct NodeSetup {
     name: String,
     folder: PathBuf,
     ports: Ports,
+    /// The port for TLS, and its files.
+    tls: Option<(u16, TlsFiles)>,
 }
 
 impl Rabbit {
@@ -71,10 +74,24 @@ impl Rabbit {
     ///
     /// When RabbitMQ is not installed, or does not start; the error shows the end of its log.
     pub fn start(parent: &Path) -> Result<Self> {
+        Self::start_as(parent, None)
+    }
+
+    /// Starts a node that also accepts TLS. A client over TLS must show a certificate of the authority. With `EXTERNAL`, the common
+    /// name of the certificate is its user.
+    ///
+    /// # Errors
+    ///
+    /// Like [`start`](Self::start).
+    pub fn start_with_tls(parent: &Path, tls: &ServerTls) -> Result<Self> {
+        Self::start_as(parent, Some(tls))
+    }
+
+    fn start_as(parent: &Path, tls: Option<&ServerTls>) -> Result<Self> {
         let installation = Installation::find()?;
         let mut tries = 1;
         loop {
-            match Self::start_once(parent, installation.clone()) {
+            match Self::start_once(parent, installation.clone(), tls) {
                 Err(error) if tries == TRIES => return Err(error),
                 Err(_) => tries += 1,
                 Ok(rabbit) => return Ok(rabbit),
@@ -82,11 +99,12 @@ impl Rabbit {
         }
     }
 
-    fn start_once(parent: &Path, installation: Installation) -> Result<Self> {
+    fn start_once(parent: &Path, installation: Installation, tls: Option<&ServerTls>) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("waft-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let setup = NodeSetup { installation, folder: parent.join(&name), name, ports: Ports::free()? };
-        setup.lay_out().with_context(|| format!("could not create {}", setup.folder.display()))?;
+        let folder = parent.join(&name);
+        let mut setup = NodeSetup { installation, folder, name, ports: Ports::free()?, tls: None };
+        setup.lay_out(tls).with_context(|| format!("could not create {}", setup.folder.display()))?;
         let names = setup.start_names()?;
         let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", setup.ports.amqp);
         let mut rabbit = Self { node: None, names, setup, url };
@@ -102,6 +120,11 @@ impl Rabbit {
     /// The node's port, which stays the same after a restart.
     pub fn port(&self) -> u16 {
         self.setup.ports.amqp
+    }
+
+    /// The port for TLS, if it accepts TLS.
+    pub fn tls_port(&self) -> Option<u16> {
+        self.setup.tls.as_ref().map(|(port, _)| *port)
     }
 
     /// Kills the node, as a power cut would.
@@ -183,16 +206,20 @@ impl Drop for Rabbit {
 }
 
 impl NodeSetup {
-    fn lay_out(&self) -> std::io::Result<()> {
+    fn lay_out(&mut self, tls: Option<&ServerTls>) -> Result<()> {
         for folder in ["home", "data", "log"] {
             fs::create_dir_all(self.folder.join(folder))?;
         }
-        fs::write(self.folder.join("enabled_plugins"), "[].\n")?;
-        fs::write(self.folder.join("rabbitmq.conf"), self.configuration())
+        if let Some(tls) = tls {
+            self.tls = Some((ports::free_port()?, tls.write(&self.folder)?));
+        }
+        let plugins = if self.tls.is_some() { "[rabbitmq_auth_mechanism_ssl].\n" } else { "[].\n" };
+        fs::write(self.folder.join("enabled_plugins"), plugins)?;
+        Ok(fs::write(self.folder.join("rabbitmq.conf"), self.configuration())?)
     }
 
     fn configuration(&self) -> String {
-        let port = self.ports.amqp;
+        let (port, tls) = (self.ports.amqp, self.tls_configuration());
         format!(
             "listeners.tcp.1 = 127.0.0.1:{port}\n\
              # Publishing stops below this much free disk; the default needs more than a small machine may have.\n\
@@ -201,7 +228,25 @@ impl NodeSetup {
              raft.wal_max_size_bytes = 67108864\n\
              # No delivery may be held for longer: half an hour by default, and waft needs some seconds.\n\
              consumer_timeout = 60000\n\
-             log.file.level = info\n"
+             log.file.level = info\n{tls}"
+        )
+    }
+
+    fn tls_configuration(&self) -> String {
+        let Some((port, files)) = &self.tls else { return String::new() };
+        format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\n\
+             ssl_options.cacertfile = {}\n\
+             ssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\n\
+             ssl_options.verify = verify_peer\n\
+             ssl_options.fail_if_no_peer_cert = true\n\
+             auth_mechanisms.1 = PLAIN\n\
+             auth_mechanisms.2 = EXTERNAL\n\
+             ssl_cert_login_from = common_name\n",
+            files.client_authority.display(),
+            files.certificate.display(),
+            files.key.display()
         )
     }
 

@@ -10,6 +10,7 @@ mod consumer;
 mod recorded_topology;
 mod greeting;
 mod options;
+mod parameters;
 mod properties;
 mod publisher;
 mod refusal;

@@ -1,13 +1,19 @@
 //! Opens one connection, and explains failures.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use lapin::{Connection, ConnectionProperties, ErrorKind, tcp::OwnedTLSConfig};
-use tokio::time;
+use credentials::FileError;
+use futures::{AsyncRead, AsyncWrite};
+use lapin::{
+    Connection, ConnectionProperties, ErrorKind,
+    tcp::{AMQPUriTcpExt as _, AsyncTcpStream, RustlsConnector, TLSConfig},
+    uri::{AMQPScheme, AMQPUri},
+};
+use tokio::{task::spawn_blocking, time};
 
-use super::{options::Endpoint, refusal};
+use super::{options::Endpoint, parameters::TlsOptions, refusal};
 
-/// The time limit from the first packet to an open connection.
+/// The time limit from the first packet to an open connection, if the address sets no `connection_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a connection could not be opened. No variant and no message holds the password.
@@ -19,14 +25,9 @@ pub enum ConnectError {
         /// The error.
         reason: String,
     },
-    /// The file of trusted certificates cannot be read.
-    #[error("could not read the certificates in {}", path.display())]
-    TlsCa {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's error.
-        source: io::Error,
-    },
+    /// A file of trusted certificates, of this client's certificate or of its key cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Nothing answers at the address.
     #[error("no broker answers at {address}; check that it runs and that this host and port are right")]
     Unreachable {
@@ -36,17 +37,17 @@ pub enum ConnectError {
         source: Arc<io::Error>,
     },
     /// The broker does not answer in time.
-    #[error(
-        "the broker at {address} did not answer within {} seconds; check host and port, and firewalls between",
-        CONNECT_TIMEOUT.as_secs()
-    )]
+    #[error("the broker at {address} did not answer within {limit:?}; check host and port, and firewalls between")]
     Silent {
         /// Host and port.
         address: String,
+        /// The time limit.
+        limit: Duration,
     },
     /// The TLS handshake failed.
     #[error(
-        "the TLS handshake with {address} failed; check that this port uses TLS and that its certificate is trusted"
+        "the TLS handshake with {address} failed; check that this port uses TLS, that its certificate is trusted, and that \
+         the broker accepts the certificate of this client (certfile) if it asks for one"
     )]
     Tls {
         /// Host and port.
@@ -64,6 +65,15 @@ pub enum ConnectError {
         address: String,
         /// The user.
         user: String,
+    },
+    /// The certificate of this client is no login.
+    #[error(
+        "the broker at {address} does not accept the certificate of this client as a login; check that it has the plugin \
+         rabbitmq_auth_mechanism_ssl, and a user with the name in the certificate"
+    )]
+    CertificateLogin {
+        /// Host and port.
+        address: String,
     },
     /// The virtual host does not exist, or this user may not use it.
     #[error(
@@ -95,31 +105,58 @@ pub enum ConnectError {
 
 /// Opens one connection.
 pub(super) async fn connect(endpoint: &Endpoint) -> Result<Connection, ConnectError> {
-    let tls = OwnedTLSConfig { identity: None, cert_chain: certificates(endpoint).await? };
+    let encryption = Encryption::read(endpoint).await?;
     let properties = ConnectionProperties::default().with_connection_name(endpoint.name.as_str().into());
     let connection = async {
         let runtime = lapin::runtime::default_runtime()?;
-        Connection::connect_uri_with_config(endpoint.uri.clone(), properties, tls, runtime).await
+        Connection::connector(
+            unencrypted(endpoint),
+            runtime,
+            async move |uri, runtime| {
+                let stream = uri.connect_with_config_async(TLSConfig::default(), &runtime).await?;
+                Ok(encryption.encrypt(stream).await?)
+            },
+            properties,
+        )
+        .await
     };
-    match time::timeout(CONNECT_TIMEOUT, connection).await {
+    let limit = endpoint.uri.query.connection_timeout.map_or(CONNECT_TIMEOUT, Duration::from_millis);
+    match time::timeout(limit, connection).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(explain(endpoint, error)),
-        Err(_) => Err(ConnectError::Silent { address: endpoint.address() }),
+        Err(_) => Err(ConnectError::Silent { address: endpoint.address(), limit }),
     }
 }
 
-/// Reads the certificates for each connection, so that a renewed file takes effect with the next connection.
-pub(super) async fn certificates(endpoint: &Endpoint) -> Result<Option<String>, ConnectError> {
-    let Some(path) = endpoint.tls_ca.as_ref().filter(|_| endpoint.uses_tls()) else {
-        return Ok(None);
-    };
-    let unreadable = |source| ConnectError::TlsCa { path: path.clone(), source };
-    let text = tokio::fs::read_to_string(path).await.map_err(unreadable)?;
-    if !text.contains("-----BEGIN CERTIFICATE-----") {
-        let source = io::Error::new(io::ErrorKind::InvalidData, "it contains no certificate (PEM)");
-        return Err(unreadable(source));
+/// The address of the endpoint, for a stream that [`Encryption`] encrypts: lapin would only add to the certificates that this
+/// machine trusts, and would check no other name than that of the host.
+pub(super) fn unencrypted(endpoint: &Endpoint) -> AMQPUri {
+    AMQPUri { scheme: AMQPScheme::AMQP, ..endpoint.uri.clone() }
+}
+
+/// Encrypts a stream if the address says so.
+pub(super) struct Encryption(Option<(RustlsConnector, String)>);
+
+impl Encryption {
+    /// Reads the certificates for each connection, so that a renewed file takes effect with the next connection.
+    pub(super) async fn read(endpoint: &Endpoint) -> Result<Self, ConnectError> {
+        let Some(TlsOptions { client, server_name }) = endpoint.tls.clone() else { return Ok(Self(None)) };
+        match spawn_blocking(move || client.config()).await {
+            Ok(config) => Ok(Self(Some((config?.into(), server_name)))),
+            // The process ends.
+            Err(error) => Err(ConnectError::Interrupted { address: endpoint.address(), source: Box::new(error) }),
+        }
     }
-    Ok(Some(text))
+
+    pub(super) async fn encrypt<Stream>(&self, stream: AsyncTcpStream<Stream>) -> io::Result<AsyncTcpStream<Stream>>
+    where
+        Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        match &self.0 {
+            Some((connector, server_name)) => stream.into_rustls(connector, server_name).await,
+            None => Ok(stream),
+        }
+    }
 }
 
 fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
@@ -127,6 +164,9 @@ fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
     match error.kind() {
         ErrorKind::IOError(source) if is_specific(endpoint, source) => explain_io(endpoint, source.clone()),
         ErrorKind::ProtocolError(protocol_error) => match protocol_error.get_id() {
+            refusal::ACCESS_REFUSED if endpoint.logs_in_with_certificate() => {
+                ConnectError::CertificateLogin { address }
+            }
             refusal::ACCESS_REFUSED => ConnectError::Credentials { address, user: endpoint.user().to_owned() },
             refusal::NOT_ALLOWED => ConnectError::VirtualHost {
                 address,
@@ -144,7 +184,7 @@ fn explain(endpoint: &Endpoint, error: lapin::Error) -> ConnectError {
 /// Explains an error of the connection itself.
 pub(super) fn explain_io(endpoint: &Endpoint, source: Arc<io::Error>) -> ConnectError {
     let address = endpoint.address();
-    if endpoint.uses_tls() && is_tls_error(&source) {
+    if endpoint.tls.is_some() && is_tls_error(&source) {
         ConnectError::Tls { address, source }
     } else if is_after_connect(&source) || source.kind() == io::ErrorKind::Other {
         ConnectError::Interrupted { address, source: Box::new(source) }
@@ -155,7 +195,7 @@ pub(super) fn explain_io(endpoint: &Endpoint, source: Arc<io::Error>) -> Connect
 
 /// Whether an error gives a cause, and not only the end of the connection.
 fn is_specific(endpoint: &Endpoint, error: &io::Error) -> bool {
-    endpoint.uses_tls() && is_tls_error(error) || !is_after_connect(error)
+    endpoint.tls.is_some() && is_tls_error(error) || !is_after_connect(error)
 }
 
 /// lapin reports its own kind of abort when the other side closes.

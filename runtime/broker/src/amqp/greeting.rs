@@ -7,13 +7,13 @@ use std::{io, sync::Arc};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use lapin::{
     protocol::{self, AMQPClass, connection::AMQPMethod},
-    tcp::{AMQPUriTcpExt, OwnedTLSConfig},
+    tcp::{AMQPUriTcpExt as _, TLSConfig},
     types::{AMQPValue, FieldTable},
 };
 
 use super::{
     ConnectError,
-    connect::{certificates, explain_io},
+    connect::{Encryption, explain_io, unencrypted},
     options::{Endpoint, Options},
 };
 
@@ -48,8 +48,8 @@ impl Greeting {
     /// [`ConnectError`] when nothing answers at the address, or no AMQP broker does.
     pub async fn ask(options: Options) -> Result<Self, ConnectError> {
         let endpoint = Endpoint::parse(options)?;
-        let tls = OwnedTLSConfig { identity: None, cert_chain: certificates(&endpoint).await? };
-        let start = match read_start(&endpoint, &tls).await {
+        let encryption = Encryption::read(&endpoint).await?;
+        let start = match read_start(&endpoint, &encryption).await {
             Ok(start) => start,
             Err(error) => return Err(explain_io(&endpoint, error)),
         };
@@ -58,9 +58,13 @@ impl Greeting {
     }
 }
 
-async fn read_start(endpoint: &Endpoint, tls: &OwnedTLSConfig) -> Result<protocol::connection::Start, Arc<io::Error>> {
+async fn read_start(
+    endpoint: &Endpoint,
+    encryption: &Encryption,
+) -> Result<protocol::connection::Start, Arc<io::Error>> {
     let runtime = lapin::runtime::default_runtime().map_err(|error| Arc::new(io::Error::other(error)))?;
-    let mut stream = endpoint.uri.connect_with_config_async(tls.as_ref(), &runtime).await?;
+    let stream = unencrypted(endpoint).connect_with_config_async(TLSConfig::default(), &runtime).await?;
+    let mut stream = encryption.encrypt(stream).await?;
     stream.write_all(PROTOCOL).await?;
     stream.flush().await?;
     let mut header = [0; FRAME_HEADER];

@@ -2,9 +2,12 @@
 
 use std::{fmt, path::PathBuf};
 
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::{AMQPUri, SASLMechanism};
 
-use super::ConnectError;
+use super::{
+    ConnectError,
+    parameters::{self, TlsOptions},
+};
 
 /// The heartbeat interval in seconds. A dead connection is noticed after two intervals.
 const HEARTBEAT: u16 = 15;
@@ -15,11 +18,13 @@ const MISPLACED_AT: &str = "there is an @ after its host; in a user, a password 
 /// The connection options. There is no `Debug`: the address holds the password.
 #[derive(Clone)]
 pub struct Options {
-    /// `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+    /// `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. The parameters after a `?` are those of RabbitMQ's URI
+    /// specification: for TLS `cacertfile`, `certfile`, `keyfile` and `server_name_indication`, and for a login with the
+    /// certificate `auth_mechanism=external`.
     pub url: String,
     /// The connection's name in the broker's list of connections.
     pub name: String,
-    /// A file of trusted certificates (PEM), in addition to the system's.
+    /// A file of trusted certificates (PEM), in addition to the system's; `cacertfile` replaces the system's.
     pub tls_ca: Option<PathBuf>,
 }
 
@@ -41,25 +46,26 @@ impl Options {
 pub(super) struct Endpoint {
     pub(super) uri: AMQPUri,
     pub(super) name: String,
-    pub(super) tls_ca: Option<PathBuf>,
+    /// `None` without TLS.
+    pub(super) tls: Option<TlsOptions>,
 }
 
 impl Endpoint {
     pub(super) fn parse(options: Options) -> Result<Self, ConnectError> {
         let Options { url, name, tls_ca } = options;
         let uri = parse(&url).map_err(|reason| ConnectError::BadUrl { reason })?;
-        Ok(Self { uri, name, tls_ca })
+        let tls = parameters::tls_options(&url, &uri, tls_ca).map_err(|reason| ConnectError::BadUrl { reason })?;
+        Ok(Self { uri, name, tls })
     }
 
-    pub(super) fn uses_tls(&self) -> bool {
-        match self.uri.scheme {
-            AMQPScheme::AMQP => false,
-            AMQPScheme::AMQPS => true,
-        }
+    /// Whether the certificate is the login, in place of user and password.
+    pub(super) fn logs_in_with_certificate(&self) -> bool {
+        self.uri.query.auth_mechanism == Some(SASLMechanism::External)
     }
 
+    /// The user, to show to users.
     pub(super) fn user(&self) -> &str {
-        &self.uri.authority.userinfo.username
+        if self.logs_in_with_certificate() { "(certificate)" } else { &self.uri.authority.userinfo.username }
     }
 
     /// Host and port, to show to users.

@@ -208,6 +208,8 @@ pub(super) fn reason(error: &Error) -> String {
 fn tls_advice(reason: &str) -> Option<&'static str> {
     if reason.contains("invalid peer certificate") {
         Some("name the certificates to trust with ?sslrootcert=FILE in the address")
+    } else if reason.contains("received fatal alert") {
+        Some("the server may refuse this client's certificate: check ?sslcert=FILE and &sslkey=FILE in the address")
     } else if reason.contains("server does not support TLS") {
         Some("turn TLS on there, or write ?sslmode=disable in the address if nobody can listen in between")
     } else {

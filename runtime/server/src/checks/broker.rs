@@ -53,12 +53,17 @@ pub(super) async fn check(locations: &Locations, running: Option<&RunningServer>
 fn unreachable(error: &ConnectError, greeting: Option<Greeting>) -> BrokerCheck {
     let advice = match error {
         ConnectError::BadUrl { .. } => "write amqp://user:password@host:5672/vhost, or amqps:// for TLS",
-        ConnectError::TlsCa { .. } => "name a readable PEM file with --tls-ca",
+        ConnectError::File(_) => {
+            "name readable PEM files: --tls-ca, or cacertfile, certfile and keyfile in the address"
+        }
         ConnectError::Unreachable { .. } | ConnectError::Silent { .. } | ConnectError::Interrupted { .. } => {
             "start RabbitMQ there (`rabbitmqctl status` on its machine shows its state), or name another one with --broker or \
              WAFT_BROKER; engines and workers reconnect by themselves"
         }
-        ConnectError::Tls { .. } => "use the TLS port (5671), and name its certificates with --tls-ca",
+        ConnectError::Tls { .. } => {
+            "use the TLS port (5671), and name its authority with cacertfile in the address, or with --tls-ca"
+        }
+        ConnectError::CertificateLogin { .. } => "enable the plugin, and add the user without a password",
         ConnectError::Credentials { .. } => {
             "set user and password in the address; `rabbitmqctl authenticate_user USER PASSWORD` checks them"
         }
