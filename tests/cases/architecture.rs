@@ -55,7 +55,7 @@ const CRATES: [(&str, &[&str]); 14] = [
 ];
 
 /// Libraries that only one crate uses.
-const EXCLUSIVE_LIBRARIES: [(&str, &str); 18] = [
+const EXCLUSIVE_LIBRARIES: [(&str, &str); 20] = [
     ("clap", "cli"),
     ("axum", "server"),
     ("reqwest", "client"),
@@ -73,6 +73,8 @@ const EXCLUSIVE_LIBRARIES: [(&str, &str); 18] = [
     ("bincode", "protocol"),
     ("toml", "flow"),
     ("crossterm", "cli"),
+    ("rustls", "credentials"),
+    ("rustls-native-certs", "credentials"),
     ("x509-parser", "credentials"),
 ];
 

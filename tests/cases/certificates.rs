@@ -1,5 +1,6 @@
-//! Tests TLS with certificates of a private authority: to PostgreSQL, and to an AMQP broker.
+//! Tests TLS with certificates of a private authority: to PostgreSQL, to an AMQP broker, and to a server.
 
 mod amqp;
 mod authority;
 mod postgres;
+mod server;

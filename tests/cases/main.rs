@@ -12,6 +12,7 @@ mod limits;
 mod local;
 mod output;
 mod roles;
+mod secrets;
 mod server;
 mod simulation;
 mod worker;

@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -11,6 +12,20 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::from_xtask;
+
+/// The variables that would change what a command does. Each command gets the variables of the store, the cache and the logbook.
+const OTHER_SETTINGS: [&str; 10] = [
+    "WAFT_BROKER",
+    "WAFT_BROKER_FILE",
+    "WAFT_LOGBOOK_FILE",
+    "WAFT_SERVER",
+    "WAFT_SERVER_AUTHORITY",
+    "WAFT_CLIENT_CERTIFICATE",
+    "WAFT_CLIENT_KEY",
+    "WAFT_TOKEN",
+    "WAFT_TOKEN_FILE",
+    "WAFT_LOG",
+];
 
 /// A folder to run `waft` in, with its own store and an environment without other settings.
 pub struct Waft {
@@ -76,6 +91,16 @@ impl Waft {
             .expect("the folder can be written");
     }
 
+    /// Writes a file with a secret into the folder: only its owner may read it.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub fn write_private(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.write(name, contents);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("the file is ours");
+        path
+    }
+
     /// Writes a flow file that may use the guests of `tests/guests` by their names.
     pub fn flow(&self, text: &str) -> PathBuf {
         let used = |name: &&str| text.contains(&format!("use = \"{name}"));
@@ -98,7 +123,7 @@ impl Waft {
     #[must_use]
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(from_xtask("WAFT_TEST_BINARY"));
-        for variable in ["WAFT_BROKER", "WAFT_SERVER", "WAFT_TOKEN", "WAFT_LOG"] {
+        for variable in OTHER_SETTINGS {
             command.env_remove(variable);
         }
         command.env("WAFT_STORE", self.folder().join("store")).env("WAFT_CACHE", &self.cache).env("NO_COLOR", "1");

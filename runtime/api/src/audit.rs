@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct AuditEntry {
     /// When it was answered.
     pub at: String,
-    /// Who sent it: the name of a token, `(server token)`, or `(owner)` for the user who started the server.
+    /// Who sent it: the name of a token, `(server token)`, or `(owner)` for the user who started the server. The subject of the
+    /// client's certificate follows in parentheses, if the server asks for one: `ci (CN=build-7)`.
     pub caller: String,
     /// The address and port it came from.
     pub peer: String,

@@ -139,7 +139,7 @@ fn broker_url(settings: &Settings, flag: &BrokerFlag) -> Option<String> {
 fn required_broker_url(settings: &Settings, flag: &BrokerFlag) -> Result<String, CliError> {
     broker_url(settings, flag).ok_or_else(|| {
         CliError::invalid(anyhow!("this command needs a broker"))
-            .hint("give --broker amqp://user:password@host:5672, or set WAFT_BROKER")
+            .hint("give --broker amqp://user:password@host:5672, or set WAFT_BROKER or WAFT_BROKER_FILE")
     })
 }
 

@@ -7,27 +7,34 @@
 //! The environment is read here and not by clap: it ranks between the files and the flags, also for commands without the flag.
 
 mod admission;
+mod files;
 mod limits;
+mod secrets;
 
 use std::{
     env,
     fmt::Display,
-    io::ErrorKind,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use ::server::LibraryLimits;
 use anyhow::anyhow;
 use clap::ValueEnum;
+use credentials::{ClientTls, Identity, ServerTls, Trust};
 use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
 use serde::Deserialize;
 use store::Admission;
 
-pub(crate) use self::admission::follow as follow_admission;
-use self::{admission::RawAdmission, limits::RawLimits};
+use self::{
+    admission::RawAdmission,
+    files::{SettingsFiles, base_dir, default_dir, parse},
+    limits::RawLimits,
+    secrets::text_or_file,
+};
+pub(crate) use self::{admission::follow as follow_admission, files::keys_folder};
 use crate::{
     arguments::{IsolateFlag, Shared},
     exit::CliError,
@@ -36,24 +43,21 @@ use crate::{
 /// The defaults, which also serve as reference.
 const DEFAULT: &str = include_str!("../default.toml");
 
-/// The settings file of a project, in the folder where waft runs.
-const PROJECT_FILE: &str = "waft.toml";
-
-/// The settings file of the system.
-const SYSTEM_FILE: &str = "/etc/waft/config.toml";
-
 /// Settings before they are checked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawSettings {
     broker: Option<String>,
+    broker_file: Option<String>,
     logbook: Option<String>,
+    logbook_file: Option<String>,
     server: Option<String>,
     store: Option<String>,
     cache: Option<String>,
     cache_size: Option<String>,
     worker: RawWorkerSettings,
     serve: RawServeSettings,
+    client: RawClientSettings,
     limits: RawLimits,
     admission: RawAdmission,
 }
@@ -73,9 +77,19 @@ struct RawWorkerSettings {
 struct RawServeSettings {
     listen: Option<String>,
     token: Option<String>,
+    token_file: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
+    client_authority: Option<String>,
     largest_request: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawClientSettings {
+    authority: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
 }
 
 /// The server's address, and whether a person chose it.
@@ -137,8 +151,14 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// The token; it is never shown.
     pub(crate) token: Option<String>,
-    /// The files of the server's certificate and of its key.
-    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+    /// The file that the token comes from, if it comes from one.
+    pub(crate) token_file: Option<PathBuf>,
+    /// The TLS of `waft serve`, if its connections are encrypted.
+    pub(crate) serve_tls: Option<ServerTls>,
+    /// The TLS of the commands that connect to a server.
+    pub(crate) client_tls: ClientTls,
+    /// The files of settings that contain a token, or an address with a password.
+    pub(crate) files_with_secrets: Vec<PathBuf>,
     pub(crate) largest_request: u64,
     /// The maximum of each limit of a call.
     pub(crate) max_limits: Limits,
@@ -154,9 +174,16 @@ impl RawSettings {
     /// These settings, with missing ones taken from `lower`. An empty text counts as missing.
     fn or(self, lower: Self) -> Self {
         let text = |upper: Option<String>, lower| upper.filter(|text| !text.is_empty()).or(lower);
+        let (broker, broker_file) = text_or_file((self.broker, self.broker_file), (lower.broker, lower.broker_file));
+        let (logbook, logbook_file) =
+            text_or_file((self.logbook, self.logbook_file), (lower.logbook, lower.logbook_file));
+        let (token, token_file) =
+            text_or_file((self.serve.token, self.serve.token_file), (lower.serve.token, lower.serve.token_file));
         Self {
-            broker: text(self.broker, lower.broker),
-            logbook: text(self.logbook, lower.logbook),
+            broker,
+            broker_file,
+            logbook,
+            logbook_file,
             server: text(self.server, lower.server),
             store: text(self.store, lower.store),
             cache: text(self.cache, lower.cache),
@@ -170,10 +197,17 @@ impl RawSettings {
             },
             serve: RawServeSettings {
                 listen: text(self.serve.listen, lower.serve.listen),
-                token: text(self.serve.token, lower.serve.token),
+                token,
+                token_file,
                 certificate: text(self.serve.certificate, lower.serve.certificate),
                 key: text(self.serve.key, lower.serve.key),
+                client_authority: text(self.serve.client_authority, lower.serve.client_authority),
                 largest_request: text(self.serve.largest_request, lower.serve.largest_request),
+            },
+            client: RawClientSettings {
+                authority: text(self.client.authority, lower.client.authority),
+                certificate: text(self.client.certificate, lower.client.certificate),
+                key: text(self.client.key, lower.client.key),
             },
             limits: self.limits.or(lower.limits),
             admission: self.admission.or(lower.admission),
@@ -185,32 +219,49 @@ impl RawSettings {
         let variable = |name| env::var(name).ok();
         Self {
             broker: variable("WAFT_BROKER"),
+            broker_file: variable("WAFT_BROKER_FILE"),
             logbook: variable("WAFT_LOGBOOK"),
+            logbook_file: variable("WAFT_LOGBOOK_FILE"),
             server: variable("WAFT_SERVER"),
-            serve: RawServeSettings { token: variable("WAFT_TOKEN"), ..RawServeSettings::default() },
+            serve: RawServeSettings {
+                token: variable("WAFT_TOKEN"),
+                token_file: variable("WAFT_TOKEN_FILE"),
+                ..RawServeSettings::default()
+            },
+            client: RawClientSettings {
+                authority: variable("WAFT_SERVER_AUTHORITY"),
+                certificate: variable("WAFT_CLIENT_CERTIFICATE"),
+                key: variable("WAFT_CLIENT_KEY"),
+            },
             store: variable("WAFT_STORE"),
             cache: variable("WAFT_CACHE"),
             ..Self::default()
         }
     }
 
-    /// The settings of a file; `None` if it does not exist.
-    fn from_file(path: &Path) -> Result<Option<Self>, CliError> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => parse(&text, &path.display().to_string()).map(Some),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(CliError::invalid(anyhow!(error).context(format!("could not read {}", path.display())))),
-        }
-    }
-
     /// The keys of these settings that a project must not set.
     fn private_keys(&self) -> Vec<String> {
-        let Self { broker, logbook, server, store, cache, cache_size, worker, serve, limits, admission } = self;
-        let RawWorkerSettings { slots: _, queues: _, grace: _, delivery_limit: _, isolate } = worker;
-        let RawServeSettings { listen, token, certificate, key, largest_request } = serve;
+        let Self {
+            broker,
+            broker_file,
+            logbook,
+            logbook_file,
+            server,
+            store,
+            cache,
+            cache_size,
+            worker: RawWorkerSettings { slots: _, queues: _, grace: _, delivery_limit: _, isolate },
+            serve,
+            client: RawClientSettings { authority, certificate: client_certificate, key: client_key },
+            limits,
+            admission,
+        } = self;
+        let RawServeSettings { listen, token, token_file, certificate, key, client_authority, largest_request } = serve;
         let keys = [
             ("broker", broker),
+            ("broker_file", broker_file),
             ("logbook", logbook),
+            ("logbook_file", logbook_file),
             ("server", server),
             ("store", store),
             ("cache", cache),
@@ -218,64 +269,20 @@ impl RawSettings {
             ("worker.isolate", isolate),
             ("serve.listen", listen),
             ("serve.token", token),
+            ("serve.token_file", token_file),
             ("serve.certificate", certificate),
             ("serve.key", key),
+            ("serve.client_authority", client_authority),
             ("serve.largest_request", largest_request),
+            ("client.authority", authority),
+            ("client.certificate", client_certificate),
+            ("client.key", client_key),
         ];
         let set = keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_owned());
         let mut limits = *limits;
         let limits = limits.entries().filter(|(_, limit)| limit.is_set()).map(|(name, _)| format!("limits.{name}"));
         set.chain(limits).chain(admission.keys().into_iter().map(str::to_owned)).collect()
     }
-}
-
-/// The settings files that exist, and their settings: the project's override the user's, and those override the system's.
-struct SettingsFiles {
-    names: Vec<String>,
-    settings: RawSettings,
-}
-
-impl SettingsFiles {
-    fn read() -> Result<Self, CliError> {
-        let mut files = Self { names: Vec::new(), settings: RawSettings::default() };
-        let project = PathBuf::from(PROJECT_FILE);
-        for path in [Some(project.clone()), user_file(), Some(PathBuf::from(SYSTEM_FILE))].into_iter().flatten() {
-            let Some(settings) = RawSettings::from_file(&path)? else { continue };
-            if path == project {
-                check_project(&settings)?;
-            }
-            files.names.push(path.display().to_string());
-            files.settings = files.settings.or(settings);
-        }
-        Ok(files)
-    }
-}
-
-/// Checks that a project sets nothing that belongs to the user.
-fn check_project(settings: &RawSettings) -> Result<(), CliError> {
-    let keys = settings.private_keys();
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let error = anyhow!(
-        "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token, which modules run, nor raise a limit or lower the protection",
-        keys.join(", ")
-    );
-    let user = user_file().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE));
-    Err(CliError::invalid(error).hint(format!(
-        "move the lines to {}, or use the environment or flags; a project may set [worker] slots, queues, grace and delivery_limit",
-        user.display()
-    )))
-}
-
-/// The folder with the keys of the user that sign modules; `None` without a home folder.
-pub(crate) fn keys_folder() -> Option<PathBuf> {
-    base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("waft/keys"))
-}
-
-/// The settings file of the user; `None` without a home folder.
-pub(crate) fn user_file() -> Option<PathBuf> {
-    base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("waft/config.toml"))
 }
 
 impl Settings {
@@ -289,19 +296,29 @@ impl Settings {
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
         let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
         let files = SettingsFiles::read()?;
-        let chosen = from_flags.or(RawSettings::from_environment()).or(files.settings);
+        let environment = RawSettings::from_environment();
+        environment.check_secrets("the environment")?;
+        let chosen = from_flags.or(environment).or(files.settings);
         let chosen_server = chosen.server.clone().filter(|url| !url.is_empty());
         let written = chosen.or(parse(DEFAULT, "the built-in settings")?);
         let folder = |text: Option<String>| text.filter(|text| !text.is_empty()).map(PathBuf::from);
         let store = flags.or_else(|| folder(written.store));
         let cache = folder(written.cache);
-        let logbook = logbook.or(written.logbook).filter(|address| !address.is_empty());
+        // A flag that names the logbook makes its file unnecessary.
+        let logbook_file = written.logbook_file.filter(|_| logbook.is_none());
+        let logbook = logbook.or(secrets::read("the address of the logbook", written.logbook, logbook_file)?);
+        let broker = secrets::read("the address of the broker", written.broker, written.broker_file)?;
+        let token_file = folder(written.serve.token_file.clone());
+        let token = secrets::read("the token", written.serve.token, written.serve.token_file)?;
         let mut parser = Parser::default();
         let cache_size = parser.size("cache_size", written.cache_size);
         let grace = parser.duration("worker.grace", written.worker.grace);
         let largest_request = parser.size("serve.largest_request", written.serve.largest_request);
         let listen = parser.address("serve.listen", written.serve.listen);
-        let certificate = parser.certificate(folder(written.serve.certificate), folder(written.serve.key));
+        let identity = parser.identity("serve", folder(written.serve.certificate), folder(written.serve.key));
+        let serve_tls = parser.serve_tls(identity, folder(written.serve.client_authority));
+        let identity = parser.identity("client", folder(written.client.certificate), folder(written.client.key));
+        let trust = folder(written.client.authority).map_or(Trust::Machine, Trust::Only);
         let delivery_limit = parser.delivery_limit("worker.delivery_limit", written.worker.delivery_limit);
         let queues = parser.queues("worker.queues", written.worker.queues);
         let isolate = parser.isolate("worker.isolate", written.worker.isolate);
@@ -310,7 +327,7 @@ impl Settings {
         let policy = written.admission.policy(|key, error| parser.report(key, error));
         parser.finish(&files.names)?;
         Ok(Self {
-            broker: written.broker.filter(|url| !url.is_empty()),
+            broker,
             logbook: logbook.map_or_else(
                 || Ok(format!("sqlite:{}", default_dir("XDG_DATA_HOME", ".local/share", "waft/logbook.db")?.display())),
                 Ok,
@@ -329,8 +346,11 @@ impl Settings {
             delivery_limit,
             isolate,
             listen,
-            token: written.serve.token.filter(|token| !token.is_empty()),
-            certificate,
+            token,
+            token_file,
+            serve_tls,
+            client_tls: ClientTls { trust, identity },
+            files_with_secrets: files.with_secrets,
             largest_request,
             max_limits,
             limits,
@@ -406,16 +426,28 @@ impl Parser {
         })
     }
 
-    /// The files of the server's certificate and of its key.
-    fn certificate(&mut self, certificate: Option<PathBuf>, key: Option<PathBuf>) -> Option<(PathBuf, PathBuf)> {
+    /// The files of a certificate and of its key, in a table of the settings.
+    fn identity(&mut self, table: &str, certificate: Option<PathBuf>, key: Option<PathBuf>) -> Option<Identity> {
         match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
-                self.report("serve.certificate", "it belongs together with serve.key: set both or none");
+                let reason = format!("it belongs together with {table}.key: set both or none");
+                self.report(&format!("{table}.certificate"), reason);
                 None
             }
         }
+    }
+
+    /// The TLS of the server.
+    fn serve_tls(&mut self, identity: Option<Identity>, client_authority: Option<PathBuf>) -> Option<ServerTls> {
+        if identity.is_none() && client_authority.is_some() {
+            self.report(
+                "serve.client_authority",
+                "it needs serve.certificate and serve.key: only TLS has certificates",
+            );
+        }
+        identity.map(|identity| ServerTls { identity, client_authority })
     }
 
     fn delivery_limit(&mut self, key: &str, limit: Option<u32>) -> NonZeroU32 {
@@ -451,37 +483,10 @@ impl Parser {
         if self.errors.is_empty() {
             return Ok(());
         }
-        let (files, errors) = (files.join(" and "), self.errors.join("\n  "));
+        let errors = self.errors.join("\n  ");
+        let files = if files.is_empty() { "the environment".to_owned() } else { files.join(" and ") };
         Err(CliError::invalid(anyhow!("the settings in {files} are not right:\n  {errors}")))
     }
-}
-
-fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
-    toml::from_str(text).map_err(|error: toml::de::Error| {
-        let place = error.span().map(|span| format!(", line {}", text[..span.start].matches('\n').count() + 1));
-        let place = place.unwrap_or_default();
-        let message = anyhow!("the settings in {name}{place} cannot be read: {}", error.message());
-        CliError::invalid(message).hint(format!(
-            "the settings are broker, logbook, server, store, cache, cache_size, [worker] slots, queues, grace, delivery_limit, isolate, [serve] \
-             listen, token, certificate, key, largest_request, [limits] {}, [admission] modules, [[admission.allow]] signer, \
-             digest, tags and [admission.deny] digests, signers",
-            limits::names()
-        ))
-    })
-}
-
-fn default_dir(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, CliError> {
-    let base = base_dir(variable, below_home).ok_or_else(|| {
-        let error = anyhow!("there is no home folder to store modules in");
-        CliError::invalid(error).hint("set WAFT_STORE and WAFT_CACHE, or HOME")
-    })?;
-    Ok(base.join(name))
-}
-
-/// A base folder of the user: that of a variable, or else one below the home folder.
-fn base_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
-    let named = env::var_os(variable).map(PathBuf::from).filter(|base| base.is_absolute());
-    named.or_else(|| Some(env::home_dir().filter(|home| home.is_absolute())?.join(below_home)))
 }
 
 #[cfg(test)]

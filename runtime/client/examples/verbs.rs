@@ -1,12 +1,12 @@
 //! Uses each method of the client: the examples of docs/client.md, in an order in which they can run.
 //!
 //! `cargo xtask demo` builds the module. In an empty folder with `kitchen.wasm` start `waft serve`, and there:
-//! `cargo run -p waft-client --example verbs`.
+//! `cargo run -p waft-client --example verbs`. With the argument `tls`, it connects to a server that asks for a certificate.
 
 use std::{error::Error, time::Duration};
 
 use waft_client::{
-    Client, ClientError, EventPayload,
+    Client, ClientError, ClientTls, EventPayload, Identity, Trust,
     api::{Edits, ListQuery, NodeState, Notification, Submission},
     flow::{Draft, Otherwise, OverlapPolicy, RetryPolicy, Strategy, file},
 };
@@ -14,6 +14,7 @@ use waft_client::{
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let client = Client::new("http://127.0.0.1:7468", std::env::var("WAFT_TOKEN").ok())?;
+    let client = if std::env::args().any(|argument| argument == "tls") { over_tls()? } else { client };
     let kitchen = client.push(std::fs::read("kitchen.wasm")?, Some("kitchen")).await?;
     println!("{} holds {}", kitchen.digest, kitchen.tasks.join(", "));
     let flow = built()?;
@@ -25,6 +26,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     notify_and_wait(&client).await?;
     send_commands(&client).await?;
     refused(&client).await
+}
+
+fn over_tls() -> Result<Client, ClientError> {
+    let token = std::env::var("WAFT_TOKEN").ok();
+    let tls = ClientTls {
+        trust: Trust::Only("/etc/waft/ca.pem".into()),
+        identity: Some(Identity { certificate: "eve.pem".into(), key: "eve.key".into() }),
+    };
+    let client = Client::with_tls("https://waft.example:7468", token, tls)?;
+    Ok(client)
 }
 
 fn built() -> Result<Draft, Box<dyn Error>> {

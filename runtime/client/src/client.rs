@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use credentials::{ClientTls, FileError, Trust};
 use reqwest::{Method, RequestBuilder, Response, Url, header, redirect::Policy};
 use serde::de::DeserializeOwned;
 
@@ -13,7 +14,6 @@ use crate::{
         NewToken, Notification, Problem, Run, RunLogs, RunStateResponse, Runs, SkipRollback, Submission, Tokens,
         Workers,
     },
-    tls,
     watch::Events,
 };
 
@@ -41,6 +41,15 @@ impl Client {
     /// # Errors
     /// [`ClientError::Address`] when the address is invalid.
     pub fn new(url: &str, token: Option<String>) -> Result<Self, ClientError> {
+        Self::with_tls(url, token, ClientTls::default())
+    }
+
+    /// Like [`new`](Self::new), for a server with a private authority, or one that asks for a certificate of the client. Files are
+    /// read only for an address with `https://`. It blocks while it reads them.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`] when the address is invalid, [`ClientError::Certificate`] when a file cannot be used.
+    pub fn with_tls(url: &str, token: Option<String>, tls: ClientTls) -> Result<Self, ClientError> {
         let refused = |reason: String| ClientError::Address { url: url.to_owned(), reason };
         let mut server = Url::parse(url).map_err(|error| refused(error.to_string()))?;
         if !matches!(server.scheme(), "http" | "https") || server.host().is_none() {
@@ -54,7 +63,12 @@ impl Client {
         let builder = builder.pool_idle_timeout(POOL_IDLE_TIMEOUT);
         // A redirected POST would become a GET, and a token must not follow to another address.
         let builder = builder.redirect(Policy::none());
-        let builder = builder.tls_backend_preconfigured(tls::config(&server).map_err(refused)?);
+        // Without TLS no certificate is trusted, since reading all of them takes longer than most requests.
+        let without_tls = ClientTls { trust: Trust::Nothing, identity: None };
+        let tls = if server.scheme() == "https" { tls } else { without_tls };
+        let certificate =
+            |error: FileError| ClientError::Certificate { url: url.to_owned(), reason: error.to_string() };
+        let builder = builder.tls_backend_preconfigured(tls.config().map_err(certificate)?);
         let http = builder.build().map_err(|error| refused(error.to_string()))?;
         Ok(Self { http, server, token })
     }

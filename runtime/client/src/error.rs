@@ -14,6 +14,14 @@ pub enum ClientError {
         /// Why the address is refused.
         reason: String,
     },
+    /// A certificate, its key or the certificates of an authority cannot be used.
+    #[error("cannot connect to {url} over TLS: {reason}")]
+    Certificate {
+        /// The address of the server.
+        url: String,
+        /// Which file cannot be used, and why.
+        reason: String,
+    },
     /// The server could not be reached, or its response is incomplete.
     #[error("could not reach the server {server}")]
     Unreachable {
@@ -46,7 +54,9 @@ impl ClientError {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { problem, .. } => Some(problem.status),
-            Self::Address { .. } | Self::Unreachable { .. } | Self::Unexpected { .. } => None,
+            Self::Address { .. } | Self::Certificate { .. } | Self::Unreachable { .. } | Self::Unexpected { .. } => {
+                None
+            }
         }
     }
 }

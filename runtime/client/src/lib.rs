@@ -16,7 +16,6 @@ mod client;
 mod error;
 mod event;
 mod event_stream;
-mod tls;
 mod watch;
 mod log_watch;
 
@@ -29,6 +28,7 @@ pub use ::api::{self, EventPayload, LogAttempt, LogEvent};
 #[cfg(feature = "amqp")]
 pub use broker;
 pub use client::Client;
+pub use credentials::{ClientTls, Identity, Trust};
 pub use error::ClientError;
 pub use event::Event;
 pub use log_watch::LogWatch;

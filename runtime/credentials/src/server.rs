@@ -1,9 +1,6 @@
 //! The TLS of a server: its certificate, and whose certificates its clients must show.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use rustls::{ServerConfig, server::WebPkiClientVerifier, sign::SingleCertAndKey};
 
@@ -42,8 +39,8 @@ impl ServerTls {
     }
 
     /// All files that it reads.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let Self { identity: Identity { certificate, key }, client_authority } = self;
-        [Some(certificate), Some(key), client_authority.as_ref()].into_iter().flatten().map(PathBuf::as_path)
+        [Some(certificate), Some(key), client_authority.as_ref()].into_iter().flatten()
     }
 }

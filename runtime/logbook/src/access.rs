@@ -27,7 +27,7 @@ pub struct AccessToken {
 pub struct AuditEntry {
     /// When it was answered.
     pub at: Timestamp,
-    /// Who sent it: the name of a token, or words in parentheses.
+    /// Who sent it: the name of a token, or words in parentheses; and the subject of a certificate in parentheses.
     pub caller: String,
     /// The address it came from.
     pub peer: String,

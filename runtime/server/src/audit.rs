@@ -94,8 +94,8 @@ impl AuditWriter {
 }
 
 /// The entry of a request.
-pub(crate) fn entry(caller: &str, peer: String, action: &str, subject: Option<String>, status: u16) -> AuditEntry {
-    let (at, caller, action) = (SystemClock.now(), caller.to_owned(), action.to_owned());
+pub(crate) fn entry(caller: String, peer: String, action: &str, subject: Option<String>, status: u16) -> AuditEntry {
+    let (at, action) = (SystemClock.now(), action.to_owned());
     AuditEntry { at, caller, peer, action, subject, status, detail: None }
 }
 

@@ -43,6 +43,12 @@ impl Caller {
         Self { name: name.to_owned(), scopes: vec![Scope::Admin], namespace: None }
     }
 
+    /// The name of the caller for the audit log, with the certificate of the connection.
+    fn shown_with(&self, peer: &Peer) -> String {
+        let certificate = peer.certificate().map(|subject| format!(" ({subject})")).unwrap_or_default();
+        format!("{}{certificate}", self.name)
+    }
+
     fn may(&self, scope: &Scope) -> bool {
         self.scopes.iter().any(|own| own == scope || *own == Scope::Admin)
     }
@@ -83,7 +89,8 @@ pub(crate) async fn require_scope(
             Err(refusal) => refusal,
         };
         let subject = response.extensions().get::<Subject>().map(|Subject(subject)| subject.clone()).or(named);
-        let entry = audit::entry(&caller.name, peer.to_string(), action, subject, response.status().as_u16());
+        let entry =
+            audit::entry(caller.shown_with(&peer), peer.to_string(), action, subject, response.status().as_u16());
         let moved = response.extensions().get::<MovedTag>().map(|moved| audit::moved_tag(&entry, moved));
         state.audit.note(entry).await;
         if let Some(moved) = moved {

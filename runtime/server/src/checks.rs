@@ -51,6 +51,8 @@ pub struct Locations {
     pub logbook: String,
     /// The folder of the store.
     pub store: PathBuf,
+    /// The files of settings that contain a token, or an address with a password.
+    pub files_with_secrets: Vec<PathBuf>,
     /// The folder of the module cache.
     pub cache: PathBuf,
     /// Job queues that need a worker, besides the queues that open runs use.
@@ -77,7 +79,7 @@ pub async fn check(locations: &Locations, running: Option<&RunningServer>) -> Ve
         logbook::inspect(locations, running),
         engine::check(running),
         store::check(&locations.store),
-        privacy::check(&locations.store, &locations.logbook),
+        privacy::check(locations),
         cache::check(&locations.cache),
     );
     let open_runs = runs::load(logbook.logbook.clone()).await;

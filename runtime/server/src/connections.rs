@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
@@ -26,7 +26,10 @@ use answered::{Answered, InProgress, WatchedStream, is_idle};
 use places::{Connections, Place};
 use request_body::TimedBody;
 
-use crate::auth::peer::{self, Peer};
+use crate::{
+    auth::peer::{self, Peer},
+    tls::Acceptor,
+};
 
 /// Maximum number of connections. Each costs a file descriptor, of which a process often has only 1,024.
 const MAX_CONNECTIONS: usize = 512;
@@ -45,7 +48,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// which user opened each.
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Acceptor>,
     asks_for_user: bool,
     router: Router,
     stop: CancellationToken,
@@ -88,7 +91,7 @@ fn is_of_peer(error: &io::Error) -> bool {
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Acceptor>,
     asks_for_user: bool,
 }
 
@@ -106,7 +109,7 @@ impl Accepted {
     async fn serve(self, router: Router, place: Place, stop: CancellationToken) {
         let Self { stream, peer, tls, asks_for_user } = self;
         let peer = tokio::select! {
-            peer = Peer::of(&stream, peer, asks_for_user) => Arc::new(peer),
+            peer = Peer::of(&stream, peer, asks_for_user) => peer,
             () = place.evicted.cancelled() => return debug!("a connection without a request yields to a new one"),
             () = stop.cancelled() => return,
         };
@@ -114,14 +117,17 @@ impl Accepted {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "the events of a connection may be delayed");
         }
-        let Some(tls) = tls else { return serve_connection(stream, peer, router, place, stop).await };
+        let Some(tls) = tls else { return serve_connection(stream, Arc::new(peer), router, place, stop).await };
         let encrypted = tokio::select! {
             encrypted = tokio::time::timeout(HEAD_TIMEOUT, encrypt(stream, &tls)) => encrypted,
             () = place.evicted.cancelled() => return debug!("a connection without a request yields to a new one"),
             () = stop.cancelled() => return,
         };
         match encrypted {
-            Ok(Ok(stream)) => serve_connection(stream, peer, router, place, stop).await,
+            Ok(Ok(stream)) => {
+                let peer = peer.with_certificate(stream.get_ref().1.peer_certificates());
+                serve_connection(stream, Arc::new(peer), router, place, stop).await;
+            }
             Ok(Err(error)) => debug!(%error, "a connection could not be encrypted"),
             Err(_) => debug!("a connection was not encrypted in time"),
         }
@@ -129,7 +135,7 @@ impl Accepted {
 }
 
 /// Makes a TLS connection. A client that does not begin one gets an error that names the remedy.
-async fn encrypt(mut stream: TcpStream, tls: &TlsAcceptor) -> io::Result<TlsStream<TcpStream>> {
+async fn encrypt(mut stream: TcpStream, tls: &Acceptor) -> io::Result<TlsStream<TcpStream>> {
     let mut first = [0];
     if stream.peek(&mut first).await? > 0 && first[0] != TLS_HANDSHAKE {
         // Some of the request is read, so that the answer is not lost with a reset.

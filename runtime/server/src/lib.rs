@@ -13,6 +13,7 @@ mod direct;
 mod server;
 mod state;
 mod tls;
+mod server_token;
 mod tokens;
 
 mod routes;
@@ -34,7 +35,7 @@ mod module_library;
 mod wiring;
 
 pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_healthy};
-pub use config::{Config, Token};
+pub use config::Config;
 pub use direct::{Answer, Request, Routes};
 pub use lines::{Line, Lines};
 pub use module_library::{
@@ -52,6 +53,7 @@ pub use runs::{
     show::read as run,
 };
 pub use server::{BindError, Server};
+pub use server_token::Token;
 pub use state::{Dependencies, QueueCoverage};
-pub use tls::{Tls, TlsError};
+pub use tls::Tls;
 pub use wiring::{WiredFlow, wire_draft};

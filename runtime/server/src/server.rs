@@ -80,14 +80,21 @@ impl Server {
     /// Handles requests until `stop`. Then it accepts no more requests, ends event streams, and waits at most
     /// five seconds for the other requests, and as long again for those that do more than read.
     pub async fn run(self, dependencies: Dependencies, stop: CancellationToken) {
-        let Self { listener, token, tls, largest_request, local_addr: _ } = self;
+        let Self { listener, mut token, tls, largest_request, local_addr: _ } = self;
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let token_file = token.as_mut().and_then(Token::take_file);
         let asks_for_user = token.is_none();
         let Parts { router, mut audit_writer, requests } = parts(dependencies, token, largest_request, stop.clone());
-        let serving =
-            connections::serve(listener, tls.as_ref().map(Tls::acceptor), asks_for_user, router, stop.clone());
-        let following = async {
+        let serving = connections::serve(listener, acceptor, asks_for_user, router, stop.clone());
+        let following_certificate = async {
             match tls {
                 Some(tls) => tls.follow_files().await,
+                None => std::future::pending().await,
+            }
+        };
+        let following_token = async {
+            match token_file {
+                Some(file) => file.follow().await,
                 None => std::future::pending().await,
             }
         };
@@ -97,7 +104,8 @@ impl Server {
         };
         tokio::select! {
             () = serving => {}
-            () = following => {}
+            () = following_certificate => {}
+            () = following_token => {}
             () = audit_writer.run() => {}
             () = overdue => info!("some requests were not answered to the end"),
         }

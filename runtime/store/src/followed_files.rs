@@ -10,9 +10,12 @@ use std::{
 use tokio::sync::oneshot;
 use tracing::warn;
 
-/// What changes when one of some files is replaced, written or removed: its number in the file system, its size and its time.
+/// What changes when one of some files is replaced, written or removed, or gets other rights: its number in the file system, its
+/// size, its rights and its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileStates(Vec<Option<(u64, u64, SystemTime)>>);
+pub struct FileStates(Vec<Option<FileState>>);
+
+type FileState = (u64, u64, u32, SystemTime);
 
 impl FileStates {
     /// The states of files now. Blocks for as long as the file system takes.
@@ -22,9 +25,9 @@ impl FileStates {
     }
 }
 
-fn state(file: &Path) -> Option<(u64, u64, SystemTime)> {
+fn state(file: &Path) -> Option<FileState> {
     let metadata = file.metadata().ok()?;
-    Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+    Some((metadata.ino(), metadata.len(), metadata.mode(), metadata.modified().ok()?))
 }
 
 /// Calls `check` regularly, for ever. It may block: it runs on a thread of the given name, and the end of the process does not

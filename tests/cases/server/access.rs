@@ -9,7 +9,7 @@ fn a_server_with_a_certificate_is_used_over_tls_only() {
     let waft = Waft::default();
     let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let certificate = waft.write("cert.pem", certified.cert.pem().as_bytes());
-    let key = waft.write("key.pem", certified.signing_key.serialize_pem().as_bytes());
+    let key = waft.write_private("key.pem", certified.signing_key.serialize_pem().as_bytes());
     let settings = |key: &std::path::Path| format!("[serve]\ncertificate = {certificate:?}\nkey = {key:?}\n");
     std::fs::create_dir_all(waft.folder().join("configuration/waft")).unwrap();
     waft.write("configuration/waft/config.toml", settings(&waft.folder().join("missing.pem")).as_bytes());

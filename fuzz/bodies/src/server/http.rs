@@ -107,6 +107,7 @@ async fn dependencies() -> Dependencies {
         broker: None,
         logbook: "memory:".into(),
         store: std::env::temp_dir(),
+        files_with_secrets: Vec::new(),
         cache: std::env::temp_dir(),
         queues: BTreeSet::new(),
         admission: store::Admission::default(),

@@ -12,13 +12,13 @@ pub(crate) struct Shared {
     /// The folder with the stored modules [env: WAFT_STORE]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) store: Option<PathBuf>,
-    /// The database with the records of runs: sqlite:PATH, postgres://… or memory: [env: WAFT_LOGBOOK]
+    /// The database with the records of runs: sqlite:PATH, postgres://… or memory: [env: WAFT_LOGBOOK, WAFT_LOGBOOK_FILE]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) logbook: Option<String>,
     /// The server to connect to: http://host:port [env: WAFT_SERVER]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) server: Option<String>,
-    /// The token of the server. Other users of this machine can see flags, so prefer the variable [env: WAFT_TOKEN]
+    /// The token of the server. Other users of this machine can see flags, so prefer a file [env: WAFT_TOKEN, WAFT_TOKEN_FILE]
     #[arg(long, global = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
     /// Log more details: -v, -vv, -vvv
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
 /// The broker, for commands that also work without one.
 #[derive(Debug, Args)]
 pub(crate) struct BrokerFlag {
-    /// Use the workers at this broker: amqp://user:password@host:port/vhost [env: WAFT_BROKER]
+    /// Use the workers at this broker: amqp://user:password@host:port/vhost [env: WAFT_BROKER, WAFT_BROKER_FILE]
     #[arg(long, value_name = "URL")]
     pub(crate) broker: Option<String>,
     /// Also trust the certificates in this PEM file, for amqps://

@@ -74,6 +74,7 @@ pub(super) fn locations(settings: &Settings, flag: &BrokerFlag) -> Locations {
         broker,
         logbook: settings.logbook.clone(),
         store: settings.store.clone(),
+        files_with_secrets: settings.files_with_secrets.clone(),
         cache: settings.cache.clone(),
         queues: settings.queues.iter().cloned().collect(),
         admission: settings.admission.clone(),
@@ -88,7 +89,7 @@ async fn at_server(settings: &Settings) -> Result<Vec<Check>, CliError> {
             let server = [answered(client.server(), &version), clock(&at, SystemTime::now())];
             Ok(server.into_iter().chain(checks).collect())
         }
-        Err(error @ ClientError::Address { .. }) => Err(remote::cli_error(error)),
+        Err(error @ (ClientError::Address { .. } | ClientError::Certificate { .. })) => Err(remote::cli_error(error)),
         Err(error) => {
             let is_older = error.status() == Some(404);
             let CliError { error, hint, .. } = remote::cli_error(error);

@@ -19,29 +19,53 @@ use crate::{
     signals::StopSignal,
 };
 
+/// The hint for a request without a valid token.
+const NO_TOKEN: &str = "give the server's token with --token or WAFT_TOKEN, or name its file with WAFT_TOKEN_FILE";
+
 /// A client for the server that the settings name.
 pub(super) fn client(settings: &Settings) -> Result<Client, CliError> {
-    Client::new(settings.server.url(), settings.token.clone()).map_err(cli_error)
+    Client::with_tls(settings.server.url(), settings.token.clone(), settings.client_tls.clone()).map_err(cli_error)
 }
 
 /// The exit code and the hint for a client error.
 pub(super) fn cli_error(error: ClientError) -> CliError {
     match &error {
         ClientError::Address { .. } => CliError::invalid(error).hint("write --server http://host:port"),
-        ClientError::Unreachable { .. } => CliError::unreachable(error)
-            .hint("start a server with `waft serve`, or name another one with --server or WAFT_SERVER"),
+        ClientError::Certificate { .. } => CliError::invalid(error).hint(
+            "name PEM files with WAFT_SERVER_AUTHORITY, WAFT_CLIENT_CERTIFICATE and WAFT_CLIENT_KEY, or in [client]",
+        ),
+        ClientError::Unreachable { .. } => {
+            let error = anyhow!(error);
+            let hint = tls_hint(&format!("{error:#}"));
+            CliError::unreachable(error).hint(
+                hint.unwrap_or("start a server with `waft serve`, or name another one with --server or WAFT_SERVER"),
+            )
+        }
         ClientError::Unexpected { .. } => {
             CliError::unreachable(error).hint("name the address that `waft serve` prints")
         }
         ClientError::Refused { problem, .. } => {
             let hint = match problem.status {
-                401 => Some("give the server's token with --token or WAFT_TOKEN".to_owned()),
+                401 => Some(NO_TOKEN.to_owned()),
                 _ => problem.hint.clone(),
             };
             let exit = if problem.status >= 500 { Exit::Unreachable } else { Exit::Invalid };
             CliError { exit, error: error.into(), hint }
         }
         _ => CliError::unreachable(error),
+    }
+}
+
+/// What to do about a failed TLS handshake; `None` for another failure. The alerts have the names that rustls gives them.
+fn tls_hint(reason: &str) -> Option<&'static str> {
+    if reason.contains("UnknownIssuer") {
+        Some("if you trust the server, name the certificate of its authority with WAFT_SERVER_AUTHORITY")
+    } else if reason.contains("CertificateRequired") {
+        Some("the server asks for a certificate: name yours with WAFT_CLIENT_CERTIFICATE and WAFT_CLIENT_KEY")
+    } else if reason.contains("received fatal alert") {
+        Some("the server may not accept your certificate: its authority must be in the file client_authority there")
+    } else {
+        None
     }
 }
 

@@ -31,17 +31,17 @@ pub(super) async fn run(
     let slots = slots.unwrap_or_else(|| super::run::slots(&settings));
     let settings = Settings { listen: listen.unwrap_or(settings.listen), ..settings };
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
-    let tls = settings.certificate.as_ref().map(|(certificate, key)| Tls::read(certificate, key)).transpose();
-    let tls = tls.map_err(|error| {
-        CliError::invalid(error).hint("name PEM files with serve.certificate and serve.key in the settings")
+    let tls = settings.serve_tls.clone().map(Tls::read).transpose().map_err(|error| {
+        CliError::invalid(error)
+            .hint("name PEM files with serve.certificate, serve.key and serve.client_authority in the settings")
     })?;
+    let token = settings.token.as_deref().and_then(Token::new);
+    let token = token.map(|token| match &settings.token_file {
+        Some(file) => token.of_file(file),
+        None => token,
+    });
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let config = ::server::Config {
-        listen: settings.listen,
-        token: settings.token.as_deref().and_then(Token::new),
-        tls,
-        max_request_bytes: settings.largest_request,
-    };
+    let config = ::server::Config { listen: settings.listen, token, tls, max_request_bytes: settings.largest_request };
     let server = Server::bind(config).await.map_err(bind_error)?;
     let modules = modules::open(&settings, slots).await?;
     let logbook = stop.until_stop_requested(open_logbook(&settings)).await?;
@@ -167,8 +167,8 @@ impl ServeContext<'_> {
 fn bind_error(error: BindError) -> CliError {
     match error {
         error @ BindError::NoToken { .. } => CliError::invalid(error).hint(
-            "set a token with WAFT_TOKEN or under [serve] in the settings, or listen on 127.0.0.1; the token and all other data \
-             are sent unencrypted: put a TLS proxy in front",
+            "set a token with WAFT_TOKEN_FILE or WAFT_TOKEN, or under [serve] in the settings, or listen on 127.0.0.1; without \
+             serve.certificate, the token and all other data are sent unencrypted",
         ),
         error @ BindError::Listen { .. } => {
             CliError::unreachable(error).hint("another waft may listen there; choose another address with --listen")

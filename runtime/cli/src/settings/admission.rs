@@ -13,7 +13,10 @@ use serde::Deserialize;
 use store::{Admission, FileStates, Modules, Policy, Rule, Signer, TagPattern, check_regularly};
 use tracing::{info, warn};
 
-use super::{RawSettings, SYSTEM_FILE, user_file};
+use super::{
+    RawSettings,
+    files::{SYSTEM_FILE, read_file, user_file},
+};
 use crate::exit::CliError;
 
 /// How often the files are compared with what was read. A changed file is read once it has not changed for as long, since its
@@ -253,7 +256,7 @@ impl PolicyFiles {
 fn read(tables: &mut BTreeMap<PathBuf, RawAdmission>) -> Result<(Policy, Vec<PathBuf>), CliError> {
     let mut table = RawAdmission::default();
     for path in settings_files() {
-        let written = RawSettings::from_file(&path)?.map(|RawSettings { admission, .. }| admission);
+        let written = read_file(&path)?.map(|RawSettings { admission, .. }| admission);
         if let Some(written) = written.filter(|written| !written.keys().is_empty()) {
             tables.insert(path.clone(), written);
         } else if tables.contains_key(&path) {

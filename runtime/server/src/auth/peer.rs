@@ -6,6 +6,7 @@ mod kernel;
 use std::{fmt, net::SocketAddr};
 
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// Prepares to find out who opens connections to an address on which this process listens.
 pub(crate) fn prepare(listening: SocketAddr) {
@@ -19,17 +20,34 @@ pub(crate) fn prepare(listening: SocketAddr) {
 pub(crate) struct Peer {
     address: SocketAddr,
     is_own_user: bool,
+    /// The subject of the certificate that the peer has shown, if the server asks for one.
+    certificate: Option<String>,
 }
 
 impl Peer {
     /// Finds out who opened a connection. With `asks_for_user`, also whether the user of this process, or root, did.
     pub(crate) async fn of(stream: &TcpStream, address: SocketAddr, asks_for_user: bool) -> Self {
-        Self { address, is_own_user: asks_for_user && is_of_own_user(stream, address).await }
+        let is_own_user = asks_for_user && is_of_own_user(stream, address).await;
+        Self { address, is_own_user, certificate: None }
+    }
+
+    /// The peer, with the certificates that it has shown: its own comes first.
+    pub(crate) fn with_certificate(self, shown: Option<&[CertificateDer<'_>]>) -> Self {
+        let certificate = shown.and_then(|shown| shown.first()).map(|own| {
+            // The authority may leave the subject out, and name the owner in another field.
+            credentials::subject(own).unwrap_or_else(|| "a certificate without a subject".to_owned())
+        });
+        Self { certificate, ..self }
+    }
+
+    /// The subject of the certificate that the peer has shown.
+    pub(crate) fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
     }
 
     /// The peer of a request that came without a connection.
     pub(crate) fn unconnected() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), is_own_user: false }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), is_own_user: false, certificate: None }
     }
 
     /// Whether the user of this process, or root, opened the connection. It is false if nobody asked for it.

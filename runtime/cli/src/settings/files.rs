@@ -1,0 +1,112 @@
+//! The files with settings, and the folders of a user.
+
+use std::{
+    env,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use anyhow::anyhow;
+
+use super::{RawSettings, limits};
+use crate::exit::CliError;
+
+/// The settings file of a project, in the folder where waft runs.
+const PROJECT_FILE: &str = "waft.toml";
+
+/// The settings file of the system.
+pub(super) const SYSTEM_FILE: &str = "/etc/waft/config.toml";
+
+/// The settings files that exist, and their settings: the project's override the user's, and those override the system's.
+pub(super) struct SettingsFiles {
+    pub(super) names: Vec<String>,
+    pub(super) settings: RawSettings,
+    /// Those that contain a token, or an address with a password.
+    pub(super) with_secrets: Vec<PathBuf>,
+}
+
+impl SettingsFiles {
+    pub(super) fn read() -> Result<Self, CliError> {
+        let mut files = Self { names: Vec::new(), settings: RawSettings::default(), with_secrets: Vec::new() };
+        let project = PathBuf::from(PROJECT_FILE);
+        for path in [Some(project.clone()), user_file(), Some(PathBuf::from(SYSTEM_FILE))].into_iter().flatten() {
+            let Some(settings) = read_file(&path)? else { continue };
+            if path == project {
+                check_project(&settings)?;
+            }
+            settings.check_secrets(&path.display().to_string())?;
+            if settings.has_secrets() {
+                files.with_secrets.push(path.clone());
+            }
+            files.names.push(path.display().to_string());
+            files.settings = files.settings.or(settings);
+        }
+        Ok(files)
+    }
+}
+
+/// Checks that a project sets nothing that belongs to the user.
+fn check_project(settings: &RawSettings) -> Result<(), CliError> {
+    let keys = settings.private_keys();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let error = anyhow!(
+        "{PROJECT_FILE} in this folder sets {}: a folder must not choose where waft takes code from, keeps data or sends a token, which modules run, nor raise a limit or lower the protection",
+        keys.join(", ")
+    );
+    let user = user_file().unwrap_or_else(|| PathBuf::from(SYSTEM_FILE));
+    Err(CliError::invalid(error).hint(format!(
+        "move the lines to {}, or use the environment or flags; a project may set [worker] slots, queues, grace and delivery_limit",
+        user.display()
+    )))
+}
+
+/// The folder with the keys of the user that sign modules; `None` without a home folder.
+pub(crate) fn keys_folder() -> Option<PathBuf> {
+    base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("waft/keys"))
+}
+
+/// The settings file of the user; `None` without a home folder.
+pub(super) fn user_file() -> Option<PathBuf> {
+    base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("waft/config.toml"))
+}
+
+/// The settings of a file; `None` if it does not exist.
+pub(super) fn read_file(path: &Path) -> Result<Option<RawSettings>, CliError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text, &path.display().to_string()).map(Some),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(CliError::invalid(anyhow!(error).context(format!("could not read {}", path.display())))),
+    }
+}
+
+/// Parses the text of a file. `name` says which file it is, for errors.
+pub(super) fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let place = error.span().map(|span| format!(", line {}", text[..span.start].matches('\n').count() + 1));
+        let place = place.unwrap_or_default();
+        let message = anyhow!("the settings in {name}{place} cannot be read: {}", error.message());
+        CliError::invalid(message).hint(format!(
+            "the settings are broker, broker_file, logbook, logbook_file, server, store, cache, cache_size, [worker] slots, queues, \
+             grace, delivery_limit, isolate, [serve] listen, token, token_file, certificate, key, client_authority, largest_request, [client] \
+             authority, certificate, key, [limits] {}, [admission] modules, [[admission.allow]] signer, digest, tags and \
+             [admission.deny] digests, signers",
+            limits::names()
+        ))
+    })
+}
+
+pub(super) fn default_dir(variable: &str, below_home: &str, name: &str) -> Result<PathBuf, CliError> {
+    let base = base_dir(variable, below_home).ok_or_else(|| {
+        let error = anyhow!("there is no home folder to store modules in");
+        CliError::invalid(error).hint("set WAFT_STORE and WAFT_CACHE, or HOME")
+    })?;
+    Ok(base.join(name))
+}
+
+/// A base folder of the user: that of a variable, or else one below the home folder.
+pub(super) fn base_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let named = env::var_os(variable).map(PathBuf::from).filter(|base| base.is_absolute());
+    named.or_else(|| Some(env::home_dir().filter(|home| home.is_absolute())?.join(below_home)))
+}
