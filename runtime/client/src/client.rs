@@ -232,7 +232,7 @@ impl Client {
     /// the server denies its signer.
     pub async fn sign(&self, digest: &str, signature: &str) -> Result<Vec<ModuleSignature>, ClientError> {
         let request = self.request(Method::POST, &["v1", "modules", digest, "signatures"])?;
-        self.json(request.header(header::CONTENT_TYPE, "text/plain").body(signature.to_owned())).await
+        self.json(request.header(header::CONTENT_TYPE, "application/octet-stream").body(signature.to_owned())).await
     }
 
     /// Reads a module by digest or tag; `None` when the server does not have it.

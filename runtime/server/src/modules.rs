@@ -121,7 +121,7 @@ fn invalid_signature(detail: String) -> Problem {
 /// The body is a signature in the format of minisign, as `waft modules sign` makes it.
 #[utoipa::path(post, operation_id = "sign_module", path = "/v1/modules/{module}/signatures", tag = "modules",
     params(("module" = String, Path, description = "sha256: and 64 hex digits")),
-    request_body(content = String, content_type = "text/plain"), responses(
+    request_body(content = inline(Bytes), content_type = "application/octet-stream"), responses(
         (status = 201, description = "It is stored: all signatures of the module", body = Vec<ModuleSignature>),
         (status = 403, description = "The server denies its signer", body = api::Problem,
             content_type = "application/problem+json"),
