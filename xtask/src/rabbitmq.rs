@@ -351,7 +351,7 @@ pub enum Broker {
     /// An external broker.
     External(String),
     /// A private node.
-    Own(Rabbit),
+    Own(Box<Rabbit>),
 }
 
 impl Broker {
@@ -368,7 +368,7 @@ impl Broker {
         install_if_missing(transcript)?;
         let rabbit = Rabbit::start(&project::target().join("rabbitmq"))?;
         transcript.print(&format!("started a RabbitMQ at {}", rabbit.url()));
-        Ok(Self::Own(rabbit))
+        Ok(Self::Own(Box::new(rabbit)))
     }
 
     /// The address for clients.

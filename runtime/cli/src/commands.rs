@@ -89,7 +89,8 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
             worker::run(settings.with(&isolate), &broker, slots, queues, name).await
         }
         Command::Serve { broker, isolate, listen, slots } => {
-            serve::run(settings.with(&isolate), &broker, listen, slots).await
+            // Boxed, since it is far larger than the others.
+            Box::pin(serve::run(settings.with(&isolate), &broker, listen, slots)).await
         }
         Command::Submit(flags) => submit::run(&settings, flags).await,
         Command::List(flags) => list::run(&settings, flags).await,

@@ -2,7 +2,7 @@
 
 use super::guest::BASE;
 
-/// The memory of a guest, from [`BASE`].
+/// The memory of a guest, from `BASE`.
 pub struct Memory(Vec<u8>);
 
 /// A parameter or a provided value: its name and its schema.

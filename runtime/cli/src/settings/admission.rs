@@ -257,22 +257,34 @@ fn read(tables: &mut BTreeMap<PathBuf, RawAdmission>) -> Result<(Policy, Vec<Pat
     let mut table = RawAdmission::default();
     for path in settings_files() {
         let written = read_file(&path)?.map(|RawSettings { admission, .. }| admission);
-        if let Some(written) = written.filter(|written| !written.keys().is_empty()) {
-            tables.insert(path.clone(), written);
-        } else if tables.contains_key(&path) {
-            warn!(
-                file = %path.display(),
-                "the file has no [admission] any more: the policy before stays in use until a restart, or until it says \
-                 modules = \"any\""
-            );
-        }
-        table = table.or(tables.get(&path).cloned().unwrap_or_default());
+        table = table.or(last_table(tables, path, written));
     }
     let Checked { policy, key_files, errors } = table.check();
     if !errors.is_empty() {
         return Err(CliError::invalid(anyhow::anyhow!("{}", errors.join("; "))));
     }
     Ok((policy, key_files))
+}
+
+/// The table of a file, or its last one if it has none any more.
+fn last_table(
+    tables: &mut BTreeMap<PathBuf, RawAdmission>,
+    path: PathBuf,
+    written: Option<RawAdmission>,
+) -> RawAdmission {
+    if let Some(written) = written.filter(|written| !written.keys().is_empty()) {
+        tables.insert(path, written.clone());
+        return written;
+    }
+    let last = tables.get(&path).cloned();
+    if last.is_some() {
+        warn!(
+            file = %path.display(),
+            "the file has no [admission] any more: the policy before stays in use until a restart, or until it says \
+             modules = \"any\""
+        );
+    }
+    last.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -360,17 +372,16 @@ mod tests {
 
     #[test]
     fn a_missing_table_loosens_nothing() {
-        let listed = Policy { modules: Modules::Listed(Vec::new()), ..Policy::default() };
-        let files = |policy: Policy| PolicyFiles {
-            admission: Admission::new(policy),
-            files: Vec::new(),
-            seen: None,
-            read: None,
-        };
-        let strict = files(listed.clone());
-        strict.apply(None);
-        assert_eq!(*strict.admission.policy(), listed);
-        strict.apply(Some(Policy::default()));
-        assert_eq!(*strict.admission.policy(), Policy::default());
+        let table = |text: &str| toml::from_str::<RawAdmission>(text).unwrap();
+        let (strict, any) = (table("modules = \"listed\""), table("modules = \"any\""));
+        let mut tables = BTreeMap::new();
+        let mut read =
+            |file: &str, written: Option<&RawAdmission>| last_table(&mut tables, PathBuf::from(file), written.cloned());
+        assert_eq!(read("/a", Some(&strict)), strict);
+        assert_eq!(read("/b", None), RawAdmission::default(), "each file has its own");
+        for written in [None, Some(&RawAdmission::default())] {
+            assert_eq!(read("/a", written), strict, "it was there before");
+        }
+        assert_eq!(read("/a", Some(&any)), any);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct ActiveRun {
     /// queue.
     pub(crate) outstanding_at_load: BTreeSet<CallId>,
     /// What workers that returned jobs of outstanding calls have said of earlier deliveries.
-    earlier: BTreeMap<CallId, EarlierDeliveries>,
+    pub(crate) earlier: BTreeMap<CallId, EarlierDeliveries>,
     /// Whether the run was inactive when it was loaded and has not continued since. Its end was published long ago.
     pub(crate) is_suspended: bool,
 }

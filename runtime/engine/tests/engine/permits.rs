@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use flow::{Action, CallId, FailureKind, Flow, Revision, RunState};
-use protocol::{Job, RunCommand};
+use protocol::{Job, Report, RunCommand};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Harness, wired};

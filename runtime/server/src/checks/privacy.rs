@@ -59,6 +59,7 @@ mod tests {
             files_with_secrets: vec![settings.clone()],
             cache: root.path().to_owned(),
             queues: BTreeSet::new(),
+            admission: ::store::Admission::default(),
         };
         assert!(check(&locations).await.is_none(), "nothing exists yet");
         fs::create_dir(&store).unwrap();
