@@ -178,7 +178,7 @@ async fn several_signers_sign_one_content(store: impl Store) {
     expected.sort_by_key(|signature| (signature.signer().clone(), signature.tag().cloned()));
     assert_eq!(read(digest).await, expected);
     assert_eq!(read(other).await, [of_other]);
-    assert_eq!(store.all_signatures().await.expect("signatures can be read").len(), 4);
+    assert_eq!(store.all_signatures().await.expect("signatures can be read").len(), 5);
     let (older, younger) = (signature(&first, digest, None, 4), signature(&first, digest, None, 6));
     for made in [&older, &younger, &older] {
         sign(made).await;

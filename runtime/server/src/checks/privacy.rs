@@ -20,7 +20,8 @@ pub(super) async fn check(locations: &Locations) -> Option<Check> {
     let found = within(QUERY_TIMEOUT, found).await.filter(|found| !found.is_empty())?;
     let open: Vec<&Path> = found.iter().filter(|(_, is_open)| *is_open).map(|(path, _)| path.as_path()).collect();
     if open.is_empty() {
-        let detail = "no other user of this machine may open the store, the logbook or settings with secrets";
+        let detail =
+            "no other user of this machine may open the store, the logbook, or settings with a token or a password";
         return Some(Check::ok("privacy", detail));
     }
     let has_secrets = open.iter().any(|path| files_with_secrets.iter().any(|file| file == path));
