@@ -21,10 +21,9 @@ use std::{
 };
 
 use ::server::LibraryLimits;
-use anyhow::anyhow;
 use clap::ValueEnum;
-use credentials::{ClientTls, Identity, ServerTls, Trust};
-use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
+use credentials::{ClientTls, ServerTls, Trust};
+use flow::{Limits, QueueName};
 use serde::Deserialize;
 use store::Admission;
 
@@ -370,6 +369,8 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use flow::LimitOverrides;
+
     use super::*;
 
     #[test]
