@@ -163,30 +163,3 @@ async fn a_guest_that_uses_all_memory_of_its_process_fails_alone() {
     assert!(matches!(kind, FailureKind::Memory | FailureKind::Trap), "{kind}");
     assert_eq!(completion(&sandbox, &compiled, call()).await, Completion::Succeeded(Values::new()));
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn measure_temporarily() {
-    let sandboxes = [crate::support::sandbox(), isolated()];
-    for _ in 0..4 {
-        for sandbox in &sandboxes {
-            let compiled = compile(sandbox, &baking()).await;
-            for _ in 0..50 {
-                completion(sandbox, &compiled, call()).await;
-            }
-            let started = std::time::Instant::now();
-            for _ in 0..1000 {
-                completion(sandbox, &compiled, call()).await;
-            }
-            println!("{:?} a call", started.elapsed() / 1000);
-        }
-    }
-    for _ in 0..3 {
-        let sandbox = isolated();
-        let component = Module::componentize(&baking()).unwrap().into_bytes();
-        let compiled = sandbox.compile(Digest::from_bytes([1; 32]), component).await.unwrap();
-        let started = std::time::Instant::now();
-        let deep = flow::Limits { stack: 2 << 20, ..flow::Limits::default() };
-        completion(&sandbox, &compiled, Call { limits: deep, ..call() }).await;
-        println!("{:?} with a new child", started.elapsed());
-    }
-}
