@@ -323,7 +323,7 @@ impl Settings {
         let queues = parser.queues("worker.queues", written.worker.queues);
         let isolate = parser.isolate("worker.isolate", written.worker.isolate);
         let max_limits = parser.limits(&written.limits.call);
-        let limits = parser.library_limits(&written.limits);
+        let limits = parser.limits_beside_calls(&written.limits);
         let policy = written.admission.policy(|key, error| parser.report(key, error));
         parser.finish(&files.names)?;
         Ok(Self {
@@ -387,7 +387,7 @@ mod tests {
         assert!({ written.limits }.entries().all(|(_, limit)| limit.is_set()), "default.toml names each limit");
         let mut parser = Parser::default();
         assert_eq!(parser.limits(&written.limits.call), Limits::maximum());
-        assert_eq!(parser.library_limits(&written.limits), LibraryLimits::default());
+        assert_eq!(parser.limits_beside_calls(&written.limits), LibraryLimits::default());
         assert_eq!(written.limits.open_runs(), None);
         assert_eq!(parser.errors, Vec::<String>::new());
     }

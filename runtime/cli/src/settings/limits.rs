@@ -53,7 +53,7 @@ impl RawLimits {
     }
 
     /// The limits of everything except calls.
-    pub(super) fn library(&self) -> LibraryLimits {
+    pub(super) fn beside_calls(&self) -> LibraryLimits {
         let (retries, run) = (RetryLimits::default(), RunLimits::default());
         let attempts = self.attempts.unwrap_or(retries.attempts);
         LibraryLimits {

@@ -37,8 +37,8 @@ impl Parser {
     }
 
     /// The maximum of everything that is no limit of a call.
-    pub(super) fn library_limits(&mut self, written: &RawLimits) -> LibraryLimits {
-        let limits = written.library();
+    pub(super) fn limits_beside_calls(&mut self, written: &RawLimits) -> LibraryLimits {
+        let limits = written.beside_calls();
         if limits.retries.attempts == 0 {
             self.report("limits.attempts", "each task has one attempt at least");
         }

@@ -74,7 +74,7 @@ impl Driver {
     /// The error for a new run whose flow has too many runs that have not ended.
     fn too_many_open(&self, run: &RunId) -> SubmitError {
         let active = self.runs.get(run).expect("the records of a new run come from its machine");
-        let allowed = self.context.max_open_runs.expect("the logbook refuses a run for the maximum that it was told");
+        let allowed = self.context.max_open_runs.expect("the logbook refuses a run only for a maximum");
         SubmitError::TooManyOpen { flow: active.machine.flow().name.clone(), allowed }
     }
 

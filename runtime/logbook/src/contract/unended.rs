@@ -22,7 +22,7 @@ pub(super) async fn a_flow_has_at_most_as_many_unended_runs_as_allowed(logbook: 
     let batch = vec![start("a", "f", 2), start("b", "f", 2), start("c", "f", 2), start("d", "g", 2)];
     let (durable, refused) = (AppendOutcome::Durable, AppendOutcome::TooManyUnended);
     assert_eq!(write(&logbook, batch).await, [durable, durable, refused, durable]);
-    assert!(logbook.summary(&super::run("c")).await.is_err(), "nothing of it was written");
+    assert!(logbook.summary(&super::run("c")).await.is_err(), "the logbook has no such run");
     assert_eq!(write_one(&logbook, start("a", "f", 2)).await, AppendOutcome::Conflict(Version::new(1)));
     assert_eq!(write_one(&logbook, change("a", 1, RunState::Suspended)).await, durable, "the run exists");
     assert_eq!(write_one(&logbook, start("c", "f", 2)).await, refused, "a suspended run has not ended");

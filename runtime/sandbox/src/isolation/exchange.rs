@@ -31,7 +31,7 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// A call whose child has told nothing of what it used.
+    /// A call whose child has not reported what it used.
     pub(super) fn without_stats(completion: Completion) -> Self {
         Self { completion, memory: 0 }
     }

@@ -13,7 +13,7 @@ use crate::{
     isolation::message::{FailureHead, log, message, print, progress, value_heads},
 };
 
-/// What an observer was told.
+/// What an observer has received.
 #[derive(Default)]
 struct Observed(Mutex<Vec<String>>);
 
@@ -60,8 +60,8 @@ async fn answered(asked: &Call, answer: &[u8]) -> (Result<Ended, ExchangeError>,
         drop(child);
     };
     let (ended, ()) = tokio::join!(call(&mut parent, asked, &streams, &*observed), leave);
-    let told = observed.0.lock().unwrap().clone();
-    (ended, told)
+    let received = observed.0.lock().unwrap().clone();
+    (ended, received)
 }
 
 #[track_caller]
@@ -90,10 +90,10 @@ fn bytes(name: &str, size: usize) -> (flow::ValueName, Value) {
 async fn an_honest_answer_is_accepted() {
     let output = [log(Level::Info, "hot"), print(Standard::Error, b"hiss"), progress(1.0, "done")].concat();
     let values = Values::from([bytes("cake", 16)]);
-    let (answer, told) = answered(&apply(), &[output, succeeded(&values)].concat()).await;
+    let (answer, received) = answered(&apply(), &[output, succeeded(&values)].concat()).await;
     let Ended { completion, memory } = answer.unwrap();
     assert_eq!((completion, memory), (Completion::Succeeded(values), 1 << 20), "memory is at most the limit");
-    assert_eq!(told, ["hot", "hiss", "done"]);
+    assert_eq!(received, ["hot", "hiss", "done"]);
 }
 
 #[tokio::test]
@@ -139,13 +139,13 @@ async fn failures_that_no_guest_can_have_are_refused() {
 #[tokio::test]
 async fn output_beyond_the_limit_ends_the_call() {
     for output in [log(Level::Info, "0123456789"), print(Standard::Error, b"01234567890")] {
-        let (answer, told) = answered(&apply(), &output).await;
+        let (answer, received) = answered(&apply(), &output).await;
         assert_violation(answer, "more output than its limit");
-        assert_eq!(told, [""; 0], "nobody is told of it");
+        assert_eq!(received, [""; 0], "no observer receives it");
     }
-    let (answer, told) = answered(&apply(), &[log(Level::Info, "01234"), log(Level::Info, "56789")].concat()).await;
+    let (answer, received) = answered(&apply(), &[log(Level::Info, "01234"), log(Level::Info, "56789")].concat()).await;
     assert_violation(answer, "more output than its limit");
-    assert_eq!(told, ["01234"]);
+    assert_eq!(received, ["01234"]);
 }
 
 #[tokio::test]
