@@ -62,11 +62,11 @@ impl Stream {
     /// Writes all bytes, or notes the stream's failure. In [`together`] the bytes may wait.
     fn write(self, bytes: &[u8]) {
         let mut pending = self.pending();
-        if pending.writers_together == 0 && pending.bytes.is_empty() {
+        if pending.writers_together == 0 {
             return self.write_now(bytes);
         }
         pending.bytes.extend_from_slice(bytes);
-        if pending.writers_together == 0 || pending.bytes.len() >= MAX_PENDING {
+        if pending.bytes.len() >= MAX_PENDING {
             self.write_now(&std::mem::take(&mut pending.bytes));
         }
     }

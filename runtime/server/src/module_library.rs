@@ -197,13 +197,12 @@ impl ModuleLibrary {
         text: &str,
         namespace: Option<&Namespace>,
     ) -> Result<InspectedModule, LibraryError> {
-        let (digest, found_by) = self.resolve(text, namespace).await?;
-        self.admit(&digest, found_by.as_ref(), &[]).await?;
+        let digest = self.resolve_admitted(text, namespace).await?;
         self.inspect_stored(digest).await
     }
 
-    /// Finds a module in the store for a run that will refer to it, if the module may run here. The store then counts it as new, so a cleanup does not
-    /// remove it before the run is recorded.
+    /// Finds a module in the store for a run that will refer to it, if the module may run here. The store then counts it as
+    /// new, so a cleanup does not remove it before the run is recorded.
     ///
     /// # Errors
     /// [`LibraryError`] when there is none, it is invalid, or it may not run here.
@@ -212,12 +211,18 @@ impl ModuleLibrary {
         text: &str,
         namespace: Option<&Namespace>,
     ) -> Result<InspectedModule, LibraryError> {
-        let (digest, found_by) = self.resolve(text, namespace).await?;
-        self.admit(&digest, found_by.as_ref(), &[]).await?;
+        let digest = self.resolve_admitted(text, namespace).await?;
         if !self.store.touch(&digest).await? {
             return Err(FetchError::Missing { digest }.into());
         }
         self.inspect_stored(digest).await
+    }
+
+    /// Resolves a tag or digest, if the module may run here.
+    async fn resolve_admitted(&self, text: &str, namespace: Option<&Namespace>) -> Result<Digest, LibraryError> {
+        let (digest, found_by) = self.resolve(text, namespace).await?;
+        self.admit(&digest, found_by.as_ref(), &[]).await?;
+        Ok(digest)
     }
 
     async fn inspect_stored(&self, digest: Digest) -> Result<InspectedModule, LibraryError> {

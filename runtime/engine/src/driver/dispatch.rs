@@ -1,22 +1,19 @@
 //! What a run's commands become: jobs, notifications and fetches; and what the end of a run causes.
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use broker::Delivery;
-use flow::{CallId, Execution, Failure, FailureKind, RunId, RunState, Signal, TaskResult};
+use broker::{Delivery, Message};
+use flow::{CallId, Failure, FailureKind, RunId, RunState, Signal, Task, TaskResult};
 use machine::{Call, Change, Command, Event};
 use tracing::{error, info, warn};
 
-use super::{Batch, Driver};
+use super::{Batch, Driver, unreadable::execution_of};
 use crate::{
     WatchEvent,
     effects::Effects,
     messages::{self, EarlierDeliveries},
     permits::{calls, client::DispatchHistory},
-    runs::is_inactive,
+    runs::{ActiveRun, is_inactive},
 };
 
 /// Log target of the one line that closes each run, so that a program that shows the end itself can filter it out.
@@ -69,18 +66,24 @@ impl Driver {
     /// Sends the job of a call, once it has a permit if it needs one.
     fn send_job(&mut self, run: &RunId, call: Call, history: DispatchHistory, effects: &mut Effects) {
         let Some(active) = self.runs.get(run) else { return };
-        let (flow, id) = (active.machine.flow(), call.id.clone());
+        let id = call.id.clone();
         let Some(task) = active.machine.task(&id.task) else { return };
-        let store_queue = &self.context.store_queue;
-        let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret: &self.context.secret };
-        let job = messages::job(&reply_to, flow, task, call, active.earlier(&id));
+        let job = self.job(active, task, call);
         if calls::is_paced(task, id.action) {
             let (now, call) = (self.context.clock.now(), calls::paced_call(task, id, job));
-            let granted = self.permits.request(now, &active.shard, &flow.name, call, history);
+            let granted = self.permits.request(now, &active.shard, &active.machine.flow().name, call, history);
             effects.messages.extend(granted);
         } else {
             effects.messages.push(job);
         }
+    }
+
+    /// The message that dispatches a call of a task.
+    fn job(&self, active: &ActiveRun, task: &Task, call: Call) -> Message {
+        let (store_queue, secret) = (&self.context.store_queue, &self.context.secret);
+        let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret };
+        let earlier = active.earlier(&call.id);
+        messages::job(&reply_to, active.machine.flow(), task, call, earlier)
     }
 
     /// A worker has returned the job of a call that it did not start: sends the job again, if the call still waits for a worker.
@@ -117,10 +120,7 @@ impl Driver {
         let Some(task) = active.machine.task(&call.id.task) else { return };
         let has_started = task.pace.max_running.is_none() && !self.permits.is_queued(&call.id);
         if calls::is_paced(task, call.id.action) && has_started {
-            let store_queue = &self.context.store_queue;
-            let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret: &self.context.secret };
-            let earlier = active.earlier(&call.id);
-            effects.messages.push(messages::job(&reply_to, active.machine.flow(), task, call, earlier));
+            effects.messages.push(self.job(active, task, call));
         } else {
             self.send_job(run, call, DispatchHistory::MaybeSent, effects);
         }
@@ -152,16 +152,13 @@ impl Driver {
 /// The result of a call that nobody waits for, and whose job was lost with a worker before it was returned: only that worker knew
 /// whether it had executed the call.
 fn perhaps_executed(call: &CallId, delivery: &Delivery) -> Signal {
-    let mut hasher = DefaultHasher::new();
-    delivery.message.body.hash(&mut hasher);
     Signal {
         call: call.clone(),
         answer: TaskResult::Failed(Failure::new(
             FailureKind::Cancelled,
             "no worker started it again after one was lost",
         )),
-        // The same report has the same execution when it is delivered again.
-        execution: Execution::new(hasher.finish()),
+        execution: execution_of(delivery),
         redelivered: true,
         worker: None,
     }

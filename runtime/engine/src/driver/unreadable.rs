@@ -71,14 +71,11 @@ impl Driver {
         let Some(delivery) = self.runs.hold_for_stale(&run, delivery) else { return };
         let queue = names::shard_queue(shard);
         warn!(queue, %call, reason, "a report of a worker cannot be read: the call fails, and the report is kept in waft.quarantine");
-        let mut hasher = DefaultHasher::new();
-        delivery.message.body.hash(&mut hasher);
         let message = format!("{reason}; the report is in waft.quarantine");
         let signal = Signal {
             call: call.clone(),
             answer: TaskResult::Failed(Failure::new(FailureKind::Poison, message)),
-            // The same report has the same execution when it is delivered again.
-            execution: Execution::new(hasher.finish()),
+            execution: execution_of(&delivery),
             redelivered: true,
             worker: None,
         };
@@ -96,4 +93,11 @@ impl Driver {
         batch.effects.messages.push(quarantined(&delivery.message, &queue, reason));
         batch.effects.to_accept.push(delivery);
     }
+}
+
+/// The execution that a report stands for which names none: the same report has the same one when it is delivered again.
+pub(super) fn execution_of(report: &Delivery) -> Execution {
+    let mut hasher = DefaultHasher::new();
+    report.message.body.hash(&mut hasher);
+    Execution::new(hasher.finish())
 }
