@@ -1,7 +1,7 @@
 //! The project's commands, and what tests need too: guests as WebAssembly, a private RabbitMQ and a private PostgreSQL.
 //!
 //! This crate defines how the project is built, tested and demonstrated. It must not know what the runtime does, and its
-//! dependencies must compile quickly. Start reading at `main.rs`; tests use [`guests`] and [`rabbitmq`].
+//! dependencies must compile quickly. Start reading at `main.rs`; tests use [`guests`], [`rabbitmq`] and [`postgres`].
 
 pub mod guests;
 pub mod openapi;

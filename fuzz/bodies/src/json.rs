@@ -12,7 +12,7 @@ pub fn run(input: &[u8]) {
 
 fn value(text: &str) {
     let Ok(json) = Json::parse(text) else { return };
-    assert_eq!(json.as_str(), text, "a value is kept as it was written");
+    assert_eq!(json.as_str(), text, "a value has the text that was written");
     for element in json.elements().unwrap_or_default() {
         check(&element);
     }

@@ -151,7 +151,7 @@ impl EventPayload {
     #[must_use]
     pub fn to_line(&self) -> String {
         let text = serde_json::to_string(self).expect("words, numbers and checked JSON serialize");
-        // A value is kept as its guest wrote it, perhaps over several lines. In a string, JSON has no line breaks.
+        // A value has the text of its guest, perhaps over several lines. In a string, JSON has no line breaks.
         if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text }
     }
 }

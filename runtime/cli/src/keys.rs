@@ -123,17 +123,9 @@ pub(crate) fn read_secret(name_or_file: &str, password_file: Option<&Path>) -> R
     })
 }
 
-/// Reads a password: the first line of a file.
+/// Reads a password: the only line of a private file.
 pub(crate) fn read_password(file: &Path) -> Result<String, CliError> {
-    let invalid = |error: anyhow::Error| CliError::invalid(error).hint("name a file whose first line is the password");
-    let text = read(file).map_err(|error| {
-        invalid(anyhow!(error).context(format!("could not read the password in {}", file.display())))
-    })?;
-    let password = text.lines().next().unwrap_or_default().to_owned();
-    if password.is_empty() {
-        return Err(invalid(anyhow!("the first line of {} is empty", file.display())));
-    }
-    Ok(password)
+    credentials::read_secret("the password", file).map_err(CliError::invalid)
 }
 
 /// Reads a small text file.

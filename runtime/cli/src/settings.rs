@@ -27,14 +27,14 @@ use flow::{Limits, QueueName};
 use serde::Deserialize;
 use store::Admission;
 
+pub(crate) use self::{admission::follow as follow_admission, files::keys_folder};
 use self::{
-    admission::RawAdmission,
+    admission::{LastTables, RawAdmission},
     files::{SettingsFiles, base_dir, default_dir, parse},
     limits::RawLimits,
     parser::Parser,
     secrets::text_or_file,
 };
-pub(crate) use self::{admission::follow as follow_admission, files::keys_folder};
 use crate::{
     arguments::{IsolateFlag, Shared},
     exit::CliError,
@@ -168,6 +168,8 @@ pub(crate) struct Settings {
     pub(crate) max_open_runs: Option<NonZeroU64>,
     /// Which modules may run: a change of the files changes it while a command runs that calls guests.
     pub(crate) admission: Admission,
+    /// The tables that the policy was made from, by file.
+    pub(crate) admission_tables: LastTables,
 }
 
 impl RawSettings {
@@ -356,11 +358,10 @@ impl Settings {
             limits,
             max_open_runs: written.limits.open_runs(),
             admission: Admission::new(policy),
+            admission_tables: files.admission,
         })
     }
-}
 
-impl Settings {
     /// These settings, with what a flag says about where guests are called.
     pub(crate) fn with(self, flag: &IsolateFlag) -> Self {
         Self { isolate: flag.isolate.unwrap_or(self.isolate), ..self }

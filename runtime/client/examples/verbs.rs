@@ -1,4 +1,4 @@
-//! Uses each method of the client: the examples of docs/client.md, in an order in which they can run.
+//! The examples of docs/client.md, in an order in which they can run.
 //!
 //! `cargo xtask demo` builds the module. In an empty folder with `kitchen.wasm` start `waft serve`, and there:
 //! `cargo run -p waft-client --example verbs`. With the argument `tls`, it connects to a server that asks for a certificate.

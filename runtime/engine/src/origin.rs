@@ -1,4 +1,4 @@
-//! Who may send what to the queues that engines read: a message tells it by the exchange that it arrived through, since the
+//! Who may send what to the queues that engines read: the exchange of a message shows it, since the
 //! permissions of the broker's users are for exchanges. The seals are checked besides.
 
 use broker::Message;

@@ -28,7 +28,7 @@ pub const REPORTS: &str = "waft.reports";
 /// The direct exchange for messages between engines, to the queues of shards and of permits.
 pub const ENGINES: &str = "waft.engines";
 
-/// The direct exchange for requests to fetch or to keep content, from workers and operators to the queues of stores.
+/// The direct exchange for requests to fetch or to store content, from workers and operators to the queues of stores.
 pub const CONTENT: &str = "waft.content";
 
 /// The direct exchange for replies of engines, to the queue that a request names.

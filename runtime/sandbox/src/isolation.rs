@@ -1,6 +1,6 @@
 //! Calls of guests in child processes.
 //!
-//! WebAssembly keeps a guest within its memory, as long as the engine has no error. A child process keeps what breaks out of it:
+//! WebAssembly keeps a guest within its memory, as long as the engine has no error. A child process confines what breaks out of it:
 //! it can open nothing, start nothing and reach no other process, and it has one module and the data of one owner. The parent
 //! never loads the code. Start reading at [`IsolatedCode::call`], then `exchange.rs` for the parent's part, and `child.rs`.
 
@@ -152,7 +152,6 @@ impl IsolatedCode {
             Ok(child) => return Ok(child),
             Err(error) => error,
         };
-        tracing::warn!(digest = %self.digest.short(), %error, "no process could be started for a call");
         match error {
             StartError::Load(_) => {
                 let reason = format!("it could not be prepared: {error}");
@@ -160,6 +159,7 @@ impl IsolatedCode {
             }
             // It says nothing of the module: another machine may call it, or this one later.
             StartError::Machine(_) => {
+                tracing::warn!(digest = %self.digest.short(), %error, "no process could be started for a call");
                 tokio::time::sleep(UNAVAILABLE_DELAY).await;
                 Err(Completion::Interrupted)
             }

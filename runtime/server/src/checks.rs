@@ -1,7 +1,7 @@
 //! Checks everything that a waft depends on: what works, what does not, and what to do next.
 //!
 //! [`check`] works without a running server, from the addresses alone. Inside a server it also checks the engine. It
-//! changes nothing: it reads the logbook and the store, and deletes the two queues that it declares at the broker. Each
+//! changes nothing: it reads the logbook and the store, and deletes the queues that it declares at the broker. Each
 //! check has a time limit, and the sum of the limits is [`LIMIT`].
 
 mod admission;

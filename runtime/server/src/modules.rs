@@ -1,6 +1,6 @@
 //! Uploads, signs, lists and shows modules of the store.
 
-use sandbox::{CompileError, ModuleError};
+use sandbox::{CompileError, DescribeError, ModuleError};
 use std::{
     str::FromStr as _,
     time::{SystemTime, UNIX_EPOCH},
@@ -271,7 +271,8 @@ fn refused(error: LibraryError) -> Problem {
                 .hint("`waft modules` or GET /v1/modules shows the modules there are")
         }
         LibraryError::Module(ModuleError::Unavailable { .. })
-        | LibraryError::Compile(CompileError::Unavailable { .. } | CompileError::Interrupted { .. }) => {
+        | LibraryError::Compile(CompileError::Unavailable { .. } | CompileError::Interrupted { .. })
+        | LibraryError::Describe(DescribeError::Interrupted { .. }) => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the module cannot be compiled now", detail)
                 .hint("send it again later; the log of the machine may say what it lacks")
         }

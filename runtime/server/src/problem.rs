@@ -42,11 +42,12 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", "the request cannot be read", detail)
     }
 
-    /// A dependency of the server is unavailable.
+    /// The sender may not do this.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "the token does not allow this", detail)
     }
 
+    /// A dependency of the server is unavailable.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         let title = "something the server needs does not work";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail)

@@ -20,7 +20,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(60);
 
 /// The policy of this machine, and the signatures that it needs.
 ///
-/// The policy is asked for each call, so a change takes effect with the next one, wherever the module is cached.
+/// The policy decides each call anew, so a change takes effect with the next one, wherever the module is cached.
 pub(crate) struct ModuleAdmission {
     admission: Admission,
     fetched: Mutex<HashMap<Digest, Fetched>>,
@@ -29,7 +29,7 @@ pub(crate) struct ModuleAdmission {
 /// The signatures of a module, and when they were fetched.
 #[derive(Clone)]
 struct Fetched {
-    signatures: Vec<Signature>,
+    signatures: Arc<[Signature]>,
     /// The policy when they were fetched: one that denies more may need the signatures of now.
     policy: Arc<Policy>,
     at: Instant,
@@ -47,10 +47,10 @@ impl ModuleAdmission {
     /// not be fetched.
     pub(crate) async fn check(&self, job: &Job, client: &Client) -> Result<(), Failure> {
         let digest = job.module;
-        if let Some(decided) = self.admission.policy().decide_by_digest(&digest) {
+        let policy = self.admission.policy();
+        if let Some(decided) = policy.decide_by_digest(&digest) {
             return decided.map_err(|refusal| refused(&refusal));
         }
-        let policy = self.admission.policy();
         let known = self.fetched().get(&digest).cloned();
         // The job names no tag: the server has checked the tag by which the module was found.
         let is_admitted = |known: Fetched| {
@@ -74,7 +74,7 @@ impl ModuleAdmission {
             let oldest = fetched.iter().min_by_key(|(_, fetched)| fetched.at).map(|(digest, _)| *digest);
             oldest.and_then(|oldest| fetched.remove(&oldest));
         }
-        fetched.insert(digest, Fetched { signatures, policy, at: Instant::now() });
+        fetched.insert(digest, Fetched { signatures: signatures.into(), policy, at: Instant::now() });
     }
 
     /// A panic in another thread cannot leave the map half written: each insertion is complete.

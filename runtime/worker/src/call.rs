@@ -245,10 +245,15 @@ impl JobHandler {
         Report::Heartbeat { call: job.call.clone(), worker: self.name.clone(), number }
     }
 
-    /// Returns a call that the worker stopped.
+    /// Returns a call that the worker stopped, or could not start.
     async fn release(&self, hold: CallHold, job: &Job) {
         match hold {
-            CallHold::Delivery(delivery) => delivery.requeue(),
+            CallHold::Delivery(delivery) if self.abandon.is_cancelled() => delivery.requeue(),
+            // This machine could not start the call: no worker is lost.
+            CallHold::Delivery(delivery) => {
+                let unanswered = protocol::unanswered(&delivery.message.properties.headers);
+                intake::return_unstarted(&self.signals, *delivery, unanswered).await;
+            }
             CallHold::Lease => {
                 let released = Report::Released { call: job.call.clone(), worker: self.name.clone() };
                 let message = report_message(&job.call, &job.signal_to, released.encode(&job.keys).into());
@@ -356,7 +361,7 @@ impl JobHandler {
                 Ok(()) => return Ok(PublishOutcome::Confirmed),
                 Err(PublishError::TooLarge { reason, .. }) => return Err(TooLarge(reason)),
                 // Somebody deleted the exchange, so the bindings of its queues too.
-                Err(error @ PublishError::Unroutable { .. }) if self.signals.has_queue(&error).await => {
+                Err(ref error @ PublishError::Unroutable { ref key, .. }) if self.signals.has_queue(key).await => {
                     warn!(%error, "the queue of an engine is not bound: restart the engine; the signal is sent again");
                     tokio::time::sleep(delay).await;
                 }

@@ -286,7 +286,7 @@ pub(crate) fn was_redelivered(delivery: &Delivery) -> bool {
     delivery.redelivered || times_returned(delivery) > 0
 }
 
-/// The number of redeliveries of a job, including those before it was published again.
+/// The number of redeliveries of a job, including those before an engine sent it again.
 pub(crate) fn times_returned(delivery: &Delivery) -> u32 {
     delivery.returned.saturating_add(protocol::returned(&delivery.message.properties.headers))
 }

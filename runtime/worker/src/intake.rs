@@ -310,9 +310,7 @@ fn reopen(broker: Arc<dyn Broker>, name: QueueName, prefetch: u16) -> Opening {
 
 fn open_after(delay: Duration, broker: Arc<dyn Broker>, name: QueueName, prefetch: u16) -> Opening {
     Box::pin(async move {
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
+        tokio::time::sleep(delay).await;
         let result = JobQueue::open(&*broker, &name, prefetch).await;
         (name, result)
     })
@@ -355,7 +353,7 @@ pub(crate) async fn return_unstarted(signals: &SignalSender, delivery: Delivery,
     let report = Report::NotStarted { call: job.call.clone(), redeliveries, unanswered };
     match signals.send(job.call, job.signal_to, report.encode(&job.keys).into()).await {
         Ok(()) => delivery.accept(),
-        Err(error @ PublishError::Unroutable { .. }) if !signals.has_queue(&error).await => {
+        Err(ref error @ PublishError::Unroutable { ref key, .. }) if !signals.has_queue(key).await => {
             warn!(%error, "no engine waits for this job any more: its queue was deleted");
             delivery.accept();
         }

@@ -54,15 +54,9 @@ impl SignalSender {
         Self { broker, pending: Arc::default(), publishes: TaskTracker::new() }
     }
 
-    /// Whether the queue exists that a message did not reach.
-    pub(crate) async fn has_queue(&self, error: &PublishError) -> bool {
-        match error {
-            PublishError::Unroutable { key, .. } => matches!(self.broker.waiting(key).await, Ok(Some(_))),
-            PublishError::Refused { .. }
-            | PublishError::TooLarge { .. }
-            | PublishError::Unconfirmed { .. }
-            | PublishError::Closed => false,
-        }
+    /// Whether a queue exists that a message did not reach.
+    pub(crate) async fn has_queue(&self, queue: &str) -> bool {
+        matches!(self.broker.waiting(queue).await, Ok(Some(_)))
     }
 
     /// Sends the signal of a call to a queue, and waits until the broker has it. If the future is dropped, the signal may

@@ -53,7 +53,7 @@ fn a_key_is_made_once_for_its_owner_only() {
     assert_error(&waft.run(["keys", "show", "cd"]), 2, "there is no key cd");
     let keys = waft.run(["keys", "list", "--json"]).expect(0).json();
     assert_eq!((keys.len(), keys[0]["name"].as_str(), keys[0]["signer"].as_str()), (1, Some("ci"), Some(&*signer)));
-    let password = waft.write("password", "eggs\n");
+    let password = waft.write_private("password", "eggs\n");
     let arguments = ["keys", "create", "boss", "--out", "elsewhere", "--password-file", password.to_str().unwrap()];
     waft.run(arguments).expect(0);
     let hostile = guest("hostile");

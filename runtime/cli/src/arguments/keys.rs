@@ -14,7 +14,7 @@ pub(crate) enum KeysCommand {
         /// The folder for the two files; waft/keys in your configuration folder by default
         #[arg(long, value_name = "FOLDER")]
         out: Option<PathBuf>,
-        /// Encrypt the secret key with the password in the first line of this file
+        /// Encrypt the secret key with the password in this file, which others must not read
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
@@ -44,7 +44,7 @@ pub(crate) enum ModulesCommand {
         /// The only tag for which the module is signed; without it, it is signed for every use
         #[arg(long, value_name = "NAME")]
         tag: Option<String>,
-        /// The password of the key is the first line of this file
+        /// The file with the password of the key; others must not read it
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
@@ -56,7 +56,7 @@ pub(crate) struct SignFlags {
     /// Sign the module for its tag with this key: a name of `waft keys list`, or the file of a secret key
     #[arg(long, value_name = "KEY")]
     pub(crate) sign: Option<String>,
-    /// The password of the key is the first line of this file
+    /// The file with the password of the key; others must not read it
     #[arg(long, value_name = "FILE", requires = "sign")]
     pub(crate) password_file: Option<PathBuf>,
 }

@@ -101,6 +101,8 @@ fn not_signed(error: LibraryError) -> CliError {
             let advice = refusal.advice();
             CliError::invalid(refusal).hint(advice)
         }
+        LibraryError::Sign(SignError::TooMany { .. }) => CliError::invalid(error)
+            .hint("sign it for no tag, which counts for every tag; or remove files below `signatures` in the store"),
         LibraryError::Sign(SignError::Missing { .. }) => {
             CliError::invalid(error).hint("`waft modules` lists the digests in the store")
         }

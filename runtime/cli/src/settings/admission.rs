@@ -196,20 +196,43 @@ fn read_key(path: &Path) -> Result<Signer, String> {
     text.parse().map_err(|error| format!("{shown}: {error}"))
 }
 
+/// The last table of each file that has had one: a file that is missing or empty for a moment must not admit more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastTables(BTreeMap<PathBuf, RawAdmission>);
+
+impl LastTables {
+    /// The table that a file has now, or its last one if it has none any more.
+    pub(super) fn read(&mut self, path: &Path, written: Option<RawAdmission>) -> RawAdmission {
+        if let Some(written) = written.filter(|written| !written.keys().is_empty()) {
+            self.0.insert(path.to_owned(), written.clone());
+            return written;
+        }
+        let last = self.0.get(path).cloned();
+        if last.is_some() {
+            warn!(
+                file = %path.display(),
+                "the file has no [admission] any more: the policy before stays in use until a restart, or until it says \
+                 modules = \"any\""
+            );
+        }
+        last.unwrap_or_default()
+    }
+}
+
 /// The files with the policy of this process.
 struct PolicyFiles {
     admission: Admission,
     files: Vec<PathBuf>,
-    /// The last table of each file that has had one.
-    tables: BTreeMap<PathBuf, RawAdmission>,
+    tables: LastTables,
     /// The states of the files at the last check, and those that were read.
     seen: Option<FileStates>,
     read: Option<FileStates>,
 }
 
-/// Reads the policy again whenever a file changes, for ever. Files that cannot be used change nothing.
-pub(crate) async fn follow(admission: Admission) -> Infallible {
-    let files = PolicyFiles { admission, files: settings_files(), tables: BTreeMap::new(), seen: None, read: None };
+/// Reads the policy again whenever a file changes, for ever. Files that cannot be used change nothing. `tables` are those that
+/// the policy was made from.
+pub(crate) async fn follow(admission: Admission, tables: LastTables) -> Infallible {
+    let files = PolicyFiles { admission, files: settings_files(), tables, seen: None, read: None };
     check_regularly("admission", CHECK_INTERVAL, files, PolicyFiles::check).await
 }
 
@@ -251,40 +274,18 @@ impl PolicyFiles {
     }
 }
 
-/// Reads the policy and the files with keys that it names. A file that has no table any more keeps its last one: a file that is
-/// missing or empty for a moment must not admit more.
-fn read(tables: &mut BTreeMap<PathBuf, RawAdmission>) -> Result<(Policy, Vec<PathBuf>), CliError> {
+/// Reads the policy and the files with keys that it names.
+fn read(tables: &mut LastTables) -> Result<(Policy, Vec<PathBuf>), CliError> {
     let mut table = RawAdmission::default();
     for path in settings_files() {
         let written = read_file(&path)?.map(|RawSettings { admission, .. }| admission);
-        table = table.or(last_table(tables, path, written));
+        table = table.or(tables.read(&path, written));
     }
     let Checked { policy, key_files, errors } = table.check();
     if !errors.is_empty() {
         return Err(CliError::invalid(anyhow::anyhow!("{}", errors.join("; "))));
     }
     Ok((policy, key_files))
-}
-
-/// The table of a file, or its last one if it has none any more.
-fn last_table(
-    tables: &mut BTreeMap<PathBuf, RawAdmission>,
-    path: PathBuf,
-    written: Option<RawAdmission>,
-) -> RawAdmission {
-    if let Some(written) = written.filter(|written| !written.keys().is_empty()) {
-        tables.insert(path, written.clone());
-        return written;
-    }
-    let last = tables.get(&path).cloned();
-    if last.is_some() {
-        warn!(
-            file = %path.display(),
-            "the file has no [admission] any more: the policy before stays in use until a restart, or until it says \
-             modules = \"any\""
-        );
-    }
-    last.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -374,9 +375,8 @@ mod tests {
     fn a_missing_table_loosens_nothing() {
         let table = |text: &str| toml::from_str::<RawAdmission>(text).unwrap();
         let (strict, any) = (table("modules = \"listed\""), table("modules = \"any\""));
-        let mut tables = BTreeMap::new();
-        let mut read =
-            |file: &str, written: Option<&RawAdmission>| last_table(&mut tables, PathBuf::from(file), written.cloned());
+        let mut tables = LastTables::default();
+        let mut read = |file: &str, written: Option<&RawAdmission>| tables.read(Path::new(file), written.cloned());
         assert_eq!(read("/a", Some(&strict)), strict);
         assert_eq!(read("/b", None), RawAdmission::default(), "each file has its own");
         for written in [None, Some(&RawAdmission::default())] {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::anyhow;
 
-use super::{RawSettings, limits};
+use super::{RawSettings, admission::LastTables, limits};
 use crate::exit::CliError;
 
 /// The settings file of a project, in the folder where waft runs.
@@ -23,11 +23,18 @@ pub(super) struct SettingsFiles {
     pub(super) settings: RawSettings,
     /// Those that contain a token, or an address with a password.
     pub(super) with_secrets: Vec<PathBuf>,
+    /// The table `[admission]` of each.
+    pub(super) admission: LastTables,
 }
 
 impl SettingsFiles {
     pub(super) fn read() -> Result<Self, CliError> {
-        let mut files = Self { names: Vec::new(), settings: RawSettings::default(), with_secrets: Vec::new() };
+        let mut files = Self {
+            names: Vec::new(),
+            settings: RawSettings::default(),
+            with_secrets: Vec::new(),
+            admission: LastTables::default(),
+        };
         let project = PathBuf::from(PROJECT_FILE);
         for path in [Some(project.clone()), user_file(), Some(PathBuf::from(SYSTEM_FILE))].into_iter().flatten() {
             let Some(settings) = read_file(&path)? else { continue };
@@ -38,6 +45,7 @@ impl SettingsFiles {
             if settings.has_secrets() {
                 files.with_secrets.push(path.clone());
             }
+            files.admission.read(&path, Some(settings.admission.clone()));
             files.names.push(path.display().to_string());
             files.settings = files.settings.or(settings);
         }

@@ -154,7 +154,7 @@ impl PermitClient {
             return Some(paced.job);
         }
         if let Some(waiting) = calls.waiting.get_mut(&call) {
-            // The later job knows more of earlier deliveries.
+            // The later job has the higher counts of earlier deliveries.
             waiting.paced.job = paced.job;
             return None;
         }

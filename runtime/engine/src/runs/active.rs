@@ -44,7 +44,7 @@ impl ActiveRun {
         }
     }
 
-    /// Remembers what happened to earlier jobs of an outstanding call, so that every later job of it says so.
+    /// Remembers what happened to earlier jobs of an outstanding call, so that every later job has the counts.
     pub(crate) fn add_earlier(&mut self, call: &CallId, more: EarlierDeliveries) {
         if more != EarlierDeliveries::default() {
             let Self { earlier, machine, .. } = self;

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use flow::{Failure, FailureKind, MAX_MESSAGE_BYTES, Value, Values};
+use flow::{Failure, FailureKind, MAX_MESSAGE_BYTES, Values};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::message::{
@@ -154,12 +154,7 @@ fn invalid(error: io::Error) -> ExchangeError {
 
 /// The values of a call, if a guest within its limits can have returned them.
 fn checked_values(values: Values, call: &Call) -> Result<Values, ExchangeError> {
-    let content = |value: &Value| match value {
-        Value::Json(json) => json.as_str().len() as u64,
-        Value::Bytes(bytes) => bytes.len() as u64,
-        Value::Stored(stored) => stored.size,
-    };
-    let used: u64 = values.iter().map(|(name, value)| name.as_str().len() as u64 + content(value)).sum();
+    let used: u64 = values.iter().map(|(name, value)| (name.as_str().len() + value.size()) as u64).sum();
     if used > call.limits.output {
         return Err(violation("more values than its limit"));
     }

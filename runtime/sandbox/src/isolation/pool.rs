@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flow::{Digest, FlowName, Limits};
+use flow::{Digest, FlowName, Limits, Namespace};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -57,15 +57,11 @@ struct Child {
 
 /// Whose data a call has: the namespace of its flow. Flows without one have a common owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner(Option<String>);
+pub(super) struct Owner(Option<Namespace>);
 
 impl Owner {
     pub(super) fn of(flow: &FlowName) -> Self {
-        Self::of_name(flow.as_str())
-    }
-
-    fn of_name(flow: &str) -> Self {
-        Self(flow.split_once('/').map(|(namespace, _)| namespace.to_owned()))
+        Self(flow.namespace())
     }
 }
 
@@ -194,9 +190,13 @@ impl PoolState {
 
 impl Child {
     fn fits(&self, digest: Digest, kind: EngineKind, owner: Option<&Owner>) -> bool {
-        let is_allowed = self.owner.is_none() || self.owner.as_ref() == owner;
-        self.digest == digest && self.kind == kind && is_allowed
+        self.digest == digest && self.kind == kind && may_see(self.owner.as_ref(), owner)
     }
+}
+
+/// Whether a child that has seen the data of one owner may make a call with that of another.
+fn may_see(seen: Option<&Owner>, wanted: Option<&Owner>) -> bool {
+    seen.is_none() || seen == wanted
 }
 
 impl Member {
@@ -239,11 +239,14 @@ mod tests {
 
     #[test]
     fn the_owner_of_a_call_is_the_namespace_of_its_flow() {
-        let owner = Owner::of_name;
+        let owner = |flow: &str| Owner::of(&flow.parse().unwrap());
         assert_eq!(owner("shop/bake"), owner("shop/sell"));
         assert_ne!(owner("shop/bake"), owner("other/bake"));
         assert_ne!(owner("shop/bake"), owner("bake"));
         assert_eq!(owner("bake"), owner("sell"));
+        let (shop, other) = (owner("shop/bake"), owner("other/bake"));
+        assert!(may_see(None, Some(&shop)) && may_see(None, None) && may_see(Some(&shop), Some(&shop)));
+        assert!(!may_see(Some(&shop), Some(&other)) && !may_see(Some(&shop), None));
     }
 
     #[test]

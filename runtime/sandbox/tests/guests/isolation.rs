@@ -153,7 +153,7 @@ fn children(process: u32) -> usize {
 }
 
 #[tokio::test]
-async fn a_guest_that_uses_all_memory_of_its_process_fails_alone() {
+async fn a_value_that_does_not_fit_fails_its_call_alone() {
     let sandbox = isolated();
     let compiled = compile(&sandbox, &baking()).await;
     // A value that the memory of the guest cannot hold.

@@ -43,8 +43,9 @@ pub(super) async fn check(policy: &Policy, store: &Path, runs: &[OpenRun]) -> Ch
 async fn refusals(policy: &Policy, store: &Path, of_runs: BTreeSet<Digest>) -> Result<Vec<String>, String> {
     let store = Directory::open_to_read(store.to_owned()).await.map_err(|error| chain(&error))?;
     let tags = store.tags().await.map_err(|error| chain(&error))?;
+    // Those of runs first: they are in use for certain.
     let tagged = tags.into_iter().map(|(tag, digest)| (digest, Some(tag)));
-    let modules = tagged.chain(of_runs.into_iter().map(|digest| (digest, None)));
+    let modules = of_runs.into_iter().map(|digest| (digest, None)).chain(tagged);
     let mut refused = Vec::new();
     for (digest, tag) in modules.take(MAX_MODULES) {
         if decide(policy, &store, &digest, tag.as_ref()).await?.is_err() {

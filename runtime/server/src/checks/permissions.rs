@@ -1,9 +1,9 @@
 //! Checks whether the broker's user has the permissions of its role, and reads the broker's clock.
 //!
-//! A server is an engine, and everybody else who runs the checks an operator. The check tries what the role needs, with two
+//! A server is an engine, and everybody else who runs the checks an operator. The check tries what the role needs, with three
 //! queues whose names start with waft's prefix, and with keys that lead to no other queue. It publishes a message to the first
 //! queue, rejects it there, and takes it from the second queue, which receives dead letters. RabbitMQ notes when it moved the
-//! message, by its own clock: AMQP has no other way to read the time. The check deletes both queues; if this process dies
+//! message, by its own clock: AMQP has no other way to read the time. The check deletes the queues; if this process dies
 //! before, the broker removes them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

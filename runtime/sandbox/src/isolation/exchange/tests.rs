@@ -1,8 +1,8 @@
-//! A child that a guest has taken over: the test plays it, and the parent believes nothing.
+//! A child that a guest has taken over: the test plays it, and the parent checks everything.
 
 use std::sync::{Arc, Mutex};
 
-use flow::{FailureSummary, Limits, Outcome, Timestamp};
+use flow::{FailureSummary, Limits, Outcome, Timestamp, Value};
 use tokio::io::{DuplexStream, duplex};
 use tokio_util::sync::CancellationToken;
 
