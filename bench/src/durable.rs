@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use broker::{Amqp, Broker, InProcess, Options};
-use engine::{Config, Engine, ShardAssignment, SystemClock};
+use engine::{Config, Engine, MaxOpenRuns, ShardAssignment, SystemClock};
 use flow::{RunId, RunState};
 use logbook::{Logbook, Memory};
 use protocol::topology;
@@ -188,7 +188,7 @@ async fn start(broker: &InProcess, logbook: &Arc<dyn Logbook>, id: &str) -> anyh
 }
 
 async fn start_with_broker(broker: Arc<dyn Broker>, logbook: &Arc<dyn Logbook>, id: &str) -> anyhow::Result<Engine> {
-    let config = Config { id: id.into(), shards: ShardAssignment::Shared, max_open_runs: None };
+    let config = Config { id: id.into(), shards: ShardAssignment::Shared, max_open_runs: MaxOpenRuns::default() };
     let store = Arc::new(store::Memory::new());
     Ok(Engine::start(config, broker, logbook.clone(), store, Arc::new(SystemClock)).await?)
 }

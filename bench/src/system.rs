@@ -1,6 +1,6 @@
 //! A whole waft in this process: an engine and a worker, with any broker.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{anyhow, ensure};
 use broker::{Amqp, Broker, InProcess, Options};
@@ -65,7 +65,7 @@ impl Waft {
         let store = Arc::new(store::Memory::new());
         let digest = store.put(guest.clone()).await?;
         let shards = engine::ShardAssignment::Own(unique.parse()?);
-        let config = engine::Config { id: unique.clone(), shards, max_open_runs: None };
+        let config = engine::Config { id: unique.clone(), shards, max_open_runs: engine::MaxOpenRuns::default() };
         let engine = Engine::start(config, brokers[0].clone(), logbook, store, Arc::new(SystemClock)).await?;
         let sandbox = Sandbox::new(sandbox::Config { slots: slots.into(), ..sandbox::Config::default() })?;
         let content = sandbox.describe(&sandbox.compile(digest, guest.clone()).await?).await?;
@@ -79,6 +79,7 @@ impl Waft {
             version: "bench".into(),
             slots,
             queues: vec![queue.parse()?],
+            own_slots: BTreeMap::new(),
             grace: std::time::Duration::ZERO,
             since: SystemClock.now(),
             delivery_limit: flow::DELIVERY_LIMIT,

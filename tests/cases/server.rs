@@ -9,6 +9,7 @@ mod hostile_modules;
 mod limits;
 mod triggers;
 mod logs;
+mod namespace_limits;
 mod namespaces;
 mod output;
 mod program;

@@ -11,6 +11,7 @@ mod slow_broker;
 mod withdrawn;
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroU32,
     sync::{
         Arc,
@@ -50,6 +51,7 @@ fn config(name: &str) -> Config {
         version: "test".into(),
         slots: SLOTS,
         queues: vec![name.parse().expect("a name")],
+        own_slots: BTreeMap::new(),
         grace: Duration::ZERO,
         since: Timestamp::from_micros(1_700_000_000_000_000),
         delivery_limit: flow::DELIVERY_LIMIT,

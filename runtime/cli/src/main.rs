@@ -11,6 +11,7 @@ mod flow_file;
 mod keys;
 mod modules;
 mod output;
+mod queues;
 mod colour;
 mod settings;
 mod stream;

@@ -9,6 +9,7 @@
 mod admission;
 mod files;
 mod limits;
+mod namespaces;
 mod parser;
 mod secrets;
 
@@ -23,7 +24,7 @@ use std::{
 use ::server::LibraryLimits;
 use clap::ValueEnum;
 use credentials::{ClientTls, ServerTls, Trust};
-use flow::{Limits, QueueName};
+use flow::Limits;
 use serde::Deserialize;
 use store::Admission;
 
@@ -32,12 +33,14 @@ use self::{
     admission::{LastTables, RawAdmission},
     files::{SettingsFiles, base_dir, default_dir, parse},
     limits::RawLimits,
+    namespaces::{NamespaceLimits, RawNamespaces},
     parser::Parser,
     secrets::text_or_file,
 };
 use crate::{
     arguments::{IsolateFlag, Shared},
     exit::CliError,
+    queues::ServedQueues,
 };
 
 /// The defaults, which also serve as reference.
@@ -59,6 +62,7 @@ struct RawSettings {
     serve: RawServeSettings,
     client: RawClientSettings,
     limits: RawLimits,
+    namespace: RawNamespaces,
     admission: RawAdmission,
 }
 
@@ -142,7 +146,7 @@ pub(crate) struct Settings {
     pub(crate) running_calls: Option<PathBuf>,
     pub(crate) cache_size: u64,
     pub(crate) slots: Option<u16>,
-    pub(crate) queues: Vec<QueueName>,
+    pub(crate) queues: ServedQueues,
     pub(crate) grace: Duration,
     /// How often a job may be redelivered after workers were lost, unless the job sets its own limit.
     pub(crate) delivery_limit: NonZeroU32,
@@ -166,6 +170,8 @@ pub(crate) struct Settings {
     pub(crate) limits: LibraryLimits,
     /// The maximum number of runs of one flow that have not ended; `None`: no maximum.
     pub(crate) max_open_runs: Option<NonZeroU64>,
+    /// What each namespace may have at most.
+    pub(crate) namespaces: NamespaceLimits,
     /// Which modules may run: a change of the files changes it while a command runs that calls guests.
     pub(crate) admission: Admission,
     /// The tables that the policy was made from, by file.
@@ -212,6 +218,7 @@ impl RawSettings {
                 key: text(self.client.key, lower.client.key),
             },
             limits: self.limits.or(lower.limits),
+            namespace: self.namespace.or(lower.namespace),
             admission: self.admission.or(lower.admission),
         }
     }
@@ -256,6 +263,7 @@ impl RawSettings {
             serve,
             client: RawClientSettings { authority, certificate: client_certificate, key: client_key },
             limits,
+            namespace,
             admission,
         } = self;
         let RawServeSettings { listen, token, token_file, certificate, key, client_authority, largest_request } = serve;
@@ -283,7 +291,7 @@ impl RawSettings {
         let set = keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_owned());
         let mut limits = *limits;
         let limits = limits.entries().filter(|(_, limit)| limit.is_set()).map(|(name, _)| format!("limits.{name}"));
-        set.chain(limits).chain(admission.keys().into_iter().map(str::to_owned)).collect()
+        set.chain(limits).chain(namespace.keys()).chain(admission.keys().into_iter().map(str::to_owned)).collect()
     }
 }
 
@@ -326,6 +334,7 @@ impl Settings {
         let isolate = parser.isolate("worker.isolate", written.worker.isolate);
         let max_limits = parser.limits(&written.limits.call);
         let limits = parser.limits_beside_calls(&written.limits);
+        let namespaces = written.namespace.limits(&mut parser);
         let policy = written.admission.policy(|key, error| parser.report(key, error));
         parser.finish(&files.names)?;
         Ok(Self {
@@ -357,6 +366,7 @@ impl Settings {
             max_limits,
             limits,
             max_open_runs: written.limits.open_runs(),
+            namespaces,
             admission: Admission::new(policy),
             admission_tables: files.admission,
         })

@@ -27,7 +27,6 @@ mod unreadable;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -41,7 +40,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Clock, SubmitError, Watch,
+    Clock, MaxOpenRuns, SubmitError, Watch,
     clock::{ClockReader, TICK},
     effects::{Effects, ReplyTo},
     fetches::Fetches,
@@ -131,7 +130,7 @@ pub(crate) struct DriverContext {
     /// The number of calls that wait for a worker, by queue.
     pub(crate) waiting: unserved_queues::WaitingCalls,
     /// The maximum number of runs of one flow that have not ended.
-    pub(crate) max_open_runs: Option<NonZeroU64>,
+    pub(crate) max_open_runs: MaxOpenRuns,
 }
 
 /// Owns the parts of an engine.

@@ -3,8 +3,8 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use broker::{Broker, ConsumeError, DeclareError, PublishError};
-use flow::{CallId, Flow, FlowName, RunId, RunState, Shard};
-use logbook::{LoadError, Logbook};
+use flow::{CallId, Flow, FlowName, Namespace, PerNamespace, RunId, RunState, Shard};
+use logbook::{LoadError, Logbook, MaxUnended};
 use protocol::{Reply, RunCommand, topology as names};
 use store::Store;
 use tokio::{
@@ -49,9 +49,26 @@ pub struct Config {
     pub id: String,
     /// The runs it drives.
     pub shards: ShardAssignment,
-    /// The maximum number of runs of one flow that have not ended; `None`: no maximum. It holds over all engines that share
-    /// the logbook and have one.
-    pub max_open_runs: Option<NonZeroU64>,
+    /// How many runs may not have ended when one starts.
+    pub max_open_runs: MaxOpenRuns,
+}
+
+/// How many runs may not have ended when one starts; `None`: any number. A maximum holds over all engines that share the
+/// logbook and have the same.
+#[derive(Debug, Clone, Default)]
+pub struct MaxOpenRuns {
+    /// The maximum for each flow.
+    pub of_flow: Option<NonZeroU64>,
+    /// The maximum for all flows of a namespace together.
+    pub of_namespace: PerNamespace<NonZeroU64>,
+}
+
+impl MaxOpenRuns {
+    /// The maxima for a new run of a flow.
+    pub(crate) fn of(&self, flow: &FlowName) -> MaxUnended {
+        let of_namespace = flow.namespace().and_then(|namespace| self.of_namespace.of(&namespace));
+        MaxUnended { of_flow: self.of_flow, of_namespace }
+    }
 }
 
 /// The runs that an engine drives.
@@ -102,6 +119,16 @@ pub enum SubmitError {
     TooManyOpen {
         /// The flow.
         flow: FlowName,
+        /// The maximum.
+        allowed: NonZeroU64,
+    },
+    /// As many runs of the namespace as allowed have not ended.
+    #[error(
+        "{allowed} runs of the namespace {namespace} have not ended, and its limit `open_runs` allows no more here"
+    )]
+    TooManyOpenInNamespace {
+        /// The namespace.
+        namespace: Namespace,
         /// The maximum.
         allowed: NonZeroU64,
     },

@@ -36,6 +36,6 @@ mod withdrawals;
 
 pub use clock::{Clock, SystemClock};
 pub use driver::CallLocation;
-pub use engine::{CommandError, Config, Engine, ShardAssignment, StartError, SubmitError};
+pub use engine::{CommandError, Config, Engine, MaxOpenRuns, ShardAssignment, StartError, SubmitError};
 pub use leases::SilentLease;
 pub use watch::{Watch, WatchEvent};

@@ -15,6 +15,7 @@ mod value;
 mod failure;
 mod limits;
 mod pace;
+mod per_namespace;
 mod retry;
 mod run_limits;
 mod task_info;
@@ -38,6 +39,7 @@ pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BY
 pub use name::{Export, FlowName, Namespace, NodeName, QueueName, RunId, Shard, TokenName, ValueName, WorkerName};
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};
+pub use per_namespace::PerNamespace;
 pub use retry::{Backoff, RetryLimits, RetryPolicy};
 pub use run_limits::{RunLimits, ValuesTooLarge};
 pub use run_state::RunState;

@@ -8,13 +8,15 @@ mod unended;
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use flow::{
-    Action, Attempt, CallId, Digest, Firing, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId,
-    RunState, Shard, TaskInfo, Timestamp, Values,
+    Action, Attempt, CallId, Digest, Firing, Flow, LimitOverrides, ModuleContent, ModuleInfo, Namespace, Rollback,
+    RunId, RunState, Shard, TaskInfo, Timestamp, Values,
 };
 use machine::{Event, Fact, Machine, Record};
 use protocol::{AttemptLog, CallLog};
 
-use crate::{Append, AppendOutcome, Filter, LoadError, Logbook, Memory, ReadError, RunInfo, Summary, Version};
+use crate::{
+    Append, AppendOutcome, Filter, LoadError, Logbook, MaxUnended, Memory, ReadError, RunInfo, Summary, Usage, Version,
+};
 
 /// Runs the suite, each rule over its own logbook.
 ///
@@ -36,6 +38,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     logs_are_stored_with_the_run(open().await).await;
     only_runs_ended_before_the_limit_are_deleted(open().await).await;
     digests_are_listed_while_their_runs_exist(open().await).await;
+    the_usage_of_a_namespace_is_that_of_its_runs(open().await).await;
     a_check_writes_and_reads(open().await).await;
     the_secret_stays_the_same(open().await).await;
     a_run_is_locked_by_one_at_a_time(open().await).await;
@@ -44,6 +47,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     published::the_publish_cursor_is_saved_with_an_append_or_alone(open().await).await;
     published::unpublished_runs_are_listed(open().await).await;
     unended::a_flow_has_at_most_as_many_unended_runs_as_allowed(open().await).await;
+    unended::a_namespace_has_at_most_as_many_unended_runs_as_allowed(open().await).await;
     unended::concurrent_starts_respect_the_maximum(open().await).await;
     trim::a_trimmed_run_starts_with_a_snapshot(open().await).await;
     trim::digests_of_trimmed_records_are_released(open().await).await;
@@ -72,7 +76,7 @@ fn append(name: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append
 
 fn append_as(name: &str, follows: u64, at: impl IntoIterator<Item = u64>, info: RunInfo) -> Append {
     let records = at.into_iter().map(record).collect();
-    let (logs, published, max_unended) = (Vec::new(), Version::NONE, None);
+    let (logs, published, max_unended) = (Vec::new(), Version::NONE, MaxUnended::default());
     Append { run: run(name), follows: Version::new(follows), records, info, logs, published, max_unended }
 }
 
@@ -275,7 +279,7 @@ async fn a_snapshot_replaces_earlier_records(logbook: impl Logbook) {
         info: info.clone(),
         logs: Vec::new(),
         published: Version::NONE,
-        max_unended: None,
+        max_unended: MaxUnended::default(),
     };
     write(&logbook, vec![append(Version::NONE, records.clone())]).await;
     for limit in 0..=length {
@@ -368,6 +372,26 @@ async fn digests_are_listed_while_their_runs_exist(logbook: impl Logbook) {
     assert_eq!(logbook.digests().await.expect("the logbook can be read"), [digest()].into());
     logbook.delete_ended_runs(Timestamp::from_micros(u64::MAX >> 1)).await.expect("the logbook can be written");
     assert_eq!(logbook.digests().await.expect("the logbook can be read"), [].into());
+}
+
+async fn the_usage_of_a_namespace_is_that_of_its_runs(logbook: impl Logbook) {
+    let namespace: Namespace = "shop".parse().expect("a valid name");
+    let usage = async || logbook.usage(&namespace).await.expect("the logbook can be read");
+    let (_, records) = started_run();
+    let of = |name: &str, flow: &str| Append {
+        records: records.clone(),
+        info: info("s", flow, RunState::Success),
+        ..append(name, 0, [1])
+    };
+    write(&logbook, vec![of("1", "f"), of("2", "shop"), of("3", "shop-2/f"), of("4", "shoq/f")]).await;
+    assert_eq!(usage().await, Usage::default());
+    write(&logbook, vec![of("5", "shop/f")]).await;
+    let one = usage().await;
+    assert!(one.bytes > 0 && one.digests == [digest()].into(), "{one:?}");
+    write(&logbook, vec![of("6", "shop/g")]).await;
+    assert_eq!(usage().await, Usage { bytes: 2 * one.bytes, ..one });
+    logbook.delete_ended_runs(Timestamp::from_micros(u64::MAX >> 1)).await.expect("the logbook can be written");
+    assert_eq!(usage().await, Usage::default());
 }
 
 async fn the_secret_stays_the_same(logbook: impl Logbook) {

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use flow::{Digest, RunId, Shard, Timestamp, TokenName};
+use flow::{Digest, Namespace, RunId, Shard, Timestamp, TokenName};
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     Access, AccessToken, Append, AppendError, AppendOutcome, AuditEntry, AuditFilter, AuditPosition, Filter, History,
-    LoadError, Logbook, ReadError, RunLock, Summary, TrimPoint, Version,
+    LoadError, Logbook, ReadError, RunLock, Summary, TrimPoint, Usage, Version,
 };
 
 /// Intercepts the appends to a logbook, and the reads from it.
@@ -184,6 +184,11 @@ impl Logbook for InterceptedLogbook {
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
         self.inner.digests().await
+    }
+
+    async fn usage(&self, namespace: &Namespace) -> Result<Usage, LoadError> {
+        self.interceptor.before_load().await?;
+        self.inner.usage(namespace).await
     }
 
     async fn secret(&self) -> Result<EngineSecret, AppendError> {

@@ -29,8 +29,8 @@ pub use address::{file, may_exist, open};
 pub use inspect::{ClockReading, ExistingLogbook, Inspection, inspect};
 pub use lock::{EngineLock, LockMode};
 pub use logbook::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunInfo, Summary,
-    Version, is_deletable, is_open,
+    Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, Logbook, MaxUnended, OpenError, ReadError,
+    RunInfo, Summary, Usage, Version, is_deletable, is_open,
 };
 pub use memory::Memory;
 pub use postgres::Postgres;

@@ -52,9 +52,36 @@ pub struct Append {
     /// The version up to which everything that the run's records caused is known to be published. A lower value than the
     /// stored one has no effect.
     pub published: Version,
-    /// The maximum number of runs of the flow that have not ended, together with this one. It has an effect on the first
-    /// records of a run only. All who start runs of the flow have to name it: only they wait for each other.
-    pub max_unended: Option<NonZeroU64>,
+    /// How many runs may not have ended, together with this one. It has an effect on the first records of a run only.
+    pub max_unended: MaxUnended,
+}
+
+/// How many runs may not have ended; `None`: any number. All who start runs of a flow or namespace have to give the same
+/// maxima: only they wait for each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MaxUnended {
+    /// The maximum number of runs of the flow.
+    pub of_flow: Option<NonZeroU64>,
+    /// The maximum number of runs of all flows in the namespace of the flow. It has no effect on a flow in no namespace.
+    pub of_namespace: Option<NonZeroU64>,
+}
+
+/// The runs that a maximum counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Those of the flow.
+    OfFlow,
+    /// Those of all flows in the namespace of the flow.
+    OfNamespace,
+}
+
+/// What some runs take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The bytes of their records, snapshots and logs in the logbook.
+    pub bytes: u64,
+    /// The digests of the modules and values that they refer to.
+    pub digests: BTreeSet<Digest>,
 }
 
 /// The summary data of a run, known without its records.
@@ -75,8 +102,8 @@ pub enum AppendOutcome {
     Durable,
     /// Another writer has appended to the run, which is now at this version; nothing of this part was written.
     Conflict(Version),
-    /// The run is new, and its flow has as many runs that have not ended as allowed; nothing of this part was written.
-    TooManyUnended,
+    /// The run is new, and as many of the counted runs have not ended as allowed; nothing of this part was written.
+    TooManyUnended(Counted),
 }
 
 /// A run in a list.
@@ -405,6 +432,13 @@ pub trait Logbook: Access {
     /// # Errors
     /// [`LoadError`] when they cannot be read.
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError>;
+
+    /// What the runs of all flows in a namespace take. It may take as long as reading them; others can use the logbook
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`LoadError`] when it cannot be read.
+    async fn usage(&self, namespace: &Namespace) -> Result<Usage, LoadError>;
 
     /// The secret of the engines that share the logbook: it is made with the first call, and stays the same.
     ///

@@ -2,17 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
-use flow::{Digest, RunId, Shard, Timestamp, TokenName};
+use flow::{Digest, FlowName, Namespace, RunId, Shard, Timestamp, TokenName};
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
 use crate::{
-    Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, ReadError, RunInfo, RunLock, Summary,
-    TrimPoint, Version,
+    Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, Logbook, MaxUnended, ReadError, RunInfo,
+    RunLock, Summary, TrimPoint, Usage, Version,
     access::{Access, AccessToken, AuditEntry, AuditFilter, AuditPosition},
     is_deletable, is_open, row, run_lock,
     secret::new_secret,
@@ -34,6 +35,26 @@ pub struct Memory {
 struct AuditEntries {
     deleted: u64,
     entries: Vec<AuditEntry>,
+}
+
+/// The runs of which too many have not ended for a new one to start.
+fn too_many_unended(runs: &BTreeMap<RunId, StoredRun>, flow: &FlowName, max_unended: MaxUnended) -> Option<Counted> {
+    let unended = || runs.values().map(|run| &run.info).filter(|info| !info.state.is_final());
+    let is_full = |count: usize, most: Option<NonZeroU64>| most.is_some_and(|most| count as u64 >= most.get());
+    if is_full(unended().filter(|info| info.flow == *flow).count(), max_unended.of_flow) {
+        return Some(Counted::OfFlow);
+    }
+    let namespace = flow.namespace()?;
+    let in_namespace = unended().filter(|info| info.flow.namespace().as_ref() == Some(&namespace)).count();
+    is_full(in_namespace, max_unended.of_namespace).then_some(Counted::OfNamespace)
+}
+
+/// The digests that a run refers to.
+fn run_digests(stored: &StoredRun) -> BTreeSet<Digest> {
+    match &stored.trim_point {
+        Some(trim_point) => referenced_digests(&trim_point.snapshot, &stored.records),
+        None => stored.records.iter().flat_map(Record::digests).collect(),
+    }
 }
 
 /// The exclusive lock of a run.
@@ -187,10 +208,10 @@ impl Logbook for Memory {
             if follows != known {
                 return AppendOutcome::Conflict(known);
             }
-            let unended =
-                || runs.values().filter(|run| run.info.flow == info.flow && !run.info.state.is_final()).count();
-            if follows == Version::NONE && max_unended.is_some_and(|most| unended() as u64 >= most.get()) {
-                return AppendOutcome::TooManyUnended;
+            if follows == Version::NONE
+                && let Some(counted) = too_many_unended(&runs, &info.flow, max_unended)
+            {
+                return AppendOutcome::TooManyUnended(counted);
             }
             let logs = logs.into_iter().map(|log| (follows, log));
             match runs.get_mut(&run) {
@@ -321,11 +342,18 @@ impl Logbook for Memory {
     }
 
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
-        let run_digests = |stored: &StoredRun| match &stored.trim_point {
-            Some(trim_point) => referenced_digests(&trim_point.snapshot, &stored.records),
-            None => stored.records.iter().flat_map(Record::digests).collect(),
-        };
         Ok(self.runs().values().flat_map(run_digests).collect())
+    }
+
+    async fn usage(&self, namespace: &Namespace) -> Result<Usage, LoadError> {
+        let runs = self.runs();
+        let in_namespace = runs.values().filter(|stored| stored.info.flow.namespace().as_ref() == Some(namespace));
+        let mut usage = Usage::default();
+        for stored in in_namespace {
+            usage.bytes += protocol::encode_records(&stored.records).len() as u64;
+            usage.digests.extend(run_digests(stored));
+        }
+        Ok(usage)
     }
 
     async fn secret(&self) -> Result<EngineSecret, AppendError> {

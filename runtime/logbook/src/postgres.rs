@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::Client;
-use flow::{Digest, RunId, Shard, Timestamp};
+use flow::{Digest, Namespace, RunId, Shard, Timestamp};
 use futures::future;
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret, encode_snapshot};
@@ -32,7 +32,7 @@ pub(crate) use self::inspect::inspect;
 pub(crate) use self::lock::SessionLock;
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock, Summary,
-    TrimPoint, Version,
+    TrimPoint, Usage, Version,
     row::{self, AppendRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -278,6 +278,14 @@ impl Logbook for Postgres {
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
         let digests = self.with_connection_unbounded(async |client| read::digests(client).await).await;
         digests.map_err(load_error)?.iter().map(|digest| row::digest(digest)).collect()
+    }
+
+    async fn usage(&self, namespace: &Namespace) -> Result<Usage, LoadError> {
+        let (first, last) = row::flows_in(namespace);
+        let usage = self.with_connection_unbounded(async |client| read::usage(client, &first, &last).await).await;
+        let (bytes, digests) = usage.map_err(load_error)?;
+        let digests = digests.iter().map(|digest| row::digest(digest)).collect::<Result<_, _>>()?;
+        Ok(Usage { bytes: u64::try_from(bytes).unwrap_or_default(), digests })
     }
 
     async fn secret(&self) -> Result<EngineSecret, AppendError> {

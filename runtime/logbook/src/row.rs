@@ -5,11 +5,16 @@
 
 use std::collections::BTreeSet;
 
-use flow::{Action, Attempt, CallId, Digest, Firing, FlowName, NodeName, Revision, RunId, RunState, Shard, Timestamp};
+use flow::{
+    Action, Attempt, CallId, Digest, Firing, FlowName, Namespace, NodeName, Revision, RunId, RunState, Shard, Timestamp,
+};
 use machine::Record;
 use protocol::{AttemptLog, CallLog, DecodeError, decode_records, decode_snapshot, encode_records};
 
-use crate::{Append, History, LoadError, ReadError, RevisionEntry, RunInfo, Summary, TrimPoint, Version, is_open};
+use crate::{
+    Append, Counted, History, LoadError, MaxUnended, ReadError, RevisionEntry, RunInfo, Summary, TrimPoint, Version,
+    is_open,
+};
 
 /// One append as the columns of its rows.
 pub(crate) struct AppendRow {
@@ -26,8 +31,38 @@ pub(crate) struct AppendRow {
     pub(crate) published: i64,
     /// Whether the run ends or becomes idle with these records, so that no later append stores that they were published.
     pub(crate) has_unpublished: bool,
-    /// The maximum number of runs of the flow that have not ended, if these are the first records of the run.
-    pub(crate) max_unended: Option<i64>,
+    /// How many runs may not have ended, if these are the first records of the run.
+    pub(crate) max_unended: Vec<UnendedRange>,
+}
+
+/// How many runs of a range of flows may not have ended.
+pub(crate) struct UnendedRange {
+    pub(crate) counted: Counted,
+    /// The first name of the range.
+    pub(crate) first: String,
+    /// The last name of the range.
+    pub(crate) last: String,
+    pub(crate) most: i64,
+}
+
+/// The first and the last possible name of a flow in a namespace: the characters of names come before ~.
+pub(crate) fn flows_in(namespace: &Namespace) -> (String, String) {
+    (format!("{namespace}/"), format!("{namespace}/~"))
+}
+
+impl UnendedRange {
+    /// The ranges that have a maximum, for a new run of a flow.
+    fn of(flow: &FlowName, max_unended: MaxUnended) -> Vec<Self> {
+        let MaxUnended { of_flow, of_namespace } = max_unended;
+        let name = flow.as_str();
+        let of_flow = of_flow.map(|most| (Counted::OfFlow, name.to_owned(), name.to_owned(), most));
+        let of_namespace = flow.namespace().zip(of_namespace).map(|(namespace, most)| {
+            let (first, last) = flows_in(&namespace);
+            (Counted::OfNamespace, first, last, most)
+        });
+        let ranges = of_flow.into_iter().chain(of_namespace);
+        ranges.map(|(counted, first, last, most)| Self { counted, first, last, most: column(most.get()) }).collect()
+    }
 }
 
 impl From<Append> for AppendRow {
@@ -40,7 +75,10 @@ impl From<Append> for AppendRow {
             version: column(follows.after(&records).get()),
             published: column(published.get()),
             has_unpublished: !is_open(info.state),
-            max_unended: max_unended.filter(|_| follows == Version::NONE).map(|most| column(most.get())),
+            max_unended: match follows {
+                Version::NONE => UnendedRange::of(&info.flow, max_unended),
+                _ => Vec::new(),
+            },
             info,
             started_at: column(first.at.as_micros()),
             changed_at: column(last.at.as_micros()),

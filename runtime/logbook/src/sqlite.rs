@@ -13,13 +13,14 @@ mod read;
 mod schema;
 mod thread;
 mod trim;
+mod usage;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
 use async_trait::async_trait;
-use flow::{Digest, RunId, Shard, Timestamp};
+use flow::{Digest, Namespace, RunId, Shard, Timestamp};
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret, encode_snapshot};
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
@@ -32,7 +33,7 @@ use self::{
 };
 use crate::{
     Append, AppendError, AppendOutcome, Filter, History, LoadError, Logbook, OpenError, ReadError, RunLock, Summary,
-    TrimPoint, Version, lock,
+    TrimPoint, Usage, Version, lock,
     row::{self, AppendRow, LogRow, RunRow, column},
     run_lock,
     secret::{new_secret, read_secret},
@@ -220,6 +221,11 @@ impl Logbook for Sqlite {
     async fn digests(&self) -> Result<BTreeSet<Digest>, LoadError> {
         let digests = self.reader.run(|connection| read::digests(connection)).await;
         digests.map_err(|failure| self.load_error(failure))?.iter().map(|digest| row::digest(digest)).collect()
+    }
+
+    async fn usage(&self, namespace: &Namespace) -> Result<Usage, LoadError> {
+        let (first, last) = row::flows_in(namespace);
+        self.usage_between(first, last).await
     }
 
     async fn secret(&self) -> Result<EngineSecret, AppendError> {

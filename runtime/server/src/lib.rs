@@ -32,6 +32,7 @@ mod health;
 mod checks;
 
 mod module_library;
+mod namespace_storage;
 mod wiring;
 
 pub use checks::{LIMIT as CHECKS_LIMIT, Locations, RunningServer, check, is_healthy};

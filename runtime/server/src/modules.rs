@@ -54,6 +54,8 @@ pub(crate) struct PushQuery {
         (status = 201, description = "It is stored", body = api::Module),
         (status = 403, description = "The server does not admit it, or its signer", body = api::Problem,
             content_type = "application/problem+json"),
+        (status = 409, description = "The namespace has no space left", body = api::Problem,
+            content_type = "application/problem+json"),
         (status = 413, description = "It is larger than the server allows", body = api::Problem,
             content_type = "application/problem+json"),
         (status = 422, description = "It is no module that waft can run, a signature is not of this module, or it asks for more than the server allows", body = api::Problem,
@@ -73,7 +75,10 @@ pub(crate) async fn push(
     let signatures = given_signatures(&headers)?;
     signatures.iter().try_for_each(|signature| check_signed_tag(signature, namespace.as_ref()))?;
     let component = library.component(bytes).await.map_err(refused)?;
+    let owner = namespace.clone().or_else(|| tag.as_ref().and_then(Tag::namespace));
+    state.add_bytes(owner.as_ref(), component.bytes.len()).await?;
     let (found, moved) = library.push(component, &signatures, tag.as_ref()).await.map_err(refused)?;
+    state.namespace_storage.note_pushed(&state.dependencies, owner.as_ref(), found.digest).await;
     let subject = Extension(Subject(found.digest.to_string()));
     Ok((
         StatusCode::CREATED,

@@ -138,6 +138,13 @@ impl From<SubmitError> for Problem {
                      operator changes the maximum under [limits] in the settings of the server",
                 )
             }
+            SubmitError::TooManyOpenInNamespace { .. } => {
+                let title = "too many runs of the namespace have not ended";
+                Self::new(StatusCode::CONFLICT, "too-many-runs", title, error.to_string()).hint(
+                    "submit it again when some of them have ended, or cancel some: `waft list` shows them; an operator changes \
+                     the maximum under [namespace] in the settings of the server",
+                )
+            }
             SubmitError::Bug { .. } => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bug", "the run triggers a bug of waft", error.to_string())
             }

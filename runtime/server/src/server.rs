@@ -19,6 +19,7 @@ use crate::{
     connections,
     events::EventStreams,
     health::{Examination, Readiness},
+    namespace_storage::NamespaceStorage,
     routes,
     state::State,
 };
@@ -143,6 +144,7 @@ pub(crate) fn parts(
         event_streams: EventStreams::default(),
         readiness: Readiness::default(),
         examination: Examination::default(),
+        namespace_storage: NamespaceStorage::default(),
         stop,
     };
     Parts { router: routes::router(Arc::new(state), largest_request), audit_writer, requests }

@@ -1,10 +1,10 @@
 //! The state that the routes share.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc};
 
 use broker::Broker;
 use engine::Engine;
-use flow::QueueName;
+use flow::{Namespace, PerNamespace, QueueName};
 use logbook::Logbook;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -14,6 +14,8 @@ use crate::{
     auth::tokens::RecentTokens,
     events::EventStreams,
     health::{Examination, Readiness},
+    namespace_storage::NamespaceStorage,
+    problem::Problem,
 };
 
 /// The dependencies of a server.
@@ -30,6 +32,8 @@ pub struct Dependencies {
     pub coverage: QueueCoverage,
     /// The addresses and folders for the checks.
     pub locations: Locations,
+    /// How many bytes the runs and modules of each namespace may take.
+    pub max_namespace_bytes: PerNamespace<NonZeroU64>,
 }
 
 /// The queues that workers take jobs from.
@@ -52,7 +56,18 @@ pub(crate) struct State {
     pub(crate) event_streams: EventStreams,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,
+    pub(crate) namespace_storage: NamespaceStorage,
     pub(crate) stop: CancellationToken,
+}
+
+impl State {
+    /// Adds bytes that a request stores for a namespace.
+    ///
+    /// # Errors
+    /// [`Problem`] when the namespace then stores more than an operator allows.
+    pub(crate) async fn add_bytes(&self, namespace: Option<&Namespace>, bytes: usize) -> Result<(), Problem> {
+        self.namespace_storage.add(&self.dependencies, namespace, bytes as u64).await
+    }
 }
 
 /// The state, as an extractor for routes.

@@ -1,9 +1,15 @@
 //! The worker: slots, queues, and a stop in three stages.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU16, NonZeroU32},
+    sync::Arc,
+    time::Duration,
+};
 
 use broker::{Broker, ConsumeError, Consumer, DeclareError, Refusals};
 use flow::{QueueName, Timestamp, WorkerName};
+use futures::future::try_join_all;
 use protocol::WorkerStatus;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,10 +38,12 @@ pub struct Config {
     pub instance: String,
     /// The version of waft, to show to users.
     pub version: String,
-    /// Maximum number of concurrent calls.
+    /// Maximum number of concurrent calls whose jobs come from queues without slots of their own.
     pub slots: u16,
     /// The queues to take jobs from.
     pub queues: Vec<QueueName>,
+    /// Some of the queues, each with slots of its own: so many calls at most run for its jobs, and none for others.
+    pub own_slots: BTreeMap<QueueName, NonZeroU16>,
     /// Grace period: how long running calls may continue after a stop.
     pub grace: Duration,
     /// When the worker started, by the clock that engines stamp jobs with. It missed the withdrawals of earlier jobs,
@@ -46,6 +54,22 @@ pub struct Config {
     pub delivery_limit: NonZeroU32,
     /// The running calls in a file, for a worker whose broker ends with its process.
     pub journal: Option<Arc<CallJournal>>,
+}
+
+impl Config {
+    /// Maximum number of concurrent calls.
+    #[must_use]
+    pub fn all_slots(&self) -> u16 {
+        self.slot_groups().iter().fold(0, |all, (slots, _)| all.saturating_add(*slots))
+    }
+
+    /// The numbers of slots, each with the queues that they serve.
+    fn slot_groups(&self) -> Vec<(u16, Vec<QueueName>)> {
+        let (own, shared): (Vec<_>, Vec<_>) =
+            self.queues.iter().cloned().partition(|queue| self.own_slots.contains_key(queue));
+        let own = own.into_iter().map(|queue| (self.own_slots[&queue].get(), vec![queue]));
+        Some((self.slots, shared)).filter(|(_, queues)| !queues.is_empty()).into_iter().chain(own).collect()
+    }
 }
 
 /// Why a worker could not start.
@@ -73,7 +97,8 @@ pub struct Worker {
     broker: Arc<dyn Broker>,
     handler: Arc<JobHandler>,
     control: Consumer,
-    jobs: Intake,
+    /// One for each number of slots that serves some queues.
+    jobs: Vec<Intake>,
 }
 
 impl Worker {
@@ -97,7 +122,9 @@ impl Worker {
         })?;
         let control = control::consume(&*broker, &config.name).await?;
         let signals = SignalSender::new(broker.clone());
-        let jobs = Intake::open(&broker, &config.queues, config.slots, signals.clone()).await?;
+        let groups = config.slot_groups();
+        let opening = groups.iter().map(|(slots, queues)| Intake::open(&broker, queues, *slots, signals.clone()));
+        let jobs = try_join_all(opening).await?;
         let name = config.name.clone();
         let executions = Executions::of(&config.instance);
         let abandon = CancellationToken::new();
@@ -135,8 +162,10 @@ impl Worker {
         let serve = control::serve(broker, control, handler.calls.clone(), status, stop_control.clone());
         control_tasks.spawn(crash.clone().run_until_cancelled_owned(serve));
         let intake_tasks = TaskTracker::new();
-        let intake = jobs.run(handler.clone(), calls.clone(), [stop.clone(), abandon.clone(), crash.clone()]);
-        intake_tasks.spawn(crash.clone().run_until_cancelled_owned(intake));
+        for intake in jobs {
+            let run = intake.run(handler.clone(), calls.clone(), [stop.clone(), abandon.clone(), crash.clone()]);
+            intake_tasks.spawn(crash.clone().run_until_cancelled_owned(run));
+        }
         intake_tasks.close();
         intake_tasks.wait().await;
         calls.close();
@@ -169,7 +198,7 @@ fn status(config: &Config) -> WorkerStatus {
         instance: config.instance.clone(),
         host: config.host.clone(),
         process: std::process::id(),
-        slots: config.slots.into(),
+        slots: config.all_slots().into(),
         busy: 0,
         queues: config.queues.clone(),
         version: config.version.clone(),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use broker::{InProcess, lossy::LossyConnection};
-use engine::{Clock, Config, Engine, ShardAssignment};
+use engine::{Clock, Config, Engine, MaxOpenRuns, ShardAssignment};
 use flow::{Flow, Revision, RunId, RunState};
 use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use protocol::RunCommand;
@@ -179,6 +179,7 @@ fn worker_config(start: Instant) -> worker::Config {
         version: "1".into(),
         slots: 2,
         queues: vec!["default".parse().expect("a valid name")],
+        own_slots: BTreeMap::new(),
         grace: Duration::ZERO,
         since: SimulatedClock(start).now(),
         delivery_limit: flow::DELIVERY_LIMIT,
@@ -231,7 +232,11 @@ impl Engines {
     async fn start_engine(&self, faults: &FaultPlan, start_number: u32) -> Result<Engine, String> {
         let broker = Arc::new(FaultyBroker::new(LossyConnection::to(&self.broker), faults.clone()));
         let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(faults.clone())));
-        let config = Config { id: format!("e{start_number}"), shards: ShardAssignment::Shared, max_open_runs: None };
+        let config = Config {
+            id: format!("e{start_number}"),
+            shards: ShardAssignment::Shared,
+            max_open_runs: MaxOpenRuns::default(),
+        };
         let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(SimulatedClock(self.start)));
         let engine = Engine::start(config, broker, logbook, store, clock).await;
         engine.map_err(|error| error.to_string())

@@ -10,7 +10,7 @@ use std::{
 };
 
 use broker::{Broker, InProcess, lossy::LossyConnection};
-use engine::{Clock, Config, Engine, ShardAssignment, SubmitError};
+use engine::{Clock, Config, Engine, MaxOpenRuns, ShardAssignment, SubmitError};
 use flow::{Flow, RunId, RunState, Timestamp};
 use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use protocol::RunCommand;
@@ -289,8 +289,11 @@ impl Simulation {
             let faults = self.fault_plan();
             let broker = self.connect(&faults);
             let logbook = Arc::new(InterceptedLogbook::new(self.logbook.clone(), Arc::new(faults.clone())));
-            let config =
-                Config { id: format!("e{number}-{starts}"), shards: ShardAssignment::Shared, max_open_runs: None };
+            let config = Config {
+                id: format!("e{number}-{starts}"),
+                shards: ShardAssignment::Shared,
+                max_open_runs: MaxOpenRuns::default(),
+            };
             let (store, clock) = (Arc::new(store::Memory::new()), Arc::new(SimulatedClock(self.start)));
             self.enter("engine", number, "starts");
             if let Ok(engine) = Engine::start(config, broker.clone(), logbook, store, clock).await {
@@ -330,6 +333,7 @@ impl Simulation {
                 version: "1".into(),
                 slots: 3,
                 queues: vec!["default".parse().expect("a valid name")],
+                own_slots: BTreeMap::new(),
                 grace: Duration::from_secs(5),
                 since: SimulatedClock(self.start).now(),
                 delivery_limit: flow::DELIVERY_LIMIT,

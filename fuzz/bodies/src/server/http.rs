@@ -101,7 +101,11 @@ async fn dependencies() -> Dependencies {
     let store = Arc::new(store::Memory::new());
     let module = store.put(guest::component(&Memory::of(&TASKS)).into()).await.expect("memory takes a module");
     store.tag(&"kitchen".parse().expect("a tag"), &module).await.expect("memory takes a tag");
-    let config = engine::Config { id: "here".into(), shards: ShardAssignment::Shared, max_open_runs: None };
+    let config = engine::Config {
+        id: "here".into(),
+        shards: ShardAssignment::Shared,
+        max_open_runs: engine::MaxOpenRuns::default(),
+    };
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), Arc::new(SystemClock)).await;
     let locations = Locations {
         broker: None,
@@ -124,6 +128,7 @@ async fn dependencies() -> Dependencies {
         broker,
         coverage: QueueCoverage::Embedded(["default".parse().expect("a name")].into()),
         locations,
+        max_namespace_bytes: flow::PerNamespace::default(),
     }
 }
 

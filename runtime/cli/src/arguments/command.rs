@@ -122,7 +122,7 @@ pub(crate) enum Command {
         /// The maximum number of concurrent calls; the number of cores by default
         #[arg(long)]
         slots: Option<u16>,
-        /// The queues to consume jobs from
+        /// The queues to consume jobs from. `ovens=4`: the queue has four slots of its own
         #[arg(long, value_delimiter = ',', value_name = "NAMES")]
         queues: Option<Vec<String>>,
         /// The worker's name; host and process id by default

@@ -36,7 +36,7 @@ pub(super) async fn run(settings: &Settings, command: BrokerCommand) -> Result<E
 async fn setup(settings: &Settings, queues: Option<Vec<String>>, flag: &BrokerFlag) -> Result<(), CliError> {
     let queues: Vec<QueueName> = match queues {
         Some(names) => parse(&names, "--queues default,ovens")?,
-        None => settings.queues.clone(),
+        None => settings.queues.names.clone(),
     };
     let url = required_broker_url(settings, flag)?;
     let broker = connect(url, flag.tls_ca.clone(), &format!("waft broker setup {}", process_name())).await?;

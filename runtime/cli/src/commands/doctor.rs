@@ -76,7 +76,7 @@ pub(super) fn locations(settings: &Settings, flag: &BrokerFlag) -> Locations {
         store: settings.store.clone(),
         files_with_secrets: settings.files_with_secrets.clone(),
         cache: settings.cache.clone(),
-        queues: settings.queues.iter().cloned().collect(),
+        queues: settings.queues.names.iter().cloned().collect(),
         admission: settings.admission.clone(),
     }
 }

@@ -1,7 +1,8 @@
 //! The worker inside this process, for use without a broker.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -23,6 +24,8 @@ pub(super) struct EmbeddedWorker {
     pub(super) sandbox: Sandbox,
     pub(super) slots: u16,
     pub(super) queues: BTreeSet<QueueName>,
+    /// Those of the queues that have slots of their own.
+    pub(super) own_slots: BTreeMap<QueueName, NonZeroU16>,
     /// How long running calls may continue after a stop request.
     pub(super) grace: Duration,
     /// Where to note the running calls, so that those that kill this process are given up some day.
@@ -39,7 +42,7 @@ pub(super) struct RunningWorker {
 impl EmbeddedWorker {
     /// Starts the worker.
     pub(super) async fn start(self, settings: &Settings, broker: Arc<dyn Broker>) -> Result<RunningWorker, CliError> {
-        let Self { sandbox, slots, queues, grace, journal } = self;
+        let Self { sandbox, slots, queues, own_slots, grace, journal } = self;
         let name = WorkerName::new("local").map_err(CliError::invalid)?;
         let modules = local_modules(settings, sandbox, broker.clone(), "local").await?;
         let config = Config {
@@ -49,6 +52,7 @@ impl EmbeddedWorker {
             version: env!("CARGO_PKG_VERSION").into(),
             slots,
             queues: queues.into_iter().collect(),
+            own_slots,
             grace,
             since: SystemClock.now(),
             delivery_limit: settings.delivery_limit,

@@ -1,6 +1,10 @@
 //! `waft run`: runs a flow from a file to its end, here or on the workers at a broker.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
@@ -227,6 +231,7 @@ pub(super) async fn run_flow(context: RunContext<'_>) -> Result<Exit, CliError> 
                 sandbox: context.modules.sandbox.clone(),
                 slots: slots(context.settings),
                 queues,
+                own_slots: BTreeMap::new(),
                 grace: std::time::Duration::ZERO,
                 // A person resumes the run, and stops doing so.
                 journal: None,
@@ -287,7 +292,7 @@ async fn drive(
     let (flow, modules) = (context.flow.clone(), &context.modules);
     // The operator limits the runs of servers. A run of this command lives as long as its process.
     let (id, shards) = (uuid::Uuid::now_v7().to_string(), ShardAssignment::Own(shard.clone()));
-    let config = engine::Config { id, shards, max_open_runs: None };
+    let config = engine::Config { id, shards, max_open_runs: engine::MaxOpenRuns::default() };
     let (logbook, clock) = (context.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
     let engine = stop.until_stop_requested(async { starting.await.map_err(CliError::unreachable) }).await?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 use ::server::{BindError, Dependencies, ModuleLibrary, QueueCoverage, Server, Tls, Token};
 use anyhow::anyhow;
 use broker::{Broker, InProcess};
-use engine::{Engine, ShardAssignment, SystemClock};
+use engine::{Engine, MaxOpenRuns, ShardAssignment, SystemClock};
 use flow::QueueName;
 use logbook::{EngineLock, LockMode, Logbook};
 use tracing::info;
@@ -76,7 +76,8 @@ async fn serve_embedded(context: ServeContext<'_>, slots: u16, stop: &StopSignal
     let sandbox = context.modules.sandbox.clone();
     let journal = journal(context.settings);
     let grace = context.settings.grace;
-    let worker = EmbeddedWorker { sandbox, slots, queues: queues.clone(), grace, journal };
+    let own_slots = context.settings.queues.own_slots.clone();
+    let worker = EmbeddedWorker { sandbox, slots, queues: queues.clone(), own_slots, grace, journal };
     let worker = worker.start(context.settings, broker.clone()).await?;
     let names: Vec<&str> = queues.iter().map(QueueName::as_str).collect();
     let shown = format!("none: a worker here takes {slots} jobs at once from {}", names.join(", "));
@@ -107,7 +108,7 @@ fn journal(settings: &Settings) -> Option<PathBuf> {
 /// The queues of the worker in this process.
 fn queues(settings: &Settings) -> BTreeSet<QueueName> {
     let default = QueueName::new("default").expect("it is a valid name");
-    settings.queues.iter().cloned().chain([default]).collect()
+    settings.queues.names.iter().cloned().chain([default]).collect()
 }
 
 /// The parts of a server that do not depend on its broker.
@@ -129,7 +130,9 @@ async fn lock(settings: &Settings, mode: LockMode) -> Result<EngineLock, CliErro
 impl ServeContext<'_> {
     async fn start_engine(&self, broker: Arc<dyn Broker>) -> Result<Engine, CliError> {
         let (id, shards) = (uuid::Uuid::now_v7().to_string(), ShardAssignment::Shared);
-        let config = engine::Config { id, shards, max_open_runs: self.settings.max_open_runs };
+        let of_namespace = self.settings.namespaces.open_runs.clone();
+        let max_open_runs = MaxOpenRuns { of_flow: self.settings.max_open_runs, of_namespace };
+        let config = engine::Config { id, shards, max_open_runs };
         let (store, clock) = (self.modules.store.clone(), Arc::new(SystemClock));
         let engine = Engine::start(config, broker, self.logbook.clone(), store, clock);
         engine.await.map_err(CliError::unreachable)
@@ -152,7 +155,9 @@ impl ServeContext<'_> {
             "  broker   {shown_broker}\n  logbook  {shown_logbook}\n  store    {}",
             settings.store.display()
         );
-        let dependencies = Dependencies { engine: engine.clone(), logbook, modules, broker, coverage, locations };
+        let max_namespace_bytes = self.settings.namespaces.bytes.clone();
+        let dependencies =
+            Dependencies { engine: engine.clone(), logbook, modules, broker, coverage, locations, max_namespace_bytes };
         // If dropped, the server leaves requests unanswered: the process ends.
         tokio::select! {
             biased;

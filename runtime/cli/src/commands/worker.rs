@@ -6,7 +6,7 @@ use ::worker::{Config, ContentSource, Worker, WorkerError};
 use anyhow::anyhow;
 use broker::DeclareError;
 use engine::Clock;
-use flow::{QueueName, WorkerName};
+use flow::WorkerName;
 use tracing::info;
 
 use super::{broker::UNDECLARED_HINT, connect, core_count, process_name, required_broker_url};
@@ -14,6 +14,7 @@ use crate::{
     arguments::BrokerFlag,
     exit::{CliError, Exit},
     modules,
+    queues::ServedQueues,
     settings::Settings,
     signals::StopSignal,
 };
@@ -33,14 +34,15 @@ pub(super) async fn run(
     let name = name.unwrap_or_else(process_name);
     let name: WorkerName = name.parse().map_err(CliError::invalid)?;
     let queues = match queues {
-        Some(names) => parse_queues(&names)?,
+        Some(texts) => parse_queues(&texts)?,
         None => settings.queues.clone(),
     };
     let stop = StopSignal::listen().map_err(CliError::unreachable)?;
     let broker = connect(url, flag.tls_ca.clone(), &format!("waft worker {name}")).await?;
-    let modules = modules(&settings, slots, broker.clone(), &name).await?;
+    let shown = queues.names_as_text();
     let config = config(name, slots, queues, &settings);
-    let shown = config.queues.iter().map(QueueName::as_str).collect::<Vec<_>>().join(",");
+    let slots = config.all_slots();
+    let modules = modules(&settings, slots, broker.clone(), &config.name).await?;
     let worker =
         Worker::connect(config.clone(), broker.clone(), Arc::new(modules)).await.map_err(|error| match error {
             error @ WorkerError::NameTaken { .. } => {
@@ -58,19 +60,25 @@ pub(super) async fn run(
     Ok(Exit::Success)
 }
 
-fn parse_queues(names: &[String]) -> Result<Vec<QueueName>, CliError> {
-    let queues: Result<Vec<QueueName>, _> = names.iter().map(|name| name.trim().parse()).collect();
-    queues.map_err(|error| CliError::invalid(error).hint("give --queues default,ovens"))
+fn parse_queues(texts: &[String]) -> Result<ServedQueues, CliError> {
+    let mut queues = ServedQueues::default();
+    for text in texts {
+        queues.add(text).map_err(|error| {
+            CliError::invalid(anyhow!(error)).hint("give --queues default,ovens, or ovens=4 for slots of its own")
+        })?;
+    }
+    Ok(queues)
 }
 
-fn config(name: WorkerName, slots: u16, queues: Vec<QueueName>, settings: &Settings) -> Config {
+fn config(name: WorkerName, slots: u16, queues: ServedQueues, settings: &Settings) -> Config {
     Config {
         name,
         host: gethostname::gethostname().to_string_lossy().into_owned(),
         instance: uuid::Uuid::now_v7().to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         slots,
-        queues,
+        queues: queues.names,
+        own_slots: queues.own_slots,
         grace: settings.grace,
         since: engine::SystemClock.now(),
         delivery_limit: settings.delivery_limit,

@@ -98,7 +98,7 @@ pub(super) fn parse(text: &str, name: &str) -> Result<RawSettings, CliError> {
         CliError::invalid(message).hint(format!(
             "the settings are broker, broker_file, logbook, logbook_file, server, store, cache, cache_size, [worker] slots, queues, \
              grace, delivery_limit, isolate, [serve] listen, token, token_file, certificate, key, client_authority, largest_request, [client] \
-             authority, certificate, key, [limits] {}, [admission] modules, [[admission.allow]] signer, digest, tags and \
+             authority, certificate, key, [limits] {}, [namespace.NAME] open_runs, bytes, [admission] modules, [[admission.allow]] signer, digest, tags and \
              [admission.deny] digests, signers",
             limits::names()
         ))

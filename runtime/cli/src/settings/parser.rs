@@ -6,10 +6,10 @@ use ::server::LibraryLimits;
 use anyhow::anyhow;
 use clap::ValueEnum;
 use credentials::{Identity, ServerTls};
-use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, QueueName, Size};
+use flow::{LimitOverrides, Limits, MAX_DELIVERY_LIMIT, MAX_STACK_BYTES, Size};
 
 use super::{Isolate, limits::RawLimits};
-use crate::exit::CliError;
+use crate::{exit::CliError, queues::ServedQueues};
 
 /// Parses settings one by one, and collects the errors. A setting with an error gets a replacement, which is never used.
 #[derive(Default)]
@@ -120,12 +120,11 @@ impl Parser {
         })
     }
 
-    pub(super) fn queues(&mut self, key: &str, names: Option<Vec<String>>) -> Vec<QueueName> {
-        let mut queues = Vec::new();
-        for name in names.unwrap_or_default() {
-            match QueueName::new(name) {
-                Ok(name) => queues.push(name),
-                Err(error) => self.report(key, error),
+    pub(super) fn queues(&mut self, key: &str, texts: Option<Vec<String>>) -> ServedQueues {
+        let mut queues = ServedQueues::default();
+        for text in texts.unwrap_or_default() {
+            if let Err(error) = queues.add(&text) {
+                self.report(key, error);
             }
         }
         queues

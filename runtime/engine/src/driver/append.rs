@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use flow::RunId;
-use logbook::{Append, AppendError, AppendOutcome, RunInfo, Version};
+use logbook::{Append, AppendError, AppendOutcome, Counted, MaxUnended, RunInfo, Version};
 use protocol::AttemptLog;
 use tracing::{error, warn};
 
@@ -35,10 +35,10 @@ impl Driver {
         let append = |(run, step): (&RunId, &StepResult)| {
             let active = self.runs.get(run)?;
             let flow = active.machine.flow().name.clone();
+            let max_unended = self.context.max_open_runs.of(&flow);
             let info = RunInfo { shard: active.shard.clone(), flow, state: active.machine.state() };
             let (records, logs) = (step.records.clone(), logs.remove(run).unwrap_or_default());
             let published = self.publications.cursors.published(run);
-            let max_unended = self.context.max_open_runs;
             Some(Append { run: run.clone(), follows: active.version, records, info, logs, published, max_unended })
         };
         let appends: Vec<Append> = steps.iter().filter_map(append).collect();
@@ -58,7 +58,9 @@ impl Driver {
                             refused.insert(run.clone(), SubmitError::Exists { run: run.clone() });
                             self.on_conflict(run, version);
                         }
-                        AppendOutcome::TooManyUnended => drop(refused.insert(run.clone(), self.too_many_open(run))),
+                        AppendOutcome::TooManyUnended(counted) => {
+                            refused.insert(run.clone(), self.too_many_open(run, counted));
+                        }
                     }
                 }
             }
@@ -71,11 +73,19 @@ impl Driver {
         refused
     }
 
-    /// The error for a new run whose flow has too many runs that have not ended.
-    fn too_many_open(&self, run: &RunId) -> SubmitError {
+    /// The error for a new run, because too many of the counted runs have not ended.
+    fn too_many_open(&self, run: &RunId, counted: Counted) -> SubmitError {
         let active = self.runs.get(run).expect("the records of a new run come from its machine");
-        let allowed = self.context.max_open_runs.expect("the logbook refuses a run only for a maximum");
-        SubmitError::TooManyOpen { flow: active.machine.flow().name.clone(), allowed }
+        let flow = active.machine.flow().name.clone();
+        let MaxUnended { of_flow, of_namespace } = self.context.max_open_runs.of(&flow);
+        let refused = match counted {
+            Counted::OfFlow => of_flow.map(|allowed| SubmitError::TooManyOpen { flow, allowed }),
+            Counted::OfNamespace => flow
+                .namespace()
+                .zip(of_namespace)
+                .map(|(namespace, allowed)| SubmitError::TooManyOpenInNamespace { namespace, allowed }),
+        };
+        refused.expect("the logbook refuses a run only for a maximum")
     }
 
     /// Saves a snapshot of a run now and then, so that the cost of loading it depends on its size and not on its

@@ -15,7 +15,7 @@ use broker::{
     Binding, Broker, Consumer, Destination, InProcess, Message, Properties, Queue, QueueKind, Routing,
     lossy::LossyConnection,
 };
-use engine::{Config, Engine, ShardAssignment, SubmitError, Watch, WatchEvent};
+use engine::{Config, Engine, MaxOpenRuns, ShardAssignment, SubmitError, Watch, WatchEvent};
 use flow::{
     CallId, Digest, Execution, Failure, FailureKind, Flow, LimitOverrides, ModuleContent, ModuleInfo, Parameter,
     Rollback, RunId, RunState, Signal, TaskInfo, TaskResult, Values,
@@ -113,7 +113,7 @@ impl Harness {
             ShardAssignment::Own(shard) => topology::shard_queue(shard),
             ShardAssignment::Shared => topology::shard_queue(&id.parse().unwrap()),
         };
-        let config = Config { id: id.into(), shards: part, max_open_runs: None };
+        let config = Config { id: id.into(), shards: part, max_open_runs: MaxOpenRuns::default() };
         let store = Arc::new(store::Memory::new());
         let clock = Arc::new(PausedClock::new());
         let shared: Arc<dyn Broker> = Arc::new(connection.clone());

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use flow::{Execution, Flow, RunState, Signal, TaskResult, Timestamp, Values};
-use logbook::{Append, RunInfo, Version};
+use logbook::{Append, MaxUnended, RunInfo, Version};
 use machine::{Event, Machine};
 use protocol::topology;
 
@@ -194,7 +194,7 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
         info: RunInfo { shard: "0".parse().unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
         logs: Vec::new(),
         published: Version::NONE,
-        max_unended: None,
+        max_unended: MaxUnended::default(),
     };
     harness.logbook.append(vec![append]).await.unwrap();
     harness.logbook.save_snapshot(&run, version, machine.snapshot()).await.unwrap();

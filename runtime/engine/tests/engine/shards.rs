@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use broker::Broker;
 use flow::{RunState, Timestamp};
-use logbook::{Append, AppendOutcome, RunInfo, Version};
+use logbook::{Append, AppendOutcome, MaxUnended, RunInfo, Version};
 use machine::{Event, Machine};
 use protocol::RunCommand;
 use tokio::time::{Instant, sleep, timeout};
@@ -61,7 +61,7 @@ async fn a_run_is_driven_by_the_owner_of_its_shard() {
     let records = machine.step(Timestamp::from_micros(1_000_000), &Event::Start).records;
     let info = RunInfo { shard: "0".parse().unwrap(), flow: flow.name.clone(), state: machine.state() };
     let run = machine.run().clone();
-    let (logs, published, max_unended) = (Vec::new(), Version::NONE, None);
+    let (logs, published, max_unended) = (Vec::new(), Version::NONE, MaxUnended::default());
     let append = Append { run, follows: Version::NONE, records, info, logs, published, max_unended };
     assert_eq!(one.logbook.append(vec![append]).await.unwrap(), [AppendOutcome::Durable]);
     let job = timeout(PATIENCE, one.take_job()).await.expect("it is driven");

@@ -15,7 +15,7 @@ use protocol::{AttemptLog, CallLog};
 
 use super::{digest, flow, info, run, started_run, write};
 use crate::{
-    Append, AppendError, Logbook, ReadError, Replay, RevisionEntry, Version,
+    Append, AppendError, Logbook, MaxUnended, ReadError, Replay, RevisionEntry, Version,
     intercepted::{AppendInterceptor, InterceptedLogbook},
 };
 
@@ -27,7 +27,7 @@ fn append(follows: Version, records: &[Record]) -> Append {
         info: info("s", "f", RunState::Running),
         logs: vec![log(follows)],
         published: Version::NONE,
-        max_unended: None,
+        max_unended: MaxUnended::default(),
     }
 }
 

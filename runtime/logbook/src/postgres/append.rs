@@ -7,18 +7,20 @@ use futures::future;
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
-    AppendOutcome, Version,
-    row::{AppendRow, LogRow},
+    AppendOutcome, Counted, Version,
+    row::{AppendRow, LogRow, UnendedRange},
 };
 
 // In the order of ids, so that two engines cannot deadlock. The statement returns the locked rows.
 const LOCK: &str = "SELECT id, key, version FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
-// In the order of the locks' numbers, for the same reason. Engines start runs of one flow one after the other, so that each
-// counts the runs of the others.
+// In the order of the locks' numbers, for the same reason. Engines start runs of one flow, and of one namespace, one after the
+// other, so that each counts the runs of the others.
 const LOCK_FLOWS: &str = "SELECT pg_advisory_xact_lock(hashtext('waft flow'), flows.number)
     FROM (SELECT DISTINCT hashtext(name) AS number FROM unnest($1::text[]) AS name ORDER BY number) AS flows";
-const UNENDED: &str = "SELECT flow, count(*) FROM waft.runs
-    WHERE flow = ANY ($1) AND state IN ('pending', 'running', 'suspending', 'suspended') GROUP BY flow";
+const UNENDED: &str = "SELECT names.first, (SELECT count(*) FROM waft.runs
+        WHERE flow BETWEEN names.first COLLATE \"C\" AND names.last COLLATE \"C\"
+            AND state IN ('pending', 'running', 'suspending', 'suspended'))
+    FROM (SELECT DISTINCT first, last FROM unnest($1::text[], $2::text[]) AS names (first, last)) AS names";
 const ADVANCE: &str = "UPDATE waft.runs AS runs
     SET shard = new.shard, state = new.state, version = new.version, changed_at = new.changed_at,
         published = greatest(runs.published, new.published), unpublished = new.unpublished
@@ -43,7 +45,7 @@ const CONTENT: &str = "INSERT INTO waft.content (run, digest) SELECT * FROM unne
 pub(super) async fn append(client: &mut Client, rows: &[AppendRow]) -> Result<Vec<AppendOutcome>, Error> {
     let transaction = client.transaction().await?;
     // Before all other locks, so that a transaction that waits here holds none that others wait for.
-    let limited = limited_flows(rows.iter());
+    let (limited, _) = limited_flows(rows.iter());
     if !limited.is_empty() {
         query(&transaction, LOCK_FLOWS, &[&limited]).await?;
     }
@@ -78,30 +80,39 @@ fn conflict_free_groups(rows: &[AppendRow]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// The flows of new runs whose number of runs that have not ended is limited.
-fn limited_flows<'a>(rows: impl Iterator<Item = &'a AppendRow>) -> Vec<&'a str> {
-    rows.filter(|row| row.max_unended.is_some()).map(|row| row.info.flow.as_str()).collect()
+/// The first and the last names of the ranges of flows in which the number of runs that have not ended is limited.
+fn limited_flows<'a>(rows: impl Iterator<Item = &'a AppendRow>) -> (Vec<&'a str>, Vec<&'a str>) {
+    rows.flat_map(|row| &row.max_unended).map(|range| (range.first.as_str(), range.last.as_str())).unzip()
 }
 
-/// Splits new runs into those that may start and those whose flow has too many runs that have not ended.
+/// Splits new runs into those that may start, and those of whose flow or namespace too many runs have not ended.
 async fn admit<'a>(
     transaction: &Transaction<'_>,
     new: Vec<&'a AppendRow>,
-) -> Result<(Vec<&'a AppendRow>, Vec<&'a AppendRow>), Error> {
-    let limited = limited_flows(new.iter().copied());
-    if limited.is_empty() {
+) -> Result<(Vec<&'a AppendRow>, Vec<(&'a AppendRow, Counted)>), Error> {
+    let (first, last) = limited_flows(new.iter().copied());
+    if first.is_empty() {
         return Ok((new, Vec::new()));
     }
-    let counted = query(transaction, UNENDED, &[&limited]).await?;
+    let counted = query(transaction, UNENDED, &[&first, &last]).await?;
     let counted = counted.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-    let mut unended: BTreeMap<String, i64> = counted.collect::<Result<_, Error>>()?;
-    let may_start = |row: &&AppendRow| {
-        let count = unended.entry(row.info.flow.as_str().to_owned()).or_default();
-        let is_admitted = row.max_unended.is_none_or(|most| *count < most);
-        *count += i64::from(is_admitted);
-        is_admitted
-    };
-    Ok(new.into_iter().partition(may_start))
+    let mut unended: BTreeMap<&str, i64> = counted.collect::<Result<_, Error>>()?;
+    let (mut admitted, mut refused) = (Vec::new(), Vec::new());
+    for row in new {
+        let mut ranges = row.max_unended.iter();
+        let is_full =
+            |range: &&UnendedRange| unended.get(range.first.as_str()).is_some_and(|count| *count >= range.most);
+        match ranges.find(is_full) {
+            Some(range) => refused.push((row, range.counted)),
+            None => {
+                for range in &row.max_unended {
+                    *unended.entry(&range.first).or_default() += 1;
+                }
+                admitted.push(row);
+            }
+        }
+    }
+    Ok((admitted, refused))
 }
 
 /// The outcome for a run at another version than the one that the append follows.
@@ -132,7 +143,8 @@ async fn write<'a>(
         }
     }
     let (new, too_many) = admit(transaction, new).await?;
-    refused.extend(too_many.iter().map(|row| (row.run.as_str(), AppendOutcome::TooManyUnended)));
+    let too_many = too_many.into_iter();
+    refused.extend(too_many.map(|(row, counted)| (row.run.as_str(), AppendOutcome::TooManyUnended(counted))));
     let ((), inserted) = future::try_join(update_runs(transaction, &existing), insert_runs(transaction, &new)).await?;
     let (inserted, conflicting): (Vec<_>, Vec<_>) =
         new.into_iter().map(|row| (inserted.get(row.run.as_str()), row)).partition(|(key, _)| key.is_some());

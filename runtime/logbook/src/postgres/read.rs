@@ -37,6 +37,13 @@ const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_
 const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body FROM waft.runs
     LEFT JOIN waft.logs ON run = key AND first >= $2 WHERE id = $1 ORDER BY first, number";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
+const USED_BYTES: &str = "WITH chosen AS (SELECT key FROM waft.runs WHERE flow BETWEEN $1 AND $2)
+    SELECT ((SELECT coalesce(sum(octet_length(body)), 0) FROM waft.records WHERE run IN (SELECT key FROM chosen))
+        + (SELECT coalesce(sum(octet_length(body)), 0) FROM waft.snapshots WHERE run IN (SELECT key FROM chosen))
+        + (SELECT coalesce(sum(octet_length(body)), 0) FROM waft.trim_points WHERE run IN (SELECT key FROM chosen))
+        + (SELECT coalesce(sum(octet_length(body)), 0) FROM waft.logs WHERE run IN (SELECT key FROM chosen)))::bigint";
+const USED_DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content
+    WHERE run IN (SELECT key FROM waft.runs WHERE flow BETWEEN $1 AND $2)";
 
 /// The rows from which a run is loaded.
 pub(super) struct RunRows {
@@ -123,6 +130,13 @@ pub(super) async fn logs(client: &Client, id: &str, after: i64) -> Result<Option
 pub(super) async fn digests(client: &Client) -> Result<Vec<Vec<u8>>, Error> {
     let rows = client.query(&client.prepare_cached(DIGESTS).await?, &[]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// The bytes of the runs of some flows, and the digests that they refer to.
+pub(super) async fn usage(client: &Client, first: &str, last: &str) -> Result<(i64, Vec<Vec<u8>>), Error> {
+    let bytes = client.query_one(&client.prepare_cached(USED_BYTES).await?, &[&first, &last]).await?.try_get(0)?;
+    let rows = client.query(&client.prepare_cached(USED_DIGESTS).await?, &[&first, &last]).await?;
+    Ok((bytes, rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?))
 }
 
 fn run_row(row: &Row) -> Result<RunRow, Error> {

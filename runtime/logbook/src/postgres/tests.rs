@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::{LockMode, RunInfo, contract};
+use crate::{LockMode, MaxUnended, RunInfo, contract};
 use flow::RunState;
 use machine::Fact;
 
@@ -82,7 +82,7 @@ fn append(run: &str, follows: u64, state: RunState) -> Append {
         info: RunInfo { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state },
         logs: Vec::new(),
         published: Version::NONE,
-        max_unended: None,
+        max_unended: MaxUnended::default(),
     }
 }
 

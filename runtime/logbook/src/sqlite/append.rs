@@ -5,8 +5,8 @@ use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use crate::{
-    AppendOutcome, Version,
-    row::{AppendRow, LogRow},
+    AppendOutcome, Counted, Version,
+    row::{AppendRow, LogRow, UnendedRange},
 };
 
 /// The appends of one caller, which waits for the answer.
@@ -24,7 +24,7 @@ const INSERT_RUN: &str =
 const MARK_PUBLISHED: &str = "UPDATE runs SET published = ?2, unpublished = unpublished AND version > ?2
     WHERE id = ?1 AND published < ?2 AND version >= ?2";
 const UNENDED: &str = "SELECT count(*) FROM (SELECT 1 FROM runs
-    WHERE flow = ?1 AND state IN ('pending', 'running', 'suspending', 'suspended') LIMIT ?2)";
+    WHERE flow BETWEEN ?1 AND ?2 AND state IN ('pending', 'running', 'suspending', 'suspended') LIMIT ?3)";
 const VERSION: &str = "SELECT version FROM runs WHERE id = ?1";
 const RECORDS: &str = "INSERT INTO records (run, first, body) VALUES (?1, ?2, ?3)";
 const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, action, at, worker, body)
@@ -67,9 +67,9 @@ fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqli
 }
 
 fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<AppendOutcome> {
-    if has_too_many_unended(transaction, row)? {
+    if let Some(counted) = too_many_unended(transaction, row)? {
         let version = version(transaction, row)?;
-        return Ok(version.map_or(AppendOutcome::TooManyUnended, AppendOutcome::Conflict));
+        return Ok(version.map_or(AppendOutcome::TooManyUnended(counted), AppendOutcome::Conflict));
     }
     let Some(key) = advance_run(transaction, row)? else {
         return Ok(AppendOutcome::Conflict(version(transaction, row)?.unwrap_or(Version::NONE)));
@@ -96,12 +96,17 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
     Ok(AppendOutcome::Durable)
 }
 
-/// Whether a run cannot start since its flow has too many runs that have not ended. The transaction is the only one that
-/// writes, so no other run starts meanwhile.
-fn has_too_many_unended(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<bool> {
-    let Some(most) = row.max_unended else { return Ok(false) };
-    let count = transaction.prepare_cached(UNENDED)?.query_row(params![row.info.flow.as_str(), most], |row| row.get(0));
-    count.map(|count: i64| count >= most)
+/// The runs of which too many have not ended for this one to start. The transaction is the only one that writes, so no other
+/// run starts meanwhile.
+fn too_many_unended(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Option<Counted>> {
+    for UnendedRange { counted, first, last, most } in &row.max_unended {
+        let count: i64 =
+            transaction.prepare_cached(UNENDED)?.query_row(params![first, last, most], |row| row.get(0))?;
+        if count >= *most {
+            return Ok(Some(*counted));
+        }
+    }
+    Ok(None)
 }
 
 /// The version of a run; `None` if it does not exist.

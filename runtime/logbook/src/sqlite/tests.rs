@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{RunInfo, contract};
+use crate::{MaxUnended, RunInfo, contract};
 
 fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append {
     let record = |at| Record { at: Timestamp::from_micros(at), firing: None, fact: Fact::Resumed };
@@ -19,7 +19,7 @@ fn append(run: &str, follows: u64, at: impl IntoIterator<Item = u64>) -> Append 
         info: RunInfo { shard: Shard::new("s").unwrap(), flow: "f".parse().unwrap(), state: RunState::Running },
         logs: Vec::new(),
         published: Version::NONE,
-        max_unended: None,
+        max_unended: MaxUnended::default(),
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) async fn skip(
 #[utoipa::path(post, operation_id = "notify_task", path = "/v1/runs/{run}/notify", tag = "runs", request_body = Notification,
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "The command was recorded", body = RunStateResponse),
-        (status = 409, description = "The task does not wait and cannot fire, or not with these values", body = api::Problem,
+        (status = 409, description = "The task does not wait and cannot fire, or not with these values; or the namespace has no space left", body = api::Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn notify(
@@ -110,6 +110,9 @@ pub(crate) async fn notify(
         }
         Some(message) => flow::TaskResult::Failed(Failure::new(FailureKind::Permanent, message)),
         None => {
+            let summary = state.dependencies.logbook.summary(&run).await?;
+            let bytes: usize = values.values().map(flow::Value::size).sum();
+            state.add_bytes(summary.info.flow.namespace().as_ref(), bytes).await?;
             let put = store::values::put_large(&*state.dependencies.modules.store, &mut values).await;
             put.map_err(|error| Problem::unavailable(error.to_string()))?;
             flow::TaskResult::Succeeded(values)

@@ -33,7 +33,7 @@ const MAX_TRIES: usize = 5;
 #[utoipa::path(post, operation_id = "edit_run", path = "/v1/runs/{run}/edits", tag = "runs", request_body = Edits,
     params(("run" = String, Path, description = "The run's id")), responses(
         (status = 200, description = "The flow was changed, or can be", body = EditResult),
-        (status = 409, description = "The run is at another revision, or cannot be changed like this any more: every reason",
+        (status = 409, description = "The run is at another revision, or cannot be changed like this any more: every reason; or the namespace has no space left",
             body = api::Problem, content_type = "application/problem+json"),
         (status = 422, description = "The changed flow has errors: all of them", body = api::Problem,
             content_type = "application/problem+json"),
@@ -92,6 +92,8 @@ async fn try_edit(
     if request.dry_run {
         return Ok(Some(edited));
     }
+    let bytes = edits.iter().map(|edit| edit.to_string().len()).sum();
+    state.add_bytes(flow.name.namespace().as_ref(), bytes).await?;
     match state.dependencies.engine.command(run, RunCommand::Edit { revision, flow: Arc::new(flow) }).await {
         Ok(_) => Ok(Some(EditResult { applied: true, ..edited })),
         Err(CommandError::Refused { reason }) if request.if_revision.is_some() => Err(conflict(reason)),

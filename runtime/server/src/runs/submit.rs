@@ -37,7 +37,7 @@ use crate::{
 #[utoipa::path(post, operation_id = "submit_run", path = "/v1/runs", tag = "runs", request_body = Submission, responses(
     (status = 201, description = "The run has started", body = api::Run),
     (status = 200, description = "The run already exists", body = api::Run),
-    (status = 409, description = "The id belongs to a run with other content: the differences; or too many runs of the flow have not ended", body = api::Problem,
+    (status = 409, description = "The id belongs to a run with other content: the differences; or too many runs of the flow or namespace have not ended; or the namespace has no space left", body = api::Problem,
         content_type = "application/problem+json"),
     (status = 413, description = "The request is too large", body = api::Problem,
         content_type = "application/problem+json"),
@@ -93,6 +93,8 @@ async fn start(
     submitted: &Resubmission<'_>,
 ) -> Result<(StatusCode, Vec<api::Diagnostic>), Problem> {
     let Resubmission { run, draft, text, overrides, namespace } = *submitted;
+    let input_bytes: usize = overrides.values().map(flow::Value::size).sum();
+    state.add_bytes(draft.namespace().as_ref(), text.len() + input_bytes).await?;
     let wired = wire(&state.dependencies.modules, draft, overrides)
         .await
         .map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;

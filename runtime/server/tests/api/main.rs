@@ -65,7 +65,11 @@ async fn dependencies() -> Dependencies {
 async fn dependencies_over(logbook: Arc<dyn Logbook>) -> Dependencies {
     let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
     let store = Arc::new(store::Memory::new());
-    let config = engine::Config { id: "here".into(), shards: ShardAssignment::Shared, max_open_runs: None };
+    let config = engine::Config {
+        id: "here".into(),
+        shards: ShardAssignment::Shared,
+        max_open_runs: engine::MaxOpenRuns::default(),
+    };
     let clock = Arc::new(SystemClock);
     let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
     let library = ModuleLibrary {
@@ -84,7 +88,8 @@ async fn dependencies_over(logbook: Arc<dyn Logbook>) -> Dependencies {
         queues: BTreeSet::new(),
         admission: store::Admission::default(),
     };
-    Dependencies { engine, logbook, modules: library, broker, coverage, locations }
+    let max_namespace_bytes = flow::PerNamespace::default();
+    Dependencies { engine, logbook, modules: library, broker, coverage, locations, max_namespace_bytes }
 }
 
 impl Harness {

@@ -69,6 +69,7 @@ impl Harness {
             version: "test".into(),
             slots: 1,
             queues: vec![queue()],
+            own_slots: BTreeMap::new(),
             grace: Duration::ZERO,
             since: Timestamp::from_micros(1),
             delivery_limit: flow::DELIVERY_LIMIT,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::{EditResult, Edits};
 use flow::{RunId, Timestamp};
-use logbook::{Append, AppendOutcome, Logbook, RunInfo};
+use logbook::{Append, AppendOutcome, Logbook, MaxUnended, RunInfo};
 use machine::Event;
 
 use super::{EditPlan, conflict, parse_edits, plan_edits};
@@ -43,7 +43,8 @@ pub async fn edit_alone(
         return Err(conflict("the run cannot be changed like this any more".into()));
     }
     let info = RunInfo { flow: machine.flow().name.clone(), state: machine.state(), ..info };
-    let append = Append { run: run.clone(), follows, records, info, logs: Vec::new(), published, max_unended: None };
+    let max_unended = MaxUnended::default();
+    let append = Append { run: run.clone(), follows, records, info, logs: Vec::new(), published, max_unended };
     let appended = logbook.append(vec![append]).await.map_err(|error| Problem::internal(&error))?;
     match appended[..] {
         [AppendOutcome::Durable] => Ok(EditResult { applied: true, ..edited }),
