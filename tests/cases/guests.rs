@@ -1,6 +1,8 @@
 //! Tests guests in a whole waft: each example works, and each hostile guest causes a failure of its own kind that
 //! names limit and use.
 
+use std::{path::Path, process::Command};
+
 use serde_json::{Value, json};
 use waft_tests::{CommandOutput, Waft, example};
 
@@ -120,6 +122,33 @@ fn text_counts_the_words_of_a_file() {
 fn shout_is_a_plain_program() {
     let end = run_example("shout", &["--set", "text=good morning"]).expect(0).end();
     assert_eq!(end["provides"]["shouted"], "GOOD MORNING!", "{end}");
+}
+
+#[test]
+fn a_task_in_python_counts_words() {
+    let waft = Waft::default();
+    let (folder, root) = (waft.folder(), waft_tests::root());
+    for file in ["words.py", "flow.toml"] {
+        std::fs::copy(root.join("examples/python-task").join(file), folder.join(file))
+            .expect("the folder can be written");
+    }
+    let componentize = Path::new(&waft_tests::python_with_tools()).with_file_name("componentize-py");
+    let contract = root.join("guest-sdk/wit");
+    let built: CommandOutput = Command::new(componentize)
+        .arg("--wit-path")
+        .arg(contract)
+        .args(["--world", "task", "componentize", "words", "--output", "words.wasm"])
+        .current_dir(folder)
+        .output()
+        .expect("it starts")
+        .into();
+    built.expect(0);
+    for mode in MODES {
+        let output = waft.run(["run", "flow.toml", "--json", "--isolate", mode]);
+        assert_eq!(output.expect(0).end()["provides"]["words"]["the"], json!(3));
+        let output = waft.run(["run", "flow.toml", "--json", "--isolate", mode, "--set", "text= "]);
+        assert_eq!(output.expect(1).failure("count"), ("permanent".into(), "the text has no words".into()));
+    }
 }
 
 #[test]

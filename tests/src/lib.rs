@@ -52,10 +52,10 @@ pub fn python() -> String {
     from_xtask("WAFT_TEST_PYTHON")
 }
 
-/// A Python with the tools that read the OpenAPI description.
+/// A Python with the packages of `tests/python/requirements.txt`.
 #[must_use]
-pub fn openapi_python() -> String {
-    from_xtask("WAFT_TEST_OPENAPI_PYTHON")
+pub fn python_with_tools() -> String {
+    from_xtask("WAFT_TEST_PYTHON_TOOLS")
 }
 
 /// The address of the tests' RabbitMQ.

@@ -4,12 +4,12 @@
 //! dependencies must compile quickly. Start reading at `main.rs`; tests use [`guests`], [`rabbitmq`] and [`postgres`].
 
 pub mod guests;
-pub mod openapi;
 pub mod packages;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod project;
 pub mod python;
+pub mod python_tools;
 pub mod rabbitmq;
 pub mod tls;

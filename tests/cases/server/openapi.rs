@@ -2,12 +2,12 @@
 
 use std::{ffi::OsStr, fs, path::Path, process::Command};
 
-use waft_tests::{CommandOutput, openapi_python, root};
+use waft_tests::{CommandOutput, python_with_tools, root};
 
 use super::{TestServer, slow};
 
 fn run_python(arguments: &[&OsStr]) -> CommandOutput {
-    Command::new(openapi_python()).args(arguments).output().expect("Python starts").into()
+    Command::new(python_with_tools()).args(arguments).output().expect("Python starts").into()
 }
 
 /// Saves the server's description to a file.

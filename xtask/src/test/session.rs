@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use xtask::{
-    guests, openapi,
+    guests,
     postgres::{self, Database},
     process::{self, Transcript},
-    project, python,
+    project, python, python_tools,
     rabbitmq::{self, Broker},
 };
 
@@ -80,7 +80,7 @@ impl<'a> Session<'a> {
         cargo.env(rabbitmq::BROKER, broker.url());
         let database = Database::find_or_start(transcript)?;
         cargo.env(postgres::POSTGRES, database.url());
-        cargo.env(openapi::PYTHON, openapi::find_or_make(transcript)?);
+        cargo.env(python_tools::PYTHON, python_tools::find_or_make(transcript)?);
         cargo.env(python::PYTHON, python::find_or_install(transcript, python::Module::Pika)?);
         if process::answers(process::cargo().args(["nextest", "--version"])) {
             cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(self.runner_arguments);

@@ -1,5 +1,5 @@
-//! The Python tools that read the OpenAPI description: a virtual environment in the build folder, with the packages of
-//! `tests/python/requirements.txt`.
+//! The Python tools of the tests, which read the description of the API and make a component of a task in Python: a virtual
+//! environment in the build folder, with the packages of `tests/python/requirements.txt`.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
 const PACKAGE: &str = "python3-venv";
 
 /// The variable that names the Python with the tools, for the tests.
-pub const PYTHON: &str = "WAFT_TEST_OPENAPI_PYTHON";
+pub const PYTHON: &str = "WAFT_TEST_PYTHON_TOOLS";
 
 /// The first candidate may be a user's own Python; the system's has Debian's packages.
 const CANDIDATES: [&str; 2] = ["python3", "/usr/bin/python3"];
@@ -39,7 +39,7 @@ pub fn find_or_make(transcript: &Transcript) -> Result<PathBuf> {
         return Ok(python);
     }
     make(transcript, &folder)?;
-    transcript.print("installing Python packages into the build folder: the tests validate the description of the API with them, and make a client of it");
+    transcript.print("installing Python packages into the build folder: the tests validate the description of the API with them, make a client of it, and compile a task in Python");
     let mut pip = process::command(&python);
     pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--requirement"]).arg(&requirements);
     transcript.run(&mut pip).with_context(|| {
@@ -72,5 +72,7 @@ fn can_make(python: &str) -> bool {
 }
 
 fn works(python: &Path) -> bool {
-    process::answers(process::command(python).args(["-c", "import openapi_spec_validator, openapi_python_client"]))
+    process::answers(
+        process::command(python).args(["-c", "import openapi_spec_validator, openapi_python_client, componentize_py"]),
+    )
 }
