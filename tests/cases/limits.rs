@@ -109,8 +109,7 @@ fn a_pushed_module_asks_for_no_more_than_allowed() {
     waft.write("flow.toml", flow(""));
     assert_error(&waft.run(["check", "flow.toml"]), "task \"heat\": its 3 attempts are above the maximum here, 2");
     waft.write("flow.toml", flow("retry = { attempts = 2 }\n"));
-    let output = waft.run(["check", "flow.toml"]);
-    assert!(!output.stderr.contains("attempts"), "{}", output.stderr);
+    waft.run(["check", "flow.toml"]).expect(0);
 }
 
 #[test]

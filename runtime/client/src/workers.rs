@@ -86,3 +86,51 @@ pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Re
     broker.delete_queue(&reply_to).await?;
     Ok(result)
 }
+
+#[cfg(test)]
+mod tests {
+    use broker::InProcess;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_arrives_through_another_exchange_is_no_worker() {
+        let broker = InProcess::new();
+        broker::topology::declare_shared(&broker).await.unwrap();
+        let queue = "waft.control.played";
+        broker.declare_queue(&Queue { name: queue.into(), kind: QueueKind::Exclusive }).await.unwrap();
+        let to = Destination::Queue(queue.into());
+        broker.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await.unwrap();
+        let mut pings = broker.consume(queue, 1).await.unwrap();
+        let answering = async {
+            let ping = pings.next().await.unwrap();
+            let Ok(Control::Ping(Ping { reply_to })) = Control::decode(&ping.message.body) else { panic!("a ping") };
+            for (exchange, name) in [("", "forged"), (topology::STATUS, "ovens")] {
+                let status = WorkerStatus {
+                    name: name.parse().unwrap(),
+                    instance: "1".into(),
+                    host: "here".into(),
+                    process: 1,
+                    slots: 1,
+                    busy: 0,
+                    queues: Vec::new(),
+                    version: "1".into(),
+                };
+                let answer = Message {
+                    exchange: exchange.into(),
+                    key: reply_to.clone(),
+                    routing: Routing::Mandatory,
+                    persistent: false,
+                    priority: 0,
+                    properties: Properties::default(),
+                    body: status.encode().into(),
+                };
+                broker.publish(answer).await.unwrap();
+            }
+        };
+        let (asked, ()) = tokio::join!(ask_workers(Arc::new(broker.connect()), Duration::from_secs(1)), answering);
+        let AskedWorkers { workers, unreadable } = asked.unwrap();
+        let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
+        assert_eq!((names, unreadable), (vec!["ovens"], 0));
+    }
+}

@@ -112,3 +112,44 @@ fn log_request(run: &RunId) -> Message {
         body: Control::FollowLogs { run: run.clone() }.encode().into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use broker::InProcess;
+    use flow::{Action, Attempt, CallId, Firing};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_that_arrive_through_another_exchange_are_dropped() {
+        const QUEUE: &str = "waft.logs.follower";
+        let server = InProcess::new();
+        broker::topology::declare_shared(&server).await.unwrap();
+        let broker: Arc<dyn Broker> = Arc::new(server.connect());
+        let run: RunId = "r".parse().unwrap();
+        let consumer = consume(&*broker, QUEUE, &run).await.unwrap();
+        let (tx, mut logs) = mpsc::channel(WAITING);
+        let tasks = TaskTracker::new();
+        tasks.spawn(pass_on(broker, consumer, QUEUE.into(), tx));
+        for (exchange, key, worker) in [("", QUEUE, "forged"), (topology::LOGS, run.as_str(), "ovens")] {
+            let call = CallId {
+                run: run.clone(),
+                task: "t".parse().unwrap(),
+                firing: Firing::FIRST,
+                attempt: Attempt::FIRST,
+                action: Action::Apply,
+            };
+            let log = LiveLog { call, worker: worker.parse().unwrap(), lines: Vec::new(), cut: false };
+            let message = Message {
+                exchange: exchange.into(),
+                key: key.into(),
+                routing: Routing::Mandatory,
+                body: log.encode().into(),
+                ..log_request(&run)
+            };
+            server.publish(message).await.unwrap();
+        }
+        let first = logs.recv().await.expect("the follower gets lines");
+        assert_eq!(first.worker.as_str(), "ovens");
+    }
+}

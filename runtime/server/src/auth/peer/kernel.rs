@@ -180,7 +180,10 @@ fn is_between(entry: &TcpNetEntry, own: SocketAddr, other: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::{
+        io::{Read as _, Write as _},
+        net::{Shutdown, TcpListener, TcpStream},
+    };
 
     use rustix::process::geteuid;
 
@@ -211,5 +214,71 @@ mod tests {
             let nobody = SocketAddr::new(server.ip(), 1);
             assert_eq!(ask(server, nobody).expect("the kernel answers"), None);
         }
+    }
+
+    /// Two ends of a connection, the client first.
+    fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let client = TcpStream::connect(listener.local_addr().expect("it has an address")).expect("it listens");
+        (client, listener.accept().expect("it was connected to").0)
+    }
+
+    /// Asserts that both ways find the client's end, or that none does. An end that was shut down needs a moment.
+    #[track_caller]
+    fn assert_found(client: (SocketAddr, SocketAddr), is_found: bool, state: &str) {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            let found = [ask(client.0, client.1), search(client.0, client.1)];
+            let found = found.map(|found| found.expect("the kernel answers").is_some_and(|socket| socket.is_open));
+            if found == [is_found; 2] {
+                return;
+            }
+            assert!(std::time::Instant::now() < until, "{state}: {found:?}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    fn addresses(client: &TcpStream) -> (SocketAddr, SocketAddr) {
+        (client.local_addr().expect("it is bound"), client.peer_addr().expect("it is connected"))
+    }
+
+    #[test]
+    fn an_end_that_still_sends_or_receives_is_connected() {
+        let (client, server) = connected();
+        let ends = addresses(&client);
+        assert_found(ends, true, "established");
+        client.shutdown(Shutdown::Write).expect("it is connected");
+        assert_eq!((&server).read(&mut [0]).expect("it is connected"), 0, "the client sends nothing more");
+        assert_found(ends, true, "fin-wait-2");
+        drop(server);
+        assert_eq!((&client).read(&mut [0]).expect("it is connected"), 0, "the server sends nothing more");
+        assert_found(ends, false, "time-wait");
+        let (client, server) = connected();
+        server.shutdown(Shutdown::Write).expect("it is connected");
+        assert_eq!((&client).read(&mut [0]).expect("it is connected"), 0, "the server sends nothing more");
+        assert_found(addresses(&client), true, "close-wait");
+        let (client, _server) = connected();
+        client.set_nonblocking(true).expect("an option");
+        while (&client).write(&[0; 1 << 16]).is_ok() {}
+        client.shutdown(Shutdown::Write).expect("it is connected");
+        assert_found(addresses(&client), true, "fin-wait-1: the server has not received everything");
+    }
+
+    #[test]
+    fn an_end_that_connects_is_not_connected() {
+        let listener =
+            socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+        rustix::net::bind(&listener, &SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
+        rustix::net::listen(&listener, 0).expect("it is bound");
+        let server =
+            SocketAddr::try_from(rustix::net::getsockname(&listener).expect("it is bound")).expect("an address");
+        // The queue of the listener has room for one connection.
+        let _first = TcpStream::connect(server).expect("it listens");
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let client = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
+        let connecting = rustix::net::connect(&client, &server);
+        assert_eq!(connecting, Err(rustix::io::Errno::INPROGRESS));
+        let own = SocketAddr::try_from(rustix::net::getsockname(&client).expect("it is bound")).expect("an address");
+        assert_found((own, server), false, "syn-sent");
     }
 }

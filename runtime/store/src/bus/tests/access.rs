@@ -34,7 +34,7 @@ async fn a_request_that_is_seen_brings_its_content_to_no_other_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_arrives_through_another_exchange_is_neither_a_request_nor_a_reply() {
+async fn a_request_that_arrives_through_another_exchange_has_no_effect() {
     let harness = Harness::new().await;
     let (digest, thief) = (harness.put("pan".into()).await, "waft.reply.thief");
     let queue = Queue { name: thief.into(), kind: QueueKind::Exclusive };
@@ -51,6 +51,34 @@ async fn what_arrives_through_another_exchange_is_neither_a_request_nor_a_reply(
     harness.broker.publish(request).await.unwrap();
     harness.round_trip("lid".into()).await;
     assert_eq!(harness.broker.waiting(thief).await.unwrap(), Some(1), "the same request in its exchange has");
+    harness.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_arrives_through_another_exchange_has_no_effect() {
+    const STORE: &str = "waft.store.played";
+    let harness = Harness::new().await;
+    let digest = digest_of(b"pan");
+    let queue = Queue { name: STORE.into(), kind: QueueKind::Exclusive };
+    broker::topology::declare_bound(&harness.broker, &queue, &[CONTENT]).await.unwrap();
+    let mut requests = harness.broker.consume(STORE, 1).await.unwrap();
+    let answering = async {
+        let request = requests.next().await.expect("the client asks");
+        let reply = |response| Message {
+            properties: Properties {
+                correlation_id: request.message.properties.correlation_id.clone(),
+                ..Properties::default()
+            },
+            ..message(REPLIES, FetchReply { digest, response }.encode())
+        };
+        // This reply would end the fetch.
+        let forged = Message { exchange: String::new(), ..reply(FetchResponse::Missing) };
+        harness.broker.publish(forged).await.unwrap();
+        harness.broker.publish(reply(FetchResponse::Chunk { size: 3, index: 0, bytes: b"pan" })).await.unwrap();
+    };
+    let fetching = harness.client.fetch(STORE, digest, SECRET.content_key(&digest), MAX_BYTES);
+    let (fetched, ()) = tokio::join!(fetching, answering);
+    assert_eq!(fetched.unwrap(), "pan");
     harness.end().await;
 }
 
