@@ -41,6 +41,17 @@ const MAX_NETWORK_CONNECTIONS: usize = MAX_CONNECTIONS * 3 / 4;
 /// Maximum time until the head of the next request is complete. An unused connection is closed after this time too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Maximum time that a peer may take to send a body or to read an answer, besides the time for its bytes: see [`time_for`].
+const MAX_STALL: Duration = Duration::from_secs(30);
+
+/// Minimum rate at which a peer has to send a body and to read an answer, in bytes per second.
+const MIN_RATE: u64 = 16 << 10;
+
+/// The time that a peer gets for bytes that it has sent or read.
+fn time_for(bytes: u64) -> Duration {
+    Duration::from_micros(bytes.saturating_mul(1_000_000) / MIN_RATE)
+}
+
 /// Pause after a connection could not be accepted, mostly for want of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 

@@ -8,7 +8,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use axum::body::Body;
@@ -17,6 +16,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
 };
+
+use super::{MAX_STALL, time_for};
 
 pub(super) fn is_idle(requests: &AtomicUsize) -> bool {
     requests.load(Ordering::Acquire) == 0
@@ -54,12 +55,6 @@ impl Answered {
     }
 }
 
-/// Maximum time that the peer may take to read, besides the time for the bytes that it has read.
-const MAX_STALL: Duration = Duration::from_secs(30);
-
-/// Minimum rate at which the peer has to read, in bytes per second.
-const MIN_RATE: u64 = 16 << 10;
-
 /// A stream that knows when everything was sent: hyper flushes it once nothing is left to write. A peer that does not read makes
 /// it fail.
 pub(super) struct WatchedStream<Stream> {
@@ -83,8 +78,7 @@ impl<Stream> WatchedStream<Stream> {
     ) -> Poll<io::Result<Done>> {
         if let Poll::Ready(result) = written {
             if let (Some(deadline), Ok(done)) = (&mut self.deadline, &result) {
-                let gained = Duration::from_secs(1).mul_f64(bytes(done) as f64 / MIN_RATE as f64);
-                let extended = deadline.deadline() + gained;
+                let extended = deadline.deadline() + time_for(bytes(done) as u64);
                 deadline.as_mut().reset(extended);
             }
             return Poll::Ready(result);
@@ -172,12 +166,14 @@ impl http_body::Body for HeldBody {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         time::Instant,
     };
 
-    use super::*;
+    use super::{super::MIN_RATE, *};
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_makes_the_write_fail() {

@@ -1,21 +1,16 @@
-//! The body of a request must arrive at a least rate: a client that sends one byte now and then would occupy its connection for
+//! The body of a request must arrive at a minimum rate: a client that sends one byte now and then would occupy its connection for
 //! ever.
 
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a body may take, besides the time for its bytes.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The least number of bytes in a second.
-const LEAST_RATE: u64 = 16 << 10;
+use super::{MAX_STALL, MIN_RATE, time_for};
 
 /// A body that fails once it arrives too slowly.
 pub(super) struct TimedBody<Inner> {
@@ -28,7 +23,7 @@ pub(super) struct TimedBody<Inner> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError<Inner> {
     /// It arrives too slowly.
-    #[error("the body of the request arrives too slowly: send at least {} KiB in a second", LEAST_RATE >> 10)]
+    #[error("the body of the request arrives too slowly: send at least {} KiB in a second", MIN_RATE >> 10)]
     TooSlow,
     /// The connection has failed.
     #[error(transparent)]
@@ -37,7 +32,7 @@ pub(super) enum BodyError<Inner> {
 
 impl<Inner> TimedBody<Inner> {
     pub(super) fn new(inner: Inner) -> Self {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_STALL;
         Self { inner, timer: Box::pin(sleep_until(deadline)), deadline }
     }
 }
@@ -59,7 +54,7 @@ impl<Inner: Body<Data = Bytes> + Unpin> Body for TimedBody<Inner> {
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Connection)));
         };
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-        this.deadline += Duration::from_micros(bytes * 1_000_000 / LEAST_RATE);
+        this.deadline += time_for(bytes);
         this.timer.as_mut().reset(this.deadline);
         Poll::Ready(Some(Ok(frame)))
     }
@@ -75,7 +70,7 @@ impl<Inner: Body<Data = Bytes> + Unpin> Body for TimedBody<Inner> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, future::poll_fn};
+    use std::{convert::Infallible, future::poll_fn, time::Duration};
 
     use tokio::time::sleep;
 
@@ -128,6 +123,6 @@ mod tests {
         assert!(failed < 31 * second, "{failed:?}");
         let silent = failed_after(Slow::new(1 << 20, 100 * second)).await.expect("nothing arrives in time");
         assert_eq!(silent.as_secs(), 30);
-        assert_eq!(failed_after(Slow::new(32 << 10, second)).await, None, "an hour at twice the least rate");
+        assert_eq!(failed_after(Slow::new(32 << 10, second)).await, None, "an hour at twice the minimum rate");
     }
 }
