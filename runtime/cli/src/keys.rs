@@ -128,8 +128,11 @@ pub(crate) fn read_password(file: &Path) -> Result<String, CliError> {
     credentials::read_secret("the password", file).map_err(CliError::invalid)
 }
 
-/// Reads a small text file.
-fn read(file: &Path) -> std::io::Result<String> {
+/// Reads a small text file, such as one with a key.
+///
+/// # Errors
+/// The operating system's error, or that the file is too large for a key or no file.
+pub(crate) fn read(file: &Path) -> std::io::Result<String> {
     let metadata = file.metadata()?;
     // Anything else may have no end.
     if !metadata.is_file() || metadata.len() > MAX_FILE {

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,14 +16,11 @@ use super::{
     RawSettings,
     files::{SYSTEM_FILE, read_file, user_file},
 };
-use crate::exit::CliError;
+use crate::{exit::CliError, keys};
 
 /// How often the files are compared with what was read. A changed file is read once it has not changed for as long, since its
 /// writer may not be done before.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-
-/// The maximum size of a file with a public key, in bytes.
-const MAX_KEY_FILE: u64 = 4_096;
 
 /// The table, as it is written.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
@@ -186,13 +182,7 @@ impl Checked {
 /// Reads the public key in a file.
 fn read_key(path: &Path) -> Result<Signer, String> {
     let shown = path.display();
-    let unreadable = |error: std::io::Error| format!("the public key in {shown} cannot be read: {error}");
-    let metadata = path.metadata().map_err(unreadable)?;
-    // Anything else may have no end.
-    if !metadata.is_file() || metadata.len() > MAX_KEY_FILE {
-        return Err(format!("{shown} is no file with a public key"));
-    }
-    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let text = keys::read(path).map_err(|error| format!("the public key in {shown} cannot be read: {error}"))?;
     text.parse().map_err(|error| format!("{shown}: {error}"))
 }
 
@@ -290,6 +280,8 @@ fn read(tables: &mut LastTables) -> Result<(Policy, Vec<PathBuf>), CliError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use store::SigningKey;
 
     use super::*;
@@ -355,7 +347,7 @@ mod tests {
         wrong("[[allow]]\nsigner = \"RWx\"", "is not a public key of minisign");
         wrong("[[allow]]\nsigner = \"keys/ci.pub\"", "is no absolute path");
         wrong("[[allow]]\nsigner = \"/nowhere/ci.pub\"", "the public key in /nowhere/ci.pub cannot be read");
-        wrong("[[allow]]\nsigner = \"/\"", "/ is no file with a public key");
+        wrong("[[allow]]\nsigner = \"/\"", "the public key in / cannot be read: it is no small file");
         wrong("[deny]\ndigests = [\"sha256:12\"]", "is no digest");
         assert!(toml::from_str::<RawAdmission>("[[allow]]\nsignr = \"\"").is_err());
     }
