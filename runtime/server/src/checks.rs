@@ -61,6 +61,22 @@ pub struct Locations {
     pub admission: ::store::Admission,
 }
 
+impl Locations {
+    /// The locations of a waft without a broker and without a policy.
+    #[must_use]
+    pub fn of_one_process(logbook: String, store: PathBuf, cache: PathBuf) -> Self {
+        Self {
+            broker: None,
+            logbook,
+            store,
+            files_with_secrets: Vec::new(),
+            cache,
+            queues: BTreeSet::new(),
+            admission: ::store::Admission::default(),
+        }
+    }
+}
+
 /// A server that runs in this process: its engine, broker and logbook.
 #[derive(Clone)]
 pub struct RunningServer {

@@ -1,14 +1,24 @@
-//! Requests that come without a connection: a test makes thousands of them, and reads the answers.
+//! Servers for tests: their dependencies in memory, and requests that come without a connection. A test makes thousands of
+//! them, and reads the answers.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, http};
+use broker::{Broker, InProcess};
+use engine::{Config, Engine, MaxOpenRuns, ShardAssignment, StartError, SystemClock};
 use futures::StreamExt as _;
+use flow::PerNamespace;
+use logbook::Logbook;
+use sandbox::Sandbox;
+use store::Store;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::{Dependencies, Token, audit::AuditWriter, auth::peer::Peer, server};
+use crate::{
+    Dependencies, LibraryLimits, Locations, ModuleLibrary, QueueCoverage, Token, audit::AuditWriter, auth::peer::Peer,
+    server,
+};
 
 /// The time to wait for the next event of a stream.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,6 +57,30 @@ pub struct Answer {
     pub content_type: String,
     /// The body. Of a stream of events, the events that came until nothing happened for a second.
     pub body: Vec<u8>,
+}
+
+impl Dependencies {
+    /// An engine over a broker in memory, which drives all shards. There is no worker: jobs wait in the queue `default`.
+    ///
+    /// # Errors
+    /// [`StartError`] when the engine cannot read the logbook.
+    pub async fn in_memory(
+        logbook: Arc<dyn Logbook>,
+        store: Arc<dyn Store>,
+        sandbox: Sandbox,
+    ) -> Result<Self, StartError> {
+        let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
+        let config = Config { id: "here".into(), shards: ShardAssignment::Shared, max_open_runs: MaxOpenRuns::default() };
+        let engine =
+            Engine::start(config, broker.clone(), logbook.clone(), store.clone(), Arc::new(SystemClock)).await?;
+        let folder = std::env::temp_dir();
+        let locations = Locations::of_one_process("memory:".into(), folder.clone(), folder);
+        let (limits, admission) = (LibraryLimits::default(), locations.admission.clone());
+        let modules = ModuleLibrary { store, sandbox, limits, admission };
+        let coverage = QueueCoverage::Embedded(["default".parse().expect("it is a name")].into());
+        let max_namespace_bytes = PerNamespace::default();
+        Ok(Self { engine, logbook, modules, broker, coverage, locations, max_namespace_bytes })
+    }
 }
 
 impl Routes {

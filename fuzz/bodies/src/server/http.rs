@@ -1,11 +1,8 @@
 //! Requests to a server: each input is a conversation with a new server, whose store has one module.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, InProcess};
-use engine::{Engine, ShardAssignment, SystemClock};
-use logbook::Logbook;
-use server::{Answer, Dependencies, Locations, ModuleLibrary, QueueCoverage, Request, Routes, Token};
+use server::{Answer, Dependencies, Request, Routes, Token};
 use store::Store as _;
 
 use super::{
@@ -94,42 +91,14 @@ fn header(line: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&line[..colon]).ok()?, line[colon + 1..].trim_ascii()))
 }
 
-/// A server without workers: jobs wait in the queues of its broker.
+/// A server whose store has one module.
 async fn dependencies() -> Dependencies {
-    let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
-    let logbook: Arc<dyn Logbook> = Arc::new(logbook::Memory::new());
-    let store = Arc::new(store::Memory::new());
+    let store = store::Memory::new();
     let module = store.put(guest::component(&Memory::of(&TASKS)).into()).await.expect("memory takes a module");
     store.tag(&"kitchen".parse().expect("a tag"), &module).await.expect("memory takes a tag");
-    let config = engine::Config {
-        id: "here".into(),
-        shards: ShardAssignment::Shared,
-        max_open_runs: engine::MaxOpenRuns::default(),
-    };
-    let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), Arc::new(SystemClock)).await;
-    let locations = Locations {
-        broker: None,
-        logbook: "memory:".into(),
-        store: std::env::temp_dir(),
-        files_with_secrets: Vec::new(),
-        cache: std::env::temp_dir(),
-        queues: BTreeSet::new(),
-        admission: store::Admission::default(),
-    };
-    Dependencies {
-        engine: engine.expect("an engine starts in memory"),
-        logbook,
-        modules: ModuleLibrary {
-            store,
-            sandbox: sandbox().clone(),
-            limits: Default::default(),
-            admission: store::Admission::default(),
-        },
-        broker,
-        coverage: QueueCoverage::Embedded(["default".parse().expect("a name")].into()),
-        locations,
-        max_namespace_bytes: flow::PerNamespace::default(),
-    }
+    let dependencies =
+        Dependencies::in_memory(Arc::new(logbook::Memory::new()), Arc::new(store), sandbox().clone()).await;
+    dependencies.expect("an engine starts in memory")
 }
 
 /// A server answers with a document. It never reports damaged records or a bug of waft, since only its own records are there.

@@ -39,7 +39,6 @@ fn with_openness(path: PathBuf) -> Option<(PathBuf, bool)> {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::BTreeSet,
         fs::{self, Permissions},
         os::unix::fs::PermissionsExt as _,
     };
@@ -53,14 +52,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (store, file) = (root.path().join("store"), root.path().join("logbook.db"));
         let settings = root.path().join("config.toml");
+        let logbook = format!("sqlite:{}", file.display());
         let locations = Locations {
-            broker: None,
-            logbook: format!("sqlite:{}", file.display()),
-            store: store.clone(),
             files_with_secrets: vec![settings.clone()],
-            cache: root.path().to_owned(),
-            queues: BTreeSet::new(),
-            admission: ::store::Admission::default(),
+            ..Locations::of_one_process(logbook, store.clone(), root.path().to_owned())
         };
         assert!(check(&locations).await.is_none(), "nothing exists yet");
         fs::create_dir(&store).unwrap();

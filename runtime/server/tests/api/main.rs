@@ -8,14 +8,10 @@ mod runs;
 mod submissions;
 mod values;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
-use broker::{Broker, InProcess, Message, Properties, Routing};
+use broker::{Broker, Message, Properties, Routing};
 use client::{
     Client, ClientError,
     api::{
@@ -23,7 +19,7 @@ use client::{
         Severity, SkipRollback, Submission,
     },
 };
-use engine::{Engine, ShardAssignment, SystemClock};
+use engine::Engine;
 use flow::{Digest, Flow, LimitOverrides, ModuleContent, ModuleInfo, Rollback, RunId, TaskInfo, Values};
 use logbook::{
     Append, AppendError, Logbook, Memory,
@@ -31,7 +27,7 @@ use logbook::{
 };
 use protocol::{Job, Report, topology};
 use reqwest::{Method, RequestBuilder, StatusCode};
-use server::{BindError, Config, Dependencies, Locations, ModuleLibrary, QueueCoverage, Server, Token};
+use server::{BindError, Config, Dependencies, Server, Token};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The maximum request size of the servers here, in bytes.
@@ -63,33 +59,8 @@ async fn dependencies() -> Dependencies {
 }
 
 async fn dependencies_over(logbook: Arc<dyn Logbook>) -> Dependencies {
-    let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
-    let store = Arc::new(store::Memory::new());
-    let config = engine::Config {
-        id: "here".into(),
-        shards: ShardAssignment::Shared,
-        max_open_runs: engine::MaxOpenRuns::default(),
-    };
-    let clock = Arc::new(SystemClock);
-    let engine = Engine::start(config, broker.clone(), logbook.clone(), store.clone(), clock).await.unwrap();
-    let library = ModuleLibrary {
-        store,
-        sandbox: sandbox::Sandbox::new(sandbox::Config::default()).unwrap(),
-        limits: Default::default(),
-        admission: store::Admission::default(),
-    };
-    let coverage = QueueCoverage::Embedded(["default".parse().unwrap()].into());
-    let locations = Locations {
-        broker: None,
-        logbook: "memory:".into(),
-        store: std::env::temp_dir(),
-        files_with_secrets: Vec::new(),
-        cache: std::env::temp_dir(),
-        queues: BTreeSet::new(),
-        admission: store::Admission::default(),
-    };
-    let max_namespace_bytes = flow::PerNamespace::default();
-    Dependencies { engine, logbook, modules: library, broker, coverage, locations, max_namespace_bytes }
+    let sandbox = sandbox::Sandbox::new(sandbox::Config::default()).unwrap();
+    Dependencies::in_memory(logbook, Arc::new(store::Memory::new()), sandbox).await.unwrap()
 }
 
 impl Harness {
