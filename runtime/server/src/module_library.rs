@@ -43,6 +43,7 @@ impl Default for LibraryLimits {
 pub const DEFAULT_MODULE_SIZE: u64 = 64 << 20;
 
 /// A module that was found and inspected.
+#[derive(Clone)]
 pub struct InspectedModule {
     /// Its identity.
     pub digest: Digest,

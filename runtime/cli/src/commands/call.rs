@@ -1,9 +1,10 @@
 //! `waft call`: runs one task now.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
+use ::server::{WiredFlow, wire_draft};
 use anyhow::anyhow;
-use flow::{Draft, Flow, ModuleContent, ModuleInfo, Rollback, ValueName, Values};
+use flow::{Draft, ModuleContent, Rollback, Severity, ValueName, Values};
 
 use super::run::{OutputOptions, RunContext, RunTarget, run_flow};
 use crate::{
@@ -44,16 +45,11 @@ pub(super) async fn run(
         let task = inputs.into_iter().fold(task, |task, (name, value)| task.with(name, value));
         if provides.is_empty() { task } else { task.provides_same(provides) }
     });
-    let info = ModuleInfo { digest: found.digest, content: found.content };
-    let modules = BTreeMap::from([("module".into(), info)]);
-    let draft = draft.build();
-    let wired = flow::wire(&draft, &modules, &Values::new()).and_then(|(flow, warnings)| {
-        let exceeded = flow::check_limits(&draft, &flow, &library.maximum());
-        let flow = Flow { limits: library.maximum().run, ..flow };
-        if exceeded.is_empty() { Ok((flow, warnings)) } else { Err(exceeded) }
-    });
-    let (flow, _) = wired.map_err(|diagnostics| {
-        let messages: Vec<String> = diagnostics.into_iter().map(|diagnostic| diagnostic.message).collect();
+    let find = |_| std::future::ready(Ok(found.clone()));
+    let wired = wire_draft(&draft.build(), &Values::new(), &library.maximum(), find).await;
+    let WiredFlow { flow, .. } = wired.map_err(|diagnostics| {
+        let errors = diagnostics.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
+        let messages: Vec<String> = errors.map(|diagnostic| diagnostic.message).collect();
         CliError::invalid(anyhow!("{}", messages.join("\n       ")))
             .hint("`waft inspect MODULE` shows its tasks and what they require; give values with --set name=VALUE")
     })?;
