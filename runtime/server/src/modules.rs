@@ -2,6 +2,7 @@
 
 use sandbox::{CompileError, DescribeError, ModuleError};
 use std::{
+    collections::BTreeMap,
     str::FromStr as _,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -183,20 +184,19 @@ pub(crate) async fn list(
 /// [`ListError`] when they cannot be read.
 pub async fn stored_modules(store: &dyn Store, namespace: Option<&Namespace>) -> Result<Vec<StoredModule>, ListError> {
     let (entries, tags, signatures) = (store.list().await?, store.tags().await?, store.all_signatures().await?);
-    let tags_of = |digest: Digest| -> Vec<String> {
-        let named = tags.iter().filter(|(tag, named)| *named == digest && is_visible(Some(tag), namespace));
-        named.map(|(tag, _)| tag.to_string()).collect()
-    };
+    let (mut tags_of, mut signatures_of) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
+    for (tag, digest) in tags.iter().filter(|(tag, _)| is_visible(Some(tag), namespace)) {
+        tags_of.entry(*digest).or_default().push(tag.to_string());
+    }
+    for signature in signatures.iter().filter(|signature| is_visible(signature.tag(), namespace)) {
+        signatures_of.entry(*signature.digest()).or_default().push(shown(signature));
+    }
     let stored = |entry: store::Entry| StoredModule {
         digest: entry.digest.to_string(),
         size: entry.size,
         stored_at: rfc3339(timestamp(entry.stored_at)),
-        tags: tags_of(entry.digest),
-        signatures: signatures
-            .iter()
-            .filter(|signature| *signature.digest() == entry.digest && is_visible(signature.tag(), namespace))
-            .map(shown)
-            .collect(),
+        tags: tags_of.remove(&entry.digest).unwrap_or_default(),
+        signatures: signatures_of.remove(&entry.digest).unwrap_or_default(),
     };
     let mut modules: Vec<StoredModule> = entries.into_iter().map(stored).collect();
     modules.retain(|module| namespace.is_none() || !module.tags.is_empty());
