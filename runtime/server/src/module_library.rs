@@ -237,13 +237,7 @@ impl ModuleLibrary {
     /// # Errors
     /// [`LibraryError::NotAdmitted`] when it may not, and [`LibraryError::List`] when its signatures cannot be read.
     pub async fn admit(&self, digest: &Digest, found_by: Option<&Tag>, new: &[Signature]) -> Result<(), LibraryError> {
-        let policy = self.admission.policy();
-        if let Some(decided) = policy.decide_by_digest(digest) {
-            return Ok(decided?);
-        }
-        let mut signatures = self.store.signatures(digest).await?;
-        signatures.extend_from_slice(new);
-        Ok(policy.check(digest, &signatures, found_by)?)
+        Ok(self.admission.policy().check_stored(&*self.store, digest, found_by, new).await??)
     }
 
     /// Inspects and stores a component with new signatures, and sets a tag, if the module may then run here under this tag. If it

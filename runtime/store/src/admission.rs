@@ -17,7 +17,7 @@ pub use self::{
     refusal::{Objection, Refusal},
     tag_pattern::{InvalidTagPattern, TagPattern},
 };
-use crate::{Signature, Signer, Tag};
+use crate::{ListError, Signature, Signer, Store, Tag};
 
 /// Which modules may run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -101,6 +101,25 @@ impl Policy {
             Some(denied) => Err(Refusal::DeniedSigner { digest: *digest, signer: denied.signer().clone() }),
             None => Err(Refusal::Unlisted { digest: *digest, objections }),
         }
+    }
+
+    /// Decides whether a module may run, by its signatures in a store and `new` ones. They are read only if they matter.
+    ///
+    /// # Errors
+    /// [`ListError`] when they cannot be read.
+    pub async fn check_stored(
+        &self,
+        store: &dyn Store,
+        digest: &Digest,
+        found_by: Option<&Tag>,
+        new: &[Signature],
+    ) -> Result<Result<(), Refusal>, ListError> {
+        if let Some(decided) = self.decide_by_digest(digest) {
+            return Ok(decided);
+        }
+        let mut signatures = store.signatures(digest).await?;
+        signatures.extend_from_slice(new);
+        Ok(self.check(digest, &signatures, found_by))
     }
 
     /// Checks that a signer is not denied, before a new signature of the signer is stored.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use ::store::{Directory, Policy, Refusal, Store, Tag};
+use ::store::{Directory, Policy, Store as _};
 use api::Check;
 use flow::Digest;
 
@@ -48,24 +48,12 @@ async fn refusals(policy: &Policy, store: &Path, of_runs: BTreeSet<Digest>) -> R
     let modules = of_runs.into_iter().map(|digest| (digest, None)).chain(tagged);
     let mut refused = Vec::new();
     for (digest, tag) in modules.take(MAX_MODULES) {
-        if decide(policy, &store, &digest, tag.as_ref()).await?.is_err() {
+        let decided = policy.check_stored(&store, &digest, tag.as_ref(), &[]).await;
+        if decided.map_err(|error| chain(&error))?.is_err() {
             refused.push(tag.map_or_else(|| digest.to_string(), |tag| format!("{tag} ({digest})")));
         }
     }
     Ok(refused)
-}
-
-async fn decide(
-    policy: &Policy,
-    store: &Directory,
-    digest: &Digest,
-    tag: Option<&Tag>,
-) -> Result<Result<(), Refusal>, String> {
-    if let Some(decided) = policy.decide_by_digest(digest) {
-        return Ok(decided);
-    }
-    let signatures = store.signatures(digest).await.map_err(|error| chain(&error))?;
-    Ok(policy.check(digest, &signatures, tag))
 }
 
 #[cfg(test)]
