@@ -105,7 +105,6 @@ const MOVE_TAG: &str = "move-tag";
 /// The entry of a tag that a request has moved, beside the entry of the request.
 pub(crate) fn moved_tag(request: &AuditEntry, moved: &MovedTag) -> AuditEntry {
     let MovedTag { tag, from, to } = moved;
-    let from = from.map_or_else(|| "none".to_owned(), |from| from.to_string());
     AuditEntry {
         action: MOVE_TAG.to_owned(),
         subject: Some(tag.to_string()),
@@ -143,4 +142,25 @@ pub(crate) async fn list(State(state): Shared, Query(query): Query<AuditQuery>) 
         detail: entry.detail,
     };
     Ok(Json(AuditLog { entries: found.into_iter().map(entry).collect(), next }))
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::Digest;
+    use store::EarlierDigest;
+
+    use super::*;
+
+    #[test]
+    fn the_entry_of_a_moved_tag_says_what_the_tag_named_before() {
+        let (old, new) = (Digest::from_bytes([1; 32]), Digest::from_bytes([2; 32]));
+        let request = entry("ci".into(), "127.0.0.1:1".into(), "push", None, 201);
+        let detail = |from| {
+            let moved = MovedTag { tag: "kitchen".parse().unwrap(), from, to: new };
+            moved_tag(&request, &moved).detail.unwrap()
+        };
+        assert_eq!(detail(EarlierDigest::None), format!("from none to {new}"));
+        assert_eq!(detail(EarlierDigest::Known(old)), format!("from {old} to {new}"));
+        assert_eq!(detail(EarlierDigest::Unreadable), format!("from a digest that could not be read to {new}"));
+    }
 }

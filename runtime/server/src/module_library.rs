@@ -6,7 +6,8 @@ use bytes::Bytes;
 use flow::{Digest, Maximum, ModuleContent, Namespace, RetryLimits, RunLimits, Size};
 use sandbox::{CompileError, Compiled, DescribeError, ModuleError, Sandbox};
 use store::{
-    Admission, FetchError, InvalidTag, ListError, PutError, Refusal, SignError, Signature, Store, Tag, TagError,
+    Admission, EarlierDigest, FetchError, InvalidTag, ListError, PutError, Refusal, SignError, Signature, Store, Tag,
+    TagError,
 };
 
 /// A store, and a sandbox that inspects its modules.
@@ -66,8 +67,8 @@ pub struct Component {
 pub struct MovedTag {
     /// The tag.
     pub tag: Tag,
-    /// Its earlier digest, if it had one.
-    pub from: Option<Digest>,
+    /// What it named before.
+    pub from: EarlierDigest,
     /// Its digest from now on.
     pub to: Digest,
 }

@@ -116,7 +116,7 @@ async fn a_tag_resolves_to_its_last_digest(store: impl Store) {
     for (tag, digest, before) in
         [(&moved, &old, None), (&fixed, &old, None), (&in_namespace, &old, None), (&moved, &new, Some(old))]
     {
-        assert_eq!(store.tag(tag, digest).await.expect("tags can be written"), before);
+        assert_eq!(store.tag(tag, digest).await.expect("tags can be written"), before.into());
     }
     assert_eq!(store.resolve_tag(&moved).await.expect("tags can be read"), Some(new));
     assert_eq!(store.tags().await.expect("tags can be read"), [(moved, new), (fixed, old), (in_namespace, old)]);

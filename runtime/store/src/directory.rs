@@ -1,6 +1,6 @@
 //! A store in a folder, for all processes of one machine.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{error::Error, fs, io, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,7 +8,8 @@ use flow::Digest;
 use tracing::warn;
 
 use crate::{
-    Entry, FetchError, ListError, OpenError, PutError, RemoveError, SignError, Signature, Store, Tag, TagError,
+    EarlierDigest, Entry, FetchError, ListError, OpenError, PutError, RemoveError, SignError, Signature, Store, Tag,
+    TagError,
     blocking::blocking,
     digest::digest_of,
     folder::{self, Folder},
@@ -90,7 +91,7 @@ impl Store for Directory {
         self.with(Folder::entries).await
     }
 
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError> {
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError> {
         let (tag, digest) = (tag.clone(), *digest);
         self.with(move |folder| set_tag(folder, tag, digest)).await
     }
@@ -130,12 +131,18 @@ impl Store for Directory {
     }
 }
 
-/// Sets a tag; returns its earlier digest, if that can be read.
-fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<Option<Digest>, TagError> {
+/// Sets a tag; returns its earlier digest. A damaged tag is repaired.
+fn set_tag(folder: &Folder, tag: Tag, digest: Digest) -> Result<EarlierDigest, TagError> {
     let path = folder.tag(&tag);
     // No other process can move the tag between the two.
     let _exclusive = folder.lock_exclusively();
-    let before = read_tag(folder, tag.clone()).ok().flatten();
+    let before = read_tag(folder, tag.clone()).map_or_else(
+        |error| {
+            warn!(error = &error as &dyn Error, "the tag is set anew");
+            EarlierDigest::Unreadable
+        },
+        EarlierDigest::from,
+    );
     let written = match folder.contains(&digest) {
         Ok(true) => folder.write_atomic(&path, format!("{digest}\n").as_bytes()),
         Ok(false) => return Err(TagError::Missing { tag, digest }),
@@ -243,7 +250,8 @@ mod tests {
         let error = store.resolve_tag(&bad).await.unwrap_err();
         assert_eq!(error.to_string(), format!("tag bad is damaged: {} holds no digest", path.display()));
         assert_eq!(store.tags().await.unwrap(), [(good.clone(), digest)]);
-        store.tag(&bad, &digest).await.unwrap();
+        assert_eq!(store.tag(&bad, &digest).await.unwrap(), EarlierDigest::Unreadable);
+        assert_eq!(store.tag(&bad, &digest).await.unwrap(), EarlierDigest::Known(digest));
         assert_eq!(store.tags().await.unwrap(), [(bad, digest), (good, digest)]);
     }
 

@@ -40,6 +40,8 @@ pub use followed_files::{FileStates, check_regularly};
 pub use memory::Memory;
 pub use signature::{InvalidSignature, InvalidSigner, MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Signature, Signer};
 pub use signing_key::{Protection, SigningKey, SigningKeyError};
-pub use store::{Entry, FetchError, ListError, PutError, RemoveError, RetryAdvice, SignError, Store, TagError};
+pub use store::{
+    EarlierDigest, Entry, FetchError, ListError, PutError, RemoveError, RetryAdvice, SignError, Store, TagError,
+};
 pub use tag::{InvalidTag, Tag};
 pub use writable::try_writing;

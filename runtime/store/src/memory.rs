@@ -11,8 +11,8 @@ use bytes::Bytes;
 use flow::Digest;
 
 use crate::{
-    Entry, FetchError, ListError, MAX_SIGNATURES, PutError, RemoveError, SignError, Signature, Store, Tag, TagError,
-    blocking::blocking, digest::digest_of,
+    EarlierDigest, Entry, FetchError, ListError, MAX_SIGNATURES, PutError, RemoveError, SignError, Signature, Store,
+    Tag, TagError, blocking::blocking, digest::digest_of,
 };
 
 /// A store that lasts as long as its process.
@@ -75,12 +75,12 @@ impl Store for Memory {
         Ok(self.lock().content.iter().map(entry).collect())
     }
 
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError> {
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError> {
         let mut state = self.lock();
         if !state.content.contains_key(digest) {
             return Err(TagError::Missing { tag: tag.clone(), digest: *digest });
         }
-        Ok(state.tags.insert(tag.clone(), *digest))
+        Ok(state.tags.insert(tag.clone(), *digest).into())
     }
 
     async fn resolve_tag(&self, tag: &Tag) -> Result<Option<Digest>, TagError> {

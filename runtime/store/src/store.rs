@@ -1,6 +1,6 @@
 //! The contract of every store, and how each of its operations can fail.
 
-use std::{io, path::PathBuf, time::SystemTime};
+use std::{fmt, io, path::PathBuf, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,7 +48,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`TagError`] when the store does not have the digest, or the tag could not be written.
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError>;
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError>;
 
     /// The digest of a tag, if the tag exists.
     ///
@@ -98,6 +98,33 @@ pub struct Entry {
     pub size: u64,
     /// When the content was last put or touched.
     pub stored_at: SystemTime,
+}
+
+/// What a tag named before it was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlierDigest {
+    /// The tag is new.
+    None,
+    /// This digest.
+    Known(Digest),
+    /// Something that could not be read: the tag was damaged.
+    Unreadable,
+}
+
+impl From<Option<Digest>> for EarlierDigest {
+    fn from(known: Option<Digest>) -> Self {
+        known.map_or(Self::None, Self::Known)
+    }
+}
+
+impl fmt::Display for EarlierDigest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => out.write_str("none"),
+            Self::Known(digest) => digest.fmt(out),
+            Self::Unreadable => out.write_str("a digest that could not be read"),
+        }
+    }
 }
 
 /// Why bytes could not be stored.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use flow::{Action, Attempt, CallId, Digest, Firing, Stored};
-use store::{Entry, ListError, Memory, PutError, RemoveError, SignError, Signature, Tag, TagError};
+use store::{EarlierDigest, Entry, ListError, Memory, PutError, RemoveError, SignError, Signature, Tag, TagError};
 
 use super::*;
 
@@ -53,7 +53,7 @@ impl Store for FaultyStore {
         self.inner.list().await
     }
 
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError> {
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError> {
         self.inner.tag(tag, digest).await
     }
 

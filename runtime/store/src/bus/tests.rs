@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::faulty::{Fault, FaultyBroker};
 use super::{Client, SendError, Server, server::DIGEST};
 use crate::{
-    Directory, Entry, FetchError, ListError, Memory, PutError, RemoveError, SignError, Signature, Store, Tag, TagError,
+    Directory, EarlierDigest, Entry, FetchError, ListError, Memory, PutError, RemoveError, SignError, Signature, Store, Tag, TagError,
     digest_of,
 };
 
@@ -431,7 +431,7 @@ impl Store for HangingStore {
         self.0.list().await
     }
 
-    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<Option<Digest>, TagError> {
+    async fn tag(&self, tag: &Tag, digest: &Digest) -> Result<EarlierDigest, TagError> {
         self.0.tag(tag, digest).await
     }
 
