@@ -3,7 +3,7 @@
 //! ```text
 //! format             waft-store 1
 //! sha256/ab/abcd…    one content each, by the hex digits of its digest
-//! tags/NAME          the digest of a tag; `%` stands for the `/` after its namespace
+//! tags/NAME          the digest of a tag; `folder/tag_names.rs` has the names
 //! signatures/abcd…   the signatures of one content, by the hex digits of its digest: see `folder/signatures.rs`
 //! incoming/          files that are being written
 //! lock               locked exclusively to remove or sign a content and to move a tag, and shared to put or touch one
@@ -14,6 +14,7 @@
 //! opened some time later. All functions block.
 
 mod signatures;
+mod tag_names;
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
@@ -141,17 +142,12 @@ impl Folder {
 
     /// The file of a tag.
     pub(crate) fn tag(&self, tag: &Tag) -> PathBuf {
-        self.tags().join(Self::tag_file_name(tag))
-    }
-
-    /// The tag as a part of a file name. No tag contains the character, so each has a name of its own.
-    pub(super) fn tag_file_name(tag: &Tag) -> String {
-        tag.as_str().replace('/', "%")
+        self.tags().join(tag_names::of(tag))
     }
 
     /// The tag of a file; `None` for a file of something else.
     pub(crate) fn tag_of(file_name: &str) -> Option<Tag> {
-        file_name.replace('%', "/").parse().ok()
+        tag_names::parse(file_name)
     }
 
     /// The file of a content.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! signatures/DIGEST/KEY.minisig        for any use; KEY is the Ed25519 key of the signer in hex digits
-//! signatures/DIGEST/KEY.TAG.minisig    for one tag; `%` stands for the `/` after its namespace
+//! signatures/DIGEST/KEY.TAG.minisig    for one tag; `tag_names.rs` has the names
 //! ```
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use flow::Digest;
 use tracing::warn;
 
-use super::{Folder, list};
+use super::{Folder, list, tag_names};
 use crate::{ListError, MAX_SIGNATURE_BYTES, MAX_SIGNATURES, SignError, Signature};
 
 impl Folder {
@@ -85,7 +85,7 @@ impl Folder {
 fn file_name(signature: &Signature) -> String {
     let key = signature.signer().key_hex();
     match signature.tag() {
-        Some(tag) => format!("{key}.{}.minisig", Folder::tag_file_name(tag)),
+        Some(tag) => format!("{key}.{}.minisig", tag_names::of(tag)),
         None => format!("{key}.minisig"),
     }
 }
