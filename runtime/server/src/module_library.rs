@@ -259,7 +259,7 @@ impl ModuleLibrary {
         self.check_description(&found)?;
         self.store(&found).await?;
         for signature in signatures {
-            self.store.sign(signature).await?;
+            self.store.sign(signature, &self.admission.policy()).await?;
         }
         let Some(tag) = tag else { return Ok((found, None)) };
         let moved = MovedTag { tag: tag.clone(), from: self.store.tag(tag, &found.digest).await?, to: found.digest };
@@ -272,7 +272,7 @@ impl ModuleLibrary {
     /// [`LibraryError`] when the signature is of another module, its signer is denied here, or the store could not save it.
     pub async fn sign(&self, digest: &Digest, signature: &Signature) -> Result<(), LibraryError> {
         self.check_new(digest, std::slice::from_ref(signature))?;
-        Ok(self.store.sign(signature).await?)
+        Ok(self.store.sign(signature, &self.admission.policy()).await?)
     }
 
     fn check_new(&self, digest: &Digest, signatures: &[Signature]) -> Result<(), LibraryError> {

@@ -122,6 +122,27 @@ impl Policy {
         Ok(self.check(digest, &signatures, found_by))
     }
 
+    /// The stored signature that gives its place to a new one of the same module: the oldest one that cannot admit the module,
+    /// if the new one can. Those of denied signers count against the module, so they go last.
+    pub(crate) fn replaceable<'s>(
+        &self,
+        stored: impl Iterator<Item = &'s Signature>,
+        new: &Signature,
+    ) -> Option<&'s Signature> {
+        let useless = stored.filter(|known| !self.can_admit(known));
+        let oldest = useless.min_by_key(|known| (self.denied_signers.contains(known.signer()), known.signed_at()));
+        oldest.filter(|_| self.can_admit(new))
+    }
+
+    /// Whether a signature can admit its module, by whatever tag the module is found.
+    fn can_admit(&self, signature: &Signature) -> bool {
+        let admits = match &self.modules {
+            Modules::Any => true,
+            Modules::Listed(rules) => objection(rules, signature, None).is_none(),
+        };
+        admits && !self.denied_signers.contains(signature.signer())
+    }
+
     /// Checks that a signer is not denied, before a new signature of the signer is stored.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use flow::{Digest, Timestamp};
 
 use crate::{
-    Entry, FetchError, MAX_SIGNATURES, SignError, Signature, SigningKey, Store, Tag, TagError, digest::digest_of,
+    Entry, FetchError, MAX_SIGNATURES, Modules, Policy, Rule, SignError, Signature, SigningKey, Store, Tag, TagError,
+    digest::digest_of,
 };
 
 /// Runs the suite, each rule over its own store.
@@ -21,6 +22,7 @@ pub async fn all<S: Store>(open: impl AsyncFn() -> S) {
     removed_content_can_be_put_again(open().await).await;
     a_tag_never_resolves_to_missing_content(open().await).await;
     several_signers_sign_one_content(open().await).await;
+    a_signature_that_admits_replaces_one_that_does_not(open().await).await;
     the_signatures_of_a_content_are_limited_and_removed_with_it(open().await).await;
     concurrent_operations_are_independent(open().await).await;
 }
@@ -154,7 +156,9 @@ fn signature(key: &SigningKey, digest: Digest, for_tag: Option<&str>, second: u6
 async fn several_signers_sign_one_content(store: impl Store) {
     let (digest, other) = (put(&store, "pan").await, put(&store, "pot").await);
     let (first, second) = (key(), key());
-    let sign = async |signature: &Signature| store.sign(signature).await.expect("the store can be written");
+    let sign = async |signature: &Signature| {
+        store.sign(signature, &Policy::default()).await.expect("the store can be written")
+    };
     let read = async |digest| {
         let mut read = store.signatures(&digest).await.expect("signatures can be read");
         read.sort_by_key(|signature| (signature.signer().clone(), signature.tag().cloned()));
@@ -188,16 +192,45 @@ async fn several_signers_sign_one_content(store: impl Store) {
     assert_eq!(read(digest).await, expected, "the youngest of each signer for each tag counts");
 }
 
+async fn a_signature_that_admits_replaces_one_that_does_not(store: impl Store) {
+    let (digest, admitted, stranger, denied) = (put(&store, "pan").await, key(), key(), key());
+    let rule = Rule::Signer { signer: admitted.signer(), tags: vec!["shop:*".parse().expect("a pattern")] };
+    let policy =
+        &Policy { modules: Modules::Listed(vec![rule]), denied_signers: [denied.signer()].into(), ..Policy::default() };
+    let of_denied = signature(&denied, digest, None, 1);
+    store.sign(&of_denied, policy).await.expect("the store can be written");
+    for number in 1..MAX_SIGNATURES {
+        let made = signature(&stranger, digest, Some(&format!("kitchen:{number}")), 2 + number as u64);
+        store.sign(&made, policy).await.expect("the store can be written");
+    }
+    let full = store.signatures(&digest).await.expect("signatures can be read");
+    for useless in [signature(&stranger, digest, None, 99), signature(&admitted, digest, Some("admin:1"), 99)] {
+        assert!(matches!(store.sign(&useless, policy).await, Err(SignError::TooMany { .. })), "it admits nothing");
+    }
+    assert_eq!(store.signatures(&digest).await.expect("signatures can be read"), full);
+    let of_shop = |number: usize| signature(&admitted, digest, Some(&format!("shop:{number}")), 50);
+    store.sign(&of_shop(0), policy).await.expect("it replaces one");
+    let read = store.signatures(&digest).await.expect("signatures can be read");
+    let has_tag = |tag: &str| read.iter().any(|known| known.tag().is_some_and(|known| known.as_str() == tag));
+    assert!(has_tag("shop:0") && !has_tag("kitchen:1") && has_tag("kitchen:2"), "it replaces the oldest: {read:?}");
+    for number in 1..MAX_SIGNATURES {
+        assert!(store.signatures(&digest).await.expect("signatures can be read").contains(&of_denied), "it goes last");
+        store.sign(&of_shop(number), policy).await.expect("it replaces one");
+    }
+    let refused = store.sign(&of_shop(MAX_SIGNATURES), policy).await;
+    assert!(matches!(refused, Err(SignError::TooMany { .. })), "all the others admit the content");
+}
+
 async fn the_signatures_of_a_content_are_limited_and_removed_with_it(store: impl Store) {
-    let (digest, key) = (put(&store, "pan").await, key());
+    let (digest, key, any) = (put(&store, "pan").await, key(), &Policy::default());
     let missing = signature(&key, digest_of(b"never put"), None, 5);
-    assert!(matches!(store.sign(&missing).await, Err(SignError::Missing { .. })));
+    assert!(matches!(store.sign(&missing, any).await, Err(SignError::Missing { .. })));
     let of_tag = |number: usize| signature(&key, digest, Some(&format!("kitchen:{number}")), 5);
     for number in 0..MAX_SIGNATURES {
-        store.sign(&of_tag(number)).await.expect("the store can be written");
+        store.sign(&of_tag(number), any).await.expect("the store can be written");
     }
-    assert!(matches!(store.sign(&of_tag(MAX_SIGNATURES)).await, Err(SignError::TooMany { .. })));
-    store.sign(&signature(&key, digest, Some("kitchen:0"), 6)).await.expect("it replaces one");
+    assert!(matches!(store.sign(&of_tag(MAX_SIGNATURES), any).await, Err(SignError::TooMany { .. })));
+    store.sign(&signature(&key, digest, Some("kitchen:0"), 6), any).await.expect("it replaces one");
     let entry = listed(&store, digest).await;
     assert!(store.remove(&entry).await.expect("it can be removed"));
     assert_eq!(put(&store, "pan").await, digest);

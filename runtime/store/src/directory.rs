@@ -8,8 +8,8 @@ use flow::Digest;
 use tracing::warn;
 
 use crate::{
-    EarlierDigest, Entry, FetchError, ListError, OpenError, PutError, RemoveError, SignError, Signature, Store, Tag,
-    TagError,
+    EarlierDigest, Entry, FetchError, ListError, OpenError, Policy, PutError, RemoveError, SignError, Signature, Store,
+    Tag, TagError,
     blocking::blocking,
     digest::digest_of,
     folder::{self, Folder},
@@ -105,9 +105,9 @@ impl Store for Directory {
         self.with(all_tags).await
     }
 
-    async fn sign(&self, signature: &Signature) -> Result<(), SignError> {
-        let signature = signature.clone();
-        self.with(move |folder| folder.sign(&signature)).await
+    async fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError> {
+        let (signature, policy) = (signature.clone(), policy.clone());
+        self.with(move |folder| folder.sign(&signature, &policy)).await
     }
 
     async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use flow::Digest;
 
 use crate::{
-    EarlierDigest, Entry, FetchError, ListError, MAX_SIGNATURES, PutError, RemoveError, SignError, Signature, Store,
-    Tag, TagError, blocking::blocking, digest::digest_of,
+    EarlierDigest, Entry, FetchError, ListError, MAX_SIGNATURES, Policy, PutError, RemoveError, SignError, Signature,
+    Store, Tag, TagError, blocking::blocking, digest::digest_of,
 };
 
 /// A store that lasts as long as its process.
@@ -91,7 +91,7 @@ impl Store for Memory {
         Ok(self.lock().tags.iter().map(|(tag, digest)| (tag.clone(), *digest)).collect())
     }
 
-    async fn sign(&self, signature: &Signature) -> Result<(), SignError> {
+    async fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError> {
         let (mut state, digest) = (self.lock(), *signature.digest());
         if !state.content.contains_key(&digest) {
             return Err(SignError::Missing { digest });
@@ -102,7 +102,9 @@ impl Store for Memory {
         }
         signatures.retain(|known| !signature.replaces(known));
         if signatures.len() >= MAX_SIGNATURES {
-            return Err(SignError::TooMany { digest });
+            let replaced =
+                policy.replaceable(signatures.iter(), signature).ok_or(SignError::TooMany { digest })?.clone();
+            signatures.retain(|known| *known != replaced);
         }
         signatures.push(signature.clone());
         Ok(())

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use flow::Digest;
 
-use crate::{MAX_SIGNATURES, Signature, Tag};
+use crate::{MAX_SIGNATURES, Policy, Signature, Tag};
 
 /// Stores content by digest, and tags for digests. Cheap to share: all methods take `&self`. Dropping a future is safe: its
 /// operation happens completely or not at all.
@@ -63,11 +63,12 @@ pub trait Store: Send + Sync + 'static {
     async fn tags(&self) -> Result<Vec<(Tag, Digest)>, ListError>;
 
     /// Stores a signature beside the content that it signs. It replaces an earlier one of its signer for its tag; an older one
-    /// changes nothing.
+    /// changes nothing. If the content has as many signatures as are allowed, one that can admit the content by the policy
+    /// replaces the oldest one that cannot.
     ///
     /// # Errors
-    /// [`SignError`] when the store does not have the content, or the signature could not be stored.
-    async fn sign(&self, signature: &Signature) -> Result<(), SignError>;
+    /// [`SignError`] when the store does not have the content, has no room for the signature, or could not store it.
+    async fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError>;
 
     /// The signatures of a content; none if the store does not have it. Damaged ones are left out.
     ///
@@ -320,7 +321,7 @@ pub enum SignError {
         digest: Digest,
     },
     /// The content has as many signatures as are allowed.
-    #[error("module {digest} has {MAX_SIGNATURES} signatures already, and a module has no more")]
+    #[error("module {digest} has {MAX_SIGNATURES} signatures already, and this one may replace none of them")]
     TooMany {
         /// The digest.
         digest: Digest,

@@ -27,7 +27,7 @@ impl Harness {
     async fn sign(&self, key: &SigningKey, tag: Option<&str>) {
         let tag = tag.map(|tag| tag.parse().expect("a tag"));
         let signature = key.sign(self.module, tag, Timestamp::from_micros(7_000_000)).expect("a key signs");
-        self.store.sign(&signature).await.expect("memory stores it");
+        self.store.sign(&signature, &Policy::default()).await.expect("memory stores it");
     }
 
     /// Makes another attempt at the task that does nothing.

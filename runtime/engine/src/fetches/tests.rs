@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use flow::{Action, Attempt, CallId, Digest, Firing, Stored};
-use store::{EarlierDigest, Entry, ListError, Memory, PutError, RemoveError, SignError, Signature, Tag, TagError};
+use store::{
+    EarlierDigest, Entry, ListError, Memory, Policy, PutError, RemoveError, SignError, Signature, Tag, TagError,
+};
 
 use super::*;
 
@@ -69,8 +71,8 @@ impl Store for FaultyStore {
         self.inner.touch(digest).await
     }
 
-    async fn sign(&self, signature: &Signature) -> Result<(), SignError> {
-        self.inner.sign(signature).await
+    async fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError> {
+        self.inner.sign(signature, policy).await
     }
 
     async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {

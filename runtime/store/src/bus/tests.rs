@@ -21,8 +21,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::faulty::{Fault, FaultyBroker};
 use super::{Client, SendError, Server, server::DIGEST};
 use crate::{
-    Directory, EarlierDigest, Entry, FetchError, ListError, Memory, PutError, RemoveError, SignError, Signature, Store, Tag, TagError,
-    digest_of,
+    Directory, EarlierDigest, Entry, FetchError, ListError, Memory, Policy, PutError, RemoveError, SignError,
+    Signature, Store, Tag, TagError, digest_of,
 };
 
 const QUEUE: &str = "waft.store.test";
@@ -443,8 +443,8 @@ impl Store for HangingStore {
         self.0.tags().await
     }
 
-    async fn sign(&self, signature: &Signature) -> Result<(), SignError> {
-        self.0.sign(signature).await
+    async fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError> {
+        self.0.sign(signature, policy).await
     }
 
     async fn signatures(&self, digest: &Digest) -> Result<Vec<Signature>, ListError> {

@@ -14,7 +14,7 @@ use flow::Digest;
 use tracing::warn;
 
 use super::{Folder, list, tag_names};
-use crate::{ListError, MAX_SIGNATURE_BYTES, MAX_SIGNATURES, SignError, Signature};
+use crate::{ListError, MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Policy, SignError, Signature};
 
 impl Folder {
     /// The folder of all signatures.
@@ -26,8 +26,9 @@ impl Folder {
         self.signatures().join(digest.hex())
     }
 
-    /// Stores a signature, unless there is a younger one of its signer for its tag.
-    pub(crate) fn sign(&self, signature: &Signature) -> Result<(), SignError> {
+    /// Stores a signature, unless there is a younger one of its signer for its tag. If there is no more room, it may replace one
+    /// that does not count by the policy.
+    pub(crate) fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError> {
         let digest = *signature.digest();
         let folder = self.signature_folder(&digest);
         let path = folder.join(file_name(signature));
@@ -45,7 +46,14 @@ impl Folder {
         let files = list(&folder).map_err(|error| failed(io::Error::other(error)))?;
         let is_other = |file: &fs::DirEntry| file.path() != path;
         if files.iter().filter(|file| is_other(file)).count() >= MAX_SIGNATURES {
-            return Err(SignError::TooMany { digest });
+            // A person may have given a file another name.
+            let read = |file: &fs::DirEntry| Some((file.path(), read(&file.path())?));
+            let stored: Vec<(PathBuf, Signature)> = files.iter().filter_map(read).collect();
+            let signatures = stored.iter().map(|(_, signature)| signature);
+            let replaced = policy.replaceable(signatures, signature).ok_or(SignError::TooMany { digest })?;
+            warn!(%digest, signer = %replaced.signer(), "a signature that admits nothing makes room for another");
+            let replaced = stored.iter().filter(|(_, signature)| signature == replaced);
+            replaced.map(|(file, _)| file).try_for_each(fs::remove_file).map_err(failed)?;
         }
         self.write_atomic(&path, signature.as_str().as_bytes()).map_err(failed)
     }

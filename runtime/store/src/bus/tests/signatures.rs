@@ -14,8 +14,8 @@ async fn a_worker_gets_the_signatures_of_a_content_that_a_job_names() {
     let key = SigningKey::generate().unwrap();
     let sign = |digest| key.sign(digest, None, Timestamp::from_micros(0)).unwrap();
     let signature = sign(digest);
-    harness.store.sign(&signature).await.unwrap();
-    harness.store.sign(&sign(other)).await.unwrap();
+    harness.store.sign(&signature, &Policy::default()).await.unwrap();
+    harness.store.sign(&sign(other), &Policy::default()).await.unwrap();
     assert_eq!(fetch(digest, SECRET.content_key(&digest)).await.unwrap(), [signature]);
     let refused = fetch(digest, SECRET.content_key(&other)).await.unwrap_err();
     assert!(matches!(refused, FetchError::Refused { .. }), "{refused}");
