@@ -16,6 +16,11 @@ use crate::messages;
 /// A task of another flow, and the shard whose runs listen to it.
 pub(crate) type ListenedTask = (Shard, FlowName, NodeName);
 
+/// The tasks of other flows that a run of a shard listens to.
+pub(crate) fn listened_tasks(shard: &Shard, machine: &Machine) -> impl Iterator<Item = ListenedTask> {
+    machine.flow().listeners.iter().map(|listen| (shard.clone(), listen.flow.clone(), listen.task.clone()))
+}
+
 /// The listening runs, by the task that they listen to.
 pub(crate) struct Listeners {
     /// Seals the commands to the runs.
@@ -32,18 +37,16 @@ impl Listeners {
     /// Records the tasks that a run listens to now, or removes an ended run.
     pub(crate) fn update(&mut self, shard: &Shard, machine: &Machine) {
         if !machine.state().is_final() {
-            for listen in &machine.flow().listeners {
-                let key = (shard.clone(), listen.flow.clone(), listen.task.clone());
-                let runs = self.runs.entry(key).or_default();
+            for task in listened_tasks(shard, machine) {
+                let runs = self.runs.entry(task).or_default();
                 if !runs.contains(machine.run()) {
                     runs.insert(machine.run().clone());
                 }
             }
             return;
         }
-        for listen in &machine.flow().listeners {
-            let key = (shard.clone(), listen.flow.clone(), listen.task.clone());
-            if let Some(runs) = self.runs.get_mut(&key) {
+        for task in listened_tasks(shard, machine) {
+            if let Some(runs) = self.runs.get_mut(&task) {
                 runs.remove(machine.run());
             }
         }

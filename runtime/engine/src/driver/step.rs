@@ -14,7 +14,7 @@ use crate::{
     SubmitError, WatchEvent,
     bug::{BUG_MESSAGE, catch_bug},
     effects::{Effects, ReplyTo},
-    listeners::ListenedTask,
+    listeners::{ListenedTask, listened_tasks},
     messages, outbox,
     permits::{calls::EndedCalls, client::DispatchHistory},
     publications::PublishedRun,
@@ -35,13 +35,14 @@ impl Driver {
         self.on_confirmed_versions();
         let now = self.read_clock(&mut batch);
         let released = self.released_runs(&batch);
-        let Batch { events, signals, mut logs, submitted, loaded, not_found, remote_runs, unbind, mut effects } = batch;
+        let Batch { events, signals, mut logs, submitted, loaded, not_found, remote_runs, mut unbind, mut effects } =
+            batch;
         let (steps, decided) = self.decide(now, events, (&released, &not_found), &mut effects);
         let watched = self.watched_logs(&logs);
         let refused = self.append(&steps, &mut logs).await;
         let is_appended = |(run, ..): &(RunId, _, _)| !refused.contains_key(run);
         effects.watch_events.extend(watched.into_iter().filter(is_appended).map(|(_, watcher, log)| (watcher, log)));
-        self.drop_refused(&refused, &submitted);
+        unbind.extend(self.drop_refused(&refused, &submitted));
         self.note_leases(&decided);
         let gone: BTreeSet<RunId> = released.into_iter().chain(refused.keys().cloned()).collect();
         self.settle(signals, (decided, &gone), &remote_runs, &mut effects);
@@ -170,14 +171,24 @@ impl Driver {
         self.runs.mark_buggy(run, reason);
     }
 
-    /// Drops the machines of runs whose records were not appended: they are ahead of their records.
-    fn drop_refused(&mut self, refused: &BTreeMap<RunId, SubmitError>, submitted: &[Submitted]) {
+    /// Drops the machines of runs whose records were not appended: they are ahead of their records. Returns what the new runs
+    /// among them would have listened to: the queues of their shards are bound to these tasks.
+    fn drop_refused(
+        &mut self,
+        refused: &BTreeMap<RunId, SubmitError>,
+        submitted: &[Submitted],
+    ) -> BTreeSet<ListenedTask> {
         let new: BTreeSet<&RunId> = submitted.iter().map(|submitted| &submitted.run).collect();
+        let mut listened = BTreeSet::new();
         for (run, error) in refused {
             // A run that may have begun is read again; a new run whose name is taken is not.
             let may_have_started = !new.contains(run) || matches!(error, SubmitError::Append(_));
+            if !may_have_started && let Some(active) = self.runs.get(run) {
+                listened.extend(listened_tasks(&active.shard, &active.machine));
+            }
             self.drop_machine(run, may_have_started);
         }
+        listened
     }
 
     /// Drops the machine of a run that differs from its records; the run is read again if it had begun.

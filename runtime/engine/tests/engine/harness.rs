@@ -5,6 +5,7 @@ mod clock;
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -86,6 +87,15 @@ impl Harness {
         Self::on_broker(InProcess::new(), logbook, faults, "one", own("one")).await
     }
 
+    /// A world in which so many runs of a flow may be open.
+    pub(crate) async fn with_max_open_runs(max: u64) -> Self {
+        let faults: Arc<AppendFaults> = Arc::default();
+        let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), faults.clone()));
+        let broker = InProcess::new();
+        let config = (own("one"), NonZeroU64::new(max));
+        Self::on(LossyConnection::to(&broker), broker, logbook, faults, "one", config).await
+    }
+
     /// Another engine over the same broker and logbook.
     pub(crate) async fn another_engine(&self) -> Self {
         Self::on_broker(self.broker.connect(), self.logbook.clone(), self.faults.clone(), "other", own("other")).await
@@ -98,7 +108,7 @@ impl Harness {
         id: &str,
         part: ShardAssignment,
     ) -> Self {
-        Self::on(LossyConnection::to(&broker), broker, logbook, faults, id, part).await
+        Self::on(LossyConnection::to(&broker), broker, logbook, faults, id, (part, None)).await
     }
 
     async fn on(
@@ -107,13 +117,15 @@ impl Harness {
         logbook: Arc<dyn Logbook>,
         faults: Arc<AppendFaults>,
         id: &str,
-        part: ShardAssignment,
+        (part, max_open_runs): (ShardAssignment, Option<NonZeroU64>),
     ) -> Self {
         let signal_to = match &part {
             ShardAssignment::Own(shard) => topology::shard_queue(shard),
             ShardAssignment::Shared => topology::shard_queue(&id.parse().unwrap()),
         };
-        let config = Config { id: id.into(), shards: part, max_open_runs: MaxOpenRuns::default() };
+        let of_namespace = flow::PerNamespace::default();
+        let max_open_runs = MaxOpenRuns { of_flow: max_open_runs, of_namespace };
+        let config = Config { id: id.into(), shards: part, max_open_runs };
         let store = Arc::new(store::Memory::new());
         let clock = Arc::new(PausedClock::new());
         let shared: Arc<dyn Broker> = Arc::new(connection.clone());
@@ -139,7 +151,7 @@ impl Harness {
         let broker = InProcess::new();
         let connection = LossyConnection::to(&broker);
         connection.set_unresponsive(queue, true);
-        Self::on(connection, broker, logbook, faults, "one", ShardAssignment::Shared).await
+        Self::on(connection, broker, logbook, faults, "one", (ShardAssignment::Shared, None)).await
     }
 
     /// An engine that shares the shards with this one.

@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use broker::{Broker as _, Message, Properties, PublishError, Routing};
+use engine::SubmitError;
 use flow::{Execution, Flow, RunState, Signal, TaskResult, Timestamp, Values};
 use logbook::{Append, MaxUnended, RunInfo, Version};
 use machine::{Event, Machine};
-use protocol::topology;
+use protocol::{RunCommand, topology};
 
 use crate::harness::{Fault, Harness, StopPoint, linear, wired};
 
@@ -207,4 +209,35 @@ async fn unpublished_changes_before_a_snapshot_are_republished() {
     }
     tokio::time::sleep(SETTLED).await;
     assert!(is_published(&again, "r").await);
+}
+
+/// Whether a queue gets the notifications of the task that the listening flow fires for.
+async fn is_listened_to(harness: &Harness) -> bool {
+    // The engine answers this once it has done everything before.
+    harness.engine.call_locations().await.unwrap();
+    let exchange = topology::task_exchange(&"f".parse().unwrap(), &"a".parse().unwrap());
+    let message = Message {
+        exchange,
+        key: "f.a.1.success".into(),
+        routing: Routing::Mandatory,
+        persistent: false,
+        priority: 0,
+        properties: Properties::default(),
+        body: Vec::new().into(),
+    };
+    !matches!(harness.broker().publish(message).await, Err(PublishError::Unroutable { .. }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_run_listens_to_nothing() {
+    let harness = Harness::with_max_open_runs(1).await;
+    let waits = wired("name = \"l\"\n[[task]]\nname = \"w\"\nwait = \"a word\"\n");
+    drop(harness.submit("w", &waits).await.expect("there is room"));
+    let Err(SubmitError::TooManyOpen { .. }) = harness.submit("l", &listening()).await else { panic!("it is refused") };
+    assert!(!is_listened_to(&harness).await, "no run listens");
+    harness.engine.command_local(&"w".parse().unwrap(), RunCommand::Cancel).await.expect("it is recorded");
+    drop(harness.submit("l", &listening()).await.expect("there is room"));
+    assert!(is_listened_to(&harness).await, "the run listens");
+    let Err(SubmitError::TooManyOpen { .. }) = harness.submit("m", &listening()).await else { panic!("it is refused") };
+    assert!(is_listened_to(&harness).await, "the other run still listens");
 }
