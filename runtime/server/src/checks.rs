@@ -116,7 +116,7 @@ pub async fn check(locations: &Locations, running: Option<&RunningServer>) -> Ve
         calls: &calls,
         is_live: running.is_some(),
     };
-    let admission = admission::check(&locations.admission.policy(), &locations.store, &open_runs.runs).await;
+    let admission = admission::check(&locations.admission.policy(), &locations.store, &open_runs).await;
     let runs = inspector.check(open_runs).await;
     if broker.is_own
         && let Some(connection) = connection

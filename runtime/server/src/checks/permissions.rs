@@ -96,8 +96,7 @@ pub(super) async fn check(broker: &dyn Broker, options: &Options, role: Role) ->
     }
     match result {
         Some(Ok(Trial::Passed(reading))) => {
-            let detail = format!("the user has the permissions of the role {}", role.as_str());
-            vec![Check::ok("broker-permissions", detail), clock_of(reading)]
+            vec![Check::ok("broker-permissions", tried(role)), clock_of(reading)]
         }
         Some(Ok(Trial::NothingDeclared)) => {
             let why = "no engine has declared the exchanges of waft yet, so nothing can be tried";
@@ -149,18 +148,8 @@ fn refused(reason: &str, options: &Options, role: Role) -> Check {
 /// Tries what a role needs, each thing on its own; returns what the broker refuses, in its words: they name the permission and
 /// the exchange or queue. All exchanges of waft exist.
 async fn refused_to(role: Role, broker: &dyn Broker, name: &str) -> Vec<String> {
-    let mut refusals = Vec::new();
-    let (sent, received): (&[&str], &[&str]) = match role {
-        Role::Engine => {
-            refusals.extend(configure_refusals(broker).await);
-            (
-                &[topology::JOBS, topology::ENGINES, topology::REPLIES, topology::NOTIFICATIONS],
-                &[topology::REPORTS, topology::ENGINES, topology::CONTENT, topology::REPLIES, topology::NOTIFICATIONS],
-            )
-        }
-        Role::Operator => (&[topology::CONTENT, topology::RELEASED], &[topology::REPLIES, topology::STATUS]),
-        Role::Worker | Role::Listener => (&[], &[]),
-    };
+    let mut refusals = if declares_exchanges(role) { configure_refusals(broker).await } else { Vec::new() };
+    let (sent, received) = exchanges_of(role);
     // The name is unique, so it leads nowhere.
     for exchange in sent {
         let message = Message { routing: Routing::Optional, ..message(exchange, name) };
@@ -182,6 +171,43 @@ async fn refused_to(role: Role, broker: &dyn Broker, name: &str) -> Vec<String> 
     // Otherwise it is deleted with the connection.
     let _ = within(QUERY_TIMEOUT / 4, broker.delete_queue(&queue)).await;
     refusals
+}
+
+/// The exchanges that a role publishes to, and those that it binds queues to, as far as they are tried.
+const fn exchanges_of(role: Role) -> (&'static [&'static str], &'static [&'static str]) {
+    match role {
+        Role::Engine => (
+            &[topology::JOBS, topology::ENGINES, topology::REPLIES, topology::NOTIFICATIONS],
+            &[topology::REPORTS, topology::ENGINES, topology::CONTENT, topology::REPLIES, topology::NOTIFICATIONS],
+        ),
+        Role::Operator => (&[topology::CONTENT, topology::RELEASED], &[topology::REPLIES, topology::STATUS]),
+        Role::Worker | Role::Listener => (&[], &[]),
+    }
+}
+
+/// Whether the check declares the shared exchanges for a role.
+const fn declares_exchanges(role: Role) -> bool {
+    match role {
+        Role::Engine => true,
+        Role::Operator | Role::Worker | Role::Listener => false,
+    }
+}
+
+/// What a check that has passed has tried.
+fn tried(role: Role) -> String {
+    let (sent, received) = exchanges_of(role);
+    let list = |exchanges: &[&str], of_trial: &[&str]| {
+        let others = of_trial.iter().filter(|exchange| !exchanges.contains(exchange));
+        exchanges.iter().chain(others).copied().collect::<Vec<_>>().join(", ")
+    };
+    let declares = if declares_exchanges(role) { "declare the shared exchanges, " } else { "" };
+    format!(
+        "the user may {declares}publish to {}, bind queues to {}, and declare and consume queues named {DOCTOR_PREFIX}…; the \
+         role {} needs more, which was not tried: to use queues of other names",
+        list(sent, &[ENTRANCE]),
+        list(received, &[ENTRANCE, EXIT]),
+        role.as_str(),
+    )
 }
 
 /// Declares the shared exchanges again, which changes nothing.
@@ -248,5 +274,25 @@ fn message(exchange: &str, key: &str) -> Message {
         priority: 0,
         properties: Properties::default(),
         body: "a trial of `waft doctor`".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_what_was_tried() {
+        assert_eq!(
+            tried(Role::Operator),
+            "the user may publish to waft.content, waft.released, bind queues to waft.replies, waft.status, waft.released, and \
+             declare and consume queues named waft.doctor.…; the role operator needs more, which was not tried: to use queues \
+             of other names"
+        );
+        let of_engine = tried(Role::Engine);
+        assert!(
+            of_engine.starts_with("the user may declare the shared exchanges, publish to waft.jobs, "),
+            "{of_engine}"
+        );
     }
 }

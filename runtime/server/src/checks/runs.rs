@@ -58,6 +58,11 @@ impl OpenRuns {
     pub(super) fn of_shared_shards(&self) -> u64 {
         self.of_shared_shards
     }
+
+    /// The number of listed open runs that were not read, or could not be.
+    pub(super) fn not_read(&self) -> usize {
+        self.listed.saturating_sub(self.runs.len())
+    }
 }
 
 /// Reads the open runs whose last change is oldest.
