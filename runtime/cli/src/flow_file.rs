@@ -7,7 +7,7 @@ use std::{
 
 use ::server::wire_draft;
 use anyhow::anyhow;
-use flow::{Diagnostic, Flow, Json, Severity, Value, ValueName, Values, invalid::InvalidJson};
+use flow::{Diagnostic, Flow, Json, Severity, Value, ValueName, Values, draft::MissingModule, invalid::InvalidJson};
 
 use crate::{
     arguments::ValueFlags,
@@ -69,9 +69,12 @@ pub(crate) async fn check(
     let namespace = draft.namespace();
     let find = async |reference: String| {
         let found = modules::find(library, &reference, (&folder, namespace.as_ref()), purpose).await;
-        found.map_err(|error| match modules::advice(&error) {
-            Some(advice) => format!("{error:#}: {advice}"),
-            None => format!("{error:#}"),
+        found.map_err(|error| {
+            let reason = format!("{error:#}");
+            match modules::advice(&error) {
+                Some(advice) => MissingModule::Unusable { reason, hint: Some(advice.to_owned()) },
+                None => MissingModule::NotFound { reason },
+            }
         })
     };
     let (flow, diagnostics) = match wire_draft(&draft, inputs, &library.maximum(), find).await {

@@ -127,8 +127,35 @@ pub struct ModuleReference {
     pub text: String,
     /// Its span.
     pub span: Span,
-    /// Why it was not found, if a lookup failed.
-    pub missing: Option<String>,
+    /// Why its content is not known, if a lookup failed.
+    pub missing: Option<MissingModule>,
+}
+
+/// Why the content of a module is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MissingModule {
+    /// It was not found.
+    NotFound {
+        /// The reason.
+        reason: String,
+    },
+    /// It was found, and cannot be used here.
+    Unusable {
+        /// The reason.
+        reason: String,
+        /// What a person can do about it.
+        hint: Option<String>,
+    },
+}
+
+impl MissingModule {
+    /// The reason.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::NotFound { reason } | Self::Unusable { reason, .. } => reason,
+        }
+    }
 }
 
 /// The common parts of the whole flow and of nested flows.

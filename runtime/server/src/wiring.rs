@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use flow::{Diagnostic, Digest, Draft, Flow, FlowSource, Maximum, ModuleInfo, Values};
+use flow::{Diagnostic, Digest, Draft, Flow, FlowSource, Maximum, ModuleInfo, Values, draft::MissingModule};
 
 use crate::InspectedModule;
 
@@ -39,7 +39,7 @@ pub async fn wire_draft<Inspect>(
     find: impl Fn(String) -> Inspect,
 ) -> Result<WiredFlow, Vec<Diagnostic>>
 where
-    Inspect: Future<Output = Result<InspectedModule, String>>,
+    Inspect: Future<Output = Result<InspectedModule, MissingModule>>,
 {
     let (mut draft, mut modules) = (draft.clone(), BTreeMap::new());
     // The diagnostics of the file already report an empty reference.

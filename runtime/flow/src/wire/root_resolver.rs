@@ -8,7 +8,12 @@ use super::{
     scope_resolver::ResolvedInput,
     task::{self, Modules, Requirement, ResolvedTask},
 };
-use crate::{Diagnostic, Draft, NodeIndex, Pattern, ValueName, Values, draft::DraftTaskKind, graph::Source, suggest};
+use crate::{
+    Diagnostic, Draft, NodeIndex, Pattern, ValueName, Values,
+    draft::{DraftTaskKind, MissingModule},
+    graph::Source,
+    suggest,
+};
 
 /// The maximum number of tasks that a diagnostic names for one module.
 const MAX_NAMED: usize = 10;
@@ -35,10 +40,16 @@ pub(super) fn report_missing_modules(layout: &Layout<'_>, modules: &Modules<'_>,
             (_, 0) => format!(", which tasks {named} use,"),
             (_, more) => format!(", which tasks {named} and {more} more use,"),
         };
-        let reason = reference.missing.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let message = format!("module {alias:?}{used_by} was not found{reason}");
-        let hint = "build the module, or name a file, a tag (`waft modules` lists them) or a digest";
-        diagnostics.push(Diagnostic::error(reference.span.clone(), message).hint(hint));
+        let not_found = "build the module, or name a file, a tag (`waft modules` lists them) or a digest";
+        let (what, hint) = match &reference.missing {
+            None => ("was not found".to_owned(), Some(not_found)),
+            Some(MissingModule::NotFound { reason }) => (format!("was not found: {reason}"), Some(not_found)),
+            Some(MissingModule::Unusable { reason, hint }) => {
+                (format!("cannot be used here: {reason}"), hint.as_deref())
+            }
+        };
+        let diagnostic = Diagnostic::error(reference.span.clone(), format!("module {alias:?}{used_by} {what}"));
+        diagnostics.push(Diagnostic { hint: hint.map(str::to_owned), ..diagnostic });
     }
 }
 

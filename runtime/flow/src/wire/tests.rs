@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use super::wire;
 use crate::{
     Digest, Draft, Flow, Json, LimitOverrides, Limits, ModuleContent, ModuleInfo, Parameter, Provided, RetryPolicy,
-    Rollback, TaskInfo, Value, Values, file,
+    Rollback, TaskInfo, Value, Values,
+    draft::MissingModule,
+    file,
     graph::{Role, Source},
     render, test_tables,
 };
@@ -193,7 +195,7 @@ fn a_missing_module_is_reported_once_with_its_users() {
         + &(0..12).map(|n| format!("[[task]]\nname = \"t{n}\"\nuse = \"m#x\"\n")).collect::<String>();
     let mut draft = file::parse(&text).unwrap();
     for reference in draft.modules.values_mut() {
-        reference.missing = Some(format!("there is no file {}", reference.text));
+        reference.missing = Some(MissingModule::NotFound { reason: format!("there is no file {}", reference.text) });
     }
     let diagnostics = wire(&draft, &BTreeMap::new(), &Values::new()).unwrap_err();
     let messages: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
@@ -203,6 +205,18 @@ fn a_missing_module_is_reported_once_with_its_users() {
         "module \"unused\" was not found: there is no file u.wasm",
     ];
     assert_eq!(messages, expected);
+}
+
+#[test]
+fn a_module_that_was_found_and_cannot_be_used_has_a_hint_of_its_own() {
+    let mut draft = file::parse("name = \"f\"\n[modules]\nm = \"m\"\n[[task]]\nname = \"t\"\nuse = \"m#x\"\n").unwrap();
+    for hint in [Some("sign it".to_owned()), None] {
+        let missing = MissingModule::Unusable { reason: "it is not signed".into(), hint: hint.clone() };
+        draft.modules.get_mut("m").unwrap().missing = Some(missing);
+        let diagnostics = wire(&draft, &BTreeMap::new(), &Values::new()).unwrap_err();
+        let message = "module \"m\", which task \"t\" uses, cannot be used here: it is not signed";
+        assert_eq!((diagnostics[0].message.as_str(), &diagnostics[0].hint), (message, &hint));
+    }
 }
 
 #[test]

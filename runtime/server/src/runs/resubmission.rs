@@ -9,7 +9,7 @@ use flow::{
 };
 use machine::Machine;
 
-use super::submit::{diagnostics_problem, missing_reason, wire};
+use super::submit::{diagnostics_problem, missing_module, wire};
 use crate::{ModuleLibrary, problem::Problem, state};
 
 /// A submission with the id of an existing run.
@@ -112,7 +112,7 @@ async fn modules_differ(
                 Err(_) => match library.resolve(&reference.text, namespace.as_ref()).await {
                     Ok((digest, _)) => Some(digest),
                     Err(error) => {
-                        let message = format!("module {alias:?}: {}", missing_reason(&error));
+                        let message = format!("module {alias:?}: {}", missing_module(&error).reason());
                         let span = reference.span.clone();
                         diagnostics.push(Diagnostic { severity: Severity::Error, message, hint: None, span });
                         continue;

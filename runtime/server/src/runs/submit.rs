@@ -11,9 +11,10 @@ use axum::{
 use engine::SubmitError;
 use flow::{
     Diagnostic, Draft, Flow, QueueName, RunId, Severity, StoredReferences, Values,
-    draft::{DraftNode, FlowBody},
+    draft::{DraftNode, FlowBody, MissingModule},
 };
 use logbook::LoadError;
+use store::FetchError;
 
 use super::{
     namespace,
@@ -156,19 +157,25 @@ pub(super) async fn wire(
 ) -> Result<WiredFlow, Vec<Diagnostic>> {
     let namespace = draft.namespace();
     let find = async |text: String| {
-        library.find_for_run(&text, namespace.as_ref()).await.map_err(|error| missing_reason(&error))
+        library.find_for_run(&text, namespace.as_ref()).await.map_err(|error| missing_module(&error))
     };
     wire_draft(draft, overrides, &library.maximum(), find).await
 }
 
-pub(super) fn missing_reason(error: &LibraryError) -> String {
-    let why = match error {
-        LibraryError::NotAdmitted(refusal) => return refusal.with_advice(),
-        // The text is most likely a file path.
-        LibraryError::Name { text, .. } => format!("{text:?} is no tag and no digest"),
-        error => chain(error),
+/// Explains why a module cannot be used.
+pub(super) fn missing_module(error: &LibraryError) -> MissingModule {
+    let not_found = |why: String| MissingModule::NotFound {
+        reason: format!("{why}; the server reads no files, so push the module first, or let `waft submit` do that"),
     };
-    format!("{why}; the server reads no files, so push the module first, or let `waft submit` do that")
+    match error {
+        LibraryError::NotAdmitted(refusal) => {
+            MissingModule::Unusable { reason: refusal.to_string(), hint: Some(refusal.advice().to_owned()) }
+        }
+        // The text is most likely a file path.
+        LibraryError::Name { text, .. } => not_found(format!("{text:?} is no tag and no digest")),
+        LibraryError::NoTag { .. } | LibraryError::Fetch(FetchError::Missing { .. }) => not_found(chain(error)),
+        error => MissingModule::Unusable { reason: chain(error), hint: None },
+    }
 }
 
 /// Reports the queues of a flow that no worker serves.

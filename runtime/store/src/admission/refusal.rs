@@ -67,13 +67,15 @@ impl Refusal {
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::DeniedDigest { .. } => "use another module, or take the digest out of the settings of this machine",
+            Self::DeniedDigest { .. } => {
+                "use another module, or let an operator take the digest out of the settings of the machine that refuses it"
+            }
             Self::DeniedSigner { .. } => {
                 "sign the module with the key of an admitted signer (`waft modules sign`), or use another module"
             }
             Self::Unlisted { .. } => {
                 "sign the module with the key of an admitted signer (`waft push --sign`, `waft modules sign`), for the \
-                 tag that is used; or add a rule to the settings of this machine"
+                 tag by which it is found; or let an operator add a rule to the settings of the machine that refuses it"
             }
         }
     }
