@@ -18,13 +18,14 @@ use axum::{
 
 use flow::Namespace;
 use logbook::AccessToken;
+use tracing::info;
 
 use self::{namespace::CallerNamespace, peer::Peer, scope::Requirement};
 use crate::{
     MovedTag,
     audit::{self, Subject},
     extract,
-    problem::Problem,
+    problem::{LimitedAnswer, Problem},
     state,
 };
 
@@ -43,10 +44,23 @@ impl Caller {
         Self { name: name.to_owned(), scopes: vec![Scope::Admin], namespace: None }
     }
 
+    /// Whether the caller is limited to a namespace.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.namespace.is_some()
+    }
+
     /// The name of the caller for the audit log, with the certificate of the connection.
     fn shown_with(&self, peer: &Peer) -> String {
         let certificate = peer.certificate().map(|subject| format!(" ({subject})")).unwrap_or_default();
         format!("{}{certificate}", self.name)
+    }
+
+    /// The answer to the caller: one that is limited to a namespace gets to know nothing of the rest of the server.
+    fn answer(&self, response: Response) -> Response {
+        let Some(namespace) = &self.namespace else { return response };
+        let Some(answer) = response.extensions().get::<LimitedAnswer>() else { return response };
+        info!(token = self.name, %namespace, detail = answer.left_out, "a sender was answered without the details");
+        answer.clone().into_response()
     }
 
     fn may(&self, scope: &Scope) -> bool {
@@ -76,7 +90,7 @@ pub(crate) async fn require_scope(
     let allowed = check(&state, &caller, &required, named.as_deref()).await;
     request.extensions_mut().insert(CallerNamespace(caller.namespace.clone()));
     if allowed.is_ok() && action == scope::READ {
-        return next.run(request).await;
+        return caller.answer(next.run(request).await);
     }
     let request = match allowed {
         Ok(()) => complete(&state, &peer, request).await,
@@ -96,7 +110,7 @@ pub(crate) async fn require_scope(
         if let Some(moved) = moved {
             state.audit.note(moved).await;
         }
-        response
+        caller.answer(response)
     });
     answered.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
@@ -163,7 +177,8 @@ pub(crate) async fn identify(state: &state::State, headers: &HeaderMap, peer: &P
             return Ok(Caller::admin("(server token)"));
         }
         let found = state.tokens.find(&*state.dependencies.logbook, text).await;
-        let found = found.map_err(|error| Problem::internal(&error).into_response())?;
+        // It is not known yet who asks.
+        let found = found.map_err(|error| Problem::internal(&error).limited().into_response())?;
         if let Some(AccessToken { name, scopes, namespace, .. }) = found {
             let scopes = scopes.iter().map(|scope| Scope::from(scope.as_str())).collect();
             return Ok(Caller { name: name.to_string(), scopes, namespace });

@@ -26,8 +26,8 @@ pub(crate) async fn health() -> Json<Health> {
     Json(Health { status: "ok".into() })
 }
 
-/// Reports whether engine, broker and logbook work. They are checked at most once a second. Only a request with the token
-/// receives the reason of a failure.
+/// Reports whether engine, broker and logbook work. They are checked at most once a second. Only a request with a token for the
+/// whole server receives the reason of a failure.
 #[utoipa::path(get, path = "/ready", tag = "health", security(()), responses(
     (status = 200, description = "They work", body = Health),
     (status = 503, description = "One of them does not work", body = api::Problem,
@@ -39,8 +39,12 @@ pub(crate) async fn ready(
 ) -> Result<Json<Health>, Problem> {
     match state.readiness.check(&state.dependencies.engine).await {
         Ok(()) => Ok(health().await),
-        Err(reason) if auth::identify(&state, &headers, &peer).await.is_ok() => Err(Problem::unavailable(reason)),
-        Err(_) => Err(Problem::unavailable("the server is not ready: a request with its token receives the reason")),
+        Err(reason) => match auth::identify(&state, &headers, &peer).await {
+            Ok(caller) if !caller.is_limited() => Err(Problem::unavailable(reason)),
+            Ok(_) | Err(_) => Err(Problem::unavailable(
+                "the server is not ready: a request with a token for all of it receives the reason",
+            )),
+        },
     }
 }
 

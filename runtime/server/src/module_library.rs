@@ -155,6 +155,46 @@ pub enum LibraryError {
     Stopping,
 }
 
+impl LibraryError {
+    /// Whether the text tells of the server itself: of its paths, its drivers and its machine. No wildcard arm: a new variant
+    /// must choose.
+    pub(crate) fn is_about_server(&self) -> bool {
+        match self {
+            Self::Tag(error) => match error {
+                TagError::Missing { .. } => false,
+                TagError::Write { .. } | TagError::Read { .. } | TagError::Damaged { .. } => true,
+            },
+            Self::Fetch(error) => match error {
+                FetchError::Missing { .. } | FetchError::Corrupt { .. } | FetchError::TooLarge { .. } => false,
+                FetchError::Read { .. }
+                | FetchError::Unreadable { .. }
+                | FetchError::Refused { .. }
+                | FetchError::QueueMissing { .. }
+                | FetchError::TimedOut { .. }
+                | FetchError::Closed { .. } => true,
+            },
+            Self::Sign(error) => match error {
+                SignError::Missing { .. } | SignError::TooMany { .. } => false,
+                SignError::Write { .. } => true,
+            },
+            Self::Module(ModuleError::Unavailable { .. })
+            | Self::Compile(CompileError::Unavailable { .. })
+            | Self::Put(_)
+            | Self::List(_) => true,
+            Self::Name { .. }
+            | Self::NoTag { .. }
+            | Self::TooLarge { .. }
+            | Self::Exceeds { .. }
+            | Self::Module(_)
+            | Self::Compile(_)
+            | Self::Describe(_)
+            | Self::NotAdmitted(_)
+            | Self::OtherModule { .. }
+            | Self::Stopping => false,
+        }
+    }
+}
+
 impl ModuleLibrary {
     /// What the operator allows at most.
     #[must_use]

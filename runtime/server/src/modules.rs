@@ -25,7 +25,7 @@ use crate::{
     audit::Subject,
     auth::namespace::CallerNamespace,
     extract::{Body, Query},
-    problem::{Problem, chain},
+    problem::{IN_THE_LOG, Problem, chain},
     state::Shared,
 };
 
@@ -280,6 +280,7 @@ fn refused(error: LibraryError) -> Problem {
         | LibraryError::Describe(DescribeError::Interrupted { .. }) => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the module cannot be compiled now", detail)
                 .hint("send it again later; the log of the machine may say what it lacks")
+                .for_limited(IN_THE_LOG, None)
         }
         LibraryError::TooLarge { .. } => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the module is too large", detail)
@@ -304,7 +305,9 @@ fn refused(error: LibraryError) -> Problem {
 
 fn not_admitted(refusal: &Refusal) -> Problem {
     let title = "the server does not admit the module";
-    Problem::new(StatusCode::FORBIDDEN, "not-admitted", title, refusal.to_string()).hint(refusal.advice())
+    Problem::new(StatusCode::FORBIDDEN, "not-admitted", title, refusal.to_string())
+        .hint(refusal.advice())
+        .for_limited(refusal.without_rules(), Some(Refusal::ADVICE_WITHOUT_RULES))
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use axum::{
+    Extension,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -10,11 +11,33 @@ use engine::{CommandError, SubmitError};
 use logbook::LoadError;
 use tracing::warn;
 
+/// What senders get to know of a failure that is about the whole server, such as of its logbook or store.
+pub(crate) const IN_THE_LOG: &str = "the log of the server has the reason";
+
 /// Why a request was not fulfilled.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
     problem: Box<api::Problem>,
+    /// What a sender that is limited to a namespace gets to know instead.
+    limited: Option<Limited>,
+}
+
+/// The detail and the hint for senders that are limited to a namespace.
+#[derive(Debug)]
+struct Limited {
+    detail: String,
+    /// `None` for the hint that everybody gets.
+    hint: Option<String>,
+}
+
+/// The answer to senders that are limited to a namespace, beside the answer to all others.
+#[derive(Clone)]
+pub(crate) struct LimitedAnswer {
+    status: StatusCode,
+    problem: Box<api::Problem>,
+    /// What it leaves out, for the log.
+    pub(crate) left_out: String,
 }
 
 impl Problem {
@@ -34,7 +57,24 @@ impl Problem {
             hint: None,
             diagnostics: Vec::new(),
         };
-        Self { status, problem: Box::new(problem) }
+        Self { status, problem: Box::new(problem), limited: None }
+    }
+
+    /// Senders that are limited to a namespace get this detail, and this hint if there is one: the detail for others is about
+    /// the whole server. Its log has both.
+    pub(crate) fn for_limited(mut self, detail: impl Into<String>, hint: Option<&str>) -> Self {
+        self.limited = Some(Limited { detail: detail.into(), hint: hint.map(str::to_owned) });
+        self
+    }
+
+    /// The problem as senders see it that are limited to a namespace.
+    pub(crate) fn limited(self) -> Self {
+        let Self { status, mut problem, limited } = self;
+        if let Some(Limited { detail, hint }) = limited {
+            problem.detail = detail;
+            problem.hint = hint.or(problem.hint);
+        }
+        Self { status, problem, limited: None }
     }
 
     /// A part of the request cannot be parsed.
@@ -57,13 +97,14 @@ impl Problem {
     pub(crate) fn internal(error: &dyn Error) -> Self {
         let detail = chain(error);
         warn!(error = detail, "a request failed");
-        Self::unavailable(detail)
+        Self::unavailable(detail).for_limited(IN_THE_LOG, None)
     }
 
     /// Stored data is corrupt.
     fn corrupt(detail: String) -> Self {
         warn!(error = detail, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", "the records of the run are corrupt", detail)
+            .for_limited(IN_THE_LOG, None)
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -84,9 +125,24 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_string(&*self.problem).expect("texts and numbers serialize");
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let Self { status, problem, limited } = self;
+        let response = response(status, &problem);
+        let Some(limited) = limited else { return response };
+        let left_out = problem.detail.clone();
+        let Self { problem, .. } = Self { status, problem, limited: Some(limited) }.limited();
+        (Extension(LimitedAnswer { status, problem, left_out }), response).into_response()
     }
+}
+
+impl IntoResponse for LimitedAnswer {
+    fn into_response(self) -> Response {
+        response(self.status, &self.problem)
+    }
+}
+
+fn response(status: StatusCode, problem: &api::Problem) -> Response {
+    let body = serde_json::to_string(problem).expect("texts and numbers serialize");
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
 }
 
 impl From<LoadError> for Problem {

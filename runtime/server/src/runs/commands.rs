@@ -114,7 +114,7 @@ pub(crate) async fn notify(
             let bytes: usize = values.values().map(flow::Value::size).sum();
             state.add_bytes(summary.info.flow.namespace().as_ref(), bytes).await?;
             let put = store::values::put_large(&*state.dependencies.modules.store, &mut values).await;
-            put.map_err(|error| Problem::unavailable(error.to_string()))?;
+            put.map_err(|error| Problem::internal(&error))?;
             flow::TaskResult::Succeeded(values)
         }
     };

@@ -84,7 +84,8 @@ async fn try_edit(
 ) -> Result<Option<EditResult>, Problem> {
     let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
     let EditPlan { revision, flow, edited } =
-        plan_edits(&state.dependencies.modules, &state.dependencies.coverage, &machine, request, edits).await?;
+        plan_edits(&state.dependencies.modules, &state.dependencies.coverage, &machine, (request, edits), namespace)
+            .await?;
     let foreign = foreign_names(&flow, namespace);
     if !foreign.is_empty() {
         return Err(diagnostics_problem(&foreign, ""));
@@ -118,8 +119,8 @@ async fn plan_edits(
     library: &ModuleLibrary,
     coverage: &QueueCoverage,
     machine: &Machine,
-    request: &Edits,
-    edits: &[Edit],
+    (request, edits): (&Edits, &[Edit]),
+    limited_to: Option<&Namespace>,
 ) -> Result<EditPlan, Problem> {
     let revision = machine.revision();
     if request.if_revision.is_some_and(|expected| expected != revision.get()) {
@@ -129,7 +130,7 @@ async fn plan_edits(
     // The text of the flow may leave out its namespace.
     let mut draft = Draft { name: Some(machine.flow().name.clone()), ..draft };
     pin_modules(&mut draft, &request.edits);
-    let (flow, warnings) = edited_flow(library, coverage, machine, origin, &draft).await?;
+    let (flow, warnings) = edited_flow(library, coverage, machine, (origin, &draft), limited_to).await?;
     let reasons = machine.edit_errors(&flow);
     if !reasons.is_empty() {
         return Err(conflict(reasons.join("; ")));
@@ -145,10 +146,10 @@ async fn edited_flow(
     library: &ModuleLibrary,
     coverage: &QueueCoverage,
     machine: &Machine,
-    origin: FlowSource,
-    draft: &Draft,
+    (origin, draft): (FlowSource, &Draft),
+    limited_to: Option<&Namespace>,
 ) -> Result<(Flow, Vec<Diagnostic>), Problem> {
-    let wired = wire(library, draft, &machine.flow().inputs).await;
+    let wired = wire(library, draft, &machine.flow().inputs, limited_to).await;
     let wired = wired.map_err(|diagnostics| diagnostics_problem(&without_spans(diagnostics), ""))?;
     let WiredFlow { flow, warnings, modules } = wired;
     let unserved = unserved_queues(coverage, &draft.body, &flow);

@@ -39,13 +39,13 @@ pub(super) async fn reject_different(state: &state::State, submitted: &Resubmiss
     let mut differences = match &machine.flow().origin {
         Some(origin) => {
             let mut differences = definition_differs(origin, draft, text);
-            differences.extend(modules_differ(library, origin, draft, text).await?);
+            differences.extend(modules_differ(library, origin, draft, (text, *namespace)).await?);
             differences
         }
         // A run of `waft run`, which is stored without its text.
         None => {
-            let wired =
-                wire(library, draft, overrides).await.map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
+            let wired = wire(library, draft, overrides, *namespace).await;
+            let wired = wired.map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
             if without_source(&wired.flow) == without_source(machine.flow()) {
                 Vec::new()
             } else {
@@ -95,7 +95,7 @@ async fn modules_differ(
     library: &ModuleLibrary,
     origin: &FlowSource,
     draft: &Draft,
-    text: &str,
+    (text, limited_to): (&str, Option<&Namespace>),
 ) -> Result<Vec<String>, Problem> {
     let namespace = draft.namespace();
     let known = flow::file::parse(&origin.text).map(|known| known.modules).unwrap_or_default();
@@ -112,7 +112,8 @@ async fn modules_differ(
                 Err(_) => match library.resolve(&reference.text, namespace.as_ref()).await {
                     Ok((digest, _)) => Some(digest),
                     Err(error) => {
-                        let message = format!("module {alias:?}: {}", missing_module(&error).reason());
+                        let missing = missing_module(&error, limited_to);
+                        let message = format!("module {alias:?}: {}", missing.reason());
                         let span = reference.span.clone();
                         diagnostics.push(Diagnostic { severity: Severity::Error, message, hint: None, span });
                         continue;

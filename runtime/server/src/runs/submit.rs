@@ -10,11 +10,12 @@ use axum::{
 };
 use engine::SubmitError;
 use flow::{
-    Diagnostic, Draft, Flow, QueueName, RunId, Severity, StoredReferences, Values,
+    Diagnostic, Draft, Flow, Namespace, QueueName, RunId, Severity, StoredReferences, Values,
     draft::{DraftNode, FlowBody, MissingModule},
 };
 use logbook::LoadError;
-use store::FetchError;
+use store::{FetchError, Refusal};
+use tracing::{info, warn};
 
 use super::{
     namespace,
@@ -26,7 +27,7 @@ use crate::{
     audit::Subject,
     auth::namespace::CallerNamespace,
     extract,
-    problem::{Problem, chain},
+    problem::{IN_THE_LOG, Problem, chain},
     state::{self, Shared},
     wire_draft,
 };
@@ -59,7 +60,7 @@ pub(crate) async fn submit(
     let mut draft = flow::file::read(&submission.flow);
     namespace::enter(&mut draft, namespace.as_ref())?;
     if !draft.diagnostics.is_empty() {
-        return Err(collect_diagnostics(&state, draft, &submission, &overrides).await);
+        return Err(collect_diagnostics(&state, draft, &submission, &overrides, namespace.as_ref()).await);
     }
     override_modules(&mut draft, &submission);
     let submitted = Resubmission {
@@ -96,7 +97,7 @@ async fn start(
     let Resubmission { run, draft, text, overrides, namespace } = *submitted;
     let input_bytes: usize = overrides.values().map(flow::Value::size).sum();
     state.add_bytes(draft.namespace().as_ref(), text.len() + input_bytes).await?;
-    let wired = wire(&state.dependencies.modules, draft, overrides)
+    let wired = wire(&state.dependencies.modules, draft, overrides, namespace)
         .await
         .map_err(|diagnostics| diagnostics_problem(&diagnostics, text))?;
     let foreign = namespace::foreign_names(&wired.flow, namespace);
@@ -136,10 +137,11 @@ async fn collect_diagnostics(
     mut draft: Draft,
     submission: &Submission,
     overrides: &Values,
+    limited_to: Option<&Namespace>,
 ) -> Problem {
     override_modules(&mut draft, submission);
     let diagnostics = draft.diagnostics.clone();
-    let wired = wire(&state.dependencies.modules, &draft, overrides).await;
+    let wired = wire(&state.dependencies.modules, &draft, overrides, limited_to).await;
     diagnostics_problem(&wired.err().unwrap_or(diagnostics), &submission.flow)
 }
 
@@ -149,32 +151,45 @@ pub(super) fn parse_values(field: &str, values: &ValuesObject) -> Result<Values,
     values.read(StoredReferences::Reject).map_err(|error| Problem::bad_request(format!("{field}: {error}")))
 }
 
-/// Finds the modules of a flow in the store, and wires it.
+/// Finds the modules of a flow in the store, and wires it, for a sender that may be limited to a namespace.
 pub(super) async fn wire(
     library: &ModuleLibrary,
     draft: &Draft,
     overrides: &Values,
+    limited_to: Option<&Namespace>,
 ) -> Result<WiredFlow, Vec<Diagnostic>> {
     let namespace = draft.namespace();
     let find = async |text: String| {
-        library.find_for_run(&text, namespace.as_ref()).await.map_err(|error| missing_module(&error))
+        library.find_for_run(&text, namespace.as_ref()).await.map_err(|error| missing_module(&error, limited_to))
     };
     wire_draft(draft, overrides, &library.maximum(), find).await
 }
 
-/// Explains why a module cannot be used.
-pub(super) fn missing_module(error: &LibraryError) -> MissingModule {
+/// Explains why a module cannot be used, to a sender that may be limited to a namespace.
+pub(super) fn missing_module(error: &LibraryError, limited_to: Option<&Namespace>) -> MissingModule {
     let not_found = |why: String| MissingModule::NotFound {
         reason: format!("{why}; the server reads no files, so push the module first, or let `waft submit` do that"),
     };
+    let unusable =
+        |reason: String, hint: Option<&str>| MissingModule::Unusable { reason, hint: hint.map(str::to_owned) };
     match error {
-        LibraryError::NotAdmitted(refusal) => {
-            MissingModule::Unusable { reason: refusal.to_string(), hint: Some(refusal.advice().to_owned()) }
-        }
+        LibraryError::NotAdmitted(refusal) => match limited_to {
+            Some(namespace) => {
+                info!(%namespace, detail = %refusal, "a sender was answered without the details");
+                unusable(refusal.without_rules(), Some(Refusal::ADVICE_WITHOUT_RULES))
+            }
+            None => unusable(refusal.to_string(), Some(refusal.advice())),
+        },
         // The text is most likely a file path.
         LibraryError::Name { text, .. } => not_found(format!("{text:?} is no tag and no digest")),
         LibraryError::NoTag { .. } | LibraryError::Fetch(FetchError::Missing { .. }) => not_found(chain(error)),
-        error => MissingModule::Unusable { reason: chain(error), hint: None },
+        error => match limited_to.filter(|_| error.is_about_server()) {
+            Some(namespace) => {
+                warn!(%namespace, error = chain(error), "a module cannot be used");
+                unusable(IN_THE_LOG.to_owned(), None)
+            }
+            None => unusable(chain(error), None),
+        },
     }
 }
 

@@ -63,6 +63,27 @@ pub enum Objection {
 }
 
 impl Refusal {
+    /// What somebody can do who gets to know only [`Refusal::without_rules`].
+    pub const ADVICE_WITHOUT_RULES: &str = "ask an operator which signers may sign it, and for which tag; sign it with \
+        `waft push --sign`, or use another module";
+
+    /// The refusal, without the rules of the machine, and without the signers of the module and their tags: for somebody who
+    /// may not know those of others.
+    #[must_use]
+    pub fn without_rules(&self) -> String {
+        match self {
+            Self::DeniedDigest { digest } | Self::DeniedSigner { digest, .. } => {
+                format!("module {digest} is not admitted: it is denied here")
+            }
+            Self::Unlisted { digest, objections } if objections.is_empty() => {
+                format!("module {digest} is not admitted: it has no signature that counts here")
+            }
+            Self::Unlisted { digest, .. } => {
+                format!("module {digest} is not admitted: none of its signatures counts here for the tag that is used")
+            }
+        }
+    }
+
     /// What a person can do.
     #[must_use]
     pub fn advice(&self) -> &'static str {

@@ -28,12 +28,12 @@ pub async fn edit_alone(
     let mut machine = history.into_machine()?;
     // The available workers are known only once a process drives the run.
     let EditPlan { revision, flow, edited } =
-        plan_edits(library, &QueueCoverage::AnyWorker, &machine, request, &edits).await?;
+        plan_edits(library, &QueueCoverage::AnyWorker, &machine, (request, &edits), None).await?;
     if request.dry_run {
         return Ok(edited);
     }
     let flow = store::values::put_large_of_flow(&*library.store, Arc::new(flow)).await;
-    let flow = flow.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let flow = flow.map_err(|error| Problem::internal(&error))?;
     let records = machine.decide(now, &Event::Edit { revision, flow });
     for record in &records {
         // The next driver of the run sends the commands; until then they are unanswered.
