@@ -218,11 +218,7 @@ impl Broker for LossyConnection {
     }
 
     async fn publish(&self, message: Message) -> Result<(), PublishError> {
-        let queue = if message.exchange == names::JOBS {
-            format!("{}{}", names::JOBS_PREFIX, message.key)
-        } else {
-            message.key.clone()
-        };
+        let queue = names::queue_of(&message.exchange, &message.key);
         if self.lock().unresponsive.contains(&queue) {
             tokio::time::sleep(CONFIRM_TIMEOUT).await;
             return Err(PublishError::Unconfirmed { key: message.key });

@@ -79,6 +79,12 @@ pub fn job_queue(queue: &QueueName) -> String {
     format!("{JOBS_PREFIX}{queue}")
 }
 
+/// The queue that a message goes to through a direct exchange, from its routing key.
+#[must_use]
+pub fn queue_of(exchange: &str, key: &str) -> String {
+    if exchange == JOBS { format!("{JOBS_PREFIX}{key}") } else { key.to_owned() }
+}
+
 /// The prefix of the names of the workers' control queues.
 pub const CONTROL_PREFIX: &str = "waft.control.";
 

@@ -415,8 +415,7 @@ impl JobHandler {
 
 /// The queue of jobs that a message was taken from.
 fn queue_of(message: &Message) -> String {
-    let key = &message.key;
-    if message.exchange == topology::JOBS { format!("{}{key}", topology::JOBS_PREFIX) } else { key.clone() }
+    topology::queue_of(&message.exchange, &message.key)
 }
 
 /// Delivery guarantee for a report to the engine.
