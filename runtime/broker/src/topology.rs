@@ -52,18 +52,8 @@ pub async fn declare_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
 /// # Errors
 /// [`DeclareError`]: [`DeclareError::AccessRefused`] if this user may not declare them, and nobody else has.
 pub async fn ensure_shared(broker: &dyn Broker) -> Result<(), DeclareError> {
-    match declare_shared(broker).await {
-        Err(refused @ DeclareError::AccessRefused { .. }) => {
-            if broker.waiting(names::QUARANTINE).await?.is_none() {
-                return Err(refused);
-            }
-            info!(
-                "this user of the broker may not declare the exchanges of waft: it uses those that an engine has declared"
-            );
-            Ok(())
-        }
-        result => result,
-    }
+    let declared = declare_shared(broker).await;
+    use_declared(broker, declared, names::QUARANTINE, "the exchanges of waft").await
 }
 
 /// Declares the job queue for a queue name, and binds it. The quarantine must exist: see [`declare_shared`].
@@ -92,16 +82,23 @@ pub async fn declare_jobs(broker: &dyn Broker, queue: &QueueName) -> Result<(), 
 /// # Errors
 /// [`DeclareError`]: [`DeclareError::AccessRefused`] if this user may not declare it, and nobody else has.
 pub async fn ensure_jobs(broker: &dyn Broker, queue: &QueueName) -> Result<(), DeclareError> {
-    match declare_jobs(broker, queue).await {
+    let (declared, name) = (declare_jobs(broker, queue).await, names::job_queue(queue));
+    use_declared(broker, declared, &name, &name).await
+}
+
+/// Accepts that this user may not declare something, if `queue` exists, which is declared last.
+async fn use_declared(
+    broker: &dyn Broker,
+    declared: Result<(), DeclareError>,
+    queue: &str,
+    what: &str,
+) -> Result<(), DeclareError> {
+    match declared {
         Err(refused @ DeclareError::AccessRefused { .. }) => {
-            let name = names::job_queue(queue);
-            if broker.waiting(&name).await?.is_none() {
+            if broker.waiting(queue).await?.is_none() {
                 return Err(refused);
             }
-            info!(
-                queue = name,
-                "this user of the broker may not declare the queue: it uses the one that another user has declared"
-            );
+            info!("this user of the broker may not declare {what}: it uses what another user has declared");
             Ok(())
         }
         result => result,
