@@ -47,13 +47,9 @@ impl FiringMachine {
             },
             NodeRole::FanIn(each) => {
                 let results = self.results(each);
-                if self.check_results(&results).is_err() {
-                    return None;
-                }
-                let sizes = results.values().map(|values| values.iter().map(|value| value.size() + 1).sum::<usize>());
+                let largest = self.check_results(&results).ok()?;
                 let is_stored = |value: &Value| matches!(value, Value::Stored(_));
-                let is_small = sizes.max().unwrap_or_default() < MAX_INLINE_BYTES;
-                if is_small && !results.values().flatten().any(is_stored) {
+                if largest < MAX_INLINE_BYTES as u64 && !results.values().flatten().any(is_stored) {
                     return None;
                 }
                 FetchTarget::Results(results)
@@ -84,15 +80,18 @@ impl FiringMachine {
     }
 
     /// Checks the size of the lists into which the values of a task's elements would be joined, before anything is fetched.
-    fn check_results(&self, results: &BTreeMap<ValueName, Vec<Value>>) -> Result<(), Failure> {
-        // Each list has two brackets, and a comma between two elements. The size of a stored value is what its message says.
-        let sizes = results.iter().flat_map(|(name, values)| {
-            let of_values = values.iter().map(|value| (value.size() as u64).saturating_add(1));
-            of_values.chain([1 + name.as_str().len() as u64])
-        });
-        let total = sizes.fold(0, u64::saturating_add);
+    /// Returns the size of the largest list, in bytes.
+    fn check_results(&self, results: &BTreeMap<ValueName, Vec<Value>>) -> Result<u64, Failure> {
+        let (mut total, mut largest) = (0_u64, 0);
+        for (name, values) in results {
+            // A list has two brackets, and a comma between two elements. The size of a stored value is what its message says.
+            let sizes = values.iter().map(|value| (value.size() as u64).saturating_add(1));
+            let list = sizes.fold(1, u64::saturating_add);
+            total = total.saturating_add(list).saturating_add(name.as_str().len() as u64);
+            largest = largest.max(list);
+        }
         let too_large = |error| Failure::new(FailureKind::Permanent, format!("the values of its elements {error}"));
-        self.flow.limits.check_size(total).map_err(too_large)
+        self.flow.limits.check_size(total).map(|()| largest).map_err(too_large)
     }
 
     /// The result of a fetch whose values are all inline, or too large to be fetched.
@@ -100,7 +99,7 @@ impl FiringMachine {
         let result = match self.role(index) {
             NodeRole::FanIn(each) => {
                 let results = self.results(each);
-                FetchResult::Results(self.check_results(&results).and_then(|()| collect_results(results)))
+                FetchResult::Results(self.check_results(&results).and_then(|_| collect_results(results)))
             }
             NodeRole::ForEach(each) => FetchResult::List(self.list_of_source(&each.list)),
             NodeRole::Task(_)
