@@ -73,15 +73,15 @@ pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<Mod
 
 /// The guest's description, from here or from a child; `None` for a command, which has none.
 async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<description::TaskInfo>>, Completion> {
-    let limits = limits();
     let interrupts = [CancellationToken::new(), shared.interrupts()];
     let permit_watch = Watchdog::start(Duration::MAX, interrupts.clone());
     let permit = permit_watch.run(async { Ok(shared.describing().acquire().await?) }).await;
     let _permit = permit.map_err(|error| classify::without_guest(&error, &permit_watch))?;
     let loaded = match compiled.place() {
         Place::Here(loaded) => loaded,
-        Place::Children(code) => return code.describe(&limits, interrupts).await,
+        Place::Children(code) => return code.describe(interrupts).await,
     };
+    let limits = limits();
     let watch = Watchdog::start(limits.timeout, interrupts);
     let kind = EngineKind::of(&limits, loaded.allocation());
     let ready = watch.run(run::ready(loaded, kind)).await;

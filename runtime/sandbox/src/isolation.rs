@@ -20,7 +20,7 @@ use crate::{
     call::{Action, Call, CallReport, Completion, Observer, Stats},
     classify,
     compiled::CompileError,
-    describe::description,
+    describe::{self, description},
     engines::{Allocation, EngineKind},
     host_state::{CapturedOutput, Stdout, Streams},
     run::Watchdog,
@@ -29,7 +29,8 @@ use crate::{
 pub use child::serve_calls;
 pub(crate) use pool::Pool;
 
-use exchange::Ended;
+use exchange::{Ended, ExchangeError};
+use message::Started;
 use pool::{Member, Owner};
 use process::StartError;
 
@@ -37,8 +38,11 @@ use process::StartError;
 /// has taken the child over.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 
-/// The pause before a call is returned because this machine could not start a process for it: it may come back at once.
-const UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
+/// The pause before a call is returned because this machine cannot make it now: it may come back at once.
+pub const UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
+
+/// A child has ended before it read its request, so no guest was called.
+struct Unread;
 
 /// Where guests are called.
 #[derive(Debug, Clone, Default)]
@@ -69,12 +73,12 @@ impl IsolatedCode {
     /// Lets a child load the code, so that its errors are known. The child then waits for the first call.
     pub(crate) async fn load(pool: &Arc<Pool>, digest: Digest, bytes: Bytes) -> Result<Self, CompileError> {
         let kind = EngineKind::first(Allocation::Pooled);
-        let member = pool.start(digest, kind, &bytes).await.map_err(|error| match error {
+        let (member, started) = pool.start(digest, kind, &bytes).await.map_err(|error| match error {
             StartError::Load(error) => CompileError::of_load(digest, error),
             StartError::Machine(reason) => CompileError::Unavailable { digest, reason },
         })?;
-        let (allocation, is_command) = (member.kind().allocation(), member.is_command());
         member.release();
+        let Started { allocation, is_command } = started;
         Ok(Self { pool: pool.clone(), digest, bytes, allocation, is_command })
     }
 
@@ -83,17 +87,34 @@ impl IsolatedCode {
         self.bytes.len()
     }
 
-    /// Calls the guest in a child. Dropping the future kills the child, and so does an interrupt.
+    /// Calls the guest in a child. Dropping the future kills the child, and so does an interrupt. If the system ends the child
+    /// before it has read the call, another child makes it.
     pub(crate) async fn call(
         &self,
         call: &Call,
         interrupts: [CancellationToken; 2],
         observer: Arc<dyn Observer>,
     ) -> CallReport {
+        let report = match self.call_once(call, interrupts.clone(), observer.clone()).await {
+            Err(Unread) => self.call_once(call, interrupts, observer).await,
+            report => report,
+        };
+        match report {
+            Ok(report) => report,
+            Err(Unread) => CallReport::without_guest(self.unavailable(TWO_ENDED).await),
+        }
+    }
+
+    async fn call_once(
+        &self,
+        call: &Call,
+        interrupts: [CancellationToken; 2],
+        observer: Arc<dyn Observer>,
+    ) -> Result<CallReport, Unread> {
         let kind = EngineKind::of(&call.limits, self.allocation);
         let mut child = match self.child(kind, Some(Owner::of(&call.flow)), &interrupts).await {
             Ok(child) => child,
-            Err(completion) => return CallReport::without_guest(completion),
+            Err(completion) => return Ok(CallReport::without_guest(completion)),
         };
         let stdout = match call.action {
             Action::Apply if self.is_command => Stdout::Output,
@@ -108,34 +129,52 @@ impl IsolatedCode {
                 child.release();
                 ended
             }
-            Ok(Err(error)) => Ended::without_stats(Completion::Failed(child.process().explain(error).await)),
+            Ok(Err(error)) => Ended::without_stats(Completion::Failed(explain(&mut child, error).await?)),
             Err(stop) => Ended::without_stats(classify::without_guest(&stop, &watch)),
         };
         let CapturedOutput { log, stdout, stderr } = streams.take();
         let stats = Stats { duration: watch.elapsed(), memory };
-        CallReport { completion, log, stdout: stdout.into(), stderr: stderr.into(), stats }
+        Ok(CallReport { completion, log, stdout: stdout.into(), stderr: stderr.into(), stats })
     }
 
-    /// Requests the description of the module's tasks from a child; `None` for a command.
+    /// Requests the description of the module's tasks from a child, within the limits of [`describe::limits`]; `None` for a
+    /// command.
     pub(crate) async fn describe(
         &self,
-        limits: &flow::Limits,
         interrupts: [CancellationToken; 2],
     ) -> Result<Option<Vec<description::TaskInfo>>, Completion> {
         if self.is_command {
             return Ok(None);
         }
-        let mut child = self.child(EngineKind::of(limits, self.allocation), None, &interrupts).await?;
+        let described = match self.describe_once(interrupts.clone()).await {
+            Err(Unread) => self.describe_once(interrupts).await,
+            described => described,
+        };
+        match described {
+            Ok(described) => described.map(Some),
+            Err(Unread) => Err(self.unavailable(TWO_ENDED).await),
+        }
+    }
+
+    async fn describe_once(
+        &self,
+        interrupts: [CancellationToken; 2],
+    ) -> Result<Result<Vec<description::TaskInfo>, Completion>, Unread> {
+        let limits = describe::limits();
+        let mut child = match self.child(EngineKind::of(&limits, self.allocation), None, &interrupts).await {
+            Ok(child) => child,
+            Err(completion) => return Ok(Err(completion)),
+        };
         let watch = Watchdog::start(limits.timeout, interrupts.clone());
         let kill = Watchdog::start(limits.timeout.saturating_add(KILL_GRACE), interrupts);
-        match kill.run(async { Ok(child.process().describe().await) }).await {
+        Ok(match kill.run(async { Ok(child.process().describe().await) }).await {
             Ok(Ok(described)) => {
                 child.release();
-                described.map(Some).map_err(Completion::Failed)
+                described.map_err(Completion::Failed)
             }
-            Ok(Err(error)) => Err(Completion::Failed(child.process().explain(error).await)),
+            Ok(Err(error)) => Err(Completion::Failed(explain(&mut child, error).await?)),
             Err(stop) => Err(classify::without_guest(&stop, &watch)),
-        }
+        })
     }
 
     /// A child that has loaded the code, unless an interrupt comes first.
@@ -157,12 +196,23 @@ impl IsolatedCode {
                 let reason = format!("it could not be prepared: {error}");
                 Err(Completion::Failed(Failure::new(FailureKind::Module, reason)))
             }
-            // It says nothing of the module: another machine may call it, or this one later.
-            StartError::Machine(_) => {
-                tracing::warn!(digest = %self.digest.short(), %error, "no process could be started for a call");
-                tokio::time::sleep(UNAVAILABLE_DELAY).await;
-                Err(Completion::Interrupted)
-            }
+            StartError::Machine(reason) => Err(self.unavailable(&reason).await),
         }
     }
+
+    /// No child can make a call now. That says nothing of the module: another machine may call it, or this one later.
+    async fn unavailable(&self, reason: &str) -> Completion {
+        tracing::warn!(digest = %self.digest.short(), reason, "no process could make a call");
+        tokio::time::sleep(UNAVAILABLE_DELAY).await;
+        Completion::Interrupted
+    }
+}
+
+const TWO_ENDED: &str = "two processes in a row have ended before they read it";
+
+/// The failure of a call whose child has not answered as it must.
+async fn explain(child: &mut Member, error: ExchangeError) -> Result<Failure, Unread> {
+    let is_unread = matches!(error, ExchangeError::Unread(_));
+    let failure = child.process().explain(error).await;
+    if is_unread { Err(Unread) } else { Ok(failure) }
 }

@@ -31,11 +31,13 @@ pub(crate) enum LinkedModule {
 }
 
 /// Why code could not be loaded; each has the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum LoadError {
     /// Wasmtime refused it.
+    #[error("{0}")]
     Refused(String),
     /// An import or export has another type than in the contract.
+    #[error("{0}")]
     ContractMismatch(String),
 }
 

@@ -1,6 +1,6 @@
 //! Loads content by digest: from memory, from the local disk, then from the store of the job's engine.
 
-use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc};
 
 use flow::{Digest, Failure, FailureKind, Outcome, Size, Stored, Value, Values};
 use protocol::{Job, Key};
@@ -9,9 +9,6 @@ use store::{Admission, FetchError};
 use tracing::warn;
 
 use crate::admission::ModuleAdmission;
-
-/// Pause before a job is returned because this machine cannot compile its module now: it may come back at once.
-const UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
 
 /// Maximum size of a value that a worker fetches, and of a module for a rollback, in bytes.
 const MAX_CONTENT_BYTES: u64 = 256 << 20;
@@ -68,7 +65,7 @@ impl ContentSource {
             Ok(compiled) => Ok(Some(compiled)),
             Err(error @ (CompileError::Unavailable { .. } | CompileError::Interrupted { .. })) => {
                 warn!(%error, "the job is returned");
-                tokio::time::sleep(UNAVAILABLE_DELAY).await;
+                tokio::time::sleep(sandbox::UNAVAILABLE_DELAY).await;
                 Ok(None)
             }
             Err(error) => Err(failure(&error)),

@@ -12,7 +12,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use super::message::{
-    self, EndedHead, HEADER_BYTES, Header, Refusal, Request, ResultHead, Start, Started, Tag, value_heads,
+    self, EndedHead, ExchangeNumber, HEADER_BYTES, Header, Refusal, Request, ResultHead, Start, Started, Tag,
+    value_heads,
 };
 use crate::{
     call::{Action, Call, CallReport, Completion, Level, Observer, Standard},
@@ -27,14 +28,18 @@ use crate::{
 /// The stream to the parent: standard input, in both directions.
 struct Connection {
     reader: BufReader<File>,
-    writer: Arc<Writer>,
+    writer: Arc<File>,
 }
 
-/// Sends the parent messages.
-struct Writer(File);
+/// Sends the parent the messages of one exchange.
+struct Writer {
+    stream: Arc<File>,
+    exchange: ExchangeNumber,
+}
 
 /// A message as it was received.
 struct Received {
+    exchange: ExchangeNumber,
     tag: Tag,
     head: Vec<u8>,
     body: Vec<u8>,
@@ -57,25 +62,25 @@ pub fn serve_calls() -> io::Result<()> {
     confined::enter()?;
     confined::ignore_requests_to_stop();
     let mut connection = Connection::of_stdin()?;
-    let Some(Received { tag, head, body: code }) = connection.receive()? else { return Ok(()) };
+    let Some(Received { exchange, tag, head, body: code }) = connection.receive()? else { return Ok(()) };
+    let writer = connection.writer(exchange);
     let start = Start::decode(tag, &head)?;
     let guests = match Guests::load(&start, &code) {
         Ok(guests) => guests,
-        Err(refusal) => {
-            return connection.writer.send(&message::message(Tag::Started, &Err::<Started, _>(refusal), &[])?);
-        }
+        Err(refusal) => return writer.send(&exchange.message(Tag::Started, &Err::<Started, _>(refusal), &[])?),
     };
     drop(code);
     let (kind, module) = guests.loaded.first();
     let started = Started { allocation: kind.allocation(), is_command: module.is_command() };
-    connection.writer.send(&message::message(Tag::Started, &Ok::<_, Refusal>(started), &[])?)?;
-    while let Some(Received { tag, head, body }) = connection.receive()? {
+    writer.send(&exchange.message(Tag::Started, &Ok::<_, Refusal>(started), &[])?)?;
+    while let Some(Received { exchange, tag, head, body }) = connection.receive()? {
+        let writer = connection.writer(exchange);
         match Request::decode(tag, &head, &body)? {
             Request::Call(call) => {
                 drop((head, body));
-                guests.call(kind, module, &call, &connection.writer)?;
+                guests.call(kind, module, &call, &Arc::new(writer))?;
             }
-            Request::Describe => guests.describe(kind, module, &connection.writer)?,
+            Request::Describe => guests.describe(kind, module, &writer)?,
         }
     }
     Ok(())
@@ -108,7 +113,7 @@ impl Guests {
         // The parent has the rest already.
         let is_unsent = module.is_command() && matches!(call.action, Action::Apply);
         if is_unsent && !stdout.is_empty() {
-            writer.send(&message::print(Standard::Output, &stdout))?;
+            writer.send(&writer.exchange.print(Standard::Output, &stdout))?;
         }
         let mut body = Vec::new();
         let result = match &completion {
@@ -116,7 +121,7 @@ impl Guests {
             Completion::Failed(failure) => ResultHead::Failed(failure.into()),
             Completion::Interrupted => return Err(message::invalid("an interrupt that nobody sent")),
         };
-        writer.send(&message::message(Tag::Ended, &EndedHead { result, memory: stats.memory }, &body)?)
+        writer.send(&writer.exchange.message(Tag::Ended, &EndedHead { result, memory: stats.memory }, &body)?)
     }
 
     fn describe(&self, kind: EngineKind, module: &LinkedModule, writer: &Writer) -> io::Result<()> {
@@ -129,7 +134,7 @@ impl Guests {
                 return Err(message::invalid("a description without a result"));
             }
         };
-        writer.send(&message::message(Tag::Described, &described, &[])?)
+        writer.send(&writer.exchange.message(Tag::Described, &described, &[])?)
     }
 }
 
@@ -142,8 +147,13 @@ impl Connection {
     /// Copies standard input, since the one of the standard library is only read.
     fn of_stdin() -> io::Result<Self> {
         let reader = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        let writer = Arc::new(Writer(reader.try_clone()?));
+        let writer = Arc::new(reader.try_clone()?);
         Ok(Self { reader: BufReader::new(reader), writer })
+    }
+
+    /// Sends the messages of one exchange.
+    fn writer(&self, exchange: ExchangeNumber) -> Writer {
+        Writer { stream: self.writer.clone(), exchange }
     }
 
     /// The next message; `None` once the parent has closed the stream.
@@ -159,13 +169,13 @@ impl Connection {
         self.reader.read_exact(&mut head)?;
         let mut body = vec![0; usize::try_from(header.body).map_err(io::Error::other)?];
         self.reader.read_exact(&mut body)?;
-        Ok(Some(Received { tag: header.tag, head, body }))
+        Ok(Some(Received { exchange: header.exchange, tag: header.tag, head, body }))
     }
 }
 
 impl Writer {
     fn send(&self, message: &[u8]) -> io::Result<()> {
-        (&self.0).write_all(message)
+        (&*self.stream).write_all(message)
     }
 
     /// Sends a guest's output. Nobody waits for the call any more if the parent has left.
@@ -178,14 +188,14 @@ impl Writer {
 
 impl Observer for Writer {
     fn log(&self, level: Level, line: &str) {
-        self.send_output(&message::log(level, line));
+        self.send_output(&self.exchange.log(level, line));
     }
 
     fn print(&self, standard: Standard, bytes: &[u8]) {
-        self.send_output(&message::print(standard, bytes));
+        self.send_output(&self.exchange.print(standard, bytes));
     }
 
     fn progress(&self, fraction: f64, message: &str) {
-        self.send_output(&message::progress(fraction, message));
+        self.send_output(&self.exchange.progress(fraction, message));
     }
 }

@@ -1,7 +1,8 @@
 //! The conversation of a parent with its child, over any stream.
 //!
 //! A guest may have taken the child over, so nothing from it is believed: not a size, not a name, not that it keeps the limits of
-//! its call. A child that breaks a rule is ended. What it says belongs to the one call that it makes, whatever it says.
+//! its call. A child that breaks a rule is ended. What it says belongs to the one call that it makes, whatever it says: it has to
+//! repeat the number of the request, so what it has said before the call counts for nothing.
 
 use std::io;
 
@@ -9,8 +10,8 @@ use flow::{Failure, FailureKind, MAX_MESSAGE_BYTES, Values};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::message::{
-    self, Bounds, EndedHead, HEADER_BYTES, Header, Refusal, Reply, ResultHead, Start, Started, Tag, encode_call,
-    read_values,
+    Bounds, EndedHead, ExchangeNumber, HEADER_BYTES, Header, Refusal, Reply, ResultHead, Start, Started, Tag,
+    encode_call, read_values,
 };
 use crate::{
     call::{Action, Call, Completion, Observer},
@@ -42,7 +43,10 @@ impl Ended {
 pub(super) enum ExchangeError {
     /// The child has closed the stream, mostly because it has ended.
     #[error("the stream has ended: {0}")]
-    Lost(#[from] io::Error),
+    Lost(io::Error),
+    /// The child has closed the stream before it read all of the request: nothing came of it.
+    #[error("the stream has ended before the request was read: {0}")]
+    Unread(io::Error),
     /// The child has sent what it must not send.
     #[error("it sent {0}")]
     Violation(String),
@@ -52,97 +56,117 @@ fn violation(what: &str) -> ExchangeError {
     ExchangeError::Violation(what.to_owned())
 }
 
-/// Lets a child load code.
-pub(super) async fn start<S>(
-    stream: &mut S,
-    start: &Start,
-    code: &[u8],
-) -> Result<Result<Started, Refusal>, ExchangeError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    stream.write_all(&message::head(Tag::Start, start, code.len() as u64)?).await?;
-    stream.write_all(code).await?;
-    match read(stream, Bounds::NO_CALL).await? {
-        Reply::Started(started) => Ok(started),
-        Reply::Log(..) | Reply::Print(..) | Reply::Progress(..) | Reply::Ended(..) | Reply::Described(_) => {
-            Err(violation("another message than that it has started"))
-        }
-    }
+/// One request, and its reply.
+pub(super) struct Exchange<'a, S> {
+    stream: &'a mut S,
+    number: ExchangeNumber,
+    /// Whether a message of the reply has arrived.
+    is_answered: bool,
 }
 
-/// Makes a call. The streams limit what the child may log and print, as they limit a guest in this process.
-pub(super) async fn call<S>(
-    stream: &mut S,
-    call: &Call,
-    streams: &Streams,
-    observer: &dyn Observer,
-) -> Result<Ended, ExchangeError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let bounds = Bounds::of(&call.limits, call.required_outputs.len());
-    stream.write_all(&encode_call(call)?).await?;
-    loop {
-        match read(stream, bounds).await? {
-            Reply::Log(level, line) => {
-                streams.log(level, &line).map_err(|_| violation("more output than its limit"))?;
-                observer.log(level, &line);
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
+    pub(super) fn new(stream: &'a mut S, number: ExchangeNumber) -> Self {
+        Self { stream, number, is_answered: false }
+    }
+
+    /// Lets a child load code.
+    pub(super) async fn start(mut self, start: &Start, code: &[u8]) -> Result<Result<Started, Refusal>, ExchangeError> {
+        self.send(self.number.head(Tag::Start, start, code.len() as u64)).await?;
+        self.stream.write_all(code).await.map_err(|error| self.lost(error))?;
+        match self.read(Bounds::NO_CALL).await? {
+            Reply::Started(started) => Ok(started),
+            Reply::Log(..) | Reply::Print(..) | Reply::Progress(..) | Reply::Ended(..) | Reply::Described(_) => {
+                Err(violation("another message than that it has started"))
             }
-            Reply::Print(standard, bytes) => {
-                streams.print(standard, &bytes).map_err(|_| violation("more output than its limit"))?;
-            }
-            Reply::Progress(fraction, message) => observer.progress(fraction, &message),
-            Reply::Ended(EndedHead { result, memory }, body) => {
-                let completion = match result {
-                    ResultHead::Succeeded(heads) => {
-                        let values = read_values(heads, &mut body.as_slice()).map_err(invalid)?;
-                        Completion::Succeeded(checked_values(values, call)?)
-                    }
-                    ResultHead::Failed(failure) => {
-                        Completion::Failed(checked_failure(failure.into_failure().map_err(invalid)?)?)
-                    }
-                };
-                return Ok(Ended { completion, memory: memory.min(call.limits.memory) });
-            }
-            Reply::Started(_) | Reply::Described(_) => return Err(violation("a message that belongs to no call")),
         }
     }
-}
 
-/// Requests the description of the module.
-pub(super) async fn describe<S>(stream: &mut S) -> Result<Result<Vec<description::TaskInfo>, Failure>, ExchangeError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    stream.write_all(&message::message(Tag::Describe, &(), &[])?).await?;
-    match read(stream, Bounds::NO_CALL).await? {
-        Reply::Described(Ok(tasks)) => Ok(Ok(tasks)),
-        Reply::Described(Err(failure)) => Ok(Err(checked_failure(failure.into_failure().map_err(invalid)?)?)),
-        Reply::Log(..) | Reply::Print(..) | Reply::Progress(..) | Reply::Ended(..) | Reply::Started(_) => {
-            Err(violation("another message than a description"))
+    /// Makes a call. The streams limit what the child may log and print, as they limit a guest in this process.
+    pub(super) async fn call(
+        mut self,
+        call: &Call,
+        streams: &Streams,
+        observer: &dyn Observer,
+    ) -> Result<Ended, ExchangeError> {
+        let bounds = Bounds::of(&call.limits, call.required_outputs.len());
+        self.send(encode_call(self.number, call)).await?;
+        loop {
+            match self.read(bounds).await? {
+                Reply::Log(level, line) => {
+                    streams.log(level, &line).map_err(|_| violation("more output than its limit"))?;
+                    observer.log(level, &line);
+                }
+                Reply::Print(standard, bytes) => {
+                    streams.print(standard, &bytes).map_err(|_| violation("more output than its limit"))?;
+                }
+                Reply::Progress(fraction, message) => observer.progress(fraction, &message),
+                Reply::Ended(EndedHead { result, memory }, body) => {
+                    let completion = match result {
+                        ResultHead::Succeeded(heads) => {
+                            let values = read_values(heads, &mut body.as_slice()).map_err(invalid)?;
+                            Completion::Succeeded(checked_values(values, call)?)
+                        }
+                        ResultHead::Failed(failure) => {
+                            Completion::Failed(checked_failure(failure.into_failure().map_err(invalid)?)?)
+                        }
+                    };
+                    return Ok(Ended { completion, memory: memory.min(call.limits.memory) });
+                }
+                Reply::Started(_) | Reply::Described(_) => return Err(violation("a message that belongs to no call")),
+            }
         }
     }
-}
 
-/// Reads a message of a child, after a look at its size.
-async fn read<S: AsyncRead + Unpin>(stream: &mut S, bounds: Bounds) -> Result<Reply, ExchangeError> {
-    let mut header = [0; HEADER_BYTES];
-    stream.read_exact(&mut header).await?;
-    let header = Header::decode(header).ok_or_else(|| violation("a message of an unknown kind"))?;
-    if !bounds.allow(header) {
-        return Err(violation("a message that is too large, or comes at a wrong time"));
+    /// Requests the description of the module.
+    pub(super) async fn describe(mut self) -> Result<Result<Vec<description::TaskInfo>, Failure>, ExchangeError> {
+        self.send(self.number.message(Tag::Describe, &(), &[])).await?;
+        match self.read(Bounds::NO_CALL).await? {
+            Reply::Described(Ok(tasks)) => Ok(Ok(tasks)),
+            Reply::Described(Err(failure)) => Ok(Err(checked_failure(failure.into_failure().map_err(invalid)?)?)),
+            Reply::Log(..) | Reply::Print(..) | Reply::Progress(..) | Reply::Ended(..) | Reply::Started(_) => {
+                Err(violation("another message than a description"))
+            }
+        }
     }
-    let length = |size: u64| usize::try_from(size).map_err(|_| violation("a message that is too large"));
-    let mut head = vec![0; header.head as usize];
-    stream.read_exact(&mut head).await?;
-    // The memory grows with what arrives, not with what was announced.
-    let mut body = Vec::with_capacity(length(header.body)?.min(FIRST_READ));
-    (&mut *stream).take(header.body).read_to_end(&mut body).await?;
-    if body.len() as u64 != header.body {
-        return Err(ExchangeError::Lost(io::ErrorKind::UnexpectedEof.into()));
+
+    async fn send(&mut self, message: io::Result<Vec<u8>>) -> Result<(), ExchangeError> {
+        let message = message.map_err(ExchangeError::Lost)?;
+        self.stream.write_all(&message).await.map_err(|error| self.lost(error))
     }
-    Reply::decode(header.tag, &head, body).map_err(invalid)
+
+    /// Reads a message of a child, after a look at its size.
+    async fn read(&mut self, bounds: Bounds) -> Result<Reply, ExchangeError> {
+        let mut header = [0; HEADER_BYTES];
+        self.stream.read_exact(&mut header).await.map_err(|error| self.lost(error))?;
+        self.is_answered = true;
+        let header = Header::decode(header).ok_or_else(|| violation("a message of an unknown kind"))?;
+        if header.exchange != self.number {
+            return Err(violation("a message that does not answer the request"));
+        }
+        if !bounds.allow(header) {
+            return Err(violation("a message that is too large, or comes at a wrong time"));
+        }
+        let length = |size: u64| usize::try_from(size).map_err(|_| violation("a message that is too large"));
+        let mut head = vec![0; header.head as usize];
+        self.stream.read_exact(&mut head).await.map_err(ExchangeError::Lost)?;
+        // The memory grows with what arrives, not with what was announced.
+        let mut body = Vec::with_capacity(length(header.body)?.min(FIRST_READ));
+        (&mut *self.stream).take(header.body).read_to_end(&mut body).await.map_err(ExchangeError::Lost)?;
+        if body.len() as u64 != header.body {
+            return Err(ExchangeError::Lost(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Reply::decode(header.tag, &head, body).map_err(invalid)
+    }
+
+    /// The stream has ended. The kernel says so in this way if the child has left some of the request in it.
+    fn lost(&self, error: io::Error) -> ExchangeError {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset if !self.is_answered => {
+                ExchangeError::Unread(error)
+            }
+            _ => ExchangeError::Lost(error),
+        }
+    }
 }
 
 /// The memory that is taken before a body arrives, in bytes.

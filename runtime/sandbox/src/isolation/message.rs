@@ -1,7 +1,7 @@
 //! Messages between a process and a child that calls guests for it. Both are the same program, so the format has no version.
 //!
-//! A message is a tag, the length of its head, the length of its body, the head and the body. The head is JSON. The body has what
-//! may be large: code, the contents of values one after the other, or a text.
+//! A message is a tag, the number of its exchange, the length of its head, the length of its body, the head and the body. The head
+//! is JSON. The body has what may be large: code, the contents of values one after the other, or a text.
 //!
 //! The parent does not trust its child, since a guest may have taken it over: [`Bounds`] limit what the parent reads, and
 //! `exchange.rs` checks what it means.
@@ -25,8 +25,27 @@ use crate::{
 pub(super) use call::{decode_call, encode_call};
 pub(super) use values::{FailureHead, ValueHead, read_values, value_heads};
 
-/// Tag, length of the head, length of the body.
-pub(super) const HEADER_BYTES: usize = 1 + 4 + 8;
+/// Tag, number of the exchange, length of the head, length of the body.
+pub(super) const HEADER_BYTES: usize = 1 + 8 + 4 + 8;
+
+/// The number of a request and of all messages of its reply. A child learns it with the request, so nothing that the child has
+/// sent before can be taken for a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ExchangeNumber([u8; 8]);
+
+impl ExchangeNumber {
+    /// A number that nobody can guess.
+    pub(super) fn random() -> Self {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+        Self(bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn new(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+}
 
 /// The first message to a child; the body is the code.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -122,6 +141,7 @@ impl Tag {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header {
     pub(super) tag: Tag,
+    pub(super) exchange: ExchangeNumber,
     pub(super) head: u32,
     pub(super) body: u64,
 }
@@ -129,12 +149,21 @@ pub(super) struct Header {
 impl Header {
     /// Reads a header; `None` for an unknown tag.
     pub(super) fn decode(bytes: [u8; HEADER_BYTES]) -> Option<Self> {
-        let [tag, a, b, c, d, body @ ..] = bytes;
-        Some(Self { tag: Tag::of(tag)?, head: u32::from_le_bytes([a, b, c, d]), body: u64::from_le_bytes(body) })
+        let (&[tag], rest) = bytes.split_first_chunk()?;
+        let (&exchange, rest) = rest.split_first_chunk()?;
+        let (&head, rest) = rest.split_first_chunk()?;
+        let (&body, _) = rest.split_first_chunk()?;
+        Some(Self {
+            tag: Tag::of(tag)?,
+            exchange: ExchangeNumber(exchange),
+            head: u32::from_le_bytes(head),
+            body: u64::from_le_bytes(body),
+        })
     }
 
     pub(super) fn encode(self) -> Vec<u8> {
-        [&[self.tag as u8][..], &self.head.to_le_bytes(), &self.body.to_le_bytes()].concat()
+        let Self { tag, exchange, head, body } = self;
+        [&[tag as u8][..], &exchange.0, &head.to_le_bytes(), &body.to_le_bytes()].concat()
     }
 }
 
@@ -184,39 +213,42 @@ impl Bounds {
     }
 }
 
-/// The start of a message: its header, and its head in JSON.
-pub(super) fn head(tag: Tag, head: &impl Serialize, body: u64) -> io::Result<Vec<u8>> {
-    let head = serde_json::to_vec(head)?;
-    let too_large = |_| io::Error::new(io::ErrorKind::InvalidInput, "the head of a message is too large");
-    let header = Header { tag, head: u32::try_from(head.len()).map_err(too_large)?, body };
-    Ok([header.encode(), head].concat())
-}
+/// The messages of one exchange.
+impl ExchangeNumber {
+    /// The start of a message: its header, and its head in JSON.
+    pub(super) fn head(self, tag: Tag, head: &impl Serialize, body: u64) -> io::Result<Vec<u8>> {
+        let head = serde_json::to_vec(head)?;
+        let too_large = |_| io::Error::new(io::ErrorKind::InvalidInput, "the head of a message is too large");
+        let header = Header { tag, exchange: self, head: u32::try_from(head.len()).map_err(too_large)?, body };
+        Ok([header.encode(), head].concat())
+    }
 
-/// A message with a head.
-pub(super) fn message(tag: Tag, with: &impl Serialize, body: &[&[u8]]) -> io::Result<Vec<u8>> {
-    let mut message = head(tag, with, body.iter().map(|part| part.len() as u64).sum())?;
-    body.iter().for_each(|part| message.extend_from_slice(part));
-    Ok(message)
-}
+    /// A message with a head.
+    pub(super) fn message(self, tag: Tag, with: &impl Serialize, body: &[&[u8]]) -> io::Result<Vec<u8>> {
+        let mut message = self.head(tag, with, body.iter().map(|part| part.len() as u64).sum())?;
+        body.iter().for_each(|part| message.extend_from_slice(part));
+        Ok(message)
+    }
 
-/// A message without a head.
-fn text(tag: Tag, body: &[&[u8]]) -> Vec<u8> {
-    let header = Header { tag, head: 0, body: body.iter().map(|part| part.len() as u64).sum() };
-    let mut message = header.encode();
-    body.iter().for_each(|part| message.extend_from_slice(part));
-    message
-}
+    /// A message without a head.
+    fn text(self, tag: Tag, body: &[&[u8]]) -> Vec<u8> {
+        let header = Header { tag, exchange: self, head: 0, body: body.iter().map(|part| part.len() as u64).sum() };
+        let mut message = header.encode();
+        body.iter().for_each(|part| message.extend_from_slice(part));
+        message
+    }
 
-pub(super) fn log(level: Level, line: &str) -> Vec<u8> {
-    text(Tag::Log, &[&[level as u8], line.as_bytes()])
-}
+    pub(super) fn log(self, level: Level, line: &str) -> Vec<u8> {
+        self.text(Tag::Log, &[&[level as u8], line.as_bytes()])
+    }
 
-pub(super) fn print(standard: Standard, bytes: &[u8]) -> Vec<u8> {
-    text(Tag::Print, &[&[standard as u8], bytes])
-}
+    pub(super) fn print(self, standard: Standard, bytes: &[u8]) -> Vec<u8> {
+        self.text(Tag::Print, &[&[standard as u8], bytes])
+    }
 
-pub(super) fn progress(fraction: f64, message: &str) -> Vec<u8> {
-    text(Tag::Progress, &[&fraction.to_le_bytes(), message.as_bytes()])
+    pub(super) fn progress(self, fraction: f64, message: &str) -> Vec<u8> {
+        self.text(Tag::Progress, &[&fraction.to_le_bytes(), message.as_bytes()])
+    }
 }
 
 /// The error about a message that cannot be decoded.

@@ -25,7 +25,7 @@ pub(crate) struct Pool {
     program: Program,
     /// The maximum memory of a child in bytes, without its code.
     memory: u64,
-    /// The maximum number of children. The calls that run at the same time are fewer.
+    /// The maximum number of children that wait or make a call. There are more only while modules are loaded.
     max_children: usize,
     state: Mutex<PoolState>,
     /// Ends idle children.
@@ -50,7 +50,6 @@ struct Child {
     process: CallProcess,
     digest: Digest,
     kind: EngineKind,
-    is_command: bool,
     /// Whose data it has seen.
     owner: Option<Owner>,
 }
@@ -89,7 +88,7 @@ impl Pool {
     ) -> Result<Member, StartError> {
         let mut member = match self.take_idle(digest, kind, owner.as_ref()) {
             Some(child) => Member { pool: self.clone(), child: Some(child) },
-            None => self.start(digest, kind, code).await?,
+            None => self.start(digest, kind, code).await?.0,
         };
         if let Some(child) = &mut member.child {
             child.owner = owner.or(child.owner.take());
@@ -97,13 +96,14 @@ impl Pool {
         Ok(member)
     }
 
-    /// Starts a child, and ends the one that has waited longest if there are too many.
+    /// Starts a child, and ends the one that has waited longest if there are too many. Also returns what the child says of its
+    /// module.
     pub(super) async fn start(
         self: &Arc<Self>,
         digest: Digest,
         kind: EngineKind,
         code: &[u8],
-    ) -> Result<Member, StartError> {
+    ) -> Result<(Member, Started), StartError> {
         let excess = {
             let mut state = self.state();
             state.busy += 1;
@@ -112,22 +112,26 @@ impl Pool {
         drop(excess);
         let mut member = Member { pool: self.clone(), child: None };
         let start = Start { kind, memory: self.memory.saturating_add(2 * code.len() as u64) };
-        let (process, Started { allocation, is_command }) = CallProcess::start(&self.program, &start, code).await?;
-        member.child = Some(Child { process, digest, kind: kind.with(allocation), is_command, owner: None });
-        Ok(member)
+        let (process, started) = CallProcess::start(&self.program, &start, code).await?;
+        member.child = Some(Child { process, digest, kind: kind.with(started.allocation), owner: None });
+        Ok((member, started))
     }
 
     fn take_idle(&self, digest: Digest, kind: EngineKind, owner: Option<&Owner>) -> Option<Child> {
-        let mut state = self.state();
         loop {
-            // The youngest, so that the others can be ended.
-            let position = state.idle.iter().rposition(|idle| idle.child.fits(digest, kind, owner))?;
-            let mut child = state.idle.remove(position).child;
-            if child.process.is_alive() {
+            let mut child = {
+                let mut state = self.state();
+                // The youngest, so that the others can be ended.
+                let position = state.idle.iter().rposition(|idle| idle.child.fits(digest, kind, owner))?;
+                let child = state.idle.remove(position).child;
                 state.busy += 1;
-                return Some(child);
+                child
+            };
+            match child.process.check_idle() {
+                Ok(()) => return Some(child),
+                Err(reason) => tracing::warn!(digest = %digest.short(), "a process that waited for a call {reason}"),
             }
-            tracing::warn!(digest = %digest.short(), "a process that waited for a call was ended from outside");
+            self.state().busy -= 1;
         }
     }
 
@@ -162,21 +166,21 @@ async fn end_idle(pool: std::sync::Weak<Pool>) {
     loop {
         tokio::time::sleep(pause).await;
         let Some(pool) = pool.upgrade() else { return };
-        let ended = {
+        let (ended, next) = {
             let mut state = pool.state();
             let now = Instant::now();
             let waits = state.idle.partition_point(|idle| now.duration_since(idle.since) >= IDLE_LIFETIME);
             let ended: Vec<IdleChild> = state.idle.drain(..waits).collect();
-            match state.idle.first() {
-                Some(next) => pause = IDLE_LIFETIME.saturating_sub(now.duration_since(next.since)),
-                None => {
-                    state.has_reaper = false;
-                    return;
-                }
-            }
-            ended
+            let next = state.idle.first().map(|next| IDLE_LIFETIME.saturating_sub(now.duration_since(next.since)));
+            state.has_reaper = next.is_some();
+            (ended, next)
         };
+        // Without the lock, since the end of a process takes time.
         drop(ended);
+        match next {
+            Some(next) => pause = next,
+            None => return,
+        }
     }
 }
 
@@ -200,14 +204,6 @@ fn may_see(seen: Option<&Owner>, wanted: Option<&Owner>) -> bool {
 }
 
 impl Member {
-    pub(super) fn kind(&self) -> EngineKind {
-        self.child().kind
-    }
-
-    pub(super) fn is_command(&self) -> bool {
-        self.child().is_command
-    }
-
     pub(super) fn process(&mut self) -> &mut CallProcess {
         &mut self.child.as_mut().expect(HAS_CHILD).process
     }
@@ -218,10 +214,6 @@ impl Member {
         let pool = self.pool.clone();
         drop(self);
         pool.release(child);
-    }
-
-    fn child(&self) -> &Child {
-        self.child.as_ref().expect(HAS_CHILD)
     }
 }
 

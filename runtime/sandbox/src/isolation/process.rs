@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use tokio::{io::BufReader, net::UnixStream, process::Child, time::timeout};
 
 use super::{
-    exchange::{self, Ended, ExchangeError},
-    message::{Refusal, Start, Started},
+    exchange::{Ended, Exchange, ExchangeError},
+    message::{ExchangeNumber, Refusal, Start, Started},
 };
 use crate::{
     call::{Call, Observer},
@@ -39,17 +39,11 @@ pub(super) struct CallProcess {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
     /// The module cannot be called.
-    #[error("{}", load_reason(.0))]
+    #[error(transparent)]
     Load(LoadError),
     /// The machine is the cause.
     #[error("{0}")]
     Machine(String),
-}
-
-fn load_reason(error: &LoadError) -> &str {
-    match error {
-        LoadError::Refused(reason) | LoadError::ContractMismatch(reason) => reason,
-    }
 }
 
 impl CallProcess {
@@ -62,7 +56,7 @@ impl CallProcess {
         // The child's end of the stream is closed here with the command.
         let spawned = program.command().stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).spawn();
         let mut process = Self { child: spawned.map_err(machine)?, stream };
-        let starting = exchange::start(&mut process.stream, start, code);
+        let starting = process.exchange().start(start, code);
         match timeout(START_TIMEOUT, starting).await {
             Ok(Ok(Ok(started))) => Ok((process, started)),
             Ok(Ok(Err(Refusal::Load(error)))) => Err(StartError::Load(error)),
@@ -77,9 +71,19 @@ impl CallProcess {
         }
     }
 
-    /// Whether the process still runs.
-    pub(super) fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// Checks a process that waits for a call. The error completes "a process that waited for a call …".
+    pub(super) fn check_idle(&mut self) -> Result<(), String> {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return Err("was ended from outside".into());
+        }
+        match has_unread(&self.stream) {
+            true => Err(format!("has sent what nobody asked for: a guest may have taken the process over; {REPORT}")),
+            false => Ok(()),
+        }
+    }
+
+    fn exchange(&mut self) -> Exchange<'_, BufReader<UnixStream>> {
+        Exchange::new(&mut self.stream, ExchangeNumber::random())
     }
 
     /// Makes a call. After an error, the process is of no more use.
@@ -89,15 +93,16 @@ impl CallProcess {
         streams: &Streams,
         observer: &dyn Observer,
     ) -> Result<Ended, ExchangeError> {
-        exchange::call(&mut self.stream, call, streams, observer).await
+        self.exchange().call(call, streams, observer).await
     }
 
     /// Requests the module's description. After an error, the process is of no more use.
     pub(super) async fn describe(&mut self) -> Result<Result<Vec<description::TaskInfo>, Failure>, ExchangeError> {
-        exchange::describe(&mut self.stream).await
+        self.exchange().describe().await
     }
 
-    /// The failure of a call whose child has not answered as it must. The guest was called, so it may have done its work.
+    /// The failure of a call whose child has not answered as it must. Unless the request was not read, the guest was called, so it
+    /// may have done its work.
     pub(super) async fn explain(&mut self, error: ExchangeError) -> Failure {
         let message = match error {
             ExchangeError::Violation(what) => {
@@ -105,7 +110,7 @@ impl CallProcess {
                     "its process was ended because it sent {what}: the guest may have taken the process over; {REPORT}"
                 )
             }
-            ExchangeError::Lost(error) => match self.exit_status().await {
+            ExchangeError::Lost(error) | ExchangeError::Unread(error) => match self.exit_status().await {
                 Some(status) => explain_exit(status),
                 None => format!("its process has closed its connection and did not end: {error}; {REPORT}"),
             },
@@ -118,7 +123,7 @@ impl CallProcess {
         let refused = |reason| StartError::Load(LoadError::Refused(reason));
         match error {
             ExchangeError::Violation(what) => refused(format!("the process that loads it sent {what}")),
-            ExchangeError::Lost(error) => match self.exit_status().await {
+            ExchangeError::Lost(error) | ExchangeError::Unread(error) => match self.exit_status().await {
                 Some(status) if is_crash(status) => refused(format!("it crashes the process that loads it: {status}")),
                 Some(status) => StartError::Machine(format!("a process for calls has ended: {status}")),
                 None => StartError::Machine(format!("a process for calls was lost: {error}")),
@@ -130,6 +135,11 @@ impl CallProcess {
     async fn exit_status(&mut self) -> Option<ExitStatus> {
         timeout(EXIT_TIMEOUT, self.child.wait()).await.ok()?.ok()
     }
+}
+
+/// Whether a child has sent bytes that the parent has not read.
+fn has_unread(stream: &BufReader<UnixStream>) -> bool {
+    !stream.buffer().is_empty() || rustix::io::ioctl_fionread(stream.get_ref()) != Ok(0)
 }
 
 /// What to do about a guest that breaks out of the engine.
@@ -173,6 +183,20 @@ mod tests {
         assert!(killed.contains("signal: 9 (SIGKILL)") && killed.contains("fewer slots"), "{killed}");
         assert!(explain(PANIC_STATUS << 8).contains("exit status: 101"));
         assert!(explain(0).contains("ended without an answer (exit status: 0)"));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_nobody_asked_for_are_noticed_before_the_next_call() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut ours = BufReader::new(ours);
+        assert!(!has_unread(&ours));
+        theirs.write_all(b"an").await.unwrap();
+        assert!(has_unread(&ours), "in the stream");
+        ours.read_u8().await.unwrap();
+        assert!(has_unread(&ours), "in the buffer");
+        ours.read_u8().await.unwrap();
+        assert!(!has_unread(&ours));
     }
 
     #[tokio::test]

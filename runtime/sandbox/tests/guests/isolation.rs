@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use flow::{Digest, Failure, FailureKind, ModuleContent, Values};
+use rustix::process::{Pid, Signal, kill_process};
 use sandbox::{Call, CompileError, Completion, Config, DescribeError, Isolation, Module, Sandbox};
 
 use crate::support::{
@@ -135,21 +136,62 @@ async fn a_sandbox_has_fewer_children_than_modules() {
     for compiled in &modules {
         assert_eq!(completion(&sandbox, compiled, call()).await, Completion::Succeeded(Values::new()));
     }
-    let parent = std::process::id();
-    // Other tests may have children in this process, but only with other test runners than ours.
-    let is_runner_of_one_test = std::env::var_os("NEXTEST").is_some();
-    assert!(!is_runner_of_one_test || children(parent) <= 3, "{} children", children(parent));
+    let children = children().len();
+    assert!(!has_own_process() || children <= 3, "{children} children");
 }
 
-/// The number of child processes that have not ended.
-fn children(process: u32) -> usize {
-    let is_child = |entry: std::io::Result<std::fs::DirEntry>| {
-        let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+/// Whether no other test has children in this process, as with our test runner.
+fn has_own_process() -> bool {
+    std::env::var_os("NEXTEST").is_some()
+}
+
+/// The child processes that have not ended, each with the letter of its state.
+fn children() -> Vec<(i32, char)> {
+    let parent = std::process::id().to_string();
+    let child = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
         let (_, after_name) = stat.rsplit_once(')')?;
-        let fields: Vec<&str> = after_name.split_whitespace().take(2).collect();
-        (fields[0] != "Z" && fields[1] == process.to_string()).then_some(())
+        let mut fields = after_name.split_whitespace();
+        let (state, of) = (fields.next()?.chars().next()?, fields.next()?);
+        Some((entry.file_name().to_str()?.parse().ok()?, state)).filter(|_| of == parent && state != 'Z')
     };
-    std::fs::read_dir("/proc").unwrap().filter_map(is_child).count()
+    std::fs::read_dir("/proc").unwrap().filter_map(child).collect()
+}
+
+#[tokio::test]
+async fn a_child_that_ends_before_it_reads_a_call_fails_no_call() {
+    if !has_own_process() {
+        return;
+    }
+    let sandbox = isolated();
+    let compiled = compile(&sandbox, &baking()).await;
+    let [(child, _)] = children()[..] else { panic!("one child has loaded the module") };
+    let child = Pid::from_raw(child).unwrap();
+    kill_process(child, Signal::STOP).unwrap();
+    while children() != [(child.as_raw_pid(), 'T')] {
+        tokio::task::yield_now().await;
+    }
+    let end = async { kill_process(child, Signal::KILL).unwrap() };
+    // Both futures are polled in this order, so the call is sent first.
+    let (completion, ()) = futures::join!(completion(&sandbox, &compiled, call()), end);
+    assert_eq!(completion, Completion::Succeeded(Values::new()));
+    assert_ne!(children()[0].0, child.as_raw_pid());
+}
+
+#[tokio::test]
+async fn a_child_that_was_ended_while_it_waited_gets_no_call() {
+    if !has_own_process() {
+        return;
+    }
+    let sandbox = isolated();
+    let compiled = compile(&sandbox, &baking()).await;
+    let [(child, _)] = children()[..] else { panic!("one child has loaded the module") };
+    kill_process(Pid::from_raw(child).unwrap(), Signal::KILL).unwrap();
+    while !children().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(completion(&sandbox, &compiled, call()).await, Completion::Succeeded(Values::new()));
 }
 
 #[tokio::test]

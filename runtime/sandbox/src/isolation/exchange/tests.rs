@@ -10,8 +10,10 @@ use super::*;
 use crate::{
     call::{Level, Standard},
     host_state::Stdout,
-    isolation::message::{FailureHead, log, message, print, progress, value_heads},
+    isolation::message::{FailureHead, value_heads},
 };
+
+const NUMBER: ExchangeNumber = ExchangeNumber::new([1, 2, 3, 4, 5, 6, 7, 8]);
 
 /// What an observer has received.
 #[derive(Default)]
@@ -59,7 +61,7 @@ async fn answered(asked: &Call, answer: &[u8]) -> (Result<Ended, ExchangeError>,
         tokio::io::copy(&mut (&mut child).take(HEADER_BYTES as u64), &mut tokio::io::sink()).await.unwrap();
         drop(child);
     };
-    let (ended, ()) = tokio::join!(call(&mut parent, asked, &streams, &*observed), leave);
+    let (ended, ()) = tokio::join!(Exchange::new(&mut parent, NUMBER).call(asked, &streams, &*observed), leave);
     let received = observed.0.lock().unwrap().clone();
     (ended, received)
 }
@@ -73,7 +75,7 @@ fn assert_violation<Answer: std::fmt::Debug>(answer: Result<Answer, ExchangeErro
 }
 
 fn ended(result: ResultHead, body: &[u8]) -> Vec<u8> {
-    message(Tag::Ended, &EndedHead { result, memory: u64::MAX }, &[body]).unwrap()
+    NUMBER.message(Tag::Ended, &EndedHead { result, memory: u64::MAX }, &[body]).unwrap()
 }
 
 fn succeeded(values: &Values) -> Vec<u8> {
@@ -88,7 +90,8 @@ fn bytes(name: &str, size: usize) -> (flow::ValueName, Value) {
 
 #[tokio::test]
 async fn an_honest_answer_is_accepted() {
-    let output = [log(Level::Info, "hot"), print(Standard::Error, b"hiss"), progress(1.0, "done")].concat();
+    let output =
+        [NUMBER.log(Level::Info, "hot"), NUMBER.print(Standard::Error, b"hiss"), NUMBER.progress(1.0, "done")].concat();
     let values = Values::from([bytes("cake", 16)]);
     let (answer, received) = answered(&apply(), &[output, succeeded(&values)].concat()).await;
     let Ended { completion, memory } = answer.unwrap();
@@ -138,12 +141,13 @@ async fn failures_that_no_guest_can_have_are_refused() {
 
 #[tokio::test]
 async fn output_beyond_the_limit_ends_the_call() {
-    for output in [log(Level::Info, "0123456789"), print(Standard::Error, b"01234567890")] {
+    for output in [NUMBER.log(Level::Info, "0123456789"), NUMBER.print(Standard::Error, b"01234567890")] {
         let (answer, received) = answered(&apply(), &output).await;
         assert_violation(answer, "more output than its limit");
         assert_eq!(received, [""; 0], "no observer receives it");
     }
-    let (answer, received) = answered(&apply(), &[log(Level::Info, "01234"), log(Level::Info, "56789")].concat()).await;
+    let lines = [NUMBER.log(Level::Info, "01234"), NUMBER.log(Level::Info, "56789")].concat();
+    let (answer, received) = answered(&apply(), &lines).await;
     assert_violation(answer, "more output than its limit");
     assert_eq!(received, ["01234"]);
 }
@@ -151,7 +155,7 @@ async fn output_beyond_the_limit_ends_the_call() {
 #[tokio::test]
 async fn a_message_of_any_size_takes_no_memory() {
     for tag in [Tag::Log, Tag::Print, Tag::Progress, Tag::Ended] {
-        let header = Header { tag, head: 0, body: u64::MAX }.encode();
+        let header = Header { tag, exchange: NUMBER, head: 0, body: u64::MAX }.encode();
         assert_violation(answered(&apply(), &header).await.0, "a message that is too large, or comes at a wrong time");
     }
     assert_violation(answered(&apply(), &[0; HEADER_BYTES]).await.0, "a message of an unknown kind");
@@ -168,15 +172,51 @@ async fn a_child_that_leaves_within_a_message_is_lost() {
 
 #[tokio::test]
 async fn a_description_comes_only_when_it_is_asked_for() {
-    let described = message(Tag::Described, &Ok::<_, FailureHead>(Vec::<description::TaskInfo>::new()), &[]).unwrap();
+    let described =
+        NUMBER.message(Tag::Described, &Ok::<_, FailureHead>(Vec::<description::TaskInfo>::new()), &[]).unwrap();
     let (answer, _) = answered(&apply(), &described).await;
     assert_violation(answer, "a message that belongs to no call");
     let ask = async |answer: &[u8]| {
         let (mut parent, mut child): (DuplexStream, DuplexStream) = duplex(1 << 20);
         child.write_all(answer).await.unwrap();
-        describe(&mut parent).await
+        Exchange::new(&mut parent, NUMBER).describe().await
     };
     assert_eq!(ask(&described).await.unwrap(), Ok(Vec::new()));
-    assert_violation(ask(&log(Level::Info, "x")).await, "a message that is too large, or comes at a wrong time");
-    assert_violation(ask(&log(Level::Info, "")).await, "another message than a description");
+    assert_violation(ask(&NUMBER.log(Level::Info, "x")).await, "a message that is too large, or comes at a wrong time");
+    assert_violation(ask(&NUMBER.log(Level::Info, "")).await, "another message than a description");
+}
+
+#[tokio::test]
+async fn an_answer_from_before_a_call_does_not_answer_it() {
+    let (mut parent, mut child) = duplex(1 << 20);
+    let answer = succeeded(&Values::from([bytes("cake", 16)]));
+    // The child answers the first call twice.
+    child.write_all(&[answer.clone(), answer].concat()).await.unwrap();
+    let asked = apply();
+    let observed = Arc::new(Observed::default());
+    let streams = Streams::new(&asked.limits, Stdout::Log, Some(observed.clone()));
+    assert!(Exchange::new(&mut parent, NUMBER).call(&asked, &streams, &*observed).await.is_ok());
+    let next = Exchange::new(&mut parent, ExchangeNumber::random());
+    let answer = next.call(&asked, &streams, &*observed).await;
+    assert_violation(answer, "a message that does not answer the request");
+}
+
+#[tokio::test]
+async fn a_request_that_its_child_has_not_read_is_told_from_a_lost_call() {
+    let ended = async |reads_request: bool| {
+        let (mut parent, mut child) = tokio::net::UnixStream::pair().unwrap();
+        let asked = apply();
+        let observed = Arc::new(Observed::default());
+        let streams = Streams::new(&asked.limits, Stdout::Log, Some(observed.clone()));
+        let leave = async {
+            let mut request = vec![0; encode_call(NUMBER, &asked).unwrap().len()];
+            let length = if reads_request { request.len() } else { HEADER_BYTES };
+            child.read_exact(&mut request[..length]).await.unwrap();
+            drop(child);
+        };
+        let (ended, ()) = tokio::join!(Exchange::new(&mut parent, NUMBER).call(&asked, &streams, &*observed), leave);
+        ended.unwrap_err()
+    };
+    assert!(matches!(ended(true).await, ExchangeError::Lost(_)), "the guest may have been called");
+    assert!(matches!(ended(false).await, ExchangeError::Unread(_)), "no guest was called");
 }

@@ -6,7 +6,7 @@ use flow::{FailureSummary, Limits, Outcome, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{FailureHead, Tag, ValueHead, invalid, json, message, read_values, value_heads};
+use super::{ExchangeNumber, FailureHead, Tag, ValueHead, invalid, json, read_values, value_heads};
 use crate::call::{Action, Call};
 
 #[derive(Serialize, Deserialize)]
@@ -50,7 +50,7 @@ struct LimitsHead {
 }
 
 /// The message that asks a child for a call. The interrupt stays with the parent.
-pub(in crate::isolation) fn encode_call(call: &Call) -> io::Result<Vec<u8>> {
+pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -> io::Result<Vec<u8>> {
     // Every field is named, so that none is forgotten.
     let Call {
         run,
@@ -95,7 +95,7 @@ pub(in crate::isolation) fn encode_call(call: &Call) -> io::Result<Vec<u8>> {
         limits: limits.into(),
         required_outputs: required_outputs.iter().map(ToString::to_string).collect(),
     };
-    message(Tag::Call, &head, &body)
+    exchange.message(Tag::Call, &head, &body)
 }
 
 /// Decodes a call of the parent.

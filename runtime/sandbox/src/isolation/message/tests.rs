@@ -6,6 +6,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::call::Action;
 
+const EXCHANGE: ExchangeNumber = ExchangeNumber::new([1, 2, 3, 4, 5, 6, 7, 8]);
+
 fn values() -> Values {
     let json = Value::Json(Json::parse("{\"cm\": 12345678901234567890}").unwrap());
     let named = |name: &str, value| (name.parse().unwrap(), value);
@@ -35,7 +37,7 @@ fn split(message: &[u8]) -> (Header, &[u8], &[u8]) {
     let (header, rest) = message.split_first_chunk().unwrap();
     let header = Header::decode(*header).unwrap();
     let (head, body) = rest.split_at(header.head as usize);
-    assert_eq!(body.len() as u64, header.body);
+    assert_eq!((body.len() as u64, header.exchange), (header.body, EXCHANGE));
     (header, head, body)
 }
 
@@ -51,7 +53,7 @@ fn a_call_is_received_as_it_was_sent() {
         rollback(Outcome::Unknown),
     ] {
         let sent = call(action);
-        let bytes = encode_call(&sent).unwrap();
+        let bytes = encode_call(EXCHANGE, &sent).unwrap();
         let (header, head, body) = split(&bytes);
         let Request::Call(received) = Request::decode(header.tag, head, body).unwrap() else { panic!("it is a call") };
         let shown = |call: Call| format!("{:?}", Call { interrupt: CancellationToken::new(), ..call });
@@ -68,11 +70,13 @@ fn output_is_received_as_it_was_sent() {
         Reply::decode(header.tag, head, body.to_vec()).unwrap()
     };
     for level in LEVELS {
-        assert!(matches!(decode(&log(level, "ä")), Reply::Log(received, line) if received == level && line == "ä"));
+        assert!(
+            matches!(decode(&EXCHANGE.log(level, "ä")), Reply::Log(received, line) if received == level && line == "ä")
+        );
     }
-    let printed = decode(&print(Standard::Error, b"\xff"));
+    let printed = decode(&EXCHANGE.print(Standard::Error, b"\xff"));
     assert!(matches!(printed, Reply::Print(Standard::Error, bytes) if bytes == b"\xff"));
-    assert!(matches!(decode(&progress(0.5, "half")), Reply::Progress(0.5, message) if message == "half"));
+    assert!(matches!(decode(&EXCHANGE.progress(0.5, "half")), Reply::Progress(0.5, message) if message == "half"));
 }
 
 #[test]
@@ -110,7 +114,7 @@ fn values_are_read_only_as_far_as_their_bytes_reach() {
 fn a_child_may_send_only_what_its_call_allows() {
     let limits = Limits { log: 10, output: 100, ..Limits::default() };
     let bounds = Bounds::of(&limits, 1);
-    let allows = |tag, head, body| bounds.allow(Header { tag, head, body });
+    let allows = |tag, head, body| bounds.allow(Header { tag, exchange: EXCHANGE, head, body });
     assert!(allows(Tag::Log, 0, 11) && !allows(Tag::Log, 0, 12) && !allows(Tag::Log, 1, 0));
     assert!(allows(Tag::Print, 0, 101) && !allows(Tag::Print, 0, 102));
     assert!(allows(Tag::Progress, 0, 1_032) && !allows(Tag::Progress, 0, 1_033));
@@ -119,6 +123,6 @@ fn a_child_may_send_only_what_its_call_allows() {
     for tag in [Tag::Start, Tag::Call, Tag::Describe] {
         assert!(!allows(tag, 0, 0), "{tag:?} is for children");
     }
-    let idle = Bounds::NO_CALL.allow(Header { tag: Tag::Log, head: 0, body: 2 });
+    let idle = Bounds::NO_CALL.allow(Header { tag: Tag::Log, exchange: EXCHANGE, head: 0, body: 2 });
     assert!(!idle, "a child without a call logs nothing");
 }
