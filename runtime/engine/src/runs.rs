@@ -3,17 +3,19 @@
 
 pub(crate) mod active;
 mod recent;
+mod returned_jobs;
 mod stale;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::Delivery;
-use flow::{RunId, RunState, Shard, Timestamp};
+use flow::{CallId, RunId, RunState, Shard, Timestamp};
 use machine::Event;
 
-use crate::effects::ReplyTo;
+use crate::{effects::ReplyTo, messages::EarlierDeliveries};
 pub(crate) use active::ActiveRun;
 pub(crate) use recent::RecentRuns;
+use returned_jobs::ReturnedJobs;
 pub(crate) use stale::{LoadProgress, StaleRun};
 
 /// A run that cannot be read, or that a bug of waft stopped.
@@ -48,6 +50,8 @@ pub(crate) struct Runs {
     due: BTreeSet<(Timestamp, RunId)>,
     /// Runs that another process left and that were not adopted here: they may hold permits.
     orphaned: BTreeSet<RunId>,
+    /// The jobs that workers have returned, also those of suspended and of stale runs.
+    pub(crate) returned_jobs: ReturnedJobs,
 }
 
 /// Whether a run in this state needs no engine.
@@ -89,6 +93,13 @@ impl Runs {
         self.active.iter().filter(move |(_, active)| active.shard == *shard)
     }
 
+    /// Remembers what the worker that has returned a job has said of earlier deliveries.
+    pub(crate) fn add_returned(&mut self, call: &CallId, earlier: EarlierDeliveries) {
+        if let Some(active) = self.active.get(&call.run) {
+            self.returned_jobs.add(&active.shard, &active.machine, call, earlier);
+        }
+    }
+
     pub(crate) fn insert(&mut self, run: RunId, active: ActiveRun) {
         // The timer of an earlier copy must not stay.
         self.remove(&run);
@@ -110,6 +121,7 @@ impl Runs {
         for run in runs {
             self.remove(&run);
         }
+        self.returned_jobs.drop_shard(shard);
         for (_, stale) in self.stale.extract_if(.., |_, stale| stale.may_be_of(shard)) {
             stale.requeue_deliveries();
         }

@@ -82,7 +82,7 @@ impl Driver {
     fn job(&self, active: &ActiveRun, task: &Task, call: Call) -> Message {
         let (store_queue, secret) = (&self.context.store_queue, &self.context.secret);
         let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret };
-        let earlier = active.earlier(&call.id);
+        let earlier = self.runs.returned_jobs.earlier(&call.id);
         messages::job(&reply_to, active.machine.flow(), task, call, earlier)
     }
 
@@ -100,11 +100,12 @@ impl Driver {
             return delivery.accept();
         }
         let Some(delivery) = self.runs.hold_for_stale(run, delivery) else { return };
-        if let Some(active) = self.runs.get_mut(run) {
+        if let Some(active) = self.runs.get(run) {
             if let Some(unstarted) = active.machine.unstarted_call(call) {
-                active.add_earlier(call, earlier);
                 // Others are sent again when the run continues.
-                if !active.is_suspended && !active.outstanding_at_load.contains(call) {
+                let is_sent_now = !active.is_suspended && !active.outstanding_at_load.contains(call);
+                self.runs.add_returned(call, earlier);
+                if is_sent_now {
                     self.send_returned(run, unstarted, &mut batch.effects);
                 }
             } else if earlier.redeliveries > 0 && active.machine.outstanding_since(call).is_none() {
@@ -130,6 +131,9 @@ impl Driver {
     pub(super) fn close(&mut self, run: &RunId, effects: &mut Effects) {
         self.permits.remove_run(run);
         let Some(active) = self.runs.remove(run) else { return };
+        if active.machine.state().is_final() {
+            self.runs.returned_jobs.remove_run(run);
+        }
         let flow = &active.machine.flow().name;
         if !active.is_suspended {
             match active.machine.state() {

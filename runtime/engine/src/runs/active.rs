@@ -1,13 +1,13 @@
 //! One run in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use flow::{CallId, Shard, Timestamp};
 use logbook::Version;
 use machine::Machine;
 use tokio::sync::mpsc;
 
-use crate::{WatchEvent, messages::EarlierDeliveries};
+use crate::WatchEvent;
 
 /// A run in memory, at the version of its records in the logbook.
 pub(crate) struct ActiveRun {
@@ -22,8 +22,6 @@ pub(crate) struct ActiveRun {
     /// Calls that were outstanding when the run was loaded. They are sent again unless an answer to them waits in the
     /// queue.
     pub(crate) outstanding_at_load: BTreeSet<CallId>,
-    /// What workers that returned jobs of outstanding calls have said of earlier deliveries.
-    pub(crate) earlier: BTreeMap<CallId, EarlierDeliveries>,
     /// Whether the run was inactive when it was loaded and has not continued since. Its end was published long ago.
     pub(crate) is_suspended: bool,
 }
@@ -39,23 +37,7 @@ impl ActiveRun {
             watcher: None,
             due: None,
             outstanding_at_load: BTreeSet::new(),
-            earlier: BTreeMap::new(),
             is_suspended: false,
         }
-    }
-
-    /// Remembers what happened to earlier jobs of an outstanding call, so that every later job has the counts.
-    pub(crate) fn add_earlier(&mut self, call: &CallId, more: EarlierDeliveries) {
-        if more != EarlierDeliveries::default() {
-            let Self { earlier, machine, .. } = self;
-            earlier.retain(|call, _| machine.outstanding_since(call).is_some());
-            let known = earlier.entry(call.clone()).or_default();
-            *known = known.max(more);
-        }
-    }
-
-    /// What happened to earlier jobs of a call, as far as it is known here.
-    pub(crate) fn earlier(&self, call: &CallId) -> EarlierDeliveries {
-        self.earlier.get(call).copied().unwrap_or_default()
     }
 }

@@ -21,7 +21,7 @@ mod harness;
 use std::time::Duration;
 
 use engine::{SubmitError, WatchEvent};
-use flow::{Action, CallId, RunState};
+use flow::{Action, CallId, RunId, RunState};
 use harness::{Fault, Harness, linear};
 use machine::Change;
 use protocol::{Job, Report, RunCommand};
@@ -165,6 +165,28 @@ async fn a_returned_job_is_sent_again_as_long_as_its_call_waits() {
     let sent = timeout(Duration::from_secs(5), harness.take_job()).await;
     assert!(sent.is_err(), "no worker needs it: {sent:?}");
     assert_eq!(harness.facts("r").await.iter().filter(|fact| **fact == "started").count(), 1, "it is one attempt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_run_remembers_the_lost_deliveries_of_its_jobs() {
+    let mut harness = Harness::new().await;
+    let run: RunId = "r".parse().unwrap();
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    return_job(&harness, &call).await;
+    harness.take_job_message().await;
+    harness.engine.command_local(&run, RunCommand::Suspend).await.expect("it is recorded");
+    harness.engine.abandon(run.clone()).await.expect("it is recorded");
+    assert_eq!(Harness::end(watch).await.state(), RunState::Suspended);
+    // The run is not in memory now, and another worker returns its copy of the job, after one more was lost with it.
+    harness.publish_report(&Report::NotStarted { call: call.clone(), redeliveries: 3, unanswered: 0 }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    harness.engine.command_local(&run, RunCommand::Resume).await.expect("it is recorded");
+    let again = harness.take_job_message().await;
+    let headers = &again.properties.headers;
+    assert_eq!((protocol::returned(headers), protocol::unanswered(headers)), (3, 1));
+    harness.signal(&call).await;
+    harness.wait_for_state("r", RunState::Success).await;
 }
 
 #[tokio::test]
