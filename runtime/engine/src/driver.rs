@@ -108,6 +108,8 @@ struct StepResult {
     may_repeat: bool,
     /// Whether the run continues in the next batch.
     is_unfinished: bool,
+    /// Whether a person has retried the run, which may have ended.
+    is_retried: bool,
 }
 
 /// The dependencies of a driver.

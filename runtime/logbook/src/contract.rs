@@ -49,6 +49,7 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     unended::a_flow_has_at_most_as_many_unended_runs_as_allowed(open().await).await;
     unended::a_namespace_has_at_most_as_many_unended_runs_as_allowed(open().await).await;
     unended::concurrent_starts_respect_the_maximum(open().await).await;
+    unended::a_run_that_starts_again_counts_like_a_new_one(open().await).await;
     trim::a_trimmed_run_starts_with_a_snapshot(open().await).await;
     trim::digests_of_trimmed_records_are_released(open().await).await;
     trim::a_reader_overtaken_by_a_trim_restarts_at_the_trim_point(open().await).await;

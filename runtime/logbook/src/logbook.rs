@@ -52,7 +52,8 @@ pub struct Append {
     /// The version up to which everything that the run's records caused is known to be published. A lower value than the
     /// stored one has no effect.
     pub published: Version,
-    /// How many runs may not have ended, together with this one. It has an effect on the first records of a run only.
+    /// How many runs may not have ended, together with this one. It has an effect on the first records of a run, and on records
+    /// with which a run that has ended goes on.
     pub max_unended: MaxUnended,
 }
 
@@ -102,7 +103,7 @@ pub enum AppendOutcome {
     Durable,
     /// Another writer has appended to the run, which is now at this version; nothing of this part was written.
     Conflict(Version),
-    /// The run is new, and as many of the counted runs have not ended as allowed; nothing of this part was written.
+    /// The run is new or has ended, and as many of the counted runs have not ended as allowed; nothing of this part was written.
     TooManyUnended(Counted),
 }
 

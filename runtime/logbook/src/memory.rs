@@ -37,7 +37,7 @@ struct AuditEntries {
     entries: Vec<AuditEntry>,
 }
 
-/// The runs of which too many have not ended for a new one to start.
+/// The runs of which too many have not ended for another one to start, or to start again.
 fn too_many_unended(runs: &BTreeMap<RunId, StoredRun>, flow: &FlowName, max_unended: MaxUnended) -> Option<Counted> {
     let unended = || runs.values().map(|run| &run.info).filter(|info| !info.state.is_final());
     let is_full = |count: usize, most: Option<NonZeroU64>| most.is_some_and(|most| count as u64 >= most.get());
@@ -208,7 +208,8 @@ impl Logbook for Memory {
             if follows != known {
                 return AppendOutcome::Conflict(known);
             }
-            if follows == Version::NONE
+            let starts = runs.get(&run).is_none_or(|stored| stored.info.state.is_final() && !info.state.is_final());
+            if starts
                 && let Some(counted) = too_many_unended(&runs, &info.flow, max_unended)
             {
                 return AppendOutcome::TooManyUnended(counted);

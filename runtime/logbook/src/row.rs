@@ -31,7 +31,7 @@ pub(crate) struct AppendRow {
     pub(crate) published: i64,
     /// Whether the run ends or becomes idle with these records, so that no later append stores that they were published.
     pub(crate) has_unpublished: bool,
-    /// How many runs may not have ended, if these are the first records of the run.
+    /// How many runs may not have ended, if the run may start with these records, or start again.
     pub(crate) max_unended: Vec<UnendedRange>,
 }
 
@@ -75,9 +75,9 @@ impl From<Append> for AppendRow {
             version: column(follows.after(&records).get()),
             published: column(published.get()),
             has_unpublished: !is_open(info.state),
-            max_unended: match follows {
-                Version::NONE => UnendedRange::of(&info.flow, max_unended),
-                _ => Vec::new(),
+            max_unended: match follows == Version::NONE || !info.state.is_final() {
+                true => UnendedRange::of(&info.flow, max_unended),
+                false => Vec::new(),
             },
             info,
             started_at: column(first.at.as_micros()),

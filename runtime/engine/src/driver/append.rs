@@ -35,7 +35,9 @@ impl Driver {
         let append = |(run, step): (&RunId, &StepResult)| {
             let active = self.runs.get(run)?;
             let flow = active.machine.flow().name.clone();
-            let max_unended = self.context.max_open_runs.of(&flow);
+            // A run that goes on by itself, as to roll a late outcome back, is never refused.
+            let may_be_refused = active.version == Version::NONE || step.is_retried;
+            let max_unended = if may_be_refused { self.context.max_open_runs.of(&flow) } else { MaxUnended::default() };
             let info = RunInfo { shard: active.shard.clone(), flow, state: active.machine.state() };
             let (records, logs) = (step.records.clone(), logs.remove(run).unwrap_or_default());
             let published = self.publications.cursors.published(run);
@@ -73,9 +75,9 @@ impl Driver {
         refused
     }
 
-    /// The error for a new run, because too many of the counted runs have not ended.
+    /// The error for a run that starts, or is retried, because too many of the counted runs have not ended.
     fn too_many_open(&self, run: &RunId, counted: Counted) -> SubmitError {
-        let active = self.runs.get(run).expect("the records of a new run come from its machine");
+        let active = self.runs.get(run).expect("the records of a run come from its machine");
         let flow = active.machine.flow().name.clone();
         let MaxUnended { of_flow, of_namespace } = self.context.max_open_runs.of(&flow);
         let refused = match counted {

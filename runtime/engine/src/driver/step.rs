@@ -124,6 +124,7 @@ impl Driver {
                 result.may_repeat = true;
             }
             result.is_unfinished = step.is_unfinished;
+            result.is_retried |= matches!(event, Event::Retry);
             result.ended = std::mem::take(&mut result.ended).and(EndedCalls::from_event(&event, &step.records));
             result.records.extend(step.records);
             result.commands.extend(step.commands);
@@ -264,7 +265,13 @@ impl Driver {
             match refused.get(&run) {
                 None => self.publish_run(run, step, effects),
                 Some(error) => {
-                    let reply = || Reply::Failed(error.to_string());
+                    let reason = error.to_string();
+                    let is_limit = matches!(
+                        error,
+                        SubmitError::TooManyOpen { .. } | SubmitError::TooManyOpenInNamespace { .. }
+                    );
+                    let reply =
+                        || if is_limit { Reply::Refused(reason.clone()) } else { Reply::Failed(reason.clone()) };
                     step.reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, reply()));
                 }
             }
@@ -272,7 +279,7 @@ impl Driver {
     }
 
     fn publish_run(&mut self, run: RunId, step: StepResult, effects: &mut Effects) {
-        let StepResult { records, commands, reply_to, ended, may_repeat, is_unfinished } = step;
+        let StepResult { records, commands, reply_to, ended, may_repeat, is_unfinished, is_retried: _ } = step;
         let mut state = RunState::Running;
         let mut sent = None;
         if let Some(active) = self.runs.get(&run) {

@@ -119,13 +119,13 @@ impl Harness {
         id: &str,
         (part, max_open_runs): (ShardAssignment, Option<NonZeroU64>),
     ) -> Self {
-        let signal_to = match &part {
-            ShardAssignment::Own(shard) => topology::shard_queue(shard),
-            ShardAssignment::Shared => topology::shard_queue(&id.parse().unwrap()),
-        };
         let of_namespace = flow::PerNamespace::default();
         let max_open_runs = MaxOpenRuns { of_flow: max_open_runs, of_namespace };
         let config = Config { id: id.into(), shards: part, max_open_runs };
+        let signal_to = match &config.shards {
+            ShardAssignment::Own(shard) => topology::shard_queue(shard),
+            ShardAssignment::Shared => topology::shard_queue(&config.id.parse().unwrap()),
+        };
         let store = Arc::new(store::Memory::new());
         let clock = Arc::new(PausedClock::new());
         let shared: Arc<dyn Broker> = Arc::new(connection.clone());

@@ -157,3 +157,25 @@ async fn a_call_sent_during_an_edit_calls_its_own_task() {
     assert_eq!(harness.answer_next().await.task.as_str(), "c");
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
+
+#[tokio::test]
+async fn a_retried_run_counts_among_the_open_runs_of_its_flow() {
+    let mut harness = Harness::with_max_open_runs(1).await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let a = harness.take_job().await;
+    harness.fail(&a.call, FailureKind::Permanent).await;
+    assert_eq!(harness.answer_next().await.action, Action::Rollback);
+    assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
+    let other = harness.submit("other", &linear(&["a"])).await.expect("the first run has ended");
+    match harness.engine.command_local(&run(), RunCommand::Retry).await {
+        Err(CommandError::Refused { reason }) => assert!(reason.contains("the limit `open_runs`"), "{reason}"),
+        other => panic!("the flow has an open run: {other:?}"),
+    }
+    assert_eq!(harness.state("r").await, RunState::RolledBack);
+    assert_eq!(harness.answer_next().await.run.as_str(), "other");
+    assert_eq!(Harness::end(other).await.state(), RunState::Success);
+    let retried = harness.engine.command_local(&run(), RunCommand::Retry).await;
+    assert_eq!(retried.expect("no run is open"), RunState::Running);
+    assert_eq!(harness.answer_next().await.run, run());
+    harness.wait_for_state("r", RunState::Success).await;
+}

@@ -67,3 +67,18 @@ pub(super) async fn concurrent_starts_respect_the_maximum(logbook: impl Logbook)
     let outcomes = futures::future::join_all(starts).await;
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == AppendOutcome::Durable).count(), 5, "{outcomes:?}");
 }
+
+pub(super) async fn a_run_that_starts_again_counts_like_a_new_one(logbook: impl Logbook) {
+    let (durable, refused) = (AppendOutcome::Durable, AppendOutcome::TooManyUnended(Counted::OfFlow));
+    let again = |follows| change("a", follows, RunState::Running);
+    assert_eq!(write(&logbook, vec![start("a", "f", 9), start("b", "f", 9)]).await, [durable, durable]);
+    assert_eq!(write_one(&logbook, again(1)).await, durable, "it has not ended");
+    assert_eq!(write_one(&logbook, change("a", 2, RunState::RolledBack)).await, durable);
+    assert_eq!(write_one(&logbook, again(3)).await, refused);
+    assert_eq!(write_one(&logbook, again(2)).await, AppendOutcome::Conflict(Version::new(3)));
+    assert_eq!(write_one(&logbook, Append { max_unended: MaxUnended::default(), ..again(3) }).await, durable, "without a maximum");
+    assert_eq!(write_one(&logbook, change("a", 4, RunState::Failure)).await, durable);
+    assert_eq!(write_one(&logbook, change("b", 1, RunState::Success)).await, durable);
+    // Of two that start in one transaction, the maximum admits one.
+    assert_eq!(write(&logbook, vec![again(5), start("c", "f", 1)]).await, [durable, refused]);
+}

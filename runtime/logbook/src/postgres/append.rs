@@ -12,7 +12,8 @@ use crate::{
 };
 
 // In the order of ids, so that two engines cannot deadlock. The statement returns the locked rows.
-const LOCK: &str = "SELECT id, key, version FROM waft.runs WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
+const LOCK: &str = "SELECT id, key, version, state IN ('pending', 'running', 'suspending', 'suspended') FROM waft.runs
+    WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
 // In the order of the locks' numbers, for the same reason. Engines start runs of one flow, and of one namespace, one after the
 // other, so that each counts the runs of the others.
 const LOCK_FLOWS: &str = "SELECT pg_advisory_xact_lock(hashtext('waft flow'), flows.number)
@@ -85,30 +86,33 @@ fn limited_flows<'a>(rows: impl Iterator<Item = &'a AppendRow>) -> (Vec<&'a str>
     rows.flat_map(|row| &row.max_unended).map(|range| (range.first.as_str(), range.last.as_str())).unzip()
 }
 
-/// Splits new runs into those that may start, and those of whose flow or namespace too many runs have not ended.
+/// A run that starts, or that has ended and starts again: then with its key.
+type StartingRun<'a> = (Option<i64>, &'a AppendRow);
+
+/// Splits runs into those that may start, and those of whose flow or namespace too many runs have not ended.
 async fn admit<'a>(
     transaction: &Transaction<'_>,
-    new: Vec<&'a AppendRow>,
-) -> Result<(Vec<&'a AppendRow>, Vec<(&'a AppendRow, Counted)>), Error> {
-    let (first, last) = limited_flows(new.iter().copied());
+    starting: Vec<StartingRun<'a>>,
+) -> Result<(Vec<StartingRun<'a>>, Vec<(&'a AppendRow, Counted)>), Error> {
+    let (first, last) = limited_flows(starting.iter().map(|(_, row)| *row));
     if first.is_empty() {
-        return Ok((new, Vec::new()));
+        return Ok((starting, Vec::new()));
     }
     let counted = query(transaction, UNENDED, &[&first, &last]).await?;
     let counted = counted.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
     let mut unended: BTreeMap<&str, i64> = counted.collect::<Result<_, Error>>()?;
     let (mut admitted, mut refused) = (Vec::new(), Vec::new());
-    for row in new {
+    for (key, row) in starting {
         let mut ranges = row.max_unended.iter();
         let is_full =
             |range: &&UnendedRange| unended.get(range.first.as_str()).is_some_and(|count| *count >= range.most);
         match ranges.find(is_full) {
             Some(range) => refused.push((row, range.counted)),
             None => {
-                for range in &row.max_unended {
+                for range in row.max_unended.iter().filter(|_| !row.info.state.is_final()) {
                     *unended.entry(&range.first).or_default() += 1;
                 }
-                admitted.push(row);
+                admitted.push((key, row));
             }
         }
     }
@@ -127,24 +131,28 @@ async fn write<'a>(
 ) -> Result<BTreeMap<&'a str, AppendOutcome>, Error> {
     let ids: Vec<&str> = rows.iter().map(|row| row.run.as_str()).collect();
     let locked = query(transaction, LOCK, &[&ids]).await?;
-    let known = locked.iter().map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?))));
-    let known: BTreeMap<&str, (i64, i64)> = known.collect::<Result<_, Error>>()?;
+    let known = locked.iter().map(|row| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))));
+    let known: BTreeMap<&str, (i64, i64, bool)> = known.collect::<Result<_, Error>>()?;
 
     let mut refused = BTreeMap::new();
     let mut existing = Vec::new();
-    let mut new = Vec::new();
+    let mut starting = Vec::new();
     for row in rows {
         match known.get(row.run.as_str()) {
-            Some((key, version)) if *version == row.follows => existing.push((*key, *row)),
-            None if row.follows == 0 => new.push(*row),
+            Some((key, version, false)) if *version == row.follows => starting.push((Some(*key), *row)),
+            Some((key, version, true)) if *version == row.follows => existing.push((*key, *row)),
+            None if row.follows == 0 => starting.push((None, *row)),
             other => {
-                refused.insert(row.run.as_str(), conflict(other.map_or(0, |(_, version)| *version)));
+                refused.insert(row.run.as_str(), conflict(other.map_or(0, |(_, version, _)| *version)));
             }
         }
     }
-    let (new, too_many) = admit(transaction, new).await?;
+    let (admitted, too_many) = admit(transaction, starting).await?;
     let too_many = too_many.into_iter();
     refused.extend(too_many.map(|(row, counted)| (row.run.as_str(), AppendOutcome::TooManyUnended(counted))));
+    let (again, new): (Vec<_>, Vec<_>) = admitted.into_iter().partition(|(key, _)| key.is_some());
+    existing.extend(again.into_iter().filter_map(|(key, row)| Some((key?, row))));
+    let new: Vec<&AppendRow> = new.into_iter().map(|(_, row)| row).collect();
     let ((), inserted) = future::try_join(update_runs(transaction, &existing), insert_runs(transaction, &new)).await?;
     let (inserted, conflicting): (Vec<_>, Vec<_>) =
         new.into_iter().map(|row| (inserted.get(row.run.as_str()), row)).partition(|(key, _)| key.is_some());

@@ -25,6 +25,8 @@ const MARK_PUBLISHED: &str = "UPDATE runs SET published = ?2, unpublished = unpu
     WHERE id = ?1 AND published < ?2 AND version >= ?2";
 const UNENDED: &str = "SELECT count(*) FROM (SELECT 1 FROM runs
     WHERE flow BETWEEN ?1 AND ?2 AND state IN ('pending', 'running', 'suspending', 'suspended') LIMIT ?3)";
+const IS_UNENDED: &str = "SELECT EXISTS (SELECT 1 FROM runs
+    WHERE id = ?1 AND state IN ('pending', 'running', 'suspending', 'suspended'))";
 const VERSION: &str = "SELECT version FROM runs WHERE id = ?1";
 const RECORDS: &str = "INSERT INTO records (run, first, body) VALUES (?1, ?2, ?3)";
 const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, action, at, worker, body)
@@ -69,10 +71,14 @@ fn write_all(connection: &mut Connection, requests: &[Vec<AppendRow>]) -> rusqli
 fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<AppendOutcome> {
     if let Some(counted) = too_many_unended(transaction, row)? {
         let version = version(transaction, row)?;
-        return Ok(version.map_or(AppendOutcome::TooManyUnended(counted), AppendOutcome::Conflict));
+        let follows = u64::try_from(row.follows).unwrap_or_default();
+        return Ok(match version.get() == follows {
+            true => AppendOutcome::TooManyUnended(counted),
+            false => AppendOutcome::Conflict(version),
+        });
     }
     let Some(key) = advance_run(transaction, row)? else {
-        return Ok(AppendOutcome::Conflict(version(transaction, row)?.unwrap_or(Version::NONE)));
+        return Ok(AppendOutcome::Conflict(version(transaction, row)?));
     };
     transaction.prepare_cached(RECORDS)?.execute(params![key, row.follows, row.body])?;
     for (number, log) in (0_i64..).zip(&row.logs) {
@@ -96,9 +102,14 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
     Ok(AppendOutcome::Durable)
 }
 
-/// The runs of which too many have not ended for this one to start. The transaction is the only one that writes, so no other
-/// run starts meanwhile.
+/// The runs of which too many have not ended for this one to start, or to start again. The transaction is the only one that
+/// writes, so no other run starts meanwhile.
 fn too_many_unended(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Option<Counted>> {
+    if row.max_unended.is_empty()
+        || transaction.prepare_cached(IS_UNENDED)?.query_row([row.run.as_str()], |row| row.get(0))?
+    {
+        return Ok(None);
+    }
     for UnendedRange { counted, first, last, most } in &row.max_unended {
         let count: i64 =
             transaction.prepare_cached(UNENDED)?.query_row(params![first, last, most], |row| row.get(0))?;
@@ -109,10 +120,11 @@ fn too_many_unended(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite:
     Ok(None)
 }
 
-/// The version of a run; `None` if it does not exist.
-fn version(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Option<Version>> {
+/// The version of a run, which may not exist.
+fn version(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<Version> {
     let version = transaction.prepare_cached(VERSION)?.query_row([row.run.as_str()], |row| row.get::<_, i64>(0));
-    Ok(version.optional()?.map(|version| Version::new(u64::try_from(version).unwrap_or_default())))
+    let version = version.optional()?.and_then(|version| u64::try_from(version).ok());
+    Ok(version.map_or(Version::NONE, Version::new))
 }
 
 /// Moves a run from the version that the append follows to the next; returns its key, or `None` if it is at another version.
