@@ -296,7 +296,8 @@ fn report_as_later_waft(url: &str, queue: &str) {
         let mut jobs = broker.consume(&format!("waft.jobs.{queue}"), 1).await.expect("the queue is there");
         let delivery = jobs.next().await.expect("a job");
         let job = protocol::Job::decode(&delivery.message.body).expect("it can be read");
-        let (worker, number) = ("later".parse().expect("a valid name"), protocol::HeartbeatNumber::new(1));
+        let worker = "later".parse().expect("a valid name");
+        let number = protocol::HeartbeatNumber { execution: flow::Execution::new(1), count: 1 };
         let report = protocol::Report::Heartbeat { call: job.call.clone(), worker, number };
         let mut body = report.encode(&job.keys);
         body.truncate(body.len() - 32);

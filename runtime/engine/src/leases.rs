@@ -9,7 +9,7 @@
 //! So the engine sends a probe through the queue with each tick. A probe that returns proves that every earlier
 //! message was received.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use flow::{CallId, Shard, WorkerName};
 use machine::{Event, Machine};
@@ -46,11 +46,34 @@ struct ShardLeases {
     back_at: Instant,
     /// Outstanding probes, and when each was sent.
     probes: BTreeMap<u64, Instant>,
-    /// When each lease expires, in received time, and the number of its last heartbeat, if one was received here.
-    expiry: BTreeMap<CallHolder, (Duration, Option<HeartbeatNumber>)>,
+    /// When each lease expires, in received time, and the heartbeats that were received for it here.
+    expiry: BTreeMap<CallHolder, (Duration, ReceivedHeartbeats)>,
     order: BTreeSet<(Duration, CallHolder)>,
     /// Calls whose missing heartbeats were already reported.
     reported_silent: BTreeSet<CallHolder>,
+}
+
+/// The number of the last heartbeat of each execution, the latest executions last.
+#[derive(Debug, Default)]
+struct ReceivedHeartbeats(VecDeque<HeartbeatNumber>);
+
+/// Maximum number of executions of a call whose last heartbeats are remembered: one for each start of its worker during a lease.
+const MAX_EXECUTIONS: usize = 16;
+
+impl ReceivedHeartbeats {
+    /// Notes a heartbeat. Returns `false` if it is not newer than the last one of its execution.
+    fn receive(&mut self, number: HeartbeatNumber) -> bool {
+        if let Some(last) = self.0.iter_mut().find(|last| last.execution == number.execution) {
+            let is_newer = number.count > last.count;
+            last.count = last.count.max(number.count);
+            return is_newer;
+        }
+        if self.0.len() == MAX_EXECUTIONS {
+            self.0.pop_front();
+        }
+        self.0.push_back(number);
+        true
+    }
 }
 
 impl ShardLeases {
@@ -67,34 +90,35 @@ impl ShardLeases {
         }
     }
 
-    fn end(&mut self, call: &CallHolder) {
+    /// Ends a lease. Returns the heartbeats that were received for it.
+    fn end(&mut self, call: &CallHolder) -> ReceivedHeartbeats {
         self.reported_silent.remove(call);
-        if let Some((until, _)) = self.expiry.remove(call) {
-            self.order.remove(&(until, call.clone()));
-        }
+        let Some((until, received)) = self.expiry.remove(call) else { return ReceivedHeartbeats::default() };
+        self.order.remove(&(until, call.clone()));
+        received
     }
 
-    fn renew(&mut self, call: CallHolder, number: Option<HeartbeatNumber>) {
-        self.end(&call);
+    fn renew(&mut self, call: CallHolder) {
+        let received = self.end(&call);
         let until = self.received_for + lease::LEASE_DURATION;
         self.order.insert((until, call.clone()));
-        self.expiry.insert(call, (until, number));
+        self.expiry.insert(call, (until, received));
     }
 }
 
 impl Leases {
     /// Begins to watch a lease, for its full time.
     pub(crate) fn begin(&mut self, shard: &Shard, call: CallHolder) {
-        self.shards.entry(shard.clone()).or_insert_with(ShardLeases::new).renew(call, None);
+        self.shards.entry(shard.clone()).or_insert_with(ShardLeases::new).renew(call);
     }
 
     /// A heartbeat of a watched call arrived: its lease has its full time again. Returns `false` for a heartbeat that is not
-    /// newer than the last one, which changes nothing.
+    /// newer than the last one of its execution, which changes nothing.
     pub(crate) fn on_heartbeat(&mut self, shard: &Shard, call: &CallHolder, number: HeartbeatNumber) -> bool {
         let Some(leases) = self.shards.get_mut(shard) else { return false };
-        let is_newer = leases.expiry.get(call).is_some_and(|(_, last)| last.is_none_or(|last| number > last));
+        let is_newer = leases.expiry.get_mut(call).is_some_and(|(_, received)| received.receive(number));
         if is_newer {
-            leases.renew(call.clone(), Some(number));
+            leases.renew(call.clone());
         }
         is_newer
     }

@@ -59,7 +59,8 @@ mod tests {
             attempt: flow::Attempt::FIRST,
             action: flow::Action::Apply,
         };
-        let heartbeat = Report::Heartbeat { call, worker: "w".parse().unwrap(), number: HeartbeatNumber::new(1) };
+        let number = HeartbeatNumber { execution: flow::Execution::new(1), count: 1 };
+        let heartbeat = Report::Heartbeat { call, worker: "w".parse().unwrap(), number };
         let command = Report::Command(CommandRequest { run: "r".parse().unwrap(), command: RunCommand::Cancel });
         let right = |report: &Report, exchange: &str| is_right_for(report, &through(exchange));
         assert!(right(&heartbeat, names::REPORTS) && right(&heartbeat, names::ENGINES));

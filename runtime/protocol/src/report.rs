@@ -26,7 +26,7 @@ pub enum Report {
         call: CallId,
         /// The worker that makes the call.
         worker: WorkerName,
-        /// Its number: that of a later one is higher.
+        /// Its number: that of a later one of the same execution is higher.
         number: HeartbeatNumber,
     },
     /// A stopping worker returns a call that it held under a lease.
@@ -75,26 +75,15 @@ pub enum Report {
     },
 }
 
-/// The number of a heartbeat. An engine ignores a heartbeat whose number is not higher than that of the last one, so nobody
-/// keeps the lease of a lost worker with a copy.
-///
-/// It is the time by the worker's clock in microseconds since 1970, or more: so the numbers of a worker that was restarted go
-/// on. Engines only compare the numbers of one worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HeartbeatNumber(u64);
-
-impl HeartbeatNumber {
-    /// The number with this value.
-    #[must_use]
-    pub const fn new(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The value.
-    #[must_use]
-    pub const fn get(self) -> u64 {
-        self.0
-    }
+/// The number of a heartbeat. An engine ignores a heartbeat whose count is not higher than that of the last one of the same
+/// execution, so nobody keeps the lease of a lost worker with a copy. No clock takes part: a worker that was restarted executes
+/// the call anew, and begins to count anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeartbeatNumber {
+    /// The execution that the heartbeat is about.
+    pub execution: Execution,
+    /// The number of heartbeats of the execution so far.
+    pub count: u64,
 }
 
 /// The progress of a call.
@@ -115,14 +104,20 @@ enum WireReport<'a> {
     Succeeded { signal: WireSignal<'a>, values: WireValues<'a> },
     Failed { signal: WireSignal<'a>, failure: WireFailure<'a> },
     Progress { call: WireCall<'a>, worker: &'a str, fraction: Option<f64>, message: Option<&'a str> },
-    Heartbeat { call: WireCall<'a>, worker: &'a str, number: u64 },
+    Heartbeat { call: WireCall<'a>, worker: &'a str, number: WireHeartbeatNumber },
     Released { call: WireCall<'a>, worker: &'a str },
     Request(WireRequest<'a>),
     Probe { engine: &'a str, number: u64 },
     Granted(WireGranted<'a>),
     AskStart { call: WireCall<'a> },
-    Started { call: WireCall<'a>, worker: &'a str, number: u64 },
+    Started { call: WireCall<'a>, worker: &'a str, number: WireHeartbeatNumber },
     NotStarted { call: WireCall<'a>, redeliveries: u32, unanswered: u32 },
+}
+
+#[derive(Encode, BorrowDecode)]
+struct WireHeartbeatNumber {
+    execution: u64,
+    count: u64,
 }
 
 /// What each report about a call begins with: the number of its variant, and the call.
@@ -181,7 +176,7 @@ impl Report {
                 message: message.as_deref(),
             },
             Self::Heartbeat { call, worker, number } => {
-                WireReport::Heartbeat { call: call.into(), worker: worker.as_str(), number: number.get() }
+                WireReport::Heartbeat { call: call.into(), worker: worker.as_str(), number: number.into() }
             }
             Self::Released { call, worker } => WireReport::Released { call: call.into(), worker: worker.as_str() },
             Self::Command(request) => WireReport::Request(request.into()),
@@ -189,7 +184,7 @@ impl Report {
             Self::PermitGrant(grant) => WireReport::Granted(grant.into()),
             Self::AskStart { call } => WireReport::AskStart { call: call.into() },
             Self::Started { call, worker, number } => {
-                WireReport::Started { call: call.into(), worker: worker.as_str(), number: number.get() }
+                WireReport::Started { call: call.into(), worker: worker.as_str(), number: number.into() }
             }
             Self::NotStarted { call, redeliveries, unanswered } => {
                 WireReport::NotStarted { call: call.into(), redeliveries: *redeliveries, unanswered: *unanswered }
@@ -299,11 +294,9 @@ impl WireReport<'_> {
                 fraction,
                 message: message.map(Into::into),
             }),
-            Self::Heartbeat { call, worker, number } => Report::Heartbeat {
-                call: call.into_call()?,
-                worker: worker_name(worker)?,
-                number: HeartbeatNumber::new(number),
-            },
+            Self::Heartbeat { call, worker, number } => {
+                Report::Heartbeat { call: call.into_call()?, worker: worker_name(worker)?, number: number.into() }
+            }
             Self::Released { call, worker } => {
                 Report::Released { call: call.into_call()?, worker: worker_name(worker)? }
             }
@@ -311,15 +304,26 @@ impl WireReport<'_> {
             Self::Probe { engine, number } => Report::Probe { engine: engine.into(), number },
             Self::Granted(grant) => Report::PermitGrant(grant.into_grant()?),
             Self::AskStart { call } => Report::AskStart { call: call.into_call()? },
-            Self::Started { call, worker, number } => Report::Started {
-                call: call.into_call()?,
-                worker: worker_name(worker)?,
-                number: HeartbeatNumber::new(number),
-            },
+            Self::Started { call, worker, number } => {
+                Report::Started { call: call.into_call()?, worker: worker_name(worker)?, number: number.into() }
+            }
             Self::NotStarted { call, redeliveries, unanswered } => {
                 Report::NotStarted { call: call.into_call()?, redeliveries, unanswered }
             }
         })
+    }
+}
+
+impl From<&HeartbeatNumber> for WireHeartbeatNumber {
+    fn from(number: &HeartbeatNumber) -> Self {
+        let HeartbeatNumber { execution, count } = *number;
+        Self { execution: execution.get(), count }
+    }
+}
+
+impl From<WireHeartbeatNumber> for HeartbeatNumber {
+    fn from(number: WireHeartbeatNumber) -> Self {
+        Self { execution: Execution::new(number.execution), count: number.count }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible, num::NonZeroU32, pin::pin,
 
 use broker::{Broker, Delivery, Message, PublishError, Refusals, Routing};
 use bytes::Bytes;
-use flow::{CallId, Digest, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
+use flow::{CallId, Digest, Execution, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
 use protocol::{CallKeys, CallLog, Job, Key, Report, lease, topology};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{
     CallJournal, GuestResult, GuestRunner,
-    control::{self, AcceptedCall, CallRegistry},
+    control::{self, AcceptedCall, CallGuard, CallRegistry},
     intake, live,
     progress::{self, LastProgress},
     result_cache::{Executions, ResultCache},
@@ -127,7 +127,8 @@ impl JobHandler {
             let published = self.send_signal(&job.call, body, &job.signal_to).await;
             return settle(delivery, published.unwrap_or(PublishOutcome::Unconfirmed));
         }
-        let Some(AcceptedCall { delivery, call, precondition }) = self.calls.accept(&job, delivery) else {
+        let accepted = self.calls.accept(&job, self.executions.next(), delivery);
+        let Some(AcceptedCall { delivery, call, precondition }) = accepted else {
             return debug!("the job already runs on this worker");
         };
         let unanswered = protocol::unanswered(&delivery.message.properties.headers);
@@ -156,8 +157,9 @@ impl JobHandler {
             return drop(self.journal.as_ref().map(|journal| journal.begin(&job.call)));
         }
         let running = self.journal.as_ref().map(|journal| journal.begin(&job.call));
-        let (hold, outcome) = self.hold_and_call(delivery, &job, call.interrupt.clone(), &mut slot).await;
+        let (hold, outcome) = self.hold_and_call(delivery, &job, &call, &mut slot).await;
         drop((running, slot));
+        let execution = call.execution();
         let redeliveries = call.end();
         let Some(CallResult { answer, log, stored }) = outcome else {
             redeliveries.deliveries.into_iter().for_each(Delivery::requeue);
@@ -167,7 +169,7 @@ impl JobHandler {
             debug!(%failure, "the call failed");
         }
         // Between two deliveries to this worker, another worker may have had the job and been lost.
-        let signal = self.signal_of(&job, answer, is_redelivered || redeliveries.was_redelivered);
+        let signal = self.signal_of(&job, execution, answer, is_redelivered || redeliveries.was_redelivered);
         let keys = job.keys.clone().with_contents(stored);
         let mut body = Bytes::from(Report::Signal(signal.clone(), log).encode(&keys));
         match hold {
@@ -190,8 +192,8 @@ impl JobHandler {
         }
     }
 
-    pub(crate) fn signal_of(&self, job: &Job, answer: TaskResult, redelivered: bool) -> Signal {
-        let (call, execution) = (job.call.clone(), self.executions.next());
+    pub(crate) fn signal_of(&self, job: &Job, execution: Execution, answer: TaskResult, redelivered: bool) -> Signal {
+        let call = job.call.clone();
         Signal { call, answer, execution, redelivered, worker: Some(self.name.clone()) }
     }
 
@@ -201,12 +203,13 @@ impl JobHandler {
         &self,
         delivery: Delivery,
         job: &Job,
-        interrupt: CancellationToken,
+        guard: &CallGuard<'_>,
         slot: &mut Slot,
     ) -> (CallHold, Option<CallResult>) {
         let mut hold = CallHold::Delivery(Box::new(delivery));
         let outcome = {
-            let (call, lease) = (pin!(self.call(job, interrupt)), pin!(self.hold(&mut hold, job, slot)));
+            let call = pin!(self.call(job, guard.interrupt.clone()));
+            let lease = pin!(self.hold(&mut hold, (job, guard), slot));
             // Once the call has ended, a pending report is dropped, since the result makes it obsolete.
             tokio::select! {
                 biased;
@@ -218,12 +221,12 @@ impl JobHandler {
     }
 
     /// Takes a lease for a call once it has run for long, and renews the lease for as long as it is polled.
-    async fn hold(&self, hold: &mut CallHold, job: &Job, slot: &mut Slot) -> Infallible {
+    async fn hold(&self, hold: &mut CallHold, (job, guard): (&Job, &CallGuard<'_>), slot: &mut Slot) -> Infallible {
         tokio::time::sleep(lease::LEASE_THRESHOLD).await;
         loop {
             match hold {
                 CallHold::Delivery(_) => {
-                    if self.report(job, self.heartbeat(job), DeliveryGuarantee::AtLeastOnce).await
+                    if self.report(job, self.heartbeat(job, guard), DeliveryGuarantee::AtLeastOnce).await
                         == PublishOutcome::Confirmed
                         && let CallHold::Delivery(delivery) = std::mem::replace(hold, CallHold::Lease)
                     {
@@ -233,16 +236,15 @@ impl JobHandler {
                     }
                 }
                 CallHold::Lease => {
-                    self.report(job, self.heartbeat(job), DeliveryGuarantee::BestEffort).await;
+                    self.report(job, self.heartbeat(job, guard), DeliveryGuarantee::BestEffort).await;
                 }
             }
             tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
         }
     }
 
-    fn heartbeat(&self, job: &Job) -> Report {
-        let number = control::heartbeat_number();
-        Report::Heartbeat { call: job.call.clone(), worker: self.name.clone(), number }
+    fn heartbeat(&self, job: &Job, guard: &CallGuard<'_>) -> Report {
+        Report::Heartbeat { call: job.call.clone(), worker: self.name.clone(), number: guard.next_heartbeat() }
     }
 
     /// Returns a call that the worker stopped, or could not start.

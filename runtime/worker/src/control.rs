@@ -13,7 +13,7 @@ use broker::{
     Binding, Broker, Consumer, DeclareError, Delivery, Destination, Message, Properties, Queue, QueueKind, Refusals,
     Routing,
 };
-use flow::{CallId, RunId, Timestamp, WorkerName};
+use flow::{CallId, Execution, RunId, Timestamp, WorkerName};
 use protocol::{CallKeys, Control, HeartbeatNumber, Job, Key, Report, Seal, WithdrawnCall, WorkerStatus, topology};
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,20 @@ struct RunningCall {
     stage: CallStage,
     is_leased: bool,
     redeliveries: Redeliveries,
+    heartbeats: Arc<Heartbeats>,
+}
+
+/// Numbers the heartbeats of one execution of a call.
+struct Heartbeats {
+    execution: Execution,
+    count: AtomicU64,
+}
+
+impl Heartbeats {
+    fn next(&self) -> HeartbeatNumber {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        HeartbeatNumber { execution: self.execution, count }
+    }
 }
 
 /// The stage of a call.
@@ -118,7 +132,12 @@ impl CallRegistry {
     /// An engine is asked whether the call is wanted if this worker cannot know it: its job was sent before this worker
     /// received withdrawals, was delivered before, or may have expired by the engine's clock; or the call was interrupted or
     /// withdrawn.
-    pub(crate) fn accept<'a>(&'a self, job: &'a Job, delivery: Delivery) -> Option<AcceptedCall<'a>> {
+    pub(crate) fn accept<'a>(
+        &'a self,
+        job: &'a Job,
+        execution: Execution,
+        delivery: Delivery,
+    ) -> Option<AcceptedCall<'a>> {
         let mut state = self.lock();
         if let Some(running) = state.running.get_mut(&CallEntry::of(job)) {
             running.redeliveries.was_redelivered = true;
@@ -138,14 +157,17 @@ impl CallRegistry {
         } else {
             (CallStage::Started, StartPrecondition::Nothing)
         };
+        let heartbeats = Arc::new(Heartbeats { execution, count: AtomicU64::new(0) });
         let running = RunningCall {
             interrupt: interrupt.clone(),
             stage,
             is_leased: false,
             redeliveries: Redeliveries::default(),
+            heartbeats: heartbeats.clone(),
         };
         state.running.insert(CallEntry::of(job), running);
-        Some(AcceptedCall { delivery, call: CallGuard { calls: self, job: Some(job), interrupt }, precondition })
+        let call = CallGuard { calls: self, job: Some(job), interrupt, heartbeats };
+        Some(AcceptedCall { delivery, call, precondition })
     }
 
     /// Starts a call without the reply of an engine.
@@ -181,14 +203,14 @@ impl CallRegistry {
     }
 
     /// Withdraws a call if the proof is valid. If the call has started here, returns the queues of the engines to
-    /// notify of that, each with the key.
-    fn withdraw(&self, WithdrawnCall { call, proof }: &WithdrawnCall) -> Vec<(String, Key)> {
+    /// notify of that, each with the key and the number of the heartbeat.
+    fn withdraw(&self, WithdrawnCall { call, proof }: &WithdrawnCall) -> Vec<(String, Key, HeartbeatNumber)> {
         let mut state = self.lock();
         let (mut started, mut is_here) = (Vec::new(), false);
         for (entry, running) in state.running_as(call).filter(|(entry, _)| entry.key.withdraw_proof() == *proof) {
             is_here = true;
             if matches!(running.stage, CallStage::Started) {
-                started.push((entry.signal_to.clone(), entry.key));
+                started.push((entry.signal_to.clone(), entry.key, running.heartbeats.next()));
             }
         }
         if !is_here {
@@ -229,9 +251,21 @@ pub(crate) struct CallGuard<'a> {
     job: Option<&'a Job>,
     /// Cancelled to stop the call.
     pub(crate) interrupt: CancellationToken,
+    /// The numbers of its heartbeats.
+    heartbeats: Arc<Heartbeats>,
 }
 
 impl CallGuard<'_> {
+    /// The number of its next heartbeat.
+    pub(crate) fn next_heartbeat(&self) -> HeartbeatNumber {
+        self.heartbeats.next()
+    }
+
+    /// The execution that the call is.
+    pub(crate) fn execution(&self) -> Execution {
+        self.heartbeats.execution
+    }
+
     /// Removes the call. If its job is redelivered later, it is called again.
     pub(crate) fn end(mut self) -> Redeliveries {
         self.job.take().map(|job| self.calls.end(job)).unwrap_or_default()
@@ -339,11 +373,12 @@ pub(crate) async fn serve(
             Ok(Control::Withdraw(withdrawn)) => {
                 let started = withdrawn.into_iter().flat_map(|withdrawn| {
                     let queues = calls.withdraw(&withdrawn);
-                    queues.into_iter().map(move |(signal_to, key)| (withdrawn.call.clone(), signal_to, key))
+                    let name = &status.name;
+                    queues.into_iter().map(move |started| started_report(withdrawn.call.clone(), started, name))
                 });
-                for (call, signal_to, key) in started.collect::<Vec<_>>() {
+                for report in started.collect::<Vec<_>>() {
                     // If it is lost, the call counts as withdrawn, and its result as a late outcome.
-                    send_best_effort(&*broker, started_report(call, signal_to, key, &status.name), &stop).await;
+                    send_best_effort(&*broker, report, &stop).await;
                 }
             }
             Ok(Control::MayStart { call, wanted, proof }) => calls.on_may_start(&call, wanted, proof),
@@ -372,22 +407,14 @@ fn reply(queue: String, status: &WorkerStatus) -> Message {
 }
 
 /// Reports to an engine that wants to withdraw a call that the call has started here.
-fn started_report(call: CallId, signal_to: String, key: Key, worker: &WorkerName) -> Message {
+fn started_report(
+    call: CallId,
+    (signal_to, key, number): (String, Key, HeartbeatNumber),
+    worker: &WorkerName,
+) -> Message {
     let properties = Properties { headers: protocol::headers(&call), ..Properties::default() };
-    let report = Report::Started { call, worker: worker.clone(), number: heartbeat_number() };
+    let report = Report::Started { call, worker: worker.clone(), number };
     to_queue(topology::REPORTS, signal_to, properties, report.encode(&CallKeys::of_call(key)))
-}
-
-/// The number of the next heartbeat of any call of this worker. It grows, even if the clock is set back.
-pub(crate) fn heartbeat_number() -> HeartbeatNumber {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let now = now().as_micros();
-    let last = LAST.fetch_max(now, Ordering::Relaxed);
-    if now > last {
-        return HeartbeatNumber::new(now);
-    }
-    // The time has passed already as a number.
-    HeartbeatNumber::new(LAST.fetch_add(1, Ordering::Relaxed).saturating_add(1))
 }
 
 fn to_queue(exchange: &str, queue: String, properties: Properties, body: Vec<u8>) -> Message {

@@ -124,13 +124,14 @@ impl JobHandler {
     /// knows whether it executed the job.
     pub(crate) async fn drop_withdrawn(&self, delivery: Delivery, job: &Job, call: CallGuard<'_>) {
         debug!("the call was withdrawn before it started");
+        let execution = call.execution();
         let redeliveries = call.end();
         let is_redelivered = control::was_redelivered(&delivery) || redeliveries.was_redelivered;
         if !is_redelivered {
             return delivery.accept();
         }
         let failure = Failure::new(FailureKind::Cancelled, "it was withdrawn before this worker started it");
-        let signal = self.signal_of(job, TaskResult::Failed(failure), is_redelivered);
+        let signal = self.signal_of(job, execution, TaskResult::Failed(failure), is_redelivered);
         let body = Bytes::from(Report::Signal(signal, CallLog::default()).encode(&job.keys));
         let published = self.send_signal(&job.call, body, &job.signal_to).await.unwrap_or(PublishOutcome::Unconfirmed);
         for delivery in std::iter::once(delivery).chain(redeliveries.deliveries) {

@@ -150,7 +150,8 @@ async fn a_worker_reports_started_withdrawn_calls() {
     harness.control(Destination::Exchange(topology::CONTROL.into()), &withdrawn).await;
     let second = harness.started().await;
     assert_eq!((&second.0, &second.1), (&spinning.call, &worker), "it still runs");
-    assert!(second.2 > first.2, "each has a higher number than the last");
+    assert_eq!(second.2.execution, first.2.execution);
+    assert!(second.2.count > first.2.count, "each has a higher number than the last");
     // A call that is interrupted before its start does not start.
     for call in [other.call, spinning.call.clone()] {
         harness.control(Destination::Exchange(topology::CONTROL.into()), &interrupt(call)).await;

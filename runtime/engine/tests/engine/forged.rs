@@ -55,12 +55,13 @@ async fn a_worker_cannot_report_about_a_call_that_it_was_not_given() {
     let (own, other, watch) = attacked(&mut harness).await;
     let call = &other.call;
     let (worker, failure) = ("w".parse().unwrap(), Failure::new(FailureKind::Permanent, "forged"));
+    let number = HeartbeatNumber { execution: Execution::new(1), count: 1 };
     let reports = [
         success(call),
         answer(call, TaskResult::Failed(failure)),
-        Report::Heartbeat { call: call.clone(), worker, number: HeartbeatNumber::new(1) },
+        Report::Heartbeat { call: call.clone(), worker, number },
         Report::Released { call: call.clone(), worker: "w".parse().unwrap() },
-        Report::Started { call: call.clone(), worker: "w".parse().unwrap(), number: HeartbeatNumber::new(1) },
+        Report::Started { call: call.clone(), worker: "w".parse().unwrap(), number },
         Report::NotStarted { call: call.clone(), redeliveries: 0, unanswered: 0 },
     ];
     let other_attempt = CallId { attempt: call.attempt.next(), ..call.clone() };

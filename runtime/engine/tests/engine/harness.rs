@@ -464,7 +464,7 @@ impl Harness {
 /// The number of the next heartbeat.
 fn next_number() -> HeartbeatNumber {
     static LAST: AtomicU64 = AtomicU64::new(0);
-    HeartbeatNumber::new(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    HeartbeatNumber { execution: Execution::new(1), count: LAST.fetch_add(1, Ordering::Relaxed) + 1 }
 }
 
 fn own(shard: &str) -> ShardAssignment {

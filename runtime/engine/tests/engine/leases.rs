@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flow::{Action, FailureKind, RunState};
+use flow::{Action, Execution, FailureKind, RunState};
 use protocol::{HeartbeatNumber, Report, lease};
 use tokio::time::timeout;
 
@@ -51,7 +51,7 @@ async fn a_repeated_heartbeat_does_not_keep_the_lease_of_a_lost_worker() {
     let heartbeat = |number| Report::Heartbeat {
         call: first.call.clone(),
         worker: "w".parse().unwrap(),
-        number: HeartbeatNumber::new(number),
+        number: HeartbeatNumber { execution: Execution::new(1), count: number },
     };
     for number in [1, 2, 3] {
         harness.publish_report(&heartbeat(number)).await;
@@ -65,6 +65,31 @@ async fn a_repeated_heartbeat_does_not_keep_the_lease_of_a_lost_worker() {
     let second = timeout(Duration::from_secs(1), harness.take_job()).await.expect("the lease has expired");
     assert_eq!(second.call.attempt, first.call.attempt.next());
     harness.signal(&second.call).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_heartbeats_of_a_restarted_worker_keep_its_lease() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = harness.take_job().await;
+    let beat = async |execution, count| {
+        let number = HeartbeatNumber { execution: Execution::new(execution), count };
+        let heartbeat = Report::Heartbeat { call: job.call.clone(), worker: "w".parse().unwrap(), number };
+        harness.publish_report(&heartbeat).await;
+        tokio::time::sleep(lease::HEARTBEAT_INTERVAL).await;
+    };
+    for count in 100..110 {
+        beat(1_000, count).await;
+    }
+    // It restarts within its lease, and executes the call again. A new execution counts from the beginning.
+    for count in 0..20 {
+        beat(2, count).await;
+        // A copy from before the restart counts for nothing.
+        beat(1_000, 105).await;
+    }
+    assert!(timeout(Duration::from_secs(1), harness.take_job()).await.is_err(), "its lease has not expired");
+    harness.signal(&job.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }
 

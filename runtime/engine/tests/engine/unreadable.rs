@@ -96,7 +96,8 @@ async fn repeated_and_transient_messages_are_not_quarantined() {
     let mut harness = Harness::new().await;
     let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     let job = harness.take_job().await;
-    let (worker, number) = ("w".parse().unwrap(), HeartbeatNumber::new(1));
+    let worker = "w".parse().unwrap();
+    let number = HeartbeatNumber { execution: Execution::new(1), count: 1 };
     let heartbeat = Report::Heartbeat { call: job.call.clone(), worker, number };
     harness
         .publish_message(message(

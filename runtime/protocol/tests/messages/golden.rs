@@ -218,7 +218,7 @@ fn signals() -> Samples {
 }
 
 fn number() -> HeartbeatNumber {
-    HeartbeatNumber::new(1_700_000_000_000_000)
+    HeartbeatNumber { execution: Execution::new(1_700_000_000_000_000), count: 300 }
 }
 
 fn report_batch() -> Vec<u8> {

@@ -108,13 +108,14 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             Report::Signal(Signal { call, answer, execution: Execution::new(7), redelivered, worker }, log)
         },
     );
-    let lease = (call(), name(), any::<u64>(), 0..5).prop_map(|(call, worker, number, which)| {
-        let (worker, number) = (worker.parse().unwrap(), HeartbeatNumber::new(number));
+    let lease = (call(), name(), any::<[u64; 2]>(), 0..5).prop_map(|(call, worker, [execution, count], which)| {
+        let number = HeartbeatNumber { execution: Execution::new(execution), count };
+        let worker = worker.parse().unwrap();
         match which {
             0 => Report::Heartbeat { call, worker, number },
             1 => Report::Started { call, worker, number },
             2 => Report::AskStart { call },
-            3 => Report::NotStarted { call, redeliveries: number.get() as u32, unanswered: 7 },
+            3 => Report::NotStarted { call, redeliveries: count as u32, unanswered: 7 },
             _ => Report::Released { call, worker },
         }
     });

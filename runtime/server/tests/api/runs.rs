@@ -79,8 +79,8 @@ async fn a_run_shows_queue_coverage_lease_holder_and_lost_workers() {
     delivery.accept();
     assert!(!task().await.out.unwrap().unserved, "its queue has a consumer");
     let worker = || "w".parse().unwrap();
-    let heartbeat =
-        Report::Heartbeat { call: job.call.clone(), worker: worker(), number: protocol::HeartbeatNumber::new(1) };
+    let number = protocol::HeartbeatNumber { execution: flow::Execution::new(1), count: 1 };
+    let heartbeat = Report::Heartbeat { call: job.call.clone(), worker: worker(), number };
     harness.broker.publish(report(&job, &heartbeat)).await.unwrap();
     let mut out = task().await.out.unwrap();
     while out.worker.is_none() {
