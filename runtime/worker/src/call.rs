@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, convert::Infallible, num::NonZeroU32, pin::pin,
 use broker::{Broker, Delivery, Message, PublishError, Refusals, Routing};
 use bytes::Bytes;
 use flow::{CallId, Digest, Execution, Failure, FailureKind, Signal, Size, TaskResult, WorkerName};
-use protocol::{CallKeys, CallLog, Job, Key, Report, lease, topology};
+use protocol::{CallKeys, CallLog, DecodeError, Job, Key, Report, lease, topology};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
@@ -89,11 +89,7 @@ impl JobHandler {
     ///
     /// The slot is free once the guest has ended.
     pub(crate) async fn handle(self: Arc<Self>, delivery: Delivery, slot: Slot) {
-        if ![topology::JOBS, topology::RELEASED].contains(&delivery.message.exchange.as_str()) {
-            self.refusals.log(&queue_of(&delivery.message), "a job that did not come through the exchange of engines");
-            return delivery.accept();
-        }
-        match Job::decode(&delivery.message.body) {
+        match read(&delivery.message) {
             Ok(job) => {
                 let span = info_span!(
                     "call",
@@ -105,12 +101,37 @@ impl JobHandler {
                 );
                 self.handle_job(delivery, job, slot).instrument(span).await;
             }
-            Err(error) => {
+            Err(unusable) => {
+                // No guest is called while the message is moved.
+                drop(slot);
+                self.refuse(delivery, unusable).await;
+            }
+        }
+    }
+
+    /// Returns a fetched job that was not started to its engine. A message that is not a job is handled as if it had a slot.
+    pub(crate) async fn return_fetched(&self, delivery: Delivery) {
+        match read(&delivery.message) {
+            Ok(job) => {
+                let unanswered = protocol::unanswered(&delivery.message.properties.headers);
+                intake::return_unstarted(&self.signals, &job, delivery, unanswered).await;
+            }
+            Err(unusable) => self.refuse(delivery, unusable).await,
+        }
+    }
+
+    /// Drops a message that no engine sent, and moves a job that cannot be read to the quarantine.
+    async fn refuse(&self, delivery: Delivery, unusable: Unusable) {
+        match unusable {
+            Unusable::WrongExchange => {
+                let reason = "a job that did not come through the exchange of engines";
+                self.refusals.log(&queue_of(&delivery.message), reason);
+                delivery.accept();
+            }
+            Unusable::Unreadable(error) => {
                 let message_id = delivery.message.properties.message_id.as_deref();
                 warn!(%error, message_id, "a message on a queue of jobs cannot be read; it is kept in waft.quarantine");
                 let reason = format!("worker {} could not read the job: {error}", self.name);
-                // No guest is called while the message is moved.
-                drop(slot);
                 self.quarantine(delivery, reason).await;
             }
         }
@@ -140,7 +161,7 @@ impl JobHandler {
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
             StartDecision::AskLater => {
-                intake::return_unstarted(&self.signals, delivery, unanswered.saturating_add(1)).await;
+                intake::return_unstarted(&self.signals, &job, delivery, unanswered.saturating_add(1)).await;
                 return call.end().deliveries.into_iter().for_each(Delivery::requeue);
             }
         }
@@ -254,7 +275,7 @@ impl JobHandler {
             // This machine could not start the call: no worker is lost.
             CallHold::Delivery(delivery) => {
                 let unanswered = protocol::unanswered(&delivery.message.properties.headers);
-                intake::return_unstarted(&self.signals, *delivery, unanswered).await;
+                intake::return_unstarted(&self.signals, job, *delivery, unanswered).await;
             }
             CallHold::Lease => {
                 let released = Report::Released { call: job.call.clone(), worker: self.name.clone() };
@@ -413,6 +434,20 @@ impl JobHandler {
         };
         Some(CallResult { answer, log, stored })
     }
+}
+
+/// Why a message on a queue of jobs is not a job.
+enum Unusable {
+    /// It did not come from an engine or an operator.
+    WrongExchange,
+    Unreadable(DecodeError),
+}
+
+fn read(message: &Message) -> Result<Job, Unusable> {
+    if ![topology::JOBS, topology::RELEASED].contains(&message.exchange.as_str()) {
+        return Err(Unusable::WrongExchange);
+    }
+    Job::decode(&message.body).map_err(Unusable::Unreadable)
 }
 
 /// The queue of jobs that a message was taken from.

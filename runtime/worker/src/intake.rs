@@ -58,7 +58,6 @@ pub(crate) struct Intake {
     reported: BTreeSet<QueueName>,
     /// Jobs that were fetched by consumers that are closed now.
     fetched: VecDeque<Delivery>,
-    signals: SignalSender,
     /// The prefetch count with which the queues were last opened, and when.
     prefetch: u16,
     opened_at: Instant,
@@ -79,12 +78,7 @@ struct JobQueue {
 impl Intake {
     /// Declares the queues and starts to fetch from them. Unresponsive queues are opened once they respond, and queues that
     /// this user may not declare once another user has declared them.
-    pub(crate) async fn open(
-        broker: &Arc<dyn Broker>,
-        names: &[QueueName],
-        slots: u16,
-        signals: SignalSender,
-    ) -> Result<Self, WorkerError> {
+    pub(crate) async fn open(broker: &Arc<dyn Broker>, names: &[QueueName], slots: u16) -> Result<Self, WorkerError> {
         let slots = Slots::new(slots);
         let prefetch = slots.prefetch();
         let mut intake = Self {
@@ -93,7 +87,6 @@ impl Intake {
             opening: FuturesUnordered::new(),
             reported: BTreeSet::new(),
             fetched: VecDeque::new(),
-            signals,
             prefetch,
             opened_at: Instant::now(),
         };
@@ -118,21 +111,21 @@ impl Intake {
         calls: TaskTracker,
         [stop, abandon, crash]: [CancellationToken; 3],
     ) {
-        let broker = handler.broker.clone();
         while !stop.is_cancelled() && (!self.queues.is_empty() || !self.opening.is_empty() || !self.fetched.is_empty())
         {
-            let Some((delivery, mut slot)) = self.next(&broker, &stop).await else { continue };
+            let Some((delivery, mut slot)) = self.next(&handler, &stop).await else { continue };
             slot.begin();
             let handler = handler.clone();
             let call = async move { handler.handle(delivery, slot).await };
             calls.spawn(crash.clone().run_until_cancelled_owned(call));
         }
-        abandon.run_until_cancelled(self.return_fetched()).await;
+        abandon.run_until_cancelled(self.return_fetched(&handler)).await;
     }
 
     /// Returns the next job and a slot for it; `None` to stop, or to check the queues first.
-    async fn next(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<(Delivery, Slot)> {
-        let slot = self.slot(broker, stop).await?;
+    async fn next(&mut self, handler: &JobHandler, stop: &CancellationToken) -> Option<(Delivery, Slot)> {
+        let broker = &handler.broker;
+        let slot = self.slot(handler, stop).await?;
         self.adjust(broker).await;
         let is_underused = self.underuses_slots();
         self.fetched.retain(|delivery| !delivery.is_lost());
@@ -166,7 +159,8 @@ impl Intake {
 
     /// Returns a free slot; `None` to stop, when a queue was deleted, or when fetched jobs waited too long and were
     /// returned.
-    async fn slot(&mut self, broker: &Arc<dyn Broker>, stop: &CancellationToken) -> Option<Slot> {
+    async fn slot(&mut self, handler: &JobHandler, stop: &CancellationToken) -> Option<Slot> {
+        let broker = &handler.broker;
         let mut waiting_since = Instant::now();
         loop {
             let has_fetched = !self.fetched.is_empty();
@@ -178,7 +172,7 @@ impl Intake {
                 () = tokio::time::sleep_until(waiting_since + MAX_FETCHED_WAIT), if has_fetched => {
                     debug!("no slot becomes free soon: fetched jobs are returned");
                     self.slots.on_stalled(MAX_FETCHED_WAIT);
-                    self.return_fetched().await;
+                    self.return_fetched(handler).await;
                     return None;
                 }
                 Some((name, result)) = self.opening.next() => {
@@ -271,14 +265,10 @@ impl Intake {
 
     /// Closes the consumers, and returns fetched jobs to their engines that were not started: a requeued delivery would count
     /// as a possible execution.
-    async fn return_fetched(&mut self) {
+    async fn return_fetched(&mut self, handler: &JobHandler) {
         self.close().await;
-        let signals = &self.signals;
         let fetched = self.fetched.drain(..).filter(|delivery| !delivery.is_lost());
-        let returns = fetched.map(|delivery| {
-            let unanswered = protocol::unanswered(&delivery.message.properties.headers);
-            return_unstarted(signals, delivery, unanswered)
-        });
+        let returns = fetched.map(|delivery| handler.return_fetched(delivery));
         // A job that is not returned in time is dropped, and so requeued.
         let _ = timeout(RETURN_TIMEOUT, join_all(returns)).await;
     }
@@ -343,15 +333,13 @@ async fn fetch(queues: &mut [JobQueue]) -> (usize, Option<Delivery>) {
 
 /// Returns a job that was not started to its engine, which sends it again as a new message: a worker may not send jobs itself.
 /// If the worker dies in between, both copies may exist, as after any lost acknowledgement.
-pub(crate) async fn return_unstarted(signals: &SignalSender, delivery: Delivery, unanswered: u32) {
+pub(crate) async fn return_unstarted(signals: &SignalSender, job: &Job, delivery: Delivery, unanswered: u32) {
     let Delivery { message, redelivered, returned, .. } = &delivery;
-    // Another worker moves an unreadable job to the quarantine.
-    let Ok(job) = Job::decode(&message.body) else { return delivery.requeue() };
     let earlier = protocol::returned(&message.properties.headers);
     // A redelivered job may have been executed, even if the queue counts no deliveries.
     let redeliveries = earlier.saturating_add((*returned).max(u32::from(*redelivered)));
     let report = Report::NotStarted { call: job.call.clone(), redeliveries, unanswered };
-    match signals.send(job.call, job.signal_to, report.encode(&job.keys).into()).await {
+    match signals.send(job.call.clone(), job.signal_to.clone(), report.encode(&job.keys).into()).await {
         Ok(()) => delivery.accept(),
         Err(ref error @ PublishError::Unroutable { ref key, .. }) if !signals.has_queue(key).await => {
             warn!(%error, "no engine waits for this job any more: its queue was deleted");

@@ -123,7 +123,7 @@ impl Worker {
         let control = control::consume(&*broker, &config.name).await?;
         let signals = SignalSender::new(broker.clone());
         let groups = config.slot_groups();
-        let opening = groups.iter().map(|(slots, queues)| Intake::open(&broker, queues, *slots, signals.clone()));
+        let opening = groups.iter().map(|(slots, queues)| Intake::open(&broker, queues, *slots));
         let jobs = try_join_all(opening).await?;
         let name = config.name.clone();
         let executions = Executions::of(&config.instance);

@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use broker::{InProcess, Message, Properties, Queue, QueueKind, Routing};
-use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, Timestamp, Value, Values};
+use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, TaskResult, Timestamp, Value, Values};
 use protocol::{CallKeys, CallLog, Control, Job, Report, ReportBatch, WithdrawnCall};
 
 use super::*;
@@ -247,6 +247,32 @@ async fn a_long_call_does_not_hold_jobs_of_other_workers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unreadable_job_that_only_a_busy_worker_fetches_fails_its_call() {
+    let mut harness = Harness::new().await;
+    harness.publish("short", [1; 200]).await;
+    let (_, _stop) = harness.worker("one").await;
+    harness.answers(200).await;
+    // The worker prefetches now, and its slot is taken for an hour.
+    harness.publish("long", [3_600_000]).await;
+    let (call, mut unreadable) =
+        harness.sent.lock().unwrap().first_key_value().map(|(c, m)| (c.clone(), m.clone())).unwrap();
+    unreadable.properties.headers = protocol::headers(&call);
+    unreadable.properties.reply_to = Some(SIGNALS.into());
+    let mut body = unreadable.body.to_vec();
+    // The format version.
+    body[2] = 99;
+    unreadable.body = body.into();
+    harness.broker.publish(unreadable).await.unwrap();
+    let [answer] = &harness.answers(1).await[..] else { panic!("one call has failed") };
+    assert_eq!(answer.call, call);
+    let TaskResult::Failed(failure) = &answer.answer else { panic!("{answer:?}") };
+    assert_eq!(failure.kind, flow::FailureKind::Poison);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(harness.broker.waiting(topology::QUARANTINE).await.unwrap(), Some(1));
+    assert_eq!(harness.waiting().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leased_call_does_not_hold_jobs_of_other_workers() {
     let mut harness = Harness::new().await;
     harness.publish("long", [3_600_000]).await;
@@ -302,7 +328,8 @@ async fn a_returned_job_keeps_its_redelivery_count() {
         jobs.next().await.unwrap().requeue();
     }
     let redelivered = jobs.next().await.unwrap();
-    return_unstarted(&SignalSender::new(harness.broker.clone()), redelivered, 2).await;
+    let job = Job::decode(&redelivered.message.body).unwrap();
+    return_unstarted(&SignalSender::new(harness.broker.clone()), &job, redelivered, 2).await;
     harness.resend_returned().await;
     let again = jobs.next().await.unwrap();
     let headers = &again.message.properties.headers;
