@@ -1,12 +1,18 @@
 //! The broker objects that engines and workers share. They are declared in one place, since a broker refuses a second
 //! declaration that differs. The names are in `protocol::topology`.
 
+use std::{convert::Infallible, time::Duration};
+
 use flow::QueueName;
 use futures::future::try_join_all;
 use protocol::topology as names;
-use tracing::info;
+use tracing::{debug, info, warn};
 
 use crate::{Binding, Broker, DeclareError, Destination, Exchange, ExchangeKind, Queue, QueueKind};
+
+/// How often the bindings of a queue are made again. A worker that cannot publish a result tries it for a little longer than
+/// this before it gives the job back.
+const REBIND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The shared exchanges.
 const EXCHANGES: [(&str, ExchangeKind); 11] = [
@@ -69,7 +75,7 @@ pub async fn declare_jobs(broker: &dyn Broker, queue: &QueueName) -> Result<(), 
         expires: None,
     };
     broker.declare_queue(&Queue { name: name.clone(), kind }).await?;
-    bind_by_name(broker, &name, &[names::RELEASED]).await?;
+    bind(broker, &bindings_by_name(&name, &[names::RELEASED])).await?;
     let to = Destination::Queue(name);
     // Last, so that a queue that takes jobs can also take released ones.
     let binding = Binding { exchange: names::JOBS.to_owned(), key: queue.to_string(), to };
@@ -112,20 +118,112 @@ async fn use_declared(
 /// [`DeclareError`] when the broker refuses something.
 pub async fn declare_bound(broker: &dyn Broker, queue: &Queue, exchanges: &[&str]) -> Result<(), DeclareError> {
     broker.declare_queue(queue).await?;
-    match bind_by_name(broker, &queue.name, exchanges).await {
+    bind_or_declare(broker, &bindings_by_name(&queue.name, exchanges)).await
+}
+
+/// Works with a queue, and makes its bindings again once in a while meanwhile. A binding is deleted with its exchange, and a
+/// user that may not declare the exchange can bind the queue only after another user has declared it.
+pub async fn keep_bound<Output>(
+    broker: &dyn Broker,
+    bindings: &[Binding],
+    work: impl Future<Output = Output>,
+) -> Output {
+    // Dropping the other future loses nothing: a binding is made as a whole, or not at all.
+    tokio::select! {
+        biased;
+        output = work => output,
+        never = rebind(broker, bindings) => match never {},
+    }
+}
+
+async fn rebind(broker: &dyn Broker, bindings: &[Binding]) -> Infallible {
+    let mut has_failed = false;
+    loop {
+        tokio::time::sleep(REBIND_INTERVAL).await;
+        let bound = bind_or_declare(broker, bindings).await;
+        match &bound {
+            Ok(()) if has_failed => info!(?bindings, "the bindings of a queue exist again"),
+            // A closed broker needs no bindings.
+            Ok(()) | Err(DeclareError::Closed) => {}
+            Err(error) if !has_failed => {
+                warn!(%error, "the bindings of a queue could not be made; they are tried again until they exist")
+            }
+            Err(error) => debug!(%error, "the bindings of a queue could not be made yet"),
+        }
+        has_failed = bound.is_err();
+    }
+}
+
+/// The bindings of a queue by its name.
+#[must_use]
+pub fn bindings_by_name(queue: &str, exchanges: &[&str]) -> Vec<Binding> {
+    let binding = |exchange: &&str| {
+        let to = Destination::Queue(queue.to_owned());
+        Binding { exchange: (*exchange).to_owned(), key: queue.to_owned(), to }
+    };
+    exchanges.iter().map(binding).collect()
+}
+
+/// Makes bindings. If the exchanges do not exist, all shared exchanges are declared.
+///
+/// # Errors
+/// [`DeclareError`] when the broker refuses something.
+pub async fn bind_or_declare(broker: &dyn Broker, bindings: &[Binding]) -> Result<(), DeclareError> {
+    match bind(broker, bindings).await {
         Err(DeclareError::Refused { .. }) => {
             ensure_shared(broker).await?;
-            bind_by_name(broker, &queue.name, exchanges).await
+            bind(broker, bindings).await
         }
         result => result,
     }
 }
 
-async fn bind_by_name(broker: &dyn Broker, queue: &str, exchanges: &[&str]) -> Result<(), DeclareError> {
-    let binding = |exchange: &&str| {
-        let to = Destination::Queue(queue.to_owned());
-        Binding { exchange: (*exchange).to_owned(), key: queue.to_owned(), to }
-    };
-    let bindings: Vec<Binding> = exchanges.iter().map(binding).collect();
+async fn bind(broker: &dyn Broker, bindings: &[Binding]) -> Result<(), DeclareError> {
     try_join_all(bindings.iter().map(|binding| broker.bind(binding))).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{InProcess, Message, Properties, PublishError, Routing};
+
+    fn message(exchange: &str) -> Message {
+        Message {
+            exchange: exchange.into(),
+            key: "q".into(),
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties::default(),
+            body: bytes::Bytes::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_binding_that_was_deleted_is_made_again() {
+        let broker = InProcess::new();
+        let queue = Queue { name: "q".into(), kind: QueueKind::Exclusive };
+        declare_bound(&broker, &queue, &[names::REPORTS]).await.unwrap();
+        let bindings = bindings_by_name("q", &[names::REPORTS]);
+        let publish = || broker.publish(message(names::REPORTS));
+        broker.unbind(&bindings[0]).await.unwrap();
+        assert!(matches!(publish().await, Err(PublishError::Unroutable { .. })));
+        keep_bound(&broker, &bindings, tokio::time::sleep(2 * REBIND_INTERVAL)).await;
+        publish().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_is_bound_once_its_exchange_exists() {
+        let broker = InProcess::new();
+        broker.declare_queue(&Queue { name: "q".into(), kind: QueueKind::Exclusive }).await.unwrap();
+        let bindings = bindings_by_name("q", &["later"]);
+        let exchange = Exchange { name: "later".into(), kind: ExchangeKind::Direct };
+        let declare = async {
+            tokio::time::sleep(3 * REBIND_INTERVAL).await;
+            broker.declare_exchange(&exchange).await.unwrap();
+            tokio::time::sleep(2 * REBIND_INTERVAL).await;
+        };
+        keep_bound(&broker, &bindings, declare).await;
+        broker.publish(message("later")).await.unwrap();
+    }
 }

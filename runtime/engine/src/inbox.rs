@@ -100,13 +100,14 @@ impl Inbox {
         let open = |(shard, consumer): (Shard, Option<Consumer>)| {
             // One pending release request is enough: more would mean the same.
             let (release, release_requests) = mpsc::channel(1);
+            let (broker, bindings) = (queues.broker.clone(), topology::shard_bindings(&shard));
             let (queues, shard_of, tx, stop) = (queues.clone(), shard.clone(), tx.clone(), stop.clone());
             let receiver = ShardReceiver { queues, shard: shard_of, tx, release_requests, stop };
             // Without one of its queues an engine would seem to work, but that shard's runs would wait for ever.
             let closed = closed.clone().drop_guard();
             tasks.spawn(aborted.clone().run_until_cancelled_owned(async move {
                 let _gone = closed;
-                receiver.run(consumer).await;
+                broker::topology::keep_bound(&*broker, &bindings, receiver.run(consumer)).await;
             }));
             ShardHandle { shard, release }
         };

@@ -54,7 +54,9 @@ impl RemoteEngineClient {
         broker::topology::declare_bound(&*broker, &reply_queue, &[topology::REPLIES]).await?;
         let answers = broker.consume(&queue, PREFETCH).await?;
         let waiting = PendingReplies::default();
-        parts.spawn("answers", receive(answers, waiting.clone(), stop));
+        let bindings = broker::topology::bindings_by_name(&queue, &[topology::REPLIES]);
+        let (bound, receiving) = (broker.clone(), receive(answers, waiting.clone(), stop));
+        parts.spawn("answers", async move { broker::topology::keep_bound(&*bound, &bindings, receiving).await });
         Ok(Self { broker, queue, pending: waiting, secret, ids: Arc::new(RequestIds::random()) })
     }
 

@@ -37,6 +37,11 @@ pub(crate) async fn declare_shard(broker: &dyn Broker, shard: &Shard, sharing: S
     broker::topology::declare_bound(broker, &queue, &SHARD_EXCHANGES).await
 }
 
+/// The bindings of the queue of a shard that it always has.
+pub(crate) fn shard_bindings(shard: &Shard) -> Vec<Binding> {
+    broker::topology::bindings_by_name(&topology::shard_queue(shard), &SHARD_EXCHANGES)
+}
+
 /// The tasks whose exchanges are declared at a flow's first run: those that others of the flow listen to.
 pub(crate) fn notifying_tasks(flow: &Flow) -> Vec<NodeName> {
     if flow.tasks().count() > MAX_DECLARED_TASKS {

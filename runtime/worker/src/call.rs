@@ -385,7 +385,7 @@ impl JobHandler {
                 Err(PublishError::TooLarge { reason, .. }) => return Err(TooLarge(reason)),
                 // Somebody deleted the exchange, so the bindings of its queues too.
                 Err(ref error @ PublishError::Unroutable { ref key, .. }) if self.signals.has_queue(key).await => {
-                    warn!(%error, "the queue of an engine is not bound: restart the engine; the signal is sent again");
+                    warn!(%error, "the queue of an engine is not bound, until the engine binds it again; the signal is sent again");
                     tokio::time::sleep(delay).await;
                 }
                 Err(PublishError::Unroutable { key, .. }) => {

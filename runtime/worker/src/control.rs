@@ -329,9 +329,16 @@ pub(crate) fn times_returned(delivery: &Delivery) -> u32 {
 /// exclusive, so a second worker of the name is rejected.
 pub(crate) async fn declare(broker: &dyn Broker, name: &WorkerName) -> Result<(), DeclareError> {
     let queue = Queue { name: topology::control_queue(name), kind: QueueKind::Exclusive };
-    broker::topology::declare_bound(broker, &queue, &[topology::REPLIES]).await?;
-    let to = Destination::Queue(queue.name);
-    broker.bind(&Binding { exchange: topology::CONTROL.into(), key: String::new(), to }).await
+    broker.declare_queue(&queue).await?;
+    broker::topology::bind_or_declare(broker, &bindings(name)).await
+}
+
+/// The bindings of a worker's control queue.
+pub(crate) fn bindings(name: &WorkerName) -> Vec<Binding> {
+    let queue = topology::control_queue(name);
+    let mut bindings = broker::topology::bindings_by_name(&queue, &[topology::REPLIES]);
+    bindings.push(Binding { exchange: topology::CONTROL.into(), key: String::new(), to: Destination::Queue(queue) });
+    bindings
 }
 
 /// Opens the control queue. The prefetch is small, since each message is answered at once.

@@ -100,7 +100,7 @@ impl JobHandler {
         loop {
             match self.broker.publish(message.clone()).await {
                 Ok(()) => return true,
-                // Somebody deleted the exchange, so the bindings of its queues too: the engine may restart.
+                // Somebody deleted the exchange, so the bindings of its queues too: the engine binds its queue again.
                 Err(ref error @ PublishError::Unroutable { ref key, .. }) if self.signals.has_queue(key).await => {
                     debug!(%error, "the queue of an engine is not bound; the question is sent again");
                     tokio::time::sleep(RETRY_DELAY).await;

@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind, Refusals, quarantine};
+use broker::{
+    Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind, Refusals, quarantine,
+    topology::{bindings_by_name, keep_bound},
+};
 use flow::{FlowName, NodeName};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use protocol::{DecodeError, EngineSecret, OpenError, PermitMessage, topology as names};
@@ -30,6 +33,9 @@ const DELIVERY_LIMIT: u32 = 1_000;
 
 /// Maximum number of unsettled messages: requests come once a second from each engine, and with each change.
 const PREFETCH: u16 = 256;
+
+/// The exchanges through which messages reach the queue: from engines, and from the quarantine.
+const EXCHANGES: [&str; 2] = [names::ENGINES, names::RELEASED];
 
 /// Pause before a failed operation is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -59,9 +65,10 @@ impl PermitService {
             held_snapshots: Vec::new(),
             publishing: FuturesUnordered::new(),
         };
-        let stop = self.stop.clone();
+        let (stop, broker) = (self.stop.clone(), self.broker.clone());
         self.supervisor.spawn("permits", async move {
-            stop.run_until_cancelled(runner.run()).await;
+            let bindings = bindings_by_name(&runner.queue, &EXCHANGES);
+            stop.run_until_cancelled(keep_bound(&*broker, &bindings, runner.run())).await;
         });
         Ok(())
     }
@@ -75,7 +82,7 @@ async fn declare(broker: &dyn Broker, queue: &str) -> Result<(), DeclareError> {
         expires: Some(PERMIT_QUEUE_EXPIRY),
     };
     let queue = Queue { name: queue.to_owned(), kind };
-    broker::topology::declare_bound(broker, &queue, &[names::ENGINES, names::RELEASED]).await
+    broker::topology::declare_bound(broker, &queue, &EXCHANGES).await
 }
 
 /// The permit coordinator of one task on this engine, with its deliveries.

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use broker::Broker;
+use broker::{Binding, Broker, Destination};
 use flow::{RunState, Timestamp};
 use logbook::{Append, AppendOutcome, MaxUnended, RunInfo, Version};
 use machine::{Event, Machine};
-use protocol::RunCommand;
+use protocol::{RunCommand, topology};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Harness, linear, wired};
@@ -178,4 +178,17 @@ async fn late_messages_for_an_adopted_run_are_forwarded() {
     // The answer goes to the queue that the job names, but the run has moved.
     one.signal_job(&a).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_binding_of_a_shards_queue_is_made_again() {
+    let mut harness = Harness::new().await;
+    let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let job = harness.take_job().await;
+    let (exchange, queue) = (topology::REPORTS.to_owned(), job.signal_to.clone());
+    let to = Destination::Queue(queue.clone());
+    harness.broker().unbind(&Binding { exchange, key: queue, to }).await.expect("it is bound");
+    sleep(SETTLED).await;
+    harness.signal(&job.call).await;
+    assert_eq!(timeout(PATIENCE, Harness::end(watch)).await.expect("it arrives").state(), RunState::Success);
 }

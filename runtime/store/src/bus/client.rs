@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use broker::{Broker, Consumer, Message, Properties, PublishError, QueueKind, RequestIds, Routing};
+use broker::{
+    Broker, Consumer, Message, Properties, PublishError, QueueKind, RequestIds, Routing,
+    topology::{bindings_by_name, keep_bound},
+};
 use bytes::Bytes;
 use flow::{CallId, Digest};
 use protocol::{
@@ -73,7 +76,9 @@ impl Client {
         let consumer = open(&*broker, &reply_queue, QueueKind::Exclusive, &[topology::REPLIES], PREFETCH).await?;
         let (register, registrations) = mpsc::channel(MAX_PENDING_REGISTRATIONS);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(dispatch(consumer, registrations, stop.clone()));
+        let bindings = bindings_by_name(&reply_queue, &[topology::REPLIES]);
+        let (bound, dispatching) = (broker.clone(), dispatch(consumer, registrations, stop.clone()));
+        tasks.spawn(async move { keep_bound(&*bound, &bindings, dispatching).await });
         tasks.close();
         let shared = Shared { broker, reply_queue, register, ids: RequestIds::random(), stop, tasks };
         Ok(Self { shared: Arc::new(shared) })

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, error::Error, ops::Range, sync::Arc, time::Duration};
 
-use broker::{Broker, Consumer, Delivery, Message, Properties, QueueKind, Refusals, Routing, quarantine};
+use broker::{
+    Broker, Consumer, Delivery, Message, Properties, QueueKind, Refusals, Routing, quarantine,
+    topology::{bindings_by_name, keep_bound},
+};
 use bytes::Bytes;
 use flow::Digest;
 use futures::future;
@@ -85,11 +88,11 @@ impl Server {
             refusals: refusals.clone(),
             stop: stop.clone(),
         };
+        let put_queue = names::store_put_queue(&queue);
+        let bindings = [&queue, &put_queue].map(|queue| bindings_by_name(queue, &EXCHANGES)).concat();
         // Each kind has its own queue, so that a fetch never waits for a put.
-        futures::join!(
-            server(queue.clone()).serve_requests(requests),
-            server(names::store_put_queue(&queue)).serve_puts(puts)
-        );
+        let serving = future::join(server(queue).serve_requests(requests), server(put_queue).serve_puts(puts));
+        keep_bound(&*broker, &bindings, serving).await;
     }
 }
 

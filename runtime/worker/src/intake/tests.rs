@@ -335,3 +335,24 @@ async fn a_returned_job_keeps_its_redelivery_count() {
     let headers = &again.message.properties.headers;
     assert_eq!((again.returned, protocol::returned(headers), protocol::unanswered(headers)), (0, 3, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_binds_its_control_queue_again() {
+    let harness = Harness::new().await;
+    let (_, _stop) = harness.worker("one").await;
+    let name = "one".parse().unwrap();
+    for binding in crate::control::bindings(&name) {
+        harness.broker.unbind(&binding).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let message = Message {
+            exchange: binding.exchange,
+            key: binding.key,
+            routing: Routing::Mandatory,
+            persistent: false,
+            priority: 0,
+            properties: Properties::default(),
+            body: Control::FollowLogs { run: "r".parse().unwrap() }.encode().into(),
+        };
+        harness.broker.publish(message).await.expect("the worker receives it");
+    }
+}
