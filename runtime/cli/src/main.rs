@@ -34,8 +34,10 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     for (argument, serve) in modules::CHILDREN {
         if std::env::args_os().skip(1).eq([argument]) {
-            // The parent explains a failure.
-            return if serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            let Err(error) = serve() else { return ExitCode::SUCCESS };
+            // Only a check of this machine reads it. The parent of a child that works explains a failure.
+            output::diagnostic(&error.to_string());
+            return ExitCode::FAILURE;
         }
     }
     let arguments = match Arguments::try_parse() {

@@ -90,6 +90,10 @@ const COMPILE: &str = "compile-for-waft";
 /// The argument with which this program only calls the guests of one module, for another process of it.
 const CALL: &str = "call-for-waft";
 
+/// What to do where calls in processes of their own do not work.
+const ISOLATION_HINT: &str = "allow the system call seccomp, in a unit of systemd with `SystemCallFilter=@system-service seccomp`, or use \
+    --isolate none";
+
 /// What a child process of this program does until its end.
 type ServeParent = fn() -> std::io::Result<()>;
 
@@ -107,7 +111,10 @@ fn isolation(isolate: Isolate) -> Result<Isolation, CliError> {
     match isolate {
         Isolate::None => Ok(Isolation::None),
         Isolate::Process if cfg!(target_os = "linux") => {
-            Ok(Isolation::Process { program: this_program(), argument: CALL })
+            let isolation = Isolation::Process { program: this_program(), argument: CALL };
+            // A worker that cannot call its guests would return all their jobs.
+            isolation.check().map_err(|error| CliError::unreachable(error).hint(ISOLATION_HINT))?;
+            Ok(isolation)
         }
         Isolate::Process => {
             let error = anyhow!("calls in processes of their own need Linux, which can take all rights from a process");

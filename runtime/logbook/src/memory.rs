@@ -209,9 +209,7 @@ impl Logbook for Memory {
                 return AppendOutcome::Conflict(known);
             }
             let starts = runs.get(&run).is_none_or(|stored| stored.info.state.is_final() && !info.state.is_final());
-            if starts
-                && let Some(counted) = too_many_unended(&runs, &info.flow, max_unended)
-            {
+            if starts && let Some(counted) = too_many_unended(&runs, &info.flow, max_unended) {
                 return AppendOutcome::TooManyUnended(counted);
             }
             let logs = logs.into_iter().map(|log| (follows, log));

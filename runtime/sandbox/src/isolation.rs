@@ -10,7 +10,7 @@ mod message;
 mod pool;
 mod process;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flow::{Digest, Failure, FailureKind};
@@ -20,6 +20,7 @@ use crate::{
     call::{Action, Call, CallReport, Completion, Observer, Stats},
     classify,
     compiled::CompileError,
+    confined::Program,
     describe::{self, description},
     engines::{Allocation, EngineKind},
     host_state::{CapturedOutput, Stdout, Streams},
@@ -57,6 +58,36 @@ pub enum Isolation {
         /// The argument.
         argument: &'static str,
     },
+}
+
+/// Why this machine cannot call guests in children.
+#[derive(Debug, thiserror::Error)]
+#[error("a process for calls could not give up its rights on this machine: {reason}")]
+pub struct IsolationUnavailable {
+    reason: String,
+}
+
+impl Isolation {
+    /// Starts a child that makes no call, to find out whether this machine lets children give up their rights. Blocks for some
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// [`IsolationUnavailable`] when it does not: all calls would be returned.
+    pub fn check(&self) -> Result<(), IsolationUnavailable> {
+        let Self::Process { program, argument } = self else { return Ok(()) };
+        let unavailable = |reason: String| IsolationUnavailable { reason };
+        let mut child = Program { path: program.clone(), argument }.command().into_std();
+        let output = child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();
+        let output = output.map_err(|error| unavailable(error.to_string()))?;
+        match output.status.success() {
+            true => Ok(()),
+            false => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                let said = said.trim().trim_start_matches("error: ");
+                Err(unavailable(if said.is_empty() { output.status.to_string() } else { said.to_owned() }))
+            }
+        }
+    }
 }
 
 /// The code of a module for children to load.
@@ -215,4 +246,21 @@ async fn explain(child: &mut Member, error: ExchangeError) -> Result<Failure, Un
     let is_unread = matches!(error, ExchangeError::Unread(_));
     let failure = child.process().explain(error).await;
     if is_unread { Err(Unread) } else { Ok(failure) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_does_not_end_well_makes_isolation_unavailable() {
+        let check = |program: &str| Isolation::Process { program: program.into(), argument: "x" }.check();
+        check("/bin/true").unwrap();
+        let error = |program: &str| check(program).unwrap_err().to_string();
+        let expected = "a process for calls could not give up its rights on this machine: exit status: 1";
+        assert_eq!(error("/bin/false"), expected);
+        assert!(error("/bin/ls").contains("x"), "what the child says is the reason: {}", error("/bin/ls"));
+        assert!(error("/nowhere/waft").contains("No such file"), "{}", error("/nowhere/waft"));
+        Isolation::None.check().unwrap();
+    }
 }

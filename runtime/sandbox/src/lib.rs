@@ -36,7 +36,7 @@ pub use disk_cache::CacheOwner;
 
 mod isolation;
 
-pub use isolation::{Isolation, UNAVAILABLE_DELAY, serve_calls};
+pub use isolation::{Isolation, IsolationUnavailable, UNAVAILABLE_DELAY, serve_calls};
 
 mod command;
 mod describe;

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, body::Body, http};
 use broker::{Broker, InProcess};
 use engine::{Config, Engine, MaxOpenRuns, ShardAssignment, StartError, SystemClock};
-use futures::StreamExt as _;
 use flow::PerNamespace;
+use futures::StreamExt as _;
 use logbook::Logbook;
 use sandbox::Sandbox;
 use store::Store;
@@ -70,7 +70,8 @@ impl Dependencies {
         sandbox: Sandbox,
     ) -> Result<Self, StartError> {
         let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
-        let config = Config { id: "here".into(), shards: ShardAssignment::Shared, max_open_runs: MaxOpenRuns::default() };
+        let config =
+            Config { id: "here".into(), shards: ShardAssignment::Shared, max_open_runs: MaxOpenRuns::default() };
         let engine =
             Engine::start(config, broker.clone(), logbook.clone(), store.clone(), Arc::new(SystemClock)).await?;
         let folder = std::env::temp_dir();

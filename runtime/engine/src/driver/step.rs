@@ -266,10 +266,8 @@ impl Driver {
                 None => self.publish_run(run, step, effects),
                 Some(error) => {
                     let reason = error.to_string();
-                    let is_limit = matches!(
-                        error,
-                        SubmitError::TooManyOpen { .. } | SubmitError::TooManyOpenInNamespace { .. }
-                    );
+                    let is_limit =
+                        matches!(error, SubmitError::TooManyOpen { .. } | SubmitError::TooManyOpenInNamespace { .. });
                     let reply =
                         || if is_limit { Reply::Refused(reason.clone()) } else { Reply::Failed(reason.clone()) };
                     step.reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, reply()));

@@ -76,7 +76,11 @@ pub(super) async fn a_run_that_starts_again_counts_like_a_new_one(logbook: impl 
     assert_eq!(write_one(&logbook, change("a", 2, RunState::RolledBack)).await, durable);
     assert_eq!(write_one(&logbook, again(3)).await, refused);
     assert_eq!(write_one(&logbook, again(2)).await, AppendOutcome::Conflict(Version::new(3)));
-    assert_eq!(write_one(&logbook, Append { max_unended: MaxUnended::default(), ..again(3) }).await, durable, "without a maximum");
+    assert_eq!(
+        write_one(&logbook, Append { max_unended: MaxUnended::default(), ..again(3) }).await,
+        durable,
+        "without a maximum"
+    );
     assert_eq!(write_one(&logbook, change("a", 4, RunState::Failure)).await, durable);
     assert_eq!(write_one(&logbook, change("b", 1, RunState::Success)).await, durable);
     // Of two that start in one transaction, the maximum admits one.

@@ -62,10 +62,15 @@ pub fn serve_calls() -> io::Result<()> {
     confined::enter()?;
     confined::ignore_requests_to_stop();
     let mut connection = Connection::of_stdin()?;
-    let Some(Received { exchange, tag, head, body: code }) = connection.receive()? else { return Ok(()) };
+    // Before anything is read, so that a parent that only closes the stream learns whether it works here.
+    let restricted = system_calls::restrict_to_loading();
+    let Some(Received { exchange, tag, head, body: code }) = connection.receive()? else {
+        return restricted.map_err(io::Error::other);
+    };
     let writer = connection.writer(exchange);
     let start = Start::decode(tag, &head)?;
-    let guests = match Guests::load(&start, &code) {
+    let restricted = restricted.map_err(|error| Refusal::System(error.to_string()));
+    let guests = match restricted.and_then(|()| Guests::load(&start, &code)) {
         Ok(guests) => guests,
         Err(refusal) => return writer.send(&exchange.message(Tag::Started, &Err::<Started, _>(refusal), &[])?),
     };
@@ -87,11 +92,10 @@ pub fn serve_calls() -> io::Result<()> {
 }
 
 impl Guests {
-    /// Loads code, and then gives up what only loading needs.
+    /// Loads code, and then gives up what only loading needs. The code is not trusted either, since a module may have taken the
+    /// compiler over: the caller has restricted the process.
     fn load(start: &Start, code: &[u8]) -> Result<Self, Refusal> {
         let system = |error: io::Error| Refusal::System(format!("a process for calls could not be set up: {error}"));
-        // The code is not trusted either: a module may have taken the compiler over.
-        system_calls::restrict_to_loading().map_err(|error| Refusal::System(error.to_string()))?;
         limit(Resource::Data, start.memory).map_err(system)?;
         // The initial contents of memories are parts of the code.
         limit(Resource::Fsize, code.len() as u64).map_err(system)?;
