@@ -158,3 +158,77 @@ fn scalar(value: &AMQPValue) -> Option<String> {
         | AMQPValue::Void => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::parsing::{parse_field_table, parse_short_string};
+
+    use super::*;
+
+    /// The bytes of a table with these entries, each with the byte of its type.
+    fn table(entries: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let short = |name: &[u8]| [&[u8::try_from(name.len()).unwrap()], name].concat();
+        let content = entries.iter().map(|(name, value)| [short(name), value.to_vec()].concat()).collect::<Vec<_>>();
+        long(&content.concat())
+    }
+
+    /// Bytes with their length before them.
+    fn long(content: &[u8]) -> Vec<u8> {
+        [&u32::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
+    }
+
+    /// Arrays or tables inside each other.
+    fn nested(depth: usize, in_tables: bool) -> Vec<u8> {
+        (0..depth).fold(vec![b'V'], |inner, _| match in_tables {
+            true => [vec![b'F'], table(&[(b"n", &inner)])].concat(),
+            false => [vec![b'A'], long(&inner)].concat(),
+        })
+    }
+
+    fn parse(bytes: &[u8]) -> FieldTable {
+        let (rest, table) = parse_field_table(bytes).unwrap();
+        assert_eq!(rest, b"");
+        table
+    }
+
+    #[test]
+    fn deeply_nested_headers_are_skipped() {
+        // A frame of 128 KiB has room for as many.
+        for in_tables in [false, true] {
+            let text = [&b"S"[..], &long(b"seen")].concat();
+            let bytes = table(&[(b"deep", &nested(15_000, in_tables)), (b"after", &text)]);
+            let read = parse(&bytes);
+            assert_eq!(read.inner().get("after"), Some(&AMQPValue::LongString("seen".into())));
+            assert!(read.contains_key("deep"));
+        }
+        let shallow = parse(&table(&[(b"a", &nested(3, false))]));
+        let AMQPValue::FieldArray(outer) = &shallow.inner()["a"] else { panic!("an array stays an array") };
+        assert!(matches!(outer.as_slice(), [AMQPValue::FieldArray(_)]));
+    }
+
+    #[test]
+    fn many_headers_are_skipped() {
+        let names: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
+        let entries: Vec<(&[u8], &[u8])> = names.iter().map(|name| (name.as_bytes(), &b"V"[..])).collect();
+        assert_eq!(parse(&table(&entries)).inner().len(), 256);
+        let array = table(&[(b"a", &[&b"A"[..], &long(&[b'V'; 10_000])].concat())]);
+        let read = parse(&array);
+        let AMQPValue::FieldArray(read) = &read.inner()["a"] else { panic!("it is an array") };
+        assert_eq!(read.as_slice().len(), 256);
+    }
+
+    #[test]
+    fn a_short_string_that_is_not_utf_8_is_read() {
+        let read = |bytes: &[u8]| {
+            let bytes = [&[u8::try_from(bytes.len()).unwrap()], bytes].concat();
+            let (rest, text) = parse_short_string(bytes.as_slice()).unwrap();
+            assert_eq!(rest, b"");
+            text.to_string()
+        };
+        assert_eq!(read(b"a\xff\xfeb"), "a\u{fffd}\u{fffd}b");
+        assert_eq!(read(&[0xff; 255]), "\u{fffd}".repeat(85), "it stays a short string");
+        assert_eq!(read("ü".as_bytes()), "ü");
+        let bytes = table(&[(b"\xff", &[&b"S"[..], &long(b"x")].concat())]);
+        assert!(parse(&bytes).contains_key("\u{fffd}"));
+    }
+}
