@@ -32,6 +32,7 @@ mod health;
 mod checks;
 
 mod module_library;
+mod turns;
 mod namespace_storage;
 mod wiring;
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use flow::{Diagnostic, Digest, Draft, Flow, FlowSource, Maximum, ModuleInfo, Values, draft::MissingModule};
 
-use crate::InspectedModule;
+use crate::{InspectedModule, turns};
 
 /// A wired flow.
 pub struct WiredFlow {
@@ -51,12 +51,16 @@ where
             Err(reason) => reference.missing = Some(reason),
         }
     }
-    let (flow, warnings) = flow::wire(&draft, &modules, inputs)?;
-    let exceeded = flow::check_limits(&draft, &flow, maximum);
-    if !exceeded.is_empty() {
-        return Err(warnings.into_iter().chain(exceeded).collect());
-    }
-    let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
-    let flow = Flow { limits: maximum.run, ..flow };
-    Ok(WiredFlow { flow, warnings, modules })
+    let (inputs, maximum) = (inputs.clone(), *maximum);
+    turns::in_turn(move || {
+        let (flow, warnings) = flow::wire(&draft, &modules, &inputs)?;
+        let exceeded = flow::check_limits(&draft, &flow, &maximum);
+        if !exceeded.is_empty() {
+            return Err(warnings.into_iter().chain(exceeded).collect());
+        }
+        let modules = modules.into_iter().map(|(alias, module)| (alias, module.digest)).collect();
+        let flow = Flow { limits: maximum.run, ..flow };
+        Ok(WiredFlow { flow, warnings, modules })
+    })
+    .await
 }

@@ -29,8 +29,11 @@ use crate::{
     extract,
     problem::{IN_THE_LOG, Problem, chain},
     state::{self, Shared},
-    wire_draft,
+    turns, wire_draft,
 };
+
+/// The maximum number of diagnostics in an answer. A text can have hundreds of thousands, each longer than its cause.
+const MAX_DIAGNOSTICS: usize = 100;
 
 /// Starts a run of a flow.
 ///
@@ -57,7 +60,8 @@ pub(crate) async fn submit(
     };
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
     let overrides = parse_values("inputs", &submission.inputs)?;
-    let mut draft = flow::file::read(&submission.flow);
+    let text = submission.flow.clone();
+    let mut draft = turns::in_turn(move || flow::file::read(&text)).await;
     namespace::enter(&mut draft, namespace.as_ref())?;
     if !draft.diagnostics.is_empty() {
         return Err(collect_diagnostics(&state, draft, &submission, &overrides, namespace.as_ref()).await);
@@ -233,8 +237,16 @@ pub(super) fn diagnostics_problem(diagnostics: &[Diagnostic], text: &str) -> Pro
         [only] => only.message.clone(),
         _ => format!("the flow has {} errors", errors.len()),
     };
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail)
-        .diagnostics(api_diagnostics(diagnostics, text))
+    let (shown, others) = diagnostics.split_at(diagnostics.len().min(MAX_DIAGNOSTICS));
+    let mut shown = api_diagnostics(shown, text);
+    if !others.is_empty() {
+        let message = format!("{} more are not shown: `waft check` prints all", others.len());
+        shown.extend(api_diagnostics(
+            &[Diagnostic { severity: Severity::Error, message, hint: None, span: None }],
+            text,
+        ));
+    }
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-flow", "the flow cannot run", detail).diagnostics(shown)
 }
 
 pub(super) fn api_diagnostics(diagnostics: &[Diagnostic], text: &str) -> Vec<api::Diagnostic> {

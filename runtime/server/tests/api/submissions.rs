@@ -104,3 +104,13 @@ async fn a_run_without_source_is_compared_by_its_wired_flow() {
     let problem = refusal(harness.client().submit(&of(&WAITS.replace("a word", "a sign"))).await);
     assert!(problem.status == 409 && problem.detail.ends_with("other content: the flow"), "{problem:?}");
 }
+
+#[tokio::test]
+async fn an_answer_has_the_first_diagnostics_of_many() {
+    let harness = Harness::new().await;
+    let keys: String = (0..1_000).map(|number| format!("k{number} = 1\n")).collect();
+    let problem = refusal(harness.client().submit(&submission(&keys)).await);
+    assert_eq!((problem.status, problem.diagnostics.len()), (422, 101));
+    let last = &problem.diagnostics[100].message;
+    assert!(last.ends_with(" more are not shown: `waft check` prints all"), "{last}");
+}
