@@ -227,7 +227,7 @@ impl ModuleLibrary {
     /// [`LibraryError`] when there is none, or it is invalid.
     pub async fn find(&self, text: &str, namespace: Option<&Namespace>) -> Result<InspectedModule, LibraryError> {
         let (digest, _) = self.resolve(text, namespace).await?;
-        self.inspect_stored(digest).await
+        self.inspect_stored(digest, namespace).await
     }
 
     /// Finds a module in the store by tag or digest, if it may run here. Nothing of another module runs.
@@ -240,7 +240,7 @@ impl ModuleLibrary {
         namespace: Option<&Namespace>,
     ) -> Result<InspectedModule, LibraryError> {
         let digest = self.resolve_admitted(text, namespace).await?;
-        self.inspect_stored(digest).await
+        self.inspect_stored(digest, namespace).await
     }
 
     /// Finds a module in the store for a run that will refer to it, if the module may run here. The store then counts it as
@@ -257,7 +257,7 @@ impl ModuleLibrary {
         if !self.store.touch(&digest).await? {
             return Err(FetchError::Missing { digest }.into());
         }
-        self.inspect_stored(digest).await
+        self.inspect_stored(digest, namespace).await
     }
 
     /// Resolves a tag or digest, if the module may run here.
@@ -267,9 +267,25 @@ impl ModuleLibrary {
         Ok(digest)
     }
 
-    async fn inspect_stored(&self, digest: Digest) -> Result<InspectedModule, LibraryError> {
+    /// Inspects what the store has under a digest. The store also has the values of all runs: in a namespace, what is no module is not
+    /// there, so that nobody can find out whether another namespace has a certain value.
+    async fn inspect_stored(
+        &self,
+        digest: Digest,
+        namespace: Option<&Namespace>,
+    ) -> Result<InspectedModule, LibraryError> {
         let bytes = self.store.fetch(&digest).await?;
-        self.inspect(Component { digest, bytes }).await
+        let is_hidden = |error: &LibraryError| match error {
+            LibraryError::Module(error) => !matches!(error, ModuleError::Unavailable { .. }),
+            LibraryError::Compile(error) => {
+                !matches!(error, CompileError::Unavailable { .. } | CompileError::Interrupted { .. })
+            }
+            _ => false,
+        };
+        match self.inspect(Component { digest, bytes }).await {
+            Err(error) if namespace.is_some() && is_hidden(&error) => Err(FetchError::Missing { digest }.into()),
+            inspected => inspected,
+        }
     }
 
     /// Decides whether a module may run here, by the signatures in the store and `new` ones. `found_by` is the tag by which the

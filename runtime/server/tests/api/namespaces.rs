@@ -114,3 +114,26 @@ async fn only_a_sender_for_the_whole_server_learns_why_it_is_not_ready() {
     assert_ne!(owner, limited);
     assert!(limited.contains("a request with a token for all of it receives the reason"), "{limited}");
 }
+
+#[tokio::test]
+async fn nobody_finds_out_whether_another_namespace_has_a_value() {
+    let dependencies = dependencies().await;
+    let store = dependencies.modules.store.clone();
+    let harness = Harness::over(config(None), dependencies).await;
+    let secret = limited_token(&harness).await;
+    let limited = Client::new(&format!("http://{}", harness.address), Some(secret.clone())).unwrap();
+    let value = store.put("a secret of bank".into()).await.unwrap();
+    let unknown = store::digest_of(b"another one");
+    let ask = async |digest: flow::Digest| {
+        let shown = harness.request(Method::GET, &format!("/v1/modules/{digest}")).bearer_auth(&secret);
+        let text = USES_KITCHEN.replace("kitchen", &digest.to_string());
+        let submitted = refusal(limited.submit(&submission(&text)).await);
+        let texts = [serde_json::to_string(&problem(shown).await), serde_json::to_string(&submitted)];
+        texts.map(|text| {
+            text.unwrap().replace(&digest.to_string(), "DIGEST").replace(&digest.short().to_string(), "DIGEST")
+        })
+    };
+    assert_eq!(ask(value).await, ask(unknown).await);
+    let owner = problem(harness.request(Method::GET, &format!("/v1/modules/{value}"))).await;
+    assert_eq!(owner.status, 422, "who may see everything learns what it is");
+}
