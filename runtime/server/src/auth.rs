@@ -2,6 +2,7 @@
 
 pub(crate) mod namespace;
 pub(crate) mod peer;
+pub(crate) mod permission;
 pub(crate) mod tokens;
 mod scope;
 
@@ -20,7 +21,7 @@ use flow::Namespace;
 use logbook::AccessToken;
 use tracing::info;
 
-use self::{namespace::CallerNamespace, peer::Peer, scope::Requirement};
+use self::{namespace::CallerNamespace, peer::Peer, permission::Permission, scope::Requirement};
 use crate::{
     MovedTag,
     audit::{self, Subject},
@@ -92,8 +93,9 @@ pub(crate) async fn require_scope(
     if allowed.is_ok() && action == scope::READ {
         return caller.answer(next.run(request).await);
     }
+    let permission = Permission::new(state.clone(), request.headers(), peer.clone(), required, named.clone());
     let request = match allowed {
-        Ok(()) => complete(&state, &peer, request).await,
+        Ok(()) => complete(&permission, request).await,
         Err(refusal) => Err(refusal),
     };
     // A task of its own: a client that leaves stops neither the request nor its entry.
@@ -135,16 +137,15 @@ async fn check(
 /// Maximum length of a subject in the audit log, in characters. An id or a digest is shorter.
 const MAX_SUBJECT: usize = 200;
 
-/// Waits for the body of a request. Its sender may send it slowly, so whether the sender may do something is decided anew when
-/// it is there: the token may have been revoked meanwhile.
+/// Waits for the body of a request. Its sender may send it slowly, so the permission is checked again when the body is there.
 ///
 /// # Errors
-/// The answer to a request whose body does not come, or that nobody may send any more.
-async fn complete(state: &state::State, peer: &Peer, request: Request) -> Result<Request, Response> {
+/// The answer to a request whose body does not come, or that its sender may not send any more.
+async fn complete(permission: &Permission, request: Request) -> Result<Request, Response> {
     let (head, body) = request.into_parts();
     let body = extract::Body::from_request(Request::from_parts(head.clone(), body), &()).await;
     let extract::Body(bytes) = body.map_err(IntoResponse::into_response)?;
-    identify(state, &head.headers, peer).await?;
+    permission.check_again().await?;
     Ok(Request::from_parts(head, axum::body::Body::from(bytes)))
 }
 

@@ -137,3 +137,40 @@ async fn nobody_finds_out_whether_another_namespace_has_a_value() {
     let owner = problem(harness.request(Method::GET, &format!("/v1/modules/{value}"))).await;
     assert_eq!(owner.status, 422, "who may see everything learns what it is");
 }
+
+/// Submits a run of a flow that waits for a word, in a namespace.
+async fn waits_in(harness: &Harness, namespace: &str) {
+    let flow = flow_of(&WAITS.replace("name = \"f\"", &format!("name = \"{namespace}/f\"")));
+    harness.engine.submit(RunId::new("r").unwrap(), flow).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_arrives_late_reaches_no_later_run_of_another_namespace() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let logbook = Arc::new(Memory::new());
+    let harness = Harness::over(config(None), dependencies_over(logbook.clone()).await).await;
+    let secret = limited_token(&harness).await;
+    waits_in(&harness, "shop").await;
+    let body = r#"{"task":"w","values":{"v":"word"}}"#;
+    let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+    let head = format!(
+        "POST /v1/runs/r/notify HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {secret}\r\nconnection: close\r\n\
+         expect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server asks for the body, so it has checked the head.
+    let mut asked = [0; 25];
+    stream.read_exact(&mut asked).await.unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    harness.client().cancel("r").await.unwrap();
+    while logbook.delete_ended_runs(Timestamp::from_micros(u64::MAX)).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+    waits_in(&harness, "bank").await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert_eq!(harness.client().run("r").await.unwrap().state, RunState::Running);
+}
