@@ -69,17 +69,34 @@ impl Caller {
     }
 }
 
+/// Marks the answer to a sender that was identified, whether or not it may send the request.
+#[derive(Clone, Copy)]
+pub(crate) struct Identified;
+
 /// Passes a request whose sender may send it, and notes it in the audit log if it does more than read.
 pub(crate) async fn require_scope(
     State(state): State<Arc<state::State>>,
     Extension(peer): Extension<Arc<Peer>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let caller = match identify(&state, request.headers(), &peer).await {
         Ok(caller) => caller,
         Err(refusal) => return refusal,
     };
+    let mut response = answer(state, peer, caller, request, next).await;
+    response.extensions_mut().insert(Identified);
+    response
+}
+
+/// Answers a request of an identified sender.
+async fn answer(
+    state: Arc<state::State>,
+    peer: Arc<Peer>,
+    caller: Caller,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     if route.is_empty() {
         // Whoever has any scope may learn that a path does not exist.

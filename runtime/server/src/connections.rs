@@ -2,7 +2,8 @@
 //!
 //! Anyone who reaches the port can open connections, even without a token. So a connection that has no request in progress
 //! yields to a new one when there are too many (`places.rs`). So operators and health checks are served even if a client opens
-//! a thousand incomplete requests.
+//! a thousand incomplete requests. The first answer to a sender without a valid token is the last one of its connection, so such
+//! a sender has a request in progress for no longer than one answer may take (`answered.rs`).
 
 mod answered;
 mod places;
@@ -10,7 +11,12 @@ mod request_body;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, header},
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -27,7 +33,10 @@ use places::{Connections, Place};
 use request_body::TimedBody;
 
 use crate::{
-    auth::peer::{self, Peer},
+    auth::{
+        Identified,
+        peer::{self, Peer},
+    },
     tls::Acceptor,
 };
 
@@ -175,7 +184,11 @@ async fn serve_connection(
         peer_request.extensions_mut().insert(peer.clone());
         let router = router.clone();
         async move {
-            let response = router.oneshot(peer_request).await?;
+            let mut response = router.oneshot(peer_request).await?;
+            // Otherwise many small answers, each of which is read slowly, would occupy the connection for ever.
+            if response.extensions().get::<Identified>().is_none() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             // The request is in progress until its answer is sent: an event stream may take hours.
             Ok::<_, std::convert::Infallible>(response.map(|body| answered.hold(body, in_progress)))
         }
@@ -210,7 +223,7 @@ async fn serve_connection(
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Bytes;
+    use axum::{Extension, body::Bytes, response::Response};
     use tokio::time::timeout;
 
     use super::*;
@@ -264,10 +277,16 @@ mod tests {
             .route("/health", axum::routing::get(|| async { "ok" }))
             .route("/large", axum::routing::get(|| async { vec![b'x'; LARGE] }))
             .route("/body", axum::routing::post(|_: Bytes| async { "read" }));
+        let router = router.layer(axum::middleware::map_response(identified));
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(serve(listener, None, false, router, stop.clone()));
         tasks.close();
         (address, stop, tasks)
+    }
+
+    /// The answer to a sender with a token: its connection stays open.
+    async fn identified(answer: Response) -> (Extension<Identified>, Response) {
+        (Extension(Identified), answer)
     }
 
     async fn health(address: SocketAddr) -> String {

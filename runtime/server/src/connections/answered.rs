@@ -127,7 +127,9 @@ impl<Stream: AsyncWrite + Unpin> AsyncWrite for WatchedStream<Stream> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        // Over TLS, its last bytes have to be sent too.
+        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.check(context, shut, |()| 0)
     }
 }
 
@@ -182,6 +184,30 @@ mod tests {
         let error = WatchedStream::new(stream, Answered::default()).write_all(&[0; 1_000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(started.elapsed() < 2 * MAX_STALL, "{:?}", started.elapsed());
+    }
+
+    /// A stream whose last bytes cannot be sent.
+    struct NeverShut;
+
+    impl AsyncWrite for NeverShut {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_the_end_makes_it_fail() {
+        let started = Instant::now();
+        let error = WatchedStream::new(NeverShut, Answered::default()).shutdown().await.unwrap_err();
+        assert_eq!((error.kind(), started.elapsed().as_secs()), (io::ErrorKind::TimedOut, MAX_STALL.as_secs()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,6 +28,34 @@ async fn only_health_is_public_without_a_token() {
 }
 
 #[tokio::test]
+async fn only_a_valid_token_keeps_a_connection_open() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let harness = Harness::with(config(Some("secret"))).await;
+    // Two requests at once, and the answers to them.
+    let answers = async |head: &str, ends: bool| {
+        let mut stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
+        let last = if ends { String::new() } else { head.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n") };
+        stream.write_all(format!("{head}{head}{last}").as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).await.unwrap();
+        (answers.matches("HTTP/1.").count(), answers.to_lowercase().contains("connection: close"))
+    };
+    let origin = "origin: https://evil.example\r\n";
+    let wrong = "authorization: Bearer wrong\r\n";
+    for (path, headers) in [("/health", ""), ("/ready", ""), ("/v1/runs", ""), ("/v1/runs", wrong), ("/health", origin)]
+    {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+        assert_eq!(answers(&head, true).await, (1, true), "{path} {headers}");
+    }
+    let old = "GET /health HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
+    assert_eq!(answers(old, true).await, (1, true), "HTTP/1.0");
+    for path in ["/v1/runs", "/v1/nothing", "/v1/runs/nobody"] {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer secret\r\n\r\n");
+        assert_eq!(answers(&head, false).await.0, 3, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_foreign_origin_is_rejected() {
     let harness = Harness::new().await;
     let foreign = harness.request(Method::POST, "/v1/runs/r1/cancel").header("origin", "https://evil.example");
