@@ -23,7 +23,9 @@ pub struct AuditEntry {
     pub subject: Option<String>,
     /// The status of the answer, as in HTTP.
     pub status: u16,
-    /// The digests of a moved tag, before and after; left out for other entries.
+    /// The digests of a moved tag, before and after. Or the number of further requests that this entry stands for: if requests
+    /// of one sender with the same action and status are refused within a minute, the first has an entry of its own, and the
+    /// others share one. Left out for other entries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }

@@ -37,7 +37,8 @@ pub struct AuditEntry {
     pub subject: Option<String>,
     /// The status of the answer, as in HTTP.
     pub status: u16,
-    /// What has changed, if the subject does not say it: the digests of a tag before and after it was moved.
+    /// What has changed, if the subject does not say it: the digests of a tag before and after it was moved. Or the number of
+    /// requests that the entry stands for, if there are several.
     pub detail: Option<String>,
 }
 

@@ -1,5 +1,7 @@
 //! The audit log: who asked for what, when and from where, and how it was answered.
 
+mod refusals;
+
 use std::{sync::Arc, time::Duration};
 
 use api::{self, AuditLog, AuditQuery};
@@ -7,15 +9,16 @@ use axum::{Json, extract::State};
 use engine::{Clock as _, SystemClock};
 use logbook::{AuditEntry, AuditFilter, Logbook};
 use protocol::events::rfc3339;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep_until};
 use tracing::{debug, warn};
 
+use self::refusals::Refusals;
 use crate::{MovedTag, extract::Query, problem::Problem, state::Shared};
 
 /// Maximum number of entries that wait to be written. Further requests that do more than read wait for them.
 const CAPACITY: usize = 4_096;
 
-/// Maximum number of entries that are written at once.
+/// Maximum number of entries that are written at once, while the server runs.
 const BATCH: usize = 256;
 
 /// Pause after the logbook could not be written.
@@ -51,7 +54,8 @@ impl Audit {
 /// Writes the entries to the logbook, in the background.
 pub(crate) struct AuditWriter {
     entries: mpsc::Receiver<AuditEntry>,
-    /// Taken and not written.
+    refusals: Refusals,
+    /// To be written.
     pending: Vec<AuditEntry>,
     logbook: Arc<dyn Logbook>,
 }
@@ -59,18 +63,20 @@ pub(crate) struct AuditWriter {
 impl AuditWriter {
     pub(crate) fn new(logbook: Arc<dyn Logbook>) -> (Audit, Self) {
         let (tx, entries) = mpsc::channel(CAPACITY);
-        (Audit { entries: tx }, Self { entries, pending: Vec::new(), logbook })
+        (Audit { entries: tx }, Self { entries, refusals: Refusals::default(), pending: Vec::new(), logbook })
     }
 
     /// Writes entries for ever. While the logbook cannot be written, they wait. Cancel-safe, except that a batch that is just
     /// being written may be written once more.
     pub(crate) async fn run(&mut self) {
         loop {
-            if self.pending.is_empty() && self.entries.recv_many(&mut self.pending, BATCH).await == 0 {
-                return std::future::pending().await;
+            if self.pending.is_empty() {
+                self.receive().await;
+                continue;
             }
-            match self.logbook.add_audit(&self.pending).await {
-                Ok(()) => self.pending.clear(),
+            let count = self.pending.len().min(BATCH);
+            match self.logbook.add_audit(&self.pending[..count]).await {
+                Ok(()) => drop(self.pending.drain(..count)),
                 Err(error) => {
                     warn!(%error, "the audit log was not written: its entries wait");
                     tokio::time::sleep(RETRY_DELAY).await;
@@ -79,12 +85,37 @@ impl AuditWriter {
         }
     }
 
+    /// Waits for entries, or for the end of the period in which refused requests are counted. Cancel-safe.
+    async fn receive(&mut self) {
+        let ends_at = self.refusals.ends_at();
+        let period = async {
+            match ends_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut received = Vec::new();
+        // Both arms only wait. The first is preferred: entries that come all the time do not delay the end of the period.
+        let count = tokio::select! {
+            biased;
+            () = period => return self.refusals.end(&mut self.pending),
+            count = self.entries.recv_many(&mut received, BATCH) => count,
+        };
+        if count == 0 {
+            return std::future::pending().await;
+        }
+        for entry in received {
+            self.refusals.take(entry, &mut self.pending);
+        }
+    }
+
     /// Writes what is left, once.
     pub(crate) async fn finish(mut self) {
         self.entries.close();
         while let Some(entry) = self.entries.recv().await {
-            self.pending.push(entry);
+            self.refusals.take(entry, &mut self.pending);
         }
+        self.refusals.end(&mut self.pending);
         if !self.pending.is_empty()
             && let Err(error) = self.logbook.add_audit(&self.pending).await
         {
@@ -150,6 +181,38 @@ mod tests {
     use store::EarlierDigest;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_whose_requests_are_refused_does_not_fill_the_audit_log() {
+        let logbook: Arc<dyn Logbook> = Arc::new(logbook::Memory::new());
+        let (audit, mut writer) = AuditWriter::new(logbook.clone());
+        let refused = || entry("reader".into(), "127.0.0.1:1".into(), "cancel", Some("r".into()), 403);
+        let details = async || {
+            let filter = AuditFilter { subject: None, before: None, limit: MAX_PAGE };
+            let found = logbook.audit(&filter).await.unwrap();
+            found.into_iter().map(|(_, entry)| entry.detail.unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let noting = async {
+            for _ in 0..100_000 {
+                audit.note(refused()).await;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(details().await, [""], "the first is written at once");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        };
+        tokio::select! {
+            () = noting => {}
+            () = writer.run() => {}
+        }
+        let found = details().await;
+        assert!(found.len() == 2 && found[0].starts_with("99999 more requests"), "{found:?}");
+        for _ in 0..3 {
+            audit.note(refused()).await;
+        }
+        writer.finish().await;
+        let found = details().await;
+        assert!(found.len() == 4 && found[0].starts_with("2 more requests"), "{found:?}");
+    }
 
     #[test]
     fn the_entry_of_a_moved_tag_says_what_the_tag_named_before() {
