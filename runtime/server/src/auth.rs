@@ -27,6 +27,7 @@ use crate::{
     audit::{self, Subject},
     extract,
     problem::{LimitedAnswer, Problem},
+    shares::Sender,
     state,
 };
 
@@ -48,6 +49,14 @@ impl Caller {
     /// Whether the caller is limited to a namespace.
     pub(crate) fn is_limited(&self) -> bool {
         self.namespace.is_some()
+    }
+
+    /// Whose share of the server the caller uses.
+    fn sender(&self) -> Sender {
+        match &self.namespace {
+            Some(namespace) => Sender::Namespace(namespace.clone()),
+            None => Sender::Token(self.name.clone()),
+        }
     }
 
     /// The name of the caller for the audit log, with the certificate of the connection.
@@ -106,11 +115,19 @@ async fn answer(
     let action = required.action;
     let named = subject_in_path(route, request.uri().path());
     let allowed = check(&state, &caller, &required, named.as_deref()).await;
+    let permission = Arc::new(Permission {
+        state: state.clone(),
+        sender: caller.sender(),
+        headers: permission::identifying(request.headers()),
+        peer: peer.clone(),
+        required,
+        subject: named.clone(),
+    });
     request.extensions_mut().insert(CallerNamespace(caller.namespace.clone()));
+    request.extensions_mut().insert(permission.clone());
     if allowed.is_ok() && action == scope::READ {
         return caller.answer(next.run(request).await);
     }
-    let permission = Permission::new(state.clone(), request.headers(), peer.clone(), required, named.clone());
     let request = match allowed {
         Ok(()) => complete(&permission, request).await,
         Err(refusal) => Err(refusal),

@@ -12,6 +12,7 @@ mod connections;
 mod direct;
 mod server;
 mod state;
+mod shares;
 mod tls;
 mod server_token;
 mod tokens;

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use api::{self, LogAttempt, LogEvent};
 use axum::{
+    Extension,
     extract::State,
     http::HeaderMap,
     response::{Sse, sse::Event},
@@ -16,7 +17,7 @@ use tokio::sync::broadcast;
 use tracing::warn;
 
 use super::live::LiveLines;
-use crate::{extract::Run, lines::until_changed, problem::Problem, state::Shared};
+use crate::{auth::permission::Permission, extract::Run, lines::until_changed, problem::Problem, state::Shared};
 
 /// Follows the output of a run's guests.
 ///
@@ -34,6 +35,7 @@ use crate::{extract::Run, lines::until_changed, problem::Problem, state::Shared}
         (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn follow(
     State(state): Shared,
+    Extension(permission): Extension<Arc<Permission>>,
     Run(run): Run,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
@@ -44,7 +46,7 @@ pub(crate) async fn follow(
                 .hint("leave it out to receive all events")
         })?,
     };
-    let place = state.event_streams.take_place()?;
+    let place = state.event_streams.take_place(permission)?;
     // Check first, so that no queue is declared for an unknown run.
     let summary = state.dependencies.logbook.summary(&run).await?;
     let changes = state.dependencies.engine.changes();

@@ -1,0 +1,104 @@
+//! The shares of senders in something of which a server has only so much, such as bytes for bodies. Nobody gets all of it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use flow::Namespace;
+
+/// Who has a share: all senders of a namespace together, or a sender that is not limited to one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sender {
+    /// The senders that are limited to the namespace.
+    Namespace(Namespace),
+    /// The token of this name, or words in parentheses.
+    Token(String),
+}
+
+/// Units that senders share.
+pub(crate) struct Shares {
+    total: usize,
+    max_of_sender: usize,
+    taken: Mutex<BTreeMap<Sender, usize>>,
+}
+
+/// Units that a sender has taken. Dropping it gives them back.
+pub(crate) struct Share {
+    shares: Arc<Shares>,
+    sender: Sender,
+    units: usize,
+}
+
+/// Why a share could not be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exhausted {
+    /// Too few units are left.
+    All,
+    /// The sender has too many already.
+    OfSender,
+}
+
+impl Shares {
+    pub(crate) fn new(total: usize, max_of_sender: usize) -> Arc<Self> {
+        Arc::new(Self { total, max_of_sender, taken: Mutex::default() })
+    }
+
+    /// Takes units for a sender.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when there are not enough, or the sender would have more than its part.
+    pub(crate) fn take(self: &Arc<Self>, sender: &Sender, units: usize) -> Result<Share, Exhausted> {
+        let mut taken = self.taken();
+        let of_sender = taken.get(sender).copied().unwrap_or_default().saturating_add(units);
+        if of_sender > self.max_of_sender {
+            return Err(Exhausted::OfSender);
+        }
+        if taken.values().sum::<usize>().saturating_add(units) > self.total {
+            return Err(Exhausted::All);
+        }
+        taken.insert(sender.clone(), of_sender);
+        Ok(Share { shares: self.clone(), sender: sender.clone(), units })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, BTreeMap<Sender, usize>> {
+        // Each change is a single operation on the map.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut taken = self.shares.taken();
+        let left = taken.get(&self.sender).copied().unwrap_or_default().saturating_sub(self.units);
+        if left == 0 {
+            taken.remove(&self.sender);
+        } else {
+            taken.insert(self.sender.clone(), left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_more_than_its_part_and_a_dropped_share_is_free() {
+        let shares = Shares::new(10, 4);
+        let [ann, bob, shop] =
+            [Sender::Token("ann".into()), Sender::Token("bob".into()), Sender::Namespace("ann".parse().unwrap())];
+        let first = shares.take(&ann, 3).unwrap();
+        assert_eq!(shares.take(&ann, 2).err(), Some(Exhausted::OfSender));
+        let second = shares.take(&ann, 1).unwrap();
+        let _of_bob = shares.take(&bob, 4).unwrap();
+        assert_eq!(shares.take(&shop, 3).err(), Some(Exhausted::All));
+        let _of_shop = shares.take(&shop, 2).unwrap();
+        drop(first);
+        assert_eq!(shares.take(&ann, 4).err(), Some(Exhausted::OfSender), "it has one still");
+        drop(second);
+        assert_eq!(*shares.taken(), [(bob, 4), (shop, 2)].into());
+        assert!(shares.take(&ann, 4).is_ok());
+        assert_eq!(shares.take(&ann, usize::MAX).err(), Some(Exhausted::OfSender));
+    }
+}
