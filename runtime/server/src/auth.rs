@@ -11,7 +11,7 @@ use std::{net::IpAddr, sync::Arc};
 use api::Scope;
 use axum::{
     Extension,
-    extract::{FromRequest as _, MatchedPath, Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -25,9 +25,9 @@ use self::{namespace::CallerNamespace, peer::Peer, permission::Permission, scope
 use crate::{
     MovedTag,
     audit::{self, Subject},
-    extract,
+    bodies::Bodies,
     problem::{LimitedAnswer, Problem},
-    shares::Sender,
+    shares::{Sender, Share},
     state,
 };
 
@@ -129,13 +129,17 @@ async fn answer(
         return caller.answer(next.run(request).await);
     }
     let request = match allowed {
-        Ok(()) => complete(&permission, request).await,
+        Ok(()) => complete(&state.bodies, &permission, request).await,
         Err(refusal) => Err(refusal),
     };
     // A task of its own: a client that leaves stops neither the request nor its entry.
     let answered = state.requests.clone().spawn(async move {
         let response = match request {
-            Ok(request) => next.run(request).await,
+            Ok((request, memory)) => {
+                let response = next.run(request).await;
+                drop(memory);
+                response
+            }
             Err(refusal) => refusal,
         };
         let subject = response.extensions().get::<Subject>().map(|Subject(subject)| subject.clone()).or(named);
@@ -175,12 +179,10 @@ const MAX_SUBJECT: usize = 200;
 ///
 /// # Errors
 /// The answer to a request whose body does not come, or that its sender may not send any more.
-async fn complete(permission: &Permission, request: Request) -> Result<Request, Response> {
-    let (head, body) = request.into_parts();
-    let body = extract::Body::from_request(Request::from_parts(head.clone(), body), &()).await;
-    let extract::Body(bytes) = body.map_err(IntoResponse::into_response)?;
+async fn complete(bodies: &Bodies, permission: &Permission, request: Request) -> Result<(Request, Share), Response> {
+    let complete = bodies.read(permission.sender(), request).await?;
     permission.check_again().await?;
-    Ok(Request::from_parts(head, axum::body::Body::from(bytes)))
+    Ok(complete)
 }
 
 /// The run or token that the path of a request names.

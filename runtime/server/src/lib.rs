@@ -13,6 +13,7 @@ mod direct;
 mod server;
 mod state;
 mod shares;
+mod bodies;
 mod tls;
 mod server_token;
 mod tokens;

@@ -12,6 +12,7 @@ use crate::{
     Locations, ModuleLibrary, Token,
     audit::Audit,
     auth::tokens::RecentTokens,
+    bodies::Bodies,
     events::EventStreams,
     health::{Examination, Readiness},
     namespace_storage::NamespaceStorage,
@@ -53,6 +54,7 @@ pub(crate) struct State {
     pub(crate) audit: Audit,
     /// Requests that do more than read.
     pub(crate) requests: TaskTracker,
+    pub(crate) bodies: Bodies,
     pub(crate) event_streams: EventStreams,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,

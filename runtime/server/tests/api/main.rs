@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "values in tests are valid")]
 
 mod access;
+mod bodies;
 mod namespaces;
 mod requests;
 mod runs;
