@@ -82,6 +82,10 @@ impl Caller {
 #[derive(Clone, Copy)]
 pub(crate) struct Identified;
 
+/// Whether the sender of a request may also read runs.
+#[derive(Clone, Copy)]
+pub(crate) struct MayRead(pub(crate) bool);
+
 /// Passes a request whose sender may send it, and notes it in the audit log if it does more than read.
 pub(crate) async fn require_scope(
     State(state): State<Arc<state::State>>,
@@ -124,6 +128,7 @@ async fn answer(
         subject: named.clone(),
     });
     request.extensions_mut().insert(CallerNamespace(caller.namespace.clone()));
+    request.extensions_mut().insert(MayRead(caller.may(&Scope::Read)));
     request.extensions_mut().insert(permission.clone());
     if allowed.is_ok() && action == scope::READ {
         return caller.answer(next.run(request).await);

@@ -1,6 +1,6 @@
 //! Starts a run: from the text of a flow file to a durably recorded start.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, Submission, ValuesObject};
 use axum::{
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     LibraryError, ModuleLibrary, QueueCoverage, WiredFlow,
     audit::Subject,
-    auth::namespace::CallerNamespace,
+    auth::{MayRead, namespace::CallerNamespace},
     extract,
     problem::{IN_THE_LOG, Problem, chain},
     state::{self, Shared},
@@ -52,6 +52,7 @@ const MAX_DIAGNOSTICS: usize = 100;
 pub(crate) async fn submit(
     State(state): Shared,
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
+    Extension(MayRead(may_read)): Extension<MayRead>,
     extract::Json(submission): extract::Json<Submission>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Extension<Subject>, Json<api::Run>), Problem> {
     let run = match &submission.run {
@@ -81,8 +82,25 @@ pub(crate) async fn submit(
         start(&state, &submitted).await?
     };
     let shown = show::read(&state.dependencies.logbook, &*state.dependencies.modules.store, &run).await?;
+    let shown = if may_read { shown } else { without_content(shown) };
     let location = [(header::LOCATION, format!("/v1/runs/{run}"))];
     Ok((status, location, Extension(Subject(run.to_string())), Json(api::Run { warnings, ..shown })))
+}
+
+/// A run for a sender that may not read it: the run may have existed before.
+fn without_content(run: api::Run) -> api::Run {
+    api::Run {
+        revisions: Vec::new(),
+        firings: Vec::new(),
+        skipped: Vec::new(),
+        backlogs: Vec::new(),
+        schedules: Vec::new(),
+        tasks: Vec::new(),
+        inputs: ValuesObject::default(),
+        provides: ValuesObject::default(),
+        failures: BTreeMap::new(),
+        ..run
+    }
 }
 
 /// Whether there is such a run.

@@ -346,3 +346,16 @@ async fn the_checked_in_openapi_matches_the_code() {
          `WAFT_WRITE_OPENAPI=1 cargo nextest run -p waft-server the_checked`"
     );
 }
+
+#[tokio::test]
+async fn a_token_that_only_submits_reads_no_run() {
+    let harness = Harness::new().await;
+    let secret = token(&harness, "ci", &[Scope::Submit], None).await;
+    let only_submits = Client::new(&format!("http://{}", harness.address), Some(secret)).unwrap();
+    let submitted = submission(WAITS).run("r").input("x", 1);
+    let run = harness.client().submit(&submitted).await.unwrap();
+    assert!(!run.tasks.is_empty() && serde_json::to_string(&run).unwrap().contains("\"x\""), "{run:?}");
+    let again = only_submits.submit(&submitted).await.unwrap();
+    assert_eq!((again.run.as_str(), &again.state), ("r", &RunState::Running));
+    assert!(again.tasks.is_empty() && !serde_json::to_string(&again).unwrap().contains("\"x\""), "{again:?}");
+}

@@ -85,12 +85,16 @@ async fn large_bodies_are_limited_and_leave_memory_for_others_and_for_small_ones
 }
 
 /// Appends wait until the test lets them pass.
-struct Waits(Arc<Semaphore>);
+struct Waits {
+    arrived: Arc<Semaphore>,
+    pass: Arc<Semaphore>,
+}
 
 #[async_trait]
 impl AppendInterceptor for Waits {
     async fn before(&self, _: &[Append]) -> Result<(), AppendError> {
-        self.0.acquire().await.unwrap().forget();
+        self.arrived.add_permits(1);
+        self.pass.acquire().await.unwrap().forget();
         Ok(())
     }
 
@@ -101,23 +105,29 @@ impl AppendInterceptor for Waits {
 
 #[tokio::test]
 async fn a_request_whose_client_has_left_has_its_memory_until_it_ends() {
-    let pass = Arc::new(Semaphore::new(0));
-    let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), Arc::new(Waits(pass.clone()))));
+    let (arrived, pass) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let waits = Waits { arrived: arrived.clone(), pass: pass.clone() };
+    let logbook = Arc::new(InterceptedLogbook::new(Arc::new(Memory::new()), Arc::new(waits)));
     let harness = started(logbook).await;
     let secret = token(&harness, "leaver").await;
-    for number in 0..4 {
-        let submission = format!(r#"{{"run":"r{number}","flow":{}}}"#, serde_json::to_string(WAITS).unwrap());
-        let mut stream = begin_large(&harness, &secret).await;
-        assert_eq!(answer(&mut stream).await, ASKED);
-        stream.write_all((submission.clone() + &" ".repeat(LARGE - submission.len())).as_bytes()).await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(begin_large(&harness, &secret).await);
+        assert_eq!(answer(others.last_mut().unwrap()).await, ASKED);
     }
-    // The clients have left by now, and the requests are still in progress.
+    let submission = format!(r#"{{"run":"r","flow":{}}}"#, serde_json::to_string(WAITS).unwrap());
+    let mut leaver = begin_large(&harness, &secret).await;
+    assert_eq!(answer(&mut leaver).await, ASKED);
+    leaver.write_all((submission.clone() + &" ".repeat(LARGE - submission.len())).as_bytes()).await.unwrap();
+    arrived.acquire().await.unwrap().forget();
+    drop(leaver);
+    // The client has left by now, and its request is still in progress.
     for _ in 0..20 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         assert_busy(&answer(&mut begin_large(&harness, &secret).await).await);
     }
     pass.add_permits(Semaphore::MAX_PERMITS);
     while answer(&mut begin_large(&harness, &secret).await).await != ASKED {}
-    let runs = harness.client().list(&ListQuery::default()).await.unwrap().runs;
-    assert!(!runs.is_empty(), "a request is completed although its client has left");
+    let run = harness.client().run("r").await.unwrap();
+    assert_eq!(run.state, RunState::Running, "a request is completed although its client has left");
 }
