@@ -1,15 +1,16 @@
 //! Values that are too large for messages and records: stored by digest, and loaded again.
 
-use std::{str, sync::Arc};
+use std::{error::Error, str, sync::Arc};
 
 use bytes::Bytes;
 use flow::{
-    Flow, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, Value, ValueKind, Values, invalid::InvalidJson,
+    Digest, Flow, Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, Value, ValueKind, Values,
+    invalid::InvalidJson,
 };
 use protocol::events::RunValues;
 use tracing::warn;
 
-use crate::{PutError, Store};
+use crate::{FetchError, PutError, Store};
 
 /// Puts the large values into a store, and replaces them with their digests. First come the values that are too large alone,
 /// then the largest until the others fit one message together.
@@ -83,20 +84,64 @@ pub async fn put_large_of_flow(store: &dyn Store, flow: Arc<Flow>) -> Result<Arc
 /// Loads values to show them. A value that the store cannot return stays a digest.
 pub async fn load_values(store: &dyn Store, mut values: Values) -> Values {
     for (name, value) in &mut values {
-        let Value::Stored(Stored { digest, form, .. }) = *value else { continue };
-        let bytes = match store.fetch(&digest).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                warn!(%name, %error, "a value cannot be loaded");
-                continue;
-            }
-        };
-        match from_bytes(&bytes, form) {
+        let Value::Stored(stored) = value else { continue };
+        match load(store, stored).await {
             Ok(loaded) => *value = loaded,
-            Err(error) => warn!(%name, %error, "a value cannot be loaded"),
+            Err(error) => warn!(%name, error = &error as &dyn Error, "a value cannot be loaded"),
         }
     }
     values
+}
+
+/// Loads one value.
+///
+/// # Errors
+/// [`LoadValueError`] when the store does not return the value.
+pub async fn load(store: &dyn Store, stored: &Stored) -> Result<Value, LoadValueError> {
+    let bytes = load_bytes(store, stored).await?;
+    from_bytes(&bytes, stored.form).map_err(|source| LoadValueError::Content { digest: stored.digest, source })
+}
+
+/// Loads the bytes of one value; of JSON, its text, which is not checked.
+///
+/// # Errors
+/// [`LoadValueError`] when the store does not return the bytes, or not as many as the reference says.
+pub async fn load_bytes(store: &dyn Store, stored: &Stored) -> Result<Bytes, LoadValueError> {
+    let Stored { digest, size, .. } = *stored;
+    let bytes = store.fetch(&digest).await.map_err(|source| LoadValueError::Fetch { digest, source })?;
+    let found = bytes.len() as u64;
+    if found == size { Ok(bytes) } else { Err(LoadValueError::Size { digest, size, found }) }
+}
+
+/// Why a value in a store cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadValueError {
+    /// The store does not return its bytes.
+    #[error("could not read the value {digest} from the store")]
+    Fetch {
+        /// The digest of the value.
+        digest: Digest,
+        /// The error of the store.
+        source: FetchError,
+    },
+    /// A worker reported another size. Limits on loaded bytes count the reported size.
+    #[error("the value {digest} has {found} bytes, and the reference to it says {size}")]
+    Size {
+        /// The digest of the value.
+        digest: Digest,
+        /// The size in the reference, in bytes.
+        size: u64,
+        /// The size in the store, in bytes.
+        found: u64,
+    },
+    /// Its bytes are not of the kind that the reference says.
+    #[error("the value {digest} is not JSON")]
+    Content {
+        /// The digest of the value.
+        digest: Digest,
+        /// What is wrong with its bytes.
+        source: InvalidContent,
+    },
 }
 
 /// Loads the inputs of a run and the values that its tasks provided, as [`load_values`] does.
@@ -166,5 +211,13 @@ mod tests {
         assert!(stored(&values)[..12].iter().all(|stored| *stored), "the largest first");
         let loaded = load_values(&store, values).await;
         assert!(loaded.values().all(|value| value.digest().is_none()), "all values are loaded again");
+    }
+    #[tokio::test]
+    async fn a_value_of_another_size_than_its_reference_says_is_not_loaded() {
+        let store = crate::Memory::new();
+        let digest = store.put(Bytes::from_static(b"[1]")).await.expect("memory stores it");
+        let stored = |size| Stored { digest, size, form: ValueKind::Json };
+        assert!(load(&store, &stored(3)).await.is_ok());
+        assert!(matches!(load(&store, &stored(1)).await, Err(LoadValueError::Size { size: 1, found: 3, .. })));
     }
 }
