@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use credentials::{ClientTls, FileError, Trust};
+use flow::{Json, Stored, Value};
 use reqwest::{Method, RequestBuilder, Response, Url, header, redirect::Policy};
 use serde::de::DeserializeOwned;
 
@@ -102,6 +103,25 @@ impl Client {
     /// [`ClientError`]; with status 404 there is no such run.
     pub async fn run(&self, run: &str) -> Result<Run, ClientError> {
         self.json(self.request(Method::GET, &["v1", "runs", run])?).await
+    }
+
+    /// Reads one value of a run whole: a value that a task provided, or an input. [`Client::run`] returns references in place of
+    /// large values.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such run, or it has no such value; with 503 the server sends other large
+    /// values now.
+    pub async fn value(&self, run: &str, name: &str) -> Result<Value, ClientError> {
+        self.whole_value(self.request(Method::GET, &["v1", "runs", run, "values", name])?).await
+    }
+
+    /// Reads the value of a reference, which a run or an event has in place of a large value of this name.
+    ///
+    /// # Errors
+    /// As [`Client::value`].
+    pub async fn referenced_value(&self, run: &str, name: &str, reference: &Stored) -> Result<Value, ClientError> {
+        let request = self.request(Method::GET, &["v1", "runs", run, "values", name])?;
+        self.whole_value(request.query(&[("digest", reference.digest.to_string())])).await
     }
 
     /// Reads what guests wrote during a run.
@@ -362,6 +382,17 @@ impl Client {
         let response = self.send(request).await?;
         let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
         serde_json::from_slice(&bytes).map_err(|error| self.unexpected(error.to_string()))
+    }
+
+    async fn whole_value(&self, request: RequestBuilder) -> Result<Value, ClientError> {
+        let response = self.send(request).await?;
+        let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+        let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        if !is_json {
+            return Ok(Value::Bytes(bytes[..].into()));
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|error| self.unexpected(error.to_string()))?;
+        Json::parse(text).map(Value::Json).map_err(|error| self.unexpected(error.to_string()))
     }
 
     fn unreachable(&self, source: reqwest::Error) -> ClientError {

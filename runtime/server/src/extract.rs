@@ -13,6 +13,12 @@ use crate::problem::Problem;
 /// The run that the path names.
 pub(crate) struct Run(pub(crate) RunId);
 
+/// The run and the name of a value that the path names.
+pub(crate) struct RunValue {
+    pub(crate) run: RunId,
+    pub(crate) name: String,
+}
+
 /// The query string, parsed.
 pub(crate) struct Query<Value>(pub(crate) Value);
 
@@ -29,6 +35,17 @@ impl<State: Send + Sync> FromRequestParts<State> for Run {
         let path = axum::extract::Path::<String>::from_request_parts(parts, state).await;
         let axum::extract::Path(id) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
         RunId::new(id).map(Self).map_err(|error| Problem::bad_request(error.to_string()))
+    }
+}
+
+impl<State: Send + Sync> FromRequestParts<State> for RunValue {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let path = axum::extract::Path::<(String, String)>::from_request_parts(parts, state).await;
+        let axum::extract::Path((id, name)) = path.map_err(|error| Problem::bad_request(error.body_text()))?;
+        let run = RunId::new(id).map_err(|error| Problem::bad_request(error.to_string()))?;
+        Ok(Self { run, name })
     }
 }
 

@@ -28,6 +28,7 @@ mod openapi;
 mod runs;
 mod events;
 mod lines;
+mod values;
 mod modules;
 mod workers;
 mod health;
@@ -55,6 +56,7 @@ pub use runs::{
     live::{LiveError, LiveLines},
     logs::{attempt as attempt_log, read as logs},
     show::read as run,
+    value::{ValueError, WantedValue, read as value},
 };
 pub use server::{BindError, Server};
 pub use server_token::Token;

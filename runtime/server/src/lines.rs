@@ -5,8 +5,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use api::EventPayload;
 use flow::{RunId, RunState, Timestamp};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
-use machine::{Change, Machine, NodeChange};
-use protocol::events;
+use machine::{Change, Machine, NodeChange, Record};
+use protocol::events::{self, RunValues};
 use store::Store;
 use tokio::{
     sync::broadcast::{
@@ -15,6 +15,8 @@ use tokio::{
     },
     time::{Instant, sleep_until, timeout},
 };
+
+use crate::values::{MAX_BYTES_OF_EVENT, ValueBudget};
 
 /// The poll interval for records without a notice: another engine may drive the run.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -76,6 +78,8 @@ pub struct Lines {
     /// The runs that an engine of this process has appended records to.
     changes: Option<broadcast::Receiver<RunId>>,
     pacing: Pacing,
+    /// The records that were read and not applied: their lines are made when the watcher has received the lines before.
+    records: VecDeque<Record>,
     waiting: VecDeque<Line>,
 }
 
@@ -87,8 +91,18 @@ impl Lines {
     pub async fn open(run: RunId, logbook: Arc<dyn Logbook>, store: Arc<dyn Store>) -> Result<Self, LoadError> {
         let started_at = logbook.summary(&run).await?.started_at;
         let replay = Replay::new(run.clone(), logbook);
-        let (position, waiting) = (EventPosition::default(), VecDeque::new());
-        Ok(Self { run, started_at, store, replay, position, changes: None, pacing: Pacing::default(), waiting })
+        let (position, records, waiting) = (EventPosition::default(), VecDeque::new(), VecDeque::new());
+        Ok(Self {
+            run,
+            started_at,
+            store,
+            replay,
+            position,
+            changes: None,
+            pacing: Pacing::default(),
+            records,
+            waiting,
+        })
     }
 
     /// Skips the lines up to a position.
@@ -116,6 +130,11 @@ impl Lines {
             if let Some(line) = self.next_received() {
                 return Ok(Some(line));
             }
+            if let Some(record) = self.records.pop_front() {
+                let applied = self.replay.apply(&record)?;
+                self.add_lines(applied).await;
+                continue;
+            }
             match self.read().await? {
                 PageRead::Some => {}
                 PageRead::Nothing if self.replay.machine().is_some_and(|machine| machine.state().is_final()) => {
@@ -137,7 +156,7 @@ impl Lines {
         self.waiting.pop_front()
     }
 
-    /// Reads a page of records and makes their lines.
+    /// Reads a page of records.
     async fn read(&mut self) -> Result<PageRead, LoadError> {
         let Page { records, starts_replay } = self.replay.read().await?;
         if starts_replay {
@@ -146,10 +165,7 @@ impl Lines {
         if records.is_empty() {
             return Ok(if self.waiting.is_empty() { PageRead::Nothing } else { PageRead::Some });
         }
-        for record in &records {
-            let applied = self.replay.apply(record)?;
-            self.add_lines(applied).await;
-        }
+        self.records.extend(records);
         Ok(PageRead::Some)
     }
 
@@ -252,21 +268,20 @@ async fn event(machine: &Machine, change: &Change, store: &dyn Store) -> EventPa
         Change::Node(change) => Change::Node(load_values(store, change).await),
         Change::Run { .. } | Change::Firing { .. } => change.clone(),
     };
-    match events::of_change(machine.run(), &machine.flow().name, &loaded) {
-        Some(event) => event,
-        None => {
-            let inputs = machine.flow().inputs.clone();
-            events::run_ended(machine, &store::values::load_run_values(store, inputs, machine.provided()).await)
-        }
+    if let Some(event) = events::of_change(machine.run(), &machine.flow().name, &loaded) {
+        return event;
     }
+    let (inputs, provided) = (machine.flow().inputs.clone(), machine.provided());
+    let mut budget = ValueBudget::new(inputs.values().chain(provided.values()), MAX_BYTES_OF_EVENT);
+    let inputs = budget.load(store, inputs).await;
+    events::run_ended(machine, &RunValues { inputs, provided: budget.load(store, provided).await })
 }
 
-/// The change, with values loaded from the store.
-pub(crate) async fn load_values(store: &dyn Store, change: &NodeChange) -> NodeChange {
-    let provides = match &change.provides {
-        Some(provides) => Some(store::values::load_values(store, provides.clone()).await),
-        None => None,
-    };
+/// The change, with the values that fit an event.
+async fn load_values(store: &dyn Store, change: &NodeChange) -> NodeChange {
+    let Some(provides) = &change.provides else { return change.clone() };
+    let mut budget = ValueBudget::new(provides.values(), MAX_BYTES_OF_EVENT);
+    let provides = Some(budget.load(store, provides.clone()).await);
     NodeChange { provides, ..change.clone() }
 }
 

@@ -117,6 +117,11 @@ impl Problem {
         self
     }
 
+    /// A run has no such value.
+    pub(crate) fn missing_value(detail: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no-such-value", "the run has no such value", detail)
+    }
+
     fn missing_run(detail: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no-such-run", "there is no such run", detail)
             .hint("`waft list` or GET /v1/runs shows the runs there are")

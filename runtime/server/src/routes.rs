@@ -17,6 +17,7 @@ pub(crate) fn described() -> (OpenApiRouter<Arc<State>>, OpenApiRouter<Arc<State
     let guarded = OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(runs::submit::submit, runs::list::list))
         .routes(routes!(runs::show::show))
+        .routes(routes!(runs::value::value))
         .routes(routes!(events::events))
         .routes(routes!(runs::logs::logs))
         .routes(routes!(runs::follow::follow))

@@ -9,4 +9,5 @@ mod namespace;
 mod resubmission;
 pub(crate) mod show;
 pub(crate) mod submit;
+pub(crate) mod value;
 pub(crate) mod commands;

@@ -22,6 +22,7 @@ use crate::{
     health::{Examination, Readiness},
     namespace_storage::NamespaceStorage,
     routes,
+    runs::value::SentValues,
     state::State,
 };
 
@@ -144,6 +145,7 @@ pub(crate) fn parts(
         requests: requests.clone(),
         bodies: Bodies::new(largest_request),
         event_streams: EventStreams::default(),
+        sent_values: SentValues::default(),
         readiness: Readiness::default(),
         examination: Examination::default(),
         namespace_storage: NamespaceStorage::default(),

@@ -17,6 +17,7 @@ use crate::{
     health::{Examination, Readiness},
     namespace_storage::NamespaceStorage,
     problem::Problem,
+    runs::value::SentValues,
 };
 
 /// The dependencies of a server.
@@ -56,6 +57,7 @@ pub(crate) struct State {
     pub(crate) requests: TaskTracker,
     pub(crate) bodies: Bodies,
     pub(crate) event_streams: EventStreams,
+    pub(crate) sent_values: SentValues,
     pub(crate) readiness: Readiness,
     pub(crate) examination: Examination,
     pub(crate) namespace_storage: NamespaceStorage,

@@ -5,7 +5,7 @@ use api::{
     AwaitedNotification, Backlog, ElementProgress, Failure, FiringState, LostWorker, NextTime, Node, NodeState,
     OutstandingCall, Revision, Run, SkipReason, SkippedTriggers,
 };
-use flow::{StoredReferences, Value, ValueName, Values};
+use flow::Value;
 
 use super::{
     list::short,
@@ -76,28 +76,14 @@ fn skipped_line(skipped: &SkippedTriggers) -> String {
 
 /// Prints one value completely.
 pub(super) async fn value(settings: &Settings, run: &str, name: &str) -> Result<Exit, CliError> {
-    let run = Source::of(settings, run).await?.run(run).await?;
-    let objects = [&run.inputs, &run.provides];
-    let mut values = Values::new();
-    for object in objects {
-        values.extend(object.read(StoredReferences::Accept).map_err(CliError::unreachable)?);
-    }
-    let Some(value) = values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value) else {
-        let names: Vec<&str> = values.keys().map(ValueName::as_str).collect();
-        let hint = if names.is_empty() { "it has none yet".into() } else { format!("it has {}", names.join(", ")) };
-        return Err(CliError::invalid(anyhow!("run {} has no value {name:?}", run.run)).hint(hint));
-    };
-    match value {
+    match Source::of(settings, run).await?.value(run, name).await? {
         Value::Json(json) => output::json(json.as_str()),
         Value::Bytes(_) if Stream::Out.is_terminal() => {
             let error = anyhow!("{name} is bytes, which a terminal might obey");
             return Err(CliError::invalid(error).hint("send them to a file: `waft show RUN --value NAME > FILE`"));
         }
-        Value::Bytes(bytes) => output::bytes(bytes),
-        Value::Stored(stored) => {
-            let error = anyhow!("{name} is {} bytes in the store, which could not be read", stored.size);
-            return Err(CliError::unreachable(error).hint("see that the store of the server, or --store, can be read"));
-        }
+        Value::Bytes(bytes) => output::bytes(&bytes),
+        Value::Stored(_) => unreachable!("it is the whole value"),
     }
     Ok(Exit::Success)
 }

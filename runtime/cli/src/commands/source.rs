@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ::server::Lines;
+use ::server::{Lines, ValueError, WantedValue};
 use anyhow::anyhow;
 use client::{Client, Event, Watch, api::Run};
-use flow::RunState;
+use flow::{RunState, Value};
 use logbook::RunInfo;
 use store::Store;
 
@@ -52,6 +52,17 @@ impl Source {
         }
     }
 
+    /// One value of the run, whole.
+    pub(super) async fn value(&self, run: &str, name: &str) -> Result<Value, CliError> {
+        match self {
+            Self::Server(client) => client.value(run, name).await.map_err(remote::cli_error),
+            Self::Local(LocalRun { logbook, run }, store) => {
+                let wanted = WantedValue { run: run.clone(), name: name.to_owned(), digest: None };
+                ::server::value(logbook, &**store, &wanted).await.map_err(value_error)
+            }
+        }
+    }
+
     /// The lines of the run.
     pub(super) async fn watch(&self, run: &str) -> Result<RunLines, CliError> {
         Ok(match self {
@@ -79,6 +90,16 @@ impl Source {
         Err(CliError::new(Exit::Interrupted, anyhow!("run {run} {reason}, and no process drives it"))
             .hint(format!("`waft run --resume {run}` goes on with it, `waft cancel {run}` rolls it back")))
     }
+}
+
+fn value_error(error: ValueError) -> CliError {
+    let hint = error.hint();
+    let error = match error {
+        ValueError::Load(error) => CliError::unreachable(error),
+        ValueError::Missing { .. } => CliError::invalid(error),
+        ValueError::Store { .. } => CliError::unreachable(error),
+    };
+    hint.into_iter().fold(error, CliError::hint)
 }
 
 impl RunLines {

@@ -6,13 +6,20 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, FiringState, Node, NodeEvent, Revision};
 use axum::{Json, extract::State};
-use flow::{Edit, Flow, NodeIndex, NodeKind, NodeName, RunId, RunState, State as NodeState, Timestamp, graph::Role};
+use flow::{
+    Edit, Flow, NodeIndex, NodeKind, NodeName, RunId, RunState, State as NodeState, Timestamp, Values, graph::Role,
+};
 use logbook::{LoadError, Logbook, Page, Replay, Summary};
 use machine::{Change, Fact, Machine, NodeChange, Record};
 use protocol::events::rfc3339;
 use store::Store;
 
-use crate::{extract, lines::load_values, problem::Problem, state::Shared};
+use crate::{
+    extract,
+    problem::Problem,
+    state::Shared,
+    values::{MAX_BYTES_OF_RUN, ValueBudget},
+};
 
 /// Shows a run with all its tasks.
 #[utoipa::path(get, operation_id = "show_run", path = "/v1/runs/{run}", tag = "runs",
@@ -165,14 +172,17 @@ async fn shown(
     last_changes: &BTreeMap<NodeName, LastChange>,
     store: &dyn Store,
 ) -> api::Run {
-    let values = store::values::load_run_values(store, machine.flow().inputs.clone(), machine.provided()).await;
+    let (inputs, provided) = (machine.flow().inputs.clone(), machine.provided());
+    let of_nodes = nodes(machine).filter_map(|(index, _)| last_changes.get(&machine.flow().node(index).name));
+    let of_nodes = of_nodes.filter_map(|last| last.change.provides.as_ref()).flat_map(Values::values);
+    let mut budget = ValueBudget::new(inputs.values().chain(provided.values()).chain(of_nodes), MAX_BYTES_OF_RUN);
+    let (inputs, provided) = (budget.load(store, inputs).await, budget.load(store, provided).await);
     let failures = protocol::events::failures(machine);
     let mut tasks = Vec::new();
-    for index in machine.flow().indices() {
-        let Some(kind) = kind(machine, index) else { continue };
+    for (index, kind) in nodes(machine) {
         let name = &machine.flow().node(index).name;
         let mut node = match last_changes.get(name) {
-            Some(change) => node_with_change(change, store).await,
+            Some(change) => node_with_change(change, &mut budget, store).await,
             None => node_without_change(kind, name),
         };
         // If the run fires more than once, the last change names the firing that the state belongs to.
@@ -203,8 +213,8 @@ async fn shown(
         backlogs: backlogs(machine),
         schedules: schedules(machine),
         tasks,
-        inputs: (&values.inputs).into(),
-        provides: (&values.provided).into(),
+        inputs: (&inputs).into(),
+        provides: (&provided).into(),
         failures,
         warnings: Vec::new(),
     }
@@ -249,6 +259,11 @@ fn awaits(machine: &Machine, index: NodeIndex) -> Option<api::AwaitedNotificatio
     Some(api::AwaitedNotification { word: wait.waits_for.clone(), values, until: until.map(rfc3339) })
 }
 
+/// The nodes that are shown.
+fn nodes(machine: &Machine) -> impl Iterator<Item = (NodeIndex, NodeKind)> {
+    machine.flow().indices().filter_map(|index| Some((index, kind(machine, index)?)))
+}
+
 fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
     match &machine.flow().node(index).role {
         Role::Task(_) | Role::Wait(_) | Role::ForEach(_) => Some(NodeKind::Task),
@@ -258,9 +273,14 @@ fn kind(machine: &Machine, index: NodeIndex) -> Option<NodeKind> {
 }
 
 /// A node, as in the event of its last change.
-async fn node_with_change(last: &LastChange, store: &dyn Store) -> Node {
+async fn node_with_change(last: &LastChange, budget: &mut ValueBudget, store: &dyn Store) -> Node {
+    let provides = match &last.change.provides {
+        Some(provides) => Some(budget.load(store, provides.clone()).await),
+        None => None,
+    };
+    let change = NodeChange { provides, ..last.change.clone() };
     let NodeEvent { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest, .. } =
-        protocol::events::node_event(&load_values(store, &last.change).await);
+        protocol::events::node_event(&change);
     Node {
         kind,
         name,

@@ -4,6 +4,7 @@
 
 mod access;
 mod bodies;
+mod large_values;
 mod namespaces;
 mod requests;
 mod runs;

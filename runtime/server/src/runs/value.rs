@@ -1,0 +1,301 @@
+//! Reads one value of a run whole, however large it is.
+
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::header,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use flow::{Digest, RunId, Value, ValueKind, ValueName, Values};
+use futures::stream;
+use logbook::{LoadError, Logbook, Page, Replay};
+use machine::{Change, NodeChange};
+use store::{
+    Store,
+    values::{LoadValueError, bytes_of, from_bytes, load_bytes},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
+
+use crate::{
+    extract::{Query, RunValue},
+    problem::Problem,
+    state::Shared,
+    values::digest,
+};
+
+/// The maximum memory for values that are sent whole, together: 1 GiB, four times the default maximum of one value. A slow
+/// reader keeps its value in memory until it has received it.
+const MAX_SENT_KIB: u32 = 1 << 20;
+
+/// The bytes of a value that are passed on at once. A connection takes few of them before its peer has received them.
+const CHUNK: usize = 64 << 10;
+
+/// The maximum number of names in a hint.
+const MAX_NAMES: usize = 20;
+
+/// The memory for values that are sent whole.
+pub(crate) struct SentValues(Arc<Semaphore>);
+
+impl Default for SentValues {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_SENT_KIB as usize)))
+    }
+}
+
+impl SentValues {
+    /// Takes the memory for a value. A value with more than all of it is sent alone.
+    ///
+    /// # Errors
+    /// [`Problem`] when the values that are being sent leave too little.
+    fn take(&self, size: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let kib = u32::try_from(size.div_ceil(1 << 10)).unwrap_or(u32::MAX).clamp(1, MAX_SENT_KIB);
+        self.0.clone().try_acquire_many_owned(kib).map_err(|_| {
+            Problem::unavailable("the server sends as many large values as it has memory for")
+                .hint("try again later: a value is sent when others have been received")
+        })
+    }
+}
+
+/// One value of a run.
+#[derive(Debug, Clone)]
+pub struct WantedValue {
+    /// The run.
+    pub run: RunId,
+    /// The name of the value.
+    pub name: String,
+    /// The digest of the value, which a reference to it has. Without one it is the value that the run has now.
+    pub digest: Option<Digest>,
+}
+
+/// Why one value of a run cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueError {
+    /// The run cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The run has no such value.
+    #[error("run {} has no value {:?}{}", wanted.run, wanted.name, with_digest(wanted))]
+    Missing {
+        /// The value that was wanted.
+        wanted: WantedValue,
+        /// The names of the values that the run has now.
+        names: Vec<String>,
+    },
+    /// The store does not return the value.
+    #[error("could not read the value {name:?} of run {run}")]
+    Store {
+        /// The run.
+        run: RunId,
+        /// The name of the value.
+        name: String,
+        /// The error of the store.
+        source: LoadValueError,
+    },
+}
+
+fn with_digest(wanted: &WantedValue) -> String {
+    wanted.digest.map(|digest| format!(" with the digest {digest}")).unwrap_or_default()
+}
+
+impl ValueError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Load(_) => None,
+            Self::Missing { names, .. } => Some(match names.len() {
+                0 => "it has none yet".into(),
+                1..=MAX_NAMES => format!("it has {}", names.join(", ")),
+                more => format!("it has {} and {} more", names[..MAX_NAMES].join(", "), more - MAX_NAMES),
+            }),
+            Self::Store { .. } => Some("see that the store of the server, or --store, can be read".into()),
+        }
+    }
+}
+
+impl From<ValueError> for Problem {
+    fn from(error: ValueError) -> Self {
+        let hint = error.hint();
+        let problem = match error {
+            ValueError::Load(error) => error.into(),
+            ValueError::Missing { .. } => Self::missing_value(error.to_string()),
+            ValueError::Store { .. } => Self::internal(&error),
+        };
+        hint.into_iter().fold(problem, Self::hint)
+    }
+}
+
+/// The schema of a value that is bytes.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+struct BytesValue(#[expect(dead_code, reason = "only its schema is used")] Vec<u8>);
+
+/// The query of a request for a value.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ValueQuery {
+    digest: Option<String>,
+}
+
+/// Returns one value of a run whole.
+///
+/// The body is the value: the text of JSON, or the bytes. The content type tells which. Of a value that a task provided and an input
+/// of the same name, it is the one that a task provided. An answer about a run, and its events, have references in place of
+/// large values; with the digest of a reference, the route returns its value as long as the records of the run have it.
+#[utoipa::path(get, operation_id = "run_value", path = "/v1/runs/{run}/values/{name}", tag = "runs", params(
+    ("run" = String, Path, description = "The run's id"),
+    ("name" = String, Path, description = "The name of the value, as the flow calls it"),
+    ("digest" = Option<String>, Query, description = "The digest of a reference to the value: sha256: and 64 hex digits")),
+    responses(
+        (status = 200, description = "The value", content(
+            (serde_json::Value = "application/json"), (inline(BytesValue) = "application/octet-stream"))),
+        (status = 404, description = "There is no such run, or it has no such value", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "The server sends as many large values as it has memory for", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn value(
+    State(state): Shared,
+    RunValue { run, name }: RunValue,
+    Query(ValueQuery { digest }): Query<ValueQuery>,
+) -> Result<Response, Problem> {
+    let digest = digest.as_deref().map(str::parse::<Digest>).transpose();
+    let digest = digest.map_err(|error| Problem::bad_request(format!("the digest: {error}")))?;
+    let wanted = WantedValue { run, name, digest };
+    let value = find(&state.dependencies.logbook, &wanted).await?;
+    let place = state.sent_values.take(value.size())?;
+    let (bytes, kind) = bytes(&*state.dependencies.modules.store, &wanted, &value).await?;
+    let content_type = match kind {
+        ValueKind::Json => "application/json",
+        ValueKind::Bytes => "application/octet-stream",
+    };
+    let headers = [
+        (header::CONTENT_TYPE, content_type.to_owned()),
+        (header::CONTENT_LENGTH, bytes.len().to_string()),
+        // A guest made the bytes: a browser does not guess what they are.
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+    ];
+    Ok((headers, body(bytes, place)).into_response())
+}
+
+/// The body of an answer with a value, which keeps its memory until it is sent.
+fn body(bytes: Bytes, place: OwnedSemaphorePermit) -> Body {
+    let chunks = stream::unfold((bytes, place), async |(mut bytes, place)| {
+        let chunk = bytes.split_to(CHUNK.min(bytes.len()));
+        (!chunk.is_empty()).then_some((Ok::<_, Infallible>(chunk), (bytes, place)))
+    });
+    Body::from_stream(chunks)
+}
+
+/// Reads one value of a run whole.
+///
+/// # Errors
+/// [`ValueError`] when there is no such run or value, or it cannot be read.
+pub async fn read(logbook: &Arc<dyn Logbook>, store: &dyn Store, wanted: &WantedValue) -> Result<Value, ValueError> {
+    let value = find(logbook, wanted).await?;
+    let Value::Stored(stored) = &value else { return Ok(value) };
+    let (bytes, kind) = bytes(store, wanted, &value).await?;
+    let content = |source| LoadValueError::Content { digest: stored.digest, source };
+    from_bytes(&bytes, kind).map_err(|source| wanted.unreadable(content(source)))
+}
+
+async fn bytes(store: &dyn Store, wanted: &WantedValue, value: &Value) -> Result<(Bytes, ValueKind), ValueError> {
+    match value {
+        Value::Stored(stored) => {
+            let bytes = load_bytes(store, stored).await.map_err(|source| wanted.unreadable(source))?;
+            Ok((bytes, stored.form))
+        }
+        Value::Json(_) | Value::Bytes(_) => Ok(bytes_of(value).expect("it is not stored")),
+    }
+}
+
+impl WantedValue {
+    fn unreadable(&self, source: LoadValueError) -> ValueError {
+        ValueError::Store { run: self.run.clone(), name: self.name.clone(), source }
+    }
+}
+
+/// Finds a value in the records of a run; it may be a reference to the store.
+async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedValue) -> Result<Value, ValueError> {
+    let mut replay = Replay::new(wanted.run.clone(), logbook.clone());
+    loop {
+        let Page { records, .. } = replay.read().await?;
+        if records.is_empty() {
+            break;
+        }
+        let mut candidates = Vec::new();
+        for record in &records {
+            let changes = replay.apply(record)?.changes;
+            if wanted.digest.is_some() {
+                candidates.extend(changes.into_iter().filter_map(|change| value_of(change, &wanted.name)));
+            }
+        }
+        if let Some(value) = matching(candidates, wanted.digest).await {
+            return Ok(value);
+        }
+    }
+    let machine = replay.machine().ok_or_else(|| LoadError::Missing { run: wanted.run.clone() })?;
+    let (inputs, provided) = (&machine.flow().inputs, machine.provided());
+    let candidates =
+        [&provided, inputs].into_iter().filter_map(|values| named(values, &wanted.name)).cloned().collect();
+    if let Some(value) = matching(candidates, wanted.digest).await {
+        return Ok(value);
+    }
+    let names: BTreeSet<&ValueName> = inputs.keys().chain(provided.keys()).collect();
+    let names = names.into_iter().map(ToString::to_string).collect();
+    Err(ValueError::Missing { wanted: wanted.clone(), names })
+}
+
+/// The value that a node provided under a name with a change.
+fn value_of(change: Change, name: &str) -> Option<Value> {
+    match change {
+        Change::Node(NodeChange { provides: Some(provides), .. }) => named(&provides, name).cloned(),
+        Change::Node(_) | Change::Run { .. } | Change::Firing { .. } => None,
+    }
+}
+
+fn named<'a>(values: &'a Values, name: &str) -> Option<&'a Value> {
+    values.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value)
+}
+
+/// The first value with a digest; without a digest, the first value.
+async fn matching(mut values: Vec<Value>, wanted: Option<Digest>) -> Option<Value> {
+    if let (Some(wanted), false) = (wanted, values.is_empty()) {
+        let matching = move || {
+            values.retain(|value| digest(value) == wanted);
+            values
+        };
+        values = spawn_blocking(matching).await.expect("hashing does not panic");
+    }
+    values.into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn values_that_are_sent_are_limited_and_leave_their_memory_when_they_are_received() {
+        let sent = SentValues::default();
+        let most = MAX_SENT_KIB as usize * 1024;
+        let place = sent.take(most - 1024).expect("there is room");
+        let mut first = body(vec![1; 2 * CHUNK].into(), place).into_data_stream();
+        let last = sent.take(1).expect("there is room");
+        let refused = sent.take(1).expect_err("all is taken").into_document();
+        assert_eq!(refused.status, 503);
+        drop(last);
+        assert_eq!(first.next().await.unwrap().unwrap().len(), CHUNK);
+        assert!(sent.take(1025).is_err(), "half of it is not received");
+        assert_eq!(first.next().await.unwrap().unwrap().len(), CHUNK);
+        assert!(first.next().await.is_none());
+        assert!(sent.take(2 * most).is_ok(), "a larger one is sent alone");
+    }
+}
