@@ -82,7 +82,8 @@ async fn read_with_machine(
     let cancelling = history.is_cancelled && !machine.state().is_final();
     let tasks = shown.tasks.into_iter().map(|node| history.complete(node)).collect();
     let revisions = trimmed_revisions(&replay, machine.flow()).chain(history.revisions).collect();
-    Ok((api::Run { revisions, tasks, cancelling, ..shown }, machine.clone()))
+    let run = api::Run { revisions, tasks, cancelling, ..shown };
+    Ok((run, replay.into_machine().expect("the run was shown from it")))
 }
 
 /// The facts in the records of a run that its machine does not hold.
@@ -127,6 +128,10 @@ impl History {
 
     fn add_change(&mut self, change: Change) {
         let Change::Node(mut change) = change else { return };
+        // The elements of a list may be a million, and only their task is shown.
+        if change.name.as_element().is_some() {
+            return;
+        }
         let before = self.last_changes.get(&change.name);
         let started_at = match change.state.is_called() {
             true => Some(change.at),
