@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use api::EventPayload;
-use flow::{RunId, RunState, Timestamp};
+use flow::{RunId, RunState};
 use logbook::{AppliedRecord, LoadError, Logbook, Page, Replay, Version};
 use machine::{Change, Machine, NodeChange, Record};
 use protocol::events::{self, RunValues};
@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::values::{MAX_BYTES_OF_EVENT, ValueBudget};
+use crate::{
+    runs::incarnation::Incarnation,
+    values::{MAX_BYTES_OF_EVENT, ValueBudget},
+};
 
 /// The poll interval for records without a notice: another engine may drive the run.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -71,7 +74,8 @@ pub struct Line {
 /// The lines of a run, from its start to its end.
 pub struct Lines {
     run: RunId,
-    started_at: Timestamp,
+    incarnation: Incarnation,
+    logbook: Arc<dyn Logbook>,
     store: Arc<dyn Store>,
     replay: Replay,
     position: EventPosition,
@@ -89,20 +93,11 @@ impl Lines {
     /// # Errors
     /// [`LoadError`] when there is no such run, or it cannot be read.
     pub async fn open(run: RunId, logbook: Arc<dyn Logbook>, store: Arc<dyn Store>) -> Result<Self, LoadError> {
-        let started_at = logbook.summary(&run).await?.started_at;
-        let replay = Replay::new(run.clone(), logbook);
-        let (position, records, waiting) = (EventPosition::default(), VecDeque::new(), VecDeque::new());
-        Ok(Self {
-            run,
-            started_at,
-            store,
-            replay,
-            position,
-            changes: None,
-            pacing: Pacing::default(),
-            records,
-            waiting,
-        })
+        let incarnation = Incarnation::of(&logbook.summary(&run).await?);
+        let replay = Replay::new(run.clone(), logbook.clone());
+        let (records, waiting) = (VecDeque::new(), VecDeque::new());
+        let (position, changes, pacing) = (EventPosition::default(), None, Pacing::default());
+        Ok(Self { run, incarnation, logbook, store, replay, position, changes, pacing, records, waiting })
     }
 
     /// Skips the lines up to a position.
@@ -124,7 +119,7 @@ impl Lines {
     /// Waits for the next line; returns `None` after the last line of an ended run.
     ///
     /// # Errors
-    /// [`LoadError`] when the records cannot be read.
+    /// [`LoadError`] when the records cannot be read, or were deleted with their run.
     pub async fn next(&mut self) -> Result<Option<Line>, LoadError> {
         loop {
             if let Some(line) = self.next_received() {
@@ -159,6 +154,10 @@ impl Lines {
     /// Reads a page of records.
     async fn read(&mut self) -> Result<PageRead, LoadError> {
         let Page { records, starts_replay } = self.replay.read().await?;
+        if starts_replay || !records.is_empty() {
+            // A slow watcher may read on after its run was deleted.
+            self.incarnation.summary(&*self.logbook).await?;
+        }
         if starts_replay {
             self.send_trimmed();
         }
@@ -179,7 +178,7 @@ impl Lines {
         }
         let mut lines = vec![events::trimmed(version.get())];
         if self.position == EventPosition::default() {
-            lines.push(events::run_started(&self.run, &machine.flow().name, self.started_at));
+            lines.push(events::run_started(&self.run, &machine.flow().name, self.incarnation.started_at()));
         }
         let count = lines.len();
         for (index, event) in lines.into_iter().enumerate() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod edits;
 pub(crate) mod follow;
+pub(crate) mod incarnation;
 pub(crate) mod list;
 pub(crate) mod live;
 pub(crate) mod logs;

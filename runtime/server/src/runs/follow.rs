@@ -11,12 +11,12 @@ use axum::{
 };
 use flow::{CallId, RunId, WorkerName};
 use futures::{Stream, stream};
-use logbook::{LoadError, Logbook, Version};
+use logbook::{LoadError, Logbook, Summary, Version};
 use protocol::{AttemptLog, LiveLine, LiveLog, LogJoin};
 use tokio::sync::broadcast;
 use tracing::warn;
 
-use super::live::LiveLines;
+use super::{incarnation::Incarnation, live::LiveLines};
 use crate::{auth::permission::Permission, extract::Run, lines::until_changed, problem::Problem, state::Shared};
 
 /// Follows the output of a run's guests.
@@ -51,7 +51,8 @@ pub(crate) async fn follow(
     let summary = state.dependencies.logbook.summary(&run).await?;
     let changes = state.dependencies.engine.changes();
     let follow = LogFollow::new(run.clone(), state.dependencies.logbook.clone());
-    let mut follow = LogFollow { returned, changes: Some(changes), ..follow };
+    let incarnation = Some(Incarnation::of(&summary));
+    let mut follow = LogFollow { returned, changes: Some(changes), incarnation, ..follow };
     if !summary.info.state.is_final() {
         let live = LiveLines::open(&state.dependencies.broker, &run).await;
         follow = follow.with(live.map_err(|error| Problem::internal(&error))?);
@@ -75,9 +76,13 @@ pub(crate) async fn follow(
 pub struct LogFollow {
     run: RunId,
     logbook: Arc<dyn Logbook>,
+    /// The run that was first read.
+    incarnation: Option<Incarnation>,
     /// Live lines; without them, lines are known when attempts end.
     live: Option<LiveLines>,
     changes: Option<broadcast::Receiver<RunId>>,
+    /// Published lines, before it is known that they are of this run.
+    received: Option<LiveLog>,
     join: LogJoin,
     /// The version up to which all recorded logs were read.
     read: Option<Version>,
@@ -93,8 +98,9 @@ impl LogFollow {
     #[must_use]
     pub fn new(run: RunId, logbook: Arc<dyn Logbook>) -> Self {
         let (join, waiting) = (LogJoin::default(), VecDeque::new());
-        let (live, changes, read, returned) = (None, None, None, Version::NONE);
-        Self { run, logbook, live, changes, join, read, returned, waiting, ended: false }
+        let (incarnation, live, changes, received, read) = (None, None, None, None, None);
+        let returned = Version::NONE;
+        Self { run, logbook, incarnation, live, changes, received, join, read, returned, waiting, ended: false }
     }
 
     /// Also follows the lines of running attempts.
@@ -107,7 +113,7 @@ impl LogFollow {
     /// the run has ended. Poll it to its end.
     ///
     /// # Errors
-    /// [`LoadError`] when the logs cannot be read.
+    /// [`LoadError`] when the logs cannot be read, or were deleted with their run.
     pub async fn next(&mut self) -> Result<Option<(Version, LogEvent)>, LoadError> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
@@ -118,8 +124,12 @@ impl LogFollow {
                 return Ok(None);
             }
             self.read().await?;
+            // All lines of a run that has ended are recorded.
+            if let Some(log) = self.received.take().filter(|_| !self.ended) {
+                self.take(log);
+            }
             if self.waiting.is_empty() {
-                self.wait().await;
+                self.received = self.wait().await;
             }
         }
     }
@@ -127,10 +137,12 @@ impl LogFollow {
     /// Reads the logs that were recorded since the last read.
     async fn read(&mut self) -> Result<(), LoadError> {
         // Read before the logs: whatever is recorded in between is read once more.
-        let summary = self.logbook.summary(&self.run).await?;
+        let summary = self.summary().await?;
         let state = summary.info.state;
         if self.read != Some(summary.version) {
             let logs = self.logbook.logs(&self.run, self.read.unwrap_or(self.returned)).await?;
+            // They are of the run of the summary if it is still there.
+            self.summary().await?;
             let before = self.returned;
             for AttemptLog { call, worker, log, .. } in logs {
                 let lines = self.join.recorded(&call, &log);
@@ -155,8 +167,18 @@ impl LogFollow {
         Ok(())
     }
 
-    /// Waits until there may be new logs, and takes published lines.
-    async fn wait(&mut self) {
+    /// The summary of the run that was first read.
+    async fn summary(&mut self) -> Result<Summary, LoadError> {
+        if let Some(incarnation) = &self.incarnation {
+            return incarnation.summary(&*self.logbook).await;
+        }
+        let summary = self.logbook.summary(&self.run).await?;
+        self.incarnation = Some(Incarnation::of(&summary));
+        Ok(summary)
+    }
+
+    /// Waits until there may be new logs; returns published lines.
+    async fn wait(&mut self) -> Option<LiveLog> {
         let Self { live, changes, run, .. } = self;
         let live = async {
             match live {
@@ -167,23 +189,25 @@ impl LogFollow {
         // Both arms only wait.
         let log = tokio::select! {
             log = live => log,
-            () = until_changed(changes, run) => return,
+            () = until_changed(changes, run) => return None,
         };
-        match log {
-            Some(log) => self.take(log),
+        if log.is_none() {
             // The broker has closed; recorded lines still come.
-            None => self.live = None,
+            self.live = None;
         }
+        log
     }
 
     fn take(&mut self, log: LiveLog) {
         let attempt = attempt(&log.call, Some(&log.worker));
         let joined = self.join.live(log);
+        // Logs that were read before may not be returned yet.
+        let returned = self.waiting.back().map_or(self.returned, |(returned, _)| *returned);
         if joined.missing > 0 {
             let missing = LogEvent::Missing { attempt: attempt.clone(), lines: joined.missing };
-            self.waiting.push_back((self.returned, missing));
+            self.waiting.push_back((returned, missing));
         }
-        self.add_lines(self.returned, &attempt, joined.lines);
+        self.add_lines(returned, &attempt, joined.lines);
     }
 
     fn add_lines(&mut self, returned: Version, attempt: &LogAttempt, lines: Vec<LiveLine>) {

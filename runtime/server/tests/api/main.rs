@@ -7,6 +7,7 @@ mod bodies;
 mod large_values;
 mod namespaces;
 mod requests;
+mod reused_ids;
 mod runs;
 mod submissions;
 mod values;
