@@ -48,7 +48,7 @@ use crate::{
 /// Runs a command to its end. A command that only prints also stops once the reader of its output leaves.
 pub(crate) async fn run(command: Command, settings: Settings) -> Result<Exit, CliError> {
     if command.executes_tasks() {
-        let following = follow_admission(settings.admission.clone(), settings.admission_tables.clone());
+        let following = follow_admission(settings.admission.clone(), settings.admission_read.clone());
         // The policy may be read again at any point, and reading it never ends.
         return tokio::select! {
             result = Box::pin(perform(command, settings)) => result,

@@ -131,12 +131,8 @@ pub(crate) fn read_password(file: &Path) -> Result<String, CliError> {
 /// Reads a small text file, such as one with a key.
 ///
 /// # Errors
-/// The operating system's error, or that the file is too large for a key or no file.
+/// The operating system's error, or that the file is too large for a key or no regular file.
 pub(crate) fn read(file: &Path) -> std::io::Result<String> {
-    let metadata = file.metadata()?;
-    // Anything else may have no end.
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no small file"));
-    }
-    std::fs::read_to_string(file)
+    let bytes = credentials::read_regular(file, MAX_FILE)?;
+    String::from_utf8(bytes).map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "it is no text in UTF-8"))
 }

@@ -30,7 +30,7 @@ use store::Admission;
 
 pub(crate) use self::{admission::follow as follow_admission, files::keys_folder};
 use self::{
-    admission::{LastTables, RawAdmission},
+    admission::{LastRead, RawAdmission},
     files::{SettingsFiles, base_dir, default_dir, parse},
     limits::RawLimits,
     namespaces::{NamespaceLimits, RawNamespaces},
@@ -174,8 +174,8 @@ pub(crate) struct Settings {
     pub(crate) namespaces: NamespaceLimits,
     /// Which modules may run: a change of the files changes it while a command runs that calls guests.
     pub(crate) admission: Admission,
-    /// The tables that the policy was made from, by file.
-    pub(crate) admission_tables: LastTables,
+    /// The tables and keys that the policy was made from.
+    pub(crate) admission_read: LastRead,
 }
 
 impl RawSettings {
@@ -305,7 +305,7 @@ impl Settings {
         };
         let (flags, logbook) = (flags.store.clone(), flags.logbook.clone());
         let (logbook_is_named, store_is_named) = (logbook.is_some(), flags.is_some());
-        let files = SettingsFiles::read()?;
+        let mut files = SettingsFiles::read()?;
         let environment = RawSettings::from_environment();
         environment.check_secrets("the environment")?;
         let chosen = from_flags.or(environment).or(files.settings);
@@ -335,7 +335,7 @@ impl Settings {
         let max_limits = parser.limits(&written.limits.call);
         let limits = parser.limits_beside_calls(&written.limits);
         let namespaces = written.namespace.limits(&mut parser);
-        let policy = written.admission.policy(|key, error| parser.report(key, error));
+        let policy = written.admission.policy(&mut files.admission, |key, error| parser.report(key, error));
         parser.finish(&files.names)?;
         Ok(Self {
             broker,
@@ -368,7 +368,7 @@ impl Settings {
             max_open_runs: written.limits.open_runs(),
             namespaces,
             admission: Admission::new(policy),
-            admission_tables: files.admission,
+            admission_read: files.admission,
         })
     }
 

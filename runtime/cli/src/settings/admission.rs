@@ -1,26 +1,16 @@
-//! The table `[admission]` of a settings file: which modules may run. It is read again when a file changes.
+//! The table `[admission]` of a settings file: which modules may run. `follow.rs` reads it again when a file changes.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod follow;
+
+use std::path::{Path, PathBuf};
 
 use flow::Digest;
 use serde::Deserialize;
-use store::{Admission, FileStates, Modules, Policy, Rule, Signer, TagPattern, check_regularly};
-use tracing::{info, warn};
+use store::{Modules, Policy, Rule, Signer, TagPattern};
 
-use super::{
-    RawSettings,
-    files::{SYSTEM_FILE, read_file, user_file},
-};
-use crate::{exit::CliError, keys};
-
-/// How often the files are compared with what was read. A changed file is read once it has not changed for as long, since its
-/// writer may not be done before.
-const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+use self::follow::LastKeys;
+pub(crate) use self::follow::{LastRead, follow};
+use crate::keys;
 
 /// The table, as it is written.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
@@ -51,7 +41,26 @@ struct RawDeny {
 struct Checked {
     policy: Policy,
     key_files: Vec<PathBuf>,
+    /// What is wrong with the table itself.
     errors: Vec<String>,
+    /// Why key files cannot be used. The policy is complete apart from them.
+    unreadable: Vec<UnreadableKey>,
+}
+
+/// A key file that cannot be used now.
+#[derive(Debug)]
+struct UnreadableKey {
+    /// Names the file.
+    error: String,
+    /// What this changes while the policy is followed.
+    effect: &'static str,
+}
+
+/// What the key in a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyUse {
+    Allow,
+    Deny,
 }
 
 impl RawAdmission {
@@ -84,17 +93,18 @@ impl RawAdmission {
     }
 
     /// Checks the table, and reads the files with public keys; reports each error with its key.
-    pub(super) fn policy(&self, mut report: impl FnMut(&str, String)) -> Policy {
-        let Checked { policy, errors, key_files: _ } = self.check();
-        for error in errors {
+    pub(super) fn policy(&self, last: &mut LastRead, mut report: impl FnMut(&str, String)) -> Policy {
+        let Checked { policy, errors, unreadable, key_files: _ } = self.check(&mut last.keys);
+        for error in errors.into_iter().chain(unreadable.into_iter().map(|key| key.error)) {
             report("admission", error);
         }
         policy
     }
 
-    fn check(&self) -> Checked {
+    /// `keys` are those that files had when they were last read.
+    fn check(&self, keys: &mut LastKeys) -> Checked {
         let mut checked = Checked::default();
-        let rules: Vec<Rule> = self.allow.iter().flatten().filter_map(|rule| checked.rule(rule)).collect();
+        let rules: Vec<Rule> = self.allow.iter().flatten().filter_map(|rule| checked.rule(rule, keys)).collect();
         checked.policy.modules = match self.modules.as_deref() {
             Some("listed") => Modules::Listed(rules),
             None | Some("any") if self.allow.is_none() => Modules::Any,
@@ -112,7 +122,7 @@ impl RawAdmission {
             checked.policy.denied_digests.extend(digest);
         }
         for signer in self.deny.signers.iter().flatten() {
-            let signer = checked.signer(signer);
+            let signer = checked.signer(signer, KeyUse::Deny, keys);
             checked.policy.denied_signers.extend(signer);
         }
         checked
@@ -124,7 +134,7 @@ impl Checked {
         self.errors.push(error.into());
     }
 
-    fn rule(&mut self, RawRule { signer, digest, tags }: &RawRule) -> Option<Rule> {
+    fn rule(&mut self, RawRule { signer, digest, tags }: &RawRule, keys: &mut LastKeys) -> Option<Rule> {
         match (signer, digest) {
             (Some(signer), None) => {
                 let parsed: Vec<_> = tags.iter().flatten().map(|tag| tag.parse::<TagPattern>()).collect();
@@ -138,7 +148,7 @@ impl Checked {
                 if tags.as_ref().is_some_and(Vec::is_empty) {
                     self.report("tags of a rule: an empty list admits nothing; leave it out to admit every tag");
                 }
-                Some(Rule::Signer { signer: self.signer(signer)?, tags: patterns })
+                Some(Rule::Signer { signer: self.signer(signer, KeyUse::Allow, keys)?, tags: patterns })
             }
             (None, Some(digest)) if tags.is_none() => Some(Rule::Digest(self.digest(digest)?)),
             (None, Some(_)) => {
@@ -161,13 +171,13 @@ impl Checked {
     }
 
     /// A public key, or that in a file.
-    fn signer(&mut self, text: &str) -> Option<Signer> {
+    fn signer(&mut self, text: &str, key_use: KeyUse, keys: &mut LastKeys) -> Option<Signer> {
         let path = Path::new(text);
         let is_file = text.ends_with(".pub") || (text.contains('/') && !text.starts_with("RW"));
-        let read = if path.is_absolute() {
-            self.key_files.push(path.to_owned());
-            read_key(path)
-        } else if is_file {
+        if path.is_absolute() {
+            return self.key_in_file(path, key_use, keys);
+        }
+        let read = if is_file {
             Err(format!(
                 "{text:?} is no absolute path: write the path of the file from /, or the key that begins with RW"
             ))
@@ -177,105 +187,33 @@ impl Checked {
         };
         read.map_err(|error| self.report(error)).ok()
     }
+
+    /// The key in a file. Whoever may write the file must not be able to keep other rules from changing, nor to end a denial.
+    fn key_in_file(&mut self, path: &Path, key_use: KeyUse, keys: &mut LastKeys) -> Option<Signer> {
+        self.key_files.push(path.to_owned());
+        let error = match read_key(path) {
+            Ok(signer) => {
+                keys.insert(path.to_owned(), signer.clone());
+                return Some(signer);
+            }
+            Err(error) => error,
+        };
+        let (kept, effect) = match (key_use, keys.get(path)) {
+            (KeyUse::Allow, _) => (None, "its rule admits nothing until the file can be read"),
+            (KeyUse::Deny, Some(last)) => (Some(last.clone()), "the key that the file had before stays denied"),
+            (KeyUse::Deny, None) => (None, "nothing is denied by it until the file can be read: write the key itself"),
+        };
+        self.unreadable.push(UnreadableKey { error, effect });
+        kept
+    }
 }
 
-/// Reads the public key in a file.
+/// Reads the public key in a file. The error shows nothing that is in the file.
 fn read_key(path: &Path) -> Result<Signer, String> {
     let shown = path.display();
     let text = keys::read(path).map_err(|error| format!("the public key in {shown} cannot be read: {error}"))?;
-    text.parse().map_err(|error| format!("{shown}: {error}"))
-}
-
-/// The last table of each file that has had one: a file that is missing or empty for a moment must not admit more.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LastTables(BTreeMap<PathBuf, RawAdmission>);
-
-impl LastTables {
-    /// The table that a file has now, or its last one if it has none any more.
-    pub(super) fn read(&mut self, path: &Path, written: Option<RawAdmission>) -> RawAdmission {
-        if let Some(written) = written.filter(|written| !written.keys().is_empty()) {
-            self.0.insert(path.to_owned(), written.clone());
-            return written;
-        }
-        let last = self.0.get(path).cloned();
-        if last.is_some() {
-            warn!(
-                file = %path.display(),
-                "the file has no [admission] any more: the policy before stays in use until a restart, or until it says \
-                 modules = \"any\""
-            );
-        }
-        last.unwrap_or_default()
-    }
-}
-
-/// The files with the policy of this process.
-struct PolicyFiles {
-    admission: Admission,
-    files: Vec<PathBuf>,
-    tables: LastTables,
-    /// The states of the files at the last check, and those that were read.
-    seen: Option<FileStates>,
-    read: Option<FileStates>,
-}
-
-/// Reads the policy again whenever a file changes, for ever. Files that cannot be used change nothing. `tables` are those that
-/// the policy was made from.
-pub(crate) async fn follow(admission: Admission, tables: LastTables) -> Infallible {
-    let files = PolicyFiles { admission, files: settings_files(), tables, seen: None, read: None };
-    check_regularly("admission", CHECK_INTERVAL, files, PolicyFiles::check).await
-}
-
-/// The files that may have the table.
-fn settings_files() -> Vec<PathBuf> {
-    user_file().into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
-}
-
-impl PolicyFiles {
-    fn check(&mut self) {
-        let states = Some(FileStates::of(&self.files));
-        if states == self.read {
-            return;
-        }
-        if states != self.seen {
-            self.seen = states;
-            return;
-        }
-        self.read = states;
-        match read(&mut self.tables) {
-            Ok((policy, key_files)) => {
-                self.files = settings_files().into_iter().chain(key_files).collect();
-                self.read = Some(FileStates::of(&self.files));
-                self.seen.clone_from(&self.read);
-                self.apply(policy);
-            }
-            Err(error) => warn!(
-                error = format!("{:#}", error.error),
-                "the settings have changed and cannot be used: the admission policy before stays in use"
-            ),
-        }
-    }
-
-    fn apply(&self, policy: Policy) {
-        if policy != *self.admission.policy() {
-            info!(policy = policy.describe(), "the admission policy has changed: the next call of each module uses it");
-            self.admission.replace(policy);
-        }
-    }
-}
-
-/// Reads the policy and the files with keys that it names.
-fn read(tables: &mut LastTables) -> Result<(Policy, Vec<PathBuf>), CliError> {
-    let mut table = RawAdmission::default();
-    for path in settings_files() {
-        let written = read_file(&path)?.map(|RawSettings { admission, .. }| admission);
-        table = table.or(tables.read(&path, written));
-    }
-    let Checked { policy, key_files, errors } = table.check();
-    if !errors.is_empty() {
-        return Err(CliError::invalid(anyhow::anyhow!("{}", errors.join("; "))));
-    }
-    Ok((policy, key_files))
+    text.parse()
+        .map_err(|error: store::InvalidSigner| format!("{shown} has no public key of minisign: {}", error.reason))
 }
 
 #[cfg(test)]
@@ -287,12 +225,13 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Checked {
-        toml::from_str::<RawAdmission>(text).unwrap().check()
+        toml::from_str::<RawAdmission>(text).unwrap().check(&mut LastKeys::new())
     }
 
     #[track_caller]
     fn wrong(text: &str, says: &str) {
-        let errors = check(text).errors.join("\n");
+        let Checked { errors, unreadable, .. } = check(text);
+        let errors = [errors, unreadable.into_iter().map(|key| key.error).collect()].concat().join("\n");
         assert!(errors.contains(says), "{says:?} is not in {errors:?}");
     }
 
@@ -330,7 +269,7 @@ mod tests {
         let key = keys.take(1_000).find(|key| key.to_string().contains('/')).expect("most keys do");
         let text = format!("modules = \"listed\"\n[[allow]]\nsigner = \"{key}\"\n");
         let rule = Rule::Signer { signer: key, tags: Vec::new() };
-        let Checked { policy, errors, key_files } = check(&text);
+        let Checked { policy, errors, key_files, .. } = check(&text);
         assert_eq!((errors, policy.modules, key_files), (Vec::new(), Modules::Listed(vec![rule]), Vec::new()));
     }
 
@@ -347,7 +286,12 @@ mod tests {
         wrong("[[allow]]\nsigner = \"RWx\"", "is not a public key of minisign");
         wrong("[[allow]]\nsigner = \"keys/ci.pub\"", "is no absolute path");
         wrong("[[allow]]\nsigner = \"/nowhere/ci.pub\"", "the public key in /nowhere/ci.pub cannot be read");
-        wrong("[[allow]]\nsigner = \"/\"", "the public key in / cannot be read: it is no small file");
+        wrong("[[allow]]\nsigner = \"/\"", "the public key in / cannot be read: it is no regular file");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret.pub");
+        fs::write(&file, "do not show").unwrap();
+        wrong(&format!("[deny]\nsigners = [{file:?}]"), "secret.pub has no public key of minisign: ");
+        assert!(!format!("{:?}", check(&format!("[deny]\nsigners = [{file:?}]"))).contains("do not show"));
         wrong("[deny]\ndigests = [\"sha256:12\"]", "is no digest");
         assert!(toml::from_str::<RawAdmission>("[[allow]]\nsignr = \"\"").is_err());
     }
@@ -361,19 +305,5 @@ mod tests {
         let both = upper.or(lower.clone());
         assert_eq!((both.modules.as_deref(), both.allow), (Some("any"), lower.allow));
         assert_eq!(both.deny.digests, Some(vec!["a".into(), "b".into()]));
-    }
-
-    #[test]
-    fn a_missing_table_loosens_nothing() {
-        let table = |text: &str| toml::from_str::<RawAdmission>(text).unwrap();
-        let (strict, any) = (table("modules = \"listed\""), table("modules = \"any\""));
-        let mut tables = LastTables::default();
-        let mut read = |file: &str, written: Option<&RawAdmission>| tables.read(Path::new(file), written.cloned());
-        assert_eq!(read("/a", Some(&strict)), strict);
-        assert_eq!(read("/b", None), RawAdmission::default(), "each file has its own");
-        for written in [None, Some(&RawAdmission::default())] {
-            assert_eq!(read("/a", written), strict, "it was there before");
-        }
-        assert_eq!(read("/a", Some(&any)), any);
     }
 }

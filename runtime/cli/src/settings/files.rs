@@ -2,13 +2,13 @@
 
 use std::{
     env,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
 use anyhow::anyhow;
 
-use super::{RawSettings, admission::LastTables, limits};
+use super::{RawSettings, admission::LastRead, limits};
 use crate::exit::CliError;
 
 /// The settings file of a project, in the folder where waft runs.
@@ -17,6 +17,9 @@ const PROJECT_FILE: &str = "waft.toml";
 /// The settings file of the system.
 pub(super) const SYSTEM_FILE: &str = "/etc/waft/config.toml";
 
+/// The maximum size of a settings file, in bytes. A folder that anyone may have written can contain any file of this name.
+const MAX_FILE: u64 = 1 << 20;
+
 /// The settings files that exist, and their settings: the project's override the user's, and those override the system's.
 pub(super) struct SettingsFiles {
     pub(super) names: Vec<String>,
@@ -24,7 +27,7 @@ pub(super) struct SettingsFiles {
     /// Those that contain a token, or an address with a password.
     pub(super) with_secrets: Vec<PathBuf>,
     /// The table `[admission]` of each.
-    pub(super) admission: LastTables,
+    pub(super) admission: LastRead,
 }
 
 impl SettingsFiles {
@@ -33,7 +36,7 @@ impl SettingsFiles {
             names: Vec::new(),
             settings: RawSettings::default(),
             with_secrets: Vec::new(),
-            admission: LastTables::default(),
+            admission: LastRead::default(),
         };
         let project = PathBuf::from(PROJECT_FILE);
         for path in [Some(project.clone()), user_file(), Some(PathBuf::from(SYSTEM_FILE))].into_iter().flatten() {
@@ -45,7 +48,7 @@ impl SettingsFiles {
             if settings.has_secrets() {
                 files.with_secrets.push(path.clone());
             }
-            files.admission.read(&path, Some(settings.admission.clone()));
+            files.admission.note_table(&path, &settings.admission);
             files.names.push(path.display().to_string());
             files.settings = files.settings.or(settings);
         }
@@ -82,7 +85,9 @@ pub(super) fn user_file() -> Option<PathBuf> {
 
 /// The settings of a file; `None` if it does not exist.
 pub(super) fn read_file(path: &Path) -> Result<Option<RawSettings>, CliError> {
-    match std::fs::read_to_string(path) {
+    let read = credentials::read_regular(path, MAX_FILE);
+    let read = read.and_then(|bytes| String::from_utf8(bytes).map_err(|error| io::Error::other(error.utf8_error())));
+    match read {
         Ok(text) => parse(&text, &path.display().to_string()).map(Some),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(CliError::invalid(anyhow!(error).context(format!("could not read {}", path.display())))),
