@@ -17,7 +17,7 @@ pub use self::{
     refusal::{Objection, Refusal},
     tag_pattern::{InvalidTagPattern, TagPattern},
 };
-use crate::{ListError, Signature, Signer, Store, Tag};
+use crate::{ListError, MAX_NAMESPACE_SIGNATURES, MAX_SIGNATURES, SignError, Signature, Signer, Store, Tag};
 
 /// Which modules may run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -122,16 +122,39 @@ impl Policy {
         Ok(self.check(digest, &signatures, found_by))
     }
 
-    /// The stored signature that gives its place to a new one of the same module: the oldest one that cannot admit the module,
-    /// if the new one can. Those of denied signers count against the module, so they go last.
-    pub(crate) fn replaceable<'s>(
+    /// Finds a place for a new signature among the stored ones of the same module, of which none has its signer and tag:
+    /// returns the one that gives its place, or `None` if there is room. `taken` is the number of places that are taken, also by
+    /// damaged signatures. Only a signature that can admit the module takes the place of one that can.
+    ///
+    /// # Errors
+    /// [`SignError::TooMany`].
+    pub(crate) fn make_room<'s>(
         &self,
-        stored: impl Iterator<Item = &'s Signature>,
+        stored: &'s [Signature],
+        taken: usize,
         new: &Signature,
-    ) -> Option<&'s Signature> {
-        let useless = stored.filter(|known| !self.can_admit(known));
-        let oldest = useless.min_by_key(|known| (self.denied_signers.contains(known.signer()), known.signed_at()));
-        oldest.filter(|_| self.can_admit(new))
+    ) -> Result<Option<&'s Signature>, SignError> {
+        let of = |signature: &Signature| signature.tag().and_then(Tag::namespace);
+        let namespace = of(new);
+        let own = || stored.iter().filter(|known| namespace.is_some() && of(known) == namespace);
+        let is_full = own().count() >= MAX_NAMESPACE_SIGNATURES;
+        // Those of denied signers count against the module, so they go after the others that admit nothing.
+        let place = |known: &&Signature| {
+            let is_denied = self.denied_signers.contains(known.signer());
+            (self.can_admit(known), is_denied, known.signed_at())
+        };
+        let (replaced, may_replace) = if is_full {
+            let replaced = own().min_by_key(place);
+            let is_useless =
+                |known: &Signature| !self.can_admit(known) && !self.denied_signers.contains(known.signer());
+            (replaced, self.can_admit(new) || replaced.is_some_and(is_useless))
+        } else if taken >= MAX_SIGNATURES {
+            (stored.iter().filter(|known| !self.can_admit(known)).min_by_key(place), self.can_admit(new))
+        } else {
+            return Ok(None);
+        };
+        let full = || SignError::TooMany { digest: *new.digest(), namespace: of(new).filter(|_| is_full) };
+        replaced.filter(|_| may_replace).map(Some).ok_or_else(full)
     }
 
     /// Whether a signature can admit its module, by whatever tag the module is found.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use flow::{Digest, Timestamp};
 
 use crate::{
-    Entry, FetchError, MAX_SIGNATURES, Modules, Policy, Rule, SignError, Signature, SigningKey, Store, Tag, TagError,
-    digest::digest_of,
+    Entry, FetchError, MAX_NAMESPACE_SIGNATURES, MAX_SIGNATURES, Modules, Policy, Rule, SignError, Signature,
+    SigningKey, Store, Tag, TagError, digest::digest_of,
 };
 
 /// Runs the suite, each rule over its own store.
@@ -23,6 +23,7 @@ pub async fn all<S: Store>(open: impl AsyncFn() -> S) {
     a_tag_never_resolves_to_missing_content(open().await).await;
     several_signers_sign_one_content(open().await).await;
     a_signature_that_admits_replaces_one_that_does_not(open().await).await;
+    a_namespace_has_a_part_of_the_places_for_signatures(open().await).await;
     the_signatures_of_a_content_are_limited_and_removed_with_it(open().await).await;
     concurrent_operations_are_independent(open().await).await;
 }
@@ -219,6 +220,39 @@ async fn a_signature_that_admits_replaces_one_that_does_not(store: impl Store) {
     }
     let refused = store.sign(&of_shop(MAX_SIGNATURES), policy).await;
     assert!(matches!(refused, Err(SignError::TooMany { .. })), "all the others admit the content");
+}
+
+async fn a_namespace_has_a_part_of_the_places_for_signatures(store: impl Store) {
+    let (digest, admitted, stranger) = (put(&store, "pan").await, key(), key());
+    let rule = Rule::Signer { signer: admitted.signer(), tags: Vec::new() };
+    let (any, listed) = (&Policy::default(), &Policy { modules: Modules::Listed(vec![rule]), ..Policy::default() });
+    let of = |signer: &SigningKey, tag: &str, second: usize| signature(signer, digest, Some(tag), second as u64);
+    let tags = async |namespace: &str| {
+        let read = store.signatures(&digest).await.expect("signatures can be read");
+        let read = read.iter().filter_map(|known| known.tag().filter(|tag| tag.as_str().starts_with(namespace)));
+        read.map(|tag| tag.as_str().to_owned()).collect::<std::collections::BTreeSet<String>>()
+    };
+    for number in 0..MAX_SIGNATURES {
+        store.sign(&of(&stranger, &format!("shop/a:{number:02}"), number), any).await.expect("it replaces the oldest");
+    }
+    let newest = |from: usize| (from..MAX_SIGNATURES).map(|number| format!("shop/a:{number:02}")).collect();
+    assert_eq!(tags("shop/").await, newest(MAX_SIGNATURES - MAX_NAMESPACE_SIGNATURES));
+    store.sign(&of(&stranger, "bank/a:1", 1), any).await.expect("others have room");
+    store.sign(&of(&stranger, "a:1", 1), any).await.expect("others have room");
+    // One that can admit the content gives its place only to another one that can.
+    for number in 1..MAX_NAMESPACE_SIGNATURES {
+        store.sign(&of(&admitted, &format!("bank/b:{number}"), number), listed).await.expect("it has room");
+    }
+    let before = tags("bank/").await;
+    store.sign(&of(&stranger, "bank/c:1", 99), listed).await.expect("it replaces one that admits nothing");
+    assert!(tags("bank/").await.contains("bank/c:1") && !tags("bank/").await.contains("bank/a:1"), "{before:?}");
+    store.sign(&of(&admitted, "bank/b:9", 2), listed).await.expect("it replaces one that admits nothing");
+    let full = tags("bank/").await;
+    let refused = store.sign(&of(&stranger, "bank/c:2", 100), listed).await.expect_err("all admit the content");
+    assert!(refused.to_string().contains("4 signatures for tags of the namespace bank already"), "{refused}");
+    assert_eq!(tags("bank/").await, full);
+    store.sign(&of(&admitted, "bank/d:1", 100), listed).await.expect("it replaces the oldest");
+    assert!(tags("bank/").await.contains("bank/d:1") && !tags("bank/").await.contains("bank/b:1"), "it was the oldest");
 }
 
 async fn the_signatures_of_a_content_are_limited_and_removed_with_it(store: impl Store) {

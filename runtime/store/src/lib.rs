@@ -38,7 +38,9 @@ pub use directory::Directory;
 pub use folder::OpenError;
 pub use followed_files::{FileStates, check_regularly};
 pub use memory::Memory;
-pub use signature::{InvalidSignature, InvalidSigner, MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Signature, Signer};
+pub use signature::{
+    InvalidSignature, InvalidSigner, MAX_NAMESPACE_SIGNATURES, MAX_SIGNATURE_BYTES, MAX_SIGNATURES, Signature, Signer,
+};
 pub use signing_key::{Protection, SigningKey, SigningKeyError};
 pub use store::{
     EarlierDigest, Entry, FetchError, ListError, PutError, RemoveError, RetryAdvice, SignError, Store, TagError,

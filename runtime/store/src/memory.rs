@@ -11,8 +11,8 @@ use bytes::Bytes;
 use flow::Digest;
 
 use crate::{
-    EarlierDigest, Entry, FetchError, ListError, MAX_SIGNATURES, Policy, PutError, RemoveError, SignError, Signature,
-    Store, Tag, TagError, blocking::blocking, digest::digest_of,
+    EarlierDigest, Entry, FetchError, ListError, Policy, PutError, RemoveError, SignError, Signature, Store, Tag,
+    TagError, blocking::blocking, digest::digest_of,
 };
 
 /// A store that lasts as long as its process.
@@ -101,9 +101,7 @@ impl Store for Memory {
             return Ok(());
         }
         signatures.retain(|known| !signature.replaces(known));
-        if signatures.len() >= MAX_SIGNATURES {
-            let replaced =
-                policy.replaceable(signatures.iter(), signature).ok_or(SignError::TooMany { digest })?.clone();
+        if let Some(replaced) = policy.make_room(signatures, signatures.len(), signature)?.cloned() {
             signatures.retain(|known| *known != replaced);
         }
         signatures.push(signature.clone());

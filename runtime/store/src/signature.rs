@@ -21,6 +21,10 @@ use crate::Tag;
 /// The maximum number of signatures of one module: some signers with some tags each.
 pub const MAX_SIGNATURES: usize = protocol::fetch::MAX_REPLY_SIGNATURES;
 
+/// The maximum number of signatures of one module for tags of one namespace. Whoever may push in a namespace can sign with any
+/// number of keys, and others need room for their signatures.
+pub const MAX_NAMESPACE_SIGNATURES: usize = MAX_SIGNATURES / 4;
+
 /// The maximum size of a signature, in bytes. One with the longest tag has about 600.
 pub const MAX_SIGNATURE_BYTES: usize = protocol::fetch::MAX_REPLY_SIGNATURE_BYTES;
 

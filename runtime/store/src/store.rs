@@ -4,9 +4,9 @@ use std::{fmt, io, path::PathBuf, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use flow::Digest;
+use flow::{Digest, Namespace};
 
-use crate::{MAX_SIGNATURES, Policy, Signature, Tag};
+use crate::{MAX_NAMESPACE_SIGNATURES, MAX_SIGNATURES, Policy, Signature, Tag};
 
 /// Stores content by digest, and tags for digests. Cheap to share: all methods take `&self`. Dropping a future is safe: its
 /// operation happens completely or not at all.
@@ -64,7 +64,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores a signature beside the content that it signs. It replaces an earlier one of its signer for its tag; an older one
     /// changes nothing. If the content has as many signatures as are allowed, one that can admit the content by the policy
-    /// replaces the oldest one that cannot.
+    /// replaces the oldest one that cannot. If it has as many as are allowed for tags of one namespace, a new one for such a tag
+    /// replaces the oldest of these, but never one that can admit the content if the new one cannot.
     ///
     /// # Errors
     /// [`SignError`] when the store does not have the content, has no room for the signature, or could not store it.
@@ -320,11 +321,13 @@ pub enum SignError {
         /// The digest.
         digest: Digest,
     },
-    /// The content has as many signatures as are allowed.
-    #[error("module {digest} has {MAX_SIGNATURES} signatures already, and this one may replace none of them")]
+    /// The content has as many signatures as are allowed, in all or for the tags of one namespace.
+    #[error("module {digest} has {} already, and this one may replace none of them", as_many(.namespace.as_ref()))]
     TooMany {
         /// The digest.
         digest: Digest,
+        /// The namespace, if it has as many as are allowed for its tags.
+        namespace: Option<Namespace>,
     },
     /// The signature could not be written.
     #[error("could not write a signature of module {digest} to {}", path.display())]
@@ -336,6 +339,13 @@ pub enum SignError {
         /// The operating system's error.
         source: io::Error,
     },
+}
+
+fn as_many(namespace: Option<&Namespace>) -> String {
+    match namespace {
+        Some(namespace) => format!("{MAX_NAMESPACE_SIGNATURES} signatures for tags of the namespace {namespace}"),
+        None => format!("{MAX_SIGNATURES} signatures"),
+    }
 }
 
 /// Why a tag could not be set or read.

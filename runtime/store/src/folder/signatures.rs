@@ -26,8 +26,8 @@ impl Folder {
         self.signatures().join(digest.hex())
     }
 
-    /// Stores a signature, unless there is a younger one of its signer for its tag. If there is no more room, it may replace one
-    /// that does not count by the policy.
+    /// Stores a signature, unless there is a younger one of its signer for its tag. If there is no more room, it may replace
+    /// another one by the policy.
     pub(crate) fn sign(&self, signature: &Signature, policy: &Policy) -> Result<(), SignError> {
         let digest = *signature.digest();
         let folder = self.signature_folder(&digest);
@@ -44,14 +44,13 @@ impl Folder {
             return Ok(());
         }
         let files = list(&folder).map_err(|error| failed(io::Error::other(error)))?;
-        let is_other = |file: &fs::DirEntry| file.path() != path;
-        if files.iter().filter(|file| is_other(file)).count() >= MAX_SIGNATURES {
-            // A person may have given a file another name.
-            let read = |file: &fs::DirEntry| Some((file.path(), read(&file.path())?));
-            let stored: Vec<(PathBuf, Signature)> = files.iter().filter_map(read).collect();
-            let signatures = stored.iter().map(|(_, signature)| signature);
-            let replaced = policy.replaceable(signatures, signature).ok_or(SignError::TooMany { digest })?;
-            warn!(%digest, signer = %replaced.signer(), "a signature that admits nothing makes room for another");
+        let others: Vec<&fs::DirEntry> = files.iter().filter(|file| file.path() != path).collect();
+        // A person may have given a file another name.
+        let read = |file: &&fs::DirEntry| Some((file.path(), read(&file.path())?));
+        let stored: Vec<(PathBuf, Signature)> = others.iter().filter_map(read).collect();
+        let signatures: Vec<Signature> = stored.iter().map(|(_, signature)| signature.clone()).collect();
+        if let Some(replaced) = policy.make_room(&signatures, others.len(), signature)? {
+            warn!(%digest, signer = %replaced.signer(), "a signature makes room for another");
             let replaced = stored.iter().filter(|(_, signature)| signature == replaced);
             replaced.map(|(file, _)| file).try_for_each(fs::remove_file).map_err(failed)?;
         }
