@@ -78,7 +78,8 @@ pub(super) fn invalid(error: &wasmparser::Error, bytes: &[u8]) -> ModuleError {
     ModuleError::Invalid { reason: error.message().into(), offset: error.offset() }
 }
 
-/// Describes bytes that are not WebAssembly, for an error message.
+/// The kind of bytes that are not WebAssembly, for an error message. It shows none of them: a flow of someone else may name any
+/// file as a module, and others may read the message.
 fn looks_like(bytes: &[u8]) -> String {
     let known: [(&[u8], &str); 7] = [
         (b"\x7fELF", "it looks like a Linux program or library; build it for wasm32-wasip1"),
@@ -92,20 +93,22 @@ fn looks_like(bytes: &[u8]) -> String {
     if let Some((_, name)) = known.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return (*name).into();
     }
-    /// The maximum length of an excerpt, in bytes.
-    const EXCERPT_BYTES: usize = 24;
-    let start = &bytes[..bytes.len().min(EXCERPT_BYTES)];
+    match start_of_text(bytes) {
+        _ if bytes.is_empty() => "it is empty",
+        Some(text) if text.trim_start().starts_with("(module") || text.trim_start().starts_with("(component") => {
+            "it is WebAssembly text; assemble it first"
+        }
+        Some(text) if text.chars().all(|char| !char.is_control() || char.is_whitespace()) => "it looks like text",
+        Some(_) | None => "it is no kind of file that waft knows",
+    }
+    .into()
+}
+
+/// The start of a text, without a last character that is cut; `None` for other bytes.
+fn start_of_text(bytes: &[u8]) -> Option<&str> {
+    let start = &bytes[..bytes.len().min(256)];
     match std::str::from_utf8(start) {
-        _ if bytes.is_empty() => "it is empty".into(),
-        Ok(text) if text.trim_start().starts_with("(module") || text.trim_start().starts_with("(component") => {
-            "it is WebAssembly text; assemble it first".into()
-        }
-        Ok(text) if text.chars().all(|char| !char.is_control() || char.is_whitespace()) => {
-            format!("it looks like text and starts with {text:?}")
-        }
-        Ok(_) | Err(_) => {
-            let hex: Vec<String> = start.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-            format!("it starts with the bytes {}", hex.join(" "))
-        }
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(&start[..error.valid_up_to()]).ok(),
+        read => read.ok(),
     }
 }
