@@ -27,6 +27,12 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum silence of a server. A watched server sends something every few seconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The maximum size of an answer, in bytes. The answer for a run holds all its values.
+pub(crate) const MAX_ANSWER_BYTES: usize = 256 << 20;
+
+/// The maximum size of a refusal, in bytes. The diagnostics of a large flow are the largest.
+const MAX_PROBLEM_BYTES: usize = 16 << 20;
+
 /// The client of one server. Cheap to clone. Dropping a future is safe; its request may or may not have taken effect.
 #[derive(Clone)]
 pub struct Client {
@@ -371,7 +377,7 @@ impl Client {
             let reason = format!("it redirects to {location}; if that is your server, use its address instead");
             return Err(self.unexpected(reason));
         }
-        let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        let bytes = self.body(response, "the answer", MAX_PROBLEM_BYTES).await?;
         Err(match serde_json::from_slice::<Problem>(&bytes) {
             Ok(problem) => ClientError::Refused { server: self.server().into(), problem: Box::new(problem) },
             Err(_) => self.unexpected(format!("it answered {status}")),
@@ -380,19 +386,35 @@ impl Client {
 
     async fn json<Body: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Body, ClientError> {
         let response = self.send(request).await?;
-        let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        let bytes = self.body(response, "the answer", MAX_ANSWER_BYTES).await?;
         serde_json::from_slice(&bytes).map_err(|error| self.unexpected(error.to_string()))
     }
 
     async fn whole_value(&self, request: RequestBuilder) -> Result<Value, ClientError> {
         let response = self.send(request).await?;
         let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-        let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        let bytes = self.body(response, "the value", MAX_ANSWER_BYTES).await?;
         if !is_json {
             return Ok(Value::Bytes(bytes[..].into()));
         }
         let text = std::str::from_utf8(&bytes).map_err(|error| self.unexpected(error.to_string()))?;
         Json::parse(text).map(Value::Json).map_err(|error| self.unexpected(error.to_string()))
+    }
+
+    /// Reads the body of a response.
+    async fn body(&self, mut response: Response, name: &str, max_bytes: usize) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|source| self.unreachable(source))? {
+            if body.len() + chunk.len() > max_bytes {
+                return Err(self.too_large(name, max_bytes));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    pub(crate) fn too_large(&self, name: &str, max_bytes: usize) -> ClientError {
+        self.unexpected(format!("{name} has more than {} MiB", max_bytes >> 20))
     }
 
     fn unreachable(&self, source: reqwest::Error) -> ClientError {

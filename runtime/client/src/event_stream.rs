@@ -1,5 +1,7 @@
 //! Parses server-sent events from a stream of bytes.
 
+use crate::client::MAX_ANSWER_BYTES;
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ServerSentEvent {
@@ -9,8 +11,12 @@ pub(crate) struct ServerSentEvent {
     pub(crate) data: String,
 }
 
-/// The maximum length of a line in bytes: a run's last line holds all its values.
-const MAX_LINE_BYTES: usize = 1 << 30;
+/// The maximum size of an event in bytes: the last event of a run holds all its values, as the answer for a run does.
+pub(crate) const MAX_EVENT_BYTES: usize = MAX_ANSWER_BYTES;
+
+/// An event is larger than the maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLarge;
 
 /// Assembles events from bytes.
 #[derive(Debug, Default)]
@@ -21,12 +27,21 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-    /// Consumes some bytes, and returns the events that they complete; `None` when a line exceeds the maximum.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<Vec<ServerSentEvent>> {
+    /// Consumes some bytes, and returns the events that they complete.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when an event exceeds the maximum.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<Vec<ServerSentEvent>, TooLarge> {
+        self.take_at_most(bytes, MAX_EVENT_BYTES)
+    }
+
+    fn take_at_most(&mut self, bytes: &[u8], max_bytes: usize) -> Result<Vec<ServerSentEvent>, TooLarge> {
         let mut messages = Vec::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.line.len() + piece.len() > MAX_LINE_BYTES {
-                return None;
+            // Its data may be in many lines.
+            let data = self.data.as_ref().map_or(0, String::len);
+            if data + self.line.len() + piece.len() > max_bytes {
+                return Err(TooLarge);
             }
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
@@ -34,7 +49,7 @@ impl Parser {
                 messages.extend(self.line(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r'])));
             }
         }
-        Some(messages)
+        Ok(messages)
     }
 
     fn line(&mut self, line: &str) -> Option<ServerSentEvent> {
@@ -74,5 +89,16 @@ mod tests {
             let messages = text.as_bytes().chunks(size).flat_map(|bytes| parser.take(bytes).unwrap());
             assert_eq!(messages.collect::<Vec<_>>(), expected);
         }
+    }
+
+    #[test]
+    fn an_endless_event_is_refused() {
+        let endless = |text: &str| {
+            let mut parser = Parser::default();
+            (0..100).find_map(|_| parser.take_at_most(text.as_bytes(), 64).err())
+        };
+        assert_eq!(endless("data: without an end"), Some(TooLarge), "of one line");
+        assert_eq!(endless("data: more\n"), Some(TooLarge), "of many lines");
+        assert_eq!(endless("data: more\n\n"), None, "many events are fine");
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     Client, ClientError, Event,
-    event_stream::{Parser, ServerSentEvent},
+    event_stream::{MAX_EVENT_BYTES, Parser, ServerSentEvent, TooLarge},
 };
 
 /// How long a server may be unavailable before a watcher gives up.
@@ -76,11 +76,18 @@ impl Watch {
                 return Ok(Some(event));
             }
             if let Some(connection) = &mut self.connection {
-                if connection.read_more().await {
-                    self.disconnected = None;
-                    continue;
+                match connection.read_more().await {
+                    Ok(true) => {
+                        self.disconnected = None;
+                        continue;
+                    }
+                    Ok(false) => self.connection = None,
+                    // The event would be as large after another connection.
+                    Err(TooLarge) => {
+                        self.connection = None;
+                        return Err(self.client.too_large("an event", MAX_EVENT_BYTES));
+                    }
                 }
-                self.connection = None;
                 if self.ended {
                     return Ok(None);
                 }
@@ -143,10 +150,9 @@ impl Disconnected {
 
 impl Connection {
     /// Waits for more; returns `false` at the end of the stream.
-    async fn read_more(&mut self) -> bool {
-        let Some(Ok(bytes)) = self.body.next().await else { return false };
-        let Some(messages) = self.parser.take(&bytes) else { return false };
-        self.waiting.extend(messages);
-        true
+    async fn read_more(&mut self) -> Result<bool, TooLarge> {
+        let Some(Ok(bytes)) = self.body.next().await else { return Ok(false) };
+        self.waiting.extend(self.parser.take(&bytes)?);
+        Ok(true)
     }
 }

@@ -157,6 +157,13 @@ async fn notifications_and_edits_are_sent_and_rejections_reported() {
     assert_eq!(requests[1].body, edited);
 }
 
+#[tokio::test]
+async fn an_endless_refusal_is_not_read_to_its_end() {
+    let played = CannedServer::new(vec![(500, "application/problem+json", "x".repeat(17 << 20))]);
+    let error = played.client().list(&waft_client::api::ListQuery::default()).await.unwrap_err();
+    assert!(error.to_string().ends_with("the answer has more than 16 MiB"), "{error}");
+}
+
 /// The content type of an answer, and the address that it redirects to.
 const REDIRECT: &str = "text/html\r\nlocation: https://waft.example.com/v1/runs";
 
