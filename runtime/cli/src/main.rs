@@ -65,7 +65,7 @@ fn usage(error: &clap::Error) -> Exit {
     let text = if colour::on(stream) { text.ansi().to_string() } else { text.to_string() };
     match stream {
         Stream::Err => output::diagnostic(text.trim_end()),
-        Stream::Out => output::line(text.trim_end()),
+        Stream::Out => output::lines(text.trim_end()),
     }
     exit
 }

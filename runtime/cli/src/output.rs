@@ -108,8 +108,18 @@ pub(crate) fn together<Printed>(print: impl FnOnce() -> Printed) -> Printed {
     print()
 }
 
-/// Writes a line of data.
+/// Writes a line of data. Text of others in it cannot start another line, which could look like a row of waft's.
 pub(crate) fn line(text: &str) {
+    Stream::Out.write(row(text, Stream::Out.colours()).as_bytes());
+}
+
+/// One line of a stream, whatever is in the text.
+fn row(text: &str, colours: ColourCodes) -> String {
+    sanitize::without_line_ends(&sanitize::sanitize(text, colours)) + "\n"
+}
+
+/// Writes data of several lines. The caller has cleaned the text of others in it with [`sanitize::one_line`].
+pub(crate) fn lines(text: &str) {
     Stream::Out.write(format!("{}\n", sanitize::sanitize(text, Stream::Out.colours())).as_bytes());
 }
 
@@ -160,8 +170,7 @@ impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Each write is one event: text quoted in it must not start another.
         let event = String::from_utf8_lossy(bytes);
-        let cleaned = sanitize::sanitize(event.trim_end(), Stream::Err.colours()).replace('\n', " ⏎ ");
-        Stream::Err.write(format!("{cleaned}\n").as_bytes());
+        Stream::Err.write(row(event.trim_end(), Stream::Err.colours()).as_bytes());
         Ok(bytes.len())
     }
 
@@ -181,3 +190,18 @@ macro_rules! note {
     ($($text:tt)*) => { $crate::output::diagnostic(&format!($($text)*)) };
 }
 pub(crate) use note;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_starts_no_line() {
+        let hostile = "r1  bake  success\r\nr2  bake\u{2028}failure\rr3";
+        let written = "r1  bake  success ⏎ r2  bake\\u{2028}failure\\x0dr3\n";
+        for colours in [ColourCodes::Keep, ColourCodes::Strip] {
+            assert_eq!(row(hostile, colours), written);
+        }
+        assert_eq!(row("\x1b[31ma\nb", ColourCodes::Keep), "\x1b[31ma\x1b[0m ⏎ b\n");
+    }
+}

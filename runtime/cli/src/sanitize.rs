@@ -48,7 +48,12 @@ pub(crate) fn sanitize(text: &str, colours: ColourCodes) -> String {
 
 /// Like [`sanitize`], for text that must not start another line, which it could present as one of waft's.
 pub(crate) fn one_line(text: &str) -> String {
-    sanitize(text.trim_end(), ColourCodes::Strip).replace('\n', " ⏎ ")
+    without_line_ends(&sanitize(text.trim_end(), ColourCodes::Strip))
+}
+
+/// Shows line ends as characters, so that the text stays on its line.
+pub(crate) fn without_line_ends(text: &str) -> String {
+    text.replace('\n', " ⏎ ")
 }
 
 /// Like [`sanitize`], for text of several lines below a heading of waft's: it indents all lines but the first.

@@ -24,6 +24,6 @@ pub(super) async fn run(
         Picture::Mermaid => flow::picture::mermaid(&flow),
         Picture::Svg => flow::picture::svg(&flow),
     };
-    crate::output::say!("{}", picture.trim_end());
+    crate::output::lines(picture.trim_end());
     Ok(Exit::Success)
 }

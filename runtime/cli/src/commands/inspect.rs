@@ -40,10 +40,12 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
     match &found.content {
         ModuleContent::Tasks(tasks) => tasks.iter().for_each(print_task),
         ModuleContent::Command => {
-            crate::output::say!("\na WASI command: the flow declares what it requires and provides");
+            crate::output::line("");
+            crate::output::say!("a WASI command: the flow declares what it requires and provides");
         }
     }
-    crate::output::say!("\nimports");
+    crate::output::line("");
+    crate::output::line("imports");
     for import in imports {
         crate::output::say!("  {import}");
     }
@@ -52,7 +54,8 @@ pub(super) async fn run(settings: &Settings, module: &str, as_json: bool) -> Res
 
 fn print_task(task: &TaskInfo) {
     let colour = colour::on(Stream::Out);
-    crate::output::say!("\n{}", Colour::Bold.text(task.name.as_str(), colour));
+    crate::output::line("");
+    crate::output::say!("{}", Colour::Bold.text(task.name.as_str(), colour));
     for line in task.doc.lines() {
         crate::output::say!("  {line}");
     }

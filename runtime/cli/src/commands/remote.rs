@@ -229,19 +229,25 @@ pub(super) fn summary(run: &Run, state: RunState, stream: Stream) -> String {
     };
     let duration = between(&run.started_at, &run.changed_at).filter(|_| state.is_final());
     let duration = duration.map(|duration| format!(" after {:.1}s", duration.as_secs_f64())).unwrap_or_default();
-    let mut text = format!("\n{} {}{duration}\n", Colour::Bold.text(&run.flow, colour), paint.text(ending, colour));
+    let mut text = format!(
+        "\n{} {}{duration}\n",
+        Colour::Bold.text(&sanitize::one_line(&run.flow), colour),
+        paint.text(ending, colour)
+    );
     for (name, failure) in &run.failures {
         let Failure { kind, message, apply, .. } = failure;
         let stuck = run.tasks.iter().any(|task| task.name == *name && task.state == api::NodeState::RollbackFailure);
         let action = if stuck { "could not be rolled back" } else { "failed" };
         let message = sanitize::indented(message, 4);
-        text.push_str(&format!("  {} {action} ({kind}): {message}\n", Colour::Red.text(name, colour)));
+        let (name, kind) = (sanitize::one_line(name), sanitize::one_line(&kind.to_string()));
+        text.push_str(&format!("  {} {action} ({kind}): {message}\n", Colour::Red.text(&name, colour)));
         if let Some(apply) = apply {
             let message = sanitize::indented(&apply.message, 6);
-            text.push_str(&format!("    after it had failed ({}): {message}\n", apply.kind));
+            let kind = sanitize::one_line(&apply.kind.to_string());
+            text.push_str(&format!("    after it had failed ({kind}): {message}\n"));
         }
     }
-    let id = &run.run;
+    let id = sanitize::one_line(&run.run);
     match state {
         RunState::Failure => text.push_str(&format!(
             "`waft retry {id}` tries the rollbacks again; if you have rolled back by hand, \
@@ -264,4 +270,24 @@ pub(super) fn print_values(run: &Run) {
 pub(super) fn between(from: &str, until: &str) -> Option<Duration> {
     let micros = |text: &str| Some(text.parse::<jiff::Timestamp>().ok()?.as_microsecond());
     Some(Duration::from_micros(u64::try_from(micros(until)? - micros(from)?).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_a_server_start_no_line() {
+        let failure = serde_json::json!({"kind": "task\nerror", "message": "one\ntwo"});
+        let run = serde_json::json!({
+            "run": "r1\nr2", "flow": "bake\ncake", "state": "rolled-back", "revision": 1, "started_at": "", "changed_at": "",
+            "tasks": [], "inputs": {}, "provides": {}, "failures": {"a\nb": failure},
+        });
+        let run: Run = serde_json::from_value(run).unwrap();
+        let text = summary(&run, RunState::RolledBack, Stream::Out);
+        let lines: Vec<&str> = text.trim().lines().collect();
+        assert_eq!(lines.len(), 4, "the flow, the failure with two lines, and the advice: {text}");
+        assert!(lines[0].contains("bake ⏎ cake") && lines[1].contains("a ⏎ b failed (task ⏎ error): one"), "{text}");
+        assert!(lines[2] == "    two" && lines[3].contains("waft retry r1 ⏎ r2"), "{text}");
+    }
 }

@@ -55,7 +55,7 @@ pub(super) async fn run(settings: &Settings, run: &str, with_revisions: bool, as
     }
     let width = tasks.iter().map(|task| task.name.len()).max().unwrap_or(0);
     tasks.iter().for_each(|task| output::line(&line(task, width, colour)));
-    output::line(remote::summary(&run, remote::state(&run)?, Stream::Out).trim_end());
+    output::lines(remote::summary(&run, remote::state(&run)?, Stream::Out).trim_end());
     remote::print_values(&run);
     Ok(Exit::Success)
 }
