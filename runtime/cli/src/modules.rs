@@ -211,7 +211,7 @@ pub(crate) async fn component(library: &ModuleLibrary, path: &Path) -> anyhow::R
     let size = tokio::fs::metadata(path).await.with_context(unread)?.len();
     library.check_size(size).map_err(|error| file_error(path, error))?;
     let read = tokio::fs::read(path).await.with_context(unread)?;
-    library.component(read.into()).await.map_err(|error| file_error(path, error))
+    library.component(read.into(), None).await.map_err(|error| file_error(path, error))
 }
 
 /// Explains what is wrong with a module file.

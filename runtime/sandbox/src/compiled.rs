@@ -9,6 +9,7 @@ use crate::{
     isolation::IsolatedCode,
     loaded::{LoadError, Loaded},
     module::{self, ModuleError},
+    permits::MAX_WAITING,
 };
 
 /// A module that was compiled on this machine. Clones are cheap and share the code.
@@ -64,6 +65,12 @@ pub enum CompileError {
         digest: Digest,
         /// The reason.
         reason: String,
+    },
+    /// Too many modules of the same namespace, or of none, wait for the compiler. That says nothing of the module.
+    #[error("module {} could not be compiled now: {MAX_WAITING} modules of the same namespace wait already", digest.short())]
+    Busy {
+        /// The module.
+        digest: Digest,
     },
     /// The process is ending.
     #[error("compiling module {} was interrupted", digest.short())]

@@ -11,14 +11,14 @@ mod process;
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use flow::Digest;
-use tokio::sync::Semaphore;
+use flow::{Digest, Namespace};
 
 use crate::{
     Module, ModuleError,
     compiled::{CompileError, Compiled},
     confined::Program,
     engines::Engines,
+    permits::{Full, Permits},
 };
 use message::{Reply, Request};
 use process::ChildError;
@@ -27,14 +27,15 @@ use process::ChildError;
 /// gigabytes of memory.
 const MAX_CHILDREN: usize = 2;
 
-/// The compiler of a process. Clones are cheap and share the limit on children.
+/// The compiler of a process. Clones are cheap and share the limit on children. Namespaces take turns, so that slow modules of
+/// one do not delay those of others for longer than a child may run.
 #[derive(Debug, Clone)]
 pub struct Compiler(Place);
 
 #[derive(Debug, Clone)]
 enum Place {
     Here,
-    Child { program: Program, checking: Arc<Semaphore>, compiling: Arc<Semaphore> },
+    Child { program: Program, checking: Permits, compiling: Permits },
 }
 
 impl Compiler {
@@ -48,27 +49,28 @@ impl Compiler {
     /// argument.
     #[must_use]
     pub fn in_children(program: PathBuf, argument: &'static str) -> Self {
-        let permits = || Arc::new(Semaphore::new(MAX_CHILDREN));
+        let permits = || Permits::new(MAX_CHILDREN);
         let program = Program { path: program, argument };
         Self(Place::Child { program, checking: permits(), compiling: permits() })
     }
 
     /// Checks a component, or converts a core module to a component, as [`Module::componentize`] does. Dropping the future
-    /// stops a child.
+    /// stops a child. `owner` is the namespace of whoever asks.
     ///
     /// # Errors
     /// [`ModuleError`] when the bytes are not a usable module, or checking them takes too much time or memory.
-    pub async fn componentize(&self, bytes: Bytes) -> Result<Module, ModuleError> {
+    pub async fn componentize(&self, bytes: Bytes, owner: Option<&Namespace>) -> Result<Module, ModuleError> {
         let Place::Child { .. } = &self.0 else {
             let componentizing = tokio::task::spawn_blocking(move || Module::componentize(&bytes)).await;
             return componentizing.unwrap_or(Err(ModuleError::Unavailable { reason: "the process ends".into() }));
         };
-        match self.ask(Request::Componentize, &bytes).await {
+        match self.ask(Request::Componentize, &bytes, owner).await {
             Ok(Reply::Component(component)) => Ok(Module::checked(component)),
             Ok(Reply::Invalid(error)) => Err(error),
             Ok(Reply::Code(_) | Reply::Refused(_)) => Err(ModuleError::Unchecked { reason: "a wrong reply".into() }),
             Err(ChildError::Module(reason)) => Err(ModuleError::Unchecked { reason }),
             Err(ChildError::Machine(reason)) => Err(ModuleError::Unavailable { reason }),
+            Err(ChildError::Busy) => Err(ModuleError::Busy),
         }
     }
 
@@ -78,6 +80,7 @@ impl Compiler {
         engines: &Arc<Engines>,
         digest: Digest,
         bytes: Bytes,
+        owner: Option<&Namespace>,
     ) -> Result<Vec<u8>, CompileError> {
         let Place::Child { .. } = &self.0 else {
             let engines = engines.clone();
@@ -85,18 +88,19 @@ impl Compiler {
             return compiling.unwrap_or(Err(CompileError::Interrupted { digest }));
         };
         let refused = |reason| CompileError::Refused { digest, reason };
-        match self.ask(Request::Compile, &bytes).await {
+        match self.ask(Request::Compile, &bytes, owner).await {
             Ok(Reply::Code(code)) => Ok(code),
             Ok(Reply::Invalid(source)) => Err(CompileError::Module { digest, source }),
             Ok(Reply::Refused(reason)) => Err(refused(reason)),
             Ok(Reply::Component(_)) => Err(refused("a wrong reply".into())),
             Err(ChildError::Module(reason)) => Err(refused(reason)),
             Err(ChildError::Machine(reason)) => Err(CompileError::Unavailable { digest, reason }),
+            Err(ChildError::Busy) => Err(CompileError::Busy { digest }),
         }
     }
 
-    /// Asks a child, once there are few enough.
-    async fn ask(&self, request: Request, bytes: &[u8]) -> Result<Reply, ChildError> {
+    /// Asks a child, once there are few enough and it is the turn of the owner.
+    async fn ask(&self, request: Request, bytes: &[u8], owner: Option<&Namespace>) -> Result<Reply, ChildError> {
         let Place::Child { program, checking, compiling } = &self.0 else {
             return Err(ChildError::Machine("there is no child".into()));
         };
@@ -104,7 +108,7 @@ impl Compiler {
             Request::Componentize => checking,
             Request::Compile => compiling,
         };
-        let _permit = permits.acquire().await.map_err(|error| ChildError::Machine(error.to_string()))?;
+        let _permit = permits.acquire(owner.cloned()).await.map_err(|Full| ChildError::Busy)?;
         process::ask(program, request, bytes).await
     }
 }

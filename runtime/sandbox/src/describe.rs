@@ -5,8 +5,8 @@ pub(crate) mod description;
 use std::{collections::BTreeSet, time::Duration};
 
 use flow::{
-    Backoff, Digest, Export, Failure, Json, LimitOverrides, Limits, ModuleContent, Parameter, Provided, RetryPolicy,
-    Rollback, TaskInfo, Timestamp, ValueName,
+    Backoff, Digest, Export, Failure, Json, LimitOverrides, Limits, ModuleContent, Namespace, Parameter, Provided,
+    RetryPolicy, Rollback, TaskInfo, Timestamp, ValueName,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use crate::{
     engines::EngineKind,
     host_state::{CallOrigin, HostState, Process, Seed},
     loaded::LinkedModule,
+    permits::{Full, MAX_WAITING},
     run::{self, Watchdog},
     sandbox::Shared,
     ticker::Ticker,
@@ -49,6 +50,12 @@ pub enum DescribeError {
         /// The error.
         reason: String,
     },
+    /// Too many modules of the same namespace, or of none, wait to describe themselves. That says nothing of the module.
+    #[error("module {} cannot be described now: {MAX_WAITING} modules of the same namespace wait already", digest.short())]
+    Busy {
+        /// The module.
+        digest: Digest,
+    },
     /// All guests were stopped.
     #[error("describing module {} was interrupted", digest.short())]
     Interrupted {
@@ -58,9 +65,21 @@ pub enum DescribeError {
 }
 
 /// Describes a module, and validates the description.
-pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<ModuleContent, DescribeError> {
+pub(crate) async fn describe(
+    shared: &Shared,
+    owner: Option<&Namespace>,
+    compiled: &Compiled,
+) -> Result<ModuleContent, DescribeError> {
     let digest = compiled.digest();
-    match call_describe(shared, compiled).await {
+    let interrupts = [CancellationToken::new(), shared.interrupts()];
+    let permit_watch = Watchdog::start(Duration::MAX, interrupts.clone());
+    let permit = permit_watch.run(async { Ok(shared.describing().acquire(owner.cloned()).await) }).await;
+    let described = match permit {
+        Ok(Ok(_permit)) => call_describe(shared, compiled, interrupts).await,
+        Ok(Err(Full)) => return Err(DescribeError::Busy { digest }),
+        Err(error) => Err(classify::without_guest(&error, &permit_watch)),
+    };
+    match described {
         Ok(None) => Ok(ModuleContent::Command),
         Ok(Some(tasks)) => match content(tasks) {
             Ok(tasks) => Ok(ModuleContent::Tasks(tasks)),
@@ -72,11 +91,11 @@ pub(crate) async fn describe(shared: &Shared, compiled: &Compiled) -> Result<Mod
 }
 
 /// The guest's description, from here or from a child; `None` for a command, which has none.
-async fn call_describe(shared: &Shared, compiled: &Compiled) -> Result<Option<Vec<description::TaskInfo>>, Completion> {
-    let interrupts = [CancellationToken::new(), shared.interrupts()];
-    let permit_watch = Watchdog::start(Duration::MAX, interrupts.clone());
-    let permit = permit_watch.run(async { Ok(shared.describing().acquire().await?) }).await;
-    let _permit = permit.map_err(|error| classify::without_guest(&error, &permit_watch))?;
+async fn call_describe(
+    shared: &Shared,
+    compiled: &Compiled,
+    interrupts: [CancellationToken; 2],
+) -> Result<Option<Vec<description::TaskInfo>>, Completion> {
     let loaded = match compiled.place() {
         Place::Here(loaded) => loaded,
         Place::Children(code) => return code.describe(interrupts).await,

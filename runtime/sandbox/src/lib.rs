@@ -19,6 +19,7 @@ mod sandbox;
 pub use call::{Action, Call, CallReport, Completion, Level, LogLine, Observer, Standard, Stats};
 pub use sandbox::{CacheConfig, Config, Sandbox, SandboxError};
 
+mod permits;
 mod confined;
 mod compiler;
 

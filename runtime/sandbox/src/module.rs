@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wasmparser::{Validator, WasmFeatures};
 
-use crate::host_state::GRANTED;
+use crate::{host_state::GRANTED, permits::MAX_WAITING};
 use outline::{Encoding, ModuleOutline};
 
 /// The interface that a component of the contract exports.
@@ -85,6 +85,9 @@ pub enum ModuleError {
         /// The reason.
         reason: String,
     },
+    /// Too many modules of the same namespace, or of none, wait to be checked. That says nothing of the bytes.
+    #[error("it could not be checked now: {MAX_WAITING} modules of the same namespace wait already")]
+    Busy,
     /// The core module could not be converted to a component.
     #[error("it cannot be converted to a component: {reason}")]
     NotComponentizable {

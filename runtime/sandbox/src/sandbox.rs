@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use flow::{Digest, Limits, ModuleContent};
+use flow::{Digest, Limits, ModuleContent, Namespace};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared as SharedFuture},
@@ -26,6 +26,7 @@ use crate::{
     engines::Engines,
     isolation::{IsolatedCode, Pool},
     memory_cache::MemoryCache,
+    permits::Permits,
     run,
     ticker::Ticker,
 };
@@ -112,7 +113,7 @@ pub(crate) struct Shared {
     /// Modules that the compiler has refused a short time ago, some of them after a long time.
     refused: Mutex<HashMap<Digest, (Instant, CompileError)>>,
     slots: Semaphore,
-    describing: Semaphore,
+    describing: Permits,
     /// Cancelled, and replaced, to stop the running calls.
     interrupt: Mutex<CancellationToken>,
 }
@@ -151,7 +152,7 @@ impl Sandbox {
             compilations: TaskTracker::new(),
             refused: Mutex::default(),
             slots: Semaphore::new(permits(slots)),
-            describing: Semaphore::new(permits(MAX_CONCURRENT_DESCRIBES)),
+            describing: Permits::new(permits(MAX_CONCURRENT_DESCRIBES)),
             interrupt: Mutex::default(),
         })))
     }
@@ -164,12 +165,13 @@ impl Sandbox {
         self.0.clone().load(*digest).await
     }
 
-    /// Checks a component, or converts a core module to a component, where this sandbox compiles.
+    /// Checks a component, or converts a core module to a component, where this sandbox compiles. `owner` is the namespace of
+    /// whoever asks: namespaces take turns.
     ///
     /// # Errors
     /// [`ModuleError`] when the bytes are not a usable module, or checking them takes too much time or memory.
-    pub async fn componentize(&self, bytes: Bytes) -> Result<Module, ModuleError> {
-        self.0.compiler.componentize(bytes).await
+    pub async fn componentize(&self, bytes: Bytes, owner: Option<&Namespace>) -> Result<Module, ModuleError> {
+        self.0.compiler.componentize(bytes, owner).await
     }
 
     /// Compiles a component, only once for concurrent callers. The caller has verified that the bytes have this digest.
@@ -177,9 +179,23 @@ impl Sandbox {
     /// # Errors
     /// [`CompileError`] when the bytes are not a callable component. Dropping the future does not stop the compiler.
     pub async fn compile(&self, digest: Digest, bytes: Bytes) -> Result<Compiled, CompileError> {
+        self.compile_for(None, digest, bytes).await
+    }
+
+    /// Like [`compile`](Self::compile), for a namespace: namespaces take turns. Concurrent callers for one module wait for the
+    /// turn of the first.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub async fn compile_for(
+        &self,
+        owner: Option<&Namespace>,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<Compiled, CompileError> {
         let compilation = {
             let mut compiling = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-            let start = || start_compiling(self.0.clone(), digest, bytes);
+            let start = || start_compiling(self.0.clone(), owner.cloned(), digest, bytes);
             compiling.entry(digest).or_insert_with(start).clone()
         };
         compilation.await
@@ -190,7 +206,19 @@ impl Sandbox {
     /// # Errors
     /// [`DescribeError`] when the module fails, or its description is invalid.
     pub async fn describe(&self, compiled: &Compiled) -> Result<ModuleContent, DescribeError> {
-        Box::pin(describe::describe(&self.0, compiled)).await
+        self.describe_for(None, compiled).await
+    }
+
+    /// Like [`describe`](Self::describe), for a namespace: namespaces take turns.
+    ///
+    /// # Errors
+    /// As [`describe`](Self::describe).
+    pub async fn describe_for(
+        &self,
+        owner: Option<&Namespace>,
+        compiled: &Compiled,
+    ) -> Result<ModuleContent, DescribeError> {
+        Box::pin(describe::describe(&self.0, owner, compiled)).await
     }
 
     /// Calls a guest in a fresh instance, within its limits. Dropping the future stops the guest.
@@ -235,7 +263,7 @@ impl Shared {
     }
 
     /// The permits for concurrent describe calls.
-    pub(crate) fn describing(&self) -> &Semaphore {
+    pub(crate) fn describing(&self) -> &Permits {
         &self.describing
     }
 
@@ -278,7 +306,12 @@ impl Shared {
         loading.await.unwrap_or(Err(CompileError::Interrupted { digest }))
     }
 
-    async fn compile(self: Arc<Self>, digest: Digest, bytes: Bytes) -> Result<Compiled, CompileError> {
+    async fn compile(
+        self: Arc<Self>,
+        owner: Option<Namespace>,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<Compiled, CompileError> {
         // Another caller may have finished compiling it in the meantime.
         if let Some(compiled) = self.recent.get(&digest) {
             return Ok(compiled);
@@ -286,7 +319,7 @@ impl Shared {
         if let Some(error) = self.recently_refused(&digest) {
             return Err(error);
         }
-        match self.compiler.compile(&self.engines, digest, bytes).await {
+        match self.compiler.compile(&self.engines, digest, bytes, owner.as_ref()).await {
             Ok(code) => self.clone().load_and_store(digest, code).await,
             Err(error) => {
                 // Other errors are found fast, or are not the module's.
@@ -325,7 +358,7 @@ impl Shared {
 }
 
 /// Starts the compiler. It runs to its end, even if no caller waits any more.
-fn start_compiling(shared: Arc<Shared>, digest: Digest, bytes: Bytes) -> Compiling {
+fn start_compiling(shared: Arc<Shared>, owner: Option<Namespace>, digest: Digest, bytes: Bytes) -> Compiling {
     /// Removes the module from the compilations in progress, regardless of how the compiler ends.
     struct Registration(Arc<Shared>, Digest);
     impl Drop for Registration {
@@ -336,7 +369,7 @@ fn start_compiling(shared: Arc<Shared>, digest: Digest, bytes: Bytes) -> Compili
     let compilations = shared.compilations.clone();
     let compiling = compilations.spawn(async move {
         let registration = Registration(shared, digest);
-        registration.0.clone().compile(digest, bytes).await
+        registration.0.clone().compile(owner, digest, bytes).await
     });
     let result = compiling.map(move |result| result.unwrap_or(Err(CompileError::Interrupted { digest })));
     result.boxed().shared()

@@ -60,6 +60,8 @@ pub struct Component {
     pub digest: Digest,
     /// The bytes.
     pub bytes: Bytes,
+    /// The namespace of whoever asks for it: namespaces take turns to have modules compiled.
+    pub owner: Option<Namespace>,
 }
 
 /// A tag that was set.
@@ -282,7 +284,7 @@ impl ModuleLibrary {
             }
             _ => false,
         };
-        match self.inspect(Component { digest, bytes }).await {
+        match self.inspect(Component { digest, bytes, owner: namespace.cloned() }).await {
             Err(error) if namespace.is_some() && is_hidden(&error) => Err(FetchError::Missing { digest }.into()),
             inspected => inspected,
         }
@@ -366,27 +368,32 @@ impl ModuleLibrary {
         Err(LibraryError::NoTag { tag })
     }
 
-    /// Converts a core module to a component where necessary. Nothing of it runs, and nothing is stored.
+    /// Converts a core module to a component where necessary, for a namespace or for none. Nothing of it runs, and nothing is
+    /// stored.
     ///
     /// # Errors
     /// [`LibraryError`] when the bytes are no module, or too many.
-    pub async fn component(&self, bytes: Bytes) -> Result<Component, LibraryError> {
+    pub async fn component(&self, bytes: Bytes, owner: Option<&Namespace>) -> Result<Component, LibraryError> {
         self.check_size(bytes.len() as u64)?;
-        let bytes = self.sandbox.componentize(bytes).await?.into_bytes();
+        let bytes = self.sandbox.componentize(bytes, owner).await?.into_bytes();
         let hashed = bytes.clone();
         let hashing = tokio::task::spawn_blocking(move || store::digest_of(&hashed));
         let digest = hashing.await.map_err(|_| LibraryError::Stopping)?;
-        Ok(Component { digest, bytes })
+        Ok(Component { digest, bytes, owner: owner.cloned() })
     }
 
     /// Inspects a component: it describes itself in the sandbox. Nothing is stored.
     ///
     /// # Errors
     /// [`LibraryError`] when it is no valid module.
-    pub async fn inspect(&self, Component { digest, bytes }: Component) -> Result<InspectedModule, LibraryError> {
+    pub async fn inspect(
+        &self,
+        Component { digest, bytes, owner }: Component,
+    ) -> Result<InspectedModule, LibraryError> {
         self.check_size(bytes.len() as u64)?;
-        let compiled = self.compiled(digest, &bytes).await?;
-        let content = self.sandbox.describe(&compiled).await?;
+        let owner = owner.as_ref();
+        let compiled = self.compiled(owner, digest, &bytes).await?;
+        let content = self.sandbox.describe_for(owner, &compiled).await?;
         Ok(InspectedModule { digest, bytes, content })
     }
 
@@ -399,10 +406,15 @@ impl ModuleLibrary {
         Ok(())
     }
 
-    async fn compiled(&self, digest: Digest, bytes: &Bytes) -> Result<Compiled, LibraryError> {
+    async fn compiled(
+        &self,
+        owner: Option<&Namespace>,
+        digest: Digest,
+        bytes: &Bytes,
+    ) -> Result<Compiled, LibraryError> {
         if let Some(compiled) = self.sandbox.cached(&digest).await {
             return Ok(compiled);
         }
-        Ok(self.sandbox.compile(digest, bytes.clone()).await?)
+        Ok(self.sandbox.compile_for(owner, digest, bytes.clone()).await?)
     }
 }

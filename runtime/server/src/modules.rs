@@ -75,8 +75,8 @@ pub(crate) async fn push(
     let tag = tag.map(|tag| own_tag(&tag, namespace.as_ref())).transpose()?;
     let signatures = given_signatures(&headers)?;
     signatures.iter().try_for_each(|signature| check_signed_tag(signature, namespace.as_ref()))?;
-    let component = library.component(bytes).await.map_err(refused)?;
     let owner = namespace.clone().or_else(|| tag.as_ref().and_then(Tag::namespace));
+    let component = library.component(bytes, owner.as_ref()).await.map_err(refused)?;
     state.add_bytes(owner.as_ref(), component.bytes.len()).await?;
     let (found, moved) = library.push(component, &signatures, tag.as_ref()).await.map_err(refused)?;
     state.namespace_storage.note_pushed(&state.dependencies, owner.as_ref(), found.digest).await;
@@ -274,6 +274,13 @@ fn refused(error: LibraryError) -> Problem {
         | LibraryError::Tag(TagError::Missing { .. }) => {
             Problem::new(StatusCode::NOT_FOUND, "no-such-module", "there is no such module", detail)
                 .hint("`waft modules` or GET /v1/modules shows the modules there are")
+        }
+        LibraryError::Module(ModuleError::Busy)
+        | LibraryError::Compile(CompileError::Busy { .. })
+        | LibraryError::Describe(DescribeError::Busy { .. }) => {
+            let title = "too many modules wait to be compiled";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", title, detail)
+                .hint("send it again once the modules before it are done; at most two are compiled at the same time")
         }
         LibraryError::Module(ModuleError::Unavailable { .. })
         | LibraryError::Compile(CompileError::Unavailable { .. } | CompileError::Interrupted { .. })

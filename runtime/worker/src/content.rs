@@ -61,9 +61,13 @@ impl ContentSource {
             return Ok(Some(compiled));
         }
         let bytes = self.module_bytes(digest, job).await?;
-        match self.sandbox.compile(digest, bytes).await {
+        match self.sandbox.compile_for(job.flow.namespace().as_ref(), digest, bytes).await {
             Ok(compiled) => Ok(Some(compiled)),
-            Err(error @ (CompileError::Unavailable { .. } | CompileError::Interrupted { .. })) => {
+            Err(
+                error @ (CompileError::Unavailable { .. }
+                | CompileError::Busy { .. }
+                | CompileError::Interrupted { .. }),
+            ) => {
                 warn!(%error, "the job is returned");
                 tokio::time::sleep(sandbox::UNAVAILABLE_DELAY).await;
                 Ok(None)

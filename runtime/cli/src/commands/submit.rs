@@ -116,7 +116,7 @@ pub(super) async fn push_file(target: Target<'_>, file: &Path) -> Result<String,
 pub(super) async fn component(file: &Path) -> anyhow::Result<(Digest, Vec<u8>)> {
     let shown = file.display();
     let read = tokio::fs::read(file).await.with_context(|| format!("could not read {shown}"))?;
-    let component = modules::compiler().componentize(read.into()).await;
+    let component = modules::compiler().componentize(read.into(), None).await;
     let bytes = component.with_context(|| format!("{shown} is not a module waft can run"))?.into_bytes();
     Ok((store::digest_of(&bytes), bytes.to_vec()))
 }

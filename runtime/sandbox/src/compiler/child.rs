@@ -81,7 +81,7 @@ fn answer(request: Request, module: &[u8]) -> Reply {
             Err(CompileError::Refused { reason, .. } | CompileError::ContractMismatch { reason, .. }) => {
                 Reply::Refused(reason)
             }
-            Err(CompileError::Unavailable { .. } | CompileError::Interrupted { .. }) => {
+            Err(CompileError::Unavailable { .. } | CompileError::Busy { .. } | CompileError::Interrupted { .. }) => {
                 Reply::Refused("it was interrupted".into())
             }
         },

@@ -31,6 +31,8 @@ pub(super) enum ChildError {
     Module(String),
     /// The child could not be started, or was ended from outside.
     Machine(String),
+    /// Too many requests of the same owner wait for a child.
+    Busy,
 }
 
 /// Lets a child answer a request. Dropping the future kills the child.

@@ -14,3 +14,4 @@ mod isolation;
 mod limits;
 mod modules;
 mod module_cache;
+mod turns;
