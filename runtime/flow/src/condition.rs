@@ -1,10 +1,11 @@
 //! Conditions: expressions in CEL, the Common Expression Language, over the values of a run.
 //!
-//! An expression can neither call out nor run for long: it has no functions but CEL's own, its loops do not nest, and the
-//! values it reads fit into records.
+//! An expression can neither call out nor run for long: it has no functions but CEL's own, its loops do not nest, the values
+//! it reads fit into records, and its evaluation must fit into a budget.
 
 mod convert;
 mod complexity;
+mod cost;
 mod types;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 
 use cel::{Context, common::ast::IdedExpr, parser::Parser};
 
+pub use self::cost::EvaluationBudget;
 use self::types::{Checker, ENVIRONMENT};
 pub(crate) use self::types::{Finding, StaticType};
 use crate::{Size, Value, ValueName, value_types::ValueType};
@@ -71,6 +73,15 @@ pub enum InvalidCondition {
     /// It contains a nested loop.
     #[error("loops (all, exists, map, filter) must not be nested: let a task decide")]
     NestedLoop,
+    /// A loop searches another value for each element, which is a nested loop too.
+    #[error(
+        "a loop must not search another value for each of its elements, as `{operation}` does: search its own element, or \
+         a list or text written in the condition; else let a task decide"
+    )]
+    SearchInLoop {
+        /// The operation.
+        operation: String,
+    },
 }
 
 /// Why a condition evaluated to neither true nor false.
@@ -89,6 +100,9 @@ impl Condition {
     /// yields no boolean.
     pub fn new(text: &str) -> Result<Self, InvalidCondition> {
         let expression = parse_bounded(text)?;
+        if let Some(operation) = complexity::find_search_in_loop(&expression) {
+            return Err(InvalidCondition::SearchInLoop { operation });
+        }
         let mut checker = Checker::new([]);
         let types = checker.check(&expression).types;
         if let Some(Finding { message, hint, .. }) = checker.findings.into_iter().find(|finding| finding.is_error) {
@@ -133,20 +147,43 @@ impl Condition {
         names
     }
 
-    /// Evaluates the condition over these values; values that it does not read may be omitted.
+    /// A rough cost of its evaluation over these values, in the unit of [`EvaluationBudget::MAX_COST`] and at most that.
+    #[must_use]
+    pub fn rough_cost(&self, values: &BTreeMap<ValueName, &Value>) -> u64 {
+        cost::rough_estimate(&self.0, values)
+    }
+
+    /// Evaluates one condition by itself, as [`Condition::evaluate_within`] does with a budget of its own.
     ///
     /// # Errors
-    /// [`EvaluationError`] when a value is missing, too large or of the wrong type, or the result is not a boolean.
+    /// As [`Condition::evaluate_within`].
     pub fn evaluate(&self, values: &BTreeMap<ValueName, &Value>) -> Result<bool, EvaluationError> {
+        self.evaluate_within(values, &mut EvaluationBudget::default())
+    }
+
+    /// Evaluates the condition over these values; values that it does not read may be omitted. Its cost is taken from the
+    /// budget first.
+    ///
+    /// # Errors
+    /// [`EvaluationError`] when a value is missing, too large or of the wrong type, when the budget is too small, or the
+    /// result is not a boolean.
+    pub fn evaluate_within(
+        &self,
+        values: &BTreeMap<ValueName, &Value>,
+        budget: &mut EvaluationBudget,
+    ) -> Result<bool, EvaluationError> {
         let failed = |reason: String| EvaluationError { condition: self.clone(), reason };
+        budget.charge(cost::PARSER_COST * self.0.len() as u64).map_err(failed)?;
         let expression = parse(&self.0).map_err(|error| failed(error.to_string()))?;
+        if complexity::loops(&expression) > 0
+            && let Some((name, _)) = values.iter().find(|(_, value)| value.size() > MAX_LOOP_INPUT_BYTES)
+        {
+            let limit = Size(MAX_LOOP_INPUT_BYTES as u64);
+            return Err(failed(format!("has a loop, and reads {name:?}, which is larger than {limit:#}")));
+        }
+        budget.charge(cost::estimate(&expression, values)).map_err(failed)?;
         let mut context = Context::with_env(ENVIRONMENT.clone());
-        let has_loops = complexity::loops(&expression) > 0;
         for (name, value) in values {
-            if has_loops && value.size() > MAX_LOOP_INPUT_BYTES {
-                let limit = Size(MAX_LOOP_INPUT_BYTES as u64);
-                return Err(failed(format!("has a loop, and reads {name:?}, which is larger than {limit:#}")));
-            }
             let value =
                 convert::of_value(value).map_err(|reason| failed(format!("reads {name:?}, which is {reason}")))?;
             context.add_variable_from_value(name.as_str(), value);

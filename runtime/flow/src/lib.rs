@@ -31,7 +31,7 @@ mod skip_reason;
 mod state;
 
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
-pub use condition::Condition;
+pub use condition::{Condition, EvaluationBudget};
 pub use cron::Cron;
 pub use digest::Digest;
 pub use failure::{Failure, FailureKind, FailureSummary, Failures, MAX_MESSAGE_BYTES, Outcome};

@@ -45,6 +45,54 @@ pub(super) fn concatenates_in_loop<'e>(expression: &'e IdedExpr, accumulators: &
     }
 }
 
+/// The first operation in a loop that searches a value from outside the loop for each element.
+pub(super) fn find_search_in_loop(expression: &IdedExpr) -> Option<String> {
+    find_search(expression, &mut Vec::new())
+}
+
+/// `bound` holds the variables of the loop around the expression: outside a loop a search is cheap.
+fn find_search<'e>(expression: &'e IdedExpr, bound: &mut Vec<&'e str>) -> Option<String> {
+    match &expression.expr {
+        Expr::Comprehension(comprehension) => {
+            let outer = outer_parts(comprehension).into_iter().find_map(|part| find_search(part, bound));
+            outer.or_else(|| {
+                let outer_count = bound.len();
+                bound.push(comprehension.iter_var.as_str());
+                bound.extend(comprehension.iter_var2.as_deref());
+                let inner = inner_parts(comprehension).into_iter().find_map(|part| find_search(part, bound));
+                bound.truncate(outer_count);
+                inner
+            })
+        }
+        Expr::Call(call) if !bound.is_empty() => {
+            let searched = match (call.func_name.as_str(), &call.target, &call.args[..]) {
+                (operators::IN, None, [_, list]) => Some(list),
+                ("contains" | "startsWith" | "endsWith", Some(text), _) => Some(&**text),
+                _ => None,
+            };
+            match searched {
+                Some(searched) if !is_of_loop(searched, bound) => Some(call.func_name.trim_matches('@').to_owned()),
+                _ => parts(expression).into_iter().find_map(|part| find_search(part, bound)),
+            }
+        }
+        _ => parts(expression).into_iter().find_map(|part| find_search(part, bound)),
+    }
+}
+
+/// Whether a value is written in the condition, or comes from the variables of the loop.
+fn is_of_loop(expression: &IdedExpr, bound: &[&str]) -> bool {
+    match &expression.expr {
+        Expr::Ident(name) => bound.contains(&name.as_str()),
+        // The result of a loop may be longer than any element.
+        Expr::Comprehension(_) => false,
+        // The index chooses a part of the value.
+        Expr::Call(call) if call.func_name == operators::INDEX => {
+            call.args.first().is_some_and(|value| is_of_loop(value, bound))
+        }
+        _ => parts(expression).into_iter().all(|part| is_of_loop(part, bound)),
+    }
+}
+
 /// Collects the names that an expression takes from outside.
 pub(super) fn collect_variables<'e>(
     expression: &'e IdedExpr,

@@ -75,6 +75,107 @@ fn an_invalid_condition_is_rejected_before_evaluation() {
 }
 
 #[test]
+fn a_search_in_a_loop_is_rejected_unless_the_loop_owns_the_searched_value() {
+    for (text, operation) in [
+        ("a.exists(x, x in b)", "in"),
+        ("a.all(x, x > 1 || !(x in b.c))", "in"),
+        ("a.exists_one(x, x in a)", "in"),
+        ("size(a.map(x, x in b[x])) > 1", "in"),
+        ("size(a.filter(x, x in (x ? b : [1]))) > 1", "in"),
+        ("a.exists(x, b.contains(x))", "contains"),
+        ("a.exists(x, b.startsWith(x))", "startsWith"),
+        ("a.exists(x, string(b).endsWith(x))", "endsWith"),
+        ("a.exists(x, x in [1, b])", "in"),
+        ("a.filter(x, x in b).exists(y, y > 1)", "in"),
+    ] {
+        let expected = InvalidCondition::SearchInLoop { operation: operation.into() };
+        assert_eq!(Condition::new(text), Err(expected.clone()), "{text}");
+        assert!(expected.to_string().contains(&format!("as `{operation}` does: search its own element")));
+        assert!(Condition::from_record(text).is_ok(), "a record of an earlier build stays readable: {text}");
+    }
+    for text in [
+        "a.exists(x, x in [1, 2])",
+        "a.exists(x, 1 in x)",
+        "a.exists(x, b in x.c)",
+        "a.exists(x, x.c[b].contains('d'))",
+        "a.exists(x, string(x).startsWith(b))",
+        "a.exists(x, 'abc'.contains(x))",
+        "1 in b && b.c.contains('d') && a.exists(x, x == b)",
+        "a.exists(x, x > 1) && 1 in a",
+        "1 in a.map(x, x * 2)",
+    ] {
+        assert!(Condition::new(text).is_ok(), "{text}: {:?}", Condition::new(text));
+    }
+}
+
+/// A list of as many ones as a condition with a loop may read.
+fn longest_list() -> String {
+    format!("[{}]", vec!["1"; 2_040].join(","))
+}
+
+#[test]
+fn a_condition_that_would_take_too_long_is_an_evaluation_error() {
+    let list = longest_list();
+    let values = [("l", &*list), ("m", &*list)];
+    let repeated = |part: &str, times: usize| vec![part; times].join("||");
+    for text in [
+        format!("l.exists(x, {})", repeated("x in m", 100)),
+        "l.exists(x, x in m)".to_owned(),
+        "l.exists(x, m == m)".to_owned(),
+        "l.exists(x, m[0.5] == x)".to_owned(),
+        "m in l.map(x, m)".to_owned(),
+        "l.map(x, m) == l.map(x, m)".to_owned(),
+        "size(l.map(x, [m, m, m, m])) == 1".to_owned(),
+        "l.map(x, m).exists(y, y == m)".to_owned(),
+        format!("l.exists(x, {})", repeated("x>2", 190)),
+        format!("l.exists(x, x[0]{} == 1)", ".b".repeat(450)),
+    ] {
+        // As in a record of an earlier build.
+        let condition = Condition::from_record(&text).unwrap();
+        let values: Vec<(ValueName, Value)> = values
+            .iter()
+            .map(|(name, json)| (name.parse().unwrap(), Value::Json(crate::Json::parse(*json).unwrap())))
+            .collect();
+        let values = values.iter().map(|(name, value)| (name.clone(), value)).collect();
+        let error = condition.evaluate(&values).expect_err(&text).to_string();
+        assert!(error.contains("` would take too long: it takes up to ") && error.contains("shorter lists"), "{error}");
+        assert!(condition.rough_cost(&values) >= EvaluationBudget::MAX_COST / 16, "{text}");
+    }
+    for text in [
+        "l.all(x, x == 1) && m.exists(x, x > 0 && x < 2 && x != 3)",
+        "size(l.filter(x, x in [1, 2, 3])) == 2040",
+        "l.map(x, x * 2) != m && l == m && 1 in m",
+    ] {
+        assert_eq!(decide(text, &values), Ok(true), "{text}");
+    }
+}
+
+#[test]
+fn conditions_evaluated_together_share_one_budget() {
+    let count_evaluated = |text: &str, json: &str| {
+        let value = Value::Json(crate::Json::parse(json).unwrap());
+        let values = BTreeMap::from([("l".parse().unwrap(), &value)]);
+        let condition = Condition::new(text).unwrap();
+        let mut budget = EvaluationBudget::default();
+        let evaluated = (0..5_000).take_while(|_| condition.evaluate_within(&values, &mut budget).is_ok()).count();
+        let refused = condition.evaluate_within(&values, &mut budget).unwrap_err().to_string();
+        assert!(
+            refused.contains("would take too long") && refused.contains("for all conditions of its target"),
+            "{refused}"
+        );
+        assert_eq!(condition.evaluate(&values), Ok(true), "it fits into a budget of its own");
+        evaluated
+    };
+    let short = count_evaluated("l.status == 'ok' && l.size > 30", r#"{"status": "ok", "size": 32}"#);
+    assert!((1_000..3_000).contains(&short), "{short}");
+    let long = format!(r#"{{"status": "ok", "log": "{}"}}"#, "x".repeat(60 << 10));
+    let long = count_evaluated("l.status == 'ok'", &long);
+    assert!((200..1_000).contains(&long), "{long}");
+    let looping = count_evaluated("l.exists(x, x > 0)", &longest_list());
+    assert!((10..100).contains(&looping), "{looping}");
+}
+
+#[test]
 fn a_malicious_condition_is_rejected() {
     let deep = ["(".repeat(400) + "true" + &")".repeat(400), "[".repeat(450), "-".repeat(999)];
     for text in deep.iter().chain(&["a".repeat(1_001)]) {
