@@ -23,11 +23,14 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Change, Command, Event, Fact, Record};
+use crate::{Change, Command, Event, Fact, NodeAttempt, Record, Trigger};
 pub use firing::for_each::{Expansion, collect_results, elements};
 pub use firing::node::{Executions, Intention, NodeRun, NodeState, ProvidedValues, Rare, RareState};
 use firing::{FiringMachine, FiringStart};
-use flow::{ClockShift, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, Timestamp, graph::Role};
+use flow::{
+    Action, ClockShift, EvaluationBudget, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, Timestamp,
+    graph::Role,
+};
 pub use notifications::NotificationKeys;
 pub use snapshot::{FiringSnapshot, IllegalSnapshot, Snapshot};
 pub use triggers::{Backlog, NextFiring, PendingTrigger, QueuedFiring, SkipCount, TriggerState};
@@ -237,7 +240,8 @@ impl Machine {
         self.step_within(now, event, MAX_STEP_RECORDS)
     }
 
-    /// Like [`Machine::step`], with a given maximum: once there are `most` records, no further decision follows.
+    /// Like [`Machine::step`], with a given maximum: once there are `max_records` records, or conditions of links have cost as
+    /// much as those of one step may, no further decision follows.
     ///
     /// # Panics
     /// When the machine refuses its own decision, which is a bug.
@@ -252,20 +256,48 @@ impl Machine {
             // Something may be due by the new clock.
             records = self.decide(now, &Event::Tick);
         }
+        let mut cost = 0;
         while !records.is_empty() {
             for record in &records {
+                cost += self.evaluation_cost(record);
                 let evolved = self.evolve(record);
                 let commands = evolved.unwrap_or_else(|error| panic!("the machine accepts what it decided: {error}"));
                 step.commands.extend(commands);
             }
             step.records.append(&mut records);
-            if step.records.len() >= max_records && !self.firings.values().any(FiringMachine::has_missing_input) {
+            let is_full = step.records.len() >= max_records || cost >= EvaluationBudget::MAX_COST;
+            if is_full && !self.firings.values().any(FiringMachine::has_missing_input) {
                 step.is_unfinished = !self.state().is_final();
                 break;
             }
             records = self.decide(now, &Event::Tick);
         }
         step
+    }
+
+    /// A rough cost of the conditions that were evaluated for a record. Call it before the record is applied.
+    fn evaluation_cost(&self, record: &Record) -> u64 {
+        let firing = record.firing.map_or_else(|| self.single_firing(), |firing| self.firings.get(&firing));
+        if let (
+            Fact::Started { attempt: NodeAttempt { node, .. }, action: Action::Apply }
+            | Fact::ControllerRan { node, .. }
+            | Fact::StartFailed { node, .. }
+            | Fact::Ignored { node, .. }
+            | Fact::ScopeStarted { node },
+            Some(firing),
+        ) = (&record.fact, firing)
+        {
+            return firing.evaluation_cost(*node);
+        }
+        let (Fact::BackEdgeSkipped { back_edge, .. } | Fact::Triggered { by: Trigger::BackEdge(back_edge), .. }) =
+            &record.fact
+        else {
+            return 0;
+        };
+        let back_edges = self.flow.triggers.as_ref().map(|triggers| &*triggers.back_edges).unwrap_or_default();
+        let has_condition = back_edges.get(*back_edge as usize).is_some_and(|edge| edge.link.when.is_some());
+        // Its values are no longer at hand: a step evaluates a few back edges.
+        if has_condition { EvaluationBudget::MAX_COST / 16 } else { 0 }
     }
 
     /// Decides how a clock change affects the run. The driver reports the change, or the time of the last record shows it. A

@@ -1,22 +1,22 @@
 //! Evaluates the links into a node: they may keep it from starting.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use flow::{NodeIndex, SkipReach, SourceOutcome, State, Value, graph::Link, invalid::EvaluationError};
+use flow::{EvaluationBudget, NodeIndex, SkipReach, SourceOutcome, State, Value, ValueName, graph::Link};
 
 use super::{FiringMachine, node::NodeState};
 
 impl FiringMachine {
     /// Evaluates the links into a node that could start. The widest reach of a false condition wins; `None` when none is
-    /// false.
+    /// false. All conditions share one budget.
     ///
     /// # Errors
-    /// [`EvaluationError`] when a condition yields neither true nor false.
-    pub(super) fn evaluate_links(&self, index: NodeIndex) -> Result<Option<SkipReach>, EvaluationError> {
+    /// The reason, and the link, when a condition yields neither true nor false.
+    pub(super) fn evaluate_links(&self, index: NodeIndex) -> Result<Option<SkipReach>, String> {
         let mut widest = None;
-        let links = if self.element(index).is_some() { &[] } else { &*self.flow.node(index).links };
-        for link in links {
-            if !self.evaluate_link(link)? {
+        let mut budget = EvaluationBudget::default();
+        for link in self.links(index) {
+            if !self.evaluate_link(link, &mut budget)? {
                 widest = widest.max(Some(link.reach));
             }
         }
@@ -32,7 +32,25 @@ impl FiringMachine {
         Ok(widest)
     }
 
-    fn evaluate_link(&self, link: &Link) -> Result<bool, EvaluationError> {
+    /// A rough cost of evaluating the conditions of the links into a node that starts, at most
+    /// [`EvaluationBudget::MAX_COST`].
+    pub(in crate::machine) fn evaluation_cost(&self, index: NodeIndex) -> u64 {
+        if matches!(self.node(index).state, NodeState::Running { .. } | NodeState::Retrying) {
+            // It has passed its conditions.
+            return 0;
+        }
+        let cost = |link: &Link| {
+            let condition = link.when.as_ref()?;
+            Some(condition.rough_cost(&borrow(&self.values_read(link))))
+        };
+        self.links(index).iter().filter_map(cost).fold(0, u64::saturating_add).min(EvaluationBudget::MAX_COST)
+    }
+
+    fn links(&self, index: NodeIndex) -> &[Link] {
+        if self.element(index).is_some() { &[] } else { &self.flow.node(index).links }
+    }
+
+    fn evaluate_link(&self, link: &Link, budget: &mut EvaluationBudget) -> Result<bool, String> {
         let source = self.flow.node(link.from);
         let is_ignored = self.node(link.from).state == NodeState::Ignored;
         let failed = self.failures.contains_key(&source.name);
@@ -44,9 +62,17 @@ impl FiringMachine {
             SourceOutcome::Success | SourceOutcome::Any | SourceOutcome::Failure => {}
         }
         let Some(condition) = &link.when else { return Ok(true) };
-        let values: Vec<_> = link.reads.iter().map(|(name, source)| (name, self.read(source))).collect();
-        let known: BTreeMap<_, &Value> =
-            values.iter().filter_map(|(name, value)| value.as_deref().map(|value| ((*name).clone(), value))).collect();
-        condition.evaluate(&known)
+        let values = self.values_read(link);
+        let result = condition.evaluate_within(&borrow(&values), budget);
+        result.map_err(|error| format!("the link from {:?}: {error}", source.name))
     }
+
+    /// The values that the condition of a link reads and that exist.
+    fn values_read<'a>(&'a self, link: &'a Link) -> Vec<(&'a ValueName, Cow<'a, Value>)> {
+        link.reads.iter().filter_map(|(name, source)| Some((name, self.read(source)?))).collect()
+    }
+}
+
+fn borrow<'a>(values: &'a [(&ValueName, Cow<'a, Value>)]) -> BTreeMap<ValueName, &'a Value> {
+    values.iter().map(|(name, value)| ((*name).clone(), &**value)).collect()
 }

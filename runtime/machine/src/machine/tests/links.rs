@@ -4,6 +4,7 @@ use super::{
     check_trace,
     harness::{Harness, flow, name},
 };
+use crate::MAX_STEP_RECORDS;
 use flow::{FailureKind, RunState};
 
 /// `s` does what `guest` does, and `l` listens to it.
@@ -148,7 +149,8 @@ fn an_evaluation_error_fails_the_target() {
     assert_eq!(harness.trace(), "a:R a:S(5) b:R b:F b:RB b:RD a:RB a:RD");
     let failure = &harness.machine.failures()[&name("b")];
     assert_eq!(failure.kind, FailureKind::Permanent);
-    assert!(failure.message.starts_with("condition `value.size > 1` cannot be decided: "), "{failure}");
+    let expected = "the link from \"a\": condition `value.size > 1` cannot be decided: ";
+    assert!(failure.message.starts_with(expected), "{failure}");
 }
 
 #[test]
@@ -206,4 +208,68 @@ fn rollback_passes_through_ignored_tasks_in_order() {
         RunState::RolledBack,
         "",
     );
+}
+
+/// A task `t` after `count` others, whose links have a condition over the input `l`.
+fn flow_with_conditions(count: usize, condition: &str, list: &str) -> String {
+    let source = |index: usize| {
+        format!(
+            "[[task]]\nname = \"s{index}\"\nuse = \"g#noop\"\n\
+             [[link]]\nfrom = \"s{index}\"\nto = \"t\"\nwhen = \"{condition}\"\n"
+        )
+    };
+    let sources: String = (0..count).map(source).collect();
+    format!("[inputs]\nl = {list}\n[[task]]\nname = \"t\"\nuse = \"g#noop\"\n{sources}")
+}
+
+/// A list of as many ones as a condition with a loop may read.
+fn longest_list() -> String {
+    format!("[{}]", ["1"; 2_040].join(","))
+}
+
+#[test]
+fn conditions_that_would_take_too_long_together_fail_their_target() {
+    let mut harness = Harness::start(flow(&flow_with_conditions(60, "l.exists(x, x > 0)", &longest_list())));
+    harness.run();
+    assert_eq!(harness.state(), RunState::RolledBack);
+    let failure = &harness.machine.failures()[&name("t")];
+    assert_eq!(failure.kind, FailureKind::Permanent);
+    assert!(failure.message.starts_with("the link from \"s"), "{failure}");
+    assert!(failure.message.contains(": condition `l.exists(x, x > 0)` would take too long: "), "{failure}");
+}
+
+#[test]
+fn hundreds_of_cheap_conditions_are_decided_together() {
+    for (count, condition, list) in
+        [(300, "l[0] == 1 && size(l) < 30", "[1, 2]"), (10, "l.exists(x, x > 0)", &longest_list())]
+    {
+        let mut harness = Harness::start(flow(&flow_with_conditions(count, condition, list)));
+        harness.run();
+        assert_eq!(harness.state(), RunState::Success, "{condition}");
+        assert!(harness.trace().ends_with("t:R t:S"), "{condition}");
+    }
+}
+
+#[test]
+fn costly_conditions_of_many_nodes_are_evaluated_in_several_steps() {
+    for start in ["", "start_after = \"1s\"\n"] {
+        let target = |index: usize| {
+            format!(
+                "[[task]]\nname = \"t{index}\"\nuse = \"g#noop\"\n{start}\
+                 [[link]]\nfrom = \"a\"\nto = \"t{index}\"\nwhen = \"l.exists(x, x > 0)\"\n"
+            )
+        };
+        let targets: String = (0..100).map(target).collect();
+        let list = longest_list();
+        let text = format!("[inputs]\nl = {list}\n[[task]]\nname = \"a\"\nuse = \"g#noop\"\n{targets}");
+        let mut harness = Harness::start_in_steps_of(MAX_STEP_RECORDS, flow(&text));
+        while !harness.is_unfinished {
+            harness.step_or_advance();
+        }
+        let started = harness.outstanding.len();
+        assert!((1..50).contains(&started), "{started} of 100 targets started in the first step");
+        harness.run();
+        assert_eq!(harness.state(), RunState::Success);
+        assert_eq!(harness.trace().matches(":S").count(), 101);
+    }
 }

@@ -2,8 +2,8 @@
 
 use crate::{Event, Fact, Record, Trigger};
 use flow::{
-    Firing, NodeIndex, NodeName, RunState, Signal, SkipReason, TaskNotification, TaskResult, Timestamp, Value,
-    ValueName, Values,
+    EvaluationBudget, Firing, NodeIndex, NodeName, RunState, Signal, SkipReason, TaskNotification, TaskResult,
+    Timestamp, Value, ValueName, Values,
     graph::{BackEdge, Requiredness, Role},
     invalid::EvaluationError,
 };
@@ -196,10 +196,17 @@ impl Machine {
     }
 
     fn decide_firings(&self, trigger_state: &TriggerState, now: Timestamp) -> Vec<Record> {
-        let records_of_firings = self.firings.values().filter(|firing| is_active(firing)).flat_map(|firing| {
+        let mut cost = 0;
+        let active = self.firings.values().filter(|firing| is_active(firing));
+        let records_of_firings = active.map_while(|firing| {
+            let has_budget = cost < EvaluationBudget::MAX_COST;
             let record = |fact| Record { at: now, firing: Some(firing.firing), fact };
-            firing.decide(now, &Event::Tick).into_iter().map(record)
+            let facts = if has_budget { firing.decide(now, &Event::Tick) } else { Vec::new() };
+            let records: Vec<Record> = facts.into_iter().map(record).collect();
+            cost += records.iter().map(|record| self.evaluation_cost(record)).sum::<u64>();
+            has_budget.then_some(records)
         });
+        let records_of_firings = records_of_firings.flatten();
         let records: Vec<Record> = records_of_firings.take(MAX_STEP_RECORDS).collect();
         if !records.is_empty() {
             return records;

@@ -1,7 +1,9 @@
 //! Decides what follows without a new message: nodes start, retries and deadlines come due, and the run ends.
 
 use crate::Fact;
-use flow::{Action, Attempt, Failure, FailureKind, NodeIndex, RunState, StartTime, Timestamp, graph::InputUse};
+use flow::{
+    Action, Attempt, EvaluationBudget, Failure, FailureKind, NodeIndex, RunState, StartTime, Timestamp, graph::InputUse,
+};
 
 use super::{
     super::{FiringMachine, calls::lost, graph::NodeRole, node::NodeState},
@@ -24,15 +26,8 @@ impl FiringMachine {
             return vec![Fact::Expired];
         }
         // Listeners to a failure start before the rollback of anything that led to it.
-        let mut facts: Vec<Fact> = self
-            .ready
-            .iter()
-            .map(|order| order.1)
-            .chain(self.startable_elements())
-            .filter(|index| self.definition(*index).is_failure_handler)
-            .map(|index| self.decide_start(now, index))
-            .take(MAX_STEP_RECORDS)
-            .collect();
+        let is_handler = |index: NodeIndex| self.definition(index).is_failure_handler;
+        let mut facts: Vec<Fact> = self.decide_starts(now, is_handler).take(MAX_STEP_RECORDS).collect();
         if !facts.is_empty() {
             return facts;
         }
@@ -52,13 +47,8 @@ impl FiringMachine {
         let rollbacks = rollbacks.map(|index| self.decide_rollback(index));
         let retries = self.retries.range(..=(now, NodeIndex(u32::MAX))).map(|(_, index)| *index);
         let retries = retries.filter(|index| !self.waiting_tasks.contains(index) || self.may_retry(*index));
-        let retries = retries.map(|index| self.decide_retry(now, index));
-        let starts = self
-            .ready
-            .iter()
-            .map(|order| order.1)
-            .chain(self.startable_elements())
-            .map(|index| self.decide_start(now, index));
+        let retries = retries.take_while(self.until_budget_is_spent()).map(|index| self.decide_retry(now, index));
+        let starts = self.decide_starts(now, |_| true);
         facts.extend(
             inline_fetches.chain(abandoned_waits).chain(rollbacks).chain(retries).chain(starts).take(MAX_STEP_RECORDS),
         );
@@ -103,6 +93,23 @@ impl FiringMachine {
         Fact::Started { attempt: self.node_attempt(index, Attempt::new(count + 1)), action }
     }
 
+    /// Decides about the chosen nodes that may start.
+    fn decide_starts(&self, now: Timestamp, is_chosen: impl Fn(NodeIndex) -> bool) -> impl Iterator<Item = Fact> {
+        let startable = self.ready.iter().map(|order| order.1).chain(self.startable_elements());
+        let startable = startable.filter(move |index| is_chosen(*index)).take_while(self.until_budget_is_spent());
+        startable.map(move |index| self.decide_start(now, index))
+    }
+
+    /// Accepts nodes until the conditions of those before them have cost as much as the conditions of one step may.
+    fn until_budget_is_spent(&self) -> impl FnMut(&NodeIndex) -> bool {
+        let mut cost = 0;
+        move |index| {
+            let is_left = cost < EvaluationBudget::MAX_COST;
+            cost += self.evaluation_cost(*index);
+            is_left
+        }
+    }
+
     /// Decides whether a node that may start starts now or waits first.
     fn decide_start(&self, now: Timestamp, index: NodeIndex) -> Fact {
         let starts = if self.element(index).is_some() { None } else { self.flow.node(index).starts };
@@ -127,7 +134,7 @@ impl FiringMachine {
             Err(error) => Fact::StartFailed {
                 node: index,
                 attempt: Attempt::new(self.node(index).applies + 1),
-                failure: Failure::new(FailureKind::Permanent, error.to_string()),
+                failure: Failure::new(FailureKind::Permanent, error),
             },
         }
     }
