@@ -51,7 +51,7 @@ impl Bodies {
     pub(crate) async fn read(&self, sender: &Sender, request: Request) -> Result<(Request, Share), Response> {
         let (head, body) = request.into_parts();
         let (share, body) = match body.size_hint().exact() {
-            Some(bytes) => (self.take(sender, usize::try_from(bytes).unwrap_or(usize::MAX))?, body),
+            Some(bytes) => (self.take(sender, usize::try_from(bytes).unwrap_or(usize::MAX)).map_err(busy)?, body),
             None => self.take_for_unknown(sender, body).await?,
         };
         let body = extract::Body::from_request(Request::from_parts(head.clone(), body), &()).await;
@@ -60,15 +60,15 @@ impl Bodies {
     }
 
     /// Takes memory for a body of a known size. Of one that is too large, no more bytes are read than of the largest.
-    fn take(&self, sender: &Sender, bytes: usize) -> Result<Share, Response> {
+    fn take(&self, sender: &Sender, bytes: usize) -> Result<Share, Exhausted> {
         let bytes = bytes.min(self.largest_request);
         let shares = if bytes <= SMALL { &self.small } else { &self.large };
-        shares.take(sender, bytes.max(MIN_PART)).map_err(busy)
+        shares.take(sender, bytes.max(MIN_PART))
     }
 
     /// Takes memory for a body whose size is not known before its end: it counts as small, and if it is not, as the largest.
     async fn take_for_unknown(&self, sender: &Sender, body: Body) -> Result<(Share, Body), Response> {
-        let small = self.take(sender, SMALL)?;
+        let small = self.take(sender, SMALL).map_err(busy)?;
         let (mut chunks, mut first, mut bytes) = (body.into_data_stream(), Vec::new(), 0);
         while bytes <= SMALL {
             let Some(chunk) = chunks.next().await else {
@@ -82,7 +82,7 @@ impl Bodies {
             }
         }
         drop(small);
-        let large = self.take(sender, self.largest_request)?;
+        let large = self.take(sender, self.largest_request).map_err(busy)?;
         Ok((large, Body::from_stream(stream::iter(first).chain(chunks))))
     }
 }
