@@ -2,10 +2,16 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use crate::{Json, NodeName, Value, Values};
+use crate::{Json, NodeName, Size, Value, Values};
 
 /// The maximum length of a message, in bytes; longer ones are cut.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// The maximum length of the details of a failure, in bytes; longer ones are dropped.
+pub const MAX_DETAILS_BYTES: usize = 64 << 10;
+
+/// The maximum length of the mark after a message that was cut, in bytes.
+const MAX_CUT_MARK: usize = 64;
 
 /// The details of a failure of kind `module` that another attempt cannot change.
 const NOT_ADMITTED: &str = r#"{"retry":false}"#;
@@ -152,6 +158,27 @@ impl Failure {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: cut(message.into(), MAX_MESSAGE_BYTES), details: None }
     }
+
+    /// Whether its message and its details are at most as long as those of any failure may be.
+    #[must_use]
+    pub fn is_within_bounds(&self) -> bool {
+        let details = self.details.as_ref().map_or(0, |details| details.as_str().len());
+        self.message.len() <= MAX_MESSAGE_BYTES + MAX_CUT_MARK && details <= MAX_DETAILS_BYTES
+    }
+
+    /// Cuts the message and drops the details, each where it is too long: the sender of a failure may not keep to the bounds.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        if self.is_within_bounds() {
+            return self;
+        }
+        let Self { kind, message, details } = self;
+        let length = details.as_ref().map_or(0, |details| details.as_str().len());
+        if length > MAX_DETAILS_BYTES {
+            return Self::new(kind, without_details(&cut(message, MAX_MESSAGE_BYTES - 128), &too_long_details(length)));
+        }
+        Self { details, ..Self::new(kind, message) }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -195,6 +222,18 @@ impl FailureSummary {
         let first = failures.iter().take(Self::MAX_FAILURES).map(|(task, failure)| (task.clone(), short(failure)));
         Self { first: first.collect(), total: failures.len() as u64 }
     }
+}
+
+/// The message of a failure whose details are dropped for a reason.
+#[must_use]
+pub fn without_details(message: &str, reason: &str) -> String {
+    format!("{message} [its details are dropped: {reason}]")
+}
+
+/// Why details of this length are dropped.
+#[must_use]
+pub fn too_long_details(length: usize) -> String {
+    format!("{length} bytes, the limit is {}", Size(MAX_DETAILS_BYTES as u64))
 }
 
 /// Cuts a text, with a mark, where it is longer than a maximum in bytes.
@@ -248,6 +287,26 @@ mod tests {
         assert_eq!(Failure::new(FailureKind::Trap, message.clone()).message, message);
         let cut = Failure::new(FailureKind::Trap, format!("x{message}")).message;
         assert!(cut.ends_with("… [cut, 16385 bytes in all]"), "{}", &cut[cut.len() - 40..]);
+    }
+
+    #[test]
+    fn a_failure_beyond_its_bounds_is_cut() {
+        let details = |length: usize| Some(Json::parse(format!("\"{}\"", "d".repeat(length - 2))).unwrap());
+        let failure = |message: usize, length| Failure {
+            kind: FailureKind::Transient,
+            message: "m".repeat(message),
+            details: details(length),
+        };
+        let longest = failure(MAX_MESSAGE_BYTES, MAX_DETAILS_BYTES);
+        assert_eq!(longest.clone().bounded(), longest);
+        let cut = Failure { details: None, ..Failure::new(FailureKind::Trap, "m".repeat(2 * MAX_MESSAGE_BYTES)) };
+        assert_eq!(cut.clone().bounded(), cut, "a message that was cut is not cut again");
+        for (message, length) in [(60 << 20, 100), (100, 60 << 20), (60 << 20, 60 << 20)] {
+            let bounded = failure(message, length).bounded();
+            assert!(bounded.is_within_bounds());
+            assert_eq!(bounded.details.is_some(), length == 100);
+            assert_eq!(bounded.message.contains("its details are dropped: 62914560 bytes"), length != 100);
+        }
     }
 
     #[test]

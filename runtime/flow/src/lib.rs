@@ -34,7 +34,10 @@ pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationBudget};
 pub use cron::Cron;
 pub use digest::Digest;
-pub use failure::{Failure, FailureKind, FailureSummary, Failures, MAX_MESSAGE_BYTES, Outcome};
+pub use failure::{
+    Failure, FailureKind, FailureSummary, Failures, MAX_DETAILS_BYTES, MAX_MESSAGE_BYTES, Outcome, too_long_details,
+    without_details,
+};
 pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{Export, FlowName, Namespace, NodeName, QueueName, RunId, Shard, TokenName, ValueName, WorkerName};
 pub use notification::{NotificationOutcome, TaskNotification};

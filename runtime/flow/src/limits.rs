@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Size, time::format_duration};
+use crate::{Failure, FailureKind, Size, time::format_duration};
 
 /// The largest allowed [`Limits::stack`]: sandboxes have engines up to this size.
 pub const MAX_STACK_BYTES: u64 = 8 << 20;
@@ -98,6 +98,21 @@ limits! {
     table_elements: Count(u64) = 100_000, at most 10_000_000;
     /// The maximum number each of core instances, memories and tables of the component.
     instances: SmallCount(u32) = 32, at most 1_000;
+}
+
+impl Limits {
+    /// Checks the bytes of the values that a call provides, including their names.
+    ///
+    /// # Errors
+    /// The failure of the call when they are more than [`Limits::output`].
+    pub fn check_output(&self, used: u64) -> Result<(), Failure> {
+        if used <= self.output {
+            return Ok(());
+        }
+        let limit = Size(self.output);
+        let message = format!("it returned {used} bytes of values and names, the limit is {limit}");
+        Err(Failure::new(FailureKind::OutputLimit, message))
+    }
 }
 
 /// One limit, which may be set.

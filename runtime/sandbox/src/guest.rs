@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use flow::{Failure, FailureKind, Json, Outcome, Size, Value, ValueName, Values};
+use flow::{
+    Failure, FailureKind, Json, MAX_DETAILS_BYTES, Outcome, Value, ValueName, Values, too_long_details, without_details,
+};
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::{
@@ -24,9 +26,6 @@ mod bindings {
 pub(crate) use bindings::{Task, TaskPre, waft::task::types as wit};
 
 use bindings::waft::task::host;
-
-/// The maximum size of the JSON details of a failure, in bytes: they are recorded with every failed attempt.
-pub(crate) const MAX_DETAILS_BYTES: usize = 64 << 10;
 
 pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     host::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)
@@ -137,9 +136,7 @@ fn failure(failure: wit::Failure) -> Failure {
     };
     let (details, dropped) = match failure.details {
         None => (None, None),
-        Some(details) if details.len() > MAX_DETAILS_BYTES => {
-            (None, Some(format!("{} bytes, the limit is {}", details.len(), Size(MAX_DETAILS_BYTES as u64))))
-        }
+        Some(details) if details.len() > MAX_DETAILS_BYTES => (None, Some(too_long_details(details.len()))),
         Some(details) => match Json::parse(details) {
             Ok(details) => (Some(details), None),
             Err(error) => (None, Some(error.to_string())),
@@ -147,7 +144,7 @@ fn failure(failure: wit::Failure) -> Failure {
     };
     let message = match dropped {
         None => failure.message,
-        Some(reason) => format!("{} [its details are dropped: {reason}]", failure.message),
+        Some(reason) => without_details(&failure.message, &reason),
     };
     Failure { details, ..Failure::new(kind, message) }
 }
@@ -155,13 +152,7 @@ fn failure(failure: wit::Failure) -> Failure {
 /// The values that an apply returned, checked against the required outputs.
 fn checked_outputs(outputs: Vec<wit::ValueResult>, call: &Call) -> Result<Values, Failure> {
     let used: u64 = outputs.iter().map(size).sum();
-    if used > call.limits.output {
-        let limit = Size(call.limits.output);
-        return Err(Failure::new(
-            FailureKind::OutputLimit,
-            format!("it returned {used} bytes of values and names, the limit is {limit}"),
-        ));
-    }
+    call.limits.check_output(used)?;
     let mut values = Values::new();
     let mut names = BTreeSet::new();
     for value in outputs {

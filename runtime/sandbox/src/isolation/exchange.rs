@@ -6,7 +6,7 @@
 
 use std::io;
 
-use flow::{Failure, FailureKind, MAX_MESSAGE_BYTES, Values};
+use flow::{Failure, FailureKind, Values};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::message::{
@@ -16,12 +16,9 @@ use super::message::{
 use crate::{
     call::{Action, Call, Completion, Observer},
     describe::description,
-    guest::{MAX_DETAILS_BYTES, require_outputs},
+    guest::require_outputs,
     host_state::Streams,
 };
-
-/// The longest mark after a message that was cut, in bytes.
-const MAX_CUT_MARK: usize = 64;
 
 /// How a call in a child ended.
 #[derive(Debug)]
@@ -179,9 +176,7 @@ fn invalid(error: io::Error) -> ExchangeError {
 /// The values of a call, if a guest within its limits can have returned them.
 fn checked_values(values: Values, call: &Call) -> Result<Values, ExchangeError> {
     let used: u64 = values.iter().map(|(name, value)| (name.as_str().len() + value.size()) as u64).sum();
-    if used > call.limits.output {
-        return Err(violation("more values than its limit"));
-    }
+    call.limits.check_output(used).map_err(|_| violation("more values than its limit"))?;
     let expected = match call.action {
         Action::Apply => &*call.required_outputs,
         Action::Rollback { .. } => &[],
@@ -205,9 +200,11 @@ fn checked_failure(failure: Failure) -> Result<Failure, ExchangeError> {
         // These say that the guest was not called, or what only an engine knows.
         FailureKind::MissingInput | FailureKind::Module | FailureKind::Poison | FailureKind::Cancelled => false,
     };
-    let details = failure.details.as_ref().map_or(0, |details| details.as_str().len());
-    let is_small = failure.message.len() <= MAX_MESSAGE_BYTES + MAX_CUT_MARK && details <= MAX_DETAILS_BYTES;
-    if is_possible && is_small { Ok(failure) } else { Err(violation("a failure that no guest can have")) }
+    if is_possible && failure.is_within_bounds() {
+        Ok(failure)
+    } else {
+        Err(violation("a failure that no guest can have"))
+    }
 }
 
 #[cfg(test)]

@@ -11,14 +11,14 @@ mod values;
 
 use std::io;
 
-use flow::{Limits, MAX_MESSAGE_BYTES};
+use flow::{Limits, MAX_DETAILS_BYTES, MAX_MESSAGE_BYTES};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     call::{Call, Level, Standard},
     describe::description::TaskInfo,
     engines::{Allocation, EngineKind},
-    guest::{MAX_DETAILS_BYTES, MAX_PROGRESS_BYTES},
+    guest::MAX_PROGRESS_BYTES,
     loaded::LoadError,
 };
 
