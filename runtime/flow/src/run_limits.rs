@@ -6,14 +6,14 @@ use crate::{Size, Value, ValueName};
 /// own settings are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunLimits {
-    /// The maximum number of elements for which one `for_each` task is called.
+    /// The maximum number of elements for which one `for_each` task is called, and of the nodes of all open firings together.
     pub elements: u32,
     /// The maximum number of times that retry controllers run a flow, with those of the enclosing flows: their retries multiply.
     pub attempts: u32,
     /// The maximum number of firings that are open at the same time: that wait for their turn, are under way, or need a person.
     pub firings: u32,
     /// The maximum bytes of values that belong together, including names: the inputs of a run, the constants of a task, the
-    /// values of a notification, and the lists that a `for_each` task provides.
+    /// values of a notification, the lists that a `for_each` task provides, and the values that all open firings begin with.
     pub value: u64,
 }
 

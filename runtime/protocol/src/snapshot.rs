@@ -4,10 +4,10 @@ mod firing;
 mod node;
 mod triggers;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use flow::{NodeIndex, Revision, Timestamp, Values};
-use machine::{NotificationKeys, Snapshot};
+use machine::{GivenValues, NotificationKeys, Snapshot};
 
 use self::{firing::WireFiring, triggers::WireTriggerState};
 use crate::{
@@ -75,7 +75,7 @@ fn provided_to_wire(provided: &BTreeMap<NodeIndex, Values>) -> WireProvided<'_> 
     provided.iter().map(|(index, values)| (index.0, values_to_wire(values))).collect()
 }
 
-fn provided_from_wire(wire: WireProvided<'_>) -> Result<Arc<BTreeMap<NodeIndex, Values>>, Invalid> {
+fn provided_from_wire(wire: WireProvided<'_>) -> Result<GivenValues, Invalid> {
     let values = |(index, values): (u32, WireValues<'_>)| Ok((NodeIndex(index), values_from_wire(values)?));
-    wire.into_iter().map(values).collect::<Result<_, Invalid>>().map(Arc::new)
+    wire.into_iter().map(values).collect::<Result<BTreeMap<_, _>, Invalid>>().map(GivenValues::from)
 }

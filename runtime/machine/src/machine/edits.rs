@@ -276,7 +276,7 @@ impl<'f> NodeMapping<'f> {
         let scopes = firing.intentions.iter();
         let intentions = scopes.filter_map(|(old_index, intention)| Some((self.scope(*old_index)?, *intention)));
         let (nodes, intentions) = (nodes.collect(), intentions.collect());
-        let inherited = Arc::new(self.map_keys(&firing.given));
+        let inherited = self.map_keys(&firing.given).into();
         Some(FiringSnapshot { entry, elements, nodes, intentions, given: inherited, ..firing })
     }
 
@@ -310,12 +310,12 @@ impl<'f> NodeMapping<'f> {
                 Some(entry) => Some(self.node(entry)?),
                 None => None,
             };
-            let inherited = queued.inherited.as_ref().map(|inherited| Arc::new(self.map_keys(inherited)));
+            let inherited = queued.inherited.as_ref().map(|inherited| self.map_keys(inherited).into());
             Some(QueuedFiring { entry, inherited, ..queued.clone() })
         });
         let pending = state.pending_triggers.iter().filter_map(|pending| {
             let back_edge = self.back_edge(pending.back_edge)?;
-            Some(PendingTrigger { back_edge, given: Arc::new(self.map_keys(&pending.given)), ..pending.clone() })
+            Some(PendingTrigger { back_edge, given: self.map_keys(&pending.given).into(), ..pending.clone() })
         });
         let schedules = self.new.triggers.iter().flat_map(|triggers| &triggers.schedules).map(|schedule| {
             let old_schedules = self.old.triggers.iter().flat_map(|triggers| &triggers.schedules);
@@ -336,7 +336,7 @@ impl<'f> NodeMapping<'f> {
             schedules,
             backlogs,
             skips,
-            latest_values: Arc::new(self.map_keys(&state.latest_values)),
+            latest_values: self.map_keys(&state.latest_values).into(),
             last_states: self.map_keys(&state.last_states),
             ..state
         }

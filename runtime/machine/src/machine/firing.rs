@@ -27,6 +27,7 @@ use std::{
     sync::Arc,
 };
 
+use super::triggers::GivenValues;
 use crate::Trigger;
 use flow::{
     CallId, Failures, Firing, Flow, NodeIndex, NodeName, RunId, RunState, State, Timestamp, Values, graph::ScopeIndex,
@@ -34,9 +35,6 @@ use flow::{
 use for_each::Elements;
 use graph::{Element, NodeRole};
 use node::{NodeRun, NodeState, ScopeRun, node_count};
-
-/// The values of nodes outside a firing.
-pub(super) type InheritedValues = Arc<BTreeMap<NodeIndex, Values>>;
 
 /// The state machine of one firing.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +54,7 @@ pub(super) struct FiringMachine {
     /// The values of the notification that triggered this firing.
     pub(super) inputs: Values,
     /// The values of nodes outside this firing, and the values that its own nodes provided the last time.
-    pub(super) inherited: InheritedValues,
+    pub(super) inherited: GivenValues,
     pub(super) state: RunState,
     /// The nodes of the flow, then the list elements.
     pub(super) nodes: Vec<NodeRun>,
@@ -108,7 +106,7 @@ pub(super) struct FiringStart {
     pub(super) entry: Option<NodeIndex>,
     pub(super) by: Trigger,
     pub(super) inputs: Values,
-    pub(super) inherited: InheritedValues,
+    pub(super) inherited: GivenValues,
 }
 
 impl FiringStart {
@@ -119,7 +117,7 @@ impl FiringStart {
             entry: None,
             by: Trigger::Start,
             inputs: Values::new(),
-            inherited: InheritedValues::default(),
+            inherited: GivenValues::default(),
         }
     }
 }

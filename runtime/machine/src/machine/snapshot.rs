@@ -2,10 +2,7 @@
 //!
 //! A snapshot contains only what records decided. Readiness, wait counts and due times are derived and recomputed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::Trigger;
 use flow::{
@@ -14,7 +11,7 @@ use flow::{
 };
 
 use super::{
-    Machine, NotificationKeys, PendingTrigger, QueuedFiring, TriggerState,
+    GivenValues, Machine, NotificationKeys, PendingTrigger, QueuedFiring, TriggerState,
     firing::{
         FiringMachine, FiringStart,
         for_each::Expansion,
@@ -52,7 +49,7 @@ pub struct FiringSnapshot {
     /// The values of the trigger.
     pub inputs: Values,
     /// The values that nodes had provided when it was triggered.
-    pub given: Arc<BTreeMap<NodeIndex, Values>>,
+    pub given: GivenValues,
     /// Its state.
     pub state: RunState,
     /// The elements of `for_each` tasks.
@@ -206,7 +203,7 @@ impl FiringMachine {
                 entry: self.entry,
                 by: self.by.clone(),
                 inputs: Values::new(),
-                inherited: Arc::default(),
+                inherited: GivenValues::default(),
             },
         );
         let fresh_element = NodeRun { firing: self.firing, ..NodeRun::untouched() };

@@ -7,6 +7,7 @@ mod edits;
 mod triggers;
 mod bounds;
 mod limits;
+mod open_firings;
 mod traces;
 mod rules;
 mod schedules;

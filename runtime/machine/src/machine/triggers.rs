@@ -4,6 +4,8 @@
 //! successful firing. Its effects are rolled back independently of other firings.
 
 mod decide;
+mod given_values;
+mod open_firings;
 mod schedules;
 
 use std::{
@@ -20,9 +22,10 @@ use flow::{
 
 use super::{
     Machine,
-    firing::{FiringMachine, FiringStart, InheritedValues},
+    firing::{FiringMachine, FiringStart},
 };
 
+pub use given_values::GivenValues;
 pub use schedules::{Backlog, SkipCount};
 
 /// The delay before a back edge triggers the next firing after a firing without calls. Nothing else slows a cycle without
@@ -45,7 +48,7 @@ pub struct TriggerState {
     /// Back edges that are to fire or skip their target, in order.
     pub pending_triggers: VecDeque<PendingTrigger>,
     /// The values of each node in its last successful firing.
-    pub latest_values: Arc<BTreeMap<NodeIndex, Values>>,
+    pub latest_values: GivenValues,
     /// The state of each node in its last ended firing.
     pub last_states: BTreeMap<NodeIndex, State>,
     /// Failures of ended firings whose node has not succeeded in a firing since.
@@ -78,7 +81,7 @@ pub struct QueuedFiring {
     /// The values of the trigger.
     pub values: Values,
     /// The values of the firing that triggered it; `None` where no firing did.
-    pub inherited: Option<Arc<BTreeMap<NodeIndex, Values>>>,
+    pub inherited: Option<GivenValues>,
 }
 
 /// A back edge that is to fire its target.
@@ -89,7 +92,7 @@ pub struct PendingTrigger {
     /// The notification values of the firing that the back edge leaves.
     pub values: Values,
     /// The values that this firing provided.
-    pub given: Arc<BTreeMap<NodeIndex, Values>>,
+    pub given: GivenValues,
     /// The earliest time of the decision; `None` for an immediate one.
     pub not_before: Option<Timestamp>,
 }
@@ -120,7 +123,7 @@ impl TriggerState {
             firing_count: 0,
             queued: VecDeque::new(),
             pending_triggers: VecDeque::new(),
-            latest_values: Arc::default(),
+            latest_values: GivenValues::default(),
             last_states: BTreeMap::new(),
             failures: Arc::default(),
             ending: false,
@@ -333,7 +336,7 @@ impl Machine {
         known_failures.retain(|name, _| !replaced.contains(&name.base()));
         known_failures.extend((*failures).clone());
         if state == RunState::Success {
-            Arc::make_mut(&mut trigger_state.latest_values).extend(succeeded);
+            trigger_state.latest_values.extend(succeeded);
         }
         let is_base = trigger_state.base_firing == Some(firing);
         if is_base && state != RunState::Success {
@@ -485,13 +488,4 @@ impl Machine {
 
 fn publish_firing(firing: Firing, state: RunState, at: Timestamp) -> Command {
     Command::Publish(Change::Firing { firing, state, at })
-}
-
-/// The values of a firing: the inherited values, overridden by the values of its own nodes.
-impl FiringMachine {
-    fn provided(&self) -> InheritedValues {
-        let mut inherited = (*self.inherited).clone();
-        inherited.extend(self.values());
-        Arc::new(inherited)
-    }
 }

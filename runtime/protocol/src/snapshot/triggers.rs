@@ -1,6 +1,6 @@
 //! The state that a run with more than one firing has in addition to its firings.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use flow::{Firing, NodeIndex, RunState, SkipReason, State, Timestamp};
 use machine::{Backlog, NextFiring, PendingTrigger, QueuedFiring, SkipCount, TriggerState};
@@ -52,8 +52,8 @@ struct WireQueuedFiring<'a> {
 #[derive(Encode, BorrowDecode)]
 struct WirePendingTrigger<'a> {
     back_edge: u32,
-    values: WireValues<'a>,
-    provided_before: WireProvided<'a>,
+    /// The values of its firing; not written again if they are those of the back edge before it.
+    values: Option<(WireValues<'a>, WireProvided<'a>)>,
     not_before_micros: Option<u64>,
 }
 
@@ -86,7 +86,7 @@ impl<'a> From<&'a TriggerState> for WireTriggerState<'a> {
             state: triggers.state.as_str(),
             last_firing: triggers.firing_count,
             queued: triggers.queued.iter().map(WireQueuedFiring::from).collect(),
-            pending: triggers.pending_triggers.iter().map(WirePendingTrigger::from).collect(),
+            pending: pending_to_wire(&triggers.pending_triggers),
             provided: provided_to_wire(&triggers.latest_values),
             last_states: triggers.last_states.iter().map(|(index, state)| (index.0, state.as_str())).collect(),
             failures: failures_to_wire(&triggers.failures),
@@ -108,11 +108,7 @@ impl WireTriggerState<'_> {
             state: run_state(self.state)?,
             firing_count: self.last_firing,
             queued: self.queued.into_iter().map(WireQueuedFiring::into_queued_firing).collect::<Result<_, _>>()?,
-            pending_triggers: self
-                .pending
-                .into_iter()
-                .map(WirePendingTrigger::into_pending_trigger)
-                .collect::<Result<_, _>>()?,
+            pending_triggers: pending_from_wire(self.pending)?,
             latest_values: provided_from_wire(self.provided)?,
             last_states: self.last_states.into_iter().map(last_state).collect::<Result<_, _>>()?,
             failures: Arc::new(failures_from_wire(self.failures)?),
@@ -156,27 +152,32 @@ impl WireQueuedFiring<'_> {
     }
 }
 
-impl<'a> From<&'a PendingTrigger> for WirePendingTrigger<'a> {
-    fn from(PendingTrigger { back_edge, values, given, not_before }: &'a PendingTrigger) -> Self {
-        Self {
+fn pending_to_wire(pending: &VecDeque<PendingTrigger>) -> Vec<WirePendingTrigger<'_>> {
+    let previous = std::iter::once(None).chain(pending.iter().map(Some));
+    let wire = pending.iter().zip(previous).map(|(trigger, previous)| {
+        let PendingTrigger { back_edge, values, given, not_before } = trigger;
+        let is_same =
+            previous.is_some_and(|previous| previous.given.is_shared_with(given) && previous.values == *values);
+        WirePendingTrigger {
             back_edge: *back_edge,
-            values: values_to_wire(values),
-            provided_before: provided_to_wire(given),
+            values: (!is_same).then(|| (values_to_wire(values), provided_to_wire(given))),
             not_before_micros: time_to_wire(*not_before),
         }
-    }
+    });
+    wire.collect()
 }
 
-impl WirePendingTrigger<'_> {
-    fn into_pending_trigger(self) -> Result<PendingTrigger, Invalid> {
-        let (values, given) = (values_from_wire(self.values)?, provided_from_wire(self.provided_before)?);
-        Ok(PendingTrigger {
-            back_edge: self.back_edge,
-            values,
-            given,
-            not_before: time_from_wire(self.not_before_micros),
-        })
+fn pending_from_wire(wire: Vec<WirePendingTrigger<'_>>) -> Result<VecDeque<PendingTrigger>, Invalid> {
+    let mut pending: VecDeque<PendingTrigger> = VecDeque::with_capacity(wire.len());
+    for WirePendingTrigger { back_edge, values, not_before_micros } in wire {
+        let (values, given) = match (values, pending.back()) {
+            (Some((values, given)), _) => (values_from_wire(values)?, provided_from_wire(given)?),
+            (None, Some(previous)) => (previous.values.clone(), previous.given.clone()),
+            (None, None) => return Err("the first back edge has no values".into()),
+        };
+        pending.push_back(PendingTrigger { back_edge, values, given, not_before: time_from_wire(not_before_micros) });
     }
+    Ok(pending)
 }
 
 impl From<&NextFiring> for WireNextTime {

@@ -6,11 +6,13 @@ mod flows;
 mod golden;
 mod strategies;
 
+use std::collections::BTreeMap;
+
 use flow::{
-    Attempt, Digest, Firing, NodeKind, NotificationOutcome, RunState, Signal, State, Stored, TaskResult, Timestamp,
-    Value,
+    Attempt, Digest, Firing, NodeIndex, NodeKind, NotificationOutcome, RunState, Signal, State, Stored, TaskResult,
+    Timestamp, Value, Values,
 };
-use machine::NodeChange;
+use machine::{GivenValues, NodeChange, PendingTrigger};
 use proptest::prelude::*;
 use protocol::{
     BatchedReport, CallKeys, CallLog, Control, DecodeError, EngineSecret, FetchPart, FetchReply, FetchRequest,
@@ -241,4 +243,30 @@ fn an_unknown_version_error_has_advice() {
     assert!(matches!(error, DecodeError::Version { expected: "record", version: 250, .. }), "{error}");
     let garbage = Job::decode(b"{\"hello\":1}").unwrap_err();
     assert!(garbage.to_string().starts_with("not a job: 11 bytes that begin [7b, 22"), "{garbage}");
+}
+
+#[test]
+fn back_edges_of_one_firing_write_its_values_once() {
+    let provided = |number: u32| {
+        let text = Value::json(&format!("{number}{}", "x".repeat(10_000)).into());
+        GivenValues::from(BTreeMap::from([(NodeIndex(1), Values::from([("y".parse().unwrap(), text)]))]))
+    };
+    let mut snapshot = long_lived_snapshot();
+    let before = encode_snapshot(&snapshot).len();
+    for given in [provided(1), provided(2)] {
+        let pending = (0..100).map(|back_edge| {
+            let values = Values::from([("x".parse().unwrap(), Value::json(&back_edge.into()))]);
+            let values = if back_edge < 50 { Values::new() } else { values };
+            PendingTrigger { back_edge, values, given: given.clone(), not_before: None }
+        });
+        snapshot.triggers.as_mut().unwrap().pending_triggers.extend(pending);
+    }
+    // The values of the trigger differ in half of them.
+    let encoded = encode_snapshot(&snapshot);
+    assert!(encoded.len() - before < 2 * 52 * 10_100, "{}", encoded.len() - before);
+    let decoded = decode_snapshot(&encoded).unwrap();
+    let pending = &decoded.triggers.as_ref().unwrap().pending_triggers;
+    assert!(pending[0].given.is_shared_with(&pending[49].given));
+    assert!(!pending[0].given.is_shared_with(&pending[100].given));
+    assert_eq!(decoded, snapshot);
 }

@@ -15,14 +15,6 @@ use crate::machine::{
 };
 
 impl Machine {
-    /// The number of firings that may open now: each waits for its turn, is under way, or needs a person. If there is none,
-    /// notifications are refused, back edges are skipped, and schedule times go to the backlog or are skipped.
-    pub(super) fn free_firings(&self, trigger_state: &TriggerState) -> usize {
-        let is_open = |firing: &&FiringMachine| is_active(firing) || firing.state == RunState::Failure;
-        let open = self.firings.values().filter(is_open).count() + trigger_state.queued.len();
-        (self.flow.limits.firings as usize).saturating_sub(open)
-    }
-
     pub(in crate::machine) fn decide_triggers(
         &self,
         trigger_state: &TriggerState,
@@ -164,9 +156,8 @@ impl Machine {
         if let Some(max) = triggers.max_firings.filter(|max| trigger_state.firing_count >= *max) {
             return Some(format!("the run has fired {max} times, and its flow allows no more"));
         }
-        if self.free_firings(trigger_state) == 0 {
-            let most = self.flow.limits.firings;
-            return Some(format!("{most} firings are open, and the limit `firings` allows no more: try again later"));
+        if let Some(reason) = self.no_free_firing(trigger_state) {
+            return Some(format!("{reason}: try again later"));
         }
         let TaskResult::Succeeded(values) = result else {
             return Some(format!("task {name:?} calls a guest: a notification fires it, and cannot fail it"));
@@ -240,8 +231,8 @@ impl Machine {
         }
         // Each firing may have more than one back edge.
         if trigger_state.pending_triggers.len() > self.free_firings(trigger_state) {
-            let most = self.flow.limits.firings;
-            return skipped(format!("the limit `firings` allows {most} open firings"));
+            let reason = self.no_free_firing(trigger_state);
+            return skipped(reason.unwrap_or_else(|| "too few further firings may open for all back edges".into()));
         }
         match self.evaluate_back_edge(edge, pending) {
             Ok(true) => self.fire(trigger_state, edge.to, Trigger::BackEdge(pending.back_edge), pending.values.clone()),

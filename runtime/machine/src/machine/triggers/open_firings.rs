@@ -1,0 +1,76 @@
+//! How many firings of a run may be open: their number, their nodes and their values are limited.
+
+use flow::RunState;
+
+use super::{GivenValues, PendingTrigger, QueuedFiring, TriggerState, given_values::written_size, is_active};
+use crate::machine::{Machine, firing::FiringMachine};
+
+/// The number of open firings that a flow may always have, however many nodes it has: with fewer, a firing under way could not
+/// trigger the next.
+const MIN_OPEN_FIRINGS: usize = 2;
+
+impl Machine {
+    /// The number of firings that may open now: each waits for its turn, is under way, or needs a person. If there is none,
+    /// notifications are refused, back edges are skipped, and schedule times go to the backlog or are skipped.
+    pub(in crate::machine) fn free_firings(&self, trigger_state: &TriggerState) -> usize {
+        if self.has_too_large_firings(trigger_state) {
+            return 0;
+        }
+        let open = self.open_firings().count() + trigger_state.queued.len();
+        self.max_open_firings().saturating_sub(open)
+    }
+
+    /// Says to people why no firing may open now, if so.
+    pub(super) fn no_free_firing(&self, trigger_state: &TriggerState) -> Option<String> {
+        if self.has_too_large_firings(trigger_state) {
+            let most = flow::Size(self.flow.limits.value);
+            return Some(format!("the limit `value` allows {most} of values for all open firings together"));
+        }
+        if self.free_firings(trigger_state) > 0 {
+            return None;
+        }
+        let (most, limits) = (self.max_open_firings(), &self.flow.limits);
+        if most == limits.firings as usize {
+            return Some(format!("{most} firings are open, and the limit `firings` allows no more"));
+        }
+        let nodes = self.flow.nodes.len();
+        Some(format!(
+            "{most} firings of {nodes} nodes are open, and the limit `elements` allows {} nodes",
+            limits.elements
+        ))
+    }
+
+    /// The maximum number of open firings: each has all nodes of the flow, as a list has its elements.
+    fn max_open_firings(&self) -> usize {
+        let limits = &self.flow.limits;
+        let of_nodes = limits.elements as usize / self.flow.nodes.len().max(1);
+        (limits.firings as usize).min(of_nodes.max(MIN_OPEN_FIRINGS))
+    }
+
+    fn open_firings(&self) -> impl Iterator<Item = &FiringMachine> {
+        self.firings.values().filter(|firing| is_active(firing) || firing.state == RunState::Failure)
+    }
+
+    /// Whether the values that open firings and waiting back edges begin with are larger than a run may have together, as a
+    /// snapshot writes them: once for each firing.
+    fn has_too_large_firings(&self, trigger_state: &TriggerState) -> bool {
+        let of_open = self.open_firings().map(|firing| (&firing.inputs, Some(&firing.inherited)));
+        let of_queued = trigger_state.queued.iter();
+        let of_queued = of_queued.map(|QueuedFiring { values, inherited, .. }| (values, inherited.as_ref()));
+        let mut previous: Option<&GivenValues> = None;
+        let of_pending =
+            trigger_state.pending_triggers.iter().filter_map(|PendingTrigger { values, given, .. }| {
+                // The back edges of a firing share its values, in a snapshot too.
+                let is_shared = previous.replace(given).is_some_and(|previous| previous.is_shared_with(given));
+                (!is_shared).then_some((values, Some(given)))
+            });
+        let mut count = 0;
+        let held = of_open.chain(of_queued).chain(of_pending).map(|(values, given)| {
+            count += 1;
+            written_size(values).saturating_add(given.map_or(0, GivenValues::bytes))
+        });
+        let held = held.fold(0, u64::saturating_add);
+        // One firing may always begin.
+        count > 1 && held > self.flow.limits.value
+    }
+}
