@@ -260,9 +260,10 @@ impl Leases {
             | Event::Tick => return,
         };
         let is_watched = self.holds(shard, &lease);
-        // An unwanted execution has no lease, but is watched anyway, so that only its first heartbeat causes a
-        // record.
-        match is_heartbeat || machine.has_lease(&lease.0, &lease.1) {
+        // An unwanted execution has no lease, but is watched anyway, so that only its first heartbeat causes a record. A
+        // heartbeat that causes none needs no watch: the names of workers in heartbeats may be invented.
+        let is_late_start = || is_heartbeat && machine.would_record_lease(&lease.0, &lease.1);
+        match machine.has_lease(&lease.0, &lease.1) || is_late_start() {
             true if !is_watched => self.begin(shard, lease),
             true => {}
             false => self.end(shard, &lease),

@@ -19,6 +19,9 @@ pub const MAX_LOG_BYTES: usize = 64 << 10;
 /// The cost of a line besides its text, in bytes, so that the number of empty lines is limited too.
 const LINE_OVERHEAD: usize = 16;
 
+/// The maximum length of a level that is read, in bytes. It is part of the cost of a line besides its text.
+const MAX_LEVEL_BYTES: usize = LINE_OVERHEAD;
+
 /// The log of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallLog {
@@ -108,10 +111,15 @@ impl<'a> From<&'a CallLog> for WireLog<'a> {
 
 impl From<WireLog<'_>> for CallLog {
     fn from(wire: WireLog<'_>) -> Self {
-        let line = |(level, text): (&str, &str)| LogLine { level: level.into(), text: text.into() };
         // A fact that only a later waft knows is of no use here, and the lines are.
         let fact = |number| wire.facts.iter().find(|(other, _)| *other == number).map(|(_, value)| *value);
-        Self { cut: fact(CUT).is_some(), lines: wire.lines.into_iter().map(line).collect() }
+        let mut log = Self::default();
+        // The sender may not have kept to the bounds.
+        for (level, text) in wire.lines {
+            log.push(&level[..level.floor_char_boundary(MAX_LEVEL_BYTES)], text);
+        }
+        log.cut |= fact(CUT).is_some();
+        log
     }
 }
 
@@ -130,6 +138,20 @@ mod tests {
         assert_eq!(log.lines.len(), 2);
         assert_eq!(log.lines[1].text, "ä");
         assert_eq!(CallLog::decode(&log.encode()), Ok(log));
+    }
+
+    #[test]
+    fn a_log_of_a_sender_without_bounds_is_cut() {
+        let (level, text) = ("l".repeat(1 << 20), "t".repeat(1 << 20));
+        let wire = WireLog { lines: (0..16).map(|_| (level.as_str(), text.as_str())).collect(), facts: Vec::new() };
+        let read = CallLog::decode(&codec::encode(MessageKind::LOG, &wire)).unwrap();
+        assert!(read.cut);
+        let size: usize = read.lines.iter().map(|line| line.level.len() + line.text.len()).sum();
+        assert!(size <= MAX_LOG_BYTES, "{size}");
+        let wire = WireLog { lines: vec![("stdout", ""); 100_000], facts: Vec::new() };
+        let read = CallLog::decode(&codec::encode(MessageKind::LOG, &wire)).unwrap();
+        let size: usize = read.lines.iter().map(|line| line.level.len() + line.text.len()).sum();
+        assert!(size <= MAX_LOG_BYTES, "{size}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Messages from the shard queues, and run commands: each adds events to the batch, or asks for effects.
 
+use std::collections::BTreeMap;
+
 use broker::Delivery;
 use flow::{CallId, RunId, Shard, Signal};
 use machine::Event;
@@ -101,12 +103,12 @@ impl Driver {
         }
         self.publications.barrier.on_probe(shard, number);
         let expired = self.leases.on_probe(shard, number);
-        for (call, worker) in &expired {
-            warn!(%call, %worker, "the lease of a call has expired: its worker counts as lost");
+        for (call, workers) in workers_by_call(&expired) {
+            warn!(%call, workers, "the lease of a call has expired: its worker counts as lost");
         }
-        for (call, worker) in self.leases.newly_silent(shard) {
+        for (call, workers) in workers_by_call(&self.leases.newly_silent(shard)) {
             let silence = protocol::lease::SILENT_AFTER;
-            warn!(%call, %worker, "no heartbeat of the call was received for {silence:?}: its worker may be lost");
+            warn!(%call, workers, "no heartbeat of the call was received for {silence:?}: its worker may be lost");
         }
         expired
     }
@@ -276,4 +278,15 @@ impl Driver {
         batch.effects.messages.extend(commands);
         batch.effects.to_accept.push(delivery);
     }
+}
+
+/// The workers of each call, for one log line about a call.
+fn workers_by_call(holders: &[CallHolder]) -> BTreeMap<&CallId, String> {
+    let mut workers: BTreeMap<&CallId, String> = BTreeMap::new();
+    for (call, worker) in holders {
+        let known = workers.entry(call).or_default();
+        let separator = if known.is_empty() { "" } else { ", " };
+        known.extend([separator, worker.as_str()]);
+    }
+    workers
 }

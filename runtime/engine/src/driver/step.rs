@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker::Delivery;
 use flow::{CallId, RunId, RunState, Shard, Timestamp};
 use machine::{Command, Event, MAX_STEP_RECORDS, Machine};
-use protocol::{AttemptLog, Reply};
+use protocol::{AttemptLog, Reply, topology};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -112,6 +112,10 @@ impl Driver {
                 }
             };
             if step.records.is_empty() {
+                if let Some(call) = active.machine.excess_execution(&event) {
+                    let reason = format!("a report of one more execution than {call} may have");
+                    self.refusals.log(&topology::shard_queue(&active.shard), &reason);
+                }
                 let reply = || rejection(&active.machine, &event);
                 reply_to.into_iter().for_each(|reply_to| effects.reply(reply_to, reply()));
                 decided.push((run, event));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Call, Command};
+use crate::{Call, Command, Event};
 use flow::{
     CallId, Failures, Firing, Flow, NodeIndex, NodeName, Revision, RunId, RunState, State, TaskResult, Timestamp,
     Values, WorkerName, graph::Role,
@@ -162,6 +162,43 @@ impl Machine {
     #[must_use]
     pub fn has_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
         self.firings.get(&call.firing).is_some_and(|firing| firing.has_lease(call, worker))
+    }
+
+    /// Whether a heartbeat of a worker would be recorded: as its lease, or as a start of a call that has ended.
+    #[must_use]
+    pub fn would_record_lease(&self, call: &CallId, worker: &WorkerName) -> bool {
+        let event = Event::Leased { call: call.clone(), worker: worker.clone() };
+        !self.decide(self.latest, &event).is_empty()
+    }
+
+    /// The call of an event that is ignored only because the call has as many executions or leases as a call may have: no
+    /// worker that follows the rules causes that.
+    #[must_use]
+    pub fn excess_execution<'a>(&self, event: &'a Event) -> Option<&'a CallId> {
+        match event {
+            Event::Signal(signal) => {
+                let firing = self.firings.get(&signal.call.firing)?;
+                firing.has_too_many_executions(signal).then_some(&signal.call)
+            }
+            Event::Leased { call, worker } => {
+                self.firings.get(&call.firing)?.has_too_many_leases(call, worker).then_some(call)
+            }
+            Event::Start
+            | Event::Cancel
+            | Event::Suspend
+            | Event::Abandon
+            | Event::Resume
+            | Event::Retry
+            | Event::Skip { .. }
+            | Event::Notify { .. }
+            | Event::TaskNotification(_)
+            | Event::Lost { .. }
+            | Event::Fetched { .. }
+            | Event::Withdrawn { .. }
+            | Event::ClockSet { .. }
+            | Event::Edit { .. }
+            | Event::Tick => None,
+        }
     }
 
     /// The dispatched calls that the run no longer needs and that no worker has reported as started: the engine withdraws

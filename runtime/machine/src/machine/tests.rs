@@ -8,6 +8,7 @@ mod triggers;
 mod bounds;
 mod limits;
 mod open_firings;
+mod reports;
 mod traces;
 mod rules;
 mod schedules;

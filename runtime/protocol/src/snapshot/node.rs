@@ -26,6 +26,8 @@ pub(super) struct WireNodeRun<'a> {
     late_outcome: Option<WireOutcome<'a>>,
     starts_at_micros: Option<u64>,
     list: Option<Vec<&'a str>>,
+    /// The executions of each call that were recorded without an answer.
+    unanswered: Vec<(WireAction, u32, u32)>,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -64,6 +66,8 @@ impl<'a> From<&'a NodeRun> for WireNodeRun<'a> {
         let holder = |(action, attempt, worker): &'a (Action, Attempt, WorkerName)| {
             ((*action).into(), attempt.get(), worker.as_str())
         };
+        let unanswered =
+            |((action, attempt), count): (&(Action, Attempt), &u32)| ((*action).into(), attempt.get(), *count);
         Self {
             state: (&node.state).into(),
             firing: node.firing.get(),
@@ -78,6 +82,7 @@ impl<'a> From<&'a NodeRun> for WireNodeRun<'a> {
             late_outcome: node.rare.late_outcome.as_ref().map(WireOutcome::from),
             starts_at_micros: time_to_wire(node.rare.starts_at),
             list: node.rare.list.as_deref().map(list_to_wire),
+            unanswered: node.rare.unanswered.iter().map(unanswered).collect(),
         }
     }
 }
@@ -89,6 +94,8 @@ impl WireNodeRun<'_> {
         let holder = |(action, attempt, worker): (WireAction, u32, &str)| {
             Ok((action.into(), Attempt::new(attempt), WorkerName::new(worker).map_err(invalid)?))
         };
+        let unanswered =
+            |(action, attempt, count): (WireAction, u32, u32)| ((action.into(), Attempt::new(attempt)), count);
         let mut node = NodeRun::untouched();
         node.state = self.state.into_state()?;
         node.firing = Firing::new(self.firing);
@@ -102,6 +109,7 @@ impl WireNodeRun<'_> {
             lost: self.lost.into_iter().map(lost).collect(),
             lease_holders: self.holders.into_iter().map(holder).collect::<Result<_, Invalid>>()?,
             late_outcome: self.late_outcome.map(WireOutcome::into_outcome).transpose()?,
+            unanswered: self.unanswered.into_iter().map(unanswered).collect(),
             starts_at: time_from_wire(self.starts_at_micros),
             list: self.list.map(list_from_wire).transpose()?,
         };

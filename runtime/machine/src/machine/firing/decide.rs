@@ -1,5 +1,6 @@
 //! Turns an event into records. Nothing here changes the machine.
 
+mod answer;
 mod late;
 mod rollback_step;
 mod tick;
@@ -112,7 +113,8 @@ impl FiringMachine {
         let Some(task) = self.task_called(index) else { return Vec::new() };
         let attempt = self.node_attempt(index, signal.call.attempt);
         let worker = signal.worker.clone();
-        let fact = match (signal.call.action, &signal.answer) {
+        let answer = answer::bounded_answer(task, signal);
+        let fact = match (signal.call.action, &*answer) {
             (Action::Apply, TaskResult::Succeeded(values)) => match self.map_outputs(index, task, values) {
                 Ok(provided) => Fact::Succeeded { attempt, provided, execution: signal.execution, worker },
                 Err(failure) => self.failed(now, attempt, failure, ExecutionInfo::by(signal), worker),

@@ -2,7 +2,7 @@
 
 mod state;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flow::{
     Action, Attempt, Execution, Firing, Json, NodeIndex, Outcome, Timestamp, Value, ValueName, Values, WorkerName,
@@ -48,6 +48,9 @@ pub struct RareState {
     /// The late outcome of an apply that answered when the node was pending again, or was being rolled back: its effects
     /// still have to be rolled back.
     pub late_outcome: Option<Outcome>,
+    /// The number of executions of each call that were recorded without an answer, while the call did not depend on them: a
+    /// heartbeat after the call had ended, or a lease that ended beside another.
+    pub unanswered: BTreeMap<(Action, Attempt), u32>,
     /// The time at which it starts, although it could start already.
     pub starts_at: Option<Timestamp>,
     /// The values that a controller tries, when another node provided them.
@@ -82,6 +85,7 @@ impl std::ops::Deref for Rare {
             lost: BTreeSet::new(),
             lease_holders: BTreeSet::new(),
             late_outcome: None,
+            unanswered: BTreeMap::new(),
             starts_at: None,
             list: None,
         };
@@ -178,10 +182,35 @@ impl Executions {
         one.into_iter().chain(several.into_iter().flatten())
     }
 
+    /// The number of recorded executions of an attempt.
+    #[must_use]
+    pub fn count(&self, attempt: Attempt) -> usize {
+        match &self.0 {
+            ExecutionSet::None => 0,
+            ExecutionSet::One(its_attempt, _) => usize::from(*its_attempt == attempt),
+            ExecutionSet::Several(all) => {
+                let end = all.partition_point(|(other, _)| *other <= attempt);
+                end - all.partition_point(|(other, _)| *other < attempt)
+            }
+        }
+    }
+
     /// Adds an execution.
     pub(in crate::machine) fn insert(&mut self, attempt: Attempt, execution: Execution) {
-        if !self.contains(attempt, execution) {
-            *self = self.iter().chain([(attempt, execution)]).collect();
+        let new = (attempt, execution);
+        match &mut self.0 {
+            ExecutionSet::None => self.0 = ExecutionSet::One(attempt, execution),
+            ExecutionSet::One(its_attempt, its_execution) => {
+                let first = (*its_attempt, *its_execution);
+                if first != new {
+                    self.0 = ExecutionSet::Several(Box::new(vec![first.min(new), first.max(new)]));
+                }
+            }
+            ExecutionSet::Several(all) => {
+                if let Err(position) = all.binary_search(&new) {
+                    all.insert(position, new);
+                }
+            }
         }
     }
 }
@@ -296,6 +325,8 @@ mod tests {
         assert_eq!(executions.iter().collect::<Vec<_>>(), of(&[(1, 3), (1, 9), (2, 5)]));
         assert!(executions.contains(Attempt::new(1), Execution::new(9)));
         assert!(!executions.contains(Attempt::new(2), Execution::new(9)));
+        let counts = [1, 2, 3].map(|attempt| executions.count(Attempt::new(attempt)));
+        assert_eq!(counts, [2, 1, 0]);
         assert_eq!(of(&[(2, 5), (1, 9), (1, 3)]).into_iter().collect::<Executions>(), executions);
     }
 

@@ -7,16 +7,28 @@
 
 use crate::Fact;
 use flow::{
-    Action, Attempt, CallId, DELIVERY_LIMIT, Failure, FailureKind, Outcome, Signal, TaskResult, Timestamp, WorkerName,
+    Action, Attempt, CallId, DELIVERY_LIMIT, Failure, FailureKind, MAX_DELIVERY_LIMIT, NodeIndex, Outcome, Signal,
+    TaskResult, Timestamp, WorkerName,
 };
 
 use super::{
     super::{FiringMachine, calls::lost},
-    ExecutionInfo, to_flow_names,
+    ExecutionInfo,
+    answer::bounded_answer,
+    to_flow_names,
 };
 
 /// No worker reported what the attempt did.
 const LOST: ExecutionInfo = ExecutionInfo { execution: None, redelivered: true };
+
+/// The maximum number of executions of one attempt whose answers are recorded, and of those that are recorded without an answer.
+/// A worker gives a job up that was delivered more often than this, so no honest worker adds another execution. Only the holder
+/// of the job can, with invented numbers: each would be a record, and would roll an ended run back once more.
+const MAX_EXECUTIONS: usize = MAX_DELIVERY_LIMIT as usize;
+
+/// The maximum number of workers that hold a lease on one attempt at the same time. More than one holds it only if the job was
+/// delivered again while its worker was still alive.
+const MAX_LEASE_HOLDERS: usize = 8;
 
 impl FiringMachine {
     pub(super) fn decide_lease(&self, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
@@ -28,6 +40,9 @@ impl FiringMachine {
         };
         let holder = (call.action, call.attempt, worker.clone());
         if node.firing != call.firing || call.attempt.get() > dispatched || node.rare.lease_holders.contains(&holder) {
+            return Vec::new();
+        }
+        if !self.may_record_lease(index, call) {
             return Vec::new();
         }
         let (attempt, action) = (self.node_attempt(index, call.attempt), call.action);
@@ -42,6 +57,19 @@ impl FiringMachine {
             }
             Action::Rollback => Vec::new(),
         }
+    }
+
+    /// Whether another worker may hold a lease on a call, or is recorded as one that has started it too late.
+    fn may_record_lease(&self, index: NodeIndex, call: &CallId) -> bool {
+        let rare = &self.node(index).rare;
+        let key = (call.action, call.attempt);
+        let holders = rare.lease_holders.iter().filter(|holder| (holder.0, holder.1) == key).count();
+        let unanswered = rare.unanswered.get(&key).map_or(0, |count| *count as usize);
+        if self.is_outstanding(index, call) && holders == 0 {
+            // Without a lease nobody would notice that the only worker of the call is lost.
+            return true;
+        }
+        holders < MAX_LEASE_HOLDERS && unanswered < MAX_EXECUTIONS
     }
 
     pub(super) fn decide_lost(&self, now: Timestamp, call: &CallId, worker: &WorkerName) -> Vec<Fact> {
@@ -86,7 +114,8 @@ impl FiringMachine {
         let Some(index) = self.node_of_call(call) else { return Vec::new() };
         let node = self.node(index);
         let Some(task) = self.task_called(index) else { return Vec::new() };
-        let outcome = match (call.action, &signal.answer) {
+        let answer = bounded_answer(task, signal);
+        let outcome = match (call.action, &*answer) {
             (Action::Apply, TaskResult::Succeeded(values)) => {
                 Some(to_flow_names(task, values).map_or_else(Outcome::Failed, Outcome::Provided))
             }
@@ -98,12 +127,31 @@ impl FiringMachine {
         let is_lost = node.rare.lost.contains(&(call.action, call.attempt));
         let is_new = outcome.is_some()
             && call.attempt.get() <= node.applies
-            && !node.executions.contains(call.attempt, signal.execution);
+            && !node.executions.contains(call.attempt, signal.execution)
+            && node.executions.count(call.attempt) < MAX_EXECUTIONS;
         if node.firing != call.firing || !(is_lost || is_new) {
             return Vec::new();
         }
         let (attempt, action) = (self.node_attempt(index, call.attempt), call.action);
         let (execution, worker) = (Some(signal.execution), signal.worker.clone());
         vec![Fact::LateOutcome { attempt, action, execution, outcome, worker }]
+    }
+
+    /// Whether an answer is ignored only because the attempt has as many executions as an attempt may have.
+    pub(in crate::machine) fn has_too_many_executions(&self, signal: &Signal) -> bool {
+        let call = &signal.call;
+        self.node_of_call(call).is_some_and(|index| {
+            let node = self.node(index);
+            call.action == Action::Apply
+                && !self.is_outstanding(index, call)
+                && !node.executions.contains(call.attempt, signal.execution)
+                && node.executions.count(call.attempt) >= MAX_EXECUTIONS
+        })
+    }
+
+    /// Whether a heartbeat is ignored only because the attempt has as many leases as an attempt may have.
+    pub(in crate::machine) fn has_too_many_leases(&self, call: &CallId, worker: &WorkerName) -> bool {
+        let index = self.node_of_call(call);
+        index.is_some_and(|index| !self.has_lease(call, worker) && !self.may_record_lease(index, call))
     }
 }

@@ -70,6 +70,10 @@ impl FiringMachine {
         if let Some(execution) = execution.filter(|_| outcome.is_some()) {
             node.executions.insert(attempt.attempt, execution);
         }
+        if execution.is_none() {
+            let unanswered = node.rare.unanswered.entry((action, attempt.attempt)).or_default();
+            *unanswered = unanswered.saturating_add(1);
+        }
         let can_roll_back = self.task_called(index).is_some_and(|task| task.rollback);
         let Some(outcome) = outcome.filter(|outcome| can_roll_back && may_have_applied(outcome)) else {
             return Vec::new();
