@@ -19,7 +19,7 @@ const LOCK: &str = "SELECT id, key, version, state IN ('pending', 'running', 'su
 const LOCK_FLOWS: &str = "SELECT pg_advisory_xact_lock(hashtext('waft flow'), flows.number)
     FROM (SELECT DISTINCT hashtext(name) AS number FROM unnest($1::text[]) AS name ORDER BY number) AS flows";
 const UNENDED: &str = "SELECT names.first, (SELECT count(*) FROM waft.runs
-        WHERE flow BETWEEN names.first COLLATE \"C\" AND names.last COLLATE \"C\"
+        WHERE flow >= names.first COLLATE \"C\" AND flow <= names.last COLLATE \"C\"
             AND state IN ('pending', 'running', 'suspending', 'suspended'))
     FROM (SELECT DISTINCT first, last FROM unnest($1::text[], $2::text[]) AS names (first, last)) AS names";
 const ADVANCE: &str = "UPDATE waft.runs AS runs
