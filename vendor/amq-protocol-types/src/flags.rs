@@ -1,3 +1,5 @@
+//! Flags that are packed into bytes.
+
 use crate::types::Boolean;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! Writes values as the bytes of frames.
+
 /// Serialization types and traits
 pub use cookie_factory::{BackToTheBuffer, GenError, GenResult, SerializeFn};
 

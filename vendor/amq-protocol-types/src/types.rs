@@ -1,3 +1,5 @@
+//! The types of values, and those values that are more than numbers.
+
 use crate::value::AMQPValue;
 
 use std::{

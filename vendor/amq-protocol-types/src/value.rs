@@ -1,3 +1,5 @@
+//! A value of any type.
+
 use crate::types::*;
 
 use serde::{Deserialize, Serialize};
