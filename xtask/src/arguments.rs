@@ -30,7 +30,8 @@ usage: cargo xtask COMMAND
   broker                     start a private RabbitMQ and run it until Ctrl-C or the end of standard input
 
 Missing programs are installed, with a line that says which and why. WAFT_TEST_BROKER=amqp://… names a broker to use
-instead of starting one.";
+instead of starting one, as a user with all permissions. WAFT_TEST_BROKER_PASSWORD is the password of its users engine,
+worker, listener and operator; without it, the tests use the same address for each of them.";
 
 /// The commands.
 #[derive(Debug, PartialEq, Eq)]

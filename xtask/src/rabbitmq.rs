@@ -3,6 +3,7 @@
 //! Start reading at [`Rabbit`]; [`Broker`] is what a command of this project needs.
 
 mod installation;
+mod users;
 
 use std::{
     fs,
@@ -18,6 +19,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use installation::Installation;
 pub use installation::install_if_missing;
+pub use users::with_user;
 
 use crate::{
     ports::{self, Ports},
@@ -28,6 +30,10 @@ use crate::{
 
 /// The variable that names the broker for tests; if it is set, no broker is started.
 pub const BROKER: &str = "WAFT_TEST_BROKER";
+
+/// The variable with the password of the users `engine`, `worker`, `listener` and `operator` of the broker that [`BROKER`] names,
+/// as it is written in an address. Each of them has the permissions of its role. If it is not set, there are no such users.
+pub const ROLE_PASSWORD: &str = "WAFT_TEST_BROKER_PASSWORD";
 
 /// How long a node may take to start: Erlang starts slowly, and a busy machine makes it slower.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -54,6 +60,8 @@ pub struct Rabbit {
     names: Group,
     setup: NodeSetup,
     url: String,
+    /// Whether it has a user for each role of waft.
+    has_role_users: bool,
 }
 
 /// The settings that stay the same over restarts.
@@ -65,6 +73,16 @@ struct NodeSetup {
     ports: Ports,
     /// The port for TLS, and its files.
     tls: Option<(u16, TlsFiles)>,
+    /// The file with the users of a node, which it reads when it starts.
+    definitions: Option<PathBuf>,
+}
+
+/// What a node has besides a port for plain AMQP and the user `guest`.
+#[derive(Debug, Clone, Copy, Default)]
+struct NodeExtras<'a> {
+    tls: Option<&'a ServerTls>,
+    /// Its users, in RabbitMQ's format of definitions.
+    definitions: Option<&'a str>,
 }
 
 impl Rabbit {
@@ -74,7 +92,22 @@ impl Rabbit {
     ///
     /// When RabbitMQ is not installed, or does not start; the error shows the end of its log.
     pub fn start(parent: &Path) -> Result<Self> {
-        Self::start_as(parent, None)
+        Self::start_as(parent, NodeExtras::default())
+    }
+
+    /// Starts a node with a user for each role of waft, besides `guest`. Each user has the permissions that the binary `waft` prints
+    /// for its role. The exchanges of waft, and the queue of jobs `default`, are declared, as they are where an engine has run.
+    ///
+    /// # Errors
+    ///
+    /// Like [`start`](Self::start), and when the binary fails.
+    pub fn start_with_role_users(parent: &Path, waft: &Path) -> Result<Self> {
+        let definitions = users::definitions(waft)?;
+        let mut rabbit =
+            Self::start_as(parent, NodeExtras { definitions: Some(&definitions), ..NodeExtras::default() })?;
+        rabbit.has_role_users = true;
+        users::declare_shared(waft, &with_user(&rabbit.url, users::ENGINE, users::PASSWORD))?;
+        Ok(rabbit)
     }
 
     /// Starts a node that also accepts TLS. A client over TLS must show a certificate of the authority. With `EXTERNAL`, the common
@@ -84,14 +117,14 @@ impl Rabbit {
     ///
     /// Like [`start`](Self::start).
     pub fn start_with_tls(parent: &Path, tls: &ServerTls) -> Result<Self> {
-        Self::start_as(parent, Some(tls))
+        Self::start_as(parent, NodeExtras { tls: Some(tls), ..NodeExtras::default() })
     }
 
-    fn start_as(parent: &Path, tls: Option<&ServerTls>) -> Result<Self> {
+    fn start_as(parent: &Path, extras: NodeExtras<'_>) -> Result<Self> {
         let installation = Installation::find()?;
         let mut tries = 1;
         loop {
-            match Self::start_once(parent, installation.clone(), tls) {
+            match Self::start_once(parent, installation.clone(), extras) {
                 Err(error) if tries == TRIES => return Err(error),
                 Err(_) => tries += 1,
                 Ok(rabbit) => return Ok(rabbit),
@@ -99,15 +132,15 @@ impl Rabbit {
         }
     }
 
-    fn start_once(parent: &Path, installation: Installation, tls: Option<&ServerTls>) -> Result<Self> {
+    fn start_once(parent: &Path, installation: Installation, extras: NodeExtras<'_>) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("waft-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = parent.join(&name);
-        let mut setup = NodeSetup { installation, folder, name, ports: Ports::free()?, tls: None };
-        setup.lay_out(tls).with_context(|| format!("could not create {}", setup.folder.display()))?;
+        let mut setup = NodeSetup { installation, folder, name, ports: Ports::free()?, tls: None, definitions: None };
+        setup.lay_out(extras).with_context(|| format!("could not create {}", setup.folder.display()))?;
         let names = setup.start_names()?;
         let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", setup.ports.amqp);
-        let mut rabbit = Self { node: None, names, setup, url };
+        let mut rabbit = Self { node: None, names, setup, url, has_role_users: false };
         rabbit.restart()?;
         Ok(rabbit)
     }
@@ -115,6 +148,11 @@ impl Rabbit {
     /// The address for clients: `amqp://guest:guest@127.0.0.1:PORT/%2f`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The password of the users of roles, if it has them.
+    pub fn role_password(&self) -> Option<&'static str> {
+        self.has_role_users.then_some(users::PASSWORD)
     }
 
     /// The node's port, which stays the same after a restart.
@@ -206,12 +244,17 @@ impl Drop for Rabbit {
 }
 
 impl NodeSetup {
-    fn lay_out(&mut self, tls: Option<&ServerTls>) -> Result<()> {
+    fn lay_out(&mut self, extras: NodeExtras<'_>) -> Result<()> {
         for folder in ["home", "data", "log"] {
             fs::create_dir_all(self.folder.join(folder))?;
         }
-        if let Some(tls) = tls {
+        if let Some(tls) = extras.tls {
             self.tls = Some((ports::free_port()?, tls.write(&self.folder)?));
+        }
+        if let Some(definitions) = extras.definitions {
+            let file = self.folder.join("definitions.json");
+            fs::write(&file, definitions)?;
+            self.definitions = Some(file);
         }
         let plugins = if self.tls.is_some() { "[rabbitmq_auth_mechanism_ssl].\n" } else { "[].\n" };
         fs::write(self.folder.join("enabled_plugins"), plugins)?;
@@ -220,6 +263,8 @@ impl NodeSetup {
 
     fn configuration(&self) -> String {
         let (port, tls) = (self.ports.amqp, self.tls_configuration());
+        let definitions = self.definitions.as_ref().map(|file| format!("load_definitions = {}\n", file.display()));
+        let definitions = definitions.unwrap_or_default();
         format!(
             "listeners.tcp.1 = 127.0.0.1:{port}\n\
              # Publishing stops below this much free disk; the default needs more than a small machine may have.\n\
@@ -228,7 +273,7 @@ impl NodeSetup {
              raft.wal_max_size_bytes = 67108864\n\
              # No delivery may be held for longer: half an hour by default, and waft needs some seconds.\n\
              consumer_timeout = 60000\n\
-             log.file.level = info\n{tls}"
+             log.file.level = info\n{definitions}{tls}"
         )
     }
 
@@ -349,7 +394,12 @@ impl NodeSetup {
 #[derive(Debug)]
 pub enum Broker {
     /// An external broker.
-    External(String),
+    External {
+        /// Its address.
+        url: String,
+        /// The password of its users of roles, if it has them.
+        role_password: Option<String>,
+    },
     /// A private node.
     Own(Box<Rabbit>),
 }
@@ -361,21 +411,50 @@ impl Broker {
     ///
     /// When it cannot be installed or does not start.
     pub fn find_or_start(transcript: &Transcript) -> Result<Self> {
-        if let Some(url) = std::env::var(BROKER).ok().filter(|url| !url.is_empty()) {
+        Self::find_or_else(transcript, Rabbit::start)
+    }
+
+    /// Finds a broker, or starts one with [users for the roles of waft](Rabbit::start_with_role_users).
+    ///
+    /// # Errors
+    ///
+    /// Like [`find_or_start`](Self::find_or_start), and when the binary `waft` fails.
+    pub fn find_or_start_with_role_users(transcript: &Transcript, waft: &Path) -> Result<Self> {
+        let broker = Self::find_or_else(transcript, |parent| Rabbit::start_with_role_users(parent, waft))?;
+        if broker.role_password().is_none() {
+            transcript.print(&format!(
+                "warning: {ROLE_PASSWORD} is not set, so every part of waft uses the address in {BROKER}, and no test notices a \
+                 missing permission; `cargo xtask broker` prints both variables"
+            ));
+        }
+        Ok(broker)
+    }
+
+    fn find_or_else(transcript: &Transcript, start: impl FnOnce(&Path) -> Result<Rabbit>) -> Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        if let Some(url) = variable(BROKER) {
             transcript.print(&format!("using the broker that {BROKER} names"));
-            return Ok(Self::External(url));
+            return Ok(Self::External { url, role_password: variable(ROLE_PASSWORD) });
         }
         install_if_missing(transcript)?;
-        let rabbit = Rabbit::start(&project::target().join("rabbitmq"))?;
+        let rabbit = start(&project::target().join("rabbitmq"))?;
         transcript.print(&format!("started a RabbitMQ at {}", rabbit.url()));
         Ok(Self::Own(Box::new(rabbit)))
     }
 
-    /// The address for clients.
+    /// The address for clients, of a user with all permissions.
     pub fn url(&self) -> &str {
         match self {
-            Self::External(url) => url,
+            Self::External { url, .. } => url,
             Self::Own(rabbit) => rabbit.url(),
+        }
+    }
+
+    /// The password of the users of roles, if it has them.
+    pub fn role_password(&self) -> Option<&str> {
+        match self {
+            Self::External { role_password, .. } => role_password.as_deref(),
+            Self::Own(rabbit) => rabbit.role_password(),
         }
     }
 }

@@ -76,8 +76,10 @@ impl<'a> Session<'a> {
     fn tests(&mut self, transcript: &Transcript) -> Result<()> {
         let mut cargo = process::cargo();
         cargo.env(GUESTS, self.guests(transcript)?).env(BINARY, self.binary(transcript)?);
-        let broker = Broker::find_or_start(transcript)?;
-        cargo.env(rabbitmq::BROKER, broker.url());
+        let broker = Broker::find_or_start_with_role_users(transcript, self.binary(transcript)?)?;
+        cargo
+            .env(rabbitmq::BROKER, broker.url())
+            .env(rabbitmq::ROLE_PASSWORD, broker.role_password().unwrap_or_default());
         let database = Database::find_or_start(transcript)?;
         cargo.env(postgres::POSTGRES, database.url());
         cargo.env(python_tools::PYTHON, python_tools::find_or_make(transcript)?);
