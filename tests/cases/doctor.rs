@@ -8,8 +8,8 @@ use std::{
 
 use broker::{Amqp, Broker, Message, Options, Properties, Routing};
 use serde_json::Value;
-use waft_tests::{CommandOutput, Process, Waft, guest, root};
-use xtask::rabbitmq::Rabbit;
+use waft_tests::{CommandOutput, Process, Role, TestBroker, Waft, guest, root, start_rabbit};
+use xtask::rabbitmq::{Rabbit, with_user};
 
 /// Only a failing test waits this long.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -197,6 +197,7 @@ fn a_run_of_a_killed_process_is_reported_with_advice() {
 struct Deployment {
     waft: Waft,
     rabbit: Rabbit,
+    broker: TestBroker,
     server: Process,
     address: String,
     _worker: Process,
@@ -206,14 +207,15 @@ struct Deployment {
 impl Deployment {
     fn new() -> Self {
         let (waft, folder) = (Waft::with_own_cache(), tempfile::tempdir().expect("a temporary folder"));
-        let rabbit = Rabbit::start(folder.path()).expect("RabbitMQ starts");
-        let (server, address) = serve(&waft, rabbit.url());
-        let worker = Process::worker(&waft, rabbit.url(), &["--name", "w"]);
-        Self { waft, rabbit, server, address, _worker: worker, _folder: folder }
+        let rabbit = start_rabbit(folder.path());
+        let broker = TestBroker::from(&rabbit);
+        let (server, address) = serve(&waft, &broker);
+        let worker = Process::worker(&waft, &broker, &["--name", "w"]);
+        Self { waft, rabbit, broker, server, address, _worker: worker, _folder: folder }
     }
 
     fn direct(&self, code: i32) -> Findings {
-        Findings::of(&doctor(&self.waft, &["--broker", self.rabbit.url()]), code)
+        Findings::of(&doctor(&self.waft, &["--broker", &self.broker.url(Role::Operator)]), code)
     }
 
     fn via_server(&self, code: i32) -> Findings {
@@ -228,8 +230,9 @@ impl Deployment {
     }
 }
 
-fn serve(waft: &Waft, broker: &str) -> (Process, String) {
-    let mut server = Process::spawn(&mut waft.command(["serve", "--listen", "127.0.0.1:0", "--broker", broker]));
+fn serve(waft: &Waft, broker: &TestBroker) -> (Process, String) {
+    let url = broker.url(Role::Engine);
+    let mut server = Process::spawn(&mut waft.command(["serve", "--listen", "127.0.0.1:0", "--broker", &url]));
     let line = server.wait_for("waft listens on ");
     let address = line.trim_start_matches("waft listens on ").trim().to_owned();
     (server, address)
@@ -285,7 +288,9 @@ fn a_missing_worker_and_a_quarantined_message_are_reported() {
         properties: Properties { message_id: Some("no-job".into()), ..Properties::default() },
         body: "this is no job".into(),
     };
-    at_broker(deployment.rabbit.url(), async |broker| broker.publish(job).await.expect("it is published"));
+    at_broker(deployment.broker.administrator_url(), async |broker| {
+        broker.publish(job).await.expect("it is published")
+    });
     let until = Instant::now() + TIMEOUT;
     while deployment.direct(PROBLEM_FOUND).outcomes("quarantine") != ["warn"] {
         assert!(Instant::now() < until, "the message is not quarantined");
@@ -293,8 +298,8 @@ fn a_missing_worker_and_a_quarantined_message_are_reported() {
     for findings in [deployment.direct(PROBLEM_FOUND), deployment.via_server(PROBLEM_FOUND)] {
         findings.assert_contains("quarantine", "warn", "1 message in quarantine: 0 poison", "waft quarantine list");
     }
-    let quarantined =
-        deployment.waft.run(["quarantine", "list", "--broker", deployment.rabbit.url(), "--json"]).expect(0).json();
+    let operator = deployment.broker.url(Role::Operator);
+    let quarantined = deployment.waft.run(["quarantine", "list", "--broker", &operator, "--json"]).expect(0).json();
     assert_eq!((quarantined.len(), &quarantined[0]["id"]), (1, &Value::from("no-job")), "it was only inspected");
 }
 
@@ -303,7 +308,7 @@ fn stuck_and_undriven_runs_are_reported() {
     let deployment = Deployment::new();
     deployment.submit("lost", "nobody");
     // The engine declares the queue again with the next job for it; its previous jobs are lost.
-    at_broker(deployment.rabbit.url(), async |broker| {
+    at_broker(deployment.broker.administrator_url(), async |broker| {
         broker.delete_queue("waft.jobs.nobody").await.expect("it is deleted")
     });
     let until = Instant::now() + TIMEOUT;
@@ -323,7 +328,8 @@ fn stuck_and_undriven_runs_are_reported() {
     }
     deployment.server.kill();
     let until = Instant::now() + TIMEOUT;
-    let direct = || Findings::of(&doctor(&deployment.waft, &["--broker", deployment.rabbit.url()]), PROBLEM_FOUND);
+    let operator = deployment.broker.url(Role::Operator);
+    let direct = || Findings::of(&doctor(&deployment.waft, &["--broker", &operator]), PROBLEM_FOUND);
     while !direct().all("queues").any(|line| line["outcome"] == "fail") {
         assert!(Instant::now() < until, "the queues of the killed engine keep their consumer");
     }
@@ -331,7 +337,7 @@ fn stuck_and_undriven_runs_are_reported() {
     findings.assert_contains("queues", "fail", "no engine consumes waft.engine.0", "waft serve");
     findings.assert_contains("runs", "fail", "no engine drives 1 open run: lost", "waft serve");
     // A starting engine resends unanswered calls.
-    let (_server, _) = serve(&deployment.waft, deployment.rabbit.url());
+    let (_server, _) = serve(&deployment.waft, &deployment.broker);
     let until = Instant::now() + TIMEOUT;
     while !direct().all("queues").any(|line| line["detail"].as_str().is_some_and(|text| text.contains("1 job waits"))) {
         assert!(Instant::now() < until, "the job is not sent again");
@@ -344,7 +350,7 @@ fn missing_permissions_and_different_stores_are_reported() {
     for arguments in [&["add_user", "eve", "pw"][..], &["set_permissions", "eve", "^other", "^other", ".*"]] {
         deployment.rabbit.control(arguments).expect("rabbitmqctl works");
     }
-    let eve = deployment.rabbit.url().replace("guest:guest", "eve:pw");
+    let eve = with_user(deployment.rabbit.url(), "eve", "pw");
     let findings = Findings::of(&doctor(&deployment.waft, &["--broker", &eve]), PROBLEM_FOUND);
     findings.assert_contains("broker", "ok", "RabbitMQ", "");
     findings.assert_contains(
@@ -356,7 +362,7 @@ fn missing_permissions_and_different_stores_are_reported() {
     assert_eq!(findings.outcomes("broker-clock"), ["skipped"]);
 
     let other = Waft::with_own_cache();
-    let (_other, address) = serve(&other, deployment.rabbit.url());
+    let (_other, address) = serve(&other, &deployment.broker);
     let module = guest("hostile");
     deployment.waft.run(["push".as_ref(), module.as_os_str()]).expect(0);
     let findings = deployment.via_server(PROBLEM_FOUND);

@@ -18,7 +18,7 @@ mod scenarios;
 use std::{collections::BTreeSet, process::Command};
 
 use serde_json::{Value, json};
-use waft_tests::{CommandOutput, Process, Waft, example, guest};
+use waft_tests::{CommandOutput, Process, Role, TestBroker, Waft, example, guest};
 
 /// A server without a broker, and a folder for its client commands.
 struct TestServer {
@@ -35,9 +35,9 @@ impl TestServer {
     }
 
     /// A server that uses RabbitMQ and leaves all calls to the workers there.
-    fn with_broker(broker: &str) -> Self {
+    fn with_broker(broker: &TestBroker) -> Self {
         let waft = Waft::default();
-        let (process, address) = serve_with(&waft, &["--listen", "127.0.0.1:0", "--broker", broker]);
+        let (process, address) = serve_with(&waft, &["--listen", "127.0.0.1:0", "--broker", &broker.url(Role::Engine)]);
         Self { waft, address, process }
     }
 

@@ -1,10 +1,12 @@
 //! Shared test helpers: the `waft` binary as a user runs it, and processes that a test can kill.
 //!
 //! `cargo xtask test` sets these variables: `WAFT_TEST_BINARY` is the binary, `WAFT_TEST_GUESTS` the built guests of
-//! `tests/guests`, and `WAFT_TEST_BROKER` a RabbitMQ for the tests alone. `WAFT_TEST_PYTHON` is a Python that has pika, and
-//! `WAFT_TEST_OPENAPI_PYTHON` one that has the packages of `tests/python/requirements.txt`.
+//! `tests/guests`, and `WAFT_TEST_BROKER` a RabbitMQ for the tests alone, on which the users of roles have the password
+//! `WAFT_TEST_BROKER_PASSWORD`. `WAFT_TEST_PYTHON` is a Python that has pika, and `WAFT_TEST_PYTHON_TOOLS` one that has the
+//! packages of `tests/python/requirements.txt`.
 
 mod process;
+mod test_broker;
 mod waft;
 
 use std::{
@@ -12,7 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use broker::roles::Role;
 pub use process::{Process, children, is_alive, signal, wait_for_end};
+pub use test_broker::{TestBroker, start_rabbit};
 pub use waft::{CommandOutput, Waft};
 
 /// The project's root.
@@ -56,12 +60,6 @@ pub fn python() -> String {
 #[must_use]
 pub fn python_with_tools() -> String {
     from_xtask("WAFT_TEST_PYTHON_TOOLS")
-}
-
-/// The address of the tests' RabbitMQ.
-#[must_use]
-pub fn broker_url() -> String {
-    from_xtask("WAFT_TEST_BROKER")
 }
 
 /// A name that no other test uses.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::Waft;
+use crate::{Role, TestBroker, Waft};
 
 /// The time limit of short operations: only a failing test waits this long.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -21,10 +21,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a worker and waits until it takes jobs.
+    /// Declares the queues of a worker, as an engine or an administrator does before, starts the worker, and waits until it takes
+    /// jobs.
+    ///
+    /// # Panics
+    /// When a command fails.
     #[must_use]
-    pub fn worker(waft: &Waft, broker: &str, arguments: &[&str]) -> Self {
-        let mut worker = Self::spawn(waft.command(["worker", "--broker", broker]).args(arguments));
+    pub fn worker(waft: &Waft, broker: &TestBroker, arguments: &[&str]) -> Self {
+        if let Some(flag) = arguments.iter().position(|argument| *argument == "--queues") {
+            // A worker may not declare them, and looks only every few seconds whether somebody else has.
+            let setup = ["broker", "setup", "--queues", arguments[flag + 1], "--broker", &broker.url(Role::Engine)];
+            waft.run(setup).expect(0);
+        }
+        let mut worker = Self::spawn(waft.command(["worker", "--broker", &broker.url(Role::Worker)]).args(arguments));
         worker.wait_for("takes jobs");
         worker
     }

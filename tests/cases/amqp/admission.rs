@@ -11,15 +11,15 @@ fn set_policy(machine: &Waft, admission: &str) {
 
 #[test]
 fn a_worker_is_stricter_than_the_engine_and_refuses_a_revoked_signer_without_a_restart() {
-    let (url, queue) = (broker_url(), unique("admission"));
+    let (broker, queue) = (TestBroker::shared(), unique("admission"));
     let (waft, machine) = (Waft::default(), Waft::default());
     let signer = waft.run(["keys", "create", "ci"]).expect(0).stdout.trim().to_owned();
     let listed = format!("[admission]\nmodules = \"listed\"\n[[admission.allow]]\nsigner = \"{signer}\"\n");
     set_policy(&machine, &listed);
-    let mut worker = Process::worker(&machine, &url, &["--queues", &queue]);
+    let mut worker = Process::worker(&machine, &broker, &["--queues", &queue]);
     // Retries would not help.
     let flow = one_task(&queue, "hostile#noop", "retry = { attempts = 3 }\n");
-    let run = || ended(start_run(&waft, &url, &flow));
+    let run = || ended(start_run(&waft, &broker, &flow));
     let refused = run();
     let (kind, message) = refused.expect(1).failure("t");
     let calls = refused.trace().iter().filter(|state| *state == "t:running").count();

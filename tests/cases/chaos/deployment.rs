@@ -11,7 +11,7 @@ use std::{
 };
 
 use flow::Action;
-use waft_tests::Waft;
+use waft_tests::{Role, TestBroker, Waft, start_rabbit};
 use xtask::{ports, postgres::Postgres, rabbitmq::Rabbit};
 
 use super::proxy::Proxy;
@@ -58,20 +58,24 @@ impl Deployment {
     pub(crate) fn build() -> Self {
         let waft = Arc::new(Waft::default());
         let folder = waft.folder().to_owned();
-        let rabbit = Rabbit::start(&folder).expect("RabbitMQ starts");
+        let rabbit = start_rabbit(&folder);
         let postgres = Postgres::start().expect("PostgreSQL starts");
         let logbook = postgres.database("waft").expect("a database can be created");
         let proxy = Proxy::to(rabbit.port());
-        let through_proxy = format!("amqp://guest:guest@127.0.0.1:{}/%2f", proxy.port());
-        let broker = |number: usize| if number == 0 { rabbit.url().to_owned() } else { through_proxy.clone() };
+        let [direct_port, proxy_port] = [rabbit.port(), proxy.port()].map(|port| format!(":{port}/"));
+        let broker = |role: Role, number: usize| {
+            let direct = TestBroker::from(&rabbit).url(role);
+            if number == 0 { direct } else { direct.replace(&direct_port, &proxy_port) }
+        };
         let engine = |number| {
             let listen = format!("127.0.0.1:{}", ports::free_port().expect("a port is free"));
-            let arguments = ["serve", "--broker", &broker(number), "--logbook", &logbook, "--listen", &listen];
+            let arguments =
+                ["serve", "--broker", &broker(Role::Engine, number), "--logbook", &logbook, "--listen", &listen];
             DeploymentProcess::new(&folder, &format!("engine-{number}"), &arguments)
         };
         let worker = |number| {
-            let arguments =
-                ["worker", "-vv", "--slots", "8", "--name", &format!("w{number}"), "--broker", &broker(number)];
+            let (name, url) = (format!("w{number}"), broker(Role::Worker, number));
+            let arguments = ["worker", "-vv", "--slots", "8", "--name", &name, "--broker", &url];
             DeploymentProcess::new(&folder, &format!("worker-{number}"), &arguments)
         };
         let engines = (0..ENGINES).map(engine).collect();

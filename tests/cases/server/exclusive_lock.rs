@@ -1,6 +1,6 @@
 //! Tests servers that share a logbook but no broker.
 
-use waft_tests::{Waft, broker_url};
+use waft_tests::{Role, TestBroker, Waft};
 use xtask::postgres::Postgres;
 
 use super::serve_with;
@@ -12,7 +12,7 @@ fn a_server_without_a_broker_locks_its_logbook() {
     for logbook in [sqlite, postgres.database("locked").expect("a database")] {
         let flags = ["--listen", "127.0.0.1:0", "--logbook", &logbook];
         let (first, _) = serve_with(&waft, &flags);
-        for broker in ["", &broker_url()] {
+        for broker in ["", &TestBroker::shared().url(Role::Engine)] {
             let second = waft.run([&["serve", "--broker", broker], &flags[..]].concat());
             let stderr = &second.expect(4).stderr;
             assert!(stderr.contains("another waft drives the runs of this logbook"), "{stderr}");

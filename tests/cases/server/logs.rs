@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
-use waft_tests::{Process, Waft, broker_url, unique};
+use waft_tests::{Process, TestBroker, Waft, unique};
 
 use super::TestServer;
 
@@ -102,7 +102,7 @@ fn a_follower_receives_each_recorded_line_once() {
 
 #[test]
 fn lines_of_a_killed_worker_are_not_repeated_by_the_next() {
-    let (broker, queue) = (broker_url(), unique("logs"));
+    let (broker, queue) = (TestBroker::shared(), unique("logs"));
     let server = TestServer::with_broker(&broker);
     print_lines_flow(&server.waft, UNTIL_CANCELLED_MS, &queue);
     let run = unique("r");

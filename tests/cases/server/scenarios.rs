@@ -4,7 +4,7 @@
 use std::{process::Command, time::Duration};
 
 use serde_json::json;
-use waft_tests::{Process, example};
+use waft_tests::{Process, Role, TestBroker, example, start_rabbit};
 use xtask::rabbitmq::Rabbit;
 
 use super::{TestServer, triggers::wait_for_firings};
@@ -20,9 +20,10 @@ struct ScenarioSetup {
 impl ScenarioSetup {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let rabbit = Rabbit::start(folder.path()).expect("RabbitMQ starts");
-        let server = TestServer::with_broker(rabbit.url());
-        let worker = |name: &str| Process::worker(&server.waft, rabbit.url(), &["--name", name]);
+        let rabbit = start_rabbit(folder.path());
+        let broker = TestBroker::from(&rabbit);
+        let server = TestServer::with_broker(&broker);
+        let worker = |name: &str| Process::worker(&server.waft, &broker, &["--name", name]);
         let workers = vec![worker("w1"), worker("w2")];
         Self { server, workers, rabbit, _folder: folder }
     }
@@ -105,7 +106,9 @@ fn a_python_program_receives_task_notifications() {
     // Its lines come on standard error.
     let mut listening = Command::new("sh");
     listening.args(["-c", "exec \"$@\" 1>&2", "sh"]).arg(waft_tests::python()).arg(script);
-    listening.args(["create-server", "kick-server"]).env("WAFT_BROKER", setup.rabbit.url());
+    listening
+        .args(["create-server", "kick-server"])
+        .env("WAFT_BROKER", TestBroker::from(&setup.rabbit).url(Role::Listener));
     let mut listener = Process::spawn(&mut listening);
     listener.wait_for("listens to create-server.kick-server");
     setup.submit("create-server", &["--set", "name=one", "--wait"]);
