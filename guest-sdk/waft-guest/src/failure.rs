@@ -164,6 +164,8 @@ kinds! {
     Poison = "poison",
     /// The run was cancelled.
     Cancelled = "cancelled",
+    /// The task tried what its flow does not ask for, or what the operator does not grant.
+    Denied = "denied",
 }
 
 impl fmt::Display for FailureKind {

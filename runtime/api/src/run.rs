@@ -117,6 +117,8 @@ open_enum! {
         Poison = "poison",
         /// The run was cancelled.
         Cancelled = "cancelled",
+        /// The guest tried something that its flow did not ask for or that no operator grants.
+        Denied = "denied",
     }
 }
 
@@ -309,7 +311,7 @@ pub struct AwaitedNotification {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(not(feature = "build"), non_exhaustive)]
 pub struct Failure {
-    /// `transient permanent timeout memory trap output-limit invalid-output missing-input module poison cancelled`.
+    /// `transient permanent timeout memory trap output-limit invalid-output missing-input module poison cancelled denied`.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub kind: FailureKind,
     /// The message for people.

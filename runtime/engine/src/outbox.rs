@@ -363,6 +363,7 @@ mod tests {
             rollback: None,
             required_outputs: Vec::new(),
             limits: flow::Limits::default(),
+            access: flow::Access::default(),
             at: flow::Timestamp::from_micros(0),
             expires_at: None,
             signal_to: "signals".into(),

@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroU32, str::From
 
 pub use self::triggers::ScheduleBuilder;
 use crate::{
-    Condition, Diagnostic, Draft, FlowName, Join, Json, LimitOverrides, MAX_DELIVERY_LIMIT, Otherwise, Pace, Pattern,
-    QueueName, Rate, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Value, ValueName, Values,
+    Access, Condition, Diagnostic, Draft, FlowName, Join, Json, LimitOverrides, MAX_DELIVERY_LIMIT, Otherwise, Pace,
+    Pattern, QueueName, Rate, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Value, ValueName, Values,
     draft::{
         DraftController, DraftFlow, DraftForEach, DraftLink, DraftList, DraftNode, DraftTask, DraftTaskKind, LinkSpans,
         ModuleReference, Renames,
@@ -44,6 +44,7 @@ pub struct TaskBuilder {
     with: Values,
     retry: Option<RetryPolicy>,
     limits: LimitOverrides,
+    access: Access,
     queue: Option<QueueName>,
     priority: i32,
     pace: Pace,
@@ -165,6 +166,7 @@ impl<Level> Builder<Level> {
             with: built.with,
             retry: built.retry,
             limits: built.limits,
+            access: built.access,
             queue: built.queue,
             priority: built.priority,
             pace: built.pace,
@@ -282,6 +284,7 @@ impl TaskBuilder {
             with: Values::new(),
             retry: None,
             limits: LimitOverrides::default(),
+            access: Access::default(),
             queue: None,
             priority: 0,
             pace: Pace::default(),
@@ -378,6 +381,12 @@ impl TaskBuilder {
     #[must_use]
     pub fn retry(self, retry: RetryPolicy) -> Self {
         Self { retry: Some(retry), ..self }
+    }
+
+    /// Sets what the task asks for beyond its sandbox; an operator has to grant it, too. This replaces what was set before.
+    #[must_use]
+    pub fn allow(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
     /// Sets limits that differ from the module's and the defaults; this replaces limits set before.

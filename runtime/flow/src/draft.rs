@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, num::NonZeroU32, ops::Range, time::Duration};
 
 use crate::{
-    Condition, Cron, Digest, FlowName, Json, LimitOverrides, MissedPolicy, Namespace, NodeName, OverlapPolicy, Pace,
-    QueueName, RetryPolicy, StartTime, TaskInfo, ValueName, Values,
+    Access, Condition, Cron, Digest, FlowName, Json, LimitOverrides, MissedPolicy, Namespace, NodeName, OverlapPolicy,
+    Pace, QueueName, RetryPolicy, StartTime, TaskInfo, ValueName, Values,
 };
 
 /// A byte range in the flow file; `None` in flows built in Rust.
@@ -233,6 +233,8 @@ pub struct DraftTask {
     pub retry: Option<RetryPolicy>,
     /// Limits that differ from the defaults.
     pub limits: LimitOverrides,
+    /// What it asks for beyond its sandbox.
+    pub access: Access,
     /// The queue of its jobs.
     pub queue: Option<QueueName>,
     /// The priority; higher runs first.

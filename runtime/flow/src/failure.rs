@@ -41,11 +41,13 @@ pub enum FailureKind {
     Poison,
     /// The run was cancelled.
     Cancelled,
+    /// The guest tried something that its flow did not ask for or that no operator grants.
+    Denied,
 }
 
 impl FailureKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Transient,
         Self::Permanent,
         Self::Timeout,
@@ -57,6 +59,7 @@ impl FailureKind {
         Self::Module,
         Self::Poison,
         Self::Cancelled,
+        Self::Denied,
     ];
 
     /// The kind as a word, the same in files, JSON and logs.
@@ -74,6 +77,7 @@ impl FailureKind {
             Self::Module => "module",
             Self::Poison => "poison",
             Self::Cancelled => "cancelled",
+            Self::Denied => "denied",
         }
     }
 
@@ -89,7 +93,7 @@ impl FailureKind {
             | Self::InvalidOutput
             | Self::MissingInput
             | Self::Module => true,
-            Self::Permanent | Self::Poison | Self::Cancelled => false,
+            Self::Permanent | Self::Poison | Self::Cancelled | Self::Denied => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Tables are read key by key and not through serde, so that one wrong value does not hide the next. [`crate::wire`] checks
 //! the meaning of the keys together.
 
+mod access;
 mod body;
 mod syntax_errors;
 mod edits;

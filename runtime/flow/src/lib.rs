@@ -8,6 +8,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod access;
 mod name;
 mod digest;
 mod time;
@@ -30,6 +31,9 @@ mod signal;
 mod skip_reason;
 mod state;
 
+pub use access::{
+    Access, AccessDenial, CallAccess, Grant, GrantedPart, Grants, HttpPattern, HttpTarget, Network, Reach, is_public,
+};
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationBudget};
 pub use cron::Cron;
@@ -59,6 +63,7 @@ pub use value::{
 /// Why a text or a value is refused, one type for each type that is parsed.
 pub mod invalid {
     pub use crate::{
+        access::{InvalidHttpPattern, InvalidHttpTarget, InvalidNetwork},
         condition::{EvaluationError, InvalidCondition},
         cron::InvalidCron,
         digest::InvalidDigest,

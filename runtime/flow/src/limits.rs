@@ -98,6 +98,8 @@ limits! {
     table_elements: Count(u64) = 100_000, at most 10_000_000;
     /// The maximum number each of core instances, memories and tables of the component.
     instances: SmallCount(u32) = 32, at most 1_000;
+    /// The maximum bytes of all HTTP requests and responses of the call together, with their headers.
+    http_bytes: Bytes(u64) = 16 << 20, at most 256 << 20;
 }
 
 impl Limits {
@@ -199,9 +201,10 @@ mod tests {
             log: maximum.log + 1,
             table_elements: maximum.table_elements + 1,
             instances: maximum.instances + 1,
+            http_bytes: maximum.http_bytes + 1,
         };
         let names: Vec<&str> = above.exceeding(&maximum).iter().map(|exceeded| exceeded.name).collect();
-        assert_eq!(names, ["timeout", "memory", "stack", "output", "log", "table_elements", "instances"]);
+        assert_eq!(names, ["timeout", "memory", "stack", "output", "log", "table_elements", "instances", "http_bytes"]);
         assert_eq!(above.at_most(&maximum), maximum);
         assert_eq!(Limits::default().at_most(&maximum), Limits::default());
         let memory = Limits { memory: 8 << 30, ..maximum };

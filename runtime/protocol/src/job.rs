@@ -2,10 +2,13 @@
 
 use std::num::NonZeroU32;
 
-use flow::{CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Timestamp, Value, ValueName, Values};
+use flow::{
+    Access, CallId, Digest, Export, FailureSummary, FlowName, Limits, Outcome, Timestamp, Value, ValueName, Values,
+};
 
 use crate::{
     CallKeys, DecodeError, EngineSecret, Key,
+    access::{WireAccess, access_from_wire, access_to_wire},
     codec::{self, BorrowDecode, Encode, MessageKind},
     limits::{WireLimits, limits_from_wire, limits_to_wire},
     wire::{
@@ -33,6 +36,8 @@ pub struct Job {
     pub required_outputs: Vec<ValueName>,
     /// The limits of the call.
     pub limits: Limits,
+    /// What the flow asks for the call beyond its sandbox.
+    pub access: Access,
     /// When the job was dispatched: the guest's clock shows this time.
     pub at: Timestamp,
     /// The deadline for starting the call.
@@ -57,6 +62,7 @@ struct WireJob<'a> {
     rollback: Option<WireRollback<'a>>,
     required_outputs: Vec<&'a str>,
     limits: WireLimits,
+    access: WireAccess,
     at_micros: u64,
     expires_at_micros: Option<u64>,
     signal_to: &'a str,
@@ -101,6 +107,7 @@ impl Job {
             }),
             required_outputs: self.required_outputs.iter().map(ValueName::as_str).collect(),
             limits: limits_to_wire(&self.limits),
+            access: access_to_wire(&self.access),
             at_micros: self.at.as_micros(),
             expires_at_micros: time_to_wire(self.expires_at),
             signal_to: &self.signal_to,
@@ -147,6 +154,7 @@ impl WireJob<'_> {
                 .collect::<Result<_, _>>()
                 .map_err(invalid)?,
             limits: limits_from_wire(self.limits)?,
+            access: access_from_wire(self.access)?,
             at: Timestamp::from_micros(self.at_micros),
             expires_at: time_from_wire(self.expires_at_micros),
             signal_to: self.signal_to.into(),

@@ -14,6 +14,7 @@ mod flow_wire;
 mod record;
 mod snapshot;
 
+mod access;
 mod job;
 mod limits;
 mod log;

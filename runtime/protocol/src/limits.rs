@@ -52,6 +52,7 @@ numbered_limits! {
     5 log = 1 << 20;
     6 table_elements = 100_000;
     7 instances = 32;
+    8 http_bytes = 16 << 20;
 }
 
 numbered_limits! {

@@ -115,6 +115,7 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
         Key::new("provides", "table or list", "all that the module declares").needed(),
         Key::new("with", "table of values", "none").needed().of_call(),
         Key::new("retry", "table", "the module's setting, or one attempt").of_call(),
+        Key::new("allow", "table", "nothing").of_call(),
         Key::new("queue", "name", "`\"default\"`").of_call(),
         Key::new("priority", "whole number", "0").of_call(),
         Key::new("max_running", "whole number from 1", "no limit").of_call(),
@@ -130,6 +131,15 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
         Key::new(name, limit.form(), default).of_call()
     }));
     keys
+});
+
+/// The keys of a task's `allow`.
+pub(crate) static ALLOW: Keys = LazyLock::new(|| {
+    vec![
+        Key::new("http", "list of texts", "none"),
+        Key::new("clock", "true or false", "`false`"),
+        Key::new("random", "true or false", "`false`"),
+    ]
 });
 
 /// The keys of a task's own `retry`.
@@ -271,6 +281,7 @@ mod tests {
         let places = [
             (guide, "The whole flow", vec![&FLOW]),
             (guide, "Tasks", vec![&TASK, &POLICY]),
+            (guide, "What a task may reach", vec![&ALLOW]),
             (guide, "Links", vec![&LINK]),
             (guide, "Retry controllers", vec![&CONTROLLER]),
             (listeners, "The rules", vec![&LISTEN]),

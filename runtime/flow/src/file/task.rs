@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, ops::Range};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    foreign_keys, json, keys,
+    access, foreign_keys, json, keys,
     reader::{Diagnostics, Reader, WithSpan, wrong_type},
     retry,
 };
@@ -35,6 +35,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
         retry::policy(toml, &table.owner, diagnostics)
     });
     let limits = limits(&mut table, diagnostics);
+    let access = table.take("allow").map(|toml| access::read(toml, &table.owner, diagnostics)).unwrap_or_default();
     let queue: Option<WithSpan<QueueName>> = table.name("queue", diagnostics);
     let priority = table.integer("priority", i32::MIN..=i32::MAX, diagnostics).unwrap_or_default();
     let pace = table.pace(diagnostics);
@@ -64,6 +65,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
         with,
         retry,
         limits,
+        access,
         queue,
         priority,
         pace,

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use self::table::Table;
 use super::{keys, parse};
 use crate::{
-    Diagnostic, Draft, Edit, Join, LimitEntry, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pace, Pattern,
-    RetryPolicy, Severity, SourceOutcome, Strategy, Values,
+    Access, Diagnostic, Draft, Edit, Join, LimitEntry, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pace,
+    Pattern, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
     draft::{
         DraftController, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule, DraftTask,
         DraftTaskKind, DraftTriggers, FlowBody, ModuleReference,
@@ -170,6 +170,7 @@ fn task(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
         with,
         retry,
         limits,
+        access,
         queue,
         priority,
         rollback,
@@ -200,6 +201,7 @@ fn task(draft: &DraftTask, diagnostics: &mut Vec<Diagnostic>) -> Table {
         table.inline("retry", &policy);
     }
     write_limits(limits, &mut table, diagnostics);
+    write_access(access, &mut table);
     queue.iter().for_each(|queue| table.text("queue", queue.as_str()));
     table.number("priority", Some(*priority).filter(|priority| *priority != 0));
     let Pace { max_running, rate } = pace;
@@ -225,6 +227,18 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
     }
     element.iter().for_each(|element| table.text("as", element.as_str()));
     table.number("max_parallel", *max_parallel);
+}
+
+fn write_access(access: &Access, table: &mut Table) {
+    let Access { http, clock, random } = access;
+    let mut allow = Table::new(format!("\"allow\" of {}", table.owner()), &keys::ALLOW);
+    let patterns: Vec<String> = http.iter().map(ToString::to_string).collect();
+    allow.texts("http", &patterns);
+    allow.flag("clock", Some(*clock).filter(|clock| *clock));
+    allow.flag("random", Some(*random).filter(|random| *random));
+    if !allow.is_empty() {
+        table.inline("allow", &allow);
+    }
 }
 
 fn write_limits(limits: &LimitOverrides, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use super::NodeIndex;
-use crate::{Digest, Export, Limits, Pace, QueueName, RetryPolicy, Value, ValueName};
+use crate::{Access, Digest, Export, Limits, Pace, QueueName, RetryPolicy, Value, ValueName};
 
 /// A task that is called for each element of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Task {
     pub retry: RetryPolicy,
     /// The resource limits of a call.
     pub limits: Limits,
+    /// What the flow asks for a call beyond its sandbox.
+    pub access: Access,
     /// The queue of its jobs.
     pub queue: QueueName,
     /// The priority; higher runs first.

@@ -427,6 +427,7 @@ fn task(draft: &DraftTask, callee: &Callee<'_>, inputs: Vec<Input>, provides: Re
         rollback,
         retry: draft.retry.or(retry).unwrap_or_default(),
         limits: Limits::default().with(&limits).with(&draft.limits),
+        access: draft.access.clone(),
         queue: draft.queue.clone().unwrap_or_else(default_queue),
         priority: draft.priority,
         pace: draft.pace,

@@ -9,6 +9,7 @@ use flow::{
 
 use super::{Bounds, source::WireSource};
 use crate::{
+    access::{WireAccess, access_from_wire, access_to_wire},
     codec::{BorrowDecode, Encode},
     limits::{WireLimits, limits_from_wire, limits_to_wire},
     wire::{Invalid, invalid, micros, wire_enum},
@@ -24,6 +25,7 @@ pub(super) struct WireTask<'a> {
     rollback: bool,
     retry: WireRetry,
     limits: WireLimits,
+    access: WireAccess,
     queue: &'a str,
     priority: i32,
     pace: Option<WirePace>,
@@ -84,6 +86,7 @@ impl<'a> WireTask<'a> {
             rollback: task.rollback,
             retry: (&task.retry).into(),
             limits: limits_to_wire(&task.limits),
+            access: access_to_wire(&task.access),
             queue: task.queue.as_str(),
             priority: task.priority,
             pace: (!task.pace.is_unlimited()).then(|| task.pace.into()),
@@ -101,6 +104,7 @@ impl<'a> WireTask<'a> {
             rollback: self.rollback,
             retry: self.retry.into(),
             limits: limits_from_wire(self.limits)?,
+            access: access_from_wire(self.access)?,
             queue: QueueName::new(self.queue).map_err(invalid)?,
             priority: self.priority,
             pace: self.pace.map(WirePace::into_pace).transpose()?.unwrap_or_default(),

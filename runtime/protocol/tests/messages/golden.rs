@@ -3,8 +3,8 @@
 use std::{num::NonZeroU32, path::Path};
 
 use flow::{
-    Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json, Limits,
-    NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, Signal, SkipReach, SkipReason,
+    Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json,
+    Limits, NodeIndex, NotificationOutcome, Outcome, Pace, Rate, Revision, RunState, Signal, SkipReach, SkipReason,
     TaskNotification, TaskResult, Timestamp, Value, Values, WorkerName, graph::ScopeIndex,
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
@@ -169,6 +169,11 @@ fn snapshots() -> Samples {
     ]
 }
 
+fn access() -> Access {
+    let http = ["GET,PUT https://oven.example/v1/pans/*".parse().unwrap()].into();
+    Access { http, clock: true, random: false }
+}
+
 fn jobs() -> Samples {
     let summary = FailureSummary { first: [("heat".parse().unwrap(), failure())].into(), total: 17 };
     let rollback = Job {
@@ -180,6 +185,7 @@ fn jobs() -> Samples {
         rollback: Some((Outcome::Failed(failure()), summary)),
         required_outputs: vec!["pan".parse().unwrap()],
         limits: Limits { log: 256 << 10, ..Limits::default() },
+        access: access(),
         at: AT,
         expires_at: None,
         signal_to: "waft.engine.e1".into(),
@@ -194,6 +200,7 @@ fn jobs() -> Samples {
         inputs: Values::from([("batter_ml".parse().unwrap(), Value::Json(Json::parse("900").unwrap()))]),
         rollback: None,
         limits: Limits { memory: 128 << 20, ..Limits::default() },
+        access: Access::default(),
         expires_at: Some(Timestamp::from_micros(1_700_000_060_000_000)),
         delivery_limit: None,
         ..rollback.clone()

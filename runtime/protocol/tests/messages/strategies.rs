@@ -3,9 +3,9 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use flow::{
-    Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json, Limits,
-    NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Revision, RunState, Shard, Signal, SkipReach, SkipReason,
-    Stored, TaskNotification, TaskResult, Timestamp, Value, ValueKind, Values, graph::ScopeIndex,
+    Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json,
+    Limits, NodeIndex, NotificationOutcome, Outcome, Pace, Per, Rate, Revision, RunState, Shard, Signal, SkipReach,
+    SkipReason, Stored, TaskNotification, TaskResult, Timestamp, Value, ValueKind, Values, graph::ScopeIndex,
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
@@ -86,6 +86,7 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
             inputs,
             rollback,
             limits: Limits { timeout: Duration::from_millis(number.into()), ..Limits::default() },
+            access: Access { clock: number % 5 == 1, random: number % 7 == 1, ..Access::default() },
             at: Timestamp::from_micros(number.into()),
             expires_at: (number % 2 == 1).then(|| Timestamp::from_micros(u64::from(number) + 1)),
             signal_to: "waft.engine.a".into(),

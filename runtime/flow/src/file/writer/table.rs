@@ -47,6 +47,14 @@ impl Table {
         self.put(key, value::text(text));
     }
 
+    /// Writes a list of texts; an empty one is omitted.
+    pub(super) fn texts(&mut self, key: &str, texts: &[String]) {
+        if !texts.is_empty() {
+            let texts: Vec<String> = texts.iter().map(|text| value::text(text)).collect();
+            self.put(key, format!("[{}]", texts.join(", ")));
+        }
+    }
+
     /// Writes a keyword; the default is omitted.
     pub(super) fn keyword(&mut self, key: &str, word: &str, is_explicit: bool) {
         if is_explicit {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{WriteError, write, write_addition};
 use crate::{
-    Backoff, Draft, Edit, Join, Json, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pattern, RetryPolicy,
-    SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
+    Access, Backoff, Draft, Edit, Join, Json, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pattern,
+    RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
     builder::{Builder, LinkBuilder, TaskBuilder},
     draft::{
         DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers, FlowBody, LinkSpans,
@@ -155,9 +155,15 @@ fn chance(rng: &mut SeededRng) -> bool {
 }
 
 /// Sets each property of a task with some probability.
+fn random_access(rng: &mut SeededRng) -> Access {
+    let patterns = ["GET https://a.example/**", "* http://*:81/", "POST,PUT http://[::1]/x*y"];
+    let http = patterns.into_iter().filter(|_| chance(rng)).map(|text| text.parse().unwrap()).collect();
+    Access { http, clock: chance(rng), random: chance(rng) }
+}
+
 fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
     for _ in 0..rng.below(6) {
-        task = match rng.below(19) {
+        task = match rng.below(20) {
             0 => task.requires(format!("own{}", rng.below(3)), format!("v{}", rng.below(3))),
             1 => task.requires_same(["a", "b"]),
             2 => task.requires_same([""; 0]),
@@ -191,6 +197,7 @@ fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
             16 => task
                 .for_each_of([Json::from(&serde_json::json!(1)), Json::from(&serde_json::json!({"a": [2]}))], "item"),
             17 => task.expires(random_duration(rng)).delivery_limit(rng.pick(&[1, 50])),
+            18 => task.allow(random_access(rng)),
             _ => task.deadline(random_duration(rng)),
         };
     }

@@ -1,0 +1,46 @@
+//! What calls may reach outside their sandbox.
+//!
+//! Two people agree on it: the author of a flow asks for each task (`allow` in the flow file), and the operator of a worker
+//! grants (`[[grant]]` in the settings). A call may do only what both name. Without them a call reaches nothing.
+
+mod grant;
+mod http;
+mod network;
+
+use std::collections::BTreeSet;
+
+pub use self::{
+    grant::{AccessDenial, CallAccess, Grant, GrantedPart, Grants, Reach},
+    http::{HttpPattern, HttpTarget, InvalidHttpPattern, InvalidHttpTarget},
+    network::{InvalidNetwork, Network, is_public},
+};
+
+/// What a task asks for, or what an operator grants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Access {
+    /// HTTP requests.
+    pub http: BTreeSet<HttpPattern>,
+    /// The clocks of the worker, instead of clocks that stand at the time of the job.
+    pub clock: bool,
+    /// Randomness that nobody can predict, instead of the same numbers for each attempt.
+    pub random: bool,
+}
+
+impl Access {
+    /// Whether it contains nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds what another one contains.
+    fn extend(&mut self, other: &Self) {
+        let Self { http, clock, random } = other;
+        self.http.extend(http.iter().cloned());
+        self.clock |= clock;
+        self.random |= random;
+    }
+}
+
+#[cfg(test)]
+mod tests;

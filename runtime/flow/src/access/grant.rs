@@ -1,0 +1,223 @@
+//! What an operator grants to which calls, and what a call may do by both the flow and the operator.
+
+use std::{collections::BTreeSet, fmt, net::IpAddr};
+
+use super::{Access, HttpTarget, Network, is_public};
+use crate::{Digest, FlowName, Namespace, NodeName};
+
+/// A rule of an operator: which calls it is for, and what it grants to them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// The namespace of the flows; `None` means each, and flows without one.
+    pub namespace: Option<Namespace>,
+    /// The flow, with its namespace; `None` means each.
+    pub flow: Option<FlowName>,
+    /// The task; `None` means each. The calls of a `for_each` task count as the task.
+    pub task: Option<NodeName>,
+    /// The module; `None` means each.
+    pub module: Option<Digest>,
+    /// What it grants.
+    pub access: Access,
+    /// The networks that the granted requests may reach although they are not public. An address that a pattern names may be
+    /// reached in any case.
+    pub networks: Vec<Network>,
+}
+
+/// The rules of an operator. Without rules, nothing is granted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grants(pub Vec<Grant>);
+
+/// What one call may do: what its flow asks for, as far as an operator grants it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallAccess {
+    asked: Access,
+    grants: Vec<Grant>,
+}
+
+/// How much of what a flow asks for is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantedPart {
+    /// All of it.
+    All,
+    /// Some of it: a grant allows only some of the requests of a pattern.
+    Some,
+    /// Nothing of it.
+    None,
+}
+
+/// The addresses that a request may reach: the public ones, and those of some networks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Reach(BTreeSet<Network>);
+
+impl Reach {
+    /// Whether it contains an address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        is_public(address) || self.0.iter().any(|network| network.contains(address))
+    }
+}
+
+/// Why a call may not do something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessDenial {
+    /// The flow does not ask for it.
+    NotAsked {
+        /// What the call tried.
+        tried: String,
+        /// What the flow file would have to say.
+        ask: String,
+    },
+    /// The flow asks for it, and no rule of the operator grants it.
+    NotGranted {
+        /// What the call tried.
+        tried: String,
+    },
+    /// The host has an address that is not public, and no rule names its network.
+    PrivateAddress {
+        /// What the call tried.
+        tried: String,
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+impl Grants {
+    /// What a call may do that asks for this.
+    #[must_use]
+    pub fn of_call(&self, asked: &Access, flow: &FlowName, task: &NodeName, module: &Digest) -> CallAccess {
+        if asked.is_empty() {
+            return CallAccess::default();
+        }
+        let grants = self.0.iter().filter(|grant| grant.is_for(flow, task, module)).cloned().collect();
+        CallAccess { asked: asked.clone(), grants }
+    }
+}
+
+impl Grant {
+    /// Whether it is for the calls of a task.
+    #[must_use]
+    pub fn is_for(&self, flow: &FlowName, task: &NodeName, module: &Digest) -> bool {
+        let Self { namespace, flow: own_flow, task: own_task, module: own_module, access: _, networks: _ } = self;
+        let is_task = |own: &NodeName| own == task || task.as_element().is_some_and(|(of, _)| of == *own);
+        namespace.as_ref().is_none_or(|own| flow.namespace().as_ref() == Some(own))
+            && own_flow.as_ref().is_none_or(|own| own == flow)
+            && own_task.as_ref().is_none_or(is_task)
+            && own_module.as_ref().is_none_or(|own| own == module)
+    }
+
+    /// The networks that a granted request may reach although they are not public.
+    fn networks_of(&self, target: &HttpTarget) -> impl Iterator<Item = Network> {
+        let named =
+            self.access.http.iter().filter(|pattern| pattern.matches(target)).filter_map(|own| own.named_network());
+        self.networks.iter().copied().chain(named.flatten())
+    }
+}
+
+impl CallAccess {
+    /// Whether the call may do nothing outside its sandbox.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.granted().is_empty()
+    }
+
+    /// What the call asks for.
+    #[must_use]
+    pub fn asked(&self) -> &Access {
+        &self.asked
+    }
+
+    /// All that rules grant to the call, asked for or not.
+    #[must_use]
+    pub fn granted(&self) -> Access {
+        let mut granted = Access::default();
+        self.grants.iter().for_each(|grant| granted.extend(&grant.access));
+        granted
+    }
+
+    /// Each thing that the flow asks for, in the words of a flow file, and how much of it is granted.
+    #[must_use]
+    pub fn granted_parts(&self) -> Vec<(String, GrantedPart)> {
+        let Access { http, clock, random } = &self.asked;
+        let granted = self.granted();
+        let http = http.iter().map(|asked| {
+            let part = if granted.http.iter().any(|pattern| pattern.covers(asked)) {
+                GrantedPart::All
+            } else if granted.http.iter().any(|pattern| pattern.may_overlap(asked)) {
+                GrantedPart::Some
+            } else {
+                GrantedPart::None
+            };
+            (format!("http {asked}"), part)
+        });
+        let flags = [("clock", *clock, granted.clock), ("random", *random, granted.random)];
+        let flags = flags.into_iter().filter(|(_, is_asked, _)| *is_asked).map(|(name, _, is_granted)| {
+            (name.to_owned(), if is_granted { GrantedPart::All } else { GrantedPart::None })
+        });
+        http.chain(flags).collect()
+    }
+
+    /// Whether the call has the clocks of the worker.
+    #[must_use]
+    pub fn has_clock(&self) -> bool {
+        self.asked.clock && self.grants.iter().any(|grant| grant.access.clock)
+    }
+
+    /// Whether the call has randomness that nobody can predict.
+    #[must_use]
+    pub fn has_random(&self) -> bool {
+        self.asked.random && self.grants.iter().any(|grant| grant.access.random)
+    }
+
+    /// Checks a request before its host is looked up.
+    ///
+    /// # Errors
+    /// [`AccessDenial`] when the flow or the operator does not allow it.
+    pub fn check_request(&self, target: &HttpTarget) -> Result<(), AccessDenial> {
+        let tried = || format!("the HTTP request {target}");
+        if !self.asked.http.iter().any(|pattern| pattern.matches(target)) {
+            return Err(AccessDenial::NotAsked {
+                tried: tried(),
+                ask: format!("allow = {{ http = [{:?}] }}", target.to_string()),
+            });
+        }
+        match self.grants_of(target).next() {
+            Some(_) => match target.address().filter(|address| !self.reach(target).contains(*address)) {
+                Some(address) => Err(AccessDenial::PrivateAddress { tried: tried(), address }),
+                None => Ok(()),
+            },
+            None => Err(AccessDenial::NotGranted { tried: tried() }),
+        }
+    }
+
+    /// The addresses that a request may reach. Each address of its host is checked before a connection to it.
+    #[must_use]
+    pub fn reach(&self, target: &HttpTarget) -> Reach {
+        Reach(self.grants_of(target).flat_map(|grant| grant.networks_of(target)).collect())
+    }
+
+    fn grants_of(&self, target: &HttpTarget) -> impl Iterator<Item = &Grant> {
+        self.grants.iter().filter(|grant| grant.access.http.iter().any(|pattern| pattern.matches(target)))
+    }
+}
+
+/// A sentence that says who would have to allow it, and how.
+impl fmt::Display for AccessDenial {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAsked { tried, ask } => {
+                write!(out, "{tried} is denied: the flow does not ask for it; let the task say {ask}")
+            }
+            Self::NotGranted { tried } => write!(
+                out,
+                "{tried} is denied: the flow asks for it, and no [[grant]] in the settings of the worker allows it"
+            ),
+            Self::PrivateAddress { tried, address } => write!(
+                out,
+                "{tried} is denied: the host has the address {address}, which is not public; an operator allows it with \
+                 networks = [\"{address}\"] in the [[grant]]"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AccessDenial {}

@@ -1,0 +1,391 @@
+//! Patterns of HTTP requests, such as `PUT https://lb.example.com/v1/pools/*`, and the requests that they match.
+//!
+//! A request is matched in the form in which it is sent: the parser of the URL standard has resolved dot segments, and has
+//! decoded the host. So a server cannot read the request differently from the pattern.
+
+use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
+
+use url::{Host, Url};
+
+use super::Network;
+
+/// The longest pattern, in bytes: longer than any that a person writes.
+const MAX_PATTERN_BYTES: usize = 2_000;
+
+/// The longest URL of a request, in bytes. Servers refuse longer ones.
+const MAX_URL_BYTES: usize = 16 << 10;
+
+/// The methods that no pattern allows: one makes a tunnel, and the other shows headers that the gateway added.
+const NEVER_ALLOWED: [&str; 2] = ["CONNECT", "TRACE"];
+
+/// A pattern of HTTP requests: methods, scheme, host, port and path. It says nothing of the query.
+///
+/// - The method may be several, `GET,PUT`, or any, `*`.
+/// - The host may be all subdomains of a domain, `*.example.com`, or any, `*`.
+/// - In the path, `*` stands for any characters of one segment, and `**` at the end for any number of segments.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HttpPattern {
+    /// Empty for any method.
+    methods: BTreeSet<String>,
+    is_encrypted: bool,
+    host: HostPattern,
+    port: u16,
+    /// The segments after the first slash.
+    path: Vec<String>,
+    /// Whether `**` follows them.
+    is_open: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum HostPattern {
+    Any,
+    /// The domain with a dot before it.
+    Subdomains(String),
+    Domain(String),
+    Address(IpAddr),
+}
+
+/// Why a text is no pattern of requests.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no pattern of HTTP requests: {reason}")]
+pub struct InvalidHttpPattern {
+    /// The refused text, cut to what fits a line.
+    pub text: String,
+    /// What is wrong, and what to write.
+    pub reason: String,
+}
+
+/// The method and the address of a request, as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTarget {
+    method: String,
+    url: Url,
+}
+
+/// Why a request has no valid address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the request is refused: {0}")]
+pub struct InvalidHttpTarget(String);
+
+impl HttpPattern {
+    /// Whether a request matches the pattern.
+    #[must_use]
+    pub fn matches(&self, target: &HttpTarget) -> bool {
+        let segments: Vec<&str> = target.path_segments().collect();
+        self.matches_method(&target.method)
+            && self.is_encrypted == target.is_encrypted()
+            && self.port == target.port()
+            && self.host.matches(&target.host())
+            && self.matches_path(&segments)
+    }
+
+    /// Whether each request that matches `other` surely matches this pattern.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        /// Matched by nothing but a wildcard.
+        const ANYTHING: &str = "\0";
+        let methods = self.methods.is_empty() || (!other.methods.is_empty() && other.methods.is_subset(&self.methods));
+        let mut path: Vec<String> = other.path.iter().map(|segment| segment.replace('*', ANYTHING)).collect();
+        if other.is_open {
+            // Any number of segments is matched only by any number of segments.
+            path.extend([ANYTHING.to_owned(), ANYTHING.to_owned()]);
+        }
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        methods
+            && self.is_encrypted == other.is_encrypted
+            && self.port == other.port
+            && self.host.covers(&other.host)
+            && (self.is_open || !other.is_open)
+            && self.matches_path(&path)
+    }
+
+    /// Whether a request may match both patterns, as far as method, scheme, host and port tell.
+    #[must_use]
+    pub fn may_overlap(&self, other: &Self) -> bool {
+        let methods = self.methods.is_empty() || other.methods.is_empty() || !self.methods.is_disjoint(&other.methods);
+        methods
+            && self.is_encrypted == other.is_encrypted
+            && self.port == other.port
+            && (self.host.covers(&other.host) || other.host.covers(&self.host))
+    }
+
+    /// The address that the pattern names: it may be one that is not public.
+    pub(super) fn named_network(&self) -> Option<Vec<Network>> {
+        match &self.host {
+            HostPattern::Address(address) => Some(vec![Network::of(*address)]),
+            HostPattern::Domain(domain) if domain == "localhost" => Some(Network::loopback()),
+            HostPattern::Any | HostPattern::Subdomains(_) | HostPattern::Domain(_) => None,
+        }
+    }
+
+    fn matches_method(&self, method: &str) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+
+    fn matches_path(&self, segments: &[&str]) -> bool {
+        let has_length =
+            if self.is_open { segments.len() > self.path.len() } else { segments.len() == self.path.len() };
+        // An encoded slash is a slash for some servers, so only what may have any number of segments may have one.
+        let is_exact = |segment: &str| !has_encoded_slash(segment);
+        has_length
+            && self
+                .path
+                .iter()
+                .zip(segments)
+                .all(|(pattern, segment)| is_exact(segment) && matches_segment(pattern, segment))
+    }
+}
+
+impl HostPattern {
+    fn matches(&self, host: &Host<String>) -> bool {
+        match (self, host) {
+            (Self::Any, _) => true,
+            (Self::Subdomains(suffix), Host::Domain(domain)) => domain.len() > suffix.len() && domain.ends_with(suffix),
+            (Self::Domain(own), Host::Domain(domain)) => own == domain,
+            (Self::Address(IpAddr::V4(own)), Host::Ipv4(address)) => own == address,
+            (Self::Address(IpAddr::V6(own)), Host::Ipv6(address)) => own == address,
+            (Self::Subdomains(_) | Self::Domain(_) | Self::Address(_), _) => false,
+        }
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Subdomains(suffix), Self::Subdomains(domain) | Self::Domain(domain)) => {
+                domain.len() > suffix.len() && domain.ends_with(suffix) || self == other
+            }
+            (Self::Subdomains(_) | Self::Domain(_) | Self::Address(_), _) => self == other,
+        }
+    }
+}
+
+impl HttpTarget {
+    /// Parses the parts of a request as a guest gives them. `authority` is a host, perhaps with a port.
+    ///
+    /// # Errors
+    /// [`InvalidHttpTarget`] for a scheme other than HTTP and HTTPS, a name or password in the address, an invalid host or port, and a path
+    /// that some servers read as another one.
+    pub fn new(method: &str, scheme: &str, authority: &str, path_with_query: &str) -> Result<Self, InvalidHttpTarget> {
+        let refused = |reason: &str| InvalidHttpTarget(reason.to_owned());
+        if scheme.len() + authority.len() + path_with_query.len() > MAX_URL_BYTES {
+            return Err(refused(&format!("its address is longer than {MAX_URL_BYTES} bytes")));
+        }
+        if !is_method(method) {
+            return Err(refused("its method is none of HTTP"));
+        }
+        if NEVER_ALLOWED.contains(&method) {
+            return Err(refused(&format!("the method {method} is never allowed")));
+        }
+        if !matches!(scheme, "http" | "https") {
+            return Err(refused("its scheme is neither http nor https"));
+        }
+        if authority.is_empty() || authority.contains(['/', '\\', '?', '#', '@']) {
+            return Err(refused("its authority is not a host, or a host and a port"));
+        }
+        let slash = if path_with_query.starts_with('/') { "" } else { "/" };
+        let text = format!("{scheme}://{authority}{slash}{path_with_query}");
+        let mut url =
+            Url::parse(&text).map_err(|error| InvalidHttpTarget(format!("its address is invalid: {error}")))?;
+        url.set_fragment(None);
+        if url.host().is_none() {
+            return Err(refused("its address has no host"));
+        }
+        let target = Self { method: method.to_owned(), url };
+        let is_ambiguous = target.path_segments().any(has_hidden_segment);
+        match is_ambiguous {
+            true => Err(refused("its path has an encoded slash beside a `.` or `..`, which some servers resolve")),
+            false => Ok(target),
+        }
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The address, in the form of the URL standard.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The address of the host, where the URL has one instead of a name.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.host() {
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+            Host::Domain(_) => None,
+        }
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    fn port(&self) -> u16 {
+        self.url.port_or_known_default().expect("http and https have default ports")
+    }
+
+    fn host(&self) -> Host<String> {
+        canonical(self.url.host().expect("an address without a host is refused").to_owned())
+    }
+
+    fn path_segments(&self) -> impl Iterator<Item = &str> {
+        self.url.path_segments().expect("http and https have paths")
+    }
+}
+
+/// The method, and the address without its query: a query may contain a secret.
+impl fmt::Display for HttpTarget {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        write!(out, "{} {url}", self.method)
+    }
+}
+
+impl FromStr for HttpPattern {
+    type Err = InvalidHttpPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHttpPattern> {
+        parse(text).map_err(|reason| InvalidHttpPattern { text: text.chars().take(200).collect(), reason })
+    }
+}
+
+fn parse(text: &str) -> Result<HttpPattern, String> {
+    const EXAMPLE: &str = "write \"GET https://example.com/v1/**\"";
+    if text.len() > MAX_PATTERN_BYTES {
+        return Err(format!("it is longer than {MAX_PATTERN_BYTES} bytes"));
+    }
+    let (methods, address) = text.split_once(' ').ok_or_else(|| format!("it has no method: {EXAMPLE}"))?;
+    let methods = parse_methods(methods)?;
+    let url = Url::parse(address).map_err(|error| format!("its address is invalid ({error}): {EXAMPLE}"))?;
+    let is_encrypted = match url.scheme() {
+        "https" => true,
+        "http" => false,
+        other => return Err(format!("its scheme is {other:?}: write http or https")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("its address has a name or a password: a pattern has none".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("its address has a query or a fragment: a pattern says nothing of them".into());
+    }
+    let host = parse_host(url.host().map(|host| canonical(host.to_owned())))?;
+    let port = url.port_or_known_default().expect("http and https have default ports");
+    let (_, after_scheme) = address.split_once("://").unwrap_or_default();
+    let written = after_scheme.find('/').map(|start| &after_scheme[start..]);
+    let Some(written) = written else { return Err(format!("its address has no path: write {url}** for all paths")) };
+    if written != url.path() {
+        return Err(format!("its path is sent as {:?}: write that", url.path()));
+    }
+    let mut path: Vec<String> = url.path_segments().into_iter().flatten().map(str::to_owned).collect();
+    let is_open = path.last().is_some_and(|last| last == "**");
+    if is_open {
+        path.pop();
+    }
+    match path.iter().any(|segment| segment.contains("**")) {
+        true => Err("`**` stands for the rest of a path: write it at the end, after a slash".into()),
+        false => Ok(HttpPattern { methods, is_encrypted, host, port, path, is_open }),
+    }
+}
+
+fn parse_methods(text: &str) -> Result<BTreeSet<String>, String> {
+    if text == "*" {
+        return Ok(BTreeSet::new());
+    }
+    let methods = text.split(',').map(|method| {
+        let is_upper_case = method.bytes().all(|byte| byte.is_ascii_uppercase());
+        match is_method(method) && is_upper_case {
+            true if NEVER_ALLOWED.contains(&method) => Err(format!("the method {method} is never allowed")),
+            true => Ok(method.to_owned()),
+            false => Err(format!("{method:?} is no method: write one such as GET, several as GET,PUT, or * for any")),
+        }
+    });
+    methods.collect()
+}
+
+fn parse_host(host: Option<Host<String>>) -> Result<HostPattern, String> {
+    const HINT: &str = "write a name, *.example.com for the subdomains of a name, or * for any";
+    match host {
+        None => Err(format!("its address has no host: {HINT}")),
+        Some(Host::Ipv4(address)) => Ok(HostPattern::Address(address.into())),
+        Some(Host::Ipv6(address)) => Ok(HostPattern::Address(address.into())),
+        Some(Host::Domain(domain)) => match domain.strip_prefix('*') {
+            Some("") => Ok(HostPattern::Any),
+            Some(suffix) if suffix.starts_with('.') && suffix.len() > 1 && !suffix.contains('*') => {
+                Ok(HostPattern::Subdomains(suffix.to_owned()))
+            }
+            None if !domain.contains('*') => Ok(HostPattern::Domain(domain)),
+            Some(_) | None => Err(format!("its host is {domain:?}: {HINT}")),
+        },
+    }
+}
+
+/// A host that several texts name, as one. An address of IPv4 may be written as one of IPv6, and a name may end with a dot.
+fn canonical(host: Host<String>) -> Host<String> {
+    match host {
+        Host::Ipv6(address) => address.to_ipv4_mapped().map_or(Host::Ipv6(address), Host::Ipv4),
+        Host::Domain(domain) => Host::Domain(domain.strip_suffix('.').map(str::to_owned).unwrap_or(domain)),
+        Host::Ipv4(_) => host,
+    }
+}
+
+/// Whether a text may be a method: the tokens of RFC 9110, section 5.6.2.
+fn is_method(text: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token)
+}
+
+/// Whether a segment matches a pattern in which `*` stands for any characters.
+fn matches_segment(pattern: &str, segment: &str) -> bool {
+    let Some((start, after)) = pattern.split_once('*') else { return pattern == segment };
+    let Some(mut rest) = segment.strip_prefix(start) else { return false };
+    let (middle, end) = after.rsplit_once('*').unwrap_or(("", after));
+    // The first place is the best one: it leaves most to the parts behind.
+    for part in middle.split('*') {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(end)
+}
+
+fn has_encoded_slash(segment: &str) -> bool {
+    let segment = segment.to_ascii_lowercase();
+    segment.contains("%2f") || segment.contains("%5c")
+}
+
+/// Whether a segment has `.` or `..` between encoded slashes. The parser has resolved those between slashes.
+fn has_hidden_segment(segment: &str) -> bool {
+    let decoded = segment.to_ascii_lowercase().replace("%2e", ".").replace("%5c", "/").replace("%2f", "/");
+    decoded.split('/').any(|part| matches!(part, "." | ".."))
+}
+
+/// The pattern as it is written.
+impl fmt::Display for HttpPattern {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let methods = match self.methods.is_empty() {
+            true => "*".to_owned(),
+            false => self.methods.iter().map(String::as_str).collect::<Vec<_>>().join(","),
+        };
+        let (scheme, default_port) = if self.is_encrypted { ("https", 443) } else { ("http", 80) };
+        let port = if self.port == default_port { String::new() } else { format!(":{}", self.port) };
+        let open = self.is_open.then_some("**");
+        let path: Vec<&str> = self.path.iter().map(String::as_str).chain(open).collect();
+        write!(out, "{methods} {scheme}://{}{port}/{}", self.host, path.join("/"))
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => out.write_str("*"),
+            Self::Subdomains(suffix) => write!(out, "*{suffix}"),
+            Self::Domain(domain) => out.write_str(domain),
+            Self::Address(IpAddr::V4(address)) => write!(out, "{address}"),
+            Self::Address(IpAddr::V6(address)) => write!(out, "[{address}]"),
+        }
+    }
+}

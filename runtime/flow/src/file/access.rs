@@ -1,0 +1,41 @@
+//! Reads `allow` of a task: what it asks for beyond its sandbox.
+
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    keys,
+    reader::{Diagnostics, Reader, wrong_type},
+};
+use crate::{Access, Diagnostic, HttpPattern};
+
+pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics: &mut Diagnostics) -> Access {
+    let owner = format!("\"allow\" of {owner}");
+    let example = "{ http = [\"GET https://example.com/v1/**\"] }";
+    let Some(mut table) = Reader::open(toml, owner, &keys::ALLOW, example, diagnostics) else {
+        return Access::default();
+    };
+    let flag = |table: &mut Reader<'_>, key, diagnostics: &mut Diagnostics| {
+        table.boolean(key, diagnostics).is_some_and(|flag| flag.value)
+    };
+    let mut access = Access {
+        http: Default::default(),
+        clock: flag(&mut table, "clock", diagnostics),
+        random: flag(&mut table, "random", diagnostics),
+    };
+    let patterns = table.list("http", "a list such as [\"GET https://example.com/v1/**\"]", diagnostics);
+    for toml in patterns.iter().flat_map(|patterns| patterns.value) {
+        access.http.extend(http_pattern(toml, &table.owner, diagnostics));
+    }
+    table.finish(|_| None, diagnostics);
+    access
+}
+
+fn http_pattern(toml: &Spanned<DeValue<'_>>, owner: &str, diagnostics: &mut Diagnostics) -> Option<HttpPattern> {
+    let owner = format!("an element of \"http\" in {owner}");
+    let Some(text) = toml.get_ref().as_str() else {
+        diagnostics.push(wrong_type(&owner, "a text in quotes", toml.get_ref(), toml.span()));
+        return None;
+    };
+    let pattern = text.parse::<HttpPattern>();
+    pattern.map_err(|error| diagnostics.push(Diagnostic::rejected(Some(toml.span()), &owner, &error))).ok()
+}

@@ -1,0 +1,66 @@
+//! What a flow asks for a call, in messages: numbers with texts, so that a new kind of access changes no message that does not
+//! ask for it.
+
+use flow::Access;
+
+use crate::{
+    codec,
+    wire::{Invalid, invalid},
+};
+
+/// All that is asked for: the number of its kind, and a text where the kind has one. A number is never reused.
+pub(crate) type WireAccess = Vec<(u8, String)>;
+
+const HTTP: u8 = 1;
+const CLOCK: u8 = 2;
+const RANDOM: u8 = 3;
+
+/// The access as a message contains it.
+pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
+    let Access { http, clock, random } = access;
+    let http = http.iter().map(|pattern| (HTTP, pattern.to_string()));
+    let flags = [(CLOCK, *clock), (RANDOM, *random)];
+    let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(number, _)| (number, String::new()));
+    http.chain(flags).collect()
+}
+
+/// The access of a message.
+///
+/// # Errors
+/// Why it is invalid. A call must not run without what it asks for.
+pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
+    let mut access = Access::default();
+    for (number, text) in wire {
+        match number {
+            HTTP => drop(access.http.insert(text.parse().map_err(invalid)?)),
+            CLOCK => access.clock = true,
+            RANDOM => access.random = true,
+            unknown => return Err(codec::later(format!("access {unknown}"))),
+        }
+    }
+    Ok(access)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_access_has_a_number() {
+        assert_eq!(access_to_wire(&Access::default()), []);
+        let http = ["GET http://localhost:81/a/**", "PUT https://b.example/*"];
+        let http = http.map(|pattern| pattern.parse().unwrap()).into();
+        let access = Access { http, clock: true, random: true };
+        let wire = access_to_wire(&access);
+        let expected = [(1, "GET http://localhost:81/a/**"), (1, "PUT https://b.example/*"), (2, ""), (3, "")];
+        assert_eq!(wire.iter().map(|(number, text)| (*number, text.as_str())).collect::<Vec<_>>(), expected);
+        assert_eq!(access_from_wire(wire).unwrap(), access);
+    }
+
+    #[test]
+    fn unknown_access_is_refused() {
+        let error = access_from_wire(vec![(200, String::new())]).unwrap_err();
+        assert_eq!(error, "access 200 is not known here: a later waft wrote it, so upgrade this one");
+        assert!(access_from_wire(vec![(1, "GET nowhere".into())]).is_err());
+    }
+}
