@@ -1,9 +1,13 @@
 //! The input and the result of a call.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use flow::{Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName, Values};
+use flow::{
+    CallAccess, Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName,
+    Values,
+};
+use gateway::Outbound;
 use tokio_util::sync::CancellationToken;
 
 /// One call of a guest: a job, as the sandbox receives it.
@@ -33,8 +37,19 @@ pub struct Call {
     pub limits: Limits,
     /// The outputs that the task must provide, by its module's names.
     pub required_outputs: Vec<ValueName>,
+    /// What it may reach outside its sandbox.
+    pub outside: Outside,
     /// Cancelled to stop this one call.
     pub interrupt: CancellationToken,
+}
+
+/// What a call may reach outside its sandbox. By default it is nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// What the flow asks for, as far as the operator grants it.
+    pub access: Arc<CallAccess>,
+    /// What sends the requests that it allows; `None` where no guest has a network.
+    pub gateway: Option<Arc<dyn Outbound>>,
 }
 
 /// The function of the task to call.

@@ -41,27 +41,26 @@ pub(crate) fn classify(
 /// Messages with which Rust's standard library reports a missing capability, and the explanation. It calls no import in
 /// these cases, so the message text decides; tests verify the texts.
 const MISSING_CAPABILITY_MESSAGES: [(&str, &str); 3] = [
-    ("operation not supported on this platform", "guests have no network, threads or processes"),
+    ("operation not supported on this platform", "guests have no sockets, threads or processes"),
     ("failed to find a pre-opened file descriptor", "guests have no files"),
     // The error number is WASI's own. Newer versions of the library ask the C library, which has no preopened folder.
     ("No such file or directory (os error 44)", "guests have no files"),
 ];
 
-/// Marks a failure as permanent after the guest tried to use a capability that no guest is granted: every retry would fail too. The
-/// message names the missing capability.
+/// Marks a failure as denied after the guest tried to use what it was not granted: every retry would fail too. The message names
+/// it.
 fn not_granted(failure: Failure, state: &HostState) -> Failure {
     let by_guest = matches!(failure.kind, FailureKind::Transient | FailureKind::Permanent | FailureKind::Trap);
-    let denied = state.denied().map(|denied| format!("{}, and guests have no network", denied.describe()));
     let missing = || {
         MISSING_CAPABILITY_MESSAGES
             .iter()
             .find(|(text, _)| failure.message.contains(text))
             .map(|(_, explanation)| (*explanation).to_owned())
     };
-    match denied.or_else(missing).filter(|_| by_guest) {
+    match state.denied().or_else(missing).filter(|_| by_guest) {
         Some(reason) => {
             let message = format!("{reason}; then it failed: {}", failure.message);
-            Failure { details: failure.details, ..Failure::new(FailureKind::Permanent, message) }
+            Failure { details: failure.details, ..Failure::new(FailureKind::Denied, message) }
         }
         None => failure,
     }

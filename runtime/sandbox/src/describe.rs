@@ -11,7 +11,7 @@ use flow::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::Completion,
+    call::{Completion, Outside},
     classify,
     compiled::{Compiled, Place},
     engines::EngineKind,
@@ -119,7 +119,7 @@ pub(crate) async fn run(
         LinkedModule::Tasks { pre, .. } => pre,
     };
     let origin = CallOrigin { time: Timestamp::default(), seed: Seed::Describe };
-    let state = HostState::new(limits(), watch.clone(), origin, Process::default(), None);
+    let state = HostState::new(limits(), watch.clone(), origin, Process::default(), &Outside::default(), None);
     let _running = ticker.begin();
     let mut store = run::store(pre.engine(), state);
     let description = async {

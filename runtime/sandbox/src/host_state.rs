@@ -1,9 +1,11 @@
-//! The environment that a guest sees: its job's time, its job's randomness, its standard streams, and nothing else.
+//! The environment that a guest sees: its job's time, its job's randomness, its standard streams, what it is granted, and nothing
+//! else.
 //!
 //! Further WASI interfaces (files, sockets, terminals) exist, since guests' standard libraries import them, but they are
 //! empty: no folder is open, no socket can be created, no stream is a terminal.
 
 mod clock;
+mod http;
 mod process;
 mod random;
 mod stdio;
@@ -20,12 +22,17 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::{call::Observer, meter::Meter, run::Watchdog};
+use crate::{
+    call::{Observer, Outside},
+    meter::Meter,
+    run::Watchdog,
+};
 
 pub(crate) use process::{Exited, Process};
 pub(crate) use stdio::{CapturedOutput, Stdout, Streams};
 
 use clock::Clock;
+use http::Http;
 use random::Randomness;
 
 /// The maximum number of handles of a guest. Each costs the host some hundred bytes; a guest of the SDK has a dozen.
@@ -40,6 +47,7 @@ pub(crate) struct HostState {
     process: Process,
     clock: Clock,
     randomness: Randomness,
+    http: Http,
     table: ResourceTable,
     terminals: WasiCliCtx,
     files: WasiFilesystemCtx,
@@ -94,8 +102,10 @@ impl HostState {
         watch: Watchdog,
         origin: CallOrigin<'_>,
         process: Process,
+        outside: &Outside,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
+        let access = &outside.access;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         Self {
@@ -104,8 +114,12 @@ impl HostState {
             streams: Streams::new(&limits, process.stdout(), observer.clone()),
             observer,
             process,
-            clock: Clock::new(origin.time),
-            randomness: Randomness::new(&origin.seed),
+            clock: if access.has_clock() { Clock::of_machine() } else { Clock::of_job(origin.time) },
+            randomness: match access.has_random() {
+                true => Randomness::of_machine(),
+                false => Randomness::of_attempt(&origin.seed),
+            },
+            http: Http::new(outside, limits.http_bytes),
             table,
             terminals: WasiCliCtx::default(),
             files: WasiFilesystemCtx::default(),
@@ -114,14 +128,15 @@ impl HostState {
         }
     }
 
-    /// The first denied capability that the guest tried to use.
-    pub(crate) fn denied(&self) -> Option<DeniedCapability> {
-        self.denied
+    /// Why the first thing that was denied to the guest was denied.
+    pub(crate) fn denied(&self) -> Option<String> {
+        let capability = self.denied.map(|denied| format!("{}, and guests have no sockets", denied.describe()));
+        capability.or_else(|| self.http.denied())
     }
 }
 
 /// The interfaces that [`link`] offers, without their versions. No other interface can be imported.
-pub(crate) const GRANTED: [&str; 29] = [
+pub(crate) const GRANTED: [&str; 31] = [
     "waft:task/host",
     "waft:task/types",
     "wasi:cli/environment",
@@ -138,6 +153,8 @@ pub(crate) const GRANTED: [&str; 29] = [
     "wasi:clocks/wall-clock",
     "wasi:filesystem/preopens",
     "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
     "wasi:io/error",
     "wasi:io/poll",
     "wasi:io/streams",
@@ -156,6 +173,7 @@ pub(crate) const GRANTED: [&str; 29] = [
 /// Links everything that a guest may import.
 pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     link_own(linker)?;
+    http::link(linker)?;
     link_streams(linker)?;
     link_empty(linker)
 }

@@ -117,6 +117,12 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     };
     let loaded = match compiled.place() {
         Place::Here(loaded) => loaded,
+        Place::Children(_) if !call.outside.access.asked().is_empty() => {
+            let message = "the flow asks for access to what is outside the sandbox, and this worker calls guests in child \
+                           processes, which have none: let a worker without `isolate = \"process\"` take the queue of the task";
+            let failure = Failure::new(FailureKind::Denied, message);
+            return CallReport::without_guest(Completion::Failed(failure));
+        }
         Place::Children(code) => return code.call(call, interrupts, observer).await,
     };
     let watch = Watchdog::start(call.limits.timeout, interrupts);
@@ -142,7 +148,7 @@ pub(crate) async fn run(
     let Call { run, task, firing, attempt, .. } = call;
     let seed = Seed::Attempt { run, task, firing: *firing, attempt: *attempt };
     let origin = CallOrigin { time: call.job_time, seed };
-    let state = HostState::new(call.limits, watch.clone(), origin, process, Some(observer));
+    let state = HostState::new(call.limits, watch.clone(), origin, process, &call.outside, Some(observer));
     let _running = ticker.begin();
     let mut store = store(module.component().engine(), state);
     let result = watch.run(act(module, &mut store, call)).await;

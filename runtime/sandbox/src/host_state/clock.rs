@@ -3,8 +3,13 @@
 //! The wall clock always shows the job's time. The monotonic clock starts at zero and advances in two ways only: by a fixed
 //! tick on each reading, and by the duration of each sleep of the guest. A sleep takes real time, but the clock hides its
 //! real duration, so every attempt sees the same clock.
+//!
+//! A call that is granted the clocks of the machine sees these instead.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use flow::Timestamp;
 use wasmtime::component::{Resource, ResourceTable};
@@ -28,11 +33,20 @@ const TICK: u64 = 1_000;
 /// The clocks of one call.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    wall: Timestamp,
-    /// Nanoseconds since the start of the call, as the guest sees them.
+    source: Source,
+    /// Nanoseconds since the start of the call, as the guest has last seen them.
     monotonic: u64,
     /// The time of each timer, by the handle of its pollable.
     timers: HashMap<u32, u64>,
+}
+
+/// What a clock shows.
+#[derive(Debug)]
+enum Source {
+    /// The time of the job.
+    Job(Timestamp),
+    /// The time of the machine; the call started at this moment.
+    Machine(Instant),
 }
 
 /// The resource behind a timer's pollable. The [`Clock`] has its time.
@@ -45,29 +59,67 @@ impl Pollable for Timer {
 }
 
 impl Clock {
-    pub(crate) fn new(wall: Timestamp) -> Self {
-        Self { wall, monotonic: 0, timers: HashMap::new() }
+    /// A clock that stands at the time of a job.
+    pub(super) fn of_job(time: Timestamp) -> Self {
+        Self { source: Source::Job(time), monotonic: 0, timers: HashMap::new() }
+    }
+
+    /// The clock of the machine.
+    pub(super) fn of_machine() -> Self {
+        Self { source: Source::Machine(Instant::now()), monotonic: 0, timers: HashMap::new() }
     }
 
     fn read(&mut self) -> u64 {
-        let now = self.monotonic;
-        self.monotonic = now.saturating_add(TICK);
-        now
-    }
-
-    /// Whether a pollable is ready. A pollable without a timer is a stream of the host, which never waits.
-    fn is_ready(&self, pollable: &Resource<DynPollable>) -> bool {
-        self.timers.get(&pollable.rep()).is_none_or(|due| *due <= self.monotonic)
-    }
-
-    /// Sleeps until the first of the timers is due. The clock does not advance if the sleep is cancelled.
-    async fn sleep(&mut self, pollables: &[Resource<DynPollable>]) {
-        let first = pollables.iter().filter_map(|pollable| self.timers.get(&pollable.rep())).min();
-        if let Some(first) = first.copied() {
-            let nanoseconds = first.saturating_sub(self.monotonic);
-            tokio::time::sleep(Duration::from_nanos(nanoseconds)).await;
-            self.monotonic = self.monotonic.max(first);
+        match self.source {
+            Source::Job(_) => {
+                let now = self.monotonic;
+                self.monotonic = now.saturating_add(TICK);
+                now
+            }
+            Source::Machine(_) => {
+                self.update();
+                self.monotonic
+            }
         }
+    }
+
+    /// Lets a clock of the machine advance to now.
+    fn update(&mut self) {
+        if let Source::Machine(started) = self.source {
+            self.monotonic = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        }
+    }
+
+    /// Microseconds since 1970.
+    fn wall(&self) -> u64 {
+        match self.source {
+            Source::Job(time) => time.as_micros(),
+            Source::Machine(_) => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+            }
+        }
+    }
+
+    /// The moment at which a pollable is ready, if it is a timer.
+    fn due(&self, pollable: &Resource<DynPollable>) -> Option<u64> {
+        self.timers.get(&pollable.rep()).copied()
+    }
+
+    /// Whether a pollable is a timer that is due.
+    fn is_due(&self, pollable: &Resource<DynPollable>) -> bool {
+        self.due(pollable).is_some_and(|due| due <= self.monotonic)
+    }
+
+    /// The real time until the first of some timers is due, and that moment on the clock; `None` without timers.
+    fn first(&self, pollables: &[Resource<DynPollable>]) -> Option<(Duration, u64)> {
+        let first = pollables.iter().filter_map(|pollable| self.due(pollable)).min()?;
+        Some((Duration::from_nanos(first.saturating_sub(self.monotonic)), first))
+    }
+
+    /// Lets the clock advance to a moment up to which the guest has slept.
+    fn advance(&mut self, to: u64) {
+        self.monotonic = self.monotonic.max(to);
     }
 
     fn add_timer(&mut self, table: &mut ResourceTable, due: u64) -> wasmtime::Result<Resource<DynPollable>> {
@@ -80,7 +132,7 @@ impl Clock {
 
 impl wall_clock::Host for HostState {
     fn now(&mut self) -> wasmtime::Result<Datetime> {
-        let micros = self.clock.wall.as_micros();
+        let micros = self.clock.wall();
         let nanoseconds = u32::try_from(micros % 1_000_000 * 1_000).expect("less than a second of nanoseconds");
         Ok(Datetime { seconds: micros / 1_000_000, nanoseconds })
     }
@@ -109,6 +161,21 @@ impl monotonic_clock::Host for HostState {
     }
 }
 
+impl HostState {
+    /// The indices of the pollables that are ready: timers that are due, and streams and responses that are there.
+    async fn ready_now(&mut self, pollables: &[Resource<DynPollable>]) -> wasmtime::Result<Vec<u32>> {
+        let mut ready = Vec::new();
+        for (pollable, index) in pollables.iter().zip(0..) {
+            let is_ready = match self.clock.due(pollable) {
+                Some(_) => self.clock.is_due(pollable),
+                None => poll::HostPollable::ready(&mut self.table, Resource::new_borrow(pollable.rep())).await?,
+            };
+            ready.extend(is_ready.then_some(index));
+        }
+        Ok(ready)
+    }
+}
+
 impl poll::Host for HostState {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         if pollables.is_empty() {
@@ -117,26 +184,51 @@ impl poll::Host for HostState {
         for pollable in &pollables {
             self.table.get(pollable)?;
         }
-        if !pollables.iter().any(|pollable| self.clock.is_ready(pollable)) {
-            self.clock.sleep(&pollables).await;
+        self.clock.update();
+        let ready = self.ready_now(&pollables).await?;
+        if !ready.is_empty() {
+            return Ok(ready);
         }
-        let ready = pollables.iter().zip(0..).filter(|(pollable, _)| self.clock.is_ready(pollable));
-        Ok(ready.map(|(_, index)| index).collect())
+        let others: Vec<(u32, Resource<DynPollable>)> = pollables
+            .iter()
+            .zip(0..)
+            .filter(|(pollable, _)| self.clock.due(pollable).is_none())
+            .map(|(pollable, index)| (index, Resource::new_borrow(pollable.rep())))
+            .collect();
+        let (indices, others): (Vec<u32>, Vec<_>) = others.into_iter().unzip();
+        let first = self.clock.first(&pollables);
+        let sleep = async {
+            match first {
+                Some((time, _)) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        let others = async {
+            match others.is_empty() {
+                true => std::future::pending().await,
+                false => poll::Host::poll(&mut self.table, others).await,
+            }
+        };
+        tokio::select! {
+            ready = others => Ok(ready?.into_iter().map(|ready| indices[ready as usize]).collect()),
+            () = sleep => {
+                // The clock does not advance if the sleep is cancelled.
+                first.iter().for_each(|(_, due)| self.clock.advance(*due));
+                self.ready_now(&pollables).await
+            }
+        }
     }
 }
 
 impl poll::HostPollable for HostState {
     async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
         self.table.get(&pollable)?;
-        Ok(self.clock.is_ready(&pollable))
+        self.clock.update();
+        Ok(!self.ready_now(&[pollable]).await?.is_empty())
     }
 
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        self.table.get(&pollable)?;
-        if !self.clock.is_ready(&pollable) {
-            self.clock.sleep(&[pollable]).await;
-        }
-        Ok(())
+        poll::Host::poll(self, vec![pollable]).await.map(|_| ())
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {

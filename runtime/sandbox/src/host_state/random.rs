@@ -1,4 +1,5 @@
-//! Randomness that depends only on the attempt: the same on every machine, and different for each attempt.
+//! Randomness that depends only on the attempt: the same on every machine, and different for each attempt. A call that is granted
+//! the randomness of the machine gets that instead.
 
 use wasmtime_wasi::p2::bindings::random::{insecure, insecure_seed, random};
 
@@ -12,7 +13,15 @@ pub(crate) struct Randomness {
 }
 
 impl Randomness {
-    pub(crate) fn new(seed: &Seed<'_>) -> Self {
+    /// The randomness of the machine.
+    pub(super) fn of_machine() -> Self {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).expect("the operating system gives random bytes");
+        Self::from(&blake3::Hasher::new_keyed(&key))
+    }
+
+    /// The randomness of an attempt.
+    pub(super) fn of_attempt(seed: &Seed<'_>) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("waft 1: randomness of an attempt");
         match seed {
             Seed::Attempt { run, task, firing, attempt } => {
@@ -22,6 +31,10 @@ impl Randomness {
             }
             Seed::Describe => {}
         }
+        Self::from(&hasher)
+    }
+
+    fn from(hasher: &blake3::Hasher) -> Self {
         let stream = |name: &str| hasher.clone().update(name.as_bytes()).finalize_xof();
         let mut seeds = stream("insecure seed");
         Self {

@@ -196,7 +196,8 @@ fn checked_failure(failure: Failure) -> Result<Failure, ExchangeError> {
         | FailureKind::Memory
         | FailureKind::Trap
         | FailureKind::OutputLimit
-        | FailureKind::InvalidOutput => true,
+        | FailureKind::InvalidOutput
+        | FailureKind::Denied => true,
         // These say that the guest was not called, or what only an engine knows.
         FailureKind::MissingInput | FailureKind::Module | FailureKind::Poison | FailureKind::Cancelled => false,
     };

@@ -9,7 +9,7 @@ use super::*;
 use crate::host_state::{self, HostState};
 
 /// One item of each granted interface.
-const INTERFACE_ITEMS: [(&str, &str); 29] = [
+const INTERFACE_ITEMS: [(&str, &str); 31] = [
     ("waft:task/host", "progress"),
     ("waft:task/types", ""),
     ("wasi:cli/environment", "get-environment"),
@@ -26,6 +26,8 @@ const INTERFACE_ITEMS: [(&str, &str); 29] = [
     ("wasi:clocks/wall-clock", "now"),
     ("wasi:filesystem/preopens", "get-directories"),
     ("wasi:filesystem/types", "descriptor"),
+    ("wasi:http/outgoing-handler", "handle"),
+    ("wasi:http/types", "fields"),
     ("wasi:io/error", "error"),
     ("wasi:io/poll", "poll"),
     ("wasi:io/streams", "input-stream"),
@@ -62,7 +64,10 @@ fn granted_interfaces_equal_linked_interfaces() {
     for (interface, item) in INTERFACE_ITEMS.into_iter().filter(|(_, item)| !item.is_empty()) {
         assert!(has(&mut linker, interface, item), "{interface} has no {item}");
     }
-    assert!(!has(&mut linker, "wasi:http/types", "fields"), "an interface that is not granted is not linked");
+    assert!(
+        !has(&mut linker, "wasi:http/incoming-handler", "handle"),
+        "an interface that is not granted is not linked"
+    );
 }
 
 #[test]
@@ -70,7 +75,9 @@ fn compatible_versions_are_granted() {
     assert!(is_granted("wasi:cli/stdin@0.2.0"));
     assert!(is_granted("wasi:cli/stdin@0.2.12"));
     assert!(is_granted("waft:task/host@1.3.0"));
-    for other in ["wasi:cli/stdin@0.3.0", "wasi:cli/stdin", "waft:task/host@2.0.0", "wasi:http/types@0.2.0", "stdin"] {
+    for other in
+        ["wasi:cli/stdin@0.3.0", "wasi:cli/stdin", "waft:task/host@2.0.0", "wasi:http/incoming-handler@0.2.0", "stdin"]
+    {
         assert!(!is_granted(other), "{other}");
     }
 }

@@ -1,4 +1,4 @@
-//! A guest that tries to use a denied capability fails permanently, with the reason.
+//! A guest that tries to use a denied capability fails as denied, with the reason.
 
 use flow::{FailureKind, Values};
 use sandbox::Completion;
@@ -43,12 +43,12 @@ fn opening_a_socket(image: &Image, result: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_failure_after_a_denied_socket_is_permanent() {
+async fn a_failure_after_a_denied_socket_is_denied() {
     let mut image = Image::new();
     let result = image.failure(0, "the bakery does not answer", None);
     let failure = failure(&opening_a_socket(&image, result), call()).await;
-    let expected = ["it opened a TCP socket, and guests have no network", "then it failed: the bakery does not answer"];
-    assert_failure(&failure, FailureKind::Permanent, &expected);
+    let expected = ["it opened a TCP socket, and guests have no sockets", "then it failed: the bakery does not answer"];
+    assert_failure(&failure, FailureKind::Denied, &expected);
 }
 
 #[tokio::test]
@@ -61,14 +61,14 @@ async fn a_guest_that_ignores_its_denied_socket_succeeds() {
 
 /// For these, Rust's standard library for WASI preview 1 has no import to call.
 #[tokio::test]
-async fn rust_unsupported_errors_are_permanent() {
+async fn rust_unsupported_errors_are_denied() {
     for (message, reason) in [
-        ("operation not supported on this platform", "guests have no network, threads or processes"),
+        ("operation not supported on this platform", "guests have no sockets, threads or processes"),
         ("failed to find a pre-opened file descriptor through which \"/x\" could be opened", "guests have no files"),
     ] {
         let mut image = Image::new();
         let result = image.failure(0, message, None);
         let failure = failure(&guest(&image, "", &format!("(i32.const {result})")), call()).await;
-        assert_failure(&failure, FailureKind::Permanent, &[reason, "then it failed: ", message]);
+        assert_failure(&failure, FailureKind::Denied, &[reason, "then it failed: ", message]);
     }
 }

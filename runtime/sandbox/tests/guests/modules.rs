@@ -85,11 +85,11 @@ fn an_import_that_is_not_granted_is_named() {
         "it imports env.secret, which no guest is granted"
     );
     let component = r#"(component
-        (import "wasi:http/outgoing-handler@0.2.0" (instance))
+        (import "wasi:http/incoming-handler@0.2.0" (instance))
         (import "wasi:clocks/wall-clock@0.2.0" (instance))
         (instance $run)
         (export "wasi:cli/run@0.2.0" (instance $run)))"#;
-    assert_eq!(error_of_text(component), "it imports wasi:http/outgoing-handler@0.2.0, which no guest is granted");
+    assert_eq!(error_of_text(component), "it imports wasi:http/incoming-handler@0.2.0, which no guest is granted");
 }
 
 #[test]

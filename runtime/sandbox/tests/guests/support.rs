@@ -132,6 +132,7 @@ pub(crate) fn call() -> Call {
         action: Action::Apply,
         limits: Limits::default(),
         required_outputs: Vec::new(),
+        outside: sandbox::Outside::default(),
         interrupt: CancellationToken::new(),
     }
 }

@@ -47,6 +47,7 @@ fn apply() -> Call {
         action: Action::Apply,
         limits: Limits { log: 10, output: 20, memory: 1 << 20, ..Limits::default() },
         required_outputs: vec!["cake".parse().unwrap()],
+        outside: crate::call::Outside::default(),
         interrupt: CancellationToken::new(),
     }
 }
@@ -128,6 +129,7 @@ async fn failures_that_no_guest_can_have_are_refused() {
             | FailureKind::Permanent
             | FailureKind::Timeout
             | FailureKind::Memory
+            | FailureKind::Denied
             | FailureKind::Trap
             | FailureKind::OutputLimit
             | FailureKind::InvalidOutput => assert_eq!(answer.unwrap().completion, Completion::Failed(failure)),

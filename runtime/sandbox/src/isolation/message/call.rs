@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{ExchangeNumber, FailureHead, Tag, ValueHead, invalid, json, read_values, value_heads};
-use crate::call::{Action, Call};
+use crate::call::{Action, Call, Outside};
 
 #[derive(Serialize, Deserialize)]
 struct CallHead {
@@ -47,6 +47,7 @@ struct LimitsHead {
     log: u64,
     table_elements: u64,
     instances: u32,
+    http_bytes: u64,
 }
 
 /// The message that asks a child for a call. The interrupt stays with the parent.
@@ -65,6 +66,8 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         action,
         limits,
         required_outputs,
+        // A call that asks for access is not made in a child.
+        outside: _,
         interrupt: _,
     } = call;
     let mut body = Vec::new();
@@ -128,6 +131,7 @@ pub(in crate::isolation) fn decode_call(head: &[u8], mut body: &[u8]) -> io::Res
         action,
         limits: head.limits.into(),
         required_outputs: head.required_outputs.iter().map(|output| name(output)).collect::<io::Result<_>>()?,
+        outside: Outside::default(),
         interrupt: CancellationToken::new(),
     })
 }
@@ -138,14 +142,14 @@ fn name<Name: std::str::FromStr<Err: Display>>(text: &str) -> io::Result<Name> {
 
 impl From<&Limits> for LimitsHead {
     fn from(limits: &Limits) -> Self {
-        let Limits { timeout, memory, stack, output, log, table_elements, instances } = *limits;
-        Self { timeout, memory, stack, output, log, table_elements, instances }
+        let Limits { timeout, memory, stack, output, log, table_elements, instances, http_bytes } = *limits;
+        Self { timeout, memory, stack, output, log, table_elements, instances, http_bytes }
     }
 }
 
 impl From<LimitsHead> for Limits {
     fn from(head: LimitsHead) -> Self {
-        let LimitsHead { timeout, memory, stack, output, log, table_elements, instances } = head;
-        Self { timeout, memory, stack, output, log, table_elements, instances }
+        let LimitsHead { timeout, memory, stack, output, log, table_elements, instances, http_bytes } = head;
+        Self { timeout, memory, stack, output, log, table_elements, instances, http_bytes }
     }
 }

@@ -28,6 +28,7 @@ fn call(action: Action) -> Call {
         action,
         limits: Limits { memory: 1, stack: 2, output: 3, log: 4, table_elements: 5, instances: 6, ..Limits::default() },
         required_outputs: vec!["cake".parse().unwrap()],
+        outside: crate::call::Outside::default(),
         interrupt: CancellationToken::new(),
     }
 }

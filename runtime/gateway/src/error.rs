@@ -1,0 +1,86 @@
+//! Why there is no response.
+
+use std::{error::Error, io, time::Duration};
+
+use flow::{AccessDenial, Size};
+
+/// Why a request has no response.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The flow or the operator does not allow the request.
+    #[error(transparent)]
+    Denied(#[from] AccessDenial),
+    /// The name of the host has no address, or the addresses cannot be looked up.
+    #[error("the host {host} has no address: {reason}")]
+    NoAddress {
+        /// The name of the host.
+        host: String,
+        /// The reason.
+        reason: String,
+    },
+    /// There is no connection.
+    #[error("no connection: {reason}")]
+    Connect {
+        /// The reason.
+        reason: String,
+    },
+    /// The server has no certificate that is valid for its name and trusted here.
+    #[error("TLS failed: {reason}")]
+    Tls {
+        /// The reason.
+        reason: String,
+    },
+    /// The server did not answer, or stopped in the middle of its response.
+    #[error("no answer for {after:?}")]
+    Timeout {
+        /// The timeout.
+        after: Duration,
+    },
+    /// The requests and responses of the call are larger than its limit.
+    #[error("the requests and responses of the call are larger than the limit `http_bytes` of {} allows", Size(*.limit))]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// The call has too many unanswered requests.
+    #[error("the call has {limit} requests without a response, and may have no more")]
+    TooMany {
+        /// The maximum number.
+        limit: usize,
+    },
+    /// The connection was lost, or the server did not speak HTTP.
+    #[error("the exchange failed: {reason}")]
+    Protocol {
+        /// The reason.
+        reason: String,
+    },
+}
+
+impl HttpError {
+    /// What an error of the client means. Its text may have the query of the address, so only its causes are used.
+    pub(crate) fn of(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        if let Some(known) = causes(&error).find_map(find::<Self>) {
+            return known.clone();
+        }
+        let reason = causes(&error).last().map_or_else(|| error.to_string(), ToString::to_string);
+        if causes(&error).any(|cause| find::<rustls::Error>(cause).is_some()) {
+            Self::Tls { reason }
+        } else if error.is_connect() {
+            Self::Connect { reason }
+        } else {
+            Self::Protocol { reason }
+        }
+    }
+}
+
+/// The causes of an error, the nearest first.
+fn causes(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+}
+
+/// The error itself, or one inside an error of the operating system: that does not name it as its cause.
+fn find<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    let inner = || error.downcast_ref::<io::Error>()?.get_ref().and_then(|inner| find(inner));
+    error.downcast_ref().or_else(inner)
+}

@@ -1,0 +1,149 @@
+//! The gateway of a worker, and what one call may send through it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use credentials::{ClientTls, FileError};
+use flow::{CallAccess, Namespace};
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, header};
+use reqwest::{Client, Request, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    HttpError, HttpRequest, HttpResponse, Outbound,
+    clients::{ClientKey, Clients},
+};
+
+/// The maximum number of requests of one call that have no response yet.
+pub const MAX_CONCURRENT_REQUESTS: usize = 16;
+
+/// Sends the requests of all calls of a worker.
+#[derive(Debug)]
+pub struct Gateway {
+    clients: Clients,
+}
+
+/// Sends the requests of one call, as far as it may.
+#[derive(Debug, Clone)]
+pub struct CallGateway {
+    gateway: Arc<Gateway>,
+    namespace: Option<Namespace>,
+    access: Arc<CallAccess>,
+    budget: Arc<Budget>,
+    concurrent: Arc<Semaphore>,
+}
+
+/// The bytes that the requests and responses of a call may still have.
+#[derive(Debug)]
+struct Budget {
+    limit: u64,
+    left: AtomicU64,
+}
+
+impl Gateway {
+    /// Creates a gateway. It reads the certificates that this machine trusts, and blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`FileError`] when they cannot be read.
+    pub fn new(tls: &ClientTls) -> Result<Self, FileError> {
+        Ok(Self { clients: Clients::new(tls.config()?) })
+    }
+
+    /// What a call sends through the gateway. `max_bytes` is the maximum size of all its requests and responses together, with
+    /// their headers.
+    #[must_use]
+    pub fn for_call(
+        self: &Arc<Self>,
+        namespace: Option<Namespace>,
+        access: Arc<CallAccess>,
+        max_bytes: u64,
+    ) -> CallGateway {
+        CallGateway {
+            gateway: self.clone(),
+            namespace,
+            access,
+            budget: Arc::new(Budget { limit: max_bytes, left: AtomicU64::new(max_bytes) }),
+            concurrent: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)),
+        }
+    }
+}
+
+impl Outbound for CallGateway {
+    fn send(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>> {
+        let this = self.clone();
+        Box::pin(async move {
+            let (client, _permit) = this.admit(&request)?;
+            let between_bytes = request.timeouts.between_bytes;
+            let limit = request.timeouts.response;
+            let response = within(limit, client.execute(to_send(request))).await?.map_err(HttpError::of)?;
+            this.receive(response, between_bytes).await
+        })
+    }
+}
+
+impl CallGateway {
+    /// Checks a request; returns the client for it, and its place among the requests of the call.
+    fn admit(&self, request: &HttpRequest) -> Result<(Client, OwnedSemaphorePermit), HttpError> {
+        self.access.check_request(&request.target)?;
+        let too_many = |_| HttpError::TooMany { limit: MAX_CONCURRENT_REQUESTS };
+        let permit = self.concurrent.clone().try_acquire_owned().map_err(too_many)?;
+        let address = request.target.url().as_str().len() as u64;
+        self.budget.take(address + size_of_headers(&request.headers) + request.body.len() as u64)?;
+        let reach = Arc::new(self.access.reach(&request.target));
+        let client = self.gateway.clients.get(ClientKey { namespace: self.namespace.clone(), reach });
+        Ok((client.map_err(HttpError::of)?, permit))
+    }
+
+    async fn receive(
+        &self,
+        mut response: Response,
+        between_bytes: Option<Duration>,
+    ) -> Result<HttpResponse, HttpError> {
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        self.budget.take(size_of_headers(&headers))?;
+        let mut body = BytesMut::new();
+        while let Some(part) = within(between_bytes, response.chunk()).await?.map_err(HttpError::of)? {
+            self.budget.take(part.len() as u64)?;
+            body.extend_from_slice(&part);
+        }
+        Ok(HttpResponse { status, headers, body: body.freeze() })
+    }
+}
+
+impl Budget {
+    /// Takes bytes; takes nothing if too few are left.
+    fn take(&self, bytes: u64) -> Result<(), HttpError> {
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        taken.map(|_| ()).map_err(|_| HttpError::TooLarge { limit: self.limit })
+    }
+}
+
+/// Waits for at most this time.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Result<T, HttpError> {
+    match limit {
+        None => Ok(work.await),
+        Some(after) => tokio::time::timeout(after, work).await.map_err(|_| HttpError::Timeout { after }),
+    }
+}
+
+fn to_send(HttpRequest { target, mut headers, body, timeouts: _ }: HttpRequest) -> Request {
+    let method = http::Method::from_bytes(target.method().as_bytes()).expect("a target has a method of HTTP");
+    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(concat!("waft/", env!("CARGO_PKG_VERSION"))));
+    let mut request = Request::new(method, target.url().clone());
+    *request.headers_mut() = headers;
+    *request.body_mut() = Some(body).filter(|body: &Bytes| !body.is_empty()).map(Into::into);
+    request
+}
+
+/// The bytes of headers, as HTTP/1.1 writes them.
+fn size_of_headers(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + ": \r\n".len()) as u64).sum()
+}

@@ -1,0 +1,17 @@
+//! The way out of the sandbox: HTTP requests that a flow asks for and an operator grants.
+//!
+//! Each request is checked before its host is looked up, and each address of the host before a connection to it. The crate must
+//! not know of guests and runs. Start reading at `gateway.rs`.
+
+// Printing panics when the reader has left; only the binary prints, and handles that.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+mod clients;
+mod error;
+mod gateway;
+mod message;
+mod resolver;
+
+pub use error::HttpError;
+pub use gateway::{CallGateway, Gateway, MAX_CONCURRENT_REQUESTS};
+pub use message::{HttpRequest, HttpResponse, Outbound, Timeouts};

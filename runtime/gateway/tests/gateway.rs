@@ -1,0 +1,232 @@
+//! Tests the gateway against servers on loopback.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use credentials::{ClientTls, Identity, ServerTls, Trust};
+use flow::{Access, AccessDenial, CallAccess, Digest, Grant, Grants, HttpTarget, Namespace};
+use gateway::{
+    CallGateway, Gateway, HttpError, HttpRequest, HttpResponse, MAX_CONCURRENT_REQUESTS, Outbound as _, Timeouts,
+};
+use http::HeaderMap;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+/// A server that answers each request with `answer`, and never if that is empty.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(answer: &'static str, tls: Option<ServerTls>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let count = connections.clone();
+        let acceptor = tls.map(|tls| tokio_rustls::TlsAcceptor::from(Arc::new(tls.config().unwrap())));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                match acceptor.clone() {
+                    None => drop(tokio::spawn(serve(stream, answer))),
+                    Some(acceptor) => drop(tokio::spawn(async move {
+                        if let Ok(stream) = acceptor.accept(stream).await {
+                            serve(stream, answer).await;
+                        }
+                    })),
+                }
+            }
+        });
+        Self { address, connections }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    fn url(&self, scheme: &str, host: &str) -> String {
+        format!("{scheme}://{host}:{}/x?secret=1", self.address.port())
+    }
+}
+
+/// Answers each request, which must have no body.
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
+    let mut received = Vec::new();
+    loop {
+        let mut bytes = [0; 4_096];
+        match stream.read(&mut bytes).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => received.extend_from_slice(&bytes[..count]),
+        }
+        if received.ends_with(b"\r\n\r\n") && !answer.is_empty() {
+            received.clear();
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nx-pan: 24\r\ncontent-length: 5\r\n\r\nhello";
+
+fn request(url: &str) -> HttpRequest {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap());
+    let target = HttpTarget::new("GET", scheme, authority, path).unwrap();
+    HttpRequest { target, headers: HeaderMap::new(), body: "".into(), timeouts: Timeouts::default() }
+}
+
+/// What a call may do whose flow asks for every request, and whose operator grants these patterns and networks.
+fn granted(patterns: &[&str], networks: &[&str]) -> Arc<CallAccess> {
+    let http = |patterns: &[&str]| -> BTreeSet<_> { patterns.iter().map(|text| text.parse().unwrap()).collect() };
+    let access = Access { http: http(patterns), ..Access::default() };
+    let networks = networks.iter().map(|text| text.parse().unwrap()).collect();
+    let grants = Grants(vec![Grant { access: access.clone(), networks, ..Grant::default() }]);
+    let (flow, task) = ("f".parse().unwrap(), "t".parse().unwrap());
+    Arc::new(grants.of_call(&access, &flow, &task, &Digest::from_bytes([0; 32])))
+}
+
+fn any_of(server: &Server) -> Vec<String> {
+    ["http", "https"].map(|scheme| format!("* {scheme}://*:{}/**", server.address.port())).into()
+}
+
+fn gateway() -> Arc<Gateway> {
+    Arc::new(Gateway::new(&ClientTls { trust: Trust::Nothing, identity: None }).unwrap())
+}
+
+/// A call that may reach the server on loopback.
+fn call(gateway: &Arc<Gateway>, server: &Server, namespace: Option<&str>) -> CallGateway {
+    let patterns = any_of(server);
+    let access = granted(&patterns.iter().map(String::as_str).collect::<Vec<_>>(), &["127.0.0.0/8", "::1"]);
+    gateway.for_call(namespace.map(|name| Namespace::new(name).unwrap()), access, 1 << 20)
+}
+
+#[tokio::test]
+async fn a_granted_request_has_its_response() {
+    let server = Server::start(OK, None).await;
+    let response = call(&gateway(), &server, None).send(request(&server.url("http", "localhost"))).await.unwrap();
+    let HttpResponse { status, headers, body } = response;
+    assert_eq!((status.as_u16(), &headers["x-pan"], &body[..]), (200, &"24".parse().unwrap(), &b"hello"[..]));
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_public_is_not_connected_to() {
+    let server = Server::start(OK, None).await;
+    let patterns = any_of(&server);
+    let access = granted(&patterns.iter().map(String::as_str).collect::<Vec<_>>(), &["10.0.0.0/8"]);
+    let call = gateway().for_call(None, access, 1 << 20);
+    let error = call.send(request(&server.url("http", "localhost"))).await.unwrap_err();
+    let HttpError::Denied(AccessDenial::PrivateAddress { tried, address }) = &error else { panic!("{error:?}") };
+    assert!(tried == "a connection to localhost" && address.is_loopback(), "{error}");
+    assert!(call.send(request(&server.url("http", "127.0.0.1"))).await.is_err());
+    assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn calls_of_one_namespace_share_connections() {
+    let (server, gateway) = (Server::start(OK, None).await, gateway());
+    let url = server.url("http", "127.0.0.1");
+    for _ in 0..3 {
+        call(&gateway, &server, Some("shop")).send(request(&url)).await.unwrap();
+    }
+    assert_eq!(server.connections(), 1);
+    call(&gateway, &server, Some("bank")).send(request(&url)).await.unwrap();
+    assert_eq!(server.connections(), 2);
+    // Another reach: the address of a kept connection was not checked for it.
+    let access = granted(&[&format!("GET http://127.0.0.1:{}/**", server.address.port())], &[]);
+    gateway.for_call(Some(Namespace::new("shop").unwrap()), access, 1 << 20).send(request(&url)).await.unwrap();
+    assert_eq!(server.connections(), 3);
+}
+
+#[tokio::test]
+async fn all_requests_and_responses_of_a_call_have_at_most_so_many_bytes() {
+    let server = Server::start(OK, None).await;
+    let access = granted(&[&format!("GET http://127.0.0.1:{}/**", server.address.port())], &[]);
+    let url = server.url("http", "127.0.0.1");
+    let once = url.len() + "x-pan: 24\r\ncontent-length: 5\r\n".len() + "hello".len();
+    let call = gateway().for_call(None, access, 2 * once as u64);
+    for _ in 0..2 {
+        call.send(request(&url)).await.unwrap();
+    }
+    assert_eq!(call.send(request(&url)).await, Err(HttpError::TooLarge { limit: 2 * once as u64 }));
+}
+
+#[tokio::test]
+async fn a_call_has_only_so_many_requests_at_a_time() {
+    let server = Server::start("", None).await;
+    let call = call(&gateway(), &server, None);
+    let url = server.url("http", "127.0.0.1");
+    let mut open: Vec<_> = (0..MAX_CONCURRENT_REQUESTS).map(|_| call.send(request(&url))).collect();
+    for sent in &mut open {
+        assert!(tokio::time::timeout(Duration::from_millis(20), sent).await.is_err(), "the server does not answer");
+    }
+    let limit = MAX_CONCURRENT_REQUESTS;
+    assert_eq!(call.send(request(&url)).await, Err(HttpError::TooMany { limit }));
+    open.pop();
+    let sent = call.send(request(&url));
+    assert!(tokio::time::timeout(Duration::from_millis(20), sent).await.is_err(), "there is room again");
+}
+
+#[tokio::test]
+async fn a_response_that_does_not_begin_or_stops_is_a_timeout() {
+    let after = Duration::from_millis(100);
+    let silent = Server::start("", None).await;
+    let timeouts = Timeouts { response: Some(after), between_bytes: None };
+    let sent = HttpRequest { timeouts, ..request(&silent.url("http", "127.0.0.1")) };
+    assert_eq!(call(&gateway(), &silent, None).send(sent).await, Err(HttpError::Timeout { after }));
+    let stuck = Server::start("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nhello", None).await;
+    let timeouts = Timeouts { response: None, between_bytes: Some(after) };
+    let sent = HttpRequest { timeouts, ..request(&stuck.url("http", "127.0.0.1")) };
+    assert_eq!(call(&gateway(), &stuck, None).send(sent).await, Err(HttpError::Timeout { after }));
+}
+
+#[tokio::test]
+async fn errors_name_the_cause_and_no_query() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = Server { address: closed, connections: Arc::default() };
+    let error = call(&gateway(), &closed, None).send(request(&closed.url("http", "127.0.0.1"))).await.unwrap_err();
+    assert!(matches!(&error, HttpError::Connect { reason } if reason.contains("refused")), "{error:?}");
+    let garbage = Server::start("what?\r\n\r\n", None).await;
+    let error = call(&gateway(), &garbage, None).send(request(&garbage.url("http", "127.0.0.1"))).await.unwrap_err();
+    assert!(matches!(error, HttpError::Protocol { .. }) && !error.to_string().contains("secret"), "{error:?}");
+    let access = granted(&["GET http://no-such-host.invalid/**"], &[]);
+    let error = gateway().for_call(None, access, 1 << 20).send(request("http://no-such-host.invalid/x")).await;
+    assert!(matches!(&error, Err(HttpError::NoAddress { host, .. }) if host == "no-such-host.invalid"), "{error:?}");
+}
+
+/// A certificate for this name, signed by itself, in a folder.
+fn certificate(folder: &Path, name: &str) -> ServerTls {
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    std::fs::write(&certificate, cert.pem()).unwrap();
+    std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    ServerTls { identity: Identity { certificate, key }, client_authority: None }
+}
+
+#[tokio::test]
+async fn a_certificate_has_to_be_trusted_and_for_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = certificate(folder.path(), "localhost");
+    let trust = Trust::Only(tls.identity.certificate.clone());
+    let server = Server::start(OK, Some(tls)).await;
+    let trusting = Arc::new(Gateway::new(&ClientTls { trust, identity: None }).unwrap());
+    let by_name = || request(&server.url("https", "localhost"));
+    assert_eq!(call(&trusting, &server, None).send(by_name()).await.unwrap().body, "hello");
+    let error = call(&gateway(), &server, None).send(by_name()).await.unwrap_err();
+    assert!(matches!(error, HttpError::Tls { .. }), "{error:?}");
+    let by_address = request(&server.url("https", "127.0.0.1"));
+    let error = call(&trusting, &server, None).send(by_address).await.unwrap_err();
+    assert!(matches!(error, HttpError::Tls { .. }), "{error:?}");
+}
