@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// The crates from top to bottom, with the lower crates that each may use.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 15] = [
     (
         "cli",
         &[
@@ -13,6 +13,7 @@ const CRATES: [(&str, &[&str]); 14] = [
             "engine",
             "worker",
             "sandbox",
+            "gateway",
             "client",
             "logbook",
             "store",
@@ -41,8 +42,9 @@ const CRATES: [(&str, &[&str]); 14] = [
         ],
     ),
     ("engine", &["logbook", "store", "broker", "protocol", "machine", "flow"]),
-    ("worker", &["sandbox", "store", "broker", "protocol", "flow"]),
-    ("sandbox", &["flow"]),
+    ("worker", &["sandbox", "gateway", "store", "broker", "protocol", "flow"]),
+    ("sandbox", &["gateway", "flow"]),
+    ("gateway", &["flow", "credentials"]),
     ("client", &["broker", "protocol", "api", "flow", "credentials"]),
     ("logbook", &["protocol", "machine", "flow", "credentials"]),
     ("store", &["broker", "protocol", "flow"]),
@@ -79,7 +81,11 @@ const EXCLUSIVE_LIBRARIES: [(&str, &str); 20] = [
 ];
 
 /// Crates that may use another crate's library, each with its reason.
-const EXCEPTIONS: [(&str, &str); 1] = [
+const EXCEPTIONS: [(&str, &str); 3] = [
+    // It sends the requests of guests, as the other one sends those of a program.
+    ("reqwest", "gateway"),
+    // It offers HTTP/2, and tells failed handshakes from other failures.
+    ("rustls", "gateway"),
     // Its settings are a TOML file.
     ("toml", "cli"),
 ];

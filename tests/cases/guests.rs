@@ -233,13 +233,13 @@ fn a_guest_has_no_access_to_its_host() {
 }
 
 #[test]
-fn a_denied_capability_fails_permanently_with_a_reason() {
+fn a_denied_capability_fails_as_denied_with_a_reason() {
     for (task, prefix) in [
-        ("connect", "guests have no network, threads or processes; then it failed: "),
-        ("connect-or-panic", "guests have no network, threads or processes; then it failed: "),
+        ("connect", "guests have no sockets, threads or processes; then it failed: "),
+        ("connect-or-panic", "guests have no sockets, threads or processes; then it failed: "),
         ("open-file", "guests have no files; then it failed: "),
     ] {
-        assert_fails_with_prefix(&format!("hostile#{task}"), "retry = { attempts = 3 }", "permanent", prefix);
+        assert_fails_with_prefix(&format!("hostile#{task}"), "retry = { attempts = 3 }", "denied", prefix);
     }
 }
 

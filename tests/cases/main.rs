@@ -11,6 +11,7 @@ mod isolation;
 mod limits;
 mod local;
 mod output;
+mod outside;
 mod roles;
 mod secrets;
 mod server;

@@ -115,6 +115,7 @@ fn job(module: Digest, export: &str) -> Job {
         rollback: None,
         required_outputs: Vec::new(),
         limits: Limits::default(),
+        access: flow::Access::default(),
         at: Timestamp::from_micros(1_700_000_000_000_000),
         expires_at: None,
         signal_to: SIGNALS.into(),

@@ -5,6 +5,7 @@
 //! `WAFT_TEST_BROKER_PASSWORD`. `WAFT_TEST_PYTHON` is a Python that has pika, and `WAFT_TEST_PYTHON_TOOLS` one that has the
 //! packages of `tests/python/requirements.txt`.
 
+mod http_server;
 mod process;
 mod test_broker;
 mod waft;
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use broker::roles::Role;
+pub use http_server::{HttpServer, Received};
 pub use process::{Process, children, is_alive, signal, wait_for_end};
 pub use test_broker::{TestBroker, start_rabbit};
 pub use waft::{CommandOutput, Waft};
@@ -26,7 +28,7 @@ pub fn root() -> PathBuf {
 }
 
 /// The guests of `tests/guests`, by their names in flow files.
-const GUESTS: [&str; 7] = ["careless", "command", "foreign_import", "hostile", "ledger", "liar", "traces"];
+const GUESTS: [&str; 8] = ["careless", "command", "foreign_import", "hostile", "ledger", "liar", "outside", "traces"];
 
 /// A built guest of `tests/guests`.
 ///

@@ -85,10 +85,17 @@ impl Waft {
     /// # Panics
     /// When the file cannot be written.
     pub fn set_limits(&self, limits: &str) {
+        self.set_settings(&format!("[limits]\n{limits}\n"));
+    }
+
+    /// Writes the settings file of the user, in place of the one before.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn set_settings(&self, settings: &str) {
         let configuration = self.folder().join("configuration/waft");
         fs::create_dir_all(&configuration).expect("the folder can be written");
-        fs::write(configuration.join("config.toml"), format!("[limits]\n{limits}\n"))
-            .expect("the folder can be written");
+        fs::write(configuration.join("config.toml"), settings).expect("the folder can be written");
     }
 
     /// Writes a file with a secret into the folder: only its owner may read it.

@@ -72,6 +72,7 @@ mod bytes;
 mod call;
 mod content;
 mod failure;
+pub mod http;
 mod info;
 mod inputs;
 pub mod log;

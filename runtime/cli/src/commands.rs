@@ -36,6 +36,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ::broker::{Amqp, ConnectError, DeclareError, Options};
 use anyhow::anyhow;
+use credentials::ClientTls;
+use gateway::Gateway;
 
 use crate::{
     arguments::{BrokerFlag, Command, ValueFlags},
@@ -210,7 +212,15 @@ async fn local_modules(
         }
         _ => CliError::unreachable(error),
     })?;
-    Ok(::worker::ContentSource::new(sandbox, bytes, client, settings.admission.clone(), settings.limits.module_size))
+    let (admission, module_size) = (settings.admission.clone(), settings.limits.module_size);
+    let modules = ::worker::ContentSource::new(sandbox, bytes, client, admission, module_size);
+    if settings.grants.0.is_empty() {
+        return Ok(modules);
+    }
+    // Reading the certificates that this machine trusts blocks.
+    let gateway = tokio::task::spawn_blocking(|| Gateway::new(&ClientTls::default())).await;
+    let gateway = gateway.expect("reading certificates does not panic").map_err(CliError::invalid)?;
+    Ok(modules.with_grants(settings.grants.clone(), Arc::new(gateway)))
 }
 
 /// Opens the logbook that the settings name.

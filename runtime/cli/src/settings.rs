@@ -8,6 +8,7 @@
 
 mod admission;
 mod files;
+mod grants;
 mod limits;
 mod namespaces;
 mod parser;
@@ -24,7 +25,7 @@ use std::{
 use ::server::LibraryLimits;
 use clap::ValueEnum;
 use credentials::{ClientTls, ServerTls, Trust};
-use flow::Limits;
+use flow::{Grants, Limits};
 use serde::Deserialize;
 use store::Admission;
 
@@ -32,6 +33,7 @@ pub(crate) use self::{admission::follow as follow_admission, files::keys_folder}
 use self::{
     admission::{LastRead, RawAdmission},
     files::{SettingsFiles, base_dir, default_dir, parse},
+    grants::RawGrants,
     limits::RawLimits,
     namespaces::{NamespaceLimits, RawNamespaces},
     parser::Parser,
@@ -64,6 +66,7 @@ struct RawSettings {
     limits: RawLimits,
     namespace: RawNamespaces,
     admission: RawAdmission,
+    grant: RawGrants,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -176,6 +179,8 @@ pub(crate) struct Settings {
     pub(crate) admission: Admission,
     /// The tables and keys that the policy was made from.
     pub(crate) admission_read: LastRead,
+    /// What calls may reach outside their sandbox.
+    pub(crate) grants: Grants,
 }
 
 impl RawSettings {
@@ -220,6 +225,7 @@ impl RawSettings {
             limits: self.limits.or(lower.limits),
             namespace: self.namespace.or(lower.namespace),
             admission: self.admission.or(lower.admission),
+            grant: self.grant.or(lower.grant),
         }
     }
 
@@ -265,6 +271,7 @@ impl RawSettings {
             limits,
             namespace,
             admission,
+            grant,
         } = self;
         let RawServeSettings { listen, token, token_file, certificate, key, client_authority, largest_request } = serve;
         let keys = [
@@ -291,7 +298,11 @@ impl RawSettings {
         let set = keys.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.to_owned());
         let mut limits = *limits;
         let limits = limits.entries().filter(|(_, limit)| limit.is_set()).map(|(name, _)| format!("limits.{name}"));
-        set.chain(limits).chain(namespace.keys()).chain(admission.keys().into_iter().map(str::to_owned)).collect()
+        set.chain(limits)
+            .chain(namespace.keys())
+            .chain(grant.keys())
+            .chain(admission.keys().into_iter().map(str::to_owned))
+            .collect()
     }
 }
 
@@ -336,6 +347,7 @@ impl Settings {
         let limits = parser.limits_beside_calls(&written.limits);
         let namespaces = written.namespace.limits(&mut parser);
         let policy = written.admission.policy(&mut files.admission, |key, error| parser.report(key, error));
+        let grants = written.grant.grants(&mut parser);
         parser.finish(&files.names)?;
         Ok(Self {
             broker,
@@ -369,6 +381,7 @@ impl Settings {
             namespaces,
             admission: Admission::new(policy),
             admission_read: files.admission,
+            grants,
         })
     }
 

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc};
 
-use flow::{Digest, Failure, FailureKind, Outcome, Size, Stored, Value, Values};
+use flow::{Digest, Failure, FailureKind, Grants, Outcome, Size, Stored, Value, Values};
+use gateway::Gateway;
 use protocol::{Job, Key};
 use sandbox::{CompileError, Compiled, Sandbox};
 use store::{Admission, FetchError};
 use tracing::warn;
 
-use crate::admission::ModuleAdmission;
+use crate::{admission::ModuleAdmission, outside::Outside};
 
 /// Maximum size of a value that a worker fetches, and of a module for a rollback, in bytes.
 const MAX_CONTENT_BYTES: u64 = 256 << 20;
@@ -21,6 +22,7 @@ pub struct ContentSource {
     client: store::bus::Client,
     admission: Arc<ModuleAdmission>,
     max_module_bytes: u64,
+    outside: Outside,
 }
 
 impl ContentSource {
@@ -34,7 +36,19 @@ impl ContentSource {
         admission: Admission,
         max_module_bytes: u64,
     ) -> Self {
-        Self { sandbox, bytes, client, admission: Arc::new(ModuleAdmission::new(admission)), max_module_bytes }
+        let admission = Arc::new(ModuleAdmission::new(admission));
+        Self { sandbox, bytes, client, admission, max_module_bytes, outside: Outside::default() }
+    }
+
+    /// Lets calls reach what is outside their sandbox, if their flows ask for it and `grants` allow it.
+    #[must_use]
+    pub fn with_grants(self, grants: Grants, gateway: Arc<Gateway>) -> Self {
+        Self { outside: Outside::new(grants, gateway), ..self }
+    }
+
+    /// What the call of a job may reach outside its sandbox.
+    pub(crate) fn outside_of(&self, job: &Job) -> sandbox::Outside {
+        self.outside.of_call(job)
     }
 
     pub(crate) fn sandbox(&self) -> &Sandbox {

@@ -60,7 +60,7 @@ impl GuestRunner for ContentSource {
                 return GuestResult::new(sandbox::Completion::Interrupted, CallLog::default());
             }
         };
-        let report = self.sandbox().call(&module, sandbox_call(&job, interrupt), observer).await;
+        let report = self.sandbox().call(&module, sandbox_call(&job, self.outside_of(&job), interrupt), observer).await;
         let log = log(&report);
         match report.completion {
             sandbox::Completion::Succeeded(values) => {
@@ -78,7 +78,7 @@ impl GuestRunner for ContentSource {
     }
 }
 
-fn sandbox_call(job: &Job, interrupt: CancellationToken) -> Call {
+fn sandbox_call(job: &Job, outside: sandbox::Outside, interrupt: CancellationToken) -> Call {
     let action = match &job.rollback {
         Some((outcome, failures)) => Action::Rollback { outcome: outcome.clone(), failures: failures.clone() },
         None => Action::Apply,
@@ -96,6 +96,7 @@ fn sandbox_call(job: &Job, interrupt: CancellationToken) -> Call {
         action,
         limits: job.limits,
         required_outputs: job.required_outputs.clone(),
+        outside,
         interrupt,
     }
 }

@@ -16,6 +16,7 @@ mod control;
 mod guest_runner;
 mod intake;
 mod live;
+mod outside;
 mod content;
 mod progress;
 mod result_cache;

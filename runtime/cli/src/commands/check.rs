@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flow::{Diagnostic, Lines, Node, Severity, graph::Role};
+use flow::{Diagnostic, Flow, GrantedPart, Lines, Node, Severity, graph::Role};
 use serde_json::json;
 
 use crate::{
@@ -34,6 +34,11 @@ pub(super) async fn run(
     let count = flow.nodes.iter().filter(is_task).count();
     let tasks = if count == 1 { "task" } else { "tasks" };
     crate::output::say!("{}: {count} {tasks}, ready to run", flow.name);
+    for node in &flow.nodes {
+        if let Some(access) = describe_access(settings, &flow, node) {
+            crate::output::say!("  {} asks for {access}", node.name);
+        }
+    }
     for index in flow.indices() {
         let triggers = flow.describe_triggers(index);
         if !triggers.is_empty() {
@@ -44,6 +49,23 @@ pub(super) async fn run(
         crate::output::say!("  The flows that are listened to need not exist yet: it waits for them.");
     }
     Ok(Exit::Success)
+}
+
+/// What a task asks for outside its sandbox, and how much of it the settings of this machine grant.
+fn describe_access(settings: &Settings, flow: &Flow, node: &Node) -> Option<String> {
+    let task = match &node.role {
+        Role::Task(task) => task,
+        Role::ForEach(each) => &each.task,
+        Role::Wait(_) | Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => return None,
+    };
+    let parts = settings.grants.of_call(&task.access, &flow.name, &node.name, &task.module).granted_parts();
+    let described = parts.into_iter().map(|(asked, part)| match part {
+        GrantedPart::All => format!("{asked} (granted here)"),
+        GrantedPart::Some => format!("{asked} (granted here in part)"),
+        GrantedPart::None => format!("{asked} (not granted here)"),
+    });
+    let described: Vec<String> = described.collect();
+    (!described.is_empty()).then(|| described.join(", "))
 }
 
 fn diagnostic_json(file: &Path, lines: &Lines<'_>, diagnostic: &Diagnostic) -> serde_json::Value {

@@ -101,6 +101,7 @@ impl Harness {
                 rollback: None,
                 required_outputs: Vec::new(),
                 limits: Limits::default(),
+                access: flow::Access::default(),
                 at: Timestamp::from_micros(1),
                 expires_at: None,
                 signal_to: SIGNALS.into(),

@@ -1,0 +1,141 @@
+//! The tables `[[grant]]` of a settings file: what calls may reach outside their sandbox, if their flows ask for it.
+
+use std::{fmt::Display, str::FromStr};
+
+use flow::{Access, Grant, Grants};
+use serde::Deserialize;
+
+use super::parser::Parser;
+
+/// The tables.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct RawGrants(Vec<RawGrant>);
+
+/// A table, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawGrant {
+    namespace: Option<String>,
+    flow: Option<String>,
+    task: Option<String>,
+    module: Option<String>,
+    http: Vec<String>,
+    networks: Vec<String>,
+    clock: bool,
+    random: bool,
+}
+
+impl RawGrants {
+    /// These tables and those of `lower`: each grants something more.
+    pub(super) fn or(mut self, lower: Self) -> Self {
+        self.0.extend(lower.0);
+        self
+    }
+
+    /// The keys that are set.
+    pub(super) fn keys(&self) -> impl Iterator<Item = String> {
+        (!self.0.is_empty()).then(|| "grant".to_owned()).into_iter()
+    }
+
+    /// The grants, and what is wrong with them.
+    pub(super) fn grants(&self, parser: &mut Parser) -> Grants {
+        Grants(self.0.iter().zip(1..).map(|(raw, number)| raw.grant(number, parser)).collect())
+    }
+}
+
+impl RawGrant {
+    fn grant(&self, number: usize, parser: &mut Parser) -> Grant {
+        let Self { namespace, flow, task, module, http, networks, clock, random } = self;
+        let mut reader = Reader { number, parser };
+        let grant = Grant {
+            namespace: reader.one("namespace", namespace.as_ref()),
+            flow: reader.one("flow", flow.as_ref()),
+            task: reader.one("task", task.as_ref()),
+            module: reader.one("module", module.as_ref()),
+            access: Access { http: reader.all("http", http).into_iter().collect(), clock: *clock, random: *random },
+            networks: reader.all("networks", networks),
+        };
+        if grant.access.is_empty() {
+            reader.report("it grants nothing: let it have `http`, `clock` or `random`");
+        }
+        grant
+    }
+}
+
+/// Reads the keys of one table.
+struct Reader<'p> {
+    /// Its place among the tables of all files, from 1.
+    number: usize,
+    parser: &'p mut Parser,
+}
+
+impl Reader<'_> {
+    fn report(&mut self, error: impl Display) {
+        self.parser.report(&format!("[[grant]] number {}", self.number), error);
+    }
+
+    /// A key that must not be lost when it is wrong: without it, the table would grant more. So a wrong one ends the command.
+    fn one<T: FromStr<Err: Display>>(&mut self, key: &str, text: Option<&String>) -> Option<T> {
+        text.and_then(|text| text.parse().map_err(|error| self.report(format!("{key}: {error}"))).ok())
+    }
+
+    fn all<T: FromStr<Err: Display>>(&mut self, key: &str, texts: &[String]) -> Vec<T> {
+        texts.iter().filter_map(|text| self.one(key, Some(text))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Grants, Vec<String>) {
+        #[derive(Deserialize)]
+        struct File {
+            grant: RawGrants,
+        }
+        let file: File = toml::from_str(text).unwrap();
+        let mut parser = Parser::default();
+        (file.grant.grants(&mut parser), parser.errors)
+    }
+
+    #[test]
+    fn a_table_says_what_is_granted_to_which_calls() {
+        let (Grants(grants), errors) = read(
+            "[[grant]]\nnamespace = \"shop\"\nflow = \"shop/provision\"\ntask = \"add-ip\"\n\
+             http = [\"PUT https://lb.example.com/v1/pools/*\"]\nnetworks = [\"10.0.0.0/8\"]\n[[grant]]\nclock = true\n",
+        );
+        assert_eq!(errors, Vec::<String>::new());
+        let [of_shop, of_all] = &grants[..] else { panic!("{grants:?}") };
+        let Grant { namespace, flow, task, module, access, networks } = of_shop;
+        assert_eq!(namespace.as_ref().unwrap().as_str(), "shop");
+        assert_eq!(flow.as_ref().unwrap().as_str(), "shop/provision");
+        assert_eq!(task.as_ref().unwrap().as_str(), "add-ip");
+        assert_eq!((module, networks[0].to_string()), (&None, "10.0.0.0/8".to_owned()));
+        assert_eq!(access.http.first().unwrap().to_string(), "PUT https://lb.example.com/v1/pools/*");
+        assert_eq!(*of_all, Grant { access: Access { clock: true, ..Access::default() }, ..Grant::default() });
+    }
+
+    #[test]
+    fn each_mistake_is_reported_with_its_table() {
+        let (_, errors) = read(
+            "[[grant]]\nflow = \"a b\"\nmodule = \"x\"\nhttp = [\"GET example.com\", \"https://a.example/\"]\n\
+             networks = [\"10.0.0.0/99\"]\n[[grant]]\ntask = \"t\"\n",
+        );
+        let [flow, module, no_scheme, no_method, network, nothing, empty] = &errors[..] else { panic!("{errors:#?}") };
+        for (error, expected) in [
+            (flow, "[[grant]] number 1: flow: \"a b\" is not a name"),
+            (module, "[[grant]] number 1: module: "),
+            (no_scheme, "[[grant]] number 1: http: \"GET example.com\" is no pattern of HTTP requests: "),
+            (
+                no_method,
+                "[[grant]] number 1: http: \"https://a.example/\" is no pattern of HTTP requests: it has no method",
+            ),
+            (network, "[[grant]] number 1: networks: \"10.0.0.0/99\" is no network"),
+            (nothing, "[[grant]] number 1: it grants nothing"),
+            (empty, "[[grant]] number 2: it grants nothing: let it have `http`, `clock` or `random`"),
+        ] {
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+}
