@@ -110,6 +110,7 @@ fn call() -> Call {
         inputs: Values::new(),
         action: Action::Apply,
         limits: Limits::default(),
+        outside: sandbox::Outside::default(),
         required_outputs: Vec::new(),
         interrupt: CancellationToken::new(),
     }

@@ -90,6 +90,68 @@ fn method_headers_body_and_status_arrive() {
 }
 
 #[test]
+fn a_secret_goes_only_where_the_operator_lets_it() {
+    let server = HttpServer::start();
+    let any = format!("http = [\"GET http://127.0.0.1:{}/**\"]", server.port());
+    let allow = format!("allow = {{ {any}, secrets = [\"KEY\"] }}");
+    let request =
+        |path: &str, header: &str| json!({ "url": server.url(path), "header": [header, "Bearer {{secret:KEY}}"] });
+    let run = |settings: &str, request: &Value, allow: &str| {
+        let waft = Waft::default();
+        let file = waft.write_private("key", "s3cret\n");
+        let settings = settings.replace("FILE", &file.display().to_string());
+        waft.set_settings(&settings);
+        waft.run_flow(&flow("request", request, allow), &[])
+    };
+    let grant = format!("[[grant]]\n{any}\nsecrets = [\"KEY\"]\n");
+    let secret = format!(
+        "[secret.KEY]\nfile = \"FILE\"\nheaders = [\"x-ask\"]\nhttp = [\"GET http://127.0.0.1:{}/echo\"]\n",
+        server.port()
+    );
+    let settings = format!("{grant}{secret}");
+
+    let output = run(&settings, &request("/echo", "x-ask"), &allow);
+    let answer = provided(&output, "answer");
+    assert_eq!(server.received()[0].header("x-ask"), Some("Bearer s3cret"));
+    assert_eq!(answer["header"], "Bearer {{secret:KEY}}", "the guest does not see it");
+    assert!(!output.stdout.contains("s3cret") && !output.stderr.contains("s3cret"));
+
+    for (settings, request, allow, reason) in [
+        (
+            &settings,
+            request("/echo", "x-other"),
+            &allow,
+            "the secret KEY is denied in the header x-other of GET http://127.0.0.1",
+        ),
+        (
+            &settings,
+            request("/text", "x-ask"),
+            &allow,
+            "the secret KEY is denied in the header x-ask of GET http://127.0.0.1",
+        ),
+        (
+            &settings,
+            request("/echo", "x-ask"),
+            &format!("allow = {{ {any} }}"),
+            "the secret KEY is denied: the flow does not ask for it",
+        ),
+        (
+            &format!("[[grant]]\n{any}\n{secret}"),
+            request("/echo", "x-ask"),
+            &allow,
+            "the secret KEY is denied: the flow asks for it, and no",
+        ),
+    ] {
+        assert_denied(&run(settings, &request, allow), reason);
+    }
+    let missing = settings.replace("FILE", "/no/such/file");
+    let (kind, message) = run(&missing, &request("/echo", "x-ask"), &allow).expect(1).failure("t");
+    assert_eq!(kind, "transient");
+    assert!(message.contains("the secret KEY has no value: the secret in /no/such/file"), "{message}");
+    assert_eq!(server.received().len(), 1, "nothing else was sent");
+}
+
+#[test]
 fn a_redirect_is_not_followed() {
     let server = HttpServer::start();
     let any = format!("http = [\"GET http://127.0.0.1:{}/redirect\"]", server.port());

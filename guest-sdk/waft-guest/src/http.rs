@@ -47,6 +47,15 @@ pub use response::Response;
 #[cfg(not(target_family = "wasm"))]
 pub use test_answers::answer_with;
 
+/// A secret of the operator, to be put into a header: `Bearer {{secret:LB_TOKEN}}`. The task never sees the value. waft replaces this text
+/// by it, if the flow asks for the secret, and the operator grants it and lets it into this header of this request.
+///
+/// A flow may also pass this text to a task, as a constant or an input.
+#[must_use]
+pub fn secret(name: &str) -> String {
+    format!("{{{{secret:{name}}}}}")
+}
+
 /// Sends a GET request.
 ///
 /// # Errors

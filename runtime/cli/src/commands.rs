@@ -218,7 +218,8 @@ async fn local_modules(
         return Ok(modules);
     }
     // Reading the certificates that this machine trusts blocks.
-    let gateway = tokio::task::spawn_blocking(|| Gateway::new(&ClientTls::default())).await;
+    let secrets = settings.guest_secrets.clone();
+    let gateway = tokio::task::spawn_blocking(|| Gateway::new(&ClientTls::default(), secrets)).await;
     let gateway = gateway.expect("reading certificates does not panic").map_err(CliError::invalid)?;
     Ok(modules.with_grants(settings.grants.clone(), Arc::new(gateway)))
 }

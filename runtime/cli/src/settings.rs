@@ -9,6 +9,7 @@
 mod admission;
 mod files;
 mod grants;
+mod guest_secrets;
 mod limits;
 mod namespaces;
 mod parser;
@@ -26,6 +27,7 @@ use ::server::LibraryLimits;
 use clap::ValueEnum;
 use credentials::{ClientTls, ServerTls, Trust};
 use flow::{Grants, Limits};
+use gateway::Secrets;
 use serde::Deserialize;
 use store::Admission;
 
@@ -34,6 +36,7 @@ use self::{
     admission::{LastRead, RawAdmission},
     files::{SettingsFiles, base_dir, default_dir, parse},
     grants::RawGrants,
+    guest_secrets::RawGuestSecrets,
     limits::RawLimits,
     namespaces::{NamespaceLimits, RawNamespaces},
     parser::Parser,
@@ -67,6 +70,7 @@ struct RawSettings {
     namespace: RawNamespaces,
     admission: RawAdmission,
     grant: RawGrants,
+    secret: RawGuestSecrets,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -181,6 +185,8 @@ pub(crate) struct Settings {
     pub(crate) admission_read: LastRead,
     /// What calls may reach outside their sandbox.
     pub(crate) grants: Grants,
+    /// The secrets that requests of guests may contain.
+    pub(crate) guest_secrets: Secrets,
 }
 
 impl RawSettings {
@@ -226,6 +232,7 @@ impl RawSettings {
             namespace: self.namespace.or(lower.namespace),
             admission: self.admission.or(lower.admission),
             grant: self.grant.or(lower.grant),
+            secret: self.secret.or(lower.secret),
         }
     }
 
@@ -272,6 +279,7 @@ impl RawSettings {
             namespace,
             admission,
             grant,
+            secret,
         } = self;
         let RawServeSettings { listen, token, token_file, certificate, key, client_authority, largest_request } = serve;
         let keys = [
@@ -301,6 +309,7 @@ impl RawSettings {
         set.chain(limits)
             .chain(namespace.keys())
             .chain(grant.keys())
+            .chain(secret.keys())
             .chain(admission.keys().into_iter().map(str::to_owned))
             .collect()
     }
@@ -348,6 +357,7 @@ impl Settings {
         let namespaces = written.namespace.limits(&mut parser);
         let policy = written.admission.policy(&mut files.admission, |key, error| parser.report(key, error));
         let grants = written.grant.grants(&mut parser);
+        let guest_secrets = written.secret.secrets(&mut parser);
         parser.finish(&files.names)?;
         Ok(Self {
             broker,
@@ -382,6 +392,7 @@ impl Settings {
             admission: Admission::new(policy),
             admission_read: files.admission,
             grants,
+            guest_secrets,
         })
     }
 

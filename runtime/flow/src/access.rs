@@ -9,17 +9,24 @@ mod network;
 
 use std::collections::BTreeSet;
 
+use crate::SecretName;
+
 pub use self::{
     grant::{AccessDenial, CallAccess, Grant, GrantedPart, Grants, Reach},
     http::{HttpPattern, HttpTarget, InvalidHttpPattern, InvalidHttpTarget},
     network::{InvalidNetwork, Network, is_public},
 };
 
+/// What stands before the name of a secret in a header, `{{secret:NAME}}`: the gateway replaces it by the value.
+pub const SECRET_MARK: &str = "{{secret:";
+
 /// What a task asks for, or what an operator grants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
     /// HTTP requests.
     pub http: BTreeSet<HttpPattern>,
+    /// Secrets that requests may contain. No guest sees their values.
+    pub secrets: BTreeSet<SecretName>,
     /// The clocks of the worker, instead of clocks that stand at the time of the job.
     pub clock: bool,
     /// Randomness that nobody can predict, instead of the same numbers for each attempt.
@@ -35,8 +42,9 @@ impl Access {
 
     /// Adds what another one contains.
     fn extend(&mut self, other: &Self) {
-        let Self { http, clock, random } = other;
+        let Self { http, secrets, clock, random } = other;
         self.http.extend(http.iter().cloned());
+        self.secrets.extend(secrets.iter().cloned());
         self.clock |= clock;
         self.random |= random;
     }

@@ -32,7 +32,8 @@ mod skip_reason;
 mod state;
 
 pub use access::{
-    Access, AccessDenial, CallAccess, Grant, GrantedPart, Grants, HttpPattern, HttpTarget, Network, Reach, is_public,
+    Access, AccessDenial, CallAccess, Grant, GrantedPart, Grants, HttpPattern, HttpTarget, Network, Reach, SECRET_MARK,
+    is_public,
 };
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationBudget};
@@ -43,7 +44,9 @@ pub use failure::{
     without_details,
 };
 pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
-pub use name::{Export, FlowName, Namespace, NodeName, QueueName, RunId, Shard, TokenName, ValueName, WorkerName};
+pub use name::{
+    Export, FlowName, Namespace, NodeName, QueueName, RunId, SecretName, Shard, TokenName, ValueName, WorkerName,
+};
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};
 pub use per_namespace::PerNamespace;

@@ -152,6 +152,10 @@ name! {
     TokenName
 }
 name! {
+    /// The name of a secret of an operator, as flows and guests write it.
+    SecretName
+}
+name! {
     /// A fixed part of all runs; one engine at a time drives it.
     Shard
 }

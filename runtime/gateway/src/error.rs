@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use flow::{AccessDenial, Size};
+use flow::{AccessDenial, SecretName, Size};
 
 /// Why a request has no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,6 +10,14 @@ pub enum HttpError {
     /// The flow or the operator does not allow the request.
     #[error(transparent)]
     Denied(#[from] AccessDenial),
+    /// A secret that the request contains has no value now.
+    #[error("the secret {name} has no value: {reason}")]
+    Secret {
+        /// The secret.
+        name: SecretName,
+        /// The reason.
+        reason: String,
+    },
     /// The name of the host has no address, or the addresses cannot be looked up.
     #[error("the host {host} has no address: {reason}")]
     NoAddress {

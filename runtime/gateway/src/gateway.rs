@@ -17,7 +17,7 @@ use reqwest::{Client, Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    HttpError, HttpRequest, HttpResponse, Outbound,
+    HttpError, HttpRequest, HttpResponse, Outbound, Secrets,
     clients::{ClientKey, Clients},
 };
 
@@ -28,6 +28,7 @@ pub const MAX_CONCURRENT_REQUESTS: usize = 16;
 #[derive(Debug)]
 pub struct Gateway {
     clients: Clients,
+    secrets: Secrets,
 }
 
 /// Sends the requests of one call, as far as it may.
@@ -52,8 +53,8 @@ impl Gateway {
     ///
     /// # Errors
     /// [`FileError`] when they cannot be read.
-    pub fn new(tls: &ClientTls) -> Result<Self, FileError> {
-        Ok(Self { clients: Clients::new(tls.config()?) })
+    pub fn new(tls: &ClientTls, secrets: Secrets) -> Result<Self, FileError> {
+        Ok(Self { clients: Clients::new(tls.config()?), secrets })
     }
 
     /// What a call sends through the gateway. `max_bytes` is the maximum size of all its requests and responses together, with
@@ -76,14 +77,17 @@ impl Gateway {
 }
 
 impl Outbound for CallGateway {
-    fn send(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>> {
+    fn send(&self, mut request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>> {
         let this = self.clone();
         Box::pin(async move {
             let (client, _permit) = this.admit(&request)?;
+            let secrets = this.gateway.secrets.insert(&this.access, &mut request).await?;
             let between_bytes = request.timeouts.between_bytes;
             let limit = request.timeouts.response;
             let response = within(limit, client.execute(to_send(request))).await?.map_err(HttpError::of)?;
-            this.receive(response, between_bytes).await
+            let mut response = this.receive(response, between_bytes).await?;
+            secrets.redact(&mut response);
+            Ok(response)
         })
     }
 }
@@ -147,3 +151,6 @@ fn to_send(HttpRequest { target, mut headers, body, timeouts: _ }: HttpRequest) 
 fn size_of_headers(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + ": \r\n".len()) as u64).sum()
 }
+
+#[cfg(test)]
+mod tests;

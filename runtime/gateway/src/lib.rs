@@ -1,4 +1,4 @@
-//! The way out of the sandbox: HTTP requests that a flow asks for and an operator grants.
+//! The way out of the sandbox: HTTP requests that a flow asks for and an operator grants, with the secrets of the operator.
 //!
 //! Each request is checked before its host is looked up, and each address of the host before a connection to it. The crate must
 //! not know of guests and runs. Start reading at `gateway.rs`.
@@ -11,7 +11,9 @@ mod error;
 mod gateway;
 mod message;
 mod resolver;
+mod secrets;
 
 pub use error::HttpError;
 pub use gateway::{CallGateway, Gateway, MAX_CONCURRENT_REQUESTS};
 pub use message::{HttpRequest, HttpResponse, Outbound, Timeouts};
+pub use secrets::{Secret, SecretSource, Secrets};

@@ -99,3 +99,53 @@ impl From<Error> for Failure {
         if error.is_transient() { Self::transient(message) } else { Self::permanent(message) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Retryable,
+        http::{self, Request, Response},
+    };
+
+    fn answered(response: Response) -> Result<Response, Error> {
+        let answer = move |_: &Request| Ok(response.clone());
+        http::answer_with(answer, || http::get("https://a.example/x?token=1").and_then(Response::success))
+    }
+
+    #[test]
+    fn a_status_says_whether_another_attempt_can_succeed() {
+        assert_eq!(answered(Response::new(204, "")).unwrap().status(), 204);
+        for status in [408, 425, 429, 500, 502, 503, 504] {
+            assert!(answered(Response::new(status, "")).unwrap_err().is_transient(), "{status}");
+        }
+        for status in [199, 301, 400, 401, 404, 409, 501] {
+            assert!(!answered(Response::new(status, "")).unwrap_err().is_transient(), "{status}");
+        }
+        let busy = Response::new(503, " it is busy\n").with_header("Retry-After", "30");
+        let error = answered(busy).unwrap_err();
+        assert_eq!(error.status(), Some(503));
+        let failure = Failure::from(error);
+        let expected =
+            "GET https://a.example/x: the server answered with status 503 and asks to wait for 30 s: it is busy";
+        assert_eq!((failure.retryable(), failure.message()), (Retryable::Transient, expected));
+    }
+
+    #[test]
+    fn a_denied_or_invalid_request_is_permanent() {
+        let failure = |kind: ErrorKind| Failure::from(Error::new(kind, "GET https://a.example/"));
+        assert_eq!(failure(ErrorKind::Denied).retryable(), Retryable::Permanent);
+        assert_eq!(failure(ErrorKind::Timeout).retryable(), Retryable::Transient);
+        let unsent = Request::post("https://a.example/").json(&std::collections::BTreeMap::from([((1, 2), 3)])).send();
+        let error = unsent.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::InvalidRequest(_)) && !error.is_transient(), "{error}");
+        let not_json = Response::new(200, "{").json::<u8>().unwrap_err();
+        assert!(matches!(not_json.kind(), ErrorKind::InvalidResponse(_)), "{not_json}");
+    }
+
+    #[test]
+    fn outside_waft_nothing_is_sent() {
+        let error = http::get("https://a.example/").unwrap_err();
+        assert!(error.to_string().ends_with("in a test, call it inside http::answer_with"), "{error}");
+    }
+}

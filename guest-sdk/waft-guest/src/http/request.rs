@@ -64,6 +64,12 @@ impl Request {
         self
     }
 
+    /// Adds the header `authorization` with a bearer token, such as [`secret`](super::secret)`("LB_TOKEN")`.
+    #[must_use]
+    pub fn bearer(self, token: impl AsRef<str>) -> Self {
+        self.header("authorization", format!("Bearer {}", token.as_ref()))
+    }
+
     /// Adds the header `idempotency-key` with the key of the call, which is the same for each of its attempts: a server that
     /// supports such keys then does the work only once.
     #[must_use]

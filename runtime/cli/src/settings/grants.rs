@@ -22,6 +22,7 @@ struct RawGrant {
     module: Option<String>,
     http: Vec<String>,
     networks: Vec<String>,
+    secrets: Vec<String>,
     clock: bool,
     random: bool,
 }
@@ -46,18 +47,23 @@ impl RawGrants {
 
 impl RawGrant {
     fn grant(&self, number: usize, parser: &mut Parser) -> Grant {
-        let Self { namespace, flow, task, module, http, networks, clock, random } = self;
+        let Self { namespace, flow, task, module, http, networks, secrets, clock, random } = self;
         let mut reader = Reader { number, parser };
         let grant = Grant {
             namespace: reader.one("namespace", namespace.as_ref()),
             flow: reader.one("flow", flow.as_ref()),
             task: reader.one("task", task.as_ref()),
             module: reader.one("module", module.as_ref()),
-            access: Access { http: reader.all("http", http).into_iter().collect(), clock: *clock, random: *random },
+            access: Access {
+                http: reader.all("http", http).into_iter().collect(),
+                secrets: reader.all("secrets", secrets).into_iter().collect(),
+                clock: *clock,
+                random: *random,
+            },
             networks: reader.all("networks", networks),
         };
         if grant.access.is_empty() {
-            reader.report("it grants nothing: let it have `http`, `clock` or `random`");
+            reader.report("it grants nothing: let it have `http`, `secrets`, `clock` or `random`");
         }
         grant
     }
@@ -133,7 +139,7 @@ mod tests {
             ),
             (network, "[[grant]] number 1: networks: \"10.0.0.0/99\" is no network"),
             (nothing, "[[grant]] number 1: it grants nothing"),
-            (empty, "[[grant]] number 2: it grants nothing: let it have `http`, `clock` or `random`"),
+            (empty, "[[grant]] number 2: it grants nothing: let it have `http`, `secrets`, `clock` or `random`"),
         ] {
             assert!(error.starts_with(expected), "{error}");
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use super::{Access, HttpTarget, Network, is_public};
-use crate::{Digest, FlowName, Namespace, NodeName};
+use crate::{Digest, FlowName, Namespace, NodeName, SecretName};
 
 /// A rule of an operator: which calls it is for, and what it grants to them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,6 +72,13 @@ pub enum AccessDenial {
         /// What the call tried.
         tried: String,
     },
+    /// The operator does not let the secret into this place.
+    SecretPlace {
+        /// The secret.
+        name: SecretName,
+        /// The place: a header of a request.
+        place: String,
+    },
     /// The host has an address that is not public, and no rule names its network.
     PrivateAddress {
         /// What the call tried.
@@ -137,7 +144,7 @@ impl CallAccess {
     /// Each thing that the flow asks for, in the words of a flow file, and how much of it is granted.
     #[must_use]
     pub fn granted_parts(&self) -> Vec<(String, GrantedPart)> {
-        let Access { http, clock, random } = &self.asked;
+        let Access { http, secrets, clock, random } = &self.asked;
         let granted = self.granted();
         let http = http.iter().map(|asked| {
             let part = if granted.http.iter().any(|pattern| pattern.covers(asked)) {
@@ -149,11 +156,15 @@ impl CallAccess {
             };
             (format!("http {asked}"), part)
         });
+        let secrets = secrets.iter().map(|name| {
+            let is_granted = granted.secrets.contains(name);
+            (format!("secret {name}"), if is_granted { GrantedPart::All } else { GrantedPart::None })
+        });
         let flags = [("clock", *clock, granted.clock), ("random", *random, granted.random)];
         let flags = flags.into_iter().filter(|(_, is_asked, _)| *is_asked).map(|(name, _, is_granted)| {
             (name.to_owned(), if is_granted { GrantedPart::All } else { GrantedPart::None })
         });
-        http.chain(flags).collect()
+        http.chain(secrets).chain(flags).collect()
     }
 
     /// Whether the call has the clocks of the worker.
@@ -189,6 +200,24 @@ impl CallAccess {
         }
     }
 
+    /// Checks that the requests of the call may contain a secret.
+    ///
+    /// # Errors
+    /// [`AccessDenial`] when the flow or the operator does not allow it.
+    pub fn check_secret(&self, name: &SecretName) -> Result<(), AccessDenial> {
+        let tried = || format!("the secret {name}");
+        if !self.asked.secrets.contains(name) {
+            return Err(AccessDenial::NotAsked {
+                tried: tried(),
+                ask: format!("allow = {{ secrets = [\"{name}\"] }}"),
+            });
+        }
+        match self.grants.iter().any(|grant| grant.access.secrets.contains(name)) {
+            true => Ok(()),
+            false => Err(AccessDenial::NotGranted { tried: tried() }),
+        }
+    }
+
     /// The addresses that a request may reach. Each address of its host is checked before a connection to it.
     #[must_use]
     pub fn reach(&self, target: &HttpTarget) -> Reach {
@@ -210,6 +239,10 @@ impl fmt::Display for AccessDenial {
             Self::NotGranted { tried } => write!(
                 out,
                 "{tried} is denied: the flow asks for it, and no [[grant]] in the settings of the worker allows it"
+            ),
+            Self::SecretPlace { name, place } => write!(
+                out,
+                "the secret {name} is denied {place}: an operator allows it with `headers` and `http` in [secret.{name}]"
             ),
             Self::PrivateAddress { tried, address } => write!(
                 out,

@@ -1,12 +1,14 @@
 //! Reads `allow` of a task: what it asks for beyond its sandbox.
 
+use std::{collections::BTreeSet, fmt::Display, str::FromStr};
+
 use toml::{Spanned, de::DeValue};
 
 use super::{
     keys,
     reader::{Diagnostics, Reader, wrong_type},
 };
-use crate::{Access, Diagnostic, HttpPattern};
+use crate::{Access, Diagnostic};
 
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics: &mut Diagnostics) -> Access {
     let owner = format!("\"allow\" of {owner}");
@@ -18,24 +20,33 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
         table.boolean(key, diagnostics).is_some_and(|flag| flag.value)
     };
     let mut access = Access {
-        http: Default::default(),
+        http: BTreeSet::new(),
+        secrets: BTreeSet::new(),
         clock: flag(&mut table, "clock", diagnostics),
         random: flag(&mut table, "random", diagnostics),
     };
     let patterns = table.list("http", "a list such as [\"GET https://example.com/v1/**\"]", diagnostics);
     for toml in patterns.iter().flat_map(|patterns| patterns.value) {
-        access.http.extend(http_pattern(toml, &table.owner, diagnostics));
+        access.http.extend(parsed(toml, "http", &table.owner, diagnostics));
+    }
+    let secrets = table.list("secrets", "a list of names such as [\"LB_TOKEN\"]", diagnostics);
+    for toml in secrets.iter().flat_map(|secrets| secrets.value) {
+        access.secrets.extend(parsed(toml, "secrets", &table.owner, diagnostics));
     }
     table.finish(|_| None, diagnostics);
     access
 }
 
-fn http_pattern(toml: &Spanned<DeValue<'_>>, owner: &str, diagnostics: &mut Diagnostics) -> Option<HttpPattern> {
-    let owner = format!("an element of \"http\" in {owner}");
+fn parsed<T: FromStr<Err: Display>>(
+    toml: &Spanned<DeValue<'_>>,
+    key: &str,
+    owner: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<T> {
+    let owner = format!("an element of {key:?} in {owner}");
     let Some(text) = toml.get_ref().as_str() else {
         diagnostics.push(wrong_type(&owner, "a text in quotes", toml.get_ref(), toml.span()));
         return None;
     };
-    let pattern = text.parse::<HttpPattern>();
-    pattern.map_err(|error| diagnostics.push(Diagnostic::rejected(Some(toml.span()), &owner, &error))).ok()
+    text.parse().map_err(|error| diagnostics.push(Diagnostic::rejected(Some(toml.span()), &owner, &error))).ok()
 }

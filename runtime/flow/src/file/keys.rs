@@ -137,6 +137,7 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
 pub(crate) static ALLOW: Keys = LazyLock::new(|| {
     vec![
         Key::new("http", "list of texts", "none"),
+        Key::new("secrets", "list of names", "none"),
         Key::new("clock", "true or false", "`false`"),
         Key::new("random", "true or false", "`false`"),
     ]

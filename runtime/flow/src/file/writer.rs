@@ -230,10 +230,12 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
 }
 
 fn write_access(access: &Access, table: &mut Table) {
-    let Access { http, clock, random } = access;
+    let Access { http, secrets, clock, random } = access;
     let mut allow = Table::new(format!("\"allow\" of {}", table.owner()), &keys::ALLOW);
     let patterns: Vec<String> = http.iter().map(ToString::to_string).collect();
     allow.texts("http", &patterns);
+    let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
+    allow.texts("secrets", &secrets);
     allow.flag("clock", Some(*clock).filter(|clock| *clock));
     allow.flag("random", Some(*random).filter(|random| *random));
     if !allow.is_empty() {

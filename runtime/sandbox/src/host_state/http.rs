@@ -142,6 +142,8 @@ fn to_guest(error: HttpError) -> Error {
         HttpError::Timeout { .. } => Error::HttpResponseTimeout,
         HttpError::TooLarge { limit } => Error::HttpResponseBodySize(Some(limit)),
         HttpError::TooMany { .. } => Error::ConnectionLimitReached,
-        error @ HttpError::Protocol { .. } => Error::InternalError(Some(error.to_string())),
+        error @ (HttpError::Protocol { .. } | HttpError::Secret { .. }) => {
+            Error::InternalError(Some(error.to_string()))
+        }
     }
 }

@@ -158,7 +158,8 @@ fn chance(rng: &mut SeededRng) -> bool {
 fn random_access(rng: &mut SeededRng) -> Access {
     let patterns = ["GET https://a.example/**", "* http://*:81/", "POST,PUT http://[::1]/x*y"];
     let http = patterns.into_iter().filter(|_| chance(rng)).map(|text| text.parse().unwrap()).collect();
-    Access { http, clock: chance(rng), random: chance(rng) }
+    let secrets = ["LB_TOKEN", "key"].into_iter().filter(|_| chance(rng)).map(|name| name.parse().unwrap()).collect();
+    Access { http, secrets, clock: chance(rng), random: chance(rng) }
 }
 
 fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {

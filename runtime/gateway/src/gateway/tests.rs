@@ -1,26 +1,17 @@
 //! Tests the gateway against servers on loopback.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::atomic::AtomicUsize};
 
-use credentials::{ClientTls, Identity, ServerTls, Trust};
-use flow::{Access, AccessDenial, CallAccess, Digest, Grant, Grants, HttpTarget, Namespace};
-use gateway::{
-    CallGateway, Gateway, HttpError, HttpRequest, HttpResponse, MAX_CONCURRENT_REQUESTS, Outbound as _, Timeouts,
-};
-use http::HeaderMap;
+use credentials::{Identity, ServerTls, Trust};
+use flow::{Access, AccessDenial, Digest, Grant, Grants, HttpTarget};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
 };
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::Timeouts;
 
 /// A server that answers each request with `answer`, and never if that is empty.
 struct Server {
@@ -35,12 +26,13 @@ impl Server {
         let connections: Arc<AtomicUsize> = Arc::default();
         let count = connections.clone();
         let acceptor = tls.map(|tls| tokio_rustls::TlsAcceptor::from(Arc::new(tls.config().unwrap())));
-        tokio::spawn(async move {
+        let tasks = TaskTracker::new();
+        tasks.clone().spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
                 match acceptor.clone() {
-                    None => drop(tokio::spawn(serve(stream, answer))),
-                    Some(acceptor) => drop(tokio::spawn(async move {
+                    None => drop(tasks.spawn(serve(stream, answer))),
+                    Some(acceptor) => drop(tasks.spawn(async move {
                         if let Ok(stream) = acceptor.accept(stream).await {
                             serve(stream, answer).await;
                         }
@@ -102,7 +94,7 @@ fn any_of(server: &Server) -> Vec<String> {
 }
 
 fn gateway() -> Arc<Gateway> {
-    Arc::new(Gateway::new(&ClientTls { trust: Trust::Nothing, identity: None }).unwrap())
+    Arc::new(Gateway::new(&ClientTls { trust: Trust::Nothing, identity: None }, Secrets::default()).unwrap())
 }
 
 /// A call that may reach the server on loopback.
@@ -221,7 +213,7 @@ async fn a_certificate_has_to_be_trusted_and_for_the_name() {
     let tls = certificate(folder.path(), "localhost");
     let trust = Trust::Only(tls.identity.certificate.clone());
     let server = Server::start(OK, Some(tls)).await;
-    let trusting = Arc::new(Gateway::new(&ClientTls { trust, identity: None }).unwrap());
+    let trusting = Arc::new(Gateway::new(&ClientTls { trust, identity: None }, Secrets::default()).unwrap());
     let by_name = || request(&server.url("https", "localhost"));
     assert_eq!(call(&trusting, &server, None).send(by_name()).await.unwrap().body, "hello");
     let error = call(&gateway(), &server, None).send(by_name()).await.unwrap_err();
