@@ -206,8 +206,8 @@ fn a_server_that_sends_too_much_or_nothing_stops_no_worker() {
     };
     for path in ["/large", "/endless"] {
         let (kind, message) = run(path, json!({}), "");
-        assert_eq!(kind, "transient");
-        assert!(message.contains("the requests and responses are larger than http_bytes"), "{message}");
+        assert_eq!(kind, "permanent");
+        assert!(message.contains("the requests and responses of the call are larger than http_bytes"), "{message}");
     }
     let (kind, message) = run("/never", json!({ "timeout_ms": 200 }), "");
     assert_eq!(kind, "transient");
@@ -279,14 +279,28 @@ fn check_says_what_a_flow_asks_for_and_what_is_granted_here() {
 }
 
 #[test]
-fn child_processes_reach_nothing() {
+#[cfg(target_os = "linux")]
+fn the_worker_sends_the_requests_of_its_child_processes() {
     let server = HttpServer::start();
-    let any = format!("http = [\"GET http://127.0.0.1:{}/**\"]", server.port());
-    let waft = granted(&format!("[[grant]]\n{any}"));
-    let flow = flow("fetch", &json!({ "url": server.url("/text") }), &format!("allow = {{ {any} }}"));
-    let output = waft.run_flow(&flow, &["--isolate", "process"]);
-    if cfg!(target_os = "linux") {
-        assert_denied(&output, "this worker calls guests in child processes");
-        assert!(server.received().is_empty());
-    }
+    let any = format!("http = [\"* http://127.0.0.1:{}/**\"]", server.port());
+    let waft = granted(&format!("[[grant]]\n{any}\nclock = true\nrandom = true\n"));
+    let run = |task: &str, inputs: &Value, keys: &str| {
+        waft.run_flow(&flow(task, inputs, keys), &["--isolate", "process", "--run-id", &waft_tests::unique("r")])
+    };
+    let allow = format!("allow = {{ {any}, clock = true, random = true }}");
+    let inputs = json!({ "method": "PUT", "url": server.url("/echo?a=1"), "header": ["x-ask", "why"], "body": "pans" });
+    let answer = provided(&run("request", &inputs, &allow), "answer");
+    assert_eq!(answer, json!({ "status": 200, "body": "pans", "header": "why" }));
+    assert_eq!(server.received()[0].line, "PUT /echo?a=1 HTTP/1.1");
+    let output = run("request", &json!({ "url": server.url("/text") }), "");
+    assert_denied(&output, "the flow does not ask for it; let the task say allow = { http = [\"GET http://127.0.0.1");
+    let (kind, message) = run("request", &json!({ "url": server.url("/large") }), &allow).expect(1).failure("t");
+    assert_eq!(kind, "permanent");
+    assert!(message.contains("larger than http_bytes"), "{message}");
+    let never = format!("{allow}\ntimeout = \"500ms\"");
+    let (kind, message) = run("request", &json!({ "url": server.url("/never") }), &never).expect(1).failure("t");
+    assert_eq!(kind, "timeout", "{message}");
+    let clocks = provided(&run("clocks", &json!({}), &allow), "clocks");
+    assert!(clocks["slept_ms"].as_u64().is_some_and(|slept| slept >= 20), "{clocks}");
+    assert_ne!(provided(&run("random", &json!({}), &allow), "number"), Value::Null);
 }

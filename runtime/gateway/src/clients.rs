@@ -11,7 +11,7 @@ use reqwest::{Client, redirect::Policy};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
-use crate::resolver::{MAX_LOOKUPS, Resolver};
+use crate::resolver::{MAX_LOOKUPS, MAX_OWN_LOOKUPS, Resolver};
 
 /// How long a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -68,9 +68,10 @@ impl Clients {
     }
 
     fn build(&self, reach: Arc<Reach>) -> Result<Client, reqwest::Error> {
+        let own_lookups = Arc::new(Semaphore::new(MAX_OWN_LOOKUPS));
         Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
-            .dns_resolver(Resolver { reach, lookups: self.lookups.clone() })
+            .dns_resolver(Resolver { reach, lookups: self.lookups.clone(), own_lookups })
             // The answer may lead to what is not allowed: the guest decides, and its next request is checked.
             .redirect(Policy::none())
             // A proxy would look up the host itself.

@@ -2,19 +2,20 @@
 
 use std::{error::Error, io, time::Duration};
 
-use flow::{AccessDenial, SecretName, Size};
+use flow::{AccessDenial, Size};
+use serde::{Deserialize, Serialize};
 
 /// Why a request has no response.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum HttpError {
     /// The flow or the operator does not allow the request.
-    #[error(transparent)]
-    Denied(#[from] AccessDenial),
+    #[error("{0}")]
+    Denied(String),
     /// A secret that the request contains has no value now.
     #[error("the secret {name} has no value: {reason}")]
     Secret {
-        /// The secret.
-        name: SecretName,
+        /// Its name.
+        name: String,
         /// The reason.
         reason: String,
     },
@@ -62,6 +63,12 @@ pub enum HttpError {
         /// The reason.
         reason: String,
     },
+}
+
+impl From<AccessDenial> for HttpError {
+    fn from(denial: AccessDenial) -> Self {
+        Self::Denied(denial.to_string())
+    }
 }
 
 impl HttpError {

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use credentials::{ClientTls, FileError};
-use flow::{CallAccess, Namespace};
+use flow::{CallAccess, HttpTarget, Namespace};
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, header};
 use reqwest::{Client, Request, Response};
@@ -40,6 +40,10 @@ pub struct CallGateway {
     budget: Arc<Budget>,
     concurrent: Arc<Semaphore>,
 }
+
+/// Denies every request of a call, with the reason: where an operator grants nothing, there is no gateway.
+#[derive(Debug)]
+pub struct Closed(pub Arc<CallAccess>);
 
 /// The bytes that the requests and responses of a call may still have.
 #[derive(Debug)]
@@ -77,6 +81,10 @@ impl Gateway {
 }
 
 impl Outbound for CallGateway {
+    fn check(&self, target: &HttpTarget) -> Result<(), String> {
+        self.access.check_request(target).map_err(|denial| denial.to_string())
+    }
+
     fn send(&self, mut request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>> {
         let this = self.clone();
         Box::pin(async move {
@@ -89,6 +97,18 @@ impl Outbound for CallGateway {
             secrets.redact(&mut response);
             Ok(response)
         })
+    }
+}
+
+impl Outbound for Closed {
+    fn check(&self, target: &HttpTarget) -> Result<(), String> {
+        self.0.check_request(target).map_err(|denial| denial.to_string())?;
+        Err("no guest has a network here".to_owned())
+    }
+
+    fn send(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>> {
+        let reason = self.check(&request.target).err().unwrap_or_default();
+        Box::pin(async { Err(HttpError::Denied(reason)) })
     }
 }
 
@@ -141,6 +161,10 @@ async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Re
 fn to_send(HttpRequest { target, mut headers, body, timeouts: _ }: HttpRequest) -> Request {
     let method = http::Method::from_bytes(target.method().as_bytes()).expect("a target has a method of HTTP");
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(concat!("waft/", env!("CARGO_PKG_VERSION"))));
+    // Some servers want a length even of an empty body, where others are usual (RFC 9110, section 8.6).
+    if body.is_empty() && matches!(target.method(), "POST" | "PUT" | "PATCH") {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     let mut request = Request::new(method, target.url().clone());
     *request.headers_mut() = headers;
     *request.body_mut() = Some(body).filter(|body: &Bytes| !body.is_empty()).map(Into::into);

@@ -14,6 +14,6 @@ mod resolver;
 mod secrets;
 
 pub use error::HttpError;
-pub use gateway::{CallGateway, Gateway, MAX_CONCURRENT_REQUESTS};
+pub use gateway::{CallGateway, Closed, Gateway, MAX_CONCURRENT_REQUESTS};
 pub use message::{HttpRequest, HttpResponse, Outbound, Timeouts};
 pub use secrets::{Secret, SecretSource, Secrets};

@@ -44,6 +44,12 @@ pub struct HttpResponse {
 
 /// Sends the requests of one call.
 pub trait Outbound: Send + Sync + std::fmt::Debug {
+    /// Checks at once whether a request may be sent, as far as its target tells. [`Outbound::send`] checks it again.
+    ///
+    /// # Errors
+    /// The reason, a sentence.
+    fn check(&self, target: &HttpTarget) -> Result<(), String>;
+
     /// Checks and sends a request, and receives its response. Dropping the future closes the connection, or gives up the stream
     /// of a shared one; the server may have handled the request all the same.
     fn send(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>>;

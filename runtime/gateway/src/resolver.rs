@@ -1,7 +1,8 @@
 //! Looks up hosts, and lets a connection reach only the addresses that it may.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
     time::Duration,
 };
@@ -16,22 +17,34 @@ use crate::HttpError;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The maximum number of concurrent lookups: each blocks a thread.
-pub(crate) const MAX_LOOKUPS: usize = 16;
+pub(crate) const MAX_LOOKUPS: usize = 32;
+
+/// The maximum number of concurrent lookups of one client, so that others have some.
+pub(crate) const MAX_OWN_LOOKUPS: usize = 4;
 
 /// Looks up the hosts of one client. A connection is made to an address that this returned, and to no other.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver {
     pub(crate) reach: Arc<Reach>,
     pub(crate) lookups: Arc<Semaphore>,
+    /// The share of this client among them.
+    pub(crate) own_lookups: Arc<Semaphore>,
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let this = self.clone();
         Box::pin(async move {
-            let host = name.as_str().to_owned();
-            match tokio::time::timeout(LOOKUP_TIMEOUT, this.look_up(&host)).await {
-                Ok(found) => Ok(found?),
+            let permits = [&this.own_lookups, &this.lookups].map(|permits| permits.clone().acquire_owned());
+            let permits = futures::future::join_all(permits).await;
+            let (host, looked_up) = (name.as_str().to_owned(), name.as_str().to_owned());
+            // The thread keeps the permits: it goes on when nobody waits for it any more.
+            let lookup = tokio::task::spawn_blocking(move || {
+                let _permits = permits;
+                (looked_up.as_str(), 0).to_socket_addrs().map(Iterator::collect)
+            });
+            match tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await {
+                Ok(found) => Ok(this.reachable(&host, found?)?),
                 Err(_) => Err(no_address(host, format!("the lookup took more than {LOOKUP_TIMEOUT:?}")).into()),
             }
         })
@@ -39,10 +52,9 @@ impl Resolve for Resolver {
 }
 
 impl Resolver {
-    async fn look_up(&self, host: &str) -> Result<Addrs, HttpError> {
-        let _permit = self.lookups.acquire().await.expect("the semaphore is never closed");
-        let found = tokio::net::lookup_host((host, 0)).await;
-        let found: Vec<SocketAddr> = found.map_err(|error| no_address(host.to_owned(), error.to_string()))?.collect();
+    /// Those of the found addresses that a connection may reach.
+    fn reachable(&self, host: &str, found: io::Result<Vec<SocketAddr>>) -> Result<Addrs, HttpError> {
+        let found = found.map_err(|error| no_address(host.to_owned(), error.to_string()))?;
         let (allowed, refused): (Vec<SocketAddr>, Vec<SocketAddr>) =
             found.into_iter().partition(|address| self.reach.contains(address.ip()));
         match (allowed.is_empty(), refused.first()) {

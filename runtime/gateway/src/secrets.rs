@@ -163,7 +163,7 @@ fn replace(text: &[u8], old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn without_value(name: &SecretName, reason: impl fmt::Display) -> HttpError {
-    HttpError::Secret { name: name.clone(), reason: reason.to_string() }
+    HttpError::Secret { name: name.to_string(), reason: reason.to_string() }
 }
 
 #[cfg(test)]

@@ -3,10 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use flow::{
-    CallAccess, Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName,
-    Values,
-};
+use flow::{Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName, Values};
 use gateway::Outbound;
 use tokio_util::sync::CancellationToken;
 
@@ -46,9 +43,11 @@ pub struct Call {
 /// What a call may reach outside its sandbox. By default it is nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Outside {
-    /// What the flow asks for, as far as the operator grants it.
-    pub access: Arc<CallAccess>,
-    /// What sends the requests that it allows; `None` where no guest has a network.
+    /// The clocks of the machine, instead of those of the job.
+    pub clock: bool,
+    /// The randomness of the machine, instead of that of the attempt.
+    pub random: bool,
+    /// What checks and sends its requests; `None` where no guest has a network.
     pub gateway: Option<Arc<dyn Outbound>>,
 }
 

@@ -38,6 +38,10 @@ use random::Randomness;
 /// The maximum number of handles of a guest. Each costs the host some hundred bytes; a guest of the SDK has a dozen.
 pub(crate) const MAX_HANDLES: usize = 10_000;
 
+/// The maximum number of things of the host that a guest has handles of. Most cost some hundred bytes, and the headers of a request
+/// up to 32 KiB.
+const MAX_RESOURCES: usize = 1_000;
+
 /// The host state in a guest's store.
 pub(crate) struct HostState {
     pub(crate) meter: Meter,
@@ -105,17 +109,16 @@ impl HostState {
         outside: &Outside,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
-        let access = &outside.access;
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
+        table.set_max_capacity(MAX_RESOURCES);
         Self {
             meter: Meter::new(limits),
             watch,
             streams: Streams::new(&limits, process.stdout(), observer.clone()),
             observer,
             process,
-            clock: if access.has_clock() { Clock::of_machine() } else { Clock::of_job(origin.time) },
-            randomness: match access.has_random() {
+            clock: if outside.clock { Clock::of_machine() } else { Clock::of_job(origin.time) },
+            randomness: match outside.random {
                 true => Randomness::of_machine(),
                 false => Randomness::of_attempt(&origin.seed),
             },

@@ -117,12 +117,6 @@ pub(crate) async fn call(shared: &Shared, compiled: &Compiled, call: &Call, obse
     };
     let loaded = match compiled.place() {
         Place::Here(loaded) => loaded,
-        Place::Children(_) if !call.outside.access.asked().is_empty() => {
-            let message = "the flow asks for access to what is outside the sandbox, and this worker calls guests in child \
-                           processes, which have none: let a worker without `isolate = \"process\"` take the queue of the task";
-            let failure = Failure::new(FailureKind::Denied, message);
-            return CallReport::without_guest(Completion::Failed(failure));
-        }
         Place::Children(code) => return code.call(call, interrupts, observer).await,
     };
     let watch = Watchdog::start(call.limits.timeout, interrupts);

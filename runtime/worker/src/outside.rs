@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flow::Grants;
-use gateway::{Gateway, Outbound};
+use gateway::{Closed, Gateway, Outbound};
 use protocol::Job;
 
 /// The grants of the operator, and the way out for what they allow.
@@ -21,10 +21,13 @@ impl Outside {
     /// What the call of a job may reach.
     pub(crate) fn of_call(&self, job: &Job) -> sandbox::Outside {
         let access = Arc::new(self.grants.of_call(&job.access, &job.flow, &job.call.task, &job.module));
-        let gateway = self.gateway.as_ref().filter(|_| !access.is_empty()).map(|gateway| {
-            let of_call = gateway.for_call(job.flow.namespace(), access.clone(), job.limits.http_bytes);
-            Arc::new(of_call) as Arc<dyn Outbound>
-        });
-        sandbox::Outside { access, gateway }
+        let (clock, random) = (access.has_clock(), access.has_random());
+        let gateway: Arc<dyn Outbound> = match &self.gateway {
+            Some(gateway) if !access.is_empty() => {
+                Arc::new(gateway.for_call(job.flow.namespace(), access, job.limits.http_bytes))
+            }
+            Some(_) | None => Arc::new(Closed(access)),
+        };
+        sandbox::Outside { clock, random, gateway: Some(gateway) }
     }
 }

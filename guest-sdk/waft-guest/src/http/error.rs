@@ -25,7 +25,7 @@ pub enum ErrorKind {
     Unreachable(String),
     /// The server did not answer in time. It may have handled the request.
     Timeout,
-    /// The exchange broke off, or does not fit the limit `http_bytes` of the task.
+    /// The exchange broke off.
     Exchange(String),
     /// The server answered with a status that is no success.
     Status {
@@ -36,7 +36,7 @@ pub enum ErrorKind {
         /// The start of the response.
         body: String,
     },
-    /// The response is not what it should be, such as JSON of another form.
+    /// The response is not what it should be, such as JSON of another form, or is larger than the limit `http_bytes` of the task allows.
     InvalidResponse(String),
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     fn answered(response: Response) -> Result<Response, Error> {
         let answer = move |_: &Request| Ok(response.clone());
-        http::answer_with(answer, || http::get("https://a.example/x?token=1").and_then(Response::success))
+        http::answer_with(answer, || http::get("https://me:pw@a.example/x?token=1").and_then(Response::success))
     }
 
     #[test]

@@ -137,10 +137,13 @@ impl Request {
         super::test_answers::send(&self)
     }
 
-    /// The method and the address without its query, which may contain a secret.
+    /// The method and the address without its query, a name and a password, which may contain a secret.
     pub(super) fn describe(&self) -> String {
         let address = self.url.split(['?', '#']).next().unwrap_or_default();
-        format!("{} {address}", self.method)
+        let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        format!("{} {scheme}://{host}{path}", self.method)
     }
 
     pub(super) fn error(&self, kind: ErrorKind) -> Error {

@@ -121,13 +121,15 @@ fn kind(code: ErrorCode) -> ErrorKind {
         ErrorCode::HttpRequestUriInvalid | ErrorCode::HttpRequestMethodInvalid | ErrorCode::HttpRequestUriTooLong => {
             ErrorKind::InvalidRequest("its method or address".into())
         }
-        ErrorCode::HttpRequestBodySize(_) => ErrorKind::InvalidRequest("its body is larger than http_bytes".into()),
+        ErrorCode::HttpRequestBodySize(_) => {
+            ErrorKind::InvalidRequest("the bodies of the requests are larger than http_bytes".into())
+        }
         ErrorCode::DnsError(error) => ErrorKind::Unreachable(error.rcode.unwrap_or_else(|| "it has no address".into())),
         ErrorCode::ConnectionRefused => ErrorKind::Unreachable("there is no connection".into()),
         ErrorCode::TlsCertificateError => ErrorKind::Unreachable("its certificate is not valid or not trusted".into()),
         ErrorCode::HttpResponseTimeout => ErrorKind::Timeout,
         ErrorCode::HttpResponseBodySize(_) => {
-            ErrorKind::Exchange("the requests and responses are larger than http_bytes".into())
+            ErrorKind::InvalidResponse("the requests and responses of the call are larger than http_bytes".into())
         }
         ErrorCode::ConnectionLimitReached => ErrorKind::Exchange("too many requests at the same time".into()),
         ErrorCode::InternalError(Some(reason)) => ErrorKind::Exchange(reason),

@@ -62,11 +62,19 @@ impl RawGrant {
             },
             networks: reader.all("networks", networks),
         };
+        let grant = reader.within(grant);
+        if has_useless_networks(&grant) {
+            reader.report("`networks` are for the requests of this table: let it have `http`");
+        }
         if grant.access.is_empty() {
             reader.report("it grants nothing: let it have `http`, `secrets`, `clock` or `random`");
         }
         grant
     }
+}
+
+fn has_useless_networks(grant: &Grant) -> bool {
+    !grant.networks.is_empty() && grant.access.http.is_empty()
 }
 
 /// Reads the keys of one table.
@@ -77,6 +85,22 @@ struct Reader<'p> {
 }
 
 impl Reader<'_> {
+    /// Takes a flow without a namespace as one of the namespace of the table.
+    fn within(&mut self, grant: Grant) -> Grant {
+        let (Some(namespace), Some(flow)) = (&grant.namespace, &grant.flow) else { return grant };
+        match flow.within(Some(namespace)) {
+            Ok(flow) if flow.namespace().as_ref() == Some(namespace) => Grant { flow: Some(flow), ..grant },
+            Ok(flow) => {
+                self.report(format!("flow: {flow} is not in the namespace {namespace}"));
+                grant
+            }
+            Err(error) => {
+                self.report(format!("flow: {error}"));
+                grant
+            }
+        }
+    }
+
     fn report(&mut self, error: impl Display) {
         self.parser.report(&format!("[[grant]] number {}", self.number), error);
     }
@@ -108,7 +132,7 @@ mod tests {
     #[test]
     fn a_table_says_what_is_granted_to_which_calls() {
         let (Grants(grants), errors) = read(
-            "[[grant]]\nnamespace = \"shop\"\nflow = \"shop/provision\"\ntask = \"add-ip\"\n\
+            "[[grant]]\nnamespace = \"shop\"\nflow = \"provision\"\ntask = \"add-ip\"\n\
              http = [\"PUT https://lb.example.com/v1/pools/*\"]\nnetworks = [\"10.0.0.0/8\"]\n[[grant]]\nclock = true\n",
         );
         assert_eq!(errors, Vec::<String>::new());

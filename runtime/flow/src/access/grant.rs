@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
-use super::{Access, HttpTarget, Network, is_public};
+use super::{Access, HttpPattern, HttpTarget, Network, is_public};
 use crate::{Digest, FlowName, Namespace, NodeName, SecretName};
 
 /// A rule of an operator: which calls it is for, and what it grants to them.
@@ -112,6 +112,18 @@ impl Grant {
             && own_module.as_ref().is_none_or(|own| own == module)
     }
 
+    /// Whether requests of a pattern may reach the address that it names.
+    fn reaches(&self, asked: &HttpPattern, address: IpAddr) -> bool {
+        let mut covering = self.access.http.iter().filter(|pattern| pattern.covers(asked)).peekable();
+        let is_named = |pattern: &HttpPattern| {
+            pattern.named_network().into_iter().flatten().any(|network| network.contains(address))
+        };
+        covering.peek().is_some()
+            && (is_public(address)
+                || self.networks.iter().any(|network| network.contains(address))
+                || covering.any(is_named))
+    }
+
     /// The networks that a granted request may reach although they are not public.
     fn networks_of(&self, target: &HttpTarget) -> impl Iterator<Item = Network> {
         let named =
@@ -147,7 +159,10 @@ impl CallAccess {
         let Access { http, secrets, clock, random } = &self.asked;
         let granted = self.granted();
         let http = http.iter().map(|asked| {
-            let part = if granted.http.iter().any(|pattern| pattern.covers(asked)) {
+            let is_reached = |address| self.grants.iter().any(|grant| grant.reaches(asked, address));
+            let part = if asked.address().is_some_and(|address| !is_reached(address)) {
+                GrantedPart::None
+            } else if granted.http.iter().any(|pattern| pattern.covers(asked)) {
                 GrantedPart::All
             } else if granted.http.iter().any(|pattern| pattern.may_overlap(asked)) {
                 GrantedPart::Some

@@ -22,7 +22,7 @@ const NEVER_ALLOWED: [&str; 2] = ["CONNECT", "TRACE"];
 ///
 /// - The method may be several, `GET,PUT`, or any, `*`.
 /// - The host may be all subdomains of a domain, `*.example.com`, or any, `*`.
-/// - In the path, `*` stands for any characters of one segment, and `**` at the end for any number of segments.
+/// - In the path, `*` stands for any characters of one segment that is not empty, and `**` at the end for any number of segments.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HttpPattern {
     /// Empty for any method.
@@ -87,8 +87,8 @@ impl HttpPattern {
         let methods = self.methods.is_empty() || (!other.methods.is_empty() && other.methods.is_subset(&self.methods));
         let mut path: Vec<String> = other.path.iter().map(|segment| segment.replace('*', ANYTHING)).collect();
         if other.is_open {
-            // Any number of segments is matched only by any number of segments.
-            path.extend([ANYTHING.to_owned(), ANYTHING.to_owned()]);
+            // Any number of further segments is matched only by any number of segments.
+            path.push(ANYTHING.to_owned());
         }
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         methods
@@ -107,6 +107,14 @@ impl HttpPattern {
             && self.is_encrypted == other.is_encrypted
             && self.port == other.port
             && (self.host.covers(&other.host) || other.host.covers(&self.host))
+    }
+
+    /// The address that is its host, if it has one instead of a name.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match &self.host {
+            HostPattern::Address(address) => Some(*address),
+            HostPattern::Any | HostPattern::Subdomains(_) | HostPattern::Domain(_) => None,
+        }
     }
 
     /// The address that the pattern names: it may be one that is not public.
@@ -132,7 +140,7 @@ impl HttpPattern {
                 .path
                 .iter()
                 .zip(segments)
-                .all(|(pattern, segment)| is_exact(segment) && matches_segment(pattern, segment))
+                .all(|(pattern, segment)| pattern == segment || is_exact(segment) && matches_segment(pattern, segment))
     }
 }
 
@@ -173,7 +181,7 @@ impl HttpTarget {
         if !is_method(method) {
             return Err(refused("its method is none of HTTP"));
         }
-        if NEVER_ALLOWED.contains(&method) {
+        if NEVER_ALLOWED.iter().any(|never| never.eq_ignore_ascii_case(method)) {
             return Err(refused(&format!("the method {method} is never allowed")));
         }
         if !matches!(scheme, "http" | "https") {
@@ -193,7 +201,9 @@ impl HttpTarget {
         let target = Self { method: method.to_owned(), url };
         let is_ambiguous = target.path_segments().any(has_hidden_segment);
         match is_ambiguous {
-            true => Err(refused("its path has an encoded slash beside a `.` or `..`, which some servers resolve")),
+            true => Err(refused(
+                "its path has a `.` or `..` that some servers resolve: encoded twice, before a `;`, or beside an encoded slash",
+            )),
             false => Ok(target),
         }
     }
@@ -256,8 +266,9 @@ impl FromStr for HttpPattern {
 
 fn parse(text: &str) -> Result<HttpPattern, String> {
     const EXAMPLE: &str = "write \"GET https://example.com/v1/**\"";
+    let too_long = || format!("it is longer than {MAX_PATTERN_BYTES} bytes");
     if text.len() > MAX_PATTERN_BYTES {
-        return Err(format!("it is longer than {MAX_PATTERN_BYTES} bytes"));
+        return Err(too_long());
     }
     let (methods, address) = text.split_once(' ').ok_or_else(|| format!("it has no method: {EXAMPLE}"))?;
     let methods = parse_methods(methods)?;
@@ -286,9 +297,14 @@ fn parse(text: &str) -> Result<HttpPattern, String> {
     if is_open {
         path.pop();
     }
-    match path.iter().any(|segment| segment.contains("**")) {
-        true => Err("`**` stands for the rest of a path: write it at the end, after a slash".into()),
-        false => Ok(HttpPattern { methods, is_encrypted, host, port, path, is_open }),
+    if path.iter().any(|segment| segment.contains("**")) {
+        return Err("`**` stands for the rest of a path: write it at the end, after a slash".into());
+    }
+    let pattern = HttpPattern { methods, is_encrypted, host, port, path, is_open };
+    // A message contains the form in which it is shown, where a host may be longer.
+    match pattern.to_string().len() > MAX_PATTERN_BYTES {
+        true => Err(too_long()),
+        false => Ok(pattern),
     }
 }
 
@@ -315,13 +331,18 @@ fn parse_host(host: Option<Host<String>>) -> Result<HostPattern, String> {
         Some(Host::Ipv6(address)) => Ok(HostPattern::Address(address.into())),
         Some(Host::Domain(domain)) => match domain.strip_prefix('*') {
             Some("") => Ok(HostPattern::Any),
-            Some(suffix) if suffix.starts_with('.') && suffix.len() > 1 && !suffix.contains('*') => {
+            Some(suffix) if suffix.starts_with('.') && !suffix.contains('*') && !has_empty_label(&suffix[1..]) => {
                 Ok(HostPattern::Subdomains(suffix.to_owned()))
             }
-            None if !domain.contains('*') => Ok(HostPattern::Domain(domain)),
+            None if !domain.contains('*') && !has_empty_label(&domain) => Ok(HostPattern::Domain(domain)),
             Some(_) | None => Err(format!("its host is {domain:?}: {HINT}")),
         },
     }
+}
+
+/// Whether a domain has two dots in a row, or one at an end.
+fn has_empty_label(domain: &str) -> bool {
+    domain.split('.').any(str::is_empty)
 }
 
 /// A host that several texts name, as one. An address of IPv4 may be written as one of IPv6, and a name may end with a dot.
@@ -342,6 +363,10 @@ fn is_method(text: &str) -> bool {
 /// Whether a segment matches a pattern in which `*` stands for any characters.
 fn matches_segment(pattern: &str, segment: &str) -> bool {
     let Some((start, after)) = pattern.split_once('*') else { return pattern == segment };
+    // Some servers ignore empty segments.
+    if segment.is_empty() {
+        return false;
+    }
     let Some(mut rest) = segment.strip_prefix(start) else { return false };
     let (middle, end) = after.rsplit_once('*').unwrap_or(("", after));
     // The first place is the best one: it leaves most to the parts behind.
@@ -357,10 +382,17 @@ fn has_encoded_slash(segment: &str) -> bool {
     segment.contains("%2f") || segment.contains("%5c")
 }
 
-/// Whether a segment has `.` or `..` between encoded slashes. The parser has resolved those between slashes.
+/// Whether a segment has `.` or `..` where some servers see a segment: between encoded slashes, before a `;`, or encoded twice. The
+/// parser has resolved the other ones.
 fn has_hidden_segment(segment: &str) -> bool {
-    let decoded = segment.to_ascii_lowercase().replace("%2e", ".").replace("%5c", "/").replace("%2f", "/");
-    decoded.split('/').any(|part| matches!(part, "." | ".."))
+    let once = segment.to_ascii_lowercase();
+    let twice = once.replace("%25", "%");
+    [once, twice].iter().any(|text| {
+        let decoded = [("%2e", "."), ("%5c", "/"), ("%2f", "/"), ("%3b", ";")];
+        let decoded = decoded.iter().fold(text.clone(), |text, (code, char)| text.replace(code, char));
+        let mut parts = decoded.split('/').map(|part| part.split(';').next().unwrap_or_default());
+        parts.any(|part| matches!(part, "." | ".."))
+    })
 }
 
 /// The pattern as it is written.

@@ -42,6 +42,9 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
         let network = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+        let is_mapped =
+            |network: &IpNet| matches!(network.addr(), IpAddr::V6(address) if address.to_ipv4_mapped().is_some());
+        let network = network.filter(|network| !is_mapped(network));
         network.map(|network| Self(network.trunc())).ok_or_else(|| InvalidNetwork(text.chars().take(100).collect()))
     }
 }

@@ -86,7 +86,8 @@ impl Clock {
     /// Lets a clock of the machine advance to now.
     fn update(&mut self) {
         if let Source::Machine(started) = self.source {
-            self.monotonic = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let now = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.advance(now);
         }
     }
 
@@ -156,6 +157,7 @@ impl monotonic_clock::Host for HostState {
     }
 
     fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        self.clock.update();
         let due = self.clock.monotonic.saturating_add(duration);
         self.clock.add_timer(&mut self.table, due)
     }
@@ -214,6 +216,7 @@ impl poll::Host for HostState {
             () = sleep => {
                 // The clock does not advance if the sleep is cancelled.
                 first.iter().for_each(|(_, due)| self.clock.advance(*due));
+                self.clock.update();
                 self.ready_now(&pollables).await
             }
         }

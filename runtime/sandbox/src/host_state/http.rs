@@ -1,11 +1,17 @@
 //! HTTP requests of a guest: `wasi:http`, of which every guest has the interfaces, and whose requests pass the gateway of the call.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod bounded;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::{Bytes, BytesMut};
 use flow::HttpTarget;
-use gateway::{HttpError, HttpRequest, HttpResponse, Timeouts};
+use gateway::{HttpError, HttpRequest, HttpResponse, MAX_CONCURRENT_REQUESTS, Outbound, Timeouts};
 use http_body_util::{BodyExt as _, Full};
+use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
@@ -15,6 +21,9 @@ use wasmtime_wasi_http::{
 use super::HostState;
 use crate::call::Outside;
 
+/// The maximum size of the headers of one request or response in memory, in bytes. Servers accept a few kilobytes.
+const MAX_FIELDS_BYTES: usize = 32 << 10;
+
 /// The HTTP of one call.
 pub(super) struct Http {
     context: WasiHttpCtx,
@@ -23,25 +32,45 @@ pub(super) struct Http {
 
 /// Sends the requests of one call.
 struct Requests {
-    outside: Outside,
-    /// The maximum size of the body of a request.
-    max_body: u64,
+    gateway: Option<Arc<dyn Outbound>>,
+    bodies: Bodies,
+    /// The places of requests without a response.
+    places: Arc<Semaphore>,
     /// Why the first denied request was denied. Requests go on in the background, so it is shared.
     denied: Denied,
 }
 
+/// The bytes that the bodies of all requests of the call may still have.
+#[derive(Clone)]
+struct Bodies(Arc<AtomicU64>);
+
 /// Why the first denied request was denied.
-type Denied = Arc<Mutex<Option<String>>>;
+#[derive(Clone, Default)]
+struct Denied(Arc<Mutex<Option<String>>>);
 
 impl Http {
-    pub(super) fn new(outside: &Outside, max_body: u64) -> Self {
-        let requests = Requests { outside: outside.clone(), max_body, denied: Denied::default() };
-        Self { context: WasiHttpCtx::new(), requests }
+    pub(super) fn new(outside: &Outside, max_bytes: u64) -> Self {
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(MAX_FIELDS_BYTES);
+        let requests = Requests {
+            gateway: outside.gateway.clone(),
+            bodies: Bodies(Arc::new(AtomicU64::new(max_bytes))),
+            places: Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS)),
+            denied: Denied::default(),
+        };
+        Self { context, requests }
     }
 
     /// Why the first denied request was denied, if one was.
     pub(super) fn denied(&self) -> Option<String> {
-        self.requests.denied.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.requests.denied.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Denied {
+    fn note(&self, reason: String) -> Error {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        Error::HttpRequestDenied
     }
 }
 
@@ -56,46 +85,71 @@ impl WasiHttpView for HostState {
 pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     let options = bindings::types::LinkOptions::default();
     bindings::outgoing_handler::add_to_linker::<_, WasiHttp>(linker, HostState::http)?;
-    bindings::types::add_to_linker::<_, WasiHttp>(linker, &options, HostState::http)
+    bindings::types::add_to_linker::<_, WasiHttp>(linker, &options, HostState::http)?;
+    bounded::link(linker)
 }
 
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sending = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send>;
 
 impl WasiHttpHooks for Requests {
+    /// Checks a request at once, so that a denial counts even if the guest does not wait for the response.
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Sending {
-        let (outside, max_body, denied) = (self.outside.clone(), self.max_body, self.denied.clone());
+        let (head, body) = request.into_parts();
+        let admitted = self.admit(&head).and_then(|(gateway, target)| {
+            let place = self.places.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
+            Ok((gateway, target, place))
+        });
+        let (bodies, denied) = (self.bodies.clone(), self.denied.clone());
         Box::new(async move {
-            let (head, body) = request.into_parts();
-            let uri = &head.uri;
-            let authority = uri.authority().map_or("", |authority| authority.as_str());
-            let path = uri.path_and_query().map_or("/", |path| path.as_str());
-            let target = HttpTarget::new(head.method.as_str(), uri.scheme_str().unwrap_or_default(), authority, path);
-            let target = target.map_err(|_| Error::HttpRequestUriInvalid)?;
-            let deny = |reason: String| {
-                denied.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
-                Error::HttpRequestDenied
-            };
-            outside.access.check_request(&target).map_err(|denial| deny(denial.to_string()))?;
-            let Some(gateway) = outside.gateway else {
-                return Err(deny(format!("the HTTP request {target} is denied: no guest has a network here")));
-            };
+            let (gateway, target, _place) = admitted?;
             let mut headers = head.headers;
             // The client takes it from the address.
             headers.remove(http::header::HOST);
-            let timeouts = timeouts(options);
-            let request = HttpRequest { target, headers, body: read(body, max_body).await?, timeouts };
-            match gateway.send(request).await {
+            let (body, timeouts) = (bodies.read(body).await?, timeouts(options));
+            match gateway.send(HttpRequest { target, headers, body, timeouts }).await {
                 Ok(response) => Ok((received(response), Box::new(async { Ok(()) }) as Io)),
-                Err(HttpError::Denied(denial)) => Err(deny(denial.to_string())),
+                Err(HttpError::Denied(reason)) => Err(denied.note(reason)),
                 Err(error) => Err(to_guest(error)),
             }
         })
+    }
+}
+
+impl Requests {
+    /// What sends a request, and its target, if the call may send it.
+    fn admit(&self, head: &http::request::Parts) -> Result<(Arc<dyn Outbound>, HttpTarget), Error> {
+        let uri = &head.uri;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let target = HttpTarget::new(head.method.as_str(), uri.scheme_str().unwrap_or_default(), authority, path);
+        let target = target.map_err(|error| self.denied.note(error.to_string()))?;
+        let Some(gateway) = self.gateway.clone() else {
+            return Err(self.denied.note(format!("the HTTP request {target} is denied: no guest has a network here")));
+        };
+        gateway.check(&target).map_err(|reason| self.denied.note(reason))?;
+        Ok((gateway, target))
+    }
+}
+
+impl Bodies {
+    /// Reads the whole body of a request, which the guest writes meanwhile.
+    async fn read(&self, mut body: WasiBody) -> Result<Bytes, Error> {
+        let mut read = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            // Trailers are dropped: few servers read them.
+            let Ok(part) = frame?.into_data() else { continue };
+            let size = part.len() as u64;
+            let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size));
+            taken.map_err(|_| Error::HttpRequestBodySize(None))?;
+            read.extend_from_slice(&part);
+        }
+        Ok(read.freeze())
     }
 }
 
@@ -108,20 +162,6 @@ fn timeouts(options: Option<RequestOptions>) -> Timeouts {
         (_, first_byte) => first_byte,
     };
     Timeouts { response, between_bytes: between_bytes_timeout }
-}
-
-/// Reads the whole body of a request, which the guest writes meanwhile.
-async fn read(mut body: WasiBody, max: u64) -> Result<Bytes, Error> {
-    let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        // Trailers are dropped: few servers read them.
-        let Ok(part) = frame?.into_data() else { continue };
-        if read.len() as u64 + part.len() as u64 > max {
-            return Err(Error::HttpRequestBodySize(Some(max)));
-        }
-        read.extend_from_slice(&part);
-    }
-    Ok(read.freeze())
 }
 
 fn received(HttpResponse { status, headers, body }: HttpResponse) -> http::Response<WasiBody> {
@@ -142,8 +182,7 @@ fn to_guest(error: HttpError) -> Error {
         HttpError::Timeout { .. } => Error::HttpResponseTimeout,
         HttpError::TooLarge { limit } => Error::HttpResponseBodySize(Some(limit)),
         HttpError::TooMany { .. } => Error::ConnectionLimitReached,
-        error @ (HttpError::Protocol { .. } | HttpError::Secret { .. }) => {
-            Error::InternalError(Some(error.to_string()))
-        }
+        HttpError::Protocol { reason } => Error::InternalError(Some(reason)),
+        error @ HttpError::Secret { .. } => Error::InternalError(Some(error.to_string())),
     }
 }

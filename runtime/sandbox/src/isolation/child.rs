@@ -2,10 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read as _, Write as _},
+    io::{self, BufReader, Write as _},
     os::fd::AsFd as _,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
+
+use flow::HttpTarget;
+use futures::future::BoxFuture;
+use gateway::{HttpError, HttpRequest, HttpResponse, Outbound};
 
 use rustix::process::Resource;
 use tokio::runtime::{Builder, Runtime};
@@ -27,7 +31,7 @@ use crate::{
 
 /// The stream to the parent: standard input, in both directions.
 struct Connection {
-    reader: BufReader<File>,
+    reader: Arc<Mutex<BufReader<File>>>,
     writer: Arc<File>,
 }
 
@@ -61,7 +65,7 @@ struct Guests {
 pub fn serve_calls() -> io::Result<()> {
     confined::enter()?;
     confined::ignore_requests_to_stop();
-    let mut connection = Connection::of_stdin()?;
+    let connection = Connection::of_stdin()?;
     // Before anything is read, so that a parent that only closes the stream learns whether it works here.
     let restricted = system_calls::restrict_to_loading();
     let Some(Received { exchange, tag, head, body: code }) = connection.receive()? else {
@@ -81,8 +85,9 @@ pub fn serve_calls() -> io::Result<()> {
     while let Some(Received { exchange, tag, head, body }) = connection.receive()? {
         let writer = connection.writer(exchange);
         match Request::decode(tag, &head, &body)? {
-            Request::Call(call) => {
+            Request::Call(mut call) => {
                 drop((head, body));
+                call.outside.gateway = Some(Arc::new(connection.gateway(exchange)));
                 guests.call(kind, module, &call, &Arc::new(writer))?;
             }
             Request::Describe => guests.describe(kind, module, &writer)?,
@@ -152,7 +157,7 @@ impl Connection {
     fn of_stdin() -> io::Result<Self> {
         let reader = File::from(io::stdin().as_fd().try_clone_to_owned()?);
         let writer = Arc::new(reader.try_clone()?);
-        Ok(Self { reader: BufReader::new(reader), writer })
+        Ok(Self { reader: Arc::new(Mutex::new(BufReader::new(reader))), writer })
     }
 
     /// Sends the messages of one exchange.
@@ -160,20 +165,68 @@ impl Connection {
         Writer { stream: self.writer.clone(), exchange }
     }
 
+    /// Lets the parent send the requests of one exchange.
+    fn gateway(&self, exchange: ExchangeNumber) -> ParentGateway {
+        ParentGateway { reader: self.reader.clone(), writer: self.writer(exchange) }
+    }
+
     /// The next message; `None` once the parent has closed the stream.
-    fn receive(&mut self) -> io::Result<Option<Received>> {
-        let mut header = [0; HEADER_BYTES];
-        match self.reader.read_exact(&mut header) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(error),
+    fn receive(&self) -> io::Result<Option<Received>> {
+        receive(&mut *self.reader.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn receive(reader: &mut impl io::Read) -> io::Result<Option<Received>> {
+    let mut header = [0; HEADER_BYTES];
+    match reader.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let header = Header::decode(header).ok_or_else(|| message::invalid("a message of an unknown kind"))?;
+    let mut head = vec![0; header.head as usize];
+    reader.read_exact(&mut head)?;
+    let mut body = vec![0; usize::try_from(header.body).map_err(io::Error::other)?];
+    reader.read_exact(&mut body)?;
+    Ok(Some(Received { exchange: header.exchange, tag: header.tag, head, body }))
+}
+
+/// Lets the parent send requests. The process has one thread, so everything in it waits for each response; the parent ends the
+/// process when the call has no time left.
+struct ParentGateway {
+    reader: Arc<Mutex<BufReader<File>>>,
+    writer: Writer,
+}
+
+impl ParentGateway {
+    fn exchange(&self, request: &HttpRequest) -> io::Result<Result<HttpResponse, HttpError>> {
+        self.writer.send(&message::encode_request(self.writer.exchange, request)?)?;
+        let received = receive(&mut *self.reader.lock().unwrap_or_else(PoisonError::into_inner))?;
+        match received {
+            Some(Received { exchange, tag, head, body }) if exchange == self.writer.exchange => {
+                message::decode_response(tag, &head, body)
+            }
+            Some(_) | None => Err(message::invalid("no response of the parent")),
         }
-        let header = Header::decode(header).ok_or_else(|| message::invalid("a message of an unknown kind"))?;
-        let mut head = vec![0; header.head as usize];
-        self.reader.read_exact(&mut head)?;
-        let mut body = vec![0; usize::try_from(header.body).map_err(io::Error::other)?];
-        self.reader.read_exact(&mut body)?;
-        Ok(Some(Received { exchange: header.exchange, tag: header.tag, head, body }))
+    }
+}
+
+impl std::fmt::Debug for ParentGateway {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("ParentGateway").finish_non_exhaustive()
+    }
+}
+
+impl Outbound for ParentGateway {
+    /// The parent checks.
+    fn check(&self, _: &HttpTarget) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn send(&self, request: HttpRequest) -> BoxFuture<'static, Result<HttpResponse, HttpError>> {
+        // Nobody waits for the call any more if the parent has left.
+        let response = self.exchange(&request).unwrap_or_else(|_| std::process::exit(1));
+        Box::pin(async { response })
     }
 }
 

@@ -7,11 +7,12 @@
 use std::io;
 
 use flow::{Failure, FailureKind, Values};
+use gateway::HttpError;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::message::{
     Bounds, EndedHead, ExchangeNumber, HEADER_BYTES, Header, Refusal, Reply, ResultHead, Start, Started, Tag,
-    encode_call, read_values,
+    encode_call, encode_response, read_values,
 };
 use crate::{
     call::{Action, Call, Completion, Observer},
@@ -72,9 +73,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         self.stream.write_all(code).await.map_err(|error| self.lost(error))?;
         match self.read(Bounds::NO_CALL).await? {
             Reply::Started(started) => Ok(started),
-            Reply::Log(..) | Reply::Print(..) | Reply::Progress(..) | Reply::Ended(..) | Reply::Described(_) => {
-                Err(violation("another message than that it has started"))
-            }
+            Reply::Log(..)
+            | Reply::Print(..)
+            | Reply::Progress(..)
+            | Reply::Ended(..)
+            | Reply::Described(_)
+            | Reply::HttpRequest(_) => Err(violation("another message than that it has started")),
         }
     }
 
@@ -97,6 +101,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                     streams.print(standard, &bytes).map_err(|_| violation("more output than its limit"))?;
                 }
                 Reply::Progress(fraction, message) => observer.progress(fraction, &message),
+                Reply::HttpRequest(request) => {
+                    let response = match &call.outside.gateway {
+                        Some(gateway) => gateway.send(*request).await,
+                        None => Err(HttpError::Denied("no guest has a network here".into())),
+                    };
+                    self.send(encode_response(self.number, response)).await?;
+                }
                 Reply::Ended(EndedHead { result, memory }, body) => {
                     let completion = match result {
                         ResultHead::Succeeded(heads) => {
@@ -120,9 +131,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         match self.read(Bounds::NO_CALL).await? {
             Reply::Described(Ok(tasks)) => Ok(Ok(tasks)),
             Reply::Described(Err(failure)) => Ok(Err(checked_failure(failure.into_failure().map_err(invalid)?)?)),
-            Reply::Log(..) | Reply::Print(..) | Reply::Progress(..) | Reply::Ended(..) | Reply::Started(_) => {
-                Err(violation("another message than a description"))
-            }
+            Reply::Log(..)
+            | Reply::Print(..)
+            | Reply::Progress(..)
+            | Reply::Ended(..)
+            | Reply::Started(_)
+            | Reply::HttpRequest(_) => Err(violation("another message than a description")),
         }
     }
 

@@ -7,10 +7,12 @@
 //! `exchange.rs` checks what it means.
 
 mod call;
+mod http;
 mod values;
 
 use std::io;
 
+use ::gateway::HttpRequest;
 use flow::{Limits, MAX_DETAILS_BYTES, MAX_MESSAGE_BYTES};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -23,6 +25,7 @@ use crate::{
 };
 
 pub(super) use call::{decode_call, encode_call};
+pub(super) use http::{decode_response, encode_request, encode_response};
 pub(super) use values::{FailureHead, ValueHead, read_values, value_heads};
 
 /// Tag, number of the exchange, length of the head, length of the body.
@@ -103,6 +106,7 @@ pub(super) enum Reply {
     Progress(f64, String),
     Ended(EndedHead, Vec<u8>),
     Described(Result<Vec<TaskInfo>, FailureHead>),
+    HttpRequest(Box<HttpRequest>),
 }
 
 /// The kinds of messages.
@@ -117,10 +121,12 @@ pub(super) enum Tag {
     Progress,
     Ended,
     Described,
+    HttpRequest,
+    HttpResponse,
 }
 
 impl Tag {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Start,
         Self::Call,
         Self::Describe,
@@ -130,6 +136,8 @@ impl Tag {
         Self::Progress,
         Self::Ended,
         Self::Described,
+        Self::HttpRequest,
+        Self::HttpResponse,
     ];
 
     fn of(byte: u8) -> Option<Self> {
@@ -172,6 +180,7 @@ impl Header {
 pub(super) struct Bounds {
     log: u64,
     output: u64,
+    http: u64,
     /// The number of values that it may return.
     values: usize,
 }
@@ -182,6 +191,9 @@ const MAX_FAILURE_HEAD: usize = 6 * (MAX_MESSAGE_BYTES + MAX_DETAILS_BYTES) + 4_
 /// The largest head of a returned value, in bytes: its name, its form and its size.
 const MAX_VALUE_HEAD: usize = 256;
 
+/// The largest head of a request, in bytes: its address and headers, in which JSON needs up to four bytes for one.
+const MAX_REQUEST_HEAD: usize = 1 << 20;
+
 /// The largest description of a module, in bytes. The call that returns it has a limit of a MiB.
 const MAX_DESCRIPTION_HEAD: usize = 32 << 20;
 
@@ -190,17 +202,18 @@ const MAX_STARTED_HEAD: usize = 1 << 20;
 
 impl Bounds {
     /// A child that makes no call.
-    pub(super) const NO_CALL: Self = Self { log: 0, output: 0, values: 0 };
+    pub(super) const NO_CALL: Self = Self { log: 0, output: 0, http: 0, values: 0 };
 
     pub(super) fn of(limits: &Limits, values: usize) -> Self {
-        Self { log: limits.log, output: limits.output, values }
+        Self { log: limits.log, output: limits.output, http: limits.http_bytes, values }
     }
 
     /// Whether a child may send a message with this header.
     pub(super) fn allow(self, header: Header) -> bool {
         // A text has a byte or a number before it.
         let (head, body) = match header.tag {
-            Tag::Start | Tag::Call | Tag::Describe => return false,
+            Tag::Start | Tag::Call | Tag::Describe | Tag::HttpResponse => return false,
+            Tag::HttpRequest => (MAX_REQUEST_HEAD, self.http),
             Tag::Started => (MAX_STARTED_HEAD, 0),
             Tag::Log => (0, self.log.saturating_add(1)),
             // A command prints its outputs.
@@ -266,9 +279,15 @@ impl Request {
         match tag {
             Tag::Call => Ok(Self::Call(Box::new(decode_call(head, body)?))),
             Tag::Describe => Ok(Self::Describe),
-            Tag::Start | Tag::Started | Tag::Log | Tag::Print | Tag::Progress | Tag::Ended | Tag::Described => {
-                Err(invalid("a message that is no request"))
-            }
+            Tag::Start
+            | Tag::Started
+            | Tag::Log
+            | Tag::Print
+            | Tag::Progress
+            | Tag::Ended
+            | Tag::Described
+            | Tag::HttpRequest
+            | Tag::HttpResponse => Err(invalid("a message that is no request")),
         }
     }
 }
@@ -306,7 +325,8 @@ impl Reply {
             }
             Tag::Ended => Ok(Self::Ended(json(head)?, body)),
             Tag::Described => Ok(Self::Described(json(head)?)),
-            Tag::Start | Tag::Call | Tag::Describe => Err(invalid("a message that is no reply")),
+            Tag::HttpRequest => Ok(Self::HttpRequest(Box::new(http::decode_request(head, body)?))),
+            Tag::Start | Tag::Call | Tag::Describe | Tag::HttpResponse => Err(invalid("a message that is no reply")),
         }
     }
 }

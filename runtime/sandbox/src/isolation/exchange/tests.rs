@@ -222,3 +222,52 @@ async fn a_request_that_its_child_has_not_read_is_told_from_a_lost_call() {
     assert!(matches!(ended(true).await, ExchangeError::Lost(_)), "the guest may have been called");
     assert!(matches!(ended(false).await, ExchangeError::Unread(_)), "no guest was called");
 }
+
+/// A request with this head, as a hostile child may write it, and a body.
+fn request(authority: &str, headers: &[(&str, &str)], body: usize) -> Vec<u8> {
+    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    let head = serde_json::json!({
+        "method": "GET", "scheme": "http", "authority": authority, "path_with_query": "/", "headers": headers,
+        "response_timeout": null, "between_bytes_timeout": null,
+    });
+    NUMBER.message(Tag::HttpRequest, &head, &[&vec![0; body]]).unwrap()
+}
+
+#[tokio::test]
+async fn requests_of_a_child_are_checked() {
+    let refused = async |message: &[u8], says| assert_violation(answered(&apply(), message).await.0, says);
+    let host = "the request is refused: its authority is not a host, or a host and a port";
+    refused(&request("a@b", &[], 0), host).await;
+    refused(&request("a.example", &[("a\n", "b")], 0), "an invalid name of a header").await;
+    refused(&request("a.example", &[("a", "b\r\nc: d")], 0), "an invalid header").await;
+    let too_large = "a message that is too large, or comes at a wrong time";
+    let limits = Limits { http_bytes: 10, ..apply().limits };
+    let answer = answered(&Call { limits, ..apply() }, &request("a.example", &[], 11)).await.0;
+    assert_violation(answer, too_large);
+    let long = Header { tag: Tag::HttpRequest, exchange: NUMBER, head: (1 << 20) + 1, body: 0 };
+    refused(&long.encode(), too_large).await;
+    refused(&NUMBER.message(Tag::HttpResponse, &(), &[]).unwrap(), too_large).await;
+}
+
+#[tokio::test]
+async fn a_child_learns_why_its_request_was_not_sent() {
+    let (mut parent, mut child) = duplex(1 << 20);
+    let streams = Streams::new(&apply().limits, Stdout::Log, None);
+    let observed = Observed::default();
+    let asks = async {
+        let values = Values::from([bytes("cake", 1)]);
+        child.write_all(&[request("a.example", &[], 0), succeeded(&values)].concat()).await.unwrap();
+        let mut received = Vec::new();
+        child.read_to_end(&mut received).await.unwrap();
+        String::from_utf8_lossy(&received).into_owned()
+    };
+    let call = apply();
+    let call = async {
+        let ended = Exchange::new(&mut parent, NUMBER).call(&call, &streams, &observed).await;
+        drop(parent);
+        ended
+    };
+    let (ended, received) = tokio::join!(call, asks);
+    assert!(matches!(ended.unwrap().completion, Completion::Succeeded(_)));
+    assert!(received.contains(r#"{"Failed":{"Denied":"no guest has a network here"}}"#), "{received}");
+}

@@ -23,6 +23,8 @@ struct CallHead {
     action: ActionHead,
     limits: LimitsHead,
     required_outputs: Vec<String>,
+    clock: bool,
+    random: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,8 +68,8 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         action,
         limits,
         required_outputs,
-        // A call that asks for access is not made in a child.
-        outside: _,
+        // A child sends its requests to its parent.
+        outside: Outside { clock, random, gateway: _ },
         interrupt: _,
     } = call;
     let mut body = Vec::new();
@@ -97,6 +99,8 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         action,
         limits: limits.into(),
         required_outputs: required_outputs.iter().map(ToString::to_string).collect(),
+        clock: *clock,
+        random: *random,
     };
     exchange.message(Tag::Call, &head, &body)
 }
@@ -131,7 +135,7 @@ pub(in crate::isolation) fn decode_call(head: &[u8], mut body: &[u8]) -> io::Res
         action,
         limits: head.limits.into(),
         required_outputs: head.required_outputs.iter().map(|output| name(output)).collect::<io::Result<_>>()?,
-        outside: Outside::default(),
+        outside: Outside { clock: head.clock, random: head.random, gateway: None },
         interrupt: CancellationToken::new(),
     })
 }
