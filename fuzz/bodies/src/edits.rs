@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::{Draft, Edit, Flow, Values, file::ParsedEdit};
+use flow::{Draft, Edit, EditedDraft, Flow, Values, file::ParsedEdit};
 use machine::Event;
 
 use crate::{
@@ -41,10 +41,12 @@ fn with_text(edit: ParsedEdit, added: &str) -> Edit {
 fn apply(edits: &[Edit], mut draft: Draft) {
     for edit in edits {
         assert!(!edit.to_string().is_empty());
-        let _ = (edit.added_inputs(), edit.apply(&mut draft));
+        let mut edited = EditedDraft::new(draft);
+        let _ = (edit.added_inputs(), edited.apply(edit));
         if let Edit::Add { text } = edit {
-            let _ = Edit::conflicting_alias(text, &draft);
+            let _ = edited.conflicting_alias(text);
         }
+        draft = edited.into_draft();
         if let Err(diagnostics) = flow::wire(&draft, &modules_of(&draft), &Values::new()) {
             assert!(!diagnostics.is_empty(), "a flow is refused for no reason");
             // The spans of an edited draft are those of its first text, which is not shown.

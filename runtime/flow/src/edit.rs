@@ -3,19 +3,20 @@
 //! An edit changes the flow as its author wrote it, and the whole result is wired again: it is checked by the same rules as a
 //! new flow. The machine decides how a run continues with it.
 
+mod edited_draft;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
 };
 
+pub use self::edited_draft::EditedDraft;
+
 use crate::{
     Condition, Diagnostic, Digest, Draft, Join, NodeName, Pattern, SkipReach, SourceOutcome, Value, ValueName,
-    draft::{
-        DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTaskKind, FlowBody, LinkSpans,
-        ModuleReference,
-    },
-    file, suggest,
+    draft::{DraftNode, DraftTask, FlowBody, LinkSpans},
+    file,
 };
 
 /// The source of a flow: enough to build it again, and to edit it.
@@ -129,14 +130,11 @@ impl FlowSource {
     ///
     /// # Errors
     /// Why the text or an edit cannot be read: a newer version of waft wrote it.
-    pub fn draft(&self) -> Result<Draft, String> {
-        let mut draft = file::parse(&self.text).map_err(|diagnostics| join_messages(&diagnostics))?;
-        self.edits.iter().try_for_each(|edit| edit.apply(&mut draft))?;
-        for (alias, digest) in &self.modules {
-            draft
-                .modules
-                .insert(alias.clone(), ModuleReference { text: digest.to_string(), ..ModuleReference::default() });
-        }
+    pub fn draft(&self) -> Result<EditedDraft, String> {
+        let draft = file::parse(&self.text).map_err(|diagnostics| join_messages(&diagnostics))?;
+        let mut draft = EditedDraft::new(draft);
+        self.edits.iter().try_for_each(|edit| draft.apply(edit))?;
+        draft.pin(&self.modules);
         Ok(draft)
     }
 }
@@ -182,97 +180,12 @@ impl Edit {
         added
     }
 
-    /// The first alias of an added text that the flow already uses for another module.
-    pub fn conflicting_alias(text: &str, draft: &Draft) -> Option<String> {
-        let added = Self::parse_addition(text).ok()?;
-        let is_other = |(alias, reference): &(String, ModuleReference)| {
-            draft.modules.get(alias).is_some_and(|known| known.text != reference.text)
-        };
-        added.modules.into_iter().find(is_other).map(|(alias, _)| alias)
-    }
-
     /// The inputs that this edit adds to the flow.
     #[must_use]
     pub fn added_inputs(&self) -> BTreeSet<ValueName> {
         let Self::Add { text } = self else { return BTreeSet::new() };
         Self::read_addition(text).inputs.into_keys().collect()
     }
-
-    /// Applies the edit to a draft.
-    ///
-    /// # Errors
-    /// Why the edit is invalid, for people.
-    pub fn apply(&self, draft: &mut Draft) -> Result<(), String> {
-        match self {
-            Self::Add { text } => add(draft, text),
-            Self::Remove { task, ran } => {
-                let draft_task = find(&mut draft.body, task)?;
-                if *ran {
-                    draft_task.retired = true;
-                } else {
-                    remove(&mut draft.body, task);
-                }
-                draft.listeners.retain(|listener| listener.to != *task);
-                draft.schedules.retain(|schedule| schedule.to != *task);
-                Ok(())
-            }
-            Self::Link { from, to, on, when, reach, join } => {
-                let body = enclosing_body(&mut draft.body, from).ok_or_else(|| unknown_node(from))?;
-                body.links.retain(|link| (&link.from, &link.to) != (from, to));
-                let (on, when, reach, join) = (*on, when.clone(), *reach, *join);
-                let (from, to, spans) = (from.clone(), to.clone(), LinkSpans::default());
-                body.links.push(DraftLink { from, to, on, when, reach, join, spans });
-                Ok(())
-            }
-            Self::Unlink { from, to } => {
-                let body = enclosing_body(&mut draft.body, from).ok_or_else(|| unknown_node(from))?;
-                let before = body.links.len();
-                body.links.retain(|link| (&link.from, &link.to) != (from, to));
-                if body.links.len() < before {
-                    return Ok(());
-                }
-                Err(format!(
-                    "there is no link {from} -> {to}; where one requires a value of the other, `require` takes it elsewhere"
-                ))
-            }
-            Self::Use { task, uses } => {
-                let module = uses.split('#').next().unwrap_or_default();
-                if !draft.modules.contains_key(module) {
-                    let reference = ModuleReference { text: module.into(), ..ModuleReference::default() };
-                    draft.modules.insert(module.into(), reference);
-                }
-                match &mut find(&mut draft.body, task)?.kind {
-                    DraftTaskKind::Call(current) => current.clone_from(uses),
-                    DraftTaskKind::Wait(_) => return Err(format!("task {task:?} waits, and calls no module")),
-                }
-                Ok(())
-            }
-            Self::Set { task, parameter, value } => {
-                find(&mut draft.body, task)?.with.insert(parameter.clone(), value.clone());
-                Ok(())
-            }
-            Self::Require { task, parameter, value } => {
-                let draft_task = find(&mut draft.body, task)?;
-                draft_task.with.remove(parameter);
-                draft_task.requires.get_or_insert_default().insert(parameter.clone(), value.clone());
-                Ok(())
-            }
-        }
-    }
-}
-
-fn add(draft: &mut Draft, text: &str) -> Result<(), String> {
-    let added = Edit::parse_addition(text).map_err(|diagnostics| join_messages(&diagnostics))?;
-    for (alias, reference) in added.modules {
-        draft.modules.entry(alias).or_insert(reference);
-    }
-    draft.inputs.extend(added.inputs);
-    draft.listeners.extend(added.listeners.into_iter().map(|listener| DraftListener { span: None, ..listener }));
-    draft.schedules.extend(added.schedules.into_iter().map(|schedule| DraftSchedule { span: None, ..schedule }));
-    draft.body.nodes.extend(added.body.nodes.into_iter().map(without_spans));
-    let links = added.body.links.into_iter();
-    draft.body.links.extend(links.map(|link| DraftLink { spans: LinkSpans::default(), ..link }));
-    Ok(())
 }
 
 /// Removes the spans of a node, since they refer to a text other than the flow's.
@@ -285,50 +198,5 @@ fn without_spans(node: DraftNode) -> DraftNode {
             flow.body.links.iter_mut().for_each(|link| link.spans = LinkSpans::default());
             DraftNode::Flow(flow)
         }
-    }
-}
-
-fn unknown_node(name: &NodeName) -> String {
-    format!("the flow has no node {name:?}")
-}
-
-fn find<'b>(body: &'b mut FlowBody, task: &NodeName) -> Result<&'b mut DraftTask, String> {
-    let mut names = Vec::new();
-    collect_names(body, &mut names);
-    let node = enclosing_body(body, task).and_then(|body| body.nodes.iter_mut().find(|node| node.name() == task));
-    match node {
-        Some(DraftNode::Task(task)) => Ok(task),
-        Some(DraftNode::Flow(_)) => Err(format!("{task:?} is a nested flow, and not a task")),
-        None => {
-            let hint = suggest::did_you_mean(task.as_str(), names.iter().map(NodeName::as_str));
-            Err(format!("the flow has no task {task:?}{}", hint.map(|hint| format!(": {hint}")).unwrap_or_default()))
-        }
-    }
-}
-
-fn collect_names(body: &FlowBody, names: &mut Vec<NodeName>) {
-    for node in &body.nodes {
-        names.push(node.name().clone());
-        if let DraftNode::Flow(flow) = node {
-            collect_names(&flow.body, names);
-        }
-    }
-}
-
-/// The flow that contains a node. Flows nest no deeper than the layout allows.
-fn enclosing_body<'b>(body: &'b mut FlowBody, name: &NodeName) -> Option<&'b mut FlowBody> {
-    if body.nodes.iter().any(|node| node.name() == name) {
-        return Some(body);
-    }
-    body.nodes.iter_mut().find_map(|node| match node {
-        DraftNode::Flow(flow) => enclosing_body(&mut flow.body, name),
-        DraftNode::Task(_) => None,
-    })
-}
-
-fn remove(body: &mut FlowBody, task: &NodeName) {
-    if let Some(body) = enclosing_body(body, task) {
-        body.nodes.retain(|node| node.name() != task);
-        body.links.retain(|link| link.from != *task && link.to != *task);
     }
 }

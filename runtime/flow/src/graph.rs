@@ -187,7 +187,8 @@ impl Flow {
     }
 
     /// Some nodes, and all nodes after them.
-    fn reachable_from(&self, nodes: impl IntoIterator<Item = NodeIndex>) -> BTreeSet<NodeIndex> {
+    #[must_use]
+    pub fn reachable_from(&self, nodes: impl IntoIterator<Item = NodeIndex>) -> BTreeSet<NodeIndex> {
         let mut work: Vec<NodeIndex> = nodes.into_iter().collect();
         let mut reached = BTreeSet::new();
         while let Some(index) = work.pop() {

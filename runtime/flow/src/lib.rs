@@ -97,7 +97,7 @@ pub use draft::{
     Diagnostic, Draft, Join, ModuleContent, ModuleInfo, Otherwise, Pattern, Severity, SkipReach, SourceOutcome,
     Strategy,
 };
-pub use edit::{Edit, FlowSource};
+pub use edit::{Edit, EditedDraft, FlowSource};
 pub use graph::{
     DELIVERY_LIMIT, Flow, MAX_DELIVERY_LIMIT, MissedPolicy, Node, NodeIndex, OverlapPolicy, StartTime, Task,
 };

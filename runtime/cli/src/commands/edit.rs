@@ -85,7 +85,7 @@ async fn edit_locally(settings: &Settings, local: LocalRun, request: EditRequest
     let edits = edits(Target::Local(&library), edit).await?;
     let (path, text) = added_text(&edits);
     let request = Edits { edits, if_revision, dry_run };
-    let edited = ::server::edit_alone(&*logbook, &library, &run, &request, SystemClock.now()).await;
+    let edited = ::server::edit_alone(&*logbook, &library, &run, request, SystemClock.now()).await;
     edited.map_err(|problem| {
         let problem = problem.into_document();
         if problem.diagnostics.is_empty() {

@@ -52,7 +52,7 @@ impl Machine {
                 | Edit::Require { .. } => edit.clone(),
             };
             if let Edit::Add { text } = &edit
-                && let Some(alias) = Edit::conflicting_alias(text, &draft)
+                && let Some(alias) = draft.conflicting_alias(text)
             {
                 reasons
                     .push(format!("{edit}: the flow has another module {alias:?} already: choose another name for it"));
@@ -64,12 +64,12 @@ impl Machine {
                 continue;
             }
             inputs.extend(added);
-            match edit.apply(&mut draft) {
+            match draft.apply(&edit) {
                 Ok(()) => planned.edits.push(edit),
                 Err(reason) => reasons.push(format!("{edit}: {reason}")),
             }
         }
-        if reasons.is_empty() { Ok((planned, draft)) } else { Err(reasons) }
+        if reasons.is_empty() { Ok((planned, draft.into_draft())) } else { Err(reasons) }
     }
 
     fn has_run(&self, task: &NodeName) -> bool {
@@ -157,8 +157,7 @@ impl Machine {
             return Vec::new();
         }
         let starts = triggers.back_edges.iter().map(|edge| edge.to).chain(triggers.entries.iter().copied());
-        let reachable: BTreeSet<NodeIndex> =
-            starts.flat_map(|entry| flow.nodes_of_firing(Some(entry)).unwrap_or_default()).collect();
+        let reachable = flow.reachable_from(starts);
         let known = keys(&self.flow);
         let is_task =
             |index: NodeIndex| matches!(flow.node(index).role, Role::Task(_) | Role::Wait(_) | Role::ForEach(_));

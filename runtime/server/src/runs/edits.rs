@@ -1,31 +1,28 @@
 //! Edits the flow of a run while it runs.
 
 mod alone;
+mod plan;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{self, EditResult, Edits, LinkJoin, LinkOutcome, LinkReach};
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use engine::CommandError;
-use flow::{
-    Condition, Diagnostic, Draft, Edit, Flow, FlowSource, Join, Namespace, NodeName, Revision, RunId, SkipReach,
-    SourceOutcome, Value, ValueName,
-};
+use flow::{Condition, Edit, Join, Namespace, NodeName, RunId, SkipReach, SourceOutcome, Value, ValueName};
 use machine::Machine;
 use protocol::RunCommand;
 
-use super::{
-    namespace::foreign_names,
-    submit::{api_diagnostics, diagnostics_problem, unserved_queues, wire},
-};
-use crate::{
-    ModuleLibrary, QueueCoverage, WiredFlow, auth::namespace::CallerNamespace, extract, problem::Problem, state,
-};
+use self::plan::{EditPlan, plan_edits};
+use super::{namespace::foreign_names, submit::diagnostics_problem};
+use crate::{auth::namespace::CallerNamespace, extract, problem::Problem, state, turns};
 
 pub use alone::edit_alone;
 
 /// The maximum number of tries when concurrent changes to the run interfere.
 const MAX_TRIES: usize = 5;
+
+/// The maximum number of edits of one request. All of them are one step of the run and one record.
+const MAX_EDITS: usize = 1_000;
 
 /// Changes the flow of a run: all of the edits in one step, or none of them.
 ///
@@ -44,15 +41,15 @@ pub(crate) async fn edit(
     Extension(CallerNamespace(namespace)): Extension<CallerNamespace>,
     extract::Json(request): extract::Json<Edits>,
 ) -> Result<Json<EditResult>, Problem> {
-    let edits = parse_edits(&request)?;
+    let request = Arc::new(EditRequest::parse(request)?);
     for attempt in 0..MAX_TRIES {
         // An edit that is refused after the flow changed may have made that change itself: its answer was lost.
         if attempt > 0
-            && let Some(edited) = applied_edits(&state, &run, &edits).await?
+            && let Some(edited) = applied_edits(&state, &run, &request).await?
         {
             return Ok(Json(edited));
         }
-        if let Some(edited) = try_edit(&state, &run, &request, &edits, namespace.as_ref()).await? {
+        if let Some(edited) = try_edit(&state, &run, &request, namespace.as_ref()).await? {
             return Ok(Json(edited));
         }
     }
@@ -60,32 +57,38 @@ pub(crate) async fn edit(
 }
 
 /// The edits as made, if they are the last ones of the run's flow.
-async fn applied_edits(state: &state::State, run: &RunId, edits: &[Edit]) -> Result<Option<EditResult>, Problem> {
-    let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
+async fn applied_edits(
+    state: &state::State,
+    run: &RunId,
+    request: &Arc<EditRequest>,
+) -> Result<Option<EditResult>, Problem> {
+    let (machine, request) = (load_machine(state, run).await?, request.clone());
     // Making an edit finds out whether a task had run.
     let as_requested = |edit: &Edit| match edit {
         Edit::Remove { task, .. } => Edit::Remove { task: task.clone(), ran: false },
         edit => edit.clone(),
     };
-    let known: Vec<Edit> = machine.flow().origin.iter().flat_map(|origin| &origin.edits).map(as_requested).collect();
-    let is_made = known.ends_with(edits);
-    let edits = edits.iter().map(ToString::to_string).collect();
-    let (run, revision, warnings) = (run.to_string(), machine.revision().get(), Vec::new());
-    Ok(is_made.then_some(EditResult { run, revision, applied: true, edits, warnings }))
+    let find = move || {
+        let known = machine.flow().origin.iter().flat_map(|origin| &origin.edits);
+        let known: Vec<Edit> = known.map(as_requested).collect();
+        let (run, revision) = (machine.run().to_string(), machine.revision().get());
+        let edited = || EditResult { run, revision, applied: true, edits: request.shown(), warnings: Vec::new() };
+        known.ends_with(&request.edits).then(edited)
+    };
+    Ok(turns::in_turn(find).await)
 }
 
 /// Makes the edits against the current flow. Returns `None` if the flow changed in between.
 async fn try_edit(
     state: &state::State,
     run: &RunId,
-    request: &Edits,
-    edits: &[Edit],
+    request: &Arc<EditRequest>,
     namespace: Option<&Namespace>,
 ) -> Result<Option<EditResult>, Problem> {
-    let machine = state.dependencies.logbook.load(run).await?.into_machine()?;
-    let EditPlan { revision, flow, edited } =
-        plan_edits(&state.dependencies.modules, &state.dependencies.coverage, &machine, (request, edits), namespace)
-            .await?;
+    let machine = load_machine(state, run).await?;
+    let library = &state.dependencies.modules;
+    let plan = plan_edits(library, &state.dependencies.coverage, machine, request, namespace).await?;
+    let EditPlan { machine: _, revision, flow, edited } = plan;
     let foreign = foreign_names(&flow, namespace);
     if !foreign.is_empty() {
         return Err(diagnostics_problem(&foreign, ""));
@@ -93,7 +96,7 @@ async fn try_edit(
     if request.dry_run {
         return Ok(Some(edited));
     }
-    let bytes = edits.iter().map(|edit| edit.to_string().len()).sum();
+    let bytes = request.edits.iter().map(|edit| edit.to_string().len()).sum();
     state.add_bytes(flow.name.namespace().as_ref(), bytes).await?;
     match state.dependencies.engine.command(run, RunCommand::Edit { revision, flow: Arc::new(flow) }).await {
         Ok(_) => Ok(Some(EditResult { applied: true, ..edited })),
@@ -104,78 +107,10 @@ async fn try_edit(
     }
 }
 
-/// A plan for valid edits, with their result.
-struct EditPlan {
-    /// The revision that the edits are based on.
-    revision: Revision,
-    /// The flow that the run continues with.
-    flow: Flow,
-    /// The answer to the request; the edits are not applied yet.
-    edited: EditResult,
-}
-
-/// Plans edits of a run; changes nothing.
-async fn plan_edits(
-    library: &ModuleLibrary,
-    coverage: &QueueCoverage,
-    machine: &Machine,
-    (request, edits): (&Edits, &[Edit]),
-    limited_to: Option<&Namespace>,
-) -> Result<EditPlan, Problem> {
-    let revision = machine.revision();
-    if request.if_revision.is_some_and(|expected| expected != revision.get()) {
-        return Err(conflict(format!("the flow of the run is at revision {revision}")));
-    }
-    let (origin, draft) = machine.plan(edits).map_err(|reasons| conflict(reasons.join("; ")))?;
-    // The text of the flow may leave out its namespace.
-    let mut draft = Draft { name: Some(machine.flow().name.clone()), ..draft };
-    pin_modules(&mut draft, &request.edits);
-    let (flow, warnings) = edited_flow(library, coverage, machine, (origin, &draft), limited_to).await?;
-    let reasons = machine.edit_errors(&flow);
-    if !reasons.is_empty() {
-        return Err(conflict(reasons.join("; ")));
-    }
-    let warnings = api_diagnostics(&warnings, "");
-    let edits = edits.iter().map(ToString::to_string).collect();
-    let (run, next) = (machine.run().to_string(), revision.next().get());
-    Ok(EditPlan { revision, flow, edited: EditResult { run, revision: next, applied: false, edits, warnings } })
-}
-
-/// Builds the flow that the run continues with.
-async fn edited_flow(
-    library: &ModuleLibrary,
-    coverage: &QueueCoverage,
-    machine: &Machine,
-    (origin, draft): (FlowSource, &Draft),
-    limited_to: Option<&Namespace>,
-) -> Result<(Flow, Vec<Diagnostic>), Problem> {
-    let wired = wire(library, draft, &machine.flow().inputs, limited_to).await;
-    let wired = wired.map_err(|diagnostics| diagnostics_problem(&without_spans(diagnostics), ""))?;
-    let WiredFlow { flow, warnings, modules } = wired;
-    let unserved = unserved_queues(coverage, &draft.body, &flow);
-    if !unserved.is_empty() {
-        return Err(diagnostics_problem(&without_spans(unserved), ""));
-    }
-    let flow = Flow { origin: Some(Arc::new(FlowSource { modules, ..origin })), ..flow };
-    Ok((flow, without_spans(warnings)))
-}
-
-/// An edited flow comes from several texts, so spans in one of them would mislead.
-fn without_spans(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    diagnostics.into_iter().map(|diagnostic| Diagnostic { span: None, ..diagnostic }).collect()
-}
-
-/// Uses the modules that the request names for the added texts.
-fn pin_modules(draft: &mut Draft, edits: &[api::Edit]) {
-    for edit in edits {
-        let api::Edit::Add { text, modules } = edit else { continue };
-        let declared = Edit::parse_addition(text).map(|added| added.modules).unwrap_or_default();
-        for (alias, digest) in modules.iter().filter(|(alias, _)| declared.contains_key(*alias)) {
-            if let Some(reference) = draft.modules.get_mut(alias) {
-                reference.text.clone_from(digest);
-            }
-        }
-    }
+/// The run as its records are now. Replaying many of them takes time.
+async fn load_machine(state: &state::State, run: &RunId) -> Result<Machine, Problem> {
+    let history = state.dependencies.logbook.load(run).await?;
+    Ok(turns::in_turn(move || history.into_machine()).await?)
 }
 
 fn conflict(detail: String) -> Problem {
@@ -183,10 +118,38 @@ fn conflict(detail: String) -> Problem {
         .hint("`waft show RUN --revisions` shows the run, its revision and its edits")
 }
 
-fn parse_edits(request: &Edits) -> Result<Vec<Edit>, Problem> {
-    let edits: Vec<Edit> =
-        request.edits.iter().map(parse_edit).collect::<Result<_, _>>().map_err(Problem::bad_request)?;
-    if edits.is_empty() { Err(Problem::bad_request("there is nothing to change")) } else { Ok(edits) }
+/// A request whose edits were read.
+struct EditRequest {
+    edits: Vec<Edit>,
+    /// The modules that the request names for each of its added texts.
+    added: Vec<(Arc<str>, BTreeMap<String, String>)>,
+    if_revision: Option<u64>,
+    dry_run: bool,
+}
+
+impl EditRequest {
+    fn parse(request: Edits) -> Result<Self, Problem> {
+        let Edits { edits: asked, if_revision, dry_run } = request;
+        if asked.is_empty() {
+            return Err(Problem::bad_request("there is nothing to change"));
+        }
+        if asked.len() > MAX_EDITS {
+            let detail = format!("these are {} edits, and a request has at most {MAX_EDITS}", asked.len());
+            return Err(Problem::bad_request(detail).hint("make them with several requests"));
+        }
+        let edits: Vec<Edit> = asked.iter().map(parse_edit).collect::<Result<_, _>>().map_err(Problem::bad_request)?;
+        let added = asked.into_iter().zip(&edits).filter_map(|(asked, edit)| match (asked, edit) {
+            (api::Edit::Add { modules, .. }, Edit::Add { text }) => Some((text.clone(), modules)),
+            _ => None,
+        });
+        let added = added.collect();
+        Ok(Self { edits, added, if_revision, dry_run })
+    }
+
+    /// The edits, for people.
+    fn shown(&self) -> Vec<String> {
+        self.edits.iter().map(ToString::to_string).collect()
+    }
 }
 
 fn parse_edit(edit: &api::Edit) -> Result<Edit, String> {
@@ -231,4 +194,25 @@ fn parse_edit(edit: &api::Edit) -> Result<Edit, String> {
             Edit::Require { task: node(task)?, parameter: named(parameter)?, value: named(value)? }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn removals(number: usize) -> Edits {
+        let edits = (0..number).map(|number| api::Edit::Remove { task: format!("t{number}") }).collect();
+        Edits { edits, if_revision: None, dry_run: true }
+    }
+
+    #[test]
+    fn a_request_has_at_most_so_many_edits() {
+        assert_eq!(EditRequest::parse(removals(MAX_EDITS)).ok().unwrap().edits.len(), MAX_EDITS);
+        for (number, expected) in
+            [(MAX_EDITS + 1, "these are 1001 edits, and a request has at most 1000"), (0, "there is nothing to change")]
+        {
+            let problem = EditRequest::parse(removals(number)).err().unwrap().into_document();
+            assert_eq!((problem.status, problem.detail.as_str()), (400, expected));
+        }
+    }
 }

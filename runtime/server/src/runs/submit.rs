@@ -10,8 +10,8 @@ use axum::{
 };
 use engine::SubmitError;
 use flow::{
-    Diagnostic, Draft, Flow, Namespace, QueueName, RunId, Severity, StoredReferences, Values,
-    draft::{DraftNode, FlowBody, MissingModule},
+    Diagnostic, Draft, Flow, Namespace, NodeName, QueueName, RunId, Severity, StoredReferences, Values,
+    draft::{DraftNode, FlowBody, MissingModule, Span},
 };
 use logbook::LoadError;
 use store::{FetchError, Refusal};
@@ -218,12 +218,13 @@ pub(super) fn missing_module(error: &LibraryError, limited_to: Option<&Namespace
 /// Reports the queues of a flow that no worker serves.
 pub(super) fn unserved_queues(coverage: &QueueCoverage, body: &FlowBody, flow: &Flow) -> Vec<Diagnostic> {
     let QueueCoverage::Embedded(queues) = coverage else { return Vec::new() };
-    let unserved = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue));
+    let mut unserved = flow.tasks().filter(|(_, _, task)| !queues.contains(&task.queue)).peekable();
     // Whoever is limited to a namespace learns nothing of the queues of others.
     let namespace = flow.name.namespace();
     let is_known = |queue: &&QueueName| namespace.is_none() || queue.namespace() == namespace;
     let served: Vec<&str> = queues.iter().filter(is_known).map(|queue| queue.as_str()).collect();
-    let diagnostic = |(_, name, task): (_, &flow::NodeName, &flow::Task)| Diagnostic {
+    let spans: BTreeMap<&NodeName, Span> = unserved.peek().map(|_| spans_of_queues(body)).unwrap_or_default();
+    let diagnostic = |(_, name, task): (_, &NodeName, &flow::Task)| Diagnostic {
         severity: Severity::Error,
         message: format!("no worker takes jobs from the queue {} of task {:?}", task.queue, name.as_str()),
         hint: Some(format!(
@@ -232,20 +233,27 @@ pub(super) fn unserved_queues(coverage: &QueueCoverage, body: &FlowBody, flow: &
             if served.is_empty() { "no queue of the namespace".to_owned() } else { served.join(", ") },
             task.queue
         )),
-        span: span_of_queue(body, name),
+        span: spans.get(name).cloned().flatten(),
     };
     unserved.map(diagnostic).collect()
 }
 
-/// The span of a task's queue in the file, or of the task.
-fn span_of_queue(body: &FlowBody, name: &flow::NodeName) -> flow::draft::Span {
-    body.nodes.iter().find_map(|node| match node {
-        DraftNode::Task(task) if task.name == *name => {
-            task.spans.get("queue").or_else(|| task.spans.get("name")).or_else(|| task.spans.get("")).cloned()
+/// The span of each task's queue in the file, or of the task.
+fn spans_of_queues(body: &FlowBody) -> BTreeMap<&NodeName, Span> {
+    let (mut spans, mut bodies) = (BTreeMap::new(), vec![body]);
+    while let Some(body) = bodies.pop() {
+        for node in &body.nodes {
+            match node {
+                DraftNode::Task(task) => {
+                    let span =
+                        task.spans.get("queue").or_else(|| task.spans.get("name")).or_else(|| task.spans.get(""));
+                    spans.insert(&task.name, span.cloned());
+                }
+                DraftNode::Flow(flow) => bodies.push(&flow.body),
+            }
         }
-        DraftNode::Task(_) => None,
-        DraftNode::Flow(flow) => span_of_queue(&flow.body, name),
-    })
+    }
+    spans
 }
 
 pub(super) fn diagnostics_problem(diagnostics: &[Diagnostic], text: &str) -> Problem {

@@ -7,7 +7,7 @@ use flow::{RunId, Timestamp};
 use logbook::{Append, AppendOutcome, Logbook, MaxUnended, RunInfo};
 use machine::Event;
 
-use super::{EditPlan, conflict, parse_edits, plan_edits};
+use super::{EditPlan, EditRequest, conflict, plan_edits};
 use crate::{ModuleLibrary, QueueCoverage, problem::Problem};
 
 /// Edits the flow of a run that no process drives: it makes all of the edits in one step, or none of them. The next driver
@@ -19,16 +19,16 @@ pub async fn edit_alone(
     logbook: &dyn Logbook,
     library: &ModuleLibrary,
     run: &RunId,
-    request: &Edits,
+    request: Edits,
     now: Timestamp,
 ) -> Result<EditResult, Problem> {
-    let edits = parse_edits(request)?;
+    let request = Arc::new(EditRequest::parse(request)?);
     let history = logbook.load(run).await?;
     let (follows, published, info) = (history.version(), history.published, history.info.clone());
-    let mut machine = history.into_machine()?;
+    let machine = history.into_machine()?;
     // The available workers are known only once a process drives the run.
-    let EditPlan { revision, flow, edited } =
-        plan_edits(library, &QueueCoverage::AnyWorker, &machine, (request, &edits), None).await?;
+    let EditPlan { mut machine, revision, flow, edited } =
+        plan_edits(library, &QueueCoverage::AnyWorker, machine, &request, None).await?;
     if request.dry_run {
         return Ok(edited);
     }
