@@ -6,6 +6,7 @@
 //! each value and adds the resulting order. [`assembly`] builds the arena of the result.
 
 mod assembly;
+mod components;
 mod cycles;
 mod type_check;
 mod graph;

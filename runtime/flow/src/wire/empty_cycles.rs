@@ -1,46 +1,55 @@
 //! Cycles without calls: nothing would slow them down, and they would have no effect.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::layout::Layout;
+use super::{components::Components, layout::Layout};
 use crate::{
-    Diagnostic, Flow, Json, Value,
-    draft::DraftLink,
+    Diagnostic, Flow, Json, NodeIndex, NodeName, Value,
+    draft::Span,
     graph::{BackEdge, Role, ScopeIndex, Source},
 };
 
 /// Refuses back edges that form a cycle without a call. A list that is not known yet may be empty too; the machine slows
 /// such a cycle down.
 pub(super) fn check_empty_cycles(layout: &Layout<'_>, flow: &Flow, diagnostics: &mut Vec<Diagnostic>) {
+    let calling = leading_to_calls(flow);
     let back_edges = flow.triggers.iter().flat_map(|triggers| &triggers.back_edges);
-    let empty: Vec<&BackEdge> = back_edges.filter(|edge| !calls(flow, edge)).collect();
-    let leads_to = |one: &BackEdge, other: &BackEdge| {
-        flow.nodes_of_firing(Some(one.to)).is_some_and(|members| members.contains(&other.link.from))
-    };
-    let indices = 0..empty.len();
-    let next: BTreeMap<usize, Vec<usize>> = indices
-        .clone()
-        .map(|index| (index, indices.clone().filter(|other| leads_to(empty[index], empty[*other])).collect()))
-        .collect();
-    for index in indices.filter(|index| is_cycle(&next, *index)) {
-        let edge = empty[index];
+    let empty: Vec<&BackEdge> = back_edges.filter(|edge| !calling[edge.to.0 as usize]).collect();
+    if empty.is_empty() {
+        return;
+    }
+    let index = |node: &NodeIndex| node.0 as usize;
+    let mut successors: Vec<Vec<usize>> =
+        flow.nodes.iter().map(|node| node.after.iter().map(index).collect()).collect();
+    empty.iter().for_each(|edge| successors[index(&edge.link.from)].push(index(&edge.to)));
+    let components = Components::of(&successors);
+    let links = &layout.flow(ScopeIndex::ROOT).body.links;
+    let spans = links.iter().rev().map(|link| ((&link.from, &link.to), &link.spans.from));
+    let spans: BTreeMap<(&NodeName, &NodeName), &Span> = spans.collect();
+    for edge in empty.into_iter().filter(|edge| components.is_same(index(&edge.link.from), index(&edge.to))) {
         let (from, to) = (&flow.node(edge.link.from).name, &flow.node(edge.to).name);
         let message = format!("the link {from:?} -> {to:?} closes a cycle without any call");
-        let links = &layout.flow(ScopeIndex::ROOT).body.links;
-        let is_same = |link: &&DraftLink| link.from == *from && link.to == *to;
-        let span = links.iter().find(is_same).and_then(|link| link.spans.from.clone());
+        let span = spans.get(&(from, to)).copied().cloned().flatten();
         let hint = "their lists are empty: give for_each a list with elements, or leave the link out";
         diagnostics.push(Diagnostic::error(span, message).hint(hint));
     }
 }
 
-/// Whether the firing that a back edge triggers may call a guest.
-fn calls(flow: &Flow, edge: &BackEdge) -> bool {
-    flow.nodes_of_firing(Some(edge.to)).into_iter().flatten().any(|index| match &flow.node(index).role {
+/// For each node, whether a firing that starts with it may call a guest.
+fn leading_to_calls(flow: &Flow) -> Vec<bool> {
+    let calls = |index: &NodeIndex| match &flow.node(*index).role {
         Role::Task(_) | Role::Wait(_) => true,
         Role::ForEach(each) => !is_empty(&each.list),
         Role::FanIn(_) | Role::Controller(_) | Role::Begin | Role::End => false,
-    })
+    };
+    let mut leading = vec![false; flow.nodes.len()];
+    let mut work: Vec<NodeIndex> = flow.indices().filter(calls).collect();
+    while let Some(index) = work.pop() {
+        if !std::mem::replace(&mut leading[index.0 as usize], true) {
+            work.extend(&flow.node(index).before);
+        }
+    }
+    leading
 }
 
 fn is_empty(list: &Source) -> bool {
@@ -54,17 +63,4 @@ fn is_empty(list: &Source) -> bool {
         | Source::Failure(_)
         | Source::Absent => false,
     }
-}
-
-fn is_cycle(next: &BTreeMap<usize, Vec<usize>>, index: usize) -> bool {
-    let (mut seen, mut work) = (BTreeSet::new(), next[&index].clone());
-    while let Some(other) = work.pop() {
-        if other == index {
-            return true;
-        }
-        if seen.insert(other) {
-            work.extend(&next[&other]);
-        }
-    }
-    false
 }

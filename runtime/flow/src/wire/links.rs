@@ -154,7 +154,6 @@ impl LinkContext<'_, '_> {
         inputs: &mut BTreeSet<ValueName>,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<(ValueName, Source)> {
-        let provided = self.provided_by(from);
         let mut reads = Vec::new();
         for name in when.variables() {
             let value = ValueName::new(&name).ok();
@@ -162,8 +161,8 @@ impl LinkContext<'_, '_> {
                 if link.on != SourceOutcome::Success && is_failure(value) {
                     return Some(Source::Failure(vec![from.last]));
                 }
-                if let Some(node) = provided.get(value) {
-                    return Some(node_source(*node, value));
+                if let Some(node) = self.provider_in(from, value) {
+                    return Some(node_source(node, value));
                 }
                 self.inputs.contains_key(value).then(|| {
                     inputs.insert(value.clone());
@@ -178,9 +177,8 @@ impl LinkContext<'_, '_> {
                         "the condition of the link {:?} -> {:?} reads {name:?}, which neither {:?} provides nor the run starts with",
                         link.from, link.to, link.from
                     );
-                    let known = provided.keys().chain(self.inputs.keys()).map(ValueName::as_str);
                     let is_read = diagnostics.len() < suggest::MAX_SUGGESTIONS;
-                    let hint = is_read.then(|| suggest::did_you_mean(&name, known)).flatten();
+                    let hint = is_read.then(|| self.suggest_value(from, &name)).flatten();
                     let hint = hint.unwrap_or_else(|| match name.as_str() {
                         FAILURE => "`failure` exists only on a link with on = \"failure\" or \"any\"".into(),
                         _ => "a condition reads what its source provides, and inputs".into(),
@@ -213,17 +211,23 @@ impl LinkContext<'_, '_> {
         }
     }
 
-    fn provided_by(&self, member: &Member<'_>) -> BTreeMap<ValueName, NodeIndex> {
+    /// The node of a member that provides a value.
+    fn provider_in(&self, member: &Member<'_>, value: &ValueName) -> Option<NodeIndex> {
         match member.nested {
             None => {
-                let provides = self.tasks[&member.first].provides.values();
-                provides.map(|value| (value.clone(), member.last)).collect()
+                self.tasks[&member.first].provides.values().any(|provided| provided == value).then_some(member.last)
             }
-            Some(nested) => {
-                let outputs = self.outputs.get(&nested).into_iter().flatten();
-                outputs.map(|(value, output)| (value.clone(), output.node)).collect()
-            }
+            Some(nested) => Some(self.outputs.get(&nested)?.get(value)?.node),
         }
+    }
+
+    /// The name closest to one that a condition cannot read, among what its source provides and the inputs.
+    fn suggest_value(&self, from: &Member<'_>, name: &str) -> Option<String> {
+        let provided: BTreeSet<&ValueName> = match from.nested {
+            None => self.tasks[&from.first].provides.values().collect(),
+            Some(nested) => self.outputs.get(&nested).into_iter().flat_map(BTreeMap::keys).collect(),
+        };
+        suggest::did_you_mean(name, provided.into_iter().chain(self.inputs.keys()).map(ValueName::as_str))
     }
 
     /// Whether the values that a member provides are known.

@@ -78,8 +78,12 @@ pub(super) fn resolve(
     };
     let (mut resolved, mut unresolved) = (Vec::new(), Vec::new());
     for ((member, mut requirement), choice) in requirements.into_iter().zip(choices) {
-        let loop_carried = providers.get(&requirement.value).into_iter().flatten();
-        let loop_carried = loop_carried.filter(|provider| resolver.carried.contains(&(provider.member, member)));
+        // Most flows carry nothing over, and a value may have many providers.
+        let providers_of_value = providers.get(&requirement.value).filter(|_| !resolver.carried.is_empty());
+        let loop_carried = providers_of_value
+            .into_iter()
+            .flatten()
+            .filter(|provider| resolver.carried.contains(&(provider.member, member)));
         requirement.loop_carried.extend(loop_carried.map(|provider| provider.output.node));
         let source = match choice {
             Choice::Reported => continue,
@@ -193,14 +197,10 @@ fn resolve_graph(
 }
 
 impl ScopeResolver<'_, '_> {
-    /// The members that provide a value.
-    pub(super) fn providers_of(&self, value: &ValueName) -> Vec<usize> {
-        let members = self.layout.flow(self.scope).members.iter().enumerate();
-        let provides = |member: &super::layout::Member<'_>| match member.nested {
-            Some(nested) => self.outputs[&nested].contains_key(value),
-            None => self.tasks[&member.first].provides.values().any(|provided| provided == value),
-        };
-        members.filter(|(_, member)| provides(member)).map(|(index, _)| index).collect()
+    /// The members that provide each value, in order.
+    pub(super) fn members_by_value(&self) -> BTreeMap<ValueName, Vec<usize>> {
+        let members = |providers: Vec<Provider>| providers.into_iter().map(|provider| provider.member).collect();
+        self.providers().into_iter().map(|(value, providers)| (value, members(providers))).collect()
     }
 
     /// The providers of each value, in member order.
@@ -233,9 +233,11 @@ impl ScopeResolver<'_, '_> {
 
     /// The provider of a value for a member, if no link reversed their order.
     fn reversed_provider(&self, graph: &Graph, member: usize, providers: &[Provider]) -> Option<NodeIndex> {
-        let linked = providers.iter().find(|provider| graph.is_linked(member, provider.member));
+        let linked = graph.after[member].iter().filter(|after| graph.is_linked(member, **after));
+        let first =
+            linked.filter_map(|after| providers.binary_search_by_key(after, |provider| provider.member).ok()).min();
         let is_graph = self.layout.flow(self.scope).body.pattern == Pattern::Graph;
-        linked.filter(|_| is_graph).map(|provider| provider.output.node)
+        first.filter(|_| is_graph).map(|index| providers[index].output.node)
     }
 
     /// The values that nodes after the flow can use.

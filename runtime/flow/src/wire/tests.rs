@@ -1,6 +1,7 @@
 //! Tests of the sources of parameters, the order of nodes, and the diagnostics of flows that cannot run.
 
 mod any_flow;
+mod large;
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{layout::Layout, links::LinkContext, scope_resolver::ScopeResolver, task::Requirement};
+use super::{
+    components::Components, layout::Layout, links::LinkContext, scope_resolver::ScopeResolver, task::Requirement,
+};
 use crate::{
     Diagnostic, Draft, Flow, Join, NodeIndex, NodeName, SourceOutcome, ValueName,
     draft::{DraftLink, DraftTriggers},
@@ -12,6 +14,10 @@ use crate::{
 
 /// The default maximum of parallel firings.
 const DEFAULT_PARALLEL_FIRINGS: u32 = 100;
+
+/// The maximum number of pairs of nodes in a cyclic flow of which one provides a value that the other requires: each may be a
+/// loop-carried value.
+const MAX_VALUE_EDGES: usize = 100_000;
 
 /// The cycles of the whole flow.
 #[derive(Default)]
@@ -61,38 +67,52 @@ pub(super) fn find_cycles(
     if !draft.triggers.cyclic {
         return cycles;
     }
-    let mut successors = vec![BTreeSet::new(); flow.members.len()];
-    for (_, from, to) in links.iter().filter(|(index, ..)| !cycles.back_edges.contains_key(index)) {
-        successors[*from].insert(*to);
-    }
+    let ordering: Vec<(usize, usize, usize)> =
+        links.iter().copied().filter(|(index, ..)| !cycles.back_edges.contains_key(index)).collect();
+    let mut successors = vec![Vec::new(); flow.members.len()];
+    ordering.iter().for_each(|(_, from, to)| successors[*from].push(*to));
     let linked: BTreeSet<(usize, usize)> = links.iter().map(|(_, from, to)| (*from, *to)).collect();
-    let mut value_edges = BTreeSet::new();
-    for (consumer, requirement) in requirements {
-        for provider in resolver.providers_of(&requirement.value) {
-            // An explicit link replaces the value order for its pair.
-            if !linked.contains(&(*consumer, provider)) || provider == *consumer {
-                successors[provider].insert(*consumer);
-            }
-            value_edges.insert((provider, *consumer));
-        }
+    let value_edges = value_edges(resolver, requirements, diagnostics);
+    // An explicit link replaces the value order for its pair.
+    let (ordered, replaced): (Vec<_>, Vec<_>) = value_edges
+        .into_iter()
+        .partition(|(provider, consumer)| provider == consumer || !linked.contains(&(*consumer, *provider)));
+    ordered.iter().for_each(|(provider, consumer)| successors[*provider].push(*consumer));
+    let components = Components::of(&successors);
+    // What orders two members leads from the one to the other: if a path leads back, they are in one component.
+    let is_back = |from: usize, to: usize| from >= to && components.is_same(from, to);
+    for (index, ..) in ordering.iter().filter(|(_, from, to)| is_back(*from, *to)) {
+        cycles.back_edges.insert(*index, BackEdgeTiming::End);
     }
-    let leads_to = |from: usize, to: usize| {
-        let (mut seen, mut work) = (BTreeSet::new(), vec![from]);
-        while let Some(member) = work.pop() {
-            if member == to {
-                return true;
-            }
-            work.extend(successors[member].iter().filter(|after| seen.insert(**after)));
-        }
-        false
-    };
-    for (index, from, to) in &links {
-        if from >= to && leads_to(*to, *from) {
-            cycles.back_edges.entry(*index).or_insert(BackEdgeTiming::End);
-        }
-    }
-    cycles.loop_carried = value_edges.into_iter().filter(|(from, to)| from >= to && leads_to(*to, *from)).collect();
+    cycles.loop_carried = ordered.into_iter().filter(|(from, to)| is_back(*from, *to)).collect();
+    let replaced = replaced.into_iter().filter(|(from, to)| from >= to).map(|(from, to)| (to, from));
+    cycles.loop_carried.extend(components.leading(replaced.collect()).into_iter().map(|(to, from)| (from, to)));
     cycles
+}
+
+/// The members that provide a value, each with each member that requires the value.
+fn value_edges(
+    resolver: &ScopeResolver<'_, '_>,
+    requirements: &[(usize, Requirement)],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeSet<(usize, usize)> {
+    let providers = resolver.members_by_value();
+    let mut edges = BTreeSet::new();
+    for (consumer, requirement) in requirements {
+        let providers = providers.get(&requirement.value).into_iter().flatten();
+        edges.extend(providers.map(|provider| (*provider, *consumer)));
+        if edges.len() > MAX_VALUE_EDGES {
+            let message = format!(
+                "the flow is cyclic, and more than {MAX_VALUE_EDGES} pairs of nodes provide and require the same value; \
+                 one value of them is {:?}",
+                requirement.value
+            );
+            let hint = "give the values of some nodes names of their own";
+            diagnostics.push(Diagnostic::error(resolver.layout.span(requirement.node, "requires"), message).hint(hint));
+            break;
+        }
+    }
+    edges
 }
 
 impl LinkContext<'_, '_> {
@@ -238,16 +258,10 @@ fn entries_awaiting_values(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeSet<NodeIndex> {
     let first_firing = flow.nodes_of_firing(None).unwrap_or_default();
+    let awaiting: Vec<NodeIndex> = awaiting.intersection(&first_firing).copied().collect();
+    let after_another = flow.reachable_from(awaiting.iter().flat_map(|index| &flow.node(*index).after).copied());
     let mut entries = BTreeSet::new();
-    for index in awaiting.iter().filter(|index| first_firing.contains(index)) {
-        let is_after_another = awaiting.iter().any(|other| {
-            other != index
-                && first_firing.contains(other)
-                && flow.nodes_of_firing(Some(*other)).is_some_and(|members| members.contains(index))
-        });
-        if is_after_another {
-            continue;
-        }
+    for index in awaiting.iter().filter(|index| !after_another.contains(index)) {
         if flow.node(*index).scope != ScopeIndex::ROOT {
             let message = format!(
                 "task {:?} is in a nested flow, and requires a value that only a notification provides",

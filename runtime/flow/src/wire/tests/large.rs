@@ -1,0 +1,62 @@
+//! Flows with thousands of nodes that fire more than once. Work that grows with the square of their size takes minutes here.
+
+use super::*;
+use crate::Diagnostic;
+
+fn wire_large(head: &str, tasks: impl Iterator<Item = String>, links: &str) -> Result<Flow, Vec<Diagnostic>> {
+    let text = format!("name = \"f\"\n{head}\n{MODULES}\n{}{links}", tasks.collect::<String>());
+    wire(&file::parse(&text).unwrap(), &modules(), &Values::new()).map(|(flow, _)| flow)
+}
+
+fn link(from: usize, to: usize) -> String {
+    format!("[[link]]\nfrom = \"t{from}\"\nto = \"t{to}\"\n")
+}
+
+/// A cycle of tasks in which each leads back to the first.
+fn cyclic(tasks: usize, task: &str) -> Result<Flow, Vec<Diagnostic>> {
+    let written = (0..tasks).map(|number| format!("[[task]]\nname = \"t{number}\"\n{task}\n"));
+    let links: String = (1..tasks).map(|number| link(number - 1, number) + &link(number, 0)).collect();
+    wire_large("cyclic = true", written, &links)
+}
+
+#[test]
+fn thousands_of_back_edges_are_wired() {
+    let flow = cyclic(4_000, "wait = \"somebody\"").unwrap();
+    assert_eq!(flow.triggers.unwrap().back_edges.len(), 3_999);
+}
+
+#[test]
+fn each_of_many_cycles_without_calls_is_reported() {
+    let task = "use = \"m#pan\"\nfor_each = []\nas = \"batter\"\nwith = { size = 1 }\nprovides = []";
+    let diagnostics = cyclic(1_000, task).unwrap_err();
+    let of_cycles = diagnostics.iter().filter(|diagnostic| diagnostic.message.ends_with("cycle without any call"));
+    assert_eq!(of_cycles.count(), 999);
+}
+
+#[test]
+fn thousands_of_tasks_await_a_value_of_a_notification() {
+    let task = |number| {
+        format!(
+            "[[task]]\nname = \"t{number}\"\nuse = \"m#heat\"\nrequires = {{ pan = \"p{number}\" }}\nprovides = []\n"
+        )
+    };
+    let links: String = (0..1_000).map(|number| link(2 * number, 2 * number + 1)).collect();
+    let flow = wire_large("persistent = true", (0..2_000).map(task), &links).unwrap();
+    assert_eq!(flow.triggers.unwrap().entries.len(), 1_000, "the others come after one of them");
+}
+
+#[test]
+fn a_cyclic_flow_has_at_most_so_many_pairs_of_providers_and_consumers() {
+    let task = |number| {
+        format!(
+            "[[task]]\nname = \"t{number}\"\nuse = \"m#any\"\nrequires = {{ one = \"v\" }}\nprovides = {{ left = \"v\" }}\n"
+        )
+    };
+    let links =
+        |tasks| (1..tasks).map(|number| link(number - 1, number)).chain([link(tasks - 1, 0)]).collect::<String>();
+    wire_large("cyclic = true", (0..100).map(task), &links(100)).unwrap();
+    let diagnostics = wire_large("cyclic = true", (0..400).map(task), &links(400)).unwrap_err();
+    let expected = "the flow is cyclic, and more than 100000 pairs of nodes provide and require the same value; one value of them \
+                    is \"v\"";
+    assert!(diagnostics.iter().any(|diagnostic| diagnostic.message == expected), "{diagnostics:?}");
+}
