@@ -5,11 +5,11 @@ use std::sync::Arc;
 use flow::Digest;
 
 use crate::{
+    compiler::MAX_WAITING,
     engines::Engines,
     isolation::IsolatedCode,
     loaded::{LoadError, Loaded},
     module::{self, ModuleError},
-    permits::MAX_WAITING,
 };
 
 /// A module that was compiled on this machine. Clones are cheap and share the code.

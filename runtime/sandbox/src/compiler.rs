@@ -24,11 +24,13 @@ use message::{Reply, Request};
 use process::ChildError;
 
 /// The maximum number of children that check modules, and of those that compile them. Each uses a core, and up to some
-/// gigabytes of memory.
-const MAX_CHILDREN: usize = 2;
+/// gigabytes of memory. A namespace has at most two of them, so that its slow modules leave one for another namespace.
+const MAX_CHILDREN: usize = 3;
 
-/// The compiler of a process. Clones are cheap and share the limit on children. Namespaces take turns, so that slow modules of
-/// one do not delay those of others for longer than a child may run.
+/// The maximum number of requests of one namespace that wait for a child: more would only wait for minutes.
+pub(crate) const MAX_WAITING: usize = 16;
+
+/// The compiler of a process. Clones are cheap and share the limit on children. Namespaces take turns, and none has all children.
 #[derive(Debug, Clone)]
 pub struct Compiler(Place);
 
@@ -49,7 +51,7 @@ impl Compiler {
     /// argument.
     #[must_use]
     pub fn in_children(program: PathBuf, argument: &'static str) -> Self {
-        let permits = || Permits::new(MAX_CHILDREN);
+        let permits = || Permits::new(MAX_CHILDREN, MAX_WAITING);
         let program = Program { path: program, argument };
         Self(Place::Child { program, checking: permits(), compiling: permits() })
     }

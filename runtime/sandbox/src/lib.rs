@@ -24,6 +24,7 @@ mod confined;
 mod compiler;
 
 pub use compiler::{Compiler, child::serve_compiler};
+pub use permits::{Full, Owner, Permit, Permits};
 
 mod disk_cache;
 mod compiled;

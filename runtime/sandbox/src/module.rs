@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wasmparser::{Validator, WasmFeatures};
 
-use crate::{host_state::GRANTED, permits::MAX_WAITING};
+use crate::{compiler::MAX_WAITING, host_state::GRANTED};
 use outline::{Encoding, ModuleOutline};
 
 /// The interface that a component of the contract exports.

@@ -8,36 +8,52 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use self::queue::Queue;
-pub(crate) use self::queue::{Full, MAX_WAITING, Owner};
+pub use self::queue::{Full, Owner};
 
 /// A few permits. Clones share them.
 #[derive(Debug, Clone)]
-pub(crate) struct Permits(Arc<Mutex<Queue<oneshot::Sender<Permit>>>>);
+pub struct Permits(Arc<Mutex<Queue<oneshot::Sender<Permit>>>>);
 
 /// A permit; dropping it gives it back. `None` if it was given to someone who had gone.
 #[derive(Debug)]
-pub(crate) struct Permit(Option<Permits>);
+pub struct Permit(Option<(Permits, Owner)>);
 
 impl Permits {
-    pub(crate) fn new(number: usize) -> Self {
-        Self(Arc::new(Mutex::new(Queue::new(number))))
+    /// Creates some permits. The last free one is for an owner that has none: so an owner has at most all but one, if there are
+    /// several. At most `max_waiting` requests of one owner wait.
+    #[must_use]
+    pub fn new(number: usize, max_waiting: usize) -> Self {
+        Self(Arc::new(Mutex::new(Queue::new(number, max_waiting))))
     }
 
     /// Waits for a permit. Dropping the future gives up the place in the queue, and loses no permit.
     ///
     /// # Errors
     /// [`Full`] when too many requests of the owner wait already.
-    pub(crate) async fn acquire(&self, owner: Owner) -> Result<Permit, Full> {
+    pub async fn acquire(&self, owner: Owner) -> Result<Permit, Full> {
         let permit = {
             let mut queue = self.lock();
-            if queue.take() {
-                return Ok(Permit(Some(self.clone())));
+            if queue.take(&owner) {
+                return Ok(Permit(Some((self.clone(), owner))));
             }
             let (tx, permit) = oneshot::channel();
             queue.wait(owner, tx, oneshot::Sender::is_closed)?;
             permit
         };
         Ok(permit.await.expect("the queue of this clone drops no sender"))
+    }
+
+    /// Gives each free permit to the next request that may have it.
+    fn hand_out(&self) {
+        loop {
+            // Not held while a permit is sent: one that arrives too late is dropped there, and comes here again.
+            let next = self.lock().next();
+            let Some((owner, next)) = next else { return };
+            if let Err(mut unused) = next.send(Permit(Some((self.clone(), owner.clone())))) {
+                unused.0 = None;
+                self.lock().give_back(&owner);
+            }
+        }
     }
 
     /// A panic in another thread cannot leave the queue half changed.
@@ -48,16 +64,9 @@ impl Permits {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(permits) = self.0.take() else { return };
-        loop {
-            // Not held while a permit is sent: one that arrives too late is dropped there, and comes here again.
-            let next = permits.lock().give_back();
-            let Some(next) = next else { return };
-            match next.send(Self(Some(permits.clone()))) {
-                Ok(()) => return,
-                Err(mut unused) => unused.0 = None,
-            }
-        }
+        let Some((permits, owner)) = self.0.take() else { return };
+        permits.lock().give_back(&owner);
+        permits.hand_out();
     }
 }
 
@@ -69,7 +78,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_permit_goes_to_the_next_one_who_still_waits() {
-        let permits = Permits::new(1);
+        let permits = Permits::new(1, 16);
         let first = permits.acquire(None).await.unwrap();
         let (mut gone, mut late, mut next) =
             (Box::pin(permits.acquire(None)), Box::pin(permits.acquire(None)), Box::pin(permits.acquire(None)));

@@ -23,6 +23,7 @@ use crate::{
     confined::Program,
     describe::{self, DescribeError},
     disk_cache::{CacheKey, Compatibility, DiskCache},
+    compiler::MAX_WAITING,
     engines::Engines,
     isolation::{IsolatedCode, Pool},
     memory_cache::MemoryCache,
@@ -31,8 +32,8 @@ use crate::{
     ticker::Ticker,
 };
 
-/// The maximum number of concurrent describe calls, in addition to the other calls.
-const MAX_CONCURRENT_DESCRIBES: u32 = 2;
+/// The maximum number of concurrent describe calls, in addition to the other calls. A namespace has at most two of them.
+const MAX_CONCURRENT_DESCRIBES: u32 = 3;
 
 /// How long a module that the compiler has refused is refused at once. The cause may have been the machine.
 const REFUSAL_LIFETIME: Duration = Duration::from_secs(600);
@@ -152,7 +153,7 @@ impl Sandbox {
             compilations: TaskTracker::new(),
             refused: Mutex::default(),
             slots: Semaphore::new(permits(slots)),
-            describing: Permits::new(permits(MAX_CONCURRENT_DESCRIBES)),
+            describing: Permits::new(permits(MAX_CONCURRENT_DESCRIBES), MAX_WAITING),
             interrupt: Mutex::default(),
         })))
     }

@@ -1,16 +1,32 @@
 //! Work that takes long for large requests, such as reading and wiring flows: in threads of its own, so that the server answers
 //! others and its engine goes on, and a few at a time, so that it does not take all cores.
 
-use tokio::sync::Semaphore;
+use std::sync::LazyLock;
 
-/// Number of requests that are worked on at the same time. The others wait in the order in which they came.
-const MAX_AT_ONCE: usize = 2;
+use sandbox::{Owner, Permits};
 
-static TURNS: Semaphore = Semaphore::const_new(MAX_AT_ONCE);
+/// Number of requests that are worked on at the same time. An owner has at most all but one, so that its large flows leave one for
+/// another.
+const MAX_AT_ONCE: usize = 3;
 
-/// Does work when it is its turn. Dropping the future leaves begun work to end by itself, without another taking its place before.
-pub(crate) async fn in_turn<Output: Send + 'static>(work: impl FnOnce() -> Output + Send + 'static) -> Output {
-    let turn = TURNS.acquire().await.expect("the semaphore is never closed");
+/// The requests that wait are not counted: each has a connection, and a sender has a share of those.
+static TURNS: LazyLock<Permits> = LazyLock::new(|| Permits::new(MAX_AT_ONCE, usize::MAX));
+
+/// Does work for a namespace when it is its turn. Dropping the future leaves begun work to end by itself, without another taking
+/// its place before.
+pub(crate) async fn in_turn<Output: Send + 'static>(
+    owner: Owner,
+    work: impl FnOnce() -> Output + Send + 'static,
+) -> Output {
+    in_turn_of(&TURNS, owner, work).await
+}
+
+async fn in_turn_of<Output: Send + 'static>(
+    turns: &Permits,
+    owner: Owner,
+    work: impl FnOnce() -> Output + Send + 'static,
+) -> Output {
+    let turn = turns.acquire(owner).await.expect("any number of requests may wait");
     let working = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         work()
@@ -33,14 +49,24 @@ mod tests {
         time::Duration,
     };
 
+    use futures::FutureExt as _;
+
     use super::*;
+
+    fn owner(name: &str) -> Owner {
+        Some(flow::Namespace::new(name).unwrap())
+    }
+
+    fn turns() -> Permits {
+        Permits::new(MAX_AT_ONCE, usize::MAX)
+    }
 
     #[tokio::test]
     async fn a_few_work_at_the_same_time() {
-        let (working, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (turns, working, most) = (turns(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let work = |number: usize| {
             let (working, most) = (working.clone(), most.clone());
-            in_turn(move || {
+            in_turn_of(&turns, owner(["a", "b", "c"][number % 3]), move || {
                 most.fetch_max(working.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 std::thread::sleep(Duration::from_millis(5));
                 working.fetch_sub(1, Ordering::SeqCst);
@@ -50,5 +76,24 @@ mod tests {
         let done = futures::future::join_all((0..20).map(work)).await;
         assert_eq!(done, (0..20).collect::<Vec<_>>());
         assert_eq!(most.load(Ordering::SeqCst), MAX_AT_ONCE);
+    }
+
+    #[tokio::test]
+    async fn one_owner_leaves_a_turn_for_another() {
+        let turns = turns();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ended = Arc::new(std::sync::Mutex::new(ended));
+        let slow = (0..5).map(|_| {
+            let (turns, ended) = (turns.clone(), ended.clone());
+            // It ends once nobody can send any more.
+            async move { in_turn_of(&turns, owner("slow"), move || ended.lock().unwrap().recv().is_err()).await }
+        });
+        let mut slow = Box::pin(futures::future::join_all(slow));
+        assert!(slow.as_mut().now_or_never().is_none(), "they take the turns that they get");
+        let others = async { in_turn_of(&turns, owner("quick"), || 1).await + in_turn_of(&turns, None, || 1).await };
+        let others = tokio::time::timeout(Duration::from_secs(60), others).await;
+        drop(end);
+        assert_eq!(slow.await, [true; 5]);
+        assert_eq!(others.expect("one turn was left"), 2);
     }
 }

@@ -52,7 +52,7 @@ where
         }
     }
     let (inputs, maximum) = (inputs.clone(), *maximum);
-    turns::in_turn(move || {
+    turns::in_turn(draft.namespace(), move || {
         let (flow, warnings) = flow::wire(&draft, &modules, &inputs)?;
         let exceeded = flow::check_limits(&draft, &flow, &maximum);
         if !exceeded.is_empty() {

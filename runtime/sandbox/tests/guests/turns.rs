@@ -23,7 +23,7 @@ async fn only_so_many_modules_of_one_namespace_wait() {
     let refused = describe(&shop).await.unwrap_err();
     assert_eq!(refused, DescribeError::Busy { digest: compiled.digest() });
     let mut other = describe(&bank);
-    assert!((&mut other).now_or_never().is_none(), "it waits for its turn");
+    assert!((&mut other).now_or_never().is_none(), "it takes long too");
     // Who gives up makes room.
     waiting.pop();
     assert!(describe(&shop).now_or_never().is_none());

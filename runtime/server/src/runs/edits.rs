@@ -68,6 +68,7 @@ async fn applied_edits(
         Edit::Remove { task, .. } => Edit::Remove { task: task.clone(), ran: false },
         edit => edit.clone(),
     };
+    let owner = machine.flow().name.namespace();
     let find = move || {
         let known = machine.flow().origin.iter().flat_map(|origin| &origin.edits);
         let known: Vec<Edit> = known.map(as_requested).collect();
@@ -75,7 +76,7 @@ async fn applied_edits(
         let edited = || EditResult { run, revision, applied: true, edits: request.shown(), warnings: Vec::new() };
         known.ends_with(&request.edits).then(edited)
     };
-    Ok(turns::in_turn(find).await)
+    Ok(turns::in_turn(owner, find).await)
 }
 
 /// Makes the edits against the current flow. Returns `None` if the flow changed in between.
@@ -110,7 +111,7 @@ async fn try_edit(
 /// The run as its records are now. Replaying many of them takes time.
 async fn load_machine(state: &state::State, run: &RunId) -> Result<Machine, Problem> {
     let history = state.dependencies.logbook.load(run).await?;
-    Ok(turns::in_turn(move || history.into_machine()).await?)
+    Ok(turns::in_turn(history.info.flow.namespace(), move || history.into_machine()).await?)
 }
 
 fn conflict(detail: String) -> Problem {

@@ -62,7 +62,7 @@ pub(crate) async fn submit(
     let run = run.map_err(|error| Problem::bad_request(format!("run: {error}")))?;
     let overrides = parse_values("inputs", &submission.inputs)?;
     let text = submission.flow.clone();
-    let mut draft = turns::in_turn(move || flow::file::read(&text)).await;
+    let mut draft = turns::in_turn(namespace.clone(), move || flow::file::read(&text)).await;
     namespace::enter(&mut draft, namespace.as_ref())?;
     if !draft.diagnostics.is_empty() {
         return Err(collect_diagnostics(&state, draft, &submission, &overrides, namespace.as_ref()).await);

@@ -40,8 +40,9 @@ pub(super) async fn plan_edits(
     if request.if_revision.is_some_and(|expected| expected != revision.get()) {
         return Err(conflict(format!("the flow of the run is at revision {revision}")));
     }
-    let edits = request.clone();
-    let planned = turns::in_turn(move || edited_draft(&machine, &edits).map(|planned| (machine, planned))).await;
+    let (owner, edits) = (machine.flow().name.namespace(), request.clone());
+    let planned =
+        turns::in_turn(owner.clone(), move || edited_draft(&machine, &edits).map(|planned| (machine, planned))).await;
     let (machine, (origin, draft)) = planned.map_err(|reasons| conflict(reasons.join("; ")))?;
     let (flow, warnings) = edited_flow(library, coverage, &machine, (origin, &draft), limited_to).await?;
     let request = request.clone();
@@ -52,7 +53,13 @@ pub(super) async fn plan_edits(
         let edited = EditResult { run, revision: next, applied: false, edits, warnings };
         if reasons.is_empty() { Ok(EditPlan { machine, revision, flow, edited }) } else { Err(reasons) }
     };
-    turns::in_turn(check).await.map_err(|reasons| conflict(reasons.join("; ")))
+    turns::in_turn(owner, check).await.map_err(|reasons| conflict(reasons.join("; ")))
+}
+
+/// The bytes of the record that changes a flow. Large constants count as well, although the store has them.
+fn record_bytes(flow: &Arc<Flow>, revision: Revision) -> usize {
+    let fact = Fact::Edited { flow: flow.clone(), revision: revision.next() };
+    protocol::encode_records(&[Record { at: Timestamp::default(), firing: None, fact }]).len()
 }
 
 /// The source and the draft of the edited flow, or every reason why the edits are invalid.
