@@ -11,19 +11,22 @@ use bytes::Bytes;
 use flow::{Digest, Limits, ModuleContent, Namespace};
 use futures::{
     FutureExt,
-    future::{BoxFuture, Shared as SharedFuture},
+    future::{BoxFuture, Shared as SharedFuture, WeakShared},
 };
 use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     Compiler, Isolation, Module, ModuleError,
     call::{Action, Call, CallReport, Observer},
     compiled::{CompileError, Compiled},
+    compiler::MAX_WAITING,
     confined::Program,
     describe::{self, DescribeError},
     disk_cache::{CacheKey, Compatibility, DiskCache},
-    compiler::MAX_WAITING,
     engines::Engines,
     isolation::{IsolatedCode, Pool},
     memory_cache::MemoryCache,
@@ -103,13 +106,12 @@ pub(crate) struct Shared {
     engines: Arc<Engines>,
     recent: MemoryCache,
     cache: Option<DiskCache>,
-    /// The compilations in progress: concurrent callers for one module share one.
-    compiling: Mutex<HashMap<Digest, Compiling>>,
+    /// The compilations in progress: concurrent callers for one module share one. Only the callers hold it.
+    compiling: Mutex<HashMap<Digest, WeakShared<Compiling>>>,
     compiler: Compiler,
     /// The children that call guests; `None` if guests are called in this process.
     children: Option<Arc<Pool>>,
     max_limits: Limits,
-    /// Compilations run to their end, even if no caller waits any more.
     compilations: TaskTracker,
     /// Modules that the compiler has refused a short time ago, some of them after a long time.
     refused: Mutex<HashMap<Digest, (Instant, CompileError)>>,
@@ -119,7 +121,7 @@ pub(crate) struct Shared {
     interrupt: Mutex<CancellationToken>,
 }
 
-type Compiling = SharedFuture<BoxFuture<'static, Result<Compiled, CompileError>>>;
+type Compiling = BoxFuture<'static, Result<Compiled, CompileError>>;
 
 impl Sandbox {
     /// Creates a sandbox. An unusable cache is logged and not used.
@@ -178,7 +180,8 @@ impl Sandbox {
     /// Compiles a component, only once for concurrent callers. The caller has verified that the bytes have this digest.
     ///
     /// # Errors
-    /// [`CompileError`] when the bytes are not a callable component. Dropping the future does not stop the compiler.
+    /// [`CompileError`] when the bytes are not a callable component. Once the futures of all
+    /// callers are dropped, a child that compiles is ended.
     pub async fn compile(&self, digest: Digest, bytes: Bytes) -> Result<Compiled, CompileError> {
         self.compile_for(None, digest, bytes).await
     }
@@ -196,8 +199,14 @@ impl Sandbox {
     ) -> Result<Compiled, CompileError> {
         let compilation = {
             let mut compiling = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-            let start = || start_compiling(self.0.clone(), owner.cloned(), digest, bytes);
-            compiling.entry(digest).or_insert_with(start).clone()
+            // The others have ended.
+            compiling.retain(|_, compilation| compilation.upgrade().is_some());
+            let started = compiling.get(&digest).and_then(WeakShared::upgrade);
+            started.unwrap_or_else(|| {
+                let started = start_compiling(self.0.clone(), owner.cloned(), digest, bytes);
+                compiling.insert(digest, started.downgrade().expect("it has not ended, since nobody has polled it"));
+                started
+            })
         };
         compilation.await
     }
@@ -358,20 +367,15 @@ impl Shared {
     }
 }
 
-/// Starts the compiler. It runs to its end, even if no caller waits any more.
-fn start_compiling(shared: Arc<Shared>, owner: Option<Namespace>, digest: Digest, bytes: Bytes) -> Compiling {
-    /// Removes the module from the compilations in progress, regardless of how the compiler ends.
-    struct Registration(Arc<Shared>, Digest);
-    impl Drop for Registration {
-        fn drop(&mut self) {
-            self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
-        }
-    }
+/// Starts the compiler. It is stopped once no caller waits any more: the next caller for the module may be another one, later.
+fn start_compiling(
+    shared: Arc<Shared>,
+    owner: Option<Namespace>,
+    digest: Digest,
+    bytes: Bytes,
+) -> SharedFuture<Compiling> {
     let compilations = shared.compilations.clone();
-    let compiling = compilations.spawn(async move {
-        let registration = Registration(shared, digest);
-        registration.0.clone().compile(owner, digest, bytes).await
-    });
+    let compiling = AbortOnDropHandle::new(compilations.spawn(shared.compile(owner, digest, bytes)));
     let result = compiling.map(move |result| result.unwrap_or(Err(CompileError::Interrupted { digest })));
     result.boxed().shared()
 }
