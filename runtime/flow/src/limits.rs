@@ -97,7 +97,7 @@ limits! {
     /// The maximum number of elements of all tables of the call together.
     table_elements: Count(u64) = 100_000, at most 10_000_000;
     /// The maximum number each of core instances, memories and tables of the component.
-    instances: SmallCount(u32) = 32, at most 1_000;
+    instances: SmallCount(u32) = 32, at most 100;
     /// The maximum bytes of all HTTP requests and responses of the call together, with their headers.
     http_bytes: Bytes(u64) = 16 << 20, at most 256 << 20;
 }

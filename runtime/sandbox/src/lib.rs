@@ -30,6 +30,7 @@ mod disk_cache;
 mod compiled;
 mod loaded;
 mod engines;
+mod mappings;
 mod memory_cache;
 mod ticker;
 

@@ -29,6 +29,7 @@ use crate::{
     disk_cache::{CacheKey, Compatibility, DiskCache},
     engines::Engines,
     isolation::{IsolatedCode, Pool},
+    mappings,
     memory_cache::MemoryCache,
     permits::Permits,
     run,
@@ -67,7 +68,8 @@ pub struct Config {
     pub compiler: Compiler,
     /// Where guests are called.
     pub isolation: Isolation,
-    /// The maximum of each limit of a call. A call with a higher limit fails.
+    /// The maximum of each limit of a call. A call with a higher limit fails. That of instances is lowered if the concurrent calls
+    /// could use up the memory mappings of this process.
     pub max_limits: Limits,
 }
 
@@ -133,11 +135,13 @@ impl Sandbox {
         let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
         let slots = config.slots.max(1);
         let calls = slots.saturating_add(MAX_CONCURRENT_DESCRIBES);
-        let (children, pool_slots) = match config.isolation {
-            Isolation::None => (None, calls),
+        let (children, pool_slots, max_limits) = match config.isolation {
+            Isolation::None => (None, calls, mappings::limit_instances(config.max_limits, calls)),
             Isolation::Process { program, argument } => {
+                // Each child has one call at a time.
+                let max_limits = mappings::limit_instances(config.max_limits, 1);
                 let program = Program { path: program, argument };
-                (Some(Arc::new(Pool::new(program, permits(calls), &config.max_limits))), 0)
+                (Some(Arc::new(Pool::new(program, permits(calls), &max_limits))), 0, max_limits)
             }
         };
         let engines = Engines::new(pool_slots, ticker).map_err(engine_error)?;
@@ -151,7 +155,7 @@ impl Sandbox {
             compiling: Mutex::default(),
             compiler: config.compiler,
             children,
-            max_limits: config.max_limits,
+            max_limits,
             compilations: TaskTracker::new(),
             refused: Mutex::default(),
             slots: Semaphore::new(permits(slots)),
