@@ -85,6 +85,19 @@ fn a_namespace_stores_at_most_as_many_bytes_as_allowed() {
 }
 
 #[test]
+fn edits_count_with_the_whole_flow_that_they_record() {
+    let server = Shared::new("[namespace.shop]\nbytes = \"1MiB\"\n");
+    let comment = format!("# {}\n", "x".repeat(200_000));
+    let flow = format!("{comment}{}[[task]]\nname = \"u\"\nwait = \"somebody\"\n", open_flow("shop/f"));
+    server.submit(&flow, "1").expect(0);
+    let edits = ["link", "unlink"].into_iter().cycle().take(8);
+    let outputs: Vec<CommandOutput> = edits.map(|edit| server.run(&["edit", "1", edit, "t", "u"])).collect();
+    let made = outputs.iter().take_while(|output| output.code == Some(0)).count();
+    assert!((1..=4).contains(&made), "each edit records 200 kB, and 1 MiB is allowed: {made}");
+    assert_error(&outputs[made], 2, "the namespace shop stores ");
+}
+
+#[test]
 fn modules_without_a_tag_count_until_they_are_removed() {
     let server = Shared::new("[namespace.shop]\nbytes = \"700KiB\"\n");
     let push = |name: &str| {

@@ -89,7 +89,7 @@ async fn try_edit(
     let machine = load_machine(state, run).await?;
     let library = &state.dependencies.modules;
     let plan = plan_edits(library, &state.dependencies.coverage, machine, request, namespace).await?;
-    let EditPlan { machine: _, revision, flow, edited } = plan;
+    let EditPlan { machine: _, revision, flow, record_bytes, edited } = plan;
     let foreign = foreign_names(&flow, namespace);
     if !foreign.is_empty() {
         return Err(diagnostics_problem(&foreign, ""));
@@ -97,9 +97,8 @@ async fn try_edit(
     if request.dry_run {
         return Ok(Some(edited));
     }
-    let bytes = request.edits.iter().map(|edit| edit.to_string().len()).sum();
-    state.add_bytes(flow.name.namespace().as_ref(), bytes).await?;
-    match state.dependencies.engine.command(run, RunCommand::Edit { revision, flow: Arc::new(flow) }).await {
+    state.add_bytes(flow.name.namespace().as_ref(), record_bytes).await?;
+    match state.dependencies.engine.command(run, RunCommand::Edit { revision, flow }).await {
         Ok(_) => Ok(Some(EditResult { applied: true, ..edited })),
         Err(CommandError::Refused { reason }) if request.if_revision.is_some() => Err(conflict(reason)),
         // The run changed in between; the next try decides what follows.

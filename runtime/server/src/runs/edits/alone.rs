@@ -27,12 +27,12 @@ pub async fn edit_alone(
     let (follows, published, info) = (history.version(), history.published, history.info.clone());
     let machine = history.into_machine()?;
     // The available workers are known only once a process drives the run.
-    let EditPlan { mut machine, revision, flow, edited } =
+    let EditPlan { mut machine, revision, flow, edited, .. } =
         plan_edits(library, &QueueCoverage::AnyWorker, machine, &request, None).await?;
     if request.dry_run {
         return Ok(edited);
     }
-    let flow = store::values::put_large_of_flow(&*library.store, Arc::new(flow)).await;
+    let flow = store::values::put_large_of_flow(&*library.store, flow).await;
     let flow = flow.map_err(|error| Problem::internal(&error))?;
     let records = machine.decide(now, &Event::Edit { revision, flow });
     for record in &records {

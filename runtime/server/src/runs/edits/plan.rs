@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use api::EditResult;
-use flow::{Diagnostic, Draft, Edit, Flow, FlowSource, Namespace, Revision};
-use machine::Machine;
+use flow::{Diagnostic, Draft, Edit, Flow, FlowSource, Namespace, Revision, Timestamp};
+use machine::{Fact, Machine, Record};
 
 use super::{EditRequest, conflict};
 use crate::{
@@ -23,7 +23,9 @@ pub(super) struct EditPlan {
     /// The revision that the edits are based on.
     pub(super) revision: Revision,
     /// The flow that the run continues with.
-    pub(super) flow: Flow,
+    pub(super) flow: Arc<Flow>,
+    /// The bytes of the record of the edits. It has the whole flow, with the text of its file and all edits.
+    pub(super) record_bytes: usize,
     /// The answer to the request; the edits are not applied yet.
     pub(super) edited: EditResult,
 }
@@ -51,7 +53,12 @@ pub(super) async fn plan_edits(
         let (run, next, edits) = (machine.run().to_string(), revision.next().get(), request.shown());
         let warnings = api_diagnostics(&warnings, "");
         let edited = EditResult { run, revision: next, applied: false, edits, warnings };
-        if reasons.is_empty() { Ok(EditPlan { machine, revision, flow, edited }) } else { Err(reasons) }
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        let flow = Arc::new(flow);
+        let record_bytes = record_bytes(&flow, revision);
+        Ok(EditPlan { machine, revision, flow, record_bytes, edited })
     };
     turns::in_turn(owner, check).await.map_err(|reasons| conflict(reasons.join("; ")))
 }
