@@ -6,7 +6,7 @@ use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
 use machine::{Call, NodeChange};
 use protocol::{
     BatchedReport, CallKeys, CommandRequest, Control, DecodeError, EngineSecret, Job, Key, PermitGrant, PermitMessage,
-    Reply, Report, ReportBatch, Seal, WithdrawnCall, topology,
+    Reply, Report, ReportBatch, Seal, SendingId, WithdrawnCall, topology,
 };
 
 /// The header with the seal of a notification, whose body is JSON for programs in any language.
@@ -44,8 +44,15 @@ impl EarlierDeliveries {
     }
 }
 
+/// What the message of a job says about itself and about the messages that sent the job before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct JobSending {
+    pub(crate) id: SendingId,
+    pub(crate) earlier: EarlierDeliveries,
+}
+
 /// The message that dispatches a call to the workers.
-pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, earlier: EarlierDeliveries) -> Message {
+pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, sending: JobSending) -> Message {
     // A rollback never expires.
     let expires = task.expires.filter(|_| call.action() == Action::Apply);
     let job = Job {
@@ -67,8 +74,9 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, 
     };
     let job = job.with_keys(to.secret);
     let mut properties = Properties { reply_to: Some(job.signal_to.clone()), ..properties(&job.call) };
-    protocol::set_returned(&mut properties.headers, earlier.redeliveries);
-    protocol::set_unanswered(&mut properties.headers, earlier.unanswered);
+    protocol::set_returned(&mut properties.headers, sending.earlier.redeliveries);
+    protocol::set_unanswered(&mut properties.headers, sending.earlier.unanswered);
+    protocol::set_sending(&mut properties.headers, sending.id);
     Message {
         exchange: topology::JOBS.into(),
         key: task.queue.to_string(),

@@ -103,6 +103,8 @@ impl Runs {
     pub(crate) fn insert(&mut self, run: RunId, active: ActiveRun) {
         // The timer of an earlier copy must not stay.
         self.remove(&run);
+        // Others may have sent its jobs since, and all that are needed are sent again from here.
+        self.returned_jobs.forget_sendings(&run);
         self.active.insert(run.clone(), active);
         self.update_due(&run);
     }

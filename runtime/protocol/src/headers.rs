@@ -75,6 +75,45 @@ pub fn unanswered(headers: &BTreeMap<String, String>) -> u32 {
     headers.get(UNANSWERED).and_then(|times| times.parse().ok()).unwrap_or(0)
 }
 
+/// Identifies one of the messages that send the job of a call. A worker that returns the job names the message that it
+/// received, so the engine sends the job again only once for each message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SendingId(u64);
+
+impl SendingId {
+    /// The id of the messages that send a job which no worker has returned.
+    pub const FIRST: Self = Self(0);
+
+    /// The id with this number.
+    #[must_use]
+    pub const fn new(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// The number of the id.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// The header with the [`SendingId`] of a job.
+const SENDING: &str = "sending";
+
+/// Records in the headers which message sends the job.
+pub fn set_sending(headers: &mut BTreeMap<String, String>, id: SendingId) {
+    match id {
+        SendingId::FIRST => headers.remove(SENDING),
+        SendingId(id) => headers.insert(SENDING.into(), id.to_string()),
+    };
+}
+
+/// Which message sends the job.
+#[must_use]
+pub fn sending(headers: &BTreeMap<String, String>) -> SendingId {
+    headers.get(SENDING).and_then(|id| id.parse().ok()).map_or(SendingId::FIRST, SendingId)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +133,17 @@ mod tests {
             headers.remove(missing);
             assert_eq!(call_of(&headers), None, "without {missing}");
         }
+    }
+
+    #[test]
+    fn a_job_names_the_message_that_sends_it() {
+        let mut headers = BTreeMap::new();
+        for id in [SendingId::FIRST, SendingId::new(u64::MAX)] {
+            set_sending(&mut headers, id);
+            assert_eq!(sending(&headers), id);
+        }
+        headers.insert(SENDING.into(), "-1".into());
+        assert_eq!(sending(&headers), SendingId::FIRST, "headers of other programs are not trusted");
     }
 
     #[test]

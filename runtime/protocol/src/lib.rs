@@ -36,7 +36,9 @@ pub mod topology;
 pub use codec::DecodeError;
 pub use control::{Control, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
 pub use fetch::{FetchPart, FetchReply, FetchRequest, FetchResponse, PutRequest};
-pub use headers::{call_of, headers, message_id, returned, set_returned, set_unanswered, unanswered};
+pub use headers::{
+    SendingId, call_of, headers, message_id, returned, sending, set_returned, set_sending, set_unanswered, unanswered,
+};
 pub use job::Job;
 pub use log::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, NewLines, log_size};
 pub use permit_message::{

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use flow::{CallId, Digest, Execution, Signal, TaskResult, Value, WorkerName};
 
 use crate::{
-    CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, PermitGrant, Seal,
+    CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, PermitGrant, Seal, SendingId,
     codec::{self, BorrowDecode, Encode, MessageKind},
     log::WireLog,
     permit_message::WireGranted,
@@ -72,6 +72,8 @@ pub enum Report {
         redeliveries: u32,
         /// How many questions whether the call may start no engine has answered.
         unanswered: u32,
+        /// The message that sent the job.
+        sending: SendingId,
     },
 }
 
@@ -111,7 +113,7 @@ enum WireReport<'a> {
     Granted(WireGranted<'a>),
     AskStart { call: WireCall<'a> },
     Started { call: WireCall<'a>, worker: &'a str, number: WireHeartbeatNumber },
-    NotStarted { call: WireCall<'a>, redeliveries: u32, unanswered: u32 },
+    NotStarted { call: WireCall<'a>, redeliveries: u32, unanswered: u32, sending: u64 },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -186,9 +188,12 @@ impl Report {
             Self::Started { call, worker, number } => {
                 WireReport::Started { call: call.into(), worker: worker.as_str(), number: number.into() }
             }
-            Self::NotStarted { call, redeliveries, unanswered } => {
-                WireReport::NotStarted { call: call.into(), redeliveries: *redeliveries, unanswered: *unanswered }
-            }
+            Self::NotStarted { call, redeliveries, unanswered, sending } => WireReport::NotStarted {
+                call: call.into(),
+                redeliveries: *redeliveries,
+                unanswered: *unanswered,
+                sending: sending.get(),
+            },
         };
         codec::encode(MessageKind::REPORT, &wire)
     }
@@ -307,9 +312,12 @@ impl WireReport<'_> {
             Self::Started { call, worker, number } => {
                 Report::Started { call: call.into_call()?, worker: worker_name(worker)?, number: number.into() }
             }
-            Self::NotStarted { call, redeliveries, unanswered } => {
-                Report::NotStarted { call: call.into_call()?, redeliveries, unanswered }
-            }
+            Self::NotStarted { call, redeliveries, unanswered, sending } => Report::NotStarted {
+                call: call.into_call()?,
+                redeliveries,
+                unanswered,
+                sending: SendingId::new(sending),
+            },
         })
     }
 }

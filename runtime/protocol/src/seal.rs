@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flow::{CallId, Digest};
 
 use crate::{
+    SendingId,
     codec::{self, Encode},
     wire::WireCall,
 };
@@ -69,6 +70,8 @@ enum Purpose {
     DoNotStart = 8,
     /// The name of a secret.
     Fingerprint = 9,
+    /// The id of a message that sends a job.
+    Sending = 10,
 }
 
 /// Where the reply to a sealed request goes.
@@ -235,6 +238,16 @@ impl EngineSecret {
     pub fn call_keys(&self, call: &CallId, contents: impl IntoIterator<Item = Digest>) -> CallKeys {
         let contents = contents.into_iter().map(|digest| (digest, self.content_key(&digest))).collect();
         CallKeys { call: self.call_key(call), contents }
+    }
+
+    /// The id of the message that sends the job of a call again, the `number`th time. Only those who receive the message
+    /// know its id.
+    #[must_use]
+    pub fn sending_id(&self, call: &CallId, number: u64) -> SendingId {
+        let (call, number) = (codec::encode_part(&WireCall::from(call)), number.to_le_bytes());
+        let seal = self.0.make(Purpose::Sending, [&call[..], &number[..]]);
+        let (id, _) = seal.as_bytes().split_first_chunk().expect("a seal has 32 bytes");
+        SendingId::new(u64::from_le_bytes(*id))
     }
 
     /// The key of a content.

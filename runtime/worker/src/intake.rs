@@ -338,7 +338,8 @@ pub(crate) async fn return_unstarted(signals: &SignalSender, job: &Job, delivery
     let earlier = protocol::returned(&message.properties.headers);
     // A redelivered job may have been executed, even if the queue counts no deliveries.
     let redeliveries = earlier.saturating_add((*returned).max(u32::from(*redelivered)));
-    let report = Report::NotStarted { call: job.call.clone(), redeliveries, unanswered };
+    let sending = protocol::sending(&message.properties.headers);
+    let report = Report::NotStarted { call: job.call.clone(), redeliveries, unanswered, sending };
     match signals.send(job.call.clone(), job.signal_to.clone(), report.encode(&job.keys).into()).await {
         Ok(()) => delivery.accept(),
         Err(ref error @ PublishError::Unroutable { ref key, .. }) if !signals.has_queue(key).await => {

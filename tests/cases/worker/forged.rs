@@ -1,6 +1,6 @@
 //! Tests messages of those who may publish on the broker, and do not have the secret of the engines.
 
-use protocol::Seal;
+use protocol::{Seal, SendingId};
 
 use super::*;
 
@@ -161,7 +161,8 @@ async fn a_withdrawn_job_waits_for_an_engine_that_answers() {
     let (report, _) = harness.next_of(&SECRET).await;
     assert_eq!(report, Report::AskStart { call: withdrawn.call.clone() });
     let (report, _) = harness.next_of(&SECRET).await;
-    assert_eq!(report, Report::NotStarted { call: withdrawn.call.clone(), redeliveries: 0, unanswered: 1 });
+    let (call, sending) = (withdrawn.call.clone(), SendingId::FIRST);
+    assert_eq!(report, Report::NotStarted { call, redeliveries: 0, unanswered: 1, sending });
     // The engine sends the job again.
     harness.publish("one", &withdrawn).await;
     // The call is wanted again since then, so no result says otherwise.

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use broker::{Delivery, Message};
-use flow::{CallId, Failure, FailureKind, RunId, RunState, Signal, Task, TaskResult};
+use flow::{CallId, Failure, FailureKind, RunId, RunState, Signal, TaskResult};
 use machine::{Call, Change, Command, Event};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Batch, Driver, unreadable::execution_of};
 use crate::{
     WatchEvent,
     effects::Effects,
-    messages::{self, EarlierDeliveries},
+    messages::{self, JobSending},
     permits::{calls, client::DispatchHistory},
-    runs::{ActiveRun, is_inactive},
+    runs::is_inactive,
 };
 
 /// Log target of the one line that closes each run, so that a program that shows the end itself can filter it out.
@@ -65,10 +65,10 @@ impl Driver {
 
     /// Sends the job of a call, once it has a permit if it needs one.
     fn send_job(&mut self, run: &RunId, call: Call, history: DispatchHistory, effects: &mut Effects) {
-        let Some(active) = self.runs.get(run) else { return };
         let id = call.id.clone();
+        let Some(job) = self.job(run, call) else { return };
+        let Some(active) = self.runs.get(run) else { return };
         let Some(task) = active.machine.task(&id.task) else { return };
-        let job = self.job(active, task, call);
         if calls::is_paced(task, id.action) {
             let (now, call) = (self.context.clock.now(), calls::paced_call(task, id, job));
             let granted = self.permits.request(now, &active.shard, &active.machine.flow().name, call, history);
@@ -78,19 +78,24 @@ impl Driver {
         }
     }
 
-    /// The message that dispatches a call of a task.
-    fn job(&self, active: &ActiveRun, task: &Task, call: Call) -> Message {
+    /// The message that dispatches a call of a run in memory. It has to be sent: from now on, no returned message counts
+    /// that sent the job before.
+    fn job(&mut self, run: &RunId, call: Call) -> Option<Message> {
+        let sending = self.runs.returned_jobs.next_sending(&call.id, &self.context.secret);
+        let active = self.runs.get(run)?;
+        let task = active.machine.task(&call.id.task)?;
         let (store_queue, secret) = (&self.context.store_queue, &self.context.secret);
         let reply_to = messages::EngineAddress { shard: &active.shard, store_queue, secret };
-        let earlier = self.runs.returned_jobs.earlier(&call.id);
-        messages::job(&reply_to, active.machine.flow(), task, call, earlier)
+        Some(messages::job(&reply_to, active.machine.flow(), task, call, sending))
     }
 
-    /// A worker has returned the job of a call that it did not start: sends the job again, if the call still waits for a worker.
+    /// A worker has returned the job of a call that it did not start: sends the job again, if the call still waits for a worker,
+    /// and if the worker received the message that sent the job last. So each message is sent again once at most, however
+    /// often a worker returns it.
     pub(super) fn on_not_started(
         &mut self,
         call: &CallId,
-        earlier: EarlierDeliveries,
+        JobSending { id, earlier }: JobSending,
         delivery: Delivery,
         batch: &mut Batch,
     ) {
@@ -101,15 +106,20 @@ impl Driver {
         }
         let Some(delivery) = self.runs.hold_for_stale(run, delivery) else { return };
         if let Some(active) = self.runs.get(run) {
-            if let Some(unstarted) = active.machine.unstarted_call(call) {
+            if active.machine.outstanding_since(call).is_none() {
+                if earlier.redeliveries > 0 {
+                    batch.push(run.clone(), Event::Signal(perhaps_executed(call, &delivery)));
+                }
+            } else if !self.runs.returned_jobs.is_last_sending(call, id) {
+                debug!(%call, "a job is returned that was sent again since");
+                self.runs.add_returned(call, earlier);
+            } else if let Some(unstarted) = active.machine.unstarted_call(call) {
                 // Others are sent again when the run continues.
                 let is_sent_now = !active.is_suspended && !active.outstanding_at_load.contains(call);
                 self.runs.add_returned(call, earlier);
                 if is_sent_now {
                     self.send_returned(run, unstarted, &mut batch.effects);
                 }
-            } else if earlier.redeliveries > 0 && active.machine.outstanding_since(call).is_none() {
-                batch.push(run.clone(), Event::Signal(perhaps_executed(call, &delivery)));
             }
         }
         batch.signals.push((run.clone(), delivery));
@@ -121,7 +131,7 @@ impl Driver {
         let Some(task) = active.machine.task(&call.id.task) else { return };
         let has_started = task.pace.max_running.is_none() && !self.permits.is_queued(&call.id);
         if calls::is_paced(task, call.id.action) && has_started {
-            effects.messages.push(self.job(active, task, call));
+            effects.messages.extend(self.job(run, call));
         } else {
             self.send_job(run, call, DispatchHistory::MaybeSent, effects);
         }

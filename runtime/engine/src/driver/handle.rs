@@ -13,7 +13,7 @@ use crate::{
     WatchEvent,
     effects::ReplyTo,
     leases::CallHolder,
-    messages::{self, EarlierDeliveries},
+    messages::{self, EarlierDeliveries, JobSending},
     permits::calls::EndedCalls,
     runs::RunEvent,
     shards::ShardDelivery,
@@ -61,8 +61,9 @@ impl Driver {
                 self.on_heartbeat(shard, ((call, worker), number), UnwantedCallPolicy::LetFinish, delivery, batch);
             }
             Report::AskStart { call } => self.reply_may_start(call, delivery, batch),
-            Report::NotStarted { call, redeliveries, unanswered } => {
-                self.on_not_started(&call, EarlierDeliveries { redeliveries, unanswered }, delivery, batch);
+            Report::NotStarted { call, redeliveries, unanswered, sending } => {
+                let earlier = EarlierDeliveries { redeliveries, unanswered };
+                self.on_not_started(&call, JobSending { id: sending, earlier }, delivery, batch);
             }
             Report::Released { call, worker } => {
                 let run = call.run.clone();

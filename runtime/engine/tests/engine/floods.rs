@@ -1,7 +1,9 @@
 //! A worker that has the job of a call sends many reports about it. Only so many become records.
 
 use flow::{CallId, Execution, FailureKind, RunState, Signal, TaskResult, Values};
-use protocol::{BatchedReport, CallLog, HeartbeatNumber, Report, ReportBatch, lease};
+use protocol::{BatchedReport, CallLog, HeartbeatNumber, Report, ReportBatch, RunCommand, SendingId, lease};
+
+use tokio::time::timeout;
 
 use crate::harness::{Harness, linear};
 
@@ -66,4 +68,33 @@ async fn a_flood_of_workers_that_hold_a_call_becomes_few_records_and_leases() {
     flood(&harness, &call, heartbeats(&call, 5_000)).await;
     let late = count(&harness, "late").await - late;
     assert!(late <= 50, "{late}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_returns_of_one_job_sends_it_again_once() {
+    let mut harness = Harness::new().await;
+    let _watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
+    let call = harness.take_job().await.call;
+    let returns = |sending| {
+        let call = call.clone();
+        (0..600).map(move |_| Report::NotStarted { call: call.clone(), redeliveries: 0, unanswered: 0, sending })
+    };
+    let mut sending = SendingId::FIRST;
+    for _ in 0..3 {
+        flood(&harness, &call, returns(sending)).await;
+        let again = harness.take_job_message().await;
+        assert_ne!(protocol::sending(&again.properties.headers), sending);
+        sending = protocol::sending(&again.properties.headers);
+        let more = timeout(lease::HEARTBEAT_INTERVAL, harness.take_job_message()).await;
+        assert!(more.is_err(), "one copy is out");
+    }
+    // Another engine does not know which message was the last: it takes the job back once.
+    let mut harness = harness.restart().await;
+    let watch = harness.engine.adopt(call.run.clone(), RunCommand::Resume).await.expect("the run goes on");
+    let resent = harness.take_job_message().await;
+    flood(&harness, &call, returns(protocol::sending(&resent.properties.headers))).await;
+    harness.take_job_message().await;
+    assert!(timeout(lease::HEARTBEAT_INTERVAL, harness.take_job_message()).await.is_err(), "one copy is out");
+    harness.signal(&call).await;
+    assert_eq!(Harness::end(watch).await.state(), RunState::Success);
 }

@@ -6,7 +6,7 @@ use broker::{Message, Properties, Routing};
 use flow::{CallId, Execution, Failure, FailureKind, RunState, Signal, TaskResult, Values};
 use protocol::{
     BatchedReport, CallKeys, CallLog, CommandRequest, HeartbeatNumber, Job, Key, PermitGrant, Report, ReportBatch,
-    RunCommand, Seal, topology,
+    RunCommand, Seal, SendingId, topology,
 };
 
 use crate::harness::{Harness, linear, newer};
@@ -62,7 +62,7 @@ async fn a_worker_cannot_report_about_a_call_that_it_was_not_given() {
         Report::Heartbeat { call: call.clone(), worker, number },
         Report::Released { call: call.clone(), worker: "w".parse().unwrap() },
         Report::Started { call: call.clone(), worker: "w".parse().unwrap(), number },
-        Report::NotStarted { call: call.clone(), redeliveries: 0, unanswered: 0 },
+        Report::NotStarted { call: call.clone(), redeliveries: 0, unanswered: 0, sending: SendingId::FIRST },
     ];
     let other_attempt = CallId { attempt: call.attempt.next(), ..call.clone() };
     for key in [Key::NONE, own.keys.call, harness.secret().call_key(&other_attempt)] {

@@ -23,7 +23,7 @@ use flow::{
 };
 use logbook::{Logbook, Memory, Version, intercepted::InterceptedLogbook};
 use machine::{Fact, Machine, Record};
-use protocol::{CallLog, Control, EngineSecret, HeartbeatNumber, Job, Report, topology};
+use protocol::{CallLog, Control, EngineSecret, HeartbeatNumber, Job, Report, SendingId, topology};
 
 pub(crate) use append_faults::{AppendFaults, Fault, StopPoint};
 pub(crate) use clock::PausedClock;
@@ -202,6 +202,12 @@ impl Harness {
         let message = delivery.message.clone();
         delivery.accept();
         message
+    }
+
+    /// A worker returns the job that this message sent, and has not started it.
+    pub(crate) async fn return_job(&self, call: &CallId, sending: SendingId) {
+        let call = call.clone();
+        self.publish_report(&Report::NotStarted { call, redeliveries: 0, unanswered: 0, sending }).await;
     }
 
     /// Deletes the queue of all jobs.

@@ -25,7 +25,7 @@ use engine::{SubmitError, WatchEvent};
 use flow::{Action, CallId, RunId, RunState};
 use harness::{Fault, Harness, linear};
 use machine::Change;
-use protocol::{Job, Report, RunCommand};
+use protocol::{Job, Report, RunCommand, SendingId};
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -139,8 +139,9 @@ async fn cancelling_rolls_the_run_back() {
 }
 
 /// A worker returns the job of a call that it has not started.
-async fn return_job(harness: &Harness, call: &CallId) {
-    harness.publish_report(&Report::NotStarted { call: call.clone(), redeliveries: 2, unanswered: 1 }).await;
+async fn return_job(harness: &Harness, call: &CallId, sending: SendingId) {
+    let call = call.clone();
+    harness.publish_report(&Report::NotStarted { call, redeliveries: 2, unanswered: 1, sending }).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,21 +149,22 @@ async fn a_returned_job_is_sent_again_as_long_as_its_call_waits() {
     let mut harness = Harness::new().await;
     let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     let first = harness.take_job().await;
-    return_job(&harness, &first.call).await;
+    return_job(&harness, &first.call, SendingId::FIRST).await;
     let again = harness.take_job_message().await;
     let headers = &again.properties.headers;
     assert_eq!((protocol::returned(headers), protocol::unanswered(headers)), (2, 1));
     assert_eq!(Job::decode(&again.body).expect("a job"), first, "it is the same job");
-    harness.publish_report(&Report::NotStarted { call: first.call.clone(), redeliveries: 0, unanswered: 0 }).await;
+    harness.return_job(&first.call, protocol::sending(headers)).await;
     let again = harness.take_job_message().await;
+    let last = protocol::sending(&again.properties.headers);
     assert_eq!(protocol::returned(&again.properties.headers), 2, "what was known once stays known");
     // A worker has started the call, and another returns a second delivery of its job.
     harness.heartbeat(&first.call).await;
     harness.wait_for_fact("r", "leased").await;
-    return_job(&harness, &first.call).await;
+    return_job(&harness, &first.call, last).await;
     harness.signal(&first.call).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::Success);
-    return_job(&harness, &first.call).await;
+    return_job(&harness, &first.call, last).await;
     let sent = timeout(Duration::from_secs(5), harness.take_job()).await;
     assert!(sent.is_err(), "no worker needs it: {sent:?}");
     assert_eq!(harness.facts("r").await.iter().filter(|fact| **fact == "started").count(), 1, "it is one attempt");
@@ -174,13 +176,14 @@ async fn a_suspended_run_remembers_the_lost_deliveries_of_its_jobs() {
     let run: RunId = "r".parse().unwrap();
     let watch = harness.submit("r", &linear(&["a"])).await.expect("the run begins");
     let call = harness.take_job().await.call;
-    return_job(&harness, &call).await;
-    harness.take_job_message().await;
+    return_job(&harness, &call, SendingId::FIRST).await;
+    let again = harness.take_job_message().await;
     harness.engine.command_local(&run, RunCommand::Suspend).await.expect("it is recorded");
     harness.engine.abandon(run.clone()).await.expect("it is recorded");
     assert_eq!(Harness::end(watch).await.state(), RunState::Suspended);
     // The run is not in memory now, and another worker returns its copy of the job, after one more was lost with it.
-    harness.publish_report(&Report::NotStarted { call: call.clone(), redeliveries: 3, unanswered: 0 }).await;
+    let (returned, sending) = (call.clone(), protocol::sending(&again.properties.headers));
+    harness.publish_report(&Report::NotStarted { call: returned, redeliveries: 3, unanswered: 0, sending }).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     harness.engine.command_local(&run, RunCommand::Resume).await.expect("it is recorded");
     let again = harness.take_job_message().await;

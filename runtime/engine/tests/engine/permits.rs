@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use flow::{Action, CallId, FailureKind, Flow, Revision, RunState};
-use protocol::{Job, Report, RunCommand};
+use protocol::{Job, RunCommand, SendingId};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Harness, wired};
@@ -120,7 +120,7 @@ async fn a_returned_job_needs_no_other_start_of_its_rate() {
     let mut harness = Harness::new().await;
     let watch = harness.submit("r", &paced("rate = \"1/h\"")).await.expect("the run begins");
     let job = harness.take_job().await;
-    harness.publish_report(&Report::NotStarted { call: job.call.clone(), redeliveries: 0, unanswered: 0 }).await;
+    harness.return_job(&job.call, SendingId::FIRST).await;
     let again = job_within(&mut harness, SHORT_TIMEOUT).await.expect("it does not wait for an hour");
     assert_eq!(again, job);
     harness.signal_job(&again).await;

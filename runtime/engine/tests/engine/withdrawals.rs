@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flow::{Action, FailureKind, RunId, RunState};
-use protocol::{Report, RunCommand};
+use protocol::{Report, RunCommand, SendingId};
 
 use crate::harness::{Harness, linear, wired};
 
@@ -91,7 +91,10 @@ async fn a_withdrawn_call_that_a_lost_worker_may_have_executed_is_rolled_back() 
     cancel(&harness).await;
     assert_eq!(Harness::end(watch).await.state(), RunState::RolledBack);
     // Another worker was lost with the job before this one returns it.
-    let returned = |redeliveries| Report::NotStarted { call: call.clone(), redeliveries, unanswered: 0 };
+    let returned = |redeliveries| {
+        let (call, sending) = (call.clone(), SendingId::FIRST);
+        Report::NotStarted { call, redeliveries, unanswered: 0, sending }
+    };
     harness.publish_report(&returned(0)).await;
     harness.publish_report(&returned(1)).await;
     let undone = harness.answer_next().await;

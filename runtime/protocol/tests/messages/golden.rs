@@ -12,7 +12,7 @@ use protocol::{
     BatchedReport, CallKeys, CallLog, Control, EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse,
     HeartbeatNumber, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot,
     PermitTick, Ping, Progress, PutRequest, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand,
-    WithdrawnCall, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    SendingId, WithdrawnCall, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -242,7 +242,7 @@ fn report_batch() -> Vec<u8> {
 fn reports() -> Samples {
     let progress =
         Progress { call: call(), worker: worker(), fraction: Some(0.5), message: Some("half of them".into()) };
-    let not_started = Report::NotStarted { call: call(), redeliveries: 2, unanswered: 1 };
+    let not_started = Report::NotStarted { call: call(), redeliveries: 2, unanswered: 1, sending: SendingId::new(300) };
     vec![
         ("progress-1", Report::Progress(progress).encode(&keys())),
         ("heartbeat-1", Report::Heartbeat { call: call(), worker: worker(), number: number() }.encode(&keys())),

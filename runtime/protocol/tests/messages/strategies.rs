@@ -116,7 +116,12 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             0 => Report::Heartbeat { call, worker, number },
             1 => Report::Started { call, worker, number },
             2 => Report::AskStart { call },
-            3 => Report::NotStarted { call, redeliveries: count as u32, unanswered: 7 },
+            3 => Report::NotStarted {
+                call,
+                redeliveries: count as u32,
+                unanswered: 7,
+                sending: protocol::SendingId::new(count),
+            },
             _ => Report::Released { call, worker },
         }
     });

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use broker::{InProcess, Message, Properties, Queue, QueueKind, Routing};
 use flow::{Attempt, CallId, Digest, Firing, Limits, Signal, TaskResult, Timestamp, Value, Values};
-use protocol::{CallKeys, CallLog, Control, Job, Report, ReportBatch, WithdrawnCall};
+use protocol::{CallKeys, CallLog, Control, Job, Report, ReportBatch, SendingId, WithdrawnCall};
 
 use super::*;
 use crate::{Config, GuestResult, GuestRunner, Worker};
@@ -153,10 +153,11 @@ impl Harness {
         for report in reports {
             match Report::decode(report).unwrap() {
                 Report::Signal(signal, _) => answers.push(signal),
-                Report::NotStarted { call, redeliveries, unanswered } => {
+                Report::NotStarted { call, redeliveries, unanswered, sending } => {
                     let mut job = self.sent.lock().unwrap()[&call].clone();
                     protocol::set_returned(&mut job.properties.headers, redeliveries);
                     protocol::set_unanswered(&mut job.properties.headers, unanswered);
+                    protocol::set_sending(&mut job.properties.headers, SendingId::new(sending.get() + 1));
                     self.broker.publish(job).await.unwrap();
                 }
                 _ => {}
