@@ -287,6 +287,7 @@ impl Engine {
             supervisor: supervisor.clone(),
             refusals: Arc::default(),
             stop: stop.clone(),
+            coordinators: Arc::default(),
         };
         let topology = TopologyCache::new(broker, permits);
         let (changed, _) = broadcast::channel(CHANGE_QUEUE);

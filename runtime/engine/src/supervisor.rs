@@ -1,7 +1,8 @@
 //! Supervises the tasks that an engine needs.
 //!
 //! A task that panics ends silently, and its callers would wait for ever. So each task is spawned here. If one ends
-//! before the engine is stopped, the engine ends too, and its process should be restarted.
+//! before the engine is stopped, the engine ends too, and its process should be restarted. A temporary task may end by itself, but
+//! not with a panic.
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
@@ -19,6 +20,8 @@ pub(crate) struct Supervisor {
 struct ExitGuard {
     part: &'static str,
     supervisor: Supervisor,
+    /// Whether the task may end now.
+    may_end: bool,
 }
 
 impl Supervisor {
@@ -29,10 +32,21 @@ impl Supervisor {
 
     /// Spawns a task of the engine.
     pub(crate) fn spawn(&self, part: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let guard = ExitGuard { part, supervisor: self.clone() };
+        let guard = ExitGuard { part, supervisor: self.clone(), may_end: false };
         self.tasks.spawn(self.aborted.clone().run_until_cancelled_owned(async move {
             let _guard = guard;
             work.await;
+        }));
+    }
+
+    /// Spawns a task of the engine that ends when it is not needed any more.
+    pub(crate) fn spawn_temporary(&self, part: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let guard = ExitGuard { part, supervisor: self.clone(), may_end: false };
+        self.tasks.spawn(self.aborted.clone().run_until_cancelled_owned(async move {
+            // Moved as a whole: the task would otherwise take only the field.
+            let mut guard = guard;
+            work.await;
+            guard.may_end = true;
         }));
     }
 
@@ -44,7 +58,7 @@ impl Supervisor {
 
 impl Drop for ExitGuard {
     fn drop(&mut self) {
-        if !self.supervisor.stop.is_cancelled() && !self.supervisor.aborted.is_cancelled() {
+        if !self.may_end && !self.supervisor.stop.is_cancelled() && !self.supervisor.aborted.is_cancelled() {
             error!(part = self.part, "a part of the engine has ended: the engine cannot go on");
             self.supervisor.lost.cancel();
         }
@@ -72,6 +86,16 @@ mod tests {
         let ending = parts();
         ending.spawn("ends", async {});
         ending.failed().cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn an_engine_fails_with_the_panic_of_a_temporary_task_only() {
+        let parts = parts();
+        parts.spawn_temporary("ends", async {});
+        all_ended(&parts).await;
+        assert!(!parts.failed().is_cancelled());
+        parts.spawn_temporary("panics", async { panic!("as the test wants it") });
+        parts.failed().cancelled().await;
     }
 
     #[tokio::test]

@@ -100,6 +100,11 @@ impl TopologyCache {
         declared
     }
 
+    /// The permit coordinators on this engine.
+    pub(crate) fn permits(&self) -> &PermitService {
+        &self.permits
+    }
+
     /// Binds the queue of a shard to the tasks of other flows that a flow listens to; missing exchanges are declared.
     pub(crate) async fn bind_listeners(&self, flow: &Flow, shard: &Shard) -> Result<(), DeclareError> {
         if flow.listeners.is_empty() {

@@ -3,16 +3,27 @@
 use std::ops::Deref;
 
 use futures::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// A channel of lapin.
 ///
 /// lapin closes a dropped channel too, but from its own task. That task considers the connection broken if the channel
 /// closes in another way in the meantime, as it does while the connection closes.
-pub(super) struct Channel(lapin::Channel);
+pub(super) struct Channel {
+    channel: lapin::Channel,
+    /// The share of the connection's channels that it uses, if it is a consumer's.
+    _slot: Option<OwnedSemaphorePermit>,
+}
 
 impl Channel {
+    /// The channel of operations or of a publisher.
     pub(super) fn new(channel: lapin::Channel) -> Self {
-        Self(channel)
+        Self { channel, _slot: None }
+    }
+
+    /// The channel of a consumer, which occupies a slot as long as it is open.
+    pub(super) fn of_consumer(channel: lapin::Channel, slot: OwnedSemaphorePermit) -> Self {
+        Self { channel, _slot: Some(slot) }
     }
 }
 
@@ -20,13 +31,13 @@ impl Deref for Channel {
     type Target = lapin::Channel;
 
     fn deref(&self) -> &lapin::Channel {
-        &self.0
+        &self.channel
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
         // The first poll sends the frame; the answer is not needed. An error means that the channel was already closed.
-        let _ = self.0.close(200, "done".into()).now_or_never();
+        let _ = self.channel.close(200, "done".into()).now_or_never();
     }
 }

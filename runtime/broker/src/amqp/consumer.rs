@@ -82,37 +82,23 @@ impl Subscription {
 
     /// Consumes on the current session, or on the next.
     async fn open(&self, sessions: &Sessions) -> Result<Incoming, ConsumeError> {
-        let queue = || self.queue.clone();
         loop {
             let session = sessions.current().await.ok_or(ConsumeError::Closed)?;
-            let error = match self.open_on(&session).await {
+            match self.open_on(&session).await {
                 Ok(incoming) => return Ok(incoming),
-                Err(error) => error,
-            };
-            if matches!(error, Failure::Silent) && !session.is_lost() {
-                return Err(ConsumeError::Silent { queue: queue(), seconds: OPERATION_TIMEOUT.as_secs() });
-            }
-            match error.refusal() {
-                Some(refusal) if refusal.is_not_found() => {
-                    return Err(ConsumeError::NoQueue { queue: queue() });
-                }
-                Some(Refusal { reason, .. }) => {
-                    return Err(ConsumeError::Refused { queue: queue(), reason });
-                }
-                None => session.wait_for_loss(LOSS_GRACE).await,
+                Err(error) => retry_or_fail(&self.queue, &session, &error).await?,
             }
         }
     }
 
     async fn open_on(&self, session: &Session) -> Result<Incoming, Failure> {
+        let channel = session.open_consumer_channel().await?;
         let open = async {
-            let channel = session.open_channel().await?;
             channel.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
             let (queue, options) = (self.queue.as_str().into(), BasicConsumeOptions::default());
-            let stream = channel.basic_consume(queue, TAG.into(), options, FieldTable::default()).await?;
-            Ok((channel, stream))
+            channel.basic_consume(queue, TAG.into(), options, FieldTable::default()).await
         };
-        let (channel, stream) = session.with_timeout(open).await?;
+        let stream = session.with_timeout(open).await?;
         self.set_channel(&channel);
         let settler = ChannelSettler::new(channel);
         session.flush_on_close(&settler);
@@ -140,6 +126,22 @@ impl Subscription {
         match *self.lock() {
             ConsumeState::Cancelled => true,
             ConsumeState::None | ConsumeState::On(_) => false,
+        }
+    }
+}
+
+/// Waits until the next session may be tried, or returns the error of a queue that cannot be read.
+pub(super) async fn retry_or_fail(queue: &str, session: &Session, error: &Failure) -> Result<(), ConsumeError> {
+    let queue = queue.to_owned();
+    if matches!(error, Failure::Silent) && !session.is_lost() {
+        return Err(ConsumeError::Silent { queue, seconds: OPERATION_TIMEOUT.as_secs() });
+    }
+    match error.refusal() {
+        Some(refusal) if refusal.is_not_found() => Err(ConsumeError::NoQueue { queue }),
+        Some(Refusal { reason, .. }) => Err(ConsumeError::Refused { queue, reason }),
+        None => {
+            session.wait_for_loss(LOSS_GRACE).await;
+            Ok(())
         }
     }
 }

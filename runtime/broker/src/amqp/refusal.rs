@@ -28,6 +28,15 @@ impl Refusal {
         (!CONNECTION_CODES.contains(&code)).then(|| Self { code, reason: protocol_error.get_message().to_string() })
     }
 
+    /// The connection has as many consumers as it may have.
+    pub(super) fn no_channel(channel_max: u16) -> Self {
+        let reason = format!(
+            "this connection has too many consumers for the {channel_max} channels that the broker grants it: raise channel_max of \
+             the broker, or let fewer tasks with max_running or rate run at once"
+        );
+        Self { code: NOT_ALLOWED, reason }
+    }
+
     pub(super) fn is_not_found(&self) -> bool {
         self.code == NOT_FOUND
     }

@@ -21,6 +21,10 @@ use super::{channel::Channel, refusal::Refusal, settler::ChannelSettler};
 /// thousand.
 const OPERATIONS: usize = 16;
 
+/// The number of channels that consumers leave free: for operations, the publisher, and channels that are about to close. Without a
+/// free channel, the connection could not do anything else any more.
+const RESERVED_CHANNELS: u16 = 64;
+
 /// The interval of status checks. lapin reports every loss except a close without an error code, so the status is checked
 /// too.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,6 +45,11 @@ pub(super) enum Failure {
     Silent,
     /// The broker answers nothing on this connection, which will be lost.
     ConnectionStuck,
+    /// Consumers use all channels of the connection that they may use.
+    NoChannel {
+        /// The maximum number of channels of a connection.
+        channel_max: u16,
+    },
 }
 
 impl Failure {
@@ -49,6 +58,7 @@ impl Failure {
         match self {
             Self::Lapin(error) => Refusal::of(error),
             Self::Silent | Self::ConnectionStuck => None,
+            Self::NoChannel { channel_max } => Some(Refusal::no_channel(*channel_max)),
         }
     }
 }
@@ -62,6 +72,8 @@ pub(super) struct Session {
     /// Idle channels. A refused operation closes its channel, so channels are never shared.
     idle: Mutex<Vec<Arc<Channel>>>,
     operations: Semaphore,
+    /// The channels that consumers may open.
+    consumers: Arc<Semaphore>,
     /// The settlers of the consumers' channels.
     settlers: Mutex<Vec<Weak<ChannelSettler>>>,
     lost: CancellationToken,
@@ -71,8 +83,10 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(connection: Connection) -> Self {
+        let consumers = consumer_channels(connection.configuration().channel_max());
         Self {
             connection,
+            consumers: Arc::new(Semaphore::new(consumers)),
             idle: Mutex::default(),
             operations: Semaphore::new(OPERATIONS),
             settlers: Mutex::default(),
@@ -101,7 +115,15 @@ impl Session {
         let _ = time::timeout(grace, self.lost()).await;
     }
 
-    /// Opens a channel for long use.
+    /// Opens the channel of a consumer.
+    pub(super) async fn open_consumer_channel(&self) -> Result<Arc<Channel>, Failure> {
+        let channel_max = self.connection.configuration().channel_max();
+        let slot = self.consumers.clone().try_acquire_owned().map_err(|_| Failure::NoChannel { channel_max })?;
+        let channel = self.with_timeout(self.connection.create_channel()).await?;
+        Ok(Arc::new(Channel::of_consumer(channel, slot)))
+    }
+
+    /// Opens a channel for operations, or for the publisher.
     pub(super) async fn open_channel(&self) -> lapin::Result<Arc<Channel>> {
         self.connection.create_channel().await.map(|channel| Arc::new(Channel::new(channel)))
     }
@@ -192,5 +214,24 @@ impl Session {
             // The broker notices when the process ends.
             Err(_) => tracing::warn!("the broker does not answer: its connection is abandoned"),
         }
+    }
+}
+
+/// The number of channels that the consumers of a connection may use. A maximum of 0 means none.
+fn consumer_channels(channel_max: u16) -> usize {
+    let max = if channel_max == 0 { u16::MAX } else { channel_max };
+    usize::from(max.saturating_sub(RESERVED_CHANNELS).max(max / 2).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consumers_leave_channels_for_operations() {
+        assert_eq!(consumer_channels(2_047), 1_983);
+        assert_eq!(consumer_channels(100), 50, "a broker that grants few channels");
+        assert_eq!(consumer_channels(0), 65_471, "no maximum");
+        assert!(2 * OPERATIONS < usize::from(RESERVED_CHANNELS));
     }
 }

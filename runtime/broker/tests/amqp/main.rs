@@ -12,7 +12,7 @@ mod unresponsive_queue;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::{Amqp, Broker, Options, contract::Connect};
+use broker::{Amqp, Broker, ConsumeError, Options, Queue, QueueKind, contract::Connect};
 use uuid::Uuid;
 
 /// The broker for the tests. A test without one fails: an untested rule must not pass.
@@ -48,4 +48,35 @@ mod contract {
     use super::Rabbit;
 
     broker::contract_tests!(Rabbit);
+}
+
+/// Otherwise a connection with many consumers could neither declare nor publish any more.
+#[tokio::test]
+async fn consumers_leave_channels_for_everything_else() {
+    let broker = connect(url()).await;
+    let queue = Queue { name: unique("queue"), kind: QueueKind::Exclusive };
+    broker.declare_queue(&queue).await.unwrap();
+    let mut consumers = Vec::new();
+    let error = loop {
+        match broker.consume(&queue.name, 1).await {
+            Ok(consumer) => consumers.push(consumer),
+            Err(error) => break error,
+        }
+        // RabbitMQ grants 2,047 channels unless it is configured otherwise.
+        assert!(consumers.len() < 3_000, "the broker has no maximum that can be reached");
+    };
+    let ConsumeError::Refused { reason, .. } = &error else { panic!("{error}") };
+    assert!(reason.contains("channel_max"), "{reason}");
+    let other = Queue { name: unique("other"), kind: QueueKind::Exclusive };
+    broker.declare_queue(&other).await.expect("operations have channels");
+    assert_eq!(broker.consumers(&queue.name).await.unwrap(), Some(consumers.len() as u64), "no connection was lost");
+    // A consumer that ends makes room for another.
+    drop(consumers.pop());
+    let again = async {
+        while broker.consume(&other.name, 1).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), again).await.expect("there is room");
+    broker.close().await;
 }

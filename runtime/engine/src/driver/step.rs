@@ -336,7 +336,8 @@ impl Driver {
     /// Sends changed permit requests to the coordinators.
     fn request_permits(&mut self, effects: &mut Effects) {
         let unread = |shard: &Shard| self.shards.owns(shard).then(|| self.runs.unread_of(shard));
-        effects.probes.extend(self.permits.take_requests(self.context.clock.now(), unread));
+        let coordinate = |flow: &_, task: &_| self.context.topology.permits().on_request(flow, task);
+        effects.probes.extend(self.permits.take_requests(self.context.clock.now(), unread, coordinate));
     }
 
     /// Unbinds the queues of shards from tasks that no run listens to any more. The listeners of a shard that was released

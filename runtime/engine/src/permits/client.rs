@@ -315,11 +315,12 @@ impl PermitClient {
     }
 
     /// Returns the requests to send to the coordinators. `unread` returns the runs of a shard that are not loaded
-    /// yet; `None` for a shard that is not driven here.
+    /// yet; `None` for a shard that is not driven here. Calls `on_request` with the task of each request.
     pub(crate) fn take_requests(
         &mut self,
         now: Timestamp,
         unread: impl Fn(&Shard) -> Option<Vec<RunId>>,
+        on_request: impl Fn(&FlowName, &NodeName),
     ) -> Vec<Message> {
         let mut messages = Vec::new();
         for (key, calls) in self.tasks.iter_mut().filter(|(_, calls)| calls.changed) {
@@ -354,6 +355,7 @@ impl PermitClient {
                 held: calls.held.keys().cloned().collect(),
                 wanted: requested,
             };
+            on_request(&key.flow, &key.task);
             messages.push(messages::permit_message(
                 &key.flow,
                 &key.task,

@@ -123,7 +123,9 @@ struct PendingSnapshot {
 }
 
 impl PermitCoordinator {
-    pub(crate) fn new(engine: String, flow: FlowName, task: NodeName) -> Self {
+    /// A coordinator whose ticks and snapshots are numbered from `first_number` on. The numbers of an earlier coordinator of the
+    /// same engine and task are lower.
+    pub(crate) fn new(engine: String, flow: FlowName, task: NodeName, first_number: u64) -> Self {
         Self {
             engine,
             flow,
@@ -135,11 +137,11 @@ impl PermitCoordinator {
             queue: FairQueue::default(),
             arrivals: 0,
             free_at: Timestamp::default(),
-            snapshot_number: 0,
+            snapshot_number: first_number,
             pending_snapshot: None,
             needs_renewal: false,
             age: 0,
-            ticks: 0,
+            ticks: first_number,
             unanswered_ticks: 0,
             actions: Vec::new(),
         }
@@ -274,6 +276,11 @@ impl PermitCoordinator {
     pub(crate) fn is_empty(&self, now: Timestamp) -> bool {
         let is_settled = self.stage == Leadership::Active && self.pending_snapshot.is_none();
         is_settled && self.permits.is_empty() && self.requesters.is_empty() && self.free_at <= now
+    }
+
+    /// Whether the consumer may end. Another engine is the active coordinator, or there is no state that has to outlive this one.
+    pub(crate) fn may_end(&self, now: Timestamp) -> bool {
+        self.stage == Leadership::Idle || self.is_empty(now)
     }
 
     fn on_request(&mut self, request: PermitRequest) {

@@ -1,9 +1,14 @@
 //! The permit queues that this engine consumes, each with its [`PermitCoordinator`].
 //!
-//! An engine subscribes to a task's permit queue when it meets the first flow with that task, and stays subscribed.
-//! One subscriber at a time is the active coordinator. A task without a rate or concurrency limit has no such queue.
+//! An engine subscribes to a task's permit queue when it requests permits there, and until it has requested none for a minute
+//! and the coordinator has no state that must outlive it. So the channels of the connection are enough for the tasks in
+//! use. One subscriber at a time is the active coordinator. A task without a rate or concurrency limit has no such queue.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use broker::{
     Broker, Consumer, DeclareError, Delivery, Message, PublishError, Queue, QueueKind, Refusals, quarantine,
@@ -12,7 +17,7 @@ use broker::{
 use flow::{FlowName, NodeName};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use protocol::{DecodeError, EngineSecret, OpenError, PermitMessage, topology as names};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -37,6 +42,14 @@ const PREFETCH: u16 = 256;
 /// The exchanges through which messages reach the queue: from engines, and from the quarantine.
 const EXCHANGES: [&str; 2] = [names::ENGINES, names::RELEASED];
 
+/// How long this engine requests no permit for a task before its coordinator ends: requests that are due are repeated each
+/// second. A second run of the same flow mostly needs no new consumer.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The coordinators that start after one another send ticks with other numbers: a coordinator never takes the tick of an
+/// earlier one of this engine for its own.
+const NUMBERS_PER_COORDINATOR: u64 = 1 << 32;
+
 /// Pause before a failed operation is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -50,27 +63,70 @@ pub(crate) struct PermitService {
     pub(crate) supervisor: Supervisor,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) stop: CancellationToken,
+    pub(crate) coordinators: Arc<Mutex<Coordinators>>,
+}
+
+/// The coordinators that run on this engine.
+#[derive(Default)]
+pub(crate) struct Coordinators {
+    /// When this engine requested permits for each task last.
+    requested: BTreeMap<FlowName, BTreeMap<NodeName, Instant>>,
+    /// The number of coordinators so far.
+    started: u64,
 }
 
 impl PermitService {
-    /// Declares the permit queue of a task, and consumes it from now on.
+    /// Declares the permit queue of a task. Its coordinator starts here with the first request of this engine.
     pub(crate) async fn coordinate(&self, flow: &FlowName, task: &NodeName) -> Result<(), DeclareError> {
-        let queue = names::permit_queue(&self.secret, flow, task);
-        declare(&*self.broker, &queue).await?;
+        declare(&*self.broker, &names::permit_queue(&self.secret, flow, task)).await
+    }
+
+    /// Notes that this engine requests permits for a task, and starts the coordinator of the task unless it runs here.
+    pub(crate) fn on_request(&self, flow: &FlowName, task: &NodeName) {
+        let first_number = {
+            let mut coordinators = self.lock();
+            let now = Instant::now();
+            if let Some(requested) = coordinators.requested.get_mut(flow).and_then(|tasks| tasks.get_mut(task)) {
+                *requested = now;
+                return;
+            }
+            coordinators.requested.entry(flow.clone()).or_default().insert(task.clone(), now);
+            coordinators.started += 1;
+            coordinators.started * NUMBERS_PER_COORDINATOR
+        };
         let runner = CoordinatorRunner {
             service: self.clone(),
-            queue,
+            queue: names::permit_queue(&self.secret, flow, task),
             flow: flow.clone(),
             task: task.clone(),
             held_snapshots: Vec::new(),
             publishing: FuturesUnordered::new(),
         };
         let (stop, broker) = (self.stop.clone(), self.broker.clone());
-        self.supervisor.spawn("permits", async move {
+        self.supervisor.spawn_temporary("permits", async move {
             let bindings = bindings_by_name(&runner.queue, &EXCHANGES);
-            stop.run_until_cancelled(keep_bound(&*broker, &bindings, runner.run())).await;
+            stop.run_until_cancelled(keep_bound(&*broker, &bindings, runner.run(first_number))).await;
         });
-        Ok(())
+    }
+
+    /// Removes the coordinator of a task if this engine has requested no permit there for long. Returns whether it did: then the
+    /// next request starts another coordinator.
+    fn remove_idle(&self, flow: &FlowName, task: &NodeName) -> bool {
+        let mut coordinators = self.lock();
+        let Some(tasks) = coordinators.requested.get_mut(flow) else { return true };
+        if tasks.get(task).is_some_and(|requested| requested.elapsed() < IDLE_TIMEOUT) {
+            return false;
+        }
+        tasks.remove(task);
+        if tasks.is_empty() {
+            coordinators.requested.remove(flow);
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Coordinators> {
+        // Each change is complete before a panic could happen.
+        self.coordinators.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,6 +141,14 @@ async fn declare(broker: &dyn Broker, queue: &str) -> Result<(), DeclareError> {
     broker::topology::declare_bound(broker, &queue, &EXCHANGES).await
 }
 
+/// Why a coordinator stops.
+enum CoordinatorEnd {
+    /// This engine needs it no more.
+    Idle,
+    /// The queue was deleted, or the broker was closed.
+    ConsumerGone,
+}
+
 /// The permit coordinator of one task on this engine, with its deliveries.
 struct CoordinatorRunner {
     service: PermitService,
@@ -97,17 +161,29 @@ struct CoordinatorRunner {
 }
 
 impl CoordinatorRunner {
-    async fn run(mut self) {
+    /// Coordinates the permits until this engine needs none, or the broker closes.
+    async fn run(mut self, first_number: u64) {
         let queue = self.queue.clone();
-        let mut coordinator = PermitCoordinator::new(self.service.engine.clone(), self.flow.clone(), self.task.clone());
+        let (engine, flow, task) = (self.service.engine.clone(), self.flow.clone(), self.task.clone());
+        let mut coordinator = PermitCoordinator::new(engine, flow, task, first_number);
         loop {
             match self.service.broker.consume(&queue, PREFETCH).await {
-                Ok(consumer) => self.run_coordinator(&mut coordinator, consumer).await,
+                Ok(consumer) => match self.run_coordinator(&mut coordinator, consumer).await {
+                    CoordinatorEnd::Idle => return debug!(queue, "no run here needs permits of this task"),
+                    CoordinatorEnd::ConsumerGone => {}
+                },
                 Err(broker::ConsumeError::Closed) => return,
+                // The queue expires while no engine needs it.
+                Err(error @ broker::ConsumeError::NoQueue { .. }) => {
+                    debug!(queue, %error, "the queue is declared again")
+                }
                 Err(error) => warn!(queue, %error, "the permit queue cannot be consumed yet"),
             }
             self.held_snapshots.clear();
             coordinator.restart();
+            if self.ends(&coordinator) {
+                return;
+            }
             sleep(RETRY_DELAY).await;
             match declare(&*self.service.broker, &queue).await {
                 Ok(()) => {}
@@ -117,8 +193,14 @@ impl CoordinatorRunner {
         }
     }
 
-    /// Runs the coordinator until the queue is deleted, or the broker closes.
-    async fn run_coordinator(&mut self, coordinator: &mut PermitCoordinator, mut consumer: Consumer) {
+    /// Whether the coordinator ends now: this engine requests no permits, and no state has to outlive the coordinator.
+    fn ends(&self, coordinator: &PermitCoordinator) -> bool {
+        let is_needed = !self.publishing.is_empty() || !coordinator.may_end(self.service.clock.now());
+        !is_needed && self.service.remove_idle(&self.flow, &self.task)
+    }
+
+    /// Runs the coordinator until it is not needed, or the queue is deleted, or the broker closes.
+    async fn run_coordinator(&mut self, coordinator: &mut PermitCoordinator, mut consumer: Consumer) -> CoordinatorEnd {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut due = None;
@@ -130,10 +212,16 @@ impl CoordinatorRunner {
                 biased;
                 delivery = consumer.next() => match delivery {
                     Some(delivery) => self.on_delivery(coordinator, delivery),
-                    None => return,
+                    None => return CoordinatorEnd::ConsumerGone,
                 },
                 Some(()) = self.publishing.next() => continue,
-                _ = ticks.tick() => coordinator.tick(),
+                _ = ticks.tick() => {
+                    // A fetched message may be a request.
+                    if !consumer.has_fetched() && self.ends(coordinator) {
+                        return CoordinatorEnd::Idle;
+                    }
+                    coordinator.tick();
+                }
                 () = sleep(until_due.unwrap_or_default()), if until_due.is_some() => {}
             }
             let now = self.service.clock.now();

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use broker::Broker as _;
 use flow::{Action, CallId, FailureKind, Flow, Revision, RunState};
-use protocol::{Job, RunCommand, SendingId};
+use protocol::{Job, RunCommand, SendingId, topology};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{Harness, wired};
@@ -323,4 +324,34 @@ async fn a_long_list_does_not_delay_later_runs() {
         job = harness.take_job().await;
     }
     assert!(others <= 2, "{others} calls of the long list came before it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_queue_has_a_consumer_while_permits_are_needed() {
+    const LONG: Duration = Duration::from_secs(120);
+    let mut harness = Harness::new().await;
+    let queue = topology::permit_queue(harness.secret(), &"f".parse().unwrap(), &"a".parse().unwrap());
+    for pace in ["max_running = 1", "rate = \"10/s\""] {
+        for run in ["first", "second"] {
+            let run = format!("{run}-{}", &pace[..4]);
+            let watch = harness.submit(&run, &paced(pace)).await.expect("the run begins");
+            let waiting = harness.submit(&format!("{run}-waiting"), &paced(pace)).await.expect("the run begins");
+            let job = harness.take_job().await;
+            if pace.starts_with("max") {
+                sleep(LONG).await;
+                let consumers = harness.broker().consumers(&queue).await.unwrap();
+                assert_eq!(consumers, Some(1), "{pace}: a call holds the permit, and another waits");
+            }
+            harness.signal_job(&job).await;
+            let job = job_within(&mut harness, SHORT_TIMEOUT).await.expect("the other call gets the permit");
+            harness.signal_job(&job).await;
+            for watch in [watch, waiting] {
+                assert_eq!(Harness::end(watch).await.state(), RunState::Success);
+            }
+            sleep(LONG).await;
+            let consumers = harness.broker().consumers(&queue).await.unwrap();
+            assert_eq!(consumers, Some(0), "{pace}: nobody needs a permit");
+            assert_eq!(harness.broker().waiting(&queue).await.unwrap(), Some(0), "and nothing is left to read");
+        }
+    }
 }

@@ -21,7 +21,7 @@ struct Harness {
 }
 
 fn coordinator(engine: &str) -> PermitCoordinator {
-    PermitCoordinator::new(engine.into(), "f".parse().unwrap(), "t".parse().unwrap())
+    PermitCoordinator::new(engine.into(), "f".parse().unwrap(), "t".parse().unwrap(), 0)
 }
 
 fn shard(name: &str) -> Shard {
