@@ -17,6 +17,7 @@ mod refusal;
 mod session;
 mod sessions;
 mod settler;
+mod take;
 
 use std::sync::Arc;
 
@@ -37,7 +38,8 @@ use self::{
     sessions::{OperationError, Sessions},
 };
 use crate::{
-    Binding, Broker, ConsumeError, Consumer, DeclareError, Destination, Exchange, Message, PublishError, Queue,
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, Message, PublishError,
+    Queue, TakeLimits,
 };
 
 /// A connection to an AMQP broker that reconnects automatically. Dropping it closes it.
@@ -174,6 +176,10 @@ impl Broker for Amqp {
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
         consumer::consume(&self.sessions, queue, prefetch).await
+    }
+
+    async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError> {
+        take::take(&self.sessions, queue, limits).await
     }
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{Binding, Consumer, Exchange, Message, Queue};
+use crate::{Binding, Consumer, Delivery, Exchange, Message, Queue};
 
 /// Why something could not be declared.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +121,15 @@ pub enum ConsumeError {
     Closed,
 }
 
+/// How much [`Broker::take`] reads at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakeLimits {
+    /// The maximum number of messages.
+    pub messages: usize,
+    /// The size of all messages together, in bytes, at which no further one is taken. The last message may exceed it.
+    pub bytes: usize,
+}
+
 /// A message broker, as the runtime uses one. Cheap to share: all methods take `&self`.
 ///
 /// While the connection is lost, methods wait until it is back (reconnects are automatic); dropping their future is safe. If
@@ -145,6 +154,9 @@ pub trait Broker: Send + Sync + 'static {
     /// a time (at least one). A consumer survives reconnects: its unsettled deliveries are then redelivered. It ends when
     /// its queue is deleted.
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError>;
+    /// Takes the messages of a queue one after the other, until a limit is reached or no message waits. Only they are in memory.
+    /// They are unsettled: dropped without settlement, they return to the queue.
+    async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError>;
     /// Whether accepted messages survive the end of this process.
     fn is_durable(&self) -> bool {
         true

@@ -233,6 +233,8 @@ macro_rules! contract_tests {
             a_closed_connection_ends_its_consumers,
             a_closed_connection_returns_unsettled_deliveries,
             try_next_returns_a_fetched_delivery,
+            messages_are_taken_within_limits,
+            nothing_is_taken_from_a_missing_queue,
         }
         $crate::contract_tests! { @file $connect, settle:
             a_first_delivery_is_not_redelivered,

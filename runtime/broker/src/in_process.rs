@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use tokio::task::coop;
 
 use self::server::{Connection, Server};
-use crate::{Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, Queue};
+use crate::{
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Exchange, Message, PublishError, Queue, TakeLimits,
+};
 
 /// A broker in this process. Its clones share one connection; [`InProcess::connect`] opens another.
 ///
@@ -117,6 +119,21 @@ impl Broker for InProcess {
             return Err(ConsumeError::Closed);
         }
         self.server.consume(&self.connection, queue, prefetch)
+    }
+
+    async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError> {
+        // The messages are in memory in any case. Those that are fetched and not taken return to the queue.
+        let prefetch = u16::try_from(limits.messages).unwrap_or(u16::MAX);
+        let mut consumer = self.consume(queue, prefetch).await?;
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while taken.len() < limits.messages
+            && bytes < limits.bytes
+            && let Some(delivery) = consumer.try_next()
+        {
+            bytes += delivery.message.body.len();
+            taken.push(delivery);
+        }
+        Ok(taken)
     }
 
     fn is_durable(&self) -> bool {

@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Destination, Exchange, InProcess, Message,
-    PublishError, Queue, QueueKind,
+    PublishError, Queue, QueueKind, TakeLimits,
 };
 
 pub use intercepted::{InterceptedBroker, PublishInterceptor};
@@ -238,6 +238,13 @@ impl Broker for LossyConnection {
             Outgoing { queue: queue.to_owned(), prefetch, deliveries, renewals, cancelled: cancelled.clone() };
         self.tasks.spawn(forward(self.clone(), consumer, outgoing));
         Ok(Consumer::new(incoming, renewals_rx, move || cancelled.cancel()))
+    }
+
+    async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError> {
+        if self.wait_if_unresponsive(queue).await {
+            return Err(ConsumeError::Silent { queue: queue.to_owned(), seconds: DECLARE_TIMEOUT_SECONDS });
+        }
+        self.connection().take(queue, limits).await
     }
 
     fn is_durable(&self) -> bool {

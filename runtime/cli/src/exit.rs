@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     NeedsAttention,
     /// A dependency of the runtime could not be reached.
     Unreachable,
-    /// `waft doctor` found a problem that a person has to act on.
+    /// A person has to act: `waft doctor` found a problem, or `waft quarantine` could not read all messages.
     Unwell,
     /// Interrupted: the run is suspended.
     Interrupted,

@@ -1,16 +1,15 @@
 //! Lists, releases or drops messages that no worker or engine could handle.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use broker::{Broker, ConsumeError, DeclareError, Delivery, Message, PublishError, Routing};
+use broker::{Broker, ConsumeError, DeclareError, Delivery, Message, PublishError, Routing, TakeLimits};
 use protocol::topology;
-use tokio::time::timeout;
 
-/// The maximum number of messages to read at once; the queue holds back no more than that.
-const MAX_MESSAGES: u16 = 1_000;
+/// How much a person reads at once. Whoever may publish to the quarantine chooses the sizes of the messages.
+const LIMITS: TakeLimits = TakeLimits { messages: 1_000, bytes: 256 << 20 };
 
-/// How long to wait for one more message before the queue counts as read to its end.
-const END_OF_QUEUE_WAIT: Duration = Duration::from_millis(500);
+/// How much [`peek`] reads, which a server does as often as somebody asks for its health.
+const PEEK_BYTES: usize = 16 << 20;
 
 /// Why the quarantine could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,24 +63,35 @@ pub enum QuarantineAction {
     Drop,
 }
 
-/// Lists at most a thousand messages in quarantine. They stay there.
+/// The messages that were read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct QuarantineContent {
+    /// The first messages, in the order of the queue.
+    pub messages: Vec<QuarantinedMessage>,
+    /// The number of messages behind them that were not read.
+    pub unread: u64,
+}
+
+/// Lists at most a thousand messages in quarantine, and no further ones once they have 256 MiB together. They stay there.
 ///
 /// # Errors
-/// [`QuarantineError`] when the broker refuses something.
-pub async fn list(broker: Arc<dyn Broker>) -> Result<Vec<QuarantinedMessage>, QuarantineError> {
-    let deliveries = read(&*broker).await?;
+/// [`QuarantineError`] when the broker refuses something, or does not deliver a message in time.
+pub async fn list(broker: Arc<dyn Broker>) -> Result<QuarantineContent, QuarantineError> {
+    let (deliveries, unread) = read(&*broker).await?;
     // Dropped without acknowledgement, they return to the queue.
-    Ok(deliveries.iter().map(quarantined).collect())
+    Ok(QuarantineContent { messages: deliveries.iter().map(quarantined).collect(), unread })
 }
 
 /// Like [`list`], for a caller who knows how many messages wait, and without declaring anything. It reads at most `waiting`
-/// messages, and they return to the queue.
+/// messages, and no further ones once they have 16 MiB together; they return to the queue.
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something, or there is no quarantine.
 pub async fn peek(broker: &dyn Broker, waiting: u64) -> Result<Vec<QuarantinedMessage>, QuarantineError> {
-    let limit = usize::try_from(waiting).unwrap_or(usize::MAX).min(MAX_MESSAGES.into());
-    Ok(consume(broker, limit).await?.iter().map(quarantined).collect())
+    let messages = usize::try_from(waiting).unwrap_or(usize::MAX).min(LIMITS.messages);
+    let deliveries = broker.take(topology::QUARANTINE, TakeLimits { messages, bytes: PEEK_BYTES }).await?;
+    Ok(deliveries.iter().map(quarantined).collect())
 }
 
 /// The result of an action on messages.
@@ -92,9 +102,11 @@ pub struct QuarantineResult {
     pub done: Vec<QuarantinedMessage>,
     /// The messages that could not be released: they do not name the queue they came from, or that queue no longer exists.
     pub without_origin: Vec<QuarantinedMessage>,
+    /// The number of messages that were not read, since they are behind too many or too large ones.
+    pub unread: u64,
 }
 
-/// Applies an action to the messages with an id, or to all.
+/// Applies an action to the messages with an id, or to all, among those that [`list`] lists.
 ///
 /// # Errors
 /// [`QuarantineError`] when the broker refuses something; messages without an action so far stay in quarantine.
@@ -103,8 +115,9 @@ pub async fn apply(
     id: Option<&str>,
     action: QuarantineAction,
 ) -> Result<QuarantineResult, QuarantineError> {
-    let mut result = QuarantineResult::default();
-    for delivery in read(&*broker).await? {
+    let (deliveries, unread) = read(&*broker).await?;
+    let mut result = QuarantineResult { unread, ..QuarantineResult::default() };
+    for delivery in deliveries {
         let message = quarantined(&delivery);
         if id.is_some_and(|id| id != message.id) {
             continue;
@@ -136,20 +149,13 @@ pub async fn apply(
     Ok(result)
 }
 
-async fn read(broker: &dyn Broker) -> Result<Vec<Delivery>, QuarantineError> {
+/// The first messages, and the number of those behind them.
+async fn read(broker: &dyn Broker) -> Result<(Vec<Delivery>, u64), QuarantineError> {
     broker::topology::ensure_shared(broker).await?;
-    consume(broker, MAX_MESSAGES.into()).await
-}
-
-async fn consume(broker: &dyn Broker, limit: usize) -> Result<Vec<Delivery>, QuarantineError> {
-    let mut consumer = broker.consume(topology::QUARANTINE, MAX_MESSAGES).await?;
-    let mut deliveries = Vec::new();
-    while deliveries.len() < limit
-        && let Ok(Some(delivery)) = timeout(END_OF_QUEUE_WAIT, consumer.next()).await
-    {
-        deliveries.push(delivery);
-    }
-    Ok(deliveries)
+    let deliveries = broker.take(topology::QUARANTINE, LIMITS).await?;
+    // Those that were read do not wait in the queue at this moment.
+    let unread = broker.waiting(topology::QUARANTINE).await?.unwrap_or_default();
+    Ok((deliveries, unread))
 }
 
 /// Whether a header is the message's own, and not one that the quarantine added.
@@ -212,7 +218,7 @@ mod tests {
     async fn listing_keeps_messages_in_quarantine() {
         let broker = poisoned(&["one", "two"]).await;
         for _ in 0..2 {
-            let listed = list(broker.clone()).await.unwrap();
+            let listed = list(broker.clone()).await.unwrap().messages;
             assert_eq!(ids(&listed), ["one", "two"]);
             assert_eq!(listed[0].queue.as_deref(), Some("waft.jobs.ovens"));
             assert_eq!(listed[0].reason.as_deref(), Some("rejected"));
@@ -225,7 +231,7 @@ mod tests {
     async fn a_released_message_returns_to_its_queue() {
         let broker = poisoned(&["one", "two"]).await;
         assert_eq!(ids(&apply(broker.clone(), Some("two"), QuarantineAction::Release).await.unwrap().done), ["two"]);
-        assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["one"]);
+        assert_eq!(ids(&list(broker.clone()).await.unwrap().messages), ["one"]);
         let released = broker.consume("waft.jobs.ovens", 1).await.unwrap().next().await.unwrap();
         assert_eq!(released.message.properties.message_id.as_deref(), Some("two"));
         assert_eq!((released.returned, &released.message.body[..]), (0, &b"poison"[..]));
@@ -253,7 +259,7 @@ mod tests {
             broker::quarantine(&*broker, delivery, name, "it is of format version 9").await;
         }
         broker.delete_queue("gone").await.unwrap();
-        let listed = list(broker.clone()).await.unwrap();
+        let listed = list(broker.clone()).await.unwrap().messages;
         assert_eq!((ids(&listed), listed[0].queue.as_deref()), (vec![queue.as_str(), "gone"], Some(queue.as_str())));
         assert_eq!(listed[0].reason.as_deref(), Some("it is of format version 9"));
         let result = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
@@ -279,7 +285,7 @@ mod tests {
         let result = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
         assert_eq!(ids(&result.done), ["one", "last"]);
         assert_eq!(ids(&result.without_origin), ["no-origin"]);
-        assert_eq!(ids(&list(broker.clone()).await.unwrap()), ["no-origin"]);
+        assert_eq!(ids(&list(broker.clone()).await.unwrap().messages), ["no-origin"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -287,8 +293,34 @@ mod tests {
         let broker = poisoned(&["one", "two"]).await;
         assert_eq!(ids(&apply(broker.clone(), Some("nobody"), QuarantineAction::Drop).await.unwrap().done), [""; 0]);
         assert_eq!(ids(&apply(broker.clone(), None, QuarantineAction::Drop).await.unwrap().done), ["one", "two"]);
-        assert_eq!(list(broker.clone()).await.unwrap(), []);
+        assert_eq!(list(broker.clone()).await.unwrap().messages, []);
         assert_eq!(broker.waiting("waft.jobs.ovens").await.unwrap(), Some(0));
+    }
+
+    #[tokio::test]
+    async fn messages_behind_large_ones_are_counted() {
+        let broker = poisoned(&[]).await;
+        for number in 0..4 {
+            let message = Message {
+                exchange: topology::DEAD_LETTERS.into(),
+                key: String::new(),
+                routing: Routing::Mandatory,
+                persistent: true,
+                priority: 0,
+                properties: Properties { message_id: Some(format!("large-{number}")), ..Properties::default() },
+                body: vec![0; LIMITS.bytes / 2].into(),
+            };
+            broker.publish(message).await.unwrap();
+        }
+        let listed = list(broker.clone()).await.unwrap();
+        assert_eq!((ids(&listed.messages), listed.unread), (vec!["large-0", "large-1"], 2));
+        assert_eq!(ids(&peek(&*broker, 4).await.unwrap()), ["large-0"], "a server holds less");
+        let result = apply(broker.clone(), Some("large-3"), QuarantineAction::Drop).await.unwrap();
+        assert_eq!((result.done, result.unread), (Vec::new(), 2), "it is not read");
+        let result = apply(broker.clone(), None, QuarantineAction::Drop).await.unwrap();
+        assert_eq!((ids(&result.done), result.unread), (vec!["large-0", "large-1"], 2));
+        let listed = list(broker).await.unwrap();
+        assert_eq!((ids(&listed.messages), listed.unread), (vec!["large-2", "large-3"], 0));
     }
 
     #[test]

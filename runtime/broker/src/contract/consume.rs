@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Harness, body, end, message, next, quorum, take};
-use crate::{ConsumeError, QueueKind};
+use crate::{ConsumeError, Delivery, QueueKind, TakeLimits};
 
 /// The error names the queue.
 pub async fn consuming_a_missing_queue_fails(harness: &Harness) {
@@ -224,4 +224,37 @@ pub async fn try_next_returns_a_fetched_delivery(harness: &Harness) {
         number += 1;
     }
     assert!(consumer.try_next().is_none(), "all deliveries were received");
+}
+
+async fn wait_for_waiting(harness: &Harness, queue: &str, count: u64) {
+    while harness.waiting(queue).await != count {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// The rest waits in the queue, and so do they unless they are accepted.
+pub async fn messages_are_taken_within_limits(harness: &Harness) {
+    let queue = harness.queue("queue", quorum()).await;
+    for number in 0..5 {
+        harness.send(&queue, &number.to_string()).await;
+    }
+    for (messages, bytes, expected) in [(9, 99, 5), (2, 99, 2), (9, 3, 3), (9, 0, 0), (0, 99, 0)] {
+        // RabbitMQ puts the messages back some time after they were dropped.
+        wait_for_waiting(harness, &queue, 5).await;
+        let taken = harness.broker.take(&queue, TakeLimits { messages, bytes }).await.expect("the queue is there");
+        let numbers: Vec<String> = taken.iter().map(body).collect();
+        assert_eq!(numbers, ["0", "1", "2", "3", "4"][..expected], "of {messages} messages and {bytes} bytes");
+    }
+    wait_for_waiting(harness, &queue, 5).await;
+    let limits = TakeLimits { messages: 5, bytes: 99 };
+    let taken = harness.broker.take(&queue, limits).await.expect("the queue is there");
+    taken.into_iter().take(4).for_each(Delivery::accept);
+    assert_eq!(take(&mut harness.consume(&queue, 1).await).await, "4");
+}
+
+/// The error says that it is missing.
+pub async fn nothing_is_taken_from_a_missing_queue(harness: &Harness) {
+    let queue = harness.name_queue("queue");
+    let taken = harness.broker.take(&queue, TakeLimits { messages: 1, bytes: 1 }).await;
+    assert!(matches!(taken, Err(ConsumeError::NoQueue { .. })));
 }

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 
-use crate::{Binding, Broker, ConsumeError, Consumer, DeclareError, Exchange, Message, PublishError, Queue};
+use crate::{
+    Binding, Broker, ConsumeError, Consumer, DeclareError, Delivery, Exchange, Message, PublishError, Queue, TakeLimits,
+};
 
 /// Intercepts the messages that are published through a broker.
 #[async_trait]
@@ -63,6 +65,10 @@ impl<B: Broker, I: PublishInterceptor> Broker for InterceptedBroker<B, I> {
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, ConsumeError> {
         self.inner.consume(queue, prefetch).await
+    }
+
+    async fn take(&self, queue: &str, limits: TakeLimits) -> Result<Vec<Delivery>, ConsumeError> {
+        self.inner.take(queue, limits).await
     }
 
     async fn waiting(&self, queue: &str) -> Result<Option<u64>, DeclareError> {
