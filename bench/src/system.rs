@@ -65,7 +65,12 @@ impl Waft {
         let store = Arc::new(store::Memory::new());
         let digest = store.put(guest.clone()).await?;
         let shards = engine::ShardAssignment::Own(unique.parse()?);
-        let config = engine::Config { id: unique.clone(), shards, max_open_runs: engine::MaxOpenRuns::default() };
+        let config = engine::Config {
+            id: unique.clone(),
+            shards,
+            max_open_runs: engine::MaxOpenRuns::default(),
+            max_output: flow::Limits::maximum().output,
+        };
         let engine = Engine::start(config, brokers[0].clone(), logbook, store, Arc::new(SystemClock)).await?;
         let sandbox = Sandbox::new(sandbox::Config { slots: slots.into(), ..sandbox::Config::default() })?;
         let content = sandbox.describe(&sandbox.compile(digest, guest.clone()).await?).await?;

@@ -51,6 +51,8 @@ pub struct Config {
     pub shards: ShardAssignment,
     /// How many runs may not have ended when one starts.
     pub max_open_runs: MaxOpenRuns,
+    /// The largest output that a task may have, in bytes: workers store no larger values.
+    pub max_output: u64,
 }
 
 /// How many runs may not have ended when one starts; `None`: any number. A maximum holds over all engines that share the
@@ -275,7 +277,7 @@ impl Engine {
         let server =
             store::bus::Server::start(broker.clone(), store_queue.clone(), store.clone(), secret, stop.clone()).await?;
         let remote = RemoteEngineClient::start(broker.clone(), &config.id, secret, &supervisor, stop.clone()).await?;
-        supervisor.spawn("store", server.run());
+        supervisor.spawn("store", server.with_max_output(config.max_output).run());
         let outbox_context = outbox::OutboxContext::new(broker.clone(), store.clone(), secret);
         supervisor.spawn("outbox", outbox::run(outbox_context, batches, confirmed.clone()));
         let waiting = unserved_queues::start(&broker, &supervisor, &stop);

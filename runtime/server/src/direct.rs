@@ -70,8 +70,8 @@ impl Dependencies {
         sandbox: Sandbox,
     ) -> Result<Self, StartError> {
         let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
-        let config =
-            Config { id: "here".into(), shards: ShardAssignment::Shared, max_open_runs: MaxOpenRuns::default() };
+        let (shards, max_open_runs) = (ShardAssignment::Shared, MaxOpenRuns::default());
+        let config = Config { id: "here".into(), shards, max_open_runs, max_output: flow::Limits::maximum().output };
         let engine =
             Engine::start(config, broker.clone(), logbook.clone(), store.clone(), Arc::new(SystemClock)).await?;
         let folder = std::env::temp_dir();

@@ -10,6 +10,7 @@ mod assembly;
 mod client;
 mod fetch;
 mod content_cache;
+mod put_budget;
 mod server;
 
 pub use client::Client;

@@ -292,7 +292,8 @@ async fn drive(
     let (flow, modules) = (context.flow.clone(), &context.modules);
     // The operator limits the runs of servers. A run of this command lives as long as its process.
     let (id, shards) = (uuid::Uuid::now_v7().to_string(), ShardAssignment::Own(shard.clone()));
-    let config = engine::Config { id, shards, max_open_runs: engine::MaxOpenRuns::default() };
+    let (max_open_runs, max_output) = (engine::MaxOpenRuns::default(), context.settings.max_limits.output);
+    let config = engine::Config { id, shards, max_open_runs, max_output };
     let (logbook, clock) = (context.logbook.clone(), Arc::new(SystemClock));
     let starting = Engine::start(config, broker.clone(), logbook, modules.store.clone(), clock);
     let engine = stop.until_stop_requested(async { starting.await.map_err(CliError::unreachable) }).await?;

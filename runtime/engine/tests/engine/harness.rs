@@ -121,7 +121,8 @@ impl Harness {
     ) -> Self {
         let of_namespace = flow::PerNamespace::default();
         let max_open_runs = MaxOpenRuns { of_flow: max_open_runs, of_namespace };
-        let config = Config { id: id.into(), shards: part, max_open_runs };
+        let max_output = flow::Limits::maximum().output;
+        let config = Config { id: id.into(), shards: part, max_open_runs, max_output };
         let signal_to = match &config.shards {
             ShardAssignment::Own(shard) => topology::shard_queue(shard),
             ShardAssignment::Shared => topology::shard_queue(&config.id.parse().unwrap()),

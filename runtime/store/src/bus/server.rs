@@ -1,13 +1,19 @@
 //! The serving end: a queue of requests and a queue of puts in front of a store.
 
-use std::{collections::BTreeMap, error::Error, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use broker::{
     Broker, Consumer, Delivery, Message, Properties, QueueKind, Refusals, Routing, quarantine,
     topology::{bindings_by_name, keep_bound},
 };
 use bytes::Bytes;
-use flow::Digest;
+use flow::{Digest, Limits};
 use futures::future;
 use protocol::{
     EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse, OpenError, PutRequest, ReplyAddress,
@@ -22,6 +28,7 @@ use super::{
     assembly::{byte_range, chunks_of},
     content_cache::ContentCache,
     open,
+    put_budget::{BudgetError, PutBudget},
 };
 use crate::{FetchError, PutError, Signature, Store};
 
@@ -48,6 +55,7 @@ pub struct Server {
     secret: EngineSecret,
     requests: Consumer,
     puts: Consumer,
+    max_output: u64,
     stop: CancellationToken,
 }
 
@@ -72,20 +80,28 @@ impl Server {
         let kind = QueueKind::Transient { expires: QUEUE_EXPIRY };
         let requests = open(&*broker, &queue, kind.clone(), &EXCHANGES, PREFETCH).await?;
         let puts = open(&*broker, &names::store_put_queue(&queue), kind, &EXCHANGES, PUTS).await?;
-        Ok(Self { broker, queue, store, secret, requests, puts, stop })
+        Ok(Self { broker, queue, store, secret, requests, puts, max_output: Limits::maximum().output, stop })
+    }
+
+    /// Refuses values with more bytes than the output of a task may have here.
+    #[must_use]
+    pub fn with_max_output(self, max_output: u64) -> Self {
+        Self { max_output, ..self }
     }
 
     /// Serves requests until cancelled, or until both queues are deleted or the broker is closed. An unreadable request is
     /// answered with the reason, or moved to the quarantine if it has no reply queue.
     pub async fn run(self) {
-        let Self { broker, queue, store, secret, requests, puts, stop } = self;
+        let Self { broker, queue, store, secret, requests, puts, max_output, stop } = self;
         let refusals = Arc::new(Refusals::default());
+        let budget = Arc::new(Mutex::new(PutBudget::new(max_output)));
         let server = |queue| QueueServer {
             broker: broker.clone(),
             queue,
             store: store.clone(),
             secret,
             refusals: refusals.clone(),
+            budget: budget.clone(),
             stop: stop.clone(),
         };
         let put_queue = names::store_put_queue(&queue);
@@ -103,6 +119,8 @@ struct QueueServer {
     store: Arc<dyn Store>,
     secret: EngineSecret,
     refusals: Arc<Refusals>,
+    /// What each call has stored.
+    budget: Arc<Mutex<PutBudget>>,
     stop: CancellationToken,
 }
 
@@ -157,14 +175,20 @@ impl QueueServer {
         while let Some(delivery) = self.next(&mut puts).await {
             let (broker, store, queue, secret) =
                 (self.broker.clone(), self.store.clone(), self.queue.clone(), self.secret);
-            let refusals = self.refusals.clone();
+            let (refusals, budget) = (self.refusals.clone(), self.budget.clone());
             self.spawn(&put_tasks, async move {
                 let body = delivery.message.body.clone();
                 let target = ReplyTarget::of(&delivery);
-                let bytes = match PutRequest::open(&body, target.address(), &secret) {
-                    Ok(put) => body.slice_ref(put.bytes),
+                let (bytes, call) = match PutRequest::open(&body, target.address(), &secret) {
+                    Ok(put) => (body.slice_ref(put.bytes), put.call),
                     Err(error) => return reject(broker, refusals, queue, delivery, error).await,
                 };
+                let spent = budget.lock().unwrap_or_else(PoisonError::into_inner).spend(&call, bytes.len() as u64);
+                if let Err(error) = spent {
+                    refusals.log(&queue, &format!("a value of {call}: {error}"));
+                    send(&*broker, over_budget(&target, &delivery, error).into_iter().collect()).await;
+                    return delivery.accept();
+                }
                 let result = store.put(bytes).await;
                 send(&*broker, vec![put_reply(&target, &queue, &secret, result)]).await;
                 delivery.accept();
@@ -221,6 +245,12 @@ fn put_reply(target: &ReplyTarget, queue: &str, secret: &EngineSecret, result: R
             target.message(&FetchReply { digest, response: FetchResponse::Unreadable { reason: &error.to_string() } })
         }
     }
+}
+
+/// The reply to a put that is too large, or too large together with earlier ones of its call; `None` if it names no content.
+fn over_budget(target: &ReplyTarget, delivery: &Delivery, error: BudgetError) -> Option<Message> {
+    let digest = delivery.message.properties.headers.get(DIGEST)?.parse().ok()?;
+    Some(target.message(&FetchReply { digest, response: FetchResponse::Unreadable { reason: &error.to_string() } }))
 }
 
 /// The reply to a request for signatures.

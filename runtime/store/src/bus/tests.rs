@@ -71,7 +71,7 @@ impl Harness {
     ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let server = Server::start(server_broker, QUEUE.into(), store.clone(), SECRET, stop.clone()).await.unwrap();
-        tasks.spawn(server.run());
+        tasks.spawn(server.with_max_output(MAX_BYTES).run());
         tasks.close();
         let client = Client::new(client_broker, REPLIES.into()).await.unwrap();
         Self { broker, store, client, stop, tasks }

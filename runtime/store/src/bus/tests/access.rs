@@ -95,3 +95,14 @@ async fn only_a_worker_with_a_job_puts_content() {
     assert_eq!(key, SECRET.content_key(&digest), "a holder of the content may name it");
     harness.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_value_larger_than_any_output_is_not_stored() {
+    let harness = Harness::new().await;
+    let bytes = Bytes::from(vec![0; MAX_BYTES as usize + 1]);
+    let error = harness.client.put(QUEUE, bytes, call(), SECRET.call_key(&call())).await.unwrap_err();
+    let SendError::NotStored { reason, .. } = &error else { panic!("{error}") };
+    assert!(reason.contains("`output` under [limits]"), "{reason}");
+    assert!(harness.store.list().await.unwrap().is_empty(), "nothing is stored");
+    harness.stop().await;
+}
