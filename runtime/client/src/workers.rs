@@ -6,9 +6,17 @@ use broker::{
     Binding, Broker, ConsumeError, DeclareError, Destination, Message, Properties, PublishError, Queue, QueueKind,
     Routing,
 };
-use protocol::{Control, Ping, WorkerStatus, topology};
+use protocol::{Control, MAX_STATUS_BYTES, Ping, WorkerStatus, topology};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
+
+/// The maximum number of answers to one ping, and their maximum size together, in bytes. Anybody with a worker's user may answer, as
+/// often as they want.
+const MAX_ANSWERS: usize = 10_000;
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// The maximum number of answers that are fetched and not read yet.
+const PREFETCH: u16 = 32;
 
 /// Why workers could not be pinged.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +48,10 @@ pub async fn workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Result
 pub struct AskedWorkers {
     /// The workers that answered.
     pub workers: Vec<WorkerStatus>,
-    /// The number of unreadable answers, which come from other versions.
+    /// The number of unreadable answers, which come from other versions, or are too large.
     pub unreadable: usize,
+    /// Whether more workers have answered than are listed: 10,000, or fewer with 16 MiB together.
+    pub is_cut: bool,
 }
 
 /// Like [`workers`], for a caller that must leave nothing behind at the broker. If no waft has declared its exchanges there
@@ -54,7 +64,7 @@ pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Re
     broker.declare_queue(&Queue { name: reply_to.clone(), kind: QueueKind::Exclusive }).await?;
     let to = Destination::Queue(reply_to.clone());
     broker.bind(&Binding { exchange: topology::STATUS.into(), key: reply_to.clone(), to }).await?;
-    let mut answers = broker.consume(&reply_to, 256).await?;
+    let mut answers = broker.consume(&reply_to, PREFETCH).await?;
     let ping = Message {
         exchange: topology::CONTROL.into(),
         key: String::new(),
@@ -67,10 +77,17 @@ pub async fn ask_workers(broker: Arc<dyn Broker>, reply_timeout: Duration) -> Re
     broker.publish(ping).await?;
     let deadline = Instant::now() + reply_timeout;
     let mut result = AskedWorkers::default();
+    let mut bytes = 0;
     while let Ok(Some(delivery)) = timeout_at(deadline, answers.next()).await {
         if delivery.message.exchange != topology::STATUS {
             delivery.accept();
             continue;
+        }
+        bytes += delivery.message.body.len().min(MAX_STATUS_BYTES);
+        if result.workers.len() + result.unreadable >= MAX_ANSWERS || bytes > MAX_ANSWER_BYTES {
+            warn!(listed = result.workers.len(), "more workers have answered than can be listed");
+            result.is_cut = true;
+            break;
         }
         match WorkerStatus::decode(&delivery.message.body) {
             Ok(status) => result.workers.push(status),
@@ -129,7 +146,7 @@ mod tests {
             }
         };
         let (asked, ()) = tokio::join!(ask_workers(Arc::new(broker.connect()), Duration::from_secs(1)), answering);
-        let AskedWorkers { workers, unreadable } = asked.unwrap();
+        let AskedWorkers { workers, unreadable, .. } = asked.unwrap();
         let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
         assert_eq!((names, unreadable), (vec!["ovens"], 0));
     }

@@ -52,6 +52,10 @@ pub struct WithdrawnCall {
     pub proof: Seal,
 }
 
+/// The maximum size of a worker's status, in bytes: enough for hundreds of queues. Statuses have no seal, and whoever asks keeps
+/// all of them.
+pub const MAX_STATUS_BYTES: usize = 64 << 10;
+
 /// A question to all workers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ping {
@@ -150,8 +154,12 @@ impl WorkerStatus {
     /// Decodes the answer.
     ///
     /// # Errors
-    /// [`DecodeError`] for bytes that are not a worker's status of a known version.
+    /// [`DecodeError`] for bytes that are not a worker's status of a known version, and for more than [`MAX_STATUS_BYTES`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_STATUS_BYTES {
+            let reason = format!("its {} bytes are more than {MAX_STATUS_BYTES}", bytes.len());
+            return Err(codec::damaged(MessageKind::WORKER_STATUS, reason));
+        }
         let wire: WireStatus<'_> = codec::decode(MessageKind::WORKER_STATUS, bytes)?;
         wire.into_status().map_err(|reason| codec::damaged(MessageKind::WORKER_STATUS, reason))
     }

@@ -34,7 +34,7 @@ pub mod lease;
 pub mod topology;
 
 pub use codec::DecodeError;
-pub use control::{Control, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
+pub use control::{Control, MAX_STATUS_BYTES, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
 pub use fetch::{FetchPart, FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use headers::{
     SendingId, call_of, headers, message_id, returned, sending, set_returned, set_sending, set_unanswered, unanswered,

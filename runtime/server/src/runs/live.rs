@@ -12,10 +12,11 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-/// The maximum number of unacknowledged messages to a follower.
-const PREFETCH: u16 = 64;
+/// The maximum number of unacknowledged messages to a follower. Any worker may send a large one, which is in memory until it is
+/// dropped.
+const PREFETCH: u16 = 8;
 
-/// The maximum number of messages that wait for a slow follower, each some kilobytes. Later messages are dropped: their
+/// The maximum number of messages that wait for a slow follower, each with at most [`protocol::MAX_LOG_BYTES`]. Later messages are dropped: their
 /// lines come with the answers.
 const WAITING: usize = 64;
 
