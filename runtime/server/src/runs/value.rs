@@ -145,7 +145,8 @@ pub(crate) struct ValueQuery {
 
 /// Returns one value of a run whole.
 ///
-/// The body is the value: the text of JSON, or the bytes. The content type tells which. Of a value that a task provided and an input
+/// The body is the value: the text of JSON, or the bytes. The content type tells which; bytes that a worker has stored as JSON, and
+/// are not, have the type of bytes. Of a value that a task provided and an input
 /// of the same name, it is the one that a task provided. An answer about a run, and its events, have references in place of
 /// large values; with the digest of a reference, the route returns its value as long as the records of the run have it.
 #[utoipa::path(get, operation_id = "run_value", path = "/v1/runs/{run}/values/{name}", tag = "runs", params(
@@ -171,10 +172,7 @@ pub(crate) async fn value(
     let value = find(&state.dependencies.logbook, &wanted).await?;
     let place = state.sent_values.take(value.size())?;
     let (bytes, kind) = bytes(&*state.dependencies.modules.store, &wanted, &value).await?;
-    let content_type = match kind {
-        ValueKind::Json => "application/json",
-        ValueKind::Bytes => "application/octet-stream",
-    };
+    let content_type = content_type(&value, bytes.clone(), kind).await;
     let headers = [
         (header::CONTENT_TYPE, content_type.to_owned()),
         (header::CONTENT_LENGTH, bytes.len().to_string()),
@@ -182,6 +180,25 @@ pub(crate) async fn value(
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
     Ok((headers, body(bytes, place)).into_response())
+}
+
+/// The content type of a value. A worker stores a large value, and says whether it is JSON: that is checked here, before a client
+/// relies on it.
+async fn content_type(value: &Value, bytes: Bytes, kind: ValueKind) -> &'static str {
+    let is_json = match (value, kind) {
+        (_, ValueKind::Bytes) => false,
+        (Value::Json(_) | Value::Bytes(_), ValueKind::Json) => true,
+        // A large value takes long enough to block other requests.
+        (Value::Stored(_), ValueKind::Json) => {
+            spawn_blocking(move || is_json(&bytes)).await.expect("checking does not panic")
+        }
+    };
+    if is_json { "application/json" } else { "application/octet-stream" }
+}
+
+/// Whether bytes are the text of JSON.
+fn is_json(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
 
 /// The body of an answer with a value, which keeps its memory until it is sent.
@@ -281,6 +298,20 @@ mod tests {
     use futures::StreamExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn stored_bytes_have_the_type_of_json_only_if_they_are() {
+        let typed = async |bytes: &'static [u8], form| {
+            let (digest, size) = (Digest::from_bytes([1; 32]), bytes.len() as u64);
+            let value = Value::Stored(flow::Stored { digest, size, form });
+            content_type(&value, Bytes::from_static(bytes), form).await
+        };
+        assert_eq!(typed(br#"{"a":[1,"x"]}"#, ValueKind::Json).await, "application/json");
+        for bytes in [&b"}{,"[..], b"", b"1 2", b"\"\xff\"", b"<script>"] {
+            assert_eq!(typed(bytes, ValueKind::Json).await, "application/octet-stream", "{bytes:?}");
+        }
+        assert_eq!(typed(b"1", ValueKind::Bytes).await, "application/octet-stream");
+    }
 
     #[tokio::test]
     async fn values_that_are_sent_are_limited_and_leave_their_memory_when_they_are_received() {
