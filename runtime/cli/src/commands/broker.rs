@@ -99,12 +99,7 @@ fn print_commands(role: Role, user: &str, vhost: &str, permissions: &Permissions
     output::line(&format!("# {}", role.can()));
     output::line(&format!("# {}", role.cannot()));
     let place = format!("--vhost {} {}", quoted(vhost), quoted(user));
-    output::line(&format!(
-        "rabbitmqctl set_permissions {place} {} {} {}",
-        quoted(configure),
-        quoted(write),
-        quoted(read)
-    ));
+    // The limits of topics come first: where only they are set, the user may do nothing, and not everything.
     for TopicPermissions { exchange, write, read } in topics {
         output::line(&format!(
             "rabbitmqctl set_topic_permissions {place} {} {} {}",
@@ -113,6 +108,12 @@ fn print_commands(role: Role, user: &str, vhost: &str, permissions: &Permissions
             quoted(read)
         ));
     }
+    output::line(&format!(
+        "rabbitmqctl set_permissions {place} {} {} {}",
+        quoted(configure),
+        quoted(write),
+        quoted(read)
+    ));
 }
 
 fn print_json(role: Role, user: &str, vhost: &str, permissions: &Permissions) {
