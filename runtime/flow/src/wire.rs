@@ -7,6 +7,7 @@
 
 mod assembly;
 mod components;
+mod broker_limits;
 mod cycles;
 mod type_check;
 mod graph;
@@ -92,6 +93,7 @@ fn try_wire(
 ) -> Flow {
     let layout = Layout::of(name, &draft.body, independent);
     let tasks = resolve_tasks(&layout, draft, modules, independent);
+    broker_limits::check_broker_limits(draft, &layout, independent);
     layout.warn_empty_flows(dependent);
     let providers = providers(&layout, &tasks);
     let mut inputs = draft.inputs.clone();

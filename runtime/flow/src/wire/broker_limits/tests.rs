@@ -1,0 +1,84 @@
+//! Tests of the maxima: the largest number passes, and one more is an error with its place.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{Digest, Edit, LimitOverrides, ModuleContent, ModuleInfo, Rollback, TaskInfo, Values, file, render, wire};
+
+/// The diagnostics of a persistent flow with these parts.
+fn diagnostics_of(parts: impl Iterator<Item = String>) -> String {
+    let text = format!("name = \"f\"\npersistent = true\n[modules]\nm = \"m.wasm\"\n{}", parts.collect::<String>());
+    wire_draft(&file::read(&text)).map_or_else(|diagnostics| render(&diagnostics, "f.toml", &text), |()| String::new())
+}
+
+fn wire_draft(draft: &Draft) -> Result<(), Vec<Diagnostic>> {
+    let task = TaskInfo {
+        name: "noop".parse().unwrap(),
+        doc: String::new(),
+        requires: Vec::new(),
+        provides: Vec::new(),
+        rollback: Rollback::None,
+        retry: None,
+        limits: LimitOverrides::default(),
+    };
+    let info = ModuleInfo { digest: Digest::from_bytes([1; 32]), content: ModuleContent::Tasks(vec![task]) };
+    wire(draft, &BTreeMap::from([("m".into(), info)]), &Values::new()).map(drop)
+}
+
+fn task(number: usize, keys: &str) -> String {
+    format!("[[task]]\nname = \"t{number}\"\nuse = \"m#noop\"\n{keys}\n")
+}
+
+fn listen(number: usize) -> String {
+    format!("[[listen]]\nflow = \"f{number}\"\ntask = \"t\"\nto = \"t0\"\n")
+}
+
+#[test]
+fn a_flow_listens_at_most_256_times() {
+    let flow = |count| std::iter::once(task(0, "")).chain((0..count).map(listen));
+    assert_eq!(diagnostics_of(flow(MAX_LISTENERS)), "");
+    let shown = diagnostics_of(flow(MAX_LISTENERS + 1));
+    assert!(shown.starts_with("error: the flow has 257 [[listen]], and the maximum is 256\n"), "{shown}");
+    // The head and each part have four lines.
+    let line = 4 + 4 + 4 * MAX_LISTENERS + 1;
+    assert!(shown.contains(&format!("f.toml:{line}:")) && shown.contains("hint: "), "{shown}");
+}
+
+#[test]
+fn an_edit_adds_no_listener_beyond_the_maximum() {
+    let text = format!("name = \"f\"\npersistent = true\n[modules]\nm = \"m.wasm\"\n{}{}", task(0, ""), listen(0));
+    let mut draft = file::read(&text);
+    let mut add = |numbers: std::ops::Range<usize>| {
+        let added = Edit::Add { text: numbers.map(listen).collect::<String>().into() };
+        added.apply(&mut draft).expect("the text is right");
+        wire_draft(&draft)
+    };
+    add(1..MAX_LISTENERS).expect("as many as allowed");
+    let diagnostics = add(MAX_LISTENERS..MAX_LISTENERS + 1).expect_err("one too many");
+    assert!(diagnostics[0].message.contains("257 [[listen]]"), "{diagnostics:?}");
+}
+
+#[test]
+fn the_tasks_of_a_flow_have_at_most_256_queues() {
+    // Tasks that share a queue, such as the default one, count once.
+    let flow = |count| {
+        let queue = |number| if number < 2 { String::new() } else { format!("queue = \"q{number}\"") };
+        (0..count).map(move |number| task(number, &queue(number)))
+    };
+    assert_eq!(diagnostics_of(flow(MAX_QUEUES + 1)), "");
+    let shown = diagnostics_of(flow(MAX_QUEUES + 2));
+    assert!(shown.starts_with("error: the tasks of the flow have more than 256 queues"), "{shown}");
+    // The head and each task have four lines; the queue is on the last one.
+    let line = 4 + 4 * (MAX_QUEUES + 2);
+    assert!(shown.contains(&format!("f.toml:{line}:")) && shown.contains("hint: "), "{shown}");
+}
+
+#[test]
+fn a_flow_has_at_most_256_paced_tasks() {
+    let flow =
+        |count| (0..count).map(|number| task(number, if number == 0 { "rate = \"1/s\"" } else { "max_running = 1" }));
+    assert_eq!(diagnostics_of(flow(MAX_PACED_TASKS)), "");
+    let shown = diagnostics_of(flow(MAX_PACED_TASKS + 1));
+    assert!(shown.starts_with("error: 257 tasks of the flow have max_running or rate"), "{shown}");
+    assert!(shown.contains("f.toml:") && shown.contains("hint: "), "{shown}");
+}
