@@ -2,12 +2,12 @@
 //!
 //! It behaves like a connection over AMQP: unsettled deliveries return, consumers rejoin their queue after all other consumers, and
 //! queues that belong to the connection are declared again. It can also stop answering about a queue, as RabbitMQ does with a
-//! quorum queue without a leader.
+//! quorum queue without a leader, and answer slowly about an exchange.
 
 mod intercepted;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -41,6 +41,8 @@ struct State {
     bindings: Vec<Binding>,
     /// The queues that get no answer.
     unresponsive: BTreeSet<String>,
+    /// How long an operation on an exchange takes.
+    slow: BTreeMap<String, Duration>,
 }
 
 /// The time limit for an operation on a queue that gets no answer, in seconds.
@@ -58,6 +60,7 @@ impl LossyConnection {
             queues: Vec::new(),
             bindings: Vec::new(),
             unresponsive: BTreeSet::new(),
+            slow: BTreeMap::new(),
         };
         let (lost, _) = watch::channel(0);
         Self {
@@ -100,6 +103,19 @@ impl LossyConnection {
             queues.insert(queue.to_owned());
         } else {
             queues.remove(queue);
+        }
+    }
+
+    /// Lets each declaration of an exchange, and each binding to it, take this long from now on.
+    pub fn set_slow(&self, exchange: &str, delay: Duration) {
+        self.lock().slow.insert(exchange.to_owned(), delay);
+    }
+
+    /// Waits as long as an operation on an exchange takes.
+    async fn wait_if_slow(&self, exchange: &str) {
+        let delay = self.lock().slow.get(exchange).copied();
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
         }
     }
 
@@ -175,6 +191,7 @@ async fn forward(broker: LossyConnection, mut consumer: Consumer, outgoing: Outg
 #[async_trait]
 impl Broker for LossyConnection {
     async fn declare_exchange(&self, exchange: &Exchange) -> Result<(), DeclareError> {
+        self.wait_if_slow(&exchange.name).await;
         self.connection().declare_exchange(exchange).await
     }
 
@@ -194,6 +211,7 @@ impl Broker for LossyConnection {
     }
 
     async fn bind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.wait_if_slow(&binding.exchange).await;
         self.connection().bind(binding).await?;
         let mut state = self.lock();
         let is_own = |queue: &Queue| binding.to == Destination::Queue(queue.name.clone());
@@ -204,6 +222,7 @@ impl Broker for LossyConnection {
     }
 
     async fn unbind(&self, binding: &Binding) -> Result<(), DeclareError> {
+        self.wait_if_slow(&binding.exchange).await;
         self.lock().bindings.retain(|recorded| recorded != binding);
         self.connection().unbind(binding).await
     }
