@@ -6,14 +6,17 @@
 //! The driver owns the parts and passes input and effects between them. Each part is a plain value that owns its own
 //! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`,
 //! `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
-//! `load.rs`, `ownership.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes the records,
-//! and `step.rs` hands the effects to the outbox. The rest decides, and awaits nothing.
+//! `declare.rs`, `load.rs`, `ownership.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes
+//! the records, and `step.rs` hands the effects to the outbox. The rest decides, and awaits nothing.
+//!
+//! The driver never waits for the broker: `declarations.rs` declares and binds beside it.
 //!
 //! Reading order: this file, then `step.rs` (decide, append, settle, publish) and `dispatch.rs` (commands as effects);
 //! then `receive.rs` and `handle.rs` (messages), and `requests.rs` (calls of the engine's handle).
 
 mod append;
 mod call_location;
+mod declare;
 mod dispatch;
 mod handle;
 mod load;
@@ -42,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Clock, MaxOpenRuns, SubmitError, Watch,
     clock::{ClockReader, TICK},
+    declarations::Declarations,
     effects::{Effects, ReplyTo},
     fetches::Fetches,
     inbox::Inbox,
@@ -58,7 +62,7 @@ use crate::{
     withdrawals::Withdrawals,
 };
 pub use call_location::CallLocation;
-pub(crate) use requests::DriverRequest;
+pub(crate) use requests::{Adoption, DriverRequest, Submission};
 
 /// Number of signals after which a batch takes no further message: enough to share the cost of an append, few enough to
 /// answer soon. The last message may hold several signals.
@@ -149,6 +153,7 @@ pub(crate) struct Driver {
     publications: Publications,
     fetches: Fetches,
     loads: Loads,
+    declarations: Declarations,
     /// Notifications that arrived when the listeners of their shard were not all known.
     held_notifications: Vec<ShardDelivery>,
     /// Loaded runs whose unanswered calls are sent again in the next iteration, once the answers that arrived before are
@@ -171,6 +176,7 @@ impl Driver {
         Self {
             fetches: Fetches::new(context.store.clone()),
             loads: Loads::new(context.logbook.clone()),
+            declarations: Declarations::new(context.topology.clone()),
             held_notifications: Vec::new(),
             resend_next: BTreeSet::new(),
             listeners: Listeners::new(context.secret),
@@ -219,6 +225,9 @@ impl Driver {
                     self.enqueue(RunEvent::new(run, event), &mut batch);
                 }
                 Some(ended) = self.loads.next(), if !self.loads.is_empty() => self.finish_load(ended, &mut batch).await,
+                Some(ended) = self.declarations.next(), if !self.declarations.is_empty() => {
+                    self.on_declared(ended, &mut batch).await;
+                }
                 Some(request) = requests.recv() => self.on_request(request, &mut batch).await,
                 incoming = inbox.next() => match incoming {
                     Some(incoming) => self.receive(incoming, &mut batch).await,

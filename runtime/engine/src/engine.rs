@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Clock, SilentLease, Watch,
-    driver::{CallLocation, Driver, DriverContext, DriverRequest},
+    driver::{Adoption, CallLocation, Driver, DriverContext, DriverRequest, Submission},
     inbox::{Inbox, ShardQueues},
     outbox,
     permits::service::PermitService,
@@ -110,6 +110,9 @@ pub enum SubmitError {
     /// A queue for the flow's jobs could not be declared.
     #[error("could not declare the queues of the flow's jobs")]
     Declare(#[from] DeclareError),
+    /// The run could not receive the notifications of the tasks that its flow listens to.
+    #[error("could not bind the queue of the engine to the tasks that the flow listens to")]
+    Listen(#[source] DeclareError),
     /// A run with this id exists already.
     #[error("there is a run {run} already")]
     Exists {
@@ -333,7 +336,7 @@ impl Engine {
         let deadline = tokio::time::Instant::now() + REPLY_TIMEOUT;
         loop {
             let (reply_to, reply) = oneshot::channel();
-            let request = DriverRequest::Submit { run: run.clone(), flow: flow.clone(), reply_to };
+            let request = DriverRequest::Submit(Submission { run: run.clone(), flow: flow.clone(), reply_to });
             self.requests.send(request).await.map_err(|_| SubmitError::Stopping)?;
             match reply.await.map_err(|_| SubmitError::Stopping)? {
                 // The engine has just started, or its shards are moving to another engine.
@@ -357,7 +360,8 @@ impl Engine {
         let failed = |error: DeclareError| CommandError::Failed { reason: error.to_string() };
         self.topology.declare_for(machine.flow()).await.map_err(failed)?;
         let (reply_to, reply) = oneshot::channel();
-        self.send(DriverRequest::Adopt { run, command, reply_to }).await?;
+        let flow = machine.flow().clone();
+        self.send(DriverRequest::Adopt(Adoption { run, flow, command, reply_to })).await?;
         reply.await.map_err(|_| CommandError::Stopping)?
     }
 

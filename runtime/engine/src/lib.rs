@@ -11,6 +11,7 @@
 
 mod bug;
 mod clock;
+mod declarations;
 mod driver;
 mod effects;
 mod engine;
@@ -26,6 +27,7 @@ mod permits;
 mod publications;
 mod remote_engine;
 mod runs;
+mod shard_bindings;
 mod shards;
 mod supervisor;
 mod topology;

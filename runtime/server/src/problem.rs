@@ -211,6 +211,7 @@ impl From<SubmitError> for Problem {
             }
             SubmitError::Put(_)
             | SubmitError::Declare(_)
+            | SubmitError::Listen(_)
             | SubmitError::NoShard
             | SubmitError::Stopping
             | SubmitError::Append(_) => {

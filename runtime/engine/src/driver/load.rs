@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use flow::{RunId, RunState, Shard};
 use logbook::{Filter, History, LoadError, Version};
-use machine::{Command, Event, Machine};
+use machine::{Command, Event};
 use protocol::Reply;
 use tracing::{debug, error, info, warn};
 
@@ -61,7 +61,7 @@ impl Driver {
     ) -> Result<(), StaleRun> {
         match found {
             Ok(LookedUpRun::Loaded(loaded)) => self.continue_loaded(run, stale, *loaded, batch).await,
-            Ok(LookedUpRun::Long(history)) => self.begin_load(run, stale, *history).await,
+            Ok(LookedUpRun::Long(history)) => self.begin_load(run, stale, *history),
             Err(error @ LoadError::Unavailable { .. }) => {
                 warn!(%run, %error, "the run cannot go on yet");
                 return Err(StaleRun { load: LoadProgress::Due, ..stale });
@@ -134,12 +134,12 @@ impl Driver {
     }
 
     /// Begins to read a run with many records beside the driver, or waits until there is room for it.
-    async fn begin_load(&mut self, run: &RunId, stale: StaleRun, history: History) {
+    fn begin_load(&mut self, run: &RunId, stale: StaleRun, history: History) {
         // Until it is read, notifications are held for it, and they arrive only where its queue is bound.
         if let Some(flow) = loads::known_flow(&history)
-            && let Err(error) = self.context.topology.bind_listeners(flow, &history.info.shard).await
+            && !history.info.state.is_final()
         {
-            debug!(%run, %error, "the run receives notifications only once it is read");
+            self.declare_beside(run, flow, &history.info.shard);
         }
         let load = if self.loads.has_room() {
             info!(%run, records = history.latest.get(), "the run has many records: it goes on once they are read");
@@ -154,9 +154,6 @@ impl Driver {
     pub(super) async fn finish_load(&mut self, ended: EndedLoad, batch: &mut Batch) {
         let EndedLoad { id, run, result } = ended;
         let Some(stale) = self.runs.take_loaded(&run, id) else { return };
-        if let Ok(LoadedRun { active, .. }) = &result {
-            self.declare(&active.machine, &active.shard).await;
-        }
         let found = result.map(|loaded| LookedUpRun::Loaded(Box::new(loaded)));
         if let Err(stale) = self.continue_stale(&run, stale, found, batch).await {
             self.runs.replace_stale(run, stale);
@@ -199,7 +196,6 @@ impl Driver {
                 }
                 Ok(LookedUpRun::Long(history)) => {
                     self.begin_load(&run, StaleRun { awaits_barrier: true, ..StaleRun::of(Some(shard)) }, *history)
-                        .await
                 }
                 Err(error @ LoadError::Damaged { .. }) => {
                     error!(%run, %error, "the run cannot be read: it is stopped");
@@ -226,9 +222,13 @@ impl Driver {
         let of_shard = suspended.into_iter().filter(|summary| summary.info.shard == *shard);
         for run in of_shard.map(|summary| summary.run) {
             match self.find(&run, SendState::default()).await {
-                Ok(LookedUpRun::Loaded(loaded)) => self.listeners.update(&loaded.active.shard, &loaded.active.machine),
+                Ok(LookedUpRun::Loaded(loaded)) => {
+                    let ActiveRun { machine, shard, .. } = &loaded.active;
+                    self.declare_beside(&run, machine.flow(), shard);
+                    self.listeners.update(shard, machine);
+                }
                 Ok(LookedUpRun::Long(history)) if !self.runs.is_known(&run) => {
-                    self.begin_load(&run, StaleRun::of(Some(shard)), *history).await;
+                    self.begin_load(&run, StaleRun::of(Some(shard)), *history);
                 }
                 Ok(LookedUpRun::Long(_)) => {}
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
@@ -341,7 +341,7 @@ impl Driver {
             }
             Ok(LookedUpRun::Long(history)) => {
                 let stale = StaleRun::of(Some(&history.info.shard));
-                self.begin_load(run, stale, *history).await;
+                self.begin_load(run, stale, *history);
             }
             Err(LoadError::Missing { .. }) => drop(batch.not_found.insert(run.clone())),
             Err(error @ LoadError::Damaged { .. }) => {
@@ -373,6 +373,9 @@ impl Driver {
     /// Tells every part of a run that is in memory from now on.
     fn insert(&mut self, run: RunId, active: ActiveRun) {
         let (shard, machine) = (&active.shard, &active.machine);
+        if !machine.state().is_final() {
+            self.declare_beside(&run, machine.flow(), shard);
+        }
         self.listeners.update(shard, machine);
         self.leases.watch(shard, machine);
         self.permits.hold_leased(self.context.clock.now(), shard, machine);
@@ -391,11 +394,7 @@ impl Driver {
         if !self.recent.contains(run) {
             return Ok(None);
         }
-        let Some(active) = self.recent.take(&self.context.logbook.summary(run).await?) else { return Ok(None) };
-        if self.shards.owns(&active.shard) {
-            self.declare(&active.machine, &active.shard).await;
-        }
-        Ok(Some(active))
+        Ok(self.recent.take(&self.context.logbook.summary(run).await?))
     }
 
     /// Finds a run in the logbook, and reads it if that takes some milliseconds at most.
@@ -408,27 +407,13 @@ impl Driver {
     }
 
     async fn read(&self, history: History, send_state: SendState) -> Result<LoadedRun, LoadError> {
-        let loaded = loads::read(self.context.logbook.clone(), history, send_state).await?;
-        self.declare(&loaded.active.machine, &loaded.active.shard).await;
-        Ok(loaded)
+        loads::read(self.context.logbook.clone(), history, send_state).await
     }
 
     /// Reads a run that another process left, however many records it has.
     pub(super) async fn read_orphaned(&self, run: &RunId) -> Result<LoadedRun, LoadError> {
         let history = self.context.logbook.load_within(run, MAX_INLINE_RECORDS).await?;
         self.read(history, SendState::default()).await
-    }
-
-    /// Declares what a run that comes into memory needs on the broker. A broker that lost its data has lost the queues too, and
-    /// the queue of a shard is unbound from tasks while no run listens to them.
-    async fn declare(&self, machine: &Machine, shard: &Shard) {
-        let run = machine.run();
-        if let Err(error) = self.context.topology.declare_within(machine.flow()).await {
-            warn!(%run, %error, "the queues of a run's jobs could not be declared");
-        }
-        if let Err(error) = self.context.topology.bind_listeners(machine.flow(), shard).await {
-            warn!(%run, %error, "the run does not receive notifications of the tasks that it listens to until it is read again");
-        }
     }
 }
 
@@ -453,7 +438,7 @@ impl Driver {
                     let LoadedRun { active, unpublished, .. } = *loaded;
                     self.publications.republish(&run, &active, unpublished);
                 }
-                Ok(LookedUpRun::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history).await,
+                Ok(LookedUpRun::Long(history)) => self.begin_load(&run, StaleRun::of(Some(shard)), *history),
                 Err(error @ LoadError::Unavailable { .. }) => return Err(error),
                 Err(LoadError::Missing { .. }) => {}
                 Err(error @ LoadError::Damaged { .. }) => {

@@ -1,10 +1,9 @@
 //! Receives items from the shard queues. What a decision needs is read here, before it is made: the runs of a shard that
-//! is taken over, a run that is not in memory, and the queues of an edited flow.
+//! is taken over, and a run that is not in memory.
 
 use broker::Delivery;
 use flow::{CallId, RunId, Shard};
-use protocol::{OpenError, Report, RunCommand};
-use tracing::warn;
+use protocol::{OpenError, Report};
 
 use super::{Batch, Driver};
 use crate::{
@@ -64,7 +63,10 @@ impl Driver {
             Ok(report) => {
                 match &report {
                     Report::Command(request) => {
-                        self.load_for_command(&request.run, Some(shard), &request.command, batch).await;
+                        self.load(&request.run, Some(shard), batch).await;
+                        if let Some(missing) = self.missing_for(request, shard) {
+                            return self.hold_delivered(missing, shard, request.clone(), delivery, batch);
+                        }
                     }
                     Report::AskStart { call } if self.has_stopped(&call.run).await => {
                         self.refuse_start(call.clone(), delivery, batch);
@@ -105,31 +107,6 @@ impl Driver {
     async fn has_stopped(&self, run: &RunId) -> bool {
         !self.runs.is_known(run)
             && self.context.logbook.summary(run).await.is_ok_and(|summary| is_inactive(summary.info.state))
-    }
-
-    /// Loads a run for a command, and declares what an edited flow needs on the broker: otherwise the first job without
-    /// a queue would declare it later.
-    pub(super) async fn load_for_command(
-        &mut self,
-        run: &RunId,
-        shard: Option<&Shard>,
-        command: &RunCommand,
-        batch: &mut Batch,
-    ) {
-        self.load(run, shard, batch).await;
-        self.declare_for_command(run, self.runs.get(run).map(|active| &active.shard), command).await;
-    }
-
-    /// Declares what an edited flow needs on the broker.
-    pub(super) async fn declare_for_command(&self, run: &RunId, shard: Option<&Shard>, command: &RunCommand) {
-        let RunCommand::Edit { flow, .. } = command else { return };
-        let bound = match shard {
-            Some(shard) => self.context.topology.bind_listeners(flow, shard).await,
-            None => Ok(()),
-        };
-        if let Err(error) = bound.and(self.context.topology.declare_within(flow).await) {
-            warn!(%run, %error, "the queues of an edited flow could not be declared");
-        }
     }
 }
 

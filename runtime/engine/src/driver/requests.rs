@@ -5,13 +5,12 @@ use std::sync::Arc;
 use flow::{CallId, Flow, RunId, Shard};
 use logbook::Version;
 use machine::{Event, Machine};
-use protocol::{Reply, RunCommand};
+use protocol::{CommandRequest, Reply, RunCommand};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Batch, CallLocation, Driver, Submitted};
 use crate::{
     CommandError, SilentLease, SubmitError, Watch,
-    effects::ReplyTo,
     loads::LoadedRun,
     messages,
     runs::{ActiveRun, RunEvent},
@@ -21,9 +20,9 @@ use crate::{
 /// A request from the engine's handle to the driver.
 pub(crate) enum DriverRequest {
     /// Start a run.
-    Submit { run: RunId, flow: Arc<Flow>, reply_to: oneshot::Sender<Result<Watch, SubmitError>> },
+    Submit(Submission),
     /// Take over a run that another process left.
-    Adopt { run: RunId, command: RunCommand, reply_to: oneshot::Sender<Result<Watch, CommandError>> },
+    Adopt(Adoption),
     /// Record a command for a run of a shard that is driven here.
     Command { run: RunId, command: RunCommand, reply_to: oneshot::Sender<Reply> },
     /// Abandon the calls of a run that is being suspended.
@@ -36,21 +35,31 @@ pub(crate) enum DriverRequest {
     CallLocations { reply_to: oneshot::Sender<Vec<(CallId, CallLocation)>> },
 }
 
+/// A request to start a run.
+pub(crate) struct Submission {
+    pub(crate) run: RunId,
+    pub(crate) flow: Arc<Flow>,
+    pub(crate) reply_to: oneshot::Sender<Result<Watch, SubmitError>>,
+}
+
+/// A request to take over a run that another process left.
+pub(crate) struct Adoption {
+    pub(crate) run: RunId,
+    /// The flow of the run.
+    pub(crate) flow: Arc<Flow>,
+    /// The command for the run.
+    pub(crate) command: RunCommand,
+    pub(crate) reply_to: oneshot::Sender<Result<Watch, CommandError>>,
+}
+
 impl Driver {
     /// Handles a request. A requester may have disconnected: a reply that it does not receive changes nothing.
     pub(super) async fn on_request(&mut self, request: DriverRequest, batch: &mut Batch) {
         match request {
-            DriverRequest::Submit { run, flow, reply_to } => match self.prepare_submission(&run, &flow).await {
-                Ok(shard) => self.submit(run, flow, shard, reply_to, batch),
-                Err(error) => drop(reply_to.send(Err(error))),
-            },
-            DriverRequest::Adopt { run, command, reply_to } => {
-                let adopted = self.adopt(&run, command, batch).await;
-                let _ = reply_to.send(adopted);
-            }
+            DriverRequest::Submit(submission) => self.prepare_submission(submission, batch),
+            DriverRequest::Adopt(adoption) => self.prepare_adoption(adoption, batch).await,
             DriverRequest::Command { run, command, reply_to } => {
-                self.load_for_command(&run, None, &command, batch).await;
-                self.on_command(run, command, Some(ReplyTo::Local(reply_to)), batch);
+                self.prepare_local_command(CommandRequest { run, command }, reply_to, batch).await;
             }
             DriverRequest::Abandon { run } => {
                 if let Some(active) = self.runs.get(&run) {
@@ -73,8 +82,8 @@ impl Driver {
         }
     }
 
-    /// Chooses the shard of a new run, and binds its queue to what the flow listens to.
-    async fn prepare_submission(&self, run: &RunId, flow: &Flow) -> Result<Shard, SubmitError> {
+    /// Chooses the shard of a new run.
+    pub(super) fn choose_shard(&self, run: &RunId) -> Result<Shard, SubmitError> {
         if self.runs.is_active(run) || self.runs.is_being_read(run) {
             return Err(SubmitError::Exists { run: run.clone() });
         }
@@ -82,19 +91,12 @@ impl Driver {
             // The run may have begun: the next tick reads its records.
             return Err(SubmitError::NoShard);
         }
-        let shard = self.shards.for_new(run).ok_or(SubmitError::NoShard)?;
-        self.context.topology.bind_listeners(flow, &shard).await?;
-        Ok(shard)
+        self.shards.for_new(run).ok_or(SubmitError::NoShard)
     }
 
-    fn submit(
-        &mut self,
-        run: RunId,
-        flow: Arc<Flow>,
-        shard: Shard,
-        reply_to: oneshot::Sender<Result<Watch, SubmitError>>,
-        batch: &mut Batch,
-    ) {
+    /// Starts a run in a shard whose queue is bound to what the flow listens to.
+    pub(super) fn submit(&mut self, submission: Submission, shard: Shard, batch: &mut Batch) {
+        let Submission { run, flow, reply_to } = submission;
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
         self.recent.remove(&run);
         let machine = Machine::new(run.clone(), flow);
@@ -105,7 +107,12 @@ impl Driver {
     }
 
     /// Takes over a run that another process left.
-    async fn adopt(&mut self, run: &RunId, command: RunCommand, batch: &mut Batch) -> Result<Watch, CommandError> {
+    pub(super) async fn adopt(
+        &mut self,
+        run: &RunId,
+        command: RunCommand,
+        batch: &mut Batch,
+    ) -> Result<Watch, CommandError> {
         if self.runs.is_driven(run) {
             return Err(CommandError::AlreadyDriven { run: run.clone() });
         }
@@ -120,7 +127,6 @@ impl Driver {
         if active.machine.flow().tasks().any(|(_, _, task)| !task.pace.is_unlimited()) {
             self.load_orphaned(&shard).await;
         }
-        self.declare_for_command(run, Some(&shard), &command).await;
         let (watcher, events) = mpsc::channel(watch::WATCH_CAPACITY);
         let active = ActiveRun { shard, watcher: Some(watcher), ..active };
         self.publications.republish(run, &active, unpublished);

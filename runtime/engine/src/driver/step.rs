@@ -50,12 +50,13 @@ impl Driver {
         self.answer_submitted(submitted, refused);
         self.close_inactive(loaded, &mut effects);
         self.request_permits(&mut effects);
-        let all_bound = self.is_lasting() || (self.shards.owns_all() && !self.runs.has_stale());
+        let are_all_loaded = self.shards.owns_all() && !self.runs.has_stale() && !self.declarations.has_loads();
+        let all_bound = self.is_lasting() || are_all_loaded;
         let has_room = outbox::has_room_for_backlog(&self.context.outbox);
         self.publications.add_to(&mut effects, all_bound, has_room, &self.context.secret);
         // The outbox outlives the driver: it ends when this sender is dropped.
         let _ = self.context.outbox.send(effects).await;
-        self.unbind(unbind).await;
+        self.unbind(unbind);
     }
 
     /// Returns the current time. If the clock was set, each run gets that event before all others.
@@ -341,18 +342,20 @@ impl Driver {
     }
 
     /// Unbinds the queues of shards from tasks that no run listens to any more. The listeners of a shard that was released
-    /// meanwhile are known to its new driver.
-    async fn unbind(&self, tasks: BTreeSet<ListenedTask>) {
+    /// meanwhile are known to its new driver. A binding that is being made is left: its next notification comes here again.
+    fn unbind(&mut self, tasks: BTreeSet<ListenedTask>) {
         for listened in tasks {
             let (shard, flow, task) = &listened;
-            let may_listen = self.listeners.has(&listened) || self.runs.has_unknown_listeners(shard);
+            let may_listen = self.listeners.has(&listened)
+                || self.declarations.is_binding(&listened)
+                || self.runs.has_unknown_listeners(shard);
             if !self.shards.owns(shard) || may_listen {
                 continue;
             }
             debug!(%shard, %flow, %task, "nobody listens to the task any more");
             let exchange = protocol::topology::task_exchange(flow, task);
-            if let Err(error) = self.context.topology.unbind_listener(&exchange, shard).await {
-                debug!(%error, "the binding could not be removed; notifications still arrive");
+            if let Some(unbinding) = self.context.topology.start_unbind(&exchange, shard) {
+                self.declarations.unbind(shard.clone(), unbinding);
             }
         }
     }

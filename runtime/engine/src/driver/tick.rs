@@ -45,6 +45,10 @@ impl Driver {
     /// Releases shards beyond the fair share.
     fn release_surplus(&mut self, inbox: &Inbox) {
         for shard in self.shards.surplus() {
+            // The next driver may bind the queue again, and the broker must receive that afterwards.
+            if self.declarations.is_unbinding(&shard) {
+                continue;
+            }
             self.release_shard(&shard);
             self.shards.set_term(&shard, None);
             inbox.release(&shard);

@@ -161,6 +161,15 @@ impl Harness {
             .await
     }
 
+    /// Like [`Self::sharing_engine`], with a connection that takes this long for each operation on an exchange.
+    pub(crate) async fn sharing_engine_with_slow(&self, id: &str, exchange: &str, delay: std::time::Duration) -> Self {
+        let broker = self.broker.connect();
+        let connection = LossyConnection::to(&broker);
+        connection.set_slow(exchange, delay);
+        let (logbook, faults) = (self.logbook.clone(), self.faults.clone());
+        Self::on(connection, broker, logbook, faults, id, (ShardAssignment::Shared, None)).await
+    }
+
     /// Stops the process and its queues; starts another engine that shares the logbook.
     pub(crate) async fn new_process(self) -> Self {
         self.engine.abort().await;

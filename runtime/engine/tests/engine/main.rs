@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test makes up is valid")]
 
 mod clocks;
+mod declarations;
 mod floods;
 mod forged;
 mod late_reports;
