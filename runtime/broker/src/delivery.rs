@@ -192,6 +192,54 @@ impl Delivery {
     }
 }
 
+/// A delivery from which parts are made one after the other, so that each can be settled on its own.
+///
+/// The broker knows only the whole delivery. It is accepted once [`DeliveryParts::finish`] was called and all parts are
+/// accepted, and returned to the queue as soon as one part is returned. Dropping this returns it too.
+pub struct DeliveryParts {
+    /// Counts as a part until no more parts are made.
+    rest: Delivery,
+    whole: Arc<Split>,
+}
+
+impl Delivery {
+    /// Makes parts of this delivery, as many as wanted.
+    #[must_use]
+    pub fn into_parts(self) -> DeliveryParts {
+        let (message, redelivered, returned) = (self.message.clone(), self.redelivered, self.returned);
+        let whole = Arc::new(Split(Mutex::new(SplitState { delivery: Some(self), left: 1, dead_letter: false })));
+        let rest = Self::new(message, redelivered, returned, Unsettled { at: whole.clone(), tag: 0 });
+        DeliveryParts { rest, whole }
+    }
+}
+
+impl DeliveryParts {
+    /// The message of the whole delivery.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.rest.message
+    }
+
+    /// Makes a part with this message.
+    #[must_use]
+    pub fn part(&self, message: Message) -> Delivery {
+        self.whole.0.lock().unwrap_or_else(PoisonError::into_inner).left += 1;
+        let (redelivered, returned) = (self.rest.redelivered, self.rest.returned);
+        Delivery::new(message, redelivered, returned, Unsettled { at: self.whole.clone(), tag: 0 })
+    }
+
+    /// Whether the whole delivery was returned or its connection is lost, so that the broker redelivers it with all its parts.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.rest.is_lost()
+    }
+
+    /// No more parts are made.
+    pub fn finish(self) {
+        self.rest.accept();
+    }
+}
+
 /// Settles the parts of a delivery.
 struct Split(Mutex<SplitState>);
 
@@ -303,6 +351,37 @@ mod tests {
         assert!(held.is_lost());
         held.accept();
         assert_eq!(*recorder.0.lock().unwrap(), [Settlement::Requeue]);
+    }
+
+    #[test]
+    fn parts_that_are_made_one_by_one_are_accepted_together() {
+        let recorded = |use_parts: fn(DeliveryParts)| {
+            let recorder = Arc::new(Recorder::default());
+            let whole = Delivery::new(message("whole"), false, 0, Unsettled { at: recorder.clone(), tag: 7 });
+            use_parts(whole.into_parts());
+            recorder.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        assert_eq!(recorded(drop), [Settlement::Requeue]);
+        assert_eq!(recorded(|parts| parts.finish()), [Settlement::Accept]);
+        assert_eq!(
+            recorded(|parts| {
+                (0..2).for_each(|_| parts.part(message("part")).accept());
+                let last = parts.part(message("part"));
+                parts.finish();
+                last.accept();
+            }),
+            [Settlement::Accept]
+        );
+        assert_eq!(
+            recorded(|parts| {
+                let held = parts.part(message("part"));
+                drop(parts.part(message("part")));
+                assert!(parts.is_lost() && held.is_lost());
+                parts.finish();
+                held.accept();
+            }),
+            [Settlement::Requeue]
+        );
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub mod topology;
 pub use amqp::{Amqp, ConnectError, Greeting, Options};
 pub use broker::{Broker, ConsumeError, DeclareError, PublishError, TakeLimits};
 pub use declare::{Binding, Destination, Exchange, ExchangeKind, Queue, QueueKind};
-pub use delivery::{Consumer, Delivery, Renewals, Settlement};
+pub use delivery::{Consumer, Delivery, DeliveryParts, Renewals, Settlement};
 pub use in_process::InProcess;
 pub use message::{DEATH_TIME, Message, Properties, Routing};
 pub use quarantine::{quarantine, quarantined};
