@@ -79,6 +79,7 @@ mod tests {
             retry_in: None,
             worker: None,
             digest: None,
+            is_of_empty_firing: false,
         };
         let Some(EventPayload::Node(node)) = sent(&of_change(&Change::Node(change))).payload() else {
             panic!("a node's line")

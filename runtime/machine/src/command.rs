@@ -235,6 +235,9 @@ pub struct NodeChange {
     pub worker: Option<WorkerName>,
     /// The module of a task.
     pub digest: Option<Digest>,
+    /// Whether a notification triggered the firing, and the firing has neither called a guest nor waited so far. Flows that
+    /// listen to one another without any call would notify one another for ever, as fast as an engine can.
+    pub is_of_empty_firing: bool,
 }
 
 impl Call {

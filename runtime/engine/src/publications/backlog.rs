@@ -163,6 +163,7 @@ mod tests {
             retry_in: None,
             worker: None,
             digest: Some(Digest::from_bytes([1; 32])),
+            is_of_empty_firing: false,
         }
     }
 

@@ -177,6 +177,7 @@ fn succeeded() -> NodeChange {
         retry_in: None,
         worker: None,
         digest: None,
+        is_of_empty_firing: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The changes of nodes and runs that a firing publishes.
 
-use crate::{Change, Command, NodeChange};
+use crate::{Change, Command, NodeChange, Trigger};
 use flow::{Attempt, Failure, NodeIndex, NodeKind, State, Timestamp, Values, WorkerName};
 
 use super::{FiringMachine, graph::NodeRole};
@@ -30,9 +30,45 @@ impl FiringMachine {
             _ => run.attempt(),
         };
         let ChangeDetails { provides, failure, retry_in, worker } = details;
-        let (name, firing) = (self.name(index), run.firing);
-        let change = NodeChange { kind, name, state, firing, attempt, at, provides, failure, retry_in, worker, digest };
+        let change = NodeChange {
+            kind,
+            name: self.name(index),
+            state,
+            firing: run.firing,
+            attempt,
+            at,
+            provides,
+            failure,
+            retry_in,
+            worker,
+            digest,
+            is_of_empty_firing: self.is_empty_after(index, state),
+        };
         Command::Publish(Change::Node(change))
+    }
+
+    /// Whether a notification triggered this firing, which has called no guest and has not waited up to this change of a
+    /// node. Only for the states that listeners are notified of.
+    fn is_empty_after(&self, index: NodeIndex, state: State) -> bool {
+        let is_notified = matches!(state, State::Success | State::Failure);
+        // The node itself comes first: mostly it was called, and a firing may have many nodes.
+        is_notified
+            && matches!(self.by, Trigger::Notification { .. })
+            && !self.was_executed(index)
+            && !self.indices().any(|other| self.was_executed(other))
+    }
+
+    /// Whether a guest was called for a node, or the node has waited.
+    fn was_executed(&self, index: NodeIndex) -> bool {
+        match self.role(index) {
+            NodeRole::Wait(_) => self.node(index).applies > 0,
+            NodeRole::Task(_) | NodeRole::Element(_) => {
+                self.node(index).applies > 0 && self.may_have_been_called(index)
+            }
+            NodeRole::ForEach(_) | NodeRole::FanIn(_) | NodeRole::Controller(_) | NodeRole::Begin | NodeRole::End => {
+                false
+            }
+        }
     }
 }
 

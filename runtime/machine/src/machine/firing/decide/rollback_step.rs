@@ -30,7 +30,7 @@ impl FiringMachine {
 
     /// Whether a guest may have been called for a node since it was last pending. With a missing input, or a condition that
     /// could not be evaluated, none was.
-    fn may_have_been_called(&self, index: NodeIndex) -> bool {
+    pub(in crate::machine::firing) fn may_have_been_called(&self, index: NodeIndex) -> bool {
         let node = self.node(index);
         let is_of_current_apply = |(attempt, _): (Attempt, Execution)| attempt.get() == node.applies;
         let has_failed_once = matches!(node.state, NodeState::Failure { .. }) && node.consecutive_failures <= 1;
