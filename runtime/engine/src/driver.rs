@@ -4,7 +4,7 @@
 //! then lets the outbox carry out the effects.
 //!
 //! The driver owns the parts and passes input and effects between them. Each part is a plain value that owns its own
-//! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`,
+//! state and knows no other part: `runs.rs`, `shards.rs`, `leases.rs`, `withdrawals.rs`, `listeners.rs`, `forwards.rs`,
 //! `permits/client.rs` and `publications.rs`. Only these files of the driver do I/O: `receive.rs`, `requests.rs`,
 //! `declare.rs`, `load.rs`, `ownership.rs` and `tick.rs` read what a decision needs before it is made; `append.rs` writes
 //! the records, and `step.rs` hands the effects to the outbox. The rest decides, and awaits nothing.
@@ -12,12 +12,13 @@
 //! The driver never waits for the broker: `declarations.rs` declares and binds beside it.
 //!
 //! Reading order: this file, then `step.rs` (decide, append, settle, publish) and `dispatch.rs` (commands as effects);
-//! then `receive.rs` and `handle.rs` (messages), and `requests.rs` (calls of the engine's handle).
+//! then `receive.rs`, `handle.rs` and `forward.rs` (messages), and `requests.rs` (calls of the engine's handle).
 
 mod append;
 mod call_location;
 mod declare;
 mod dispatch;
+mod forward;
 mod handle;
 mod load;
 mod ownership;
@@ -39,7 +40,10 @@ use logbook::Logbook;
 use machine::{Command, Event, Machine, Record};
 use protocol::{AttemptLog, EngineSecret, Reply};
 use store::Store;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -48,6 +52,7 @@ use crate::{
     declarations::Declarations,
     effects::{Effects, ReplyTo},
     fetches::Fetches,
+    forwards::Forwards,
     inbox::Inbox,
     leases::Leases,
     listeners::{ListenedTask, Listeners},
@@ -67,6 +72,10 @@ pub(crate) use requests::{Adoption, DriverRequest, Submission};
 /// Number of signals after which a batch takes no further message: enough to share the cost of an append, few enough to
 /// answer soon. The last message may hold several signals.
 const MAX_BATCH_SIGNALS: usize = 512;
+
+/// Number of messages after which a batch takes none. A notification is only read when it arrives, and adds no signal; a
+/// batch takes many more than it causes.
+const MAX_BATCH_MESSAGES: usize = 2_048;
 
 /// The input of one iteration of the driver's loop, before any of it is durable.
 #[derive(Default)]
@@ -150,12 +159,15 @@ pub(crate) struct Driver {
     withdrawals: Withdrawals,
     permits: PermitClient,
     listeners: Listeners,
+    forwards: Forwards,
     publications: Publications,
     fetches: Fetches,
     loads: Loads,
     declarations: Declarations,
     /// Notifications that arrived when the listeners of their shard were not all known.
     held_notifications: Vec<ShardDelivery>,
+    /// The number of notifications that were dropped because too many of firings without a call waited.
+    dropped_notifications: u64,
     /// Loaded runs whose unanswered calls are sent again in the next iteration, once the answers that arrived before are
     /// handled.
     resend_next: BTreeSet<RunId>,
@@ -178,8 +190,10 @@ impl Driver {
             loads: Loads::new(context.logbook.clone()),
             declarations: Declarations::new(context.topology.clone()),
             held_notifications: Vec::new(),
+            dropped_notifications: 0,
+            forwards: Forwards::default(),
             resend_next: BTreeSet::new(),
-            listeners: Listeners::new(context.secret),
+            listeners: Listeners::default(),
             clock: ClockReader::new(&*context.clock),
             context,
             runs: Runs::default(),
@@ -215,6 +229,7 @@ impl Driver {
             }
             let now = self.context.clock.now();
             let until_due = self.runs.next_due().map(|at| at.since(now));
+            let until_due = until_due.into_iter().chain(self.forwards.next_due(Instant::now())).min();
             // Every arm only receives or waits, so dropping it loses nothing. The order is fixed, so that the same
             // input always leads to the same batches. No arm blocks another, since each batch takes from all of them.
             tokio::select! {
@@ -243,11 +258,15 @@ impl Driver {
             {
                 self.on_request(request, &mut batch).await;
             }
+            let mut received = 0;
             while batch.events.len() < MAX_BATCH_SIGNALS
+                && received < MAX_BATCH_MESSAGES
                 && let Some(incoming) = inbox.try_next()
             {
+                received += 1;
                 self.receive(incoming, &mut batch).await;
             }
+            self.forward_notifications(&mut batch).await;
             self.add_due_runs(&mut batch);
             self.step(batch).await;
         }

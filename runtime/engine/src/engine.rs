@@ -33,6 +33,10 @@ const REQUEST_QUEUE: usize = 64;
 /// engine. A message holds one report, or the batch of a busy worker.
 const PREFETCH: usize = 2_048;
 
+/// The same with a broker whose messages are in the memory of this process: whether they wait here or there makes no
+/// difference. Notifications that wait for their turn must not delay reports behind them.
+const IN_PROCESS_PREFETCH: usize = 131_072;
+
 /// Capacity of the change channel; a subscriber that falls behind reads the logbook instead.
 const CHANGE_QUEUE: usize = 1_024;
 
@@ -271,7 +275,8 @@ impl Engine {
         let (confirmed, is_durable) = (outbox::ConfirmedVersions::default(), broker.is_durable());
         let (stop, aborted) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
-        let prefetch = u16::try_from(PREFETCH / shards.len()).unwrap_or(u16::MAX);
+        let prefetch = if is_durable { PREFETCH } else { IN_PROCESS_PREFETCH };
+        let prefetch = u16::try_from(prefetch / shards.len()).unwrap_or(u16::MAX);
         let queues = ShardQueues { broker: broker.clone(), sharing, prefetch };
         let opening = shards.iter().map(|shard| queues.open_if_responsive(shard));
         let consumers = futures::future::try_join_all(opening).await?;

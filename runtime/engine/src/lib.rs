@@ -16,6 +16,7 @@ mod driver;
 mod effects;
 mod engine;
 mod fetches;
+mod forwards;
 mod inbox;
 mod leases;
 mod listeners;

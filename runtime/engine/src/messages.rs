@@ -1,16 +1,26 @@
 //! Builds the messages that an engine sends.
 
+use std::collections::BTreeMap;
+
 use broker::{Delivery, Message, Properties, Routing};
 use bytes::Bytes;
 use flow::{Action, CallId, Flow, FlowName, NodeName, RunId, Shard, Task};
 use machine::{Call, NodeChange};
 use protocol::{
     BatchedReport, CallKeys, CommandRequest, Control, DecodeError, EngineSecret, Job, Key, PermitGrant, PermitMessage,
-    Reply, Report, ReportBatch, Seal, SendingId, WithdrawnCall, topology,
+    Reply, Report, ReportBatch, RunCommand, Seal, SendingId, WithdrawnCall, topology,
 };
+
+use crate::forwards::Pace;
 
 /// The header with the seal of a notification, whose body is JSON for programs in any language.
 const SEAL_HEADER: &str = "seal";
+
+/// The header of a notification whose firing has made no call and has not waited, and was triggered by a notification.
+const EMPTY_FIRING_HEADER: &str = "empty-firing";
+
+/// The header with the only run that a copy of a notification is for. It is set on copies within an engine.
+const LISTENER_HEADER: &str = "listener";
 
 /// Whether an engine of this logbook published a notification.
 pub(crate) fn is_sealed(notification: &Message, secret: &EngineSecret) -> bool {
@@ -92,7 +102,10 @@ pub(crate) fn job(to: &EngineAddress<'_>, flow: &Flow, task: &Task, call: Call, 
 pub(crate) fn notification(run: &RunId, flow: &FlowName, change: &NodeChange, secret: &EngineSecret) -> Message {
     let content_type = Some("application/json".into());
     let body = protocol::events::notification(run, flow, change);
-    let headers = [(SEAL_HEADER.to_owned(), secret.message_seal(body.as_bytes()).to_hex())].into();
+    let mut headers = BTreeMap::from([(SEAL_HEADER.to_owned(), secret.message_seal(body.as_bytes()).to_hex())]);
+    if change.is_of_empty_firing {
+        headers.insert(EMPTY_FIRING_HEADER.to_owned(), true.to_string());
+    }
     Message {
         exchange: topology::NOTIFICATIONS.into(),
         key: topology::notification_key(flow, &change.name, run, change.state),
@@ -102,6 +115,31 @@ pub(crate) fn notification(run: &RunId, flow: &FlowName, change: &NodeChange, se
         properties: Properties { content_type, headers, ..Properties::default() },
         body: body.into(),
     }
+}
+
+/// The pace at which a notification is forwarded.
+pub(crate) fn pace_of(notification: &Message) -> Pace {
+    match notification.properties.headers.contains_key(EMPTY_FIRING_HEADER) {
+        true => Pace::EmptyFirings,
+        false => Pace::Full,
+    }
+}
+
+/// The flow of a notification, by its routing key.
+pub(crate) fn notifying_flow(notification: &Message) -> Option<FlowName> {
+    FlowName::new(notification.key.split_once('.')?.0).ok()
+}
+
+/// A copy of a notification for one of the runs that listen. The copies share the body.
+pub(crate) fn for_listener(notification: &Message, run: &RunId) -> Message {
+    let mut copy = notification.clone();
+    copy.properties.headers.insert(LISTENER_HEADER.to_owned(), run.to_string());
+    copy
+}
+
+/// The run that a copy of a notification is for.
+pub(crate) fn listener_of(copy: &Message) -> Option<RunId> {
+    copy.properties.headers.get(LISTENER_HEADER)?.parse().ok()
 }
 
 /// The message that stops a call on whichever worker runs it.
@@ -243,7 +281,13 @@ pub(crate) fn unpack(delivery: Delivery) -> Unpacked {
 }
 
 /// Forwards a delivery to the shard that now has its run.
-pub(crate) fn forward(shard: &Shard, delivery: &Delivery) -> Message {
+pub(crate) fn forward(shard: &Shard, delivery: &Delivery, secret: &EngineSecret) -> Message {
+    if let Some(run) = listener_of(&delivery.message)
+        && let Ok(Some(notification)) = protocol::events::parse_notification(&delivery.message.body)
+    {
+        let command = RunCommand::TaskNotification(notification);
+        return one_way_command(shard, CommandRequest { run, command }, secret);
+    }
     let Message { properties, body, .. } = delivery.message.clone();
     let queue = topology::shard_queue(shard);
     let message = to_queue(topology::ENGINES, queue, Routing::Mandatory, properties, body.to_vec());

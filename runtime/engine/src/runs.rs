@@ -50,6 +50,8 @@ pub(crate) struct Runs {
     due: BTreeSet<(Timestamp, RunId)>,
     /// Runs that another process left and that were not adopted here: they may hold permits.
     orphaned: BTreeSet<RunId>,
+    /// Whether a run was ever in memory.
+    is_used: bool,
     /// The jobs that workers have returned, also those of suspended and of stale runs.
     pub(crate) returned_jobs: ReturnedJobs,
 }
@@ -84,6 +86,11 @@ impl Runs {
         self.is_active(run) || self.stale.contains_key(run) || self.is_corrupt(run)
     }
 
+    /// Whether a run was ever in memory.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&RunId, &ActiveRun)> {
         self.active.iter()
     }
@@ -105,6 +112,7 @@ impl Runs {
         self.remove(&run);
         // Others may have sent its jobs since, and all that are needed are sent again from here.
         self.returned_jobs.forget_sendings(&run);
+        self.is_used = true;
         self.active.insert(run.clone(), active);
         self.update_due(&run);
     }

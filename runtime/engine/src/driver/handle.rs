@@ -16,7 +16,6 @@ use crate::{
     messages::{self, EarlierDeliveries, JobSending},
     permits::calls::EndedCalls,
     runs::RunEvent,
-    shards::ShardDelivery,
 };
 
 /// The treatment of a running call that is no longer wanted.
@@ -238,46 +237,6 @@ impl Driver {
         }
         let events = self.permits.on_ended(&active.machine, ended);
         self.deferred.extend(events.into_iter().map(|event| RunEvent::new(run.clone(), event)));
-    }
-
-    /// Handles a notification of another flow's task: each run that listens to it gets a command through the same queue,
-    /// so that it is recorded before it is accepted, like any other command.
-    pub(super) fn on_notification(&mut self, shard: &Shard, delivery: Delivery, batch: &mut Batch) {
-        let is_sealed = messages::is_sealed(&delivery.message, &self.context.secret);
-        let notification = match protocol::events::parse_notification(&delivery.message.body) {
-            Ok(Some(notification)) => notification,
-            Ok(None) => return delivery.accept(),
-            Err(error) if is_sealed => {
-                let reason = format!("the engine could not read a notification: {error}");
-                return self.quarantine(shard, delivery, &reason, batch);
-            }
-            Err(_) => {
-                self.refuse_forged(shard, delivery, "a notification that is not readable");
-                return;
-            }
-        };
-        let listened = (shard.clone(), notification.flow.clone(), notification.task.clone());
-        if !is_sealed {
-            // Engines of another logbook publish here too. Unbinds the queue from the task, but once per logged
-            // refusal, not per message.
-            let reason = "a notification that no engine of this logbook published";
-            if self.refuse_forged(shard, delivery, reason) {
-                batch.unbind.insert(listened);
-            }
-            return;
-        }
-        if self.runs.has_unknown_listeners(shard)
-            && let Some(term) = self.shards.term(shard)
-        {
-            return self.held_notifications.push(ShardDelivery { shard: shard.clone(), term, delivery });
-        }
-        let commands = self.listeners.forward(shard, &notification);
-        if commands.is_empty() {
-            batch.unbind.insert(listened);
-            return delivery.accept();
-        }
-        batch.effects.messages.extend(commands);
-        batch.effects.to_accept.push(delivery);
     }
 }
 

@@ -163,7 +163,13 @@ impl Driver {
 
     /// Receives the held notifications again; those of shards whose listeners are not all known are held on.
     pub(super) async fn receive_held_notifications(&mut self, batch: &mut Batch) {
-        for delivery in std::mem::take(&mut self.held_notifications) {
+        let mut held = std::mem::take(&mut self.held_notifications);
+        let is_received = |held: &mut ShardDelivery| {
+            !self.shards.is_current(&held.shard, held.term) || !self.may_have_unknown_listeners(&held.shard)
+        };
+        let received: Vec<_> = held.extract_if(.., is_received).collect();
+        self.held_notifications = held;
+        for delivery in received {
             Box::pin(self.receive_delivery(delivery, batch)).await;
         }
     }

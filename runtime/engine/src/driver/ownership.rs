@@ -56,6 +56,7 @@ impl Driver {
         self.context.topology.forget_bindings(shard);
         self.withdrawals.drop_shard(shard);
         self.listeners.drop_shard(shard);
+        self.forwards.drop_shard(shard);
         self.permits.drop_shard(shard);
         self.publications.drop_shard(shard);
         self.runs.drop_shard(shard);

@@ -247,7 +247,7 @@ impl Driver {
         for (run, delivery) in signals {
             let Some(delivery) = self.runs.hold_for_corrupt(&run, delivery) else { continue };
             if let Some(shard) = remote_runs.get(&run) {
-                effects.messages.push(messages::forward(shard, &delivery));
+                effects.messages.push(messages::forward(shard, &delivery, &self.context.secret));
                 effects.to_accept.push(delivery);
                 continue;
             }

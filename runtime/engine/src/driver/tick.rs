@@ -97,8 +97,9 @@ impl Driver {
 
     /// Counts the versions as published that have passed the barrier, and sends its probes.
     fn advance_barrier(&mut self, batch: &mut Batch) {
-        let is_recorded = !self.runs.has_stale() && !self.shards.has_deferred() && self.held_notifications.is_empty();
-        for (run, version) in self.publications.barrier.advance(is_recorded) {
+        let is_known = !self.runs.has_stale() && !self.shards.has_deferred() && self.held_notifications.is_empty();
+        let received = is_known.then(|| self.forwards.received());
+        for (run, version) in self.publications.barrier.advance(received, |first| self.forwards.are_taken(first)) {
             self.publications.cursors.on_confirmed(&run, version);
         }
         if self.publications.barrier.needs_probes() {

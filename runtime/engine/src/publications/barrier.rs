@@ -1,8 +1,9 @@
 //! For a broker that ends with this process: delays a published version until its notifications were received and
 //! recorded.
 //!
-//! A notification passes the shard queues twice: as the notification itself, and then as a command to each run that
-//! listens. So the notifications are received and recorded once every queue has returned two probes in a row.
+//! Once every queue has returned a probe, the notifications were received. Then they wait for their turn. A copy for a run of
+//! another shard passes a queue once more, so a second probe follows. The notifications are recorded once all that had
+//! arrived by then have had their turn.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,9 @@ pub(crate) struct DeliveryBarrier {
     /// Outstanding probes.
     out: BTreeMap<Shard, u64>,
     needs_probes: bool,
+    /// The number of notifications that had arrived after the second round; `None` until each that has arrived waits for its
+    /// turn.
+    received: Option<u64>,
 }
 
 /// The round of the outstanding probes.
@@ -28,7 +32,7 @@ enum BarrierPhase {
     /// Behind the notifications.
     #[default]
     First,
-    /// Behind the commands to listening runs.
+    /// Behind the copies for runs of other shards.
     Second,
 }
 
@@ -44,9 +48,15 @@ impl DeliveryBarrier {
         current.into_iter().chain(waiting).collect()
     }
 
-    /// Advances if all probes have returned; returns the versions that are recorded by now. `is_recorded` tells
-    /// whether everything that was received is recorded.
-    pub(crate) fn advance(&mut self, is_recorded: bool) -> Vec<(RunId, Version)> {
+    /// Advances if all probes have returned; returns the versions that are recorded by now.
+    ///
+    /// `received` is the number of notifications that have arrived; `None` while some of them are held otherwise than in
+    /// their turn. `are_taken` tells whether the first of them have had their turn.
+    pub(crate) fn advance(
+        &mut self,
+        received: Option<u64>,
+        are_taken: impl FnOnce(u64) -> bool,
+    ) -> Vec<(RunId, Version)> {
         if !self.out.is_empty() {
             return Vec::new();
         }
@@ -54,9 +64,13 @@ impl DeliveryBarrier {
         if !self.current.is_empty() {
             self.needs_probes = true;
             match self.phase {
-                BarrierPhase::First => self.phase = BarrierPhase::Second,
-                BarrierPhase::Second if is_recorded => done = std::mem::take(&mut self.current),
-                BarrierPhase::Second => {}
+                BarrierPhase::First => (self.phase, self.received) = (BarrierPhase::Second, None),
+                BarrierPhase::Second => {
+                    self.received = received.map(|received| self.received.unwrap_or(received));
+                    if self.received.is_some_and(are_taken) {
+                        done = std::mem::take(&mut self.current);
+                    }
+                }
             }
         }
         if self.current.is_empty() {
@@ -95,7 +109,7 @@ mod tests {
         let shards = ["a", "b"].map(|shard| shard.parse::<Shard>().expect("a valid name"));
         let versions = |run: &str| vec![(run.parse().expect("a valid name"), Version::new(1))];
         let mut barrier = DeliveryBarrier::default();
-        assert_eq!(barrier.advance(true), []);
+        assert_eq!(barrier.advance(Some(0), |_| true), []);
         assert!(!barrier.needs_probes());
         barrier.add(versions("r"));
         let mut number = 0;
@@ -105,18 +119,22 @@ mod tests {
             barrier.probed(shards.iter().map(|shard| (shard.clone(), number)));
             for shard in &shards {
                 barrier.on_probe(shard, number - 1);
-                assert_eq!(barrier.advance(true), [], "not all are back");
+                assert_eq!(barrier.advance(Some(0), |_| true), [], "not all are back");
                 barrier.on_probe(shard, number);
             }
         };
-        assert_eq!(barrier.advance(true), []);
+        assert_eq!(barrier.advance(Some(0), |_| true), []);
         go_round(&mut barrier);
         barrier.add(versions("later"));
-        assert_eq!(barrier.advance(true), []);
+        assert_eq!(barrier.advance(Some(0), |_| true), []);
         go_round(&mut barrier);
-        assert_eq!(barrier.advance(false), [], "something that was received is not recorded");
+        assert_eq!(barrier.advance(None, |_| true), [], "something that was received is held");
         go_round(&mut barrier);
-        assert_eq!(barrier.advance(true), versions("r"));
+        assert_eq!(barrier.advance(Some(7), |_| false), [], "something waits for its turn");
+        go_round(&mut barrier);
+        assert_eq!(barrier.advance(Some(9), |first| first > 7), [], "later notifications do not count");
+        go_round(&mut barrier);
+        assert_eq!(barrier.advance(Some(0), |_| true), versions("r"));
         assert_eq!(barrier.give_up(), versions("later"));
     }
 }

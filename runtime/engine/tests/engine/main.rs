@@ -5,6 +5,7 @@
 mod clocks;
 mod declarations;
 mod floods;
+mod forwards;
 mod forged;
 mod late_reports;
 mod leases;

@@ -1,0 +1,70 @@
+//! Entries that take turns.
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// What becomes of an entry that was asked for an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is asked first again.
+    GoesOn,
+    /// It is asked again behind all others.
+    IsOver,
+    /// It is removed.
+    WasLast,
+}
+
+/// Entries by key, in the order in which they are asked. A new one comes last.
+pub(super) struct Turns<Key, Entry> {
+    entries: BTreeMap<Key, Entry>,
+    /// Each key once.
+    order: VecDeque<Key>,
+}
+
+impl<Key, Entry> Default for Turns<Key, Entry> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<Key: Ord + Clone, Entry: Default> Turns<Key, Entry> {
+    /// The entry of a key, which is added if it is new.
+    pub(super) fn entry(&mut self, key: Key) -> &mut Entry {
+        self.entries.entry(key).or_insert_with_key(|key| {
+            self.order.push_back(key.clone());
+            Entry::default()
+        })
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    /// Asks each entry once at most, until one has an item.
+    pub(super) fn take<Item>(&mut self, mut ask: impl FnMut(&mut Entry) -> (Option<Item>, Turn)) -> Option<Item> {
+        for _ in 0..self.order.len() {
+            let key = self.order.pop_front()?;
+            let (item, turn) = ask(self.entries.get_mut(&key)?);
+            match turn {
+                Turn::GoesOn => self.order.push_front(key),
+                Turn::IsOver => self.order.push_back(key),
+                Turn::WasLast => drop(self.entries.remove(&key)),
+            }
+            if item.is_some() {
+                return item;
+            }
+        }
+        None
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.values_mut()
+    }
+}
