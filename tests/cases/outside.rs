@@ -23,7 +23,7 @@ fn flow(task: &str, inputs: &Value, keys: &str) -> String {
 }
 
 /// What a run provided.
-fn provided<'o>(output: &'o CommandOutput, name: &str) -> Value {
+fn provided(output: &CommandOutput, name: &str) -> Value {
     output.expect(0).end()["provides"][name].clone()
 }
 
