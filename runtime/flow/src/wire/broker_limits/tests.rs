@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{Digest, Edit, LimitOverrides, ModuleContent, ModuleInfo, Rollback, TaskInfo, Values, file, render, wire};
+use crate::{
+    Digest, Edit, EditedDraft, LimitOverrides, ModuleContent, ModuleInfo, Rollback, TaskInfo, Values, file, render,
+    wire,
+};
 
 /// The diagnostics of a persistent flow with these parts.
 fn diagnostics_of(parts: impl Iterator<Item = String>) -> String {
@@ -47,14 +50,17 @@ fn a_flow_listens_at_most_256_times() {
 #[test]
 fn an_edit_adds_no_listener_beyond_the_maximum() {
     let text = format!("name = \"f\"\npersistent = true\n[modules]\nm = \"m.wasm\"\n{}{}", task(0, ""), listen(0));
-    let mut draft = file::read(&text);
-    let mut add = |numbers: std::ops::Range<usize>| {
+    let add = |draft, numbers: std::ops::Range<usize>| {
+        let mut edited = EditedDraft::new(draft);
         let added = Edit::Add { text: numbers.map(listen).collect::<String>().into() };
-        added.apply(&mut draft).expect("the text is right");
-        wire_draft(&draft)
+        edited.apply(&added).expect("the text is right");
+        let draft = edited.into_draft();
+        (wire_draft(&draft), draft)
     };
-    add(1..MAX_LISTENERS).expect("as many as allowed");
-    let diagnostics = add(MAX_LISTENERS..MAX_LISTENERS + 1).expect_err("one too many");
+    let (wired, draft) = add(file::read(&text), 1..MAX_LISTENERS);
+    wired.expect("as many as allowed");
+    let (wired, _) = add(draft, MAX_LISTENERS..MAX_LISTENERS + 1);
+    let diagnostics = wired.expect_err("one too many");
     assert!(diagnostics[0].message.contains("257 [[listen]]"), "{diagnostics:?}");
 }
 

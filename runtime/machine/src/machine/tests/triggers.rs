@@ -314,29 +314,3 @@ fn a_snapshot_lists_the_referenced_digests() {
     let needed = harness.machine.snapshot().digests();
     assert_eq!(needed, modules.into_iter().chain(stored).collect());
 }
-
-#[test]
-fn changes_of_firings_without_a_call_are_marked() {
-    let text = "persistent = true\n[[task]]\nname = \"empty\"\nuse = \"g#add\"\nfor_each = []\nas = \"ip\"\n\
-                [[task]]\nname = \"after\"\nuse = \"g#noop\"\n[[task]]\nname = \"add-ip\"\nuse = \"g#add\"\n\
-                [[link]]\nfrom = \"empty\"\nto = \"after\"\n";
-    let listen = |to: &str| format!("[[listen]]\nflow = \"kitchen\"\ntask = \"bake\"\nto = \"{to}\"\n");
-    let mut harness = Harness::start(flow(&format!("{text}{}{}", listen("empty"), listen("add-ip"))));
-    // Without its value, `add-ip` fails and calls no guest.
-    let outcome = flow::NotificationOutcome::Success(flow::Values::new());
-    let (kitchen, bake) = ("kitchen".parse().unwrap(), name("bake"));
-    let notification = flow::TaskNotification { flow: kitchen, task: bake, outcome, key: "k".into() };
-    harness.step(&Event::TaskNotification(notification));
-    harness.notify("add-ip", &[("ip", "\"a\"")]);
-    harness.run();
-    let mut marked: Vec<(String, bool)> = harness
-        .published
-        .iter()
-        .filter(|change| matches!(change.state, State::Success | State::Failure))
-        .map(|change| (format!("{} {}", change.name, change.state.as_str()), change.is_of_empty_firing))
-        .collect();
-    marked.sort();
-    let expected =
-        [("add-ip failure", true), ("add-ip success", false), ("after success", false), ("empty success", true)];
-    assert_eq!(marked, expected.map(|(change, is_marked)| (change.to_owned(), is_marked)));
-}
