@@ -28,7 +28,7 @@
 //! allow = { http = ["POST https://cloud.example.com/v1/servers"] }
 //! ```
 //!
-//! An [`Error`] becomes a [`Failure`] by `?`: a transient one if another attempt can succeed, such as after a timeout or the
+//! An [`Error`] becomes a [`Failure`](crate::Failure) by `?`: a transient one if another attempt can succeed, such as after a timeout or the
 //! status 503, and a permanent one otherwise.
 //!
 //! Outside waft nothing is sent. In a test, [`answer_with`] answers the requests.

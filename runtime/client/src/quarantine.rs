@@ -177,6 +177,8 @@ fn quarantined(delivery: &Delivery) -> QuarantinedMessage {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use broker::{InProcess, Properties, Queue, QueueKind};
 
     use super::*;

@@ -104,5 +104,5 @@ async fn a_value_larger_than_any_output_is_not_stored() {
     let SendError::NotStored { reason, .. } = &error else { panic!("{error}") };
     assert!(reason.contains("`output` under [limits]"), "{reason}");
     assert!(harness.store.list().await.unwrap().is_empty(), "nothing is stored");
-    harness.stop().await;
+    harness.end().await;
 }
