@@ -242,14 +242,16 @@ pub async fn messages_are_taken_within_limits(harness: &Harness) {
         // RabbitMQ puts the messages back some time after they were dropped.
         wait_for_waiting(harness, &queue, 5).await;
         let taken = harness.broker.take(&queue, TakeLimits { messages, bytes }).await.expect("the queue is there");
-        let numbers: Vec<String> = taken.iter().map(body).collect();
-        assert_eq!(numbers, ["0", "1", "2", "3", "4"][..expected], "of {messages} messages and {bytes} bytes");
+        // The broker may put the messages back in another order.
+        let numbers: BTreeSet<String> = taken.iter().map(body).collect();
+        assert_eq!((numbers.len(), taken.len()), (expected, expected), "of {messages} messages and {bytes} bytes");
     }
     wait_for_waiting(harness, &queue, 5).await;
     let limits = TakeLimits { messages: 5, bytes: 99 };
     let taken = harness.broker.take(&queue, limits).await.expect("the queue is there");
+    let last = taken.last().map(body).expect("there are five");
     taken.into_iter().take(4).for_each(Delivery::accept);
-    assert_eq!(take(&mut harness.consume(&queue, 1).await).await, "4");
+    assert_eq!(take(&mut harness.consume(&queue, 1).await).await, last);
 }
 
 /// The error says that it is missing.
