@@ -1,3 +1,5 @@
+//! Tests which waiting notifications a batch gets, and when a notification is accepted.
+
 use broker::{Broker, Consumer, InProcess, Message, Properties, Queue, QueueKind, Routing};
 
 use super::*;

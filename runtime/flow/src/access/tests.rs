@@ -1,3 +1,5 @@
+//! Tests of patterns and targets of requests, of networks, and of what grants allow to which calls.
+
 use std::net::IpAddr;
 
 use super::*;
