@@ -183,6 +183,20 @@ mod tests {
 
     use super::*;
 
+    /// Puts a message into the quarantine that does not say where it was before.
+    async fn publish_without_origin(broker: &dyn Broker, id: &str, body: bytes::Bytes) {
+        let message = Message {
+            exchange: topology::DEAD_LETTERS.into(),
+            key: String::new(),
+            routing: Routing::Mandatory,
+            persistent: true,
+            priority: 0,
+            properties: Properties { message_id: Some(id.into()), ..Properties::default() },
+            body,
+        };
+        broker.publish(message).await.unwrap();
+    }
+
     async fn poisoned(ids: &[&str]) -> Arc<dyn Broker> {
         let broker: Arc<dyn Broker> = Arc::new(InProcess::new());
         broker::topology::declare_shared(&*broker).await.unwrap();
@@ -273,16 +287,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_message_without_origin_does_not_block_a_release() {
         let broker = poisoned(&["one"]).await;
-        let message = Message {
-            exchange: topology::DEAD_LETTERS.into(),
-            key: String::new(),
-            routing: Routing::Mandatory,
-            persistent: true,
-            priority: 0,
-            properties: Properties { message_id: Some("no-origin".into()), ..Properties::default() },
-            body: "?".into(),
-        };
-        broker.publish(message).await.unwrap();
+        publish_without_origin(&*broker, "no-origin", "?".into()).await;
         poison(&*broker, "last").await;
         let result = apply(broker.clone(), None, QuarantineAction::Release).await.unwrap();
         assert_eq!(ids(&result.done), ["one", "last"]);
@@ -303,16 +308,7 @@ mod tests {
     async fn messages_behind_large_ones_are_counted() {
         let broker = poisoned(&[]).await;
         for number in 0..4 {
-            let message = Message {
-                exchange: topology::DEAD_LETTERS.into(),
-                key: String::new(),
-                routing: Routing::Mandatory,
-                persistent: true,
-                priority: 0,
-                properties: Properties { message_id: Some(format!("large-{number}")), ..Properties::default() },
-                body: vec![0; LIMITS.bytes / 2].into(),
-            };
-            broker.publish(message).await.unwrap();
+            publish_without_origin(&*broker, &format!("large-{number}"), vec![0; LIMITS.bytes / 2].into()).await;
         }
         let listed = list(broker.clone()).await.unwrap();
         assert_eq!((ids(&listed.messages), listed.unread), (vec!["large-0", "large-1"], 2));
