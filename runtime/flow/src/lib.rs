@@ -21,6 +21,7 @@ mod retry;
 mod run_limits;
 mod task_info;
 mod value_types;
+mod wildcard;
 mod schema;
 mod condition;
 mod cron;
@@ -62,6 +63,8 @@ pub use time::{ClockShift, Size, Timestamp, parse_duration, parse_size};
 pub use value::{
     Json, MAX_INLINE_BYTES, MAX_INLINE_TOTAL_BYTES, Stored, StoredReferences, Value, ValueKind, Values, ValuesObject,
 };
+
+pub use wildcard::matches_wildcard;
 
 /// Why a text or a value is refused, one type for each type that is parsed.
 pub mod invalid {

@@ -139,12 +139,6 @@ impl CallAccess {
         self.granted().is_empty()
     }
 
-    /// What the call asks for.
-    #[must_use]
-    pub fn asked(&self) -> &Access {
-        &self.asked
-    }
-
     /// All that rules grant to the call, asked for or not.
     #[must_use]
     pub fn granted(&self) -> Access {

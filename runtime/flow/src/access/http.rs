@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 use url::{Host, Url};
 
 use super::Network;
+use crate::matches_wildcard;
 
 /// The longest pattern, in bytes: longer than any that a person writes.
 const MAX_PATTERN_BYTES: usize = 2_000;
@@ -362,19 +363,8 @@ fn is_method(text: &str) -> bool {
 
 /// Whether a segment matches a pattern in which `*` stands for any characters.
 fn matches_segment(pattern: &str, segment: &str) -> bool {
-    let Some((start, after)) = pattern.split_once('*') else { return pattern == segment };
     // Some servers ignore empty segments.
-    if segment.is_empty() {
-        return false;
-    }
-    let Some(mut rest) = segment.strip_prefix(start) else { return false };
-    let (middle, end) = after.rsplit_once('*').unwrap_or(("", after));
-    // The first place is the best one: it leaves most to the parts behind.
-    for part in middle.split('*') {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(end)
+    matches_wildcard(pattern, segment) && (pattern.is_empty() || !segment.is_empty())
 }
 
 fn has_encoded_slash(segment: &str) -> bool {

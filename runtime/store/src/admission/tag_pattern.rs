@@ -22,17 +22,7 @@ impl TagPattern {
     /// Whether a tag matches the pattern.
     #[must_use]
     pub fn matches(&self, tag: &Tag) -> bool {
-        let mut rest = tag.as_str();
-        let Some((start, after)) = self.0.split_once('*') else { return rest == self.0 };
-        let Some(tail) = rest.strip_prefix(start) else { return false };
-        rest = tail;
-        let (middle, end) = after.rsplit_once('*').unwrap_or(("", after));
-        // The first place is the best one: it leaves most to the parts behind.
-        for part in middle.split('*') {
-            let Some(at) = rest.find(part) else { return false };
-            rest = &rest[at + part.len()..];
-        }
-        rest.ends_with(end)
+        flow::matches_wildcard(&self.0, tag.as_str())
     }
 }
 
