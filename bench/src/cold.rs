@@ -24,7 +24,9 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
             command.env("WAFT_BROKER", &bench.broker).kill_on_drop(true);
             command
         };
-        let worker = start_worker(waft("worker")).await?;
+        let mut start = waft("worker");
+        start.arg("worker");
+        let worker = start_worker(start).await?;
         let started = Instant::now();
         let module = bench.text_guest.to_string_lossy().into_owned();
         let pushed = waft("client").arg("push").arg(&module).args(["--tag", "cold"]).output().await?;
@@ -40,7 +42,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
 
 /// Starts a worker and waits until it takes jobs.
 pub(crate) async fn start_worker(mut command: Command) -> anyhow::Result<Child> {
-    let mut worker = command.arg("worker").stderr(Stdio::piped()).spawn()?;
+    let mut worker = command.stderr(Stdio::piped()).spawn()?;
     let stderr = worker.stderr.take().context("the worker's stderr is a pipe")?;
     let mut lines = BufReader::new(stderr).lines();
     while let Some(line) = lines.next_line().await? {

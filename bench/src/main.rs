@@ -6,7 +6,9 @@
 mod cold;
 mod defaults;
 mod durable;
+mod guarded;
 mod idle;
+mod installation;
 mod instance;
 mod triggers;
 mod messages;
@@ -25,6 +27,8 @@ struct Bench {
     guest: Bytes,
     /// The address of a real broker.
     broker: String,
+    /// The password of the broker's users of roles, if it has them.
+    role_password: Option<String>,
     /// The address of a real database, if there is one.
     postgres: Option<String>,
     /// The path of the `waft` binary.
@@ -35,8 +39,9 @@ struct Bench {
     python: Option<String>,
 }
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "defaults",
+    "guarded",
     "instance",
     "in-process",
     "throughput",
@@ -77,6 +82,7 @@ async fn run(bench: &Bench, selected: &[String]) -> anyhow::Result<()> {
     for name in NAMES.into_iter().filter(|name| is_selected(name)) {
         match name {
             "defaults" => defaults::measure(bench).await,
+            "guarded" => guarded::measure(bench).await,
             "instance" => instance::measure(bench).await,
             "in-process" => messages::in_process(bench).await,
             "throughput" => messages::throughput(bench).await,
@@ -110,9 +116,10 @@ impl Bench {
         let bytes = std::fs::read(&module).with_context(|| format!("could not read {}", module.display()))?;
         let guest = sandbox::Module::componentize(&bytes)?.into_bytes();
         let broker = variable("WAFT_TEST_BROKER")?.into_string().ok().context("WAFT_TEST_BROKER is no text")?;
+        let role_password = env::var("WAFT_TEST_BROKER_PASSWORD").ok();
         let binary = PathBuf::from(variable("WAFT_TEST_BINARY")?);
         let postgres = env::var("WAFT_TEST_POSTGRES").ok();
         let python = env::var("WAFT_TEST_PYTHON").ok();
-        Ok(Self { guest, broker, postgres, binary, text_guest: module, python })
+        Ok(Self { guest, broker, role_password, postgres, binary, text_guest: module, python })
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         "waft-cli",
     ]))?;
     let built = project::build_folder().join("release");
-    let broker = Broker::find_or_start(&transcript)?;
+    let broker = Broker::find_or_start_with_role_users(&transcript, &built.join("waft"))?;
     let database = Database::find_or_start(&transcript)?;
     let python = python::find_or_install(&transcript, python::Module::Celery)?;
     let mut bench = process::command(built.join("waft-bench"));
@@ -37,6 +37,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         .env(python::PYTHON, python)
         .env(GUESTS, guests)
         .env(BINARY, built.join("waft"));
+    if let Some(password) = broker.role_password() {
+        bench.env(rabbitmq::ROLE_PASSWORD, password);
+    }
     println!("$ {}", shown(&bench));
     let status = bench.status().with_context(|| format!("could not run `{}`", shown(&bench)))?;
     ensure!(status.success(), "the benchmark ended with {status}");
