@@ -181,6 +181,12 @@ pub(crate) fn may_start(reply_to: String, call: CallId, wanted: bool, secret: &E
     to_queue(topology::REPLIES, reply_to, Routing::Optional, properties, body)
 }
 
+/// The message that tells a worker that no engine will answer its question whether a call may begin.
+pub(crate) fn unknown_key(reply_to: String, call: CallId, question: Seal) -> Message {
+    let (properties, body) = (properties(&call), Control::UnknownKey { call, question }.encode());
+    to_queue(topology::REPLIES, reply_to, Routing::Optional, properties, body)
+}
+
 /// A probe through the queue of a shard. Without a queue it is dropped.
 pub(crate) fn probe(shard: &Shard, engine: &str, number: u64, secret: &EngineSecret) -> Message {
     to_shard(shard, Routing::Optional, &Report::Probe { engine: engine.to_owned(), number }, secret)

@@ -32,6 +32,15 @@ pub enum Control {
         /// Proves that an engine answers so: see [`Key::may_start_proof`](crate::Key::may_start_proof).
         proof: Seal,
     },
+    /// An engine's answer to a question whether a call may start, when the question is not sealed with a key of this logbook:
+    /// no engine will ever answer it.
+    UnknownKey {
+        /// The call.
+        call: CallId,
+        /// The seal of the question: see [`Report::question_seal`](crate::Report::question_seal). Only the worker that asked
+        /// and the engines know it.
+        question: Seal,
+    },
     /// A client follows the log of a run. Each worker that calls a guest of the run publishes its lines, from the first, on
     /// [`LOGS`](crate::topology::LOGS).
     FollowLogs {
@@ -91,6 +100,7 @@ enum WireControl<'a> {
     Withdraw { calls: Vec<(WireCall<'a>, [u8; 32])> },
     MayStart { call: WireCall<'a>, wanted: bool, proof: [u8; 32] },
     FollowLogs { run: &'a str },
+    UnknownKey { call: WireCall<'a>, question: [u8; 32] },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -120,6 +130,9 @@ impl Control {
                 WireControl::MayStart { call: call.into(), wanted: *wanted, proof: *proof.as_bytes() }
             }
             Self::FollowLogs { run } => WireControl::FollowLogs { run: run.as_str() },
+            Self::UnknownKey { call, question } => {
+                WireControl::UnknownKey { call: call.into(), question: *question.as_bytes() }
+            }
         };
         codec::encode(MessageKind::CONTROL, &wire)
     }
@@ -185,6 +198,9 @@ impl WireControl<'_> {
                 Control::MayStart { call: call.into_call()?, wanted, proof: Seal::from_bytes(proof) }
             }
             Self::FollowLogs { run } => Control::FollowLogs { run: RunId::new(run).map_err(invalid)? },
+            Self::UnknownKey { call, question } => {
+                Control::UnknownKey { call: call.into_call()?, question: Seal::from_bytes(question) }
+            }
         })
     }
 }

@@ -240,6 +240,22 @@ impl Report {
         Ok((report, proof))
     }
 
+    /// The question of encoded bytes and its seal, if they are a question whether a call may start. The seal is not checked.
+    #[must_use]
+    pub fn question(bytes: &[u8]) -> Option<(CallId, Seal)> {
+        let (_, seal) = Seal::split(bytes)?;
+        match Self::decode(bytes) {
+            Ok(Self::AskStart { call }) => Some((call, seal)),
+            _ => None,
+        }
+    }
+
+    /// The seal of the question whether the call of a job may start.
+    #[must_use]
+    pub fn question_seal(call: &CallId, keys: &CallKeys) -> Option<Seal> {
+        Self::question(&Self::AskStart { call: call.clone() }.encode(keys)).map(|(_, seal)| seal)
+    }
+
     /// The contents in the store that the result of a call names.
     #[must_use]
     pub fn contents(&self) -> BTreeSet<Digest> {

@@ -11,6 +11,8 @@
 //! - An interruption, a withdrawal and the answer whether a call may start hold a proof: a seal without content under the key
 //!   of the call. A worker that has the job has that key, so it can check the proof.
 //!
+//! - The answer to a question with a wrong seal holds that seal: it proves nothing but that its sender knows the question.
+//!
 //! A seal is the last 32 bytes of its message in every version of the formats, so it is checked even if the rest is of a
 //! newer version.
 

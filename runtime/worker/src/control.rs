@@ -59,6 +59,20 @@ struct RunningCall {
     heartbeats: Arc<Heartbeats>,
 }
 
+impl RunningCall {
+    /// Handles a reply, if one is awaited.
+    fn on_reply(&mut self, reply: StartReply) {
+        if !matches!(self.stage, CallStage::AwaitingReply(_)) {
+            return;
+        }
+        let stage = if reply == StartReply::Wanted { CallStage::Started } else { CallStage::Refused };
+        if let CallStage::AwaitingReply(sender) = std::mem::replace(&mut self.stage, stage) {
+            // The call may have been interrupted meanwhile.
+            let _ = sender.send(reply);
+        }
+    }
+}
+
 /// Numbers the heartbeats of one execution of a call.
 struct Heartbeats {
     execution: Execution,
@@ -75,11 +89,22 @@ impl Heartbeats {
 /// The stage of a call.
 enum CallStage {
     /// An engine was asked whether the call may start.
-    AwaitingReply(oneshot::Sender<bool>),
+    AwaitingReply(oneshot::Sender<StartReply>),
     /// The call has started.
     Started,
     /// The call does not start, as an engine decided.
     Refused,
+}
+
+/// An engine's reply to the question whether a call may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StartReply {
+    /// The call is wanted.
+    Wanted,
+    /// The call is withdrawn, or already has its result.
+    Unwanted,
+    /// No engine will answer: the key of the job is not of their logbook.
+    UnknownKey,
 }
 
 /// The redeliveries of a job while its call ran.
@@ -108,7 +133,7 @@ pub(crate) enum StartPrecondition {
     /// The reply of an engine, whether the call is still wanted.
     AskEngine {
         /// Receives the reply.
-        wanted: oneshot::Receiver<bool>,
+        reply: oneshot::Receiver<StartReply>,
         /// Whether the worker received an interruption or withdrawal of the call. An engine may want it again since then.
         is_withdrawn: bool,
     },
@@ -152,8 +177,8 @@ impl CallRegistry {
         let is_withdrawn = state.is_withdrawn(job.keys.call);
         let may_be_withdrawn = was_redelivered(&delivery) || job.at < state.since || job.expires_at.is_some();
         let (stage, precondition) = if is_withdrawn || may_be_withdrawn {
-            let (reply, wanted) = oneshot::channel();
-            (CallStage::AwaitingReply(reply), StartPrecondition::AskEngine { wanted, is_withdrawn })
+            let (sender, reply) = oneshot::channel();
+            (CallStage::AwaitingReply(sender), StartPrecondition::AskEngine { reply, is_withdrawn })
         } else {
             (CallStage::Started, StartPrecondition::Nothing)
         };
@@ -222,14 +247,17 @@ impl CallRegistry {
     /// Handles the reply of an engine, whether a call may start.
     fn on_may_start(&self, call: &CallId, wanted: bool, proof: Seal) {
         for (entry, running) in self.lock().running_as(call) {
-            let is_proven = entry.key.may_start_proof(wanted) == proof;
-            if !is_proven || !matches!(running.stage, CallStage::AwaitingReply(_)) {
-                continue;
+            if entry.key.may_start_proof(wanted) == proof {
+                running.on_reply(if wanted { StartReply::Wanted } else { StartReply::Unwanted });
             }
-            let stage = if wanted { CallStage::Started } else { CallStage::Refused };
-            if let CallStage::AwaitingReply(reply) = std::mem::replace(&mut running.stage, stage) {
-                // The call may have been interrupted meanwhile.
-                let _ = reply.send(wanted);
+        }
+    }
+
+    /// Handles the reply of an engine that cannot answer a question. Only who knows the question can make it.
+    fn on_unknown_key(&self, call: &CallId, question: Seal) {
+        for (entry, running) in self.lock().running_as(call) {
+            if Report::question_seal(call, &CallKeys::of_call(entry.key)) == Some(question) {
+                running.on_reply(StartReply::UnknownKey);
             }
         }
     }
@@ -352,7 +380,7 @@ const fn exchange_of(control: &Control) -> &'static str {
         Control::Ping(_) | Control::Interrupt { .. } | Control::Withdraw(_) | Control::FollowLogs { .. } => {
             topology::CONTROL
         }
-        Control::MayStart { .. } => topology::REPLIES,
+        Control::MayStart { .. } | Control::UnknownKey { .. } => topology::REPLIES,
     }
 }
 
@@ -389,6 +417,7 @@ pub(crate) async fn serve(
                 }
             }
             Ok(Control::MayStart { call, wanted, proof }) => calls.on_may_start(&call, wanted, proof),
+            Ok(Control::UnknownKey { call, question }) => calls.on_unknown_key(&call, question),
             // It has no receiver if no call runs.
             Ok(Control::FollowLogs { run }) => drop(calls.followed.send(run)),
             Ok(Control::Ping(ping)) => {

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::{
     call::{JobHandler, PublishOutcome, settle},
-    control::{self, CallGuard, StartPrecondition},
+    control::{self, CallGuard, StartPrecondition, StartReply},
 };
 
 /// Maximum time for the engine's reply. If an engine dies, another one takes over its runs within some seconds.
@@ -41,7 +41,7 @@ pub(crate) enum StartDecision {
 }
 
 impl JobHandler {
-    /// Asks an engine whether a call is still wanted, if that is uncertain. If no engine replies in time, a call starts, and
+    /// Asks an engine whether a call is still wanted, if that is uncertain. If no engine replies in time or can ever reply, a call starts, and
     /// its effects are rolled back as a late outcome if it was withdrawn after all. A call of whose withdrawal this worker
     /// knows starts without a reply only after [`MAX_UNANSWERED`] questions: until then its job is sent again.
     pub(crate) async fn check_start(
@@ -51,15 +51,18 @@ impl JobHandler {
         unanswered: u32,
         interrupt: &CancellationToken,
     ) -> StartDecision {
-        let StartPrecondition::AskEngine { wanted, is_withdrawn } = precondition else { return StartDecision::Start };
-        let reply = async {
+        let StartPrecondition::AskEngine { reply, is_withdrawn } = precondition else { return StartDecision::Start };
+        let without_answer =
+            if is_withdrawn && unanswered < MAX_UNANSWERED { StartDecision::AskLater } else { StartDecision::Start };
+        let answer = async {
             if !self.send_question(job).await {
                 warn!(queue = job.signal_to, "no engine waits for this job any more: its queue was deleted");
                 return StartDecision::Withdrawn;
             }
-            match wanted.await {
-                Ok(true) => StartDecision::Start,
-                Ok(false) => StartDecision::Withdrawn,
+            match reply.await {
+                Ok(StartReply::Wanted) => StartDecision::Start,
+                Ok(StartReply::Unwanted) => StartDecision::Withdrawn,
+                Ok(StartReply::UnknownKey) => without_answer,
                 // The sender is dropped only when the call ends.
                 Err(_) => std::future::pending().await,
             }
@@ -70,11 +73,7 @@ impl JobHandler {
             () = self.abandon.cancelled() => return StartDecision::Return,
             // An engine that interrupts a call waits for no signal if the call has not started.
             () = interrupt.cancelled() => StartDecision::Withdrawn,
-            result = timeout(REPLY_TIMEOUT, reply) => match result {
-                Ok(decision) => decision,
-                Err(_) if is_withdrawn && unanswered < MAX_UNANSWERED => StartDecision::AskLater,
-                Err(_) => StartDecision::Start,
-            },
+            result = timeout(REPLY_TIMEOUT, answer) => result.unwrap_or(without_answer),
         };
         if decision == StartDecision::Start {
             self.calls.start_without_reply(job);

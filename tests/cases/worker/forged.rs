@@ -87,6 +87,31 @@ async fn what_no_engine_sends_is_refused() {
     harness.stop().await;
 }
 
+/// Thousands of jobs can be of a logbook that was deleted: each would otherwise hold a slot until no engine has answered in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_another_logbook_does_not_wait_for_an_answer() {
+    let mut harness = Harness::new().await;
+    harness.start_worker("one").await;
+    // It was sent before the worker received withdrawals.
+    let old = Job { at: Timestamp::from_micros(1_600_000_000_000_000), ..job(harness.module, "noop") };
+    harness.publish_of(&OTHER, "one", &old).await;
+    let (report, reply_to) = harness.next_of(&OTHER).await;
+    assert_eq!(report, Report::AskStart { call: old.call.clone() });
+    let reply_to = reply_to.expect("the question has a reply queue");
+    let answer = |secret: &EngineSecret| {
+        let question = Report::question_seal(&old.call, &secret.call_keys(&old.call, [])).expect("it is sealed");
+        Control::UnknownKey { call: old.call.clone(), question }
+    };
+    // Who does not know the question decides nothing.
+    harness.control(Destination::Queue(reply_to.clone()), &answer(&SECRET)).await;
+    assert!(tokio::time::timeout(Duration::from_millis(300), harness.next_of(&OTHER)).await.is_err(), "it waits");
+    harness.control(Destination::Queue(reply_to), &answer(&OTHER)).await;
+    // Without an answer it waits for ten seconds.
+    let (report, _) = tokio::time::timeout(Duration::from_secs(8), harness.next_of(&OTHER)).await.expect("it starts");
+    assert!(matches!(report, Report::Signal(..)), "{report:?}");
+    harness.stop().await;
+}
+
 /// The same job for another attempt.
 fn other_attempt(job: &Job, attempt: u32) -> Job {
     Job { call: CallId { attempt: Attempt::new(attempt), ..job.call.clone() }, ..job.clone() }

@@ -97,6 +97,7 @@ impl Driver {
             // Rare, so it is boxed: that keeps the future of all other cases small.
             Err(OpenError::Unreadable(error)) => Box::pin(self.receive_other(shard, delivery, &error, batch)).await,
             Err(error @ OpenError::Forged) => {
+                self.answer_unknown_key(&delivery, batch);
                 self.refuse_forged(shard, delivery, &error.to_string());
             }
         }

@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use broker::{Delivery, quarantined};
 use flow::{CallId, Execution, Failure, FailureKind, Shard, Signal, TaskResult};
 use machine::Event;
-use protocol::{DecodeError, Reply, topology as names};
+use protocol::{DecodeError, Reply, Report, topology as names};
 use tracing::warn;
 
 use super::{Batch, Driver};
@@ -62,6 +62,16 @@ impl Driver {
     pub(super) fn refuse_forged(&self, shard: &Shard, delivery: Delivery, reason: &str) -> bool {
         delivery.accept();
         self.refusals.log(&names::shard_queue(shard), reason)
+    }
+
+    /// Answers a question whose key no engine of this logbook gave, so that its worker does not wait: its job is of a logbook
+    /// that was deleted, or forged, and there may be thousands of them. The answer proves nothing, and the worker decides as it
+    /// does without one.
+    pub(super) fn answer_unknown_key(&self, delivery: &Delivery, batch: &mut Batch) {
+        let reply_to = delivery.message.properties.reply_to.clone();
+        if let Some((reply_to, (call, question))) = reply_to.zip(Report::question(&delivery.message.body)) {
+            batch.effects.messages.push(messages::unknown_key(reply_to, call, question));
+        }
     }
 
     /// Fails a call whose worker sent an unreadable report: its answer would be unreadable too. The effects of the

@@ -5,8 +5,8 @@ use std::time::Duration;
 use broker::{Message, Properties, Routing};
 use flow::{CallId, Execution, Failure, FailureKind, RunState, Signal, TaskResult, Values};
 use protocol::{
-    BatchedReport, CallKeys, CallLog, CommandRequest, HeartbeatNumber, Job, Key, PermitGrant, Report, ReportBatch,
-    RunCommand, Seal, SendingId, topology,
+    BatchedReport, CallKeys, CallLog, CommandRequest, Control, EngineSecret, HeartbeatNumber, Job, Key, PermitGrant,
+    Report, ReportBatch, RunCommand, Seal, SendingId, topology,
 };
 
 use crate::harness::{Harness, linear, newer};
@@ -139,4 +139,14 @@ async fn only_an_engine_notifies_the_listeners_of_a_task() {
         }
     }
     goes_on(&harness, &other, watch).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_with_a_job_of_another_logbook_does_not_wait_for_an_answer() {
+    let mut harness = Harness::new().await;
+    let (own, _, _watch) = attacked(&mut harness).await;
+    let other = EngineSecret::new([9; 32]);
+    let question = Report::question_seal(&own.call, &other.call_keys(&own.call, [])).expect("it is sealed");
+    let answer = harness.answer_to_question(&own.call, &other).await;
+    assert_eq!(answer, Control::UnknownKey { call: own.call, question });
 }

@@ -390,7 +390,10 @@ impl Harness {
             match self.next_control().await {
                 Control::Interrupt { call, .. } => return call,
                 Control::Withdraw(_) => {}
-                Control::Ping(_) | Control::MayStart { .. } | Control::FollowLogs { .. } => {
+                Control::Ping(_)
+                | Control::MayStart { .. }
+                | Control::UnknownKey { .. }
+                | Control::FollowLogs { .. } => {
                     panic!("unexpected broadcast")
                 }
             }
@@ -403,7 +406,10 @@ impl Harness {
             match self.next_control().await {
                 Control::Withdraw(calls) => return calls.into_iter().map(|withdrawn| withdrawn.call).collect(),
                 Control::Interrupt { .. } => {}
-                Control::Ping(_) | Control::MayStart { .. } | Control::FollowLogs { .. } => {
+                Control::Ping(_)
+                | Control::MayStart { .. }
+                | Control::UnknownKey { .. }
+                | Control::FollowLogs { .. } => {
                     panic!("unexpected broadcast")
                 }
             }
@@ -426,6 +432,14 @@ impl Harness {
 
     /// A worker asks whether it may begin a call; returns the engine's reply.
     pub(crate) async fn may_start(&self, call: &CallId) -> bool {
+        match self.answer_to_question(call, &self.secret).await {
+            Control::MayStart { call: about, wanted, .. } if about == *call => wanted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A worker with a job of some engines asks whether it may begin its call; returns the engine's reply.
+    pub(crate) async fn answer_to_question(&self, call: &CallId, secret: &EngineSecret) -> Control {
         let queue = format!("worker.{}", uuid::Uuid::now_v7());
         let broker = self.broker.connect();
         let reply_queue = Queue { name: queue.clone(), kind: QueueKind::Exclusive };
@@ -438,16 +452,13 @@ impl Harness {
             persistent: false,
             priority: 0,
             properties: Properties { reply_to: Some(queue), ..Properties::default() },
-            body: Report::AskStart { call: call.clone() }.encode(&self.secret.call_keys(call, [])).into(),
+            body: Report::AskStart { call: call.clone() }.encode(&secret.call_keys(call, [])).into(),
         };
         broker.publish(message).await.unwrap();
         let delivery = answers.next().await.expect("an answer");
         let control = Control::decode(&delivery.message.body).expect("it can be read");
         delivery.accept();
-        match control {
-            Control::MayStart { call: about, wanted, .. } if about == *call => wanted,
-            other => panic!("{other:?}"),
-        }
+        control
     }
 
     /// Consumes the notifications that match a pattern.

@@ -302,6 +302,10 @@ fn controls() -> Samples {
             "may-start-1",
             Control::MayStart { call: call(), wanted: true, proof: keys().call.may_start_proof(true) }.encode(),
         ),
+        (
+            "unknown-key-1",
+            Control::UnknownKey { call: call(), question: Report::question_seal(&call(), &keys()).unwrap() }.encode(),
+        ),
         ("worker-status-1", status.encode()),
     ]
 }

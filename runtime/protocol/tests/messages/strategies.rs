@@ -233,6 +233,7 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
             Control::Withdraw(calls.into_iter().map(withdrawn).collect())
         }),
         (call(), any::<bool>()).prop_map(|(call, wanted)| Control::MayStart { call, wanted, proof: Seal::NONE }),
+        call().prop_map(|call| Control::UnknownKey { call, question: Seal::NONE }),
     ]
 }
 
