@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use flow::{Digest, Namespace};
-use sandbox::{Compiler, Isolation, Sandbox};
+use sandbox::{Backtraces, Compiler, Isolation, Sandbox};
 use server::LibraryError;
 pub(crate) use server::{Component, InspectedModule, ModuleLibrary};
 use store::{Directory, Store, Tag};
@@ -61,6 +61,13 @@ pub(crate) async fn open(settings: &Settings, slots: u16) -> Result<ModuleLibrar
     library(settings, open_store(settings).await?, slots)
 }
 
+/// Opens the store to read, and starts a sandbox with one slot whose backtraces have lines.
+pub(crate) async fn open_to_replay(settings: &Settings) -> Result<ModuleLibrary, CliError> {
+    let store = open_store_to_read(settings).await?;
+    let sandbox = sandbox_with(settings, 1, Backtraces::Lines)?;
+    Ok(ModuleLibrary { store, sandbox, limits: settings.limits, admission: settings.admission.clone() })
+}
+
 fn library(settings: &Settings, store: Arc<dyn Store>, slots: u16) -> Result<ModuleLibrary, CliError> {
     let sandbox = sandbox(settings, slots)?;
     Ok(ModuleLibrary { store, sandbox, limits: settings.limits, admission: settings.admission.clone() })
@@ -68,6 +75,10 @@ fn library(settings: &Settings, store: Arc<dyn Store>, slots: u16) -> Result<Mod
 
 /// Starts a sandbox with `slots` slots and this machine's cache of compiled code.
 pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliError> {
+    sandbox_with(settings, slots, Backtraces::Names)
+}
+
+fn sandbox_with(settings: &Settings, slots: u16, backtraces: Backtraces) -> Result<Sandbox, CliError> {
     // Every field is named, so that no setting is forgotten.
     let cache = settings.cache_key.clone().map(|key_file| sandbox::CacheConfig {
         folder: settings.cache.join("compiled"),
@@ -80,6 +91,7 @@ pub(crate) fn sandbox(settings: &Settings, slots: u16) -> Result<Sandbox, CliErr
         compiler: compiler(),
         isolation: isolation(settings.isolate)?,
         max_limits: settings.max_limits,
+        backtraces,
     };
     Sandbox::new(config).map_err(CliError::unreachable)
 }

@@ -78,6 +78,17 @@ pub struct CallReport {
     pub stderr: Bytes,
     /// The resources that the call used.
     pub stats: Stats,
+    /// The functions on the guest's stack when it trapped in this process, innermost first.
+    pub backtrace: Vec<Frame>,
+}
+
+/// A function on the stack of a guest that trapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its name, or its number in the module.
+    pub function: String,
+    /// File, line and column, where the module has them.
+    pub place: Option<String>,
 }
 
 /// How a call ended.
@@ -96,6 +107,8 @@ pub enum Completion {
 pub struct Stats {
     /// Wall-clock time from its start.
     pub duration: Duration,
+    /// CPU time of the threads that ran it, while they ran it. It includes the host's work for the guest on these threads.
+    pub cpu: Duration,
     /// Bytes over all its linear memories.
     pub memory: u64,
 }

@@ -4,7 +4,7 @@ use flow::{Failure, FailureKind, Size, Values};
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::{
-    call::Completion,
+    call::{Completion, Frame},
     host_state::{Exited, HostState},
     run::{StopReason, Watchdog},
 };
@@ -134,6 +134,34 @@ fn backtrace(error: &wasmtime::Error) -> String {
         .take(MAX_FRAMES)
         .collect();
     if names.is_empty() { String::new() } else { format!(", in {}", names.join(", called by ")) }
+}
+
+/// The maximum number of functions in the backtrace of a report.
+const MAX_REPORTED_FRAMES: usize = 64;
+
+/// The functions on a trap's stack, innermost first, with files and lines where the module has them. A function that the compiler
+/// of the module has put into another one is in the list too.
+pub(crate) fn frames(error: &wasmtime::Error) -> Vec<Frame> {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let demangled = |name: &str| format!("{:#}", rustc_demangle::demangle(name));
+    let mut frames = Vec::new();
+    for frame in backtrace.frames() {
+        let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangled);
+        if frame.symbols().is_empty() {
+            frames.push(Frame { function: name, place: None });
+            continue;
+        }
+        frames.extend(frame.symbols().iter().map(|symbol| {
+            let line = |file: &str| match (symbol.line(), symbol.column()) {
+                (Some(line), Some(column)) => format!("{file}:{line}:{column}"),
+                (Some(line), None) => format!("{file}:{line}"),
+                (None, _) => file.to_owned(),
+            };
+            Frame { function: symbol.name().map_or_else(|| name.clone(), demangled), place: symbol.file().map(line) }
+        }));
+    }
+    frames.truncate(MAX_REPORTED_FRAMES);
+    frames
 }
 
 /// The message of a Rust panic, in one line, if standard error ends with one.

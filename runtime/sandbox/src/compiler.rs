@@ -17,7 +17,7 @@ use crate::{
     Module, ModuleError,
     compiled::{CompileError, Compiled},
     confined::Program,
-    engines::Engines,
+    engines::{Backtraces, Engines},
     permits::{Full, Permits},
 };
 use message::{Reply, Request};
@@ -90,7 +90,11 @@ impl Compiler {
             return compiling.unwrap_or(Err(CompileError::Interrupted { digest }));
         };
         let refused = |reason| CompileError::Refused { digest, reason };
-        match self.ask(Request::Compile, &bytes, owner).await {
+        let request = match engines.backtraces() {
+            Backtraces::Names => Request::Compile,
+            Backtraces::Lines => Request::CompileWithLines,
+        };
+        match self.ask(request, &bytes, owner).await {
             Ok(Reply::Code(code)) => Ok(code),
             Ok(Reply::Invalid(source)) => Err(CompileError::Module { digest, source }),
             Ok(Reply::Refused(reason)) => Err(refused(reason)),
@@ -108,7 +112,7 @@ impl Compiler {
         };
         let permits = match request {
             Request::Componentize => checking,
-            Request::Compile => compiling,
+            Request::Compile | Request::CompileWithLines => compiling,
         };
         let _permit = permits.acquire(owner.cloned()).await.map_err(|Full| ChildError::Busy)?;
         process::ask(program, request, bytes).await

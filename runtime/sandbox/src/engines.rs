@@ -7,7 +7,10 @@ use std::sync::OnceLock;
 
 use flow::Limits;
 use serde::{Deserialize, Serialize};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+    component::Linker,
+};
 
 use crate::{
     host_state::{self, HostState},
@@ -63,7 +66,18 @@ pub(crate) struct LinkedEngine {
 pub(crate) struct Engines {
     engines: [OnceLock<LinkedEngine>; EngineKind::COUNT],
     pool_slots: u32,
+    backtraces: Backtraces,
     ticker: Ticker,
+}
+
+/// What the backtrace of a guest that trapped has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backtraces {
+    /// The names of functions.
+    #[default]
+    Names,
+    /// Also files and lines, where the module has them. Its code is larger, and takes longer to load.
+    Lines,
 }
 
 impl EngineKind {
@@ -109,20 +123,25 @@ impl EngineKind {
 
 impl Engines {
     /// Creates the engine that is always needed.
-    pub(crate) fn new(pool_slots: u32, ticker: Ticker) -> wasmtime::Result<Self> {
-        let engines = Self::lazy(pool_slots, ticker);
+    pub(crate) fn new(pool_slots: u32, backtraces: Backtraces, ticker: Ticker) -> wasmtime::Result<Self> {
+        let engines = Self::lazy(pool_slots, backtraces, ticker);
         engines.linked_engine(engines.first())?;
         Ok(engines)
     }
 
     /// Creates no engine yet. Without slots there is no pool: for a process that calls no guest.
-    pub(crate) fn lazy(pool_slots: u32, ticker: Ticker) -> Self {
-        Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots, ticker }
+    pub(crate) fn lazy(pool_slots: u32, backtraces: Backtraces, ticker: Ticker) -> Self {
+        Self { engines: std::array::from_fn(|_| OnceLock::new()), pool_slots, backtraces, ticker }
     }
 
     /// The engine that compiles new modules. All compile the same code.
     pub(crate) fn first(&self) -> EngineKind {
         EngineKind::first(if self.pool_slots == 0 { Allocation::OnDemand } else { Allocation::Pooled })
+    }
+
+    /// What the backtraces of its guests have.
+    pub(crate) fn backtraces(&self) -> Backtraces {
+        self.backtraces
     }
 
     pub(crate) fn ticker(&self) -> &Ticker {
@@ -146,7 +165,7 @@ impl Engines {
     }
 
     fn engine(&self, kind: EngineKind) -> wasmtime::Result<Engine> {
-        let mut config = config(kind.stack());
+        let mut config = config(kind.stack(), self.backtraces);
         match kind.allocation {
             Allocation::Pooled => {
                 config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(self.pool_slots)));
@@ -167,8 +186,13 @@ impl Engines {
 }
 
 /// Settings of all engines: enforceable limits, and results that depend only on the job.
-fn config(stack: usize) -> Config {
+fn config(stack: usize, backtraces: Backtraces) -> Config {
     let mut config = Config::new();
+    // Never from the environment: a process and its compiler must agree.
+    config.wasm_backtrace_details(match backtraces {
+        Backtraces::Names => WasmBacktraceDetails::Disable,
+        Backtraces::Lines => WasmBacktraceDetails::Enable,
+    });
     config.wasm_component_model(true);
     config.epoch_interruption(true);
     config.max_wasm_stack(stack);

@@ -155,7 +155,7 @@ impl IsolatedCode {
         let watch = Watchdog::start(call.limits.timeout, interrupts.clone());
         let kill = Watchdog::start(call.limits.timeout.saturating_add(KILL_GRACE), interrupts);
         let ended = kill.run(async { Ok(child.process().call(call, &streams, &*observer).await) }).await;
-        let Ended { completion, memory } = match ended {
+        let Ended { completion, memory, cpu } = match ended {
             Ok(Ok(ended)) => {
                 child.release();
                 ended
@@ -164,8 +164,11 @@ impl IsolatedCode {
             Err(stop) => Ended::without_stats(classify::without_guest(&stop, &watch)),
         };
         let CapturedOutput { log, stdout, stderr } = streams.take();
-        let stats = Stats { duration: watch.elapsed(), memory };
-        Ok(CallReport { completion, log, stdout: stdout.into(), stderr: stderr.into(), stats })
+        let duration = watch.elapsed();
+        // A child has one thread.
+        let stats = Stats { duration, cpu: cpu.min(duration), memory };
+        let (stdout, stderr) = (stdout.into(), stderr.into());
+        Ok(CallReport { completion, log, stdout, stderr, stats, backtrace: Vec::new() })
     }
 
     /// Requests the description of the module's tasks from a child, within the limits of [`describe::limits`]; `None` for a

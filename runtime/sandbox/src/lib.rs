@@ -16,7 +16,7 @@ pub use module::{Module, ModuleError, imports};
 mod call;
 mod sandbox;
 
-pub use call::{Action, Call, CallReport, Completion, Level, LogLine, Observer, Outside, Standard, Stats};
+pub use call::{Action, Call, CallReport, Completion, Frame, Level, LogLine, Observer, Outside, Standard, Stats};
 pub use sandbox::{CacheConfig, Config, Sandbox, SandboxError};
 
 mod permits;
@@ -36,6 +36,7 @@ mod ticker;
 
 pub use compiled::{CompileError, Compiled};
 pub use disk_cache::CacheOwner;
+pub use engines::Backtraces;
 
 mod isolation;
 
@@ -45,6 +46,7 @@ mod command;
 mod describe;
 mod guest;
 mod meter;
+mod cpu_time;
 mod run;
 mod classify;
 mod host_state;

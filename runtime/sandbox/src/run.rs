@@ -13,6 +13,7 @@ use crate::{
     call::{Call, CallReport, Completion, Observer, Stats},
     classify, command,
     compiled::{Compiled, Place},
+    cpu_time,
     engines::EngineKind,
     guest,
     host_state::{CallOrigin, CapturedOutput, HostState, MAX_HANDLES, Process, Seed},
@@ -145,9 +146,10 @@ pub(crate) async fn run(
     let state = HostState::new(call.limits, watch.clone(), origin, process, &call.outside, Some(observer));
     let _running = ticker.begin();
     let mut store = store(module.component().engine(), state);
-    let result = watch.run(act(module, &mut store, call)).await;
+    let (result, cpu) = cpu_time::measured(watch.run(act(module, &mut store, call))).await;
+    let backtrace = result.as_ref().err().map(classify::frames).unwrap_or_default();
     let completion = classify::classify(result, store.data(), kind.stack());
-    CallReport::of(completion, store.into_data())
+    CallReport { backtrace, ..CallReport::of(completion, store.into_data(), cpu) }
 }
 
 async fn act(
@@ -178,10 +180,10 @@ pub(crate) async fn ready(loaded: &Arc<Loaded>, kind: EngineKind) -> wasmtime::R
 }
 
 impl CallReport {
-    fn of(completion: Completion, state: HostState) -> Self {
-        let stats = Stats { duration: state.watch.elapsed(), memory: state.meter.memory() };
+    fn of(completion: Completion, state: HostState, cpu: Duration) -> Self {
+        let stats = Stats { duration: state.watch.elapsed(), cpu, memory: state.meter.memory() };
         let CapturedOutput { log, stdout, stderr } = state.streams.take();
-        Self { completion, log, stdout: stdout.into(), stderr: stderr.into(), stats }
+        Self { completion, log, stdout: stdout.into(), stderr: stderr.into(), stats, backtrace: Vec::new() }
     }
 
     /// The report of a call that never reached the guest.
@@ -192,6 +194,7 @@ impl CallReport {
             stdout: bytes::Bytes::new(),
             stderr: bytes::Bytes::new(),
             stats: Stats::default(),
+            backtrace: Vec::new(),
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     confined::Program,
     describe::{self, DescribeError},
     disk_cache::{CacheKey, Compatibility, DiskCache},
-    engines::Engines,
+    engines::{Backtraces, Engines},
     isolation::{IsolatedCode, Pool},
     mappings,
     memory_cache::MemoryCache,
@@ -71,6 +71,8 @@ pub struct Config {
     /// The maximum of each limit of a call. A call with a higher limit fails. That of instances is lowered if the concurrent calls
     /// could use up the memory mappings of this process.
     pub max_limits: Limits,
+    /// What the backtraces of guests that are called in this process have.
+    pub backtraces: Backtraces,
 }
 
 impl Default for Config {
@@ -81,6 +83,7 @@ impl Default for Config {
             compiler: Compiler::here(),
             isolation: Isolation::None,
             max_limits: Limits::maximum(),
+            backtraces: Backtraces::default(),
         }
     }
 }
@@ -135,16 +138,21 @@ impl Sandbox {
         let ticker = Ticker::start().map_err(SandboxError::Ticker)?;
         let slots = config.slots.max(1);
         let calls = slots.saturating_add(MAX_CONCURRENT_DESCRIBES);
-        let (children, pool_slots, max_limits) = match config.isolation {
-            Isolation::None => (None, calls, mappings::limit_instances(config.max_limits, calls)),
+        let (children, pool_slots, max_limits, backtraces) = match config.isolation {
+            Isolation::None => {
+                let max_limits = mappings::limit_instances(config.max_limits, calls);
+                (None, calls, max_limits, config.backtraces)
+            }
             Isolation::Process { program, argument } => {
                 // Each child has one call at a time.
                 let max_limits = mappings::limit_instances(config.max_limits, 1);
                 let program = Program { path: program, argument };
-                (Some(Arc::new(Pool::new(program, permits(calls), &max_limits))), 0, max_limits)
+                let pool = Pool::new(program, permits(calls), &max_limits);
+                // Children report no backtraces.
+                (Some(Arc::new(pool)), 0, max_limits, Backtraces::Names)
             }
         };
-        let engines = Engines::new(pool_slots, ticker).map_err(engine_error)?;
+        let engines = Engines::new(pool_slots, backtraces, ticker).map_err(engine_error)?;
         let engine = engines.linked_engine(engines.first()).map_err(engine_error)?;
         let compatibility = Compatibility::of(&engine.engine);
         let cache = config.cache.and_then(|cache| open_cache(cache, compatibility));

@@ -9,7 +9,7 @@ use crate::{
     Module,
     compiled::{CompileError, Compiled},
     confined::{self, FilterError, limit, limits, system_calls},
-    engines::Engines,
+    engines::{Backtraces, Engines},
     ticker::Ticker,
 };
 
@@ -75,7 +75,7 @@ fn answer(request: Request, module: &[u8]) -> Reply {
             Ok(module) => Reply::Component(module.into_bytes()),
             Err(error) => Reply::Invalid(error),
         },
-        Request::Compile => match compile(module) {
+        Request::Compile | Request::CompileWithLines => match compile(module, backtraces_of(request)) {
             Ok(code) => Reply::Code(code),
             Err(CompileError::Module { source, .. }) => Reply::Invalid(source),
             Err(CompileError::Refused { reason, .. } | CompileError::ContractMismatch { reason, .. }) => {
@@ -88,11 +88,18 @@ fn answer(request: Request, module: &[u8]) -> Reply {
     }
 }
 
-fn compile(module: &[u8]) -> Result<Vec<u8>, CompileError> {
+fn backtraces_of(request: Request) -> Backtraces {
+    match request {
+        Request::Componentize | Request::Compile => Backtraces::Names,
+        Request::CompileWithLines => Backtraces::Lines,
+    }
+}
+
+fn compile(module: &[u8], backtraces: Backtraces) -> Result<Vec<u8>, CompileError> {
     // Only the parent needs the digest.
     let digest = flow::Digest::from_bytes([0; 32]);
     let refused = |reason: String| CompileError::Refused { digest, reason };
     let ticker = Ticker::start().map_err(|error| refused(error.to_string()))?;
     // The code is the same for every engine, and this one reserves no memory for instances.
-    Compiled::compile(&Engines::lazy(0, ticker), digest, module)
+    Compiled::compile(&Engines::lazy(0, backtraces, ticker), digest, module)
 }

@@ -12,6 +12,8 @@ pub(super) enum Request {
     Componentize,
     /// Compile a component.
     Compile,
+    /// Compile a component, for backtraces with lines.
+    CompileWithLines,
 }
 
 impl Request {
@@ -20,11 +22,12 @@ impl Request {
         match self {
             Self::Componentize => 1,
             Self::Compile => 2,
+            Self::CompileWithLines => 3,
         }
     }
 
     pub(super) fn of(tag: u8) -> Option<Self> {
-        [Self::Componentize, Self::Compile].into_iter().find(|request| request.tag() == tag)
+        [Self::Componentize, Self::Compile, Self::CompileWithLines].into_iter().find(|request| request.tag() == tag)
     }
 }
 
@@ -98,6 +101,7 @@ mod tests {
         for bytes in [&b""[..], b"\x09", b"\x03{"] {
             assert_eq!(Reply::decode(bytes.to_vec()), None);
         }
-        assert_eq!([0, 1, 2, 3].map(Request::of), [None, Some(Request::Componentize), Some(Request::Compile), None]);
+        let (componentize, compile, lines) = (Request::Componentize, Request::Compile, Request::CompileWithLines);
+        assert_eq!([0, 1, 2, 3, 4].map(Request::of), [None, Some(componentize), Some(compile), Some(lines), None]);
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     call::{Action, Call, CallReport, Completion, Level, Observer, Standard},
     confined::{self, limit, system_calls},
     describe,
-    engines::{EngineKind, Engines},
+    engines::{Backtraces, EngineKind, Engines},
     loaded::{LinkedModule, Loaded},
     run::{self, Watchdog},
     ticker::Ticker,
@@ -104,7 +104,7 @@ impl Guests {
         limit(Resource::Data, start.memory).map_err(system)?;
         // The initial contents of memories are parts of the code.
         limit(Resource::Fsize, code.len() as u64).map_err(system)?;
-        let engines = Arc::new(Engines::lazy(1, Ticker::start().map_err(system)?));
+        let engines = Arc::new(Engines::lazy(1, Backtraces::Names, Ticker::start().map_err(system)?));
         let loaded = Loaded::load(&engines, start.kind, code).map_err(Refusal::Load)?;
         let (_, module) = loaded.first();
         let prepared = module.component().initialize_copy_on_write_image();
@@ -118,7 +118,8 @@ impl Guests {
     fn call(&self, kind: EngineKind, module: &LinkedModule, call: &Call, writer: &Arc<Writer>) -> io::Result<()> {
         let watch = Watchdog::start(call.limits.timeout, uninterrupted());
         let running = run::run((kind, module), self.engines.ticker(), watch, call, writer.clone());
-        let CallReport { completion, stdout, stats, log: _, stderr: _ } = self.runtime.block_on(Box::pin(running));
+        let CallReport { completion, stdout, stats, log: _, stderr: _, backtrace: _ } =
+            self.runtime.block_on(Box::pin(running));
         // The parent has the rest already.
         let is_unsent = module.is_command() && matches!(call.action, Action::Apply);
         if is_unsent && !stdout.is_empty() {
@@ -130,7 +131,9 @@ impl Guests {
             Completion::Failed(failure) => ResultHead::Failed(failure.into()),
             Completion::Interrupted => return Err(message::invalid("an interrupt that nobody sent")),
         };
-        writer.send(&writer.exchange.message(Tag::Ended, &EndedHead { result, memory: stats.memory }, &body)?)
+        let cpu_micros = u64::try_from(stats.cpu.as_micros()).unwrap_or(u64::MAX);
+        let ended = EndedHead { result, memory: stats.memory, cpu_micros };
+        writer.send(&writer.exchange.message(Tag::Ended, &ended, &body)?)
     }
 
     fn describe(&self, kind: EngineKind, module: &LinkedModule, writer: &Writer) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! its call. A child that breaks a rule is ended. What it says belongs to the one call that it makes, whatever it says: it has to
 //! repeat the number of the request, so what it has said before the call counts for nothing.
 
-use std::io;
+use std::{io, time::Duration};
 
 use flow::{Failure, FailureKind, Values};
 use gateway::HttpError;
@@ -27,12 +27,14 @@ pub(super) struct Ended {
     pub(super) completion: Completion,
     /// Bytes over all linear memories of the guest.
     pub(super) memory: u64,
+    /// As the child says.
+    pub(super) cpu: Duration,
 }
 
 impl Ended {
     /// A call whose child has not reported what it used.
     pub(super) fn without_stats(completion: Completion) -> Self {
-        Self { completion, memory: 0 }
+        Self { completion, memory: 0, cpu: Duration::ZERO }
     }
 }
 
@@ -108,7 +110,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                     };
                     self.send(encode_response(self.number, response)).await?;
                 }
-                Reply::Ended(EndedHead { result, memory }, body) => {
+                Reply::Ended(EndedHead { result, memory, cpu_micros }, body) => {
                     let completion = match result {
                         ResultHead::Succeeded(heads) => {
                             let values = read_values(heads, &mut body.as_slice()).map_err(invalid)?;
@@ -118,7 +120,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                             Completion::Failed(checked_failure(failure.into_failure().map_err(invalid)?)?)
                         }
                     };
-                    return Ok(Ended { completion, memory: memory.min(call.limits.memory) });
+                    let (memory, cpu) = (memory.min(call.limits.memory), Duration::from_micros(cpu_micros));
+                    return Ok(Ended { completion, memory, cpu });
                 }
                 Reply::Started(_) | Reply::Described(_) => return Err(violation("a message that belongs to no call")),
             }

@@ -81,6 +81,8 @@ pub(super) struct EndedHead {
     pub(super) result: ResultHead,
     /// The memory that the guest used, in bytes.
     pub(super) memory: u64,
+    /// The CPU time of the call, in microseconds.
+    pub(super) cpu_micros: u64,
 }
 
 /// The result of a call. The contents of the values are in the body.

@@ -76,7 +76,7 @@ fn assert_violation<Answer: std::fmt::Debug>(answer: Result<Answer, ExchangeErro
 }
 
 fn ended(result: ResultHead, body: &[u8]) -> Vec<u8> {
-    NUMBER.message(Tag::Ended, &EndedHead { result, memory: u64::MAX }, &[body]).unwrap()
+    NUMBER.message(Tag::Ended, &EndedHead { result, memory: u64::MAX, cpu_micros: u64::MAX }, &[body]).unwrap()
 }
 
 fn succeeded(values: &Values) -> Vec<u8> {
