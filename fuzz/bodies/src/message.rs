@@ -4,8 +4,8 @@
 //! one: what comes behind it has to be safe for every holder of a key. Messages that were decoded are sealed anew.
 
 use protocol::{
-    CallLog, Control, EngineSecret, FetchReply, FetchRequest, Job, LiveLog, LogJoin, PermitMessage, PutRequest, Reply,
-    ReplyAddress, Report, ReportBatch, WorkerStatus,
+    CallLog, Control, EngineSecret, FetchReply, FetchRequest, HttpExchanges, Job, LiveLog, LogJoin, PermitMessage,
+    PutRequest, RecordedAttempt, Reply, ReplyAddress, Report, ReportBatch, WorkerStatus,
 };
 
 use crate::round_trip;
@@ -73,6 +73,12 @@ fn content(input: &[u8]) {
 fn logs(input: &[u8]) {
     if let Ok(log) = CallLog::decode(input) {
         round_trip::message(&log, CallLog::encode, CallLog::decode);
+    }
+    if let Ok(exchanges) = HttpExchanges::decode(input) {
+        round_trip::message(&exchanges, HttpExchanges::encode, HttpExchanges::decode);
+    }
+    if let Ok(attempt) = RecordedAttempt::decode(input) {
+        round_trip::message(&attempt, RecordedAttempt::encode, RecordedAttempt::decode);
     }
     if let Ok(live) = LiveLog::decode(input) {
         let live = round_trip::message(&live, LiveLog::encode, LiveLog::decode);

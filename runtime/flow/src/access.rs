@@ -31,6 +31,18 @@ pub struct Access {
     pub clock: bool,
     /// Randomness that nobody can predict, instead of the same numbers for each attempt.
     pub random: bool,
+    /// What the worker records of the attempts. A grant does not say it.
+    pub record: Recording,
+}
+
+/// What a worker records of an attempt, so that it can be replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recording {
+    /// HTTP requests and their answers.
+    #[default]
+    Http,
+    /// Nothing.
+    None,
 }
 
 impl Access {
@@ -42,7 +54,7 @@ impl Access {
 
     /// Adds what another one contains.
     fn extend(&mut self, other: &Self) {
-        let Self { http, secrets, clock, random } = other;
+        let Self { http, secrets, clock, random, record: _ } = other;
         self.http.extend(http.iter().cloned());
         self.secrets.extend(secrets.iter().cloned());
         self.clock |= clock;

@@ -33,8 +33,8 @@ mod skip_reason;
 mod state;
 
 pub use access::{
-    Access, AccessDenial, CallAccess, Grant, GrantedPart, Grants, HttpPattern, HttpTarget, Network, Reach, SECRET_MARK,
-    is_public,
+    Access, AccessDenial, CallAccess, Grant, GrantedPart, Grants, HttpPattern, HttpTarget, Network, Reach, Recording,
+    SECRET_MARK, is_public,
 };
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationBudget};

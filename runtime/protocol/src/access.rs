@@ -1,7 +1,7 @@
 //! What a flow asks for a call, in messages: numbers with texts, so that a new kind of access changes no message that does not
 //! ask for it.
 
-use flow::Access;
+use flow::{Access, Recording};
 
 use crate::{
     codec,
@@ -15,13 +15,14 @@ const HTTP: u8 = 1;
 const CLOCK: u8 = 2;
 const RANDOM: u8 = 3;
 const SECRET: u8 = 4;
+const RECORD_NOTHING: u8 = 5;
 
 /// The access as a message contains it.
 pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
-    let Access { http, secrets, clock, random } = access;
+    let Access { http, secrets, clock, random, record } = access;
     let http = http.iter().map(|pattern| (HTTP, pattern.to_string()));
     let secrets = secrets.iter().map(|name| (SECRET, name.to_string()));
-    let flags = [(CLOCK, *clock), (RANDOM, *random)];
+    let flags = [(CLOCK, *clock), (RANDOM, *random), (RECORD_NOTHING, *record == Recording::None)];
     let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(number, _)| (number, String::new()));
     http.chain(secrets).chain(flags).collect()
 }
@@ -38,6 +39,7 @@ pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
             SECRET => drop(access.secrets.insert(text.parse().map_err(invalid)?)),
             CLOCK => access.clock = true,
             RANDOM => access.random = true,
+            RECORD_NOTHING => access.record = Recording::None,
             unknown => return Err(codec::later(format!("access {unknown}"))),
         }
     }
@@ -53,10 +55,17 @@ mod tests {
         assert_eq!(access_to_wire(&Access::default()), []);
         let http = ["GET http://localhost:81/a/**", "PUT https://b.example/*"];
         let http = http.map(|pattern| pattern.parse().unwrap()).into();
-        let access = Access { http, secrets: ["LB_TOKEN".parse().unwrap()].into(), clock: true, random: true };
+        let secrets = ["LB_TOKEN".parse().unwrap()].into();
+        let access = Access { http, secrets, clock: true, random: true, record: Recording::None };
         let wire = access_to_wire(&access);
-        let expected =
-            [(1, "GET http://localhost:81/a/**"), (1, "PUT https://b.example/*"), (4, "LB_TOKEN"), (2, ""), (3, "")];
+        let expected = [
+            (1, "GET http://localhost:81/a/**"),
+            (1, "PUT https://b.example/*"),
+            (4, "LB_TOKEN"),
+            (2, ""),
+            (3, ""),
+            (5, ""),
+        ];
         assert_eq!(wire.iter().map(|(number, text)| (*number, text.as_str())).collect::<Vec<_>>(), expected);
         assert_eq!(access_from_wire(wire).unwrap(), access);
     }

@@ -44,7 +44,7 @@ pub(crate) struct MessageKind {
 
 impl MessageKind {
     #[cfg(test)]
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::RECORDS,
         Self::SNAPSHOT,
         Self::LOG,
@@ -59,6 +59,8 @@ impl MessageKind {
         Self::PUT_REQUEST,
         Self::FETCH_REPLY,
         Self::PERMITS,
+        Self::HTTP,
+        Self::ATTEMPT,
     ];
 
     pub(crate) const RECORDS: Self = Self { magic: *b"wL", name: "record", version: 1 };
@@ -75,6 +77,8 @@ impl MessageKind {
     pub(crate) const PUT_REQUEST: Self = Self { magic: *b"wP", name: "request to keep content", version: 1 };
     pub(crate) const FETCH_REPLY: Self = Self { magic: *b"wA", name: "answer to a request for content", version: 1 };
     pub(crate) const PERMITS: Self = Self { magic: *b"wK", name: "message about permits", version: 1 };
+    pub(crate) const HTTP: Self = Self { magic: *b"wH", name: "record of HTTP exchanges", version: 1 };
+    pub(crate) const ATTEMPT: Self = Self { magic: *b"wT", name: "recorded attempt", version: 1 };
 }
 
 /// Why bytes are not the expected message.

@@ -15,6 +15,8 @@ mod record;
 mod snapshot;
 
 mod access;
+mod attempt;
+mod http;
 mod job;
 mod limits;
 mod log;
@@ -33,14 +35,22 @@ mod headers;
 pub mod lease;
 pub mod topology;
 
+pub use attempt::{MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
 pub use codec::DecodeError;
 pub use control::{Control, MAX_STATUS_BYTES, MAX_WITHDRAWN_CALLS, Ping, WithdrawnCall, WorkerStatus};
 pub use fetch::{FetchPart, FetchReply, FetchRequest, FetchResponse, PutRequest};
 pub use headers::{
     SendingId, call_of, headers, message_id, returned, sending, set_returned, set_sending, set_unanswered, unanswered,
 };
+pub use http::{
+    HttpExchange, HttpExchanges, HttpRecord, MAX_ENCODED_HTTP_BYTES, MAX_HTTP_RECORD_BYTES, MAX_INLINE_HTTP_BYTES,
+    RecordedAnswer, RecordedHttpFailure, RecordedRequest,
+};
 pub use job::Job;
-pub use log::{AttemptLog, CallLog, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, NewLines, log_size};
+pub use log::{
+    AttemptLog, CallLog, CallUsage, LiveLine, LiveLog, LogJoin, LogLine, LogSource, MAX_LOG_BYTES, NewLines,
+    Unrecorded, log_size,
+};
 pub use permit_message::{
     Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, RequestedCall,
 };

@@ -1,17 +1,21 @@
-//! The log of one attempt, stored with its run.
+//! What a worker says about one attempt besides its result: what the guest wrote and used, and the HTTP exchanges that were
+//! recorded. It is stored with its run.
 
 mod join;
 mod live;
+mod usage;
 
 use flow::{CallId, Timestamp, WorkerName};
 
 use crate::{
     DecodeError,
     codec::{self, BorrowDecode, Encode, MessageKind},
+    http::{HttpRecord, WireHttpRecord},
 };
 
 pub use join::{LogJoin, NewLines};
 pub use live::{LiveLine, LiveLog, LogSource, log_size};
+pub use usage::CallUsage;
 
 /// The maximum bytes of text that are stored of one attempt.
 pub const MAX_LOG_BYTES: usize = 64 << 10;
@@ -29,6 +33,23 @@ pub struct CallLog {
     pub lines: Vec<LogLine>,
     /// Whether the guest wrote more than [`MAX_LOG_BYTES`].
     pub cut: bool,
+    /// What the attempt used; `None` if no guest was called.
+    pub usage: Option<CallUsage>,
+    /// What the attempt saw of its worker that is not recorded.
+    pub unrecorded: Unrecorded,
+    /// The HTTP exchanges of the attempt, if they were recorded.
+    pub http: Option<HttpRecord>,
+}
+
+/// What an attempt was granted of its worker's machine. None of it is recorded, so a replay cannot repeat it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unrecorded {
+    /// The clocks of the machine.
+    pub clock: bool,
+    /// The randomness of the machine.
+    pub random: bool,
+    /// HTTP requests whose answers the flow does not let the worker record.
+    pub http: bool,
 }
 
 /// One line that a guest wrote.
@@ -58,15 +79,35 @@ pub(crate) struct WireLog<'a> {
     lines: Vec<(&'a str, &'a str)>,
     /// Facts about the attempt, by their numbers. A fact without a value here is not written.
     facts: Vec<(u8, u64)>,
+    http: Option<WireHttpRecord<'a>>,
 }
 
 /// The log was cut.
 const CUT: u8 = 1;
+/// What the attempt was granted and is not recorded: a bit for each.
+const UNRECORDED: u8 = 10;
+
+impl Unrecorded {
+    fn bits(self) -> u64 {
+        let Self { clock, random, http } = self;
+        u64::from(clock) | u64::from(random) << 1 | u64::from(http) << 2
+    }
+
+    fn of_bits(bits: u64) -> Self {
+        Self { clock: bits & 1 != 0, random: bits & 2 != 0, http: bits & 4 != 0 }
+    }
+}
 
 impl CallLog {
-    /// Whether the guest wrote nothing.
+    /// Whether there is nothing to store.
     #[must_use]
     pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the guest wrote nothing.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
         self.lines.is_empty() && !self.cut
     }
 
@@ -105,7 +146,9 @@ impl CallLog {
 impl<'a> From<&'a CallLog> for WireLog<'a> {
     fn from(log: &'a CallLog) -> Self {
         let lines = log.lines.iter().map(|line| (line.level.as_str(), line.text.as_str())).collect();
-        Self { lines, facts: log.cut.then_some((CUT, 1)).into_iter().collect() }
+        let unrecorded = Some(log.unrecorded.bits()).filter(|bits| *bits != 0).map(|bits| (UNRECORDED, bits));
+        let facts = log.cut.then_some((CUT, 1)).into_iter().chain(log.usage.iter().flat_map(CallUsage::facts));
+        Self { lines, facts: facts.chain(unrecorded).collect(), http: log.http.as_ref().map(Into::into) }
     }
 }
 
@@ -119,6 +162,9 @@ impl From<WireLog<'_>> for CallLog {
             log.push(&level[..level.floor_char_boundary(MAX_LEVEL_BYTES)], text);
         }
         log.cut |= fact(CUT).is_some();
+        log.usage = CallUsage::of_facts(fact);
+        log.unrecorded = Unrecorded::of_bits(fact(UNRECORDED).unwrap_or_default());
+        log.http = wire.http.and_then(WireHttpRecord::into_record);
         log
     }
 }
@@ -143,12 +189,16 @@ mod tests {
     #[test]
     fn a_log_of_a_sender_without_bounds_is_cut() {
         let (level, text) = ("l".repeat(1 << 20), "t".repeat(1 << 20));
-        let wire = WireLog { lines: (0..16).map(|_| (level.as_str(), text.as_str())).collect(), facts: Vec::new() };
+        let wire = WireLog {
+            lines: (0..16).map(|_| (level.as_str(), text.as_str())).collect(),
+            facts: Vec::new(),
+            http: None,
+        };
         let read = CallLog::decode(&codec::encode(MessageKind::LOG, &wire)).unwrap();
         assert!(read.cut);
         let size: usize = read.lines.iter().map(|line| line.level.len() + line.text.len()).sum();
         assert!(size <= MAX_LOG_BYTES, "{size}");
-        let wire = WireLog { lines: vec![("stdout", ""); 100_000], facts: Vec::new() };
+        let wire = WireLog { lines: vec![("stdout", ""); 100_000], facts: Vec::new(), http: None };
         let read = CallLog::decode(&codec::encode(MessageKind::LOG, &wire)).unwrap();
         let size: usize = read.lines.iter().map(|line| line.level.len() + line.text.len()).sum();
         assert!(size <= MAX_LOG_BYTES, "{size}");
@@ -156,9 +206,20 @@ mod tests {
 
     #[test]
     fn an_unknown_fact_is_passed_over() {
-        let later = WireLog { lines: vec![("info", "a")], facts: vec![(200, 7), (CUT, 1)] };
+        let later = WireLog { lines: vec![("info", "a")], facts: vec![(200, 7), (CUT, 1)], http: None };
         let read = CallLog::decode(&codec::encode(MessageKind::LOG, &later)).unwrap();
         assert_eq!((read.lines.len(), read.cut), (1, true));
+    }
+
+    #[test]
+    fn usage_and_what_is_not_recorded_are_facts() {
+        let usage = CallUsage { memory: 7, http_requests: 2, ..CallUsage::default() };
+        let unrecorded = Unrecorded { clock: true, random: false, http: true };
+        let log = CallLog { usage: Some(usage), unrecorded, ..CallLog::default() };
+        assert!(log.is_silent() && !log.is_empty());
+        assert_eq!(CallLog::decode(&log.encode()), Ok(log));
+        let nothing = CallLog { usage: Some(CallUsage::default()), ..CallLog::default() };
+        assert_eq!(CallLog::decode(&nothing.encode()).unwrap().usage, Some(CallUsage::default()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use flow::{CallId, Digest, Execution, Signal, TaskResult, Value, WorkerName};
 
 use crate::{
-    CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, PermitGrant, Seal, SendingId,
+    CallKeys, CallLog, CommandRequest, DecodeError, EngineSecret, HttpRecord, PermitGrant, Seal, SendingId,
     codec::{self, BorrowDecode, Encode, MessageKind},
     log::WireLog,
     permit_message::WireGranted,
@@ -256,15 +256,15 @@ impl Report {
         Self::question(&Self::AskStart { call: call.clone() }.encode(keys)).map(|(_, seal)| seal)
     }
 
-    /// The contents in the store that the result of a call names.
+    /// The contents in the store that the result of a call and its log name.
     #[must_use]
     pub fn contents(&self) -> BTreeSet<Digest> {
-        match self {
-            Self::Signal(Signal { answer: TaskResult::Succeeded(values), .. }, _) => {
-                values.values().filter_map(Value::digest).collect()
-            }
-            _ => BTreeSet::new(),
-        }
+        let Self::Signal(Signal { answer, .. }, log) = self else { return BTreeSet::new() };
+        let values = match answer {
+            TaskResult::Succeeded(values) => Some(values.values().filter_map(Value::digest)),
+            TaskResult::Failed(_) => None,
+        };
+        values.into_iter().flatten().chain(log.http.as_ref().and_then(HttpRecord::digest)).collect()
     }
 
     /// The call that a worker reports about; `None` for what engines send to each other.

@@ -59,6 +59,7 @@ impl RawGrant {
                 secrets: reader.all("secrets", secrets).into_iter().collect(),
                 clock: *clock,
                 random: *random,
+                ..Access::default()
             },
             networks: reader.all("networks", networks),
         };

@@ -150,7 +150,7 @@ impl CallAccess {
     /// Each thing that the flow asks for, in the words of a flow file, and how much of it is granted.
     #[must_use]
     pub fn granted_parts(&self) -> Vec<(String, GrantedPart)> {
-        let Access { http, secrets, clock, random } = &self.asked;
+        let Access { http, secrets, clock, random, record: _ } = &self.asked;
         let granted = self.granted();
         let http = http.iter().map(|asked| {
             let is_reached = |address| self.grants.iter().any(|grant| grant.reaches(asked, address));
@@ -174,6 +174,12 @@ impl CallAccess {
             (name.to_owned(), if is_granted { GrantedPart::All } else { GrantedPart::None })
         });
         http.chain(secrets).chain(flags).collect()
+    }
+
+    /// Whether the call may send some requests.
+    #[must_use]
+    pub fn has_http(&self) -> bool {
+        !self.asked.http.is_empty() && self.grants.iter().any(|grant| !grant.access.http.is_empty())
     }
 
     /// Whether the call has the clocks of the worker.

@@ -8,7 +8,7 @@ use super::{
     keys,
     reader::{Diagnostics, Reader, wrong_type},
 };
-use crate::{Access, Diagnostic};
+use crate::{Access, Diagnostic, Recording};
 
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics: &mut Diagnostics) -> Access {
     let owner = format!("\"allow\" of {owner}");
@@ -24,6 +24,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
         secrets: BTreeSet::new(),
         clock: flag(&mut table, "clock", diagnostics),
         random: flag(&mut table, "random", diagnostics),
+        record: Recording::default(),
     };
     let patterns = table.list("http", "a list such as [\"GET https://example.com/v1/**\"]", diagnostics);
     for toml in patterns.iter().flat_map(|patterns| patterns.value) {

@@ -6,8 +6,8 @@
 use std::sync::LazyLock;
 
 use crate::{
-    Backoff, Join, LimitOverrides, Limits, MissedPolicy, Otherwise, OverlapPolicy, Pattern, RetryPolicy, SkipReach,
-    SourceOutcome,
+    Backoff, Join, LimitOverrides, Limits, MissedPolicy, Otherwise, OverlapPolicy, Pattern, Recording, RetryPolicy,
+    SkipReach, SourceOutcome,
 };
 
 /// A key of a table.
@@ -116,6 +116,7 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
         Key::new("with", "table of values", "none").needed().of_call(),
         Key::new("retry", "table", "the module's setting, or one attempt").of_call(),
         Key::new("allow", "table", "nothing").of_call(),
+        Key::word("record", Recording::WORDS).of_call(),
         Key::new("queue", "name", "`\"default\"`").of_call(),
         Key::new("priority", "whole number", "0").of_call(),
         Key::new("max_running", "whole number from 1", "no limit").of_call(),

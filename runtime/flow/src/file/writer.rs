@@ -13,7 +13,7 @@ use self::table::Table;
 use super::{keys, parse};
 use crate::{
     Access, Diagnostic, Draft, Edit, Join, LimitEntry, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pace,
-    Pattern, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
+    Pattern, Recording, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
     draft::{
         DraftController, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule, DraftTask,
         DraftTaskKind, DraftTriggers, FlowBody, ModuleReference,
@@ -230,7 +230,7 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
 }
 
 fn write_access(access: &Access, table: &mut Table) {
-    let Access { http, secrets, clock, random } = access;
+    let Access { http, secrets, clock, random, record } = access;
     let mut allow = Table::new(format!("\"allow\" of {}", table.owner()), &keys::ALLOW);
     let patterns: Vec<String> = http.iter().map(ToString::to_string).collect();
     allow.texts("http", &patterns);
@@ -241,6 +241,7 @@ fn write_access(access: &Access, table: &mut Table) {
     if !allow.is_empty() {
         table.inline("allow", &allow);
     }
+    table.keyword("record", record.as_str(), *record != Recording::default());
 }
 
 fn write_limits(limits: &LimitOverrides, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {

@@ -1,6 +1,6 @@
 //! One message of each kind and shape, byte for byte.
 
-use std::{num::NonZeroU32, path::Path};
+use std::{num::NonZeroU32, path::Path, time::Duration};
 
 use flow::{
     Access, Action, Attempt, CallId, ClockShift, Digest, Execution, Failure, FailureKind, FailureSummary, Firing, Json,
@@ -9,10 +9,12 @@ use flow::{
 };
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use protocol::{
-    BatchedReport, CallKeys, CallLog, Control, EngineSecret, FetchPart, FetchReply, FetchRequest, FetchResponse,
-    HeartbeatNumber, Job, LiveLine, LiveLog, Permit, PermitGrant, PermitMessage, PermitRequest, PermitSnapshot,
-    PermitTick, Ping, Progress, PutRequest, Reply, ReplyAddress, Report, ReportBatch, RequestedCall, RunCommand,
-    SendingId, WithdrawnCall, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    BatchedReport, CallKeys, CallLog, CallUsage, Control, EngineSecret, FetchPart, FetchReply, FetchRequest,
+    FetchResponse, HeartbeatNumber, HttpExchange, HttpExchanges, HttpRecord, Job, LiveLine, LiveLog, Permit,
+    PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, PutRequest, RecordedAnswer,
+    RecordedAttempt, RecordedHttpFailure, RecordedOutcome, RecordedRequest, Reply, ReplyAddress, Report, ReportBatch,
+    RequestedCall, RunCommand, SendingId, Unrecorded, WithdrawnCall, WorkerStatus, decode_records, decode_snapshot,
+    encode_records, encode_snapshot,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -20,7 +22,8 @@ use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow, long_lived_s
 type Samples = Vec<(&'static str, Vec<u8>)>;
 
 fn samples() -> Samples {
-    [records(), snapshots(), jobs(), signals(), reports(), requests(), permits(), controls(), contents()].concat()
+    [records(), snapshots(), jobs(), signals(), reports(), requests(), permits(), controls(), contents(), attempts()]
+        .concat()
 }
 
 /// The secret of the engines.
@@ -63,6 +66,27 @@ fn log() -> CallLog {
     let mut log = CallLog::default();
     log.push("info", "stirring");
     log
+}
+
+/// The log of an attempt whose exchanges are in the store.
+fn used_log() -> CallLog {
+    let usage = CallUsage {
+        wall: Duration::from_millis(1_500),
+        cpu: Duration::from_millis(20),
+        memory: 2 << 20,
+        input_bytes: 3,
+        output_bytes: 12,
+        http_requests: 1,
+        http_request_bytes: 300,
+        http_response_bytes: 70_000,
+    };
+    let http = HttpRecord::Stored { digest: Digest::from_bytes([9; 32]), size: 70_500 };
+    CallLog {
+        usage: Some(usage),
+        unrecorded: Unrecorded { clock: true, ..Unrecorded::default() },
+        http: Some(http),
+        ..log()
+    }
 }
 
 const AT: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -171,7 +195,7 @@ fn snapshots() -> Samples {
 
 fn access() -> Access {
     let http = ["GET,PUT https://oven.example/v1/pans/*".parse().unwrap()].into();
-    Access { http, secrets: ["OVEN_TOKEN".parse().unwrap()].into(), clock: true, random: false }
+    Access { http, secrets: ["OVEN_TOKEN".parse().unwrap()].into(), clock: true, ..Access::default() }
 }
 
 fn jobs() -> Samples {
@@ -220,6 +244,7 @@ fn signals() -> Samples {
         ("succeeded-1", signal(TaskResult::Succeeded(values()))),
         ("failed-1", signal(TaskResult::Failed(failure()))),
         ("log-1", log().encode()),
+        ("log-used-1", used_log().encode()),
         ("report-batch-1", report_batch()),
     ]
 }
@@ -335,6 +360,53 @@ fn contents() -> Samples {
     ]
 }
 
+fn exchanges() -> HttpExchanges {
+    let headers = vec![("accept".to_owned(), b"*/*".to_vec())];
+    let request = RecordedRequest {
+        method: "PUT".into(),
+        url: "https://oven.example/v1/pans/1".into(),
+        headers: headers.clone(),
+        body: b"egg".to_vec(),
+    };
+    let exchange = |answer| HttpExchange { request: request.clone(), answer, took: Duration::from_millis(20) };
+    let text = |text: &str| text.to_owned();
+    let failed = |failure| exchange(RecordedAnswer::Failed(failure));
+    let exchanges = vec![
+        exchange(RecordedAnswer::Response { status: 201, headers, body: vec![0, 255] }),
+        exchange(RecordedAnswer::DeniedAtOnce(text("no"))),
+        exchange(RecordedAnswer::None),
+        failed(RecordedHttpFailure::Denied(text("no"))),
+        failed(RecordedHttpFailure::Secret { name: text("OVEN_TOKEN"), reason: text("no file") }),
+        failed(RecordedHttpFailure::NoAddress { host: text("oven.example"), reason: text("no name") }),
+        failed(RecordedHttpFailure::Connect(text("refused"))),
+        failed(RecordedHttpFailure::Tls(text("expired"))),
+        failed(RecordedHttpFailure::Timeout(Duration::from_secs(300))),
+        failed(RecordedHttpFailure::TooLarge(70_000)),
+        failed(RecordedHttpFailure::TooMany(16)),
+        failed(RecordedHttpFailure::Protocol(text("reset"))),
+    ];
+    HttpExchanges { exchanges, cut: true }
+}
+
+fn attempts() -> Samples {
+    let (_, job) = jobs().into_iter().next().unwrap();
+    let attempt = |outcome| RecordedAttempt {
+        job: Job::decode(&job).unwrap(),
+        outcome: Some(outcome),
+        worker: Some(worker()),
+        ended_at: Some(AT),
+        log: used_log(),
+        contents: [(Digest::from_bytes([7; 32]), b"egg".to_vec())].into(),
+    };
+    vec![
+        ("exchanges-1", exchanges().encode()),
+        ("attempt-succeeded-1", attempt(RecordedOutcome::Succeeded(values())).encode()),
+        ("attempt-failed-1", attempt(RecordedOutcome::Failed(failure())).encode()),
+        ("attempt-rolled-back-1", attempt(RecordedOutcome::RolledBack).encode()),
+        ("attempt-lost-1", attempt(RecordedOutcome::Lost).encode()),
+    ]
+}
+
 fn permits() -> Samples {
     let (shard, engine) = (|| "3".parse().unwrap(), || "e1".to_owned());
     let (flow, task) = ("bake-cake".parse().unwrap(), "choose-pan".parse().unwrap());
@@ -389,6 +461,8 @@ fn every_golden_file_is_written_as_it_was_and_decodes() {
             || decode_snapshot(&bytes).is_ok()
             || PermitMessage::decode(&bytes).is_ok()
             || CallLog::decode(&bytes).is_ok()
+            || HttpExchanges::decode(&bytes).is_ok()
+            || RecordedAttempt::decode(&bytes).is_ok()
             || LiveLog::decode(&bytes).is_ok()
             || Reply::decode(&bytes).is_ok();
         assert!(known, "{} no longer decodes", path.display());

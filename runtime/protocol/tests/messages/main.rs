@@ -16,8 +16,9 @@ use machine::{GivenValues, NodeChange, PendingTrigger};
 use proptest::prelude::*;
 use protocol::{
     BatchedReport, CallKeys, CallLog, Control, DecodeError, EngineSecret, FetchPart, FetchReply, FetchRequest,
-    FetchResponse, Job, Key, MAX_BATCH_REPORTS, OpenError, PermitMessage, PutRequest, Reply, ReplyAddress, Report,
-    ReportBatch, WorkerStatus, decode_records, decode_snapshot, encode_records, encode_snapshot,
+    FetchResponse, HttpExchanges, Job, Key, MAX_BATCH_REPORTS, OpenError, PermitMessage, PutRequest, RecordedAttempt,
+    Reply, ReplyAddress, Report, ReportBatch, WorkerStatus, decode_records, decode_snapshot, encode_records,
+    encode_snapshot,
 };
 
 use flows::{linked_flow, long_lived_snapshot, snapshot, snapshot_of};
@@ -143,11 +144,11 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic_the_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wB\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01"] {
+        for magic in [&b""[..], b"wL\x01", b"wN\x01", b"wO\x01", b"wQ\x01", b"wP\x01", b"wJ\x01", b"wR\x01", b"wB\x01", b"wC\x01", b"wS\x01", b"wF\x01", b"wA\x01", b"wK\x01", b"wH\x01", b"wT\x01"] {
             let bytes = [magic, &bytes].concat();
             let _ = (Job::decode(&bytes), Report::decode(&bytes), Control::decode(&bytes), WorkerStatus::decode(&bytes));
             let _ = (FetchRequest::decode(&bytes), FetchReply::decode(&bytes), PutRequest::decode(&bytes).is_ok());
-            let _ = ReportBatch::decode(&bytes);
+            let _ = (ReportBatch::decode(&bytes), HttpExchanges::decode(&bytes), RecordedAttempt::decode(&bytes));
             let _ = (decode_records(&bytes), decode_snapshot(&bytes), PermitMessage::decode(&bytes), CallLog::decode(&bytes), Reply::decode(&bytes));
         }
     }

@@ -10,9 +10,9 @@ use flow::{
 use machine::{Fact, NodeAttempt, Record, Resolution, Trigger};
 use proptest::prelude::*;
 use protocol::{
-    CallKeys, CallLog, Control, EngineSecret, HeartbeatNumber, Job, Key, LogLine, Permit, PermitGrant, PermitMessage,
-    PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall, RunCommand, Seal, WithdrawnCall,
-    WorkerStatus,
+    CallKeys, CallLog, CallUsage, Control, EngineSecret, HeartbeatNumber, HttpRecord, Job, Key, LogLine, Permit,
+    PermitGrant, PermitMessage, PermitRequest, PermitSnapshot, PermitTick, Ping, Progress, Report, RequestedCall,
+    RunCommand, Seal, WithdrawnCall, WorkerStatus,
 };
 
 use crate::flows::{edited_flow, flow, linked_flow, long_lived_flow};
@@ -184,10 +184,20 @@ pub(crate) fn permits() -> impl Strategy<Value = PermitMessage> {
 }
 
 pub(crate) fn log() -> impl Strategy<Value = CallLog> {
-    (proptest::collection::vec(("[a-z]{1,16}", "\\PC{1,20}"), 0..3), any::<bool>()).prop_map(|(lines, cut)| {
+    let lines = proptest::collection::vec(("[a-z]{1,16}", "\\PC{1,20}"), 0..3);
+    (lines, any::<bool>(), any::<Option<u32>>()).prop_map(|(lines, cut, number)| {
         let lines = lines.into_iter().map(|(level, text)| LogLine { level, text }).collect();
         let mut log = CallLog::default();
         (log.lines, log.cut) = (lines, cut);
+        let memory = number.map(u64::from);
+        log.usage =
+            memory.map(|memory| CallUsage { memory, wall: Duration::from_micros(memory), ..CallUsage::default() });
+        log.unrecorded.clock = number.is_some_and(|number| number % 2 == 0);
+        let digest = Digest::from_bytes([7; 32]);
+        log.http = number.map(|number| match number % 3 {
+            0 => HttpRecord::Inline(vec![7; number as usize % 100]),
+            _ => HttpRecord::Stored { digest, size: u64::from(number % 1_000) },
+        });
         log
     })
 }

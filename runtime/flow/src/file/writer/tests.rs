@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{WriteError, write, write_addition};
 use crate::{
     Access, Backoff, Draft, Edit, Join, Json, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pattern,
-    RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
+    Recording, RetryPolicy, SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
     builder::{Builder, LinkBuilder, TaskBuilder},
     draft::{
         DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers, FlowBody, LinkSpans,
@@ -159,7 +159,8 @@ fn random_access(rng: &mut SeededRng) -> Access {
     let patterns = ["GET https://a.example/**", "* http://*:81/", "POST,PUT http://[::1]/x*y"];
     let http = patterns.into_iter().filter(|_| chance(rng)).map(|text| text.parse().unwrap()).collect();
     let secrets = ["LB_TOKEN", "key"].into_iter().filter(|_| chance(rng)).map(|name| name.parse().unwrap()).collect();
-    Access { http, secrets, clock: chance(rng), random: chance(rng) }
+    let record = if chance(rng) { Recording::None } else { Recording::Http };
+    Access { http, secrets, clock: chance(rng), random: chance(rng), record }
 }
 
 fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
