@@ -12,7 +12,7 @@ use flow::{
     RunId, RunState, Shard, TaskInfo, Timestamp, Values,
 };
 use machine::{Event, Fact, Machine, Record};
-use protocol::{AttemptLog, CallLog};
+use protocol::{AttemptLog, CallLog, CallUsage, HttpRecord};
 
 use crate::{
     Append, AppendOutcome, Filter, LoadError, Logbook, MaxUnended, Memory, ReadError, RunInfo, Summary, Usage, Version,
@@ -36,6 +36,8 @@ pub async fn all<L: Logbook, Opening: Future<Output = L>>(open: impl Fn() -> Ope
     a_snapshot_replaces_earlier_records(open().await).await;
     an_illegal_record_is_reported_with_its_version(open().await).await;
     logs_are_stored_with_the_run(open().await).await;
+    usages_are_stored_beside_the_logs(open().await).await;
+    exchanges_in_the_store_are_listed_with_the_digests(open().await).await;
     only_runs_ended_before_the_limit_are_deleted(open().await).await;
     digests_are_listed_while_their_runs_exist(open().await).await;
     the_usage_of_a_namespace_is_that_of_its_runs(open().await).await;
@@ -347,6 +349,50 @@ async fn logs_are_stored_with_the_run(logbook: impl Logbook) {
     assert_eq!(logs(0).await, [log("z", "one"), log("y", "two"), log("x", "three")]);
     assert_eq!(logs(1).await, [log("x", "three")]);
     assert_eq!(logs(2).await, []);
+}
+
+/// The attempt log of a task with these parts.
+fn attempt_log(task: &str, attempt: u32, log: CallLog) -> AttemptLog {
+    let task = task.parse().expect("a valid name");
+    let (firing, attempt) = (Firing::FIRST, Attempt::new(attempt));
+    let call = CallId { run: run("a"), task, firing, attempt, action: Action::Apply };
+    AttemptLog { call, at: Timestamp::from_micros(3), worker: None, log }
+}
+
+async fn usages_are_stored_beside_the_logs(logbook: impl Logbook) {
+    let used = |memory| CallLog { usage: Some(CallUsage { memory, ..CallUsage::default() }), ..CallLog::default() };
+    let spoken = |memory| {
+        let mut log = used(memory);
+        log.push("info", "a line");
+        log
+    };
+    let (first, second) = (attempt_log("x", 1, used(1)), attempt_log("x", 2, spoken(2)));
+    let logs = vec![first.clone(), attempt_log("y[0]", 1, used(3)), attempt_log("z", 1, CallLog::default())];
+    write(&logbook, vec![Append { logs, ..append("a", 0, [1]) }]).await;
+    write(&logbook, vec![Append { logs: vec![second.clone()], ..append("a", 1, [2]) }]).await;
+    let logs = logbook.logs(&run("a"), Version::NONE).await.expect("the run is there");
+    assert_eq!(logs, std::slice::from_ref(&second), "only those with more than a usage");
+    for log in [&first, &second] {
+        assert_eq!(logbook.attempt_log(&log.call).await.expect("the run is there").as_ref(), Some(log));
+    }
+    let unknown = attempt_log("x", 3, CallLog::default());
+    assert_eq!(logbook.attempt_log(&unknown.call).await.expect("the run is there"), None);
+    let last = attempt_log("x", 2, used(2));
+    assert_eq!(logbook.last_usages(&run("a")).await.expect("the run is there"), [last], "neither elements nor lines");
+    write(&logbook, vec![append("b", 0, [1])]).await;
+    assert_eq!(logbook.last_usages(&run("b")).await.expect("the run is there"), []);
+    assert!(matches!(logbook.last_usages(&run("c")).await, Err(LoadError::Missing { .. })));
+    let missing = CallId { run: run("c"), ..first.call };
+    assert!(matches!(logbook.attempt_log(&missing).await, Err(LoadError::Missing { .. })));
+}
+
+async fn exchanges_in_the_store_are_listed_with_the_digests(logbook: impl Logbook) {
+    let digest = Digest::from_bytes([5; 32]);
+    let log = CallLog { http: Some(HttpRecord::Stored { digest, size: 9 }), ..CallLog::default() };
+    let log = attempt_log("x", 1, log);
+    write(&logbook, vec![Append { logs: vec![log.clone()], ..append("a", 0, [1]) }]).await;
+    assert_eq!(logbook.digests().await.expect("the logbook can be read"), [digest].into());
+    assert_eq!(logbook.attempt_log(&log.call).await.expect("the run is there"), Some(log));
 }
 
 async fn only_runs_ended_before_the_limit_are_deleted(logbook: impl Logbook) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use flow::{Digest, Namespace, RunId, Shard, Timestamp, TokenName};
+use flow::{CallId, Digest, Namespace, RunId, Shard, Timestamp, TokenName};
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 use tokio_util::task::TaskTracker;
@@ -168,6 +168,14 @@ impl Logbook for InterceptedLogbook {
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
         self.inner.logs(run, after).await
+    }
+
+    async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {
+        self.inner.attempt_log(call).await
+    }
+
+    async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
+        self.inner.last_usages(run).await
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

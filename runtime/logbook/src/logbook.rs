@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, num::NonZeroU64};
 
 use async_trait::async_trait;
-use flow::{Digest, FlowName, Namespace, RunId, RunState, Shard, Timestamp};
+use flow::{CallId, Digest, FlowName, Namespace, RunId, RunState, Shard, Timestamp};
 use machine::{Change, Machine, Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret};
 
@@ -201,7 +201,7 @@ impl History {
         };
         for record in &self.records {
             version = version.after(std::slice::from_ref(record));
-            let changes = replay::take(&self.run, &mut machine, version, record)?;
+            let (changes, _) = replay::take(&self.run, &mut machine, version, record)?;
             changes.into_iter().for_each(|change| on_change(version, change));
         }
         machine.ok_or_else(|| damaged("it has none".into()))
@@ -401,11 +401,24 @@ pub trait Logbook: Access {
     async fn trim_point(&self, run: &RunId) -> Result<Option<TrimPoint>, LoadError>;
 
     /// The stored attempt logs of a run, in the order in which their results were recorded. Only those that came with
-    /// records after a version; [`Version::NONE`] selects all.
+    /// records after a version; [`Version::NONE`] selects all. Attempts of which only the usage is stored are left out.
     ///
     /// # Errors
     /// [`LoadError`] when there is no such run or it cannot be read.
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError>;
+
+    /// What is stored of one attempt; `None` if nothing is. If it was executed several times, it is of the last result.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError>;
+
+    /// The last attempt of each task of a run whose usage is stored, without its lines. Elements of lists are left out: they may be
+    /// a million.
+    ///
+    /// # Errors
+    /// [`LoadError`] when there is no such run or it cannot be read.
+    async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError>;
 
     /// Takes the exclusive lock of a run, which need not exist yet; `None` if another process or this one already holds it.
     /// Engines that share their runs over a broker take no run locks.

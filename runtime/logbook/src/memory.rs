@@ -7,9 +7,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use flow::{Digest, FlowName, Namespace, RunId, Shard, Timestamp, TokenName};
+use flow::{CallId, Digest, FlowName, Namespace, RunId, Shard, Timestamp, TokenName};
 use machine::{Record, Snapshot};
-use protocol::{AttemptLog, EngineSecret};
+use protocol::{AttemptLog, CallLog, EngineSecret};
 
 use crate::{
     Append, AppendError, AppendOutcome, Counted, Filter, History, LoadError, Logbook, MaxUnended, ReadError, RunInfo,
@@ -51,10 +51,12 @@ fn too_many_unended(runs: &BTreeMap<RunId, StoredRun>, flow: &FlowName, max_unen
 
 /// The digests that a run refers to.
 fn run_digests(stored: &StoredRun) -> BTreeSet<Digest> {
-    match &stored.trim_point {
+    let mut digests: BTreeSet<Digest> = match &stored.trim_point {
         Some(trim_point) => referenced_digests(&trim_point.snapshot, &stored.records),
         None => stored.records.iter().flat_map(Record::digests).collect(),
-    }
+    };
+    digests.extend(stored.logs.iter().filter_map(|(_, log)| row::exchanges_of(log)));
+    digests
 }
 
 /// The exclusive lock of a run.
@@ -319,8 +321,30 @@ impl Logbook for Memory {
     }
 
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
-        let log_after = |(follows, log): &(Version, AttemptLog)| (*follows >= after).then(|| log.clone());
+        let has_more = |log: &AttemptLog| !CallLog { usage: None, ..log.log.clone() }.is_empty();
+        let log_after =
+            |(follows, log): &(Version, AttemptLog)| (*follows >= after && has_more(log)).then(|| log.clone());
         self.read_run(run, |stored| stored.logs.iter().filter_map(log_after).collect())
+    }
+
+    async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {
+        let find = |stored: &StoredRun| stored.logs.iter().rev().find(|(_, log)| log.call == *call).cloned();
+        Ok(self.read_run(&call.run, find)?.map(|(_, log)| log))
+    }
+
+    async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
+        let last = |stored: &StoredRun| {
+            let mut last = BTreeMap::new();
+            for (_, AttemptLog { call, at, worker, log }) in &stored.logs {
+                if log.usage.is_some() && call.task.as_element().is_none() {
+                    let log = CallLog { usage: log.usage, ..CallLog::default() };
+                    let log = AttemptLog { call: call.clone(), at: *at, worker: worker.clone(), log };
+                    last.insert(call.task.clone(), log);
+                }
+            }
+            last.into_values().collect()
+        };
+        self.read_run(run, last)
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::Client;
-use flow::{Digest, Namespace, RunId, Shard, Timestamp};
+use flow::{CallId, Digest, Namespace, RunId, Shard, Timestamp};
 use futures::future;
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret, encode_snapshot};
@@ -90,6 +90,11 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    fn attempt_logs(&self, run: &RunId, logs: Vec<row::LogRow>) -> Result<Vec<AttemptLog>, LoadError> {
+        let within = |error: LoadError| error.within(self.connections.location());
+        logs.into_iter().map(|log| log.into_log(run).map_err(within)).collect()
+    }
+
     /// Connects to the database at `postgres://user:password@host:port/database`, and creates missing tables.
     ///
     /// # Errors
@@ -230,9 +235,17 @@ impl Logbook for Postgres {
         let after = column(after.get());
         let logs =
             of_run(run, self.with_connection(async |client| read::logs(client, run.as_str(), after).await)).await?;
-        logs.into_iter()
-            .map(|log| log.into_log(run).map_err(|error| error.within(self.connections.location())))
-            .collect()
+        self.attempt_logs(run, logs)
+    }
+
+    async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {
+        let read = self.with_connection(async |client| read::attempt_log(client, call).await);
+        Ok(self.attempt_logs(&call.run, of_run(&call.run, read).await?)?.pop())
+    }
+
+    async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
+        let read = self.with_connection(async |client| read::last_usages(client, run.as_str()).await);
+        self.attempt_logs(run, of_run(run, read).await?)
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

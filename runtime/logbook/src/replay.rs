@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flow::RunId;
-use machine::{Change, Command, Fact, Machine, Record, Snapshot};
+use machine::{Call, Change, Command, Fact, Machine, Record, Snapshot};
 
 use crate::{History, LoadError, Logbook, ReadError, RevisionEntry, TrimPoint, Version};
 
@@ -35,6 +35,8 @@ pub struct AppliedRecord {
     pub version: Version,
     /// The changes that the record made.
     pub changes: Vec<Change>,
+    /// The calls that the record dispatched.
+    pub calls: Vec<Call>,
 }
 
 impl Replay {
@@ -128,20 +130,20 @@ impl Replay {
     /// [`LoadError::Damaged`] when the record cannot follow the applied ones.
     pub fn apply(&mut self, record: &Record) -> Result<AppliedRecord, LoadError> {
         let version = self.version.after(std::slice::from_ref(record));
-        let changes = take(&self.run, &mut self.machine, version, record)?;
+        let (changes, calls) = take(&self.run, &mut self.machine, version, record)?;
         self.version = version;
-        Ok(AppliedRecord { version: self.version, changes })
+        Ok(AppliedRecord { version: self.version, changes, calls })
     }
 }
 
 /// Applies the record that leads to this version to a machine, which does not exist before the first record; returns the
-/// changes.
+/// changes, and the calls that it dispatches.
 pub(crate) fn take(
     run: &RunId,
     machine: &mut Option<Machine>,
     version: Version,
     record: &Record,
-) -> Result<Vec<Change>, LoadError> {
+) -> Result<(Vec<Change>, Vec<Call>), LoadError> {
     let damaged = |reason: String| LoadError::Damaged { run: run.clone(), reason };
     let machine = match (machine, &record.fact) {
         (Some(machine), _) => machine,
@@ -149,9 +151,13 @@ pub(crate) fn take(
         (None, _) => return Err(damaged("the first record does not start the run".into())),
     };
     let commands = machine.evolve(record).map_err(|error| damaged(format!("at version {}, {error}", version.get())))?;
-    let published_change = |command| match command {
-        Command::Publish(change) => Some(change),
-        Command::Call(_) | Command::Fetch(_) | Command::Interrupt(_) => None,
-    };
-    Ok(commands.into_iter().filter_map(published_change).collect())
+    let (mut changes, mut calls) = (Vec::new(), Vec::new());
+    for command in commands {
+        match command {
+            Command::Publish(change) => changes.push(change),
+            Command::Call(call) => calls.push(*call),
+            Command::Fetch(_) | Command::Interrupt(_) => {}
+        }
+    }
+    Ok((changes, calls))
 }

@@ -9,7 +9,7 @@ use flow::{
     Action, Attempt, CallId, Digest, Firing, FlowName, Namespace, NodeName, Revision, RunId, RunState, Shard, Timestamp,
 };
 use machine::Record;
-use protocol::{AttemptLog, CallLog, DecodeError, decode_records, decode_snapshot, encode_records};
+use protocol::{AttemptLog, CallLog, CallUsage, DecodeError, decode_records, decode_snapshot, encode_records};
 
 use crate::{
     Append, Counted, History, LoadError, MaxUnended, ReadError, RevisionEntry, RunInfo, Summary, TrimPoint, Version,
@@ -70,6 +70,7 @@ impl From<Append> for AppendRow {
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
             panic!("an append to run {run} has no records");
         };
+        let exchanges: Vec<Digest> = logs.iter().filter_map(exchanges_of).collect();
         Self {
             follows: column(follows.get()),
             version: column(follows.after(&records).get()),
@@ -84,7 +85,7 @@ impl From<Append> for AppendRow {
             changed_at: column(last.at.as_micros()),
             body: encode_records(&records),
             logs: logs.into_iter().map(LogRow::from).collect(),
-            content: records.iter().flat_map(Record::digests).collect(),
+            content: records.iter().flat_map(Record::digests).chain(exchanges).collect(),
             run,
         }
     }
@@ -196,6 +197,11 @@ pub(crate) fn trimmed(run: &RunId, version: u64) -> ReadError {
     ReadError::Trimmed { run: run.clone(), version: Version::new(version) }
 }
 
+/// The digest of the exchanges of an attempt that are in the store.
+pub(crate) fn exchanges_of(log: &AttemptLog) -> Option<Digest> {
+    log.log.http.as_ref()?.digest()
+}
+
 /// The log of one attempt, as its row.
 pub(crate) struct LogRow {
     pub(crate) task: String,
@@ -204,11 +210,18 @@ pub(crate) struct LogRow {
     pub(crate) action: String,
     pub(crate) at: i64,
     pub(crate) worker: Option<String>,
+    /// The log without the usage; empty if there is no more than the usage.
     pub(crate) body: Vec<u8>,
+    pub(crate) usage: Option<Vec<u8>>,
+    pub(crate) exchanges: Option<Vec<u8>>,
 }
 
 impl From<AttemptLog> for LogRow {
-    fn from(AttemptLog { call, at, worker, log }: AttemptLog) -> Self {
+    fn from(log: AttemptLog) -> Self {
+        let exchanges = exchanges_of(&log).map(|digest| digest.as_bytes().to_vec());
+        let AttemptLog { call, at, worker, log } = log;
+        let usage = log.usage.as_ref().map(CallUsage::encode);
+        let rest = CallLog { usage: None, ..log };
         Self {
             task: call.task.to_string(),
             firing: column(call.firing.get()),
@@ -216,7 +229,9 @@ impl From<AttemptLog> for LogRow {
             action: call.action.as_str().to_owned(),
             at: column(at.as_micros()),
             worker: worker.map(|worker| worker.to_string()),
-            body: log.encode(),
+            body: if rest.is_empty() { Vec::new() } else { rest.encode() },
+            usage,
+            exchanges,
         }
     }
 }
@@ -237,11 +252,14 @@ impl LogRow {
             attempt: Attempt::new(attempt),
             action: action.ok_or_else(|| damaged(run, format!("{:?} is no action", self.action)))?,
         };
+        let decode = |bytes: &[u8]| CallLog::decode(bytes).map_err(|error| undecodable(run, &error));
+        let rest = if self.body.is_empty() { CallLog::default() } else { decode(&self.body)? };
+        let usage = self.usage.as_deref().map(decode).transpose()?.and_then(|log| log.usage);
         Ok(AttemptLog {
             call,
             at: Timestamp::from_micros(count(run, self.at)?),
             worker: self.worker.map(|worker| worker.parse()).transpose().map_err(unnamed)?,
-            log: CallLog::decode(&self.body).map_err(|error| undecodable(run, &error))?,
+            log: CallLog { usage, ..rest },
         })
     }
 }

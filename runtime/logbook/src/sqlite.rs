@@ -20,7 +20,7 @@ mod tests;
 use std::{collections::BTreeSet, path::PathBuf};
 
 use async_trait::async_trait;
-use flow::{Digest, Namespace, RunId, Shard, Timestamp};
+use flow::{CallId, Digest, Namespace, RunId, Shard, Timestamp};
 use machine::{Record, Snapshot};
 use protocol::{AttemptLog, EngineSecret, encode_snapshot};
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
@@ -94,6 +94,10 @@ impl Sqlite {
 
     fn load_error(&self, failure: Failure) -> LoadError {
         LoadError::Unavailable { reason: format!("{}: {failure}", self.location) }
+    }
+
+    fn attempt_logs(&self, run: &RunId, logs: Vec<LogRow>) -> Result<Vec<AttemptLog>, LoadError> {
+        logs.into_iter().map(|log| log.into_log(run).map_err(|error| error.within(&self.location))).collect()
     }
 
     /// Reads data of a run.
@@ -190,7 +194,18 @@ impl Logbook for Sqlite {
     async fn logs(&self, run: &RunId, after: Version) -> Result<Vec<AttemptLog>, LoadError> {
         let after = column(after.get());
         let logs: Vec<LogRow> = self.of_run(run, move |connection, id| read::logs(connection, id, after)).await?;
-        logs.into_iter().map(|log| log.into_log(run).map_err(|error| error.within(&self.location))).collect()
+        self.attempt_logs(run, logs)
+    }
+
+    async fn attempt_log(&self, call: &CallId) -> Result<Option<AttemptLog>, LoadError> {
+        let of_call = call.clone();
+        let logs = self.of_run(&call.run, move |connection, _| read::attempt_log(connection, &of_call)).await?;
+        Ok(self.attempt_logs(&call.run, logs)?.pop())
+    }
+
+    async fn last_usages(&self, run: &RunId) -> Result<Vec<AttemptLog>, LoadError> {
+        let logs = self.of_run(run, |connection, id| read::last_usages(connection, id)).await?;
+        self.attempt_logs(run, logs)
     }
 
     async fn lock_run(&self, run: &RunId) -> Result<Option<RunLock>, AppendError> {

@@ -11,7 +11,7 @@ use flow::{
     Action, Attempt, CallId, Digest, Firing, NodeIndex, Revision, RunState, Stored, Timestamp, Value, ValueKind, Values,
 };
 use machine::{Event, Fact, Record, Snapshot, Trigger};
-use protocol::{AttemptLog, CallLog};
+use protocol::{AttemptLog, CallLog, HttpRecord};
 
 use super::{digest, flow, info, run, started_run, write};
 use crate::{
@@ -130,20 +130,25 @@ pub(super) async fn digests_of_trimmed_records_are_released(logbook: impl Logboo
     let first = Version::NONE.after(&records);
     write(&logbook, vec![append(Version::NONE, &records)]).await;
     let (old, new) = ([stored(7), stored(8)], [stored(8), stored(9)]);
-    write(&logbook, vec![append(first, &old)]).await;
+    let with_exchanges = |byte, mut append: Append| {
+        let digest = Digest::from_bytes([byte; 32]);
+        append.logs[0].log.http = Some(HttpRecord::Stored { digest, size: 9 });
+        append
+    };
+    write(&logbook, vec![with_exchanges(10, append(first, &old))]).await;
     let second = first.after(&old);
-    write(&logbook, vec![append(second, &new)]).await;
+    write(&logbook, vec![with_exchanges(11, append(second, &new))]).await;
     let needs = async |bytes: &[u8]| {
         let needed = logbook.digests().await.expect("the logbook can be read");
         let expected = bytes.iter().map(|byte| Digest::from_bytes([*byte; 32])).chain([digest()]).collect();
         assert_eq!(needed, expected);
     };
-    needs(&[7, 8, 9]).await;
+    needs(&[7, 8, 9, 10, 11]).await;
     save_snapshot(&logbook, second, &machine.snapshot()).await;
     mark_published(&logbook, second).await;
     trim(&logbook, second).await;
     assert_eq!(trim_version(&logbook).await, Some(second));
-    needs(&[8, 9]).await;
+    needs(&[8, 9, 11]).await;
 }
 
 /// Trims a run before each read of its records, up to one snapshot after the other.

@@ -36,9 +36,10 @@ const INSERT_RUNS: &str = "INSERT INTO waft.runs (id, shard, flow, state, versio
 const VERSIONS: &str = "SELECT id, version FROM waft.runs WHERE id = ANY ($1)";
 const RECORDS: &str = "INSERT INTO waft.records (run, first, body)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])";
-const LOGS: &str = "INSERT INTO waft.logs (run, first, number, task, firing, attempt, action, at, worker, body)
+const LOGS: &str =
+    "INSERT INTO waft.logs (run, first, number, task, firing, attempt, action, at, worker, body, usage, exchanges)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
-        $8::bigint[], $9::text[], $10::bytea[])";
+        $8::bigint[], $9::text[], $10::bytea[], $11::bytea[], $12::bytea[])";
 const CONTENT: &str = "INSERT INTO waft.content (run, digest) SELECT * FROM unnest($1::bigint[], $2::bytea[])
     ON CONFLICT DO NOTHING";
 
@@ -239,8 +240,10 @@ async fn insert_logs(transaction: &Transaction<'_>, rows: &[(i64, &AppendRow)]) 
     let at = column(&logs, |(.., log)| log.at);
     let workers = column(&logs, |(.., log)| log.worker.as_deref());
     let bodies = column(&logs, |(.., log)| log.body.as_slice());
-    let columns: [Column<'_>; 10] =
-        [&keys, &firsts, &numbers, &tasks, &firings, &attempts, &actions, &at, &workers, &bodies];
+    let usages = column(&logs, |(.., log)| log.usage.as_deref());
+    let exchanges = column(&logs, |(.., log)| log.exchanges.as_deref());
+    let columns: [Column<'_>; 12] =
+        [&keys, &firsts, &numbers, &tasks, &firings, &attempts, &actions, &at, &workers, &bodies, &usages, &exchanges];
     query(transaction, LOGS, &columns).await.map(drop)
 }
 

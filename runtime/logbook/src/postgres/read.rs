@@ -1,7 +1,8 @@
 //! Reads rows. Each read is one statement, which sees one state of the database.
 
 use deadpool_postgres::Client;
-use tokio_postgres::{Error, Row};
+use flow::CallId;
+use tokio_postgres::{Error, Row, types::ToSql};
 
 use crate::{
     Filter,
@@ -34,8 +35,14 @@ const LIST: &str = "SELECT id, shard, flow, state, version, started_at, changed_
     WHERE started_at >= $1 AND started_at < $2 AND (started_at, id) < ($3, $4)
     AND ($5::text IS NULL OR flow = $5) AND ($8::text IS NULL OR starts_with(flow, $8 || '/')) AND (cardinality($6::text[]) = 0 OR state = ANY ($6))
     ORDER BY started_at DESC, id DESC LIMIT $7";
-const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body FROM waft.runs
-    LEFT JOIN waft.logs ON run = key AND first >= $2 WHERE id = $1 ORDER BY first, number";
+const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM waft.runs
+    LEFT JOIN waft.logs ON run = key AND first >= $2 AND octet_length(body) > 0 WHERE id = $1 ORDER BY first, number";
+const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM waft.runs
+    LEFT JOIN waft.logs ON run = key AND task = $2 AND firing = $3 AND attempt = $4 AND action = $5
+    WHERE id = $1 ORDER BY first DESC, number DESC LIMIT 1";
+const LAST_USAGES: &str = "SELECT DISTINCT ON (task) first, task, firing, attempt, action, at, worker, ''::bytea, usage
+    FROM waft.runs LEFT JOIN waft.logs ON run = key AND usage IS NOT NULL AND strpos(task, '[') = 0
+    WHERE id = $1 ORDER BY task, first DESC, number DESC";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM waft.content";
 const USED_BYTES: &str = "WITH chosen AS (SELECT key FROM waft.runs WHERE flow BETWEEN $1 AND $2)
     SELECT ((SELECT coalesce(sum(octet_length(body)), 0) FROM waft.records WHERE run IN (SELECT key FROM chosen))
@@ -113,7 +120,23 @@ pub(super) async fn list(client: &Client, filter: &Filter) -> Result<Vec<RunRow>
 
 /// Reads the attempt logs of a run after a version, if the run exists.
 pub(super) async fn logs(client: &Client, id: &str, after: i64) -> Result<Option<Vec<LogRow>>, Error> {
-    let rows = client.query(&client.prepare_cached(LOGS).await?, &[&id, &after]).await?;
+    query_logs(client, LOGS, &[&id, &after]).await
+}
+
+/// Reads the last log of an attempt, if the run exists.
+pub(super) async fn attempt_log(client: &Client, call: &CallId) -> Result<Option<Vec<LogRow>>, Error> {
+    let (firing, attempt) = (column(call.firing.get()), i64::from(call.attempt.get()));
+    let (run, task, action) = (call.run.as_str(), call.task.as_str(), call.action.as_str());
+    query_logs(client, ATTEMPT_LOG, &[&run, &task, &firing, &attempt, &action]).await
+}
+
+/// Reads the last usage of each task of a run, if the run exists.
+pub(super) async fn last_usages(client: &Client, id: &str) -> Result<Option<Vec<LogRow>>, Error> {
+    query_logs(client, LAST_USAGES, &[&id]).await
+}
+
+async fn query_logs(client: &Client, sql: &str, of: &[&(dyn ToSql + Sync)]) -> Result<Option<Vec<LogRow>>, Error> {
+    let rows = client.query(&client.prepare_cached(sql).await?, of).await?;
     if rows.is_empty() {
         return Ok(None);
     }
@@ -169,5 +192,7 @@ fn log_row(row: &Row) -> Result<LogRow, Error> {
         at: row.try_get(5)?,
         worker: row.try_get(6)?,
         body: row.try_get(7)?,
+        usage: row.try_get(8)?,
+        exchanges: None,
     })
 }

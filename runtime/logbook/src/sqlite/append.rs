@@ -29,8 +29,8 @@ const IS_UNENDED: &str = "SELECT EXISTS (SELECT 1 FROM runs
     WHERE id = ?1 AND state IN ('pending', 'running', 'suspending', 'suspended'))";
 const VERSION: &str = "SELECT version FROM runs WHERE id = ?1";
 const RECORDS: &str = "INSERT INTO records (run, first, body) VALUES (?1, ?2, ?3)";
-const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, action, at, worker, body)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const LOG: &str = "INSERT INTO logs (run, first, number, task, firing, attempt, action, at, worker, body, usage,
+    exchanges) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 const CONTENT: &str = "INSERT INTO content (run, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 
 /// Writes the appends of several callers in one transaction, and answers each caller. A failure fails them all.
@@ -82,7 +82,7 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
     };
     transaction.prepare_cached(RECORDS)?.execute(params![key, row.follows, row.body])?;
     for (number, log) in (0_i64..).zip(&row.logs) {
-        let LogRow { task, firing, attempt, action, at, worker, body } = log;
+        let LogRow { task, firing, attempt, action, at, worker, body, usage, exchanges } = log;
         transaction.prepare_cached(LOG)?.execute(params![
             key,
             row.follows,
@@ -93,7 +93,9 @@ fn write(transaction: &Transaction<'_>, row: &AppendRow) -> rusqlite::Result<App
             action,
             at,
             worker,
-            body
+            body,
+            usage,
+            exchanges
         ])?;
     }
     for digest in &row.content {

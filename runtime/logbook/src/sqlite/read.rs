@@ -1,6 +1,7 @@
 //! Reads rows.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use flow::CallId;
+use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params};
 
 use crate::{
     Filter,
@@ -22,8 +23,14 @@ const LIST: &str = "SELECT key, id, shard, flow, state, version, started_at, cha
     AND (:flow IS NULL OR flow = :flow)
     AND (:namespace IS NULL OR substr(flow, 1, length(:namespace) + 1) = :namespace || '/') AND (:states = '' OR instr(:states, ' ' || state || ' '))
     ORDER BY started_at DESC, id DESC LIMIT :limit";
-const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body FROM runs
-    LEFT JOIN logs ON run = key AND first >= ?2 WHERE id = ?1 ORDER BY first, number";
+const LOGS: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM runs
+    LEFT JOIN logs ON run = key AND first >= ?2 AND length(body) > 0 WHERE id = ?1 ORDER BY first, number";
+const ATTEMPT_LOG: &str = "SELECT first, task, firing, attempt, action, at, worker, body, usage FROM runs
+    LEFT JOIN logs ON run = key AND task = ?2 AND firing = ?3 AND attempt = ?4 AND action = ?5
+    WHERE id = ?1 ORDER BY first DESC, number DESC LIMIT 1";
+// The columns beside the maximum are those of its row.
+const LAST_USAGES: &str = "SELECT max(first), task, firing, attempt, action, at, worker, x'', usage FROM runs
+    LEFT JOIN logs ON run = key AND usage IS NOT NULL AND instr(task, '[') = 0 WHERE id = ?1 GROUP BY task";
 const DIGESTS: &str = "SELECT DISTINCT digest FROM content";
 
 /// The rows from which a run is loaded.
@@ -103,8 +110,24 @@ pub(super) fn list(connection: &Connection, filter: &Filter) -> rusqlite::Result
 
 /// Reads the attempt logs of a run after a version, if the run exists.
 pub(super) fn logs(connection: &Connection, id: &str, after: i64) -> rusqlite::Result<Option<Vec<LogRow>>> {
-    let mut statement = connection.prepare_cached(LOGS)?;
-    let mut rows = statement.query(params![id, after])?;
+    query_logs(connection, LOGS, params![id, after])
+}
+
+/// Reads the last log of an attempt, if the run exists.
+pub(super) fn attempt_log(connection: &Connection, call: &CallId) -> rusqlite::Result<Option<Vec<LogRow>>> {
+    let (firing, attempt) = (column(call.firing.get()), call.attempt.get());
+    let of_call = params![call.run.as_str(), call.task.as_str(), firing, attempt, call.action.as_str()];
+    query_logs(connection, ATTEMPT_LOG, of_call)
+}
+
+/// Reads the last usage of each task of a run, if the run exists.
+pub(super) fn last_usages(connection: &Connection, id: &str) -> rusqlite::Result<Option<Vec<LogRow>>> {
+    query_logs(connection, LAST_USAGES, params![id])
+}
+
+fn query_logs(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Option<Vec<LogRow>>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
     let mut result = None;
     while let Some(row) = rows.next()? {
         let logs: &mut Vec<LogRow> = result.get_or_insert_default();
@@ -154,5 +177,7 @@ fn log_row(row: &Row<'_>) -> rusqlite::Result<LogRow> {
         at: row.get(5)?,
         worker: row.get(6)?,
         body: row.get(7)?,
+        usage: row.get(8)?,
+        exchanges: None,
     })
 }

@@ -1,6 +1,7 @@
 //! Trims records in the file.
 
-use flow::Digest;
+use std::collections::BTreeSet;
+
 use machine::Record;
 use protocol::{DecodeError, decode_records, decode_snapshot};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params, types::Type};
@@ -21,6 +22,7 @@ const INSERT_REVISION: &str =
     "INSERT INTO revisions (run, revision, at, edits) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
 const TRIM: [&str; 2] =
     ["DELETE FROM records WHERE run = ?1 AND first < ?2", "DELETE FROM logs WHERE run = ?1 AND first < ?2"];
+const EXCHANGES: &str = "SELECT exchanges FROM logs WHERE run = ?1 AND first >= ?2 AND exchanges IS NOT NULL";
 const CONTENT: &str = "SELECT digest FROM content WHERE run = ?1";
 const DELETE_CONTENT: &str = "DELETE FROM content WHERE run = ?1 AND digest = ?2";
 const SELECT_TRIM_POINT: &str = "SELECT key, trim_points.version, body FROM runs
@@ -44,7 +46,15 @@ pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqli
             if row.get::<_, i64>(0)? < first { trimmed.extend(records) } else { remaining.extend(records) }
         }
     }
-    let needed = referenced_digests(&decode_snapshot(&body).map_err(damaged)?, &remaining);
+    let mut needed: BTreeSet<Vec<u8>> = referenced_digests(&decode_snapshot(&body).map_err(damaged)?, &remaining)
+        .iter()
+        .map(|digest| digest.as_bytes().to_vec())
+        .collect();
+    let exchanges: Vec<Vec<u8>> = transaction
+        .prepare_cached(EXCHANGES)?
+        .query_map(params![key, first], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    needed.extend(exchanges);
     transaction.execute(INSERT_TRIM_POINT, params![key, before, body])?;
     for entry in revision_entries(&trimmed) {
         let row = RevisionRow::from(entry);
@@ -55,9 +65,7 @@ pub(super) fn trim(connection: &mut Connection, id: &str, before: i64) -> rusqli
     }
     let stored: Vec<Vec<u8>> =
         transaction.prepare_cached(CONTENT)?.query_map([key], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let is_needed =
-        |digest: &[u8]| <[u8; 32]>::try_from(digest).is_ok_and(|bytes| needed.contains(&Digest::from_bytes(bytes)));
-    for digest in stored.iter().filter(|digest| !is_needed(digest)) {
+    for digest in stored.iter().filter(|digest| !needed.contains(*digest)) {
         transaction.prepare_cached(DELETE_CONTENT)?.execute(params![key, digest])?;
     }
     transaction.commit()
