@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, error::Error, iter::successors, sync::Arc};
 
 use flow::{Digest, Failure, FailureKind, Grants, Outcome, Size, Stored, Value, Values};
 use gateway::Gateway;
-use protocol::{Job, Key};
+use protocol::{HttpExchanges, HttpRecord, Job, Key, MAX_INLINE_HTTP_BYTES};
 use sandbox::{CompileError, Compiled, Sandbox};
 use store::{Admission, FetchError};
 use tracing::warn;
 
-use crate::{admission::ModuleAdmission, outside::Outside};
+use crate::{
+    admission::ModuleAdmission,
+    outside::{CallOutside, Outside},
+};
 
 /// Maximum size of a value that a worker fetches, and of a module for a rollback, in bytes.
 const MAX_CONTENT_BYTES: u64 = 256 << 20;
@@ -47,7 +50,7 @@ impl ContentSource {
     }
 
     /// What the call of a job may reach outside its sandbox.
-    pub(crate) fn outside_of(&self, job: &Job) -> sandbox::Outside {
+    pub(crate) fn outside_of(&self, job: &Job) -> CallOutside {
         self.outside.of_call(job)
     }
 
@@ -152,6 +155,31 @@ impl ContentSource {
             }
         }
         (values, keys)
+    }
+
+    /// Puts the recorded exchanges of a call into the engine's store, if they are too large for a message, and adds the key. `None`
+    /// if the store does not take them.
+    pub(crate) async fn keep_exchanges(
+        &self,
+        exchanges: &HttpExchanges,
+        job: &Job,
+        keys: &mut BTreeMap<Digest, Key>,
+    ) -> Option<HttpRecord> {
+        let bytes = exchanges.encode();
+        if bytes.len() <= MAX_INLINE_HTTP_BYTES {
+            return Some(HttpRecord::Inline(bytes));
+        }
+        let size = bytes.len() as u64;
+        match self.client.put(&job.fetch_from, bytes.into(), job.call.clone(), job.keys.call).await {
+            Ok((digest, key)) => {
+                keys.insert(digest, key);
+                Some(HttpRecord::Stored { digest, size })
+            }
+            Err(error) => {
+                warn!(size, %error, "the recorded HTTP exchanges of a call could not be put into the store");
+                None
+            }
+        }
     }
 
     async fn fetch(&self, digest: Digest, job: &Job, max_bytes: u64) -> Result<bytes::Bytes, FetchError> {

@@ -1,14 +1,14 @@
 //! Runs guests for a worker: in the sandbox, or in a simulation.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use flow::Digest;
-use protocol::{CallLog, Job, Key};
+use flow::{Digest, Values};
+use protocol::{CallLog, CallUsage, Job, Key};
 use sandbox::{Action, Call, Observer};
 use tokio_util::sync::CancellationToken;
 
-use crate::ContentSource;
+use crate::{ContentSource, http_recorder::HttpCounts, outside::CallOutside};
 
 /// The result of a call, and the guest's log.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct GuestResult {
     pub answer: sandbox::Completion,
     /// The log of the guest.
     pub log: CallLog,
-    /// The keys of the values of the result that are in the store.
+    /// The keys of the values and the record of the result that are in the store.
     pub stored: BTreeMap<Digest, Key>,
 }
 
@@ -60,15 +60,28 @@ impl GuestRunner for ContentSource {
                 return GuestResult::new(sandbox::Completion::Interrupted, CallLog::default());
             }
         };
-        let report = self.sandbox().call(&module, sandbox_call(&job, self.outside_of(&job), interrupt), observer).await;
-        let log = log(&report);
+        let CallOutside { granted, recorder, unrecorded } = self.outside_of(&job);
+        let report = self.sandbox().call(&module, sandbox_call(&job, granted, interrupt), observer).await;
+        let mut log = log(&report);
+        let mut stored = BTreeMap::new();
+        // A call without a duration never reached its guest.
+        if report.stats.duration > Duration::ZERO {
+            let (counts, exchanges) = recorder.take();
+            log.usage = Some(usage(&job, &report, counts));
+            log.unrecorded = unrecorded;
+            if let Some(exchanges) = exchanges {
+                log.http = self.keep_exchanges(&exchanges, &job, &mut stored).await;
+                log.unrecorded.http = log.http.is_none();
+            }
+        }
         match report.completion {
             sandbox::Completion::Succeeded(values) => {
-                let (values, stored) = self.put_large(values, &job).await;
+                let (values, keys) = self.put_large(values, &job).await;
+                stored.extend(keys);
                 GuestResult { answer: sandbox::Completion::Succeeded(values), log, stored }
             }
             answer @ (sandbox::Completion::Failed(_) | sandbox::Completion::Interrupted) => {
-                GuestResult::new(answer, log)
+                GuestResult { answer, log, stored }
             }
         }
     }
@@ -78,7 +91,27 @@ impl GuestRunner for ContentSource {
     }
 }
 
-fn sandbox_call(job: &Job, outside: sandbox::Outside, interrupt: CancellationToken) -> Call {
+/// What a call has used.
+pub(crate) fn usage(job: &Job, report: &sandbox::CallReport, http: HttpCounts) -> CallUsage {
+    let sum = |values: &Values| values.values().map(|value| value.size() as u64).sum::<u64>();
+    let provided = job.rollback.as_ref().and_then(|(outcome, _)| outcome.provided());
+    let output_bytes = match &report.completion {
+        sandbox::Completion::Succeeded(values) => sum(values),
+        sandbox::Completion::Failed(_) | sandbox::Completion::Interrupted => 0,
+    };
+    CallUsage {
+        wall: report.stats.duration,
+        cpu: report.stats.cpu,
+        memory: report.stats.memory,
+        input_bytes: sum(&job.inputs) + provided.map_or(0, sum),
+        output_bytes,
+        http_requests: http.requests,
+        http_request_bytes: http.request_bytes,
+        http_response_bytes: http.response_bytes,
+    }
+}
+
+pub(crate) fn sandbox_call(job: &Job, outside: sandbox::Outside, interrupt: CancellationToken) -> Call {
     let action = match &job.rollback {
         Some((outcome, failures)) => Action::Rollback { outcome: outcome.clone(), failures: failures.clone() },
         None => Action::Apply,
@@ -102,7 +135,7 @@ fn sandbox_call(job: &Job, outside: sandbox::Outside, interrupt: CancellationTok
 }
 
 /// Builds the guest's log, up to the size limit.
-fn log(report: &sandbox::CallReport) -> CallLog {
+pub(crate) fn log(report: &sandbox::CallReport) -> CallLog {
     let mut log = CallLog::default();
     for line in &report.log {
         log.push(line.level.as_str(), line.message.clone());

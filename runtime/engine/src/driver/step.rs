@@ -368,7 +368,8 @@ impl Driver {
         let of_run = |(run, logs): (&RunId, &Vec<AttemptLog>)| {
             let watcher = self.runs.get(run)?.watcher.clone()?;
             let event = |log: &AttemptLog| (run.clone(), watcher.clone(), WatchEvent::Log(log.clone()));
-            Some(logs.iter().map(event).collect::<Vec<_>>())
+            // Nobody watches what a silent attempt used.
+            Some(logs.iter().filter(|log| !log.log.is_silent()).map(event).collect::<Vec<_>>())
         };
         logs.iter().filter_map(of_run).flatten().collect()
     }
