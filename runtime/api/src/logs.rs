@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::open_enum::open_enum;
+use crate::{Usage, open_enum::open_enum};
 
 open_enum! {
     /// The function of a task that a call executes.
@@ -65,6 +65,9 @@ pub struct AttemptLog {
     pub lines: Vec<LogLine>,
     /// Whether the guest wrote more than is stored.
     pub cut: bool,
+    /// What the attempt used, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// One line that a guest wrote.

@@ -12,8 +12,8 @@ use crate::{
     ClientError, LogWatch, Watch,
     api::{
         AuditLog, AuditQuery, Checks, CreatedToken, EditResult, Edits, ListQuery, Module, ModuleSignature, Modules,
-        NewToken, Notification, Problem, Run, RunLogs, RunStateResponse, Runs, SkipRollback, Submission, Tokens,
-        Workers,
+        NewToken, Notification, Problem, Run, RunExchanges, RunLogs, RunStateResponse, Runs, SkipRollback, Submission,
+        Tokens, Workers,
     },
     watch::Events,
 };
@@ -136,6 +136,26 @@ impl Client {
     /// [`ClientError`]; with status 404 there is no such run.
     pub async fn logs(&self, run: &str) -> Result<RunLogs, ClientError> {
         self.json(self.request(Method::GET, &["v1", "runs", run, "logs"])?).await
+    }
+
+    /// Reads the recorded HTTP exchanges of a run, or of one of its tasks.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such run.
+    pub async fn exchanges(&self, run: &str, task: Option<&str>) -> Result<RunExchanges, ClientError> {
+        let request = self.request(Method::GET, &["v1", "runs", run, "exchanges"])?;
+        self.json(request.query(&task.map(|task| [("task", task)]))).await
+    }
+
+    /// Reads one attempt with everything that its replay needs, as a file for `waft replay`. `query` may have `firing`, `attempt`
+    /// and `call`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; with status 404 there is no such run or attempt; with 503 the server sends other large answers now.
+    pub async fn attempt(&self, run: &str, task: &str, query: &[(&str, String)]) -> Result<Vec<u8>, ClientError> {
+        let request = self.request(Method::GET, &["v1", "runs", run, "attempts", task])?;
+        let response = self.send(request.query(query)).await?;
+        self.body(response, "the attempt", MAX_ANSWER_BYTES).await
     }
 
     /// Follows the output of a run's guests, line by line, until the run has ended. Earlier lines come first.

@@ -50,11 +50,13 @@ pub use modules::{shown, stored_modules};
 pub use openapi::description;
 pub use problem::Problem;
 pub use runs::{
+    attempt::{AttemptError, WantedAttempt, read as attempt},
     edits::edit_alone,
+    exchanges::read as exchanges,
     follow::LogFollow,
     list::read as list,
     live::{LiveError, LiveLines},
-    logs::{attempt as attempt_log, read as logs},
+    logs::{attempt as attempt_log, read as logs, usage},
     show::read as run,
     value::{ValueError, WantedValue, read as value},
 };

@@ -188,7 +188,7 @@ impl Lines {
     }
 
     async fn add_lines(&mut self, applied: AppliedRecord) {
-        let AppliedRecord { version, changes } = applied;
+        let AppliedRecord { version, changes, calls: _ } = applied;
         let machine = self.replay.machine().expect("a record was applied");
         let events: Vec<&Change> = changes.iter().filter(|change| is_event(change)).collect();
         for (index, change) in events.iter().enumerate() {

@@ -122,6 +122,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "no-such-value", "the run has no such value", detail)
     }
 
+    /// The records of a run have no such attempt.
+    pub(crate) fn missing_attempt(detail: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no-such-attempt", "the records of the run have no such attempt", detail)
+    }
+
+    /// What is asked for is larger than an answer may be.
+    pub(crate) fn too_large_answer(detail: String) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "too-large", "the answer would be too large", detail)
+    }
+
     fn missing_run(detail: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no-such-run", "there is no such run", detail)
             .hint("`waft list` or GET /v1/runs shows the runs there are")

@@ -1,6 +1,8 @@
 //! Starts, lists, shows and controls runs.
 
+pub(crate) mod attempt;
 pub(crate) mod edits;
+pub(crate) mod exchanges;
 pub(crate) mod follow;
 pub(crate) mod incarnation;
 pub(crate) mod list;

@@ -144,7 +144,7 @@ impl LogFollow {
             // They are of the run of the summary if it is still there.
             self.summary().await?;
             let before = self.returned;
-            for AttemptLog { call, worker, log, .. } in logs {
+            for AttemptLog { call, worker, log, .. } in logs.into_iter().filter(|log| !log.log.is_silent()) {
                 let lines = self.join.recorded(&call, &log);
                 let attempt = attempt(&call, worker.as_ref());
                 self.add_lines(before, &attempt, lines);

@@ -4,6 +4,7 @@ use api::{self, AttemptLog, LogLine, RunLogs};
 use axum::{Json, extract::State};
 use flow::RunId;
 use logbook::{LoadError, Logbook, Version};
+use protocol::CallUsage;
 
 use crate::{extract::Run, problem::Problem, state::Shared};
 
@@ -24,7 +25,7 @@ pub(crate) async fn logs(State(state): Shared, Run(run): Run) -> Result<Json<Run
 /// [`LoadError`] when there is no such run, or it cannot be read.
 pub async fn read(logbook: &dyn Logbook, run: &RunId) -> Result<RunLogs, LoadError> {
     let logs = logbook.logs(run, Version::NONE).await?;
-    Ok(RunLogs { logs: logs.into_iter().map(attempt).collect() })
+    Ok(RunLogs { logs: logs.into_iter().filter(|log| !log.log.is_silent()).map(attempt).collect() })
 }
 
 /// The output of a guest during one attempt, as an API type.
@@ -41,5 +42,21 @@ pub fn attempt(log: protocol::AttemptLog) -> AttemptLog {
         at: protocol::events::rfc3339(at),
         lines: log.lines.into_iter().map(line).collect(),
         cut: log.cut,
+        usage: log.usage.as_ref().map(usage),
+    }
+}
+
+/// What an attempt used, as an API type.
+#[must_use]
+pub fn usage(usage: &CallUsage) -> api::Usage {
+    api::Usage {
+        wall_seconds: usage.wall.as_secs_f64(),
+        cpu_seconds: usage.cpu.as_secs_f64(),
+        memory_bytes: usage.memory,
+        input_bytes: usage.input_bytes,
+        output_bytes: usage.output_bytes,
+        http_requests: usage.http_requests,
+        http_request_bytes: usage.http_request_bytes,
+        http_response_bytes: usage.http_response_bytes,
     }
 }

@@ -17,6 +17,7 @@ use store::Store;
 use crate::{
     extract,
     problem::Problem,
+    runs::logs::usage,
     state::Shared,
     values::{MAX_BYTES_OF_RUN, ValueBudget},
 };
@@ -80,10 +81,23 @@ async fn read_with_machine(
     let machine = replay.machine().ok_or_else(|| LoadError::Missing { run: run.clone() })?;
     let shown = shown(&Summary { changed_at, ..summary }, machine, &history.last_changes, store).await;
     let cancelling = history.is_cancelled && !machine.state().is_final();
-    let tasks = shown.tasks.into_iter().map(|node| history.complete(node)).collect();
+    let usages = last_usages(&**logbook, run).await?;
+    let with_usage = |node: Node| Node { last_usage: usages.get(&node.name).cloned(), ..node };
+    let tasks = shown.tasks.into_iter().map(|node| with_usage(history.complete(node))).collect();
     let revisions = trimmed_revisions(&replay, machine.flow()).chain(history.revisions).collect();
     let run = api::Run { revisions, tasks, cancelling, ..shown };
     Ok((run, replay.into_machine().expect("the run was shown from it")))
+}
+
+/// What the last call of each task used.
+async fn last_usages(logbook: &dyn Logbook, run: &RunId) -> Result<BTreeMap<String, api::LastUsage>, LoadError> {
+    let of = |log: protocol::AttemptLog| {
+        let protocol::AttemptLog { call, log, .. } = log;
+        let usage = usage(&log.usage?);
+        let (firing, attempt) = (call.firing.get(), call.attempt.get());
+        Some((call.task.to_string(), api::LastUsage { firing, attempt, call: call.action.into(), usage }))
+    };
+    Ok(logbook.last_usages(run).await?.into_iter().filter_map(of).collect())
 }
 
 /// The facts in the records of a run that its machine does not hold.
@@ -304,6 +318,7 @@ async fn node_with_change(last: &LastChange, budget: &mut ValueBudget, store: &d
         elements: None,
         worker,
         digest,
+        last_usage: None,
     }
 }
 
@@ -326,5 +341,6 @@ fn node_without_change(kind: NodeKind, name: &NodeName) -> Node {
         lost: Vec::new(),
         worker: None,
         digest: None,
+        last_usage: None,
     }
 }

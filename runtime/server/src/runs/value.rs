@@ -53,7 +53,7 @@ impl SentValues {
     ///
     /// # Errors
     /// [`Problem`] when the values that are being sent leave too little.
-    fn take(&self, size: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    pub(super) fn take(&self, size: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let kib = u32::try_from(size.div_ceil(1 << 10)).unwrap_or(u32::MAX).clamp(1, MAX_SENT_KIB);
         self.0.clone().try_acquire_many_owned(kib).map_err(|_| {
             Problem::unavailable("the server sends as many large values as it has memory for")
@@ -202,7 +202,7 @@ fn is_json(bytes: &[u8]) -> bool {
 }
 
 /// The body of an answer with a value, which keeps its memory until it is sent.
-fn body(bytes: Bytes, place: OwnedSemaphorePermit) -> Body {
+pub(super) fn body(bytes: Bytes, place: OwnedSemaphorePermit) -> Body {
     let chunks = stream::unfold((bytes, place), async |(mut bytes, place)| {
         let chunk = bytes.split_to(CHUNK.min(bytes.len()));
         (!chunk.is_empty()).then_some((Ok::<_, Infallible>(chunk), (bytes, place)))

@@ -1,0 +1,385 @@
+//! Reads one attempt of a run with everything that its replay needs.
+//!
+//! The records of the run are replayed through its machine up to the attempt, which gives its job. So an attempt whose records
+//! are trimmed cannot be read any more.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse as _, Response},
+};
+use flow::{Action, Attempt, CallId, Digest, Firing, NodeName, RunId, Size, Stored, Task, Value, ValueName, Values};
+use logbook::{LoadError, Logbook, Page, Replay, Version};
+use machine::{Call, Fact, Machine, NodeAttempt, Record};
+use protocol::{CallKeys, CallLog, HttpRecord, Job, Key, MAX_ATTEMPT_BYTES, RecordedAttempt, RecordedOutcome};
+use store::{FetchError, Store};
+
+use crate::{
+    extract::{Query, RunValue},
+    problem::Problem,
+    state::Shared,
+};
+
+/// One attempt of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedAttempt {
+    /// The run.
+    pub run: RunId,
+    /// The task, or an element of its list.
+    pub task: NodeName,
+    /// Apply or rollback.
+    pub action: Action,
+    /// The firing; `None` for the last one.
+    pub firing: Option<Firing>,
+    /// The attempt; `None` for the last one.
+    pub attempt: Option<Attempt>,
+}
+
+/// Why an attempt cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// The run cannot be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The records have no such attempt.
+    #[error("{}", missing(wanted, *trimmed))]
+    Missing {
+        /// The attempt that was wanted.
+        wanted: WantedAttempt,
+        /// The number of trimmed records.
+        trimmed: Version,
+        /// What the records have, in words for a user.
+        known: String,
+    },
+    /// It is larger than a replay may be.
+    #[error("the attempt has {} with its module and values, and at most {} can be replayed", Size(*.size), Size(MAX_ATTEMPT_BYTES))]
+    TooLarge {
+        /// The bytes that are known to be needed.
+        size: u64,
+    },
+    /// The store does not return something that the attempt got.
+    #[error("could not read what the attempt got: {digest}")]
+    Content {
+        /// The digest of the module, value or record.
+        digest: Digest,
+        /// The error of the store.
+        source: FetchError,
+    },
+}
+
+fn missing(WantedAttempt { run, task, action, firing, attempt }: &WantedAttempt, trimmed: Version) -> String {
+    let attempt = attempt.map(|attempt| format!("attempt {attempt} of ")).unwrap_or_default();
+    let firing = firing.map(|firing| format!(" in firing {firing}")).unwrap_or_default();
+    let trimmed = match trimmed {
+        Version::NONE => String::new(),
+        trimmed => {
+            format!("; its first {} records were trimmed, and what they contained cannot be replayed", trimmed.get())
+        }
+    };
+    format!("run {run} has no {attempt}{action} of {task}{firing}{trimmed}")
+}
+
+impl AttemptError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { known, .. } => Some(known.clone()),
+            Self::Load(_) | Self::TooLarge { .. } => None,
+            Self::Content { .. } => {
+                Some("see that the store of the server, or --store, has it: `waft gc` may have deleted it".into())
+            }
+        }
+    }
+}
+
+impl From<AttemptError> for Problem {
+    fn from(error: AttemptError) -> Self {
+        let hint = error.hint();
+        let problem = match error {
+            AttemptError::Load(error) => error.into(),
+            AttemptError::Missing { .. } => Self::missing_attempt(error.to_string()),
+            AttemptError::TooLarge { .. } => Self::too_large_answer(error.to_string()),
+            AttemptError::Content { .. } => Self::internal(&error),
+        };
+        hint.into_iter().fold(problem, Self::hint)
+    }
+}
+
+/// The query of a request for an attempt.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AttemptQuery {
+    firing: Option<u64>,
+    attempt: Option<u32>,
+    call: Option<String>,
+}
+
+/// The schema of a recorded attempt.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+struct AttemptBytes(#[expect(dead_code, reason = "only its schema is used")] Vec<u8>);
+
+/// Returns one attempt with everything that `waft replay` needs.
+///
+/// The body is one message in the format of waft: the job with its inputs, what was recorded of its end, what the guest wrote and
+/// used, its recorded HTTP exchanges, and the bytes of its module and its values. It is a file for `waft replay`. Without `firing` or
+/// `attempt` it is the last one. The task may be an element of a list: `resize[3]`.
+#[utoipa::path(get, operation_id = "run_attempt", path = "/v1/runs/{run}/attempts/{task}", tag = "runs", params(
+    ("run" = String, Path, description = "The run's id"),
+    ("task" = String, Path, description = "The task, or an element of its list"),
+    ("firing" = Option<u64>, Query, description = "The firing"),
+    ("attempt" = Option<u32>, Query, description = "The attempt"),
+    ("call" = Option<String>, Query, description = "`apply`, which is the default, or `rollback`")),
+    responses(
+        (status = 200, description = "The attempt", content((inline(AttemptBytes) = "application/octet-stream"))),
+        (status = 404, description = "There is no such run, or its records have no such attempt", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "The attempt is too large to be replayed", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "The server sends as many large answers as it has memory for", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "The request was refused, or failed", body = api::Problem, content_type = "application/problem+json")))]
+pub(crate) async fn attempt(
+    State(state): Shared,
+    RunValue { run, name }: RunValue,
+    Query(AttemptQuery { firing, attempt, call }): Query<AttemptQuery>,
+) -> Result<Response, Problem> {
+    let invalid = |what: &str, error: String| Problem::bad_request(format!("the {what}: {error}"));
+    let task = NodeName::new(name).map_err(|error| invalid("task", error.to_string()))?;
+    let action = match call.as_deref() {
+        None | Some("apply") => Action::Apply,
+        Some("rollback") => Action::Rollback,
+        Some(other) => return Err(invalid("call", format!("{other:?} is neither apply nor rollback"))),
+    };
+    let (firing, attempt) = (firing.map(Firing::new), attempt.map(Attempt::new));
+    let wanted = WantedAttempt { run, task, action, firing, attempt };
+    let found = find(&state.dependencies.logbook, &wanted).await?;
+    // The contents are in memory twice while the message is made. The size of the module is not known before.
+    let module = state.dependencies.modules.limits.module_size;
+    let size = found.known_size().saturating_add(module).min(MAX_ATTEMPT_BYTES);
+    let place = state.sent_values.take(usize::try_from(2 * size).unwrap_or(usize::MAX))?;
+    let bytes = found.with_contents(&*state.dependencies.modules.store).await?.encode();
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, bytes.len().to_string()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+    ];
+    Ok((headers, super::value::body(bytes.into(), place)).into_response())
+}
+
+/// Reads one attempt of a run with everything that its replay needs.
+///
+/// # Errors
+/// [`AttemptError`] when there is no such attempt, or it cannot be read.
+pub async fn read(
+    logbook: &Arc<dyn Logbook>,
+    store: &dyn Store,
+    wanted: &WantedAttempt,
+) -> Result<RecordedAttempt, AttemptError> {
+    find(logbook, wanted).await?.with_contents(store).await
+}
+
+/// An attempt without the contents that it names.
+struct Found(RecordedAttempt);
+
+impl Found {
+    /// The bytes of the values and of the record in the store, as their references say.
+    fn known_size(&self) -> u64 {
+        let Self(RecordedAttempt { job, log, .. }) = self;
+        let provided = job.rollback.iter().filter_map(|(outcome, _)| outcome.provided());
+        let stored = |value: &Value| match value {
+            Value::Stored(Stored { size, .. }) => *size,
+            Value::Json(_) | Value::Bytes(_) => 0,
+        };
+        let values: u64 =
+            provided.chain([&job.inputs]).flat_map(Values::values).map(stored).fold(0, u64::saturating_add);
+        match &log.http {
+            Some(HttpRecord::Stored { size, .. }) => values.saturating_add(*size),
+            Some(HttpRecord::Inline(_)) | None => values,
+        }
+    }
+
+    /// Adds the contents, as long as they are not too large together.
+    async fn with_contents(self, store: &dyn Store) -> Result<RecordedAttempt, AttemptError> {
+        let size = self.known_size();
+        if size > MAX_ATTEMPT_BYTES {
+            return Err(AttemptError::TooLarge { size });
+        }
+        let Self(mut attempt) = self;
+        let digests: Vec<Digest> = attempt.digests().collect();
+        let mut size = 0;
+        for digest in digests {
+            if attempt.contents.contains_key(&digest) {
+                continue;
+            }
+            let bytes = store.fetch(&digest).await.map_err(|source| AttemptError::Content { digest, source })?;
+            size += bytes.len() as u64;
+            // What the message has besides is less than what a job and a log may have.
+            if size > MAX_ATTEMPT_BYTES - MAX_MESSAGE_BYTES {
+                return Err(AttemptError::TooLarge { size });
+            }
+            attempt.contents.insert(digest, bytes.to_vec());
+        }
+        Ok(attempt)
+    }
+}
+
+/// The maximum size of a job and a log without the contents that they name, in bytes. Both travel over a broker.
+const MAX_MESSAGE_BYTES: u64 = 16 << 20;
+
+/// Finds an attempt in the records of its run.
+async fn find(logbook: &Arc<dyn Logbook>, wanted: &WantedAttempt) -> Result<Found, AttemptError> {
+    let mut replay = Replay::new(wanted.run.clone(), logbook.clone());
+    let mut search = Search { wanted, found: None, last: None, trimmed: Version::NONE };
+    loop {
+        let Page { records, starts_replay } = replay.read().await?;
+        if starts_replay {
+            search.trimmed = replay.version();
+        }
+        if records.is_empty() {
+            break;
+        }
+        for record in &records {
+            search.add_outcome(record, replay.machine());
+            let calls = replay.apply(record)?.calls;
+            if let Some(machine) = replay.machine() {
+                calls.into_iter().for_each(|call| search.add_call(call, machine));
+            }
+        }
+    }
+    let machine = replay.machine().ok_or_else(|| LoadError::Missing { run: wanted.run.clone() })?;
+    let Some(mut found) = search.found.take() else { return Err(search.missing(machine)) };
+    if let Some(log) = logbook.attempt_log(&found.job.call).await? {
+        found.worker = found.worker.or(log.worker);
+        found.log = log.log;
+    }
+    Ok(Found(found))
+}
+
+/// The search for an attempt in records.
+struct Search<'a> {
+    wanted: &'a WantedAttempt,
+    found: Option<RecordedAttempt>,
+    /// The last call of the task, whatever was wanted of it.
+    last: Option<CallId>,
+    trimmed: Version,
+}
+
+impl Search<'_> {
+    /// Adds a dispatched call, given the machine after its record.
+    fn add_call(&mut self, call: Call, machine: &Machine) {
+        let WantedAttempt { task, action, firing, attempt, .. } = self.wanted;
+        if call.id.task != *task {
+            return;
+        }
+        self.last = Some(call.id.clone());
+        let is_wanted = call.id.action == *action
+            && firing.is_none_or(|firing| firing == call.id.firing)
+            && attempt.is_none_or(|attempt| attempt == call.id.attempt);
+        if let Some(task) = machine.task(&call.id.task).filter(|_| is_wanted) {
+            self.found = Some(RecordedAttempt {
+                job: job(call, task, machine),
+                outcome: None,
+                worker: None,
+                ended_at: None,
+                log: CallLog::default(),
+                contents: BTreeMap::new(),
+            });
+        }
+    }
+
+    /// Adds the end of the attempt, if the record has it, given the machine before the record.
+    fn add_outcome(&mut self, record: &Record, machine: Option<&Machine>) {
+        let Some((ended, action)) = ended(&record.fact) else { return };
+        let Some((found, machine)) = self.found.as_mut().zip(machine) else { return };
+        let CallId { task, firing, attempt, action: own, .. } = &found.job.call;
+        if (ended.firing, ended.attempt, action) != (*firing, *attempt, *own) {
+            return;
+        }
+        let Some((name, called)) = machine.call_of(record.firing, ended.node) else { return };
+        if name != *task {
+            return;
+        }
+        let (outcome, worker) = outcome(&record.fact, called);
+        // A worker that was lost may have answered later.
+        if let Some(outcome) = outcome {
+            found.outcome = Some(outcome);
+            found.ended_at = Some(record.at);
+            found.worker = worker;
+        }
+    }
+
+    fn missing(&self, machine: &Machine) -> AttemptError {
+        let task = &self.wanted.task;
+        let known = match &self.last {
+            Some(CallId { firing, attempt, action, .. }) => {
+                format!("the last call of {task} in its records is attempt {attempt} of {action} in firing {firing}")
+            }
+            None if machine.task(task).is_none() => "`waft show RUN` lists its tasks".to_owned(),
+            None if task.as_element().is_none() => {
+                format!("its records have no call of {task}; of a task with `for_each`, name an element with --element")
+            }
+            None => format!("its records have no call of {task}"),
+        };
+        AttemptError::Missing { wanted: self.wanted.clone(), trimmed: self.trimmed, known }
+    }
+}
+
+/// The attempt that a record ends.
+fn ended(fact: &Fact) -> Option<(NodeAttempt, Action)> {
+    match fact {
+        Fact::Succeeded { attempt, .. } | Fact::Failed { attempt, .. } => Some((*attempt, Action::Apply)),
+        Fact::RolledBack { attempt, .. } | Fact::RollbackFailed { attempt, .. } => Some((*attempt, Action::Rollback)),
+        Fact::Lost { attempt, action, .. } | Fact::LateOutcome { attempt, action, .. } => Some((*attempt, *action)),
+        _ => None,
+    }
+}
+
+/// What a record says of the end of an attempt, with the names of its module.
+fn outcome(fact: &Fact, task: &Task) -> (Option<RecordedOutcome>, Option<flow::WorkerName>) {
+    let by_module = |provided: &Values| {
+        let rename = |(own, name): (&ValueName, &ValueName)| Some((own.clone(), provided.get(name)?.clone()));
+        RecordedOutcome::Succeeded(task.provides.iter().filter_map(rename).collect())
+    };
+    match fact {
+        Fact::Succeeded { provided, worker, .. } => (Some(by_module(provided)), worker.clone()),
+        Fact::Failed { failure, worker, .. } | Fact::RollbackFailed { failure, worker, .. } => {
+            (Some(RecordedOutcome::Failed(failure.clone())), worker.clone())
+        }
+        Fact::RolledBack { worker, .. } => (Some(RecordedOutcome::RolledBack), worker.clone()),
+        Fact::Lost { worker, .. } => (Some(RecordedOutcome::Lost), worker.clone()),
+        Fact::LateOutcome { outcome, worker, .. } => {
+            let outcome = outcome.as_ref().and_then(|outcome| match outcome {
+                flow::Outcome::Provided(provided) => Some(by_module(provided)),
+                flow::Outcome::Failed(failure) => Some(RecordedOutcome::Failed(failure.clone())),
+                flow::Outcome::Unknown => None,
+            });
+            (outcome, worker.clone())
+        }
+        _ => (None, None),
+    }
+}
+
+/// The job of a call, without keys and queues: nobody is to answer it.
+fn job(call: Call, task: &Task, machine: &Machine) -> Job {
+    Job {
+        flow: machine.flow().name.clone(),
+        module: task.module,
+        export: task.export.clone(),
+        inputs: call.inputs,
+        rollback: call.rollback.map(|rollback| (rollback.outcome, rollback.failures)),
+        required_outputs: task.provides.keys().cloned().collect(),
+        limits: task.limits,
+        access: task.access.clone(),
+        at: call.at,
+        expires_at: None,
+        signal_to: String::new(),
+        fetch_from: String::new(),
+        delivery_limit: None,
+        keys: CallKeys::of_call(Key::NONE),
+        call: call.id,
+    }
+}
