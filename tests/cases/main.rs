@@ -12,6 +12,7 @@ mod limits;
 mod local;
 mod output;
 mod outside;
+mod replay;
 mod roles;
 mod secrets;
 mod server;

@@ -6,6 +6,7 @@ mod edit;
 mod flags;
 mod keys;
 mod quarantine;
+mod replay;
 mod token;
 
 pub(crate) use broker::{BrokerCommand, PermissionsFlags, RoleName};
@@ -15,6 +16,7 @@ pub(crate) use edit::EditCommand;
 pub(crate) use flags::{BrokerFlag, IsolateFlag, ListFlags, Shared, SubmitFlags, ValueFlags};
 pub(crate) use keys::{KeysCommand, ModulesCommand, SignFlags};
 pub(crate) use quarantine::{MessageSelection, QuarantineCommand};
+pub(crate) use replay::ReplayFlags;
 pub(crate) use token::TokenCommand;
 
 /// Runs flows of sandboxed WebAssembly tasks, here or on workers that need no task code installed.

@@ -20,6 +20,7 @@ mod run_location;
 mod push;
 mod quarantine;
 mod remote;
+mod replay;
 mod run;
 mod run_follower;
 mod serve;
@@ -99,8 +100,12 @@ async fn perform(command: Command, settings: Settings) -> Result<Exit, CliError>
         Command::Show { run, value: Some(value), .. } => show::value(&settings, &run, &value).await,
         Command::Show { run, revisions, value: None, json } => show::run(&settings, &run, revisions, json).await,
         Command::Watch { run, json } => watch::run(&settings, &run, json).await,
-        Command::Logs { run, task, follow: false, json } => logs::run(&settings, &run, task.as_deref(), json).await,
-        Command::Logs { run, task, follow: true, json } => logs::follow(&settings, &run, task.as_deref(), json).await,
+        Command::Logs { run, task, http: true, json, .. } => logs::http(&settings, &run, task.as_deref(), json).await,
+        Command::Logs { run, task, follow: false, json, .. } => logs::run(&settings, &run, task.as_deref(), json).await,
+        Command::Logs { run, task, follow: true, json, .. } => {
+            logs::follow(&settings, &run, task.as_deref(), json).await
+        }
+        Command::Replay(flags) => Box::pin(replay::run(&settings, flags)).await,
         Command::Cancel { run, json } => control::run(&settings, &run, control::ControlCommand::Cancel, json).await,
         Command::Suspend { run, json } => control::run(&settings, &run, control::ControlCommand::Suspend, json).await,
         Command::Resume { run, json } => control::run(&settings, &run, control::ControlCommand::Resume, json).await,

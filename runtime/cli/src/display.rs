@@ -1,5 +1,6 @@
 //! Shows a run: as JSON lines, as a live table on a terminal, or as plain lines elsewhere.
 
+pub(crate) mod exchanges;
 pub(crate) mod log;
 pub(crate) mod state;
 mod summary;

@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Unreachable,
     /// A person has to act: `waft doctor` found a problem, or `waft quarantine` could not read all messages.
     Unwell,
+    /// A replayed attempt has another outcome than the recorded one.
+    Differs,
     /// Interrupted: the run is suspended.
     Interrupted,
     /// The reader of standard output left before all data was written: a shell reports SIGPIPE (13) with this code.
@@ -35,6 +37,7 @@ impl Exit {
             Self::NeedsAttention => 3,
             Self::Unreachable => 4,
             Self::Unwell => 5,
+            Self::Differs => 6,
             Self::Interrupted => 130,
             Self::ReaderGone => 141,
         }

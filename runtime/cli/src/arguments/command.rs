@@ -6,7 +6,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::{
     BrokerCommand, BrokerFlag, EditCommand, IsolateFlag, KeysCommand, ListFlags, ModulesCommand, QuarantineCommand,
-    SignFlags, SubmitFlags, TokenCommand, ValueFlags,
+    ReplayFlags, SignFlags, SubmitFlags, TokenCommand, ValueFlags,
 };
 
 /// A command of waft.
@@ -178,10 +178,20 @@ pub(crate) enum Command {
         /// Print lines as they are written, until the run has ended
         #[arg(short, long)]
         follow: bool,
+        /// Print the recorded HTTP requests and responses of the attempts, in place of their lines
+        #[arg(long, conflicts_with = "follow")]
+        http: bool,
         /// Print one JSON object per attempt; with --follow, one per line
         #[arg(long)]
         json: bool,
     },
+    /// Run a recorded attempt again, here, and compare its outcome
+    ///
+    /// It calls the same module with the same inputs, limits, clock and random numbers, and shows the lines and the backtrace of the
+    /// guest. It reaches nothing outside: HTTP requests are answered from the record of the attempt. It changes nothing in the
+    /// run. The exit code is 0 if the outcome is the same as the recorded one, and 6 if it differs; with --module it is 0 in both
+    /// cases.
+    Replay(ReplayFlags),
     /// Stop a run and roll it back
     Cancel {
         /// The run's id
@@ -362,6 +372,7 @@ impl Command {
             | Self::Broker(BrokerCommand::Setup { .. })
             | Self::Quarantine(QuarantineCommand::Release { .. } | QuarantineCommand::Drop { .. })
             | Self::Token(TokenCommand::Create { .. } | TokenCommand::Revoke { .. })
+            | Self::Replay(_)
             | Self::Gc { .. } => false,
         }
     }
@@ -378,6 +389,7 @@ impl Command {
             self,
             Self::Run { .. }
                 | Self::Call { .. }
+                | Self::Replay(_)
                 | Self::Worker { .. }
                 | Self::Serve { .. }
                 | Self::Cancel { .. }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     display::{self, log::Title},
     exit::{CliError, Exit},
-    output,
+    modules, output,
     settings::Settings,
     signals::StopSignal,
 };
@@ -39,6 +39,31 @@ pub(super) async fn run(settings: &Settings, run: &str, task: Option<&str>, as_j
         } else {
             display::log::lines(log).iter().for_each(|line| output::line(line));
         }
+    }
+    Ok(Exit::Success)
+}
+
+/// Prints the recorded HTTP exchanges of a run.
+pub(super) async fn http(settings: &Settings, run: &str, task: Option<&str>, as_json: bool) -> Result<Exit, CliError> {
+    let exchanges = match locate_to_read(settings, run).await? {
+        RunLocation::Server(client) => client.exchanges(run, task).await.map_err(remote::cli_error)?,
+        RunLocation::Local(LocalRun { logbook, run }) => {
+            let store = modules::open_store_to_read(settings).await?;
+            ::server::exchanges(&*logbook, &*store, &run, task).await.map_err(CliError::unreachable)?
+        }
+    };
+    if exchanges.attempts.is_empty() && !as_json {
+        crate::output::note!("no HTTP exchange of this run was recorded");
+    }
+    for attempt in &exchanges.attempts {
+        if as_json {
+            output::json(serde_json::to_string(attempt).map_err(CliError::unreachable)?);
+        } else {
+            display::exchanges::lines(attempt).iter().for_each(|line| output::line(line));
+        }
+    }
+    if exchanges.cut {
+        crate::output::note!("there are more than are shown at once: name a task with --task");
     }
     Ok(Exit::Success)
 }

@@ -2,10 +2,10 @@
 
 use anyhow::anyhow;
 use api::{
-    AwaitedNotification, Backlog, ElementProgress, Failure, FiringState, LostWorker, NextTime, Node, NodeState,
-    OutstandingCall, Revision, Run, SkipReason, SkippedTriggers,
+    AwaitedNotification, Backlog, ElementProgress, Failure, FiringState, LastUsage, LostWorker, NextTime, Node,
+    NodeState, OutstandingCall, Revision, Run, SkipReason, SkippedTriggers,
 };
-use flow::Value;
+use flow::{Size, Value};
 
 use super::{
     list::short,
@@ -113,6 +113,25 @@ fn lost(lost: &[LostWorker]) -> Option<String> {
     Some(format!("lost {times}, with {}", workers.join(", ")))
 }
 
+/// CPU time from which it is shown, in seconds.
+const SHOWN_CPU_SECONDS: f64 = 0.1;
+
+/// Memory from which it is shown, in bytes: the default limit is four times as much.
+const SHOWN_MEMORY_BYTES: u64 = 16 << 20;
+
+/// What the last call of a task used, as far as it is worth a look.
+fn used(LastUsage { usage, .. }: &LastUsage) -> Option<String> {
+    let cpu = (usage.cpu_seconds >= SHOWN_CPU_SECONDS).then(|| format!("{:.1}s CPU", usage.cpu_seconds));
+    let memory = (usage.memory_bytes >= SHOWN_MEMORY_BYTES).then(|| format!("{:#}", Size(usage.memory_bytes)));
+    let requests = match usage.http_requests {
+        0 => None,
+        1 => Some("1 request".to_owned()),
+        more => Some(format!("{more} requests")),
+    };
+    let parts: Vec<String> = cpu.into_iter().chain(memory).chain(requests).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 fn line(node: &Node, width: usize, colour: bool) -> String {
     let painted = Appearance::of(&node.state).text(&format!("{:16}", node.state), colour);
     let attempt = node.attempt.filter(|attempt| *attempt > 1).map(|attempt| format!("#{attempt}")).unwrap_or_default();
@@ -137,6 +156,9 @@ fn line(node: &Node, width: usize, colour: bool) -> String {
     }
     if let Some(worker) = &node.worker {
         line.push_str(&format!("  {}", Colour::Dim.text(worker, colour)));
+    }
+    if let Some(used) = node.last_usage.as_ref().and_then(used) {
+        line.push_str(&format!("  {}", Colour::Dim.text(&used, colour)));
     }
     if let Some(reason) = &node.rollback_skipped {
         line.push_str(&format!("  skipped: {}", sanitize::one_line(reason)));

@@ -19,7 +19,7 @@ impl Title {
         Self::new(&attempt.task, attempt.call.as_str(), attempt.firing, attempt.attempt)
     }
 
-    fn new(task: &str, call: &str, firing: u64, attempt: u32) -> Self {
+    pub(super) fn new(task: &str, call: &str, firing: u64, attempt: u32) -> Self {
         let mut title = sanitize::one_line(task);
         if call == "rollback" {
             title.push_str(" rollback");
@@ -36,6 +36,11 @@ impl Title {
     /// Formats one line of the call.
     pub(crate) fn line(&self, level: &str, text: &str) -> String {
         format!("{} | {:6} {}", self.0, sanitize::one_line(level), sanitize::one_line(text))
+    }
+
+    /// A line about the call that is not its own.
+    pub(super) fn about(&self, text: &str) -> String {
+        format!("{} | {}", self.0, sanitize::one_line(text))
     }
 
     /// A line that says that the call wrote more than is stored.

@@ -1,0 +1,80 @@
+//! `waft replay`: runs a recorded attempt again, and compares its outcome.
+
+mod attempt;
+mod compare;
+mod report;
+
+use std::path::Path;
+
+use ::worker::{Replayed, replay};
+use anyhow::{Context as _, anyhow};
+use flow::Digest;
+
+use self::{attempt::Attempt, compare::Comparison, report::Report};
+use crate::{
+    arguments::ReplayFlags,
+    exit::{CliError, Exit},
+    modules::{self, ModuleLibrary},
+    output,
+    settings::Settings,
+};
+
+pub(super) async fn run(settings: &Settings, flags: ReplayFlags) -> Result<Exit, CliError> {
+    let recorded = attempt::read(settings, &flags).await?;
+    if let Some(path) = &flags.bundle {
+        attempt::write(&recorded, path)?;
+        return Ok(Exit::Success);
+    }
+    let attempt = Attempt::check(recorded).map_err(|error| {
+        CliError::invalid(error)
+            .hint("nothing in the file is trusted: ask its author for another one, or name the run and a server")
+    })?;
+    let library = modules::open_to_replay(settings).await?;
+    let (digest, replayed) = call(&library, &attempt, flags.module.as_deref()).await?;
+    let comparison = Comparison::of(attempt.recorded.outcome.as_ref(), &attempt.job, &replayed);
+    let report = Report { attempt: &attempt, digest, replayed: &replayed, comparison: &comparison };
+    match flags.json {
+        true => output::json(report.json()),
+        false => report.print(),
+    }
+    Ok(match comparison {
+        // A fixed module is expected to end in another way.
+        Comparison::Differs(_) if flags.module.is_none() => Exit::Differs,
+        Comparison::Differs(_) | Comparison::Same { .. } | Comparison::NotCompared(_) => Exit::Success,
+    })
+}
+
+/// Calls the recorded module, or another one, and returns its digest too.
+async fn call(
+    library: &ModuleLibrary,
+    attempt: &Attempt,
+    module: Option<&Path>,
+) -> Result<(Digest, Replayed), CliError> {
+    let (digest, bytes) = match module {
+        None => (attempt.job.module, attempt.module.clone()),
+        Some(path) => {
+            let component = modules::component(library, path).await.map_err(CliError::invalid)?;
+            (component.digest, component.bytes)
+        }
+    };
+    library.check_size(bytes.len() as u64).map_err(CliError::invalid)?;
+    library.admit(&digest, None, &[]).await.map_err(|error| {
+        let error = match error {
+            ::server::LibraryError::NotAdmitted(refusal) => anyhow!(refusal),
+            error => anyhow!(error),
+        };
+        let advice = modules::advice(&error);
+        let error = CliError::invalid(error.context("the module may not run on this machine"));
+        advice.into_iter().fold(error, CliError::hint)
+    })?;
+    let compiled = match library.sandbox.cached(&digest).await {
+        Some(compiled) => compiled,
+        None => library
+            .sandbox
+            .compile(digest, bytes)
+            .await
+            .context("the module cannot be called")
+            .map_err(CliError::invalid)?,
+    };
+    Ok((digest, replay(&library.sandbox, &compiled, &attempt.job, attempt.http.clone()).await))
+}

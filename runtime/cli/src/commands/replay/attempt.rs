@@ -1,0 +1,144 @@
+//! The recorded attempt: from a server, the logbook of this machine, or a file. Nothing in a file is trusted.
+
+use std::{
+    fs::OpenOptions,
+    io::{Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use ::server::WantedAttempt;
+use ::worker::ReplayedHttp;
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use flow::{Action, Attempt as Number, Digest, Firing, NodeName, Outcome, Size, Stored, Value, Values};
+use protocol::{HttpExchanges, HttpRecord, Job, MAX_ATTEMPT_BYTES, RecordedAttempt};
+
+use crate::{
+    arguments::ReplayFlags,
+    commands::{
+        remote,
+        run_location::{LocalRun, RunLocation, locate_to_read},
+    },
+    exit::CliError,
+    modules, output,
+    settings::Settings,
+};
+
+/// An attempt whose contents are those that it names.
+pub(super) struct Attempt {
+    pub(super) recorded: RecordedAttempt,
+    /// The job with all its values.
+    pub(super) job: Job,
+    pub(super) module: Bytes,
+    pub(super) http: ReplayedHttp,
+}
+
+/// Reads the attempt that the flags name.
+pub(super) async fn read(settings: &Settings, flags: &ReplayFlags) -> Result<RecordedAttempt, CliError> {
+    let Some(task) = &flags.task else { return read_file(Path::new(&flags.run)) };
+    let task = NodeName::new(task).map_err(CliError::invalid)?;
+    let task = flags.element.map_or_else(|| task.clone(), |element| task.base().element(element));
+    let action = if flags.rollback { Action::Rollback } else { Action::Apply };
+    match locate_to_read(settings, &flags.run).await? {
+        RunLocation::Server(client) => {
+            let firing = flags.firing.map(|firing| ("firing", firing.to_string()));
+            let attempt = flags.attempt.map(|attempt| ("attempt", attempt.to_string()));
+            let query: Vec<_> =
+                firing.into_iter().chain(attempt).chain([("call", action.as_str().to_owned())]).collect();
+            let bytes = client.attempt(&flags.run, task.as_str(), &query).await.map_err(remote::cli_error)?;
+            RecordedAttempt::decode(&bytes).map_err(CliError::unreachable)
+        }
+        RunLocation::Local(LocalRun { logbook, run }) => {
+            let store = modules::open_store_to_read(settings).await?;
+            let (firing, attempt) = (flags.firing.map(Firing::new), flags.attempt.map(Number::new));
+            let wanted = WantedAttempt { run, task, action, firing, attempt };
+            ::server::attempt(&logbook, &*store, &wanted).await.map_err(|error| {
+                let hint = error.hint();
+                hint.into_iter().fold(CliError::invalid(error), CliError::hint)
+            })
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<RecordedAttempt, CliError> {
+    const HINT: &str =
+        "write `waft replay RUN TASK`, or name a file that `waft replay RUN TASK --bundle FILE` has written";
+    let shown = path.display();
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        // One byte more than it may have, so that a larger file is noticed.
+        std::fs::File::open(path)?.take(MAX_ATTEMPT_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().with_context(|| format!("could not read {shown}"));
+    let bytes = bytes.map_err(|error| CliError::invalid(error).hint(HINT))?;
+    let decoded = RecordedAttempt::decode(&bytes).with_context(|| format!("{shown} is no recorded attempt"));
+    decoded.map_err(|error| CliError::invalid(error).hint(HINT))
+}
+
+/// Writes an attempt to a file that only its owner may read: it has the inputs of the task.
+pub(super) fn write(attempt: &RecordedAttempt, path: &Path) -> Result<(), CliError> {
+    let bytes = attempt.encode();
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        file.write_all(&bytes)
+    };
+    let written: std::io::Result<()> = write();
+    written.with_context(|| format!("could not write {}", path.display())).map_err(CliError::unreachable)?;
+    let size = Size(bytes.len() as u64);
+    output::note!(
+        "{} has {size:#}: the module, its inputs and outcome, its lines, and its recorded HTTP exchanges; `waft replay {0}` runs it",
+        path.display()
+    );
+    Ok(())
+}
+
+impl Attempt {
+    /// Compares all contents with their digests, and loads the values.
+    ///
+    /// # Errors
+    /// What is missing or has other bytes.
+    pub(super) fn check(recorded: RecordedAttempt) -> anyhow::Result<Self> {
+        let mut job = recorded.job.clone();
+        let module = content(&recorded, &job.module, "the module")?;
+        load(&recorded, &mut job.inputs)?;
+        if let Some((Outcome::Provided(provided), _)) = &mut job.rollback {
+            load(&recorded, provided)?;
+        }
+        let http = match &recorded.log.http {
+            Some(HttpRecord::Inline(bytes)) => ReplayedHttp::Recorded(HttpExchanges::decode(bytes)?),
+            Some(HttpRecord::Stored { digest, .. }) => {
+                let bytes = content(&recorded, digest, "the record of HTTP exchanges")?;
+                ReplayedHttp::Recorded(HttpExchanges::decode(bytes)?)
+            }
+            None if recorded.log.unrecorded.http => ReplayedHttp::Unrecorded,
+            None => ReplayedHttp::NotGranted,
+        };
+        let module = Bytes::copy_from_slice(module);
+        Ok(Self { recorded, job, module, http })
+    }
+}
+
+/// The bytes of a content, which have its digest.
+fn content<'a>(recorded: &'a RecordedAttempt, digest: &Digest, what: &str) -> anyhow::Result<&'a [u8]> {
+    let bytes = recorded.contents.get(digest).ok_or_else(|| anyhow!("{what} {digest} is not among its contents"))?;
+    let actual = store::digest_of(bytes);
+    if actual != *digest {
+        return Err(anyhow!("{what} {digest} has the bytes of {actual}"));
+    }
+    Ok(bytes)
+}
+
+/// Replaces the references of values by what they refer to.
+fn load(recorded: &RecordedAttempt, values: &mut Values) -> anyhow::Result<()> {
+    for (name, value) in values {
+        let Value::Stored(Stored { digest, size, form }) = *value else { continue };
+        let bytes = content(recorded, &digest, &format!("the value {name}"))?;
+        if bytes.len() as u64 != size {
+            return Err(anyhow!("the value {name} has {} bytes, and the reference to it says {size}", bytes.len()));
+        }
+        *value = store::values::from_bytes(bytes, form).with_context(|| format!("the value {name}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Files for colleagues: they are replayed without a server or a logbook, and nothing in them is trusted.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use serde_json::json;
+use waft_tests::Waft;
+
+use super::{assert_refused, assert_same, flow, recorded};
+
+/// A bundle of a run that panicked.
+fn bundle() -> Vec<u8> {
+    let waft = recorded(&flow("panic", "message = \"on fire\"", ""), 1);
+    let output = waft.run(["replay", "r", "t", "--bundle", "r.bundle"]);
+    assert!(output.expect(0).stderr.contains("r.bundle has "), "{}", output.stderr);
+    let path = waft.folder().join("r.bundle");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::read(path).unwrap()
+}
+
+#[test]
+fn a_file_is_replayed_on_a_machine_that_has_never_seen_the_run() {
+    let elsewhere = Waft::with_own_cache();
+    elsewhere.write("r.bundle", bundle());
+    let replay = elsewhere.run(["replay", "r.bundle", "--json"]).expect(0).end();
+    assert_same(&replay);
+    assert_eq!((&replay["run"], &replay["task"]), (&json!("r"), &json!("t")));
+    assert!(!replay["backtrace"].as_array().unwrap().is_empty());
+    let refused = elsewhere.run(["replay", "r.bundle", "--attempt", "1"]);
+    refused.expect(2);
+}
+
+#[test]
+fn a_file_with_other_bytes_is_refused() {
+    let good = bundle();
+    let waft = Waft::default();
+    let replay = |bytes: &[u8]| {
+        waft.write("r.bundle", bytes);
+        waft.run(["replay", "r.bundle"])
+    };
+    // The module is by far the largest part, and it begins with the magic of WebAssembly.
+    let module = good.windows(4).position(|bytes| bytes == b"\0asm").expect("it has a module");
+    let mut other = good.clone();
+    other[module + 1_000] ^= 1;
+    assert_refused(&replay(&other), "has the bytes of sha256:");
+    assert_refused(&replay(&good[..good.len() - 1]), "r.bundle is no recorded attempt");
+    assert_refused(&replay(&[&good[..], b"x"].concat()), "r.bundle is no recorded attempt");
+    assert_refused(&replay(b""), "r.bundle is no recorded attempt");
+    assert_refused(&replay(b"wT\x01\xfd\xff\xff\xff\xff\xff\xff\xff\xff"), "r.bundle is no recorded attempt");
+    let mut later = good.clone();
+    later[2] = 200;
+    assert_refused(&replay(&later), "this waft reads up to 1");
+    assert_refused(&waft.run(["replay", "nowhere.bundle"]), "could not read nowhere.bundle");
+    // Any byte may be another one: it may be refused or differ, and never panics.
+    for index in (0..good.len().min(600)).step_by(41) {
+        let mut other = good.clone();
+        other[index] ^= 0x55;
+        let output = replay(&other);
+        assert!(matches!(output.code, Some(0 | 2 | 6)), "byte {index}: {:?} {}", output.code, output.stderr);
+    }
+}
+
+#[test]
+fn a_file_cannot_allow_itself_more_than_the_operator_does() {
+    let waft = recorded(&flow("noop", "", "memory = \"128MiB\""), 0);
+    waft.run(["replay", "r", "t", "--bundle", "r.bundle"]).expect(0);
+    waft.set_limits("memory = \"64MiB\"");
+    let replay = waft.run(["replay", "r.bundle", "--json"]).expect(6).end();
+    let message = replay["replayed"]["failure"]["message"].as_str().unwrap();
+    assert!(message.starts_with("it is not called: "), "{message}");
+}
