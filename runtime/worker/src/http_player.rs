@@ -20,7 +20,8 @@ pub(crate) struct HttpPlayer(Mutex<Playing>);
 struct Playing {
     /// The exchanges that no request has used yet, with their numbers from 1.
     left: Vec<(usize, HttpExchange)>,
-    recorded: usize,
+    /// The number of recorded exchanges; `None` if the requests of the call were not recorded.
+    recorded: Option<usize>,
     was_cut: bool,
     /// The number of requests so far.
     requests: usize,
@@ -29,9 +30,15 @@ struct Playing {
 
 impl HttpPlayer {
     pub(crate) fn new(HttpExchanges { exchanges, cut }: HttpExchanges) -> Self {
-        let recorded = exchanges.len();
+        let recorded = Some(exchanges.len());
         let left = (1..).zip(exchanges).collect();
         Self(Mutex::new(Playing { left, recorded, was_cut: cut, requests: 0, mismatches: Vec::new() }))
+    }
+
+    /// Answers nothing, since nothing was recorded.
+    pub(crate) fn unrecorded() -> Self {
+        let (left, mismatches) = (Vec::new(), Vec::new());
+        Self(Mutex::new(Playing { left, recorded: None, was_cut: false, requests: 0, mismatches }))
     }
 
     /// The requests that had no recorded answer, each in a sentence, and the recorded requests that were not sent.
@@ -99,7 +106,7 @@ impl Playing {
         if let Some((number, exchange)) = self.left.iter().find(same_target) {
             return format!("it differs from the recorded request {number}: {}", difference(&exchange.request, sent));
         }
-        let recorded = self.recorded;
+        let Some(recorded) = self.recorded else { return "the requests of the call were not recorded".to_owned() };
         if self.was_cut {
             return format!("the record was cut after {recorded} requests, since it had become too large");
         }

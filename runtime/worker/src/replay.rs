@@ -45,7 +45,7 @@ pub struct Replayed {
 pub async fn replay(sandbox: &Sandbox, module: &Compiled, job: &Job, http: ReplayedHttp) -> Replayed {
     let player = match http {
         ReplayedHttp::Recorded(exchanges) => Some(Arc::new(HttpPlayer::new(exchanges))),
-        ReplayedHttp::Unrecorded => Some(Arc::new(HttpPlayer::new(HttpExchanges::default()))),
+        ReplayedHttp::Unrecorded => Some(Arc::new(HttpPlayer::unrecorded())),
         ReplayedHttp::NotGranted => None,
     };
     let gateway: Arc<dyn Outbound> = match &player {

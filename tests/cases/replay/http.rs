@@ -162,7 +162,7 @@ fn a_task_may_turn_recording_off_and_its_replay_says_so() {
     let replay = replayed(&waft, &[], 6);
     let notes = notes(&replay);
     assert!(notes.contains("the HTTP exchanges of the attempt were not recorded"), "{notes}");
-    assert!(notes.contains("request 1, GET http://127.0.0.1"), "{notes}");
+    assert!(notes.contains("request 1, GET http://127.0.0.1") && notes.contains("were not recorded\""), "{notes}");
     let output = waft.run(["logs", "r", "--http"]);
     assert!(output.expect(0).stderr.contains("no HTTP exchange of this run was recorded"), "{}", output.stderr);
     let wrong = waft.run_flow(&flow("fetch", &inputs, "record = \"all\""), &[]);

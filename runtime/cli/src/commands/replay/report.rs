@@ -99,11 +99,11 @@ impl Report<'_> {
         let (inputs, outputs) = (bytes(used.input_bytes), bytes(used.output_bytes));
         output::line(&format!("values  {inputs} in, {outputs} out of {}{output_bytes}", bytes(limits.output)));
         if used.http_requests > 0 || recorded.is_some_and(|usage| usage.http_requests > 0) {
-            let requests = was(|usage| format!("{} requests", usage.http_requests));
+            let requests = was(|usage| count(usage.http_requests));
             let (sent, received) = (bytes(used.http_request_bytes), bytes(used.http_response_bytes));
             let limit = bytes(limits.http_bytes);
-            let count = used.http_requests;
-            output::line(&format!("HTTP    {count} requests, {sent} out and {received} in of {limit}{requests}"));
+            let count = count(used.http_requests);
+            output::line(&format!("HTTP    {count}, {sent} out and {received} in of {limit}{requests}"));
         }
     }
 
@@ -174,6 +174,10 @@ impl Report<'_> {
             },
         })
     }
+}
+
+fn count(requests: u64) -> String {
+    if requests == 1 { "1 request".to_owned() } else { format!("{requests} requests") }
 }
 
 fn seconds(time: Duration) -> String {
