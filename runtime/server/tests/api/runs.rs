@@ -173,6 +173,14 @@ async fn a_run_is_shown_and_watched_while_its_records_are_trimmed() {
     assert!(memory.trim_point(&"r".parse().unwrap()).await.unwrap().is_some(), "it was trimmed meanwhile");
     let first = harness.client().watch("r").next().await.unwrap();
     assert!(format!("{first:?}").contains("trimmed"), "{first:?}");
+    let problem = refusal(harness.client().attempt("r", "w", &[]).await);
+    assert_eq!(problem.status, 404);
+    let trimmed = "records were trimmed, and what they contained cannot be replayed";
+    assert!(problem.detail.starts_with("run r has no apply of w") && problem.detail.contains(trimmed), "{problem:?}");
+    let query = [("call", "neither".to_owned())];
+    assert_eq!(refusal(harness.client().attempt("r", "w", &query).await).status, 400);
+    assert_eq!(refusal(harness.client().attempt("none", "w", &[]).await).status, 404);
+    assert!(harness.client().exchanges("r", Some("w")).await.unwrap().attempts.is_empty());
 }
 
 #[tokio::test]
