@@ -6,15 +6,17 @@
 mod grant;
 mod http;
 mod network;
+mod setting;
 
 use std::collections::BTreeSet;
 
-use crate::SecretName;
+use crate::{SecretName, SettingName};
 
 pub use self::{
     grant::{AccessDenial, CallAccess, Grant, GrantedPart, Grants, Reach},
     http::{HttpPattern, HttpTarget, InvalidHttpPattern, InvalidHttpTarget},
     network::{InvalidNetwork, Network, is_public},
+    setting::{Setting, SettingKind},
 };
 
 /// What stands before the name of a secret in a header, `{{secret:NAME}}`: the gateway replaces it by the value.
@@ -27,6 +29,10 @@ pub struct Access {
     pub http: BTreeSet<HttpPattern>,
     /// Secrets that requests may contain. No guest sees their values.
     pub secrets: BTreeSet<SecretName>,
+    /// Configuration values that the guest reads.
+    pub config: BTreeSet<SettingName>,
+    /// Environment variables that the guest sees.
+    pub variables: BTreeSet<SettingName>,
     /// The clocks of the worker, instead of clocks that stand at the time of the job.
     pub clock: bool,
     /// Randomness that nobody can predict, instead of the same numbers for each attempt.
@@ -42,9 +48,11 @@ impl Access {
 
     /// Adds what another one contains.
     fn extend(&mut self, other: &Self) {
-        let Self { http, secrets, clock, random } = other;
+        let Self { http, secrets, config, variables, clock, random } = other;
         self.http.extend(http.iter().cloned());
         self.secrets.extend(secrets.iter().cloned());
+        self.config.extend(config.iter().cloned());
+        self.variables.extend(variables.iter().cloned());
         self.clock |= clock;
         self.random |= random;
     }

@@ -34,7 +34,7 @@ mod state;
 
 pub use access::{
     Access, AccessDenial, CallAccess, Grant, GrantedPart, Grants, HttpPattern, HttpTarget, Network, Reach, SECRET_MARK,
-    is_public,
+    Setting, SettingKind, is_public,
 };
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationBudget};
@@ -46,7 +46,8 @@ pub use failure::{
 };
 pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{
-    Export, FlowName, Namespace, NodeName, QueueName, RunId, SecretName, Shard, TokenName, ValueName, WorkerName,
+    Export, FlowName, Namespace, NodeName, QueueName, RunId, SecretName, SettingName, Shard, TokenName, ValueName,
+    WorkerName,
 };
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};

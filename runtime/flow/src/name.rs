@@ -156,6 +156,10 @@ name! {
     SecretName
 }
 name! {
+    /// The name of a configuration value or an environment variable, as flows, operators and guests write it.
+    SettingName
+}
+name! {
     /// A fixed part of all runs; one engine at a time drives it.
     Shard
 }

@@ -15,15 +15,19 @@ const HTTP: u8 = 1;
 const CLOCK: u8 = 2;
 const RANDOM: u8 = 3;
 const SECRET: u8 = 4;
+const CONFIG: u8 = 5;
+const VARIABLE: u8 = 6;
 
 /// The access as a message contains it.
 pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
-    let Access { http, secrets, clock, random } = access;
+    let Access { http, secrets, config, variables, clock, random } = access;
     let http = http.iter().map(|pattern| (HTTP, pattern.to_string()));
     let secrets = secrets.iter().map(|name| (SECRET, name.to_string()));
+    let config = config.iter().map(|name| (CONFIG, name.to_string()));
+    let variables = variables.iter().map(|name| (VARIABLE, name.to_string()));
     let flags = [(CLOCK, *clock), (RANDOM, *random)];
     let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(number, _)| (number, String::new()));
-    http.chain(secrets).chain(flags).collect()
+    http.chain(secrets).chain(config).chain(variables).chain(flags).collect()
 }
 
 /// The access of a message.
@@ -36,6 +40,8 @@ pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
         match number {
             HTTP => drop(access.http.insert(text.parse().map_err(invalid)?)),
             SECRET => drop(access.secrets.insert(text.parse().map_err(invalid)?)),
+            CONFIG => drop(access.config.insert(text.parse().map_err(invalid)?)),
+            VARIABLE => drop(access.variables.insert(text.parse().map_err(invalid)?)),
             CLOCK => access.clock = true,
             RANDOM => access.random = true,
             unknown => return Err(codec::later(format!("access {unknown}"))),
@@ -53,10 +59,24 @@ mod tests {
         assert_eq!(access_to_wire(&Access::default()), []);
         let http = ["GET http://localhost:81/a/**", "PUT https://b.example/*"];
         let http = http.map(|pattern| pattern.parse().unwrap()).into();
-        let access = Access { http, secrets: ["LB_TOKEN".parse().unwrap()].into(), clock: true, random: true };
+        let access = Access {
+            http,
+            secrets: ["LB_TOKEN".parse().unwrap()].into(),
+            config: ["region".parse().unwrap()].into(),
+            variables: ["TZ".parse().unwrap()].into(),
+            clock: true,
+            random: true,
+        };
         let wire = access_to_wire(&access);
-        let expected =
-            [(1, "GET http://localhost:81/a/**"), (1, "PUT https://b.example/*"), (4, "LB_TOKEN"), (2, ""), (3, "")];
+        let expected = [
+            (1, "GET http://localhost:81/a/**"),
+            (1, "PUT https://b.example/*"),
+            (4, "LB_TOKEN"),
+            (5, "region"),
+            (6, "TZ"),
+            (2, ""),
+            (3, ""),
+        ];
         assert_eq!(wire.iter().map(|(number, text)| (*number, text.as_str())).collect::<Vec<_>>(), expected);
         assert_eq!(access_from_wire(wire).unwrap(), access);
     }

@@ -1,10 +1,11 @@
 //! The input and the result of a call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flow::{Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName, Values};
 use gateway::Outbound;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 /// One call of a guest: a job, as the sandbox receives it.
@@ -47,8 +48,19 @@ pub struct Outside {
     pub clock: bool,
     /// The randomness of the machine, instead of that of the attempt.
     pub random: bool,
+    /// The settings of the operator that it may read.
+    pub settings: Settings,
     /// What checks and sends its requests; `None` where no guest has a network.
     pub gateway: Option<Arc<dyn Outbound>>,
+}
+
+/// The settings of the operator that a call may read: each that its flow asks for, or why it is denied.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// The values of `wasi:config/store`.
+    pub config: BTreeMap<String, Result<String, String>>,
+    /// The environment variables.
+    pub variables: BTreeMap<String, Result<String, String>>,
 }
 
 /// The function of the task to call.

@@ -5,12 +5,13 @@
 //! empty: no folder is open, no socket can be created, no stream is a terminal.
 
 mod clock;
+mod config;
 mod http;
 mod process;
 mod random;
 mod stdio;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use flow::{Limits, NodeName, RunId, Timestamp};
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
@@ -56,13 +57,14 @@ pub(crate) struct HostState {
     terminals: WasiCliCtx,
     files: WasiFilesystemCtx,
     sockets: WasiSocketsCtx,
-    /// The first denied capability that the guest tried to use.
-    denied: Option<DeniedCapability>,
+    config: BTreeMap<String, Result<String, String>>,
+    /// Why the first thing that was denied to the guest was denied, beside its requests.
+    denied: Option<String>,
 }
 
 /// A capability that WASI has and that no guest is granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DeniedCapability {
+enum DeniedCapability {
     /// A TCP socket.
     Tcp,
     /// A UDP socket.
@@ -73,7 +75,7 @@ pub(crate) enum DeniedCapability {
 
 impl DeniedCapability {
     /// The attempted capability, in words for a user.
-    pub(crate) fn describe(self) -> &'static str {
+    fn describe(self) -> &'static str {
         match self {
             Self::Tcp => "it opened a TCP socket",
             Self::Udp => "it opened a UDP socket",
@@ -116,7 +118,7 @@ impl HostState {
             watch,
             streams: Streams::new(&limits, process.stdout(), observer.clone()),
             observer,
-            process,
+            process: process.with_variables(&outside.settings.variables),
             clock: if outside.clock { Clock::of_machine() } else { Clock::of_job(origin.time) },
             randomness: match outside.random {
                 true => Randomness::of_machine(),
@@ -127,19 +129,28 @@ impl HostState {
             terminals: WasiCliCtx::default(),
             files: WasiFilesystemCtx::default(),
             sockets: WasiSocketsCtx::default(),
+            config: outside.settings.config.clone(),
             denied: None,
         }
     }
 
     /// Why the first thing that was denied to the guest was denied.
     pub(crate) fn denied(&self) -> Option<String> {
-        let capability = self.denied.map(|denied| format!("{}, and guests have no sockets", denied.describe()));
-        capability.or_else(|| self.http.denied())
+        self.denied.clone().or_else(|| self.http.denied())
+    }
+
+    /// Notes why something is denied to the guest.
+    fn deny(&mut self, reason: impl FnOnce() -> String) {
+        self.denied.get_or_insert_with(reason);
+    }
+
+    fn deny_capability(&mut self, capability: DeniedCapability) {
+        self.deny(|| format!("{}, and guests have no sockets", capability.describe()));
     }
 }
 
 /// The interfaces that [`link`] offers, without their versions. No other interface can be imported.
-pub(crate) const GRANTED: [&str; 31] = [
+pub(crate) const GRANTED: [&str; 32] = [
     "waft:task/host",
     "waft:task/types",
     "wasi:cli/environment",
@@ -154,6 +165,7 @@ pub(crate) const GRANTED: [&str; 31] = [
     "wasi:cli/terminal-stdout",
     "wasi:clocks/monotonic-clock",
     "wasi:clocks/wall-clock",
+    "wasi:config/store",
     "wasi:filesystem/preopens",
     "wasi:filesystem/types",
     "wasi:http/outgoing-handler",
@@ -177,6 +189,7 @@ pub(crate) const GRANTED: [&str; 31] = [
 pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     link_own(linker)?;
     http::link(linker)?;
+    config::link(linker)?;
     link_streams(linker)?;
     link_empty(linker)
 }
@@ -220,15 +233,15 @@ fn link_empty(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
         WasiSocketsCtxView { ctx: &mut state.sockets, table: &mut state.table }
     }
     fn names(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        state.denied.get_or_insert(DeniedCapability::Names);
+        state.deny_capability(DeniedCapability::Names);
         network(state)
     }
     fn tcp(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        state.denied.get_or_insert(DeniedCapability::Tcp);
+        state.deny_capability(DeniedCapability::Tcp);
         network(state)
     }
     fn udp(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        state.denied.get_or_insert(DeniedCapability::Udp);
+        state.deny_capability(DeniedCapability::Udp);
         network(state)
     }
     cli::terminal_input::add_to_linker::<_, WasiCli>(linker, terminals)?;

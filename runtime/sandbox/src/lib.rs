@@ -16,7 +16,7 @@ pub use module::{Module, ModuleError, imports};
 mod call;
 mod sandbox;
 
-pub use call::{Action, Call, CallReport, Completion, Level, LogLine, Observer, Outside, Standard, Stats};
+pub use call::{Action, Call, CallReport, Completion, Level, LogLine, Observer, Outside, Settings, Standard, Stats};
 pub use sandbox::{CacheConfig, Config, Sandbox, SandboxError};
 
 mod permits;

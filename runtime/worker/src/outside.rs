@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::Grants;
+use flow::{CallAccess, Grants, SettingKind};
 use gateway::{Closed, Gateway, Outbound};
 use protocol::Job;
 
@@ -22,12 +22,22 @@ impl Outside {
     pub(crate) fn of_call(&self, job: &Job) -> sandbox::Outside {
         let access = Arc::new(self.grants.of_call(&job.access, &job.flow, &job.call.task, &job.module));
         let (clock, random) = (access.has_clock(), access.has_random());
+        let settings = settings(&access);
         let gateway: Arc<dyn Outbound> = match &self.gateway {
             Some(gateway) if !access.is_empty() => {
                 Arc::new(gateway.for_call(job.flow.namespace(), access, job.limits.http_bytes))
             }
             Some(_) | None => Arc::new(Closed(access)),
         };
-        sandbox::Outside { clock, random, gateway: Some(gateway) }
+        sandbox::Outside { clock, random, settings, gateway: Some(gateway) }
     }
+}
+
+/// The settings that a call may read.
+fn settings(access: &CallAccess) -> sandbox::Settings {
+    let of_kind = |kind| {
+        let settings = access.settings(kind).into_iter();
+        settings.map(|(name, value)| (name.to_string(), value.map_err(|denial| denial.to_string()))).collect()
+    };
+    sandbox::Settings { config: of_kind(SettingKind::Config), variables: of_kind(SettingKind::Variable) }
 }

@@ -8,7 +8,7 @@ use super::{
     keys,
     reader::{Diagnostics, Reader, wrong_type},
 };
-use crate::{Access, Diagnostic};
+use crate::{Access, Diagnostic, SettingName};
 
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics: &mut Diagnostics) -> Access {
     let owner = format!("\"allow\" of {owner}");
@@ -22,6 +22,8 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
     let mut access = Access {
         http: BTreeSet::new(),
         secrets: BTreeSet::new(),
+        config: BTreeSet::new(),
+        variables: BTreeSet::new(),
         clock: flag(&mut table, "clock", diagnostics),
         random: flag(&mut table, "random", diagnostics),
     };
@@ -32,6 +34,12 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
     let secrets = table.list("secrets", "a list of names such as [\"LB_TOKEN\"]", diagnostics);
     for toml in secrets.iter().flat_map(|secrets| secrets.value) {
         access.secrets.extend(parsed(toml, "secrets", &table.owner, diagnostics));
+    }
+    for (key, names) in [("config", &mut access.config), ("env", &mut access.variables)] {
+        let list = table.list(key, "a list of names such as [\"region\"]", diagnostics);
+        for toml in list.iter().flat_map(|list| list.value) {
+            names.extend(parsed::<SettingName>(toml, key, &table.owner, diagnostics));
+        }
     }
     table.finish(|_| None, diagnostics);
     access

@@ -138,6 +138,8 @@ pub(crate) static ALLOW: Keys = LazyLock::new(|| {
     vec![
         Key::new("http", "list of texts", "none"),
         Key::new("secrets", "list of names", "none"),
+        Key::new("config", "list of names", "none"),
+        Key::new("env", "list of names", "none"),
         Key::new("clock", "true or false", "`false`"),
         Key::new("random", "true or false", "`false`"),
     ]

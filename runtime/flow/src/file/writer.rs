@@ -230,17 +230,21 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
 }
 
 fn write_access(access: &Access, table: &mut Table) {
-    let Access { http, secrets, clock, random } = access;
+    let Access { http, secrets, config, variables, clock, random } = access;
     let mut allow = Table::new(format!("\"allow\" of {}", table.owner()), &keys::ALLOW);
-    let patterns: Vec<String> = http.iter().map(ToString::to_string).collect();
-    allow.texts("http", &patterns);
-    let secrets: Vec<String> = secrets.iter().map(ToString::to_string).collect();
-    allow.texts("secrets", &secrets);
+    allow.texts("http", &texts(http));
+    allow.texts("secrets", &texts(secrets));
+    allow.texts("config", &texts(config));
+    allow.texts("env", &texts(variables));
     allow.flag("clock", Some(*clock).filter(|clock| *clock));
     allow.flag("random", Some(*random).filter(|random| *random));
     if !allow.is_empty() {
         table.inline("allow", &allow);
     }
+}
+
+fn texts<'a, T: ToString + 'a>(values: impl IntoIterator<Item = &'a T>) -> Vec<String> {
+    values.into_iter().map(ToString::to_string).collect()
 }
 
 fn write_limits(limits: &LimitOverrides, table: &mut Table, diagnostics: &mut Vec<Diagnostic>) {

@@ -171,7 +171,7 @@ fn snapshots() -> Samples {
 
 fn access() -> Access {
     let http = ["GET,PUT https://oven.example/v1/pans/*".parse().unwrap()].into();
-    Access { http, secrets: ["OVEN_TOKEN".parse().unwrap()].into(), clock: true, random: false }
+    Access { http, secrets: ["OVEN_TOKEN".parse().unwrap()].into(), clock: true, ..Access::default() }
 }
 
 fn jobs() -> Samples {

@@ -75,4 +75,22 @@ fn random() -> u64 {
     RandomState::new().hash_one(1)
 }
 
-waft_guest::export!(request, fetch, try_request, clocks, random);
+/// Reads a configuration value.
+#[task(provides = "value")]
+fn read_config(name: String) -> Result<String, Failure> {
+    Ok(waft_guest::config(&name)?)
+}
+
+/// Provides what a configuration value is, or nothing.
+#[task(provides = "value")]
+fn try_config(name: String) -> Option<String> {
+    waft_guest::config(&name).ok()
+}
+
+/// Reads an environment variable.
+#[task(provides = "value")]
+fn read_variable(name: String) -> Result<String, Failure> {
+    std::env::var(&name).map_err(|error| Failure::transient(format!("{name}: {error}")))
+}
+
+waft_guest::export!(request, fetch, try_request, clocks, random, read_config, try_config, read_variable);

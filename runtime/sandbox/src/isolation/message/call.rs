@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{ExchangeNumber, FailureHead, Tag, ValueHead, invalid, json, read_values, value_heads};
-use crate::call::{Action, Call, Outside};
+use crate::call::{Action, Call, Outside, Settings};
 
 #[derive(Serialize, Deserialize)]
 struct CallHead {
@@ -25,6 +25,7 @@ struct CallHead {
     required_outputs: Vec<String>,
     clock: bool,
     random: bool,
+    settings: Settings,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,7 +70,7 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         limits,
         required_outputs,
         // A child sends its requests to its parent.
-        outside: Outside { clock, random, gateway: _ },
+        outside: Outside { clock, random, settings, gateway: _ },
         interrupt: _,
     } = call;
     let mut body = Vec::new();
@@ -101,6 +102,7 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         required_outputs: required_outputs.iter().map(ToString::to_string).collect(),
         clock: *clock,
         random: *random,
+        settings: settings.clone(),
     };
     exchange.message(Tag::Call, &head, &body)
 }
@@ -135,7 +137,7 @@ pub(in crate::isolation) fn decode_call(head: &[u8], mut body: &[u8]) -> io::Res
         action,
         limits: head.limits.into(),
         required_outputs: head.required_outputs.iter().map(|output| name(output)).collect::<io::Result<_>>()?,
-        outside: Outside { clock: head.clock, random: head.random, gateway: None },
+        outside: Outside { clock: head.clock, random: head.random, settings: head.settings, gateway: None },
         interrupt: CancellationToken::new(),
     })
 }

@@ -1,0 +1,18 @@
+//! Reads values by `wasi:config/store`.
+
+use bindings::wasi::config::store;
+
+mod bindings {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "config",
+        generate_all,
+    });
+}
+
+/// The value of a name, or why it cannot be read.
+pub(super) fn get(name: &str) -> Result<Option<String>, String> {
+    store::get(name).map_err(|error| match error {
+        store::Error::Upstream(reason) | store::Error::Io(reason) => reason,
+    })
+}
