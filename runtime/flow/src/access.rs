@@ -3,16 +3,18 @@
 //! Two people agree on it: the author of a flow asks for each task (`allow` in the flow file), and the operator of a worker
 //! grants (`[[grant]]` in the settings). A call may do only what both name. Without them a call reaches nothing.
 
+mod directory;
 mod grant;
 mod http;
 mod network;
 mod setting;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{SecretName, SettingName};
+use crate::{DirectoryName, SecretName, SettingName};
 
 pub use self::{
+    directory::{CallDirectory, DirectoryUse, GrantedDirectory},
     grant::{AccessDenial, CallAccess, Grant, GrantedPart, Grants, Reach},
     http::{HttpPattern, HttpTarget, InvalidHttpPattern, InvalidHttpTarget},
     network::{InvalidNetwork, Network, is_public},
@@ -33,6 +35,8 @@ pub struct Access {
     pub config: BTreeSet<SettingName>,
     /// Environment variables that the guest sees.
     pub variables: BTreeSet<SettingName>,
+    /// Directories of the worker.
+    pub directories: BTreeMap<DirectoryName, DirectoryUse>,
     /// The clocks of the worker, instead of clocks that stand at the time of the job.
     pub clock: bool,
     /// Randomness that nobody can predict, instead of the same numbers for each attempt.
@@ -48,11 +52,15 @@ impl Access {
 
     /// Adds what another one contains.
     fn extend(&mut self, other: &Self) {
-        let Self { http, secrets, config, variables, clock, random } = other;
+        let Self { http, secrets, config, variables, directories, clock, random } = other;
         self.http.extend(http.iter().cloned());
         self.secrets.extend(secrets.iter().cloned());
         self.config.extend(config.iter().cloned());
         self.variables.extend(variables.iter().cloned());
+        for (name, directory_use) in directories {
+            let own = self.directories.entry(name.clone()).or_insert(*directory_use);
+            *own = (*own).max(*directory_use);
+        }
         self.clock |= clock;
         self.random |= random;
     }

@@ -33,8 +33,8 @@ mod skip_reason;
 mod state;
 
 pub use access::{
-    Access, AccessDenial, CallAccess, Grant, GrantedPart, Grants, HttpPattern, HttpTarget, Network, Reach, SECRET_MARK,
-    Setting, SettingKind, is_public,
+    Access, AccessDenial, CallAccess, CallDirectory, DirectoryUse, Grant, GrantedDirectory, GrantedPart, Grants,
+    HttpPattern, HttpTarget, Network, Reach, SECRET_MARK, Setting, SettingKind, is_public,
 };
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationBudget};
@@ -46,8 +46,8 @@ pub use failure::{
 };
 pub use limits::{ExceededLimit, LimitEntry, LimitOverrides, Limits, MAX_STACK_BYTES};
 pub use name::{
-    Export, FlowName, Namespace, NodeName, QueueName, RunId, SecretName, SettingName, Shard, TokenName, ValueName,
-    WorkerName,
+    DirectoryName, Export, FlowName, Namespace, NodeName, QueueName, RunId, SecretName, SettingName, Shard, TokenName,
+    ValueName, WorkerName,
 };
 pub use notification::{NotificationOutcome, TaskNotification};
 pub use pace::{Pace, Per, Rate};

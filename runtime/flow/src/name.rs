@@ -156,6 +156,10 @@ name! {
     SecretName
 }
 name! {
+    /// The name of a directory of an operator, as flows, operators and guests write it.
+    DirectoryName
+}
+name! {
     /// The name of a configuration value or an environment variable, as flows, operators and guests write it.
     SettingName
 }

@@ -1,7 +1,7 @@
 //! What a flow asks for a call, in messages: numbers with texts, so that a new kind of access changes no message that does not
 //! ask for it.
 
-use flow::Access;
+use flow::{Access, DirectoryUse};
 
 use crate::{
     codec,
@@ -17,17 +17,26 @@ const RANDOM: u8 = 3;
 const SECRET: u8 = 4;
 const CONFIG: u8 = 5;
 const VARIABLE: u8 = 6;
+const READ_DIRECTORY: u8 = 7;
+const WRITE_DIRECTORY: u8 = 8;
 
 /// The access as a message contains it.
 pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
-    let Access { http, secrets, config, variables, clock, random } = access;
+    let Access { http, secrets, config, variables, directories, clock, random } = access;
     let http = http.iter().map(|pattern| (HTTP, pattern.to_string()));
     let secrets = secrets.iter().map(|name| (SECRET, name.to_string()));
     let config = config.iter().map(|name| (CONFIG, name.to_string()));
     let variables = variables.iter().map(|name| (VARIABLE, name.to_string()));
+    let directories = directories.iter().map(|(name, directory_use)| {
+        let number = match directory_use {
+            DirectoryUse::Read => READ_DIRECTORY,
+            DirectoryUse::Write => WRITE_DIRECTORY,
+        };
+        (number, name.to_string())
+    });
     let flags = [(CLOCK, *clock), (RANDOM, *random)];
     let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(number, _)| (number, String::new()));
-    http.chain(secrets).chain(config).chain(variables).chain(flags).collect()
+    http.chain(secrets).chain(config).chain(variables).chain(directories).chain(flags).collect()
 }
 
 /// The access of a message.
@@ -42,6 +51,8 @@ pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
             SECRET => drop(access.secrets.insert(text.parse().map_err(invalid)?)),
             CONFIG => drop(access.config.insert(text.parse().map_err(invalid)?)),
             VARIABLE => drop(access.variables.insert(text.parse().map_err(invalid)?)),
+            READ_DIRECTORY => drop(access.directories.insert(text.parse().map_err(invalid)?, DirectoryUse::Read)),
+            WRITE_DIRECTORY => drop(access.directories.insert(text.parse().map_err(invalid)?, DirectoryUse::Write)),
             CLOCK => access.clock = true,
             RANDOM => access.random = true,
             unknown => return Err(codec::later(format!("access {unknown}"))),
@@ -64,6 +75,9 @@ mod tests {
             secrets: ["LB_TOKEN".parse().unwrap()].into(),
             config: ["region".parse().unwrap()].into(),
             variables: ["TZ".parse().unwrap()].into(),
+            directories: [("data", DirectoryUse::Write), ("menu", DirectoryUse::Read)]
+                .map(|(name, own)| (name.parse().unwrap(), own))
+                .into(),
             clock: true,
             random: true,
         };
@@ -74,6 +88,8 @@ mod tests {
             (4, "LB_TOKEN"),
             (5, "region"),
             (6, "TZ"),
+            (8, "data"),
+            (7, "menu"),
             (2, ""),
             (3, ""),
         ];

@@ -1,12 +1,14 @@
 //! The input and the result of a call.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use flow::{Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName, Values};
 use gateway::Outbound;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+use crate::host_state::DirectoryUsages;
 
 /// One call of a guest: a job, as the sandbox receives it.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct Outside {
     pub random: bool,
     /// The settings of the operator that it may read.
     pub settings: Settings,
+    /// The directories that it may use.
+    pub directories: Directories,
     /// What checks and sends its requests; `None` where no guest has a network.
     pub gateway: Option<Arc<dyn Outbound>>,
 }
@@ -61,6 +65,24 @@ pub struct Settings {
     pub config: BTreeMap<String, Result<String, String>>,
     /// The environment variables.
     pub variables: BTreeMap<String, Result<String, String>>,
+}
+
+/// The directories of the machine that a call may use.
+#[derive(Debug, Clone, Default)]
+pub struct Directories {
+    /// Each that its flow asks for, or why it is denied. The guest finds one at `/NAME`.
+    pub all: BTreeMap<String, Result<Directory, String>>,
+    /// What is known of them in this process.
+    pub usages: Arc<DirectoryUsages>,
+}
+
+/// A directory that a call may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The size up to which the call may fill it, in bytes, or why the call may only read.
+    pub write: Result<u64, String>,
 }
 
 /// The function of the task to call.

@@ -1,11 +1,13 @@
 //! The environment that a guest sees: its job's time, its job's randomness, its standard streams, what it is granted, and nothing
 //! else.
 //!
-//! Further WASI interfaces (files, sockets, terminals) exist, since guests' standard libraries import them, but they are
-//! empty: no folder is open, no socket can be created, no stream is a terminal.
+//! Further WASI interfaces (sockets, terminals) exist, since guests' standard libraries import them, but they are empty: no socket
+//! can be created, no stream is a terminal.
 
 mod clock;
 mod config;
+mod denied;
+mod files;
 mod http;
 mod process;
 mod random;
@@ -17,8 +19,7 @@ use flow::{Limits, NodeName, RunId, Timestamp};
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{
     cli::{WasiCli, WasiCliCtx, WasiCliCtxView},
-    filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView},
-    p2::bindings::{cli, clocks, filesystem, random as wasi_random, sockets},
+    p2::bindings::{cli, clocks, random as wasi_random, sockets},
     sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView},
 };
 use wasmtime_wasi_io::bindings::wasi::io;
@@ -29,10 +30,13 @@ use crate::{
     run::Watchdog,
 };
 
+pub use files::DirectoryUsages;
+pub(crate) use files::Files;
 pub(crate) use process::{Exited, Process};
 pub(crate) use stdio::{CapturedOutput, Stdout, Streams};
 
 use clock::Clock;
+pub(crate) use denied::Denied;
 use http::Http;
 use random::Randomness;
 
@@ -55,11 +59,10 @@ pub(crate) struct HostState {
     http: Http,
     table: ResourceTable,
     terminals: WasiCliCtx,
-    files: WasiFilesystemCtx,
+    files: Files,
     sockets: WasiSocketsCtx,
     config: BTreeMap<String, Result<String, String>>,
-    /// Why the first thing that was denied to the guest was denied, beside its requests.
-    denied: Option<String>,
+    denied: Denied,
 }
 
 /// A capability that WASI has and that no guest is granted.
@@ -109,8 +112,10 @@ impl HostState {
         origin: CallOrigin<'_>,
         process: Process,
         outside: &Outside,
+        files: Files,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
+        let denied = files.denied();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Self {
@@ -124,28 +129,28 @@ impl HostState {
                 true => Randomness::of_machine(),
                 false => Randomness::of_attempt(&origin.seed),
             },
-            http: Http::new(outside, limits.http_bytes),
+            http: Http::new(outside, limits.http_bytes, denied.clone()),
             table,
             terminals: WasiCliCtx::default(),
-            files: WasiFilesystemCtx::default(),
+            files,
             sockets: WasiSocketsCtx::default(),
             config: outside.settings.config.clone(),
-            denied: None,
+            denied,
         }
     }
 
     /// Why the first thing that was denied to the guest was denied.
     pub(crate) fn denied(&self) -> Option<String> {
-        self.denied.clone().or_else(|| self.http.denied())
+        self.denied.first()
     }
 
-    /// Notes why something is denied to the guest.
-    fn deny(&mut self, reason: impl FnOnce() -> String) {
-        self.denied.get_or_insert_with(reason);
+    /// Whether the guest has a directory.
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.is_granted()
     }
 
-    fn deny_capability(&mut self, capability: DeniedCapability) {
-        self.deny(|| format!("{}, and guests have no sockets", capability.describe()));
+    fn deny_capability(&self, capability: DeniedCapability) {
+        self.denied.note(|| format!("{}, and guests have no sockets", capability.describe()));
     }
 }
 
@@ -190,6 +195,7 @@ pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     link_own(linker)?;
     http::link(linker)?;
     config::link(linker)?;
+    files::link(linker)?;
     link_streams(linker)?;
     link_empty(linker)
 }
@@ -226,9 +232,6 @@ fn link_empty(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     fn terminals(state: &mut HostState) -> WasiCliCtxView<'_> {
         WasiCliCtxView { ctx: &mut state.terminals, table: &mut state.table }
     }
-    fn files(state: &mut HostState) -> WasiFilesystemCtxView<'_> {
-        WasiFilesystemCtxView { ctx: &mut state.files, table: &mut state.table }
-    }
     fn network(state: &mut HostState) -> WasiSocketsCtxView<'_> {
         WasiSocketsCtxView { ctx: &mut state.sockets, table: &mut state.table }
     }
@@ -249,8 +252,6 @@ fn link_empty(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, terminals)?;
-    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, files)?;
-    filesystem::types::add_to_linker::<_, WasiFilesystem>(linker, files)?;
     let options = sockets::network::LinkOptions::default();
     sockets::network::add_to_linker::<_, WasiSockets>(linker, &options, network)?;
     sockets::instance_network::add_to_linker::<_, WasiSockets>(linker, network)?;

@@ -42,6 +42,10 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 /// The pause before a call is returned because this machine cannot make it now: it may come back at once.
 pub const UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
 
+/// Why no call in a child has a directory: what could open files for it would have to be trusted by the parent.
+const NO_FILES_IN_CHILDREN: &str = "the worker calls guests in processes of their own, which have no files; let a worker \
+                                    without `--isolate process` take the job";
+
 /// A child has ended before it read its request, so no guest was called.
 struct Unread;
 
@@ -126,6 +130,11 @@ impl IsolatedCode {
         interrupts: [CancellationToken; 2],
         observer: Arc<dyn Observer>,
     ) -> CallReport {
+        if let Some(name) = call.outside.directories.all.iter().find_map(|(name, own)| own.as_ref().ok().map(|_| name))
+        {
+            let reason = format!("the directory {name} is denied: {NO_FILES_IN_CHILDREN}");
+            return CallReport::without_guest(Completion::Failed(Failure::new(FailureKind::Denied, reason)));
+        }
         let report = match self.call_once(call, interrupts.clone(), observer.clone()).await {
             Err(Unread) => self.call_once(call, interrupts, observer).await,
             report => report,

@@ -2,34 +2,47 @@
 
 use std::sync::Arc;
 
-use flow::{CallAccess, Grants, SettingKind};
+use flow::{CallAccess, CallDirectory, Grants, SettingKind};
 use gateway::{Closed, Gateway, Outbound};
 use protocol::Job;
+use sandbox::{Directories, Directory, DirectoryUsages};
 
 /// The grants of the operator, and the way out for what they allow.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outside {
     grants: Arc<Grants>,
     gateway: Option<Arc<Gateway>>,
+    usages: Arc<DirectoryUsages>,
 }
 
 impl Outside {
     pub(crate) fn new(grants: Grants, gateway: Arc<Gateway>) -> Self {
-        Self { grants: Arc::new(grants), gateway: Some(gateway) }
+        Self { grants: Arc::new(grants), gateway: Some(gateway), usages: Arc::default() }
     }
 
     /// What the call of a job may reach.
     pub(crate) fn of_call(&self, job: &Job) -> sandbox::Outside {
         let access = Arc::new(self.grants.of_call(&job.access, &job.flow, &job.call.task, &job.module));
         let (clock, random) = (access.has_clock(), access.has_random());
-        let settings = settings(&access);
+        let (settings, directories) = (settings(&access), self.directories(&access));
         let gateway: Arc<dyn Outbound> = match &self.gateway {
             Some(gateway) if !access.is_empty() => {
                 Arc::new(gateway.for_call(job.flow.namespace(), access, job.limits.http_bytes))
             }
             Some(_) | None => Arc::new(Closed(access)),
         };
-        sandbox::Outside { clock, random, settings, gateway: Some(gateway) }
+        sandbox::Outside { clock, random, settings, directories, gateway: Some(gateway) }
+    }
+
+    /// The directories that a call may use.
+    fn directories(&self, access: &CallAccess) -> Directories {
+        let all = access.directories().into_iter().map(|(name, directory)| {
+            let directory = directory.map_err(|denial| denial.to_string()).map(|CallDirectory { path, write }| {
+                Directory { path, write: write.map_err(|denial| denial.to_string()) }
+            });
+            (name.to_string(), directory)
+        });
+        Directories { all: all.collect(), usages: self.usages.clone() }
     }
 }
 

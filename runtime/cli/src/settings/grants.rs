@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
-use flow::{Access, Grant, Grants, SettingName};
+use flow::{Access, DirectoryName, Grant, GrantedDirectory, Grants, SettingName};
 use serde::Deserialize;
 
-use super::parser::Parser;
+use super::{
+    directories::{self, RawDirectory},
+    parser::Parser,
+};
 
 /// The tables.
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +28,7 @@ struct RawGrant {
     secrets: Vec<String>,
     config: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
+    dirs: BTreeMap<String, RawDirectory>,
     clock: bool,
     random: bool,
 }
@@ -43,13 +47,15 @@ impl RawGrants {
 
     /// The grants, and what is wrong with them.
     pub(super) fn grants(&self, parser: &mut Parser) -> Grants {
-        Grants(self.0.iter().zip(1..).map(|(raw, number)| raw.grant(number, parser)).collect())
+        let grants = Grants(self.0.iter().zip(1..).map(|(raw, number)| raw.grant(number, parser)).collect());
+        directories::check_overlaps(&grants, parser);
+        grants
     }
 }
 
 impl RawGrant {
     fn grant(&self, number: usize, parser: &mut Parser) -> Grant {
-        let Self { namespace, flow, task, module, http, networks, secrets, config, env, clock, random } = self;
+        let Self { namespace, flow, task, module, http, networks, secrets, config, env, dirs, clock, random } = self;
         let mut reader = Reader { number, parser };
         let grant = Grant {
             namespace: reader.one("namespace", namespace.as_ref()),
@@ -65,6 +71,7 @@ impl RawGrant {
             },
             config: reader.settings("config", config),
             variables: reader.variables(env),
+            directories: reader.directories(dirs),
             networks: reader.all("networks", networks),
         };
         let grant = reader.within(grant);
@@ -78,7 +85,7 @@ impl RawGrant {
     }
 }
 
-const NOTHING: &str = "it grants nothing: let it have `http`, `secrets`, `config`, `env`, `clock` or `random`";
+const NOTHING: &str = "it grants nothing: let it have `http`, `secrets`, `config`, `env`, `dirs`, `clock` or `random`";
 
 /// The start of the names of variables that a command gets from waft.
 const OWN_VARIABLES: &str = "WAFT_";
@@ -142,6 +149,18 @@ impl Reader<'_> {
         self.settings("env", values)
     }
 
+    fn directories(
+        &mut self,
+        directories: &BTreeMap<String, RawDirectory>,
+    ) -> BTreeMap<DirectoryName, GrantedDirectory> {
+        let mut granted = BTreeMap::new();
+        for (name, raw) in directories {
+            let directory = raw.directory().map_err(|error| self.report(format!("dirs.{name}: {error}"))).ok();
+            granted.extend(self.one("dirs", Some(name)).zip(directory));
+        }
+        granted
+    }
+
     fn all<T: FromStr<Err: Display>>(&mut self, key: &str, texts: &[String]) -> Vec<T> {
         texts.iter().filter_map(|text| self.one(key, Some(text))).collect()
     }
@@ -170,12 +189,13 @@ mod tests {
         );
         assert_eq!(errors, Vec::<String>::new());
         let [of_shop, of_all] = &grants[..] else { panic!("{grants:?}") };
-        let Grant { namespace, flow, task, module, access, config, variables, networks } = of_shop;
+        let Grant { namespace, flow, task, module, access, config, variables, directories, networks } = of_shop;
         assert_eq!(namespace.as_ref().unwrap().as_str(), "shop");
         assert_eq!(flow.as_ref().unwrap().as_str(), "shop/provision");
         assert_eq!(task.as_ref().unwrap().as_str(), "add-ip");
         assert_eq!((module, networks[0].to_string()), (&None, "10.0.0.0/8".to_owned()));
         assert_eq!(access.http.first().unwrap().to_string(), "PUT https://lb.example.com/v1/pools/*");
+        assert!(directories.is_empty());
         let values = [config, variables].map(|values| values.iter().map(|(name, value)| format!("{name}={value}")));
         assert_eq!(values.map(|values| values.collect::<Vec<_>>()), [["region=eu"], ["TZ=UTC"]]);
         assert_eq!(*of_all, Grant { access: Access { clock: true, ..Access::default() }, ..Grant::default() });

@@ -6,8 +6,10 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Access, HttpPattern, HttpTarget, Network, Setting, SettingKind, is_public};
-use crate::{Digest, FlowName, Namespace, NodeName, SecretName, SettingName};
+use super::{
+    Access, DirectoryUse, GrantedDirectory, HttpPattern, HttpTarget, Network, Setting, SettingKind, is_public,
+};
+use crate::{Digest, DirectoryName, FlowName, Namespace, NodeName, SecretName, SettingName};
 
 /// A rule of an operator: which calls it is for, and what it grants to them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +28,8 @@ pub struct Grant {
     pub config: BTreeMap<SettingName, String>,
     /// The environment variables that it grants.
     pub variables: BTreeMap<SettingName, String>,
+    /// The directories that it grants.
+    pub directories: BTreeMap<DirectoryName, GrantedDirectory>,
     /// The networks that the granted requests may reach although they are not public. An address that a pattern names may be
     /// reached in any case.
     pub networks: Vec<Network>,
@@ -120,6 +124,7 @@ impl Grant {
             access: _,
             config: _,
             variables: _,
+            directories: _,
             networks: _,
         } = self;
         let is_task = |own: &NodeName| own == task || task.as_element().is_some_and(|(of, _)| of == *own);
@@ -140,6 +145,10 @@ impl Grant {
         let mut granted = self.access.clone();
         granted.config.extend(self.config.keys().cloned());
         granted.variables.extend(self.variables.keys().cloned());
+        granted.directories.extend(self.directories.iter().map(|(name, directory)| {
+            let directory_use = directory.max_bytes.map_or(DirectoryUse::Read, |_| DirectoryUse::Write);
+            (name.clone(), directory_use)
+        }));
         granted
     }
 
@@ -178,6 +187,14 @@ impl CallAccess {
         self.granted().is_empty()
     }
 
+    pub(super) fn asked(&self) -> &Access {
+        &self.asked
+    }
+
+    pub(super) fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
     /// All that rules grant to the call, asked for or not.
     #[must_use]
     pub fn granted(&self) -> Access {
@@ -189,7 +206,7 @@ impl CallAccess {
     /// Each thing that the flow asks for, in the words of a flow file, and how much of it is granted.
     #[must_use]
     pub fn granted_parts(&self) -> Vec<(String, GrantedPart)> {
-        let Access { http, secrets, config, variables, clock, random } = &self.asked;
+        let Access { http, secrets, config, variables, directories: _, clock, random } = &self.asked;
         let granted = self.granted();
         let http = http.iter().map(|asked| {
             let is_reached = |address| self.grants.iter().any(|grant| grant.reaches(asked, address));
@@ -211,7 +228,8 @@ impl CallAccess {
         let flags = [("clock", *clock, granted.clock), ("random", *random, granted.random)];
         let flags = flags.into_iter().filter(|(_, is_asked, _)| *is_asked);
         let flags = flags.map(|(name, _, is_granted)| (name.to_owned(), part(is_granted)));
-        http.chain(secrets).chain(config).chain(variables).chain(flags).collect()
+        let settings = config.chain(variables);
+        http.chain(secrets).chain(settings).chain(self.directory_parts()).chain(flags).collect()
     }
 
     /// Whether the call has the clocks of the worker.

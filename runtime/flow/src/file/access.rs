@@ -1,6 +1,10 @@
 //! Reads `allow` of a task: what it asks for beyond its sandbox.
 
-use std::{collections::BTreeSet, fmt::Display, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    str::FromStr,
+};
 
 use toml::{Spanned, de::DeValue};
 
@@ -8,7 +12,7 @@ use super::{
     keys,
     reader::{Diagnostics, Reader, wrong_type},
 };
-use crate::{Access, Diagnostic, SettingName};
+use crate::{Access, Diagnostic, DirectoryName, DirectoryUse, SettingName};
 
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics: &mut Diagnostics) -> Access {
     let owner = format!("\"allow\" of {owner}");
@@ -24,6 +28,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
         secrets: BTreeSet::new(),
         config: BTreeSet::new(),
         variables: BTreeSet::new(),
+        directories: BTreeMap::new(),
         clock: flag(&mut table, "clock", diagnostics),
         random: flag(&mut table, "random", diagnostics),
     };
@@ -41,8 +46,34 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
             names.extend(parsed::<SettingName>(toml, key, &table.owner, diagnostics));
         }
     }
+    let directories = table.list("dirs", DIRECTORIES, diagnostics);
+    for toml in directories.iter().flat_map(|directories| directories.value) {
+        access.directories.extend(directory(toml, &table.owner, diagnostics));
+    }
     table.finish(|_| None, diagnostics);
     access
+}
+
+const DIRECTORIES: &str = "a list such as [\"menu\", { name = \"data\", write = true }]";
+
+/// A directory to read by its name, or one by a table.
+fn directory<'t>(
+    toml: &'t Spanned<DeValue<'t>>,
+    owner: &str,
+    diagnostics: &mut Diagnostics,
+) -> Option<(DirectoryName, DirectoryUse)> {
+    if toml.get_ref().as_table().is_none() {
+        return Some((parsed(toml, "dirs", owner, diagnostics)?, DirectoryUse::Read));
+    }
+    let owner = format!("an element of \"dirs\" in {owner}");
+    let mut table = Reader::open(toml, owner, &keys::DIRECTORY, "{ name = \"data\", write = true }", diagnostics)?;
+    if table.take("name").is_none() {
+        diagnostics.push(table.missing_key("name", "name = \"data\""));
+    }
+    let name = table.name("name", diagnostics);
+    let writes = table.boolean("write", diagnostics).is_some_and(|flag| flag.value);
+    table.finish(|_| None, diagnostics);
+    Some((name?.value, if writes { DirectoryUse::Write } else { DirectoryUse::Read }))
 }
 
 fn parsed<T: FromStr<Err: Display>>(

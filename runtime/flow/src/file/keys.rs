@@ -140,9 +140,15 @@ pub(crate) static ALLOW: Keys = LazyLock::new(|| {
         Key::new("secrets", "list of names", "none"),
         Key::new("config", "list of names", "none"),
         Key::new("env", "list of names", "none"),
+        Key::new("dirs", "list of names or tables", "none"),
         Key::new("clock", "true or false", "`false`"),
         Key::new("random", "true or false", "`false`"),
     ]
+});
+
+/// The keys of a directory in a task's `allow`.
+pub(crate) static DIRECTORY: Keys = LazyLock::new(|| {
+    vec![Key::new("name", "name", "required").needed(), Key::new("write", "true or false", "`false`")]
 });
 
 /// The keys of a task's own `retry`.

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use self::table::Table;
 use super::{keys, parse};
 use crate::{
-    Access, Diagnostic, Draft, Edit, Join, LimitEntry, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pace,
-    Pattern, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
+    Access, Diagnostic, DirectoryName, DirectoryUse, Draft, Edit, Join, LimitEntry, LimitOverrides, MissedPolicy,
+    Otherwise, OverlapPolicy, Pace, Pattern, RetryPolicy, Severity, SourceOutcome, Strategy, Values,
     draft::{
         DraftController, DraftForEach, DraftLink, DraftList, DraftListener, DraftNode, DraftSchedule, DraftTask,
         DraftTaskKind, DraftTriggers, FlowBody, ModuleReference,
@@ -230,12 +230,17 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
 }
 
 fn write_access(access: &Access, table: &mut Table) {
-    let Access { http, secrets, config, variables, clock, random } = access;
+    let Access { http, secrets, config, variables, directories, clock, random } = access;
     let mut allow = Table::new(format!("\"allow\" of {}", table.owner()), &keys::ALLOW);
     allow.texts("http", &texts(http));
     allow.texts("secrets", &texts(secrets));
     allow.texts("config", &texts(config));
     allow.texts("env", &texts(variables));
+    let directory = |(name, directory_use): (&DirectoryName, &DirectoryUse)| match directory_use {
+        DirectoryUse::Read => format!("\"{name}\""),
+        DirectoryUse::Write => format!("{{ name = \"{name}\", write = true }}"),
+    };
+    allow.elements("dirs", &directories.iter().map(directory).collect::<Vec<_>>());
     allow.flag("clock", Some(*clock).filter(|clock| *clock));
     allow.flag("random", Some(*random).filter(|random| *random));
     if !allow.is_empty() {

@@ -34,8 +34,8 @@ type GetAll = Result<Vec<(String, String)>, ConfigError>;
 pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     for version in VERSIONS {
         let mut store = linker.instance(version)?;
-        store.func_wrap("get", |mut store: StoreContextMut<'_, HostState>, (name,): (String,)| {
-            Ok((store.data_mut().config_value(&name),))
+        store.func_wrap("get", |store: StoreContextMut<'_, HostState>, (name,): (String,)| {
+            Ok((store.data().config_value(&name),))
         })?;
         store.func_wrap("get-all", |store: StoreContextMut<'_, HostState>, (): ()| {
             Ok((store.data().config_values(),))
@@ -46,13 +46,13 @@ pub(super) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
 
 impl HostState {
     /// The value of a name. A name that the call may not read is an error, not a missing value: the guest would go on without it.
-    fn config_value(&mut self, name: &str) -> Get {
+    fn config_value(&self, name: &str) -> Get {
         let reason = match self.config.get(name) {
             Some(Ok(value)) => return Ok(Some(value.clone())),
             Some(Err(reason)) => reason.clone(),
             None => SettingKind::Config.not_asked(name).to_string(),
         };
-        self.deny(|| reason.clone());
+        self.denied.note(|| reason.clone());
         Err(ConfigError::Upstream(reason))
     }
 

@@ -63,7 +63,7 @@ impl environment::Host for HostState {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         // A guest reads all variables at once, so nobody knows which of them it needs.
         if let Some(reason) = self.process.missing_variable.clone() {
-            self.deny(|| reason);
+            self.denied.note(|| reason);
         }
         Ok(self.process.environment.clone())
     }

@@ -64,7 +64,10 @@ async fn a_guest_that_ignores_its_denied_socket_succeeds() {
 async fn rust_unsupported_errors_are_denied() {
     for (message, reason) in [
         ("operation not supported on this platform", "guests have no sockets, threads or processes"),
-        ("failed to find a pre-opened file descriptor through which \"/x\" could be opened", "guests have no files"),
+        (
+            "failed to find a pre-opened file descriptor through which \"/x\" could be opened",
+            "guests have no files, unless the flow asks for a directory",
+        ),
     ] {
         let mut image = Image::new();
         let result = image.failure(0, message, None);

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::{WriteError, write, write_addition};
 use crate::{
-    Access, Backoff, Draft, Edit, Join, Json, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy, Pattern,
-    RetryPolicy, SettingName, SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
+    Access, Backoff, DirectoryUse, Draft, Edit, Join, Json, LimitOverrides, MissedPolicy, Otherwise, OverlapPolicy,
+    Pattern, RetryPolicy, SettingName, SkipReach, SourceOutcome, StartTime, Strategy, Timestamp, Value,
     builder::{Builder, LinkBuilder, TaskBuilder},
     draft::{
         DraftFlow, DraftLink, DraftListener, DraftNode, DraftSchedule, DraftTask, DraftTriggers, FlowBody, LinkSpans,
@@ -166,7 +166,10 @@ fn random_access(rng: &mut SeededRng) -> Access {
         names.into_iter().filter(|_| chance(rng)).map(|name| name.parse().unwrap()).collect()
     };
     let (config, variables) = (settings(["region", "size-2"]), settings(["TZ", "LANG"]));
-    Access { http, secrets, config, variables, clock: chance(rng), random: chance(rng) }
+    let uses = [("menu", DirectoryUse::Read), ("data", DirectoryUse::Write)];
+    let directories =
+        uses.into_iter().filter(|_| chance(rng)).map(|(name, own)| (name.parse().unwrap(), own)).collect();
+    Access { http, secrets, config, variables, directories, clock: chance(rng), random: chance(rng) }
 }
 
 fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {
