@@ -13,6 +13,8 @@ mod bindings {
 /// The value of a name, or why it cannot be read.
 pub(super) fn get(name: &str) -> Result<Option<String>, String> {
     store::get(name).map_err(|error| match error {
-        store::Error::Upstream(reason) | store::Error::Io(reason) => reason,
+        // The failure of the call gets the reason from the host.
+        store::Error::Upstream(_) => "it is not allowed".into(),
+        store::Error::Io(reason) => reason,
     })
 }

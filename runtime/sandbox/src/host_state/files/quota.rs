@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io::{self, ErrorKind},
+    io,
     os::{fd::OwnedFd, unix::fs::FileExt as _, unix::fs::MetadataExt as _},
     path::PathBuf,
     sync::{
@@ -16,7 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat},
+    io::Errno,
+};
 
 use crate::host_state::denied::Denied;
 
@@ -84,7 +87,7 @@ impl Quota {
         self.with_ledger(move |ledger| {
             let size = file.metadata()?.len();
             let start = position.unwrap_or(size);
-            let end = start.checked_add(bytes.len() as u64).ok_or(ErrorKind::FileTooLarge)?;
+            let end = start.checked_add(bytes.len() as u64).ok_or(Errno::FBIG)?;
             ledger.reserve_growth(size, end)?;
             file.write_all_at(&bytes, start)
         })
@@ -122,7 +125,7 @@ impl Quota {
                 self.name
             )
         });
-        ErrorKind::StorageFull.into()
+        Errno::NOSPC.into()
     }
 }
 
@@ -190,7 +193,7 @@ fn measure(directory: OwnedFd, depth: usize, left: &mut usize) -> io::Result<Opt
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let inner = match openat(&directory, name, flags, Mode::empty()) {
                     Ok(inner) => measure(inner, depth, left)?,
-                    Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Some(0),
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Some(0),
                     Err(error) => return Err(error.into()),
                 };
                 let Some(inner) = inner else { return Ok(None) };
@@ -245,7 +248,7 @@ mod tests {
         quota.write(one.clone(), vec![0; 5_000].into(), None).await.unwrap();
         quota.write(one.clone(), vec![1; 4_999].into(), Some(1)).await.expect("it does not grow");
         let error = quota.write(one.clone(), vec![0; 9_000].into(), None).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let reason = denied.first().unwrap();
         assert!(reason.starts_with("writing to the directory data is denied: it would hold "), "{reason}");
         assert_eq!(one.metadata().unwrap().len(), 5_000, "nothing was written");
