@@ -3,6 +3,8 @@
 
 mod directories;
 mod settings;
+mod signers;
+mod sockets;
 
 use serde_json::{Value, json};
 use waft_tests::{CommandOutput, HttpServer, Waft};

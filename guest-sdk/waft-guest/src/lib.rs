@@ -78,6 +78,7 @@ mod info;
 mod inputs;
 pub mod log;
 mod module;
+pub mod net;
 mod outcome;
 mod progress;
 mod provides;

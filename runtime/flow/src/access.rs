@@ -5,9 +5,11 @@
 
 mod directory;
 mod grant;
+mod host;
 mod http;
 mod network;
 mod setting;
+mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +17,11 @@ use crate::{DirectoryName, SecretName, SettingName};
 
 pub use self::{
     directory::{CallDirectory, DirectoryUse, GrantedDirectory},
-    grant::{AccessDenial, CallAccess, Grant, GrantedPart, Grants, Reach},
+    grant::{AccessDenial, CallAccess, Grant, GrantedPart, Grants, Reach, SignerKey},
     http::{HttpPattern, HttpTarget, InvalidHttpPattern, InvalidHttpTarget},
     network::{InvalidNetwork, Network, is_public},
     setting::{Setting, SettingKind},
+    socket::{InvalidSocketPattern, SocketHost, SocketPattern},
 };
 
 /// What stands before the name of a secret in a header, `{{secret:NAME}}`: the gateway replaces it by the value.
@@ -37,6 +40,10 @@ pub struct Access {
     pub variables: BTreeSet<SettingName>,
     /// Directories of the worker.
     pub directories: BTreeMap<DirectoryName, DirectoryUse>,
+    /// TCP connections.
+    pub sockets: BTreeSet<SocketPattern>,
+    /// The arguments of its program, after its name. They are data of the flow, and need no grant.
+    pub arguments: Vec<String>,
     /// The clocks of the worker, instead of clocks that stand at the time of the job.
     pub clock: bool,
     /// Randomness that nobody can predict, instead of the same numbers for each attempt.
@@ -52,7 +59,7 @@ impl Access {
 
     /// Adds what another one contains.
     fn extend(&mut self, other: &Self) {
-        let Self { http, secrets, config, variables, directories, clock, random } = other;
+        let Self { http, secrets, config, variables, directories, sockets, arguments, clock, random } = other;
         self.http.extend(http.iter().cloned());
         self.secrets.extend(secrets.iter().cloned());
         self.config.extend(config.iter().cloned());
@@ -61,6 +68,8 @@ impl Access {
             let own = self.directories.entry(name.clone()).or_insert(*directory_use);
             *own = (*own).max(*directory_use);
         }
+        self.sockets.extend(sockets.iter().cloned());
+        self.arguments.extend(arguments.iter().cloned());
         self.clock |= clock;
         self.random |= random;
     }

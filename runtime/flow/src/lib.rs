@@ -34,7 +34,8 @@ mod state;
 
 pub use access::{
     Access, AccessDenial, CallAccess, CallDirectory, DirectoryUse, Grant, GrantedDirectory, GrantedPart, Grants,
-    HttpPattern, HttpTarget, Network, Reach, SECRET_MARK, Setting, SettingKind, is_public,
+    HttpPattern, HttpTarget, Network, Reach, SECRET_MARK, Setting, SettingKind, SignerKey, SocketHost, SocketPattern,
+    is_public,
 };
 pub use call::{Action, Attempt, CallId, Execution, Firing, Revision};
 pub use condition::{Condition, EvaluationBudget};
@@ -70,7 +71,7 @@ pub use wildcard::matches_wildcard;
 /// Why a text or a value is refused, one type for each type that is parsed.
 pub mod invalid {
     pub use crate::{
-        access::{InvalidHttpPattern, InvalidHttpTarget, InvalidNetwork},
+        access::{InvalidHttpPattern, InvalidHttpTarget, InvalidNetwork, InvalidSocketPattern},
         condition::{EvaluationError, InvalidCondition},
         cron::InvalidCron,
         digest::InvalidDigest,

@@ -19,10 +19,13 @@ const CONFIG: u8 = 5;
 const VARIABLE: u8 = 6;
 const READ_DIRECTORY: u8 = 7;
 const WRITE_DIRECTORY: u8 = 8;
+const SOCKET: u8 = 9;
+/// The arguments are in their order.
+const ARGUMENT: u8 = 10;
 
 /// The access as a message contains it.
 pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
-    let Access { http, secrets, config, variables, directories, clock, random } = access;
+    let Access { http, secrets, config, variables, directories, sockets, arguments, clock, random } = access;
     let http = http.iter().map(|pattern| (HTTP, pattern.to_string()));
     let secrets = secrets.iter().map(|name| (SECRET, name.to_string()));
     let config = config.iter().map(|name| (CONFIG, name.to_string()));
@@ -34,9 +37,18 @@ pub(crate) fn access_to_wire(access: &Access) -> WireAccess {
         };
         (number, name.to_string())
     });
+    let sockets = sockets.iter().map(|pattern| (SOCKET, pattern.to_string()));
+    let arguments = arguments.iter().map(|argument| (ARGUMENT, argument.clone()));
     let flags = [(CLOCK, *clock), (RANDOM, *random)];
     let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(number, _)| (number, String::new()));
-    http.chain(secrets).chain(config).chain(variables).chain(directories).chain(flags).collect()
+    http.chain(secrets)
+        .chain(config)
+        .chain(variables)
+        .chain(directories)
+        .chain(sockets)
+        .chain(arguments)
+        .chain(flags)
+        .collect()
 }
 
 /// The access of a message.
@@ -53,6 +65,9 @@ pub(crate) fn access_from_wire(wire: WireAccess) -> Result<Access, Invalid> {
             VARIABLE => drop(access.variables.insert(text.parse().map_err(invalid)?)),
             READ_DIRECTORY => drop(access.directories.insert(text.parse().map_err(invalid)?, DirectoryUse::Read)),
             WRITE_DIRECTORY => drop(access.directories.insert(text.parse().map_err(invalid)?, DirectoryUse::Write)),
+            SOCKET => drop(access.sockets.insert(text.parse().map_err(invalid)?)),
+            ARGUMENT if text.contains('\0') => return Err(invalid("an argument with a zero byte")),
+            ARGUMENT => access.arguments.push(text),
             CLOCK => access.clock = true,
             RANDOM => access.random = true,
             unknown => return Err(codec::later(format!("access {unknown}"))),
@@ -78,6 +93,8 @@ mod tests {
             directories: [("data", DirectoryUse::Write), ("menu", DirectoryUse::Read)]
                 .map(|(name, own)| (name.parse().unwrap(), own))
                 .into(),
+            sockets: ["db.example:5432".parse().unwrap()].into(),
+            arguments: vec!["-b".into(), "-a".into()],
             clock: true,
             random: true,
         };
@@ -90,6 +107,9 @@ mod tests {
             (6, "TZ"),
             (8, "data"),
             (7, "menu"),
+            (9, "db.example:5432"),
+            (10, "-b"),
+            (10, "-a"),
             (2, ""),
             (3, ""),
         ];

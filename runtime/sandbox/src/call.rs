@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use flow::{Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName, Values};
+use flow::{
+    CallAccess, Export, Failure, FailureSummary, FlowName, Limits, NodeName, Outcome, RunId, Timestamp, ValueName,
+    Values,
+};
 use gateway::Outbound;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +57,10 @@ pub struct Outside {
     pub settings: Settings,
     /// The directories that it may use.
     pub directories: Directories,
+    /// The TCP connections that it may make.
+    pub sockets: Sockets,
+    /// The arguments of its program, after its name.
+    pub arguments: Vec<String>,
     /// What checks and sends its requests; `None` where no guest has a network.
     pub gateway: Option<Arc<dyn Outbound>>,
 }
@@ -74,6 +81,21 @@ pub struct Directories {
     pub all: BTreeMap<String, Result<Directory, String>>,
     /// What is known of them in this process.
     pub usages: Arc<DirectoryUsages>,
+}
+
+/// The TCP connections that a call may make.
+#[derive(Debug, Clone)]
+pub enum Sockets {
+    /// Those that these rules allow.
+    Granted(Arc<CallAccess>),
+    /// None, and why.
+    Denied(String),
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self::Denied("no guest has a network here".into())
+    }
 }
 
 /// A directory that a call may use.

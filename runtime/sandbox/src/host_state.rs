@@ -1,7 +1,7 @@
 //! The environment that a guest sees: its job's time, its job's randomness, its standard streams, what it is granted, and nothing
 //! else.
 //!
-//! Further WASI interfaces (sockets, terminals) exist, since guests' standard libraries import them, but they are empty: no socket
+//! Further WASI interfaces (UDP, terminals) exist, since guests' standard libraries import them, but they are empty: no such socket
 //! can be created, no stream is a terminal.
 
 mod clock;
@@ -11,6 +11,7 @@ mod files;
 mod http;
 mod process;
 mod random;
+mod sockets;
 mod stdio;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -19,8 +20,7 @@ use flow::{Limits, NodeName, RunId, Timestamp};
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{
     cli::{WasiCli, WasiCliCtx, WasiCliCtxView},
-    p2::bindings::{cli, clocks, random as wasi_random, sockets},
-    sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView},
+    p2::bindings::{cli, clocks, random as wasi_random},
 };
 use wasmtime_wasi_io::bindings::wasi::io;
 
@@ -39,6 +39,7 @@ use clock::Clock;
 pub(crate) use denied::Denied;
 use http::Http;
 use random::Randomness;
+use sockets::Sockets;
 
 /// The maximum number of handles of a guest. Each costs the host some hundred bytes; a guest of the SDK has a dozen.
 pub(crate) const MAX_HANDLES: usize = 10_000;
@@ -60,31 +61,9 @@ pub(crate) struct HostState {
     table: ResourceTable,
     terminals: WasiCliCtx,
     files: Files,
-    sockets: WasiSocketsCtx,
+    sockets: Sockets,
     config: BTreeMap<String, Result<String, String>>,
     denied: Denied,
-}
-
-/// A capability that WASI has and that no guest is granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum DeniedCapability {
-    /// A TCP socket.
-    Tcp,
-    /// A UDP socket.
-    Udp,
-    /// Name resolution.
-    Names,
-}
-
-impl DeniedCapability {
-    /// The attempted capability, in words for a user.
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Tcp => "it opened a TCP socket",
-            Self::Udp => "it opened a UDP socket",
-            Self::Names => "it looked up the address of a host",
-        }
-    }
 }
 
 /// The data that distinguishes the environments of two calls.
@@ -123,7 +102,7 @@ impl HostState {
             watch,
             streams: Streams::new(&limits, process.stdout(), observer.clone()),
             observer,
-            process: process.with_variables(&outside.settings.variables),
+            process: process.with_variables(&outside.settings.variables).with_arguments(&outside.arguments),
             clock: if outside.clock { Clock::of_machine() } else { Clock::of_job(origin.time) },
             randomness: match outside.random {
                 true => Randomness::of_machine(),
@@ -133,7 +112,7 @@ impl HostState {
             table,
             terminals: WasiCliCtx::default(),
             files,
-            sockets: WasiSocketsCtx::default(),
+            sockets: Sockets::new(outside.sockets.clone(), limits.http_bytes, denied.clone()),
             config: outside.settings.config.clone(),
             denied,
         }
@@ -147,10 +126,6 @@ impl HostState {
     /// Whether the guest has a directory.
     pub(crate) fn has_files(&self) -> bool {
         self.files.is_granted()
-    }
-
-    fn deny_capability(&self, capability: DeniedCapability) {
-        self.denied.note(|| format!("{}, and guests have no sockets", capability.describe()));
     }
 }
 
@@ -196,8 +171,9 @@ pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     http::link(linker)?;
     config::link(linker)?;
     files::link(linker)?;
+    sockets::link(linker)?;
     link_streams(linker)?;
-    link_empty(linker)
+    link_terminals(linker)
 }
 
 /// Links the interfaces whose results depend only on the job.
@@ -227,37 +203,14 @@ fn link_streams(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     io::streams::add_to_linker::<_, Table>(linker, |state| &mut state.table)
 }
 
-/// Links the WASI interfaces that no guest is granted: an empty context denies everything.
-fn link_empty(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+/// Links the interfaces of terminals, of which no guest has one: an empty context denies everything.
+fn link_terminals(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     fn terminals(state: &mut HostState) -> WasiCliCtxView<'_> {
         WasiCliCtxView { ctx: &mut state.terminals, table: &mut state.table }
-    }
-    fn network(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        WasiSocketsCtxView { ctx: &mut state.sockets, table: &mut state.table }
-    }
-    fn names(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        state.deny_capability(DeniedCapability::Names);
-        network(state)
-    }
-    fn tcp(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        state.deny_capability(DeniedCapability::Tcp);
-        network(state)
-    }
-    fn udp(state: &mut HostState) -> WasiSocketsCtxView<'_> {
-        state.deny_capability(DeniedCapability::Udp);
-        network(state)
     }
     cli::terminal_input::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_output::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, terminals)?;
     cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, terminals)?;
-    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, terminals)?;
-    let options = sockets::network::LinkOptions::default();
-    sockets::network::add_to_linker::<_, WasiSockets>(linker, &options, network)?;
-    sockets::instance_network::add_to_linker::<_, WasiSockets>(linker, network)?;
-    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(linker, names)?;
-    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(linker, tcp)?;
-    sockets::tcp::add_to_linker::<_, WasiSockets>(linker, tcp)?;
-    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(linker, udp)?;
-    sockets::udp::add_to_linker::<_, WasiSockets>(linker, udp)
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, terminals)
 }

@@ -17,7 +17,7 @@ mod call;
 mod sandbox;
 
 pub use call::{
-    Action, Call, CallReport, Completion, Directories, Directory, Level, LogLine, Observer, Outside, Settings,
+    Action, Call, CallReport, Completion, Directories, Directory, Level, LogLine, Observer, Outside, Settings, Sockets,
     Standard, Stats,
 };
 pub use host_state::DirectoryUsages;

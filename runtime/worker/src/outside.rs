@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flow::{CallAccess, CallDirectory, Grants, SettingKind};
 use gateway::{Closed, Gateway, Outbound};
 use protocol::Job;
-use sandbox::{Directories, Directory, DirectoryUsages};
+use sandbox::{Directories, Directory, DirectoryUsages, Sockets};
 
 /// The grants of the operator, and the way out for what they allow.
 #[derive(Debug, Clone, Default)]
@@ -20,18 +20,28 @@ impl Outside {
         Self { grants: Arc::new(grants), gateway: Some(gateway), usages: Arc::default() }
     }
 
-    /// What the call of a job may reach.
-    pub(crate) fn of_call(&self, job: &Job) -> sandbox::Outside {
-        let access = Arc::new(self.grants.of_call(&job.access, &job.flow, &job.call.task, &job.module));
+    /// The grants of the operator.
+    pub(crate) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// What the call of a job may reach, by those of the grants that are for its module.
+    pub(crate) fn of_call(&self, job: &Job, grants: &Grants) -> sandbox::Outside {
+        let access = Arc::new(grants.of_call(&job.access, &job.flow, &job.call.task, &job.module));
         let (clock, random) = (access.has_clock(), access.has_random());
         let (settings, directories) = (settings(&access), self.directories(&access));
+        let sockets = match access.check_sockets() {
+            Ok(()) => Sockets::Granted(access.clone()),
+            Err(denial) => Sockets::Denied(denial.to_string()),
+        };
+        let arguments = access.arguments().to_vec();
         let gateway: Arc<dyn Outbound> = match &self.gateway {
             Some(gateway) if !access.is_empty() => {
                 Arc::new(gateway.for_call(job.flow.namespace(), access, job.limits.http_bytes))
             }
             Some(_) | None => Arc::new(Closed(access)),
         };
-        sandbox::Outside { clock, random, settings, directories, gateway: Some(gateway) }
+        sandbox::Outside { clock, random, settings, directories, sockets, arguments, gateway: Some(gateway) }
     }
 
     /// The directories that a call may use.

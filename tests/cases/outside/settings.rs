@@ -96,3 +96,25 @@ fn child_processes_have_the_granted_settings() {
         "the configuration value region is denied: the flow does not ask for it",
     );
 }
+
+#[test]
+fn a_program_gets_the_arguments_of_the_flow_and_the_granted_variables() {
+    let waft = granted("[[grant]]\nenv = { TZ = \"UTC\" }");
+    let text = "name = \"f\"\n[[task]]\nname = \"t\"\nuse = \"command\"\nwith = { do = \"tell-world\" }\nprovides = [\"arguments\", \
+                \"variables\"]\nargs = [\"--all\", \"\", \"a b\"]\nallow = { env = [\"TZ\", \"LANG\"] }\n";
+    for isolate in [&[][..], &["--isolate", "process"]] {
+        let output = waft.run_flow(text, isolate);
+        assert_eq!(provided(&output, "arguments"), json!(["--all", "", "a b"]));
+        let variables = provided(&output, "variables");
+        assert_eq!(
+            (&variables["TZ"], &variables["LANG"], &variables["WAFT_TASK"]),
+            (&json!("UTC"), &Value::Null, &json!("t"))
+        );
+    }
+    let large = format!("args = [{:?}, 3, \"a\\u0000b\"]", "x".repeat(70_000));
+    let stderr = waft.run_flow(&flow("random", &json!({}), &large), &[]).expect(2).stderr.clone();
+    assert!(stderr.contains("the arguments of task \"t\" have more than 65536 bytes"), "{stderr}");
+    let stderr = waft.run_flow(&flow("random", &json!({}), "args = [3, \"a\\u0000b\"]"), &[]).expect(2).stderr.clone();
+    assert!(stderr.contains("an element of \"args\" in task \"t\" is an integer"), "{stderr}");
+    assert!(stderr.contains("an element of \"args\" in task \"t\" has a zero byte"), "{stderr}");
+}

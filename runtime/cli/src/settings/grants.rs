@@ -1,11 +1,12 @@
 //! The tables `[[grant]]` of a settings file: what calls may reach outside their sandbox, if their flows ask for it.
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, path::Path, str::FromStr};
 
-use flow::{Access, DirectoryName, Grant, GrantedDirectory, Grants, SettingName};
+use flow::{Access, DirectoryName, Grant, GrantedDirectory, Grants, SettingName, SignerKey};
 use serde::Deserialize;
 
 use super::{
+    admission::read_key,
     directories::{self, RawDirectory},
     parser::Parser,
 };
@@ -23,8 +24,10 @@ struct RawGrant {
     flow: Option<String>,
     task: Option<String>,
     module: Option<String>,
+    signer: Option<String>,
     http: Vec<String>,
     networks: Vec<String>,
+    sockets: Vec<String>,
     secrets: Vec<String>,
     config: BTreeMap<String, String>,
     env: BTreeMap<String, String>,
@@ -55,15 +58,32 @@ impl RawGrants {
 
 impl RawGrant {
     fn grant(&self, number: usize, parser: &mut Parser) -> Grant {
-        let Self { namespace, flow, task, module, http, networks, secrets, config, env, dirs, clock, random } = self;
+        let Self {
+            namespace,
+            flow,
+            task,
+            module,
+            signer,
+            http,
+            networks,
+            sockets,
+            secrets,
+            config,
+            env,
+            dirs,
+            clock,
+            random,
+        } = self;
         let mut reader = Reader { number, parser };
         let grant = Grant {
             namespace: reader.one("namespace", namespace.as_ref()),
             flow: reader.one("flow", flow.as_ref()),
             task: reader.one("task", task.as_ref()),
             module: reader.one("module", module.as_ref()),
+            signer: reader.signer(signer.as_deref()),
             access: Access {
                 http: reader.all("http", http).into_iter().collect(),
+                sockets: reader.all("sockets", sockets).into_iter().collect(),
                 secrets: reader.all("secrets", secrets).into_iter().collect(),
                 clock: *clock,
                 random: *random,
@@ -76,7 +96,9 @@ impl RawGrant {
         };
         let grant = reader.within(grant);
         if has_useless_networks(&grant) {
-            reader.report("`networks` are for the requests of this table: let it have `http`");
+            reader.report(
+                "`networks` are for the requests and connections of this table: let it have `http` or `sockets`",
+            );
         }
         if grant.is_empty() {
             reader.report(NOTHING);
@@ -85,7 +107,8 @@ impl RawGrant {
     }
 }
 
-const NOTHING: &str = "it grants nothing: let it have `http`, `secrets`, `config`, `env`, `dirs`, `clock` or `random`";
+const NOTHING: &str =
+    "it grants nothing: let it have `http`, `sockets`, `secrets`, `config`, `env`, `dirs`, `clock` or `random`";
 
 /// The start of the names of variables that a command gets from waft.
 const OWN_VARIABLES: &str = "WAFT_";
@@ -94,7 +117,7 @@ const OWN_VARIABLES: &str = "WAFT_";
 const MAX_VALUE_BYTES: usize = 64 << 10;
 
 fn has_useless_networks(grant: &Grant) -> bool {
-    !grant.networks.is_empty() && grant.access.http.is_empty()
+    !grant.networks.is_empty() && grant.access.http.is_empty() && grant.access.sockets.is_empty()
 }
 
 /// Reads the keys of one table.
@@ -128,6 +151,17 @@ impl Reader<'_> {
     /// A key that must not be lost when it is wrong: without it, the table would grant more. So a wrong one ends the command.
     fn one<T: FromStr<Err: Display>>(&mut self, key: &str, text: Option<&String>) -> Option<T> {
         text.and_then(|text| text.parse().map_err(|error| self.report(format!("{key}: {error}"))).ok())
+    }
+
+    /// A public key, or the absolute path of its file.
+    fn signer(&mut self, text: Option<&str>) -> Option<SignerKey> {
+        let text = text?;
+        let signer = match Path::new(text).is_absolute() {
+            true => read_key(Path::new(text)),
+            false => text.parse().map_err(|error: store::InvalidSigner| error.to_string()),
+        };
+        let signer = signer.map_err(|error| self.report(format!("signer: {error}"))).ok()?;
+        Some(SignerKey(signer.to_string()))
     }
 
     /// Values by their names.
@@ -189,11 +223,11 @@ mod tests {
         );
         assert_eq!(errors, Vec::<String>::new());
         let [of_shop, of_all] = &grants[..] else { panic!("{grants:?}") };
-        let Grant { namespace, flow, task, module, access, config, variables, directories, networks } = of_shop;
+        let Grant { namespace, flow, task, module, signer, access, config, variables, directories, networks } = of_shop;
         assert_eq!(namespace.as_ref().unwrap().as_str(), "shop");
         assert_eq!(flow.as_ref().unwrap().as_str(), "shop/provision");
         assert_eq!(task.as_ref().unwrap().as_str(), "add-ip");
-        assert_eq!((module, networks[0].to_string()), (&None, "10.0.0.0/8".to_owned()));
+        assert_eq!((module, signer, networks[0].to_string()), (&None, &None, "10.0.0.0/8".to_owned()));
         assert_eq!(access.http.first().unwrap().to_string(), "PUT https://lb.example.com/v1/pools/*");
         assert!(directories.is_empty());
         let values = [config, variables].map(|values| values.iter().map(|(name, value)| format!("{name}={value}")));
@@ -221,7 +255,7 @@ mod tests {
             ),
             (network, "[[grant]] number 1: networks: \"10.0.0.0/99\" is no network"),
             (nothing, "[[grant]] number 1: it grants nothing"),
-            (empty, "[[grant]] number 2: it grants nothing: let it have `http`, `secrets`, `config`"),
+            (empty, "[[grant]] number 2: it grants nothing: let it have `http`, `sockets`, `secrets`, `config`"),
             (name, "[[grant]] number 3: config: \"a.b\" is not a name"),
             (own, "[[grant]] number 3: env.WAFT_RUN: waft sets"),
         ] {

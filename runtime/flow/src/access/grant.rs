@@ -22,6 +22,8 @@ pub struct Grant {
     pub task: Option<NodeName>,
     /// The module; `None` means each.
     pub module: Option<Digest>,
+    /// Who has signed the module; `None` means that nobody needs to have. [`Grants::with_signers`] decides it.
+    pub signer: Option<SignerKey>,
     /// What it grants. The names of the settings below are not repeated here.
     pub access: Access,
     /// The configuration values that it grants.
@@ -34,6 +36,10 @@ pub struct Grant {
     /// reached in any case.
     pub networks: Vec<Network>,
 }
+
+/// The public key of a signer, as the crate that checks signatures writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerKey(pub String);
 
 /// The rules of an operator. Without rules, nothing is granted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,6 +68,10 @@ pub enum GrantedPart {
 pub struct Reach(BTreeSet<Network>);
 
 impl Reach {
+    pub(super) fn of(networks: impl Iterator<Item = Network>) -> Self {
+        Self(networks.collect())
+    }
+
     /// Whether it contains an address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
@@ -101,6 +111,19 @@ pub enum AccessDenial {
 }
 
 impl Grants {
+    /// Whether some rules are for modules that somebody has signed.
+    #[must_use]
+    pub fn name_signers(&self) -> bool {
+        self.0.iter().any(|grant| grant.signer.is_some())
+    }
+
+    /// The rules for a module: those without a signer, and those whose signer has signed it.
+    #[must_use]
+    pub fn with_signers(&self, has_signed: impl Fn(&SignerKey) -> bool) -> Self {
+        let grants = self.0.iter().filter(|grant| grant.signer.as_ref().is_none_or(&has_signed));
+        Self(grants.map(|grant| Grant { signer: None, ..grant.clone() }).collect())
+    }
+
     /// What a call may do that asks for this.
     #[must_use]
     pub fn of_call(&self, asked: &Access, flow: &FlowName, task: &NodeName, module: &Digest) -> CallAccess {
@@ -121,6 +144,7 @@ impl Grant {
             flow: own_flow,
             task: own_task,
             module: own_module,
+            signer,
             access: _,
             config: _,
             variables: _,
@@ -128,7 +152,9 @@ impl Grant {
             networks: _,
         } = self;
         let is_task = |own: &NodeName| own == task || task.as_element().is_some_and(|(of, _)| of == *own);
-        namespace.as_ref().is_none_or(|own| flow.namespace().as_ref() == Some(own))
+        // Whether the signer has signed the module is not known here.
+        signer.is_none()
+            && namespace.as_ref().is_none_or(|own| flow.namespace().as_ref() == Some(own))
             && own_flow.as_ref().is_none_or(|own| own == flow)
             && own_task.as_ref().is_none_or(is_task)
             && own_module.as_ref().is_none_or(|own| own == module)
@@ -195,6 +221,12 @@ impl CallAccess {
         &self.grants
     }
 
+    /// The arguments of the program.
+    #[must_use]
+    pub fn arguments(&self) -> &[String] {
+        &self.asked.arguments
+    }
+
     /// All that rules grant to the call, asked for or not.
     #[must_use]
     pub fn granted(&self) -> Access {
@@ -206,7 +238,8 @@ impl CallAccess {
     /// Each thing that the flow asks for, in the words of a flow file, and how much of it is granted.
     #[must_use]
     pub fn granted_parts(&self) -> Vec<(String, GrantedPart)> {
-        let Access { http, secrets, config, variables, directories: _, clock, random } = &self.asked;
+        let Access { http, secrets, config, variables, directories: _, sockets: _, arguments: _, clock, random } =
+            &self.asked;
         let granted = self.granted();
         let http = http.iter().map(|asked| {
             let is_reached = |address| self.grants.iter().any(|grant| grant.reaches(asked, address));
@@ -229,7 +262,8 @@ impl CallAccess {
         let flags = flags.into_iter().filter(|(_, is_asked, _)| *is_asked);
         let flags = flags.map(|(name, _, is_granted)| (name.to_owned(), part(is_granted)));
         let settings = config.chain(variables);
-        http.chain(secrets).chain(settings).chain(self.directory_parts()).chain(flags).collect()
+        let outside = http.chain(self.socket_parts()).chain(secrets);
+        outside.chain(settings).chain(self.directory_parts()).chain(flags).collect()
     }
 
     /// Whether the call has the clocks of the worker.

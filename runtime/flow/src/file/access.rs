@@ -12,7 +12,7 @@ use super::{
     keys,
     reader::{Diagnostics, Reader, wrong_type},
 };
-use crate::{Access, Diagnostic, DirectoryName, DirectoryUse, SettingName};
+use crate::{Access, Diagnostic, DirectoryName, DirectoryUse, SettingName, SocketPattern};
 
 pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics: &mut Diagnostics) -> Access {
     let owner = format!("\"allow\" of {owner}");
@@ -29,12 +29,18 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
         config: BTreeSet::new(),
         variables: BTreeSet::new(),
         directories: BTreeMap::new(),
+        sockets: BTreeSet::new(),
+        arguments: Vec::new(),
         clock: flag(&mut table, "clock", diagnostics),
         random: flag(&mut table, "random", diagnostics),
     };
     let patterns = table.list("http", "a list such as [\"GET https://example.com/v1/**\"]", diagnostics);
     for toml in patterns.iter().flat_map(|patterns| patterns.value) {
         access.http.extend(parsed(toml, "http", &table.owner, diagnostics));
+    }
+    let sockets = table.list("sockets", "a list such as [\"db.example.com:5432\"]", diagnostics);
+    for toml in sockets.iter().flat_map(|sockets| sockets.value) {
+        access.sockets.extend(parsed::<SocketPattern>(toml, "sockets", &table.owner, diagnostics));
     }
     let secrets = table.list("secrets", "a list of names such as [\"LB_TOKEN\"]", diagnostics);
     for toml in secrets.iter().flat_map(|secrets| secrets.value) {
@@ -52,6 +58,36 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, owner: &str, diagnostics:
     }
     table.finish(|_| None, diagnostics);
     access
+}
+
+/// The maximum size of the arguments of a program together, in bytes: a command line is shorter.
+const MAX_ARGUMENTS_BYTES: usize = 64 << 10;
+
+/// Reads the arguments of a program.
+pub(super) fn arguments(table: &mut Reader<'_>, diagnostics: &mut Diagnostics) -> Vec<String> {
+    let list = table.list("args", "a list of texts such as [\"--all\"]", diagnostics);
+    let mut arguments: Vec<String> = Vec::new();
+    for toml in list.iter().flat_map(|list| list.value) {
+        let owner = format!("an element of \"args\" in {}", table.owner);
+        let used: usize = arguments.iter().map(|argument| argument.len() + 1).sum();
+        let diagnostic = match toml.get_ref().as_str() {
+            Some(text) if text.contains('\0') => {
+                Diagnostic::error(Some(toml.span()), format!("{owner} has a zero byte"))
+            }
+            Some(text) if used + text.len() >= MAX_ARGUMENTS_BYTES => {
+                let reason = format!("the arguments of {} have more than {MAX_ARGUMENTS_BYTES} bytes", table.owner);
+                diagnostics.push(Diagnostic::error(Some(toml.span()), reason).hint("pass large texts as inputs"));
+                break;
+            }
+            Some(text) => {
+                arguments.push(text.to_owned());
+                continue;
+            }
+            None => wrong_type(&owner, "a text in quotes", toml.get_ref(), toml.span()),
+        };
+        diagnostics.push(diagnostic);
+    }
+    arguments
 }
 
 const DIRECTORIES: &str = "a list such as [\"menu\", { name = \"data\", write = true }]";

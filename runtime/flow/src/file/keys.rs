@@ -116,6 +116,7 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
         Key::new("with", "table of values", "none").needed().of_call(),
         Key::new("retry", "table", "the module's setting, or one attempt").of_call(),
         Key::new("allow", "table", "nothing").of_call(),
+        Key::new("args", "list of texts", "none").of_call(),
         Key::new("queue", "name", "`\"default\"`").of_call(),
         Key::new("priority", "whole number", "0").of_call(),
         Key::new("max_running", "whole number from 1", "no limit").of_call(),
@@ -137,6 +138,7 @@ pub(crate) static TASK: Keys = LazyLock::new(|| {
 pub(crate) static ALLOW: Keys = LazyLock::new(|| {
     vec![
         Key::new("http", "list of texts", "none"),
+        Key::new("sockets", "list of texts", "none"),
         Key::new("secrets", "list of names", "none"),
         Key::new("config", "list of names", "none"),
         Key::new("env", "list of names", "none"),

@@ -10,7 +10,7 @@ use super::{
     retry,
 };
 use crate::{
-    Diagnostic, LimitEntry, LimitOverrides, MAX_DELIVERY_LIMIT, NodeName, QueueName, ValueName, Values,
+    Access, Diagnostic, LimitEntry, LimitOverrides, MAX_DELIVERY_LIMIT, NodeName, QueueName, ValueName, Values,
     draft::{DraftForEach, DraftList, DraftTask, DraftTaskKind, Renames},
 };
 
@@ -36,6 +36,7 @@ pub(super) fn read<'t>(toml: &'t Spanned<DeValue<'t>>, diagnostics: &mut Diagnos
     });
     let limits = limits(&mut table, diagnostics);
     let access = table.take("allow").map(|toml| access::read(toml, &table.owner, diagnostics)).unwrap_or_default();
+    let access = Access { arguments: access::arguments(&mut table, diagnostics), ..access };
     let queue: Option<WithSpan<QueueName>> = table.name("queue", diagnostics);
     let priority = table.integer("priority", i32::MIN..=i32::MAX, diagnostics).unwrap_or_default();
     let pace = table.pace(diagnostics);

@@ -230,9 +230,10 @@ fn write_for_each(draft: &DraftForEach, table: &mut Table, diagnostics: &mut Vec
 }
 
 fn write_access(access: &Access, table: &mut Table) {
-    let Access { http, secrets, config, variables, directories, clock, random } = access;
+    let Access { http, secrets, config, variables, directories, sockets, arguments, clock, random } = access;
     let mut allow = Table::new(format!("\"allow\" of {}", table.owner()), &keys::ALLOW);
     allow.texts("http", &texts(http));
+    allow.texts("sockets", &texts(sockets));
     allow.texts("secrets", &texts(secrets));
     allow.texts("config", &texts(config));
     allow.texts("env", &texts(variables));
@@ -246,6 +247,7 @@ fn write_access(access: &Access, table: &mut Table) {
     if !allow.is_empty() {
         table.inline("allow", &allow);
     }
+    table.texts("args", arguments);
 }
 
 fn texts<'a, T: ToString + 'a>(values: impl IntoIterator<Item = &'a T>) -> Vec<String> {

@@ -49,6 +49,15 @@ impl Process {
         self
     }
 
+    /// Adds arguments of the flow. A component of the contract has no name to put before them.
+    pub(super) fn with_arguments(mut self, arguments: &[String]) -> Self {
+        if self.arguments.is_empty() && !arguments.is_empty() {
+            self.arguments.push(String::new());
+        }
+        self.arguments.extend_from_slice(arguments);
+        self
+    }
+
     pub(crate) fn stdout(&self) -> Stdout {
         self.stdout
     }

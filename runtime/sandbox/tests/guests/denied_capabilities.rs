@@ -47,7 +47,8 @@ async fn a_failure_after_a_denied_socket_is_denied() {
     let mut image = Image::new();
     let result = image.failure(0, "the bakery does not answer", None);
     let failure = failure(&opening_a_socket(&image, result), call()).await;
-    let expected = ["it opened a TCP socket, and guests have no sockets", "then it failed: the bakery does not answer"];
+    let expected =
+        ["it opened a TCP socket: no guest has a network here", "then it failed: the bakery does not answer"];
     assert_failure(&failure, FailureKind::Denied, &expected);
 }
 

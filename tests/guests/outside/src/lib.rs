@@ -1,12 +1,14 @@
 //! A guest that uses what it is granted: HTTP, the clock and randomness of the machine.
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
+    net::Shutdown,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use waft_guest::{
     http::{self, Request},
+    net::TcpStream,
     prelude::*,
 };
 
@@ -139,7 +141,27 @@ fn change_files(action: String, path: String, other: Option<String>) -> String {
     done.unwrap_or_else(|error: std::io::Error| format!("{:?}", error.kind()))
 }
 
+/// Connects, sends a text, and provides what comes back.
+#[task(provides = "text")]
+fn exchange(address: String, text: String) -> Result<String, Failure> {
+    let mut connection = TcpStream::connect(&address)?;
+    connection.write_all(text.as_bytes())?;
+    connection.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Connects often, and provides how many connections there were.
+#[task(provides = "count")]
+fn connect_often(address: String) -> usize {
+    let connections: Vec<TcpStream> = (0..100).map_while(|_| TcpStream::connect(&address).ok()).collect();
+    connections.len()
+}
+
 waft_guest::export!(
+    exchange,
+    connect_often,
     read_file,
     write_file,
     change_files,

@@ -169,7 +169,11 @@ fn random_access(rng: &mut SeededRng) -> Access {
     let uses = [("menu", DirectoryUse::Read), ("data", DirectoryUse::Write)];
     let directories =
         uses.into_iter().filter(|_| chance(rng)).map(|(name, own)| (name.parse().unwrap(), own)).collect();
-    Access { http, secrets, config, variables, directories, clock: chance(rng), random: chance(rng) }
+    let sockets = ["db.example:5432", "*:1"].into_iter().filter(|_| chance(rng)).map(|text| text.parse().unwrap());
+    let sockets = sockets.collect();
+    let arguments = ["--all", "", "a b"].into_iter().filter(|_| chance(rng)).map(str::to_owned).collect();
+    let (clock, random) = (chance(rng), chance(rng));
+    Access { http, secrets, config, variables, directories, sockets, arguments, clock, random }
 }
 
 fn random_task(rng: &mut SeededRng, mut task: TaskBuilder) -> TaskBuilder {

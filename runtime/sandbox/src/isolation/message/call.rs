@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{ExchangeNumber, FailureHead, Tag, ValueHead, invalid, json, read_values, value_heads};
-use crate::call::{Action, Call, Directories, Directory, Outside, Settings};
+use crate::call::{Action, Call, Directories, Directory, Outside, Settings, Sockets};
 
 #[derive(Serialize, Deserialize)]
 struct CallHead {
@@ -28,6 +28,9 @@ struct CallHead {
     settings: Settings,
     /// Why directories are denied. No child has one.
     denied_directories: BTreeMap<String, String>,
+    /// Why sockets are denied. No child has one.
+    denied_sockets: String,
+    arguments: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,7 +75,7 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         limits,
         required_outputs,
         // A child sends its requests to its parent.
-        outside: Outside { clock, random, settings, directories, gateway: _ },
+        outside: Outside { clock, random, settings, directories, sockets, arguments, gateway: _ },
         interrupt: _,
     } = call;
     let mut body = Vec::new();
@@ -106,6 +109,11 @@ pub(in crate::isolation) fn encode_call(exchange: ExchangeNumber, call: &Call) -
         random: *random,
         settings: settings.clone(),
         denied_directories: denied(directories),
+        denied_sockets: match sockets {
+            Sockets::Denied(reason) => reason.clone(),
+            Sockets::Granted(_) => return Err(invalid("a child cannot have sockets")),
+        },
+        arguments: arguments.clone(),
     };
     exchange.message(Tag::Call, &head, &body)
 }
@@ -145,6 +153,8 @@ pub(in crate::isolation) fn decode_call(head: &[u8], mut body: &[u8]) -> io::Res
             random: head.random,
             settings: head.settings,
             directories: only_denied(head.denied_directories),
+            sockets: Sockets::Denied(head.denied_sockets),
+            arguments: head.arguments,
             gateway: None,
         },
         interrupt: CancellationToken::new(),
