@@ -233,7 +233,8 @@ impl ip_name_lookup::HostResolveAddressStream for SocketsView<'_> {
     fn resolve_next_address(&mut self, lookup: Resource<ResolveAddressStream>) -> SocketResult<Option<IpAddress>> {
         let host = self.sockets.looked_up.get(&lookup.rep()).cloned();
         let found = self.library().resolve_next_address(lookup)?;
-        if let (Some(address), Some(host)) = (found, host) {
+        // An address is a host by itself, and a guest may look up any number of them.
+        if let (Some(address), Some(host)) = (found, host.filter(|host| !host.is_address())) {
             let mut hosts = self.sockets.rules.hosts.lock().unwrap_or_else(PoisonError::into_inner);
             hosts.entry(ip(address).to_canonical()).or_default().insert(host);
         }
