@@ -281,8 +281,10 @@ mod tests {
         std::fs::create_dir(folder.path().join("inner")).unwrap();
         std::os::unix::fs::symlink("/", folder.path().join("inner/root")).unwrap();
         std::os::unix::fs::symlink(".", folder.path().join("loop")).unwrap();
-        quota.reserve_entry().await.unwrap();
-        quota.reserve_entry().await.unwrap();
+        for name in ["one", "two"] {
+            quota.reserve_entry().await.unwrap();
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
         assert!(quota.reserve_entry().await.is_err());
         let mut deep = folder.path().to_owned();
         for _ in 0..=MAX_DEPTH {
